@@ -1,0 +1,301 @@
+"""The ground floor: errors a user can act on, parameters that are written once, and registries of choices.
+
+A *parameter* is a field of a flat, frozen :class:`Config`, made with :func:`knob`. Its validation, its
+widget, its command-line flag, its place in a run's record and its test grid are all derived from that one line.
+A *choice* (a dataset, a family, an attack …) is an :class:`Entry` in a :class:`Registry`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Literal, Self, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class UserError(ValueError):
+    """Tells a person what is wrong with which value, what is allowed, and what to do.
+
+    Pages show the text; the command line prints it on one line and exits with 2. Any other exception is a bug.
+    """
+
+
+def knob(
+    default: Any,
+    help: str,
+    *,
+    ge: float | None = None,
+    le: float | None = None,
+    gt: float | None = None,
+    lt: float | None = None,
+    unit: str = "",
+    title: str = "",
+    log: bool = False,
+    advanced: bool = False,
+    path: bool = False,
+) -> Any:
+    """Declares one parameter: default, bounds, unit and one sentence of help.
+
+    Args:
+        default: The value without a choice; decides the type that the form shows.
+        help: One sentence, shown as the tooltip and in ``--help``.
+        ge, le, gt, lt: Bounds; both sides closed makes a slider, an open side a number input.
+        unit: Shown behind the label, for example ``px`` or ``images``.
+        title: The label; the field's name with spaces when empty.
+        log: The scale is logarithmic, so a slider would be useless: number input.
+        advanced: Folded away on the page.
+        path: The value names a file or folder on the server; the page never offers it.
+    """
+    extra = {"unit": unit, "title": title, "log": log, "advanced": advanced, "path": path}
+    return Field(default, ge=ge, le=le, gt=gt, lt=lt, description=help, allow_inf_nan=False, json_schema_extra=extra) \
+        if isinstance(default, float) else Field(
+            default, ge=ge, le=le, gt=gt, lt=lt, description=help, json_schema_extra=extra)
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One parameter, as forms, flags and tests read it."""
+
+    name: str
+    type: type  # bool, int, float or str
+    default: Any
+    help: str
+    options: tuple[Any, ...] = ()  # of a Literal; else empty
+    low: float | None = None
+    high: float | None = None
+    open_low: bool = False  # the bound itself is excluded
+    open_high: bool = False
+    unit: str = ""
+    title: str = ""
+    log: bool = False
+    advanced: bool = False
+    path: bool = False
+
+    @property
+    def label(self) -> str:
+        """Title and unit, as a page writes it."""
+        name = self.title or self.name.replace("_", " ").capitalize()
+        return f"{name} ({self.unit})" if self.unit else name
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words, for error texts and ``--help``."""
+        if self.options:
+            return "one of " + ", ".join(map(str, self.options))
+        if self.type is bool:
+            return "true or false"
+        words = {int: "a whole number", float: "a number", str: "a text"}[self.type]
+        low = f"{'above' if self.open_low else 'at least'} {plain(self.low)}" if self.low is not None else ""
+        high = f"{'below' if self.open_high else 'at most'} {plain(self.high)}" if self.high is not None else ""
+        bounds = " and ".join(part for part in (low, high) if part)
+        return f"{words} {bounds}" if bounds else words
+
+
+class Config(BaseModel):
+    """The base of every set of parameters: flat, frozen, complete, and strict about unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @classmethod
+    def knobs(cls) -> dict[str, Knob]:
+        """Describes every parameter in its declared order."""
+        return {name: _knob(name, info) for name, info in cls.model_fields.items()}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any] | None = None, where: str = "") -> Self:
+        """Builds the config from plain values or texts.
+
+        Args:
+            values: By parameter name; what is missing takes its default.
+            where: The prefix that the person knows these names by, for example ``family``.
+
+        Raises:
+            UserError: With the name, the value, what is allowed and, for a misspelt name, the nearest one.
+        """
+        values = dict(values or {})
+        knobs = cls.knobs()
+        for name in values:
+            if name not in knobs:
+                kind = where or cls.__name__.removesuffix("Config").lower()
+                raise UserError(unknown(f"parameter of {kind}", name, knobs))
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            if not problem["loc"]:  # a rule across fields: its own text says everything
+                raise UserError(problem["msg"].removeprefix("Value error, ")) from None
+            name = str(problem["loc"][0])
+            dotted = f"{where}.{name}" if where else name
+            knob = knobs[name]
+            value = values.get(name)
+            raise UserError(
+                f"{dotted} must be {knob.allowed}, got {value!r}. Leave it out to use {plain(knob.default)}."
+            ) from None
+
+    def record(self) -> dict[str, Any]:
+        """Gives the plain values, ready for JSON."""
+        return self.model_dump()
+
+
+def _knob(name: str, info: Any) -> Knob:
+    bounds: dict[str, Any] = {}
+    for rule in info.metadata:
+        for key in ("ge", "gt", "le", "lt"):
+            value = getattr(rule, key, None)
+            if value is not None:
+                side, opened = ("low", "open_low") if key[0] == "g" else ("high", "open_high")
+                bounds |= {side: value, opened: key[1] == "t"}
+    extra = info.json_schema_extra or {}
+    literal = get_origin(info.annotation) is Literal
+    options = get_args(info.annotation) if literal else ()
+    kind = type(options[0]) if literal else info.annotation
+    if kind not in (bool, int, float, str):
+        raise TypeError(f"parameter {name!r} must be int, float, bool, str or Literal, got {info.annotation!r}")
+    return Knob(name, kind, info.default, info.description or "", options, **bounds, **extra)
+
+
+def plain(value: Any) -> str:
+    """Writes a value as a person would: no trailing zeros, no quotes around an empty text but their own."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:g}" if math.isfinite(value) else str(value)
+    return repr(value) if value == "" else str(value)
+
+
+def unknown(kind: str, name: str, names: Iterable[str]) -> str:
+    """Writes the sentence for a name that does not exist, with the nearest one that does.
+
+    >>> unknown("attack", "pdg", ["pgd", "fgsm"])
+    "There is no attack 'pdg'. Did you mean 'pgd'?"
+    """
+    names = sorted(names)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if near:
+        return f"There is no {kind} {name!r}. Did you mean {near[0]!r}?"
+    return f"There is no {kind} {name!r}. Choose from: {', '.join(names) or 'none yet'}."
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One choice: what it is called, what it takes, and what it does.
+
+    ``make`` is called with a config of type ``config`` first; what else it takes is the registry's contract.
+    ``presets`` map a name to dotted parameters (``{"quick": {"train.images": 50_000}}``).
+    """
+
+    name: str
+    title: str
+    config: type[Config]
+    make: Callable[..., Any]
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def caption(self) -> str:
+        """The first line of the docstring, shown on the page."""
+        return (self.make.__doc__ or "").strip().split("\n")[0]
+
+
+class Registry:
+    """Maps names to entries; a scanned package is imported only when one of its entries is asked for.
+
+    Args:
+        kind: What an entry is, in a sentence: ``attack`` gives "There is no attack 'pdg'."
+        package: Name of a package whose modules each register one entry of the module's name.
+    """
+
+    def __init__(self, kind: str, package: str | None = None) -> None:
+        self.kind = kind
+        self._package = package
+        self._entries: dict[str, Entry] = {}
+
+    def add(
+        self,
+        name: str,
+        title: str,
+        config: type[Config],
+        *,
+        presets: Mapping[str, Mapping[str, Any]] | None = None,
+        **extra: Any,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Registers the decorated callable under ``name``."""
+
+        def register(make: Callable[..., Any]) -> Callable[..., Any]:
+            if not (make.__doc__ or "").strip():
+                raise TypeError(f"{self.kind} {name!r} needs a docstring: its first line is the caption on the page")
+            self._entries[name] = Entry(name, title, config, make, presets or {}, extra)
+            return make
+
+        return register
+
+    def names(self) -> list[str]:
+        """Lists the names, without importing a scanned module."""
+        return list(dict.fromkeys([*self._modules(), *self._entries]))
+
+    def get(self, name: str) -> Entry:
+        """Finds an entry.
+
+        Raises:
+            UserError: If there is no such name; the text offers the nearest one.
+        """
+        if name not in self._entries and name in self._modules():
+            importlib.import_module(f"{self._package}.{name}")
+        if name not in self._entries:
+            raise UserError(unknown(self.kind, name, self.names()))
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (self.get(name) for name in self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def _modules(self) -> list[str]:
+        if self._package is None:
+            return []
+        package: ModuleType = importlib.import_module(self._package)
+        return sorted(info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_"))
+
+
+def parse(texts: Iterable[str]) -> dict[str, str]:
+    """Splits ``name=value`` texts from a command line.
+
+    Raises:
+        UserError: If a text has no ``=``.
+    """
+    values: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UserError(f"--set takes name=value, got {text!r}. For example --set family.beta=2.")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def assign(values: Mapping[str, Any], configs: Mapping[str, type[Config]]) -> dict[str, dict[str, Any]]:
+    """Sorts dotted or short parameter names into their configs.
+
+    ``{"family.beta": 2}`` and, where ``beta`` is unique, ``{"beta": 2}`` both give ``{"family": {"beta": 2}, …}``.
+
+    Raises:
+        UserError: If a name is unknown, or short and shared by several configs.
+    """
+    sorted_values: dict[str, dict[str, Any]] = {part: {} for part in configs}
+    full = {f"{part}.{name}": (part, name) for part, config in configs.items() for name in config.knobs()}
+    for given, value in values.items():
+        owners = [key for key in full if key == given or key.partition(".")[2] == given]
+        if not owners:
+            short = [name for _, name in full.values()]
+            raise UserError(unknown("parameter", given, [*full, *short] if "." not in given else full))
+        if len(owners) > 1:
+            raise UserError(f"The parameter {given!r} is ambiguous. Write one of: {', '.join(sorted(owners))}.")
+        part, name = full[owners[0]]
+        sorted_values[part][name] = value
+    return sorted_values

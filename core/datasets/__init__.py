@@ -1,0 +1,254 @@
+"""Datasets by name: the registered sources, and the sets that a person saved.
+
+>>> from core import datasets
+>>> datasets.load("digits").size
+8
+
+Neither torch nor scikit-learn is imported before a source needs it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+import unicodedata
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.catalog import Config, Entry, UserError, unknown
+from core.datasets import folder as _folder  # noqa: F401  (registers)
+from core.datasets import sources as _sources  # noqa: F401  (registers)
+from core.datasets import store
+from core.datasets.dataset import (
+    SPLITS,
+    Dataset,
+    Progress,
+    assemble,
+    chunks,
+    datasets,
+    digests,
+    fingerprint,
+    split_by_content,
+)
+from core.settings import settings
+
+__all__ = [
+    "SPLITS",
+    "Dataset",
+    "Description",
+    "Progress",
+    "assemble",
+    "config_of",
+    "datasets",
+    "delete",
+    "describe",
+    "digests",
+    "fingerprint",
+    "load",
+    "names",
+    "save",
+    "split_by_content",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """A dataset before it is loaded: what a list shows."""
+
+    name: str
+    title: str
+    caption: str
+    entry: Entry | None = None  # with its config, for a registered source
+    size: Mapping[str, int] | None = None  # images, channels, size, classes, for a saved set
+
+    @property
+    def saved(self) -> bool:
+        """Whether a person saved it, so that it can be deleted."""
+        return self.entry is None
+
+
+def names() -> list[str]:
+    """Lists the registered sources, then the saved sets by name."""
+    return [*datasets.names(), *_saved()]
+
+
+def config_of(name: str) -> type[Config]:
+    """Gives the parameters of a dataset; a saved set has none.
+
+    Raises:
+        UserError: If there is no such dataset.
+    """
+    if name in datasets:
+        return datasets.get(name).config
+    _place(name)
+    return Config
+
+
+def load(
+    name: str, values: Mapping[str, Any] | None = None, progress: Progress | None = None
+) -> Dataset:
+    """Opens a dataset; a registered source is built at first use, then comes from the cache.
+
+    Args:
+        name: One of :func:`names`.
+        values: Parameters of a registered source, by name.
+        progress: Called with (done, total) while a source is built.
+
+    Raises:
+        UserError: If there is no such dataset, a parameter is not allowed, or its files cannot be used.
+    """
+    if name in datasets:
+        entry = datasets.get(name)
+        return store.cached(entry, entry.config.of(values, where="dataset"), progress)
+    place = _place(name)
+    if values:
+        raise UserError(
+            f"The saved dataset {name!r} takes no parameters, got {', '.join(values)}. Leave them out; "
+            "another size needs another import."
+        )
+    try:
+        found = (place / "meta.json").stat()
+        key = f"{place} {found.st_mtime_ns} {found.st_ino}"
+        dataset = store.remembered(key) or store.read(place)
+    except OSError as error:
+        raise _damaged(name, place / "meta.json", error) from error
+    except store.Damaged as error:
+        raise _damaged(name, error.file, error.why) from error
+    store.remembered(key, dataset)
+    return dataset
+
+
+def save(name: str, dataset: Dataset) -> Dataset:
+    """Keeps a dataset under a name, whole or not at all.
+
+    Args:
+        name: Letters, digits, dash, underscore and space; kept in lower case with dashes for spaces.
+        dataset: What to keep; its own source is kept as ``source["origin"]``.
+
+    Returns:
+        The dataset as :func:`load` opens it under its name.
+
+    Raises:
+        UserError: If the server is view-only, the name is not allowed or taken, or the disk is full.
+        ValueError: If the fingerprint or the levels do not belong to the content.
+    """
+    settings().allow_change("save a dataset")
+    name = slug(name)
+    if name in datasets:
+        raise UserError(
+            f"The name {name!r} belongs to a dataset that comes with the program. Choose another name."
+        )
+    taken = UserError(
+        f"There is a dataset {name!r} already. Names are used once: choose another, "
+        "or delete that one first."
+    )
+    place = settings().datasets / name
+    if place.exists():
+        raise taken
+    if (
+        fingerprint(dataset.x, dataset.y, dataset.classes, dataset.splits, dataset.levels)
+        != dataset.fingerprint
+    ):
+        raise ValueError(
+            "the fingerprint does not belong to this content; build the dataset with assemble()"
+        )
+    if any(chunk.max() >= dataset.levels for chunk in chunks(dataset.x)):
+        raise ValueError(f"x must lie in 0 … {dataset.levels - 1}")
+    source = {"name": name, "config": {}, "origin": dict(dataset.source)}
+    with store.written(place.with_name(f".new-{uuid.uuid4().hex}")) as new:
+        store.write(dataclasses.replace(dataset, name=name, source=source), new)
+        try:
+            new.rename(place)  # fails if somebody took the name meanwhile
+        except OSError as error:
+            raise taken if place.exists() else error from None
+    return load(name)
+
+
+def delete(name: str) -> None:
+    """Deletes a saved dataset.
+
+    Raises:
+        UserError: If the server is view-only, or there is no saved set of that name.
+    """
+    settings().allow_change("delete a dataset")
+    if name in datasets:
+        raise UserError(
+            f"The dataset {name!r} comes with the program and cannot be deleted. Only saved sets can."
+        )
+    place = _place(name)
+    gone = place.with_name(f".gone-{uuid.uuid4().hex}")
+    with store.explained(place):
+        place.rename(gone)  # at once for everybody; who has it open keeps it
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def describe(name: str) -> Description:
+    """Says what a dataset is, without loading it.
+
+    Raises:
+        UserError: If there is no such dataset.
+    """
+    if name in datasets:
+        entry = datasets.get(name)
+        return Description(name, entry.title, entry.caption, entry)
+    try:
+        meta = store.read_meta(_place(name))
+        n, channels, size, _ = meta["shape"]
+        classes = len(meta["classes"])
+        kind = "colour" if channels == 3 else "grey"
+        words = f"{classes} class{'' if classes == 1 else 'es'}" if classes else "no classes"
+        return Description(
+            name,
+            name,
+            f"{n} {kind} images of {size}×{size} px, {words}.",
+            size={"images": n, "channels": channels, "size": size, "classes": classes},
+        )
+    except (store.Damaged, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        return Description(
+            name, name, "Damaged: its meta.json cannot be read. Delete it, and import it again."
+        )
+
+
+def slug(name: str) -> str:
+    """Turns a name into that of a folder: ``My birds`` -> ``my-birds``.
+
+    Raises:
+        UserError: If the name is empty, too long, or has other signs than letters, digits, dash, underscore, space.
+    """
+    text = unicodedata.normalize("NFC", name).strip()
+    if not re.fullmatch(r"\w[\w -]*", text) or len(text.encode()) > 60:
+        raise UserError(
+            f"A dataset's name must be 1 to 60 letters, digits, dashes, underscores or spaces, got "
+            f"{name!r}. For example 'my-birds'."
+        )
+    return re.sub(r"\s+", "-", text).lower()
+
+
+def _saved() -> list[str]:
+    try:
+        with os.scandir(settings().datasets) as entries:
+            return sorted(
+                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+            )
+    except OSError:
+        return []
+
+
+def _place(name: str) -> Path:
+    known = _saved()
+    if name not in known:  # never a path made of what somebody typed
+        raise UserError(unknown("dataset", name, [*datasets.names(), *known]))
+    return settings().datasets / name
+
+
+def _damaged(name: str, file: Path, why: object) -> UserError:
+    return UserError(
+        f"The saved dataset {name!r} is damaged: {file} cannot be read ({why}). "
+        "Delete it, and import or build it again."
+    )

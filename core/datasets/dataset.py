@@ -1,0 +1,266 @@
+"""What a dataset is: pixels, labels, splits by content, and a fingerprint that changes when any of them does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from core.catalog import Registry
+
+Progress = Callable[[int, int], None]  # (done, total)
+
+SPLITS = ("train", "valid", "test")
+FEWEST = 8  # images that make a dataset
+
+datasets = Registry("dataset")
+"""The sources. ``make(config, place, progress) -> Dataset`` builds one; it may stream its pixels into
+``place / "x.npy"``. ``extra["prepare"](config) -> (config, signature)`` makes sure that the source is there
+and says what it holds, so that a changed source is decoded again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with what is known about them; never changed, only replaced by a new version with a parent.
+
+    Shapes: ``x`` is uint8 (N, C, H, W) with values 0 … ``levels - 1``, in memory or memory-mapped, and is
+    read as ``x / (levels - 1)``. ``y`` is int64 (N,) or None. Each split is a sorted int64 array of indices;
+    the three are disjoint and cover every image.
+
+    Raises:
+        ValueError: If the parts do not fit together.
+    """
+
+    name: str
+    modality: str
+    x: np.ndarray = field(repr=False)
+    y: np.ndarray | None = field(repr=False)
+    classes: tuple[str, ...]
+    attributes: Mapping[str, np.ndarray] | None = field(repr=False)
+    splits: Mapping[str, np.ndarray] = field(repr=False)
+    levels: int
+    fingerprint: str
+    parent: str | None = None
+    refused: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.x)
+        if self.x.ndim != 4 or self.x.dtype != np.uint8 or self.x.shape[1] not in (1, 3):
+            raise ValueError(
+                f"x must be uint8 (N, 1 or 3, H, W), got {self.x.dtype} {self.x.shape}"
+            )
+        if not 2 <= self.levels <= 256:
+            raise ValueError(f"levels must be 2 to 256, got {self.levels}")
+        if (self.y is None) != (not self.classes):
+            raise ValueError("labels and classes come together or not at all")
+        if self.y is not None:
+            if self.y.shape != (n,) or self.y.dtype != np.int64:
+                raise ValueError(f"y must be int64 ({n},), got {self.y.dtype} {self.y.shape}")
+            if n and (self.y.min() < 0 or self.y.max() >= len(self.classes)):
+                raise ValueError(f"y must lie in 0 … {len(self.classes) - 1}")
+        if set(self.splits) != set(SPLITS):
+            raise ValueError(f"splits must be {', '.join(SPLITS)}, got {', '.join(self.splits)}")
+        seen = np.concatenate([self.splits[name] for name in SPLITS])
+        if (
+            seen.dtype != np.int64
+            or len(seen) != n
+            or not np.array_equal(np.sort(seen), np.arange(n))
+        ):
+            raise ValueError("the splits must name every image exactly once, as int64")
+        for column, values in (self.attributes or {}).items():
+            if values.shape != (n,):
+                raise ValueError(f"attribute {column!r} must have shape ({n},), got {values.shape}")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels."""
+        return self.x.shape[2]
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.x.shape[1]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every image has a class."""
+        return self.y is not None
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Counts the images of each class in each split; without labels the only class is ``all``."""
+        names = self.classes or ("all",)
+        y = np.zeros(len(self), np.int64) if self.y is None else self.y
+        table = {
+            split: np.bincount(y[self.splits[split]], minlength=len(names)) for split in SPLITS
+        }
+        return {
+            name: {split: int(table[split][i]) for split in SPLITS} for i, name in enumerate(names)
+        }
+
+    def part(self, split: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Copies the images (n, C, H, W) and labels (n,) of one split into memory."""
+        index = self.splits[split]
+        return np.asarray(self.x[index]), None if self.y is None else self.y[index]
+
+
+def assemble(
+    x: np.ndarray,
+    y: np.ndarray | None,
+    classes: tuple[str, ...],
+    splits: Mapping[str, np.ndarray],
+    *,
+    levels: int = 256,
+    attributes: Mapping[str, np.ndarray] | None = None,
+    name: str = "",
+    parent: str | None = None,
+    refused: tuple[tuple[str, str], ...] = (),
+    notes: tuple[str, ...] = (),
+    source: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Puts a dataset together and takes its fingerprint.
+
+    Raises:
+        ValueError: If the parts do not fit together.
+    """
+    mark = fingerprint(x, y, classes, splits, levels)
+    return Dataset(
+        name,
+        "image",
+        x,
+        y,
+        tuple(classes),
+        attributes,
+        dict(splits),
+        levels,
+        mark,
+        parent,
+        tuple(refused),
+        tuple(notes),
+        dict(source or {}),
+    )
+
+
+def fingerprint(
+    x: np.ndarray,
+    y: np.ndarray | None,
+    classes: tuple[str, ...],
+    splits: Mapping[str, np.ndarray],
+    levels: int,
+) -> str:
+    """Takes the sha-256 of the content: pixels, labels, classes, splits and levels."""
+    mark = hashlib.sha256(json.dumps([x.shape, list(classes), levels, y is not None]).encode())
+    for chunk in chunks(x):
+        mark.update(chunk.data)
+    for values in ([] if y is None else [y]) + [splits[name] for name in SPLITS]:
+        mark.update(f"{len(values)};".encode())
+        mark.update(np.ascontiguousarray(values, dtype="<i8").data)
+    return mark.hexdigest()
+
+
+def chunks(x: np.ndarray, megabytes: int = 16) -> Iterator[np.ndarray]:
+    """Yields contiguous pieces of ``x`` (N, …), so that a memory map never has to be in memory whole."""
+    step = max(1, (megabytes << 20) // max(1, x[:1].nbytes))
+    for start in range(0, len(x), step):
+        yield np.ascontiguousarray(x[start : start + step])
+
+
+def digest(image: np.ndarray) -> bytes:
+    """Hashes the pixels (C, H, W) of one image to 8 bytes; a grey one is the same with one channel or three."""
+    if (
+        len(image) == 3
+        and np.array_equal(image[0], image[1])
+        and np.array_equal(image[0], image[2])
+    ):
+        image = image[:1]
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()
+
+
+def digests(x: np.ndarray) -> np.ndarray:
+    """Hashes the pixels of every image: (N, C, H, W) -> uint64 (N,)."""
+    return from_digests(b"".join(digest(image) for image in x))
+
+
+def from_digests(joined: bytes) -> np.ndarray:
+    """Reads joined digests as uint64 (N,)."""
+    return np.frombuffer(joined, dtype="<u8").astype(np.uint64)
+
+
+def leaks(keys: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Marks images that a later split holds as well: a test image in train or valid, a valid image in train.
+
+    Args:
+        keys: Content hashes, uint64 (N,).
+        given: Position in :data:`SPLITS` that the source gave each image, int (N,).
+
+    Returns:
+        bool (N,), True for an image to leave out.
+    """
+    leaked = np.zeros(len(keys), bool)
+    for later in (1, 2):
+        leaked |= (given < later) & np.isin(keys, keys[given == later])
+    return leaked
+
+
+def split_by_content(
+    keys: np.ndarray,
+    y: np.ndarray | None = None,
+    *,
+    valid_share: float = 0.1,
+    test_share: float = 0.2,
+    given: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Splits by content hash: duplicates stay together, and a new image does not move the others.
+
+    A hash is read as u in [0, 1): test below ``test_share``, then valid, then train. Then the few repairs that
+    make it usable: each class keeps a training image, and no split is empty while another can spare an image.
+
+    Args:
+        keys: Content hashes, uint64 (N,).
+        y: Labels, int64 (N,), or None.
+        valid_share, test_share: Shares in [0, 1).
+        given: Position in :data:`SPLITS` that the source gave each image, int (N,). What was given as valid
+            or test stays there; what was given as train is divided among the splits that were not given.
+
+    Returns:
+        Sorted int64 indices per split.
+    """
+    place = np.zeros(len(keys), np.int8) if given is None else given.astype(np.int8)
+    free = place == 0
+    u = keys / 2.0**64
+    groups = np.unique(keys, return_inverse=True)[1]  # in the order of u
+    labels = np.zeros(len(keys), np.int64) if y is None else y
+    wanted = [
+        (code, share)
+        for code, share in ((2, test_share), (1, valid_share))
+        if not (place == code).any()
+    ]
+    edge = 0.0
+    for code, share in wanted:
+        place[free & (edge <= u) & (u < edge + share)] = code
+        edge += share
+    for label in np.setdiff1d(labels[free], labels[place == 0]):  # classes without a training image
+        rows = np.flatnonzero(free & (labels == label))
+        place[free & (groups == groups[rows[np.argmax(u[rows])]])] = 0
+    for code, share in wanted:
+        if share == 0 or (place == code).any():
+            continue
+        rows = np.flatnonzero(place == 0)
+        pairs = np.unique(np.stack([groups[rows], labels[rows]], 1), axis=0)  # (distinct images, 2)
+        last = (
+            np.bincount(pairs[:, 1])[pairs[:, 1]] < 2
+        )  # the only distinct training image of its class
+        spare = np.setdiff1d(pairs[:, 0], pairs[last, 0])
+        if len(spare):
+            place[free & (groups == spare[0])] = code
+    return {
+        name: np.flatnonzero(place == code).astype(np.int64) for code, name in enumerate(SPLITS)
+    }

@@ -1,0 +1,221 @@
+"""Files in a directory or a ZIP, read one at a time and never unpacked to disk."""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+import re
+import stat
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.catalog import UserError
+from core.datasets.dataset import FEWEST
+from core.datasets.pictures import Refused
+from core.settings import settings
+
+
+@dataclass(frozen=True)
+class File:
+    """One file that may be a picture."""
+
+    name: str  # with slashes, below the folder or in the ZIP
+    size: int
+    key: Any  # what reads it: a Path or a ZipInfo
+
+
+def walk(root: Path) -> tuple[list[File], list[str]]:
+    """Lists the regular files below a directory, and the linked folders that are not followed."""
+    files: list[File] = []
+    links: list[str] = []
+    folders = [(root, "")]
+    while folders:
+        folder, prefix = folders.pop()
+        for entry in os.scandir(folder):
+            name = prefix + entry.name
+            if _hidden(name):
+                continue
+            if entry.is_dir():
+                if entry.is_symlink():
+                    links.append(name)
+                else:
+                    folders.append((Path(entry.path), name + "/"))
+            elif entry.is_file():  # no pipe, no device
+                files.append(File(name, entry.stat().st_size, Path(entry.path)))
+        _allow_number(len(files), root)
+    return files, links
+
+
+class Directory:
+    """Reads a directory on the server."""
+
+    def __init__(self, path: Path) -> None:
+        self.files, links = walk(path)
+        self.refused = [(name, "is a link to a folder, which is not followed") for name in links]
+
+    def __enter__(self) -> Directory:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+    def read(self, file: File, most: int) -> bytes:
+        """Reads at most ``most`` bytes of a file.
+
+        Raises:
+            Refused: If it cannot be read.
+        """
+        try:
+            with file.key.open("rb") as opened:
+                return opened.read(most)
+        except OSError as error:
+            raise Refused(f"cannot be read ({error.strerror})") from error
+
+
+class Archive:
+    """Reads a ZIP member by member, after checking everything that its directory declares."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.unpacked, self.refused = path, 0, []
+        with path.open("rb") as file:  # zipfile would load a directory of any length
+            size = os.fstat(file.fileno()).st_size
+            if size:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+                    _allow_number(
+                        _occurrences(whole, b"PK\x01\x02", 2 * settings().max_files), path, factor=2
+                    )
+        try:
+            self.zip = zipfile.ZipFile(path)
+        except (
+            zipfile.BadZipFile,
+            ValueError,
+            NotImplementedError,
+            OSError,
+            EOFError,
+            IndexError,
+        ) as error:
+            raise UserError(
+                f"{path.name!r} must be a directory or a ZIP, and is neither, or is cut off ({error}). "
+                "Pack the pictures into a ZIP again."
+            ) from error
+        try:
+            self._check(size)
+        except BaseException:
+            self.zip.close()
+            raise
+        self.files = [
+            File(info.filename, info.file_size, info)
+            for info in self.zip.infolist()
+            if not info.is_dir() and not _hidden(info.filename)
+        ]
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.zip.close()
+
+    def read(self, file: File, most: int) -> bytes:
+        """Unpacks at most ``most`` bytes of a member.
+
+        Raises:
+            Refused: If this member cannot be read.
+            UserError: If the ZIP unpacks to more than it may.
+        """
+        if file.key.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Refused("is packed in an unusual way; only stored and deflated files are read")
+        try:
+            with self.zip.open(file.key) as opened:
+                data = opened.read(most)
+        except Exception as error:  # whatever a forged member makes the reader raise
+            raise Refused(f"is damaged inside the ZIP ({error})") from error
+        self.unpacked += len(data)
+        if self.unpacked > settings().max_unpacked_mb * 2**20:
+            raise self._bomb(f"unpacks to more than {settings().max_unpacked_mb} MB")
+        return data
+
+    def _check(self, size: int) -> None:
+        infos = self.zip.infolist()
+        if not infos:
+            raise UserError(
+                f"The ZIP {self.path.name!r} is empty. It must hold at least {FEWEST} pictures: "
+                "PNG, JPEG, WebP or BMP, one folder per class or all in one."
+            )
+        _allow_number(len(infos), self.path)
+        for info in infos:
+            name = info.orig_filename
+            if (
+                name.startswith("/")
+                or "\\" in name
+                or "\0" in name
+                or re.match("[A-Za-z]:", name)
+                or ".." in name.split("/")
+            ):
+                raise UserError(
+                    f"The ZIP {self.path.name!r} has the member {shown(name)!r}, whose path leads out of "
+                    "it. Only plain paths with / are allowed, so nothing of it was read. Pack it again."
+                )
+            if info.flag_bits & 1:
+                raise UserError(
+                    f"The ZIP {self.path.name!r} is protected by a password ({shown(name)!r}). "
+                    "Only open ZIPs can be read. Pack it again without one."
+                )
+            if stat.S_ISLNK(info.external_attr >> 16):
+                raise UserError(
+                    f"The ZIP {self.path.name!r} has the member {shown(name)!r}, which is a link. "
+                    "Only files and folders are allowed. Pack it again with the files themselves."
+                )
+        total = sum(info.file_size for info in infos)
+        if total > settings().max_unpacked_mb * 2**20:
+            raise self._bomb(
+                f"unpacks to {total / 2**20:.0f} MB, and at most "
+                f"{settings().max_unpacked_mb} MB are allowed"
+            )
+        if total > 64 * 2**20 and total > 250 * size:
+            raise self._bomb(
+                f"unpacks to {total / size:.0f} times its size, and at most 250 times is allowed"
+            )
+        ends = sorted(
+            (info.header_offset, info.header_offset + 30 + info.compress_size) for info in infos
+        )
+        if (
+            any(end > start for (_, end), (start, _) in itertools.pairwise(ends))
+            or ends[-1][1] > size
+        ):
+            raise self._bomb("has members that lie inside each other")
+
+    def _bomb(self, what: str) -> UserError:
+        return UserError(
+            f"The ZIP {self.path.name!r} {what}. Nothing of it was kept. "
+            "Pack fewer or smaller pictures, without tricks."
+        )
+
+
+def _hidden(name: str) -> bool:
+    return any(
+        part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini")
+        for part in name.split("/")
+    )
+
+
+def _allow_number(files: int, path: Path, factor: int = 1) -> None:
+    most = settings().max_files
+    if files > factor * most:
+        raise UserError(
+            f"{path.name!r} holds more than {most} files, which is all that is allowed. "
+            "Take fewer pictures, or raise SIMULACRA_MAX_FILES."
+        )
+
+
+def _occurrences(whole: mmap.mmap, mark: bytes, most: int) -> int:
+    found = at = 0
+    while found <= most and (at := whole.find(mark, at)) >= 0:
+        found, at = found + 1, at + len(mark)
+    return found
+
+
+def shown(text: str) -> str:
+    return "".join(char if char.isprintable() else "�" for char in text)

@@ -1,0 +1,340 @@
+"""The datasets that come with the program or with torchvision."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from filelock import FileLock
+
+from core.catalog import Config, UserError, knob
+from core.datasets.dataset import (
+    FEWEST,
+    Dataset,
+    Progress,
+    assemble,
+    datasets,
+    digests,
+    leaks,
+    split_by_content,
+)
+from core.datasets.store import explained
+from core.settings import settings
+
+
+def valid_share_knob() -> Any:
+    """Declares the share of images that choices during training look at."""
+    return knob(
+        0.1,
+        "Share of the images that is held back for choices made during training.",
+        ge=0.01,
+        le=0.4,
+        title="Validation share",
+        advanced=True,
+    )
+
+
+def count_knob() -> Any:
+    """Declares how many images are used."""
+    return knob(
+        0,
+        "How many images to use; 0 takes all of them.",
+        ge=0,
+        unit="images",
+        title="Number of images",
+    )
+
+
+def allow_count(wanted: int) -> None:
+    """Refuses a number of images that is too small to split.
+
+    Raises:
+        UserError: If it is 1 to 7.
+    """
+    if 0 < wanted < FEWEST:
+        raise UserError(
+            f"dataset.count must be 0, for all images, or at least {FEWEST}, got {wanted}. "
+            "Leave it out to use all of them."
+        )
+
+
+class DigitsConfig(Config):
+    """The choices of the embedded digits."""
+
+    valid_share: float = valid_share_knob()
+
+
+@datasets.add("digits", "Digits, 8 px", DigitsConfig)
+def digits(config: DigitsConfig, place: Path, progress: Progress | None = None) -> Dataset:
+    """Real handwritten digits, tiny enough to learn in a minute; they come with the program.
+
+    1 797 grey images of 8×8 pixels with 17 levels (0 … 16), about 500 of them for testing.
+
+    References:
+        Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998; scikit-learn's copy
+        https://archive.ics.uci.edu/dataset/80
+    """
+    from sklearn.datasets import load_digits
+
+    flat, y = load_digits(return_X_y=True)  # (N, 64), (N,)
+    x = np.asarray(flat).astype(np.uint8).reshape(-1, 1, 8, 8)
+    y = np.asarray(y).astype(np.int64)
+    splits = split_by_content(digests(x), y, valid_share=config.valid_share, test_share=0.278)
+    return assemble(x, y, tuple("0123456789"), splits, levels=17)
+
+
+class FacesConfig(Config):
+    """The choices of the drawn faces."""
+
+    size: Literal[16, 32, 64] = knob(32, "Height and width of a face.", unit="px")
+    count: int = knob(
+        10_000,
+        "How many faces to draw.",
+        ge=16,
+        le=100_000,
+        unit="images",
+        title="Number of images",
+        log=True,
+    )
+    seed: int = knob(
+        0,
+        "Another seed draws other faces; the same seed always draws the same.",
+        ge=0,
+        le=2**31 - 1,
+    )
+    correlated: bool = knob(
+        True,
+        "Attributes go together as they do in life, for example age and glasses.",
+        title="Realistic correlations",
+    )
+    valid_share: float = valid_share_knob()
+
+
+def _faces_ready(config: FacesConfig) -> tuple[FacesConfig, str]:
+    spec = find_spec("core.faces")
+    code = Path(spec.origin).read_bytes() if spec and spec.origin else b""
+    return config, hashlib.sha256(code).hexdigest()  # other drawing code draws other faces
+
+
+@datasets.add("faces", "Cartoon faces", FacesConfig, prepare=_faces_ready)
+def faces(config: FacesConfig, place: Path, progress: Progress | None = None) -> Dataset:
+    """Cartoon faces that the program draws itself, with the truth about each: smile, glasses, hair, turn.
+
+    Colour images of 16, 32 or 64 px; the class is the expression, and every attribute is kept beside the image.
+    """
+    from core import faces as drawing
+
+    attributes = {
+        name: np.asarray(column)
+        for name, column in drawing.attributes(config.seed, config.count, config.correlated).items()
+    }
+    x = np.ascontiguousarray(drawing.draw(attributes, config.size, progress))
+    classes = tuple(map(str, drawing.CLASSES))
+    y = attributes["expression"]
+    if y.dtype.kind in "OSU":
+        y = np.array([classes.index(str(word)) for word in y])
+    y = y.astype(np.int64)
+    splits = split_by_content(digests(x), y, valid_share=config.valid_share, test_share=0.2)
+    return assemble(x, y, classes, splits, attributes=attributes)
+
+
+class ScansConfig(Config):
+    """The choices of the 28-pixel sets."""
+
+    size: int = knob(28, "Height and width that the images are scaled to.", ge=8, le=128, unit="px")
+    count: int = count_knob()
+    valid_share: float = valid_share_knob()
+
+
+class CifarConfig(Config):
+    """The choices of CIFAR-10."""
+
+    size: int = knob(32, "Height and width that the images are scaled to.", ge=8, le=128, unit="px")
+    channels: Literal["colour", "grey"] = knob(
+        "colour", "Whether the images keep their colours.", title="Colours"
+    )
+    count: int = count_knob()
+    valid_share: float = valid_share_knob()
+
+
+_IDX = tuple(
+    f"{part}-{kind}"
+    for part in ("train", "t10k")
+    for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+)
+_BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
+_PLACES = {  # torchvision's class, and where it keeps which files
+    "mnist": ("MNIST", "MNIST/raw", _IDX),
+    "fashion_mnist": ("FashionMNIST", "FashionMNIST/raw", _IDX),
+    "kmnist": ("KMNIST", "KMNIST/raw", _IDX),
+    "cifar10": ("CIFAR10", "cifar-10-batches-py", _BATCHES),
+}
+
+
+def _on_disk(name: str) -> str:
+    """Describes the downloaded files by size and time; empty if one is missing."""
+    _, folder, files = _PLACES[name]
+    try:
+        found = [(settings().data / folder / file).stat() for file in files]
+    except OSError:
+        return ""
+    return ";".join(f"{stat.st_size},{stat.st_mtime_ns}" for stat in found)
+
+
+def _download(name: str) -> None:
+    """Downloads into a folder of its own and moves it into place whole."""
+    import torchvision
+
+    kind, folder, files = _PLACES[name]
+    data = settings().data
+    settings().allow_change(f"download {name}")
+    settings().allow_disk(600 if name == "cifar10" else 150)
+    new = None
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=data))
+        getattr(torchvision.datasets, kind)(root=str(new), train=True, download=True)
+        (data / folder).mkdir(parents=True, exist_ok=True)
+        for file in files:
+            (new / folder / file).replace(data / folder / file)
+    except (OSError, RuntimeError, EOFError) as error:  # URLError is an OSError
+        raise UserError(
+            f"The dataset {name!r} could not be downloaded to {data}: {_short(error)}. Check the connection and the "
+            f"permissions, or copy its files to {data / folder}; 'digits' and 'faces' work without download."
+        ) from error
+    finally:
+        if new is not None:
+            shutil.rmtree(new, ignore_errors=True)
+
+
+def _ready(name: str, config: Any) -> tuple[Any, str]:
+    allow_count(config.count)
+    if not (found := _on_disk(name)):
+        lock = settings().cache / "datasets" / f"download-{name}.lock"
+        with explained(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock):
+                if not _on_disk(name):
+                    _download(name)
+        found = _on_disk(name)
+    return config, f"{settings().data};{found}"
+
+
+def _official(name: str, config: Any, progress: Progress | None) -> Dataset:
+    import torchvision
+
+    kind, folder, _ = _PLACES[name]
+    try:
+        parts = [
+            getattr(torchvision.datasets, kind)(
+                root=str(settings().data), train=train, download=False
+            )
+            for train in (True, False)
+        ]
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        raise UserError(
+            f"The files of {name!r} in {settings().data / folder} cannot be read: {_short(error)}. "
+            "Delete that folder: it is downloaded again at the next use."
+        ) from error
+    x = np.concatenate([np.asarray(part.data) for part in parts])
+    x = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)  # (N, C, H, W)
+    y = np.concatenate([np.asarray(part.targets) for part in parts]).astype(np.int64)
+    given = np.repeat(np.array([0, 2], np.int8), [len(part.data) for part in parts])
+    if 0 < config.count < len(x):  # evenly spread, so train and test keep their proportion
+        taken = np.arange(config.count) * len(x) // config.count
+        x, y, given = x[taken], y[taken], given[taken]
+    x = _rescaled(x, config.size, grey=getattr(config, "channels", "") == "grey", progress=progress)
+    keys = digests(x)
+    leaked = leaks(keys, given)
+    notes = (
+        (f"{leaked.sum()} training images that are also test images were left out.",)
+        if leaked.any()
+        else ()
+    )
+    x, y, given, keys = x[~leaked], y[~leaked], given[~leaked], keys[~leaked]
+    splits = split_by_content(keys, y, valid_share=config.valid_share, given=given)
+    classes = tuple("0123456789") if name == "mnist" else tuple(parts[0].classes)
+    return assemble(x, y, classes, splits, notes=notes)
+
+
+def _rescaled(x: np.ndarray, size: int, grey: bool, progress: Progress | None) -> np.ndarray:
+    """Scales to ``size`` (area when smaller, bilinear when larger) and takes the luminance if asked."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    grey = grey and x.shape[1] == 3
+    if x.shape[-1] == size and not grey:
+        if progress:
+            progress(len(x), len(x))
+        return np.ascontiguousarray(x)
+    out = np.empty((len(x), 1 if grey else x.shape[1], size, size), np.uint8)
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601
+    for start in range(0, len(x), 1000):
+        batch = torch.from_numpy(np.ascontiguousarray(x[start : start + 1000])).float()
+        if grey:
+            batch = (batch * luma).sum(1, keepdim=True)
+        if size < batch.shape[-1]:
+            batch = interpolate(batch, size=(size, size), mode="area")
+        elif size > batch.shape[-1]:
+            batch = interpolate(batch, size=(size, size), mode="bilinear", align_corners=False)
+        out[start : start + 1000] = batch.round().clamp(0, 255).to(torch.uint8).numpy()
+        if progress:
+            progress(min(start + 1000, len(x)), len(x))
+    return out
+
+
+def _short(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300].rstrip(".")
+
+
+@datasets.add("mnist", "MNIST", ScansConfig, prepare=lambda config: _ready("mnist", config))
+def mnist(config: ScansConfig, place: Path, progress: Progress | None = None) -> Dataset:
+    """70 000 handwritten digits of 28 px, the classic; downloaded at first use (12 MB).
+
+    References:
+        LeCun, Cortes and Burges, The MNIST database of handwritten digits, 1998
+    """
+    return _official("mnist", config, progress)
+
+
+@datasets.add(
+    "fashion_mnist",
+    "Fashion-MNIST",
+    ScansConfig,
+    prepare=lambda config: _ready("fashion_mnist", config),
+)
+def fashion_mnist(config: ScansConfig, place: Path, progress: Progress | None = None) -> Dataset:
+    """70 000 grey pictures of clothes, 28 px, harder than digits; downloaded at first use (31 MB).
+
+    References:
+        Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017 https://arxiv.org/abs/1708.07747
+    """
+    return _official("fashion_mnist", config, progress)
+
+
+@datasets.add(
+    "kmnist", "Kuzushiji-MNIST", ScansConfig, prepare=lambda config: _ready("kmnist", config)
+)
+def kmnist(config: ScansConfig, place: Path, progress: Progress | None = None) -> Dataset:
+    """70 000 handwritten Japanese characters from old books, 28 px; downloaded at first use (21 MB).
+
+    References:
+        Clanuwat et al., Deep Learning for Classical Japanese Literature, 2018 https://arxiv.org/abs/1812.01718
+    """
+    return _official("kmnist", config, progress)
+
+
+@datasets.add("cifar10", "CIFAR-10", CifarConfig, prepare=lambda config: _ready("cifar10", config))
+def cifar10(config: CifarConfig, place: Path, progress: Progress | None = None) -> Dataset:
+    """60 000 small colour photographs of ten things, 32 px; downloaded at first use (170 MB).
+
+    References:
+        Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009
+    """
+    return _official("cifar10", config, progress)

@@ -1,0 +1,292 @@
+"""Datasets on disk: one folder each, written whole or not at all, opened as a memory map.
+
+``x.npy``, ``y.npy``, ``splits.npz``, ``attributes.npz`` and ``meta.json``; nothing in them is a pickle. The same
+format serves the cache (by content, can be computed again) and the sets that a person saved by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import threading
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from core.catalog import Config, Entry, UserError
+from core.datasets.dataset import SPLITS, Dataset, Progress, chunks
+from core.settings import settings
+
+VERSION = 1  # raise it when the format or the way of decoding changes
+
+
+class Damaged(Exception):
+    """Says which file of a stored dataset cannot be used, and why."""
+
+    def __init__(self, file: Path, why: object) -> None:
+        super().__init__(f"{file}: {why}")
+        self.file, self.why = file, why
+
+
+class Pixels:
+    """Writes images of one size, one after the other, into an ``.npy`` file.
+
+    Plain writes instead of a writable memory map: a full disk is an error here, and a dead process there.
+    """
+
+    def __init__(self, file: Path, channels: int, size: int) -> None:
+        self.file, self.channels, self.size, self.count = file, channels, size, 0
+        self._out = file.open("wb")
+        self._header()
+
+    def add(self, image: np.ndarray) -> None:
+        """Appends an image (C, H, W) or a batch of them (n, C, H, W); grey fills three channels if need be."""
+        batch = image.reshape(-1, *image.shape[-3:])
+        if batch.shape[1] < self.channels:
+            batch = np.repeat(batch, self.channels, axis=1)
+        self._out.write(np.ascontiguousarray(batch).data)
+        self.count += len(batch)
+
+    def widen(self) -> None:
+        """Goes from grey to colour, with the images written so far."""
+        self.close()
+        grey = self.file.rename(self.file.with_suffix(".grey"))
+        self.channels, self.count, self._out = 3, 0, self.file.open("wb")
+        self._header()
+        for chunk in chunks(np.load(grey, mmap_mode="r")):
+            self.add(chunk)
+        grey.unlink()
+
+    def close(self) -> None:
+        """Writes the final number of images into the header."""
+        if not self._out.closed:
+            try:
+                self._out.seek(0)
+                self._header()
+                _sync(self._out)
+            finally:
+                self._out.close()
+
+    def __enter__(self) -> Pixels:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+    def _header(self) -> None:  # numpy pads it, so that the number of images can grow in place
+        shape = (self.count, self.channels, self.size, self.size)
+        np.lib.format.write_array_header_1_0(
+            self._out, {"descr": "|u1", "fortran_order": False, "shape": shape}
+        )
+
+
+def write(dataset: Dataset, place: Path) -> None:
+    """Writes a dataset into an existing folder; pixels that its source streamed there stay as they are."""
+    if not (place / "x.npy").exists():
+        settings().allow_disk(dataset.x.nbytes / 2**20)
+        with Pixels(place / "x.npy", dataset.channels, dataset.size) as pixels:
+            for chunk in chunks(dataset.x):
+                pixels.add(chunk)
+    if (y := dataset.y) is not None:
+        _put(place / "y.npy", lambda out: np.save(out, y, allow_pickle=False))
+    _put(place / "splits.npz", lambda out: np.savez(out, allow_pickle=False, **dataset.splits))
+    if dataset.attributes is not None:
+        plain = {
+            name: np.asarray(column, dtype=str) if column.dtype == object else column
+            for name, column in dataset.attributes.items()
+        }
+        _put(place / "attributes.npz", lambda out: np.savez(out, allow_pickle=False, **plain))
+    meta = {
+        field.name: getattr(dataset, field.name)
+        for field in dataclasses.fields(dataset)
+        if field.name not in ("x", "y", "splits", "attributes")
+    }
+    meta |= {
+        "version": VERSION,
+        "shape": dataset.x.shape,
+        "labelled": dataset.labelled,
+        "attributes": None if dataset.attributes is None else list(dataset.attributes),
+    }
+    _put(place / "meta.json", lambda out: out.write(json.dumps(meta, indent=1).encode()))
+
+
+def read_meta(place: Path) -> dict[str, Any]:
+    """Reads what a stored dataset says about itself.
+
+    Raises:
+        Damaged: If that file is missing or not what it should be.
+    """
+    file = place / "meta.json"
+    try:
+        meta = json.loads(file.read_bytes())
+        if meta["version"] != VERSION:
+            raise ValueError(f"it has format {meta['version']}, this program reads {VERSION}")
+        meta["shape"] = tuple(map(int, meta["shape"]))
+        return meta
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Damaged(file, error) from error
+
+
+def read(place: Path) -> Dataset:
+    """Opens a stored dataset; its pixels stay on disk, as a read-only memory map.
+
+    Raises:
+        Damaged: If a file is missing, cut off or does not fit the others.
+    """
+    meta = read_meta(place)
+    file = place
+    try:
+        file = place / "x.npy"
+        x = np.load(file, mmap_mode="r", allow_pickle=False)
+        if x.shape != meta["shape"]:
+            raise ValueError(f"it has shape {x.shape}, meta.json says {meta['shape']}")
+        file = place / "y.npy"
+        y = np.load(file, allow_pickle=False) if meta["labelled"] else None
+        file = place / "splits.npz"
+        splits = _table(file, SPLITS)
+        file = place / "attributes.npz"
+        attributes = None if meta["attributes"] is None else _table(file, meta["attributes"])
+        file = place
+        return Dataset(
+            meta["name"],
+            meta["modality"],
+            x,
+            y,
+            tuple(meta["classes"]),
+            attributes,
+            splits,
+            meta["levels"],
+            meta["fingerprint"],
+            meta["parent"],
+            tuple(map(tuple, meta["refused"])),
+            tuple(meta["notes"]),
+            meta["source"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise Damaged(file, error) from error
+
+
+@contextmanager
+def written(place: Path) -> Iterator[Path]:
+    """Gives a fresh folder to fill, which is gone again if anything goes wrong.
+
+    Raises:
+        UserError: If the disk is full or the folder may not be written.
+    """
+    with explained(place):
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            yield place
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def explained(place: Path) -> Iterator[None]:
+    """Turns the disk's refusals into sentences.
+
+    Raises:
+        UserError: If the disk is full or may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"The disk of {place.parent} is full, so the dataset was not written; nothing of it is "
+                "left behind. Delete old runs, or set SIMULACRA_HOME to a larger disk."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise UserError(
+                f"This program may not write to {place.parent}. "
+                "Give it the permission, or set SIMULACRA_HOME to a folder that it may write."
+            ) from error
+        raise
+
+
+_memo: OrderedDict[str, Dataset] = OrderedDict()
+_memo_lock = threading.Lock()
+
+
+def remembered(key: str, dataset: Dataset | None = None) -> Dataset | None:
+    """Keeps the last few opened datasets; they are memory maps and cost next to nothing."""
+    with _memo_lock:
+        if dataset is not None:
+            _memo[key] = dataset
+            while len(_memo) > 16:
+                _memo.popitem(last=False)
+        if key in _memo:
+            _memo.move_to_end(key)
+        return _memo.get(key)
+
+
+def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
+    """Opens a source's dataset from the cache, and builds it first if it is not there or damaged."""
+    prepare = entry.extra.get("prepare")
+    config, signature = prepare(config) if prepare else (config, "")
+    paths = {name for name, knob in config.knobs().items() if knob.path}
+    values = {name: value for name, value in config.record().items() if name not in paths}
+    text = json.dumps([VERSION, entry.name, values, signature], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:32]
+    place = settings().cache / "datasets" / key
+    source = {"name": entry.name, "config": config.record()}
+    dataset = remembered(str(place)) or _opened(place)
+    if dataset is None:
+        with explained(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(place.with_suffix(".lock"))
+            lock.acquire()
+        try:  # two processes at once: the second waits, then opens what the first has built
+            dataset = _opened(place)
+            if dataset is None:
+                with written(place.with_suffix(".new")) as new:
+                    made = entry.make(config, new, progress)
+                    write(dataclasses.replace(made, name=entry.name, source=source), new)
+                    shutil.rmtree(place, ignore_errors=True)
+                    new.replace(place)
+                dataset = read(place)
+        finally:
+            lock.release()
+    if dataset.source != source:  # the same ZIP under another path
+        dataset = dataclasses.replace(dataset, source=source)
+    remembered(str(place), dataset)
+    return dataset
+
+
+def _opened(place: Path) -> Dataset | None:
+    try:
+        return read(place)
+    except Damaged:
+        return None
+
+
+def _table(file: Path, columns: Any) -> Mapping[str, np.ndarray]:
+    with np.load(file, allow_pickle=False) as stored:
+        return {name: stored[name] for name in columns}
+
+
+def _put(file: Path, fill: Any) -> None:
+    memory = io.BytesIO()  # numpy's own writing hides that the disk is full
+    fill(memory)
+    with file.open("wb") as out:
+        out.write(memory.getbuffer())
+        _sync(out)
+
+
+def _sync(out: Any) -> None:
+    out.flush()
+    os.fsync(out.fileno())

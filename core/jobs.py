@@ -1,0 +1,461 @@
+"""Background work in processes of its own: submit, watch, stop, resume; the queue is a directory.
+
+A job is a folder: ``job.json`` (what was asked), ``state.json`` (where it is), ``log.jsonl`` (one object per record),
+``worker.log`` (what its process printed), and its results. Its process holds the file lock ``alive.lock``; the
+kernel frees it when the process dies, however it dies, so nothing here trusts a process id. A waiting job is a
+light process that polls for a slot of its lane; slots are file locks too. No server is needed for a job to go on.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from core.catalog import UserError, unknown
+from core.settings import settings
+
+ACTIVE = ("queued", "running")
+STATUSES = (*ACTIVE, "finished", "stopped", "failed", "interrupted")
+_START_GRACE = 20.0  # seconds that a process may take to start and lock its job
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as its folder told it at one moment.
+
+    Attributes:
+        id: Name of the folder, unique and never changed.
+        kind: What is done, a name of ``core.worker.kinds``.
+        lane: ``train`` or ``short``.
+        config: By part (``dataset``, ``family``, ``train`` …): ``{"name": …, "config": {…}}`` or plain values.
+        name, note: The person's words; names need not be unique.
+        who: Who asked for it; may be empty.
+        created: Seconds since 1970.
+        state: The content of ``state.json``: ``status``, ``since``, ``message``, and what the job last reported.
+        status: One of :data:`STATUSES`; ``interrupted`` is a job whose process is gone without a word.
+    """
+
+    id: str
+    path: Path
+    kind: str
+    lane: str
+    config: Mapping[str, Any]
+    name: str
+    note: str
+    who: str
+    created: float
+    state: Mapping[str, Any]
+    status: str
+
+    @property
+    def active(self) -> bool:
+        """Whether it waits or runs."""
+        return self.status in ACTIVE
+
+    @property
+    def message(self) -> str:
+        """One sentence on how it stands, empty when there is nothing to say."""
+        if self.status == "interrupted":
+            return "Its process ended without a word (killed, or the machine restarted). Resume goes on from the newest checkpoint."
+        return str(self.state.get("message", ""))
+
+    @property
+    def share(self) -> float:
+        """How much is done, 0 to 1."""
+        total = self.state.get("total") or 0
+        return min(1.0, self.state.get("done", 0) / total) if total else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time to the end at the present speed; None when it is not known."""
+        speed = self.state.get("speed") or 0
+        if self.status != "running" or not speed:
+            return None
+        return (self.state["total"] - self.state["done"]) / speed
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for and not yet followed."""
+        return self.active and (self.path / "STOP").exists()
+
+
+# --- Asking for work ------------------------------------------------------------------------------------------------
+
+
+def create(kind: str, lane: str, config: Mapping[str, Any], *, title: str, name: str = "", who: str = "") -> Job:
+    """Writes a job's folder and starts its process, which waits for its turn.
+
+    Args:
+        kind, lane, config: See :class:`Job`; the config is already validated.
+        title: Start of the id, for example ``digits-vae``.
+        name: The person's name for it; the title when empty.
+
+    Raises:
+        UserError: If the server is view-only, its queue or its disk is full.
+    """
+    settings().allow_change("start a job")
+    settings().allow_disk()
+    waiting = [job for job in listing() if job.status == "queued"]
+    if len(waiting) >= settings().max_queue:
+        raise UserError(
+            f"{len(waiting)} jobs are waiting, and this server queues at most {settings().max_queue}. "
+            "Wait for one to end, or stop one."
+        )
+    now = time.time()
+    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40] or kind
+    id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{slug}-{secrets.token_hex(2)}"
+    job = {
+        "kind": kind, "lane": lane, "config": dict(config), "name": clean(name) or slug, "note": "", "who": who, "created": now,
+    }
+    with full_disk_told():
+        new = settings().jobs / f".new-{id}"
+        new.mkdir(parents=True)
+        try:
+            write_json(new / "job.json", job)
+            write_json(new / "state.json", {"status": "queued", "since": now, "queued": now})
+            new.rename(settings().jobs / id)
+        except OSError:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+    spawn(settings().jobs / id)
+    return get(id)
+
+
+def spawn(path: Path) -> None:
+    """Starts the job's process, detached: it outlives the page, the session and the server."""
+    threads = str(settings().worker_threads)
+    environment = os.environ | {
+        "SIMULACRA_HOME": str(settings().home.absolute()), "SIMULACRA_DATA_DIR": str(settings().data),
+        "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads,
+        "PYTHONUNBUFFERED": "1",
+    }
+    with open(path / "worker.log", "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "core.worker", str(path)],
+            cwd=_ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )
+    threading.Thread(target=process.wait, daemon=True, name=f"reap {path.name}").start()
+
+
+def stop(id: str) -> Job:
+    """Asks a job to save a checkpoint and end; a waiting one ends at once.
+
+    Raises:
+        UserError: If the server is view-only, or the job is not active.
+    """
+    settings().allow_change("stop a job")
+    job = get(id)
+    if not job.active:
+        raise UserError(f"{job.name} is {job.status}, so there is nothing to stop. Resume or delete it instead.")
+    (job.path / "STOP").touch()
+    return get(id)
+
+
+def resume(id: str) -> Job:
+    """Starts a job again where its newest checkpoint left it.
+
+    Raises:
+        UserError: If the server is view-only, or the job is active or finished.
+    """
+    settings().allow_change("resume a job")
+    settings().allow_disk()
+    job = get(id)
+    if job.active:
+        raise UserError(f"{job.name} is {job.status} already. Stop it first, or let it go on.")
+    if job.status == "finished":
+        raise UserError(f"{job.name} has finished, so there is nothing to resume. Start a new one with its settings.")
+    (job.path / "STOP").unlink(missing_ok=True)
+    now = time.time()
+    write_json(job.path / "state.json", dict(job.state) | {"status": "queued", "since": now, "queued": now, "message": ""})
+    spawn(job.path)
+    return get(id)
+
+
+def delete(id: str) -> None:
+    """Deletes a job and all its results, for good.
+
+    Raises:
+        UserError: If the server is view-only, or the job is active.
+    """
+    settings().allow_change("delete a job")
+    job = get(id)
+    if job.active:
+        raise UserError(f"{job.name} is {job.status}. Stop it before you delete it.")
+    gone = job.path.with_name(f".gone-{job.id}")  # out of every list at once, even if the rest takes time
+    job.path.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def describe(id: str, *, name: str | None = None, note: str | None = None) -> Job:
+    """Gives a job another name or note.
+
+    Raises:
+        UserError: If the server is view-only, or the name is empty.
+    """
+    settings().allow_change("rename or annotate a job")
+    job = get(id)
+    words = read_json(job.path / "job.json")
+    if name is not None:
+        if not clean(name):
+            raise UserError("A name needs at least one visible character, got an empty one. Type a name.")
+        words["name"] = clean(name)
+    if note is not None:
+        words["note"] = note.strip()[:4000]
+    with full_disk_told():
+        write_json(job.path / "job.json", words)
+    return get(id)
+
+
+def clean(name: str) -> str:
+    """Makes a name fit one line of 80 characters."""
+    return " ".join("".join(c for c in name if c.isprintable()).split())[:80]
+
+
+# --- Looking --------------------------------------------------------------------------------------------------------
+
+
+def listing(*kinds: str) -> list[Job]:
+    """Lists jobs, newest first; folders that cannot be read are left to :func:`damaged`."""
+    return sorted((job for job in _all() if not kinds or job.kind in kinds), key=lambda job: (-job.created, job.id))
+
+
+def damaged() -> list[tuple[str, str]]:
+    """Lists folders that are no readable jobs, each with the reason."""
+    problems = []
+    for path in _folders():
+        try:
+            _read(path)
+        except UserError as error:
+            problems.append((path.name, str(error)))
+    return problems
+
+
+def get(id: str) -> Job:
+    """Reads one job.
+
+    Raises:
+        UserError: If there is none of this id, or its folder is damaged.
+    """
+    path = settings().jobs / id
+    if Path(id).name != id or id.startswith(".") or not path.is_dir():
+        raise UserError(unknown("job or run", id, [folder.name for folder in _folders()][-50:]))
+    return _read(path)
+
+
+def find(text: str, *kinds: str) -> Job:
+    """Finds a job by id, by a start of the id, or by its name.
+
+    Raises:
+        UserError: If nothing fits, or several do.
+    """
+    if Path(text).name == text and (settings().jobs / text).is_dir() and not text.startswith("."):
+        return get(text)
+    jobs = listing(*kinds)
+    fits = [job for job in jobs if job.name == text] or [job for job in jobs if text and job.id.startswith(text)]
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        ids = ", ".join(job.id for job in fits[:5])
+        raise UserError(f"{len(fits)} runs are called {text!r}. Write the id of one: {ids}.")
+    raise UserError(unknown("run", text, [name for job in jobs for name in (job.id, job.name)]))
+
+
+def place(job: Job) -> int:
+    """Gives the place in the queue of the lane, 1 for the next one; 0 for a job that does not wait."""
+    if job.status != "queued":
+        return 0
+    return 1 + sum(other.status == "queued" and _turn(other) < _turn(job) for other in listing() if other.lane == job.lane)
+
+
+def _turn(job: Job) -> tuple[float, str]:
+    return float(job.state.get("queued", job.created)), job.id
+
+
+def _folders() -> list[Path]:
+    try:
+        with os.scandir(settings().jobs) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def _all() -> Iterator[Job]:
+    for path in _folders():
+        with suppress(UserError):
+            yield _read(path)
+
+
+def _read(path: Path) -> Job:
+    words, state = read_json(path / "job.json"), read_json(path / "state.json")
+    try:
+        job = Job(
+            id=path.name, path=path, state=state, status=state["status"],
+            **{key: words[key] for key in ("kind", "lane", "config", "name", "note", "who", "created")},
+        )
+    except KeyError as error:
+        raise UserError(f"{path / 'job.json'} lacks {error}. Delete the folder, or restore the file.") from None
+    if job.active and not is_alive(path) and time.time() - state.get("since", 0) > (0 if job.status == "running" else _START_GRACE):
+        # it may have ended between the two looks: the state that was written last counts
+        state = read_json(path / "state.json")
+        return replace(job, state=state, status="interrupted" if state["status"] in ACTIVE else state["status"])
+    return job
+
+
+def is_alive(path: Path) -> bool:
+    """Tells whether a process holds the job."""
+    lock = FileLock(path / "alive.lock")
+    try:
+        with lock.acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+# --- Inside the job's process ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def slot(job: Job, poll: float = 0.25) -> Iterator[bool]:
+    """Waits for the job's turn in its lane and holds the slot; gives False when it was stopped while waiting."""
+    folder = settings().home.absolute() / "slots"
+    folder.mkdir(parents=True, exist_ok=True)
+    count = settings().slots_train if job.lane == "train" else settings().slots_short
+    while not (job.path / "STOP").exists():
+        if place(get(job.id)) <= 1:
+            for number in range(count):
+                lock = FileLock(folder / f"{job.lane}-{number}.lock")
+                try:
+                    lock.acquire(blocking=False)
+                except Timeout:
+                    continue
+                try:
+                    yield True
+                finally:
+                    lock.release()
+                return
+        time.sleep(poll)
+    yield False
+
+
+def set_state(path: Path, **fields: Any) -> None:
+    """Changes fields of the state; a new status starts a new ``since``."""
+    state = read_json(path / "state.json")
+    if fields.get("status", state["status"]) != state["status"]:
+        fields["since"] = time.time()
+    write_json(path / "state.json", state | fields)
+
+
+class Log:
+    """The records of a job: one JSON object per line, appended whole; a damaged line is skipped and counted."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path / "log.jsonl"
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Adds one record; after a crash in the middle of a line, on a line of its own."""
+        line = json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
+        with open(self.file, "ab+") as file:
+            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                line = "\n" + line
+            file.write(line.encode())
+
+    def read(self) -> tuple[list[dict[str, Any]], int]:
+        """Reads all whole records, and how many lines are damaged."""
+        try:
+            facts = self.file.stat()
+        except FileNotFoundError:
+            return [], 0
+        return _parse_log(str(self.file), facts.st_mtime_ns, facts.st_size)
+
+    def cut(self, step: int) -> None:
+        """Drops the records after a step, before the job goes on from there."""
+        records, _ = self.read()
+        kept = "".join(json.dumps(r, separators=(",", ":")) + "\n" for r in records if r.get("step", 0) <= step)
+        write_atomic(self.file, kept.encode())
+
+
+@lru_cache(maxsize=32)
+def _parse_log(file: str, _mtime: int, _size: int) -> tuple[list[dict[str, Any]], int]:
+    records, bad = [], 0
+    for line in Path(file).read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n") or not line.strip():
+            continue  # still being written
+        try:
+            record = json.loads(line)
+            records.append(record) if isinstance(record, dict) else None
+            bad += not isinstance(record, dict)
+        except ValueError:
+            bad += 1
+    return records, bad
+
+
+# --- Files ----------------------------------------------------------------------------------------------------------
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        UserError: If the file is missing or damaged; the text names it.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. Restore it, or delete its folder.") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}). Restore it, or delete its folder.") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged (it holds no object). Restore it, or delete its folder.")
+    return value
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a JSON object in one piece or not at all."""
+    write_atomic(path, json.dumps(value, allow_nan=False).encode())
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Writes a file in one piece or not at all."""
+    new = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        new.write_bytes(content)
+        os.replace(new, path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def full_disk_told() -> Iterator[None]:
+    """Turns "no space left" into a sentence.
+
+    Raises:
+        UserError: Instead of OSError, when the disk is full or the quota used up.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"The disk of {settings().home} is full. Delete old runs or set SIMULACRA_HOME to a larger disk, then resume."
+        ) from None

@@ -1,0 +1,145 @@
+"""What every family of generative models offers, and the registry that finds them.
+
+One file in this folder is one family: config, blocks, model, loss, sampling, in reading order. It registers itself as
+``families.add(name, title, Config, sampling=SamplingConfig, presets=…)`` on a function ``build(config, spec)``.
+How the five families fit the contract:
+
+=========  ==============================================  =====================================================
+family     groups (span of the training)                   what `losses` yields in one step
+=========  ==============================================  =====================================================
+gan        critic, generator (0 to 1 both)                 critic; the trainer steps it; generator, against the
+                                                           critic as it now is
+vae        model (0 to 1)                                  one loss; `fit` draws the mixture prior afterwards
+vqvae      autoencoder (0 to 0.4), prior (0.4 to 1)        the group whose span holds `progress`, and no other
+flow       model                                           one loss; data-dependent scales start as buffers
+diffusion  model                                           one loss; steps and guidance are sampling parameters
+=========  ==============================================  =====================================================
+
+This module names torch only for the type checker, so that listing the families costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from core.catalog import Config, Registry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from core.tensors import Group, Loss
+
+families = Registry("family", "core.models")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The images that a model has to make.
+
+    Attributes:
+        channels: 1 for grey, 3 for colour.
+        size: Height and width in pixels.
+        levels: Values that a pixel of the dataset can take; 256 for bytes, 17 for digits.
+        shares: Share of each class in the training data, summing to 1; empty without labels.
+    """
+
+    channels: int
+    size: int
+    levels: int
+    shares: tuple[float, ...] = ()
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, 0 without labels."""
+        return len(self.shares)
+
+
+class Trainable(Protocol):
+    """What the training loop needs of a network (all are `torch.nn.Module`)."""
+
+    def groups(self) -> list[Group]:
+        """Lists the groups of parameters, each with its optimiser's settings and its span."""
+        ...
+
+    def losses(
+        self, x: Tensor, y: Tensor | None, generator: torch.Generator, progress: float
+    ) -> Iterator[Loss]:
+        """Yields the losses of one step in order; the trainer steps a group between two yields.
+
+        Args:
+            x: Images in [0, 1], (N, C, H, W).
+            y: Labels (N,), or None without labels.
+            generator: The only source of randomness, on the device of ``x``.
+            progress: Share of the training that is done, 0 to 1.
+        """
+        ...
+
+
+class GenerativeModel(Trainable, Protocol):
+    """A network that makes images."""
+
+    spec: Spec
+
+    def sample(self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config) -> Tensor:
+        """Makes the images with these ids of this seed, (N, C, H, W) in [0, 1].
+
+        Args:
+            ids: One number per image; an image depends on its id and the seed, never on the batch.
+            y: Labels (N,), or shares of classes (N, K); None draws them as often as the data has them.
+            seed: Of the sampling.
+            sampling: The family's sampling config.
+        """
+        ...
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """A model with a latent space to walk in."""
+
+    def latent(self, ids: Sequence[int], seed: int, sampling: Config) -> Tensor:
+        """Draws the latents that `sample` would decode, (N, D)."""
+        ...
+
+    def decode(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """Turns latents (N, D) and labels (N,) or shares (N, K) into images."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A model that finds the latent of an image."""
+
+    def encode(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """Turns images into latents (N, D)."""
+        ...
+
+
+@runtime_checkable
+class Fits(Protocol):
+    """A model with parts that are computed from data, not trained; done on averaged weights before they are published."""
+
+    def fit(self, x: Tensor, y: Tensor | None) -> None:
+        """Computes those parts from training images; deterministic."""
+        ...
+
+
+@runtime_checkable
+class Validates(Protocol):
+    """A model whose quality can be read off held-out data while it trains."""
+
+    def held_out(self, x: Tensor, y: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+        """Gives named scalars on held-out images; the first one decides which checkpoint is best, lower is better."""
+        ...
+
+
+def build(name: str, values: Mapping[str, Any], spec: Spec) -> GenerativeModel:
+    """Builds an untrained model of a family.
+
+    Raises:
+        UserError: If the family or a parameter does not exist, or a value is not allowed.
+    """
+    entry = families.get(name)
+    return entry.make(entry.config.of(values, "family"), spec)

@@ -1,0 +1,277 @@
+"""The jobs that trained something: their record, checkpoints and samples, and the models that visitors share.
+
+A run's folder adds to a job's: ``run.json`` (everything that made the model), ``checkpoints/<step>/`` with
+``model.safetensors`` (the averaged weights, for use) and ``state.pt`` (all that resuming needs, newest two only),
+and ``samples/<step>.png`` (a sheet of the same noise at each of these steps).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core import jobs
+from core.catalog import Config, UserError
+from core.models import GenerativeModel, Spec, families
+from core.settings import settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+KINDS = ("train", "classifier")
+NEWEST = 2  # checkpoints that can be resumed from
+SPACED = 12  # older ones that are kept to look at, spread evenly over the logarithm of the step
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A trained network, ready for use and shared between visitors: never change it.
+
+    Attributes:
+        run: Id of the run.
+        step: Step of the checkpoint.
+        images: Images seen until then.
+        family: Name of the family, or ``classifier``.
+        model: The network in evaluation mode; its parameters need no gradient.
+        classes: Names of the classes; empty without labels.
+        sampling: The family's sampling config class; None for a classifier.
+    """
+
+    run: str
+    step: int
+    images: int
+    family: str
+    model: Any
+    spec: Spec
+    classes: tuple[str, ...]
+    sampling: type[Config] | None
+
+
+def listing() -> list[jobs.Job]:
+    """Lists the runs, newest first."""
+    return jobs.listing(*KINDS)
+
+
+def family_of(run: jobs.Job) -> str:
+    """Names the family of a run, or ``classifier``."""
+    return run.config["family"]["name"] if run.kind == "train" else "classifier"
+
+
+def dataset_of(run: jobs.Job) -> str:
+    """Names the dataset of a run."""
+    return run.config["dataset"]["name"]
+
+
+def record(run: jobs.Job) -> dict[str, Any]:
+    """Reads what made the model: every config, fingerprint, seed, threads, versions.
+
+    Raises:
+        UserError: If training has not begun, or the file is damaged.
+    """
+    if not (run.path / "run.json").exists():
+        raise UserError(f"{run.name} has not begun to train. Wait for its first checkpoint, or choose another run.")
+    return jobs.read_json(run.path / "run.json")
+
+
+def checkpoints(run: jobs.Job) -> list[int]:
+    """Lists the steps that have a checkpoint, oldest first."""
+    try:
+        with os.scandir(run.path / "checkpoints") as entries:
+            return sorted(int(entry.name) for entry in entries if entry.name.isdigit())
+    except FileNotFoundError:
+        return []
+
+
+def samples(run: jobs.Job) -> list[tuple[int, Path]]:
+    """Lists the sample sheets as (step, file), oldest first."""
+    return sorted((int(file.stem), file) for file in (run.path / "samples").glob("[0-9]*.png"))
+
+
+# --- Writing, in the job's process ----------------------------------------------------------------------------------
+
+
+def save_checkpoint(path: Path, published: nn.Module, state: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Writes a checkpoint in one piece, then drops those that are no longer needed.
+
+    Args:
+        path: The run's folder.
+        published: The averaged network with its fitted parts.
+        state: Of the trainer.
+        facts: ``step``, ``images``, and ``score`` (lower is better, or None) for the choice of the best.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    folder = path / "checkpoints"
+    new = folder / f".new-{facts['step']}"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        weights = {name: value.detach().cpu().contiguous() for name, value in published.state_dict().items()}
+        save_file(weights, new / "model.safetensors")
+        torch.save(state, new / "state.pt")
+        jobs.write_json(new / "facts.json", facts)
+        target = folder / str(facts["step"])
+        shutil.rmtree(target, ignore_errors=True)
+        new.rename(target)
+    except OSError:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    _prune(folder)
+
+
+def _prune(folder: Path) -> None:
+    steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+    best = best_step(folder)
+    keep = set(steps[-NEWEST:]) | ({best} if best is not None else set())
+    older = steps[:-NEWEST]
+    # of the others, the ones nearest to evenly log-spaced marks; a mark depends on nothing but itself
+    for mark in range(SPACED):
+        near = [step for step in older if 10 ** (mark / 2) <= step < 10 ** ((mark + 1) / 2)]
+        keep |= set(near[-1:])
+    for step in steps:
+        if step not in keep:
+            shutil.rmtree(folder / str(step), ignore_errors=True)
+        elif step not in steps[-NEWEST:]:
+            (folder / str(step) / "state.pt").unlink(missing_ok=True)
+
+
+def best_step(folder: Path) -> int | None:
+    """Finds the checkpoint with the lowest held-out score; None where nothing was scored."""
+    scores = []
+    for path in folder.iterdir():
+        if path.name.isdigit():
+            try:
+                score = jobs.read_json(path / "facts.json").get("score")
+            except UserError:
+                continue
+            if score is not None:
+                scores.append((score, int(path.name)))
+    return min(scores)[1] if scores else None
+
+
+def newest_state(run: jobs.Job) -> tuple[dict[str, Any] | None, list[str]]:
+    """Loads the newest whole state to resume from, and says which checkpoints were damaged."""
+    import torch
+
+    problems = []
+    for step in reversed(checkpoints(run)):
+        file = run.path / "checkpoints" / str(step) / "state.pt"
+        if not file.exists():
+            continue
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True), problems
+        except Exception as error:  # torch raises many kinds for a damaged file
+            problems.append(f"{file} is damaged ({type(error).__name__}).")
+    return None, problems
+
+
+def cut(run: jobs.Job, step: int) -> None:
+    """Drops all that came after a step, before training goes on from there."""
+    jobs.Log(run.path).cut(step)
+    for later, file in samples(run):
+        if later > step:
+            file.unlink()
+    for later in checkpoints(run):
+        if later > step:
+            shutil.rmtree(run.path / "checkpoints" / str(later), ignore_errors=True)
+
+
+# --- Opening, shared between visitors -------------------------------------------------------------------------------
+
+_opened: OrderedDict[tuple[str, int, int], tuple[Opened, float]] = OrderedDict()
+_guard = threading.Lock()
+_loading: dict[tuple[str, int, int], threading.Lock] = {}
+
+
+def open_model(run: jobs.Job, step: int | None = None) -> Opened:
+    """Opens a run's newest whole checkpoint, or the one of a step; models are shared, and bounded by memory.
+
+    Raises:
+        UserError: If there is no such checkpoint, none is whole, or the run's family is not known here.
+    """
+    steps = checkpoints(run)
+    if not steps:
+        raise UserError(f"{run.name} has no checkpoint yet. Wait for its first one, or choose another run.")
+    if step is not None and step not in steps:
+        raise UserError(f"{run.name} has no checkpoint at step {step}. It has: {', '.join(map(str, steps))}.")
+    problem: UserError | None = None
+    for candidate in [step] if step is not None else reversed(steps):
+        try:
+            return _open(run, candidate)
+        except UserError as error:
+            problem = error
+    assert problem is not None
+    raise problem
+
+
+def _open(run: jobs.Job, step: int) -> Opened:
+    file = run.path / "checkpoints" / str(step) / "model.safetensors"
+    try:
+        key = (str(run.path), step, file.stat().st_mtime_ns)
+    except FileNotFoundError:
+        raise UserError(f"{file} is gone. Choose another step or run.") from None
+    with _guard:
+        if key in _opened:
+            _opened.move_to_end(key)
+            return _opened[key][0]
+        lock = _loading.setdefault(key, threading.Lock())
+    with lock:
+        with _guard:
+            if key in _opened:
+                return _opened[key][0]
+        opened = _load(run, step, file)
+        size = sum(t.nbytes for t in opened.model.state_dict().values()) / 2**20
+        with _guard:
+            _loading.pop(key, None)
+            _opened[key] = opened, size
+            while len(_opened) > 1 and sum(size for _, size in _opened.values()) > settings().models_mb:
+                _opened.popitem(last=False)
+        return opened
+
+
+def _load(run: jobs.Job, step: int, file: Path) -> Opened:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from core.tensors import device
+
+    facts = record(run)
+    model = network(facts)
+    try:
+        model.load_state_dict(load_file(file))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is damaged ({error}). Choose another step, or resume the run to make a new one.") from None
+    except RuntimeError as error:
+        raise UserError(f"{file} does not fit the settings in run.json: {str(error).splitlines()[-1].strip()}") from None
+    model = model.to(device()).eval().requires_grad_(False)
+    family = family_of(run)
+    sampling = families.get(family).extra["sampling"] if run.kind == "train" else None
+    images = min(step * facts["train"]["batch"], facts["train"]["images"])
+    return Opened(run.id, step, images, family, model, model.spec, tuple(facts["dataset"]["classes"]), sampling)
+
+
+def network(facts: dict[str, Any]) -> Any:
+    """Builds the untrained network that a record describes; its first weights depend on the seed alone.
+
+    Raises:
+        UserError: If the family or a parameter is not known to this version.
+    """
+    import torch
+
+    spec = Spec(**{**facts["spec"], "shares": tuple(facts["spec"]["shares"])})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(facts["train"]["seed"])
+        if "family" in facts:
+            from core.models import build
+
+            model: GenerativeModel = build(facts["family"]["name"], facts["family"]["config"], spec)
+            return model
+        from core.classifier import Classifier, ClassifierConfig
+
+        return Classifier(ClassifierConfig.of(facts["classifier"], "classifier"), spec)

@@ -1,0 +1,70 @@
+"""Many small pictures as one PNG: the form in which grids travel to the browser and rest in a run's folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+
+def columns(classes: int) -> int:
+    """Chooses the columns of a sheet: one per class where that fits, else 8."""
+    return classes if 2 <= classes <= 16 else 8
+
+
+def arrange(x: np.ndarray, columns: int, *, gap: int = 0, scale: int = 1, ground: int = 128) -> np.ndarray:
+    """Lays images out row by row.
+
+    Args:
+        x: uint8 (N, C, H, W), 0 … 255.
+        columns: Images per row.
+        gap: Pixels between images, after scaling.
+        scale: Each pixel becomes a square of this side, never a blur.
+        ground: Grey level of gaps and of missing images.
+
+    Returns:
+        uint8 (rows, width) for grey or (rows, width, 3) for colour.
+    """
+    count, channels, height, width = x.shape
+    columns = max(1, min(columns, count))
+    rows = math.ceil(count / columns)
+    x = x.repeat(scale, 2).repeat(scale, 3)
+    height, width = height * scale, width * scale
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), ground, np.uint8)
+    for i in range(count):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = x[i].transpose(1, 2, 0)
+    return sheet[..., 0] if channels == 1 else sheet
+
+
+def png(x: np.ndarray, columns: int, facts: Mapping[str, Any] | None = None, **layout: int) -> bytes:
+    """Writes a sheet as PNG; ``facts`` (JSON) travel inside it, so that a picture can say how it was made."""
+    info = PngInfo()
+    count, _, height, width = x.shape
+    info.add_text("simulacra", json.dumps({"count": count, "columns": columns, "tile": [height, width], **(facts or {})}))
+    out = io.BytesIO()
+    Image.fromarray(arrange(x, columns, **layout)).save(out, "PNG", pnginfo=info, compress_level=1)
+    return out.getvalue()
+
+
+def tiles(content: bytes) -> np.ndarray:
+    """Cuts a gapless, unscaled sheet made by :func:`png` into its images, uint8 (N, C, H, W)."""
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+        facts = json.loads(picture.text["simulacra"])  # type: ignore[attr-defined]
+        sheet = np.asarray(picture)
+    sheet = sheet[..., None] if sheet.ndim == 2 else sheet
+    height, width = facts["tile"]
+    rows, cols = sheet.shape[0] // height, sheet.shape[1] // width
+    cut = sheet.reshape(rows, height, cols, width, -1).transpose(0, 2, 4, 1, 3).reshape(rows * cols, -1, height, width)
+    return cut[: facts["count"]]
+
+
+def zoom(size: int, columns: int, width: int) -> int:
+    """Chooses the largest whole zoom at which a row of images fits ``width`` px."""
+    return max(1, width // max(1, size * columns))

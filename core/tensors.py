@@ -1,0 +1,168 @@
+"""Tensor types, and the few operations that every layer above shares: losses, devices, randomness, averages.
+
+Images are float32 (N, C, H, W) in [0, 1] at every border.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from core.settings import settings
+
+Images = Float[Tensor, "n c h w"]
+Labels = Int[Tensor, " n"]
+Bytes = UInt8[np.ndarray, "n c h w"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What one group of parameters has to lower, and the parts worth plotting.
+
+    Attributes:
+        group: Name of the parameter group that the trainer steps, and alone differentiates.
+        value: Scalar to minimise, a mean over samples.
+        parts: Named scalars for the record, without gradient; the trainer reads them only when it records.
+    """
+
+    group: str
+    value: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that one optimiser moves, the family's advice for it, and the span of training in which it runs.
+
+    Attributes:
+        name: What ``Loss.group`` refers to.
+        params: The parameters; no parameter is in two groups.
+        lr: Learning rate that suits the network, unless the person sets one.
+        beta1, beta2: Moments of Adam.
+        weight_decay: Decoupled, as in AdamW.
+        start, stop: Share of the training, 0 to 1, in which the group is trained; its schedule runs over that span.
+    """
+
+    name: str
+    params: list[torch.nn.Parameter]
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+    start: float = 0.0
+    stop: float = 1.0
+
+
+def device() -> torch.device:
+    """Gives the device of the settings: CUDA when there is one, unless the settings say otherwise."""
+    wanted = settings().device
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+# --- Randomness without state ---------------------------------------------------------------------------------------
+
+_MASK = 0xFFFFFFFF
+
+
+def noise(
+    seed: int,
+    ids: Sequence[int] | Tensor,
+    shape: Sequence[int],
+    stream: str,
+    *,
+    uniform: bool = False,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Draws numbers that depend on seed, id and stream alone, so that sample 7 of seed 3 never changes.
+
+    Counter-based: the Philox 4x32-10 generator, keyed by the seed, counts (block, id, stream).
+
+    Args:
+        seed: Any 64-bit integer.
+        ids: One 64-bit integer per sample, length N.
+        shape: Shape of one sample.
+        stream: What the numbers are for; different streams are independent.
+        uniform: Uniform on (0, 1) instead of standard normal.
+        device: Where the result lives; the integers behind it are the same on every device.
+
+    Returns:
+        float32, shape (N, *shape).
+
+    References:
+        Salmon et al., 2011, Parallel random numbers: as easy as 1, 2, 3, https://doi.org/10.1145/2063384.2063405
+        Box and Muller, 1958, A note on the generation of random normal deviates
+    """
+    ids = torch.as_tensor(ids, dtype=torch.int64, device=device).reshape(-1)
+    count = math.prod(shape)
+    blocks = -(-count // 4)
+    block = torch.arange(blocks, device=device).expand(len(ids), blocks)
+    salt = torch.full_like(block, zlib.crc32(stream.encode()))
+    high = ((ids >> 32) & _MASK)[:, None].expand_as(block)
+    words = philox((block, (ids & _MASK)[:, None].expand_as(block), high, salt), (seed & _MASK, (seed >> 32) & _MASK))
+    u = (torch.stack(words, -1) >> 8).to(torch.float32).add_(0.5).mul_(2.0**-24)  # (N, blocks, 4) in (0, 1)
+    if not uniform:
+        radius = torch.sqrt(-2 * torch.log(u[..., :2]))
+        angle = 2 * math.pi * u[..., 2:]
+        u = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], -1)
+    return u.reshape(len(ids), blocks * 4)[:, :count].reshape(len(ids), *shape)
+
+
+def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Computes Philox 4x32-10 on int64 tensors that hold 32-bit words; same shape in and out."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57  # the 64-bit products wrap around, their bits are right
+        c0, c1, c2, c3 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, p1 & _MASK, ((p0 >> 32) & _MASK) ^ c3 ^ k1, p0 & _MASK
+        k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
+    return c0, c1, c2, c3
+
+
+def step_generator(device: torch.device, seed: int, step: int, rollbacks: int = 0) -> torch.Generator:
+    """Makes the generator of one training step; resuming a run needs nothing else."""
+    words = np.random.SeedSequence([seed & (2**64 - 1), step, rollbacks]).generate_state(2, np.uint32)
+    return torch.Generator(device).manual_seed((int(words[0]) << 31) ^ int(words[1]))
+
+
+def draw_labels(seed: int, ids: Sequence[int] | Tensor, shares: Sequence[float], device: torch.device | str) -> Tensor:
+    """Draws a class per id with the given shares; int64 (N,)."""
+    edges = torch.tensor(np.cumsum(shares)[:-1], dtype=torch.float32, device=device)
+    return torch.bucketize(noise(seed, ids, (), "label", uniform=True, device=device), edges, right=True)
+
+
+# --- Images ---------------------------------------------------------------------------------------------------------
+
+
+def to_float(x: Tensor, levels: int = 256) -> Tensor:
+    """Turns uint8 levels 0 … levels-1 into float32 in [0, 1]."""
+    return x.to(torch.float32).div_(levels - 1)
+
+
+def to_bytes(x: Tensor) -> np.ndarray:
+    """Turns images in [0, 1] into uint8 0 … 255 in memory; values outside are clipped, nan becomes 0."""
+    return x.detach().nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+
+
+# --- Several processes ----------------------------------------------------------------------------------------------
+
+
+def all_mean(x: Tensor) -> Tensor:
+    """Averages over the processes of a distributed training, differentiably; alone, returns its input.
+
+    Whatever is not a mean over samples (batch statistics, an optimal sigma, codebook averages) goes through here,
+    so that several GPUs compute what one would.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return x
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(x) / torch.distributed.get_world_size()

@@ -1,0 +1,295 @@
+"""One training loop for every family and the classifier: an iterator of :class:`Progress`.
+
+Whoever draws from it decides pace, display and stopping. Every step depends only on the state and on the generator
+of that step, so that a resumed run ends where an uninterrupted one would, bit by bit on the CPU.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from core.catalog import Config, UserError, knob
+from core.datasets import Dataset
+from core.models import Fits, Spec, Trainable, Validates
+from core.tensors import Group, step_generator, to_float
+
+Transform = Callable[[Tensor, torch.Generator], Tensor]
+
+
+class TrainConfig(Config):
+    """Parameters of the training loop."""
+
+    images: int = knob(200_000, "How long to train: images seen, repeats included.", ge=1, le=10_000_000_000, unit="images", log=True)
+    seed: int = knob(0, "The same seed and settings give the same model.", ge=0, le=2**31 - 1, log=True)
+    batch: int = knob(128, "Images per step.", ge=2, le=16_384, unit="images", log=True, advanced=True)
+    lr: float = knob(
+        0.0, "Learning rate; 0 takes what suits the family and its network.", ge=0, le=1, title="Learning rate", log=True, advanced=True
+    )
+    schedule: Literal["cosine", "constant"] = knob(
+        "cosine", "How the learning rate goes on after the warm-up: down to 2 % along a cosine, or unchanged.", advanced=True
+    )
+    warmup: int = knob(100, "Steps in which the learning rate rises to its value.", ge=0, le=100_000, unit="steps", log=True, advanced=True)
+    clip: float = knob(
+        10.0, "Longest gradient that is followed, 0 for any.", ge=0, le=1e6, title="Gradient clipping", log=True, advanced=True
+    )
+    average: int = knob(
+        500, "Half-life of the averaged weights that make the samples; it never exceeds a tenth of the steps so far.",
+        ge=0, le=1_000_000, unit="steps", title="Weight averaging", log=True, advanced=True,
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = knob(
+        "auto", "Number format of the networks; auto takes bfloat16 on a GPU.", advanced=True
+    )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is.
+
+    Attributes:
+        step, steps: Optimiser steps done, and in all.
+        images, total: Images seen, and in all.
+        values: Averages since the last record: losses, ``grad_norm/<group>``, ``lr``; and held-out values when published.
+        images_per_second: Speed since the last record, without the time spent on publishing.
+        seconds: Time spent in steps, over all resumptions.
+        publish: The moment for a checkpoint and a sample grid.
+    """
+
+    step: int
+    steps: int
+    images: int
+    total: int
+    values: dict[str, float]
+    images_per_second: float
+    seconds: float
+    publish: bool
+
+
+def spec_of(dataset: Dataset) -> Spec:
+    """Describes the images of a dataset to a model."""
+    shares: tuple[float, ...] = ()
+    if dataset.y is not None:
+        counts = torch.bincount(torch.as_tensor(dataset.part("train")[1]), minlength=len(dataset.classes)).double()
+        shares = tuple((counts / counts.sum()).tolist())
+    return Spec(dataset.channels, dataset.size, dataset.levels, shares)
+
+
+class Trainer:
+    """Trains a network on a dataset.
+
+    Args:
+        model: The network; it is moved to ``device``.
+        dataset: Training images are read from its ``train`` part, held-out values from ``valid``; ``test`` is never read.
+        config: Of the loop.
+        device: Where to train.
+        transform: Augments a batch, from images in [0, 1] to the same; draws from the step's generator only.
+
+    Raises:
+        UserError: If the dataset has no training images.
+    """
+
+    def __init__(
+        self, model: Trainable, dataset: Dataset, config: TrainConfig, device: torch.device, transform: Transform | None = None
+    ) -> None:
+        assert isinstance(model, nn.Module)
+        self.model = model.to(device).train()
+        self.config, self.device, self.transform = config, device, transform
+        self.levels = dataset.levels
+        self.x, self.y = _on_device(dataset, "train", device)
+        self.valid = _on_device(dataset, "valid", device, limit=2000)
+        if len(self.x) < 2:
+            raise UserError(f"Training needs at least 2 images, {dataset.name} has {len(self.x)}. Choose a larger dataset.")
+        self.groups: dict[str, Group] = {group.name: group for group in model.groups()}
+        self.optimisers = {name: self._optimiser(group) for name, group in self.groups.items()}
+        self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.steps = math.ceil(config.images / config.batch)
+        self.step, self.rollbacks, self.seconds = 0, 0, 0.0
+        self.spent = dict.fromkeys(("data", "forward", "backward", "optimiser", "average", "record"), 0.0)
+
+    def _optimiser(self, group: Group) -> torch.optim.Optimizer:
+        lr, betas = self.config.lr or group.lr, (group.beta1, group.beta2)
+        if group.weight_decay:
+            return torch.optim.AdamW(group.params, lr, betas, weight_decay=group.weight_decay, fused=True)
+        return torch.optim.Adam(group.params, lr, betas, fused=True)
+
+    # --- state: all that a resumed run needs ----------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Gives the whole state as plain values and tensors."""
+        return {
+            "step": self.step,
+            "rollbacks": self.rollbacks,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues from a state."""
+        self.step, self.rollbacks, self.seconds = state["step"], state["rollbacks"], state["seconds"]
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+
+    def published(self) -> nn.Module:
+        """Gives the averaged model, in evaluation mode, with its fitted parts; a copy that training never touches."""
+        model = copy.deepcopy(self.averaged)
+        if isinstance(model, Fits):
+            pick = torch.linspace(0, len(self.x) - 1, min(len(self.x), 4096), device=self.device).long()
+            model.fit(to_float(self.x[pick], self.levels), None if self.y is None else self.y[pick])
+        return model.eval()
+
+    @torch.no_grad()
+    def held_out(self, model: nn.Module) -> dict[str, float]:
+        """Measures a published model on the held-out images; empty where it has no such measure."""
+        x, y = self.valid
+        if not isinstance(model, Validates) or not len(x):
+            return {}
+        generator = torch.Generator(self.device).manual_seed(0)
+        sums: dict[str, float] = {}
+        for index in torch.arange(len(x), device=self.device).split(500):
+            part = model.held_out(to_float(x[index], self.levels), None if y is None else y[index], generator)
+            for name, value in part.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(index) / len(x)
+        return sums
+
+    # --- the loop -------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Progress]:
+        """Trains, yielding at least every quarter of a second and at every moment to publish.
+
+        Raises:
+            UserError: If a loss stops being a finite number; the weights before that step are left as they were.
+        """
+        moments = publish_steps(self.steps)
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        since, last = self.step, time.perf_counter()
+        checking: deque[tuple[int, str, Tensor]] = deque()
+        while self.step < self.steps:
+            for name, value in self._one_step(checking).items():
+                sums[name] = sums[name] + value if name in sums else value
+                counts[name] = counts.get(name, 0) + 1
+            now = time.perf_counter()
+            publish = self.step in moments
+            if publish or now - last > 0.25:
+                self._check(checking, 0)
+                if publish:
+                    self._check_weights()
+                values = {name: float(total) / counts[name] for name, total in sums.items()}
+                elapsed = time.perf_counter() - last
+                self.spent["record"] += elapsed - (now - last)
+                self.seconds += elapsed
+                speed = (self.step - since) * self.config.batch / elapsed
+                yield Progress(
+                    self.step, self.steps, min(self.step * self.config.batch, self.config.images), self.config.images,
+                    values, speed, self.seconds, publish,
+                )
+                sums, counts, since, last = {}, {}, self.step, time.perf_counter()
+
+    def _one_step(self, checking: deque[tuple[int, str, Tensor]]) -> dict[str, Tensor]:
+        config, clock = self.config, time.perf_counter
+        start = clock()
+        generator = step_generator(self.device, config.seed, self.step, self.rollbacks)
+        index = torch.randint(len(self.x), (config.batch,), generator=generator, device=self.device)
+        x, y = to_float(self.x[index], self.levels), None if self.y is None else self.y[index]
+        if self.transform is not None:
+            x = self.transform(x, generator)
+        progress = self.step / self.steps
+        self.spent["data"] += clock() - start
+        values: dict[str, Tensor] = {}
+        losses = self.model.losses(x, y, generator, progress)
+        half = config.precision == "bfloat16" or (config.precision == "auto" and self.device.type == "cuda")
+        while True:
+            start = clock()
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
+                loss = next(losses, None)
+            forward = clock()
+            self.spent["forward"] += forward - start
+            if loss is None:
+                break
+            group, optimiser = self.groups[loss.group], self.optimisers[loss.group]
+            checking.append((self.step, loss.group, loss.value.detach()))
+            if self.device.type == "cpu":
+                self._check(checking, 0)
+            grads = torch.autograd.grad(loss.value, group.params, allow_unused=True)
+            backward = clock()
+            self.spent["backward"] += backward - forward
+            for param, grad in zip(group.params, grads, strict=True):
+                param.grad = grad
+            norm = torch.nn.utils.get_total_norm([grad for grad in grads if grad is not None])
+            if config.clip:
+                torch.nn.utils.clip_grads_with_norm_(group.params, config.clip, norm)
+            rate = self._rate(group, progress)
+            for settings in optimiser.param_groups:
+                settings["lr"] = rate
+            optimiser.step()
+            values |= loss.parts
+            values[f"grad_norm/{loss.group}"] = norm
+            values["lr"] = torch.tensor(rate)
+            self.spent["optimiser"] += clock() - backward
+        start = clock()
+        self.step += 1
+        self._average()
+        self.spent["average"] += clock() - start
+        return values
+
+    def _rate(self, group: Group, progress: float) -> float:
+        """Gives the learning rate: linear warm-up, then the schedule over the group's own span."""
+        rate = self.config.lr or group.lr
+        done = min(1.0, max(0.0, (progress - group.start) / (group.stop - group.start)))
+        begun = self.step - round(group.start * self.steps)
+        warmup = min(self.config.warmup, self.steps // 10)
+        if begun < warmup:
+            return rate * (begun + 1) / (warmup + 1)
+        if self.config.schedule == "constant":
+            return rate
+        return rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        half_life = min(self.config.average, self.step / 10)
+        keep = 0.5 ** (1 / half_life) if half_life > 0 else 0.0
+        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1 - keep)
+        for mine, theirs in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+            mine.copy_(theirs)
+
+    def _check(self, checking: deque[tuple[int, str, Tensor]], keep: int) -> None:
+        """Raises if a loss was not finite: at once on the CPU, at the next record elsewhere, to not stall the device."""
+        while len(checking) > keep:
+            step, group, value = checking.popleft()
+            if not math.isfinite(float(value)):
+                raise UserError(
+                    f"The {group} loss is {float(value):g} at step {step}. "
+                    "Lower train.lr or train.clip, then start again; the last good checkpoint is kept."
+                )
+
+    def _check_weights(self) -> None:
+        for name, param in self.averaged.named_parameters():
+            if not bool(param.isfinite().all()):
+                raise UserError(
+                    f"The weights of {name} are not finite at step {self.step}. "
+                    "Lower train.lr or train.clip, then start again; the last good checkpoint is kept."
+                )
+
+
+def publish_steps(steps: int, count: int = 24) -> set[int]:
+    """Chooses the steps after which samples are drawn: the first, log-spaced ones, the last."""
+    return {max(1, round(steps ** (k / (count - 1)))) for k in range(count)} | {steps}
+
+
+def _on_device(dataset: Dataset, part: str, device: torch.device, limit: int = 0) -> tuple[Tensor, Tensor | None]:
+    x, y = dataset.part(part)
+    if limit:
+        x, y = x[:limit], None if y is None else y[:limit]
+    return torch.as_tensor(x).to(device), None if y is None else torch.as_tensor(y).to(device)

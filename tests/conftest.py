@@ -1,0 +1,198 @@
+"""Fixtures of all tests: a home of their own, a running app, and a browser to look at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).resolve().parent.parent
+# The machine's own settings must not reach a test; these two say where test material is.
+KEPT = {"SIMULACRA_DATA_DIR", "SIMULACRA_BROWSER"}
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests run side by side already; two threads in each would only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test that looks through a browser, so that `-m "not browser"` leaves it out."""
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
+
+
+# --- Settings -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Gives each test an empty SIMULACRA_HOME and default settings, and ends its workers."""
+    from core.settings import Settings, settings
+
+    for name in os.environ.keys() - KEPT:
+        if name.startswith("SIMULACRA_"):
+            monkeypatch.delenv(name)
+    place = tmp_path / "home"
+    monkeypatch.setenv("SIMULACRA_HOME", str(place))
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
+    settings.cache_clear()
+    yield place
+    settings.cache_clear()
+    end_workers(place)
+
+
+def end_workers(place: Path) -> None:
+    """Ends the workers of one home, which outlive the process that started them by design."""
+    if not (place / "jobs").is_dir() or not Path("/proc").is_dir():
+        return
+    mark = f"SIMULACRA_HOME={place}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            mine = mark in (process / "environ").read_bytes().split(b"\0")
+            if mine and b"core.worker" in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:  # ended meanwhile, or another user's
+            continue
+
+
+# --- A running app ------------------------------------------------------------------------------
+
+
+@dataclass
+class Server:
+    """One app in a process of its own, with its own home."""
+
+    url: str
+    home: Path
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        """Ends the server; its jobs go on, and it may be called twice."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """Starts apps: `server()`; `server(home=path)` again on a home; `server(view_only="1")`.
+
+    Their output goes to a file, because a full pipe would stop it.
+    """
+    started: list[Server] = []
+
+    def start(home: Path | None = None, **settings: str) -> Server:
+        folder = tmp_path_factory.mktemp("server")
+        home, log = home or folder / "home", folder / "log.txt"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        env = {k: v for k, v in os.environ.items() if k in KEPT or not k.startswith("SIMULACRA_")}
+        env |= {"SIMULACRA_HOME": str(home)}
+        env |= {f"SIMULACRA_{name.upper()}": value for name, value in settings.items()}
+        options = {
+            "server.address": "127.0.0.1",
+            "server.port": str(port),
+            "server.headless": "true",
+            "server.fileWatcherType": "none",
+        }
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "streamlit", "run", "app.py"]
+                + [part for name, value in options.items() for part in (f"--{name}", value)],
+                cwd=ROOT,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        started.append(Server(f"http://127.0.0.1:{port}", home, log, process))
+        wait_until_healthy(started[-1])
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+        end_workers(each.home)
+
+
+def wait_until_healthy(server: Server, seconds: float = 60) -> None:
+    """Waits until the server answers."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{server.url}/_stcore/health", timeout=5) as answer:
+                if answer.read() == b"ok":
+                    return
+        except OSError:
+            time.sleep(0.05)
+    pytest.fail(f"The app did not start:\n{server.log.read_text(errors='replace')[-3000:]}")
+
+
+# --- A browser ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The installed browser; without one the test is skipped, or fails where it is required."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    if os.environ.get("SIMULACRA_BROWSER") == "required":
+        pytest.fail(
+            "SIMULACRA_BROWSER=required, and there is no Chromium. Install the package `chromium`."
+        )
+    pytest.skip("There is no Chromium. Install the package `chromium` to run the browser tests.")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """A headless browser that talks to nobody but the app."""
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=20_000)  # pages wait for torch, and tests share two cores
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            headless=True,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--no-first-run",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    """An empty tab of a visitor who has never been here, 1280 by 800."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    yield context.new_page()
+    context.close()

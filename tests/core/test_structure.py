@@ -1,0 +1,177 @@
+"""What the code may import, and what its files may be called."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Bottom to top. A file may import what stands on its own line or on a line above it in this list.
+# A folder counts as one name: core/models/gan.py is `models`.
+LAYERS = [
+    ["core"],  # core/__init__.py
+    ["catalog"],
+    ["settings", "tensors"],
+    ["faces", "nets"],
+    ["datasets"],
+    ["models", "classifier"],
+    ["runs", "jobs"],
+    ["training"],
+    ["features"],
+    ["metrics"],
+    ["augment", "latent", "attacks", "quality", "build"],
+    ["worker"],
+    ["__main__"],
+    ["pages/ui"],
+    ["pages"],
+    ["app"],
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+# Names that say nothing about what is inside.
+EMPTY_NAMES = {
+    "utils",
+    "util",
+    "helpers",
+    "helper",
+    "common",
+    "base",
+    "manager",
+    "managers",
+    "misc",
+}
+
+# What a cold start loads before the first page is drawn.
+FIRST_PAGE = [
+    "core",
+    "core.catalog",
+    "core.settings",
+    "core.datasets",
+    "core.jobs",
+    "core.runs",
+    "core.worker",
+]
+
+
+def sources(root: Path) -> list[Path]:
+    """The files of the app, without its tests."""
+    return sorted([*root.glob("app.py"), *root.glob("core/**/*.py"), *root.glob("pages/**/*.py")])
+
+
+def module_of(path: Path) -> list[str]:
+    """The dotted name of a file, as parts: core/models/__init__.py is core, models."""
+    parts = list(path.with_suffix("").parts)
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def layer_of(module: list[str]) -> str:
+    """The name under which a module stands in LAYERS."""
+    if module[0] == "pages":
+        return "pages/ui" if module[1:2] == ["ui"] else "pages"
+    return module[1] if module[0] == "core" and len(module) > 1 else module[0]
+
+
+def imports(path: Path, root: Path) -> Iterator[tuple[int, list[str]]]:
+    """Every module that a file imports, also inside functions, with its line."""
+
+    def exists(module: list[str]) -> bool:
+        place = root.joinpath(*module)
+        return place.is_dir() or place.with_suffix(".py").is_file()
+
+    package = list(path.relative_to(root).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name.split(".")
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = above + (node.module.split(".") if node.module else [])
+            for alias in node.names:  # `from core import runs` imports core.runs
+                inside = [*module, alias.name]
+                yield node.lineno, inside if exists(inside) else module
+
+
+def faults(root: Path) -> list[str]:
+    """Every import that does not point down, as a sentence."""
+    found = []
+    for path in sources(root):
+        where, module = path.relative_to(root), module_of(path.relative_to(root))
+        layer = layer_of(module)
+        if layer not in RANK:
+            found.append(
+                f"{where} stands in no layer; add '{layer}' to LAYERS in {Path(__file__).name}."
+            )
+            continue
+        for line, target in imports(path, root):
+            name = ".".join(target)
+            if target[0] == "streamlit" and module[0] == "core":
+                found.append(f"{where}:{line} imports streamlit; core runs without a web page.")
+            if target[0] not in {"core", "pages", "app"} or target == module:
+                continue
+            if RANK.get(layer_of(target), len(LAYERS)) > RANK[layer]:
+                found.append(f"{where}:{line} imports {name}, which stands above it.")
+            elif target[:2] == ["core", "models"] and layer == "models" and len(target) > 2:
+                found.append(
+                    f"{where}:{line} imports {name}; families know the contract, not each other."
+                )
+            elif layer == layer_of(target) == "pages":
+                found.append(
+                    f"{where}:{line} imports {name}; what two pages share belongs in pages/ui."
+                )
+    return found
+
+
+def test_imports_point_down():
+    assert len(sources(ROOT)) > 10
+    assert faults(ROOT) == []
+
+
+def test_an_import_that_points_up_is_found_wherever_it_hides(tmp_path):
+    for name, text in {
+        "core/__init__.py": "",
+        "core/catalog.py": "def late():\n    from core import settings",
+        "core/settings.py": "from core.catalog import UserError\nimport core.tensors",
+        "core/tensors.py": "from . import training",
+        "core/training.py": "import streamlit as st\nfrom core.tensors import noise",
+        "core/novelty.py": "",
+        "core/models/__init__.py": "from ..tensors import noise\nfrom ..training import train",
+        "core/models/gan.py": "from core.models import Loss, vae\nfrom core.classifier import judge",
+        "core/models/vae.py": "from .gan import GAN\nfrom . import Loss",
+        "core/classifier.py": "from core.models import Loss, vae",
+        "pages/train.py": "import streamlit\nimport pages.data\nfrom pages.ui import form",
+        "pages/data.py": "from core.worker import run",
+        "pages/ui/form.py": "from pages import train",
+        "app.py": "from pages.ui import form\nimport pages.train\nimport streamlit",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert faults(tmp_path) == [
+        "core/catalog.py:2 imports core.settings, which stands above it.",
+        "core/models/__init__.py:2 imports core.training, which stands above it.",
+        "core/models/gan.py:1 imports core.models.vae; families know the contract, not each other.",
+        "core/models/vae.py:1 imports core.models.gan; families know the contract, not each other.",
+        "core/novelty.py stands in no layer; add 'novelty' to LAYERS in test_structure.py.",
+        "core/tensors.py:1 imports core.training, which stands above it.",
+        "core/training.py:1 imports streamlit; core runs without a web page.",
+        "pages/train.py:2 imports pages.data; what two pages share belongs in pages/ui.",
+        "pages/ui/form.py:1 imports pages.train, which stands above it.",
+    ]
+
+
+def test_the_first_page_needs_no_torch_and_core_no_streamlit():
+    code = f"import sys, {', '.join(FIRST_PAGE)}\nprint(*{{'torch', 'streamlit'}} & sys.modules.keys())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "", f"importing core loaded {done.stdout.strip()}"
+
+
+def test_every_file_has_a_name_that_says_what_is_inside():
+    folders = ("core", "pages", "tests", "benchmarks")
+    files = [path for folder in folders for path in (ROOT / folder).glob("**/*.py")]
+    assert [str(path.relative_to(ROOT)) for path in files if path.stem in EMPTY_NAMES] == []
