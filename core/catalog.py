@@ -124,8 +124,10 @@ class Config(BaseModel):
             if name not in knobs:
                 kind = where or cls.__name__.removesuffix("Config").lower()
                 raise UserError(unknown(f"parameter of {kind}", name, knobs))
+        # pydantic reads "3" as a number, but not as the choice 3 of a Literal
+        chosen = {n: next((o for o in knobs[n].options if str(o) == v), v) for n, v in values.items() if isinstance(v, str)}
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(values | chosen)
         except ValidationError as error:
             problem = error.errors()[0]
             if not problem["loc"]:  # a rule across fields: its own text says everything

@@ -82,7 +82,7 @@ class Classifier(nn.Module):
 
     def fit(self, x: Images, y: Tensor | None) -> None:
         """Recomputes the batch statistics for the averaged weights."""
-        refresh_batch_statistics(self, (lambda part=part: self(part) for part in x.split(256)))
+        refresh_batch_statistics(self, (lambda part=part: self(part) for part in x.tensor_split(-(-len(x) // 256))))
 
 
 def build(config: ClassifierConfig, spec: Spec) -> Classifier:

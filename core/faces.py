@@ -225,12 +225,11 @@ class _View:
         u = 1 + edge / rx
         slope = (2 * np.abs(bend) * u + np.abs(tilt)) / rx
         ry = ry * np.sqrt(1 + slope * slope) + (np.abs(bend) * u + np.abs(tilt)) * u
-
-        def span(axis: Array, centre: _Value, radius: _Value) -> slice:
+        spans = []
+        for axis, centre, radius in ((self.x, x, rx * u), (self.y, y, ry)):
             ends = np.min(centre - radius), np.max(centre + radius)
-            return slice(*np.searchsorted(axis.ravel(), ends))
-
-        columns, rows = span(self.x, x, rx * u), span(self.y, y, ry)
+            spans.append(slice(*np.searchsorted(axis.ravel(), ends)))
+        columns, rows = spans
         paint = self.paint[..., rows, columns]
         return _View(self.x[..., columns], self.y[:, rows], paint, self.pixel)
 

@@ -164,7 +164,8 @@ def stop(id: str) -> Job:
     job = get(id)
     if not job.active:
         raise UserError(f"{job.name} is {job.status}, so there is nothing to stop. Resume or delete it instead.")
-    (job.path / "STOP").touch()
+    with full_disk_told():
+        (job.path / "STOP").touch()
     return get(id)
 
 
@@ -181,9 +182,10 @@ def resume(id: str) -> Job:
         raise UserError(f"{job.name} is {job.status} already. Stop it first, or let it go on.")
     if job.status == "finished":
         raise UserError(f"{job.name} has finished, so there is nothing to resume. Start a new one with its settings.")
-    (job.path / "STOP").unlink(missing_ok=True)
     now = time.time()
-    write_json(job.path / "state.json", dict(job.state) | {"status": "queued", "since": now, "queued": now, "message": ""})
+    with full_disk_told():
+        write_json(job.path / "state.json", dict(job.state) | {"status": "queued", "since": now, "queued": now, "message": ""})
+    (job.path / "STOP").unlink(missing_ok=True)
     spawn(job.path)
     return get(id)
 

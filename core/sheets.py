@@ -53,18 +53,19 @@ def png(x: np.ndarray, columns: int, facts: Mapping[str, Any] | None = None, **l
     return out.getvalue()
 
 
+def facts(content: bytes) -> dict[str, Any]:
+    """Reads what :func:`png` wrote into a sheet: ``count``, ``columns``, ``tile`` (height, width), and its facts."""
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+        return json.loads(picture.text["simulacra"])  # type: ignore[attr-defined]
+
+
 def tiles(content: bytes) -> np.ndarray:
     """Cuts a gapless, unscaled sheet made by :func:`png` into its images, uint8 (N, C, H, W)."""
+    layout = facts(content)
     with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-        facts = json.loads(picture.text["simulacra"])  # type: ignore[attr-defined]
         sheet = np.asarray(picture)
     sheet = sheet[..., None] if sheet.ndim == 2 else sheet
-    height, width = facts["tile"]
+    height, width = layout["tile"]
     rows, cols = sheet.shape[0] // height, sheet.shape[1] // width
     cut = sheet.reshape(rows, height, cols, width, -1).transpose(0, 2, 4, 1, 3).reshape(rows * cols, -1, height, width)
-    return cut[: facts["count"]]
-
-
-def zoom(size: int, columns: int, width: int) -> int:
-    """Chooses the largest whole zoom at which a row of images fits ``width`` px."""
-    return max(1, width // max(1, size * columns))
+    return cut[: layout["count"]]

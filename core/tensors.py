@@ -108,12 +108,12 @@ def noise(
     salt = torch.full_like(block, zlib.crc32(stream.encode()))
     high = ((ids >> 32) & _MASK)[:, None].expand_as(block)
     words = philox((block, (ids & _MASK)[:, None].expand_as(block), high, salt), (seed & _MASK, (seed >> 32) & _MASK))
-    u = (torch.stack(words, -1) >> 8).to(torch.float32).add_(0.5).mul_(2.0**-24)  # (N, blocks, 4) in (0, 1)
+    u = (torch.stack(words, -1) >> 9).to(torch.float32).add_(0.5).mul_(2.0**-23)  # (N, blocks, 4), exact, in (0, 1)
     if not uniform:
         radius = torch.sqrt(-2 * torch.log(u[..., :2]))
         angle = 2 * math.pi * u[..., 2:]
         u = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], -1)
-    return u.reshape(len(ids), blocks * 4)[:, :count].reshape(len(ids), *shape)
+    return u.reshape(len(ids), blocks * 4)[:, :count].contiguous().view(len(ids), *shape)
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:

@@ -219,7 +219,7 @@ class Trainer:
             if loss is None:
                 break
             group, optimiser = self.groups[loss.group], self.optimisers[loss.group]
-            checking.append((self.step, loss.group, loss.value.detach()))
+            checking.append((self.step, f"{loss.group} loss", loss.value.detach()))
             if self.device.type == "cpu":
                 self._check(checking, 0)
             grads = torch.autograd.grad(loss.value, group.params, allow_unused=True)
@@ -228,6 +228,9 @@ class Trainer:
             for param, grad in zip(group.params, grads, strict=True):
                 param.grad = grad
             norm = torch.nn.utils.get_total_norm([grad for grad in grads if grad is not None])
+            checking.append((self.step, f"{loss.group} gradient", norm.detach()))
+            if self.device.type == "cpu":
+                self._check(checking, 0)
             if config.clip:
                 torch.nn.utils.clip_grads_with_norm_(group.params, config.clip, norm)
             rate = self._rate(group, progress)
@@ -265,12 +268,12 @@ class Trainer:
             mine.copy_(theirs)
 
     def _check(self, checking: deque[tuple[int, str, Tensor]], keep: int) -> None:
-        """Raises if a loss was not finite: at once on the CPU, at the next record elsewhere, to not stall the device."""
+        """Raises if a loss or a gradient was not finite: at once on the CPU, at the next record elsewhere, to not stall the device."""
         while len(checking) > keep:
-            step, group, value = checking.popleft()
+            step, what, value = checking.popleft()
             if not math.isfinite(float(value)):
                 raise UserError(
-                    f"The {group} loss is {float(value):g} at step {step}. "
+                    f"The {what} is {float(value):g} at step {step}. "
                     "Lower train.lr or train.clip, then start again; the last good checkpoint is kept."
                 )
 

@@ -259,6 +259,9 @@ def split_by_content(
             np.bincount(pairs[:, 1])[pairs[:, 1]] < 2
         )  # the only distinct training image of its class
         spare = np.setdiff1d(pairs[:, 0], pairs[last, 0])
+        if not len(spare):  # then the other held-back split gives one, if it has two
+            others = np.unique(groups[free & (place > 0)])
+            spare = others if len(others) > 1 else spare
         if len(spare):
             place[free & (groups == spare[0])] = code
     return {

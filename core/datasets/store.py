@@ -275,7 +275,7 @@ def _opened(place: Path) -> Dataset | None:
 
 
 def _table(file: Path, columns: Any) -> Mapping[str, np.ndarray]:
-    with np.load(file, allow_pickle=False) as stored:
+    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
         return {name: stored[name] for name in columns}
 
 

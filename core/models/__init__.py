@@ -57,6 +57,7 @@ class Spec:
         return len(self.shares)
 
 
+@runtime_checkable
 class Trainable(Protocol):
     """What the training loop needs of a network (all are `torch.nn.Module`)."""
 
@@ -78,6 +79,7 @@ class Trainable(Protocol):
         ...
 
 
+@runtime_checkable
 class GenerativeModel(Trainable, Protocol):
     """A network that makes images."""
 

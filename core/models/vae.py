@@ -133,13 +133,13 @@ class VAE(nn.Module):
         mean, log_var = self._posterior(x, y)
         z = mean + torch.exp(log_var / 2) * torch.randn(mean.shape, generator=generator, device=x.device)
         y = y if self.classes else None
-        parts = list(torch.arange(len(x), device=x.device).split(256))
+        parts = torch.arange(len(x), device=x.device).tensor_split(-(-len(x) // 256))  # equal: no part of one image
         refresh_batch_statistics(self.decoder, (lambda i=i: self.decode(z[i], None if y is None else y[i]) for i in parts))
         errors = [(self.decode(z[i], None if y is None else y[i]) - x[i]).square().flatten(1).mean(1) for i in parts]
         self.sigma.fill_(torch.cat(errors).mean().sqrt().clamp_min(1e-3))
-        codes = z.double().cpu().numpy()
+        codes = z[torch.linspace(0, len(z) - 1, min(len(z), 2000)).long()].double().cpu().numpy()
         count = min(self.config.components, max(1, len(codes) // 20))
-        mixture = GaussianMixture(count, reg_covar=1e-3, max_iter=50, tol=1e-2, random_state=0).fit(codes)
+        mixture = GaussianMixture(count, reg_covar=1e-3, max_iter=30, tol=1e-2, random_state=0).fit(codes)
         pick = torch.arange(self.config.components) % count  # fewer codes than components: repeat them
         repeats = torch.bincount(pick, minlength=count)
         weights = torch.as_tensor(mixture.weights_)[pick] / repeats[pick]

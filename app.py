@@ -1,0 +1,13 @@
+"""The entrance of the dashboard: ``streamlit run app.py``, or ``make app``."""
+
+import streamlit as st
+
+from pages.ui import shell
+
+st.set_page_config(page_title="Simulacra", page_icon=":material/blur_on:", layout="wide")
+shell.warm()
+page = shell.navigation()
+with shell.guard():
+    shell.sidebar()
+    shell.told()
+    page.run()

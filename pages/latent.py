@@ -1,0 +1,140 @@
+"""Draw from what a model learned, and walk from one image to another."""
+
+TITLE = "Latent space"
+ICON = ":material/explore:"
+ORDER = 4
+
+from typing import Any
+
+import streamlit as st
+
+from core import jobs, runs, sheets
+from pages.ui import form, shell, show
+
+shell.enter()
+COUNT = 60
+
+
+def drawn(opened: runs.Opened, ids: list[int], label: int | None, seed: int, sampling: Any) -> Any:
+    """Draws images as bytes, with their latents and labels."""
+    import torch
+
+    from core.tensors import to_bytes
+
+    with torch.inference_mode():
+        where = next(opened.model.parameters()).device
+        y = None
+        if opened.classes:
+            y = torch.tensor([i % len(opened.classes) if label is None else label for i in ids], device=where)
+        return to_bytes(opened.model.sample(ids, y, seed, sampling)), y
+
+
+def path(opened: runs.Opened, ends: tuple[int, int], labels: Any, seed: int, sampling: Any, way: str, steps: int) -> Any:
+    """Decodes the way from one image to another; the class, where there is one, is blended."""
+    import torch
+
+    from core.latent import PATHS
+    from core.tensors import to_bytes
+
+    with torch.inference_mode():
+        z = opened.model.latent(list(ends), seed, sampling)
+        t = torch.linspace(0, 1, steps, device=z.device)
+        y = None
+        if labels is not None:
+            shares = torch.nn.functional.one_hot(labels[list(ends)], len(opened.classes)).float()
+            y = shares[0] + t[:, None] * (shares[1] - shares[0])
+        return to_bytes(opened.model.decode(PATHS[way](z[0], z[1], t), y))
+
+
+@st.fragment
+def explore(id: str, step: int | None) -> None:
+    """Draws the controls and what they lead to; only this part runs again when one of them moves."""
+    from core.models import Decodes
+
+    run = jobs.get(id)
+    opened = runs.open_model(run, step)
+    assert opened.sampling is not None
+    controls, pictures = st.columns([1, 2.6], gap="large")
+    with controls:
+        seed = int(st.number_input("Seed", 0, 2**31 - 1, 0, key="latent.seed", bind="query-params",
+                                   help="Another seed, other images; the same seed always gives the same ones."))
+        label = None
+        if opened.classes and getattr(opened.model, "classes", 0):
+            label = st.selectbox(
+                "Class", range(len(opened.classes)), index=None, key="latent.class", format_func=lambda i: opened.classes[i],
+                placeholder="One column per class" if len(opened.classes) <= 16 else "All classes in turn", bind="query-params",
+                help="What to draw; the model was trained with these labels.",
+            )
+        values = form.form(opened.sampling, f"latent.{opened.family}")
+        sampling = opened.sampling.of(values, "sampling")
+        st.caption(
+            f"{run.name}, step {opened.step:,} ({opened.images:,} images seen)."
+            + (" It is still learning: reload for its newest checkpoint." if run.active else "")
+        )
+    columns = sheets.columns(len(opened.classes)) if label is None else 10
+    count = columns * max(1, COUNT // columns)
+    x, y = drawn(opened, list(range(count)), label, seed, sampling)
+    walks = isinstance(opened.model, Decodes)
+    ends: list[int] = st.session_state.setdefault("latent.ends", [0, min(1, count - 1)])
+    ends[:] = [min(end, count - 1) for end in ends]
+    with pictures:
+        place = st.container()
+        clicked = st.session_state.get("latent.grid")
+        if walks and clicked is not None:
+            take_click(clicked.get("clicked"), ends, count)
+        with place:
+            show.pictures(
+                x, columns=columns, key="latent.grid", alt=f"{count} images drawn from {run.name} with seed {seed}",
+                marks={ends[1]: "B", ends[0]: "A"} if walks else None, clickable=walks, max_height=400,
+                titles=[f"image {i}" + (f": {opened.classes[int(y[i])]}" if y is not None else "") for i in range(count)],
+            )
+        if walks:
+            st.caption("Click an image to begin the way there (A), click another to end it (B).")
+    if not walks:
+        return
+    st.divider()
+    left, right = st.columns([1, 2.6], gap="large")
+    with left:
+        way = st.segmented_control(
+            "Way from A to B", ["slerp", "lerp"], default="slerp", key="latent.way", required=True, bind="query-params",
+            help="slerp keeps to the sphere where the noise lies; lerp is the straight line.",
+        )
+        steps = st.slider("Images on the way", 3, 24, 12, key="latent.steps", persist_state="session")
+    with right:
+        strip = path(opened, (ends[0], ends[1]), y if getattr(opened.model, "classes", 0) else None, seed, sampling, way, steps)
+        show.pictures(strip, columns=steps if steps <= 12 else 12, key="latent.strip", alt=f"The way from image {ends[0]} to {ends[1]} in {steps} images", max_height=200)
+    facts = {"run": run.id, "step": opened.step, "seed": seed, "label": label, "sampling": sampling.record()}
+    with left, st.container(horizontal=True):
+        st.download_button("Grid", sheets.png(x, columns, facts), f"{run.id}-seed{seed}.png", "image/png", key="latent.save",
+                           icon=":material/download:", on_click="ignore", help="PNG, with its settings inside.")
+        st.download_button("Strip", sheets.png(strip, steps, facts | {"ends": list(ends), "way": way}), f"{run.id}-{ends[0]}-{ends[1]}.png",
+                           "image/png", key="latent.save.strip", icon=":material/download:", on_click="ignore",
+                           help="PNG, with its settings inside.")
+
+
+def take_click(clicked: Any, ends: list[int], count: int) -> None:
+    """Makes a newly clicked image the beginning (A) and the next one the end (B) of the way."""
+    if not isinstance(clicked, dict):
+        return
+    number, index = clicked.get("number"), clicked.get("index")
+    if not isinstance(index, int) or not 0 <= index < count or number == st.session_state.get("latent.seen"):
+        return
+    st.session_state["latent.seen"] = number
+    side = st.session_state.get("latent.side", 0)
+    ends[side] = index
+    st.session_state["latent.side"] = 1 - side
+
+
+st.title("What lies between two images?", anchor=False)
+shown = shell.chosen_run("train")
+if shown is None:
+    st.info("There is no trained model yet. The default one takes a minute.", icon=":material/info:")
+    shell.go("overview", "Train the default model")
+else:
+    steps = runs.checkpoints(shown)
+    if not steps:
+        st.info(f"{shown.name} has no checkpoint yet ({shown.status}). Its first one appears seconds after its start.")
+        shell.go("train", "Watch it train")
+    else:
+        explore(shown.id, None)
+        shell.go("train", "Train another, and compare the two")

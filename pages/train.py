@@ -1,0 +1,285 @@
+"""Train a model, watch it learn, compare it with others."""
+
+TITLE = "Train"
+ICON = ":material/model_training:"
+ORDER = 3
+
+import shlex
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core import datasets, jobs, runs, worker
+from core.catalog import UserError
+from pages.ui import form, shell, show
+
+shell.enter()
+
+
+def choice() -> tuple[str, dict[str, str]]:
+    """Reads what the form is about: the kind of job, and the entry of each part."""
+    what, dataset = st.session_state["train.what"], shell.chosen_dataset()
+    return ("classifier", {"dataset": dataset}) if what == "classifier" else ("train", {"dataset": dataset, "family": what})
+
+
+def key_of(part: str, chosen: dict[str, str]) -> str:
+    """Gives the start of the widget keys of one part of the form."""
+    return f"train.{chosen.get(part, part)}" if part != "dataset" else f"data.{chosen['dataset']}"
+
+
+def start(values: dict[str, Any], name: str) -> None:
+    """Submits what the form holds, and follows the new run."""
+    kind, chosen = choice()
+    job = shell.attempt(worker.submit, kind, chosen, values, name=name, who=shell.who())
+    if job is not None:
+        st.session_state["run"] = job.id
+
+
+def take_over(id: str) -> None:
+    """Fills the form with the settings of a run, to change them and start again."""
+    job = shell.attempt(jobs.get, id)
+    if job is None:
+        return
+    chosen, values = worker.flat(job.config)
+    st.session_state["data"] = chosen["dataset"]
+    st.session_state["train.what"] = chosen.get("family", "classifier")
+    fill(values, chosen)
+
+
+def preset() -> None:
+    """Fills the form with a preset of the family, over the defaults."""
+    from core.models import families
+
+    kind, chosen = choice()
+    defaults = {f"{part}.{name}": knob.default for part, cls in worker.parts(kind, chosen).items() if part != "dataset"
+                for name, knob in cls.knobs().items()}
+    picked = st.session_state.get("train.preset")
+    fill(defaults | dict(families.get(chosen["family"]).presets.get(picked, {})), chosen)
+
+
+def fill(values: dict[str, Any], chosen: dict[str, str]) -> None:
+    """Sets the controls of the form to dotted values."""
+    for dotted, value in values.items():
+        part, _, name = dotted.partition(".")
+        form.fill(key_of(part, chosen), {name: value})
+
+
+def command(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
+    """Writes the settings as a command line, leaving defaults out."""
+    words = ["python", "-m", "core", "train", "--dataset", chosen["dataset"]]
+    words += ["--classifier"] if kind == "classifier" else ["--family", chosen["family"]]
+    classes = worker.parts(kind, chosen)
+    for dotted, value in values.items():
+        part, _, name = dotted.partition(".")
+        if value != classes[part].knobs()[name].default:
+            words += ["--set", f"{dotted}={value}"]
+    return shlex.join(words)
+
+
+def the_form() -> None:
+    """Draws the form: what to train, its parameters, the button."""
+    from core.models import families
+
+    names = [*families.names(), "classifier"]
+    titles = {entry.name: entry.title for entry in families} | {"classifier": "Classifier (judge)"}
+    st.selectbox(
+        "What to train", names, key="train.what", format_func=titles.get, persist_state="session",
+        help="A family of generative models, or a classifier that can judge their images.",
+    )
+    kind, chosen = choice()
+    entry = families.get(chosen["family"]) if kind == "train" else worker.kinds.get(kind)
+    st.caption(f"{entry.caption} Trained on **{datasets.describe(chosen['dataset']).title}** (change it in the sidebar).")
+    button = st.container()
+    if entry.presets:
+        st.selectbox(
+            "Preset", list(entry.presets), index=None, key="train.preset", placeholder="Recommended settings",
+            on_change=preset, help="Fills the settings below; change what you like afterwards.",
+        )
+    values: dict[str, Any] = {}
+    parts = worker.parts(kind, chosen)
+    for part, config in parts.items():
+        if part != "dataset":
+            made = form.form(config, key_of(part, chosen), fold=False)
+            values |= {f"{part}.{name}": value for name, value in made.items()}
+    with st.expander("Advanced"):
+        for part, config in parts.items():
+            if part != "dataset":
+                for name, knob in config.knobs().items():
+                    if knob.advanced:
+                        values[f"{part}.{name}"] = form.control(knob, key_of(part, chosen))
+    if parts["dataset"].knobs():
+        with st.expander("Data"):
+            st.caption("The same settings as on the Data page.")
+            made = form.form(parts["dataset"], key_of("dataset", chosen), fold=False)
+            values |= {f"dataset.{name}": value for name, value in made.items()}
+    name = st.text_input("Name", key="train.name", placeholder=f"{chosen['dataset']}-{chosen.get('family', kind)}", max_chars=80,
+                         help="What to call the run; you can change it later.")
+    button.button(
+        "Start training", type="primary", icon=":material/play_arrow:", key="train.start", on_click=start, args=(values, name),
+        disabled=not shell.may_change(), width="stretch",
+    )
+    with st.expander("As a command line"):
+        st.code(command(kind, chosen, values), language="bash", wrap_lines=True)
+
+
+def live(id: str) -> None:
+    """Shows one run: how it stands, its images at every step, its curves."""
+    run = jobs.get(id)
+    if st.session_state.get("train.was") == (id, True) and not run.active:
+        st.session_state["train.was"] = (id, False)
+        st.rerun()  # it has just ended: the list and the links around this panel change too
+    st.session_state["train.was"] = (id, run.active)
+    records, damaged = jobs.Log(run.path).read()
+    last: dict[str, Any] = {}
+    for record in records:
+        last |= record
+    title, actions = st.columns([3, 2], vertical_alignment="center")
+    title.markdown(f"**{run.name}** · {runs.family_of(run)} on {runs.dataset_of(run)} · {run.status}")
+    with actions, st.container(horizontal=True, horizontal_alignment="right"):
+        if run.active:
+            st.button(
+                "Stopping…" if run.stopping else "Stop", icon=":material/stop:", key="train.stop", on_click=shell.attempt,
+                args=(jobs.stop, id), disabled=not shell.may_change() or run.stopping, help="Saves a checkpoint first.",
+            )
+        elif run.status != "finished":
+            st.button(
+                "Resume", icon=":material/play_arrow:", key="train.resume", on_click=shell.attempt, args=(jobs.resume, id),
+                disabled=not shell.may_change(), help="Goes on from the newest checkpoint.",
+            )
+    if run.active:
+        st.progress(run.share, text=run.message or shell.standing(run))
+    elif run.message:
+        (st.error if run.status == "failed" else st.warning)(run.message)
+    if damaged:
+        st.caption(f":material/warning: {damaged} damaged line(s) in {run.path / 'log.jsonl'} were left out.")
+    for warning in [r["warning"] for r in records if "warning" in r][-2:]:
+        st.caption(f":material/warning: {warning}")
+    if last:
+        facts = [f"**{last.get('images', 0):,}** of {run.config['train']['images']:,} images"]
+        facts += [f"**{shell.duration(last['seconds'])}** of training"] if "seconds" in last else []
+        if run.active:
+            facts += [f"**{last.get('images_per_second', 0):,.0f}** images/s"]
+        if "test_accuracy" in last:
+            facts += [f"accuracy on the test split **{last['test_accuracy']:.1%}** (n = {last['n_test']})"]
+        elif "valid_accuracy" in last:
+            facts += [f"accuracy on held-out images **{last['valid_accuracy']:.1%}**"]
+        st.markdown(" · ".join(facts))
+    pictures, charts = st.columns([1, 1], gap="medium") if runs.samples(run) else (None, st.container())
+    if pictures is not None:
+        with pictures:
+            show.film(run, key=f"train.film.{id}", max_height=330)
+            st.caption("The same noise at every step: move the slider to see the training again.")
+    with charts:
+        main = ["Critic: how real do images look to it (0 to 1)", "Losses"] if pictures is not None else ["Losses", "Accuracy"]
+        show.curves({run.name: records}, key=f"train.curves.{id}", charts=main, height=205)
+    with st.expander("All curves", on_change="rerun", key="train.all") as more:
+        if more.open:
+            show.curves({run.name: records}, key=f"train.more.{id}", charts=[c for c in show.CURVES if c not in main], height=200)
+
+
+def manage(run: jobs.Job) -> None:
+    """Offers what can be done with a run."""
+    with st.container(horizontal=True):
+        st.button("Use its settings", icon=":material/content_copy:", key="train.clone", on_click=take_over, args=(run.id,),
+                  help="Fills the form with them, to change something and train again.")
+        if st.button("Name and note", icon=":material/edit:", key="train.describe", disabled=not shell.may_change()):
+            describe(run.id)
+        if st.button("Delete", icon=":material/delete:", key="train.delete", disabled=not shell.may_change() or run.active):
+            delete(run.id)
+        samples = runs.samples(run)
+        if samples:
+            st.download_button("Images (PNG)", samples[-1][1].read_bytes(), f"{run.id}.png", "image/png", key="train.png",
+                               icon=":material/download:", on_click="ignore")
+        st.download_button("Records (JSON lines)", (run.path / "log.jsonl").read_bytes() if (run.path / "log.jsonl").exists() else b"",
+                           f"{run.id}.jsonl", key="train.log", icon=":material/download:", on_click="ignore")
+    if run.note:
+        st.caption(run.note)
+
+
+@st.dialog("Name and note")
+def describe(id: str) -> None:
+    """Asks for another name and note."""
+    run = jobs.get(id)
+    name = st.text_input("Name", run.name, key="train.describe.name", max_chars=80)
+    note = st.text_area("Note", run.note, key="train.describe.note", max_chars=4000)
+    if st.button("Save", type="primary", key="train.describe.save"):
+        try:
+            jobs.describe(id, name=name, note=note)
+            st.rerun()
+        except UserError as error:
+            st.error(str(error))
+
+
+@st.dialog("Delete this run?")
+def delete(id: str) -> None:
+    """Asks before it deletes."""
+    run = jobs.get(id)
+    st.markdown(f"This deletes **{run.name}** (`{run.id}`) with all checkpoints and images, for good.")
+    if st.button("Delete for good", type="primary", key="train.delete.yes"):
+        try:
+            jobs.delete(id)
+            st.session_state.pop("train.was", None)
+            st.rerun()
+        except UserError as error:
+            st.error(str(error))
+
+
+def table(listed: list[jobs.Job]) -> None:
+    """Lists the runs with a search, and compares up to four."""
+    st.subheader("Runs", anchor=False)
+    words = st.text_input("Search", key="train.search", placeholder="name, family, dataset, status or note",
+                          label_visibility="collapsed").lower().split()
+    rows = [
+        {
+            "id": run.id, "name": run.name, "status": f"{shell.STATUS_ICONS[run.status]} {run.status}", "family": runs.family_of(run),
+            "dataset": runs.dataset_of(run), "done": run.share, "seconds": run.state.get("seconds"),
+            "started": pd.Timestamp(run.created, unit="s"), "note": run.note,
+        }
+        for run in listed
+    ]
+    rows = [row for row in rows if all(any(word in str(row[k]).lower() for k in ("id", "name", "status", "family", "dataset", "note")) for word in words)]
+    chosen = st.dataframe(
+        pd.DataFrame(rows, columns=["id", "name", "status", "family", "dataset", "done", "seconds", "started", "note"]),
+        hide_index=True, height=min(36 * (len(rows) + 1) + 3, 300), key="train.table", on_select="rerun", selection_mode="multi-row",
+        column_config={
+            "id": None, "done": st.column_config.ProgressColumn("done", min_value=0.0, max_value=1.0, format="percent"),
+            "seconds": st.column_config.NumberColumn("seconds", format="%.0f"),
+            "started": st.column_config.DatetimeColumn("started", format="D MMM, HH:mm"),
+        },
+        alt="All runs with their state",
+    )
+    picked = [rows[i]["id"] for i in chosen.selection.rows if i < len(rows)]
+    if not picked:
+        st.caption(f"{len(rows)} of {len(listed)} runs. Tick one to open it, or up to four to compare them side by side.")
+        return
+    if len(picked) > 4:
+        st.warning(f"Up to four runs fit side by side, {len(picked)} are ticked. The first four are shown.")
+        picked = picked[:4]
+    st.button("Open it above", key="train.open", on_click=lambda: st.session_state.update(run=picked[0]), disabled=len(picked) != 1)
+    several = [jobs.get(id) for id in picked]
+    labels = {run.id: f"{run.name} ({run.id[-4:]})" for run in several}
+    for run, place in zip(several, st.columns(len(several)), strict=True):
+        with place:
+            st.markdown(f"**{labels[run.id]}**")
+            st.caption(f"{runs.family_of(run)} on {runs.dataset_of(run)}, {run.state.get('done', 0):,} images")
+            show.film(run, key=f"train.compare.{run.id}", max_height=260)
+    show.curves({labels[run.id]: jobs.Log(run.path).read()[0] for run in several}, key="train.compare")
+
+
+st.title("What does a model learn, and how fast?", anchor=False)
+left, right = st.columns([1, 2.4], gap="large")
+with left:
+    the_form()
+with right:
+    shown = shell.chosen_run(*runs.KINDS)
+    if shown is None:
+        st.info("Nothing is trained yet. Press **Start training**: the first images appear within seconds.", icon=":material/arrow_back:")
+    else:
+        with st.container(border=True):
+            st.fragment(live, run_every="1s" if shown.active else None)(shown.id)
+        manage(shown)
+        if shown.kind == "train" and runs.checkpoints(shown):
+            words = "Explore its newest checkpoint" if shown.active else "Walk through what it learned"
+            shell.go("latent", words)
+table(runs.listing())

@@ -1,0 +1,1 @@
+"""What the pages share: the shell around them, forms from configs, pictures and curves."""

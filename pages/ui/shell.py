@@ -1,0 +1,236 @@
+"""The shell around every page: what happens once per server, the navigation, the chosen run and dataset, errors."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from core import datasets, jobs, runs
+from core.catalog import UserError
+from core.settings import settings
+
+PAGES = Path(__file__).resolve().parent.parent
+_log = logging.getLogger("simulacra")
+
+
+# --- Once per server ------------------------------------------------------------------------------------------------
+
+
+@st.cache_resource(show_spinner=False)
+def warm() -> threading.Thread:
+    """Answers without delay, and imports what the pages will need while the first one is already there."""
+    _no_delay()
+    thread = threading.Thread(target=_import_heavy, daemon=True, name="warm up")
+    thread.start()
+    return thread
+
+
+def _no_delay() -> None:
+    """Switches Nagle's algorithm off, which holds each answer back for 40 ms; connections inherit it from the listener."""
+    for thing in gc.get_objects():
+        if isinstance(thing, socket.socket) and thing.type == socket.SOCK_STREAM and thing.family != socket.AF_UNIX:
+            try:
+                thing.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                continue  # closed meanwhile
+
+
+def _import_heavy() -> None:
+    import plotly.graph_objects  # noqa: F401
+    import torch
+
+    import core.training
+    from core.models import families
+
+    torch.set_num_threads(1)  # a page decodes small batches; more threads only fight with the worker
+    list(families)
+    gc.collect()
+    gc.freeze()  # what is imported never becomes garbage: the collector need not look at it again
+
+
+# --- Pages ----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def pages() -> dict[str, dict[str, Any]]:
+    """Finds the pages: every file in ``pages/`` says its own TITLE, ICON and ORDER in its first lines."""
+    found = {}
+    for file in PAGES.glob("*.py"):
+        facts = {}
+        for line in ast.parse(file.read_text()).body:
+            if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name) and line.targets[0].id.isupper():
+                facts[line.targets[0].id.lower()] = ast.literal_eval(line.value)
+        found[file.stem] = facts
+    return dict(sorted(found.items(), key=lambda item: item[1]["order"]))
+
+
+def navigation() -> Any:
+    """Builds the navigation; the first page is the default one."""
+    entries = pages()
+    first = next(iter(entries))
+    chosen = st.navigation(
+        [
+            st.Page(PAGES / f"{name}.py", title=facts["title"], icon=facts["icon"], url_path=name, default=name == first)
+            for name, facts in entries.items()
+        ]
+    )
+    st.session_state["_shell"] = True
+    return chosen
+
+
+def enter() -> None:
+    """Comes first in every page, and makes sure that the shell is around it.
+
+    On a fresh server, Streamlit runs the page of a deep link without ``app.py``: a folder ``pages`` beside it means a
+    navigation of Streamlit's own, until ``st.navigation`` was called once. So the visit calls it, and runs again.
+    """
+    if not st.session_state.pop("_shell", False):
+        navigation()
+        del st.session_state["_shell"]
+        st.rerun()
+
+
+def go(name: str, label: str, icon: str = ":material/arrow_forward:") -> None:
+    """Offers the next step: a link to another page that keeps the chosen run and dataset."""
+    st.page_link(PAGES / f"{name}.py", label=label, icon=icon)
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """Shows a UserError as it is, and a bug as a short apology with the place of its log."""
+    try:
+        yield
+    except UserError as error:
+        st.error(str(error), icon=":material/info:")
+    except Exception:
+        _log.exception("a page failed")
+        st.error(
+            "Something went wrong inside Simulacra, and it is not your fault. The details are in the server's log. "
+            "Go on with another page, or reload this one.",
+            icon=":material/sentiment_dissatisfied:",
+        )
+
+
+def attempt(act: Any, *args: Any, **kwargs: Any) -> Any:
+    """Does what a button asks for; a refusal is kept and shown by :func:`told` after the rerun."""
+    try:
+        return act(*args, **kwargs)
+    except UserError as error:
+        st.session_state["_refused"] = str(error)
+        return None
+
+
+def told() -> None:
+    """Shows what the last button press was refused for."""
+    if words := st.session_state.pop("_refused", None):
+        st.error(words, icon=":material/info:")
+
+
+def may_change() -> bool:
+    """Tells whether buttons that change something are enabled; core refuses in any case."""
+    return not settings().view_only
+
+
+# --- What follows the visitor from page to page ---------------------------------------------------------------------
+
+STATUS_ICONS = {
+    "queued": "◷", "running": "▶", "finished": "✓", "stopped": "■", "failed": "✕", "interrupted": "!",
+}
+
+
+def sidebar() -> None:
+    """Draws the choice of dataset and run, and what is running now."""
+    with st.sidebar:
+        options = [name for name in datasets.names() if name != "folder"]
+        if imported := st.session_state.pop("data.next", None):
+            st.session_state["data"] = imported
+        _choose("data", options, options[0])
+        # without a default, the address always names the choice, so that a copied link opens the same
+        st.selectbox(
+            "Dataset", options, index=None, key="data", bind="query-params", required=True,
+            format_func=lambda name: datasets.describe(name).title,
+            help="What the Data page shows and the Train page trains on.",
+        )
+        listed = runs.listing()
+        ids = [run.id for run in listed]
+        ready = next((run.id for run in listed if run.kind == "train" and runs.checkpoints(run)), None)
+        _choose("run", ids, ready or (ids[0] if ids else None))
+        names = {run.id: f"{STATUS_ICONS[run.status]} {run.name} · {run.id[4:8]} {run.id[9:13]}" for run in listed}
+        st.selectbox(
+            "Run", ids, index=None, key="run", bind="query-params", required=bool(ids), disabled=not ids,
+            format_func=lambda id: names.get(id, id), placeholder="Nothing trained yet",
+            help="The trained model that the pages explore. The address names it, so a copied link opens the same one.",
+        )
+        active = [run for run in listed if run.active]
+        if active:
+            _running(tuple(job.id for job in active[:3]))
+        if settings().view_only:
+            st.caption(":material/visibility: This server is for viewing only.")
+
+
+def _choose(key: str, options: list[str], default: str | None) -> None:
+    """Sets a choice from the session, else from the address, else the default; says when a link names what is gone."""
+    wanted = st.session_state.get(key) or st.query_params.get(key)
+    if wanted not in options:
+        if wanted:
+            st.toast(f"The link names {wanted!r}, which is not here any more. Showing another.", icon=":material/link_off:")
+        wanted = default
+    if st.session_state.get(key) != wanted:
+        st.session_state[key] = wanted
+
+
+@st.fragment(run_every="2s")
+def _running(ids: tuple[str, ...]) -> None:
+    for id in ids:
+        try:
+            job = jobs.get(id)
+        except UserError:
+            continue  # deleted meanwhile
+        if job.active:
+            st.progress(job.share, text=f"{job.name}: {standing(job)}")
+
+
+def standing(job: jobs.Job) -> str:
+    """Says in a few words how a job stands."""
+    if job.status == "queued":
+        return f"waits, place {jobs.place(job)}"
+    if job.status == "running":
+        left = job.seconds_left
+        return f"{job.share:.0%}" + (f", {duration(left)} left" if left is not None else ", starting")
+    return job.status
+
+
+def duration(seconds: float) -> str:
+    """Writes a time as a person would: 8 s, 2 min 5 s, 3 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def chosen_dataset() -> str:
+    """Names the dataset that the visitor chose."""
+    return st.session_state["data"]
+
+
+def chosen_run(*kinds: str) -> jobs.Job | None:
+    """Gives the run that the visitor chose, or, if it is of another kind, the newest of these; None without one."""
+    listed = [run for run in runs.listing() if not kinds or run.kind in kinds]
+    return next((run for run in listed if run.id == st.session_state.get("run")), listed[0] if listed else None)
+
+
+def who() -> str:
+    """Names the visitor where the server asks for a login; empty otherwise."""
+    return str(st.user.get("email") or "") if st.user else ""
