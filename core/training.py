@@ -226,13 +226,16 @@ class Trainer:
             backward = clock()
             self.spent["backward"] += backward - forward
             for param, grad in zip(group.params, grads, strict=True):
-                param.grad = grad
+                param.grad = None if grad is None else _laid_out(grad, param)
             norm = torch.nn.utils.get_total_norm([grad for grad in grads if grad is not None])
             checking.append((self.step, f"{loss.group} gradient", norm.detach()))
             if self.device.type == "cpu":
                 self._check(checking, 0)
             if config.clip:
-                torch.nn.utils.clip_grads_with_norm_(group.params, config.clip, norm)
+                held = [param for param in group.params if param.grad is not None]
+                scale = (config.clip / (norm + 1e-6)).clamp(max=1.0)  # not in place: two parameters may share a gradient
+                for param, grad in zip(held, torch._foreach_mul([p.grad for p in held], scale), strict=True):
+                    param.grad = grad
             rate = self._rate(group, progress)
             for settings in optimiser.param_groups:
                 settings["lr"] = rate
@@ -289,6 +292,14 @@ class Trainer:
 def publish_steps(steps: int, count: int = 24) -> set[int]:
     """Chooses the steps after which samples are drawn: the first, log-spaced ones, the last."""
     return {max(1, round(steps ** (k / (count - 1)))) for k in range(count)} | {steps}
+
+
+def _laid_out(grad: Tensor, param: Tensor) -> Tensor:
+    """Gives a gradient the memory layout of its parameter: fused Adam walks both in the order of their memory.
+
+    The second derivatives of R1 and R2 come out of a convolution in another order, and a sum's is one number for all.
+    """
+    return grad if grad.stride() == param.stride() else torch.empty_like(param).copy_(grad)
 
 
 def _on_device(dataset: Dataset, part: str, device: torch.device, limit: int = 0) -> tuple[Tensor, Tensor | None]:

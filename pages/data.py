@@ -116,7 +116,7 @@ def bring() -> None:
     upload = st.file_uploader("ZIP of pictures", type="zip", key="data.upload", label_visibility="collapsed",
                               disabled=not shell.may_change())
     name = st.text_input("Name", key="data.name", placeholder="my-birds", max_chars=60, disabled=not shell.may_change())
-    values = form.form(datasets.config_of("folder"), "data.folder")
+    values = form.form({"data.folder": datasets.config_of("folder")})["data.folder"]
     pressed = st.button("Import", type="primary", key="data.import", disabled=not shell.may_change() or upload is None,
                         help="Reads every picture once; what cannot be read is listed with the reason.")
     if not pressed or upload is None:
@@ -126,7 +126,7 @@ def bring() -> None:
         raise UserError(f"The file has {upload.size / 2**20:.0f} MB, at most {settings().max_upload_mb} MB are allowed. Make it smaller.")
     wanted = datasets.slug(name or Path(upload.name).stem)
     with tempfile.TemporaryDirectory(prefix="simulacra-") as folder:
-        file = Path(folder) / "upload.zip"
+        file = Path(folder) / f"{wanted}.zip"
         with file.open("wb") as out:
             shutil.copyfileobj(upload, out)
         made = load("folder", values | {"path": str(file)})
@@ -144,7 +144,7 @@ with right:
     config = datasets.config_of(name)
     with st.expander("How it is prepared", expanded=False):
         if config.knobs():
-            values = form.form(config, f"data.{name}", fold=False)
+            values = form.flat({f"data.{name}": config})[f"data.{name}"]
         else:
             st.caption("An imported dataset is kept as it was prepared.")
         if about.saved:

@@ -47,15 +47,20 @@ def path(opened: runs.Opened, ends: tuple[int, int], labels: Any, seed: int, sam
 
 
 @st.fragment
-def explore(id: str, step: int | None) -> None:
+def explore(id: str) -> None:
     """Draws the controls and what they lead to; only this part runs again when one of them moves."""
     from core.models import Decodes
 
     run = jobs.get(id)
-    opened = runs.open_model(run, step)
-    assert opened.sampling is not None
     controls, pictures = st.columns([1, 2.6], gap="large")
     with controls:
+        steps = runs.checkpoints(run)[::-1]
+        step = st.selectbox(
+            "Checkpoint", steps, index=None, key="latent.step", bind="query-params", format_func=lambda step: f"step {step:,}",
+            placeholder=f"newest: step {steps[0]:,}", help="How far the training had come.",
+        )
+        opened = runs.open_model(run, step)
+        assert opened.sampling is not None
         seed = int(st.number_input("Seed", 0, 2**31 - 1, 0, key="latent.seed", bind="query-params",
                                    help="Another seed, other images; the same seed always gives the same ones."))
         label = None
@@ -65,18 +70,17 @@ def explore(id: str, step: int | None) -> None:
                 placeholder="One column per class" if len(opened.classes) <= 16 else "All classes in turn", bind="query-params",
                 help="What to draw; the model was trained with these labels.",
             )
-        values = form.form(opened.sampling, f"latent.{opened.family}")
-        sampling = opened.sampling.of(values, "sampling")
+        key = f"latent.{opened.family}"
+        sampling = opened.sampling.of(form.form({key: opened.sampling}, link=True)[key], "sampling")
         st.caption(
-            f"{run.name}, step {opened.step:,} ({opened.images:,} images seen)."
-            + (" It is still learning: reload for its newest checkpoint." if run.active else "")
+            f"{run.name} after {opened.images:,} images (step {opened.step:,})."
+            + (" It is still learning: the newest checkpoint comes with your next move." if run.active else "")
         )
     columns = sheets.columns(len(opened.classes)) if label is None else 10
     count = columns * max(1, COUNT // columns)
     x, y = drawn(opened, list(range(count)), label, seed, sampling)
     walks = isinstance(opened.model, Decodes)
-    ends: list[int] = st.session_state.setdefault("latent.ends", [0, min(1, count - 1)])
-    ends[:] = [min(end, count - 1) for end in ends]
+    ends = the_ends(count)
     with pictures:
         place = st.container()
         clicked = st.session_state.get("latent.grid")
@@ -112,6 +116,16 @@ def explore(id: str, step: int | None) -> None:
                            help="PNG, with its settings inside.")
 
 
+def the_ends(count: int) -> list[int]:
+    """Gives the images between which the way leads: from the session, else from the address, else the first two."""
+    if "latent.ends" not in st.session_state:
+        words = st.query_params.get("ends", "").split("-")
+        st.session_state["latent.ends"] = [int(word) for word in words] if len(words) == 2 and all(map(str.isdecimal, words)) else [0, 1]
+    ends: list[int] = st.session_state["latent.ends"]
+    ends[:] = [min(end, count - 1) for end in ends]
+    return ends
+
+
 def take_click(clicked: Any, ends: list[int], count: int) -> None:
     """Makes a newly clicked image the beginning (A) and the next one the end (B) of the way."""
     if not isinstance(clicked, dict):
@@ -123,6 +137,7 @@ def take_click(clicked: Any, ends: list[int], count: int) -> None:
     side = st.session_state.get("latent.side", 0)
     ends[side] = index
     st.session_state["latent.side"] = 1 - side
+    st.query_params["ends"] = f"{ends[0]}-{ends[1]}"
 
 
 st.title("What lies between two images?", anchor=False)
@@ -131,10 +146,9 @@ if shown is None:
     st.info("There is no trained model yet. The default one takes a minute.", icon=":material/info:")
     shell.go("overview", "Train the default model")
 else:
-    steps = runs.checkpoints(shown)
-    if not steps:
+    if not runs.checkpoints(shown):
         st.info(f"{shown.name} has no checkpoint yet ({shown.status}). Its first one appears seconds after its start.")
         shell.go("train", "Watch it train")
     else:
-        explore(shown.id, None)
+        explore(shown.id)
         shell.go("train", "Train another, and compare the two")

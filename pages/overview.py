@@ -4,8 +4,7 @@ TITLE = "Overview"
 ICON = ":material/home:"
 ORDER = 1
 
-from pathlib import Path
-
+import numpy as np
 import streamlit as st
 
 from core import datasets, jobs, runs, worker
@@ -15,7 +14,7 @@ shell.enter()
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def examples(name: str, count: int) -> "list":
+def examples(name: str, count: int) -> np.ndarray:
     """Loads a few images of an embedded dataset, as wide as high."""
     values = {"count": 64} if name == "faces" else {}
     dataset = datasets.load(name, values)
@@ -27,6 +26,17 @@ def train_default() -> None:
     job = shell.attempt(worker.submit, "train", {"dataset": "digits", "family": "gan"}, {}, name="My first model", who=shell.who())
     if job is not None:
         st.session_state["run"] = job.id
+
+
+@st.fragment(run_every="1s")
+def live(id: str) -> None:
+    """Follows one run until it ends."""
+    job = jobs.get(id)
+    if not job.active:
+        st.rerun()
+    st.progress(job.share, text=f"{job.name}: {job.message or shell.standing(job)}")
+    if not show.film(job, key="overview.live", max_height=300):
+        st.caption("The first images appear within seconds.")
 
 
 st.title("Train a model that makes images, and see what it learned", anchor=False)
@@ -43,16 +53,6 @@ with left:
         active = [run for run in listed if run.active]
         if active:
             st.markdown("**Learning now**")
-
-            @st.fragment(run_every="1s")
-            def live(id: str) -> None:
-                """Follows one run until it ends."""
-                job = jobs.get(id)
-                if not job.active:
-                    st.rerun()
-                st.progress(job.share, text=f"{job.name}: {job.message or shell.standing(job)}")
-                if not show.film(job, key="overview.live", max_height=300):
-                    st.caption("The first images appear within seconds.")
 
             live(active[0].id)
             shell.go("train", "Watch it on the Train page")
@@ -83,7 +83,7 @@ if others:
     for run, place in zip(others, st.columns(4), strict=False):
         with place:
             _, file = runs.samples(run)[-1]
-            show.cover(Path(file), key=f"overview.cover.{run.id}", alt=f"Images made by {run.name}")
+            show.cover(file, key=f"overview.cover.{run.id}", alt=f"Images made by {run.name}")
             st.caption(f"{run.name} · {runs.family_of(run)} on {runs.dataset_of(run)}")
 
 with slot, st.container(border=True):

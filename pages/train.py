@@ -96,23 +96,14 @@ def the_form() -> None:
             "Preset", list(entry.presets), index=None, key="train.preset", placeholder="Recommended settings",
             on_change=preset, help="Fills the settings below; change what you like afterwards.",
         )
-    values: dict[str, Any] = {}
     parts = worker.parts(kind, chosen)
-    for part, config in parts.items():
-        if part != "dataset":
-            made = form.form(config, key_of(part, chosen), fold=False)
-            values |= {f"{part}.{name}": value for name, value in made.items()}
-    with st.expander("Advanced"):
-        for part, config in parts.items():
-            if part != "dataset":
-                for name, knob in config.knobs().items():
-                    if knob.advanced:
-                        values[f"{part}.{name}"] = form.control(knob, key_of(part, chosen))
+    keys = {key_of(part, chosen): part for part in parts}
+    made = form.form({key: parts[part] for key, part in keys.items() if part != "dataset"})
     if parts["dataset"].knobs():
         with st.expander("Data"):
             st.caption("The same settings as on the Data page.")
-            made = form.form(parts["dataset"], key_of("dataset", chosen), fold=False)
-            values |= {f"dataset.{name}": value for name, value in made.items()}
+            made |= form.flat({key: parts[part] for key, part in keys.items() if part == "dataset"})
+    values = {f"{keys[key]}.{name}": value for key, part in made.items() for name, value in part.items()}
     name = st.text_input("Name", key="train.name", placeholder=f"{chosen['dataset']}-{chosen.get('family', kind)}", max_chars=80,
                          help="What to call the run; you can change it later.")
     button.button(
@@ -123,32 +114,37 @@ def the_form() -> None:
         st.code(command(kind, chosen, values), language="bash", wrap_lines=True)
 
 
-def live(id: str) -> None:
-    """Shows one run: how it stands, its images at every step, its curves."""
+def head(run: jobs.Job) -> None:
+    """Says which run this is, and offers to stop or resume it.
+
+    Not part of the fragment below: a click on a fragment is lost when the server was restarted meanwhile.
+    """
+    title, actions = st.columns([3, 1.2], vertical_alignment="center")
+    title.markdown(f"**{run.name}** · {runs.family_of(run)} on {runs.dataset_of(run)} · {run.status}")
+    with actions:
+        if run.active:
+            st.button(
+                "Stopping…" if run.stopping else "Stop", icon=":material/stop:", key="train.stop", on_click=shell.attempt,
+                args=(jobs.stop, run.id), disabled=not shell.may_change() or run.stopping, width="stretch",
+            )
+        elif run.status != "finished":
+            st.button(
+                "Resume", icon=":material/play_arrow:", key="train.resume", on_click=shell.attempt, args=(jobs.resume, run.id),
+                disabled=not shell.may_change(), width="stretch",
+            )
+
+
+def live(id: str, status: str) -> None:
+    """Shows one run: how it stands, its images at every step, its curves; runs again every second while it is active."""
     run = jobs.get(id)
-    if st.session_state.get("train.was") == (id, True) and not run.active:
-        st.session_state["train.was"] = (id, False)
-        st.rerun()  # it has just ended: the list and the links around this panel change too
-    st.session_state["train.was"] = (id, run.active)
+    if run.status != status:
+        st.rerun()  # what is around this panel changes too
     records, damaged = jobs.Log(run.path).read()
     last: dict[str, Any] = {}
     for record in records:
         last |= record
-    title, actions = st.columns([3, 2], vertical_alignment="center")
-    title.markdown(f"**{run.name}** · {runs.family_of(run)} on {runs.dataset_of(run)} · {run.status}")
-    with actions, st.container(horizontal=True, horizontal_alignment="right"):
-        if run.active:
-            st.button(
-                "Stopping…" if run.stopping else "Stop", icon=":material/stop:", key="train.stop", on_click=shell.attempt,
-                args=(jobs.stop, id), disabled=not shell.may_change() or run.stopping, help="Saves a checkpoint first.",
-            )
-        elif run.status != "finished":
-            st.button(
-                "Resume", icon=":material/play_arrow:", key="train.resume", on_click=shell.attempt, args=(jobs.resume, id),
-                disabled=not shell.may_change(), help="Goes on from the newest checkpoint.",
-            )
     if run.active:
-        st.progress(run.share, text=run.message or shell.standing(run))
+        st.progress(run.share, text="Saving a checkpoint" if run.stopping else run.message or shell.standing(run))
     elif run.message:
         (st.error if run.status == "failed" else st.warning)(run.message)
     if damaged:
@@ -165,15 +161,21 @@ def live(id: str) -> None:
         elif "valid_accuracy" in last:
             facts += [f"accuracy on held-out images **{last['valid_accuracy']:.1%}**"]
         st.markdown(" · ".join(facts))
-    pictures, charts = st.columns([1, 1], gap="medium") if runs.samples(run) else (None, st.container())
-    if pictures is not None:
+    pictures, charts = st.columns(2, gap="medium")
+    main = list(show.CURVES)[:3]
+    if run.kind == "train":
         with pictures:
-            show.film(run, key=f"train.film.{id}", max_height=330)
-            st.caption("The same noise at every step: move the slider to see the training again.")
-    with charts:
-        main = ["Critic: how real do images look to it (0 to 1)", "Losses"] if pictures is not None else ["Losses", "Accuracy"]
-        show.curves({run.name: records}, key=f"train.curves.{id}", charts=main, height=205)
-    with st.expander("All curves", on_change="rerun", key="train.all") as more:
+            if show.film(run, key=f"train.film.{id}", max_height=330):
+                st.caption("The same noise at every step: move the slider to see the training again.")
+            else:
+                st.caption("The first images appear within seconds of the start.")
+        with charts:
+            show.curves({run.name: records}, key=f"train.curves.{id}", charts=main, height=200)
+    else:
+        for place, title in zip((pictures, charts), main[1:], strict=True):
+            with place:
+                show.curves({run.name: records}, key=f"train.curves.{id}.{title}", charts=[title], height=260)
+    with st.expander("More curves", on_change="rerun", key="train.all") as more:
         if more.open:
             show.curves({run.name: records}, key=f"train.more.{id}", charts=[c for c in show.CURVES if c not in main], height=200)
 
@@ -219,7 +221,6 @@ def delete(id: str) -> None:
     if st.button("Delete for good", type="primary", key="train.delete.yes"):
         try:
             jobs.delete(id)
-            st.session_state.pop("train.was", None)
             st.rerun()
         except UserError as error:
             st.error(str(error))
@@ -277,7 +278,8 @@ with right:
         st.info("Nothing is trained yet. Press **Start training**: the first images appear within seconds.", icon=":material/arrow_back:")
     else:
         with st.container(border=True):
-            st.fragment(live, run_every="1s" if shown.active else None)(shown.id)
+            head(shown)
+            st.fragment(live, run_every="1s" if shown.active else None)(shown.id, shown.status)
         manage(shown)
         if shown.kind == "train" and runs.checkpoints(shown):
             words = "Explore its newest checkpoint" if shown.active else "Walk through what it learned"

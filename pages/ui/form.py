@@ -10,40 +10,47 @@ import streamlit as st
 from core.catalog import Config, Knob
 
 
-def form(config: type[Config], key: str, defaults: Mapping[str, Any] | None = None, *, fold: bool = True) -> dict[str, Any]:
-    """Draws one control per parameter and gives their values; advanced ones are folded away.
+def form(parts: Mapping[str, type[Config]], *, link: bool = False) -> dict[str, dict[str, Any]]:
+    """Draws one control per parameter; the advanced ones of all parts are folded away together.
 
     Args:
-        config: The parameters.
-        key: Start of the widget keys, ``page.entry``; a control's key is ``page.entry.field``.
-        defaults: Values that start instead of the parameters' own.
-        fold: Whether advanced parameters are drawn here, in an expander; if not, :func:`advanced` draws them.
+        parts: Config classes by the start of their widget keys, ``page.entry``; a control's key is ``page.entry.field``.
+        link: Whether the values stand in the address, so that a copied link sets them.
+
+    Returns:
+        The values, by part and parameter.
     """
-    knobs = {name: knob for name, knob in config.knobs().items() if not knob.path}
-    values = {name: control(knob, key, (defaults or {}).get(name)) for name, knob in knobs.items() if not knob.advanced}
-    return values | (advanced({config: key}, defaults) if fold and any(k.advanced for k in knobs.values()) else {})
-
-
-def advanced(parts: Mapping[type[Config], str], defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Draws the advanced parameters of several configs (class to key) in one expander; values by name."""
-    values: dict[str, Any] = {}
-    with st.expander("Advanced"):
-        for config, key in parts.items():
-            for name, knob in config.knobs().items():
-                if knob.advanced and not knob.path:
-                    values[name] = control(knob, key, (defaults or {}).get(name))
+    values: dict[str, dict[str, Any]] = {key: {} for key in parts}
+    knobs = [(key, knob) for key, config in parts.items() for knob in config.knobs().values() if not knob.path]
+    for key, knob in knobs:
+        if not knob.advanced:
+            values[key][knob.name] = control(knob, key, link=link)
+    if any(knob.advanced for _, knob in knobs):
+        with st.expander("Advanced"):
+            for key, knob in knobs:
+                if knob.advanced:
+                    values[key][knob.name] = control(knob, key, link=link)
     return values
 
 
-def control(knob: Knob, key: str, start: Any = None) -> Any:
+def flat(parts: Mapping[str, type[Config]]) -> dict[str, dict[str, Any]]:
+    """Draws all parameters, advanced or not, one below the other, for a place that is folded away itself."""
+    return {
+        key: {knob.name: control(knob, key) for knob in config.knobs().values() if not knob.path}
+        for key, config in parts.items()
+    }
+
+
+def control(knob: Knob, key: str, *, link: bool = False) -> Any:
     """Draws the control that fits a parameter: toggle, choice, slider, number or text."""
-    start = knob.default if start is None else start
-    common: dict[str, Any] = {"key": f"{key}.{knob.name}", "help": knob.help, "persist_state": "session"}
+    start = knob.default
+    common: dict[str, Any] = {"key": f"{key}.{knob.name}", "help": knob.help}
+    common |= {"bind": "query-params"} if link else {"persist_state": "session"}
     fresh = common["key"] not in st.session_state  # a start value beside a set state is a warning
     if knob.type is bool:
         return st.toggle(knob.label, **({"value": start} if fresh else {}), **common)
     if knob.options:
-        if len(knob.options) <= 4:
+        if len(knob.options) <= 4 and sum(len(str(option)) for option in knob.options) <= 16:
             return st.segmented_control(
                 knob.label, knob.options, required=True, **({"default": start} if fresh else {}), **common
             )

@@ -155,10 +155,8 @@ def sidebar() -> None:
         if imported := st.session_state.pop("data.next", None):
             st.session_state["data"] = imported
         _choose("data", options, options[0])
-        # without a default, the address always names the choice, so that a copied link opens the same
         st.selectbox(
-            "Dataset", options, index=None, key="data", bind="query-params", required=True,
-            format_func=lambda name: datasets.describe(name).title,
+            "Dataset", options, key="data", format_func=lambda name: datasets.describe(name).title,
             help="What the Data page shows and the Train page trains on.",
         )
         listed = runs.listing()
@@ -167,37 +165,44 @@ def sidebar() -> None:
         _choose("run", ids, ready or (ids[0] if ids else None))
         names = {run.id: f"{STATUS_ICONS[run.status]} {run.name} · {run.id[4:8]} {run.id[9:13]}" for run in listed}
         st.selectbox(
-            "Run", ids, index=None, key="run", bind="query-params", required=bool(ids), disabled=not ids,
-            format_func=lambda id: names.get(id, id), placeholder="Nothing trained yet",
+            "Run", ids, key="run", disabled=not ids, format_func=lambda id: names.get(id, id), placeholder="Nothing trained yet",
             help="The trained model that the pages explore. The address names it, so a copied link opens the same one.",
         )
+        for key in ("data", "run"):
+            if st.session_state[key] and st.query_params.get(key) != st.session_state[key]:
+                st.query_params[key] = st.session_state[key]
         active = [run for run in listed if run.active]
         if active:
-            _running(tuple(job.id for job in active[:3]))
+            _running(tuple((job.id, job.status) for job in active[:3]))
         if settings().view_only:
             st.caption(":material/visibility: This server is for viewing only.")
 
 
 def _choose(key: str, options: list[str], default: str | None) -> None:
-    """Sets a choice from the session, else from the address, else the default; says when a link names what is gone."""
+    """Sets a choice from the session, else from the address, else the default; says when a link names what is gone.
+
+    Not Streamlit's own binding to the address: that one leaves a default out, and the default (the newest run) changes.
+    """
     wanted = st.session_state.get(key) or st.query_params.get(key)
     if wanted not in options:
         if wanted:
             st.toast(f"The link names {wanted!r}, which is not here any more. Showing another.", icon=":material/link_off:")
         wanted = default
-    if st.session_state.get(key) != wanted:
+    if st.session_state.get(key, "") != wanted:
         st.session_state[key] = wanted
 
 
 @st.fragment(run_every="2s")
-def _running(ids: tuple[str, ...]) -> None:
-    for id in ids:
+def _running(known: tuple[tuple[str, str], ...]) -> None:
+    """Follows the active jobs; when one begins or ends, the whole page runs again."""
+    for id, status in known:
         try:
             job = jobs.get(id)
         except UserError:
-            continue  # deleted meanwhile
-        if job.active:
-            st.progress(job.share, text=f"{job.name}: {standing(job)}")
+            st.rerun()  # deleted meanwhile
+        if job.status != status:
+            st.rerun()
+        st.progress(job.share, text=f"{job.name}: {standing(job)}")
 
 
 def standing(job: jobs.Job) -> str:

@@ -11,15 +11,28 @@ import streamlit as st
 from core import jobs, runs, sheets
 from pages.ui.tiles import tiles
 
-CURVES = {  # title of a chart, and the records that it draws
-    "Losses": ("loss", "critic_loss", "generator_loss", "valid_loss", "kl"),
-    "Critic: how real do images look to it (0 to 1)": ("D_real", "D_fake"),
-    "Accuracy": ("accuracy", "valid_accuracy"),
-    "Reconstruction error (mean square)": ("reconstruction_error", "valid_reconstruction_error"),
-    "Gradient penalties": ("r1", "r2"),
-    "Gradient norm": ("grad_norm/critic", "grad_norm/generator", "grad_norm/model", "grad_norm/classifier"),
-    "Learning rate": ("lr",),
-    "Speed (images/s)": ("images_per_second",),
+CURVES: dict[str, tuple[dict[str, str], str]] = {  # title of a chart: its records with their labels, and how to read it
+    "How real images look to the critic": (
+        {"D_real": "real ones", "D_fake": "generated ones"},
+        "1 is certainly real. Both near 0.5: the critic can no longer tell them apart.",
+    ),
+    "Loss": (
+        {
+            "loss": "training", "valid_loss": "held-out", "critic_loss": "critic", "generator_loss": "generator",
+        },
+        "Lower is better for whom it belongs to. Held-out far above training: the model memorises.",
+    ),
+    "Accuracy": ({"accuracy": "training", "valid_accuracy": "held-out"}, "Share of images whose class is named rightly."),
+    "Divergence from the prior (KL)": ({"kl": "training"}, "Information in the latents, in nats per image."),
+    "Reconstruction error": (
+        {"reconstruction_error": "training", "valid_reconstruction_error": "held-out"}, "Mean squared difference of pixels in [0, 1]."
+    ),
+    "Gradient penalties": ({"r1": "real (R1)", "r2": "generated (R2)"}, "Squared slope of the critic; large means unstable."),
+    "Gradient norm": (
+        {f"grad_norm/{name}": name for name in ("critic", "generator", "model", "classifier")}, "Length of the gradient before clipping."
+    ),
+    "Learning rate": ({"lr": "learning rate"}, "Warm-up, then the schedule."),
+    "Speed": ({"images_per_second": "images/s"}, "Images per second of training, without samples and checkpoints."),
 }
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
@@ -48,10 +61,18 @@ def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_
     total = run.config["train"]["images"]
     tiles(
         frames, tile=facts["tile"], columns=facts["columns"], count=facts["count"], key=key, max_height=max_height,
-        labels=[f"{min(step * batch, total):,} images" for step, _ in found],
+        labels=[f"{short(min(step * batch, total))} images" for step, _ in found],
         alt=f"Images that {run.name} made from the same noise at {len(found)} moments of its training",
     )
     return True
+
+
+def short(number: float) -> str:
+    """Writes a count in four signs: 950, 12.8k, 1.2M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.0f}"
 
 
 def curves(of: Mapping[str, Sequence[Mapping[str, Any]]], *, key: str, charts: Sequence[str] | None = None, height: int = 240) -> None:
@@ -63,19 +84,20 @@ def curves(of: Mapping[str, Sequence[Mapping[str, Any]]], *, key: str, charts: S
 
     drawn = 0
     for title in charts or CURVES:
+        labels, reading = CURVES[title]
         figure = go.Figure()
         names: list[str] = []
         for number, (run, records) in enumerate(of.items()):
-            for name in CURVES[title]:
+            for name, label in labels.items():
                 points = [(r["images"], r[name]) for r in records if name in r]
                 if not points:
                     continue
                 if name not in names:
                     names.append(name)
-                line: dict[str, Any] = {"width": 2}
+                value = names.index(name)
+                line: dict[str, Any] = {"width": 2, "color": _colour(number if len(of) > 1 else value)}
                 if len(of) > 1:
-                    line |= {"dash": _DASHES[names.index(name) % 4], "color": _colour(number)}
-                label = name.replace("_", " ").replace("/", ": ")
+                    line["dash"] = _DASHES[value % 4]
                 figure.add_scatter(
                     x=[p[0] for p in points], y=[p[1] for p in points], line=line,
                     mode="lines+markers" if len(points) < 30 else "lines", marker={"size": 5},
@@ -84,10 +106,13 @@ def curves(of: Mapping[str, Sequence[Mapping[str, Any]]], *, key: str, charts: S
         if not figure.data:
             continue
         figure.update_layout(
-            height=height, margin={"l": 8, "r": 8, "t": 28, "b": 8}, title={"text": title, "font": {"size": 13}},
-            legend={"orientation": "h", "y": -0.25}, xaxis={"title": "images seen"}, hovermode="x unified",
+            height=height, margin={"l": 40, "r": 8, "t": 48, "b": 34}, hovermode="x unified", showlegend=True,
+            title={"text": title, "font": {"size": 13}, "x": 0, "y": 0.98, "yanchor": "top"},
+            legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
+            xaxis={"title": {"text": "images seen", "font": {"size": 11}, "standoff": 4}},
         )
         st.plotly_chart(figure, key=f"{key}.{title}", config={"displayModeBar": False}, alt=f"{title} over images seen")
+        st.caption(reading)
         drawn += 1
     if not drawn:
         st.caption("The first records arrive a moment after the start.")
@@ -104,11 +129,11 @@ def bars(counts: Mapping[str, Mapping[str, int]], *, key: str, height: int = 260
 
     figure = go.Figure()
     classes = list(counts)
-    for split in ("train", "valid", "test"):
-        figure.add_bar(x=classes, y=[counts[name][split] for name in classes], name=split)
+    for number, split in enumerate(("train", "valid", "test")):
+        figure.add_bar(x=classes, y=[counts[name][split] for name in classes], name=split, marker_color=_colour(number))
     figure.update_layout(
-        barmode="stack", height=height, margin={"l": 8, "r": 8, "t": 8, "b": 8}, legend={"orientation": "h", "y": 1.15},
-        xaxis={"type": "category"}, yaxis={"title": "images"},
+        barmode="stack", height=height, margin={"l": 36, "r": 4, "t": 30, "b": 24}, xaxis={"type": "category"},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
     )
     st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt="Images per class and split")
 

@@ -1,0 +1,107 @@
+"""The classifier: what it learns, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from core.catalog import UserError
+from core.classifier import Classifier, ClassifierConfig, build
+from core.models import Fits, Spec, Trainable, Validates
+from core.tensors import to_float
+from core.training import TrainConfig, Trainer, spec_of
+
+CPU = torch.device("cpu")
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def made(spec: Spec, **values: object) -> Classifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # noqa: TID251  (this is how runs.network does it)
+        return build(ClassifierConfig.of(values), spec)
+
+
+@pytest.mark.parametrize("size", [8, 28, 30, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_every_size_get_one_logit_per_class(size, channels):
+    model = made(Spec(channels, size, 256, (0.25,) * 4), width=8, features=16).eval()
+    x = torch.rand(3, channels, size, size, generator=rng())
+    assert model(x).shape == (3, 4)
+    assert model.features(x).shape == (3, 16)
+    assert torch.allclose(model.last(model.features(x)), model(x))
+    assert torch.allclose(model(x[1:2])[0], model(x)[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_classes_are_refused(count):
+    with pytest.raises(UserError) as caught:
+        made(Spec(1, 8, 17, (1.0,) * count))
+    assert str(caught.value) == (
+        f"A classifier needs a dataset with at least 2 classes, got {count}. Choose a dataset with labels."
+    )
+
+
+def test_it_offers_what_the_loop_and_the_checkpoints_need():
+    model = made(Spec(1, 8, 17, (0.5, 0.5)), weight_decay=0.1)
+    assert isinstance(model, Trainable)
+    assert isinstance(model, Fits)
+    assert isinstance(model, Validates)
+    (group,) = model.groups()
+    assert group.weight_decay == 0.1
+    assert {id(p) for p in group.params} == {id(p) for p in model.parameters()}
+    x, y = torch.rand(8, 1, 8, 8, generator=rng()), torch.arange(8) % 2
+    (loss,) = model.losses(x, y, rng(), 0.0)
+    grads = torch.autograd.grad(loss.value, group.params)
+    assert all(grad.isfinite().all() and grad.any() for grad in grads)
+
+
+def test_the_loss_is_the_cross_entropy_with_the_asked_smoothing():
+    model = made(Spec(1, 8, 17, (0.5, 0.5)), smoothing=0.2).eval()
+    x, y = torch.rand(8, 1, 8, 8, generator=rng()), torch.arange(8) % 2
+    (loss,) = model.losses(x, y, rng(), 0.0)
+    log_prob = F.log_softmax(model(x), 1)
+    right = log_prob[torch.arange(8), y]
+    expected = -(0.8 * right + 0.2 * log_prob.mean(1)).mean()
+    assert loss.value.item() == pytest.approx(expected.item(), rel=1e-5)
+    with torch.no_grad():
+        held_out = model.held_out(x, y, rng())
+    assert next(iter(held_out)) == "valid_loss"
+    assert held_out["valid_loss"].item() == pytest.approx(-right.mean().item(), rel=1e-5)  # never smoothed
+    assert held_out["valid_accuracy"].item() == pytest.approx((model(x).argmax(1) == y).float().mean().item())
+
+
+def test_it_learns_what_can_be_told_apart(toy):
+    dataset = toy(180, classes=3)
+    trainer = Trainer(made(spec_of(dataset), width=8), dataset, TrainConfig(images=2000, batch=50), CPU)
+    first, *_, last = list(trainer)
+    assert last.values["accuracy"] == 1
+    assert last.values["loss"] < first.values["loss"] / 5
+    model = trainer.published()
+    x, y = dataset.part("test")
+    with torch.no_grad():
+        logits = model(to_float(torch.as_tensor(x)))
+    assert (logits.argmax(1) == torch.as_tensor(y)).all()
+    assert trainer.held_out(model)["valid_accuracy"] == 1
+    assert trainer.held_out(model)["valid_loss"] < math.log(3) / 5
+
+
+@pytest.mark.parametrize("count", [2, 257])
+def test_fitting_recomputes_the_batch_statistics_and_nothing_else(count):
+    model = made(Spec(1, 8, 17, (0.5, 0.5)), width=8).eval()
+    before = copy.deepcopy(model)
+    x, y = torch.rand(count, 1, 8, 8, generator=rng()), torch.arange(count) % 2
+    model.fit(x, y)
+    once = copy.deepcopy(model.state_dict())
+    model.fit(x, y)
+    assert not model.training
+    assert all(torch.equal(value, once[name]) for name, value in model.state_dict().items())
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
+    assert moved
+    assert all("running" in name or "num_batches" in name for name in moved)
