@@ -53,6 +53,9 @@ def _parser(argv: Sequence[str]) -> Parser:
     listing = command("datasets", _datasets, "List the datasets, or prepare and describe one.")
     listing.add_argument("name", nargs="?", help="prepare and describe this one")
     _set(listing, "parameters of the dataset, for example size=16")
+    listing.add_argument("--save", metavar="NAME", help="keep what was prepared under this name")
+    listing.add_argument("--delete", action="store_true", help="delete this saved dataset, for good")
+    listing.add_argument("--yes", action="store_true", help="really delete")
 
     listing = command("families", _families, "List the families of models, or the parameters of one.")
     listing.add_argument("name", nargs="?", help="describe this one")
@@ -142,6 +145,12 @@ def _datasets(arguments: argparse.Namespace) -> None:
         rows = [{"name": name, **_described(datasets.describe(name))} for name in datasets.names()]
         _print(arguments, {"datasets": rows}, [f"{row['name']:<16} {row['title']}: {row['caption']}" for row in rows])
         return
+    if arguments.delete:
+        if not arguments.yes:
+            raise UserError(f"This deletes the dataset {arguments.name} for good. Add --yes to do it.")
+        datasets.delete(arguments.name)
+        _print(arguments, {"dataset": arguments.name, "done": "delete"}, [f"{arguments.name}: deleted."])
+        return
     told = 0.0
 
     def progress(done: int, total: int) -> None:
@@ -151,6 +160,8 @@ def _datasets(arguments: argparse.Namespace) -> None:
             print(f"\r{done} of {total} images ", end="", file=sys.stderr)
 
     dataset = datasets.load(arguments.name, parse(arguments.set), progress)
+    if arguments.save:
+        dataset = datasets.save(arguments.save, dataset)
     facts = {
         "name": dataset.name, "images": len(dataset.x), "size": dataset.size, "channels": dataset.channels,
         "levels": dataset.levels, "classes": list(dataset.classes),
@@ -161,7 +172,7 @@ def _datasets(arguments: argparse.Namespace) -> None:
     lines = [f"{key:<12} {value}" for key, value in facts.items() if key not in ("counts", "refused", "notes")]
     lines += [f"{name}: {counts}" for name, counts in facts["counts"].items()]
     lines += [f"left out     {file}: {reason}" for file, reason in dataset.refused] + list(dataset.notes)
-    config = datasets.config_of(arguments.name)
+    config = datasets.config_of(dataset.name)
     _print(arguments, facts, lines + (["parameters, for --set:"] + _knob_lines(config, "") if config.knobs() else []))
 
 
@@ -354,7 +365,7 @@ def _label(text: str, classes: Sequence[str]) -> int:
 
     if text in classes:
         return list(classes).index(text)
-    if text.isdigit() and int(text) < len(classes):
+    if text.isdecimal() and int(text) < len(classes):
         return int(text)
     raise UserError(unknown("class", text, classes))
 

@@ -33,6 +33,7 @@ from core.settings import settings
 ACTIVE = ("queued", "running")
 STATUSES = (*ACTIVE, "finished", "stopped", "failed", "interrupted")
 _START_GRACE = 20.0  # seconds that a process may take to start and lock its job
+_WORDS = {"kind": str, "lane": str, "config": dict, "name": str, "note": str, "who": str, "created": (int, float)}
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -255,10 +256,9 @@ def get(id: str) -> Job:
     Raises:
         UserError: If there is none of this id, or its folder is damaged.
     """
-    path = settings().jobs / id
-    if Path(id).name != id or id.startswith(".") or not path.is_dir():
+    if not _exists(id):
         raise UserError(unknown("job or run", id, [folder.name for folder in _folders()][-50:]))
-    return _read(path)
+    return _read(settings().jobs / id)
 
 
 def find(text: str, *kinds: str) -> Job:
@@ -267,7 +267,7 @@ def find(text: str, *kinds: str) -> Job:
     Raises:
         UserError: If nothing fits, or several do.
     """
-    if Path(text).name == text and (settings().jobs / text).is_dir() and not text.startswith("."):
+    if _exists(text):
         return get(text)
     jobs = listing(*kinds)
     fits = [job for job in jobs if job.name == text] or [job for job in jobs if text and job.id.startswith(text)]
@@ -290,6 +290,12 @@ def _turn(job: Job) -> tuple[float, str]:
     return float(job.state.get("queued", job.created)), job.id
 
 
+def _exists(id: str) -> bool:
+    """Tells whether a job has this id; what somebody typed is never a path out of the folder."""
+    plain = id and Path(id).name == id and not id.startswith(".") and len(id.encode()) < 256
+    return bool(plain) and (settings().jobs / id).is_dir()
+
+
 def _folders() -> list[Path]:
     try:
         with os.scandir(settings().jobs) as entries:
@@ -306,13 +312,11 @@ def _all() -> Iterator[Job]:
 
 def _read(path: Path) -> Job:
     words, state = read_json(path / "job.json"), read_json(path / "state.json")
-    try:
-        job = Job(
-            id=path.name, path=path, state=state, status=state["status"],
-            **{key: words[key] for key in ("kind", "lane", "config", "name", "note", "who", "created")},
-        )
-    except KeyError as error:
-        raise UserError(f"{path / 'job.json'} lacks {error}. Delete the folder, or restore the file.") from None
+    for file, values, types in (("job.json", words, _WORDS), ("state.json", state, {"status": str})):
+        for key, type in types.items():
+            if not isinstance(values.get(key), type) or (key == "status" and values[key] not in STATUSES):
+                raise UserError(f"{path / file} is damaged ({key} is missing or wrong). Restore it, or delete its folder.")
+    job = Job(id=path.name, path=path, state=state, status=state["status"], **{key: words[key] for key in _WORDS})
     if job.active and not is_alive(path) and time.time() - state.get("since", 0) > (0 if job.status == "running" else _START_GRACE):
         # it may have ended between the two looks: the state that was written last counts
         state = read_json(path / "state.json")

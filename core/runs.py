@@ -75,7 +75,12 @@ def record(run: jobs.Job) -> dict[str, Any]:
     """
     if not (run.path / "run.json").exists():
         raise UserError(f"{run.name} has not begun to train. Wait for its first checkpoint, or choose another run.")
-    return jobs.read_json(run.path / "run.json")
+    facts = jobs.read_json(run.path / "run.json")
+    for key in ("dataset", "train", "spec"):
+        if not isinstance(facts.get(key), dict):
+            file = run.path / "run.json"
+            raise UserError(f"{file} is damaged ({key} is missing or wrong). Restore it, or delete its folder.")
+    return facts
 
 
 def checkpoints(run: jobs.Job) -> list[int]:

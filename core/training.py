@@ -28,9 +28,9 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 class TrainConfig(Config):
     """Parameters of the training loop."""
 
-    images: int = knob(200_000, "How long to train: images seen, repeats included.", ge=1, le=10_000_000_000, unit="images", log=True)
+    images: int = knob(200_000, "How long to train: images seen, repeats included.", title="Length of training", ge=1, le=10_000_000_000, unit="images", log=True)
     seed: int = knob(0, "The same seed and settings give the same model.", ge=0, le=2**31 - 1, log=True)
-    batch: int = knob(128, "Images per step.", ge=2, le=16_384, unit="images", log=True, advanced=True)
+    batch: int = knob(128, "Images per step.", title="Batch", ge=2, le=16_384, unit="images", log=True, advanced=True)
     lr: float = knob(
         0.0, "Learning rate; 0 takes what suits the family and its network.", ge=0, le=1, title="Learning rate", log=True, advanced=True
     )

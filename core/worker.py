@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -270,7 +271,7 @@ def _train(
         }
         task.say(
             "", done=progress.images, total=progress.total, speed=progress.images_per_second, seconds=progress.seconds,
-            step=progress.step,
+            step=progress.step, peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         )
         yield record
         if reason and not ends:
@@ -296,9 +297,8 @@ def work(path: Path) -> int:
     """Does one job from waiting to its end; gives the exit code."""
     from filelock import FileLock, Timeout
 
-    alive = FileLock(path / "alive.lock")
     try:
-        alive.acquire(timeout=5)  # somebody may be looking whether we live
+        alive = FileLock(path / "alive.lock").acquire(timeout=5)  # somebody may be looking whether we live
     except Timeout:
         return 1  # another process has the job
     with alive:
@@ -315,6 +315,9 @@ def work(path: Path) -> int:
                 with jobs.full_disk_told():
                     for record in kinds.get(job.kind).make(task):
                         jobs.Log(path).append(record)
+                        last |= record
+                if not last:  # killed after its last checkpoint: nothing was left to do
+                    for record in jobs.Log(path).read()[0]:
                         last |= record
                 reason = task.stopped()
                 ended = not reason or last.get("images") == (job.config.get("train") or {}).get("images")

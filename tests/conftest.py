@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -69,6 +70,84 @@ def end_workers(place: Path) -> None:
                 os.kill(int(process.name), signal.SIGKILL)
         except OSError:  # ended meanwhile, or another user's
             continue
+
+
+# --- Something to look at -----------------------------------------------------------------------
+
+
+@dataclass
+class Trained:
+    """A home with finished tiny runs, made once; copy it where a test changes something."""
+
+    home: Path
+    runs: dict[str, str]  # ids by what was trained
+
+    def copy(self, place: Path) -> Trained:
+        """Copies the home; what is written once and never changed is linked, not copied."""
+
+        def take(source: str, target: str) -> str:
+            fixed = source.endswith((".safetensors", ".pt", ".npy", ".png"))
+            (os.link if fixed else shutil.copyfile)(source, target)
+            return target
+
+        shutil.copytree(self.home, place, copy_function=take, dirs_exist_ok=True)
+        return Trained(place, dict(self.runs))
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Trained:
+    """Trains a GAN, a VAE and a classifier on digits, and a GAN without labels, for a few steps each.
+
+    In this process, and once for all the processes that share the tests.
+    """
+    from filelock import FileLock
+
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared if worker_id == "master" else shared.parent
+    with FileLock(shared / "trained.lock"):
+        if not (shared / "trained.json").exists():
+            runs = _train_tiny(shared / "trained")
+            (shared / "trained.json").write_text(json.dumps(runs))
+    return Trained(shared / "trained", json.loads((shared / "trained.json").read_text()))
+
+
+def _train_tiny(place: Path) -> dict[str, str]:
+    import numpy as np
+
+    from core import datasets, jobs, worker
+    from core.settings import settings
+
+    small = {"train.images": 640, "train.batch": 64, "family.width": 32}
+    wanted = {
+        "classifier": ("classifier", {"dataset": "digits"}, {"train.images": 640, "train.batch": 64}),
+        "plain": ("train", {"dataset": "plain", "family": "gan"}, small),
+        "vae": ("train", {"dataset": "digits", "family": "vae"}, small),
+        "gan": ("train", {"dataset": "digits", "family": "gan"}, small | {"family.latent_dim": 16}),
+    }
+    made = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIMULACRA_HOME", str(place))
+        patch.setenv("SIMULACRA_NICE", "0")
+        patch.setenv("SIMULACRA_THREADS", "1")
+        patch.setattr(jobs, "spawn", lambda path: None)
+        settings.cache_clear()
+        rng = np.random.default_rng(0)
+        x = rng.integers(0, 256, (60, 1, 8, 8)).astype(np.uint8)
+        splits = {"train": np.arange(40), "valid": np.arange(40, 50), "test": np.arange(50, 60)}
+        datasets.save("plain", datasets.assemble(x, None, (), splits, name="plain"))
+        for name, (kind, choice, values) in wanted.items():
+            job = worker.submit(kind, choice, values, name=f"Tiny {name}")
+            assert worker.work(job.path) == 0
+            assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
+            made[name] = job.id
+    settings.cache_clear()
+    return made
+
+
+@pytest.fixture
+def trained(tiny_runs: Trained, home: Path) -> Trained:
+    """A copy of the tiny runs as this test's home."""
+    return tiny_runs.copy(home)
 
 
 # --- A running app ------------------------------------------------------------------------------

@@ -158,13 +158,16 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
         placed.sort(key=lambda item: (-item[2], _natural(item[0].name)))
         settings().allow_disk(len(placed) * 3 * config.size**2 / 2**20)
         labels, keys, given, repeated = [], [], [], 0
+        sizes: set[tuple[int, int]] = set()
         seen: dict[int, set[bytes]] = {0: set(), 1: set(), 2: set()}
         wide = 3 if config.channels == "colour" else 1
         with Pixels(place / "x.npy", wide, config.size) as pixels:
-            for (file, label, code), image in _decoded(source, placed, config, progress):
-                if isinstance(image, str):
-                    refused.append((file.name, image))
+            for (file, label, code), decoded in _decoded(source, placed, config, progress):
+                if isinstance(decoded, str):
+                    refused.append((file.name, decoded))
                     continue
+                image, was = decoded
+                sizes.add(was)
                 mark = digest(image)
                 if any(mark in seen[later] for later in range(code + 1, 3)):
                     repeated += 1
@@ -201,6 +204,10 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
             f"{len(refused)} files were left out"
             + (f"; the first {_LISTED} are listed." if len(refused) > _LISTED else ".")
         )
+    small, large = (f"{w} × {h}" for w, h in (f(sizes, key=lambda s: s[0] * s[1]) for f in (min, max)))
+    notes.append(
+        f"The pictures had {small}" + (f" to {large}" if large != small else "") + " pixels before they were scaled."
+    )
     listed = tuple((shown(name), shown(reason)) for name, reason in refused[:_LISTED])
     return assemble(
         np.load(place / "x.npy", mmap_mode="r"),
@@ -263,12 +270,12 @@ def _decoded(
     placed: list[Any],
     config: FolderConfig,
     progress: Progress | None,
-) -> Iterator[tuple[Any, np.ndarray | str]]:
+) -> Iterator[tuple[Any, tuple[np.ndarray, tuple[int, int]] | str]]:
     """Yields every item with its pixels (1 or 3, size, size), or with the reason why there are none."""
     limits = settings()
     most = int(limits.max_megapixels * 8e6) + 2**20  # four channels of 16 bits, unpacked
 
-    def start(item: Any) -> Callable[[], np.ndarray | str]:
+    def start(item: Any) -> Callable[[], tuple[np.ndarray, tuple[int, int]] | str]:
         try:
             if item[0].size > most:
                 raise Refused(

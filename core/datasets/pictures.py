@@ -17,7 +17,7 @@ class Refused(Exception):
 
 def decode(
     data: bytes, size: int, channels: str = "auto", fit: str = "crop", megapixels: float = 16
-) -> np.ndarray | str:
+) -> tuple[np.ndarray, tuple[int, int]] | str:
     """Decodes one picture that nobody vouches for.
 
     Args:
@@ -28,7 +28,7 @@ def decode(
         megapixels: Largest picture that is decoded.
 
     Returns:
-        uint8 (1 or 3, size, size), or a sentence part that says why not.
+        uint8 (1 or 3, size, size) and the width and height that it had, or a sentence part that says why not.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
@@ -60,8 +60,10 @@ def decode(
         )
     image = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)  # (1 or 3, size, size)
     if channels == "colour":
-        return np.repeat(image, 3, axis=0) if len(image) == 1 else image
-    return image[:1] if (image == image[:1]).all() else image
+        image = np.repeat(image, 3, axis=0) if len(image) == 1 else image
+    elif (image == image[:1]).all():
+        image = image[:1]
+    return image, (width, height)
 
 
 def _flat(picture: Image.Image) -> Image.Image:

@@ -38,7 +38,7 @@ def warm() -> threading.Thread:
 def _no_delay() -> None:
     """Switches Nagle's algorithm off, which holds each answer back for 40 ms; connections inherit it from the listener."""
     for thing in gc.get_objects():
-        if isinstance(thing, socket.socket) and thing.type == socket.SOCK_STREAM and thing.family != socket.AF_UNIX:
+        if issubclass(type(thing), socket.socket) and thing.type == socket.SOCK_STREAM and thing.family != socket.AF_UNIX:
             try:
                 thing.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:

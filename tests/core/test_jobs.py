@@ -231,6 +231,7 @@ def full(*args: Any, **kwargs: Any) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+WRITE = Path.write_bytes
 FULL = "The disk of {} is full. Delete old runs or set SIMULACRA_HOME to a larger disk, then resume."
 
 
@@ -278,10 +279,7 @@ def test_a_training_on_a_full_disk_fails_with_a_sentence_and_keeps_its_checkpoin
         made.append(path)
         if len(made) == 3:
             monkeypatch.setattr(Path, "write_bytes", full)
-        try:
-            real(path, *args)
-        finally:
-            monkeypatch.undo() if False else None
+        real(path, *args)
 
     monkeypatch.setattr(runs, "save_checkpoint", save)
     state = jobs.set_state
@@ -299,8 +297,6 @@ def test_a_training_on_a_full_disk_fails_with_a_sentence_and_keeps_its_checkpoin
     assert len(runs.checkpoints(job)) == 2
     assert not [p for p in (job.path / "checkpoints").iterdir() if p.name.startswith(".")]
 
-
-WRITE = Path.write_bytes
 
 # --- Damage -------------------------------------------------------------------------------------
 
@@ -533,7 +529,7 @@ def begun(id: str) -> bool:
 
 def test_the_second_job_waits_for_its_turn_and_both_survive_who_started_them(home, setting):
     """One queue, three processes: submitted elsewhere, stopped while running, stopped while waiting."""
-    setting(threads=1)
+    setting(threads=1, nice=0)
     code = (
         "from core import worker\n"
         "for images in (10**9, 256, 256):\n"
@@ -562,8 +558,8 @@ def test_a_killed_training_says_so_and_resumes_bit_by_bit(home, setting, here, m
 
     monkeypatch.undo()
     monkeypatch.setenv("SIMULACRA_HOME", str(home))
-    setting(threads=1, slots_train=2, device="cpu")
-    values = {"train.images": 64 * 128, "train.batch": 128}
+    setting(threads=1, nice=0, slots_train=2, device="cpu")
+    values = {"train.images": 64 * 32, "train.batch": 32}
     families = ("gan", "vae")
     ids = {f: worker.submit("train", {"dataset": "digits", "family": f}, values).id for f in families}
     killed = set()
@@ -574,13 +570,12 @@ def test_a_killed_training_says_so_and_resumes_bit_by_bit(home, setting, here, m
                 end = time.monotonic() + 5
                 until(lambda f=family: jobs.get(ids[f]).status == "interrupted", end - time.monotonic())
                 killed.add(family)
-        time.sleep(0.005)
+        time.sleep(0.02)
     before = {family: max(runs.checkpoints(jobs.get(ids[family]))) for family in families}
     assert all(1 <= step < 64 for step in before.values()), before
     for family in families:
         jobs.resume(ids[family])
     monkeypatch.setattr(jobs, "spawn", lambda path: None)
-    setting(nice=0)
     whole = {f: worker.submit("train", {"dataset": "digits", "family": f}, values) for f in families}
     for family in families:
         until(lambda f=family: jobs.get(ids[f]).status not in jobs.ACTIVE)

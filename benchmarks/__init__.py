@@ -1,0 +1,1 @@
+"""What we claim about speed and quality, measured: ``make bench``, or ``python -m benchmarks.NAME``."""

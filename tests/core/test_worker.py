@@ -1,0 +1,142 @@
+"""Kinds of work: what is asked is checked, completed, and can be asked again with changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import jobs, worker
+from core.catalog import UserError
+from core.models import families
+
+TRAIN = {"dataset": "digits", "family": "vae"}
+
+
+def refused(*args: Any, **kwargs: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        worker.submit(*args, **kwargs)
+    return str(caught.value)
+
+
+def test_a_config_is_complete_and_plain():
+    config = worker.configure("train", TRAIN, {"beta": "2", "train.images": 1000})
+    assert config["dataset"]["name"] == "digits"
+    assert config["family"]["name"] == "vae"
+    assert config["family"]["config"]["beta"] == 2
+    assert config["train"]["images"] == 1000
+    for part, cls in worker.parts("train", TRAIN).items():
+        assert (config[part].get("config", config[part])).keys() == cls.knobs().keys()
+    assert json.loads(json.dumps(config)) == config
+
+
+@pytest.mark.parametrize("family", families.names())
+def test_the_settings_of_a_run_can_be_asked_again_with_changes(family):
+    choice = {"dataset": "digits", "family": family}
+    config = worker.configure("train", choice, {"train.seed": 7, "train.batch": 32})
+    again, values = worker.flat(config)
+    assert again == choice
+    assert worker.configure("train", again, values) == config
+    changed = worker.configure("train", again, values | {"train.seed": 8})
+    assert changed["train"] == config["train"] | {"seed": 8}
+    assert changed["family"] == config["family"]
+
+
+def test_the_settings_of_a_classifier_come_back_too():
+    config = worker.configure("classifier", {"dataset": "faces"}, {"width": 8, "dataset.size": 16})
+    choice, values = worker.flat(config)
+    assert choice == {"dataset": "faces"}
+    assert worker.configure("classifier", choice, values) == config
+    assert worker.kinds.get("classifier").extra["lane"] == "train"
+
+
+@pytest.mark.parametrize(
+    ("kind", "choice", "values", "text"),
+    [
+        ("trian", TRAIN, {}, "There is no job kind 'trian'. Did you mean 'train'?"),
+        ("train", {"dataset": "digitz", "family": "vae"}, {}, "There is no dataset 'digitz'. Did you mean 'digits'?"),
+        ("train", {"dataset": "digits", "family": "gam"}, {}, "There is no family 'gam'. Did you mean 'gan'?"),
+        ("train", {"dataset": "../etc", "family": "gan"}, {}, "There is no dataset '../etc'."),
+        ("train", TRAIN, {"betta": 1}, "There is no parameter 'betta'. Did you mean 'beta'?"),
+        ("train", TRAIN, {"family.beta": "nan"}, "family.beta must be a number at least 0 and at most 100, got 'nan'. Leave it out to use 1."),
+        ("train", TRAIN, {"train.lr": float("nan")}, "train.lr must be a number at least 0 and at most 1, got nan. Leave it out to use 0."),
+        ("train", TRAIN, {"images": -1}, "train.images must be a whole number at least 1 and at most 10000000000, got -1."),
+        ("train", TRAIN, {"train.batch": 1}, "train.batch must be a whole number at least 2 and at most 16384, got 1."),
+        ("train", TRAIN, {"warmup": 1}, "The parameter 'warmup' is ambiguous. Write one of: family.warmup, train.warmup."),
+        ("train", {"dataset": "digits", "family": "gan"}, {"latent_dim": 0}, "family.latent_dim must be a whole number at least 1 and at most 1024, got 0."),
+        ("classifier", {"dataset": "digits"}, {"family.beta": 1}, "There is no parameter 'family.beta'."),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_before_anything_is_written(home: Path, kind, choice, values, text):
+    assert refused(kind, choice, values).startswith(text)
+    assert not home.exists()
+
+
+def test_what_a_training_says_on_the_way_is_in_its_state(here):
+    job = here("gan", images=320)
+    assert job.state["total"] == 320
+    assert job.state["done"] == 320
+    assert job.state["last"]["images"] == 320
+    assert job.state["message"] == ""
+    assert {"critic_loss", "generator_loss", "D_real", "D_fake", "grad_norm/critic", "lr"} <= job.state["last"].keys()
+
+
+def test_stopping_saves_a_checkpoint_first_and_resuming_finishes(here, monkeypatch):
+    from core import runs
+
+    append, steps = jobs.Log.append, []
+
+    def stop_at_two(self: jobs.Log, record: dict[str, Any]) -> None:
+        append(self, record)
+        steps.append(record["step"])
+        if len(steps) == 2:
+            (self.file.parent / "STOP").touch()
+
+    monkeypatch.setattr(jobs.Log, "append", stop_at_two)
+    job = here(images=640)
+    assert (job.status, job.message) == ("stopped", "Stopped on request. Resume goes on from here.")
+    assert runs.checkpoints(job)[-1] == job.state["step"] == 3
+    assert [step for step, _ in runs.samples(job)][-1] == 3
+    jobs.resume(job.id)
+    worker.work(job.path)
+    job = jobs.get(job.id)
+    assert (job.status, job.share) == ("finished", 1)
+    assert steps == list(range(1, 11))
+
+
+def test_a_loss_that_is_no_number_ends_the_job_and_keeps_its_checkpoints(here, monkeypatch):
+    import torch
+
+    from core import runs
+    from core.models.vae import VAE
+
+    losses = VAE.losses
+
+    def broken(self: VAE, x: Any, y: Any, generator: Any, progress: float) -> Any:
+        for loss in losses(self, x, y, generator, progress):
+            yield type(loss)(loss.group, loss.value * (torch.nan if progress >= 0.5 else 1), loss.parts)
+
+    monkeypatch.setattr(VAE, "losses", broken)
+    job = here()
+    assert (job.status, job.message) == (
+        "failed",
+        "The model loss is nan at step 2. Lower train.lr or train.clip, then start again; the last good checkpoint is kept.",
+    )
+    assert runs.checkpoints(job) == [1, 2]
+    assert runs.open_model(job).step == 2
+
+
+def test_a_classifier_without_classes_fails_with_a_sentence(here, monkeypatch):
+    import dataclasses
+
+    from core import datasets
+
+    load = datasets.load
+    monkeypatch.setattr(datasets, "load", lambda *a, **k: dataclasses.replace(load(*a, **k), y=None, classes=()))
+    job = here(None)
+    assert (job.status, job.message) == (
+        "failed",
+        "A classifier needs a dataset with at least 2 classes, got 0. Choose a dataset with labels.",
+    )
