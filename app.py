@@ -4,10 +4,15 @@ import streamlit as st
 
 from pages.ui import shell
 
-st.set_page_config(page_title="Simulacra", page_icon=str(shell.PAGES / "ui" / "icon.png"), layout="wide", initial_sidebar_state=240)
+st.set_page_config(
+    page_title="Simulacra",
+    page_icon=str(shell.PAGES / "ui" / "icon.png"),
+    layout="wide",
+    initial_sidebar_state=240,
+)
 shell.warm()
 page = shell.navigation()
 with shell.guard():
     shell.sidebar()
     shell.told()
-    page.run()
+    shell.run(page)

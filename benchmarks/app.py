@@ -31,10 +31,26 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 def serve(home: Path) -> subprocess.Popen[bytes]:
     """Starts a server of our own on ``home``."""
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.address", "127.0.0.1", "--server.port", str(PORT)]
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        "app.py",
+        "--server.address",
+        "127.0.0.1",
+        "--server.port",
+        str(PORT),
+    ]
     command += ["--server.headless", "true", "--server.fileWatcherType", "none"]
     with (home / "server.log").open("ab") as log:
-        return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"SIMULACRA_HOME": str(home)}, stdout=log, stderr=log)
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"SIMULACRA_HOME": str(home)},
+            stdout=log,
+            stderr=log,
+        )
 
 
 def ready() -> None:
@@ -113,7 +129,14 @@ def many(home: Path) -> None:
 def train(*words: str, home: Path) -> dict[str, Any]:
     """Trains from the command line."""
     command = [sys.executable, "-m", "core", "train", *words, "--json"]
-    run = subprocess.run(command, cwd=ROOT, env=os.environ | {"SIMULACRA_HOME": str(home)}, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"SIMULACRA_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(run.stdout)
 
 
@@ -141,7 +164,9 @@ def main() -> None:
                 page.close()
                 server.terminate()
                 server.wait()
-            print(f"server start to first render: median {statistics.median(firsts):.2f} s of {arguments.starts}")
+            print(
+                f"server start to first render: median {statistics.median(firsts):.2f} s of {arguments.starts}"
+            )
             server = serve(home)
             ready()
             page = browser.new_page(viewport={"width": 1280, "height": 800})
@@ -165,11 +190,15 @@ def main() -> None:
             latency(page, 10)
             idle = latency(page, arguments.moves)
             print(f"memory of the server, one model: {memory(server.pid):.0f} MB")
-            print(f"slider to new image, idle: median {statistics.median(idle):.0f} ms, p95 {sorted(idle)[int(0.95 * len(idle))]:.0f} ms")
+            print(
+                f"slider to new image, idle: median {statistics.median(idle):.0f} ms, p95 {sorted(idle)[int(0.95 * len(idle))]:.0f} ms"
+            )
             train("--images", "2000000", home=home)
             time.sleep(8)
             busy = latency(page, arguments.moves)
-            print(f"slider to new image while a job trains: median {statistics.median(busy):.0f} ms, p95 {sorted(busy)[int(0.95 * len(busy))]:.0f} ms")
+            print(
+                f"slider to new image while a job trains: median {statistics.median(busy):.0f} ms, p95 {sorted(busy)[int(0.95 * len(busy))]:.0f} ms"
+            )
             browser.close()
         for path in (home / "jobs").iterdir():
             (path / "STOP").touch()

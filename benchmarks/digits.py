@@ -38,11 +38,15 @@ def main() -> None:
     arguments = parser.parse_args()
     judge_job, _ = train("classifier", {"dataset": "digits"}, {"train.images": 60_000})
     log = jobs.Log(judge_job.path).read()[0]
-    accuracy = next(record["test_accuracy"] for record in reversed(log) if "test_accuracy" in record)
+    accuracy = next(
+        record["test_accuracy"] for record in reversed(log) if "test_accuracy" in record
+    )
     judge = runs.open_model(judge_job).model
     print(f"judge: {accuracy:.1%} on the test split of digits")
     for seed in range(arguments.seeds):
-        job, wall = train("train", {"dataset": "digits", "family": arguments.family}, {"train.seed": seed})
+        job, wall = train(
+            "train", {"dataset": "digits", "family": arguments.family}, {"train.seed": seed}
+        )
         opened = runs.open_model(job)
         assert opened.sampling is not None
         x = opened.model.sample(range(1000), None, 0, opened.sampling())

@@ -43,7 +43,9 @@ def textbook(model: Any, family: str, loader: DataLoader, steps: int) -> float:
                 real, fake = torch.ones(len(x)), torch.zeros(len(x))
                 made = model.generator(torch.randn(len(x), model.config.latent_dim), None)
                 adam_d.zero_grad()
-                loss_d = bce(model.critic(x * 2 - 1, None), real) + bce(model.critic(made.detach(), None), fake)
+                loss_d = bce(model.critic(x * 2 - 1, None), real) + bce(
+                    model.critic(made.detach(), None), fake
+                )
                 loss_d.backward()
                 adam_d.step()
                 adam_g.zero_grad()
@@ -84,10 +86,18 @@ def main() -> None:
     spec = spec_of(dataset)
     plain = tv.MNIST(settings().data, train=True, download=False, transform=transforms.ToTensor())
     loader = DataLoader(plain, BATCH, shuffle=True, drop_last=True)
-    classic = {name.removeprefix("family."): value for name, value in CLASSIC.items() if name.startswith("family.")}
-    print(f"MNIST 28×28, batch {BATCH}, float32, {arguments.threads} thread(s), {arguments.rounds} rounds of {arguments.steps} steps")
+    classic = {
+        name.removeprefix("family."): value
+        for name, value in CLASSIC.items()
+        if name.startswith("family.")
+    }
+    print(
+        f"MNIST 28×28, batch {BATCH}, float32, {arguments.threads} thread(s), {arguments.rounds} rounds of {arguments.steps} steps"
+    )
     for title, family, values in (
-        ("classic GAN (mlp)", "gan", classic), ("VAE (dense)", "vae", {"network": "dense"}), ("VAE (conv, default)", "vae", {}),
+        ("classic GAN (mlp)", "gan", classic),
+        ("VAE (dense)", "vae", {"network": "dense"}),
+        ("VAE (conv, default)", "vae", {}),
     ):
         model = build(family, values, spec)
         ratios, speeds, peers, split = [], [], [], {}
@@ -95,13 +105,18 @@ def main() -> None:
             mine, split = ours(copy.deepcopy(model), dataset, arguments.steps)
             theirs = textbook(copy.deepcopy(model).train(), family, loader, arguments.steps)
             images = arguments.steps * BATCH
-            speeds, peers, ratios = [*speeds, images / mine], [*peers, images / theirs], [*ratios, theirs / mine]
+            speeds, peers, ratios = (
+                [*speeds, images / mine],
+                [*peers, images / theirs],
+                [*ratios, theirs / mine],
+            )
         total = sum(split.values())
         core = sum(split[name] for name in ("forward", "backward", "optimiser")) / total
         print(
             f"{title:<20} ours {statistics.median(speeds):>7,.0f} images/s, textbook {statistics.median(peers):>7,.0f}, "
             f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); outside forward, backward, "
-            f"optimiser {1 - core:.1%}: " + ", ".join(f"{name} {value / total:.1%}" for name, value in split.items())
+            f"optimiser {1 - core:.1%}: "
+            + ", ".join(f"{name} {value / total:.1%}" for name, value in split.items())
         )
 
 

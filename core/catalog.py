@@ -53,9 +53,20 @@ def knob(
         path: The value names a file or folder on the server; the page never offers it.
     """
     extra = {"unit": unit, "title": title, "log": log, "advanced": advanced, "path": path}
-    return Field(default, ge=ge, le=le, gt=gt, lt=lt, description=help, allow_inf_nan=False, json_schema_extra=extra) \
-        if isinstance(default, float) else Field(
-            default, ge=ge, le=le, gt=gt, lt=lt, description=help, json_schema_extra=extra)
+    return (
+        Field(
+            default,
+            ge=ge,
+            le=le,
+            gt=gt,
+            lt=lt,
+            description=help,
+            allow_inf_nan=False,
+            json_schema_extra=extra,
+        )
+        if isinstance(default, float)
+        else Field(default, ge=ge, le=le, gt=gt, lt=lt, description=help, json_schema_extra=extra)
+    )
 
 
 @dataclass(frozen=True)
@@ -91,8 +102,16 @@ class Knob:
         if self.type is bool:
             return "true or false"
         words = {int: "a whole number", float: "a number", str: "a text"}[self.type]
-        low = f"{'above' if self.open_low else 'at least'} {plain(self.low)}" if self.low is not None else ""
-        high = f"{'below' if self.open_high else 'at most'} {plain(self.high)}" if self.high is not None else ""
+        low = (
+            f"{'above' if self.open_low else 'at least'} {plain(self.low)}"
+            if self.low is not None
+            else ""
+        )
+        high = (
+            f"{'below' if self.open_high else 'at most'} {plain(self.high)}"
+            if self.high is not None
+            else ""
+        )
         bounds = " and ".join(part for part in (low, high) if part)
         return f"{words} {bounds}" if bounds else words
 
@@ -125,7 +144,11 @@ class Config(BaseModel):
                 kind = where or cls.__name__.removesuffix("Config").lower()
                 raise UserError(unknown(f"parameter of {kind}", name, knobs))
         # pydantic reads "3" as a number, but not as the choice 3 of a Literal
-        chosen = {n: next((o for o in knobs[n].options if str(o) == v), v) for n, v in values.items() if isinstance(v, str)}
+        chosen = {
+            n: next((o for o in knobs[n].options if str(o) == v), v)
+            for n, v in values.items()
+            if isinstance(v, str)
+        }
         try:
             return cls.model_validate(values | chosen)
         except ValidationError as error:
@@ -158,7 +181,9 @@ def _knob(name: str, info: Any) -> Knob:
     options = get_args(info.annotation) if literal else ()
     kind = type(options[0]) if literal else info.annotation
     if kind not in (bool, int, float, str):
-        raise TypeError(f"parameter {name!r} must be int, float, bool, str or Literal, got {info.annotation!r}")
+        raise TypeError(
+            f"parameter {name!r} must be int, float, bool, str or Literal, got {info.annotation!r}"
+        )
     return Knob(name, kind, info.default, info.description or "", options, **bounds, **extra)
 
 
@@ -167,7 +192,13 @@ def plain(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:g}" if math.isfinite(value) else str(value)
+        return (
+            str(int(value))
+            if value.is_integer() and abs(value) < 1e15
+            else f"{value:g}"
+            if math.isfinite(value)
+            else str(value)
+        )
     return repr(value) if value == "" else str(value)
 
 
@@ -231,7 +262,9 @@ class Registry:
 
         def register(make: Callable[..., Any]) -> Callable[..., Any]:
             if not (make.__doc__ or "").strip():
-                raise TypeError(f"{self.kind} {name!r} needs a docstring: its first line is the caption on the page")
+                raise TypeError(
+                    f"{self.kind} {name!r} needs a docstring: its first line is the caption on the page"
+                )
             self._entries[name] = Entry(name, title, config, make, presets or {}, extra)
             return make
 
@@ -263,7 +296,11 @@ class Registry:
         if self._package is None:
             return []
         package: ModuleType = importlib.import_module(self._package)
-        return sorted(info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_"))
+        return sorted(
+            info.name
+            for info in pkgutil.iter_modules(package.__path__)
+            if not info.name.startswith("_")
+        )
 
 
 def parse(texts: Iterable[str]) -> dict[str, str]:
@@ -276,12 +313,16 @@ def parse(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise UserError(f"--set takes name=value, got {text!r}. For example --set family.beta=2.")
+            raise UserError(
+                f"--set takes name=value, got {text!r}. For example --set family.beta=2."
+            )
         values[name.strip()] = value.strip()
     return values
 
 
-def assign(values: Mapping[str, Any], configs: Mapping[str, type[Config]]) -> dict[str, dict[str, Any]]:
+def assign(
+    values: Mapping[str, Any], configs: Mapping[str, type[Config]]
+) -> dict[str, dict[str, Any]]:
     """Sorts dotted or short parameter names into their configs.
 
     ``{"family.beta": 2}`` and, where ``beta`` is unique, ``{"beta": 2}`` both give ``{"family": {"beta": 2}, …}``.
@@ -290,14 +331,22 @@ def assign(values: Mapping[str, Any], configs: Mapping[str, type[Config]]) -> di
         UserError: If a name is unknown, or short and shared by several configs.
     """
     sorted_values: dict[str, dict[str, Any]] = {part: {} for part in configs}
-    full = {f"{part}.{name}": (part, name) for part, config in configs.items() for name in config.knobs()}
+    full = {
+        f"{part}.{name}": (part, name)
+        for part, config in configs.items()
+        for name in config.knobs()
+    }
     for given, value in values.items():
         owners = [key for key in full if key == given or key.partition(".")[2] == given]
         if not owners:
             short = [name for _, name in full.values()]
-            raise UserError(unknown("parameter", given, [*full, *short] if "." not in given else full))
+            raise UserError(
+                unknown("parameter", given, [*full, *short] if "." not in given else full)
+            )
         if len(owners) > 1:
-            raise UserError(f"The parameter {given!r} is ambiguous. Write one of: {', '.join(sorted(owners))}.")
+            raise UserError(
+                f"The parameter {given!r} is ambiguous. Write one of: {', '.join(sorted(owners))}."
+            )
         part, name = full[owners[0]]
         sorted_values[part][name] = value
     return sorted_values

@@ -20,12 +20,26 @@ from core.tensors import Group, Images, Loss
 class ClassifierConfig(Config):
     """Parameters of the classifier."""
 
-    width: int = knob(32, "Channels of the first layer; they double with each halving of the image.", ge=4, le=256)
-    features: int = knob(64, "Numbers that describe one image, just before the classes.", ge=8, le=1024, advanced=True)
-    smoothing: float = knob(
-        0.0, "Share of each label that is spread over the other classes.", ge=0, le=0.5, advanced=True
+    width: int = knob(
+        32, "Channels of the first layer; they double with each halving of the image.", ge=4, le=256
     )
-    weight_decay: float = knob(0.01, "Pull of the weights towards zero.", ge=0, le=1, log=True, advanced=True)
+    features: int = knob(
+        64,
+        "Numbers that describe one image, just before the classes.",
+        ge=8,
+        le=1024,
+        advanced=True,
+    )
+    smoothing: float = knob(
+        0.0,
+        "Share of each label that is spread over the other classes.",
+        ge=0,
+        le=0.5,
+        advanced=True,
+    )
+    weight_decay: float = knob(
+        0.01, "Pull of the weights towards zero.", ge=0, le=1, log=True, advanced=True
+    )
 
 
 class Classifier(nn.Module):
@@ -37,7 +51,7 @@ class Classifier(nn.Module):
             raise UserError(
                 f"A classifier needs a dataset with at least 2 classes, got {spec.classes}. Choose a dataset with labels."
             )
-        self.config, self.spec = config, spec
+        self.config, self.spec, self.classes = config, spec, spec.classes
         base, doublings = plan(spec.size)
         self.inner = base * 2**doublings
         width = config.width
@@ -45,10 +59,20 @@ class Classifier(nn.Module):
         before = spec.channels
         for level in range(doublings):
             after = min(width * 2**level, 4 * width)
-            layers += [nn.Conv2d(before, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-            layers += [nn.Conv2d(after, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+            layers += [
+                nn.Conv2d(before, after, 3, 1, 1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+            ]
+            layers += [
+                nn.Conv2d(after, after, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+            ]
             before = after
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * base**2, config.features), nn.ReLU())
+        self.body = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(before * base**2, config.features), nn.ReLU()
+        )
         self.last = nn.Linear(config.features, spec.classes)
 
     def forward(self, x: Images) -> Tensor:
@@ -61,7 +85,9 @@ class Classifier(nn.Module):
 
     def groups(self) -> list[Group]:
         """Gives all parameters as one group."""
-        return [Group("classifier", list(self.parameters()), 2e-3, 0.9, 0.99, self.config.weight_decay)]
+        return [
+            Group("classifier", list(self.parameters()), 2e-3, 0.9, 0.99, self.config.weight_decay)
+        ]
 
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
@@ -72,7 +98,9 @@ class Classifier(nn.Module):
         accuracy = (logits.detach().argmax(1) == y).float().mean()
         yield Loss("classifier", value, {"loss": value.detach(), "accuracy": accuracy})
 
-    def held_out(self, x: Images, y: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+    def held_out(
+        self, x: Images, y: Tensor | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """Gives cross entropy (decides the best checkpoint) and accuracy on held-out images."""
         logits = self(x)
         return {
@@ -82,7 +110,9 @@ class Classifier(nn.Module):
 
     def fit(self, x: Images, y: Tensor | None) -> None:
         """Recomputes the batch statistics for the averaged weights."""
-        refresh_batch_statistics(self, (lambda part=part: self(part) for part in x.tensor_split(-(-len(x) // 256))))
+        refresh_batch_statistics(
+            self, (lambda part=part: self(part) for part in x.tensor_split(-(-len(x) // 256)))
+        )
 
 
 def build(config: ClassifierConfig, spec: Spec) -> Classifier:

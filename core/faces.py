@@ -61,27 +61,57 @@ _STYLES = {
     "curly": _Style(0.17, -0.36, arch=0.16, width=0.66, end=0.20, curls=0.07, ears=0),
     "bun": _Style(0.05, -0.44, arch=0.34, bun=0.19),
 }
-_HAIR = {"black": "#2e2836", "brown": "#6e4630", "copper": "#c2592c", "blonde": "#ecbf5e",
-         "silver": "#b9bdc9", "pink": "#e5749b"}
+_HAIR = {
+    "black": "#2e2836",
+    "brown": "#6e4630",
+    "copper": "#c2592c",
+    "blonde": "#ecbf5e",
+    "silver": "#b9bdc9",
+    "pink": "#e5749b",
+}
 _EYES = {"brown": "#5a3524", "green": "#3f7d57", "blue": "#3f74b5"}
-_SHIRTS = {"coral": "#ef6f61", "teal": "#2c9c96", "navy": "#38508f", "mustard": "#e3a52f",
-           "cream": "#f4ead9"}
-_BACKGROUNDS = {"sky": ("#cfe8fb", "#8fc3ec"), "peach": ("#ffe6d1", "#f9bd9a"),
-                "mint": ("#dbf3e2", "#97d3b4"), "lilac": ("#e8e0fa", "#b9a8e6"),
-                "butter": ("#fff3c9", "#f5d57c")}
+_SHIRTS = {
+    "coral": "#ef6f61",
+    "teal": "#2c9c96",
+    "navy": "#38508f",
+    "mustard": "#e3a52f",
+    "cream": "#f4ead9",
+}
+_BACKGROUNDS = {
+    "sky": ("#cfe8fb", "#8fc3ec"),
+    "peach": ("#ffe6d1", "#f9bd9a"),
+    "mint": ("#dbf3e2", "#97d3b4"),
+    "lilac": ("#e8e0fa", "#b9a8e6"),
+    "butter": ("#fff3c9", "#f5d57c"),
+}
 
 CLASSES = tuple(_POSES)
 GLASSES = ("none", "round", "square")
 HAIR_STYLES = tuple(_STYLES)
 HAIR_COLOURS = tuple(_HAIR)
 BACKGROUNDS = tuple(_BACKGROUNDS)
-NAMES = {"expression": CLASSES, "glasses": GLASSES, "hair_style": HAIR_STYLES,
-         "hair_colour": HAIR_COLOURS, "eye_colour": tuple(_EYES), "beard": ("none", "beard"),
-         "freckles": ("none", "freckles"), "shirt": tuple(_SHIRTS), "background": BACKGROUNDS}
+NAMES = {
+    "expression": CLASSES,
+    "glasses": GLASSES,
+    "hair_style": HAIR_STYLES,
+    "hair_colour": HAIR_COLOURS,
+    "eye_colour": tuple(_EYES),
+    "beard": ("none", "beard"),
+    "freckles": ("none", "freckles"),
+    "shirt": tuple(_SHIRTS),
+    "background": BACKGROUNDS,
+}
 """What the values 0, 1, … of every attribute that is a choice stand for."""
 
-RANGES = {"smile": (-1.0, 1.0), "mouth": (0.0, 1.0), "eyes": (0.0, 1.0), "brows": (-1.0, 1.0),
-          "skin": (0.0, 1.0), "head": (-1.0, 1.0), "turn": (-1.0, 1.0)}
+RANGES = {
+    "smile": (-1.0, 1.0),
+    "mouth": (0.0, 1.0),
+    "eyes": (0.0, 1.0),
+    "brows": (-1.0, 1.0),
+    "skin": (0.0, 1.0),
+    "head": (-1.0, 1.0),
+    "turn": (-1.0, 1.0),
+}
 """Lowest and highest value of every attribute that is continuous; the first two of a mouth are its
 curve and how far it is open, ``head`` is narrow to wide, ``turn`` left to right in the picture."""
 
@@ -115,8 +145,26 @@ def attributes(seed: int, count: int, correlated: bool = True) -> dict[str, Arra
             raise UserError(f"{name} must be a whole number at least 0, got {value}. Try {name}=1.")
     # One row per face: a longer table starts with the same rows.
     table = np.random.Generator(np.random.Philox(key=seed)).random((count, 18))
-    (expression, smile, mouth, eyes, age, skin, colour, style, glasses, frame, iris, beard,
-     freckles, head, turn, brows, shirt, background) = table.T
+    (
+        expression,
+        smile,
+        mouth,
+        eyes,
+        age,
+        skin,
+        colour,
+        style,
+        glasses,
+        frame,
+        iris,
+        beard,
+        freckles,
+        head,
+        turn,
+        brows,
+        shirt,
+        background,
+    ) = table.T
 
     def choose(name: str, u: Array, **weights: Array | float) -> Array:
         linked = correlated and weights
@@ -135,16 +183,32 @@ def attributes(seed: int, count: int, correlated: bool = True) -> dict[str, Arra
         who[name] = low + u * (high - low)
     pale = (1 - skin) ** 2
     who["hair_colour"] = choose(
-        "hair_colour", colour, black=0.1 + 1.3 * skin, brown=0.5, copper=0.45 * pale,
-        blonde=0.75 * pale, silver=4 * np.clip(age - 0.6, 0, 1), pink=0.2 * (1 - age))
+        "hair_colour",
+        colour,
+        black=0.1 + 1.3 * skin,
+        brown=0.5,
+        copper=0.45 * pale,
+        blonde=0.75 * pale,
+        silver=4 * np.clip(age - 0.6, 0, 1),
+        pink=0.2 * (1 - age),
+    )
     who["hair_style"] = choose(
-        "hair_style", style, short=0.6 + 0.8 * age, swept=0.8, bob=0.7, long=1.2 - age,
-        curly=0.3 + 1.4 * skin, bun=0.4 + 0.6 * age)
+        "hair_style",
+        style,
+        short=0.6 + 0.8 * age,
+        swept=0.8,
+        bob=0.7,
+        long=1.2 - age,
+        curly=0.3 + 1.4 * skin,
+        bun=0.4 + 0.6 * age,
+    )
     worn = 0.1 + 0.75 * age
-    who["glasses"] = choose("glasses", glasses, none=1 - worn, round=worn * frame,
-                            square=worn * (1 - frame))
-    who["eye_colour"] = choose("eye_colour", iris, brown=0.2 + 2 * skin, green=0.4 * pale,
-                               blue=0.6 * pale)
+    who["glasses"] = choose(
+        "glasses", glasses, none=1 - worn, round=worn * frame, square=worn * (1 - frame)
+    )
+    who["eye_colour"] = choose(
+        "eye_colour", iris, brown=0.2 + 2 * skin, green=0.4 * pale, blue=0.6 * pale
+    )
     hairy = 0.3 * (who["hair_style"] < HAIR_STYLES.index("bob"))
     who["beard"] = choose("beard", beard, none=1 - hairy, beard=hairy)
     spots = np.where(who["hair_colour"] == HAIR_COLOURS.index("copper"), 0.6, 0.3 * pale)
@@ -191,20 +255,26 @@ def _check(attributes: dict[str, Array]) -> dict[str, Array]:
     names = [*NAMES, *RANGES]
     for name in names:
         if name not in attributes:
-            raise UserError(f"The attribute {name!r} is missing. A face needs {', '.join(names)}. "
-                            "Start from faces.attributes(seed, count) and change what you like.")
+            raise UserError(
+                f"The attribute {name!r} is missing. A face needs {', '.join(names)}. "
+                "Start from faces.attributes(seed, count) and change what you like."
+            )
     who = {name: np.atleast_1d(np.asarray(attributes[name])) for name in names}
     total = who[names[0]].size
     for name, values in who.items():
         if values.shape != (total,):
-            raise UserError(f"The attribute {name!r} has the shape {values.shape}, but "
-                            f"{names[0]!r} has {total} values. Give each one value per face.")
+            raise UserError(
+                f"The attribute {name!r} has the shape {values.shape}, but "
+                f"{names[0]!r} has {total} values. Give each one value per face."
+            )
         low, high = RANGES.get(name) or (0, len(NAMES[name]) - 1)
         wrong = values[~((values >= low) & (values <= high))]
         if len(wrong):
             meaning = f" ({', '.join(NAMES[name])})" if name in NAMES else ""
-            raise UserError(f"The attribute {name!r} must be from {low:g} to {high:g}{meaning}, "
-                            f"got {wrong[0]:g}. Clip it, or leave it as faces.attributes gives it.")
+            raise UserError(
+                f"The attribute {name!r} must be from {low:g} to {high:g}{meaning}, "
+                f"got {wrong[0]:g}. Clip it, or leave it as faces.attributes gives it."
+            )
     return {name: v.astype(int if name in NAMES else np.float32) for name, v in who.items()}
 
 
@@ -217,8 +287,9 @@ class _View:
     paint: Array  # (N, 3, H, W)
     pixel: float  # the width of one
 
-    def window(self, x: _Value, y: _Value, rx: _Value, ry: _Value,
-               bend: _Value = 0, tilt: _Value = 0) -> _View:
+    def window(
+        self, x: _Value, y: _Value, rx: _Value, ry: _Value, bend: _Value = 0, tilt: _Value = 0
+    ) -> _View:
         """Cuts out the window that holds such an :meth:`ellipse` of every face, and its edge."""
         edge = 2 * self.pixel  # the first-order distance is too short beyond a sharp end
         rx, ry = np.maximum(rx, self.pixel / 2), np.maximum(ry, self.pixel / 2) + edge
@@ -237,8 +308,9 @@ class _View:
         """Gives the share of each pixel that lies inside: a ramp one pixel wide at the edge."""
         return np.clip(0.5 - distance / self.pixel, 0, 1)
 
-    def ellipse(self, x: _Value, y: _Value, rx: _Value, ry: _Value,
-                bend: _Value = 0, tilt: _Value = 0) -> Array:
+    def ellipse(
+        self, x: _Value, y: _Value, rx: _Value, ry: _Value, bend: _Value = 0, tilt: _Value = 0
+    ) -> Array:
         """Covers an ellipse, bent by ``bend`` (ends down) and tilted by ``tilt`` (right end down).
 
         One thinner than a pixel is drawn a pixel wide but paler, so it keeps its weight.
@@ -259,8 +331,17 @@ class _View:
         """Lays a colour over the window where ``cover`` (N, H, W) says so."""
         self.paint[:] += cover[:, None] * (colour - self.paint)
 
-    def spot(self, colour: Array, x: _Value, y: _Value, rx: _Value, ry: _Value,
-             bend: _Value = 0, tilt: _Value = 0, alpha: _Value = 1) -> None:
+    def spot(
+        self,
+        colour: Array,
+        x: _Value,
+        y: _Value,
+        rx: _Value,
+        ry: _Value,
+        bend: _Value = 0,
+        tilt: _Value = 0,
+        alpha: _Value = 1,
+    ) -> None:
         """Paints one ellipse within its own window."""
         view = self.window(x, y, rx, ry, bend, tilt)
         view.fill(view.ellipse(x, y, rx, ry, bend, tilt) * alpha, colour)
@@ -295,7 +376,8 @@ def _mix(a: Array, b: Array, share: float) -> Array:
 
 
 _WHITE, _INK, _ROSE, _PLUM, _TONGUE, _SHADE = _colours(
-    "#fffdfa", "#2b1d26", "#f0525c", "#74182f", "#e8707a", "#e2b9ab")
+    "#fffdfa", "#2b1d26", "#f0525c", "#74182f", "#e8707a", "#e2b9ab"
+)
 _SKIN = _colours("#ffe2d0", "#f8cfb0", "#eab68d", "#d09565", "#a86d45", "#805036", "#63402d")
 _TOP = -0.04  # the height of the head's middle, and of the eyes
 _FRECKLES = ((0.33, 0.10), (0.26, 0.15), (0.19, 0.10))
@@ -304,7 +386,8 @@ _FRECKLES = ((0.33, 0.10), (0.26, 0.15), (0.19, 0.10))
 def _paint(who: dict[str, Array], size: int) -> Array:
     """Paints one chunk from back to front: uint8 (N, 3, size, size)."""
     (smile, mouth, eyes, brows, skin, wide, turn, beard, freckles) = (
-        who[name].astype(np.float32)[:, None, None] for name in (*RANGES, "beard", "freckles"))
+        who[name].astype(np.float32)[:, None, None] for name in (*RANGES, "beard", "freckles")
+    )
     hair_style = np.float32(list(_STYLES.values()))[who["hair_style"]]
     style = _Style(*hair_style.T[..., None, None])
     pose = np.float32([row[3:] for row in _POSES.values()])[who["expression"]]
@@ -313,7 +396,8 @@ def _paint(who: dict[str, Array], size: int) -> Array:
     tone = skin[..., None] * (len(_SKIN) - 1)
     lighter = np.minimum(tone.astype(int), len(_SKIN) - 2).ravel()
     skin = _SKIN[lighter] + (tone - lighter[:, None, None, None].astype(np.float32)) * (
-        _SKIN[lighter + 1] - _SKIN[lighter])
+        _SKIN[lighter + 1] - _SKIN[lighter]
+    )
     shade, blush = skin * _SHADE / 255, _mix(skin, _ROSE, 0.5)
     hair = _colours(*_HAIR.values())[who["hair_colour"]]
     dark = _mix(hair, _INK, 0.28)
@@ -336,8 +420,9 @@ def _paint(who: dict[str, Array], size: int) -> Array:
     whole.fill(0.55 * whole.glow(0, -0.15, 1.05, 1.05), _WHITE)
 
     # Behind the head.
-    back = whole.window(0, (style.end - 0.5) / 2, style.width + style.curls,
-                        (style.end + 0.5) / 2 + style.curls)
+    back = whole.window(
+        0, (style.end - 0.5) / 2, style.width + style.curls, (style.end + 0.5) / 2 + style.curls
+    )
     mane = _box(back.x, back.y - (style.end - 0.5) / 2, style.width, (style.end + 0.5) / 2, 0.4)
     cover = back.cover(mane - back.scallops(style.curls))
     back.fill(cover, hair)
@@ -413,12 +498,19 @@ def _paint(who: dict[str, Array], size: int) -> Array:
         eye.fill(white * eye.ellipse(gaze, y, 0.092 * squeeze, 0.1), iris)
         eye.fill(white * eye.ellipse(gaze, y, 0.06 * squeeze, 0.068), _INK)
         eye.fill(white * eye.ellipse(gaze - 0.035, y - 0.04, 0.032, 0.034), _WHITE)
-        whole.spot(_INK, x, y - ry - 0.07 * (1 - opened), 1.1 * rx, 0.032,
-                   bend=0.75 * ry + 0.09 * (1 - opened))
+        whole.spot(
+            _INK,
+            x,
+            y - ry - 0.07 * (1 - opened),
+            1.1 * rx,
+            0.032,
+            bend=0.75 * ry + 0.09 * (1 - opened),
+        )
 
     # Hair with its shadow on the forehead and its shine, then brows and frames over it.
-    cap = whole.window(0, _TOP - 0.02, a + 0.5 * style.volume + style.curls + 0.01,
-                       b + style.volume + style.curls)
+    cap = whole.window(
+        0, _TOP - 0.02, a + 0.5 * style.volume + style.curls + 0.01, b + style.volume + style.curls
+    )
     u = (cap.x - 0.5 * centre) / a
     peak = np.sqrt(u * u + 0.02)
     slope = (2 * style.arch * u + style.curtain * u / peak + style.sweep) / a
@@ -430,18 +522,40 @@ def _paint(who: dict[str, Array], size: int) -> Array:
     cap.fill(cap.cover(np.maximum(skull, fringe)), hair)
     slot = _box(back.x - 0.4 * centre, back.y - 0.6, 0.9 * a, 1.3, 0.4)
     back.fill(style.locks * back.cover(np.maximum(mane, -slot)), hair)
-    whole.spot(_mix(hair, _WHITE, 0.4), -0.16, -0.52 - 0.75 * style.volume, 0.2, 0.035,
-               bend=0.04, tilt=-0.07, alpha=0.75)
+    whole.spot(
+        _mix(hair, _WHITE, 0.4),
+        -0.16,
+        -0.52 - 0.75 * style.volume,
+        0.2,
+        0.035,
+        bend=0.04,
+        tilt=-0.07,
+        alpha=0.75,
+    )
     for side in (-1, 1):
         x, squeeze = place(side * 0.22, -0.2)
-        whole.spot(_mix(dark, _INK, 0.15), x, -0.285 - 0.08 * lift - 0.04 * brows, 0.135 * squeeze,
-                   0.032, bend=0.035, tilt=0.065 * side * plea)
+        whole.spot(
+            _mix(dark, _INK, 0.15),
+            x,
+            -0.285 - 0.08 * lift - 0.04 * brows,
+            0.135 * squeeze,
+            0.032,
+            bend=0.035,
+            tilt=0.065 * side * plea,
+        )
     frame = _mix(_INK, _PLUM, 0.3)
     for side, lens, rim, x, rx in lenses:
         lens.fill(worn * (0.022 / half) * lens.cover(np.abs(rim) - half), frame)
         arm = np.maximum(a - side * x - rx, 0.01) / 2 + 0.02
         whole.spot(frame, side * a - side * (arm - 0.02), _TOP, arm, 0.02, alpha=worn * style.ears)
     left, right = (x - side * rx for side, _, _, x, rx in lenses)
-    whole.spot(frame, (left + right) / 2, _TOP, np.maximum(right - left, 0.01) / 2 + 0.02, 0.024,
-               bend=0.02, alpha=worn)
+    whole.spot(
+        frame,
+        (left + right) / 2,
+        _TOP,
+        np.maximum(right - left, 0.01) / 2 + 0.02,
+        0.024,
+        bend=0.02,
+        alpha=worn,
+    )
     return (paint + 0.5).astype(np.uint8)

@@ -33,7 +33,15 @@ from core.settings import settings
 ACTIVE = ("queued", "running")
 STATUSES = (*ACTIVE, "finished", "stopped", "failed", "interrupted")
 _START_GRACE = 20.0  # seconds that a process may take to start and lock its job
-_WORDS = {"kind": str, "lane": str, "config": dict, "name": str, "note": str, "who": str, "created": (int, float)}
+_WORDS = {
+    "kind": str,
+    "lane": str,
+    "config": dict,
+    "name": str,
+    "note": str,
+    "who": str,
+    "created": (int, float),
+}
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -100,7 +108,9 @@ class Job:
 # --- Asking for work ------------------------------------------------------------------------------------------------
 
 
-def create(kind: str, lane: str, config: Mapping[str, Any], *, title: str, name: str = "", who: str = "") -> Job:
+def create(
+    kind: str, lane: str, config: Mapping[str, Any], *, title: str, name: str = "", who: str = ""
+) -> Job:
     """Writes a job's folder and starts its process, which waits for its turn.
 
     Args:
@@ -123,7 +133,13 @@ def create(kind: str, lane: str, config: Mapping[str, Any], *, title: str, name:
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40] or kind
     id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{slug}-{secrets.token_hex(2)}"
     job = {
-        "kind": kind, "lane": lane, "config": dict(config), "name": clean(name) or slug, "note": "", "who": who, "created": now,
+        "kind": kind,
+        "lane": lane,
+        "config": dict(config),
+        "name": clean(name) or slug,
+        "note": "",
+        "who": who,
+        "created": now,
     }
     with full_disk_told():
         new = settings().jobs / f".new-{id}"
@@ -143,14 +159,22 @@ def spawn(path: Path) -> None:
     """Starts the job's process, detached: it outlives the page, the session and the server."""
     threads = str(settings().worker_threads)
     environment = os.environ | {
-        "SIMULACRA_HOME": str(settings().home.absolute()), "SIMULACRA_DATA_DIR": str(settings().data),
-        "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads,
+        "SIMULACRA_HOME": str(settings().home.absolute()),
+        "SIMULACRA_DATA_DIR": str(settings().data),
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
         "PYTHONUNBUFFERED": "1",
     }
     with open(path / "worker.log", "ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "core.worker", str(path)],
-            cwd=_ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            cwd=_ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     threading.Thread(target=process.wait, daemon=True, name=f"reap {path.name}").start()
 
@@ -164,7 +188,9 @@ def stop(id: str) -> Job:
     settings().allow_change("stop a job")
     job = get(id)
     if not job.active:
-        raise UserError(f"{job.name} is {job.status}, so there is nothing to stop. Resume or delete it instead.")
+        raise UserError(
+            f"{job.name} is {job.status}, so there is nothing to stop. Resume or delete it instead."
+        )
     with full_disk_told():
         (job.path / "STOP").touch()
     return get(id)
@@ -182,10 +208,15 @@ def resume(id: str) -> Job:
     if job.active:
         raise UserError(f"{job.name} is {job.status} already. Stop it first, or let it go on.")
     if job.status == "finished":
-        raise UserError(f"{job.name} has finished, so there is nothing to resume. Start a new one with its settings.")
+        raise UserError(
+            f"{job.name} has finished, so there is nothing to resume. Start a new one with its settings."
+        )
     now = time.time()
     with full_disk_told():
-        write_json(job.path / "state.json", dict(job.state) | {"status": "queued", "since": now, "queued": now, "message": ""})
+        write_json(
+            job.path / "state.json",
+            dict(job.state) | {"status": "queued", "since": now, "queued": now, "message": ""},
+        )
     (job.path / "STOP").unlink(missing_ok=True)
     spawn(job.path)
     return get(id)
@@ -201,7 +232,9 @@ def delete(id: str) -> None:
     job = get(id)
     if job.active:
         raise UserError(f"{job.name} is {job.status}. Stop it before you delete it.")
-    gone = job.path.with_name(f".gone-{job.id}")  # out of every list at once, even if the rest takes time
+    gone = job.path.with_name(
+        f".gone-{job.id}"
+    )  # out of every list at once, even if the rest takes time
     job.path.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 
@@ -217,7 +250,9 @@ def describe(id: str, *, name: str | None = None, note: str | None = None) -> Jo
     words = read_json(job.path / "job.json")
     if name is not None:
         if not clean(name):
-            raise UserError("A name needs at least one visible character, got an empty one. Type a name.")
+            raise UserError(
+                "A name needs at least one visible character, got an empty one. Type a name."
+            )
         words["name"] = clean(name)
     if note is not None:
         words["note"] = note.strip()[:4000]
@@ -236,7 +271,10 @@ def clean(name: str) -> str:
 
 def listing(*kinds: str) -> list[Job]:
     """Lists jobs, newest first; folders that cannot be read are left to :func:`damaged`."""
-    return sorted((job for job in _all() if not kinds or job.kind in kinds), key=lambda job: (-job.created, job.id))
+    return sorted(
+        (job for job in _all() if not kinds or job.kind in kinds),
+        key=lambda job: (-job.created, job.id),
+    )
 
 
 def damaged() -> list[tuple[str, str]]:
@@ -270,7 +308,9 @@ def find(text: str, *kinds: str) -> Job:
     if _exists(text):
         return get(text)
     jobs = listing(*kinds)
-    fits = [job for job in jobs if job.name == text] or [job for job in jobs if text and job.id.startswith(text)]
+    fits = [job for job in jobs if job.name == text] or [
+        job for job in jobs if text and job.id.startswith(text)
+    ]
     if len(fits) == 1:
         return fits[0]
     if fits:
@@ -283,7 +323,11 @@ def place(job: Job) -> int:
     """Gives the place in the queue of the lane, 1 for the next one; 0 for a job that does not wait."""
     if job.status != "queued":
         return 0
-    return 1 + sum(other.status == "queued" and _turn(other) < _turn(job) for other in listing() if other.lane == job.lane)
+    return 1 + sum(
+        other.status == "queued" and _turn(other) < _turn(job)
+        for other in listing()
+        if other.lane == job.lane
+    )
 
 
 def _turn(job: Job) -> tuple[float, str]:
@@ -299,7 +343,11 @@ def _exists(id: str) -> bool:
 def _folders() -> list[Path]:
     try:
         with os.scandir(settings().jobs) as entries:
-            return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            return sorted(
+                Path(entry.path)
+                for entry in entries
+                if entry.is_dir() and not entry.name.startswith(".")
+            )
     except FileNotFoundError:
         return []
 
@@ -312,15 +360,34 @@ def _all() -> Iterator[Job]:
 
 def _read(path: Path) -> Job:
     words, state = read_json(path / "job.json"), read_json(path / "state.json")
-    for file, values, types in (("job.json", words, _WORDS), ("state.json", state, {"status": str})):
+    for file, values, types in (
+        ("job.json", words, _WORDS),
+        ("state.json", state, {"status": str}),
+    ):
         for key, type in types.items():
-            if not isinstance(values.get(key), type) or (key == "status" and values[key] not in STATUSES):
-                raise UserError(f"{path / file} is damaged ({key} is missing or wrong). Restore it, or delete its folder.")
-    job = Job(id=path.name, path=path, state=state, status=state["status"], **{key: words[key] for key in _WORDS})
-    if job.active and not is_alive(path) and time.time() - state.get("since", 0) > (0 if job.status == "running" else _START_GRACE):
+            if not isinstance(values.get(key), type) or (
+                key == "status" and values[key] not in STATUSES
+            ):
+                raise UserError(
+                    f"{path / file} is damaged ({key} is missing or wrong). Restore it, or delete its folder."
+                )
+    job = Job(
+        id=path.name,
+        path=path,
+        state=state,
+        status=state["status"],
+        **{key: words[key] for key in _WORDS},
+    )
+    if (
+        job.active
+        and not is_alive(path)
+        and time.time() - state.get("since", 0) > (0 if job.status == "running" else _START_GRACE)
+    ):
         # it may have ended between the two looks: the state that was written last counts
         state = read_json(path / "state.json")
-        return replace(job, state=state, status="interrupted" if state["status"] in ACTIVE else state["status"])
+        return replace(
+            job, state=state, status="interrupted" if state["status"] in ACTIVE else state["status"]
+        )
     return job
 
 
@@ -395,7 +462,9 @@ class Log:
     def cut(self, step: int) -> None:
         """Drops the records after a step, before the job goes on from there."""
         records, _ = self.read()
-        kept = "".join(json.dumps(r, separators=(",", ":")) + "\n" for r in records if r.get("step", 0) <= step)
+        kept = "".join(
+            json.dumps(r, separators=(",", ":")) + "\n" for r in records if r.get("step", 0) <= step
+        )
         write_atomic(self.file, kept.encode())
 
 
@@ -430,7 +499,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}). Restore it, or delete its folder.") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged (it holds no object). Restore it, or delete its folder.")
+        raise UserError(
+            f"{path} is damaged (it holds no object). Restore it, or delete its folder."
+        )
     return value
 
 

@@ -27,7 +27,9 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     if torch.sin(angle) < 1e-4:
         return lerp(a, b, t)
     t = t[:, None]
-    direction = (torch.sin((1 - t) * angle) * (a / norm_a) + torch.sin(t * angle) * (b / norm_b)) / torch.sin(angle)
+    direction = (
+        torch.sin((1 - t) * angle) * (a / norm_a) + torch.sin(t * angle) * (b / norm_b)
+    ) / torch.sin(angle)
     return direction * (norm_a + t * (norm_b - norm_a))
 
 

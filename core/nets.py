@@ -54,13 +54,15 @@ def plan(size: int) -> tuple[int, int]:
 
 
 class Upward(nn.Module):
-    """Maps a vector to an image in [-1, 1]: a small grid, then doublings with batch norm, the last a pixel shuffle.
+    """Maps a vector to an image in [-1, 1]: a small grid, then doublings with batch norm.
 
     Channels double with each halving of the grid, from ``width`` at half the size of the image to at most 8 times that.
+    The last doubling is a smooth interpolation, then a convolution that draws the colours: a transposed convolution or
+    a pixel shuffle there leaves a checkerboard of noise in a GAN that trained for minutes.
 
     References:
         Radford et al., 2015, DCGAN, https://arxiv.org/abs/1511.06434
-        Shi et al., 2016, sub-pixel convolution, https://arxiv.org/abs/1609.05158
+        Odena et al., 2016, Deconvolution and checkerboard artifacts, https://doi.org/10.23915/distill.00003
     """
 
     def __init__(self, inputs: int, channels: int, size: int, width: int) -> None:
@@ -70,31 +72,40 @@ class Upward(nn.Module):
         widths = [min(width * 2**level, width * 8) for level in reversed(range(doublings))]
         self.inner = widths[0]
         self.first = nn.Sequential(
-            nn.Linear(inputs, widths[0] * self.base**2, bias=False), nn.BatchNorm1d(widths[0] * self.base**2), nn.ReLU()
+            nn.Linear(inputs, widths[0] * self.base**2, bias=False),
+            nn.BatchNorm1d(widths[0] * self.base**2),
+            nn.ReLU(),
         )
         layers: list[nn.Module] = []
         for before, after in zip(widths, widths[1:], strict=False):
-            layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-        last = widths[-1]
-        layers += [nn.Conv2d(last, last, 3, 1, 1, bias=False), nn.BatchNorm2d(last), nn.ReLU()]
-        layers += [nn.Conv2d(last, 4 * channels, 3, 1, 1), nn.PixelShuffle(2), nn.Tanh()]
+            layers += [
+                nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+            ]
+        layers += [
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.Conv2d(widths[-1], channels, 3, 1, 1),
+            nn.Tanh(),
+        ]
         self.rest = nn.Sequential(*layers)
 
     def forward(self, h: Tensor) -> Tensor:
         h = self.first(h).view(-1, self.inner, self.base, self.base)
-        return crop(self.rest(h), self.size)
+        h = h.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
+        return crop(self.rest(h), self.size).contiguous()
 
 
 class Downward(nn.Module):
-    """Maps an image in [-1, 1] to a vector: pixel unshuffle, then strided convolutions without normalisation."""
+    """Maps an image in [-1, 1] to a vector: strided convolutions without normalisation."""
 
     def __init__(self, channels: int, size: int, width: int, outputs: int) -> None:
         super().__init__()
         base, doublings = plan(size)
         self.inner = base * 2**doublings
         widths = [min(width * 2**level, width * 8) for level in range(doublings)]
-        layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, widths[0], 3, 1, 1), nn.LeakyReLU(0.2)]
-        for before, after in zip(widths, widths[1:], strict=False):
+        layers: list[nn.Module] = []
+        for before, after in zip([channels, *widths], widths, strict=False):
             layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(0.2)]
         layers += [nn.Flatten(), nn.Linear(widths[-1] * base**2, outputs), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
@@ -118,7 +129,11 @@ def crop(x: Tensor, size: int) -> Tensor:
     return x if x.shape[-1] == size else x[..., start : start + size, start : start + size]
 
 
-def flat(*layers: int, last: Callable[[], nn.Module] | None = None, act: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
+def flat(
+    *layers: int,
+    last: Callable[[], nn.Module] | None = None,
+    act: Callable[[], nn.Module] = nn.ReLU,
+) -> nn.Sequential:
     """Stacks linear layers with an activation between them: ``flat(100, 256, 512, 784, last=nn.Tanh)``."""
     modules: list[nn.Module] = []
     for before, after in zip(layers, layers[1:], strict=False):

@@ -38,7 +38,7 @@ class Opened:
         images: Images seen until then.
         family: Name of the family, or ``classifier``.
         model: The network in evaluation mode; its parameters need no gradient.
-        classes: Names of the classes; empty without labels.
+        classes: Names of the classes that the model listens to, or tells apart; empty for a model without labels.
         sampling: The family's sampling config class; None for a classifier.
     """
 
@@ -74,12 +74,16 @@ def record(run: jobs.Job) -> dict[str, Any]:
         UserError: If training has not begun, or the file is damaged.
     """
     if not (run.path / "run.json").exists():
-        raise UserError(f"{run.name} has not begun to train. Wait for its first checkpoint, or choose another run.")
+        raise UserError(
+            f"{run.name} has not begun to train. Wait for its first checkpoint, or choose another run."
+        )
     facts = jobs.read_json(run.path / "run.json")
     for key in ("dataset", "train", "spec"):
         if not isinstance(facts.get(key), dict):
             file = run.path / "run.json"
-            raise UserError(f"{file} is damaged ({key} is missing or wrong). Restore it, or delete its folder.")
+            raise UserError(
+                f"{file} is damaged ({key} is missing or wrong). Restore it, or delete its folder."
+            )
     return facts
 
 
@@ -100,7 +104,9 @@ def samples(run: jobs.Job) -> list[tuple[int, Path]]:
 # --- Writing, in the job's process ----------------------------------------------------------------------------------
 
 
-def save_checkpoint(path: Path, published: nn.Module, state: dict[str, Any], facts: dict[str, Any]) -> None:
+def save_checkpoint(
+    path: Path, published: nn.Module, state: dict[str, Any], facts: dict[str, Any]
+) -> None:
     """Writes a checkpoint in one piece, then drops those that are no longer needed.
 
     Args:
@@ -117,7 +123,10 @@ def save_checkpoint(path: Path, published: nn.Module, state: dict[str, Any], fac
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
-        weights = {name: value.detach().cpu().contiguous() for name, value in published.state_dict().items()}
+        weights = {
+            name: value.detach().cpu().contiguous()
+            for name, value in published.state_dict().items()
+        }
         save_file(weights, new / "model.safetensors")
         torch.save(state, new / "state.pt")
         jobs.write_json(new / "facts.json", facts)
@@ -161,7 +170,11 @@ def best_step(folder: Path) -> int | None:
 
 
 def newest_state(run: jobs.Job) -> tuple[dict[str, Any] | None, list[str]]:
-    """Loads the newest whole state to resume from, and says which checkpoints were damaged."""
+    """Loads the newest whole state to resume from, None before the first; and says which checkpoints were damaged.
+
+    Raises:
+        UserError: If there are checkpoints, but none that training could go on from.
+    """
     import torch
 
     problems = []
@@ -173,6 +186,11 @@ def newest_state(run: jobs.Job) -> tuple[dict[str, Any] | None, list[str]]:
             return torch.load(file, map_location="cpu", weights_only=True), problems
         except Exception as error:  # torch raises many kinds for a damaged file
             problems.append(f"{file} is damaged ({type(error).__name__}).")
+    if checkpoints(run):
+        raise UserError(
+            f"No checkpoint of {run.name} can be resumed: {' '.join(problems) or 'their state.pt files are gone.'} "
+            "Explore the run as it is, or start a new one with its settings."
+        )
     return None, problems
 
 
@@ -202,9 +220,13 @@ def open_model(run: jobs.Job, step: int | None = None) -> Opened:
     """
     steps = checkpoints(run)
     if not steps:
-        raise UserError(f"{run.name} has no checkpoint yet. Wait for its first one, or choose another run.")
+        raise UserError(
+            f"{run.name} has no checkpoint yet. Wait for its first one, or choose another run."
+        )
     if step is not None and step not in steps:
-        raise UserError(f"{run.name} has no checkpoint at step {step}. It has: {', '.join(map(str, steps))}.")
+        raise UserError(
+            f"{run.name} has no checkpoint at step {step}. It has: {', '.join(map(str, steps))}."
+        )
     problem: UserError | None = None
     for candidate in [step] if step is not None else reversed(steps):
         try:
@@ -235,7 +257,10 @@ def _open(run: jobs.Job, step: int) -> Opened:
         with _guard:
             _loading.pop(key, None)
             _opened[key] = opened, size
-            while len(_opened) > 1 and sum(size for _, size in _opened.values()) > settings().models_mb:
+            while (
+                len(_opened) > 1
+                and sum(size for _, size in _opened.values()) > settings().models_mb
+            ):
                 _opened.popitem(last=False)
         return opened
 
@@ -251,14 +276,27 @@ def _load(run: jobs.Job, step: int, file: Path) -> Opened:
     try:
         model.load_state_dict(load_file(file))
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is damaged ({error}). Choose another step, or resume the run to make a new one.") from None
+        raise UserError(
+            f"{file} is damaged ({error}). Choose another step, or resume the run to make a new one."
+        ) from None
     except RuntimeError as error:
-        raise UserError(f"{file} does not fit the settings in run.json: {str(error).splitlines()[-1].strip()}") from None
+        raise UserError(
+            f"{file} does not fit the settings in run.json: {str(error).splitlines()[-1].strip()}"
+        ) from None
     model = model.to(device()).eval().requires_grad_(False)
     family = family_of(run)
     sampling = families.get(family).extra["sampling"] if run.kind == "train" else None
     images = min(step * facts["train"]["batch"], facts["train"]["images"])
-    return Opened(run.id, step, images, family, model, model.spec, tuple(facts["dataset"]["classes"]), sampling)
+    return Opened(
+        run.id,
+        step,
+        images,
+        family,
+        model,
+        model.spec,
+        tuple(facts["dataset"]["classes"]) if model.classes else (),
+        sampling,
+    )
 
 
 def network(facts: dict[str, Any]) -> Any:

@@ -20,25 +20,60 @@ from core.catalog import UserError
 class Settings(BaseSettings):
     """The server's settings; read once per process."""
 
-    model_config = SettingsConfigDict(env_prefix="SIMULACRA_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SIMULACRA_", env_file=".env", extra="ignore", frozen=True
+    )
 
-    home: Path = Field(Path("var"), description="Where jobs, imported datasets and caches are written.")
-    data_dir: Path | None = Field(None, description="Where downloaded datasets live; HOME/data by default.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device that trains and samples.")
-    slots_train: int = Field(1, ge=1, le=64, description="Trainings that run at the same time.")
-    slots_short: int = Field(1, ge=1, le=64, description="Short jobs that run at the same time.")
-    threads: int = Field(0, ge=0, le=256, description="Processor threads of a worker; 0 leaves one core to the pages.")
-    nice: int = Field(10, ge=0, le=19, description="How far a worker steps back for the pages.")
-    view_only: bool = Field(False, description="Serve everything for looking, change nothing.")
-    max_images: int = Field(1_000_000_000, ge=1, description="Images that one training may see.")
-    max_seconds: int = Field(0, ge=0, description="Seconds that one job may run; 0 is without limit.")
-    max_queue: int = Field(20, ge=1, description="Jobs that may wait at the same time.")
-    max_upload_mb: int = Field(200, ge=1, description="Size of an uploaded file.")
-    max_unpacked_mb: int = Field(2_000, ge=1, description="Size of what an uploaded ZIP unpacks to.")
-    max_files: int = Field(200_000, ge=1, description="Images that a folder or ZIP may hold.")
-    max_megapixels: float = Field(16.0, gt=0, description="Size of one picture before it is scaled.")
-    min_free_mb: int = Field(500, ge=0, description="Disk space that must stay free for a job to start.")
-    models_mb: int = Field(1_000, ge=1, description="Memory that models shared between visitors may take.")
+    home: Path = Field(
+        default=Path("var"), description="Where jobs, imported datasets and caches are written."
+    )
+    data_dir: Path | None = Field(
+        default=None, description="Where downloaded datasets live; HOME/data by default."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Device that trains and samples."
+    )
+    slots_train: int = Field(
+        default=1, ge=1, le=64, description="Trainings that run at the same time."
+    )
+    slots_short: int = Field(
+        default=1, ge=1, le=64, description="Short jobs that run at the same time."
+    )
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="Processor threads of a worker; 0 leaves one core to the pages.",
+    )
+    nice: int = Field(
+        default=10, ge=0, le=19, description="How far a worker steps back for the pages."
+    )
+    view_only: bool = Field(
+        default=False, description="Serve everything for looking, change nothing."
+    )
+    max_images: int = Field(
+        default=1_000_000_000, ge=1, description="Images that one training may see."
+    )
+    max_seconds: int = Field(
+        default=0, ge=0, description="Seconds that one job may run; 0 is without limit."
+    )
+    max_queue: int = Field(default=20, ge=1, description="Jobs that may wait at the same time.")
+    max_upload_mb: int = Field(default=200, ge=1, description="Size of an uploaded file.")
+    max_unpacked_mb: int = Field(
+        default=2_000, ge=1, description="Size of what an uploaded ZIP unpacks to."
+    )
+    max_files: int = Field(
+        default=200_000, ge=1, description="Images that a folder or ZIP may hold."
+    )
+    max_megapixels: float = Field(
+        default=16.0, gt=0, description="Size of one picture before it is scaled."
+    )
+    min_free_mb: int = Field(
+        default=500, ge=0, description="Disk space that must stay free for a job to start."
+    )
+    models_mb: int = Field(
+        default=1_000, ge=1, description="Memory that models shared between visitors may take."
+    )
 
     @property
     def data(self) -> Path:
@@ -63,8 +98,12 @@ class Settings(BaseSettings):
     @property
     def worker_threads(self) -> int:
         """Threads of a worker: all cores but one, at least one."""
-        return self.threads or max(1, len(os.sched_getaffinity(0)) - 1 if hasattr(os, "sched_getaffinity")
-                                   else (os.cpu_count() or 2) - 1)
+        return self.threads or max(
+            1,
+            len(os.sched_getaffinity(0)) - 1
+            if hasattr(os, "sched_getaffinity")
+            else (os.cpu_count() or 2) - 1,
+        )
 
     def allow_change(self, what: str) -> None:
         """Refuses a change on a view-only server.
@@ -107,4 +146,6 @@ def settings() -> Settings:
     except ValidationError as error:
         problem = error.errors()[0]
         name = "SIMULACRA_" + str(problem["loc"][0]).upper()
-        raise UserError(f"{name} is not usable: {problem['msg']}, got {problem['input']!r}. Correct or unset it.") from None
+        raise UserError(
+            f"{name} is not usable: {problem['msg']}, got {problem['input']!r}. Correct or unset it."
+        ) from None

@@ -18,7 +18,9 @@ def columns(classes: int) -> int:
     return classes if 2 <= classes <= 16 else 8
 
 
-def arrange(x: np.ndarray, columns: int, *, gap: int = 0, scale: int = 1, ground: int = 128) -> np.ndarray:
+def arrange(
+    x: np.ndarray, columns: int, *, gap: int = 0, scale: int = 1, ground: int = 128
+) -> np.ndarray:
     """Lays images out row by row.
 
     Args:
@@ -36,18 +38,25 @@ def arrange(x: np.ndarray, columns: int, *, gap: int = 0, scale: int = 1, ground
     rows = math.ceil(count / columns)
     x = x.repeat(scale, 2).repeat(scale, 3)
     height, width = height * scale, width * scale
-    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), ground, np.uint8)
+    sheet = np.full(
+        (rows * (height + gap) - gap, columns * (width + gap) - gap, channels), ground, np.uint8
+    )
     for i in range(count):
         top, left = i // columns * (height + gap), i % columns * (width + gap)
         sheet[top : top + height, left : left + width] = x[i].transpose(1, 2, 0)
     return sheet[..., 0] if channels == 1 else sheet
 
 
-def png(x: np.ndarray, columns: int, facts: Mapping[str, Any] | None = None, **layout: int) -> bytes:
+def png(
+    x: np.ndarray, columns: int, facts: Mapping[str, Any] | None = None, **layout: int
+) -> bytes:
     """Writes a sheet as PNG; ``facts`` (JSON) travel inside it, so that a picture can say how it was made."""
     info = PngInfo()
     count, _, height, width = x.shape
-    info.add_text("simulacra", json.dumps({"count": count, "columns": columns, "tile": [height, width], **(facts or {})}))
+    info.add_text(
+        "simulacra",
+        json.dumps({"count": count, "columns": columns, "tile": [height, width], **(facts or {})}),
+    )
     out = io.BytesIO()
     Image.fromarray(arrange(x, columns, **layout)).save(out, "PNG", pnginfo=info, compress_level=1)
     return out.getvalue()
@@ -67,5 +76,9 @@ def tiles(content: bytes) -> np.ndarray:
     sheet = sheet[..., None] if sheet.ndim == 2 else sheet
     height, width = layout["tile"]
     rows, cols = sheet.shape[0] // height, sheet.shape[1] // width
-    cut = sheet.reshape(rows, height, cols, width, -1).transpose(0, 2, 4, 1, 3).reshape(rows * cols, -1, height, width)
+    cut = (
+        sheet.reshape(rows, height, cols, width, -1)
+        .transpose(0, 2, 4, 1, 3)
+        .reshape(rows * cols, -1, height, width)
+    )
     return cut[: layout["count"]]

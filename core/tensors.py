@@ -107,8 +107,13 @@ def noise(
     block = torch.arange(blocks, device=device).expand(len(ids), blocks)
     salt = torch.full_like(block, zlib.crc32(stream.encode()))
     high = ((ids >> 32) & _MASK)[:, None].expand_as(block)
-    words = philox((block, (ids & _MASK)[:, None].expand_as(block), high, salt), (seed & _MASK, (seed >> 32) & _MASK))
-    u = (torch.stack(words, -1) >> 9).to(torch.float32).add_(0.5).mul_(2.0**-23)  # (N, blocks, 4), exact, in (0, 1)
+    words = philox(
+        (block, (ids & _MASK)[:, None].expand_as(block), high, salt),
+        (seed & _MASK, (seed >> 32) & _MASK),
+    )
+    u = (
+        (torch.stack(words, -1) >> 9).to(torch.float32).add_(0.5).mul_(2.0**-23)
+    )  # (N, blocks, 4), exact, in (0, 1)
     if not uniform:
         radius = torch.sqrt(-2 * torch.log(u[..., :2]))
         angle = 2 * math.pi * u[..., 2:]
@@ -121,22 +126,38 @@ def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, ...
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57  # the 64-bit products wrap around, their bits are right
-        c0, c1, c2, c3 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, p1 & _MASK, ((p0 >> 32) & _MASK) ^ c3 ^ k1, p0 & _MASK
+        p0, p1 = (
+            c0 * 0xD2511F53,
+            c2 * 0xCD9E8D57,
+        )  # the 64-bit products wrap around, their bits are right
+        c0, c1, c2, c3 = (
+            ((p1 >> 32) & _MASK) ^ c1 ^ k0,
+            p1 & _MASK,
+            ((p0 >> 32) & _MASK) ^ c3 ^ k1,
+            p0 & _MASK,
+        )
         k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
     return c0, c1, c2, c3
 
 
-def step_generator(device: torch.device, seed: int, step: int, rollbacks: int = 0) -> torch.Generator:
+def step_generator(
+    device: torch.device, seed: int, step: int, rollbacks: int = 0
+) -> torch.Generator:
     """Makes the generator of one training step; resuming a run needs nothing else."""
-    words = np.random.SeedSequence([seed & (2**64 - 1), step, rollbacks]).generate_state(2, np.uint32)
+    words = np.random.SeedSequence([seed & (2**64 - 1), step, rollbacks]).generate_state(
+        2, np.uint32
+    )
     return torch.Generator(device).manual_seed((int(words[0]) << 31) ^ int(words[1]))
 
 
-def draw_labels(seed: int, ids: Sequence[int] | Tensor, shares: Sequence[float], device: torch.device | str) -> Tensor:
+def draw_labels(
+    seed: int, ids: Sequence[int] | Tensor, shares: Sequence[float], device: torch.device | str
+) -> Tensor:
     """Draws a class per id with the given shares; int64 (N,)."""
     edges = torch.tensor(np.cumsum(shares)[:-1], dtype=torch.float32, device=device)
-    return torch.bucketize(noise(seed, ids, (), "label", uniform=True, device=device), edges, right=True)
+    return torch.bucketize(
+        noise(seed, ids, (), "label", uniform=True, device=device), edges, right=True
+    )
 
 
 # --- Images ---------------------------------------------------------------------------------------------------------

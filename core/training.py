@@ -28,22 +28,69 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 class TrainConfig(Config):
     """Parameters of the training loop."""
 
-    images: int = knob(200_000, "How long to train: images seen, repeats included.", title="Length of training", ge=1, le=10_000_000_000, unit="images", log=True)
-    seed: int = knob(0, "The same seed and settings give the same model.", ge=0, le=2**31 - 1, log=True)
-    batch: int = knob(128, "Images per step.", title="Batch", ge=2, le=16_384, unit="images", log=True, advanced=True)
+    images: int = knob(
+        200_000,
+        "How long to train: images seen, repeats included.",
+        title="Length of training",
+        ge=1,
+        le=10_000_000_000,
+        unit="images",
+        log=True,
+    )
+    seed: int = knob(
+        0, "The same seed and settings give the same model.", ge=0, le=2**31 - 1, log=True
+    )
+    batch: int = knob(
+        128,
+        "Images per step.",
+        title="Batch",
+        ge=2,
+        le=16_384,
+        unit="images",
+        log=True,
+        advanced=True,
+    )
     lr: float = knob(
-        0.0, "Learning rate; 0 takes what suits the family and its network.", ge=0, le=1, title="Learning rate", log=True, advanced=True
+        0.0,
+        "Learning rate; 0 takes what suits the family and its network.",
+        ge=0,
+        le=1,
+        title="Learning rate",
+        log=True,
+        advanced=True,
     )
     schedule: Literal["cosine", "constant"] = knob(
-        "cosine", "How the learning rate goes on after the warm-up: down to 2 % along a cosine, or unchanged.", advanced=True
+        "cosine",
+        "How the learning rate goes on after the warm-up: down to 2 % along a cosine, or unchanged.",
+        advanced=True,
     )
-    warmup: int = knob(100, "Steps in which the learning rate rises to its value.", ge=0, le=100_000, unit="steps", log=True, advanced=True)
+    warmup: int = knob(
+        100,
+        "Steps in which the learning rate rises to its value.",
+        ge=0,
+        le=100_000,
+        unit="steps",
+        log=True,
+        advanced=True,
+    )
     clip: float = knob(
-        10.0, "Longest gradient that is followed, 0 for any.", ge=0, le=1e6, title="Gradient clipping", log=True, advanced=True
+        10.0,
+        "Longest gradient that is followed, 0 for any.",
+        ge=0,
+        le=1e6,
+        title="Gradient clipping",
+        log=True,
+        advanced=True,
     )
     average: int = knob(
-        500, "Half-life of the averaged weights that make the samples; it never exceeds a tenth of the steps so far.",
-        ge=0, le=1_000_000, unit="steps", title="Weight averaging", log=True, advanced=True,
+        500,
+        "Half-life of the averaged weights that make the samples; it never exceeds a tenth of the steps so far.",
+        ge=0,
+        le=1_000_000,
+        unit="steps",
+        title="Weight averaging",
+        log=True,
+        advanced=True,
     )
     precision: Literal["auto", "float32", "bfloat16"] = knob(
         "auto", "Number format of the networks; auto takes bfloat16 on a GPU.", advanced=True
@@ -77,7 +124,9 @@ def spec_of(dataset: Dataset) -> Spec:
     """Describes the images of a dataset to a model."""
     shares: tuple[float, ...] = ()
     if dataset.y is not None:
-        counts = torch.bincount(torch.as_tensor(dataset.part("train")[1]), minlength=len(dataset.classes)).double()
+        counts = torch.bincount(
+            torch.as_tensor(dataset.part("train")[1]), minlength=len(dataset.classes)
+        ).double()
         shares = tuple((counts / counts.sum()).tolist())
     return Spec(dataset.channels, dataset.size, dataset.levels, shares)
 
@@ -97,7 +146,12 @@ class Trainer:
     """
 
     def __init__(
-        self, model: Trainable, dataset: Dataset, config: TrainConfig, device: torch.device, transform: Transform | None = None
+        self,
+        model: Trainable,
+        dataset: Dataset,
+        config: TrainConfig,
+        device: torch.device,
+        transform: Transform | None = None,
     ) -> None:
         assert isinstance(model, nn.Module)
         self.model = model.to(device).train()
@@ -106,18 +160,24 @@ class Trainer:
         self.x, self.y = _on_device(dataset, "train", device)
         self.valid = _on_device(dataset, "valid", device, limit=2000)
         if len(self.x) < 2:
-            raise UserError(f"Training needs at least 2 images, {dataset.name} has {len(self.x)}. Choose a larger dataset.")
+            raise UserError(
+                f"Training needs at least 2 images, {dataset.name} has {len(self.x)}. Choose a larger dataset."
+            )
         self.groups: dict[str, Group] = {group.name: group for group in model.groups()}
         self.optimisers = {name: self._optimiser(group) for name, group in self.groups.items()}
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.steps = math.ceil(config.images / config.batch)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0
-        self.spent = dict.fromkeys(("data", "forward", "backward", "optimiser", "average", "record"), 0.0)
+        self.spent = dict.fromkeys(
+            ("data", "forward", "backward", "optimiser", "average", "record"), 0.0
+        )
 
     def _optimiser(self, group: Group) -> torch.optim.Optimizer:
         lr, betas = self.config.lr or group.lr, (group.beta1, group.beta2)
         if group.weight_decay:
-            return torch.optim.AdamW(group.params, lr, betas, weight_decay=group.weight_decay, fused=True)
+            return torch.optim.AdamW(
+                group.params, lr, betas, weight_decay=group.weight_decay, fused=True
+            )
         return torch.optim.Adam(group.params, lr, betas, fused=True)
 
     # --- state: all that a resumed run needs ----------------------------------------------------------------------
@@ -130,12 +190,18 @@ class Trainer:
             "seconds": self.seconds,
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "optimisers": {
+                name: optimiser.state_dict() for name, optimiser in self.optimisers.items()
+            },
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continues from a state."""
-        self.step, self.rollbacks, self.seconds = state["step"], state["rollbacks"], state["seconds"]
+        self.step, self.rollbacks, self.seconds = (
+            state["step"],
+            state["rollbacks"],
+            state["seconds"],
+        )
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         for name, optimiser in self.optimisers.items():
@@ -145,7 +211,9 @@ class Trainer:
         """Gives the averaged model, in evaluation mode, with its fitted parts; a copy that training never touches."""
         model = copy.deepcopy(self.averaged)
         if isinstance(model, Fits):
-            pick = torch.linspace(0, len(self.x) - 1, min(len(self.x), 4096), device=self.device).long()
+            pick = torch.linspace(
+                0, len(self.x) - 1, min(len(self.x), 4096), device=self.device
+            ).long()
             model.fit(to_float(self.x[pick], self.levels), None if self.y is None else self.y[pick])
         return model.eval()
 
@@ -158,7 +226,9 @@ class Trainer:
         generator = torch.Generator(self.device).manual_seed(0)
         sums: dict[str, float] = {}
         for index in torch.arange(len(x), device=self.device).split(500):
-            part = model.held_out(to_float(x[index], self.levels), None if y is None else y[index], generator)
+            part = model.held_out(
+                to_float(x[index], self.levels), None if y is None else y[index], generator
+            )
             for name, value in part.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(index) / len(x)
         return sums
@@ -192,8 +262,14 @@ class Trainer:
                 self.seconds += elapsed
                 speed = (self.step - since) * self.config.batch / elapsed
                 yield Progress(
-                    self.step, self.steps, min(self.step * self.config.batch, self.config.images), self.config.images,
-                    values, speed, self.seconds, publish,
+                    self.step,
+                    self.steps,
+                    min(self.step * self.config.batch, self.config.images),
+                    self.config.images,
+                    values,
+                    speed,
+                    self.seconds,
+                    publish,
                 )
                 sums, counts, since, last = {}, {}, self.step, time.perf_counter()
 
@@ -209,10 +285,14 @@ class Trainer:
         self.spent["data"] += clock() - start
         values: dict[str, Tensor] = {}
         losses = self.model.losses(x, y, generator, progress)
-        half = config.precision == "bfloat16" or (config.precision == "auto" and self.device.type == "cuda")
+        half = config.precision == "bfloat16" or (
+            config.precision == "auto" and self.device.type == "cuda"
+        )
         while True:
             start = clock()
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=half, cache_enabled=False
+            ):
                 loss = next(losses, None)
             forward = clock()
             self.spent["forward"] += forward - start
@@ -233,8 +313,12 @@ class Trainer:
                 self._check(checking, 0)
             if config.clip:
                 held = [param for param in group.params if param.grad is not None]
-                scale = (config.clip / (norm + 1e-6)).clamp(max=1.0)  # not in place: two parameters may share a gradient
-                for param, grad in zip(held, torch._foreach_mul([p.grad for p in held], scale), strict=True):
+                scale = (config.clip / (norm + 1e-6)).clamp(
+                    max=1.0
+                )  # not in place: two parameters may share a gradient
+                for param, grad in zip(
+                    held, torch._foreach_mul([p.grad for p in held], scale), strict=True
+                ):
                     param.grad = grad
             rate = self._rate(group, progress)
             for settings in optimiser.param_groups:
@@ -266,12 +350,14 @@ class Trainer:
     def _average(self) -> None:
         half_life = min(self.config.average, self.step / 10)
         keep = 0.5 ** (1 / half_life) if half_life > 0 else 0.0
-        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1 - keep)
+        torch._foreach_lerp_(
+            list(self.averaged.parameters()), list(self.model.parameters()), 1 - keep
+        )
         for mine, theirs in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
             mine.copy_(theirs)
 
     def _check(self, checking: deque[tuple[int, str, Tensor]], keep: int) -> None:
-        """Raises if a loss or a gradient was not finite: at once on the CPU, at the next record elsewhere, to not stall the device."""
+        """Raises if a loss or a gradient is not finite: on the CPU at once, elsewhere (it would stall) at the next record."""
         while len(checking) > keep:
             step, what, value = checking.popleft()
             if not math.isfinite(float(value)):
@@ -302,7 +388,9 @@ def _laid_out(grad: Tensor, param: Tensor) -> Tensor:
     return grad if grad.stride() == param.stride() else torch.empty_like(param).copy_(grad)
 
 
-def _on_device(dataset: Dataset, part: str, device: torch.device, limit: int = 0) -> tuple[Tensor, Tensor | None]:
+def _on_device(
+    dataset: Dataset, part: str, device: torch.device, limit: int = 0
+) -> tuple[Tensor, Tensor | None]:
     x, y = dataset.part(part)
     if limit:
         x, y = x[:limit], None if y is None else y[:limit]

@@ -60,7 +60,12 @@ class Task:
 
 
 def submit(
-    kind: str, choice: Mapping[str, str], values: Mapping[str, Any] | None = None, *, name: str = "", who: str = ""
+    kind: str,
+    choice: Mapping[str, str],
+    values: Mapping[str, Any] | None = None,
+    *,
+    name: str = "",
+    who: str = "",
 ) -> jobs.Job:
     """Checks everything that was asked for and starts the job.
 
@@ -82,7 +87,9 @@ def submit(
         raise UserError(
             f"train.images must be at most {settings().max_images} on this server, got {total}. Train for fewer images."
         )
-    title = "-".join([config["dataset"]["name"], config["family"]["name"] if "family" in config else kind])
+    title = "-".join(
+        [config["dataset"]["name"], config["family"]["name"] if "family" in config else kind]
+    )
     return jobs.create(kind, entry.extra["lane"], config, title=title, name=name, who=who)
 
 
@@ -95,7 +102,9 @@ def parts(kind: str, choice: Mapping[str, str]) -> dict[str, type[Config]]:
     return kinds.get(kind).extra["parts"](choice)
 
 
-def configure(kind: str, choice: Mapping[str, str], values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def configure(
+    kind: str, choice: Mapping[str, str], values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Validates the parameters of a job and completes them with the defaults.
 
     Raises:
@@ -112,7 +121,11 @@ def configure(kind: str, choice: Mapping[str, str], values: Mapping[str, Any] | 
 
 def flat(config: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
     """Turns a job's config back into the choice and the dotted values that made it, to change and start again."""
-    choice = {part: value["name"] for part, value in config.items() if "name" in value and "config" in value}
+    choice = {
+        part: value["name"]
+        for part, value in config.items()
+        if "name" in value and "config" in value
+    }
     values = {
         f"{part}.{name}": plain
         for part, value in config.items()
@@ -141,7 +154,11 @@ def _classifier_parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     from core.classifier import ClassifierConfig
     from core.training import TrainConfig
 
-    return {"dataset": datasets.config_of(choice["dataset"]), "classifier": ClassifierConfig, "train": TrainConfig}
+    return {
+        "dataset": datasets.config_of(choice["dataset"]),
+        "classifier": ClassifierConfig,
+        "train": TrainConfig,
+    }
 
 
 @kinds.add("train", "Train a model", Config, lane="train", parts=_model_parts)
@@ -149,7 +166,7 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a generative model, with sample sheets of the same noise as it learns."""
     dataset, facts = _begin(task, {"family": task.part("family")})
 
-    def sheet(model: nn.Module, step: int) -> None:
+    def sheet(model: Any, step: int) -> None:
         from core import sheets
         from core.models import families
         from core.tensors import to_bytes
@@ -158,11 +175,11 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
         columns = sheets.columns(len(facts["dataset"]["classes"]))
         count = columns * max(1, 64 // columns)
         y = None
-        if facts["dataset"]["classes"]:
+        if model.classes:
             import torch
 
-            y = torch.arange(count, device=next(model.parameters()).device) % len(facts["dataset"]["classes"])
-        x = to_bytes(model.sample(range(count), y, facts["train"]["seed"], sampling))  # type: ignore[operator]
+            y = torch.arange(count, device=next(model.parameters()).device) % model.classes
+        x = to_bytes(model.sample(range(count), y, facts["train"]["seed"], sampling))
         jobs.write_atomic(task.path / "samples" / f"{step}.png", sheets.png(x, columns))
 
     yield from _train(task, dataset, facts, sheet)
@@ -184,11 +201,17 @@ def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
     with torch.inference_mode():
         where = next(opened.model.parameters()).device
         right = [
-            opened.model(to_float(torch.as_tensor(x[i]).to(where), dataset.levels)).argmax(1).cpu() == torch.as_tensor(y[i])
+            opened.model(to_float(torch.as_tensor(x[i]).to(where), dataset.levels)).argmax(1).cpu()
+            == torch.as_tensor(y[i])
             for i in torch.arange(len(x)).split(500)
         ]
     if right:
-        yield {"step": opened.step, "images": opened.images, "test_accuracy": float(torch.cat(right).float().mean()), "n_test": len(x)}
+        yield {
+            "step": opened.step,
+            "images": opened.images,
+            "test_accuracy": float(torch.cat(right).float().mean()),
+            "n_test": len(x),
+        }
 
 
 def _begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
@@ -202,7 +225,9 @@ def _begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     ask = task.part("dataset")
     task.say("Preparing the data")
     dataset = datasets.load(
-        ask["name"], ask["config"], progress=lambda done, total: task.say(f"Preparing the data: {done} of {total} images")
+        ask["name"],
+        ask["config"],
+        progress=lambda done, total: task.say(f"Preparing the data: {done} of {total} images"),
     )
     if (task.path / "run.json").exists():
         facts = jobs.read_json(task.path / "run.json")
@@ -219,13 +244,23 @@ def _begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
         **what,
         "train": task.part("train"),
         "dataset": {
-            **ask, "fingerprint": dataset.fingerprint, "classes": list(dataset.classes),
+            **ask,
+            "fingerprint": dataset.fingerprint,
+            "classes": list(dataset.classes),
             "images": {part: len(index) for part, index in dataset.splits.items()},
         },
-        "spec": {"channels": spec.channels, "size": spec.size, "levels": spec.levels, "shares": list(spec.shares)},
+        "spec": {
+            "channels": spec.channels,
+            "size": spec.size,
+            "levels": spec.levels,
+            "shares": list(spec.shares),
+        },
         "threads": torch.get_num_threads(),
         "device": str(device()),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy", "scikit-learn")}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy", "scikit-learn")},
+        },
         "revision": _revision(),
     }
     (task.path / "samples").mkdir(exist_ok=True)
@@ -234,7 +269,10 @@ def _begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
 
 
 def _train(
-    task: Task, dataset: Dataset, facts: dict[str, Any], sheet: Callable[[nn.Module, int], None] | None
+    task: Task,
+    dataset: Dataset,
+    facts: dict[str, Any],
+    sheet: Callable[[nn.Module, int], None] | None,
 ) -> Iterator[dict[str, Any]]:
     """Runs the training loop: a record at each progress, a sheet and a checkpoint at each moment to publish."""
     from core.tensors import device
@@ -248,7 +286,10 @@ def _train(
         trainer.restore(state)
     runs.cut(facts_now, trainer.step)
     for problem in problems:
-        yield {"step": trainer.step, "warning": f"{problem} Training goes on from step {trainer.step} instead."}
+        yield {
+            "step": trainer.step,
+            "warning": f"{problem} Training goes on from step {trainer.step} instead.",
+        }
     saved = time.monotonic()
     for progress in trainer:
         reason = task.stopped()
@@ -259,19 +300,33 @@ def _train(
             held_out = trainer.held_out(published)
             values |= held_out
             runs.save_checkpoint(
-                task.path, published, trainer.state(),
-                {"step": progress.step, "images": progress.images, "score": next(iter(held_out.values()), None)},
+                task.path,
+                published,
+                trainer.state(),
+                {
+                    "step": progress.step,
+                    "images": progress.images,
+                    "score": next(iter(held_out.values()), None),
+                },
             )
             saved = time.monotonic()
             if sheet is not None and (progress.publish or reason):
                 sheet(published, progress.step)
         record = {
-            "step": progress.step, "images": progress.images, "seconds": round(progress.seconds, 3),
-            "images_per_second": round(progress.images_per_second, 1), **values,
+            "step": progress.step,
+            "images": progress.images,
+            "seconds": round(progress.seconds, 3),
+            "images_per_second": round(progress.images_per_second, 1),
+            **values,
         }
         task.say(
-            "", done=progress.images, total=progress.total, speed=progress.images_per_second, seconds=progress.seconds,
-            step=progress.step, peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "",
+            done=progress.images,
+            total=progress.total,
+            speed=progress.images_per_second,
+            seconds=progress.seconds,
+            step=progress.step,
+            peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         )
         yield record
         if reason and not ends:
@@ -282,8 +337,12 @@ def _revision() -> str:
     """Reads the git revision of the code; empty outside a checkout."""
     try:
         run = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5,
-            cwd=Path(__file__).parent, check=False,
+            ["git", "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            cwd=Path(__file__).parent,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
@@ -298,7 +357,9 @@ def work(path: Path) -> int:
     from filelock import FileLock, Timeout
 
     try:
-        alive = FileLock(path / "alive.lock").acquire(timeout=5)  # somebody may be looking whether we live
+        alive = FileLock(path / "alive.lock").acquire(
+            timeout=5
+        )  # somebody may be looking whether we live
     except Timeout:
         return 1  # another process has the job
     with alive:
@@ -307,9 +368,20 @@ def work(path: Path) -> int:
         try:
             with jobs.slot(job) as mine:
                 if not mine:
-                    jobs.set_state(path, status="stopped", message="Stopped while it waited. Resume queues it again.")
+                    jobs.set_state(
+                        path,
+                        status="stopped",
+                        message="Stopped while it waited. Resume queues it again.",
+                    )
                     return 0
-                jobs.set_state(path, status="running", message="Starting", pid=os.getpid(), node=platform.node(), speed=0)
+                jobs.set_state(
+                    path,
+                    status="running",
+                    message="Starting",
+                    pid=os.getpid(),
+                    node=platform.node(),
+                    speed=0,
+                )
                 task = Task(job)
                 last: dict[str, Any] = {}
                 with jobs.full_disk_told():
@@ -320,15 +392,29 @@ def work(path: Path) -> int:
                     for record in jobs.Log(path).read()[0]:
                         last |= record
                 reason = task.stopped()
-                ended = not reason or last.get("images") == (job.config.get("train") or {}).get("images")
-                done = {"done": last.get("images", 0), "speed": 0, "step": last.get("step", 0), "last": last}
-                jobs.set_state(path, status="finished" if ended else "stopped", message="" if ended else reason, **done)
+                ended = not reason or last.get("images") == (job.config.get("train") or {}).get(
+                    "images"
+                )
+                done = {
+                    "done": last.get("images", 0),
+                    "speed": 0,
+                    "step": last.get("step", 0),
+                    "last": last,
+                }
+                jobs.set_state(
+                    path,
+                    status="finished" if ended else "stopped",
+                    message="" if ended else reason,
+                    **done,
+                )
         except UserError as error:
             print(error, file=sys.stderr)
             jobs.set_state(path, status="failed", message=str(error), speed=0)
         except Exception:
             traceback.print_exc()
-            message = f"Something went wrong inside Simulacra. The details are in {path / 'worker.log'}."
+            message = (
+                f"Something went wrong inside Simulacra. The details are in {path / 'worker.log'}."
+            )
             jobs.set_state(path, status="failed", message=message, speed=0)
             return 1
     return 0

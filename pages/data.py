@@ -1,9 +1,5 @@
 """See a dataset, and bring your own pictures."""
 
-TITLE = "Data"
-ICON = ":material/photo_library:"
-ORDER = 2
-
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,6 +14,9 @@ from core.catalog import UserError
 from core.settings import settings
 from pages.ui import form, shell, show
 
+TITLE = "Data"
+ICON = ":material/photo_library:"
+ORDER = 2
 shell.enter()
 PAGE = 60  # images on one page of the wall
 
@@ -27,7 +26,9 @@ def load(name: str, values: dict[str, Any]) -> datasets.Dataset:
     bar = st.empty()
 
     def progress(done: int, total: int) -> None:
-        bar.progress(min(1.0, done / max(1, total)), text=f"Preparing {done:,} of {total:,} images, once")
+        bar.progress(
+            min(1.0, done / max(1, total)), text=f"Preparing {done:,} of {total:,} images, once"
+        )
 
     try:
         return datasets.load(name, values, progress)
@@ -38,12 +39,27 @@ def load(name: str, values: dict[str, Any]) -> datasets.Dataset:
 def wall(dataset: datasets.Dataset) -> None:
     """Shows a page of images, of one class or all."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        split = st.segmented_control("Part", ["all", *datasets.SPLITS], default="all", required=True, key="data.split",
-                                     help="Models train on train, choices look at valid, reports use test.")
-        label = st.selectbox(
-            "Class", range(len(dataset.classes)), index=None, key=f"data.class.{dataset.name}", placeholder="all classes",
-            format_func=lambda i: dataset.classes[i], width=220,
-        ) if dataset.labelled else None
+        split = st.segmented_control(
+            "Part",
+            ["all", *datasets.SPLITS],
+            default="all",
+            required=True,
+            key="data.split",
+            help="Models train on train, choices look at valid, reports use test.",
+        )
+        label = (
+            st.selectbox(
+                "Class",
+                range(len(dataset.classes)),
+                index=None,
+                key=f"data.class.{dataset.name}",
+                placeholder="all classes",
+                format_func=lambda i: dataset.classes[i],
+                width=220,
+            )
+            if dataset.labelled
+            else None
+        )
     index = np.arange(len(dataset)) if split == "all" else dataset.splits[split]
     if label is not None and dataset.y is not None:
         index = index[dataset.y[index] == label]
@@ -57,9 +73,19 @@ def wall(dataset: datasets.Dataset) -> None:
     x = np.asarray(dataset.x[part])
     if dataset.levels < 256:
         x = (x.astype(np.float32) * 255 / (dataset.levels - 1)).round().astype(np.uint8)
-    titles = [f"image {i}" + (f": {dataset.classes[dataset.y[i]]}" if dataset.y is not None else "") for i in part]
-    show.pictures(x, columns=12, key="data.wall", titles=titles, max_height=380, max_zoom=6,
-                  alt=f"Images {(page - 1) * PAGE + 1} to {(page - 1) * PAGE + len(part)} of {dataset.name}")
+    titles = [
+        f"image {i}" + (f": {dataset.classes[dataset.y[i]]}" if dataset.y is not None else "")
+        for i in part
+    ]
+    show.pictures(
+        x,
+        columns=12,
+        key="data.wall",
+        titles=titles,
+        max_height=380,
+        max_zoom=6,
+        alt=f"Images {(page - 1) * PAGE + 1} to {(page - 1) * PAGE + len(part)} of {dataset.name}",
+    )
     if pages > 1:
         st.pagination(pages, key=key)
 
@@ -81,24 +107,54 @@ def facts(dataset: datasets.Dataset) -> None:
             show.bars(counts, key=f"data.bars.{dataset.name}", height=230)
         else:
             table = pd.DataFrame([{"class": name, **parts} for name, parts in counts.items()])
-            st.dataframe(table, hide_index=True, height=230, key="data.counts", alt="Images per class and split")
+            st.dataframe(
+                table,
+                hide_index=True,
+                height=230,
+                key="data.counts",
+                alt="Images per class and split",
+            )
     if dataset.refused:
-        with st.expander(f"{len(dataset.refused):,} files were left out", icon=":material/warning:"):
-            st.dataframe(pd.DataFrame(dataset.refused, columns=["file", "reason"]), hide_index=True, key="data.refused",
-                         alt="Files that were left out, each with the reason")
+        with st.expander(
+            f"{len(dataset.refused):,} files were left out", icon=":material/warning:"
+        ):
+            st.dataframe(
+                pd.DataFrame(dataset.refused, columns=["file", "reason"]),
+                hide_index=True,
+                key="data.refused",
+                alt="Files that were left out, each with the reason",
+            )
     if dataset.attributes:
         with st.expander("True attributes"):
-            head = pd.DataFrame({name: np.asarray(values[:200]) for name, values in dataset.attributes.items()})
-            st.dataframe(head, height=220, key="data.attributes", alt="The true attributes of the first 200 images")
-            st.download_button("All as CSV", pd.DataFrame(dict(dataset.attributes)).to_csv(index=False), f"{dataset.name}.csv",
-                               "text/csv", key="data.csv", on_click="ignore")
-    st.caption(f"Fingerprint `{dataset.fingerprint[:16]}`" + (f", made from `{dataset.parent[:16]}`" if dataset.parent else ""))
+            head = pd.DataFrame(
+                {name: np.asarray(values[:200]) for name, values in dataset.attributes.items()}
+            )
+            st.dataframe(
+                head,
+                height=220,
+                key="data.attributes",
+                alt="The true attributes of the first 200 images",
+            )
+            st.download_button(
+                "All as CSV",
+                pd.DataFrame(dict(dataset.attributes)).to_csv(index=False),
+                f"{dataset.name}.csv",
+                "text/csv",
+                key="data.csv",
+                on_click="ignore",
+            )
+    st.caption(
+        f"Fingerprint `{dataset.fingerprint[:16]}`"
+        + (f", made from `{dataset.parent[:16]}`" if dataset.parent else "")
+    )
 
 
 @st.dialog("Delete this dataset?")
 def delete(name: str) -> None:
     """Asks before it deletes."""
-    st.markdown(f"This deletes the imported dataset **{name}** for good. Runs that were trained on it stay, but cannot be resumed.")
+    st.markdown(
+        f"This deletes the imported dataset **{name}** for good. Runs that were trained on it stay, but cannot be resumed."
+    )
     if st.button("Delete for good", type="primary", key="data.delete.yes"):
         try:
             datasets.delete(name)
@@ -113,17 +169,35 @@ def bring() -> None:
         "A ZIP of pictures (PNG, JPEG, WebP or BMP), one folder per class or all in one. Any sizes, grey or colour. "
         f"At most {settings().max_upload_mb} MB."
     )
-    upload = st.file_uploader("ZIP of pictures", type="zip", key="data.upload", label_visibility="collapsed",
-                              disabled=not shell.may_change())
-    name = st.text_input("Name", key="data.name", placeholder="my-birds", max_chars=60, disabled=not shell.may_change())
+    upload = st.file_uploader(
+        "ZIP of pictures",
+        type="zip",
+        key="data.upload",
+        label_visibility="collapsed",
+        disabled=not shell.may_change(),
+    )
+    name = st.text_input(
+        "Name",
+        key="data.name",
+        placeholder="my-birds",
+        max_chars=60,
+        disabled=not shell.may_change(),
+    )
     values = form.form({"data.folder": datasets.config_of("folder")})["data.folder"]
-    pressed = st.button("Import", type="primary", key="data.import", disabled=not shell.may_change() or upload is None,
-                        help="Reads every picture once; what cannot be read is listed with the reason.")
+    pressed = st.button(
+        "Import",
+        type="primary",
+        key="data.import",
+        disabled=not shell.may_change() or upload is None,
+        help="Reads every picture once; what cannot be read is listed with the reason.",
+    )
     if not pressed or upload is None:
         return
     settings().allow_change("import images")
     if upload.size > settings().max_upload_mb * 2**20:
-        raise UserError(f"The file has {upload.size / 2**20:.0f} MB, at most {settings().max_upload_mb} MB are allowed. Make it smaller.")
+        raise UserError(
+            f"The file has {upload.size / 2**20:.0f} MB, at most {settings().max_upload_mb} MB are allowed. Make it smaller."
+        )
     wanted = datasets.slug(name or Path(upload.name).stem)
     with tempfile.TemporaryDirectory(prefix="simulacra-") as folder:
         file = Path(folder) / f"{wanted}.zip"
@@ -148,7 +222,12 @@ with right:
         else:
             st.caption("An imported dataset is kept as it was prepared.")
         if about.saved:
-            if st.button("Delete", icon=":material/delete:", key="data.delete", disabled=not shell.may_change()):
+            if st.button(
+                "Delete",
+                icon=":material/delete:",
+                key="data.delete",
+                disabled=not shell.may_change(),
+            ):
                 delete(name)
     below = st.container()
     with st.expander("Bring your own pictures", icon=":material/upload:"), shell.guard():

@@ -1,9 +1,5 @@
 """Draw from what a model learned, and walk from one image to another."""
 
-TITLE = "Latent space"
-ICON = ":material/explore:"
-ORDER = 4
-
 from typing import Any
 
 import streamlit as st
@@ -11,6 +7,9 @@ import streamlit as st
 from core import jobs, runs, sheets
 from pages.ui import form, shell, show
 
+TITLE = "Latent space"
+ICON = ":material/explore:"
+ORDER = 4
 shell.enter()
 COUNT = 60
 
@@ -25,11 +24,21 @@ def drawn(opened: runs.Opened, ids: list[int], label: int | None, seed: int, sam
         where = next(opened.model.parameters()).device
         y = None
         if opened.classes:
-            y = torch.tensor([i % len(opened.classes) if label is None else label for i in ids], device=where)
+            y = torch.tensor(
+                [i % len(opened.classes) if label is None else label for i in ids], device=where
+            )
         return to_bytes(opened.model.sample(ids, y, seed, sampling)), y
 
 
-def path(opened: runs.Opened, ends: tuple[int, int], labels: Any, seed: int, sampling: Any, way: str, steps: int) -> Any:
+def path(
+    opened: runs.Opened,
+    ends: tuple[int, int],
+    labels: Any,
+    seed: int,
+    sampling: Any,
+    way: str,
+    steps: int,
+) -> Any:
     """Decodes the way from one image to another; the class, where there is one, is blended."""
     import torch
 
@@ -47,6 +56,7 @@ def path(opened: runs.Opened, ends: tuple[int, int], labels: Any, seed: int, sam
 
 
 @st.fragment
+@shell.guard()
 def explore(id: str) -> None:
     """Draws the controls and what they lead to; only this part runs again when one of them moves."""
     from core.models import Decodes
@@ -56,25 +66,51 @@ def explore(id: str) -> None:
     with controls:
         steps = runs.checkpoints(run)[::-1]
         step = st.selectbox(
-            "Checkpoint", steps, index=None, key="latent.step", bind="query-params", format_func=lambda step: f"step {step:,}",
-            placeholder=f"newest: step {steps[0]:,}", help="How far the training had come.",
+            "Checkpoint",
+            steps,
+            index=None,
+            key="latent.step",
+            bind="query-params",
+            format_func=lambda step: f"step {step:,}",
+            placeholder=f"newest: step {steps[0]:,}",
+            help="How far the training had come.",
         )
         opened = runs.open_model(run, step)
         assert opened.sampling is not None
-        seed = int(st.number_input("Seed", 0, 2**31 - 1, 0, key="latent.seed", bind="query-params",
-                                   help="Another seed, other images; the same seed always gives the same ones."))
+        seed = int(
+            st.number_input(
+                "Seed",
+                0,
+                2**31 - 1,
+                0,
+                key="latent.seed",
+                bind="query-params",
+                help="Another seed, other images; the same seed always gives the same ones.",
+            )
+        )
         label = None
-        if opened.classes and getattr(opened.model, "classes", 0):
+        if opened.classes:
             label = st.selectbox(
-                "Class", range(len(opened.classes)), index=None, key="latent.class", format_func=lambda i: opened.classes[i],
-                placeholder="One column per class" if len(opened.classes) <= 16 else "All classes in turn", bind="query-params",
+                "Class",
+                range(len(opened.classes)),
+                index=None,
+                key="latent.class",
+                format_func=lambda i: opened.classes[i],
+                placeholder="One column per class"
+                if len(opened.classes) <= 16
+                else "All classes in turn",
+                bind="query-params",
                 help="What to draw; the model was trained with these labels.",
             )
         key = f"latent.{opened.family}"
         sampling = opened.sampling.of(form.form({key: opened.sampling}, link=True)[key], "sampling")
         st.caption(
             f"{run.name} after {opened.images:,} images (step {opened.step:,})."
-            + (" It is still learning: the newest checkpoint comes with your next move." if run.active else "")
+            + (
+                " It is still learning: the newest checkpoint comes with your next move."
+                if run.active
+                else ""
+            )
         )
     columns = sheets.columns(len(opened.classes)) if label is None else 10
     count = columns * max(1, COUNT // columns)
@@ -88,9 +124,17 @@ def explore(id: str) -> None:
             take_click(clicked.get("clicked"), ends, count)
         with place:
             show.pictures(
-                x, columns=columns, key="latent.grid", alt=f"{count} images drawn from {run.name} with seed {seed}",
-                marks={ends[1]: "B", ends[0]: "A"} if walks else None, clickable=walks, max_height=400,
-                titles=[f"image {i}" + (f": {opened.classes[int(y[i])]}" if y is not None else "") for i in range(count)],
+                x,
+                columns=columns,
+                key="latent.grid",
+                alt=f"{count} images drawn from {run.name} with seed {seed}",
+                marks={ends[1]: "B", ends[0]: "A"} if walks else None,
+                clickable=walks,
+                max_height=400,
+                titles=[
+                    f"image {i}" + (f": {opened.classes[int(y[i])]}" if y is not None else "")
+                    for i in range(count)
+                ],
             )
         if walks:
             st.caption("Click an image to begin the way there (A), click another to end it (B).")
@@ -100,27 +144,73 @@ def explore(id: str) -> None:
     left, right = st.columns([1, 2.6], gap="large")
     with left:
         way = st.segmented_control(
-            "Way from A to B", ["slerp", "lerp"], default="slerp", key="latent.way", required=True, bind="query-params",
+            "Way from A to B",
+            ["slerp", "lerp"],
+            default="slerp",
+            key="latent.way",
+            required=True,
+            bind="query-params",
             help="slerp keeps to the sphere where the noise lies; lerp is the straight line.",
         )
-        steps = st.slider("Images on the way", 3, 24, 12, key="latent.steps", persist_state="session")
+        steps = st.slider(
+            "Images on the way", 3, 24, 12, key="latent.steps", persist_state="session"
+        )
     with right:
-        strip = path(opened, (ends[0], ends[1]), y if getattr(opened.model, "classes", 0) else None, seed, sampling, way, steps)
-        show.pictures(strip, columns=steps if steps <= 12 else 12, key="latent.strip", alt=f"The way from image {ends[0]} to {ends[1]} in {steps} images", max_height=200)
-    facts = {"run": run.id, "step": opened.step, "seed": seed, "label": label, "sampling": sampling.record()}
+        strip = path(
+            opened,
+            (ends[0], ends[1]),
+            y,
+            seed,
+            sampling,
+            way,
+            steps,
+        )
+        show.pictures(
+            strip,
+            columns=steps if steps <= 12 else 12,
+            key="latent.strip",
+            alt=f"The way from image {ends[0]} to {ends[1]} in {steps} images",
+            max_height=200,
+        )
+    facts = {
+        "run": run.id,
+        "step": opened.step,
+        "seed": seed,
+        "label": label,
+        "sampling": sampling.record(),
+    }
     with left, st.container(horizontal=True):
-        st.download_button("Grid", sheets.png(x, columns, facts), f"{run.id}-seed{seed}.png", "image/png", key="latent.save",
-                           icon=":material/download:", on_click="ignore", help="PNG, with its settings inside.")
-        st.download_button("Strip", sheets.png(strip, steps, facts | {"ends": list(ends), "way": way}), f"{run.id}-{ends[0]}-{ends[1]}.png",
-                           "image/png", key="latent.save.strip", icon=":material/download:", on_click="ignore",
-                           help="PNG, with its settings inside.")
+        st.download_button(
+            "Grid",
+            sheets.png(x, columns, facts),
+            f"{run.id}-seed{seed}.png",
+            "image/png",
+            key="latent.save",
+            icon=":material/download:",
+            on_click="ignore",
+            help="PNG, with its settings inside.",
+        )
+        st.download_button(
+            "Strip",
+            sheets.png(strip, steps, facts | {"ends": list(ends), "way": way}),
+            f"{run.id}-{ends[0]}-{ends[1]}.png",
+            "image/png",
+            key="latent.save.strip",
+            icon=":material/download:",
+            on_click="ignore",
+            help="PNG, with its settings inside.",
+        )
 
 
 def the_ends(count: int) -> list[int]:
     """Gives the images between which the way leads: from the session, else from the address, else the first two."""
     if "latent.ends" not in st.session_state:
         words = st.query_params.get("ends", "").split("-")
-        st.session_state["latent.ends"] = [int(word) for word in words] if len(words) == 2 and all(map(str.isdecimal, words)) else [0, 1]
+        st.session_state["latent.ends"] = (
+            [int(word) for word in words]
+            if len(words) == 2 and all(map(str.isdecimal, words))
+            else [0, 1]
+        )
     ends: list[int] = st.session_state["latent.ends"]
     ends[:] = [min(end, count - 1) for end in ends]
     return ends
@@ -131,7 +221,11 @@ def take_click(clicked: Any, ends: list[int], count: int) -> None:
     if not isinstance(clicked, dict):
         return
     number, index = clicked.get("number"), clicked.get("index")
-    if not isinstance(index, int) or not 0 <= index < count or number == st.session_state.get("latent.seen"):
+    if (
+        not isinstance(index, int)
+        or not 0 <= index < count
+        or number == st.session_state.get("latent.seen")
+    ):
         return
     st.session_state["latent.seen"] = number
     side = st.session_state.get("latent.side", 0)
@@ -143,11 +237,15 @@ def take_click(clicked: Any, ends: list[int], count: int) -> None:
 st.title("What lies between two images?", anchor=False)
 shown = shell.chosen_run("train")
 if shown is None:
-    st.info("There is no trained model yet. The default one takes a minute.", icon=":material/info:")
+    st.info(
+        "There is no trained model yet. The default one takes a minute.", icon=":material/info:"
+    )
     shell.go("overview", "Train the default model")
 else:
     if not runs.checkpoints(shown):
-        st.info(f"{shown.name} has no checkpoint yet ({shown.status}). Its first one appears seconds after its start.")
+        st.info(
+            f"{shown.name} has no checkpoint yet ({shown.status}). Its first one appears seconds after its start."
+        )
         shell.go("train", "Watch it train")
     else:
         explore(shown.id)

@@ -1,15 +1,14 @@
 """The first page: what Simulacra is, what is here, what runs now, and one button that trains the default."""
 
-TITLE = "Overview"
-ICON = ":material/home:"
-ORDER = 1
-
 import numpy as np
 import streamlit as st
 
 from core import datasets, jobs, runs, worker
 from pages.ui import shell, show
 
+TITLE = "Overview"
+ICON = ":material/home:"
+ORDER = 1
 shell.enter()
 
 
@@ -18,17 +17,29 @@ def examples(name: str, count: int) -> np.ndarray:
     """Loads a few images of an embedded dataset, as wide as high."""
     values = {"count": 64} if name == "faces" else {}
     dataset = datasets.load(name, values)
-    return dataset.x[:count] * (255 // (dataset.levels - 1)) if dataset.levels < 256 else dataset.x[:count]
+    return (
+        dataset.x[:count] * (255 // (dataset.levels - 1))
+        if dataset.levels < 256
+        else dataset.x[:count]
+    )
 
 
 def train_default() -> None:
     """Starts the default training and makes it the chosen run."""
-    job = shell.attempt(worker.submit, "train", {"dataset": "digits", "family": "gan"}, {}, name="My first model", who=shell.who())
+    job = shell.attempt(
+        worker.submit,
+        "train",
+        {"dataset": "digits", "family": "gan"},
+        {},
+        name="My first model",
+        who=shell.who(),
+    )
     if job is not None:
         st.session_state["run"] = job.id
 
 
 @st.fragment(run_every="1s")
+@shell.guard()
 def live(id: str) -> None:
     """Follows one run until it ends."""
     job = jobs.get(id)
@@ -57,10 +68,16 @@ with left:
             live(active[0].id)
             shell.go("train", "Watch it on the Train page")
         else:
-            st.markdown("**Start here**: train a model on handwritten digits. It takes about a minute, and you see every step.")
+            st.markdown(
+                "**Start here**: train a model on handwritten digits. It takes about a minute, and you see every step."
+            )
             st.button(
-                "Train the default model", type="primary", icon=":material/play_arrow:", key="overview.train",
-                on_click=train_default, disabled=not shell.may_change(),
+                "Train the default model",
+                type="primary",
+                icon=":material/play_arrow:",
+                key="overview.train",
+                on_click=train_default,
+                disabled=not shell.may_change(),
             )
     if mine and not active:
         newest = next((run for run in mine if runs.samples(run)), None)
@@ -77,7 +94,10 @@ with right:
 
 counts = {status: sum(run.status == status for run in listed) for status in jobs.STATUSES}
 words = [f"{number} {status}" for status, number in counts.items() if number]
-st.markdown(f"**Trained here:** {len(listed)} run{'s' * (len(listed) != 1)}" + (f" ({', '.join(words)})." if words else " yet."))
+st.markdown(
+    f"**Trained here:** {len(listed)} run{'s' * (len(listed) != 1)}"
+    + (f" ({', '.join(words)})." if words else " yet.")
+)
 others = [run for run in mine if runs.samples(run)][1:5]
 if others:
     for run, place in zip(others, st.columns(4), strict=False):
@@ -88,7 +108,21 @@ if others:
 
 with slot, st.container(border=True):
     st.markdown("**Faces**: drawn by our own code, with the truth about each one known.")
-    show.pictures(examples("faces", 32), columns=8, key="overview.faces", alt="Cartoon faces of the embedded dataset", max_zoom=2, max_height=220)
+    show.pictures(
+        examples("faces", 32),
+        columns=8,
+        key="overview.faces",
+        alt="Cartoon faces of the embedded dataset",
+        max_zoom=2,
+        max_height=220,
+    )
     st.markdown("**Digits**: real handwriting of 8 × 8 pixels.")
-    show.pictures(examples("digits", 40), columns=10, key="overview.digits", alt="Handwritten digits of the embedded dataset", max_zoom=4, max_height=170)
+    show.pictures(
+        examples("digits", 40),
+        columns=10,
+        key="overview.digits",
+        alt="Handwritten digits of the embedded dataset",
+        max_zoom=4,
+        max_height=170,
+    )
     shell.go("data", "Look at the data")

@@ -1,9 +1,5 @@
 """Train a model, watch it learn, compare it with others."""
 
-TITLE = "Train"
-ICON = ":material/model_training:"
-ORDER = 3
-
 import shlex
 from typing import Any
 
@@ -14,13 +10,20 @@ from core import datasets, jobs, runs, worker
 from core.catalog import UserError
 from pages.ui import form, shell, show
 
+TITLE = "Train"
+ICON = ":material/model_training:"
+ORDER = 3
 shell.enter()
 
 
 def choice() -> tuple[str, dict[str, str]]:
     """Reads what the form is about: the kind of job, and the entry of each part."""
     what, dataset = st.session_state["train.what"], shell.chosen_dataset()
-    return ("classifier", {"dataset": dataset}) if what == "classifier" else ("train", {"dataset": dataset, "family": what})
+    return (
+        ("classifier", {"dataset": dataset})
+        if what == "classifier"
+        else ("train", {"dataset": dataset, "family": what})
+    )
 
 
 def key_of(part: str, chosen: dict[str, str]) -> str:
@@ -52,8 +55,12 @@ def preset() -> None:
     from core.models import families
 
     kind, chosen = choice()
-    defaults = {f"{part}.{name}": knob.default for part, cls in worker.parts(kind, chosen).items() if part != "dataset"
-                for name, knob in cls.knobs().items()}
+    defaults = {
+        f"{part}.{name}": knob.default
+        for part, cls in worker.parts(kind, chosen).items()
+        if part != "dataset"
+        for name, knob in cls.knobs().items()
+    }
     picked = st.session_state.get("train.preset")
     fill(defaults | dict(families.get(chosen["family"]).presets.get(picked, {})), chosen)
 
@@ -84,17 +91,28 @@ def the_form() -> None:
     names = [*families.names(), "classifier"]
     titles = {entry.name: entry.title for entry in families} | {"classifier": "Classifier (judge)"}
     st.selectbox(
-        "What to train", names, key="train.what", format_func=titles.get, persist_state="session",
+        "What to train",
+        names,
+        key="train.what",
+        format_func=titles.get,
+        persist_state="session",
         help="A family of generative models, or a classifier that can judge their images.",
     )
     kind, chosen = choice()
     entry = families.get(chosen["family"]) if kind == "train" else worker.kinds.get(kind)
-    st.caption(f"{entry.caption} Trained on **{datasets.describe(chosen['dataset']).title}** (change it in the sidebar).")
+    st.caption(
+        f"{entry.caption} Trained on **{datasets.describe(chosen['dataset']).title}** (change it in the sidebar)."
+    )
     button = st.container()
     if entry.presets:
         st.selectbox(
-            "Preset", list(entry.presets), index=None, key="train.preset", placeholder="Recommended settings",
-            on_change=preset, help="Fills the settings below; change what you like afterwards.",
+            "Preset",
+            list(entry.presets),
+            index=None,
+            key="train.preset",
+            placeholder="Recommended settings",
+            on_change=preset,
+            help="Fills the settings below; change what you like afterwards.",
         )
     parts = worker.parts(kind, chosen)
     keys = {key_of(part, chosen): part for part in parts}
@@ -103,12 +121,25 @@ def the_form() -> None:
         with st.expander("Data"):
             st.caption("The same settings as on the Data page.")
             made |= form.flat({key: parts[part] for key, part in keys.items() if part == "dataset"})
-    values = {f"{keys[key]}.{name}": value for key, part in made.items() for name, value in part.items()}
-    name = st.text_input("Name", key="train.name", placeholder=f"{chosen['dataset']}-{chosen.get('family', kind)}", max_chars=80,
-                         help="What to call the run; you can change it later.")
+    values = {
+        f"{keys[key]}.{name}": value for key, part in made.items() for name, value in part.items()
+    }
+    name = st.text_input(
+        "Name",
+        key="train.name",
+        placeholder=f"{chosen['dataset']}-{chosen.get('family', kind)}",
+        max_chars=80,
+        help="What to call the run; you can change it later.",
+    )
     button.button(
-        "Start training", type="primary", icon=":material/play_arrow:", key="train.start", on_click=start, args=(values, name),
-        disabled=not shell.may_change(), width="stretch",
+        "Start training",
+        type="primary",
+        icon=":material/play_arrow:",
+        key="train.start",
+        on_click=start,
+        args=(values, name),
+        disabled=not shell.may_change(),
+        width="stretch",
     )
     with st.expander("As a command line"):
         st.code(command(kind, chosen, values), language="bash", wrap_lines=True)
@@ -120,20 +151,33 @@ def head(run: jobs.Job) -> None:
     Not part of the fragment below: a click on a fragment is lost when the server was restarted meanwhile.
     """
     title, actions = st.columns([3, 1.2], vertical_alignment="center")
-    title.markdown(f"**{run.name}** · {runs.family_of(run)} on {runs.dataset_of(run)} · {run.status}")
+    title.markdown(
+        f"**{run.name}** · {runs.family_of(run)} on {runs.dataset_of(run)} · {run.status}"
+    )
     with actions:
         if run.active:
             st.button(
-                "Stopping…" if run.stopping else "Stop", icon=":material/stop:", key="train.stop", on_click=shell.attempt,
-                args=(jobs.stop, run.id), disabled=not shell.may_change() or run.stopping, width="stretch",
+                "Stopping…" if run.stopping else "Stop",
+                icon=":material/stop:",
+                key="train.stop",
+                on_click=shell.attempt,
+                args=(jobs.stop, run.id),
+                disabled=not shell.may_change() or run.stopping,
+                width="stretch",
             )
         elif run.status != "finished":
             st.button(
-                "Resume", icon=":material/play_arrow:", key="train.resume", on_click=shell.attempt, args=(jobs.resume, run.id),
-                disabled=not shell.may_change(), width="stretch",
+                "Resume",
+                icon=":material/play_arrow:",
+                key="train.resume",
+                on_click=shell.attempt,
+                args=(jobs.resume, run.id),
+                disabled=not shell.may_change(),
+                width="stretch",
             )
 
 
+@shell.guard()
 def live(id: str, status: str) -> None:
     """Shows one run: how it stands, its images at every step, its curves; runs again every second while it is active."""
     run = jobs.get(id)
@@ -144,11 +188,16 @@ def live(id: str, status: str) -> None:
     for record in records:
         last |= record
     if run.active:
-        st.progress(run.share, text="Saving a checkpoint" if run.stopping else run.message or shell.standing(run))
+        st.progress(
+            run.share,
+            text="Saving a checkpoint" if run.stopping else run.message or shell.standing(run),
+        )
     elif run.message:
         (st.error if run.status == "failed" else st.warning)(run.message)
     if damaged:
-        st.caption(f":material/warning: {damaged} damaged line(s) in {run.path / 'log.jsonl'} were left out.")
+        st.caption(
+            f":material/warning: {damaged} damaged line(s) in {run.path / 'log.jsonl'} were left out."
+        )
     for warning in [r["warning"] for r in records if "warning" in r][-2:]:
         st.caption(f":material/warning: {warning}")
     if last:
@@ -157,7 +206,9 @@ def live(id: str, status: str) -> None:
         if run.active:
             facts += [f"**{last.get('images_per_second', 0):,.0f}** images/s"]
         if "test_accuracy" in last:
-            facts += [f"accuracy on the test split **{last['test_accuracy']:.1%}** (n = {last['n_test']})"]
+            facts += [
+                f"accuracy on the test split **{last['test_accuracy']:.1%}** (n = {last['n_test']})"
+            ]
         elif "valid_accuracy" in last:
             facts += [f"accuracy on held-out images **{last['valid_accuracy']:.1%}**"]
         st.markdown(" · ".join(facts))
@@ -166,7 +217,9 @@ def live(id: str, status: str) -> None:
     if run.kind == "train":
         with pictures:
             if show.film(run, key=f"train.film.{id}", max_height=330):
-                st.caption("The same noise at every step: move the slider to see the training again.")
+                st.caption(
+                    "The same noise at every step: move the slider to see the training again."
+                )
             else:
                 st.caption("The first images appear within seconds of the start.")
         with charts:
@@ -174,32 +227,72 @@ def live(id: str, status: str) -> None:
     else:
         for place, title in zip((pictures, charts), main[1:], strict=True):
             with place:
-                show.curves({run.name: records}, key=f"train.curves.{id}.{title}", charts=[title], height=260)
+                show.curves(
+                    {run.name: records},
+                    key=f"train.curves.{id}.{title}",
+                    charts=[title],
+                    height=260,
+                )
     with st.expander("More curves", on_change="rerun", key="train.all") as more:
         if more.open:
-            show.curves({run.name: records}, key=f"train.more.{id}", charts=[c for c in show.CURVES if c not in main], height=200)
+            show.curves(
+                {run.name: records},
+                key=f"train.more.{id}",
+                charts=[c for c in show.CURVES if c not in main],
+                height=200,
+            )
 
 
 def manage(run: jobs.Job) -> None:
     """Offers what can be done with a run."""
     with st.container(horizontal=True):
-        st.button("Use its settings", icon=":material/content_copy:", key="train.clone", on_click=take_over, args=(run.id,),
-                  help="Fills the form with them, to change something and train again.")
-        if st.button("Name and note", icon=":material/edit:", key="train.describe", disabled=not shell.may_change()):
+        st.button(
+            "Use its settings",
+            icon=":material/content_copy:",
+            key="train.clone",
+            on_click=take_over,
+            args=(run.id,),
+            help="Fills the form with them, to change something and train again.",
+        )
+        if st.button(
+            "Name and note",
+            icon=":material/edit:",
+            key="train.describe",
+            disabled=not shell.may_change(),
+        ):
             describe(run.id)
-        if st.button("Delete", icon=":material/delete:", key="train.delete", disabled=not shell.may_change() or run.active):
+        if st.button(
+            "Delete",
+            icon=":material/delete:",
+            key="train.delete",
+            disabled=not shell.may_change() or run.active,
+        ):
             delete(run.id)
         samples = runs.samples(run)
         if samples:
-            st.download_button("Images (PNG)", samples[-1][1].read_bytes(), f"{run.id}.png", "image/png", key="train.png",
-                               icon=":material/download:", on_click="ignore")
-        st.download_button("Records (JSON lines)", (run.path / "log.jsonl").read_bytes() if (run.path / "log.jsonl").exists() else b"",
-                           f"{run.id}.jsonl", key="train.log", icon=":material/download:", on_click="ignore")
+            st.download_button(
+                "Images (PNG)",
+                samples[-1][1].read_bytes(),
+                f"{run.id}.png",
+                "image/png",
+                key="train.png",
+                icon=":material/download:",
+                on_click="ignore",
+            )
+        st.download_button(
+            "Records (JSON lines)",
+            (run.path / "log.jsonl").read_bytes() if (run.path / "log.jsonl").exists() else b"",
+            f"{run.id}.jsonl",
+            key="train.log",
+            icon=":material/download:",
+            on_click="ignore",
+        )
     if run.note:
         st.caption(run.note)
 
 
 @st.dialog("Name and note")
+@shell.guard()
 def describe(id: str) -> None:
     """Asks for another name and note."""
     run = jobs.get(id)
@@ -214,10 +307,13 @@ def describe(id: str) -> None:
 
 
 @st.dialog("Delete this run?")
+@shell.guard()
 def delete(id: str) -> None:
     """Asks before it deletes."""
     run = jobs.get(id)
-    st.markdown(f"This deletes **{run.name}** (`{run.id}`) with all checkpoints and images, for good.")
+    st.markdown(
+        f"This deletes **{run.name}** (`{run.id}`) with all checkpoints and images, for good."
+    )
     if st.button("Delete for good", type="primary", key="train.delete.yes"):
         try:
             jobs.delete(id)
@@ -229,22 +325,66 @@ def delete(id: str) -> None:
 def table(listed: list[jobs.Job]) -> None:
     """Lists the runs with a search, and compares up to four."""
     st.subheader("Runs", anchor=False)
-    words = st.text_input("Search", key="train.search", placeholder="name, family, dataset, status or note",
-                          label_visibility="collapsed").lower().split()
+    words = (
+        st.text_input(
+            "Search",
+            key="train.search",
+            placeholder="name, family, dataset, status or note",
+            label_visibility="collapsed",
+        )
+        .lower()
+        .split()
+    )
     rows = [
         {
-            "id": run.id, "name": run.name, "status": f"{shell.STATUS_ICONS[run.status]} {run.status}", "family": runs.family_of(run),
-            "dataset": runs.dataset_of(run), "done": run.share, "seconds": run.state.get("seconds"),
-            "started": pd.Timestamp(run.created, unit="s"), "note": run.note,
+            "id": run.id,
+            "name": run.name,
+            "status": f"{shell.STATUS_ICONS[run.status]} {run.status}",
+            "family": runs.family_of(run),
+            "dataset": runs.dataset_of(run),
+            "done": run.share,
+            "seconds": run.state.get("seconds"),
+            "started": pd.Timestamp(run.created, unit="s"),
+            "note": run.note,
         }
         for run in listed
     ]
-    rows = [row for row in rows if all(any(word in str(row[k]).lower() for k in ("id", "name", "status", "family", "dataset", "note")) for word in words)]
+    rows = [
+        row
+        for row in rows
+        if all(
+            any(
+                word in str(row[k]).lower()
+                for k in ("id", "name", "status", "family", "dataset", "note")
+            )
+            for word in words
+        )
+    ]
     chosen = st.dataframe(
-        pd.DataFrame(rows, columns=["id", "name", "status", "family", "dataset", "done", "seconds", "started", "note"]),
-        hide_index=True, height=min(36 * (len(rows) + 1) + 3, 300), key="train.table", on_select="rerun", selection_mode="multi-row",
+        pd.DataFrame(
+            rows,
+            columns=[
+                "id",
+                "name",
+                "status",
+                "family",
+                "dataset",
+                "done",
+                "seconds",
+                "started",
+                "note",
+            ],
+        ),
+        hide_index=True,
+        height=min(36 * (len(rows) + 1) + 3, 300),
+        key="train.table",
+        on_select="rerun",
+        selection_mode="multi-row",
         column_config={
-            "id": None, "done": st.column_config.ProgressColumn("done", min_value=0.0, max_value=1.0, format="percent"),
+            "id": None,
+            "done": st.column_config.ProgressColumn(
+                "done", min_value=0.0, max_value=1.0, format="percent"
+            ),
             "seconds": st.column_config.NumberColumn("seconds", format="%.0f"),
             "started": st.column_config.DatetimeColumn("started", format="D MMM, HH:mm"),
         },
@@ -252,20 +392,33 @@ def table(listed: list[jobs.Job]) -> None:
     )
     picked = [rows[i]["id"] for i in chosen.selection.rows if i < len(rows)]
     if not picked:
-        st.caption(f"{len(rows)} of {len(listed)} runs. Tick one to open it, or up to four to compare them side by side.")
+        st.caption(
+            f"{len(rows)} of {len(listed)} runs. Tick one to open it, or up to four to compare them side by side."
+        )
         return
     if len(picked) > 4:
-        st.warning(f"Up to four runs fit side by side, {len(picked)} are ticked. The first four are shown.")
+        st.warning(
+            f"Up to four runs fit side by side, {len(picked)} are ticked. The first four are shown."
+        )
         picked = picked[:4]
-    st.button("Open it above", key="train.open", on_click=lambda: st.session_state.update(run=picked[0]), disabled=len(picked) != 1)
+    st.button(
+        "Open it above",
+        key="train.open",
+        on_click=lambda: st.session_state.update(run=picked[0]),
+        disabled=len(picked) != 1,
+    )
     several = [jobs.get(id) for id in picked]
     labels = {run.id: f"{run.name} ({run.id[-4:]})" for run in several}
     for run, place in zip(several, st.columns(len(several)), strict=True):
         with place:
             st.markdown(f"**{labels[run.id]}**")
-            st.caption(f"{runs.family_of(run)} on {runs.dataset_of(run)}, {run.state.get('done', 0):,} images")
+            st.caption(
+                f"{runs.family_of(run)} on {runs.dataset_of(run)}, {run.state.get('done', 0):,} images"
+            )
             show.film(run, key=f"train.compare.{run.id}", max_height=260)
-    show.curves({labels[run.id]: jobs.Log(run.path).read()[0] for run in several}, key="train.compare")
+    show.curves(
+        {labels[run.id]: jobs.Log(run.path).read()[0] for run in several}, key="train.compare"
+    )
 
 
 st.title("What does a model learn, and how fast?", anchor=False)
@@ -275,13 +428,18 @@ with left:
 with right:
     shown = shell.chosen_run(*runs.KINDS)
     if shown is None:
-        st.info("Nothing is trained yet. Press **Start training**: the first images appear within seconds.", icon=":material/arrow_back:")
+        st.info(
+            "Nothing is trained yet. Press **Start training**: the first images appear within seconds.",
+            icon=":material/arrow_back:",
+        )
     else:
         with st.container(border=True):
             head(shown)
             st.fragment(live, run_every="1s" if shown.active else None)(shown.id, shown.status)
         manage(shown)
         if shown.kind == "train" and runs.checkpoints(shown):
-            words = "Explore its newest checkpoint" if shown.active else "Walk through what it learned"
+            words = (
+                "Explore its newest checkpoint" if shown.active else "Walk through what it learned"
+            )
             shell.go("latent", words)
 table(runs.listing())

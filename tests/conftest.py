@@ -95,7 +95,7 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def tiny_runs(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Trained:
+def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Trains a GAN, a VAE and a classifier on digits, and a GAN without labels, for a few steps each.
 
     In this process, and once for all the processes that share the tests.
@@ -103,7 +103,7 @@ def tiny_runs(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Train
     from filelock import FileLock
 
     shared = tmp_path_factory.getbasetemp()
-    shared = shared if worker_id == "master" else shared.parent
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
     with FileLock(shared / "trained.lock"):
         if not (shared / "trained.json").exists():
             runs = _train_tiny(shared / "trained")
@@ -117,11 +117,11 @@ def _train_tiny(place: Path) -> dict[str, str]:
     from core import datasets, jobs, worker
     from core.settings import settings
 
-    small = {"train.images": 640, "train.batch": 64, "family.width": 32}
+    small = {"train.images": 320, "train.batch": 64, "family.width": 32}
     wanted = {
-        "classifier": ("classifier", {"dataset": "digits"}, {"train.images": 640, "train.batch": 64}),
+        "classifier": ("classifier", {"dataset": "digits"}, {"train.images": 320, "train.batch": 64}),
         "plain": ("train", {"dataset": "plain", "family": "gan"}, small),
-        "vae": ("train", {"dataset": "digits", "family": "vae"}, small),
+        "vae": ("train", {"dataset": "digits", "family": "vae"}, small | {"family.components": 3}),
         "gan": ("train", {"dataset": "digits", "family": "gan"}, small | {"family.latent_dim": 16}),
     }
     made = {}

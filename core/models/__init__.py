@@ -81,9 +81,15 @@ class Trainable(Protocol):
 
 @runtime_checkable
 class GenerativeModel(Trainable, Protocol):
-    """A network that makes images."""
+    """A network that makes images.
+
+    Attributes:
+        spec: The images that it makes.
+        classes: How many classes it listens to; 0 for one that ignores labels.
+    """
 
     spec: Spec
+    classes: int
 
     def sample(self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config) -> Tensor:
         """Makes the images with these ids of this seed, (N, C, H, W) in [0, 1].
@@ -132,7 +138,9 @@ class Fits(Protocol):
 class Validates(Protocol):
     """A model whose quality can be read off held-out data while it trains."""
 
-    def held_out(self, x: Tensor, y: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+    def held_out(
+        self, x: Tensor, y: Tensor | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """Gives named scalars on held-out images; the first one decides which checkpoint is best, lower is better."""
         ...
 

@@ -21,7 +21,12 @@ def form(parts: Mapping[str, type[Config]], *, link: bool = False) -> dict[str, 
         The values, by part and parameter.
     """
     values: dict[str, dict[str, Any]] = {key: {} for key in parts}
-    knobs = [(key, knob) for key, config in parts.items() for knob in config.knobs().values() if not knob.path]
+    knobs = [
+        (key, knob)
+        for key, config in parts.items()
+        for knob in config.knobs().values()
+        if not knob.path
+    ]
     for key, knob in knobs:
         if not knob.advanced:
             values[key][knob.name] = control(knob, key, link=link)
@@ -52,19 +57,36 @@ def control(knob: Knob, key: str, *, link: bool = False) -> Any:
     if knob.options:
         if len(knob.options) <= 4 and sum(len(str(option)) for option in knob.options) <= 16:
             return st.segmented_control(
-                knob.label, knob.options, required=True, **({"default": start} if fresh else {}), **common
+                knob.label,
+                knob.options,
+                required=True,
+                **({"default": start} if fresh else {}),
+                **common,
             )
-        return st.selectbox(knob.label, knob.options, **({"index": knob.options.index(start)} if fresh else {}), **common)
+        return st.selectbox(
+            knob.label,
+            knob.options,
+            **({"index": knob.options.index(start)} if fresh else {}),
+            **common,
+        )
     if knob.type is str:
         return st.text_input(knob.label, **({"value": start} if fresh else {}), **common)
-    bounds = (_inside(knob, knob.low, knob.open_low, 1), _inside(knob, knob.high, knob.open_high, -1))
+    bounds = (
+        _inside(knob, knob.low, knob.open_low, 1),
+        _inside(knob, knob.high, knob.open_high, -1),
+    )
     value = {"value": knob.type(start)} if fresh else {}
     if None not in bounds and not knob.log:
         step = 1 if knob.type is int else (bounds[1] - bounds[0]) / 100  # type: ignore[operator]
         return st.slider(knob.label, *bounds, step=step, **value, **common)  # type: ignore[arg-type]
     step = None if knob.type is int else max(abs(float(start)) / 10, 1e-5)
     return st.number_input(
-        knob.label, *bounds, step=step, format=None if knob.type is int else "%g", **value, **common  # type: ignore[arg-type]
+        knob.label,
+        *bounds,
+        step=step,
+        format=None if knob.type is int else "%g",
+        **value,
+        **common,  # type: ignore[arg-type]
     )
 
 

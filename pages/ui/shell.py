@@ -37,8 +37,14 @@ def warm() -> threading.Thread:
 
 def _no_delay() -> None:
     """Switches Nagle's algorithm off, which holds each answer back for 40 ms; connections inherit it from the listener."""
-    for thing in gc.get_objects():
-        if issubclass(type(thing), socket.socket) and thing.type == socket.SOCK_STREAM and thing.family != socket.AF_UNIX:
+    for thing in (
+        gc.get_objects()
+    ):  # the type is looked at, because isinstance wakes lazy objects such as torch's
+        if (
+            issubclass(type(thing), socket.socket)
+            and thing.type == socket.SOCK_STREAM
+            and thing.family != socket.AF_UNIX
+        ):
             try:
                 thing.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
@@ -49,10 +55,11 @@ def _import_heavy() -> None:
     import plotly.graph_objects  # noqa: F401
     import torch
 
-    import core.training
     from core.models import families
 
-    torch.set_num_threads(1)  # a page decodes small batches; more threads only fight with the worker
+    torch.set_num_threads(
+        1
+    )  # a page decodes small batches; more threads only fight with the worker
     list(families)
     gc.collect()
     gc.freeze()  # what is imported never becomes garbage: the collector need not look at it again
@@ -68,7 +75,11 @@ def pages() -> dict[str, dict[str, Any]]:
     for file in PAGES.glob("*.py"):
         facts = {}
         for line in ast.parse(file.read_text()).body:
-            if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name) and line.targets[0].id.isupper():
+            if (
+                isinstance(line, ast.Assign)
+                and isinstance(line.targets[0], ast.Name)
+                and line.targets[0].id.isupper()
+            ):
                 facts[line.targets[0].id.lower()] = ast.literal_eval(line.value)
         found[file.stem] = facts
     return dict(sorted(found.items(), key=lambda item: item[1]["order"]))
@@ -78,14 +89,24 @@ def navigation() -> Any:
     """Builds the navigation; the first page is the default one."""
     entries = pages()
     first = next(iter(entries))
-    chosen = st.navigation(
+    return st.navigation(
         [
-            st.Page(PAGES / f"{name}.py", title=facts["title"], icon=facts["icon"], url_path=name, default=name == first)
+            st.Page(
+                PAGES / f"{name}.py",
+                title=facts["title"],
+                icon=facts["icon"],
+                url_path=name,
+                default=name == first,
+            )
             for name, facts in entries.items()
         ]
     )
+
+
+def run(page: Any) -> None:
+    """Runs the chosen page, and lets it know that the shell is around it."""
     st.session_state["_shell"] = True
-    return chosen
+    page.run()
 
 
 def enter() -> None:
@@ -96,7 +117,6 @@ def enter() -> None:
     """
     if not st.session_state.pop("_shell", False):
         navigation()
-        del st.session_state["_shell"]
         st.rerun()
 
 
@@ -144,7 +164,12 @@ def may_change() -> bool:
 # --- What follows the visitor from page to page ---------------------------------------------------------------------
 
 STATUS_ICONS = {
-    "queued": "◷", "running": "▶", "finished": "✓", "stopped": "■", "failed": "✕", "interrupted": "!",
+    "queued": "◷",
+    "running": "▶",
+    "finished": "✓",
+    "stopped": "■",
+    "failed": "✕",
+    "interrupted": "!",
 }
 
 
@@ -156,16 +181,29 @@ def sidebar() -> None:
             st.session_state["data"] = imported
         _choose("data", options, options[0])
         st.selectbox(
-            "Dataset", options, key="data", format_func=lambda name: datasets.describe(name).title,
+            "Dataset",
+            options,
+            key="data",
+            format_func=lambda name: datasets.describe(name).title,
             help="What the Data page shows and the Train page trains on.",
         )
         listed = runs.listing()
         ids = [run.id for run in listed]
-        ready = next((run.id for run in listed if run.kind == "train" and runs.checkpoints(run)), None)
+        ready = next(
+            (run.id for run in listed if run.kind == "train" and runs.checkpoints(run)), None
+        )
         _choose("run", ids, ready or (ids[0] if ids else None))
-        names = {run.id: f"{STATUS_ICONS[run.status]} {run.name} · {run.id[4:8]} {run.id[9:13]}" for run in listed}
+        names = {
+            run.id: f"{STATUS_ICONS[run.status]} {run.name} · {run.id[4:8]} {run.id[9:13]}"
+            for run in listed
+        }
         st.selectbox(
-            "Run", ids, key="run", disabled=not ids, format_func=lambda id: names.get(id, id), placeholder="Nothing trained yet",
+            "Run",
+            ids,
+            key="run",
+            disabled=not ids,
+            format_func=lambda id: names.get(id, id),
+            placeholder="Nothing trained yet",
             help="The trained model that the pages explore. The address names it, so a copied link opens the same one.",
         )
         for key in ("data", "run"):
@@ -186,7 +224,10 @@ def _choose(key: str, options: list[str], default: str | None) -> None:
     wanted = st.session_state.get(key) or st.query_params.get(key)
     if wanted not in options:
         if wanted:
-            st.toast(f"The link names {wanted!r}, which is not here any more. Showing another.", icon=":material/link_off:")
+            st.toast(
+                f"The link names {wanted!r}, which is not here any more. Showing another.",
+                icon=":material/link_off:",
+            )
         wanted = default
     if st.session_state.get(key, "") != wanted:
         st.session_state[key] = wanted
@@ -211,7 +252,9 @@ def standing(job: jobs.Job) -> str:
         return f"waits, place {jobs.place(job)}"
     if job.status == "running":
         left = job.seconds_left
-        return f"{job.share:.0%}" + (f", {duration(left)} left" if left is not None else ", starting")
+        return f"{job.share:.0%}" + (
+            f", {duration(left)} left" if left is not None else ", starting"
+        )
     return job.status
 
 
@@ -233,7 +276,10 @@ def chosen_dataset() -> str:
 def chosen_run(*kinds: str) -> jobs.Job | None:
     """Gives the run that the visitor chose, or, if it is of another kind, the newest of these; None without one."""
     listed = [run for run in runs.listing() if not kinds or run.kind in kinds]
-    return next((run for run in listed if run.id == st.session_state.get("run")), listed[0] if listed else None)
+    return next(
+        (run for run in listed if run.id == st.session_state.get("run")),
+        listed[0] if listed else None,
+    )
 
 
 def who() -> str:

@@ -11,39 +11,62 @@ import streamlit as st
 from core import jobs, runs, sheets
 from pages.ui.tiles import tiles
 
-CURVES: dict[str, tuple[dict[str, str], str]] = {  # title of a chart: its records with their labels, and how to read it
+CURVES: dict[
+    str, tuple[dict[str, str], str]
+] = {  # title of a chart: its records with their labels, and how to read it
     "How real images look to the critic": (
         {"D_real": "real ones", "D_fake": "generated ones"},
         "1 is certainly real. Both near 0.5: the critic can no longer tell them apart.",
     ),
     "Loss": (
         {
-            "loss": "training", "valid_loss": "held-out", "critic_loss": "critic", "generator_loss": "generator",
+            "loss": "training",
+            "valid_loss": "held-out",
+            "critic_loss": "critic",
+            "generator_loss": "generator",
         },
         "Lower is better for whom it belongs to. Held-out far above training: the model memorises.",
     ),
-    "Accuracy": ({"accuracy": "training", "valid_accuracy": "held-out"}, "Share of images whose class is named rightly."),
-    "Divergence from the prior (KL)": ({"kl": "training"}, "Information in the latents, in nats per image."),
-    "Reconstruction error": (
-        {"reconstruction_error": "training", "valid_reconstruction_error": "held-out"}, "Mean squared difference of pixels in [0, 1]."
+    "Accuracy": (
+        {"accuracy": "training", "valid_accuracy": "held-out"},
+        "Share of images whose class is named rightly.",
     ),
-    "Gradient penalties": ({"r1": "real (R1)", "r2": "generated (R2)"}, "Squared slope of the critic; large means unstable."),
+    "Divergence from the prior (KL)": (
+        {"kl": "training"},
+        "Information in the latents, in nats per image.",
+    ),
+    "Reconstruction error": (
+        {"reconstruction_error": "training", "valid_reconstruction_error": "held-out"},
+        "Mean squared difference of pixels in [0, 1].",
+    ),
+    "Gradient penalties": (
+        {"r1": "real (R1)", "r2": "generated (R2)"},
+        "Squared slope of the critic; large means unstable.",
+    ),
     "Gradient norm": (
-        {f"grad_norm/{name}": name for name in ("critic", "generator", "model", "classifier")}, "Length of the gradient before clipping."
+        {f"grad_norm/{name}": name for name in ("critic", "generator", "model", "classifier")},
+        "Length of the gradient before clipping.",
     ),
     "Learning rate": ({"lr": "learning rate"}, "Warm-up, then the schedule."),
-    "Speed": ({"images_per_second": "images/s"}, "Images per second of training, without samples and checkpoints."),
+    "Speed": (
+        {"images_per_second": "images/s"},
+        "Images per second of training, without samples and checkpoints.",
+    ),
 }
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-def pictures(x: np.ndarray, *, columns: int, alt: str, key: str, **options: Any) -> tuple[int, int] | None:
+def pictures(
+    x: np.ndarray, *, columns: int, alt: str, key: str, **options: Any
+) -> tuple[int, int] | None:
     """Shows images, uint8 (N, C, H, W), in rows; see :func:`pages.ui.tiles.tiles` for the options."""
     if not len(x):
         st.caption("No image fits this choice.")
         return None
     sheet = sheets.png(x, columns)
-    return tiles([sheet], tile=x.shape[2:], columns=columns, count=len(x), alt=alt, key=key, **options)
+    return tiles(
+        [sheet], tile=x.shape[2:], columns=columns, count=len(x), alt=alt, key=key, **options
+    )
 
 
 def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_000) -> bool:
@@ -60,7 +83,12 @@ def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_
     batch = run.config["train"]["batch"]
     total = run.config["train"]["images"]
     tiles(
-        frames, tile=facts["tile"], columns=facts["columns"], count=facts["count"], key=key, max_height=max_height,
+        frames,
+        tile=facts["tile"],
+        columns=facts["columns"],
+        count=facts["count"],
+        key=key,
+        max_height=max_height,
         labels=[f"{short(min(step * batch, total))} images" for step, _ in found],
         alt=f"Images that {run.name} made from the same noise at {len(found)} moments of its training",
     )
@@ -75,7 +103,13 @@ def short(number: float) -> str:
     return f"{number:.0f}"
 
 
-def curves(of: Mapping[str, Sequence[Mapping[str, Any]]], *, key: str, charts: Sequence[str] | None = None, height: int = 240) -> None:
+def curves(
+    of: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    key: str,
+    charts: Sequence[str] | None = None,
+    height: int = 240,
+) -> None:
     """Draws the records of runs (name to records) over the images seen, one chart per kind of value.
 
     One run: colour tells the values apart. Several runs: colour tells the runs apart, and the dash the values.
@@ -95,23 +129,43 @@ def curves(of: Mapping[str, Sequence[Mapping[str, Any]]], *, key: str, charts: S
                 if name not in names:
                     names.append(name)
                 value = names.index(name)
-                line: dict[str, Any] = {"width": 2, "color": _colour(number if len(of) > 1 else value)}
+                line: dict[str, Any] = {
+                    "width": 2,
+                    "color": _colour(number if len(of) > 1 else value),
+                }
                 if len(of) > 1:
                     line["dash"] = _DASHES[value % 4]
                 figure.add_scatter(
-                    x=[p[0] for p in points], y=[p[1] for p in points], line=line,
-                    mode="lines+markers" if len(points) < 30 else "lines", marker={"size": 5},
+                    x=[p[0] for p in points],
+                    y=[p[1] for p in points],
+                    line=line,
+                    mode="lines+markers" if len(points) < 30 else "lines",
+                    marker={"size": 5},
                     name=f"{run}: {label}" if len(of) > 1 else label,
                 )
         if not figure.data:
             continue
         figure.update_layout(
-            height=height, margin={"l": 40, "r": 8, "t": 48, "b": 34}, hovermode="x unified", showlegend=True,
+            height=height,
+            margin={"l": 40, "r": 8, "t": 48, "b": 34},
+            hovermode="x unified",
+            showlegend=True,
             title={"text": title, "font": {"size": 13}, "x": 0, "y": 0.98, "yanchor": "top"},
-            legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
+            legend={
+                "orientation": "h",
+                "y": 1.0,
+                "yanchor": "bottom",
+                "x": 0,
+                "font": {"size": 11},
+            },
             xaxis={"title": {"text": "images seen", "font": {"size": 11}, "standoff": 4}},
         )
-        st.plotly_chart(figure, key=f"{key}.{title}", config={"displayModeBar": False}, alt=f"{title} over images seen")
+        st.plotly_chart(
+            figure,
+            key=f"{key}.{title}",
+            config={"displayModeBar": False},
+            alt=f"{title} over images seen",
+        )
         st.caption(reading)
         drawn += 1
     if not drawn:
@@ -130,12 +184,22 @@ def bars(counts: Mapping[str, Mapping[str, int]], *, key: str, height: int = 260
     figure = go.Figure()
     classes = list(counts)
     for number, split in enumerate(("train", "valid", "test")):
-        figure.add_bar(x=classes, y=[counts[name][split] for name in classes], name=split, marker_color=_colour(number))
+        figure.add_bar(
+            x=classes,
+            y=[counts[name][split] for name in classes],
+            name=split,
+            marker_color=_colour(number),
+        )
     figure.update_layout(
-        barmode="stack", height=height, margin={"l": 36, "r": 4, "t": 30, "b": 24}, xaxis={"type": "category"},
+        barmode="stack",
+        height=height,
+        margin={"l": 36, "r": 4, "t": 30, "b": 24},
+        xaxis={"type": "category"},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
     )
-    st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt="Images per class and split")
+    st.plotly_chart(
+        figure, key=key, config={"displayModeBar": False}, alt="Images per class and split"
+    )
 
 
 def cover(file: Any, *, key: str, alt: str) -> None:
@@ -145,4 +209,11 @@ def cover(file: Any, *, key: str, alt: str) -> None:
     columns = min(6, layout["columns"])
     x = sheets.tiles(content)
     pick = [row * layout["columns"] + column for row in range(3) for column in range(columns)]
-    pictures(x[[i for i in pick if i < len(x)]], columns=columns, key=key, alt=alt, max_height=130, max_zoom=4)
+    pictures(
+        x[[i for i in pick if i < len(x)]],
+        columns=columns,
+        key=key,
+        alt=alt,
+        max_height=130,
+        max_zoom=4,
+    )

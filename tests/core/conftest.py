@@ -28,13 +28,21 @@ def toy() -> Callable[..., Any]:
     """Makes datasets of noise around one mean image per class: `toy(60, size=8, classes=2)`."""
     from core.datasets import assemble
 
-    def make(n: int = 60, *, size: int = 8, channels: int = 1, classes: int = 2, levels: int = 256) -> Any:
+    def make(
+        n: int = 60, *, size: int = 8, channels: int = 1, classes: int = 2, levels: int = 256
+    ) -> Any:
         rng = np.random.default_rng(0)
         y = np.arange(n) % max(1, classes)
-        means = rng.integers(levels // 8, levels - levels // 8, (max(1, classes), channels, size, size))
+        means = rng.integers(
+            levels // 8, levels - levels // 8, (max(1, classes), channels, size, size)
+        )
         x = means[y] + rng.integers(-(levels // 10), levels // 10 + 1, (n, channels, size, size))
         held = n // 6
-        splits = {"train": np.arange(2 * held, n), "valid": np.arange(held), "test": np.arange(held, 2 * held)}
+        splits = {
+            "train": np.arange(2 * held, n),
+            "valid": np.arange(held),
+            "test": np.arange(held, 2 * held),
+        }
         return assemble(
             x.clip(0, levels - 1).astype(np.uint8),
             y.astype(np.int64) if classes else None,
@@ -71,7 +79,9 @@ def here(monkeypatch: pytest.MonkeyPatch, setting: Callable[..., None]) -> Calla
     setting(nice=0, threads=1)
     monkeypatch.setattr(jobs, "spawn", lambda path: None)
 
-    def do(family: str | None = "vae", *, name: str = "", work: bool = True, **values: object) -> jobs.Job:
+    def do(
+        family: str | None = "vae", *, name: str = "", work: bool = True, **values: object
+    ) -> jobs.Job:
         choice = {"dataset": "digits"} | ({"family": family} if family else {})
         given = {"train.images": 256, "train.batch": 64} | values
         job = worker.submit("train" if family else "classifier", choice, given, name=name)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (sentences stand whole)
 """Parameters, choices and the sentences of their errors."""
 
 from __future__ import annotations
@@ -88,7 +89,14 @@ def test_what_is_missing_takes_its_default_and_the_rest_is_converted():
     assert Sample.of().record() == {
         "steps": 10, "eps": 0.5, "rate": 0.0, "wide": 0.0, "norm": "linf", "size": 32, "random": True, "file": "",
     }  # fmt: skip
-    texts = {"steps": "3", "eps": "1e-1", "norm": "l2", "size": "16", "random": "false", "file": "a b"}
+    texts = {
+        "steps": "3",
+        "eps": "1e-1",
+        "norm": "l2",
+        "size": "16",
+        "random": "false",
+        "file": "a b",
+    }
     config = Sample.of(texts)
     assert config == Sample(steps=3, eps=0.1, norm="l2", size=16, random=False, file="a b")
     assert Sample.of(config.record()) == config
@@ -136,12 +144,26 @@ def test_the_name_in_an_error_is_the_one_that_the_person_writes():
 
 def test_values_are_written_as_a_person_would():
     given = [True, 2.0, 0.25, 1e-7, float("nan"), "", "a", 3]
-    assert [plain(value) for value in given] == ["true", "2", "0.25", "1e-07", "nan", "''", "a", "3"]
+    assert [plain(value) for value in given] == [
+        "true",
+        "2",
+        "0.25",
+        "1e-07",
+        "nan",
+        "''",
+        "a",
+        "3",
+    ]
 
 
 def test_an_unknown_name_gets_the_nearest_one():
-    assert unknown("attack", "pdg", ["pgd", "fgsm"]) == "There is no attack 'pdg'. Did you mean 'pgd'?"
-    assert unknown("attack", "xyz", ["pgd", "fgsm"]) == "There is no attack 'xyz'. Choose from: fgsm, pgd."
+    assert (
+        unknown("attack", "pdg", ["pgd", "fgsm"]) == "There is no attack 'pdg'. Did you mean 'pgd'?"
+    )
+    assert (
+        unknown("attack", "xyz", ["pgd", "fgsm"])
+        == "There is no attack 'xyz'. Choose from: fgsm, pgd."
+    )
     assert unknown("attack", "xyz", []) == "There is no attack 'xyz'. Choose from: none yet."
 
 
@@ -149,14 +171,21 @@ def test_an_unknown_name_gets_the_nearest_one():
 
 
 def test_texts_are_split_at_the_first_equals_sign():
-    assert parse(["family.beta=2", " name = a=b ", "empty="]) == {"family.beta": "2", "name": "a=b", "empty": ""}
+    assert parse(["family.beta=2", " name = a=b ", "empty="]) == {
+        "family.beta": "2",
+        "name": "a=b",
+        "empty": "",
+    }
 
 
 @pytest.mark.parametrize("text", ["family.beta", "=3", ""])
 def test_a_text_without_name_and_equals_sign_is_refused(text):
     with pytest.raises(UserError) as caught:
         parse([text])
-    assert str(caught.value) == f"--set takes name=value, got {text!r}. For example --set family.beta=2."
+    assert (
+        str(caught.value)
+        == f"--set takes name=value, got {text!r}. For example --set family.beta=2."
+    )
 
 
 class Other(Config):
@@ -168,8 +197,13 @@ class Other(Config):
 
 def test_dotted_and_unique_short_names_find_their_config():
     configs = {"attack": Sample, "train": Other}
-    assert assign({"beta": 2, "attack.steps": 3}, configs) == {"attack": {"steps": 3}, "train": {"beta": 2}}
-    assert assign({"train.beta": 1, "beta": 2}, configs)["train"] == {"beta": 2}  # the later one wins
+    assert assign({"beta": 2, "attack.steps": 3}, configs) == {
+        "attack": {"steps": 3},
+        "train": {"beta": 2},
+    }
+    assert assign({"train.beta": 1, "beta": 2}, configs)["train"] == {
+        "beta": 2
+    }  # the later one wins
 
 
 @pytest.mark.parametrize(
@@ -223,7 +257,9 @@ def test_a_callable_without_a_docstring_is_not_registered():
 def test_a_scanned_package_is_listed_without_importing_its_modules(tmp_path, monkeypatch):
     package = tmp_path / "zoo_of_shapes"
     package.mkdir()
-    (package / "__init__.py").write_text("from core.catalog import Registry\nzoo = Registry('animal', __name__)\n")
+    (package / "__init__.py").write_text(
+        "from core.catalog import Registry\nzoo = Registry('animal', __name__)\n"
+    )
     (package / "_hidden.py").write_text("raise RuntimeError('never')")
     (package / "broken.py").write_text("raise RuntimeError('imported')")
     (package / "ape.py").write_text(
@@ -247,7 +283,14 @@ def test_listing_every_choice_of_the_core_imports_no_torch():
         "import sys\nfrom core import datasets, worker\nfrom core.models import families\n"
         "print(datasets.names(), families.names(), worker.kinds.names(), 'torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     assert done.stdout.strip().endswith("False"), done.stdout
 
 
@@ -285,11 +328,15 @@ def test_families_datasets_and_job_kinds_are_registered():
     kinds = dict(registries())
     assert {"family", "dataset", "job kind"} <= kinds.keys()
     assert {"gan", "vae"} <= set(kinds["family"].names())
-    assert {"digits", "faces", "mnist", "fashion_mnist", "kmnist", "cifar10", "folder"} <= set(kinds["dataset"].names())
+    assert {"digits", "faces", "mnist", "fashion_mnist", "kmnist", "cifar10", "folder"} <= set(
+        kinds["dataset"].names()
+    )
     assert {"train", "classifier"} <= set(kinds["job kind"].names())
 
 
-@pytest.mark.parametrize(("kind", "entry"), entries(), ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize(
+    ("kind", "entry"), entries(), ids=lambda value: getattr(value, "name", value)
+)
 def test_every_choice_has_a_title_and_a_sentence(kind, entry):
     assert entry.title
     assert entry.title[0].isupper() or not entry.title[0].isalpha()
@@ -297,11 +344,18 @@ def test_every_choice_has_a_title_and_a_sentence(kind, entry):
     assert 10 < len(entry.caption) <= 120
 
 
-@pytest.mark.parametrize(("name", "config"), configs(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "config"), configs(), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_every_parameter_says_what_it_does_and_refuses_what_it_cannot_use(name, config):
     defaults = config()
     assert config.of(defaults.record()) == defaults
-    assert config.of({key: plain(value) if value != "" else "" for key, value in defaults.record().items()}) == defaults
+    assert (
+        config.of(
+            {key: plain(value) if value != "" else "" for key, value in defaults.record().items()}
+        )
+        == defaults
+    )
     for each in config.knobs().values():
         assert each.help.endswith("."), f"{name} {each.name} has no sentence of help"
         assert len(each.help) > 10
@@ -320,11 +374,16 @@ def test_every_parameter_says_what_it_does_and_refuses_what_it_cannot_use(name, 
         elif each.type is bool:
             bad = ["perhaps", 3]
         for value in bad:
-            with pytest.raises(UserError, match=rf"^part\.{each.name} must be .*, got .*\. Leave it out to use .*\.$"):
+            with pytest.raises(
+                UserError,
+                match=rf"^part\.{each.name} must be .*, got .*\. Leave it out to use .*\.$",
+            ):
                 config.of({each.name: value}, "part")
 
 
-@pytest.mark.parametrize(("kind", "entry"), entries(), ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize(
+    ("kind", "entry"), entries(), ids=lambda value: getattr(value, "name", value)
+)
 def test_every_preset_is_allowed(kind, entry):
     from core.worker import configure
 

@@ -24,7 +24,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 def made(spec: Spec, **values: object) -> Classifier:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # noqa: TID251  (this is how runs.network does it)
+        torch.manual_seed(0)
         return build(ClassifierConfig.of(values), spec)
 
 
@@ -73,13 +73,19 @@ def test_the_loss_is_the_cross_entropy_with_the_asked_smoothing():
     with torch.no_grad():
         held_out = model.held_out(x, y, rng())
     assert next(iter(held_out)) == "valid_loss"
-    assert held_out["valid_loss"].item() == pytest.approx(-right.mean().item(), rel=1e-5)  # never smoothed
-    assert held_out["valid_accuracy"].item() == pytest.approx((model(x).argmax(1) == y).float().mean().item())
+    assert held_out["valid_loss"].item() == pytest.approx(
+        -right.mean().item(), rel=1e-5
+    )  # never smoothed
+    assert held_out["valid_accuracy"].item() == pytest.approx(
+        (model(x).argmax(1) == y).float().mean().item()
+    )
 
 
 def test_it_learns_what_can_be_told_apart(toy):
     dataset = toy(180, classes=3)
-    trainer = Trainer(made(spec_of(dataset), width=8), dataset, TrainConfig(images=2000, batch=50), CPU)
+    trainer = Trainer(
+        made(spec_of(dataset), width=8), dataset, TrainConfig(images=2000, batch=50), CPU
+    )
     first, *_, last = list(trainer)
     assert last.values["accuracy"] == 1
     assert last.values["loss"] < first.values["loss"] / 5
@@ -102,6 +108,10 @@ def test_fitting_recomputes_the_batch_statistics_and_nothing_else(count):
     model.fit(x, y)
     assert not model.training
     assert all(torch.equal(value, once[name]) for name, value in model.state_dict().items())
-    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
+    moved = {
+        name
+        for name, value in model.state_dict().items()
+        if not torch.equal(value, before.state_dict()[name])
+    }
     assert moved
     assert all("running" in name or "num_batches" in name for name in moved)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (sentences stand whole)
 """Jobs: folders that are a queue, processes that outlive their server, and files that are written whole."""
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ def refused(call: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
 
 def contents(place: Path) -> dict[str, tuple[int, bytes]]:
     """Every file below a folder, with its time and content."""
-    return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(place.rglob("*")) if p.is_file()}
+    return {
+        str(p): (p.stat().st_mtime_ns, p.read_bytes())
+        for p in sorted(place.rglob("*"))
+        if p.is_file()
+    }
 
 
 @pytest.fixture
@@ -51,7 +56,9 @@ def spawned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def make(spawned: list[str]) -> Callable[..., jobs.Job]:
     """Writes a job that nobody does, in any state: `make("stopped", name="Anna")`."""
 
-    def job(status: str = "queued", *, lane: str = "train", kind: str = "train", **words: Any) -> jobs.Job:
+    def job(
+        status: str = "queued", *, lane: str = "train", kind: str = "train", **words: Any
+    ) -> jobs.Job:
         made = jobs.create(kind, lane, CONFIG, title=words.pop("title", "digits-vae"), **words)
         if status == "interrupted":
             jobs.set_state(made.path, status="running")
@@ -71,8 +78,20 @@ def test_a_job_is_a_folder_that_says_what_was_asked(make, spawned):
     assert job.id.split("-")[2:4] == ["digits", "vae"]
     words = json.loads((job.path / "job.json").read_text())
     assert words["config"] == CONFIG
-    assert (job.name, job.who, job.note, job.kind, job.lane) == ("My first run", "Anna", "", "train", "train")
-    assert (job.status, job.active, job.share, job.message, job.seconds_left) == ("queued", True, 0, "", None)
+    assert (job.name, job.who, job.note, job.kind, job.lane) == (
+        "My first run",
+        "Anna",
+        "",
+        "train",
+        "train",
+    )
+    assert (job.status, job.active, job.share, job.message, job.seconds_left) == (
+        "queued",
+        True,
+        0,
+        "",
+        None,
+    )
     assert abs(job.created - time.time()) < 5
     assert [each.id for each in jobs.listing()] == [job.id]
     assert [p.name for p in settings().jobs.iterdir()] == [job.id]  # nothing half-written beside it
@@ -82,24 +101,54 @@ def test_jobs_are_listed_newest_first_and_by_kind(make):
     ids = [make(kind=kind).id for kind in ("train", "classifier", "train")]
     assert [job.id for job in jobs.listing()] == ids[::-1]
     assert [job.id for job in jobs.listing("classifier")] == [ids[1]]
-    assert make(title="???").id.split("-")[2] == "train"  # a title of signs alone gives way to the kind
+    assert (
+        make(title="???").id.split("-")[2] == "train"
+    )  # a title of signs alone gives way to the kind
 
 
 def test_a_job_is_found_by_id_by_a_start_of_it_and_by_name(make):
     job = make("stopped", name="Blue birds")
     assert {jobs.find(text).id for text in (job.id, job.id[:-2], "Blue birds")} == {job.id}
     assert jobs.find("Blue birds", "train").id == job.id
-    assert refused(jobs.find, "Blue birdz") == "There is no run 'Blue birdz'. Did you mean 'Blue birds'?"
-    assert refused(jobs.find, "Blue birds", "classifier") == "There is no run 'Blue birds'. Choose from: none yet."
-    assert refused(jobs.get, job.id + "x") == f"There is no job or run {job.id + 'x'!r}. Did you mean {job.id!r}?"
+    assert (
+        refused(jobs.find, "Blue birdz")
+        == "There is no run 'Blue birdz'. Did you mean 'Blue birds'?"
+    )
+    assert (
+        refused(jobs.find, "Blue birds", "classifier")
+        == "There is no run 'Blue birds'. Choose from: none yet."
+    )
+    assert (
+        refused(jobs.get, job.id + "x")
+        == f"There is no job or run {job.id + 'x'!r}. Did you mean {job.id!r}?"
+    )
 
 
 def test_two_runs_of_one_name_are_told_apart_by_id(make):
     first, second = make("stopped", name="same"), make("stopped", name="same")
-    assert refused(jobs.find, "same") == f"2 runs are called 'same'. Write the id of one: {second.id}, {first.id}."
+    assert (
+        refused(jobs.find, "same")
+        == f"2 runs are called 'same'. Write the id of one: {second.id}, {first.id}."
+    )
 
 
-@pytest.mark.parametrize("trick", ["", ".", "..", "../jobs", "../../etc", "/etc", ".new", "a/../..", "x\0y", "y" * 5000, "*", "~"])
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "",
+        ".",
+        "..",
+        "../jobs",
+        "../../etc",
+        "/etc",
+        ".new",
+        "a/../..",
+        "x\0y",
+        "y" * 5000,
+        "*",
+        "~",
+    ],
+)
 def test_an_id_never_leads_out_of_the_folder(make, trick):
     make()
     (settings().jobs / ".new").mkdir()
@@ -133,8 +182,13 @@ def test_deleting_leaves_nothing_and_an_active_job_stays(make):
 def test_only_what_is_active_is_stopped_and_only_what_is_not_is_resumed(make, spawned):
     waiting, done, failed = make(name="w"), make("finished", name="d"), make("failed", name="f")
     assert jobs.stop(waiting.id).stopping
-    assert refused(jobs.stop, done.id) == "d is finished, so there is nothing to stop. Resume or delete it instead."
-    assert refused(jobs.resume, waiting.id) == "w is queued already. Stop it first, or let it go on."
+    assert (
+        refused(jobs.stop, done.id)
+        == "d is finished, so there is nothing to stop. Resume or delete it instead."
+    )
+    assert (
+        refused(jobs.resume, waiting.id) == "w is queued already. Stop it first, or let it go on."
+    )
     assert refused(jobs.resume, done.id) == (
         "d has finished, so there is nothing to resume. Start a new one with its settings."
     )
@@ -142,7 +196,12 @@ def test_only_what_is_active_is_stopped_and_only_what_is_not_is_resumed(make, sp
     (failed.path / "STOP").touch()
     jobs.set_state(failed.path, message="It broke.", done=5)
     again = jobs.resume(failed.id)
-    assert (again.status, again.message, again.stopping, again.state["done"]) == ("queued", "", False, 5)
+    assert (again.status, again.message, again.stopping, again.state["done"]) == (
+        "queued",
+        "",
+        False,
+        5,
+    )
     assert spawned == [failed.id]
 
 
@@ -183,9 +242,7 @@ def test_a_view_only_server_changes_no_byte(make, setting, home, monkeypatch):
     active, idle = make(), make("interrupted")
     setting(view_only=1)
     before = contents(home)
-    sentence = (
-        "This server is for viewing only, so it cannot {}. Run your own copy, or ask its owner to unset SIMULACRA_VIEW_ONLY."
-    )
+    sentence = "This server is for viewing only, so it cannot {}. Run your own copy, or ask its owner to unset SIMULACRA_VIEW_ONLY."
     choice = {"dataset": "digits", "family": "vae"}
     for call, what in (
         (lambda: worker.submit("train", choice), "start a job"),
@@ -232,7 +289,9 @@ def full(*args: Any, **kwargs: Any) -> None:
 
 
 WRITE = Path.write_bytes
-FULL = "The disk of {} is full. Delete old runs or set SIMULACRA_HOME to a larger disk, then resume."
+FULL = (
+    "The disk of {} is full. Delete old runs or set SIMULACRA_HOME to a larger disk, then resume."
+)
 
 
 def test_a_nearly_full_disk_starts_and_resumes_nothing(make, home, monkeypatch):
@@ -272,7 +331,9 @@ def test_another_error_of_the_system_stays_what_it_is():
         raise PermissionError(errno.EACCES, "no")
 
 
-def test_a_training_on_a_full_disk_fails_with_a_sentence_and_keeps_its_checkpoint(here, home, monkeypatch):
+def test_a_training_on_a_full_disk_fails_with_a_sentence_and_keeps_its_checkpoint(
+    here, home, monkeypatch
+):
     real, made = runs.save_checkpoint, []
 
     def save(path: Path, *args: Any) -> None:
@@ -302,7 +363,9 @@ def test_a_training_on_a_full_disk_fails_with_a_sentence_and_keeps_its_checkpoin
 
 
 @pytest.mark.parametrize("file", ["job.json", "state.json"])
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"status": "queued"', None])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"status": "queued"', None]
+)
 def test_a_damaged_file_is_named_and_the_other_jobs_stay_in_the_list(make, file, content):
     good, bad = make(name="good"), make("stopped", name="bad")
     path = bad.path / file
@@ -376,7 +439,10 @@ def test_cutting_drops_what_came_after_a_step(tmp_path):
         file.write(b"{")
     log.cut(3)
     log.append({"step": 4, "again": True})
-    assert log.read() == ([{"step": 0}, {"step": 1}, {"step": 2}, {"step": 3}, {"step": 4, "again": True}], 0)
+    assert log.read() == (
+        [{"step": 0}, {"step": 1}, {"step": 2}, {"step": 3}, {"step": 4, "again": True}],
+        0,
+    )
 
 
 # --- Whole or not at all ------------------------------------------------------------------------
@@ -470,13 +536,20 @@ def test_a_crash_is_a_short_sentence_and_the_traceback_is_in_the_log(here, monke
         raise ZeroDivisionError("secret detail")
 
     entry = worker.kinds.get("train")
-    monkeypatch.setitem(worker.kinds._entries, "train", type(entry)(**{**vars(entry), "make": broken}))
+    monkeypatch.setitem(
+        worker.kinds._entries, "train", type(entry)(**{**vars(entry), "make": broken})
+    )
     job = here(work=False)
     assert worker.work(job.path) == 1
     job = jobs.get(job.id)
     assert job.status == "failed"
-    assert job.message == f"Something went wrong inside Simulacra. The details are in {job.path / 'worker.log'}."
-    assert "ZeroDivisionError: secret detail" in capsys.readouterr().err  # which spawn() sends to worker.log
+    assert (
+        job.message
+        == f"Something went wrong inside Simulacra. The details are in {job.path / 'worker.log'}."
+    )
+    assert (
+        "ZeroDivisionError: secret detail" in capsys.readouterr().err
+    )  # which spawn() sends to worker.log
 
 
 def test_a_job_is_stopped_at_the_servers_limit_of_seconds(here, setting, monkeypatch):
@@ -498,7 +571,10 @@ def test_a_job_that_waits_is_stopped_before_it_begins(here):
     jobs.stop(job.id)
     assert worker.work(job.path) == 0
     job = jobs.get(job.id)
-    assert (job.status, job.message) == ("stopped", "Stopped while it waited. Resume queues it again.")
+    assert (job.status, job.message) == (
+        "stopped",
+        "Stopped while it waited. Resume queues it again.",
+    )
     assert not (job.path / "run.json").exists()
 
 
@@ -506,7 +582,9 @@ def test_a_second_process_leaves_the_job_to_the_first(here, monkeypatch):
     job = here(work=False)
     with FileLock(job.path / "alive.lock"):
         acquire = FileLock.acquire
-        monkeypatch.setattr(FileLock, "acquire", lambda self, **how: acquire(self, **(how | {"timeout": 0})))
+        monkeypatch.setattr(
+            FileLock, "acquire", lambda self, **how: acquire(self, **(how | {"timeout": 0}))
+        )
         assert worker.work(job.path) == 1
     assert jobs.get(job.id).status == "queued"
 
@@ -536,7 +614,14 @@ def test_the_second_job_waits_for_its_turn_and_both_survive_who_started_them(hom
         "    values = {'train.images': images, 'train.batch': 64}\n"
         "    print(worker.submit('train', {'dataset': 'digits', 'family': 'vae'}, values).id)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     first, second, third = done.stdout.split()  # their server has ended already
     until(lambda: begun(first), what=(home / "jobs" / first / "worker.log").read_text())
     assert [jobs.get(id).status for id in (first, second, third)] == ["running", "queued", "queued"]
@@ -561,14 +646,19 @@ def test_a_killed_training_says_so_and_resumes_bit_by_bit(home, setting, here, m
     setting(threads=1, nice=0, slots_train=2, device="cpu")
     values = {"train.images": 64 * 32, "train.batch": 32}
     families = ("gan", "vae")
-    ids = {f: worker.submit("train", {"dataset": "digits", "family": f}, values).id for f in families}
+    ids = {
+        f: worker.submit("train", {"dataset": "digits", "family": f}, values).id for f in families
+    }
     killed = set()
     while killed != set(families):
         for family in set(families) - killed:
             if jobs.get(ids[family]).status == "running" and begun(ids[family]):
                 os.kill(jobs.get(ids[family]).state["pid"], signal.SIGKILL)
                 end = time.monotonic() + 5
-                until(lambda f=family: jobs.get(ids[f]).status == "interrupted", end - time.monotonic())
+                until(
+                    lambda f=family: jobs.get(ids[f]).status == "interrupted",
+                    end - time.monotonic(),
+                )
                 killed.add(family)
         time.sleep(0.02)
     before = {family: max(runs.checkpoints(jobs.get(ids[family]))) for family in families}
@@ -576,14 +666,24 @@ def test_a_killed_training_says_so_and_resumes_bit_by_bit(home, setting, here, m
     for family in families:
         jobs.resume(ids[family])
     monkeypatch.setattr(jobs, "spawn", lambda path: None)
-    whole = {f: worker.submit("train", {"dataset": "digits", "family": f}, values) for f in families}
+    whole = {
+        f: worker.submit("train", {"dataset": "digits", "family": f}, values) for f in families
+    }
     for family in families:
         until(lambda f=family: jobs.get(ids[f]).status not in jobs.ACTIVE)
-        assert jobs.get(ids[family]).status == "finished", (home / "jobs" / ids[family] / "worker.log").read_text()
+        assert jobs.get(ids[family]).status == "finished", (
+            home / "jobs" / ids[family] / "worker.log"
+        ).read_text()
         assert worker.work(whole[family].path) == 0
-        ends = [load_file(home / "jobs" / id / "checkpoints" / "64" / "model.safetensors") for id in (ids[family], whole[family].id)]
+        ends = [
+            load_file(home / "jobs" / id / "checkpoints" / "64" / "model.safetensors")
+            for id in (ids[family], whole[family].id)
+        ]
         assert ends[0].keys() == ends[1].keys()
         assert all(bool((ends[0][key] == ends[1][key]).all()) for key in ends[0]), family
-        steps = [[r["step"] for r in jobs.Log(home / "jobs" / id).read()[0]] for id in (ids[family], whole[family].id)]
+        steps = [
+            [r["step"] for r in jobs.Log(home / "jobs" / id).read()[0]]
+            for id in (ids[family], whole[family].id)
+        ]
         assert steps[0] == sorted(set(steps[0]))  # cut at the checkpoint, then on
         assert steps[0][-1] == steps[1][-1] == 64

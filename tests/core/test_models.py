@@ -34,7 +34,7 @@ def rng(seed: int = 0) -> torch.Generator:
 def made(entry: Entry, spec: Spec, seed: int = 0, **values: Any) -> Any:
     """A model with weights from its own seed."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # noqa: TID251  (this is how runs.network does it)
+        torch.manual_seed(seed)
         return build(entry.name, values, spec)
 
 
@@ -64,11 +64,15 @@ def named(value: object) -> str:
 def able(protocol: type) -> list[tuple[Entry, dict[str, Any]]]:
     """The families and variants whose models have a capability."""
     spec = Spec(1, 8, 17, SHARES)
-    return [(e, v) for e in families for v in variants(e) if isinstance(made(e, spec, **v), protocol)]
+    return [
+        (e, v) for e in families for v in variants(e) if isinstance(made(e, spec, **v), protocol)
+    ]
 
 
 every = pytest.mark.parametrize("entry", list(families), ids=named)
-every_variant = pytest.mark.parametrize(("entry", "values"), [(e, v) for e in families for v in variants(e)], ids=named)
+every_variant = pytest.mark.parametrize(
+    ("entry", "values"), [(e, v) for e in families for v in variants(e)], ids=named
+)
 
 
 def train(model: Any, count: int = 4, seed: int = 0) -> dict[str, list[float]]:
@@ -121,7 +125,9 @@ def test_the_same_seed_gives_the_same_sample_whatever_the_batch(entry, values):
     whole = model.sample(range(12), None, 5, sampling)
     assert torch.equal(model.sample(range(12), None, 5, sampling), whole)
     assert torch.allclose(model.sample([7], None, 5, sampling)[0], whole[7], atol=1 / 255)
-    assert torch.allclose(model.sample([11, 2, 7], None, 5, sampling), whole[[11, 2, 7]], atol=1 / 255)
+    assert torch.allclose(
+        model.sample([11, 2, 7], None, 5, sampling), whole[[11, 2, 7]], atol=1 / 255
+    )
     assert not torch.allclose(model.sample(range(12), None, 6, sampling), whole, atol=1 / 255)
     assert not torch.allclose(whole[0], whole[1], atol=1 / 255)
     assert not whole.requires_grad
@@ -167,7 +173,7 @@ def test_every_parameter_receives_a_gradient(entry, values):
 def test_the_losses_depend_on_weights_batch_and_generator_alone(entry, values):
     first = made(entry, Spec(1, 8, 17, SHARES), **values)
     second = copy.deepcopy(first)
-    torch.manual_seed(99)  # noqa: TID251  (the global generator has no say)
+    torch.manual_seed(99)
     a, b = train(first), train(second)
     assert a == b
     assert all(len(part) for part in a.values())
@@ -184,7 +190,10 @@ def test_the_state_survives_safetensors(entry, values, tmp_path):
     x, y = images(spec, 64)
     if isinstance(model, Fits):
         model.fit(x, y)
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, tmp_path / "model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()},
+        tmp_path / "model.safetensors",
+    )
     other = made(entry, spec, seed=1, **values)
     other.load_state_dict(load_file(tmp_path / "model.safetensors"))
     sampling = entry.extra["sampling"]()
@@ -254,7 +263,7 @@ def test_fitting_is_deterministic_and_changes_nothing_trainable(entry, values, c
     x = (x + 0.05 * torch.rand(x.shape, generator=rng(3))).clamp(0, 1)
     other = copy.deepcopy(model)
     model.fit(x, y)
-    torch.manual_seed(7)  # noqa: TID251
+    torch.manual_seed(7)
     other.fit(x, y)
     assert not model.training
     buffers = dict(model.named_buffers())
@@ -273,7 +282,9 @@ def test_held_out_values_are_numbers_that_the_generator_repeats(entry, values):
     model = made(entry, Spec(1, 8, 17, SHARES), **values).eval()
     with torch.no_grad():
         first, again = (model.held_out(*images(model.spec), rng(1)) for _ in range(2))
-    assert {name: float(value) for name, value in first.items()} == {name: float(value) for name, value in again.items()}
+    assert {name: float(value) for name, value in first.items()} == {
+        name: float(value) for name, value in again.items()
+    }
     assert all(math.isfinite(float(value)) for value in first.values())
 
 
@@ -304,10 +315,16 @@ def test_the_classic_losses_are_the_formulas_of_goodfellow():
     real, fake = torch.randn(50, generator=rng()), torch.randn(50, generator=rng(1))
     d_real, d_fake = torch.sigmoid(real), torch.sigmoid(fake)
     critic = -(d_real.log() + (1 - d_fake).log()).mean()
-    assert number(critic_loss("nonsaturating", real, fake)) == pytest.approx(number(critic), rel=1e-5)
+    assert number(critic_loss("nonsaturating", real, fake)) == pytest.approx(
+        number(critic), rel=1e-5
+    )
     assert number(critic_loss("minimax", real, fake)) == pytest.approx(number(critic), rel=1e-5)
-    assert number(generator_loss("nonsaturating", None, fake)) == pytest.approx(number(-d_fake.log().mean()), rel=1e-5)
-    assert number(generator_loss("minimax", None, fake)) == pytest.approx(number((1 - d_fake).log().mean()), rel=1e-5)
+    assert number(generator_loss("nonsaturating", None, fake)) == pytest.approx(
+        number(-d_fake.log().mean()), rel=1e-5
+    )
+    assert number(generator_loss("minimax", None, fake)) == pytest.approx(
+        number((1 - d_fake).log().mean()), rel=1e-5
+    )
 
 
 def test_the_losses_stay_finite_for_logits_of_any_size():
@@ -365,11 +382,16 @@ def test_the_two_networks_oppose_each_other(loss):
     x, y = images(model.spec)
     fake = model.generator(torch.randn(len(x), 64, generator=rng(9)), y).detach().requires_grad_()
     real = model.critic(x * 2 - 1, y).detach()
-    losses = critic_loss(loss, real, model.critic(fake, y)), generator_loss(loss, real, model.critic(fake, y))
+    losses = (
+        critic_loss(loss, real, model.critic(fake, y)),
+        generator_loss(loss, real, model.critic(fake, y)),
+    )
     assert number(losses[0]) != pytest.approx(number(losses[1]), abs=1e-4)
     slopes = [torch.autograd.grad(value, fake)[0].flatten(1) for value in losses]
     cosine = nn.functional.cosine_similarity(*slopes)
-    assert torch.allclose(cosine, torch.tensor(-1.0), atol=1e-3)  # per image, exactly against each other
+    assert torch.allclose(
+        cosine, torch.tensor(-1.0), atol=1e-3
+    )  # per image, exactly against each other
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -379,7 +401,9 @@ def test_each_yielded_loss_belongs_to_its_own_network(loss):
     losses = model.losses(x, y, rng(), 0.5)
     critic = next(losses)
     assert critic.group == "critic"
-    slopes = torch.autograd.grad(critic.value, list(model.generator.parameters()), allow_unused=True, retain_graph=True)
+    slopes = torch.autograd.grad(
+        critic.value, list(model.generator.parameters()), allow_unused=True, retain_graph=True
+    )
     assert all(slope is None for slope in slopes)  # the generated images were cut off
     with torch.no_grad():
         model.critic.last.bias += 3.0  # as if the trainer had stepped
@@ -389,7 +413,9 @@ def test_each_yielded_loss_belongs_to_its_own_network(loss):
     assert generator.group == "generator"
     fake = model.generator(torch.randn(len(x), 64, generator=rng()), y)
     expected = generator_loss(loss, model.critic(x * 2 - 1, y), model.critic(fake, y))
-    assert number(generator.value) == pytest.approx(number(expected), rel=1e-5)  # against the critic as it now is
+    assert number(generator.value) == pytest.approx(
+        number(expected), rel=1e-5
+    )  # against the critic as it now is
     assert next(losses, None) is None
     assert {"critic_loss", "D_real", "D_fake"} <= critic.parts.keys()
     assert 0 < number(critic.parts["D_real"]) < 1
@@ -399,7 +425,7 @@ def test_each_yielded_loss_belongs_to_its_own_network(loss):
 def test_the_penalties_are_squared_slopes_by_finite_differences():
     model = gan("relativistic", width=16)
     critic = model.critic.double()
-    x, y = images(model.spec, 3)
+    _, y = images(model.spec, 3)
     assert y is not None
     both = torch.rand(6, 1, 8, 8, generator=rng(4), dtype=torch.float64)
     labels = torch.cat([y, y])
@@ -421,7 +447,9 @@ def test_the_penalties_are_squared_slopes_by_finite_differences():
     assert number(r2) == pytest.approx(sum(squares[3:]) / 3, rel=1e-4)
     # and their own gradient, along a direction in the weights
     params = list(critic.parameters())
-    step = [torch.randn(p.shape, generator=rng(k), dtype=torch.float64) for k, p in enumerate(params)]
+    step = [
+        torch.randn(p.shape, generator=rng(k), dtype=torch.float64) for k, p in enumerate(params)
+    ]
     slopes = torch.autograd.grad(r1 + r2, params, allow_unused=True)
     along = sum(number((s * d).sum()) for s, d in zip(slopes, step, strict=True) if s is not None)
     values = []
@@ -451,8 +479,12 @@ def test_the_penalty_fades_over_two_thirds_of_the_training():
 
 def test_the_classic_preset_is_the_classic_gan():
     preset = dict(families.get("gan").presets["classic"])
-    config = GANConfig.of({k.removeprefix("family."): v for k, v in preset.items() if k.startswith("family.")})
-    loop = TrainConfig.of({k.removeprefix("train."): v for k, v in preset.items() if k.startswith("train.")})
+    config = GANConfig.of(
+        {k.removeprefix("family."): v for k, v in preset.items() if k.startswith("family.")}
+    )
+    loop = TrainConfig.of(
+        {k.removeprefix("train."): v for k, v in preset.items() if k.startswith("train.")}
+    )
     model = GAN(config, Spec(1, 28, 256, (0.1,) * 10))
 
     def layers(net: nn.Module) -> list[str]:
@@ -467,7 +499,13 @@ def test_the_classic_preset_is_the_classic_gan():
     for group in model.groups():
         assert (group.lr, group.beta1, group.beta2, group.weight_decay) == (2e-4, 0.5, 0.999, 0.0)
     assert config.loss == "nonsaturating"
-    assert (loop.lr, loop.schedule, loop.warmup, loop.clip, loop.average) == (0.0, "constant", 0, 0.0, 0)
+    assert (loop.lr, loop.schedule, loop.warmup, loop.clip, loop.average) == (
+        0.0,
+        "constant",
+        0,
+        0.0,
+        0,
+    )
     minimax = families.get("gan").presets["classic minimax"]
     assert minimax == preset | {"family.loss": "minimax"}
 
@@ -478,7 +516,9 @@ def test_the_default_gan_compares_pairs_and_fits_its_network_to_the_size(size, n
     assert (model.network, model.config.loss, model.classes) == (network, "relativistic", 3)
     norms = [type(m).__name__ for m in model.critic.modules() if "Norm" in type(m).__name__]
     assert norms == []  # batch norm is the generator's alone
-    assert any("BatchNorm" in type(m).__name__ for m in model.generator.modules()) == (network == "conv")
+    assert any("BatchNorm" in type(m).__name__ for m in model.generator.modules()) == (
+        network == "conv"
+    )
 
 
 # --- The VAE's truth ----------------------------------------------------------------------------
@@ -498,27 +538,37 @@ def test_the_divergence_is_that_of_torch_distributions():
 
 def test_the_evidence_bound_is_that_of_torch_distributions():
     x, recon = torch.rand(4, 1, 3, 3, generator=rng()), torch.rand(4, 1, 3, 3, generator=rng(1))
-    mean, log_var, sigma = torch.randn(4, 2, generator=rng(2)), torch.randn(4, 2, generator=rng(3)), torch.tensor(0.3)
+    mean, log_var, sigma = (
+        torch.randn(4, 2, generator=rng(2)),
+        torch.randn(4, 2, generator=rng(3)),
+        torch.tensor(0.3),
+    )
     nll = -torch.distributions.Normal(recon, sigma).log_prob(x).flatten(1).sum(1)
-    assert torch.allclose(negative_elbo(x, recon, mean, log_var, sigma), nll + divergence(mean, log_var), rtol=1e-5)
+    assert torch.allclose(
+        negative_elbo(x, recon, mean, log_var, sigma), nll + divergence(mean, log_var), rtol=1e-5
+    )
 
 
 def test_the_bound_never_beats_the_likelihood_itself():
     model = vae(latent_dim=1).eval()
     train(model, 10)
-    x, y = images(model.spec, 4)
+    x, _ = images(model.spec, 4)
     sigma = torch.tensor(0.5)
     with torch.no_grad():
         grid = torch.linspace(-8, 8, 4001, dtype=torch.float32)[:, None]
         recon = model.decode(grid, None).flatten(1)
         prior = torch.distributions.Normal(0.0, 1.0).log_prob(grid[:, 0])
         for image in x:
-            joint = torch.distributions.Normal(recon, sigma).log_prob(image.flatten()).sum(1) + prior
+            joint = (
+                torch.distributions.Normal(recon, sigma).log_prob(image.flatten()).sum(1) + prior
+            )
             exact = -number(torch.logsumexp(joint.double(), 0) + math.log(16 / 4000))
             mean, log_var = model._posterior(image[None], None)
             z = mean + (log_var / 2).exp() * torch.randn(4000, 1, generator=rng())
             many = image.expand(4000, 1, 8, 8)
-            bound = negative_elbo(many, model.decode(z, None), mean.expand(4000, 1), log_var.expand(4000, 1), sigma)
+            bound = negative_elbo(
+                many, model.decode(z, None), mean.expand(4000, 1), log_var.expand(4000, 1), sigma
+            )
             assert number(bound.mean()) > exact - 4 * number(bound.std()) / 4000**0.5
 
 
@@ -530,7 +580,9 @@ def test_the_loss_is_the_likelihood_at_the_best_sigma():
     recon = model.decode(mean + (log_var / 2).exp() * torch.randn(mean.shape, generator=rng(1)), y)
 
     def nll(sigma: Tensor) -> float:
-        return -number(torch.distributions.Normal(recon, sigma).log_prob(x).flatten(1).sum(1).mean())
+        return -number(
+            torch.distributions.Normal(recon, sigma).log_prob(x).flatten(1).sum(1).mean()
+        )
 
     best = (recon - x).square().mean().sqrt()
     kl = number(divergence(mean, log_var).mean())
@@ -559,11 +611,13 @@ def test_the_mixture_finds_two_clusters_and_draws_from_them():
     model.fit(torch.rand(n, 1, 8, 8, generator=rng()), None)
     order = model.mixture_means[:, 0].argsort(descending=True)
     assert torch.allclose(model.mixture_weights[order], torch.tensor([0.7, 0.3]), atol=0.01)
-    assert torch.allclose(model.mixture_means[order], torch.tensor([[3.0, 0.0], [-2.0, 1.0]]), atol=0.05)
+    assert torch.allclose(
+        model.mixture_means[order], torch.tensor([[3.0, 0.0], [-2.0, 1.0]]), atol=0.05
+    )
     z = model.latent(range(5000), 0, VAESampling())
     assert torch.allclose(z.mean(0), codes.mean(0), atol=0.15)
     assert torch.allclose(torch.cov(z.T), torch.cov(codes.T), rtol=0.1, atol=0.1)
-    assert number(((z[:, 0] > 0.5).float().mean())) == pytest.approx(share, abs=0.03)
+    assert number((z[:, 0] > 0.5).float().mean()) == pytest.approx(share, abs=0.03)
     cold = model.latent(range(5000), 0, VAESampling(temperature=0))
     assert len(cold.unique(dim=0)) == 2  # only the centres
 
@@ -612,5 +666,9 @@ def test_batch_statistics_become_the_plain_average_of_the_given_batches():
     refresh_batch_statistics(net, ((lambda b=b: net(b)) for b in batches))
     assert not net.training
     assert net[0].momentum == 0.1
-    assert torch.allclose(net[0].running_mean, torch.stack([b.mean(0) for b in batches]).mean(0), atol=1e-5)
-    assert torch.allclose(net[0].running_var, torch.stack([b.var(0) for b in batches]).mean(0), atol=1e-4)
+    assert torch.allclose(
+        net[0].running_mean, torch.stack([b.mean(0) for b in batches]).mean(0), atol=1e-5
+    )
+    assert torch.allclose(
+        net[0].running_var, torch.stack([b.var(0) for b in batches]).mean(0), atol=1e-4
+    )

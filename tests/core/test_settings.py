@@ -47,11 +47,15 @@ def test_settings_are_read_once(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("slots_train", "0"), ("device", "tpu"), ("view_only", "perhaps"), ("max_images", "many")]
+    ("name", "value"),
+    [("slots_train", "0"), ("device", "tpu"), ("view_only", "perhaps"), ("max_images", "many")],
 )
 def test_a_variable_that_is_not_usable_is_named_with_its_value(setting, name, value):
     setting(**{name: value})
-    with pytest.raises(UserError, match=rf"^SIMULACRA_{name.upper()} is not usable: .*, got '{value}'\. Correct or unset it\.$"):
+    with pytest.raises(
+        UserError,
+        match=rf"^SIMULACRA_{name.upper()} is not usable: .*, got '{value}'\. Correct or unset it\.$",
+    ):
         settings()
 
 

@@ -12,7 +12,9 @@ from core import sheets
 
 
 def pictures(count: int, channels: int, height: int = 5, width: int = 4) -> np.ndarray:
-    return np.random.default_rng(count).integers(0, 256, (count, channels, height, width), dtype=np.uint8)
+    return np.random.default_rng(count).integers(
+        0, 256, (count, channels, height, width), dtype=np.uint8
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -28,7 +30,9 @@ def test_pictures_lie_row_by_row_with_gaps_and_whole_pixels():
     assert sheet.shape == (13, 13)
     assert sheet.dtype == np.uint8
     for i, (top, left) in enumerate([(0, 0), (0, 7), (7, 0)]):
-        assert np.array_equal(sheet[top : top + 6, left : left + 6], x[i, 0].repeat(3, 0).repeat(3, 1))
+        assert np.array_equal(
+            sheet[top : top + 6, left : left + 6], x[i, 0].repeat(3, 0).repeat(3, 1)
+        )
     assert (sheet[6] == 200).all()
     assert (sheet[:, 6] == 200).all()
     assert (sheet[7:, 7:] == 200).all()  # the missing fourth
@@ -47,7 +51,13 @@ def test_a_picture_says_how_it_was_made():
     with Image.open(io.BytesIO(content)) as picture:
         assert picture.format == "PNG"
         assert picture.size == (2 * 8 + 2, 2 * 10 + 2)
-    assert sheets.facts(content) == {"count": 3, "columns": 2, "tile": [5, 4], "run": "r", "seed": 5}
+    assert sheets.facts(content) == {
+        "count": 3,
+        "columns": 2,
+        "tile": [5, 4],
+        "run": "r",
+        "seed": 5,
+    }
 
 
 def test_columns_follow_the_classes():

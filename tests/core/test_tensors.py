@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (sentences stand whole)
 """Randomness without state, image types, and averages over processes."""
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from core.tensors import all_mean, device, draw_labels, noise, philox, step_generator, to_bytes, to_float
+from core.tensors import (
+    all_mean,
+    device,
+    draw_labels,
+    noise,
+    philox,
+    step_generator,
+    to_bytes,
+    to_float,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 ONES = 0xFFFFFFFF
@@ -46,7 +56,7 @@ def test_noise_depends_on_seed_id_and_stream_alone():
         assert torch.equal(noise(3, [id], (2, 5), "latent")[0], whole[place])
     assert torch.equal(noise(3, torch.tensor(ids).flip(0), (2, 5), "latent"), whole.flip(0))
     assert torch.equal(noise(3, ids, (10,), "latent").view(5, 2, 5), whole)
-    torch.manual_seed(1)  # noqa: TID251  (the global generator has no say)
+    torch.manual_seed(1)
     assert torch.equal(noise(3, ids, (2, 5), "latent"), whole)
 
 
@@ -54,7 +64,16 @@ def test_a_shorter_sample_is_the_start_of_a_longer_one():
     assert torch.equal(noise(0, range(4), (3,), "a"), noise(0, range(4), (9,), "a")[:, :3])
 
 
-@pytest.mark.parametrize("other", [(4, "latent", 0), (3, "label", 0), (3, "latent", 1), (3 + 2**32, "latent", 0), (3, "latent", 2**32)])
+@pytest.mark.parametrize(
+    "other",
+    [
+        (4, "latent", 0),
+        (3, "label", 0),
+        (3, "latent", 1),
+        (3 + 2**32, "latent", 0),
+        (3, "latent", 2**32),
+    ],
+)
 def test_another_seed_stream_or_id_gives_other_numbers(other):
     seed, stream, shift = other
     a = noise(3, range(200), (50,), "latent").flatten()
@@ -86,7 +105,9 @@ def test_uniform_noise_is_even_and_never_0_or_1():
 
 @pytest.mark.parametrize("word", [0, 1, 2**31, ONES])
 def test_the_ends_of_the_generator_stay_inside_the_open_interval(monkeypatch, word):
-    monkeypatch.setattr("core.tensors.philox", lambda counter, key: tuple(torch.full_like(c, word) for c in counter))
+    monkeypatch.setattr(
+        "core.tensors.philox", lambda counter, key: tuple(torch.full_like(c, word) for c in counter)
+    )
     u = noise(0, [0], (4,), "u", uniform=True)
     assert ((u > 0) & (u < 1)).all()
     assert noise(0, [0], (4,), "u").isfinite().all()
@@ -139,7 +160,9 @@ def test_every_level_survives_the_way_to_floats_and_back(levels):
 
 
 def test_bytes_are_clipped_and_rounded():
-    x = torch.tensor([-0.5, 0.0, 0.5, 0.9999, 1.0, 7.0, math.nan, math.inf, -math.inf]).view(1, 1, 1, -1)
+    x = torch.tensor([-0.5, 0.0, 0.5, 0.9999, 1.0, 7.0, math.nan, math.inf, -math.inf]).view(
+        1, 1, 1, -1
+    )
     assert to_bytes(x).tolist() == [[[[0, 0, 128, 255, 255, 255, 0, 255, 0]]]]
     assert to_bytes(x.clone().requires_grad_()).dtype == np.uint8
 
@@ -154,7 +177,7 @@ def test_the_settings_choose_the_device(setting):
 # --- Several processes --------------------------------------------------------------------------
 
 RANK = """
-import json, sys, torch
+import json, os, sys, torch
 import torch.distributed as dist
 from core.tensors import all_mean
 rank, place = int(sys.argv[1]), sys.argv[2]
@@ -164,7 +187,9 @@ w = torch.tensor([0.7, -0.2], requires_grad=True)
 value = torch.log(all_mean((w[0] * x + w[1]).square().mean()))  # no mean over samples: a logarithm of one
 value.backward()
 print(json.dumps([float(value), (w.grad / 2).tolist()]))  # what DDP's average adds to the gradient
-dist.destroy_process_group()
+sys.stdout.flush()
+dist.barrier()
+os._exit(0)  # gloo's threads now and then abort an orderly end
 """
 
 
@@ -172,7 +197,11 @@ def test_two_processes_average_what_one_would_compute(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", RANK]
     started = [
         subprocess.Popen(
-            [*command, str(rank), str(tmp_path / "meet")], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*command, str(rank), str(tmp_path / "meet")],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for rank in (0, 1)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,7 +31,9 @@ class Line(nn.Module):
 
     def __init__(self, *groups: tuple[str, float, float], slope: float = 1.0) -> None:
         super().__init__()
-        self.weights = nn.ParameterDict({name: nn.Parameter(torch.ones(2)) for name, _, _ in groups})
+        self.weights = nn.ParameterDict(
+            {name: nn.Parameter(torch.ones(2)) for name, _, _ in groups}
+        )
         self.spans, self.slope = groups, slope
         self.seen: list[tuple[Tensor, Tensor | None]] = []
         self.broken: Callable[[int, str], float] = lambda step, group: 0.0
@@ -41,9 +44,14 @@ class Line(nn.Module):
         return twin
 
     def groups(self) -> list[Group]:
-        return [Group(name, [self.weights[name]], 0.1, 0.5, 0.9, 0.0, start, stop) for name, start, stop in self.spans]
+        return [
+            Group(name, [self.weights[name]], 0.1, 0.5, 0.9, 0.0, start, stop)
+            for name, start, stop in self.spans
+        ]
 
-    def losses(self, x: Tensor, y: Tensor | None, generator: torch.Generator, progress: float) -> Iterator[Loss]:
+    def losses(
+        self, x: Tensor, y: Tensor | None, generator: torch.Generator, progress: float
+    ) -> Iterator[Loss]:
         self.seen.append((x, y))
         for name, start, stop in self.spans:
             if start <= progress < stop:
@@ -54,7 +62,7 @@ class Line(nn.Module):
 
 def network(name: str, spec: Spec, seed: int = 0, **values: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # noqa: TID251  (this is how runs.network does it)
+        torch.manual_seed(seed)
         if name == "classifier":
             return build_classifier(ClassifierConfig(width=8), spec)
         return build(name, values, spec)
@@ -113,7 +121,7 @@ def test_the_seed_chooses_the_batches_and_nothing_else_does(toy):
         return [x for x, _ in run.model.seen]
 
     first = batches()
-    torch.manual_seed(5)  # noqa: TID251  (the global generator has no say)
+    torch.manual_seed(5)
     assert all(map(torch.equal, first, batches()))
     assert all(map(torch.equal, first, batches(lr=0.5)))
     assert not any(map(torch.equal, first, batches(seed=1)))
@@ -126,7 +134,10 @@ def test_the_transform_sees_the_batch_and_the_steps_own_generator(toy):
         drawn.append(float(torch.rand((), generator=generator)))
         return torch.zeros_like(x)
 
-    runs = [Trainer(Line(("model", 0, 1)), toy(), TrainConfig(images=30, batch=10), CPU, transform) for _ in range(2)]
+    runs = [
+        Trainer(Line(("model", 0, 1)), toy(), TrainConfig(images=30, batch=10), CPU, transform)
+        for _ in range(2)
+    ]
     for run in runs:
         list(run)
         assert all(not x.any() for x, _ in run.model.seen)
@@ -137,7 +148,9 @@ def test_the_transform_sees_the_batch_and_the_steps_own_generator(toy):
 def test_the_test_images_are_never_read(toy, monkeypatch):
     parts: list[str] = []
     part = Dataset.part
-    monkeypatch.setattr(Dataset, "part", lambda self, split: (parts.append(split), part(self, split))[1])
+    monkeypatch.setattr(
+        Dataset, "part", lambda self, split: (parts.append(split), part(self, split))[1]
+    )
     dataset = toy(60, levels=17)
     poisoned = dataset.x.copy()
     poisoned[dataset.splits["test"]] = 255  # far outside: would be seen at once
@@ -165,7 +178,9 @@ def test_one_training_image_is_too_few(toy):
     splits = {"train": np.arange(1), "valid": np.arange(1, 6), "test": np.arange(6, 12)}
     with pytest.raises(UserError) as caught:
         trainer(dataclasses.replace(dataset, splits=splits))
-    assert str(caught.value) == "Training needs at least 2 images, toy has 1. Choose a larger dataset."
+    assert (
+        str(caught.value) == "Training needs at least 2 images, toy has 1. Choose a larger dataset."
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -182,7 +197,9 @@ def test_five_hundred_classes_and_classes_of_one_image_are_trained(name):
 @pytest.mark.parametrize("name", families.names())
 def test_two_unlabelled_images_without_held_out_ones_are_trained(name):
     splits = {"train": np.arange(2), "valid": np.arange(0), "test": np.arange(0)}
-    dataset = assemble(np.random.default_rng(0).integers(0, 256, (2, 3, 12, 12), dtype=np.uint8), None, (), splits)
+    dataset = assemble(
+        np.random.default_rng(0).integers(0, 256, (2, 3, 12, 12), dtype=np.uint8), None, (), splits
+    )
     run = trainer(dataset, network(name, spec_of(dataset)), images=20)
     list(run)
     assert run.held_out(run.published()) == {}
@@ -207,7 +224,9 @@ def test_the_rate_warms_up_and_falls_along_a_cosine(toy):
 
 def test_the_warm_up_takes_at_most_a_tenth_of_the_steps(toy):
     found = rates(trainer(toy(), images=300, warmup=100, schedule="constant"), "model")
-    assert [found[step] for step in range(5)] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])  # the group's own 0.1
+    assert [found[step] for step in range(5)] == pytest.approx(
+        [0.025, 0.05, 0.075, 0.1, 0.1]
+    )  # the group's own 0.1
     assert found[29] == pytest.approx(0.1)
 
 
@@ -256,15 +275,26 @@ def test_the_average_follows_its_closed_form(toy, half_life, monkeypatch):
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.5])
-@pytest.mark.parametrize(("name", "values"), [(n, v) for n in NETWORKS for v in variants(n)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "values"), [(n, v) for n in NETWORKS for v in variants(n)], ids=str
+)
 def test_a_step_is_that_of_the_textbook(toy, name, values, clip):
     dataset = toy(60, size=16)
     spec = spec_of(dataset)
-    run = trainer(dataset, network(name, spec, **values), images=20, clip=clip, warmup=0, schedule="constant")
+    run = trainer(
+        dataset, network(name, spec, **values), images=20, clip=clip, warmup=0, schedule="constant"
+    )
     model, start = network(name, spec, **values), network(name, spec, **values)
     groups = {group.name: group for group in model.groups()}
     adams = {
-        key: torch.optim.AdamW(g.params, g.lr, (g.beta1, g.beta2), weight_decay=g.weight_decay, fused=False, foreach=False)
+        key: torch.optim.AdamW(
+            g.params,
+            g.lr,
+            (g.beta1, g.beta2),
+            weight_decay=g.weight_decay,
+            fused=False,
+            foreach=False,
+        )
         for key, g in groups.items()
     }
     x, y = (torch.as_tensor(part) for part in dataset.part("train"))
@@ -280,7 +310,9 @@ def test_a_step_is_that_of_the_textbook(toy, name, values, clip):
     list(run)
     for key, theirs in model.named_parameters():
         mine, before = run.model.get_parameter(key), start.get_parameter(key)
-        if theirs.ndim > 1:  # the slope of a bias may be all rounding, of which Adam makes whole steps
+        if (
+            theirs.ndim > 1
+        ):  # the slope of a bias may be all rounding, of which Adam makes whole steps
             moved = (theirs - before).norm()
             assert moved > 0, key
             assert (mine - theirs).norm() < 0.05 * moved, key
@@ -288,7 +320,9 @@ def test_a_step_is_that_of_the_textbook(toy, name, values, clip):
 
 def test_two_weights_that_share_a_gradient_are_clipped_once(toy):
     class Twins(Line):
-        def losses(self, x: Tensor, y: Tensor | None, generator: torch.Generator, progress: float) -> Iterator[Loss]:
+        def losses(
+            self, x: Tensor, y: Tensor | None, generator: torch.Generator, progress: float
+        ) -> Iterator[Loss]:
             yield Loss("model", (50 * (self.weights["model"] + self.other)).square().sum())
 
         def groups(self) -> list[Group]:
@@ -319,7 +353,7 @@ def test_samples_are_drawn_at_the_first_step_log_spaced_ones_and_the_last(steps)
     assert len(moments) <= 25
     assert all(1 <= moment <= steps for moment in moments)
     assert steps > 10 or moments == list(range(1, steps + 1))
-    large = [b / a for a, b in zip(moments, moments[1:], strict=False) if a >= 100]
+    large = [b / a for a, b in itertools.pairwise(moments) if a >= 100]
     assert all(ratio == pytest.approx(steps ** (1 / 23), rel=0.02) for ratio in large)
 
 
@@ -422,10 +456,14 @@ def test_a_loss_that_is_no_number_stops_before_it_does_harm(toy, group, value):
 
 def test_a_gradient_that_is_no_number_stops_before_it_does_harm(toy):
     class Root(Line):
-        def losses(self, x: Tensor, y: Tensor | None, generator: torch.Generator, progress: float) -> Iterator[Loss]:
+        def losses(
+            self, x: Tensor, y: Tensor | None, generator: torch.Generator, progress: float
+        ) -> Iterator[Loss]:
             for loss in super().losses(x, y, generator, progress):
                 zero = (self.weights["model"] * 0).sum()  # the root of zero has no slope
-                yield Loss("model", loss.value + (zero.sqrt() if len(self.seen) == 3 else zero), loss.parts)
+                yield Loss(
+                    "model", loss.value + (zero.sqrt() if len(self.seen) == 3 else zero), loss.parts
+                )
 
     model = Root(("model", 0, 1))
     assert told(trainer(toy(), model)) == (
@@ -482,14 +520,16 @@ def test_a_restored_training_ends_where_an_uninterrupted_one_does(toy, name):
     assert record is not None
     state = through_a_file(begun.state())
     resumed = trainer(dataset, network(name, spec, seed=1), **values)
-    torch.manual_seed(11)  # noqa: TID251  (the global generator has no say)
+    torch.manual_seed(11)
     resumed.restore(state)
     assert resumed.step == record.step < 30
     assert resumed.seconds > 0
     records = list(resumed)
     assert records[0].seconds > record.seconds
     assert same(whole.state(), resumed.state())
-    assert not same(whole.state(), trainer(dataset, network(name, spec), **values | {"seed": 4}).state())
+    assert not same(
+        whole.state(), trainer(dataset, network(name, spec), **values | {"seed": 4}).state()
+    )
     assert same(whole.published().state_dict(), resumed.published().state_dict())
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (sentences stand whole)
 """Kinds of work: what is asked is checked, completed, and can be asked again with changes."""
 
 from __future__ import annotations
@@ -80,7 +81,14 @@ def test_what_a_training_says_on_the_way_is_in_its_state(here):
     assert job.state["done"] == 320
     assert job.state["last"]["images"] == 320
     assert job.state["message"] == ""
-    assert {"critic_loss", "generator_loss", "D_real", "D_fake", "grad_norm/critic", "lr"} <= job.state["last"].keys()
+    assert {
+        "critic_loss",
+        "generator_loss",
+        "D_real",
+        "D_fake",
+        "grad_norm/critic",
+        "lr",
+    } <= job.state["last"].keys()
 
 
 def test_stopping_saves_a_checkpoint_first_and_resuming_finishes(here, monkeypatch):
@@ -116,7 +124,9 @@ def test_a_loss_that_is_no_number_ends_the_job_and_keeps_its_checkpoints(here, m
 
     def broken(self: VAE, x: Any, y: Any, generator: Any, progress: float) -> Any:
         for loss in losses(self, x, y, generator, progress):
-            yield type(loss)(loss.group, loss.value * (torch.nan if progress >= 0.5 else 1), loss.parts)
+            yield type(loss)(
+                loss.group, loss.value * (torch.nan if progress >= 0.5 else 1), loss.parts
+            )
 
     monkeypatch.setattr(VAE, "losses", broken)
     job = here()
@@ -134,7 +144,9 @@ def test_a_classifier_without_classes_fails_with_a_sentence(here, monkeypatch):
     from core import datasets
 
     load = datasets.load
-    monkeypatch.setattr(datasets, "load", lambda *a, **k: dataclasses.replace(load(*a, **k), y=None, classes=()))
+    monkeypatch.setattr(
+        datasets, "load", lambda *a, **k: dataclasses.replace(load(*a, **k), y=None, classes=())
+    )
     job = here(None)
     assert (job.status, job.message) == (
         "failed",

@@ -1,0 +1,233 @@
+"""The Data page: looking at images, and bringing one's own."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core import datasets
+
+
+def picture(number, kind="PNG", size=(20, 14)):
+    rng = np.random.default_rng(number)
+    out = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)).save(out, kind)
+    return out.getvalue()
+
+
+def pack(files):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+BIRDS = pack(
+    {f"birds/{kind}/{i}.png": picture(100 * len(kind) + i) for kind in ("owl", "robin") for i in range(8)}
+    | {"birds/owl/broken.jpg": picture(999, "JPEG", (64, 64))[:700]}
+)
+
+
+def bring(seen, content, name="", file="My birds.zip"):
+    seen.widget("data.upload").upload(file, content)
+    seen.run()
+    if name:
+        seen.set(data__name=name)
+    return seen.press("data.import")
+
+
+# --- Looking ------------------------------------------------------------------------------------
+
+
+def test_the_digits_at_a_glance(visit):
+    seen = visit("data")
+    assert "**1,797** grey images of **8 × 8** pixels, 17 levels, **10** classes" in seen.texts("markdown")
+    wall = seen.pictures("data.wall")
+    assert wall["count"] == len(wall["titles"]) == 60
+    assert "Images 1 to 60 of digits" in wall["alt"]
+    assert seen.at.get("plotly_chart")
+
+
+def test_the_class_filter_shows_that_class_only(visit):
+    y = datasets.load("digits").y
+    wall = visit("data").set(data__class__digits=3).pictures("data.wall")
+    assert {title.partition(": ")[2] for title in wall["titles"]} == {"3"}
+    assert [int(title.split()[1].rstrip(":")) for title in wall["titles"]] == np.flatnonzero(y == 3)[:60].tolist()
+
+
+@pytest.mark.parametrize("split", datasets.SPLITS)
+def test_the_split_filter_shows_that_split_only(visit, split):
+    loaded = datasets.load("digits")
+    seen = visit("data").set(data__split=split)
+    numbers = [int(title.split()[1].rstrip(":")) for title in seen.pictures("data.wall")["titles"]]
+    assert numbers == loaded.splits[split][:60].tolist()
+    label = int(loaded.y[numbers[0]])
+    seen.set(data__class__digits=label)
+    both = [i for i in loaded.splits[split] if loaded.y[i] == label][:60]
+    assert [int(title.split()[1].rstrip(":")) for title in seen.pictures("data.wall")["titles"]] == both
+
+
+def test_pages_turn_and_every_filter_begins_at_its_first(visit):
+    seen = visit("data")
+    assert seen.at.pagination[0].proto.num_pages == 30
+    first = seen.pictures("data.wall")["frames"]
+    seen.set(**{"data.page.digits.all.None": 30})
+    assert "Images 1741 to 1797" in seen.pictures("data.wall")["alt"]
+    assert seen.pictures("data.wall")["count"] == 57
+    assert seen.pictures("data.wall")["frames"] != first
+    assert "Images 1 to " in seen.set(data__split="valid").pictures("data.wall")["alt"]
+    assert "Images 1741 to" in seen.set(data__split="all").pictures("data.wall")["alt"]
+
+
+def test_pixels_on_the_wall_are_those_of_the_dataset(visit):
+    import base64
+
+    from core import sheets
+
+    frame = visit("data").pictures("data.wall")["frames"][0]
+    shown = sheets.tiles(base64.b64decode(frame.partition(",")[2]))
+    x = datasets.load("digits").x[:60].astype(float)
+    assert shown.max() == 255
+    assert np.abs(shown - x * 255 / 16).max() <= 0.5
+
+
+def test_faces_with_their_true_attributes(visit):
+    seen = visit("data", data="faces")
+    seen.set(data__faces__size=16, data__faces__count=64).calm()
+    assert "**64** colour images of **16 × 16**" in seen.texts("markdown")
+    names = set(seen.at.dataframe[0].value.columns)
+    assert {"expression", "age"} <= names or "expression" in names
+    assert seen.pictures("data.wall")["tile"] == [16, 16]
+
+
+def test_a_value_that_is_refused_is_a_sentence(visit, setting):
+    seen = visit("data", data="faces")
+    seen.set(data__faces__size=16, data__faces__count=20)
+    assert not seen.at.exception
+    assert all("your fault" not in words for words in seen.errors)
+
+
+def test_a_dataset_that_cannot_be_had_is_a_sentence(visit, monkeypatch):
+    from core.catalog import UserError
+
+    def offline(name, values=None, progress=None):
+        raise UserError("MNIST could not be downloaded. Try again later.")
+
+    monkeypatch.setattr(datasets, "load", offline)
+    seen = visit("data", data="mnist")
+    assert seen.errors == ["MNIST could not be downloaded. Try again later."]
+    assert seen.all("data.upload")  # the rest of the page stands
+
+
+def test_a_set_without_labels(visit, trained):
+    seen = visit("data", data="plain").calm()
+    assert "without labels" in seen.texts("markdown")
+    assert not any(key.startswith("data.class") for key in seen.keys())
+    assert not seen.at.get("plotly_chart")
+
+
+# --- Bringing one's own -------------------------------------------------------------------------
+
+
+def test_import_a_zip(visit):
+    seen = bring(visit("data"), BIRDS).calm()
+    assert datasets.names()[-1] == "my-birds"
+    assert seen.widget("data").value == "my-birds"  # chosen at once
+    assert seen.at.query_params["data"] == "my-birds"
+    assert "**16** colour images of **32 × 32** pixels, 256 levels, **2** classes" in seen.texts("markdown")
+    assert seen.widget("data.class.my-birds").options == ["owl", "robin"]
+    (table,) = [frame.value for frame in seen.at.dataframe if "reason" in frame.value.columns]
+    assert list(table["file"]) == ["birds/owl/broken.jpg"]
+    assert "1 files were left out" in " ".join(box.label for box in seen.at.expander)
+
+
+def test_import_follows_the_settings_and_the_name(visit):
+    seen = visit("data").set(data__folder__size=16, data__folder__channels="grey", data__folder__fit="pad")
+    bring(seen, BIRDS, name="Night birds").calm()
+    made = datasets.load("night-birds")
+    assert (made.size, made.channels) == (16, 1)
+
+
+def test_a_zip_of_texts_gives_its_sentence(visit):
+    seen = bring(visit("data"), pack({f"{i}.txt": b"no picture" for i in range(9)}))
+    (words,) = seen.errors
+    assert words.startswith("No picture in 'my-birds.zip' could be read")
+    assert words.endswith("Add PNG, JPEG, WebP or BMP pictures.")
+    assert datasets.names() == [*datasets.datasets.names()]
+    assert seen.shown("data.wall")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and nothing more", pack({}), pack({"one.png": picture(1)})])
+def test_what_is_no_set_of_pictures_gives_a_sentence(visit, content):
+    seen = bring(visit("data"), content)
+    (words,) = seen.errors
+    assert words.endswith(".")
+    assert "your fault" not in words
+    assert not any(datasets.describe(name).saved for name in datasets.names())
+
+
+def test_names_are_used_once(visit):
+    seen = bring(visit("data"), BIRDS, name="owls").calm()
+    (words,) = bring(seen, BIRDS, name="Owls").errors
+    assert words.startswith("There is a dataset 'owls' already.")
+    (words,) = bring(seen, BIRDS, name="digits").errors
+    assert "belongs to a dataset that comes with the program" in words
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "...", "<b>"])
+def test_a_name_that_is_no_name_gives_a_sentence(visit, home, name):
+    (words,) = bring(visit("data"), BIRDS, name=name).errors
+    assert "must be 1 to 60 letters" in words
+    assert not (home / "datasets").exists() or not list((home / "datasets").iterdir())
+
+
+def test_a_file_over_the_limit_is_refused(visit, setting):
+    setting(max_upload_mb=1)
+    (words,) = bring(visit("data"), BIRDS + bytes(2 * 2**20)).errors
+    assert "at most 1 MB" in words
+
+
+def test_delete_asks_first(visit, trained):
+    seen = visit("data", data="plain").press("data.delete").calm()
+    assert "imported dataset **plain** for good" in seen.texts("markdown")
+    seen.run()
+    assert "plain" in datasets.names()
+    seen.press("data.delete").press("data.delete.yes", "data.delete").calm()
+    assert "plain" not in datasets.names()
+    assert seen.widget("data").value == "digits"
+
+
+def test_what_comes_with_the_program_cannot_be_deleted(visit):
+    assert not visit("data").all("data.delete")
+
+
+# --- View only ----------------------------------------------------------------------------------
+
+
+def test_view_only_takes_nothing_in(visit, trained, setting):
+    early = visit("data", data="plain")
+    early.widget("data.upload").upload("Birds.zip", BIRDS)
+    early.run()
+    setting(view_only=1)
+    (words,) = early.press("data.import").errors or [""]
+    assert words.startswith("This server is for viewing only") or not words
+    late = visit("data", data="plain")
+    for key in ("data.import", "data.delete"):
+        assert late.widget(key).disabled
+        late.force(key)
+    assert late.widget("data.upload").disabled
+    assert datasets.names() == [*datasets.datasets.names(), "plain"]
+
+
+def test_view_only_refuses_an_open_dialog(visit, trained, setting):
+    seen = visit("data", data="plain").press("data.delete")
+    setting(view_only=1)
+    seen.widget("data.delete.yes").click()
+    seen.again("delete")
+    assert "This server is for viewing only" in seen.texts("error")
+    assert "plain" in datasets.names()

@@ -1,0 +1,123 @@
+"""Pictures and curves: what reaches the browser, and how much of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from core import jobs, runs
+from pages.ui import show
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "0"), (950, "950"), (12_800, "12.8k"), (1_200_000, "1.2M"), (3e9, "3G")]
+)
+def test_counts_are_short(number, words):
+    assert show.short(number) == words
+
+
+def film_page():
+    import streamlit as st
+
+    from core import jobs
+    from pages.ui import show
+
+    for number, job in enumerate(jobs.listing()):
+        st.code(str(show.film(job, key=f"film.{number}", **st.session_state.get("options", {}))))
+
+
+def films(**options):
+    from streamlit.testing.v1 import AppTest
+
+    at = AppTest.from_function(film_page, default_timeout=120)
+    if options:
+        at.session_state["options"] = options
+    at.run()
+    assert not at.exception, at.exception
+    return [code.value for code in at.code], [json.loads(node.proto.json) for node in at.get("bidi_component")]
+
+
+def test_a_film_is_the_sheets_of_the_run_as_they_rest_on_the_disk(trained):
+    import base64
+
+    told, shown = films()
+    assert told == ["True", "True", "True", "False"]  # the classifier makes none
+    run = jobs.get(trained.runs["gan"])
+    files = [file for _, file in runs.samples(run)]
+    assert [base64.b64decode(frame.partition(",")[2]) for frame in shown[0]["frames"]] == [file.read_bytes() for file in files]
+    assert shown[0]["labels"] == [f"{step * 64} images" for step, _ in runs.samples(run)]
+    assert "Tiny gan" in shown[0]["alt"]
+
+
+def test_a_heavy_film_shows_fewer_moments_and_always_the_last(trained):
+    run = jobs.get(trained.runs["gan"])
+    found = runs.samples(run)
+    assert len(found) >= 4
+    size = sum(file.stat().st_size for _, file in found)
+    _, shown = films(budget=size // 2)
+    assert 2 <= len(shown[0]["frames"]) < len(found)
+    assert shown[0]["labels"][-1] == "320 images"
+    _, shown = films(budget=1)
+    assert len(shown[0]["frames"]) == 2
+
+
+def test_every_record_of_a_run_has_a_curve(trained):
+    """Each number that training reports is drawn somewhere; only where the training is, is not."""
+    drawn = {name for labels, _ in show.CURVES.values() for name in labels}
+    beside = {"step", "images", "seconds", "test_accuracy", "n_test", "warning"}
+    for id in trained.runs.values():
+        records, damaged = jobs.Log(jobs.get(id).path).read()
+        assert damaged == 0
+        assert {name for record in records for name in record} - beside <= drawn
+
+
+def curve_page():
+    import streamlit as st
+
+    from pages.ui import show
+
+    one = [{"images": 64 * step, "loss": 1 / step, "valid_loss": 2 / step} for step in range(1, 5)]
+    show.curves({"a": one} if not st.session_state.get("two") else {"a": one, "b": one}, key="curves")
+
+
+def charts(**state):
+    from streamlit.testing.v1 import AppTest
+
+    at = AppTest.from_function(curve_page, default_timeout=120)
+    for name, value in state.items():
+        at.session_state[name] = value
+    at.run()
+    assert not at.exception, at.exception
+    return [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
+
+
+def test_one_run_tells_values_apart_by_colour():
+    (chart,) = charts()
+    assert [line["name"] for line in chart["data"]] == ["training", "held-out"]
+    assert len({line["line"]["color"] for line in chart["data"]}) == 2
+
+
+def test_two_runs_are_told_apart_by_colour_and_values_by_dash():
+    (chart,) = charts(two=True)
+    lines = {line["name"]: line["line"] for line in chart["data"]}
+    assert set(lines) == {"a: training", "a: held-out", "b: training", "b: held-out"}
+    assert lines["a: training"]["color"] == lines["a: held-out"]["color"] != lines["b: training"]["color"]
+    assert lines["a: training"]["dash"] == lines["b: training"]["dash"] != lines["a: held-out"]["dash"]
+
+
+def test_no_picture_is_a_sentence():
+    import numpy as np
+    from streamlit.testing.v1 import AppTest
+
+    def empty():
+        import numpy as np
+
+        from pages.ui import show
+
+        show.pictures(np.zeros((0, 1, 8, 8), np.uint8), columns=4, alt="none", key="none")
+
+    at = AppTest.from_function(empty, default_timeout=120).run()
+    assert not at.exception
+    assert at.caption[0].value == "No image fits this choice."
+    assert np is not None
