@@ -1,0 +1,68 @@
+"""What README and docs promise is run, not believed."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from core import jobs, runs, worker
+from core.__main__ import main
+from core.models import families
+from core.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture
+def mean():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    module = type(sys)("readme_family")
+    sys.modules["readme_family"] = module
+    exec(compile(code, "README.md", "exec"), module.__dict__)
+    yield families.get("mean")
+    families._entries.pop("mean")
+    sys.modules.pop("readme_family")
+
+
+def test_the_family_in_the_readme_trains_and_samples(mean, monkeypatch):
+    monkeypatch.setattr(jobs, "spawn", lambda path: None)
+    monkeypatch.setenv("SIMULACRA_DEVICE", "cpu")
+    choice = {"dataset": "digits", "family": "mean"}
+    job = worker.submit("train", choice, {"train.images": 20_000, "family.start": 0.2})
+    worker.work(job.path)
+    job = jobs.get(job.id)
+    assert job.status == "finished", job.message
+    opened = runs.open_model(job)
+    x = opened.model.sample(range(4), None, 0, opened.sampling())
+    assert x.shape == (4, 1, 8, 8)
+    from core import datasets
+
+    real = datasets.load("digits").part("train")[0] / 16
+    assert abs(opened.model.mean.numpy() - real.mean(0)).max() < 0.05
+
+
+def test_every_command_in_the_readme_is_one(capsys):
+    lines = re.findall(r"^python -m core (.*)$", README, re.M)
+    assert lines
+    for line in lines:
+        with pytest.raises(SystemExit) as left:
+            main([line.split()[0], "--help"])
+        assert left.value.code == 0
+        known = capsys.readouterr().out
+        for flag in re.findall(r"(?<=\s)--?[a-z]+", line):
+            assert flag in known, (line, flag)
+
+
+def test_every_setting_is_in_the_docs_with_its_default():
+    rows = dict(
+        re.findall(r"^\| `(SIMULACRA_\w+)` \| `([^`]*)`", (ROOT / "docs/deploy.md").read_text(), re.M)
+    )
+    told = {f"SIMULACRA_{name.upper()}": field.default for name, field in Settings.model_fields.items()}
+    assert rows.keys() == told.keys()
+    for name, default in told.items():
+        if default is not None:
+            assert rows[name] == str(default).lower(), name
