@@ -72,15 +72,9 @@ def memory(pid: int) -> float:
 
 def latency(page: Page, moves: int) -> list[float]:
     """Moves the slider of the Latent page with the keyboard; milliseconds until the canvas shows other pixels."""
-    return page.evaluate(
-        """async (moves) => {
-            const canvas = document.querySelector(".st-key-latent-grid canvas") ?? [...document.querySelectorAll("*")]
-                .map(e => e.shadowRoot?.querySelector("canvas")).find(Boolean);
-            window._canvas = canvas;
-            return canvas ? 1 : 0;
-        }""",
-        moves,
-    ) and [one_move(page, i) for i in range(moves)]
+    page.evaluate("""() => { window._canvas = document.querySelector(".st-key-latent-grid canvas")
+        ?? [...document.querySelectorAll("*")].map(e => e.shadowRoot?.querySelector("canvas")).find(Boolean); }""")
+    return [one_move(page, i) for i in range(moves)]
 
 
 def one_move(page: Page, number: int) -> float:
@@ -90,7 +84,8 @@ def one_move(page: Page, number: int) -> float:
             const canvas = window._canvas, before = canvas.toDataURL();
             window._changed = new Promise(resolve => {
                 let start = 0;
-                document.addEventListener("keydown", () => { start = performance.now(); }, { once: true, capture: true });
+                const press = () => { start = performance.now(); };
+                document.addEventListener("keydown", press, { once: true, capture: true });
                 const look = () => {
                     if (start && canvas.toDataURL() !== before) resolve(performance.now() - start);
                     else requestAnimationFrame(look);
@@ -101,6 +96,11 @@ def one_move(page: Page, number: int) -> float:
     )
     page.keyboard.press("ArrowLeft" if number % 2 == 0 else "ArrowRight")
     return float(page.evaluate("() => window._changed"))
+
+
+def spread(times: list[float]) -> str:
+    """Writes median and 95th percentile of milliseconds."""
+    return f"median {statistics.median(times):.0f} ms, p95 {sorted(times)[int(0.95 * len(times))]:.0f} ms"
 
 
 def many(home: Path) -> None:
@@ -190,15 +190,11 @@ def main() -> None:
             latency(page, 10)
             idle = latency(page, arguments.moves)
             print(f"memory of the server, one model: {memory(server.pid):.0f} MB")
-            print(
-                f"slider to new image, idle: median {statistics.median(idle):.0f} ms, p95 {sorted(idle)[int(0.95 * len(idle))]:.0f} ms"
-            )
+            print(f"slider to new image, idle: {spread(idle)}")
             train("--images", "2000000", home=home)
             time.sleep(8)
             busy = latency(page, arguments.moves)
-            print(
-                f"slider to new image while a job trains: median {statistics.median(busy):.0f} ms, p95 {sorted(busy)[int(0.95 * len(busy))]:.0f} ms"
-            )
+            print(f"slider to new image while a job trains: {spread(busy)}")
             browser.close()
         for path in (home / "jobs").iterdir():
             (path / "STOP").touch()

@@ -55,7 +55,8 @@ def main() -> None:
         shares = torch.bincount(probabilities.argmax(1), minlength=10) / 1000
         print(
             f"{arguments.family} seed {seed}: {wall:.1f} s in all, {job.state['seconds']:.1f} s of steps on "
-            f"{runs.record(job)['threads']} thread(s); smallest class {float(shares.min()):.1%}, largest {float(shares.max()):.1%}, "
+            f"{runs.record(job)['threads']} thread(s); "
+            f"smallest class {float(shares.min()):.1%}, largest {float(shares.max()):.1%}, "
             f"mean confidence {float(probabilities.max(1).values.mean()):.3f}"
         )
         if arguments.sheet:

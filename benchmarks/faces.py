@@ -46,7 +46,8 @@ def main() -> None:
         file = arguments.out / f"faces-{family}.png"
         file.write_bytes(sheets.png(x, 10, scale=3, gap=2))
         print(
-            f"{family}: {opened.images} images in {job.state['seconds']:.0f} s, {opened.images / job.state['seconds']:.0f} images/s: {file}"
+            f"{family}: {opened.images} images in {job.state['seconds']:.0f} s, "
+            f"{opened.images / job.state['seconds']:.0f} images/s: {file}"
         )
 
 

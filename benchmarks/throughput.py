@@ -92,7 +92,8 @@ def main() -> None:
         if name.startswith("family.")
     }
     print(
-        f"MNIST 28×28, batch {BATCH}, float32, {arguments.threads} thread(s), {arguments.rounds} rounds of {arguments.steps} steps"
+        f"MNIST 28×28, batch {BATCH}, float32, {arguments.threads} thread(s), "
+        f"{arguments.rounds} rounds of {arguments.steps} steps"
     )
     for title, family, values in (
         ("classic GAN (mlp)", "gan", classic),
@@ -113,9 +114,10 @@ def main() -> None:
         total = sum(split.values())
         core = sum(split[name] for name in ("forward", "backward", "optimiser")) / total
         print(
-            f"{title:<20} ours {statistics.median(speeds):>7,.0f} images/s, textbook {statistics.median(peers):>7,.0f}, "
-            f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); outside forward, backward, "
-            f"optimiser {1 - core:.1%}: "
+            f"{title:<20} ours {statistics.median(speeds):>7,.0f} images/s, "
+            f"textbook {statistics.median(peers):>7,.0f}, "
+            f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); "
+            f"outside forward, backward, optimiser {1 - core:.1%}: "
             + ", ".join(f"{name} {value / total:.1%}" for name, value in split.items())
         )
 

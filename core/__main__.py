@@ -243,7 +243,7 @@ def _datasets(arguments: argparse.Namespace) -> None:
     _print(
         arguments,
         facts,
-        lines + (["parameters, for --set:"] + _knob_lines(config, "") if config.knobs() else []),
+        [*lines, *(["parameters, for --set:", *_knob_lines(config, "")] if config.knobs() else [])],
     )
 
 
@@ -414,7 +414,8 @@ def _runs(arguments: argparse.Namespace) -> None:
         for job in runs.listing()
     ]
     lines = [
-        f"{row['run']:<44} {row['status']:<12} {row['done']:>4.0%}  {row['family']:<10} {row['dataset']:<14} {row['name']}"
+        f"{row['run']:<44} {row['status']:<12} {row['done']:>4.0%}  {row['family']:<10} "
+        f"{row['dataset']:<14} {row['name']}"
         for row in rows
     ]
     problems = [f"damaged: {text}" for _, text in jobs.damaged()]
@@ -488,7 +489,7 @@ def _sample(arguments: argparse.Namespace) -> None:
     with jobs.full_disk_told():
         if out.suffix == ".npz":
             arrays = {"x": x.numpy()} | ({"y": y.cpu().numpy()} if y is not None else {})
-            np.savez_compressed(out, **arrays)
+            np.savez_compressed(out, allow_pickle=False, **arrays)
         else:
             columns = arguments.columns or max(
                 sheets.columns(len(opened.classes)), math.isqrt(arguments.n)

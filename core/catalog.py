@@ -179,7 +179,7 @@ def _knob(name: str, info: Any) -> Knob:
     extra = info.json_schema_extra or {}
     literal = get_origin(info.annotation) is Literal
     options = get_args(info.annotation) if literal else ()
-    kind = type(options[0]) if literal else info.annotation
+    kind = type(options[0]) if options else info.annotation
     if kind not in (bool, int, float, str):
         raise TypeError(
             f"parameter {name!r} must be int, float, bool, str or Literal, got {info.annotation!r}"

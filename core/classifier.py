@@ -49,7 +49,8 @@ class Classifier(nn.Module):
         super().__init__()
         if spec.classes < 2:
             raise UserError(
-                f"A classifier needs a dataset with at least 2 classes, got {spec.classes}. Choose a dataset with labels."
+                f"A classifier needs a dataset with at least 2 classes, got {spec.classes}. "
+                "Choose a dataset with labels."
             )
         self.config, self.spec, self.classes = config, spec, spec.classes
         base, doublings = plan(spec.size)
@@ -93,6 +94,7 @@ class Classifier(nn.Module):
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
         """Yields the cross entropy in nats."""
+        assert y is not None
         logits = self(x)
         value = F.cross_entropy(logits, y, label_smoothing=self.config.smoothing)
         accuracy = (logits.detach().argmax(1) == y).float().mean()
@@ -102,6 +104,7 @@ class Classifier(nn.Module):
         self, x: Images, y: Tensor | None, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Gives cross entropy (decides the best checkpoint) and accuracy on held-out images."""
+        assert y is not None
         logits = self(x)
         return {
             "valid_loss": F.cross_entropy(logits, y),

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from core.catalog import UserError
 
 Array = np.ndarray
-_Value = Array | np.generic | float | int  # one for each face, or one for all
+_Value = Any  # an array with one number for each face, or one number for all
 
 
 class _Pose(NamedTuple):
@@ -368,7 +368,9 @@ def _box(x: _Value, y: _Value, rx: _Value, ry: _Value, corner: _Value) -> Array:
 
 def _colours(*texts: str) -> Array:
     """Reads ``#rrggbb`` as float32 (K, 3, 1, 1)."""
-    return np.float32([[list(bytes.fromhex(text[1:]))] for text in texts]).reshape(-1, 3, 1, 1)
+    return np.asarray([[list(bytes.fromhex(text[1:]))] for text in texts], np.float32).reshape(
+        -1, 3, 1, 1
+    )
 
 
 def _mix(a: Array, b: Array, share: float) -> Array:
@@ -388,9 +390,9 @@ def _paint(who: dict[str, Array], size: int) -> Array:
     (smile, mouth, eyes, brows, skin, wide, turn, beard, freckles) = (
         who[name].astype(np.float32)[:, None, None] for name in (*RANGES, "beard", "freckles")
     )
-    hair_style = np.float32(list(_STYLES.values()))[who["hair_style"]]
+    hair_style = np.asarray(list(_STYLES.values()), np.float32)[who["hair_style"]]
     style = _Style(*hair_style.T[..., None, None])
-    pose = np.float32([row[3:] for row in _POSES.values()])[who["expression"]]
+    pose = np.asarray([row[3:] for row in _POSES.values()], np.float32)[who["expression"]]
     lift, plea = pose.T[..., None, None]
 
     tone = skin[..., None] * (len(_SKIN) - 1)
@@ -403,7 +405,9 @@ def _paint(who: dict[str, Array], size: int) -> Array:
     dark = _mix(hair, _INK, 0.28)
     shirt = _colours(*_SHIRTS.values())[who["shirt"]]
     iris = _colours(*_EYES.values())[who["eye_colour"]]
-    upper, lower = (_colours(*ends)[who["background"]] for ends in zip(*_BACKGROUNDS.values()))
+    upper, lower = (
+        _colours(*ends)[who["background"]] for ends in zip(*_BACKGROUNDS.values(), strict=True)
+    )
 
     a, b = 0.5 + 0.05 * wide, 0.6 - 0.025 * wide  # half-axes of the head
     angle = 0.42 * turn

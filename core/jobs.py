@@ -82,7 +82,10 @@ class Job:
     def message(self) -> str:
         """One sentence on how it stands, empty when there is nothing to say."""
         if self.status == "interrupted":
-            return "Its process ended without a word (killed, or the machine restarted). Resume goes on from the newest checkpoint."
+            return (
+                "Its process ended without a word (killed, or the machine restarted). "
+                "Resume goes on from the newest checkpoint."
+            )
         return str(self.state.get("message", ""))
 
     @property
@@ -166,7 +169,7 @@ def spawn(path: Path) -> None:
         "OPENBLAS_NUM_THREADS": threads,
         "PYTHONUNBUFFERED": "1",
     }
-    with open(path / "worker.log", "ab") as log:
+    with (path / "worker.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "core.worker", str(path)],
             cwd=_ROOT,
@@ -446,7 +449,7 @@ class Log:
     def append(self, record: Mapping[str, Any]) -> None:
         """Adds one record; after a crash in the middle of a line, on a line of its own."""
         line = json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
-        with open(self.file, "ab+") as file:
+        with self.file.open("ab+") as file:
             if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                 line = "\n" + line
             file.write(line.encode())
@@ -515,7 +518,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         new.write_bytes(content)
-        os.replace(new, path)
+        new.replace(path)
     except OSError:
         new.unlink(missing_ok=True)
         raise
@@ -534,5 +537,6 @@ def full_disk_told() -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(
-            f"The disk of {settings().home} is full. Delete old runs or set SIMULACRA_HOME to a larger disk, then resume."
+            f"The disk of {settings().home} is full. "
+            "Delete old runs or set SIMULACRA_HOME to a larger disk, then resume."
         ) from None

@@ -129,7 +129,8 @@ class Settings(BaseSettings):
         free = shutil.disk_usage(place).free / 2**20
         if free - needed_mb < self.min_free_mb:
             raise UserError(
-                f"The disk of {self.home} has {free:.0f} MB left, and {self.min_free_mb + needed_mb:.0f} MB are needed. "
+                f"The disk of {self.home} has {free:.0f} MB left, "
+                f"and {self.min_free_mb + needed_mb:.0f} MB are needed. "
                 "Delete old runs, or set SIMULACRA_HOME to a larger disk."
             )
 

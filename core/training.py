@@ -104,7 +104,7 @@ class Progress:
     Attributes:
         step, steps: Optimiser steps done, and in all.
         images, total: Images seen, and in all.
-        values: Averages since the last record: losses, ``grad_norm/<group>``, ``lr``; and held-out values when published.
+        values: Averages since the last record: losses, ``grad_norm/<group>``, ``lr``.
         images_per_second: Speed since the last record, without the time spent on publishing.
         seconds: Time spent in steps, over all resumptions.
         publish: The moment for a checkpoint and a sample grid.
@@ -136,7 +136,7 @@ class Trainer:
 
     Args:
         model: The network; it is moved to ``device``.
-        dataset: Training images are read from its ``train`` part, held-out values from ``valid``; ``test`` is never read.
+        dataset: Its ``train`` part is trained on, held-out values come from ``valid``; ``test`` is never read.
         config: Of the loop.
         device: Where to train.
         transform: Augments a batch, from images in [0, 1] to the same; draws from the step's generator only.
@@ -313,12 +313,10 @@ class Trainer:
                 self._check(checking, 0)
             if config.clip:
                 held = [param for param in group.params if param.grad is not None]
-                scale = (config.clip / (norm + 1e-6)).clamp(
-                    max=1.0
-                )  # not in place: two parameters may share a gradient
-                for param, grad in zip(
-                    held, torch._foreach_mul([p.grad for p in held], scale), strict=True
-                ):
+                scale = (config.clip / (norm + 1e-6)).clamp(max=1.0)
+                # not in place: two parameters may share a gradient
+                clipped = torch._foreach_mul([param.grad for param in held], scale)  # pyright: ignore
+                for param, grad in zip(held, clipped, strict=True):
                     param.grad = grad
             rate = self._rate(group, progress)
             for settings in optimiser.param_groups:
@@ -350,14 +348,14 @@ class Trainer:
     def _average(self) -> None:
         half_life = min(self.config.average, self.step / 10)
         keep = 0.5 ** (1 / half_life) if half_life > 0 else 0.0
-        torch._foreach_lerp_(
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
             list(self.averaged.parameters()), list(self.model.parameters()), 1 - keep
         )
         for mine, theirs in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
             mine.copy_(theirs)
 
     def _check(self, checking: deque[tuple[int, str, Tensor]], keep: int) -> None:
-        """Raises if a loss or a gradient is not finite: on the CPU at once, elsewhere (it would stall) at the next record."""
+        """Raises if a loss or a gradient is not finite; elsewhere than on the CPU it waits for a record."""
         while len(checking) > keep:
             step, what, value = checking.popleft()
             if not math.isfinite(float(value)):

@@ -198,6 +198,7 @@ def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
 
     opened = runs.open_model(jobs.get(task.job.id))
     x, y = dataset.part("test")
+    assert y is not None
     with torch.inference_mode():
         where = next(opened.model.parameters()).device
         right = [

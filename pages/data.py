@@ -153,7 +153,8 @@ def facts(dataset: datasets.Dataset) -> None:
 def delete(name: str) -> None:
     """Asks before it deletes."""
     st.markdown(
-        f"This deletes the imported dataset **{name}** for good. Runs that were trained on it stay, but cannot be resumed."
+        f"This deletes the imported dataset **{name}** for good. "
+        "Runs that were trained on it stay, but cannot be resumed."
     )
     if st.button("Delete for good", type="primary", key="data.delete.yes"):
         try:
@@ -196,7 +197,8 @@ def bring() -> None:
     settings().allow_change("import images")
     if upload.size > settings().max_upload_mb * 2**20:
         raise UserError(
-            f"The file has {upload.size / 2**20:.0f} MB, at most {settings().max_upload_mb} MB are allowed. Make it smaller."
+            f"The file has {upload.size / 2**20:.0f} MB, at most {settings().max_upload_mb} MB are allowed. "
+            "Make it smaller."
         )
     wanted = datasets.slug(name or Path(upload.name).stem)
     with tempfile.TemporaryDirectory(prefix="simulacra-") as folder:
@@ -221,14 +223,10 @@ with right:
             values = form.flat({f"data.{name}": config})[f"data.{name}"]
         else:
             st.caption("An imported dataset is kept as it was prepared.")
-        if about.saved:
-            if st.button(
-                "Delete",
-                icon=":material/delete:",
-                key="data.delete",
-                disabled=not shell.may_change(),
-            ):
-                delete(name)
+        if about.saved and st.button(
+            "Delete", icon=":material/delete:", key="data.delete", disabled=not shell.may_change()
+        ):
+            delete(name)
     below = st.container()
     with st.expander("Bring your own pictures", icon=":material/upload:"), shell.guard():
         bring()

@@ -208,7 +208,7 @@ def the_ends(count: int) -> list[int]:
         words = st.query_params.get("ends", "").split("-")
         st.session_state["latent.ends"] = (
             [int(word) for word in words]
-            if len(words) == 2 and all(map(str.isdecimal, words))
+            if len(words) == 2 and all(word.isdecimal() and len(word) < 10 for word in words)
             else [0, 1]
         )
     ends: list[int] = st.session_state["latent.ends"]

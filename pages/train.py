@@ -179,7 +179,7 @@ def head(run: jobs.Job) -> None:
 
 @shell.guard()
 def live(id: str, status: str) -> None:
-    """Shows one run: how it stands, its images at every step, its curves; runs again every second while it is active."""
+    """Shows one run as it stands, with its images and curves; runs again every second while it is active."""
     run = jobs.get(id)
     if run.status != status:
         st.rerun()  # what is around this panel changes too

@@ -127,7 +127,7 @@ class Encodes(Protocol):
 
 @runtime_checkable
 class Fits(Protocol):
-    """A model with parts that are computed from data, not trained; done on averaged weights before they are published."""
+    """A model with parts that are computed from data, on averaged weights, before they are published."""
 
     def fit(self, x: Tensor, y: Tensor | None) -> None:
         """Computes those parts from training images; deterministic."""

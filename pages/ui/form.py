@@ -14,7 +14,7 @@ def form(parts: Mapping[str, type[Config]], *, link: bool = False) -> dict[str, 
     """Draws one control per parameter; the advanced ones of all parts are folded away together.
 
     Args:
-        parts: Config classes by the start of their widget keys, ``page.entry``; a control's key is ``page.entry.field``.
+        parts: Config classes by the start of their widget keys; a control's key is ``page.entry.field``.
         link: Whether the values stand in the address, so that a copied link sets them.
 
     Returns:

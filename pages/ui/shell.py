@@ -36,7 +36,7 @@ def warm() -> threading.Thread:
 
 
 def _no_delay() -> None:
-    """Switches Nagle's algorithm off, which holds each answer back for 40 ms; connections inherit it from the listener."""
+    """Switches Nagle's delay of 40 ms per answer off; connections inherit it from the listener."""
     for thing in (
         gc.get_objects()
     ):  # the type is looked at, because isinstance wakes lazy objects such as torch's
@@ -86,7 +86,16 @@ def pages() -> dict[str, dict[str, Any]]:
 
 
 def navigation() -> Any:
-    """Builds the navigation; the first page is the default one."""
+    """Builds the navigation; the first page is the default one.
+
+    The icon of the app comes before the pages: a page's own would be fetched from a server of Google's.
+    """
+    st.set_page_config(
+        page_title="Simulacra",
+        page_icon=str(PAGES / "ui" / "icon.png"),
+        layout="wide",
+        initial_sidebar_state=240,
+    )
     entries = pages()
     first = next(iter(entries))
     return st.navigation(
@@ -202,7 +211,7 @@ def sidebar() -> None:
             ids,
             key="run",
             disabled=not ids,
-            format_func=lambda id: names.get(id, id),
+            format_func=lambda id: names.get(id, str(id)),
             placeholder="Nothing trained yet",
             help="The trained model that the pages explore. The address names it, so a copied link opens the same one.",
         )

@@ -58,7 +58,7 @@ def test_a_face_does_not_depend_on_how_many_are_asked_for(correlated):
     assert all(len(values) == 0 for values in faces.attributes(3, 0, correlated).values())
 
 
-@pytest.mark.parametrize("one, another", [
+@pytest.mark.parametrize(("one", "another"), [
     (("hair_colour", "silver"), ("glasses", None)),
     (("hair_colour", "black"), ("skin", None)),
     (("hair_colour", "copper"), ("freckles", None)),
@@ -100,7 +100,8 @@ def test_the_class_is_always_its_mouth_and_eyes(table, loose):
 def test_a_picture_depends_on_its_own_attributes_only(loose, size):
     batch = some(loose, 8)
     pixels = faces.draw(batch, size)
-    assert pixels.shape == (8, 3, size, size) and pixels.dtype == np.uint8
+    assert pixels.shape == (8, 3, size, size)
+    assert pixels.dtype == np.uint8
     assert np.array_equal(pixels, faces.draw(batch, size))
     for i in range(8):
         alone = faces.draw({name: values[i:i + 1] for name, values in batch.items()}, size)
@@ -111,7 +112,8 @@ def test_a_picture_depends_on_its_own_attributes_only(loose, size):
 def test_progress_is_told_after_each_chunk(table):
     told = []
     faces.draw(some(table, 70), 128, lambda done, total: told.append((done, total)))
-    assert len(told) > 1 and told[-1] == (70, 70)
+    assert len(told) > 1
+    assert told[-1] == (70, 70)
     assert told == sorted(told)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import streamlit as st
 
 _HERE = Path(__file__).parent
-_mount = st.components.v2.component(
+_mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIssue]
     "simulacra_tiles",
     html='<div class="box"><canvas></canvas><div class="film"><button type="button"></button>'
     '<input type="range" min="0" step="1"><output></output></div></div>',

@@ -36,7 +36,7 @@ export default function (component) {
   film.hidden = data.frames.length < 2;
   slider.max = Math.max(0, data.frames.length - 1);
   slider.setAttribute("aria-label", "Moment of the training");
-  slider.oninput = () => { stop(); me.frame = Number(slider.value); draw(); };
+  slider.oninput = () => { me.frame = Number(slider.value); stop(); };
   button.onclick = () => (me.timer ? stop() : play());
   canvas.setAttribute("role", data.clickable ? "application" : "img");
   canvas.setAttribute("aria-label", data.alt);

@@ -1,0 +1,181 @@
+"""The main path of every page that looks, on a server with a few runs."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from pages.ui import shell
+from tests.pages.test_data import BIRDS, pack
+
+BACKGROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(17, 19, 26)"}  # of .streamlit/config.toml
+
+
+# --- Every page ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", list(shell.pages()))
+def test_page_opens_quietly_and_talks_to_nobody_else(gallery, screen, page):
+    """The fixture looks at its requests and complaints when the test ends."""
+    screen.open(gallery, page)
+    assert len(screen.requests) > 5
+    expect(screen.page.get_by_test_id("stException")).to_have_count(0)
+    expect(screen.page.get_by_test_id("stAlertContentError")).to_have_count(0)
+    pictures = screen.page.locator("canvas[data-drawn]")
+    expect(pictures.first).to_be_visible()
+    for picture in pictures.all():
+        assert picture.get_attribute("aria-label")
+    assert screen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # nothing sticks out
+
+
+def test_the_choice_goes_along_from_page_to_page(gallery, tiny_runs, screen):
+    screen.open(gallery, "train", run=tiny_runs.runs["vae"])
+    for name, facts in shell.pages().items():
+        screen.page.get_by_test_id("stSidebarNavLink").filter(has_text=facts["title"]).click()
+        screen.page.wait_for_url(lambda url, name=name: urlsplit(url).path in (f"/{name}", "/"))
+        screen.ready()
+        screen.chosen("run", "Tiny vae")
+        screen.until(lambda: address(screen).get("run") == tiny_runs.runs["vae"])
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_both_themes(gallery, another, theme):
+    screen = another(color_scheme=theme).open(gallery, "latent")
+    app = screen.page.get_by_test_id("stApp")
+    expect(app).to_have_css("background-color", BACKGROUNDS[theme])
+    expect(screen.canvas("latent.grid")).to_be_visible()
+    assert screen.colours("latent.grid") > 3
+
+
+# --- Overview -----------------------------------------------------------------------------------
+
+
+def test_overview_shows_what_was_made_and_replays_it(gallery, tiny_runs, screen):
+    key = f"overview.newest.{tiny_runs.runs['gan']}"
+    screen.open(gallery)
+    film = screen.key(key)
+    expect(screen.canvas(key)).to_be_visible()
+    slider = film.get_by_role("slider")
+    expect(film.locator("output")).to_have_text("320 images")
+    last = screen.pixels(key)
+    slider.focus()
+    screen.page.keyboard.press("Home")
+    expect(film.locator("output")).to_have_text("64 images")
+    assert screen.pixels(key) != last
+    film.get_by_role("button", name="Replay the training").click()
+    expect(film.locator("output")).to_have_text("320 images")  # it plays to the end and stops
+    expect(film.get_by_role("button", name="Replay the training")).to_be_visible()
+    assert screen.pixels(key) == last
+    for key in ("overview.faces", "overview.digits"):
+        expect(screen.canvas(key)).to_be_visible()
+        assert screen.colours(key) > 3
+
+
+# --- Data ---------------------------------------------------------------------------------------
+
+
+def bring(screen, name, content, file):
+    screen.page.get_by_text("Bring your own pictures").click()
+    with screen.page.expect_file_chooser() as chooser:
+        screen.key("data.upload").locator("button").first.click()
+    chooser.value.set_files({"name": file, "mimeType": "application/zip", "buffer": content})
+    expect(screen.button("data.import")).to_be_enabled()
+    box = screen.key("data.name").get_by_role("textbox")
+    box.fill(name)
+    box.press("Tab")
+    screen.ready()
+    screen.button("data.import").click()
+
+
+def test_data_bring_pictures(gallery, screen):
+    screen.open(gallery, "data")
+    bring(screen, "Night birds", BIRDS, "birds.zip")
+    screen.chosen("data", "night-birds")
+    screen.says("16 colour images of 32 × 32 pixels")
+    screen.says("1 files were left out")
+    screen.until(lambda: address(screen).get("data") == "night-birds")
+    screen.ready()
+    expect(screen.canvas("data.wall")).to_be_visible()
+    before = screen.pixels("data.wall")
+    screen.key("data.class.night-birds").get_by_role("combobox").click()
+    expect(screen.page.get_by_role("option")).to_have_text(["owl", "robin"])
+    screen.page.get_by_role("option", name="robin").click()
+    screen.until(lambda: screen.pixels("data.wall") != before)
+    screen.page.get_by_role("link", name="Train a model on night-birds").click()
+    expect(screen.key("train.what")).to_be_visible()
+    screen.chosen("data", "night-birds")
+
+
+def test_data_a_zip_of_texts_gives_its_sentence(gallery, screen):
+    screen.open(gallery, "data")
+    bring(screen, "texts", pack({f"{i}.txt": b"no picture" for i in range(9)}), "texts.zip")
+    screen.says("No picture in 'texts.zip' could be read")
+    expect(screen.canvas("data.wall")).to_be_visible()
+    assert not (gallery.home / "datasets" / "texts").exists()
+
+
+# --- Latent space -------------------------------------------------------------------------------
+
+
+def test_latent_slider_by_keyboard(gallery, tiny_runs, screen):
+    screen.open(gallery, "latent", run=tiny_runs.runs["gan"])
+    grid, strip = screen.pixels("latent.grid"), screen.pixels("latent.strip")
+    screen.key("latent.gan.truncation").get_by_role("slider").focus()
+    for _ in range(5):
+        screen.page.keyboard.press("ArrowLeft")
+    screen.until(lambda: screen.pixels("latent.grid") != grid)
+    screen.until(lambda: screen.pixels("latent.strip") != strip)
+    screen.until(lambda: "latent.gan.truncation" in address(screen))
+
+
+def test_latent_click_moves_a_and_the_link_opens_the_same(gallery, tiny_runs, screen, another):
+    screen.open(gallery, "latent", run=tiny_runs.runs["gan"], **{"latent.seed": "2"})
+    screen.canvas("latent.strip").wait_for()
+    before = screen.pixels("latent.strip")
+    press(screen, 23)
+    screen.until(lambda: screen.pixels("latent.strip") != before)
+    screen.until(lambda: address(screen).get("ends") == "23-1")
+    middle = screen.pixels("latent.strip")
+    press(screen, 47)
+    screen.until(lambda: address(screen).get("ends") == "23-47")
+    screen.until(lambda: screen.pixels("latent.strip") != middle)
+    screen.ready()
+
+    friend = another()
+    friend.page.goto(screen.page.url)
+    friend.ready()
+    friend.canvas("latent.strip").wait_for()
+    friend.until(lambda: friend.pixels("latent.strip") == screen.pixels("latent.strip"))
+    screen.page.mouse.move(1, 1)  # the frame under the pointer is mine alone
+    friend.until(lambda: friend.pixels("latent.grid") == screen.pixels("latent.grid"))
+
+
+def test_latent_by_keyboard_alone(gallery, tiny_runs, screen):
+    screen.open(gallery, "latent", run=tiny_runs.runs["vae"])
+    screen.canvas("latent.grid").wait_for()
+    for _ in range(80):
+        screen.page.keyboard.press("Tab")
+        if screen.canvas("latent.grid").evaluate("canvas => canvas.getRootNode().activeElement === canvas"):
+            break
+    else:
+        pytest.fail("the grid cannot be reached with Tab")
+    screen.page.keyboard.press("ArrowRight")
+    screen.page.keyboard.press("ArrowRight")
+    screen.page.keyboard.press("ArrowDown")
+    screen.page.keyboard.press("Enter")
+    columns = 8  # of a grid without classes
+    screen.until(lambda: address(screen).get("ends") == f"{2 + columns}-1")
+
+
+def press(screen, index, columns=10, rows=6):
+    """Clicks an image of the grid."""
+    box = screen.canvas("latent.grid").bounding_box()
+    screen.canvas("latent.grid").click(
+        position={"x": (index % columns + 0.5) * box["width"] / columns, "y": (index // columns + 0.5) * box["height"] / rows}
+    )
+
+
+def address(screen):
+    return {name: value[0] for name, value in parse_qs(urlsplit(screen.page.url).query).items()}

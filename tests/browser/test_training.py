@@ -1,0 +1,116 @@
+"""A newcomer's path: press, watch, reload, stop, resume; a worker that dies; a server that restarts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from urllib.parse import parse_qs, urlsplit
+
+from playwright.sync_api import expect
+
+
+def only_run(home):
+    (path,) = [path for path in (home / "jobs").iterdir() if not path.name.startswith(".")]
+    return path
+
+
+def state(path):
+    return json.loads((path / "state.json").read_text())
+
+
+def test_from_the_first_press_to_a_restarted_server(server, screen, another, record_property):
+    here = server()
+    screen.open(here)
+
+    # press, and see something
+    began = time.monotonic()
+    screen.button("overview.train").click()
+    expect(screen.canvas("overview.live")).to_be_visible(timeout=60_000)
+    first = time.monotonic() - began
+    record_property("press_to_first_sheet_seconds", round(first, 2))
+    print(f"press to first sheet: {first:.1f} s")
+    assert first < 30
+    run = only_run(here.home)
+    expect(screen.button("overview.train")).to_have_count(0)
+
+    # follow it to its page; reload in the middle; look from elsewhere
+    screen.page.get_by_role("link", name="Watch it on the Train page").click()
+    expect(screen.canvas(f"train.film.{run.name}")).to_be_visible(timeout=60_000)
+    assert parse_qs(urlsplit(screen.page.url).query)["run"] == [run.name]
+    screen.page.reload()
+    expect(screen.canvas(f"train.film.{run.name}")).to_be_visible(timeout=60_000)
+    expect(screen.button("train.stop")).to_be_enabled()
+    second = another().open(here, "train")
+    second.chosen("run", "My first model")
+    expect(second.canvas(f"train.film.{run.name}")).to_be_visible(timeout=60_000)
+    expect(second.button("train.stop")).to_be_enabled()
+
+    # stop: both see it
+    screen.button("train.stop").click()
+    screen.says("Stopped on request. Resume goes on from here.")
+    second.says("Stopped on request. Resume goes on from here.")
+    assert state(run)["status"] == "stopped"
+    step = state(run)["step"]
+    assert 0 < step < 200_000 / 128
+
+    # resume: it goes on from there
+    screen.button("train.resume").click()
+    expect(screen.button("train.stop")).to_be_visible(timeout=60_000)
+    screen.until(lambda: state(run)["status"] == "running" and state(run).get("step", 0) > step)
+    assert f'"step":{step},' in (run / "log.jsonl").read_text()  # what was learned before is still there
+
+    # kill -9: said within 5 seconds, here with some more for a busy machine
+    os.kill(state(run)["pid"], signal.SIGKILL)
+    began = time.monotonic()
+    screen.says("Its process ended without a word", seconds=15)
+    print(f"kill to interrupted: {time.monotonic() - began:.1f} s")
+    record_property("kill_to_interrupted_seconds", round(time.monotonic() - began, 2))
+    expect(screen.button("train.resume")).to_be_enabled()
+
+    # resume again, and restart the server meanwhile
+    screen.button("train.resume").click()
+    screen.until(lambda: state(run)["status"] == "running" and (state(run).get("speed") or 0) > 0)
+    pid, step = state(run)["pid"], state(run)["step"]
+    here.stop()
+    again = server(home=here.home)
+    third = another().open(again, "train", run=run.name)
+    expect(third.canvas(f"train.film.{run.name}")).to_be_visible(timeout=60_000)
+    if state(run)["status"] != "finished":
+        expect(third.button("train.stop")).to_be_enabled()
+    assert state(run)["pid"] == pid  # the same worker, which never noticed
+    third.until(lambda: state(run)["step"] > step)
+    lost = re.compile("WebSocket|ERR_|Failed to load|Failed to fetch|NetworkError|AxiosError|Connection", re.IGNORECASE)
+    for left in (screen, second):
+        left.complaints[:] = [words for words in left.complaints if not lost.search(words)]
+    # the one that is left open says that the connection is gone, and nothing worse
+
+
+def test_changed_settings_train_to_the_end(server, screen):
+    """Through the form of the Train page: few images, another family, a name; from queued to finished."""
+    here = server()
+    screen.open(here, "train")
+    screen.key("train.what").get_by_role("combobox").click()
+    screen.page.get_by_role("option", name="Variational autoencoder").click()
+    images = screen.key("train.train.images").get_by_role("spinbutton")
+    expect(screen.key("train.vae.beta")).to_be_visible()
+    images.fill("2000")
+    images.press("Enter")
+    name = screen.key("train.name").get_by_role("textbox")
+    name.fill("Small VAE")
+    name.press("Enter")
+    expect(screen.page.get_by_text("--set train.images=2000")).to_be_attached()
+    screen.ready()
+    screen.button("train.start").click()
+    run_name = screen.page.get_by_test_id("stMain").get_by_text("Small VAE").first
+    expect(run_name).to_be_visible(timeout=60_000)
+    run = only_run(here.home)
+    screen.until(lambda: state(run)["status"] == "finished", 120)
+    screen.says("vae on digits · finished")
+    words = json.loads((run / "job.json").read_text())
+    assert (words["name"], words["config"]["train"]["images"]) == ("Small VAE", 2000)
+    expect(screen.canvas(f"train.film.{run.name}")).to_be_visible()
+    screen.page.get_by_role("link", name="Walk through what it learned").click()
+    expect(screen.canvas("latent.grid")).to_be_visible(timeout=60_000)
