@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 
@@ -62,7 +63,7 @@ class Upward(nn.Module):
         Radford et al., 2015, DCGAN, https://arxiv.org/abs/1511.06434
     """
 
-    def __init__(self, inputs: int, channels: int, size: int, width: int) -> None:
+    def __init__(self, inputs: int, channels: int, size: int, width: int, *, smooth: bool) -> None:
         super().__init__()
         self.size = size
         self.base, doublings = plan(size)
@@ -74,7 +75,7 @@ class Upward(nn.Module):
             nn.ReLU(),
         )
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             layers += [
                 nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False),
                 nn.BatchNorm2d(after),
@@ -129,7 +130,7 @@ def flat(
 ) -> nn.Sequential:
     """Stacks linear layers with an activation between them: ``flat(100, 256, 512, 784, last=nn.Tanh)``."""
     modules: list[nn.Module] = []
-    for before, after in zip(layers, layers[1:], strict=False):
+    for before, after in itertools.pairwise(layers):
         modules += [nn.Linear(before, after), act()]
     modules[-1:] = [last()] if last else []
     return nn.Sequential(*modules)

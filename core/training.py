@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from core.catalog import Config, UserError, knob
@@ -41,10 +42,10 @@ class TrainConfig(Config):
         0, "The same seed and settings give the same model.", ge=0, le=2**31 - 1, log=True
     )
     batch: int = knob(
-        128,
-        "Images per step.",
+        0,
+        "Images per step; 0 takes what suits the family and its network.",
         title="Batch",
-        ge=2,
+        ge=0,
         le=16_384,
         unit="images",
         log=True,
@@ -95,6 +96,19 @@ class TrainConfig(Config):
     precision: Literal["auto", "float32", "bfloat16"] = knob(
         "auto", "Number format of the networks; auto takes bfloat16 on a GPU.", advanced=True
     )
+
+    @model_validator(mode="after")
+    def _pairs(self) -> TrainConfig:
+        if self.batch == 1:
+            raise ValueError(
+                "train.batch must be 0 or at least 2, got 1. Leave it out to use what suits the family."
+            )
+        return self
+
+
+def batch_of(model: Trainable, config: TrainConfig) -> int:
+    """Gives the images per step: the person's choice, else the network's advice (its ``batch``), else 128."""
+    return config.batch or getattr(model, "batch", 128)
 
 
 @dataclass(frozen=True)
@@ -166,7 +180,8 @@ class Trainer:
         self.groups: dict[str, Group] = {group.name: group for group in model.groups()}
         self.optimisers = {name: self._optimiser(group) for name, group in self.groups.items()}
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.steps = math.ceil(config.images / config.batch)
+        self.batch = batch_of(model, config)
+        self.steps = math.ceil(config.images / self.batch)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0
         self.spent = dict.fromkeys(
             ("data", "forward", "backward", "optimiser", "average", "record"), 0.0
@@ -260,11 +275,11 @@ class Trainer:
                 elapsed = time.perf_counter() - last
                 self.spent["record"] += elapsed - (now - last)
                 self.seconds += elapsed
-                speed = (self.step - since) * self.config.batch / elapsed
+                speed = (self.step - since) * self.batch / elapsed
                 yield Progress(
                     self.step,
                     self.steps,
-                    min(self.step * self.config.batch, self.config.images),
+                    min(self.step * self.batch, self.config.images),
                     self.config.images,
                     values,
                     speed,
@@ -277,7 +292,7 @@ class Trainer:
         config, clock = self.config, time.perf_counter
         start = clock()
         generator = step_generator(self.device, config.seed, self.step, self.rollbacks)
-        index = torch.randint(len(self.x), (config.batch,), generator=generator, device=self.device)
+        index = torch.randint(len(self.x), (self.batch,), generator=generator, device=self.device)
         x, y = to_float(self.x[index], self.levels), None if self.y is None else self.y[index]
         if self.transform is not None:
             x = self.transform(x, generator)

@@ -166,7 +166,7 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a generative model, with sample sheets of the same noise as it learns."""
     dataset, facts = _begin(task, {"family": task.part("family")})
 
-    def sheet(model: Any, step: int) -> None:
+    def sheet(model: Any, step: int, images: int) -> None:
         from core import sheets
         from core.models import families
         from core.tensors import to_bytes
@@ -180,7 +180,10 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
 
             y = torch.arange(count, device=next(model.parameters()).device) % model.classes
         x = to_bytes(model.sample(range(count), y, facts["train"]["seed"], sampling))
-        jobs.write_atomic(task.path / "samples" / f"{step}.png", sheets.png(x, columns))
+        jobs.write_atomic(
+            task.path / "samples" / f"{step}.png",
+            sheets.png(x, columns, {"step": step, "images": images}),
+        )
 
     yield from _train(task, dataset, facts, sheet)
 
@@ -273,14 +276,19 @@ def _train(
     task: Task,
     dataset: Dataset,
     facts: dict[str, Any],
-    sheet: Callable[[nn.Module, int], None] | None,
+    sheet: Callable[[nn.Module, int, int], None] | None,
 ) -> Iterator[dict[str, Any]]:
     """Runs the training loop: a record at each progress, a sheet and a checkpoint at each moment to publish."""
     from core.tensors import device
-    from core.training import TrainConfig, Trainer
+    from core.training import TrainConfig, Trainer, batch_of
 
     model = runs.network(facts)
-    trainer = Trainer(model, dataset, TrainConfig.of(facts["train"], "train"), device())
+    config = TrainConfig.of(facts["train"], "train")
+    if config.batch == 0:  # from now on it is the run's own, whatever a later version advises
+        facts["train"]["batch"] = batch_of(model, config)
+        jobs.write_json(task.path / "run.json", facts)
+        config = TrainConfig.of(facts["train"], "train")
+    trainer = Trainer(model, dataset, config, device())
     facts_now = jobs.get(task.job.id)
     state, problems = runs.newest_state(facts_now)
     if state is not None:
@@ -312,7 +320,7 @@ def _train(
             )
             saved = time.monotonic()
             if sheet is not None and (progress.publish or reason):
-                sheet(published, progress.step)
+                sheet(published, progress.step, progress.images)
         record = {
             "step": progress.step,
             "images": progress.images,

@@ -119,7 +119,11 @@ def _train_tiny(place: Path) -> dict[str, str]:
 
     small = {"train.images": 320, "train.batch": 64, "family.width": 32}
     wanted = {
-        "classifier": ("classifier", {"dataset": "digits"}, {"train.images": 320, "train.batch": 64}),
+        "classifier": (
+            "classifier",
+            {"dataset": "digits"},
+            {"train.images": 320, "train.batch": 64},
+        ),
         "plain": ("train", {"dataset": "plain", "family": "gan"}, small),
         "vae": ("train", {"dataset": "digits", "family": "vae"}, small | {"family.components": 3}),
         "gan": ("train", {"dataset": "digits", "family": "gan"}, small | {"family.latent_dim": 16}),

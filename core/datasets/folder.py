@@ -204,9 +204,13 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
             f"{len(refused)} files were left out"
             + (f"; the first {_LISTED} are listed." if len(refused) > _LISTED else ".")
         )
-    small, large = (f"{w} × {h}" for w, h in (f(sizes, key=lambda s: s[0] * s[1]) for f in (min, max)))
+    small, large = (
+        f"{w} × {h}" for w, h in (f(sizes, key=lambda s: s[0] * s[1]) for f in (min, max))
+    )
     notes.append(
-        f"The pictures had {small}" + (f" to {large}" if large != small else "") + " pixels before they were scaled."
+        f"The pictures had {small}"
+        + (f" to {large}" if large != small else "")
+        + " pixels before they were scaled."
     )
     listed = tuple((shown(name), shown(reason)) for name, reason in refused[:_LISTED])
     return assemble(

@@ -31,20 +31,45 @@ class GANConfig(Config):
     """Parameters of a GAN."""
 
     network: Literal["auto", "residual", "conv", "mlp"] = knob(
-        "auto", "Networks of both sides; auto takes residual at 8 px and conv above; mlp is the classic small one."
+        "auto",
+        "Networks of both sides; auto takes residual at 8 px and conv above; mlp is the classic small one.",
     )
     loss: Literal["relativistic", "nonsaturating", "minimax"] = knob(
         "relativistic",
         "What the two sides play for; relativistic compares pairs of real and generated images and rarely collapses.",
     )
-    conditional: bool = knob(True, "Learns to make the class that you ask for, when the dataset has labels.")
-    latent_dim: int = knob(64, "Numbers that one image is made from.", ge=1, le=1024)
-    width: int = knob(0, "Channels of the networks; 0 takes 256 (residual) or 32 (conv).", ge=0, le=1024, advanced=True)
+    conditional: bool = knob(
+        True,
+        title="Learn the classes (conditional)",
+        help="Learns to make the class that you ask for, when the dataset has labels.",
+    )
+    latent_dim: int = knob(
+        64, "Numbers that one image is made from.", title="Latent dimensions", ge=1, le=1024
+    )
+    width: int = knob(
+        0,
+        "Channels of the networks; 0 takes 256 (residual) or 32 (conv).",
+        ge=0,
+        le=1024,
+        advanced=True,
+    )
     penalty: float = knob(
-        1.0, "Weight of the gradient penalties R1 and R2 at the start; relativistic only.", ge=0, le=1000, log=True, advanced=True
+        1.0,
+        "Weight of the gradient penalties R1 and R2 at the start; relativistic only.",
+        title="Gradient penalty (R1, R2), start",
+        ge=0,
+        le=1000,
+        log=True,
+        advanced=True,
     )
     penalty_end: float = knob(
-        0.1, "Weight of the penalties after two thirds of the training.", ge=0, le=1000, log=True, advanced=True
+        0.1,
+        "Weight of the penalties after two thirds of the training.",
+        title="Gradient penalty (R1, R2), end",
+        ge=0,
+        le=1000,
+        log=True,
+        advanced=True,
     )
 
 
@@ -52,7 +77,10 @@ class GANSampling(Config):
     """Choices when a GAN draws images."""
 
     truncation: float = knob(
-        1.0, "Pulls the noise towards its centre: lower is more typical, higher more varied.", ge=0, le=1.5
+        1.0,
+        "Pulls the noise towards its centre: lower is more typical, higher more varied.",
+        ge=0,
+        le=1.5,
     )
 
 
@@ -62,14 +90,24 @@ class GAN(nn.Module):
     def __init__(self, config: GANConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.network = config.network if config.network != "auto" else ("residual" if spec.size <= 8 else "conv")
+        self.network = (
+            config.network
+            if config.network != "auto"
+            else ("residual" if spec.size <= 8 else "conv")
+        )
         self.classes = spec.classes if config.conditional else 0
+        # convolutions are slow on a CPU, and many small steps learn more in a minute than few large ones
+        self.batch = 16 if self.network == "conv" else 128
         self.generator = GeneratorNet(config, spec, self.network, self.classes)
         self.critic = Critic(config, spec, self.network, self.classes)
 
     def groups(self) -> list[Group]:
         """Gives critic and generator, each with the optimiser that its network is known to train well with."""
-        lr, beta1, beta2 = {"mlp": (2e-4, 0.5, 0.999), "residual": (4e-4, 0.0, 0.95), "conv": (2e-3, 0.0, 0.9)}[self.network]
+        lr, beta1, beta2 = {
+            "mlp": (2e-4, 0.5, 0.999),
+            "residual": (4e-4, 0.0, 0.95),
+            "conv": (2e-3, 0.0, 0.9),
+        }[self.network]
         return [
             Group("critic", list(self.critic.parameters()), lr, beta1, beta2),
             Group("generator", list(self.generator.parameters()), lr, beta1, beta2),
@@ -91,7 +129,9 @@ class GAN(nn.Module):
         }
         weight = self._penalty(progress) if self.config.loss == "relativistic" else 0.0
         if weight > 0:
-            few = -(-len(x) // 4)  # slopes are costly, and a quarter of the batch estimates their mean well
+            few = -(
+                -len(x) // 4
+            )  # slopes are costly, and a quarter of the batch estimates their mean well
             both = torch.cat([real[:few], fake[:few].detach()]).requires_grad_()
             r1, r2 = penalties(both, *self._pairs(both, None if y is None else y[:few]))
             value = value + weight / 2 * (r1 + r2)  # [3], eq. 2 with R1 and R2 of [4]
@@ -119,7 +159,8 @@ class GAN(nn.Module):
             self.generator,
             (
                 lambda k=k: self.generator(
-                    noise(k, ids, (self.config.latent_dim,), "fit", device=x.device), self._labels(ids, None, k)
+                    noise(k, ids, (self.config.latent_dim,), "fit", device=x.device),
+                    self._labels(ids, None, k),
                 )
                 for k in range(8)
             ),
@@ -128,14 +169,19 @@ class GAN(nn.Module):
     def latent(self, ids: Sequence[int] | Tensor, seed: int, sampling: GANSampling) -> Tensor:
         """Draws standard normal noise, scaled by the truncation."""
         where = next(self.parameters()).device
-        return noise(seed, ids, (self.config.latent_dim,), "latent", device=where) * sampling.truncation
+        return (
+            noise(seed, ids, (self.config.latent_dim,), "latent", device=where)
+            * sampling.truncation
+        )
 
     def decode(self, z: Tensor, y: Tensor | None) -> Images:
         """Runs the generator net."""
         return self.generator(z, y if self.classes else None).add(1).div(2)
 
     @torch.no_grad()
-    def sample(self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: GANSampling) -> Images:
+    def sample(
+        self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: GANSampling
+    ) -> Images:
         """Makes the images with these ids of this seed."""
         return self.decode(self.latent(ids, seed, sampling), self._labels(ids, y, seed))
 
@@ -159,7 +205,7 @@ class GeneratorNet(nn.Module):
         elif network == "residual":
             self.net = nn.Sequential(ResidualMLP(inputs, config.width or 256, 3, pixels), nn.Tanh())
         else:
-            self.net = Upward(inputs, spec.channels, spec.size, config.width or 32)
+            self.net = Upward(inputs, spec.channels, spec.size, config.width or 32, smooth=True)
 
     def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
         if self.embed is not None and y is not None:
@@ -174,11 +220,18 @@ class Critic(nn.Module):
         super().__init__()
         pixels = spec.channels * spec.size**2
         if network == "mlp":
-            features, body = 256, flat(pixels, 512, 256, last=lambda: nn.LeakyReLU(0.2), act=lambda: nn.LeakyReLU(0.2))
+            features, body = (
+                256,
+                flat(
+                    pixels, 512, 256, last=lambda: nn.LeakyReLU(0.2), act=lambda: nn.LeakyReLU(0.2)
+                ),
+            )
             self.body: nn.Module = nn.Sequential(nn.Flatten(), body)
         elif network == "residual":
             features = config.width or 256
-            self.body = nn.Sequential(nn.Flatten(), ResidualMLP(pixels, features, 3, features), nn.LeakyReLU(0.2))
+            self.body = nn.Sequential(
+                nn.Flatten(), ResidualMLP(pixels, features, 3, features), nn.LeakyReLU(0.2)
+            )
         else:
             features = 4 * (config.width or 32)
             self.body = Downward(spec.channels, spec.size, config.width or 32, features)
@@ -228,7 +281,9 @@ def penalties(both: Tensor, d_real: Tensor, d_fake: Tensor) -> tuple[Tensor, Ten
         d_real, d_fake: Their logits, shape (N,).
     """
     with torch.autocast(both.device.type, enabled=False):
-        (slope,) = torch.autograd.grad((d_real.sum() + d_fake.sum()).float(), both, create_graph=True)
+        (slope,) = torch.autograd.grad(
+            (d_real.sum() + d_fake.sum()).float(), both, create_graph=True
+        )
         squares = slope.float().square().flatten(1).sum(1)
     r1, r2 = squares.chunk(2)
     return r1.mean(), r2.mean()
@@ -248,7 +303,7 @@ CLASSIC = {
 
 @families.add(
     "gan",
-    "Generative adversarial network",
+    "GAN (adversarial)",
     GANConfig,
     sampling=GANSampling,
     presets={"classic": CLASSIC, "classic minimax": CLASSIC | {"family.loss": "minimax"}},

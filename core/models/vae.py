@@ -31,19 +31,43 @@ class VAEConfig(Config):
     network: Literal["auto", "dense", "conv"] = knob(
         "auto", "Networks of both sides; auto takes dense at 8 px and conv above."
     )
-    latent_dim: int = knob(0, "Numbers that an image is squeezed into; 0 takes 8 at 8 px, 16 below 32 px, 48 above.", ge=0, le=512)
-    beta: float = knob(
-        1.0, "Weight of the divergence from the prior: higher orders the latent space, lower sharpens the images.",
-        ge=0, le=100, log=True,
+    latent_dim: int = knob(
+        32,
+        "Numbers that an image is squeezed into; what is not needed stays unused.",
+        title="Latent dimensions",
+        ge=1,
+        le=512,
     )
-    conditional: bool = knob(False, "Gives the class to both sides, when the dataset has labels.")
+    beta: float = knob(
+        1.0,
+        "Weight of the divergence from the prior: higher orders the latent space, lower sharpens the images.",
+        title="Order of the latent space (beta)",
+        ge=0,
+        le=100,
+        log=True,
+    )
+    conditional: bool = knob(
+        False,
+        title="Learn the classes (conditional)",
+        help="Gives the class to both sides, when the dataset has labels.",
+    )
     warmup: float = knob(
-        0.2, "Share of the training in which the divergence grows to its full weight.", ge=0, le=1, advanced=True
+        0.2,
+        "Share of the training in which the divergence grows to its full weight.",
+        ge=0,
+        le=1,
+        advanced=True,
     )
     components: int = knob(
-        10, "Gaussians of the mixture that is fitted to the codes and drawn from.", ge=1, le=100, advanced=True
+        10,
+        "Gaussians of the mixture that is fitted to the codes and drawn from.",
+        ge=1,
+        le=100,
+        advanced=True,
     )
-    width: int = knob(0, "Width of the networks; 0 takes 256 (dense) or 32 (conv).", ge=0, le=1024, advanced=True)
+    width: int = knob(
+        0, "Width of the networks; 0 takes 256 (dense) or 32 (conv).", ge=0, le=1024, advanced=True
+    )
 
 
 class VAESampling(Config):
@@ -53,7 +77,8 @@ class VAESampling(Config):
         1.0, "Spread of the latents: lower is more typical, higher more varied.", ge=0, le=1.5
     )
     prior: Literal["mixture", "normal"] = knob(
-        "mixture", "Draws latents from the mixture fitted to the codes, or from the standard normal."
+        "mixture",
+        "Draws latents from the mixture fitted to the codes, or from the standard normal.",
     )
 
 
@@ -68,23 +93,31 @@ class VAE(nn.Module):
     def __init__(self, config: VAEConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        network = config.network if config.network != "auto" else ("dense" if spec.size <= 8 else "conv")
-        self.dim = config.latent_dim or (8 if spec.size <= 8 else 16 if spec.size < 32 else 48)
+        network = (
+            config.network if config.network != "auto" else ("dense" if spec.size <= 8 else "conv")
+        )
+        self.dim = config.latent_dim
+        self.batch = 128 if network == "dense" else 32  # many small steps learn more in a minute
         self.classes = spec.classes if config.conditional else 0
         extra = 32 if self.classes else 0
         self.embed = LabelEmbedding(self.classes, extra) if self.classes else None
         pixels = spec.channels * spec.size**2
         if network == "dense":
             width = config.width or 256
-            self.encoder: nn.Module = nn.Sequential(nn.Flatten(), ResidualMLP(pixels, width, 2, width), nn.LeakyReLU(0.2))
+            self.encoder: nn.Module = nn.Sequential(
+                nn.Flatten(), ResidualMLP(pixels, width, 2, width), nn.LeakyReLU(0.2)
+            )
             self.decoder: nn.Module = nn.Sequential(
-                ResidualMLP(self.dim + extra, width, 2, pixels), nn.Tanh(),
+                ResidualMLP(self.dim + extra, width, 2, pixels),
+                nn.Tanh(),
                 nn.Unflatten(1, (spec.channels, spec.size, spec.size)),
             )
         else:
             width = 8 * (config.width or 32)
             self.encoder = Downward(spec.channels, spec.size, config.width or 32, width)
-            self.decoder = Upward(self.dim + extra, spec.channels, spec.size, config.width or 32)
+            self.decoder = Upward(
+                self.dim + extra, spec.channels, spec.size, config.width or 32, smooth=False
+            )
         self.posterior = nn.Linear(width + extra, 2 * self.dim)
         count = config.components
         self.register_buffer("mixture_weights", torch.full((count,), 1 / count))
@@ -101,7 +134,9 @@ class VAE(nn.Module):
     ) -> Iterator[Loss]:
         """Yields the negative evidence bound in nats per image, with the sigma that is best for the batch [3]."""
         mean, log_var = self._posterior(x, y)
-        z = mean + torch.exp(log_var / 2) * torch.randn(mean.shape, generator=generator, device=x.device)
+        z = mean + torch.exp(log_var / 2) * torch.randn(
+            mean.shape, generator=generator, device=x.device
+        )
         error = all_mean((self.decode(z, y) - x).float().square().mean())
         pixels = x[0].numel()
         nll = pixels / 2 * (torch.log(2 * math.pi * error) + 1)  # [3], eq. 6 with sigma^2 = error
@@ -114,10 +149,14 @@ class VAE(nn.Module):
             {"loss": value.detach(), "reconstruction_error": error.detach(), "kl": kl.detach()},
         )
 
-    def held_out(self, x: Images, y: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+    def held_out(
+        self, x: Images, y: Tensor | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """Gives the negative evidence bound in nats per image, with the sigma fitted on training images."""
         mean, log_var = self._posterior(x, y)
-        z = mean + torch.exp(log_var / 2) * torch.randn(mean.shape, generator=generator, device=x.device)
+        z = mean + torch.exp(log_var / 2) * torch.randn(
+            mean.shape, generator=generator, device=x.device
+        )
         recon = self.decode(z, y)
         return {
             "valid_loss": negative_elbo(x, recon, mean, log_var, self.sigma).mean(),
@@ -131,21 +170,37 @@ class VAE(nn.Module):
 
         generator = torch.Generator(x.device).manual_seed(0)
         mean, log_var = self._posterior(x, y)
-        z = mean + torch.exp(log_var / 2) * torch.randn(mean.shape, generator=generator, device=x.device)
+        z = mean + torch.exp(log_var / 2) * torch.randn(
+            mean.shape, generator=generator, device=x.device
+        )
         y = y if self.classes else None
-        parts = torch.arange(len(x), device=x.device).tensor_split(-(-len(x) // 256))  # equal: no part of one image
-        refresh_batch_statistics(self.decoder, (lambda i=i: self.decode(z[i], None if y is None else y[i]) for i in parts))
-        errors = [(self.decode(z[i], None if y is None else y[i]) - x[i]).square().flatten(1).mean(1) for i in parts]
+        parts = torch.arange(len(x), device=x.device).tensor_split(
+            -(-len(x) // 256)
+        )  # equal: no part of one image
+        refresh_batch_statistics(
+            self.decoder,
+            (lambda i=i: self.decode(z[i], None if y is None else y[i]) for i in parts),
+        )
+        errors = [
+            (self.decode(z[i], None if y is None else y[i]) - x[i]).square().flatten(1).mean(1)
+            for i in parts
+        ]
         self.sigma.fill_(torch.cat(errors).mean().sqrt().clamp_min(1e-3))
         codes = z[torch.linspace(0, len(z) - 1, min(len(z), 2000)).long()].double().cpu().numpy()
         count = min(self.config.components, max(1, len(codes) // 20))
-        mixture = GaussianMixture(count, reg_covar=1e-3, max_iter=30, tol=1e-2, random_state=0).fit(codes)
-        pick = torch.arange(self.config.components) % count  # fewer codes than components: repeat them
+        mixture = GaussianMixture(count, reg_covar=1e-3, max_iter=30, tol=1e-2, random_state=0).fit(
+            codes
+        )
+        pick = (
+            torch.arange(self.config.components) % count
+        )  # fewer codes than components: repeat them
         repeats = torch.bincount(pick, minlength=count)
         weights = torch.as_tensor(mixture.weights_)[pick] / repeats[pick]
         self.mixture_weights.copy_(weights / weights.sum())
         self.mixture_means.copy_(torch.as_tensor(mixture.means_)[pick])
-        self.mixture_factors.copy_(torch.linalg.cholesky(torch.as_tensor(mixture.covariances_))[pick])
+        self.mixture_factors.copy_(
+            torch.linalg.cholesky(torch.as_tensor(mixture.covariances_))[pick]
+        )
 
     def encode(self, x: Images, y: Tensor | None) -> Tensor:
         """Gives the posterior's mean."""
@@ -163,10 +218,14 @@ class VAE(nn.Module):
         if sampling.prior == "normal":
             return z
         component = draw_labels(seed, ids, self.mixture_weights.tolist(), self.sigma.device)
-        return self.mixture_means[component] + torch.einsum("nij,nj->ni", self.mixture_factors[component], z)
+        return self.mixture_means[component] + torch.einsum(
+            "nij,nj->ni", self.mixture_factors[component], z
+        )
 
     @torch.no_grad()
-    def sample(self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: VAESampling) -> Images:
+    def sample(
+        self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: VAESampling
+    ) -> Images:
         """Makes the images with these ids of this seed."""
         if y is None and self.classes:
             y = draw_labels(seed, ids, self.spec.shares, self.sigma.device)
@@ -192,7 +251,7 @@ def negative_elbo(x: Tensor, recon: Tensor, mean: Tensor, log_var: Tensor, sigma
     return nll + divergence(mean, log_var)
 
 
-@families.add("vae", "Variational autoencoder", VAEConfig, sampling=VAESampling)
+@families.add("vae", "VAE (autoencoder)", VAEConfig, sampling=VAESampling)
 def build(config: VAEConfig, spec: Spec) -> VAE:
     """Squeezes images into a few numbers and back: a smooth latent space, soft images, a likelihood bound."""
     return VAE(config, spec)

@@ -80,8 +80,6 @@ def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_
         found = [found[round(i * (len(found) - 1) / (keep - 1))] for i in range(keep)]
     frames = [file.read_bytes() for _, file in found]
     facts = sheets.facts(frames[-1])
-    batch = run.config["train"]["batch"]
-    total = run.config["train"]["images"]
     tiles(
         frames,
         tile=facts["tile"],
@@ -89,7 +87,7 @@ def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_
         count=facts["count"],
         key=key,
         max_height=max_height,
-        labels=[f"{short(min(step * batch, total))} images" for step, _ in found],
+        labels=[f"{short(sheets.facts(frame)['images'])} images" for frame in frames],
         alt=f"Images that {run.name} made from the same noise at {len(found)} moments of its training",
     )
     return True

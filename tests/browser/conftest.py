@@ -9,7 +9,15 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Response,
+    expect,
+)
 
 SECONDS = 60  # enough for two cores that others use too
 
@@ -24,8 +32,21 @@ class Screen:
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("websocket", lambda socket: self.requests.append(socket.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", lambda line: self.complaints.append(line.text) if line.type == "error" else None)
+        page.on("console", self._line)
+        page.on("response", self._answer)
         page.set_default_timeout(SECONDS * 1000)
+
+    def _line(self, line: ConsoleMessage) -> None:
+        # what could not be loaded is noted below, with its address
+        if line.type == "error" and not line.text.startswith("Failed to load resource"):
+            self.complaints.append(line.text)
+
+    def _answer(self, response: Response) -> None:
+        # below a page's address Streamlit asks for itself first, and then at the root
+        if response.status >= 400 and not re.search(
+            r"/[a-z]+/_stcore/(health|host-config)$", response.url
+        ):
+            self.complaints.append(f"{response.status} {response.url}")
 
     def open(self, server: Any, page: str = "", **query: str) -> Screen:
         """Goes to a page and waits until it is drawn."""
@@ -34,9 +55,13 @@ class Screen:
 
     def ready(self) -> Screen:
         """Waits until the page has a title and nothing runs."""
-        expect(self.page.get_by_test_id("stMain").get_by_role("heading", level=1)).to_be_visible(timeout=SECONDS * 1000)
+        expect(self.page.get_by_test_id("stMain").get_by_role("heading", level=1)).to_be_visible(
+            timeout=SECONDS * 1000
+        )
         app = self.page.get_by_test_id("stApp")
-        expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=SECONDS * 1000)
+        expect(app).to_have_attribute(
+            "data-test-script-state", "notRunning", timeout=SECONDS * 1000
+        )
         return self
 
     def key(self, key: str) -> Locator:
@@ -49,7 +74,9 @@ class Screen:
 
     def chosen(self, key: str, words: str) -> None:
         """Waits until a choice shows these words."""
-        expect(self.key(key).get_by_role("combobox")).to_have_value(re.compile(re.escape(words)), timeout=SECONDS * 1000)
+        expect(self.key(key).get_by_role("combobox")).to_have_value(
+            re.compile(re.escape(words)), timeout=SECONDS * 1000
+        )
 
     def canvas(self, key: str) -> Locator:
         """Finds the canvas of the pictures with this key, once something is drawn on it."""
@@ -70,7 +97,9 @@ class Screen:
         began = time.monotonic()
         while not holds():
             assert time.monotonic() - began < seconds, f"did not happen within {seconds} s"
-            self.page.evaluate("new Promise(done => requestAnimationFrame(done))")  # lets the browser work on
+            self.page.evaluate(
+                "new Promise(done => requestAnimationFrame(done))"
+            )  # lets the browser work on
             time.sleep(0.05)
         return time.monotonic() - began
 
@@ -89,7 +118,9 @@ def screen(tab: Page) -> Iterator[Screen]:
 
 def check(screen: Screen) -> None:
     """Asserts that a screen sent nothing elsewhere and that the browser found nothing wrong."""
-    hosts = {urlsplit(url).hostname for url in screen.requests if not url.startswith(("data:", "blob:"))}
+    hosts = {
+        urlsplit(url).hostname for url in screen.requests if not url.startswith(("data:", "blob:"))
+    }
     assert hosts <= {"127.0.0.1"}
     assert screen.complaints == []
 
@@ -113,6 +144,8 @@ def another(browser: Browser) -> Iterator[Callable[..., Screen]]:
 
 
 @pytest.fixture(scope="module")
-def gallery(server: Callable[..., Any], tiny_runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def gallery(
+    server: Callable[..., Any], tiny_runs: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     """A server whose home holds the tiny runs; tests of a module share it."""
     return server(home=tiny_runs.copy(tmp_path_factory.mktemp("gallery") / "home").home)

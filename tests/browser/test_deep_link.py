@@ -11,7 +11,8 @@ from pages.ui import shell
 
 
 @pytest.mark.parametrize(
-    ("page", "query"), [("train", {"data": "plain"}), ("latent", {"data": "digits", "latent.seed": "5"})]
+    ("page", "query"),
+    [("train", {"data": "plain"}), ("latent", {"data": "digits", "latent.seed": "5"})],
 )
 def test_first_deep_link_on_a_fresh_server(server, tiny_runs, tmp_path, screen, page, query):
     home = tiny_runs.copy(tmp_path / "home").home
@@ -21,7 +22,9 @@ def test_first_deep_link_on_a_fresh_server(server, tiny_runs, tmp_path, screen, 
     names = screen.page.get_by_test_id("stSidebarNavLink")
     expect(names).to_have_count(len(shell.pages()))
     titles = [facts["title"] for facts in shell.pages().values()]
-    assert [name.get_by_test_id("stIconMaterial").count() for name in names.all()] == [1] * len(titles)
+    assert [name.get_by_test_id("stIconMaterial").count() for name in names.all()] == [1] * len(
+        titles
+    )
     for name, title in zip(names.all(), titles, strict=True):
         expect(name).to_contain_text(title)
     screen.chosen("run", "Tiny vae")

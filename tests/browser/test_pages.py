@@ -10,7 +10,10 @@ from playwright.sync_api import expect
 from pages.ui import shell
 from tests.pages.test_data import BIRDS, pack
 
-BACKGROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(17, 19, 26)"}  # of .streamlit/config.toml
+BACKGROUNDS = {
+    "light": "rgb(255, 255, 255)",
+    "dark": "rgb(17, 19, 26)",
+}  # of .streamlit/config.toml
 
 
 # --- Every page ---------------------------------------------------------------------------------
@@ -19,7 +22,7 @@ BACKGROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(17, 19, 26)"}  # of .
 @pytest.mark.parametrize("page", list(shell.pages()))
 def test_page_opens_quietly_and_talks_to_nobody_else(gallery, screen, page):
     """The fixture looks at its requests and complaints when the test ends."""
-    screen.open(gallery, page)
+    screen.open(gallery, "" if page == "overview" else page)  # the first page is the root
     assert len(screen.requests) > 5
     expect(screen.page.get_by_test_id("stException")).to_have_count(0)
     expect(screen.page.get_by_test_id("stAlertContentError")).to_have_count(0)
@@ -27,7 +30,9 @@ def test_page_opens_quietly_and_talks_to_nobody_else(gallery, screen, page):
     expect(pictures.first).to_be_visible()
     for picture in pictures.all():
         assert picture.get_attribute("aria-label")
-    assert screen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # nothing sticks out
+    assert screen.page.evaluate(
+        "document.documentElement.scrollWidth <= innerWidth"
+    )  # nothing sticks out
 
 
 def test_the_choice_goes_along_from_page_to_page(gallery, tiny_runs, screen):
@@ -157,7 +162,9 @@ def test_latent_by_keyboard_alone(gallery, tiny_runs, screen):
     screen.canvas("latent.grid").wait_for()
     for _ in range(80):
         screen.page.keyboard.press("Tab")
-        if screen.canvas("latent.grid").evaluate("canvas => canvas.getRootNode().activeElement === canvas"):
+        if screen.canvas("latent.grid").evaluate(
+            "canvas => canvas.getRootNode().activeElement === canvas"
+        ):
             break
     else:
         pytest.fail("the grid cannot be reached with Tab")
@@ -173,7 +180,10 @@ def press(screen, index, columns=10, rows=6):
     """Clicks an image of the grid."""
     box = screen.canvas("latent.grid").bounding_box()
     screen.canvas("latent.grid").click(
-        position={"x": (index % columns + 0.5) * box["width"] / columns, "y": (index // columns + 0.5) * box["height"] / rows}
+        position={
+            "x": (index % columns + 0.5) * box["width"] / columns,
+            "y": (index // columns + 0.5) * box["height"] / rows,
+        }
     )
 
 

@@ -60,10 +60,13 @@ def test_from_the_first_press_to_a_restarted_server(server, screen, another, rec
     screen.button("train.resume").click()
     expect(screen.button("train.stop")).to_be_visible(timeout=60_000)
     screen.until(lambda: state(run)["status"] == "running" and state(run).get("step", 0) > step)
-    assert f'"step":{step},' in (run / "log.jsonl").read_text()  # what was learned before is still there
+    assert (
+        f'"step":{step},' in (run / "log.jsonl").read_text()
+    )  # what was learned before is still there
 
     # kill -9: said within 5 seconds, here with some more for a busy machine
-    os.kill(state(run)["pid"], signal.SIGKILL)
+    dead = state(run)["pid"]
+    os.kill(dead, signal.SIGKILL)
     began = time.monotonic()
     screen.says("Its process ended without a word", seconds=15)
     print(f"kill to interrupted: {time.monotonic() - began:.1f} s")
@@ -72,7 +75,7 @@ def test_from_the_first_press_to_a_restarted_server(server, screen, another, rec
 
     # resume again, and restart the server meanwhile
     screen.button("train.resume").click()
-    screen.until(lambda: state(run)["status"] == "running" and (state(run).get("speed") or 0) > 0)
+    screen.until(lambda: state(run)["pid"] != dead and state(run)["speed"] > 0)
     pid, step = state(run)["pid"], state(run)["step"]
     here.stop()
     again = server(home=here.home)
@@ -82,7 +85,10 @@ def test_from_the_first_press_to_a_restarted_server(server, screen, another, rec
         expect(third.button("train.stop")).to_be_enabled()
     assert state(run)["pid"] == pid  # the same worker, which never noticed
     third.until(lambda: state(run)["step"] > step)
-    lost = re.compile("WebSocket|ERR_|Failed to load|Failed to fetch|NetworkError|AxiosError|Connection", re.IGNORECASE)
+    lost = re.compile(
+        "WebSocket|ERR_|Failed to load|Failed to fetch|NetworkError|AxiosError|Connection",
+        re.IGNORECASE,
+    )
     for left in (screen, second):
         left.complaints[:] = [words for words in left.complaints if not lost.search(words)]
     # the one that is left open says that the connection is gone, and nothing worse

@@ -58,14 +58,17 @@ def test_a_face_does_not_depend_on_how_many_are_asked_for(correlated):
     assert all(len(values) == 0 for values in faces.attributes(3, 0, correlated).values())
 
 
-@pytest.mark.parametrize(("one", "another"), [
-    (("hair_colour", "silver"), ("glasses", None)),
-    (("hair_colour", "black"), ("skin", None)),
-    (("hair_colour", "copper"), ("freckles", None)),
-    (("hair_style", "curly"), ("skin", None)),
-    (("hair_style", "short"), ("beard", None)),
-    (("eye_colour", "brown"), ("skin", None)),
-])
+@pytest.mark.parametrize(
+    ("one", "another"),
+    [
+        (("hair_colour", "silver"), ("glasses", None)),
+        (("hair_colour", "black"), ("skin", None)),
+        (("hair_colour", "copper"), ("freckles", None)),
+        (("hair_style", "curly"), ("skin", None)),
+        (("hair_style", "short"), ("beard", None)),
+        (("eye_colour", "brown"), ("skin", None)),
+    ],
+)
 def test_correlations_can_be_switched_off(table, loose, one, another):
     def strength(found):
         first = found[one[0]] == faces.NAMES[one[0]].index(one[1])
@@ -104,8 +107,8 @@ def test_a_picture_depends_on_its_own_attributes_only(loose, size):
     assert pixels.dtype == np.uint8
     assert np.array_equal(pixels, faces.draw(batch, size))
     for i in range(8):
-        alone = faces.draw({name: values[i:i + 1] for name, values in batch.items()}, size)
-        assert np.array_equal(pixels[i:i + 1], alone)
+        alone = faces.draw({name: values[i : i + 1] for name, values in batch.items()}, size)
+        assert np.array_equal(pixels[i : i + 1], alone)
     assert faces.draw(some(batch, 0), size).shape == (0, 3, size, size)
 
 
@@ -134,7 +137,7 @@ def test_edges_are_ramps_about_one_pixel_wide():
         one = changed(one, name, faces.NAMES[name].index(choice))
     for size in (32, 64, 128):
         red = faces.draw(one, size)[0, 0].astype(float)
-        column = red[round(0.86 * size):, round(0.22 * size)]  # from the background into the shirt
+        column = red[round(0.86 * size) :, round(0.22 * size)]  # from the background into the shirt
         above, below = column.max(), column[-1]
         between = (column > below + 3) & (column < above - 15)
         assert above - below > 100
@@ -215,18 +218,23 @@ def test_errors_say_what_is_wrong_what_is_allowed_and_what_to_do(table):
     needed = ", ".join([*faces.NAMES, *faces.RANGES])
     assert text({name: v for name, v in batch.items() if name != "smile"}) == (
         f"The attribute 'smile' is missing. A face needs {needed}. "
-        "Start from faces.attributes(seed, count) and change what you like.")
+        "Start from faces.attributes(seed, count) and change what you like."
+    )
     assert text(batch | {"skin": batch["skin"][:2]}) == (
         "The attribute 'skin' has the shape (2,), but 'expression' has 3 values. "
-        "Give each one value per face.")
+        "Give each one value per face."
+    )
     assert text(batch | {"turn": np.array([0, 1.5, 0])}) == (
         "The attribute 'turn' must be from -1 to 1, got 1.5. "
-        "Clip it, or leave it as faces.attributes gives it.")
+        "Clip it, or leave it as faces.attributes gives it."
+    )
     assert text(batch | {"eyes": np.array([0, np.nan, 0])}).startswith(
-        "The attribute 'eyes' must be from 0 to 1, got nan.")
+        "The attribute 'eyes' must be from 0 to 1, got nan."
+    )
     assert text(batch | {"glasses": np.array([0, 1, 3])}) == (
         "The attribute 'glasses' must be from 0 to 2 (none, round, square), got 3. "
-        "Clip it, or leave it as faces.attributes gives it.")
+        "Clip it, or leave it as faces.attributes gives it."
+    )
     for size in (7, 257):
         assert text(batch, size) == f"size must be from 8 to 256 pixels, got {size}. Try 32."
     with pytest.raises(UserError) as error:

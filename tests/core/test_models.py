@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from core.catalog import Config, Entry, UserError
 from core.models import Decodes, Encodes, Fits, GenerativeModel, Spec, Validates, build, families
 from core.models.gan import GAN, GANConfig, critic_loss, generator_loss, penalties
-from core.models.vae import VAE, VAEConfig, VAESampling, divergence, negative_elbo
+from core.models.vae import VAE, VAESampling, divergence, negative_elbo
 from core.nets import LabelEmbedding, crop, pad, plan, refresh_batch_statistics
 from core.training import TrainConfig
 
@@ -632,12 +632,10 @@ def test_fitting_finds_the_sigma_of_the_decoder():
     assert number(model.sigma) == pytest.approx(number(expected), rel=1e-4)
 
 
-@pytest.mark.parametrize(("size", "dim"), [(8, 8), (16, 16), (28, 16), (32, 48), (64, 48)])
-def test_the_default_vae_fits_its_code_to_the_size(size, dim):
-    model = vae(size)
-    assert model.latent([0], 0, VAESampling()).shape == (1, dim)
-    assert any(isinstance(m, nn.Conv2d) for m in model.modules()) == (size > 8)
-    assert VAEConfig().beta == 1
+def test_a_latent_of_no_dimension_is_refused():
+    for family in ("gan", "vae"):
+        with pytest.raises(UserError, match="family.latent_dim must be a whole number at least 1 "):
+            build(family, {"latent_dim": 0}, Spec(1, 8, 17))
 
 
 # --- Blocks -------------------------------------------------------------------------------------

@@ -59,9 +59,13 @@ def test_every_command_in_the_readme_is_one(capsys):
 
 def test_every_setting_is_in_the_docs_with_its_default():
     rows = dict(
-        re.findall(r"^\| `(SIMULACRA_\w+)` \| `([^`]*)`", (ROOT / "docs/deploy.md").read_text(), re.M)
+        re.findall(
+            r"^\| `(SIMULACRA_\w+)` \| `([^`]*)`", (ROOT / "docs/deploy.md").read_text(), re.M
+        )
     )
-    told = {f"SIMULACRA_{name.upper()}": field.default for name, field in Settings.model_fields.items()}
+    told = {
+        f"SIMULACRA_{name.upper()}": field.default for name, field in Settings.model_fields.items()
+    }
     assert rows.keys() == told.keys()
     for name, default in told.items():
         if default is not None:

@@ -139,7 +139,9 @@ class Visit:
         from streamlit.proto.WidgetStates_pb2 import WidgetState
 
         states = self.at._tree.get_widget_states()
-        states.widgets.append(WidgetState(id=self._tiles(component).proto.id, json_value=json.dumps(value)))
+        states.widgets.append(
+            WidgetState(id=self._tiles(component).proto.id, json_value=json.dumps(value))
+        )
         self.at._run(states)
         assert not self.at.exception, [error.message for error in self.at.exception]
         return self
@@ -150,14 +152,18 @@ class Visit:
 
         fragments = self.at._fragment_storage._fragments
         ids = [id for id, fragment in fragments.items() if name in _names_of(fragment)]
-        assert len(ids) == 1, f"{len(ids)} fragments are called {name!r}: {[_names_of(f) for f in fragments.values()]}"
+        assert len(ids) == 1, (
+            f"{len(ids)} fragments are called {name!r}: {[_names_of(f) for f in fragments.values()]}"
+        )
         real = runner.RerunData
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(runner, "RerunData", lambda **known: real(**known, fragment_id=ids[0]))
             return self.run()
 
     def _tiles(self, key: str) -> Any:
-        found = [node for node in self.at.get("bidi_component") if node.proto.id.endswith(f"-{key}")]
+        found = [
+            node for node in self.at.get("bidi_component") if node.proto.id.endswith(f"-{key}")
+        ]
         assert len(found) == 1, f"{len(found)} pictures have the key {key!r}"
         return found[0]
 
@@ -171,7 +177,17 @@ class Visit:
 
     def texts(self, *kinds: str) -> str:
         """Joins what the page says: errors, warnings, markdown, captions …"""
-        kinds = kinds or ("title", "subheader", "markdown", "caption", "info", "warning", "error", "toast", "code")
+        kinds = kinds or (
+            "title",
+            "subheader",
+            "markdown",
+            "caption",
+            "info",
+            "warning",
+            "error",
+            "toast",
+            "code",
+        )
         return "\n".join(str(node.value) for kind in kinds for node in getattr(self.at, kind))
 
     @property
@@ -191,7 +207,10 @@ def _names_of(fragment: Any) -> set[str]:
     while todo:
         thing = todo.pop()
         for cell in getattr(thing, "__closure__", None) or ():
-            if callable(cell.cell_contents) and getattr(cell.cell_contents, "__name__", "") not in found:
+            if (
+                callable(cell.cell_contents)
+                and getattr(cell.cell_contents, "__name__", "") not in found
+            ):
                 found.add(getattr(cell.cell_contents, "__name__", ""))
                 todo.append(cell.cell_contents)
     return found
@@ -204,7 +223,7 @@ def visit() -> Iterator[Callable[..., Visit]]:
     def open(page: str = "", **query: str) -> Visit:
         return Visit().open(page, **query)
 
-    yield open
+    return open
 
 
 def asked(id: str) -> dict[str, Any]:

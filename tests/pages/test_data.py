@@ -28,7 +28,11 @@ def pack(files):
 
 
 BIRDS = pack(
-    {f"birds/{kind}/{i}.png": picture(100 * len(kind) + i) for kind in ("owl", "robin") for i in range(8)}
+    {
+        f"birds/{kind}/{i}.png": picture(100 * len(kind) + i)
+        for kind in ("owl", "robin")
+        for i in range(8)
+    }
     | {"birds/owl/broken.jpg": picture(999, "JPEG", (64, 64))[:700]}
 )
 
@@ -46,7 +50,9 @@ def bring(seen, content, name="", file="My birds.zip"):
 
 def test_the_digits_at_a_glance(visit):
     seen = visit("data")
-    assert "**1,797** grey images of **8 × 8** pixels, 17 levels, **10** classes" in seen.texts("markdown")
+    assert "**1,797** grey images of **8 × 8** pixels, 17 levels, **10** classes" in seen.texts(
+        "markdown"
+    )
     wall = seen.pictures("data.wall")
     assert wall["count"] == len(wall["titles"]) == 60
     assert "Images 1 to 60 of digits" in wall["alt"]
@@ -57,7 +63,9 @@ def test_the_class_filter_shows_that_class_only(visit):
     y = datasets.load("digits").y
     wall = visit("data").set(data__class__digits=3).pictures("data.wall")
     assert {title.partition(": ")[2] for title in wall["titles"]} == {"3"}
-    assert [int(title.split()[1].rstrip(":")) for title in wall["titles"]] == np.flatnonzero(y == 3)[:60].tolist()
+    assert [int(title.split()[1].rstrip(":")) for title in wall["titles"]] == np.flatnonzero(
+        y == 3
+    )[:60].tolist()
 
 
 @pytest.mark.parametrize("split", datasets.SPLITS)
@@ -69,7 +77,9 @@ def test_the_split_filter_shows_that_split_only(visit, split):
     label = int(loaded.y[numbers[0]])
     seen.set(data__class__digits=label)
     both = [i for i in loaded.splits[split] if loaded.y[i] == label][:60]
-    assert [int(title.split()[1].rstrip(":")) for title in seen.pictures("data.wall")["titles"]] == both
+    assert [
+        int(title.split()[1].rstrip(":")) for title in seen.pictures("data.wall")["titles"]
+    ] == both
 
 
 def test_pages_turn_and_every_filter_begins_at_its_first(visit):
@@ -129,7 +139,7 @@ def test_a_dataset_that_cannot_be_had_is_a_sentence(visit, monkeypatch):
 def test_a_set_without_labels(visit, trained):
     seen = visit("data", data="plain").calm()
     assert "without labels" in seen.texts("markdown")
-    assert not any(key.startswith("data.class") for key in seen.keys())
+    assert not any(key.startswith("data.class") for key in seen)
     assert not seen.at.get("plotly_chart")
 
 
@@ -141,7 +151,9 @@ def test_import_a_zip(visit):
     assert datasets.names()[-1] == "my-birds"
     assert seen.widget("data").value == "my-birds"  # chosen at once
     assert seen.at.query_params["data"] == "my-birds"
-    assert "**16** colour images of **32 × 32** pixels, 256 levels, **2** classes" in seen.texts("markdown")
+    assert "**16** colour images of **32 × 32** pixels, 256 levels, **2** classes" in seen.texts(
+        "markdown"
+    )
     assert seen.widget("data.class.my-birds").options == ["owl", "robin"]
     (table,) = [frame.value for frame in seen.at.dataframe if "reason" in frame.value.columns]
     assert list(table["file"]) == ["birds/owl/broken.jpg"]
@@ -149,7 +161,9 @@ def test_import_a_zip(visit):
 
 
 def test_import_follows_the_settings_and_the_name(visit):
-    seen = visit("data").set(data__folder__size=16, data__folder__channels="grey", data__folder__fit="pad")
+    seen = visit("data").set(
+        data__folder__size=16, data__folder__channels="grey", data__folder__fit="pad"
+    )
     bring(seen, BIRDS, name="Night birds").calm()
     made = datasets.load("night-birds")
     assert (made.size, made.channels) == (16, 1)
@@ -164,7 +178,9 @@ def test_a_zip_of_texts_gives_its_sentence(visit):
     assert seen.shown("data.wall")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and nothing more", pack({}), pack({"one.png": picture(1)})])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04 and nothing more", pack({}), pack({"one.png": picture(1)})]
+)
 def test_what_is_no_set_of_pictures_gives_a_sentence(visit, content):
     seen = bring(visit("data"), content)
     (words,) = seen.errors

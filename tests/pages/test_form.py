@@ -26,7 +26,9 @@ def what(choice):
 def test_the_train_page_draws_every_parameter_with_its_default(visit, kind, choice):
     seen = visit("train").set(train__what=what(choice))
     for part, config in worker.parts(kind, choice).items():
-        start = f"data.{choice['dataset']}" if part == "dataset" else f"train.{choice.get(part, part)}"
+        start = (
+            f"data.{choice['dataset']}" if part == "dataset" else f"train.{choice.get(part, part)}"
+        )
         for name, parameter in config.knobs().items():
             widget = seen.widget(f"{start}.{name}")
             assert widget.value == parameter.default, (part, name)
@@ -39,7 +41,7 @@ def test_every_dataset_has_its_parameters_on_the_train_page(visit, name):
     seen = visit("train", data=name)
     for parameter in datasets.config_of(name).knobs().values():
         assert seen.widget(f"data.{name}.{parameter.name}").value == parameter.default
-    assert not any(key.endswith(".path") for key in seen.keys())
+    assert not any(key.endswith(".path") for key in seen)
 
 
 @pytest.mark.parametrize("name", ["gan", "vae"])
@@ -93,7 +95,15 @@ def page():
     from tests.pages.test_form import Everything
 
     st.code(json.dumps(form.form({"test.one": Everything})["test.one"]), language="json")
-    st.button("Nothing", key="zero", on_click=form.fill, args=("test.one", {"on": False, "share": 0.0, "whole": 0, "rate": 0.0, "words": "", "few": "a"}))
+    st.button(
+        "Nothing",
+        key="zero",
+        on_click=form.fill,
+        args=(
+            "test.one",
+            {"on": False, "share": 0.0, "whole": 0, "rate": 0.0, "words": "", "few": "a"},
+        ),
+    )
 
 
 @pytest.fixture
@@ -109,9 +119,15 @@ def drawn():
 
 def test_values_are_the_defaults_and_keep_their_types(drawn):
     _, values = drawn
-    want = {name: parameter.default for name, parameter in Everything.knobs().items() if not parameter.path}
+    want = {
+        name: parameter.default
+        for name, parameter in Everything.knobs().items()
+        if not parameter.path
+    }
     assert values() == want
-    assert {name: type(value) for name, value in values().items()} == {name: type(value) for name, value in want.items()}
+    assert {name: type(value) for name, value in values().items()} == {
+        name: type(value) for name, value in want.items()
+    }
 
 
 def test_zero_and_off_survive(drawn):
@@ -124,7 +140,13 @@ def test_zero_and_off_survive(drawn):
     for _ in range(2):
         at.run()
         got = values()
-        assert (got["on"], got["share"], got["whole"], got["rate"], got["words"]) == (False, 0.0, 0, 0.0, "")
+        assert (got["on"], got["share"], got["whole"], got["rate"], got["words"]) == (
+            False,
+            0.0,
+            0,
+            0.0,
+            "",
+        )
         Everything.of(got)
 
 
@@ -133,14 +155,25 @@ def test_fill_sets_also_zero_and_off(drawn):
     at.button(key="zero").click().run()
     assert not at.exception
     got = values()
-    assert (got["on"], got["share"], got["whole"], got["rate"], got["words"], got["few"]) == (False, 0.0, 0, 0.0, "", "a")
+    assert (got["on"], got["share"], got["whole"], got["rate"], got["words"], got["few"]) == (
+        False,
+        0.0,
+        0,
+        0.0,
+        "",
+        "a",
+    )
     assert got["many"] == "banana"
 
 
 def test_bounds_of_the_widgets(drawn):
     at, _ = drawn
-    share, count, above = at.slider(key="test.one.share"), at.slider(key="test.one.count"), at.number_input(key="test.one.above")
+    share, count, above = (
+        at.slider(key="test.one.share"),
+        at.slider(key="test.one.count"),
+        at.number_input(key="test.one.above"),
+    )
     assert (share.min, share.max, count.min, count.max) == (0, 1, 1, 9)
     assert 0 < above.min < 1e-3  # an open bound is no value
     assert at.slider(key="test.one.count").label == "Count"
-    assert {option for option in at.button_group(key="test.one.sizes").options} == {"16", "32"}
+    assert set(at.button_group(key="test.one.sizes").options) == {"16", "32"}

@@ -131,7 +131,10 @@ def test_lerp_is_another_way_than_slerp(visit, trained):
 
 def test_the_number_of_images_on_the_way(visit, trained):
     for number in (3, 24):
-        assert visit("latent").set(**{"latent.steps": number}).pictures("latent.strip")["count"] == number
+        assert (
+            visit("latent").set(**{"latent.steps": number}).pictures("latent.strip")["count"]
+            == number
+        )
 
 
 def test_the_ends_come_from_the_address(visit, trained):
@@ -140,7 +143,9 @@ def test_the_ends_come_from_the_address(visit, trained):
     assert strip(seen) != strip(visit("latent"))
 
 
-@pytest.mark.parametrize("text", ["", "x-y", "1", "1-2-3", "-1-2", "1.5-2", "--", "²-3", "9" * 5000 + "-1", "%00-1"])
+@pytest.mark.parametrize(
+    "text", ["", "x-y", "1", "1-2-3", "-1-2", "1.5-2", "--", "²-3", "9" * 5000 + "-1", "%00-1"]
+)
 def test_nonsense_in_the_address_gives_the_first_two(visit, trained, text):
     seen = visit("latent", ends=text).calm()
     assert set(marks(seen)) == {"A", "B"}
@@ -161,7 +166,9 @@ def test_clicks_move_a_then_b_and_stand_in_the_address(visit, trained):
     assert seen.at.query_params["ends"] in ("25-1", ["25-1"])
     seen.told("latent.grid", {"clicked": {"number": 2, "index": 33}})
     assert marks(seen) == {"A": 25, "B": 33}
-    seen.told("latent.grid", {"clicked": {"number": 2, "index": 33}})  # the same click again is no new one
+    seen.told(
+        "latent.grid", {"clicked": {"number": 2, "index": 33}}
+    )  # the same click again is no new one
     assert marks(seen) == {"A": 25, "B": 33}
 
 

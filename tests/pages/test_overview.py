@@ -15,7 +15,7 @@ def test_the_button_trains_the_default(visit, spawned, asked):
     assert job["config"] == worker.configure("train", {"dataset": "digits", "family": "gan"})
     assert seen.at.session_state["run"] == id
     assert seen.at.query_params["run"] == id
-    assert "overview.train" not in seen.keys()  # it learns now; nobody needs a second one
+    assert "overview.train" not in seen  # it learns now; nobody needs a second one
     assert any("My first model" in bar.text for bar in seen.at.main.get("progress"))
 
 
@@ -36,7 +36,12 @@ def test_nothing_trained_yet(visit):
     seen = visit("overview")
     assert "**Trained here:** 0 runs yet." in seen.texts("markdown")
     faces, digits = seen.pictures("overview.faces"), seen.pictures("overview.digits")
-    assert (faces["count"], faces["tile"], digits["count"], digits["tile"]) == (32, [32, 32], 40, [8, 8])
+    assert (faces["count"], faces["tile"], digits["count"], digits["tile"]) == (
+        32,
+        [32, 32],
+        40,
+        [8, 8],
+    )
 
 
 def test_the_newest_images_and_the_others(visit, trained):
@@ -50,7 +55,9 @@ def test_the_newest_images_and_the_others(visit, trained):
 
 
 def test_what_learns_now_is_followed_until_it_ends(visit, trained):
-    job = worker.submit("train", {"dataset": "digits", "family": "vae"}, {"train.images": 2000}, name="Busy")
+    job = worker.submit(
+        "train", {"dataset": "digits", "family": "vae"}, {"train.images": 2000}, name="Busy"
+    )
     seen = visit("overview")
     assert not seen.shown("overview.live")
     assert "The first images appear within seconds." in seen.texts("caption")

@@ -36,7 +36,8 @@ def test_every_file_is_a_page():
 def test_every_page_enters_through_the_shell(page):
     """Before its first widget: without it, a deep link on a fresh server shows a page without a shell."""
     calls = [
-        ast.unparse(line.value) for line in ast.parse((ROOT / "pages" / f"{page}.py").read_text()).body
+        ast.unparse(line.value)
+        for line in ast.parse((ROOT / "pages" / f"{page}.py").read_text()).body
         if isinstance(line, ast.Expr) and isinstance(line.value, ast.Call)
     ]
     assert calls[0] == "shell.enter()"
@@ -68,7 +69,9 @@ def test_page_opens_with_runs(visit, trained, page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_page_shows_a_user_error_as_a_sentence_and_a_bug_as_an_apology(visit, monkeypatch, caplog, page):
+def test_page_shows_a_user_error_as_a_sentence_and_a_bug_as_an_apology(
+    visit, monkeypatch, caplog, page
+):
     from core import runs
 
     def refuse():
@@ -121,7 +124,10 @@ def test_the_choice_follows_to_every_page(visit, trained):
     seen.set(run=trained.runs["vae"], data="plain")
     for page in PAGES:
         seen.open(page)
-        assert (seen.widget("run").value, seen.widget("data").value) == (trained.runs["vae"], "plain")
+        assert (seen.widget("run").value, seen.widget("data").value) == (
+            trained.runs["vae"],
+            "plain",
+        )
         assert seen.at.query_params["run"] == trained.runs["vae"]
         assert seen.at.query_params["data"] == "plain"
 
@@ -157,8 +163,13 @@ print("torch" in sys.modules)
 """
     env = {name: value for name, value in os.environ.items() if not name.startswith("SIMULACRA_")}
     done = subprocess.run(
-        [sys.executable, "-c", script.replace('"app.py"', repr(str(ROOT / "app.py")))], cwd=ROOT, capture_output=True, text=True,
-        timeout=200, check=False, env=env | {"SIMULACRA_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-c", script.replace('"app.py"', repr(str(ROOT / "app.py")))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env=env | {"SIMULACRA_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip().splitlines()[-1] == "False"
@@ -189,7 +200,11 @@ def copy_runs(trained, count):
         for name in ("state.json", "run.json", "log.jsonl"):
             shutil.copyfile(source / name, place / name)
         words = json.loads((source / "job.json").read_text())
-        (place / "job.json").write_text(json.dumps(words | {"name": f"Copy {number}", "created": words["created"] - 1e6 - number}))
+        (place / "job.json").write_text(
+            json.dumps(
+                words | {"name": f"Copy {number}", "created": words["created"] - 1e6 - number}
+            )
+        )
 
 
 # --- Jobs beside the page -----------------------------------------------------------------------
@@ -198,13 +213,15 @@ def copy_runs(trained, count):
 def test_the_sidebar_shows_what_waits_and_follows_it(visit, trained):
     from core import jobs, worker
 
-    job = worker.submit("train", {"dataset": "digits", "family": "vae"}, {"train.images": 2000}, name="Patient one")
+    job = worker.submit(
+        "train", {"dataset": "digits", "family": "vae"}, {"train.images": 2000}, name="Patient one"
+    )
     seen = visit("data")
     assert [bar.text for bar in seen.at.sidebar.get("progress")] == ["Patient one: waits, place 1"]
     jobs.set_state(job.path, status="stopped")
     seen.again("_running")
     assert not seen.at.sidebar.get("progress")  # the whole page ran again
-    assert f"■ Patient one" in " ".join(seen.widget("run").options)
+    assert "■ Patient one" in " ".join(seen.widget("run").options)
 
 
 def test_a_job_that_was_deleted_leaves_the_sidebar(visit, trained):
@@ -217,7 +234,9 @@ def test_a_job_that_was_deleted_leaves_the_sidebar(visit, trained):
     assert "Short one" not in " ".join(seen.widget("run").options)
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0, "0 s"), (59.4, "59 s"), (125, "2 min 5 s"), (11_400, "3 h 10 min")])
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (59.4, "59 s"), (125, "2 min 5 s"), (11_400, "3 h 10 min")]
+)
 def test_durations_read_like_words(seconds, words):
     assert shell.duration(seconds) == words
 

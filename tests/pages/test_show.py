@@ -11,7 +11,8 @@ from pages.ui import show
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(0, "0"), (950, "950"), (12_800, "12.8k"), (1_200_000, "1.2M"), (3e9, "3G")]
+    ("number", "words"),
+    [(0, "0"), (950, "950"), (12_800, "12.8k"), (1_200_000, "1.2M"), (3e9, "3G")],
 )
 def test_counts_are_short(number, words):
     assert show.short(number) == words
@@ -35,7 +36,9 @@ def films(**options):
         at.session_state["options"] = options
     at.run()
     assert not at.exception, at.exception
-    return [code.value for code in at.code], [json.loads(node.proto.json) for node in at.get("bidi_component")]
+    return [code.value for code in at.code], [
+        json.loads(node.proto.json) for node in at.get("bidi_component")
+    ]
 
 
 def test_a_film_is_the_sheets_of_the_run_as_they_rest_on_the_disk(trained):
@@ -45,7 +48,9 @@ def test_a_film_is_the_sheets_of_the_run_as_they_rest_on_the_disk(trained):
     assert told == ["True", "True", "True", "False"]  # the classifier makes none
     run = jobs.get(trained.runs["gan"])
     files = [file for _, file in runs.samples(run)]
-    assert [base64.b64decode(frame.partition(",")[2]) for frame in shown[0]["frames"]] == [file.read_bytes() for file in files]
+    assert [base64.b64decode(frame.partition(",")[2]) for frame in shown[0]["frames"]] == [
+        file.read_bytes() for file in files
+    ]
     assert shown[0]["labels"] == [f"{step * 64} images" for step, _ in runs.samples(run)]
     assert "Tiny gan" in shown[0]["alt"]
 
@@ -78,7 +83,9 @@ def curve_page():
     from pages.ui import show
 
     one = [{"images": 64 * step, "loss": 1 / step, "valid_loss": 2 / step} for step in range(1, 5)]
-    show.curves({"a": one} if not st.session_state.get("two") else {"a": one, "b": one}, key="curves")
+    show.curves(
+        {"a": one} if not st.session_state.get("two") else {"a": one, "b": one}, key="curves"
+    )
 
 
 def charts(**state):
@@ -102,8 +109,14 @@ def test_two_runs_are_told_apart_by_colour_and_values_by_dash():
     (chart,) = charts(two=True)
     lines = {line["name"]: line["line"] for line in chart["data"]}
     assert set(lines) == {"a: training", "a: held-out", "b: training", "b: held-out"}
-    assert lines["a: training"]["color"] == lines["a: held-out"]["color"] != lines["b: training"]["color"]
-    assert lines["a: training"]["dash"] == lines["b: training"]["dash"] != lines["a: held-out"]["dash"]
+    assert (
+        lines["a: training"]["color"]
+        == lines["a: held-out"]["color"]
+        != lines["b: training"]["color"]
+    )
+    assert (
+        lines["a: training"]["dash"] == lines["b: training"]["dash"] != lines["a: held-out"]["dash"]
+    )
 
 
 def test_no_picture_is_a_sentence():

@@ -25,7 +25,17 @@ def page():
     from pages.ui.tiles import tiles
 
     sheet = sheets.png(np.full((6, 1, 4, 5), 7, np.uint8), 3)
-    got = tiles([sheet], tile=(4, 5), columns=3, count=6, alt="Six greys", key="pics", marks={2: "A"}, titles=["t"] * 6, clickable=True)
+    got = tiles(
+        [sheet],
+        tile=(4, 5),
+        columns=3,
+        count=6,
+        alt="Six greys",
+        key="pics",
+        marks={2: "A"},
+        titles=["t"] * 6,
+        clickable=True,
+    )
     st.code(repr(got))
 
 
@@ -81,7 +91,10 @@ def test_nonsense_is_no_click(drawn, text):
 def test_the_browser_side_reaches_no_other_place():
     for file in HERE.glob("tiles.*"):
         text = file.read_text()
-        assert not re.search(r"https?:|//[a-z]|@import|fetch\(|XMLHttp|import\(|innerHTML|eval\(", text.replace("// ", "")), file
+        assert not re.search(
+            r"https?:|//[a-z]|@import|fetch\(|XMLHttp|import\(|innerHTML|eval\(",
+            text.replace("// ", ""),
+        ), file
 
 
 def test_levels_reach_the_sheet_unchanged():

@@ -25,7 +25,9 @@ def test_start_submits_the_defaults(visit, spawned, asked):
     seen = visit("train").press("train.start").calm()
     job = asked(spawned[0])
     assert job["kind"] == "train"
-    assert job["config"] == worker.configure("train", {"dataset": "digits", "family": seen.widget("train.what").value})
+    assert job["config"] == worker.configure(
+        "train", {"dataset": "digits", "family": seen.widget("train.what").value}
+    )
     assert seen.at.session_state["run"] == spawned[0]
     assert "Stop" in seen.widget("train.stop").label
 
@@ -82,9 +84,13 @@ def test_presets_fill_and_can_be_taken_back(visit, spawned, asked):
         seen.set(train__preset=name).calm()
         for dotted, value in values.items():
             part, _, field = dotted.partition(".")
-            assert seen.widget(f"train.{'gan' if part == 'family' else part}.{field}").value == value, (name, dotted)
+            assert (
+                seen.widget(f"train.{'gan' if part == 'family' else part}.{field}").value == value
+            ), (name, dotted)
     seen.press("train.start").calm()
-    assert asked(spawned[0])["config"] == worker.configure("train", {"dataset": "digits", "family": "gan"}, gan.presets[name])
+    assert asked(spawned[0])["config"] == worker.configure(
+        "train", {"dataset": "digits", "family": "gan"}, gan.presets[name]
+    )
     seen.set(train__preset=None)
     for field, parameter in gan.config.knobs().items():
         assert seen.widget(f"train.gan.{field}").value == parameter.default
@@ -112,7 +118,9 @@ def test_the_command_line_asks_for_the_same(visit, spawned, asked):
     words = shlex.split(seen.texts("code"))
     given = parse(words[i + 1] for i, word in enumerate(words) if word == "--set")
     seen.press("train.start")
-    assert asked(spawned[0])["config"] == worker.configure("train", {"dataset": "digits", "family": "gan"}, given)
+    assert asked(spawned[0])["config"] == worker.configure(
+        "train", {"dataset": "digits", "family": "gan"}, given
+    )
 
 
 def test_a_refusal_is_a_sentence_and_loses_nothing(visit, spawned, setting):
@@ -162,7 +170,9 @@ def test_a_classifier_tells_its_accuracy_and_n(visit, trained):
     seen = visit("train", run=trained.runs["classifier"])
     assert "accuracy on the test split" in seen.texts("markdown")
     assert "(n = " in seen.texts("markdown")
-    assert not seen.at.get("page_link") or "learned" not in " ".join(link.label for link in seen.at.main.get("page_link"))
+    assert not seen.at.get("page_link") or "learned" not in " ".join(
+        link.label for link in seen.at.main.get("page_link")
+    )
 
 
 def test_more_curves_on_request(visit, trained):
@@ -170,7 +180,10 @@ def test_more_curves_on_request(visit, trained):
     few = len(seen.at.get("plotly_chart"))
     seen.at.session_state["train.all"] = True
     seen.run()
-    titles = [json.loads(chart.proto.spec)["layout"]["title"]["text"] for chart in seen.at.get("plotly_chart")]
+    titles = [
+        json.loads(chart.proto.spec)["layout"]["title"]["text"]
+        for chart in seen.at.get("plotly_chart")
+    ]
     assert len(titles) == len(set(titles)) > few
     assert "Speed" in titles
 
@@ -210,7 +223,9 @@ def test_a_run_that_is_deleted_while_it_is_watched_is_no_bug(visit, trained):
     assert seen.widget("run").value in trained.runs.values()
 
 
-@pytest.mark.parametrize(("status", "kind"), [("failed", "error"), ("stopped", "warning"), ("interrupted", "warning")])
+@pytest.mark.parametrize(
+    ("status", "kind"), [("failed", "error"), ("stopped", "warning"), ("interrupted", "warning")]
+)
 def test_why_a_run_ended_is_said_and_it_can_be_resumed(visit, trained, spawned, status, kind):
     run = run_of(trained, "vae")
     if status == "interrupted":  # it says that it runs, and nobody holds it
@@ -326,7 +341,11 @@ def test_compare_up_to_four_side_by_side(visit, trained):
     seen = tick(visit("train"), 0, 1)
     assert seen.shown(f"train.compare.{trained.runs['gan']}")
     assert seen.shown(f"train.compare.{trained.runs['vae']}")
-    names = [line["name"] for chart in seen.at.get("plotly_chart") for line in json.loads(chart.proto.spec)["data"]]
+    names = [
+        line["name"]
+        for chart in seen.at.get("plotly_chart")
+        for line in json.loads(chart.proto.spec)["data"]
+    ]
     assert any(name.startswith(f"Tiny vae ({trained.runs['vae'][-4:]}): ") for name in names)
     assert seen.widget("train.open").disabled
 
@@ -347,7 +366,10 @@ BUTTONS = ["train.start", "train.describe", "train.delete"]
 
 
 def test_view_only_disables_every_button_that_changes_something(visit, trained, setting):
-    stopped, busy = run_of(trained, "vae"), worker.submit("train", {"dataset": "digits", "family": "gan"}, LONG)
+    stopped, busy = (
+        run_of(trained, "vae"),
+        worker.submit("train", {"dataset": "digits", "family": "gan"}, LONG),
+    )
     jobs.set_state(stopped.path, status="stopped")
     setting(view_only=1)
     seen = visit("train", run=stopped.id)
@@ -387,7 +409,10 @@ def test_view_only_takes_no_forged_press(visit, trained, setting, spawned, asked
 def test_view_only_refuses_what_a_dialog_opened_before_it_asks_for(visit, trained, setting, asked):
     """The dialog is open, the owner switches to view-only, the visitor presses: the dialog alone runs again."""
     id = trained.runs["plain"]
-    for opener, presses, name in [("train.delete", "train.delete.yes", "delete"), ("train.describe", "train.describe.save", "describe")]:
+    for opener, presses, name in [
+        ("train.delete", "train.delete.yes", "delete"),
+        ("train.describe", "train.describe.save", "describe"),
+    ]:
         seen = visit("train", run=id).press(opener)
         setting(view_only=1)
         seen.widget(presses).click()
