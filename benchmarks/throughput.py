@@ -19,8 +19,9 @@ from torchvision import datasets as tv
 from torchvision import transforms
 
 from core import datasets
+from core.catalog import assign
 from core.models import build
-from core.models.gan import CLASSIC
+from core.models.gan import CLASSIC, GANConfig
 from core.settings import settings
 from core.training import TrainConfig, Trainer, spec_of
 
@@ -64,9 +65,9 @@ def textbook(model: Any, family: str, loader: DataLoader, steps: int) -> float:
                 return time.perf_counter() - start
 
 
-def ours(model: Any, dataset: datasets.Dataset, steps: int) -> tuple[float, dict[str, float]]:
+def ours(model: Any, dataset: datasets.Dataset, steps: int, values: dict[str, Any]) -> tuple[float, dict[str, float]]:
     """Trains with our loop; gives the seconds and their split."""
-    config = TrainConfig(images=steps * BATCH, batch=BATCH, precision="float32")
+    config = TrainConfig(images=steps * BATCH, batch=BATCH, precision="float32", **values)
     trainer = Trainer(model, dataset, config, torch.device("cpu"))
     start = time.perf_counter()
     for _ in trainer:
@@ -86,24 +87,20 @@ def main() -> None:
     spec = spec_of(dataset)
     plain = tv.MNIST(settings().data, train=True, download=False, transform=transforms.ToTensor())
     loader = DataLoader(plain, BATCH, shuffle=True, drop_last=True)
-    classic = {
-        name.removeprefix("family."): value
-        for name, value in CLASSIC.items()
-        if name.startswith("family.")
-    }
+    sorted_classic = assign(CLASSIC, {"family": GANConfig, "train": TrainConfig})
     print(
         f"MNIST 28×28, batch {BATCH}, float32, {arguments.threads} thread(s), "
         f"{arguments.rounds} rounds of {arguments.steps} steps"
     )
-    for title, family, values in (
-        ("classic GAN (mlp)", "gan", classic),
-        ("VAE (dense)", "vae", {"network": "dense"}),
-        ("VAE (conv, default)", "vae", {}),
+    for title, family, values, train in (
+        ("classic GAN (mlp)", "gan", sorted_classic["family"], sorted_classic["train"]),
+        ("VAE (dense)", "vae", {"network": "dense"}, {}),
+        ("VAE (conv, default)", "vae", {}, {}),
     ):
         model = build(family, values, spec)
         ratios, speeds, peers, split = [], [], [], {}
         for _ in range(arguments.rounds):
-            mine, split = ours(copy.deepcopy(model), dataset, arguments.steps)
+            mine, split = ours(copy.deepcopy(model), dataset, arguments.steps, train)
             theirs = textbook(copy.deepcopy(model).train(), family, loader, arguments.steps)
             images = arguments.steps * BATCH
             speeds, peers, ratios = (

@@ -63,7 +63,7 @@ class Upward(nn.Module):
         Radford et al., 2015, DCGAN, https://arxiv.org/abs/1511.06434
     """
 
-    def __init__(self, inputs: int, channels: int, size: int, width: int, *, smooth: bool) -> None:
+    def __init__(self, inputs: int, channels: int, size: int, width: int) -> None:
         super().__init__()
         self.size = size
         self.base, doublings = plan(size)
@@ -86,7 +86,7 @@ class Upward(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         h = self.first(h).view(-1, self.inner, self.base, self.base)
-        h = h.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
+        h = h.contiguous(memory_format=torch.channels_last)  # faster on a CPU
         return crop(self.rest(h), self.size).contiguous()
 
 

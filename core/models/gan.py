@@ -131,7 +131,7 @@ class GAN(nn.Module):
         if weight > 0:
             few = -(
                 -len(x) // 4
-            )  # slopes are costly, and a quarter of the batch estimates their mean well
+            )  # slopes are costly; their mean over a quarter of the batch will do
             both = torch.cat([real[:few], fake[:few].detach()]).requires_grad_()
             r1, r2 = penalties(both, *self._pairs(both, None if y is None else y[:few]))
             value = value + weight / 2 * (r1 + r2)  # [3], eq. 2 with R1 and R2 of [4]
@@ -205,7 +205,7 @@ class GeneratorNet(nn.Module):
         elif network == "residual":
             self.net = nn.Sequential(ResidualMLP(inputs, config.width or 256, 3, pixels), nn.Tanh())
         else:
-            self.net = Upward(inputs, spec.channels, spec.size, config.width or 32, smooth=True)
+            self.net = Upward(inputs, spec.channels, spec.size, config.width or 32)
 
     def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
         if self.embed is not None and y is not None:

@@ -229,8 +229,10 @@ def _choose(key: str, options: list[str], default: str | None) -> None:
     """Sets a choice from the session, else from the address, else the default; says when a link names what is gone.
 
     Not Streamlit's own binding to the address: that one leaves a default out, and the default (the newest run) changes.
+    A widget's own state is lost when the visitor goes on before the page is drawn, so a copy is kept beside it.
     """
-    wanted = st.session_state.get(key) or st.query_params.get(key)
+    kept = f"chosen.{key}"
+    wanted = st.session_state.get(key) or st.session_state.get(kept) or st.query_params.get(key)
     if wanted not in options:
         if wanted:
             st.toast(
@@ -240,6 +242,7 @@ def _choose(key: str, options: list[str], default: str | None) -> None:
         wanted = default
     if st.session_state.get(key, "") != wanted:
         st.session_state[key] = wanted
+    st.session_state[kept] = wanted
 
 
 @st.fragment(run_every="2s")

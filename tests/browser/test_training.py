@@ -86,7 +86,7 @@ def test_from_the_first_press_to_a_restarted_server(server, screen, another, rec
     assert state(run)["pid"] == pid  # the same worker, which never noticed
     third.until(lambda: state(run)["step"] > step)
     lost = re.compile(
-        "WebSocket|ERR_|Failed to load|Failed to fetch|NetworkError|AxiosError|Connection",
+        "WebSocket|ERR_|Client Error|not responding|Cannot send|Failed to load|Failed to fetch|NetworkError|AxiosError|Connection",
         re.IGNORECASE,
     )
     for left in (screen, second):
@@ -99,7 +99,7 @@ def test_changed_settings_train_to_the_end(server, screen):
     here = server()
     screen.open(here, "train")
     screen.key("train.what").get_by_role("combobox").click()
-    screen.page.get_by_role("option", name="Variational autoencoder").click()
+    screen.page.get_by_role("option", name="VAE (autoencoder)").click()
     images = screen.key("train.train.images").get_by_role("spinbutton")
     expect(screen.key("train.vae.beta")).to_be_visible()
     images.fill("2000")

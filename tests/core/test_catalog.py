@@ -1,4 +1,4 @@
-# ruff: noqa: E501  (sentences stand whole)
+
 """Parameters, choices and the sentences of their errors."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# ruff: noqa: E501  (sentences stand whole)
+
 """The command line: every command, its JSON, and one line for what is wrong."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# ruff: noqa: E501  (sentences stand whole)
+
 """Jobs: folders that are a queue, processes that outlive their server, and files that are written whole."""
 
 from __future__ import annotations

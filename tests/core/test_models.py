@@ -634,7 +634,9 @@ def test_fitting_finds_the_sigma_of_the_decoder():
 
 def test_a_latent_of_no_dimension_is_refused():
     for family in ("gan", "vae"):
-        with pytest.raises(UserError, match="family.latent_dim must be a whole number at least 1 "):
+        with pytest.raises(
+            UserError, match=r"family\.latent_dim must be a whole number at least 1 "
+        ):
             build(family, {"latent_dim": 0}, Spec(1, 8, 17))
 
 

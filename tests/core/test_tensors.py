@@ -1,4 +1,4 @@
-# ruff: noqa: E501  (sentences stand whole)
+
 """Randomness without state, image types, and averages over processes."""
 
 from __future__ import annotations

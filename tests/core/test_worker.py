@@ -1,4 +1,4 @@
-# ruff: noqa: E501  (sentences stand whole)
+
 """Kinds of work: what is asked is checked, completed, and can be asked again with changes."""
 
 from __future__ import annotations
