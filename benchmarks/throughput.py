@@ -65,7 +65,9 @@ def textbook(model: Any, family: str, loader: DataLoader, steps: int) -> float:
                 return time.perf_counter() - start
 
 
-def ours(model: Any, dataset: datasets.Dataset, steps: int, values: dict[str, Any]) -> tuple[float, dict[str, float]]:
+def ours(
+    model: Any, dataset: datasets.Dataset, steps: int, values: dict[str, Any]
+) -> tuple[float, dict[str, float]]:
     """Trains with our loop; gives the seconds and their split."""
     config = TrainConfig(images=steps * BATCH, batch=BATCH, precision="float32", **values)
     trainer = Trainer(model, dataset, config, torch.device("cpu"))

@@ -96,7 +96,7 @@ def explore(id: str) -> None:
                 index=None,
                 key="latent.class",
                 format_func=lambda i: opened.classes[i],
-                placeholder="One column per class"
+                placeholder="All classes, column by column"
                 if len(opened.classes) <= 16
                 else "All classes in turn",
                 bind="query-params",

@@ -240,9 +240,7 @@ def _choose(key: str, options: list[str], default: str | None) -> None:
                 icon=":material/link_off:",
             )
         wanted = default
-    if st.session_state.get(key, "") != wanted:
-        st.session_state[key] = wanted
-    st.session_state[kept] = wanted
+    st.session_state[key] = st.session_state[kept] = wanted
 
 
 @st.fragment(run_every="2s")

@@ -1,4 +1,3 @@
-
 """Parameters, choices and the sentences of their errors."""
 
 from __future__ import annotations

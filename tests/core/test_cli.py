@@ -1,4 +1,3 @@
-
 """The command line: every command, its JSON, and one line for what is wrong."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-
 """Jobs: folders that are a queue, processes that outlive their server, and files that are written whole."""
 
 from __future__ import annotations

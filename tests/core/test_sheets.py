@@ -61,4 +61,4 @@ def test_a_picture_says_how_it_was_made():
 
 
 def test_columns_follow_the_classes():
-    assert [sheets.columns(k) for k in (0, 1, 2, 10, 16, 17, 500)] == [8, 8, 2, 10, 16, 8, 8]
+    assert [sheets.columns(k) for k in (0, 1, 2, 5, 10, 16, 17, 500)] == [8, 8, 8, 10, 10, 16, 8, 8]

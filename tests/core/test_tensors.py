@@ -1,4 +1,3 @@
-
 """Randomness without state, image types, and averages over processes."""
 
 from __future__ import annotations

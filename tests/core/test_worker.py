@@ -1,4 +1,3 @@
-
 """Kinds of work: what is asked is checked, completed, and can be asked again with changes."""
 
 from __future__ import annotations

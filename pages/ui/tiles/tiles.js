@@ -102,7 +102,8 @@ export default function (component) {
       (me.data.maxHeight * ratio - gap * (rows + 1)) / (rows * height),
       me.data.maxZoom * ratio,
     );
-    zoom = zoom >= 1 ? Math.floor(zoom) : Math.max(zoom, 0.05);
+    const step = Math.min(height, width) >= 24 ? 2 : 1;  // larger pictures may be enlarged by halves
+    zoom = zoom >= 1 ? Math.floor(zoom * step) / step : Math.max(zoom, 0.05);
     const w = Math.max(1, Math.round(width * zoom)), h = Math.max(1, Math.round(height * zoom));
     return { ratio, columns, rows, gap, w, h, zoom, total: [columns * (w + gap) + gap, rows * (h + gap) + gap] };
   }
@@ -134,7 +135,7 @@ export default function (component) {
     }
     const pen = canvas.getContext("2d");
     pen.clearRect(0, 0, canvas.width, canvas.height);
-    pen.imageSmoothingEnabled = l.zoom < 1;
+    pen.imageSmoothingEnabled = l.zoom % 1 !== 0;
     const style = getComputedStyle(parentElement.querySelector(".box"));
     const accent = style.getPropertyValue("--st-primary-color") || "#4b49c8";
     for (let i = 0; i < me.data.count; i++) {
