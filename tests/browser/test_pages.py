@@ -48,16 +48,17 @@ def test_the_choice_goes_along_from_page_to_page(gallery, tiny_runs, screen):
 
 def test_the_choice_survives_clicks_quicker_than_the_pages(gallery, tiny_runs, screen):
     """A page that is left before it is drawn loses the state of its widgets; the choice is not only there."""
-    screen.open(gallery, "train", run=tiny_runs.runs["vae"])
     links = screen.page.get_by_test_id("stSidebarNavLink")
-    for number in (0, 3, 0, 1, 0, 2):
-        links.nth(number).click()
-        screen.page.evaluate(
-            "new Promise(done => setTimeout(done, 100))"
-        )  # not long enough for any page
-    screen.ready()
-    screen.chosen("run", "Tiny vae")
-    screen.until(lambda: address(screen).get("run") == tiny_runs.runs["vae"])
+    pause = "milliseconds => new Promise(done => setTimeout(done, milliseconds))"
+    for between in (50, 100, 150):  # not enough for any page
+        screen.open(gallery, "train", run=tiny_runs.runs["vae"])
+        links.nth(0).click()
+        screen.page.evaluate(pause, between)
+        links.nth(3).click()
+        screen.page.evaluate(pause, 1000)  # what goes wrong does so late
+        screen.ready()
+        screen.chosen("run", "Tiny vae")
+        assert address(screen)["run"] == tiny_runs.runs["vae"]
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
