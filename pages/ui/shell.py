@@ -232,7 +232,7 @@ def _choose(key: str, options: list[str], default: str | None) -> None:
     A widget's own state is lost when the visitor goes on before the page is drawn, so a copy is kept beside it.
     """
     kept = f"chosen.{key}"
-    wanted = st.session_state.get(key) or st.query_params.get(key)
+    wanted = st.session_state.get(key) or st.session_state.get(kept) or st.query_params.get(key)
     if wanted not in options:
         if wanted:
             st.toast(
@@ -240,8 +240,7 @@ def _choose(key: str, options: list[str], default: str | None) -> None:
                 icon=":material/link_off:",
             )
         wanted = default
-    if st.session_state.get(key, "") != wanted:
-        st.session_state[key] = wanted
+    st.session_state[key] = st.session_state[kept] = wanted
 
 
 @st.fragment(run_every="2s")

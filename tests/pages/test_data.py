@@ -139,7 +139,7 @@ def test_a_dataset_that_cannot_be_had_is_a_sentence(visit, monkeypatch):
 def test_a_set_without_labels(visit, trained):
     seen = visit("data", data="plain").calm()
     assert "without labels" in seen.texts("markdown")
-    assert not any(key.startswith("data.class") for key in seen)
+    assert not any(key.startswith("data.class") for key in seen.keys())
     assert not seen.at.get("plotly_chart")
 
 

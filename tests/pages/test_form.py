@@ -41,7 +41,7 @@ def test_every_dataset_has_its_parameters_on_the_train_page(visit, name):
     seen = visit("train", data=name)
     for parameter in datasets.config_of(name).knobs().values():
         assert seen.widget(f"data.{name}.{parameter.name}").value == parameter.default
-    assert not any(key.endswith(".path") for key in seen)
+    assert not any(key.endswith(".path") for key in seen.keys())
 
 
 @pytest.mark.parametrize("name", ["gan", "vae"])
