@@ -129,9 +129,8 @@ class GAN(nn.Module):
         }
         weight = self._penalty(progress) if self.config.loss == "relativistic" else 0.0
         if weight > 0:
-            few = -(
-                -len(x) // 4
-            )  # slopes are costly; their mean over a quarter of the batch will do
+            # slopes are costly, and a quarter of the pairs estimates their mean well enough
+            few = -(-len(x) // 4)
             both = torch.cat([real[:few], fake[:few].detach()]).requires_grad_()
             r1, r2 = penalties(both, *self._pairs(both, None if y is None else y[:few]))
             value = value + weight / 2 * (r1 + r2)  # [3], eq. 2 with R1 and R2 of [4]
