@@ -115,9 +115,7 @@ def facts(dataset: datasets.Dataset) -> None:
                 alt="Images per class and split",
             )
     if dataset.refused:
-        with st.expander(
-            f"{len(dataset.refused):,} files were left out", icon=":material/warning:"
-        ):
+        with st.expander("Files left out, and why", icon=":material/warning:"):
             st.dataframe(
                 pd.DataFrame(dataset.refused, columns=["file", "reason"]),
                 hide_index=True,

@@ -201,7 +201,7 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
     ]
     if refused:
         notes.append(
-            f"{len(refused)} files were left out"
+            f"{len(refused):,} file{'s were' if len(refused) > 1 else ' was'} left out"
             + (f"; the first {_LISTED} are listed." if len(refused) > _LISTED else ".")
         )
     small, large = (

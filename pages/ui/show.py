@@ -193,7 +193,14 @@ def bars(counts: Mapping[str, Mapping[str, int]], *, key: str, height: int = 260
         height=height,
         margin={"l": 36, "r": 4, "t": 30, "b": 24},
         xaxis={"type": "category"},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
+        legend={
+            "orientation": "h",
+            "y": 1.0,
+            "yanchor": "bottom",
+            "x": 0,
+            "font": {"size": 11},
+            "traceorder": "normal",
+        },
     )
     st.plotly_chart(
         figure, key=key, config={"displayModeBar": False}, alt="Images per class and split"

@@ -157,7 +157,7 @@ def test_import_a_zip(visit):
     assert seen.widget("data.class.my-birds").options == ["owl", "robin"]
     (table,) = [frame.value for frame in seen.at.dataframe if "reason" in frame.value.columns]
     assert list(table["file"]) == ["birds/owl/broken.jpg"]
-    assert "1 files were left out" in " ".join(box.label for box in seen.at.expander)
+    assert "Files left out" in " ".join(box.label for box in seen.at.expander)
 
 
 def test_import_follows_the_settings_and_the_name(visit):
