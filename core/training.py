@@ -362,7 +362,10 @@ class Trainer:
     @torch.no_grad()
     def _average(self) -> None:
         half_life = min(self.config.average, self.step / 10)
-        keep = 0.5 ** (1 / half_life) if half_life > 0 else 0.0
+        every = 4 if half_life >= 40 else 1  # a long average loses nothing by looking less often
+        if self.step % every:
+            return
+        keep = 0.5 ** (every / half_life) if half_life > 0 else 0.0
         torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
             list(self.averaged.parameters()), list(self.model.parameters()), 1 - keep
         )

@@ -274,6 +274,18 @@ def test_the_average_follows_its_closed_form(toy, half_life, monkeypatch):
     assert not run.averaged.training
 
 
+def test_a_long_average_looks_at_every_fourth_step(toy):
+    run = trainer(toy(), Line(("model", 0, 1)), average=100)
+    weight, averaged = run.model.weights["model"], run.averaged.weights["model"]
+    for run.step in (1001, 1002, 1003, 1004):
+        with torch.no_grad():
+            weight.fill_(1.0)
+        averaged.fill_(0.0)
+        run._average()
+        expected = 1 - 0.5 ** (4 / 100) if run.step == 1004 else 0.0
+        assert averaged.tolist() == pytest.approx([expected] * averaged.numel())
+
+
 @pytest.mark.parametrize("clip", [0.0, 0.5])
 @pytest.mark.parametrize(
     ("name", "values"), [(n, v) for n in NETWORKS for v in variants(n)], ids=str
