@@ -126,6 +126,43 @@ class Encodes(Protocol):
 
 
 @runtime_checkable
+class Scores(Protocol):
+    """A model that knows how probable an image is."""
+
+    def log_prob(self, x: Tensor, y: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Gives the log-probability of images of ``spec.levels`` levels in nats, (N,), or a lower bound of it.
+
+        Uniform dequantisation: noise of one level is added to ``x``, so the value is an unbiased estimate of a bound
+        on the probability of the *levels*, and bits per dimension are ``-log_prob / (C H W ln 2)``.
+        """
+        ...
+
+
+@runtime_checkable
+class Quantizes(Protocol):
+    """A model whose latents are codes of a finite vocabulary."""
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """Turns images into codes, (N, T), int64 from 0."""
+        ...
+
+    def restore(self, codes: Tensor) -> Tensor:
+        """Turns codes (N, T) into images."""
+        ...
+
+
+@runtime_checkable
+class Traces(Protocol):
+    """A model whose sampling is a path from noise to an image."""
+
+    def trace(
+        self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config
+    ) -> Iterator[Tensor]:
+        """Yields the images that the model expects at every step of `sample`; the last ones are the samples."""
+        ...
+
+
+@runtime_checkable
 class Fits(Protocol):
     """A model with parts that are computed from data, on averaged weights, before they are published."""
 
