@@ -48,7 +48,7 @@ class VAEConfig(Config):
     )
     conditional: bool = knob(
         False,
-        title="Learn the classes (conditional)",
+        title="Learn the classes",
         help="Gives the class to both sides, when the dataset has labels.",
     )
     warmup: float = knob(
