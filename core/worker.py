@@ -36,7 +36,7 @@ class Task:
     def __init__(self, job: jobs.Job) -> None:
         self.job = job
         self.path = job.path
-        self._began = time.time()
+        self._began = time.time() - job.state.get("seconds", 0)  # a resumed job has used some
         self._told = 0.0
 
     def part(self, name: str) -> dict[str, Any]:
@@ -46,8 +46,8 @@ class Task:
     def say(self, message: str, **fields: Any) -> None:
         """Shows a sentence and fields on the page, at most ten times a second."""
         if time.time() - self._told > 0.1:
-            jobs.set_state(self.path, message=message, **fields)
             self._told = time.time()
+            jobs.set_state(self.path, message=message, told=self._told, **fields)
 
     def stopped(self) -> str:
         """Tells why to stop now; empty to go on."""
@@ -201,7 +201,8 @@ def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
 
     opened = runs.open_model(jobs.get(task.job.id))
     x, y = dataset.part("test")
-    assert y is not None
+    if y is None or not len(x):
+        return
     with torch.inference_mode():
         where = next(opened.model.parameters()).device
         right = [
@@ -209,13 +210,12 @@ def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
             == torch.as_tensor(y[i])
             for i in torch.arange(len(x)).split(500)
         ]
-    if right:
-        yield {
-            "step": opened.step,
-            "images": opened.images,
-            "test_accuracy": float(torch.cat(right).float().mean()),
-            "n_test": len(x),
-        }
+    yield {
+        "step": opened.step,
+        "images": opened.images,
+        "test_accuracy": float(torch.cat(right).float().mean()),
+        "n_test": len(x),
+    }
 
 
 def _begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
@@ -294,6 +294,7 @@ def _train(
     if state is not None:
         trainer.restore(state)
     runs.cut(facts_now, trainer.step)
+    begun = min(trainer.step * trainer.batch, config.images)
     for problem in problems:
         yield {
             "step": trainer.step,
@@ -330,6 +331,7 @@ def _train(
         }
         task.say(
             "",
+            begun=begun,
             done=progress.images,
             total=progress.total,
             speed=progress.images_per_second,

@@ -12,7 +12,6 @@ import os
 import re
 import stat
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
+from pydantic import model_validator
 
 from core.catalog import Config, UserError, knob
 from core.datasets import sources
@@ -68,15 +67,19 @@ class FolderConfig(Config):
         advanced=True,
     )
 
+    @model_validator(mode="after")
+    def _somewhere(self) -> FolderConfig:
+        if not self.path.strip():
+            raise ValueError(
+                "dataset.path must name a directory or a ZIP of pictures, got ''. "
+                "For example path=~/birds.zip."
+            )
+        return self
+
 
 def _prepare(config: FolderConfig) -> tuple[FolderConfig, str]:
     settings().allow_change("import images")
     sources.allow_count(config.count)
-    if not config.path.strip():
-        raise UserError(
-            "dataset.path must name a directory or a ZIP of pictures, got ''. "
-            "For example path=~/birds.zip."
-        )
     try:
         path = Path(config.path).expanduser().absolute()
         found = path.stat()
@@ -130,8 +133,7 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
         UserError: If fewer than 8 pictures can be read, or the ZIP is not to be trusted.
     """
     path = Path(config.path)
-    with Directory(path) if path.is_dir() else Archive(path) as source, warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with Directory(path) if path.is_dir() else Archive(path) as source:
         refused: list[tuple[str, str]] = list(source.refused)
         pictures = []
         for file in source.files:
