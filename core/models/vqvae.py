@@ -23,6 +23,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -155,25 +156,13 @@ class VQVAE(nn.Module):
         self.register_buffer("begun", torch.zeros(()))  # 1 once the prior has been trained
 
     def groups(self) -> list[Group]:
-        """Gives the autoencoder, then, in the second stage, the prior."""
-        split, both = (
-            self.config.first_stage,
-            [*self.encoder.parameters(), *self.decoder.parameters()],
-        )
-        lrs = [
-            2e-3 * (usual / width) ** 0.5
-            for usual, width in ((32, self.config.width), (64, self.prior.width))
-        ]
+        """Gives the autoencoder, then, in the second stage, the prior; wide networks learn more slowly."""
+        both = [*self.encoder.parameters(), *self.decoder.parameters()]
+        prior = Group("prior", list(self.prior.parameters()), beta2=0.95, weight_decay=0.1)
+        split, lr = self.config.first_stage, 2e-3
         return [
-            Group("autoencoder", both, lrs[0], stop=split),
-            Group(
-                "prior",
-                list(self.prior.parameters()),
-                lrs[1],
-                beta2=0.95,
-                weight_decay=0.1,
-                start=split,
-            ),
+            Group("autoencoder", both, lr * (32 / self.config.width) ** 0.5, stop=split),
+            replace(prior, lr=lr * (64 / self.prior.width) ** 0.5, start=split),
         ]
 
     def losses(
@@ -234,8 +223,7 @@ class VQVAE(nn.Module):
             # every process draws the same places in the batch of all of them
             everyone = gathered(z)
             picks = torch.randint(len(everyone), dead.shape, generator=generator, device=z.device)
-            self.quantizer.restart(dead, everyone[picks])
-            self.idle.masked_fill_(dead, 0)
+            self.quantizer.restart(dead, everyone[picks])  # anew in each step until it is used
 
     def quantize(self, x: Images) -> Tensor:
         """Turns images into codes, (N, T), row by row from the top left."""
@@ -576,7 +564,10 @@ class Block(nn.Module):
 
 
 def silence(h: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
-    """Silences a share of the channels of each sequence (N, t, D), at all places alike [8]; without a generator, none."""
+    """Silences a share of the channels of each sequence (N, t, D), at all places alike [8].
+
+    Without a generator, it silences none.
+    """
     if generator is None or not share:
         return h
     # one draw for all places: noise for each number would take a tenth of a step on a CPU
