@@ -233,15 +233,16 @@ class VQVAE(nn.Module):
 
     def restore(self, codes: Tensor) -> Images:
         """Turns codes (N, T) into images."""
-        return self._decode(self.quantizer.vectors(codes))
+        return self._decode(self.quantizer.vectors(codes)).clamp(0, 1)
 
     def _encode(self, x: Tensor) -> Tensor:
         z = self.encoder(pad(x * 2 - 1, self.inner))
         return self.quantizer.bound(full(z.flatten(2).mT))  # (N, T, D)
 
     def _decode(self, vectors: Tensor) -> Tensor:
-        logits = self.decoder(vectors.mT.unflatten(2, (self.grid, self.grid)))
-        return crop(full(logits), self.spec.size).sigmoid()
+        # no bound in training: a sigmoid that has once gone all black never finds its way back
+        h = self.decoder(vectors.mT.unflatten(2, (self.grid, self.grid)))
+        return crop(full(h), self.spec.size).add(1).div(2)
 
     @torch.no_grad()
     def fit(self, x: Images, y: Tensor | None) -> None:
@@ -381,7 +382,7 @@ def encoder(channels: int, width: int, halvings: int, dims: int) -> nn.Sequentia
 
 
 def decoder(channels: int, width: int, halvings: int, dims: int) -> nn.Sequential:
-    """Maps vectors on the grid to the logits of pixels; the mirror of the encoder."""
+    """Maps vectors on the grid to images, about in [-1, 1]; the mirror of the encoder."""
     widths = [min(width * 2**level, width * 4) for level in reversed(range(halvings))]
     layers: list[nn.Module] = [nn.Conv2d(dims, widths[0], 3, padding=1), Residual(widths[0])]
     for before, after in itertools.pairwise(widths):

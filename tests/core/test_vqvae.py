@@ -441,3 +441,17 @@ def test_the_presets_build_what_they_promise():
         model = made(**given)
         assert model.prior.width == given.get("prior_width", 64)
         assert len(model.prior.blocks) == given.get("prior_depth", 3)
+
+
+def test_a_decoder_that_has_gone_all_black_feels_the_way_back():
+    model = made(Spec(1, 16, 256))
+    last = [m for m in model.decoder if isinstance(m, nn.Conv2d)][-1]
+    x, _ = pictures(model)
+    with torch.no_grad():
+        last.bias.fill_(-30.0)  # a sigmoid or a tanh of this has no slope left
+        assert float(model.restore(model.quantize(x)).max()) == 0
+    (loss,) = model.losses(x, None, rng(), 0.0)
+    (slope,) = torch.autograd.grad(loss.value, [last.bias])
+    assert slope is not None
+    # of D/2 log(error), where the error is (black - x)^2, black = bias / 2 + 1/2 = -14.5, and x is 1/2
+    assert float(slope.sum()) == pytest.approx(-256 / 2 / 15, rel=0.05)
