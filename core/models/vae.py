@@ -115,7 +115,9 @@ class VAE(nn.Module):
         else:
             width = 8 * (config.width or 32)
             self.encoder = Downward(spec.channels, spec.size, config.width or 32, width)
-            self.decoder = Upward(self.dim + extra, spec.channels, spec.size, config.width or 32)
+            self.decoder = nn.Sequential(
+                Upward(self.dim + extra, spec.channels, spec.size, config.width or 32), nn.Tanh()
+            )
         self.posterior = nn.Linear(width + extra, 2 * self.dim)
         count = config.components
         self.register_buffer("mixture_weights", torch.full((count,), 1 / count))
