@@ -181,28 +181,13 @@ class GAN(nn.Module):
             real, fake = both.chunk(2)
         d_real, d_fake = self._pairs(torch.cat([real, fake.detach()]), y)
         value = critic_loss(loss, d_real, d_fake)
-        parts = {
-            "D_real": torch.sigmoid(d_real.detach()).mean(),
-            "D_fake": torch.sigmoid(d_fake.detach()).mean(),
-        }
-        weight = self._penalty(progress)
-        if loss == "wgan-gp":
-            u = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device)
-            with torch.autocast(x.device.type, enabled=False):
-                between = torch.lerp(real.float(), fake.detach().float(), u).requires_grad_()
-                slope = (
-                    lengths(between, self.critic(between, y)).sub(1).square().mean()
-                )  # [8], eq. 3
-            value = value + GULRAJANI * slope
-            parts |= {"gradient_penalty": slope.detach()}
-        elif weight > 0:
-            # slopes are costly, and a quarter of the pairs estimates their mean well enough
-            few = -(-len(x) // 4)
-            with torch.autocast(x.device.type, enabled=False):
-                both = torch.cat([real[:few], fake[:few].detach()]).float().requires_grad_()
-                r1, r2 = penalties(both, *self._pairs(both, None if y is None else y[:few]))
-            value = value + weight / 2 * (r1 + r2)  # [3], eq. 2 with R1 and R2 of [4]
-            parts |= {"r1": r1.detach(), "r2": r2.detach()}
+        parts = opinions(loss, d_real.detach(), d_fake.detach())
+        with torch.autocast(x.device.type, enabled=False):  # second derivatives want full precision
+            penalty, slopes = self._penalties(
+                real.float(), fake.detach().float(), y, generator, progress
+            )
+        value = value + penalty
+        parts |= slopes
         yield Loss("critic", value, {"critic_loss": value.detach(), **parts})
         with torch.no_grad():
             d_real = self.critic(real, y) if loss == "relativistic" else None
@@ -247,9 +232,31 @@ class GAN(nn.Module):
         d_real, d_fake = self.critic(both, None if y is None else torch.cat([y, y])).chunk(2)
         return d_real, d_fake
 
-    def _penalty(self, progress: float) -> float:
+    def _penalties(
+        self,
+        real: Tensor,
+        fake: Tensor,
+        y: Tensor | None,
+        generator: torch.Generator,
+        progress: float,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gives what the critic pays for steep slopes, and the parts of it for the record."""
+        if self.config.loss == "wgan-gp":
+            u = torch.rand(len(real), 1, 1, 1, generator=generator, device=real.device)
+            between = torch.lerp(real, fake, u).requires_grad_()
+            slope = squares(between, self.critic(between, y)).clamp_min(1e-12).sqrt()
+            excess = (slope - 1).square().mean()  # [8], eq. 3
+            return GULRAJANI * excess, {"gradient_penalty": excess.detach()}
         share = min(1.0, progress * 1.5)
-        return self.config.penalty + share * (self.config.penalty_end - self.config.penalty)
+        weight = self.config.penalty + share * (self.config.penalty_end - self.config.penalty)
+        if weight == 0:
+            return real.new_zeros(()), {}
+        # slopes are costly, and a quarter of the pairs estimates their mean well enough
+        few = -(-len(real) // 4)
+        both = torch.cat([real[:few], fake[:few]]).requires_grad_()
+        r1, r2 = penalties(both, *self._pairs(both, None if y is None else y[:few]))
+        # [3], eq. 2 with R1 and R2 of [4]
+        return weight / 2 * (r1 + r2), {"r1": r1.detach(), "r2": r2.detach()}
 
     @torch.no_grad()
     def fit(self, x: Images, y: Tensor | None) -> None:
@@ -385,6 +392,17 @@ def generator_loss(kind: str, d_real: Tensor | None, d_fake: Tensor) -> Tensor:
     return -d_fake.mean()
 
 
+def opinions(kind: str, d_real: Tensor, d_fake: Tensor) -> dict[str, Tensor]:
+    """Gives how probable it is to the critic that real and generated images are real, on average.
+
+    A relativistic or Wasserstein critic knows only which one of a pair looks more real; its logits have no zero.
+    """
+    if kind in ("relativistic", "wgan-gp"):
+        right = torch.sigmoid(d_real - d_fake).mean()
+        return {"D_real": right, "D_fake": 1 - right}
+    return {"D_real": torch.sigmoid(d_real).mean(), "D_fake": torch.sigmoid(d_fake).mean()}
+
+
 def penalties(both: Tensor, d_real: Tensor, d_fake: Tensor) -> tuple[Tensor, Tensor]:
     """Gives R1 and R2: the mean squared length of the critic's gradient at real and at generated images [4].
 
@@ -394,11 +412,6 @@ def penalties(both: Tensor, d_real: Tensor, d_fake: Tensor) -> tuple[Tensor, Ten
     """
     r1, r2 = squares(both, torch.cat([d_real, d_fake])).chunk(2)
     return r1.mean(), r2.mean()
-
-
-def lengths(x: Tensor, logits: Tensor) -> Tensor:
-    """Gives the length of the gradient of each logit (N,) at its image, (N,); differentiable once more."""
-    return squares(x, logits).clamp_min(1e-12).sqrt()  # where it is zero, the root has no slope
 
 
 def squares(x: Tensor, logits: Tensor) -> Tensor:
