@@ -294,7 +294,7 @@ class Trainer:
         config, clock = self.config, time.perf_counter
         start = clock()
         generator = step_generator(self.device, config.seed, self.step, self.rollbacks)
-        x, y = self._draw(self.x, self.y, generator)
+        x, y = self._draw(self.x, self.y, self.batch, generator)
         progress = self.step / self.steps
         self.spent["data"] += clock() - start
         values: dict[str, Tensor] = {}
@@ -343,7 +343,11 @@ class Trainer:
         start = clock()
         self.step += 1
         if self.step % ADAPT_EVERY == 0 and isinstance(self.model, Adapts) and len(self.valid[0]):
-            batches = (*self._draw(self.x, self.y, generator), *self._draw(*self.valid, generator))
+            count = max(self.batch, 32)
+            batches = (
+                *self._draw(self.x, self.y, count, generator),
+                *self._draw(*self.valid, count, generator),
+            )
             with torch.no_grad():
                 values |= self.model.adapt(*batches, generator)
         self._average()
@@ -351,10 +355,10 @@ class Trainer:
         return values
 
     def _draw(
-        self, x: Tensor, y: Tensor | None, generator: torch.Generator
+        self, x: Tensor, y: Tensor | None, count: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """Draws a batch in [0, 1], transformed, with its labels."""
-        index = torch.randint(len(x), (self.batch,), generator=generator, device=self.device)
+        """Draws images in [0, 1], transformed, with their labels."""
+        index = torch.randint(len(x), (count,), generator=generator, device=self.device)
         images, labels = to_float(x[index], self.levels), None if y is None else y[index]
         return (images if self.transform is None else self.transform(images, generator)), labels
 

@@ -41,7 +41,7 @@ from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise
 
 GULRAJANI = 10.0  # weight of the gradient penalty of wgan-gp [8]
 HIGHEST = 0.8  # above it, generated images start to look augmented themselves [9]
-MEMORY = 0.8  # what a gap between logits keeps of its past at each look
+MEMORY = 0.95  # what a gap between logits keeps of its past at each look
 
 
 class GANConfig(Config):
@@ -178,7 +178,7 @@ class GAN(nn.Module):
         real, fake = x * 2 - 1, self.generator(z, y)
         if self.config.augment == "adaptive":
             both = self.augmentation(torch.cat([real, fake]), self.probability, generator)
-            real, fake = both.chunk(2)
+            real, fake = both[: len(x)].detach(), both[len(x) :]
         d_real, d_fake = self._pairs(torch.cat([real, fake.detach()]), y)
         value = critic_loss(loss, d_real, d_fake)
         parts = opinions(loss, d_real.detach(), d_fake.detach())
@@ -242,7 +242,8 @@ class GAN(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Gives what the critic pays for steep slopes, and the parts of it for the record."""
         if self.config.loss == "wgan-gp":
-            u = torch.rand(len(real), 1, 1, 1, generator=generator, device=real.device)
+            shape, where = (len(real), 1, 1, 1), real.device
+            u = torch.rand(shape, generator=generator, device=where, dtype=real.dtype)
             between = torch.lerp(real, fake, u).requires_grad_()
             slope = squares(between, self.critic(between, y)).clamp_min(1e-12).sqrt()
             excess = (slope - 1).square().mean()  # [8], eq. 3
@@ -416,9 +417,8 @@ def penalties(both: Tensor, d_real: Tensor, d_fake: Tensor) -> tuple[Tensor, Ten
 
 def squares(x: Tensor, logits: Tensor) -> Tensor:
     """Gives the squared length of the gradient of each logit (N,) at its image, (N,); differentiable once more."""
-    with torch.autocast(x.device.type, enabled=False):
-        (slope,) = torch.autograd.grad(logits.sum().float(), x, create_graph=True)
-        return slope.float().square().flatten(1).sum(1)
+    (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return slope.square().flatten(1).sum(1)
 
 
 CLASSIC = {
