@@ -421,6 +421,16 @@ def squares(x: Tensor, logits: Tensor) -> Tensor:
     return slope.square().flatten(1).sum(1)
 
 
+PRESETS = {
+    "quick": {"train.images": 200_000},
+    "good": {"train.images": 2_000_000},
+    "gpu": {
+        "family.network": "residual",
+        "family.width": 64,
+        "train.batch": 256,
+        "train.images": 10_000_000,
+    },
+}
 CLASSIC = {
     "family.network": "mlp",
     "family.loss": "nonsaturating",
@@ -441,7 +451,7 @@ CLASSIC = {
     "GAN (adversarial)",
     GANConfig,
     sampling=GANSampling,
-    presets={"classic": CLASSIC, "classic minimax": CLASSIC | {"family.loss": "minimax"}},
+    presets=PRESETS | {"classic": CLASSIC, "classic minimax": CLASSIC | {"family.loss": "minimax"}},
 )
 def build(config: GANConfig, spec: Spec) -> GAN:
     """Lets a generator and a critic compete: sharp images, quickly, without a likelihood."""

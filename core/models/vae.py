@@ -360,7 +360,14 @@ def discretised(x: Tensor, mean: Tensor, log_scale: Tensor, levels: int) -> Tens
     return log_prob.flatten(1).sum(1)
 
 
-@families.add("vae", "VAE (autoencoder)", VAEConfig, sampling=VAESampling)
+PRESETS = {
+    "quick": {"train.images": 400_000},
+    "good": {"train.images": 4_000_000},
+    "gpu": {"family.width": 64, "train.batch": 256, "train.images": 10_000_000},
+}
+
+
+@families.add("vae", "VAE (autoencoder)", VAEConfig, sampling=VAESampling, presets=PRESETS)
 def build(config: VAEConfig, spec: Spec) -> VAE:
     """Squeezes images into a few numbers and back: a smooth latent space, soft images, a likelihood bound."""
     return VAE(config, spec)
