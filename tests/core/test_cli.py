@@ -116,7 +116,7 @@ def test_families_are_listed_and_described(run):
     assert "classic" in gan["presets"]
     text = run("families", "gan")
     assert "family.latent_dim" in text
-    assert "presets: classic, classic minimax" in text
+    assert "presets: quick, good, gpu, classic, classic minimax" in text
 
 
 def test_without_runs_the_list_says_how_to_start_one(run):
