@@ -378,7 +378,8 @@ def encoder(channels: int, width: int, halvings: int, dims: int) -> nn.Sequentia
     for before, after in itertools.pairwise(widths):
         layers += [nn.LeakyReLU(0.2), nn.Conv2d(before, after, 4, 2, 1)]
     layers += [Residual(widths[-1]), nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], dims, 1)]
-    return nn.Sequential(*layers)
+    # standardised per image: all levels are in use from the first step on, and the bound never saturates
+    return nn.Sequential(*layers, nn.GroupNorm(1, dims, affine=False))
 
 
 def decoder(channels: int, width: int, halvings: int, dims: int) -> nn.Sequential:
