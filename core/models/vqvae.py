@@ -80,7 +80,7 @@ class VQVAEConfig(Config):
     )
     prior_depth: int = knob(3, "Layers of the prior.", ge=1, le=24, advanced=True)
     dropout: float = knob(
-        0.2,
+        0.1,
         "Share of the prior's channels that is silenced in training, against learning by heart.",
         ge=0,
         le=0.9,
