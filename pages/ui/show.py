@@ -29,9 +29,18 @@ CURVES: dict[
         "Lower is better for whom it belongs to; below zero is possible. "
         "A held-out curve that rises while training falls: the model memorises.",
     ),
+    "Distance to held-out images": (
+        {"distance": "generated", "distance_floor": "real training images"},
+        "Sliced Wasserstein distance between features of 500 images (fewer in small sets); lower is nearer.",
+    ),
     "Accuracy": (
         {"accuracy": "training", "valid_accuracy": "held-out"},
         "Share of images whose class is named rightly.",
+    ),
+    "Copying": (
+        {"copying": "nearer to training"},
+        "Share of samples nearer to a training image than to an equally likely held-out one: 0.5 is none, "
+        "above 0.6 the model repeats what it saw.",
     ),
     "Divergence from the prior (KL)": (
         {"kl": "training"},
