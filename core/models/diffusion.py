@@ -42,6 +42,9 @@ DROP = 0.1  # share of images whose class the network is not told [4]
 CHURN = 10.0  # noise that the stochastic sampler renews over a whole path, S_churn of [3]
 CODE = 128  # numbers that tell the network time and class
 
+Field = Callable[[Tensor, float], Tensor]  # a velocity at states and a time
+Renewal = Callable[[Tensor, float, int], tuple[Tensor, float]]  # states, time, step: to new ones
+
 
 class DiffusionConfig(Config):
     """Parameters of a diffusion model."""
@@ -59,17 +62,17 @@ class DiffusionConfig(Config):
         help="Learns to make the class that you ask for, when the dataset has labels.",
     )
     width: int = knob(
-        0,
-        "Width of the network; 0 takes 128 (dense) or 32 channels (unet).",
-        ge=0,
-        le=1024,
+        32,
+        "Channels of the unet at its largest grid; the dense network is four times as wide.",
+        ge=4,
+        le=512,
         advanced=True,
     )
     depth: int = knob(
-        0,
-        "Residual blocks: of the dense network, or of the unet at each grid and way; 0 takes 2 (dense) or 1 (unet).",
-        ge=0,
-        le=16,
+        1,
+        "Residual blocks of the unet at each grid, down and up; the dense network has two for each.",
+        ge=1,
+        le=8,
         advanced=True,
     )
 
@@ -81,7 +84,7 @@ class DiffusionSampling(Config):
         20, "Steps from noise to image: more are slower and more exact.", ge=1, le=1000, log=True
     )
     guidance: float = knob(
-        1.5,
+        1.75,
         "Pull towards the class that you ask for: 0 ignores it, 1 draws what was learned, more is more typical.",
         title="Guidance strength",
         ge=0,
@@ -102,19 +105,16 @@ class Diffusion(nn.Module):
         self.shape = (spec.channels, spec.size, spec.size)
         self.dim = math.prod(self.shape)
         self.classes = spec.classes if config.conditional else 0
-        network = config.network
-        if network == "auto":
-            network = "dense" if spec.size <= 8 else "unet"
+        dense = config.network == "dense" or (config.network == "auto" and spec.size <= 8)
         self.batch = 128
+        self.lr = 1.25e-3 if dense else 2e-3
         self.code = Code(self.classes)
-        if network == "dense":
-            self.net: nn.Module = Dense(self.shape, config.width or 128, config.depth or 2)
-        else:
-            self.net = UNet(spec.channels, spec.size, config.width or 32, config.depth or 1)
+        make = Dense if dense else UNet
+        self.net = make(spec.channels, spec.size, config.width, config.depth)
 
     def groups(self) -> list[Group]:
         """Gives all parameters as one group."""
-        return [Group("model", list(self.parameters()), lr=2e-3, weight_decay=1e-2)]
+        return [Group("model", list(self.parameters()), lr=self.lr, weight_decay=1e-2)]
 
     def velocity(
         self, x: Tensor, t: Tensor, y: Tensor | None = None, keep: Tensor | None = None
@@ -169,25 +169,16 @@ class Diffusion(nn.Module):
     def decode(
         self, z: Tensor, y: Tensor | None, sampling: DiffusionSampling | None = None
     ) -> Images:
-        """Follows the path from noise to images, without fresh noise on the way."""
-        sampling = sampling or DiffusionSampling()
-        times = torch.linspace(0, 1, sampling.steps + 1).tolist()
-        return to_images(self._path(z, y, times, sampling))
+        """Follows the path from noise to images; no fresh noise joins, whatever the sampler."""
+        *_, (x, _) = self._path(z, y, sampling or DiffusionSampling())
+        return to_images(x)
 
     def encode(
         self, x: Images, y: Tensor | None, sampling: DiffusionSampling | None = None
     ) -> Tensor:
         """Follows the path backwards, from images to the noise that :meth:`decode` makes them of."""
-        sampling = sampling or DiffusionSampling()
-        times = torch.linspace(1, 0, sampling.steps + 1).tolist()
-        return self._path(x * 2 - 1, y, times, sampling).flatten(1)
-
-    def _path(
-        self, x: Tensor, y: Tensor | None, times: Sequence[float], sampling: DiffusionSampling
-    ) -> Tensor:
-        field = self._field(y, sampling.guidance)
-        *_, (x, _) = solve(field, x.view(-1, *self.shape), times, sampling.sampler != "euler")
-        return x
+        *_, (z, _) = self._path(x * 2 - 1, y, sampling or DiffusionSampling(), ends=(1, 0))
+        return z.flatten(1)
 
     def trace(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
@@ -200,15 +191,13 @@ class Diffusion(nn.Module):
             fresh = noise(seed, ids, self.shape, f"step {step}", device=x.device)
             return churn(x, t, fresh, sampling.steps)
 
-        times = torch.linspace(0, 1, sampling.steps + 1).tolist()
-        path = solve(
-            torch.no_grad()(self._field(y, sampling.guidance)),
-            self.latent(ids, seed, sampling).view(-1, *self.shape),
-            times,
-            sampling.sampler != "euler",
-            renew if sampling.sampler == "stochastic" else None,
-        )
-        for _, clean in path:
+        z = self.latent(ids, seed, sampling)
+        path = self._path(z, y, sampling, renew=renew if sampling.sampler == "stochastic" else None)
+        while True:
+            with torch.no_grad():  # and not around the yield, where others compute
+                _, clean = next(path, (None, None))
+            if clean is None:
+                return
             yield to_images(clean)
 
     def sample(
@@ -218,7 +207,19 @@ class Diffusion(nn.Module):
         *_, last = self.trace(ids, y, seed, sampling)
         return last
 
-    def _field(self, y: Tensor | None, guidance: float) -> Callable[[Tensor, float], Tensor]:
+    def _path(
+        self,
+        x: Tensor,
+        y: Tensor | None,
+        sampling: DiffusionSampling,
+        ends: tuple[float, float] = (0, 1),
+        renew: Renewal | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        times = torch.linspace(*ends, sampling.steps + 1).tolist()
+        field = self._field(y, sampling.guidance)
+        return solve(field, x.view(-1, *self.shape), times, sampling.sampler != "euler", renew)
+
+    def _field(self, y: Tensor | None, guidance: float) -> Field:
         """Gives the velocity field of a class, guided [4]: the class's and any class's in one batch."""
 
         def field(x: Tensor, t: float) -> Tensor:
@@ -287,11 +288,11 @@ def precondition(objective: str, t: Tensor) -> Precondition:
 
 
 def solve(
-    field: Callable[[Tensor, float], Tensor],
+    field: Field,
     x: Tensor,
     times: Sequence[float],
     heun: bool,
-    renew: Callable[[Tensor, float, int], tuple[Tensor, float]] | None = None,
+    renew: Renewal | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Follows a velocity field from the first time to the last; yields state and expected end after each step.
 
@@ -321,9 +322,7 @@ def churn(x: Tensor, t: float, fresh: Tensor, steps: int) -> tuple[Tensor, float
     return earlier * (x / t + math.sqrt(raised**2 - sigma**2) * fresh), earlier
 
 
-def log_density(
-    field: Callable[[Tensor, float], Tensor], x: Tensor, probes: Tensor, share: float, steps: int
-) -> Tensor:
+def log_density(field: Field, x: Tensor, probes: Tensor, share: float, steps: int) -> Tensor:
     """Computes the log-density at the end of a flow that starts from standard normal noise, (N,) [5].
 
     Args:
@@ -387,9 +386,9 @@ class Code(nn.Module):
 class Dense(nn.Module):
     """A residual network on all pixels at once; time and class scale and shift the input of every block [6]."""
 
-    def __init__(self, shape: tuple[int, int, int], width: int, depth: int) -> None:
+    def __init__(self, channels: int, size: int, width: int, depth: int) -> None:
         super().__init__()
-        pixels = math.prod(shape)
+        pixels, width = channels * size**2, 4 * width
         self.first = nn.Linear(pixels, width)
         self.blocks = nn.ModuleList(
             nn.ModuleDict(
@@ -399,7 +398,7 @@ class Dense(nn.Module):
                     "outer": zeroed(nn.Linear(width, width)),
                 }
             )
-            for _ in range(depth)
+            for _ in range(2 * depth)
         )
         self.last = zeroed(nn.Linear(width, pixels))
 
@@ -483,7 +482,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = max(1, width // 32)
+        self.heads = math.gcd(width, max(1, width // 32))
         self.norm = nn.LayerNorm(width)
         self.inner = nn.Linear(width, 3 * width)
         self.outer = zeroed(nn.Linear(width, width))
@@ -510,7 +509,24 @@ def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Module:
     return layer
 
 
-@families.add("diffusion", "Diffusion (flow matching)", DiffusionConfig, sampling=DiffusionSampling)
+@families.add(
+    "diffusion",
+    "Diffusion (flow matching)",
+    DiffusionConfig,
+    sampling=DiffusionSampling,
+    presets={
+        "quick": {"train.images": 200_000},
+        "good": {"family.width": 48, "train.images": 600_000},
+        "gpu": {
+            "family.width": 128,
+            "family.depth": 2,
+            "train.images": 10_000_000,
+            "train.batch": 256,
+            "train.lr": 5e-4,
+            "train.clip": 1.0,
+        },
+    },
+)
 def build(config: DiffusionConfig, spec: Spec) -> Diffusion:
     """Turns noise into images in small steps: the best images and a way to watch them appear, slower to draw."""
     return Diffusion(config, spec)
