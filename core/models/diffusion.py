@@ -9,7 +9,7 @@ and likelihoods need the velocity alone and are shared.
 Reproduce: ``python -m benchmarks.quality --data digits --family diffusion`` ends, after some 12 CPU-seconds of
 training, at a Fréchet distance of about 1.0 times that of real test images (0.8 to 1.3 over three seeds), with 58 % of
 the samples nearer to the training images than to held-out ones (real ones: 57 %) and 99.8 % of the asked classes.
-Trained longer, or wider, it copies so small a set: 69 % after 600 000 images at width 48, while ``valid_loss`` still falls.
+Trained longer or wider it copies so small a set: 69 % after 600 000 images at width 48; ``valid_loss`` does not tell.
 
 References (used throughout the code):
     [1] Lipman et al., 2022, Flow matching for generative modeling, https://arxiv.org/abs/2210.02747
