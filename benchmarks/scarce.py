@@ -51,7 +51,7 @@ def main() -> None:
             )
             began, course = time.process_time(), ""
             for progress in trainer:
-                if progress.publish and "overfitting" in progress.values:
+                if "overfitting" in progress.values:
                     course = ", ".join(
                         f"{name} {progress.values[name]:.2f}"
                         for name in ("augmentation", "overfitting")

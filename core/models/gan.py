@@ -101,7 +101,7 @@ class GANConfig(Config):
         advanced=True,
     )
     augment_target: float = knob(
-        0.6,
+        0.5,
         "Overfitting of the critic above which the augmentation grows: 0 as sure of held-out images as of training "
         "images, 1 takes them for generated ones.",
         title="Overfitting allowed",

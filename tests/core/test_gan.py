@@ -524,7 +524,7 @@ def test_overfitting_is_the_way_of_held_out_images_to_generated_ones(valid, over
     assert number(found["overfitting"]) == pytest.approx(overfitting, abs=1e-6)
     assert found["augmentation"] == model.probability
     assert number(model.probability) == pytest.approx(
-        ADAPT_EVERY / 160 if overfitting > 0.6 else 0.0
+        ADAPT_EVERY / 160 if overfitting > 0.5 else 0.0
     )
 
 
