@@ -58,7 +58,7 @@ class GANConfig(Config):
     )
     conditional: bool = knob(
         True,
-        title="Learn the classes (conditional)",
+        title="Learn the classes",
         help="Learns to make the class that you ask for, when the dataset has labels.",
     )
     latent_dim: int = knob(

@@ -59,7 +59,7 @@ class VAEConfig(Config):
     )
     conditional: bool = knob(
         False,
-        title="Learn the classes (conditional)",
+        title="Learn the classes",
         help="Gives the class to both sides, when the dataset has labels.",
     )
     free_bits: float = knob(

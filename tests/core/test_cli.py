@@ -397,6 +397,25 @@ def test_samples_are_a_picture_that_says_how_it_was_made(here, run, tmp_path):
     assert np.array_equal(sheets.tiles(content), expected)
 
 
+def test_the_way_between_two_images_begins_and_ends_with_them(here, run, wrong, tmp_path):
+    job = here("gan")
+    run("sample", job.id, "-n", 8, "--seed", 3, "--out", tmp_path / "grid.npz")
+    facts = run(
+        "sample", job.id, "-n", 5, "--seed", 3, "--between", 2, 6, "--way", "lerp", "--json",
+        "--out", tmp_path / "way.npz",
+    )  # fmt: skip
+    assert facts | {"between": [2, 6], "way": "lerp", "count": 5} == facts
+    with np.load(tmp_path / "grid.npz") as made:
+        ends = made["x"][[2, 6]]
+    with np.load(tmp_path / "way.npz") as made:
+        way = made["x"]
+    assert len(way) == 5
+    assert np.abs(way[[0, -1]] - ends).max() <= 1.01 / 255
+    assert np.abs(way[1] - ends[0]).max() > 0.01
+    out = ("--out", tmp_path / "x.npz")
+    assert "two image numbers from 0" in wrong("sample", job.id, "--between", -1, 2, *out)
+
+
 def test_what_a_run_cannot_draw_is_told(here, wrong, tmp_path):
     gan, judge = here("gan", name="g"), here(None, name="c")
     out = ("--out", tmp_path / "x.png")
