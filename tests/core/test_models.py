@@ -107,9 +107,14 @@ def test_images_of_every_size_are_in_range(entry, size, channels, classes):
     assert float(x.min()) >= 0
     assert float(x.max()) <= 1
     real, y = images(spec, 4)
-    for loss in model.train().losses(real, y, rng(), 0.5):
-        assert loss.value.shape == ()
-        assert loss.value.isfinite()
+    model.train()
+    reached = set()
+    for progress in (0.0, 0.5, 1.0):  # each group has its span
+        for loss in model.losses(real, y, rng(), progress):
+            assert loss.value.shape == ()
+            assert loss.value.isfinite()
+            reached.add(loss.group)
+    assert reached == {group.name for group in model.groups()}
 
 
 @every_variant
@@ -149,10 +154,13 @@ def test_every_parameter_receives_a_gradient(entry, values):
     train(model)  # layers that start at zero move first
     x, y = images(model.spec)
     names = {id(param): name for name, param in model.named_parameters()}
-    groups = {group.name: group.params for group in model.groups()}
+    spans = {group.name: group for group in model.groups()}
+    groups = {name: group.params for name, group in spans.items()}
     seen = set()
     for progress in (0.05, 0.5, 0.95):
         for loss in model.losses(x, y, rng(1), progress):
+            group = spans[loss.group]
+            assert group.start <= progress <= group.stop
             params = groups[loss.group]
             grads = torch.autograd.grad(loss.value, params, allow_unused=True)
             for param, grad in zip(params, grads, strict=True):
