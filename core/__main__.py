@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import sys
@@ -489,7 +490,9 @@ def _sample(arguments: argparse.Namespace) -> None:
     with jobs.full_disk_told():
         if out.suffix == ".npz":
             arrays = {"x": x.numpy()} | ({"y": y.cpu().numpy()} if y is not None else {})
-            np.savez_compressed(out, allow_pickle=False, **arrays)
+            memory = io.BytesIO()
+            np.savez_compressed(memory, allow_pickle=False, **arrays)
+            jobs.write_atomic(out, memory.getvalue())
         else:
             columns = arguments.columns or max(
                 sheets.columns(len(opened.classes)), math.isqrt(arguments.n)

@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +125,7 @@ def create(
     """
     settings().allow_change("start a job")
     settings().allow_disk()
-    waiting = [job for job in listing() if job.status == "queued"]
-    if len(waiting) >= settings().max_queue:
-        raise UserError(
-            f"{len(waiting)} jobs are waiting, and this server queues at most {settings().max_queue}. "
-            "Wait for one to end, or stop one."
-        )
+    _allow_queue()
     now = time.time()
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40] or kind
     id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{slug}-{secrets.token_hex(2)}"
@@ -154,8 +148,17 @@ def create(
         except OSError:
             shutil.rmtree(new, ignore_errors=True)
             raise
-    spawn(settings().jobs / id)
+        spawn(settings().jobs / id)
     return get(id)
+
+
+def _allow_queue() -> None:
+    waiting = [job for job in listing() if job.status == "queued"]
+    if len(waiting) >= settings().max_queue:
+        raise UserError(
+            f"{len(waiting)} jobs are waiting, and this server queues at most {settings().max_queue}. "
+            "Wait for one to end, or stop one."
+        )
 
 
 def spawn(path: Path) -> None:
@@ -214,14 +217,15 @@ def resume(id: str) -> Job:
         raise UserError(
             f"{job.name} has finished, so there is nothing to resume. Start a new one with its settings."
         )
+    _allow_queue()
     now = time.time()
     with full_disk_told():
         write_json(
             job.path / "state.json",
             dict(job.state) | {"status": "queued", "since": now, "queued": now, "message": ""},
         )
-    (job.path / "STOP").unlink(missing_ok=True)
-    spawn(job.path)
+        (job.path / "STOP").unlink(missing_ok=True)
+        spawn(job.path)
     return get(id)
 
 
@@ -229,16 +233,18 @@ def delete(id: str) -> None:
     """Deletes a job and all its results, for good.
 
     Raises:
-        UserError: If the server is view-only, or the job is active.
+        UserError: If the server is view-only, or the job is active. A damaged folder can be deleted too.
     """
     settings().allow_change("delete a job")
-    job = get(id)
-    if job.active:
+    path = settings().jobs / id
+    if id in dict(damaged()):
+        if is_alive(path):
+            raise UserError(f"The process of {id} is still at work. Wait for its end.")
+    elif (job := get(id)).active:
         raise UserError(f"{job.name} is {job.status}. Stop it before you delete it.")
-    gone = job.path.with_name(
-        f".gone-{job.id}"
-    )  # out of every list at once, even if the rest takes time
-    job.path.rename(gone)
+    # out of every list at once, even if the rest takes time
+    gone = path.with_name(f".gone-{id}")
+    path.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 
@@ -416,18 +422,18 @@ def slot(job: Job, poll: float = 0.25) -> Iterator[bool]:
     folder.mkdir(parents=True, exist_ok=True)
     count = settings().slots_train if job.lane == "train" else settings().slots_short
     while not (job.path / "STOP").exists():
-        if place(get(job.id)) <= 1:
-            for number in range(count):
-                lock = FileLock(folder / f"{job.lane}-{number}.lock")
-                try:
-                    lock.acquire(blocking=False)
-                except Timeout:
-                    continue
-                try:
+        for number in range(count):
+            lock = FileLock(folder / f"{job.lane}-{number}.lock")
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                continue
+            try:
+                if place(get(job.id)) <= 1:  # asked last, because it reads the whole queue
                     yield True
-                finally:
-                    lock.release()
-                return
+                    return
+            finally:
+                lock.release()
         time.sleep(poll)
     yield False
 
@@ -456,11 +462,23 @@ class Log:
 
     def read(self) -> tuple[list[dict[str, Any]], int]:
         """Reads all whole records, and how many lines are damaged."""
-        try:
-            facts = self.file.stat()
-        except FileNotFoundError:
-            return [], 0
-        return _parse_log(str(self.file), facts.st_mtime_ns, facts.st_size)
+        with _parsing:
+            old = _parsed.pop(str(self.file), (0, 0, [], 0))
+            try:
+                with self.file.open("rb") as file:
+                    inode = os.fstat(file.fileno()).st_ino
+                    done, records, bad = old[1:] if old[0] == inode else (0, [], 0)
+                    file.seek(done)
+                    new = file.read()
+            except FileNotFoundError:
+                return [], 0
+            whole = new[: new.rfind(b"\n") + 1]  # the rest is still being written
+            more, worse = _parse(whole)
+            records, bad = [*records, *more], bad + worse
+            _parsed[str(self.file)] = inode, done + len(whole), records, bad
+            while len(_parsed) > 32:
+                _parsed.pop(next(iter(_parsed)))
+            return records, bad
 
     def cut(self, step: int) -> None:
         """Drops the records after a step, before the job goes on from there."""
@@ -471,17 +489,21 @@ class Log:
         write_atomic(self.file, kept.encode())
 
 
-@lru_cache(maxsize=32)
-def _parse_log(file: str, _mtime: int, _size: int) -> tuple[list[dict[str, Any]], int]:
+# what was read of a log that only grows: by file, the inode, the bytes, the records, the damaged lines
+_parsed: dict[str, tuple[int, int, list[dict[str, Any]], int]] = {}
+_parsing = threading.Lock()
+
+
+def _parse(lines: bytes) -> tuple[list[dict[str, Any]], int]:
     records, bad = [], 0
-    for line in Path(file).read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n") or not line.strip():
-            continue  # still being written
+    for line in filter(bytes.strip, lines.splitlines()):
         try:
             record = json.loads(line)
-            records.append(record) if isinstance(record, dict) else None
-            bad += not isinstance(record, dict)
         except ValueError:
+            record = None
+        if isinstance(record, dict):
+            records.append(record)
+        else:
             bad += 1
     return records, bad
 

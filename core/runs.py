@@ -7,6 +7,7 @@ and ``samples/<step>.png`` (a sheet of the same noise at each of these steps).
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import threading
@@ -98,7 +99,8 @@ def checkpoints(run: jobs.Job) -> list[int]:
 
 def samples(run: jobs.Job) -> list[tuple[int, Path]]:
     """Lists the sample sheets as (step, file), oldest first."""
-    return sorted((int(file.stem), file) for file in (run.path / "samples").glob("[0-9]*.png"))
+    files = (run.path / "samples").glob("*.png")
+    return sorted((int(file.stem), file) for file in files if file.stem.isdecimal())
 
 
 # --- Writing, in the job's process ----------------------------------------------------------------------------------
@@ -116,7 +118,7 @@ def save_checkpoint(
         facts: ``step``, ``images``, and ``score`` (lower is better, or None) for the choice of the best.
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save as as_bytes
 
     folder = path / "checkpoints"
     new = folder / f".new-{facts['step']}"
@@ -127,13 +129,16 @@ def save_checkpoint(
             name: value.detach().cpu().contiguous()
             for name, value in published.state_dict().items()
         }
-        save_file(weights, new / "model.safetensors")
-        torch.save(state, new / "state.pt")
+        # in memory first: their own writers hide that the disk is full behind errors of other kinds
+        (new / "model.safetensors").write_bytes(as_bytes(weights))
+        memory = io.BytesIO()
+        torch.save(state, memory)
+        (new / "state.pt").write_bytes(memory.getbuffer())
         jobs.write_json(new / "facts.json", facts)
         target = folder / str(facts["step"])
         shutil.rmtree(target, ignore_errors=True)
         new.rename(target)
-    except OSError:
+    except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
     _prune(folder)
@@ -252,10 +257,13 @@ def _open(run: jobs.Job, step: int) -> Opened:
         with _guard:
             if key in _opened:
                 return _opened[key][0]
-        opened = _load(run, step, file)
+        try:
+            opened = _load(run, step, file)
+        finally:
+            with _guard:
+                _loading.pop(key, None)
         size = sum(t.nbytes for t in opened.model.state_dict().values()) / 2**20
         with _guard:
-            _loading.pop(key, None)
             _opened[key] = opened, size
             while (
                 len(_opened) > 1

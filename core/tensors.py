@@ -151,12 +151,16 @@ def step_generator(
 
 
 def draw_labels(
-    seed: int, ids: Sequence[int] | Tensor, shares: Sequence[float], device: torch.device | str
+    seed: int,
+    ids: Sequence[int] | Tensor,
+    shares: Sequence[float],
+    device: torch.device | str,
+    stream: str = "label",
 ) -> Tensor:
     """Draws a class per id with the given shares; int64 (N,)."""
     edges = torch.tensor(np.cumsum(shares)[:-1], dtype=torch.float32, device=device)
     return torch.bucketize(
-        noise(seed, ids, (), "label", uniform=True, device=device), edges, right=True
+        noise(seed, ids, (), stream, uniform=True, device=device), edges, right=True
     )
 
 

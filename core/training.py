@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
@@ -135,12 +136,20 @@ class Progress:
 
 
 def spec_of(dataset: Dataset) -> Spec:
-    """Describes the images of a dataset to a model."""
+    """Describes the images of a dataset to a model.
+
+    Raises:
+        UserError: If the dataset has less than two training images.
+    """
+    index = dataset.splits["train"]
+    if len(index) < 2:
+        raise UserError(
+            f"Training needs at least 2 images, {dataset.name} has {len(index)}. Choose a larger dataset."
+        )
     shares: tuple[float, ...] = ()
     if dataset.y is not None:
-        counts = torch.bincount(
-            torch.as_tensor(dataset.part("train")[1]), minlength=len(dataset.classes)
-        ).double()
+        labels = torch.as_tensor(np.asarray(dataset.y[index]))
+        counts = torch.bincount(labels, minlength=len(dataset.classes)).double()
         shares = tuple((counts / counts.sum()).tolist())
     return Spec(dataset.channels, dataset.size, dataset.levels, shares)
 
@@ -154,9 +163,6 @@ class Trainer:
         config: Of the loop.
         device: Where to train.
         transform: Augments a batch, from images in [0, 1] to the same; draws from the step's generator only.
-
-    Raises:
-        UserError: If the dataset has no training images.
     """
 
     def __init__(
@@ -173,10 +179,6 @@ class Trainer:
         self.levels = dataset.levels
         self.x, self.y = _on_device(dataset, "train", device)
         self.valid = _on_device(dataset, "valid", device, limit=2000)
-        if len(self.x) < 2:
-            raise UserError(
-                f"Training needs at least 2 images, {dataset.name} has {len(self.x)}. Choose a larger dataset."
-            )
         self.groups: dict[str, Group] = {group.name: group for group in model.groups()}
         self.optimisers = {name: self._optimiser(group) for name, group in self.groups.items()}
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -226,9 +228,9 @@ class Trainer:
         """Gives the averaged model, in evaluation mode, with its fitted parts; a copy that training never touches."""
         model = copy.deepcopy(self.averaged)
         if isinstance(model, Fits):
-            pick = torch.linspace(
-                0, len(self.x) - 1, min(len(self.x), 4096), device=self.device
-            ).long()
+            # an early look is only a look: it is fitted to fewer images
+            few = min(len(self.x), max(512, min(4096, self.step * self.batch // 8)))
+            pick = torch.linspace(0, len(self.x) - 1, few, device=self.device).long()
             model.fit(to_float(self.x[pick], self.levels), None if self.y is None else self.y[pick])
         return model.eval()
 
@@ -407,7 +409,6 @@ def _laid_out(grad: Tensor, param: Tensor) -> Tensor:
 def _on_device(
     dataset: Dataset, part: str, device: torch.device, limit: int = 0
 ) -> tuple[Tensor, Tensor | None]:
-    x, y = dataset.part(part)
-    if limit:
-        x, y = x[:limit], None if y is None else y[:limit]
+    index = dataset.splits[part][: limit or None]
+    x, y = dataset.x[index], None if dataset.y is None else dataset.y[index]
     return torch.as_tensor(x).to(device), None if y is None else torch.as_tensor(y).to(device)

@@ -36,7 +36,7 @@ class Task:
     def __init__(self, job: jobs.Job) -> None:
         self.job = job
         self.path = job.path
-        self._began = time.time()
+        self._began = time.time() - job.state.get("seconds", 0)  # a resumed job has used some
         self._told = 0.0
 
     def part(self, name: str) -> dict[str, Any]:
@@ -201,7 +201,8 @@ def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
 
     opened = runs.open_model(jobs.get(task.job.id))
     x, y = dataset.part("test")
-    assert y is not None
+    if y is None or not len(x):
+        return
     with torch.inference_mode():
         where = next(opened.model.parameters()).device
         right = [
@@ -209,13 +210,12 @@ def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
             == torch.as_tensor(y[i])
             for i in torch.arange(len(x)).split(500)
         ]
-    if right:
-        yield {
-            "step": opened.step,
-            "images": opened.images,
-            "test_accuracy": float(torch.cat(right).float().mean()),
-            "n_test": len(x),
-        }
+    yield {
+        "step": opened.step,
+        "images": opened.images,
+        "test_accuracy": float(torch.cat(right).float().mean()),
+        "n_test": len(x),
+    }
 
 
 def _begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:

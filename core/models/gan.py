@@ -123,10 +123,7 @@ class GAN(nn.Module):
         real = x * 2 - 1
         d_real, d_fake = self._pairs(torch.cat([real, fake.detach()]), y)
         value = critic_loss(self.config.loss, d_real, d_fake)
-        parts = {
-            "D_real": torch.sigmoid(d_real.detach()).mean(),
-            "D_fake": torch.sigmoid(d_fake.detach()).mean(),
-        }
+        parts = opinions(self.config.loss, d_real.detach(), d_fake.detach())
         weight = self._penalty(progress) if self.config.loss == "relativistic" else 0.0
         if weight > 0:
             # slopes are costly, and a quarter of the pairs estimates their mean well enough
@@ -270,6 +267,17 @@ def generator_loss(kind: str, d_real: Tensor | None, d_fake: Tensor) -> Tensor:
     if kind == "nonsaturating":
         return F.softplus(-d_fake).mean()
     return -F.softplus(d_fake).mean()
+
+
+def opinions(kind: str, d_real: Tensor, d_fake: Tensor) -> dict[str, Tensor]:
+    """Gives how probable it is to the critic that real and generated images are real, on average.
+
+    A relativistic critic knows only which one of a pair looks more real; its logits have no zero.
+    """
+    if kind == "relativistic":
+        right = torch.sigmoid(d_real - d_fake).mean()
+        return {"D_real": right, "D_fake": 1 - right}
+    return {"D_real": torch.sigmoid(d_real).mean(), "D_fake": torch.sigmoid(d_fake).mean()}
 
 
 def penalties(both: Tensor, d_real: Tensor, d_fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -167,14 +167,15 @@ class VAE(nn.Module):
         from sklearn.mixture import GaussianMixture
 
         generator = torch.Generator(x.device).manual_seed(0)
-        mean, log_var = self._posterior(x, y)
-        z = mean + torch.exp(log_var / 2) * torch.randn(
-            mean.shape, generator=generator, device=x.device
-        )
         y = y if self.classes else None
         parts = torch.arange(len(x), device=x.device).tensor_split(
             -(-len(x) // 256)
         )  # equal: no part of one image
+        found = [self._posterior(x[i], None if y is None else y[i]) for i in parts]
+        mean, log_var = (torch.cat(halves) for halves in zip(*found, strict=True))
+        z = mean + torch.exp(log_var / 2) * torch.randn(
+            mean.shape, generator=generator, device=x.device
+        )
         refresh_batch_statistics(
             self.decoder,
             (lambda i=i: self.decode(z[i], None if y is None else y[i]) for i in parts),
@@ -215,7 +216,9 @@ class VAE(nn.Module):
         z = noise(seed, ids, (self.dim,), "latent", device=self.sigma.device) * sampling.temperature
         if sampling.prior == "normal":
             return z
-        component = draw_labels(seed, ids, self.mixture_weights.tolist(), self.sigma.device)
+        component = draw_labels(
+            seed, ids, self.mixture_weights.tolist(), self.sigma.device, "component"
+        )
         return self.mixture_means[component] + torch.einsum(
             "nij,nj->ni", self.mixture_factors[component], z
         )

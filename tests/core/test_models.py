@@ -607,8 +607,10 @@ def test_the_mixture_finds_two_clusters_and_draws_from_them():
     which = torch.arange(n) % 10 < 10 * share
     codes = torch.randn(n, 2, generator=rng()) * torch.tensor([0.5, 0.2])
     codes = codes + torch.where(which[:, None], torch.tensor([3.0, 0.0]), torch.tensor([-2.0, 1.0]))
-    model._posterior = lambda x, y: (codes, torch.full_like(codes, -12.0))  # type: ignore[method-assign]
-    model.fit(torch.rand(n, 1, 8, 8, generator=rng()), None)
+    x = torch.zeros(n, 1, 8, 8)
+    x[:, 0, 0, :2] = codes  # the images carry their codes, however they are split into parts
+    model._posterior = lambda x, y: (x[:, 0, 0, :2], torch.full((len(x), 2), -12.0))  # type: ignore[method-assign]
+    model.fit(x, None)
     order = model.mixture_means[:, 0].argsort(descending=True)
     assert torch.allclose(model.mixture_weights[order], torch.tensor([0.7, 0.3]), atol=0.01)
     assert torch.allclose(
