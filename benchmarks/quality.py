@@ -11,7 +11,6 @@ training, so that other work on the machine does not count.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 import time
@@ -43,10 +42,21 @@ def prepared(name: str) -> datasets.Dataset:
     """Loads the images, with the first of the training part if the case wants fewer."""
     source, values, count, _ = DATA[name]
     dataset = datasets.load(source, values)
-    if count:
-        splits = dict(dataset.splits) | {"train": dataset.splits["train"][:count]}
-        dataset = dataclasses.replace(dataset, splits=splits)
-    return dataset
+    return fewer(dataset, count) if count else dataset
+
+
+def fewer(dataset: datasets.Dataset, count: int) -> datasets.Dataset:
+    """Keeps the first ``count`` training images, and the other splits whole."""
+    keep = dict(dataset.splits) | {"train": dataset.splits["train"][:count]}
+    kept = np.sort(np.concatenate(list(keep.values())))
+    return datasets.assemble(
+        dataset.x[kept],
+        None if dataset.y is None else dataset.y[kept],
+        dataset.classes,
+        {name: np.searchsorted(kept, index) for name, index in keep.items()},
+        levels=dataset.levels,
+        name=dataset.name,
+    )
 
 
 def images_within(

@@ -105,6 +105,10 @@ def _parser(argv: Sequence[str]) -> Parser:
     sample.add_argument(
         "--out", required=True, help="grid.png, or samples.npz with x (N, C, H, W) in [0, 1] and y"
     )
+    sample.add_argument(
+        "--between", type=int, nargs=2, metavar=("A", "B"), help="draw the way from image A to B"
+    )
+    sample.add_argument("--way", choices=("slerp", "lerp"), default="slerp", help="of --between")
     _set(sample, "a sampling parameter, for example temperature=0.8")
 
     for name, act, help in (
@@ -214,9 +218,12 @@ def _datasets(arguments: argparse.Namespace) -> None:
             told = time.monotonic()
             print(f"\r{done} of {total} images ", end="", file=sys.stderr)
 
-    dataset = datasets.load(arguments.name, parse(arguments.set), progress)
-    if arguments.save:
-        dataset = datasets.save(arguments.save, dataset)
+    if arguments.save and arguments.name == "folder":
+        dataset = datasets.bring(arguments.save, parse(arguments.set), progress)
+    else:
+        dataset = datasets.load(arguments.name, parse(arguments.set), progress)
+        if arguments.save:
+            dataset = datasets.save(arguments.save, dataset)
     facts = {
         "name": dataset.name,
         "images": len(dataset.x),
@@ -431,7 +438,8 @@ def _sample(arguments: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from core import sheets
+    from core import latent, sheets
+    from core.models import Decodes
     from core.tensors import device, to_bytes
 
     if not 1 <= arguments.n <= 100_000:
@@ -453,37 +461,56 @@ def _sample(arguments: argparse.Namespace) -> None:
             f"{job.name} is a classifier, which draws no images. Choose a run of a generative model."
         )
     opened = runs.open_model(job, arguments.step)
+    walks = isinstance(opened.model, Decodes)
+    if arguments.between and not walks:
+        raise UserError(f"{job.name} has no latent space to walk in. Leave --between out.")
+    if min(arguments.between or [0]) < 0:
+        raise UserError(f"--between takes two image numbers from 0, got {arguments.between}.")
     assert opened.sampling is not None
     sampling = opened.sampling.of(parse(arguments.set), "sampling")
     y = None
     if opened.classes:
         label = _label(arguments.label, opened.classes) if arguments.label is not None else None
+        count = max([arguments.n, *(end + 1 for end in arguments.between or ())])
         y = (
-            torch.arange(arguments.n) % len(opened.classes)
+            torch.arange(count) % len(opened.classes)
             if label is None
-            else torch.full((arguments.n,), label)
+            else torch.full((count,), label)
         )
         y = y.to(device())
     elif arguments.label is not None:
         raise UserError(
             f"{job.name} does not listen to labels, so --label has no meaning. Leave it out."
         )
-    x = torch.cat(
-        [
-            opened.model.sample(
-                range(i, min(i + 500, arguments.n)),
-                None if y is None else y[i : i + 500],
-                arguments.seed,
-                sampling,
-            ).cpu()
-            for i in range(0, arguments.n, 500)
-        ]
-    )
+    if arguments.between:
+        way = latent.path(
+            opened.model,
+            tuple(arguments.between),
+            y,
+            arguments.seed,
+            sampling,
+            arguments.way,
+            arguments.n,
+        )
+        x, y = torch.as_tensor(way).float() / 255, None
+    else:
+        x = torch.cat(
+            [
+                opened.model.sample(
+                    range(i, min(i + 500, arguments.n)),
+                    None if y is None else y[i : i + 500],
+                    arguments.seed,
+                    sampling,
+                ).cpu()
+                for i in range(0, arguments.n, 500)
+            ]
+        )
     facts = {
         "run": job.id,
         "step": opened.step,
         "seed": arguments.seed,
         "sampling": sampling.record(),
+        **({"between": arguments.between, "way": arguments.way} if arguments.between else {}),
         "count": arguments.n,
         "out": str(out),
     }

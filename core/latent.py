@@ -1,9 +1,16 @@
-"""Ways through a latent space: pure functions on latents (N, D)."""
+"""Ways through a latent space."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from core.catalog import Config
+from core.tensors import to_bytes
 
 
 def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
@@ -34,3 +41,32 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 
 PATHS = {"slerp": slerp, "lerp": lerp}
+
+
+@torch.inference_mode()
+def path(
+    model: Any,
+    ends: tuple[int, int],
+    labels: Tensor | None,
+    seed: int,
+    sampling: Config,
+    way: str,
+    steps: int,
+) -> np.ndarray:
+    """Decodes the way from one sample to another, uint8 (steps, C, H, W); the class, where there is one, is blended.
+
+    Args:
+        model: One that decodes.
+        ends: The ids of the samples at both ends.
+        labels: The label of each id, (N,); None for a model that listens to none.
+        seed, sampling: Of the samples.
+        way: A name of :data:`PATHS`.
+        steps: Images on the way, both ends included.
+    """
+    z = model.latent(list(ends), seed, sampling)
+    t = torch.linspace(0, 1, steps, device=z.device)
+    y = None
+    if labels is not None:
+        shares = F.one_hot(labels[list(ends)], model.classes).float()
+        y = lerp(shares[0], shares[1], t)
+    return to_bytes(model.decode(PATHS[way](z[0], z[1], t), y))

@@ -55,9 +55,10 @@ def plan(size: int) -> tuple[int, int]:
 
 
 class Upward(nn.Module):
-    """Maps a vector to an image in [-1, 1]: a small grid, then transposed convolutions that double it, with batch norm.
+    """Maps a vector to an image: a small grid, then transposed convolutions that double it, with batch norm.
 
     Channels double with each halving of the grid, from ``width`` at half the size of the image to at most 8 times that.
+    Values of any size come out; whoever wants an image in [-1, 1] takes their tanh.
 
     References:
         Radford et al., 2015, DCGAN, https://arxiv.org/abs/1511.06434
@@ -81,7 +82,7 @@ class Upward(nn.Module):
                 nn.BatchNorm2d(after),
                 nn.ReLU(),
             ]
-        layers += [nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh()]
+        layers += [nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1)]
         self.rest = nn.Sequential(*layers)
 
     def forward(self, h: Tensor) -> Tensor:
@@ -106,6 +107,138 @@ class Downward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(pad(x, self.inner))
+
+
+class ResidualConv(nn.Module):
+    """Adds to its input what a 1×1, a grouped 3×3 and a 1×1 convolution make of it; no normalisation.
+
+    The last convolution starts at zero and the others at a scale that falls with the number of blocks in the network,
+    so that depth does no harm at the start.
+
+    References:
+        Huang et al., 2024, The GAN is dead; long live the GAN!, https://arxiv.org/abs/2501.05441 (section 3)
+        Zhang et al., 2019, Fixup initialization, https://arxiv.org/abs/1901.09321
+    """
+
+    def __init__(self, width: int, blocks: int) -> None:
+        super().__init__()
+        groups = math.gcd(width, max(1, width // 16))
+        self.first = nn.Conv2d(width, width, 1)
+        self.second = nn.Conv2d(width, width, 3, padding=1, groups=groups)
+        self.last = nn.Conv2d(width, width, 1, bias=False)
+        for conv in (self.first, self.second):
+            nn.init.kaiming_normal_(conv.weight, 0.2)
+            conv.weight.data.mul_(blocks**-0.25)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.leaky_relu(self.first(x), 0.2)
+        return x + self.last(F.leaky_relu(self.second(h), 0.2))
+
+
+class ResidualUpward(nn.Module):
+    """Maps a vector to an image: a learned small grid, weighed by the vector, and residual blocks at every doubling.
+
+    Channels as in :class:`Upward`, the image itself included; values of any size come out.
+    """
+
+    def __init__(self, inputs: int, channels: int, size: int, width: int, depth: int = 2) -> None:
+        super().__init__()
+        self.size = size
+        base, doublings = plan(size)
+        widths = [min(width * 2**level, width * 8) for level in reversed(range(doublings + 1))]
+        self.grid = nn.Parameter(torch.randn(widths[0], base, base))
+        self.first = nn.Linear(inputs, widths[0])
+        layers: list[nn.Module] = []
+        for before, after in zip(widths, [*widths[1:], channels], strict=True):
+            layers += [ResidualConv(before, depth * len(widths)) for _ in range(depth)]
+            layers += [nn.Conv2d(before, after, 1)]
+            layers += [nn.Upsample(scale_factor=2, mode="bilinear")]
+        self.rest = nn.Sequential(*layers[:-1])  # the image itself is not doubled
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = self.first(h)[:, :, None, None] * self.grid
+        return crop(self.rest(h), self.size)
+
+
+class ResidualDownward(nn.Module):
+    """Maps an image to a vector: the mirror of :class:`ResidualUpward`."""
+
+    def __init__(self, channels: int, size: int, width: int, outputs: int, depth: int = 2) -> None:
+        super().__init__()
+        base, doublings = plan(size)
+        self.inner = base * 2**doublings
+        widths = [min(width * 2**level, width * 8) for level in range(doublings + 1)]
+        layers: list[nn.Module] = []
+        for before, after in zip([channels, *widths], widths, strict=False):
+            layers += [nn.AvgPool2d(2), nn.Conv2d(before, after, 1)]
+            layers += [ResidualConv(after, depth * len(widths)) for _ in range(depth)]
+        layers += [nn.Conv2d(after, after, base, groups=after), nn.Flatten()]
+        self.rest = nn.Sequential(*layers[1:], nn.Linear(after, outputs), nn.LeakyReLU(0.2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rest(pad(x, self.inner))
+
+
+class Augmentation(nn.Module):
+    """Moves, cuts and recolours what a critic sees, each for a share ``p`` of the images; differentiable.
+
+    As long as most images pass unchanged, a generator that matches the augmented images also matches the plain ones.
+
+    * mirror (half of the images that are chosen) and shift by up to an eighth of the size; the border is repeated
+    * cutout: a square of half the size turns grey
+    * brightness and contrast; saturation of colour images
+
+    References:
+        Karras et al., 2020, Training GANs with limited data (ADA), https://arxiv.org/abs/2006.06676
+        Zhao et al., 2020, Differentiable augmentation for data-efficient GAN training, https://arxiv.org/abs/2006.10738
+    """
+
+    def __init__(self, mirror: bool = False) -> None:
+        super().__init__()
+        self.mirror = mirror
+
+    def forward(self, x: Tensor, p: Tensor, generator: torch.Generator) -> Tensor:
+        """Augments images in [-1, 1], (N, C, H, W); with ``p`` (a scalar) at 0 they come out as they went in."""
+        if p.device.type == "cpu" and p == 0:  # elsewhere, looking would take as long as doing
+            return x.float()
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            # one row of uniform numbers per image: three that choose, and the size of every change
+            u = torch.rand(len(x), 11, generator=generator, device=x.device)
+            move, cut, colour = (u[:, :3] < p).unbind(1)
+            x = self._moved(x, move, u[:, 3:6])
+            x = self._cut(x, cut, u[:, 6:8])
+            return self._coloured(x, colour, u[:, 8:11] * 2 - 1)
+
+    def _moved(self, x: Tensor, chosen: Tensor, u: Tensor) -> Tensor:
+        size = x.shape[-1]
+        here = torch.arange(size, device=x.device, dtype=x.dtype)
+        shift = (u[:, :2] - 0.5) * chosen[:, None] * (size / 4)
+        across = here.expand(len(x), size)
+        if self.mirror:
+            turned = chosen & (u[:, 2] < 0.5)
+            across = torch.where(turned[:, None], here.flip(0), across)
+        # each new row, and column, is a mixture of the two old ones that its place falls between
+        rows, columns = (
+            F.relu(1 - ((place + by[:, None]).clamp(0, size - 1)[:, :, None] - here).abs())
+            for place, by in zip((here, across), shift.unbind(1), strict=True)
+        )  # (N, new, old)
+        return rows[:, None] @ x @ columns[:, None].mT
+
+    def _cut(self, x: Tensor, chosen: Tensor, u: Tensor) -> Tensor:
+        size = x.shape[-1]
+        here = torch.arange(size, device=x.device) + 0.5
+        inside = (here - u[:, :, None] * size).abs() < size / 4  # (N, 2, size)
+        hole = inside[:, 0, :, None] & inside[:, 1, None] & chosen[:, None, None]
+        return x.masked_fill(hole[:, None], 0.0)
+
+    def _coloured(self, x: Tensor, chosen: Tensor, u: Tensor) -> Tensor:
+        brightness, contrast, saturation = u[:, :, None, None, None].unbind(1)  # in -1 … 1
+        grey, mean = x.mean(1, keepdim=True), x.mean((1, 2, 3), keepdim=True)
+        changed = grey + (x - grey) * (1 + saturation)
+        changed = mean + (changed - mean) * (1 + contrast / 2) + brightness / 2
+        return torch.where(chosen[:, None, None, None], changed, x)
 
 
 def pad(x: Tensor, size: int) -> Tensor:

@@ -71,6 +71,11 @@ class Settings(BaseSettings):
     min_free_mb: int = Field(
         default=500, ge=0, description="Disk space that must stay free for a job to start."
     )
+    cache_mb: int = Field(
+        default=8_000,
+        ge=1,
+        description="Disk space of prepared datasets; what was not used for longest goes.",
+    )
     models_mb: int = Field(
         default=1_000, ge=1, description="Memory that models shared between visitors may take."
     )

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
-from core.models import Fits, Spec, Trainable, Validates
+from core.models import ADAPT_EVERY, Adapts, Fits, Spec, Trainable, Validates
 from core.tensors import Group, step_generator, to_float
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
@@ -294,10 +294,7 @@ class Trainer:
         config, clock = self.config, time.perf_counter
         start = clock()
         generator = step_generator(self.device, config.seed, self.step, self.rollbacks)
-        index = torch.randint(len(self.x), (self.batch,), generator=generator, device=self.device)
-        x, y = to_float(self.x[index], self.levels), None if self.y is None else self.y[index]
-        if self.transform is not None:
-            x = self.transform(x, generator)
+        x, y = self._draw(self.x, self.y, self.batch, generator)
         progress = self.step / self.steps
         self.spent["data"] += clock() - start
         values: dict[str, Tensor] = {}
@@ -345,9 +342,25 @@ class Trainer:
             self.spent["optimiser"] += clock() - backward
         start = clock()
         self.step += 1
+        if self.step % ADAPT_EVERY == 0 and isinstance(self.model, Adapts) and len(self.valid[0]):
+            count = max(self.batch, 32)
+            batches = (
+                *self._draw(self.x, self.y, count, generator),
+                *self._draw(*self.valid, count, generator),
+            )
+            with torch.no_grad():
+                values |= self.model.adapt(*batches, generator)
         self._average()
         self.spent["average"] += clock() - start
         return values
+
+    def _draw(
+        self, x: Tensor, y: Tensor | None, count: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Draws images in [0, 1], transformed, with their labels."""
+        index = torch.randint(len(x), (count,), generator=generator, device=self.device)
+        images, labels = to_float(x[index], self.levels), None if y is None else y[index]
+        return (images if self.transform is None else self.transform(images, generator)), labels
 
     def _rate(self, group: Group, progress: float) -> float:
         """Gives the learning rate: linear warm-up, then the schedule over the group's own span."""

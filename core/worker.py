@@ -46,8 +46,8 @@ class Task:
     def say(self, message: str, **fields: Any) -> None:
         """Shows a sentence and fields on the page, at most ten times a second."""
         if time.time() - self._told > 0.1:
-            jobs.set_state(self.path, message=message, **fields)
             self._told = time.time()
+            jobs.set_state(self.path, message=message, told=self._told, **fields)
 
     def stopped(self) -> str:
         """Tells why to stop now; empty to go on."""
@@ -294,6 +294,7 @@ def _train(
     if state is not None:
         trainer.restore(state)
     runs.cut(facts_now, trainer.step)
+    begun = min(trainer.step * trainer.batch, config.images)
     for problem in problems:
         yield {
             "step": trainer.step,
@@ -330,6 +331,7 @@ def _train(
         }
         task.say(
             "",
+            begun=begun,
             done=progress.images,
             total=progress.total,
             speed=progress.images_per_second,

@@ -70,9 +70,7 @@ def wall(dataset: datasets.Dataset) -> None:
     key = f"data.page.{dataset.name}.{split}.{label}"
     page = min(st.session_state.get(key, 1), pages)
     part = index[(page - 1) * PAGE : page * PAGE]
-    x = np.asarray(dataset.x[part])
-    if dataset.levels < 256:
-        x = (x.astype(np.float32) * 255 / (dataset.levels - 1)).round().astype(np.uint8)
+    x = show.as_bytes(dataset.x[part], dataset.levels)
     titles = [
         f"image {i}" + (f": {dataset.classes[dataset.y[i]]}" if dataset.y is not None else "")
         for i in part
@@ -88,6 +86,25 @@ def wall(dataset: datasets.Dataset) -> None:
     )
     if pages > 1:
         st.pagination(pages, key=key)
+    if dataset.attributes:
+        with st.expander("True attributes of these images"):
+            columns = dict(dataset.attributes)
+            st.dataframe(
+                pd.DataFrame(
+                    {name: np.asarray(column)[part] for name, column in columns.items()}, part
+                ),
+                height=220,
+                key="data.attributes",
+                alt="The true attributes of the images above",
+            )
+            st.download_button(
+                "All as CSV",
+                lambda: pd.DataFrame(columns).to_csv(),
+                f"{dataset.name}.csv",
+                "text/csv",
+                key="data.csv",
+                on_click="ignore",
+            )
 
 
 def facts(dataset: datasets.Dataset) -> None:
@@ -100,7 +117,7 @@ def facts(dataset: datasets.Dataset) -> None:
         + f"  \n{splits}"
     )
     for note in dataset.notes:
-        st.caption(f":material/info: {note}")
+        st.caption(f":material/info: {shell.plain(note)}")
     counts = dataset.counts()
     if dataset.labelled:
         if len(counts) <= 60:
@@ -113,33 +130,6 @@ def facts(dataset: datasets.Dataset) -> None:
                 height=230,
                 key="data.counts",
                 alt="Images per class and split",
-            )
-    if dataset.refused:
-        with st.expander("Files left out, and why", icon=":material/warning:"):
-            st.dataframe(
-                pd.DataFrame(dataset.refused, columns=["file", "reason"]),
-                hide_index=True,
-                key="data.refused",
-                alt="Files that were left out, each with the reason",
-            )
-    if dataset.attributes:
-        with st.expander("True attributes"):
-            head = pd.DataFrame(
-                {name: np.asarray(values[:200]) for name, values in dataset.attributes.items()}
-            )
-            st.dataframe(
-                head,
-                height=220,
-                key="data.attributes",
-                alt="The true attributes of the first 200 images",
-            )
-            st.download_button(
-                "All as CSV",
-                pd.DataFrame(dict(dataset.attributes)).to_csv(index=False),
-                f"{dataset.name}.csv",
-                "text/csv",
-                key="data.csv",
-                on_click="ignore",
             )
     st.caption(
         f"Fingerprint `{dataset.fingerprint[:16]}`"
@@ -171,7 +161,7 @@ def bring() -> None:
     upload = st.file_uploader(
         "ZIP of pictures",
         type="zip",
-        key="data.upload",
+        key="data.upload" + "." * st.session_state.get("data.imports", 0),  # empty after an import
         label_visibility="collapsed",
         disabled=not shell.may_change(),
     )
@@ -203,9 +193,18 @@ def bring() -> None:
         file = Path(folder) / f"{wanted}.zip"
         with file.open("wb") as out:
             shutil.copyfileobj(upload, out)
-        made = load("folder", values | {"path": str(file)})
-        datasets.save(wanted, made)
+        bar = st.empty()
+        made = datasets.bring(
+            wanted,
+            values | {"path": str(file)},
+            lambda done, total: bar.progress(
+                min(1.0, done / max(1, total)), text=f"{done:,} of {total:,} pictures"
+            ),
+        )
+    left_out = f", {len(made.refused):,} left out" if made.refused else ""
+    st.session_state["_done"] = f"{wanted}: {len(made):,} pictures imported{left_out}."
     st.session_state["data.next"] = wanted
+    st.session_state["data.imports"] = st.session_state.get("data.imports", 0) + 1
     st.rerun()
 
 
@@ -229,10 +228,18 @@ with right:
     with st.expander("Bring your own pictures", icon=":material/upload:"), shell.guard():
         bring()
 with left:
-    st.markdown(f"**{about.title}** · {about.caption}")
+    st.markdown(f"**{shell.plain(about.title)}** · {shell.plain(about.caption)}")
     with shell.guard():
         dataset = load(name, values)
         wall(dataset)
+        if dataset.refused:
+            with st.expander("Files left out, and why", icon=":material/warning:"):
+                st.dataframe(
+                    pd.DataFrame(dataset.refused, columns=["file", "reason"]),
+                    hide_index=True,
+                    key="data.refused",
+                    alt="Files that were left out, each with the reason",
+                )
         with below:
             facts(dataset)
-        shell.go("train", f"Train a model on {about.title}")
+        shell.go("train", f"Train a model on {shell.plain(about.title)}")

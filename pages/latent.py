@@ -4,7 +4,8 @@ from typing import Any
 
 import streamlit as st
 
-from core import jobs, runs, sheets
+from core import jobs, latent, runs, sheets
+from core.catalog import UserError
 from pages.ui import form, shell, show
 
 TITLE = "Latent space"
@@ -28,31 +29,6 @@ def drawn(opened: runs.Opened, ids: list[int], label: int | None, seed: int, sam
                 [i % len(opened.classes) if label is None else label for i in ids], device=where
             )
         return to_bytes(opened.model.sample(ids, y, seed, sampling)), y
-
-
-def path(
-    opened: runs.Opened,
-    ends: tuple[int, int],
-    labels: Any,
-    seed: int,
-    sampling: Any,
-    way: str,
-    steps: int,
-) -> Any:
-    """Decodes the way from one image to another; the class, where there is one, is blended."""
-    import torch
-
-    from core.latent import PATHS
-    from core.tensors import to_bytes
-
-    with torch.inference_mode():
-        z = opened.model.latent(list(ends), seed, sampling)
-        t = torch.linspace(0, 1, steps, device=z.device)
-        y = None
-        if labels is not None:
-            shares = torch.nn.functional.one_hot(labels[list(ends)], len(opened.classes)).float()
-            y = shares[0] + t[:, None] * (shares[1] - shares[0])
-        return to_bytes(opened.model.decode(PATHS[way](z[0], z[1], t), y))
 
 
 @st.fragment
@@ -80,14 +56,15 @@ def explore(id: str) -> None:
         seed = int(
             st.number_input(
                 "Seed",
-                0,
-                2**31 - 1,
-                0,
+                value=0,
+                step=1,
                 key="latent.seed",
                 bind="query-params",
                 help="Another seed, other images; the same seed always gives the same ones.",
             )
         )
+        if not 0 <= seed < 2**31:
+            raise UserError(f"The seed must be from 0 to {2**31 - 1}, got {seed}. Choose another.")
         label = None
         if opened.classes:
             label = st.selectbox(
@@ -96,7 +73,7 @@ def explore(id: str) -> None:
                 index=None,
                 key="latent.class",
                 format_func=lambda i: opened.classes[i],
-                placeholder="All classes, column by column"
+                placeholder="All, column by column"
                 if len(opened.classes) <= 16
                 else "All classes in turn",
                 bind="query-params",
@@ -105,7 +82,7 @@ def explore(id: str) -> None:
         key = f"latent.{opened.family}"
         sampling = opened.sampling.of(form.form({key: opened.sampling}, link=True)[key], "sampling")
         st.caption(
-            f"{run.name} after {opened.images:,} images (step {opened.step:,})."
+            f"{shell.plain(run.name)} after {opened.images:,} images (step {opened.step:,})."
             + (
                 " It is still learning: the newest checkpoint comes with your next move."
                 if run.active
@@ -152,19 +129,9 @@ def explore(id: str) -> None:
             bind="query-params",
             help="slerp keeps to the sphere where the noise lies; lerp is the straight line.",
         )
-        steps = st.slider(
-            "Images on the way", 3, 24, 12, key="latent.steps", persist_state="session"
-        )
+        steps = st.slider("Images on the way", 3, 24, 12, key="latent.steps", bind="query-params")
     with right:
-        strip = path(
-            opened,
-            (ends[0], ends[1]),
-            y,
-            seed,
-            sampling,
-            way,
-            steps,
-        )
+        strip = latent.path(opened.model, (ends[0], ends[1]), y, seed, sampling, way, steps)
         show.pictures(
             strip,
             columns=steps if steps <= 12 else 12,
@@ -203,17 +170,10 @@ def explore(id: str) -> None:
 
 
 def the_ends(count: int) -> list[int]:
-    """Gives the images between which the way leads: from the session, else from the address, else the first two."""
-    if "latent.ends" not in st.session_state:
-        words = st.query_params.get("ends", "").split("-")
-        st.session_state["latent.ends"] = (
-            [int(word) for word in words]
-            if len(words) == 2 and all(word.isdecimal() and len(word) < 10 for word in words)
-            else [0, 1]
-        )
-    ends: list[int] = st.session_state["latent.ends"]
-    ends[:] = [min(end, count - 1) for end in ends]
-    return ends
+    """Reads from the address between which images the way leads, so that going back goes back; else the first two."""
+    words = st.query_params.get("ends", "").split("-")
+    fits = len(words) == 2 and all(word.isdecimal() and len(word) < 10 for word in words)
+    return [min(int(word), count - 1) for word in (words if fits else ("0", "1"))]
 
 
 def take_click(clicked: Any, ends: list[int], count: int) -> None:
@@ -242,11 +202,21 @@ if shown is None:
     )
     shell.go("overview", "Train the default model")
 else:
+    if (chosen := shell.chosen_run()) is not None and chosen.id != shown.id:
+        st.caption(
+            f":material/info: {shell.plain(chosen.name)} is a classifier, which makes no images. "
+            f"This is {shell.plain(shown.name)}."
+        )
     if not runs.checkpoints(shown):
         st.info(
-            f"{shown.name} has no checkpoint yet ({shown.status}). Its first one appears seconds after its start."
+            f"{shell.plain(shown.name)} has no checkpoint"
+            + (
+                " yet. Its first one appears seconds after its start."
+                if shown.active
+                else f": it is {shown.status}. Choose another run in the sidebar."
+            )
         )
-        shell.go("train", "Watch it train")
+        shell.go("train", "Watch it train" if shown.active else "See what happened")
     else:
         explore(shown.id)
         shell.go("train", "Train another, and compare the two")

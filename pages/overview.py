@@ -17,11 +17,7 @@ def examples(name: str, count: int) -> np.ndarray:
     """Loads a few images of an embedded dataset, as wide as high."""
     values = {"count": 64} if name == "faces" else {}
     dataset = datasets.load(name, values)
-    return (
-        dataset.x[:count] * (255 // (dataset.levels - 1))
-        if dataset.levels < 256
-        else dataset.x[:count]
-    )
+    return show.as_bytes(dataset.x[:count], dataset.levels)
 
 
 def train_default() -> None:
@@ -45,15 +41,14 @@ def live(id: str) -> None:
     job = jobs.get(id)
     if not job.active:
         st.rerun()
-    st.progress(job.share, text=f"{job.name}: {job.message or shell.standing(job)}")
+    st.progress(job.share, text=shell.plain(f"{job.name}: {job.message or shell.standing(job)}"))
     if not show.film(job, key="overview.live", max_height=300):
         st.caption("The first images appear within seconds.")
 
 
 st.title("Train a model that makes images, and see what it learned", anchor=False)
 st.markdown(
-    "Simulacra trains generative models on this server, lets you watch them learn, walk through what they learned, "
-    "and build better datasets with them."
+    "Simulacra trains generative models on this server, lets you watch them learn, and walk through what they learned."
 )
 
 left, right = st.columns([3, 2], gap="large")
@@ -84,7 +79,7 @@ with left:
         if newest is not None:
             with st.container(border=True):
                 st.markdown(
-                    f"**Newest images**, made by *{newest.name}* "
+                    f"**Newest images**, made by *{shell.plain(newest.name)}* "
                     f"({runs.family_of(newest)} on {runs.dataset_of(newest)}). Press ▶ to replay how it learned."
                 )
                 show.film(newest, key=f"overview.newest.{newest.id}", max_height=300)
@@ -104,7 +99,7 @@ if others:
         with place:
             _, file = runs.samples(run)[-1]
             show.cover(file, key=f"overview.cover.{run.id}", alt=f"Images made by {run.name}")
-            st.caption(f"{run.name} · {runs.family_of(run)} on {runs.dataset_of(run)}")
+            st.caption(shell.plain(f"{run.name} · {runs.family_of(run)} on {runs.dataset_of(run)}"))
 
 with slot, st.container(border=True):
     st.markdown("**Faces**: drawn by our own code, with the truth about each one known.")

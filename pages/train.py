@@ -37,6 +37,7 @@ def start(values: dict[str, Any], name: str) -> None:
     job = shell.attempt(worker.submit, kind, chosen, values, name=name, who=shell.who())
     if job is not None:
         st.session_state["run"] = job.id
+        st.session_state["train.name"] = ""
 
 
 def take_over(id: str) -> None:
@@ -48,6 +49,7 @@ def take_over(id: str) -> None:
     st.session_state["data"] = chosen["dataset"]
     st.session_state["train.what"] = chosen.get("family", "classifier")
     fill(values, chosen)
+    st.session_state["_done"] = f"The form holds the settings of {job.name}."
 
 
 def preset() -> None:
@@ -152,7 +154,7 @@ def head(run: jobs.Job) -> None:
     """
     title, actions = st.columns([3, 1.2], vertical_alignment="center")
     title.markdown(
-        f"**{run.name}** · {runs.family_of(run)} on {runs.dataset_of(run)} · {run.status}"
+        f"**{shell.plain(run.name)}** · {runs.family_of(run)} on {runs.dataset_of(run)} · {run.status}"
     )
     with actions:
         if run.active:
@@ -178,10 +180,10 @@ def head(run: jobs.Job) -> None:
 
 
 @shell.guard()
-def live(id: str, status: str) -> None:
+def live(id: str, status: str, sampled: bool) -> None:
     """Shows one run as it stands, with its images and curves; runs again every second while it is active."""
     run = jobs.get(id)
-    if run.status != status:
+    if run.status != status or sampled != bool(runs.samples(run)):
         st.rerun()  # what is around this panel changes too
     records, damaged = jobs.Log(run.path).read()
     last: dict[str, Any] = {}
@@ -190,10 +192,12 @@ def live(id: str, status: str) -> None:
     if run.active:
         st.progress(
             run.share,
-            text="Saving a checkpoint" if run.stopping else run.message or shell.standing(run),
+            text="Saving a checkpoint"
+            if run.stopping
+            else shell.plain(run.message or shell.standing(run)),
         )
     elif run.message:
-        (st.error if run.status == "failed" else st.warning)(run.message)
+        (st.error if run.status == "failed" else st.warning)(shell.plain(run.message))
     if damaged:
         st.caption(
             f":material/warning: {damaged} damaged line(s) in {run.path / 'log.jsonl'} were left out."
@@ -220,8 +224,10 @@ def live(id: str, status: str) -> None:
                 st.caption(
                     "The same noise at every step: move the slider to see the training again."
                 )
-            else:
+            elif run.active:
                 st.caption("The first images appear within seconds of the start.")
+            else:
+                st.caption("It ended before its first images.")
         with charts:
             show.curves({run.name: records}, key=f"train.curves.{id}", charts=main, height=200)
     else:
@@ -288,7 +294,7 @@ def manage(run: jobs.Job) -> None:
             on_click="ignore",
         )
     if run.note:
-        st.caption(run.note)
+        st.caption(shell.plain(run.note))
 
 
 @st.dialog("Name and note")
@@ -312,7 +318,7 @@ def delete(id: str) -> None:
     """Asks before it deletes."""
     run = jobs.get(id)
     st.markdown(
-        f"This deletes **{run.name}** (`{run.id}`) with all checkpoints and images, for good."
+        f"This deletes **{shell.plain(run.name)}** (`{run.id}`) with all checkpoints and images, for good."
     )
     if st.button("Delete for good", type="primary", key="train.delete.yes"):
         try:
@@ -322,9 +328,27 @@ def delete(id: str) -> None:
             st.error(str(error))
 
 
-def table(listed: list[jobs.Job]) -> None:
+def broken(sound: set[str]) -> None:
+    """Names folders that are no readable runs, and offers to delete them."""
+    for id, why in jobs.damaged(sound):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f":material/warning: {shell.plain(why)}")
+            st.button(
+                "Delete it",
+                key=f"train.damaged.{id}",
+                on_click=shell.attempt,
+                args=(jobs.delete, id),
+                disabled=not shell.may_change(),
+            )
+
+
+@shell.guard()
+def table() -> None:
     """Lists the runs with a search, and compares up to four."""
+    every = jobs.listing()
+    listed = [job for job in every if job.kind in runs.KINDS]
     st.subheader("Runs", anchor=False)
+    broken({job.id for job in every})
     words = (
         st.text_input(
             "Search",
@@ -343,7 +367,7 @@ def table(listed: list[jobs.Job]) -> None:
             "family": runs.family_of(run),
             "dataset": runs.dataset_of(run),
             "done": run.share,
-            "seconds": run.state.get("seconds"),
+            "seconds": run.state.get("seconds", 0.0),
             "started": pd.Timestamp(run.created, unit="s"),
             "note": run.note,
         }
@@ -392,9 +416,7 @@ def table(listed: list[jobs.Job]) -> None:
     )
     picked = [rows[i]["id"] for i in chosen.selection.rows if i < len(rows)]
     if not picked:
-        st.caption(
-            f"{len(rows)} of {len(listed)} runs. Tick one to open it, or up to four to compare them side by side."
-        )
+        st.caption(f"{len(rows)} of {len(listed)} runs. Tick up to four to see them side by side.")
         return
     if len(picked) > 4:
         st.warning(
@@ -406,12 +428,13 @@ def table(listed: list[jobs.Job]) -> None:
         key="train.open",
         on_click=lambda: st.session_state.update(run=picked[0]),
         disabled=len(picked) != 1,
+        help="Makes the one that is ticked the chosen run.",
     )
     several = [jobs.get(id) for id in picked]
     labels = {run.id: f"{run.name} ({run.id[-4:]})" for run in several}
     for run, place in zip(several, st.columns(len(several)), strict=True):
         with place:
-            st.markdown(f"**{labels[run.id]}**")
+            st.markdown(f"**{shell.plain(labels[run.id])}**")
             st.caption(
                 f"{runs.family_of(run)} on {runs.dataset_of(run)}, {run.state.get('done', 0):,} images"
             )
@@ -435,11 +458,13 @@ with right:
     else:
         with st.container(border=True):
             head(shown)
-            st.fragment(live, run_every="1s" if shown.active else None)(shown.id, shown.status)
+            st.fragment(live, run_every="1s" if shown.active else None)(
+                shown.id, shown.status, bool(runs.samples(shown))
+            )
         manage(shown)
         if shown.kind == "train" and runs.checkpoints(shown):
             words = (
                 "Explore its newest checkpoint" if shown.active else "Walk through what it learned"
             )
             shell.go("latent", words)
-table(runs.listing())
+st.fragment(table, run_every="5s" if st.session_state["_busy"] else None)()

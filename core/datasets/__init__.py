@@ -15,7 +15,7 @@ import re
 import shutil
 import unicodedata
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,18 +137,7 @@ def save(name: str, dataset: Dataset) -> Dataset:
         ValueError: If the fingerprint or the levels do not belong to the content.
     """
     settings().allow_change("save a dataset")
-    name = slug(name)
-    if name in datasets:
-        raise UserError(
-            f"The name {name!r} belongs to a dataset that comes with the program. Choose another name."
-        )
-    taken = UserError(
-        f"There is a dataset {name!r} already. Names are used once: choose another, "
-        "or delete that one first."
-    )
-    place = settings().datasets / name
-    if place.exists():
-        raise taken
+    name = _free(name)
     if (
         fingerprint(dataset.x, dataset.y, dataset.classes, dataset.splits, dataset.levels)
         != dataset.fingerprint
@@ -158,13 +147,59 @@ def save(name: str, dataset: Dataset) -> Dataset:
         )
     if any(chunk.max() >= dataset.levels for chunk in chunks(dataset.x)):
         raise ValueError(f"x must lie in 0 … {dataset.levels - 1}")
-    source = {"name": name, "config": {}, "origin": dict(dataset.source)}
+    return _keep(name, lambda new: dataset)
+
+
+def bring(name: str, values: Mapping[str, Any], progress: Progress | None = None) -> Dataset:
+    """Imports a folder or ZIP of pictures under a name, whole or not at all.
+
+    Args:
+        name: As in :func:`save`.
+        values: Parameters of the source ``folder``.
+        progress: Called with (done, total).
+
+    Raises:
+        UserError: As :func:`save` and the source.
+    """
+    settings().allow_change("import images")
+    name = _free(name)
+    entry = datasets.get("folder")
+    config, _ = entry.extra["prepare"](entry.config.of(values, where="dataset"))
+    source = {"name": entry.name, "config": config.record()}
+    return _keep(
+        name, lambda new: dataclasses.replace(entry.make(config, new, progress), source=source)
+    )
+
+
+def _free(name: str) -> str:
+    name = slug(name)
+    if name in datasets:
+        raise UserError(
+            f"The name {name!r} belongs to a dataset that comes with the program. Choose another name."
+        )
+    if (settings().datasets / name).exists():
+        raise _taken(name)
+    return name
+
+
+def _taken(name: str) -> UserError:
+    return UserError(
+        f"There is a dataset {name!r} already. Names are used once: choose another, "
+        "or delete that one first."
+    )
+
+
+def _keep(name: str, make: Callable[[Path], Dataset]) -> Dataset:
+    """Writes what ``make`` gives, which may have streamed its pixels into the folder, under a free name."""
+    place = settings().datasets / name
     with store.written(place.with_name(f".new-{uuid.uuid4().hex}")) as new:
-        store.write(dataclasses.replace(dataset, name=name, source=source), new)
+        made = make(new)
+        source = {"name": name, "config": {}, "origin": dict(made.source)}
+        store.write(dataclasses.replace(made, name=name, source=source), new)
         try:
             new.rename(place)  # fails if somebody took the name meanwhile
         except OSError as error:
-            raise taken if place.exists() else error from None
+            raise _taken(name) if place.exists() else error from None
     return load(name)
 
 

@@ -106,6 +106,7 @@ class FacesConfig(Config):
         "Another seed draws other faces; the same seed always draws the same.",
         ge=0,
         le=2**31 - 1,
+        log=True,
     )
     correlated: bool = knob(
         True,

@@ -17,7 +17,7 @@ import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -259,12 +259,31 @@ def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
                     shutil.rmtree(place, ignore_errors=True)
                     new.replace(place)
                 dataset = read(place)
+                _make_room(place)
         finally:
             lock.release()
+    with suppress(OSError):
+        os.utime(place)  # used now
     if dataset.source != source:  # the same ZIP under another path
         dataset = dataclasses.replace(dataset, source=source)
     remembered(str(place), dataset)
     return dataset
+
+
+def _make_room(keep: Path) -> None:
+    """Drops what was not used for longest until the cache fits its limit; who has it open keeps it."""
+    folders = []
+    for path in keep.parent.iterdir():
+        with suppress(OSError):  # somebody else may clear up too
+            if path.is_dir() and path.suffix != ".new":
+                size = sum(file.stat().st_size for file in path.iterdir())
+                folders.append((path == keep, path.stat().st_mtime, size, path))
+    total = sum(size for _, _, size, _ in folders)
+    for mine, _, size, path in sorted(folders):
+        if mine or total <= settings().cache_mb * 2**20:
+            return
+        shutil.rmtree(path, ignore_errors=True)
+        total -= size
 
 
 def _opened(place: Path) -> Dataset | None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 families = Registry("family", "core.models")
 
+ADAPT_EVERY = 16  # steps between two calls of `Adapts.adapt`
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -168,6 +170,28 @@ class Fits(Protocol):
 
     def fit(self, x: Tensor, y: Tensor | None) -> None:
         """Computes those parts from training images; deterministic."""
+        ...
+
+
+@runtime_checkable
+class Adapts(Protocol):
+    """A model that steers its own training by what it makes of training and of held-out images."""
+
+    def adapt(
+        self,
+        x: Tensor,
+        y: Tensor | None,
+        valid_x: Tensor,
+        valid_y: Tensor | None,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Changes buffers of the model in training, every ``ADAPT_EVERY`` steps; gives values for the record.
+
+        Args:
+            x, y: A fresh batch of training images in [0, 1], (N, C, H, W), and their labels (N,), if any.
+            valid_x, valid_y: As many held-out images, chosen and transformed in the same way.
+            generator: The only source of randomness, that of the step.
+        """
         ...
 
 

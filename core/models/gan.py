@@ -10,6 +10,9 @@ References (used throughout the code):
     [4] Mescheder et al., 2018, Which training methods for GANs do actually converge?, https://arxiv.org/abs/1801.04406
     [5] Miyato and Koyama, 2018, cGANs with projection discriminator, https://arxiv.org/abs/1802.05637
     [6] Radford et al., 2015, DCGAN, https://arxiv.org/abs/1511.06434
+    [7] Lim and Ye, 2017, Geometric GAN (hinge), https://arxiv.org/abs/1705.02894
+    [8] Gulrajani et al., 2017, Improved training of Wasserstein GANs, https://arxiv.org/abs/1704.00028
+    [9] Karras et al., 2020, Training GANs with limited data (ADA), https://arxiv.org/abs/2006.06676
 """
 
 from __future__ import annotations
@@ -22,9 +25,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import Config, knob
-from core.models import Spec, families
-from core.nets import Downward, LabelEmbedding, ResidualMLP, Upward, flat, refresh_batch_statistics
-from core.tensors import Group, Images, Loss, draw_labels, noise
+from core.models import ADAPT_EVERY, Spec, families
+from core.nets import (
+    Augmentation,
+    Downward,
+    LabelEmbedding,
+    ResidualDownward,
+    ResidualMLP,
+    ResidualUpward,
+    Upward,
+    flat,
+    refresh_batch_statistics,
+)
+from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise
+
+GULRAJANI = 10.0  # weight of the gradient penalty of wgan-gp [8]
+HIGHEST = 0.8  # above it, generated images start to look augmented themselves [9]
+MEMORY = 0.95  # what a gap between logits keeps of its past at each look
 
 
 class GANConfig(Config):
@@ -32,30 +49,37 @@ class GANConfig(Config):
 
     network: Literal["auto", "residual", "conv", "mlp"] = knob(
         "auto",
-        "Networks of both sides; auto takes residual at 8 px and conv above; mlp is the classic small one.",
+        "Networks of both sides; auto takes residual at 8 px and conv above, where residual wants a GPU and "
+        "a long training; mlp is the classic small one.",
     )
-    loss: Literal["relativistic", "nonsaturating", "minimax"] = knob(
+    loss: Literal["relativistic", "nonsaturating", "hinge", "wgan-gp", "minimax"] = knob(
         "relativistic",
         "What the two sides play for; relativistic compares pairs of real and generated images and rarely collapses.",
     )
     conditional: bool = knob(
         True,
-        title="Learn the classes (conditional)",
+        title="Learn the classes",
         help="Learns to make the class that you ask for, when the dataset has labels.",
     )
     latent_dim: int = knob(
         64, "Numbers that one image is made from.", title="Latent dimensions", ge=1, le=1024
     )
+    augment: Literal["adaptive", "off"] = knob(
+        "adaptive",
+        "Moves, cuts and recolours what the critic sees, the more it knows training images by heart; "
+        "helps where images are few.",
+        title="Augmentation",
+    )
     width: int = knob(
         0,
-        "Channels of the networks; 0 takes 256 (residual) or 32 (conv).",
+        "Channels of the networks; 0 takes 256 (residual at 8 px) or 32 (convolutions).",
         ge=0,
         le=1024,
         advanced=True,
     )
     penalty: float = knob(
         1.0,
-        "Weight of the gradient penalties R1 and R2 at the start; relativistic only.",
+        "Weight of the gradient penalties R1 and R2 at the start; wgan-gp has a penalty of its own instead.",
         title="Gradient penalty (R1, R2), start",
         ge=0,
         le=1000,
@@ -68,6 +92,30 @@ class GANConfig(Config):
         title="Gradient penalty (R1, R2), end",
         ge=0,
         le=1000,
+        log=True,
+        advanced=True,
+    )
+    mirror: bool = knob(
+        False,
+        "Lets the augmentation mirror images: right for faces and things, wrong for digits and letters.",
+        advanced=True,
+    )
+    augment_target: float = knob(
+        0.6,
+        "Overfitting of the critic above which the augmentation grows: 0 as sure of held-out images as of training "
+        "images, 1 takes them for generated ones.",
+        title="Overfitting allowed",
+        ge=0,
+        le=1,
+        advanced=True,
+    )
+    augment_speed: int = knob(
+        3000,
+        "Steps in which the augmentation can grow from none to all images.",
+        title="Speed of the augmentation",
+        ge=ADAPT_EVERY,
+        le=10_000_000,
+        unit="steps",
         log=True,
         advanced=True,
     )
@@ -87,25 +135,33 @@ class GANSampling(Config):
 class GAN(nn.Module):
     """A generator net and a critic; see :class:`core.models.GenerativeModel`."""
 
+    probability: Tensor
+    gaps: Tensor
+
     def __init__(self, config: GANConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.network = (
-            config.network
-            if config.network != "auto"
-            else ("residual" if spec.size <= 8 else "conv")
-        )
+        network: str = config.network
+        if network == "auto":
+            network = "residual" if spec.size <= 8 else "conv"
+        if network == "residual" and spec.size > 8:
+            network = "residual conv"
+        self.network = network
         self.classes = spec.classes if config.conditional else 0
         # convolutions are slow on a CPU, and many small steps learn more in a minute than few large ones
-        self.batch = 16 if self.network == "conv" else 128
-        self.generator = GeneratorNet(config, spec, self.network, self.classes)
-        self.critic = Critic(config, spec, self.network, self.classes)
+        self.batch = 16 if "conv" in network else 128
+        self.generator = GeneratorNet(config, spec, network, self.classes)
+        self.critic = Critic(config, spec, network, self.classes)
+        self.augmentation = Augmentation(config.mirror)
+        self.register_buffer("probability", torch.zeros(()))
+        self.register_buffer("gaps", torch.zeros(2))
 
     def groups(self) -> list[Group]:
         """Gives critic and generator, each with the optimiser that its network is known to train well with."""
         lr, beta1, beta2 = {
             "mlp": (2e-4, 0.5, 0.999),
             "residual": (4e-4, 0.0, 0.95),
+            "residual conv": (2e-4, 0.0, 0.99),
             "conv": (2e-3, 0.0, 0.9),
         }[self.network]
         return [
@@ -117,35 +173,91 @@ class GAN(nn.Module):
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
         """Yields the critic's loss, then, against the critic that has moved, the generator's."""
-        y = y if self.classes else None
+        loss, y = self.config.loss, y if self.classes else None
         z = torch.randn(len(x), self.config.latent_dim, generator=generator, device=x.device)
-        fake = self.generator(z, y)
-        real = x * 2 - 1
+        real, fake = x * 2 - 1, self.generator(z, y)
+        if self.config.augment == "adaptive":
+            both = self.augmentation(torch.cat([real, fake]), self.probability, generator)
+            real, fake = both[: len(x)].detach(), both[len(x) :]
         d_real, d_fake = self._pairs(torch.cat([real, fake.detach()]), y)
-        value = critic_loss(self.config.loss, d_real, d_fake)
-        parts = opinions(self.config.loss, d_real.detach(), d_fake.detach())
-        weight = self._penalty(progress) if self.config.loss == "relativistic" else 0.0
-        if weight > 0:
-            # slopes are costly, and a quarter of the pairs estimates their mean well enough
-            few = -(-len(x) // 4)
-            both = torch.cat([real[:few], fake[:few].detach()]).requires_grad_()
-            r1, r2 = penalties(both, *self._pairs(both, None if y is None else y[:few]))
-            value = value + weight / 2 * (r1 + r2)  # [3], eq. 2 with R1 and R2 of [4]
-            parts |= {"r1": r1.detach(), "r2": r2.detach()}
+        value = critic_loss(loss, d_real, d_fake)
+        parts = opinions(loss, d_real.detach(), d_fake.detach())
+        with torch.autocast(x.device.type, enabled=False):  # second derivatives want full precision
+            penalty, slopes = self._penalties(
+                real.float(), fake.detach().float(), y, generator, progress
+            )
+        value = value + penalty
+        parts |= slopes
         yield Loss("critic", value, {"critic_loss": value.detach(), **parts})
         with torch.no_grad():
-            d_real = self.critic(real, y) if self.config.loss == "relativistic" else None
-        value = generator_loss(self.config.loss, d_real, self.critic(fake, y))
+            d_real = self.critic(real, y) if loss == "relativistic" else None
+        value = generator_loss(loss, d_real, self.critic(fake, y))
         yield Loss("generator", value, {"generator_loss": value.detach()})
+
+    def adapt(
+        self,
+        x: Images,
+        y: Tensor | None,
+        valid_x: Images,
+        valid_y: Tensor | None,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Moves the probability of the augmentation by a small step, up where the critic knows images by heart.
+
+        Overfitting is how far held-out images are on the way from training images (0) to generated ones (1) in the
+        critic's eyes ([9], eq. 1). Differences of logits alone enter, so that it means the same for every loss, and
+        their running averages, so that a small batch suffices.
+        """
+        if self.config.augment == "off":
+            return {}
+        z = torch.randn(len(x), self.config.latent_dim, generator=generator, device=x.device)
+        d_train, d_valid, d_fake = (
+            self.critic(self.augmentation(image, self.probability, generator), label).mean()
+            for image, label in (
+                (x * 2 - 1, y),
+                (valid_x * 2 - 1, valid_y),
+                (self.generator(z, y if self.classes else None), y),
+            )
+        )
+        gaps = all_mean(torch.stack([d_train - d_valid, d_train - d_fake]))
+        self.gaps.lerp_(gaps, 1 - MEMORY)
+        overfitting = (self.gaps[0] / self.gaps[1].clamp_min(1e-8)).clamp(-1, 1)
+        step = ADAPT_EVERY / self.config.augment_speed
+        up = torch.sign(overfitting - self.config.augment_target)
+        self.probability.add_(step * up).clamp_(0, HIGHEST)
+        return {"augmentation": self.probability.clone(), "overfitting": overfitting}
 
     def _pairs(self, both: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gives the logits of N real images, then N generated ones of the same classes, each (N,)."""
         d_real, d_fake = self.critic(both, None if y is None else torch.cat([y, y])).chunk(2)
         return d_real, d_fake
 
-    def _penalty(self, progress: float) -> float:
+    def _penalties(
+        self,
+        real: Tensor,
+        fake: Tensor,
+        y: Tensor | None,
+        generator: torch.Generator,
+        progress: float,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gives what the critic pays for steep slopes, and the parts of it for the record."""
+        if self.config.loss == "wgan-gp":
+            shape, where = (len(real), 1, 1, 1), real.device
+            u = torch.rand(shape, generator=generator, device=where, dtype=real.dtype)
+            between = torch.lerp(real, fake, u).requires_grad_()
+            slope = squares(between, self.critic(between, y)).clamp_min(1e-12).sqrt()
+            excess = (slope - 1).square().mean()  # [8], eq. 3
+            return GULRAJANI * excess, {"gradient_penalty": excess.detach()}
         share = min(1.0, progress * 1.5)
-        return self.config.penalty + share * (self.config.penalty_end - self.config.penalty)
+        weight = self.config.penalty + share * (self.config.penalty_end - self.config.penalty)
+        if weight == 0:
+            return real.new_zeros(()), {}
+        # slopes are costly, and a quarter of the pairs estimates their mean well enough
+        few = -(-len(real) // 4)
+        both = torch.cat([real[:few], fake[:few]]).requires_grad_()
+        r1, r2 = penalties(both, *self._pairs(both, None if y is None else y[:few]))
+        # [3], eq. 2 with R1 and R2 of [4]
+        return weight / 2 * (r1 + r2), {"r1": r1.detach(), "r2": r2.detach()}
 
     @torch.no_grad()
     def fit(self, x: Images, y: Tensor | None) -> None:
@@ -201,7 +313,9 @@ class GeneratorNet(nn.Module):
         elif network == "residual":
             self.net = nn.Sequential(ResidualMLP(inputs, config.width or 256, 3, pixels), nn.Tanh())
         else:
-            self.net = Upward(inputs, spec.channels, spec.size, config.width or 32)
+            kind = Upward if network == "conv" else ResidualUpward
+            net = kind(inputs, spec.channels, spec.size, config.width or 32)
+            self.net = nn.Sequential(net, nn.Tanh())
 
     def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
         if self.embed is not None and y is not None:
@@ -229,8 +343,10 @@ class Critic(nn.Module):
                 nn.Flatten(), ResidualMLP(pixels, features, 3, features), nn.LeakyReLU(0.2)
             )
         else:
-            features = 4 * (config.width or 32)
-            self.body = Downward(spec.channels, spec.size, config.width or 32, features)
+            width = config.width or 32
+            features = 4 * width
+            kind = Downward if network == "conv" else ResidualDownward
+            self.body = kind(spec.channels, spec.size, width, features)
         self.last = nn.Linear(features, 1)
         self.embed = LabelEmbedding(classes, features) if classes else None
 
@@ -246,11 +362,16 @@ def critic_loss(kind: str, d_real: Tensor, d_fake: Tensor) -> Tensor:
     """Scores the critic; lower when real images get higher logits than generated ones.
 
     Args:
-        kind: ``relativistic`` [2], else the classic ``-[log D(x) + log(1 - D(G(z)))]`` of [1].
+        kind: ``relativistic`` [2], ``hinge`` [7], ``wgan-gp`` (without its penalty) [8], else the classic
+            ``-[log D(x) + log(1 - D(G(z)))]`` of [1].
         d_real, d_fake: Logits, shape (N,).
     """
     if kind == "relativistic":
         return F.softplus(d_fake - d_real).mean()
+    if kind == "hinge":
+        return (F.relu(1 - d_real) + F.relu(1 + d_fake)).mean()
+    if kind == "wgan-gp":
+        return (d_fake - d_real).mean()
     return (F.softplus(-d_real) + F.softplus(d_fake)).mean()
 
 
@@ -258,7 +379,8 @@ def generator_loss(kind: str, d_real: Tensor | None, d_fake: Tensor) -> Tensor:
     """Scores the generator; lower when generated images get higher logits.
 
     Args:
-        kind: ``relativistic`` [2], ``nonsaturating`` ``-log D(G(z))`` or ``minimax`` ``log(1 - D(G(z)))`` [1].
+        kind: ``relativistic`` [2], ``nonsaturating`` ``-log D(G(z))`` or ``minimax`` ``log(1 - D(G(z)))`` [1];
+            for ``hinge`` and ``wgan-gp`` the mean logit itself counts.
         d_real: Logits of real images, for ``relativistic`` only, shape (N,).
         d_fake: Logits of generated images, shape (N,).
     """
@@ -266,15 +388,17 @@ def generator_loss(kind: str, d_real: Tensor | None, d_fake: Tensor) -> Tensor:
         return F.softplus(d_real - d_fake).mean()
     if kind == "nonsaturating":
         return F.softplus(-d_fake).mean()
-    return -F.softplus(d_fake).mean()
+    if kind == "minimax":
+        return -F.softplus(d_fake).mean()
+    return -d_fake.mean()
 
 
 def opinions(kind: str, d_real: Tensor, d_fake: Tensor) -> dict[str, Tensor]:
     """Gives how probable it is to the critic that real and generated images are real, on average.
 
-    A relativistic critic knows only which one of a pair looks more real; its logits have no zero.
+    A relativistic or Wasserstein critic knows only which one of a pair looks more real; its logits have no zero.
     """
-    if kind == "relativistic":
+    if kind in ("relativistic", "wgan-gp"):
         right = torch.sigmoid(d_real - d_fake).mean()
         return {"D_real": right, "D_fake": 1 - right}
     return {"D_real": torch.sigmoid(d_real).mean(), "D_fake": torch.sigmoid(d_fake).mean()}
@@ -287,20 +411,34 @@ def penalties(both: Tensor, d_real: Tensor, d_fake: Tensor) -> tuple[Tensor, Ten
         both: Real images, then generated ones, (2N, C, H, W), with gradient.
         d_real, d_fake: Their logits, shape (N,).
     """
-    with torch.autocast(both.device.type, enabled=False):
-        (slope,) = torch.autograd.grad(
-            (d_real.sum() + d_fake.sum()).float(), both, create_graph=True
-        )
-        squares = slope.float().square().flatten(1).sum(1)
-    r1, r2 = squares.chunk(2)
+    r1, r2 = squares(both, torch.cat([d_real, d_fake])).chunk(2)
     return r1.mean(), r2.mean()
 
 
+def squares(x: Tensor, logits: Tensor) -> Tensor:
+    """Gives the squared length of the gradient of each logit (N,) at its image, (N,); differentiable once more."""
+    (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return slope.square().flatten(1).sum(1)
+
+
+PRESETS = {
+    "quick": {"train.images": 200_000},
+    "good": {"train.images": 2_000_000},
+    "gpu": {
+        "family.network": "residual",
+        "family.width": 64,
+        "train.batch": 256,
+        "train.images": 10_000_000,
+    },
+}
 CLASSIC = {
     "family.network": "mlp",
     "family.loss": "nonsaturating",
     "family.conditional": False,
     "family.latent_dim": 100,
+    "family.penalty": 0.0,
+    "family.penalty_end": 0.0,
+    "family.augment": "off",
     "train.schedule": "constant",
     "train.warmup": 0,
     "train.clip": 0.0,
@@ -313,7 +451,7 @@ CLASSIC = {
     "GAN (adversarial)",
     GANConfig,
     sampling=GANSampling,
-    presets={"classic": CLASSIC, "classic minimax": CLASSIC | {"family.loss": "minimax"}},
+    presets=PRESETS | {"classic": CLASSIC, "classic minimax": CLASSIC | {"family.loss": "minimax"}},
 )
 def build(config: GANConfig, spec: Spec) -> GAN:
     """Lets a generator and a critic compete: sharp images, quickly, without a likelihood."""

@@ -8,6 +8,9 @@ References (used throughout the code):
     [2] Higgins et al., 2017, beta-VAE, https://openreview.net/forum?id=Sy2fzU9gl
     [3] Rybkin et al., 2021, Simple and effective VAE training with calibrated decoders, https://arxiv.org/abs/2006.13202
     [4] Ghosh et al., 2020, From variational to deterministic autoencoders (ex-post mixture), https://arxiv.org/abs/1903.12436
+    [5] Salimans et al., 2017, PixelCNN++ (discretised logistic), https://arxiv.org/abs/1701.05517
+    [6] Kingma et al., 2016, Improved variational inference (free bits), https://arxiv.org/abs/1606.04934
+    [7] Burda et al., 2016, Importance weighted autoencoders, https://arxiv.org/abs/1509.00519
 """
 
 from __future__ import annotations
@@ -18,11 +21,14 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from core.catalog import Config, knob
 from core.models import Spec, families
 from core.nets import Downward, LabelEmbedding, ResidualMLP, Upward, refresh_batch_statistics
 from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise
+
+DRAWS = 16  # latents per image that `log_prob` looks at
 
 
 class VAEConfig(Config):
@@ -30,6 +36,11 @@ class VAEConfig(Config):
 
     network: Literal["auto", "dense", "conv"] = knob(
         "auto", "Networks of both sides; auto takes dense at 8 px and conv above."
+    )
+    likelihood: Literal["gaussian", "bernoulli", "discretised"] = knob(
+        "gaussian",
+        "How a pixel may differ from its reconstruction: gaussian with the spread that fits best; bernoulli for black "
+        "and white; discretised gives every level its probability, for good bits per dimension.",
     )
     latent_dim: int = knob(
         32,
@@ -48,8 +59,16 @@ class VAEConfig(Config):
     )
     conditional: bool = knob(
         False,
-        title="Learn the classes (conditional)",
+        title="Learn the classes",
         help="Gives the class to both sides, when the dataset has labels.",
+    )
+    free_bits: float = knob(
+        0.0,
+        "Divergence per latent dimension that costs nothing, so that more dimensions are used.",
+        ge=0,
+        le=10,
+        unit="nats",
+        advanced=True,
     )
     warmup: float = knob(
         0.2,
@@ -101,21 +120,23 @@ class VAE(nn.Module):
         self.classes = spec.classes if config.conditional else 0
         extra = 32 if self.classes else 0
         self.embed = LabelEmbedding(self.classes, extra) if self.classes else None
-        pixels = spec.channels * spec.size**2
+        # a discretised likelihood needs a spread next to every mean
+        outputs = spec.channels * (2 if config.likelihood == "discretised" else 1)
         if network == "dense":
             width = config.width or 256
             self.encoder: nn.Module = nn.Sequential(
-                nn.Flatten(), ResidualMLP(pixels, width, 2, width), nn.LeakyReLU(0.2)
+                nn.Flatten(),
+                ResidualMLP(spec.channels * spec.size**2, width, 2, width),
+                nn.LeakyReLU(0.2),
             )
             self.decoder: nn.Module = nn.Sequential(
-                ResidualMLP(self.dim + extra, width, 2, pixels),
-                nn.Tanh(),
-                nn.Unflatten(1, (spec.channels, spec.size, spec.size)),
+                ResidualMLP(self.dim + extra, width, 2, outputs * spec.size**2),
+                nn.Unflatten(1, (outputs, spec.size, spec.size)),
             )
         else:
             width = 8 * (config.width or 32)
             self.encoder = Downward(spec.channels, spec.size, config.width or 32, width)
-            self.decoder = Upward(self.dim + extra, spec.channels, spec.size, config.width or 32)
+            self.decoder = Upward(self.dim + extra, outputs, spec.size, config.width or 32)
         self.posterior = nn.Linear(width + extra, 2 * self.dim)
         count = config.components
         self.register_buffer("mixture_weights", torch.full((count,), 1 / count))
@@ -130,21 +151,29 @@ class VAE(nn.Module):
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
-        """Yields the negative evidence bound in nats per image, with the sigma that is best for the batch [3]."""
+        """Yields the negative evidence bound in nats per image, a Gaussian's with the sigma best for the batch [3]."""
         mean, log_var = self._posterior(x, y)
-        z = mean + torch.exp(log_var / 2) * torch.randn(
-            mean.shape, generator=generator, device=x.device
-        )
-        error = all_mean((self.decode(z, y) - x).float().square().mean())
-        pixels = x[0].numel()
-        nll = pixels / 2 * (torch.log(2 * math.pi * error) + 1)  # [3], eq. 6 with sigma^2 = error
-        kl = divergence(mean, log_var).mean()
+        raw = self._raw(draw(mean, log_var, generator), y)
+        error = all_mean((image(raw, x.shape[1]) - x).square().mean())
+        if self.config.likelihood == "gaussian":
+            pixels = x[0].numel()
+            nll = (
+                pixels / 2 * (torch.log(2 * math.pi * error) + 1)
+            )  # [3], eq. 6 with sigma^2 = error
+        else:
+            nll = -self._log_likelihood(x, raw).mean()
+        kl = all_mean(divergence(mean, log_var).mean(0))  # per dimension
+        paid = kl.clamp_min(self.config.free_bits).sum()  # [6], eq. 15
         warm = min(1.0, progress / self.config.warmup) if self.config.warmup else 1.0
-        value = nll + self.config.beta * warm * kl
+        value = nll + self.config.beta * warm * paid
         yield Loss(
             "model",
             value,
-            {"loss": value.detach(), "reconstruction_error": error.detach(), "kl": kl.detach()},
+            {
+                "loss": value.detach(),
+                "reconstruction_error": error.detach(),
+                "kl": kl.detach().sum(),
+            },
         )
 
     def held_out(
@@ -152,14 +181,26 @@ class VAE(nn.Module):
     ) -> dict[str, Tensor]:
         """Gives the negative evidence bound in nats per image, with the sigma fitted on training images."""
         mean, log_var = self._posterior(x, y)
-        z = mean + torch.exp(log_var / 2) * torch.randn(
-            mean.shape, generator=generator, device=x.device
-        )
-        recon = self.decode(z, y)
+        raw = self._raw(draw(mean, log_var, generator), y)
+        bound = self._log_likelihood(x, raw) - divergence(mean, log_var).sum(1)
         return {
-            "valid_loss": negative_elbo(x, recon, mean, log_var, self.sigma).mean(),
-            "valid_reconstruction_error": (recon - x).square().mean(),
+            "valid_loss": -bound.mean(),
+            "valid_reconstruction_error": (image(raw, x.shape[1]) - x).square().mean(),
         }
+
+    def log_prob(self, x: Images, y: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Gives a lower bound of the log-probability of the levels under the normal prior, in nats, (N,).
+
+        Importance-weighted over several latents [7]: the mean over them of p(x, z) / q(z | x), before the logarithm.
+        """
+        mean, log_var = self._posterior(x, y)
+        weights = []
+        for _ in range(DRAWS):
+            z = draw(mean, log_var, generator)
+            from_posterior = (z - mean).square() * torch.exp(-log_var) + log_var
+            ratio = (from_posterior - z.square()).sum(1) / 2  # log p(z) - log q(z | x)
+            weights.append(ratio + self._log_probability(x, self._raw(z, y), generator))
+        return torch.logsumexp(torch.stack(weights), 0) - math.log(DRAWS)
 
     @torch.no_grad()
     def fit(self, x: Images, y: Tensor | None) -> None:
@@ -173,9 +214,7 @@ class VAE(nn.Module):
         )  # equal: no part of one image
         found = [self._posterior(x[i], None if y is None else y[i]) for i in parts]
         mean, log_var = (torch.cat(halves) for halves in zip(*found, strict=True))
-        z = mean + torch.exp(log_var / 2) * torch.randn(
-            mean.shape, generator=generator, device=x.device
-        )
+        z = draw(mean, log_var, generator)
         refresh_batch_statistics(
             self.decoder,
             (lambda i=i: self.decode(z[i], None if y is None else y[i]) for i in parts),
@@ -207,9 +246,7 @@ class VAE(nn.Module):
 
     def decode(self, z: Tensor, y: Tensor | None) -> Images:
         """Gives the mean image of a latent."""
-        if self.embed is not None and y is not None:
-            z = torch.cat([z, self.embed(y)], 1)
-        return self.decoder(z).add(1).div(2)
+        return image(self._raw(z, y), self.spec.channels)
 
     def latent(self, ids: Sequence[int] | Tensor, seed: int, sampling: VAESampling) -> Tensor:
         """Draws latents from the mixture or the standard normal; the temperature scales their spread."""
@@ -239,20 +276,98 @@ class VAE(nn.Module):
         mean, log_var = self.posterior(h).float().chunk(2, 1)
         return mean, log_var.clamp(-12, 6)  # a wider range only lets exp overflow
 
+    def _raw(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """Gives the decoder's numbers per pixel, (N, C, H, W) or, with a spread each, (N, 2C, H, W)."""
+        if self.embed is not None and y is not None:
+            z = torch.cat([z, self.embed(y)], 1)
+        return self.decoder(z).float()
+
+    def _log_likelihood(self, x: Tensor, raw: Tensor) -> Tensor:
+        """Gives log p(x | z) in nats, (N,): of pixels for a Gaussian, of levels when discretised."""
+        if self.config.likelihood == "gaussian":
+            return gaussian(x, image(raw, x.shape[1]), self.sigma)
+        if self.config.likelihood == "bernoulli":
+            return bernoulli(x, 2 * raw)  # the sigmoid of 2 a is (tanh(a) + 1) / 2
+        mean, log_scale = image(raw, x.shape[1]), raw[:, x.shape[1] :] - 3
+        return discretised(x, mean, log_scale, self.spec.levels)
+
+    def _log_probability(self, x: Tensor, raw: Tensor, generator: torch.Generator) -> Tensor:
+        """Gives a lower bound of log P(levels | z), (N,), that proper probabilities of the levels have."""
+        if self.config.likelihood == "discretised":
+            return self._log_likelihood(x, raw)
+        levels = self.spec.levels
+        if self.config.likelihood == "bernoulli":
+            return tilted(x, 2 * raw, levels)
+        # the density of one level's width around x, with the sigma that fits the noise as well
+        u = torch.rand(x.shape, generator=generator, device=x.device) - 0.5
+        sigma = torch.sqrt(self.sigma**2 + 1 / (12 * (levels - 1) ** 2))
+        density = gaussian(x + u / (levels - 1), image(raw, x.shape[1]), sigma)
+        return density - x[0].numel() * math.log(levels - 1)
+
+
+def image(raw: Tensor, channels: int) -> Tensor:
+    """Turns the decoder's first numbers into the mean image in [0, 1]."""
+    return torch.tanh(raw[:, :channels]).add(1).div(2)
+
+
+def draw(mean: Tensor, log_var: Tensor, generator: torch.Generator) -> Tensor:
+    """Draws latents from the posterior, differentiably, (N, D) ([1], section 2.4)."""
+    return mean + torch.exp(log_var / 2) * torch.randn(
+        mean.shape, generator=generator, device=mean.device
+    )
+
 
 def divergence(mean: Tensor, log_var: Tensor) -> Tensor:
-    """Computes KL(N(mean, exp(log_var)) || N(0, 1)) in nats, (N, D) to (N,) ([1], appendix B)."""
-    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(1)
+    """Computes KL(N(mean, exp(log_var)) || N(0, 1)) of each dimension in nats, (N, D) ([1], appendix B)."""
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
 
 
-def negative_elbo(x: Tensor, recon: Tensor, mean: Tensor, log_var: Tensor, sigma: Tensor) -> Tensor:
-    """Computes the negative evidence bound of a Gaussian decoder in nats per image, shape (N,)."""
-    squares = (x - recon).square().flatten(1)
-    nll = (squares / (2 * sigma**2) + torch.log(sigma) + 0.5 * math.log(2 * math.pi)).sum(1)
-    return nll + divergence(mean, log_var)
+def gaussian(x: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
+    """Computes the log-density of images under independent normal pixels in nats, (N,)."""
+    squares = (x - mean).square() / (2 * sigma**2)
+    return -(squares + torch.log(sigma) + 0.5 * math.log(2 * math.pi)).flatten(1).sum(1)
 
 
-@families.add("vae", "VAE (autoencoder)", VAEConfig, sampling=VAESampling)
+def bernoulli(x: Tensor, logits: Tensor) -> Tensor:
+    """Computes the negative cross-entropy of targets in [0, 1] in nats, (N,): a log-probability if all are 0 or 1."""
+    return (x * logits - F.softplus(logits)).flatten(1).sum(1)
+
+
+def tilted(x: Tensor, logits: Tensor, levels: int) -> Tensor:
+    """Computes log-probabilities of levels x = 0, 1/(levels-1), … 1 in proportion to ``exp(x logit)`` in nats, (N,).
+
+    With two levels, this is :func:`bernoulli`.
+    """
+    step = (logits.abs() / (levels - 1)).clamp_min(1e-6)
+    series = torch.expm1(-levels * step) / torch.expm1(-step)  # the sum, with its largest term at 1
+    return (x * logits - F.relu(logits) - torch.log(series)).flatten(1).sum(1)
+
+
+def discretised(x: Tensor, mean: Tensor, log_scale: Tensor, levels: int) -> Tensor:
+    """Computes log-probabilities of levels in nats, (N,): a logistic's mass near each; the ends take the rest.
+
+    With edges a above and b below, the difference of sigmoids is sigmoid(a) sigmoid(-b) (1 - exp(b - a)) ([5], eq. 2).
+    """
+    scale, half = torch.exp(log_scale.clamp(-8, 4)), 0.5 / (levels - 1)
+    above, below = (x + half - mean) / scale, (x - half - mean) / scale
+    inside = torch.log(-torch.expm1(-2 * half / scale))
+    lowest, highest = x < half, x > 1 - half
+    log_prob = (
+        F.logsigmoid(above).masked_fill(highest, 0.0)
+        + F.logsigmoid(-below).masked_fill(lowest, 0.0)
+        + inside.masked_fill(lowest | highest, 0.0)
+    )
+    return log_prob.flatten(1).sum(1)
+
+
+PRESETS = {
+    "quick": {"train.images": 400_000},
+    "good": {"train.images": 4_000_000},
+    "gpu": {"family.width": 64, "train.batch": 256, "train.images": 10_000_000},
+}
+
+
+@families.add("vae", "VAE (autoencoder)", VAEConfig, sampling=VAESampling, presets=PRESETS)
 def build(config: VAEConfig, spec: Spec) -> VAE:
     """Squeezes images into a few numbers and back: a smooth latent space, soft images, a likelihood bound."""
     return VAE(config, spec)

@@ -51,7 +51,9 @@ def control(knob: Knob, key: str, *, link: bool = False) -> Any:
     start = knob.default
     common: dict[str, Any] = {"key": f"{key}.{knob.name}", "help": knob.help}
     common |= {"bind": "query-params"} if link else {"persist_state": "session"}
-    fresh = common["key"] not in st.session_state  # a start value beside a set state is a warning
+    # A start value beside a set state is a warning; but what stands in the address falls back to the start value
+    # when the visitor goes back, and without one to the lowest.
+    fresh = link or common["key"] not in st.session_state
     if knob.type is bool:
         return st.toggle(knob.label, **({"value": start} if fresh else {}), **common)
     if knob.options:
@@ -80,13 +82,15 @@ def control(knob: Knob, key: str, *, link: bool = False) -> Any:
         step = 1 if knob.type is int else (bounds[1] - bounds[0]) / 100  # type: ignore[operator]
         return st.slider(knob.label, *bounds, step=step, **value, **common)  # type: ignore[arg-type]
     step = None if knob.type is int else max(abs(float(start)) / 10, 1e-5)
-    return st.number_input(
-        knob.label,
-        *bounds,
-        step=step,
-        format=None if knob.type is int else "%g",
-        **value,
-        **common,  # type: ignore[arg-type]
+    common["help"] += f" {knob.allowed.capitalize()}."
+    return (
+        st.number_input(  # without bounds: the browser would keep back what core has a sentence for
+            knob.label,
+            step=step,
+            format=None if knob.type is int else "%g",
+            **value,
+            **common,  # type: ignore[arg-type]
+        )
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gc
 import logging
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -140,7 +141,7 @@ def guard() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        st.error(str(error), icon=":material/info:")
+        st.error(plain(str(error)), icon=":material/info:")
     except Exception:
         _log.exception("a page failed")
         st.error(
@@ -159,10 +160,17 @@ def attempt(act: Any, *args: Any, **kwargs: Any) -> Any:
         return None
 
 
+def plain(text: str) -> str:
+    """Escapes markdown, for words that a person typed or that come with a file."""
+    return re.sub(r"([\\`*_\[\]<>~$])", r"\\\1", text)
+
+
 def told() -> None:
-    """Shows what the last button press was refused for."""
+    """Shows what the last button press was refused for, or has done."""
+    if words := st.session_state.pop("_done", None):
+        st.toast(plain(words), icon=":material/check:")
     if words := st.session_state.pop("_refused", None):
-        st.error(words, icon=":material/info:")
+        st.error(plain(words), icon=":material/info:")
 
 
 def may_change() -> bool:
@@ -219,6 +227,7 @@ def sidebar() -> None:
             if st.session_state[key] and st.query_params.get(key) != st.session_state[key]:
                 st.query_params[key] = st.session_state[key]
         active = [run for run in listed if run.active]
+        st.session_state["_busy"] = bool(active)
         if active:
             _running(tuple((job.id, job.status) for job in active[:3]))
         if settings().view_only:
@@ -253,7 +262,7 @@ def _running(known: tuple[tuple[str, str], ...]) -> None:
             st.rerun()  # deleted meanwhile
         if job.status != status:
             st.rerun()
-        st.progress(job.share, text=f"{job.name}: {standing(job)}")
+        st.progress(job.share, text=plain(f"{job.name}: {standing(job)}"))
 
 
 def standing(job: jobs.Job) -> str:

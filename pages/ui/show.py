@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ CURVES: dict[
             "critic_loss": "critic",
             "generator_loss": "generator",
         },
-        "Lower is better for whom it belongs to. Held-out far above training: the model memorises.",
+        "Lower is better for whom it belongs to; below zero is possible. "
+        "A held-out curve that rises while training falls: the model memorises.",
     ),
     "Accuracy": (
         {"accuracy": "training", "valid_accuracy": "held-out"},
@@ -53,7 +55,16 @@ CURVES: dict[
         "Images per second of training, without samples and checkpoints.",
     ),
 }
+POINTS = 500  # of a curve; more cannot be seen, and a long training would choke the page
 _DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+def as_bytes(x: np.ndarray, levels: int) -> np.ndarray:
+    """Spreads the levels of a dataset's images over 0 … 255."""
+    x = np.asarray(x)
+    return (
+        x if levels == 256 else (x.astype(np.float32) * 255 / (levels - 1)).round().astype(np.uint8)
+    )
 
 
 def pictures(
@@ -71,7 +82,7 @@ def pictures(
 
 def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_000) -> bool:
     """Shows how the same noise looked at each step of a training, with a slider; False without any sheet."""
-    found = runs.samples(run)
+    found = [(step, file) for step, file in runs.samples(run) if _whole(file)]
     if not found:
         return False
     size = sum(file.stat().st_size for _, file in found)
@@ -91,6 +102,21 @@ def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_
         alt=f"Images that {run.name} made from the same noise at {len(found)} moments of its training",
     )
     return True
+
+
+@st.cache_data(max_entries=20_000, show_spinner=False)
+def _readable(file: str, _mtime: int) -> bool:
+    try:
+        return {"count", "columns", "tile", "images"} <= sheets.facts(
+            Path(file).read_bytes()
+        ).keys()
+    except (OSError, ValueError, KeyError, SyntaxError):
+        return False
+
+
+def _whole(file: Path) -> bool:
+    """Tells whether a sheet can be read: a damaged one is left out."""
+    return _readable(str(file), file.stat().st_mtime_ns)
 
 
 def short(number: float) -> str:
@@ -124,6 +150,8 @@ def curves(
                 points = [(r["images"], r[name]) for r in records if name in r]
                 if not points:
                     continue
+                every = -(-len(points) // POINTS)
+                points = points[:-1:every] + points[-1:]
                 if name not in names:
                     names.append(name)
                 value = names.index(name)
@@ -207,8 +235,10 @@ def bars(counts: Mapping[str, Mapping[str, int]], *, key: str, height: int = 260
     )
 
 
-def cover(file: Any, *, key: str, alt: str) -> None:
-    """Shows the first rows of a sample sheet, as a small cover."""
+def cover(file: Path, *, key: str, alt: str) -> None:
+    """Shows the first rows of a sample sheet, as a small cover; nothing of a damaged one."""
+    if not _whole(file):
+        return
     content = file.read_bytes()
     layout = sheets.facts(content)
     columns = min(6, layout["columns"])

@@ -116,7 +116,7 @@ def test_families_are_listed_and_described(run):
     assert "classic" in gan["presets"]
     text = run("families", "gan")
     assert "family.latent_dim" in text
-    assert "presets: classic, classic minimax" in text
+    assert "presets: quick, good, gpu, classic, classic minimax" in text
 
 
 def test_without_runs_the_list_says_how_to_start_one(run):
@@ -395,6 +395,25 @@ def test_samples_are_a_picture_that_says_how_it_was_made(here, run, tmp_path):
     with np.load(tmp_path / "same.npz") as made:
         expected = (made["x"] * 255).round().astype(np.uint8)
     assert np.array_equal(sheets.tiles(content), expected)
+
+
+def test_the_way_between_two_images_begins_and_ends_with_them(here, run, wrong, tmp_path):
+    job = here("gan")
+    run("sample", job.id, "-n", 8, "--seed", 3, "--out", tmp_path / "grid.npz")
+    facts = run(
+        "sample", job.id, "-n", 5, "--seed", 3, "--between", 2, 6, "--way", "lerp", "--json",
+        "--out", tmp_path / "way.npz",
+    )  # fmt: skip
+    assert facts | {"between": [2, 6], "way": "lerp", "count": 5} == facts
+    with np.load(tmp_path / "grid.npz") as made:
+        ends = made["x"][[2, 6]]
+    with np.load(tmp_path / "way.npz") as made:
+        way = made["x"]
+    assert len(way) == 5
+    assert np.abs(way[[0, -1]] - ends).max() <= 1.01 / 255
+    assert np.abs(way[1] - ends[0]).max() > 0.01
+    out = ("--out", tmp_path / "x.npz")
+    assert "two image numbers from 0" in wrong("sample", job.id, "--between", -1, 2, *out)
 
 
 def test_what_a_run_cannot_draw_is_told(here, wrong, tmp_path):

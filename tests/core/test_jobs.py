@@ -224,13 +224,16 @@ def test_a_new_job_has_time_to_start_its_process(make):
     assert jobs.get(job.id).status == "interrupted"
 
 
-def test_share_and_time_left_follow_the_speed(make):
+def test_share_and_time_left_follow_the_pace_since_the_start(make):
     job = make()
     with FileLock(job.path / "alive.lock"):
-        jobs.set_state(job.path, status="running", done=250, total=1000, speed=50.0)
+        jobs.set_state(job.path, status="running", done=250, total=1000)
+        since = jobs.get(job.id).state["since"]
+        jobs.set_state(job.path, begun=200, told=since + 10)  # 50 images in 10 s
         job = jobs.get(job.id)
-        assert (job.share, job.seconds_left) == (0.25, 15.0)
-        jobs.set_state(job.path, speed=0)
+        assert job.share == 0.25
+        assert job.seconds_left == pytest.approx(150)
+        jobs.set_state(job.path, begun=250)
         assert jobs.get(job.id).seconds_left is None
 
 
@@ -375,6 +378,9 @@ def test_a_damaged_file_is_named_and_the_other_jobs_stay_in_the_list(make, file,
     assert str(bad.path) in reason
     assert refused(jobs.get, bad.id) == reason
     assert refused(jobs.find, bad.id) == reason
+    jobs.delete(bad.id)
+    assert jobs.damaged() == []
+    assert [job.id for job in jobs.listing()] == [good.id]
 
 
 @pytest.mark.parametrize(

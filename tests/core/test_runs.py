@@ -281,13 +281,17 @@ def test_a_checkpoint_that_could_not_be_written_leaves_the_old_ones(tmp_path, mo
     save(tmp_path, 1)
     save(tmp_path, 2)
 
-    def full(*args: Any) -> None:
+    real = Path.write_bytes
+
+    def full(file: Path, content: Any) -> int:
+        real(file, bytes(content)[:10])  # what a full disk leaves behind
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", full)
+        patch.setattr(Path, "write_bytes", full)
         with pytest.raises(OSError, match="No space"):
             save(tmp_path, 3)
+    assert not list((tmp_path / "checkpoints").glob(".*"))
     assert kept(tmp_path) == {1: True, 2: True}
     save(tmp_path, 2)  # the same step once more replaces it
     assert kept(tmp_path) == {1: True, 2: True}

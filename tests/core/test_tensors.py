@@ -222,3 +222,11 @@ def test_two_processes_average_what_one_would_compute(tmp_path):
 def test_alone_the_average_is_its_input():
     x = torch.tensor(3.0, requires_grad=True)
     assert all_mean(x) is x
+
+
+def test_two_streams_of_labels_are_independent():
+    shares = [0.1] * 10
+    first = draw_labels(3, range(4000), shares, "cpu")
+    second = draw_labels(3, range(4000), shares, "cpu", "component")
+    together = float((first == second).double().mean())
+    assert together == pytest.approx(0.1, abs=4 * (0.09 / 4000) ** 0.5)

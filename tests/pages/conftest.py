@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -188,17 +189,22 @@ class Visit:
             "toast",
             "code",
         )
-        return "\n".join(str(node.value) for kind in kinds for node in getattr(self.at, kind))
+        return read("\n".join(str(node.value) for kind in kinds for node in getattr(self.at, kind)))
 
     @property
     def errors(self) -> list[str]:
         """The sentences in red."""
-        return [node.value for node in self.at.error]
+        return [read(node.value) for node in self.at.error]
 
     def calm(self) -> Visit:
         """Asserts that nothing is shown in red."""
         assert not self.errors
         return self
+
+
+def read(text: str) -> str:
+    """Reads markdown as a person does: an escaped sign is that sign."""
+    return re.sub(r"\\([\\`*_\[\]<>~$])", r"\1", text)
 
 
 def _names_of(fragment: Any) -> set[str]:

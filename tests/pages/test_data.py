@@ -190,10 +190,10 @@ def test_what_is_no_set_of_pictures_gives_a_sentence(visit, content):
 
 
 def test_names_are_used_once(visit):
-    seen = bring(visit("data"), BIRDS, name="owls").calm()
-    (words,) = bring(seen, BIRDS, name="Owls").errors
+    bring(visit("data"), BIRDS, name="owls").calm()
+    (words,) = bring(visit("data"), BIRDS, name="Owls").errors
     assert words.startswith("There is a dataset 'owls' already.")
-    (words,) = bring(seen, BIRDS, name="digits").errors
+    (words,) = bring(visit("data"), BIRDS, name="digits").errors
     assert "belongs to a dataset that comes with the program" in words
 
 
