@@ -71,6 +71,11 @@ class Settings(BaseSettings):
     min_free_mb: int = Field(
         default=500, ge=0, description="Disk space that must stay free for a job to start."
     )
+    data_mb: int = Field(
+        default=4_000,
+        ge=0,
+        description="Images that a training keeps in memory, or on the GPU; larger sets are read as needed.",
+    )
     cache_mb: int = Field(
         default=8_000,
         ge=1,

@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.models import ADAPT_EVERY, Adapts, Fits, Spec, Trainable, Validates
+from core.settings import settings
 from core.tensors import Group, step_generator, to_float
 
+ROLLBACKS = 3  # returns to the last good state before a training is given up
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -123,6 +125,7 @@ class Progress:
         images_per_second: Speed since the last record, without the time spent on publishing.
         seconds: Time spent in steps, over all resumptions.
         publish: The moment for a checkpoint and a sample grid.
+        note: What was done about a divergence, in a sentence; the step is then one that had been passed before.
     """
 
     step: int
@@ -133,6 +136,11 @@ class Progress:
     images_per_second: float
     seconds: float
     publish: bool
+    note: str = ""
+
+
+class Diverged(Exception):
+    """Says what stopped being a finite number."""
 
 
 def spec_of(dataset: Dataset) -> Spec:
@@ -185,6 +193,8 @@ class Trainer:
         self.batch = batch_of(model, config)
         self.steps = math.ceil(config.images / self.batch)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0
+        self._ease()
+        self.good = _copied(self.state())
         self.spent = dict.fromkeys(
             ("data", "forward", "backward", "optimiser", "average", "record"), 0.0
         )
@@ -223,6 +233,14 @@ class Trainer:
         self.averaged.load_state_dict(state["averaged"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
+        self._ease()
+        self.good = _copied(state)
+
+    def _ease(self) -> None:
+        """Halves what makes a training wild, once for each roll-back: the learning rate, and the model's penalties."""
+        self.ease = 0.5**self.rollbacks
+        if hasattr(self.model, "ease"):
+            self.model.ease = self.ease  # type: ignore[assignment]
 
     def published(self) -> nn.Module:
         """Gives the averaged model, in evaluation mode, with its fitted parts; a copy that training never touches."""
@@ -255,14 +273,46 @@ class Trainer:
     def __iter__(self) -> Iterator[Progress]:
         """Trains, yielding at least every quarter of a second and at every moment to publish.
 
+        When a loss, a gradient or a weight stops being a finite number, it goes back to the last good state, which is
+        that of the last moment to publish, and goes on more carefully.
+
         Raises:
-            UserError: If a loss stops being a finite number; the weights before that step are left as they were.
+            UserError: If that has not helped three times, or a batch does not fit into the memory of the GPU.
         """
         moments = publish_steps(self.steps)
+        while self.step < self.steps:
+            try:
+                yield from self._until_the_end(moments)
+            except Diverged as trouble:
+                step = self.step
+                if self.rollbacks >= ROLLBACKS:
+                    rate = max(
+                        self._rate(group, step / self.steps) for group in self.groups.values()
+                    )
+                    clip = "" if 0 < self.config.clip <= 1 else ", or train.clip to 1"
+                    raise UserError(
+                        f"{trouble} at step {step}, for the {ROLLBACKS + 1}th time. "
+                        f"Set train.lr below {rate:.1g}{clip}, then start again; the last good checkpoint is kept."
+                    ) from None
+                state = self.good
+                state["rollbacks"] = self.rollbacks + 1
+                self.restore(state)
+                note = (
+                    f"{trouble} at step {step}: went back to step {self.step}, "
+                    f"with {self.ease:g} of the learning rate and of the penalties."
+                )
+                yield self._progress({}, 0.0, publish=True, note=note)
+            except torch.cuda.OutOfMemoryError:
+                raise UserError(
+                    f"A batch of {self.batch} images does not fit into the memory of the GPU. "
+                    f"Set train.batch to {self._batch_that_fits()}."
+                ) from None
+
+    def _until_the_end(self, moments: set[int]) -> Iterator[Progress]:
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
         since, last = self.step, time.perf_counter()
-        checking: deque[tuple[int, str, Tensor]] = deque()
+        checking: deque[tuple[str, Tensor]] = deque()
         while self.step < self.steps:
             for name, value in self._one_step(checking).items():
                 sums[name] = sums[name] + value if name in sums else value
@@ -273,24 +323,47 @@ class Trainer:
                 self._check(checking, 0)
                 if publish:
                     self._check_weights()
+                    self.good = _copied(self.state())
                 values = {name: float(total) / counts[name] for name, total in sums.items()}
                 elapsed = time.perf_counter() - last
                 self.spent["record"] += elapsed - (now - last)
                 self.seconds += elapsed
-                speed = (self.step - since) * self.batch / elapsed
-                yield Progress(
-                    self.step,
-                    self.steps,
-                    min(self.step * self.batch, self.config.images),
-                    self.config.images,
-                    values,
-                    speed,
-                    self.seconds,
-                    publish,
-                )
+                yield self._progress(values, (self.step - since) * self.batch / elapsed, publish)
                 sums, counts, since, last = {}, {}, self.step, time.perf_counter()
 
-    def _one_step(self, checking: deque[tuple[int, str, Tensor]]) -> dict[str, Tensor]:
+    def _progress(
+        self, values: dict[str, float], speed: float, publish: bool, note: str = ""
+    ) -> Progress:
+        return Progress(
+            self.step,
+            self.steps,
+            min(self.step * self.batch, self.config.images),
+            self.config.images,
+            values,
+            speed,
+            self.seconds,
+            publish,
+            note,
+        )
+
+    def _batch_that_fits(self) -> int:
+        """Halves the batch until a step's gradients fit into the memory."""
+        count = self.batch
+        while count > 2:
+            count //= 2
+            try:
+                generator = step_generator(self.device, self.config.seed, self.step)
+                x, y = self._draw(self.x, self.y, count, generator)
+                for loss in self.model.losses(x, y, generator, self.step / self.steps):
+                    torch.autograd.grad(
+                        loss.value, self.groups[loss.group].params, allow_unused=True
+                    )
+                return count
+            except torch.cuda.OutOfMemoryError:
+                torch.cuda.empty_cache()
+        return 2
+
+    def _one_step(self, checking: deque[tuple[str, Tensor]]) -> dict[str, Tensor]:
         config, clock = self.config, time.perf_counter
         start = clock()
         generator = step_generator(self.device, config.seed, self.step, self.rollbacks)
@@ -313,7 +386,7 @@ class Trainer:
             if loss is None:
                 break
             group, optimiser = self.groups[loss.group], self.optimisers[loss.group]
-            checking.append((self.step, f"{loss.group} loss", loss.value.detach()))
+            checking.append((f"The {loss.group} loss", loss.value.detach()))
             if self.device.type == "cpu":
                 self._check(checking, 0)
             grads = torch.autograd.grad(loss.value, group.params, allow_unused=True)
@@ -322,7 +395,7 @@ class Trainer:
             for param, grad in zip(group.params, grads, strict=True):
                 param.grad = None if grad is None else _laid_out(grad, param)
             norm = torch.nn.utils.get_total_norm([grad for grad in grads if grad is not None])
-            checking.append((self.step, f"{loss.group} gradient", norm.detach()))
+            checking.append((f"The {loss.group} gradient", norm.detach()))
             if self.device.type == "cpu":
                 self._check(checking, 0)
             if config.clip:
@@ -333,8 +406,8 @@ class Trainer:
                 for param, grad in zip(held, clipped, strict=True):
                     param.grad = grad
             rate = self._rate(group, progress)
-            for settings in optimiser.param_groups:
-                settings["lr"] = rate
+            for options in optimiser.param_groups:
+                options["lr"] = rate
             optimiser.step()
             values |= loss.parts
             values[f"grad_norm/{loss.group}"] = norm
@@ -355,7 +428,7 @@ class Trainer:
         return values
 
     def _draw(
-        self, x: Tensor, y: Tensor | None, count: int, generator: torch.Generator
+        self, x: Tensor | Streamed, y: Tensor | None, count: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
         """Draws images in [0, 1], transformed, with their labels."""
         index = torch.randint(len(x), (count,), generator=generator, device=self.device)
@@ -364,7 +437,7 @@ class Trainer:
 
     def _rate(self, group: Group, progress: float) -> float:
         """Gives the learning rate: linear warm-up, then the schedule over the group's own span."""
-        rate = self.config.lr or group.lr
+        rate = (self.config.lr or group.lr) * self.ease
         done = min(1.0, max(0.0, (progress - group.start) / (group.stop - group.start)))
         begun = self.step - round(group.start * self.steps)
         warmup = min(self.config.warmup, self.steps // 10)
@@ -387,23 +460,17 @@ class Trainer:
         for mine, theirs in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
             mine.copy_(theirs)
 
-    def _check(self, checking: deque[tuple[int, str, Tensor]], keep: int) -> None:
+    def _check(self, checking: deque[tuple[str, Tensor]], keep: int) -> None:
         """Raises if a loss or a gradient is not finite; elsewhere than on the CPU it waits for a record."""
         while len(checking) > keep:
-            step, what, value = checking.popleft()
+            what, value = checking.popleft()
             if not math.isfinite(float(value)):
-                raise UserError(
-                    f"The {what} is {float(value):g} at step {step}. "
-                    "Lower train.lr or train.clip, then start again; the last good checkpoint is kept."
-                )
+                raise Diverged(f"{what} is {float(value):g}")
 
     def _check_weights(self) -> None:
         for name, param in self.averaged.named_parameters():
             if not bool(param.isfinite().all()):
-                raise UserError(
-                    f"The weights of {name} are not finite at step {self.step}. "
-                    "Lower train.lr or train.clip, then start again; the last good checkpoint is kept."
-                )
+                raise Diverged(f"The weights of {name} are not finite")
 
 
 def publish_steps(steps: int, count: int = 24) -> set[int]:
@@ -419,9 +486,40 @@ def _laid_out(grad: Tensor, param: Tensor) -> Tensor:
     return grad if grad.stride() == param.stride() else torch.empty_like(param).copy_(grad)
 
 
+def _copied(state: Any) -> Any:
+    """Copies a state to memory that training does not touch."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_copied(value) for value in state]
+    return state
+
+
+class Streamed:
+    """Images that stay on the disk, of which batches are read as they are needed."""
+
+    def __init__(self, x: np.ndarray, index: np.ndarray, device: torch.device) -> None:
+        self.x, self.index, self.device = x, index, device
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Reads the images of an index (n,), uint8 (n, C, H, W)."""
+        batch = torch.from_numpy(self.x[self.index[index.cpu().numpy()]])
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        return batch.to(self.device, non_blocking=True)
+
+
 def _on_device(
     dataset: Dataset, part: str, device: torch.device, limit: int = 0
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor | Streamed, Tensor | None]:
+    """Puts a part of a dataset where it is trained, or leaves it on the disk if it is too large for that."""
     index = dataset.splits[part][: limit or None]
-    x, y = dataset.x[index], None if dataset.y is None else dataset.y[index]
-    return torch.as_tensor(x).to(device), None if y is None else torch.as_tensor(y).to(device)
+    y = None if dataset.y is None else torch.as_tensor(np.asarray(dataset.y[index])).to(device)
+    if len(index) * math.prod(dataset.x.shape[1:]) > settings().data_mb * 2**20:
+        return Streamed(dataset.x, index, device), y
+    return torch.as_tensor(np.asarray(dataset.x[index])).to(device), y

@@ -303,7 +303,10 @@ def _train(
     saved = time.monotonic()
     for progress in trainer:
         reason = task.stopped()
-        values = dict(progress.values)
+        values: dict[str, Any] = dict(progress.values)
+        if progress.note:  # what came after the step that it went back to never happened
+            runs.cut(facts_now, progress.step)
+            values["warning"] = progress.note
         ends = progress.step == progress.steps
         if progress.publish or reason or time.monotonic() - saved > 60:
             published = trainer.published()

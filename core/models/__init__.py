@@ -61,7 +61,11 @@ class Spec:
 
 @runtime_checkable
 class Trainable(Protocol):
-    """What the training loop needs of a network (all are `torch.nn.Module`)."""
+    """What the training loop needs of a network (all are `torch.nn.Module`).
+
+    Two plain attributes are looked for and need not be there: ``batch``, the images per step that suit the network,
+    and ``ease``, a factor of its penalties that the trainer lowers when the training diverges.
+    """
 
     def groups(self) -> list[Group]:
         """Lists the groups of parameters, each with its optimiser's settings and its span."""

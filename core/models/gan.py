@@ -135,6 +135,7 @@ class GANSampling(Config):
 class GAN(nn.Module):
     """A generator net and a critic; see :class:`core.models.GenerativeModel`."""
 
+    ease = 1.0  # the trainer lowers it when the training diverges
     probability: Tensor
     gaps: Tensor
 
@@ -250,6 +251,7 @@ class GAN(nn.Module):
             return GULRAJANI * excess, {"gradient_penalty": excess.detach()}
         share = min(1.0, progress * 1.5)
         weight = self.config.penalty + share * (self.config.penalty_end - self.config.penalty)
+        weight *= self.ease
         if weight == 0:
             return real.new_zeros(()), {}
         # slopes are costly, and a quarter of the pairs estimates their mean well enough

@@ -19,8 +19,9 @@ from core.classifier import ClassifierConfig
 from core.classifier import build as build_classifier
 from core.datasets import Dataset, assemble
 from core.models import Spec, build, families
+from core.settings import settings
 from core.tensors import Group, Loss, step_generator, to_float
-from core.training import Progress, TrainConfig, Trainer, publish_steps, spec_of
+from core.training import Progress, Streamed, TrainConfig, Trainer, publish_steps, spec_of
 
 CPU = torch.device("cpu")
 NETWORKS = [*families.names(), "classifier"]
@@ -445,55 +446,103 @@ def test_held_out_values_are_the_same_each_time(toy):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("group", ["first", "second"])
-def test_a_loss_that_is_no_number_stops_before_it_does_harm(toy, group, value):
+def test_a_loss_that_is_no_number_sends_it_back_to_the_last_good_state(toy, group, value):
     model = Line(("first", 0, 1), ("second", 0, 1))
-    model.broken = lambda step, name: value if (step, name) == (4, group) else 0.0
-    run = trainer(toy(), model)
+    model.ease = 1.0
+    model.broken = lambda call, name: value if (call, name) == (4, group) else 0.0
+    run = trainer(toy(), model, schedule="constant", warmup=0)
     records = iter(run)
     for _ in range(4):
-        next(records)
+        rate = next(records).values["lr"]
     before = {name: weight.detach().clone() for name, weight in model.weights.items()}
     averaged = run.averaged.weights[group].clone()
-    with pytest.raises(UserError) as caught:
-        next(records)
-    assert str(caught.value) == (
-        f"The {group} loss is {value:g} at step 4. "
-        "Lower train.lr or train.clip, then start again; the last good checkpoint is kept."
+    record = next(records)
+    assert record.note == (
+        f"The {group} loss is {value:g} at step 4: went back to step 4, "
+        "with 0.5 of the learning rate and of the penalties."
     )
-    assert torch.equal(model.weights[group], before[group])
+    assert record.publish
+    assert all(torch.equal(model.weights[name], before[name]) for name in before)
     assert torch.equal(run.averaged.weights[group], averaged)
-    assert run.step == 4
-    assert all(weight.isfinite().all() for weight in model.parameters())
+    assert (run.step, run.rollbacks, model.ease) == (4, 1, 0.5)
+    rest = list(records)
+    assert [record.step for record in rest] == list(range(5, 11))
+    assert rest[0].values["lr"] == pytest.approx(rate / 2)
+    # the same step is drawn anew, and what is saved knows of it
+    assert not torch.equal(model.seen[4][0], model.seen[5][0])
+    again = trainer(toy(), Line(("first", 0, 1), ("second", 0, 1)))
+    again.restore(run.state())
+    assert (again.rollbacks, again.ease) == (1, 0.5)
 
 
-def test_a_gradient_that_is_no_number_stops_before_it_does_harm(toy):
-    class Root(Line):
-        def losses(
-            self, x: Tensor, y: Tensor | None, generator: torch.Generator, progress: float
-        ) -> Iterator[Loss]:
-            for loss in super().losses(x, y, generator, progress):
-                zero = (self.weights["model"] * 0).sum()  # the root of zero has no slope
-                yield Loss(
-                    "model", loss.value + (zero.sqrt() if len(self.seen) == 3 else zero), loss.parts
-                )
+def test_it_goes_back_past_what_was_not_published(toy, monkeypatch):
+    monkeypatch.setattr("core.training.publish_steps", lambda steps: {3, steps})
+    model = Line(("model", 0, 1))
+    model.broken = lambda call, name: math.nan if call == 7 else 0.0
+    run = trainer(toy(), model)
+    notes = [record.note for record in run if record.note]
+    assert notes == [
+        "The model loss is nan at step 7: went back to step 3, with 0.5 of the learning rate and of the penalties."
+    ]
+    assert run.step == run.steps
 
+
+class Root(Line):
+    """Its gradient is no number from the third call on: the root of zero has no slope."""
+
+    def losses(
+        self, x: Tensor, y: Tensor | None, generator: torch.Generator, progress: float
+    ) -> Iterator[Loss]:
+        for loss in super().losses(x, y, generator, progress):
+            zero = (self.weights["model"] * 0).sum()
+            wrong = zero.sqrt() if len(self.seen) >= 3 else zero
+            yield Loss("model", loss.value + wrong, loss.parts)
+
+
+@pytest.mark.parametrize(("clip", "advice"), [(10, ", or train.clip to 1"), (0.5, "")])
+def test_it_gives_up_the_fourth_time_and_says_what_to_change(toy, clip, advice):
     model = Root(("model", 0, 1))
-    assert told(trainer(toy(), model)) == (
-        "The model gradient is nan at step 2. "
-        "Lower train.lr or train.clip, then start again; the last good checkpoint is kept."
+    run = trainer(toy(), model, clip=clip, schedule="constant", warmup=0)
+    assert told(run) == (
+        "The model gradient is nan at step 2, for the 4th time. "
+        f"Set train.lr below 0.01{advice}, then start again; the last good checkpoint is kept."
     )
+    assert run.rollbacks == 3
     assert model.weights["model"].isfinite().all()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_weights_that_are_no_numbers_are_told_by_group(toy, name):
-    dataset = toy(60)
-    model = network(name, spec_of(dataset))
-    run = trainer(dataset, model)
-    group = model.groups()[0]
+def test_weights_that_are_no_numbers_are_never_published(toy):
+    run = trainer(toy(), Line(("model", 0, 1)))
+    records = iter(run)
+    next(records)
     with torch.no_grad():
-        group.params[-1].fill_(math.nan)
-    assert told(run).startswith(f"The {group.name} loss is nan at step 0. Lower train.lr")
+        run.averaged.weights["model"].fill_(math.nan)
+    record = next(records)
+    assert record.note.startswith(
+        "The weights of weights.model are not finite at step 2: went back to step 1"
+    )
+    assert run.averaged.weights["model"].isfinite().all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_set_that_stays_on_the_disk_trains_the_same(toy, name, monkeypatch):
+    dataset = toy(60)
+    kept = trainer(dataset, network(name, spec_of(dataset)), images=60)
+    list(kept)
+    monkeypatch.setenv("SIMULACRA_DATA_MB", "0")
+    settings.cache_clear()
+    read = trainer(dataset, network(name, spec_of(dataset)), images=60)
+    assert isinstance(read.x, Streamed)
+    list(read)
+    assert same(kept.state(), read.state())
+    assert all(
+        torch.equal(value, other)
+        for value, other in zip(
+            kept.published().state_dict().values(),
+            read.published().state_dict().values(),
+            strict=True,
+        )
+    )
 
 
 # --- Resuming -----------------------------------------------------------------------------------
