@@ -13,7 +13,7 @@ References (used throughout the code):
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -28,6 +28,9 @@ from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise
 # Of the logit transform ([1], section 4.1): keeps black and white away from infinity, yet leaves them room. A wider
 # one makes spikes of them, which cost likelihood and show as grey dust in the samples; a narrower one long tails.
 MARGIN = 0.005
+MOST_SILENCED = 160  # units of 256
+
+Silence = Callable[[Tensor], Tensor]  # dropout, as the couplings apply it to their hidden units
 
 
 class FlowConfig(Config):
@@ -59,20 +62,18 @@ class FlowConfig(Config):
     channels: int = knob(
         32, "Channels of the convolutional couplings.", ge=4, le=1024, advanced=True
     )
-    dropout: float = knob(
-        0.0,
-        "Share of the hidden units that are silenced in training, against learning images by heart.",
+    gap: float = knob(
+        0.25,
+        "How much worse held-out images may be than training images before units are silenced at random (dropout), "
+        "against learning images by heart.",
+        title="Allowed gap to held-out images",
+        unit="bits per dimension",
         ge=0,
-        le=0.9,
+        le=10,
         advanced=True,
     )
     weight_decay: float = knob(
-        2.0,
-        "Pull of the weights towards zero, against learning images by heart.",
-        ge=0,
-        le=10,
-        log=True,
-        advanced=True,
+        0.01, "Pull of the weights towards zero.", ge=0, le=10, log=True, advanced=True
     )
 
 
@@ -80,7 +81,10 @@ class FlowSampling(Config):
     """Choices when a flow draws images."""
 
     temperature: float = knob(
-        1.0, "Spread of the noise: lower is more typical, higher more varied.", ge=0, le=1.5
+        0.9,
+        "Spread of the noise: lower is more typical, higher more varied; 1 draws from the learnt density itself.",
+        ge=0,
+        le=1.5,
     )
 
 
@@ -93,6 +97,7 @@ class Flow(nn.Module):
     """
 
     ready: Tensor
+    silenced: Tensor
 
     def __init__(self, config: FlowConfig, spec: Spec) -> None:
         super().__init__()
@@ -111,24 +116,25 @@ class Flow(nn.Module):
             shapes.append((channels, side, side))
             channels //= 2  # the other half is done
         shapes.append((channels * side**2,))
-        width = config.width or (128 if spec.size <= 8 else 384)
+        tiny = not conv and spec.size <= 8
+        width = config.width or (128 if tiny else 384)
+        self.lr = 1e-3 if tiny else 2e-3
         self.scales = nn.ModuleList(
             nn.ModuleList(
-                Step(
-                    shape, config.channels if len(shape) > 1 else width, extra, config.dropout, seed
-                )
+                Step(shape, config.channels if len(shape) > 1 else width, extra, seed)
                 for seed in range(config.steps)
             )
             for shape in shapes
         )
         self.shapes = shapes
         self.register_buffer("ready", torch.tensor(False))
+        self.register_buffer("silenced", torch.tensor(0, dtype=torch.uint8))  # units of 256
         self.started = False
 
     def groups(self) -> list[Group]:
         """Gives all parameters as one group."""
         decay = self.config.weight_decay
-        return [Group("model", list(self.parameters()), 2e-3, 0.9, 0.99, weight_decay=decay)]
+        return [Group("model", list(self.parameters()), self.lr, 0.9, 0.99, decay)]
 
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
@@ -140,12 +146,39 @@ class Flow(nn.Module):
                     self._log_prob(x, y, generator, first=True)
                 self.ready.fill_(True)
             self.started = True
-        value = -self._log_prob(x, y, generator, drop=True).mean()
+        value = -self._log_prob(x, y, generator, self._silence(generator)).mean()
         yield Loss(
             "model",
             value,
             {"loss": value.detach(), "bits_per_dim": value.detach() / self._nats_per_bit},
         )
+
+    def adapt(
+        self,
+        x: Images,
+        y: Tensor | None,
+        valid_x: Images,
+        valid_y: Tensor | None,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Silences more units where held-out images are less probable than training images, and fewer where not."""
+        known = self.log_prob(x, y, generator).mean()
+        gap = (
+            all_mean(known - self.log_prob(valid_x, valid_y, generator).mean()) / self._nats_per_bit
+        )
+        more = torch.where(gap > self.config.gap, 4, -4)
+        self.silenced.copy_((self.silenced + more).clamp(0, MOST_SILENCED))
+        return {"dropout": self.silenced / 256, "gap": gap}
+
+    def _silence(self, generator: torch.Generator) -> Silence:
+        """Makes the dropout of one step; bytes are drawn several times faster than floats."""
+
+        def silence(h: Tensor) -> Tensor:
+            kinds = {"dtype": torch.uint8, "device": h.device}
+            kept = torch.randint(0, 256, h.shape, generator=generator, **kinds) >= self.silenced
+            return h * kept * (256 / (256 - self.silenced.float()))
+
+        return silence
 
     def held_out(
         self, x: Images, y: Tensor | None, generator: torch.Generator
@@ -167,14 +200,14 @@ class Flow(nn.Module):
         x: Tensor,
         y: Tensor | None,
         generator: torch.Generator,
-        drop: bool = False,
+        silence: Silence | None = None,
         first: bool = False,
     ) -> Tensor:
         levels = self.spec.levels
         # a level is a cell of width 1 / levels, spread evenly over it [3]
         u = torch.rand(x.shape, generator=generator, device=x.device)
         v = self._framed((x * (levels - 1) + u) / levels, generator)
-        z, log_det = self.forward(v, y, generator if drop else None, first)
+        z, log_det = self.forward(v, y, silence, first)
         log_normal = -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
         return log_normal + log_det - x[0].numel() * math.log(levels)
 
@@ -194,7 +227,7 @@ class Flow(nn.Module):
         self,
         v: Tensor,
         y: Tensor | None,
-        generator: torch.Generator | None = None,
+        silence: Silence | None = None,
         first: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Maps points of (0, 1), (N, C, inner, inner), to noise (N, D), with the log-determinant of the Jacobian (N,).
@@ -202,7 +235,7 @@ class Flow(nn.Module):
         Args:
             v: Dequantised images.
             y: Labels (N,) or shares (N, K).
-            generator: Of the dropout; None for none.
+            silence: Of the couplings' hidden units.
             first: Sets the scales of every step from these images.
         """
         e = self.embed(y) if self.embed is not None and y is not None else None
@@ -215,7 +248,7 @@ class Flow(nn.Module):
             for step in steps:  # type: ignore[attr-defined]
                 if first:
                     step.fit(h)
-                h, change = step(h, e, generator)
+                h, change = step(h, e, silence)
                 log_det = log_det + change
             if len(shape) > 1:
                 h, done = h.chunk(2, 1)
@@ -276,9 +309,7 @@ class Step(nn.Module):
     order: Tensor
     back: Tensor
 
-    def __init__(
-        self, shape: tuple[int, ...], width: int, extra: int, dropout: float, seed: int
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], width: int, extra: int, seed: int) -> None:
         super().__init__()
         count, ones = shape[0], (1,) * (len(shape) - 1)
         self.pixels = math.prod(shape[1:])
@@ -291,7 +322,7 @@ class Step(nn.Module):
         self.register_buffer("order", order)
         self.register_buffer("back", order.argsort())
         self.known, self.changed = count // 2, count - count // 2
-        self.net = CouplingNet(self.known, width, 2 * self.changed, extra, dropout, len(shape) > 1)
+        self.net = CouplingNet(self.known, width, 2 * self.changed, extra, len(shape) > 1)
 
     @torch.no_grad()
     def fit(self, h: Tensor) -> None:
@@ -302,12 +333,13 @@ class Step(nn.Module):
         self.spread.copy_(all_mean(squares.mean(axes)).sqrt().clamp_min(1e-3).view_as(self.spread))
 
     def forward(
-        self, h: Tensor, e: Tensor | None, generator: torch.Generator | None
+        self, h: Tensor, e: Tensor | None, silence: Silence | None
     ) -> tuple[Tensor, Tensor]:
         """Gives the changed numbers, and the log-determinant of the change, (N,)."""
         h = (h - self.centre) / self.spread * self.log_scale.exp() + self.shift
-        known, rest = h[:, self.order].split([self.known, self.changed], 1)
-        log_scale, shift = self._coupling(known, e, generator)
+        h = h.index_select(1, self.order)
+        known, rest = h.split([self.known, self.changed], 1)
+        log_scale, shift = self._coupling(known, e, silence)
         rest = (rest + shift) * log_scale.exp()
         constant = self.pixels * (self.log_scale - self.spread.log()).sum()
         log_det = log_scale.flatten(1).sum(1) + constant
@@ -317,22 +349,20 @@ class Step(nn.Module):
         """Undoes the step."""
         known, rest = h.split([self.known, self.changed], 1)
         log_scale, shift = self._coupling(known, e, None)
-        h = torch.cat([known, rest * (-log_scale).exp() - shift], 1)[:, self.back]
+        h = torch.cat([known, rest * (-log_scale).exp() - shift], 1).index_select(1, self.back)
         return (h - self.shift) * (-self.log_scale).exp() * self.spread + self.centre
 
     def _coupling(
-        self, known: Tensor, e: Tensor | None, generator: torch.Generator | None
+        self, known: Tensor, e: Tensor | None, silence: Silence | None
     ) -> tuple[Tensor, Tensor]:
-        raw, shift = self.net(known, e, generator).chunk(2, 1)
+        raw, shift = self.net(known, e, silence).chunk(2, 1)
         return 2 * torch.tanh(raw / 2), shift  # bounded: a saturated scale makes infinite samples
 
 
 class CouplingNet(nn.Module):
     """Looks at one half, and the class, and says how to change the other; says nothing at first."""
 
-    def __init__(
-        self, inputs: int, width: int, outputs: int, extra: int, dropout: float, conv: bool
-    ) -> None:
+    def __init__(self, inputs: int, width: int, outputs: int, extra: int, conv: bool) -> None:
         super().__init__()
 
         def layer(before: int, after: int, size: int) -> nn.Module:
@@ -340,7 +370,6 @@ class CouplingNet(nn.Module):
                 return nn.Conv2d(before, after, size, padding=size // 2)
             return nn.Linear(before, after)
 
-        self.dropout = dropout
         self.first = layer(inputs, width, 3)
         self.label = nn.Linear(extra, width, bias=False) if extra else None
         self.middle = nn.ModuleList([layer(width, width, 1), layer(width, width, 1)])
@@ -348,24 +377,36 @@ class CouplingNet(nn.Module):
         for param in self.last.parameters():
             nn.init.zeros_(param)
 
-    def forward(self, known: Tensor, e: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    def forward(self, known: Tensor, e: Tensor | None, silence: Silence | None) -> Tensor:
         h = self.first(known)
         if self.label is not None and e is not None:
             h = h + self.label(e).view(*h.shape[:2], *(1,) * (h.ndim - 2))
         first, second = self.middle
-        h = h + second(self._drop(F.leaky_relu(first(F.leaky_relu(h, 0.2)), 0.2), generator))
-        h = self._drop(F.leaky_relu(h, 0.2), generator)
+        inside = F.leaky_relu(first(F.leaky_relu(h, 0.2)), 0.2)
+        h = h + second(silence(inside) if silence else inside)
+        h = F.leaky_relu(h, 0.2)
+        h = silence(h) if silence else h
         with torch.autocast(h.device.type, enabled=False):  # what it says enters the determinant
             return self.last(h.to(known.dtype))
 
-    def _drop(self, h: Tensor, generator: torch.Generator | None) -> Tensor:
-        if generator is None or not self.dropout:
-            return h
-        kept = torch.rand(h.shape, generator=generator, device=h.device) >= self.dropout
-        return h * kept / (1 - self.dropout)
 
-
-@families.add("flow", "Flow (exact likelihood)", FlowConfig, sampling=FlowSampling)
+@families.add(
+    "flow",
+    "Flow (exact likelihood)",
+    FlowConfig,
+    sampling=FlowSampling,
+    presets={
+        "quick": {"train.images": 200_000},
+        "good": {"train.images": 2_000_000, "family.width": 256},
+        "gpu": {
+            "train.images": 10_000_000,
+            "train.batch": 256,
+            "family.width": 1024,
+            "family.channels": 128,
+            "family.steps": 16,
+        },
+    },
+)
 def build(config: FlowConfig, spec: Spec) -> Flow:
     """Bends Gaussian noise into images, step by invertible step: an exact likelihood, exact latents, fast samples."""
     return Flow(config, spec)

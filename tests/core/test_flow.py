@@ -262,21 +262,41 @@ def test_the_trained_and_the_averaged_weights_share_their_scales_and_the_bits_fa
     assert last["loss"] == pytest.approx(last["bits_per_dim"] * 64 * math.log(2), rel=1e-5)
 
 
-def test_units_are_dropped_in_training_only():
+def test_units_are_silenced_in_training_only():
     spec = Spec(1, 8, 17, SHARES)
-    model, plain = made(spec, dropout=0.5).train(), made(spec).train()
-    plain.load_state_dict(model.state_dict())
+    model, plain = (made(spec).train() for _ in range(2))
+    model.silenced.fill_(64)
     x, y = pictures(spec)
     for each in (model, plain):
         each.ready.fill_(True)
-    values = [float(next(each.losses(x, y, rng(1), 0.5)).value.detach()) for each in (model, plain)]
+    values = [next(each.losses(x, y, rng(1), 0.5)).value.item() for each in (model, plain)]
     assert values[0] != pytest.approx(values[1], rel=1e-3)
     assert torch.equal(model.log_prob(x, y, rng(1)), plain.log_prob(x, y, rng(1)))
-    ones = torch.ones(1000, 10)
-    net = model.scales[0][0].net  # type: ignore[index]
-    kept = net._drop(ones, rng())
-    assert set(kept.unique().tolist()) == {0.0, 2.0}
-    assert float(kept.mean()) == pytest.approx(1, abs=0.05)
+    assert values[1] == pytest.approx(-plain.log_prob(x, y, rng(1)).mean().item())
+    kept = model._silence(rng())(torch.ones(1000, 10))
+    assert torch.allclose(kept.unique(), torch.tensor([0, 4 / 3]))
+    assert float((kept == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_gap_to_held_out_images_silences_units_until_it_is_allowed():
+    spec = Spec(1, 8, 17, SHARES)
+    model = made(spec, gap=0.0)
+    with torch.no_grad():
+        x, y = pictures(spec, 64)
+        flat = torch.full_like(x, 0.5)  # far more probable, or far less
+        nats = (model.log_prob(flat, y, rng()) - model.log_prob(x, y, rng())).mean().item()
+        common, rare = (flat, x) if nats > 0 else (x, flat)
+        for count in range(1, 4):
+            values = model.adapt(common, y, rare, y, rng())
+            assert values["dropout"].item() == pytest.approx(count * 4 / 256)
+            assert values["gap"].item() == pytest.approx(abs(nats) / (64 * math.log(2)), abs=0.1)
+        for count in (2, 1, 0, 0):
+            assert model.adapt(rare, y, common, y, rng())["dropout"].item() == count * 4 / 256
+        for _ in range(100):
+            model.adapt(common, y, rare, y, rng())
+        assert model.silenced.item() == flow.MOST_SILENCED
+        generous = made(spec, gap=10.0)
+        assert generous.adapt(common, y, rare, y, rng())["dropout"].item() == 0
 
 
 @both
