@@ -4,7 +4,7 @@
 
 Same seeds, same number of images seen. The distance is taken to all 20 000 images that the few were chosen from, as a
 ratio to that of real test images; the judge, the floor and the other columns are those of ``benchmarks.quality``. Also
-printed: how far the augmentation and the overfitting of the critic went. One thread.
+printed: copying of the few, and how far the augmentation and the overfitting of the critic went. One thread.
 """
 
 from __future__ import annotations
@@ -51,13 +51,15 @@ def main() -> None:
             )
             began, course = time.process_time(), ""
             for progress in trainer:
-                if progress.publish and "overfitting" in progress.values:
+                if "overfitting" in progress.values:
                     course = ", ".join(
                         f"{name} {progress.values[name]:.2f}"
                         for name in ("augmentation", "overfitting")
                     )
             spent = time.process_time() - began
-            facts = measured(trainer.published(), "gan", {}, whole, by, seed)
+            model = trainer.published()
+            facts = measured(model, "gan", {}, whole, by, seed)
+            facts["copying"] = measured(model, "gan", {}, few, by, seed)["copying"]
             ratios.append(facts["ratio"])
             names = ("ratio", "precision", "recall", "coverage", "conditional_accuracy", "copying")
             print(

@@ -11,12 +11,15 @@ import hashlib
 import json
 import threading
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as as_bytes
 from torch import Tensor
+from torch.nn import functional as F
 
 from core import jobs, runs
 from core.classifier import Classifier, ClassifierConfig
@@ -62,7 +65,74 @@ class Judge:
         return [part.to(self.centre.device) for part in x.split(500)]
 
 
+@dataclass(frozen=True)
+class Components:
+    """The first principal components of the pixels: for sets without a judge.
+
+    Attributes:
+        name: Of the extractor.
+        hash: Tells components of other data apart.
+        mean: Of the pixels, (P,).
+        vectors: The components over their standard deviation, (P, D).
+    """
+
+    name: str
+    hash: str
+    mean: Tensor
+    vectors: Tensor
+
+    @torch.inference_mode()
+    def features(self, x: Images) -> np.ndarray:
+        """Gives standardised features of images in [0, 1], float64 (N, D)."""
+        parts = [
+            (_small(part.to(self.mean.device)) - self.mean) @ self.vectors for part in x.split(500)
+        ]
+        return torch.cat(parts).double().cpu().numpy()
+
+
+def components(dataset: Dataset, device: torch.device, count: int = 64) -> Components:
+    """Computes the principal components of up to 5 000 training images, on at most 32 px."""
+    index = dataset.splits["train"]
+    pick = index[np.linspace(0, len(index) - 1, min(len(index), 5000)).astype(int)]
+    pixels = torch.cat([_small(part) for part in _float(dataset.x[pick], dataset, device)])
+    mean = pixels.mean(0)
+    _, scale, vectors = torch.linalg.svd((pixels - mean).double(), full_matrices=False)
+    scale = scale / max(1, len(pixels) - 1) ** 0.5  # standard deviations along the components
+    kept = min(count, int((scale > 1e-6).sum()))
+    vectors = (vectors[:kept].T / scale[:kept]).float()
+    return Components("pca", dataset.fingerprint[:16], mean, vectors)
+
+
+def _small(x: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(x, min(32, x.shape[-1])).flatten(1)
+
+
+def quick(dataset: Dataset, device: torch.device) -> Judge | Components:
+    """Gives the extractor for looks during a training: the judge where it is there or soon trained, else components."""
+    if dataset.labelled and len(dataset.classes) > 1:
+        soon = dataset.size <= 8 or device.type == "cuda"
+        if soon or _file(dataset).exists():
+            return judge(dataset, device)
+    return components(dataset, device)
+
+
 _one_at_a_time = threading.Lock()
+
+
+def _recipe(dataset: Dataset) -> dict[str, Any]:
+    images = _RECIPE.get(dataset.name, _RECIPE["other"])
+    return {
+        "classifier": ClassifierConfig().record(),
+        "train": TrainConfig(images=images, batch=128, precision="float32").record(),
+        "spec": asdict(spec_of(dataset)),
+        "data": dataset.fingerprint,
+    }
+
+
+def _file(dataset: Dataset) -> Path:
+    recipe = json.dumps(_recipe(dataset), sort_keys=True)
+    key = hashlib.sha256(recipe.encode()).hexdigest()[:16]
+    return settings().cache / "judges" / f"{key}.safetensors"
 
 
 def judge(dataset: Dataset, device: torch.device) -> Judge:
@@ -71,18 +141,8 @@ def judge(dataset: Dataset, device: torch.device) -> Judge:
     Raises:
         UserError: If the dataset has less than two classes.
     """
-    images = _RECIPE.get(dataset.name, _RECIPE["other"])
-    train = TrainConfig(images=images, batch=128, precision="float32")
-    config = ClassifierConfig()
-    facts = {
-        "classifier": config.record(),
-        "train": train.record(),
-        "spec": asdict(spec_of(dataset)),
-        "data": dataset.fingerprint,
-    }
-    recipe = json.dumps(facts, sort_keys=True)
-    key = hashlib.sha256(recipe.encode()).hexdigest()[:16]
-    file = settings().home / "cache" / "judges" / f"{key}.safetensors"
+    facts, file = _recipe(dataset), _file(dataset)
+    train = TrainConfig.of(facts["train"], "train")
     model: Classifier = runs.network(facts)
     with _one_at_a_time:
         if file.exists():
@@ -95,7 +155,7 @@ def judge(dataset: Dataset, device: torch.device) -> Judge:
     model.load_state_dict(weights)
     model.to(device).eval().requires_grad_(False)
     accuracy = float(parts["accuracy"].cpu())
-    return Judge("judge", key, model, parts["centre"], parts["scale"], accuracy)
+    return Judge("judge", file.stem, model, parts["centre"], parts["scale"], accuracy)
 
 
 def _train(

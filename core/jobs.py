@@ -100,7 +100,7 @@ class Job:
         done = state.get("done", 0) - state.get("begun", 0)
         if self.status != "running" or done <= 0:
             return None
-        return (state["total"] - state["done"]) * (state.get("told", 0) - state["since"]) / done
+        return (state["total"] - state["done"]) * (state["told"] - state["started"]) / done
 
     @property
     def stopping(self) -> bool:

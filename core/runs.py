@@ -218,7 +218,9 @@ _loading: dict[tuple[str, int, int], threading.Lock] = {}
 
 
 def open_model(run: jobs.Job, step: int | None = None) -> Opened:
-    """Opens a run's newest whole checkpoint, or the one of a step; models are shared, and bounded by memory.
+    """Opens the checkpoint of a step, or the one of :func:`preferred`; models are shared, and bounded by memory.
+
+    A damaged one is passed over for the newest whole one, unless its step was asked for.
 
     Raises:
         UserError: If there is no such checkpoint, none is whole, or the run's family is not known here.
@@ -233,13 +235,19 @@ def open_model(run: jobs.Job, step: int | None = None) -> Opened:
             f"{run.name} has no checkpoint at step {step}. It has: {', '.join(map(str, steps))}."
         )
     problem: UserError | None = None
-    for candidate in [step] if step is not None else reversed(steps):
+    for candidate in [step] if step is not None else [preferred(run), *reversed(steps)]:
         try:
             return _open(run, candidate)
         except UserError as error:
             problem = error
     assert problem is not None
     raise problem
+
+
+def preferred(run: jobs.Job) -> int:
+    """Chooses the checkpoint to look at: the newest while it trains, then the one with the best held-out score."""
+    best = None if run.active else best_step(run.path / "checkpoints")
+    return checkpoints(run)[-1] if best is None else best
 
 
 def _open(run: jobs.Job, step: int) -> Opened:

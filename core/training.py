@@ -96,6 +96,12 @@ class TrainConfig(Config):
         log=True,
         advanced=True,
     )
+    watch: bool = knob(
+        True,
+        "Measures samples against held-out images while it trains; the best checkpoint is the one that pages open.",
+        title="Watch the quality",
+        advanced=True,
+    )
     precision: Literal["auto", "float32", "bfloat16"] = knob(
         "auto", "Number format of the networks; auto takes bfloat16 on a GPU.", advanced=True
     )

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from core.datasets import Dataset
 
 kinds = Registry("job kind")
+WATCHED = 20_000  # images of the shortest training that is worth a measure of quality
+COPYING = 0.6  # share of samples nearer to training than to held-out images from which a model is said to copy
 
 
 class Task:
@@ -272,6 +274,69 @@ def _begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     return dataset, facts
 
 
+def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float], dict[str, float]]:
+    """Measures how near samples are to held-out images, and whether they are nearer still to the training images.
+
+    The test images are never looked at. It takes at most a tenth of the time, but always the last look.
+    """
+    import numpy as np
+    import torch
+
+    from core import features, metrics
+    from core.models import families
+    from core.tensors import device, to_bytes, to_float
+
+    sampling = families.get(task.part("family")["name"]).extra["sampling"]()
+    n = min(500, len(dataset.splits["valid"]), len(dataset.splits["train"]))
+    spaced = {
+        part: np.linspace(0, len(dataset.splits[part]) - 1, count).astype(int)
+        for part, count in (("train", min(len(dataset.splits["train"]), 10_000)), ("valid", n))
+    }
+    real: dict[str, Any] = {}
+    cost, since = 0.0, time.monotonic()
+
+    def prepare() -> None:
+        task.say("Preparing the measure of quality")
+        by = real["by"] = features.quick(dataset, device())
+        for part, index in spaced.items():
+            x = torch.as_tensor(np.asarray(dataset.x[dataset.splits[part][index]]))
+            real[part] = to_float(x, dataset.levels)
+        real["features"] = by.features(real["valid"])
+        few = real["train"][np.linspace(0, len(real["train"]) - 1, n).astype(int)]
+        real["floor"] = metrics.sliced_wasserstein(by.features(few), real["features"])
+
+    def look(model: Any, seed: int, done: float) -> dict[str, float]:
+        nonlocal cost, since
+        if n < 10 or done < 0.02 or (done < 1 and time.monotonic() - since < 10 * cost):
+            return {}
+        began = time.monotonic()
+        if not real:
+            prepare()
+            began = time.monotonic()
+        made = [model.sample(ids, None, seed, sampling) for ids in torch.arange(n).split(100)]
+        x = to_float(torch.as_tensor(to_bytes(torch.cat(made))))
+        distance = metrics.sliced_wasserstein(real["by"].features(x), real["features"])
+        copies = metrics.nearer_to_training(x.numpy(), real["train"].numpy(), real["valid"].numpy())
+        since = time.monotonic()
+        cost = since - began
+        return {
+            "distance": distance,
+            "distance_floor": real["floor"],
+            "copying": copies.value,
+            "copying_low": copies.low,
+            "copying_high": copies.high,
+        }
+
+    return look
+
+
+def _score(look: Mapping[str, float]) -> float | None:
+    """Orders checkpoints, lower is better: by the distance, those that copy behind all others; None without a look."""
+    if not look:
+        return None
+    return look["distance"] + 1e6 * max(0.0, look["copying_low"] - COPYING)
+
+
 def _train(
     task: Task,
     dataset: Dataset,
@@ -300,7 +365,9 @@ def _train(
             "step": trainer.step,
             "warning": f"{problem} Training goes on from step {trainer.step} instead.",
         }
-    saved = time.monotonic()
+    saved, started = time.monotonic(), time.time()
+    watched = sheet is not None and config.watch and config.images >= WATCHED
+    watch = _watch(task, dataset) if watched else None
     for progress in trainer:
         reason = task.stopped()
         values: dict[str, Any] = dict(progress.values)
@@ -312,19 +379,19 @@ def _train(
             published = trainer.published()
             held_out = trainer.held_out(published)
             values |= held_out
+            if sheet is not None and (progress.publish or reason):
+                sheet(published, progress.step, progress.images)
+            look = watch(published, config.seed, progress.step / progress.steps) if watch else {}
+            values |= look
+            # a generative model's own loss says little about its samples
+            score = _score(look) if sheet else next(iter(held_out.values()), None)
             runs.save_checkpoint(
                 task.path,
                 published,
                 trainer.state(),
-                {
-                    "step": progress.step,
-                    "images": progress.images,
-                    "score": next(iter(held_out.values()), None),
-                },
+                {"step": progress.step, "images": progress.images, "score": score},
             )
             saved = time.monotonic()
-            if sheet is not None and (progress.publish or reason):
-                sheet(published, progress.step, progress.images)
         record = {
             "step": progress.step,
             "images": progress.images,
@@ -335,6 +402,7 @@ def _train(
         task.say(
             "",
             begun=begun,
+            started=started,
             done=progress.images,
             total=progress.total,
             speed=progress.images_per_second,

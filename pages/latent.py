@@ -40,7 +40,7 @@ def explore(id: str) -> None:
     run = jobs.get(id)
     controls, pictures = st.columns([1, 2.6], gap="large")
     with controls:
-        steps = runs.checkpoints(run)[::-1]
+        steps, usual = runs.checkpoints(run)[::-1], runs.preferred(run)
         step = st.selectbox(
             "Checkpoint",
             steps,
@@ -48,7 +48,7 @@ def explore(id: str) -> None:
             key="latent.step",
             bind="query-params",
             format_func=lambda step: f"step {step:,}",
-            placeholder=f"newest: step {steps[0]:,}",
+            placeholder=f"{'newest' if usual == steps[0] else 'best'}: step {usual:,}",
             help="How far the training had come.",
         )
         opened = runs.open_model(run, step)

@@ -215,9 +215,16 @@ def live(id: str, status: str, sampled: bool) -> None:
             ]
         elif "valid_accuracy" in last:
             facts += [f"accuracy on held-out images **{last['valid_accuracy']:.1%}**"]
+        if "copying" in last:
+            low, high = last["copying_low"], last["copying_high"]
+            facts += [f"copying **{last['copying']:.2f}** ({low:.2f} to {high:.2f}; 0.5 is none)"]
         st.markdown(" · ".join(facts))
     pictures, charts = st.columns(2, gap="medium")
-    main = list(show.CURVES)[:3]
+    main = [
+        "How real images look to the critic",
+        "Loss",
+        "Accuracy" if run.kind == "classifier" else "Distance to held-out images",
+    ]
     if run.kind == "train":
         with pictures:
             if show.film(run, key=f"train.film.{id}", max_height=330):

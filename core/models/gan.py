@@ -42,6 +42,7 @@ from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise
 GULRAJANI = 10.0  # weight of the gradient penalty of wgan-gp [8]
 HIGHEST = 0.8  # above it, generated images start to look augmented themselves [9]
 MEMORY = 0.95  # what a gap between logits keeps of its past at each look
+FAINT = 0.25  # spreads of the logits; a smaller gap to generated images is mostly chance
 
 
 class GANConfig(Config):
@@ -101,7 +102,7 @@ class GANConfig(Config):
         advanced=True,
     )
     augment_target: float = knob(
-        0.6,
+        0.5,
         "Overfitting of the critic above which the augmentation grows: 0 as sure of held-out images as of training "
         "images, 1 takes them for generated ones.",
         title="Overfitting allowed",
@@ -155,7 +156,7 @@ class GAN(nn.Module):
         self.critic = Critic(config, spec, network, self.classes)
         self.augmentation = Augmentation(config.mirror)
         self.register_buffer("probability", torch.zeros(()))
-        self.register_buffer("gaps", torch.zeros(2))
+        self.register_buffer("gaps", torch.zeros(3))
 
     def groups(self) -> list[Group]:
         """Gives critic and generator, each with the optimiser that its network is known to train well with."""
@@ -206,23 +207,26 @@ class GAN(nn.Module):
         """Moves the probability of the augmentation by a small step, up where the critic knows images by heart.
 
         Overfitting is how far held-out images are on the way from training images (0) to generated ones (1) in the
-        critic's eyes ([9], eq. 1). Differences of logits alone enter, so that it means the same for every loss, and
-        their running averages, so that a small batch suffices.
+        critic's eyes ([9], eq. 1). Differences of logits alone enter, so that it means the same for every loss; their
+        running averages, so that a small batch suffices; and a critic that is fooled has no say.
         """
         if self.config.augment == "off":
             return {}
         z = torch.randn(len(x), self.config.latent_dim, generator=generator, device=x.device)
         d_train, d_valid, d_fake = (
-            self.critic(self.augmentation(image, self.probability, generator), label).mean()
+            self.critic(self.augmentation(image, self.probability, generator), label)
             for image, label in (
                 (x * 2 - 1, y),
                 (valid_x * 2 - 1, valid_y),
                 (self.generator(z, y if self.classes else None), y),
             )
         )
-        gaps = all_mean(torch.stack([d_train - d_valid, d_train - d_fake]))
-        self.gaps.lerp_(gaps, 1 - MEMORY)
-        overfitting = (self.gaps[0] / self.gaps[1].clamp_min(1e-8)).clamp(-1, 1)
+        means = (d_train.mean(), d_valid.mean(), d_fake.mean(), d_train.square().mean())
+        train, valid, fake, square = all_mean(torch.stack(means))
+        spread = (square - train.square()).clamp_min(1e-12).sqrt()
+        gaps = torch.stack([train - valid, train - fake, FAINT * spread])
+        to_valid, to_fake, least = self.gaps.lerp_(gaps, 1 - MEMORY)
+        overfitting = (to_valid / torch.maximum(to_fake, least)).clamp(-1, 1)
         step = ADAPT_EVERY / self.config.augment_speed
         up = torch.sign(overfitting - self.config.augment_target)
         self.probability.add_(step * up).clamp_(0, HIGHEST)

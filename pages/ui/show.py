@@ -29,9 +29,42 @@ CURVES: dict[
         "Lower is better for whom it belongs to; below zero is possible. "
         "A held-out curve that rises while training falls: the model memorises.",
     ),
+    "Distance to held-out images": (
+        {"distance": "generated", "distance_floor": "real training images"},
+        "Sliced Wasserstein distance between features of 500 images (fewer in small sets); lower is nearer.",
+    ),
     "Accuracy": (
         {"accuracy": "training", "valid_accuracy": "held-out"},
         "Share of images whose class is named rightly.",
+    ),
+    "Copying": (
+        {"copying": "nearer to training"},
+        "Share of samples nearer to a training image than to an equally likely held-out one: 0.5 is none, "
+        "above 0.6 the model repeats what it saw.",
+    ),
+    "Bits per dimension": (
+        {"bits_per_dim": "training", "valid_bits_per_dim": "held-out"},
+        "How many bits a pixel costs under the model; lower is better. Held-out rising: the model memorises.",
+    ),
+    "Loss of the prior": (
+        {"prior_loss": "training", "valid_prior_loss": "held-out"},
+        "Nats per code: how well the second stage foretells the codes of the first.",
+    ),
+    "Codes in use": (
+        {"codebook_use": "share in use"},
+        "Share of the codebook that was used lately.",
+    ),
+    "Perplexity of the codes": (
+        {"perplexity": "training"},
+        "How many codes are used as if all were used equally often.",
+    ),
+    "Dropout": (
+        {"dropout": "share"},
+        "Rises while held-out images cost more than training images, and falls otherwise.",
+    ),
+    "Augmentation of the critic's input": (
+        {"augmentation": "probability", "overfitting": "overfitting"},
+        "The probability rises while the critic tells training images from held-out ones, and falls otherwise.",
     ),
     "Divergence from the prior (KL)": (
         {"kl": "training"},

@@ -228,8 +228,7 @@ def test_share_and_time_left_follow_the_pace_since_the_start(make):
     job = make()
     with FileLock(job.path / "alive.lock"):
         jobs.set_state(job.path, status="running", done=250, total=1000)
-        since = jobs.get(job.id).state["since"]
-        jobs.set_state(job.path, begun=200, told=since + 10)  # 50 images in 10 s
+        jobs.set_state(job.path, begun=200, started=1000.0, told=1010.0)  # 50 images in 10 s
         job = jobs.get(job.id)
         assert job.share == 0.25
         assert job.seconds_left == pytest.approx(150)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -270,6 +271,14 @@ def test_the_newest_two_the_best_and_log_spaced_checkpoints_are_kept(tmp_path):
     older = [step for step in found if step not in (41, 119, 120)]
     assert older == [3, 9, 31, 99, 118]  # the last of each half decade
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.startswith(".")]
+
+
+def test_pages_open_the_best_checkpoint_when_the_training_has_ended(tmp_path):
+    for step in range(1, 6):
+        save(tmp_path, step, score=abs(step - 3))
+    job = jobs.Job("x", tmp_path, "train", "train", {}, "x", "", "", 0.0, {}, "running")
+    assert runs.preferred(job) == 5
+    assert runs.preferred(dataclasses.replace(job, status="finished")) == 3
 
 
 def test_without_scores_there_is_no_best(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,12 @@ def test_a_loss_that_is_no_number_ends_the_job_and_keeps_its_checkpoints(here, m
 
     monkeypatch.setattr(VAE, "losses", broken)
     job = here()
+    (rate,) = re.findall(r"below (\S+),", job.message)
+    assert float(rate) > 0
     assert (job.status, job.message) == (
         "failed",
-        "The model loss is nan at step 2. Lower train.lr or train.clip, then start again; the last good checkpoint is kept.",
+        f"The model loss is nan at step 2, for the 4th time. Set train.lr below {rate}, or train.clip to 1, "
+        "then start again; the last good checkpoint is kept.",
     )
     assert runs.checkpoints(job) == [1, 2]
     assert runs.open_model(job).step == 2
