@@ -1,7 +1,8 @@
 """Normalising flows: an invertible network between images and Gaussian noise, with an exact likelihood.
 
-Reproduce: ``python -m core train --family flow --dataset digits --wait`` ends below 2.4 bits per dimension on held-out
-digits within a minute on two cores (17 levels: a model that knows nothing has 4.09).
+Reproduce: ``python -m core train --family flow --dataset digits --wait`` ends near 2.0 bits per dimension on held-out
+digits within a minute on two cores (17 levels: a model that knows nothing has 4.09), with a Fréchet distance below 1.8
+times that of real digits.
 
 References (used throughout the code):
     [1] Dinh et al., 2017, Density estimation using Real NVP, https://arxiv.org/abs/1605.08803

@@ -305,12 +305,15 @@ def test_in_half_precision_the_likelihood_stays_a_float32(network):
     model = made(spec, network=network, spread=0.1)
     x, y = pictures(spec)
     full = model.log_prob(x, y, rng())
-    kinds: set[torch.dtype] = set()
-    for net in (m.net.first for m in model.modules() if isinstance(m, Step)):
-        net.register_forward_hook(lambda _, __, out: kinds.add(out.dtype))
+    fast: set[torch.dtype] = set()
+    exact: set[torch.dtype] = set()
+    for step in (m for m in model.modules() if isinstance(m, Step)):
+        step.net.first.register_forward_hook(lambda _, __, out: fast.add(out.dtype))
+        step.net.last.register_forward_hook(lambda _, __, out: exact.add(out.dtype))
     with torch.autocast("cpu", torch.bfloat16):
         half = model.log_prob(x, y, rng())
-    assert kinds == {torch.bfloat16}  # the networks are fast
+    assert fast == {torch.bfloat16}
+    assert exact == {torch.float32}  # what enters the determinant
     assert half.dtype == torch.float32
     assert torch.allclose(half, full, rtol=1e-2)
 
