@@ -84,6 +84,10 @@ def submit(
     settings().allow_change("start a job")
     entry = kinds.get(kind)
     config = configure(kind, choice, values)
+    if config["dataset"]["config"].get("path") == "":  # said now rather than by the job
+        from core import datasets
+
+        datasets.load(config["dataset"]["name"], config["dataset"]["config"])
     total = config["train"]["images"] if "train" in config else 0
     if total > settings().max_images:
         raise UserError(

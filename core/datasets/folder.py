@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import model_validator
-
 from core.catalog import Config, UserError, knob
 from core.datasets import sources
 from core.datasets.dataset import (
@@ -67,19 +65,15 @@ class FolderConfig(Config):
         advanced=True,
     )
 
-    @model_validator(mode="after")
-    def _somewhere(self) -> FolderConfig:
-        if not self.path.strip():
-            raise ValueError(
-                "dataset.path must name a directory or a ZIP of pictures, got ''. "
-                "For example path=~/birds.zip."
-            )
-        return self
-
 
 def _prepare(config: FolderConfig) -> tuple[FolderConfig, str]:
     settings().allow_change("import images")
     sources.allow_count(config.count)
+    if not config.path.strip():
+        raise UserError(
+            "dataset.path must name a directory or a ZIP of pictures, got ''. "
+            "For example path=~/birds.zip."
+        )
     try:
         path = Path(config.path).expanduser().absolute()
         found = path.stat()
