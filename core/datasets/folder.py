@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
 from core.catalog import Config, UserError, knob
 from core.datasets import sources
 from core.datasets.dataset import (
