@@ -90,7 +90,8 @@ def the_form() -> None:
     """Draws the form: what to train, its parameters, the button."""
     from core.models import families
 
-    names = [*families.names(), "classifier"]
+    # the one that the Overview trains comes first, and is the choice of who has made none
+    names = [*sorted(families.names(), key=lambda name: name != "gan"), "classifier"]
     titles = {entry.name: entry.title for entry in families} | {"classifier": "Classifier (judge)"}
     st.selectbox(
         "What to train",

@@ -61,7 +61,7 @@ class DiffusionConfig(Config):
     )
     conditional: bool = knob(
         True,
-        title="Learn the classes (conditional)",
+        title="Learn the classes",
         help="Learns to make the class that you ask for, when the dataset has labels.",
     )
     width: int = knob(

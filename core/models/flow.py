@@ -43,7 +43,7 @@ class FlowConfig(Config):
     )
     conditional: bool = knob(
         True,
-        title="Learn the classes (conditional)",
+        title="Learn the classes",
         help="Learns to make the class that you ask for, when the dataset has labels.",
     )
     steps: int = knob(

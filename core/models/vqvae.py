@@ -58,7 +58,7 @@ class VQVAEConfig(Config):
     )
     conditional: bool = knob(
         True,
-        title="Learn the classes (conditional)",
+        title="Learn the classes",
         help="The prior learns to write the class that you ask for, when the dataset has labels.",
     )
     first_stage: float = knob(
