@@ -142,7 +142,7 @@ def test_weights_that_do_not_fit_the_record_are_refused(here):
     [
         (
             lambda facts: facts["family"].update(name="flux"),
-            "There is no family 'flux'. Choose from: gan, vae.",
+            "There is no family 'flux'. Did you mean 'flow'?",
         ),
         (
             lambda facts: facts["family"]["config"].update(gamma=1),
