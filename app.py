@@ -2,9 +2,11 @@
 
 from pages.ui import shell
 
-shell.warm()
 page = shell.navigation()
-with shell.guard():
-    shell.sidebar()
-    shell.told()
-    shell.run(page)
+try:
+    with shell.guard():
+        shell.sidebar()
+        shell.told()
+        shell.run(page)
+finally:
+    shell.warm()

@@ -1,7 +1,7 @@
 """Measures the app as a visitor meets it: a real server and a real browser on this machine.
 
 Server start to the first render; press to the first sample sheet; slider to new image on the Latent page, idle and
-while a job trains; memory of the server without a model and with one; the pages over 1 000 runs (``--many``).
+while a job trains; memory of the server without a model and with one; the pages over 1 000 runs.
 Needs Chromium.
 """
 
@@ -71,31 +71,36 @@ def memory(pid: int) -> float:
 
 
 def latency(page: Page, moves: int) -> list[float]:
-    """Moves the slider of the Latent page with the keyboard; milliseconds until the canvas shows other pixels."""
+    """Moves the slider of the Latent page with the keyboard; milliseconds until the canvas was drawn anew."""
     page.evaluate("""() => { window._canvas = document.querySelector(".st-key-latent-grid canvas")
         ?? [...document.querySelectorAll("*")].map(e => e.shadowRoot?.querySelector("canvas")).find(Boolean); }""")
     return [one_move(page, i) for i in range(moves)]
 
 
 def one_move(page: Page, number: int) -> float:
-    """One key press on the slider; the time until the next drawing differs, measured in the browser."""
-    page.evaluate(
+    """One key press on the slider; the time until the next drawing, measured in the browser, whose pixels must differ."""
+    before = page.evaluate(
         """() => {
-            const canvas = window._canvas, before = canvas.toDataURL();
+            const canvas = window._canvas;
             window._changed = new Promise(resolve => {
                 let start = 0;
-                const press = () => { start = performance.now(); };
-                document.addEventListener("keydown", press, { once: true, capture: true });
-                const look = () => {
-                    if (start && canvas.toDataURL() !== before) resolve(performance.now() - start);
-                    else requestAnimationFrame(look);
-                };
-                look();
+                document.addEventListener("keydown", () => { start = performance.now(); }, { once: true, capture: true });
+                const eye = new MutationObserver(() => {
+                    if (!start) return;
+                    eye.disconnect();
+                    requestAnimationFrame(() => resolve(performance.now() - start));
+                });
+                eye.observe(canvas, { attributeFilter: ["data-drawn"] });
             });
+            return canvas.toDataURL();
         }"""
     )
     page.keyboard.press("ArrowLeft" if number % 2 == 0 else "ArrowRight")
-    return float(page.evaluate("() => window._changed"))
+    took = float(page.evaluate("() => window._changed"))
+    if page.evaluate("() => window._canvas.toDataURL()") == before:
+        raise SystemExit("the canvas was drawn anew, but shows the same")
+    time.sleep(0.25)  # the rest of the page is drawn too
+    return took
 
 
 def spread(times: list[float]) -> str:
@@ -154,10 +159,10 @@ def main() -> None:
             browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
             firsts = []
             for _ in range(arguments.starts):
+                page = browser.new_page(viewport={"width": 1280, "height": 800})
                 start = time.perf_counter()
                 server = serve(home)
                 ready()
-                page = browser.new_page(viewport={"width": 1280, "height": 800})
                 page.goto(URL)
                 page.wait_for_selector("h1")
                 firsts.append(time.perf_counter() - start)

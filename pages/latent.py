@@ -40,15 +40,15 @@ def explore(id: str) -> None:
     run = jobs.get(id)
     controls, pictures = st.columns([1, 2.6], gap="large")
     with controls:
-        steps, usual = runs.checkpoints(run)[::-1], runs.preferred(run)
+        saved, usual = runs.checkpoints(run)[::-1], runs.preferred(run)
         step = st.selectbox(
             "Checkpoint",
-            steps,
+            saved,
             index=None,
             key="latent.step",
             bind="query-params",
             format_func=lambda step: f"step {step:,}",
-            placeholder=f"{'newest' if usual == steps[0] else 'best'}: step {usual:,}",
+            placeholder=f"{'newest' if usual == saved[0] else 'best'}: step {usual:,}",
             help="How far the training had come.",
         )
         opened = runs.open_model(run, step)
@@ -89,56 +89,23 @@ def explore(id: str) -> None:
                 else ""
             )
         )
+        walks = isinstance(opened.model, Decodes)
+        if walks:
+            way = st.segmented_control(
+                "Way from A to B",
+                ["slerp", "lerp"],
+                default="slerp",
+                key="latent.way",
+                required=True,
+                bind="query-params",
+                help="slerp keeps to the sphere where the noise lies; lerp is the straight line.",
+            )
+            steps = st.slider(
+                "Images on the way", 3, 24, 12, key="latent.steps", bind="query-params"
+            )
     columns = sheets.columns(len(opened.classes)) if label is None else 10
     count = columns * max(1, COUNT // columns)
     x, y = drawn(opened, list(range(count)), label, seed, sampling)
-    walks = isinstance(opened.model, Decodes)
-    ends = the_ends(count)
-    with pictures:
-        place = st.container()
-        clicked = st.session_state.get("latent.grid")
-        if walks and clicked is not None:
-            take_click(clicked.get("clicked"), ends, count)
-        with place:
-            show.pictures(
-                x,
-                columns=columns,
-                key="latent.grid",
-                alt=f"{count} images drawn from {run.name} with seed {seed}",
-                marks={ends[1]: "B", ends[0]: "A"} if walks else None,
-                clickable=walks,
-                max_height=400,
-                titles=[
-                    f"image {i}" + (f": {opened.classes[int(y[i])]}" if y is not None else "")
-                    for i in range(count)
-                ],
-            )
-        if walks:
-            st.caption("Click an image to begin the way there (A), click another to end it (B).")
-    if not walks:
-        return
-    st.divider()
-    left, right = st.columns([1, 2.6], gap="large")
-    with left:
-        way = st.segmented_control(
-            "Way from A to B",
-            ["slerp", "lerp"],
-            default="slerp",
-            key="latent.way",
-            required=True,
-            bind="query-params",
-            help="slerp keeps to the sphere where the noise lies; lerp is the straight line.",
-        )
-        steps = st.slider("Images on the way", 3, 24, 12, key="latent.steps", bind="query-params")
-    with right:
-        strip = latent.path(opened.model, (ends[0], ends[1]), y, seed, sampling, way, steps)
-        show.pictures(
-            strip,
-            columns=steps if steps <= 12 else 12,
-            key="latent.strip",
-            alt=f"The way from image {ends[0]} to {ends[1]} in {steps} images",
-            max_height=200,
-        )
     facts = {
         "run": run.id,
         "step": opened.step,
@@ -146,27 +113,52 @@ def explore(id: str) -> None:
         "label": label,
         "sampling": sampling.record(),
     }
-    with left, st.container(horizontal=True):
-        st.download_button(
-            "Grid",
-            sheets.png(x, columns, facts),
-            f"{run.id}-seed{seed}.png",
-            "image/png",
-            key="latent.save",
-            icon=":material/download:",
-            on_click="ignore",
-            help="PNG, with its settings inside.",
+    if walks:
+        ends = the_ends(count)
+        take_click((st.session_state.get("latent.grid") or {}).get("clicked"), ends, count)
+    with pictures:
+        show.pictures(
+            x,
+            columns=columns,
+            key="latent.grid",
+            alt=f"{count} images drawn from {run.name} with seed {seed}",
+            marks={ends[1]: "B", ends[0]: "A"} if walks else None,
+            clickable=walks,
+            max_height=400,
+            titles=[
+                f"image {i}" + (f": {opened.classes[int(y[i])]}" if y is not None else "")
+                for i in range(count)
+            ],
         )
-        st.download_button(
-            "Strip",
-            sheets.png(strip, steps, facts | {"ends": list(ends), "way": way}),
-            f"{run.id}-{ends[0]}-{ends[1]}.png",
-            "image/png",
-            key="latent.save.strip",
-            icon=":material/download:",
-            on_click="ignore",
-            help="PNG, with its settings inside.",
-        )
+        if walks:
+            st.caption("Click an image to begin the way there (A), click another to end it (B).")
+            strip = latent.path(opened.model, (ends[0], ends[1]), y, seed, sampling, way, steps)
+            show.pictures(
+                strip,
+                columns=steps if steps <= 12 else 12,
+                key="latent.strip",
+                alt=f"The way from image {ends[0]} to {ends[1]} in {steps} images",
+                max_height=200,
+            )
+    with controls, st.container(horizontal=True):
+        save("Grid", x, columns, facts, f"{run.id}-seed{seed}")
+        if walks:
+            to = facts | {"ends": list(ends), "way": way}
+            save("Strip", strip, steps, to, f"{run.id}-{ends[0]}-{ends[1]}")
+
+
+def save(label: str, x: Any, columns: int, facts: dict[str, Any], name: str) -> None:
+    """Offers images as one PNG, which is made when it is asked for."""
+    st.download_button(
+        label,
+        lambda: sheets.png(x, columns, facts),
+        f"{name}.png",
+        "image/png",
+        key=f"latent.save.{label.lower()}",
+        icon=":material/download:",
+        on_click="ignore",
+        help="PNG, with its settings inside.",
+    )
 
 
 def the_ends(count: int) -> list[int]:

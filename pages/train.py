@@ -286,21 +286,22 @@ def manage(run: jobs.Job) -> None:
         if samples:
             st.download_button(
                 "Images (PNG)",
-                samples[-1][1].read_bytes(),
+                samples[-1][1].read_bytes,
                 f"{run.id}.png",
                 "image/png",
                 key="train.png",
                 icon=":material/download:",
                 on_click="ignore",
             )
-        st.download_button(
-            "Records (JSON lines)",
-            (run.path / "log.jsonl").read_bytes() if (run.path / "log.jsonl").exists() else b"",
-            f"{run.id}.jsonl",
-            key="train.log",
-            icon=":material/download:",
-            on_click="ignore",
-        )
+        if (run.path / "log.jsonl").exists():
+            st.download_button(
+                "Records (JSON lines)",
+                (run.path / "log.jsonl").read_bytes,
+                f"{run.id}.jsonl",
+                key="train.log",
+                icon=":material/download:",
+                on_click="ignore",
+            )
     if run.note:
         st.caption(shell.plain(run.note))
 

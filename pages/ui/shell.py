@@ -29,9 +29,10 @@ _log = logging.getLogger("simulacra")
 
 @st.cache_resource(show_spinner=False)
 def warm() -> threading.Thread:
-    """Answers without delay, and imports what the pages will need while the first one is already there."""
+    """Answers without delay, and imports what the pages will need a second later, when the first one has been sent."""
     _no_delay()
-    thread = threading.Thread(target=_import_heavy, daemon=True, name="warm up")
+    thread = threading.Timer(1, _import_heavy)
+    thread.daemon = True
     thread.start()
     return thread
 

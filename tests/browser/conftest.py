@@ -79,8 +79,10 @@ class Screen:
         )
 
     def canvas(self, key: str) -> Locator:
-        """Finds the canvas of the pictures with this key, once something is drawn on it."""
-        return self.key(key).locator("canvas[data-drawn]")
+        """Finds the canvas of the pictures with this key, once something is drawn on it and no old one is left."""
+        drawn = self.key(key).locator("canvas[data-drawn]")
+        expect(drawn).to_have_count(1, timeout=SECONDS * 1000)
+        return drawn
 
     def pixels(self, key: str) -> str:
         """Reads all pixels of the pictures with this key."""

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import expect
 
+from core import sheets
 from pages.ui import shell
 from tests.pages.test_data import BIRDS, pack
 
@@ -175,6 +176,16 @@ def test_latent_click_moves_a_and_the_link_opens_the_same(gallery, tiny_runs, sc
     friend.until(lambda: friend.pixels("latent.strip") == screen.pixels("latent.strip"))
     screen.page.mouse.move(1, 1)  # the frame under the pointer is mine alone
     friend.until(lambda: friend.pixels("latent.grid") == screen.pixels("latent.grid"))
+
+
+def test_latent_grid_is_downloaded_with_its_settings(gallery, tiny_runs, screen):
+    screen.open(gallery, "latent", run=tiny_runs.runs["gan"], **{"latent.seed": "2"})
+    screen.canvas("latent.grid").wait_for()
+    with screen.page.expect_download() as got:
+        screen.button("latent.save.grid").click()
+    assert got.value.suggested_filename == f"{tiny_runs.runs['gan']}-seed2.png"
+    facts = sheets.facts(got.value.path().read_bytes())
+    assert (facts["run"], facts["seed"], facts["count"]) == (tiny_runs.runs["gan"], 2, 60)
 
 
 def test_latent_by_keyboard_alone(gallery, tiny_runs, screen):
