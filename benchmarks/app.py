@@ -78,13 +78,14 @@ def latency(page: Page, moves: int) -> list[float]:
 
 
 def one_move(page: Page, number: int) -> float:
-    """One key press on the slider; the time until the next drawing, measured in the browser, whose pixels must differ."""
+    """One key press on the slider; the time until the next drawing, whose pixels must differ, in the browser."""
     before = page.evaluate(
         """() => {
             const canvas = window._canvas;
             window._changed = new Promise(resolve => {
                 let start = 0;
-                document.addEventListener("keydown", () => { start = performance.now(); }, { once: true, capture: true });
+                const press = () => { start = performance.now(); };
+                document.addEventListener("keydown", press, { once: true, capture: true });
                 const eye = new MutationObserver(() => {
                     if (!start) return;
                     eye.disconnect();
