@@ -36,7 +36,7 @@ def main() -> None:
             job = jobs.get(job.id)
             if (
                 job.status == "running"
-                and job.state.get("seconds", 0) > arguments.train
+                and time.time() - job.state["started"] > arguments.train
                 and not job.stopping
             ):
                 jobs.stop(job.id)
@@ -46,7 +46,7 @@ def main() -> None:
         file = arguments.out / f"faces-{family}.png"
         file.write_bytes(sheets.png(x, 10, scale=3, gap=2))
         print(
-            f"{family}: {opened.images} images in {job.state['seconds']:.0f} s, "
+            f"{family}: {opened.images} images in {arguments.train:.0f} s from the job's start, "
             f"{opened.images / job.state['seconds']:.0f} images/s: {file}"
         )
 
