@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from core.catalog import Config, UserError, knob
 from core.models import Spec
-from core.nets import pad, plan, refresh_batch_statistics
+from core.nets import BatchNorm2d, pad, plan, refresh_batch_statistics
 from core.tensors import Group, Images, Loss
 
 
@@ -62,12 +62,12 @@ class Classifier(nn.Module):
             after = min(width * 2**level, 4 * width)
             layers += [
                 nn.Conv2d(before, after, 3, 1, 1, bias=False),
-                nn.BatchNorm2d(after),
+                BatchNorm2d(after),
                 nn.ReLU(),
             ]
             layers += [
                 nn.Conv2d(after, after, 4, 2, 1, bias=False),
-                nn.BatchNorm2d(after),
+                BatchNorm2d(after),
                 nn.ReLU(),
             ]
             before = after

@@ -10,8 +10,9 @@ import copy
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +24,16 @@ from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.models import ADAPT_EVERY, Adapts, Fits, Spec, Trainable, Validates
 from core.settings import settings
-from core.tensors import Group, step_generator, to_float
+from core.tensors import (
+    Group,
+    agreed,
+    all_mean,
+    alone,
+    processes,
+    rows,
+    step_generator,
+    to_float,
+)
 
 ROLLBACKS = 3  # returns to the last good state before a training is given up
 Transform = Callable[[Tensor, torch.Generator], Tensor]
@@ -116,8 +126,22 @@ class TrainConfig(Config):
 
 
 def batch_of(model: Trainable, config: TrainConfig) -> int:
-    """Gives the images per step: the person's choice, else the network's advice (its ``batch``), else 128."""
-    return config.batch or getattr(model, "batch", 128)
+    """Gives the images per step: the person's choice, else the network's advice (its ``batch``), else 128.
+
+    Several processes share it equally: advice is rounded up for that.
+
+    Raises:
+        UserError: If a chosen batch cannot be shared equally.
+    """
+    count = processes()[0]
+    if not config.batch:
+        return -(-getattr(model, "batch", 128) // count) * count
+    if config.batch % count:
+        raise UserError(
+            f"train.batch must be a multiple of the {count} GPUs that share it, got {config.batch}. "
+            f"Set it to {-(-config.batch // count) * count}, or to 0 for what suits the family."
+        )
+    return config.batch
 
 
 @dataclass(frozen=True)
@@ -197,6 +221,7 @@ class Trainer:
         self.optimisers = {name: self._optimiser(group) for name, group in self.groups.items()}
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.batch = batch_of(model, config)
+        self.processes = processes()[0]
         self.steps = math.ceil(config.images / self.batch)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0
         self._ease()
@@ -255,7 +280,10 @@ class Trainer:
             # an early look is only a look: it is fitted to fewer images
             few = min(len(self.x), max(512, min(4096, self.step * self.batch // 8)))
             pick = torch.linspace(0, len(self.x) - 1, few, device=self.device).long()
-            model.fit(to_float(self.x[pick], self.levels), None if self.y is None else self.y[pick])
+            with alone():
+                model.fit(
+                    to_float(self.x[pick], self.levels), None if self.y is None else self.y[pick]
+                )
         return model.eval()
 
     @torch.no_grad()
@@ -267,9 +295,10 @@ class Trainer:
         generator = torch.Generator(self.device).manual_seed(0)
         sums: dict[str, float] = {}
         for index in torch.arange(len(x), device=self.device).split(500):
-            part = model.held_out(
-                to_float(x[index], self.levels), None if y is None else y[index], generator
-            )
+            with alone():
+                part = model.held_out(
+                    to_float(x[index], self.levels), None if y is None else y[index], generator
+                )
             for name, value in part.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(index) / len(x)
         return sums
@@ -318,6 +347,7 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
         since, last = self.step, time.perf_counter()
+        due = since + 1  # where several processes record next; their clocks differ, so they agree on a step
         checking: deque[tuple[str, Tensor]] = deque()
         while self.step < self.steps:
             for name, value in self._one_step(checking).items():
@@ -325,17 +355,26 @@ class Trainer:
                 counts[name] = counts.get(name, 0) + 1
             now = time.perf_counter()
             publish = self.step in moments
-            if publish or now - last > 0.25:
+            if publish or (now - last > 0.25 if self.processes == 1 else self.step >= due):
                 self._check(checking, 0)
                 if publish:
                     self._check_weights()
                     self.good = _copied(self.state())
-                values = {name: float(total) / counts[name] for name, total in sums.items()}
+                values = self._means(sums, counts)
                 elapsed = time.perf_counter() - last
                 self.spent["record"] += elapsed - (now - last)
                 self.seconds += elapsed
-                yield self._progress(values, (self.step - since) * self.batch / elapsed, publish)
+                done = self.step - since
+                yield self._progress(values, done * self.batch / elapsed, publish)
+                due = self.step + agreed(max(1, min(2 * done, round(done * 0.25 / elapsed))))
                 sums, counts, since, last = {}, {}, self.step, time.perf_counter()
+
+    def _means(self, sums: dict[str, Tensor], counts: dict[str, int]) -> dict[str, float]:
+        """Gives the average of each value over the steps, and over the processes."""
+        if self.processes > 1:
+            each = torch.stack([total.detach().to(self.device).double() for total in sums.values()])
+            sums = dict(zip(sums, all_mean(each), strict=True))
+        return {name: float(total) / counts[name] for name, total in sums.items()}
 
     def _progress(
         self, values: dict[str, float], speed: float, publish: bool, note: str = ""
@@ -353,27 +392,28 @@ class Trainer:
         )
 
     def _batch_that_fits(self) -> int:
-        """Halves the batch until a step's gradients fit into the memory."""
-        count = self.batch
+        """Halves the batch until a step's gradients fit into the memory of this process."""
+        count = self.batch // self.processes
         while count > 2:
             count //= 2
             try:
-                generator = step_generator(self.device, self.config.seed, self.step)
-                x, y = self._draw(self.x, self.y, count, generator)
-                for loss in self.model.losses(x, y, generator, self.step / self.steps):
-                    torch.autograd.grad(
-                        loss.value, self.groups[loss.group].params, allow_unused=True
-                    )
-                return count
+                with alone():  # the others may have room
+                    generator = step_generator(self.device, self.config.seed, self.step)
+                    x, y = self._draw(self.x, self.y, count, generator)
+                    for loss in self.model.losses(x, y, generator, self.step / self.steps):
+                        torch.autograd.grad(
+                            loss.value, self.groups[loss.group].params, allow_unused=True
+                        )
+                return count * self.processes
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
-        return 2
+        return 2 * self.processes
 
     def _one_step(self, checking: deque[tuple[str, Tensor]]) -> dict[str, Tensor]:
         config, clock = self.config, time.perf_counter
         start = clock()
         generator = step_generator(self.device, config.seed, self.step, self.rollbacks)
-        x, y = self._draw(self.x, self.y, self.batch, generator)
+        x, y = self._draw(self.x, self.y, self.batch // self.processes, generator)
         progress = self.step / self.steps
         self.spent["data"] += clock() - start
         values: dict[str, Tensor] = {}
@@ -392,10 +432,12 @@ class Trainer:
             if loss is None:
                 break
             group, optimiser = self.groups[loss.group], self.optimisers[loss.group]
-            checking.append((f"The {loss.group} loss", loss.value.detach()))
-            if self.device.type == "cpu":
-                self._check(checking, 0)
+            value = loss.value.detach()
+            if self.processes == 1 and self.device.type == "cpu":
+                self._check(deque([(f"The {loss.group} loss", value)]), 0)
             grads = torch.autograd.grad(loss.value, group.params, allow_unused=True)
+            value, *grads = _averaged(value, *grads)  # what is no number in one is none in all
+            checking.append((f"The {loss.group} loss", value))
             backward = clock()
             self.spent["backward"] += backward - forward
             for param, grad in zip(group.params, grads, strict=True):
@@ -422,7 +464,7 @@ class Trainer:
         start = clock()
         self.step += 1
         if self.step % ADAPT_EVERY == 0 and isinstance(self.model, Adapts) and len(self.valid[0]):
-            count = max(self.batch, 32)
+            count = -(-max(self.batch, 32) // self.processes)
             batches = (
                 *self._draw(self.x, self.y, count, generator),
                 *self._draw(*self.valid, count, generator),
@@ -436,8 +478,9 @@ class Trainer:
     def _draw(
         self, x: Tensor | Streamed, y: Tensor | None, count: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """Draws images in [0, 1], transformed, with their labels."""
-        index = torch.randint(len(x), (count,), generator=generator, device=self.device)
+        """Draws images in [0, 1], transformed, with their labels: of a common draw, this process's ``count``."""
+        draw = partial(torch.randint, len(x))
+        index = rows(draw, (count,), generator=generator, device=self.device)
         images, labels = to_float(x[index], self.levels), None if y is None else y[index]
         return (images if self.transform is None else self.transform(images, generator)), labels
 
@@ -482,6 +525,16 @@ class Trainer:
 def publish_steps(steps: int, count: int = 24) -> set[int]:
     """Chooses the steps after which samples are drawn: the first, log-spaced ones, the last."""
     return {max(1, round(steps ** (k / (count - 1)))) for k in range(count)} | {steps}
+
+
+def _averaged(*tensors: Tensor | None) -> Sequence[Tensor | None]:
+    """Averages tensors over the processes, all in one exchange; alone, returns them."""
+    if processes()[0] == 1:
+        return tensors
+    held = [each for each in tensors if each is not None]
+    joined = all_mean(torch.cat([each.reshape(-1) for each in held]))
+    parts = iter(joined.split([each.numel() for each in held]))
+    return [None if each is None else next(parts).view(each.shape) for each in tensors]
 
 
 def _laid_out(grad: Tensor, param: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -24,7 +25,7 @@ from torch.nn import functional as F
 from core.catalog import Config, knob
 from core.models import Spec, families
 from core.nets import LabelEmbedding, crop
-from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise
+from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise, rows
 
 # Of the logit transform ([1], section 4.1): keeps black and white away from infinity, yet leaves them room. A wider
 # one makes spikes of them, which cost likelihood and show as grey dust in the samples; a narrower one long tails.
@@ -176,7 +177,8 @@ class Flow(nn.Module):
 
         def silence(h: Tensor) -> Tensor:
             kinds = {"dtype": torch.uint8, "device": h.device}
-            kept = torch.randint(0, 256, h.shape, generator=generator, **kinds) >= self.silenced
+            drawn = rows(partial(torch.randint, 0, 256), h.shape, generator=generator, **kinds)
+            kept = drawn >= self.silenced
             return h * kept * (256 / (256 - self.silenced.float()))
 
         return silence
@@ -206,7 +208,7 @@ class Flow(nn.Module):
     ) -> Tensor:
         levels = self.spec.levels
         # a level is a cell of width 1 / levels, spread evenly over it [3]
-        u = torch.rand(x.shape, generator=generator, device=x.device)
+        u = rows(torch.rand, x.shape, generator=generator, device=x.device)
         v = self._framed((x * (levels - 1) + u) / levels, generator)
         z, log_det = self.forward(v, y, silence, first)
         log_normal = -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
@@ -220,7 +222,8 @@ class Flow(nn.Module):
         if generator is None:
             frame = v.new_full(shape, 0.5)
         else:
-            frame = torch.rand(shape, generator=generator, device=v.device, dtype=v.dtype)
+            kinds = {"device": v.device, "dtype": v.dtype}
+            frame = rows(torch.rand, shape, generator=generator, **kinds)
         crop(frame, self.spec.size).copy_(v)
         return frame
 

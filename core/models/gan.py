@@ -37,7 +37,7 @@ from core.nets import (
     flat,
     refresh_batch_statistics,
 )
-from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise
+from core.tensors import Group, Images, Loss, all_mean, draw_labels, full, noise, rows
 
 GULRAJANI = 10.0  # weight of the gradient penalty of wgan-gp [8]
 HIGHEST = 0.8  # above it, generated images start to look augmented themselves [9]
@@ -176,17 +176,16 @@ class GAN(nn.Module):
     ) -> Iterator[Loss]:
         """Yields the critic's loss, then, against the critic that has moved, the generator's."""
         loss, y = self.config.loss, y if self.classes else None
-        z = torch.randn(len(x), self.config.latent_dim, generator=generator, device=x.device)
-        real, fake = x * 2 - 1, self.generator(z, y)
+        real, fake = x * 2 - 1, self.generator(self._latents(x, generator), y)
         if self.config.augment == "adaptive":
-            both = self.augmentation(torch.cat([real, fake]), self.probability, generator)
+            both = self.augmentation(torch.cat([real, fake]), self.probability, generator, parts=2)
             real, fake = both[: len(x)].detach(), both[len(x) :]
         d_real, d_fake = self._pairs(torch.cat([real, fake.detach()]), y)
         value = critic_loss(loss, d_real, d_fake)
         parts = opinions(loss, d_real.detach(), d_fake.detach())
         with torch.autocast(x.device.type, enabled=False):  # second derivatives want full precision
             penalty, slopes = self._penalties(
-                real.float(), fake.detach().float(), y, generator, progress
+                full(real), full(fake.detach()), y, generator, progress
             )
         value = value + penalty
         parts |= slopes
@@ -212,7 +211,7 @@ class GAN(nn.Module):
         """
         if self.config.augment == "off":
             return {}
-        z = torch.randn(len(x), self.config.latent_dim, generator=generator, device=x.device)
+        z = self._latents(x, generator)
         d_train, d_valid, d_fake = (
             self.critic(self.augmentation(image, self.probability, generator), label)
             for image, label in (
@@ -232,6 +231,11 @@ class GAN(nn.Module):
         self.probability.add_(step * up).clamp_(0, HIGHEST)
         return {"augmentation": self.probability.clone(), "overfitting": overfitting}
 
+    def _latents(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws noise for as many images as ``x`` has, (N, D)."""
+        shape = (len(x), self.config.latent_dim)
+        return rows(torch.randn, shape, generator=generator, device=x.device)
+
     def _pairs(self, both: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gives the logits of N real images, then N generated ones of the same classes, each (N,)."""
         d_real, d_fake = self.critic(both, None if y is None else torch.cat([y, y])).chunk(2)
@@ -247,8 +251,8 @@ class GAN(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Gives what the critic pays for steep slopes, and the parts of it for the record."""
         if self.config.loss == "wgan-gp":
-            shape, where = (len(real), 1, 1, 1), real.device
-            u = torch.rand(shape, generator=generator, device=where, dtype=real.dtype)
+            kinds = {"device": real.device, "dtype": real.dtype}
+            u = rows(torch.rand, (len(real), 1, 1, 1), generator=generator, **kinds)
             between = torch.lerp(real, fake, u).requires_grad_()
             slope = squares(between, self.critic(between, y)).clamp_min(1e-12).sqrt()
             excess = (slope - 1).square().mean()  # [8], eq. 3
@@ -258,10 +262,9 @@ class GAN(nn.Module):
         weight *= self.ease
         if weight == 0:
             return real.new_zeros(()), {}
-        # slopes are costly, and a quarter of the pairs estimates their mean well enough
-        few = -(-len(real) // 4)
-        both = torch.cat([real[:few], fake[:few]]).requires_grad_()
-        r1, r2 = penalties(both, *self._pairs(both, None if y is None else y[:few]))
+        # slopes are costly, and every fourth of the pairs estimates their mean well enough
+        both = torch.cat([real[::4], fake[::4]]).requires_grad_()
+        r1, r2 = penalties(both, *self._pairs(both, None if y is None else y[::4]))
         # [3], eq. 2 with R1 and R2 of [4]
         return weight / 2 * (r1 + r2), {"r1": r1.detach(), "r2": r2.detach()}
 
