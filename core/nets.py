@@ -233,9 +233,7 @@ class Augmentation(nn.Module):
         super().__init__()
         self.mirror = mirror
 
-    def forward(
-        self, x: Tensor, p: Tensor, generator: torch.Generator, parts: int = 1
-    ) -> Tensor:
+    def forward(self, x: Tensor, p: Tensor, generator: torch.Generator, parts: int = 1) -> Tensor:
         """Augments images in [-1, 1], (N, C, H, W); with ``p`` (a scalar) at 0 they come out as they went in.
 
         ``parts`` says how many batches lie one behind the other in them.

@@ -35,6 +35,8 @@ from core.tensors import (
     to_float,
 )
 
+COMPILED = 1_000_000  # images of the shortest training that is worth compiling for
+BACKEND = "inductor"  # of torch.compile
 ROLLBACKS = 3  # returns to the last good state before a training is given up
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -112,8 +114,38 @@ class TrainConfig(Config):
         title="Watch the quality",
         advanced=True,
     )
+    patience: float = knob(
+        0.0,
+        "Ends the training when the held-out quality has not been better for this share of it; 0 goes on to the end.",
+        title="Early stop",
+        ge=0,
+        le=1,
+        advanced=True,
+    )
     precision: Literal["auto", "float32", "bfloat16"] = knob(
         "auto", "Number format of the networks; auto takes bfloat16 on a GPU.", advanced=True
+    )
+    compile: Literal["auto", "on", "off"] = knob(
+        "auto",
+        "Compiles the networks before the first step, which takes a minute or two; auto does so on a GPU, for a "
+        "million images or more.",
+        title="Compile the networks",
+        advanced=True,
+    )
+    gpus: int = knob(
+        1,
+        "GPUs that share each batch; the model is the one that a single GPU would train.",
+        title="GPUs",
+        ge=1,
+        le=64,
+        advanced=True,
+    )
+    parent: str = knob(
+        "",
+        "Run whose trained weights it starts from, as its name or id, or RUN@STEP for one of its checkpoints; "
+        "empty starts from nothing.",
+        title="Start from a run",
+        advanced=True,
     )
 
     @model_validator(mode="after")
@@ -212,7 +244,9 @@ class Trainer:
         transform: Transform | None = None,
     ) -> None:
         assert isinstance(model, nn.Module)
-        self.model = model.to(device).train()
+        # convolutions in short floats are faster on a GPU when the channels of a pixel lie side by side
+        self.layout = _layout(device)
+        self.model = model.to(device, memory_format=self.layout).train()
         self.config, self.device, self.transform = config, device, transform
         self.levels = dataset.levels
         self.x, self.y = _on_device(dataset, "train", device)
@@ -225,6 +259,7 @@ class Trainer:
         self.steps = math.ceil(config.images / self.batch)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0
         self._ease()
+        self._compile()
         self.good = _copied(self.state())
         self.spent = dict.fromkeys(
             ("data", "forward", "backward", "optimiser", "average", "record"), 0.0
@@ -264,6 +299,12 @@ class Trainer:
         self.averaged.load_state_dict(state["averaged"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
+            for param, kept in optimiser.state.items():  # it may come from another device
+                kept |= {
+                    key: _laid_out(value, param)
+                    for key, value in kept.items()
+                    if value.shape == param.shape
+                }
         self._ease()
         self.good = _copied(state)
 
@@ -272,6 +313,41 @@ class Trainer:
         self.ease = 0.5**self.rollbacks
         if hasattr(self.model, "ease"):
             self.model.ease = self.ease  # type: ignore[assignment]
+
+    def _compile(self) -> None:
+        """Compiles what the model lists as hot, if that was asked for or is worth its time."""
+        wanted = self.config.compile == "on" or (
+            self.config.compile == "auto"
+            and self.device.type == "cuda"
+            and self.config.images >= COMPILED
+        )
+        self.compiled: list[nn.Module] = []
+        self.not_compiled: tuple[type[Exception], ...] = ()  # what says that it did not work
+        if wanted and hasattr(self.model, "hot"):
+            from torch._dynamo.exc import TorchDynamoException
+
+            self.not_compiled = (TorchDynamoException,)
+            self.compiled = self.model.hot()  # type: ignore[operator]
+            for module in self.compiled:
+                module.compile(backend=BACKEND)
+
+    def _uncompile(self, trouble: Exception) -> str:
+        """Goes back to where it was before compiling failed, to go on without; gives a sentence for the record.
+
+        Raises:
+            UserError: If compiling was asked for.
+        """
+        reason = str(trouble).strip().splitlines()[0].rstrip(".")
+        if self.config.compile == "on":
+            raise UserError(
+                f"The networks cannot be compiled here: {reason}. "
+                "Set train.compile to off, or install what is missing."
+            ) from trouble
+        for module in self.compiled:
+            module._compiled_call_impl = None
+        self.not_compiled = ()
+        self.restore(self.good)
+        return f"The networks could not be compiled ({reason}), so training goes on without it."
 
     def published(self) -> nn.Module:
         """Gives the averaged model, in evaluation mode, with its fitted parts; a copy that training never touches."""
@@ -337,6 +413,8 @@ class Trainer:
                     f"with {self.ease:g} of the learning rate and of the penalties."
                 )
                 yield self._progress({}, 0.0, publish=True, note=note)
+            except self.not_compiled as trouble:
+                yield self._progress({}, 0.0, publish=True, note=self._uncompile(trouble))
             except torch.cuda.OutOfMemoryError:
                 raise UserError(
                     f"A batch of {self.batch} images does not fit into the memory of the GPU. "
@@ -347,7 +425,9 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
         since, last = self.step, time.perf_counter()
-        due = since + 1  # where several processes record next; their clocks differ, so they agree on a step
+        due = (
+            since + 1
+        )  # where several processes record next; their clocks differ, so they agree on a step
         checking: deque[tuple[str, Tensor]] = deque()
         while self.step < self.steps:
             for name, value in self._one_step(checking).items():
@@ -482,6 +562,7 @@ class Trainer:
         draw = partial(torch.randint, len(x))
         index = rows(draw, (count,), generator=generator, device=self.device)
         images, labels = to_float(x[index], self.levels), None if y is None else y[index]
+        images = images.contiguous(memory_format=self.layout)
         return (images if self.transform is None else self.transform(images, generator)), labels
 
     def _rate(self, group: Group, progress: float) -> float:
@@ -537,6 +618,10 @@ def _averaged(*tensors: Tensor | None) -> Sequence[Tensor | None]:
     return [None if each is None else next(parts).view(each.shape) for each in tensors]
 
 
+def _layout(device: torch.device) -> torch.memory_format:
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
 def _laid_out(grad: Tensor, param: Tensor) -> Tensor:
     """Gives a gradient the memory layout of its parameter: fused Adam walks both in the order of their memory.
 
@@ -579,6 +664,9 @@ def _on_device(
     """Puts a part of a dataset where it is trained, or leaves it on the disk if it is too large for that."""
     index = dataset.splits[part][: limit or None]
     y = None if dataset.y is None else torch.as_tensor(np.asarray(dataset.y[index])).to(device)
-    if len(index) * math.prod(dataset.x.shape[1:]) > settings().data_mb * 2**20:
+    budget = settings().data_mb * 2**20
+    if device.type == "cuda":  # the networks want room too
+        budget = min(budget, torch.cuda.mem_get_info(device)[0] // 2)
+    if len(index) * math.prod(dataset.x.shape[1:]) > budget:
         return Streamed(dataset.x, index, device), y
     return torch.as_tensor(np.asarray(dataset.x[index])).to(device), y

@@ -135,6 +135,10 @@ class Diffusion(nn.Module):
         raw = self.net(x * wide(inner), self.code(level, y, keep)).to(x.dtype)
         return wide(skip) * x + wide(out) * raw
 
+    def hot(self) -> list[nn.Module]:
+        """Lists what compiling speeds up."""
+        return [self.code, self.net]
+
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:

@@ -32,7 +32,9 @@ from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise, rows
 MARGIN = 0.005
 MOST_SILENCED = 160  # units of 256
 
-Silence = Callable[[Tensor], Tensor]  # dropout, as the couplings apply it to their hidden units
+# of the two layers of hidden units of a coupling: which are kept, and what the kept are multiplied by
+Kept = tuple[Tensor, Tensor, Tensor]
+Silence = Callable[[Sequence[int]], Kept]  # dropout: draws them for a shape
 
 
 class FlowConfig(Config):
@@ -138,6 +140,10 @@ class Flow(nn.Module):
         decay = self.config.weight_decay
         return [Group("model", list(self.parameters()), self.lr, 0.9, 0.99, decay)]
 
+    def hot(self) -> list[nn.Module]:
+        """Lists what compiling speeds up."""
+        return [step for steps in self.scales for step in steps]  # type: ignore[attr-defined]
+
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
@@ -175,11 +181,12 @@ class Flow(nn.Module):
     def _silence(self, generator: torch.Generator) -> Silence:
         """Makes the dropout of one step; bytes are drawn several times faster than floats."""
 
-        def silence(h: Tensor) -> Tensor:
-            kinds = {"dtype": torch.uint8, "device": h.device}
-            drawn = rows(partial(torch.randint, 0, 256), h.shape, generator=generator, **kinds)
-            kept = drawn >= self.silenced
-            return h * kept * (256 / (256 - self.silenced.float()))
+        kinds = {"generator": generator, "device": self.silenced.device, "dtype": torch.uint8}
+        draw = partial(rows, partial(torch.randint, 0, 256), **kinds)
+
+        def silence(shape: Sequence[int]) -> Kept:
+            inner, outer = (draw(shape) >= self.silenced for _ in range(2))
+            return inner, outer, 256 / (256 - self.silenced.float())
 
         return silence
 
@@ -252,7 +259,7 @@ class Flow(nn.Module):
             for step in steps:  # type: ignore[attr-defined]
                 if first:
                     step.fit(h)
-                h, change = step(h, e, silence)
+                h, change = step(h, e, silence(step.hidden(h)) if silence else None)
                 log_det = log_det + change
             if len(shape) > 1:
                 h, done = h.chunk(2, 1)
@@ -336,14 +343,16 @@ class Step(nn.Module):
         squares = (h - self.centre).square()
         self.spread.copy_(all_mean(squares.mean(axes)).sqrt().clamp_min(1e-3).view_as(self.spread))
 
-    def forward(
-        self, h: Tensor, e: Tensor | None, silence: Silence | None
-    ) -> tuple[Tensor, Tensor]:
+    def hidden(self, h: Tensor) -> tuple[int, ...]:
+        """Gives the shape of each of the two layers of hidden units of its coupling."""
+        return len(h), self.net.width, *h.shape[2:]
+
+    def forward(self, h: Tensor, e: Tensor | None, kept: Kept | None) -> tuple[Tensor, Tensor]:
         """Gives the changed numbers, and the log-determinant of the change, (N,)."""
         h = (h - self.centre) / self.spread * self.log_scale.exp() + self.shift
         h = h.index_select(1, self.order)
         known, rest = h.split([self.known, self.changed], 1)
-        log_scale, shift = self._coupling(known, e, silence)
+        log_scale, shift = self._coupling(known, e, kept)
         rest = (rest + shift) * log_scale.exp()
         constant = self.pixels * (self.log_scale - self.spread.log()).sum()
         log_det = log_scale.flatten(1).sum(1) + constant
@@ -357,9 +366,9 @@ class Step(nn.Module):
         return (h - self.shift) * (-self.log_scale).exp() * self.spread + self.centre
 
     def _coupling(
-        self, known: Tensor, e: Tensor | None, silence: Silence | None
+        self, known: Tensor, e: Tensor | None, kept: Kept | None
     ) -> tuple[Tensor, Tensor]:
-        raw, shift = self.net(known, e, silence).chunk(2, 1)
+        raw, shift = self.net(known, e, kept).chunk(2, 1)
         return 2 * torch.tanh(raw / 2), shift  # bounded: a saturated scale makes infinite samples
 
 
@@ -374,6 +383,7 @@ class CouplingNet(nn.Module):
                 return nn.Conv2d(before, after, size, padding=size // 2)
             return nn.Linear(before, after)
 
+        self.width = width
         self.first = layer(inputs, width, 3)
         self.label = nn.Linear(extra, width, bias=False) if extra else None
         self.middle = nn.ModuleList([layer(width, width, 1), layer(width, width, 1)])
@@ -381,15 +391,16 @@ class CouplingNet(nn.Module):
         for param in self.last.parameters():
             nn.init.zeros_(param)
 
-    def forward(self, known: Tensor, e: Tensor | None, silence: Silence | None) -> Tensor:
+    def forward(self, known: Tensor, e: Tensor | None, kept: Kept | None) -> Tensor:
+        inner, outer, scale = kept or (None, None, None)
         h = self.first(known)
         if self.label is not None and e is not None:
             h = h + self.label(e).view(*h.shape[:2], *(1,) * (h.ndim - 2))
         first, second = self.middle
         inside = F.leaky_relu(first(F.leaky_relu(h, 0.2)), 0.2)
-        h = h + second(silence(inside) if silence else inside)
+        h = h + second(inside if inner is None else inside * inner * scale)
         h = F.leaky_relu(h, 0.2)
-        h = silence(h) if silence else h
+        h = h if outer is None else h * outer * scale
         with torch.autocast(h.device.type, enabled=False):  # what it says enters the determinant
             return self.last(h.to(known.dtype))
 

@@ -148,6 +148,10 @@ class VAE(nn.Module):
         """Gives all parameters as one group."""
         return [Group("model", list(self.parameters()), lr=1e-3)]
 
+    def hot(self) -> list[nn.Module]:
+        """Lists what compiling speeds up."""
+        return [self.encoder, self.decoder]
+
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:

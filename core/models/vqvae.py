@@ -165,6 +165,10 @@ class VQVAE(nn.Module):
             replace(prior, lr=lr * (64 / self.prior.width) ** 0.5, start=split),
         ]
 
+    def hot(self) -> list[nn.Module]:
+        """Lists what compiling speeds up."""
+        return [self.encoder, self.decoder, *self.prior.blocks]
+
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
