@@ -313,7 +313,7 @@ def clean(name: str) -> str:
 
 
 def listing(*kinds: str) -> list[Job]:
-    """Lists jobs, newest first, those that ship with the code last; :func:`damaged` names folders that cannot be read."""
+    """Lists jobs, newest first, shipped ones last; folders that cannot be read are left to :func:`damaged`."""
     return sorted(
         (job for job in _all() if not kinds or job.kind in kinds),
         key=lambda job: (job.shipped, -job.created, job.id),
@@ -326,7 +326,7 @@ def damaged(sound: Collection[str] = ()) -> list[tuple[str, str]]:
     for path in _folders():
         try:
             if path.name not in sound:
-                _read(path)
+                read(path)
         except UserError as error:
             problems.append((path.name, str(error)))
     return problems
@@ -340,7 +340,7 @@ def get(id: str) -> Job:
     """
     for place in _places():
         if _exists(id, place):
-            return _read(place / id)
+            return read(place / id)
     raise UserError(unknown("job or run", id, [folder.name for folder in _folders()][-50:]))
 
 
@@ -409,10 +409,15 @@ def _folders(place: Path | None = None) -> list[Path]:
 def _all() -> Iterator[Job]:
     for path in (path for place in _places() for path in _folders(place)):
         with suppress(UserError):
-            yield _read(path)
+            yield read(path)
 
 
-def _read(path: Path) -> Job:
+def read(path: Path) -> Job:
+    """Reads the job of a folder.
+
+    Raises:
+        UserError: If the folder is damaged.
+    """
     words = {"target": "", **read_json(path / "job.json")}  # older jobs had none
     state = read_json(path / "state.json")
     for file, values, types in (
