@@ -1,8 +1,8 @@
 """A small image classifier: it judges generated images, is attacked, and proves what augmentation does.
 
-Reproduce: ``python -m core train --classifier --dataset digits --wait`` ends above 97 % on the test split of digits. With
-``--set classifier.defence=pgd --images 100000``, 98 % are right, and 90 % still are after a change of up to 0.1 per
-pixel (PGD, 40 steps; 67 % without a defence).
+Reproduce: ``python -m core train --classifier --dataset digits --wait`` ends above 97 % on the test split of digits.
+With ``--set classifier.defence=pgd --images 100000``, 98 % are right, and 90 % still are after a change of up to 0.1
+per pixel (PGD, 40 steps; 67 % without a defence).
 
 References (used throughout the code):
     [1] Madry et al., 2018, Towards deep learning models resistant to adversarial attacks, https://arxiv.org/abs/1706.06083
