@@ -185,7 +185,7 @@ def test_weights_that_do_not_fit_are_refused_with_a_reason(here):
 
 
 def test_a_parent_that_is_none_is_refused_before_anything_is_written(here, home: Path):
-    parent = here(images=64, name="Parent", **SMALL)
+    here(images=64, name="Parent", **SMALL)
     waiting = here(images=64, name="Waiting", work=False, **SMALL)
     count = len(jobs.listing())
     for family, values, text in (
