@@ -247,7 +247,7 @@ class Trainer:
         assert isinstance(model, nn.Module)
         # convolutions in short floats are faster on a GPU when the channels of a pixel lie side by side
         self.layout = _layout(device)
-        self.model = model.to(device, memory_format=self.layout).train()
+        self.model = model.to(device).to(memory_format=self.layout).train()
         self.config, self.device, self.transform = config, device, transform
         self.levels = dataset.levels
         self.x, self.y = _on_device(dataset, "train", device)
@@ -374,10 +374,9 @@ class Trainer:
             # an early look is only a look: it is fitted to fewer images
             few = min(len(self.x), max(512, min(4096, self.step * self.batch // 8)))
             pick = torch.linspace(0, len(self.x) - 1, few, device=self.device).long()
+            x, y = to_float(self.x[pick], self.levels), None if self.y is None else self.y[pick]
             with alone():
-                model.fit(
-                    to_float(self.x[pick], self.levels), None if self.y is None else self.y[pick]
-                )
+                model.fit(x, y)
         return model.eval()
 
     @torch.no_grad()
@@ -536,8 +535,8 @@ class Trainer:
             if self.processes == 1 and self.device.type == "cpu":
                 self._check(deque([(f"The {loss.group} loss", value)]), 0)
             grads = torch.autograd.grad(loss.value, group.params, allow_unused=True)
-            value, *grads = _averaged(value, *grads)  # what is no number in one is none in all
-            checking.append((f"The {loss.group} loss", value))
+            mean, *grads = _averaged(value, *grads)  # what is no number in one is none in all
+            checking.append((f"The {loss.group} loss", value if mean is None else mean))
             backward = clock()
             self.spent["backward"] += backward - forward
             for param, grad in zip(group.params, grads, strict=True):
@@ -549,10 +548,11 @@ class Trainer:
             if config.clip:
                 held = [param for param in group.params if param.grad is not None]
                 scale = (config.clip / (norm + 1e-6)).clamp(max=1.0)
-                # not in place: two parameters may share a gradient
-                clipped = torch._foreach_mul([param.grad for param in held], scale)  # pyright: ignore
-                for param, grad in zip(held, clipped, strict=True):
-                    param.grad = grad
+                if self.device.type != "cpu" or scale < 1:  # elsewhere, looking would take as long
+                    # not in place: two parameters may share a gradient
+                    clipped = torch._foreach_mul([param.grad for param in held], scale)  # pyright: ignore
+                    for param, grad in zip(held, clipped, strict=True):
+                        param.grad = grad
             rate = self._rate(group, progress)
             for options in optimiser.param_groups:
                 options["lr"] = rate

@@ -392,15 +392,16 @@ class CouplingNet(nn.Module):
             nn.init.zeros_(param)
 
     def forward(self, known: Tensor, e: Tensor | None, kept: Kept | None) -> Tensor:
-        inner, outer, scale = kept or (None, None, None)
         h = self.first(known)
         if self.label is not None and e is not None:
             h = h + self.label(e).view(*h.shape[:2], *(1,) * (h.ndim - 2))
         first, second = self.middle
         inside = F.leaky_relu(first(F.leaky_relu(h, 0.2)), 0.2)
-        h = h + second(inside if inner is None else inside * inner * scale)
-        h = F.leaky_relu(h, 0.2)
-        h = h if outer is None else h * outer * scale
+        if kept is not None:
+            inside = inside * kept[0] * kept[2]
+        h = F.leaky_relu(h + second(inside), 0.2)
+        if kept is not None:
+            h = h * kept[1] * kept[2]
         with torch.autocast(h.device.type, enabled=False):  # what it says enters the determinant
             return self.last(h.to(known.dtype))
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def started(case: str, **values: Any) -> Trainer:
     else:
         model = build(family, SMALL.get(family, {}) | given, spec)
         if family == "gan":
-            model.probability.fill_(0.5)  # or the augmentation would do nothing in so few steps
+            cast("Any", model).probability.fill_(0.5)  # or the augmentation would do nothing in so few steps
     config = TrainConfig.of({"images": 320, "batch": 16, "warmup": 2} | values)
     return Trainer(model, dataset, config, CPU, lambda x, generator: x.double())
 
