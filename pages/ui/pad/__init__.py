@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class View:
     has: str = ""
 
 
-def view(key: str, plane: str, start: View, limit: float) -> View:
+def view(key: str, plane: str, start: View, limit: float, went: int = 0) -> View:
     """Reads what the browser asks for on this plane; what is no such thing, or of another plane, gives ``start``.
 
     Args:
@@ -71,10 +71,15 @@ def view(key: str, plane: str, start: View, limit: float) -> View:
         plane: Identity of the plane.
         start: Where the plane begins.
         limit: Places lie within plus and minus this.
+        went: The journey that the pad was last sent on; what was asked before it is past.
     """
     state = st.session_state.get(key) or {}
     asked = state.get("view") if isinstance(state, Mapping) else None
-    if not isinstance(asked, Mapping) or asked.get("plane") != plane:
+    if (
+        not isinstance(asked, Mapping)
+        or asked.get("plane") != plane
+        or asked.get("went") != went
+    ):
         return start
     at, window = numbers(asked.get("at"), 2, limit), numbers(asked.get("window"), 3, 2 * limit)
     number = asked.get("number")
@@ -133,11 +138,14 @@ def pad(
     sheet: Sheet | None,
     exact: bytes | None = None,
     went: int = 0,
+    home: View | None = None,
     marks: Sequence[tuple[str, float, float]] = (),
     ms: Mapping[str, float] | None = None,
     limit: float = 4.0,
     side: int = 400,
     server: bool = True,
+    on_view: Callable[[], None] = lambda: None,
+    on_drop: Callable[[], None] = lambda: None,
 ) -> None:
     """Shows a plane and the image at its ring.
 
@@ -152,11 +160,14 @@ def pad(
         sheet: The cells of the window; left out where the browser holds it.
         exact: PNG of the exact image at ``asked.at``.
         went: A new number sends the ring and the window to ``start``.
+        home: Where the button Home leads; ``start`` when left out.
         marks: A short word with its place, for example ("A", x, y).
         ms: Milliseconds of ``model`` and ``encode``.
         limit: Places lie within plus and minus this.
         side: Longest side of the plane in CSS pixels.
         server: Whether the pad may ask for more than it was given.
+        on_view: Called before the rerun that answers a request.
+        on_drop: Called when a picture was dropped on the pad; its state holds ``dropped.content``, base64.
     """
     data: dict[str, Any] = {
         "plane": plane,
@@ -175,6 +186,7 @@ def pad(
             "window": list(start.window),
             "pins": [list(pin) for pin in start.pins],
         },
+        "home": {"at": list((home or start).at), "window": list((home or start).window)},
     }
     if sheet is not None and sheet.key != asked.has:
         data["sheet"] = {
@@ -191,7 +203,7 @@ def pad(
             "at": list(asked.at),
             "src": source(exact),
         }
-    _mount(key=key, data=data, on_view_change=lambda: None)
+    _mount(key=key, data=data, on_view_change=on_view, on_dropped_change=on_drop)
 
 
 def source(content: bytes) -> str:

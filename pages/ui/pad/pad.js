@@ -8,10 +8,11 @@ const instances = new WeakMap();
 const REST = 140;      // ms without a move until the exact image is asked for
 const PATIENCE = 8000; // ms until a request counts as lost
 const PINS = 24;
+const LARGEST = 8e6; // bytes of a picture dropped here
 const EDGE = 0.05;     // share of the pad beside its border in which a held pointer moves the window on
 
 export default function (component) {
-  const { data, parentElement, setStateValue } = component;
+  const { data, parentElement, setStateValue, setTriggerValue } = component;
   const $ = (name) => parentElement.querySelector(name);
   const box = $(".box"), plane = $(".plane"), ground = $(".ground"), over = $(".over"), image = $(".image");
 
@@ -19,8 +20,7 @@ export default function (component) {
   if (!me) {
     me = {
       plane: null, at: [0, 0], window: [0, 0, 1], sheet: null, exact: null, trail: [], pins: [], number: 0, sent: null,
-      again: false, timer: 0, frame: 0, pointers: new Map(), pinch: 0, side: 0, moved: 0, seen: 0, times: [], ms: {},
-      start: null,
+      again: false, timer: 0, frame: 0, went: -1, pointers: new Map(), pinch: 0, side: 0, moved: 0, seen: 0, times: [], ms: {},
     };
     instances.set(parentElement, me);
     me.observer = new ResizeObserver(() => requestAnimationFrame(() => { me.side = 0; me.redraw(); }));
@@ -48,6 +48,8 @@ export default function (component) {
   };
   over.ondblclick = (event) => shift(place(event));
   over.onfocus = over.onblur = redraw;
+  box.ondragover = (event) => event.preventDefault();
+  box.ondrop = (event) => { event.preventDefault(); drop(event.dataTransfer.files[0]); };
   for (const button of parentElement.querySelectorAll("button")) button.onclick = () => act(button.dataset.act);
   redraw();
   return () => {
@@ -69,7 +71,6 @@ export default function (component) {
     me.at = [...data.go.at];
     me.window = [...data.go.window];
     me.pins = data.go.pins.map((pin) => [...pin]);
-    me.start = { at: [...data.go.at], window: [...data.go.window] };
     me.trail.push([...me.at]);
   }
 
@@ -127,8 +128,17 @@ export default function (component) {
     me.lost = setTimeout(() => { me.sent = null; if (me.again) { me.again = false; wish(me.rest); } }, PATIENCE);
     me.set("view", {
       number: me.number, plane: me.plane, at: me.at, window: me.window, pins: me.pins, rest,
-      has: me.sheet?.key ?? "",
+      has: me.sheet?.key ?? "", went: me.went,
     });
+  }
+
+  // A picture that was saved here brings its view back.
+  async function drop(file) {
+    if (!me.data.server || !file || file.size > LARGEST) return;
+    const bytes = new Uint8Array(await file.arrayBuffer());
+    let text = "";
+    for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
+    setTriggerValue("dropped", { content: btoa(text) });
   }
 
   function rested() {
@@ -155,13 +165,16 @@ export default function (component) {
     return [cx + ((event.clientX - r.left) / r.width - 0.5) * span, cy + ((event.clientY - r.top) / r.height - 0.5) * span];
   }
 
+  // Places have few digits, so that the address and a saved picture name them exactly.
+  function round(value) { return Math.round(value * 1e4) / 1e4; }
+
   function clamp(value, low, high) { return Math.min(high, Math.max(low, value)); }
 
   function to(at) {
     const limit = me.data.limit, [cx, cy, span] = me.window;
     me.at = [
-      clamp(clamp(at[0], cx - span / 2, cx + span / 2), -limit, limit),
-      clamp(clamp(at[1], cy - span / 2, cy + span / 2), -limit, limit),
+      round(clamp(clamp(at[0], cx - span / 2, cx + span / 2), -limit, limit)),
+      round(clamp(clamp(at[1], cy - span / 2, cy + span / 2), -limit, limit)),
     ];
     redraw();
   }
@@ -171,7 +184,7 @@ export default function (component) {
     const limit = me.data.limit;
     span = clamp(span, limit / 64, limit * 2);
     const room = limit - span / 2;
-    me.window = [clamp(centre[0], -room, room), clamp(centre[1], -room, room), span];
+    me.window = [round(clamp(centre[0], -room, room)), round(clamp(centre[1], -room, room)), round(span)];
     me.moved++;
     to(me.at);
     later(true, 60);
@@ -236,7 +249,7 @@ export default function (component) {
       const [cx, cy, span] = me.window, far = span * Math.min(0.05, (now - then) / 1000) * 1.2, before = [cx, cy];
       then = now;
       const room = me.data.limit - span / 2;
-      me.window = [clamp(cx + dx * far, -room, room), clamp(cy + dy * far, -room, room), span];
+      me.window = [round(clamp(cx + dx * far, -room, room)), round(clamp(cy + dy * far, -room, room)), span];
       if (me.window[0] === before[0] && me.window[1] === before[1]) return;
       me.moved++;
       to(place(event));
@@ -280,9 +293,9 @@ export default function (component) {
       else if (me.pins.length < PINS) me.pins.push([...me.at]);
       wish(true);
     } else if (name === "home") {
-      me.window = [...me.start.window];
+      me.window = [...me.data.home.window];
       me.moved++;
-      go(me.start.at);
+      go(me.data.home.at);
       rested();
     } else zoom(name === "in" ? 1 / 1.5 : 1.5);
     redraw();
