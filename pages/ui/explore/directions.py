@@ -1,0 +1,168 @@
+"""At most six directions from the place under the ring, each as a film of outcomes before anybody moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from core import runs
+from pages.ui import shell, show
+from pages.ui.explore import Here
+
+MOST = 6
+AMOUNTS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+SEPARATOR = ": "  # between the kind and the name of a direction in the session
+
+
+def draw(here: Here) -> None:
+    """Draws the choice of a kind, and a film per direction."""
+    from core import latent
+
+    kinds = latent.kinds(here.space, here.dataset)
+    kind = st.segmented_control(
+        "How directions are found",
+        kinds,
+        default=kinds[0],
+        key="latent.kind",
+        required=True,
+        bind="query-params",
+        format_func=lambda kind: latent.DIRECTIONS[kind],
+    )
+    if kind not in kinds:
+        kind = kinds[0]
+    with st.spinner("Looking for directions", show_time=True):
+        found = of_kind(here, kind)
+    if len(found) > MOST:
+        names = [direction.name for direction in found]
+        wanted = st.multiselect(
+            "Directions",
+            names,
+            default=names[:MOST],
+            max_selections=MOST,
+            key=f"latent.shown.{kind}",
+            help=f"At most {MOST} at a time: more sliders make the task harder, not easier.",
+        )
+        found = [direction for direction in found if direction.name in wanted]
+    if not found:
+        st.caption("This model has no directions of this kind.")
+        return
+    judge = judge_of(here)
+    for number, direction in enumerate(found):
+        with st.container(border=True):
+            film, words = st.columns([2.6, 1], gap="medium", vertical_alignment="center")
+            strip = latent.filmstrip(here.space, here.point, direction, AMOUNTS, judge)
+            with film:
+                show.pictures(
+                    strip.x,
+                    columns=len(AMOUNTS),
+                    key=f"latent.film.{number}",
+                    alt=f"Seven images along {direction.name}, from -3 to 3 steps",
+                    titles=[f"{amount:+g} steps" for amount in AMOUNTS],
+                    marks={AMOUNTS.index(0.0): ""},
+                    max_height=90,
+                )
+            with words:
+                st.markdown(f"**{shell.plain(direction.name)}**")
+                st.caption(about(direction))
+                if strip.changes and strip.classes is not None:
+                    st.caption(":material/warning: " + changes(here, strip.classes))
+                with st.container(horizontal=True, gap="small"):
+                    for axis, sign in ((0, "across"), (1, "down")):
+                        st.button(
+                            sign,
+                            key=f"latent.axis.{number}.{axis}",
+                            on_click=take,
+                            args=(here, f"{kind}{SEPARATOR}{direction.name}", axis),
+                            help=f"Makes this direction an axis of the pad ({sign}).",
+                        )
+    if judge is None:
+        st.caption("Train a classifier on this dataset, and each film says where the class changes.")
+
+
+def of_kind(here: Here, kind: str) -> list[Any]:
+    """Finds the directions of one kind, in the order of their weight."""
+    from core import latent
+
+    if kind == "principal":
+        return latent.principal(here.space, MOST)
+    if kind == "factors":
+        return latent.factors(here.space, MOST)
+    if kind == "local":
+        return latent.local(here.space, here.point, MOST)
+    return [d for d in latent.regressed(here.space, here.dataset) if d.kind == kind]
+
+
+def named(here: Here, name: str) -> Any:
+    """Finds a direction again by its kind and name; a local one at the origin of the plane."""
+    from core import latent
+    from core.catalog import UserError, unknown
+
+    kind, _, short = name.partition(SEPARATOR)
+    if kind == "local":
+        found = latent.local(here.space, here.origin, MOST)
+    else:
+        found = of_kind(here, kind)
+    for direction in found:
+        if direction.name == short:
+            return direction
+    raise UserError(unknown("direction", short, [direction.name for direction in found]))
+
+
+def take(here: Here, name: str, axis: int) -> None:
+    """Makes a direction an axis of the pad, through the image under the ring."""
+    axes = list(st.session_state.get("latent.axes") or ())
+    if len(axes) < 2:
+        other = next((key for key in shown(here) if key != name), name)
+        axes = [other, other]
+    axes[axis] = name
+    st.session_state["latent.axes"] = tuple(axes)
+    st.session_state["latent.plane"] = "directions"
+    from pages.ui.explore import land
+
+    land(here, here.point, "the image that was under the ring")
+
+
+def shown(here: Here) -> list[str]:
+    """Names the directions of the kind that is open."""
+    kind = st.session_state.get("latent.kind") or "principal"
+    return [f"{kind}{SEPARATOR}{direction.name}" for direction in of_kind(here, kind)]
+
+
+def about(direction: Any) -> str:
+    """Says in words how much a direction explains, how well it is known, and what it drags along."""
+    words = []
+    if direction.share is not None:
+        words.append(f"{direction.share:.0%} of the variation")
+    if direction.accuracy is not None:
+        words.append(f"held-out {direction.measure} {direction.accuracy:.2f} (n = {direction.n})")
+    leaks = sorted(direction.leaks.items(), key=lambda item: -abs(item[1]))[:2]
+    if leaks:
+        drags = ", ".join(f"{name} {value:+.2f}" for name, value in leaks if abs(value) > 0.1)
+        words.append(f"drags along {drags}" if drags else "drags little along")
+    return shell.plain(" · ".join(words) or direction.notes or "")
+
+
+def changes(here: Here, classes: list[int]) -> str:
+    """Says how the class that the judge sees changes along the film."""
+    names = here.dataset.classes
+    runs_of = [classes[0]]
+    for label in classes[1:]:
+        if label != runs_of[-1]:
+            runs_of.append(label)
+    return shell.plain("changes the class: " + " → ".join(names[label] for label in runs_of))
+
+
+def judge_of(here: Here) -> runs.Opened | None:
+    """Opens the newest classifier of the same dataset."""
+    for run in runs.listing():
+        if (
+            run.kind == "classifier"
+            and run.config["dataset"] == here.run.config["dataset"]
+            and runs.checkpoints(run)
+        ):
+            return runs.open_model(run)
+    return None
+
+
