@@ -117,7 +117,9 @@ class Here:
         """Gives the class of an image of the seed, as the grid of samples shows it."""
         if not self.opened.classes:
             return None
-        return self.choice.label if self.choice.label is not None else image % len(self.opened.classes)
+        return (
+            self.choice.label if self.choice.label is not None else image % len(self.opened.classes)
+        )
 
     def drawn(self, images: list[int]) -> Any:
         """Draws the points of images of the seed, (N, D + K)."""
@@ -180,7 +182,9 @@ def land(here: Here, point: Any, name: str) -> None:
     st.rerun("latent.explore")
 
 
-def save(label: str, make: Any, name: str, *, key: str, mime: str = "image/png", **options: Any) -> None:
+def save(
+    label: str, make: Any, name: str, *, key: str, mime: str = "image/png", **options: Any
+) -> None:
     """Offers a file, which is made when it is asked for."""
     st.download_button(
         label,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from core import runs
@@ -12,7 +11,6 @@ from pages.ui import shell, show
 from pages.ui.explore import Here
 
 MOST = 6
-AMOUNTS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 SEPARATOR = ": "  # between the kind and the name of a direction in the session
 
 
@@ -52,15 +50,15 @@ def draw(here: Here) -> None:
     for number, direction in enumerate(found):
         with st.container(border=True):
             film, words = st.columns([2.6, 1], gap="medium", vertical_alignment="center")
-            strip = latent.filmstrip(here.space, here.point, direction, AMOUNTS, judge)
+            strip = latent.filmstrip(here.space, here.point, direction, judge=judge, quick=True)
             with film:
                 show.pictures(
                     strip.x,
-                    columns=len(AMOUNTS),
+                    columns=len(strip.amounts),
                     key=f"latent.film.{number}",
                     alt=f"Seven images along {direction.name}, from -3 to 3 steps",
-                    titles=[f"{amount:+g} steps" for amount in AMOUNTS],
-                    marks={AMOUNTS.index(0.0): ""},
+                    titles=[f"{amount:+g} steps" for amount in strip.amounts],
+                    marks={strip.amounts.index(0.0): ""},
                     max_height=90,
                 )
             with words:
@@ -78,7 +76,9 @@ def draw(here: Here) -> None:
                             help=f"Makes this direction an axis of the pad ({sign}).",
                         )
     if judge is None:
-        st.caption("Train a classifier on this dataset, and each film says where the class changes.")
+        st.caption(
+            "Train a classifier on this dataset, and each film says where the class changes."
+        )
 
 
 def of_kind(here: Here, kind: str) -> list[Any]:
@@ -100,10 +100,7 @@ def named(here: Here, name: str) -> Any:
     from core.catalog import UserError, unknown
 
     kind, _, short = name.partition(SEPARATOR)
-    if kind == "local":
-        found = latent.local(here.space, here.origin, MOST)
-    else:
-        found = of_kind(here, kind)
+    found = latent.local(here.space, here.origin, MOST) if kind == "local" else of_kind(here, kind)
     for direction in found:
         if direction.name == short:
             return direction
@@ -141,10 +138,10 @@ def about(direction: Any) -> str:
     if leaks:
         drags = ", ".join(f"{name} {value:+.2f}" for name, value in leaks if abs(value) > 0.1)
         words.append(f"drags along {drags}" if drags else "drags little along")
-    return shell.plain(" · ".join(words) or direction.notes or "")
+    return shell.plain(" · ".join(words) or " ".join(direction.notes))
 
 
-def changes(here: Here, classes: list[int]) -> str:
+def changes(here: Here, classes: tuple[int, ...]) -> str:
     """Says how the class that the judge sees changes along the film."""
     names = here.dataset.classes
     runs_of = [classes[0]]
@@ -154,7 +151,22 @@ def changes(here: Here, classes: list[int]) -> str:
     return shell.plain("changes the class: " + " → ".join(names[label] for label in runs_of))
 
 
-def judge_of(here: Here) -> runs.Opened | None:
+class Reader:
+    """A trained classifier that names the classes of images."""
+
+    def __init__(self, opened: runs.Opened) -> None:
+        self.model = opened.model
+
+    def probabilities(self, x: Any) -> Any:
+        """Gives the probability of each class, (N, K)."""
+        import torch
+
+        with torch.inference_mode():
+            where = next(self.model.parameters()).device
+            return self.model(x.to(where)).double().softmax(1).cpu().numpy()
+
+
+def judge_of(here: Here) -> Reader | None:
     """Opens the newest classifier of the same dataset."""
     for run in runs.listing():
         if (
@@ -162,7 +174,5 @@ def judge_of(here: Here) -> runs.Opened | None:
             and run.config["dataset"] == here.run.config["dataset"]
             and runs.checkpoints(run)
         ):
-            return runs.open_model(run)
+            return Reader(runs.open_model(run))
     return None
-
-

@@ -104,7 +104,9 @@ def _number(
     label: str, key: str, start: int, help: str, place: Any = st, most: int = 2**31 - 1
 ) -> int:
     """Draws a whole number from 0; anything else gives a sentence."""
-    value = int(place.number_input(label, value=start, step=1, key=key, bind="query-params", help=help))
+    value = int(
+        place.number_input(label, value=start, step=1, key=key, bind="query-params", help=help)
+    )
     if not 0 <= value <= most:
         raise UserError(f"{label} must be from 0 to {most}, got {value}. Choose another.")
     return value
@@ -330,7 +332,11 @@ def _restore(view: Any) -> None:
         )
     st.session_state.pop("latent.landed", None)
     if view.points:
-        state["latent.landed"] = {"run": run.id, "point": list(view.points), "name": "a restored point"}
+        state["latent.landed"] = {
+            "run": run.id,
+            "point": list(view.points),
+            "name": "a restored point",
+        }
     st.session_state.update(state)
     st.session_state.pop("latent.wrote", None)
     st.query_params["at"] = at

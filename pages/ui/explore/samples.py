@@ -27,7 +27,7 @@ def draw(here: Here) -> None:
     ends = the_ends(count)
     if walks:
         take_click((st.session_state.get("latent.grid") or {}).get("clicked"), ends, count)
-    controls, pictures = st.columns([1, 2.6], gap="large")
+    controls, pictures = st.columns([1, 3], gap="medium")
     with pictures:
         show.pictures(
             x,

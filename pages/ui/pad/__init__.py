@@ -75,11 +75,7 @@ def view(key: str, plane: str, start: View, limit: float, went: int = 0) -> View
     """
     state = st.session_state.get(key) or {}
     asked = state.get("view") if isinstance(state, Mapping) else None
-    if (
-        not isinstance(asked, Mapping)
-        or asked.get("plane") != plane
-        or asked.get("went") != went
-    ):
+    if not isinstance(asked, Mapping) or asked.get("plane") != plane or asked.get("went") != went:
         return start
     at, window = numbers(asked.get("at"), 2, limit), numbers(asked.get("window"), 3, 2 * limit)
     number = asked.get("number")

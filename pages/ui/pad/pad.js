@@ -326,10 +326,11 @@ export default function (component) {
     const wide = box.clientWidth;
     if (!wide) return false;
     const stacked = wide < 460;
+    $(".views").classList.toggle("stacked", stacked);
     const side = Math.floor(Math.min(me.data.side, stacked ? wide : (wide - 16) / 2));
     const [height, width] = me.data.tile;
     const fit = side / Math.max(height, width), factor = fit >= 2 ? Math.floor(fit) : fit;
-    plane.style.width = plane.style.height = `${side}px`;
+    plane.style.width = plane.style.height = $(".seen").style.width = `${side}px`;
     image.style.width = `${Math.round(width * factor)}px`;
     image.style.height = `${Math.round(height * factor)}px`;
     image.classList.toggle("crisp", fit >= 2);
