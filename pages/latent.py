@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import streamlit as st
 
 from core import jobs, runs
 from core.catalog import UserError
 from pages.ui import form, pad, shell
-from pages.ui.explore import LIMIT, TURNS, Choice, Here, keep, tools
+from pages.ui.explore import LIMIT, Choice, Here, image, keep, tools, window
 
 TITLE = "Latent space"
 ICON = ":material/explore:"
@@ -117,21 +115,11 @@ def wander(choice: Choice) -> None:
         if runs.checkpoints(jobs.get(choice.run)):  # the training has dropped this one meanwhile
             st.rerun()
         raise
-    sheet, took = answer(here, asked)
+    sheet, took = window(here)
     exact = None
     if asked.rest:
-        began = time.perf_counter()
-        with TURNS:
-            x = here.space.image(here.point)
-        model = time.perf_counter()
-        from core import sheets
-
-        exact = sheets.png(x[None], 1)
-        if sheet is None:
-            took = {
-                "model": (model - began) * 1e3,
-                "encode": (time.perf_counter() - model) * 1e3,
-            }
+        exact, final = image(here)
+        took = took or final
     names = here.plane.names
     pad.pad(
         key="latent.pad",
@@ -160,42 +148,6 @@ def moved(choice: Choice) -> None:
     asked = (st.session_state.get("latent.pad") or {}).get("view")
     if isinstance(asked, dict) and asked.get("rest") and tools.follows():
         st.rerun(["latent.wander", "latent.use"])
-
-
-def answer(here: Here, asked: pad.View) -> tuple[pad.Sheet | None, dict[str, float]]:
-    """Decodes the window, unless the browser holds it already; milliseconds of the model and of the encoding."""
-    cells = here.space.side
-    key = f"{here.choice.key} {cells} {asked.window}"
-    if asked.has == key:
-        return None, {}
-    content, took = decoded(key, here, asked.window, cells)
-    return pad.Sheet(key, content, cells, asked.window), took
-
-
-@st.cache_data(max_entries=128, show_spinner=False)
-def decoded(
-    key: str, _here: Here, window: tuple[float, float, float], cells: int
-) -> tuple[bytes, dict[str, float]]:
-    """Decodes the cells of a window as one picture."""
-    from core import latent
-
-    x, y, width = window
-    with TURNS:
-        began = time.perf_counter()
-        images = latent.neighbourhood(
-            _here.space,
-            _here.plane,
-            centre=(x, y),
-            span=width * (cells - 1) / cells / 2,
-            n=cells,
-            quick=True,
-        )
-        model = time.perf_counter()
-        content, _ = latent.sprite(images, cells, "png" if images.shape[-1] <= 16 else "jpeg")
-    return content, {
-        "model": (model - began) * 1e3,
-        "encode": (time.perf_counter() - model) * 1e3,
-    }
 
 
 @st.fragment(key="latent.use")

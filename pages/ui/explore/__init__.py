@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ import streamlit as st
 
 from core import jobs, runs, sheets
 from pages.ui import shell
-from pages.ui.pad import View
+from pages.ui.pad import Sheet, View
 
 LIMIT = 6.0  # places on a plane lie within plus and minus this
 WINDOWS = {  # where each kind of plane begins: centre and width
@@ -26,6 +27,7 @@ WINDOWS = {  # where each kind of plane begins: centre and width
     "labels": (0.0, 0.0, 3.0),
 }
 WINDOW = (0.0, 0.0, 6.0)
+EXACT = 16  # pixels up to which a sheet is sent without loss; larger ones only pass by
 TURNS = threading.BoundedSemaphore(2)  # more decodes at once only make each of them later
 
 
@@ -169,6 +171,44 @@ def dataset_of(id: str, _run: jobs.Job) -> Any:
     from core import datasets
 
     return datasets.load(_run.config["dataset"]["name"], _run.config["dataset"]["config"])
+
+
+def window(here: Here) -> tuple[Sheet | None, dict[str, float]]:
+    """Decodes the part of the plane that is looked at, unless the browser holds it already.
+
+    Returns:
+        The sheet, and how many milliseconds the model and the encoding took.
+    """
+    cells = here.space.side
+    key = f"{here.choice.key} {cells} {here.view.window}"
+    if here.view.has == key:
+        return None, {}
+    content, took = _window(key, here, cells)
+    return Sheet(key, content, cells, here.view.window), took
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def _window(key: str, _here: Here, cells: int) -> tuple[bytes, dict[str, float]]:
+    from core import latent
+
+    x, y, width = _here.view.window
+    span = width * (cells - 1) / cells / 2  # from the middle to the middle of the last cell
+    with TURNS:
+        began = time.perf_counter()
+        images = latent.neighbourhood(_here.space, _here.plane, (x, y), span, cells, quick=True)
+        done = time.perf_counter()
+        content, _ = latent.sprite(images, cells, "png" if images.shape[-1] <= EXACT else "jpeg")
+    return content, {"model": (done - began) * 1e3, "encode": (time.perf_counter() - done) * 1e3}
+
+
+def image(here: Here) -> tuple[bytes, dict[str, float]]:
+    """Decodes the exact image under the ring as PNG; with the milliseconds that the model and the encoding took."""
+    with TURNS:
+        began = time.perf_counter()
+        x = here.space.image(here.point)
+        done = time.perf_counter()
+    content = sheets.png(x[None], 1)
+    return content, {"model": (done - began) * 1e3, "encode": (time.perf_counter() - done) * 1e3}
 
 
 def land(here: Here, point: Any, name: str) -> None:

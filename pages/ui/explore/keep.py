@@ -15,6 +15,12 @@ from core.catalog import UserError
 from pages.ui import pad, shell
 from pages.ui.explore import LIMIT, Choice, Here, land, save
 
+FIELDS = {  # the controls of each kind of plane, after "latent."
+    "principal": ("across", "down"),
+    "anchors": ("a", "b", "c"),
+    "labels": ("from", "to"),
+    "coordinates": ("i", "j"),
+}
 DIGITS = 4  # behind the point; the pad rounds its places to as many
 LARGEST = 8_000_000  # bytes of a picture dropped on the pad
 
@@ -232,19 +238,23 @@ def picture(here: Here) -> bytes:
     from core import latent
 
     choice, view = here.choice, here.view
-    x, y, width = view.window
+    at, pins = write(view)
+    page: dict[str, Any] = {"at": at, "origin": choice.origin}
+    if len(pins) <= 200:
+        page["pins"] = pins
+    if choice.landed is not None:
+        page["landed"] = True
     facts = latent.View.of(
         {
             **here.facts(),
-            "family": here.opened.family,
             "plane": choice.kind,
-            "which": list(choice.which),
+            "choice": dict(zip("abc", choice.which, strict=False)),
             "x": view.at[0],
             "y": view.at[1],
-            "span": width,
-            "sliders": {"cx": x, "cy": y, "image": choice.origin},
-            "points": list(choice.landed) if choice.landed is not None else None,
-        }
+            "span": view.window[2] / 2,
+            "page": page,
+        },
+        here.origin,
     )
     return latent.write_view(here.space.image(here.point), facts)
 
@@ -294,50 +304,42 @@ def restore(content: bytes) -> None:
 
 def _restore(view: Any) -> None:
     run = jobs.get(view.run)
-    steps = runs.checkpoints(run)
-    if view.step not in steps:
-        raise UserError(
-            f"{run.name} has no checkpoint at step {view.step} any more. "
-            f"It has: {', '.join(map(str, steps))}. Open one of these, and drop the picture of it."
-        )
     opened = runs.open_model(run, view.step)
     assert opened.sampling is not None
     sampling = opened.sampling.of(view.sampling, "sampling").record()
-    if view.label is not None and not 0 <= view.label < len(opened.classes):
+    if view.label is not None and view.label >= len(opened.classes):
         raise UserError(
             f"The picture names class {view.label}, and {run.name} has {len(opened.classes)}. "
             "It was saved from another run of that name."
         )
-    kinds = {"anchors": "abc", "labels": ("from", "to"), "coordinates": "ij"}
-    names = kinds.get(view.plane, ("across", "down"))
+    place = read(str(view.page.get("at", "")), str(view.page.get("pins", "")))
+    which = [view.choice[name] for name in "abc" if name in view.choice]
+    names = FIELDS.get(view.plane, ())
+    if place is None or (view.plane != "directions" and len(which) != len(names)):
+        raise UserError(
+            "The picture does not say which place it shows. Take one that was saved on this page."
+        )
     state: dict[str, Any] = {
         "run": run.id,
         "latent.step": view.step,
         "latent.seed": view.seed,
         "latent.plane": view.plane,
-        "latent.image": int(view.sliders.get("image", 0)),
+        "latent.image": int(view.page.get("origin", 0)),
         **{f"latent.{opened.family}.{name}": value for name, value in sampling.items()},
+        **{f"latent.{name}": int(i) for name, i in zip(names, which, strict=False)},
     }
     if opened.classes:
         state["latent.class"] = view.label
     if view.plane == "directions":
-        state["latent.axes"] = tuple(str(name) for name in view.which)
-    else:
-        state |= {f"latent.{name}": int(i) for name, i in zip(names, view.which, strict=True)}
-    window = (view.sliders.get("cx", 0.0), view.sliders.get("cy", 0.0), view.span)
-    at, _ = write(pad.View((view.x, view.y), window))
-    if read(at) is None:
-        raise UserError(
-            f"The picture names a place outside the plane ({at}). It was changed after it was saved."
-        )
+        state["latent.axes"] = tuple(map(str, which))
     st.session_state.pop("latent.landed", None)
-    if view.points:
-        state["latent.landed"] = {
-            "run": run.id,
-            "point": list(view.points),
-            "name": "a restored point",
-        }
+    if view.page.get("landed") and view.numbers is not None:
+        point = [float(value) for value in view.numbers]
+        state["latent.landed"] = {"run": run.id, "point": point, "name": "a restored point"}
     st.session_state.update(state)
+    at, pins = write(place)
     st.session_state.pop("latent.wrote", None)
     st.query_params["at"] = at
+    if pins:
+        st.query_params["pins"] = pins
     st.session_state["_done"] = f"Restored the view of {run.name} at step {view.step}."

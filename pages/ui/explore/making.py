@@ -9,7 +9,7 @@ import streamlit as st
 
 from core import sheets
 from pages.ui import shell, show
-from pages.ui.explore import Here
+from pages.ui.explore import Here, land
 from pages.ui.tiles import tiles
 
 TITLES = {
@@ -20,6 +20,7 @@ TITLES = {
     "posterior": "What the encoder says",
 }
 UNITS = 24
+OTHERS = 300  # held-out images that say which dimensions are dead
 
 
 def draw(here: Here) -> None:
@@ -101,7 +102,7 @@ def activations(here: Here) -> None:
     with left:
         name = st.selectbox("Layer", names, index=0, key="latent.layer")
         layer = layers[names.index(name) if name in names else 0]
-        units, effect = latent.effects(here.space, here.point, layer.name, count=UNITS)
+        units, effect, _ = latent.effects(here.space, here.point, layer.name, count=UNITS)
         off = {n: set(us) for n, us in st.session_state.get("latent.off", {}).items()}
         gone = off.setdefault(layer.name, set())
         click = st.session_state.get("latent.units") or {}
@@ -170,7 +171,7 @@ def codes(here: Here) -> None:
     now = grid.copy().ravel()
     for place, token in painted.items():
         now[place] = token
-    pieces = latent.token_tiles(here.space)
+    pieces, _, _ = latent.vocabulary(here.space)
     left, middle, right = st.columns([1, 1, 1.6], gap="large")
     with left:
         at = clicked("latent.codes", side * side)
@@ -189,7 +190,7 @@ def codes(here: Here) -> None:
         )
         st.caption("The codes of the image, each drawn alone. Click one to choose its place.")
     token = int(now[place])
-    facts = latent.token_facts(here.space, token)
+    facts = latent.token(here.space, token, 15)
     with right:
         options = [token, *[int(t) for t in facts.neighbours if int(t) != token]][:16]
         wanted = clicked("latent.tokens", len(options))
@@ -223,11 +224,10 @@ def codes(here: Here) -> None:
             painted[place] = number
             st.rerun(scope="fragment")
     with middle:
-        both = np.stack(
-            [latent.repaint(here.space, grid), latent.repaint(here.space, now.reshape(grid.shape))]
-        )
+        before, _ = latent.repaint(here.space, grid)
+        after, point = latent.repaint(here.space, now.reshape(grid.shape))
         show.pictures(
-            both,
+            np.stack([before, after]),
             columns=2,
             key="latent.repainted",
             alt="The image, and the image with the painted codes",
@@ -235,12 +235,18 @@ def codes(here: Here) -> None:
             max_height=150,
         )
         st.caption("Left: as it was. Right: with your codes.")
-        st.button(
-            "As it was",
-            key="latent.codes.reset",
-            disabled=not painted,
-            on_click=painted.clear,
-        )
+        with st.container(horizontal=True, gap="small"):
+            st.button(
+                "As it was", key="latent.codes.reset", disabled=not painted, on_click=painted.clear
+            )
+            st.button(
+                "To the pad",
+                key="latent.codes.land",
+                disabled=not painted,
+                icon=":material/my_location:",
+                on_click=land,
+                args=(here, point, "an image that you repainted"),
+            )
 
 
 def clicked(key: str, count: int) -> int | None:
@@ -257,10 +263,23 @@ def clicked(key: str, count: int) -> int | None:
 def posterior(here: Here) -> None:
     """Shows how much each latent dimension of a VAE knows; dead ones know nothing."""
     import plotly.graph_objects as go
+    import torch
 
     from core import latent
+    from core.tensors import to_float
 
-    found = latent.posterior(here.space, here.dataset)
+    dataset = here.dataset
+    held = dataset.splits["valid"][:OTHERS]
+    labels = None
+    if here.space.classes:
+        shares = here.point[here.space.latent :]
+        labels = [int(shares.argmax()), *map(int, dataset.y[held])]
+    found = latent.posterior(
+        here.space,
+        to_float(torch.as_tensor(here.space.image(here.point)[None])),
+        to_float(torch.as_tensor(np.asarray(dataset.x[held])), dataset.levels),
+        labels,
+    )
     order = np.argsort(-np.asarray(found.kl))
     colours = st.get_option(f"theme.{st.context.theme.type or 'light'}.chartCategoricalColors")
     figure = go.Figure()
@@ -284,13 +303,13 @@ def posterior(here: Here) -> None:
     )
     dead = int(np.sum(found.dead))
     st.caption(
-        f"How far the encoder's answer is from knowing nothing, per dimension, in all "
-        f"{float(np.sum(found.kl)):.1f} nats per image. "
+        f"What the encoder reads off the image under the ring, per dimension: {float(np.sum(found.kl)):.1f} nats in "
+        f"all. "
         + (
-            f"{dead} of {len(order)} dimensions are dead: they hold less than a hundredth of a nat, and moving along "
-            "them changes nothing."
+            f"{dead} of {len(order)} dimensions are dead (second colour): over {found.n} held-out images they stay "
+            "the same, and moving along them changes nothing."
             if dead
-            else f"All {len(order)} dimensions are in use."
+            else f"All {len(order)} dimensions are in use, over {found.n} held-out images."
         )
     )
 

@@ -16,7 +16,6 @@ from pages.ui.canvas import canvas
 from pages.ui.explore import Here, land, live
 
 WAYS = {"draw": "Draw", "upload": "Upload", "dataset": "From the dataset"}
-SECONDS = 3.0  # that a search may take
 
 
 def draw(here: Here) -> None:
@@ -158,9 +157,12 @@ def find(here: Here, name: str, content: Any, label: int | None) -> dict[str, An
 
     slot = st.empty()
     began = time.perf_counter()
-    prepared = latent.prepare(content, here.dataset, here.opened.spec)
+    if isinstance(content, np.ndarray) and content.ndim == 3:  # of the dataset: prepared long ago
+        prepared = latent.Prepared(content, here.dataset.levels)
+    else:
+        prepared = latent.prepare(content, here.dataset)
     last, told = None, 0.0
-    for step in latent.find(here.space, prepared, labels=None if label is None else [label]):
+    for step in latent.find(here.space, prepared.images, label):
         last = step
         if time.perf_counter() - told > 0.12:
             told = time.perf_counter()

@@ -139,7 +139,7 @@ def pad(
     ms: Mapping[str, float] | None = None,
     limit: float = 4.0,
     side: int = 400,
-    server: bool = True,
+    roams: bool = True,
     on_view: Callable[[], None] = lambda: None,
     on_drop: Callable[[], None] = lambda: None,
 ) -> None:
@@ -161,7 +161,7 @@ def pad(
         ms: Milliseconds of ``model`` and ``encode``.
         limit: Places lie within plus and minus this.
         side: Longest side of the plane in CSS pixels.
-        server: Whether the pad may ask for more than it was given.
+        roams: Whether the window may be moved, for which new sheets are asked.
         on_view: Called before the rerun that answers a request.
         on_drop: Called when a picture was dropped on the pad; its state holds ``dropped.content``, base64.
     """
@@ -172,7 +172,7 @@ def pad(
         "seen": seen,
         "limit": limit,
         "side": side,
-        "server": server,
+        "roams": roams,
         "answer": asked.number,
         "ms": dict(ms or {}),
         "marks": [{"label": label, "at": [x, y]} for label, x, y in marks],

@@ -29,12 +29,12 @@ export default function (component) {
   me.set = setStateValue;
   me.redraw = redraw;
   me.data = data;
-  box.classList.toggle("alone", !data.server);
+  box.classList.toggle("still", !data.roams);
   over.setAttribute("aria-label", data.alt);
   if (data.plane !== me.plane || data.go.number !== me.went) arrive();
   if (me.sent && data.answer >= me.sent.number) answered();
   if (data.sheet && data.sheet.key !== me.sheet?.key) take(data.sheet);
-  else if (!data.sheet && !me.sheet && data.server) wish(true);
+  else if (!data.sheet && !me.sheet) wish(true);
   if (data.exact && data.exact.key !== me.exact?.key) finish(data.exact);
 
   over.onpointerdown = down;
@@ -119,7 +119,6 @@ export default function (component) {
 
   // Asks for what the window and the resting position need; the newest wish wins.
   function wish(rest) {
-    if (!me.data.server) return;
     me.rest = rest;
     if (me.sent) { me.again = true; return; }
     me.number = Math.max(Date.now(), me.number + 1);
@@ -134,7 +133,7 @@ export default function (component) {
 
   // A picture that was saved here brings its view back.
   async function drop(file) {
-    if (!me.data.server || !file || file.size > LARGEST) return;
+    if (!file || file.size > LARGEST) return;
     const bytes = new Uint8Array(await file.arrayBuffer());
     let text = "";
     for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
@@ -180,7 +179,7 @@ export default function (component) {
   }
 
   function shift(centre, span = me.window[2]) {
-    if (!me.data.server) return;
+    if (!me.data.roams) return;
     const limit = me.data.limit;
     span = clamp(span, limit / 64, limit * 2);
     const room = limit - span / 2;
@@ -235,7 +234,7 @@ export default function (component) {
 
   // Moves the window on while a held pointer is at the border or beyond it.
   function push() {
-    if (me.pushing || !me.data.server) return;
+    if (me.pushing || !me.data.roams) return;
     let then = performance.now();
     const step = (now) => {
       me.pushing = 0;
@@ -348,7 +347,6 @@ export default function (component) {
     if (me.ground !== me.moved || me.groundKey !== me.sheet?.key) drawGround();
     drawOver();
     drawImage();
-    $(".home").disabled = $(".in").disabled = $(".out").disabled = !me.data.server;
     $(".undo").disabled = me.trail.length < 2;
   }
 
