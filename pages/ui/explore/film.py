@@ -31,8 +31,8 @@ def draw(here: Here) -> None:
             key="latent.film.source",
             required=True,
             bind="query-params",
-            format_func={"images": "Images of the seed", "pins": "Pins of the pad"}.__getitem__,
-            help="Pin places on the pad with the button Pin or the key P.",
+            format_func={"images": "Images", "pins": "Pins"}.__getitem__,
+            help="Images of the seed, or the places that you pinned on the pad (button Pin, or key P).",
         )
         if source == "images":
             text = st.text_input(
@@ -94,7 +94,7 @@ def draw(here: Here) -> None:
             alt=f"A film of {frames} images through {len(keys)} keyframes",
             labels=[f"{i / rate:.1f} s" for i in range(frames)],
             max_height=260,
-            max_zoom=10,
+            max_zoom=32,
             pace=1000 / rate,
             film="the film",
             loop=loop,

@@ -196,7 +196,9 @@ def marks(here: Here) -> list[tuple[str, float, float]]:
     if here.choice.kind == "labels":
         first, second = (here.opened.classes[int(i)] for i in here.choice.which)
         return [(first[:14], -1, 0), (second[:14], 1, 0)]
-    return [("you" if here.choice.landed is not None else "start", 0, 0)]
+    if here.choice.landed is not None:
+        return [("here", 0, 0)]
+    return [(f"image {here.choice.origin}", 0, 0)]
 
 
 # --- Taking it away, and bringing it back -----------------------------------------------------------------------------

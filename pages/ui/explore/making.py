@@ -20,6 +20,7 @@ TITLES = {
     "posterior": "What the encoder says",
 }
 UNITS = 24
+UNIT = 8  # pixels of a unit's map at least
 OTHERS = 300  # held-out images that say which dimensions are dead
 
 
@@ -138,9 +139,11 @@ def activations(here: Here) -> None:
             on_click=lambda: st.session_state.pop("latent.off", None),
         )
     with right:
-        x = layer.maps[units]
+        x = layer.maps[units][:, None]
+        side = -(-UNIT // x.shape[2])
+        x = x.repeat(side, 2).repeat(side, 3)  # a unit of a dense layer is one number
         show.pictures(
-            x[:, None],
+            x,
             columns=8,
             key="latent.units",
             alt=f"{len(units)} of {layer.units} units of {layer.name}, the strongest first",

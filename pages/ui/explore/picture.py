@@ -15,7 +15,7 @@ from pages.ui import shell, show
 from pages.ui.canvas import canvas
 from pages.ui.explore import Here, land, live
 
-WAYS = {"draw": "Draw", "upload": "Upload", "dataset": "From the dataset"}
+WAYS = {"draw": "Draw", "upload": "Upload", "dataset": "Dataset"}
 
 
 def draw(here: Here) -> None:
@@ -85,7 +85,7 @@ def chosen(here: Here) -> tuple[str, Any, int | None] | None:
         )
     index = int(held[number])
     label = None if here.dataset.y is None else int(here.dataset.y[index])
-    return f"image {index} of {here.dataset.name}", np.asarray(here.dataset.x[index]), label
+    return f"image {index} of {here.dataset.name}", np.array(here.dataset.x[index]), label
 
 
 def class_of(here: Here) -> int | None:

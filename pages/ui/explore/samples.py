@@ -63,11 +63,11 @@ def draw(here: Here) -> None:
             )
             if latent.supports(here.opened.model):
                 st.button(
-                    f"Put image {ends[0]} under the ring",
+                    "A to the pad",
                     key="latent.place",
                     icon=":material/my_location:",
                     on_click=lambda: begin(ends[0]),
-                    help="The plane of the pad then goes through this image.",
+                    help=f"The plane of the pad then goes through image {ends[0]}.",
                 )
         place = st.container(horizontal=True)
     with place:

@@ -72,6 +72,7 @@ export default function (component) {
     me.window = [...data.go.window];
     me.pins = data.go.pins.map((pin) => [...pin]);
     me.trail.push([...me.at]);
+    me.ms = { ...data.ms };
   }
 
   function answered() {
@@ -382,7 +383,11 @@ export default function (component) {
     }
     for (const [x, y] of trail.slice(-16, -1)) dot(pen, x, y, 3 * r, "#fff");
     me.pins.forEach((pin, i) => label(pen, screen(pin), String(i + 1), accent));
-    for (const mark of me.data.marks) label(pen, screen(mark.at), mark.label, "#1b1d29");
+    for (const mark of me.data.marks) {
+      const [x, y] = screen(mark.at);
+      dot(pen, x, y, 3.5 * r, "#1b1d29");
+      label(pen, [x, y - 20 * r], mark.label, "#1b1d29"); // above, so that the ring does not hide it
+    }
     const [x, y] = screen(me.at);
     pen.lineWidth = 5 * r; pen.strokeStyle = "rgba(0,0,0,.65)"; ring(pen, x, y, 9 * r);
     pen.lineWidth = 2.5 * r; pen.strokeStyle = "#fff"; ring(pen, x, y, 9 * r);
