@@ -25,7 +25,7 @@ LAYERS = [
     ["metrics"],
     ["augment", "latent", "attacks", "quality", "build"],
     ["work"],
-    ["worker", "commands"],
+    ["worker", "commands", "gallery"],
     ["__main__"],
     ["pages/ui"],
     ["pages"],
