@@ -57,6 +57,17 @@ from core.latent.planes import (
     sprite,
 )
 from core.latent.recall import View, read_view, write_view
+from core.latent.regression import (
+    Reader,
+    arithmetic,
+    condition,
+    readable,
+    reader,
+    reader_ready,
+    regressed,
+    table,
+)
+from core.latent.shelf import shelve
 from core.latent.space import Space, open_space, supports
 
 __all__ = [
@@ -72,6 +83,7 @@ __all__ = [
     "Plane",
     "Posterior",
     "Prepared",
+    "Reader",
     "Space",
     "Step",
     "Strip",
@@ -79,8 +91,10 @@ __all__ = [
     "View",
     "activations",
     "anchors_plane",
+    "arithmetic",
     "bank",
     "code_map",
+    "condition",
     "coordinates_plane",
     "denoising",
     "difference",
@@ -108,11 +122,17 @@ __all__ = [
     "principal",
     "principal_plane",
     "read_view",
+    "readable",
+    "reader",
+    "reader_ready",
+    "regressed",
     "repaint",
+    "shelve",
     "slerp",
     "spline",
     "sprite",
     "supports",
+    "table",
     "token",
     "truncate",
     "unrolled",

@@ -123,12 +123,14 @@ def activations(space: Space, point: Any) -> list[Layer]:
     with private(space) as model, torch.no_grad():
         places = layers(model)
         seen: dict[str, Tensor] = {}
-        hooks = [
-            module.register_forward_hook(
-                lambda module, inputs, output, name=name: seen.__setitem__(name, output)
-            )
-            for name, module in places
-        ]
+
+        def watch(name: str) -> Any:
+            def record(module: nn.Module, inputs: Any, output: Tensor) -> None:
+                seen[name] = output
+
+            return record
+
+        hooks = [module.register_forward_hook(watch(name)) for name, module in places]
         try:
             _private_decode(space, model, point)
         finally:

@@ -149,7 +149,8 @@ def walk(
         moved = spline(z, t, loop)
         if space.sphere:  # a curve cuts the corners of a sphere
             moved = moved / moved.norm(dim=1, keepdim=True).clamp_min(1e-8)
-            moved = moved * torch.lerp(*(z[end].norm(dim=1, keepdim=True) for end in ends), s)
+            start, end = (z[each].norm(dim=1, keepdim=True) for each in ends)
+            moved = moved * torch.lerp(start, end, s)
     else:
         moved = torch.cat(
             [

@@ -439,7 +439,8 @@ class FSQ(nn.Module):
 
     def nearest(self, z: Tensor) -> Tensor:
         """Gives the code whose vector is nearest, (..., D) to (...): the levels read as digits of a number."""
-        digits = ((z + 1) / 2 * (self.levels - 1)).round().long()
+        last = self.levels - 1
+        digits = ((z + 1) / 2 * last).round().long().clamp(min=torch.zeros_like(last), max=last)
         return (digits * self.basis).sum(-1)
 
     def vectors(self, codes: Tensor) -> Tensor:
