@@ -20,4 +20,4 @@ def run(arguments: argparse.Namespace) -> None:
 
     job = jobs.find(arguments.run_id, *runs.KINDS)
     file = latent.shelve(job)
-    show(arguments, {"run": job.id, "file": str(file)}, f"Kept {file}.")
+    show(arguments, {"run": job.id, "file": str(file)}, [f"Kept {file}."])

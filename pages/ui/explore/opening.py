@@ -14,15 +14,13 @@ from core.models import families
 from pages.ui import pad, shell
 from pages.ui.explore import Choice, Here, image
 
-FILE = "pad.png"  # beside the checkpoints of a run
-
 
 def opening() -> None:
     """Draws the pad of the run that has one, faces before others; nothing where no run has."""
     run = chosen()
     if run is None:
         return
-    facts = sheets.facts((run.path / FILE).read_bytes())
+    facts = sheets.facts((run.path / sheets.PAD).read_bytes())
     with st.container(border=True):
         picture, words = st.columns([3.4, 1], gap="medium")
         with picture:
@@ -33,14 +31,12 @@ def opening() -> None:
                 f"{shell.plain(run.name)}: {families.get(runs.family_of(run)).title}, learned from "
                 f"{shell.plain(runs.dataset_of(run))}. Step {facts['step']:,}, seed {facts['seed']}."
             )
-            if st.button("Explore it", key="overview.explore", icon=":material/arrow_forward:"):
-                st.session_state["run"] = run.id
-                st.switch_page("pages/latent.py")
+            shell.explore(run, key="overview.pad.explore")
 
 
 def chosen() -> jobs.Job | None:
     """Finds the run to open with."""
-    ready = [run for run in runs.listing() if run.kind == "train" and whole(run.path / FILE)]
+    ready = [run for run in runs.listing() if run.kind == "train" and whole(run.path / sheets.PAD)]
     return min(ready, key=lambda run: runs.dataset_of(run) != "faces", default=None)
 
 
@@ -66,7 +62,7 @@ def _whole(file: str, _mtime: int) -> bool:
 def wander(id: str) -> None:
     """Draws the pad; the exact image comes as soon as the server has loaded what it needs for that."""
     run = jobs.get(id)
-    content = (run.path / FILE).read_bytes()
+    content = (run.path / sheets.PAD).read_bytes()
     facts = sheets.facts(content)
     choice = choice_of(run, facts)
     asked = pad.view("overview.pad", choice.key, choice.start, facts["width"])
