@@ -7,10 +7,17 @@ from typing import Any
 import streamlit as st
 
 from core import runs
+from core.catalog import UserError, unknown
 from pages.ui import shell, show
-from pages.ui.explore import Here
+from pages.ui.explore import Here, land
 
 MOST = 6
+KINDS = {
+    "principal": "Main",
+    "local": "Near this image",
+    "known": "Labels and attributes",
+    "factors": "First layer (SeFa)",
+}
 SEPARATOR = ": "  # between the kind and the name of a direction in the session
 
 
@@ -18,7 +25,7 @@ def draw(here: Here) -> None:
     """Draws the choice of a kind, and a film per direction."""
     from core import latent
 
-    kinds = latent.kinds(here.space, here.dataset)
+    kinds = offered(here)
     kind = st.segmented_control(
         "How directions are found",
         kinds,
@@ -26,25 +33,12 @@ def draw(here: Here) -> None:
         key="latent.kind",
         required=True,
         bind="query-params",
-        format_func=lambda kind: latent.DIRECTIONS[kind],
+        format_func=lambda kind: KINDS[kind],
     )
     if kind not in kinds:
         kind = kinds[0]
-    with st.spinner("Looking for directions", show_time=True):
-        found = of_kind(here, kind)
-    if len(found) > MOST:
-        names = [direction.name for direction in found]
-        wanted = st.multiselect(
-            "Directions",
-            names,
-            default=names[:MOST],
-            max_selections=MOST,
-            key=f"latent.shown.{kind}",
-            help=f"At most {MOST} at a time: more sliders make the task harder, not easier.",
-        )
-        found = [direction for direction in found if direction.name in wanted]
+    found = known(here) if kind == "known" else of_kind(here, kind)
     if not found:
-        st.caption("This model has no directions of this kind.")
         return
     judge = judge_of(here)
     for number, direction in enumerate(found):
@@ -81,26 +75,82 @@ def draw(here: Here) -> None:
         )
 
 
-def of_kind(here: Here, kind: str) -> list[Any]:
-    """Finds the directions of one kind, in the order of their weight."""
+def offered(here: Here) -> list[str]:
+    """Lists the kinds of directions that a model has."""
     from core import latent
 
-    if kind == "principal":
-        return latent.principal(here.space, MOST)
+    has = {
+        "factors": bool(latent.factors(here.space, 1)),
+        "known": latent.readable(here.dataset) and not here.space.slow,
+    }
+    return [kind for kind in KINDS if has.get(kind, True)]
+
+
+def of_kind(here: Here, kind: str, at: Any = None) -> list[Any]:
+    """Finds the directions of a kind that the model alone gives, in the order of their weight."""
+    from core import latent
+
     if kind == "factors":
         return latent.factors(here.space, MOST)
     if kind == "local":
-        return latent.local(here.space, here.point, MOST)
-    return [d for d in latent.regressed(here.space, here.dataset) if d.kind == kind]
+        return latent.local(here.space, here.point if at is None else at, MOST)
+    return latent.principal(here.space, MOST)
+
+
+def known(here: Here) -> list[Any]:
+    """Finds the directions of chosen labels and attributes; asks before it learns to read them off images."""
+    from core import latent
+
+    names = latent.table(here.dataset).names
+    chosen = st.multiselect(
+        "Labels and attributes",
+        names,
+        default=names[-MOST:],
+        max_selections=MOST,
+        key=f"latent.known.{here.run.id}",
+        help=f"At most {MOST} at a time: more choices make it harder to choose well.",
+    )
+    if not chosen:
+        st.caption("Choose what the directions should change.")
+        return []
+    if not latent.reader_ready(here.dataset):
+        st.button(
+            "Learn to read them off images",
+            key="latent.reader",
+            icon=":material/school:",
+            on_click=lambda: st.session_state.update({"latent.reading": True}),
+            help="A small network learns the true labels and attributes of the dataset, once; about half a minute.",
+        )
+        if not st.session_state.pop("latent.reading", False):
+            st.caption(
+                "What a direction changes is read off its images by a small network of our own."
+            )
+            return []
+        bar = st.progress(0.0, text="Learning to read labels and attributes")
+        latent.reader(
+            here.dataset,
+            lambda done, total: bar.progress(
+                min(1.0, done / total), text=f"Learning to read: {done:,} of {total:,} images"
+            ),
+        )
+        bar.empty()
+    with st.spinner("Looking for directions", show_time=True):
+        return regressed(here, tuple(chosen))
+
+
+def regressed(here: Here, names: tuple[str, ...]) -> list[Any]:
+    """Finds the directions of labels and attributes by name."""
+    from core import latent
+
+    return latent.regressed(
+        here.space, here.dataset, latent.reader(here.dataset), names=list(names)
+    )
 
 
 def named(here: Here, name: str) -> Any:
     """Finds a direction again by its kind and name; a local one at the origin of the plane."""
-    from core import latent
-    from core.catalog import UserError, unknown
-
     kind, _, short = name.partition(SEPARATOR)
-    found = latent.local(here.space, here.origin, MOST) if kind == "local" else of_kind(here, kind)
+    found = regressed(here, (short,)) if kind == "known" else of_kind(here, kind, here.origin)
     for direction in found:
         if direction.name == short:
             return direction
@@ -111,33 +161,30 @@ def take(here: Here, name: str, axis: int) -> None:
     """Makes a direction an axis of the pad, through the image under the ring."""
     axes = list(st.session_state.get("latent.axes") or ())
     if len(axes) < 2:
-        other = next((key for key in shown(here) if key != name), name)
-        axes = [other, other]
+        axes = [f"principal{SEPARATOR}{direction.name}" for direction in of_kind(here, "principal")]
+        axes = (axes * 2)[:2]
     axes[axis] = name
     st.session_state["latent.axes"] = tuple(axes)
     st.session_state["latent.plane"] = "directions"
-    from pages.ui.explore import land
-
     land(here, here.point, "the image that was under the ring")
-
-
-def shown(here: Here) -> list[str]:
-    """Names the directions of the kind that is open."""
-    kind = st.session_state.get("latent.kind") or "principal"
-    return [f"{kind}{SEPARATOR}{direction.name}" for direction in of_kind(here, kind)]
 
 
 def about(direction: Any) -> str:
     """Says in words how much a direction explains, how well it is known, and what it drags along."""
     words = []
-    if direction.share is not None:
-        words.append(f"{direction.share:.0%} of the variation")
     if direction.accuracy is not None:
-        words.append(f"held-out {direction.measure} {direction.accuracy:.2f} (n = {direction.n})")
+        words.append(
+            f"held-out {direction.measure} {direction.accuracy:.2f}, by chance {direction.chance:.2f} "
+            f"(n = {direction.n})"
+        )
+        if direction.share is not None:
+            words.append(f"a step moves it by {direction.share:.2f} standard deviations")
+    elif direction.share is not None:
+        words.append(f"{direction.share:.0%} of the variation")
     leaks = sorted(direction.leaks.items(), key=lambda item: -abs(item[1]))[:2]
     if leaks:
         drags = ", ".join(f"{name} {value:+.2f}" for name, value in leaks if abs(value) > 0.1)
-        words.append(f"drags along {drags}" if drags else "drags little along")
+        words.append(f"and drags along {drags}" if drags else "and drags little along")
     return shell.plain(" · ".join(words) or " ".join(direction.notes))
 
 

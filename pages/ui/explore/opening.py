@@ -10,7 +10,6 @@ import streamlit as st
 
 from core import jobs, runs, sheets
 from core.catalog import UserError
-from core.models import families
 from pages.ui import pad, shell
 from pages.ui.explore import Choice, Here, image
 
@@ -28,8 +27,10 @@ def opening() -> None:
         with words:
             st.markdown("**Drag on the left picture**, and see what this model would draw there.")
             st.caption(
-                f"{shell.plain(run.name)}: {families.get(runs.family_of(run)).title}, learned from "
-                f"{shell.plain(runs.dataset_of(run))}. Step {facts['step']:,}, seed {facts['seed']}."
+                shell.plain(
+                    f"{run.name} ({runs.family_of(run)} on {runs.dataset_of(run)}), "
+                    f"step {facts['step']:,}, seed {facts['seed']}."
+                )
             )
             shell.explore(run, key="overview.pad.explore")
 
