@@ -56,6 +56,7 @@ from core.latent.planes import (
     principal_plane,
     sprite,
 )
+from core.latent.projection import METHODS, Map, chart, guess, methods, neighbours
 from core.latent.recall import View, read_view, write_view
 from core.latent.regression import (
     Reader,
@@ -72,6 +73,7 @@ from core.latent.space import Space, open_space, supports
 
 __all__ = [
     "AMOUNTS",
+    "METHODS",
     "MOST",
     "PATHS",
     "PLANES",
@@ -79,6 +81,7 @@ __all__ = [
     "Direction",
     "Encoded",
     "Layer",
+    "Map",
     "Moment",
     "Plane",
     "Posterior",
@@ -93,6 +96,7 @@ __all__ = [
     "anchors_plane",
     "arithmetic",
     "bank",
+    "chart",
     "code_map",
     "condition",
     "coordinates_plane",
@@ -106,14 +110,17 @@ __all__ = [
     "filmstrip",
     "find",
     "gif",
+    "guess",
     "invert",
     "labels_plane",
     "lerp",
     "local",
+    "methods",
     "move",
     "mp4",
     "mp4_ready",
     "neighbourhood",
+    "neighbours",
     "open_space",
     "path",
     "plane",
