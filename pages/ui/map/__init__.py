@@ -75,7 +75,7 @@ def pack(
     """Packs all that the browser needs into one piece, to be kept and sent as it is.
 
     Args:
-        views: Places of the points by the name of the projection, (P, 2).
+        views: Places of the points by the name of the projection, (P, 2); a point at nan is not drawn.
         traits: What points can be coloured by; the first one is shown first.
         images: One per point, uint8 (P, C, H, W), 0 … 255; shrunk where the sheet would be too large.
         hollow: Whether a point is drawn as a ring, (P,).
@@ -90,15 +90,12 @@ def pack(
         "count": count,
         "tile": [height, width],
         "columns": columns,
-        "views": [
-            {"name": name, "fit": [_finite(edge) for edge in _fit(place)]}
-            for name, place in views.items()
-        ],
+        "views": [{"name": name, "fit": _fit(place)} for name, place in views.items()],
         "traits": [
             {"title": t.title, "names": list(t.names), "quiet": list(t.quiet)} for t in traits
         ],
     }
-    parts = [np.nan_to_num(np.asarray(place, "<f4")).tobytes() for place in views.values()]
+    parts = [np.asarray(place, "<f4").tobytes() for place in views.values()]
     parts += [np.asarray(trait.codes, "<u2").tobytes() for trait in traits]
     parts += [np.asarray(hollow, np.uint8).tobytes(), _sheet(images, columns)]
     body = b"".join(parts)
@@ -107,17 +104,14 @@ def pack(
     return struct.pack("<I", len(head)) + head + body
 
 
-def _finite(edge: float) -> float:
-    return float(edge) if math.isfinite(edge) else 0.0
-
-
-def _fit(place: np.ndarray) -> np.ndarray:
+def _fit(place: np.ndarray) -> list[float]:
     """Gives the box (left, top, right, bottom) to show first: a few points far off do not shrink the rest."""
-    if not len(place):
-        return np.array([0.0, 0.0, 1.0, 1.0])
-    low, high = np.nanpercentile(place, (0.5, 99.5), axis=0)
+    there = place[np.isfinite(place).all(1)]
+    if not len(there):
+        return [0.0, 0.0, 1.0, 1.0]
+    low, high = np.percentile(there.astype(np.float64), (0.5, 99.5), axis=0)
     margin = 0.04 * (high - low).max() + 1e-6
-    return np.concatenate([low - margin, high + margin])
+    return [*(low - margin).tolist(), *(high + margin).tolist()]
 
 
 def _shrunk(images: np.ndarray, height: int, width: int) -> np.ndarray:

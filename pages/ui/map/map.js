@@ -254,7 +254,7 @@ export default function (component) {
     const faint = me.marks === "pictures" ? 0.35 : 1;
     for (const i of order()) {
       const x = Math.round(places[2 * i] * ratio), y = Math.round(places[2 * i + 1] * ratio);
-      if (x < edge || y < edge || x >= width - edge || y >= height - edge) continue;
+      if (!(x >= edge && y >= edge && x < width - edge && y < height - edge)) continue;  // nan is nowhere
       const shown = me.chosen ? me.chosen[i] : open(i) ? 1 : 0;
       const part = Math.round(256 * faint * (shown ? (quiet.has(codes[i]) && !me.chosen ? 0.3 : 0.85) : 0.07));
       const rest = 256 - part, c = palette[codes[i] % palette.length];
@@ -279,7 +279,7 @@ export default function (component) {
     const taken = new Map();
     for (let i = 0; i < facts.count; i++) {
       const x = me.places[2 * i] * ratio, y = me.places[2 * i + 1] * ratio;
-      if (x < 0 || y < 0 || x > base.width || y > base.height || !(me.chosen ? me.chosen[i] : open(i))) continue;
+      if (!(x >= 0 && y >= 0 && x <= base.width && y <= base.height) || !(me.chosen ? me.chosen[i] : open(i))) continue;
       const column = Math.floor(x / (w + 4)), row = Math.floor(y / (h + 4)), cell = row * 10000 + column;
       const far = Math.hypot(x - (column + 0.5) * (w + 4), y - (row + 0.5) * (h + 4));
       if (!taken.has(cell) || far < taken.get(cell).far) taken.set(cell, { far, i, x: column * (w + 4) + 2, y: row * (h + 4) + 2 });
@@ -391,7 +391,7 @@ export default function (component) {
     const x = me.places[2 * i], y = me.places[2 * i + 1];
     const far = (k) => (me.places[2 * k] - x) ** 2 + (me.places[2 * k + 1] - y) ** 2;
     const all = [];
-    for (let k = 0; k < facts.count; k++) if (open(k)) all.push([far(k), k]);
+    for (let k = 0; k < facts.count; k++) if (open(k) && far(k) >= 0) all.push([far(k), k]);
     return all.sort((a, b) => a[0] - b[0]).slice(0, NEIGHBOURS).map((pair) => pair[1]);
   }
 

@@ -32,6 +32,7 @@ def tiles(
     key: str,
     labels: Sequence[str] = (),
     titles: Sequence[str] = (),
+    slider: tuple[str, str] = ("Moment of the training", "Replay the training"),
     marks: Mapping[int, str] | None = None,
     max_height: int = 520,
     max_zoom: int = 8,
@@ -47,6 +48,7 @@ def tiles(
         key: Unique on the page.
         labels: One per frame, shown beside the slider.
         titles: One per picture, shown when the pointer rests on it.
+        slider: What the slider and its button are called for a person who does not see them.
         marks: A letter to frame a picture with, by index.
         max_height, max_zoom: In CSS pixels, and squares per pixel.
         clickable: Lets a person choose a picture with mouse or keyboard.
@@ -62,6 +64,7 @@ def tiles(
         "alt": alt,
         "labels": list(labels),
         "titles": list(titles),
+        "slider": list(slider),
         "marks": {str(index): mark for index, mark in (marks or {}).items()},
         "maxHeight": max_height,
         "maxZoom": max_zoom,
