@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Gives each test an empty SIMULACRA_HOME and default settings, and ends its workers."""
+    """Gives each test an empty SIMULACRA_HOME without the gallery and default settings, and ends its workers."""
     from core.settings import Settings, settings
 
     for name in os.environ.keys() - KEPT:
@@ -51,11 +51,23 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             monkeypatch.delenv(name)
     place = tmp_path / "home"
     monkeypatch.setenv("SIMULACRA_HOME", str(place))
+    monkeypatch.setenv("SIMULACRA_GALLERY", "0")
     monkeypatch.setitem(Settings.model_config, "env_file", None)
     settings.cache_clear()
     yield place
     settings.cache_clear()
     end_workers(place)
+
+
+@pytest.fixture
+def gallery(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Shows the runs that ship with the code beside those of this test's home; gives their folder."""
+    from core import jobs
+    from core.settings import settings
+
+    monkeypatch.delenv("SIMULACRA_GALLERY")
+    settings.cache_clear()
+    return jobs.SHIPPED
 
 
 def end_workers(place: Path) -> None:
@@ -224,7 +236,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
-    """Starts apps: `server()`; `server(home=path)` again on a home; `server(view_only="1")`.
+    """Starts apps: `server()`; `server(home=path)` again on a home; `server(view_only="1")`; `server(gallery="1")`.
 
     Their output goes to a file, because a full pipe would stop it.
     """
@@ -237,7 +249,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., S
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         env = {k: v for k, v in os.environ.items() if k in KEPT or not k.startswith("SIMULACRA_")}
-        env |= {"SIMULACRA_HOME": str(home)}
+        env |= {"SIMULACRA_HOME": str(home), "SIMULACRA_GALLERY": "0"}
         env |= {f"SIMULACRA_{name.upper()}": value for name, value in settings.items()}
         options = {
             "server.address": "127.0.0.1",

@@ -191,6 +191,24 @@ STATUS_ICONS = {
 }
 
 
+def icon_of(run: jobs.Job) -> str:
+    """Gives the sign of a run's state; one that ships with the code has its own."""
+    return "◆" if run.shipped else STATUS_ICONS[run.status]
+
+
+def explore(run: jobs.Job, label: str = "Explore it", *, key: str) -> None:
+    """Offers to make a run the chosen one and to walk through what it learned."""
+    pressed = st.button(
+        label,
+        key=key,
+        icon=":material/arrow_forward:",
+        type="tertiary",
+        on_click=lambda: st.session_state.update(run=run.id),
+    )
+    if pressed:
+        st.switch_page(PAGES / "latent.py")
+
+
 def sidebar() -> None:
     """Draws the choice of dataset and run, and what is running now."""
     with st.sidebar:
@@ -212,7 +230,8 @@ def sidebar() -> None:
         )
         _choose("run", ids, ready or (ids[0] if ids else None))
         names = {
-            run.id: f"{STATUS_ICONS[run.status]} {run.name} · {run.id[4:8]} {run.id[9:13]}"
+            run.id: f"{icon_of(run)} {run.name} · "
+            + ("ships with Simulacra" if run.shipped else f"{run.id[4:8]} {run.id[9:13]}")
             for run in listed
         }
         st.selectbox(

@@ -27,7 +27,7 @@ LAYERS = [
     ["report"],
     ["augment", "latent", "attacks", "quality", "build"],
     ["work"],
-    ["worker", "commands"],
+    ["worker", "commands", "gallery"],
     ["__main__"],
     ["pages/ui"],
     ["pages"],
