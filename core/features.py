@@ -367,7 +367,7 @@ def _train(
 
 
 def taught(lessons: Dataset, dataset: Dataset, device: torch.device, seed: int = 0) -> Classifier:
-    """Trains a classifier like the judge of ``dataset``, as long, on other images: on samples, to test what they teach."""
+    """Trains a classifier like the judge of ``dataset``, as long, on other images, to test what these teach."""
     facts = _recipe(dataset)
     train = TrainConfig.of(facts["train"] | {"seed": seed}, "train")
     trainer = Trainer(runs.network(facts), lessons, train, device)
@@ -467,7 +467,7 @@ def self_supervised(dataset: Dataset, device: torch.device) -> Contrast:
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     file = settings().cache / "contrasts" / f"{key}.safetensors"
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(0)  # noqa: TID251 - the first weights, inside the fork
         model = Contrast(spec)
     with _one_at_a_time:
         if not file.exists():

@@ -61,42 +61,16 @@ class Comparison:
         """Writes one line per value."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(
-            [
-                "run",
-                "name",
-                "family",
-                "dataset",
-                "step",
-                "metric",
-                "value",
-                "low",
-                "high",
-                "floor",
-                "n",
-                "extractor",
-                "hash",
-                "best",
-                "note",
-            ]
-        )
+        facts = ("run", "name", "family", "dataset", "step")
+        numbers = ("value", "low", "high", "floor", "n", "extractor", "hash")
+        table.writerow([*facts, "metric", *numbers, "best", "note"])
         for row in self.rows:
             for place, (one, cell) in enumerate(zip(self.evaluations, row.cells, strict=True)):
                 if cell is not None:
                     best = "" if row.refused else "yes" if place in row.best else "no"
-                    table.writerow(
-                        [
-                            one.run,
-                            one.name,
-                            one.family,
-                            one.dataset,
-                            one.step,
-                            row.metric,
-                            cell.value,
-                        ]
-                        + [cell.low, cell.high, cell.floor, cell.n, cell.extractor, cell.hash]
-                        + [best, row.refused or cell.note]
-                    )
+                    about = [getattr(one, name) for name in facts]
+                    found = [getattr(cell, name) for name in numbers]
+                    table.writerow([*about, row.metric, *found, best, row.refused or cell.note])
         return text.getvalue()
 
 

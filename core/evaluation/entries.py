@@ -28,7 +28,8 @@ metrics = Registry("metric")
 """``make(study, sample) -> Found``. Extra: ``group`` of :data:`GROUPS`; ``direction``: lower, higher or empty;
 ``means`` and ``doubt``: a sentence each; ``needs``: of features, judge, conditional, scores; ``fewest`` samples;
 ``standard``: measured unless a choice is made; ``scale``: share, number or bits; ``floor``: which real images take the
-place of the samples: ``twin`` (as many as samples), ``unseen``, ``train``, or none; ``own``: the model's own yardstick, not comparable between families."""
+place of the samples: ``twin`` (as many as samples), ``unseen``, ``train``, or none; ``own``: the model's own yardstick,
+not comparable between families."""
 
 
 @dataclass(frozen=True)

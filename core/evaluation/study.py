@@ -342,7 +342,8 @@ class Study:
     def taught_by(self, sample: Sample) -> np.ndarray:
         """Trains a classifier on a sample, tests it on the reference; flags of what it names rightly, (M,)."""
         y = sample.y
-        assert y is not None and self.reference.y is not None
+        assert y is not None
+        assert self.reference.y is not None
         count = min(len(sample.x), self.config.samples)
         order = np.arange(count)
         own = assemble(
@@ -451,7 +452,8 @@ class Study:
         named = made.named[:n].astype(np.int16) if self.judge else none
         points_made, points_real = _few_dimensions(made.features[:n], real.features[: self.n])
         place = self.train.index
-        assert place is not None and real.index is not None
+        assert place is not None
+        assert real.index is not None
         gap = over.gap.cpu().numpy()
         return {
             "made": made.x[:n],
