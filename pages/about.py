@@ -66,11 +66,11 @@ def learned(run: jobs.Job, opened: runs.Opened) -> str:
     name, images, classes = facts["name"], facts["images"]["train"], len(facts["classes"])
     title = datasets.describe(name).title if name in datasets.names() else name
     return (
-        f"**{shell.plain(run.name)}** ({families.get(opened.family).title}) learned from {images:,} images of "
-        f"**{shell.plain(title)}**, {spec.size} × {spec.size} pixels"
-        + (" in colour" if spec.channels == 3 else "")
+        f"**{shell.plain(run.name)}** · {families.get(opened.family).title} · learned from {images:,} images of "
+        f"**{shell.plain(title)}** ({spec.size} × {spec.size} pixels"
+        + (", colour" if spec.channels == 3 else ", grey")
         + (f", {classes} classes" if classes > 1 else "")
-        + f". At step {opened.step:,}, shown here, it had looked at {opened.images:,}"
+        + f") and had looked at {opened.images:,} by step {opened.step:,}"
         + (", each one many times over." if opened.images > 2 * images else ".")
     )
 
@@ -79,14 +79,20 @@ def learned(run: jobs.Job, opened: runs.Opened) -> str:
 def about(run: jobs.Job) -> None:
     """Fills the one screen."""
     found = evaluation.latest(run)
-    step = found.step if found and found.step in runs.checkpoints(run) else None
-    opened = runs.open_model(run, step)
+    kept = found is not None and found.step in runs.checkpoints(run)
+    opened = runs.open_model(run, found.step if found is not None and kept else None)
+    arrays = found.arrays() if found is not None else None
     st.markdown(learned(run, opened))
+    if found is not None and not kept:
+        st.caption(
+            f":material/info: Images and measures are of step {found.step:,}, whose checkpoint is not kept any more; "
+            f"what you drag is of step {opened.step:,}."
+        )
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(f"**The first {SAMPLES} images that it made**, none of them selected")
         show.pictures(
-            samples(run.id, opened.step),
+            arrays.made[:SAMPLES] if arrays is not None else samples(run.id, opened.step),
             columns=6,
             key="about.samples",
             alt=f"The first {SAMPLES} images of {run.name}",

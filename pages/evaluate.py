@@ -17,13 +17,7 @@ TITLE = "Evaluate"
 ICON = ":material/speed:"
 ORDER = 3.5
 shell.enter()
-VIEWS = {
-    "measures": "How good",
-    "map": "Map",
-    "copies": "Is it a copy?",
-    "failures": "Where it fails",
-    "compare": "Compare",
-}
+VIEWS = ("How good", "Map", "Copies", "Failures", "Compare")  # as the address names them
 SHOWN = 96  # images of a selection; more cannot be looked at
 PAIRS = 12  # suspects side by side
 WAITS = "The images are being drawn. This view appears when they have been compared, before the slower measures."
@@ -62,28 +56,29 @@ def begin_steps(run: str, steps: list[int], like: str) -> None:
 
 def head(run: jobs.Job, listed: list[jobs.Job]) -> jobs.Job | None:
     """Draws the choice of the evaluation and what starts another; gives the chosen one, None before the first."""
-    which, button, settings = st.columns([3, 1, 1], vertical_alignment="bottom")
+    which, button, settings = st.columns([3, 1, 1], vertical_alignment="center")
     names = {job.id: label(job) for job in listed}
     with which:
         if listed:
+            remember("evaluate.job", "evaluation", list(names))
             picked = st.selectbox(
                 "Evaluation",
                 list(names),
                 index=None,
                 key="evaluate.job",
-                bind="query-params",
                 format_func=names.get,
                 placeholder=f"newest: {names[listed[0].id]}",
-                help="Each evaluation of this run, newest first. The address names it.",
+                label_visibility="collapsed",
             )
         else:
             picked = None
             st.markdown(f"**{shell.plain(run.name)}** has not been measured yet.")
+    link("evaluation", picked)
     family = runs.family_of(run)
     parts = work.parts("evaluate", {"sampling": family})
     keys = {"evaluate.set" if part == "evaluate" else f"evaluate.{family}": part for part in parts}
     with settings, st.popover("Settings", icon=":material/tune:", width="stretch"):
-        made = form.form({key: parts[part] for key, part in keys.items()})
+        made = form.form({key: parts[part] for key, part in keys.items()}, link=True)
     values = {
         f"{keys[key]}.{name}": value for key, part in made.items() for name, value in part.items()
     }
@@ -100,10 +95,34 @@ def head(run: jobs.Job, listed: list[jobs.Job]) -> jobs.Job | None:
     return next((job for job in listed if job.id == picked), listed[0] if listed else None)
 
 
+def remember(
+    key: str, name: str, options: list[str], start: str | None = None, *, many: bool = False
+) -> None:
+    """Gives a choice without a state the one in the address, where that names what there is.
+
+    Not Streamlit's own binding to the address: that one writes the words that a person sees, not the id behind them.
+    """
+    if many and key not in st.session_state and (words := st.query_params.get(name)):
+        st.session_state[key] = [word for word in words.split() if word in options]
+    elif not many and st.session_state.get(key) not in options:
+        words = st.query_params.get(name) if key not in st.session_state else None
+        st.session_state[key] = words if words in options else start
+
+
+def link(name: str, words: str | None) -> None:
+    """Writes a choice into the address, or takes it out."""
+    if words:
+        if st.query_params.get(name) != words:
+            st.query_params[name] = words
+    elif name in st.query_params:
+        del st.query_params[name]
+
+
 def label(job: jobs.Job) -> str:
     """Names an evaluation among those of one run."""
     facts = job.config["evaluate"]
-    step = f"step {facts['step']:,}" if facts["step"] else "best or newest step"
+    number = facts["step"] or job.state.get("step")  # known from the first result on
+    step = f"step {number:,}" if number else "best or newest step"
     return (
         f"{shell.STATUS_ICONS[job.status]} {step} · {facts['samples']:,} images · "
         f"{job.id[6:8]}.{job.id[4:6]}. {job.id[9:11]}:{job.id[11:13]}"
@@ -156,9 +175,9 @@ def good(found: Evaluation) -> None:
         measures.sentences(found)
         for warning in found.warnings:
             st.caption(f":material/warning: {shell.plain(warning)}")
-        st.caption(measures.conditions(found))
     with chart:
         measures.shares(found.measurements, key="evaluate.shares")
+    st.caption(measures.conditions(found))
     measures.table(found.measurements)
 
 
@@ -292,15 +311,19 @@ def copies(found: Evaluation) -> None:
     verdict = found.verdict
     sign = {True: st.error, False: st.success, None: st.info}[verdict.copies]
     sign(shell.plain(verdict.sentence), icon=":material/content_copy:")
+    if (arrays := found.arrays()) is None:
+        st.info(WAITS)
+    else:
+        pairs(found, arrays)
     tests, believe = st.columns([1.3, 1], gap="large")
     for test in verdict.tests:
         icon = {True: "warning", False: "check", None: "help"}[test.flagged]
         tests.markdown(f":material/{icon}: {shell.plain(test.sentence)}")
     believe.markdown(f"**What it would take to believe it.** {shell.plain(verdict.believe)}")
-    arrays = found.arrays()
-    if arrays is None:
-        st.info(WAITS)
-        return
+
+
+def pairs(found: Evaluation, arrays: evaluation.Arrays) -> None:
+    """Shows samples above their nearest training images, the most suspicious first."""
     pages = -(-len(arrays.suspects) // PAIRS)
     line, turn = st.columns([2, 1], vertical_alignment="center")
     line.markdown("**The most suspicious first**: each sample above its nearest training images.")
@@ -339,7 +362,7 @@ def copies(found: Evaluation) -> None:
             alt=f"{title}: " + "; ".join(titles),
             titles=titles,
             max_zoom=8,
-            max_height=90,
+            max_height=70,
         )
     st.caption(
         "Suspicious is a sample that lies nearer to a training image than real images that the model never saw do. "
@@ -435,17 +458,18 @@ def compare(run: jobs.Job, found: Evaluation) -> None:
     newest = {
         other.run: id for id, other in reversed(ready.items()) if other.dataset == found.dataset
     }
-    start = [found.job, *(id for id in newest.values() if id != newest.get(found.run))][:4]
+    usual = [found.job, *(id for id in newest.values() if id != newest.get(found.run))][:4]
+    remember("evaluate.among", "among", list(ready), many=True)
     picked = st.multiselect(
         "Evaluations",
         list(ready),
-        default=[id for id in start if id in ready],
         key="evaluate.among",
-        bind="query-params",
+        **({} if "evaluate.among" in st.session_state else {"default": usual}),
         format_func=lambda id: titled(ready[id]),
         max_selections=6,
         help="The newest one of each run on the same dataset, unless you choose others.",
     )
+    link("among", None if picked == usual else " ".join(picked))
     if not picked:
         st.info("Choose at least one evaluation above.")
         return
@@ -473,13 +497,14 @@ def compare(run: jobs.Job, found: Evaluation) -> None:
     rows = {row.metric: row for row in result.rows if any(c and c.known for c in row.cells)}
     if not rows:
         return
+    remember("evaluate.metric", "metric", list(rows), next(iter(rows)))
     metric = st.selectbox(
         "Measure",
         list(rows),
         key="evaluate.metric",
-        bind="query-params",
         format_func=lambda name: rows[name].title,
     )
+    link("metric", metric)
     row = rows[metric]
     here, steps = st.columns(2, gap="large")
     with here:
@@ -513,23 +538,23 @@ def unlike(names: list[str]) -> list[str]:
 def row_of(row: evaluation.Row, names: list[str]) -> dict[str, str]:
     """Writes one line of the comparison."""
     cells = {}
+    several = sum(cell is not None and cell.known for cell in row.cells) > 1
     for number, (name, cell) in enumerate(zip(names, row.cells, strict=True)):
         words = "–"
-        if cell is not None:
-            scale = cell.entry.extra["scale"]
-            words = measures.number(cell.value, scale)
-            if cell.low is not None and cell.high is not None:
-                words += (
-                    f" ({measures.number(cell.low, scale)} to {measures.number(cell.high, scale)})"
-                )
-        cells[name] = ("★ " if row.best == (number,) else "") + words
-    verdict = row.refused or (
-        f"tie: {', '.join(names[i] for i in row.best)}"
-        if len(row.best) > 1
-        else f"{names[row.best[0]]} is better"
-        if row.best and len(names) > 1
-        else ""
-    )
+        if cell is not None and cell.known:
+            words = measures.number(cell.value, cell.entry.extra["scale"])
+            words += f" ({interval})" if (interval := measures.span(cell)) else ""
+        cells[name] = ("★ " if several and row.best == (number,) else "") + words
+    verdict = row.refused
+    if not verdict and several and row.best:
+        best = ", ".join(names[i] for i in row.best)
+        verdict = (
+            f"{best} is better"
+            if len(row.best) == 1
+            else "tie"
+            if len(row.best) == len(names)
+            else f"tie: {best}"
+        )
     return {
         "measure": row.title,
         "better": measures.BETTER[row.direction],
@@ -579,7 +604,7 @@ def page(run: jobs.Job) -> None:
     """Draws everything about one run that can be measured."""
     if run.active:
         st.caption(
-            f":material/info: {shell.plain(run.name)} is still learning: what is measured is a checkpoint of its."
+            f":material/info: {shell.plain(run.name)} is still learning; what is measured is its newest checkpoint."
         )
     listed = evaluation.listing(run)
     job = head(run, listed)
@@ -604,21 +629,20 @@ def page(run: jobs.Job) -> None:
         return
     view = st.segmented_control(
         "View",
-        list(VIEWS),
-        default="measures",
+        VIEWS,
+        default=VIEWS[0],
         required=True,
         key="evaluate.view",
         bind="query-params",
-        format_func=VIEWS.get,
         label_visibility="collapsed",
     )
-    if view == "map":
+    if view == "Map":
         the_map(found)
-    elif view == "copies":
+    elif view == "Copies":
         copies(found)
-    elif view == "failures":
+    elif view == "Failures":
         failures(found)
-    elif view == "compare":
+    elif view == "Compare":
         compare(run, found)
     else:
         good(found)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages.ui import shell
+from pages.ui import shell, show
 
 if TYPE_CHECKING:
     from core.evaluation import Evaluation, Measurement
@@ -19,8 +19,10 @@ GROUPS = {  # of measures, as questions
     "likelihood": "How likely are real images to it?",
     "copying": "Does it copy?",
 }
-BETTER = {"higher": "higher", "lower": "lower", "": "neither"}
+BETTER = {"higher": "↑", "lower": "↓", "": ""}
 _FLOOR = "real images in its place"
+_VALUE = "value, with its interval"
+_PLAIN = {"displayModeBar": False}
 _LEGEND = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}}
 _SAYS = (":material/thumb_up:", ":material/thumb_down:", ":material/content_copy:")
 
@@ -36,11 +38,11 @@ def number(value: float | None, scale: str) -> str:
 
 
 def span(measurement: Measurement) -> str:
-    """Writes the interval of 95 %; a dash where there is none."""
+    """Writes the interval of 95 %; empty where there is none."""
     if measurement.low is None or measurement.high is None:
-        return "–"
+        return ""
     scale = measurement.entry.extra["scale"]
-    return f"{number(measurement.low, scale)} to {number(measurement.high, scale)}"
+    return f"{number(measurement.low, scale)}\u00a0to\u00a0{number(measurement.high, scale)}"
 
 
 def sentences(evaluation: Evaluation) -> None:
@@ -67,6 +69,7 @@ def conditions(evaluation: Evaluation) -> str:
         f"against {facts['n_reference']:,} real ones ({facts['reference']} split of {facts['dataset']})",
         f"features: {facts['extractor']} {str(facts['hash'])[:8]}"
         + (f" ({judge:.1%} right on test images)" if judge is not None else ""),
+        *(f"{name} {value}" for name, value in facts["sampling"].items()),
         f"seed {facts['seed']}",
     ]
     return shell.plain(" · ".join(words))
@@ -74,32 +77,50 @@ def conditions(evaluation: Evaluation) -> str:
 
 def table(measurements: Sequence[Measurement]) -> None:
     """Lists measures by group: value, interval, floor, direction, n, what each means and when to doubt it."""
+    lines = [
+        "| Measure | Value :small[with its 95 % interval] | Real images instead | n "
+        "| What it means, and when not to trust it |",
+        "|:--|:--|--:|--:|:--|",
+    ]
     for group, question in GROUPS.items():
-        found = [m for m in measurements if m.entry.extra["group"] == group]
-        if not found:
-            continue
-        lines = [
-            f"**{question}**\n",
-            "| Measure | Value | 95 % interval | Real against real | Better | n "
-            "| What it means, and when not to trust it |",
-            "|:--|--:|:-:|--:|:-:|--:|:--|",
-        ]
-        for m in found:
-            extra = m.entry.extra
-            reading = shell.plain(f"{extra['means']} {extra['doubt']}")
-            if m.note:
-                reading += f" :material/warning: **{shell.plain(m.note)}**"
-            cells = [
-                f"**{shell.plain(m.title)}**",
-                f"**{number(m.value, extra['scale'])}**",
-                span(m),
-                number(m.floor, extra["scale"]),
-                BETTER[extra["direction"]],
-                f"{m.n:,}" if m.n else "–",
-                reading,
-            ]
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        found = [m for m in measurements if m.entry.extra["group"] == group and m.known]
+        if found:
+            lines.append(f"| **{question}** | | | | |")
+        lines += [_line(m) for m in found]
+    if len(lines) > 2:
         st.markdown("\n".join(lines))
+        st.caption("↑ higher is better, ↓ lower is better.")
+    refused = [m for m in measurements if not m.known]
+    if refused:
+        st.markdown("**Not measured**")
+        for m in refused:
+            st.caption(f"**{shell.plain(name_of(m))}**: {shell.plain(m.note)}")
+
+
+def name_of(measurement: Measurement) -> str:
+    """Names a measure without what saw the images, where that is said beside it."""
+    return measurement.title.removesuffix(f", {measurement.extractor}")
+
+
+def _line(m: Measurement) -> str:
+    """Writes a measure as one row of a table in markdown."""
+    extra = m.entry.extra
+    reading = f":small[{_cell(extra['means'])} :gray[{_cell(extra['doubt'])}]]"
+    if m.note:
+        reading += f" :small[:material/warning: {_cell(m.note)}]"
+    interval = span(m)
+    cells = [
+        f"{_cell(name_of(m))}\u00a0{BETTER[extra['direction']]}",
+        f"**{number(m.value, extra['scale'])}**" + (f" :small[{interval}]" if interval else ""),
+        number(m.floor, extra["scale"]),
+        f"{m.n:,}" if m.n else "–",
+        reading,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(text: str) -> str:
+    return shell.plain(text).replace("|", "\\|")
 
 
 def shares(measurements: Sequence[Measurement], *, key: str) -> bool:
@@ -110,7 +131,7 @@ def shares(measurements: Sequence[Measurement], *, key: str) -> bool:
         if m.known and m.entry.extra["scale"] == "share" and m.entry.extra["direction"] == "higher"
     ]
     if found:
-        dots({m.title: m for m in found}, key=key)
+        dots({name_of(m): m for m in found}, key=key)
     return bool(found)
 
 
@@ -122,19 +143,19 @@ def dots(cells: Mapping[str, Measurement], *, key: str, axis: str = "") -> None:
     scale = found[0].entry.extra["scale"]
     figure = go.Figure()
     figure.add_scatter(
-        x=[m.value for m in found],
-        y=list(cells),
-        mode="markers",
-        name="value, with its interval",
-        marker={"size": 10},
-        error_x=_whiskers(found),
-    )
-    figure.add_scatter(
         x=[m.floor for m in found],
         y=list(cells),
         mode="markers",
         name=_FLOOR,
-        marker={"size": 11, "symbol": "diamond-open", "color": "gray", "line": {"width": 2}},
+        marker={"size": 15, "symbol": "diamond-open", "color": "gray", "line": {"width": 2}},
+    )
+    figure.add_scatter(
+        x=[m.value for m in found],
+        y=list(cells),
+        mode="markers",
+        name=_VALUE,
+        marker={"size": 9, "color": show.colour(0)},
+        error_x=_whiskers(found),
     )
     figure.update_layout(
         height=(110 if axis else 80) + 30 * len(found),
@@ -144,9 +165,10 @@ def dots(cells: Mapping[str, Measurement], *, key: str, axis: str = "") -> None:
         legend=_LEGEND,
     )
     if scale == "share":
-        figure.update_xaxes(tickformat=".0%", range=[-0.02, 1.02])
+        low = min(x for m in found for x in (m.value, m.low, m.floor) if x is not None)
+        figure.update_xaxes(tickformat=".0%", range=[max(0.0, low - 0.1) - 0.02, 1.02])
     told = "; ".join(f"{name} {number(m.value, scale)}" for name, m in cells.items())
-    st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=f"{axis} {told}".strip())
+    st.plotly_chart(figure, key=key, config=_PLAIN, alt=f"{axis} {told}".strip())
 
 
 def _whiskers(found: Sequence[Measurement]) -> dict[str, Any]:
@@ -190,7 +212,8 @@ def over_steps(points: Sequence[tuple[int, Measurement]], *, key: str) -> None:
         x=steps,
         y=[m.value for m in found],
         mode="lines+markers",
-        name="value, with its interval",
+        name=_VALUE,
+        line={"width": 2, "color": show.colour(0)},
         error_y=_whiskers(found),
     )
     if any(m.floor is not None for m in found):
@@ -214,7 +237,7 @@ def over_steps(points: Sequence[tuple[int, Measurement]], *, key: str) -> None:
     told = "; ".join(
         f"step {step} {number(m.value, scale)}" for step, m in zip(steps, found, strict=True)
     )
-    st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=f"{first.title}: {told}")
+    st.plotly_chart(figure, key=key, config=_PLAIN, alt=f"{first.title}: {told}")
 
 
 def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
@@ -228,21 +251,27 @@ def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
         horizontal_spacing=0.07,
         subplot_titles=("Realism and variety within the class", "Share of all images"),
     )
-    for column, name, symbol in (
+    kinds = (
         ("precision", "realism (precision)", "circle"),
         ("recall", "variety (recall)", "square"),
-    ):
+    )
+    for place, (column, name, symbol) in enumerate(kinds):
         figure.add_scatter(
             x=names,
             y=[row[column] for row in classes],
             name=name,
             mode="markers",
-            marker={"size": 10, "symbol": symbol},
+            marker={"size": 10, "symbol": symbol, "color": show.colour(place)},
             row=1,
             col=1,
         )
     figure.add_bar(
-        x=names, y=[row["made_share"] for row in classes], name="share generated", row=1, col=2
+        x=names,
+        y=[row["made_share"] for row in classes],
+        name="share generated",
+        marker={"color": show.colour(0)},
+        row=1,
+        col=2,
     )
     figure.add_scatter(
         x=names,
@@ -265,6 +294,6 @@ def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
     st.plotly_chart(
         figure,
         key=key,
-        config={"displayModeBar": False},
+        config=_PLAIN,
         alt="Realism, variety and share of each class",
     )

@@ -190,7 +190,7 @@ def curves(
                 value = names.index(name)
                 line: dict[str, Any] = {
                     "width": 2,
-                    "color": _colour(number if len(of) > 1 else value),
+                    "color": colour(number if len(of) > 1 else value),
                 }
                 if len(of) > 1:
                     line["dash"] = _DASHES[value % 4]
@@ -231,7 +231,8 @@ def curves(
         st.caption("The first records arrive a moment after the start.")
 
 
-def _colour(number: int) -> str:
+def colour(number: int) -> str:
+    """Gives a categorical colour of the theme that the visitor sees."""
     colours = st.get_option(f"theme.{st.context.theme.type or 'light'}.chartCategoricalColors")
     return colours[number % len(colours)]
 
@@ -247,7 +248,7 @@ def bars(counts: Mapping[str, Mapping[str, int]], *, key: str, height: int = 260
             x=classes,
             y=[counts[name][split] for name in classes],
             name=split,
-            marker_color=_colour(number),
+            marker_color=colour(number),
         )
     figure.update_layout(
         barmode="stack",

@@ -62,7 +62,7 @@ def test_the_first_look_leaves_a_point_far_off_out_and_survives_one_that_is_nowh
     left, top, right, bottom = facts["views"][0]["fit"]
     assert -4 < left < -2 < 2 < right < 4
     assert bottom - top < 9
-    assert np.isfinite(places["t-SNE"]).all()
+    assert np.isnan(places["t-SNE"][4]).all()  # the browser draws it nowhere
     json.dumps(facts, allow_nan=False)
 
 

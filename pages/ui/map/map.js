@@ -249,8 +249,8 @@ export default function (component) {
     pixels.fill((255 << 24) | (b << 16) | (g << 8) | r);
     const places = place();
     const codes = me.columns.codes[me.trait], hollow = me.columns.hollow, quiet = new Set(facts.traits[me.trait].quiet);
-    const radius = (facts.count > 6000 ? 2.2 : facts.count > 1500 ? 2.8 : 3.6) * ratio, edge = Math.ceil(radius);
-    const full = disc(radius, width, false), ring = disc(radius, width, true);
+    const radius = (facts.count > 6000 ? 2.2 : facts.count > 1500 ? 2.8 : 3.6) * ratio, edge = Math.ceil(radius + ratio);
+    const spots = [0, 1].map((loud) => [disc(radius + loud * ratio, width, false), disc(radius + loud * ratio, width, true)]);
     const faint = me.marks === "pictures" ? 0.35 : 1;
     for (const i of order()) {
       const x = Math.round(places[2 * i] * ratio), y = Math.round(places[2 * i + 1] * ratio);
@@ -259,7 +259,7 @@ export default function (component) {
       const part = Math.round(256 * faint * (shown ? (quiet.has(codes[i]) && !me.chosen ? 0.3 : 0.85) : 0.07));
       const rest = 256 - part, c = palette[codes[i] % palette.length];
       const redBlue = (c[0] | (c[2] << 16)) * part, green = (c[1] << 8) * part, start = y * width + x;
-      for (const spot of hollow[i] ? ring : full) {
+      for (const spot of spots[quiet.size && !quiet.has(codes[i]) ? 1 : 0][hollow[i] ? 1 : 0]) {
         const old = pixels[start + spot];
         pixels[start + spot] = 0xff000000 | ((((old & 0xff00ff) * rest + redBlue) / 256) & 0xff00ff)
           | ((((old & 0xff00) * rest + green) / 256) & 0xff00);
