@@ -195,7 +195,9 @@ def test_images_are_kept_on_a_gpu_only_if_half_of_its_free_memory_holds_them(toy
     for free, kept in ((2 * size, True), (2 * size - 2, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**12))
         moved: list[Any] = []
-        monkeypatch.setattr(Tensor, "to", lambda self, *a, **k: (moved.append(a), self)[1])
+        monkeypatch.setattr(
+            Tensor, "to", lambda self, *a, seen=moved, **k: (seen.append(a), self)[1]
+        )
         x, _ = training._on_device(dataset, "train", torch.device("cuda"))
         monkeypatch.undo()
         assert isinstance(x, Streamed) != kept
