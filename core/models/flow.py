@@ -268,16 +268,48 @@ class Flow(nn.Module):
 
     def inverse(self, z: Tensor, y: Tensor | None) -> Tensor:
         """Maps noise (N, D) back to points of (0, 1), (N, C, inner, inner), or a little outside."""
+        *_, (_, v) = self._undone(z, y)
+        return v
+
+    def unroll(self, z: Tensor, y: Tensor | None) -> Iterator[tuple[str, Images]]:
+        """Yields the images that the noise would be if no more steps were undone, from none to all of them."""
+        for name, v in self._undone(z, y, shown=True):
+            yield name, self._seen(v)
+
+    def _undone(
+        self, z: Tensor, y: Tensor | None, shown: bool = False
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Undoes step after step; yields the points of (0, 1) at the end or, ``shown``, after each step as well."""
         e = self.embed(y) if self.embed is not None and y is not None else None
         sizes = [math.prod(shape) // 2 for shape in self.shapes[:-1]]
         *parts, h = z.split([*sizes, z.shape[1] - sum(sizes)], 1)
-        for shape, steps in zip(reversed(self.shapes), reversed(self.scales), strict=True):
+        if shown:
+            yield "noise", self._unfolded(h, parts, len(self.shapes) - 1)
+        for scale in reversed(range(len(self.shapes))):
+            shape, steps = self.shapes[scale], self.scales[scale]
             if len(shape) > 1:
                 h = h.view(-1, shape[0] // 2, *shape[1:])
                 h = torch.cat([h, parts.pop().view(h.shape)], 1)
-            for step in reversed(steps):  # type: ignore[arg-type]
-                h = step.inverse(h, e)
+            for number in reversed(range(len(steps))):  # type: ignore[arg-type]
+                h = steps[number].inverse(h, e)  # type: ignore[index]
+                if shown and (scale or number):
+                    name = f"scale {scale + 1}, step {number + 1}"
+                    yield name, self._unfolded(h, parts, scale, joined=True)
             h = F.pixel_shuffle(h, 2) if len(shape) > 1 else h
+        yield "image", self._unfolded(h, [], -1)
+
+    def _unfolded(
+        self, h: Tensor, parts: Sequence[Tensor], scale: int, joined: bool = False
+    ) -> Tensor:
+        """Brings numbers from within a scale to their places in the image, without undoing any more steps."""
+        parts = list(parts)
+        for shape in reversed(self.shapes[: scale + 1]):
+            if len(shape) > 1:
+                if not joined:
+                    h = h.reshape(-1, shape[0] // 2, *shape[1:])
+                    h = torch.cat([h, parts.pop().view(h.shape)], 1)
+                h = F.pixel_shuffle(h, 2)
+            joined = False
         p = torch.sigmoid(h).view(-1, self.spec.channels, self.inner, self.inner)
         return (p - MARGIN) / (1 - 2 * MARGIN)
 
@@ -289,8 +321,11 @@ class Flow(nn.Module):
 
     def decode(self, z: Tensor, y: Tensor | None) -> Images:
         """Runs the flow backwards."""
+        return self._seen(self.inverse(z, y))
+
+    def _seen(self, v: Tensor) -> Images:
         levels = self.spec.levels
-        v = crop(self.inverse(z, y), self.spec.size)
+        v = crop(v, self.spec.size)
         return ((v * levels - 0.5) / (levels - 1)).clamp(0, 1)
 
     def latent(self, ids: Sequence[int] | Tensor, seed: int, sampling: FlowSampling) -> Tensor:

@@ -300,6 +300,10 @@ class GAN(nn.Module):
         """Runs the generator net."""
         return self.generator(z, y if self.classes else None).add(1).div(2)
 
+    def layered(self) -> nn.Module:
+        """Gives the generator net."""
+        return self.generator
+
     @torch.no_grad()
     def sample(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: GANSampling

@@ -248,6 +248,14 @@ class VAE(nn.Module):
         """Gives the posterior's mean."""
         return self._posterior(x, y)[0]
 
+    def spread(self, x: Images, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gives mean and logarithm of the variance of the latents of images, each (N, D)."""
+        return self._posterior(x, y)
+
+    def layered(self) -> nn.Module:
+        """Gives the decoder."""
+        return self.decoder
+
     def decode(self, z: Tensor, y: Tensor | None) -> Images:
         """Gives the mean image of a latent."""
         return image(self._raw(z, y), self.spec.channels)

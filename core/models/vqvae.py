@@ -239,6 +239,28 @@ class VQVAE(nn.Module):
         """Turns codes (N, T) into images."""
         return self._decode(self.quantizer.vectors(codes)).clamp(0, 1)
 
+    def vectors(self, codes: Tensor) -> Tensor:
+        """Gives the vectors of codes, (...) to (..., D)."""
+        return self.quantizer.vectors(codes)
+
+    def nearest(self, vectors: Tensor) -> Tensor:
+        """Gives the codes whose vectors are nearest, (..., D) to (...)."""
+        return self.quantizer.nearest(vectors)
+
+    def paint(self, vectors: Tensor) -> Images:
+        """Turns vectors (N, T, D) into images, also those between codes."""
+        return self._decode(vectors).clamp(0, 1)
+
+    def use(self) -> tuple[Tensor, Tensor]:
+        """Gives the share of each code at all places of the training images, and which codes none of them had."""
+        share = self.histogram.mean(0)
+        # `fit` adds 0.1 to every count, so that a code that was never met has the same small share everywhere
+        return share, self.histogram.amax(0) <= self.histogram.amin() * 1.001
+
+    def layered(self) -> nn.Module:
+        """Gives the decoder."""
+        return self.decoder
+
     def _encode(self, x: Tensor) -> Tensor:
         z = self.encoder(pad(x * 2 - 1, self.inner))
         return self.quantizer.bound(full(z.flatten(2).mT))  # (N, T, D)
@@ -295,9 +317,9 @@ class VQVAE(nn.Module):
         """
         if y is None and self.classes:
             y = draw_labels(seed, ids, self.spec.shares, self.sigma.device)
-        return self.restore(self._write(ids, y, seed, sampling))
+        return self.restore(self.write(ids, y, seed, sampling))
 
-    def _write(
+    def write(
         self,
         ids: Sequence[int] | Tensor,
         y: Tensor | None,
@@ -416,7 +438,8 @@ class FSQ(nn.Module):
 
     def nearest(self, z: Tensor) -> Tensor:
         """Gives the code whose vector is nearest, (..., D) to (...): the levels read as digits of a number."""
-        digits = ((z + 1) / 2 * (self.levels - 1)).round().long()
+        last = self.levels - 1
+        digits = ((z + 1) / 2 * last).round().long().clamp(min=torch.zeros_like(last), max=last)
         return (digits * self.basis).sum(-1)
 
     def vectors(self, codes: Tensor) -> Tensor:

@@ -160,8 +160,9 @@ def test_a_second_derivative_survives_compiling_only_as_part_of_the_graph():
 def test_channels_side_by_side_train_the_same(toy, case, monkeypatch):
     dataset = toy(60, size=12, channels=3)
     plain = remembered(trained(case, dataset)[0], case, dataset)
-    monkeypatch.setattr(training, "_layout", lambda device: torch.channels_last)
-    turned, _ = trained(case, dataset)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_layout", lambda device: torch.channels_last)
+        turned, _ = trained(case, dataset)
     wide = [p for p in turned.model.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
     assert bool(wide) == any(
         part in case for part in ("conv", "unet", "vqvae", "class", "resid", "wgan")
@@ -169,7 +170,6 @@ def test_channels_side_by_side_train_the_same(toy, case, monkeypatch):
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in wide)
     assert_near(plain, turned, 0.1 if case in RESIDUAL else 0.02)
     # a state of one layout is gone on with in the other
-    monkeypatch.undo()
     config = TrainConfig.of({"images": 64, "batch": 8, "warmup": 0})
     on = Trainer(model_of(case, spec_of(dataset)), dataset, config, CPU)
     on.restore(training._copied(turned.state()))
@@ -197,10 +197,10 @@ def test_images_are_kept_on_a_gpu_only_if_half_of_its_free_memory_holds_them(toy
     dataset = toy(60)
     size = 40 * 64
     for free, kept in ((2 * size, True), (2 * size - 2, False)):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**12))
-        monkeypatch.setattr(Tensor, "to", lambda self, *places: self)
-        x, _ = training._on_device(dataset, "train", torch.device("cuda"))
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**12))
+            patch.setattr(Tensor, "to", lambda self, *places: self)
+            x, _ = training._on_device(dataset, "train", torch.device("cuda"))
         assert isinstance(x, Streamed) != kept
 
 

@@ -238,7 +238,7 @@ def test_changed_images_are_not_resumed_on(here):
     worker.work(run.path)
     assert jobs.get(run.id).message == (
         "The dataset digits has changed since this run began, so it cannot be resumed. "
-        "Restore the images, or start a new run on the changed ones."
+        "Restore the images, or start a new run on the changed ones, from this one with train.parent."
     )
     assert runs.checkpoints(run) == [2, 3, 4]
 

@@ -61,7 +61,9 @@ def started(case: str, **values: Any) -> Trainer:
     else:
         model = build(family, SMALL.get(family, {}) | given, spec)
         if family == "gan":
-            cast("Any", model).probability.fill_(0.5)  # or the augmentation would do nothing in so few steps
+            cast("Any", model).probability.fill_(
+                0.5
+            )  # or the augmentation would do nothing in so few steps
     config = TrainConfig.of({"images": 320, "batch": 16, "warmup": 2} | values)
     return Trainer(model, dataset, config, CPU, lambda x, generator: x.double())
 
