@@ -1,7 +1,8 @@
 """Variational autoencoders: an encoder and a decoder with a smooth latent space between them.
 
-Reproduce: ``python -m core train --family vae --dataset digits --wait`` ends below 40 nats on held-out digits within
-a minute on two cores.
+Reproduce: ``python -m core train --family vae --dataset digits --images 100000 --wait`` ends near -34 nats on held-out
+digits within half a minute on two cores. Of so few images it learns the likelihood by heart when it trains on (above
+80 nats after 400 000 images); its samples stay as good.
 
 References (used throughout the code):
     [1] Kingma and Welling, 2013, Auto-encoding variational Bayes, https://arxiv.org/abs/1312.6114

