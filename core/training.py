@@ -128,8 +128,8 @@ class TrainConfig(Config):
     )
     compile: Literal["auto", "on", "off"] = knob(
         "auto",
-        "Compiles the networks before the first step, which takes a minute or two; auto does so on a GPU, for a "
-        "million images or more.",
+        "Compiles the networks before the first step, which takes a minute or two; auto does so on a single GPU, "
+        "for a million images or more.",
         title="Compile the networks",
         advanced=True,
     )
@@ -154,6 +154,11 @@ class TrainConfig(Config):
         if self.batch == 1:
             raise ValueError(
                 "train.batch must be 0 or at least 2, got 1. Leave it out to use what suits the family."
+            )
+        if self.compile == "on" and self.gpus > 1:
+            raise ValueError(
+                f"train.compile must be auto or off for {self.gpus} GPUs, got on. "
+                "Leave it out, or train on a single GPU."
             )
         return self
 
@@ -337,6 +342,7 @@ class Trainer:
         wanted = self.config.compile == "on" or (
             self.config.compile == "auto"
             and self.device.type == "cuda"
+            and self.processes == 1  # a graph would have to hold what the processes tell each other
             and self.config.images >= COMPILED
         )
         self.compiled: list[nn.Module] = []

@@ -104,6 +104,14 @@ def test_nothing_is_compiled_on_a_cpu_unless_it_is_asked_for(toy, asked):
     assert all(module._compiled_call_impl is None for module in run.model.modules())
 
 
+def test_nothing_is_compiled_for_several_gpus():
+    with pytest.raises(UserError) as caught:
+        TrainConfig.of({"compile": "on", "gpus": 2}, "train")
+    assert str(caught.value) == (
+        "train.compile must be auto or off for 2 GPUs, got on. Leave it out, or train on a single GPU."
+    )
+
+
 @compiles
 def test_what_cannot_be_compiled_is_said_or_trained_without(toy, monkeypatch):
     def broken(graph: Any, inputs: Any) -> Any:
