@@ -153,7 +153,8 @@ def head(run: jobs.Job) -> None:
 
     Not part of the fragment below: a click on a fragment is lost when the server was restarted meanwhile.
     """
-    title, actions = st.columns([3, 1.2], vertical_alignment="center")
+    done = run.status == "finished"
+    title, actions = (st, st.empty()) if done else st.columns([3, 1.2], vertical_alignment="center")
     standing = "ships with Simulacra, for looking only" if run.shipped else run.status
     title.markdown(
         f"**{shell.plain(run.name)}** · {runs.family_of(run)} on {runs.dataset_of(run)} · {standing}"
@@ -169,7 +170,7 @@ def head(run: jobs.Job) -> None:
                 disabled=not shell.may_change() or run.stopping,
                 width="stretch",
             )
-        elif run.status != "finished":
+        elif not done:
             st.button(
                 "Resume",
                 icon=":material/play_arrow:",
@@ -217,10 +218,16 @@ def live(id: str, status: str, sampled: bool) -> None:
             ]
         elif "valid_accuracy" in last:
             facts += [f"accuracy on held-out images **{last['valid_accuracy']:.1%}**"]
-        if "copying" in last:
-            low, high = last["copying_low"], last["copying_high"]
-            facts += [f"copying **{last['copying']:.2f}** ({low:.2f} to {high:.2f}; 0.5 is none)"]
+        if peak := run.state.get("peak_mb"):
+            facts += [f"at most **{peak:,} MB** of memory"]
         st.markdown(" · ".join(facts))
+        if "copying" in last:
+            ratio = last["distance"] / last["distance_floor"]
+            low, high = last["copying_low"], last["copying_high"]
+            st.markdown(
+                f"Distance to held-out images **{ratio:.2f} ×** that of real ones · copying "
+                f"**{last['copying']:.2f}** ({low:.2f} to {high:.2f}; 0.5 is none, above 0.6 it repeats what it saw)"
+            )
     pictures, charts = st.columns(2, gap="medium")
     main = [
         "How real images look to the critic",
