@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from core.catalog import Config, UserError, knob
 from core.models import Spec
 from core.nets import BatchNorm2d, pad, plan, refresh_batch_statistics
-from core.tensors import Group, Images, Loss
+from core.tensors import Group, Images, Loss, full, rows
 
 
 class ClassifierConfig(Config):
@@ -208,10 +208,12 @@ class Classifier(nn.Module):
         if config.defence == "none":
             return x
         if config.defence == "noise":  # [3], section 3.3; never clipped, as in the certificate
-            return x + config.sigma * torch.randn(x.shape, generator=generator, device=x.device)
+            return x + config.sigma * rows(
+                torch.randn, x.shape, generator=generator, device=x.device
+            )
         eps = ramp * (config.eps or suited_eps(self.spec.channels, self.spec.size))
         if config.defence == "pgd":
-            u = torch.rand(x.shape, generator=generator, device=x.device)
+            u = rows(torch.rand, x.shape, generator=generator, device=x.device)
             return climb(
                 lambda moved: F.cross_entropy(self(moved), y, reduction="none"),
                 x,
@@ -221,7 +223,7 @@ class Classifier(nn.Module):
             )
         with torch.no_grad():
             logits = self(x)
-        start = x + 1e-3 * torch.randn(x.shape, generator=generator, device=x.device)
+        start = x + 1e-3 * rows(torch.randn, x.shape, generator=generator, device=x.device)
         return climb(
             lambda moved: divergence(logits, self(moved)), x, start, eps, config.attack_steps
         )
@@ -244,8 +246,8 @@ def climb(
 def divergence(logits: Tensor, other: Tensor) -> Tensor:
     """Computes KL(p || q) of the classes in nats, (N,), from the logits of p and of q, (N, K)."""
     return F.kl_div(
-        F.log_softmax(other.float(), 1),
-        F.log_softmax(logits.float(), 1),
+        F.log_softmax(full(other), 1),
+        F.log_softmax(full(logits), 1),
         reduction="none",
         log_target=True,
     ).sum(1)

@@ -194,9 +194,13 @@ def spawn(path: Path) -> None:
         "OPENBLAS_NUM_THREADS": threads,
         "PYTHONUNBUFFERED": "1",
     }
+    command = ["core.worker", str(path)]
+    if (count := _processes(path)) > 1:
+        torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m"]
+        command = [*torchrun, *command]
     with (path / "worker.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "core.worker", str(path)],
+            [sys.executable, "-m", *command],
             cwd=_ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -205,6 +209,16 @@ def spawn(path: Path) -> None:
             start_new_session=True,
         )
     threading.Thread(target=process.wait, daemon=True, name=f"reap {path.name}").start()
+
+
+def _processes(path: Path) -> int:
+    """Counts the processes of a job: one for each GPU that it asks for, as far as there are any."""
+    asked = (read_json(path / "job.json")["config"].get("train") or {}).get("gpus", 1)
+    if asked == 1:
+        return 1
+    from core.tensors import gpus
+
+    return min(asked, gpus())
 
 
 def stop(id: str) -> Job:
@@ -224,8 +238,12 @@ def stop(id: str) -> Job:
     return get(id)
 
 
-def resume(id: str) -> Job:
+def resume(id: str, config: Mapping[str, Any] | None = None) -> Job:
     """Starts a job again where its newest checkpoint left it.
+
+    Args:
+        id: Of the job.
+        config: What it asks for from now on, when that has changed; a finished job goes on only then.
 
     Raises:
         UserError: If the server is view-only, or the job ships with the code, is active or finished.
@@ -235,13 +253,17 @@ def resume(id: str) -> Job:
     job = _own(id, "resumed")
     if job.active:
         raise UserError(f"{job.name} is {job.status} already. Stop it first, or let it go on.")
-    if job.status == "finished":
+    if job.status == "finished" and config is None:
         raise UserError(
-            f"{job.name} has finished, so there is nothing to resume. Start a new one with its settings."
+            f"{job.name} has finished, so there is nothing to resume. "
+            "Give it more images, or start a new one with its settings."
         )
     _allow_queue()
     now = time.time()
     with full_disk_told():
+        if config is not None:
+            words = read_json(job.path / "job.json")
+            write_json(job.path / "job.json", words | {"config": dict(config)})
         write_json(
             job.path / "state.json",
             dict(job.state) | {"status": "queued", "since": now, "queued": now, "message": ""},

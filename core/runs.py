@@ -97,6 +97,33 @@ def checkpoints(run: jobs.Job) -> list[int]:
         return []
 
 
+def resumable(run: jobs.Job) -> bool:
+    """Tells whether a checkpoint has all that training needs to go on."""
+    folder = run.path / "checkpoints"
+    return any((folder / str(step) / "state.pt").exists() for step in checkpoints(run))
+
+
+def named(text: str) -> tuple[jobs.Job, int]:
+    """Finds a run and one of its checkpoints by RUN or RUN@STEP; without a step, that of :func:`preferred`.
+
+    Raises:
+        UserError: If there is no such run or checkpoint.
+    """
+    name, at, digits = text.rpartition("@")
+    wanted = at and digits.isdecimal()
+    run = jobs.find(name if wanted else text, *KINDS)
+    steps = checkpoints(run)
+    if not steps:
+        raise UserError(
+            f"{run.name} has no checkpoint yet, so nothing can start from it. Wait for its first one."
+        )
+    if wanted and int(digits) not in steps:
+        raise UserError(
+            f"{run.name} has no checkpoint at step {digits}. It has: {', '.join(map(str, steps))}."
+        )
+    return run, int(digits) if wanted else preferred(run)
+
+
 def samples(run: jobs.Job) -> list[tuple[int, Path]]:
     """Lists the sample sheets as (step, file), oldest first."""
     files = (run.path / "samples").glob("*.png")

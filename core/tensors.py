@@ -70,6 +70,11 @@ def device() -> torch.device:
     return torch.device(wanted)
 
 
+def gpus() -> int:
+    """Counts the GPUs that can share a training; 1 where a training runs on the processor."""
+    return max(1, torch.cuda.device_count()) if device().type == "cuda" else 1
+
+
 # --- Randomness without state ---------------------------------------------------------------------------------------
 
 _MASK = 0xFFFFFFFF

@@ -36,6 +36,7 @@ from core.tensors import (
 )
 
 COMPILED = 1_000_000  # images of the shortest training that is worth compiling for
+LOOKS = 20  # equally spaced moments to publish of a training that may stop early
 BACKEND = "inductor"  # of torch.compile
 ROLLBACKS = 3  # returns to the last good state before a training is given up
 Transform = Callable[[Tensor, torch.Generator], Tensor]
@@ -308,6 +309,23 @@ class Trainer:
         self._ease()
         self.good = _copied(state)
 
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Takes over the weights and buffers of another training.
+
+        Raises:
+            UserError: If they do not fit this network.
+        """
+        for model in (self.model, self.averaged):
+            try:
+                model.load_state_dict(weights)
+            except RuntimeError as error:
+                first = str(error).splitlines()[-1].strip()
+                raise UserError(
+                    f"The weights of the parent do not fit this network: {first} "
+                    "Give the family the settings of the parent, or leave train.parent out."
+                ) from None
+        self.good = _copied(self.state())
+
     def _ease(self) -> None:
         """Halves what makes a training wild, once for each roll-back: the learning rate, and the model's penalties."""
         self.ease = 0.5**self.rollbacks
@@ -391,6 +409,8 @@ class Trainer:
             UserError: If that has not helped three times, or a batch does not fit into the memory of the GPU.
         """
         moments = publish_steps(self.steps)
+        if self.config.patience:  # who may stop early looks at equal distances too
+            moments |= {max(1, round(self.steps * k / LOOKS)) for k in range(1, LOOKS + 1)}
         while self.step < self.steps:
             try:
                 yield from self._until_the_end(moments)

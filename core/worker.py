@@ -1,11 +1,19 @@
-"""The process that does one job: ``python -m core.worker JOB``."""
+"""The process that does one job: ``python -m core.worker JOB``.
+
+A training on several GPUs is as many of them, started by ``torchrun``: the first does the job as one alone would, and
+the others train beside it and write nothing.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
+import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +21,8 @@ from core import jobs
 from core.catalog import UserError
 from core.settings import settings
 from core.work import Task, kinds
+
+PATIENCE = timedelta(hours=2)  # that the others have while the first looks at what was trained
 
 
 def work(path: Path) -> int:
@@ -47,7 +57,7 @@ def work(path: Path) -> int:
                 )
                 task = Task(job)
                 last: dict[str, Any] = {}
-                with jobs.full_disk_told():
+                with jobs.full_disk_told(), _together():
                     for record in kinds.get(job.kind).make(task):
                         jobs.Log(path).append(record)
                         last |= record
@@ -67,21 +77,74 @@ def work(path: Path) -> int:
                 jobs.set_state(
                     path,
                     status="finished" if ended else "stopped",
-                    message="" if ended else reason,
+                    message=task.message if ended else reason,
                     **done,
                 )
         except UserError as error:
-            print(error, file=sys.stderr)
-            jobs.set_state(path, status="failed", message=str(error), speed=0)
-        except Exception:
-            traceback.print_exc()
-            message = (
-                f"Something went wrong inside Simulacra. The details are in {path / 'worker.log'}."
-            )
-            jobs.set_state(path, status="failed", message=message, speed=0)
+            _fail(path, error)
+            return int(_several())  # torchrun then ends the others
+        except Exception as error:
+            _fail(path, error)
             return 1
     return 0
 
 
+def help_out(path: Path) -> int:
+    """Trains beside the first process of the job, once its turn has come; gives the exit code."""
+    while (status := jobs.read_json(path / "state.json")["status"]) == "queued":
+        time.sleep(0.2)
+    if status != "running":
+        return 0
+    os.nice(settings().nice)
+    job = jobs.get(path.name)
+    try:
+        with _together():
+            for _ in kinds.get(job.kind).make(Task(job, lead=False)):
+                pass
+    except Exception as error:
+        _fail(path, error)
+        return 1
+    return 0
+
+
+def _fail(path: Path, error: Exception) -> None:
+    """Says what went wrong; of several processes, the one that fails first is heard."""
+    message = str(error)
+    if isinstance(error, UserError):
+        print(error, file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+        message = (
+            f"Something went wrong inside Simulacra. The details are in {path / 'worker.log'}."
+        )
+    if not (_several() and jobs.read_json(path / "state.json")["status"] == "failed"):
+        jobs.set_state(path, status="failed", message=message, speed=0)
+
+
+def _several() -> bool:
+    """Tells whether torchrun has started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Joins the processes that torchrun has started for this job; nothing for one that is alone."""
+    if not _several():
+        yield
+        return
+    import torch
+
+    from core.tensors import device
+
+    backend = "gloo"
+    if device().type == "cuda":
+        backend = "cpu:gloo,cuda:nccl"
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group(backend, timeout=PATIENCE)
+    yield
+    torch.distributed.destroy_process_group()  # not after a failure, when nobody answers
+
+
 if __name__ == "__main__":
-    sys.exit(work(Path(sys.argv[1])))
+    first = not _several() or os.environ["RANK"] == "0"
+    sys.exit((work if first else help_out)(Path(sys.argv[1])))

@@ -89,6 +89,7 @@ def command(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
 def the_form() -> None:
     """Draws the form: what to train, its parameters, the button."""
     from core.models import families
+    from core.tensors import gpus
 
     # the one that the Overview trains comes first, and is the choice of who has made none
     names = [*sorted(families.names(), key=lambda name: name != "gan"), "classifier"]
@@ -119,7 +120,8 @@ def the_form() -> None:
         )
     parts = work.parts(kind, chosen)
     keys = {key_of(part, chosen): part for part in parts}
-    made = form.form({key: parts[part] for key, part in keys.items() if part != "dataset"})
+    shown = {key: parts[part] for key, part in keys.items() if part != "dataset"}
+    made = form.form(shown, hidden=() if gpus() > 1 else ("gpus",))
     if parts["dataset"].knobs():
         with st.expander("Data"):
             st.caption("The same settings as on the Data page.")

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import argparse
 
-from core import jobs
+from core import jobs, work
 from core.commands import follow, show, takes_run
 
-HELP = "Go on with a stopped, failed or interrupted run."
+HELP = "Go on with a stopped, failed or interrupted run, or give a finished one more images."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     takes_run(parser)
+    parser.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        help="how many images it is to see in all, more than before",
+    )
     parser.add_argument("--wait", action="store_true", help="follow the training to its end")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Queues the run again."""
-    job = jobs.resume(jobs.find(arguments.run_id).id)
+    job = jobs.find(arguments.run_id)
+    more = arguments.images
+    job = jobs.resume(job.id) if more is None else work.extend(job.id, more)
     if arguments.wait:
         return follow(job, arguments.json)
     show(arguments, {"run": job.id, "done": "resume"}, [f"{job.id}: queued again."])

@@ -22,6 +22,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--preset", help="start from a preset of the family")
     parser.add_argument("--like", metavar="RUN", help="start from the settings of another run")
+    parser.add_argument(
+        "--from",
+        dest="parent",
+        metavar="RUN[@STEP]",
+        help="start from the trained weights of another run, and its settings (train.parent)",
+    )
+    parser.add_argument("--gpus", help="GPUs that share each batch (train.gpus)")
     parser.add_argument("--images", help="images to see (train.images)")
     parser.add_argument("--seed", help="seed (train.seed)")
     parser.add_argument("--name", default="", help="what to call the run")
@@ -41,8 +48,16 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 def run(arguments: argparse.Namespace) -> int:
     values: dict[str, Any] = {}
     classifier, dataset, family = arguments.classifier, arguments.dataset, arguments.family
-    if arguments.like:
-        model = jobs.find(arguments.like, *runs.KINDS)
+    if arguments.like and arguments.parent:
+        raise UserError(
+            f"--from {arguments.parent} takes over the settings of that run, so --like has no place. Leave one out."
+        )
+    if arguments.like or arguments.parent:
+        model = (
+            runs.named(arguments.parent)[0]
+            if arguments.parent
+            else jobs.find(arguments.like, *runs.KINDS)
+        )
         chosen, old = work.flat(model.config)
         classifier = classifier or (model.kind == "classifier" and family is None)
         # another dataset or family has other parameters: only the rest is taken over
@@ -56,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         }
         dataset, family = dataset or chosen["dataset"], family or chosen.get("family")
     kind, choice = _choice(classifier, dataset or "digits", family or "gan")
-    if classifier and family and not arguments.like:
+    if classifier and family and not (arguments.like or arguments.parent):
         raise UserError(
             f"--classifier and --family {family} exclude each other. Leave one of them out."
         )
@@ -64,7 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
         values |= _preset(choice, arguments.preset)
     values |= parse(arguments.set)
     values |= {
-        f"train.{n}": v for n in ("images", "seed") if (v := getattr(arguments, n)) is not None
+        f"train.{n}": v
+        for n in ("images", "seed", "gpus", "parent")
+        if (v := getattr(arguments, n)) is not None
     }
     job = work.submit(kind, choice, values, name=arguments.name, who="command line")
     if arguments.wait:

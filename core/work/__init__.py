@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from core import jobs
+from core import jobs, runs
 from core.catalog import Config, Registry, UserError, assign
 from core.settings import settings
 
@@ -20,9 +20,11 @@ kinds = Registry("job kind", "core.work")
 class Task:
     """What a kind sees of its job: what was asked, where to write, and whether to stop."""
 
-    def __init__(self, job: jobs.Job) -> None:
+    def __init__(self, job: jobs.Job, lead: bool = True) -> None:
         self.job = job
         self.path = job.path
+        self.lead = lead  # of several processes, the first one: the others write nothing
+        self.message = ""  # a last word on a job that has finished
         self._began = time.time() - job.state.get("seconds", 0)  # a resumed job has used some
         self._told = 0.0
 
@@ -32,7 +34,7 @@ class Task:
 
     def say(self, message: str, **fields: Any) -> None:
         """Shows a sentence and fields on the page, at most ten times a second."""
-        if time.time() - self._told > 0.1:
+        if self.lead and time.time() - self._told > 0.1:
             self._told = time.time()
             jobs.set_state(self.path, message=message, told=self._told, **fields)
 
@@ -81,11 +83,70 @@ def submit(
         raise UserError(
             f"train.images must be at most {settings().max_images} on this server, got {total}. Train for fewer images."
         )
+    if kind in runs.KINDS:
+        _allow_training(kind, config)
     about = jobs.get(target).name if target else config["dataset"]["name"]
     title = "-".join([about, config["family"]["name"] if "family" in config else kind])
     return jobs.create(
         kind, entry.extra["lane"], config, title=title, target=target, name=name, who=who
     )
+
+
+def _allow_training(kind: str, config: dict[str, Any]) -> None:
+    """Checks what a training asks of the server and of other runs, and names its parent in full."""
+    train = config["train"]
+    if train["gpus"] > 1:
+        from core.tensors import gpus
+
+        if train["gpus"] > gpus():
+            raise UserError(
+                f"train.gpus must be at most {gpus()} on this server, got {train['gpus']}. Train on fewer GPUs."
+            )
+    if train["parent"]:
+        run, step = runs.named(train["parent"])
+        wanted = config["family"]["name"] if "family" in config else kind
+        if runs.family_of(run) != wanted:
+            raise UserError(
+                f"{run.name} is of the family {runs.family_of(run)}, and a {wanted} cannot start from it. "
+                "Choose a run of the same family, or leave train.parent out."
+            )
+        train["parent"] = f"{run.id}@{step}"
+
+
+def extend(id: str, images: int) -> jobs.Job:
+    """Lets a run see more images in all, from its newest checkpoint on: also one that has finished.
+
+    The schedule goes on as if the run had had this length from the start: the learning rate rises to what it would be
+    there, and falls to its end again; a VQ-VAE that has to returns to its first stage.
+
+    Args:
+        id: Of the run.
+        images: Images in all, those it has seen included.
+
+    Raises:
+        UserError: If it is no longer than the run is, more than the server allows, or the run cannot go on.
+    """
+    job = jobs.get(id)
+    if job.kind not in runs.KINDS:
+        raise UserError(f"{job.name} trains nothing, so it cannot be extended. Choose a run.")
+    parts_of = parts(job.kind, flat(job.config)[0])
+    seen = int(job.state.get("done", 0))
+    longer = parts_of["train"].of({**job.config["train"], "images": images}, "train").record()
+    if longer["images"] <= seen:
+        raise UserError(
+            f"{job.name} has seen {seen} images already, so train.images must be above that, got {images}. "
+            "Ask for more."
+        )
+    if longer["images"] > settings().max_images:
+        raise UserError(
+            f"train.images must be at most {settings().max_images} on this server, got {images}. "
+            "Train for fewer images."
+        )
+    if runs.checkpoints(job) and not runs.resumable(job):
+        raise UserError(
+            f"{job.name} has no checkpoint that training could go on from. Start a new run from it instead."
+        )
+    return jobs.resume(id, {**job.config, "train": longer})
 
 
 def parts(kind: str, choice: Mapping[str, str]) -> dict[str, type[Config]]:

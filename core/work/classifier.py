@@ -54,7 +54,7 @@ def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
     extra = ExtraConfig.of(task.job.config.get("extra"), "extra")
     dataset, facts = begin(task, {"classifier": task.part("classifier"), "extra": extra.record()})
     yield from follow(task, extended(dataset, extra), facts, None)
-    if task.stopped():
+    if task.stopped() or not task.lead:
         return
     import torch
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from core.datasets import Dataset
+    from core.training import Progress
 
 WATCHED = 20_000  # images of the shortest training that is worth a measure of quality
 COPYING = 0.6  # share of samples nearer to training than to held-out images from which a model is said to copy
@@ -69,23 +70,33 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     import torch
 
     from core import datasets
-    from core.tensors import device
+    from core.tensors import agreed, device
     from core.training import spec_of
 
     ask = task.part("dataset")
     task.say("Preparing the data")
+    if not task.lead:
+        agreed(None)  # the first process has it prepared
     dataset = datasets.load(
         ask["name"],
         ask["config"],
         progress=lambda done, total: task.say(f"Preparing the data: {done} of {total} images"),
     )
+    if task.lead:
+        agreed(dataset.fingerprint)
+    else:
+        facts = agreed(None)
+        torch.set_num_threads(facts["threads"])
+        return dataset, facts
     if (task.path / "run.json").exists():
         facts = jobs.read_json(task.path / "run.json")
         if facts["dataset"]["fingerprint"] != dataset.fingerprint:
             raise UserError(
                 f"The dataset {dataset.name} has changed since this run began, so it cannot be resumed. "
-                "Restore the images, or start a new run on the changed ones."
+                "Restore the images, or start a new run on the changed ones, from this one with train.parent."
             )
+        _extended(task, facts)
+        agreed(facts)
         torch.set_num_threads(facts["threads"])
         return dataset, facts
     torch.set_num_threads(settings().worker_threads)
@@ -113,15 +124,73 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
         },
         "revision": _revision(),
     }
+    if facts["train"].get("parent"):
+        facts["parent"] = _descent(facts)
     (task.path / "samples").mkdir(exist_ok=True)
     jobs.write_json(task.path / "run.json", facts)
+    agreed(facts)
     return dataset, facts
 
 
-def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float], dict[str, float]]:
+def _extended(task: Task, facts: dict[str, Any]) -> None:
+    """Notes in the record that the run was given another length."""
+    old, new = facts["train"]["images"], task.part("train")["images"]
+    if old != new:
+        steps = runs.checkpoints(task.job)
+        step = {"step": steps[-1] if steps else 0}
+        facts["extended"] = [*facts.get("extended", []), step | {"from": old, "to": new}]
+        facts["train"]["images"] = new
+        jobs.write_json(task.path / "run.json", facts)
+
+
+def _descent(facts: dict[str, Any]) -> dict[str, Any]:
+    """Names the run that a training starts from, and says what is different now.
+
+    Raises:
+        UserError: If the weights of that run do not fit these images or settings.
+    """
+    run, step = runs.named(facts["train"]["parent"])
+    theirs = runs.record(run)
+    spec, other = facts["spec"], theirs["spec"]
+    shapes = [
+        f"{each['channels']} channel(s) of {each['size']} px in {len(each['shares'])} classes"
+        for each in (other, spec)
+    ]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"{run.name} was trained on images with {shapes[0]}, and these have {shapes[1]}, "
+            "so its weights do not fit. "
+            "Choose a run on images of this kind, or leave train.parent out."
+        )
+    part = "family" if "family" in facts else "classifier"
+    pairs = {
+        "dataset": [each["dataset"]["name"] for each in (theirs, facts)],
+        "images of the dataset": [each["dataset"]["images"] for each in (theirs, facts)],
+        "content of the dataset": [each["dataset"]["fingerprint"][:12] for each in (theirs, facts)],
+        "levels": [other["levels"], spec["levels"]],
+    }
+    for where, (old, new) in {
+        "train": (theirs["train"], facts["train"]),
+        part: tuple(each[part].get("config", each[part]) for each in (theirs, facts)),
+    }.items():
+        pairs |= {f"{where}.{name}": [old.get(name), value] for name, value in new.items()}
+    changed = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    changed.pop("train.parent", None)
+    return {"run": run.id, "name": run.name, "step": step, "changed": changed}
+
+
+def _weights(facts: dict[str, Any]) -> dict[str, Any]:
+    """Reads the weights that a training starts from, on the processor."""
+    parent = facts["parent"]
+    model = runs.open_model(jobs.get(parent["run"]), parent["step"]).model
+    return {name: value.cpu() for name, value in model.state_dict().items()}
+
+
+def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], dict[str, float]]:
     """Measures how near samples are to held-out images, and whether they are nearer still to the training images.
 
-    The test images are never looked at. It takes at most a tenth of the time, but always the last look.
+    The test images are never looked at. It takes at most a tenth of the time, but looks always at the end, and when
+    told that it is to be ``now``.
     """
     import numpy as np
     import torch
@@ -149,9 +218,11 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float], dict[str
         few = real["train"][np.linspace(0, len(real["train"]) - 1, n).astype(int)]
         real["floor"] = metrics.sliced_wasserstein(by.features(few), real["features"])
 
-    def look(model: Any, seed: int, done: float) -> dict[str, float]:
+    def look(model: Any, seed: int, done: float, now: bool) -> dict[str, float]:
         nonlocal cost, since
-        if n < 10 or done < 0.02 or (done < 1 and time.monotonic() - since < 10 * cost):
+        if n < 10 or done < 0.02:
+            return {}
+        if not now and done < 1 and time.monotonic() - since < 10 * cost:
             return {}
         began = time.monotonic()
         if not real:
@@ -188,61 +259,74 @@ def follow(
     sheet: Callable[[nn.Module, int, int], None] | None,
 ) -> Iterator[dict[str, Any]]:
     """Runs the training loop: a record at each progress, a sheet and a checkpoint at each moment to publish."""
-    from core.tensors import device
+    import torch
+
+    from core.tensors import agreed, alone, device
     from core.training import TrainConfig, Trainer, batch_of
 
     model = runs.network(facts)
     config = TrainConfig.of(facts["train"], "train")
     if config.batch == 0:  # from now on it is the run's own, whatever a later version advises
         facts["train"]["batch"] = batch_of(model, config)
-        jobs.write_json(task.path / "run.json", facts)
+        if task.lead:
+            jobs.write_json(task.path / "run.json", facts)
         config = TrainConfig.of(facts["train"], "train")
     trainer = Trainer(model, dataset, config, device())
-    facts_now = jobs.get(task.job.id)
-    state, problems = runs.newest_state(facts_now)
+    run = jobs.get(task.job.id)
+    state, problems = agreed(runs.newest_state(run) if task.lead else None)
     if state is not None:
         trainer.restore(state)
-    runs.cut(facts_now, trainer.step)
+    elif "parent" in facts:
+        trainer.start_from(agreed(_weights(facts) if task.lead else None))
+    if task.lead:
+        runs.cut(run, trainer.step)
     begun = min(trainer.step * trainer.batch, config.images)
-    for problem in problems:
-        yield {
-            "step": trainer.step,
-            "warning": f"{problem} Training goes on from step {trainer.step} instead.",
-        }
+    warnings = [
+        f"{problem} Training goes on from step {trainer.step} instead." for problem in problems
+    ]
+    if config.gpus != trainer.processes:
+        warnings += [f"It asks for {config.gpus} GPUs and trains on {trainer.processes}."]
+    for warning in warnings:
+        yield {"step": trainer.step, "warning": warning}
     saved, started = time.monotonic(), time.time()
-    watched = sheet is not None and config.watch and config.images >= WATCHED
+    watched = task.lead and sheet is not None and config.watch and config.images >= WATCHED
     watch = _watch(task, dataset) if watched else None
+
+    def publish(progress: Progress, stopped: bool) -> dict[str, float]:
+        """Writes a checkpoint, and a sheet where one is due; gives what was measured."""
+        nonlocal saved
+        published = trainer.published()
+        values = dict(trainer.held_out(published))
+        if sheet is not None and (progress.publish or stopped):
+            sheet(published, progress.step, progress.images)
+        # who may stop early has to look whenever a look is due
+        now = progress.publish and config.patience > 0
+        look = watch(published, config.seed, progress.step / progress.steps, now) if watch else {}
+        # a generative model's own loss says little about its samples
+        score = _score(look) if sheet else next(iter(values.values()), None)
+        where = {"step": progress.step, "images": progress.images, "score": score}
+        runs.save_checkpoint(task.path, published, trainer.state(), where)
+        saved = time.monotonic()
+        return values | look
+
     for progress in trainer:
-        reason = task.stopped()
         values: dict[str, Any] = dict(progress.values)
-        if progress.note:  # what came after the step that it went back to never happened
-            runs.cut(facts_now, progress.step)
-            values["warning"] = progress.note
+        reason = enough = ""
+        if task.lead:
+            reason = task.stopped()
+            if progress.note:  # what came after the step that it went back to never happened
+                runs.cut(run, progress.step)
+                values["warning"] = progress.note
+            if progress.publish or reason or time.monotonic() - saved > 60:
+                with alone():  # the others wait where the next step brings them together
+                    values |= publish(progress, bool(reason))
+                if progress.publish:
+                    enough = _enough(task, facts, config.patience * progress.steps, progress.step)
+        reason, enough = agreed((reason, enough))
         ends = progress.step == progress.steps
-        if progress.publish or reason or time.monotonic() - saved > 60:
-            published = trainer.published()
-            held_out = trainer.held_out(published)
-            values |= held_out
-            if sheet is not None and (progress.publish or reason):
-                sheet(published, progress.step, progress.images)
-            look = watch(published, config.seed, progress.step / progress.steps) if watch else {}
-            values |= look
-            # a generative model's own loss says little about its samples
-            score = _score(look) if sheet else next(iter(held_out.values()), None)
-            runs.save_checkpoint(
-                task.path,
-                published,
-                trainer.state(),
-                {"step": progress.step, "images": progress.images, "score": score},
-            )
-            saved = time.monotonic()
-        record = {
-            "step": progress.step,
-            "images": progress.images,
-            "seconds": round(progress.seconds, 3),
-            "images_per_second": round(progress.images_per_second, 1),
-            **values,
-        }
+        memory = {"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+        if trainer.device.type == "cuda":
+            memory["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
         task.say(
             "",
             begun=begun,
@@ -252,11 +336,33 @@ def follow(
             speed=progress.images_per_second,
             seconds=progress.seconds,
             step=progress.step,
-            peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            **memory,
         )
-        yield record
-        if reason and not ends:
+        yield {
+            "step": progress.step,
+            "images": progress.images,
+            "seconds": round(progress.seconds, 3),
+            "images_per_second": round(progress.images_per_second, 1),
+            **values,
+        }
+        if enough and not ends:
+            task.message = enough
+        if (reason or enough) and not ends:
             return
+
+
+def _enough(task: Task, facts: dict[str, Any], patience: float, step: int) -> str:
+    """Tells that the held-out quality has not been better for so many steps; empty to go on, and without patience."""
+    best = runs.best_step(task.path / "checkpoints")
+    if not patience or best is None:
+        return ""
+    begun = max((each["step"] for each in facts.get("extended", [])), default=0)
+    if step - max(best, begun) < patience:
+        return ""
+    return (
+        f"Ended early: the held-out quality has not been better since step {best}. "
+        "That checkpoint is the one that pages open."
+    )
 
 
 def _revision() -> str:

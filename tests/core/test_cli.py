@@ -453,7 +453,7 @@ def test_a_run_is_stopped_resumed_renamed_and_deleted(here, run, wrong, monkeypa
     result = run("resume", job.id, "--wait", "--json")
     assert (result["status"], result["images"]) == ("finished", 256)
     assert wrong("resume", job.id) == (
-        f"{job.name} has finished, so there is nothing to resume. Start a new one with its settings."
+        f"{job.name} has finished, so there is nothing to resume. Give it more images, or start a new one with its settings."
     )
     assert run("rename", job.id, "--name", "Anna", "--note", "good", "--json") == {
         "run": job.id,

@@ -189,7 +189,7 @@ def test_only_what_is_active_is_stopped_and_only_what_is_not_is_resumed(make, sp
         refused(jobs.resume, waiting.id) == "w is queued already. Stop it first, or let it go on."
     )
     assert refused(jobs.resume, done.id) == (
-        "d has finished, so there is nothing to resume. Start a new one with its settings."
+        "d has finished, so there is nothing to resume. Give it more images, or start a new one with its settings."
     )
     spawned.clear()
     (failed.path / "STOP").touch()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import training
+from core import datasets, jobs, runs, training, work
 from core.catalog import UserError
 from core.classifier import ClassifierConfig
 from core.classifier import build as build_classifier
@@ -228,6 +229,63 @@ def test_our_batch_norm_is_that_of_torch(shape, monkeypatch):
         for name, value in theirs.state_dict().items():
             assert torch.allclose(mine.state_dict()[name].float(), value.float(), atol=1e-5), name
     assert torch.equal(mine.eval()(x), theirs.eval()(x)) or torch.allclose(mine(x), theirs(x))
+
+
+# --- A job of two processes -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch, setting: Any) -> None:
+    """A server that takes its processor for two GPUs."""
+    setting(device="cpu", nice=0, threads=1)
+    monkeypatch.setattr("core.tensors.gpus", lambda: 2)
+
+
+def ended(id: str, seconds: float = 240) -> jobs.Job:
+    end = time.monotonic() + seconds
+    while (job := jobs.get(id)).active and time.monotonic() < end:
+        time.sleep(0.1)
+    return job
+
+
+def test_torchrun_starts_a_job_stops_it_and_goes_on(two_gpus, monkeypatch):
+    values = {"train.images": 100_000, "train.batch": 32, "family.width": 16, "train.gpus": 2}
+    values |= {"family.components": 2, "train.watch": False}
+    job = work.submit("train", {"dataset": "digits", "family": "vae"}, values)
+    end = time.monotonic() + 240
+    while jobs.get(job.id).state.get("step", 0) < 10 and time.monotonic() < end:
+        time.sleep(0.05)
+    if jobs.get(job.id).active:
+        jobs.stop(job.id)
+    job = ended(job.id)
+    log = (job.path / "worker.log").read_text()
+    assert (job.status, job.message) == (
+        "stopped",
+        "Stopped on request. Resume goes on from here.",
+    ), log
+    step = job.state["step"]
+    assert runs.checkpoints(job)[-1] == step < 3125
+    records = [r for r in jobs.Log(job.path).read()[0] if "loss" in r]
+    assert [record["step"] for record in records] == sorted({r["step"] for r in records})
+    one = Trainer(
+        runs.network(runs.record(job)),
+        datasets.load("digits"),
+        TrainConfig.of(job.config["train"] | {"gpus": 1}),
+        CPU,
+    )
+    first = next(iter(one))
+    assert records[0]["step"] == first.step == 1
+    assert records[0]["loss"] == pytest.approx(first.values["loss"], rel=1e-4)
+    # and a failure in one of them ends all, with its sentence
+    monkeypatch.setattr(jobs, "_allow_queue", lambda: None)
+    facts = jobs.read_json(job.path / "run.json")
+    jobs.write_json(
+        job.path / "run.json", facts | {"dataset": facts["dataset"] | {"fingerprint": "x"}}
+    )
+    jobs.resume(job.id)
+    job = ended(job.id)
+    assert job.status == "failed"
+    assert job.message.startswith("The dataset digits has changed since this run began")
 
 
 if __name__ == "__main__":
