@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -52,6 +52,7 @@ class Direction:
     notes: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class Judging(Protocol):
     """Whatever names the class of images, such as :class:`core.features.Judge`."""
 
