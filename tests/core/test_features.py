@@ -47,3 +47,13 @@ def test_components_are_uncorrelated_with_unit_variance(toy):
     assert found.name == "pca"
     made = found.features(images(dataset, "train"))
     assert np.cov(made, rowvar=False) == pytest.approx(np.eye(made.shape[1]), abs=0.02)
+
+
+def test_a_unit_that_no_image_moves_keeps_its_own_scale():
+    """One sample that stirs it a little must not outweigh all others."""
+    reference = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [2.0, 0.0, 0.05]
+    )
+    found = features.spread(reference)
+    assert found[1] == 1
+    assert torch.allclose(found[[0, 2]], torch.tensor([2.0, 0.05]), rtol=0.1)
