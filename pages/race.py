@@ -9,7 +9,7 @@ from pages.ui import form, shell, show, track
 
 TITLE = "Race"
 ICON = ":material/sports_score:"
-ORDER = 3.5
+ORDER = 3.2
 BUDGET = 1_500_000  # bytes of sheets that are sent to the browser
 shell.enter()
 

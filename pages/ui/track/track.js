@@ -172,6 +172,8 @@ export default function (component) {
       });
     }
 
+    chart.dataset.drawn = String(Number(chart.dataset.drawn || 0) + 1);
+
     function line(x1, y1, x2, y2) {
       ink.beginPath();
       ink.moveTo(x1, y1);
