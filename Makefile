@@ -23,7 +23,7 @@ DEV := $(VENV)/.dev-$(shell cat requirements.txt requirements-dev.txt | cksum | 
 MISSING := $(if $(shell $(RUN) -c 'import pip' 2>/dev/null && echo alive),,missing)
 
 .DEFAULT_GOAL := help
-.PHONY: help app test lint format bench venv clean missing
+.PHONY: help app test lint format bench gallery venv clean missing
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,9 @@ bench: $(DEV)  ## Measure what we claim about speed
 	@set -e; for file in benchmarks/[a-z]*.py; do \
 		[ -e "$$file" ] || { echo "There is no benchmark yet."; exit 0; }; \
 		name=$$(basename "$$file" .py); echo "== $$name"; $(RUN) -m "benchmarks.$$name" $(ARGS); done
+
+gallery: $(APP)  ## Train and pack the runs that ship with the code; takes about half an hour
+	@$(RUN) -m core.gallery $(ARGS)
 
 venv: $(DEV)  ## Install everything for development, and nothing else
 

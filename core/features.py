@@ -361,9 +361,18 @@ def _train(
     return {
         **{name: value.cpu().contiguous() for name, value in judge.state_dict().items()},
         "centre": reference.mean(0).cpu(),
-        "scale": reference.std(0).clamp_min(1e-3).cpu(),
+        "scale": spread(reference).cpu(),
         "accuracy": (named.cpu() == torch.as_tensor(y)).float().mean(),
     }
+
+
+def spread(reference: Tensor) -> Tensor:
+    """Gives the standard deviation of each feature, (D,), and 1 for one that no image of the reference moves.
+
+    Such a unit has no scale of its own: divided by next to nothing, one sample that stirs it would outweigh all others.
+    """
+    found = reference.std(0)
+    return torch.where(found < 1e-3, 1.0, found)
 
 
 def taught(lessons: Dataset, dataset: Dataset, device: torch.device, seed: int = 0) -> Classifier:
@@ -438,7 +447,7 @@ class Contrast(nn.Module):
         with torch.no_grad():
             found = torch.cat([self(part) for part in parts])
         self.centre.copy_(found.mean(0))
-        self.scale.copy_(found.std(0).clamp_min(1e-3))
+        self.scale.copy_(spread(found))
 
 
 def _view(x: Images, generator: torch.Generator) -> Images:

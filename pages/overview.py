@@ -54,8 +54,8 @@ def covers(shown: list[jobs.Job]) -> None:
             with place:
                 _, file = runs.samples(run)[-1]
                 show.cover(file, key=f"overview.cover.{run.id}", alt=f"Images made by {run.name}")
-                about = f"{runs.family_of(run)} on {runs.dataset_of(run)}"
-                st.caption(shell.plain(f"{run.name} · {about}"))
+                about = "" if run.shipped else f" · {runs.family_of(run)} on {runs.dataset_of(run)}"
+                st.caption(shell.plain(run.name + about))
                 shell.explore(run, key=f"overview.explore.{run.id}")
 
 
@@ -115,6 +115,7 @@ if shipped := [run for run in models if run.shipped]:
         "**Trained for you**: these ship with Simulacra. Explore one, or train your own like it."
     )
     covers(shipped)
+    shell.go("race", "See which family learns fastest")
 
 with slot, st.container(border=True):
     st.markdown("**Faces**: drawn by our own code, with the truth about each one known.")

@@ -9,7 +9,7 @@ from pages.ui import form, shell, show, track
 
 TITLE = "Race"
 ICON = ":material/sports_score:"
-ORDER = 3.5
+ORDER = 3.2
 BUDGET = 1_500_000  # bytes of sheets that are sent to the browser
 shell.enter()
 
@@ -147,12 +147,13 @@ def live(id: str, status: str) -> None:
 
 def head(job: jobs.Job) -> None:
     """Says which race this is, and offers what can be done with it."""
+    words = f"**{shell.plain(job.name)}** on {job.config['dataset']['name']} · "
+    replay = "" if job.active else ". Press ▶ to replay it in 20 seconds."
+    if job.shipped:
+        st.markdown(f"{words}recorded; it ships with Simulacra{replay}")
+        return
     title, actions = st.columns([3, 1.2], vertical_alignment="center")
-    standing = "recorded; it ships with Simulacra" if job.shipped else job.status
-    title.markdown(
-        f"**{shell.plain(job.name)}** on {job.config['dataset']['name']} · {standing}"
-        + ("" if job.active else ". Press ▶ to replay it in 20 seconds.")
-    )
+    title.markdown(f"{words}{job.status}{replay}")
     with actions:
         if job.active:
             st.button(
@@ -164,7 +165,7 @@ def head(job: jobs.Job) -> None:
                 disabled=not shell.may_change() or job.stopping,
                 width="stretch",
             )
-        elif not job.shipped:
+        else:
             st.button(
                 "Delete",
                 icon=":material/delete:",

@@ -52,6 +52,14 @@ def take_over(id: str) -> None:
     st.session_state["_done"] = f"The form holds the settings of {job.name}."
 
 
+def go_on_from(id: str) -> None:
+    """Fills the form with the settings of a run and names it as the one whose weights the new one starts from."""
+    take_over(id)
+    fill({"train.parent": id}, choice()[1])
+    if (job := shell.attempt(jobs.get, id)) is not None:
+        st.session_state["_done"] = f"The next training starts from the weights of {job.name}."
+
+
 def preset() -> None:
     """Fills the form with a preset of the family, over the defaults."""
     from core.models import families
@@ -155,31 +163,51 @@ def head(run: jobs.Job) -> None:
 
     Not part of the fragment below: a click on a fragment is lost when the server was restarted meanwhile.
     """
-    title, actions = st.columns([3, 1.2], vertical_alignment="center")
+    longer = not run.active and not run.shipped and runs.resumable(run)
+    stopped = not run.active and run.status != "finished"
+    title, *places = (
+        st.columns([3, *[1.3] * (run.active + stopped + longer)], vertical_alignment="center")
+        if run.active or stopped or longer
+        else [st]
+    )
     standing = "ships with Simulacra, for looking only" if run.shipped else run.status
     title.markdown(
         f"**{shell.plain(run.name)}** · {runs.family_of(run)} on {runs.dataset_of(run)} · {standing}"
     )
-    with actions:
-        if run.active:
-            st.button(
-                "Stopping…" if run.stopping else "Stop",
-                icon=":material/stop:",
-                key="train.stop",
-                on_click=shell.attempt,
-                args=(jobs.stop, run.id),
-                disabled=not shell.may_change() or run.stopping,
-                width="stretch",
+    if run.active:
+        places[0].button(
+            "Stopping…" if run.stopping else "Stop",
+            icon=":material/stop:",
+            key="train.stop",
+            on_click=shell.attempt,
+            args=(jobs.stop, run.id),
+            disabled=not shell.may_change() or run.stopping,
+            width="stretch",
+        )
+    if stopped:
+        places[0].button(
+            "Resume",
+            icon=":material/play_arrow:",
+            key="train.resume",
+            on_click=shell.attempt,
+            args=(jobs.resume, run.id),
+            disabled=not shell.may_change(),
+            width="stretch",
+        )
+    if longer:
+        with places[-1].popover("Train longer", disabled=not shell.may_change(), width="stretch"):
+            images = st.number_input(
+                "Images in all",
+                value=2 * run.config["train"]["images"],
+                key=f"train.longer.images.{run.id}",
+                help="Those it has seen included. The schedule goes on as if it had been that long from the start.",
             )
-        elif run.status != "finished":
             st.button(
-                "Resume",
-                icon=":material/play_arrow:",
-                key="train.resume",
+                "Go on",
+                type="primary",
+                key="train.longer",
                 on_click=shell.attempt,
-                args=(jobs.resume, run.id),
-                disabled=not shell.may_change(),
-                width="stretch",
+                args=(work.extend, run.id, images),
             )
 
 
@@ -201,7 +229,8 @@ def live(id: str, status: str, sampled: bool) -> None:
             else shell.plain(run.message or shell.standing(run)),
         )
     elif run.message:
-        (st.error if run.status == "failed" else st.warning)(shell.plain(run.message))
+        tell = {"failed": st.error, "finished": st.info}.get(run.status, st.warning)
+        tell(shell.plain(run.message))
     if damaged:
         st.caption(
             f":material/warning: {damaged} damaged line(s) in {run.path / 'log.jsonl'} were left out."
@@ -219,10 +248,25 @@ def live(id: str, status: str, sampled: bool) -> None:
             ]
         elif "valid_accuracy" in last:
             facts += [f"accuracy on held-out images **{last['valid_accuracy']:.1%}**"]
-        if "copying" in last:
-            low, high = last["copying_low"], last["copying_high"]
-            facts += [f"copying **{last['copying']:.2f}** ({low:.2f} to {high:.2f}; 0.5 is none)"]
+        for name, place in (("peak_mb", "memory"), ("peak_gpu_mb", "memory of the GPU")):
+            if name in run.state:
+                facts += [f"at most **{run.state[name]:,} MB** of {place}"]
         st.markdown(" · ".join(facts))
+        if (run.path / "run.json").exists() and (parent := runs.record(run).get("parent")):
+            changed = ", ".join(
+                f"{what} from {old} to {new}" for what, (old, new) in parent["changed"].items()
+            )
+            st.caption(
+                shell.plain(f"Started from {parent['name']} at step {parent['step']}")
+                + (shell.plain(f", with {changed}.") if changed else ".")
+            )
+        if "copying" in last:
+            ratio = last["distance"] / last["distance_floor"]
+            low, high = last["copying_low"], last["copying_high"]
+            st.markdown(
+                f"Distance to held-out images **{ratio:.2f} ×** that of real ones · copying "
+                f"**{last['copying']:.2f}** ({low:.2f} to {high:.2f}; 0.5 is none, above 0.6 it repeats what it saw)"
+            )
     pictures, charts = st.columns(2, gap="medium")
     main = [
         "How real images look to the critic",
@@ -271,6 +315,15 @@ def manage(run: jobs.Job) -> None:
             args=(run.id,),
             help="Fills the form with them, to change something and train again.",
         )
+        if runs.checkpoints(run):
+            st.button(
+                "Start from it",
+                icon=":material/fork_right:",
+                key="train.from",
+                on_click=go_on_from,
+                args=(run.id,),
+                help="Fills the form as well, and lets the new run begin with the weights that this one has learned.",
+            )
         if not run.shipped and st.button(
             "Name and note",
             icon=":material/edit:",

@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as as_bytes
 
-from core import jobs, runs, work
+from core import jobs, latent, runs, sheets, work
 from core.catalog import UserError, unknown
 from core.settings import settings
 
-RECORDS = 200  # of a log that are kept, besides those that measured something
-SHEETS = 300_000  # bytes of sample sheets per run
+RECORDS = 120  # of a log that are kept, besides those that measured something
+SHEETS = 260_000  # bytes of sample sheets per run
+ROWS = 2  # of pictures in a sheet of a run whose sheets do not all fit
 LARGEST_MB = 12  # of the whole gallery
 LEVELS = 1.0  # of 255 that 16 bits may move a sample on average
 
@@ -42,6 +43,7 @@ class Recipe:
     name: str
     note: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
+    pad: bool = False  # whether its latent plane opens the Overview
 
 
 def _model(dataset: str, family: str, name: str, images: int, note: str = "") -> Recipe:
@@ -56,6 +58,9 @@ RECIPES: dict[str, Recipe] = {
     "shipped-digits-vqvae": _model("digits", "vqvae", "Digits, VQ-VAE", 150_000),
     "shipped-digits-flow": _model("digits", "flow", "Digits, flow", 200_000),
     "shipped-digits-diffusion": _model("digits", "diffusion", "Digits, diffusion", 200_000),
+    "shipped-faces-gan": replace(_model("faces", "gan", "Faces, GAN", 80_000), pad=True),
+    "shipped-faces-vae": _model("faces", "vae", "Faces, VAE", 300_000),
+    "shipped-faces-diffusion": _model("faces", "diffusion", "Faces, diffusion", 150_000),
     "shipped-digits-classifier": Recipe(
         "classifier",
         {"dataset": "digits"},
@@ -72,20 +77,23 @@ RECIPES: dict[str, Recipe] = {
         "race",
         {"dataset": "digits"},
         "Five families on digits",
-        values={"race.seconds": 40, "race.turns": 16, "race.seed": 0},
+        values={"race.seconds": 20, "race.turns": 10, "race.seed": 0},
     ),
 }
 
 
 def asked(recipe: Recipe) -> jobs.Job:
     """Finds the job of a recipe in this home, or starts it."""
-    config = work.configure(recipe.kind, recipe.choice, recipe.values)
+    wanted = work.configure(recipe.kind, recipe.choice, recipe.values)
     for job in jobs.listing(recipe.kind):
-        same = job.config == config and not job.shipped
-        if same and (job.active or job.status == "finished"):
-            return job
-        if same and job.status == "interrupted":
-            return jobs.resume(job.id)
+        try:  # parameters that came later have the values that they had before
+            same = work.configure(recipe.kind, *work.flat(job.config)) == wanted
+        except UserError:
+            continue
+        if same and not job.shipped:
+            again = job.status in ("interrupted", "stopped")
+            if again or job.active or job.status == "finished":
+                return jobs.resume(job.id) if again else job
     return work.submit(recipe.kind, recipe.choice, recipe.values, name=recipe.name)
 
 
@@ -132,6 +140,8 @@ def pack(job: jobs.Job, id: str, recipe: Recipe, place: Path = jobs.SHIPPED) -> 
                 f"16 bits move the samples of {job.id} by {moved:.2f} levels, at most {LEVELS} are allowed. "
                 "Store its weights with 32 bits."
             )
+    if recipe.pad:
+        latent.shelve(jobs.read(target))
     return target
 
 
@@ -143,7 +153,7 @@ def _thinned(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Keeps evenly spaced records, and every one that says more than a step's losses."""
     every = -(-len(records) // RECORDS)
     counts = Counter(name for record in records for name in record)
-    rare = {name for name, count in counts.items() if count < len(records) / 4}
+    rare = {name for name, count in counts.items() if count <= RECORDS // 2}
     return [
         record
         for number, record in enumerate(records)
@@ -161,15 +171,25 @@ def _halved(value: torch.Tensor) -> torch.Tensor:
 
 
 def _sheets(source: Path, target: Path) -> None:
-    """Copies the last sheet, and as many of the others, evenly spread, as the budget holds."""
+    """Copies all sheets, or, where they do not fit, some of them, evenly spread, each with its first rows."""
     files = sorted(source.glob("*.png"), key=lambda file: int(file.stem))
-    size = sum(file.stat().st_size for file in files)
-    if size > SHEETS:
-        keep = max(2, int(len(files) * SHEETS / size))
-        files = [files[round(i * (len(files) - 1) / (keep - 1))] for i in range(keep)]
-    for file in files:
+    content = {file.name: file.read_bytes() for file in files}
+    if sum(map(len, content.values())) > SHEETS:
+        content = {name: _first_rows(sheet) for name, sheet in content.items()}
+        keep = max(2, int(len(content) * SHEETS / sum(map(len, content.values()))))
+        names = list(content)
+        picked = {names[round(i * (len(names) - 1) / (keep - 1))] for i in range(keep)}
+        content = {name: sheet for name, sheet in content.items() if name in picked}
+    for name, sheet in content.items():
         target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target / file.name)
+        (target / name).write_bytes(sheet)
+
+
+def _first_rows(sheet: bytes) -> bytes:
+    about = sheets.facts(sheet)
+    columns = about.pop("columns")
+    facts = {name: value for name, value in about.items() if name not in ("count", "tile")}
+    return sheets.png(sheets.tiles(sheet)[: ROWS * columns], columns, facts)
 
 
 def _moved(job: jobs.Job, target: Path) -> float:

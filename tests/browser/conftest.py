@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,8 @@ from playwright.sync_api import (
     Response,
     expect,
 )
+
+from core import jobs
 
 SECONDS = 60  # enough for two cores that others use too
 
@@ -149,5 +152,9 @@ def another(browser: Browser) -> Iterator[Callable[..., Screen]]:
 def gallery(
     server: Callable[..., Any], tiny_runs: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
-    """A server whose home holds the tiny runs; tests of a module share it."""
-    return server(home=tiny_runs.copy(tmp_path_factory.mktemp("gallery") / "home").home)
+    """A server whose home holds the tiny runs and a race; tests of a module share it."""
+    home = tiny_runs.copy(tmp_path_factory.mktemp("gallery") / "home").home
+    shutil.copytree(
+        jobs.SHIPPED / "shipped-race", home / "jobs" / "20261101-000000-digits-race-0000"
+    )
+    return server(home=home)

@@ -25,7 +25,7 @@ def test_the_judge_knows_digits_and_is_the_same_when_it_is_opened_again():
     made = first.features(x)
     assert made.dtype == np.float64
     assert abs(made.mean(0)).max() < 1e-3
-    alive = first.scale.numpy() > 1e-3  # a feature that never fires has no spread
+    alive = made.std(0) > 0  # a feature that never fires has no spread
     assert made.std(0)[alive] == pytest.approx(1, abs=0.01)
     named = first.probabilities(images(dataset, "test"))
     assert named.sum(1) == pytest.approx(1)
@@ -47,3 +47,13 @@ def test_components_are_uncorrelated_with_unit_variance(toy):
     assert found.name == "pca"
     made = found.features(images(dataset, "train"))
     assert np.cov(made, rowvar=False) == pytest.approx(np.eye(made.shape[1]), abs=0.02)
+
+
+def test_a_unit_that_no_image_moves_keeps_its_own_scale():
+    """One sample that stirs it a little must not outweigh all others."""
+    reference = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [2.0, 0.0, 0.05]
+    )
+    found = features.spread(reference)
+    assert found[1] == 1
+    assert torch.allclose(found[[0, 2]], torch.tensor([2.0, 0.05]), rtol=0.1)

@@ -72,18 +72,18 @@ def test_page_opens_with_runs(visit, trained, page):
 def test_page_shows_a_user_error_as_a_sentence_and_a_bug_as_an_apology(
     visit, monkeypatch, caplog, page
 ):
-    from core import runs
+    from core import jobs
 
-    def refuse():
+    def refuse(*kinds):
         raise UserError("The moon is full. Wait a night.")
 
-    def fail():
+    def fail(*kinds):
         raise RuntimeError("secret detail of a bug")
 
     seen = visit(page)
-    monkeypatch.setattr(runs, "listing", refuse)
+    monkeypatch.setattr(jobs, "listing", refuse)
     assert seen.run().errors == ["The moon is full. Wait a night."]
-    monkeypatch.setattr(runs, "listing", fail)
+    monkeypatch.setattr(jobs, "listing", fail)
     (apology,) = seen.run().errors
     assert "not your fault" in apology
     assert "secret" not in seen.texts()

@@ -435,3 +435,53 @@ def test_a_shipped_run_is_shown_and_cloned_but_not_changed(visit, gallery, spawn
     (id,) = spawned
     assert asked(id)["config"]["family"]["name"] == "vae"
     assert asked(id)["config"]["train"]["images"] == 400_000
+
+
+def test_a_finished_run_trains_longer(visit, trained, spawned):
+    id = trained.runs["vae"]
+    seen = visit("train", run=id).calm()
+    seen.set(**{f"train__longer__images__{id}": 640}).press("train.longer").calm()
+    assert spawned == [id]
+    assert jobs.get(id).config["train"]["images"] == 640
+
+
+def test_longer_means_more_than_it_has_seen(visit, trained, spawned):
+    id = trained.runs["vae"]
+    seen = visit("train", run=id).set(**{f"train__longer__images__{id}": 100})
+    (words,) = seen.press("train.longer").errors
+    assert words.startswith("Tiny vae has seen 320 images already")
+    assert spawned == []
+
+
+def test_a_run_starts_from_the_weights_of_another(visit, trained, spawned, asked):
+    id = trained.runs["vae"]
+    visit("train", run=id).press("train.from").press("train.start").calm()
+    (new,) = spawned
+    config = asked(new)["config"]
+    assert config["train"]["parent"].startswith(f"{id}@")
+    assert config["family"] == jobs.get(id).config["family"]
+
+
+def test_a_shipped_run_can_be_started_from_but_not_extended(visit, gallery, spawned, asked):
+    seen = visit("train", run="shipped-digits-vae").calm()
+    assert "train.longer" not in seen.keys()
+    seen.press("train.from").press("train.start").calm()
+    assert asked(spawned[0])["config"]["train"]["parent"].startswith("shipped-digits-vae@")
+
+
+def test_where_a_run_comes_from_and_what_it_took_is_said(visit, trained):
+    run = jobs.get(trained.runs["vae"])
+    facts = jobs.read_json(run.path / "run.json")
+    parent = {"run": "x", "name": "Elder", "step": 7, "changed": {"train.seed": [0, 1]}}
+    jobs.write_json(run.path / "run.json", facts | {"parent": parent})
+    jobs.set_state(run.path, peak_mb=1234, peak_gpu_mb=567, message="Ended early: enough.")
+    jobs.Log(run.path).append(
+        {"step": 5, "images": 320, "distance": 0.3, "distance_floor": 0.2}
+        | {"copying": 0.55, "copying_low": 0.5, "copying_high": 0.6}
+    )
+    seen = visit("train", run=run.id).calm()
+    assert "Started from Elder at step 7, with train.seed from 0 to 1." in seen.texts("caption")
+    words = seen.texts("markdown")
+    assert "at most **1,234 MB** of memory · at most **567 MB** of memory of the GPU" in words
+    assert "Distance to held-out images **1.50 ×** that of real ones · copying **0.55**" in words
+    assert "Ended early: enough." in seen.texts("info")

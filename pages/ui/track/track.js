@@ -102,10 +102,11 @@ export default function (component) {
     const sheet = me.sheets.get(source);
     canvas.hidden = !sheet || !sheet.complete || !sheet.naturalWidth;
     if (canvas.hidden) return;
-    const zoom = Math.max(1, Math.floor(box.clientWidth / sheet.naturalWidth));
+    // whole squares per pixel, a little more than fit; the browser shrinks them to the width of the lane
+    const dots = window.devicePixelRatio || 1;
+    const zoom = Math.max(1, Math.ceil((box.clientWidth * dots) / sheet.naturalWidth));
     canvas.width = sheet.naturalWidth * zoom;
     canvas.height = sheet.naturalHeight * zoom;
-    canvas.style.imageRendering = "pixelated";
     const ink = canvas.getContext("2d");
     ink.imageSmoothingEnabled = false;
     ink.drawImage(sheet, 0, 0, canvas.width, canvas.height);
@@ -171,6 +172,8 @@ export default function (component) {
         ink.fill();
       });
     }
+
+    chart.dataset.drawn = String(Number(chart.dataset.drawn || 0) + 1);
 
     function line(x1, y1, x2, y2) {
       ink.beginPath();
