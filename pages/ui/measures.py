@@ -99,7 +99,8 @@ def table(measurements: Sequence[Measurement]) -> None:
 
 def name_of(measurement: Measurement) -> str:
     """Names a measure without what saw the images, where that is said beside it."""
-    return measurement.title.removesuffix(f", {measurement.extractor}")
+    title = measurement.entry.title
+    return title if measurement.title.startswith(f"{title}, ") else measurement.title
 
 
 def _line(m: Measurement) -> str:
