@@ -482,20 +482,19 @@ def nearer_to_training(samples: Features, train: Features, held_out: Features) -
     """
     s, t, h = (torch.as_tensor(part).flatten(1).float() for part in (samples, train, held_out))
     h = h[: len(t)]
-    far, group = (found[:, 0] for found in nearest(s, h))
-    far = far.square()
-    nearer, level = [], []
-    size = max(1, _CELLS // len(t))
-    for rows, limit in zip(s.split(size), far.split(size), strict=True):
+    nearer, level, groups = [], [], []
+    for rows in s.split(max(1, _CELLS // len(t))):
+        limit, group = squared(rows, h).min(1)
         distance = squared(rows, t)
         nearer.append((distance < limit[:, None]).sum(1))
         level.append((distance == limit[:, None]).sum(1))
+        groups.append(group)
     r = torch.cat(nearer)
     none_nearer = _none_of(r, len(t), len(h))
     none_level = _none_of(r + torch.cat(level), len(t), len(h))
     wins = 1 - (none_nearer + none_level) / 2
     off = torch.zeros(len(h), dtype=wins.dtype, device=wins.device)
-    off.index_add_(0, group, wins - wins.mean())
+    off.index_add_(0, torch.cat(groups), wins - wins.mean())
     value, error = float(wins.mean()), Z * float(off.square().sum()) ** 0.5 / len(s)
     return Estimate(value, max(0.0, value - error), min(1.0, value + error), len(s))
 
