@@ -190,7 +190,8 @@ def packed(id: str, views: tuple[str, ...], _found: Evaluation) -> bytes:
     arrays = _found.arrays()
     assert arrays is not None
     made, real = len(arrays.made), len(arrays.real)
-    names = list(dict.fromkeys(row["class"] for row in _found.classes))
+    names = [str(row["class"]) for row in _found.classes]
+    names = [f"class {name}" if name.isdecimal() else name for name in names]
     flag = np.concatenate([np.where(arrays.realistic, 1, 3), np.where(arrays.covered, 0, 2)])
     origin = np.concatenate([np.ones(made, int), np.zeros(real, int)])
     traits = [
@@ -209,7 +210,7 @@ def packed(id: str, views: tuple[str, ...], _found: Evaluation) -> bytes:
             Trait(
                 "Class",
                 np.where(codes >= 0, codes, len(names)),
-                [*map(str, names), "class unknown"],
+                [*names, "class unknown"],
             )
         )
     places = {name: evaluation.projection(_found, kind) for name, kind in PROJECTIONS.items()}

@@ -334,8 +334,9 @@ export default function (component) {
       + `${Math.max(0, low ? y - 14 - card.offsetHeight : y + 14)}px)`;
   }
 
-  function about(i) {
-    return [...new Set(facts.traits.map((t, k) => t.names[me.columns.codes[k][i]] ?? ""))].filter(Boolean).join(" · ");
+  function about(i) {  // "generated" is not told beside "generated, realistic"
+    const names = facts.traits.map((t, k) => t.names[me.columns.codes[k][i]] ?? "").filter(Boolean);
+    return names.filter((name) => !names.some((other) => other !== name && other.startsWith(name))).join(" · ");
   }
 
   // --- Pointer and keys -------------------------------------------------------------------------------------------
