@@ -44,7 +44,7 @@ def judged(model, dataset, samples=400):
         model, dataset, metrics="nearer,ratio,authenticity,ct", samples=samples
     ).measure()
     return verdict(
-        Evaluation(*("",) * 5, 1, 1, 0.0, True, {}, tuple(measured), (), (), {}, path=Path("."))
+        Evaluation(*("",) * 5, 1, 1, 0.0, True, {}, tuple(measured), (), (), {}, path=Path())
     )
 
 

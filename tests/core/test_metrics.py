@@ -228,10 +228,10 @@ def test_pieces_change_no_value(monkeypatch):
     def all_values():
         kid = metrics.kernel_distance(a, b)
         over = metrics.overlap(a, b)
-        return [kid.value, kid.high, metrics.frechet(a, b), metrics.sliced_estimate(a, b).high] + [
-            *(over.precision, over.recall, over.density, over.coverage),
-            metrics.nearer_to_training(a, b, a[:50] + 1).value,
-        ]
+        shares = [over.precision, over.recall, over.density, over.coverage]
+        nearer = metrics.nearer_to_training(a, b, a[:50] + 1).value
+        distances = [metrics.frechet(a, b), metrics.sliced_estimate(a, b).high]
+        return [kid.value, kid.high, nearer, *distances, *shares]
 
     whole = all_values()
     monkeypatch.setattr(metrics, "_CELLS", 700)
