@@ -127,7 +127,7 @@ def drag(run: jobs.Job, step: int) -> None:
         key="about.ways",
         alt=f"The ways between {facts['count']} pairs of images of {run.name}, in {MOMENTS} moments",
         labels=[f"{i / (MOMENTS - 1):.0%}" for i in range(MOMENTS)],
-        slider=("How far along the way", "Go along the way"),
+        film="the way",
         max_height=100,
         max_zoom=10,
     )

@@ -5,6 +5,7 @@ import streamlit as st
 
 from core import datasets, jobs, runs, work
 from pages.ui import shell, show
+from pages.ui.explore.opening import opening
 
 TITLE = "Overview"
 ICON = ":material/home:"
@@ -62,6 +63,8 @@ st.title("Train a model that makes images, and see what it learned", anchor=Fals
 st.markdown(
     "Simulacra trains generative models on this server, lets you watch them learn, and walk through what they learned."
 )
+
+opening()
 
 left, right = st.columns([3, 2], gap="large")
 with left:

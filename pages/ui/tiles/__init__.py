@@ -32,11 +32,13 @@ def tiles(
     key: str,
     labels: Sequence[str] = (),
     titles: Sequence[str] = (),
-    slider: tuple[str, str] = ("Moment of the training", "Replay the training"),
     marks: Mapping[int, str] | None = None,
     max_height: int = 520,
     max_zoom: int = 8,
     clickable: bool = False,
+    pace: float = 350,
+    loop: bool = False,
+    film: str = "the training",
 ) -> tuple[int, int] | None:
     """Shows sheets of pictures; several frames get a slider and a play button.
 
@@ -48,10 +50,12 @@ def tiles(
         key: Unique on the page.
         labels: One per frame, shown beside the slider.
         titles: One per picture, shown when the pointer rests on it.
-        slider: What the slider and its button are called for a person who does not see them.
         marks: A letter to frame a picture with, by index.
         max_height, max_zoom: In CSS pixels, and squares per pixel.
         clickable: Lets a person choose a picture with mouse or keyboard.
+        pace: Milliseconds per frame of a film.
+        loop: Begins a film again when it ends.
+        film: What it shows, for those who hear it.
 
     Returns:
         (click number, index) of the last click; None before one. A click number is new for every click.
@@ -64,11 +68,13 @@ def tiles(
         "alt": alt,
         "labels": list(labels),
         "titles": list(titles),
-        "slider": list(slider),
         "marks": {str(index): mark for index, mark in (marks or {}).items()},
         "maxHeight": max_height,
         "maxZoom": max_zoom,
         "clickable": clickable,
+        "pace": pace,
+        "loop": loop,
+        "film": film,
     }
     clicked = _mount(key=key, data=data, on_clicked_change=lambda: None).clicked
     if not isinstance(clicked, Mapping):  # comes from a browser: anything may be in it
