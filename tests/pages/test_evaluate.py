@@ -92,6 +92,21 @@ def test_a_run_without_a_checkpoint_says_so(visit, trained):
     assert "Tiny gan has no checkpoint: it is finished." in seen.texts("info")
 
 
+def test_a_run_that_still_learns_is_measured_at_its_newest_checkpoint(
+    visit, trained, spawned, asked
+):
+    run = jobs.get(trained.runs["gan"])
+    set_state(run.id, status="running", done=1, total=2)
+    with FileLock(run.path / "alive.lock"):
+        seen = visit("evaluate", run=run.id).calm()
+        assert (
+            "Tiny gan is still learning; what is measured is its newest checkpoint." in seen.texts()
+        )
+        seen.press("evaluate.start").calm()
+    (id,) = spawned
+    assert asked(id)["config"]["evaluate"]["step"] == 0  # the newest one, when its turn comes
+
+
 # --- How good -----------------------------------------------------------------------------------
 
 
