@@ -11,7 +11,7 @@ from pages.ui.tiles import tiles
 
 TITLE = "About this model"
 ICON = ":material/info:"
-ORDER = 3.6
+ORDER = 3.7
 shell.enter()
 SAMPLES = 12  # the first ones, whatever they look like
 MOMENTS = 17  # on the way from one sample to another

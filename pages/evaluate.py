@@ -15,7 +15,7 @@ from pages.ui.map import Trait, pack, points
 
 TITLE = "Evaluate"
 ICON = ":material/speed:"
-ORDER = 3.5
+ORDER = 3.6
 shell.enter()
 VIEWS = ("How good", "Map", "Copies", "Failures", "Compare")  # as the address names them
 SHOWN = 96  # images of a selection; more cannot be looked at
