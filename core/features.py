@@ -264,7 +264,7 @@ class Published:
     def features(self, x: Images) -> np.ndarray:
         """Gives features of images in [0, 1], grey ones as three equal channels, float64 (N, D)."""
         parts = []
-        for part in x.split(50):
+        for part in x.split(50):  # 299 pixels a side inside
             levels = part.mul(255).round().to(torch.uint8).expand(-1, 3, -1, -1)
             parts.append(self.net(levels.to(self.device))[0].double().cpu())
         return torch.cat(parts).numpy()
@@ -284,6 +284,14 @@ def _published(
             f"evaluate.weights must name a file on the server, got {weights!r}. Correct the path, "
             "or leave it out to download the weights at first use."
         )
+    if file is not None:
+        try:  # the library would run what a file with other things than numbers says
+            torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file raises many kinds
+            raise UserError(
+                f"{file} holds no plain weights ({type(error).__name__}). Give the file that torch-fidelity downloads, "
+                "or leave evaluate.weights out."
+            ) from None
     import torch_fidelity  # type: ignore[import-not-found]  # registers its networks
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY  # type: ignore[import-not-found]
 

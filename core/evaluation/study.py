@@ -337,7 +337,7 @@ class Study:
 
         count = max(1, min(10, len(self.held_out.x) // 30))
         few = self.train.features[:5000].cpu().numpy()
-        return KMeans(count, n_init=3, random_state=0).fit(few)
+        return KMeans(count, n_init="auto", random_state=0).fit(few)
 
     def cell(self, sample: Sample) -> np.ndarray:
         """Gives the region of the data, (N,), that each image lies in."""

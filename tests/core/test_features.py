@@ -85,6 +85,9 @@ def test_every_extractor_has_a_caption_and_a_missing_one_a_sentence(tmp_path, mo
     monkeypatch.setattr(features.importlib.util, "find_spec", lambda name: name)
     with pytest.raises(UserError, match=r"must name a file on the server, got '/none'\. Correct"):
         features.choose("dinov2", dataset, CPU, "/none")
+    (tmp_path / "weights.pth").write_bytes(b"import os")
+    with pytest.raises(UserError, match=r"weights\.pth holds no plain weights .* or leave"):
+        features.choose("inception", dataset, CPU, str(tmp_path / "weights.pth"))
     with pytest.raises(UserError, match=r"There is no extractor 'juge'\. Did you mean 'judge'"):
         features.choose("juge", dataset, CPU)
 
