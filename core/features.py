@@ -39,6 +39,7 @@ extractors = Registry("extractor")
 """What turns images into features. ``make(dataset, device, weights) -> Extractor``; ``weights`` is a file or empty."""
 
 POOR = 0.9  # accuracy of a judge below which it is not asked
+_FAR = 10.0  # standard deviations at which a feature stops: one that hardly ever varies would outweigh all others
 
 # as long as the accuracy still rises; a change makes another judge, with another hash
 _RECIPE = {"digits": 60_000, "other": 150_000}
@@ -112,7 +113,7 @@ class Judge:
     def features(self, x: Images) -> np.ndarray:
         """Gives standardised features of images in [0, 1], float64 (N, D)."""
         parts = [(self.model.features(part) - self.centre) / self.scale for part in self._parts(x)]
-        return torch.cat(parts).double().cpu().numpy()
+        return _bounded(parts)
 
     @torch.inference_mode()
     def probabilities(self, x: Images) -> np.ndarray:
@@ -146,7 +147,7 @@ class Components:
         parts = [
             (small(part.to(self.mean.device)) - self.mean) @ self.vectors for part in x.split(500)
         ]
-        return torch.cat(parts).double().cpu().numpy()
+        return _bounded(parts)
 
 
 def components(dataset: Dataset, device: torch.device, count: int = 64) -> Components:
@@ -157,9 +158,13 @@ def components(dataset: Dataset, device: torch.device, count: int = 64) -> Compo
     mean = pixels.mean(0)
     _, scale, vectors = torch.linalg.svd((pixels - mean).double(), full_matrices=False)
     scale = scale / max(1, len(pixels) - 1) ** 0.5  # standard deviations along the components
-    kept = min(count, int((scale > 1e-6).sum()))
+    kept = min(count, int((scale > 0.01 * scale[0].clamp_min(1e-4)).sum()))
     vectors = (vectors[:kept].T / scale[:kept]).float()
     return Components("pca", dataset.fingerprint[:16], mean, vectors)
+
+
+def _bounded(parts: list[Tensor]) -> np.ndarray:
+    return torch.cat(parts).clamp(-_FAR, _FAR).double().cpu().numpy()
 
 
 def small(x: Images) -> Tensor:
@@ -259,7 +264,7 @@ class Published:
     def features(self, x: Images) -> np.ndarray:
         """Gives features of images in [0, 1], grey ones as three equal channels, float64 (N, D)."""
         parts = []
-        for part in x.split(50):
+        for part in x.split(50):  # 299 pixels a side inside
             levels = part.mul(255).round().to(torch.uint8).expand(-1, 3, -1, -1)
             parts.append(self.net(levels.to(self.device))[0].double().cpu())
         return torch.cat(parts).numpy()
@@ -279,6 +284,14 @@ def _published(
             f"evaluate.weights must name a file on the server, got {weights!r}. Correct the path, "
             "or leave it out to download the weights at first use."
         )
+    if file is not None:
+        try:  # the library would run what a file with other things than numbers says
+            torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file raises many kinds
+            raise UserError(
+                f"{file} holds no plain weights ({type(error).__name__}). Give the file that torch-fidelity downloads, "
+                "or leave evaluate.weights out."
+            ) from None
     import torch_fidelity  # type: ignore[import-not-found]  # registers its networks
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY  # type: ignore[import-not-found]
 
@@ -421,7 +434,7 @@ class Contrast(nn.Module):
         parts = [
             (self(part.to(self.scale.device)) - self.centre) / self.scale for part in x.split(500)
         ]
-        return torch.cat(parts).double().cpu().numpy()
+        return _bounded(parts)
 
     def groups(self) -> list[Group]:
         """Gives all parameters as one group."""

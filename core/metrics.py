@@ -1,8 +1,9 @@
-"""Metrics: pure functions on features or images, in float64, chunked, on the device of what they are given.
+"""Metrics: pure functions on features or images, chunked, on the device of what they are given.
 
-Arrays (N, D) may be of NumPy or torch. Every distance depends on the number of samples, so compare values of equal n
-only, and show the value of real images against real images (the floor) beside them. What tells a copy from a fresh
-sample stands in :mod:`core.copying`.
+Arrays (N, D) may be of NumPy or torch. Sums are taken in float64; so are products, but for pairs of points with more
+than 256 features, whose rounding averages out. Every distance depends on the number of samples, so compare values of
+equal n only, and show the value of real images against real images (the floor) beside them. What tells a copy from a
+fresh sample stands in :mod:`core.copying`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Features = np.ndarray | Tensor
 
 Z = 1.959964  # half the width of an interval of 95 %, in standard errors
-_CELLS = 4_000_000  # entries of a distance or kernel matrix that are in memory at the same time
+_CELLS = 2_000_000  # entries of a distance or kernel matrix that are in memory at the same time
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,8 @@ class Gaussian:
     def __init__(self, points: Features) -> None:
         self.points = points if isinstance(points, Tensor) else torch.as_tensor(points)
         self.mean = sum((rows.sum(0) for rows in self.rows()), torch.zeros(())) / len(self.points)
-        self.covariance = sum(
-            ((rows - self.mean).T @ (rows - self.mean) for rows in self.rows()), torch.zeros(())
-        ) / (len(self.points) - 1)
+        products = sum((_square(rows - self.mean) for rows in self.rows()), torch.zeros(()))
+        self.covariance = products / (len(self.points) - 1)
 
     def rows(self) -> Iterator[Tensor]:
         """Yields the points in float64, some rows at a time."""
@@ -91,6 +92,13 @@ class Gaussian:
             return lower, True
         values, vectors = torch.linalg.eigh(self.covariance)
         return vectors * values.clamp_min(0).sqrt(), False
+
+
+def _square(x: Tensor) -> Tensor:
+    """Gives xᵀ x; on the processor by NumPy, which computes one half of what is symmetric."""
+    if x.device.type == "cpu":
+        return torch.from_numpy(x.numpy().T @ x.numpy())
+    return x.T @ x
 
 
 def frechet(a: Features | Gaussian, b: Features | Gaussian) -> float:
@@ -134,25 +142,31 @@ def frechet_estimate(a: Features | Gaussian, b: Features | Gaussian) -> Estimate
         outside = float(shift.square().sum() - (shift @ axes).square().sum())
         a, b = (Gaussian(x.points.double() @ axes) for x in (a, b))
     factor, whole = b.factor
-    values, vectors = torch.linalg.eigh(factor.T @ a.covariance @ factor)
-    root = values.clamp_min(0).sqrt()
-    value = _frechet(a, b, root.sum()) + outside
-    if not whole or float(values[0]) <= 1e-12 * float(values[-1]):
+    middle = factor.T @ a.covariance @ factor
+    value = _frechet(a, b, torch.linalg.eigvalsh(middle).clamp_min(0).sqrt().sum()) + outside
+    # from here on only for the interval: half the digits are plenty
+    values, vectors = torch.linalg.eigh(middle.float())
+    if not whole or float(values[0]) <= 1e-7 * float(values[-1]):
         return Estimate(value, math.nan, math.nan, n)
+    root, factor = values.sqrt(), factor.float()
     inside = torch.linalg.solve_triangular(factor.T, vectors, upper=True)
     there = (inside * root) @ inside.T  # from b to a
     inside = factor @ vectors
     back = (inside / root) @ inside.T  # from a to b
     variance = 0.0
     for cloud, other, turn in ((a, b, back), (b, a, there)):
-        shift = 2 * (cloud.mean - other.mean)
-        keep = torch.eye(len(turn), dtype=turn.dtype, device=turn.device) - turn
-        slopes = [
-            (x @ keep * x).sum(1) + x @ shift for x in (rows - cloud.mean for rows in cloud.rows())
-        ]
-        variance += float(torch.cat(slopes).var()) / len(cloud.points)
+        shift = 2 * (cloud.mean - other.mean).float()
+        keep = torch.eye(len(turn), device=turn.device) - turn
+        x = (cloud.points[_spread(len(cloud.points), 2000)] - cloud.mean).float()
+        slopes = (x @ keep * x).sum(1) + x @ shift
+        variance += float(slopes.double().var()) / len(cloud.points)
     error = Z * math.sqrt(variance)
     return Estimate(value, max(0.0, value - error), value + error, n)
+
+
+def _spread(n: int, most: int) -> Tensor:
+    """Chooses at most so many of n places, evenly."""
+    return torch.linspace(0, n - 1, min(n, most)).long()
 
 
 def frechet_limit(
@@ -233,7 +247,7 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
 
 def _kernel_within(x: Tensor) -> tuple[Tensor, float]:
     """Sums the kernel of each point with the others of its set, (N,); and gives the mean square of all pairs."""
-    parts = [rows.double() for rows in x.split(max(1, _CELLS // len(x)))]
+    parts = [_fine(rows) for rows in x.split(max(1, math.isqrt(_CELLS)))]
     starts = np.cumsum([0, *(len(rows) for rows in parts)])
     sums = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     squares = 0.0
@@ -243,21 +257,21 @@ def _kernel_within(x: Tensor) -> tuple[Tensor, float]:
             if i == j:
                 k.fill_diagonal_(0)
             else:
-                sums[starts[j] : starts[j + 1]] += k.sum(0)
-            sums[starts[i] : starts[i + 1]] += k.sum(1)
-            squares += float(k.flatten() @ k.flatten()) * (1 if i == j else 2)
+                sums[starts[j] : starts[j + 1]] += k.sum(0, dtype=torch.float64)
+            sums[starts[i] : starts[i + 1]] += k.sum(1, dtype=torch.float64)
+            squares += float(torch.linalg.vector_norm(k)) ** 2 * (1 if i == j else 2)
     return sums, squares / (len(x) * (len(x) - 1))
 
 
 def _kernel_between(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, float]:
     """Sums the kernel of each point with the other set, (N,) and (M,); and gives the mean square of all pairs."""
-    other = b.double()
+    other = _fine(b)
     sums, columns, squares = [], torch.zeros(len(b), dtype=torch.float64, device=b.device), 0.0
     for rows in a.split(max(1, _CELLS // len(b))):
-        k = _kernel(rows.double(), other)
-        sums.append(k.sum(1))
-        columns += k.sum(0)
-        squares += float(k.flatten() @ k.flatten())
+        k = _kernel(_fine(rows), other)
+        sums.append(k.sum(1, dtype=torch.float64))
+        columns += k.sum(0, dtype=torch.float64)
+        squares += float(torch.linalg.vector_norm(k)) ** 2
     return torch.cat(sums), columns, squares / (len(a) * len(b))
 
 
@@ -308,7 +322,7 @@ def sliced_estimate(a: Features, b: Features, projections: int = 500, seed: int 
         total += float(gap.square().sum())
         for side, sign, slope in zip(sides, (1, -1), slopes, strict=True):
             middle = (gap[:, 1:] + gap[:, :-1]) * sign * side.values.diff(dim=1)
-            potential = torch.nn.functional.pad(middle.cumsum(1), (1, 0))
+            potential = F.pad(middle.cumsum(1), (1, 0))
             potential -= potential.mean(1, keepdim=True)
             slope.index_add_(0, side.indices.flatten(), potential.flatten())
     value = total / (n * projections)
@@ -381,10 +395,10 @@ def overlap(real: Features, fake: Features, k: int = 5) -> Overlap:
         Kynkäänniemi et al., 2019, Improved precision and recall metric, https://arxiv.org/abs/1904.06991
         Naeem et al., 2020, Reliable fidelity and diversity metrics, https://arxiv.org/abs/2002.09797
     """
-    a, b = double(real), double(fake)
+    a, b = _fine(torch.as_tensor(real)), _fine(torch.as_tensor(fake))
     reach_a, reach_b = _reach(a, k), _reach(b, k)
     inside = torch.zeros(len(b), dtype=torch.int64, device=b.device)
-    realism = torch.zeros(len(b), dtype=torch.float64, device=b.device)
+    depth = torch.full((len(b),), math.inf, dtype=b.dtype, device=b.device)
     # the realism score leaves out the half of the real ones with the widest neighbourhoods, which reach anything
     narrow = reach_a <= reach_a.median()
     recalled, nearest = [], []
@@ -394,11 +408,11 @@ def overlap(real: Features, fake: Features, k: int = 5) -> Overlap:
     ):
         distance = squared(rows, b)
         inside += (distance <= reach[:, None]).sum(0)
-        recalled.append((distance <= reach_b).any(1))
         nearest.append(distance.amin(1))
+        recalled.append((distance - reach_b).amin(1) <= 0)
         if kept.any():
-            deep = reach[kept, None] / distance[kept].clamp_min(1e-12)
-            realism = torch.maximum(realism, deep.amax(0))
+            beside = distance[kept].div_(reach[kept, None].clamp_min(1e-12))
+            depth = torch.minimum(depth, beside.amin(0))
     near = torch.cat(nearest)
     covered, met = near <= reach_a, torch.cat(recalled)
     return Overlap(
@@ -407,7 +421,7 @@ def overlap(real: Features, fake: Features, k: int = 5) -> Overlap:
         float(inside.double().mean()) / k,
         float(covered.double().mean()),
         inside,
-        realism.sqrt(),
+        depth.clamp_min(1e-12).rsqrt(),
         met,
         covered,
         (near / reach_a.clamp_min(1e-12)).sqrt(),
@@ -416,14 +430,24 @@ def overlap(real: Features, fake: Features, k: int = 5) -> Overlap:
 
 def _reach(x: Tensor, k: int) -> Tensor:
     """Gives the squared distance of each point to its k-th nearest neighbour, itself left out."""
-    found = []
-    size = max(1, _CELLS // len(x))
-    for start, rows in zip(range(0, len(x), size), x.split(size), strict=False):
-        distance = squared(rows, x)
-        own = torch.arange(len(rows), device=x.device)
-        distance[own, own + start] = -1  # itself comes first, whatever lies on the same spot
-        found.append(distance.topk(min(k + 1, len(x)), 1, largest=False).values[:, -1])
-    return torch.cat(found).clamp_min(0)
+    k = min(k, len(x) - 1)
+    parts = x.split(max(k, math.isqrt(_CELLS)))
+    best = [part.new_full((len(part), k), math.inf) for part in parts]
+    for i, rows in enumerate(parts):
+        for j in range(i + 1):  # the other half is its mirror image
+            distance = squared(rows, parts[j])
+            if i == j:
+                distance.fill_diagonal_(math.inf)
+            else:
+                best[j] = _smallest(best[j], distance.T.contiguous(), k)
+            best[i] = _smallest(best[i], distance, k)
+    return torch.cat(best)[:, -1]
+
+
+def _smallest(known: Tensor, more: Tensor, k: int) -> Tensor:
+    """Gives the k smallest of each row of two matrices, in order."""
+    few = more.topk(min(k, more.shape[1]), 1, largest=False, sorted=False).values
+    return torch.cat([known, few], 1).topk(k, 1, largest=False).values
 
 
 # --- Classes --------------------------------------------------------------------------------------------------------
@@ -482,20 +506,19 @@ def nearer_to_training(samples: Features, train: Features, held_out: Features) -
     """
     s, t, h = (torch.as_tensor(part).flatten(1).float() for part in (samples, train, held_out))
     h = h[: len(t)]
-    far, group = (found[:, 0] for found in nearest(s, h))
-    far = far.square()
-    nearer, level = [], []
-    size = max(1, _CELLS // len(t))
-    for rows, limit in zip(s.split(size), far.split(size), strict=True):
+    nearer, level, groups = [], [], []
+    for rows in s.split(max(1, _CELLS // len(t))):
+        limit, group = squared(rows, h).min(1)
         distance = squared(rows, t)
         nearer.append((distance < limit[:, None]).sum(1))
         level.append((distance == limit[:, None]).sum(1))
+        groups.append(group)
     r = torch.cat(nearer)
     none_nearer = _none_of(r, len(t), len(h))
     none_level = _none_of(r + torch.cat(level), len(t), len(h))
     wins = 1 - (none_nearer + none_level) / 2
     off = torch.zeros(len(h), dtype=wins.dtype, device=wins.device)
-    off.index_add_(0, group, wins - wins.mean())
+    off.index_add_(0, torch.cat(groups), wins - wins.mean())
     value, error = float(wins.mean()), Z * float(off.square().sum()) ** 0.5 / len(s)
     return Estimate(value, max(0.0, value - error), min(1.0, value + error), len(s))
 
@@ -516,12 +539,17 @@ def double(x: Features) -> Tensor:
     return torch.as_tensor(x).double()
 
 
+def _fine(x: Tensor) -> Tensor:
+    """Gives what products of pairs are taken in: float64, and float32 for hundreds of features."""
+    return x.double() if x.shape[1] <= 256 else x.float()
+
+
 def squared(a: Tensor, b: Tensor) -> Tensor:
     """Gives the squared Euclidean distances of all pairs, (N, M); what rounding leaves of equal points is 0."""
     one, other = a.square().sum(1)[:, None], b.square().sum(1)
     distance = torch.addmm(one + other, a, b.T, alpha=-2)
-    smallest = 8 * torch.finfo(a.dtype).eps * a.shape[1] ** 0.5
-    return distance.masked_fill_(distance < smallest * (one + other), 0)
+    rounding = 8 * torch.finfo(a.dtype).eps * a.shape[1] ** 0.5
+    return F.threshold(distance, 2 * rounding * float(other.median()), 0.0, inplace=True)
 
 
 def nearest(a: Tensor, b: Tensor, k: int = 1, *, same: bool = False) -> tuple[Tensor, Tensor]:

@@ -65,9 +65,8 @@ def work(path: Path) -> int:
                     for record in jobs.Log(path).read()[0]:
                         last |= record
                 reason = task.stopped()
-                ended = not reason or last.get("images") == (job.config.get("train") or {}).get(
-                    "images"
-                )
+                train = job.config.get("train")
+                ended = not reason or (train and last.get("images") == train["images"])
                 done = {
                     "done": last.get("images", 0),
                     "speed": 0,

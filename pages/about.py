@@ -11,7 +11,7 @@ from pages.ui.tiles import tiles
 
 TITLE = "About this model"
 ICON = ":material/info:"
-ORDER = 3.6
+ORDER = 3.7
 shell.enter()
 SAMPLES = 12  # the first ones, whatever they look like
 MOMENTS = 17  # on the way from one sample to another
@@ -65,13 +65,14 @@ def learned(run: jobs.Job, opened: runs.Opened) -> str:
     facts, spec = runs.record(run)["dataset"], opened.spec
     name, images, classes = facts["name"], facts["images"]["train"], len(facts["classes"])
     title = datasets.describe(name).title if name in datasets.names() else name
+    times = opened.images / max(1, images)
     return (
         f"**{shell.plain(run.name)}** · {families.get(opened.family).title} · learned from {images:,} images of "
         f"**{shell.plain(title)}** ({spec.size} × {spec.size} pixels"
         + (", colour" if spec.channels == 3 else ", grey")
         + (f", {classes} classes" if classes > 1 else "")
         + f") and had looked at {opened.images:,} by step {opened.step:,}"
-        + (", each one many times over." if opened.images > 2 * images else ".")
+        + (f": each one about {times:.0f} times." if times > 1.5 else ".")
     )
 
 
@@ -114,7 +115,7 @@ def drag(run: jobs.Job, step: int) -> None:
     frames = ways(run.id, step)
     if not frames:
         st.markdown("**Drag** to see how it learned")
-        show.film(run, key="about.film", max_height=150)
+        show.film(run, key="about.film", max_height=220)
         return
     st.markdown("**Drag** from each image to the next one: what lies between was in no dataset")
     facts = sheets.facts(frames[0])

@@ -15,7 +15,7 @@ from pages.ui.map import Trait, pack, points
 
 TITLE = "Evaluate"
 ICON = ":material/speed:"
-ORDER = 3.5
+ORDER = 3.6
 shell.enter()
 VIEWS = ("How good", "Map", "Copies", "Failures", "Compare")  # as the address names them
 SHOWN = 96  # images of a selection; more cannot be looked at
@@ -190,7 +190,8 @@ def packed(id: str, views: tuple[str, ...], _found: Evaluation) -> bytes:
     arrays = _found.arrays()
     assert arrays is not None
     made, real = len(arrays.made), len(arrays.real)
-    names = list(dict.fromkeys(row["class"] for row in _found.classes))
+    names = [str(row["class"]) for row in _found.classes]
+    names = [f"class {name}" if name.isdecimal() else name for name in names]
     flag = np.concatenate([np.where(arrays.realistic, 1, 3), np.where(arrays.covered, 0, 2)])
     origin = np.concatenate([np.ones(made, int), np.zeros(real, int)])
     traits = [
@@ -209,7 +210,7 @@ def packed(id: str, views: tuple[str, ...], _found: Evaluation) -> bytes:
             Trait(
                 "Class",
                 np.where(codes >= 0, codes, len(names)),
-                [*map(str, names), "class unknown"],
+                [*names, "class unknown"],
             )
         )
     places = {name: evaluation.projection(_found, kind) for name, kind in PROJECTIONS.items()}
@@ -233,16 +234,20 @@ def the_map(found: Evaluation) -> None:
         name for name, kind in PROJECTIONS.items() if evaluation.projection(found, kind) is not None
     )
     drawn, taken = st.columns([2.3, 1], gap="medium")
-    start = st.session_state.setdefault(
-        "evaluate.look",
-        {name: st.query_params.get(f"map.{name}", "") for name in ("view", "colour", "marks")},
-    )
+    if (
+        "evaluate.map" not in st.session_state
+    ):  # a fresh one: as the address says, or as it was left
+        left = st.session_state.get("evaluate.looked", {})
+        st.session_state["evaluate.look"] = {
+            name: st.query_params.get(f"map.{name}", left.get(name, ""))
+            for name in ("view", "colour", "marks")
+        }
     with drawn:
         answer = points(
             packed(found.job, ready, found),
             alt=f"Map of {len(arrays.made)} generated and {len(arrays.real)} real images",
             key="evaluate.map",
-            look=start,
+            look=st.session_state["evaluate.look"],
             height=400,
         )
         st.caption(
@@ -251,6 +256,7 @@ def the_map(found: Evaluation) -> None:
             "*not realistic*."
             + (" t-SNE follows when the measures are done." if "t-SNE" not in ready else "")
         )
+    st.session_state["evaluate.looked"] = answer.look or st.session_state["evaluate.look"]
     for name, value in answer.look.items():
         if st.query_params.get(f"map.{name}") != value:
             st.query_params[f"map.{name}"] = value
@@ -518,6 +524,7 @@ def compare(run: jobs.Job, found: Evaluation) -> None:
     with steps:
         st.markdown(f"**Over the training of {shell.plain(run.name)}**")
         over_training(run, found, metric)
+    watched(run)
 
 
 def titled(found: Evaluation) -> str:
@@ -587,14 +594,19 @@ def over_training(run: jobs.Job, found: Evaluation, metric: str) -> None:
             args=(run.id, steps, found.job),
             disabled=not steps or not shell.may_change(),
         )
+
+
+def watched(run: jobs.Job) -> None:
+    """Draws what the training itself saw of its quality."""
     looks = evaluation.watched(run)
     if looks:
-        show.curves(
-            {run.name: looks},
-            key="evaluate.watched",
-            charts=["Distance to held-out images", "Copying"],
-            height=200,
-        )
+        st.markdown(f"**What the training of {shell.plain(run.name)} saw of itself**")
+        titles = ("Distance to held-out images", "Copying")
+        for title, place in zip(titles, st.columns(2, gap="large"), strict=True):
+            with place:
+                show.curves(
+                    {run.name: looks}, key=f"evaluate.watched.{title}", charts=[title], height=200
+                )
 
 
 # --- The page -------------------------------------------------------------------------------------------------------
@@ -624,8 +636,7 @@ def page(run: jobs.Job) -> None:
         if found is not None:
             st.caption("What follows is the newest evaluation of this run that has results.")
     if found is None:
-        if not job.active:
-            invite(run)
+        invite(run)
         return
     view = st.segmented_control(
         "View",

@@ -53,7 +53,7 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     found: dict[str, type[Config]] = {"evaluate": evaluation.EvaluateConfig}
     for name in names:
         sampling = work.parts("evaluate", {"sampling": name})["sampling"]
-        found["sampling" if chosen.run_ids else f"({name}) sampling. "] = sampling
+        found["sampling" if chosen.run_ids else f"({name}) sampling"] = sampling
     return found
 
 
@@ -189,7 +189,7 @@ def _side_by_side(comparison: Comparison) -> Sequence[str]:
             lines.append(f"{row.title:<44} {row.refused}")
             continue
         cells = " ".join(f"{_cell(cell):<28}" for cell in row.cells)
-        word = "" if not row.best else "tie" if len(row.best) > 1 else ""
-        best = ", ".join(comparison.evaluations[k].name for k in row.best)
-        lines.append(f"{row.title:<44} {cells} {word or best}".rstrip())
+        names = [comparison.evaluations[k].name for k in row.best]
+        word = f"tie: {', '.join(names)}" if len(names) > 1 else "".join(names)
+        lines.append(f"{row.title:<44} {cells} {word}".rstrip())
     return [*lines, *comparison.differences]

@@ -115,7 +115,7 @@ def _row(name: str, evaluations: Sequence[Evaluation]) -> Row:
     titles = dict.fromkeys(cell.title for cell in cells if cell is not None)
     refused = _refusal(name, [evaluations[k] for k in known], [cells[k] for k in known])
     best: tuple[int, ...] = ()
-    if known and direction and not refused:
+    if len(known) > 1 and direction and not refused:
         best = _best({k: cells[k] for k in known}, direction)  # type: ignore[misc]
     return Row(name, " / ".join(titles) or entry.title, direction, cells, best, refused)
 

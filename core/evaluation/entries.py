@@ -478,10 +478,8 @@ def _ct(study: Study, sample: Sample) -> Found:
 
     held = study.held_out
     try:
-        found = data_copying(
-            *(x.near[0][:, 0].cpu().numpy() for x in (sample, held)),
-            *map(study.cell, (sample, held)),
-        )
+        near = [x.near[0][:, 0].cpu().numpy() for x in (sample, held)]
+        found = data_copying(near[0], near[1], study.cell(sample), study.cell(held))
     except ValueError:
         raise UserError(
             "No region of the data has 10 samples and 10 unseen images. Draw more samples, or use a larger dataset."

@@ -197,7 +197,7 @@ class Study:
         self.judge: features.Judge | None = None
         if isinstance(self.extractor, features.Judge):
             self.judge = self.extractor
-        elif len(self.dataset.classes) > 1 and not note:
+        elif self._asks_judge() and not note:
             found = features.judge(self.dataset, self.device)
             if found.accuracy >= features.POOR:
                 self.judge = found
@@ -206,6 +206,10 @@ class Study:
         self.made = self._draw()
         self.say("Looking at the samples", 0.5)
         self.width = self.made.features.shape[1]
+
+    def _asks_judge(self) -> bool:
+        needs = [_entries.metrics.get(name).extra["needs"] for name in self.names]
+        return len(self.dataset.classes) > 1 and any("judge" in need for need in needs)
 
     def _draw(self) -> Sample:
         model, total = self.opened.model, self.config.samples
@@ -333,7 +337,7 @@ class Study:
 
         count = max(1, min(10, len(self.held_out.x) // 30))
         few = self.train.features[:5000].cpu().numpy()
-        return KMeans(count, n_init=3, random_state=0).fit(few)
+        return KMeans(count, n_init="auto", random_state=0).fit(few)
 
     def cell(self, sample: Sample) -> np.ndarray:
         """Gives the region of the data, (N,), that each image lies in."""

@@ -84,7 +84,7 @@ def _word(n: int) -> str:
 
 def _nearer(m: Measurement) -> Test:
     limit, ceiling = m.details["limit"], m.details["ceiling"]
-    low = m.value if m.low is None else m.low
+    low = _low(m)
     return Test(
         "nearer",
         low > limit,
@@ -95,7 +95,7 @@ def _nearer(m: Measurement) -> Test:
 
 def _ratio(m: Measurement) -> Test:
     usual = m.details.get("floor_high") or 0.0
-    low = m.value if m.low is None else m.low
+    low = _low(m)
     return Test(
         "ratio",
         low > max(0.01, usual),
@@ -127,7 +127,7 @@ def _ct(m: Measurement) -> Test:
 
 
 def _membership(m: Measurement) -> Test:
-    low = m.value if m.low is None else m.low
+    low = _low(m)
     return Test(
         "membership",
         low > GUESSED,
@@ -143,6 +143,10 @@ _TESTS: Mapping[str, Any] = {
     "authenticity": _authenticity,
     "ct": _ct,
 }
+
+
+def _low(m: Measurement) -> float:
+    return (m.value or 0.0) if m.low is None else m.low
 
 
 def _interval(m: Measurement) -> str:

@@ -78,7 +78,7 @@ def conditions(evaluation: Evaluation) -> str:
 def table(measurements: Sequence[Measurement]) -> None:
     """Lists measures by group: value, interval, floor, direction, n, what each means and when to doubt it."""
     lines = [
-        "| Measure | Value :small[with its 95 % interval] | Real images instead | n "
+        "| Measure | Value :small[with its 95 % interval] | Real images instead | n "
         "| What it means, and when not to trust it |",
         "|:--|:--|--:|--:|:--|",
     ]
@@ -99,7 +99,8 @@ def table(measurements: Sequence[Measurement]) -> None:
 
 def name_of(measurement: Measurement) -> str:
     """Names a measure without what saw the images, where that is said beside it."""
-    return measurement.title.removesuffix(f", {measurement.extractor}")
+    title = measurement.entry.title
+    return title if measurement.title.startswith(f"{title}, ") else measurement.title
 
 
 def _line(m: Measurement) -> str:
@@ -166,7 +167,7 @@ def dots(cells: Mapping[str, Measurement], *, key: str, axis: str = "") -> None:
     )
     if scale == "share":
         low = min(x for m in found for x in (m.value, m.low, m.floor) if x is not None)
-        figure.update_xaxes(tickformat=".0%", range=[max(0.0, low - 0.1) - 0.02, 1.02])
+        figure.update_xaxes(tickformat=".0%", range=[max(0.0, low - 0.1) - 0.02, 1.05])
     told = "; ".join(f"{name} {number(m.value, scale)}" for name, m in cells.items())
     st.plotly_chart(figure, key=key, config=_PLAIN, alt=f"{axis} {told}".strip())
 
@@ -227,7 +228,11 @@ def over_steps(points: Sequence[tuple[int, Measurement]], *, key: str) -> None:
     figure.update_layout(
         height=260,
         margin={"l": 40, "r": 8, "t": 30, "b": 40},
-        xaxis={"title": {"text": "training step", "font": {"size": 12}}},
+        xaxis={
+            "title": {"text": "training step", "font": {"size": 12}},
+            "rangemode": "tozero",
+            "tickformat": ",d",
+        },
         yaxis={
             "title": {"text": advice(first), "font": {"size": 12}},
             "tickformat": ".0%" if scale == "share" else "",

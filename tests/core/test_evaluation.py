@@ -1,19 +1,454 @@
-"""Evaluations: from a run to its numbers, what they must stand, and side by side."""
+"""Evaluations: from a run to its numbers, what they must stand, side by side, and in words."""
 
 from __future__ import annotations
 
-from core import evaluation
+import csv
+import dataclasses
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from core import evaluation, features, jobs, report, runs, worker
+from core.__main__ import main
+from core.catalog import Config, UserError
+from core.evaluation import EvaluateConfig
+from core.evaluation.study import Study
+from core.models import Spec
+from core.runs import Opened
+from core.work import evaluate
+
+CHEAP = {"metrics": "kid,precision,coverage,nearer", "extractor": "pca", "map": False}
+
+
+@pytest.fixture
+def asked(evaluated, setting, monkeypatch):
+    """Evaluates a tiny run in this process: `asked("gan", samples=100)` gives the job when it has ended."""
+    setting(nice=0, threads=1)
+    monkeypatch.setattr(jobs, "spawn", lambda path: None)
+
+    def do(name="gan", **values):
+        job = evaluate.start(jobs.get(evaluated.runs[name]), {"samples": 100} | CHEAP | values)
+        worker.work(job.path)
+        return jobs.get(job.id)
+
+    return do
+
+
+class Fixed:
+    """A model that draws what a function of the ids says."""
+
+    classes = 0
+
+    def __init__(self, draw, channels=1, size=8):
+        self.draw, self.spec = draw, Spec(channels, size, 256)
+
+    def sample(self, ids, y, seed, sampling):
+        return self.draw(ids).expand(len(ids), self.spec.channels, self.spec.size, self.spec.size)
+
+
+def study(model, dataset, **values):
+    opened = Opened("fixed", 7, 1, "fixed", model, model.spec, (), Config)
+    made = Study(opened, dataset, EvaluateConfig.of(CHEAP | {"samples": 60} | values), Config())
+    made.prepare()
+    return made
+
+
+def values(made):
+    return {m.metric: m for m in made.measure()}
+
+
+# --- From a run to its numbers --------------------------------------------------------------------------------------
 
 
 def test_an_evaluation_measures_and_keeps_every_sample(evaluated):
     found = evaluation.read(evaluated.runs["gan evaluation"])
     assert found.finished
-    assert found.run == evaluated.runs["gan"]
+    assert (found.run, found.family, found.dataset) == (evaluated.runs["gan"], "gan", "digits")
+    asked = [entry.name for entry in evaluation.metrics if entry.extra["standard"]]
+    assert [m.metric for m in found.measurements] == asked
     kid = found.get("kid")
     assert kid.low < kid.value < kid.high
     assert kid.value > kid.floor
+    assert kid.title == "Kernel distance (KID), judge"
+    assert (kid.extractor, kid.hash) == (found.conditions["extractor"], found.conditions["hash"])
+    assert found.get("bits") is None  # a GAN has none, and says so
+    assert "gives no probability" in next(m.note for m in found.measurements if m.metric == "bits")
+    assert evaluation.read(evaluated.runs["vae evaluation"]).get("bits").value > 0
+    assert (
+        found.get("losses").details["unseen"].keys() == found.get("losses").details["seen"].keys()
+    )
+
+
+def test_arrays_say_of_each_image_what_the_numbers_count(evaluated):
+    found = evaluation.read(evaluated.runs["gan evaluation"])
     arrays = found.arrays()
-    assert len(arrays.made) == 300
-    assert evaluation.projection(found, "pca").shape == (300 + len(arrays.real), 2)
-    assert evaluation.projection(found, "tsne").shape == (300 + len(arrays.real), 2)
-    assert evaluation.reference_images(found).shape == (len(arrays.real), 1, 8, 8)
+    n, m = len(arrays.made), len(arrays.real)
+    assert (n, m) == (300, 300)
+    assert arrays.realistic.mean() == pytest.approx(found.get("precision").value)
+    assert arrays.covered.mean() == pytest.approx(found.get("coverage").value)
+    assert arrays.recalled.mean() == pytest.approx(found.get("recall").value)
+    assert (arrays.gap[arrays.covered] <= 1.0001).all()
+    assert (arrays.made_named == arrays.made_y).mean() == pytest.approx(found.get("accuracy").value)
+    near = evaluation.training_images(found, arrays.near_pixels)
+    far = (arrays.made.astype(float) - near).reshape(n, -1) / 255
+    assert np.sqrt(np.square(far).mean(1)) == pytest.approx(arrays.near_pixels_distance, abs=2e-3)
+    assert sorted(arrays.suspects) == list(range(n))
+    assert np.all(np.diff(arrays.near_rank[arrays.suspects]) >= 0)
+    assert evaluation.reference_images(found).shape == (m, 1, 8, 8)
+    for way in ("pca", "tsne"):
+        assert evaluation.projection(found, way).shape == (n + m, 2)
+    assert sum(row["n_real"] for row in found.classes) == m
+    assert sum(row["made_share"] for row in found.classes) == pytest.approx(1)
+
+
+def test_the_same_seed_gives_the_same_numbers(asked):
+    first, again, other = (evaluation.read(asked(seed=seed)) for seed in (1, 1, 2))
+    assert [m.value for m in first.measurements] == [m.value for m in again.measurements]
+    assert first.get("kid").value != other.get("kid").value
+
+
+def test_progress_and_records_arrive_metric_by_metric(asked):
+    job = asked()
+    assert (job.status, job.share) == ("finished", 1)
+    records = jobs.Log(job.path).read()[0]
+    assert [record["metric"] for record in records] == ["kid", "precision", "coverage", "nearer"]
+    assert evaluation.listing(job.target)[0].id == job.id
+    assert evaluation.latest(job.target).job == job.id
+
+
+def test_a_stopped_evaluation_keeps_what_it_has(asked, monkeypatch):
+    from core.work import Task
+
+    told = []
+
+    def stopped(task):
+        told.append(1)
+        return "Stopped on request." if (task.path / "evaluation.json").exists() else ""
+
+    monkeypatch.setattr(Task, "stopped", stopped)
+    job = asked()
+    assert job.status == "stopped"
+    found = evaluation.read(job)
+    assert not found.finished
+    assert found.arrays() is not None
+
+
+def test_a_run_that_goes_on_training_is_measured_as_it_was_opened(asked, evaluated):
+    run = jobs.get(evaluated.runs["vae"])
+    step = runs.checkpoints(run)[0]
+    job = asked("vae", step=step)
+    assert evaluation.read(job).step == step
+    jobs.set_state(run.path, status="running")
+    assert evaluation.read(asked("vae")).step == runs.checkpoints(run)[-1]
+
+
+# --- What is refused, and what it must stand ------------------------------------------------------------------------
+
+
+def test_what_cannot_be_evaluated_is_refused_at_once(evaluated):
+    gan = jobs.get(evaluated.runs["gan"])
+    for run, given, words in [
+        (
+            jobs.get(evaluated.runs["classifier"]),
+            {},
+            "is a classifier, which draws no images. Choose",
+        ),
+        (gan, {"metrics": "kid,fidd"}, "There is no metric 'fidd'."),
+        (gan, {"metrics": ","}, "must name at least one metric, got none. Write standard, all, or"),
+        (gan, {"step": 99_999}, "has no checkpoint at step 99999. It has: "),
+        (gan, {"samples": 10}, "evaluate.samples must be a whole number at least 50"),
+        (gan, {"extractor": "jury"}, "must be one of judge, self, pca, pixels, inception, dinov2"),
+    ]:
+        with pytest.raises(UserError, match=re.escape(words)):
+            evaluate.start(run, given)
+
+
+def test_too_few_real_images_are_refused_with_the_number_needed(toy):
+    with pytest.raises(UserError, match="at least 50 images of the test split, toy has 10"):
+        study(Fixed(lambda ids: torch.zeros(1, 1, 1, 1)), toy(60))
+
+
+def test_a_reference_smaller_than_the_features_says_how_many_it_needs(toy):
+    dataset = toy(360, size=16, classes=1)
+    model = Fixed(lambda ids: torch.rand(len(ids), 1, 16, 16), size=16)
+    found = values(study(model, dataset, metrics="frechet,frechet_inf,kid"))
+    assert found["frechet"].value is None
+    assert re.search(
+        r"64 features needs at least 128 samples .* got 60\. Draw more", found["frechet"].note
+    )
+    assert "needs at least 512 samples" in found["frechet_inf"].note
+    assert found["kid"].known
+
+
+def test_few_samples_have_a_distance_with_its_warning_and_many_an_extrapolated_one(toy):
+    dataset = toy(2400, size=4, classes=2)
+    model = Fixed(lambda ids: torch.rand(len(ids), 1, 4, 4), size=4)
+    few = values(study(model, dataset, metrics="frechet,frechet_inf", samples=400))
+    assert "400 samples are few for 16 features" in few["frechet"].note
+    assert few["frechet_inf"].value < few["frechet"].value
+    assert few["frechet_inf"].low < few["frechet_inf"].value < few["frechet_inf"].high
+
+
+def test_one_class_and_no_labels_fall_back_and_say_so(toy, monkeypatch):
+    monkeypatch.setitem(features._RECIPE, "other", 512)
+    for classes, words in ((1, "one class only"), (0, "no labels")):
+        made = study(
+            Fixed(lambda ids: torch.rand(len(ids), 1, 8, 8)),
+            toy(360, classes=classes),
+            extractor="judge",
+            metrics="kid,accuracy",
+        )
+        assert made.extractor.name == "self"
+        assert any(f"toy has {words}, so there is no judge" in text for text in made.warnings)
+        found = values(made)
+        assert found["kid"].title == "Kernel distance (KID), self-supervised"
+        assert "needs a judge of the classes" in found["accuracy"].note
+        assert made.classes() == []
+
+
+def test_a_poor_judge_is_named_and_not_asked(toy, monkeypatch):
+    monkeypatch.setitem(features._RECIPE, "other", 512)
+    dataset = toy(360)
+    poor = dataclasses.replace(features.judge(dataset, torch.device("cpu")), accuracy=0.62)
+    monkeypatch.setattr(features, "judge", lambda *_: poor)
+    made = study(Fixed(lambda ids: torch.rand(len(ids), 1, 8, 8)), dataset, extractor="judge")
+    assert made.extractor.name == "self"
+    assert "names only 62% of the test images rightly, below 90%" in " ".join(made.warnings)
+
+
+def test_constant_samples_are_told_and_measured(toy):
+    made = study(
+        Fixed(lambda ids: torch.full((1, 1, 1, 1), 0.5)),
+        toy(360),
+        metrics="kid,frechet,sliced,precision,recall,coverage,nearer,ratio,authenticity,ct",
+        samples=100,
+    )
+    assert "All 100 samples are the same picture" in " ".join(made.warnings)
+    found = values(made)
+    assert found["recall"].value == 0
+    assert found["kid"].value > found["kid"].floor
+    assert all(m.known or m.note for m in found.values())
+    assert all(len(array) for array in made.arrays().values())
+
+
+def test_samples_that_are_no_numbers_are_told_or_refused(toy):
+    def some(ids):
+        return torch.where(ids.view(-1, 1, 1, 1) % 4 == 0, torch.nan, 0.5)
+
+    assert "15 of 60 samples hold values that are no numbers" in " ".join(
+        study(Fixed(some), toy(360)).warnings
+    )
+    with pytest.raises(
+        UserError, match=r"samples of step 7 are not numbers .* all 60 of them. Evaluate"
+    ):
+        study(Fixed(lambda ids: torch.full((1, 1, 1, 1), torch.nan)), toy(360))
+
+
+def test_colour_is_measured_like_grey(toy):
+    model = Fixed(lambda ids: torch.rand(len(ids), 3, 8, 8), channels=3)
+    made = study(model, toy(360, channels=3))
+    assert made.arrays()["made"].shape == (60, 3, 8, 8)
+    assert all(m.known for m in values(made).values())
+
+
+def test_another_version_of_the_dataset_is_refused(asked, evaluated):
+    run = jobs.get(evaluated.runs["gan"])
+    facts = jobs.read_json(run.path / "run.json")
+    facts["dataset"]["fingerprint"] = "0" * 64
+    jobs.write_json(run.path / "run.json", facts)
+    job = asked()
+    assert job.status == "failed"
+    assert "digits has changed since Tiny gan was trained" in job.message
+
+
+def test_features_of_another_dataset_are_never_taken_from_the_cache(toy):
+    one, other = toy(120), toy(121)
+    index = np.arange(40)
+    seen = [
+        features.of_split(features.components(d, torch.device("cpu")), d, index)
+        for d in (one, other, one)
+    ]
+    assert np.array_equal(seen[0], seen[2])
+    assert not np.array_equal(seen[0], seen[1])
+
+
+def test_damaged_files_are_named(asked):
+    job = asked()
+    (job.path / "arrays.npz").write_bytes(b"PK nonsense")
+    with pytest.raises(UserError, match=r"arrays\.npz is damaged .* Start the evaluation again"):
+        evaluation.read(job).arrays()
+    (job.path / "evaluation.json").write_text("{}")
+    with pytest.raises(UserError, match=r"evaluation\.json is damaged .* Delete the evaluation"):
+        evaluation.read(job)
+
+
+# --- Side by side ---------------------------------------------------------------------------------------------------
+
+
+def changed(one, metric, **fields):
+    """Copies an evaluation with one measurement changed."""
+    cells = [
+        dataclasses.replace(m, **fields) if m.metric == metric else m for m in one.measurements
+    ]
+    return dataclasses.replace(one, measurements=tuple(cells))
+
+
+def row(comparison, metric):
+    return next(row for row in comparison.rows if row.metric == metric)
+
+
+def test_a_difference_within_the_intervals_is_a_tie(evaluated):
+    one = evaluation.read(evaluated.runs["gan evaluation"])
+    base = changed(one, "kid", value=0.50, low=0.40, high=0.60)
+    near = changed(one, "kid", value=0.62, low=0.52, high=0.72)
+    far = changed(one, "kid", value=0.80, low=0.70, high=0.90)
+    assert row(evaluation.compare([near, base]), "kid").best == (0, 1)
+    assert row(evaluation.compare([far, base]), "kid").best == (1,)
+    assert row(evaluation.compare([base]), "kid").best == ()
+
+
+def test_other_conditions_are_refused_by_name(evaluated):
+    one = evaluation.read(evaluated.runs["gan evaluation"])
+    for changes, words in [
+        ({"conditions": {**one.conditions, "fingerprint": "f" * 64}}, "the dataset (digits "),
+        (
+            {"conditions": {**one.conditions, "reference": "valid"}},
+            "compared with (test and valid)",
+        ),
+    ]:
+        refused = row(evaluation.compare([one, dataclasses.replace(one, **changes)]), "kid").refused
+        assert words in refused
+        assert refused.endswith("Evaluate them in the same way.")
+    for fields, words in [
+        ({"hash": "0" * 16}, "what sees the images (judge "),
+        ({"n": 100}, "the number of samples (300 and 100)"),
+    ]:
+        refused = row(evaluation.compare([one, changed(one, "kid", **fields)]), "kid").refused
+        assert words in refused
+    other = evaluation.read(evaluated.runs["vae evaluation"])
+    both = evaluation.compare([one, other])
+    assert "the family (gan and vae)" in row(both, "losses").refused
+    assert row(both, "kid").refused == ""
+    assert any("the sampling settings" in text for text in both.differences)
+
+
+def test_the_table_has_a_line_per_value(evaluated):
+    both = [evaluation.read(evaluated.runs[f"{name} evaluation"]) for name in ("gan", "vae")]
+    lines = list(csv.DictReader(io.StringIO(evaluation.compare(both).csv())))
+    kid = [line for line in lines if line["metric"] == "kid"]
+    assert [float(line["value"]) for line in kid] == [one.get("kid").value for one in both]
+    assert {line["best"] for line in lines} <= {"", "yes", "no"}
+
+
+def test_quality_over_the_steps(asked, evaluated):
+    run = jobs.get(evaluated.runs["gan"])
+    steps = runs.checkpoints(run)[:2]
+    for step in (*steps, steps[0]):
+        asked(step=step)
+    asked(step=steps[1], samples=120)  # another number of samples is another curve
+    asked(step=steps[0])
+    asked(step=steps[1])
+    found = evaluation.trajectory(run)["precision"]
+    assert [step for step, _ in found] == steps
+    assert {m.n for _, m in found} == {100}
+
+
+# --- In words -------------------------------------------------------------------------------------------------------
+
+
+def test_sentences_and_verdict_follow_the_numbers(evaluated):
+    one = evaluation.read(evaluated.runs["gan evaluation"])
+    good, fails, copies = one.sentences
+    assert "%" in good
+    assert "“" in fails
+    assert copies == one.verdict.sentence
+    alarming = {
+        "nearer": {
+            "value": 0.7,
+            "low": 0.66,
+            "high": 0.74,
+            "details": {"limit": 0.6, "ceiling": 0.73},
+        },
+        "ratio": {"value": 0.3, "low": 0.25, "high": 0.35},
+        "authenticity": {"value": 0.6, "low": 0.55, "high": 0.65, "details": {"floor_low": 0.55}},
+        "ct": {"value": 0.5},
+        "membership": {"value": 0.5, "low": 0.45, "high": 0.55},
+    }
+    for metric, fields in alarming.items():
+        one = changed(one, metric, **fields)
+    assert one.verdict.copies is True
+    assert "2 of 5 tests say so" in one.verdict.sentence
+    only = changed(one, "ratio", value=0.0, low=0.0, high=0.001)
+    assert only.verdict.copies is None
+    smooth = changed(only, "nearer", value=0.5, low=0.45, high=0.55)
+    assert smooth.verdict.copies is False
+    smooth = changed(smooth, "ct", value=-9.0)
+    assert smooth.verdict.copies is False
+    assert "as smooth samples also are" in smooth.verdict.sentence
+    unmeasured = dataclasses.replace(one, measurements=(), classes=())
+    assert unmeasured.verdict.copies is None
+    assert unmeasured.sentences[0] == "What it is good at was not measured."
+
+
+def test_every_metric_says_what_it_means_and_when_not_to_trust_it():
+    for entry in evaluation.metrics:
+        extra = entry.extra
+        assert extra["group"] in evaluation.GROUPS
+        assert extra["direction"] in ("lower", "higher", "")
+        assert extra["scale"] in ("share", "number", "bits")
+        for text in (entry.caption, extra["means"], extra["doubt"]):
+            assert text.endswith(".")
+            assert text[0].isupper()
+        assert extra["fewest"] >= 50
+
+
+def test_the_report_is_one_file_with_pictures_settings_versions_and_seeds(evaluated):
+    found = evaluation.read(evaluated.runs["gan evaluation"])
+    page = report.html(dataclasses.replace(found, name="A <b>bold</b> name")).decode()
+    assert "A &lt;b&gt;bold&lt;/b&gt; name" in page
+    assert page.count("data:image/png;base64,") > 12
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page)
+    assert "<script" not in page
+    for words in (
+        found.sentences[0],
+        "Kernel distance (KID), judge",
+        '"seed": 0',
+        '"torch": "',
+        "prefers-color-scheme",
+    ):
+        assert report.escape(words) in page or words in page
+    for m in found.measurements:
+        assert report.escape(m.entry.extra["doubt"]) in page
+
+
+def test_the_command_prints_numbers_with_interval_floor_and_n(evaluated, capsys, setting):
+    setting(nice=0, threads=1)
+    ids = [evaluated.runs["gan"], evaluated.runs["vae"]]
+    assert main(["evaluate", *ids, "--compare", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    kid = found["evaluations"][0]["metrics"]["kid"]
+    assert kid["interval"][0] < kid["value"] < kid["interval"][1]
+    assert kid["floor"] < kid["value"]
+    assert kid["n"] == 300
+    assert kid["extractor"].startswith("judge@")
+    rows = {one["metric"]: one for one in found["comparison"]}
+    assert set(rows["kid"]["best"]) <= set(ids)
+    assert "the family" in rows["losses"]["refused"]
+    assert main(["evaluate", ids[0], "--metrics", "kidd"]) == 2
+    assert "Did you mean 'kid'?" in capsys.readouterr().err
+    assert main(["evaluate", evaluated.runs["plain"], "--compare"]) == 2
+    assert "has no evaluation yet. Leave --compare out to measure it." in capsys.readouterr().err
+
+
+def test_the_command_measures_and_writes_the_report(evaluated, capsys, setting, tmp_path):
+    setting(nice=0, threads=1)
+    out = tmp_path / "report.html"
+    words = ["--samples", "60", "--extractor", "pca", "--set", "map=false", "--report", str(out)]
+    assert main(["evaluate", "Tiny gan", "--metrics", "kid,nearer", *words]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"Kernel distance \(KID\), principal components +\S+ \[.*real images", printed)
+    assert out.read_text().startswith("<!doctype html>")

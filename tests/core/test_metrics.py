@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from scipy import linalg
-from scipy.stats import wasserstein_distance
+from scipy.stats import binomtest, wasserstein_distance, wasserstein_distance_nd
 
 from core import metrics
 
@@ -76,3 +79,160 @@ def test_fresh_samples_are_no_copies_and_copies_reach_their_share():
     # a copied image is among the m of n with chance m / n, and is then nearest; else it is a fair coin
     assert copies.value == pytest.approx((1 + 400 / 1200) / 2, abs=0.03)
     assert copies.low > 0.6
+
+
+RECORDED = np.load(Path(__file__).parent / "oracles" / "recorded.npz")
+ASKED = sorted(name for name in RECORDED.files if name.count("/") == 2)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_values_equal_those_of_the_reference_libraries(name):
+    case, metric, _ = name.split("/")
+    real, fake = (RECORDED[f"{case}/{part}"].astype(np.float64) for part in ("real", "fake"))
+    if metric == "frechet":
+        value = metrics.frechet(real, fake)
+        assert metrics.frechet_estimate(real, fake).value == pytest.approx(value)
+    elif metric == "kid":
+        value = metrics.kernel_distance(real, fake).value
+    elif metric == "inception_score":
+        logits = torch.from_numpy(RECORDED[f"{case}/logits"]).double()
+        value = metrics.inception_score(logits.softmax(1)).value
+    elif metric == "emd":
+        value = metrics.earth_mover(real, fake)
+    elif metric == "sliced":
+        value = metrics.sliced_wasserstein(real, fake)
+        assert metrics.sliced_estimate(real, fake).value == pytest.approx(value)
+    else:
+        value = getattr(metrics.overlap(real, fake, int(metric[-1])), metric[:-1])
+    assert value == pytest.approx(float(RECORDED[name]), rel=1e-4, abs=1e-9)
+
+
+def test_the_earth_mover_agrees_with_the_linear_programme():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((18, 4)), rng.standard_normal((18, 4)) + 0.3
+    assert metrics.earth_mover(a, b) == pytest.approx(wasserstein_distance_nd(a, b))
+    found = metrics.earth_mover_estimate(np.r_[a, a], np.r_[b, b], 18)
+    assert (found.value, found.low, found.n) == (pytest.approx(metrics.earth_mover(a, b)),) * 2 + (
+        18,
+    )
+
+
+def test_equal_sets_are_at_no_distance_and_cover_each_other():
+    a = cloud(0, 300)
+    assert metrics.frechet(a, a.copy()) == pytest.approx(0, abs=1e-8)
+    assert metrics.sliced_wasserstein(a, a[::-1].copy()) == 0
+    assert metrics.earth_mover(a, a[::-1].copy()) == pytest.approx(0, abs=1e-6)
+    found = metrics.overlap(a, a.copy())
+    assert found.precision == found.recall == found.coverage == 1
+    assert (found.gap == 0).all()
+
+
+def test_constant_samples_have_values_and_no_variety():
+    a, same = cloud(0, 300), np.zeros((300, 6))
+    value = np.trace(np.cov(a, rowvar=False)) + np.square(a.mean(0)).sum()
+    assert metrics.frechet(a, same) == pytest.approx(value)
+    assert metrics.frechet_estimate(same, a).value == pytest.approx(value)
+    assert metrics.kernel_distance(same, a).value > 0
+    found = metrics.overlap(a, same)
+    assert found.recall == 0
+    assert found.coverage < 0.2
+
+
+def test_features_that_never_vary_change_no_distance():
+    a, b = cloud(0, 400), cloud(1, 400)
+    dead = np.ones((400, 1))
+    more = metrics.frechet_estimate(np.c_[a, dead], np.c_[b, dead * 3])
+    less = metrics.frechet_estimate(a, b)
+    assert more.value == pytest.approx(less.value + 4)
+    assert more.high - more.low == pytest.approx(less.high - less.low)
+
+
+def draws(rng, n, shift):
+    return rng.standard_normal((n, 6)), rng.standard_normal((n, 6)) + shift
+
+
+@pytest.mark.parametrize("shift", [0.15, 0.5])
+def test_the_interval_of_the_kernel_distance_holds_the_value_of_a_large_sample(shift):
+    rng = np.random.default_rng(5)
+    found = [metrics.kernel_distance(*draws(rng, 200, shift)) for _ in range(100)]
+    truth = np.mean([metrics.kernel_distance(*draws(rng, 3000, shift)).value for _ in range(3)])
+    assert 90 <= sum(one.low <= truth <= one.high for one in found) <= 99
+
+
+@pytest.mark.parametrize("measure", [metrics.frechet_estimate, metrics.sliced_estimate])
+def test_intervals_hold_the_mean_of_the_same_number_of_samples(measure):
+    rng = np.random.default_rng(5)
+    more = {} if measure is metrics.frechet_estimate else {"projections": 40}
+    found = [measure(*draws(rng, 200, 0.5), **more) for _ in range(100)]
+    truth = np.mean([measure(*draws(rng, 200, 0.5), **more).value for _ in range(200)])
+    assert 90 <= sum(one.low <= truth <= one.high for one in found) <= 99
+
+
+def test_the_kernel_distance_has_no_bias_and_knows_its_noise():
+    rng = np.random.default_rng(0)
+    found = [
+        metrics.kernel_distance(rng.standard_normal((60, 4)), rng.standard_normal((60, 4)))
+        for _ in range(300)
+    ]
+    values = np.array([one.value for one in found])
+    assert abs(values.mean()) < 3 * values.std() / 300**0.5
+    half = np.mean([one.high - one.low for one in found]) / 2
+    assert half / metrics.Z == pytest.approx(values.std(), rel=0.25)
+
+
+def test_the_extrapolation_takes_the_bias_away():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((3000, 16)), rng.standard_normal((3000, 16)) + 0.1
+    truth = 16 * 0.1**2
+    found = metrics.frechet_limit(a, b, [300, 500, 800, 1300, 2000, 3000])
+    assert abs(found.value - truth) < 0.2 * abs(metrics.frechet(a[:500], b[:500]) - truth)
+    assert found.low < truth < found.high
+
+
+def test_the_inception_score_of_sure_and_of_unsure_judges():
+    sure = np.eye(5)[np.arange(50) % 5]
+    assert metrics.inception_score(sure).value == pytest.approx(5)
+    assert metrics.inception_score(np.full((50, 5), 0.2)).value == pytest.approx(1)
+    assert metrics.inception_score(sure[:, [0, 0, 0, 0, 0]] * 0 + sure[0]).value == pytest.approx(1)
+
+
+def test_wrong_shares_are_the_samples_that_would_have_to_change():
+    real, fake = np.repeat([0, 1, 2], [50, 30, 20]), np.repeat([0, 1, 2], [80, 10, 10])
+    found = metrics.class_difference(real, fake, 3)
+    assert found.value == pytest.approx(0.3)
+    assert 0 < found.low < 0.3 < found.high < 1
+
+
+def test_shares_have_wilsons_interval():
+    found = metrics.share(np.arange(40) < 3)
+    expected = binomtest(3, 40).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_nearest_neighbours_by_brute_force_and_in_pieces(monkeypatch):
+    a, b = (torch.from_numpy(cloud(k, 50)) for k in (0, 1))
+    far = torch.linalg.norm(a[:, None] - b, dim=2)
+    for cells in (4_000_000, 120):
+        monkeypatch.setattr(metrics, "_CELLS", cells)
+        distance, index = metrics.nearest(a, b, 2)
+        assert torch.equal(index, far.topk(2, 1, largest=False).indices)
+        assert torch.allclose(distance, far.topk(2, 1, largest=False).values)
+        own, which = metrics.nearest(a, a, same=True)
+        assert (which[:, 0] != torch.arange(50)).all()
+        assert own.min() > 0
+
+
+def test_pieces_change_no_value(monkeypatch):
+    a, b = cloud(0, 90), cloud(1, 90)
+
+    def all_values():
+        kid = metrics.kernel_distance(a, b)
+        over = metrics.overlap(a, b)
+        shares = [over.precision, over.recall, over.density, over.coverage]
+        nearer = metrics.nearer_to_training(a, b, a[:50] + 1).value
+        distances = [metrics.frechet(a, b), metrics.sliced_estimate(a, b).high]
+        return [kid.value, kid.high, nearer, *distances, *shares]
+
+    whole = all_values()
+    monkeypatch.setattr(metrics, "_CELLS", 700)
+    assert all_values() == pytest.approx(whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -171,6 +172,12 @@ class Visit:
     def pictures(self, key: str) -> dict[str, Any]:
         """Gives what a component got to draw: frames, count, marks, titles, alt …"""
         return json.loads(self._tiles(key).proto.json)
+
+    def images(self, key: str) -> Any:
+        """Gives the images that a component got to draw, uint8 (N, C, H, W)."""
+        from core import sheets
+
+        return sheets.tiles(base64.b64decode(self.pictures(key)["frames"][-1].partition(",")[2]))
 
     def shown(self, key: str) -> bool:
         """Tells whether there are pictures with this key."""

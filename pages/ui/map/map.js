@@ -276,12 +276,13 @@ export default function (component) {
     const [height, width] = facts.tile;
     const side = Math.max(1, Math.round((34 * ratio) / Math.max(height, width)));
     const w = Math.max(height, width) > 48 ? 40 * ratio : width * side, h = (w * height) / width;
-    const taken = new Map();
+    const taken = new Map(), quiet = new Set(facts.traits[me.trait].quiet);
     for (let i = 0; i < facts.count; i++) {
       const x = me.places[2 * i] * ratio, y = me.places[2 * i + 1] * ratio;
       if (!(x >= 0 && y >= 0 && x <= base.width && y <= base.height) || !(me.chosen ? me.chosen[i] : open(i))) continue;
       const column = Math.floor(x / (w + 4)), row = Math.floor(y / (h + 4)), cell = row * 10000 + column;
-      const far = Math.hypot(x - (column + 0.5) * (w + 4), y - (row + 0.5) * (h + 4));
+      const loud = quiet.size && !quiet.has(me.columns.codes[me.trait][i]);  // what is wrong is seen first
+      const far = Math.hypot(x - (column + 0.5) * (w + 4), y - (row + 0.5) * (h + 4)) - (loud ? 1e4 : 0);
       if (!taken.has(cell) || far < taken.get(cell).far) taken.set(cell, { far, i, x: column * (w + 4) + 2, y: row * (h + 4) + 2 });
     }
     pen.imageSmoothingEnabled = w % width !== 0;
@@ -333,8 +334,9 @@ export default function (component) {
       + `${Math.max(0, low ? y - 14 - card.offsetHeight : y + 14)}px)`;
   }
 
-  function about(i) {
-    return [...new Set(facts.traits.map((t, k) => t.names[me.columns.codes[k][i]] ?? ""))].filter(Boolean).join(" · ");
+  function about(i) {  // "generated" is not told beside "generated, realistic"
+    const names = facts.traits.map((t, k) => t.names[me.columns.codes[k][i]] ?? "").filter(Boolean);
+    return names.filter((name) => !names.some((other) => other !== name && other.startsWith(name))).join(" · ");
   }
 
   // --- Pointer and keys -------------------------------------------------------------------------------------------
