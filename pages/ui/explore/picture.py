@@ -98,7 +98,7 @@ def class_of(here: Here) -> int | None:
         index=None,
         key="latent.mine.class",
         format_func=lambda i: here.opened.classes[i],
-        placeholder="Let the model find out",
+        placeholder="What its nearest images show",
         help="The model draws what it is told to; the wrong class gives a poor likeness.",
     )
 
@@ -161,6 +161,9 @@ def find(here: Here, name: str, content: Any, label: int | None) -> dict[str, An
         prepared = latent.Prepared(content, here.dataset.levels)
     else:
         prepared = latent.prepare(content, here.dataset)
+    if label is None and here.opened.classes:
+        guessed = latent.guess(here.dataset, prepared.images)
+        label = None if guessed is None else int(guessed[0])
     last, told = None, 0.0
     for step in latent.find(here.space, prepared.images, label):
         last = step
@@ -175,7 +178,6 @@ def find(here: Here, name: str, content: Any, label: int | None) -> dict[str, An
             )
     slot.empty()
     assert last is not None
-    shares = last.point[here.space.latent :]
     return {
         "seen": prepared.seen,
         "image": here.space.image(last.point),
@@ -183,5 +185,5 @@ def find(here: Here, name: str, content: Any, label: int | None) -> dict[str, An
         "error": float(last.error),
         "seconds": time.perf_counter() - began,
         "notes": list(prepared.notes),
-        "label": int(shares.argmax()) if len(shares) and float(shares.max()) > 0.5 else None,
+        "label": label,
     }
