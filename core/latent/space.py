@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import runs
+from core import datasets, jobs, runs
 from core.catalog import Config, UserError
+from core.datasets import Dataset
 from core.models import Decodes, Encodes, Spells, Spreads, Traces
 from core.tensors import Images, draw_labels, to_bytes
 
@@ -323,6 +324,16 @@ def open_space(opened: runs.Opened, sampling: Config | None = None) -> Space:
         else:
             latent = model.latent([0], 0, sampling).shape[1]
     return Space(model, sampling, (opened.run, opened.step), latent, 0 if spells else model.classes)
+
+
+def trained_on(run: jobs.Job) -> Dataset:
+    """Loads the dataset that a run was trained on.
+
+    Raises:
+        UserError: If it is not here any more.
+    """
+    chosen = runs.record(run)["dataset"]
+    return datasets.load(chosen["name"], chosen["config"])
 
 
 # --- What is computed once per checkpoint ---------------------------------------------------------------------------
