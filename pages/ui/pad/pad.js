@@ -373,6 +373,7 @@ export default function (component) {
     const pen = over.getContext("2d"), size = over.width, r = me.ratio;
     pen.clearRect(0, 0, size, size);
     const accent = getComputedStyle(box).getPropertyValue("--st-primary-color") || "#4b49c8";
+    over.dataset.left = me.window[0];
     const trail = [...me.trail.map(screen), screen(me.at)];
     pen.lineJoin = "round";
     for (const [colour, wide] of [["rgba(0,0,0,.55)", 4 * r], ["rgba(255,255,255,.9)", 2 * r]]) {
