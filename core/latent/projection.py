@@ -18,9 +18,8 @@ from torch import Tensor
 from core import jobs
 from core.catalog import UserError
 from core.datasets import Dataset
-from core.latent.directions import components
 from core.latent.planes import MOST_SIDE
-from core.latent.space import Space, remember
+from core.latent.space import Space, components, remember
 from core.settings import settings
 from core.tensors import to_float
 

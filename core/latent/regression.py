@@ -32,6 +32,7 @@ HELD = 0.2  # share of them that is held out
 MOVED = 64  # images that a direction is tried on
 FARTHEST = 1.5  # standard deviations that a latent may move in one step; a third of the radius in many dimensions
 RIDGES = (0.003, 0.03, 0.3)  # strengths of the regression, as shares of the number of points
+TIED = 0.45  # correlation from which one column cannot be held while another changes
 MOST_VALUES = 12  # of an attribute whose every value is a column
 
 _reading = threading.Lock()
@@ -487,7 +488,8 @@ def generated(found: Study, k: int, alone: bool) -> Tensor:
     Args:
         found: Points with their columns.
         k: The column.
-        alone: Holds all other columns fixed but the other values of the same choice.
+        alone: Holds the other columns fixed, but for other values of the same choice, and what all but goes with it: a
+            smile cannot change while the expression stays.
 
     References:
         Haufe et al., 2014, On the interpretation of weight vectors of linear models (patterns, not filters)
@@ -498,8 +500,12 @@ def generated(found: Study, k: int, alone: bool) -> Tensor:
     values = (values - values.mean(0)) / values.std(0).clamp_min(1e-6)
     columns = [k]
     if alone:
-        names = range(values.shape[1])
-        columns += [j for j in names if not _same_choice(found.table, j, k)]
+        together = (values.T @ values[:, k] / len(values)).abs()
+        columns += [
+            j
+            for j in range(values.shape[1])
+            if not _same_choice(found.table, j, k) and together[j] < TIED
+        ]
     y = values[:, columns]
     # all values of a choice sum to 1: a little ridge keeps that from mattering
     gram = y.T @ y + 1e-3 * len(y) * torch.eye(len(columns), device=y.device, dtype=y.dtype)
