@@ -92,6 +92,13 @@ class Here:
         return latent.open_space(self.opened, self.sampling)
 
     @cached_property
+    def usual(self) -> Any:
+        """The space with the family's usual sampling: axes found in it stay where they are when a slider moves."""
+        from core import latent
+
+        return latent.open_space(self.opened)
+
+    @cached_property
     def dataset(self) -> Any:
         """What the model was trained on."""
         return dataset_of(self.run.id, self.run)
@@ -151,18 +158,18 @@ def plane_of(here: Here) -> Any:
 
     choice = here.choice
     if choice.kind == "anchors":
-        return latent.anchors_plane(here.space, here.drawn([int(i) for i in choice.which]))
+        return latent.anchors_plane(here.usual, here.drawn([int(i) for i in choice.which]))
     if choice.kind == "directions":
         from pages.ui.explore import directions
 
         across, down = (directions.named(here, str(name)) for name in choice.which)
-        return latent.directions_plane(here.space, here.origin, across, down)
+        return latent.directions_plane(here.usual, here.origin, across, down)
     first, second = (int(i) for i in choice.which)
     if choice.kind == "labels":
-        return latent.labels_plane(here.space, here.origin, first, second)
+        return latent.labels_plane(here.usual, here.origin, first, second)
     if choice.kind == "coordinates":
-        return latent.coordinates_plane(here.space, here.origin, first, second)
-    return latent.principal_plane(here.space, here.origin, (first, second))
+        return latent.coordinates_plane(here.usual, here.origin, first, second)
+    return latent.principal_plane(here.usual, here.origin, (first, second))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -30,12 +30,10 @@ def draw(here: Here) -> None:
     controls, picture = st.columns([1, 3], gap="medium")
     with controls:
         methods = latent.methods()
-        method = st.segmented_control(
+        method = st.selectbox(
             "Projection",
             methods,
-            default=methods[0],
             key="latent.map.method",
-            required=True,
             bind="query-params",
             format_func=lambda name: latent.METHODS[name],
             help="PCA is a straight shadow, and every place on it can be decoded; t-SNE and UMAP keep neighbours "
@@ -101,7 +99,7 @@ def grouped(here: Here, atlas: Any, colour: str) -> tuple[list[int], list[str], 
         return [0 if real else 1 for real in atlas.real], palette[:2], ["data", "samples"]
     if colour == "class":
         names = here.dataset.classes
-        shades = [palette[i % len(palette)] for i in range(len(names))]
+        shades = palette[: len(names)] if len(names) <= len(palette) else wheel(len(names))
         return [int(label) for label in atlas.labels], shades, list(names)
     values = np.asarray(getattr(atlas, colour), float)
     edges = np.quantile(values, np.linspace(0, 1, STEPS + 1))
@@ -110,6 +108,11 @@ def grouped(here: Here, atlas: Any, colour: str) -> tuple[list[int], list[str], 
     shades = [scale[2 + round(i * 7 / (STEPS - 1))] for i in range(STEPS)]
     titles = [f"{edges[i]:.3g} … {edges[i + 1]:.3g}" for i in range(STEPS)]
     return groups.tolist(), shades, titles
+
+
+def wheel(count: int) -> list[str]:
+    """Makes that many colours, neighbours of different lightness; the tip and the legend name them."""
+    return [f"hsl({360 * i / count:.0f} 70% {(38, 62, 50)[i % 3]}%)" for i in range(count)]
 
 
 def between(here: Here, atlas: Any, ends: list[Any]) -> Any:

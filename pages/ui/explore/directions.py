@@ -80,7 +80,7 @@ def offered(here: Here) -> list[str]:
     from core import latent
 
     has = {
-        "factors": bool(latent.factors(here.space, 1)),
+        "factors": bool(latent.factors(here.usual, 1)),
         "known": latent.readable(here.dataset) and not here.space.slow,
     }
     return [kind for kind in KINDS if has.get(kind, True)]
@@ -91,10 +91,10 @@ def of_kind(here: Here, kind: str, at: Any = None) -> list[Any]:
     from core import latent
 
     if kind == "factors":
-        return latent.factors(here.space, MOST)
+        return latent.factors(here.usual, MOST)
     if kind == "local":
         return latent.local(here.space, here.point if at is None else at, MOST)
-    return latent.principal(here.space, MOST)
+    return latent.principal(here.usual, MOST)
 
 
 def known(here: Here) -> list[Any]:
@@ -139,18 +139,28 @@ def known(here: Here) -> list[Any]:
 
 
 def regressed(here: Here, names: tuple[str, ...]) -> list[Any]:
-    """Finds the directions of labels and attributes by name."""
+    """Finds the directions of labels and attributes by name; they are kept, for all visitors."""
+    return _regressed((here.choice.run, here.choice.step, names), here)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _regressed(key: tuple[str, int, tuple[str, ...]], _here: Here) -> list[Any]:
     from core import latent
 
-    return latent.regressed(
-        here.space, here.dataset, latent.reader(here.dataset), names=list(names)
-    )
+    reading = latent.reader(_here.dataset)
+    return latent.regressed(_here.usual, _here.dataset, reading, names=list(key[2]))
 
 
 def named(here: Here, name: str) -> Any:
     """Finds a direction again by its kind and name; a local one at the origin of the plane."""
+    return _named(here.choice.key, name, here)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _named(key: str, name: str, _here: Here) -> Any:
     kind, _, short = name.partition(SEPARATOR)
-    found = regressed(here, (short,)) if kind == "known" else of_kind(here, kind, here.origin)
+    known = kind == "known"
+    found = regressed(_here, (short,)) if known else of_kind(_here, kind, _here.origin)
     for direction in found:
         if direction.name == short:
             return direction
