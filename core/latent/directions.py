@@ -141,7 +141,7 @@ def principal(space: Space, count: int = MOST) -> list[Direction]:
         if not space.even:
             shares, axes = components(z - z.mean(0), MOST)
             axes = axes.T
-        elif isinstance(space.model, Layered):
+        elif isinstance(space.model, Layered) and layers(space.model):
             axes, shares = _of_activations(space)
         else:
             axes, shares = _of_images(space)

@@ -385,7 +385,7 @@ class Posterior:
 
 
 def posterior(
-    space: Space, x: Images, others: Images, labels: Sequence[int] | None = None
+    space: Space, x: Images, others: Tensor, labels: Sequence[int] | None = None
 ) -> Posterior:
     """Describes the latents of an image (1, C, H, W), and which dimensions are dead on others (N, C, H, W).
 
