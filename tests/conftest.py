@@ -166,6 +166,51 @@ def trained(tiny_runs: Trained, home: Path) -> Trained:
     return tiny_runs.copy(home)
 
 
+@pytest.fixture(scope="session")
+def tiny_evaluations(tiny_runs: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Evaluates the tiny GAN and the tiny VAE, with a judge that was trained for a moment.
+
+    Their ids are `runs["gan evaluation"]` and `runs["vae evaluation"]`.
+    """
+    from filelock import FileLock
+
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with FileLock(shared / "evaluated.lock"):
+        if not (shared / "evaluated.json").exists():
+            made = _evaluate_tiny(tiny_runs.copy(shared / "evaluated"))
+            (shared / "evaluated.json").write_text(json.dumps(made))
+    return Trained(shared / "evaluated", json.loads((shared / "evaluated.json").read_text()))
+
+
+def _evaluate_tiny(trained: Trained) -> dict[str, str]:
+    from core import features, jobs, worker
+    from core.settings import settings
+    from core.work import evaluate
+
+    made = dict(trained.runs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIMULACRA_HOME", str(trained.home))
+        patch.setenv("SIMULACRA_NICE", "0")
+        patch.setenv("SIMULACRA_THREADS", "1")
+        patch.setattr(jobs, "spawn", lambda path: None)
+        patch.setitem(features._RECIPE, "digits", 12_000)
+        settings.cache_clear()
+        for name in ("vae", "gan"):
+            job = evaluate.start(jobs.get(made[name]), {"samples": 300})
+            assert worker.work(job.path) == 0
+            assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
+            made[f"{name} evaluation"] = job.id
+    settings.cache_clear()
+    return made
+
+
+@pytest.fixture
+def evaluated(tiny_evaluations: Trained, home: Path) -> Trained:
+    """A copy of the tiny runs and their evaluations as this test's home."""
+    return tiny_evaluations.copy(home)
+
+
 # --- A running app ------------------------------------------------------------------------------
 
 

@@ -62,6 +62,18 @@ RECIPES: dict[str, Recipe] = {
         "Digits, classifier",
         values={"train.images": 60_000, "train.seed": 0},
     ),
+    "shipped-digits-robust": Recipe(
+        "classifier",
+        {"dataset": "digits"},
+        "Digits, adversarially trained classifier",
+        values={"classifier.defence": "pgd", "train.images": 100_000, "train.seed": 0},
+    ),
+    "shipped-race": Recipe(
+        "race",
+        {"dataset": "digits"},
+        "Five families on digits",
+        values={"race.seconds": 40, "race.turns": 16, "race.seed": 0},
+    ),
 }
 
 
@@ -100,7 +112,7 @@ def pack(job: jobs.Job, id: str, recipe: Recipe, place: Path = jobs.SHIPPED) -> 
     (new / "log.jsonl").write_text(
         "".join(json.dumps(_rounded(record), separators=(",", ":")) + "\n" for record in records)
     )
-    if (job.path / "run.json").exists():
+    if job.kind in runs.KINDS:
         _write(new / "run.json", jobs.read_json(job.path / "run.json"))
         step = str(runs.preferred(job))
         source, checkpoint = job.path / "checkpoints" / step, new / "checkpoints" / step

@@ -64,7 +64,8 @@ class Trainable(Protocol):
     """What the training loop needs of a network (all are `torch.nn.Module`).
 
     Two plain attributes are looked for and need not be there: ``batch``, the images per step that suit the network,
-    and ``ease``, a factor of its penalties that the trainer lowers when the training diverges.
+    and ``ease``, a factor of its penalties that the trainer lowers when the training diverges. A method ``hot()`` may
+    list the modules that are worth compiling.
     """
 
     def groups(self) -> list[Group]:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -34,7 +35,7 @@ from torch.nn import functional as F
 from core.catalog import Config, knob
 from core.models import Spec, families
 from core.nets import LabelEmbedding, crop, pad, plan
-from core.tensors import Group, Images, Loss, draw_labels, noise
+from core.tensors import Group, Images, Loss, draw_labels, noise, rows
 
 TIMES = {
     "flow": (0.0, 1.0),
@@ -134,14 +135,19 @@ class Diffusion(nn.Module):
         raw = self.net(x * wide(inner), self.code(level, y, keep)).to(x.dtype)
         return wide(skip) * x + wide(out) * raw
 
+    def hot(self) -> list[nn.Module]:
+        """Lists what compiling speeds up."""
+        return [self.code, self.net]
+
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
         """Yields the weighted squared error of the velocity at random times; some labels are hidden [4]."""
         mean, std = TIMES[self.config.objective]
-        t = torch.sigmoid(mean + std * torch.randn(len(x), generator=generator, device=x.device))
-        start = torch.randn(x.shape, generator=generator, device=x.device)
-        keep = torch.rand(len(x), generator=generator, device=x.device) >= DROP
+        draw = partial(rows, generator=generator, device=x.device)
+        t = torch.sigmoid(mean + std * draw(torch.randn, (len(x),)))
+        start = draw(torch.randn, x.shape)
+        keep = draw(torch.rand, (len(x),)) >= DROP
         value = self._errors(x * 2 - 1, start, t, y, keep).mean()
         yield Loss("model", value, {"loss": value.detach()})
 

@@ -22,7 +22,9 @@ LAYERS = [
     ["runs", "jobs"],
     ["training"],
     ["features"],
-    ["metrics"],
+    ["metrics", "copying"],
+    ["evaluation"],
+    ["report"],
     ["augment", "latent", "attacks", "quality", "build"],
     ["work"],
     ["worker", "commands", "gallery"],
@@ -55,6 +57,7 @@ FIRST_PAGE = [
     "core.jobs",
     "core.runs",
     "core.work",
+    "core.evaluation",
 ]
 
 
