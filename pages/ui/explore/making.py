@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 
 from core import sheets
+from core.catalog import UserError
 from pages.ui import shell, show
 from pages.ui.explore import Here, land
 from pages.ui.tiles import tiles
@@ -175,12 +176,36 @@ def codes(here: Here) -> None:
     for place, token in painted.items():
         now[place] = token
     pieces, _, _ = latent.vocabulary(here.space)
-    left, middle, right = st.columns([1, 1, 1.6], gap="large")
-    with left:
-        at = clicked("latent.codes", side * side)
-        st.session_state["latent.codes.at"] = place = (
-            at if at is not None else st.session_state.get("latent.codes.at", 0) % (side * side)
+    left, middle, right = st.columns([1, 1, 1.6], gap="medium")
+    at = clicked("latent.codes", side * side)
+    if at is not None:
+        st.session_state["latent.codes.at"] = at
+    place = st.session_state.get("latent.codes.at", 0) % (side * side)
+    with right:
+        choice = st.container()
+        number = st.number_input(
+            f"Paint with code (0 to {len(pieces) - 1})",
+            value=None,
+            step=1,
+            placeholder="or type its number",
+            key=f"latent.token.{place}",
         )
+    options = around(here, int(now[place]))
+    wanted = clicked("latent.tokens", len(options))
+    if wanted is not None:
+        painted[place] = options[wanted]
+    elif number is not None and number != st.session_state.get(f"latent.typed.{place}"):
+        if not 0 <= number < len(pieces):
+            raise UserError(
+                f"The code must be from 0 to {len(pieces) - 1}, got {number}. Choose another."
+            )
+        painted[place] = int(number)
+    st.session_state[f"latent.typed.{place}"] = number
+    now[place] = painted.get(place, now[place])
+    token = int(now[place])
+    options = around(here, token)
+    facts = latent.token(here.space, token)
+    with left:
         show.pictures(
             pieces[now],
             columns=side,
@@ -192,14 +217,7 @@ def codes(here: Here) -> None:
             max_height=220,
         )
         st.caption("The codes of the image, each drawn alone. Click one to choose its place.")
-    token = int(now[place])
-    facts = latent.token(here.space, token, 15)
-    with right:
-        options = [token, *[int(t) for t in facts.neighbours if int(t) != token]][:16]
-        wanted = clicked("latent.tokens", len(options))
-        if wanted is not None and options[wanted] != token:
-            painted[place] = options[wanted]
-            st.rerun(scope="fragment")
+    with choice:
         show.pictures(
             pieces[options],
             columns=8,
@@ -215,17 +233,6 @@ def codes(here: Here) -> None:
             + (", never used lately (dead)" if facts.dead else "")
             + ". Beside it the codes nearest to it: click one to paint with it."
         )
-        number = int(
-            st.number_input(
-                f"Paint with code (0 to {len(pieces) - 1})",
-                value=token,
-                step=1,
-                key=f"latent.token.{place}",
-            )
-        )
-        if number != token and 0 <= number < len(pieces):
-            painted[place] = number
-            st.rerun(scope="fragment")
     with middle:
         before, _ = latent.repaint(here.space, grid)
         after, point = latent.repaint(here.space, now.reshape(grid.shape))
@@ -250,6 +257,13 @@ def codes(here: Here) -> None:
                 on_click=land,
                 args=(here, point, "an image that you repainted"),
             )
+
+
+def around(here: Here, token: int) -> list[int]:
+    """Lists a code and those nearest to it."""
+    from core import latent
+
+    return [token, *latent.token(here.space, token, 15).neighbours]
 
 
 def clicked(key: str, count: int) -> int | None:

@@ -161,7 +161,9 @@ def find(here: Here, name: str, content: Any, label: int | None) -> dict[str, An
         prepared = latent.Prepared(content, here.dataset.levels)
     else:
         prepared = latent.prepare(content, here.dataset)
-    if label is None and here.opened.classes:
+    if not here.opened.classes:
+        label = None
+    elif label is None:
         guessed = latent.guess(here.dataset, prepared.images)
         label = None if guessed is None else int(guessed[0])
     last, told = None, 0.0
