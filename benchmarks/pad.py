@@ -13,6 +13,8 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,7 +26,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 
-from benchmarks.app import FLAGS, PORT, URL, memory, ready, serve, spread, train
+from benchmarks.app import FLAGS, PORT, ROOT, URL, memory, ready, serve, spread, train
 
 DRAG = """async seconds => {
     const over = window._pad.querySelector(".over"), image = window._pad.querySelector(".image");
@@ -91,6 +93,30 @@ def in_chromium(page: Page, run: str, times: int) -> dict[str, Any]:
         time.sleep(0.4)
     exact = [float(page.evaluate(ASK, ["exact", keys[i % 4]])) for i in range(times)]
     return {"rate": rate, "sheets": sheets, "exact": exact}
+
+
+def first_visit(page: Page, home: Path) -> tuple[float, float]:
+    """Opens the Overview of a server that has just started; seconds to its first line, and from there to a drag."""
+    server = serve(home)
+    try:
+        ready()
+        start = time.perf_counter()
+        page.goto(URL)
+        page.wait_for_selector("h1")
+        line = time.perf_counter()
+        page.wait_for_selector("canvas.image[data-drawn]")
+        box = page.locator("canvas.over").bounding_box()
+        assert box is not None
+        before = page.locator("canvas.image").evaluate("c => c.toDataURL()")
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 9, box["y"] + 9)
+        while page.locator("canvas.image").evaluate("c => c.toDataURL()") == before:
+            pass
+        return line - start, time.perf_counter() - line
+    finally:
+        server.terminate()
+        server.wait()
 
 
 class Session:
@@ -187,6 +213,22 @@ def main() -> None:
         for path in sorted((home / "jobs").glob("2*"))
     }
     os.environ["SIMULACRA_GALLERY"] = "false"
+    command = [sys.executable, "-m", "core", "pad", runs["gan"]]
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"SIMULACRA_HOME": str(home)}, check=True)
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        visits = []
+        for _ in range(3):
+            visits.append(
+                first_visit(browser.new_page(viewport={"width": 1280, "height": 800}), home)
+            )
+        browser.close()
+    line, drag = (statistics.median(column) for column in zip(*visits, strict=True))
+    print(
+        f"Overview of a fresh server: first line after {line:.2f} s, dragged {drag:.2f} s later "
+        "(median of 3)",
+        flush=True,
+    )
     server = serve(home)
     try:
         ready()

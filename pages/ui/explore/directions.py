@@ -9,7 +9,7 @@ import streamlit as st
 from core import runs
 from core.catalog import UserError, unknown
 from pages.ui import shell, show
-from pages.ui.explore import Here, land
+from pages.ui.explore import Here, keep, land
 
 MOST = 6
 KINDS = {
@@ -127,12 +127,11 @@ def known(here: Here) -> list[Any]:
             )
             return []
         bar = st.progress(0.0, text="Learning to read labels and attributes")
-        latent.reader(
-            here.dataset,
-            lambda done, total: bar.progress(
-                min(1.0, done / total), text=f"Learning to read: {done:,} of {total:,} images"
-            ),
-        )
+
+        def told(done: int, total: int) -> None:
+            bar.progress(done / total, text=f"Learning to read: {done:,} of {total:,} images")
+
+        latent.reader(here.dataset, told)
         bar.empty()
     with st.spinner("Looking for directions", show_time=True):
         return regressed(here, tuple(chosen))
@@ -169,12 +168,12 @@ def _named(key: str, name: str, _here: Here) -> Any:
 
 def take(here: Here, name: str, axis: int) -> None:
     """Makes a direction an axis of the pad, through the image under the ring."""
-    axes = list(st.session_state.get("latent.axes") or ())
+    axes = list(keep.axes(here.choice.run))
     if len(axes) < 2:
-        axes = [f"principal{SEPARATOR}{direction.name}" for direction in of_kind(here, "principal")]
-        axes = (axes * 2)[:2]
+        main = [f"principal{SEPARATOR}{direction.name}" for direction in of_kind(here, "principal")]
+        axes = (main * 2)[:2]
     axes[axis] = name
-    st.session_state["latent.axes"] = tuple(axes)
+    keep.take_axes(here.choice.run, axes)
     st.session_state["latent.plane"] = "directions"
     land(here, here.point, "the image that was under the ring")
 

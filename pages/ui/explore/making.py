@@ -100,23 +100,18 @@ def activations(here: Here) -> None:
 
     layers = latent.activations(here.space, here.point)
     names = [layer.name for layer in layers]
+    kept = f"latent.off.{here.choice.run}"
     left, right = st.columns([1, 3], gap="medium")
     with left:
         name = st.selectbox("Layer", names, index=0, key="latent.layer")
         layer = layers[names.index(name) if name in names else 0]
         units, effect, _ = latent.effects(here.space, here.point, layer.name, count=UNITS)
-        off = {n: set(us) for n, us in st.session_state.get("latent.off", {}).items()}
+        off = {n: set(us) for n, us in st.session_state.get(kept, {}).items()}
         gone = off.setdefault(layer.name, set())
-        click = st.session_state.get("latent.units") or {}
-        clicked = click.get("clicked") if isinstance(click, dict) else None
-        if isinstance(clicked, dict) and clicked.get("number") != st.session_state.get(
-            "latent.units.seen"
-        ):
-            st.session_state["latent.units.seen"] = clicked.get("number")
-            index = clicked.get("index")
-            if isinstance(index, int) and 0 <= index < len(units):
-                gone ^= {int(units[index])}
-        st.session_state["latent.off"] = {n: sorted(us) for n, us in off.items()}
+        index = clicked("latent.units", len(units))
+        if index is not None:
+            gone ^= {int(units[index])}
+        st.session_state[kept] = {n: sorted(us) for n, us in off.items()}
         silent = {n: sorted(us) for n, us in off.items() if us and n in names}
         both = np.stack(
             [here.space.image(here.point), latent.without(here.space, here.point, silent)]
@@ -137,7 +132,7 @@ def activations(here: Here) -> None:
             "Switch all on",
             key="latent.units.on",
             disabled=not count,
-            on_click=lambda: st.session_state.pop("latent.off", None),
+            on_click=lambda: st.session_state.pop(kept, None),
         )
     with right:
         x = layer.maps[units][:, None]
@@ -268,8 +263,7 @@ def around(here: Here, token: int) -> list[int]:
 
 def clicked(key: str, count: int) -> int | None:
     """Gives the index of a picture that was newly clicked."""
-    state = st.session_state.get(key)
-    click = state.get("clicked") if isinstance(state, dict) or hasattr(state, "get") else None
+    click = (st.session_state.get(key) or {}).get("clicked")
     if not isinstance(click, dict) or click.get("number") == st.session_state.get(f"{key}.seen"):
         return None
     st.session_state[f"{key}.seen"] = click.get("number")
