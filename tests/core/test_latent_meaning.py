@@ -175,7 +175,7 @@ def test_attribute_directions_move_theirs_and_hold_the_others():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(regression, "TIED", 2.0)  # now all others are held
         alone = latent.regressed(space, dataset, names=["smile"])[0]
-    assert cosine(alone.vector, torch.eye(16)[1]) > 0.98
+    assert cosine(alone.vector, torch.eye(16)[1]) > 0.97
     assert float(found["tone"].vector[0]) == pytest.approx(1, abs=0.1)  # one standard deviation
     with pytest.raises(
         UserError, match=r"There is no label or attribute 'smil'\. Did you mean 'smile'"
