@@ -282,7 +282,7 @@ def picture(here: Here) -> bytes:
 
 def recall(run: jobs.Job) -> None:
     """Offers to bring a saved picture back, for those who cannot drop it on the pad."""
-    with st.popover("Restore a saved picture", icon=":material/settings_backup_restore:"):
+    with st.popover("Restore a view", icon=":material/settings_backup_restore:"):
         st.file_uploader(
             "A PNG that was saved here",
             type=["png"],

@@ -65,7 +65,7 @@ def denoising(here: Here) -> None:
         labels=[f"time {step.time:.2f}" for step in steps],
         titles=["as it is at this step", "the clean image that the model expects"],
         max_height=230,
-        max_zoom=10,
+        max_zoom=28,
         film="the denoising",
     )
     st.caption(
@@ -210,6 +210,7 @@ def codes(here: Here) -> None:
             marks={place: ""} | dict.fromkeys(painted, "✎"),
             clickable=True,
             max_height=220,
+            max_zoom=20,
         )
         st.caption("The codes of the image, each drawn alone. Click one to choose its place.")
     with choice:
@@ -222,6 +223,7 @@ def codes(here: Here) -> None:
             marks={0: ""},
             clickable=True,
             max_height=120,
+            max_zoom=14,
         )
         st.caption(
             f"Code {token}: {facts.use:.2%} of all places"
@@ -238,6 +240,7 @@ def codes(here: Here) -> None:
             alt="The image, and the image with the painted codes",
             titles=["as it was", "repainted"],
             max_height=150,
+            max_zoom=16,
         )
         st.caption("Left: as it was. Right: with your codes.")
         with st.container(horizontal=True, gap="small"):

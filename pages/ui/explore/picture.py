@@ -20,7 +20,7 @@ WAYS = {"draw": "Draw", "upload": "Upload", "dataset": "Dataset"}
 
 def draw(here: Here) -> None:
     """Takes an image, and shows what the model sees and what it makes of it."""
-    source, result = st.columns([1, 1.8], gap="large")
+    source, result = st.columns([1.2, 1.8], gap="medium")
     with source:
         way = st.segmented_control(
             "Where it comes from",
@@ -131,7 +131,7 @@ def present(here: Here, name: str, content: Any, known: int | None, label: int |
         alt=", ".join(tiles),
         titles=list(tiles),
         max_height=190,
-        max_zoom=12,
+        max_zoom=20,
     )
     st.caption(
         " · ".join(tiles)
