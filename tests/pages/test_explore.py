@@ -71,6 +71,24 @@ def test_local_directions_belong_to_the_place(visit, trained):
     assert seen.pictures("latent.film.0")["frames"] != before
 
 
+def test_directions_of_labels_ask_before_they_learn_to_read(visit, trained, monkeypatch):
+    from core.latent import regression
+
+    monkeypatch.setattr(regression, "IMAGES", 1000)  # the real one takes half a minute
+    seen = tool(visit("latent", run=trained.runs["vae"]), "directions", latent__kind="known").calm()
+    assert not seen.shown("latent.film.0")
+    seen.press("latent.reader").calm()
+    assert "held-out accuracy" in seen.texts("caption")
+    assert seen.shown("latent.film.0")
+    seen.set(
+        **{f"latent.plus.{trained.runs['vae']}": "3", f"latent.minus.{trained.runs['vae']}": "5"}
+    )
+    seen.press("latent.sum").calm()
+    assert "Through **3 - 5**" in seen.texts("caption", "markdown")
+    seen = tool(visit("latent", run=trained.runs["plain"]), "directions").calm()
+    assert "known" not in seen.widget("latent.kind").options  # nothing is known of these images
+
+
 # --- Your image ---------------------------------------------------------------------------------
 
 

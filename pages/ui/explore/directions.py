@@ -133,8 +133,38 @@ def known(here: Here) -> list[Any]:
 
         latent.reader(here.dataset, told)
         bar.empty()
+    arithmetic(here)
     with st.spinner("Looking for directions", show_time=True):
         return regressed(here, tuple(chosen))
+
+
+def arithmetic(here: Here) -> None:
+    """Offers to add what images with one property share, and to take away what those with another do."""
+    from core import latent
+
+    table = latent.table(here.dataset)
+    terms: list[str] = []
+    for name, binary in zip(table.names, table.binary, strict=True):
+        terms += [name, f"{name}=no"] if binary else [f"{name}=high", f"{name}=low"]
+    with st.popover("Add and take away", icon=":material/calculate:"):
+        st.caption("The image under the ring, plus the mean of some images, minus that of others.")
+        plus = st.selectbox("Plus", terms, index=0, key=f"latent.plus.{here.run.id}")
+        minus = st.selectbox("Minus", terms, index=1, key=f"latent.minus.{here.run.id}")
+        st.button(
+            "Put the sum on the pad",
+            key="latent.sum",
+            icon=":material/my_location:",
+            on_click=lambda: shell.attempt(combine, here, plus, minus),
+        )
+
+
+def combine(here: Here, plus: str, minus: str) -> None:
+    """Adds and takes away mean points, and lets the pad begin at the sum."""
+    from core import latent
+
+    reading = latent.reader(here.dataset)
+    both = [latent.condition(here.usual, here.dataset, term, reading) for term in (plus, minus)]
+    land(here, latent.arithmetic(here.space, *both, here.point), f"{plus} - {minus}")
 
 
 def regressed(here: Here, names: tuple[str, ...]) -> list[Any]:
