@@ -325,7 +325,7 @@ export default function (component) {
   function measure() {
     const wide = box.clientWidth;
     if (!wide) return false;
-    const stacked = wide < 460;
+    const stacked = wide < 300;
     $(".views").classList.toggle("stacked", stacked);
     const side = Math.floor(Math.min(me.data.side, stacked ? wide : (wide - 16) / 2));
     const [height, width] = me.data.tile;
