@@ -163,8 +163,11 @@ def combine(here: Here, plus: str, minus: str) -> None:
     from core import latent
 
     reading = latent.reader(here.dataset)
-    both = [latent.condition(here.usual, here.dataset, term, reading) for term in (plus, minus)]
-    land(here, latent.arithmetic(here.space, *both, here.point), f"{plus} - {minus}")
+    added, taken = (
+        latent.condition(here.usual, here.dataset, term, reading) for term in (plus, minus)
+    )
+    point = latent.arithmetic(here.space, added, taken, here.point)
+    land(here, point, f"{plus} - {minus}")
 
 
 def regressed(here: Here, names: tuple[str, ...]) -> list[Any]:
