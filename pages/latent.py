@@ -22,7 +22,7 @@ def explore(id: str) -> None:
     from core import latent
 
     run = jobs.get(id)
-    controls, stage = st.columns([1, 3.4], gap="medium")
+    stage, controls = st.columns([3.4, 1], gap="medium")  # on a narrow screen the pad comes first
     with controls:
         choice = choose(run)
     opened = runs.open_model(run, choice.step)

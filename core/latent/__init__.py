@@ -69,7 +69,7 @@ from core.latent.regression import (
     table,
 )
 from core.latent.shelf import shelve
-from core.latent.space import Space, open_space, supports
+from core.latent.space import Space, open_space, supports, trained_on
 
 __all__ = [
     "AMOUNTS",
@@ -141,6 +141,7 @@ __all__ = [
     "supports",
     "table",
     "token",
+    "trained_on",
     "truncate",
     "unrolled",
     "views",

@@ -6,7 +6,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from core.catalog import UserError
-from core.latent.space import Space, remember
+from core.latent.space import Space, components, remember
 from core.models import Layered
 from core.tensors import to_bytes
 
@@ -139,10 +139,9 @@ def principal(space: Space, count: int = MOST) -> list[Direction]:
     def find() -> list[Direction]:
         z = space.studied()[:, : space.latent]
         if not space.even:
-            _, scale, axes = torch.linalg.svd((z - z.mean(0)).double(), full_matrices=False)
-            shares = scale.square() / scale.square().sum().clamp_min(1e-12)
-            axes = axes[:MOST].float()
-        elif isinstance(space.model, Layered):
+            shares, axes = components(z - z.mean(0), MOST)
+            axes = axes.T
+        elif isinstance(space.model, Layered) and layers(space.model):
             axes, shares = _of_activations(space)
         else:
             axes, shares = _of_images(space)
@@ -174,14 +173,13 @@ def _of_activations(space: Space) -> tuple[Tensor, Tensor]:
         seen: list[Tensor] = []
         hook = first.register_forward_hook(lambda *call: seen.append(call[2].detach().flatten(1)))
         try:
-            z, y = space.split(points)
-            for i in torch.arange(len(points)).split(500):
-                model.decode(z[i], None if y is None else y[i])
+            for part in points.split(500):
+                replace(space, model=model).decode(part)
         finally:
             hook.remove()
     values = torch.cat(seen)
     values = values - values.mean(0)
-    shares, axes = components(values)
+    shares, axes = components(values, MOST)
     coordinates = values @ axes  # (M, k)
     z = points[:, : space.latent]
     found = torch.linalg.lstsq(coordinates, z - z.mean(0)).solution  # (k, D)
@@ -195,7 +193,7 @@ def _of_images(space: Space) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         x = space.decode(points[:many], quick=True).flatten(1)
     x = x - x.mean(0)
-    shares, axes = components(x)
+    shares, axes = components(x, MOST)
     count = axes.shape[1]
     repeated = points[:few].repeat(count, 1).requires_grad_()
     images = space.decode(repeated, quick=True).flatten(1)
@@ -203,22 +201,6 @@ def _of_images(space: Space) -> tuple[Tensor, Tensor]:
     (slope,) = torch.autograd.grad((images * weights).sum(), repeated)
     found = slope[:, : space.latent].view(count, few, -1).mean(1)
     return _apart(found), shares
-
-
-def components(values: Tensor, count: int = MOST) -> tuple[Tensor, Tensor]:
-    """Finds the first principal components of centred rows (M, F): shares of the variance (k,), and axes (F, k).
-
-    Subspace iteration from a fixed start, so that the same rows always give the same components.
-    """
-    count = min(count, *values.shape)
-    generator = torch.Generator().manual_seed(0)
-    width = min(count + 6, *values.shape)
-    basis = torch.randn(values.shape[1], width, generator=generator).to(values)
-    for _ in range(8):
-        basis = torch.linalg.qr(values.T @ (values @ basis))[0]
-    _, scale, turn = torch.linalg.svd(values @ basis, full_matrices=False)
-    shares = scale.square() / values.square().sum().clamp_min(1e-12)
-    return shares[:count], (basis @ turn.T)[:, :count]
 
 
 def _apart(axes: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -210,7 +210,7 @@ def _no_layer(name: str, places: Mapping[str, Any]) -> UserError:
 
 def _private_decode(space: Space, model: Any, points: Tensor) -> Images:
     """Decodes with the copy that hooks may sit on, as the space itself does."""
-    return Space(model, space.sampling, space.key, space.latent, space.classes).decode(points)
+    return replace(space, model=model).decode(points)
 
 
 def _switch(
@@ -385,7 +385,7 @@ class Posterior:
 
 
 def posterior(
-    space: Space, x: Images, others: Images, labels: Sequence[int] | None = None
+    space: Space, x: Images, others: Tensor, labels: Sequence[int] | None = None
 ) -> Posterior:
     """Describes the latents of an image (1, C, H, W), and which dimensions are dead on others (N, C, H, W).
 

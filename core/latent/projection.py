@@ -18,9 +18,8 @@ from torch import Tensor
 from core import jobs
 from core.catalog import UserError
 from core.datasets import Dataset
-from core.latent.directions import components
 from core.latent.planes import MOST_SIDE
-from core.latent.space import Space, remember
+from core.latent.space import Space, components, remember
 from core.settings import settings
 from core.tensors import to_float
 
@@ -142,7 +141,8 @@ class Map:
         """The part of the plane that holds all points: left, top, right, bottom."""
         low, high = self.xy.min(0), self.xy.max(0)
         margin = 0.03 * np.maximum(high - low, 1e-6)
-        return (*map(float, low - margin), *map(float, high + margin))
+        (left, top), (right, bottom) = (low - margin).tolist(), (high + margin).tolist()
+        return left, top, right, bottom
 
     def place(self, points: Tensor | np.ndarray) -> np.ndarray:
         """Finds the places of other points (M, D + K), float32 (M, 2)."""

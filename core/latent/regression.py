@@ -32,6 +32,8 @@ HELD = 0.2  # share of them that is held out
 MOVED = 64  # images that a direction is tried on
 FARTHEST = 1.5  # standard deviations that a latent may move in one step; a third of the radius in many dimensions
 RIDGES = (0.003, 0.03, 0.3)  # strengths of the regression, as shares of the number of points
+TIED = 0.45  # correlation from which one column cannot be held while another changes
+HOLD = 0.02  # how little it matters that other columns are held
 MOST_VALUES = 12  # of an attribute whose every value is a column
 
 _reading = threading.Lock()
@@ -480,14 +482,16 @@ def regressed(
 
 
 def generated(found: Study, k: int, alone: bool) -> Tensor:
-    """Regresses points on columns: what a point gains, on average, with a standard deviation of column k, (D + K,).
+    """Combines the patterns of columns, that is, what points gain with each, so that column k alone changes, (D + K,).
 
-    The other way round than :func:`regress`, whose weights may rest on numbers that the decoder hardly listens to.
+    Patterns, because the weights of :func:`regress` may rest on numbers that the decoder hardly listens to; but the
+    weights say how far a pattern changes which column.
 
     Args:
         found: Points with their columns.
         k: The column.
-        alone: Holds all other columns fixed but the other values of the same choice.
+        alone: Holds the other columns, but for other values of the same choice, and what all but goes with it: a smile
+            cannot change while the expression stays. Else whatever goes with column k comes along.
 
     References:
         Haufe et al., 2014, On the interpretation of weight vectors of linear models (patterns, not filters)
@@ -498,12 +502,19 @@ def generated(found: Study, k: int, alone: bool) -> Tensor:
     values = (values - values.mean(0)) / values.std(0).clamp_min(1e-6)
     columns = [k]
     if alone:
-        names = range(values.shape[1])
-        columns += [j for j in names if not _same_choice(found.table, j, k)]
-    y = values[:, columns]
-    # all values of a choice sum to 1: a little ridge keeps that from mattering
-    gram = y.T @ y + 1e-3 * len(y) * torch.eye(len(columns), device=y.device, dtype=y.dtype)
-    return torch.linalg.solve(gram, y.T @ points)[0]
+        together = (values.T @ values[:, k] / len(values)).abs()
+        columns += [
+            j
+            for j in range(values.shape[1])
+            if not _same_choice(found.table, j, k) and together[j] < TIED
+        ]
+    patterns = values[:, columns].T @ points / len(points)  # (A, D + K)
+    changes = (patterns @ found.weights[:, columns].double()).T  # of column i by pattern j
+    wanted = changes.new_zeros(len(columns))
+    wanted[0] = 1
+    # a little ridge: columns that the points hardly know must not bend the direction
+    ridge = HOLD * changes.diagonal().mean() ** 2 * torch.eye(len(columns)).to(changes)
+    return torch.linalg.solve(changes.T @ changes + ridge, changes.T @ wanted) @ patterns
 
 
 def _same_choice(found: Table, j: int, k: int) -> bool:

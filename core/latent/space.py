@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import runs
+from core import datasets, jobs, runs
 from core.catalog import Config, UserError
+from core.datasets import Dataset
 from core.models import Decodes, Encodes, Spells, Spreads, Traces
 from core.tensors import Images, draw_labels, to_bytes
 
@@ -274,10 +275,10 @@ class Space:
 
         def find() -> bool:
             z = self.studied()[:, : self.latent]
-            scale = torch.linalg.svdvals(z - z.mean(0)).square() / (len(z) - 1)
+            largest = components(z - z.mean(0), 1)[0][0]
             # of equal variances, the largest that is found reaches this edge (Marchenko and Pastur, 1967)
             edge = (1 + (self.latent / len(z)) ** 0.5) ** 2
-            return bool(scale[0] <= 1.2 * edge * scale.sum() / self.latent)
+            return bool(largest <= 1.2 * edge / self.latent)
 
         return remember(self, "even", find)
 
@@ -323,6 +324,32 @@ def open_space(opened: runs.Opened, sampling: Config | None = None) -> Space:
         else:
             latent = model.latent([0], 0, sampling).shape[1]
     return Space(model, sampling, (opened.run, opened.step), latent, 0 if spells else model.classes)
+
+
+def components(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Finds the first principal components of centred rows (M, F): shares of the variance (k,), and axes (F, k).
+
+    Subspace iteration from a fixed start, so that the same rows always give the same components.
+    """
+    count = min(count, *values.shape)
+    generator = torch.Generator().manual_seed(0)
+    width = min(count + 6, *values.shape)
+    basis = torch.randn(values.shape[1], width, generator=generator).to(values)
+    for _ in range(8):
+        basis = torch.linalg.qr(values.T @ (values @ basis))[0]
+    _, scale, turn = torch.linalg.svd(values @ basis, full_matrices=False)
+    shares = scale.square() / values.square().sum().clamp_min(1e-12)
+    return shares[:count], (basis @ turn.T)[:, :count]
+
+
+def trained_on(run: jobs.Job) -> Dataset:
+    """Loads the dataset that a run was trained on.
+
+    Raises:
+        UserError: If it is not here any more.
+    """
+    chosen = runs.record(run)["dataset"]
+    return datasets.load(chosen["name"], chosen["config"])
 
 
 # --- What is computed once per checkpoint ---------------------------------------------------------------------------

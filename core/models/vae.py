@@ -269,9 +269,13 @@ class VAE(nn.Module):
         component = draw_labels(
             seed, ids, self.mixture_weights.tolist(), self.sigma.device, "component"
         )
-        return self.mixture_means[component] + torch.einsum(
-            "nij,nj->ni", self.mixture_factors[component], z
-        )
+        drawn = torch.empty_like(z)
+        for k in (
+            component.unique().tolist()
+        ):  # one factor at a time: a factor per latent could fill the memory
+            mine = component == k
+            drawn[mine] = self.mixture_means[k] + z[mine] @ self.mixture_factors[k].T
+        return drawn
 
     @torch.no_grad()
     def sample(

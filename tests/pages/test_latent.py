@@ -258,6 +258,7 @@ def test_a_run_deleted_meanwhile_is_no_bug(visit, trained):
 
 def test_the_files_carry_their_settings(visit, trained):
     seen = visit("latent").set(latent__seed=3)
-    assert {button.label for button in seen.at.get("download_button")} == {"Grid", "Strip"}
+    labels = {button.label for button in seen.at.get("download_button")}
+    assert labels == {"Grid", "Strip", "Save image"}
     facts = sheets.facts(base64.b64decode(grid(seen)[0].partition(",")[2]))
     assert facts["count"] == 60

@@ -92,6 +92,13 @@ class Here:
         return latent.open_space(self.opened, self.sampling)
 
     @cached_property
+    def usual(self) -> Any:
+        """The space with the family's usual sampling: axes found in it stay where they are when a slider moves."""
+        from core import latent
+
+        return latent.open_space(self.opened)
+
+    @cached_property
     def dataset(self) -> Any:
         """What the model was trained on."""
         return dataset_of(self.run.id, self.run)
@@ -151,18 +158,18 @@ def plane_of(here: Here) -> Any:
 
     choice = here.choice
     if choice.kind == "anchors":
-        return latent.anchors_plane(here.space, here.drawn([int(i) for i in choice.which]))
+        return latent.anchors_plane(here.usual, here.drawn([int(i) for i in choice.which]))
     if choice.kind == "directions":
         from pages.ui.explore import directions
 
         across, down = (directions.named(here, str(name)) for name in choice.which)
-        return latent.directions_plane(here.space, here.origin, across, down)
+        return latent.directions_plane(here.usual, here.origin, across, down)
     first, second = (int(i) for i in choice.which)
     if choice.kind == "labels":
-        return latent.labels_plane(here.space, here.origin, first, second)
+        return latent.labels_plane(here.usual, here.origin, first, second)
     if choice.kind == "coordinates":
-        return latent.coordinates_plane(here.space, here.origin, first, second)
-    return latent.principal_plane(here.space, here.origin, (first, second))
+        return latent.coordinates_plane(here.usual, here.origin, first, second)
+    return latent.principal_plane(here.usual, here.origin, (first, second))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -193,9 +200,10 @@ def _window(key: str, _here: Here, cells: int) -> tuple[bytes, dict[str, float]]
 
     x, y, width = _here.view.window
     span = width * (cells - 1) / cells / 2  # from the middle to the middle of the last cell
+    plane = _here.plane  # its directions are looked for once, which is no part of decoding
     with TURNS:
         began = time.perf_counter()
-        images = latent.neighbourhood(_here.space, _here.plane, (x, y), span, cells, quick=True)
+        images = latent.neighbourhood(_here.space, plane, (x, y), span, cells, quick=True)
         done = time.perf_counter()
         content, _ = latent.sprite(images, cells, "png" if images.shape[-1] <= EXACT else "jpeg")
     return content, {"model": (done - began) * 1e3, "encode": (time.perf_counter() - done) * 1e3}
@@ -203,9 +211,10 @@ def _window(key: str, _here: Here, cells: int) -> tuple[bytes, dict[str, float]]
 
 def image(here: Here) -> tuple[bytes, dict[str, float]]:
     """Decodes the exact image under the ring as PNG; with the milliseconds that the model and the encoding took."""
+    point = here.point
     with TURNS:
         began = time.perf_counter()
-        x = here.space.image(here.point)
+        x = here.space.image(point)
         done = time.perf_counter()
     content = sheets.png(x[None], 1)
     return content, {"model": (done - began) * 1e3, "encode": (time.perf_counter() - done) * 1e3}

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from core import sheets
 from pages.ui import show
 from pages.ui.chart import chart
 from pages.ui.explore import TURNS, Here, land
@@ -31,14 +30,12 @@ def draw(here: Here) -> None:
     controls, picture = st.columns([1, 3], gap="medium")
     with controls:
         methods = latent.methods()
-        method = st.segmented_control(
+        method = st.selectbox(
             "Projection",
             methods,
-            default=methods[0],
             key="latent.map.method",
-            required=True,
             bind="query-params",
-            format_func=str.upper,
+            format_func=lambda name: latent.METHODS[name],
             help="PCA is a straight shadow, and every place on it can be decoded; t-SNE and UMAP keep neighbours "
             "together, and distances between groups mean nothing.",
         )
@@ -52,14 +49,16 @@ def draw(here: Here) -> None:
         st.caption("Click anywhere to decode that place. Draw a ring to decode the points inside.")
         below = st.container()
     with picture, st.spinner("Encoding data and samples", show_time=True):
-        atlas = latent.Map.build(here.space, here.dataset, method, COUNT)
-        sheet = lattice(
-            f"{here.choice.run} {here.choice.step} {method} {here.choice.sampling}", here, atlas
+        atlas = latent.chart(
+            here.space, here.dataset, method, COUNT, here.choice.seed, here.choice.label
         )
+        choice = here.choice
+        key = repr((choice.run, choice.step, choice.seed, choice.label, choice.sampling, method))
+        sheet = lattice(key, atlas)
     groups, colours, titles = grouped(here, atlas, colour)
     ends = st.session_state.setdefault("latent.map.ends", [])
-    if st.session_state.get("latent.map.of") != (here.choice.run, here.choice.step, method):
-        st.session_state["latent.map.of"] = (here.choice.run, here.choice.step, method)
+    if st.session_state.get("latent.map.of") != key:
+        st.session_state["latent.map.of"] = key
         ends.clear()
     way = between(here, atlas, ends)
     with picture:
@@ -78,20 +77,19 @@ def draw(here: Here) -> None:
             marks=[("here", *atlas.place(here.point[None])[0])]
             + [(name, *place) for name, place in zip("AB", ends, strict=False)],
         )
-        st.caption("Round: real images. Square: samples of the model.")
+        st.caption("Round: real images. Square: samples of the model. " + " ".join(atlas.notes))
     with below:
         found(here, atlas, got, ends, way)
 
 
-def lattice(key: str, here: Here, atlas: Any) -> bytes:
-    """Decodes the places of a lattice over the map, as one picture."""
-    return _lattice(key, here, atlas)
-
-
 @st.cache_data(max_entries=16, show_spinner=False)
-def _lattice(key: str, _here: Here, _atlas: Any) -> bytes:
+def lattice(key: str, _atlas: Any) -> bytes:
+    """Decodes the places of a lattice over the map, as one picture."""
+    from core import latent
+
     with TURNS:
-        return sheets.png(_atlas.lattice(_here.space, CELLS), CELLS)
+        content, _ = latent.sprite(_atlas.lattice(CELLS), CELLS, "jpeg")
+    return content
 
 
 def grouped(here: Here, atlas: Any, colour: str) -> tuple[list[int], list[str], list[str]]:
@@ -101,7 +99,7 @@ def grouped(here: Here, atlas: Any, colour: str) -> tuple[list[int], list[str], 
         return [0 if real else 1 for real in atlas.real], palette[:2], ["data", "samples"]
     if colour == "class":
         names = here.dataset.classes
-        shades = [palette[i % len(palette)] for i in range(len(names))]
+        shades = palette[: len(names)] if len(names) <= len(palette) else wheel(len(names))
         return [int(label) for label in atlas.labels], shades, list(names)
     values = np.asarray(getattr(atlas, colour), float)
     edges = np.quantile(values, np.linspace(0, 1, STEPS + 1))
@@ -110,6 +108,11 @@ def grouped(here: Here, atlas: Any, colour: str) -> tuple[list[int], list[str], 
     shades = [scale[2 + round(i * 7 / (STEPS - 1))] for i in range(STEPS)]
     titles = [f"{edges[i]:.3g} … {edges[i + 1]:.3g}" for i in range(STEPS)]
     return groups.tolist(), shades, titles
+
+
+def wheel(count: int) -> list[str]:
+    """Makes that many colours, neighbours of different lightness; the tip and the legend name them."""
+    return [f"hsl({360 * i / count:.0f} 70% {(38, 62, 50)[i % 3]}%)" for i in range(count)]
 
 
 def between(here: Here, atlas: Any, ends: list[Any]) -> Any:
@@ -123,6 +126,8 @@ def between(here: Here, atlas: Any, ends: list[Any]) -> Any:
 
 def found(here: Here, atlas: Any, got: Any, ends: list[Any], way: Any) -> None:
     """Shows what lies at the click, inside the ring, or on the way."""
+    from core import latent
+
     if got is not None and got.at is not None:
         point = atlas.point_at(np.asarray([got.at]))
         image = here.space.image(point[0])
@@ -133,8 +138,17 @@ def found(here: Here, atlas: Any, got: Any, ends: list[Any], way: Any) -> None:
             alt="The image at the click",
             max_height=150,
         )
-        x, y = got.at
-        st.caption(f"At {x:.2f} across, {y:.2f} down.")
+        near, far = latent.neighbours(here.dataset, image[None], 4)
+        show.pictures(
+            show.as_bytes(np.asarray(here.dataset.x[near[0]]), here.dataset.levels),
+            columns=4,
+            key="latent.map.near",
+            alt="The four training images nearest to it",
+            max_height=60,
+        )
+        st.caption(
+            f"Below: the training images nearest to it, {far[0][0]:.3f} away (pixels, root mean square)."
+        )
         with st.container(horizontal=True, gap="small"):
             st.button(
                 "To the pad",

@@ -9,7 +9,7 @@ import streamlit as st
 from core import runs
 from core.catalog import UserError, unknown
 from pages.ui import shell, show
-from pages.ui.explore import Here, land
+from pages.ui.explore import Here, keep, land
 
 MOST = 6
 KINDS = {
@@ -80,7 +80,7 @@ def offered(here: Here) -> list[str]:
     from core import latent
 
     has = {
-        "factors": bool(latent.factors(here.space, 1)),
+        "factors": bool(latent.factors(here.usual, 1)),
         "known": latent.readable(here.dataset) and not here.space.slow,
     }
     return [kind for kind in KINDS if has.get(kind, True)]
@@ -91,10 +91,10 @@ def of_kind(here: Here, kind: str, at: Any = None) -> list[Any]:
     from core import latent
 
     if kind == "factors":
-        return latent.factors(here.space, MOST)
+        return latent.factors(here.usual, MOST)
     if kind == "local":
         return latent.local(here.space, here.point if at is None else at, MOST)
-    return latent.principal(here.space, MOST)
+    return latent.principal(here.usual, MOST)
 
 
 def known(here: Here) -> list[Any]:
@@ -127,30 +127,72 @@ def known(here: Here) -> list[Any]:
             )
             return []
         bar = st.progress(0.0, text="Learning to read labels and attributes")
-        latent.reader(
-            here.dataset,
-            lambda done, total: bar.progress(
-                min(1.0, done / total), text=f"Learning to read: {done:,} of {total:,} images"
-            ),
-        )
+
+        def told(done: int, total: int) -> None:
+            bar.progress(done / total, text=f"Learning to read: {done:,} of {total:,} images")
+
+        latent.reader(here.dataset, told)
         bar.empty()
+    arithmetic(here)
     with st.spinner("Looking for directions", show_time=True):
         return regressed(here, tuple(chosen))
 
 
-def regressed(here: Here, names: tuple[str, ...]) -> list[Any]:
-    """Finds the directions of labels and attributes by name."""
+def arithmetic(here: Here) -> None:
+    """Offers to add what images with one property share, and to take away what those with another do."""
     from core import latent
 
-    return latent.regressed(
-        here.space, here.dataset, latent.reader(here.dataset), names=list(names)
+    table = latent.table(here.dataset)
+    terms: list[str] = []
+    for name, binary in zip(table.names, table.binary, strict=True):
+        terms += [name, f"{name}=no"] if binary else [f"{name}=high", f"{name}=low"]
+    with st.popover("Add and take away", icon=":material/calculate:"):
+        st.caption("The image under the ring, plus the mean of some images, minus that of others.")
+        plus = st.selectbox("Plus", terms, index=0, key=f"latent.plus.{here.run.id}")
+        minus = st.selectbox("Minus", terms, index=1, key=f"latent.minus.{here.run.id}")
+        st.button(
+            "Put the sum on the pad",
+            key="latent.sum",
+            icon=":material/my_location:",
+            on_click=lambda: shell.attempt(combine, here, plus, minus),
+        )
+
+
+def combine(here: Here, plus: str, minus: str) -> None:
+    """Adds and takes away mean points, and lets the pad begin at the sum."""
+    from core import latent
+
+    reading = latent.reader(here.dataset)
+    added, taken = (
+        latent.condition(here.usual, here.dataset, term, reading) for term in (plus, minus)
     )
+    point = latent.arithmetic(here.space, added, taken, here.point)
+    land(here, point, f"{plus} - {minus}")
+
+
+def regressed(here: Here, names: tuple[str, ...]) -> list[Any]:
+    """Finds the directions of labels and attributes by name; they are kept, for all visitors."""
+    return _regressed((here.choice.run, here.choice.step, names), here)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _regressed(key: tuple[str, int, tuple[str, ...]], _here: Here) -> list[Any]:
+    from core import latent
+
+    reading = latent.reader(_here.dataset)
+    return latent.regressed(_here.usual, _here.dataset, reading, names=list(key[2]))
 
 
 def named(here: Here, name: str) -> Any:
     """Finds a direction again by its kind and name; a local one at the origin of the plane."""
+    return _named(here.choice.key, name, here)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _named(key: str, name: str, _here: Here) -> Any:
     kind, _, short = name.partition(SEPARATOR)
-    found = regressed(here, (short,)) if kind == "known" else of_kind(here, kind, here.origin)
+    known = kind == "known"
+    found = regressed(_here, (short,)) if known else of_kind(_here, kind, _here.origin)
     for direction in found:
         if direction.name == short:
             return direction
@@ -159,12 +201,12 @@ def named(here: Here, name: str) -> Any:
 
 def take(here: Here, name: str, axis: int) -> None:
     """Makes a direction an axis of the pad, through the image under the ring."""
-    axes = list(st.session_state.get("latent.axes") or ())
+    axes = list(keep.axes(here.choice.run))
     if len(axes) < 2:
-        axes = [f"principal{SEPARATOR}{direction.name}" for direction in of_kind(here, "principal")]
-        axes = (axes * 2)[:2]
+        main = [f"principal{SEPARATOR}{direction.name}" for direction in of_kind(here, "principal")]
+        axes = (main * 2)[:2]
     axes[axis] = name
-    st.session_state["latent.axes"] = tuple(axes)
+    keep.take_axes(here.choice.run, axes)
     st.session_state["latent.plane"] = "directions"
     land(here, here.point, "the image that was under the ring")
 

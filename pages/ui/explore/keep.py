@@ -33,8 +33,8 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
     from core import latent
 
     space = Here(choice, choice.start).space
-    axes = st.session_state.get("latent.axes")
-    left_out = {"labels": space.classes < 2, "directions": not axes}
+    named = axes(choice.run)
+    left_out = {"labels": space.classes < 2, "directions": not named}
     kinds = [kind for kind in latent.PLANES if not left_out.get(kind)]
     kind = st.selectbox(
         "Plane",
@@ -44,13 +44,15 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
         format_func=lambda kind: latent.PLANES[kind],
         help="Which two directions of the latent space the pad shows.",
     )
-    which = _which(kind, space, opened, axes)
+    which = _which(kind, space, opened, named)
     landed = st.session_state.get("latent.landed")
     if landed is not None and (landed["run"] != choice.run or len(landed["point"]) != space.dim):
         landed = None  # it belongs to another model
     origin = 0
     if landed is not None and kind != "anchors":
-        st.caption(f"Through **{shell.plain(landed['name'])}**.")
+        st.caption(
+            f"Through **{shell.plain(landed['name'])}**. A link does not hold it; a saved image does."
+        )
         st.button(
             "Back to the images of the seed",
             key="latent.leave",
@@ -68,10 +70,27 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
     )
 
 
-def _which(kind: str, space: Any, opened: runs.Opened, axes: Any) -> tuple[int | str, ...]:
+def axes(run: str) -> tuple[str, ...]:
+    """Names the two directions that were made axes of a run's pad, from the session or the address; else empty."""
+    kept = st.session_state.get("latent.axes")
+    if kept is not None:
+        return tuple(kept["names"]) if kept["run"] == run else ()
+    words = st.query_params.get("axes", "")[:400].split("|")
+    return tuple(words) if len(words) == 2 and all(words) else ()
+
+
+def take_axes(run: str, names: list[str]) -> None:
+    """Makes two directions the axes of a run's pad."""
+    st.session_state["latent.axes"] = {"run": run, "names": names}
+    st.query_params["axes"] = "|".join(names)
+
+
+def _which(
+    kind: str, space: Any, opened: runs.Opened, named: tuple[str, ...]
+) -> tuple[int | str, ...]:
     """Draws what this kind of plane needs to know."""
     if kind == "directions":
-        return tuple(axes)
+        return named
     if kind == "anchors":
         places = st.columns(3)
         return tuple(
@@ -263,7 +282,7 @@ def picture(here: Here) -> bytes:
 
 def recall(run: jobs.Job) -> None:
     """Offers to bring a saved picture back, for those who cannot drop it on the pad."""
-    with st.popover("Restore a saved picture", icon=":material/settings_backup_restore:"):
+    with st.popover("Restore a view", icon=":material/settings_backup_restore:"):
         st.file_uploader(
             "A PNG that was saved here",
             type=["png"],
@@ -333,7 +352,7 @@ def _restore(view: Any) -> None:
     if opened.classes:
         state["latent.class"] = view.label
     if view.plane == "directions":
-        state["latent.axes"] = tuple(map(str, which))
+        take_axes(run.id, list(map(str, which)))
     st.session_state.pop("latent.landed", None)
     if view.page.get("landed") and view.numbers is not None:
         point = [float(value) for value in view.numbers]

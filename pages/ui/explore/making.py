@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 
 from core import sheets
+from core.catalog import UserError
 from pages.ui import shell, show
 from pages.ui.explore import Here, land
 from pages.ui.tiles import tiles
@@ -64,7 +65,7 @@ def denoising(here: Here) -> None:
         labels=[f"time {step.time:.2f}" for step in steps],
         titles=["as it is at this step", "the clean image that the model expects"],
         max_height=230,
-        max_zoom=10,
+        max_zoom=28,
         film="the denoising",
     )
     st.caption(
@@ -99,23 +100,18 @@ def activations(here: Here) -> None:
 
     layers = latent.activations(here.space, here.point)
     names = [layer.name for layer in layers]
+    kept = f"latent.off.{here.choice.run}"
     left, right = st.columns([1, 3], gap="medium")
     with left:
         name = st.selectbox("Layer", names, index=0, key="latent.layer")
         layer = layers[names.index(name) if name in names else 0]
         units, effect, _ = latent.effects(here.space, here.point, layer.name, count=UNITS)
-        off = {n: set(us) for n, us in st.session_state.get("latent.off", {}).items()}
+        off = {n: set(us) for n, us in st.session_state.get(kept, {}).items()}
         gone = off.setdefault(layer.name, set())
-        click = st.session_state.get("latent.units") or {}
-        clicked = click.get("clicked") if isinstance(click, dict) else None
-        if isinstance(clicked, dict) and clicked.get("number") != st.session_state.get(
-            "latent.units.seen"
-        ):
-            st.session_state["latent.units.seen"] = clicked.get("number")
-            index = clicked.get("index")
-            if isinstance(index, int) and 0 <= index < len(units):
-                gone ^= {int(units[index])}
-        st.session_state["latent.off"] = {n: sorted(us) for n, us in off.items()}
+        index = clicked("latent.units", len(units))
+        if index is not None:
+            gone ^= {int(units[index])}
+        st.session_state[kept] = {n: sorted(us) for n, us in off.items()}
         silent = {n: sorted(us) for n, us in off.items() if us and n in names}
         both = np.stack(
             [here.space.image(here.point), latent.without(here.space, here.point, silent)]
@@ -136,7 +132,7 @@ def activations(here: Here) -> None:
             "Switch all on",
             key="latent.units.on",
             disabled=not count,
-            on_click=lambda: st.session_state.pop("latent.off", None),
+            on_click=lambda: st.session_state.pop(kept, None),
         )
     with right:
         x = layer.maps[units][:, None]
@@ -175,12 +171,36 @@ def codes(here: Here) -> None:
     for place, token in painted.items():
         now[place] = token
     pieces, _, _ = latent.vocabulary(here.space)
-    left, middle, right = st.columns([1, 1, 1.6], gap="large")
-    with left:
-        at = clicked("latent.codes", side * side)
-        st.session_state["latent.codes.at"] = place = (
-            at if at is not None else st.session_state.get("latent.codes.at", 0) % (side * side)
+    left, middle, right = st.columns([1, 1, 1.6], gap="medium")
+    at = clicked("latent.codes", side * side)
+    if at is not None:
+        st.session_state["latent.codes.at"] = at
+    place = st.session_state.get("latent.codes.at", 0) % (side * side)
+    with right:
+        choice = st.container()
+        number = st.number_input(
+            f"Paint with code (0 to {len(pieces) - 1})",
+            value=None,
+            step=1,
+            placeholder="or type its number",
+            key=f"latent.token.{place}",
         )
+    options = around(here, int(now[place]))
+    wanted = clicked("latent.tokens", len(options))
+    if wanted is not None:
+        painted[place] = options[wanted]
+    elif number is not None and number != st.session_state.get(f"latent.typed.{place}"):
+        if not 0 <= number < len(pieces):
+            raise UserError(
+                f"The code must be from 0 to {len(pieces) - 1}, got {number}. Choose another."
+            )
+        painted[place] = int(number)
+    st.session_state[f"latent.typed.{place}"] = number
+    now[place] = painted.get(place, now[place])
+    token = int(now[place])
+    options = around(here, token)
+    facts = latent.token(here.space, token)
+    with left:
         show.pictures(
             pieces[now],
             columns=side,
@@ -190,16 +210,10 @@ def codes(here: Here) -> None:
             marks={place: ""} | dict.fromkeys(painted, "✎"),
             clickable=True,
             max_height=220,
+            max_zoom=20,
         )
         st.caption("The codes of the image, each drawn alone. Click one to choose its place.")
-    token = int(now[place])
-    facts = latent.token(here.space, token, 15)
-    with right:
-        options = [token, *[int(t) for t in facts.neighbours if int(t) != token]][:16]
-        wanted = clicked("latent.tokens", len(options))
-        if wanted is not None and options[wanted] != token:
-            painted[place] = options[wanted]
-            st.rerun(scope="fragment")
+    with choice:
         show.pictures(
             pieces[options],
             columns=8,
@@ -209,23 +223,13 @@ def codes(here: Here) -> None:
             marks={0: ""},
             clickable=True,
             max_height=120,
+            max_zoom=14,
         )
         st.caption(
             f"Code {token}: {facts.use:.2%} of all places"
             + (", never used lately (dead)" if facts.dead else "")
             + ". Beside it the codes nearest to it: click one to paint with it."
         )
-        number = int(
-            st.number_input(
-                f"Paint with code (0 to {len(pieces) - 1})",
-                value=token,
-                step=1,
-                key=f"latent.token.{place}",
-            )
-        )
-        if number != token and 0 <= number < len(pieces):
-            painted[place] = number
-            st.rerun(scope="fragment")
     with middle:
         before, _ = latent.repaint(here.space, grid)
         after, point = latent.repaint(here.space, now.reshape(grid.shape))
@@ -236,6 +240,7 @@ def codes(here: Here) -> None:
             alt="The image, and the image with the painted codes",
             titles=["as it was", "repainted"],
             max_height=150,
+            max_zoom=16,
         )
         st.caption("Left: as it was. Right: with your codes.")
         with st.container(horizontal=True, gap="small"):
@@ -252,10 +257,16 @@ def codes(here: Here) -> None:
             )
 
 
+def around(here: Here, token: int) -> list[int]:
+    """Lists a code and those nearest to it."""
+    from core import latent
+
+    return [token, *latent.token(here.space, token, 15).neighbours]
+
+
 def clicked(key: str, count: int) -> int | None:
     """Gives the index of a picture that was newly clicked."""
-    state = st.session_state.get(key)
-    click = state.get("clicked") if isinstance(state, dict) or hasattr(state, "get") else None
+    click = (st.session_state.get(key) or {}).get("clicked")
     if not isinstance(click, dict) or click.get("number") == st.session_state.get(f"{key}.seen"):
         return None
     st.session_state[f"{key}.seen"] = click.get("number")

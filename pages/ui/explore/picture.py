@@ -20,7 +20,7 @@ WAYS = {"draw": "Draw", "upload": "Upload", "dataset": "Dataset"}
 
 def draw(here: Here) -> None:
     """Takes an image, and shows what the model sees and what it makes of it."""
-    source, result = st.columns([1, 1.8], gap="large")
+    source, result = st.columns([1.2, 1.8], gap="medium")
     with source:
         way = st.segmented_control(
             "Where it comes from",
@@ -98,7 +98,7 @@ def class_of(here: Here) -> int | None:
         index=None,
         key="latent.mine.class",
         format_func=lambda i: here.opened.classes[i],
-        placeholder="Let the model find out",
+        placeholder="What its nearest images show",
         help="The model draws what it is told to; the wrong class gives a poor likeness.",
     )
 
@@ -131,7 +131,7 @@ def present(here: Here, name: str, content: Any, known: int | None, label: int |
         alt=", ".join(tiles),
         titles=list(tiles),
         max_height=190,
-        max_zoom=12,
+        max_zoom=20,
     )
     st.caption(
         " · ".join(tiles)
@@ -161,6 +161,11 @@ def find(here: Here, name: str, content: Any, label: int | None) -> dict[str, An
         prepared = latent.Prepared(content, here.dataset.levels)
     else:
         prepared = latent.prepare(content, here.dataset)
+    if not here.opened.classes:
+        label = None
+    elif label is None:
+        guessed = latent.guess(here.dataset, prepared.images)
+        label = None if guessed is None else int(guessed[0])
     last, told = None, 0.0
     for step in latent.find(here.space, prepared.images, label):
         last = step
@@ -175,7 +180,6 @@ def find(here: Here, name: str, content: Any, label: int | None) -> dict[str, An
             )
     slot.empty()
     assert last is not None
-    shares = last.point[here.space.latent :]
     return {
         "seen": prepared.seen,
         "image": here.space.image(last.point),
@@ -183,5 +187,5 @@ def find(here: Here, name: str, content: Any, label: int | None) -> dict[str, An
         "error": float(last.error),
         "seconds": time.perf_counter() - began,
         "notes": list(prepared.notes),
-        "label": int(shares.argmax()) if len(shares) and float(shares.max()) > 0.5 else None,
+        "label": label,
     }

@@ -325,7 +325,7 @@ export default function (component) {
   function measure() {
     const wide = box.clientWidth;
     if (!wide) return false;
-    const stacked = wide < 460;
+    const stacked = wide < 300;
     $(".views").classList.toggle("stacked", stacked);
     const side = Math.floor(Math.min(me.data.side, stacked ? wide : (wide - 16) / 2));
     const [height, width] = me.data.tile;
@@ -373,6 +373,7 @@ export default function (component) {
     const pen = over.getContext("2d"), size = over.width, r = me.ratio;
     pen.clearRect(0, 0, size, size);
     const accent = getComputedStyle(box).getPropertyValue("--st-primary-color") || "#4b49c8";
+    over.dataset.left = me.window[0];
     const trail = [...me.trail.map(screen), screen(me.at)];
     pen.lineJoin = "round";
     for (const [colour, wide] of [["rgba(0,0,0,.55)", 4 * r], ["rgba(255,255,255,.9)", 2 * r]]) {

@@ -1,0 +1,106 @@
+"""Finds pictures in the latent space of a run."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+from core import jobs, runs
+from core.catalog import UserError, parse
+from core.commands import named_class, show, takes_run, takes_values
+
+HELP = "Find pictures in the latent space of a run, by its encoder or by search."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    takes_run(parser)
+    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help="PNG, JPEG, WebP or BMP")
+    parser.add_argument(
+        "--test", type=int, nargs="+", default=[], metavar="N", help="test images of the dataset"
+    )
+    parser.add_argument(
+        "--label", help="their class (default: that of the nearest training images)"
+    )
+    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the best one)")
+    parser.add_argument(
+        "--out", help="sheet.png with image, reconstruction and difference, or points.npz"
+    )
+    takes_values(parser, "a sampling parameter, for example steps=50")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import numpy as np
+    import torch
+
+    from core import latent, sheets
+    from core.tensors import to_bytes, to_float
+
+    out = Path(arguments.out) if arguments.out else None
+    if out is not None and (out.suffix not in (".png", ".npz") or not out.parent.is_dir()):
+        raise UserError(
+            f"--out must end in .png or .npz, in a folder that exists, got {arguments.out!r}. Choose another."
+        )
+    if not arguments.pictures and not arguments.test:
+        raise UserError(
+            "There is nothing to encode. Name a picture, or test images with --test 0 1 2."
+        )
+    job = jobs.find(arguments.run_id, *runs.KINDS)
+    opened = runs.open_model(job, arguments.step)
+    sampling = opened.sampling.of(parse(arguments.set), "sampling") if opened.sampling else None
+    space = latent.open_space(opened, sampling)
+    dataset = latent.trained_on(job)
+    names, parts = [], []
+    for name in arguments.pictures:
+        try:
+            content = Path(name).read_bytes()
+        except OSError as error:
+            raise UserError(f"{name} cannot be read ({error.strerror}). Name a picture.") from None
+        names.append(name)
+        parts.append(latent.prepare(content, dataset).images)
+    test = dataset.splits["test"]
+    for number in arguments.test:
+        if not 0 <= number < len(test):
+            raise UserError(f"--test takes 0 to {len(test) - 1}, got {number}. Choose another.")
+        names.append(f"test {number}")
+        parts.append(to_float(torch.as_tensor(dataset.x[test[[number]]]), dataset.levels))
+    x = torch.cat(parts)
+    labels = None
+    if opened.classes:
+        if arguments.label is not None:
+            labels = [named_class(arguments.label, opened.classes)] * len(x)
+        elif (found := latent.guess(dataset, x)) is not None:
+            labels = found.tolist()
+    points, images, rows = [], [], []
+    for i, name in enumerate(names):
+        *_, last = latent.find(space, x[i : i + 1], None if labels is None else labels[i])
+        points.append(last.point)
+        images.append(last.image)
+        row = {"image": name, "error": last.error, "seconds": round(last.seconds, 3)}
+        rows.append(row | ({} if labels is None else {"class": opened.classes[labels[i]]}))
+    original, recon = to_bytes(x), np.stack(images)
+    facts = {
+        "run": job.id,
+        "step": opened.step,
+        "by": space.encodes or "search",
+        "sampling": space.sampling.record(),
+        "images": rows,
+    }
+    if out is not None:
+        if out.suffix == ".npz":
+            memory = io.BytesIO()
+            codes = torch.stack(points).cpu().numpy()
+            np.savez_compressed(memory, allow_pickle=False, points=codes, x=original, recon=recon)
+            content = memory.getvalue()
+        else:
+            sheet = np.concatenate([original, recon, latent.difference(original, recon)])
+            content = sheets.png(sheet, len(x), facts)
+        with jobs.full_disk_told():
+            jobs.write_atomic(out, content)
+        facts["out"] = str(out)
+    lines = [
+        f"{row['image']}: mean squared error {row['error']:.5f}, {row['seconds']:.2f} s"
+        for row in rows
+    ]
+    show(arguments, facts, lines)

@@ -1,0 +1,107 @@
+"""Makes a film of the way through several images of a run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from core import jobs, runs
+from core.catalog import Config, UserError, parse
+from core.commands import named_class, show, takes_run, takes_values
+
+HELP = "Make a film of the way through several images of a run."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    takes_run(parser)
+    parser.add_argument(
+        "--through", type=int, nargs="+", default=[0, 1, 2], metavar="ID",
+        help="images to pass, by their numbers (default 0 1 2)",
+    )  # fmt: skip
+    parser.add_argument("--label", nargs="+", default=[], help="their classes, one or one for each")
+    parser.add_argument("--frames", type=int, default=60, help="of the whole film (default 60)")
+    parser.add_argument(
+        "--way", choices=("spline", "slerp", "lerp"), default="spline", help="from one to the next"
+    )
+    parser.add_argument("--open", action="store_true", help="stop at the last image; no loop")
+    parser.add_argument("--fps", type=float, default=25, help="frames per second (default 25)")
+    parser.add_argument("--scale", type=int, default=8, help="size of a pixel (default 8)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the images (default 0)")
+    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the best one)")
+    parser.add_argument("--out", required=True, help="film.gif, film.mp4, or strip.png")
+    takes_values(parser, "a sampling parameter, for example truncation=0.8")
+
+
+def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
+    """Lists the configs that ``--set`` takes."""
+    from core.models import families
+
+    wanted = families.names()
+    if chosen.run_id:
+        wanted = [runs.family_of(jobs.find(chosen.run_id, *runs.KINDS))]
+    return {f"({name}) ": families.get(name).extra["sampling"] for name in wanted}
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from core import latent, sheets
+
+    out = Path(arguments.out)
+    if out.suffix not in (".gif", ".mp4", ".png") or not out.parent.is_dir():
+        raise UserError(
+            f"--out must end in .gif, .mp4 or .png, in a folder that exists, got {arguments.out!r}. "
+            "Choose another."
+        )
+    if not 1 <= arguments.scale <= 64:
+        raise UserError(f"--scale must be from 1 to 64, got {arguments.scale}. Try 8.")
+    ids = arguments.through
+    if min(ids) < 0:
+        raise UserError(f"--through takes image numbers from 0, got {min(ids)}. Choose others.")
+    job = jobs.find(arguments.run_id, *runs.KINDS)
+    opened = runs.open_model(job, arguments.step)
+    sampling = opened.sampling.of(parse(arguments.set), "sampling") if opened.sampling else None
+    space = latent.open_space(opened, sampling)
+    labels = None
+    if arguments.label:
+        if len(arguments.label) not in (1, len(ids)):
+            raise UserError(
+                f"--label takes 1 class or {len(ids)}, one for each image, got {len(arguments.label)}. "
+                "Leave it out to draw any."
+            )
+        if not opened.classes:
+            raise UserError(
+                f"{job.name} does not listen to labels, so --label has no meaning. Leave it out."
+            )
+        named = [named_class(text, opened.classes) for text in arguments.label]
+        labels = named * len(ids) if len(named) == 1 else named
+    points = latent.walk(
+        space,
+        space.draw(ids, labels, arguments.seed),
+        arguments.frames,
+        arguments.way,
+        not arguments.open,
+    )
+    x = latent.film(space, points)
+    facts = {
+        "run": job.id,
+        "step": opened.step,
+        "seed": arguments.seed,
+        "sampling": space.sampling.record(),
+        "through": ids,
+        "labels": labels,
+        "way": arguments.way,
+        "loop": not arguments.open,
+        "frames": len(x),
+        "fps": arguments.fps,
+    }
+    if out.suffix == ".gif":
+        content = latent.gif(x, arguments.fps, facts, arguments.scale)
+    elif out.suffix == ".mp4":
+        content = latent.mp4(x, arguments.fps, facts, arguments.scale)
+    else:
+        content = sheets.png(x, min(len(x), 12), facts)
+    with jobs.full_disk_told():
+        jobs.write_atomic(out, content)
+    lines = [f"Wrote {len(x)} frames of {job.id}, step {opened.step}, to {out}"]
+    show(arguments, facts | {"out": str(out)}, lines)

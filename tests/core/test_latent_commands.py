@@ -1,0 +1,120 @@
+"""The commands interpolate, encode and directions."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from core import jobs, runs, sheets
+from core.__main__ import main
+from core.latent import regression
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]):
+    """Runs a command: gives its JSON, or with ``wrong`` the one line that refuses it."""
+
+    def run(*words: object, wrong: bool = False) -> Any:
+        capsys.readouterr()
+        code = main([str(word) for word in words] + ([] if wrong else ["--json"]))
+        out, err = capsys.readouterr()
+        assert code == (2 if wrong else 0), err
+        return err.strip() if wrong else json.loads(out)
+
+    return run
+
+
+def test_interpolate_writes_films_and_strips(trained, command, tmp_path):
+    run = trained.runs["gan"]
+    film = tmp_path / "film.gif"
+    said = command(
+        "interpolate", run, "--through", 3, 5, "--label", 7, 2, "--frames", 8, "--out", film
+    )
+    assert said["frames"] == 8
+    assert said["labels"] == [7, 2]
+    picture = Image.open(io.BytesIO(film.read_bytes()))
+    assert len(list(ImageSequence.Iterator(picture))) == 8
+    assert json.loads(picture.info["comment"])["run"] == run
+    strip = tmp_path / "strip.png"
+    command(
+        "interpolate", run, "--through", 3, 5, "--open", "--frames", 5, "--out", strip, "--label", 7
+    )
+    x = sheets.tiles(strip.read_bytes())
+    opened = runs.open_model(jobs.get(run))
+    import torch
+
+    from core.tensors import to_bytes
+
+    assert opened.sampling is not None
+    sample = to_bytes(opened.model.sample([3, 5], torch.tensor([7, 7]), 0, opened.sampling()))
+    assert np.abs(x[[0, -1]].astype(int) - sample).max() <= 1
+    for words, wanted in (
+        (("--out", tmp_path / "film.avi"), "--out must end in .gif, .mp4 or .png"),
+        (("--out", film, "--frames", 1), "The frames must be from 3"),
+        (("--out", film, "--label", 1, 2), "--label takes 1 class or 3"),
+        (("--out", film, "--fps", 0), "1 to 50 frames per second, got 0"),
+        (("--out", film, "--through", 4), "at least 2 keyframes, got 1"),
+        (("--out", film, "--through", -1, 2), "from 0, got -1"),
+    ):
+        assert wanted in command("interpolate", run, *words, wrong=True)
+    plain = command("interpolate", trained.runs["plain"], "--label", 1, "--out", film, wrong=True)
+    assert "does not listen to labels" in plain
+    classifier = command("interpolate", trained.runs["classifier"], "--out", film, wrong=True)
+    assert "A classifier has no latent space" in classifier
+
+
+def test_encode_by_the_encoder_and_by_search(trained, command, tmp_path):
+    drawing = np.full((60, 60), 255, np.uint8)
+    drawing[10:50, 25:33] = 0
+    picture = tmp_path / "one.png"
+    Image.fromarray(drawing).save(picture)
+    sheet = tmp_path / "sheet.png"
+    said = command("encode", trained.runs["vae"], picture, "--test", 0, 4, "--out", sheet)
+    assert said["by"] == "mean"
+    assert [row["image"] for row in said["images"]] == [str(picture), "test 0", "test 4"]
+    x = sheets.tiles(sheet.read_bytes()).astype(int)
+    assert len(x) == 9
+    assert (np.abs(x[:3] - x[3:6]) == x[6:]).all()
+    error = ((x[0] - x[3]) ** 2).mean() / 255**2
+    assert said["images"][0]["error"] == pytest.approx(error, rel=0.1)
+    points = tmp_path / "points.npz"
+    said = command("encode", trained.runs["gan"], "--test", 1, "--label", 3, "--out", points)
+    assert said["by"] == "search"
+    assert said["images"][0]["class"] == "3"
+    found = np.load(points)
+    assert found["points"].shape == (1, 16 + 10)
+    assert found["points"][0, 16:].argmax() == 3
+    for words, wanted in (
+        ((), "There is nothing to encode"),
+        (("--test", 9999), "--test takes 0 to"),
+        ((tmp_path / "none.png",), "cannot be read"),
+        (("--test", 0, "--out", "x.bmp"), "--out must end in .png or .npz"),
+    ):
+        assert wanted in command("encode", trained.runs["vae"], *words, wrong=True)
+
+
+def test_directions_of_every_kind(trained, command, tmp_path, monkeypatch):
+    monkeypatch.setattr(regression, "IMAGES", 1500)
+    monkeypatch.setattr(regression, "POINTS", 500)
+    run, out = trained.runs["vae"], tmp_path / "strips.png"
+    for kind in ("principal", "factors", "local"):
+        said = command("directions", run, "--kind", kind, "--count", 2, "--out", out)
+        assert len(said["directions"]) == 2
+        assert sheets.tiles(out.read_bytes()).shape == (14, 1, 8, 8)
+    said = command("directions", run, "--kind", "labels", "--only", 3, 4)
+    assert [each["name"] for each in said["directions"]] == ["3", "4"]
+    assert all(0 <= each["accuracy"] <= 1 for each in said["directions"])
+    assert main(["directions", run, "--kind", "labels", "--only", "3"]) == 0
+    for words, wanted in (
+        (("--kind", "attributes"), "has no directions of the kind attributes"),
+        (("--kind", "labels", "--only", "smile"), "There is no label or attribute 'smile'"),
+        (("--count", 0), "--count must be from 1 to 100"),
+        (("--label", 3), "does not listen to labels"),
+        (("--out", "x.gif"), "--out must end in .png"),
+    ):
+        assert wanted in command("directions", run, *words, wrong=True)
