@@ -23,7 +23,7 @@ LAYERS = [
     ["training"],
     ["features"],
     ["metrics"],
-    ["threat"],
+    ["threat", "verdict"],
     ["augment", "latent", "attacks", "robustness", "corruptions", "certify", "foreign", "deception", "quality", "build"],
     ["work"],
     ["worker", "commands"],
