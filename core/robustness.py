@@ -25,7 +25,6 @@ from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.tensors import Images, to_float
 from core.threat import (
-    SCORES,
     Climb,
     Halted,
     Target,
@@ -348,7 +347,7 @@ class Study:
     def _smallest(self, name: str) -> Iterator[None]:
         rows = np.flatnonzero(self.right)
         outcome = None
-        for outcome in self._trial(name, rows, None) if len(rows) else ():
+        for outcome in self._trial(name, rows, None) if len(rows) else ():  # noqa: B007
             yield
         if outcome is None:
             return
@@ -410,7 +409,7 @@ class Study:
             )
 
         outcome = None
-        for outcome in left("pgd", 0.0, {"steps": 2}):
+        for outcome in left("pgd", 0.0, {"steps": 2}):  # noqa: B007
             yield
         assert outcome is not None
         found["zero_changed"] = int(outcome.fooled.sum())
@@ -425,7 +424,7 @@ class Study:
             ("third", "pgd", {"steps": 20, "loss": "margin"}, 2),
         ]
         for key, name, values, seed in runs:
-            for outcome in left(name, eps, values, seed):
+            for outcome in left(name, eps, values, seed):  # noqa: B007
                 yield
             kept[key] = ~outcome.fooled
             if self.stopped:
@@ -437,7 +436,7 @@ class Study:
             "seeds": [share["short"], share["second"], share["third"]],
             "union": float((kept["short"] & kept["second"] & kept["third"]).float().mean()),
         }  # fmt: skip
-        for outcome in left(
+        for outcome in left(  # noqa: B007
             "quick", largest(target.channels, target.size, config.norm), {"targets": 2}
         ):
             yield
@@ -453,7 +452,7 @@ class Study:
                 "square", target, self.x[survivors], self.y[survivors], eps, config.norm,
                 {"queries": 300}, seed=config.seed, ids=survivors,
             )  # fmt: skip
-            for outcome in blind:
+            for _ in blind:
                 yield
             only = int(blind.outcome.fooled.sum())
             hit = blind.outcome.fooled
@@ -678,7 +677,7 @@ def settings_of(config: StudyConfig, names: Sequence[str]) -> dict[str, dict[str
 
 
 def sweep(channels: int, size: int, norm: str) -> list[float]:
-    """Gives the strengths of a sweep: from an eighth of the usual one, doubling until any image can become any other."""
+    """Gives the strengths of a sweep: from an eighth of the usual one, doubling up to where all images are one."""
     usual, top = default_eps(channels, size, norm), largest(channels, size, norm)
     found = [usual / 8, usual / 4, usual / 2, usual]
     while found[-1] * 2 < top:
@@ -695,13 +694,15 @@ def fitting(target: Target, x: Any, y: Any) -> tuple[Images, Tensor]:
     x, y = torch.as_tensor(x), torch.as_tensor(y)
     if x.ndim != 4 or not x.is_floating_point():
         raise UserError(
-            f"Images must be floats of shape (N, C, H, W) in 0 … 1, got {x.dtype} {tuple(x.shape)}. Divide bytes by 255."
+            f"Images must be floats of shape (N, C, H, W) in 0 … 1, got {x.dtype} {tuple(x.shape)}. "
+            "Divide bytes by 255."
         )
     if not len(x):
         raise UserError("There is no image to attack. Choose another split, or a larger dataset.")
     if y.shape != (len(x),) or y.is_floating_point():
         raise UserError(
-            f"Labels must be {len(x)} whole numbers, one per image, got {y.dtype} {tuple(y.shape)}. Give class numbers."
+            f"Labels must be {len(x)} whole numbers, one per image, got {y.dtype} {tuple(y.shape)}. "
+            "Give class numbers."
         )
     if x.shape[1] != target.channels:
         raise UserError(
@@ -815,10 +816,7 @@ def check(
         facts={"hash": fingerprint(model)},
         device=device,
     )
-    study = Study(target, x, y, config)
-    report = study.report
-    for report in study:
-        pass
+    *_, report = Study(target, x, y, config)
     return report
 
 
@@ -831,188 +829,3 @@ def fingerprint(model: Any) -> str:
         mark.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         mark.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return mark.hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Look:
-    """One image under attack, at rising strength.
-
-    Attributes:
-        eps: The strengths, rising, the first is 0.
-        images: (E, C, H, W).
-        said: Name of the likeliest class at each strength.
-        top: At each strength the five likeliest classes, as (name, probability).
-        trace: What the attack climbed at the strongest, step by step: the lead of a wrong class.
-        smallest: By norm, the smallest change that fools, or None.
-    """
-
-    eps: list[float]
-    images: Images
-    said: list[str]
-    top: list[list[tuple[str, float]]]
-    trace: list[float]
-    smallest: dict[str, float | None]
-
-
-def look(
-    target: Target,
-    image: Tensor,
-    label: int,
-    norm: str = "linf",
-    eps: Sequence[float] | None = None,
-    towards: int | None = None,
-    steps: int = 20,
-) -> Look:
-    """Attacks one image (C, H, W) at rising strength, towards a class if one is given; takes about a second on digits."""
-    device = target.device
-    x = image[None].to(device)
-    y = torch.tensor([label], device=device)
-    goal = None if towards is None else torch.tensor([towards], device=device)
-    strengths = [
-        0.0,
-        *sorted(e for e in (eps or sweep(target.channels, target.size, norm)) if e > 0),
-    ]
-    made, trace = [x], []
-    for strength in strengths[1:]:
-        # the same start as at the last strength, so that the slider moves smoothly
-        trial = Trial(
-            "pgd", target, x, y, strength, norm, {"steps": steps, "loss": "margin", "random_start": False},
-            towards=goal, active=False,
-        )  # fmt: skip
-        for _ in trial:
-            pass
-        made.append(trial.outcome.adversarial)
-        trace = trial.outcome.trace
-    images = torch.cat(made)
-    probabilities = target.probabilities(images)
-    best = probabilities.topk(min(5, probabilities.shape[1]), 1)
-    names = target.classes
-    top = [
-        [(names[int(k)], float(p)) for p, k in zip(values, rows, strict=True)]
-        for values, rows in zip(best.values, best.indices, strict=True)
-    ]
-    smallest: dict[str, float | None] = {}
-    for each in ("linf", "l2"):
-        trial = Trial("fmn", target, x, y, None, each)
-        for _ in trial:
-            pass
-        distance = float(trial.outcome.distance[0])
-        if each == norm and towards is None:  # a step of the sweep may have found a smaller one
-            fooled = [s for s, row in zip(strengths, top, strict=True) if row[0][0] != names[label]]
-            distance = min([distance, *fooled])
-        smallest[each] = distance if math.isfinite(distance) else None
-    return Look(strengths, images.cpu(), [row[0][0] for row in top], top, trace, smallest)
-
-
-@dataclass(frozen=True)
-class Paired:
-    """Two classifiers on the same images.
-
-    Attributes:
-        both, only_first, only_second, neither: Images that withstand, by whom.
-        p: Probability of a difference as large by chance, were they equally robust (exact McNemar test).
-    """
-
-    both: int
-    only_first: int
-    only_second: int
-    neither: int
-    p: float
-
-    @property
-    def n(self) -> int:
-        """Number of images."""
-        return self.both + self.only_first + self.only_second + self.neither
-
-
-def compare(first: Mapping[str, Any], second: Mapping[str, Any], eps: float) -> Paired:
-    """Compares two reports at one strength, image by image, by the exact test of McNemar.
-
-    Raises:
-        UserError: If they have no image in common, or are not of the same data, norm and strength.
-
-    References:
-        McNemar, 1947, Note on the sampling error of the difference between correlated proportions
-    """
-    for key in ("fingerprint", "split"):
-        if first["data"].get(key) != second["data"].get(key):
-            raise UserError(
-                "The two reports are of different images, so they cannot be compared image by image. "
-                "Attack both models on the same dataset."
-            )
-    for report in (first, second):
-        if not any(math.isclose(row["eps"], eps, abs_tol=1e-9) for row in report["results"]):
-            raise UserError(
-                f"{report['model']['name']} was not attacked at {eps_text(eps, report['norm'])}. "
-                "Attack it at this strength first."
-            )
-    tables = [
-        {
-            row["index"]: row["right"] and (row["smallest"] is None or row["smallest"] > eps + NEAR)
-            for row in report["images"]
-        }
-        for report in (first, second)
-    ]
-    shared = sorted(tables[0].keys() & tables[1].keys())
-    if not shared or first["norm"] != second["norm"]:
-        raise UserError(
-            "The two reports share no image or norm. Attack both models on the same images."
-        )
-    a, b = (np.array([table[i] for i in shared]) for table in tables)
-    only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
-    return Paired(int((a & b).sum()), only_a, only_b, int((~a & ~b).sum()), mcnemar(only_a, only_b))
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Gives the two-sided probability of such a split of the disagreements by a fair coin."""
-    n, few = only_first + only_second, min(only_first, only_second)
-    if not n:
-        return 1.0
-    tail = (
-        sum(math.comb(n, k) for k in range(few + 1)) / 2**n
-        if n < 1000
-        else _normal(only_first, only_second)
-    )
-    return min(1.0, 2 * tail)
-
-
-def _normal(a: int, b: int) -> float:
-    return 0.5 * math.erfc((abs(a - b) - 1) / math.sqrt(2 * (a + b)))
-
-
-REFERENCES = (
-    {"data": "cifar10", "norm": "linf", "eps": 8 / 255, "model": "Bartoldson 2024 (WRN-94-16)", "clean": 0.9368, "robust": 0.7371},
-    {"data": "cifar10", "norm": "linf", "eps": 8 / 255, "model": "Standard training (WRN-28-10)", "clean": 0.9478, "robust": 0.0},
-    {"data": "cifar10", "norm": "l2", "eps": 0.5, "model": "Wang 2023", "clean": 0.9554, "robust": 0.8497},
-    {"data": "cifar10", "norm": "l2", "eps": 0.5, "model": "Standard training (WRN-28-10)", "clean": 0.9478, "robust": 0.0},
-    {"data": "cifar100", "norm": "linf", "eps": 8 / 255, "model": "Wang 2023", "clean": 0.7522, "robust": 0.4266},
-)  # fmt: skip
-
-
-def references(dataset: str, norm: str, eps: float) -> list[dict[str, Any]]:
-    """Gives published numbers of AutoAttack at this very dataset, norm and strength, best first; empty where none apply.
-
-    References:
-        RobustBench, model_info of 2025-03-31, https://github.com/RobustBench/robustbench
-    """
-    return [
-        dict(row) | {"source": "RobustBench, 2025-03-31", "link": "https://robustbench.github.io"}
-        for row in REFERENCES
-        if row["data"] == dataset.lower().replace("-", "")
-        and row["norm"] == norm
-        and math.isclose(float(row["eps"]), eps, rel_tol=1e-3)
-    ]
-
-
-__all__ = [
-    "SCORES",
-    "Estimate",
-    "Look",
-    "Paired",
-    "Study",
-    "StudyConfig",
-    "check",
-    "compare",
-    "estimate",
-    "look",
-]

@@ -172,7 +172,7 @@ class Target:
         return torch.cat(kept), torch.cat(values), slopes
 
     def jacobian(self, x: Images, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Gives logits (N, K) and the gradients of the chosen ones, (N, k, C, H, W), of classes (N, k); nan becomes 0."""
+        """Gives logits (N, K) and the gradients of those of chosen classes (N, k), (N, k, C, H, W); nan becomes 0."""
         kept: list[Tensor] = []
         taken = 0
 
@@ -446,7 +446,7 @@ _CASTS = {Tensor.byte, Tensor.int, Tensor.long, Tensor.short, Tensor.char}
 
 
 class StraightThrough(TorchFunctionMode):
-    """Lets the gradient pass rounding, signs and casts to whole numbers as if they were not there ([3], section 4.1)."""
+    """Lets the gradient pass rounding, signs and casts to whole numbers as if they were not there ([3], sec. 4.1)."""
 
     def __torch_function__(
         self,

@@ -198,7 +198,7 @@ def _saturated(found: Mapping[str, Any]) -> Check:
             5,
             "warn",
             f"Logits saturate. {text}",
-            "The number above comes from attacks that climb the lead, so it holds; attacks on cross entropy are blind here.",
+            "The number comes from attacks that climb the lead, so it holds; those on cross entropy are blind here.",
         )
     return _answer(
         5,

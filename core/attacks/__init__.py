@@ -1,9 +1,9 @@
 """Attacks on a classifier, and the wrapper that keeps the promise: an attack only proposes.
 
 One file in this folder is one attack, of the file's name: a generator function with ``@attacks.add``. It yields
-:class:`Proposal` after :class:`Proposal`; the wrapper (:class:`Trial`) clips each to budget and range, decides by itself
-whether the classifier is fooled, takes fooled images out of the batch by sending back the mask of those that stay, and counts
-passes. So every attack can be watched and stopped at every step, and keeps what it has found.
+:class:`Proposal` after :class:`Proposal`; the wrapper (:class:`Trial`) clips each to budget and range, decides by
+itself whether the classifier is fooled, takes fooled images out of the batch by sending back the mask of those that
+stay, and counts passes. So every attack can be watched and stopped at every step, and keeps what it has found.
 
 >>> from core.attacks import check
 >>> check(model, x, y, classes=names)["verdict"]  # doctest: +SKIP
@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.catalog import Config, Registry, UserError
 from core import tensors  # its `noise` would be hidden by the attack of this name
+from core.catalog import Config, Registry, UserError
 from core.tensors import Images
 from core.threat import Halted, Target, decide, length, wide, within
 
@@ -28,8 +28,8 @@ attacks = Registry("attack", "core.attacks")
 """``make(config, target, problem)`` is a generator that yields proposals and is sent the mask of images that stay.
 
 ``extra``: ``norms``, the norms that it can be bounded by; ``smallest``, whether it looks for the smallest change
-instead of staying within a budget; ``free``, whether no norm bounds it; ``gradient``, whether it takes gradients; ``passes(config, classes)``, at most how many
-passes each image costs; ``needs``, a package that must be installed.
+instead of staying within a budget; ``free``, whether no norm bounds it; ``gradient``, whether it takes gradients;
+``passes(config, classes)``, at most how many passes each image costs; ``needs``, a package that must be installed.
 """
 
 Steps = Generator["Proposal", Tensor, None]
@@ -230,10 +230,9 @@ class Trial:
             while True:
                 x, y = self.x[left], self.y[left]
                 moved = proposal.x.detach()
+                kept = moved.nan_to_num(0.0).clamp(0, 1)
                 if bound < float("inf"):
-                    kept = within(x, moved, bound, self.norm)
-                else:
-                    kept = moved.nan_to_num(0.0).clamp(0, 1)
+                    kept = within(x, moved.nan_to_num(0.0), bound, self.norm)
                 strayed = (kept - moved).abs().flatten(1).amax(1) > NEAR
                 out.clipped += int(strayed.sum())
                 logits = proposal.logits

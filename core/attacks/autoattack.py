@@ -1,8 +1,8 @@
 """AutoAttack, standard version: the reference's own four attacks, driven by our loop.
 
 References:
-    Croce and Hein, 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks,
-    https://arxiv.org/abs/2003.01690
+    Croce and Hein, 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+    attacks, https://arxiv.org/abs/2003.01690
 """
 
 from __future__ import annotations

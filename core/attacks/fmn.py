@@ -40,7 +40,7 @@ class FMNConfig(Config):
     passes=lambda config, classes: 2 * config.steps,
 )
 def fmn(config: FMNConfig, target: Target, problem: Problem) -> Steps:
-    """Shrinks the budget while the classifier is fooled and widens it while it is not: the smallest change per image."""
+    """Shrinks the budget while the classifier is fooled, widens it while it is not: the smallest change per image."""
     x, y, norm = problem.x, problem.y, problem.norm
     change = torch.zeros_like(x)
     best = x.new_full((len(x),), torch.inf)

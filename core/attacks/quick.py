@@ -48,10 +48,9 @@ def quick(config: QuickConfig, target: Target, problem: Problem) -> Steps:
         moved = problem.start(f"start {turn}")
         before = moved
         for step in range(config.steps):
+            goal: Climb = Scaled(problem.y, scale)
             if turn:
                 goal = Climb("margin", problem.y, ranked[:, turn - 1])
-            else:
-                goal = Scaled(problem.y, scale)
             logits, value, slope = target.climb(moved, goal)
             keep = yield Proposal(moved, logits, value)
             if not bool(keep.all()):
