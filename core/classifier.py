@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from core.catalog import Config, UserError, knob
 from core.models import Spec
-from core.nets import pad, plan, refresh_batch_statistics
+from core.nets import BatchNorm2d, pad, plan, refresh_batch_statistics
 from core.tensors import Group, Images, Loss
 
 
@@ -121,12 +121,12 @@ class Classifier(nn.Module):
             after = min(width * 2**level, 4 * width)
             layers += [
                 nn.Conv2d(before, after, 3, 1, 1, bias=False),
-                nn.BatchNorm2d(after),
+                BatchNorm2d(after),
                 nn.ReLU(),
             ]
             layers += [
                 nn.Conv2d(after, after, 4, 2, 1, bias=False),
-                nn.BatchNorm2d(after),
+                BatchNorm2d(after),
                 nn.ReLU(),
             ]
             before = after
@@ -148,6 +148,10 @@ class Classifier(nn.Module):
         return [
             Group("classifier", list(self.parameters()), 2e-3, 0.9, 0.99, self.config.weight_decay)
         ]
+
+    def hot(self) -> list[nn.Module]:
+        """Lists what compiling speeds up."""
+        return [self.body]
 
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float

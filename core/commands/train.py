@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             "dataset": dataset in (None, chosen["dataset"]),
             "family": not classifier and family in (None, chosen.get("family")),
             "classifier": classifier,
+            "extra": classifier,
         }
         values = {
             name: value for name, value in old.items() if same.get(name.partition(".")[0], True)

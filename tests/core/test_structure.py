@@ -22,13 +22,15 @@ LAYERS = [
     ["runs", "jobs"],
     ["training"],
     ["features"],
-    ["metrics"],
+    ["metrics", "copying"],
+    ["evaluation"],
+    ["report"],
     ["threat", "verdict"],
     ["augment", "latent", "attacks", "robustness", "corruptions", "certify", "quality", "build"],
     ["foreign", "deception", "closeup", "comparison"],
     ["campaign", "attack_report"],
     ["work"],
-    ["worker", "commands"],
+    ["worker", "commands", "gallery"],
     ["__main__"],
     ["pages/ui"],
     ["pages"],
@@ -58,6 +60,7 @@ FIRST_PAGE = [
     "core.jobs",
     "core.runs",
     "core.work",
+    "core.evaluation",
 ]
 
 
