@@ -46,6 +46,7 @@ class Problem:
         norm: Of the budget.
         seed, ids: What random draws depend on; ids (N,).
         towards: Class that each image should be taken for (N,), or None for any wrong one.
+        first: Where to begin instead of a random place (N, C, H, W), for comparisons.
     """
 
     x: Images
@@ -55,11 +56,13 @@ class Problem:
     seed: int
     ids: Tensor
     towards: Tensor | None = None
+    first: Images | None = None
 
     def keep(self, mask: Tensor) -> None:
         """Drops the images that are done."""
         self.x, self.y, self.ids = self.x[mask], self.y[mask], self.ids[mask]
         self.towards = None if self.towards is None else self.towards[mask]
+        self.first = None if self.first is None else self.first[mask]
 
     def uniform(self, stream: str) -> Tensor:
         """Draws numbers in (0, 1) for every pixel, the same for an image in any batch."""
@@ -73,6 +76,8 @@ class Problem:
 
     def start(self, stream: str) -> Images:
         """Draws a place within the budget: uniform in the box, or a random direction at a random length."""
+        if self.first is not None:
+            return self.first
         if self.norm == "linf":
             moved = self.x + self.eps * (2 * self.uniform(stream) - 1)
             return moved.clamp(0, 1)
@@ -161,6 +166,7 @@ class Trial:
         ids: Tensor | Sequence[int] | None = None,
         towards: Tensor | None = None,
         active: bool = True,
+        start: Images | None = None,
     ) -> None:
         entry = attacks.get(name)
         if norm not in entry.extra["norms"]:
@@ -186,6 +192,7 @@ class Trial:
         self.x, self.y = x.to(where), y.to(where)
         self.towards = None if towards is None else towards.to(where)
         self.active = active
+        self.start = None if start is None else start.to(where)
         self.seed = seed
         self.ids = torch.arange(len(x)) if ids is None else torch.as_tensor(ids)
         self.ids = self.ids.to(where)
@@ -210,6 +217,7 @@ class Trial:
             self.seed,
             self.ids,
             self.towards,
+            self.start,
         )
         steps: Steps = self.entry.make(self.config, self.target, problem)
         mark = self.target.forward, self.target.backward

@@ -54,8 +54,8 @@ def fmn(config: FMNConfig, target: Target, problem: Problem) -> Steps:
         yield Proposal(moved, logits, value)
         fooled, size = decide(logits) != y, length(change, norm)
         best = torch.where(fooled & (size < best), size, best)
-        # as far as the boundary would be if the classifier were linear, until it was fooled once
-        reach = size + value.abs() / length(slope, DUAL[norm]).clamp_min(1e-12)
+        # just past where the boundary would be if the classifier were linear, until it was fooled once
+        reach = size + 1.001 * value.abs() / length(slope, DUAL[norm]).clamp_min(1e-12) + 1e-5
         grown = torch.where(best.isinf(), reach, eps * (1 + grow))
         eps = torch.where(fooled, torch.minimum(eps * (1 - grow), best * (1 - grow)), grown)
         eps = torch.minimum(eps, best)
