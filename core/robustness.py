@@ -692,11 +692,7 @@ def fitting(target: Target, x: Any, y: Any) -> tuple[Images, Tensor]:
         UserError: With what is wrong: shape, range, number of channels, size, labels.
     """
     x, y = torch.as_tensor(x), torch.as_tensor(y)
-    if x.ndim != 4 or not x.is_floating_point():
-        raise UserError(
-            f"Images must be floats of shape (N, C, H, W) in 0 … 1, got {x.dtype} {tuple(x.shape)}. "
-            "Divide bytes by 255."
-        )
+    _floats(x)
     if not len(x):
         raise UserError("There is no image to attack. Choose another split, or a larger dataset.")
     if y.shape != (len(x),) or y.is_floating_point():
@@ -725,6 +721,14 @@ def fitting(target: Target, x: Any, y: Any) -> tuple[Images, Tensor]:
             "Choose the dataset that the classifier was trained for."
         )
     return x.float(), y.long()
+
+
+def _floats(x: Tensor) -> None:
+    if x.ndim != 4 or not x.is_floating_point():
+        raise UserError(
+            f"Images must be floats of shape (N, C, H, W) in 0 … 1, got {x.dtype} {tuple(x.shape)}. "
+            "Divide bytes by 255."
+        )
 
 
 def images_of(
@@ -791,10 +795,7 @@ def check(
     """Attacks any module and gives the whole report; see :func:`core.attacks.check`."""
     x, y = torch.as_tensor(x), torch.as_tensor(y)
     config = StudyConfig.of({"n": max(1, len(x)), **values}, "attack")
-    if x.ndim != 4:
-        raise UserError(
-            f"Images must have the shape (N, C, H, W), got {tuple(x.shape)}. Add the axis of channels."
-        )
+    _floats(x)
     device = (
         next((p.device for p in model.parameters()), torch.device("cpu"))
         if isinstance(model, nn.Module)

@@ -32,52 +32,91 @@ shell.enter()
 
 TOOLS = {
     "result": "Result",
-    "fool": "Draw and fool it",
-    "images": "Image by image",
+    "fool": "Fool it",
+    "images": "Images",
     "checks": "Checks",
-    "corruptions": "Corruptions",
-    "certified": "Certificate",
-    "transfer": "Transfer",
-    "generative": "Generative models",
-    "own": "Your own classifier",
+    "beyond": "Beyond attacks",
+    "generative": "Generative",
 }
+BEYOND = {"corruptions": "Corruptions", "certified": "Certificate", "transfer": "Transfer"}
 
 
 def ask(data: str) -> Question:
     """Draws the controls, and gives the question that they ask."""
     from core import foreign, robustness
-    from core.attacks import attacks
+    from core.attacks import absent, attacks
 
     choices = {choice.id: choice for choice in foreign.available(data)}
-    chosen = st.session_state.get("run")
-    start = chosen if chosen in choices else next(iter(choices))
+    if brought := st.session_state.pop("robust.brought", None):
+        st.session_state["robust.model"] = brought
+    preferred = [st.session_state.get("run"), *(id for id in choices if id), ""]
+    start = next(id for id in preferred if id in choices)
+    linked = st.query_params.get("robust.model") is not None or "robust.model" in st.session_state
     classifier = st.selectbox(
         "Classifier",
         list(choices),
-        index=None
-        if st.query_params.get("robust.model") in choices
-        else list(choices).index(start),
+        **({} if linked else {"index": list(choices).index(start)}),
         key="robust.model",
         bind="query-params",
         format_func=lambda id: choices[id].title,
         help="Under attack: one that was trained here or ships with Simulacra, or your own.",
     )
-    classifier = classifier if classifier is not None else start
     st.caption(shell.plain(choices[classifier].note))
-    ready = [entry for entry in attacks if not entry.extra["needs"]]
-    picked = st.multiselect(
-        "Attacks",
-        [entry.name for entry in ready],
-        default=["quick"],
-        key="robust.attacks",
-        bind="query-params",
-        format_func=lambda name: attacks.get(name).title,
-        help="  \n".join(f"**{entry.title}**: {entry.caption}" for entry in ready),
+    press = st.container()
+    with st.expander("Settings"):
+        ready = [entry for entry in attacks if not absent(entry.name)]
+        picked = st.multiselect(
+            "Attacks",
+            [entry.name for entry in ready],
+            default=str(robustness.StudyConfig().attacks).split(","),
+            key="robust.attacks",
+            bind="query-params",
+            format_func=lambda name: attacks.get(name).title,
+            help="  \n".join(f"**{entry.title}**: {entry.caption}" for entry in ready),
+        )
+        values = form.flat({"robust.study": robustness.StudyConfig}, link=True, omit={"attacks"})
+    attacked = ",".join(picked) or robustness.StudyConfig().attacks
+    config = robustness.StudyConfig.of(values["robust.study"] | {"attacks": attacked}, "study")
+    question = Question(data, classifier, tuple(sorted(config.record().items())))
+    with press:
+        buttons(question, config)
+    if st.button("Bring your own", key="robust.own", icon=":material/upload:", width="stretch"):
+        own.draw(data)
+    return question
+
+
+def buttons(question: Question, config: Any) -> None:
+    """Offers to screen at once and to confirm as a job, with the time that it takes."""
+    from core.attacks import absent
+
+    expected = _expected(question)
+    st.button(
+        "Screen it",
+        type="primary",
+        key="robust.screen",
+        icon=":material/bolt:",
+        on_click=lambda: st.session_state.update(
+            {"robust.go": question.key, "robust.tool": "result"}
+        ),
+        help="Attacks it here and now; the curve grows as you watch.",
+        width="stretch",
     )
-    values = form.form({"robust.study": robustness.StudyConfig}, link=True, omit={"attacks"})
-    values = values["robust.study"] | {"attacks": ",".join(picked) or "quick"}
-    config = robustness.StudyConfig.of(values, "study")
-    return Question(data, classifier, tuple(sorted(config.record().items())))
+    st.caption(
+        f"About {shell.duration(expected.seconds)} for {config.n:,} images; {expected.n:,} would fit a minute."
+    )
+    missing = absent("autoattack")
+    st.button(
+        "Confirm with AutoAttack",
+        key="robust.confirm",
+        icon=":material/verified_user:",
+        on_click=confirm,
+        args=(question,),
+        kwargs={"attack.attacks": "noise,quick,autoattack"},
+        disabled=not shell.may_change() or bool(missing),
+        help="Four attacks that the field agreed on, as a job. It goes on when you leave."
+        + (f" It needs the package {missing}, which is not installed." if missing else ""),
+        width="stretch",
+    )
 
 
 def again(values: Mapping[str, Any]) -> None:
@@ -86,24 +125,34 @@ def again(values: Mapping[str, Any]) -> None:
     if "attacks" in values:
         st.session_state["robust.attacks"] = str(values.pop("attacks")).split(",")
     form.fill("robust.study", values)
-    st.session_state["robust.go"] = True
+    st.session_state["robust.go"] = "again"
 
 
 def result(question: Question) -> None:
     """Shows the verdict, the number and the curve; measures first when that was asked for."""
-    slot = st.empty()
-    study = known(question)
-    if st.session_state.pop("robust.go", False) and (study is None or not study.report["complete"]):
-        for report in screen(question):
-            with slot.container():
-                answer(question, report, live=True)
-        study = known(question)
-    if study is None:
-        with slot.container():
-            invite(question)
+    asked_for = st.session_state.get("robust.go") in (question.key, "again")
+    found = known(question)
+    if asked_for and (found is None or not found.done):
+        st.session_state["robust.go"] = question.key
+        st.fragment(live, run_every="0.2s")(question)
         return
-    with slot.container():
-        answer(question, study.report, live=False)
+    st.session_state.pop("robust.go", None)
+    if found is None:
+        invite(question)
+    else:
+        answer(question, found.report, live=False)
+
+
+@shell.guard()
+def live(question: Question) -> None:
+    """Does a slice of the screening at each turn, and draws what is known; the page runs again when it is done."""
+    found = screen(question)
+    if found.done:
+        st.rerun()
+    if found.report:
+        answer(question, found.report, live=True)
+    else:
+        st.caption("Attacking the first images …")
 
 
 def invite(question: Question) -> None:
@@ -113,44 +162,48 @@ def invite(question: Question) -> None:
         report = read(earlier)
         if report is not None:
             st.caption(
-                f":material/history: {shell.plain(earlier.name)}, measured as a job. Press **Screen it** to measure anew."
+                f":material/history: {shell.plain(earlier.name)}, measured as a job. "
+                "Press **Screen it** to measure anew."
             )
             answer(question, report, live=False)
             return
     st.info(
-        "Nothing was measured with these settings yet. **Screen it** attacks the classifier here and now, and draws the "
-        "curve as it comes; **Confirm** does it thoroughly, as a job.",
+        "Nothing was measured with these settings yet. **Screen it** attacks the classifier here and now, and draws "
+        "the curve as it comes; **Confirm** does it thoroughly, as a job.",
         icon=":material/shield:",
     )
 
 
 def answer(question: Question, report: Mapping[str, Any], live: bool) -> None:
-    """Draws the verdict beside the curve."""
-    left, right = st.columns([1, 1.25], gap="medium")
+    """Draws the verdict, the number beside the curve, and what to do about each doubt."""
+    verdict.draw(report)
+    left, right = st.columns([1, 2.2], gap="medium")
     with left:
-        verdict.draw(report, again)
+        verdict.headline(report)
     with right:
         others = {} if live else rivals(question, report)
         curve.draw(report, others, references(question, report))
         if report.get("stopped"):
             st.caption(f":material/stop: {shell.plain(report['stopped'])} What it had is shown.")
+    if report["complete"]:
+        verdict.doubts(report, again)
 
 
 def references(question: Question, report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Finds published numbers that apply to this data, norm and eps."""
-    from core import robustness
+    from core import comparison
 
-    return robustness.references(question.data, report["norm"], report["headline"])
+    return comparison.references(question.data, report["norm"], report["headline"])
 
 
 def rivals(question: Question, report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Offers other classifiers that were measured on the same images, and says whether the difference is more than chance."""
-    from core import foreign, robustness
+    """Offers other classifiers measured on the same images, and says whether they differ by more than chance."""
+    from core import comparison, foreign
 
     found = {}
     for choice in foreign.available(question.data):
         other = known(Question(question.data, choice.id, question.values))
-        if choice.id != question.classifier and other is not None and other.report["complete"]:
+        if choice.id != question.classifier and other is not None and other.done:
             found[choice.title] = other.report
     if not found:
         return {}
@@ -162,8 +215,16 @@ def rivals(question: Question, report: Mapping[str, Any]) -> dict[str, Mapping[s
         help="Measured with the same settings on the same images. Screen another classifier to add it.",
     )
     for name in picked:
-        paired = robustness.compare(report, found[name], report["headline"])
-        st.caption(f"Against {shell.plain(name)}: {shell.plain(paired.sentence)}")
+        paired = comparison.compare(report, found[name], report["headline"])
+        st.caption(
+            f"Against {shell.plain(name)}: {paired.only_first} images only this one withstands, {paired.only_second} "
+            f"only the other, of {paired.n}; "
+            + (
+                f"more than chance (p = {paired.p:.2g})."
+                if paired.p < 0.05
+                else f"a tie (p = {paired.p:.2g})."
+            )
+        )
     return {name: found[name] for name in picked}
 
 
@@ -259,7 +320,10 @@ def watch(question: Question, id: str) -> None:
             (row for row in screened.report["results"] if abs(row["eps"] - at["eps"]) < 1e-6), None
         )
         if before:
-            words += f"; the screening said {100 * before['robust']:.1f} %, a gap of {100 * (before['robust'] - at['robust']):.1f} points"
+            gap = 100 * (before["robust"] - at["robust"])
+            words += (
+                f"; the screening said {100 * before['robust']:.1f} %, a gap of {gap:.1f} points"
+            )
         st.markdown(words + ("." if report["complete"] else ", so far."))
     with st.container(horizontal=True):
         for name, title, mime in (
@@ -283,9 +347,10 @@ def take(question: Question) -> None:
     """Offers the screening to take away, and the lines of Python that reproduce it."""
     from core import attack_report
 
-    study = known(question)
-    if study is None or not study.report["complete"]:
+    found = known(question)
+    if found is None or not found.done:
         return
+    study = found.study
     with st.container(horizontal=True):
         st.download_button(
             "Report (HTML)",
@@ -316,101 +381,87 @@ def take(question: Question) -> None:
         )
     with st.expander("Copy as Python", icon=":material/code:"):
         st.caption("Reproduces the number without this page.")
-        st.code(study.report["python"], language="python")
+        st.code(attack_report.python(study.report), language="python")
 
 
 def tool(question: Question, name: str) -> None:
     """Draws one of the tools."""
-    study = known(question)
-    report = study.report if study is not None else None
+    found = known(question)
+    report = found.report if found is not None and found.done else None
     if name == "result":
         result(question)
         take(question)
-        if (study := known(question)) is not None:
+        if report is not None:
             with st.expander("Per class"):
-                curve.classes(study.report)
+                curve.classes(report)
             with st.expander("Every attack, with its parameters and cost"):
-                curve.effort(study.report)
+                curve.effort(report)
     elif name == "fool":
         config = dict(question.values)
         fool.draw(question, str(config["norm"]), steps(question))
-    elif name == "own":
-        own.draw(question.data)
     elif name == "generative":
         generative.draw(question)
-    elif name in ("corruptions", "certified", "transfer"):
-        getattr(further, name)(question, asked(question), confirm)
-    elif report is None:
+    elif name == "beyond":
+        which = st.pills(
+            "Beyond attacks",
+            list(BEYOND),
+            default="corruptions",
+            required=True,
+            key="robust.beyond",
+            bind="query-params",
+            format_func=lambda name: BEYOND[name],
+            label_visibility="collapsed",
+        )
+        draws = {
+            "corruptions": further.corruptions,
+            "certified": further.certified,
+            "transfer": further.transfer,
+        }
+        draws[which or "corruptions"](question, asked(question), confirm)
+    elif found is None or report is None:
         st.caption("Screen the classifier first: press **Screen it**.")
     elif name == "checks":
         verdict.checks(report)
     else:
-        names = dataset(question.data).classes
-        place = images.wall(report, study, names)
+        study = found.study
+        place = images.wall(report, study)
         row = report["images"][place]
         images.opened(
             question,
             study.x[place].cpu().numpy(),
-            int(row["label"]),
+            int(study.y[place]),
             report["norm"],
             steps(question),
             f"robust.opened.{row['index']}",
         )
-        images.matrix(report, study, names)
+        images.matrix(report, study)
 
 
 def steps(question: Question) -> list[float]:
     """Gives the strengths that an opened image is attacked at."""
     from core import robustness
 
-    return robustness.sweep_of(dataset(question.data), str(dict(question.values)["norm"]))
+    found = dataset(question.data)
+    return robustness.sweep(found.channels, found.size, str(dict(question.values)["norm"]))
 
 
 @shell.guard()
 def page(data: str) -> None:
     """Draws the controls and what they lead to."""
-    from core import robustness
-
-    controls, stage = st.columns([1, 3.6], gap="medium")
+    if not dataset(data).labelled:
+        st.info(
+            "This dataset has no labels, so there is no classifier of it to attack. Choose another in the sidebar.",
+            icon=":material/info:",
+        )
+        return
+    controls, stage = st.columns([1, 3.2], gap="medium")
     with controls:
-        if not dataset(data).labelled:
-            st.info(
-                "This dataset has no labels, so there is no classifier of it to attack. Choose another in the sidebar.",
-                icon=":material/info:",
-            )
-            return
         question = ask(data)
-        config = robustness.StudyConfig.of(dict(question.values), "study")
-        expected = _expected(question)
-        st.button(
-            "Screen it",
-            type="primary",
-            key="robust.screen",
-            icon=":material/bolt:",
-            on_click=lambda: st.session_state.update({"robust.go": True, "robust.tool": "result"}),
-            help="Attacks it here and now; the curve grows as you watch.",
-            width="stretch",
-        )
-        st.caption(
-            f"About {shell.duration(expected.seconds)} for {config.n} images; "
-            f"{expected.n:,} would fit a minute."
-        )
-        st.button(
-            "Confirm with AutoAttack",
-            key="robust.confirm",
-            icon=":material/verified_user:",
-            on_click=confirm,
-            args=(question,),
-            kwargs={"attack.attacks": "quick,autoattack"},
-            disabled=not shell.may_change(),
-            help="Four attacks that the field agreed on, as a job. It goes on when you leave.",
-            width="stretch",
-        )
     with stage:
         name = st.segmented_control(
             "What to look at",
             list(TOOLS),
-            default="result",
+            **({} if "robust.tool" in st.session_state else {"default": "result"}),
             key="robust.tool",
             required=True,
             bind="query-params",
@@ -430,6 +481,6 @@ def _expected(question: Question) -> Any:
     return robustness.estimate(target(question), config)
 
 
-st.title("How much does an attack cost this classifier, and can you believe it?", anchor=False)
+st.title("How does it stand up to attacks, and can you believe it?", anchor=False)
 page(shell.chosen_dataset())
 shell.go("train", "Train a classifier that withstands more")

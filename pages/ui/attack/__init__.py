@@ -1,6 +1,6 @@
 """What the Robustness page is made of: the question that a visitor asks, its answer, and one file per tool.
 
-A screening runs here, in slices and in turns, and is shared between visitors who ask the same; everything longer is a job.
+A screening runs here, in slices and in turns, and is shared between visitors who ask the same; what is longer is a job.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,37 +76,62 @@ def target(question: Question) -> Any:
     return _target(question.classifier, question.data, found.fingerprint).with_()
 
 
-_studies: OrderedDict[str, Any] = OrderedDict()
+class Screening:
+    """A study that visitors' turns carry on: whoever looks at it does the next slice."""
+
+    def __init__(self, question: Question) -> None:
+        from core import robustness
+
+        found = dataset(question.data)
+        config = robustness.StudyConfig.of(dict(question.values), "study")
+        x, y, indices, data = robustness.images_of(found, config)
+        self.study = robustness.Study(target(question), x, y, config, indices=indices, data=data)
+        self.report: dict[str, Any] = {}
+        self._slices = iter(self.study)
+        self._mine = threading.Lock()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return bool(self.report) and (self.report["complete"] or bool(self.report["stopped"]))
+
+    def advance(self, seconds: float) -> None:
+        """Works for about so long, unless somebody else is at it."""
+        if self._mine.acquire(blocking=False):
+            try:
+                until = time.monotonic() + seconds
+                while not self.done and time.monotonic() < until:
+                    with TURNS:
+                        self.report = next(self._slices, self.report)
+            finally:
+                self._mine.release()
+
+
+_screenings: OrderedDict[str, Screening] = OrderedDict()
 _guard = threading.Lock()
 
 
-def known(question: Question) -> Any | None:
+def known(question: Question) -> Screening | None:
     """Gives the screening of this question as far as it has come; None before its first result."""
     with _guard:
-        study = _studies.get(question.key)
-        if study is not None:
-            _studies.move_to_end(question.key)
-        return study if study is not None and study.report else None
+        found = _screenings.get(question.key)
+        if found is not None:
+            _screenings.move_to_end(question.key)
+    return found if found is not None and found.report else None
 
 
-def screen(question: Question) -> Iterator[Mapping[str, Any]]:
-    """Screens in slices, each in its turn, and yields the growing report."""
-    from core import robustness
-
-    found = dataset(question.data)
-    config = robustness.StudyConfig.of(dict(question.values), "study")
-    study = robustness.Study.of(target(question), found, config)
+def screen(question: Question, seconds: float = 0.6) -> Screening:
+    """Begins the screening of a question, or carries it on."""
     with _guard:
-        _studies[question.key] = study
-        while len(_studies) > KEPT:
-            _studies.popitem(last=False)
-    slices = iter(study)
-    while True:
-        with TURNS:
-            report = next(slices, None)
-        if report is None:
-            return
-        yield report
+        found = _screenings.get(question.key)
+    if found is None or found.report.get("stopped"):
+        found = Screening(question)
+        with _guard:
+            found = _screenings.setdefault(question.key, found)
+            while len(_screenings) > KEPT:
+                _screenings.popitem(last=False)
+    found.advance(seconds)
+    return found
 
 
 def percent(share: float) -> str:

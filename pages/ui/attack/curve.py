@@ -84,15 +84,15 @@ def draw(
     )
     for line in lines:
         figure.add_scatter(
-            x=[scale * line["eps"]],
+            x=[scale * report["headline"]],
             y=[line["robust"]],
             mode="markers",
             marker={"symbol": "diamond", "size": 9, "color": show.colour(5)},
-            name=line["name"],
-            hovertext=f"{line['source']}, {line['date']}",
+            name=line["model"],
+            hovertext=line["source"],
         )
     unit = (
-        "largest change of a pixel, in /255"
+        "largest change of a pixel (/255)"
         if scale == 255
         else f"{report['norm'].upper()} length of the change"
     )
@@ -102,7 +102,7 @@ def draw(
         hovermode="x unified",
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
         xaxis={
-            "title": {"text": f"Attack strength (eps): {unit}", "font": {"size": 12}},
+            "title": {"text": f"eps: {unit}", "font": {"size": 12}},
             "rangemode": "tozero",
         },
         yaxis={

@@ -137,9 +137,9 @@ def certified(question: Question, of: Sequence[jobs.Job], ask: Callable[..., Non
         alt="Certified accuracy, falling with the radius",
     )
     st.caption(
-        f"Sigma {found['sigma']:g}, n = {found['n']} images, {found['draws']:,} draws each, each image with probability "
-        f"{100 * (1 - found['alpha']):g} %. Abstained on {found['abstained']} images, which count as wrong. "
-        f"The guarantee holds for the smoothed classifier ({shell.plain(found['job'])})."
+        f"Sigma {found['config']['sigma']:g}, n = {found['n']} images, {found['config']['n']:,} draws each. "
+        f"Abstained on {found['abstained']} images, which count as wrong. {shell.plain(found['guarantee'])} "
+        f"({shell.plain(found['job'])})"
     )
 
 
@@ -148,11 +148,12 @@ def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None
     import plotly.graph_objects as go
 
     from core import foreign
+    from core.threat import eps_text
 
     names = {choice.id: choice.title for choice in foreign.available(question.data)}
     others = st.multiselect(
         "Try them on",
-        [id for id in names if id != question.classifier],
+        [id for id in names if id not in ("", question.classifier)],
         key="robust.others",
         format_func=lambda id: names[id],
         help="Adversarial images of each classifier are shown to every other one.",
@@ -162,7 +163,7 @@ def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None
         "Attacks each of them, and tries the images on all; as a job.",
         question,
         ask,
-        **{"attack.transfer": ",".join([question.classifier, *others])},
+        **{"attack.transfer": ",".join(others), "attack.attacks": "noise"},
     )
     found = _newest(of, "transfer.json")
     if found is None:
@@ -197,6 +198,7 @@ def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None
         alt="Share of adversarial images of each model that fool each other model",
     )
     st.caption(
-        f"Share fooled, of images that both name rightly when clean; eps {found['text']}, n = {found['n']} "
+        f"Share fooled, of the images that both name rightly when clean ({min(map(min, found['n']))} to "
+        f"{max(map(max, found['n']))} of them); eps {eps_text(found['eps'], found['norm'])} "
         f"({shell.plain(found['job'])})."
     )

@@ -25,7 +25,7 @@ def draw(question: Question) -> None:
     of = [run for run in of if runs.checkpoints(run)]
     if not of:
         st.caption(
-            "There is no generative model of this dataset yet. Train one, or choose a dataset that has one in the sidebar."
+            "There is no generative model of this dataset yet. Train one, or choose another dataset in the sidebar."
         )
         return
     left, right = st.columns([1, 2.2], gap="large")

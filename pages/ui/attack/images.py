@@ -14,28 +14,30 @@ from pages.ui.attack import TURNS, Question, dataset, target
 SHOWN = 48  # images of the wall at a time
 
 
-def matrix(report: Mapping[str, Any], study: Any, names: tuple[str, ...]) -> None:
+def matrix(report: Mapping[str, Any], study: Any) -> None:
     """Draws images against attacks, sortable: the smallest eps at which each attack fools each image."""
     import pandas as pd
 
-    texts = {row["eps"]: row["text"] for row in report["results"]}
-    steps = [row["eps"] for row in report["results"]]
-    columns: dict[str, list[Any]] = {}
-    for name, fooled in study.fooled.items():
-        fooled = np.asarray(fooled)
-        first = np.where(fooled.any(0), fooled.argmax(0), -1)
-        columns[name] = [255 * steps[i] if i >= 0 else None for i in first]
+    scale = 255 if report["norm"] == "linf" else 1
+    unit = "/255" if scale == 255 else report["norm"].upper()
+    columns: dict[str, list[float | None]] = {}
+    for name, tried in study.fooled.items():
+        hit = np.asarray(tried) == 1
+        columns[name] = [
+            scale * study.grid[int(hit[:, i].argmax())] if hit[:, i].any() else None
+            for i in range(hit.shape[1])
+        ]
     rows = report["images"]
     frame = pd.DataFrame(
         {
             "image": [row["index"] for row in rows],
-            "class": [names[row["label"]] for row in rows],
+            "class": [row["label"] for row in rows],
             "clean": [row["clean"] for row in rows],
             "smallest": [
-                255 * row["smallest"] if row["smallest"] is not None else None for row in rows
+                None if row["smallest"] is None else scale * row["smallest"] for row in rows
             ],
-            "by": [row["by"] or "" for row in rows],
-            **{name: values for name, values in columns.items() if len(values) == len(rows)},
+            "by": [row["by"] for row in rows],
+            **columns,
         }
     )
     st.dataframe(
@@ -44,15 +46,17 @@ def matrix(report: Mapping[str, Any], study: Any, names: tuple[str, ...]) -> Non
         height=300,
         key="robust.matrix",
         column_config={
-            "clean": st.column_config.CheckboxColumn("right when clean"),
+            "clean": st.column_config.TextColumn("said when clean"),
             "smallest": st.column_config.NumberColumn(
-                "smallest eps (/255)",
+                f"smallest eps ({unit})",
                 format="%.3g",
                 help="At which any attack here fools it; empty: none does.",
             ),
             **{
                 name: st.column_config.NumberColumn(
-                    f"{name} (/255)", format="%.3g", help=f"Smallest eps at which {name} fools it."
+                    f"{name} ({unit})",
+                    format="%.3g",
+                    help=f"Smallest eps tried at which {name} fools it; empty: not fooled, or fooled by another first.",
                 )
                 for name in columns
             },
@@ -60,21 +64,21 @@ def matrix(report: Mapping[str, Any], study: Any, names: tuple[str, ...]) -> Non
         alt="Each image with the smallest eps at which each attack fools it",
     )
     st.caption(
-        f"{len(rows)} images, tried at eps {', '.join(texts[eps] for eps in steps if eps)}. "
-        "Press the head of a column to sort; images that are wrong already when clean count as fooled at 0."
+        f"{len(rows)} images. Press the head of a column to sort. An image that is wrong already when clean counts as "
+        "fooled; one that was fooled by an earlier attack is not tried again."
     )
 
 
-def wall(report: Mapping[str, Any], study: Any, names: tuple[str, ...]) -> int:
+def wall(report: Mapping[str, Any], study: Any) -> int:
     """Shows clean images, those that fall first at the front, and gives the place of the one that was chosen."""
     order = sorted(
         range(len(report["images"])),
         key=lambda i: (
-            not report["images"][i]["clean"],
+            not report["images"][i]["right"],
             report["images"][i]["smallest"] if report["images"][i]["smallest"] is not None else 9.0,
         ),
     )[:SHOWN]
-    x = np.rint(np.asarray(study.x[order]) * 255).astype(np.uint8)
+    x = np.rint(study.x[order].cpu().numpy() * 255).astype(np.uint8)
     chosen = st.session_state.get("robust.image", 0)
     clicked = show.pictures(
         x,
@@ -85,8 +89,7 @@ def wall(report: Mapping[str, Any], study: Any, names: tuple[str, ...]) -> int:
         marks={min(chosen, len(order) - 1): "·"},
         max_height=170,
         titles=[
-            f"image {report['images'][i]['index']}: {names[report['images'][i]['label']]}"
-            for i in order
+            f"image {report['images'][i]['index']}: {report['images'][i]['label']}" for i in order
         ],
     )
     if clicked is not None and clicked[0] != st.session_state.get("robust.clicked"):
@@ -98,7 +101,7 @@ def wall(report: Mapping[str, Any], study: Any, names: tuple[str, ...]) -> int:
 @st.fragment
 @shell.guard()
 def opened(question: Question, x: Any, label: int, norm: str, steps: list[float], key: str) -> None:
-    """Opens one image, float (C, H, W): clean, attacked, the difference, the guesses, and a slider over the strength."""
+    """Opens one image, float (C, H, W): clean, attacked, the difference, the guesses, and a slider for the strength."""
     names = dataset(question.data).classes
     towards = st.selectbox(
         "Make it",
@@ -109,18 +112,17 @@ def opened(question: Question, x: Any, label: int, norm: str, steps: list[float]
         help="Any wrong class, or one that you choose, which is harder.",
     )
     look = _look(question, x, label, norm, tuple(steps), towards)
-    texts = look.texts
-    fooled = [i for i, guess in enumerate(look.predictions) if guess != label]
-    start = fooled[0] if fooled else len(texts) - 1
+    texts = look["texts"]
+    fooled = [i for i, guess in enumerate(look["said"]) if guess != names[label]]
     step = st.select_slider(
         "Attack strength (eps)",
         range(len(texts)),
-        value=start,
+        value=fooled[0] if fooled else len(texts) - 1,
         key=f"{key}.eps.{towards}",
         format_func=lambda i: texts[i],
         help="How far each pixel may change. Computed in advance, so the slider answers at once.",
     )
-    clean, moved = look.clean, look.adversarial[step]
+    clean, moved = look["images"][0], look["images"][step]
     difference = moved.astype(np.int16) - clean.astype(np.int16)
     louder = max(1, 127 // max(1, int(np.abs(difference).max())))
     pictures, bars = st.columns([1.2, 1], gap="medium")
@@ -134,34 +136,57 @@ def opened(question: Question, x: Any, label: int, norm: str, steps: list[float]
             max_height=190,
             max_zoom=16,
         )
-        st.caption(f"As it is · attacked ({texts[step]}) · difference, amplified {louder}×")
-        least = [f"{name.upper()} {text}" for name, text in look.smallest.items()]
-        if least:
-            st.caption(f"Smallest change found that fools it: {', '.join(least)}.")
+        st.caption(
+            f"As it is: **{shell.plain(look['said'][0])}** · attacked ({texts[step]}): "
+            f"**{shell.plain(look['said'][step])}** · difference, amplified {louder}×"
+        )
+        st.caption(
+            "Smallest change found that fools it: "
+            + ", ".join(f"{name.upper()} {text}" for name, text in look["smallest"].items())
+            + "."
+        )
     with bars:
-        guesses(names, look.top(step), label, key)
-    if len(look.trace) > 1:
-        trace(look.trace, key)
+        guesses(
+            {"as it is": look["top"][0], f"attacked ({texts[step]})": look["top"][step]},
+            names[label],
+            key,
+        )
+    if len(look["trace"]) > 1:
+        trace(look["trace"], key)
 
 
 @st.cache_data(max_entries=64, show_spinner="Attacking this image")
 def _look(
     question: Question, x: Any, label: int, norm: str, steps: tuple[float, ...], towards: int | None
-) -> Any:
-    from core import robustness
+) -> dict[str, Any]:
+    import torch
+
+    from core import closeup
+    from core.threat import eps_text
 
     with TURNS:
-        return robustness.look(target(question), x, label, norm, list(steps), towards)
+        look = closeup.look(target(question), torch.as_tensor(x), label, norm, steps, towards)
+    return {
+        "texts": [eps_text(eps, norm) for eps in look.eps],
+        "images": np.rint(look.images.numpy() * 255).astype(np.uint8),
+        "said": look.said,
+        "top": look.top,
+        "trace": look.trace,
+        "smallest": {
+            name: "none found" if value is None else eps_text(value, name)
+            for name, value in look.smallest.items()
+        },
+    }
 
 
-def guesses(names: tuple[str, ...], top: Mapping[str, Any], label: int, key: str) -> None:
+def guesses(top: Mapping[str, Any], right: str, key: str) -> None:
     """Draws the five likeliest classes before and after."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
     for number, (when, rows) in enumerate(top.items()):
         figure.add_bar(
-            y=[names[i] for i, _ in rows],
+            y=[name for name, _ in rows],
             x=[share for _, share in rows],
             orientation="h",
             name=when,
@@ -179,7 +204,7 @@ def guesses(names: tuple[str, ...], top: Mapping[str, Any], label: int, key: str
         figure,
         key=f"{key}.guesses",
         config={"displayModeBar": False},
-        alt=f"The five likeliest classes before and after; right is {names[label]}",
+        alt=f"The five likeliest classes before and after; right is {right}",
     )
 
 

@@ -19,52 +19,54 @@ OUTCOMES = {
 }
 
 
-def draw(report: Mapping[str, Any], again: Callable[[Mapping[str, Any]], None]) -> None:
-    """Draws the verdict and the headline number; on red the number is struck out.
-
-    Args:
-        report: See :mod:`core.robustness`.
-        again: Asks the same with other values, for the buttons that mend a doubt.
-    """
-    verdict = report.get("verdict") or {}
-    colour = verdict.get("colour", "amber")
-    kind, icon, word = COLOURS[colour]
-    if not report["complete"] and not report.get("stopped"):
+def draw(report: Mapping[str, Any]) -> None:
+    """Draws the verdict."""
+    verdict = report["verdict"]
+    kind, icon, word = COLOURS[verdict["colour"]]
+    if not report["complete"] and not report["stopped"]:
         kind, icon, word = "info", ":material/hourglass_top:", "Still measuring"
-    getattr(st, kind)(
-        f"**{word}.** {shell.plain(verdict.get('sentence') or 'The first results are coming in.')}",
-        icon=icon,
-    )
-    headline(report, struck=colour == "red" and report["complete"])
-    for check in report.get("checks", []):
-        if check["outcome"] in ("warn", "fail"):
-            doubt(check, again)
+    getattr(st, kind)(f"**{word}.** {shell.plain(verdict['sentence'])}", icon=icon)
 
 
-def headline(report: Mapping[str, Any], struck: bool) -> None:
-    """Says how many images are still named rightly, clean and attacked, each with its interval and n."""
+def headline(report: Mapping[str, Any]) -> None:
+    """Says how many images are named rightly, clean and attacked, with intervals and n; on red it is struck out."""
     clean = report["clean"]
-    at = next((row for row in report["results"] if row["eps"] == report["headline"]), None)
-    left, right = st.columns(2)
-    left.metric(
-        "Accuracy without an attack",
+    st.metric(
+        "Without an attack",
         percent(clean["value"]),
         help="Share of the images that are named rightly as they are.",
     )
-    left.caption(f"{interval(clean['low'], clean['high'])} (95 %), n = {clean['n']}")
-    if at is None:
-        right.metric("Accuracy under attack", "…")
+    st.caption(f"{interval(*clean['interval'])} (95 %), n = {clean['n']}")
+    at = next(row for row in report["results"] if row["eps"] == report["headline"])
+    if at["eps"] == 0:
         return
     number = percent(at["robust"])
-    right.metric(
-        f"Under attack, at most {at['text']} per pixel"
-        if report["norm"] == "linf"
-        else f"Under attack, {report['norm'].upper()} at most {at['text']}",
-        f"~~{number}~~" if struck else number,
-        help="Share of the images that no attack here has fooled: the worst case over all of them, image by image. "
-        "A stronger attack may lower it.",
-    )
-    right.caption(f"{interval(*at['interval'])} (95 %), n = {at['n']}")
+    struck = report["complete"] and report["verdict"]["colour"] == "red"
+    if struck:
+        st.markdown(
+            f"Under attack, eps {at['text']}  \n### ~~{number}~~",
+            help="The checks say that this number cannot be believed.",
+        )
+    else:
+        st.metric(
+            f"Under attack, eps {at['text']}",
+            number,
+            help="Share of the images that no attack here has fooled: the worst case over all of them, image by "
+            "image. A stronger attack may lower it.",
+        )
+    st.caption(f"{interval(*at['interval'])} (95 %), n = {at['n']}")
+
+
+def doubts(report: Mapping[str, Any], again: Callable[[Mapping[str, Any]], None]) -> None:
+    """Lists the checks that did not pass, each with what to do about it.
+
+    Args:
+        report: See :mod:`core.robustness`.
+        again: Asks the same with other values, for the buttons.
+    """
+    for check in report["checks"]:
+        if check["outcome"] in ("warn", "fail"):
+            doubt(check, again)
 
 
 def doubt(check: Mapping[str, Any], again: Callable[[Mapping[str, Any]], None]) -> None:
@@ -74,9 +76,9 @@ def doubt(check: Mapping[str, Any], again: Callable[[Mapping[str, Any]], None]) 
             f"{SIGNS[check['outcome']]} **{shell.plain(check['name'])}**: {shell.plain(check['finding'])} "
             f"{shell.plain(check['advice'])}"
         )
-        if check.get("action"):
+        if check.get("button"):
             st.button(
-                check.get("button") or "Do it",
+                check["button"],
                 key=f"robust.mend.{check['number']}",
                 on_click=again,
                 args=(check["action"],),
