@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from core import jobs, runs, work
-from pages.ui import form, shell
+from pages.ui import form, shell, show
 from pages.ui.attack import (
     Question,
     curve,
@@ -172,6 +172,17 @@ def invite(question: Question) -> None:
         "the curve as it comes; **Confirm** does it thoroughly, as a job.",
         icon=":material/shield:",
     )
+    found = dataset(question.data)
+    some = found.splits[dict(question.values)["split"]][:48]
+    show.pictures(
+        show.as_bytes(found.x[some], found.levels),
+        columns=16,
+        key="robust.ahead",
+        alt=f"The first {len(some)} images that will be attacked",
+        titles=[f"image {i}: {found.classes[int(found.y[i])]}" for i in some],
+        max_height=170,
+    )
+    st.caption("The first images that will be attacked, as they are.")
 
 
 def answer(question: Question, report: Mapping[str, Any], live: bool) -> None:
