@@ -175,8 +175,8 @@ def encoder_attack(
             f"A change of {eps_text(budget)} moves the code by {lines['attack'][-1]:.2f} of the distance between two "
             f"images, {factor:.1f} times as far as random noise of the same size.",
             [
-                _plain("Shift of the code, attack", f"{lines['attack'][-1]:.2f}", "1: mean distance of two images", len(x)),
-                _plain("Shift of the code, noise", f"{lines['random noise'][-1]:.2f}", "random noise of that size", len(x)),
+                _plain("Shift of the code, attack", f"{lines['attack'][-1]:.2f}", "1: distance of two images", len(x)),
+                _plain("Shift of the code, noise", f"{lines['random noise'][-1]:.2f}", "noise of that size", len(x)),
                 _plain("Damage, attack", f"{damage[0]:.4f}", "mean square change of the reconstruction", len(x)),
                 _plain("Damage, noise", f"{damage[1]:.4f}", "the same for random noise", len(x)),
             ],

@@ -83,6 +83,7 @@ def _record(report: Mapping[str, Any]) -> dict[str, Any]:
     head = next(row for row in report["results"] if row["eps"] == report["headline"])
     return {
         "stage": "attack",
+        "images": report["clean"]["n"],
         "eps": head["eps"],
         "robust": head["robust"],
         "clean": report["clean"]["value"],

@@ -65,7 +65,7 @@ def changed(target: Target, name: str) -> Target:
     return Target(Outside(target.module, CHANGES[name]).eval(), target.classes, 1, 8, name=name)
 
 
-def study(target: Target, digits, n: int = 60, **values) -> Study:
+def study(target: Target, digits, n: int = 40, **values) -> Study:
     config = StudyConfig.of({"eps": EPS, "n": n, **values})
     x, y, indices, data = images_of(digits, config)
     made = Study(target, x, y, config, indices=indices, data=data)
@@ -267,14 +267,10 @@ def test_images_that_do_not_fit_the_model_are_refused(plain, digits):
     x, y, *_ = images_of(digits, StudyConfig(n=4))
     with pytest.raises(UserError, match=r"takes images of 1 channel\(s\), these have 3"):
         Study(plain, x.repeat(1, 3, 1, 1), y, StudyConfig(n=4))
-    with pytest.raises(
-        UserError, match="takes images of 8×8 px, these have 16×16. Choose the dataset at that size"
-    ):
+    with pytest.raises(UserError, match="takes images of 8×8 px, these have 16×16"):
         Study(plain, F.interpolate(x, (16, 16)), y, StudyConfig(n=4))
     wrong = Target(LINEAR, ["a", "b"], 1, 4, name="linear")
-    with pytest.raises(
-        UserError, match="linear gives 3 logits, but the data has 2 classes. Choose the dataset"
-    ):
+    with pytest.raises(UserError, match="linear gives 3 logits, but the data has 2 classes"):
         wrong.logits(IMAGES)
     with pytest.raises(UserError, match="must give one row of logits per image"):
         Target(lambda x: x, ["a", "b"], 1, 4).logits(IMAGES)
@@ -297,7 +293,7 @@ def test_any_module_is_checked_from_python_whatever_its_classes(classes):
 def test_a_model_of_one_class_is_refused():
     with pytest.raises(
         UserError,
-        match="A classifier needs at least 2 classes, got 1. Give it one logit per class.",
+        match="A classifier needs at least 2 classes, got 1",
     ):
         check(nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), IMAGES, LABELS * 0)
 
@@ -308,7 +304,8 @@ def test_a_model_of_one_class_is_refused():
 def test_two_models_are_compared_image_by_image(plain, robust, digits):
     first, second = (study(t, digits, n=60).report for t in (plain, robust))
     pair = comparison.compare(first, second, first["headline"])
-    assert pair.n == 60 and pair.both + pair.only_first == round(60 * robust_at(first))
+    assert pair.n == 60
+    assert pair.both + pair.only_first == round(60 * robust_at(first))
     assert pair.only_second > pair.only_first and pair.p < 0.05
     assert comparison.mcnemar(0, 0) == 1 and comparison.mcnemar(1, 9) == pytest.approx(0.021484375)
     with pytest.raises(UserError, match="was not attacked at 51/255"):
