@@ -129,7 +129,7 @@ def the_form() -> None:
     parts = work.parts(kind, chosen)
     keys = {key_of(part, chosen): part for part in parts}
     shown = {key: parts[part] for key, part in keys.items() if part != "dataset"}
-    made = form.form(shown, hidden=() if gpus() > 1 else ("gpus",))
+    made = form.form(shown, omit=() if gpus() > 1 else ("gpus",))
     if parts["dataset"].knobs():
         with st.expander("Data"):
             st.caption("The same settings as on the Data page.")

@@ -11,14 +11,14 @@ from core.catalog import Config, Knob
 
 
 def form(
-    parts: Mapping[str, type[Config]], *, link: bool = False, hidden: Collection[str] = ()
+    parts: Mapping[str, type[Config]], *, link: bool = False, omit: Collection[str] = ()
 ) -> dict[str, dict[str, Any]]:
     """Draws one control per parameter; the advanced ones of all parts are folded away together.
 
     Args:
         parts: Config classes by the start of their widget keys; a control's key is ``page.entry.field``.
         link: Whether the values stand in the address, so that a copied link sets them.
-        hidden: Parameters that mean nothing here and keep their defaults.
+        omit: Parameters that the page asks for in a way of its own, or that mean nothing here.
 
     Returns:
         The values, by part and parameter.
@@ -28,7 +28,7 @@ def form(
         (key, knob)
         for key, config in parts.items()
         for knob in config.knobs().values()
-        if not knob.path and knob.name not in hidden
+        if not knob.path and knob.name not in omit
     ]
     for key, knob in knobs:
         if not knob.advanced:
@@ -41,10 +41,16 @@ def form(
     return values
 
 
-def flat(parts: Mapping[str, type[Config]]) -> dict[str, dict[str, Any]]:
+def flat(
+    parts: Mapping[str, type[Config]], *, link: bool = False, omit: Collection[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Draws all parameters, advanced or not, one below the other, for a place that is folded away itself."""
     return {
-        key: {knob.name: control(knob, key) for knob in config.knobs().values() if not knob.path}
+        key: {
+            knob.name: control(knob, key, link=link)
+            for knob in config.knobs().values()
+            if not knob.path and knob.name not in omit
+        }
         for key, config in parts.items()
     }
 

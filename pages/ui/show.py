@@ -237,6 +237,11 @@ def colour(number: int) -> str:
     return colours[number % len(colours)]
 
 
+def sequence() -> list[str]:
+    """Gives the colours of a quantity in the visitor's theme, from none to much."""
+    return st.get_option(f"theme.{st.context.theme.type or 'light'}.chartSequentialColors")
+
+
 def bars(counts: Mapping[str, Mapping[str, int]], *, key: str, height: int = 260) -> None:
     """Draws how many images each class has, stacked by split."""
     import plotly.graph_objects as go

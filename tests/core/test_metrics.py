@@ -81,7 +81,7 @@ def test_fresh_samples_are_no_copies_and_copies_reach_their_share():
     assert copies.low > 0.6
 
 
-RECORDED = np.load(Path(__file__).parent / "oracles" / "recorded.npz")
+RECORDED = np.load(Path(__file__).parent / "oracles" / "metrics.npz")
 ASKED = sorted(name for name in RECORDED.files if name.count("/") == 2)
 
 

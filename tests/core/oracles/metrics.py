@@ -3,7 +3,7 @@
 The libraries are no dependency of the program. Run it in an environment of their own, after
 ``pip install torch-fidelity==0.4.0 torchmetrics==1.9.0 prdc==0.2 POT==0.9.7.post1``::
 
-    python tests/core/oracles/record.py
+    python tests/core/oracles/metrics.py
 
 Each value is stored as ``case/metric/library`` beside the arrays of its case.
 """
@@ -28,7 +28,7 @@ from torch_fidelity.metric_prc import (  # type: ignore[import-not-found]
 from torchmetrics.image.fid import _compute_fid  # type: ignore[import-not-found]
 from torchmetrics.image.kid import poly_mmd  # type: ignore[import-not-found]
 
-OUT = Path(__file__).with_name("recorded.npz")
+OUT = Path(__file__).with_name("metrics.npz")
 
 
 def cases() -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:

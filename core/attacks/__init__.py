@@ -1,0 +1,353 @@
+"""Attacks on a classifier, and the wrapper that keeps the promise: an attack only proposes.
+
+One file in this folder is one attack, of the file's name: a generator function with ``@attacks.add``. It yields
+:class:`Proposal` after :class:`Proposal`; the wrapper (:class:`Trial`) clips each to budget and range, decides by
+itself whether the classifier is fooled, takes fooled images out of the batch by sending back the mask of those that
+stay, and counts passes. So every attack can be watched and stopped at every step, and keeps what it has found.
+
+>>> from core.attacks import check
+>>> check(model, x, y, classes=names)["verdict"]  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core import tensors  # its `noise` would be hidden by the attack of this name
+from core.catalog import Config, Registry, UserError
+from core.tensors import Images
+from core.threat import Halted, Target, decide, length, wide, within
+
+attacks = Registry("attack", "core.attacks")
+"""``make(config, target, problem)`` is a generator that yields proposals and is sent the mask of images that stay.
+
+``extra``: ``norms``, the norms that it can be bounded by; ``smallest``, whether it looks for the smallest change
+instead of staying within a budget; ``free``, whether no norm bounds it; ``gradient``, whether it takes gradients;
+``passes(config, classes)``, at most how many passes each image costs; ``needs``, a package that must be installed.
+"""
+
+Steps = Generator["Proposal", Tensor, None]
+NEAR = 1e-6  # slack of a budget, for float32
+
+
+@dataclass
+class Problem:
+    """The images that are still to be fooled.
+
+    Attributes:
+        x, y: Images (N, C, H, W) and labels (N,).
+        eps: Budget; the range's own size for attacks that look for the smallest change.
+        norm: Of the budget.
+        seed, ids: What random draws depend on; ids (N,).
+        towards: Class that each image should be taken for (N,), or None for any wrong one.
+        first: Where to begin instead of a random place (N, C, H, W), for comparisons.
+    """
+
+    x: Images
+    y: Tensor
+    eps: float
+    norm: str
+    seed: int
+    ids: Tensor
+    towards: Tensor | None = None
+    first: Images | None = None
+
+    def keep(self, mask: Tensor) -> None:
+        """Drops the images that are done."""
+        self.x, self.y, self.ids = self.x[mask], self.y[mask], self.ids[mask]
+        self.towards = None if self.towards is None else self.towards[mask]
+        self.first = None if self.first is None else self.first[mask]
+
+    def uniform(self, stream: str) -> Tensor:
+        """Draws numbers in (0, 1) for every pixel, the same for an image in any batch."""
+        return tensors.noise(
+            self.seed, self.ids, self.x.shape[1:], stream, uniform=True, device=self.x.device
+        )
+
+    def normal(self, stream: str) -> Tensor:
+        """Draws standard normal numbers for every pixel, the same for an image in any batch."""
+        return tensors.noise(self.seed, self.ids, self.x.shape[1:], stream, device=self.x.device)
+
+    def start(self, stream: str) -> Images:
+        """Draws a place within the budget: uniform in the box, or a random direction at a random length."""
+        if self.first is not None:
+            return self.first
+        if self.norm == "linf":
+            moved = self.x + self.eps * (2 * self.uniform(stream) - 1)
+            return moved.clamp(0, 1)
+        change = self.normal(stream)
+        reach = tensors.noise(
+            self.seed, self.ids, (1,), f"{stream} length", uniform=True, device=self.x.device
+        )
+        change = change / wide(length(change, self.norm).clamp_min(1e-12))
+        return within(self.x, self.x + self.eps * wide(reach) * change, self.eps, self.norm)
+
+
+@dataclass
+class Proposal:
+    """Images that an attack proposes, one for each image that is left.
+
+    Attributes:
+        x: The images; the wrapper clips them.
+        logits: What the classifier says of exactly these, if the attack knows; saves the wrapper a pass.
+        score: What the attack climbs, (N,), for the trace.
+    """
+
+    x: Images
+    logits: Tensor | None = None
+    score: Tensor | None = None
+
+
+@dataclass
+class Outcome:
+    """What an attack has done to a set of images.
+
+    Attributes:
+        adversarial: Fooling images where it succeeded, else the last proposal, (N, C, H, W).
+        fooled: Whether the classifier is fooled, as decided at the evaluation batch size, (N,).
+        distance: Length of the change where it is fooled, else infinity, (N,).
+        forward, backward: Images passed through the classifier.
+        seconds: Time taken.
+        steps: Proposals made.
+        clipped: Images whose proposal had left budget or range, by more than float32's slack.
+        doubtful: Images that fooled the classifier once, but not at the evaluation batch size.
+        complete: False when it was stopped.
+    """
+
+    adversarial: Images
+    fooled: Tensor
+    distance: Tensor
+    forward: int = 0
+    backward: int = 0
+    seconds: float = 0.0
+    steps: int = 0
+    clipped: int = 0
+    doubtful: int = 0
+    complete: bool = False
+    trace: list[float] = field(default_factory=list)
+
+
+class Trial:
+    """One attack against one set of images: an iterator over its steps, and at any moment its :attr:`outcome`.
+
+    Args:
+        name: Of the attack.
+        target: The classifier.
+        x, y: Images (N, C, H, W) in [0, 1] and labels (N,).
+        eps: Budget; None lets an attack of the smallest change find any, and is refused by the others.
+        norm: Of the budget.
+        config: Parameters of the attack; None takes its defaults.
+        seed, ids: What random draws depend on.
+        towards: Class that each image should be taken for (N,).
+        active: Takes fooled images out of the batch; otherwise all go on to the last step.
+        start: Where to begin instead of a random place, for comparisons.
+
+    Raises:
+        UserError: If the attack does not exist, needs a package, or cannot be bounded by this norm.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        x: Images,
+        y: Tensor,
+        eps: float | None,
+        norm: str = "linf",
+        config: Config | Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+        ids: Tensor | Sequence[int] | None = None,
+        towards: Tensor | None = None,
+        active: bool = True,
+        start: Images | None = None,
+    ) -> None:
+        entry = attacks.get(name)
+        if norm not in entry.extra["norms"]:
+            allowed = ", ".join(entry.extra["norms"])
+            raise UserError(
+                f"{entry.title} must be bounded by one of {allowed}, got {norm}. Choose one of these."
+            )
+        if missing := absent(name):
+            raise UserError(
+                f"{entry.title} needs the package {missing}, which is not installed. "
+                f"Install it with: pip install {missing}"
+            )
+        self.entry, self.target, self.norm, self.eps = entry, target, norm, eps
+        self.smallest: bool = entry.extra.get("smallest", False)
+        self.free: bool = entry.extra.get("free", False)
+        if eps is None and not (self.smallest or self.free):
+            raise UserError(
+                f"{entry.title} needs an attack strength eps, got none. For example 8/255."
+            )
+        values = config.record() if isinstance(config, Config) else config
+        self.config = entry.config.of(values, name)
+        where = target.device
+        self.x, self.y = x.to(where), y.to(where)
+        self.towards = None if towards is None else towards.to(where)
+        self.active = active
+        self.start = None if start is None else start.to(where)
+        self.seed = seed
+        self.ids = torch.arange(len(x)) if ids is None else torch.as_tensor(ids)
+        self.ids = self.ids.to(where)
+        found = torch.full((len(x),), torch.inf, device=where)
+        self.outcome = Outcome(
+            self.x.clone(), torch.zeros(len(x), dtype=torch.bool, device=where), found
+        )
+
+    def __iter__(self) -> Iterator[Outcome]:
+        """Attacks, yielding the outcome so far after every step; verified once more at the end.
+
+        Whoever stops drawing calls :meth:`finish`.
+        """
+        out, eps = self.outcome, self.eps
+        left = torch.arange(len(self.x), device=self.x.device)
+        bound = float("inf") if eps is None or self.smallest or self.free else eps
+        problem = Problem(
+            self.x,
+            self.y,
+            eps if eps is not None else float("inf"),
+            self.norm,
+            self.seed,
+            self.ids,
+            self.towards,
+            self.start,
+        )
+        steps: Steps = self.entry.make(self.config, self.target, problem)
+        mark = self.target.forward, self.target.backward
+        began = time.perf_counter()
+
+        def count() -> None:
+            out.forward, out.backward = (
+                self.target.forward - mark[0],
+                self.target.backward - mark[1],
+            )
+            out.seconds = time.perf_counter() - began
+
+        if not len(left):
+            out.complete = True
+            return
+        try:
+            proposal = next(steps)
+            while True:
+                x, y = self.x[left], self.y[left]
+                moved = proposal.x.detach()
+                kept = moved.nan_to_num(0.0).clamp(0, 1)
+                if bound < float("inf"):
+                    kept = within(x, moved.nan_to_num(0.0), bound, self.norm)
+                strayed = (kept - moved).abs().flatten(1).amax(1) > NEAR
+                out.clipped += int(strayed.sum())
+                logits = proposal.logits
+                if logits is None or bool(strayed.any()):
+                    logits = self.target.logits(kept)
+                said = decide(logits)
+                hit = said != y if self.towards is None else said == self.towards[left]
+                size = length(kept - x, self.norm)
+                better = hit & (size < out.distance[left]) if self.smallest else hit
+                better &= size <= bound + NEAR
+                changed = better if self.active or self.smallest else torch.ones_like(better)
+                if not self.active and not self.smallest:
+                    out.distance[left] = torch.inf
+                    out.fooled[left] = hit
+                else:
+                    out.fooled[left] |= better
+                    changed = changed | ~out.fooled[left]
+                out.adversarial[left[changed]] = kept[changed]
+                out.distance[left[better]] = size[better]
+                out.steps += 1
+                if proposal.score is not None and len(out.trace) < 10_000:
+                    out.trace.append(float(proposal.score.mean()))
+                stay = torch.ones_like(hit) if self.smallest or not self.active else ~hit
+                left = left[stay]
+                count()
+                yield out
+                if not len(left):
+                    break
+                proposal = steps.send(stay)
+        except StopIteration:
+            out.complete = True
+        except Halted:
+            pass
+        else:
+            out.complete = True
+        finally:
+            steps.close()
+        self.finish()
+        count()
+        yield out
+
+    def finish(self) -> Outcome:
+        """Decides once more, at the evaluation batch size, which images are fooled.
+
+        What the smallest change leaves on the very boundary is pushed a little further first.
+        """
+        out = self.outcome
+        self.target.on_pass = None  # stopped or not, what was found is verified
+        if not bool(out.fooled.any()):
+            return out
+
+        def holds() -> Tensor:
+            said = self.target.predict(out.adversarial)
+            hit = said != self.y if self.towards is None else said == self.towards
+            return hit & out.fooled
+
+        sure = holds()
+        if self.smallest:
+            for push in (1e-3, 1e-2, 5e-2):
+                doubt = out.fooled & ~sure
+                if not bool(doubt.any()):
+                    break
+                change = (out.adversarial - self.x)[doubt] * (1 + push)
+                out.adversarial[doubt] = (self.x[doubt] + change).clamp(0, 1)
+                out.distance[doubt] = length(out.adversarial[doubt] - self.x[doubt], self.norm)
+                sure = holds()
+        out.doubtful += int((out.fooled & ~sure).sum())
+        out.fooled = sure
+        out.distance = out.distance.masked_fill(~sure, torch.inf)
+        return out
+
+
+def run(name: str, target: Target, x: Images, y: Tensor, eps: float | None, **more: Any) -> Outcome:
+    """Attacks to the end and gives the outcome; arguments as :class:`Trial`.
+
+    Raises:
+        UserError: As :class:`Trial`.
+    """
+    trial = Trial(name, target, x, y, eps, **more)
+    for _ in trial:
+        pass
+    return trial.outcome
+
+
+def absent(name: str) -> str:
+    """Names the package that an attack needs and does not find; empty where nothing is missing."""
+    import importlib.util
+
+    package = attacks.get(name).extra.get("needs", "")
+    return package if package and importlib.util.find_spec(package) is None else ""
+
+
+def check(
+    model: Any, x: Any, y: Any, *, classes: Sequence[str] | None = None, **values: Any
+) -> dict[str, Any]:
+    """Attacks any module on images and labels, and says whether to believe the number; gives the whole report.
+
+    Args:
+        model: A ``torch.nn.Module`` (or callable) from images in [0, 1] to logits; its normalisation is its own.
+        x: Images, float (N, C, H, W) in [0, 1].
+        y: Labels (N,), whole numbers from 0.
+        classes: Names; numbers when left out.
+        values: Of :class:`core.robustness.StudyConfig`, for example ``eps="8/255", attacks="quick,autoattack"``.
+
+    Raises:
+        UserError: If the model, the images or a value cannot be used.
+    """
+    from core import robustness
+
+    return robustness.check(model, x, y, classes=classes, **values)

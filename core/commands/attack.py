@@ -1,0 +1,152 @@
+"""Attacks a classifier, and says whether to believe the number."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core import jobs, work
+from core.catalog import Config, UserError, parse
+from core.commands import show, takes_values
+
+HELP = "Attack a classifier: robust accuracy, and whether to believe it."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    parser.add_argument("--dataset", default="digits", help="name of a dataset (default digits)")
+    parser.add_argument(
+        "--classifier",
+        default="",
+        help="id or name of a run, own/NAME, or package.module:factory of this machine; else the dataset's plain one",
+    )
+    parser.add_argument(
+        "--weights", type=Path, help="weights of package.module:factory, .safetensors or .pt"
+    )
+    parser.add_argument("--attacks", help="names with commas, for example quick,autoattack")
+    parser.add_argument(
+        "--eps", help="strengths with commas, for example 4/255,8/255; a sweep otherwise"
+    )
+    parser.add_argument("--n", help="images (default 1000)")
+    parser.add_argument("--norm", help="linf, l2 or l1")
+    parser.add_argument(
+        "--min-robust",
+        type=float,
+        metavar="SHARE",
+        help="exit with 1 when less is robust, or the verdict is red",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder for report.json, report.html and adversarial.npz"
+    )
+    takes_values(parser, "a parameter, for example attack.seed=1 or dataset.size=28")
+
+
+def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
+    """Lists the configs that ``--set`` takes."""
+    return work.parts("attack", {"dataset": chosen.dataset or "digits"})
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs it, prints the report, and gives the exit code."""
+    if arguments.min_robust is not None and not 0 <= arguments.min_robust <= 1:
+        raise UserError(
+            f"--min-robust must be 0 to 1, got {arguments.min_robust}. For example 0.4."
+        )
+    if arguments.weights and ":" not in arguments.classifier:
+        raise UserError(
+            "--weights belongs to --classifier package.module:factory. Leave it out, or give both."
+        )
+    values = dict(parse(arguments.set))
+    for name in ("attacks", "eps", "n", "norm"):
+        if (given := getattr(arguments, name)) is not None:
+            values[f"attack.{name}"] = given
+    choice = {"dataset": arguments.dataset}
+    report = (
+        _here(arguments, choice, values)
+        if ":" in arguments.classifier
+        else _job(arguments, choice, values)
+    )
+    head = next(row for row in report["results"] if row["eps"] == report["headline"])
+    rows = [
+        f"{row['text']:>10}  robust {row['robust']:6.1%}  "
+        f"({row['interval'][0]:.1%} to {row['interval'][1]:.1%}, n = {row['n']})"
+        for row in report["results"]
+    ]
+    answers = [
+        f"{c['outcome']:>5}  {c['number']:>2} {c['name']}: {c['finding']}" for c in report["checks"]
+    ]
+    show(
+        arguments,
+        report,
+        [f"{report['verdict']['colour']}: {report['verdict']['sentence']}", *rows, *answers],
+    )
+    if arguments.min_robust is None:
+        return 0
+    short = (
+        head["robust"] < arguments.min_robust
+        or report["verdict"]["colour"] == "red"
+        or not report["complete"]
+    )
+    return 1 if short else 0
+
+
+def _job(
+    arguments: argparse.Namespace, choice: dict[str, str], values: dict[str, Any]
+) -> dict[str, Any]:
+    target = arguments.classifier
+    if target and not target.startswith("own/"):
+        target = jobs.find(target, "classifier").id
+    values["attack.classifier"] = target
+    job = work.submit("attack", choice, values, who="command line")
+    shown = ""
+    while job.active:
+        if job.message != shown:
+            shown = job.message
+            print(shown, file=sys.stderr, flush=True)
+        time.sleep(0.2)
+        job = jobs.get(job.id)
+    if job.status == "failed":
+        raise UserError(job.message)
+    report = jobs.read_json(job.path / "report.json") | {"job": job.id}
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        for file in job.path.iterdir():
+            if file.suffix in (".npz", ".html") or file.name == "report.json":
+                jobs.write_atomic(arguments.out / file.name, file.read_bytes())
+    return report
+
+
+def _here(
+    arguments: argparse.Namespace, choice: dict[str, str], values: dict[str, Any]
+) -> dict[str, Any]:
+    """Attacks code of this machine in this process; a job never runs it."""
+    from core import attack_report, campaign, datasets, foreign, robustness
+
+    config = work.configure("attack", choice, values)
+    plan = campaign.AttackConfig.of(config["attack"], "attack")
+    dataset = datasets.load(choice["dataset"], config["dataset"]["config"])
+    target = foreign.from_code(arguments.classifier, arguments.weights, dataset)
+    x, y, indices, data = robustness.images_of(dataset, plan.study())
+    study = robustness.Study(
+        target,
+        x,
+        y,
+        plan.study(),
+        indices=indices,
+        data=data | {"config": config["dataset"]["config"]},
+    )
+    report = study.report
+    for report in study:
+        print(report["verdict"]["sentence"], file=sys.stderr, flush=True)
+    more = dict(campaign.extras(plan, study, target, dataset))
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        jobs.write_json(arguments.out / "report.json", report)
+        page = attack_report.html(report, attack_report.pictures(study))
+        jobs.write_atomic(arguments.out / "report.html", page.encode())
+        jobs.write_atomic(arguments.out / "adversarial.npz", attack_report.batch(study))
+    return report | more

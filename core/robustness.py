@@ -1,0 +1,834 @@
+"""A study of one classifier: attacks at rising strength, the twelve checks, and a report that grows while it works.
+
+>>> study = Study(target, x, y, StudyConfig())
+>>> for report in study:  # doctest: +SKIP
+...     print(report["verdict"]["sentence"])
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.attacks import NEAR, Outcome, Trial, absent, attacks
+from core.catalog import Config, UserError, knob
+from core.datasets import Dataset
+from core.tensors import Images, to_float
+from core.threat import (
+    Climb,
+    Halted,
+    Target,
+    Watched,
+    default_eps,
+    eps_text,
+    largest,
+    length,
+    parse_eps,
+)
+from core.verdict import STRONG, checks, interval, verdict
+
+PROBE = 128  # images of the checks that need attacks of their own
+SLICE = 0.25  # seconds of work between two looks
+LIMITS = (
+    "The number is an upper bound: a stronger attack may lower it.",
+    "It holds for these images, this norm and this budget, and for no other change of the picture.",
+    "The attacker is taken to know the model and its weights (white box).",
+)
+
+
+class StudyConfig(Config):
+    """Parameters of a study."""
+
+    attacks: str = knob(
+        "noise,fgsm,quick",
+        "Names of the attacks, with commas; the number counts an image as robust only if it withstands all of them.",
+    )
+    eps: str = knob(
+        "",
+        "Attack strengths with commas, for example 4/255,8/255; empty sweeps from 0 until accuracy reaches chance.",
+        title="Attack strength (eps)",
+    )
+    norm: Literal["linf", "l2", "l1"] = knob(
+        "linf",
+        "What eps bounds: the largest change of a pixel (linf), the length of the change (l2), or its sum (l1).",
+    )
+    n: int = knob(
+        1000,
+        "Images that are attacked.",
+        title="Images",
+        ge=1,
+        le=1_000_000,
+        unit="images",
+        log=True,
+    )
+    split: Literal["test", "valid", "train"] = knob(
+        "test", "Which images of the dataset are attacked."
+    )
+    seed: int = knob(
+        0, "Of everything random in the attacks.", ge=0, le=2**31 - 1, log=True, advanced=True
+    )
+    eot: int = knob(
+        1,
+        "Draws that every answer and gradient is the mean of; for a model that is random itself.",
+        title="Average over draws (EOT)",
+        ge=1,
+        le=100,
+        advanced=True,
+    )
+    bpda: bool = knob(
+        False,
+        "Lets gradients pass roundings, signs and casts inside the model as if they were not there.",
+        title="Let gradients pass (BPDA)",
+        advanced=True,
+    )
+    options: str = knob(
+        "",
+        "Parameters of single attacks, for example pgd.steps=100 pgd.loss=margin.",
+        advanced=True,
+    )
+    batch: int = knob(
+        0,
+        "Images that the model is asked at once; 0 takes what fits, and is halved when memory is short.",
+        ge=0,
+        le=100_000,
+        unit="images",
+        advanced=True,
+    )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study will cost on this machine.
+
+    Attributes:
+        seconds: Of the study as it is asked for, roughly; the more images fall, the less.
+        n: Images whose study fits into a minute.
+    """
+
+    seconds: float
+    n: int
+
+
+class Study:
+    """Attacks a classifier and judges the number; iterate it for the report as it grows.
+
+    Args:
+        target: The classifier; asked as the config says (EOT, BPDA).
+        x, y: Images (N, C, H, W) in [0, 1] and labels (N,); more than ``config.n`` are cut.
+        config: What to do.
+        indices: Of the images in their dataset, for the report.
+        data: What the report says about the data.
+        stop: Asked often; a reason ends the study, which keeps what it has.
+
+    Raises:
+        UserError: If an attack or parameter does not exist, or the images do not fit the classifier.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        x: Images,
+        y: Tensor,
+        config: StudyConfig,
+        *,
+        indices: Sequence[int] | None = None,
+        data: Mapping[str, Any] | None = None,
+        stop: Callable[[], str] = lambda: "",
+    ) -> None:
+        self.config, self.stop = config, stop
+        self.target = target.with_(eot=config.eot, bpda=config.bpda)
+        if config.batch:
+            self.target.batch = config.batch
+        x, y = fitting(self.target, x, y)
+        self.notes: list[str] = []
+        if config.n > len(x):
+            self.notes.append(f"{config.n} images were asked for; there are {len(x)}.")
+        self.x, self.y = x[: config.n].to(target.device), y[: config.n].to(target.device)
+        self.indices = list(indices or range(len(self.x)))[: len(self.x)]
+        self.data = dict(data or {})
+        self.names = names_of(config)
+        self.settings = settings_of(config, self.names)
+        channels, size, norm = target.channels, target.size, config.norm
+        self.given = parse_eps(config.eps, channels, size, norm)
+        usual = default_eps(channels, size, norm)
+        self.grid = [e for e in self.given if e > 0] or (
+            [] if self.given else sweep(channels, size, norm)
+        )
+        near = [k for k, e in enumerate(self.grid) if math.isclose(e, usual, rel_tol=1e-3)]
+        self.head = near[0] if near else len(self.grid) - 1  # -1: nothing but eps 0 was asked for
+        n = len(self.x)
+        self.fooled = {name: np.full((len(self.grid), n), -1, np.int8) for name in self.names}
+        self.beyond: dict[str, np.ndarray] = {}  # attacks that no norm bounds
+        self.adversarial = self.x.clone()
+        self.smallest = np.full(n, np.inf)
+        self.by = np.full(n, "", object)
+        self.right = np.zeros(n, bool)
+        self.found: dict[str, Any] = {
+            "n": n, "probe": min(PROBE, n), "bpda": config.bpda, "eot": config.eot,
+            "strong": any(name in STRONG for name in self.names),
+            "sees_margin": self._sees_margin(),
+            "chance": 1 / len(target.classes),
+            "purifier": bool(target.facts.get("purifier")),
+        }  # fmt: skip
+        self.spent: dict[str, dict[str, float]] = {}
+        self.seconds, self.stopped, self.complete = 0.0, "", False
+        self.doubtful = 0
+
+    def _sees_margin(self) -> bool:
+        losses = [self.settings[name].get("loss") for name in self.names]
+        return any(name in STRONG for name in self.names) or any(
+            loss in ("margin", "dlr") for loss in losses
+        )
+
+    # --- the work -------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Works, yielding the report at least every quarter of a second, and once more when it is complete."""
+        began = last = time.perf_counter()
+        self.target.on_pass = self._pulse
+        try:
+            for _ in self._work():
+                now = time.perf_counter()
+                self.seconds = now - began
+                if now - last > SLICE:
+                    last = now
+                    yield self.report
+                self.target.on_pass = self._pulse
+                if reason := self.stop():
+                    self.stopped = reason
+                    break
+            else:
+                self.complete = not self.stopped
+        except Halted:
+            pass  # _pulse has written down why
+        finally:
+            self.target.on_pass = None
+        self.seconds = time.perf_counter() - began
+        yield self.report
+
+    def _pulse(self) -> None:
+        if reason := self.stop():
+            self.stopped = reason
+            raise Halted
+
+    def _work(self) -> Iterator[None]:
+        yield from self._clean()
+        todo = [name for name in self.names if attacks.get(name).extra.get("free")]
+        for name in todo:
+            yield from self._free(name)
+        bounded = [name for name in self.names if name not in todo]
+        # the headline first, so that there is a number soon; then the rest of the curve
+        for name in bounded:
+            if attacks.get(name).extra.get("smallest"):
+                yield from self._smallest(name)
+            elif self.given:
+                for k in range(len(self.grid)):
+                    yield from self._bounded(name, k, self._open(name, k))
+            elif self.grid:
+                yield from self._bounded(name, self.head, self._open(name, self.head))
+        yield from self._probes()
+        if not self.given:
+            for name in bounded:
+                if not costly(name, self) and not attacks.get(name).extra.get("smallest"):
+                    yield from self._bisect(name)
+        yield from self._last()
+
+    def _clean(self) -> Iterator[None]:
+        target = self.target
+        with Watched() as watched:
+            first = target.logits(self.x[:8])
+        self.found["inner_gradient"] = watched.seen
+        sums = first.sum(1)
+        probabilities = bool(((first >= 0) & (first <= 1)).all()) and bool(
+            ((sums - 1).abs() < 1e-3).all()
+        )
+        self.found["probabilities"] = probabilities
+        flat = bool(((first == 0) | (first == 1)).all())
+        if probabilities and target.eot == 1:
+            target.logs = True
+        parts = []
+        for rows in torch.arange(len(self.x), device=self.x.device).split(target.batch):
+            parts.append(target.logits(self.x[rows]))
+            yield
+        logits = torch.cat(parts)
+        said = logits.argmax(1).masked_fill(logits.isnan().any(1), -1)
+        self.right = (said == self.y).cpu().numpy()
+        self.said = said.cpu().numpy()
+        self.found["not_numbers"] = int(logits.isnan().any(1).sum())
+        few = self.x[:PROBE]
+        again = target.logits(few)
+        size = logits[: len(few)].nan_to_num(0.0).abs().amax(1).clamp_min(1e-6)
+        differs = (again - logits[: len(few)]).nan_to_num(0.0).abs().amax(1) > 1e-3 * size
+        self.found["differs"] = float(differs.float().mean())
+        yield
+        y = self.y[: len(few)]
+        _, _, slope = target.climb(few, Climb("ce", y))
+        # a gradient is taken for lost only where the image is still named rightly
+        self.found["ce_zero"] = float((length(slope, "linf") == 0).float().mean())
+        _, _, slope = target.climb(few, Climb("margin", y))
+        zero = length(slope, "linf") == 0
+        self.found["margin_zero"] = float(zero.float().mean())
+        self.found["decisions"] = bool(zero.all()) and flat and probabilities
+        yield
+
+    def _open(self, name: str, k: int) -> np.ndarray:
+        """Gives the images that an attack has still to try at a strength; a costly one only what all others left."""
+        left = self.right & (self.fooled[name][k] != 1)
+        if costly(name, self):
+            left &= self.smallest > self.grid[k] + NEAR
+        return np.flatnonzero(left)
+
+    def _trial(
+        self, name: str, rows: np.ndarray, eps: float | None, more: Mapping[str, Any] | None = None
+    ) -> Iterator[Outcome]:
+        where = torch.as_tensor(rows, device=self.x.device)
+        trial = Trial(
+            name, self.target, self.x[where], self.y[where], eps, self.config.norm,
+            {**self.settings[name], **(more or {})}, seed=self.config.seed, ids=where,
+        )  # fmt: skip
+        spent = self.spent.setdefault(name, {"seconds": 0.0, "forward": 0, "backward": 0})
+        before = dict(spent)
+        for outcome in trial:
+            for key in spent:
+                spent[key] = before[key] + getattr(outcome, key)
+            yield outcome
+        self.doubtful += trial.outcome.doubtful
+        self._inside(trial.outcome, where, eps)
+        if self.stopped:
+            raise Halted
+
+    def _inside(self, outcome: Outcome, where: Tensor, eps: float | None) -> None:
+        """Counts what breaks the promise; the wrapper makes that impossible, and here it is looked at."""
+        moved = outcome.adversarial[outcome.fooled]
+        outside = (~moved.isfinite()).flatten(1).any(1) | (moved < 0).flatten(1).any(1)
+        outside |= (moved > 1).flatten(1).any(1)
+        if eps is not None:
+            size = length(moved - self.x[where][outcome.fooled], self.config.norm)
+            outside |= size > eps * (1 + 1e-5) + NEAR
+        self.found["outside"] = self.found.get("outside", 0) + int(outside.sum())
+
+    def _bounded(
+        self, name: str, k: int, rows: np.ndarray, more: Mapping[str, Any] | None = None
+    ) -> Iterator[None]:
+        if not len(rows):
+            return
+        outcome = None
+        for outcome in self._trial(name, rows, self.grid[k], more):
+            hit = outcome.fooled.cpu().numpy()
+            self.fooled[name][k, rows] = hit
+            yield
+        assert outcome is not None
+        hit = outcome.fooled.cpu().numpy()
+        self.fooled[name][k, rows] = hit
+        self.fooled[name][k:, rows[hit]] = (
+            1  # whoever is fooled within a budget is within a larger one
+        )
+        self._note(name, rows[hit], self.grid[k], outcome.adversarial[outcome.fooled])
+
+    def _note(self, name: str, rows: np.ndarray, eps: float | np.ndarray, images: Images) -> None:
+        """Keeps, per image, the smallest change that fooled."""
+        eps = np.broadcast_to(eps, rows.shape)
+        better = eps < self.smallest[rows]
+        chosen = rows[better]
+        self.smallest[chosen], self.by[chosen] = eps[better], name
+        mask = torch.as_tensor(better, device=images.device)
+        self.adversarial[torch.as_tensor(chosen, device=images.device)] = images[mask]
+
+    def _smallest(self, name: str) -> Iterator[None]:
+        rows = np.flatnonzero(self.right)
+        outcome = None
+        for outcome in self._trial(name, rows, None) if len(rows) else ():  # noqa: B007
+            yield
+        if outcome is None:
+            return
+        distance = outcome.distance.cpu().numpy()
+        for k, eps in enumerate(self.grid):
+            self.fooled[name][k, rows] = distance <= eps + NEAR
+        hit = np.isfinite(distance)
+        self.found.setdefault("distances", {})[name] = [float(v) for v in distance[hit]]
+        self._note(name, rows[hit], distance[hit], outcome.adversarial[outcome.fooled])
+
+    def _free(self, name: str) -> Iterator[None]:
+        rows = np.flatnonzero(self.right)
+        self.beyond[name] = ~self.right
+        for outcome in self._trial(name, rows, None) if len(rows) else ():
+            self.beyond[name][rows] = outcome.fooled.cpu().numpy()
+            yield
+
+    def _bisect(self, name: str) -> Iterator[None]:
+        """Finds between which two strengths each image falls, so that most are never tried."""
+        n, top = len(self.x), len(self.grid)
+        low = np.where(self.fooled[name][self.head] == 1, -1, self.head)
+        high = np.where(self.fooled[name][self.head] == 1, self.head, top)
+        low[~self.right] = high[~self.right] = top
+        more = {"targets": 2} if name == "quick" else None
+        while True:
+            middle = np.where(high - low > 1, (low + high) // 2, -1)
+            if not (middle >= 0).any():
+                return
+            k = int(np.bincount(middle[middle >= 0]).argmax())  # the largest group first
+            rows = np.flatnonzero(middle == k)
+            yield from self._bounded(name, k, rows, more)
+            hit = self.fooled[name][k] == 1
+            group = np.zeros(n, bool)
+            group[rows] = True
+            high = np.where(group & hit, k, high)
+            low = np.where(group & ~hit, k, low)
+            survived = group & ~hit
+            below = self.fooled[name][:k]
+            below[:, survived] = np.where(below[:, survived] == -1, 0, below[:, survived])
+
+    # --- the checks -----------------------------------------------------------------------------------------------
+
+    def _probes(self) -> Iterator[None]:
+        if not self.grid:
+            return
+        found, target, config = self.found, self.target, self.config
+        rows = np.flatnonzero(self.right)[: found["probe"]]
+        found["probe"] = len(rows) or 1
+        if not len(rows):
+            return
+        where = torch.as_tensor(rows, device=self.x.device)
+        x, y = self.x[where], self.y[where]
+
+        def left(
+            name: str, eps: float, values: Mapping[str, Any], seed: int = 0
+        ) -> Iterator[Outcome]:
+            yield from Trial(
+                name, target, x, y, eps, config.norm, values, seed=config.seed + seed, ids=where
+            )
+
+        outcome = None
+        for outcome in left("pgd", 0.0, {"steps": 2}):  # noqa: B007
+            yield
+        assert outcome is not None
+        found["zero_changed"] = int(outcome.fooled.sum())
+        eps = self._telling()
+        kept: dict[str, Tensor] = {}
+        runs: list[tuple[str, str, dict[str, Any], int]] = [
+            ("one", "fgsm", {"loss": "margin"}, 0),
+            ("short", "pgd", {"steps": 20, "loss": "margin"}, 0),
+            ("long", "pgd", {"steps": 40, "loss": "margin"}, 0),
+            ("ce", "pgd", {"steps": 20, "loss": "ce"}, 0),
+            ("second", "pgd", {"steps": 20, "loss": "margin"}, 1),
+            ("third", "pgd", {"steps": 20, "loss": "margin"}, 2),
+        ]
+        for key, name, values, seed in runs:
+            for outcome in left(name, eps, values, seed):  # noqa: B007
+                yield
+            kept[key] = ~outcome.fooled
+            if self.stopped:
+                raise Halted
+        share = {key: float(value.float().mean()) for key, value in kept.items()}
+        found |= {
+            "fgsm": share["one"], "pgd": share["short"], "pgd_long": share["long"],
+            "ce": share["ce"], "margin": share["short"],
+            "seeds": [share["short"], share["second"], share["third"]],
+            "union": float((kept["short"] & kept["second"] & kept["third"]).float().mean()),
+        }  # fmt: skip
+        for outcome in left(  # noqa: B007
+            "quick", largest(target.channels, target.size, config.norm), {"targets": 2}
+        ):
+            yield
+        found["widest"] = float((~outcome.fooled).float().mean())
+        # what no attack so far has fooled at that strength, and what the probes have not
+        survivors = where[kept["short"] & kept["ce"] & kept["long"] & kept["second"]]
+        still = self.smallest[survivors.cpu().numpy()] > eps + NEAR
+        survivors = survivors[torch.as_tensor(still, device=survivors.device)]
+        found["blind_tried"] = len(survivors)
+        only = 0
+        if len(survivors):
+            blind = Trial(
+                "square", target, self.x[survivors], self.y[survivors], eps, config.norm,
+                {"queries": 300}, seed=config.seed, ids=survivors,
+            )  # fmt: skip
+            for _ in blind:
+                yield
+            only = int(blind.outcome.fooled.sum())
+            hit = blind.outcome.fooled
+            if "square" not in self.fooled and only:  # a weapon found is a weapon used
+                self._note(
+                    "square", survivors[hit].cpu().numpy(), eps, blind.outcome.adversarial[hit]
+                )
+        found["blind_only"] = only
+        if self.stopped:
+            raise Halted
+
+    def _telling(self) -> float:
+        """Chooses a strength at which something falls and something stands, for the checks."""
+        k = self.head
+        for _ in range(len(self.grid)):
+            left = self._robust(k).mean()
+            clean = max(self.right.mean(), 1e-9)
+            if left < 0.05 * clean and k > 0 and not self.given:
+                k -= 1
+                break
+            if left > 0.99 * clean and k + 1 < len(self.grid) and self.given:
+                k += 1
+                continue
+            break
+        return self.grid[k]
+
+    def _last(self) -> Iterator[None]:
+        """Compares the placebo with what looked at the classifier, at every strength where both were tried."""
+        others = [name for name in self.fooled if name != "noise"]
+        worst = 0
+        for k in range(len(self.grid)):
+            placebo = self.fooled["noise"][k] == 1
+            if others and placebo.any():
+                tried = np.any([self.fooled[name][k] != -1 for name in others], axis=0)
+                hit = np.any([self.fooled[name][k] == 1 for name in others], axis=0)
+                worst = max(worst, int((placebo & tried & ~hit).sum()))
+        self.found["noise_only"] = worst
+        self.found["doubtful"] = self.doubtful
+        self.found.setdefault("outside", 0)
+        if (
+            not self.given
+            and self.head >= 0
+            and self._robust(self.head).mean() >= 0.99 * self.right.mean()
+        ):
+            # a number at which nothing falls says nothing: the headline moves to where something does
+            falls = [
+                k for k in range(len(self.grid)) if self._robust(k).mean() < 0.9 * self.right.mean()
+            ]
+            self.head = falls[0] if falls else self.head
+        yield
+
+    # --- the report -----------------------------------------------------------------------------------------------
+
+    def _robust(self, k: int) -> np.ndarray:
+        """Tells which images withstand every attack at a strength, (N,)."""
+        return self.right & (self.smallest > self.grid[k] + NEAR)
+
+    def _row(self, eps: float, robust: np.ndarray, by: Mapping[str, float]) -> dict[str, Any]:
+        y = self.y.cpu().numpy()
+        classes = []
+        for k, name in enumerate(self.target.classes):
+            own = robust[y == k]
+            if len(own):
+                low, high = interval(int(own.sum()), len(own))
+                classes.append(
+                    {
+                        "name": name,
+                        "robust": float(own.mean()),
+                        "interval": [low, high],
+                        "n": len(own),
+                    }
+                )
+        low, high = interval(int(robust.sum()), len(robust))
+        return {
+            "eps": eps,
+            "text": eps_text(eps, self.config.norm),
+            "robust": float(robust.mean()),
+            "interval": [low, high],
+            "n": len(robust),
+            "attacks": dict(by),
+            "classes": classes,
+        }
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The report of what is known now: plain values, ready for JSON."""
+        answers = checks(self.found)
+        results = [self._row(0.0, self.right, {})]
+        for k, eps in enumerate(self.grid):
+            by = {
+                name: float((self.right & (table[k] != 1)).mean())
+                for name, table in self.fooled.items()
+                if (table[k][self.right] != -1).any()
+            }
+            results.append(self._row(eps, self._robust(k), by))
+        head = results[self.head + 1]
+        low, high = results[0]["interval"]
+        clean = {"value": results[0]["robust"], "interval": [low, high], "n": results[0]["n"]}
+        images = [
+            {
+                "index": int(self.indices[i]),
+                "label": self.target.classes[int(self.y[i])],
+                "clean": self.target.classes[int(self.said[i])] if self.said[i] >= 0 else "not a number",
+                "right": bool(self.right[i]),
+                "smallest": float(self.smallest[i]) if np.isfinite(self.smallest[i]) else None,
+                "by": str(self.by[i]),
+            }
+            for i in range(len(self.x))
+        ] if hasattr(self, "said") else []  # fmt: skip
+        distances = {
+            name: {
+                "fooled": len(values),
+                "median": float(np.median(values)) if values else None,
+                "quartiles": [float(np.quantile(values, q)) for q in (0.25, 0.75)]
+                if values
+                else None,
+            }
+            for name, values in self.found.get("distances", {}).items()
+        }
+        return {
+            "complete": self.complete,
+            "stopped": self.stopped,
+            "verdict": verdict(self.found, answers, {**head, "clean": clean["value"]}),
+            "checks": [answer.record() for answer in answers],
+            "clean": clean,
+            "chance": self.found["chance"],
+            "norm": self.config.norm,
+            "headline": head["eps"],
+            "results": results,
+            "beyond": {
+                name: float((self.right & ~hit).mean()) for name, hit in self.beyond.items()
+            },
+            "distances": distances,
+            "attacks": [self._described(name) for name in self.names],
+            "images": images,
+            "data": self.data | {"n": len(self.x), "seed": self.config.seed},
+            "model": {**self.target.facts, "name": self.target.name, "classes": list(self.target.classes),
+                      "channels": self.target.channels, "size": self.target.size, "dtype": "float32",
+                      "mode": "evaluation", "eot": self.config.eot, "bpda": self.config.bpda},
+            "threat": {
+                "goal": "any wrong class",
+                "knowledge": "everything (white box)",
+                "norm": self.config.norm,
+                "range": [0, 1],
+                "units": "pixels from 0 to 1; the model's own preprocessing is inside it",
+            },
+            "versions": {
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "numpy")},
+            },
+            "device": str(self.x.device),
+            "seconds": round(self.seconds, 3),
+            "notes": [*self.notes, *dict.fromkeys(self.target.notes)],
+            "limits": list(LIMITS),
+            "config": self.config.record(),
+        }  # fmt: skip
+
+    def _described(self, name: str) -> dict[str, Any]:
+        entry, spent = attacks.get(name), self.spent.get(name, {})
+        package = entry.extra.get("needs", "")
+        return {
+            "name": name,
+            "title": entry.title,
+            "parameters": entry.config.of(self.settings[name], name).record(),
+            "seconds": round(spent.get("seconds", 0.0), 3),
+            "forward": int(spent.get("forward", 0)),
+            "backward": int(spent.get("backward", 0)),
+            "library": f"{package} {version(package)}" if package else "Simulacra",
+        }
+
+
+# --- Around a study -------------------------------------------------------------------------------------------------
+
+
+def costly(name: str, study: Study) -> bool:
+    """Tells whether an attack is worth trying only on what the others have left."""
+    entry = attacks.get(name)
+    config = entry.config.of(study.settings[name], name)
+    return entry.extra["passes"](config, len(study.target.classes)) > 700
+
+
+def names_of(config: StudyConfig) -> list[str]:
+    """Lists the attacks of a study; the placebo is always among them.
+
+    Raises:
+        UserError: If one does not exist, needs a package, or does not know the norm.
+    """
+    names = [word.strip().lower() for word in config.attacks.split(",") if word.strip()]
+    names = list(dict.fromkeys(["noise", *names]))
+    for name in names:
+        entry = attacks.get(name)
+        if config.norm not in entry.extra["norms"]:
+            raise UserError(
+                f"{entry.title} cannot be bounded by {config.norm}. It knows {', '.join(entry.extra['norms'])}: "
+                "choose one of these norms, or leave the attack out."
+            )
+        if missing := absent(name):
+            raise UserError(
+                f"{entry.title} needs the package {missing}, which is not installed. "
+                f"Install it with: pip install {missing}"
+            )
+    return names
+
+
+def settings_of(config: StudyConfig, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Sorts ``pgd.steps=100`` into the parameters of each attack, and checks them.
+
+    Raises:
+        UserError: If a text has no value, or a name or value is not allowed.
+    """
+    from core.catalog import parse, unknown
+
+    found: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for dotted, value in parse(config.options.replace(",", " ").split()).items():
+        name, _, parameter = dotted.partition(".")
+        if name not in attacks:
+            raise UserError(unknown("attack", name, attacks.names()))
+        found.setdefault(name, {})[parameter] = value
+    for name, values in found.items():
+        attacks.get(name).config.of(values, name)
+    return found
+
+
+def sweep(channels: int, size: int, norm: str) -> list[float]:
+    """Gives the strengths of a sweep: from an eighth of the usual one, doubling up to where all images are one."""
+    usual, top = default_eps(channels, size, norm), largest(channels, size, norm)
+    found = [usual / 8, usual / 4, usual / 2, usual]
+    while found[-1] * 2 < top:
+        found.append(found[-1] * 2)
+    return [*found, top]
+
+
+def fitting(target: Target, x: Any, y: Any) -> tuple[Images, Tensor]:
+    """Checks that images and labels fit the classifier, and gives them as tensors.
+
+    Raises:
+        UserError: With what is wrong: shape, range, number of channels, size, labels.
+    """
+    x, y = torch.as_tensor(x), torch.as_tensor(y)
+    _floats(x)
+    if not len(x):
+        raise UserError("There is no image to attack. Choose another split, or a larger dataset.")
+    if y.shape != (len(x),) or y.is_floating_point():
+        raise UserError(
+            f"Labels must be {len(x)} whole numbers, one per image, got {y.dtype} {tuple(y.shape)}. "
+            "Give class numbers."
+        )
+    if x.shape[1] != target.channels:
+        raise UserError(
+            f"{target.name} takes images of {target.channels} channel(s), these have {x.shape[1]}. "
+            "Choose a dataset in colour for a model of colour images, and in grey for a grey one."
+        )
+    if tuple(x.shape[2:]) != (target.size, target.size):
+        raise UserError(
+            f"{target.name} takes images of {target.size}×{target.size} px, these have {x.shape[3]}×{x.shape[2]}. "
+            "Choose the dataset at that size, or let the model's preprocessing resize them."
+        )
+    if not bool(x.isfinite().all()) or float(x.min()) < 0 or float(x.max()) > 1:
+        raise UserError(
+            f"Pixels must lie in 0 … 1, got {float(x.min()):.3g} … {float(x.max()):.3g}. "
+            "Take the normalisation out of the data: it belongs into the model."
+        )
+    if int(y.min()) < 0 or int(y.max()) >= len(target.classes):
+        raise UserError(
+            f"Labels must lie in 0 … {len(target.classes) - 1}, got {int(y.min())} … {int(y.max())}. "
+            "Choose the dataset that the classifier was trained for."
+        )
+    return x.float(), y.long()
+
+
+def _floats(x: Tensor) -> None:
+    if x.ndim != 4 or not x.is_floating_point():
+        raise UserError(
+            f"Images must be floats of shape (N, C, H, W) in 0 … 1, got {x.dtype} {tuple(x.shape)}. "
+            "Divide bytes by 255."
+        )
+
+
+def images_of(
+    dataset: Dataset, config: StudyConfig
+) -> tuple[Images, Tensor, list[int], dict[str, Any]]:
+    """Takes the images of a study from a dataset, spread evenly: images, labels, their indices, what a report says.
+
+    Raises:
+        UserError: If the dataset has no labels, or the split no images.
+    """
+    if dataset.y is None:
+        raise UserError(
+            f"{dataset.name} has no labels, so no answer is right or wrong. Choose a dataset with labels."
+        )
+    index = dataset.splits[config.split]
+    if not len(index):
+        raise UserError(
+            f"The split {config.split} of {dataset.name} has no images. Choose another split."
+        )
+    pick = index[np.linspace(0, len(index) - 1, min(config.n, len(index))).astype(int)]
+    x = to_float(torch.as_tensor(np.asarray(dataset.x[pick])), dataset.levels)
+    facts = {"name": dataset.name, "split": config.split, "fingerprint": dataset.fingerprint}
+    return x, torch.as_tensor(dataset.y[pick]), [int(i) for i in pick], facts
+
+
+def estimate(target: Target, config: StudyConfig) -> Estimate:
+    """Measures a pass on this machine, and tells how long a study will take and how many images fit into a minute."""
+    count = min(64, config.n)
+    x = torch.full((count, target.channels, target.size, target.size), 0.5, device=target.device)
+    y = torch.zeros(count, dtype=torch.long, device=target.device)
+    asked = target.with_(eot=config.eot, bpda=config.bpda)
+    laps = []
+    for _ in range(4):  # the quickest counts: whoever else is at work disturbs the others
+        began = time.perf_counter()
+        asked.climb(x, Climb("margin", y))
+        laps.append(time.perf_counter() - began)
+    one = min(laps) / 2 / count
+    names = names_of(config)
+    settings = settings_of(config, names)
+    levels = len(parse_eps(config.eps, target.channels, target.size, config.norm)) or 2.5
+    passes = 0.0
+    for name in names:
+        entry = attacks.get(name)
+        most = entry.extra["passes"](entry.config.of(settings[name], name), len(target.classes))
+        alone = entry.extra.get("smallest") or entry.extra.get("free")
+        passes += (
+            most
+            * (0.5 if most <= 700 or alone else 0.6)
+            * (1 if alone else levels if most <= 700 else 1)
+        )
+    probes = 400 * one * min(PROBE, config.n)
+    return Estimate(probes + passes * one * config.n, max(50, int((60 - probes) / (passes * one))))
+
+
+def check(
+    model: Any,
+    x: Any,
+    y: Any,
+    *,
+    classes: Sequence[str] | None = None,
+    name: str = "model",
+    **values: Any,
+) -> dict[str, Any]:
+    """Attacks any module and gives the whole report; see :func:`core.attacks.check`."""
+    x, y = torch.as_tensor(x), torch.as_tensor(y)
+    config = StudyConfig.of({"n": max(1, len(x)), **values}, "attack")
+    _floats(x)
+    device = (
+        next((p.device for p in model.parameters()), torch.device("cpu"))
+        if isinstance(model, nn.Module)
+        else "cpu"
+    )
+    if classes is None:
+        if isinstance(model, nn.Module):
+            model.eval()
+        with torch.no_grad():
+            classes = [str(k) for k in range(model(x[:1].to(device)).shape[1])]
+    if len(classes) < 2:
+        raise UserError(
+            f"A classifier needs at least 2 classes, got {len(classes)}. Give it one logit per class."
+        )
+    target = Target(
+        model,
+        classes,
+        x.shape[1],
+        x.shape[2],
+        name=name,
+        facts={"hash": fingerprint(model)},
+        device=device,
+    )
+    *_, report = Study(target, x, y, config)
+    return report
+
+
+def fingerprint(model: Any) -> str:
+    """Takes the sha-256 of a module's weights, 16 digits; empty for what has none."""
+    if not isinstance(model, nn.Module):
+        return ""
+    mark = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        mark.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        mark.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return mark.hexdigest()[:16]

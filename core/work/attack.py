@@ -1,0 +1,93 @@
+"""Attacks a classifier as a job: the study, and what may go with it; partial results are kept and marked."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from core import jobs
+from core.catalog import Config, UserError
+from core.work import Task, kinds
+
+if TYPE_CHECKING:
+    from core.robustness import Study
+
+
+def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
+    from core import datasets
+    from core.campaign import AttackConfig
+
+    return {"dataset": datasets.config_of(choice["dataset"]), "attack": AttackConfig}
+
+
+@kinds.add("attack", "Attack a classifier", Config, lane="short", parts=_parts)
+def attack(task: Task) -> Iterator[dict[str, Any]]:
+    """Attacks a classifier on images of a dataset, and says whether to believe the number."""
+    from core import attack_report, campaign, datasets, foreign, robustness
+
+    config = campaign.AttackConfig.of(task.part("attack"), "attack")
+    id = config.classifier or task.job.target
+    if ":" in id:
+        raise UserError(
+            f"A job cannot run the code {id!r}. Use python -m core attack --classifier on your own machine."
+        )
+    ask = task.part("dataset")
+    task.say("Preparing the data")
+    dataset = datasets.load(ask["name"], ask["config"])
+    task.say("Opening the classifier")
+    target = foreign.target_of(id, dataset)
+    plan = config.study()
+    x, y, indices, data = robustness.images_of(dataset, plan)
+    data = data | {"config": ask["config"]}
+    study = robustness.Study(target, x, y, plan, indices=indices, data=data, stop=task.stopped)
+    began = told = time.time()
+    for report in study:
+        ends = report["complete"] or bool(study.stopped)
+        with jobs.full_disk_told():
+            jobs.write_json(task.path / "report.json", report)
+            if ends or time.time() - told > 5:
+                told = time.time()
+                _keep_arrays(task, study)
+        done = sum(check["outcome"] != "open" for check in report["checks"])
+        task.say(report["verdict"]["sentence"], begun=0, started=began, done=done, total=12)
+        yield _record(report)
+    if not study.stopped:
+        for name, table in campaign.extras(config, study, target, dataset, task.stopped):
+            jobs.write_json(task.path / f"{name}.json", table)
+            task.say(f"{name.capitalize()}: {table.get('done', '')}")
+            yield {"stage": name}
+    page = attack_report.html(study.report, attack_report.pictures(study))
+    jobs.write_atomic(task.path / "report.html", page.encode())
+
+
+def _keep_arrays(task: Task, study: Study) -> None:
+    import numpy as np
+
+    from core import attack_report
+
+    jobs.write_atomic(task.path / "adversarial.npz", attack_report.batch(study))
+    memory = io.BytesIO()
+    np.savez_compressed(
+        memory,
+        allow_pickle=False,
+        fooled=np.stack(list(study.fooled.values())),
+        attacks=np.array(list(study.fooled)),
+        eps=np.array(study.grid, np.float64),
+    )
+    jobs.write_atomic(task.path / "matrix.npz", memory.getvalue())
+
+
+def _record(report: Mapping[str, Any]) -> dict[str, Any]:
+    head = next(row for row in report["results"] if row["eps"] == report["headline"])
+    return {
+        "stage": "attack",
+        "images": report["clean"]["n"],
+        "eps": head["eps"],
+        "robust": head["robust"],
+        "clean": report["clean"]["value"],
+        "verdict": report["verdict"]["colour"],
+        "complete": report["complete"],
+        "seconds": report["seconds"],
+    }

@@ -1,0 +1,144 @@
+"""What the Robustness page is made of: the question that a visitor asks, its answer, and one file per tool.
+
+A screening runs here, in slices and in turns, and is shared between visitors who ask the same; what is longer is a job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from core import datasets
+
+KEPT = 12  # screenings that the server remembers
+TURNS = threading.BoundedSemaphore(1)  # one slice at a time, so that no visitor starves another
+COLOURS = {  # of a verdict: how a callout shows it, its sign, and its word
+    "green": ("success", ":material/verified:", "Believable"),
+    "amber": ("warning", ":material/help:", "With care"),
+    "red": ("error", ":material/dangerous:", "Not believable"),
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        data: Name of the dataset.
+        classifier: Which one of :func:`core.foreign.available`.
+        values: Of the study's config, as (name, value).
+    """
+
+    data: str
+    classifier: str
+    values: tuple[tuple[str, Any], ...]
+
+    @property
+    def key(self) -> str:
+        """Identity of the question."""
+        text = json.dumps([self.data, self.classifier, self.values])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def job_values(self) -> dict[str, Any]:
+        """Gives the question as the parameters of a job of the kind ``attack``."""
+        return {"attack.classifier": self.classifier} | {
+            f"attack.{name}": value for name, value in self.values
+        }
+
+
+@st.cache_data(max_entries=8, show_spinner="Preparing the data")
+def _opened(name: str, _stamp: str) -> Any:
+    return datasets.load(name, {})
+
+
+def dataset(name: str) -> Any:
+    """Opens a dataset as it is by default, once for all visitors."""
+    return _opened(name, datasets.describe(name).title)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Opening the classifier")
+def _target(classifier: str, data: str, _fingerprint: str) -> Any:
+    from core import foreign
+
+    return foreign.target_of(classifier, dataset(data))
+
+
+def target(question: Question) -> Any:
+    """Opens the classifier, once for all visitors; each use takes a copy, which counts its passes for itself."""
+    found = dataset(question.data)
+    return _target(question.classifier, question.data, found.fingerprint).with_()
+
+
+class Screening:
+    """A study that visitors' turns carry on: whoever looks at it does the next slice."""
+
+    def __init__(self, question: Question) -> None:
+        from core import robustness
+
+        found = dataset(question.data)
+        config = robustness.StudyConfig.of(dict(question.values), "study")
+        x, y, indices, data = robustness.images_of(found, config)
+        self.study = robustness.Study(target(question), x, y, config, indices=indices, data=data)
+        self.report: dict[str, Any] = {}
+        self._slices = iter(self.study)
+        self._mine = threading.Lock()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return bool(self.report) and (self.report["complete"] or bool(self.report["stopped"]))
+
+    def advance(self, seconds: float) -> None:
+        """Works for about so long, unless somebody else is at it."""
+        if self._mine.acquire(blocking=False):
+            try:
+                until = time.monotonic() + seconds
+                while not self.done and time.monotonic() < until:
+                    with TURNS:
+                        self.report = next(self._slices, self.report)
+            finally:
+                self._mine.release()
+
+
+_screenings: OrderedDict[str, Screening] = OrderedDict()
+_guard = threading.Lock()
+
+
+def known(question: Question) -> Screening | None:
+    """Gives the screening of this question as far as it has come; None before its first result."""
+    with _guard:
+        found = _screenings.get(question.key)
+        if found is not None:
+            _screenings.move_to_end(question.key)
+    return found if found is not None and found.report else None
+
+
+def screen(question: Question, seconds: float = 0.6) -> Screening:
+    """Begins the screening of a question, or carries it on."""
+    with _guard:
+        found = _screenings.get(question.key)
+    if found is None or found.report.get("stopped"):
+        found = Screening(question)
+        with _guard:
+            found = _screenings.setdefault(question.key, found)
+            while len(_screenings) > KEPT:
+                _screenings.popitem(last=False)
+    found.advance(seconds)
+    return found
+
+
+def percent(share: float) -> str:
+    """Writes a share as people read it: 41.3 %."""
+    return f"{100 * share:.1f} %"
+
+
+def interval(low: float, high: float) -> str:
+    """Writes an interval of shares."""
+    return f"{100 * low:.1f} to {100 * high:.1f} %"

@@ -1,0 +1,204 @@
+"""Accuracy against the strength of the attack, and who falls first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from pages.ui import shell, show
+from pages.ui.attack import percent
+
+
+def draw(
+    report: Mapping[str, Any],
+    others: Mapping[str, Mapping[str, Any]],
+    lines: Sequence[Mapping[str, Any]],
+    *,
+    height: int = 330,
+) -> None:
+    """Draws accuracy under attack against eps, with its interval, clean, chance, the placebo, and other models.
+
+    Args:
+        report: Of the model in question.
+        others: Reports of other models on the same images, by name.
+        lines: Published numbers that apply here.
+        height: In pixels.
+    """
+    import plotly.graph_objects as go
+
+    rows = report["results"]
+    if len(rows) < 2:
+        st.caption("The curve begins with the first attack that has ended.")
+        return
+    figure = go.Figure()
+    scale = 255 if report["norm"] == "linf" else 1
+    x = [scale * row["eps"] for row in rows]
+    main = show.colour(0)
+    figure.add_scatter(
+        x=[*x, *x[::-1]],
+        y=[row["interval"][1] for row in rows] + [row["interval"][0] for row in rows[::-1]],
+        fill="toself",
+        fillcolor=main,
+        opacity=0.18,
+        line={"width": 0},
+        hoverinfo="skip",
+        name="95 % interval",
+        showlegend=False,
+    )
+    figure.add_scatter(
+        x=x,
+        y=[row["robust"] for row in rows],
+        mode="lines+markers",
+        line={"color": main, "width": 2.5},
+        name="worst case over all attacks",
+    )
+    placebo = [
+        (scale * row["eps"], row["attacks"]["noise"])
+        for row in rows
+        if "noise" in row.get("attacks", {})
+    ]
+    if placebo:
+        figure.add_scatter(
+            x=[0, *[p[0] for p in placebo]] if placebo[0][0] else [p[0] for p in placebo],
+            y=[report["clean"]["value"], *[p[1] for p in placebo]]
+            if placebo[0][0]
+            else [p[1] for p in placebo],
+            mode="lines",
+            line={"color": show.colour(1), "width": 1.5, "dash": "dot"},
+            name="random noise (placebo)",
+        )
+    for number, (name, other) in enumerate(others.items()):
+        figure.add_scatter(
+            x=[scale * row["eps"] for row in other["results"]],
+            y=[row["robust"] for row in other["results"]],
+            mode="lines+markers",
+            line={"color": show.colour(2 + number), "width": 2, "dash": "dash"},
+            name=name,
+        )
+    figure.add_hline(
+        report["chance"],
+        line={"dash": "dot", "width": 1},
+        annotation={"text": "chance", "font": {"size": 11}},
+    )
+    for line in lines:
+        figure.add_scatter(
+            x=[scale * report["headline"]],
+            y=[line["robust"]],
+            mode="markers",
+            marker={"symbol": "diamond", "size": 9, "color": show.colour(5)},
+            name=line["model"],
+            hovertext=line["source"],
+        )
+    unit = (
+        "largest change of a pixel (/255)"
+        if scale == 255
+        else f"{report['norm'].upper()} length of the change"
+    )
+    figure.update_layout(
+        height=height,
+        margin={"l": 44, "r": 8, "t": 30, "b": 40},
+        hovermode="x unified",
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
+        xaxis={
+            "title": {"text": f"eps: {unit}", "font": {"size": 12}},
+            "rangemode": "tozero",
+        },
+        yaxis={
+            "range": [-0.02, 1.02],
+            "tickformat": ".0%",
+            "title": {"text": "accuracy", "font": {"size": 12}},
+        },
+    )
+    st.plotly_chart(
+        figure,
+        key="robust.curve",
+        config={"displayModeBar": False},
+        alt="Accuracy under attack, falling with the strength of the attack",
+    )
+
+
+def table(report: Mapping[str, Any]) -> Any:
+    """Gives the numbers behind the curve, one row per eps."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        [
+            {
+                "eps": row["text"],
+                "accuracy": row["robust"],
+                "low": row["interval"][0],
+                "high": row["interval"][1],
+                "n": row["n"],
+                **{f"{name} alone": share for name, share in row.get("attacks", {}).items()},
+            }
+            for row in report["results"]
+        ]
+    )
+
+
+def classes(report: Mapping[str, Any]) -> None:
+    """Draws how each class stands at the headline eps."""
+    import plotly.graph_objects as go
+
+    at = next((row for row in report["results"] if row["eps"] == report["headline"]), None)
+    if at is None or not at.get("classes"):
+        st.caption("Known when the first attack has ended.")
+        return
+    rows = at["classes"]
+    figure = go.Figure()
+    figure.add_bar(
+        x=[row["name"] for row in rows],
+        y=[row["robust"] for row in rows],
+        marker_color=show.colour(0),
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [row["interval"][1] - row["robust"] for row in rows],
+            "arrayminus": [row["robust"] - row["interval"][0] for row in rows],
+            "thickness": 1,
+        },
+        customdata=[row["n"] for row in rows],
+        hovertemplate="%{x}: %{y:.1%} (n = %{customdata})<extra></extra>",
+    )
+    figure.update_layout(
+        height=280,
+        margin={"l": 44, "r": 8, "t": 10, "b": 30},
+        xaxis={"type": "category"},
+        yaxis={"range": [0, 1], "tickformat": ".0%"},
+    )
+    st.plotly_chart(
+        figure,
+        key="robust.classes",
+        config={"displayModeBar": False},
+        alt="Accuracy under attack per class",
+    )
+    worst = min(rows, key=lambda row: row["robust"])
+    st.caption(
+        f"At {at['text']}. Falls first: **{shell.plain(worst['name'])}**, {percent(worst['robust'])} of {worst['n']}."
+    )
+
+
+def effort(report: Mapping[str, Any]) -> None:
+    """Lists every attack with its parameters and what it cost."""
+    import pandas as pd
+
+    st.dataframe(
+        pd.DataFrame(
+            [
+                {
+                    "attack": row["title"],
+                    "parameters": ", ".join(f"{k} {v}" for k, v in row["parameters"].items()),
+                    "seconds": row["seconds"],
+                    "forward passes": row["forward"],
+                    "backward passes": row["backward"],
+                    "code": row["library"],
+                }
+                for row in report["attacks"]
+            ]
+        ),
+        hide_index=True,
+        key="robust.effort",
+        alt="The attacks that were run, with their parameters and cost",
+    )

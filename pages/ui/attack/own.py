@@ -1,0 +1,98 @@
+"""A visitor's own classifier: weights that are checked before they are opened, into an architecture of known name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from core.settings import settings
+from pages.ui import form, shell
+from pages.ui.attack import dataset
+
+CODE = """from core import attacks
+report = attacks.check(model, x, y)  # images in [0, 1]
+
+# or: python -m core attack --classifier package.module:factory --weights w.safetensors
+"""
+
+
+@st.dialog("Bring your own classifier", width="large")
+@shell.guard()
+def draw(data: str) -> None:
+    """Takes weights, says what is in them, and keeps them under a name."""
+    from core import foreign
+
+    found = dataset(data)
+    st.markdown(
+        "**Bring weights**, not code: a `.safetensors` file, or a `.pt` / `.pth` state dict, for an architecture of "
+        "torchvision. Whole pickled models and TorchScript are refused, because opening them runs whatever is inside."
+    )
+    left, right = st.columns([1, 1.2], gap="large")
+    with left:
+        upload = st.file_uploader(
+            "Weights",
+            type=["safetensors", "pt", "pth"],
+            key="robust.upload",
+            max_upload_size=settings().max_upload_mb,
+            disabled=not shell.may_change(),
+        )
+        name = st.text_input(
+            "Name",
+            key="robust.own.name",
+            placeholder="my-classifier",
+            max_chars=60,
+            disabled=not shell.may_change(),
+        )
+        values = form.form({"robust.foreign": foreign.ForeignConfig})["robust.foreign"]
+    with right:
+        st.caption(
+            "Preprocessing (size, mean, standard deviation) belongs to the classifier: the attack strength stays in "
+            f"pixel units. It is tried on {shell.plain(found.name)}, whose classes it must know: "
+            f"{shell.plain(', '.join(found.classes[:12]))}{' …' if len(found.classes) > 12 else ''}."
+        )
+        if upload is None:
+            st.caption("On your own machine any PyTorch module enters by code:")
+            st.code(CODE, language="python")
+        else:
+            keep(upload, name, values, found)
+    for choice in foreign.available(data):
+        if choice.id.startswith("own/"):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown(f"**{shell.plain(choice.title)}** · {shell.plain(choice.note)}")
+                if st.button(
+                    "Delete",
+                    key=f"robust.own.delete.{choice.id}",
+                    type="tertiary",
+                    icon=":material/delete:",
+                    disabled=not shell.may_change(),
+                ):
+                    foreign.delete(choice.id)
+                    st.rerun()
+
+
+def keep(upload: Any, name: str, values: dict[str, Any], found: Any) -> None:
+    """Says what the file holds, and keeps it when that is asked for."""
+    from core import foreign
+
+    content = upload.getvalue()
+    inside = foreign.inspect(content)
+    st.success(
+        f"A {inside.kind} of {inside.tensors:,} tensors, {inside.megabytes:.1f} MB"
+        + (f", with {inside.classes} classes" if inside.classes else "")
+        + ".",
+        icon=":material/check:",
+    )
+    if st.button(
+        "Keep and open it",
+        type="primary",
+        key="robust.own.keep",
+        disabled=not shell.may_change(),
+        help="Fits the weights into the architecture, and names the first one that does not fit.",
+    ):
+        config = foreign.ForeignConfig.of(values, "classifier")
+        st.session_state["robust.brought"] = foreign.bring(
+            name or upload.name, content, config, found
+        )
+        st.session_state["_done"] = "Kept, and chosen. Press Screen it."
+        st.rerun()

@@ -1,0 +1,111 @@
+"""The verdict: whether the number can be believed, before the number; each doubt with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import streamlit as st
+
+from pages.ui import shell
+from pages.ui.attack import COLOURS, interval, percent
+
+SIGNS = {"pass": "✓", "warn": "!", "fail": "✕", "open": "…"}
+OUTCOMES = {
+    "pass": "passed",
+    "warn": "look at it",
+    "fail": "failed",
+    "open": "not made",
+}
+
+
+def draw(report: Mapping[str, Any]) -> None:
+    """Draws the verdict."""
+    verdict = report["verdict"]
+    kind, icon, word = COLOURS[verdict["colour"]]
+    if not report["complete"] and not report["stopped"]:
+        kind, icon, word = "info", ":material/hourglass_top:", "Still measuring"
+    getattr(st, kind)(f"**{word}.** {shell.plain(verdict['sentence'])}", icon=icon)
+
+
+def headline(report: Mapping[str, Any]) -> None:
+    """Says how many images are named rightly, clean and attacked, with intervals and n; on red it is struck out."""
+    clean = report["clean"]
+    st.metric(
+        "Without an attack",
+        percent(clean["value"]),
+        help="Share of the images that are named rightly as they are.",
+    )
+    st.caption(f"{interval(*clean['interval'])} (95 %), n = {clean['n']}")
+    at = next(row for row in report["results"] if row["eps"] == report["headline"])
+    if at["eps"] == 0:
+        return
+    number = percent(at["robust"])
+    struck = report["complete"] and report["verdict"]["colour"] == "red"
+    if struck:
+        st.markdown(
+            f"Under attack, eps {at['text']}  \n### ~~{number}~~",
+            help="The checks say that this number cannot be believed.",
+        )
+    else:
+        st.metric(
+            f"Under attack, eps {at['text']}",
+            number,
+            help="Share of the images that no attack here has fooled: the worst case over all of them, image by "
+            "image. A stronger attack may lower it.",
+        )
+    st.caption(f"{interval(*at['interval'])} (95 %), n = {at['n']}")
+
+
+def doubts(report: Mapping[str, Any], again: Callable[[Mapping[str, Any]], None]) -> None:
+    """Lists the checks that did not pass, each with what to do about it.
+
+    Args:
+        report: See :mod:`core.robustness`.
+        again: Asks the same with other values, for the buttons.
+    """
+    for check in report["checks"]:
+        if check["outcome"] in ("warn", "fail"):
+            doubt(check, again)
+
+
+def doubt(check: Mapping[str, Any], again: Callable[[Mapping[str, Any]], None]) -> None:
+    """Shows a check that did not pass, what it means, and the button that does what it advises."""
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f"{SIGNS[check['outcome']]} **{shell.plain(check['name'])}**: {shell.plain(check['finding'])} "
+            f"{shell.plain(check['advice'])}"
+        )
+        if check.get("button"):
+            st.button(
+                check["button"],
+                key=f"robust.mend.{check['number']}",
+                on_click=again,
+                args=(check["action"],),
+            )
+
+
+def checks(report: Mapping[str, Any]) -> None:
+    """Lists all twelve checks with what was found."""
+    import pandas as pd
+
+    st.dataframe(
+        pd.DataFrame(
+            [
+                {
+                    "": SIGNS[check["outcome"]],
+                    "check": check["name"],
+                    "outcome": OUTCOMES[check["outcome"]],
+                    "found": check["finding"],
+                    "what to do": check["advice"] if check["outcome"] != "pass" else "",
+                }
+                for check in report["checks"]
+            ]
+        ),
+        hide_index=True,
+        key="robust.checks",
+        column_config={"": st.column_config.TextColumn(width=30)},
+        alt="The twelve checks, each with its outcome and what was found",
+    )
+    for sentence in report.get("limits", []):
+        st.caption(shell.plain(sentence))

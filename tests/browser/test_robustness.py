@@ -1,0 +1,38 @@
+"""The main path of the Robustness page: screen a classifier, believe the number or not, fool it with a drawing."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+
+@pytest.fixture(scope="module")
+def shipped(server):
+    """A server with the shipped classifiers."""
+    return server(gallery="1")
+
+
+def test_from_the_press_to_the_verdict(shipped, screen):
+    screen.open(shipped, "robustness", **{"robust.study.n": "40", "robust.study.eps": "38/255"})
+    screen.button("robust.screen").click()
+    screen.says("Under attack, eps 38/255")
+    expect(screen.key("robust.html")).to_be_visible(timeout=60_000)
+    screen.says("Believable.")
+    expect(screen.page.get_by_test_id("stAlertContentError")).to_have_count(0)
+
+
+def test_a_drawing_is_named_and_fooled(shipped, screen):
+    screen.open(shipped, "robustness")
+    screen.key("robust.tool").get_by_text("Fool it", exact=True).click()
+    sheet = screen.key("robust.canvas").locator("canvas")
+    expect(sheet).to_be_visible()
+    box = sheet.bounding_box()
+    middle, top = box["x"] + box["width"] / 2, box["y"]
+    screen.page.mouse.move(middle, top + 0.15 * box["height"])
+    screen.page.mouse.down()
+    screen.page.mouse.move(middle, top + 0.85 * box["height"], steps=8)
+    screen.page.mouse.up()
+    screen.says("2. It says:")
+    screen.button("robust.fool").click()
+    screen.says("difference, amplified")
+    assert screen.colours("robust.mine.three") > 2

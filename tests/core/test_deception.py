@@ -1,0 +1,47 @@
+"""Tricks with generative models: each runs to its end on a shipped run, and means what it says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from core import datasets, deception, foreign, jobs, runs
+
+QUICK = {
+    "encoder": {}, "critic": {}, "likelihood": {"steps": 5}, "latent": {"steps": 60},
+    "purify": {"steps": 3, "inner": 3, "draws": 1}, "harden": {"images": 600, "steps": 5},
+}  # fmt: skip
+CASES = [
+    ("encoder", "vae"), ("encoder", "vqvae"), ("critic", "gan"), ("likelihood", "flow"), ("latent", "vae"),
+    ("purify", "diffusion"), ("harden", "vae"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "family"), CASES)
+def test_a_trick_goes_to_its_end_with_numbers_and_pictures(gallery, name, family):
+    digits = datasets.load("digits")
+    opened = runs.open_model(jobs.get(f"shipped-digits-{family}"))
+    entry = deception.tricks.get(name)
+    assert entry.extra["fits"](opened)
+    target = (
+        foreign.target_of("shipped-digits-classifier", digits)
+        if entry.extra["classifier"]
+        else None
+    )
+    config = entry.config.of({"n": 8, **QUICK[name]}, name)
+    *_, last = entry.make(config, opened, digits, target)
+    assert last.done == 1 and last.sentence and last.pictures
+    assert all(p["x"].dtype == "uint8" and p["x"].ndim == 4 for p in last.pictures)
+    assert all(row["value"] and row["what"] for row in last.numbers)
+    if name in ("encoder", "critic", "likelihood"):
+        lines = last.curve["lines"]
+        assert len(lines["attack"]) == len(last.curve["x"]) == 5
+        worse = lines["attack"][-1] > lines["random noise"][-1]
+        assert worse == (name == "encoder")  # the others fall
+    if name == "purify":
+        assert [row["name"][:2] for row in last.numbers[3:]] == ["1.", "2.", "3."]
+
+
+def test_the_area_under_the_curve_counts_pairs():
+    high, low = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0])
+    assert deception.auc(high, low) == (1 + 0.5 + 1 + 1) / 4

@@ -1,0 +1,115 @@
+"""Classifiers that somebody brings: what is let in, and what is not."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import pytest
+import torch
+from safetensors.torch import save as as_bytes
+
+from core import datasets, foreign
+from core.catalog import UserError
+from core.foreign import ForeignConfig
+
+
+@pytest.fixture
+def weights():
+    from torchvision import models
+
+    with torch.random.fork_rng(devices=[]):
+        return models.get_model("squeezenet1_1", weights=None, num_classes=10).state_dict()
+
+
+def saved(value) -> bytes:
+    memory = io.BytesIO()
+    torch.save(value, memory)
+    return memory.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "state dict"])
+def test_weights_for_a_known_architecture_become_a_classifier(weights, kind):
+    digits = datasets.load("digits")
+    file = as_bytes(weights) if kind == "safetensors" else saved({"state_dict": weights})
+    found = foreign.inspect(file)
+    assert (found.kind, found.tensors, found.classes) == (kind, len(weights), 10)
+    id = foreign.bring(
+        "My net", file, ForeignConfig(architecture="squeezenet1_1", resize=64, crop=-1), digits
+    )
+    assert id == "own/my-net" and id in [choice.id for choice in foreign.available("digits")]
+    target = foreign.target_of(id, digits)
+    assert target.facts["preprocessing"]["mean"] == [0.485, 0.456, 0.406]  # read from torchvision
+    assert target.logits(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+    with pytest.raises(
+        UserError, match="There is a classifier 'my-net' already. Choose another name"
+    ):
+        foreign.bring("my net", file, ForeignConfig(architecture="squeezenet1_1"), digits)
+    foreign.delete(id)
+    with pytest.raises(UserError, match="There is no classifier 'my-net'"):
+        foreign.target_of(id, digits)
+
+
+def test_bombs_pickles_and_programs_stay_outside(weights, setting):
+    plain = saved({"w": torch.zeros(10)})
+    deflated = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(plain)) as old,
+        zipfile.ZipFile(deflated, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    endless = saved({"w": torch.zeros(1).expand(100_000, 100_000)})
+    script = io.BytesIO()
+    with zipfile.ZipFile(script, "w") as archive:
+        archive.writestr("net/constants.pkl", b"")
+    for file, text in (
+        (deflated.getvalue(), "This file has compressed parts"),
+        (endless, "The tensor 'w' claims 10000000000 numbers and holds fewer"),
+        (script.getvalue(), "This file is TorchScript, which is a program"),
+        (b"\x80\x02}q\x00.", "This file is a pickle, which can run any program"),
+        (saved(torch.nn.Linear(2, 2)), "This file holds more than weights, or is damaged"),
+        (saved([1, 2]), "This file holds no state dict but list"),
+        (saved({"w": 3}), "The entry 'w' of this file is no plain tensor"),
+        (b"nothing at all", "This file holds no weights that can be read"),
+        (b"PK\x03\x04broken", "This file is damaged"),
+    ):
+        with pytest.raises(UserError, match=text):
+            foreign.inspect(file)
+    setting(max_upload_mb=1)
+    with pytest.raises(UserError, match="Weights must be at most 1 MB on this server, got 3 MB"):
+        foreign.inspect(as_bytes(weights))
+
+
+def test_weights_that_do_not_fit_name_the_first_key(weights, setting):
+    digits = datasets.load("digits")
+    config = ForeignConfig(architecture="squeezenet1_1")
+    first = next(iter(weights))
+    for change, text in (
+        ({first: None}, f"'{first}' is missing"),
+        ({first: torch.zeros(2)}, f"'{first}' must have the shape"),
+        ({"more": torch.zeros(2)}, "'more' belongs to no part of it"),
+    ):
+        file = as_bytes({k: v for k, v in (weights | change).items() if v is not None})
+        with pytest.raises(UserError, match=text):
+            foreign.bring("net", file, config, digits)
+    for values, text in (
+        (
+            {"architecture": "squeezenet1_2"},
+            "There is no architecture 'squeezenet1_2'. Did you mean 'squeezenet1_1'",
+        ),
+        (
+            {"architecture": "squeezenet1_1", "mean": "1,2"},
+            "mean must be one or three numbers with commas, got '1,2'",
+        ),
+        ({"architecture": "squeezenet1_1", "std": "0"}, "std must be above 0, got '0'"),
+    ):
+        with pytest.raises(UserError, match=text):
+            foreign.bring("net", as_bytes(weights), ForeignConfig(**values), digits)
+    with pytest.raises(UserError, match="A classifier's name must be 1 to 60 letters"):
+        foreign.bring("../net", as_bytes(weights), config, digits)
+    setting(view_only=1)
+    with pytest.raises(
+        UserError, match="This server is for viewing only, so it cannot bring a classifier"
+    ):
+        foreign.bring("net", as_bytes(weights), config, digits)

@@ -1,0 +1,461 @@
+"""Studies: masked, random and awkward classifiers; jobs, the command, the report."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from core import attack_report, comparison, datasets, foreign, jobs, robustness, work, worker
+from core.__main__ import main
+from core.attacks import check
+from core.campaign import AttackConfig, transfer
+from core.catalog import UserError
+from core.closeup import look
+from core.robustness import Study, StudyConfig, estimate, images_of, sweep
+from core.threat import Target, default_eps
+
+EPS = "26/255"
+
+
+@pytest.fixture
+def digits():
+    return datasets.load("digits")
+
+
+@pytest.fixture
+def plain(digits, gallery) -> Target:
+    return foreign.target_of("shipped-digits-classifier", digits)
+
+
+@pytest.fixture
+def robust(digits, gallery) -> Target:
+    return foreign.target_of("shipped-digits-robust", digits)
+
+
+class Outside(nn.Module):
+    """A classifier with something around it."""
+
+    def __init__(self, net, change):
+        super().__init__()
+        self.net, self.change = net, change
+
+    def forward(self, x):
+        return self.change(self.net, x)
+
+
+CHANGES = {
+    "plain": lambda net, x: net(x),
+    "large": lambda net, x: 1000 * net(x),
+    "low": lambda net, x: net(x) - 100,
+    "rounded": lambda net, x: net(torch.round(x * 16) / 16),
+    "softmax": lambda net, x: net(x).softmax(1),
+    "dropout": lambda net, x: net(F.dropout(x, 0.2, True)),
+    "argmax": lambda net, x: F.one_hot(net(x).argmax(1), 10).float(),
+}
+
+
+def changed(target: Target, name: str) -> Target:
+    return Target(Outside(target.module, CHANGES[name]).eval(), target.classes, 1, 8, name=name)
+
+
+def study(target: Target, digits, n: int = 40, **values) -> Study:
+    config = StudyConfig.of({"eps": EPS, "n": n, **values})
+    x, y, indices, data = images_of(digits, config)
+    made = Study(target, x, y, config, indices=indices, data=data)
+    for _ in made:
+        pass
+    return made
+
+
+def robust_at(report) -> float:
+    return next(row["robust"] for row in report["results"] if row["eps"] == report["headline"])
+
+
+# --- masking ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", ["plain", "robust"])
+def test_masked_gradients_are_found_and_robustness_is_not_called_masked(base, request, digits):
+    target, found = request.getfixturevalue(base), {}
+    for name in ("plain", "large", "low", "rounded"):
+        found[name] = study(changed(target, name), digits).report
+    assert {name: r["verdict"]["colour"] for name, r in found.items()} == {
+        "plain": "green", "large": "amber", "low": "green", "rounded": "red",
+    }  # fmt: skip
+    truth = robust_at(found["plain"])
+    assert abs(robust_at(found["large"]) - truth) < 0.02
+    assert robust_at(found["low"]) == truth
+    assert "cross-entropy gradients are zero" in found["large"]["verdict"]["sentence"]
+    assert found["rounded"]["verdict"]["sentence"].endswith(
+        "is not robustness: 100 % of the gradients are zero."
+    )
+    repaired = study(
+        changed(target, "rounded"), digits, **found["rounded"]["checks"][5]["action"]
+    ).report
+    assert repaired["verdict"]["colour"] == "green"
+    assert robust_at(repaired) <= truth + 0.2
+
+
+def test_a_weak_attack_alone_is_not_believed_on_saturated_logits(plain, digits):
+    report = study(changed(plain, "large"), digits, attacks="fgsm,pgd").report
+    assert report["verdict"]["colour"] == "red"
+    assert report["verdict"]["sentence"].endswith("withstand every attack") is False
+    action = report["checks"][4]["action"]
+    again = study(changed(plain, "large"), digits, **action).report
+    assert again["verdict"]["colour"] == "amber"
+
+
+def test_probabilities_are_found_and_attacked_through_their_logarithm(plain, digits):
+    report = study(changed(plain, "softmax"), digits).report
+    assert report["checks"][9]["outcome"] == "warn"
+    assert robust_at(report) == robust_at(study(plain, digits).report)
+
+
+def test_dropout_left_on_is_red_until_draws_are_averaged(plain, digits):
+    report = study(changed(plain, "dropout"), digits, n=40).report
+    assert report["verdict"]["colour"] == "red"
+    assert report["checks"][8]["action"] == {"eot": 20}
+    assert "two passes of the same image differ" in report["verdict"]["sentence"]
+
+
+def test_a_classifier_that_only_decides_is_red(plain, digits):
+    report = study(changed(plain, "argmax"), digits, n=30).report
+    assert report["verdict"]["colour"] == "red"
+    assert "decisions only" in report["verdict"]["sentence"]
+
+
+def test_a_gradient_taken_inside_is_noticed(plain, digits):
+    def inner(net, x):
+        with torch.enable_grad():
+            moved = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(net(moved).square().sum(), moved)
+        return net((x - 0.01 * slope.sign()).clamp(0, 1))
+
+    made = Target(Outside(plain.module, inner).eval(), plain.classes, 1, 8)
+    report = study(made, digits, n=20).report
+    assert report["checks"][10]["outcome"] == "fail"
+
+
+def test_outputs_that_are_no_numbers_count_as_errors(plain, digits):
+    def broken(net, x):
+        out = net(x)
+        return torch.where((x.mean((1, 2, 3)) > 0.32)[:, None], math.nan, out)
+
+    made = study(Target(Outside(plain.module, broken).eval(), plain.classes, 1, 8), digits)
+    json.dumps(made.report, allow_nan=False)
+    assert made.report["clean"]["value"] < 0.95
+    assert "not a number" in {image["clean"] for image in made.report["images"]}
+
+
+# --- the sweep and the report -------------------------------------------------------------------
+
+
+def test_a_sweep_falls_to_chance_and_reports_all_that_a_reader_needs(plain, digits):
+    made = study(plain, digits, eps="", n=80)
+    report = json.loads(json.dumps(made.report, allow_nan=False))
+    values = [row["robust"] for row in report["results"]]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == report["clean"]["value"] > 0.9 and values[-1] == 0
+    assert report["complete"] and report["stopped"] == ""
+    for row in report["results"]:
+        assert row["interval"][0] <= row["robust"] <= row["interval"][1]
+        assert sum(c["n"] for c in row["classes"]) == row["n"] == 80
+        assert all(0 <= value <= report["clean"]["value"] for value in row["attacks"].values())
+        # the number is the worst per image, so no attack alone is below it
+        assert all(value >= row["robust"] - 1e-9 for value in row["attacks"].values())
+    for key in ("verdict", "checks", "threat", "versions", "model", "data", "limits", "config"):
+        assert report[key]
+    quick = next(a for a in report["attacks"] if a["name"] == "quick")
+    assert quick["forward"] > 0 and quick["backward"] > 0 and quick["parameters"]["steps"] == 20
+    assert len(report["checks"]) == 12
+    # what is said to fool does, within what it is said to cost
+    fell = np.isfinite(made.smallest)
+    moved = made.adversarial[torch.as_tensor(fell)]
+    assert (plain.predict(moved) != made.y[torch.as_tensor(fell)]).all()
+    size = (moved - made.x[torch.as_tensor(fell)]).abs().flatten(1).amax(1).numpy()
+    assert (size <= made.smallest[fell] + 1e-5).all()
+    page = attack_report.html(report, attack_report.pictures(made))
+    assert report["verdict"]["sentence"] in page
+    assert "http" not in page  # it needs nothing else
+    assert page.count("<img") == 8 and "<script" not in page
+    with np.load(__import__("io").BytesIO(attack_report.batch(made))) as batch:
+        assert batch["adversarial"].shape == (80, 1, 8, 8)
+        said = plain.predict(torch.as_tensor(batch["adversarial"])).numpy()
+        held = robust_at(report)
+        assert (said == batch["y"]).mean() == pytest.approx(held)
+
+
+def test_the_program_of_a_report_repeats_its_number(plain, digits, capsys):
+    report = study(plain, digits, n=20).report
+    exec(compile(attack_report.python(report), "report", "exec"), {})
+    assert capsys.readouterr().out.strip() == report["verdict"]["sentence"]
+
+
+def test_strengths_zero_and_one_are_the_ends(plain, digits):
+    report = study(plain, digits, eps="0, 1", n=20).report
+    assert [row["eps"] for row in report["results"]] == [0, 1]
+    assert report["results"][1]["robust"] == 0
+    only = study(plain, digits, eps="0", n=20).report
+    assert [row["eps"] for row in only["results"]] == [0] and only["complete"]
+
+
+def test_a_stopped_study_keeps_and_marks_what_it_has(plain, digits):
+    config = StudyConfig.of({"eps": EPS, "n": 60})
+    x, y, *_ = images_of(digits, config)
+    asked = 0
+
+    def stop() -> str:
+        nonlocal asked
+        asked += 1
+        return "Stopped on request." if asked > 25 else ""
+
+    *_, report = Study(plain, x, y, config, stop=stop)
+    assert not report["complete"] and report["stopped"] == "Stopped on request."
+    assert report["clean"]["n"] == 60 and report["verdict"]["colour"] == "amber"
+
+
+def test_the_cost_is_told_before(plain):
+    told = estimate(plain, StudyConfig())
+    assert 0 < told.seconds < 1000 and told.n >= 50
+    assert estimate(plain, StudyConfig(attacks="quick,autoattack")).n < told.n
+
+
+def test_a_sweep_reaches_from_little_to_everything():
+    found = sweep(1, 8, "linf")
+    assert found[-1] == 1 and any(math.isclose(e, default_eps(1, 8, "linf")) for e in found)
+    assert default_eps(3, 32, "linf") == 8 / 255
+    assert default_eps(3, 32, "l2") == pytest.approx(0.5, abs=0.01)
+
+
+# --- what cannot be attacked --------------------------------------------------------------------
+
+LINEAR = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
+IMAGES, LABELS = (
+    torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)),
+    torch.arange(6) % 3,
+)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "values", "text"),
+    [
+        (IMAGES * 255, LABELS, {}, "Pixels must lie in 0 … 1, got .* Take the normalisation out of the data"),
+        (IMAGES, LABELS + 1, {}, "Labels must lie in 0 … 2, got 1 … 3. Choose the dataset"),
+        (IMAGES, LABELS[:3], {}, "Labels must be 6 whole numbers, one per image, got"),
+        (IMAGES[0], LABELS, {}, "Images must be floats of shape .N, C, H, W. in 0 … 1, got torch.float32 .1, 4, 4."),
+        ((IMAGES * 255).byte(), LABELS, {}, "Images must be floats of shape .* Divide bytes by 255."),
+        (IMAGES, LABELS, {"eps": "8"}, "Did you mean 8/255?"),
+        (IMAGES, LABELS, {"attacks": "pdg"}, "There is no attack 'pdg'. Did you mean 'pgd'?"),
+        (IMAGES, LABELS, {"attacks": "ddn"}, "cannot be bounded by linf. It knows l2: choose"),
+        (IMAGES, LABELS, {"options": "pgd.stpes=3"}, "There is no parameter of pgd 'stpes'. Did you mean 'steps'?"),
+        (IMAGES, LABELS, {"options": "pgd"}, "--set takes name=value, got 'pgd'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_attacked_is_said_in_a_sentence(x, y, values, text):
+    with pytest.raises(UserError, match=text):
+        check(LINEAR, x, y, **values)
+
+
+def test_images_that_do_not_fit_the_model_are_refused(plain, digits):
+    x, y, *_ = images_of(digits, StudyConfig(n=4))
+    with pytest.raises(UserError, match=r"takes images of 1 channel\(s\), these have 3"):
+        Study(plain, x.repeat(1, 3, 1, 1), y, StudyConfig(n=4))
+    with pytest.raises(UserError, match="takes images of 8×8 px, these have 16×16"):
+        Study(plain, F.interpolate(x, (16, 16)), y, StudyConfig(n=4))
+    wrong = Target(LINEAR, ["a", "b"], 1, 4, name="linear")
+    with pytest.raises(UserError, match="linear gives 3 logits, but the data has 2 classes"):
+        wrong.logits(IMAGES)
+    with pytest.raises(UserError, match="must give one row of logits per image"):
+        Target(lambda x: x, ["a", "b"], 1, 4).logits(IMAGES)
+
+
+@pytest.mark.parametrize("classes", [2, 1000])
+def test_any_module_is_checked_from_python_whatever_its_classes(classes):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, classes)).train()
+    x = IMAGES[:4]
+    net.eval()
+    y = net(x).argmax(1)
+    report = check(net.train(), x, y, eps="0.1", name="mine", n=99)
+    assert report["complete"] and report["clean"]["value"] == 1 and report["clean"]["n"] == 4
+    assert any("99 images were asked for; there are 4." in note for note in report["notes"])
+    assert not net.training
+    one = check(net, x[:2], torch.zeros(2, dtype=torch.long) + y[0], eps="0.1")  # one class only
+    assert one["complete"]
+
+
+def test_a_model_of_one_class_is_refused():
+    with pytest.raises(
+        UserError,
+        match="A classifier needs at least 2 classes, got 1",
+    ):
+        check(nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), IMAGES, LABELS * 0)
+
+
+# --- pairs, close-ups, transfer -----------------------------------------------------------------
+
+
+def test_two_models_are_compared_image_by_image(plain, robust, digits):
+    first, second = (study(t, digits, n=60).report for t in (plain, robust))
+    pair = comparison.compare(first, second, first["headline"])
+    assert pair.n == 60
+    assert pair.both + pair.only_first == round(60 * robust_at(first))
+    assert pair.only_second > pair.only_first and pair.p < 0.05
+    assert comparison.mcnemar(0, 0) == 1 and comparison.mcnemar(1, 9) == pytest.approx(0.021484375)
+    with pytest.raises(UserError, match="was not attacked at 51/255"):
+        comparison.compare(first, second, 0.2)
+    assert comparison.references("cifar10", "linf", 8 / 255)[0]["robust"] == 0.7371
+    assert comparison.references("digits", "linf", 8 / 255) == []
+
+
+def test_one_image_under_attack_rises_from_its_label_to_another(plain, digits):
+    x, y, *_ = images_of(digits, StudyConfig(n=10))
+    found = look(plain, x[3], int(y[3]))
+    names = plain.classes
+    assert found.eps[0] == 0 and torch.equal(found.images[0], x[3])
+    assert found.said[0] == names[int(y[3])] != found.said[-1]
+    assert all(
+        abs((found.images[k] - x[3]).abs().max()) <= e + 1e-6 for k, e in enumerate(found.eps)
+    )
+    assert all(len(row) == 5 and 0.2 <= row[0][1] <= 1 for row in found.top)
+    assert found.trace[0] < 0 < found.trace[-1]
+    smallest = {norm: value or 0.0 for norm, value in found.smallest.items()}
+    assert 0 < smallest["linf"] < 1 < 8 > smallest["l2"] > smallest["linf"]
+    aimed = look(plain, x[3], int(y[3]), towards=(int(y[3]) + 1) % 10)
+    assert aimed.said[-1] == names[(int(y[3]) + 1) % 10]
+
+
+def test_adversarial_images_fool_their_own_model_most(plain, robust, digits):
+    x, y, *_ = images_of(digits, StudyConfig(n=40))
+    table = transfer([plain, robust], x, y, 0.15)
+    fooled = np.array(table["fooled"])
+    assert fooled[0, 0] > fooled[0, 1] and fooled[1, 1] >= fooled[1, 0] - 0.2 and fooled[0, 0] > 0.5
+
+
+# --- jobs and the command -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def at_once(monkeypatch, setting, gallery):
+    """Does a job in this process when it is submitted."""
+    setting(nice=0, threads=1)
+    monkeypatch.setattr(jobs, "spawn", lambda path: worker.work(path))
+
+
+def test_a_job_leaves_report_arrays_and_tables(at_once):
+    values = {"attack.n": 20, "attack.eps": EPS, "attack.corruptions": True, "attack.certify": 0.2, "attack.certified": 2,
+              "attack.transfer": "shipped-digits-robust"}  # fmt: skip
+    job = work.submit("attack", {"dataset": "digits"}, values, target="shipped-digits-classifier")
+    job = jobs.get(job.id)
+    assert job.status == "finished", job.message
+    report = jobs.read_json(job.path / "report.json")
+    assert report["complete"] and report["model"]["run"] == "shipped-digits-classifier"
+    assert len(jobs.read_json(job.path / "corruptions.json")["accuracy"]) == 15
+    assert jobs.read_json(job.path / "certified.json")["n"] == 2
+    assert jobs.read_json(job.path / "transfer.json")["names"][1].startswith("Digits")
+    with np.load(job.path / "matrix.npz") as matrix:
+        assert matrix["fooled"].shape == (3, 1, 20) and list(matrix["attacks"]) == [
+            "noise",
+            "fgsm",
+            "quick",
+        ]
+    assert (job.path / "adversarial.npz").exists()
+    assert report["verdict"]["sentence"].replace("%", "") in (
+        job.path / "report.html"
+    ).read_text().replace("%", "")
+
+
+def test_a_job_that_is_stopped_keeps_its_part(at_once, monkeypatch):
+    calls = iter(range(10_000))
+    monkeypatch.setattr(
+        work.Task, "stopped", lambda self: "Stopped on request." if next(calls) > 30 else ""
+    )
+    job = work.submit(
+        "attack", {"dataset": "digits"}, {"attack.n": 60}, target="shipped-digits-classifier"
+    )
+    job = jobs.get(job.id)
+    report = jobs.read_json(job.path / "report.json")
+    assert (
+        job.status == "stopped"
+        and not report["complete"]
+        and report["stopped"] == "Stopped on request."
+    )
+    assert (job.path / "adversarial.npz").exists() and "Not complete." in (
+        job.path / "report.html"
+    ).read_text()
+
+
+def test_a_job_never_runs_code_by_name(at_once):
+    job = work.submit("attack", {"dataset": "digits"}, {"attack.classifier": "os:getcwd"})
+    assert "A job cannot run the code 'os:getcwd'" in jobs.get(job.id).message
+
+
+def test_the_command_prints_the_report_and_its_exit_code_serves_a_pipeline(
+    at_once, capsys, tmp_path
+):
+    base = ["attack", "--classifier", "shipped-digits-robust", "--n", "20", "--eps", EPS, "--json"]
+    assert main([*base, "--min-robust", "0.3", "--out", str(tmp_path / "out")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {"verdict", "checks", "clean"} <= report.keys()
+    assert {"robust", "interval", "n", "eps"} <= report["results"][1].keys()
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "report.json",
+        "report.html",
+        "adversarial.npz",
+        "matrix.npz",
+    }
+    assert main([*base, "--min-robust", "0.99"]) == 1
+    capsys.readouterr()
+    assert main([*base, "--min-robust", "40"]) == 2
+    assert "--min-robust must be 0 to 1, got 40" in capsys.readouterr().err
+    assert main(["attack", "--eps", "8"]) in (1, 2)
+    assert "Did you mean 8/255?" in capsys.readouterr().err
+
+
+def test_the_command_attacks_any_module_of_this_machine(tmp_path, monkeypatch, capsys):
+    from safetensors.torch import save_file
+
+    (tmp_path / "mymodels.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    line = [
+        "attack",
+        "--classifier",
+        "mymodels:make",
+        "--weights",
+        "w.safetensors",
+        "--n",
+        "10",
+        "--eps",
+        EPS,
+        "--json",
+    ]
+    try:
+        assert main(line) == 0
+        assert json.loads(capsys.readouterr().out)["model"]["place"] == "mymodels:make"
+        assert main(["attack", "--classifier", "mymodels:none"]) == 2
+        assert "mymodels has no none. Write package.module:factory" in capsys.readouterr().err
+        assert main(["attack", "--classifier", "nowhere:make"]) == 2
+        assert "nowhere cannot be imported" in capsys.readouterr().err
+    finally:
+        sys.modules.pop("mymodels", None)
+
+
+def test_the_config_of_a_job_holds_that_of_the_study():
+    assert set(StudyConfig.knobs()) < set(AttackConfig.knobs())
+    assert AttackConfig(n=7, classifier="x").study() == StudyConfig(n=7)
+    assert robustness.names_of(StudyConfig(attacks="QUICK, fgsm,quick")) == [
+        "noise",
+        "quick",
+        "fgsm",
+    ]

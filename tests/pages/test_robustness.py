@@ -1,0 +1,148 @@
+"""The Robustness page: a question, its verdict, and what follows from it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from core import jobs
+
+SMALL = {"robust.study.n": "30", "robust.study.eps": "38/255"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch):
+    """No screening of another test is remembered, and the expected time is not measured."""
+    from core import robustness
+    from pages.ui import attack
+
+    attack._screenings.clear()
+    monkeypatch.setattr(robustness, "estimate", lambda target, config: robustness.Estimate(7, 500))
+
+
+def screened(visit: Any, **query: str) -> Any:
+    seen = visit("robustness", **SMALL, **query).calm()
+    seen.press("robust.screen")
+    for _ in range(200):
+        if seen.all("robust.html"):
+            return seen.calm()
+        seen.run()
+    raise AssertionError("the screening does not end")
+
+
+def test_before_anything_was_measured_it_says_what_the_buttons_do(visit, gallery):
+    seen = visit("robustness").calm()
+    assert "Nothing was measured with these settings yet" in seen.texts("info")
+    assert "About 7 s for 1,000 images" in seen.texts("caption")
+    assert seen.widget("robust.model").value.startswith("shipped-digits-classifier")
+
+
+def test_a_screening_ends_with_a_verdict_a_number_and_its_interval(visit, gallery):
+    seen = screened(visit)
+    words = " ".join(
+        node.value for kind in ("success", "warning", "error") for node in getattr(seen.at, kind)
+    )
+    assert "Believable" in words or "With care" in words
+    (clean, attacked) = seen.at.metric
+    assert clean.label == "Without an attack"
+    assert attacked.label == "Under attack, eps 38/255"
+    assert float(attacked.value.rstrip(" %")) <= float(clean.value.rstrip(" %"))
+    assert "(95 %), n = 30" in seen.texts("caption")
+    assert seen.at.get("plotly_chart")
+
+
+def test_what_was_screened_is_there_for_the_next_visitor(visit, gallery):
+    screened(visit)
+    seen = visit("robustness", **SMALL).calm()
+    assert seen.at.metric
+    assert not visit("robustness", **(SMALL | {"robust.study.n": "31"})).at.metric
+
+
+def test_the_images_open_one_by_one(visit, gallery):
+    seen = screened(visit).set(robust__tool="images").calm()
+    assert seen.pictures("robust.wall")["count"] == 30
+    assert any("image" in frame.value.columns for frame in seen.at.dataframe)
+    opened = seen.texts("caption")
+    assert "difference, amplified" in opened
+    seen.told("robust.wall", {"clicked": {"number": 5, "index": 3}}).calm()
+    assert seen.at.session_state["robust.image"] == 3
+
+
+def test_all_twelve_checks_are_listed(visit, gallery):
+    seen = screened(visit).set(robust__tool="checks").calm()
+    (table,) = [frame.value for frame in seen.at.dataframe]
+    assert len(table) == 12
+    assert set(table["outcome"]) <= {"passed", "look at it", "failed", "not made"}
+
+
+def test_on_red_the_number_is_struck_out_and_a_button_mends_it(visit, gallery):
+    from pages.ui import attack
+
+    seen = screened(visit)
+    (found,) = attack._screenings.values()
+    report = json.loads(json.dumps(found.report))
+    report["verdict"] = {
+        "colour": "red",
+        "sentence": "97 % is not robustness.",
+        "believable": False,
+    }
+    report["checks"][5] |= {
+        "outcome": "fail", "finding": "96.7 % of the gradients are zero.", "advice": "Let them pass.",
+        "button": "Let gradients pass (BPDA)", "action": {"bpda": True},
+    }  # fmt: skip
+    found.report = report
+    seen.run()
+    assert any("Not believable" in text for text in seen.errors)
+    assert "~~" in "".join(node.value for node in seen.at.markdown)
+    seen.press(f"robust.mend.{report['checks'][5]['number']}")
+    assert seen.widget("robust.study.bpda").value is True
+
+
+def test_confirming_starts_a_job_with_autoattack(visit, gallery, spawned, asked):
+    seen = visit("robustness", **SMALL).press("robust.confirm").calm()
+    job = jobs.get(spawned[0])
+    assert (job.kind, job.target) == ("attack", "shipped-digits-classifier")
+    assert job.config["attack"]["attacks"] == "noise,quick,autoattack"
+    assert job.config["attack"]["n"] == 30
+    assert "Confirmed as a job (1)" in [expander.label for expander in seen.at.expander]
+
+
+@pytest.mark.parametrize(
+    ("tool", "key", "values"),
+    [
+        ("corruptions", "robust.start.Measure corruptions", {"corruptions": True}),
+        ("certified", "robust.start.Certify", {"certify": 0.25}),
+        ("transfer", "robust.start.Measure transfer", {"attacks": "noise"}),
+    ],
+)
+def test_what_goes_beyond_attacks_is_a_job(visit, gallery, spawned, tool, key, values):
+    seen = visit("robustness", **SMALL).set(robust__tool="beyond").calm()
+    seen.set(robust__beyond=tool).press(key).calm()
+    config = jobs.get(spawned[0]).config["attack"]
+    assert config | values == config
+
+
+def test_generative_models_offer_what_they_can(visit, gallery):
+    seen = visit("robustness", **SMALL).set(robust__tool="generative").calm()
+    assert "Press **Try it**" in seen.texts("caption")
+    names = seen.widget("robust.trick.gan").options
+    assert names
+
+
+def test_a_view_only_server_starts_no_job(visit, gallery, setting, spawned):
+    setting(view_only=1)
+    visit("robustness", **SMALL).force("robust.confirm")
+    assert not spawned
+
+
+def test_eps_without_a_unit_is_asked_back(visit, gallery):
+    seen = visit("robustness", **{"robust.study.eps": "8"})
+    seen.press("robust.screen")
+    assert any("8/255" in text for text in seen.errors)
+
+
+def test_a_dataset_without_labels_says_so(visit, trained):
+    seen = visit("robustness", data="plain").calm()
+    assert "has no labels" in seen.texts("info")
