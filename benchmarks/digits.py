@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 
-from core import jobs, runs, sheets, worker
+from core import jobs, runs, sheets, work
 from core.tensors import to_bytes
 
 
 def train(kind: str, choice: dict[str, str], values: dict[str, object]) -> tuple[jobs.Job, float]:
     """Trains in a job and waits; gives the job and its wall-clock seconds."""
     start = time.perf_counter()
-    job = worker.submit(kind, choice, values)
+    job = work.submit(kind, choice, values)
     while job.active:
         time.sleep(0.1)
         job = jobs.get(job.id)

@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from core import datasets, faces, jobs, runs, sheets, worker
+from core import datasets, faces, jobs, runs, sheets, work
 from core.tensors import to_bytes
 
 
@@ -26,7 +26,7 @@ def main() -> None:
         return
     datasets.load("faces")
     for family in ("gan", "vae"):
-        job = worker.submit(
+        job = work.submit(
             "train",
             {"dataset": "faces", "family": family},
             {"train.images": 10_000_000, "train.schedule": "constant"},

@@ -35,6 +35,7 @@ _START_GRACE = 20.0  # seconds that a process may take to start and lock its job
 _WORDS = {
     "kind": str,
     "lane": str,
+    "target": str,
     "config": dict,
     "name": str,
     "note": str,
@@ -50,8 +51,9 @@ class Job:
 
     Attributes:
         id: Name of the folder, unique and never changed.
-        kind: What is done, a name of ``core.worker.kinds``.
+        kind: What is done, a name of ``core.work.kinds``.
         lane: ``train`` or ``short``.
+        target: Id of the run that it works on; empty for a job that makes one.
         config: By part (``dataset``, ``family``, ``train`` …): ``{"name": …, "config": {…}}`` or plain values.
         name, note: The person's words; names need not be unique.
         who: Who asked for it; may be empty.
@@ -64,6 +66,7 @@ class Job:
     path: Path
     kind: str
     lane: str
+    target: str
     config: Mapping[str, Any]
     name: str
     note: str
@@ -112,13 +115,21 @@ class Job:
 
 
 def create(
-    kind: str, lane: str, config: Mapping[str, Any], *, title: str, name: str = "", who: str = ""
+    kind: str,
+    lane: str,
+    config: Mapping[str, Any],
+    *,
+    title: str,
+    target: str = "",
+    name: str = "",
+    who: str = "",
 ) -> Job:
     """Writes a job's folder and starts its process, which waits for its turn.
 
     Args:
         kind, lane, config: See :class:`Job`; the config is already validated.
         title: Start of the id, for example ``digits-vae``.
+        target: Id of the run that it works on; empty for a job that makes one.
         name: The person's name for it; the title when empty.
 
     Raises:
@@ -133,6 +144,7 @@ def create(
     job = {
         "kind": kind,
         "lane": lane,
+        "target": target,
         "config": dict(config),
         "name": clean(name) or slug,
         "note": "",
@@ -370,7 +382,8 @@ def _all() -> Iterator[Job]:
 
 
 def _read(path: Path) -> Job:
-    words, state = read_json(path / "job.json"), read_json(path / "state.json")
+    words = {"target": "", **read_json(path / "job.json")}  # older jobs had none
+    state = read_json(path / "state.json")
     for file, values, types in (
         ("job.json", words, _WORDS),
         ("state.json", state, {"status": str}),

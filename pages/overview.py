@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from core import datasets, jobs, runs, worker
+from core import datasets, jobs, runs, work
 from pages.ui import shell, show
 
 TITLE = "Overview"
@@ -23,7 +23,7 @@ def examples(name: str, count: int) -> np.ndarray:
 def train_default() -> None:
     """Starts the default training and makes it the chosen run."""
     job = shell.attempt(
-        worker.submit,
+        work.submit,
         "train",
         {"dataset": "digits", "family": "gan"},
         {},

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import datasets, jobs, runs, worker
+from core import datasets, jobs, runs, work
 from core.catalog import UserError
 from pages.ui import form, shell, show
 
@@ -34,7 +34,7 @@ def key_of(part: str, chosen: dict[str, str]) -> str:
 def start(values: dict[str, Any], name: str) -> None:
     """Submits what the form holds, and follows the new run."""
     kind, chosen = choice()
-    job = shell.attempt(worker.submit, kind, chosen, values, name=name, who=shell.who())
+    job = shell.attempt(work.submit, kind, chosen, values, name=name, who=shell.who())
     if job is not None:
         st.session_state["run"] = job.id
         st.session_state["train.name"] = ""
@@ -45,7 +45,7 @@ def take_over(id: str) -> None:
     job = shell.attempt(jobs.get, id)
     if job is None:
         return
-    chosen, values = worker.flat(job.config)
+    chosen, values = work.flat(job.config)
     st.session_state["data"] = chosen["dataset"]
     st.session_state["train.what"] = chosen.get("family", "classifier")
     fill(values, chosen)
@@ -59,7 +59,7 @@ def preset() -> None:
     kind, chosen = choice()
     defaults = {
         f"{part}.{name}": knob.default
-        for part, cls in worker.parts(kind, chosen).items()
+        for part, cls in work.parts(kind, chosen).items()
         if part != "dataset"
         for name, knob in cls.knobs().items()
     }
@@ -78,7 +78,7 @@ def command(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
     """Writes the settings as a command line, leaving defaults out."""
     words = ["python", "-m", "core", "train", "--dataset", chosen["dataset"]]
     words += ["--classifier"] if kind == "classifier" else ["--family", chosen["family"]]
-    classes = worker.parts(kind, chosen)
+    classes = work.parts(kind, chosen)
     for dotted, value in values.items():
         part, _, name = dotted.partition(".")
         if value != classes[part].knobs()[name].default:
@@ -102,7 +102,7 @@ def the_form() -> None:
         help="A family of generative models, or a classifier that can judge their images.",
     )
     kind, chosen = choice()
-    entry = families.get(chosen["family"]) if kind == "train" else worker.kinds.get(kind)
+    entry = families.get(chosen["family"]) if kind == "train" else work.kinds.get(kind)
     st.caption(
         f"{entry.caption} Trained on **{datasets.describe(chosen['dataset']).title}** (change it in the sidebar)."
     )
@@ -117,7 +117,7 @@ def the_form() -> None:
             on_change=preset,
             help="Fills the settings below; change what you like afterwards.",
         )
-    parts = worker.parts(kind, chosen)
+    parts = work.parts(kind, chosen)
     keys = {key_of(part, chosen): part for part in parts}
     made = form.form({key: parts[part] for key, part in keys.items() if part != "dataset"})
     if parts["dataset"].knobs():

@@ -114,7 +114,7 @@ def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def _train_tiny(place: Path) -> dict[str, str]:
     import numpy as np
 
-    from core import datasets, jobs, worker
+    from core import datasets, jobs, work, worker
     from core.settings import settings
 
     small = {"train.images": 320, "train.batch": 64, "family.width": 32}
@@ -140,7 +140,7 @@ def _train_tiny(place: Path) -> dict[str, str]:
         splits = {"train": np.arange(40), "valid": np.arange(40, 50), "test": np.arange(50, 60)}
         datasets.save("plain", datasets.assemble(x, None, (), splits, name="plain"))
         for name, (kind, choice, values) in wanted.items():
-            job = worker.submit(kind, choice, values, name=f"Tiny {name}")
+            job = work.submit(kind, choice, values, name=f"Tiny {name}")
             assert worker.work(job.path) == 0
             assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
             made[name] = job.id

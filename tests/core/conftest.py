@@ -75,6 +75,7 @@ def here(monkeypatch: pytest.MonkeyPatch, setting: Callable[..., None]) -> Calla
     `work=False` leaves it waiting; nothing starts a process.
     """
     from core import jobs, worker
+    from core.work import submit
 
     setting(nice=0, threads=1)
     monkeypatch.setattr(jobs, "spawn", lambda path: None)
@@ -84,7 +85,7 @@ def here(monkeypatch: pytest.MonkeyPatch, setting: Callable[..., None]) -> Calla
     ) -> jobs.Job:
         choice = {"dataset": "digits"} | ({"family": family} if family else {})
         given = {"train.images": 256, "train.batch": 64} | values
-        job = worker.submit("train" if family else "classifier", choice, given, name=name)
+        job = submit("train" if family else "classifier", choice, given, name=name)
         if work:
             worker.work(job.path)
         return jobs.get(job.id)

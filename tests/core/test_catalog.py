@@ -279,8 +279,8 @@ def test_a_scanned_package_is_listed_without_importing_its_modules(tmp_path, mon
 
 def test_listing_every_choice_of_the_core_imports_no_torch():
     code = (
-        "import sys\nfrom core import datasets, worker\nfrom core.models import families\n"
-        "print(datasets.names(), families.names(), worker.kinds.names(), 'torch' in sys.modules)"
+        "import sys\nfrom core import datasets, work\nfrom core.models import families\n"
+        "print(datasets.names(), families.names(), work.kinds.names(), 'torch' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -384,7 +384,7 @@ def test_every_parameter_says_what_it_does_and_refuses_what_it_cannot_use(name, 
     ("kind", "entry"), entries(), ids=lambda value: getattr(value, "name", value)
 )
 def test_every_preset_is_allowed(kind, entry):
-    from core.worker import configure
+    from core.work import configure
 
     if kind != "family":
         assert not entry.presets

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import jobs, runs, sheets, worker
+from core import jobs, runs, sheets, work, worker
 from core.__main__ import main
 from core.settings import settings
 
@@ -224,13 +224,13 @@ def test_settings_come_from_a_preset_from_another_run_and_from_words_in_this_ord
 
 
 def test_a_failed_training_exits_with_1(started, run, monkeypatch, capsys):
-    def broken(task: worker.Task) -> Any:
+    def broken(task: work.Task) -> Any:
         yield {"step": 1}
         raise RuntimeError("inside")
 
-    entry = worker.kinds.get("train")
+    entry = work.kinds.get("train")
     monkeypatch.setitem(
-        worker.kinds._entries, "train", type(entry)(**{**vars(entry), "make": broken})
+        work.kinds._entries, "train", type(entry)(**{**vars(entry), "make": broken})
     )
     result = run("train", *TINY, "--wait", "--json", code=1)
     assert result["status"] == "failed"
@@ -253,7 +253,7 @@ def test_the_help_of_train_lists_every_parameter(words, capsys):
     classifier = "--classifier" in words
     choice = {"dataset": "faces" if "faces" in words else "digits"}
     choice |= {} if classifier else {"family": "vae" if "vae" in words else "gan"}
-    for part, config in worker.parts("classifier" if classifier else "train", choice).items():
+    for part, config in work.parts("classifier" if classifier else "train", choice).items():
         for name, knob in config.knobs().items():
             (line,) = [line for line in text.splitlines() if line.split()[:1] == [f"{part}.{name}"]]
             assert knob.help in line

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from core import jobs, runs, worker
+from core import jobs, runs, work, worker
 from core.catalog import UserError
 from core.settings import settings
 
@@ -246,7 +246,7 @@ def test_a_view_only_server_changes_no_byte(make, setting, home, monkeypatch):
     sentence = "This server is for viewing only, so it cannot {}. Run your own copy, or ask its owner to unset SIMULACRA_VIEW_ONLY."
     choice = {"dataset": "digits", "family": "vae"}
     for call, what in (
-        (lambda: worker.submit("train", choice), "start a job"),
+        (lambda: work.submit("train", choice), "start a job"),
         (lambda: jobs.create("train", "train", CONFIG, title="t"), "start a job"),
         (lambda: jobs.stop(active.id), "stop a job"),
         (lambda: jobs.resume(idle.id), "resume a job"),
@@ -275,11 +275,11 @@ def test_the_queue_has_an_end(make, setting, home):
 def test_more_images_than_the_server_allows_are_refused(spawned, setting, home):
     setting(max_images=1000)
     choice = {"dataset": "digits", "family": "vae"}
-    assert refused(worker.submit, "train", choice, {"train.images": 1001}) == (
+    assert refused(work.submit, "train", choice, {"train.images": 1001}) == (
         "train.images must be at most 1000 on this server, got 1001. Train for fewer images."
     )
     assert not home.exists()
-    assert worker.submit("train", choice, {"train.images": 1000}).status == "queued"
+    assert work.submit("train", choice, {"train.images": 1000}).status == "queued"
 
 
 # --- A full disk --------------------------------------------------------------------------------
@@ -535,13 +535,13 @@ def test_a_finished_job_says_so(here):
 
 
 def test_a_crash_is_a_short_sentence_and_the_traceback_is_in_the_log(here, monkeypatch, capsys):
-    def broken(task: worker.Task) -> Any:
+    def broken(task: work.Task) -> Any:
         yield {"step": 1}
         raise ZeroDivisionError("secret detail")
 
-    entry = worker.kinds.get("train")
+    entry = work.kinds.get("train")
     monkeypatch.setitem(
-        worker.kinds._entries, "train", type(entry)(**{**vars(entry), "make": broken})
+        work.kinds._entries, "train", type(entry)(**{**vars(entry), "make": broken})
     )
     job = here(work=False)
     assert worker.work(job.path) == 1
@@ -558,13 +558,13 @@ def test_a_crash_is_a_short_sentence_and_the_traceback_is_in_the_log(here, monke
 
 def test_a_job_is_stopped_at_the_servers_limit_of_seconds(here, setting, monkeypatch):
     setting(max_seconds=1)
-    began = worker.Task.__init__
+    began = work.Task.__init__
 
-    def late(self: worker.Task, job: jobs.Job) -> None:
+    def late(self: work.Task, job: jobs.Job) -> None:
         began(self, job)
         self._began -= 2
 
-    monkeypatch.setattr(worker.Task, "__init__", late)
+    monkeypatch.setattr(work.Task, "__init__", late)
     job = here(images=6400)
     assert (job.status, job.message) == ("stopped", "Stopped at this server's limit of 1 seconds.")
     assert runs.checkpoints(job) == [1]
@@ -613,10 +613,10 @@ def test_the_second_job_waits_for_its_turn_and_both_survive_who_started_them(hom
     """One queue, three processes: submitted elsewhere, stopped while running, stopped while waiting."""
     setting(threads=1, nice=0)
     code = (
-        "from core import worker\n"
+        "from core import work\n"
         "for images in (10**9, 256, 256):\n"
         "    values = {'train.images': images, 'train.batch': 64}\n"
-        "    print(worker.submit('train', {'dataset': 'digits', 'family': 'vae'}, values).id)\n"
+        "    print(work.submit('train', {'dataset': 'digits', 'family': 'vae'}, values).id)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -650,9 +650,7 @@ def test_a_killed_training_says_so_and_resumes_bit_by_bit(home, setting, here, m
     setting(threads=1, nice=0, slots_train=2, device="cpu")
     values = {"train.images": 64 * 32, "train.batch": 32}
     families = ("gan", "vae")
-    ids = {
-        f: worker.submit("train", {"dataset": "digits", "family": f}, values).id for f in families
-    }
+    ids = {f: work.submit("train", {"dataset": "digits", "family": f}, values).id for f in families}
     killed = set()
     while killed != set(families):
         for family in set(families) - killed:
@@ -670,9 +668,7 @@ def test_a_killed_training_says_so_and_resumes_bit_by_bit(home, setting, here, m
     for family in families:
         jobs.resume(ids[family])
     monkeypatch.setattr(jobs, "spawn", lambda path: None)
-    whole = {
-        f: worker.submit("train", {"dataset": "digits", "family": f}, values) for f in families
-    }
+    whole = {f: work.submit("train", {"dataset": "digits", "family": f}, values) for f in families}
     for family in families:
         until(lambda f=family: jobs.get(ids[f]).status not in jobs.ACTIVE)
         assert jobs.get(ids[family]).status == "finished", (

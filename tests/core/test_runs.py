@@ -276,7 +276,7 @@ def test_the_newest_two_the_best_and_log_spaced_checkpoints_are_kept(tmp_path):
 def test_pages_open_the_best_checkpoint_when_the_training_has_ended(tmp_path):
     for step in range(1, 6):
         save(tmp_path, step, score=abs(step - 3))
-    job = jobs.Job("x", tmp_path, "train", "train", {}, "x", "", "", 0.0, {}, "running")
+    job = jobs.Job("x", tmp_path, "train", "train", "", {}, "x", "", "", 0.0, {}, "running")
     assert runs.preferred(job) == 5
     assert runs.preferred(dataclasses.replace(job, status="finished")) == 3
 

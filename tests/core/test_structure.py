@@ -24,7 +24,8 @@ LAYERS = [
     ["features"],
     ["metrics"],
     ["augment", "latent", "attacks", "quality", "build"],
-    ["worker"],
+    ["work"],
+    ["worker", "commands"],
     ["__main__"],
     ["pages/ui"],
     ["pages"],
@@ -53,7 +54,7 @@ FIRST_PAGE = [
     "core.datasets",
     "core.jobs",
     "core.runs",
-    "core.worker",
+    "core.work",
 ]
 
 
@@ -143,7 +144,7 @@ def test_an_import_that_points_up_is_found_wherever_it_hides(tmp_path):
         "core/models/vae.py": "from .gan import GAN\nfrom . import Loss",
         "core/classifier.py": "from core.models import Loss, vae",
         "pages/train.py": "import streamlit\nimport pages.data\nfrom pages.ui import form",
-        "pages/data.py": "from core.worker import run",
+        "pages/data.py": "from core.work import submit",
         "pages/ui/form.py": "from pages import train",
         "app.py": "from pages.ui import form\nimport pages.train\nimport streamlit",
     }.items():

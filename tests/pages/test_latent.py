@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from core import jobs, runs, sheets, worker
+from core import jobs, runs, sheets, work
 
 
 def grid(seen):
@@ -208,7 +208,7 @@ def test_without_any_run_it_leads_to_the_first_one(visit):
 
 
 def test_a_run_that_waits_has_no_checkpoint_yet(visit, trained):
-    job = worker.submit("train", {"dataset": "digits", "family": "gan"}, name="Patient")
+    job = work.submit("train", {"dataset": "digits", "family": "gan"}, name="Patient")
     seen = visit("latent", run=job.id).calm()
     assert "Patient has no checkpoint yet. " in seen.texts("info")
     assert not seen.shown("latent.grid")

@@ -211,9 +211,9 @@ def copy_runs(trained, count):
 
 
 def test_the_sidebar_shows_what_waits_and_follows_it(visit, trained):
-    from core import jobs, worker
+    from core import jobs, work
 
-    job = worker.submit(
+    job = work.submit(
         "train", {"dataset": "digits", "family": "vae"}, {"train.images": 2000}, name="Patient one"
     )
     seen = visit("data")
@@ -225,9 +225,9 @@ def test_the_sidebar_shows_what_waits_and_follows_it(visit, trained):
 
 
 def test_a_job_that_was_deleted_leaves_the_sidebar(visit, trained):
-    from core import worker
+    from core import work
 
-    job = worker.submit("train", {"dataset": "digits", "family": "vae"}, name="Short one")
+    job = work.submit("train", {"dataset": "digits", "family": "vae"}, name="Short one")
     seen = visit("data")
     shutil.rmtree(job.path)
     seen.again("_running").calm()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core import jobs, worker
+from core import jobs, work, worker
 from core.catalog import UserError
 from core.models import families
 
@@ -18,17 +18,17 @@ TRAIN = {"dataset": "digits", "family": "vae"}
 
 def refused(*args: Any, **kwargs: Any) -> str:
     with pytest.raises(UserError) as caught:
-        worker.submit(*args, **kwargs)
+        work.submit(*args, **kwargs)
     return str(caught.value)
 
 
 def test_a_config_is_complete_and_plain():
-    config = worker.configure("train", TRAIN, {"beta": "2", "train.images": 1000})
+    config = work.configure("train", TRAIN, {"beta": "2", "train.images": 1000})
     assert config["dataset"]["name"] == "digits"
     assert config["family"]["name"] == "vae"
     assert config["family"]["config"]["beta"] == 2
     assert config["train"]["images"] == 1000
-    for part, cls in worker.parts("train", TRAIN).items():
+    for part, cls in work.parts("train", TRAIN).items():
         assert (config[part].get("config", config[part])).keys() == cls.knobs().keys()
     assert json.loads(json.dumps(config)) == config
 
@@ -36,21 +36,21 @@ def test_a_config_is_complete_and_plain():
 @pytest.mark.parametrize("family", families.names())
 def test_the_settings_of_a_run_can_be_asked_again_with_changes(family):
     choice = {"dataset": "digits", "family": family}
-    config = worker.configure("train", choice, {"train.seed": 7, "train.batch": 32})
-    again, values = worker.flat(config)
+    config = work.configure("train", choice, {"train.seed": 7, "train.batch": 32})
+    again, values = work.flat(config)
     assert again == choice
-    assert worker.configure("train", again, values) == config
-    changed = worker.configure("train", again, values | {"train.seed": 8})
+    assert work.configure("train", again, values) == config
+    changed = work.configure("train", again, values | {"train.seed": 8})
     assert changed["train"] == config["train"] | {"seed": 8}
     assert changed["family"] == config["family"]
 
 
 def test_the_settings_of_a_classifier_come_back_too():
-    config = worker.configure("classifier", {"dataset": "faces"}, {"width": 8, "dataset.size": 16})
-    choice, values = worker.flat(config)
+    config = work.configure("classifier", {"dataset": "faces"}, {"width": 8, "dataset.size": 16})
+    choice, values = work.flat(config)
     assert choice == {"dataset": "faces"}
-    assert worker.configure("classifier", choice, values) == config
-    assert worker.kinds.get("classifier").extra["lane"] == "train"
+    assert work.configure("classifier", choice, values) == config
+    assert work.kinds.get("classifier").extra["lane"] == "train"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,120 @@
+"""The commands of ``python -m core``: one file in this folder is one command, of the file's name.
+
+A module has ``HELP`` (a sentence), ``arguments(parser)`` and ``run(arguments)``, which gives the exit code, None for 0.
+It may have ``parameters(chosen)``: the configs that its ``--set`` takes, for its help. What is heavy is imported inside
+functions, so that any command starts at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pkgutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core import jobs
+from core.catalog import Config, UserError, plain
+
+
+def names() -> list[str]:
+    """Lists the commands."""
+    return sorted(info.name for info in pkgutil.iter_modules(__path__))
+
+
+def show(arguments: argparse.Namespace, facts: Mapping[str, Any], lines: Sequence[str]) -> None:
+    """Prints the result: one JSON object with ``--json``, else lines."""
+    print(json.dumps(facts) if arguments.json else "\n".join(lines))
+
+
+def takes_values(parser: argparse.ArgumentParser, help: str) -> None:
+    """Adds ``--set NAME=VALUE``, which may be repeated; read it with :func:`core.catalog.parse`."""
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=help)
+
+
+def takes_run(parser: argparse.ArgumentParser) -> None:
+    """Adds the run that the command is about; find it with :func:`core.jobs.find`."""
+    parser.add_argument("run_id", metavar="RUN", help="id, start of an id, or name")
+
+
+def knob_lines(config: type[Config], prefix: str) -> list[str]:
+    """Describes every parameter of a config in a line."""
+    lines = []
+    for name, knob in config.knobs().items():
+        unit = f" {knob.unit}" if knob.unit else ""
+        lines.append(
+            f"  {prefix + name:<26} {knob.help} {knob.allowed.capitalize()}; default {plain(knob.default)}{unit}."
+        )
+    return lines
+
+
+def follow(job: jobs.Job, as_json: bool) -> int:
+    """Waits for the end of a job, with its progress on stderr; prints one object or one line, gives the exit code."""
+    shown = ""
+    while job.active:
+        if job.status == "queued":
+            line = f"place {jobs.place(job)} in the queue"
+        else:
+            left = job.seconds_left
+            line = job.message or f"{job.share:4.0%}  {job.state.get('speed', 0):,.0f} images/s" + (
+                f"  {left:.0f} s left" if left is not None else ""
+            )
+        if line != shown:
+            end = "" if sys.stderr.isatty() else "\n"
+            if sys.stderr.isatty() or line[:3] != shown[:3]:
+                print(f"\r\033[K{line}" if not end else line, end=end, file=sys.stderr, flush=True)
+            shown = line
+        time.sleep(0.2)
+        job = jobs.get(job.id)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    result = summary(job)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print(
+            f"{job.id}: {job.status} after {result['images']} images, {result['seconds']} s. {job.message}".strip()
+        )
+    if job.status == "failed":
+        print(f"error: {job.message}", file=sys.stderr)
+    return 0 if job.status in ("finished", "stopped") else 1
+
+
+def summary(job: jobs.Job) -> dict[str, Any]:
+    """Gives what a job is and the last value of each of its records."""
+    records, damaged = jobs.Log(job.path).read()
+    last: dict[str, Any] = {}
+    for record in records:
+        last |= record
+    images, seconds = last.pop("images", 0), last.pop("seconds", 0.0)
+    last.pop("images_per_second", None)
+    facts = {
+        "run": job.id,
+        "name": job.name,
+        "note": job.note,
+        "status": job.status,
+        "message": job.message,
+        "kind": job.kind,
+        "images": images,
+        "seconds": round(seconds, 3),
+        "images_per_second": round(images / seconds, 1) if seconds else 0.0,
+        **last,
+    }
+    return facts | ({"damaged_log_lines": damaged} if damaged else {})
+
+
+def named_class(text: str, classes: Sequence[str]) -> int:
+    """Finds a class by name or number.
+
+    Raises:
+        UserError: If there is none.
+    """
+    from core.catalog import unknown
+
+    if text in classes:
+        return list(classes).index(text)
+    if text.isdecimal() and int(text) < len(classes):
+        return int(text)
+    raise UserError(unknown("class", text, classes))

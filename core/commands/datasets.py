@@ -1,0 +1,102 @@
+"""Lists the datasets; prepares, keeps or deletes one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from core.catalog import Config, UserError, parse
+from core.commands import knob_lines, show, takes_values
+
+HELP = "List the datasets, or prepare and describe one."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    parser.add_argument("name", nargs="?", help="prepare and describe this one")
+    takes_values(parser, "parameters of the dataset, for example size=16")
+    parser.add_argument("--save", metavar="NAME", help="keep what was prepared under this name")
+    parser.add_argument("--delete", action="store_true", help="delete this saved dataset, for good")
+    parser.add_argument("--yes", action="store_true", help="really delete")
+
+
+def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
+    """Lists the configs that ``--set`` takes."""
+    from core import datasets
+
+    return {"": datasets.config_of(chosen.name)} if chosen.name else {}
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from core import datasets
+
+    if arguments.name is None:
+        rows = [{"name": name, **_described(datasets.describe(name))} for name in datasets.names()]
+        show(
+            arguments,
+            {"datasets": rows},
+            [f"{row['name']:<16} {row['title']}: {row['caption']}" for row in rows],
+        )
+        return
+    if arguments.delete:
+        if not arguments.yes:
+            raise UserError(
+                f"This deletes the dataset {arguments.name} for good. Add --yes to do it."
+            )
+        datasets.delete(arguments.name)
+        show(
+            arguments,
+            {"dataset": arguments.name, "done": "delete"},
+            [f"{arguments.name}: deleted."],
+        )
+        return
+    told = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if sys.stderr.isatty() and time.monotonic() - told > 0.2:
+            told = time.monotonic()
+            print(f"\r{done} of {total} images ", end="", file=sys.stderr)
+
+    if arguments.save and arguments.name == "folder":
+        dataset = datasets.bring(arguments.save, parse(arguments.set), progress)
+    else:
+        dataset = datasets.load(arguments.name, parse(arguments.set), progress)
+        if arguments.save:
+            dataset = datasets.save(arguments.save, dataset)
+    facts = {
+        "name": dataset.name,
+        "images": len(dataset.x),
+        "size": dataset.size,
+        "channels": dataset.channels,
+        "levels": dataset.levels,
+        "classes": list(dataset.classes),
+        "splits": {part: len(index) for part, index in dataset.splits.items()},
+        "counts": dataset.counts(),
+        "fingerprint": dataset.fingerprint,
+        "parent": dataset.parent,
+        "refused": [list(pair) for pair in dataset.refused],
+        "notes": list(dataset.notes),
+    }
+    lines = [
+        f"{key:<12} {value}"
+        for key, value in facts.items()
+        if key not in ("counts", "refused", "notes")
+    ]
+    lines += [f"{name}: {counts}" for name, counts in facts["counts"].items()]
+    lines += [f"left out     {file}: {reason}" for file, reason in dataset.refused] + list(
+        dataset.notes
+    )
+    config = datasets.config_of(dataset.name)
+    show(
+        arguments,
+        facts,
+        [*lines, *(["parameters, for --set:", *knob_lines(config, "")] if config.knobs() else [])],
+    )
+
+
+def _described(about: Any) -> dict[str, str]:
+    return {"title": about.title, "caption": about.caption}

@@ -1,0 +1,54 @@
+"""Lists the families of models."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from core.catalog import Config
+from core.commands import knob_lines, show
+
+HELP = "List the families of models, or the parameters of one."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    parser.add_argument("name", nargs="?", help="describe this one")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from core.models import families
+
+    chosen = [families.get(arguments.name)] if arguments.name else list(families)
+    rows, lines = [], []
+    for entry in chosen:
+        sampling = entry.extra["sampling"]
+        rows.append(
+            {
+                "name": entry.name,
+                "title": entry.title,
+                "caption": entry.caption,
+                "presets": dict(entry.presets),
+                "parameters": _knob_facts(entry.config),
+                "sampling": _knob_facts(sampling),
+            }
+        )
+        lines.append(f"{entry.name:<12} {entry.title}: {entry.caption}")
+        if arguments.name:
+            lines += knob_lines(entry.config, "family.")
+            lines += ["for sample --set:", *knob_lines(sampling, "")]
+            if entry.presets:
+                lines.append(f"presets: {', '.join(entry.presets)}")
+    show(arguments, {"families": rows}, lines)
+
+
+def _knob_facts(config: type[Config]) -> dict[str, Any]:
+    return {
+        name: {
+            "default": knob.default,
+            "allowed": knob.allowed,
+            "unit": knob.unit,
+            "help": knob.help,
+        }
+        for name, knob in config.knobs().items()
+    }

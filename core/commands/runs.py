@@ -1,0 +1,49 @@
+"""Lists the runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from core import jobs, runs
+from core.commands import show, summary
+
+HELP = "List the runs, or show one."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    parser.add_argument("run_id", nargs="?", metavar="RUN", help="show this one")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.run_id:
+        job = jobs.find(arguments.run_id, *runs.KINDS)
+        facts = summary(job) | {
+            "path": str(job.path),
+            "config": dict(job.config),
+            "checkpoints": runs.checkpoints(job),
+        }
+        show(arguments, facts, [f"{key:<22} {value}" for key, value in facts.items()])
+        return
+    rows = [
+        {
+            "run": job.id,
+            "name": job.name,
+            "status": job.status,
+            "family": runs.family_of(job),
+            "dataset": runs.dataset_of(job),
+            "done": job.share,
+            "message": job.message,
+        }
+        for job in runs.listing()
+    ]
+    lines = [
+        f"{row['run']:<44} {row['status']:<12} {row['done']:>4.0%}  {row['family']:<10} "
+        f"{row['dataset']:<14} {row['name']}"
+        for row in rows
+    ]
+    problems = [f"damaged: {text}" for _, text in jobs.damaged()]
+    if problems:
+        print("\n".join(problems), file=sys.stderr)
+    show(arguments, {"runs": rows}, lines or ["No runs yet. Start one with: python -m core train"])

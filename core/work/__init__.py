@@ -1,0 +1,132 @@
+"""The kinds of background work: what each takes, and what it does.
+
+One file in this folder is one kind, of the file's name: a function with ``@kinds.add`` that iterates over records. It
+yields what is worth logging; the process of the job (``core.worker``) writes it, tells the state and asks for the stop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from core import jobs
+from core.catalog import Config, Registry, UserError, assign
+from core.settings import settings
+
+kinds = Registry("job kind", "core.work")
+
+
+class Task:
+    """What a kind sees of its job: what was asked, where to write, and whether to stop."""
+
+    def __init__(self, job: jobs.Job) -> None:
+        self.job = job
+        self.path = job.path
+        self._began = time.time() - job.state.get("seconds", 0)  # a resumed job has used some
+        self._told = 0.0
+
+    def part(self, name: str) -> dict[str, Any]:
+        """Gives one part of the job's config."""
+        return dict(self.job.config[name])
+
+    def say(self, message: str, **fields: Any) -> None:
+        """Shows a sentence and fields on the page, at most ten times a second."""
+        if time.time() - self._told > 0.1:
+            self._told = time.time()
+            jobs.set_state(self.path, message=message, told=self._told, **fields)
+
+    def stopped(self) -> str:
+        """Tells why to stop now; empty to go on."""
+        if (self.path / "STOP").exists():
+            return "Stopped on request. Resume goes on from here."
+        limit = settings().max_seconds
+        if limit and time.time() - self._began > limit:
+            return f"Stopped at this server's limit of {limit} seconds."
+        return ""
+
+
+def submit(
+    kind: str,
+    choice: Mapping[str, str],
+    values: Mapping[str, Any] | None = None,
+    *,
+    target: str = "",
+    name: str = "",
+    who: str = "",
+) -> jobs.Job:
+    """Checks everything that was asked for and starts the job.
+
+    Args:
+        kind: A name of :data:`kinds`.
+        choice: By part, the entry that was chosen: ``{"dataset": "digits", "family": "gan"}``.
+        values: Parameters by dotted or short name: ``{"family.beta": 2}``; the rest keep their defaults.
+        target: Id of the run that it works on; empty for a kind that makes one.
+        name: What the person calls the job.
+        who: Who asks.
+
+    Raises:
+        UserError: If a name or value is not allowed, or the server refuses; nothing is written then.
+    """
+    settings().allow_change("start a job")
+    entry = kinds.get(kind)
+    config = configure(kind, choice, values)
+    dataset = config.get("dataset")
+    if dataset and dataset["config"].get("path") == "":  # said now rather than by the job
+        from core import datasets
+
+        datasets.load(dataset["name"], dataset["config"])
+    total = config["train"]["images"] if "train" in config else 0
+    if total > settings().max_images:
+        raise UserError(
+            f"train.images must be at most {settings().max_images} on this server, got {total}. Train for fewer images."
+        )
+    about = jobs.get(target).name if target else config["dataset"]["name"]
+    title = "-".join([about, config["family"]["name"] if "family" in config else kind])
+    return jobs.create(
+        kind, entry.extra["lane"], config, title=title, target=target, name=name, who=who
+    )
+
+
+def parts(kind: str, choice: Mapping[str, str]) -> dict[str, type[Config]]:
+    """Gives the config class of every part of a job, for forms, flags and validation.
+
+    Raises:
+        UserError: If a chosen name does not exist.
+    """
+    return kinds.get(kind).extra["parts"](choice)
+
+
+def configure(
+    kind: str, choice: Mapping[str, str], values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Validates the parameters of a job and completes them with the defaults.
+
+    Raises:
+        UserError: With the name, the value and what is allowed.
+    """
+    classes = parts(kind, choice)
+    given = assign(values or {}, classes)
+    config: dict[str, Any] = {}
+    for part, cls in classes.items():
+        plain = cls.of(given[part], part).record()
+        config[part] = {"name": choice[part], "config": plain} if part in choice else plain
+    return config
+
+
+def flat(config: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Turns a job's config back into the choice and the dotted values that made it, to change and start again."""
+    choice = {
+        part: value["name"]
+        for part, value in config.items()
+        if "name" in value and "config" in value
+    }
+    values = {
+        f"{part}.{name}": plain
+        for part, value in config.items()
+        for name, plain in (value["config"] if part in choice else value).items()
+    }
+    return choice, values
+
+
+# --- Training -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,278 @@
+"""Trains a generative model: records, checkpoints and sample sheets as it learns; the classifier shares the loop."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core import jobs, runs
+from core.catalog import Config, UserError
+from core.settings import settings
+from core.work import Task, kinds
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from core.datasets import Dataset
+
+WATCHED = 20_000  # images of the shortest training that is worth a measure of quality
+COPYING = 0.6  # share of samples nearer to training than to held-out images from which a model is said to copy
+
+
+def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
+    from core import datasets
+    from core.models import families
+    from core.training import TrainConfig
+
+    return {
+        "dataset": datasets.config_of(choice["dataset"]),
+        "family": families.get(choice["family"]).config,
+        "train": TrainConfig,
+    }
+
+
+@kinds.add("train", "Train a model", Config, lane="train", parts=_parts)
+def train_model(task: Task) -> Iterator[dict[str, Any]]:
+    """Trains a generative model, with sample sheets of the same noise as it learns."""
+    dataset, facts = begin(task, {"family": task.part("family")})
+
+    def sheet(model: Any, step: int, images: int) -> None:
+        from core import sheets
+        from core.models import families
+        from core.tensors import to_bytes
+
+        sampling = families.get(facts["family"]["name"]).extra["sampling"]()
+        columns = sheets.columns(len(facts["dataset"]["classes"]))
+        count = columns * max(1, 64 // columns)
+        y = None
+        if model.classes:
+            import torch
+
+            y = torch.arange(count, device=next(model.parameters()).device) % model.classes
+        x = to_bytes(model.sample(range(count), y, facts["train"]["seed"], sampling))
+        jobs.write_atomic(
+            task.path / "samples" / f"{step}.png",
+            sheets.png(x, columns, {"step": step, "images": images}),
+        )
+
+    yield from follow(task, dataset, facts, sheet)
+
+
+def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
+    """Loads the dataset and completes the record of the run; a resumed run keeps the record that it has."""
+    import torch
+
+    from core import datasets
+    from core.tensors import device
+    from core.training import spec_of
+
+    ask = task.part("dataset")
+    task.say("Preparing the data")
+    dataset = datasets.load(
+        ask["name"],
+        ask["config"],
+        progress=lambda done, total: task.say(f"Preparing the data: {done} of {total} images"),
+    )
+    if (task.path / "run.json").exists():
+        facts = jobs.read_json(task.path / "run.json")
+        if facts["dataset"]["fingerprint"] != dataset.fingerprint:
+            raise UserError(
+                f"The dataset {dataset.name} has changed since this run began, so it cannot be resumed. "
+                "Restore the images, or start a new run on the changed ones."
+            )
+        torch.set_num_threads(facts["threads"])
+        return dataset, facts
+    torch.set_num_threads(settings().worker_threads)
+    spec = spec_of(dataset)
+    facts = {
+        **what,
+        "train": task.part("train"),
+        "dataset": {
+            **ask,
+            "fingerprint": dataset.fingerprint,
+            "classes": list(dataset.classes),
+            "images": {part: len(index) for part, index in dataset.splits.items()},
+        },
+        "spec": {
+            "channels": spec.channels,
+            "size": spec.size,
+            "levels": spec.levels,
+            "shares": list(spec.shares),
+        },
+        "threads": torch.get_num_threads(),
+        "device": str(device()),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy", "scikit-learn")},
+        },
+        "revision": _revision(),
+    }
+    (task.path / "samples").mkdir(exist_ok=True)
+    jobs.write_json(task.path / "run.json", facts)
+    return dataset, facts
+
+
+def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float], dict[str, float]]:
+    """Measures how near samples are to held-out images, and whether they are nearer still to the training images.
+
+    The test images are never looked at. It takes at most a tenth of the time, but always the last look.
+    """
+    import numpy as np
+    import torch
+
+    from core import features, metrics
+    from core.models import families
+    from core.tensors import device, to_bytes, to_float
+
+    sampling = families.get(task.part("family")["name"]).extra["sampling"]()
+    n = min(500, len(dataset.splits["valid"]), len(dataset.splits["train"]))
+    spaced = {
+        part: np.linspace(0, len(dataset.splits[part]) - 1, count).astype(int)
+        for part, count in (("train", min(len(dataset.splits["train"]), 10_000)), ("valid", n))
+    }
+    real: dict[str, Any] = {}
+    cost, since = 0.0, time.monotonic()
+
+    def prepare() -> None:
+        task.say("Preparing the measure of quality")
+        by = real["by"] = features.quick(dataset, device())
+        for part, index in spaced.items():
+            x = torch.as_tensor(np.asarray(dataset.x[dataset.splits[part][index]]))
+            real[part] = to_float(x, dataset.levels)
+        real["features"] = by.features(real["valid"])
+        few = real["train"][np.linspace(0, len(real["train"]) - 1, n).astype(int)]
+        real["floor"] = metrics.sliced_wasserstein(by.features(few), real["features"])
+
+    def look(model: Any, seed: int, done: float) -> dict[str, float]:
+        nonlocal cost, since
+        if n < 10 or done < 0.02 or (done < 1 and time.monotonic() - since < 10 * cost):
+            return {}
+        began = time.monotonic()
+        if not real:
+            prepare()
+            began = time.monotonic()
+        made = [model.sample(ids, None, seed, sampling) for ids in torch.arange(n).split(100)]
+        x = to_float(torch.as_tensor(to_bytes(torch.cat(made))))
+        distance = metrics.sliced_wasserstein(real["by"].features(x), real["features"])
+        copies = metrics.nearer_to_training(x.numpy(), real["train"].numpy(), real["valid"].numpy())
+        since = time.monotonic()
+        cost = since - began
+        return {
+            "distance": distance,
+            "distance_floor": real["floor"],
+            "copying": copies.value,
+            "copying_low": copies.low,
+            "copying_high": copies.high,
+        }
+
+    return look
+
+
+def _score(look: Mapping[str, float]) -> float | None:
+    """Orders checkpoints, lower is better: by the distance, those that copy behind all others; None without a look."""
+    if not look:
+        return None
+    return look["distance"] + 1e6 * max(0.0, look["copying_low"] - COPYING)
+
+
+def follow(
+    task: Task,
+    dataset: Dataset,
+    facts: dict[str, Any],
+    sheet: Callable[[nn.Module, int, int], None] | None,
+) -> Iterator[dict[str, Any]]:
+    """Runs the training loop: a record at each progress, a sheet and a checkpoint at each moment to publish."""
+    from core.tensors import device
+    from core.training import TrainConfig, Trainer, batch_of
+
+    model = runs.network(facts)
+    config = TrainConfig.of(facts["train"], "train")
+    if config.batch == 0:  # from now on it is the run's own, whatever a later version advises
+        facts["train"]["batch"] = batch_of(model, config)
+        jobs.write_json(task.path / "run.json", facts)
+        config = TrainConfig.of(facts["train"], "train")
+    trainer = Trainer(model, dataset, config, device())
+    facts_now = jobs.get(task.job.id)
+    state, problems = runs.newest_state(facts_now)
+    if state is not None:
+        trainer.restore(state)
+    runs.cut(facts_now, trainer.step)
+    begun = min(trainer.step * trainer.batch, config.images)
+    for problem in problems:
+        yield {
+            "step": trainer.step,
+            "warning": f"{problem} Training goes on from step {trainer.step} instead.",
+        }
+    saved, started = time.monotonic(), time.time()
+    watched = sheet is not None and config.watch and config.images >= WATCHED
+    watch = _watch(task, dataset) if watched else None
+    for progress in trainer:
+        reason = task.stopped()
+        values: dict[str, Any] = dict(progress.values)
+        if progress.note:  # what came after the step that it went back to never happened
+            runs.cut(facts_now, progress.step)
+            values["warning"] = progress.note
+        ends = progress.step == progress.steps
+        if progress.publish or reason or time.monotonic() - saved > 60:
+            published = trainer.published()
+            held_out = trainer.held_out(published)
+            values |= held_out
+            if sheet is not None and (progress.publish or reason):
+                sheet(published, progress.step, progress.images)
+            look = watch(published, config.seed, progress.step / progress.steps) if watch else {}
+            values |= look
+            # a generative model's own loss says little about its samples
+            score = _score(look) if sheet else next(iter(held_out.values()), None)
+            runs.save_checkpoint(
+                task.path,
+                published,
+                trainer.state(),
+                {"step": progress.step, "images": progress.images, "score": score},
+            )
+            saved = time.monotonic()
+        record = {
+            "step": progress.step,
+            "images": progress.images,
+            "seconds": round(progress.seconds, 3),
+            "images_per_second": round(progress.images_per_second, 1),
+            **values,
+        }
+        task.say(
+            "",
+            begun=begun,
+            started=started,
+            done=progress.images,
+            total=progress.total,
+            speed=progress.images_per_second,
+            seconds=progress.seconds,
+            step=progress.step,
+            peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        )
+        yield record
+        if reason and not ends:
+            return
+
+
+def _revision() -> str:
+    """Reads the git revision of the code; empty outside a checkout."""
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            cwd=Path(__file__).parent,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return run.stdout.strip()
+
+
+# --- The process ----------------------------------------------------------------------------------------------------
