@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import streamlit as st
@@ -10,12 +10,15 @@ import streamlit as st
 from core.catalog import Config, Knob
 
 
-def form(parts: Mapping[str, type[Config]], *, link: bool = False) -> dict[str, dict[str, Any]]:
+def form(
+    parts: Mapping[str, type[Config]], *, link: bool = False, omit: Collection[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Draws one control per parameter; the advanced ones of all parts are folded away together.
 
     Args:
         parts: Config classes by the start of their widget keys; a control's key is ``page.entry.field``.
         link: Whether the values stand in the address, so that a copied link sets them.
+        omit: Parameters that the page asks for in a way of its own.
 
     Returns:
         The values, by part and parameter.
@@ -25,7 +28,7 @@ def form(parts: Mapping[str, type[Config]], *, link: bool = False) -> dict[str, 
         (key, knob)
         for key, config in parts.items()
         for knob in config.knobs().values()
-        if not knob.path
+        if not knob.path and knob.name not in omit
     ]
     for key, knob in knobs:
         if not knob.advanced:

@@ -190,7 +190,7 @@ def curves(
                 value = names.index(name)
                 line: dict[str, Any] = {
                     "width": 2,
-                    "color": _colour(number if len(of) > 1 else value),
+                    "color": colour(number if len(of) > 1 else value),
                 }
                 if len(of) > 1:
                     line["dash"] = _DASHES[value % 4]
@@ -231,9 +231,15 @@ def curves(
         st.caption("The first records arrive a moment after the start.")
 
 
-def _colour(number: int) -> str:
+def colour(number: int) -> str:
+    """Gives the colour of a curve in the visitor's theme; the palette is safe for colour-blind eyes."""
     colours = st.get_option(f"theme.{st.context.theme.type or 'light'}.chartCategoricalColors")
     return colours[number % len(colours)]
+
+
+def sequence() -> list[str]:
+    """Gives the colours of a quantity in the visitor's theme, from none to much."""
+    return st.get_option(f"theme.{st.context.theme.type or 'light'}.chartSequentialColors")
 
 
 def bars(counts: Mapping[str, Mapping[str, int]], *, key: str, height: int = 260) -> None:
@@ -247,7 +253,7 @@ def bars(counts: Mapping[str, Mapping[str, int]], *, key: str, height: int = 260
             x=classes,
             y=[counts[name][split] for name in classes],
             name=split,
-            marker_color=_colour(number),
+            marker_color=colour(number),
         )
     figure.update_layout(
         barmode="stack",

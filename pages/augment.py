@@ -1,0 +1,87 @@
+"""What augmentation does to images, whether it is too much, and whether it helps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from core.catalog import UserError
+from pages.ui import chain as parts
+from pages.ui import shell
+from pages.ui.chain import harm, proof, recipes, views
+
+TITLE = "Augment"
+ICON = ":material/auto_fix_high:"
+ORDER = 6
+shell.enter()
+
+VIEWS = {
+    "film": "Step by step",
+    "grid": "Many draws",
+    "before": "Before and after",
+    "sweep": "How strong",
+    "classes": "By class",
+    "harm": "Too much?",
+    "proof": "Does it help?",
+    "recipe": "Keep and take away",
+}
+
+
+@st.fragment(key="augment.page")
+@shell.guard()
+def page(data: str) -> None:
+    """Draws the chain beside what it does; only this part runs again when a control moves."""
+    shell.told()
+    chain_side, stage = st.columns([1, 2.7], gap="medium")
+    with chain_side:
+        parts.pipeline()  # the session has one from now on
+        parts.builder()
+        chain = parts.pipeline()
+        parts.remember(chain)
+    with stage:
+        name = st.segmented_control(
+            "What to look at",
+            list(VIEWS),
+            default="film",
+            key="augment.view",
+            required=True,
+            bind="query-params",
+            format_func=lambda name: VIEWS[name],
+            label_visibility="collapsed",
+        )
+        with shell.guard():
+            look(chain, data, name or "film")
+
+
+def look(chain: Any, data: str, name: str) -> None:
+    """Draws one view."""
+    if name == "recipe":
+        recipes.draw(chain)
+        return
+    if name in ("harm", "proof"):
+        {"harm": harm, "proof": proof}[name].draw(chain, data)
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        on = parts.images(24)
+        seed = int(
+            st.number_input(
+                "Seed",
+                value=0,
+                step=1,
+                key="augment.seed",
+                bind="query-params",
+                width=130,
+                help="Another seed, other draws; the same seed always gives the same ones.",
+            )
+        )
+    if not 0 <= seed < 2**31:
+        raise UserError(f"The seed must be from 0 to {2**31 - 1}, got {seed}. Choose another.")
+    getattr(views, name)(chain, on, seed)
+    if on.credit:
+        st.caption(f"Photographs: {on.credit}")
+
+
+st.title("What does augmentation do to the images, and does it help?", anchor=False)
+page(shell.chosen_dataset())
+shell.go("train", "Train with this chain")
