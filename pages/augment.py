@@ -17,14 +17,14 @@ ORDER = 6
 shell.enter()
 
 VIEWS = {
-    "film": "Step by step",
-    "grid": "Many draws",
-    "before": "Before and after",
-    "sweep": "How strong",
-    "classes": "By class",
+    "film": "Steps",
+    "grid": "Draws",
+    "before": "Compare",
+    "sweep": "Strength",
+    "classes": "Classes",
     "harm": "Too much?",
-    "proof": "Does it help?",
-    "recipe": "Keep and take away",
+    "proof": "Helps?",
+    "recipe": "Recipe",
 }
 
 
@@ -33,7 +33,7 @@ VIEWS = {
 def page(data: str) -> None:
     """Draws the chain beside what it does; only this part runs again when a control moves."""
     shell.told()
-    chain_side, stage = st.columns([1, 2.7], gap="medium")
+    chain_side, stage = st.columns([1, 2.5], gap="medium")
     with chain_side:
         parts.pipeline()  # the session has one from now on
         parts.builder()

@@ -195,35 +195,41 @@ def _step(place: int, step: dict[str, Any]) -> None:
 
     entry = augment.augmentations.get(step["name"])
     number, last = step["number"], len(st.session_state[KEY]) - 1
-    with st.container(border=True, gap="xsmall"):
-        switch, up, down, away = st.columns([5, 1, 1, 1], gap="xsmall", vertical_alignment="center")
+    with st.container(border=True):
+        switch, up, more, away = st.columns(
+            [5, 1, 1.2, 1], gap="xsmall", vertical_alignment="center"
+        )
+        key = f"augment.on.{number}"
         step["enabled"] = switch.toggle(
             entry.title,
-            **({} if f"augment.on.{number}" in st.session_state else {"value": step["enabled"]}),
-            key=f"augment.on.{number}",
-            help=entry.caption,
+            **({} if key in st.session_state else {"value": step["enabled"]}),
+            key=key,
         )
-        for column, act, icon, words, off in (
-            (up, "up", "arrow_upward", "Earlier", place == 0),
-            (down, "down", "arrow_downward", "Later", place == last),
-            (away, "remove", "close", "Remove", False),
+        act(up, place, "up", number, "arrow_upward", "Earlier", place == 0)
+        with more.popover(
+            "", icon=":material/tune:", type="tertiary", help="Settings", width="content"
         ):
-            column.button(
-                "",
-                icon=f":material/{icon}:",
-                key=f"augment.{act}.{number}",
-                type="tertiary",
-                help=words,
-                on_click=_change,
-                args=(place, act),
-                disabled=off,
+            _settings(entry, step, number)
+            act(
+                st, place, "down", number, "arrow_downward", "Later", place == last, "Move it later"
             )
-        if step["enabled"]:
-            with st.expander(
-                "Settings", key=f"augment.open.{number}", on_change="rerun"
-            ) as settings:
-                if settings.open:
-                    _settings(entry, step, number)
+        act(away, place, "remove", number, "close", "Remove", False)
+
+
+def act(
+    where: Any, place: int, what: str, number: int, icon: str, help: str, off: bool, label: str = ""
+) -> None:
+    """Draws a button that moves a step or takes it out."""
+    where.button(
+        label,
+        icon=f":material/{icon}:",
+        key=f"augment.{what}.{number}",
+        type="tertiary",
+        help=help,
+        on_click=_change,
+        args=(place, what),
+        disabled=off,
+    )
 
 
 def _settings(entry: Any, step: dict[str, Any], number: int) -> None:
