@@ -40,9 +40,14 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
     if book.damaged:
         st.warning(shell.plain(book.damaged), icon=":material/warning:")
     kinds = found.by_kind()
-    summary(found)
     if kinds:
         listed(dataset, found, kinds, book)
+    else:
+        st.success(
+            f"Nothing was found in {found.n:,} images. That is rare: look at a few yourself.",
+            icon=":material/verified:",
+        )
+    whole(found)
     with st.expander("Inspect again, with other settings"):
         ask(choice, prepared, None)
 
@@ -84,18 +89,15 @@ def watch(id: str) -> None:
     mend.progress(job, "data.inspect")
 
 
-def summary(found: Any) -> None:
-    """Says in a few lines what was found, and how the set stands as a whole."""
-    counts = found.counts
-    if not counts:
-        st.success(
-            f"Nothing was found in {found.n:,} images. That is rare: look at a few yourself.",
-            icon=":material/verified:",
-        )
-    for fact in found.facts.values():
-        for one in fact if isinstance(fact, list) else [fact]:
-            if one and one.get("sentence"):
-                st.caption(shell.plain(one["sentence"]))
+def whole(found: Any) -> None:
+    """Says how the set stands as a whole: balance, variety, how well it stands for held-out images, bias."""
+    facts = [
+        one for fact in found.facts.values() for one in (fact if isinstance(fact, list) else [fact])
+    ]
+    sentences = [one["sentence"] for one in facts if one and one.get("sentence")]
+    if sentences:
+        st.markdown("**The set as a whole**")
+        st.markdown("\n".join(f"* {shell.plain(sentence)}" for sentence in sentences))
 
 
 def listed(dataset: Any, found: Any, kinds: dict[str, Any], book: Any) -> None:
@@ -104,7 +106,7 @@ def listed(dataset: Any, found: Any, kinds: dict[str, Any], book: Any) -> None:
 
     names = list(kinds)
     kind = st.pills(
-        "Found",
+        f"Found in {found.n:,} images",
         names,
         default=names[0],
         required=True,
@@ -147,12 +149,12 @@ def choose(dataset: Any, part: list[Any], book: Any, kind: str) -> list[int]:
         pd.DataFrame(rows),
         hide_index=True,
         key=f"data.table.{kind}",
-        height=38 + 35 * PAGE,
+        height=38 + 35 * max(3, len(part)),
         on_select="rerun",
         selection_mode="multi-row",
         column_config={
             "image": st.column_config.NumberColumn(width=60),
-            "evidence": st.column_config.TextColumn(width="large"),
+            "evidence": st.column_config.TextColumn(width=300),
             "split": st.column_config.TextColumn(width=50),
         },
         alt="The issues found, worst first; tick rows to decide about them",
