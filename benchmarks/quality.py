@@ -155,7 +155,7 @@ def main() -> None:
     """Trains, measures and prints one line per run and one per family."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", choices=DATA, default="digits")
-    parser.add_argument("--family", nargs="*", default=list(families))
+    parser.add_argument("--family", nargs="*", default=families.names())
     parser.add_argument(
         "--seconds", type=float, default=0, help="CPU-seconds; 60 for digits, else 150"
     )
@@ -179,11 +179,7 @@ def main() -> None:
     )
     for family in arguments.family:
         entry = families.get(family)
-        given = (
-            dict(entry.extra.get("presets", {}).get(arguments.preset, {}))
-            if arguments.preset
-            else {}
-        )
+        given = dict(entry.presets[arguments.preset]) if arguments.preset else {}
         given |= dict(item.split("=", 1) for item in arguments.set)
         parts = assign(given, {"family": entry.config, "train": TrainConfig})
         values, train = parts["family"], TrainConfig.of(parts["train"], "train").record()

@@ -4,6 +4,9 @@ A job is a folder: ``job.json`` (what was asked), ``state.json`` (where it is), 
 ``worker.log`` (what its process printed), and its results. Its process holds the file lock ``alive.lock``; the
 kernel frees it when the process dies, however it dies, so nothing here trusts a process id. A waiting job is a
 light process that polls for a slot of its lane; slots are file locks too. No server is needed for a job to go on.
+
+Beside the jobs of this home stand those that ship with the code, in ``core/gallery``: looked at like any other, listed
+after them, and never changed.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ _WORDS = {
     "created": (int, float),
 }
 _ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = _ROOT / "core" / "gallery"
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,11 @@ class Job:
     def active(self) -> bool:
         """Whether it waits or runs."""
         return self.status in ACTIVE
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it came with the code, so that nobody changes it."""
+        return self.path.parent == SHIPPED
 
     @property
     def message(self) -> str:
@@ -202,10 +211,10 @@ def stop(id: str) -> Job:
     """Asks a job to save a checkpoint and end; a waiting one ends at once.
 
     Raises:
-        UserError: If the server is view-only, or the job is not active.
+        UserError: If the server is view-only, or the job ships with the code or is not active.
     """
     settings().allow_change("stop a job")
-    job = get(id)
+    job = _own(id, "stopped")
     if not job.active:
         raise UserError(
             f"{job.name} is {job.status}, so there is nothing to stop. Resume or delete it instead."
@@ -219,11 +228,11 @@ def resume(id: str) -> Job:
     """Starts a job again where its newest checkpoint left it.
 
     Raises:
-        UserError: If the server is view-only, or the job is active or finished.
+        UserError: If the server is view-only, or the job ships with the code, is active or finished.
     """
     settings().allow_change("resume a job")
     settings().allow_disk()
-    job = get(id)
+    job = _own(id, "resumed")
     if job.active:
         raise UserError(f"{job.name} is {job.status} already. Stop it first, or let it go on.")
     if job.status == "finished":
@@ -246,14 +255,15 @@ def delete(id: str) -> None:
     """Deletes a job and all its results, for good.
 
     Raises:
-        UserError: If the server is view-only, or the job is active. A damaged folder can be deleted too.
+        UserError: If the server is view-only, or the job ships with the code or is active. A damaged folder can be
+            deleted too.
     """
     settings().allow_change("delete a job")
     path = settings().jobs / id
     if id in dict(damaged()):
         if is_alive(path):
             raise UserError(f"The process of {id} is still at work. Wait for its end.")
-    elif (job := get(id)).active:
+    elif (job := _own(id, "deleted")).active:
         raise UserError(f"{job.name} is {job.status}. Stop it before you delete it.")
     # out of every list at once, even if the rest takes time
     gone = path.with_name(f".gone-{id}")
@@ -265,10 +275,10 @@ def describe(id: str, *, name: str | None = None, note: str | None = None) -> Jo
     """Gives a job another name or note.
 
     Raises:
-        UserError: If the server is view-only, or the name is empty.
+        UserError: If the server is view-only, the job ships with the code, or the name is empty.
     """
     settings().allow_change("rename or annotate a job")
-    job = get(id)
+    job = _own(id, "renamed or annotated")
     words = read_json(job.path / "job.json")
     if name is not None:
         if not clean(name):
@@ -283,6 +293,17 @@ def describe(id: str, *, name: str | None = None, note: str | None = None) -> Jo
     return get(id)
 
 
+def _own(id: str, done: str) -> Job:
+    """Reads a job that is about to be changed, and refuses one that ships with the code."""
+    job = get(id)
+    if job.shipped:
+        raise UserError(
+            f"{job.name} ships with Simulacra and is for looking only, so it cannot be {done}. "
+            "Runs that were trained here can be. Train a copy with its settings, and change that one."
+        )
+    return job
+
+
 def clean(name: str) -> str:
     """Makes a name fit one line of 80 characters."""
     return " ".join("".join(c for c in name if c.isprintable()).split())[:80]
@@ -292,10 +313,10 @@ def clean(name: str) -> str:
 
 
 def listing(*kinds: str) -> list[Job]:
-    """Lists jobs, newest first; folders that cannot be read are left to :func:`damaged`."""
+    """Lists jobs, newest first, shipped ones last; folders that cannot be read are left to :func:`damaged`."""
     return sorted(
         (job for job in _all() if not kinds or job.kind in kinds),
-        key=lambda job: (-job.created, job.id),
+        key=lambda job: (job.shipped, -job.created, job.id),
     )
 
 
@@ -305,7 +326,7 @@ def damaged(sound: Collection[str] = ()) -> list[tuple[str, str]]:
     for path in _folders():
         try:
             if path.name not in sound:
-                _read(path)
+                read(path)
         except UserError as error:
             problems.append((path.name, str(error)))
     return problems
@@ -317,23 +338,27 @@ def get(id: str) -> Job:
     Raises:
         UserError: If there is none of this id, or its folder is damaged.
     """
-    if not _exists(id):
-        raise UserError(unknown("job or run", id, [folder.name for folder in _folders()][-50:]))
-    return _read(settings().jobs / id)
+    for place in _places():
+        if _exists(id, place):
+            return read(place / id)
+    raise UserError(unknown("job or run", id, [folder.name for folder in _folders()][-50:]))
 
 
 def find(text: str, *kinds: str) -> Job:
-    """Finds a job by id, by a start of the id, or by its name.
+    """Finds a job by id, by its name, or by a start of the id; of equal names, the one that was made here.
 
     Raises:
         UserError: If nothing fits, or several do.
     """
-    if _exists(text):
+    if any(_exists(text, place) for place in _places()):
         return get(text)
     jobs = listing(*kinds)
-    fits = [job for job in jobs if job.name == text] or [
-        job for job in jobs if text and job.id.startswith(text)
-    ]
+    named = [job for job in jobs if job.name == text]
+    fits = (
+        [job for job in named if not job.shipped]
+        or named
+        or [job for job in jobs if text and job.id.startswith(text)]
+    )
     if len(fits) == 1:
         return fits[0]
     if fits:
@@ -357,31 +382,42 @@ def _turn(job: Job) -> tuple[float, str]:
     return float(job.state.get("queued", job.created)), job.id
 
 
-def _exists(id: str) -> bool:
+def _places() -> list[Path]:
+    """Lists the folders that hold jobs: this home's, and the one that ships with the code."""
+    return [settings().jobs, *([SHIPPED] if settings().gallery else [])]
+
+
+def _exists(id: str, place: Path) -> bool:
     """Tells whether a job has this id; what somebody typed is never a path out of the folder."""
-    plain = id and Path(id).name == id and not id.startswith(".") and len(id.encode()) < 256
-    return bool(plain) and (settings().jobs / id).is_dir()
+    plain = id and Path(id).name == id and id[0] not in "._" and len(id.encode()) < 256
+    return bool(plain) and (place / id).is_dir()
 
 
-def _folders() -> list[Path]:
+def _folders(place: Path | None = None) -> list[Path]:
+    """Lists the folders of jobs in a place, by default this home's."""
     try:
-        with os.scandir(settings().jobs) as entries:
+        with os.scandir(place or settings().jobs) as entries:
             return sorted(
                 Path(entry.path)
                 for entry in entries
-                if entry.is_dir() and not entry.name.startswith(".")
+                if entry.is_dir() and entry.name[0] not in "._"
             )
     except FileNotFoundError:
         return []
 
 
 def _all() -> Iterator[Job]:
-    for path in _folders():
+    for path in (path for place in _places() for path in _folders(place)):
         with suppress(UserError):
-            yield _read(path)
+            yield read(path)
 
 
-def _read(path: Path) -> Job:
+def read(path: Path) -> Job:
+    """Reads the job of a folder.
+
+    Raises:
+        UserError: If the folder is damaged.
+    """
     words = {"target": "", **read_json(path / "job.json")}  # older jobs had none
     state = read_json(path / "state.json")
     for file, values, types in (

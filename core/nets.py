@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from core.tensors import all_mean, full, processes, rows
 
 
 class ResidualMLP(nn.Module):
@@ -54,6 +57,38 @@ def plan(size: int) -> tuple[int, int]:
     return math.ceil(size / 2**doublings), doublings
 
 
+class _Shared:
+    """Batch norm whose statistics, in training, are those of the batch of all processes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm: Any = self
+        count = processes()[0]
+        if count == 1 or not norm.training:
+            return super().forward(x)  # type: ignore[misc]
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        shape = [-1 if axis == 1 else 1 for axis in range(x.ndim)]
+        h = full(x)
+        mean = all_mean(h.mean(axes))
+        h = h - mean.view(shape)
+        var = all_mean(h.square().mean(axes))
+        with torch.no_grad():
+            n = count * x.numel() // len(mean)
+            norm.num_batches_tracked += 1
+            share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
+            norm.running_var.lerp_((var * n / (n - 1)).to(norm.running_var.dtype), share)
+        scale = (var + norm.eps).rsqrt() * norm.weight
+        return (h * scale.view(shape) + norm.bias.view(shape)).to(x.dtype)
+
+
+class BatchNorm1d(_Shared, nn.BatchNorm1d):
+    """Normalises vectors (N, C) by the statistics of the batch, however many processes share it."""
+
+
+class BatchNorm2d(_Shared, nn.BatchNorm2d):
+    """Normalises images (N, C, H, W) by the statistics of the batch, however many processes share it."""
+
+
 class Upward(nn.Module):
     """Maps a vector to an image: a small grid, then transposed convolutions that double it, with batch norm.
 
@@ -72,14 +107,14 @@ class Upward(nn.Module):
         self.inner = widths[0]
         self.first = nn.Sequential(
             nn.Linear(inputs, widths[0] * self.base**2, bias=False),
-            nn.BatchNorm1d(widths[0] * self.base**2),
+            BatchNorm1d(widths[0] * self.base**2),
             nn.ReLU(),
         )
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
             layers += [
                 nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False),
-                nn.BatchNorm2d(after),
+                BatchNorm2d(after),
                 nn.ReLU(),
             ]
         layers += [nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1)]
@@ -198,14 +233,18 @@ class Augmentation(nn.Module):
         super().__init__()
         self.mirror = mirror
 
-    def forward(self, x: Tensor, p: Tensor, generator: torch.Generator) -> Tensor:
-        """Augments images in [-1, 1], (N, C, H, W); with ``p`` (a scalar) at 0 they come out as they went in."""
+    def forward(self, x: Tensor, p: Tensor, generator: torch.Generator, parts: int = 1) -> Tensor:
+        """Augments images in [-1, 1], (N, C, H, W); with ``p`` (a scalar) at 0 they come out as they went in.
+
+        ``parts`` says how many batches lie one behind the other in them.
+        """
         if p.device.type == "cpu" and p == 0:  # elsewhere, looking would take as long as doing
-            return x.float()
+            return full(x)
         with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
+            x = full(x)
             # one row of uniform numbers per image: three that choose, and the size of every change
-            u = torch.rand(len(x), 11, generator=generator, device=x.device)
+            shape = (len(x), 11)
+            u = rows(torch.rand, shape, parts=parts, generator=generator, device=x.device)
             move, cut, colour = (u[:, :3] < p).unbind(1)
             x = self._moved(x, move, u[:, 3:6])
             x = self._cut(x, cut, u[:, 6:8])

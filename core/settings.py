@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     view_only: bool = Field(
         default=False, description="Serve everything for looking, change nothing."
     )
+    gallery: bool = Field(
+        default=True, description="Show the trained runs that ship with the code."
+    )
     max_images: int = Field(
         default=1_000_000_000, ge=1, description="Images that one training may see."
     )

@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+PAD = "pad.png"  # in a run's folder: a plane of its latent space, made by `core.latent.shelve`
+
 
 def columns(classes: int) -> int:
     """Chooses the columns of a sheet: one or several per class where that gives 8 to 16, else 8.

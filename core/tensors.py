@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -179,6 +181,61 @@ def to_bytes(x: Tensor) -> np.ndarray:
 
 # --- Several processes ----------------------------------------------------------------------------------------------
 
+_alone = False
+
+
+def processes() -> tuple[int, int]:
+    """Counts the processes that train together, and tells which of them this is; (1, 0) for one that is alone."""
+    if _alone or not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 1, 0
+    return torch.distributed.get_world_size(), torch.distributed.get_rank()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Lets this process compute something by itself; the others wait for it where they next meet."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+def rows(
+    draw: Callable[..., Tensor], shape: Sequence[int], *, parts: int = 1, **options: Any
+) -> Tensor:
+    """Gives this process's rows of a draw that all processes make alike, so that together they see one batch.
+
+    Args:
+        draw: Draws a tensor of a shape, such as ``torch.randn``.
+        shape: Of this process's rows, the batch first.
+        parts: How many batches lie one behind the other in the rows; each is shared out by itself.
+        options: Of ``draw``: the generator, which is in the same state everywhere, and the device.
+
+    Returns:
+        Shape ``shape``; alone, what ``draw(shape, **options)`` gives.
+    """
+    count, place = processes()
+    if count == 1:
+        return draw(tuple(shape), **options)
+    whole = draw((shape[0] * count, *shape[1:]), **options)
+    return whole.unflatten(0, (parts, count, -1))[:, place].flatten(0, 1)
+
+
+class _Sum(torch.autograd.Function):
+    """Adds over the processes; so does its gradient, because each process's result depends on all the inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _Sum.apply(grads[0])  # type: ignore[return-value]
+
 
 def all_mean(x: Tensor) -> Tensor:
     """Averages over the processes of a distributed training, differentiably; alone, returns its input.
@@ -186,8 +243,19 @@ def all_mean(x: Tensor) -> Tensor:
     Whatever is not a mean over samples (batch statistics, an optimal sigma, codebook averages) goes through here,
     so that several GPUs compute what one would.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return x
-    from torch.distributed.nn.functional import all_reduce
+    count = processes()[0]
+    return x if count == 1 else _Sum.apply(x) / count  # type: ignore[operator]
 
-    return all_reduce(x) / torch.distributed.get_world_size()
+
+def agreed(value: Any) -> Any:
+    """Gives what the first process says to all of them: a plain value, or one with tensors on the CPU."""
+    if processes()[0] == 1:
+        return value
+    told = [value]
+    torch.distributed.broadcast_object_list(told, device=torch.device("cpu"))
+    return told[0]
+
+
+def full(x: Tensor) -> Tensor:
+    """Turns the short floats of autocast into float32, and leaves others alone."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

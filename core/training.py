@@ -10,8 +10,9 @@ import copy
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -23,8 +24,19 @@ from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.models import ADAPT_EVERY, Adapts, Fits, Spec, Trainable, Validates
 from core.settings import settings
-from core.tensors import Group, step_generator, to_float
+from core.tensors import (
+    Group,
+    agreed,
+    all_mean,
+    alone,
+    processes,
+    rows,
+    step_generator,
+    to_float,
+)
 
+COMPILED = 1_000_000  # images of the shortest training that is worth compiling for
+BACKEND = "inductor"  # of torch.compile
 ROLLBACKS = 3  # returns to the last good state before a training is given up
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -102,8 +114,38 @@ class TrainConfig(Config):
         title="Watch the quality",
         advanced=True,
     )
+    patience: float = knob(
+        0.0,
+        "Ends the training when the held-out quality has not been better for this share of it; 0 goes on to the end.",
+        title="Early stop",
+        ge=0,
+        le=1,
+        advanced=True,
+    )
     precision: Literal["auto", "float32", "bfloat16"] = knob(
         "auto", "Number format of the networks; auto takes bfloat16 on a GPU.", advanced=True
+    )
+    compile: Literal["auto", "on", "off"] = knob(
+        "auto",
+        "Compiles the networks before the first step, which takes a minute or two; auto does so on a GPU, for a "
+        "million images or more.",
+        title="Compile the networks",
+        advanced=True,
+    )
+    gpus: int = knob(
+        1,
+        "GPUs that share each batch; the model is the one that a single GPU would train.",
+        title="GPUs",
+        ge=1,
+        le=64,
+        advanced=True,
+    )
+    parent: str = knob(
+        "",
+        "Run whose trained weights it starts from, as its name or id, or RUN@STEP for one of its checkpoints; "
+        "empty starts from nothing.",
+        title="Start from a run",
+        advanced=True,
     )
 
     @model_validator(mode="after")
@@ -116,8 +158,22 @@ class TrainConfig(Config):
 
 
 def batch_of(model: Trainable, config: TrainConfig) -> int:
-    """Gives the images per step: the person's choice, else the network's advice (its ``batch``), else 128."""
-    return config.batch or getattr(model, "batch", 128)
+    """Gives the images per step: the person's choice, else the network's advice (its ``batch``), else 128.
+
+    Several processes share it equally: advice is rounded up for that.
+
+    Raises:
+        UserError: If a chosen batch cannot be shared equally.
+    """
+    count = processes()[0]
+    if not config.batch:
+        return -(-getattr(model, "batch", 128) // count) * count
+    if config.batch % count:
+        raise UserError(
+            f"train.batch must be a multiple of the {count} GPUs that share it, got {config.batch}. "
+            f"Set it to {-(-config.batch // count) * count}, or to 0 for what suits the family."
+        )
+    return config.batch
 
 
 @dataclass(frozen=True)
@@ -188,7 +244,9 @@ class Trainer:
         transform: Transform | None = None,
     ) -> None:
         assert isinstance(model, nn.Module)
-        self.model = model.to(device).train()
+        # convolutions in short floats are faster on a GPU when the channels of a pixel lie side by side
+        self.layout = _layout(device)
+        self.model = model.to(device, memory_format=self.layout).train()
         self.config, self.device, self.transform = config, device, transform
         self.levels = dataset.levels
         self.x, self.y = _on_device(dataset, "train", device)
@@ -197,9 +255,11 @@ class Trainer:
         self.optimisers = {name: self._optimiser(group) for name, group in self.groups.items()}
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.batch = batch_of(model, config)
+        self.processes = processes()[0]
         self.steps = math.ceil(config.images / self.batch)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0
         self._ease()
+        self._compile()
         self.good = _copied(self.state())
         self.spent = dict.fromkeys(
             ("data", "forward", "backward", "optimiser", "average", "record"), 0.0
@@ -239,6 +299,12 @@ class Trainer:
         self.averaged.load_state_dict(state["averaged"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
+            for param, kept in optimiser.state.items():  # it may come from another device
+                kept |= {
+                    key: _laid_out(value, param)
+                    for key, value in kept.items()
+                    if value.shape == param.shape
+                }
         self._ease()
         self.good = _copied(state)
 
@@ -248,6 +314,41 @@ class Trainer:
         if hasattr(self.model, "ease"):
             self.model.ease = self.ease  # type: ignore[assignment]
 
+    def _compile(self) -> None:
+        """Compiles what the model lists as hot, if that was asked for or is worth its time."""
+        wanted = self.config.compile == "on" or (
+            self.config.compile == "auto"
+            and self.device.type == "cuda"
+            and self.config.images >= COMPILED
+        )
+        self.compiled: list[nn.Module] = []
+        self.not_compiled: tuple[type[Exception], ...] = ()  # what says that it did not work
+        if wanted and hasattr(self.model, "hot"):
+            from torch._dynamo.exc import TorchDynamoException
+
+            self.not_compiled = (TorchDynamoException,)
+            self.compiled = self.model.hot()  # type: ignore[operator]
+            for module in self.compiled:
+                module.compile(backend=BACKEND)
+
+    def _uncompile(self, trouble: Exception) -> str:
+        """Goes back to where it was before compiling failed, to go on without; gives a sentence for the record.
+
+        Raises:
+            UserError: If compiling was asked for.
+        """
+        reason = str(trouble).strip().splitlines()[0].rstrip(".")
+        if self.config.compile == "on":
+            raise UserError(
+                f"The networks cannot be compiled here: {reason}. "
+                "Set train.compile to off, or install what is missing."
+            ) from trouble
+        for module in self.compiled:
+            module._compiled_call_impl = None
+        self.not_compiled = ()
+        self.restore(self.good)
+        return f"The networks could not be compiled ({reason}), so training goes on without it."
+
     def published(self) -> nn.Module:
         """Gives the averaged model, in evaluation mode, with its fitted parts; a copy that training never touches."""
         model = copy.deepcopy(self.averaged)
@@ -255,7 +356,10 @@ class Trainer:
             # an early look is only a look: it is fitted to fewer images
             few = min(len(self.x), max(512, min(4096, self.step * self.batch // 8)))
             pick = torch.linspace(0, len(self.x) - 1, few, device=self.device).long()
-            model.fit(to_float(self.x[pick], self.levels), None if self.y is None else self.y[pick])
+            with alone():
+                model.fit(
+                    to_float(self.x[pick], self.levels), None if self.y is None else self.y[pick]
+                )
         return model.eval()
 
     @torch.no_grad()
@@ -267,9 +371,10 @@ class Trainer:
         generator = torch.Generator(self.device).manual_seed(0)
         sums: dict[str, float] = {}
         for index in torch.arange(len(x), device=self.device).split(500):
-            part = model.held_out(
-                to_float(x[index], self.levels), None if y is None else y[index], generator
-            )
+            with alone():
+                part = model.held_out(
+                    to_float(x[index], self.levels), None if y is None else y[index], generator
+                )
             for name, value in part.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(index) / len(x)
         return sums
@@ -308,6 +413,8 @@ class Trainer:
                     f"with {self.ease:g} of the learning rate and of the penalties."
                 )
                 yield self._progress({}, 0.0, publish=True, note=note)
+            except self.not_compiled as trouble:
+                yield self._progress({}, 0.0, publish=True, note=self._uncompile(trouble))
             except torch.cuda.OutOfMemoryError:
                 raise UserError(
                     f"A batch of {self.batch} images does not fit into the memory of the GPU. "
@@ -318,6 +425,9 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
         since, last = self.step, time.perf_counter()
+        due = (
+            since + 1
+        )  # where several processes record next; their clocks differ, so they agree on a step
         checking: deque[tuple[str, Tensor]] = deque()
         while self.step < self.steps:
             for name, value in self._one_step(checking).items():
@@ -325,17 +435,26 @@ class Trainer:
                 counts[name] = counts.get(name, 0) + 1
             now = time.perf_counter()
             publish = self.step in moments
-            if publish or now - last > 0.25:
+            if publish or (now - last > 0.25 if self.processes == 1 else self.step >= due):
                 self._check(checking, 0)
                 if publish:
                     self._check_weights()
                     self.good = _copied(self.state())
-                values = {name: float(total) / counts[name] for name, total in sums.items()}
+                values = self._means(sums, counts)
                 elapsed = time.perf_counter() - last
                 self.spent["record"] += elapsed - (now - last)
                 self.seconds += elapsed
-                yield self._progress(values, (self.step - since) * self.batch / elapsed, publish)
+                done = self.step - since
+                yield self._progress(values, done * self.batch / elapsed, publish)
+                due = self.step + agreed(max(1, min(2 * done, round(done * 0.25 / elapsed))))
                 sums, counts, since, last = {}, {}, self.step, time.perf_counter()
+
+    def _means(self, sums: dict[str, Tensor], counts: dict[str, int]) -> dict[str, float]:
+        """Gives the average of each value over the steps, and over the processes."""
+        if self.processes > 1:
+            each = torch.stack([total.detach().to(self.device).double() for total in sums.values()])
+            sums = dict(zip(sums, all_mean(each), strict=True))
+        return {name: float(total) / counts[name] for name, total in sums.items()}
 
     def _progress(
         self, values: dict[str, float], speed: float, publish: bool, note: str = ""
@@ -353,27 +472,28 @@ class Trainer:
         )
 
     def _batch_that_fits(self) -> int:
-        """Halves the batch until a step's gradients fit into the memory."""
-        count = self.batch
+        """Halves the batch until a step's gradients fit into the memory of this process."""
+        count = self.batch // self.processes
         while count > 2:
             count //= 2
             try:
-                generator = step_generator(self.device, self.config.seed, self.step)
-                x, y = self._draw(self.x, self.y, count, generator)
-                for loss in self.model.losses(x, y, generator, self.step / self.steps):
-                    torch.autograd.grad(
-                        loss.value, self.groups[loss.group].params, allow_unused=True
-                    )
-                return count
+                with alone():  # the others may have room
+                    generator = step_generator(self.device, self.config.seed, self.step)
+                    x, y = self._draw(self.x, self.y, count, generator)
+                    for loss in self.model.losses(x, y, generator, self.step / self.steps):
+                        torch.autograd.grad(
+                            loss.value, self.groups[loss.group].params, allow_unused=True
+                        )
+                return count * self.processes
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
-        return 2
+        return 2 * self.processes
 
     def _one_step(self, checking: deque[tuple[str, Tensor]]) -> dict[str, Tensor]:
         config, clock = self.config, time.perf_counter
         start = clock()
         generator = step_generator(self.device, config.seed, self.step, self.rollbacks)
-        x, y = self._draw(self.x, self.y, self.batch, generator)
+        x, y = self._draw(self.x, self.y, self.batch // self.processes, generator)
         progress = self.step / self.steps
         self.spent["data"] += clock() - start
         values: dict[str, Tensor] = {}
@@ -392,10 +512,12 @@ class Trainer:
             if loss is None:
                 break
             group, optimiser = self.groups[loss.group], self.optimisers[loss.group]
-            checking.append((f"The {loss.group} loss", loss.value.detach()))
-            if self.device.type == "cpu":
-                self._check(checking, 0)
+            value = loss.value.detach()
+            if self.processes == 1 and self.device.type == "cpu":
+                self._check(deque([(f"The {loss.group} loss", value)]), 0)
             grads = torch.autograd.grad(loss.value, group.params, allow_unused=True)
+            value, *grads = _averaged(value, *grads)  # what is no number in one is none in all
+            checking.append((f"The {loss.group} loss", value))
             backward = clock()
             self.spent["backward"] += backward - forward
             for param, grad in zip(group.params, grads, strict=True):
@@ -422,7 +544,7 @@ class Trainer:
         start = clock()
         self.step += 1
         if self.step % ADAPT_EVERY == 0 and isinstance(self.model, Adapts) and len(self.valid[0]):
-            count = max(self.batch, 32)
+            count = -(-max(self.batch, 32) // self.processes)
             batches = (
                 *self._draw(self.x, self.y, count, generator),
                 *self._draw(*self.valid, count, generator),
@@ -436,9 +558,11 @@ class Trainer:
     def _draw(
         self, x: Tensor | Streamed, y: Tensor | None, count: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """Draws images in [0, 1], transformed, with their labels."""
-        index = torch.randint(len(x), (count,), generator=generator, device=self.device)
+        """Draws images in [0, 1], transformed, with their labels: of a common draw, this process's ``count``."""
+        draw = partial(torch.randint, len(x))
+        index = rows(draw, (count,), generator=generator, device=self.device)
         images, labels = to_float(x[index], self.levels), None if y is None else y[index]
+        images = images.contiguous(memory_format=self.layout)
         return (images if self.transform is None else self.transform(images, generator)), labels
 
     def _rate(self, group: Group, progress: float) -> float:
@@ -484,6 +608,20 @@ def publish_steps(steps: int, count: int = 24) -> set[int]:
     return {max(1, round(steps ** (k / (count - 1)))) for k in range(count)} | {steps}
 
 
+def _averaged(*tensors: Tensor | None) -> Sequence[Tensor | None]:
+    """Averages tensors over the processes, all in one exchange; alone, returns them."""
+    if processes()[0] == 1:
+        return tensors
+    held = [each for each in tensors if each is not None]
+    joined = all_mean(torch.cat([each.reshape(-1) for each in held]))
+    parts = iter(joined.split([each.numel() for each in held]))
+    return [None if each is None else next(parts).view(each.shape) for each in tensors]
+
+
+def _layout(device: torch.device) -> torch.memory_format:
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
 def _laid_out(grad: Tensor, param: Tensor) -> Tensor:
     """Gives a gradient the memory layout of its parameter: fused Adam walks both in the order of their memory.
 
@@ -526,6 +664,9 @@ def _on_device(
     """Puts a part of a dataset where it is trained, or leaves it on the disk if it is too large for that."""
     index = dataset.splits[part][: limit or None]
     y = None if dataset.y is None else torch.as_tensor(np.asarray(dataset.y[index])).to(device)
-    if len(index) * math.prod(dataset.x.shape[1:]) > settings().data_mb * 2**20:
+    budget = settings().data_mb * 2**20
+    if device.type == "cuda":  # the networks want room too
+        budget = min(budget, torch.cuda.mem_get_info(device)[0] // 2)
+    if len(index) * math.prod(dataset.x.shape[1:]) > budget:
         return Streamed(dataset.x, index, device), y
     return torch.as_tensor(np.asarray(dataset.x[index])).to(device), y

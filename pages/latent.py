@@ -1,192 +1,164 @@
-"""Draw from what a model learned, and walk from one image to another."""
+"""Drag through what a model learned, find out what its directions mean, and take it away."""
 
-from typing import Any
+from __future__ import annotations
 
 import streamlit as st
 
-from core import jobs, latent, runs, sheets
+from core import jobs, runs
 from core.catalog import UserError
-from pages.ui import form, shell, show
+from pages.ui import form, pad, shell
+from pages.ui.explore import LIMIT, Choice, Here, image, keep, tools, window
 
 TITLE = "Latent space"
 ICON = ":material/explore:"
 ORDER = 4
 shell.enter()
-COUNT = 60
 
 
-def drawn(opened: runs.Opened, ids: list[int], label: int | None, seed: int, sampling: Any) -> Any:
-    """Draws images as bytes, with their latents and labels."""
-    import torch
-
-    from core.tensors import to_bytes
-
-    with torch.inference_mode():
-        where = next(opened.model.parameters()).device
-        y = None
-        if opened.classes:
-            y = torch.tensor(
-                [i % len(opened.classes) if label is None else label for i in ids], device=where
-            )
-        return to_bytes(opened.model.sample(ids, y, seed, sampling)), y
-
-
-@st.fragment
+@st.fragment(key="latent.explore")
 @shell.guard()
 def explore(id: str) -> None:
     """Draws the controls and what they lead to; only this part runs again when one of them moves."""
-    from core.models import Decodes
+    from core import latent
 
     run = jobs.get(id)
-    controls, pictures = st.columns([1, 2.6], gap="large")
+    controls, stage = st.columns([1, 3.4], gap="medium")
     with controls:
-        saved, usual = runs.checkpoints(run)[::-1], runs.preferred(run)
-        step = st.selectbox(
-            "Checkpoint",
-            saved,
-            index=None,
-            key="latent.step",
+        choice = choose(run)
+    opened = runs.open_model(run, choice.step)
+    spacious = latent.supports(opened.model)
+    with stage:
+        if spacious:
+            wander(choice)
+        else:
+            st.caption("This family has no latent space to walk in; these are its images.")
+        offered = tools.offered(opened, spacious)
+        tool = st.segmented_control(
+            "What to do from here",
+            list(offered),
+            default="samples",
+            key="latent.tool",
+            required=True,
             bind="query-params",
-            format_func=lambda step: f"step {step:,}",
-            placeholder=f"{'newest' if usual == saved[0] else 'best'}: step {usual:,}",
-            help="How far the training had come.",
+            format_func=lambda name: tools.TOOLS[name].title,
+            label_visibility="collapsed",
         )
-        opened = runs.open_model(run, step)
-        assert opened.sampling is not None
-        seed = int(
-            st.number_input(
-                "Seed",
-                value=0,
-                step=1,
-                key="latent.seed",
-                bind="query-params",
-                help="Another seed, other images; the same seed always gives the same ones.",
-            )
-        )
-        if not 0 <= seed < 2**31:
-            raise UserError(f"The seed must be from 0 to {2**31 - 1}, got {seed}. Choose another.")
-        label = None
-        if opened.classes:
-            label = st.selectbox(
-                "Class",
-                range(len(opened.classes)),
-                index=None,
-                key="latent.class",
-                format_func=lambda i: opened.classes[i],
-                placeholder="All, column by column"
-                if len(opened.classes) <= 16
-                else "All classes in turn",
-                bind="query-params",
-                help="What to draw; the model was trained with these labels.",
-            )
-        key = f"latent.{opened.family}"
-        sampling = opened.sampling.of(form.form({key: opened.sampling}, link=True)[key], "sampling")
-        st.caption(
-            f"{shell.plain(run.name)} after {opened.images:,} images (step {opened.step:,})."
-            + (
-                " It is still learning: the newest checkpoint comes with your next move."
-                if run.active
-                else ""
-            )
-        )
-        walks = isinstance(opened.model, Decodes)
-        if walks:
-            way = st.segmented_control(
-                "Way from A to B",
-                ["slerp", "lerp"],
-                default="slerp",
-                key="latent.way",
-                required=True,
-                bind="query-params",
-                help="slerp keeps to the sphere where the noise lies; lerp is the straight line.",
-            )
-            steps = st.slider(
-                "Images on the way", 3, 24, 12, key="latent.steps", bind="query-params"
-            )
-    columns = sheets.columns(len(opened.classes)) if label is None else 10
-    count = columns * max(1, COUNT // columns)
-    x, y = drawn(opened, list(range(count)), label, seed, sampling)
-    facts = {
-        "run": run.id,
-        "step": opened.step,
-        "seed": seed,
-        "label": label,
-        "sampling": sampling.record(),
-    }
-    if walks:
-        ends = the_ends(count)
-        take_click((st.session_state.get("latent.grid") or {}).get("clicked"), ends, count)
-    with pictures:
-        show.pictures(
-            x,
-            columns=columns,
-            key="latent.grid",
-            alt=f"{count} images drawn from {run.name} with seed {seed}",
-            marks={ends[1]: "B", ends[0]: "A"} if walks else None,
-            clickable=walks,
-            max_height=400,
-            titles=[
-                f"image {i}" + (f": {opened.classes[int(y[i])]}" if y is not None else "")
-                for i in range(count)
-            ],
-        )
-        if walks:
-            st.caption("Click an image to begin the way there (A), click another to end it (B).")
-            strip = latent.path(opened.model, (ends[0], ends[1]), y, seed, sampling, way, steps)
-            show.pictures(
-                strip,
-                columns=steps if steps <= 12 else 12,
-                key="latent.strip",
-                alt=f"The way from image {ends[0]} to {ends[1]} in {steps} images",
-                max_height=200,
-            )
-    with controls, st.container(horizontal=True):
-        save("Grid", x, columns, facts, f"{run.id}-seed{seed}")
-        if walks:
-            to = facts | {"ends": list(ends), "way": way}
-            save("Strip", strip, steps, to, f"{run.id}-{ends[0]}-{ends[1]}")
+        use(choice, tool if tool in offered else "samples")
 
 
-def save(label: str, x: Any, columns: int, facts: dict[str, Any], name: str) -> None:
-    """Offers images as one PNG, which is made when it is asked for."""
-    st.download_button(
-        label,
-        lambda: sheets.png(x, columns, facts),
-        f"{name}.png",
-        "image/png",
-        key=f"latent.save.{label.lower()}",
-        icon=":material/download:",
-        on_click="ignore",
-        help="PNG, with its settings inside.",
+def choose(run: jobs.Job) -> Choice:
+    """Draws the controls."""
+    saved, usual = runs.checkpoints(run)[::-1], runs.preferred(run)
+    step = st.selectbox(
+        "Checkpoint",
+        saved,
+        index=None,
+        key="latent.step",
+        bind="query-params",
+        format_func=lambda step: f"step {step:,}",
+        placeholder=f"{'newest' if usual == saved[0] else 'best'}: step {usual:,}",
+        help="How far the training had come.",
     )
+    opened = runs.open_model(run, step)
+    assert opened.sampling is not None
+    seed = int(
+        st.number_input(
+            "Seed",
+            value=0,
+            step=1,
+            key="latent.seed",
+            bind="query-params",
+            help="Another seed, other images; the same seed always gives the same ones.",
+        )
+    )
+    if not 0 <= seed < 2**31:
+        raise UserError(f"The seed must be from 0 to {2**31 - 1}, got {seed}. Choose another.")
+    label = None
+    if opened.classes:
+        label = st.selectbox(
+            "Class",
+            range(len(opened.classes)),
+            index=None,
+            key="latent.class",
+            format_func=lambda i: opened.classes[i],
+            placeholder="All, column by column" if len(opened.classes) <= 16 else "All in turn",
+            bind="query-params",
+            help="What to draw; the model was trained with these labels.",
+        )
+    key = f"latent.{opened.family}"
+    sampling = opened.sampling.of(form.form({key: opened.sampling}, link=True)[key], "sampling")
+    choice = Choice(
+        run.id, opened.step, seed, label, tuple(sampling.record().items()), follows=step is None
+    )
+    from core import latent
+
+    if latent.supports(opened.model):
+        choice = keep.plane(choice, opened)
+    st.caption(
+        f"{shell.plain(run.name)} after {opened.images:,} images (step {opened.step:,})."
+        + (" It is still learning." if run.active else "")
+    )
+    keep.recall(run)
+    return choice
 
 
-def the_ends(count: int) -> list[int]:
-    """Reads from the address between which images the way leads, so that going back goes back; else the first two."""
-    words = st.query_params.get("ends", "").split("-")
-    fits = len(words) == 2 and all(word.isdecimal() and len(word) < 10 for word in words)
-    return [min(int(word), count - 1) for word in (words if fits else ("0", "1"))]
+@st.fragment(key="latent.wander")
+@shell.guard()
+def wander(choice: Choice) -> None:
+    """Draws the pad, and answers it; only this part runs again while somebody drags."""
+    start, went = keep.arrival(choice)
+    asked = pad.view("latent.pad", choice.key, start, LIMIT, went)
+    keep.remember(choice, asked)
+    try:
+        here = Here(choice, asked)
+    except UserError:
+        if runs.checkpoints(jobs.get(choice.run)):  # the training has dropped this one meanwhile
+            st.rerun()
+        raise
+    sheet, took = window(here)
+    exact = None
+    if asked.rest:
+        exact, final = image(here)
+        took = took or final
+    names = here.plane.names
+    pad.pad(
+        key="latent.pad",
+        plane=choice.key,
+        tile=(here.opened.spec.size, here.opened.spec.size),
+        alt=f"A plane of the latent space of {here.run.name}: {names[0]} to the right, {names[1]} "
+        "downwards. Drag, or use the arrow keys; plus and minus zoom, P pins, Backspace goes back.",
+        seen=f"Image of {here.run.name}",
+        start=start,
+        asked=asked,
+        sheet=sheet,
+        exact=exact,
+        went=went,
+        home=choice.start,
+        marks=keep.marks(here),
+        ms=took,
+        limit=LIMIT,
+        on_view=lambda: moved(choice),
+        on_drop=keep.dropped,
+    )
+    keep.below(here)
 
 
-def take_click(clicked: Any, ends: list[int], count: int) -> None:
-    """Makes a newly clicked image the beginning (A) and the next one the end (B) of the way."""
-    if not isinstance(clicked, dict):
-        return
-    number, index = clicked.get("number"), clicked.get("index")
-    if (
-        not isinstance(index, int)
-        or not 0 <= index < count
-        or number == st.session_state.get("latent.seen")
-    ):
-        return
-    st.session_state["latent.seen"] = number
-    side = st.session_state.get("latent.side", 0)
-    ends[side] = index
-    st.session_state["latent.side"] = 1 - side
-    st.query_params["ends"] = f"{ends[0]}-{ends[1]}"
+def moved(choice: Choice) -> None:
+    """Lets the tool below follow when the pointer rests; while it moves, nothing but the pad runs."""
+    asked = (st.session_state.get("latent.pad") or {}).get("view")
+    if isinstance(asked, dict) and asked.get("rest") and tools.follows():
+        st.rerun(["latent.wander", "latent.use"])
 
 
-st.title("What lies between two images?", anchor=False)
+@st.fragment(key="latent.use")
+@shell.guard()
+def use(choice: Choice, tool: str) -> None:
+    """Draws the chosen tool, from the place where the ring is."""
+    start, went = keep.arrival(choice)
+    tools.TOOLS[tool].draw(Here(choice, pad.view("latent.pad", choice.key, start, LIMIT, went)))
+
+
+st.title("What has it learned? Drag, and see", anchor=False)
 shown = shell.chosen_run("train")
 if shown is None:
     st.info(

@@ -5,6 +5,7 @@ import streamlit as st
 
 from core import datasets, jobs, runs, work
 from pages.ui import shell, show
+from pages.ui.explore.opening import opening
 
 TITLE = "Overview"
 ICON = ":material/home:"
@@ -46,16 +47,30 @@ def live(id: str) -> None:
         st.caption("The first images appear within seconds.")
 
 
+def covers(shown: list[jobs.Job]) -> None:
+    """Shows the last images of runs, four side by side."""
+    for first in range(0, len(shown), 4):
+        for run, place in zip(shown[first : first + 4], st.columns(4), strict=False):
+            with place:
+                _, file = runs.samples(run)[-1]
+                show.cover(file, key=f"overview.cover.{run.id}", alt=f"Images made by {run.name}")
+                about = f"{runs.family_of(run)} on {runs.dataset_of(run)}"
+                st.caption(shell.plain(f"{run.name} · {about}"))
+                shell.explore(run, key=f"overview.explore.{run.id}")
+
+
 st.title("Train a model that makes images, and see what it learned", anchor=False)
 st.markdown(
     "Simulacra trains generative models on this server, lets you watch them learn, and walk through what they learned."
 )
 
+opening()
+
 left, right = st.columns([3, 2], gap="large")
 with left:
     with st.container(border=True):
         listed = runs.listing()
-        mine = [run for run in listed if run.kind == "train"]
+        models = [run for run in listed if run.kind == "train" and runs.samples(run)]
         active = [run for run in listed if run.active]
         if active:
             st.markdown("**Learning now**")
@@ -74,32 +89,32 @@ with left:
                 on_click=train_default,
                 disabled=not shell.may_change(),
             )
-    if mine and not active:
-        newest = next((run for run in mine if runs.samples(run)), None)
-        if newest is not None:
-            with st.container(border=True):
-                st.markdown(
-                    f"**Newest images**, made by *{shell.plain(newest.name)}* "
-                    f"({runs.family_of(newest)} on {runs.dataset_of(newest)}). Press ▶ to replay how it learned."
-                )
-                show.film(newest, key=f"overview.newest.{newest.id}", max_height=300)
-                shell.go("latent", "Walk through what it learned")
+    if models and not active:
+        newest = models[0]
+        with st.container(border=True):
+            st.markdown(
+                ("**Trained for you**: " if newest.shipped else "**Newest images**: ")
+                + f"made by *{shell.plain(newest.name)}* "
+                f"({runs.family_of(newest)} on {runs.dataset_of(newest)}). Press ▶ to replay how it learned."
+            )
+            show.film(newest, key=f"overview.newest.{newest.id}", max_height=300)
+            shell.explore(newest, "Walk through what it learned", key="overview.explore")
 with right:
     slot = st.container()
 
-counts = {status: sum(run.status == status for run in listed) for status in jobs.STATUSES}
+own = [run for run in listed if not run.shipped]
+counts = {status: sum(run.status == status for run in own) for status in jobs.STATUSES}
 words = [f"{number} {status}" for status, number in counts.items() if number]
 st.markdown(
-    f"**Trained here:** {len(listed)} run{'s' * (len(listed) != 1)}"
+    f"**Trained here:** {len(own)} run{'s' * (len(own) != 1)}"
     + (f" ({', '.join(words)})." if words else " yet.")
 )
-others = [run for run in mine if runs.samples(run)][1:5]
-if others:
-    for run, place in zip(others, st.columns(4), strict=False):
-        with place:
-            _, file = runs.samples(run)[-1]
-            show.cover(file, key=f"overview.cover.{run.id}", alt=f"Images made by {run.name}")
-            st.caption(shell.plain(f"{run.name} · {runs.family_of(run)} on {runs.dataset_of(run)}"))
+covers([run for run in models[1:] if not run.shipped][:4])
+if shipped := [run for run in models if run.shipped]:
+    st.markdown(
+        "**Trained for you**: these ship with Simulacra. Explore one, or train your own like it."
+    )
+    covers(shipped)
 
 with slot, st.container(border=True):
     st.markdown("**Faces**: drawn by our own code, with the truth about each one known.")

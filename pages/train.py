@@ -154,8 +154,9 @@ def head(run: jobs.Job) -> None:
     Not part of the fragment below: a click on a fragment is lost when the server was restarted meanwhile.
     """
     title, actions = st.columns([3, 1.2], vertical_alignment="center")
+    standing = "ships with Simulacra, for looking only" if run.shipped else run.status
     title.markdown(
-        f"**{shell.plain(run.name)}** · {runs.family_of(run)} on {runs.dataset_of(run)} · {run.status}"
+        f"**{shell.plain(run.name)}** · {runs.family_of(run)} on {runs.dataset_of(run)} · {standing}"
     )
     with actions:
         if run.active:
@@ -268,14 +269,14 @@ def manage(run: jobs.Job) -> None:
             args=(run.id,),
             help="Fills the form with them, to change something and train again.",
         )
-        if st.button(
+        if not run.shipped and st.button(
             "Name and note",
             icon=":material/edit:",
             key="train.describe",
             disabled=not shell.may_change(),
         ):
             describe(run.id)
-        if st.button(
+        if not run.shipped and st.button(
             "Delete",
             icon=":material/delete:",
             key="train.delete",
@@ -372,7 +373,7 @@ def table() -> None:
         {
             "id": run.id,
             "name": run.name,
-            "status": f"{shell.STATUS_ICONS[run.status]} {run.status}",
+            "status": f"{shell.icon_of(run)} {'shipped' if run.shipped else run.status}",
             "family": runs.family_of(run),
             "dataset": runs.dataset_of(run),
             "done": run.share,

@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Gives each test an empty SIMULACRA_HOME and default settings, and ends its workers."""
+    """Gives each test an empty SIMULACRA_HOME without the gallery and default settings, and ends its workers."""
     from core.settings import Settings, settings
 
     for name in os.environ.keys() - KEPT:
@@ -51,11 +51,23 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             monkeypatch.delenv(name)
     place = tmp_path / "home"
     monkeypatch.setenv("SIMULACRA_HOME", str(place))
+    monkeypatch.setenv("SIMULACRA_GALLERY", "0")
     monkeypatch.setitem(Settings.model_config, "env_file", None)
     settings.cache_clear()
     yield place
     settings.cache_clear()
     end_workers(place)
+
+
+@pytest.fixture
+def gallery(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Shows the runs that ship with the code beside those of this test's home; gives their folder."""
+    from core import jobs
+    from core.settings import settings
+
+    monkeypatch.delenv("SIMULACRA_GALLERY")
+    settings.cache_clear()
+    return jobs.SHIPPED
 
 
 def end_workers(place: Path) -> None:
@@ -154,6 +166,51 @@ def trained(tiny_runs: Trained, home: Path) -> Trained:
     return tiny_runs.copy(home)
 
 
+@pytest.fixture(scope="session")
+def tiny_evaluations(tiny_runs: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Evaluates the tiny GAN and the tiny VAE, with a judge that was trained for a moment.
+
+    Their ids are `runs["gan evaluation"]` and `runs["vae evaluation"]`.
+    """
+    from filelock import FileLock
+
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with FileLock(shared / "evaluated.lock"):
+        if not (shared / "evaluated.json").exists():
+            made = _evaluate_tiny(tiny_runs.copy(shared / "evaluated"))
+            (shared / "evaluated.json").write_text(json.dumps(made))
+    return Trained(shared / "evaluated", json.loads((shared / "evaluated.json").read_text()))
+
+
+def _evaluate_tiny(trained: Trained) -> dict[str, str]:
+    from core import features, jobs, worker
+    from core.settings import settings
+    from core.work import evaluate
+
+    made = dict(trained.runs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIMULACRA_HOME", str(trained.home))
+        patch.setenv("SIMULACRA_NICE", "0")
+        patch.setenv("SIMULACRA_THREADS", "1")
+        patch.setattr(jobs, "spawn", lambda path: None)
+        patch.setitem(features._RECIPE, "digits", 12_000)
+        settings.cache_clear()
+        for name in ("vae", "gan"):
+            job = evaluate.start(jobs.get(made[name]), {"samples": 300})
+            assert worker.work(job.path) == 0
+            assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
+            made[f"{name} evaluation"] = job.id
+    settings.cache_clear()
+    return made
+
+
+@pytest.fixture
+def evaluated(tiny_evaluations: Trained, home: Path) -> Trained:
+    """A copy of the tiny runs and their evaluations as this test's home."""
+    return tiny_evaluations.copy(home)
+
+
 # --- A running app ------------------------------------------------------------------------------
 
 
@@ -179,7 +236,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
-    """Starts apps: `server()`; `server(home=path)` again on a home; `server(view_only="1")`.
+    """Starts apps: `server()`; `server(home=path)` again on a home; `server(view_only="1")`; `server(gallery="1")`.
 
     Their output goes to a file, because a full pipe would stop it.
     """
@@ -192,7 +249,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., S
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         env = {k: v for k, v in os.environ.items() if k in KEPT or not k.startswith("SIMULACRA_")}
-        env |= {"SIMULACRA_HOME": str(home)}
+        env |= {"SIMULACRA_HOME": str(home), "SIMULACRA_GALLERY": "0"}
         env |= {f"SIMULACRA_{name.upper()}": value for name, value in settings.items()}
         options = {
             "server.address": "127.0.0.1",

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
         {
             "run": job.id,
             "name": job.name,
-            "status": job.status,
+            "status": "shipped" if job.shipped else job.status,
             "family": runs.family_of(job),
             "dataset": runs.dataset_of(job),
             "done": job.share,

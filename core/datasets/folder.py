@@ -231,7 +231,7 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
         y,
         tuple(map(shown, classes)),
         splits,
-        attributes={"file": np.array(files, dtype=str), "width": wide, "height": high},
+        attributes={"picture": np.array(files, dtype=str), "width": wide, "height": high},
         refused=listed,
         notes=tuple(map(shown, notes)),
         terms={"licence": shown(config.licence.strip()), "consent": config.consent},

@@ -64,7 +64,8 @@ class Trainable(Protocol):
     """What the training loop needs of a network (all are `torch.nn.Module`).
 
     Two plain attributes are looked for and need not be there: ``batch``, the images per step that suit the network,
-    and ``ease``, a factor of its penalties that the trainer lowers when the training diverges.
+    and ``ease``, a factor of its penalties that the trainer lowers when the training diverges. A method ``hot()`` may
+    list the modules that are worth compiling.
     """
 
     def groups(self) -> list[Group]:
@@ -158,13 +159,74 @@ class Quantizes(Protocol):
 
 
 @runtime_checkable
+class Spells(Quantizes, Protocol):
+    """A model that spells images: its codes are vectors, so that there are points between two codes."""
+
+    def write(self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config) -> Tensor:
+        """Draws the codes that `sample` would restore, (N, T)."""
+        ...
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        """Gives the vectors of codes, (...) to (..., D)."""
+        ...
+
+    def nearest(self, vectors: Tensor) -> Tensor:
+        """Gives the codes whose vectors are nearest, (..., D) to (...)."""
+        ...
+
+    def paint(self, vectors: Tensor) -> Tensor:
+        """Turns vectors (N, T, D) into images without rounding them to codes; differentiable."""
+        ...
+
+    def use(self) -> tuple[Tensor, Tensor]:
+        """Gives the share of each code in what was spelled in training, (V,), and which codes are dead, bool (V,)."""
+        ...
+
+
+@runtime_checkable
 class Traces(Protocol):
-    """A model whose sampling is a path from noise to an image."""
+    """A model whose sampling is a path from noise to an image.
+
+    If it has a latent space as well, its `decode` and `encode` take the sampling as their last argument.
+    """
 
     def trace(
         self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config
     ) -> Iterator[Tensor]:
         """Yields the images that the model expects at every step of `sample`; the last ones are the samples."""
+        ...
+
+    def states(
+        self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config
+    ) -> Iterator[tuple[float, Tensor, Tensor]]:
+        """Yields time (0 noise, 1 data), the noisy images and the expected ones, from the start of `sample` on."""
+        ...
+
+
+@runtime_checkable
+class Unrolls(Protocol):
+    """A model that decodes by a chain of maps between things of the same size."""
+
+    def unroll(self, z: Tensor, y: Tensor | None) -> Iterator[tuple[str, Tensor]]:
+        """Yields a name and the images (N, C, H, W) in [0, 1] as they are before the first map and after each."""
+        ...
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A model whose decoder is a stack of layers with units; its first dense layer takes the latent first."""
+
+    def layered(self) -> torch.nn.Module:
+        """Gives the network that turns latents into images."""
+        ...
+
+
+@runtime_checkable
+class Spreads(Protocol):
+    """A model that finds a normal distribution of latents for an image."""
+
+    def spread(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gives mean and logarithm of the variance of the latents of images, each (N, D)."""
         ...
 
 

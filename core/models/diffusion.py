@@ -25,6 +25,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -34,7 +35,7 @@ from torch.nn import functional as F
 from core.catalog import Config, knob
 from core.models import Spec, families
 from core.nets import LabelEmbedding, crop, pad, plan
-from core.tensors import Group, Images, Loss, draw_labels, noise
+from core.tensors import Group, Images, Loss, draw_labels, noise, rows
 
 TIMES = {
     "flow": (0.0, 1.0),
@@ -134,14 +135,19 @@ class Diffusion(nn.Module):
         raw = self.net(x * wide(inner), self.code(level, y, keep)).to(x.dtype)
         return wide(skip) * x + wide(out) * raw
 
+    def hot(self) -> list[nn.Module]:
+        """Lists what compiling speeds up."""
+        return [self.code, self.net]
+
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
         """Yields the weighted squared error of the velocity at random times; some labels are hidden [4]."""
         mean, std = TIMES[self.config.objective]
-        t = torch.sigmoid(mean + std * torch.randn(len(x), generator=generator, device=x.device))
-        start = torch.randn(x.shape, generator=generator, device=x.device)
-        keep = torch.rand(len(x), generator=generator, device=x.device) >= DROP
+        draw = partial(rows, generator=generator, device=x.device)
+        t = torch.sigmoid(mean + std * draw(torch.randn, (len(x),)))
+        start = draw(torch.randn, x.shape)
+        keep = draw(torch.rand, (len(x),)) >= DROP
         value = self._errors(x * 2 - 1, start, t, y, keep).mean()
         yield Loss("model", value, {"loss": value.detach()})
 
@@ -187,21 +193,47 @@ class Diffusion(nn.Module):
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
     ) -> Iterator[Images]:
         """Yields the images that are expected after every step of :meth:`sample`; the last ones are the samples."""
-        if y is None and self.classes:
-            y = draw_labels(seed, ids, self.spec.shares, self._device())
+        for _, clean in self._drawing(ids, y, seed, sampling):
+            yield to_images(clean)
+
+    def states(
+        self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
+    ) -> Iterator[tuple[float, Images, Images]]:
+        """Yields time, the noisy images and the expected ones, from the start of :meth:`sample` on."""
+        z = self.latent(ids, seed, sampling).view(-1, *self.shape)
+        with torch.no_grad():
+            clean = z + self._field(self._labels(ids, y, seed), sampling.guidance)(z, 0.0)
+        yield 0.0, to_images(z), to_images(clean)
+        for step, (x, clean) in enumerate(self._drawing(ids, y, seed, sampling), start=1):
+            yield step / sampling.steps, to_images(x), to_images(clean)
+
+    def _drawing(
+        self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields state and expected end after every step of sampling, both centred."""
 
         def renew(x: Tensor, t: float, step: int) -> tuple[Tensor, float]:
             fresh = noise(seed, ids, self.shape, f"step {step}", device=x.device)
             return churn(x, t, fresh, sampling.steps)
 
         z = self.latent(ids, seed, sampling)
-        path = self._path(z, y, sampling, renew=renew if sampling.sampler == "stochastic" else None)
+        path = self._path(
+            z,
+            self._labels(ids, y, seed),
+            sampling,
+            renew=renew if sampling.sampler == "stochastic" else None,
+        )
         while True:
             with torch.no_grad():  # and not around the yield, where others compute
-                _, clean = next(path, (None, None))
-            if clean is None:
+                found = next(path, None)
+            if found is None:
                 return
-            yield to_images(clean)
+            yield found
+
+    def _labels(self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int) -> Tensor | None:
+        if y is not None or not self.classes:
+            return y
+        return draw_labels(seed, ids, self.spec.shares, self._device())
 
     def sample(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling

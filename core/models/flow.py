@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -24,14 +25,16 @@ from torch.nn import functional as F
 from core.catalog import Config, knob
 from core.models import Spec, families
 from core.nets import LabelEmbedding, crop
-from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise
+from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise, rows
 
 # Of the logit transform ([1], section 4.1): keeps black and white away from infinity, yet leaves them room. A wider
 # one makes spikes of them, which cost likelihood and show as grey dust in the samples; a narrower one long tails.
 MARGIN = 0.005
 MOST_SILENCED = 160  # units of 256
 
-Silence = Callable[[Tensor], Tensor]  # dropout, as the couplings apply it to their hidden units
+# of the two layers of hidden units of a coupling: which are kept, and what the kept are multiplied by
+Kept = tuple[Tensor, Tensor, Tensor]
+Silence = Callable[[Sequence[int]], Kept]  # dropout: draws them for a shape
 
 
 class FlowConfig(Config):
@@ -137,6 +140,10 @@ class Flow(nn.Module):
         decay = self.config.weight_decay
         return [Group("model", list(self.parameters()), self.lr, 0.9, 0.99, decay)]
 
+    def hot(self) -> list[nn.Module]:
+        """Lists what compiling speeds up."""
+        return [step for steps in self.scales for step in steps]  # type: ignore[attr-defined]
+
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
@@ -174,10 +181,12 @@ class Flow(nn.Module):
     def _silence(self, generator: torch.Generator) -> Silence:
         """Makes the dropout of one step; bytes are drawn several times faster than floats."""
 
-        def silence(h: Tensor) -> Tensor:
-            kinds = {"dtype": torch.uint8, "device": h.device}
-            kept = torch.randint(0, 256, h.shape, generator=generator, **kinds) >= self.silenced
-            return h * kept * (256 / (256 - self.silenced.float()))
+        kinds = {"generator": generator, "device": self.silenced.device, "dtype": torch.uint8}
+        draw = partial(rows, partial(torch.randint, 0, 256), **kinds)
+
+        def silence(shape: Sequence[int]) -> Kept:
+            inner, outer = (draw(shape) >= self.silenced for _ in range(2))
+            return inner, outer, 256 / (256 - self.silenced.float())
 
         return silence
 
@@ -206,7 +215,7 @@ class Flow(nn.Module):
     ) -> Tensor:
         levels = self.spec.levels
         # a level is a cell of width 1 / levels, spread evenly over it [3]
-        u = torch.rand(x.shape, generator=generator, device=x.device)
+        u = rows(torch.rand, x.shape, generator=generator, device=x.device)
         v = self._framed((x * (levels - 1) + u) / levels, generator)
         z, log_det = self.forward(v, y, silence, first)
         log_normal = -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
@@ -220,7 +229,8 @@ class Flow(nn.Module):
         if generator is None:
             frame = v.new_full(shape, 0.5)
         else:
-            frame = torch.rand(shape, generator=generator, device=v.device, dtype=v.dtype)
+            kinds = {"device": v.device, "dtype": v.dtype}
+            frame = rows(torch.rand, shape, generator=generator, **kinds)
         crop(frame, self.spec.size).copy_(v)
         return frame
 
@@ -249,7 +259,7 @@ class Flow(nn.Module):
             for step in steps:  # type: ignore[attr-defined]
                 if first:
                     step.fit(h)
-                h, change = step(h, e, silence)
+                h, change = step(h, e, silence(step.hidden(h)) if silence else None)
                 log_det = log_det + change
             if len(shape) > 1:
                 h, done = h.chunk(2, 1)
@@ -258,16 +268,48 @@ class Flow(nn.Module):
 
     def inverse(self, z: Tensor, y: Tensor | None) -> Tensor:
         """Maps noise (N, D) back to points of (0, 1), (N, C, inner, inner), or a little outside."""
+        *_, (_, v) = self._undone(z, y)
+        return v
+
+    def unroll(self, z: Tensor, y: Tensor | None) -> Iterator[tuple[str, Images]]:
+        """Yields the images that the noise would be if no more steps were undone, from none to all of them."""
+        for name, v in self._undone(z, y, shown=True):
+            yield name, self._seen(v)
+
+    def _undone(
+        self, z: Tensor, y: Tensor | None, shown: bool = False
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Undoes step after step; yields the points of (0, 1) at the end or, ``shown``, after each step as well."""
         e = self.embed(y) if self.embed is not None and y is not None else None
         sizes = [math.prod(shape) // 2 for shape in self.shapes[:-1]]
         *parts, h = z.split([*sizes, z.shape[1] - sum(sizes)], 1)
-        for shape, steps in zip(reversed(self.shapes), reversed(self.scales), strict=True):
+        if shown:
+            yield "noise", self._unfolded(h, parts, len(self.shapes) - 1)
+        for scale in reversed(range(len(self.shapes))):
+            shape, steps = self.shapes[scale], self.scales[scale]
             if len(shape) > 1:
                 h = h.view(-1, shape[0] // 2, *shape[1:])
                 h = torch.cat([h, parts.pop().view(h.shape)], 1)
-            for step in reversed(steps):  # type: ignore[arg-type]
-                h = step.inverse(h, e)
+            for number in reversed(range(len(steps))):  # type: ignore[arg-type]
+                h = steps[number].inverse(h, e)  # type: ignore[index]
+                if shown and (scale or number):
+                    name = f"scale {scale + 1}, step {number + 1}"
+                    yield name, self._unfolded(h, parts, scale, joined=True)
             h = F.pixel_shuffle(h, 2) if len(shape) > 1 else h
+        yield "image", self._unfolded(h, [], -1)
+
+    def _unfolded(
+        self, h: Tensor, parts: Sequence[Tensor], scale: int, joined: bool = False
+    ) -> Tensor:
+        """Brings numbers from within a scale to their places in the image, without undoing any more steps."""
+        parts = list(parts)
+        for shape in reversed(self.shapes[: scale + 1]):
+            if len(shape) > 1:
+                if not joined:
+                    h = h.reshape(-1, shape[0] // 2, *shape[1:])
+                    h = torch.cat([h, parts.pop().view(h.shape)], 1)
+                h = F.pixel_shuffle(h, 2)
+            joined = False
         p = torch.sigmoid(h).view(-1, self.spec.channels, self.inner, self.inner)
         return (p - MARGIN) / (1 - 2 * MARGIN)
 
@@ -279,8 +321,11 @@ class Flow(nn.Module):
 
     def decode(self, z: Tensor, y: Tensor | None) -> Images:
         """Runs the flow backwards."""
+        return self._seen(self.inverse(z, y))
+
+    def _seen(self, v: Tensor) -> Images:
         levels = self.spec.levels
-        v = crop(self.inverse(z, y), self.spec.size)
+        v = crop(v, self.spec.size)
         return ((v * levels - 0.5) / (levels - 1)).clamp(0, 1)
 
     def latent(self, ids: Sequence[int] | Tensor, seed: int, sampling: FlowSampling) -> Tensor:
@@ -333,14 +378,16 @@ class Step(nn.Module):
         squares = (h - self.centre).square()
         self.spread.copy_(all_mean(squares.mean(axes)).sqrt().clamp_min(1e-3).view_as(self.spread))
 
-    def forward(
-        self, h: Tensor, e: Tensor | None, silence: Silence | None
-    ) -> tuple[Tensor, Tensor]:
+    def hidden(self, h: Tensor) -> tuple[int, ...]:
+        """Gives the shape of each of the two layers of hidden units of its coupling."""
+        return len(h), self.net.width, *h.shape[2:]
+
+    def forward(self, h: Tensor, e: Tensor | None, kept: Kept | None) -> tuple[Tensor, Tensor]:
         """Gives the changed numbers, and the log-determinant of the change, (N,)."""
         h = (h - self.centre) / self.spread * self.log_scale.exp() + self.shift
         h = h.index_select(1, self.order)
         known, rest = h.split([self.known, self.changed], 1)
-        log_scale, shift = self._coupling(known, e, silence)
+        log_scale, shift = self._coupling(known, e, kept)
         rest = (rest + shift) * log_scale.exp()
         constant = self.pixels * (self.log_scale - self.spread.log()).sum()
         log_det = log_scale.flatten(1).sum(1) + constant
@@ -354,9 +401,9 @@ class Step(nn.Module):
         return (h - self.shift) * (-self.log_scale).exp() * self.spread + self.centre
 
     def _coupling(
-        self, known: Tensor, e: Tensor | None, silence: Silence | None
+        self, known: Tensor, e: Tensor | None, kept: Kept | None
     ) -> tuple[Tensor, Tensor]:
-        raw, shift = self.net(known, e, silence).chunk(2, 1)
+        raw, shift = self.net(known, e, kept).chunk(2, 1)
         return 2 * torch.tanh(raw / 2), shift  # bounded: a saturated scale makes infinite samples
 
 
@@ -371,6 +418,7 @@ class CouplingNet(nn.Module):
                 return nn.Conv2d(before, after, size, padding=size // 2)
             return nn.Linear(before, after)
 
+        self.width = width
         self.first = layer(inputs, width, 3)
         self.label = nn.Linear(extra, width, bias=False) if extra else None
         self.middle = nn.ModuleList([layer(width, width, 1), layer(width, width, 1)])
@@ -378,15 +426,16 @@ class CouplingNet(nn.Module):
         for param in self.last.parameters():
             nn.init.zeros_(param)
 
-    def forward(self, known: Tensor, e: Tensor | None, silence: Silence | None) -> Tensor:
+    def forward(self, known: Tensor, e: Tensor | None, kept: Kept | None) -> Tensor:
+        inner, outer, scale = kept or (None, None, None)
         h = self.first(known)
         if self.label is not None and e is not None:
             h = h + self.label(e).view(*h.shape[:2], *(1,) * (h.ndim - 2))
         first, second = self.middle
         inside = F.leaky_relu(first(F.leaky_relu(h, 0.2)), 0.2)
-        h = h + second(silence(inside) if silence else inside)
+        h = h + second(inside if inner is None else inside * inner * scale)
         h = F.leaky_relu(h, 0.2)
-        h = silence(h) if silence else h
+        h = h if outer is None else h * outer * scale
         with torch.autocast(h.device.type, enabled=False):  # what it says enters the determinant
             return self.last(h.to(known.dtype))
 

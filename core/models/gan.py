@@ -17,7 +17,8 @@ References (used throughout the code):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -37,7 +38,7 @@ from core.nets import (
     flat,
     refresh_batch_statistics,
 )
-from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise
+from core.tensors import Group, Images, Loss, all_mean, draw_labels, full, noise, rows
 
 GULRAJANI = 10.0  # weight of the gradient penalty of wgan-gp [8]
 HIGHEST = 0.8  # above it, generated images start to look augmented themselves [9]
@@ -171,22 +172,25 @@ class GAN(nn.Module):
             Group("generator", list(self.generator.parameters()), lr, beta1, beta2),
         ]
 
+    def hot(self) -> list[nn.Module]:
+        """Lists what compiling speeds up."""
+        return [self.generator, self.critic]
+
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
         """Yields the critic's loss, then, against the critic that has moved, the generator's."""
         loss, y = self.config.loss, y if self.classes else None
-        z = torch.randn(len(x), self.config.latent_dim, generator=generator, device=x.device)
-        real, fake = x * 2 - 1, self.generator(z, y)
+        real, fake = x * 2 - 1, self.generator(self._latents(x, generator), y)
         if self.config.augment == "adaptive":
-            both = self.augmentation(torch.cat([real, fake]), self.probability, generator)
+            both = self.augmentation(torch.cat([real, fake]), self.probability, generator, parts=2)
             real, fake = both[: len(x)].detach(), both[len(x) :]
         d_real, d_fake = self._pairs(torch.cat([real, fake.detach()]), y)
         value = critic_loss(loss, d_real, d_fake)
         parts = opinions(loss, d_real.detach(), d_fake.detach())
         with torch.autocast(x.device.type, enabled=False):  # second derivatives want full precision
             penalty, slopes = self._penalties(
-                real.float(), fake.detach().float(), y, generator, progress
+                full(real), full(fake.detach()), y, generator, progress
             )
         value = value + penalty
         parts |= slopes
@@ -212,7 +216,7 @@ class GAN(nn.Module):
         """
         if self.config.augment == "off":
             return {}
-        z = torch.randn(len(x), self.config.latent_dim, generator=generator, device=x.device)
+        z = self._latents(x, generator)
         d_train, d_valid, d_fake = (
             self.critic(self.augmentation(image, self.probability, generator), label)
             for image, label in (
@@ -232,6 +236,11 @@ class GAN(nn.Module):
         self.probability.add_(step * up).clamp_(0, HIGHEST)
         return {"augmentation": self.probability.clone(), "overfitting": overfitting}
 
+    def _latents(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws noise for as many images as ``x`` has, (N, D)."""
+        shape = (len(x), self.config.latent_dim)
+        return rows(torch.randn, shape, generator=generator, device=x.device)
+
     def _pairs(self, both: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gives the logits of N real images, then N generated ones of the same classes, each (N,)."""
         d_real, d_fake = self.critic(both, None if y is None else torch.cat([y, y])).chunk(2)
@@ -247,10 +256,10 @@ class GAN(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Gives what the critic pays for steep slopes, and the parts of it for the record."""
         if self.config.loss == "wgan-gp":
-            shape, where = (len(real), 1, 1, 1), real.device
-            u = torch.rand(shape, generator=generator, device=where, dtype=real.dtype)
-            between = torch.lerp(real, fake, u).requires_grad_()
-            slope = squares(between, self.critic(between, y)).clamp_min(1e-12).sqrt()
+            kinds = {"device": real.device, "dtype": real.dtype}
+            u = rows(torch.rand, (len(real), 1, 1, 1), generator=generator, **kinds)
+            between = torch.lerp(real, fake, u)
+            slope = self.critic(between, y, slopes=True).clamp_min(1e-12).sqrt()
             excess = (slope - 1).square().mean()  # [8], eq. 3
             return GULRAJANI * excess, {"gradient_penalty": excess.detach()}
         share = min(1.0, progress * 1.5)
@@ -258,10 +267,9 @@ class GAN(nn.Module):
         weight *= self.ease
         if weight == 0:
             return real.new_zeros(()), {}
-        # slopes are costly, and a quarter of the pairs estimates their mean well enough
-        few = -(-len(real) // 4)
-        both = torch.cat([real[:few], fake[:few]]).requires_grad_()
-        r1, r2 = penalties(both, *self._pairs(both, None if y is None else y[:few]))
+        # slopes are costly, and every fourth of the pairs estimates their mean well enough
+        both = torch.cat([real[::4], fake[::4]])
+        r1, r2 = penalties(self.critic, both, None if y is None else torch.cat([y[::4], y[::4]]))
         # [3], eq. 2 with R1 and R2 of [4]
         return weight / 2 * (r1 + r2), {"r1": r1.detach(), "r2": r2.detach()}
 
@@ -291,6 +299,10 @@ class GAN(nn.Module):
     def decode(self, z: Tensor, y: Tensor | None) -> Images:
         """Runs the generator net."""
         return self.generator(z, y if self.classes else None).add(1).div(2)
+
+    def layered(self) -> nn.Module:
+        """Gives the generator net."""
+        return self.generator
 
     @torch.no_grad()
     def sample(
@@ -356,7 +368,11 @@ class Critic(nn.Module):
         self.last = nn.Linear(features, 1)
         self.embed = LabelEmbedding(classes, features) if classes else None
 
-    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor | None, slopes: bool = False) -> Tensor:
+        """Gives the logits, (N,), or with ``slopes`` the squared length of the gradient of each at its image."""
+        return squares(partial(self._logits, y=y), x) if slopes else self._logits(x, y)
+
+    def _logits(self, x: Tensor, y: Tensor | None) -> Tensor:
         h = self.body(x)
         logits = self.last(h).squeeze(1)
         if self.embed is not None and y is not None:
@@ -410,20 +426,27 @@ def opinions(kind: str, d_real: Tensor, d_fake: Tensor) -> dict[str, Tensor]:
     return {"D_real": torch.sigmoid(d_real).mean(), "D_fake": torch.sigmoid(d_fake).mean()}
 
 
-def penalties(both: Tensor, d_real: Tensor, d_fake: Tensor) -> tuple[Tensor, Tensor]:
+def penalties(critic: nn.Module, both: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
     """Gives R1 and R2: the mean squared length of the critic's gradient at real and at generated images [4].
 
     Args:
-        both: Real images, then generated ones, (2N, C, H, W), with gradient.
-        d_real, d_fake: Their logits, shape (N,).
+        critic: Gives these squares with ``slopes``.
+        both: Real images, then generated ones, (2N, C, H, W).
+        y: Their labels, (2N,).
     """
-    r1, r2 = squares(both, torch.cat([d_real, d_fake])).chunk(2)
+    r1, r2 = critic(both, y, slopes=True).chunk(2)
     return r1.mean(), r2.mean()
 
 
-def squares(x: Tensor, logits: Tensor) -> Tensor:
+def squares(logits: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Gives the squared length of the gradient of each logit (N,) at its image, (N,); differentiable once more."""
-    (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    if (
+        torch.compiler.is_compiling()
+    ):  # a compiled graph has a second derivative only if it holds the first
+        slope = torch.func.grad(lambda x: logits(x).sum())(x)
+    else:
+        x = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(logits(x).sum(), x, create_graph=True)
     return slope.square().flatten(1).sum(1)
 
 

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from core.catalog import Config, knob
 from core.models import Spec, families
 from core.nets import Downward, LabelEmbedding, ResidualMLP, Upward, refresh_batch_statistics
-from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise
+from core.tensors import Group, Images, Loss, all_mean, draw_labels, full, noise, rows
 
 DRAWS = 16  # latents per image that `log_prob` looks at
 
@@ -148,6 +148,10 @@ class VAE(nn.Module):
         """Gives all parameters as one group."""
         return [Group("model", list(self.parameters()), lr=1e-3)]
 
+    def hot(self) -> list[nn.Module]:
+        """Lists what compiling speeds up."""
+        return [self.encoder, self.decoder]
+
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
@@ -244,6 +248,14 @@ class VAE(nn.Module):
         """Gives the posterior's mean."""
         return self._posterior(x, y)[0]
 
+    def spread(self, x: Images, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gives mean and logarithm of the variance of the latents of images, each (N, D)."""
+        return self._posterior(x, y)
+
+    def layered(self) -> nn.Module:
+        """Gives the decoder."""
+        return self.decoder
+
     def decode(self, z: Tensor, y: Tensor | None) -> Images:
         """Gives the mean image of a latent."""
         return image(self._raw(z, y), self.spec.channels)
@@ -273,14 +285,14 @@ class VAE(nn.Module):
         h = self.encoder(x * 2 - 1)
         if self.embed is not None and y is not None:
             h = torch.cat([h, self.embed(y)], 1)
-        mean, log_var = self.posterior(h).float().chunk(2, 1)
+        mean, log_var = full(self.posterior(h)).chunk(2, 1)
         return mean, log_var.clamp(-12, 6)  # a wider range only lets exp overflow
 
     def _raw(self, z: Tensor, y: Tensor | None) -> Tensor:
         """Gives the decoder's numbers per pixel, (N, C, H, W) or, with a spread each, (N, 2C, H, W)."""
         if self.embed is not None and y is not None:
             z = torch.cat([z, self.embed(y)], 1)
-        return self.decoder(z).float()
+        return full(self.decoder(z))
 
     def _log_likelihood(self, x: Tensor, raw: Tensor) -> Tensor:
         """Gives log p(x | z) in nats, (N,): of pixels for a Gaussian, of levels when discretised."""
@@ -312,9 +324,8 @@ def image(raw: Tensor, channels: int) -> Tensor:
 
 def draw(mean: Tensor, log_var: Tensor, generator: torch.Generator) -> Tensor:
     """Draws latents from the posterior, differentiably, (N, D) ([1], section 2.4)."""
-    return mean + torch.exp(log_var / 2) * torch.randn(
-        mean.shape, generator=generator, device=mean.device
-    )
+    fresh = rows(torch.randn, mean.shape, generator=generator, device=mean.device)
+    return mean + torch.exp(log_var / 2) * fresh
 
 
 def divergence(mean: Tensor, log_var: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from torch.nn import functional as F
 from core.catalog import Config, knob
 from core.models import Spec, families
 from core.nets import LabelEmbedding, crop, pad
-from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise
+from core.tensors import Group, Images, Loss, all_mean, draw_labels, full, noise, processes, rows
 
 CODE_DIM = 8  # numbers per code of a learned codebook
 HEAD = 16  # width of a head of attention
@@ -165,6 +165,10 @@ class VQVAE(nn.Module):
             replace(prior, lr=lr * (64 / self.prior.width) ** 0.5, start=split),
         ]
 
+    def hot(self) -> list[nn.Module]:
+        """Lists what compiling speeds up."""
+        return [self.encoder, self.decoder, *self.prior.blocks]
+
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
@@ -203,7 +207,7 @@ class VQVAE(nn.Module):
         self.begun.fill_(1.0)
         codes = self.quantize(x)
         # one class in ten is hidden, so that the prior also knows how to write without one [6]
-        keep = torch.rand(len(x), 1, generator=generator, device=x.device) >= 0.1
+        keep = rows(torch.rand, (len(x), 1), generator=generator, device=x.device) >= 0.1
         logits = self.prior(self.prior.start(len(x), y, keep), codes[:, :-1], generator=generator)
         value = F.cross_entropy(full(logits).flatten(0, 1), codes.flatten())
         return Loss("prior", value, {"prior_loss": value.detach()})
@@ -234,6 +238,28 @@ class VQVAE(nn.Module):
     def restore(self, codes: Tensor) -> Images:
         """Turns codes (N, T) into images."""
         return self._decode(self.quantizer.vectors(codes)).clamp(0, 1)
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        """Gives the vectors of codes, (...) to (..., D)."""
+        return self.quantizer.vectors(codes)
+
+    def nearest(self, vectors: Tensor) -> Tensor:
+        """Gives the codes whose vectors are nearest, (..., D) to (...)."""
+        return self.quantizer.nearest(vectors)
+
+    def paint(self, vectors: Tensor) -> Images:
+        """Turns vectors (N, T, D) into images, also those between codes."""
+        return self._decode(vectors).clamp(0, 1)
+
+    def use(self) -> tuple[Tensor, Tensor]:
+        """Gives the share of each code at all places of the training images, and which codes none of them had."""
+        share = self.histogram.mean(0)
+        # `fit` adds 0.1 to every count, so that a code that was never met has the same small share everywhere
+        return share, self.histogram.amax(0) <= self.histogram.amin() * 1.001
+
+    def layered(self) -> nn.Module:
+        """Gives the decoder."""
+        return self.decoder
 
     def _encode(self, x: Tensor) -> Tensor:
         z = self.encoder(pad(x * 2 - 1, self.inner))
@@ -291,9 +317,9 @@ class VQVAE(nn.Module):
         """
         if y is None and self.classes:
             y = draw_labels(seed, ids, self.spec.shares, self.sigma.device)
-        return self.restore(self._write(ids, y, seed, sampling))
+        return self.restore(self.write(ids, y, seed, sampling))
 
-    def _write(
+    def write(
         self,
         ids: Sequence[int] | Tensor,
         y: Tensor | None,
@@ -354,11 +380,6 @@ def tokens(size: int) -> tuple[int, int]:
     return math.ceil(size / 2**halvings), halvings
 
 
-def full(x: Tensor) -> Tensor:
-    """Turns the short floats of autocast into float32, and leaves others alone."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 class Residual(nn.Module):
     """Adds two convolutions of the activated input to it; no normalisation."""
 
@@ -417,7 +438,8 @@ class FSQ(nn.Module):
 
     def nearest(self, z: Tensor) -> Tensor:
         """Gives the code whose vector is nearest, (..., D) to (...): the levels read as digits of a number."""
-        digits = ((z + 1) / 2 * (self.levels - 1)).round().long()
+        last = self.levels - 1
+        digits = ((z + 1) / 2 * last).round().long().clamp(min=torch.zeros_like(last), max=last)
         return (digits * self.basis).sum(-1)
 
     def vectors(self, codes: Tensor) -> Tensor:
@@ -478,9 +500,10 @@ class Codebook(nn.Module):
 
 def gathered(x: Tensor) -> Tensor:
     """Joins the rows (N, D) of all processes, in their order; alone, returns its input."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    count = processes()[0]
+    if count == 1:
         return x
-    parts = [torch.empty_like(x) for _ in range(torch.distributed.get_world_size())]
+    parts = [torch.empty_like(x) for _ in range(count)]
     torch.distributed.all_gather(parts, x.contiguous())
     return torch.cat(parts)
 
@@ -573,7 +596,8 @@ def silence(h: Tensor, share: float, generator: torch.Generator | None) -> Tenso
     if generator is None or not share:
         return h
     # one draw for all places: noise for each number would take a tenth of a step on a CPU
-    keep = torch.rand(len(h), 1, h.shape[2], generator=generator, device=h.device) >= share
+    shape = (len(h), 1, h.shape[2])
+    keep = rows(torch.rand, shape, generator=generator, device=h.device) >= share
     return h * keep / (1 - share)
 
 

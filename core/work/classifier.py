@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import jobs, runs
-from core.catalog import Config
+from core.catalog import Config, UserError, knob
 from core.work import Task, kinds
 from core.work.train import begin, follow
+
+if TYPE_CHECKING:
+    from core.datasets import Dataset
+
+
+class ExtraConfig(Config):
+    """Images of a generative model that a classifier learns from as well."""
+
+    made_by: str = knob(
+        "",
+        "Id or name of a run that listens to the classes of this dataset: its images are added to the training images.",
+        title="Add images of a run",
+        advanced=True,
+    )
+    made_images: int = knob(
+        5000,
+        "How many images of that run are added.",
+        title="Images to add",
+        ge=1,
+        le=1_000_000,
+        unit="images",
+        log=True,
+        advanced=True,
+    )
 
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
@@ -19,6 +43,7 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     return {
         "dataset": datasets.config_of(choice["dataset"]),
         "classifier": ClassifierConfig,
+        "extra": ExtraConfig,
         "train": TrainConfig,
     }
 
@@ -26,8 +51,9 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
 @kinds.add("classifier", "Train a classifier", Config, lane="train", parts=_parts)
 def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a classifier, the judge of what the models make; reports its accuracy on the test split at the end."""
-    dataset, facts = begin(task, {"classifier": task.part("classifier")})
-    yield from follow(task, dataset, facts, None)
+    extra = ExtraConfig.of(task.job.config.get("extra"), "extra")
+    dataset, facts = begin(task, {"classifier": task.part("classifier"), "extra": extra.record()})
+    yield from follow(task, extended(dataset, extra), facts, None)
     if task.stopped():
         return
     import torch
@@ -51,3 +77,54 @@ def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
         "test_accuracy": float(torch.cat(right).float().mean()),
         "n_test": len(x),
     }
+
+
+def extended(dataset: Dataset, extra: ExtraConfig) -> Dataset:
+    """Adds images of a run, as many of each class, to the training images; the same images at every call.
+
+    Raises:
+        UserError: If the run ignores classes, or was not trained on this very dataset: one that has seen held-out
+            images would carry them into the training.
+    """
+    if not extra.made_by:
+        return dataset
+    import numpy as np
+    import torch
+
+    from core import datasets
+    from core.tensors import to_bytes
+
+    run = jobs.find(extra.made_by, "train")
+    opened, facts = runs.open_model(run), runs.record(run)
+    if facts["dataset"]["fingerprint"] != dataset.fingerprint:
+        raise UserError(
+            f"{run.name} was trained on other images than {dataset.name} holds, so its images may not be added. "
+            f"Choose a run that was trained on {dataset.name} with the same settings."
+        )
+    if not opened.classes:
+        raise UserError(
+            f"{run.name} does not listen to classes, so its images have no labels. "
+            "Choose a run that learned the classes, or train one with family.conditional=true."
+        )
+    assert opened.sampling is not None
+    assert dataset.y is not None
+    ids = torch.arange(extra.made_images)
+    labels = ids % len(opened.classes)
+    where = next(opened.model.parameters()).device
+    pixels = []
+    for part in ids.split(500):
+        x = opened.model.sample(part, labels[part].to(where), 0, opened.sampling())
+        scale = (dataset.levels - 1) / 255
+        pixels.append(np.round(to_bytes(x) * scale).astype(np.uint8))
+    x, y = np.concatenate(pixels), labels.numpy()
+    new = np.arange(len(dataset), len(dataset) + len(x))
+    return datasets.assemble(
+        np.concatenate([np.asarray(dataset.x), x]),
+        np.concatenate([dataset.y, y]),
+        dataset.classes,
+        {**dataset.splits, "train": np.concatenate([dataset.splits["train"], new])},
+        levels=dataset.levels,
+        name=dataset.name,
+        parent=dataset.fingerprint,
+        source=dataset.source,
+    )

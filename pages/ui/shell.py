@@ -191,13 +191,37 @@ STATUS_ICONS = {
 }
 
 
+def icon_of(run: jobs.Job) -> str:
+    """Gives the sign of a run's state; one that ships with the code has its own."""
+    return "◆" if run.shipped else STATUS_ICONS[run.status]
+
+
+def called(job: jobs.Job) -> str:
+    """Names a job in a list: its state, its name, and when it was started or that it ships with the code."""
+    when = "ships with Simulacra" if job.shipped else f"{job.id[4:8]} {job.id[9:13]}"
+    return f"{icon_of(job)} {job.name} · {when}"
+
+
+def explore(run: jobs.Job, label: str = "Explore it", *, key: str) -> None:
+    """Offers to make a run the chosen one and to walk through what it learned."""
+    pressed = st.button(
+        label,
+        key=key,
+        icon=":material/arrow_forward:",
+        type="tertiary",
+        on_click=lambda: st.session_state.update(run=run.id),
+    )
+    if pressed:
+        st.switch_page(PAGES / "latent.py")
+
+
 def sidebar() -> None:
     """Draws the choice of dataset and run, and what is running now."""
     with st.sidebar:
         options = [name for name in datasets.names() if name != "folder"]
         if imported := st.session_state.pop("data.next", None):
             st.session_state["data"] = imported
-        _choose("data", options, options[0])
+        choose("data", options, options[0])
         st.selectbox(
             "Dataset",
             options,
@@ -205,16 +229,14 @@ def sidebar() -> None:
             format_func=lambda name: datasets.describe(name).title,
             help="What the Data page shows and the Train page trains on.",
         )
-        listed = runs.listing()
+        every = jobs.listing()
+        listed = [job for job in every if job.kind in runs.KINDS]
         ids = [run.id for run in listed]
         ready = next(
             (run.id for run in listed if run.kind == "train" and runs.checkpoints(run)), None
         )
-        _choose("run", ids, ready or (ids[0] if ids else None))
-        names = {
-            run.id: f"{STATUS_ICONS[run.status]} {run.name} · {run.id[4:8]} {run.id[9:13]}"
-            for run in listed
-        }
+        choose("run", ids, ready or (ids[0] if ids else None))
+        names = {run.id: called(run) for run in listed}
         st.selectbox(
             "Run",
             ids,
@@ -227,7 +249,7 @@ def sidebar() -> None:
         for key in ("data", "run"):
             if st.session_state[key] and st.query_params.get(key) != st.session_state[key]:
                 st.query_params[key] = st.session_state[key]
-        active = [run for run in listed if run.active]
+        active = [job for job in every if job.active]
         st.session_state["_busy"] = bool(active)
         if active:
             _running(tuple((job.id, job.status) for job in active[:3]))
@@ -235,7 +257,7 @@ def sidebar() -> None:
             st.caption(":material/visibility: This server is for viewing only.")
 
 
-def _choose(key: str, options: list[str], default: str | None) -> None:
+def choose(key: str, options: list[str], default: str | None) -> None:
     """Sets a choice from the session, else from the address, else the default; says when a link names what is gone.
 
     Not Streamlit's own binding to the address: that one leaves a default out, and the default (the newest run) changes.

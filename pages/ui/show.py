@@ -115,7 +115,7 @@ def pictures(
 
 def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_000) -> bool:
     """Shows how the same noise looked at each step of a training, with a slider; False without any sheet."""
-    found = [(step, file) for step, file in runs.samples(run) if _whole(file)]
+    found = [(step, file) for step, file in runs.samples(run) if whole(file)]
     if not found:
         return False
     size = sum(file.stat().st_size for _, file in found)
@@ -147,7 +147,7 @@ def _readable(file: str, _mtime: int) -> bool:
         return False
 
 
-def _whole(file: Path) -> bool:
+def whole(file: Path) -> bool:
     """Tells whether a sheet can be read: a damaged one is left out."""
     return _readable(str(file), file.stat().st_mtime_ns)
 
@@ -232,7 +232,7 @@ def curves(
 
 
 def colour(number: int) -> str:
-    """Gives the colour of a curve in the visitor's theme; the palette is safe for colour-blind eyes."""
+    """Gives the colour of a number of the theme's palette, for what is told apart by colour."""
     colours = st.get_option(f"theme.{st.context.theme.type or 'light'}.chartCategoricalColors")
     return colours[number % len(colours)]
 
@@ -276,7 +276,7 @@ def bars(counts: Mapping[str, Mapping[str, int]], *, key: str, height: int = 260
 
 def cover(file: Path, *, key: str, alt: str) -> None:
     """Shows the first rows of a sample sheet, as a small cover; nothing of a damaged one."""
-    if not _whole(file):
+    if not whole(file):
         return
     content = file.read_bytes()
     layout = sheets.facts(content)

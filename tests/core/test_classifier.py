@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from core import datasets, runs
 from core.catalog import UserError
-from core.classifier import Classifier, ClassifierConfig, build
+from core.classifier import Classifier, ClassifierConfig, build, climb, divergence, suited_eps
 from core.models import Fits, Spec, Trainable, Validates
 from core.tensors import to_float
 from core.training import TrainConfig, Trainer, spec_of
+from core.work.classifier import ExtraConfig, extended
 
 CPU = torch.device("cpu")
 
@@ -115,3 +117,123 @@ def test_fitting_recomputes_the_batch_statistics_and_nothing_else(count):
     }
     assert moved
     assert all("running" in name or "num_batches" in name for name in moved)
+
+
+# --- hardened against attacks -------------------------------------------------------------------
+
+
+def test_climbing_stays_in_the_box_and_one_full_step_is_the_sign_of_the_gradient():
+    x = torch.rand(4, 1, 4, 4, generator=rng())
+    weights = torch.randn(16, generator=rng(1))
+    climbed = climb(lambda moved: moved.flatten(1) @ weights, x, x, 0.1, 1)
+    expected = (x + 0.1 * weights.sign().view(1, 4, 4)).clamp(0, 1)
+    assert torch.allclose(climbed, expected)
+    far = climb(lambda moved: moved.flatten(1) @ weights, x, x + 1, 0.1, 5)
+    assert ((far - x).abs() <= 0.1 + 1e-6).all()
+    assert far.min() >= 0 and far.max() <= 1
+
+
+def test_the_divergence_is_that_of_torch_distributions():
+    first, second = torch.randn(2, 5, 4, generator=rng()).unbind(0)
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Categorical(logits=first),
+        torch.distributions.Categorical(logits=second),
+    )
+    assert torch.allclose(divergence(first, second), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("defence", ["pgd", "trades", "noise"])
+def test_a_hardened_classifier_learns_and_is_published_ready(toy, defence):
+    dataset = toy(120, classes=2)
+    model = made(spec_of(dataset), width=4, features=8, defence=defence, attack_steps=2)
+    trainer = Trainer(model, dataset, TrainConfig(images=600, batch=20), CPU)
+    *_, last = list(trainer)
+    assert math.isfinite(last.values["loss"])
+    assert ("inconstancy" in last.values) == (defence == "trades")
+    published = trainer.published()
+    assert all(param.grad is None and not param.requires_grad for param in published.parameters())
+    held_out = trainer.held_out(published)
+    assert list(held_out) == ["valid_loss", "valid_accuracy", "valid_hard_accuracy"]
+    assert trainer.held_out(published) == held_out  # the same draws every time
+    assert held_out["valid_accuracy"] == 1
+
+
+@pytest.mark.parametrize(("defence", "bound"), [("pgd", 0.1), ("trades", 0.1)])
+def test_it_trains_on_images_that_are_changed_within_its_budget(defence, bound):
+    spec = Spec(1, 8, 17, (0.5, 0.5))
+    model = made(spec, width=4, features=8, defence=defence, eps=bound, attack_steps=3)
+    x, y = torch.rand(6, 1, 8, 8, generator=rng()), torch.arange(6) % 2
+    hard = model._hardened(x, y, rng(), 1.0)
+    assert ((hard - x).abs() <= bound + 1e-6).all() and ((hard - x).abs() > bound / 2).any()
+    assert hard.min() >= 0 and hard.max() <= 1
+    assert torch.equal(model._hardened(x, y, rng(), 0.0), x)  # nothing yet at the start
+    if defence == "pgd":
+        assert F.cross_entropy(model(hard), y) > F.cross_entropy(model(x), y)
+    else:
+        assert divergence(model(x), model(hard)).mean() > 1e-5
+
+
+def test_adversarial_training_pays(toy):
+    """Against the attack that it trained on, a hardened classifier keeps more than a plain one."""
+    dataset, kept = toy(240, classes=2), {}
+    for defence in ("none", "pgd"):
+        model = made(
+            spec_of(dataset), width=4, features=8, defence=defence, eps=0.1, attack_steps=3
+        )
+        trainer = Trainer(model, dataset, TrainConfig(images=2000, batch=40), CPU)
+        for _ in trainer:
+            pass
+        net = trainer.published()
+        x, y = dataset.part("test")
+        x, y = to_float(torch.as_tensor(x)), torch.as_tensor(y)
+        hard = climb(
+            lambda m, net=net, y=y: F.cross_entropy(net(m), y, reduction="none"), x, x, 0.1, 10
+        )
+        kept[defence] = float(F.cross_entropy(net(hard), y))
+    assert kept["pgd"] < 0.9 * kept["none"]
+
+
+def test_a_record_of_before_the_defences_still_opens():
+    old = {"width": 8, "features": 16, "smoothing": 0.0, "weight_decay": 0.01}
+    assert ClassifierConfig.of(old).defence == "none"
+
+
+@pytest.mark.parametrize(("kind", "eps"), [((1, 8), 38), ((1, 28), 51), ((3, 32), 8)])
+def test_the_suited_strength_belongs_to_the_kind_of_images(kind, eps):
+    assert suited_eps(*kind) == eps / 255
+
+
+def test_an_unknown_defence_is_refused():
+    with pytest.raises(UserError) as caught:
+        ClassifierConfig.of({"defence": "hope"}, "classifier")
+    assert str(caught.value) == (
+        "classifier.defence must be one of none, pgd, trades, noise, got 'hope'. Leave it out to use none."
+    )
+
+
+def test_images_of_a_generative_run_are_added_to_the_training_images_alone(here):
+    maker = here("gan", name="maker")
+    plain = datasets.load("digits")
+    both = extended(plain, ExtraConfig(made_by="maker", made_images=25))
+    assert len(both) == len(plain) + 25
+    assert len(both.splits["train"]) == len(plain.splits["train"]) + 25
+    for split in ("valid", "test"):
+        assert (both.splits[split] == plain.splits[split]).all()
+    assert (both.y[-25:] == [k % 10 for k in range(25)]).all()
+    assert both.x[-25:].max() <= plain.levels - 1 and both.x[-25:].std() > 1
+    again = extended(plain, ExtraConfig(made_by=maker.id, made_images=25))
+    assert again.fingerprint == both.fingerprint
+    job = here(None, **{"classifier.width": 8, "extra.made_by": "maker", "extra.made_images": 64})
+    assert job.status == "finished", job.message
+    assert runs.record(job)["extra"] == {"made_by": "maker", "made_images": 64}
+
+
+def test_a_run_that_cannot_label_or_has_seen_other_images_adds_nothing(here, toy):
+    here("vae", name="mute")
+    digits = datasets.load("digits")
+    with pytest.raises(
+        UserError, match="mute does not listen to classes, so its images have no labels"
+    ):
+        extended(digits, ExtraConfig(made_by="mute"))
+    with pytest.raises(UserError, match="was trained on other images than toy holds"):
+        extended(toy(60), ExtraConfig(made_by="mute"))

@@ -200,8 +200,7 @@ def test_the_penalties_are_squared_slopes_by_finite_differences():
     labels = torch.cat([y, y])
 
     def measured(nudged: nn.Module) -> tuple[Tensor, Tensor]:
-        points = both.clone().requires_grad_()
-        return penalties(points, *nudged(points, labels).chunk(2))
+        return penalties(nudged, both, labels)
 
     h = 1e-6
     squares = []

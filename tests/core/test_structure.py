@@ -22,12 +22,14 @@ LAYERS = [
     ["runs", "jobs"],
     ["training"],
     ["features"],
-    ["metrics"],
+    ["metrics", "copying"],
+    ["evaluation"],
+    ["report"],
     ["augment", "latent", "attacks", "quality"],
     ["build"],
     ["experiment"],
     ["work"],
-    ["worker", "commands"],
+    ["worker", "commands", "gallery"],
     ["__main__"],
     ["pages/ui"],
     ["pages"],
@@ -57,6 +59,7 @@ FIRST_PAGE = [
     "core.jobs",
     "core.runs",
     "core.work",
+    "core.evaluation",
 ]
 
 

@@ -225,7 +225,7 @@ def test_drawn_sequences_have_the_probabilities_of_the_prior():
     model.begun.fill_(1)
     model.grid, model.prior = 2, a_prior(4)
     n = 20_000
-    drawn = model._write(range(n), torch.full((n,), 1), 0, PLAIN)
+    drawn = model.write(range(n), torch.full((n,), 1), 0, PLAIN)
     codes = torch.tensor(list(itertools.product(range(4), repeat=4)))
     logits = model.prior(model.prior.start(256, torch.ones(256).long()), codes[:, :-1]).detach()
     p = logits.log_softmax(-1).gather(2, codes[..., None])[..., 0].sum(1).exp()
@@ -259,14 +259,14 @@ def test_the_cache_changes_the_cost_and_nothing_else(guidance):
     model = trained()
     sampling = VQVAESampling(guidance=guidance)
     y = torch.arange(20) % 3
-    found = [model._write(range(20), y, 0, sampling, cached=cached) for cached in (True, False)]
+    found = [model.write(range(20), y, 0, sampling, cached=cached) for cached in (True, False)]
     assert torch.equal(*found)
 
 
 def test_guidance_of_one_is_none_and_more_of_it_moves_away_from_the_classless():
     model = trained()
     y = torch.arange(40) % 3
-    plain = model._write(range(40), y, 0, PLAIN)
+    plain = model.write(range(40), y, 0, PLAIN)
     # by hand, without any guidance
     draws = noise(0, range(40), (16,), "codes", uniform=True)
     codes = torch.zeros(40, 0, dtype=torch.int64)
@@ -277,9 +277,9 @@ def test_guidance_of_one_is_none_and_more_of_it_moves_away_from_the_classless():
     # guidance 0 has never heard of the class
     none = VQVAESampling(guidance=0, top_p=1)
     assert torch.equal(
-        model._write(range(40), y, 0, none), model._write(range(40), (y + 1) % 3, 0, none)
+        model.write(range(40), y, 0, none), model.write(range(40), (y + 1) % 3, 0, none)
     )
-    strong = model._write(range(40), y, 0, VQVAESampling(guidance=3, top_p=1))
+    strong = model.write(range(40), y, 0, VQVAESampling(guidance=3, top_p=1))
 
     def evidence(codes: Tensor) -> Tensor:
         asked, free = (
@@ -370,7 +370,7 @@ def test_before_the_second_stage_codes_are_drawn_as_often_as_they_stand_at_their
     codes = model.quantize(x)
     shares = nn.functional.one_hot(codes, 6).float().mean(0)
     assert torch.allclose(model.histogram, shares, atol=2e-3)
-    drawn = model._write(range(4000), None, 0, PLAIN)
+    drawn = model.write(range(4000), None, 0, PLAIN)
     assert torch.allclose(nn.functional.one_hot(drawn, 6).float().mean(0), shares, atol=0.04)
     expected = -(shares * model.histogram.log()).sum(1).mean()
     found = model.held_out(x, y, rng())

@@ -86,3 +86,15 @@ def test_view_only_starts_nothing(visit, setting, spawned):
     visit("overview").force("overview.train")
     assert spawned == []
     assert jobs.listing() == []
+
+
+def test_in_an_empty_home_the_shipped_runs_are_shown(visit, gallery):
+    seen = visit("overview").calm()
+    assert "**Trained here:** 0 runs yet." in seen.texts("markdown")
+    assert seen.at.session_state["run"] == "shipped-digits-gan"
+    assert seen.shown("overview.newest.shipped-digits-gan")
+    assert seen.shown("overview.cover.shipped-digits-vae")
+    assert not seen.shown("overview.cover.shipped-digits-classifier")
+    seen.press("overview.explore.shipped-digits-vae")
+    assert seen.at.session_state["run"] == "shipped-digits-vae"
+    assert seen.at.query_params["run"] == "shipped-digits-vae"

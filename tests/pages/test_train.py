@@ -424,3 +424,14 @@ def test_view_only_refuses_what_a_dialog_opened_before_it_asks_for(visit, traine
 
 def test_status_words_have_icons():
     assert set(shell.STATUS_ICONS) == set(jobs.STATUSES)
+
+
+def test_a_shipped_run_is_shown_and_cloned_but_not_changed(visit, gallery, spawned, asked):
+    seen = visit("train", run="shipped-digits-vae").calm()
+    assert "ships with Simulacra, for looking only" in seen.texts("markdown")
+    assert seen.shown("train.film.shipped-digits-vae")
+    assert not {"train.describe", "train.delete", "train.stop", "train.resume"} & seen.keys()
+    seen.press("train.clone").press("train.start").calm()
+    (id,) = spawned
+    assert asked(id)["config"]["family"]["name"] == "vae"
+    assert asked(id)["config"]["train"]["images"] == 400_000

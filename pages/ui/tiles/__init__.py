@@ -36,6 +36,9 @@ def tiles(
     max_height: int = 520,
     max_zoom: int = 8,
     clickable: bool = False,
+    pace: float = 350,
+    loop: bool = False,
+    film: str = "the training",
 ) -> tuple[int, int] | None:
     """Shows sheets of pictures; several frames get a slider and a play button.
 
@@ -50,6 +53,9 @@ def tiles(
         marks: A letter to frame a picture with, by index.
         max_height, max_zoom: In CSS pixels, and squares per pixel.
         clickable: Lets a person choose a picture with mouse or keyboard.
+        pace: Milliseconds per frame of a film.
+        loop: Begins a film again when it ends.
+        film: What it shows, for those who hear it.
 
     Returns:
         (click number, index) of the last click; None before one. A click number is new for every click.
@@ -66,6 +72,9 @@ def tiles(
         "maxHeight": max_height,
         "maxZoom": max_zoom,
         "clickable": clickable,
+        "pace": pace,
+        "loop": loop,
+        "film": film,
     }
     clicked = _mount(key=key, data=data, on_clicked_change=lambda: None).clicked
     if not isinstance(clicked, Mapping):  # comes from a browser: anything may be in it

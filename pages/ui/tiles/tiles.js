@@ -35,7 +35,7 @@ export default function (component) {
 
   film.hidden = data.frames.length < 2;
   slider.max = Math.max(0, data.frames.length - 1);
-  slider.setAttribute("aria-label", "Moment of the training");
+  slider.setAttribute("aria-label", `Moment of ${data.film}`);
   slider.oninput = () => { me.frame = Number(slider.value); stop(); };
   button.onclick = () => (me.timer ? stop() : play());
   canvas.setAttribute("role", data.clickable ? "application" : "img");
@@ -76,10 +76,10 @@ export default function (component) {
     button.textContent = "❚❚";
     button.setAttribute("aria-label", "Pause");
     me.timer = setInterval(() => {
-      if (me.frame >= me.sources.length - 1) return stop();
-      me.frame += 1;
+      if (me.frame >= me.sources.length - 1 && !me.data.loop) return stop();
+      me.frame = (me.frame + 1) % me.sources.length;
       draw();
-    }, 350);
+    }, data.pace);
     draw();
   }
 
@@ -123,7 +123,7 @@ export default function (component) {
       slider.value = me.frame;
       output.textContent = me.data.labels[me.frame] ?? "";
       slider.setAttribute("aria-valuetext", output.textContent);
-      if (!me.timer) { button.textContent = "▶"; button.setAttribute("aria-label", "Replay the training"); }
+      if (!me.timer) { button.textContent = "▶"; button.setAttribute("aria-label", `Replay ${data.film}`); }
     }
     if (!sheet || !sheet.complete || !sheet.naturalWidth) return;
     const l = layout();

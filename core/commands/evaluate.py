@@ -1,0 +1,195 @@
+"""Measures runs, and puts them side by side."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core import evaluation, jobs, runs
+from core.catalog import Config, UserError, parse
+from core.commands import show, takes_values, wait
+from core.evaluation import Comparison, Evaluation, Measurement
+
+HELP = "Measure runs: quality, variety, classes, likelihood, and whether they copy."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    parser.add_argument(
+        "run_ids",
+        nargs="+",
+        metavar="RUN",
+        help="id, start of an id, or name; several are compared",
+    )
+    parser.add_argument("--metrics", help="standard (default), all, or names with commas")
+    parser.add_argument("--samples", help="images to draw (default 5000)")
+    parser.add_argument("--step", help="step of the checkpoint (default: the best one)")
+    parser.add_argument("--extractor", help="what sees the images (default judge)")
+    parser.add_argument("--seed", help="seed of the samples (default 0)")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="read the newest evaluations instead of measuring again",
+    )
+    parser.add_argument(
+        "--report", metavar="FILE", help="also write a report of the first run, one HTML file"
+    )
+    takes_values(
+        parser, "a parameter, for example evaluate.neighbours=3 or sampling.truncation=0.7"
+    )
+
+
+def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
+    """Lists the configs that ``--set`` takes."""
+    from core import work
+    from core.models import families
+
+    names = families.names()
+    if chosen.run_ids:
+        names = [runs.family_of(jobs.find(chosen.run_ids[0], "train"))]
+    found: dict[str, type[Config]] = {"evaluate": evaluation.EvaluateConfig}
+    for name in names:
+        sampling = work.parts("evaluate", {"sampling": name})["sampling"]
+        found["sampling" if chosen.run_ids else f"({name}) sampling. "] = sampling
+    return found
+
+
+def run(arguments: argparse.Namespace) -> int:
+    out = Path(arguments.report) if arguments.report else None
+    if out is not None and not out.parent.is_dir():
+        raise UserError(
+            f"The folder {out.parent} of --report does not exist. Make it, or choose another."
+        )
+    wanted = [jobs.find(text, *runs.KINDS) for text in arguments.run_ids]
+    found, failed = [], False
+    for target in wanted:
+        if arguments.compare:
+            one = evaluation.latest(target)
+            if one is None:
+                raise UserError(
+                    f"{target.name} has no evaluation yet. Leave --compare out to measure it."
+                )
+            found.append(one)
+            continue
+        job = wait(_start(target, arguments))
+        if job.status != "finished":
+            failed = True
+            print(f"error: {job.message or job.status}", file=sys.stderr)
+        if (job.path / "evaluation.json").exists():
+            found.append(evaluation.read(job))
+    comparison = evaluation.compare(found)
+    if out is not None and found:
+        from core import report
+
+        with jobs.full_disk_told():
+            jobs.write_atomic(out, report.html(found[0]))
+    facts = {
+        "evaluations": [_facts(one) for one in found],
+        "comparison": _compared(comparison) if len(found) > 1 else [],
+    }
+    lines = _side_by_side(comparison) if len(found) > 1 else _alone(found[0]) if found else []
+    show(arguments, facts, [*lines, *([f"Wrote the report to {out}"] if out and found else [])])
+    return 1 if failed else 0
+
+
+def _start(target: jobs.Job, arguments: argparse.Namespace) -> jobs.Job:
+    from core.work import evaluate
+
+    values: dict[str, Any] = {
+        f"evaluate.{name}": value
+        for name in ("metrics", "samples", "step", "extractor", "seed")
+        if (value := getattr(arguments, name)) is not None
+    }
+    return evaluate.start(target, values | parse(arguments.set), who="command line")
+
+
+def _facts(one: Evaluation) -> dict[str, Any]:
+    verdict = one.verdict
+    return {
+        "run": one.run,
+        "name": one.name,
+        "family": one.family,
+        "dataset": one.dataset,
+        "step": one.step,
+        "evaluation": one.job,
+        "finished": one.finished,
+        "conditions": dict(one.conditions),
+        "metrics": {
+            m.metric: {
+                "title": m.title,
+                "value": m.value,
+                "interval": None if m.low is None else [m.low, m.high],
+                "floor": m.floor,
+                "n": m.n,
+                "extractor": f"{m.extractor}@{m.hash}" if m.extractor else "",
+                "seconds": m.seconds,
+                "note": m.note,
+                "details": dict(m.details),
+            }
+            for m in one.measurements
+        },
+        "classes": [dict(row) for row in one.classes],
+        "copies": verdict.copies,
+        "verdict": verdict.sentence,
+        "sentences": list(one.sentences),
+        "warnings": list(one.warnings),
+    }
+
+
+def _compared(comparison: Comparison) -> list[dict[str, Any]]:
+    return [
+        {
+            "metric": row.metric,
+            "direction": row.direction,
+            "values": [cell.value if cell else None for cell in row.cells],
+            "best": [comparison.evaluations[k].run for k in row.best],
+            "tie": len(row.best) > 1,
+            "refused": row.refused,
+        }
+        for row in comparison.rows
+    ]
+
+
+def _number(value: float | None, scale: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1%}" if scale == "share" else f"{value:.4g}"
+
+
+def _cell(m: Measurement | None) -> str:
+    if m is None or not m.known:
+        return "-"
+    scale = m.entry.extra["scale"]
+    around = "" if m.low is None else f" [{_number(m.low, scale)}, {_number(m.high, scale)}]"
+    return _number(m.value, scale) + around
+
+
+def _alone(one: Evaluation) -> Sequence[str]:
+    lines = [f"{one.name}, step {one.step}, {one.conditions.get('n_samples', 0)} samples"]
+    for m in one.measurements:
+        direction = {"lower": "lower is better", "higher": "higher is better", "": ""}
+        if not m.known:
+            lines.append(f"{m.title:<44} not measured: {m.note}")
+            continue
+        floor = (
+            f"real images {_number(m.floor, m.entry.extra['scale'])}" if m.floor is not None else ""
+        )
+        words = [floor, f"n {m.n}", direction[m.entry.extra["direction"]]]
+        lines.append(f"{m.title:<44} {_cell(m):<28} {', '.join(w for w in words if w)}")
+    return [*lines, *(f"note: {text}" for text in one.warnings), *one.sentences]
+
+
+def _side_by_side(comparison: Comparison) -> Sequence[str]:
+    lines = [f"{'':<44} " + " ".join(f"{one.name[:27]:<28}" for one in comparison.evaluations)]
+    for row in comparison.rows:
+        if row.refused:
+            lines.append(f"{row.title:<44} {row.refused}")
+            continue
+        cells = " ".join(f"{_cell(cell):<28}" for cell in row.cells)
+        word = "" if not row.best else "tie" if len(row.best) > 1 else ""
+        best = ", ".join(comparison.evaluations[k].name for k in row.best)
+        lines.append(f"{row.title:<44} {cells} {word or best}".rstrip())
+    return [*lines, *comparison.differences]

@@ -1,0 +1,23 @@
+"""Keeps the picture of a plane beside a run, for the Overview to open with."""
+
+from __future__ import annotations
+
+import argparse
+
+from core import jobs, runs
+from core.commands import show, takes_run
+
+HELP = "Keep a plane of a run's latent space as a picture, which the Overview opens with."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    takes_run(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from core import latent
+
+    job = jobs.find(arguments.run_id, *runs.KINDS)
+    file = latent.shelve(job)
+    show(arguments, {"run": job.id, "file": str(file)}, [f"Kept {file}."])

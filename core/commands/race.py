@@ -1,0 +1,79 @@
+"""Lets families race."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from core import jobs, work
+from core.catalog import Config, parse
+from core.commands import show, takes_values
+
+HELP = "Train families for the same time on the same data, and compare them."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    parser.add_argument("--dataset", default="digits", help="name of a dataset (default digits)")
+    parser.add_argument("--families", help="names, separated by commas (default all)")
+    parser.add_argument("--seconds", help="training time of each family (race.seconds)")
+    parser.add_argument("--seed", help="seed (race.seed)")
+    parser.add_argument("--name", default="", help="what to call the race")
+    takes_values(parser, "a parameter, for example race.turns=10")
+    parser.add_argument("--wait", action="store_true", help="follow the race to its end")
+
+
+def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
+    """Lists the configs that ``--set`` takes."""
+    return work.parts("race", {"dataset": chosen.dataset})
+
+
+def run(arguments: argparse.Namespace) -> int:
+    values: dict[str, Any] = dict(parse(arguments.set))
+    values |= {
+        f"race.{name}": value
+        for name in ("families", "seconds", "seed")
+        if (value := getattr(arguments, name)) is not None
+    }
+    choice = {"dataset": arguments.dataset}
+    job = work.submit("race", choice, values, name=arguments.name, who="command line")
+    if not arguments.wait:
+        lines = [f"Started {job.id}. Follow it on the Race page."]
+        show(arguments, {"race": job.id, "status": job.status}, lines)
+        return 0
+    shown = ""
+    while job.active:
+        if job.message != shown and (shown := job.message):
+            print(shown, file=sys.stderr, flush=True)
+        time.sleep(0.2)
+        job = jobs.get(job.id)
+    _result(arguments, job)
+    return 0 if job.status in ("finished", "stopped") else 1
+
+
+def _result(arguments: argparse.Namespace, job: jobs.Job) -> None:
+    """Prints where each family is at the end, the nearest to real images first."""
+    from core.work.race import standings
+
+    about, found = standings(job)
+    last = sorted((records[-1] for records in found.values()), key=lambda record: record["ratio"])
+    facts = {"race": job.id, "status": job.status, "message": job.message, "measure": about}
+    if arguments.json:
+        print(json.dumps(facts | {"standings": last}))
+        return
+    print(f"{job.id}: {job.status}. {job.message}".strip())
+    for record in last:
+        low, high = record["copying_low"], record["copying_high"]
+        print(
+            f"{record['family']:<12} distance {record['ratio']:6.2f} times that of real images, copying "
+            f"{record['copying']:.2f} ({low:.2f} to {high:.2f}), {record['images']} images in {record['seconds']:.0f} s"
+        )
+    if about:
+        print(
+            f"n = {about['n']}, features of the {about['extractor']}; copying of real images is "
+            f"{about['copying_of_real']:.2f}, of verbatim copies {about['copying_of_copies']:.2f}."
+        )

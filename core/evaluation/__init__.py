@@ -1,0 +1,56 @@
+"""Evaluations: how good a run is, how sure that is, and whether it copies; written by jobs, read by pages.
+
+An evaluation is a job of the kind ``evaluate`` about a run. Its folder adds to a job's: ``evaluation.json`` (the
+conditions and every measurement so far), ``arrays.npz`` (the samples, and what is known of each of them and of each
+real image), and ``map-tsne.npy``. Reading needs no torch; measuring stands in :mod:`core.evaluation.study`.
+"""
+
+from core.evaluation.compare import Comparison, Row, compare, trajectory
+from core.evaluation.entries import GROUPS, chosen, metrics
+from core.evaluation.records import (
+    Arrays,
+    EvaluateConfig,
+    Evaluation,
+    Measurement,
+    arrays_of,
+    latest,
+    listing,
+    projection,
+    read,
+    reference_images,
+    training_images,
+    watched,
+    write,
+    write_arrays,
+    write_map,
+)
+from core.evaluation.words import Test, Verdict, sentences, verdict
+
+__all__ = [
+    "GROUPS",
+    "Arrays",
+    "Comparison",
+    "EvaluateConfig",
+    "Evaluation",
+    "Measurement",
+    "Row",
+    "Test",
+    "Verdict",
+    "arrays_of",
+    "chosen",
+    "compare",
+    "latest",
+    "listing",
+    "metrics",
+    "projection",
+    "read",
+    "reference_images",
+    "sentences",
+    "training_images",
+    "trajectory",
+    "verdict",
+    "watched",
+    "write",
+    "write_arrays",
+    "write_map",
+]

@@ -1,0 +1,422 @@
+"""What an evaluation is, and its files: read by pages, written by jobs."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from core import jobs, runs
+from core.catalog import Config, Entry, UserError, knob
+from core.evaluation.entries import metrics
+
+
+class EvaluateConfig(Config):
+    """Parameters of an evaluation."""
+
+    metrics: str = knob(
+        "standard",
+        "What to measure: standard, all, or names with commas.",
+        title="Measure",
+        advanced=True,
+    )
+    samples: int = knob(
+        5000,
+        "Images to draw from the model; more make the values surer.",
+        ge=50,
+        le=100_000,
+        unit="images",
+        log=True,
+    )
+    step: int = knob(
+        0,
+        "Step of the checkpoint; 0 takes the best one, or the newest while it trains.",
+        title="Checkpoint",
+        ge=0,
+        le=2**40,
+        log=True,
+        advanced=True,
+    )
+    extractor: Literal["judge", "self", "pca", "pixels", "inception", "dinov2"] = knob(
+        "judge",
+        "What sees the images: the judge knows the classes of the dataset; without a good one, a network that "
+        "learned from the images alone takes its place.",
+        title="Seen through",
+    )
+    reference: Literal["test", "valid", "train"] = knob(
+        "test",
+        "Real images that the samples are compared with; test images were never looked at in training.",
+        title="Compared with",
+        advanced=True,
+    )
+    neighbours: int = knob(
+        5, "Neighbours that make a neighbourhood (k).", ge=1, le=50, advanced=True
+    )
+    seed: int = knob(
+        0, "The same seed and settings draw the same samples.", ge=0, le=2**31 - 1, log=True
+    )
+    map: bool = knob(
+        True,
+        "Also lay out all images on a map by likeness (t-SNE), which takes longest.",
+        title="Map",
+    )
+    weights: str = knob(
+        "",
+        "File with the weights of inception or dinov2; empty downloads them at first use.",
+        advanced=True,
+        path=True,
+    )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric of one evaluation.
+
+    Attributes:
+        metric: Name in :data:`metrics`.
+        title: With the extractor, because values of different ones are different things.
+        value: None if it was not possible; ``note`` then says why, and what it needs.
+        low, high: The interval of 95 %.
+        floor: The same metric of real images in the place of the samples, of the same number.
+        n: Samples in the value.
+        extractor, hash: What saw the images; empty if nothing did.
+        seconds: Time it took.
+        note: A warning, or the reason for having no value.
+        details: More numbers by name.
+    """
+
+    metric: str
+    title: str
+    value: float | None
+    low: float | None
+    high: float | None
+    floor: float | None
+    n: int
+    extractor: str
+    hash: str
+    seconds: float
+    note: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def entry(self) -> Entry:
+        """Its entry in :data:`metrics`."""
+        return metrics.get(self.metric)
+
+    @property
+    def known(self) -> bool:
+        """Whether it has a value."""
+        return self.value is not None
+
+    @property
+    def half(self) -> float:
+        """Half the width of the interval, 0 without one."""
+        return 0.0 if self.low is None or self.high is None else (self.high - self.low) / 2
+
+    def record(self) -> dict[str, Any]:
+        """Gives the plain values, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found out about one checkpoint of a run, so far.
+
+    Attributes:
+        job, run: Ids.
+        name: Of the run.
+        family, dataset: Names.
+        step, images: Of the checkpoint.
+        created: When it was asked for, seconds since 1970.
+        finished: Whether everything was measured.
+        conditions: Everything that values must have in common to be compared.
+        measurements: In the order in which they were made.
+        classes: One row per class; empty without a judge.
+        warnings: Sentences about what is unusual.
+        versions: Of the software.
+        path: The job's folder.
+    """
+
+    job: str
+    run: str
+    name: str
+    family: str
+    dataset: str
+    step: int
+    images: int
+    created: float
+    finished: bool
+    conditions: Mapping[str, Any]
+    measurements: tuple[Measurement, ...]
+    classes: tuple[Mapping[str, Any], ...]
+    warnings: tuple[str, ...]
+    versions: Mapping[str, str]
+    path: Path
+
+    def get(self, metric: str) -> Measurement | None:
+        """Finds a measurement that has a value."""
+        return next((m for m in self.measurements if m.metric == metric and m.known), None)
+
+    @property
+    def verdict(self) -> Any:
+        """Whether the model copies, by all tests together."""
+        from core.evaluation.words import verdict
+
+        return verdict(self)
+
+    @property
+    def sentences(self) -> tuple[str, str, str]:
+        """What it is good at, where it fails, and whether it copies, in plain words."""
+        from core.evaluation.words import sentences
+
+        return sentences(self)
+
+    def arrays(self) -> Arrays | None:
+        """Opens what is known of single images; None until it is written."""
+        return arrays_of(self.path)
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """What is known of each sample (N) and of each real image of the reference (M).
+
+    Attributes:
+        made: The samples, uint8 (N, C, H, W).
+        made_y, made_named, made_confidence: Class asked for, class that the judge sees (-1 for none), how sure it is.
+        real, real_y: Places in the dataset, and classes, of the reference images, (M,).
+        made_features, real_features: At most 64 dimensions, float32.
+        near_pixels, near_features: Place in the dataset of the nearest training image, (N,).
+        near_pixels_distance, near_features_distance: How far that is; in pixels the root mean square, 0 to 1.
+        near_ratio: Distance to the nearest over that to the second nearest training image, in pixels.
+        near_rank: Share of unseen real images that lie at least as near to a training image; small is suspicious.
+        suspects: Places of the samples, most suspicious first.
+        realistic, realism: Whether, and how deep, a sample lies among real images.
+        unreal: Places of the samples, least real first.
+        covered, recalled: Whether a real image has a sample in its neighbourhood, and lies in that of a sample, (M,).
+        gap: Distance of a real image to its nearest sample over its neighbourhood; above 1 it is not covered.
+        uncovered: Places of the real images, worst covered first.
+    """
+
+    made: np.ndarray
+    made_y: np.ndarray
+    made_named: np.ndarray
+    made_confidence: np.ndarray
+    real: np.ndarray
+    real_y: np.ndarray
+    made_features: np.ndarray
+    real_features: np.ndarray
+    near_pixels: np.ndarray
+    near_features: np.ndarray
+    near_pixels_distance: np.ndarray
+    near_features_distance: np.ndarray
+    near_ratio: np.ndarray
+    near_rank: np.ndarray
+    suspects: np.ndarray
+    realistic: np.ndarray
+    realism: np.ndarray
+    unreal: np.ndarray
+    covered: np.ndarray
+    recalled: np.ndarray
+    gap: np.ndarray
+    uncovered: np.ndarray
+
+
+# --- Writing, in the job's process ----------------------------------------------------------------------------------
+
+
+def write(evaluation: Evaluation) -> None:
+    """Writes what is known so far, in one piece."""
+    facts = asdict(evaluation)
+    facts.pop("path")
+    jobs.write_json(evaluation.path / "evaluation.json", facts)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes the arrays of an evaluation, in one piece."""
+    memory = io.BytesIO()
+    np.savez_compressed(memory, allow_pickle=False, **arrays)
+    jobs.write_atomic(path / "arrays.npz", memory.getvalue())
+
+
+def write_map(path: Path, laid: np.ndarray) -> None:
+    """Writes the slow map (N + M, 2) of an evaluation, in one piece."""
+    memory = io.BytesIO()
+    np.save(memory, laid, allow_pickle=False)
+    jobs.write_atomic(path / "map-tsne.npy", memory.getvalue())
+
+
+# --- Reading --------------------------------------------------------------------------------------------------------
+
+
+def listing(run: jobs.Job | str | None = None) -> list[jobs.Job]:
+    """Lists the evaluations of a run, or all, newest first."""
+    id = run if isinstance(run, str) or run is None else run.id
+    return [job for job in jobs.listing("evaluate") if id is None or job.target == id]
+
+
+def read(job: jobs.Job | str) -> Evaluation:
+    """Reads an evaluation, also while it runs.
+
+    Raises:
+        UserError: If there is nothing yet, or the file is damaged.
+    """
+    job = jobs.get(job) if isinstance(job, str) else job
+    file = job.path / "evaluation.json"
+    if not file.exists():
+        raise UserError(
+            f"The evaluation {job.name} has measured nothing yet{_why(job)}. Wait for it, or start another."
+        )
+    facts = jobs.read_json(file)
+    try:
+        known = {f.name for f in fields(Measurement)}
+        measured = tuple(
+            Measurement(**{key: value for key, value in one.items() if key in known})
+            for one in facts.pop("measurements")
+            if one["metric"] in metrics
+        )
+        return Evaluation(
+            **{
+                **{f.name: facts[f.name] for f in fields(Evaluation) if f.name in facts},
+                "measurements": measured,
+                "classes": tuple(facts["classes"]),
+                "warnings": tuple(facts["warnings"]),
+                "path": job.path,
+            }
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{file} is damaged ({type(error).__name__}: {error}). Delete the evaluation, and start it again."
+        ) from None
+
+
+def _why(job: jobs.Job) -> str:
+    return f" ({job.message.rstrip('.')})" if job.message else ""
+
+
+def latest(run: jobs.Job | str) -> Evaluation | None:
+    """Reads the newest evaluation of a run that has measured something; None without."""
+    for job in listing(run):
+        try:
+            found = read(job)
+        except UserError:
+            continue
+        if any(m.known for m in found.measurements):
+            return found
+    return None
+
+
+_opened: OrderedDict[tuple[str, int], Arrays] = OrderedDict()
+
+
+def arrays_of(path: Path) -> Arrays | None:
+    """Opens the arrays of an evaluation's folder, shared and bounded; None until they are written.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    file = path / "arrays.npz"
+    try:
+        key = (str(file), file.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return None
+    if key not in _opened:
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                _opened[key] = Arrays(**{f.name: stored[f.name] for f in fields(Arrays)})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(
+                f"{file} is damaged ({type(error).__name__}: {error}). Start the evaluation again."
+            ) from None
+        while len(_opened) > 8:
+            _opened.popitem(last=False)
+    return _opened[key]
+
+
+def projection(evaluation: Evaluation, way: Literal["pca", "tsne"]) -> np.ndarray | None:
+    """Lays out samples and reference images by likeness, float32 (N + M, 2), samples first.
+
+    Args:
+        evaluation: Whose images.
+        way: ``pca``, at once; or ``tsne``, computed at the end of the job. A point that it leaves out is nan.
+
+    Returns:
+        None while it is not ready.
+    """
+    arrays = evaluation.arrays()
+    if arrays is None:
+        return None
+    if way == "tsne":
+        try:
+            return np.load(evaluation.path / "map-tsne.npy", allow_pickle=False)
+        except (OSError, ValueError):
+            return None
+    real, made = arrays.real_features, arrays.made_features
+    centre = real.mean(0)
+    _, _, directions = np.linalg.svd(np.cov(real - centre, rowvar=False).reshape(real.shape[1], -1))
+    both = np.concatenate([made, real]) - centre
+    flat = both @ directions[:2].T
+    if flat.shape[1] < 2:  # one feature only
+        flat = np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
+    return flat.astype(np.float32)
+
+
+def watched(run: jobs.Job) -> list[dict[str, Any]]:
+    """Gives the looks that the training itself took at its quality: step, images, distance and copying."""
+    keys = ("distance", "distance_floor", "copying", "copying_low", "copying_high")
+    return [
+        {"step": record["step"], "images": record["images"], **{key: record[key] for key in keys}}
+        for record in jobs.Log(run.path).read()[0]
+        if all(key in record for key in keys)
+    ]
+
+
+def _dataset(evaluation: Evaluation) -> Any:
+    from core import datasets
+
+    ask = runs.record(jobs.get(evaluation.run))["dataset"]
+    found = datasets.load(ask["name"], ask["config"])
+    if found.fingerprint != evaluation.conditions["fingerprint"]:
+        raise UserError(
+            f"The dataset {found.name} has changed since this evaluation. Restore the images, or evaluate again."
+        )
+    return found
+
+
+def _pictures(dataset: Any, index: np.ndarray) -> np.ndarray:
+    x = np.asarray(dataset.x[np.asarray(index, np.int64)])
+    if dataset.levels == 256:
+        return x
+    return np.rint(x * (255 / (dataset.levels - 1))).astype(np.uint8)
+
+
+def reference_images(evaluation: Evaluation) -> np.ndarray:
+    """Gives the real images that the samples were compared with, uint8 0 … 255 (M, C, H, W).
+
+    Raises:
+        UserError: If nothing is measured yet, or the dataset has changed.
+    """
+    arrays = evaluation.arrays()
+    if arrays is None:
+        raise UserError("The samples are not drawn yet. Wait for the evaluation.")
+    return _pictures(_dataset(evaluation), arrays.real)
+
+
+def training_images(evaluation: Evaluation, index: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Gives images by their places in the dataset, uint8 0 … 255 (n, C, H, W).
+
+    Raises:
+        UserError: If the dataset has changed.
+    """
+    return _pictures(_dataset(evaluation), np.asarray(index))
+
+
+def finite(value: float | None) -> float | None:
+    """Gives a number that JSON can hold, None for what is not finite."""
+    return value if value is not None and math.isfinite(value) else None

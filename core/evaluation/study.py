@@ -1,0 +1,568 @@
+"""One model under study: its samples, the real images that they are compared with, and what the metrics share.
+
+Sets of real images take part: ``train`` (what the model saw), ``reference`` (what quality is measured against),
+``held_out`` (what copies are told from), and, in the place of the samples, for the floor, ``twin`` (training images, as
+many as samples) and ``unseen`` (images of none of the others).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import features, metrics
+from core.catalog import Config, UserError
+from core.datasets import Dataset, assemble
+from core.evaluation import entries as _entries
+from core.evaluation.records import EvaluateConfig, Measurement
+from core.models import Scores, Validates
+from core.runs import Opened
+from core.tensors import Images, device, draw_labels, to_float
+
+SCORED = 500  # held-out and training images whose likelihood is computed
+KEPT = 20_000  # samples that are kept to look at
+MAPPED = 5_000  # samples, and real images, of the slow map
+_REPEATS = 8  # draws of noise for the loss of one image
+
+Say = Callable[[str, float], None]
+
+
+class Stopped(Exception):
+    """Somebody asked to stop."""
+
+
+class Sample:
+    """Images on trial: generated ones, or real ones in their place.
+
+    Attributes:
+        x: uint8 (N, C, H, W), 0 … ``levels - 1``.
+        y: Classes (N,): those asked for, or the true ones; None without.
+        index: Of real images, their places in the dataset; None for generated ones.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        x: np.ndarray,
+        levels: int,
+        y: np.ndarray | None,
+        index: np.ndarray | None = None,
+    ) -> None:
+        self.study, self.x, self.levels, self.y, self.index = study, x, levels, y, index
+
+    def images(self, size: int = 500) -> Iterator[Images]:
+        """Yields them as floats in [0, 1], some at a time, on the device."""
+        for start in range(0, len(self.x), size):
+            part = torch.as_tensor(np.asarray(self.x[start : start + size]))
+            yield to_float(part.to(self.study.device), self.levels)
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Of the extractor, float32 (N, D)."""
+        if self.index is not None:
+            found = features.of_split(self.study.extractor, self.study.dataset, self.index)
+        else:
+            found = np.concatenate(
+                [
+                    self.study.extractor.features(x.cpu()).astype(np.float32)
+                    for x in self.study.checked(self.images())
+                ]
+            )
+        return torch.as_tensor(found).to(self.study.device)
+
+    @cached_property
+    def gaussian(self) -> metrics.Gaussian:
+        """Mean and covariance of the features."""
+        return metrics.Gaussian(self.features[: self.study.n])
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """At most 32 a side, float32 (N, P) in [0, 1]."""
+        return torch.cat([features.small(x) for x in self.images()])
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Of each class, by the judge, (N, K)."""
+        judge = self.study.judge
+        assert judge is not None
+        return np.concatenate([judge.probabilities(x) for x in self.images()])
+
+    @cached_property
+    def named(self) -> np.ndarray:
+        """The class that the judge sees, (N,)."""
+        return self.probabilities.argmax(1)
+
+    @cached_property
+    def overlap(self) -> metrics.Overlap:
+        """With the reference, as many of one as of the other."""
+        n, k = self.study.n, self.study.config.neighbours
+        return metrics.overlap(self.study.reference.features[:n], self.features[:n], k)
+
+    @cached_property
+    def near(self) -> tuple[Tensor, Tensor]:
+        """Distances to the nearest and second nearest training image in pixels, and which they are, (N, 2)."""
+        return metrics.nearest(self.pixels, self.study.train.pixels, 2)
+
+    @cached_property
+    def near_features(self) -> tuple[Tensor, Tensor]:
+        """Distance to the nearest training image in features, and which it is, (N, 1)."""
+        return metrics.nearest(self.features, self.study.train.features, 1)
+
+
+class Study:
+    """Draws the samples of a model and measures them.
+
+    Args:
+        opened: The model.
+        dataset: What it was trained on.
+        config: What to measure, and how.
+        sampling: How to draw.
+        say: Told a sentence and the share that is done, 0 to 1.
+        stopped: Asked now and then whether to stop.
+
+    Raises:
+        UserError: If a metric or extractor does not exist, or there are not enough real images.
+        Stopped: From any of its work, when ``stopped`` says so.
+    """
+
+    def __init__(
+        self,
+        opened: Opened,
+        dataset: Dataset,
+        config: EvaluateConfig,
+        sampling: Config,
+        say: Say = lambda text, share: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.opened, self.dataset, self.config, self.sampling = opened, dataset, config, sampling
+        self.say, self.stopped = say, stopped
+        self.names = _entries.chosen(config.metrics)
+        self.device = device()
+        self.warnings: list[str] = []
+        other = {"test": "valid", "valid": "test", "train": "valid"}[config.reference]
+        held = "test" if config.reference == "train" else config.reference
+        counts = {part: len(dataset.splits[part]) for part in (config.reference, held, other)}
+        for part, count in counts.items():
+            if count < 50:
+                raise UserError(
+                    f"An evaluation needs at least 50 images of the {part} split, {dataset.name} has {count}. "
+                    "Use a larger dataset, or other splits."
+                )
+        self.reference = self._real(config.reference, config.samples)
+        self.held_out = self.reference if held == config.reference else self._real(held)
+        self.unseen = self._real(other, config.samples)
+        self.train = self._real("train")
+        self.twin = (
+            self.unseen if config.reference == "train" else self._real("train", config.samples)
+        )
+        self.n = min(config.samples, len(self.reference.x), len(self.twin.x))
+        if self.n < config.samples:
+            self.warnings.append(
+                f"Quality is measured with {self.n} samples, as many as there are real images to compare them with; "
+                f"{config.samples} are drawn for the rest."
+            )
+
+    def _real(self, split: str, most: int = 0) -> Sample:
+        index = self.dataset.splits[split]
+        if most and len(index) > most:
+            index = index[np.linspace(0, len(index) - 1, most).astype(int)]
+        y = None if self.dataset.y is None else self.dataset.y[index]
+        # a set that was sorted by class must not lose the last ones where only the first n count
+        order = np.random.default_rng(0).permutation(len(index))
+        index, y = index[order], None if y is None else y[order]
+        return Sample(self, np.asarray(self.dataset.x[index]), self.dataset.levels, y, index)
+
+    def checked(self, parts: Iterator[Any]) -> Iterator[Any]:
+        """Passes parts on until somebody asks to stop."""
+        for part in parts:
+            if self.stopped():
+                raise Stopped
+            yield part
+
+    # --- preparing ------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Opens the extractor and the judge, draws the samples and looks them over."""
+        self.say("Preparing the features", 0.0)
+        name, weights = self.config.extractor, self.config.weights
+        self.extractor, note = features.choose(name, self.dataset, self.device, weights)
+        self.judge: features.Judge | None = None
+        if isinstance(self.extractor, features.Judge):
+            self.judge = self.extractor
+        elif len(self.dataset.classes) > 1 and not note:
+            found = features.judge(self.dataset, self.device)
+            if found.accuracy >= features.POOR:
+                self.judge = found
+        if note:
+            self.warnings.append(note)
+        self.made = self._draw()
+        self.say("Looking at the samples", 0.5)
+        self.width = self.made.features.shape[1]
+
+    def _draw(self) -> Sample:
+        model, total = self.opened.model, self.config.samples
+        shares, seed = model.spec.shares, self.config.seed
+        parts, labels, bad = [], [], 0
+        size = 100 if self.device.type == "cpu" else 500
+        for start in self.checked(iter(range(0, total, size))):
+            ids = torch.arange(start, min(start + size, total), device=self.device)
+            y = draw_labels(seed, ids, shares, self.device) if model.classes else None
+            with torch.no_grad():
+                x = model.sample(ids, y, seed, self.sampling)
+            bad += int((~torch.isfinite(x)).flatten(1).any(1).sum())
+            parts.append(
+                x.nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+            )
+            if y is not None:
+                labels.append(y.cpu().numpy())
+            self.say(f"Drawing samples: {start} of {total}", 0.02 + 0.45 * start / total)
+        made = np.concatenate(parts)
+        if bad == len(made):
+            raise UserError(
+                f"The samples of step {self.opened.step} are not numbers (nan), all {bad} of them. "
+                "Evaluate an earlier step, or train again with a lower train.lr."
+            )
+        if bad:
+            self.warnings.append(
+                f"{bad} of {len(made)} samples hold values that are no numbers; they count as black there."
+            )
+        if (made == made[:1]).all():
+            self.warnings.append(
+                f"All {len(made)} samples are the same picture: the model has collapsed."
+            )
+        return Sample(self, made, 256, np.concatenate(labels) if labels else None)
+
+    # --- measuring ------------------------------------------------------------------------------------------------
+
+    def measure(self) -> Iterator[Measurement]:
+        """Measures one metric after the other; what cannot be measured says why."""
+        for place, name in enumerate(self.names):
+            entry = _entries.metrics.get(name)
+            share = 0.55 + 0.35 * place / len(self.names)
+            self.say(f"Measuring: {entry.title}", share)
+            if self.stopped():
+                raise Stopped
+            began = time.perf_counter()
+            found, floor, note = None, None, ""
+            try:
+                self._allow(entry.extra)
+                found = entry.make(self, self.made)
+                if not math.isfinite(found.value):
+                    found, note = None, "Its value is not a finite number for these samples."
+                elif entry.extra["floor"]:
+                    floor = entry.make(self, getattr(self, entry.extra["floor"]))
+            except UserError as error:
+                note = str(error)
+            uses = "features" in entry.extra["needs"]
+            by = self.extractor if uses else self.judge if "judge" in entry.extra["needs"] else None
+            yield Measurement(
+                metric=name,
+                title=self._title(entry.title, name, by),
+                value=None if found is None else found.value,
+                low=None if found is None else found.low,
+                high=None if found is None else found.high,
+                floor=None if floor is None else floor.value,
+                n=0 if found is None else found.n,
+                extractor="" if by is None else by.name,
+                hash="" if by is None else by.hash,
+                seconds=round(time.perf_counter() - began, 3),
+                note=note or (found.note if found else ""),
+                details=({} if found is None else dict(found.details))
+                | (
+                    {}
+                    if floor is None
+                    else {"floor_low": floor.low, "floor_high": floor.high, "floor_n": floor.n}
+                ),
+            )
+
+    def _title(self, title: str, name: str, by: Any) -> str:
+        if by is None:
+            return title
+        if name.startswith("frechet") and by.name == "inception":
+            return title.replace("Fréchet distance", "FID")
+        return f"{title}, {features.extractors.get(by.name).title.lower()}"
+
+    def _allow(self, extra: Mapping[str, Any]) -> None:
+        needs = extra["needs"]
+        if len(self.made.x) < extra["fewest"]:
+            raise UserError(
+                f"It needs at least {extra['fewest']} samples, got {len(self.made.x)}. Draw more samples."
+            )
+        if "judge" in needs and self.judge is None:
+            raise UserError(
+                f"It needs a judge of the classes, and {self.dataset.name} has none that can be relied on. "
+                "Use a dataset with at least two labelled classes."
+            )
+        if "conditional" in needs and self.made.y is None:
+            raise UserError(
+                "It needs a model that draws a class on request, and this one does not listen to classes. "
+                "Train one with family.conditional on."
+            )
+        if "scores" in needs and not isinstance(self.opened.model, Scores):
+            raise UserError(
+                f"The family {self.opened.family} gives no probability of an image, so there is nothing to measure. "
+                "Flows, VAEs and diffusion models do."
+            )
+
+    # --- what metrics ask for -------------------------------------------------------------------------------------
+
+    def classifier(self, sample: Sample) -> np.ndarray:
+        """Gives the class probabilities (N, K) that a score is computed of."""
+        return sample.probabilities
+
+    @cached_property
+    def train_gaps(self) -> Tensor:
+        """Distance of a training image to its nearest other one, (n,); only where a sample's neighbour needs it."""
+        needed = torch.cat([s.near[1][:, 0] for s in (self.made, self.unseen)]).unique()
+        gaps = torch.full((len(self.train.x),), math.nan, device=self.device)
+        distance, _ = metrics.nearest(self.train.pixels[needed], self.train.pixels, 2)
+        gaps[needed] = distance[:, -1]
+        return gaps
+
+    @cached_property
+    def _cells(self) -> Any:
+        from sklearn.cluster import KMeans
+
+        count = max(1, min(10, len(self.held_out.x) // 30))
+        few = self.train.features[:5000].cpu().numpy()
+        return KMeans(count, n_init=3, random_state=0).fit(few)
+
+    def cell(self, sample: Sample) -> np.ndarray:
+        """Gives the region of the data, (N,), that each image lies in."""
+        return self._cells.predict(sample.features.cpu().numpy())
+
+    def taught_by(self, sample: Sample) -> np.ndarray:
+        """Trains a classifier on a sample, tests it on the reference; flags of what it names rightly, (M,)."""
+        y = sample.y
+        assert y is not None
+        assert self.reference.y is not None
+        count = min(len(sample.x), self.config.samples)
+        order = np.arange(count)
+        own = assemble(
+            sample.x[:count],
+            y[:count].astype(np.int64),
+            self.dataset.classes,
+            {"train": order, "valid": order[:0], "test": order[:0]},
+            levels=sample.levels,
+        )
+        pupil = features.taught(own, self.dataset, self.device, self.config.seed)
+        with torch.no_grad():
+            named = torch.cat([pupil(x).argmax(1) for x in self.reference.images()])
+        return named.cpu().numpy() == self.reference.y
+
+    # --- the model's own view of real images ----------------------------------------------------------------------
+
+    @cached_property
+    def scored(self) -> int:
+        """Number of held-out, and of training images, whose likelihood is computed."""
+        return min(SCORED, len(self.held_out.x), len(self.train.x))
+
+    def _few(self, part: str) -> tuple[Images, Tensor | None]:
+        of = self.train if part == "train" else self.held_out
+        x = to_float(torch.as_tensor(of.x[: self.scored]).to(self.device), of.levels)
+        if not self.opened.model.classes or of.y is None:
+            return x, None
+        return x, torch.as_tensor(of.y[: self.scored]).to(self.device)
+
+    def _log_prob(self, part: str) -> Tensor:
+        x, y = self._few(part)
+        generator = torch.Generator(self.device).manual_seed(self.config.seed)
+        index = torch.arange(len(x), device=self.device).split(100)
+        with torch.no_grad():
+            found = [
+                self.opened.model.log_prob(x[i], None if y is None else y[i], generator)
+                for i in self.checked(iter(index))
+            ]
+        return torch.cat(found).double()
+
+    @cached_property
+    def _log_probs(self) -> dict[str, Tensor]:
+        return {part: self._log_prob(part) for part in ("train", "held_out")}
+
+    def bits(self, part: str) -> Tensor:
+        """Gives bits per dimension of images of ``train`` or ``held_out``, (n,)."""
+        dim = math.prod(self.dataset.x.shape[1:])
+        return -self._log_probs[part] / (dim * math.log(2))
+
+    def losses(self, part: str) -> dict[str, float]:
+        """Gives the family's own losses on images of ``train`` or ``held_out``, by name."""
+        x, y = self._few(part)
+        return {name: float(value) for name, value in self._own(x, y).items()}
+
+    def _own(self, x: Images, y: Tensor | None) -> dict[str, Tensor]:
+        """Computes losses of a batch: the held-out measure where the family has one, else what it trains on."""
+        generator = torch.Generator(self.device).manual_seed(self.config.seed)
+        if isinstance(self.opened.model, Validates):
+            with torch.no_grad():
+                return self.opened.model.held_out(x, y, generator)
+        found: dict[str, Tensor] = {}
+        for loss in self._copy.losses(x, y, generator, 1.0):
+            found |= {name: value.detach() for name, value in loss.parts.items()}
+        return found
+
+    @cached_property
+    def _copy(self) -> Any:
+        """A copy of the shared model, because computing a training loss may change it."""
+        return copy.deepcopy(self.opened.model)
+
+    @property
+    def score_name(self) -> str:
+        """What :meth:`scores` are."""
+        return "log-probability" if isinstance(self.opened.model, Scores) else "its own loss"
+
+    def scores(self, part: str) -> np.ndarray:
+        """Gives how well the model knows images of ``train`` or ``held_out``, (n,); higher is better."""
+        if isinstance(self.opened.model, Scores):
+            return self._log_probs[part].cpu().numpy()
+        x, y = self._few(part)
+        found = []
+        for place in self.checked(iter(range(len(x)))):
+            few = None if y is None else y[place].expand(_REPEATS)
+            own = self._own(x[place].expand(_REPEATS, *x.shape[1:]), few)
+            found.append(-float(next(iter(own.values()))))
+        return np.array(found)
+
+    # --- what is kept ---------------------------------------------------------------------------------------------
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Gives what pages show of the single images; see :class:`core.evaluation.Arrays`."""
+        made, real, k = self.made, self.reference, self.config.neighbours
+        n = min(len(made.x), KEPT)
+        over = made.overlap
+        inside, realism = over.inside, over.realism
+        if len(made.x) > self.n:
+            whole = metrics.overlap(real.features[: self.n], made.features[:n], k)
+            inside, realism = whole.inside, whole.realism
+        distance, index = (part[:n] for part in made.near)
+        far, which = (part[:n, 0] for part in made.near_features)
+        held = np.sort(self.held_out.near[0][:, 0].cpu().numpy())
+        near = distance[:, 0].cpu().numpy()
+        rank = np.searchsorted(held, near, "right") / len(held)
+        from core.copying import ratios
+
+        none = np.full(n, -1, np.int16)
+        named = made.named[:n].astype(np.int16) if self.judge else none
+        points_made, points_real = _few_dimensions(made.features[:n], real.features[: self.n])
+        place = self.train.index
+        assert place is not None
+        assert real.index is not None
+        gap = over.gap.cpu().numpy()
+        return {
+            "made": made.x[:n],
+            "made_y": none if made.y is None else made.y[:n].astype(np.int16),
+            "made_named": named,
+            "made_confidence": (
+                made.probabilities[:n].max(1) if self.judge else np.zeros(n)
+            ).astype(np.float32),
+            "real": real.index[: self.n],
+            "real_y": (np.full(self.n, -1) if real.y is None else real.y[: self.n]).astype(
+                np.int16
+            ),
+            "made_features": points_made,
+            "real_features": points_real,
+            "near_pixels": place[index[:, 0].cpu().numpy()],
+            "near_pixels_distance": near / math.sqrt(made.pixels.shape[1]),
+            "near_features": place[which.cpu().numpy()],
+            "near_features_distance": far.cpu().numpy(),
+            "near_ratio": ratios(*distance.T).astype(np.float32),
+            "near_rank": rank.astype(np.float32),
+            "suspects": np.lexsort((near, rank)),
+            "realistic": (inside[:n] > 0).cpu().numpy(),
+            "realism": realism[:n].cpu().numpy().astype(np.float32),
+            "unreal": np.argsort(realism[:n].cpu().numpy(), kind="stable"),
+            "covered": over.covered.cpu().numpy(),
+            "recalled": over.recalled.cpu().numpy(),
+            "gap": gap.astype(np.float32),
+            "uncovered": np.argsort(-gap, kind="stable"),
+        }
+
+    def classes(self) -> list[dict[str, Any]]:
+        """Gives realism, variety and share of each class; empty without a judge."""
+        if self.judge is None or self.reference.y is None:
+            return []
+        n, over = self.n, self.made.overlap
+        inside = (over.inside > 0).cpu().numpy()
+        recalled, covered = over.recalled.cpu().numpy(), over.covered.cpu().numpy()
+        real, named = self.reference.y[:n], self.made.named
+        asked = self.made.y
+        rows = []
+        for k, name in enumerate(self.dataset.classes):
+            ours, theirs = (named if asked is None else asked)[:n] == k, real == k
+            right = None
+            if asked is not None and (asked == k).any():
+                right = float((named[asked == k] == k).mean())
+            rows.append(
+                {
+                    "class": name,
+                    "real_share": float((self.reference.named == k).mean()),
+                    "made_share": float((named == k).mean()),
+                    "n_real": int(theirs.sum()),
+                    "n_made": int(ours.sum()),
+                    "precision": float(inside[ours].mean()) if ours.any() else None,
+                    "recall": float(recalled[theirs].mean()) if theirs.any() else None,
+                    "coverage": float(covered[theirs].mean()) if theirs.any() else None,
+                    "accuracy": right,
+                }
+            )
+        return rows
+
+    def conditions(self) -> dict[str, Any]:
+        """Gives everything that values must have in common to be compared."""
+        spec = self.opened.model.spec
+        return {
+            "extractor": self.extractor.name,
+            "hash": self.extractor.hash,
+            "width": self.width,
+            "dataset": self.dataset.name,
+            "fingerprint": self.dataset.fingerprint,
+            "reference": self.config.reference,
+            "n": self.n,
+            "n_samples": self.config.samples,
+            "n_reference": len(self.reference.x),
+            "n_train": len(self.train.x),
+            "size": spec.size,
+            "channels": spec.channels,
+            "levels": self.dataset.levels,
+            "seed": self.config.seed,
+            "neighbours": self.config.neighbours,
+            "sampling": self.sampling.record(),
+            "conditional": self.made.y is not None,
+            "judge_accuracy": self.judge.accuracy if self.judge else None,
+            "device": str(self.device),
+        }
+
+
+def _few_dimensions(made: Tensor, real: Tensor, most: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Reduces features to at most 64 dimensions, along the main directions of the real ones; float32."""
+    if made.shape[1] > most:
+        centre = real.mean(0)
+        _, _, directions = torch.pca_lowrank((real - centre).float(), most, center=False)
+        made, real = ((x - centre).float() @ directions for x in (made, real))
+    return tuple(x.float().cpu().numpy() for x in (made, real))  # type: ignore[return-value]
+
+
+def slow_map(made: np.ndarray, real: np.ndarray, seed: int) -> np.ndarray:
+    """Lays out both sets of features by t-SNE, float32 (N + M, 2); points beyond the first thousands are nan.
+
+    References:
+        van der Maaten and Hinton, 2008, Visualizing data using t-SNE
+    """
+    from sklearn.manifold import TSNE
+
+    one, other = made[:MAPPED], real[:MAPPED]
+    both = np.concatenate([one, other])
+    laid = TSNE(
+        2, perplexity=min(30, (len(both) - 1) / 3), init="pca", random_state=seed
+    ).fit_transform(both)
+    found = np.full((len(made) + len(real), 2), np.nan, np.float32)
+    found[: len(one)] = laid[: len(one)]
+    found[len(made) : len(made) + len(other)] = laid[len(one) :]
+    return found

@@ -1,0 +1,229 @@
+"""Trains the runs that ship with the code and packs them beside this file: ``python -m core.gallery [NAME …]``.
+
+Every run is made from the choice, the values and the seed below, by the same jobs that a page starts. They train in the
+home of the settings, where a finished one is taken as it is if it was asked for the same; so an interrupted making goes
+on where it was. Packed is what looking needs: the checkpoint that pages open, a thinned log, some of the sheets.
+Matrices and kernels are stored with 16 bits; loading widens them again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as as_bytes
+
+from core import jobs, runs, work
+from core.catalog import UserError, unknown
+from core.settings import settings
+
+RECORDS = 200  # of a log that are kept, besides those that measured something
+SHEETS = 300_000  # bytes of sample sheets per run
+LARGEST_MB = 12  # of the whole gallery
+LEVELS = 1.0  # of 255 that 16 bits may move a sample on average
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run that ships: what is asked for, and the words that stand beside it."""
+
+    kind: str
+    choice: Mapping[str, str]
+    name: str
+    note: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _model(dataset: str, family: str, name: str, images: int, note: str = "") -> Recipe:
+    values = {"train.images": images, "train.seed": 0}
+    return Recipe("train", {"dataset": dataset, "family": family}, name, note, values)
+
+
+# in the order in which they are listed; the first one is what a visitor sees who has chosen nothing
+RECIPES: dict[str, Recipe] = {
+    "shipped-digits-gan": _model("digits", "gan", "Digits, GAN", 200_000),
+    "shipped-digits-vae": _model("digits", "vae", "Digits, VAE", 400_000),
+    "shipped-digits-vqvae": _model("digits", "vqvae", "Digits, VQ-VAE", 150_000),
+    "shipped-digits-flow": _model("digits", "flow", "Digits, flow", 200_000),
+    "shipped-digits-diffusion": _model("digits", "diffusion", "Digits, diffusion", 200_000),
+    "shipped-digits-classifier": Recipe(
+        "classifier",
+        {"dataset": "digits"},
+        "Digits, classifier",
+        values={"train.images": 60_000, "train.seed": 0},
+    ),
+    "shipped-digits-robust": Recipe(
+        "classifier",
+        {"dataset": "digits"},
+        "Digits, adversarially trained classifier",
+        values={"classifier.defence": "pgd", "train.images": 100_000, "train.seed": 0},
+    ),
+    "shipped-race": Recipe(
+        "race",
+        {"dataset": "digits"},
+        "Five families on digits",
+        values={"race.seconds": 40, "race.turns": 16, "race.seed": 0},
+    ),
+}
+
+
+def asked(recipe: Recipe) -> jobs.Job:
+    """Finds the job of a recipe in this home, or starts it."""
+    config = work.configure(recipe.kind, recipe.choice, recipe.values)
+    for job in jobs.listing(recipe.kind):
+        same = job.config == config and not job.shipped
+        if same and (job.active or job.status == "finished"):
+            return job
+        if same and job.status == "interrupted":
+            return jobs.resume(job.id)
+    return work.submit(recipe.kind, recipe.choice, recipe.values, name=recipe.name)
+
+
+def pack(job: jobs.Job, id: str, recipe: Recipe, place: Path = jobs.SHIPPED) -> Path:
+    """Writes what looking at a finished job needs into the gallery.
+
+    Raises:
+        UserError: If it did not finish, or its samples do not survive 16 bits.
+    """
+    if job.status != "finished":
+        raise UserError(
+            f"{job.id} is {job.status}, and only a finished job ships. {job.message} Resume it, or start again."
+        )
+    target = place / id
+    new = place / f".new-{id}"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    words = jobs.read_json(job.path / "job.json")
+    words |= {"name": recipe.name, "note": recipe.note, "who": "Simulacra"}
+    _write(new / "job.json", words)
+    state = jobs.read_json(job.path / "state.json")
+    _write(new / "state.json", {k: v for k, v in state.items() if k not in ("pid", "node")})
+    records = _thinned(jobs.Log(job.path).read()[0])
+    (new / "log.jsonl").write_text(
+        "".join(json.dumps(_rounded(record), separators=(",", ":")) + "\n" for record in records)
+    )
+    if job.kind in runs.KINDS:
+        _write(new / "run.json", jobs.read_json(job.path / "run.json"))
+        step = str(runs.preferred(job))
+        source, checkpoint = job.path / "checkpoints" / step, new / "checkpoints" / step
+        checkpoint.mkdir(parents=True)
+        _write(checkpoint / "facts.json", jobs.read_json(source / "facts.json"))
+        weights = load_file(source / "model.safetensors")
+        halved = {name: _halved(value) for name, value in weights.items()}
+        (checkpoint / "model.safetensors").write_bytes(as_bytes(halved))
+    for folder in [job.path / "samples", *(job.path / "samples").glob("*/")]:
+        _sheets(folder, new / folder.relative_to(job.path))
+    shutil.rmtree(target, ignore_errors=True)
+    new.rename(target)
+    if job.kind == "train":
+        moved = _moved(job, target)
+        if moved > LEVELS:
+            raise UserError(
+                f"16 bits move the samples of {job.id} by {moved:.2f} levels, at most {LEVELS} are allowed. "
+                "Store its weights with 32 bits."
+            )
+    return target
+
+
+def _write(file: Path, value: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _thinned(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keeps evenly spaced records, and every one that says more than a step's losses."""
+    every = -(-len(records) // RECORDS)
+    counts = Counter(name for record in records for name in record)
+    rare = {name for name, count in counts.items() if count < len(records) / 4}
+    return [
+        record
+        for number, record in enumerate(records)
+        if number % every == 0 or number == len(records) - 1 or record.keys() & rare
+    ]
+
+
+def _rounded(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in record.items()}
+
+
+def _halved(value: torch.Tensor) -> torch.Tensor:
+    large = value.is_floating_point() and value.ndim > 1
+    return value.half() if large and float(value.abs().max()) < 6e4 else value
+
+
+def _sheets(source: Path, target: Path) -> None:
+    """Copies the last sheet, and as many of the others, evenly spread, as the budget holds."""
+    files = sorted(source.glob("*.png"), key=lambda file: int(file.stem))
+    size = sum(file.stat().st_size for file in files)
+    if size > SHEETS:
+        keep = max(2, int(len(files) * SHEETS / size))
+        files = [files[round(i * (len(files) - 1) / (keep - 1))] for i in range(keep)]
+    for file in files:
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target / file.name)
+
+
+def _moved(job: jobs.Job, target: Path) -> float:
+    """Measures how far the packed weights' samples are from the original ones, in levels of 255."""
+    packed = jobs.read(target)
+    first, second = (runs.open_model(each) for each in (job, packed))
+    assert first.sampling is not None
+    made = [
+        opened.model.sample(range(64), None, 0, first.sampling()).float()
+        for opened in (first, second)
+    ]
+    return float((made[0] - made[1]).abs().mean()) * 255
+
+
+def main() -> int:
+    """Trains, packs, and says what it has made."""
+    parser = argparse.ArgumentParser(prog="python -m core.gallery", description=__doc__)
+    parser.add_argument("name", nargs="*", help="runs to make anew; without any, those not there")
+    arguments = parser.parse_args()
+    try:
+        for name in arguments.name:
+            if name not in RECIPES:
+                raise UserError(unknown("run of the gallery", name, RECIPES))
+        wanted = arguments.name or [n for n in RECIPES if not (jobs.SHIPPED / n).exists()]
+        for id in wanted:
+            job = asked(RECIPES[id])
+            print(f"{id}: {job.id}", flush=True)
+            while job.active:
+                time.sleep(1)
+                job = jobs.get(job.id)
+            pack(job, id, RECIPES[id])
+        _stamp()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    sizes = {
+        id: sum(f.stat().st_size for f in (jobs.SHIPPED / id).rglob("*") if f.is_file()) / 1e6
+        for id in RECIPES
+    }
+    print("\n".join(f"{id:<28} {size:6.2f} MB" for id, size in sizes.items()))
+    print(f"{'together':<28} {sum(sizes.values()):6.2f} MB of at most {LARGEST_MB}")
+    return 0 if sum(sizes.values()) <= LARGEST_MB else 1
+
+
+def _stamp() -> None:
+    """Lets the runs be listed in the order of the recipes: a second apart, before the newest of them."""
+    files = [jobs.SHIPPED / id / "job.json" for id in RECIPES]
+    words = {file: jobs.read_json(file) for file in files if file.exists()}
+    newest = max((word["created"] for word in words.values()), default=0)
+    for number, (file, word) in enumerate(words.items()):
+        _write(file, word | {"created": int(newest) - number})
+
+
+if __name__ == "__main__":
+    if settings().view_only:
+        sys.exit("This server is for viewing only. Unset SIMULACRA_VIEW_ONLY to make the gallery.")
+    sys.exit(main())

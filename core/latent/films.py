@@ -1,0 +1,107 @@
+"""Films to take away: many images as GIF or MP4, with what made them inside."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from core.catalog import UserError
+from core.latent.space import Space
+
+MOST_PIXELS = 1024  # side of a film
+
+
+def film(space: Space, points: Any, quick: bool = False) -> np.ndarray:
+    """Decodes the frames of a walk, uint8 (frames, C, H, W)."""
+    return space.images(points, quick)
+
+
+def gif(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> bytes:
+    """Packs images (T, C, H, W) as a GIF that repeats for ever; ``facts`` are its comment.
+
+    A GIF counts in hundredths of a second: the rate is rounded to 100, 50, 33, 25, 20 … frames per second.
+
+    Raises:
+        UserError: If the rate is not 1 to 50.
+    """
+    frames = [Image.fromarray(frame) for frame in _frames(x, fps, scale)]
+    if x.shape[1] == 3:  # one palette for all frames, so that still parts do not flicker
+        some = x[np.linspace(0, len(x) - 1, min(len(x), 16)).astype(int)]
+        sheet = Image.fromarray(some.transpose(0, 2, 3, 1).reshape(-1, x.shape[3], 3))
+        palette = sheet.quantize(256, Image.Quantize.MEDIANCUT)
+        frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    out = io.BytesIO()
+    frames[0].save(
+        out,
+        "GIF",
+        save_all=True,
+        append_images=frames[1:],
+        duration=round(100 / fps) * 10,
+        loop=0,
+        comment=json.dumps(dict(facts)).encode(),
+    )
+    return out.getvalue()
+
+
+def mp4_ready() -> bool:
+    """Says whether films can be encoded here."""
+    return find_spec("imageio_ffmpeg") is not None
+
+
+def mp4(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> bytes:
+    """Packs images (T, C, H, W) as an MP4 (H.264) that every browser plays; ``facts`` are its comment.
+
+    Raises:
+        UserError: If the rate is not 1 to 50, or ffmpeg is not installed or fails.
+    """
+    if not mp4_ready():
+        raise UserError(
+            "MP4 needs the package imageio-ffmpeg, which is not installed. Install it, or take the GIF."
+        )
+    import imageio_ffmpeg
+
+    frames = _frames(x, fps, scale)
+    frames = frames[..., None].repeat(3, -1) if frames.ndim == 3 else frames
+    rows, columns = frames.shape[1] % 2, frames.shape[2] % 2  # H.264 wants even sides
+    frames = np.pad(frames, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="edge")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "film.mp4"
+        command = [
+            imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
+            "-s", f"{frames.shape[2]}x{frames.shape[1]}", "-r", f"{fps:g}", "-i", "-",
+            "-an", "-c:v", "libx264", "-threads", "1", "-crf", "16", "-pix_fmt", "yuv420p",
+            "-movflags", "+faststart", "-metadata", f"comment={json.dumps(dict(facts))}", str(file),
+        ]  # fmt: skip
+        try:
+            done = subprocess.run(
+                command,
+                input=np.ascontiguousarray(frames).tobytes(),
+                capture_output=True,
+                timeout=120,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise UserError(f"The MP4 could not be made ({error}). Take the GIF instead.") from None
+        if done.returncode:
+            reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            raise UserError(f"The MP4 could not be made ({''.join(reason)}). Take the GIF instead.")
+        return file.read_bytes()
+
+
+def _frames(x: np.ndarray, fps: float, scale: int) -> np.ndarray:
+    """Checks and enlarges, (T, H, W) for grey or (T, H, W, 3)."""
+    if not 1 <= fps <= 50:
+        raise UserError(f"A film must have 1 to 50 frames per second, got {fps:g}. Try 25.")
+    if not len(x):
+        raise UserError("A film needs at least 1 frame, got none. Pin two points first.")
+    scale = max(1, min(scale, MOST_PIXELS // x.shape[2]))
+    x = x.repeat(scale, 2).repeat(scale, 3).transpose(0, 2, 3, 1)
+    return x[..., 0] if x.shape[3] == 1 else x

@@ -1,0 +1,272 @@
+"""Planes through a latent space, and the pictures of a neighbourhood in one."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from core.catalog import UserError
+from core.latent.directions import Direction, principal
+from core.latent.space import Space
+
+PLANES = {
+    "principal": "Two main directions",
+    "anchors": "Three anchors",
+    "labels": "Two classes",
+    "coordinates": "Two coordinates",
+    "directions": "Two directions",
+}
+FARTHEST = 1e3
+MOST_SIDE = 33
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """A plane of points: position (a, b) is the origin, plus a steps along ``u``, plus b steps along ``v``.
+
+    Attributes:
+        space: Where it lies.
+        origin, u, v: Shape (D + K,). ``v`` is zero where there is but one direction to go.
+        names: What the axes are, across and down.
+        sphere: Points are brought back to the length of the origin's latent.
+    """
+
+    space: Space
+    origin: Tensor
+    u: Tensor
+    v: Tensor
+    names: tuple[str, str]
+    sphere: bool = False
+
+    def points(self, xy: np.ndarray | Any) -> Tensor:
+        """Gives the points at positions (M, 2), (M, D + K).
+
+        Raises:
+            UserError: If a position is not finite, or very far away.
+        """
+        at = torch.as_tensor(np.asarray(xy, np.float32), device=self.origin.device).reshape(-1, 2)
+        if not bool((at.abs() <= FARTHEST).all()):  # nan is not, either
+            raise UserError(
+                f"A position must lie within {FARTHEST:g} steps of the middle, got {at[0].tolist()}. "
+                "Go back to the middle."
+            )
+        points = self.origin + at @ torch.stack([self.u, self.v])
+        if not self.sphere:
+            return points
+        z, shares = points.split([self.space.latent, self.space.classes], 1)
+        length = self.origin[: self.space.latent].norm()
+        return torch.cat([z * (length / z.norm(dim=1, keepdim=True).clamp_min(1e-8)), shares], 1)
+
+    def locate(self, points: Tensor | np.ndarray) -> np.ndarray:
+        """Finds the positions nearest to points (M, D + K), float64 (M, 2)."""
+        points = self.space.checked(points).double()
+        origin = self.origin.double()
+        axes = torch.stack([self.u, self.v] if bool(self.v.any()) else [self.u], 1).double()
+        if (
+            self.sphere
+        ):  # along rays from zero: the origin's part in a latent says how far it was brought back
+            inner = slice(self.space.latent)
+            rays = torch.cat([origin[inner, None], axes[inner]], 1)
+            scale = torch.linalg.pinv(rays)[:1] @ points[:, inner].T  # (1, M)
+            points[:, inner] /= scale.T.clamp_min(1e-6)
+        found = torch.linalg.pinv(axes) @ (points - origin).T
+        place = found.T.clamp(-FARTHEST, FARTHEST).cpu().numpy()
+        return np.pad(place, ((0, 0), (0, 2 - place.shape[1])))
+
+
+def plane(space: Space, kind: str, origin: Tensor, **choice: Any) -> Plane:
+    """Makes a plane of a kind of :data:`PLANES`; ``choice`` goes to the function of that name.
+
+    Raises:
+        UserError: If there is no such kind, or the choice does not fit the space.
+    """
+    makers = {
+        "principal": principal_plane,
+        "anchors": anchors_plane,
+        "labels": labels_plane,
+        "coordinates": coordinates_plane,
+        "directions": directions_plane,
+    }
+    if kind not in makers:
+        raise UserError(f"There is no plane {kind!r}. Choose one of: {', '.join(makers)}.")
+    if kind == "anchors":
+        return anchors_plane(space, **choice)
+    return makers[kind](space, origin, **choice)
+
+
+def principal_plane(space: Space, origin: Tensor, which: tuple[int, int] = (0, 1)) -> Plane:
+    """Spans two of the principal directions at a point.
+
+    Raises:
+        UserError: If there is no such direction.
+    """
+    found = principal(space)
+    for number in which:
+        if not 0 <= number < max(2, len(found)):
+            raise UserError(
+                f"The directions must be numbers from 0 to {len(found) - 1}, got {number}. "
+                "Choose another."
+            )
+    pair = [found[number] if number < len(found) else None for number in which]
+    first = pair[0] or pair[1]
+    assert first is not None
+    if None in pair or which[0] == which[1]:  # a line: one latent dimension
+        return _spanned(space, origin, first.vector, None, (first.name, ""))
+    second = pair[1]
+    assert second is not None
+    return directions_plane(space, origin, first, second)
+
+
+def directions_plane(space: Space, origin: Tensor, first: Direction, second: Direction) -> Plane:
+    """Spans two directions at a point."""
+    return _spanned(space, origin, first.vector, second.vector, (first.name, second.name))
+
+
+def anchors_plane(space: Space, points: Tensor | np.ndarray) -> Plane:
+    """Spans three anchors (3, D + K): the first at (0, 0), the second at (1, 0), the third at (0, 1).
+
+    Raises:
+        UserError: If they are not three, or two of them are the same.
+    """
+    points = space.checked(points)
+    if len(points) != 3:
+        raise UserError(f"A plane needs 3 anchors, got {len(points)}. Pin three images.")
+    u, v = points[1] - points[0], points[2] - points[0]
+    if min(u.norm(), v.norm(), (u - v).norm()) < 1e-6:
+        raise UserError("Two of the 3 anchors are the same point. Pin three different images.")
+    return _spanned(space, points[0], u, v, ("towards the second", "towards the third"))
+
+
+def labels_plane(
+    space: Space, origin: Tensor, a: int, b: int, codes: tuple[Tensor, Tensor] | None = None
+) -> Plane:
+    """Goes from a class on the left (-1) to another on the right (+1), and along the first principal direction.
+
+    Args:
+        space: Of a model that listens to classes, whose shares are then blended.
+        origin: What stays the same.
+        a, b: The classes.
+        codes: For a model that does not listen: the mean points of the images of both classes, each (D,).
+
+    Raises:
+        UserError: If the classes are unknown or the same, or the model listens to none and no codes are given.
+    """
+    if a == b:
+        raise UserError(f"The two classes must differ, got {a} twice. Choose another one.")
+    origin = space.checked(origin)[0]
+    across = torch.zeros_like(origin)
+    if space.classes:
+        origin = origin.clone()
+        a, b = space.known(a), space.known(b)
+        origin[space.latent :] = 0
+        for label, sign in ((a, -1), (b, 1)):
+            origin[space.latent + label] = 0.5
+            across[space.latent + label] = 0.5 * sign
+    elif codes is not None:
+        left, right = (space.checked(point)[0] for point in codes)
+        origin, across = (left + right) / 2, (right - left) / 2
+    else:
+        raise UserError(
+            "This model does not listen to classes, and no images of the two are given. "
+            "Choose another kind of plane."
+        )
+    down = principal(space)[0].vector
+    if not space.classes:
+        down = down - across * (down @ across) / (across @ across).clamp_min(1e-12)
+    found = _spanned(space, origin, across, down, (f"class {a} to {b}", "Main direction 1"))
+    return found if space.classes else Plane(space, origin, across, down, found.names)
+
+
+def coordinates_plane(space: Space, origin: Tensor, i: int, j: int) -> Plane:
+    """Traverses two numbers of the latent; a step is their standard deviation.
+
+    Raises:
+        UserError: If the latent has no such number.
+    """
+    for number in (i, j):
+        if not 0 <= number < space.latent:
+            raise UserError(
+                f"The coordinates must be from 0 to {space.latent - 1}, got {number}. Choose another."
+            )
+    axes = []
+    for number in (i, j):
+        axis = torch.zeros(space.dim, device=space.device)
+        axis[number] = 1
+        axis[: space.latent] = space.unit(axis[: space.latent])
+        axes.append(axis)
+    names = f"coordinate {i}", f"coordinate {j}"
+    if i == j:
+        return _spanned(space, origin, axes[0], None, (names[0], ""))
+    return _spanned(space, origin, axes[0], axes[1], names)
+
+
+def _spanned(
+    space: Space, origin: Tensor, u: Tensor, v: Tensor | None, names: tuple[str, str]
+) -> Plane:
+    origin = space.checked(origin)[0]
+    v = torch.zeros_like(origin) if v is None else v
+    return Plane(space, origin, u.to(origin), v.to(origin), names, space.sphere)
+
+
+def grid(centre: tuple[float, float], span: float, n: int) -> np.ndarray:
+    """Lists the positions of n × n images row by row, (n², 2): across, then down, ``span`` to each side."""
+    if not (math.isfinite(span) and 1e-4 <= span <= FARTHEST):
+        raise UserError(f"The span must be from 0.0001 to {FARTHEST:g} steps, got {span}. Try 3.")
+    if not 1 <= n <= MOST_SIDE:
+        raise UserError(f"A side must have 1 to {MOST_SIDE} images, got {n}. Try 15.")
+    ticks = np.linspace(-span, span, n) if n > 1 else np.zeros(1)
+    down, across = np.meshgrid(ticks, ticks, indexing="ij")
+    return np.stack([across.ravel(), down.ravel()], 1) + np.asarray(centre, np.float64)
+
+
+def neighbourhood(
+    space: Space,
+    plane: Plane,
+    centre: tuple[float, float] = (0.0, 0.0),
+    span: float = 3.0,
+    n: int = 15,
+    quick: bool = True,
+) -> np.ndarray:
+    """Decodes n × n points of a plane in one batch, uint8 (n², C, H, W), row by row; down is positive, as on a screen.
+
+    Args:
+        space: Of the model that decodes.
+        plane: Where to look.
+        centre: The position in the middle.
+        span: Steps from the middle to each side.
+        n: Images per row and column.
+        quick: Takes fewer steps where an image takes many.
+
+    Raises:
+        UserError: If the position, span or number is not allowed.
+    """
+    return space.images(plane.points(grid(centre, span, n)), quick)
+
+
+def sprite(x: np.ndarray, n: int, kind: str = "png") -> tuple[bytes, str]:
+    """Packs images (N, C, H, W) as one picture without gaps, n per row; gives its content and media type.
+
+    Args:
+        x: uint8, as many as fill whole rows.
+        n: Images per row.
+        kind: ``png`` (exact), ``jpeg`` or ``webp`` (smaller).
+    """
+    count, channels, height, width = x.shape
+    sheet = x.reshape(count // n, n, channels, height, width).transpose(0, 3, 1, 4, 2)
+    sheet = sheet.reshape(count // n * height, n * width, channels)
+    picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
+    options: dict[str, dict[str, Any]] = {
+        "png": {"compress_level": 1},
+        "jpeg": {"quality": 88},
+        "webp": {"quality": 85, "method": 0},
+    }
+    out = io.BytesIO()
+    picture.save(out, kind, **options[kind])
+    return out.getvalue(), f"image/{kind}"

@@ -1,0 +1,412 @@
+"""Maps of encoded images and samples in two dimensions, and back; and the training images nearest to an image."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import jobs
+from core.catalog import UserError
+from core.datasets import Dataset
+from core.latent.directions import components
+from core.latent.planes import MOST_SIDE
+from core.latent.space import Space, remember
+from core.settings import settings
+from core.tensors import to_float
+
+METHODS = {"pca": "Straight (PCA)", "tsne": "Neighbours (t-SNE)", "umap": "Neighbours (UMAP)"}
+REFERENCE = 10_000  # training images that samples of a map are compared with
+FEATURES = 50  # numbers that a projection starts from
+BLEND = 4  # points that a place between them is made of
+
+
+def methods() -> list[str]:
+    """Lists the projections that are installed."""
+    return [name for name in METHODS if name != "umap" or find_spec("umap") is not None]
+
+
+# --- Nearest training images ----------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def neighbours(
+    dataset: Dataset,
+    x: Tensor | np.ndarray,
+    k: int = 4,
+    *,
+    most: int = 0,
+    but: Sequence[int] | np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the training images that images are nearest to, pixel by pixel.
+
+    Args:
+        dataset: Where to look.
+        x: Images in [0, 1], or uint8 0 … 255, (N, C, H, W).
+        k: How many of each.
+        most: Looks at this many training images, evenly chosen; 0 looks at all.
+        but: One image per row that does not count, as its index in the dataset.
+
+    Returns:
+        Indices in the dataset, int64 (N, k), nearest first, and distances: root mean square of the difference of
+        pixels in [0, 1], (N, k).
+
+    Raises:
+        UserError: If the images are not of the dataset's shape.
+    """
+    x = torch.as_tensor(x)
+    x = x.float() / 255 if x.dtype == torch.uint8 else x.float().cpu()
+    shape = dataset.x.shape[1:]
+    if x.ndim != 4 or tuple(x.shape[1:]) != shape:
+        raise UserError(
+            f"The images of {dataset.name} are {' × '.join(map(str, shape))}, got "
+            f"{' × '.join(map(str, x.shape[1:]))}. Prepare the picture first."
+        )
+    index = dataset.splits["train"]
+    if most and most < len(index):
+        index = index[np.linspace(0, len(index) - 1, most).astype(int)]
+    k = min(k, len(index) - (but is not None))
+    query = x.flatten(1)
+    own = None if but is None else torch.as_tensor(np.asarray(but))[:, None]
+    best = torch.full((len(query), k), torch.inf)
+    where = torch.zeros(len(query), k, dtype=torch.int64)
+    for part in np.array_split(index, max(1, len(index) // 4096)):
+        real = to_float(torch.as_tensor(dataset.x[part]), dataset.levels).flatten(1)
+        far = real.square().sum(1) - 2 * query @ real.T  # (N, m), but for what is the same for all
+        names = torch.as_tensor(part)[None].expand(len(query), -1)
+        if own is not None:
+            far = far.masked_fill(names == own, torch.inf)
+        far, names = torch.cat([best, far], 1), torch.cat([where, names], 1)
+        best, order = far.topk(k, largest=False)
+        where = names.gather(1, order)
+    square = (best + query.square().sum(1, keepdim=True)).clamp_min(0) / query.shape[1]
+    return where.numpy(), square.sqrt().numpy()
+
+
+def guess(dataset: Dataset, x: Tensor | np.ndarray, k: int = 5) -> np.ndarray | None:
+    """Guesses the class of images by those of the nearest training images, int64 (N,); None without labels."""
+    if dataset.y is None:
+        return None
+    found, _ = neighbours(dataset, x, k)
+    votes = np.eye(len(dataset.classes))[dataset.y[found]].sum(1)
+    votes += 0.5 * np.eye(len(dataset.classes))[dataset.y[found[:, 0]]]  # a tie goes to the nearest
+    return votes.argmax(1)
+
+
+# --- The map --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """Points of a latent space in two dimensions.
+
+    Attributes:
+        space: Where they lie.
+        method: Name of the projection.
+        xy: Places, float32 (N, 2); y points down, as on a screen.
+        points: Shape (N, D + K).
+        labels: Class of each, int64 (N,): of an encoded image its own; of a sample the one asked for or, where the
+            model listens to none, that of the nearest training image. None without labels.
+        real: Which are encoded images, bool (N,).
+        index: Which image of the dataset each one is, or its nearest training image, int64 (N,).
+        nearest: Distance to the nearest (other) training image, root mean square of pixels in [0, 1], (N,).
+        density: How crowded the map is there, 0 to 1, (N,).
+        compared: Training images that they were compared with.
+        notes: What to know about it, as sentences.
+    """
+
+    space: Space
+    method: str
+    xy: np.ndarray = field(repr=False)
+    points: Tensor = field(repr=False)
+    labels: np.ndarray | None = field(repr=False)
+    real: np.ndarray = field(repr=False)
+    index: np.ndarray = field(repr=False)
+    nearest: np.ndarray = field(repr=False)
+    density: np.ndarray = field(repr=False)
+    compared: int
+    notes: tuple[str, ...]
+    features: Features = field(repr=False)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """The part of the plane that holds all points: left, top, right, bottom."""
+        low, high = self.xy.min(0), self.xy.max(0)
+        margin = 0.03 * np.maximum(high - low, 1e-6)
+        return (*map(float, low - margin), *map(float, high + margin))
+
+    def place(self, points: Tensor | np.ndarray) -> np.ndarray:
+        """Finds the places of other points (M, D + K), float32 (M, 2)."""
+        points = self.space.checked(points)
+        if self.features.axes is not None:
+            return self.features.straight(points)
+        own = self.features.of(points)
+        every = self.features.of(self.points)
+        return _blend(own, every, torch.as_tensor(self.xy)).numpy()
+
+    def point_at(self, xy: np.ndarray | Sequence[Any]) -> Tensor:
+        """Finds points for places (M, 2), (M, D + K): exact where the map is straight, else between its neighbours."""
+        at = torch.as_tensor(np.asarray(xy, np.float32)).reshape(-1, 2)
+        if not bool(at.isfinite().all()):
+            raise UserError("A place on the map must be finite. Click inside it.")
+        if self.features.axes is not None:
+            return self.features.back(at)
+        found = _blend(at, torch.as_tensor(self.xy), self.points.cpu()).to(self.points)
+        if self.space.sphere:  # a mean of points on a sphere lies inside it
+            inner = self.space.latent
+            length = self.points[:, :inner].norm(dim=1).mean()
+            z = found[:, :inner]
+            found[:, :inner] = z * (length / z.norm(dim=1, keepdim=True).clamp_min(1e-8))
+        return found
+
+    def lattice(self, n: int = 15, quick: bool = True) -> np.ndarray:
+        """Decodes n × n places over :attr:`box`, uint8 (n², C, H, W), row by row from the top."""
+        if not 2 <= n <= MOST_SIDE:
+            raise UserError(f"A lattice must have 2 to {MOST_SIDE} images a side, got {n}. Try 15.")
+        left, top, right, bottom = self.box
+        across = left + (np.arange(n) + 0.5) / n * (right - left)
+        down = top + (np.arange(n) + 0.5) / n * (bottom - top)
+        rows, columns = np.meshgrid(down, across, indexing="ij")
+        return self.space.images(self.point_at(np.stack([columns.ravel(), rows.ravel()], 1)), quick)
+
+
+def _blend(at: Tensor, known: Tensor, values: Tensor) -> Tensor:
+    """Averages values (N, V) of the nearest of known places (N, F) for other places (M, F); near ones count most."""
+    far, order = torch.cdist(at.float(), known.float()).topk(min(BLEND, len(known)), largest=False)
+    weight = 1 / (far + 1e-6 * (1 + far.amax(1, keepdim=True))) ** 2
+    weight = weight / weight.sum(1, keepdim=True)
+    return (weight[..., None] * values[order]).sum(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What a map looks at: latents where these vary unevenly, else the images that they lead to.
+
+    Attributes:
+        space: Of the points.
+        mean: Of latents or pixels.
+        basis: Their principal components, (F, k).
+        axes: The two that make a straight map of latents, (D, 2); None for other maps.
+        shares: Class shares of a straight map's points, (K,).
+    """
+
+    space: Space
+    mean: Tensor
+    basis: Tensor
+    axes: Tensor | None
+    shares: Tensor
+
+    @torch.no_grad()
+    def of(self, points: Tensor) -> Tensor:
+        """Gives the features of points, (M, k)."""
+        return ((_raw(self.space, points) - self.mean) @ self.basis).cpu()
+
+    def straight(self, points: Tensor) -> np.ndarray:
+        """Projects latents onto the two axes, float32 (M, 2)."""
+        assert self.axes is not None
+        z = points[:, : self.space.latent] - self.mean
+        return (z @ self.axes).cpu().numpy()
+
+    def back(self, at: Tensor) -> Tensor:
+        """Gives the points of places on the axes, (M, D + K)."""
+        assert self.axes is not None
+        z = self.mean + at.to(self.axes) @ self.axes.T
+        return torch.cat([z, self.shares.to(z).expand(len(z), -1)], 1)
+
+
+def _raw(space: Space, points: Tensor) -> Tensor:
+    if not space.even:
+        return points[:, : space.latent]
+    parts = [space.decode(part, quick=True).flatten(1) for part in points.split(256)]
+    return torch.cat(parts)
+
+
+def chart(
+    space: Space,
+    dataset: Dataset,
+    method: str = "pca",
+    count: int = 600,
+    seed: int = 0,
+    label: int | None = None,
+) -> Map:
+    """Makes a map of up to ``count`` encoded training images and as many samples; kept on the disk.
+
+    Args:
+        space: Of the model.
+        dataset: What it was trained on.
+        method: One of :func:`methods`.
+        count: Of each kind.
+        seed: Of the samples, and of the projection.
+        label: Only this class; None for all.
+
+    Raises:
+        UserError: If there is no such projection or class, or the images are not the model's.
+
+    References:
+        van der Maaten and Hinton, 2008, Visualizing data using t-SNE
+        McInnes et al., 2018, UMAP, https://arxiv.org/abs/1802.03426
+    """
+    if method not in methods():
+        raise UserError(
+            f"There is no projection {method!r} here. Choose one of: {', '.join(methods())}."
+        )
+    if not 20 <= count <= 5000:
+        raise UserError(f"A map must have 20 to 5000 points of a kind, got {count}. Try 600.")
+    if label is not None and not 0 <= label < len(dataset.classes):
+        raise UserError(
+            f"The class must be a number from 0 to {len(dataset.classes) - 1}, got {label}. Choose another."
+        )
+    key = ("map", dataset.fingerprint, method, count, seed, label)
+    return remember(space, key, lambda: _make(space, dataset, method, count, seed, label))
+
+
+@torch.no_grad()
+def _make(
+    space: Space, dataset: Dataset, method: str, count: int, seed: int, label: int | None
+) -> Map:
+    notes = []
+    parts: list[Tensor] = []
+    labels: list[np.ndarray] = []
+    index: list[np.ndarray] = []
+    if space.encodes and not space.slow:
+        some = dataset.splits["train"]
+        if label is not None and dataset.y is not None:
+            some = some[dataset.y[some] == label]
+        some = some[np.linspace(0, len(some) - 1, min(len(some), count)).astype(int)]
+        y = None if dataset.y is None else dataset.y[some]
+        told = y is not None and space.model.classes == len(dataset.classes)
+        x = to_float(torch.as_tensor(dataset.x[some]), dataset.levels)
+        parts.append(space.encode(x, y.tolist() if told and y is not None else None))
+        index.append(some)
+        labels.append(np.zeros(len(some), np.int64) if y is None else y)
+    else:
+        notes.append(
+            "This model encodes too slowly for a map of images, so it shows samples."
+            if space.encodes
+            else "This model does not encode, so the map shows samples, and no training images."
+        )
+    asked = [label] * count if label is not None and space.model.classes else None
+    samples = space.draw(range(count), asked, seed)
+    x = torch.cat([space.decode(part, quick=True) for part in samples.split(256)]).cpu()
+    near, far = neighbours(dataset, x, 1, most=REFERENCE)
+    keep = np.ones(count, bool)
+    if dataset.y is not None:
+        own = dataset.y[near[:, 0]]
+        if space.classes == len(dataset.classes):
+            own = samples[:, space.latent :].argmax(1).cpu().numpy()
+        elif (
+            label is not None
+        ):  # what is drawn of all classes is chosen by its nearest training image
+            keep = own == label if bool((own == label).any()) else keep
+        labels.append(own[keep])
+    else:
+        labels.append(np.zeros(int(keep.sum()), np.int64))
+    parts.append(samples[torch.as_tensor(keep, device=samples.device)])
+    index.append(near[keep, 0])
+    nearest = [far[keep, 0]]
+    if len(parts) == 2:
+        x = to_float(torch.as_tensor(dataset.x[index[0]]), dataset.levels)
+        nearest.insert(0, neighbours(dataset, x, 1, most=REFERENCE, but=index[0])[1][:, 0])
+    points = torch.cat(parts)
+    real = np.zeros(len(points), bool)
+    real[: len(points) - len(parts[-1])] = True
+
+    raw = _raw(space, points)
+    mean = raw.mean(0)
+    _, basis = components(raw - mean, FEATURES)
+    straight = method == "pca" and not space.even
+    shares = points[:, space.latent :].mean(0)
+    axes = None
+    if straight:
+        axes = basis[:, :2]
+        if axes.shape[1] < 2:  # a single latent dimension: a line
+            axes = torch.cat([axes, torch.zeros_like(axes)], 1)
+    if straight and space.classes:
+        notes.append(
+            "Its lattice blends the classes of the map evenly; choose one class to see it."
+        )
+    features = Features(space, mean, basis, axes, shares)
+    xy = _projected(space, features, points, method, seed, dataset.fingerprint, (count, label))
+    return Map(
+        space, method, xy, points, None if dataset.y is None else np.concatenate(labels), real,
+        np.concatenate(index), np.concatenate(nearest), _density(xy),
+        min(REFERENCE, len(dataset.splits["train"])), tuple(notes), features,
+    )  # fmt: skip
+
+
+def _projected(
+    space: Space,
+    features: Features,
+    points: Tensor,
+    method: str,
+    seed: int,
+    data: str,
+    ask: tuple[Any, ...],
+) -> np.ndarray:
+    if features.axes is not None:
+        return features.straight(points).astype(np.float32)
+    values = features.of(points).double().numpy()
+    if method == "pca":
+        return np.pad(values[:, :2], ((0, 0), (0, max(0, 2 - values.shape[1])))).astype(np.float32)
+    recipe = [
+        *space.key,
+        space.sampling.record(),
+        method,
+        seed,
+        data,
+        ask,
+        values.shape,
+        float(np.abs(values).sum()),
+    ]
+    name = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:20]
+    file = settings().cache / "maps" / f"{name}.npy"
+    found = _kept(file, len(values))
+    if found is not None:
+        return found
+    values = values / max(1e-9, float(values.std(0).max()))
+    if method == "tsne":
+        from sklearn.manifold import TSNE
+
+        wide = min(30.0, (len(values) - 1) / 3)
+        xy = TSNE(perplexity=wide, init="pca", random_state=seed, n_jobs=1).fit_transform(values)
+    else:
+        import umap  # pyright: ignore[reportMissingImports]
+
+        around = min(15, len(values) - 1)
+        xy = umap.UMAP(n_neighbors=around, random_state=seed, n_jobs=1).fit_transform(values)
+    xy = np.asarray(xy, np.float32)
+    memory = io.BytesIO()
+    np.save(memory, xy, allow_pickle=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        jobs.write_atomic(file, memory.getvalue())
+    except OSError:  # a full or read-only disk costs only the next visitor's time
+        pass
+    return xy
+
+
+def _kept(file: Path, count: int) -> np.ndarray | None:
+    try:
+        found = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    fits = found.shape == (count, 2) and found.dtype == np.float32 and np.isfinite(found).all()
+    return found if fits else None
+
+
+def _density(xy: np.ndarray) -> np.ndarray:
+    """Ranks places by how near their tenth neighbour is: 0 the loneliest, 1 the most crowded."""
+    places = torch.as_tensor(xy)
+    k = min(11, len(places))
+    reach = torch.cdist(places, places).topk(k, largest=False).values[:, -1]
+    rank = (-reach).argsort().argsort().float()
+    return (rank / max(1, len(places) - 1)).numpy()

@@ -1,0 +1,583 @@
+"""Directions towards a label or an attribute, how well they are read off points, and what else they change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as as_bytes
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core import jobs
+from core.catalog import UserError, unknown
+from core.datasets import Dataset
+from core.latent.directions import Direction, move
+from core.latent.encoding import origin
+from core.latent.space import Space, remember
+from core.nets import Downward
+from core.settings import settings
+from core.tensors import Images, device, to_float
+
+IMAGES = 40_000  # seen in training a reader
+WIDTH = 16  # of a reader's first convolution
+POINTS = 6000  # that a regression looks at
+HELD = 0.2  # share of them that is held out
+MOVED = 64  # images that a direction is tried on
+FARTHEST = 1.5  # standard deviations that a latent may move in one step; a third of the radius in many dimensions
+RIDGES = (0.003, 0.03, 0.3)  # strengths of the regression, as shares of the number of points
+MOST_VALUES = 12  # of an attribute whose every value is a column
+
+_reading = threading.Lock()
+
+
+# --- What is known about images, as numbers -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Labels and attributes as columns of numbers.
+
+    Attributes:
+        names: Of the columns.
+        values: float32 (N, A): 0 or 1 for what is or is not, else the attribute itself.
+        binary: Which columns are 0 or 1, bool (A,).
+        labels: Which columns are classes, bool (A,).
+    """
+
+    names: tuple[str, ...]
+    values: np.ndarray = field(repr=False)
+    binary: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+
+    def column(self, name: str) -> int:
+        """Finds a column.
+
+        Raises:
+            UserError: If there is none of that name.
+        """
+        if name not in self.names:
+            raise UserError(unknown("label or attribute", name, self.names))
+        return self.names.index(name)
+
+
+def table(dataset: Dataset) -> Table:
+    """Lists what a dataset knows about its images: a column per class, per number, and per value of a choice.
+
+    A choice whose first value means ``none`` is one column: whether there is any.
+    """
+    words: dict[str, tuple[str, ...]] = {}
+    if origin(dataset) == "faces":
+        from core import faces
+
+        words = faces.NAMES
+    columns: list[tuple[str, np.ndarray, bool, bool]] = []
+    if dataset.y is not None and len(dataset.classes) > 1:
+        columns += [(name, dataset.y == k, True, True) for k, name in enumerate(dataset.classes)]
+    for name, values in (dataset.attributes or {}).items():
+        if values.dtype.kind not in "biuf" or (
+            dataset.y is not None and np.array_equal(values, dataset.y)
+        ):
+            continue
+        if values.dtype.kind == "f":
+            if np.isfinite(values).all() and values.std() > 1e-6:
+                columns.append((name, values, False, False))
+            continue
+        kinds = np.unique(values)
+        called = words.get(name, tuple(map(str, range(int(kinds[-1]) + 1))))
+        if len(kinds) < 2 or len(kinds) > MOST_VALUES or kinds[0] < 0 or kinds[-1] >= len(called):
+            continue
+        if called[0] == "none":
+            columns.append((name, values > 0, True, False))
+        elif len(kinds) == 2:
+            columns.append((f"{name}={called[kinds[1]]}", values == kinds[1], True, False))
+        else:
+            columns += [(f"{name}={called[kind]}", values == kind, True, False) for kind in kinds]
+    names, values, binary, labels = zip(*columns, strict=True) if columns else ((), (), (), ())
+    stacked = np.stack(values, 1) if columns else np.zeros((len(dataset), 0))
+    return Table(
+        tuple(names), stacked.astype(np.float32), np.array(binary, bool), np.array(labels, bool)
+    )
+
+
+# --- Reading them off any image -------------------------------------------------------------------------------------
+
+
+class ReaderNet(nn.Module):
+    """Maps images to one number per column."""
+
+    def __init__(self, channels: int, size: int, columns: int) -> None:
+        super().__init__()
+        self.body = Downward(channels, size, WIDTH, 128)
+        self.last = nn.Linear(128, columns)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gives logits of what is or is not, and standardised numbers, (N, A)."""
+        return self.last(self.body(x * 2 - 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Reads labels and attributes off images; trained on a dataset's training images, and then frozen.
+
+    Attributes:
+        names, binary, labels: As in :class:`Table`.
+        accuracy: On test images: share read rightly of what is or is not, R² of numbers, (A,).
+        n: Test images.
+    """
+
+    names: tuple[str, ...]
+    binary: np.ndarray
+    labels: np.ndarray
+    net: ReaderNet = field(repr=False)
+    mean: Tensor = field(repr=False)
+    std: Tensor = field(repr=False)
+    accuracy: np.ndarray
+    n: int
+
+    @torch.no_grad()
+    def read(self, x: Images) -> Tensor:
+        """Reads images in [0, 1]: probabilities, and numbers in the dataset's units, (N, A)."""
+        parts = []
+        for part in x.split(500):
+            raw = self.net(part.to(self.mean.device))
+            binary = torch.as_tensor(self.binary, device=raw.device)
+            parts.append(torch.where(binary, torch.sigmoid(raw), raw * self.std + self.mean))
+        return torch.cat(parts)
+
+
+def readable(dataset: Dataset) -> bool:
+    """Says whether there is anything to read: labels or attributes."""
+    return bool(table(dataset).names)
+
+
+def _file(dataset: Dataset, found: Table):
+    recipe = [dataset.fingerprint, found.names, IMAGES, WIDTH, float(np.abs(found.values).sum())]
+    key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
+    return settings().cache / "readers" / f"{key}.safetensors"
+
+
+def reader_ready(dataset: Dataset) -> bool:
+    """Says whether the reader of a dataset is trained already."""
+    return _file(dataset, table(dataset)).exists()
+
+
+def reader(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> Reader:
+    """Opens the reader of a dataset; the first time it is trained, which takes half a minute.
+
+    Args:
+        dataset: One with labels or attributes.
+        progress: Called with images seen, and of how many.
+
+    Raises:
+        UserError: If it has neither.
+    """
+    found = table(dataset)
+    if not found.names:
+        raise UserError(
+            f"{dataset.name} has neither classes nor attributes to find directions for. "
+            "Use the main directions, or label the images."
+        )
+    where, file = device(), _file(dataset, found)
+    net = ReaderNet(dataset.channels, dataset.size, len(found.names))
+    with _reading:
+        if file.exists():
+            parts = from_bytes(file.read_bytes())
+        else:
+            parts = _train(net, dataset, found, where, progress)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            jobs.write_atomic(file, as_bytes(parts))
+    extra = {name: parts.pop(name) for name in ("mean", "std", "accuracy", "n")}
+    net.load_state_dict(parts)
+    net = net.to(where).eval().requires_grad_(False)
+    return Reader(
+        found.names, found.binary, found.labels, net, extra["mean"].to(where), extra["std"].to(where),
+        extra["accuracy"].numpy(), int(extra["n"]),
+    )  # fmt: skip
+
+
+def _train(
+    net: ReaderNet,
+    dataset: Dataset,
+    found: Table,
+    where: torch.device,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Tensor]:
+    index = dataset.splits["train"]
+    known = torch.as_tensor(found.values[index])
+    binary = torch.as_tensor(found.binary)
+    mean = torch.where(binary, 0.0, known.mean(0))
+    std = torch.where(binary, 1.0, known.std(0).clamp_min(1e-6))
+    target = ((known - mean) / std).to(where)
+    yes = binary.to(where)
+    generator = torch.Generator().manual_seed(0)
+    for layer in net.modules():  # another seed, another reader: the first weights are drawn here
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, 0.2, generator=generator)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+    net.to(where).train()
+    steps = -(-IMAGES // 64)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, 3e-3, total_steps=steps, pct_start=0.1
+    )
+    for step in range(steps):
+        pick = torch.randint(len(index), (64,), generator=generator)
+        x = to_float(torch.as_tensor(dataset.x[index[pick.numpy()]]).to(where), dataset.levels)
+        raw, wanted = net(x), target[pick.to(where)]
+        loss = torch.where(
+            yes,
+            F.binary_cross_entropy_with_logits(raw, wanted * yes, reduction="none"),
+            (raw - wanted).square(),
+        ).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if progress is not None and step % 20 == 0:
+            progress(step * 64, steps * 64)
+    net.eval()
+    test = dataset.splits["test"][:2000]
+    if not len(test):
+        test = dataset.splits["valid"][:2000]
+    with torch.no_grad():
+        raw = torch.cat(
+            [
+                net(to_float(torch.as_tensor(dataset.x[part]).to(where), dataset.levels))
+                for part in np.array_split(test, max(1, len(test) // 500))
+            ]
+        ).cpu()
+    read = torch.where(binary, (raw > 0).float(), raw * std + mean).numpy()
+    accuracy = quality(read, found.values[test], found.binary)
+    return {
+        **{name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()},
+        "mean": mean,
+        "std": std,
+        "accuracy": torch.as_tensor(accuracy, dtype=torch.float32),
+        "n": torch.tensor(len(test)),
+    }
+
+
+def quality(read: np.ndarray, true: np.ndarray, binary: np.ndarray) -> np.ndarray:
+    """Scores each column: the share of equal values where they are 0 or 1, else R² (1 is perfect, 0 is the mean)."""
+    right = (read.round() == true.round()).mean(0)
+    spread = ((true - true.mean(0)) ** 2).mean(0)
+    r2 = 1 - ((read - true) ** 2).mean(0) / np.maximum(spread, 1e-12)
+    return np.where(binary, right, r2)
+
+
+# --- Regression -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Points whose images are known, and the regression on them.
+
+    Attributes:
+        table: What is known of each, (N, A).
+        points: Shape (N, D + K).
+        weights: Change of each column, in standard deviations, per unit of each number of a point, (D + K, A).
+        accuracy, chance: Of reading columns off held-out points, and of guessing, (A,).
+        true: Whether the columns are the truth, and not read by a reader.
+    """
+
+    table: Table
+    points: Tensor = field(repr=False)
+    weights: Tensor = field(repr=False)
+    accuracy: np.ndarray
+    chance: np.ndarray
+    true: bool
+
+
+def study(space: Space, dataset: Dataset, reading: Reader | None = None) -> Study:
+    """Regresses labels and attributes on points; once per checkpoint.
+
+    A model that encodes is asked for the points of training images, whose attributes are true. Another one draws, and
+    a reader says what its images show.
+
+    Raises:
+        UserError: If the dataset knows nothing of its images, its images are not the model's, or a reader is needed.
+    """
+    if not readable(dataset):
+        raise UserError(
+            f"{dataset.name} has neither classes nor attributes to find directions for. "
+            "Use the main directions, or label the images."
+        )
+    if space.slow:
+        raise UserError(
+            "Encoding thousands of images by many steps each would take minutes, so this model has no directions "
+            "of attributes. Use the main directions, or another run."
+        )
+    if not space.encodes and reading is None:
+        raise UserError(
+            "This model does not encode, so its images have to be read. Give a reader of the dataset."
+        )
+
+    def make() -> Study:
+        if space.encodes:
+            index = dataset.splits["train"]
+            index = index[np.linspace(0, len(index) - 1, min(len(index), POINTS)).astype(int)]
+            everything = table(dataset)
+            found = Table(
+                everything.names, everything.values[index], everything.binary, everything.labels
+            )
+            labels = None if dataset.y is None else dataset.y[index]
+            told = labels is not None and space.model.classes == len(dataset.classes)
+            points = torch.cat(
+                [
+                    space.encode(
+                        to_float(torch.as_tensor(dataset.x[index[part]]), dataset.levels),
+                        labels[part].tolist() if told and labels is not None else None,
+                    )
+                    for part in np.array_split(np.arange(len(index)), -(-len(index) // 500))
+                ]
+            )
+        else:
+            assert reading is not None
+            points = torch.cat(
+                [space.draw(range(i, i + 500), None, 7) for i in range(0, POINTS, 500)]
+            )
+            values = torch.cat([reading.read(space.decode(part)) for part in points.split(500)])
+            found = Table(reading.names, values.cpu().numpy(), reading.binary, reading.labels)
+        weights, accuracy, chance = regress(points, found)
+        return Study(found, points, weights, accuracy, chance, bool(space.encodes))
+
+    with torch.no_grad():
+        return remember(space, ("study", dataset.fingerprint), make)
+
+
+def regress(points: Tensor, found: Table) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """Fits ridge regressions of all columns on points; the strength is chosen on held-out points.
+
+    Returns:
+        Weights per number of a point, in standard deviations of the columns, (D + K, A); accuracies and chances on the
+        held-out points, (A,).
+    """
+    x = points.double()
+    scale = x.std(0).clamp_min(1e-6)
+    scale = torch.where(x.std(0) < 1e-6, torch.inf, scale)  # what never varies explains nothing
+    centre = x.mean(0)
+    x = (x - centre) / scale
+    true = torch.as_tensor(found.values, dtype=torch.float64, device=x.device)
+    mean, std = true.mean(0), true.std(0).clamp_min(1e-6)
+    y = (true - mean) / std
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0)).to(x.device)
+    held, kept = order[: int(HELD * len(x))], order[int(HELD * len(x)) :]
+    square, cross = x[kept].T @ x[kept], x[kept].T @ y[kept]
+    eye = torch.eye(len(square), device=x.device, dtype=x.dtype)
+    best: tuple[float, Tensor] | None = None
+    for ridge in RIDGES:
+        weights = torch.linalg.solve(square + ridge * len(kept) * eye, cross)
+        error = float((x[held] @ weights - y[held]).square().mean())
+        if best is None or error < best[0]:
+            best = error, weights
+    assert best is not None
+    weights = best[1]
+    read = (x[held] @ weights * std + mean).cpu().numpy()
+    known = found.values[held.cpu().numpy()]
+    # halfway between the means of both kinds, as seen by the regression
+    for k in np.flatnonzero(found.binary):
+        yes = known[:, k] > 0.5
+        if yes.any() and not yes.all():
+            edge = (read[yes, k].mean() + read[~yes, k].mean()) / 2
+            read[:, k] = read[:, k] > edge
+    known = np.where(found.binary, known > 0.5, known)
+    accuracy = quality(read, known, found.binary)
+    share = known.mean(0)
+    chance = np.where(found.binary, np.maximum(share, 1 - share), 0.0)
+    return (weights / scale[:, None]).float(), accuracy, chance
+
+
+def regressed(
+    space: Space,
+    dataset: Dataset,
+    reading: Reader | None = None,
+    names: Sequence[str] | None = None,
+    alone: bool = True,
+) -> list[Direction]:
+    """Finds the directions of labels and attributes.
+
+    A step changes a number by a standard deviation, and takes what is or is not halfway from no to yes, as far as the
+    regression knows and the latent may move.
+
+    Args:
+        space: Of the model.
+        dataset: What it was trained on.
+        reading: Reads images, where the model cannot encode; with one, what a direction leaks is measured on images,
+            and else predicted by the regression.
+        names: Of the columns to find, in this order; all of them without.
+        alone: Holds the other columns fixed; else whatever goes with the attribute in the data comes along.
+
+    Raises:
+        UserError: As :func:`study`, or if there is no column of a name.
+
+    References:
+        Shen et al., 2020, InterFaceGAN (conditional manipulation), https://arxiv.org/abs/2005.09635
+    """
+    found = study(space, dataset, reading)
+    wanted = (
+        [found.table.column(name) for name in names]
+        if names is not None
+        else range(len(found.table.names))
+    )
+    made = []
+    for k in wanted:
+        axis = generated(found, k, alone)
+        effect = float(axis @ found.weights[:, k].to(axis))
+        if effect < 1e-9:
+            continue
+        std = float(found.table.values[:, k].std())
+        step = axis / effect * (0.5 / max(std, 0.05) if found.table.binary[k] else 1.0)
+        z = (step[: space.latent] / space.spread.clamp_min(1e-6).to(step)).norm()
+        most = max(FARTHEST, space.latent**0.5 / 3)
+        note = ()
+        if float(z) > most:
+            step = step * (most / z)
+            note = ("It is weak: a longer step would leave what the model knows.",)
+        vector = step.float().to(space.device)
+        made.append((k, vector, note))
+    measured = _tried(space, found, made, reading) if reading is not None else None
+    result = []
+    for row, (k, vector, note) in enumerate(made):
+        change = (
+            measured[row]
+            if measured is not None
+            else (vector @ found.weights.to(vector)).cpu().numpy()
+        )
+        names_of = found.table.names
+        leaks = {
+            names_of[j]: round(float(change[j]), 4)
+            for j in np.argsort(-np.abs(change))
+            if j != k and not _same_choice(found.table, int(j), k)
+        }
+        result.append(
+            Direction(
+                names_of[k],
+                "labels" if found.table.labels[k] else "attributes",
+                vector,
+                share=round(float(change[k]), 4),
+                accuracy=float(found.accuracy[k]),
+                measure="accuracy" if found.table.binary[k] else "R²",
+                chance=float(found.chance[k]),
+                leaks=leaks,
+                n=len(found.points),
+                notes=(
+                    *note,
+                    "Its effects are measured on images."
+                    if measured is not None
+                    else "Its effects are predicted by the regression.",
+                ),
+            )
+        )
+    return result
+
+
+def generated(found: Study, k: int, alone: bool) -> Tensor:
+    """Regresses points on columns: what a point gains, on average, with a standard deviation of column k, (D + K,).
+
+    The other way round than :func:`regress`, whose weights may rest on numbers that the decoder hardly listens to.
+
+    Args:
+        found: Points with their columns.
+        k: The column.
+        alone: Holds all other columns fixed but the other values of the same choice.
+
+    References:
+        Haufe et al., 2014, On the interpretation of weight vectors of linear models (patterns, not filters)
+    """
+    points = found.points.double()
+    points = points - points.mean(0)
+    values = torch.as_tensor(found.table.values, dtype=torch.float64, device=points.device)
+    values = (values - values.mean(0)) / values.std(0).clamp_min(1e-6)
+    columns = [k]
+    if alone:
+        names = range(values.shape[1])
+        columns += [j for j in names if not _same_choice(found.table, j, k)]
+    y = values[:, columns]
+    # all values of a choice sum to 1: a little ridge keeps that from mattering
+    gram = y.T @ y + 1e-3 * len(y) * torch.eye(len(columns), device=y.device, dtype=y.dtype)
+    return torch.linalg.solve(gram, y.T @ points)[0]
+
+
+def _same_choice(found: Table, j: int, k: int) -> bool:
+    """Says whether two columns are values of one choice, which change together by nature."""
+    if found.labels[j] or found.labels[k]:
+        return bool(found.labels[j] and found.labels[k])
+    choice = found.names[k].partition("=")
+    return j == k or (bool(choice[1]) and found.names[j].partition("=")[0] == choice[0])
+
+
+@torch.no_grad()
+def _tried(
+    space: Space,
+    found: Study,
+    made: Sequence[tuple[int, Tensor, tuple[str, ...]]],
+    reading: Reader,
+) -> np.ndarray:
+    """Measures what one step changes on images, in standard deviations of each column, (rows, A)."""
+    starts = space.draw(range(MOVED), None, 11)
+    std = torch.as_tensor(found.table.values.std(0)).clamp_min(1e-6).to(space.device)
+    rows = []
+    for _, vector, _ in made:
+        direction = Direction("", "", vector)
+        ends = []
+        for amount in (-1.0, 1.0):
+            moved = torch.stack([move(space, start, [(direction, amount)]) for start in starts])
+            ends.append(reading.read(space.decode(moved)))
+        rows.append(((ends[1] - ends[0]).mean(0) / 2 / std).cpu().numpy())
+    return np.stack(rows) if rows else np.zeros((0, len(found.table.names)))
+
+
+# --- Arithmetic -----------------------------------------------------------------------------------------------------
+
+
+def condition(space: Space, dataset: Dataset, text: str, reading: Reader | None = None) -> Tensor:
+    """Gives the mean point of the images that meet a condition, (D + K,).
+
+    Args:
+        space, dataset, reading: As in :func:`study`.
+        text: ``glasses`` or ``glasses=no``, ``smile=high`` or ``smile=low`` (the quarter with most, or least), or the
+            name of a class.
+
+    Raises:
+        UserError: If there is no such column or value, or no image meets it.
+    """
+    found = study(space, dataset, reading)
+    name, value = text, "yes"
+    if text not in found.table.names:
+        name, _, value = text.rpartition("=")
+    k = found.table.column(name)
+    column = found.table.values[:, k]
+    allowed = ("yes", "no") if found.table.binary[k] else ("high", "low")
+    if value == "yes" and allowed[0] == "high":
+        value = "high"
+    if value not in allowed:
+        raise UserError(
+            f"{name} can be {' or '.join(allowed)}, got {value!r}. Write {name}={allowed[0]}."
+        )
+    if found.table.binary[k]:
+        rows = (column > 0.5) == (value == "yes")
+    else:
+        edge = np.quantile(column, 0.75 if value == "high" else 0.25)
+        rows = column >= edge if value == "high" else column <= edge
+    if not rows.any():
+        raise UserError(f"No image has {text}. Choose another condition.")
+    return found.points[torch.as_tensor(rows, device=found.points.device)].mean(0)
+
+
+def arithmetic(space: Space, plus: Tensor, minus: Tensor, to: Tensor) -> Tensor:
+    """Computes ``to + plus - minus`` of points (D + K,); on a sphere, the latent keeps the length that it had.
+
+    References:
+        Mikolov et al., 2013, Linguistic regularities in continuous space word representations
+        Radford et al., 2015, DCGAN, https://arxiv.org/abs/1511.06434
+    """
+    plus, minus, to = (space.checked(point)[0] for point in (plus, minus, to))
+    return move(space, to, [(Direction("a - b", "labels", plus - minus), 1.0)])

@@ -1,0 +1,358 @@
+"""The latent space of any model as plain rows of numbers: the only place here that knows how families differ.
+
+A *point* is one row of float32: the latent (D), followed by the shares of the classes (K) where the model listens to
+any. So a blend of classes is an axis like any other, and paths, planes, directions and inversion work on points alone.
+A model that spells (:class:`core.models.Spells`) has the vectors of its codes for a latent; they are rounded to codes
+before they are shown. Its classes steer which codes are written, and nothing after that, so its K is 0.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from core import runs
+from core.catalog import Config, UserError
+from core.models import Decodes, Encodes, Spells, Spreads, Traces
+from core.tensors import Images, draw_labels, to_bytes
+
+BATCH = 512  # images decoded at once
+FEW = 5  # steps of a preview of a model whose sampling is a path
+ROUND = 16  # dimensions from which noise lies near a sphere, so that ways and planes keep to it
+STUDIED = 2000  # draws that say where latents lie; fewer where they are large or slowly drawn
+
+
+def supports(model: Any) -> bool:
+    """Says whether a model has a latent space."""
+    return isinstance(model, Decodes | Spells)
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """A model's latent space; cheap to make, safe to share.
+
+    Attributes:
+        model: The network, shared with others: never changed.
+        sampling: The family's sampling config.
+        key: What tells checkpoints apart.
+        latent: Numbers of a latent, D.
+        classes: Classes that decoding listens to, K.
+    """
+
+    model: Any
+    sampling: Config
+    key: tuple[str, int]
+    latent: int
+    classes: int
+
+    @property
+    def dim(self) -> int:
+        """Length of a point, D + K."""
+        return self.latent + self.classes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return next(self.model.parameters()).device
+
+    @property
+    def slow(self) -> bool:
+        """Whether an image takes many steps, so that a preview takes fewer."""
+        return isinstance(self.model, Traces)
+
+    @property
+    def side(self) -> int:
+        """Images per row of a neighbourhood that is decoded fast enough to drag over."""
+        return 7 if self.slow else 15
+
+    @property
+    def encodes(self) -> str:
+        """How images find their latents: ``codes``, ``path``, ``mean``, ``exact``, or empty for not at all."""
+        if isinstance(self.model, Spells):
+            return "codes"
+        if not isinstance(self.model, Encodes):
+            return ""
+        if self.slow:
+            return "path"
+        return "mean" if isinstance(self.model, Spreads) else "exact"
+
+    # --- between points and images ------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def draw(
+        self, ids: Sequence[int], labels: Sequence[int] | None = None, seed: int = 0
+    ) -> Tensor:
+        """Draws the points of the samples with these ids of this seed, (N, D + K).
+
+        Args:
+            ids: One number per sample.
+            labels: A class per sample; None draws them as often as the training data has them.
+            seed: Of the samples.
+        """
+        y = None
+        if self.model.classes:
+            if labels is None:
+                y = draw_labels(seed, ids, self.model.spec.shares, self.device)
+            else:
+                y = torch.as_tensor([self.known(label) for label in labels], device=self.device)
+        if isinstance(self.model, Spells):
+            codes = self.model.write(ids, y, seed, self.sampling)
+            return self.model.vectors(codes).flatten(1).float()
+        z = self.model.latent(ids, seed, self.sampling)
+        return self.join(z, y)
+
+    def known(self, label: int) -> int:
+        """Checks the number of a class.
+
+        Raises:
+            UserError: If the model has no such class.
+        """
+        if not 0 <= label < self.model.classes:
+            most = self.model.classes - 1
+            raise UserError(
+                f"The class must be a number from 0 to {most}, got {label}. Choose one of them."
+                if most >= 0
+                else f"This model knows no classes, got class {label}. Leave the class out."
+            )
+        return int(label)
+
+    def join(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """Makes points of latents (N, D) and labels (N,) or shares (N, K); without either, all classes share alike."""
+        if not self.classes:
+            return z
+        if y is None:
+            y = z.new_full((len(z), self.classes), 1 / self.classes)
+        elif not y.is_floating_point():
+            y = F.one_hot(y.long(), self.classes)
+        return torch.cat([z, y.to(z)], 1)
+
+    def split(self, points: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Takes points apart: latents (N, D), and shares (N, K) brought to 0 … 1 with a sum of 1."""
+        z, y = points.split([self.latent, self.classes], 1)
+        if not self.classes:
+            return z, None
+        y = y.clamp_min(0)
+        total = y.sum(1, keepdim=True)
+        return z, torch.where(total > 1e-6, y / total.clamp_min(1e-6), 1 / self.classes)
+
+    def checked(self, points: Tensor | np.ndarray | Sequence[Any]) -> Tensor:
+        """Brings points onto the device, float32 (N, D + K); one point may come without its axis.
+
+        Raises:
+            UserError: If their length is not that of this space, or a number is not finite.
+        """
+        points = torch.as_tensor(points, dtype=torch.float32, device=self.device)
+        points = points[None] if points.ndim == 1 else points
+        if points.ndim != 2 or points.shape[1] != self.dim:
+            raise UserError(
+                f"A point of this model has {self.dim} numbers, got {tuple(points.shape)[-1]}. "
+                "Take a point that was made with this run."
+            )
+        if not bool(points.isfinite().all()):
+            raise UserError(
+                "A point must consist of finite numbers, got nan or infinity. "
+                "Go back to the last position, or start from another seed."
+            )
+        return points
+
+    def decode(self, points: Tensor, quick: bool = False) -> Images:
+        """Turns points into images in [0, 1], (N, C, H, W); differentiable, and unchecked.
+
+        Args:
+            points: Shape (N, D + K).
+            quick: Takes fewer steps where an image takes many.
+        """
+        z, y = self.split(points)
+        if isinstance(self.model, Spells):
+            return self.model.restore(self.codes(points))
+        if self.slow:
+            return self.model.decode(z, y, self.preview if quick else self.sampling)
+        return self.model.decode(z, y)
+
+    def smooth(self, points: Tensor) -> Images:
+        """Decodes without rounding to codes, so that it has a derivative."""
+        if isinstance(self.model, Spells):
+            return self.model.paint(self._vectors(points))
+        return self.decode(points)
+
+    def codes(self, points: Tensor) -> Tensor:
+        """Rounds the points of a model that spells to codes, (N, T)."""
+        return self.model.nearest(self._vectors(points))
+
+    def _vectors(self, points: Tensor) -> Tensor:
+        return points.view(len(points), self._places, -1)
+
+    @functools.cached_property
+    def _places(self) -> int:
+        x = torch.zeros(1, self.model.spec.channels, *[self.model.spec.size] * 2)
+        return self.model.quantize(x.to(self.device)).shape[1]
+
+    @functools.cached_property
+    def preview(self) -> Config:
+        """The sampling of a preview: at most a few steps."""
+        steps = getattr(self.sampling, "steps", FEW)
+        return self.sampling.model_copy(update={"steps": min(steps, FEW)})
+
+    @torch.no_grad()
+    def images(
+        self, points: Tensor | np.ndarray | Sequence[Any], quick: bool = False
+    ) -> np.ndarray:
+        """Decodes points to uint8 (N, C, H, W).
+
+        Raises:
+            UserError: If a point is not one of this space.
+        """
+        parts = self.checked(points).split(BATCH)
+        return np.concatenate([to_bytes(self.decode(part, quick)) for part in parts])
+
+    def image(self, point: Tensor | np.ndarray | Sequence[Any]) -> np.ndarray:
+        """Decodes one point alone, so that the same point always gives the same pixels, uint8 (C, H, W).
+
+        Raises:
+            UserError: If the point is not one of this space.
+        """
+        return self.images(point)[0]
+
+    @torch.no_grad()
+    def encode(self, x: Images, labels: Sequence[int] | None = None) -> Tensor:
+        """Finds the points of images in [0, 1], (N, D + K).
+
+        Raises:
+            UserError: If the model cannot encode, or has no such class.
+        """
+        if not self.encodes:
+            raise UserError(
+                "This model has no encoder, so an image has no latent until one is searched for. "
+                "Invert the image instead, or choose a run of another family."
+            )
+        y = None
+        if self.model.classes and labels is not None:
+            y = torch.as_tensor([self.known(label) for label in labels], device=self.device)
+        parts = []
+        for i in torch.arange(len(x)).split(BATCH):
+            part, label = x[i].to(self.device), None if y is None else y[i.to(self.device)]
+            if isinstance(self.model, Spells):
+                parts.append(self.model.vectors(self.model.quantize(part)).flatten(1).float())
+                continue
+            shares = self.split(self.join(part.new_zeros(len(part), self.latent), label))[1]
+            rest = (self.sampling,) if self.slow else ()
+            parts.append(self.join(self.model.encode(part, shares, *rest), shares))
+        return torch.cat(parts)
+
+    # --- where latents lie --------------------------------------------------------------------------------------
+
+    def studied(self) -> Tensor:
+        """Draws many points, always the same, (M, D + K)."""
+        many = self.latent <= 512 and not isinstance(
+            self.model, Spells
+        )  # which writes code by code
+        count = STUDIED if many else STUDIED // 4
+        return remember(self, "studied", lambda: self.draw(range(count), None, 0))
+
+    @property
+    def mean(self) -> Tensor:
+        """The middle of the latents that are drawn, (D,)."""
+        return self.studied()[:, : self.latent].mean(0)
+
+    @property
+    def spread(self) -> Tensor:
+        """The standard deviation of each number of the latents that are drawn, (D,)."""
+        return self.studied()[:, : self.latent].std(0)
+
+    @property
+    def even(self) -> bool:
+        """Whether latents are drawn alike in all directions, so that no direction stands out by their spread alone."""
+
+        def find() -> bool:
+            z = self.studied()[:, : self.latent]
+            scale = torch.linalg.svdvals(z - z.mean(0)).square() / (len(z) - 1)
+            # of equal variances, the largest that is found reaches this edge (Marchenko and Pastur, 1967)
+            edge = (1 + (self.latent / len(z)) ** 0.5) ** 2
+            return bool(scale[0] <= 1.2 * edge * scale.sum() / self.latent)
+
+        return remember(self, "even", find)
+
+    @property
+    def sphere(self) -> bool:
+        """Whether latents lie near a sphere around zero, which ways and planes then keep to."""
+        return self.even and self.latent >= ROUND
+
+    def unit(self, axis: Tensor) -> Tensor:
+        """Gives a direction of latents (D,) the length that a step of 1 goes: a standard deviation of the draws.
+
+        On a sphere, where a standard deviation turns a point ever less the more dimensions there are, it is a third
+        of the radius: three steps turn by 45 degrees.
+        """
+        axis = axis / axis.norm().clamp_min(1e-12)
+        z = self.studied()[:, : self.latent]
+        length = z.norm(dim=1).mean() / 3 if self.sphere else ((z - z.mean(0)) @ axis).std()
+        return axis * length.clamp_min(1e-6)
+
+
+def open_space(opened: runs.Opened, sampling: Config | None = None) -> Space:
+    """Opens the latent space of a model.
+
+    Args:
+        opened: A checkpoint of a run.
+        sampling: How it draws; the family's defaults without one.
+
+    Raises:
+        UserError: If the model has none.
+    """
+    model = opened.model
+    if not supports(model):
+        raise UserError(
+            f"A {opened.family} has no latent space to walk in. Choose a run of a generative model."
+        )
+    if sampling is None:
+        assert opened.sampling is not None
+        sampling = opened.sampling()
+    spells = isinstance(model, Spells)
+    with torch.no_grad():
+        if spells:
+            latent = model.vectors(model.write([0], None, 0, sampling)).numel()
+        else:
+            latent = model.latent([0], 0, sampling).shape[1]
+    return Space(model, sampling, (opened.run, opened.step), latent, 0 if spells else model.classes)
+
+
+# --- What is computed once per checkpoint ---------------------------------------------------------------------------
+
+_kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+_making: dict[tuple[Any, ...], threading.Lock] = {}
+_guard = threading.Lock()
+KEPT = 40
+
+
+def remember(space: Space, name: Any, make: Callable[[], Any]) -> Any:
+    """Makes something of a space once, for all visitors; the least recently used of many things is forgotten."""
+    # weights can differ under one key only if a folder was replaced, so the network itself is part of it
+    key = (*space.key, id(space.model), space.sampling, name)
+    with _guard:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+        lock = _making.setdefault(key, threading.Lock())
+    with lock:
+        with _guard:
+            if key in _kept:
+                return _kept[key]
+        try:
+            made = make()
+        finally:
+            with _guard:
+                _making.pop(key, None)
+        with _guard:
+            _kept[key] = made
+            while len(_kept) > KEPT:
+                _kept.popitem(last=False)
+        return made

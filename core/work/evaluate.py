@@ -1,0 +1,149 @@
+"""Measures a run: quality, variety, classes, likelihood, and whether it copies."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from core import jobs, runs
+from core.catalog import Config, UserError
+from core.settings import settings
+from core.work import Task, kinds, submit
+
+
+def start(
+    run: jobs.Job, values: Mapping[str, Any] | None = None, *, name: str = "", who: str = ""
+) -> jobs.Job:
+    """Checks what was asked for and starts the evaluation of a run.
+
+    Args:
+        run: Of a generative model.
+        values: Parameters by dotted or short name: ``{"samples": 1000, "sampling.temperature": 0.8}``.
+        name: What the person calls it.
+        who: Who asks.
+
+    Raises:
+        UserError: If the run draws no images or has no checkpoint yet, or a name or value is not allowed.
+    """
+    from core.evaluation import EvaluateConfig, chosen
+
+    if run.kind != "train":
+        raise UserError(
+            f"{run.name} is a classifier, which draws no images. Choose a run of a generative model."
+        )
+    choice = {"sampling": runs.family_of(run)}
+    asked = _config(choice, values or {})
+    chosen(asked.metrics)
+    steps = runs.checkpoints(run)
+    if not steps:
+        raise UserError(
+            f"{run.name} has no checkpoint yet. Wait for its first one, or choose another run."
+        )
+    if asked.step and asked.step not in steps:
+        raise UserError(
+            f"{run.name} has no checkpoint at step {asked.step}. It has: {', '.join(map(str, steps))}."
+        )
+    assert isinstance(asked, EvaluateConfig)
+    return submit("evaluate", choice, values, target=run.id, name=name, who=who)
+
+
+def _config(choice: Mapping[str, str], values: Mapping[str, Any]) -> Any:
+    from core.evaluation import EvaluateConfig
+    from core.work import configure
+
+    return EvaluateConfig.of(configure("evaluate", choice, values)["evaluate"], "evaluate")
+
+
+def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
+    from core.evaluation import EvaluateConfig
+    from core.models import families
+
+    return {
+        "evaluate": EvaluateConfig,
+        "sampling": families.get(choice["sampling"]).extra["sampling"],
+    }
+
+
+@kinds.add("evaluate", "Evaluate a model", Config, lane="short", parts=_parts)
+def evaluate(task: Task) -> Iterator[dict[str, Any]]:
+    """Draws samples of a run and measures them, metric by metric."""
+    import torch
+
+    from core import datasets, evaluation
+    from core.evaluation.study import Stopped, Study, slow_map
+    from core.models import families
+
+    torch.set_num_threads(settings().worker_threads)
+    run = jobs.get(task.job.target)
+    config = evaluation.EvaluateConfig.of(task.part("evaluate"), "evaluate")
+    chosen = task.part("sampling")
+    sampling = families.get(chosen["name"]).extra["sampling"].of(chosen["config"], "sampling")
+    opened = runs.open_model(run, config.step or None)
+    facts = runs.record(run)["dataset"]
+    task.say("Preparing the data")
+    dataset = datasets.load(facts["name"], facts["config"])
+    if dataset.fingerprint != facts["fingerprint"]:
+        raise UserError(
+            f"The dataset {dataset.name} has changed since {run.name} was trained, so it cannot be judged by it. "
+            "Restore the images, or train a new run on the changed ones."
+        )
+    began = time.time()
+
+    def say(text: str, share: float) -> None:
+        task.say(text, done=round(100 * share), total=100, begun=0, started=began)
+
+    found = evaluation.Evaluation(
+        job=task.job.id,
+        run=run.id,
+        name=run.name,
+        family=opened.family,
+        dataset=dataset.name,
+        step=opened.step,
+        images=opened.images,
+        created=task.job.created,
+        finished=False,
+        conditions={},
+        measurements=(),
+        classes=(),
+        warnings=(),
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy", "scikit-learn", "scipy")},
+        },
+        path=task.path,
+    )
+    study = Study(opened, dataset, config, sampling, say, lambda: bool(task.stopped()))
+    from dataclasses import replace
+
+    try:
+        study.prepare()
+        arrays = study.arrays()
+        evaluation.write_arrays(task.path, arrays)
+        found = replace(
+            found,
+            conditions=study.conditions(),
+            classes=tuple(study.classes()),
+            warnings=tuple(study.warnings),
+        )
+        evaluation.write(found)
+        for measurement in study.measure():
+            found = replace(found, measurements=(*found.measurements, measurement))
+            evaluation.write(found)
+            yield {
+                "step": opened.step,
+                "images": round(100 * len(found.measurements) / len(study.names)),
+                "metric": measurement.metric,
+                "value": measurement.value,
+                "low": measurement.low,
+                "high": measurement.high,
+            }
+        if config.map:
+            say("Laying out the map", 0.92)
+            laid = slow_map(arrays["made_features"], arrays["real_features"], config.seed)
+            evaluation.write_map(task.path, laid)
+        evaluation.write(replace(found, finished=True))
+    except Stopped:
+        return

@@ -1,0 +1,262 @@
+"""Lets families race: each trains for the same number of seconds on the same data, in turns of a few seconds."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import model_validator
+
+from core import jobs
+from core.catalog import Config, UserError, knob, unknown
+from core.settings import settings
+from core.work import Task, kinds
+
+if TYPE_CHECKING:
+    from core.datasets import Dataset
+
+ENDLESS = 10_000_000_000  # images; the clock ends a race
+TILES = 40  # images per sheet, about
+
+
+class RaceConfig(Config):
+    """Parameters of a race; every family trains with its own recommended settings."""
+
+    seconds: int = knob(
+        60, "How long each family trains.", ge=1, le=100_000, unit="s", log=True, title="Time each"
+    )
+    families: str = knob(
+        "", "Who takes part, by name and separated by commas; empty for all families."
+    )
+    seed: int = knob(
+        0, "Of the first weights, the training and the samples.", ge=0, le=2**31 - 1, log=True
+    )
+    turns: int = knob(
+        15,
+        "Turns that each family gets; after each it is measured and draws its samples.",
+        ge=2,
+        le=200,
+        advanced=True,
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> RaceConfig:
+        from core.models import families
+
+        for name in self.entrants:
+            if name not in families:
+                raise ValueError(unknown("family", name, families.names()))
+        if len(self.entrants) < 2:
+            raise ValueError(
+                f"A race needs at least 2 families, got {self.families!r}. "
+                f"Name some of {', '.join(families.names())}, or leave race.families empty for all."
+            )
+        return self
+
+    @property
+    def entrants(self) -> list[str]:
+        """The families that take part."""
+        from core.models import families
+
+        named = [name.strip() for name in self.families.split(",") if name.strip()]
+        return list(dict.fromkeys(named)) or families.names()
+
+
+def standings(job: jobs.Job) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """Reads a race: how it was measured, and the records of each family, oldest first.
+
+    The measure holds ``floor``, ``n``, ``extractor``, ``clock`` and what copying is for real images and for copies; it
+    is empty before the race has begun.
+    """
+    about: dict[str, Any] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for record in jobs.Log(job.path).read()[0]:
+        if "family" in record:
+            found.setdefault(record["family"], []).append(record)
+        else:
+            about |= record
+    return about, found
+
+
+def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
+    from core import datasets
+
+    return {"dataset": datasets.config_of(choice["dataset"]), "race": RaceConfig}
+
+
+@kinds.add("race", "Let families race", Config, lane="train", parts=_parts)
+def race(task: Task) -> Iterator[dict[str, Any]]:
+    """Trains families for the same number of seconds, in turns, and measures them after each."""
+    import torch
+
+    from core import datasets, runs
+    from core.models import families
+    from core.tensors import device
+    from core.training import spec_of
+
+    config = RaceConfig.of(task.part("race"), "race")
+    torch.set_num_threads(settings().worker_threads)
+    # it begins anew when it was interrupted: how far each had come is worth nothing without its network
+    jobs.Log(task.path).cut(-1)
+    shutil.rmtree(task.path / "samples", ignore_errors=True)
+    ask = task.part("dataset")
+    task.say("Preparing the data")
+    dataset = datasets.load(ask["name"], ask["config"])
+    task.say("Preparing the measure of quality")
+    measure = Measure(dataset)
+    # where one thread computes, its own time is the fairest clock: what else the machine does costs nobody a turn
+    alone = device().type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
+    yield measure.about | {
+        "clock": "processor" if alone else "wall",
+        "fingerprint": dataset.fingerprint,
+    }
+    spec = spec_of(dataset)
+    entrants = []
+    for name in config.entrants:
+        values = families.get(name).config().record()
+        facts = {
+            "family": {"name": name, "config": values},
+            "train": {"seed": config.seed},
+            "spec": {**vars(spec), "shares": list(spec.shares)},
+        }
+        entrants.append(Entrant(name, runs.network(facts), dataset, config, clock))
+    total, started = config.seconds * len(entrants), time.time()
+    for turn in range(1, config.turns + 1):
+        for entrant in entrants:
+            for _ in entrant.train(turn * config.seconds / config.turns):
+                if task.stopped():
+                    return
+                task.say(
+                    f"Turn {turn} of {config.turns}: {families.get(entrant.name).title}",
+                    begun=0,
+                    started=started,
+                    done=sum(each.seconds for each in entrants),
+                    total=total,
+                )
+            model = entrant.trainer.published()
+            _sheet(task, entrant, model, turn, dataset, config.seed)
+            yield {
+                "family": entrant.name,
+                "turn": turn,
+                "seconds": round(entrant.seconds, 3),
+                "images": entrant.trainer.step * entrant.trainer.batch,
+                **measure.of(model, entrant.name, config.seed),
+            }
+
+
+class Entrant:
+    """One family in a race: a trainer whose schedule follows the clock instead of a number of images."""
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        dataset: Dataset,
+        config: RaceConfig,
+        clock: Callable[[], float],
+    ) -> None:
+        from core.tensors import device
+        from core.training import TrainConfig, Trainer
+
+        self.name, self.clock, self.limit = name, clock, config.seconds
+        train = TrainConfig(images=ENDLESS, seed=config.seed)
+        self.trainer = Trainer(model, dataset, train, device())
+        self.seconds = 0.0
+        self._progress = iter(self.trainer)
+
+    def train(self, until: float) -> Iterator[None]:
+        """Trains until it has used so many seconds, yielding several times a second."""
+        while self.seconds < until:
+            began = self.clock()
+            if next(self._progress, None) is None:
+                return
+            self.seconds += self.clock() - began
+            # a schedule is a share of the way: the way is as long as this pace takes it in the time
+            steps = round(self.trainer.step * self.limit / self.seconds)
+            self.trainer.steps = max(self.trainer.step + 1, steps)
+            yield
+
+
+class Measure:
+    """How far a family is: its distance to real images over that of other real images, and how much it copies.
+
+    It reports and chooses nothing, so it compares with the ``test`` images, which no training has seen.
+    """
+
+    def __init__(self, dataset: Dataset, most: int = 1000) -> None:
+        import numpy as np
+        import torch
+
+        from core import features, metrics
+        from core.tensors import device, to_float
+
+        def some(part: str, count: int) -> Any:
+            index = dataset.splits[part]
+            pick = index[np.linspace(0, len(index) - 1, min(len(index), count)).astype(int)]
+            return to_float(torch.as_tensor(np.asarray(dataset.x[pick])), dataset.levels)
+
+        self.train, self.test = some("train", 5000), some("test", most)
+        if len(self.test) < 10:
+            raise UserError(
+                f"A race is judged by test images, and {dataset.name} has {len(self.test)}; at least 10 are needed. "
+                "Choose a larger dataset."
+            )
+        self.by = features.quick(dataset, device())
+        self.reference = self.by.features(self.train)
+        self.floor = metrics.frechet(self.reference, self.by.features(self.test))
+        real = metrics.nearer_to_training(
+            some("valid", most).numpy(), self.train.numpy(), self.test.numpy()
+        )
+        self.about = {
+            "floor": self.floor,
+            "n": len(self.test),
+            "extractor": self.by.name,
+            "copying_of_real": real.value,
+            "copying_of_copies": (1 + min(1.0, len(self.test) / len(self.train))) / 2,
+        }
+
+    def of(self, model: Any, family: str, seed: int) -> dict[str, float]:
+        """Measures a published model."""
+        import torch
+
+        from core import metrics
+        from core.models import families
+        from core.tensors import to_bytes
+
+        sampling = families.get(family).extra["sampling"]()
+        ids = torch.arange(len(self.test)).split(100)
+        made = torch.cat([model.sample(part, None, seed, sampling).cpu() for part in ids])
+        x = torch.as_tensor(to_bytes(made)).float() / 255
+        copies = metrics.nearer_to_training(x.numpy(), self.train.numpy(), self.test.numpy())
+        return {
+            "ratio": metrics.frechet(self.reference, self.by.features(x)) / self.floor,
+            "copying": copies.value,
+            "copying_low": copies.low,
+            "copying_high": copies.high,
+        }
+
+
+def _sheet(
+    task: Task, entrant: Entrant, model: Any, turn: int, dataset: Dataset, seed: int
+) -> None:
+    """Draws the same noise after every turn."""
+    import torch
+
+    from core import sheets
+    from core.models import families
+    from core.tensors import to_bytes
+
+    columns = sheets.columns(len(dataset.classes))
+    count = columns * max(1, TILES // columns)
+    y = None
+    if model.classes:
+        y = torch.arange(count, device=next(model.parameters()).device) % model.classes
+    sampling = families.get(entrant.name).extra["sampling"]()
+    x = to_bytes(model.sample(range(count), y, seed, sampling))
+    folder = task.path / "samples" / entrant.name
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {"turn": turn, "images": entrant.trainer.step * entrant.trainer.batch}
+    jobs.write_atomic(folder / f"{turn}.png", sheets.png(x, columns, facts))

@@ -1,0 +1,182 @@
+"""One screen about one model, for somebody who got a link: what it learned from, what it can and cannot do."""
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from core import datasets, evaluation, jobs, runs, sheets
+from pages.ui import measures, shell, show
+from pages.ui.tiles import tiles
+
+TITLE = "About this model"
+ICON = ":material/info:"
+ORDER = 3.6
+shell.enter()
+SAMPLES = 12  # the first ones, whatever they look like
+MOMENTS = 17  # on the way from one sample to another
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def samples(id: str, step: int) -> np.ndarray:
+    """Draws the first samples of seed 0, class by class where there are classes; uint8 (N, C, H, W)."""
+    import torch
+
+    from core.tensors import to_bytes
+
+    opened = runs.open_model(jobs.get(id), step)
+    assert opened.sampling is not None
+    with torch.inference_mode():
+        return to_bytes(opened.model.sample(range(SAMPLES), labels(opened), 0, opened.sampling()))
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def ways(id: str, step: int) -> list[bytes]:
+    """Decodes the ways between six pairs of the samples, one sheet per moment; none where a model has no way."""
+    from core import latent
+    from core.models import Decodes
+
+    opened = runs.open_model(jobs.get(id), step)
+    if not isinstance(opened.model, Decodes):
+        return []
+    assert opened.sampling is not None
+    y, sampling = labels(opened), opened.sampling()
+    found = [
+        latent.path(opened.model, (i, i + 1), y, 0, sampling, "slerp", MOMENTS)
+        for i in range(0, SAMPLES, 2)
+    ]
+    return [sheets.png(np.stack(images), len(found)) for images in zip(*found, strict=True)]
+
+
+def labels(opened: runs.Opened) -> Any:
+    """Gives the samples their classes in turn; None for a model that listens to none."""
+    import torch
+
+    if not opened.classes:
+        return None
+    where = next(opened.model.parameters()).device
+    return torch.arange(SAMPLES, device=where) % len(opened.classes)
+
+
+def learned(run: jobs.Job, opened: runs.Opened) -> str:
+    """Says what the model is, and what it learned from."""
+    from core.models import families
+
+    facts, spec = runs.record(run)["dataset"], opened.spec
+    name, images, classes = facts["name"], facts["images"]["train"], len(facts["classes"])
+    title = datasets.describe(name).title if name in datasets.names() else name
+    return (
+        f"**{shell.plain(run.name)}** · {families.get(opened.family).title} · learned from {images:,} images of "
+        f"**{shell.plain(title)}** ({spec.size} × {spec.size} pixels"
+        + (", colour" if spec.channels == 3 else ", grey")
+        + (f", {classes} classes" if classes > 1 else "")
+        + f") and had looked at {opened.images:,} by step {opened.step:,}"
+        + (", each one many times over." if opened.images > 2 * images else ".")
+    )
+
+
+@shell.guard()
+def about(run: jobs.Job) -> None:
+    """Fills the one screen."""
+    found = evaluation.latest(run)
+    kept = found is not None and found.step in runs.checkpoints(run)
+    opened = runs.open_model(run, found.step if found is not None and kept else None)
+    arrays = found.arrays() if found is not None else None
+    st.markdown(learned(run, opened))
+    if found is not None and not kept:
+        st.caption(
+            f":material/info: Images and measures are of step {found.step:,}, whose checkpoint is not kept any more; "
+            f"what you drag is of step {opened.step:,}."
+        )
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown(f"**The first {SAMPLES} images that it made**, none of them selected")
+        show.pictures(
+            arrays.made[:SAMPLES] if arrays is not None else samples(run.id, opened.step),
+            columns=6,
+            key="about.samples",
+            alt=f"The first {SAMPLES} images of {run.name}",
+            max_height=190,
+            max_zoom=10,
+        )
+        drag(run, opened.step)
+    with right:
+        if found is None:
+            st.info("It has not been measured yet, so there is nothing to say about its quality.")
+            shell.go("evaluate", "Measure it", ":material/speed:")
+        else:
+            judged(run, found)
+    shell.go("latent", "Explore what it learned")
+
+
+def drag(run: jobs.Job, step: int) -> None:
+    """Gives one thing to drag: from sample to sample, or through the training where a model knows no way between."""
+    frames = ways(run.id, step)
+    if not frames:
+        st.markdown("**Drag** to see how it learned")
+        show.film(run, key="about.film", max_height=150)
+        return
+    st.markdown("**Drag** from each image to the next one: what lies between was in no dataset")
+    facts = sheets.facts(frames[0])
+    tiles(
+        frames,
+        tile=facts["tile"],
+        columns=facts["columns"],
+        count=facts["count"],
+        key="about.ways",
+        alt=f"The ways between {facts['count']} pairs of images of {run.name}, in {MOMENTS} moments",
+        labels=[f"{i / (MOMENTS - 1):.0%}" for i in range(MOMENTS)],
+        film="the way",
+        max_height=100,
+        max_zoom=10,
+    )
+
+
+def judged(run: jobs.Job, found: evaluation.Evaluation) -> None:
+    """Says what the measures say, and offers the report."""
+    measures.sentences(found)
+    for warning in found.warnings[:2]:
+        st.caption(f":material/warning: {shell.plain(warning)}")
+    st.caption(measures.conditions(found))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            "Report (HTML)",
+            lambda: measures.report(found),
+            f"{run.id}-step{found.step}.html",
+            "text/html",
+            key="about.report",
+            icon=":material/download:",
+            on_click="ignore",
+            help="One file with every measure, settings, versions and seeds; it opens anywhere.",
+        )
+        shell.go("evaluate", "Every number behind it", ":material/speed:")
+    st.caption(
+        ":material/link: The address of this page opens the same model for everybody who can reach this server."
+    )
+
+
+st.title("What is this model, and what can it do?", anchor=False)
+shown = shell.chosen_run("train")
+if shown is None:
+    st.info(
+        "There is no trained model yet. The default one takes a minute.", icon=":material/info:"
+    )
+    shell.go("overview", "Train the default model")
+else:
+    if (other := shell.chosen_run()) is not None and other.id != shown.id:
+        st.caption(
+            f":material/info: {shell.plain(other.name)} is a classifier, which makes no images. "
+            f"This is {shell.plain(shown.name)}."
+        )
+    if runs.checkpoints(shown):
+        about(shown)
+    else:
+        st.info(
+            f"{shell.plain(shown.name)} has no checkpoint"
+            + (
+                " yet. Its first one appears seconds after its start."
+                if shown.active
+                else f": it is {shown.status}. Choose another run in the sidebar."
+            )
+        )
+        shell.go("train", "Watch it train" if shown.active else "See what happened")

@@ -1,0 +1,199 @@
+"""Let families race: the same data, the same seconds, and what each has learned by then."""
+
+import pandas as pd
+import streamlit as st
+
+from core import jobs, work
+from core.work.race import RaceConfig, standings
+from pages.ui import form, shell, show, track
+
+TITLE = "Race"
+ICON = ":material/sports_score:"
+ORDER = 3.5
+BUDGET = 1_500_000  # bytes of sheets that are sent to the browser
+shell.enter()
+
+
+def start(values: dict[str, object]) -> None:
+    """Submits what the form holds, and follows the new race."""
+    choice = {"dataset": shell.chosen_dataset()}
+    job = shell.attempt(work.submit, "race", choice, values, who=shell.who())
+    if job is not None:
+        st.session_state["race"] = job.id
+
+
+def the_form() -> None:
+    """Draws the form: how long, who, and the button."""
+    from core import datasets
+
+    about = datasets.describe(shell.chosen_dataset())
+    st.caption(
+        f"Each family trains on **{about.title}** for the same time, with its recommended settings. "
+        "They take turns of a few seconds, so that nobody has a quiet machine for itself."
+    )
+    parts = {"race": RaceConfig}
+    made = form.form(parts)["race"]
+    classes = work.parts("race", {"dataset": shell.chosen_dataset()})
+    key = f"data.{shell.chosen_dataset()}"
+    if classes["dataset"].knobs():
+        with st.expander("Data"):
+            st.caption("The same settings as on the Data page.")
+            data = form.flat({key: classes["dataset"]})[key]
+    else:
+        data = {}
+    values = {f"race.{name}": value for name, value in made.items()}
+    values |= {f"dataset.{name}": value for name, value in data.items()}
+    st.button(
+        "Start the race",
+        type="primary",
+        icon=":material/play_arrow:",
+        key="race.start",
+        on_click=start,
+        args=(values,),
+        disabled=not shell.may_change(),
+        width="stretch",
+    )
+
+
+def moments(job: jobs.Job, family: str, records: list[dict], keep: int) -> list[track.Moment]:
+    """Reads where a family was after each turn, with the sheets of every ``keep``-th and the last one."""
+    found = []
+    for number, record in enumerate(records):
+        sheet = job.path / "samples" / family / f"{record['turn']}.png"
+        wanted = number % keep == 0 or number == len(records) - 1
+        found.append(
+            track.Moment(
+                record["seconds"],
+                record["ratio"],
+                record["copying"],
+                record["copying_low"],
+                record["copying_high"],
+                record["images"],
+                sheet.read_bytes() if wanted and show.whole(sheet) else b"",
+            )
+        )
+    return found
+
+
+@shell.guard()
+def live(id: str, status: str) -> None:
+    """Shows a race as it stands; runs again every two seconds while it goes on."""
+    from core.models import families
+
+    job = jobs.get(id)
+    if job.status != status:
+        st.rerun()
+    about, found = standings(job)
+    config = RaceConfig.of(job.config["race"], "race")
+    if job.active:
+        st.progress(job.share, text=shell.plain(job.message or shell.standing(job)))
+    elif job.message:
+        (st.error if job.status == "failed" else st.warning)(shell.plain(job.message))
+    if not found:
+        st.caption(
+            "The first turn is measured when its time is over."
+            if job.active
+            else "It ended before anybody was measured."
+        )
+        return
+    size = sum(file.stat().st_size for file in (job.path / "samples").rglob("*.png"))
+    lanes = [
+        (
+            families.get(name).title.partition(" (")[0],
+            show.colour(number),
+            moments(job, name, found.get(name, []), -(-size // BUDGET) or 1),
+        )
+        for number, name in enumerate(config.entrants)
+    ]
+    last = {name: records[-1] for name, records in found.items()}
+    ranking = sorted(last, key=lambda name: last[name]["ratio"])
+    track.track(
+        lanes,
+        seconds=config.seconds,
+        alt=f"Distance to real images over seconds of training; nearest at the end: {ranking[0]}",
+        key=f"race.track.{id}",
+        live=job.active,
+    )
+    clock = "seconds of its processor core" if about["clock"] == "processor" else "seconds"
+    st.caption(
+        f"Distance: Fréchet distance between the features ({about['extractor']}) of {about['n']} samples and of "
+        f"training images, over that of {about['n']} real test images. Copying: share of samples nearer to a "
+        f"training image than to an equally likely test image; real images have {about['copying_of_real']:.2f}, "
+        f"verbatim copies {about['copying_of_copies']:.2f}. Time: {clock}, without measuring and drawing."
+    )
+    with st.expander("The last turn in numbers"):
+        st.dataframe(
+            pd.DataFrame(
+                {
+                    "family": [families.get(name).title for name in ranking],
+                    "distance × real": [last[name]["ratio"] for name in ranking],
+                    "copying": [last[name]["copying"] for name in ranking],
+                    "95 % interval": [
+                        f"{last[name]['copying_low']:.2f} to {last[name]['copying_high']:.2f}"
+                        for name in ranking
+                    ],
+                    "images seen": [last[name]["images"] for name in ranking],
+                    "seconds": [last[name]["seconds"] for name in ranking],
+                }
+            ),
+            hide_index=True,
+            column_config={
+                name: st.column_config.NumberColumn(format="%.2f")
+                for name in ("distance × real", "copying", "seconds")
+            },
+            alt="Where each family is after its last turn, the nearest to real images first",
+        )
+
+
+def head(job: jobs.Job) -> None:
+    """Says which race this is, and offers what can be done with it."""
+    title, actions = st.columns([3, 1.2], vertical_alignment="center")
+    standing = "recorded; it ships with Simulacra" if job.shipped else job.status
+    title.markdown(
+        f"**{shell.plain(job.name)}** on {job.config['dataset']['name']} · {standing}"
+        + ("" if job.active else ". Press ▶ to replay it in 20 seconds.")
+    )
+    with actions:
+        if job.active:
+            st.button(
+                "Stopping…" if job.stopping else "Stop",
+                icon=":material/stop:",
+                key="race.stop",
+                on_click=shell.attempt,
+                args=(jobs.stop, job.id),
+                disabled=not shell.may_change() or job.stopping,
+                width="stretch",
+            )
+        elif not job.shipped:
+            st.button(
+                "Delete",
+                icon=":material/delete:",
+                key="race.delete",
+                on_click=shell.attempt,
+                args=(jobs.delete, job.id),
+                disabled=not shell.may_change(),
+                width="stretch",
+            )
+
+
+st.title("Which family learns fastest?", anchor=False)
+listed = jobs.listing("race")
+ids = [job.id for job in listed]
+shell.choose("race", ids, ids[0] if ids else None)
+which, own = st.columns([3, 1.2], vertical_alignment="bottom")
+if len(ids) > 1:
+    names = {job.id: shell.called(job) for job in listed}
+    which.selectbox("Race", ids, key="race", format_func=lambda id: names.get(id, str(id)))
+else:
+    which.markdown("The same images, the same seconds: see what each family makes of them.")
+with own.popover("A race of your own", icon=":material/add:", width="stretch"):
+    the_form()
+if not ids:
+    st.info("Nobody has raced yet. Start **a race of your own**: the first turn takes seconds.")
+else:
+    st.query_params["race"] = st.session_state["race"]
+    shown = next(job for job in listed if job.id == st.session_state["race"])
+    with st.container(border=True):
+        head(shown)
+        st.fragment(live, run_every="2s" if shown.active else None)(shown.id, shown.status)
+shell.go("train", "Train one of them for longer")

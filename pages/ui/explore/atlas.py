@@ -1,0 +1,180 @@
+"""The latent space from above: where data and samples lie, over what the model draws in between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from core import sheets
+from pages.ui import show
+from pages.ui.chart import chart
+from pages.ui.explore import TURNS, Here, land
+
+CELLS = 15
+COUNT = 600
+COLOURS = {
+    "class": "Class",
+    "origin": "Data or sample",
+    "nearest": "Distance to the nearest real image",
+    "density": "Density",
+}
+STEPS = 5  # of a scale of colours
+PATH = 24  # images on the way from anchor to anchor
+
+
+def draw(here: Here) -> None:
+    """Draws the map, and what was clicked or ringed on it."""
+    from core import latent
+
+    controls, picture = st.columns([1, 3], gap="medium")
+    with controls:
+        methods = latent.methods()
+        method = st.segmented_control(
+            "Projection",
+            methods,
+            default=methods[0],
+            key="latent.map.method",
+            required=True,
+            bind="query-params",
+            format_func=str.upper,
+            help="PCA is a straight shadow, and every place on it can be decoded; t-SNE and UMAP keep neighbours "
+            "together, and distances between groups mean nothing.",
+        )
+        colour = st.selectbox(
+            "Colour",
+            list(COLOURS),
+            key="latent.map.colour",
+            bind="query-params",
+            format_func=lambda name: COLOURS[name],
+        )
+        st.caption("Click anywhere to decode that place. Draw a ring to decode the points inside.")
+        below = st.container()
+    with picture, st.spinner("Encoding data and samples", show_time=True):
+        atlas = latent.Map.build(here.space, here.dataset, method, COUNT)
+        sheet = lattice(
+            f"{here.choice.run} {here.choice.step} {method} {here.choice.sampling}", here, atlas
+        )
+    groups, colours, titles = grouped(here, atlas, colour)
+    ends = st.session_state.setdefault("latent.map.ends", [])
+    if st.session_state.get("latent.map.of") != (here.choice.run, here.choice.step, method):
+        st.session_state["latent.map.of"] = (here.choice.run, here.choice.step, method)
+        ends.clear()
+    way = between(here, atlas, ends)
+    with picture:
+        got = chart(
+            key="latent.map",
+            alt=f"{len(atlas.xy)} images in two dimensions by {method}, coloured by {COLOURS[colour]}",
+            sheet=sheet,
+            box=atlas.box,
+            points=[
+                (x, y, group, not real)
+                for (x, y), group, real in zip(atlas.xy, groups, atlas.real, strict=True)
+            ],
+            colours=colours,
+            titles=titles,
+            path=[tuple(place) for place in atlas.place(way)] if way is not None else [],
+            marks=[("here", *atlas.place(here.point[None])[0])]
+            + [(name, *place) for name, place in zip("AB", ends, strict=False)],
+        )
+        st.caption("Round: real images. Square: samples of the model.")
+    with below:
+        found(here, atlas, got, ends, way)
+
+
+def lattice(key: str, here: Here, atlas: Any) -> bytes:
+    """Decodes the places of a lattice over the map, as one picture."""
+    return _lattice(key, here, atlas)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _lattice(key: str, _here: Here, _atlas: Any) -> bytes:
+    with TURNS:
+        return sheets.png(_atlas.lattice(_here.space, CELLS), CELLS)
+
+
+def grouped(here: Here, atlas: Any, colour: str) -> tuple[list[int], list[str], list[str]]:
+    """Sorts the points into groups of one colour each, with a title per group."""
+    palette = st.get_option(f"theme.{st.context.theme.type or 'light'}.chartCategoricalColors")
+    if colour == "origin" or (colour == "class" and atlas.labels is None):
+        return [0 if real else 1 for real in atlas.real], palette[:2], ["data", "samples"]
+    if colour == "class":
+        names = here.dataset.classes
+        shades = [palette[i % len(palette)] for i in range(len(names))]
+        return [int(label) for label in atlas.labels], shades, list(names)
+    values = np.asarray(getattr(atlas, colour), float)
+    edges = np.quantile(values, np.linspace(0, 1, STEPS + 1))
+    groups = np.clip(np.searchsorted(edges, values, "right") - 1, 0, STEPS - 1)
+    scale = st.get_option(f"theme.{st.context.theme.type or 'light'}.chartSequentialColors")
+    shades = [scale[2 + round(i * 7 / (STEPS - 1))] for i in range(STEPS)]
+    titles = [f"{edges[i]:.3g} … {edges[i + 1]:.3g}" for i in range(STEPS)]
+    return groups.tolist(), shades, titles
+
+
+def between(here: Here, atlas: Any, ends: list[Any]) -> Any:
+    """Gives the points of the way from anchor A to anchor B."""
+    from core import latent
+
+    if len(ends) < 2:
+        return None
+    return latent.walk(here.space, atlas.point_at(np.asarray(ends)), PATH, way="slerp", loop=False)
+
+
+def found(here: Here, atlas: Any, got: Any, ends: list[Any], way: Any) -> None:
+    """Shows what lies at the click, inside the ring, or on the way."""
+    if got is not None and got.at is not None:
+        point = atlas.point_at(np.asarray([got.at]))
+        image = here.space.image(point[0])
+        show.pictures(
+            image[None],
+            columns=1,
+            key="latent.map.here",
+            alt="The image at the click",
+            max_height=150,
+        )
+        x, y = got.at
+        st.caption(f"At {x:.2f} across, {y:.2f} down.")
+        with st.container(horizontal=True, gap="small"):
+            st.button(
+                "To the pad",
+                key="latent.map.land",
+                icon=":material/my_location:",
+                on_click=land,
+                args=(here, point[0], "a place on the map"),
+                help="The plane of the pad then goes through this image.",
+            )
+            for number, name in enumerate("AB"):
+                st.button(
+                    f"{name} is here",
+                    key=f"latent.map.{name}",
+                    on_click=anchor,
+                    args=(ends, number, got.at),
+                    help="An end of a way, which is then drawn on the map.",
+                )
+    elif got is not None:
+        points = atlas.points[list(got.inside[:60])]
+        show.pictures(
+            here.space.images(points, quick=True),
+            columns=5,
+            key="latent.map.ring",
+            alt=f"{len(points)} images inside the ring, as the model draws them",
+            max_height=300,
+        )
+        st.caption(f"{len(got.inside)} points, as the model draws them.")
+    if way is not None:
+        show.pictures(
+            here.space.images(way[:: PATH // 8], quick=True),
+            columns=4,
+            key="latent.map.way",
+            alt="Images on the way from A to B",
+            max_height=200,
+        )
+        st.caption("On the way from A to B.")
+
+
+def anchor(ends: list[Any], number: int, place: tuple[float, float]) -> None:
+    """Puts an end of the way at a place."""
+    while len(ends) <= number:
+        ends.append(place)
+    ends[number] = place

@@ -1,0 +1,177 @@
+"""The runs that ship with the code: there at once, like any other to look at, and never changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core import jobs, runs, work
+from core.catalog import UserError
+from core.gallery import __main__ as making
+from core.gallery.__main__ import LARGEST_MB, RECIPES, pack
+
+THERE = [id for id in RECIPES if (jobs.SHIPPED / id).is_dir()]
+
+
+def refused(call: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        call(*args, **kwargs)
+    return str(caught.value)
+
+
+def print_of(folder: Path) -> str:
+    """One hash of all files of a folder, with their names."""
+    found = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and "__pycache__" not in file.parts:
+            found.update(str(file.relative_to(folder)).encode() + file.read_bytes())
+    return found.hexdigest()
+
+
+# --- Looking ------------------------------------------------------------------------------------
+
+
+def test_every_recipe_ships_within_its_budget():
+    assert list(RECIPES) == THERE
+    files = [f for id in RECIPES for f in (jobs.SHIPPED / id).rglob("*") if f.is_file()]
+    assert sum(file.stat().st_size for file in files) <= LARGEST_MB * 1e6
+    assert {file.suffix for file in files} == {".json", ".jsonl", ".png", ".safetensors"}
+    for id, recipe in RECIPES.items():
+        job = jobs.read(jobs.SHIPPED / id)
+        choice, values = work.flat(job.config)
+        assert (job.kind, job.name, choice) == (recipe.kind, recipe.name, dict(recipe.choice))
+        assert dict(recipe.values).items() <= values.items()
+        assert not {"pid", "node"} & job.state.keys()
+
+
+def test_in_an_empty_home_the_shipped_runs_are_there_in_their_order(gallery):
+    assert [run.id for run in runs.listing()] == [
+        id for id, recipe in RECIPES.items() if recipe.kind in runs.KINDS
+    ]
+    assert all(run.shipped and run.status == "finished" for run in runs.listing())
+    assert jobs.damaged() == []
+
+
+def test_ones_own_runs_come_first(gallery, here, setting):
+    mine = here(name="Digits, GAN")
+    assert not mine.shipped
+    assert [run.id for run in runs.listing()][:2] == [mine.id, "shipped-digits-gan"]
+    # the same name: the one that was made here; the id names the other
+    assert jobs.find("Digits, GAN").id == mine.id
+    assert jobs.find("Digits, VAE").id == "shipped-digits-vae"
+    assert jobs.find("shipped-digits-gan").shipped
+    setting(gallery=0)
+    assert [run.id for run in runs.listing()] == [mine.id]
+    assert refused(jobs.get, "shipped-digits-gan").startswith(
+        "There is no job or run 'shipped-digits-gan'."
+    )
+
+
+def test_a_home_is_not_searched_for_code(gallery):
+    for name in ("__pycache__", "__main__.py", "..", "."):
+        assert refused(jobs.get, name).startswith("There is no job or run")
+
+
+@pytest.mark.parametrize("id", [id for id in THERE if RECIPES[id].kind == "train"])
+def test_a_shipped_model_makes_images_and_looking_writes_nothing(gallery, id):
+    before = print_of(gallery / id)
+    run = jobs.get(id)
+    opened = runs.open_model(run)
+    assert opened.sampling is not None
+    x = opened.model.sample(range(8), None, 0, opened.sampling())
+    assert (x.min() >= 0, x.max() <= 1, x.std() > 0.1) == (True, True, True)
+    assert next(opened.model.parameters()).dtype == torch.float32
+    assert runs.samples(run)
+    records, damaged = jobs.Log(run.path).read()
+    assert records[-1]["images"] == RECIPES[id].values["train.images"]
+    assert damaged == 0
+    assert any("copying" in record for record in records)
+    assert print_of(gallery / id) == before
+
+
+# --- Not changing -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("act", "done"),
+    [
+        (jobs.stop, "stopped"),
+        (jobs.resume, "resumed"),
+        (jobs.delete, "deleted"),
+        (lambda id: jobs.describe(id, name="Mine"), "renamed or annotated"),
+        (lambda id: jobs.describe(id, note="Mine"), "renamed or annotated"),
+    ],
+)
+def test_a_shipped_run_is_never_changed(gallery, act, done):
+    before = print_of(gallery)
+    assert refused(act, "shipped-digits-gan") == (
+        f"Digits, GAN ships with Simulacra and is for looking only, so it cannot be {done}. "
+        "Runs that were trained here can be. Train a copy with its settings, and change that one."
+    )
+    assert print_of(gallery) == before
+
+
+def test_it_is_cloned_instead(gallery, monkeypatch):
+    monkeypatch.setattr(jobs, "spawn", lambda path: None)
+    shipped = jobs.get("shipped-digits-gan")
+    choice, values = work.flat(shipped.config)
+    copy = work.submit("train", choice, values, name="Mine")
+    assert copy.config == work.configure("train", choice, values)
+    assert not copy.shipped
+    assert jobs.describe(copy.id, name="Mine too").name == "Mine too"
+
+
+# --- Making -------------------------------------------------------------------------------------
+
+
+def test_packing_keeps_what_looking_needs(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(making, "RECORDS", 2)
+    monkeypatch.setattr(making, "LEVELS", 255.0)  # after 4 steps, the smallest change is seen
+    job = here("vae", name="As it was")
+    with jobs.Log(job.path).file.open("a") as log:
+        for step in range(5, 25):
+            log.write(json.dumps({"step": step, "images": 64 * step, "loss": 0.123456789}) + "\n")
+        log.write(json.dumps({"step": 25, "images": 1600, "warning": "odd"}) + "\n")
+    recipe = making.Recipe("train", {"dataset": "digits", "family": "vae"}, "As it ships", "Note.")
+    place = tmp_path / "gallery"
+    packed = jobs.read(pack(job, "shipped-x", recipe, place))
+    assert (packed.name, packed.note, packed.who) == ("As it ships", "Note.", "Simulacra")
+    assert packed.config == job.config
+    assert runs.record(packed) == runs.record(job)
+    assert runs.checkpoints(packed) == [runs.preferred(job)]
+    names = {file.name for file in place.rglob("*") if file.is_file() and file.suffix != ".png"}
+    assert names == {
+        "job.json", "state.json", "run.json", "log.jsonl", "facts.json", "model.safetensors",
+    }  # fmt: skip
+    assert [step for step, _ in runs.samples(packed)] == [1, 2, 3, 4]
+    records, _ = jobs.Log(packed.path).read()
+    assert len(records) < 10
+    assert records[-1]["warning"] == "odd"
+    assert {0.12346} <= {record.get("loss") for record in records}
+    old, new = (runs.open_model(run).model.state_dict() for run in (job, packed))
+    assert all(torch.allclose(old[name], new[name], rtol=1e-3, atol=1e-4) for name in old)
+    weights = f"checkpoints/{runs.preferred(job)}/model.safetensors"
+    assert (packed.path / weights).stat().st_size < 0.6 * (job.path / weights).stat().st_size
+
+
+def test_only_what_finished_ships(here, tmp_path):
+    job = here(work=False, name="Waiting")
+    recipe = making.Recipe("train", {"dataset": "digits", "family": "vae"}, "Name")
+    assert refused(pack, job, "shipped-x", recipe, tmp_path) == (
+        f"{job.id} is queued, and only a finished job ships.  Resume it, or start again."
+    )
+    assert list(tmp_path.glob("shipped-*")) == []
+
+
+def test_samples_that_do_not_survive_16_bits_are_told(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(making, "LEVELS", -1.0)
+    recipe = making.Recipe("train", {"dataset": "digits", "family": "vae"}, "Name")
+    assert "at most -1.0 are allowed. Store its weights with 32 bits." in refused(
+        pack, here(), "shipped-x", recipe, tmp_path
+    )
