@@ -113,7 +113,9 @@ def gate(
     )
     if authentic:
         near = [torch.cdist(part, y).min(1) for part in x.split(500)]
-        away, index = (torch.cat([getattr(n, name) for n in near]) for name in ("values", "indices"))
+        away, index = (
+            torch.cat([getattr(n, name) for n in near]) for name in ("values", "indices")
+        )
         bad = (away < own[index]).numpy() & keep
         refused["authenticity"] = int(bad.sum())
         keep &= ~bad
@@ -240,14 +242,14 @@ def build(
     extra = np.concatenate(added_x)
     count = len(dataset)
     old = _columns(dataset)
-    attributes = {name: column for name, column in (dataset.attributes or {}).items() if name not in COLUMNS}
+    attributes = {
+        name: column for name, column in (dataset.attributes or {}).items() if name not in COLUMNS
+    }
     attributes = {name: _padded(column, len(extra)) for name, column in attributes.items()}
     for place, name in enumerate(COLUMNS):
         kind = np.int64 if name in ("parent", "seed") else str
         attributes[name] = np.concatenate([old[name], np.array([row[place] for row in rows], kind)])
-    origins = {
-        name: sum(row[0] == name for row in rows) for name in ("augmented", "synthetic")
-    }
+    origins = {name: sum(row[0] == name for row in rows) for name in ("augmented", "synthetic")}
     sentence = (
         f"{count:,} images of {dataset.name}, and for training "
         + " and ".join(f"{n:,} {name}" for name, n in origins.items() if n)
@@ -276,7 +278,11 @@ def build(
         "per_class": {name: parts["train"] for name, parts in made.counts().items()},
         "sentence": sentence,
     }
-    return made, facts, np.stack(rejected) if rejected else np.zeros((0, *dataset.x.shape[1:]), np.uint8)
+    return (
+        made,
+        facts,
+        np.stack(rejected) if rejected else np.zeros((0, *dataset.x.shape[1:]), np.uint8),
+    )
 
 
 def _levels(x: Any, levels: int) -> np.ndarray:
@@ -311,7 +317,9 @@ def _padded(column: np.ndarray, more: int) -> np.ndarray:
 
 def _samples(
     dataset: Dataset, config: BuildConfig, told: Callable[[str, float], None]
-) -> tuple[list[np.ndarray], list[np.ndarray], list[tuple[Any, ...]], dict[str, int], list[np.ndarray]]:
+) -> tuple[
+    list[np.ndarray], list[np.ndarray], list[tuple[Any, ...]], dict[str, int], list[np.ndarray]
+]:
     import torch
 
     from core import features
@@ -420,7 +428,7 @@ def origins(dataset: Dataset) -> dict[str, int]:
     return {name: int((column == name).sum()) for name in ("real", "augmented", "synthetic")}
 
 
-# --- Taking a dataset away ----------------------------------------------------------------------------------------------
+# --- Taking a dataset away --------------------------------------------------------------------------------------------
 
 MANIFEST = ("file", "label", "split", "origin", "parent", "run", "seed", "parameters")
 

@@ -40,13 +40,17 @@ class ExperimentConfig(Config):
 
     pipeline: str = knob("digits", "The saved pipeline in question.", title="Pipeline")
     per_class: str = knob(
-        "10", "Real training images of each class, few to many, for example 5,10,20.", title="Images per class"
+        "10",
+        "Real training images of each class, few to many, for example 5,10,20.",
+        title="Images per class",
     )
     pairs: int = knob(10, "Paired repetitions; 6 are the fewest for a verdict.", ge=6, le=30)
     quick: bool = knob(False, "A first look: 3 pairs, and no verdict.", title="Quick look")
     placebo: bool = knob(True, "Also trains on the real images twice: it must not help.")
     chain: bool = knob(True, "Trains with the chain.", title="The chain")
-    trivial: bool = knob(True, "Also trains with TrivialAugment, which needs no tuning.", title="TrivialAugment")
+    trivial: bool = knob(
+        True, "Also trains with TrivialAugment, which needs no tuning.", title="TrivialAugment"
+    )
     synthetic: bool = knob(
         False,
         "Also trains a generative model on each arm's real images, and adds its samples.",
@@ -83,7 +87,13 @@ class ExperimentConfig(Config):
     authentic: bool = knob(True, "Leaves out samples that copy a training image.", advanced=True)
     distinct: bool = knob(True, "Leaves out samples that repeat another one.", advanced=True)
     test_images: int = knob(
-        2000, "Real test images, at most.", ge=50, le=100_000, unit="images", log=True, advanced=True
+        2000,
+        "Real test images, at most.",
+        ge=50,
+        le=100_000,
+        unit="images",
+        log=True,
+        advanced=True,
     )
     seed: int = knob(0, "Of the whole experiment.", ge=0, le=2**31 - 1, log=True, advanced=True)
 
@@ -117,10 +127,12 @@ class ExperimentConfig(Config):
         return ["none", *(name for name in ARMS if name != "none" and getattr(self, name))]
 
 
-# --- Statistics ---------------------------------------------------------------------------------------------------------
+# --- Statistics -------------------------------------------------------------------------------------------------------
 
 
-def bca(values: Sequence[float], level: float = 0.95, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+def bca(
+    values: Sequence[float], level: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
     """Computes the interval of a mean by the bias-corrected and accelerated bootstrap.
 
     Args:
@@ -238,7 +250,7 @@ def _lower(title: str) -> str:
     return title if title.startswith("Trivial") else title[0].lower() + title[1:]
 
 
-# --- The experiment -----------------------------------------------------------------------------------------------------
+# --- The experiment ---------------------------------------------------------------------------------------------------
 
 
 def _test(dataset: Dataset, config: ExperimentConfig) -> tuple[np.ndarray, int]:
@@ -433,7 +445,9 @@ class Experiment:
         with torch.inference_mode():
             made = torch.cat(
                 [
-                    published.sample(ids.tolist(), y[ids] if published.classes else None, seed, sampling)
+                    published.sample(
+                        ids.tolist(), y[ids] if published.classes else None, seed, sampling
+                    )
                     for ids in torch.arange(count).split(200)
                 ]
             )
@@ -488,13 +502,20 @@ class Experiment:
         tested = [cell for cell in cells if cell["p"] is not None]
         for cell, p in zip(tested, holm([cell["p"] for cell in tested]), strict=True):
             cell["p_holm"] = p
-        asked = next((arm for arm in ("chain", "both", "synthetic", "trivial", "placebo") if arm in config.arms), "")
+        asked = next(
+            (
+                arm
+                for arm in ("chain", "both", "synthetic", "trivial", "placebo")
+                if arm in config.arms
+            ),
+            "",
+        )
         verdict = " ".join(cell["sentence"] for cell in tested if cell["arm"] == asked)
         n = len(self.test)
         error = 196 * math.sqrt(0.25 / n)
         notes = [
-            f"{n:,} real test images, the same for all; an accuracy near 50% of so few is known to ±{error:.1f} points, "
-            "the paired differences more closely.",
+            f"{n:,} real test images, the same for all; an accuracy near 50% of so few is known to "
+            f"±{error:.1f} points, the paired differences more closely.",
             f"Every classifier is trained for {config.steps:,} steps of {config.batch} images.",
         ]
         if self.removed:
@@ -530,7 +551,7 @@ def perform(
     done: dict[tuple[int, int, str], float],
     made: list[dict[str, Any]],
 ) -> Iterator[tuple[int, int, str, float]]:
-    """Does the fits that are not done yet, adding to ``done`` and ``made``; yields each as (pair, size, arm, accuracy)."""
+    """Does the fits that are not in ``done`` yet, adding to it; yields each as (pair, size, arm, accuracy)."""
     for place in experiment.places:
         if place in done:
             continue
@@ -584,5 +605,3 @@ def result(job: jobs.Job) -> dict[str, Any] | None:
     """Reads what an experiment knows so far; None before its first fit."""
     file = job.path / RESULT
     return jobs.read_json(file) if file.exists() else None
-
-

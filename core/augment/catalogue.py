@@ -26,10 +26,10 @@ GROUPS = (
 augmentations = Registry("augmentation")
 """The steps. ``make(config, context) -> Augmentation``. What an entry says about itself beside its config:
 
-``group`` (of :data:`GROUPS`); ``strength``, the knob that is its magnitude ("" without one) and ``neutral``, the value of
-it that leaves an image as it is; ``chance``, the probability of a new step; ``slow`` for one that works image by image;
-``needs`` (``images`` of the dataset, a ``run``); ``labels`` for one that mixes them; ``torchvision`` and
-``albumentations``, functions of the config that write the nearest line of code for these libraries.
+``group`` (of :data:`GROUPS`); ``strength``, the knob that is its magnitude ("" without one), and ``neutral``, the value
+of it that leaves an image as it is; ``chance``, the probability of a new step; ``slow`` for one that works image by
+image; ``needs`` (``images`` of the dataset, a ``run``); ``labels`` for one that mixes them; ``units`` of what it draws;
+``torchvision`` and ``albumentations``, functions of the config that write the nearest line of code for these libraries.
 """
 
 

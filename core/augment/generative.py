@@ -130,7 +130,9 @@ class NeighbourConfig(Config):
     """Which model is asked, and how far it goes."""
 
     run: str = run_knob()
-    strength: float = knob(0.3, "How far it moves; 0 changes nothing, 1 forgets the image.", ge=0, le=1)
+    strength: float = knob(
+        0.3, "How far it moves; 0 changes nothing, 1 forgets the image.", ge=0, le=1
+    )
 
 
 @augmentations.add(

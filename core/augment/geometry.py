@@ -171,9 +171,7 @@ class TranslateConfig(Config):
     strength="share",
     units={"right": " of the width", "down": " of the height"},
     torchvision=lambda c: f"v2.RandomAffine(0, translate=({c.share:g}, {c.share:g}))",
-    albumentations=lambda c: (
-        f"A.Affine(translate_percent=({-c.share:g}, {c.share:g}), p={{p}})"
-    ),
+    albumentations=lambda c: f"A.Affine(translate_percent=({-c.share:g}, {c.share:g}), p={{p}})",
 )
 class Translate:
     """Shifts the image sideways and up or down."""
@@ -390,7 +388,9 @@ class ElasticConfig(Config):
     group="Geometry",
     strength="share",
     units={"bend": " of the size"},
-    torchvision=lambda c: f"v2.ElasticTransform(alpha=SIZE * {10 * c.share:g}, sigma=SIZE / {2 * c.knots})",
+    torchvision=lambda c: (
+        f"v2.ElasticTransform(alpha=SIZE * {10 * c.share:g}, sigma=SIZE / {2 * c.knots})"
+    ),
     albumentations=lambda c: (
         f"A.ElasticTransform(alpha=SIZE * {10 * c.share:g}, sigma=SIZE / {2 * c.knots}, p={{p}})"
     ),

@@ -23,7 +23,9 @@ from core.datasets import Dataset
 from core.metrics import Estimate
 from core.tensors import device, to_bytes, to_float
 
-OUTSIDE = 0.95  # quantile of held-out images' distances beyond which an image is off the data's manifold
+OUTSIDE = (
+    0.95  # quantile of held-out images' distances beyond which an image is off the data's manifold
+)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,11 @@ def _parts(pipeline: Pipeline) -> Iterator[tuple[str, int | None, Pipeline]]:
 
 
 def strain(
-    dataset: Dataset, pipeline: Pipeline, n: int = 300, seed: int = 0, manifold: Manifold | None = None
+    dataset: Dataset,
+    pipeline: Pipeline,
+    n: int = 300,
+    seed: int = 0,
+    manifold: Manifold | None = None,
 ) -> list[Strain]:
     """Measures every step by itself, and the whole chain.
 
@@ -176,19 +182,21 @@ def sweep(
     rows = []
     for value in chosen:
         found = place.strain(Pipeline((at(name, config, value),)), name, 0, seed).record()
-        rows.append({"value": value, **{k: v for k, v in found.items() if k not in ("title", "step")}})
+        rows.append(
+            {"value": value, **{k: v for k, v in found.items() if k not in ("title", "step")}}
+        )
     return rows
 
 
 def hurts(rows: list[dict[str, float]]) -> float | None:
-    """Finds the first magnitude at which plainly more images leave the manifold: over twice the floor, beyond chance."""
+    """Finds the first magnitude at which plainly more images leave the manifold: over twice the floor."""
     for row in rows:
         if row["off_low"] > row["floor"] and row["off"] > 2 * row["floor"]:
             return row["value"]
     return None
 
 
-# --- The referee ----------------------------------------------------------------------------------------------------------
+# --- The referee ------------------------------------------------------------------------------------------------------
 
 
 class ScreeningConfig(Config):
@@ -209,7 +217,7 @@ class ScreeningConfig(Config):
 def referees(
     dataset: Dataset, pipeline: Pipeline, config: ScreeningConfig
 ) -> Iterator[dict[str, Any]]:
-    """Trains a small classifier with each step and with the chain, and without; yields the rows so far, and the share done.
+    """Trains a small classifier with each step, with the chain, and without; yields the rows so far.
 
     ``change`` is the difference of the accuracy on clean held-out images in points, with its interval over the pairs.
 
@@ -269,7 +277,11 @@ def referees(
             with_it[number].append(float("nan") if slow else accuracy(seed, part))
             rows = []
             for found, scores in zip(strains, with_it, strict=True):
-                row: dict[str, Any] = {**found.record(), "n_test": len(held), "n_seeds": len(scores)}
+                row: dict[str, Any] = {
+                    **found.record(),
+                    "n_test": len(held),
+                    "n_seeds": len(scores),
+                }
                 row |= dict.fromkeys(("accuracy", "plain", "change", "low", "high"))
                 if scores and not np.isnan(scores).any():
                     row |= _paired(scores, plain[: len(scores)])
@@ -297,7 +309,7 @@ def _paired(scores: list[float], plain: list[float]) -> dict[str, float | None]:
 def leak(
     dataset: Dataset, pipeline: Pipeline, run: str, n: int = 500, seed: int = 0
 ) -> dict[str, Any]:
-    """Looks for traces of a chain in a model's samples: does what tells augmented from plain images find them augmented?
+    """Looks for traces of a chain in a model's samples: do they look augmented to what tells it from plain images?
 
     Args:
         dataset: Its training images are shown plain and augmented to a logistic regression on features.
@@ -338,7 +350,9 @@ def leak(
     with torch.inference_mode():
         x = torch.cat(
             [
-                model.model.sample(ids.tolist(), None if labels is None else labels[ids], seed, sampling()).cpu()
+                model.model.sample(
+                    ids.tolist(), None if labels is None else labels[ids], seed, sampling()
+                ).cpu()
                 for ids in torch.arange(count).split(100)
             ]
         )
@@ -346,7 +360,10 @@ def leak(
     found = share(int(told.predict(place.by.features(x)).sum()), count)
     floor = float(told.predict(place.by.features(place.x)).mean())
     if right.mean() < 0.6:
-        words = f"Augmented and plain images can hardly be told apart ({right.mean():.0%} right), so no trace could be seen."
+        words = (
+            f"Augmented and plain images can hardly be told apart ({right.mean():.0%} right), "
+            "so no trace could be seen."
+        )
     elif found.low > floor:
         words = (
             f"{found.value:.0%} of the samples look augmented, of real held-out images {floor:.0%}: the chain has "
@@ -356,11 +373,14 @@ def leak(
         words = f"No trace: {found.value:.0%} of the samples look augmented, and {floor:.0%} of real held-out images."
     return {
         "run": model.run,
-        **{f"share{k}": v for k, v in zip(("", "_low", "_high"), (found.value, found.low, found.high), strict=True)},
+        **{
+            f"share{k}": v
+            for k, v in zip(
+                ("", "_low", "_high"), (found.value, found.low, found.high), strict=True
+            )
+        },
         "floor": floor,
         "told": float(right.mean()),
         "n": count,
         "sentence": words,
     }
-
-

@@ -112,7 +112,9 @@ class Pipeline:
                     f"Step {number} must be an object with a name, got {record!r:.80}. "
                     'For example {"name": "rotate", "parameters": {"degrees": 10}}.'
                 )
-            odd = [key for key in record if key not in ("name", "parameters", "probability", "enabled")]
+            odd = [
+                key for key in record if key not in ("name", "parameters", "probability", "enabled")
+            ]
             if odd:
                 raise UserError(
                     f"Step {number} ({record['name']}) has the field {odd[0]!r}. Allowed are name, parameters, "
@@ -261,9 +263,7 @@ class Chain:
             made = entry.make(entry.config.of(step.config, step.name), self.context)
             self.steps.append((place, step, f"augment.{step.name}.{number}", made))
 
-    def draw(
-        self, seed: int, ids: Sequence[int] | Tensor, y: Tensor | None = None
-    ) -> list[Drawn]:
+    def draw(self, seed: int, ids: Sequence[int] | Tensor, y: Tensor | None = None) -> list[Drawn]:
         """Draws the parameters of every step for the images with these ids.
 
         Args:
@@ -285,14 +285,9 @@ class Chain:
     @torch.no_grad()
     def apply(self, x: Images, drawn: Sequence[Drawn]) -> Images:
         """Changes images in [0, 1], (N, C, H, W), by what was drawn; the same again gives the same images."""
-        for x in self._stages(x, drawn):
-            pass
-        return x
-
-    def _stages(self, x: Images, drawn: Sequence[Drawn]) -> Any:
         for (_, _, _, made), now in zip(self.steps, drawn, strict=True):
             x = _applied(made, x, now)
-            yield x
+        return x
 
     def __call__(
         self, x: Images, seed: int, ids: Sequence[int] | Tensor, y: Tensor | None = None
@@ -396,13 +391,12 @@ def film(
     drawn = chain.draw(seed, torch.as_tensor(ids, device=x.device), y)
     told = [chain.told(drawn, image) for image in range(len(x))]
     frames = [Frame("Original", "", -1, to_bytes(x), [{} for _ in range(len(x))], 0.0)]
-    began = time.perf_counter()
-    for number, x in enumerate(chain._stages(x, drawn)):
+    for number, (place, step, _, made) in enumerate(chain.steps):
+        began = time.perf_counter()
+        x = _applied(made, x, drawn[number])
         spent = 1000 * (time.perf_counter() - began) / max(1, len(x))
-        place, step = chain.steps[number][:2]
         words = [row[number] for row in told]
         frames.append(Frame(step.title, step.name, place, to_bytes(x), words, spent))
-        began = time.perf_counter()
     return frames
 
 
@@ -485,9 +479,7 @@ def sweep(
     """
     chosen = magnitudes(name, values)
     made = [
-        to_bytes(
-            Chain(Pipeline((at(name, config, value),)), context)(x, seed, range(len(x)), y)
-        )
+        to_bytes(Chain(Pipeline((at(name, config, value),)), context)(x, seed, range(len(x)), y))
         for value in chosen
     ]
     return Sweep(augmentations.get(name).extra["strength"], chosen, np.stack(made))

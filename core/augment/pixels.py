@@ -253,9 +253,7 @@ class Gamma:
 class SolariseConfig(Config):
     """Which pixels are inverted."""
 
-    threshold: float = knob(
-        0.7, "Lowest brightness that is inverted; at 1 nothing is.", ge=0, le=1
-    )
+    threshold: float = knob(0.7, "Lowest brightness that is inverted; at 1 nothing is.", ge=0, le=1)
 
 
 @augmentations.add(
@@ -266,9 +264,7 @@ class SolariseConfig(Config):
     strength="threshold",
     neutral=1.0,
     units={"threshold": ""},
-    torchvision=lambda c: (
-        f"v2.Lambda(lambda x: F.solarize(x, random.uniform({c.threshold:g}, 1)))"
-    ),
+    torchvision=lambda c: f"v2.Lambda(lambda x: F.solarize(x, random.uniform({c.threshold:g}, 1)))",
     albumentations=lambda c: f"A.Solarize(threshold_range=({c.threshold:g}, 1), p={{p}})",
 )
 class Solarise:
@@ -684,8 +680,10 @@ def _partners(draws: Draws, count: int) -> Tensor:
     needs=("images",),
     labels=True,
     units={"share": " of itself"},
-    torchvision=lambda c: f"# v2.MixUp(alpha={c.alpha:g}, num_classes=CLASSES): for a batch with labels",
-    albumentations=lambda c: f"# A.MixUp(reference_data=OTHERS, mix_coef_range=(0.5, 1), p={{p}})",
+    torchvision=lambda c: (
+        f"# v2.MixUp(alpha={c.alpha:g}, num_classes=CLASSES): for a batch with labels"
+    ),
+    albumentations=lambda c: "# A.MixUp(reference_data=OTHERS, mix_coef_range=(0.5, 1), p={p})",
 )
 class MixUp:
     """Blends the image with another one, and their labels with the same share.
@@ -715,7 +713,9 @@ class MixUp:
     needs=("images",),
     labels=True,
     units={"share": " of itself"},
-    torchvision=lambda c: f"# v2.CutMix(alpha={c.alpha:g}, num_classes=CLASSES): for a batch with labels",
+    torchvision=lambda c: (
+        f"# v2.CutMix(alpha={c.alpha:g}, num_classes=CLASSES): for a batch with labels"
+    ),
     albumentations=lambda c: "# CutMix has no equivalent",
 )
 class CutMix:

@@ -65,7 +65,7 @@ def presets() -> list[Preset]:
         _preset(
             "photos",
             "Photographs",
-            "Mirror, crop and mild colours: a thing stays itself from a little nearer, on the other side, in other light.",
+            "Mirror, crop and mild colours: a thing stays itself a little nearer, turned round, in other light.",
             ("flip",),
             ("crop", {"share": 0.3}),
             ("brightness", {"amount": 0.2}),
@@ -84,7 +84,7 @@ def presets() -> list[Preset]:
         _preset(
             "scans",
             "X-rays and scans",
-            "Small turns and shifts, contrast, noise. No mirror: the heart is on the left, and a side is written on it.",
+            "Small turns and shifts, contrast, noise. No mirror: the heart is on the left.",
             ("rotate", {"degrees": 5, "fill": "black"}),
             ("translate", {"share": 0.05, "fill": "black"}),
             ("contrast", {"amount": 0.2}),
@@ -240,7 +240,7 @@ def export(pipeline: Pipeline, dialect: str, size: int = 32) -> str:
 
     Args:
         pipeline: What to write.
-        dialect: One of :data:`DIALECTS`; ``torchvision`` is a program that runs, ``albumentations`` a text to go on from.
+        dialect: One of :data:`DIALECTS`; ``torchvision`` is a program that runs, ``albumentations`` only a text.
         size: Height and width of the images.
 
     Raises:
@@ -285,7 +285,9 @@ def _torchvision(pipeline: Pipeline, size: int) -> str:
         code = write(entry.config.of(step.config, step.name)) if write and step.on else ""
         if not code or code.startswith("#"):
             if step.on:
-                skipped.append(f"# {entry.title}: {code.strip('# ') or 'torchvision has no such step'}")
+                skipped.append(
+                    f"# {entry.title}: {code.strip('# ') or 'torchvision has no such step'}"
+                )
             continue
         if step.probability < 1:
             code = f"v2.RandomApply([{code}], p={step.probability:g})"

@@ -81,7 +81,9 @@ def ended(job: jobs.Job) -> jobs.Job:
     """
     job = wait(job)
     if job.status not in ("finished", "stopped"):
-        raise UserError(job.message or f"The job {job.id} is {job.status}. Resume it, or start another one.")
+        raise UserError(
+            job.message or f"The job {job.id} is {job.status}. Resume it, or start another one."
+        )
     return job
 
 

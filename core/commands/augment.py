@@ -22,7 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "pipeline", nargs="?", help="a preset, a saved pipeline, or a recipe file (.json, .yaml)"
     )
-    parser.add_argument("--dataset", default="digits", help="whose images are shown (default digits)")
+    parser.add_argument(
+        "--dataset", default="digits", help="whose images are shown (default digits)"
+    )
     parser.add_argument("-n", type=int, default=8, help="images (default 8)")
     parser.add_argument("--draws", type=int, default=6, help="versions of each (default 6)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
@@ -32,7 +34,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=224, help="px that pictures are scaled to")
     parser.add_argument("--save", metavar="NAME", help="keep the pipeline under this name")
     parser.add_argument(
-        "--export", metavar="FORMAT", help="print the recipe: json, yaml, torchvision, albumentations"
+        "--export",
+        metavar="FORMAT",
+        help="print the recipe: json, yaml, torchvision, albumentations",
     )
 
 
@@ -42,7 +46,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.pipeline is None:
         rows = [{"id": one.id, "title": one.title, "why": one.why} for one in augment.presets()]
         rows += [{"id": one.id, "title": one.name, "why": ""} for one in augment.saved()]
-        steps = [{"name": e.name, "title": e.title, "caption": e.caption} for e in augment.augmentations]
+        steps = [
+            {"name": e.name, "title": e.title, "caption": e.caption} for e in augment.augmentations
+        ]
         lines = [f"{row['id']:<24} {row['title']}: {row['why']}".rstrip(" :") for row in rows]
         lines += ["steps of a recipe:", *(f"  {s['name']:<18} {s['caption']}" for s in steps)]
         show(arguments, {"pipelines": rows, "steps": steps}, lines)
@@ -63,8 +69,14 @@ def run(arguments: argparse.Namespace) -> None:
             "--folder and --to go together: where pictures are read, and where they are written. Write both."
         )
     pipeline = _pipeline(arguments.pipeline)
-    facts: dict[str, Any] = {"pipeline": pipeline.name, "hash": pipeline.hash, "steps": len(pipeline.steps)}
-    lines = [f"{pipeline.name or arguments.pipeline}: {', '.join(s.title for s in pipeline.steps if s.on)}"]
+    facts: dict[str, Any] = {
+        "pipeline": pipeline.name,
+        "hash": pipeline.hash,
+        "steps": len(pipeline.steps),
+    }
+    lines = [
+        f"{pipeline.name or arguments.pipeline}: {', '.join(s.title for s in pipeline.steps if s.on)}"
+    ]
     if arguments.save:
         facts["saved"] = augment.save(pipeline, arguments.save, "command line")
         lines.append(f"Saved as {facts['saved']}")
@@ -73,7 +85,9 @@ def run(arguments: argparse.Namespace) -> None:
         lines = [facts["recipe"].rstrip("\n")]
     if arguments.out:
         facts["out"] = _preview(pipeline, arguments)
-        lines.append(f"Wrote {arguments.n} images with {arguments.draws} versions each to {facts['out']}")
+        lines.append(
+            f"Wrote {arguments.n} images with {arguments.draws} versions each to {facts['out']}"
+        )
     if arguments.folder:
         facts |= _applied(pipeline, arguments)
         lines.append(f"Wrote {facts['pictures']} pictures to {arguments.to}")
@@ -140,7 +154,9 @@ def _applied(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, Any
 
     source, target = Path(arguments.folder), Path(arguments.to)
     if not source.is_dir():
-        raise UserError(f"There is no folder {arguments.folder!r}. Write the path of a folder of pictures.")
+        raise UserError(
+            f"There is no folder {arguments.folder!r}. Write the path of a folder of pictures."
+        )
     if target.exists() and any(target.iterdir()):
         raise UserError(
             f"The folder {arguments.to!r} is not empty, and nothing is ever overwritten. Choose another one."

@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     for cell in facts.get("cells", []):
         line = f"{facts['arms'][cell['arm']]}, {cell['size']} per class: {cell['mean']:.1f}%"
         if cell["p"] is not None:
-            line += f", {cell['effect']:+.1f} [{cell['low']:+.1f}, {cell['high']:+.1f}], p = {cell['p']:.3f}: {cell['verdict']}"
+            line += f", {cell['effect']:+.1f} [{cell['low']:+.1f}, {cell['high']:+.1f}]"
+            line += f", p = {cell['p']:.3f}: {cell['verdict']}"
         elif cell["arm"] != "none":
             line += f", {cell['effect']:+.1f}"
         lines.append(line)

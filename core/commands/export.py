@@ -20,7 +20,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="dataset.zip")
     parser.add_argument("--build", metavar="NAME", help="first build a dataset of this name")
     parser.add_argument("--pipeline", help="with --build: add augmented copies (build.pipeline)")
-    parser.add_argument("--run", dest="model", help="with --build: add samples of a run (build.run)")
+    parser.add_argument(
+        "--run", dest="model", help="with --build: add samples of a run (build.run)"
+    )
     takes_values(parser, "a parameter, for example build.per_class=500 or dataset.size=16")
 
 
@@ -67,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
         dataset = datasets.load(arguments.dataset, config)
     if out is not None:
         facts |= {"out": str(out), **build.archive(dataset, out)}
-        lines.append(f"Wrote {facts['images']:,} images of {dataset.name} to {out} ({facts['bytes'] / 2**20:.1f} MB)")
+        lines.append(
+            f"Wrote {facts['images']:,} images of {dataset.name} to {out} ({facts['bytes'] / 2**20:.1f} MB)"
+        )
     show(arguments, facts, lines)
     return 0

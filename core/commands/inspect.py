@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from core import jobs, work
+from core import work
 from core.catalog import Config, UserError, parse
 from core.commands import ended, show, takes_values
 
@@ -19,7 +19,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="name of a dataset")
     parser.add_argument("--list", metavar="KIND", help="list the issues of one kind: label, near …")
     parser.add_argument(
-        "--exclude", action="append", default=[], metavar="KIND", help="exclude all issues of a kind"
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help="exclude all issues of a kind",
     )
     parser.add_argument(
         "--relabel", action="store_true", help="give suspected label errors the label that fits"
@@ -50,7 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     job = quality.newest(dataset)
     if job is None or job.active or values:
-        job = job if job is not None and job.active else work.submit("inspect", choice, values, who="command line")
+        job = (
+            job
+            if job is not None and job.active
+            else work.submit("inspect", choice, values, who="command line")
+        )
         job = ended(job)
     found = quality.findings(job)
     if found is None:
@@ -63,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
                 dataset, "exclude", images, kind=kind, who="command line", seen=seen
             ).version
     if arguments.relabel:
-        wrong = [issue for issue in found.issues if issue.kind == "label" and issue.label is not None]
+        wrong = [
+            issue for issue in found.issues if issue.kind == "label" and issue.label is not None
+        ]
         if wrong:
             decisions.decide(
                 dataset,
@@ -99,4 +109,3 @@ def run(arguments: argparse.Namespace) -> int:
         lines.append(f"Saved {made.name} with {len(made):,} images.")
     show(arguments, facts, lines)
     return 0
-

@@ -226,7 +226,10 @@ def state(name: str, *, licence: str | None = None, consent: str | None = None) 
         meta = store.read_meta(place)
     except store.Damaged as error:
         raise _damaged(name, error.file, error.why) from error
-    given = {"licence": None if licence is None else " ".join(licence.split())[:200], "consent": consent}
+    given = {
+        "licence": None if licence is None else " ".join(licence.split())[:200],
+        "consent": consent,
+    }
     meta["terms"] = dict(meta.get("terms", {})) | {k: v for k, v in given.items() if v is not None}
     with store.explained(place):
         new = place / f".meta-{uuid.uuid4().hex}"

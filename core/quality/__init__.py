@@ -28,7 +28,7 @@ CAP = 2000  # issues of one kind that are listed
 FOUND = "findings.json"
 
 checks = Registry("check")
-"""The kinds of issue, in the order in which they are looked for. ``make(look) -> Iterator[Issue]``, best evidence first;
+"""The kinds of issue, in the order in which they are looked for. ``make(look) -> Iterator[Issue]``;
 ``extra["remedy"]`` is what usually helps: ``exclude``, ``relabel`` or ``look``."""
 
 
@@ -115,7 +115,9 @@ class Look:
         skip = self.seen("blank")
         for group in self.groups:
             skip[np.setdiff1d(group, [self.keeper(group)])] = True
-        return search.near(self.dataset, self.measures, skip, _counted(self.told, "Near duplicates"))
+        return search.near(
+            self.dataset, self.measures, skip, _counted(self.told, "Near duplicates")
+        )
 
     @functools.cached_property
     def strange(self) -> tuple[np.ndarray, np.ndarray]:
@@ -194,7 +196,13 @@ def _twin(look: Look, kind: str, image: int, other: int, how: str) -> Issue:
         label = " Their labels differ: {} and {}.".format(
             *(look.dataset.classes[y[i]] for i in (image, other))
         )
-    return Issue(kind, image, 2.0 if label else 1.0, f"{_words(look, other)} {how}.{label}".capitalize(), (other,))
+    return Issue(
+        kind,
+        image,
+        2.0 if label else 1.0,
+        f"{_words(look, other)} {how}.{label}".capitalize(),
+        (other,),
+    )
 
 
 def _near(look: Look, kind: str, pair: Any, image: int, other: int) -> Issue:
@@ -204,7 +212,13 @@ def _near(look: Look, kind: str, pair: Any, image: int, other: int) -> Issue:
         if by
     )
     moved = f"shifted by {shift}" if shift else "in place"
-    made = _twin(look, kind, image, other, f"is the same, {moved}, but for {pair.difference:.0%} of the contrast")
+    made = _twin(
+        look,
+        kind,
+        image,
+        other,
+        f"is the same, {moved}, but for {pair.difference:.0%} of the contrast",
+    )
     return Issue(kind, image, made.score + 1 - pair.difference, made.sentence, (other,))
 
 
@@ -237,9 +251,7 @@ def label(look: Look) -> Iterator[Issue]:
         return
     y = torch.as_tensor(dataset.y)
     look.told("Label errors: predicting each image from the others")
-    scores = labels.out_of_fold(
-        look.measures.features, y, len(dataset.classes), look.measures.keys
-    )
+    scores = labels.out_of_fold(look.measures.features, y, len(dataset.classes), look.measures.keys)
     doubts = labels.doubts(labels.calibrated(scores, y), y)
     named = torch.argmax(scores, 1).numpy()
     look.facts["accuracy"] = sets.by_class(dataset, named)
@@ -316,7 +328,9 @@ def size(look: Look) -> Iterator[Issue]:
         was = f"It was {wide[image]:.0f} × {high[image]:.0f} px"
         if min(wide[image], high[image]) < look.dataset.size:
             share = min(wide[image], high[image]) / look.dataset.size
-            yield Issue("size", image, 2 - share, f"{was}, less than the {look.dataset.size} px here.")
+            yield Issue(
+                "size", image, 2 - share, f"{was}, less than the {look.dataset.size} px here."
+            )
         elif abs(aspect[image] - usual) > math.log(1.5):
             score = abs(aspect[image] - usual)
             yield Issue(
@@ -327,7 +341,7 @@ def size(look: Look) -> Iterator[Issue]:
             )
 
 
-# --- The whole ---------------------------------------------------------------------------------------------------------
+# --- The whole --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -441,7 +455,9 @@ def _map(measures: Measures, flagged: list[int], most: int) -> tuple[np.ndarray,
     points = measures.points.numpy()
     some = list(dict.fromkeys(flagged))[: most // 2]
     rest = np.setdiff1d(np.random.default_rng(0).permutation(len(points))[:most], some)
-    index = np.sort(np.concatenate([np.array(some, np.int64), rest[: most - len(some)]]).astype(np.int64))
+    index = np.sort(
+        np.concatenate([np.array(some, np.int64), rest[: most - len(some)]]).astype(np.int64)
+    )
     if len(np.unique(points[index], axis=0)) < 20:  # nothing to tell apart, and t-SNE would crash
         return index, np.pad(points[index], ((0, 0), (0, 2)))[:, :2]
     with warnings.catch_warnings():
@@ -452,7 +468,7 @@ def _map(measures: Measures, flagged: list[int], most: int) -> tuple[np.ndarray,
     return index, made
 
 
-# --- Findings of a job -------------------------------------------------------------------------------------------------
+# --- Findings of a job ------------------------------------------------------------------------------------------------
 
 
 def findings(job: jobs.Job) -> Findings | None:

@@ -1,4 +1,4 @@
-"""What is measured of every image in one pass: its hash, plain properties, features, and a spectrum that shifts leave."""
+"""What is measured of every image in one pass: hash, plain properties, features, and a spectrum blind to shifts."""
 
 from __future__ import annotations
 

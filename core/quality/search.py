@@ -106,9 +106,13 @@ def _verified(dataset: Dataset, pairs: list[tuple[int, int]]) -> list[Pair]:
         where = torch.zeros(len(some), 2, dtype=torch.int64)
         for down in range(-most, most + 1):
             for right in range(-most, most + 1):
-                over = b[..., max(0, down) : size + min(0, down), max(0, right) : size + min(0, right)]
+                over = b[
+                    ..., max(0, down) : size + min(0, down), max(0, right) : size + min(0, right)
+                ]
                 under = a[
-                    ..., max(0, -down) : size + min(0, -down), max(0, -right) : size + min(0, -right)
+                    ...,
+                    max(0, -down) : size + min(0, -down),
+                    max(0, -right) : size + min(0, -right),
                 ]
                 rms = (over - under).square().mean((1, 2, 3)).sqrt() / contrast.clamp_min(1e-3)
                 better = rms < best

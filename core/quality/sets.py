@@ -56,7 +56,9 @@ def diversity(dataset: Dataset, measures: Measures, seed: int = 0) -> dict[str, 
     points, rng = measures.points.double().numpy(), np.random.default_rng(seed)
     pick = rng.permutation(len(points))[:2000]
     facts: dict[str, Any] = {"vendi": vendi(points[pick]), "n": len(pick)}
-    sentence = f"As varied as {facts['vendi']:.1f} fully different images (Vendi score of {len(pick):,})."
+    sentence = (
+        f"As varied as {facts['vendi']:.1f} fully different images (Vendi score of {len(pick):,})."
+    )
     if dataset.y is not None:
         members = [np.flatnonzero(dataset.y == label) for label in range(len(dataset.classes))]
         n = min(200, min((len(m) for m in members if len(m) >= 10), default=0))
@@ -76,7 +78,7 @@ def diversity(dataset: Dataset, measures: Measures, seed: int = 0) -> dict[str, 
 
 
 def coverage(dataset: Dataset, measures: Measures, seed: int = 0) -> dict[str, Any] | None:
-    """Measures how much of the held-out images has a training image in its neighbourhood; None without enough of both."""
+    """Measures the share of the held-out images that training images are near to; None without enough of both."""
     rng = np.random.default_rng(seed)
     train = rng.permutation(dataset.splits["train"])
     held = rng.permutation(np.concatenate([dataset.splits["valid"], dataset.splits["test"]]))
@@ -129,7 +131,8 @@ def biases(dataset: Dataset, measures: Measures) -> list[dict[str, Any]]:
                 "share": share,
                 "sentence": (
                     f"{name.capitalize()}: {share:.0%} of its variation is between classes; lowest for "
-                    f"{dataset.classes[low]} ({means[low]:.3g}), highest for {dataset.classes[high]} ({means[high]:.3g})."
+                    f"{dataset.classes[low]} ({means[low]:.3g}), highest for {dataset.classes[high]} "
+                    f"({means[high]:.3g})."
                 ),
             }
         )
@@ -236,7 +239,8 @@ def compare(real: Dataset, other: Dataset, n: int = 1000, seed: int = 0) -> dict
             + (
                 f"{copies.value:.0%} are nearer to a training image than to a held-out one: they repeat it."
                 if copied
-                else f"No sign of copying: {copies.value:.0%} are nearer to a training image than to a held-out one (50% is chance)."
+                else f"No sign of copying: {copies.value:.0%} are nearer to a training image than to a held-out one "
+                "(50% is chance)."
             )
             + f" n = {count:,}."
         ),

@@ -40,7 +40,9 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
             done[record["pair"], record["size"], record["arm"]] = record["accuracy"]
     old = trials.result(task.job)
     if old is not None:
-        made = [fact for fact in old["synthetic"] if (fact["pair"], fact["size"], fact["arm"]) in done]
+        made = [
+            fact for fact in old["synthetic"] if (fact["pair"], fact["size"], fact["arm"]) in done
+        ]
     began, begun, total = time.time(), len(done), len(whole.places)
     for pair, size, arm, accuracy in trials.perform(whole, done, made):
         jobs.write_json(task.path / trials.RESULT, whole.summary(done, made))

@@ -35,7 +35,9 @@ def inspect(task: Task) -> Iterator[dict[str, Any]]:
     share = 0.0
 
     def told(words: str) -> None:
-        task.say(words, begun=0, started=started, done=int(share * len(dataset)), total=len(dataset))
+        task.say(
+            words, begun=0, started=started, done=int(share * len(dataset)), total=len(dataset)
+        )
 
     for step in quality.inspect(dataset, quality.InspectConfig.of(task.part("inspect")), told):
         if isinstance(step, quality.Findings):

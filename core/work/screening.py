@@ -23,7 +23,7 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
 
 @kinds.add("screening", "Is it too much?", Config, lane="short", parts=_parts)
 def screening(task: Task) -> Iterator[dict[str, Any]]:
-    """Trains a small classifier with each step, and judges it on clean images; looks for traces in a model's samples."""
+    """Trains a small classifier with each step, and judges it on clean images."""
     import torch
 
     from core import augment, datasets

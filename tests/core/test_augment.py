@@ -106,9 +106,11 @@ def test_one_image_without_labels_of_128_px_passes_a_chain_of_twenty_steps():
     x = images(1, 3, 128)
     chain = Chain(Pipeline(steps[:20]))
     frames = augment.film(chain, x, 0, [7])
-    assert [frame.title for frame in frames][0] == "Original"
+    assert frames[0].title == "Original"
     assert len(frames) == 21
-    assert np.array_equal(frames[-1].images, (chain(x, 0, [7]) * 255).round().to(torch.uint8).numpy())
+    assert np.array_equal(
+        frames[-1].images, (chain(x, 0, [7]) * 255).round().to(torch.uint8).numpy()
+    )
     with pytest.raises(UserError, match=r"at most 40 steps, got 41\. Leave some out"):
         Pipeline(steps[:1] * 41)
 
@@ -225,7 +227,9 @@ def test_mixed_labels_have_the_share_of_the_pixels():
 
 
 def test_mixers_say_what_they_miss():
-    with pytest.raises(UserError, match=r"MixUp mixes in other images of a dataset, and there are none"):
+    with pytest.raises(
+        UserError, match=r"MixUp mixes in other images of a dataset, and there are none"
+    ):
         Chain(Pipeline((Step.of("mixup"),)))
     x = images(2)
     chain = Chain(Pipeline((Step.of("cutmix"),)), Context(x))
@@ -237,7 +241,6 @@ def test_mixers_say_what_they_miss():
 
 
 def test_switching_a_step_off_or_moving_it_leaves_the_draws_of_the_others_alone():
-    x = images()
     pipeline = Pipeline().with_step("rotate").with_step("noise").with_step("rotate", {"degrees": 5})
     drawn = Chain(pipeline).draw(1, range(6))
     off = Chain(pipeline.changed(1, on=False)).draw(1, range(6))
@@ -302,7 +305,10 @@ def test_a_recipe_that_is_none_is_refused_in_words():
         "Export it again with this version, or update the program."
     )
     assert "has the format 'other', and 'simulacra-pipeline' is read" in wrong(format="other")
-    assert wrong(steps=[{"name": "rotat"}]) == "There is no augmentation 'rotat'. Did you mean 'rotate'?"
+    assert (
+        wrong(steps=[{"name": "rotat"}])
+        == "There is no augmentation 'rotat'. Did you mean 'rotate'?"
+    )
     assert wrong(steps=[{"name": "rotate", "parameters": {"degrees": 400}}]) == (
         "step 1 (rotate).degrees must be a number at least 0 and at most 180, got 400. Leave it out to use 15."
     )
@@ -336,7 +342,9 @@ def test_a_saved_pipeline_never_changes_under_its_id(setting, home):
     (first, second) = augment.saved()
     assert {first.who, second.who} == {"Ada", ""}
     setting(view_only=1)
-    with pytest.raises(UserError, match="This server is for viewing only, so it cannot save a pipeline"):
+    with pytest.raises(
+        UserError, match="This server is for viewing only, so it cannot save a pipeline"
+    ):
         augment.save(pipeline, "x")
     assert augment.load(id).hash == pipeline.hash
     setting(view_only=0)
@@ -365,10 +373,14 @@ def test_training_takes_quick_steps_only_and_draws_from_its_generator():
     assert not torch.equal(one, transform(x, torch.Generator().manual_seed(2)))
     slow = Pipeline().with_step("jpeg")
     assert slow.slow == ["JPEG"]
-    with pytest.raises(UserError, match=r"JPEG works one image at a time, too slow for training\. Switch it off"):
+    with pytest.raises(
+        UserError, match=r"JPEG works one image at a time, too slow for training\. Switch it off"
+    ):
         augment.training(slow)
     augment.training(slow.changed(0, on=False))
-    with pytest.raises(UserError, match=r"MixUp mixes labels, which a training from a dataset cannot take"):
+    with pytest.raises(
+        UserError, match=r"MixUp mixes labels, which a training from a dataset cannot take"
+    ):
         augment.training(Pipeline().with_step("mixup"))
 
 
@@ -411,9 +423,9 @@ def test_a_model_that_does_not_fit_is_refused_in_words(tiny_runs, setting):
     chain = Chain(Pipeline((Step.of("sample", {"run": vae}, 1.0),)))
     with pytest.raises(UserError, match=r"makes images of 1 × 8 × 8, and these have 3 × 16 × 16"):
         chain(images(1), 0, [0], torch.tensor([0]))
+    of_class = Chain(Pipeline((Step.of("sample", {"run": tiny_runs.runs["gan"]}, 1.0),)))
     with pytest.raises(UserError, match="makes images of a class, and these have no labels"):
-        gan = {"run": tiny_runs.runs["gan"]}
-        Chain(Pipeline((Step.of("sample", gan, 1.0),)))(images(1, 1, 8), 0, [0])
+        of_class(images(1, 1, 8), 0, [0])
     with pytest.raises(UserError, match=r"which cannot encode an image\. A VAE, flow or diffusion"):
         Chain(Pipeline((Step.of("neighbour", {"run": tiny_runs.runs["gan"]}),)))
     with pytest.raises(UserError, match=r"A generative step needs a run, got ''"):

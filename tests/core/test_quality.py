@@ -214,7 +214,10 @@ def test_biases_are_shares_of_variance():
     values = x.mean((1, 2, 3)) / 255
     means = np.array([values[y == k].mean() for k in (0, 1)])
     between = 40 * np.square(means - values.mean()).sum() / np.square(values - values.mean()).sum()
-    by = {f["property"]: f["share"] for f in sets.biases(dataset_of(x, y, 10), measures.measure(dataset_of(x, y, 10)))}
+    by = {
+        f["property"]: f["share"]
+        for f in sets.biases(dataset_of(x, y, 10), measures.measure(dataset_of(x, y, 10)))
+    }
     assert by["brightness"] == pytest.approx(between, rel=1e-3)
     assert fact["sentence"].endswith(").")
 
@@ -229,7 +232,9 @@ def test_copies_and_noise_are_told_from_real_images():
     noise = rng.integers(0, 256, (100, 1, 16, 16)).astype(np.uint8)
     far = sets.compare(real, dataset_of(noise, None, 10), n=100)
     assert far["precision"] < 0.1 < far["floor"]["precision"]
-    with pytest.raises(UserError, match=r"Both sets need images of one kind: shapes has 1 × 16 px, shapes 3 × 8"):
+    with pytest.raises(
+        UserError, match=r"Both sets need images of one kind: shapes has 1 × 16 px, shapes 3 × 8"
+    ):
         sets.compare(real, dataset_of(np.zeros((40, 3, 8, 8), np.uint8), None, 5))
 
 
@@ -265,7 +270,10 @@ def test_decisions_hold_until_they_are_undone(whole):
 def test_the_second_of_two_people_is_told_and_nothing_is_lost(whole):
     seen = decisions.open(whole).version
     decisions.decide(whole, "exclude", [1, 2], who="Ada", seen=seen)
-    with pytest.raises(UserError, match=r"Ada decided about one of the same images at \d\d:\d\d, after you looked\."):
+    with pytest.raises(
+        UserError,
+        match=r"Ada decided about one of the same images at \d\d:\d\d, after you looked\.",
+    ):
         decisions.decide(whole, "accept", [2, 3], who="Bob", seen=seen)
     assert set(decisions.open(whole).state) == {1, 2}
     book = decisions.decide(whole, "accept", [3], who="Bob", seen=seen)
@@ -317,7 +325,11 @@ def test_a_version_does_what_was_decided_and_keeps_its_parent(whole, setting):
     assert book.summary["warning"].startswith("1 of the changed images lie in the test split")
     made = quality.apply(whole, "clean", who="Ada")
     assert (made.parent, len(made)) == (whole.fingerprint, 57)
-    assert {name: len(index) for name, index in made.splits.items()} == {"train": 39, "valid": 9, "test": 9}
+    assert {name: len(index) for name, index in made.splits.items()} == {
+        "train": 39,
+        "valid": 9,
+        "test": 9,
+    }
     kept = np.setdiff1d(np.arange(60), [0, 15, 30])
     assert np.array_equal(made.x, whole.x[kept])
     assert whole.y is not None
