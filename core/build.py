@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -331,7 +331,7 @@ def _samples(
     if problem:
         raise UserError(problem)
     model = opened(config.run)
-    few = to_float(torch.as_tensor(np.asarray(dataset.x[:1])), dataset.levels)
+    few = to_float(torch.as_tensor(np.array(dataset.x[:1])), dataset.levels)
     fitting(model, few)
     classes = len(dataset.classes)
     if model.model.classes not in (0, classes):
@@ -435,7 +435,7 @@ MANIFEST = ("file", "label", "split", "origin", "parent", "run", "seed", "parame
 
 def archive(
     dataset: Dataset,
-    out: BinaryIO | Path,
+    out: io.BufferedIOBase | Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, int]:
     """Writes a dataset as ZIP: ``split/class/number.png``, ``manifest.csv`` and ``about.json``.

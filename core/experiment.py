@@ -131,7 +131,7 @@ class ExperimentConfig(Config):
 
 
 def bca(
-    values: Sequence[float], level: float = 0.95, draws: int = 10_000, seed: int = 0
+    values: Sequence[float] | np.ndarray, level: float = 0.95, draws: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
     """Computes the interval of a mean by the bias-corrected and accelerated bootstrap.
 
@@ -163,7 +163,7 @@ def bca(
     return float(low), float(high)
 
 
-def sign_flip(values: Sequence[float], draws: int = 20_000, seed: int = 0) -> float:
+def sign_flip(values: Sequence[float] | np.ndarray, draws: int = 20_000, seed: int = 0) -> float:
     """Tests whether paired differences are centred on 0: the share of sign patterns with at least this mean, two-sided.
 
     Every pattern is tried for up to 14 pairs, else random ones.

@@ -7,7 +7,7 @@ import json
 import re
 import time
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from core.augment.catalogue import augmentations
 from core.augment.pipeline import FORMAT, VERSION, Chain, Pipeline, Step
 from core.catalog import UserError, unknown
 from core.settings import settings
+from core.tensors import rows
 from core.training import Transform
 
 DIALECTS = ("json", "yaml", "torchvision", "albumentations")
@@ -221,7 +222,8 @@ def training(pipeline: Pipeline) -> Transform:
 
     def transform(x: Tensor, generator: torch.Generator) -> Tensor:
         # a random id per image, drawn where the images are: no number has to travel to the processor
-        ids = torch.randint(2**62, (len(x),), generator=generator, device=x.device)
+        draw = partial(torch.randint, 2**62)
+        ids = rows(draw, (len(x),), generator=generator, device=x.device)
         return chain(x, 0, ids)
 
     return transform

@@ -232,7 +232,8 @@ def outlier(look: Look) -> Iterator[Issue]:
             "outlier",
             int(image),
             float(score[image]),
-            f"Its nearest image is farther than usual by {score[image]:.1f} robust standard deviations.",
+            "It is farther from its nearest images than those are from theirs, by "
+            f"{score[image]:.1f} robust standard deviations.",
             (int(nearest[image]),),
         )
 

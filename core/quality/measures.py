@@ -45,7 +45,7 @@ class Patches:
         Coates and Ng, 2012, Learning feature representations with k-means
     """
 
-    REGIONS = 3
+    REGIONS = 4
 
     def __init__(self, few: Images, count: int, seed: int = 0) -> None:
         few = smaller(few)
@@ -125,19 +125,18 @@ def measure(dataset: Dataset, told: Callable[[int, int], None] | None = None) ->
     count = len(dataset)
     spaced = np.linspace(0, count - 1, min(count, 2000)).astype(int)
     few = to_float(torch.as_tensor(np.asarray(dataset.x[spaced])), dataset.levels)
-    patches = Patches(few, 128 if count <= 80_000 else 48)
-    keys, found, features, frequencies = [], [], [], []
+    patches = Patches(few, 128 if count <= 80_000 else 32)
+    whole = torch.empty(count, patches(few[:1]).shape[1])
+    keys, found, frequencies = [], [], []
     for start in range(0, count, BATCH):
         raw = np.array(dataset.x[start : start + BATCH])
         keys.append(digests(raw))
         x = to_float(torch.as_tensor(raw), dataset.levels)
         found.append(properties(x))
-        features.append(patches(x))
+        whole[start : start + BATCH] = patches(x)
         frequencies.append(spectra(x))
         if told:
             told(min(start + BATCH, count), count)
-    whole = torch.cat(features)
-    del features
     whole = whole.sub_(whole.mean(0)).div_(whole.std(0).clamp_min(1e-3) if count > 1 else 1.0)
     return Measures(
         np.concatenate(keys),

@@ -13,7 +13,7 @@ from core.datasets import Dataset
 from core.quality.measures import Measures, smaller
 from core.tensors import to_float
 
-SAME = 0.2  # difference of two copies, as a share of their contrast, up to which they are near duplicates
+SAME = 0.12  # difference of two copies, as a share of their contrast, up to which they are near duplicates
 REFERENCE = 10_000  # images that an outlier is compared to
 
 
@@ -130,9 +130,13 @@ def _verified(dataset: Dataset, pairs: list[tuple[int, int]]) -> list[Pair]:
 def strangeness(
     measures: Measures, told: Callable[[int, int], None] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Measures how far each image is from its nearest ones: robust standard deviations above the usual, (N,).
+    """Measures how far each image is from its nearest ones, against how far those are from theirs, (N,).
 
-    Also gives the index of its nearest other image, (N,).
+    The unit is robust standard deviations of the logarithm; an image that is not far by itself has 0. Also gives the
+    index of the nearest other image, (N,).
+
+    References:
+        Breunig et al., 2000, LOF: identifying density-based local outliers
     """
     points = measures.points
     spaced = torch.linspace(0, len(points) - 1, min(len(points), REFERENCE)).long()
@@ -140,9 +144,12 @@ def strangeness(
     index = spaced[index]
     own = index == torch.arange(len(points))[:, None]
     away = away.masked_fill(own, torch.nan)
-    score = away.nanmean(1).clamp_min(1e-6).log().nan_to_num(0.0).numpy()
+    far = away.nanmean(1).nan_to_num(0.0).clamp_min(1e-6).log()  # (N,)
+    around = far[index].masked_fill(own, torch.nan).nanmean(1).nan_to_num(0.0)
+    score = robust((far - around).numpy())
+    score = np.where(robust(far.numpy()) > 2, score, 0.0)
     first = torch.where(own[:, 0], index[:, min(1, index.shape[1] - 1)], index[:, 0]).numpy()
-    return robust(score), first
+    return score, first
 
 
 def robust(values: np.ndarray) -> np.ndarray:
