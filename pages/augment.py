@@ -79,7 +79,7 @@ def look(chain: Any, data: str, name: str) -> None:
         raise UserError(f"The seed must be from 0 to {2**31 - 1}, got {seed}. Choose another.")
     getattr(views, name)(chain, on, seed)
     if on.credit:
-        st.caption(f"Photographs: {on.credit}")
+        st.caption(on.credit)
 
 
 st.title("What does augmentation do to the images, and does it help?", anchor=False)

@@ -106,21 +106,13 @@ def save(chain: Any, name: str) -> str | None:
     return id
 
 
-def kept(chain: Any) -> str:
-    """Gives the id of the chain for a job, saving it under a name of its own when it is new.
-
-    Raises:
-        UserError: If the server is view-only.
-    """
+def known(chain: Any) -> str:
+    """Gives the id of a preset or a saved pipeline that does the same; empty for a new one."""
     from core import augment
 
-    for one in augment.saved():
-        if one.hash == chain.hash:
-            return one.id
-    for preset in augment.presets():
-        if preset.pipeline.hash == chain.hash:
-            return preset.id
-    return augment.save(chain, chain.name or "chain", shell.who())
+    ids = {preset.pipeline.hash: preset.id for preset in augment.presets()}
+    ids |= {one.hash: one.id for one in augment.saved()}
+    return ids.get(chain.hash, "")
 
 
 def newest(kind: str, data: str) -> list[jobs.Job]:
@@ -129,10 +121,12 @@ def newest(kind: str, data: str) -> list[jobs.Job]:
 
 
 def start(kind: str, data: str, chain: Any, values: dict[str, Any]) -> None:
-    """Starts a job about the chain and the dataset."""
+    """Starts a job about the chain and the dataset; a new chain is saved first, so that the job can name it."""
+    from core import augment
 
     def act() -> None:
-        given = {f"{kind}.pipeline": kept(chain)} | {f"{kind}.{k}": v for k, v in values.items()}
+        id = known(chain) or augment.save(chain, chain.name or "chain", shell.who())
+        given = {f"{kind}.pipeline": id} | {f"{kind}.{k}": v for k, v in values.items()}
         work.submit(kind, {"dataset": data}, given, who=shell.who())
 
     shell.attempt(act)
