@@ -63,7 +63,7 @@ def look(chain: Any, data: str, name: str) -> None:
         {"harm": harm, "proof": proof}[name].draw(chain, data)
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        on = parts.images(24)
+        on = parts.images(24) if name != "classes" else None
         seed = int(
             st.number_input(
                 "Seed",
@@ -77,7 +77,12 @@ def look(chain: Any, data: str, name: str) -> None:
         )
     if not 0 <= seed < 2**31:
         raise UserError(f"The seed must be from 0 to {2**31 - 1}, got {seed}. Choose another.")
-    getattr(views, name)(chain, on, seed)
+    if on is None:
+        views.classes(chain, data, seed)
+        return
+    {"film": views.film, "grid": views.grid, "before": views.before, "sweep": views.sweep}[name](
+        chain, on, seed
+    )
     if on.credit:
         st.caption(on.credit)
 

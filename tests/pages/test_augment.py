@@ -76,7 +76,6 @@ def test_a_link_with_a_damaged_chain_opens_with_a_preset(visit):
         ("grid", "augment.grid"),
         ("before", "augment.compare"),
         ("sweep", "augment.swept"),
-        ("classes", "augment.classes"),
     ],
 )
 def test_every_view_draws_the_dataset_that_was_chosen(visit, view, shown):
@@ -85,10 +84,24 @@ def test_every_view_draws_the_dataset_that_was_chosen(visit, view, shown):
 
 
 def test_classes_stand_side_by_side(visit):
-    seen = visit("augment", **DIGITS).set(augment__source="data", augment__view="classes")
+    seen = visit("augment", **DIGITS).set(augment__view="classes")
     sheet = seen.pictures("augment.classes")
     assert sheet["columns"] == 10
     assert sheet["titles"][:10] == [str(k) for k in range(10)]
+
+
+def test_how_far_a_chain_leads_is_measured_at_once(visit, monkeypatch):
+    from core.augment import harm
+    from core.metrics import Estimate
+
+    rows = [harm.Strain("Rotate", 0, 0.4, Estimate(0.3, 0.25, 0.35, 300), 0.05)]
+    monkeypatch.setattr(harm, "strain", lambda dataset, chain: rows)
+    seen = visit("augment", **DIGITS).set(augment__view="harm").calm()
+    (table,) = [frame.value for frame in seen.at.dataframe]
+    assert (
+        table.to_dict("records")[0] | {"reads": "too much", "95 %": "25 to 35 %", "n": 300}
+        == (table.to_dict("records")[0])
+    )
 
 
 def test_an_empty_chain_says_so(visit):

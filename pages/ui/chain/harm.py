@@ -71,14 +71,11 @@ def quick(chain: Any, data: str) -> None:
                 {
                     "step": row.title,
                     "drift": row.drift,
-                    "off the data": row.off,
-                    "untouched images": row.floor,
-                    "n": row.n,
-                    "reads": "too much"
-                    if row.off > 2 * row.floor + 0.05
-                    else "far"
-                    if row.drift > 0.7
-                    else "mild",
+                    "off the data": row.off.value,
+                    "95 %": f"{100 * row.off.low:.0f} to {100 * row.off.high:.0f} %",
+                    "untouched": row.floor,
+                    "n": row.off.n,
+                    "reads": reading(row),
                 }
                 for row in rows
             ]
@@ -88,10 +85,19 @@ def quick(chain: Any, data: str) -> None:
         column_config={
             "drift": st.column_config.NumberColumn(format="%.2f", help=DRIFT),
             "off the data": st.column_config.NumberColumn(format="percent", help=OFF),
-            "untouched images": st.column_config.NumberColumn(format="percent", help="The floor."),
+            "untouched": st.column_config.NumberColumn(
+                format="percent", help="The same share for held-out images as they are: the floor."
+            ),
         },
         alt="Drift and share off the data, per step and for the chain",
     )
+
+
+def reading(row: Any) -> str:
+    """Says in a word how far a step leads."""
+    if row.off.low > row.floor and row.off.value > 2 * row.floor:
+        return "too much"
+    return "far" if row.drift > 0.7 else "mild"
 
 
 @st.cache_data(max_entries=32, show_spinner="Measuring how far it leads away")

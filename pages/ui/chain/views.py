@@ -272,32 +272,32 @@ def before(chain: Any, on: Images, seed: int) -> None:
         )
 
 
-def classes(chain: Any, on: Images, seed: int) -> None:
+def classes(chain: Any, data: str, seed: int) -> None:
     """Shows one column per class: the image as it is, and versions below it."""
     from core import augment
 
-    if on.source == "photos" or on.y is None:
-        st.caption("Classes need a dataset with labels: choose it above.")
+    found = dataset(data)
+    if not found.labelled:
+        st.caption("Classes need a dataset with labels. Choose another in the sidebar.")
         return
-    found = dataset(on.source)
-    shown = min(16, len(found.classes))
-    some = examples(on.source, len(found.classes))
-    x, y = some.floats[:shown], some.labels[:shown]
-    made = augment.grid(ready(chain, some), x, seed, 4, y)
-    stack = np.concatenate([some.x[:shown, None], made], 1).swapaxes(0, 1)
+    some = examples(data, min(16, len(found.classes)))
+    shown = len(some.x)
+    made = augment.grid(ready(chain, some), some.floats, seed, 4, some.labels)
+    stack = np.concatenate([some.x[:, None], made], 1).swapaxes(0, 1)
+    names = [found.classes[int(k)] for k in some.y]
     show.pictures(
         stack.reshape(-1, *some.x.shape[1:]),
         columns=shown,
         key="augment.classes",
         alt=f"{shown} classes side by side, each with four versions",
-        titles=[f"{found.classes[int(y[k])]}" for _ in range(5) for k in range(shown)],
-        marks=dict.fromkeys(range(shown), ""),
+        titles=names * 5,
+        marks={k: "" for k in range(shown)},
         max_height=440,
         max_zoom=12,
     )
     st.caption(
         "The first row as it is; below it four versions. Does each still belong to its class? "
-        + ", ".join(found.classes[int(k)] for k in y)
+        + shell.plain(", ".join(names))
         + "."
     )
 
