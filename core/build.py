@@ -500,7 +500,8 @@ def archive(
 
 def _safe(*cells: Any) -> list[Any]:
     """Keeps a spreadsheet from reading a text as a formula."""
-    return [f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@" else cell for cell in cells]
+    formula = ("=", "+", "-", "@")
+    return [f"'{c}" if isinstance(c, str) and c.startswith(formula) else c for c in cells]
 
 
 def _member(name: str, deflate: bool = False) -> zipfile.ZipInfo:

@@ -291,7 +291,7 @@ def classes(chain: Any, data: str, seed: int) -> None:
         key="augment.classes",
         alt=f"{shown} classes side by side, each with four versions",
         titles=names * 5,
-        marks={k: "" for k in range(shown)},
+        marks=dict.fromkeys(range(shown), ""),
         max_height=440,
         max_zoom=12,
     )
