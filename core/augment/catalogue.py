@@ -102,6 +102,15 @@ class Augmentation(Protocol):
         ...
 
 
+@runtime_checkable
+class Moves(Protocol):
+    """A step that is one affine map per image; neighbours of this kind are read from the image at once, not blurred twice."""
+
+    def matrix(self, params: Params, x: Images) -> Tensor:
+        """Gives the map from places in the result to places in the image, in -1 … 1, (N, 2, 3)."""
+        ...
+
+
 def spread(value: Tensor) -> Tensor:
     """Shapes one number per image (N,) so that it multiplies images."""
     return value[:, None, None, None]

@@ -72,6 +72,12 @@ def matrices(
     return torch.cat([inner, moved_by], 2)
 
 
+def after(first: Tensor, second: Tensor) -> Tensor:
+    """Joins two maps of :func:`moved`, (N, 2, 3) each, into the one that has the effect of both in turn."""
+    joint = first[:, :, :2] @ second
+    return torch.cat([joint[:, :, :2], joint[:, :, 2:] + first[:, :, 2:]], 2)
+
+
 class PlainConfig(Config):
     """A step without parameters."""
 
@@ -148,7 +154,10 @@ class Rotate:
         return {"angle": draws.uniform("angle", low=-degrees, high=degrees)}
 
     def apply(self, x: Images, params: Params) -> Images:
-        return moved(x, matrices(angle=params["angle"]), self.config.fill)
+        return moved(x, self.matrix(params, x), self.config.fill)
+
+    def matrix(self, params: Params, x: Images) -> Tensor:
+        return matrices(angle=params["angle"])
 
 
 class TranslateConfig(Config):
@@ -185,11 +194,14 @@ class Translate:
         return {"right": right, "down": down}
 
     def apply(self, x: Images, params: Params) -> Images:
+        return moved(x, self.matrix(params, x), self.config.fill)
+
+    def matrix(self, params: Params, x: Images) -> Tensor:
         shift = torch.stack([params["right"], params["down"]], 1)
         if self.config.whole:
             size = torch.tensor([x.shape[3], x.shape[2]], device=x.device)
             shift = (shift * size).round() / size
-        return moved(x, matrices(shift=shift), self.config.fill)
+        return matrices(shift=shift)
 
 
 class ScaleConfig(Config):
@@ -222,7 +234,10 @@ class Scale:
         return {"factor": draws.uniform("factor", low=1 - share, high=1 + share)}
 
     def apply(self, x: Images, params: Params) -> Images:
-        return moved(x, matrices(scale=params["factor"]), self.config.fill)
+        return moved(x, self.matrix(params, x), self.config.fill)
+
+    def matrix(self, params: Params, x: Images) -> Tensor:
+        return matrices(scale=params["factor"])
 
 
 class ShearConfig(Config):
@@ -256,8 +271,10 @@ class Shear:
         return {"across": across, "down": down}
 
     def apply(self, x: Images, params: Params) -> Images:
-        shear = torch.stack([params["across"], params["down"]], 1)
-        return moved(x, matrices(shear=shear), self.config.fill)
+        return moved(x, self.matrix(params, x), self.config.fill)
+
+    def matrix(self, params: Params, x: Images) -> Tensor:
+        return matrices(shear=torch.stack([params["across"], params["down"]], 1))
 
 
 class CropConfig(Config):

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.augment import policies
+from core.augment import geometry, policies
 from core.augment.catalogue import (
     Augmentation,
     Context,
     Draws,
+    Moves,
     Params,
     augmentations,
     rows,
@@ -28,6 +29,7 @@ from core.tensors import Images, to_bytes
 
 FORMAT, VERSION = "simulacra-pipeline", 1
 MAX_STEPS = 40
+_STILL = torch.eye(2, 3)  # the map that moves nothing
 
 
 @dataclass(frozen=True)
@@ -285,9 +287,31 @@ class Chain:
     @torch.no_grad()
     def apply(self, x: Images, drawn: Sequence[Drawn]) -> Images:
         """Changes images in [0, 1], (N, C, H, W), by what was drawn; the same again gives the same images."""
-        for (_, _, _, made), now in zip(self.steps, drawn, strict=True):
-            x = _applied(made, x, now)
-        return x
+        return self.stages(x, drawn)[-1] if drawn else x
+
+    def stages(self, x: Images, drawn: Sequence[Drawn], times: list[float] | None = None) -> list[Images]:
+        """Gives the images after each step; affine steps that follow each other read the image once, with one map."""
+        made: list[Images] = []
+        start, joint, fill = x, None, ""
+        for (_, step, _, one), now in zip(self.steps, drawn, strict=True):
+            began = time.perf_counter()
+            if isinstance(one, Moves):
+                if joint is not None and fill != step.config["fill"]:
+                    start, joint = made[-1], None
+                fill = step.config["fill"]
+                mine = torch.where(now.chosen[:, None, None], one.matrix(now.params, x), _STILL.to(x))
+                joint = mine if joint is None else geometry.after(joint, mine)
+                here = geometry.moved(start, joint, fill)
+                # untouched so far: to the bit what it was
+                still = (joint == _STILL.to(x)).all(2).all(1)
+                here = torch.where(still[:, None, None, None], start, here)
+            else:
+                here = _applied(one, made[-1] if made else x, now)
+                start, joint = here, None
+            made.append(here)
+            if times is not None:
+                times.append(time.perf_counter() - began)
+        return made
 
     def __call__(
         self, x: Images, seed: int, ids: Sequence[int] | Tensor, y: Tensor | None = None
@@ -391,12 +415,12 @@ def film(
     drawn = chain.draw(seed, torch.as_tensor(ids, device=x.device), y)
     told = [chain.told(drawn, image) for image in range(len(x))]
     frames = [Frame("Original", "", -1, to_bytes(x), [{} for _ in range(len(x))], 0.0)]
-    for number, (place, step, _, made) in enumerate(chain.steps):
-        began = time.perf_counter()
-        x = _applied(made, x, drawn[number])
-        spent = 1000 * (time.perf_counter() - began) / max(1, len(x))
+    times: list[float] = []
+    for number, images in enumerate(chain.stages(x, drawn, times)):
+        place, step = chain.steps[number][:2]
         words = [row[number] for row in told]
-        frames.append(Frame(step.title, step.name, place, to_bytes(x), words, spent))
+        spent = 1000 * times[number] / max(1, len(x))
+        frames.append(Frame(step.title, step.name, place, to_bytes(images), words, spent))
     return frames
 
 

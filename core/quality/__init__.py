@@ -227,12 +227,12 @@ def outlier(look: Look) -> Iterator[Issue]:
     """Images unlike all others: perhaps they do not belong here."""
     score, nearest = look.strange
     seen = look.seen("blank")
-    for image in np.flatnonzero((score > look.bar(4.5)) & ~seen):
+    for image in np.flatnonzero((score > look.bar(10.0)) & ~seen):
         yield Issue(
             "outlier",
             int(image),
             float(score[image]),
-            "It is farther from its nearest images than those are from theirs, by "
+            "It is farther from all others than images of this set are from each other, by "
             f"{score[image]:.1f} robust standard deviations.",
             (int(nearest[image]),),
         )

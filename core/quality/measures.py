@@ -26,6 +26,7 @@ class Measures:
     Attributes:
         keys: Content hashes, uint64 (N,).
         properties: By name, float32 (N,).
+        pixels: The images averaged down to a few pixels, float32 (N, P).
         features: Standardised, float32 (N, D): rectified responses to patches of the images themselves.
         points: The features along their main directions, float32 (N, d), for distances.
         spectra: The sizes of the frequencies along their main directions, float32 (N, s).
@@ -33,6 +34,7 @@ class Measures:
 
     keys: np.ndarray
     properties: dict[str, np.ndarray]
+    pixels: Tensor
     features: Tensor
     points: Tensor
     spectra: Tensor
@@ -127,13 +129,15 @@ def measure(dataset: Dataset, told: Callable[[int, int], None] | None = None) ->
     few = to_float(torch.as_tensor(np.asarray(dataset.x[spaced])), dataset.levels)
     patches = Patches(few, 128 if count <= 80_000 else 32)
     whole = torch.empty(count, patches(few[:1]).shape[1])
-    keys, found, frequencies = [], [], []
+    side = min(dataset.size, 14 if dataset.channels == 1 else 8)
+    keys, found, pixels, frequencies = [], [], [], []
     for start in range(0, count, BATCH):
         raw = np.array(dataset.x[start : start + BATCH])
         keys.append(digests(raw))
         x = to_float(torch.as_tensor(raw), dataset.levels)
         found.append(properties(x))
         whole[start : start + BATCH] = patches(x)
+        pixels.append(F.adaptive_avg_pool2d(x, side).flatten(1))
         frequencies.append(spectra(x))
         if told:
             told(min(start + BATCH, count), count)
@@ -141,6 +145,7 @@ def measure(dataset: Dataset, told: Callable[[int, int], None] | None = None) ->
     return Measures(
         np.concatenate(keys),
         {name: torch.cat([part[name] for part in found]).numpy() for name in PROPERTIES},
+        torch.cat(pixels),
         whole,
         components(whole, 48),
         components(torch.cat(frequencies), 32),

@@ -130,26 +130,46 @@ def _verified(dataset: Dataset, pairs: list[tuple[int, int]]) -> list[Pair]:
 def strangeness(
     measures: Measures, told: Callable[[int, int], None] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Measures how far each image is from its nearest ones, against how far those are from theirs, (N,).
+    """Measures how far each image is from all others, in robust standard deviations above the usual, (N,).
 
-    The unit is robust standard deviations of the logarithm; an image that is not far by itself has 0. Also gives the
-    index of the nearest other image, (N,).
+    By its pixels: how far it is from its nearest images against how far those are from theirs, plus how far it is from
+    the directions in which images differ at all; or by its features, if that is more. Also gives the index of the
+    nearest other image by features, (N,).
 
     References:
         Breunig et al., 2000, LOF: identifying density-based local outliers
+        Mahalanobis, 1936, On the generalised distance in statistics
     """
-    points = measures.points
-    spaced = torch.linspace(0, len(points) - 1, min(len(points), REFERENCE)).long()
-    away, index = nearest(points, points[spaced], 7, told)
+    around, _, _ = _density(measures.pixels, told)
+    by_pixels = robust(around) + robust(_mahalanobis(measures.pixels))
+    around, far, first = _density(measures.points, told)
+    by_features = np.where(robust(far) > 2, robust(around), 0.0)
+    return np.maximum(by_pixels, by_features), first
+
+
+def _density(
+    rows: Tensor, told: Callable[[int, int], None] | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gives the logarithm of each row's distance to its nearest ones, against theirs and by itself, and the nearest."""
+    spaced = torch.linspace(0, len(rows) - 1, min(len(rows), REFERENCE)).long()
+    away, index = nearest(rows, rows[spaced], 7, told)
     index = spaced[index]
-    own = index == torch.arange(len(points))[:, None]
-    away = away.masked_fill(own, torch.nan)
-    far = away.nanmean(1).nan_to_num(0.0).clamp_min(1e-6).log()  # (N,)
-    around = far[index].masked_fill(own, torch.nan).nanmean(1).nan_to_num(0.0)
-    score = robust((far - around).numpy())
-    score = np.where(robust(far.numpy()) > 2, score, 0.0)
-    first = torch.where(own[:, 0], index[:, min(1, index.shape[1] - 1)], index[:, 0]).numpy()
-    return score, first
+    own = index == torch.arange(len(rows))[:, None]
+    far = away.masked_fill(own, torch.nan).nanmean(1).nan_to_num(0.0).clamp_min(1e-6).log()
+    theirs = far[index].masked_fill(own, torch.nan).nanmean(1).nan_to_num(0.0)
+    first = torch.where(own[:, 0], index[:, min(1, index.shape[1] - 1)], index[:, 0])
+    return (far - theirs).numpy(), far.numpy(), first.numpy()
+
+
+def _mahalanobis(rows: Tensor) -> np.ndarray:
+    """Gives the logarithm of the squared Mahalanobis distance of each row from the mean, with a ridge."""
+    if len(rows) < 2:
+        return np.zeros(len(rows))
+    mean = rows.mean(0)
+    values, vectors = torch.linalg.eigh(torch.atleast_2d(torch.cov((rows - mean).T)))
+    ridge = 0.1 * values.mean().clamp_min(1e-9)
+    turned = (rows - mean) @ vectors * (values.clamp_min(0) + ridge).rsqrt()
+    return turned.square().sum(1).clamp_min(1e-9).log().numpy()
 
 
 def robust(values: np.ndarray) -> np.ndarray:
