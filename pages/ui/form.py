@@ -41,10 +41,16 @@ def form(
     return values
 
 
-def flat(parts: Mapping[str, type[Config]]) -> dict[str, dict[str, Any]]:
+def flat(
+    parts: Mapping[str, type[Config]], *, link: bool = False, omit: Collection[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Draws all parameters, advanced or not, one below the other, for a place that is folded away itself."""
     return {
-        key: {knob.name: control(knob, key) for knob in config.knobs().values() if not knob.path}
+        key: {
+            knob.name: control(knob, key, link=link)
+            for knob in config.knobs().values()
+            if not knob.path and knob.name not in omit
+        }
         for key, config in parts.items()
     }
 
