@@ -13,12 +13,19 @@ from core import datasets
 from core.catalog import UserError
 from core.settings import settings
 from pages.ui import form, shell, show
+from pages.ui.mend import atlas, issues, versions
 
 TITLE = "Data"
 ICON = ":material/photo_library:"
 ORDER = 2
 shell.enter()
 PAGE = 60  # images on one page of the wall
+VIEWS = {
+    "look": "Look",
+    "issues": "What is wrong?",
+    "map": "Map",
+    "version": "Mend and take away",
+}
 
 
 def load(name: str, values: dict[str, Any]) -> datasets.Dataset:
@@ -208,38 +215,68 @@ def bring() -> None:
     st.rerun()
 
 
-st.title("What is in the data?", anchor=False)
+def look(name: str) -> None:
+    """Shows the images beside what is known of them."""
+    about = datasets.describe(name)
+    left, right = st.columns([2.4, 1], gap="large")
+    with right:
+        values: dict[str, Any] = {}
+        config = datasets.config_of(name)
+        with st.expander("How it is prepared", expanded=False):
+            if config.knobs():
+                values = form.flat({f"data.{name}": config})[f"data.{name}"]
+            else:
+                st.caption("An imported dataset is kept as it was prepared.")
+            if about.saved and st.button(
+                "Delete",
+                icon=":material/delete:",
+                key="data.delete",
+                disabled=not shell.may_change(),
+            ):
+                delete(name)
+        st.session_state[f"data.values.{name}"] = values
+        below = st.container()
+        with st.expander("Bring your own pictures", icon=":material/upload:"), shell.guard():
+            bring()
+    with left:
+        st.markdown(f"**{shell.plain(about.title)}** · {shell.plain(about.caption)}")
+        with shell.guard():
+            dataset = load(name, values)
+            wall(dataset)
+            if dataset.refused:
+                with st.expander("Files left out, and why", icon=":material/warning:"):
+                    st.dataframe(
+                        pd.DataFrame(dataset.refused, columns=["file", "reason"]),
+                        hide_index=True,
+                        key="data.refused",
+                        alt="Files that were left out, each with the reason",
+                    )
+            with below:
+                facts(dataset)
+
+
+st.title("What is in the data, and what is wrong with it?", anchor=False)
 name = shell.chosen_dataset()
-about = datasets.describe(name)
-left, right = st.columns([2.4, 1], gap="large")
-with right:
-    values: dict[str, Any] = {}
-    config = datasets.config_of(name)
-    with st.expander("How it is prepared", expanded=False):
-        if config.knobs():
-            values = form.flat({f"data.{name}": config})[f"data.{name}"]
-        else:
-            st.caption("An imported dataset is kept as it was prepared.")
-        if about.saved and st.button(
-            "Delete", icon=":material/delete:", key="data.delete", disabled=not shell.may_change()
-        ):
-            delete(name)
-    below = st.container()
-    with st.expander("Bring your own pictures", icon=":material/upload:"), shell.guard():
-        bring()
-with left:
-    st.markdown(f"**{shell.plain(about.title)}** · {shell.plain(about.caption)}")
+view = st.segmented_control(
+    "What to do",
+    list(VIEWS),
+    default="look",
+    key="data.view",
+    required=True,
+    bind="query-params",
+    format_func=lambda name: VIEWS[name],
+    label_visibility="collapsed",
+)
+if view == "look":
+    look(name)
+else:
     with shell.guard():
-        dataset = load(name, values)
-        wall(dataset)
-        if dataset.refused:
-            with st.expander("Files left out, and why", icon=":material/warning:"):
-                st.dataframe(
-                    pd.DataFrame(dataset.refused, columns=["file", "reason"]),
-                    hide_index=True,
-                    key="data.refused",
-                    alt="Files that were left out, each with the reason",
-                )
-        with below:
-            facts(dataset)
-        shell.go("train", f"Train a model on {shell.plain(about.title)}")
+        prepared = st.session_state.get(f"data.values.{name}", {})
+        dataset = load(name, prepared)
+        if view == "issues":
+            issues.draw(dataset, name, prepared)
+        elif view == "map":
+            atlas.draw(dataset)
+        else:
+            versions.draw(dataset, name, prepared)
+shell.go("train", f"Train a model on {shell.plain(datasets.describe(name).title)}")

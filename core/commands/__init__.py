@@ -73,6 +73,20 @@ def wait(job: jobs.Job) -> jobs.Job:
     return job
 
 
+def ended(job: jobs.Job) -> jobs.Job:
+    """Waits for the end of a job, for a command that prints what it made.
+
+    Raises:
+        UserError: If it failed, with its own words.
+    """
+    job = wait(job)
+    if job.status not in ("finished", "stopped"):
+        raise UserError(
+            job.message or f"The job {job.id} is {job.status}. Resume it, or start another one."
+        )
+    return job
+
+
 def follow(job: jobs.Job, as_json: bool) -> int:
     """Waits for the end of a job, with its progress on stderr; prints one object or one line, gives the exit code."""
     job = wait(job)

@@ -10,6 +10,7 @@ Neither torch nor scikit-learn is imported before a source needs it.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -52,6 +53,7 @@ __all__ = [
     "names",
     "save",
     "split_by_content",
+    "state",
 ]
 
 
@@ -200,6 +202,39 @@ def _keep(name: str, make: Callable[[Path], Dataset]) -> Dataset:
             new.rename(place)  # fails if somebody took the name meanwhile
         except OSError as error:
             raise _taken(name) if place.exists() else error from None
+    return load(name)
+
+
+def state(name: str, *, licence: str | None = None, consent: str | None = None) -> Dataset:
+    """Says under which licence the images of a saved dataset are, and whether the people on them agreed.
+
+    Raises:
+        UserError: If the server is view-only, there is no such saved set, or the consent is not one of the choices.
+    """
+    settings().allow_change("change what is said about a dataset")
+    if name in datasets:
+        raise UserError(
+            f"The dataset {name!r} comes with the program, with terms of its own. Save it under another name first."
+        )
+    place = _place(name)
+    options = datasets.get("folder").config.knobs()["consent"].options
+    if consent is not None and consent not in options:
+        raise UserError(
+            f"consent must be one of {', '.join(options)}, got {consent!r}. Choose one of them."
+        )
+    try:
+        meta = store.read_meta(place)
+    except store.Damaged as error:
+        raise _damaged(name, error.file, error.why) from error
+    given = {
+        "licence": None if licence is None else " ".join(licence.split())[:200],
+        "consent": consent,
+    }
+    meta["terms"] = dict(meta.get("terms", {})) | {k: v for k, v in given.items() if v is not None}
+    with store.explained(place):
+        new = place / f".meta-{uuid.uuid4().hex}"
+        new.write_text(json.dumps(meta, indent=1))
+        new.replace(place / "meta.json")
     return load(name)
 
 

@@ -29,7 +29,8 @@ class Dataset:
 
     Shapes: ``x`` is uint8 (N, C, H, W) with values 0 … ``levels - 1``, in memory or memory-mapped, and is
     read as ``x / (levels - 1)``. ``y`` is int64 (N,) or None. Each split is a sorted int64 array of indices;
-    the three are disjoint and cover every image.
+    the three are disjoint and cover every image. ``terms`` are the ``licence`` of the images and the ``consent`` of the
+    people on them; they travel with every version.
 
     Raises:
         ValueError: If the parts do not fit together.
@@ -48,6 +49,7 @@ class Dataset:
     refused: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
+    terms: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.x)
@@ -125,6 +127,7 @@ def assemble(
     refused: tuple[tuple[str, str], ...] = (),
     notes: tuple[str, ...] = (),
     source: Mapping[str, Any] | None = None,
+    terms: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Puts a dataset together and takes its fingerprint.
 
@@ -146,6 +149,7 @@ def assemble(
         tuple(refused),
         tuple(notes),
         dict(source or {}),
+        dict(terms or {}),
     )
 
 

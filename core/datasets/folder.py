@@ -33,7 +33,7 @@ from core.datasets.dataset import (
     split_by_content,
 )
 from core.datasets.files import Archive, Directory, File, shown, walk
-from core.datasets.pictures import NO_PICTURE, Refused, decode, is_picture
+from core.datasets.pictures import NO_PICTURE, Decoded, Refused, decode, is_picture
 from core.datasets.store import Pixels
 from core.settings import settings
 
@@ -64,6 +64,12 @@ class FolderConfig(Config):
         le=0.4,
         title="Test share",
         advanced=True,
+    )
+    licence: str = knob("", "The licence of the pictures; it travels with every version.")
+    consent: Literal["unknown", "given", "not needed"] = knob(
+        "unknown",
+        "Whether the people on the pictures agreed to their use; not needed where there are none.",
+        title="Consent",
     )
 
 
@@ -155,7 +161,7 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
         placed.sort(key=lambda item: (-item[2], _natural(item[0].name)))
         settings().allow_disk(len(placed) * 3 * config.size**2 / 2**20)
         labels, keys, given, repeated = [], [], [], 0
-        sizes: set[tuple[int, int]] = set()
+        files, sizes, spoke = [], [], {"none": 0, "some": 0, "position": 0}
         seen: dict[int, set[bytes]] = {0: set(), 1: set(), 2: set()}
         wide = 3 if config.channels == "colour" else 1
         with Pixels(place / "x.npy", wide, config.size) as pixels:
@@ -163,8 +169,8 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
                 if isinstance(decoded, str):
                     refused.append((file.name, decoded))
                     continue
-                image, was = decoded
-                sizes.add(was)
+                image = decoded.pixels
+                spoke[decoded.metadata] += 1
                 mark = digest(image)
                 if any(mark in seen[later] for later in range(code + 1, 3)):
                     repeated += 1
@@ -176,6 +182,8 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
                 labels.append(label)
                 keys.append(mark)
                 given.append(code)
+                files.append(shown(file.name))
+                sizes.append(decoded.was)
     if len(keys) < FEWEST:
         raise _too_few(path.name, len(keys), refused)
     if repeated:
@@ -209,14 +217,24 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
         + (f" to {large}" if large != small else "")
         + " pixels before they were scaled."
     )
+    if held := spoke["some"] + spoke["position"]:
+        notes.append(
+            f"Metadata was removed from {held:,} picture{'s' if held > 1 else ''}; "
+            f"{spoke['position']:,} of them held a position."
+            if spoke["position"]
+            else f"Metadata was removed from {held:,} picture{'s' if held > 1 else ''}; none held a position."
+        )
+    wide, high = (np.array(side, np.int64) for side in zip(*sizes, strict=True))
     listed = tuple((shown(name), shown(reason)) for name, reason in refused[:_LISTED])
     return assemble(
         np.load(place / "x.npy", mmap_mode="r"),
         y,
         tuple(map(shown, classes)),
         splits,
+        attributes={"picture": np.array(files, dtype=str), "width": wide, "height": high},
         refused=listed,
         notes=tuple(map(shown, notes)),
+        terms={"licence": shown(config.licence.strip()), "consent": config.consent},
     )
 
 
@@ -271,12 +289,12 @@ def _decoded(
     placed: list[Any],
     config: FolderConfig,
     progress: Progress | None,
-) -> Iterator[tuple[Any, tuple[np.ndarray, tuple[int, int]] | str]]:
-    """Yields every item with its pixels (1 or 3, size, size), or with the reason why there are none."""
+) -> Iterator[tuple[Any, Decoded | str]]:
+    """Yields every item with its picture, or with the reason why there is none."""
     limits = settings()
     most = int(limits.max_megapixels * 8e6) + 2**20  # four channels of 16 bits, unpacked
 
-    def start(item: Any) -> Callable[[], tuple[np.ndarray, tuple[int, int]] | str]:
+    def start(item: Any) -> Callable[[], Decoded | str]:
         try:
             if item[0].size > most:
                 raise Refused(

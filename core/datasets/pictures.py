@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,9 +17,26 @@ class Refused(Exception):
     """Says why one file is left out."""
 
 
+Metadata = Literal["none", "some", "position"]
+
+
+class Decoded(NamedTuple):
+    """One picture.
+
+    Attributes:
+        pixels: uint8 (1 or 3, size, size).
+        was: Width and height that it had.
+        metadata: What the file said beside the pixels: nothing, something, or where it was taken; none of it is kept.
+    """
+
+    pixels: np.ndarray
+    was: tuple[int, int]
+    metadata: Metadata
+
+
 def decode(
     data: bytes, size: int, channels: str = "auto", fit: str = "crop", megapixels: float = 16
-) -> tuple[np.ndarray, tuple[int, int]] | str:
+) -> Decoded | str:
     """Decodes one picture that nobody vouches for.
 
     Args:
@@ -29,7 +47,7 @@ def decode(
         megapixels: Largest picture that is decoded.
 
     Returns:
-        uint8 (1 or 3, size, size) and the width and height that it had, or a sentence part that says why not.
+        The picture, or a sentence part that says why not.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
@@ -38,6 +56,7 @@ def decode(
                 raise Refused(
                     f"has {width} × {height} pixels, and at most {megapixels:g} megapixels are allowed"
                 )
+            metadata = _metadata(picture)
             picture.draft(None, (3 * size, 3 * size))  # a JPEG is decoded at a fraction of its size
             flat = _flat(ImageOps.exif_transpose(picture))
             if channels == "grey":
@@ -62,7 +81,20 @@ def decode(
         image = np.repeat(image, 3, axis=0) if len(image) == 1 else image
     elif (image == image[:1]).all():
         image = image[:1]
-    return image, (width, height)
+    return Decoded(image, (width, height), metadata)
+
+
+def _metadata(picture: Image.Image) -> Metadata:
+    """Says whether a picture holds EXIF, XMP, IPTC or comments, and whether they hold a position."""
+    exif = picture.getexif()
+    if exif.get_ifd(0x8825):  # GPS
+        return "position"
+    rest = [str(picture.info.get(name, "")) for name in ("xmp", "XML:com.adobe.xmp", "comment")]
+    if any("GPSLatitude" in text or "GPSLongitude" in text for text in rest):
+        return "position"
+    if len(exif) or any(rest) or "photoshop" in picture.info or getattr(picture, "text", None):
+        return "some"
+    return "none"
 
 
 def _flat(picture: Image.Image) -> Image.Image:

@@ -85,7 +85,8 @@ def digits(config: DigitsConfig, place: Path, progress: Progress | None = None) 
     x = np.asarray(flat).astype(np.uint8).reshape(-1, 1, 8, 8)
     y = np.asarray(y).astype(np.int64)
     splits = split_by_content(digests(x), y, valid_share=config.valid_share, test_share=0.278)
-    return assemble(x, y, tuple("0123456789"), splits, levels=17)
+    terms = {"licence": "CC BY 4.0", "consent": "not needed"}
+    return assemble(x, y, tuple("0123456789"), splits, levels=17, terms=terms)
 
 
 class FacesConfig(Config):
@@ -141,7 +142,8 @@ def faces(config: FacesConfig, place: Path, progress: Progress | None = None) ->
         y = np.array([classes.index(str(word)) for word in y])
     y = y.astype(np.int64)
     splits = split_by_content(digests(x), y, valid_share=config.valid_share, test_share=0.2)
-    return assemble(x, y, classes, splits, attributes=attributes)
+    terms = {"licence": "Apache-2.0, drawn by this program", "consent": "not needed"}
+    return assemble(x, y, classes, splits, attributes=attributes, terms=terms)
 
 
 class ScansConfig(Config):
@@ -174,6 +176,14 @@ _PLACES = {  # torchvision's class, and where it keeps which files
     "fashion_mnist": ("FashionMNIST", "FashionMNIST/raw", _IDX),
     "kmnist": ("KMNIST", "KMNIST/raw", _IDX),
     "cifar10": ("CIFAR10", "cifar-10-batches-py", _BATCHES),
+}
+
+
+_LICENCES = {
+    "mnist": "CC BY-SA 3.0",
+    "fashion_mnist": "MIT",
+    "kmnist": "CC BY-SA 4.0",
+    "cifar10": "none given by its authors",
 }
 
 
@@ -260,7 +270,8 @@ def _official(name: str, config: Any, progress: Progress | None) -> Dataset:
     x, y, given, keys = x[~leaked], y[~leaked], given[~leaked], keys[~leaked]
     splits = split_by_content(keys, y, valid_share=config.valid_share, given=given)
     classes = tuple("0123456789") if name == "mnist" else tuple(parts[0].classes)
-    return assemble(x, y, classes, splits, notes=notes)
+    terms = {"licence": _LICENCES[name], "consent": "not needed"}
+    return assemble(x, y, classes, splits, notes=notes, terms=terms)
 
 
 def _rescaled(x: np.ndarray, size: int, grey: bool, progress: Progress | None) -> np.ndarray:

@@ -172,6 +172,7 @@ def read(place: Path) -> Dataset:
             tuple(map(tuple, meta["refused"])),
             tuple(meta["notes"]),
             meta["source"],
+            meta.get("terms", {}),
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise Damaged(file, error) from error

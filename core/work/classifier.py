@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from core import jobs, runs
 from core.catalog import Config, UserError, knob
 from core.work import Task, kinds
-from core.work.train import begin, follow
+from core.work.train import AugmentConfig, augmentation, begin, follow
 
 if TYPE_CHECKING:
     from core.datasets import Dataset
@@ -44,6 +44,7 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
         "dataset": datasets.config_of(choice["dataset"]),
         "classifier": ClassifierConfig,
         "extra": ExtraConfig,
+        "augment": AugmentConfig,
         "train": TrainConfig,
     }
 
@@ -52,7 +53,9 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
 def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a classifier, the judge of what the models make; reports its accuracy on the test split at the end."""
     extra = ExtraConfig.of(task.job.config.get("extra"), "extra")
-    dataset, facts = begin(task, {"classifier": task.part("classifier"), "extra": extra.record()})
+    dataset, facts = begin(
+        task, {"classifier": task.part("classifier"), "extra": extra.record(), **augmentation(task)}
+    )
     yield from follow(task, extended(dataset, extra), facts, None)
     if task.stopped() or not task.lead:
         return

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import jobs, runs
-from core.catalog import Config, UserError
+from pydantic import model_validator
+
+from core.catalog import Config, UserError, knob
 from core.settings import settings
 from core.work import Task, kinds
 
@@ -26,6 +28,35 @@ WATCHED = 20_000  # images of the shortest training that is worth a measure of q
 COPYING = 0.6  # share of samples nearer to training than to held-out images from which a model is said to copy
 
 
+class AugmentConfig(Config):
+    """What happens to the training images on their way into the network."""
+
+    pipeline: str = knob(
+        "",
+        "Id of a preset or of a saved pipeline of the Augment page, which changes every training image; empty for none.",
+        title="Augmentation",
+        advanced=True,
+    )
+
+    @model_validator(mode="after")
+    def _exists(self) -> AugmentConfig:
+        if self.pipeline:
+            from core import augment
+
+            augment.training(augment.load(self.pipeline))
+        return self
+
+
+def augmentation(task: Task) -> dict[str, Any]:
+    """Gives what a run records of its augmentation: the whole pipeline, which may be deleted later; empty for none."""
+    chosen = (task.job.config.get("augment") or {}).get("pipeline", "")
+    if not chosen or (task.path / "run.json").exists():  # a resumed run has it in its record
+        return {}
+    from core import augment
+
+    return {"augment": augment.load(chosen).record()}
+
+
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     from core import datasets
     from core.models import families
@@ -34,6 +65,7 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     return {
         "dataset": datasets.config_of(choice["dataset"]),
         "family": families.get(choice["family"]).config,
+        "augment": AugmentConfig,
         "train": TrainConfig,
     }
 
@@ -41,7 +73,7 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
 @kinds.add("train", "Train a model", Config, lane="train", parts=_parts)
 def train_model(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a generative model, with sample sheets of the same noise as it learns."""
-    dataset, facts = begin(task, {"family": task.part("family")})
+    dataset, facts = begin(task, {"family": task.part("family"), **augmentation(task)})
 
     def sheet(model: Any, step: int, images: int) -> None:
         from core import sheets
@@ -271,7 +303,12 @@ def follow(
         if task.lead:
             jobs.write_json(task.path / "run.json", facts)
         config = TrainConfig.of(facts["train"], "train")
-    trainer = Trainer(model, dataset, config, device())
+    transform = None
+    if facts.get("augment"):
+        from core import augment
+
+        transform = augment.training(augment.Pipeline.of(facts["augment"]["steps"]))
+    trainer = Trainer(model, dataset, config, device(), transform)
     run = jobs.get(task.job.id)
     state, problems = agreed(runs.newest_state(run) if task.lead else None)
     if state is not None:

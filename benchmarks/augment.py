@@ -1,0 +1,106 @@
+"""Measures the preview of a chain, and its throughput against torchvision and Albumentations used image by image.
+
+``python -m benchmarks.augment`` (Albumentations is measured where it is installed; it is no dependency of the project)
+
+The same five steps everywhere, on the same images, one thread, in one run: rotate, shift, zoom, brightness, noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from core import augment, sheets
+from core.augment import Chain, Pipeline, Step
+
+STEPS = (
+    Step.of("rotate", {"degrees": 15.0}),
+    Step.of("translate", {"share": 0.1}),
+    Step.of("scale", {"share": 0.2}),
+    Step.of("brightness", {"amount": 0.3}),
+    Step.of("noise", {"sigma": 0.1}),
+)
+
+
+def speed(act: Callable[[], Any], images: int, seconds: float) -> float:
+    """Measures images per second: the best of three runs, for what else the machine does only slows down."""
+    rates = []
+    for _ in range(3):
+        began, done = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds / 3:
+            act()
+            done += images
+        rates.append(done / (time.perf_counter() - began))
+    return max(rates)
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[28, 96])
+    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    pipeline = Pipeline(STEPS, "five")
+    chain = Chain(pipeline)
+    photos, _, _ = augment.photos(96)
+    x = torch.as_tensor(np.tile(photos, (8, 1, 1, 1))).float() / 255  # 16 images
+    took = []
+    for repeat in range(arguments.repeats + 2):
+        began = time.perf_counter()
+        sheets.png(augment.grid(chain, x, repeat, 6).reshape(-1, *x.shape[1:]), 6)
+        took.append(1000 * (time.perf_counter() - began))
+    took = sorted(took[2:])
+    print(
+        f"preview of 16 images x 6 draws of 96 px, five steps, as PNG: median {statistics.median(took):.0f} ms, "
+        f"p95 {took[int(0.95 * len(took))]:.0f} ms (n = {len(took)})"
+    )
+    for size in arguments.sizes:
+        for channels in (1, 3):
+            compared(pipeline, chain, size, channels, arguments.seconds)
+
+
+def compared(pipeline: Pipeline, chain: Chain, size: int, channels: int, seconds: float) -> None:
+    """Prints the throughput of the three for one kind of image."""
+    x = torch.rand(128, channels, size, size, generator=torch.Generator().manual_seed(0))
+    rates = {"this, batched": speed(lambda: chain(x, 0, range(128)), 128, seconds)}
+    place: dict[str, Any] = {}
+    exec(augment.export(pipeline, "torchvision", size), place)  # our own text
+    theirs = place["augment"]
+    rates["torchvision, per image"] = speed(
+        lambda: [theirs(image) for image in x[:16]], 16, seconds
+    )
+    try:
+        import albumentations as A
+    except ImportError:
+        pass
+    else:
+        other = A.Compose(
+            [
+                A.Rotate(limit=15, p=1),
+                A.Affine(translate_percent=(-0.1, 0.1), p=1),
+                A.Affine(scale=(0.8, 1.2), p=1),
+                A.RandomBrightnessContrast(brightness_limit=0.3, contrast_limit=0, p=1),
+                A.GaussNoise(std_range=(0.0, 0.1), p=1),
+            ]
+        )
+        arrays = [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in x[:64]]
+        rates["Albumentations, per image"] = speed(
+            lambda: [other(image=array)["image"] for array in arrays], 64, seconds
+        )
+    mine = rates["this, batched"]
+    print(
+        f"{channels} x {size} px: "
+        + "; ".join(f"{name} {rate:,.0f}/s (1 : {mine / rate:.2f})" for name, rate in rates.items())
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Augmentation: steps, pipelines as data, what they do to images, and recipes to take away.
+
+A step draws one row of parameters per image (`draw`) and applies it to a batch (`apply`); see :mod:`catalogue` for the
+contract. :class:`Pipeline` is data, :class:`Chain` runs it. Adding a step is one class with ``@augmentations.add``.
+"""
+
+from __future__ import annotations
+
+from core.augment import generative as _generative  # noqa: F401  (registers)
+from core.augment import geometry as _geometry  # noqa: F401  (registers)
+from core.augment import harm
+from core.augment import pixels as _pixels  # noqa: F401  (registers)
+from core.augment.catalogue import GROUPS, Context, augmentations
+from core.augment.generative import runs_for
+from core.augment.pipeline import (
+    MAX_STEPS,
+    Chain,
+    Drawn,
+    Frame,
+    Pipeline,
+    Step,
+    Sweep,
+    film,
+    grid,
+    magnitudes,
+    sweep,
+)
+from core.augment.recipes import (
+    DIALECTS,
+    Preset,
+    Saved,
+    export,
+    forget,
+    load,
+    photos,
+    presets,
+    read,
+    save,
+    saved,
+    training,
+)
+
+__all__ = [
+    "DIALECTS",
+    "GROUPS",
+    "MAX_STEPS",
+    "Chain",
+    "Context",
+    "Drawn",
+    "Frame",
+    "Pipeline",
+    "Preset",
+    "Saved",
+    "Step",
+    "Sweep",
+    "augmentations",
+    "export",
+    "film",
+    "forget",
+    "grid",
+    "harm",
+    "load",
+    "magnitudes",
+    "photos",
+    "presets",
+    "read",
+    "runs_for",
+    "save",
+    "saved",
+    "sweep",
+    "training",
+]

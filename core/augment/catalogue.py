@@ -1,0 +1,143 @@
+"""The registry of augmentations, and what each of them is given: numbers that depend on seed and id alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from core.catalog import Registry, UserError
+from core.tensors import Images, noise
+
+Params = dict[str, Tensor]
+
+GROUPS = (
+    "Geometry",
+    "Colour",
+    "Noise and blur",
+    "Cut and mix",
+    "Policies",
+    "Generative",
+)
+
+augmentations = Registry("augmentation")
+"""The steps. ``make(config, context) -> Augmentation``. What an entry says about itself beside its config:
+
+``group`` (of :data:`GROUPS`); ``strength``, the knob that is its magnitude ("" without one), and ``neutral``, the value
+of it that leaves an image as it is; ``chance``, the probability of a new step; ``slow`` for one that works image by
+image; ``needs`` (``images`` of the dataset, a ``run``); ``labels`` for one that mixes them; ``units`` of what it draws;
+``torchvision`` and ``albumentations``, functions of the config that write the nearest line of code for these libraries.
+"""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What some steps need beside the image: other images of the dataset, and their labels.
+
+    Attributes:
+        x: Images in [0, 1], (M, C, H, W).
+        y: Their labels (M,), if there are any.
+        classes: Number of classes, 0 without labels.
+    """
+
+    x: Tensor | None = None
+    y: Tensor | None = None
+    classes: int = 0
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers of one step for a batch of images; each row depends on seed, id and stream alone.
+
+    Attributes:
+        seed: Of the whole chain.
+        ids: One number per image, (N,), on the device of the images.
+        stream: Name of the step within its chain.
+        y: Labels (N,), if there are any.
+    """
+
+    seed: int
+    ids: Tensor
+    stream: str
+    y: Tensor | None = None
+
+    def uniform(self, what: str, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Draws uniform numbers between two bounds, (N, *shape)."""
+        u = noise(
+            self.seed,
+            self.ids,
+            shape,
+            f"{self.stream}.{what}",
+            uniform=True,
+            device=self.ids.device,
+        )
+        return low + (high - low) * u
+
+    def keys(self, what: str = "key") -> Tensor:
+        """Draws an id per image, int64 (N,), from which `apply` draws what is too large to keep."""
+        high, low = (self.uniform(what, 2) * 2**23).to(torch.int64).unbind(1)
+        return high * 2**23 + low
+
+    def of(self, stream: str) -> Draws:
+        """Gives the numbers of a part of this step."""
+        return replace(self, stream=f"{self.stream}.{stream}")
+
+
+@runtime_checkable
+class Augmentation(Protocol):
+    """One step: draws its parameters per image, and applies them to a batch.
+
+    Names of drawn parameters that begin with ``_`` are for the machine and not shown.
+    """
+
+    def draw(self, draws: Draws) -> Params:
+        """Draws one row of parameters per image."""
+        ...
+
+    def apply(self, x: Images, params: Params) -> Images:
+        """Changes images in [0, 1], (N, C, H, W), each by its own row; the same rows give the same images."""
+        ...
+
+
+@runtime_checkable
+class Moves(Protocol):
+    """A step that is one affine map per image; neighbours of this kind are read from the image at once, not blurred twice."""
+
+    def matrix(self, params: Params, x: Images) -> Tensor:
+        """Gives the map from places in the result to places in the image, in -1 … 1, (N, 2, 3)."""
+        ...
+
+
+def spread(value: Tensor) -> Tensor:
+    """Shapes one number per image (N,) so that it multiplies images."""
+    return value[:, None, None, None]
+
+
+def luminance(x: Images) -> Tensor:
+    """Gives the brightness of images, (N, 1, H, W), with the weights of ITU-R BT.601."""
+    if x.shape[1] == 1:
+        return x
+    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)
+    return (x * weights).sum(1, keepdim=True)
+
+
+def needed(context: Context, what: str) -> Tensor:
+    """Gives the other images that a step mixes in.
+
+    Raises:
+        UserError: If there are none.
+    """
+    if context.x is None or not len(context.x):
+        raise UserError(
+            f"{what} mixes in other images of a dataset, and there are none here. "
+            "Choose a dataset with at least 2 images, or leave this step out."
+        )
+    return context.x
+
+
+def rows(params: Mapping[str, Tensor], chosen: Tensor) -> Params:
+    """Takes the rows of some of the images."""
+    return {name: value[chosen] for name, value in params.items()}

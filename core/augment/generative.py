@@ -1,0 +1,195 @@
+"""Steps made of a trained model: another image of the same class, or a neighbour of this one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core import jobs, runs
+from core.augment.catalogue import Context, Draws, Params, augmentations
+from core.catalog import Config, UserError, knob
+from core.datasets import Dataset
+from core.models import Decodes, Encodes
+from core.tensors import Images, noise
+
+
+def run_knob() -> Any:
+    """Declares the run whose model is used."""
+    return knob("", "The run whose model makes the images.", title="Run")
+
+
+def opened(run: str) -> runs.Opened:
+    """Opens the generative model of a run.
+
+    Raises:
+        UserError: If there is none of that name, it is a classifier, or it has no checkpoint.
+    """
+    if not run:
+        raise UserError(
+            "A generative step needs a run, got ''. Choose a trained model, or leave this step out."
+        )
+    return runs.open_model(jobs.find(run, "train"))
+
+
+def fitting(model: runs.Opened, x: Images) -> None:
+    """Refuses a model of images of another kind.
+
+    Raises:
+        UserError: If channels or size differ.
+    """
+    spec = model.spec
+    if (spec.channels, spec.size) != (x.shape[1], x.shape[2]):
+        raise UserError(
+            f"The run {model.run} makes images of {spec.channels} × {spec.size} × {spec.size}, and these have "
+            f"{x.shape[1]} × {x.shape[2]} × {x.shape[3]}. Choose a run that was trained on images like these."
+        )
+
+
+def runs_for(name: str, dataset: Dataset) -> list[jobs.Job]:
+    """Lists the finished runs that a generative step may use on a dataset, newest first.
+
+    Args:
+        name: Of the step; ``neighbour`` needs a model that encodes and decodes.
+        dataset: Whose images are augmented; a run of its own training images comes first.
+    """
+    found = []
+    for run in runs.listing():
+        if run.kind != "train" or not runs.checkpoints(run):
+            continue
+        try:
+            facts = runs.record(run)
+        except UserError:
+            continue
+        spec = facts["spec"]
+        if (spec["channels"], spec["size"]) != (dataset.channels, dataset.size):
+            continue
+        if name == "neighbour" and not _encodes(run):
+            continue
+        found.append((facts["dataset"]["fingerprint"] != dataset.fingerprint, run))
+    return [run for _, run in sorted(found, key=lambda pair: pair[0])]
+
+
+_can: dict[str, bool] = {}  # families that were asked once
+
+
+def _encodes(run: jobs.Job) -> bool:
+    family = runs.family_of(run)
+    if family not in _can:
+        try:
+            model = runs.open_model(run).model
+        except UserError:
+            return False
+        _can[family] = isinstance(model, Encodes) and isinstance(model, Decodes)
+    return _can[family]
+
+
+class SampleConfig(Config):
+    """Which model is asked."""
+
+    run: str = run_knob()
+
+
+@augmentations.add(
+    "sample",
+    "Another of its class",
+    SampleConfig,
+    group="Generative",
+    chance=0.5,
+    slow=True,
+    needs=("run",),
+)
+class Sample:
+    """Replaces the image by one that a model makes of the same class; without labels, by any."""
+
+    def __init__(self, config: SampleConfig, context: Context) -> None:
+        self.opened = opened(config.run)
+
+    def draw(self, draws: Draws) -> Params:
+        params = {"_id": draws.keys()}
+        if self.opened.model.classes:
+            if draws.y is None:
+                raise _no_labels(self.opened)
+            params["label"] = draws.y
+        return params
+
+    def apply(self, x: Images, params: Params) -> Images:
+        fitting(self.opened, x)
+        model = self.opened.model
+        where = next(model.parameters()).device
+        y = params["label"].to(where) if model.classes else None
+        sampling = self.opened.sampling
+        assert sampling is not None
+        with torch.inference_mode():
+            made = model.sample(params["_id"].tolist(), y, 0, sampling())
+        return made.clone().to(x)
+
+
+class NeighbourConfig(Config):
+    """Which model is asked, and how far it goes."""
+
+    run: str = run_knob()
+    strength: float = knob(
+        0.3, "How far it moves; 0 changes nothing, 1 forgets the image.", ge=0, le=1
+    )
+
+
+@augmentations.add(
+    "neighbour",
+    "Neighbour in latent space",
+    NeighbourConfig,
+    group="Generative",
+    strength="strength",
+    slow=True,
+    needs=("run",),
+    units={"moved": ""},
+)
+class Neighbour:
+    """Encodes the image, moves it a little in the latent space, and decodes what is there.
+
+    What the model cannot say of the image (the difference to its reconstruction) is kept, and fades with the strength.
+    """
+
+    def __init__(self, config: NeighbourConfig, context: Context) -> None:
+        self.config, self.opened = config, opened(config.run)
+        model = self.opened.model
+        if not (isinstance(model, Encodes) and isinstance(model, Decodes)):
+            raise UserError(
+                f"The run {self.opened.run} is a {self.opened.family}, which cannot encode an image. "
+                "A VAE, flow or diffusion model can: choose one of their runs."
+            )
+
+    def draw(self, draws: Draws) -> Params:
+        params = {"moved": draws.uniform("moved", high=self.config.strength), "_key": draws.keys()}
+        if self.opened.model.classes:
+            if draws.y is None:
+                raise _no_labels(self.opened)
+            params["label"] = draws.y
+        return params
+
+    def apply(self, x: Images, params: Params) -> Images:
+        fitting(self.opened, x)
+        model = self.opened.model
+        where = next(model.parameters()).device
+        y = params["label"].to(where) if model.classes else None
+        with torch.inference_mode():
+            z = model.encode(x.to(where), y)
+            moved = params["moved"].to(where)[:, None]
+            step = noise(0, params["_key"], z.shape[1:], "neighbour", device=where)
+            # keeps the length that latents have: the shares of old and new are those of a turn
+            new = z * (1 - moved.square()).sqrt() + step * moved
+            old, made = _decoded(model, z, y), _decoded(model, new, y)
+        rest = (1 - params["moved"].to(x))[:, None, None, None] * (x - old.clone().to(x))
+        return (made.clone().to(x) + rest).clamp(0, 1)
+
+
+def _decoded(model: Any, z: Tensor, y: Tensor | None) -> Tensor:
+    return model.decode(z, y)
+
+
+def _no_labels(model: runs.Opened) -> UserError:
+    return UserError(
+        f"The run {model.run} makes images of a class, and these have no labels. "
+        "Choose a run that was trained without labels, or a dataset with labels."
+    )

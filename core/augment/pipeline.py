@@ -1,0 +1,509 @@
+"""A pipeline is data: an ordered list of steps; a chain is a pipeline that is ready to run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from core.augment import geometry, policies
+from core.augment.catalogue import (
+    Augmentation,
+    Context,
+    Draws,
+    Moves,
+    Params,
+    augmentations,
+    rows,
+)
+from core.catalog import UserError, plain
+from core.tensors import Images, to_bytes
+
+FORMAT, VERSION = "simulacra-pipeline", 1
+MAX_STEPS = 40
+_STILL = torch.eye(2, 3)  # the map that moves nothing
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a pipeline.
+
+    Attributes:
+        name: Of an augmentation.
+        config: Its parameters, complete.
+        probability: Share of the images that it changes.
+        on: Whether it is used; one that is switched off keeps its place.
+    """
+
+    name: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    probability: float = 1.0
+    on: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        config: Mapping[str, Any] | None = None,
+        probability: float | None = None,
+        on: bool = True,
+        where: str = "",
+    ) -> Step:
+        """Makes a step; what is left out takes the default of its augmentation.
+
+        Raises:
+            UserError: If the name, a parameter or the probability is not allowed.
+        """
+        entry = augmentations.get(name)
+        values = entry.config.of(config, where or name).record()
+        chance = entry.extra.get("chance", 1.0) if probability is None else probability
+        if isinstance(chance, bool) or not isinstance(chance, int | float) or not 0 <= chance <= 1:
+            raise UserError(
+                f"{where or name}.probability must be a number at least 0 and at most 1, got {chance!r}. "
+                "1 changes every image."
+            )
+        if not isinstance(on, bool):
+            raise UserError(
+                f"{where or name}.enabled must be true or false, got {on!r}. Leave it out to use the step."
+            )
+        return cls(name, values, float(chance), on)
+
+    @property
+    def title(self) -> str:
+        """What the step is called."""
+        return augmentations.get(self.name).title
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """An ordered list of steps, never changed, only replaced.
+
+    Attributes:
+        steps: At most :data:`MAX_STEPS`.
+        name: The person's word for it; not part of what it does.
+    """
+
+    steps: tuple[Step, ...] = ()
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.steps) > MAX_STEPS:
+            raise UserError(
+                f"A pipeline has at most {MAX_STEPS} steps, got {len(self.steps)}. Leave some out."
+            )
+
+    @classmethod
+    def of(cls, steps: Sequence[Any], name: str = "") -> Pipeline:
+        """Makes a pipeline of records: ``name``, and where wanted ``parameters``, ``probability``, ``enabled``.
+
+        Raises:
+            UserError: If a step does not exist, or a value is not allowed.
+        """
+        made = []
+        for number, record in enumerate(steps, 1):
+            if not isinstance(record, Mapping) or not isinstance(record.get("name"), str):
+                raise UserError(
+                    f"Step {number} must be an object with a name, got {record!r:.80}. "
+                    'For example {"name": "rotate", "parameters": {"degrees": 10}}.'
+                )
+            odd = [
+                key for key in record if key not in ("name", "parameters", "probability", "enabled")
+            ]
+            if odd:
+                raise UserError(
+                    f"Step {number} ({record['name']}) has the field {odd[0]!r}. Allowed are name, parameters, "
+                    "probability and enabled. Leave it out."
+                )
+            config = record.get("parameters") or {}
+            if not isinstance(config, Mapping):
+                raise UserError(
+                    f"The parameters of step {number} ({record['name']}) must be an object, got {config!r:.80}. "
+                    'For example {"degrees": 10}.'
+                )
+            made.append(
+                Step.of(
+                    record["name"],
+                    config,
+                    record.get("probability"),
+                    record.get("enabled", True),
+                    where=f"step {number} ({record['name']})",
+                )
+            )
+        return cls(tuple(made), name)
+
+    def record(self) -> dict[str, Any]:
+        """Gives the plain values, ready for JSON or YAML."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": self.name,
+            "steps": [
+                {
+                    "name": step.name,
+                    "parameters": dict(step.config),
+                    "probability": step.probability,
+                    "enabled": step.on,
+                }
+                for step in self.steps
+            ],
+        }
+
+    @property
+    def hash(self) -> str:
+        """The sha-256 of what it does: the steps that are on, whatever it is called."""
+        active = [
+            [step.name, dict(step.config), step.probability] for step in self.steps if step.on
+        ]
+        text = json.dumps([VERSION, active], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def slow(self) -> list[str]:
+        """Titles of the steps that work image by image, which a training refuses."""
+        return [step.title for step in self._active() if _extra(step, "slow", False)]
+
+    @property
+    def mixing(self) -> list[str]:
+        """Titles of the steps that change labels as well."""
+        return [step.title for step in self._active() if _extra(step, "labels", False)]
+
+    def _active(self) -> list[Step]:
+        return [step for step in self.steps if step.on]
+
+    def with_step(
+        self, name: str, config: Mapping[str, Any] | None = None, at: int | None = None
+    ) -> Pipeline:
+        """Adds a step, at the end or before a place."""
+        steps = list(self.steps)
+        steps.insert(len(steps) if at is None else at, Step.of(name, config))
+        return replace(self, steps=tuple(steps))
+
+    def without(self, place: int) -> Pipeline:
+        """Leaves a step out."""
+        return replace(self, steps=self.steps[:place] + self.steps[place + 1 :])
+
+    def moved(self, place: int, by: int) -> Pipeline:
+        """Moves a step up (negative) or down, as far as there is room."""
+        steps = list(self.steps)
+        step = steps.pop(place)
+        steps.insert(max(0, min(len(steps), place + by)), step)
+        return replace(self, steps=tuple(steps))
+
+    def changed(
+        self,
+        place: int,
+        *,
+        config: Mapping[str, Any] | None = None,
+        probability: float | None = None,
+        on: bool | None = None,
+    ) -> Pipeline:
+        """Changes a step; what is not given stays.
+
+        Raises:
+            UserError: If a value is not allowed.
+        """
+        old = self.steps[place]
+        new = Step.of(
+            old.name,
+            dict(old.config) | dict(config or {}),
+            old.probability if probability is None else probability,
+            old.on if on is None else on,
+        )
+        return replace(self, steps=(*self.steps[:place], new, *self.steps[place + 1 :]))
+
+
+def _extra(step: Step, what: str, default: Any) -> Any:
+    return augmentations.get(step.name).extra.get(what, default)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What one step has drawn for a batch.
+
+    Attributes:
+        step: Place in the pipeline.
+        chosen: Images that the step changes, bool (N,).
+        params: One row per image, also for those that are not chosen.
+    """
+
+    step: int
+    chosen: Tensor
+    params: Params
+
+
+class Chain:
+    """A pipeline that is ready to run: its models are open, its other images at hand.
+
+    An image depends on its id, the seed and the steps, never on what else is in the batch; a step that is moved or
+    switched off leaves the numbers of the others alone.
+
+    Args:
+        pipeline: What to run.
+        context: Other images, for the steps that mix them in.
+
+    Raises:
+        UserError: If a step has not what it needs.
+    """
+
+    def __init__(self, pipeline: Pipeline, context: Context | None = None) -> None:
+        self.pipeline, self.context = pipeline, context or Context()
+        self.steps: list[tuple[int, Step, str, Augmentation]] = []
+        seen: dict[str, int] = {}
+        for place, step in enumerate(pipeline.steps):
+            number = seen[step.name] = seen.get(step.name, 0) + 1
+            if not step.on:
+                continue
+            entry = augmentations.get(step.name)
+            made = entry.make(entry.config.of(step.config, step.name), self.context)
+            self.steps.append((place, step, f"augment.{step.name}.{number}", made))
+
+    def draw(self, seed: int, ids: Sequence[int] | Tensor, y: Tensor | None = None) -> list[Drawn]:
+        """Draws the parameters of every step for the images with these ids.
+
+        Args:
+            seed: Of the whole chain.
+            ids: One number per image, (N,); on the device that the images lie on.
+            y: Labels (N,), for the steps that make images of a class.
+        """
+        ids = torch.as_tensor(ids, dtype=torch.int64)
+        drawn = []
+        for place, step, stream, made in self.steps:
+            draws = Draws(seed, ids, stream, y)
+            if step.probability >= 1:
+                chosen = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
+            else:
+                chosen = draws.uniform("chosen") < step.probability
+            drawn.append(Drawn(place, chosen, made.draw(draws)))
+        return drawn
+
+    @torch.no_grad()
+    def apply(self, x: Images, drawn: Sequence[Drawn]) -> Images:
+        """Changes images in [0, 1], (N, C, H, W), by what was drawn; the same again gives the same images."""
+        return self.stages(x, drawn)[-1] if drawn else x
+
+    def stages(self, x: Images, drawn: Sequence[Drawn], times: list[float] | None = None) -> list[Images]:
+        """Gives the images after each step; affine steps that follow each other read the image once, with one map."""
+        made: list[Images] = []
+        start, joint, fill = x, None, ""
+        for (_, step, _, one), now in zip(self.steps, drawn, strict=True):
+            began = time.perf_counter()
+            if isinstance(one, Moves):
+                if joint is not None and fill != step.config["fill"]:
+                    start, joint = made[-1], None
+                fill = step.config["fill"]
+                mine = torch.where(now.chosen[:, None, None], one.matrix(now.params, x), _STILL.to(x))
+                joint = mine if joint is None else geometry.after(joint, mine)
+                here = geometry.moved(start, joint, fill)
+                # untouched so far: to the bit what it was
+                still = (joint == _STILL.to(x)).all(2).all(1)
+                here = torch.where(still[:, None, None, None], start, here)
+            else:
+                here = _applied(one, made[-1] if made else x, now)
+                start, joint = here, None
+            made.append(here)
+            if times is not None:
+                times.append(time.perf_counter() - began)
+        return made
+
+    def __call__(
+        self, x: Images, seed: int, ids: Sequence[int] | Tensor, y: Tensor | None = None
+    ) -> Images:
+        """Draws and applies."""
+        return self.apply(x, self.draw(seed, torch.as_tensor(ids, device=x.device), y))
+
+    def labels(self, y: Tensor, drawn: Sequence[Drawn]) -> Tensor:
+        """Gives the labels of the changed images: shares (N, K) if a step mixes labels, else ``y`` itself."""
+        shares: Tensor | None = None
+        for (_, step, _, _), now in zip(self.steps, drawn, strict=True):
+            if not _extra(step, "labels", False):
+                continue
+            other = self.context.y
+            if other is None:
+                raise UserError(
+                    f"{step.title} mixes labels, and these images have none. Choose a dataset with labels."
+                )
+            if shares is None:
+                shares = F.one_hot(y, self.context.classes).float()
+            partner = F.one_hot(other[now.params["_partner"]].to(y), self.context.classes).float()
+            kept = torch.where(now.chosen, now.params["share"], 1.0)[:, None]
+            shares = kept * shares + (1 - kept) * partner
+        return y if shares is None else shares
+
+    def told(self, drawn: Sequence[Drawn], image: int) -> list[dict[str, str] | None]:
+        """Says what each step has drawn for one image of the batch; None for a step that passes it by."""
+        return [
+            _told(step, {name: value[image] for name, value in now.params.items()})
+            if bool(now.chosen[image])
+            else None
+            for (_, step, _, _), now in zip(self.steps, drawn, strict=True)
+        ]
+
+
+def _applied(made: Augmentation, x: Images, now: Drawn) -> Images:
+    if not len(x):
+        return x
+    if x.device.type == "cpu":  # elsewhere, looking which ones are chosen would take longer
+        if bool(now.chosen.all()):
+            return made.apply(x, now.params)
+        if not bool(now.chosen.any()):
+            return x
+        x = x.clone()
+        x[now.chosen] = made.apply(x[now.chosen], rows(now.params, now.chosen))
+        return x
+    return torch.where(now.chosen[:, None, None, None], made.apply(x, now.params), x)
+
+
+def _told(step: Step, row: Mapping[str, Tensor]) -> dict[str, str]:
+    units = _extra(step, "units", {})
+    words = {}
+    for name, value in row.items():
+        if name == "operation":
+            words[name] = policies.told(value, row.get("magnitude"))
+        elif name == "magnitude" and "operation" in row:
+            continue
+        elif not name.startswith("_") and name != "label":
+            words[name] = f"{plain(float(f'{float(value):.3g}'))}{units.get(name, '')}"
+    return words
+
+
+# --- Looking at a chain -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The images after one step.
+
+    Attributes:
+        title: Of the step; ``Original`` for the first frame.
+        name: Of the augmentation; empty for the first frame.
+        step: Place in the pipeline, -1 for the first frame.
+        images: uint8 (N, C, H, W), 0 … 255.
+        told: Per image, what was drawn; None where the step passed it by.
+        ms_per_image: Time of the step.
+    """
+
+    title: str
+    name: str
+    step: int
+    images: np.ndarray
+    told: list[dict[str, str] | None]
+    ms_per_image: float
+
+    @property
+    def chosen(self) -> list[bool]:
+        """Per image, whether the step changed it."""
+        return [words is not None for words in self.told]
+
+
+@torch.no_grad()
+def film(
+    chain: Chain,
+    x: Images,
+    seed: int,
+    ids: Sequence[int] | Tensor,
+    y: Tensor | None = None,
+) -> list[Frame]:
+    """Shows images after each step, with the values drawn for each; the first frame is the original."""
+    drawn = chain.draw(seed, torch.as_tensor(ids, device=x.device), y)
+    told = [chain.told(drawn, image) for image in range(len(x))]
+    frames = [Frame("Original", "", -1, to_bytes(x), [{} for _ in range(len(x))], 0.0)]
+    times: list[float] = []
+    for number, images in enumerate(chain.stages(x, drawn, times)):
+        place, step = chain.steps[number][:2]
+        words = [row[number] for row in told]
+        spent = 1000 * times[number] / max(1, len(x))
+        frames.append(Frame(step.title, step.name, place, to_bytes(images), words, spent))
+    return frames
+
+
+def grid(
+    chain: Chain, x: Images, seed: int, draws: int, y: Tensor | None = None, first: int = 0
+) -> np.ndarray:
+    """Draws several versions of each image at once, uint8 (N, draws, C, H, W).
+
+    Version d of image i has the id ``1000 (first + i) + d``.
+    """
+    count = len(x)
+    image = torch.arange(count, device=x.device).repeat_interleave(draws)
+    version = torch.arange(draws, device=x.device).repeat(count)
+    ids = 1000 * (first + image) + version
+    made = chain(x[image], seed, ids, None if y is None else y[image])
+    return to_bytes(made).reshape(count, draws, *x.shape[1:])
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One step at rising magnitudes.
+
+    Attributes:
+        knob: The magnitude's name.
+        values: From the neutral value to the far end, (V,).
+        images: uint8 (V, N, C, H, W); the same draws at every value.
+    """
+
+    knob: str
+    values: list[float]
+    images: np.ndarray
+
+
+def magnitudes(name: str, count: int = 7) -> list[float]:
+    """Lists values of a step's magnitude, from the neutral one to the far end of what is allowed.
+
+    Raises:
+        UserError: If the step has no magnitude.
+    """
+    entry = augmentations.get(name)
+    strength = entry.extra.get("strength", "")
+    if not strength:
+        raise UserError(
+            f"{entry.title} has no magnitude to sweep. Steps with one are: "
+            + ", ".join(other.title for other in augmentations if other.extra.get("strength"))
+            + "."
+        )
+    knob = entry.config.knobs()[strength]
+    start = float(entry.extra.get("neutral", 0.0))
+    assert knob.low is not None
+    assert knob.high is not None
+    end = knob.low if start == knob.high else knob.high
+    values = [start + (end - start) * place / (count - 1) for place in range(count)]
+    if knob.type is int:
+        return [float(value) for value in dict.fromkeys(round(value) for value in values)]
+    return [float(f"{value:.4g}") for value in values]
+
+
+def at(name: str, config: Mapping[str, Any], value: float) -> Step:
+    """Gives a step at one magnitude, for every image."""
+    entry = augmentations.get(name)
+    strength = entry.extra["strength"]
+    kind = entry.config.knobs()[strength].type
+    return Step.of(name, dict(config) | {strength: kind(value)}, 1.0)
+
+
+def sweep(
+    name: str,
+    config: Mapping[str, Any],
+    x: Images,
+    values: int = 7,
+    seed: int = 0,
+    context: Context | None = None,
+    y: Tensor | None = None,
+) -> Sweep:
+    """Shows the same draws of one step at rising magnitudes.
+
+    Raises:
+        UserError: If the step has no magnitude.
+    """
+    chosen = magnitudes(name, values)
+    made = [
+        to_bytes(Chain(Pipeline((at(name, config, value),)), context)(x, seed, range(len(x)), y))
+        for value in chosen
+    ]
+    return Sweep(augmentations.get(name).extra["strength"], chosen, np.stack(made))

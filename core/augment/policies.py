@@ -1,0 +1,300 @@
+"""Policies: operations and magnitudes that are drawn by a rule instead of being chosen one by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from core.augment import pixels
+from core.augment.catalogue import Context, Draws, Params, augmentations, spread
+from core.augment.geometry import Fill, fill_knob, matrices, moved
+from core.catalog import Config, knob
+from core.tensors import Images
+
+Operation = Callable[[Images, Tensor, str], Images]
+
+
+def _shift(x: Images, m: Tensor, fill: str, axis: int) -> Images:
+    shift = torch.zeros(len(m), 2, device=m.device)
+    shift[:, axis] = m * 0.45  # as 150 of 331 px in the papers
+    return moved(x, matrices(shift=shift), fill)
+
+
+def _slant(x: Images, m: Tensor, fill: str, axis: int) -> Images:
+    shear = torch.zeros(len(m), 2, device=m.device)
+    shear[:, axis] = torch.rad2deg(torch.atan(m * 0.3))
+    return moved(x, matrices(shear=shear), fill)
+
+
+# Each takes a magnitude of -1 … 1 per image, at which 0 changes nothing; unsigned ones read its size.
+OPERATIONS: dict[str, Operation] = {
+    "rotate": lambda x, m, fill: moved(x, matrices(angle=30 * m), fill),
+    "shift x": lambda x, m, fill: _shift(x, m, fill, 0),
+    "shift y": lambda x, m, fill: _shift(x, m, fill, 1),
+    "slant x": lambda x, m, fill: _slant(x, m, fill, 0),
+    "slant y": lambda x, m, fill: _slant(x, m, fill, 1),
+    "brightness": lambda x, m, fill: pixels.brighter(x, 1 + 0.9 * m),
+    "contrast": lambda x, m, fill: pixels.contrasted(x, 1 + 0.9 * m),
+    "colour": lambda x, m, fill: pixels.coloured(x, 1 + 0.9 * m),
+    "sharpness": lambda x, m, fill: pixels.sharpened(x, 1 + 0.9 * m),
+    "solarise": lambda x, m, fill: pixels.solarised(x, 1 - m.abs()),
+    "posterise": lambda x, m, fill: pixels.posterised(x, 8 - (4 * m.abs()).round()),
+    "equalise": lambda x, m, fill: x.lerp(pixels.equalised(x), spread(m.abs())),
+    "stretch": lambda x, m, fill: x.lerp(pixels.stretched(x), spread(m.abs())),
+    "invert": lambda x, m, fill: x.lerp(1 - x, spread(m.abs().ceil())),
+}
+NAMES = list(OPERATIONS)
+COMMON = [NAMES.index(name) for name in NAMES if name != "invert"]  # of RandAugment
+MIXED = [  # of AugMix, which leaves out what its test corruptions contain
+    NAMES.index(name)
+    for name in NAMES
+    if name not in ("invert", "brightness", "contrast", "colour", "sharpness")
+]
+
+
+def operated(x: Images, operation: Tensor, magnitude: Tensor, fill: str) -> Images:
+    """Applies to each image its own operation, by number (N,), at its own magnitude (N,); -1 applies none."""
+    x = x.clone()
+    for number, name in enumerate(NAMES):
+        mine = (operation == number).nonzero()[:, 0]
+        if len(mine):
+            x[mine] = OPERATIONS[name](x[mine], magnitude[mine], fill).clamp(0, 1)
+    return x
+
+
+def _chosen(draws: Draws, what: str, count: int, allowed: list[int]) -> Tensor:
+    """Draws operations, (N, count), each equally likely."""
+    table = torch.tensor(allowed, device=draws.ids.device)
+    return table[(draws.uniform(what, count) * len(allowed)).long().clamp(max=len(allowed) - 1)]
+
+
+class RandAugmentConfig(Config):
+    """How many operations, and how strong."""
+
+    operations: int = knob(2, "Operations for each image, one after the other.", ge=1, le=4)
+    magnitude: float = knob(4.0, "Strength of all of them; 0 changes nothing.", ge=0, le=10)
+    fill: Fill = fill_knob()
+
+
+@augmentations.add(
+    "rand_augment",
+    "RandAugment",
+    RandAugmentConfig,
+    group="Policies",
+    strength="magnitude",
+    torchvision=lambda c: (
+        f"v2.Compose([v2.ToDtype(torch.uint8, scale=True), "
+        f"v2.RandAugment({c.operations}, {round(3 * c.magnitude)}), v2.ToDtype(torch.float32, scale=True)])"
+    ),
+)
+class RandAugment:
+    """Applies a few operations, drawn for each image, all at one strength.
+
+    Unlike in the paper, the operations without a magnitude are blended in by it, so that 0 leaves the image as it is.
+
+    References:
+        Cubuk et al., 2019, RandAugment, https://arxiv.org/abs/1909.13719
+    """
+
+    def __init__(self, config: RandAugmentConfig, context: Context) -> None:
+        self.config = config
+
+    def draw(self, draws: Draws) -> Params:
+        count = self.config.operations
+        operation = _chosen(draws, "operation", count, COMMON)
+        sign = draws.uniform("sign", count).sub(0.5).sign()
+        return {"operation": operation, "magnitude": sign * self.config.magnitude / 10}
+
+    def apply(self, x: Images, params: Params) -> Images:
+        for place in range(self.config.operations):
+            operation, magnitude = params["operation"][:, place], params["magnitude"][:, place]
+            x = operated(x, operation, magnitude, self.config.fill)
+        return x
+
+
+class TrivialConfig(Config):
+    """There is nothing to tune but the fill."""
+
+    fill: Fill = fill_knob()
+
+
+@augmentations.add(
+    "trivial_augment",
+    "TrivialAugment",
+    TrivialConfig,
+    group="Policies",
+    torchvision=lambda c: (
+        "v2.Compose([v2.ToDtype(torch.uint8, scale=True), v2.TrivialAugmentWide(), "
+        "v2.ToDtype(torch.float32, scale=True)])"
+    ),
+)
+class TrivialAugment:
+    """Applies one operation at one strength, both drawn for each image; nothing to tune, and hard to beat.
+
+    References:
+        Müller and Hutter, 2021, TrivialAugment, https://arxiv.org/abs/2103.10158
+    """
+
+    def __init__(self, config: TrivialConfig, context: Context) -> None:
+        self.config = config
+
+    def draw(self, draws: Draws) -> Params:
+        return {
+            "operation": _chosen(draws, "operation", 1, [-1, *COMMON])[:, 0],
+            "magnitude": draws.uniform("magnitude", low=-1, high=1),
+        }
+
+    def apply(self, x: Images, params: Params) -> Images:
+        return operated(x, params["operation"], params["magnitude"], self.config.fill)
+
+
+class AutoAugmentConfig(Config):
+    """Whose policy is used."""
+
+    policy: Literal["cifar10", "imagenet", "svhn"] = knob(
+        "cifar10", "The pictures that the policy was searched on: things, photographs, or digits."
+    )
+    fill: Fill = fill_knob()
+
+
+# torchvision's names of the operations
+_THEIRS = {
+    "Rotate": "rotate",
+    "TranslateX": "shift x",
+    "TranslateY": "shift y",
+    "ShearX": "slant x",
+    "ShearY": "slant y",
+    "Brightness": "brightness",
+    "Contrast": "contrast",
+    "Color": "colour",
+    "Sharpness": "sharpness",
+    "Solarize": "solarise",
+    "Posterize": "posterise",
+    "Equalize": "equalise",
+    "AutoContrast": "stretch",
+    "Invert": "invert",
+}
+
+
+@augmentations.add(
+    "auto_augment",
+    "AutoAugment",
+    AutoAugmentConfig,
+    group="Policies",
+    torchvision=lambda c: (
+        f"v2.Compose([v2.ToDtype(torch.uint8, scale=True), "
+        f"v2.AutoAugment(v2.AutoAugmentPolicy.{c.policy.upper()}), v2.ToDtype(torch.float32, scale=True)])"
+    ),
+)
+class AutoAugment:
+    """Applies one of 25 pairs of operations that a search found to help; the pair is drawn for each image.
+
+    References:
+        Cubuk et al., 2018, AutoAugment, https://arxiv.org/abs/1805.09501 (tables 7 to 9, as torchvision lists them)
+    """
+
+    def __init__(self, config: AutoAugmentConfig, context: Context) -> None:
+        from torchvision.transforms import AutoAugment as Listed
+        from torchvision.transforms import AutoAugmentPolicy
+
+        self.config = config
+        pairs = Listed(AutoAugmentPolicy[config.policy.upper()]).policies
+        rows = [
+            [
+                (NAMES.index(_THEIRS[name]), chance, 1.0 if step is None else step / 9)
+                for name, chance, step in pair
+            ]
+            for pair in pairs
+        ]
+        self.table = torch.tensor(rows)  # (25, 2, 3): operation, probability, magnitude
+
+    def draw(self, draws: Draws) -> Params:
+        pair = (draws.uniform("pair") * len(self.table)).long().clamp(max=len(self.table) - 1)
+        operation, chance, magnitude = self.table.to(pair.device)[pair].unbind(2)  # (N, 2) each
+        operation = torch.where(draws.uniform("chance", 2) < chance, operation.long(), -1)
+        return {
+            "pair": pair.float(),
+            "operation": operation,
+            "magnitude": magnitude * draws.uniform("sign", 2).sub(0.5).sign(),
+        }
+
+    def apply(self, x: Images, params: Params) -> Images:
+        for place in range(2):
+            operation, magnitude = params["operation"][:, place], params["magnitude"][:, place]
+            x = operated(x, operation, magnitude, self.config.fill)
+        return x
+
+
+class AugMixConfig(Config):
+    """How strong the mixed chains are."""
+
+    magnitude: float = knob(3.0, "Strength of the operations; 0 changes nothing.", ge=0, le=10)
+    width: int = knob(3, "Chains that are mixed.", ge=1, le=5, advanced=True)
+    fill: Fill = fill_knob()
+
+
+@augmentations.add(
+    "aug_mix",
+    "AugMix",
+    AugMixConfig,
+    group="Policies",
+    strength="magnitude",
+    units={"kept": " of itself"},
+    torchvision=lambda c: (
+        f"v2.Compose([v2.ToDtype(torch.uint8, scale=True), "
+        f"v2.AugMix({max(1, round(c.magnitude))}, {c.width}), v2.ToDtype(torch.float32, scale=True)])"
+    ),
+)
+class AugMix:
+    """Mixes a few short chains of operations with the image; made for robustness to corruptions.
+
+    References:
+        Hendrycks et al., 2019, AugMix, https://arxiv.org/abs/1912.02781
+    """
+
+    DEPTH = 3
+
+    def __init__(self, config: AugMixConfig, context: Context) -> None:
+        self.config = config
+
+    def draw(self, draws: Draws) -> Params:
+        width, depth = self.config.width, self.DEPTH
+        operation = _chosen(draws, "operation", width * depth, MIXED).view(-1, width, depth)
+        long = 1 + (draws.uniform("depth", width) * depth).long().clamp(max=depth - 1)
+        place = torch.arange(depth, device=long.device)
+        operation = torch.where(place < long[:, :, None], operation, -1)
+        most = self.config.magnitude / 10
+        magnitude = draws.uniform("magnitude", width, depth, low=-most, high=most)
+        weights = -draws.uniform("weights", width).log()  # Dirichlet(1, …, 1) once they sum to 1
+        return {
+            "kept": draws.uniform("kept"),  # Beta(1, 1)
+            "_operation": operation,
+            "_magnitude": magnitude,
+            "_weights": weights / weights.sum(1, keepdim=True),
+        }
+
+    def apply(self, x: Images, params: Params) -> Images:
+        mixed = torch.zeros_like(x)
+        for chain in range(self.config.width):
+            part = x
+            for place in range(self.DEPTH):
+                operation = params["_operation"][:, chain, place]
+                magnitude = params["_magnitude"][:, chain, place]
+                part = operated(part, operation, magnitude, self.config.fill)
+            mixed = mixed + part * spread(params["_weights"][:, chain])
+        return mixed.lerp(x, spread(params["kept"]))
+
+
+def told(operation: Tensor, magnitude: Tensor | None = None) -> str:
+    """Writes the operations of one image in words: ``rotate +0.4, colour -0.4``."""
+    words = []
+    sizes = magnitude.reshape(-1).tolist() if magnitude is not None else []
+    for place, number in enumerate(operation.reshape(-1).tolist()):
+        if number >= 0:
+            size = f" {sizes[place]:+.2g}" if sizes else ""
+            words.append(re.sub(r"\s+", " ", NAMES[number]) + size)
+    return ", ".join(words) or "nothing"

@@ -1,0 +1,399 @@
+"""Recipes: presets, pipelines that a person saved, and their exchange with other programs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import jobs
+from core.augment.catalogue import augmentations
+from core.augment.pipeline import FORMAT, VERSION, Chain, Pipeline, Step
+from core.catalog import UserError, unknown
+from core.settings import settings
+from core.tensors import rows
+from core.training import Transform
+
+DIALECTS = ("json", "yaml", "torchvision", "albumentations")
+LARGEST = 100_000  # characters of a recipe that is read
+
+
+# --- Presets and saved pipelines --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A pipeline that comes with the program.
+
+    Attributes:
+        id: What :func:`load` takes.
+        title: A few words.
+        why: For which images it is meant, and what it leaves out.
+    """
+
+    id: str
+    title: str
+    why: str
+    pipeline: Pipeline
+
+
+def _preset(id: str, title: str, why: str, *steps: tuple[Any, ...]) -> Preset:
+    return Preset(id, title, why, Pipeline(tuple(Step.of(*step) for step in steps), title))
+
+
+@cache
+def presets() -> list[Preset]:
+    """Lists the pipelines that come with the program."""
+    return [
+        _preset(
+            "digits",
+            "Handwriting",
+            "Small turns, shifts, zooms and slants, as hands vary. No mirrors: a mirrored digit is no digit.",
+            ("rotate", {"degrees": 10, "fill": "black"}),
+            ("translate", {"share": 0.1, "fill": "black"}),
+            ("scale", {"share": 0.1, "fill": "black"}),
+            ("shear", {"degrees": 8, "fill": "black"}),
+        ),
+        _preset(
+            "photos",
+            "Photographs",
+            "Mirror, crop and mild colours: a thing stays itself a little nearer, turned round, in other light.",
+            ("flip",),
+            ("crop", {"share": 0.3}),
+            ("brightness", {"amount": 0.2}),
+            ("contrast", {"amount": 0.2}),
+            ("saturation", {"amount": 0.3}),
+        ),
+        _preset(
+            "faces",
+            "Faces",
+            "Mirror, small turns and zooms, mild light. No vertical mirror, and no hue: skin has its colours.",
+            ("flip",),
+            ("rotate", {"degrees": 8}),
+            ("scale", {"share": 0.08}),
+            ("brightness", {"amount": 0.15}),
+        ),
+        _preset(
+            "scans",
+            "X-rays and scans",
+            "Small turns and shifts, contrast, noise. No mirror: the heart is on the left.",
+            ("rotate", {"degrees": 5, "fill": "black"}),
+            ("translate", {"share": 0.05, "fill": "black"}),
+            ("contrast", {"amount": 0.2}),
+            ("gamma", {"amount": 0.2}),
+            ("noise", {"sigma": 0.03}),
+        ),
+        _preset(
+            "camera",
+            "A poor camera",
+            "Blur, noise and dark light, for a model that meets such pictures; it rarely helps on clean ones.",
+            ("blur", {"sigma": 1.0}, 0.5),
+            ("brightness", {"amount": 0.4}),
+            ("noise", {"sigma": 0.08}, 0.5),
+        ),
+        _preset(
+            "trivial",
+            "TrivialAugment",
+            "One operation at one strength, drawn for each image: nothing to tune, and the one to beat.",
+            ("trivial_augment",),
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A pipeline that a person saved; it never changes under its id."""
+
+    id: str
+    name: str
+    hash: str
+    created: float
+    who: str
+    pipeline: Pipeline
+
+
+def _folder() -> Path:
+    return settings().home.absolute() / "pipelines"
+
+
+def save(pipeline: Pipeline, name: str, who: str = "") -> str:
+    """Keeps a pipeline; the same steps under the same name are kept once.
+
+    Returns:
+        Its id: the name with the start of its hash.
+
+    Raises:
+        UserError: If the server is view-only, the name is empty, or there is no step.
+    """
+    settings().allow_change("save a pipeline")
+    name = jobs.clean(name)
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
+    if not slug:
+        raise UserError(
+            f"A pipeline's name needs at least one letter or digit, got {name!r}. For example 'gentle'."
+        )
+    if not pipeline.steps:
+        raise UserError("A pipeline needs at least 1 step, got 0. Add a step, then save it.")
+    whole = Pipeline(pipeline.steps, name)
+    text = json.dumps(whole.record()["steps"], sort_keys=True)
+    id = f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    with jobs.full_disk_told():
+        _folder().mkdir(parents=True, exist_ok=True)
+        file = _folder() / f"{id}.json"
+        if not file.exists():
+            jobs.write_json(file, whole.record() | {"created": time.time(), "who": who})
+    return id
+
+
+def saved() -> list[Saved]:
+    """Lists the saved pipelines, newest first; one that cannot be read is left out, and told by :func:`load`."""
+    found = []
+    for file in _folder().glob("*.json"):
+        try:
+            found.append(_opened(file))
+        except UserError:
+            continue
+    return sorted(found, key=lambda one: (-one.created, one.id))
+
+
+def _opened(file: Path) -> Saved:
+    record = jobs.read_json(file)
+    created, who = record.pop("created", 0.0), record.pop("who", "")
+    pipeline = _of(record, str(file))
+    return Saved(file.stem, pipeline.name, pipeline.hash, float(created), str(who), pipeline)
+
+
+def load(id: str) -> Pipeline:
+    """Opens a preset or a saved pipeline.
+
+    Raises:
+        UserError: If there is none of this id, or its file is damaged.
+    """
+    for preset in presets():
+        if preset.id == id:
+            return preset.pipeline
+    known = [file.stem for file in _folder().glob("*.json")]
+    if id not in known:  # never a path made of what somebody typed
+        raise UserError(unknown("pipeline", id, [*(p.id for p in presets()), *known]))
+    return _opened(_folder() / f"{id}.json").pipeline
+
+
+def forget(id: str) -> None:
+    """Deletes a saved pipeline; runs that were trained with it keep its steps in their record.
+
+    Raises:
+        UserError: If the server is view-only, or there is no saved pipeline of this id.
+    """
+    settings().allow_change("delete a pipeline")
+    if id in {preset.id for preset in presets()}:
+        raise UserError(
+            f"The pipeline {id!r} comes with the program and cannot be deleted. Only saved ones can."
+        )
+    load(id)
+    (_folder() / f"{id}.json").unlink(missing_ok=True)
+
+
+def training(pipeline: Pipeline) -> Transform:
+    """Makes of a pipeline what the training loop takes: it augments a batch from the step's generator.
+
+    Raises:
+        UserError: If a step works image by image, or mixes labels.
+    """
+    if pipeline.slow:
+        raise UserError(
+            f"{_some(pipeline.slow)} one image at a time, too slow for training. "
+            "Switch it off, or apply the chain to the dataset first and train on the result."
+        )
+    if pipeline.mixing:
+        raise UserError(
+            f"{_some(pipeline.mixing, 'mix')} labels, which a training from a dataset cannot take. "
+            "Switch it off; the experiment on the Augment page can measure it."
+        )
+    chain = Chain(pipeline)
+
+    def transform(x: Tensor, generator: torch.Generator) -> Tensor:
+        # a random id per image, drawn where the images are: no number has to travel to the processor
+        draw = partial(torch.randint, 2**62)
+        ids = rows(draw, (len(x),), generator=generator, device=x.device)
+        return chain(x, 0, ids)
+
+    return transform
+
+
+def _some(titles: list[str], verb: str = "work") -> str:
+    names = " and ".join(dict.fromkeys(titles))
+    return f"{names} {verb if len(set(titles)) > 1 else verb + ('es' if verb == 'mix' else 's')}"
+
+
+# --- Exchange ---------------------------------------------------------------------------------------------------------
+
+
+def export(pipeline: Pipeline, dialect: str, size: int = 32) -> str:
+    """Writes a pipeline for another program.
+
+    Args:
+        pipeline: What to write.
+        dialect: One of :data:`DIALECTS`; ``torchvision`` is a program that runs, ``albumentations`` only a text.
+        size: Height and width of the images.
+
+    Raises:
+        UserError: If there is no such dialect.
+    """
+    if dialect == "json":
+        return json.dumps(pipeline.record(), indent=2) + "\n"
+    if dialect == "yaml":
+        import yaml
+
+        return yaml.safe_dump(pipeline.record(), sort_keys=False, allow_unicode=True)
+    if dialect == "torchvision":
+        return _torchvision(pipeline, size)
+    if dialect == "albumentations":
+        return _albumentations(pipeline, size)
+    raise UserError(unknown("recipe format", dialect, DIALECTS))
+
+
+_HELPERS = {
+    "salt_pepper": '''
+def salt_pepper(x, share):
+    """Turns a share of the pixels black or white."""
+    u = torch.rand(1, *x.shape[1:])
+    return torch.where(u < share / 2, 0.0, torch.where(u > 1 - share / 2, 1.0, x))
+''',
+    "grid_shuffle": '''
+def grid_shuffle(x, tiles):
+    """Shuffles the tiles of an image whose sides are multiples of their number."""
+    rows = [row.chunk(tiles, 2) for row in x.chunk(tiles, 1)]
+    parts = [part for row in rows for part in row]
+    random.shuffle(parts)
+    return torch.cat([torch.cat(parts[i * tiles : (i + 1) * tiles], 2) for i in range(tiles)], 1)
+''',
+}
+
+
+def _torchvision(pipeline: Pipeline, size: int) -> str:
+    lines, skipped = [], []
+    for step in pipeline.steps:
+        entry = augmentations.get(step.name)
+        write = entry.extra.get("torchvision")
+        code = write(entry.config.of(step.config, step.name)) if write and step.on else ""
+        if not code or code.startswith("#"):
+            if step.on:
+                skipped.append(
+                    f"# {entry.title}: {code.strip('# ') or 'torchvision has no such step'}"
+                )
+            continue
+        if step.probability < 1:
+            code = f"v2.RandomApply([{code}], p={step.probability:g})"
+        lines.append(f"    {code},")
+    body = "\n".join(lines)
+    used = "".join(code for name, code in _HELPERS.items() if name in body)
+    header = f'"""Augmentation {pipeline.name!r} for images (C, H, W), float32 in [0, 1], one at a time."""'
+    names = [name for name in ("math", "random") if f"{name}." in body + used]
+    imports = [*(f"import {name}" for name in names), *([""] if names else []), "import torch"]
+    imports.append("from torchvision.transforms import v2")
+    if "F." in body:
+        imports.append("from torchvision.transforms.v2 import functional as F")
+    text = f"{header}\n\n" + "\n".join(imports) + "\n"
+    if "SIZE" in body:
+        text += f"\nSIZE = {size}\n"
+    if used:
+        text += f"\n{used.rstrip()}\n\n"
+    text += "".join(f"\n{line}" for line in skipped) + ("\n" if skipped else "")
+    inner = body or "    v2.Identity(),"
+    return f"{text}\naugment = v2.Compose([\n{inner}\n])\n"
+
+
+def _albumentations(pipeline: Pipeline, size: int) -> str:
+    lines = []
+    for step in pipeline.steps:
+        if not step.on:
+            continue
+        entry = augmentations.get(step.name)
+        write = entry.extra.get("albumentations")
+        code = write(entry.config.of(step.config, step.name)) if write else ""
+        if not code:
+            code = f"# {entry.title} has no equivalent"
+        code = code.replace("{p}", f"{step.probability:g}")
+        line, hash, note = code.partition("  #")
+        lines.append(f"    {line}," + (hash + note) if not line.startswith("#") else f"    {line}")
+    size_line = f"SIZE = {size}\n\n" if "SIZE" in "".join(lines) else ""
+    body = "\n".join(lines)
+    return f"import albumentations as A\n\n{size_line}augment = A.Compose([\n{body}\n])\n"
+
+
+def read(text: str) -> Pipeline:
+    """Reads a recipe in JSON or YAML.
+
+    Raises:
+        UserError: If it is no recipe, of an unknown version, or a step or parameter of it does not exist.
+    """
+    import yaml
+
+    if len(text) > LARGEST:
+        raise UserError(
+            f"A recipe has at most {LARGEST:,} characters, got {len(text):,}. Choose the file of a pipeline."
+        )
+    try:
+        # an alias could unfold to any size
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise UserError("A recipe must not hold YAML aliases (*name), got one. Write it out.")
+        record = yaml.safe_load(text)  # JSON is YAML
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        where = getattr(error, "problem_mark", None)
+        line = f" in line {where.line + 1}" if where else ""
+        raise UserError(
+            f"This is neither JSON nor YAML: it cannot be read{line}. Choose a recipe that was exported here."
+        ) from None
+    if not isinstance(record, dict):
+        raise UserError(
+            f"A recipe must be an object with format, version and steps, got {record!r:.60}. "
+            "Choose a recipe that was exported here."
+        )
+    return _of(record, "The recipe")
+
+
+def _of(record: dict[str, Any], where: str) -> Pipeline:
+    if record.get("format") != FORMAT:
+        raise UserError(
+            f"{where} has the format {record.get('format')!r}, and {FORMAT!r} is read. "
+            "Choose a recipe that was exported here."
+        )
+    if record.get("version") != VERSION:
+        raise UserError(
+            f"{where} has version {record.get('version')!r}, and this program reads version {VERSION}. "
+            "Export it again with this version, or update the program."
+        )
+    steps, name = record.get("steps"), record.get("name", "")
+    if not isinstance(steps, list):
+        raise UserError(f"{where} has no list of steps, got {steps!r:.60}. Export it again.")
+    return Pipeline.of(steps, jobs.clean(str(name)))
+
+
+def photos(size: int = 96) -> tuple[np.ndarray, tuple[str, ...], str]:
+    """Gives scikit-learn's two photographs, uint8 (2, 3, size, size), with their names and the credit to show."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    made = []
+    for picture in load_sample_images().images:
+        height, width, _ = picture.shape
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        square = Image.fromarray(picture[top : top + side, left : left + side])
+        made.append(np.asarray(square.resize((size, size), Image.Resampling.BICUBIC)))
+    credit = (
+        "Photographs: China by danielbuechele, flower by vultilion (Flickr, CC BY 2.0); "
+        "they come with scikit-learn."
+    )
+    return np.stack(made).transpose(0, 3, 1, 2), ("China", "flower"), credit

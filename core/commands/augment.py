@@ -1,0 +1,193 @@
+"""Shows what a pipeline does, applies it to a folder of pictures, and keeps recipes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core import jobs
+from core.catalog import UserError
+from core.commands import show
+from core.settings import settings
+
+if TYPE_CHECKING:
+    from core.augment import Pipeline
+
+HELP = "Preview a pipeline as PNG, apply it to a folder of pictures, import or export its recipe."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    parser.add_argument(
+        "pipeline", nargs="?", help="a preset, a saved pipeline, or a recipe file (.json, .yaml)"
+    )
+    parser.add_argument(
+        "--dataset", default="digits", help="whose images are shown (default digits)"
+    )
+    parser.add_argument("-n", type=int, default=8, help="images (default 8)")
+    parser.add_argument("--draws", type=int, default=6, help="versions of each (default 6)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
+    parser.add_argument("--out", help="grid.png: each image with its versions")
+    parser.add_argument("--folder", help="a folder of pictures to apply the pipeline to")
+    parser.add_argument("--to", help="the folder that the changed pictures are written to")
+    parser.add_argument("--size", type=int, default=224, help="px that pictures are scaled to")
+    parser.add_argument("--save", metavar="NAME", help="keep the pipeline under this name")
+    parser.add_argument(
+        "--export",
+        metavar="FORMAT",
+        help="print the recipe: json, yaml, torchvision, albumentations",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from core import augment
+
+    if arguments.pipeline is None:
+        rows = [{"id": one.id, "title": one.title, "why": one.why} for one in augment.presets()]
+        rows += [{"id": one.id, "title": one.name, "why": ""} for one in augment.saved()]
+        steps = [
+            {"name": e.name, "title": e.title, "caption": e.caption} for e in augment.augmentations
+        ]
+        lines = [f"{row['id']:<24} {row['title']}: {row['why']}".rstrip(" :") for row in rows]
+        lines += ["steps of a recipe:", *(f"  {s['name']:<18} {s['caption']}" for s in steps)]
+        show(arguments, {"pipelines": rows, "steps": steps}, lines)
+        return
+    for name, most in (("n", 64), ("draws", 64)):
+        value = getattr(arguments, name)
+        if not 1 <= value <= most:
+            dash = "-" * (1 if name == "n" else 2)
+            raise UserError(
+                f"{dash}{name} must be at least 1 and at most {most}, got {value}. Choose fewer images."
+            )
+    if not 8 <= arguments.size <= 1024:
+        raise UserError(
+            f"--size must be at least 8 and at most 1024, got {arguments.size}. Leave it out to use 224."
+        )
+    if bool(arguments.folder) != bool(arguments.to):
+        raise UserError(
+            "--folder and --to go together: where pictures are read, and where they are written. Write both."
+        )
+    pipeline = _pipeline(arguments.pipeline)
+    facts: dict[str, Any] = {
+        "pipeline": pipeline.name,
+        "hash": pipeline.hash,
+        "steps": len(pipeline.steps),
+    }
+    lines = [
+        f"{pipeline.name or arguments.pipeline}: {', '.join(s.title for s in pipeline.steps if s.on)}"
+    ]
+    if arguments.save:
+        facts["saved"] = augment.save(pipeline, arguments.save, "command line")
+        lines.append(f"Saved as {facts['saved']}")
+    if arguments.export:
+        facts["recipe"] = augment.export(pipeline, arguments.export, arguments.size)
+        lines = [facts["recipe"].rstrip("\n")]
+    if arguments.out:
+        facts["out"] = _preview(pipeline, arguments)
+        lines.append(
+            f"Wrote {arguments.n} images with {arguments.draws} versions each to {facts['out']}"
+        )
+    if arguments.folder:
+        facts |= _applied(pipeline, arguments)
+        lines.append(f"Wrote {facts['pictures']} pictures to {arguments.to}")
+        lines += [f"left out {name}: {why}" for name, why in facts["refused"]]
+    show(arguments, facts, lines)
+
+
+def _pipeline(text: str) -> Pipeline:
+    from core import augment
+
+    file = Path(text)
+    if file.suffix.lower() in (".json", ".yaml", ".yml"):
+        try:
+            return augment.read(file.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"The recipe {text!r} cannot be read ({error}). Write the path of a JSON or YAML file."
+            ) from None
+    return augment.load(text)
+
+
+def _preview(pipeline: Pipeline, arguments: argparse.Namespace) -> str:
+    import numpy as np
+    import torch
+
+    from core import augment, datasets, sheets
+    from core.tensors import to_bytes, to_float
+
+    out = Path(arguments.out)
+    if out.suffix != ".png" or not out.parent.is_dir():
+        raise UserError(
+            f"--out must be a .png in a folder that exists, got {arguments.out!r}. For example grid.png."
+        )
+    dataset = datasets.load(arguments.dataset)
+    count = min(arguments.n, len(dataset))
+    spaced = np.linspace(0, len(dataset) - 1, count).astype(int)
+    x = to_float(torch.as_tensor(np.asarray(dataset.x[spaced])), dataset.levels)
+    y = None if dataset.y is None else torch.as_tensor(dataset.y[spaced])
+    chain = augment.Chain(pipeline, augment.Context(x, y, len(dataset.classes)))
+    made = augment.grid(chain, x, arguments.seed, arguments.draws, y)
+    whole = np.concatenate([to_bytes(x)[:, None], made], 1)  # the original comes first
+    sheet = sheets.png(
+        whole.reshape(-1, *x.shape[1:]),
+        arguments.draws + 1,
+        {"pipeline": pipeline.record(), "seed": arguments.seed, "dataset": dataset.name},
+        gap=2,
+        scale=max(1, 96 // dataset.size),
+    )
+    with jobs.full_disk_told():
+        jobs.write_atomic(out, sheet)
+    return str(out)
+
+
+def _applied(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Writes every picture of a folder, changed; the folders below it are kept, originals are not touched."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from core import augment
+    from core.datasets.files import Directory
+    from core.datasets.pictures import NO_PICTURE, Refused, decode, is_picture
+    from core.tensors import to_bytes
+
+    source, target = Path(arguments.folder), Path(arguments.to)
+    if not source.is_dir():
+        raise UserError(
+            f"There is no folder {arguments.folder!r}. Write the path of a folder of pictures."
+        )
+    if target.exists() and any(target.iterdir()):
+        raise UserError(
+            f"The folder {arguments.to!r} is not empty, and nothing is ever overwritten. Choose another one."
+        )
+    if pipeline.mixing:
+        raise UserError(
+            f"{pipeline.mixing[0]} mixes other images in, and a picture of a folder stands alone. Switch it off."
+        )
+    chain = augment.Chain(pipeline)
+    limit = settings().max_megapixels
+    count, refused = 0, []
+    with Directory(source) as folder:
+        refused += folder.refused
+        for number, file in enumerate(sorted(folder.files, key=lambda file: file.name)):
+            try:
+                data = folder.read(file, int(limit * 8e6) + 2**20)
+                if not is_picture(data[:16]):
+                    raise Refused(NO_PICTURE)
+                picture = decode(data, arguments.size, megapixels=limit)
+                if isinstance(picture, str):
+                    raise Refused(picture)
+            except Refused as reason:
+                refused.append((file.name, str(reason)))
+                continue
+            x = torch.as_tensor(np.array(picture.pixels)).float()[None] / 255
+            made = to_bytes(chain(x, arguments.seed, [number]))[0]
+            place = (target / file.name).with_suffix(".png")
+            if place.exists():  # two pictures that differ in their ending alone
+                place = place.with_name(f"{place.stem}-{number}.png")
+            with jobs.full_disk_told():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(made[0] if len(made) == 1 else made.transpose(1, 2, 0)).save(place)
+            count += 1
+    return {"pictures": count, "refused": [list(pair) for pair in refused], "to": str(target)}

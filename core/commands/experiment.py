@@ -1,0 +1,63 @@
+"""Measures whether an augmentation, or synthetic images, help a classifier."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from core import work
+from core.catalog import Config, parse
+from core.commands import ended, show, takes_values
+
+HELP = "Measure whether a pipeline or synthetic images help: paired arms, an interval, a verdict."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    parser.add_argument("--dataset", default="digits", help="name of a dataset (default digits)")
+    parser.add_argument("--pipeline", help="a preset or a saved pipeline (experiment.pipeline)")
+    parser.add_argument("--per-class", help="real images per class, for example 5,10,20")
+    parser.add_argument("--quick", action="store_true", help="3 pairs, no verdict")
+    parser.add_argument("--expect", action="store_true", help="only say how long it would take")
+    takes_values(parser, "a parameter, for example experiment.synthetic=true")
+
+
+def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
+    """Lists the configs that ``--set`` takes."""
+    return work.parts("experiment", {"dataset": chosen.dataset})
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from core import datasets
+    from core import experiment as trials
+
+    values: dict[str, Any] = parse(arguments.set)
+    for name in ("pipeline", "per_class"):
+        if getattr(arguments, name) is not None:
+            values[f"experiment.{name}"] = getattr(arguments, name)
+    if arguments.quick:
+        values["experiment.quick"] = True
+    choice = {"dataset": arguments.dataset}
+    asked = work.configure("experiment", choice, values)
+    config = trials.ExperimentConfig.of(asked["experiment"], "experiment")
+    dataset = datasets.load(arguments.dataset, asked["dataset"]["config"])
+    trials.check(dataset, config)
+    if arguments.expect:
+        seconds = trials.expected_seconds(dataset, config)
+        show(arguments, {"seconds": seconds}, [f"About {seconds:.0f} s."])
+        return 0
+    job = ended(work.submit("experiment", choice, values, who="command line"))
+    facts = trials.result(job) or {}
+    lines = []
+    for cell in facts.get("cells", []):
+        line = f"{facts['arms'][cell['arm']]}, {cell['size']} per class: {cell['mean']:.1f}%"
+        if cell["p"] is not None:
+            line += f", {cell['effect']:+.1f} [{cell['low']:+.1f}, {cell['high']:+.1f}]"
+            line += f", p = {cell['p']:.3f}: {cell['verdict']}"
+        elif cell["arm"] != "none":
+            line += f", {cell['effect']:+.1f}"
+        lines.append(line)
+    lines += [*facts.get("notes", []), *([facts["verdict"]] if facts.get("verdict") else [])]
+    show(arguments, {"job": job.id, **facts}, lines)
+    return 0

@@ -1,0 +1,76 @@
+"""Writes a dataset as a ZIP, after adding augmented copies or synthetic images if asked for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core import jobs, work
+from core.catalog import Config, UserError, parse
+from core.commands import ended, show, takes_values
+
+HELP = "Write a dataset as ZIP (class folders, manifest.csv), or build a larger one first."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    parser.add_argument("dataset", help="name of a dataset")
+    parser.add_argument("--out", help="dataset.zip")
+    parser.add_argument("--build", metavar="NAME", help="first build a dataset of this name")
+    parser.add_argument("--pipeline", help="with --build: add augmented copies (build.pipeline)")
+    parser.add_argument(
+        "--run", dest="model", help="with --build: add samples of a run (build.run)"
+    )
+    takes_values(parser, "a parameter, for example build.per_class=500 or dataset.size=16")
+
+
+def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
+    """Lists the configs that ``--set`` takes."""
+    return work.parts("build", {"dataset": chosen.dataset or "digits"})
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from core import build, datasets
+
+    if not arguments.out and not arguments.build:
+        raise UserError(
+            "An export needs --out dataset.zip or --build NAME, got neither. Write one of them."
+        )
+    if not arguments.build and (arguments.pipeline or arguments.model):
+        raise UserError(
+            "--pipeline and --run make a new dataset, which needs a name. Add --build NAME."
+        )
+    out = Path(arguments.out) if arguments.out else None
+    if out is not None and (out.suffix != ".zip" or not out.parent.is_dir()):
+        raise UserError(
+            f"--out must be a .zip in a folder that exists, got {arguments.out!r}. For example dataset.zip."
+        )
+    values: dict[str, Any] = parse(arguments.set)
+    choice = {"dataset": arguments.dataset}
+    facts: dict[str, Any] = {}
+    lines: list[str] = []
+    if arguments.build:
+        values["build.name"] = arguments.build
+        if arguments.pipeline:
+            values["build.pipeline"] = arguments.pipeline
+        if arguments.model:
+            values["build.run"] = jobs.find(arguments.model, "train").id
+        job = ended(work.submit("build", choice, values, who="command line"))
+        made = build.result(job)
+        if made is None:
+            raise UserError(f"The build {job.id} was stopped before its end. Resume it.")
+        facts |= made
+        lines.append(f"{made['name']}: {made['sentence']}")
+        dataset = datasets.load(made["name"])
+    else:
+        config = work.configure("build", choice, values)["dataset"]["config"]
+        dataset = datasets.load(arguments.dataset, config)
+    if out is not None:
+        facts |= {"out": str(out), **build.archive(dataset, out)}
+        lines.append(
+            f"Wrote {facts['images']:,} images of {dataset.name} to {out} ({facts['bytes'] / 2**20:.1f} MB)"
+        )
+    show(arguments, facts, lines)
+    return 0

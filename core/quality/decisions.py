@@ -1,0 +1,340 @@
+"""What people decided about a dataset's images: a log that only grows, with undo; and the version that it makes.
+
+The log belongs to the content (the fingerprint), not to a name, so two people who look at the same images share it. A
+decision names the state that its author saw; if somebody else has decided about the same images meanwhile, it is
+refused and says so, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from core import datasets, jobs
+from core.catalog import UserError, unknown
+from core.datasets import SPLITS, Dataset
+from core.datasets.dataset import FEWEST, assemble
+from core.settings import settings
+
+ACTIONS = ("exclude", "relabel", "accept")
+_PAST = {"exclude": "excluded", "relabel": "relabelled", "accept": "accepted"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One decision, about one image or many.
+
+    Attributes:
+        id: Of the decision.
+        time: Seconds since 1970.
+        who: Who decided; may be empty.
+        action: One of :data:`ACTIONS`.
+        images: Indices.
+        labels: The new label of each image, for ``relabel``.
+        kind: The kind of issue that it answers; may be empty.
+        undone: Whether it was taken back.
+    """
+
+    id: str
+    time: float
+    who: str
+    action: str
+    images: tuple[int, ...]
+    labels: tuple[int, ...] = ()
+    kind: str = ""
+    undone: bool = False
+
+
+@dataclass(frozen=True)
+class Book:
+    """The decisions about a dataset at one moment.
+
+    Attributes:
+        version: Number of records in the log; what :func:`decide` calls ``seen``.
+        entries: Oldest first, also those that were undone.
+        state: By image, the action that holds and the label that it gives.
+        damaged: A sentence about what of the log could not be read, or empty.
+        told: A sentence about what others did meanwhile, or empty.
+        summary: ``excluded``, ``relabelled``, ``accepted``, ``test`` (changed images of the test split), ``sentence``,
+            and ``warning`` where test images are changed.
+    """
+
+    version: int
+    entries: list[Entry]
+    state: Mapping[int, tuple[str, int | None]]
+    damaged: str = ""
+    told: str = ""
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+def _place(dataset: Dataset) -> Path:
+    return settings().home.absolute() / "decisions" / dataset.fingerprint[:32]
+
+
+def _records(dataset: Dataset) -> tuple[list[dict[str, Any]], int]:
+    """Reads the whole lines of the log, afresh, and counts the others."""
+    records, bad = [], 0
+    file = _place(dataset) / "log.jsonl"
+    for line in file.read_bytes().splitlines() if file.exists() else []:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if isinstance(record, dict):
+            records.append(record)
+        else:
+            bad += bool(line.strip())
+    return records, bad
+
+
+def open(dataset: Dataset) -> Book:
+    """Reads what was decided about a dataset; lines that are damaged are left out, and told."""
+    records, bad = _records(dataset)
+    entries: dict[str, Entry] = {}
+    n = len(dataset)
+    for record in records:
+        try:
+            if "undo" in record:
+                old = entries[record["undo"]]
+                entries[old.id] = Entry(**{**old.__dict__, "undone": True})
+                continue
+            entry = Entry(
+                str(record["id"]),
+                float(record["time"]),
+                str(record["who"]),
+                record["action"],
+                tuple(map(int, record["images"])),
+                tuple(map(int, record.get("labels", ()))),
+                str(record.get("kind", "")),
+            )
+            fits = entry.action in ACTIONS and all(0 <= image < n for image in entry.images)
+            if entry.action == "relabel":
+                fits &= len(entry.labels) == len(entry.images)
+                fits &= all(0 <= label < len(dataset.classes) for label in entry.labels)
+            if not fits:
+                raise ValueError
+            entries[entry.id] = entry
+        except (KeyError, TypeError, ValueError):
+            bad += 1
+    state: dict[int, tuple[str, int | None]] = {}
+    for entry in entries.values():
+        if not entry.undone:
+            labels = entry.labels or (None,) * len(entry.images)
+            for image, label in zip(entry.images, labels, strict=True):
+                state[image] = entry.action, label
+    damaged = ""
+    if bad:
+        lines = "1 line is" if bad == 1 else f"{bad} lines are"
+        damaged = (
+            f"{_place(dataset) / 'log.jsonl'} is damaged: {lines} not readable and left out. "
+            "The other decisions hold; look whether one is missing, and decide it again."
+        )
+    return Book(len(records), list(entries.values()), state, damaged, "", _summary(dataset, state))
+
+
+def _summary(dataset: Dataset, state: Mapping[int, tuple[str, int | None]]) -> dict[str, Any]:
+    counts = {past: sum(done == act for done, _ in state.values()) for act, past in _PAST.items()}
+    test = np.zeros(len(dataset), bool)
+    test[dataset.splits["test"]] = True
+    changed = [image for image, (action, _) in state.items() if action != "accept" and test[image]]
+    parts = [f"{n:,} {past}" for past, n in counts.items() if n]
+    warning = ""
+    if changed:
+        warning = (
+            f"{len(changed):,} of the changed images lie in the test split: reports on the new version and on this "
+            "one are not about the same images."
+        )
+    return {
+        **counts,
+        "test": len(changed),
+        "sentence": (", ".join(parts) + ".") if parts else "Nothing is decided yet.",
+        "warning": warning,
+    }
+
+
+def decide(
+    dataset: Dataset,
+    action: str,
+    images: Sequence[int] | np.ndarray,
+    label: int | Sequence[int] | None = None,
+    *,
+    kind: str = "",
+    who: str = "",
+    seen: int,
+) -> Book:
+    """Writes one decision about one image or many.
+
+    Args:
+        dataset: What it is about.
+        action: One of :data:`ACTIONS`.
+        images: Indices, each once.
+        label: For ``relabel``, the new label of all images, or of each.
+        kind: The kind of issue that it answers.
+        who: Who decides.
+        seen: ``version`` of the book that the person looked at.
+
+    Returns:
+        The book as it is now; its ``told`` says what others decided about other images meanwhile.
+
+    Raises:
+        UserError: If the server is view-only, something is not allowed, or somebody else has decided about one of the
+            same images since; nothing is written then.
+    """
+    settings().allow_change("decide about images")
+    if action not in ACTIONS:
+        raise UserError(unknown("decision", action, ACTIONS))
+    chosen = [int(image) for image in dict.fromkeys(int(image) for image in images)]
+    if not chosen:
+        raise UserError("A decision needs at least 1 image, got none. Choose images first.")
+    outside = [image for image in chosen if not 0 <= image < len(dataset)]
+    if outside:
+        raise UserError(
+            f"There is no image {outside[0]}: {dataset.name} has images 0 to {len(dataset) - 1}. Choose one of these."
+        )
+    record: dict[str, Any] = {"action": action, "images": chosen, "kind": kind}
+    if action == "relabel":
+        labels = [label] * len(chosen) if isinstance(label, int | np.integer) else list(label or ())
+        if len(labels) != len(chosen) or any(
+            not 0 <= int(one) < len(dataset.classes) for one in labels
+        ):
+            raise UserError(
+                f"A new label must be a class 0 to {len(dataset.classes) - 1} for each image, got {label!r}. "
+                "Choose a class."
+            )
+        record["labels"] = [int(one) for one in labels]
+    return _write(dataset, record, who, seen)
+
+
+def undo(dataset: Dataset, id: str, *, who: str = "", seen: int) -> Book:
+    """Takes a decision back; what was decided before about its images holds again.
+
+    Raises:
+        UserError: If there is no such decision, it is undone already, or somebody else has decided about one of the
+            same images since.
+    """
+    settings().allow_change("decide about images")
+    found = {entry.id: entry for entry in open(dataset).entries}
+    if id not in found:
+        raise UserError(unknown("decision", id, found))
+    if found[id].undone:
+        raise UserError(
+            f"This decision about {len(found[id].images)} images is undone already. Look at the list again."
+        )
+    return _write(dataset, {"undo": id, "images": list(found[id].images)}, who, seen)
+
+
+def _write(dataset: Dataset, record: dict[str, Any], who: str, seen: int) -> Book:
+    place = _place(dataset)
+    with jobs.full_disk_told():
+        place.mkdir(parents=True, exist_ok=True)
+        with FileLock(place / "log.lock"):
+            records, _ = _records(dataset)
+            since = [new for new in records[seen:] if isinstance(new.get("images"), list)]
+            mine = set(record["images"])
+            touched = [(new, len(mine & set(new["images"]))) for new in since]
+            clashes = [(new, count) for new, count in touched if count]
+            if clashes:
+                new, count = clashes[-1]
+                when = datetime.datetime.fromtimestamp(new.get("time", 0)).strftime("%H:%M")
+                same = "one of the same images" if count == 1 else f"{count} of the same images"
+                raise UserError(
+                    f"{new.get('who') or 'Somebody else'} decided about {same} at {when}, after you looked. Nothing of "
+                    "yours was written, and nothing is lost. Look at them again, then decide."
+                )
+            jobs.Log(place).append(
+                record | {"id": secrets.token_hex(4), "time": time.time(), "who": who}
+            )
+    book = open(dataset)
+    if not since:
+        return book
+    names = ", ".join(sorted({new.get("who") or "Somebody else" for new in since}))
+    count = len({image for new in since for image in new["images"]})
+    return Book(
+        **{**book.__dict__, "told": f"{names} decided about {count} other images meanwhile."}
+    )
+
+
+def apply(dataset: Dataset, name: str, who: str = "") -> Dataset:
+    """Makes and saves a version of the dataset in which everything that was decided is done.
+
+    Args:
+        dataset: The parent; it stays as it is.
+        name: Of the new version.
+        who: Who makes it.
+
+    Returns:
+        The new version, with ``parent``, the changes among its notes and in ``source["changes"]``.
+
+    Raises:
+        UserError: If nothing is to be changed, the name cannot be used, or too few images would be left.
+    """
+    settings().allow_change("save a dataset")
+    book = open(dataset)
+    out = np.array(sorted(i for i, (act, _) in book.state.items() if act == "exclude"), np.int64)
+    new = {i: label for i, (act, label) in book.state.items() if act == "relabel"}
+    if not len(out) and not new:
+        raise UserError(
+            f"Nothing of {dataset.name} is excluded or relabelled, so a new version would be the same. "
+            "Decide about some images first."
+        )
+    kept = np.setdiff1d(np.arange(len(dataset)), out)
+    if len(kept) < FEWEST:
+        raise UserError(
+            f"Only {len(kept)} images would be left, and at least {FEWEST} are needed. Exclude fewer."
+        )
+    y = None if dataset.y is None else np.array(dataset.y)
+    if y is not None:
+        for image, label in new.items():
+            y[image] = label
+    changes = {
+        "excluded": len(out),
+        "relabelled": len(new),
+        "test": book.summary["test"],
+        "decisions": [entry.id for entry in book.entries if not entry.undone],
+        "who": who,
+    }
+    note = f"Made from {dataset.name}: {len(out):,} images excluded, {len(new):,} relabelled."
+    notes = [*dataset.notes, note, *([book.summary["warning"]] if book.summary["warning"] else [])]
+    made = derived(dataset, kept, y, notes, {"changes": changes})
+    return datasets.save(name, made)
+
+
+def derived(
+    dataset: Dataset,
+    kept: np.ndarray,
+    y: np.ndarray | None,
+    notes: Sequence[str],
+    source: Mapping[str, Any],
+) -> Dataset:
+    """Keeps some images of a dataset, each in its split, with the labels ``y`` of all, (N,)."""
+    place = np.zeros(len(dataset), np.int64)
+    for code, split in enumerate(SPLITS):
+        place[dataset.splits[split]] = code
+    return assemble(
+        dataset.x[kept],
+        None if y is None else y[kept],
+        dataset.classes,
+        {
+            split: np.flatnonzero(place[kept] == code).astype(np.int64)
+            for code, split in enumerate(SPLITS)
+        },
+        levels=dataset.levels,
+        attributes={name: column[kept] for name, column in dataset.attributes.items()}
+        if dataset.attributes
+        else None,
+        name=dataset.name,
+        parent=dataset.fingerprint,
+        refused=dataset.refused,
+        notes=tuple(dict.fromkeys(notes)),
+        source={**dataset.source, **source},
+        terms=dataset.terms,
+    )

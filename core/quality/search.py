@@ -1,0 +1,181 @@
+"""Searches for what is too near, or too far: duplicates, shifted copies, leaks, outliers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.datasets import Dataset
+from core.quality.measures import Measures, smaller
+from core.tensors import to_float
+
+SAME = 0.12  # difference of two copies, as a share of their contrast, up to which they are near duplicates
+REFERENCE = 10_000  # images that an outlier is compared to
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images that are nearly the same.
+
+    Attributes:
+        a, b: Their indices, a < b.
+        down, right: Pixels that ``b`` is shifted against ``a``.
+        difference: Root mean square where they overlap, as a share of the contrast.
+    """
+
+    a: int
+    b: int
+    down: int
+    right: int
+    difference: float
+
+
+def same(keys: np.ndarray) -> list[np.ndarray]:
+    """Groups images of equal content: sorted indices of each group of at least two."""
+    order = np.argsort(keys, kind="stable")
+    ends = np.flatnonzero(np.diff(keys[order])) + 1
+    return [np.sort(group) for group in np.split(order, ends) if len(group) > 1]
+
+
+def nearest(
+    rows: Tensor,
+    among: Tensor,
+    count: int,
+    told: Callable[[int, int], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Finds the ``count`` nearest of ``among`` (M, d) for each row (N, d): distances and indices, nearest first."""
+    count = min(count, len(among))
+    squares = among.square().sum(1)
+    found = []
+    for start in range(0, len(rows), 500):
+        part = rows[start : start + 500]
+        near = torch.addmm(squares, part, among.T, alpha=-2).topk(count, 1, largest=False)
+        away = near.values + part.square().sum(1, keepdim=True)
+        found.append((away.clamp_min(0).sqrt(), near.indices))
+        if told:
+            told(min(start + 500, len(rows)), len(rows))
+    return torch.cat([part[0] for part in found]), torch.cat([part[1] for part in found])
+
+
+def near(
+    dataset: Dataset,
+    measures: Measures,
+    skip: np.ndarray,
+    told: Callable[[int, int], None] | None = None,
+) -> list[Pair]:
+    """Finds pairs that are the same but for a shift of a few pixels or small differences.
+
+    Candidates are neighbours by their frequencies, which a shift hardly changes; each is then laid over the other.
+
+    Args:
+        dataset, measures: What is searched.
+        skip: Images to leave out, bool (N,): blank ones, and all but one of equal ones.
+        told: Called with (done, total).
+    """
+    kept = np.flatnonzero(~skip)
+    if len(kept) < 2:
+        return []
+    rows = measures.spectra[kept]
+    away, index = nearest(rows, rows, 4, told)
+    own = index == torch.arange(len(rows))[:, None]
+    usual = away[~own].median()
+    pairs = []
+    for i, k in ((~own) & (away < 0.6 * usual)).nonzero().tolist():
+        a, b = sorted((int(kept[i]), int(kept[int(index[i, k])])))
+        pairs.append((a, b))
+    return _verified(dataset, sorted(set(pairs)))
+
+
+def _verified(dataset: Dataset, pairs: list[tuple[int, int]]) -> list[Pair]:
+    """Lays each pair over each other at every small shift, and keeps those that then agree."""
+    made = []
+    for start in range(0, len(pairs), 500):
+        some = pairs[start : start + 500]
+        a, b = (
+            smaller(to_float(torch.as_tensor(np.asarray(dataset.x[list(side)])), dataset.levels))
+            for side in zip(*some, strict=True)
+        )
+        size = a.shape[-1]
+        most = max(1, min(3, size // 8))
+        contrast = (a.std((1, 2, 3)) + b.std((1, 2, 3))) / 2
+        best = torch.full((len(some),), torch.inf)
+        where = torch.zeros(len(some), 2, dtype=torch.int64)
+        for down in range(-most, most + 1):
+            for right in range(-most, most + 1):
+                over = b[
+                    ..., max(0, down) : size + min(0, down), max(0, right) : size + min(0, right)
+                ]
+                under = a[
+                    ...,
+                    max(0, -down) : size + min(0, -down),
+                    max(0, -right) : size + min(0, -right),
+                ]
+                rms = (over - under).square().mean((1, 2, 3)).sqrt() / contrast.clamp_min(1e-3)
+                better = rms < best
+                best = torch.where(better, rms, best)
+                where[better] = torch.tensor([down, right])
+        scale = dataset.size / size
+        for (i, j), difference, (down, right) in zip(
+            some, best.tolist(), where.tolist(), strict=True
+        ):
+            if difference < SAME:
+                made.append(Pair(i, j, round(down * scale), round(right * scale), difference))
+    return sorted(made, key=lambda pair: pair.difference)
+
+
+def strangeness(
+    measures: Measures, told: Callable[[int, int], None] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Measures how far each image is from all others, in robust standard deviations above the usual, (N,).
+
+    By its pixels: how far it is from its nearest images against how far those are from theirs, plus how far it is from
+    the directions in which images differ at all; or by its features, if that is more. Also gives the index of the
+    nearest other image by features, (N,).
+
+    References:
+        Breunig et al., 2000, LOF: identifying density-based local outliers
+        Mahalanobis, 1936, On the generalised distance in statistics
+    """
+    around, _, _ = _density(measures.pixels, told)
+    by_pixels = robust(around) + robust(_mahalanobis(measures.pixels))
+    around, far, first = _density(measures.points, told)
+    by_features = np.where(robust(far) > 2, robust(around), 0.0)
+    return np.maximum(by_pixels, by_features), first
+
+
+def _density(
+    rows: Tensor, told: Callable[[int, int], None] | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gives the logarithm of each row's distance to its nearest ones, against theirs and by itself, and the nearest."""
+    spaced = torch.linspace(0, len(rows) - 1, min(len(rows), REFERENCE)).long()
+    away, index = nearest(rows, rows[spaced], 7, told)
+    index = spaced[index]
+    own = index == torch.arange(len(rows))[:, None]
+    far = away.masked_fill(own, torch.nan).nanmean(1).nan_to_num(0.0).clamp_min(1e-6).log()
+    theirs = far[index].masked_fill(own, torch.nan).nanmean(1).nan_to_num(0.0)
+    first = torch.where(own[:, 0], index[:, min(1, index.shape[1] - 1)], index[:, 0])
+    return (far - theirs).numpy(), far.numpy(), first.numpy()
+
+
+def _mahalanobis(rows: Tensor) -> np.ndarray:
+    """Gives the logarithm of the squared Mahalanobis distance of each row from the mean, with a ridge."""
+    if len(rows) < 2:
+        return np.zeros(len(rows))
+    mean = rows.mean(0)
+    values, vectors = torch.linalg.eigh(torch.atleast_2d(torch.cov((rows - mean).T)))
+    ridge = 0.1 * values.mean().clamp_min(1e-9)
+    turned = (rows - mean) @ vectors * (values.clamp_min(0) + ridge).rsqrt()
+    return turned.square().sum(1).clamp_min(1e-9).log().numpy()
+
+
+def robust(values: np.ndarray) -> np.ndarray:
+    """Counts robust standard deviations from the median, (N,); 0 where all are equal."""
+    middle = np.median(values)
+    spread = 1.4826 * np.median(np.abs(values - middle))
+    if spread <= 0:
+        spread = values.std()
+    return (values - middle) / spread if spread > 0 else np.zeros_like(values)

@@ -1,0 +1,92 @@
+"""What augmentation does to images, whether it is too much, and whether it helps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from core.catalog import UserError
+from pages.ui import chain as parts
+from pages.ui import shell
+from pages.ui.chain import harm, proof, recipes, views
+
+TITLE = "Augment"
+ICON = ":material/auto_fix_high:"
+ORDER = 6
+shell.enter()
+
+VIEWS = {
+    "film": "Steps",
+    "grid": "Draws",
+    "before": "Compare",
+    "sweep": "Strength",
+    "classes": "Classes",
+    "harm": "Too much?",
+    "proof": "Helps?",
+    "recipe": "Recipe",
+}
+
+
+@st.fragment(key="augment.page")
+@shell.guard()
+def page(data: str) -> None:
+    """Draws the chain beside what it does; only this part runs again when a control moves."""
+    shell.told()
+    chain_side, stage = st.columns([1, 2.5], gap="medium")
+    with chain_side:
+        parts.pipeline()  # the session has one from now on
+        parts.builder()
+        chain = parts.pipeline()
+        parts.remember(chain)
+    with stage:
+        name = st.segmented_control(
+            "What to look at",
+            list(VIEWS),
+            default="film",
+            key="augment.view",
+            required=True,
+            bind="query-params",
+            format_func=lambda name: VIEWS[name],
+            label_visibility="collapsed",
+        )
+        with shell.guard():
+            look(chain, data, name or "film")
+
+
+def look(chain: Any, data: str, name: str) -> None:
+    """Draws one view."""
+    if name == "recipe":
+        recipes.draw(chain)
+        return
+    if name in ("harm", "proof"):
+        {"harm": harm, "proof": proof}[name].draw(chain, data)
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        on = parts.images(24) if name != "classes" else None
+        seed = int(
+            st.number_input(
+                "Seed",
+                value=0,
+                step=1,
+                key="augment.seed",
+                bind="query-params",
+                width=130,
+                help="Another seed, other draws; the same seed always gives the same ones.",
+            )
+        )
+    if not 0 <= seed < 2**31:
+        raise UserError(f"The seed must be from 0 to {2**31 - 1}, got {seed}. Choose another.")
+    if on is None:
+        views.classes(chain, data, seed)
+        return
+    {"film": views.film, "grid": views.grid, "before": views.before, "sweep": views.sweep}[name](
+        chain, on, seed
+    )
+    if on.credit:
+        st.caption(on.credit)
+
+
+st.title("What does augmentation do to the images, and does it help?", anchor=False)
+page(shell.chosen_dataset())
+shell.go("train", "Train with this chain")

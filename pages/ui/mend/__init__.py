@@ -1,0 +1,67 @@
+"""What the Data page mends a dataset with: what was found, what a person decides about it, and what becomes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from core import jobs
+from pages.ui import shell
+
+SIGNS = {"exclude": "left out", "relabel": "other label", "accept": "fine"}
+
+
+def act(dataset: Any, what: str, images: list[int], label: Any = None, *, kind: str = "") -> None:
+    """Decides about images, and says what was done or why not; what the visitor has seen guards against a clash."""
+    from core.quality import decisions
+
+    seen = st.session_state.get(f"mend.seen.{dataset.fingerprint}", 0)
+    book = shell.attempt(
+        decisions.decide,
+        dataset,
+        what,
+        images,
+        label=label,
+        kind=kind,
+        who=shell.who(),
+        seen=seen,
+    )
+    _done(dataset, book, f"{len(images):,} image{'s' * (len(images) != 1)}: {SIGNS[what]}.")
+
+
+def undo(dataset: Any, entry: str) -> None:
+    """Takes a decision back."""
+    from core.quality import decisions
+
+    seen = st.session_state.get(f"mend.seen.{dataset.fingerprint}", 0)
+    book = shell.attempt(decisions.undo, dataset, entry, who=shell.who(), seen=seen)
+    _done(dataset, book, "Taken back.")
+
+
+def _done(dataset: Any, book: Any, words: str) -> None:
+    if book is not None:
+        told = getattr(book, "told", "")
+        st.session_state["_done"] = f"{words} {told}".strip()
+
+
+def opened(dataset: Any) -> Any:
+    """Opens the decisions about a dataset, and remembers which state of them the visitor sees."""
+    from core.quality import decisions
+
+    book = decisions.open(dataset)
+    st.session_state[f"mend.seen.{dataset.fingerprint}"] = book.version
+    return book
+
+
+def progress(job: jobs.Job, key: str) -> None:
+    """Shows how a job stands, with a button to stop it."""
+    bar, stop = st.columns([5, 1], vertical_alignment="center")
+    bar.progress(job.share, text=shell.plain(job.message or shell.standing(job)))
+    stop.button(
+        "Stop",
+        key=f"{key}.stop",
+        on_click=shell.attempt,
+        args=(jobs.stop, job.id),
+        disabled=not shell.may_change() or job.stopping,
+    )

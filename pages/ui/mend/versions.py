@@ -1,0 +1,172 @@
+"""What becomes of the decisions: their log with undo, a new version of the dataset, additions to it, and its ZIP."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from core import datasets, jobs, work
+from pages.ui import form, mend, shell
+
+
+def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
+    """Shows the decisions, and offers a version with them, one with additions, and the ZIP."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        decided(dataset)
+    with right:
+        add(choice, prepared)
+        take(dataset)
+        terms(dataset)
+
+
+def decided(dataset: Any) -> None:
+    """Lists the decisions, each with its undo, and makes a new version of them."""
+    from core import quality
+
+    book = mend.opened(dataset)
+    st.markdown("**Decided**")
+    if book.damaged:
+        st.warning(shell.plain(book.damaged), icon=":material/warning:")
+    st.caption(shell.plain(book.summary["sentence"]))
+    if book.summary["warning"]:
+        st.warning(shell.plain(book.summary["warning"]), icon=":material/warning:")
+    for entry in [entry for entry in book.entries if not entry.undone][::-1][:8]:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            when = time.strftime("%H:%M", time.localtime(entry.time))
+            st.caption(
+                f"{when} · {len(entry.images):,} × {mend.SIGNS[entry.action]}"
+                + (f" · {shell.plain(entry.who)}" if entry.who else "")
+            )
+            st.button(
+                "Undo",
+                key=f"data.undo.{entry.id}",
+                type="tertiary",
+                icon=":material/undo:",
+                on_click=mend.undo,
+                args=(dataset, entry.id),
+                disabled=not shell.may_change(),
+            )
+    name = st.text_input(
+        "Name of the new version",
+        key="data.version.name",
+        placeholder=f"{datasets.slug(dataset.name)}-2",
+        max_chars=60,
+    )
+
+    def make() -> None:
+        made = shell.attempt(quality.apply, dataset, name, shell.who())
+        if made is not None:
+            st.session_state["data.next"] = made.name
+            st.session_state["_done"] = f"{made.name}: {len(made):,} images. It is chosen now."
+
+    st.button(
+        "Make the new version",
+        type="primary",
+        key="data.version",
+        icon=":material/fork_right:",
+        on_click=make,
+        disabled=not shell.may_change() or not book.state,
+        help="The dataset stays as it is; the version names it as its parent.",
+    )
+
+
+def add(choice: str, prepared: Mapping[str, Any]) -> None:
+    """Offers a version with augmented and synthetic images added."""
+    from core import build
+
+    st.markdown("**Add images**")
+    with st.expander("Augmented and synthetic ones, to the training part"):
+        values = form.form({"data.build": build.BuildConfig})["data.build"]
+        st.button(
+            "Build it",
+            key="data.build",
+            icon=":material/construction:",
+            on_click=shell.attempt,
+            args=(work.submit, "build", {"dataset": choice}),
+            kwargs={
+                "values": {f"dataset.{name}": value for name, value in prepared.items()}
+                | {f"build.{name}": value for name, value in values.items()},
+                "who": shell.who(),
+            },
+            disabled=not shell.may_change(),
+        )
+    found = [job for job in jobs.listing("build") if job.config["dataset"]["name"] == choice]
+    if found:
+        st.fragment(built, run_every="1s" if found[0].active else None)(found[0].id)
+
+
+@shell.guard()
+def built(id: str) -> None:
+    """Follows the build, and says what became of it."""
+    from core import build
+
+    job = jobs.get(id)
+    if job.active:
+        mend.progress(job, "data.build")
+        return
+    if job.message:
+        (st.error if job.status == "failed" else st.warning)(shell.plain(job.message))
+    found = build.result(job)
+    if found:
+        st.caption(shell.plain(found["sentence"]))
+
+
+def take(dataset: Any) -> None:
+    """Offers the dataset as a ZIP of class folders with a manifest."""
+    from core import build
+
+    st.markdown("**Take it away**")
+    origins = build.origins(dataset)
+    st.caption(
+        "A ZIP with one folder per class and `manifest.csv` (file, label, split, origin, parent, run, seed, "
+        "parameters): "
+        + ", ".join(f"{count:,} {origin}" for origin, count in origins.items() if count)
+        + "."
+    )
+
+    def archive() -> bytes:
+        with tempfile.TemporaryDirectory(prefix="simulacra-") as folder:
+            file = Path(folder) / "dataset.zip"
+            build.archive(dataset, file)
+            return file.read_bytes()
+
+    st.download_button(
+        "Download as ZIP",
+        archive,
+        f"{datasets.slug(dataset.name)}.zip",
+        "application/zip",
+        key="data.zip",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def terms(dataset: Any) -> None:
+    """Shows under which terms the images stand, and lets a person state them for an imported set."""
+    st.markdown("**Licence and consent**")
+    about = datasets.describe(dataset.name) if dataset.name in datasets.names() else None
+    now = dataset.terms
+    if about is None or not about.saved:
+        st.caption(
+            f"Licence: {shell.plain(now['licence'] or 'not stated')}. "
+            f"Consent: {shell.plain(now['consent'] or 'not stated')}."
+        )
+        return
+    licence = st.text_input("Licence", now["licence"], key="data.licence", max_chars=200)
+    consent = st.text_input(
+        "Consent of the people shown", now["consent"], key="data.consent", max_chars=200
+    )
+    st.button(
+        "Save",
+        key="data.terms",
+        on_click=shell.attempt,
+        args=(datasets.state, dataset.name),
+        kwargs={"licence": licence, "consent": consent},
+        disabled=not shell.may_change() or (licence, consent) == (now["licence"], now["consent"]),
+    )

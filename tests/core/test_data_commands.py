@@ -1,0 +1,212 @@
+"""The commands about data: inspect, augment, experiment, export; and training with a saved pipeline."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core import augment, datasets, jobs, runs, sheets, work, worker
+from core.__main__ import main
+from core.catalog import UserError
+
+
+@pytest.fixture
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, here: Any
+) -> Callable[..., Any]:
+    """Runs a command and its job in this process; with --json gives the object, refused ones their line."""
+    monkeypatch.setattr(jobs, "spawn", lambda path: worker.work(path) and None)
+
+    def command(*words: object, code: int = 0) -> Any:
+        capsys.readouterr()
+        assert main([str(word) for word in words]) == code, capsys.readouterr().err
+        out, err = capsys.readouterr()
+        return err if code else json.loads(out) if "--json" in words else out
+
+    return command
+
+
+@pytest.fixture
+def faulty(toy: Callable[..., Any]) -> Any:
+    """A saved dataset with a leak, a duplicate and a blank image."""
+    base = toy(120)
+    x = base.x.copy()
+    x[110], x[111], x[112] = x[30], x[100], 5
+    y = base.y.copy()
+    y[110], y[111] = y[30], y[100]
+    return datasets.save(
+        "faulty", datasets.assemble(x, y, base.classes, base.splits, name="faulty")
+    )
+
+
+def test_a_dataset_is_inspected_mended_and_saved(run, faulty):
+    facts = run("inspect", "faulty", "--list", "leak", "--json", "--set", "inspect.map=100")
+    assert {"leak": 1, "exact": 1, "blank": 1}.items() <= facts["counts"].items()
+    assert facts["issues"][0]["sentence"] == "Image 30 (test) has the same pixels."
+    text = run("inspect", "faulty", "--exclude", "leak", "--exclude", "blank", "--save", "mended")
+    assert "Decisions: 2 excluded." in text
+    assert "Saved mended with 118 images." in text
+    assert datasets.load("mended").parent == faulty.fingerprint
+    assert "There is no check 'leeks'. Did you mean 'leak'?" in run(
+        "inspect", "faulty", "--list", "leeks", code=2
+    )
+    compared = run("inspect", "mended", "--against", "faulty", "--json")
+    assert 0 <= compared["copying"] <= 1
+
+
+def test_a_pipeline_is_shown_kept_applied_and_exported(run, tmp_path):
+    listed = run("augment", "--json")
+    assert {"digits", "photos"} <= {row["id"] for row in listed["pipelines"]}
+    assert "rotate" in {row["name"] for row in listed["steps"]}
+    out = tmp_path / "grid.png"
+    run("augment", "digits", "-n", 4, "--draws", 3, "--out", out)
+    assert sheets.facts(out.read_bytes())["count"] == 16
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(run("augment", "digits", "--export", "yaml"))
+    kept = run("augment", recipe, "--save", "mine", "--json")
+    assert augment.load(kept["saved"]).hash == kept["hash"] == augment.load("digits").hash
+    pictures = tmp_path / "in" / "cats"
+    pictures.mkdir(parents=True)
+    Image.fromarray(np.full((30, 20, 3), 200, np.uint8)).save(pictures / "a.png")
+    (pictures / "b.txt").write_text("no picture")
+    facts = run(
+        "augment",
+        "photos",
+        "--folder",
+        tmp_path / "in",
+        "--to",
+        tmp_path / "out",
+        "--size",
+        16,
+        "--json",
+    )
+    assert facts["pictures"] == 1
+    assert facts["refused"] == [["cats/b.txt", "is not a PNG, JPEG, WebP or BMP picture"]]
+    assert Image.open(tmp_path / "out" / "cats" / "a.png").size == (16, 16)
+    for words, text in (
+        (("augment", "nothing"), "There is no pipeline 'nothing'"),
+        (("augment", "digits", "-n", 0), "-n must be at least 1 and at most 64, got 0"),
+        (("augment", "digits", "--folder", "x"), "--folder and --to go together"),
+        (("augment", tmp_path / "no.json"), "cannot be read"),
+        (
+            ("augment", "photos", "--folder", tmp_path / "in", "--to", tmp_path / "out"),
+            "is not empty",
+        ),
+    ):
+        assert text in run(*words, code=2)
+
+
+def test_an_experiment_is_expected_done_and_told(run, toy):
+    datasets.save("toy", toy(240))
+    small = [
+        word
+        for value in ("steps=20", "width=4", "pairs=6", "trivial=false", "test_images=50")
+        for word in ("--set", f"experiment.{value}")
+    ]
+    asked = ("experiment", "--dataset", "toy", "--per-class", "3", *small)
+    assert run(*asked, "--expect", "--json")["seconds"] > 0
+    facts = run(*asked, "--json")
+    assert facts["done"]
+    assert facts["verdict"].endswith(".")
+    (placebo,) = (cell for cell in facts["cells"] if cell["arm"] == "placebo")
+    assert placebo["low"] <= placebo["effect"] <= placebo["high"]
+    assert placebo["p_holm"] >= placebo["p"]
+    assert "experiment.per_class must be 1 to 8 whole numbers" in run(
+        "experiment", "--dataset", "toy", "--per-class", "few", code=2
+    )
+
+
+def test_a_dataset_is_built_and_exported(run, toy, tmp_path):
+    datasets.save("toy", toy(60))
+    out = tmp_path / "toy.zip"
+    facts = run(
+        "export", "toy", "--build", "larger", "--pipeline", "digits", "--out", out, "--json"
+    )
+    assert (facts["name"], facts["images"]) == ("larger", 100)
+    with zipfile.ZipFile(out) as packed:
+        table = packed.read("manifest.csv").decode().splitlines()
+    assert table[0] == "file,label,split,origin,parent,run,seed,parameters"
+    assert len(table) == 101
+    assert "needs --out dataset.zip or --build NAME" in run("export", "toy", code=2)
+    assert "Add --build NAME" in run("export", "toy", "--pipeline", "digits", "--out", out, code=2)
+    assert "--out must be a .zip" in run("export", "toy", "--out", tmp_path / "x.tar", code=2)
+
+
+# --- Training with a pipeline --------------------------------------------------------------------------------------
+
+
+def test_a_run_is_trained_with_a_pipeline_and_records_it(here, monkeypatch):
+    plain = here()
+    chained = here(**{"augment.pipeline": "digits"})
+    assert chained.status == "finished", chained.message
+    facts = runs.record(chained)
+    assert [step["name"] for step in facts["augment"]["steps"]] == [
+        "rotate",
+        "translate",
+        "scale",
+        "shear",
+    ]
+    assert "augment" not in runs.record(plain)
+    # the same seed, and yet other images: another model
+    first, second = (jobs.Log(run.path).read()[0][-1] for run in (plain, chained))
+    assert first["loss"] != second["loss"]
+    classifier = here(None, **{"augment.pipeline": "digits"})
+    assert classifier.status == "finished", classifier.message
+    assert "augment" in runs.record(classifier)
+
+
+def test_a_pipeline_that_cannot_train_is_refused_before_the_job(here):
+    with pytest.raises(UserError, match="There is no pipeline .digit."):
+        here(**{"augment.pipeline": "digit"})
+    slow = augment.save(augment.Pipeline().with_step("jpeg"), "slow")
+    with pytest.raises(UserError, match="JPEG works one image at a time, too slow for training"):
+        work.configure("train", {"dataset": "digits", "family": "vae"}, {"augment.pipeline": slow})
+    assert not jobs.listing()
+
+
+# --- Imports -----------------------------------------------------------------------------------------------------------
+
+
+def test_metadata_is_removed_and_counted_and_terms_travel(tmp_path, setting):
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        picture = Image.fromarray(rng.integers(0, 256, (20 + number, 30, 3)).astype(np.uint8))
+        exif = Image.Exif()
+        if number < 3:
+            exif[0x0110] = "camera"
+        if number == 0:
+            exif.get_ifd(0x8825)[1] = "N"
+            exif.get_ifd(0x8825)[2] = (48.0, 8.0, 0.0)
+        out = io.BytesIO()
+        picture.save(out, "JPEG", exif=exif.tobytes() if number < 3 else b"")
+        (folder / f"{number}.jpg").write_bytes(out.getvalue())
+    values = {"path": str(folder), "size": 8, "licence": "CC BY 4.0", "consent": "given"}
+    made = datasets.bring("trip", values)
+    assert "Metadata was removed from 3 pictures; 1 of them held a position." in made.notes
+    assert made.terms == {"licence": "CC BY 4.0", "consent": "given"}
+    assert made.attributes is not None
+    assert sorted(made.attributes["height"]) == list(range(20, 32))
+    assert set(made.attributes["picture"]) == {f"{n}.jpg" for n in range(12)}
+    again = datasets.state("trip", consent="not needed")
+    assert again.terms == {"licence": "CC BY 4.0", "consent": "not needed"}
+    from core.quality import apply, decisions
+
+    decisions.decide(again, "exclude", [0], seen=0)
+    assert apply(again, "less").terms == again.terms
+    with pytest.raises(
+        UserError, match="consent must be one of unknown, given, not needed, got 'yes'"
+    ):
+        datasets.state("trip", consent="yes")
+    setting(view_only=1)
+    with pytest.raises(UserError, match="This server is for viewing only"):
+        datasets.state("trip", licence="x")

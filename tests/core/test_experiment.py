@@ -1,0 +1,238 @@
+"""Does it help? Statistics against closed forms and scipy, and a small experiment from end to end."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from core import experiment, jobs, work, worker
+from core.augment import Pipeline, harm, save
+from core.catalog import UserError
+from core.experiment import Cell, Experiment, ExperimentConfig, bca, holm, sign_flip
+
+TINY = {"per_class": "4", "steps": 20, "width": 4, "pairs": 6, "test_images": 50}
+
+
+def test_the_interval_is_that_of_scipy():
+    for seed in range(3):
+        x = np.random.default_rng(seed).exponential(2, 12)
+        low, high = bca(x, draws=40_000)
+        theirs = stats.bootstrap(
+            (x,), np.mean, method="BCa", n_resamples=40_000, rng=1
+        ).confidence_interval
+        assert low == pytest.approx(theirs.low, abs=0.04)
+        assert high == pytest.approx(theirs.high, abs=0.08)
+    assert bca([2.0, 2.0, 2.0]) == (2.0, 2.0)
+    assert bca([5.0]) == (5.0, 5.0)
+
+
+def test_a_sign_flip_test_counts_patterns():
+    assert sign_flip([1, 2, 3, 4, 5, 6]) == pytest.approx(2 / 64)
+    x = np.array([3.0, -1.0, 2.0, 0.5])
+    patterns = [
+        abs(np.dot(s, x)) >= abs(x.sum()) - 1e-9 for s in itertools.product((1, -1), repeat=4)
+    ]
+    assert sign_flip(x) == pytest.approx(np.mean(patterns))
+    assert sign_flip(np.random.default_rng(0).standard_normal(20) + 2) < 0.01
+    assert sign_flip([0.0] * 6) == 1
+
+
+def test_holm_is_the_step_down_of_bonferroni():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "start"),
+    [
+        ([2, 3, 4, 2, 3, 4], "helps", "The chain helps: +3.0 points ["),
+        ([-2, -3, -4, -2, -3, -4], "hurts", "The chain hurts: -3.0 points ["),
+        ([2, -3, 4, -2, 3, -4], "cannot tell", "It cannot be told whether the chain helps: +0.0"),
+    ],
+)
+def test_a_verdict_follows_interval_and_test(change, verdict, start):
+    cell = Cell("chain", 5, tuple(80 + c for c in change), (80,) * 6)
+    facts = cell.record(True)
+    assert facts["verdict"] == verdict
+    assert facts["sentence"].startswith(start)
+    assert "with 5 real images per class (6 pairs, p = " in facts["sentence"]
+    assert cell.record(False)["verdict"] == ""
+    few = Cell("chain", 5, (90, 91, 92), (80, 80, 80)).record(True)
+    assert (few["verdict"], few["p"]) == ("", None)
+
+
+def test_arms_start_from_the_same_and_differ_only_in_what_is_asked(toy):
+    dataset = toy(400, classes=4)
+    whole = Experiment(dataset, ExperimentConfig(**TINY))
+    one, two = whole.subset(0, 4), whole.subset(0, 8)
+    assert len(one) == 16
+    assert one.y is not None
+    assert np.bincount(one.y).tolist() == [4] * 4
+    inside = {image.tobytes() for image in two.x}
+    assert all(image.tobytes() in inside for image in one.x)
+    assert whole.subset(1, 4).fingerprint != one.fingerprint
+    assert whole.run(0, 4, "none")[0] == whole.run(0, 4, "none")[0]
+    test = {image.tobytes() for image in dataset.x[whole.test]}
+    train = {image.tobytes() for image in dataset.x[dataset.splits["train"]]}
+    assert not test & train
+    assert whole.places[: len(whole.config.arms)] == [(0, 4, arm) for arm in whole.config.arms]
+
+
+def test_test_images_are_real_and_once(toy):
+    base = toy(240)
+    x = base.x.copy()
+    x[base.splits["test"][:2]] = x[base.splits["train"][:1]]
+    x[base.splits["test"][3]] = x[base.splits["test"][4]]
+    from core.datasets import assemble
+
+    dataset = assemble(x, base.y, base.classes, base.splits, name="toy")
+    whole = Experiment(dataset, ExperimentConfig(**TINY))
+    assert whole.removed == 3
+    assert len(whole.test) == 37
+
+
+def test_an_experiment_fills_live_stops_and_goes_on(here, toy):
+    from core import datasets
+
+    datasets.save("toy", toy(240))
+    values = {f"experiment.{name}": value for name, value in TINY.items()}
+    values |= {
+        "experiment.quick": True,
+        "experiment.synthetic": True,
+        "experiment.trivial": False,
+        "experiment.model_images": 200,
+        "experiment.synthetic_per_class": 4,
+    }
+    job = work.submit("experiment", {"dataset": "toy"}, values)
+    assert experiment.result(job) is None
+    whole = datasets.load("toy")
+    config = ExperimentConfig.of(job.config["experiment"])
+    trial = Experiment(whole, config)
+    done: dict = {}
+    first = next(experiment.perform(trial, done, []))
+    jobs.Log(job.path).append(dict(zip(("pair", "size", "arm", "accuracy"), first, strict=True)))
+    worker.work(job.path)
+    job = jobs.get(job.id)
+    assert job.status == "finished", job.message
+    result = experiment.result(job)
+    assert result is not None
+    assert (result["done"], result["fits"], result["total"]) == (True, 12, 12)
+    assert result["verdict"] == ""  # a quick look has none
+    assert all(cell["sentence"] == "" for cell in result["cells"])
+    assert {cell["arm"] for cell in result["cells"]} == {"none", "placebo", "chain", "synthetic"}
+    assert len(result["synthetic"]) == 3
+    made = result["synthetic"][0]
+    assert made["kept"] + sum(made["refused"].values()) == made["made"] == 8
+    (plain,) = (cell for cell in result["cells"] if cell["arm"] == "none")
+    assert plain["accuracies"][0] == pytest.approx(first[3], abs=1e-3)
+    assert "quick look of 3 pairs" in " ".join(result["notes"])
+
+
+def test_the_time_is_told_before(toy):
+    config = ExperimentConfig(**TINY)
+    seconds = experiment.expected_seconds(toy(240), config)
+    assert 0 < seconds < 120
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"per_class": "5,x"}, "experiment.per_class must be 1 to 8 whole numbers from 1"),
+        (
+            {"per_class": "4000"},
+            "experiment.per_class must be at most 80, the training images of the largest class",
+        ),
+        ({"pipeline": "none"}, "There is no pipeline 'none'"),
+        (
+            {"placebo": False, "chain": False, "trivial": False},
+            "An experiment needs at least one arm",
+        ),
+    ],
+)
+def test_an_experiment_that_cannot_be_done_is_refused(toy, values, text):
+    with pytest.raises(UserError) as error:
+        experiment.check(toy(240), ExperimentConfig(**(TINY | values)))
+    assert str(error.value).startswith(text)
+
+
+def test_no_labels_few_images_and_slow_steps_are_refused(toy):
+    with pytest.raises(UserError, match="it needs labels of at least 2 classes, and toy has none"):
+        experiment.check(toy(240, classes=0), ExperimentConfig(**TINY))
+    with pytest.raises(UserError, match="at least 20 test images, and toy has 10"):
+        experiment.check(toy(60), ExperimentConfig(**TINY))
+    slow = save(Pipeline().with_step("jpeg"), "slow")
+    with pytest.raises(UserError, match="JPEG works one image at a time"):
+        experiment.check(toy(240), ExperimentConfig(**(TINY | {"pipeline": slow})))
+
+
+# --- Is it too much? ------------------------------------------------------------------------------------------------------
+
+
+def test_strain_grows_with_the_magnitude_and_starts_at_the_floor(toy):
+    dataset = toy(400, size=12)
+    place = harm.Manifold(dataset, 100)
+    rows = harm.sweep(dataset, "noise", {}, values=4, manifold=place)
+    assert rows[0]["drift"] == pytest.approx(0, abs=0.05)
+    assert rows[0]["off"] == pytest.approx(rows[0]["floor"], abs=0.03)
+    assert rows[-1]["drift"] > rows[1]["drift"] > rows[0]["drift"]
+    assert rows[-1]["off"] > 0.5
+    hurt = harm.hurts(rows)
+    assert hurt is not None
+    assert hurt > 0
+    assert harm.hurts(rows[:1]) is None
+    strains = harm.strain(dataset, Pipeline().with_step("noise").with_step("blur"), manifold=place)
+    assert [row.title for row in strains] == ["Noise", "Blur", "The whole chain"]
+    with pytest.raises(
+        UserError, match="at least 20 training and 10 held-out images, and toy has 16 and 8"
+    ):
+        harm.Manifold(toy(24))
+
+
+def test_a_share_has_the_interval_of_wilson():
+    found = harm.share(3, 20)
+    theirs = stats.binomtest(3, 20).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
+    assert harm.share(0, 10).low == 0
+
+
+def test_referees_are_paired_and_told_as_they_come(here, toy):
+    from core import datasets
+
+    datasets.save("toy", toy(240))
+    values = {
+        "screening.pipeline": "camera", "screening.seeds": 2, "screening.steps": 20,
+        "screening.width": 4, "screening.images": 60,
+    }  # fmt: skip
+    job = work.submit("screening", {"dataset": "toy"}, values)
+    worker.work(job.path)
+    job = jobs.get(job.id)
+    assert job.status == "finished", job.message
+    from core.work import screening
+
+    result = screening.result(job)
+    assert result is not None
+    assert result["done"]
+    assert [row["title"] for row in result["rows"]] == [
+        "Blur",
+        "Brightness",
+        "Noise",
+        "The whole chain",
+    ]
+    for row in result["rows"]:
+        assert row["change"] == pytest.approx(row["accuracy"] - row["plain"])
+        assert row["low"] <= row["change"] <= row["high"]
+        assert row["n_seeds"] == 2
+
+
+def test_traces_of_a_chain_are_looked_for_in_samples(tiny_runs, setting):
+    setting(home=tiny_runs.home)
+    from core import datasets
+    from core.augment import load
+
+    found = harm.leak(datasets.load("digits"), load("digits"), tiny_runs.runs["gan"], n=100)
+    assert 0 <= found["share_low"] <= found["share"] <= found["share_high"] <= 1
+    assert found["n"] == 100
+    assert found["sentence"].endswith(".")

@@ -1,0 +1,351 @@
+"""What is wrong with a dataset: planted faults are found, decisions are kept, versions are made."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from core import datasets, jobs, quality, work, worker
+from core.catalog import UserError
+from core.datasets import assemble
+from core.quality import InspectConfig, decisions, labels, measures, search, sets
+
+
+def shapes(n: int = 300, size: int = 16, channels: int = 1, seed: int = 0):
+    """Bars and blobs at random places with noise: two classes that are easy to tell."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    grid = np.mgrid[0:size, 0:size]
+    x = np.zeros((n, channels, size, size))
+    for i in range(n):
+        middle, wide = rng.uniform(0.3, 0.7, 2) * size, rng.uniform(0.08, 0.16) * size
+        if y[i]:
+            x[i] = np.exp(-((grid[0] - middle[0]) ** 2 + (grid[1] - middle[1]) ** 2) / (8 * wide))
+        else:
+            angle = rng.uniform(0, np.pi)
+            along = (grid[0] - middle[0]) * np.cos(angle) + (grid[1] - middle[1]) * np.sin(angle)
+            x[i] = np.exp(-(along**2) / wide)
+    x = x * 200 + rng.uniform(0, 20, x.shape)
+    return x.clip(0, 255).astype(np.uint8), y.astype(np.int64), rng
+
+
+def dataset_of(x, y=None, held: int = 60, classes=("bar", "blob"), **options):
+    n = len(x)
+    splits = {
+        "train": np.arange(2 * held, n),
+        "valid": np.arange(held),
+        "test": np.arange(held, 2 * held),
+    }
+    return assemble(x, y, classes if y is not None else (), splits, name="shapes", **options)
+
+
+def found(dataset, **values) -> quality.Findings:
+    last = list(quality.inspect(dataset, InspectConfig(map=100, **values)))[-1]
+    assert isinstance(last, quality.Findings)
+    return last
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Shapes with faults at known places, and what was found."""
+    x, y, rng = shapes(360)
+    x[300] = x[200]  # exact, both in train
+    x[301] = x[70]  # a leak from test
+    x[302] = np.roll(x[201], 1, 2)  # shifted by a pixel
+    x[303] = np.roll(x[71], 1, 1)  # a near leak
+    x[304] = 7  # blank
+    x[305] = rng.integers(0, 256, x[0].shape)  # nothing like the others
+    y[300:304] = y[[200, 70, 201, 71]]
+    wrong = [210, 221, 232]
+    y[wrong] = 1 - y[wrong]
+    dataset = dataset_of(x, y)
+    return dataset, found(dataset), wrong
+
+
+def test_planted_faults_are_found_each_as_what_it_is(planted):
+    _, result, wrong = planted
+    by = {kind: [issue.image for issue in issues] for kind, issues in result.by_kind().items()}
+    assert by["exact"] == [300]
+    assert by["leak"] == [301]
+    assert by["near"][0] == 302  # two blobs may well look the same
+    assert by["near_leak"][0] == 303
+    assert by["blank"] == [304]
+    assert by["outlier"][0] == 305
+    assert set(wrong) <= set(by["label"])
+    assert len(by["label"]) <= 6
+    assert result.counts == {kind: len(images) for kind, images in by.items()}
+
+
+def test_every_issue_has_its_evidence(planted):
+    dataset, result, wrong = planted
+    issues = {issue.image: issue for kind in result.by_kind().values() for issue in kind}
+    assert issues[301].others == (70,)
+    assert issues[301].sentence == "Image 70 (test) has the same pixels."
+    assert issues[301].split == "train"
+    assert "shifted by 1 px across" in issues[302].sentence
+    assert "shifted by 1 px up or down" in issues[303].sentence
+    assert issues[wrong[0]].label == 1 - dataset.y[wrong[0]]
+    assert issues[wrong[0]].sentence.startswith("Labelled b")
+    for issue in result.issues:
+        assert issue.sentence.endswith(".")
+        assert issue.image not in issue.others
+    for kind in result.by_kind().values():
+        assert [i.score for i in kind] == sorted((i.score for i in kind), reverse=True)
+    for fact in ("balance", "diversity", "coverage", "accuracy"):
+        assert result.facts[fact]["sentence"].endswith(".")
+    index, places = result.map
+    assert len(index) == len(places) == 100
+    assert {300, 301, 302, 303, 304, 305} <= set(index.tolist())
+
+
+def test_findings_survive_the_disk(planted, here, tmp_path):
+    dataset, result, _ = planted
+    kept = datasets.save("shapes", dataset)
+    job = work.submit("inspect", {"dataset": "shapes"}, {"inspect.map": 100})
+    assert quality.findings(job) is None
+    assert quality.newest(kept) is not None  # it waits
+    worker.work(job.path)
+    job = jobs.get(job.id)
+    assert job.status == "finished", job.message
+    back = quality.findings(job)
+    assert back is not None
+    assert back.counts == result.counts
+    assert back.issues == result.issues
+    newest = quality.newest(kept)
+    assert newest is not None
+    assert newest.id == job.id
+    (job.path / "findings.json").write_text(json.dumps({"map": [[], []]}))
+    with pytest.raises(UserError, match=r"findings\.json is damaged .* Delete this inspection"):
+        quality.findings(jobs.get(job.id))
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "channels", "labelled"),
+    [(1, 8, 1, False), (1, 8, 3, True), (9, 8, 3, True), (40, 128, 3, False), (40, 8, 1, True)],
+)
+def test_small_and_large_images_one_image_and_no_labels_are_inspected(n, size, channels, labelled):
+    x, y, _ = shapes(n, size, channels)
+    held = min(2, n // 4)
+    result = found(dataset_of(x, y if labelled else None, held))
+    assert result.n == n
+    assert "label" not in result.counts or labelled
+
+
+def test_a_class_of_one_and_a_constant_set_are_no_trouble():
+    x, y, _ = shapes(40, 8)
+    y[:] = 0
+    y[30] = 1
+    assert 30 not in [i.image for i in found(dataset_of(x, y, 5)).issues if i.kind == "label"]
+    flat = np.full((30, 1, 8, 8), 9, np.uint8)
+    assert found(dataset_of(flat, None, 4)).counts == {"blank": 30}
+
+
+def test_imported_sizes_are_looked_at():
+    x, y, _ = shapes(40)
+    wide, high = np.full(40, 200), np.full(40, 200)
+    wide[3], high[3] = 10, 10
+    wide[4] = 600
+    dataset = dataset_of(x, y, 5, attributes={"width": wide, "height": high})
+    issues = {i.image: i.sentence for i in found(dataset).issues if i.kind == "size"}
+    assert issues == {
+        3: "It was 10 × 10 px, less than the 16 px here.",
+        4: "It was 600 × 200 px; the usual shape is 1.00 times as wide as high.",
+    }
+
+
+# --- Truth ------------------------------------------------------------------------------------------------------------
+
+
+def test_ridge_leaves_its_own_fold_out():
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.standard_normal((60, 5))).float()
+    y = torch.from_numpy(rng.integers(0, 3, 60))
+    keys = rng.integers(0, 2**63, 60).astype(np.uint64)
+    scores = labels.out_of_fold(features, y, 3, keys)
+    fold = (keys % np.uint64(labels.FOLDS)).astype(int)
+    rows = np.flatnonzero(fold != 2)
+    target = np.eye(3)[y.numpy()]
+    f = features.double().numpy()
+    centre = target.mean(0)
+    weight = np.linalg.solve(
+        f[rows].T @ f[rows] + 0.003 * 60 * np.eye(5), f[rows].T @ (target[rows] - centre)
+    )
+    mine = np.flatnonzero(fold == 2)
+    assert np.allclose(scores.numpy()[mine], f[mine] @ weight + centre, atol=1e-4)
+
+
+def test_confident_learning_follows_the_paper_by_hand():
+    chances = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9], [0.9, 0.1]])
+    y = torch.tensor([0, 0, 0, 1, 1, 1])
+    # bars: class 0 (0.9 + 0.7 + 0.8) / 3 = 0.8, class 1 (0.7 + 0.9 + 0.1) / 3 = 0.567
+    doubts = labels.doubts(chances, y)
+    assert doubts.suspect.tolist() == [False] * 5 + [True]
+    assert doubts.margin[5] == pytest.approx(0.8)
+    assert doubts.named[5] == 0
+    assert doubts.accuracy == pytest.approx(5 / 6)
+
+
+def test_a_vendi_score_counts_what_differs():
+    assert sets.vendi(np.eye(4)) == pytest.approx(4)
+    assert sets.vendi(np.ones((5, 3))) == pytest.approx(1)
+    assert sets.vendi(np.repeat(np.eye(2), 3, 0)) == pytest.approx(2)
+
+
+def test_spectra_do_not_see_a_shift_and_neighbours_are_exact():
+    x = torch.zeros(2, 1, 16, 16)
+    x[:, :, 5:9, 6:9] = torch.rand(1, 1, 4, 3, generator=torch.Generator().manual_seed(0))
+    x[1] = torch.roll(x[1], (1, 2), (1, 2))
+    one, two = measures.spectra(x)
+    assert torch.allclose(one, two, atol=1e-5)
+    rows = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
+    away, index = search.nearest(rows, rows, 3)
+    exact = torch.cdist(rows.double(), rows.double()).sort(1)
+    assert torch.equal(index, exact.indices[:, :3])
+    assert torch.allclose(away.double(), exact.values[:, :3], atol=2e-3)
+
+
+def test_biases_are_shares_of_variance():
+    x, y, _ = shapes(80)
+    x[y == 0] //= 4
+    fact = sets.biases(dataset_of(x, y, 10), measures.measure(dataset_of(x, y, 10)))[0]
+    values = x.mean((1, 2, 3)) / 255
+    means = np.array([values[y == k].mean() for k in (0, 1)])
+    between = 40 * np.square(means - values.mean()).sum() / np.square(values - values.mean()).sum()
+    by = {
+        f["property"]: f["share"]
+        for f in sets.biases(dataset_of(x, y, 10), measures.measure(dataset_of(x, y, 10)))
+    }
+    assert by["brightness"] == pytest.approx(between, rel=1e-3)
+    assert fact["sentence"].endswith(").")
+
+
+def test_copies_and_noise_are_told_from_real_images():
+    x, y, rng = shapes(400)
+    real = dataset_of(x, y, 80)
+    train = x[real.splits["train"]]
+    copies = sets.compare(real, dataset_of(train[:100].copy(), None, 10), n=100)
+    assert copies["copying_low"] > 0.6
+    assert "they repeat it" in copies["sentence"]
+    noise = rng.integers(0, 256, (100, 1, 16, 16)).astype(np.uint8)
+    far = sets.compare(real, dataset_of(noise, None, 10), n=100)
+    assert far["precision"] < 0.1 < far["floor"]["precision"]
+    with pytest.raises(
+        UserError, match=r"Both sets need images of one kind: shapes has 1 × 16 px, shapes 3 × 8"
+    ):
+        sets.compare(real, dataset_of(np.zeros((40, 3, 8, 8), np.uint8), None, 5))
+
+
+# --- Decisions ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def whole():
+    x, y, _ = shapes(60)
+    return dataset_of(x, y, 10)
+
+
+def test_decisions_hold_until_they_are_undone(whole):
+    book = decisions.open(whole)
+    assert (book.version, book.state) == (0, {})
+    book = decisions.decide(whole, "exclude", [3, 40, 3], kind="near", who="Ada", seen=0)
+    book = decisions.decide(whole, "relabel", [41, 42], [0, 1], who="Ada", seen=book.version)
+    book = decisions.decide(whole, "accept", [40], seen=book.version)
+    assert book.state == {
+        3: ("exclude", None), 40: ("accept", None), 41: ("relabel", 0), 42: ("relabel", 1),
+    }  # fmt: skip
+    assert book.summary["sentence"] == "1 excluded, 2 relabelled, 1 accepted."
+    assert book.entries[0].images == (3, 40)
+    book = decisions.undo(whole, book.entries[2].id, seen=book.version)
+    assert book.state[40] == ("exclude", None)
+    assert [entry.undone for entry in book.entries] == [False, False, True]
+    with pytest.raises(UserError, match="is undone already"):
+        decisions.undo(whole, book.entries[2].id, seen=book.version)
+    with pytest.raises(UserError, match="There is no decision 'x'"):
+        decisions.undo(whole, "x", seen=book.version)
+
+
+def test_the_second_of_two_people_is_told_and_nothing_is_lost(whole):
+    seen = decisions.open(whole).version
+    decisions.decide(whole, "exclude", [1, 2], who="Ada", seen=seen)
+    with pytest.raises(
+        UserError,
+        match=r"Ada decided about one of the same images at \d\d:\d\d, after you looked\.",
+    ):
+        decisions.decide(whole, "accept", [2, 3], who="Bob", seen=seen)
+    assert set(decisions.open(whole).state) == {1, 2}
+    book = decisions.decide(whole, "accept", [3], who="Bob", seen=seen)
+    assert book.told == "Ada decided about 2 other images meanwhile."
+    assert set(book.state) == {1, 2, 3}
+    with pytest.raises(UserError, match=r"Bob decided about one of the same images"):
+        decisions.undo(whole, book.entries[1].id, who="Ada", seen=1)
+    again = decisions.decide(whole, "exclude", [3], who="Ada", seen=book.version)
+    assert again.told == ""
+    assert again.state[3] == ("exclude", None)
+
+
+def test_a_damaged_log_is_told_and_the_rest_holds(whole, home):
+    book = decisions.decide(whole, "exclude", [1], seen=0)
+    decisions.decide(whole, "exclude", [2], seen=book.version)
+    (log,) = (home / "decisions").rglob("log.jsonl")
+    first, second = log.read_text().splitlines()
+    outside = json.dumps({"id": "q", "time": 1, "who": "", "action": "exclude", "images": [999]})
+    log.write_text("\n".join([first, second[: len(second) // 2], outside, ""]))
+    book = decisions.open(whole)
+    assert set(book.state) == {1}
+    assert "log.jsonl is damaged: 2 lines are not readable and left out." in book.damaged
+    book = decisions.decide(whole, "exclude", [5], seen=book.version)
+    assert set(book.state) == {1, 5}
+
+
+@pytest.mark.parametrize(
+    ("action", "images", "label", "text"),
+    [
+        ("remove", [1], None, "There is no decision 'remove'"),
+        ("exclude", [], None, "A decision needs at least 1 image, got none"),
+        ("exclude", [60], None, "There is no image 60: shapes has images 0 to 59"),
+        ("relabel", [1], 2, "A new label must be a class 0 to 1 for each image, got 2"),
+        ("relabel", [1, 2], [0], "A new label must be a class 0 to 1 for each image"),
+    ],
+)  # fmt: skip
+def test_a_decision_that_means_nothing_is_refused(whole, action, images, label, text):
+    with pytest.raises(UserError, match=text):
+        decisions.decide(whole, action, images, label, seen=0)
+    assert decisions.open(whole).version == 0
+
+
+def test_a_version_does_what_was_decided_and_keeps_its_parent(whole, setting):
+    with pytest.raises(UserError, match="Nothing of shapes is excluded or relabelled"):
+        quality.apply(whole, "clean")
+    book = decisions.decide(whole, "exclude", [0, 15, 30], seen=0)  # valid, test, train
+    book = decisions.decide(whole, "relabel", [41], 0, seen=book.version)
+    assert book.summary["test"] == 1
+    assert book.summary["warning"].startswith("1 of the changed images lie in the test split")
+    made = quality.apply(whole, "clean", who="Ada")
+    assert (made.parent, len(made)) == (whole.fingerprint, 57)
+    assert {name: len(index) for name, index in made.splits.items()} == {
+        "train": 39,
+        "valid": 9,
+        "test": 9,
+    }
+    kept = np.setdiff1d(np.arange(60), [0, 15, 30])
+    assert np.array_equal(made.x, whole.x[kept])
+    assert whole.y is not None
+    assert made.y is not None
+    changed = np.flatnonzero(made.y != whole.y[kept])
+    assert kept[changed].tolist() == [41]
+    assert made.source["origin"]["changes"]["excluded"] == 3
+    assert "Made from shapes: 3 images excluded, 1 relabelled." in made.notes
+    assert datasets.load("clean").fingerprint == made.fingerprint
+    decisions.decide(whole, "exclude", list(range(55)), seen=decisions.open(whole).version)
+    with pytest.raises(UserError, match=r"Only 5 images would be left, and at least 8 are needed"):
+        quality.apply(whole, "few")
+    setting(view_only=1)
+    for act in (
+        lambda: decisions.decide(whole, "accept", [1], seen=0),
+        lambda: quality.apply(whole, "other"),
+    ):
+        with pytest.raises(UserError, match="This server is for viewing only"):
+            act()
