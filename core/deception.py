@@ -641,7 +641,8 @@ def harden(
     after = _damage(model, x, y, eps, config)
     yield Shown(
         f"The attack of {eps_text(eps)} damaged reconstructions by {before['damage']:.4f} before and "
-        f"{after['damage']:.4f} after; the error of untouched images went from {before['clean']:.4f} to {after['clean']:.4f}.",
+        f"{after['damage']:.4f} after; the error of untouched images went from {before['clean']:.4f} "
+        f"to {after['clean']:.4f}.",
         [
             _plain("Damage before", f"{before['damage']:.4f}", "mean square change of the reconstruction", len(x)),
             _plain("Damage after", f"{after['damage']:.4f}", "the same after the training", len(x)),

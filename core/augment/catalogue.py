@@ -104,7 +104,7 @@ class Augmentation(Protocol):
 
 @runtime_checkable
 class Moves(Protocol):
-    """A step that is one affine map per image; neighbours of this kind are read from the image at once, not blurred twice."""
+    """A step that is one affine map per image; neighbours of this kind read the image once, not twice."""
 
     def matrix(self, params: Params, x: Images) -> Tensor:
         """Gives the map from places in the result to places in the image, in -1 … 1, (N, 2, 3)."""

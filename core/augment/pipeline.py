@@ -289,7 +289,9 @@ class Chain:
         """Changes images in [0, 1], (N, C, H, W), by what was drawn; the same again gives the same images."""
         return self.stages(x, drawn)[-1] if drawn else x
 
-    def stages(self, x: Images, drawn: Sequence[Drawn], times: list[float] | None = None) -> list[Images]:
+    def stages(
+        self, x: Images, drawn: Sequence[Drawn], times: list[float] | None = None
+    ) -> list[Images]:
         """Gives the images after each step; affine steps that follow each other read the image once, with one map."""
         made: list[Images] = []
         start, joint, fill = x, None, ""
@@ -299,7 +301,9 @@ class Chain:
                 if joint is not None and fill != step.config["fill"]:
                     start, joint = made[-1], None
                 fill = step.config["fill"]
-                mine = torch.where(now.chosen[:, None, None], one.matrix(now.params, x), _STILL.to(x))
+                mine = torch.where(
+                    now.chosen[:, None, None], one.matrix(now.params, x), _STILL.to(x)
+                )
                 joint = mine if joint is None else geometry.after(joint, mine)
                 here = geometry.moved(start, joint, fill)
                 # untouched so far: to the bit what it was

@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import jobs, runs
 from pydantic import model_validator
 
+from core import jobs, runs
 from core.catalog import Config, UserError, knob
 from core.settings import settings
 from core.work import Task, kinds
@@ -33,7 +33,7 @@ class AugmentConfig(Config):
 
     pipeline: str = knob(
         "",
-        "Id of a preset or of a saved pipeline of the Augment page, which changes every training image; empty for none.",
+        "Id of a preset or of a saved pipeline of Augment, which changes every training image; empty for none.",
         title="Augmentation",
         advanced=True,
     )

@@ -434,17 +434,23 @@ def test_a_model_that_does_not_fit_is_refused_in_words(tiny_runs, setting):
 
 def test_two_turns_in_a_row_blur_once():
     x = images(4, 3, 32)
-    two = Chain(Pipeline((Step.of("rotate", {"degrees": 20.0}), Step.of("rotate", {"degrees": 20.0}))))
+    two = Chain(
+        Pipeline((Step.of("rotate", {"degrees": 20.0}), Step.of("rotate", {"degrees": 20.0})))
+    )
     drawn = two.draw(0, range(4))
     angle = drawn[0].params["angle"] + drawn[1].params["angle"]
     once = moved(x, matrices(angle=angle), "edge")
     assert torch.allclose(two.apply(x, drawn), once, atol=1e-4)
     # order matters for other maps: a shift, then a turn
-    both = Chain(Pipeline((Step.of("translate", {"share": 0.1}), Step.of("rotate", {"degrees": 40.0}))))
+    both = Chain(
+        Pipeline((Step.of("translate", {"share": 0.1}), Step.of("rotate", {"degrees": 40.0})))
+    )
     drawn = both.draw(0, range(4))
     shift = torch.stack([drawn[0].params["right"], drawn[0].params["down"]], 1)
     shifted = moved(x, matrices(shift=shift), "edge")
     turned = moved(shifted, matrices(angle=drawn[1].params["angle"]), "edge")
     assert float((both.apply(x, drawn) - turned)[:, :, 6:-6, 6:-6].abs().max()) < 0.05
     frames = augment.film(both, x, 0, range(4))
-    assert np.array_equal(frames[-1].images, (both.apply(x, drawn) * 255).round().to(torch.uint8).numpy())
+    assert np.array_equal(
+        frames[-1].images, (both.apply(x, drawn) * 255).round().to(torch.uint8).numpy()
+    )

@@ -163,7 +163,7 @@ def test_a_run_is_trained_with_a_pipeline_and_records_it(here, monkeypatch):
 
 
 def test_a_pipeline_that_cannot_train_is_refused_before_the_job(here):
-    with pytest.raises(UserError, match="There is no pipeline .digit."):
+    with pytest.raises(UserError, match=r"There is no pipeline .digit."):
         here(**{"augment.pipeline": "digit"})
     slow = augment.save(augment.Pipeline().with_step("jpeg"), "slow")
     with pytest.raises(UserError, match="JPEG works one image at a time, too slow for training"):

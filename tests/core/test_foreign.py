@@ -42,7 +42,7 @@ def test_weights_for_a_known_architecture_become_a_classifier(weights, kind):
     assert target.facts["preprocessing"]["mean"] == [0.485, 0.456, 0.406]  # read from torchvision
     assert target.logits(torch.rand(2, 1, 8, 8)).shape == (2, 10)
     with pytest.raises(
-        UserError, match="There is a classifier 'my-net' already. Choose another name"
+        UserError, match=r"There is a classifier 'my-net' already. Choose another name"
     ):
         foreign.bring("my net", file, ForeignConfig(architecture="squeezenet1_1"), digits)
     foreign.delete(id)

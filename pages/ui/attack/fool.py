@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import streamlit as st
-from pages.ui.canvas import canvas
 
 from pages.ui import shell, show
 from pages.ui.attack import Question, dataset, images, percent, target
+from pages.ui.canvas import canvas
 
 
 @shell.guard()
