@@ -402,7 +402,7 @@ def _samples(
             if wanted[label] > 0:
                 wanted[label] -= 1
                 taken.append(i)
-                said = {"id": ids[i], "step": model.step}
+                said: dict[str, Any] = {"id": ids[i], "step": model.step}
                 if chances is not None:
                     said["confidence"] = round(float(chances[i]), 4)
                 rows.append(("synthetic", -1, model.run, config.seed, json.dumps(said)))

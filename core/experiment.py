@@ -378,7 +378,7 @@ class Experiment:
         config = self.config
         seed = (config.seed * 1000 + pair) % 2**31
         with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(seed)  # first weights: those of the pair
+            torch.default_generator.manual_seed(seed)  # first weights: those of the pair
             # every class has an output, also one that this subset lacks
             spec = spec_of(data)
             model = Classifier(ClassifierConfig(width=config.width), spec)
@@ -428,7 +428,7 @@ class Experiment:
         config, classes = self.config, len(self.dataset.classes)
         seed = (config.seed * 1000 + pair) % 2**31
         with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             model = build_model(config.family, {}, spec_of(data))
         batch = min(batch_of(model, TrainConfig()), max(8, len(data)))
         train = TrainConfig(

@@ -253,7 +253,7 @@ def referees(
             levels=dataset.levels,
         )
         with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             model = Classifier(ClassifierConfig(width=config.width), spec_of(data))
         train = TrainConfig(
             images=64 * config.steps, batch=64, seed=seed, watch=False, precision="float32"

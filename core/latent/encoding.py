@@ -89,7 +89,7 @@ def prepare(data: bytes | np.ndarray, dataset: Dataset) -> Prepared:
     )
     if isinstance(found, str):
         raise UserError(f"The picture {found}. Use a PNG, JPEG, WebP or BMP file.")
-    image, (width, height) = found
+    image, (width, height), _ = found
     notes = []
     if width != height:
         notes.append(f"The middle square of {width} × {height} pixels was taken.")

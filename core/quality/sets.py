@@ -69,7 +69,8 @@ def diversity(dataset: Dataset, measures: Measures, seed: int = 0) -> dict[str, 
                 if len(rows) >= 10
             }
             facts["n_per_class"] = n
-            low, high = (f(facts["classes"], key=facts["classes"].get) for f in (min, max))
+            ranked = sorted(facts["classes"], key=facts["classes"].__getitem__)
+            low, high = ranked[0], ranked[-1]
             sentence += (
                 f" Most alike are the images of {low} ({facts['classes'][low]:.1f}), least those of "
                 f"{high} ({facts['classes'][high]:.1f}), {n} images each."

@@ -241,17 +241,13 @@ def _settings(entry: Any, step: dict[str, Any], number: int) -> None:
     if omit:
         values["run"] = _run(entry, step, key)
     step["parameters"] = {**step["parameters"], **values}
+    st.session_state.setdefault(f"{key}.probability!", float(step["probability"]))
     step["probability"] = st.slider(
         "Share of images that it changes",
         0.0,
         1.0,
         step=0.05,
         key=f"{key}.probability!",
-        **(
-            {}
-            if f"{key}.probability!" in st.session_state
-            else {"value": float(step["probability"])}
-        ),
         help="1 changes every image, 0 none.",
     )
     if entry.extra.get("slow"):
@@ -263,7 +259,7 @@ def _settings(entry: Any, step: dict[str, Any], number: int) -> None:
 def _run(entry: Any, step: Mapping[str, Any], key: str) -> str:
     from core import augment
 
-    able = {run.id: run for run in augment.runs_for(entry.name, shell.chosen_dataset())}
+    able = {run.id: run for run in augment.runs_for(entry.name, dataset(shell.chosen_dataset()))}
     ids = list(able)
     if not ids:
         st.caption("No trained model of this dataset can do this yet. Train one, then come back.")

@@ -32,7 +32,7 @@ def draw(chain: Any) -> None:
             "Save the chain",
             key="augment.save",
             icon=":material/save:",
-            on_click=save,
+            on_click=_keep,
             args=(chain, name),
             disabled=not shell.may_change() or not chain.steps,
             help="Then Train and the classifier can use it by its name.",
@@ -104,6 +104,10 @@ def save(chain: Any, name: str) -> str | None:
     if id is not None:
         st.session_state["_done"] = f"Saved as {id}."
     return id
+
+
+def _keep(chain: Any, name: str) -> None:
+    save(chain, name)
 
 
 def known(chain: Any) -> str:

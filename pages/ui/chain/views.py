@@ -284,7 +284,7 @@ def classes(chain: Any, data: str, seed: int) -> None:
     shown = len(some.x)
     made = augment.grid(ready(chain, some), some.floats, seed, 4, some.labels)
     stack = np.concatenate([some.x[:, None], made], 1).swapaxes(0, 1)
-    names = [found.classes[int(k)] for k in some.y]
+    names = [found.classes[k] for k in ([] if some.y is None else some.y)]
     show.pictures(
         stack.reshape(-1, *some.x.shape[1:]),
         columns=shown,
