@@ -62,7 +62,7 @@ class Shown:
 class TrickConfig(Config):
     """Parameters that most tricks share."""
 
-    n: int = knob(32, "Images.", title="Images", ge=1, le=1000, unit="images")
+    n: int = knob(32, "How many images are attacked.", title="Images", ge=1, le=1000, unit="images")
     eps: float = knob(
         0.0,
         "Largest change of a pixel, of a range of 1; 0 takes what suits the images.",
@@ -85,7 +85,7 @@ class EncoderConfig(TrickConfig):
 class LatentConfig(Config):
     """Parameters of the search for deceptive latents."""
 
-    n: int = knob(32, "Images.", title="Images", ge=1, le=1000, unit="images")
+    n: int = knob(32, "How many images are attacked.", title="Images", ge=1, le=1000, unit="images")
     steps: int = knob(200, "Steps of the search.", ge=1, le=5000, unit="steps")
     near: float = knob(
         0.01, "Pull towards the latent that it began with.", ge=0, le=10, log=True, advanced=True

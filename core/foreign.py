@@ -33,6 +33,7 @@ from core.threat import Target
 
 MEMBERS = 20_000  # files inside a state dict
 OWN = "own/"
+_HEAD = re.compile(r"(fc|classifier|heads?)\b.*bias$")
 
 
 class ForeignConfig(Config):
@@ -86,7 +87,7 @@ class Found:
         kind: ``safetensors`` or ``state dict``.
         tensors: How many.
         megabytes: Together.
-        classes: Length of the last vector, which is usually the number of classes.
+        classes: Outputs of the last layer, by the names that torchvision gives it; 0 where there is none of these.
     """
 
     kind: str
@@ -187,8 +188,9 @@ def inspect(file: bytes) -> Found:
     """
     weights, kind = _weights(file)
     size = sum(t.nbytes for t in weights.values()) / 2**20
-    vectors = [t for t in weights.values() if t.ndim == 1 and t.is_floating_point()]
-    return Found(kind, len(weights), size, len(vectors[-1]) if vectors else 0)
+    heads = [name for name, t in weights.items() if t.ndim == 1 and _HEAD.match(name)]
+    last = max(heads, key=lambda name: [int(part) for part in re.findall(r"\d+", name)], default="")
+    return Found(kind, len(weights), size, len(weights[last]) if last else 0)
 
 
 def bring(name: str, file: bytes, config: ForeignConfig, dataset: Dataset) -> str:

@@ -102,6 +102,8 @@ class Job:
     @property
     def share(self) -> float:
         """How much is done, 0 to 1."""
+        if self.status == "finished":
+            return 1.0
         total = self.state.get("total") or 0
         return min(1.0, self.state.get("done", 0) / total) if total else 0.0
 
@@ -183,6 +185,11 @@ def _allow_queue() -> None:
         )
 
 
+_children: list[
+    subprocess.Popen[bytes]
+] = []  # until they have ended: the system keeps their exit codes so long
+
+
 def spawn(path: Path) -> None:
     """Starts the job's process, detached: it outlives the page, the session and the server."""
     threads = str(settings().worker_threads)
@@ -208,7 +215,7 @@ def spawn(path: Path) -> None:
             stderr=log,
             start_new_session=True,
         )
-    threading.Thread(target=process.wait, daemon=True, name=f"reap {path.name}").start()
+    _children[:] = [process, *(child for child in _children if child.poll() is None)]
 
 
 def _processes(path: Path) -> int:

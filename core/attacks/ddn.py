@@ -18,7 +18,7 @@ from core.threat import Climb, Target, decide, length, wide
 class DDNConfig(Config):
     """Parameters of DDN."""
 
-    steps: int = knob(100, "Steps.", ge=1, le=10_000, unit="steps")
+    steps: int = knob(100, "How often the change is improved.", ge=1, le=10_000, unit="steps")
     first: float = knob(1.0, "Length of the first change.", gt=0, le=100, advanced=True)
     change: float = knob(
         0.05,

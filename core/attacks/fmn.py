@@ -20,7 +20,7 @@ DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 class FMNConfig(Config):
     """Parameters of FMN."""
 
-    steps: int = knob(40, "Steps.", ge=2, le=10_000, unit="steps")
+    steps: int = knob(40, "How often the change is improved.", ge=2, le=10_000, unit="steps")
     change: float = knob(
         0.05,
         "Share by which the budget shrinks when fooled, and grows when not, at the start.",

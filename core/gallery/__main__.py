@@ -77,7 +77,7 @@ RECIPES: dict[str, Recipe] = {
         "race",
         {"dataset": "digits"},
         "Five families on digits",
-        values={"race.seconds": 20, "race.turns": 10, "race.seed": 0},
+        values={"race.seconds": 40, "race.turns": 16, "race.seed": 0},
     ),
 }
 

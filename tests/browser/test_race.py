@@ -20,7 +20,7 @@ def test_a_fresh_server_shows_shipped_runs_and_replays_the_race(server, tmp_path
     screen.says("recorded; it ships with Simulacra")
 
     film = screen.key("race.track.shipped-race").locator(".film")
-    expect(film.locator("output")).to_have_text("20 of 20 s each")
+    expect(film.locator("output")).to_have_text("40 of 40 s each")
     at_the_end = lanes.nth(2).inner_text()
     film.locator("button").click()
     expect(lanes.first).to_contain_text("waits for its turn")
@@ -33,5 +33,5 @@ def test_a_fresh_server_shows_shipped_runs_and_replays_the_race(server, tmp_path
     film.locator("input").evaluate(
         "slider => { slider.value = 1000; slider.dispatchEvent(new Event('input')); }"
     )
-    expect(film.locator("output")).to_have_text("20 of 20 s each")
+    expect(film.locator("output")).to_have_text("40 of 40 s each")
     assert lanes.nth(2).inner_text() == at_the_end

@@ -89,7 +89,8 @@ def test_a_pipeline_is_shown_kept_applied_and_exported(run, tmp_path):
     )
     assert facts["pictures"] == 1
     assert facts["refused"] == [["cats/b.txt", "is not a PNG, JPEG, WebP or BMP picture"]]
-    assert Image.open(tmp_path / "out" / "cats" / "a.png").size == (16, 16)
+    with Image.open(tmp_path / "out" / "cats" / "a.png") as made:
+        assert made.size == (16, 16)
     for words, text in (
         (("augment", "nothing"), "There is no pipeline 'nothing'"),
         (("augment", "digits", "-n", 0), "-n must be at least 1 and at most 64, got 0"),

@@ -189,7 +189,7 @@ def test_few_samples_have_a_distance_with_its_warning_and_many_an_extrapolated_o
     model = Fixed(lambda ids: torch.rand(len(ids), 1, 4, 4), size=4)
     few = values(study(model, dataset, metrics="frechet,frechet_inf", samples=400))
     assert "400 samples are few for 16 features" in few["frechet"].note
-    assert few["frechet_inf"].value < few["frechet"].value
+    assert few["frechet_inf"].value == pytest.approx(few["frechet"].value, rel=0.02)
     assert few["frechet_inf"].low < few["frechet_inf"].value < few["frechet_inf"].high
 
 

@@ -30,6 +30,9 @@ def test_the_train_page_draws_every_parameter_with_its_default(visit, kind, choi
             f"data.{choice['dataset']}" if part == "dataset" else f"train.{choice.get(part, part)}"
         )
         for name, parameter in config.knobs().items():
+            if name == "gpus":  # asked for only where there are several
+                assert f"{start}.gpus" not in seen.keys()
+                continue
             widget = seen.widget(f"{start}.{name}")
             assert widget.value == parameter.default, (part, name)
             assert widget.label == parameter.label

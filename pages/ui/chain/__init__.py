@@ -17,6 +17,7 @@ from core import datasets
 from core.catalog import UserError
 from pages.ui import form, shell
 
+FIRST = "photos"  # preset that a visit begins with
 KEY = "augment.chain"
 LONGEST = 1500  # characters of a chain in the address; a longer one stays in the session
 
@@ -64,10 +65,10 @@ def pipeline() -> Any:
     if KEY not in st.session_state:
         words = st.query_params.get("chain", "")
         try:
-            chain = augment.read(_unfolded(words)) if words else augment.load("photos")
+            chain = augment.read(_unfolded(words)) if words else augment.load(FIRST)
         except UserError as error:
             st.toast(f"The chain in the link was left out: {error}", icon=":material/link_off:")
-            chain = augment.load("photos")
+            chain = augment.load(FIRST)
         take(chain)
     steps = [
         {key: step[key] for key in ("name", "parameters", "probability", "enabled")}
@@ -108,9 +109,12 @@ def _unfolded(words: str) -> str:
 
 
 def remember(chain: Any) -> None:
-    """Writes the chain into the address, with the parameters that differ from their defaults."""
+    """Writes the chain into the address, with the parameters that differ from their defaults; not the first one."""
     from core import augment
 
+    if chain.hash == augment.load(FIRST).hash:
+        st.query_params.pop("chain", None)
+        return
     folded = []
     for step in chain.steps:
         usual = augment.augmentations.get(step.name).config().record()
