@@ -102,10 +102,10 @@ class Job:
     @property
     def share(self) -> float:
         """How much is done, 0 to 1."""
-        if self.status == "finished":
-            return 1.0
         total = self.state.get("total") or 0
-        return min(1.0, self.state.get("done", 0) / total) if total else 0.0
+        if not total:
+            return float(self.status == "finished")
+        return min(1.0, self.state.get("done", 0) / total)
 
     @property
     def seconds_left(self) -> float | None:
