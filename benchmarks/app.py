@@ -192,7 +192,7 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1280, "height": 800})
             page.goto(f"{URL}/latent?run={job.name}")
             page.wait_for_selector(".st-key-latent-grid canvas[data-drawn]")
-            page.locator(".st-key-latent-truncation [role=slider], [data-testid=stSlider] [role=slider], [role=slider][aria-valuetext]").first.focus()
+            page.get_by_role("slider", name="Truncation").focus()
             latency(page, 10)
             idle = latency(page, arguments.moves)
             print(f"memory of the server, one model: {memory(server.pid):.0f} MB")
