@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -12,13 +13,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core import attack_report, comparison, datasets, foreign, jobs, robustness, work, worker
+from core import datasets, jobs, robustness, work, worker
 from core.__main__ import main
-from core.attacks import check
-from core.campaign import AttackConfig, transfer
 from core.catalog import UserError
-from core.closeup import look
-from core.robustness import Study, StudyConfig, estimate, images_of, sweep
+from core.robustness import (
+    Study,
+    StudyConfig,
+    check,
+    comparison,
+    estimate,
+    foreign,
+    images_of,
+    look,
+    sweep,
+)
+from core.robustness.campaign import AttackConfig, transfer
+from core.robustness.report import batch, html, pictures, python
 from core.threat import Target, default_eps
 
 EPS = "26/255"
@@ -181,20 +191,20 @@ def test_a_sweep_falls_to_chance_and_reports_all_that_a_reader_needs(plain, digi
     assert (plain.predict(moved) != made.y[torch.as_tensor(fell)]).all()
     size = (moved - made.x[torch.as_tensor(fell)]).abs().flatten(1).amax(1).numpy()
     assert (size <= made.smallest[fell] + 1e-5).all()
-    page = attack_report.html(report, attack_report.pictures(made))
+    page = html(report, pictures(made))
     assert report["verdict"]["sentence"] in page
     assert "http" not in page  # it needs nothing else
     assert page.count("<img") == 8 and "<script" not in page
-    with np.load(__import__("io").BytesIO(attack_report.batch(made))) as batch:
-        assert batch["adversarial"].shape == (80, 1, 8, 8)
-        said = plain.predict(torch.as_tensor(batch["adversarial"])).numpy()
+    with np.load(io.BytesIO(batch(made))) as kept:
+        assert kept["adversarial"].shape == (80, 1, 8, 8)
+        said = plain.predict(torch.as_tensor(kept["adversarial"])).numpy()
         held = robust_at(report)
-        assert (said == batch["y"]).mean() == pytest.approx(held)
+        assert (said == kept["y"]).mean() == pytest.approx(held)
 
 
 def test_the_program_of_a_report_repeats_its_number(plain, digits, capsys):
     report = study(plain, digits, n=20).report
-    exec(compile(attack_report.python(report), "report", "exec"), {})
+    exec(compile(python(report), "report", "exec"), {})
     assert capsys.readouterr().out.strip() == report["verdict"]["sentence"]
 
 
