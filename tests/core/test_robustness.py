@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core import datasets, jobs, robustness, work, worker
+from core import datasets, jobs, work, worker
 from core.__main__ import main
+from core.attacks import run
 from core.catalog import UserError
 from core.robustness import (
     Study,
@@ -29,6 +30,7 @@ from core.robustness import (
 )
 from core.robustness.campaign import AttackConfig, transfer
 from core.robustness.report import batch, html, pictures, python
+from core.robustness.study import names_of
 from core.threat import Target, default_eps
 
 EPS = "26/255"
@@ -337,8 +339,20 @@ def test_one_image_under_attack_rises_from_its_label_to_another(plain, digits):
     assert found.trace[0] < 0 < found.trace[-1]
     smallest = {norm: value or 0.0 for norm, value in found.smallest.items()}
     assert 0 < smallest["linf"] < 1 < 8 > smallest["l2"] > smallest["linf"]
+    easy = look(plain, x[1], int(y[1])).smallest  # falls early: the range must not stop the search
+    assert easy["linf"] and easy["l2"] and easy["linf"] < 0.02 and easy["l2"] < 0.05
     aimed = look(plain, x[3], int(y[3]), towards=(int(y[3]) + 1) % 10)
     assert aimed.said[-1] == names[(int(y[3]) + 1) % 10]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_fmn_finds_a_change_of_every_image_where_the_range_cuts_most_steps(plain, digits, norm):
+    x, y, *_ = images_of(digits, StudyConfig(n=60))  # a third of a digit's pixels are 0
+    found = run("fmn", plain, x, y, None, norm=norm)
+    assert found.fooled.all()
+    if norm == "l2":
+        best = run("ddn", plain, x, y, None, norm="l2")
+        assert found.distance.mean() < 1.1 * best.distance.mean()
 
 
 def test_adversarial_images_fool_their_own_model_most(plain, robust, digits):
@@ -464,7 +478,7 @@ def test_the_command_attacks_any_module_of_this_machine(tmp_path, monkeypatch, c
 def test_the_config_of_a_job_holds_that_of_the_study():
     assert set(StudyConfig.knobs()) < set(AttackConfig.knobs())
     assert AttackConfig(n=7, classifier="x").study() == StudyConfig(n=7)
-    assert robustness.names_of(StudyConfig(attacks="QUICK, fgsm,quick")) == [
+    assert names_of(StudyConfig(attacks="QUICK, fgsm,quick")) == [
         "noise",
         "quick",
         "fgsm",
