@@ -41,7 +41,14 @@ def test_every_recipe_ships_within_its_budget():
     assert list(RECIPES) == THERE
     files = [f for id in RECIPES for f in (jobs.SHIPPED / id).rglob("*") if f.is_file()]
     assert sum(file.stat().st_size for file in files) <= LARGEST_MB * 1e6
-    assert {file.suffix for file in files} == {".json", ".jsonl", ".png", ".safetensors", ".npy", ".npz"}
+    assert {file.suffix for file in files} == {
+        ".json",
+        ".jsonl",
+        ".png",
+        ".safetensors",
+        ".npy",
+        ".npz",
+    }
     for id, recipe in RECIPES.items():
         job = jobs.read(jobs.SHIPPED / id)
         choice, values = work.flat(job.config)
