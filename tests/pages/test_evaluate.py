@@ -324,7 +324,7 @@ def test_runs_stand_side_by_side_with_ties_and_verdicts(visit, evaluated, gan, f
     vae = evaluation.read(evaluated.runs["vae evaluation"])
     frame = comparison(seen)
     names = [f"{each.name} · step {each.step}" for each in (found, vae)]
-    assert list(frame.columns) == ["better", *names, "verdict"]
+    assert list(frame.columns) == ["better", "verdict", *names]
     result = evaluation.compare([found, vae])
     for row in result.rows:
         words = frame.loc[row.title, "verdict"]
