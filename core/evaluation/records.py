@@ -329,11 +329,7 @@ def arrays_of(path: Path) -> Arrays | None:
     if key not in _opened:
         try:
             with np.load(file, allow_pickle=False) as stored:
-                found = {f.name: stored[f.name] for f in fields(Arrays)}
-            for name, x in found.items():
-                if x.dtype == np.float16:  # as the gallery stores features
-                    found[name] = x.astype(np.float32)
-            _opened[key] = Arrays(**found)
+                _opened[key] = Arrays(**{f.name: stored[f.name] for f in fields(Arrays)})
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"{file} is damaged ({type(error).__name__}: {error}). Start the evaluation again."

@@ -3,7 +3,7 @@
 Every run is made from the choice, the values and the seed below, by the same jobs that a page starts. They train in the
 home of the settings, where a finished one is taken as it is if it was asked for the same; so an interrupted making goes
 on where it was. Packed is what looking needs: the checkpoint that pages open, a thinned log, some of the sheets.
-Matrices, kernels and features are stored with 16 bits; loading widens them again.
+Matrices and kernels are stored with 16 bits; loading widens them again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as as_bytes
