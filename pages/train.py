@@ -129,7 +129,8 @@ def the_form() -> None:
     parts = work.parts(kind, chosen)
     keys = {key_of(part, chosen): part for part in parts}
     shown = {key: parts[part] for key, part in keys.items() if part != "dataset"}
-    made = form.form(shown, omit=() if gpus() > 1 else ("gpus",))
+    made = form.form(shown, omit={"pipeline"} if gpus() > 1 else {"pipeline", "gpus"})
+    made["train.augment"]["pipeline"] = chain()
     if parts["dataset"].knobs():
         with st.expander("Data"):
             st.caption("The same settings as on the Data page.")
@@ -156,6 +157,25 @@ def the_form() -> None:
     )
     with st.expander("As a command line"):
         st.code(command(kind, chosen, values), language="bash", wrap_lines=True)
+
+
+def chain() -> str:
+    """Asks for the chain of Augment that changes the training images: a preset, a saved one, or none."""
+    from core import augment
+
+    titles = {"": "none"} | augment.trainable()
+    key = "train.augment.pipeline"
+    if st.session_state.get(key) not in titles:  # deleted meanwhile
+        st.session_state[key] = ""
+    return st.selectbox(
+        "Augmentation",
+        list(titles),
+        key=key,
+        format_func=titles.get,
+        persist_state="session",
+        help="A chain of Augment that changes every training image on its way into the network: "
+        "a preset, or one that was saved there.",
+    )
 
 
 def head(run: jobs.Job) -> None:

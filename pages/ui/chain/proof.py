@@ -118,8 +118,8 @@ def watch(id: str) -> None:
         hide_index=True,
         key="augment.cells",
         column_config={
-            "accuracy": st.column_config.NumberColumn(format="percent"),
-            "plain": st.column_config.NumberColumn(format="percent"),
+            "accuracy": st.column_config.NumberColumn(format="%.1f %%"),
+            "plain": st.column_config.NumberColumn(format="%.1f %%"),
             "effect (points)": st.column_config.NumberColumn(format="%+.1f"),
             "p": st.column_config.NumberColumn(
                 format="%.3f", help="Sign-flip test, corrected for the number of questions (Holm)."
@@ -187,7 +187,7 @@ def curves(found: dict[str, Any]) -> None:
             "type": "log",
             "tickvals": found["sizes"],
         },
-        yaxis={"tickformat": ".0%", "title": {"text": "accuracy on real test images"}},
+        yaxis={"ticksuffix": " %", "title": {"text": "accuracy on real test images"}},
     )
     st.plotly_chart(
         figure,

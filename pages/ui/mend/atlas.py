@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from pages.ui import show
+from pages.ui import mend, shell, show
 
 SHOWN = 60  # images of a lasso that are shown
 
@@ -58,6 +58,7 @@ def draw(dataset: Any) -> None:
         if not chosen:
             st.caption("Draw a lasso around points to see their images, or mark a kind of issue.")
             return
+        acts(dataset, chosen, "" if picked else str(marked))
         where = "in the lasso" if picked else "marked"
         more = f", the first {SHOWN}" if len(chosen) > SHOWN else ""
         st.caption(f"{len(chosen):,} images {where}{more}")
@@ -74,6 +75,25 @@ def draw(dataset: Any) -> None:
             ],
             max_height=420,
         )
+
+
+def acts(dataset: Any, chosen: list[int], kind: str) -> None:
+    """Offers to leave out or accept what is chosen; both are undone under Mend and take away."""
+    mend.opened(dataset)
+    with st.container(horizontal=True):
+        for what, word, help in (
+            ("exclude", "Leave out", "Not in the next version; undo it under Mend and take away."),
+            ("accept", "Accept", "Nothing is wrong with them; they stay as they are."),
+        ):
+            st.button(
+                f"{word} these {len(chosen):,}",
+                key=f"data.lasso.{what}",
+                on_click=mend.act,
+                args=(dataset, what, [int(i) for i in chosen]),
+                kwargs={"kind": kind},
+                disabled=not shell.may_change(),
+                help=help,
+            )
 
 
 def figure(dataset: Any, index: np.ndarray, xy: np.ndarray, flagged: np.ndarray) -> Any:
