@@ -550,7 +550,9 @@ def row_of(row: evaluation.Row, names: list[str]) -> dict[str, str]:
             words += f" ({interval})" if (interval := measures.span(cell)) else ""
         cells[name] = ("★ " if several and row.best == (number,) else "") + words
     verdict = row.refused
-    if not verdict and several and row.best:
+    if not verdict and several and row.direction and not row.best:
+        verdict = "not ranked: an interval is missing"
+    elif not verdict and several and row.best:
         best = ", ".join(names[i] for i in row.best)
         verdict = (
             f"{best} is better"
@@ -562,8 +564,8 @@ def row_of(row: evaluation.Row, names: list[str]) -> dict[str, str]:
     return {
         "measure": row.title,
         "better": measures.BETTER[row.direction],
-        **cells,
         "verdict": verdict,
+        **cells,
     }
 
 
