@@ -25,15 +25,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core import attacks, foreign
+from core import attacks
 from core.catalog import Config, Registry, UserError, knob
 from core.classifier import climb
 from core.datasets import Dataset
 from core.models import Decodes, Quantizes, Scores
+from core.robustness import foreign
+from core.robustness.verdict import interval, percent
 from core.runs import Opened
 from core.tensors import Group, Images, Loss, noise, to_bytes, to_float
 from core.threat import Climb, Target, default_eps, eps_text
-from core.verdict import interval, percent
 
 tricks = Registry("trick")
 LEVELS = (0.25, 0.5, 1.0, 2.0)  # of the strength that was asked for, on a curve

@@ -123,10 +123,7 @@ def label(job: jobs.Job) -> str:
     facts = job.config["evaluate"]
     number = facts["step"] or job.state.get("step")  # known from the first result on
     step = f"step {number:,}" if number else "best or newest step"
-    when = f"{job.id[6:8]}.{job.id[4:6]}. {job.id[9:11]}:{job.id[11:13]}"
-    return f"{shell.icon_of(job)} {step} · {facts['samples']:,} images · " + (
-        "ships with Simulacra" if job.shipped else when
-    )
+    return f"{shell.icon_of(job)} {step} · {facts['samples']:,} images · {shell.since(job)}"
 
 
 @st.fragment(run_every="1s")

@@ -43,8 +43,9 @@ BEYOND = {"corruptions": "Corruptions", "certified": "Certificate", "transfer": 
 
 def ask(data: str) -> Question:
     """Draws the controls, and gives the question that they ask."""
-    from core import foreign, robustness
+    from core import robustness
     from core.attacks import absent, attacks
+    from core.robustness import foreign
 
     choices = {choice.id: choice for choice in foreign.available(data)}
     if brought := st.session_state.pop("robust.brought", None):
@@ -202,14 +203,15 @@ def answer(question: Question, report: Mapping[str, Any], live: bool) -> None:
 
 def references(question: Question, report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Finds published numbers that apply to this data, norm and eps."""
-    from core import comparison
+    from core import robustness
 
-    return comparison.references(question.data, report["norm"], report["headline"])
+    return robustness.references(question.data, report["norm"], report["headline"])
 
 
 def rivals(question: Question, report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Offers other classifiers measured on the same images, and says whether they differ by more than chance."""
-    from core import comparison, foreign
+    from core import robustness
+    from core.robustness import foreign
 
     found = {}
     for choice in foreign.available(question.data):
@@ -226,7 +228,7 @@ def rivals(question: Question, report: Mapping[str, Any]) -> dict[str, Mapping[s
         help="Measured with the same settings on the same images. Screen another classifier to add it.",
     )
     for name in picked:
-        paired = comparison.compare(report, found[name], report["headline"])
+        paired = robustness.compare(report, found[name], report["headline"])
         st.caption(
             f"Against {shell.plain(name)}: {paired.only_first} images only this one withstands, {paired.only_second} "
             f"only the other, of {paired.n}; "
@@ -356,7 +358,7 @@ def watch(question: Question, id: str) -> None:
 
 def take(question: Question) -> None:
     """Offers the screening to take away, and the lines of Python that reproduce it."""
-    from core import attack_report
+    from core.robustness.report import html, pictures, python
 
     found = known(question)
     if found is None or not found.done:
@@ -365,7 +367,7 @@ def take(question: Question) -> None:
     with st.container(horizontal=True):
         st.download_button(
             "Report (HTML)",
-            lambda: attack_report.html(study.report, attack_report.pictures(study)),
+            lambda: html(study.report, pictures(study)),
             f"robustness-{question.data}.html",
             "text/html",
             key="robust.html",
@@ -392,7 +394,7 @@ def take(question: Question) -> None:
         )
     with st.expander("Copy as Python", icon=":material/code:"):
         st.caption("Reproduces the number without this page.")
-        st.code(attack_report.python(study.report), language="python")
+        st.code(python(study.report), language="python")
 
 
 def tool(question: Question, name: str) -> None:

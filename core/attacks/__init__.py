@@ -5,8 +5,7 @@ One file in this folder is one attack, of the file's name: a generator function 
 itself whether the classifier is fooled, takes fooled images out of the batch by sending back the mask of those that
 stay, and counts passes. So every attack can be watched and stopped at every step, and keeps what it has found.
 
->>> from core.attacks import check
->>> check(model, x, y, classes=names)["verdict"]  # doctest: +SKIP
+>>> run("pgd", target, x, y, 8 / 255).fooled  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -331,23 +330,3 @@ def absent(name: str) -> str:
 
     package = attacks.get(name).extra.get("needs", "")
     return package if package and importlib.util.find_spec(package) is None else ""
-
-
-def check(
-    model: Any, x: Any, y: Any, *, classes: Sequence[str] | None = None, **values: Any
-) -> dict[str, Any]:
-    """Attacks any module on images and labels, and says whether to believe the number; gives the whole report.
-
-    Args:
-        model: A ``torch.nn.Module`` (or callable) from images in [0, 1] to logits; its normalisation is its own.
-        x: Images, float (N, C, H, W) in [0, 1].
-        y: Labels (N,), whole numbers from 0.
-        classes: Names; numbers when left out.
-        values: Of :class:`core.robustness.StudyConfig`, for example ``eps="8/255", attacks="quick,autoattack"``.
-
-    Raises:
-        UserError: If the model, the images or a value cannot be used.
-    """
-    from core import robustness
-
-    return robustness.check(model, x, y, classes=classes, **values)

@@ -52,6 +52,8 @@ def fmn(config: FMNConfig, target: Target, problem: Problem) -> Steps:
         moved = x + change
         logits, value, slope = target.climb(moved, Climb("margin", y))
         yield Proposal(moved, logits, value)
+        stuck = ((moved <= 0) & (slope < 0)) | ((moved >= 1) & (slope > 0))
+        slope = slope.masked_fill(stuck, 0.0)  # what the range would cut off leads nowhere
         fooled, size = decide(logits) != y, length(change, norm)
         best = torch.where(fooled & (size < best), size, best)
         # just past where the boundary would be if the classifier were linear, until it was fooled once

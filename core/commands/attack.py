@@ -124,7 +124,9 @@ def _here(
     arguments: argparse.Namespace, choice: dict[str, str], values: dict[str, Any]
 ) -> dict[str, Any]:
     """Attacks code of this machine in this process; a job never runs it."""
-    from core import attack_report, campaign, datasets, foreign, robustness
+    from core import datasets, robustness
+    from core.robustness import campaign, foreign
+    from core.robustness.report import batch, html, pictures
 
     config = work.configure("attack", choice, values)
     plan = campaign.AttackConfig.of(config["attack"], "attack")
@@ -146,7 +148,7 @@ def _here(
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         jobs.write_json(arguments.out / "report.json", report)
-        page = attack_report.html(report, attack_report.pictures(study))
+        page = html(report, pictures(study))
         jobs.write_atomic(arguments.out / "report.html", page.encode())
-        jobs.write_atomic(arguments.out / "adversarial.npz", attack_report.batch(study))
+        jobs.write_atomic(arguments.out / "adversarial.npz", batch(study))
     return report | more

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     from core import datasets
-    from core.campaign import AttackConfig
+    from core.robustness.campaign import AttackConfig
 
     return {"dataset": datasets.config_of(choice["dataset"]), "attack": AttackConfig}
 
@@ -25,7 +25,9 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
 @kinds.add("attack", "Attack a classifier", Config, lane="short", parts=_parts)
 def attack(task: Task) -> Iterator[dict[str, Any]]:
     """Attacks a classifier on images of a dataset, and says whether to believe the number."""
-    from core import attack_report, campaign, datasets, foreign, robustness
+    from core import datasets, robustness
+    from core.robustness import campaign, foreign
+    from core.robustness.report import html, pictures
 
     config = campaign.AttackConfig.of(task.part("attack"), "attack")
     id = config.classifier or task.job.target
@@ -58,16 +60,16 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
             jobs.write_json(task.path / f"{name}.json", table)
             task.say(f"{name.capitalize()}: {table.get('done', '')}")
             yield {"stage": name}
-    page = attack_report.html(study.report, attack_report.pictures(study))
+    page = html(study.report, pictures(study))
     jobs.write_atomic(task.path / "report.html", page.encode())
 
 
 def _keep_arrays(task: Task, study: Study) -> None:
     import numpy as np
 
-    from core import attack_report
+    from core.robustness.report import batch
 
-    jobs.write_atomic(task.path / "adversarial.npz", attack_report.batch(study))
+    jobs.write_atomic(task.path / "adversarial.npz", batch(study))
     memory = io.BytesIO()
     np.savez_compressed(
         memory,

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core import certify, corruptions
 from core.catalog import UserError
+from core.robustness import certify, corruptions
 from core.threat import Target
 
 ARRAYS = Path(__file__).parent / "oracles" / "corruptions.npz"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core import datasets, deception, foreign, jobs, runs
+from core import datasets, deception, jobs, runs
+from core.robustness import foreign
 
 QUICK = {
     "encoder": {}, "critic": {}, "likelihood": {"steps": 5}, "latent": {"steps": 60},

@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save as as_bytes
 
-from core import datasets, foreign
+from core import datasets
 from core.catalog import UserError
-from core.foreign import ForeignConfig
+from core.robustness import foreign
+from core.robustness.foreign import ForeignConfig
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -12,13 +13,24 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core import attack_report, comparison, datasets, foreign, jobs, robustness, work, worker
+from core import datasets, jobs, work, worker
 from core.__main__ import main
-from core.attacks import check
-from core.campaign import AttackConfig, transfer
+from core.attacks import run
 from core.catalog import UserError
-from core.closeup import look
-from core.robustness import Study, StudyConfig, estimate, images_of, sweep
+from core.robustness import (
+    Study,
+    StudyConfig,
+    check,
+    comparison,
+    estimate,
+    foreign,
+    images_of,
+    look,
+    sweep,
+)
+from core.robustness.campaign import AttackConfig, transfer
+from core.robustness.report import batch, html, pictures, python
+from core.robustness.study import names_of
 from core.threat import Target, default_eps
 
 EPS = "26/255"
@@ -181,20 +193,20 @@ def test_a_sweep_falls_to_chance_and_reports_all_that_a_reader_needs(plain, digi
     assert (plain.predict(moved) != made.y[torch.as_tensor(fell)]).all()
     size = (moved - made.x[torch.as_tensor(fell)]).abs().flatten(1).amax(1).numpy()
     assert (size <= made.smallest[fell] + 1e-5).all()
-    page = attack_report.html(report, attack_report.pictures(made))
+    page = html(report, pictures(made))
     assert report["verdict"]["sentence"] in page
     assert "http" not in page  # it needs nothing else
     assert page.count("<img") == 8 and "<script" not in page
-    with np.load(__import__("io").BytesIO(attack_report.batch(made))) as batch:
-        assert batch["adversarial"].shape == (80, 1, 8, 8)
-        said = plain.predict(torch.as_tensor(batch["adversarial"])).numpy()
+    with np.load(io.BytesIO(batch(made))) as kept:
+        assert kept["adversarial"].shape == (80, 1, 8, 8)
+        said = plain.predict(torch.as_tensor(kept["adversarial"])).numpy()
         held = robust_at(report)
-        assert (said == batch["y"]).mean() == pytest.approx(held)
+        assert (said == kept["y"]).mean() == pytest.approx(held)
 
 
 def test_the_program_of_a_report_repeats_its_number(plain, digits, capsys):
     report = study(plain, digits, n=20).report
-    exec(compile(attack_report.python(report), "report", "exec"), {})
+    exec(compile(python(report), "report", "exec"), {})
     assert capsys.readouterr().out.strip() == report["verdict"]["sentence"]
 
 
@@ -327,8 +339,20 @@ def test_one_image_under_attack_rises_from_its_label_to_another(plain, digits):
     assert found.trace[0] < 0 < found.trace[-1]
     smallest = {norm: value or 0.0 for norm, value in found.smallest.items()}
     assert 0 < smallest["linf"] < 1 < 8 > smallest["l2"] > smallest["linf"]
+    easy = look(plain, x[1], int(y[1])).smallest  # falls early: the range must not stop the search
+    assert easy["linf"] and easy["l2"] and easy["linf"] < 0.02 and easy["l2"] < 0.05
     aimed = look(plain, x[3], int(y[3]), towards=(int(y[3]) + 1) % 10)
     assert aimed.said[-1] == names[(int(y[3]) + 1) % 10]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_fmn_finds_a_change_of_every_image_where_the_range_cuts_most_steps(plain, digits, norm):
+    x, y, *_ = images_of(digits, StudyConfig(n=60))  # a third of a digit's pixels are 0
+    found = run("fmn", plain, x, y, None, norm=norm)
+    assert found.fooled.all()
+    if norm == "l2":
+        best = run("ddn", plain, x, y, None, norm="l2")
+        assert found.distance.mean() < 1.1 * best.distance.mean()
 
 
 def test_adversarial_images_fool_their_own_model_most(plain, robust, digits):
@@ -454,7 +478,7 @@ def test_the_command_attacks_any_module_of_this_machine(tmp_path, monkeypatch, c
 def test_the_config_of_a_job_holds_that_of_the_study():
     assert set(StudyConfig.knobs()) < set(AttackConfig.knobs())
     assert AttackConfig(n=7, classifier="x").study() == StudyConfig(n=7)
-    assert robustness.names_of(StudyConfig(attacks="QUICK, fgsm,quick")) == [
+    assert names_of(StudyConfig(attacks="QUICK, fgsm,quick")) == [
         "noise",
         "quick",
         "fgsm",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.verdict import NAMES, checks, interval, percent, verdict
+from core.robustness.verdict import NAMES, checks, interval, percent, verdict
 
 GOOD = {
     "n": 300, "probe": 128, "bpda": False, "eot": 1, "strong": True, "sees_margin": True, "chance": 0.1, "purifier": False,

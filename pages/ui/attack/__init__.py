@@ -32,7 +32,7 @@ class Question:
 
     Attributes:
         data: Name of the dataset.
-        classifier: Which one of :func:`core.foreign.available`.
+        classifier: Which one of :func:`core.robustness.foreign.available`.
         values: Of the study's config, as (name, value).
     """
 
@@ -65,7 +65,7 @@ def dataset(name: str) -> Any:
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the classifier")
 def _target(classifier: str, data: str, _fingerprint: str) -> Any:
-    from core import foreign
+    from core.robustness import foreign
 
     return foreign.target_of(classifier, dataset(data))
 

@@ -39,7 +39,7 @@ def corruptions(question: Question, of: Sequence[jobs.Job], ask: Callable[..., N
     """Draws accuracy per corruption and severity."""
     import plotly.graph_objects as go
 
-    from core import corruptions as core
+    from core.robustness import corruptions as core
 
     _start(
         "Measure corruptions",
@@ -147,7 +147,7 @@ def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None
     """Draws how images that fool one classifier fare with others."""
     import plotly.graph_objects as go
 
-    from core import foreign
+    from core.robustness import foreign
     from core.threat import eps_text
 
     names = {choice.id: choice.title for choice in foreign.available(question.data)}

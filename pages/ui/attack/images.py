@@ -161,11 +161,11 @@ def _look(
 ) -> dict[str, Any]:
     import torch
 
-    from core import closeup
+    from core import robustness
     from core.threat import eps_text
 
     with TURNS:
-        look = closeup.look(target(question), torch.as_tensor(x), label, norm, steps, towards)
+        look = robustness.look(target(question), torch.as_tensor(x), label, norm, steps, towards)
     return {
         "texts": [eps_text(eps, norm) for eps in look.eps],
         "images": np.rint(look.images.numpy() * 255).astype(np.uint8),

@@ -10,8 +10,8 @@ from core.settings import settings
 from pages.ui import form, shell
 from pages.ui.attack import dataset
 
-CODE = """from core import attacks
-report = attacks.check(model, x, y)  # images in [0, 1]
+CODE = """from core.robustness import check
+report = check(model, x, y)  # images in [0, 1]
 
 # or: python -m core attack --classifier package.module:factory --weights w.safetensors
 """
@@ -21,7 +21,7 @@ report = attacks.check(model, x, y)  # images in [0, 1]
 @shell.guard()
 def draw(data: str) -> None:
     """Takes weights, says what is in them, and keeps them under a name."""
-    from core import foreign
+    from core.robustness import foreign
 
     found = dataset(data)
     st.markdown(
@@ -73,7 +73,7 @@ def draw(data: str) -> None:
 
 def keep(upload: Any, name: str, values: dict[str, Any], found: Any) -> None:
     """Says what the file holds, and keeps it when that is asked for."""
-    from core import foreign
+    from core.robustness import foreign
 
     content = upload.getvalue()
     inside = foreign.inspect(content)

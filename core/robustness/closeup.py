@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from core.attacks import Trial
-from core.robustness import sweep
+from core.robustness.study import sweep
 from core.tensors import Images
 from core.threat import Target
 
@@ -74,8 +74,8 @@ def look(
         for values, rows in zip(best.values, best.indices, strict=True)
     ]
     smallest: dict[str, float | None] = {}
-    for each in ("linf", "l2"):
-        trial = Trial("fmn", target, x, y, None, each)
+    for each, name in (("linf", "fmn"), ("l2", "ddn")):
+        trial = Trial(name, target, x, y, None, each)
         for _ in trial:
             pass
         distance = float(trial.outcome.distance[0])

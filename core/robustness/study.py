@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from core.attacks import NEAR, Outcome, Trial, absent, attacks
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
+from core.robustness.verdict import STRONG, checks, interval, verdict
 from core.tensors import Images, to_float
 from core.threat import (
     Climb,
@@ -35,7 +36,6 @@ from core.threat import (
     length,
     parse_eps,
 )
-from core.verdict import STRONG, checks, interval, verdict
 
 PROBE = 128  # images of the checks that need attacks of their own
 SLICE = 0.25  # seconds of work between two looks
@@ -792,7 +792,19 @@ def check(
     name: str = "model",
     **values: Any,
 ) -> dict[str, Any]:
-    """Attacks any module and gives the whole report; see :func:`core.attacks.check`."""
+    """Attacks any module on images and labels, and says whether to believe the number; gives the whole report.
+
+    Args:
+        model: A ``torch.nn.Module`` (or callable) from images in [0, 1] to logits; its normalisation is its own.
+        x: Images, float (N, C, H, W) in [0, 1].
+        y: Labels (N,), whole numbers from 0.
+        classes: Names; numbers when left out.
+        name: Of the model, for the report.
+        values: Of :class:`StudyConfig`, for example ``eps="8/255", attacks="quick,autoattack"``.
+
+    Raises:
+        UserError: If the model, the images or a value cannot be used.
+    """
     x, y = torch.as_tensor(x), torch.as_tensor(y)
     config = StudyConfig.of({"n": max(1, len(x)), **values}, "attack")
     _floats(x)

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from core import attacks, certify, corruptions, foreign
+from core import attacks
 from core.catalog import knob
 from core.datasets import Dataset
-from core.robustness import Study, StudyConfig
+from core.robustness import certify, corruptions, foreign
+from core.robustness.study import Study, StudyConfig
+from core.robustness.verdict import interval
 from core.tensors import Images
 from core.threat import Target
-from core.verdict import interval
 
 
 class AttackConfig(StudyConfig):

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from core import jobs, runs
 from core.catalog import Config, UserError, knob, unknown
 from core.datasets import Dataset
-from core.robustness import fingerprint
+from core.robustness.study import fingerprint
 from core.settings import settings
 from core.tensors import Images, device
 from core.threat import Target

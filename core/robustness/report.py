@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from core import sheets
-from core.robustness import Study
+from core.robustness.study import Study
+from core.robustness.verdict import percent
 from core.tensors import to_bytes
 from core.threat import eps_text
-from core.verdict import percent
 
 SHOWN = 8  # images of a page
 
@@ -75,7 +75,8 @@ def python(report: Mapping[str, Any]) -> str:
     given = {k: v for k, v in config.items() if k not in ("split",)}
     place = {"": "", "run": model.get("run", ""), "plain": "", "brought": f"own/{model['name']}"}
     lines = [
-        "from core import datasets, foreign, robustness",
+        "from core import datasets, robustness",
+        "from core.robustness import foreign",
         "",
         f"dataset = datasets.load({data.get('name', 'digits')!r}, {data.get('config') or {}!r})",
     ]
@@ -95,7 +96,7 @@ def python(report: Mapping[str, Any]) -> str:
         "print(report['verdict']['sentence'])",
     ]
     if "fingerprint" in data:
-        lines.insert(3, f"assert dataset.fingerprint == {data['fingerprint']!r}")
+        lines.insert(4, f"assert dataset.fingerprint == {data['fingerprint']!r}")
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,34 @@
+"""How much a classifier loses under attack, and whether that number can be believed.
+
+>>> from core.robustness import check
+>>> check(model, x, y, classes=names)["verdict"]  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from core.robustness.closeup import Look, look
+from core.robustness.comparison import Paired, compare, references
+from core.robustness.study import (
+    Estimate,
+    Study,
+    StudyConfig,
+    check,
+    estimate,
+    images_of,
+    sweep,
+)
+
+__all__ = [
+    "Estimate",
+    "Look",
+    "Paired",
+    "Study",
+    "StudyConfig",
+    "check",
+    "compare",
+    "estimate",
+    "images_of",
+    "look",
+    "references",
+    "sweep",
+]
