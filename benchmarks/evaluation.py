@@ -198,7 +198,9 @@ def the_map(n: int = 10_000) -> None:
             for name in ("first view", "another visitor"):
                 page = browser.new_page(viewport={"width": 1280, "height": 800})
                 sent: list[Any] = []
-                page.on("websocket", lambda s, sent=sent: s.on("framesent", sent.append))
+                page.on(
+                    "websocket", lambda s, t=sent: s.on("framesent", lambda x, t=t: t.append(x))
+                )
                 page.goto(f"{URL}/evaluate?run={run}")
                 page.get_by_text("Map", exact=True).first.wait_for()
                 page.wait_for_selector("[data-test-script-state=notRunning]")
