@@ -45,6 +45,8 @@ def live(id: str) -> None:
     st.progress(job.share, text=shell.plain(f"{job.name}: {job.message or shell.standing(job)}"))
     if not show.film(job, key="overview.live", max_height=300):
         st.caption("The first images appear within seconds.")
+    # inside: what follows a fragment in its container is lost when the fragment's clock strikes while the page is drawn
+    shell.go("train", "Watch it on the Train page")
 
 
 def covers(shown: list[jobs.Job]) -> None:
@@ -74,9 +76,7 @@ with left:
         active = [run for run in listed if run.active]
         if active:
             st.markdown("**Learning now**")
-
             live(active[0].id)
-            shell.go("train", "Watch it on the Train page")
         else:
             st.markdown(
                 "**Start here**: train a model on handwritten digits. It takes about a minute, and you see every step."

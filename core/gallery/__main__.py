@@ -44,6 +44,7 @@ class Recipe:
     note: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     pad: bool = False  # whether its latent plane opens the Overview
+    target: str = ""  # the run of the gallery that it is about
 
 
 def _model(dataset: str, family: str, name: str, images: int, note: str = "") -> Recipe:
@@ -79,6 +80,13 @@ RECIPES: dict[str, Recipe] = {
         "Five families on digits",
         values={"race.seconds": 40, "race.turns": 16, "race.seed": 0},
     ),
+    "shipped-digits-gan-measured": Recipe(
+        "evaluate",
+        {"sampling": "gan"},
+        "Digits, GAN, measured",
+        values={"evaluate.samples": 500, "evaluate.seed": 0},
+        target="shipped-digits-gan",
+    ),
 }
 
 
@@ -90,11 +98,13 @@ def asked(recipe: Recipe) -> jobs.Job:
             same = work.configure(recipe.kind, *work.flat(job.config)) == wanted
         except UserError:
             continue
-        if same and not job.shipped:
+        if same and job.target == recipe.target and not job.shipped:
             again = job.status in ("interrupted", "stopped")
             if again or job.active or job.status == "finished":
                 return jobs.resume(job.id) if again else job
-    return work.submit(recipe.kind, recipe.choice, recipe.values, name=recipe.name)
+    return work.submit(
+        recipe.kind, recipe.choice, recipe.values, target=recipe.target, name=recipe.name
+    )
 
 
 def pack(job: jobs.Job, id: str, recipe: Recipe, place: Path = jobs.SHIPPED) -> Path:
@@ -129,6 +139,13 @@ def pack(job: jobs.Job, id: str, recipe: Recipe, place: Path = jobs.SHIPPED) -> 
         weights = load_file(source / "model.safetensors")
         halved = {name: _halved(value) for name, value in weights.items()}
         (checkpoint / "model.safetensors").write_bytes(as_bytes(halved))
+    if job.kind == "evaluate":
+        _write(
+            new / "evaluation.json",
+            jobs.read_json(job.path / "evaluation.json") | {"job": id},
+        )
+        for name in ("arrays.npz", "map-tsne.npy"):
+            shutil.copyfile(job.path / name, new / name)
     for folder in [job.path / "samples", *(job.path / "samples").glob("*/")]:
         _sheets(folder, new / folder.relative_to(job.path))
     shutil.rmtree(target, ignore_errors=True)

@@ -309,6 +309,8 @@ def test_a_difference_within_the_intervals_is_a_tie(evaluated):
     assert row(evaluation.compare([near, base]), "kid").best == (0, 1)
     assert row(evaluation.compare([far, base]), "kid").best == (1,)
     assert row(evaluation.compare([base]), "kid").best == ()
+    vague = changed(one, "kid", value=0.80, low=None, high=None)
+    assert row(evaluation.compare([vague, base]), "kid").best == ()
 
 
 def test_other_conditions_are_refused_by_name(evaluated):
