@@ -102,9 +102,16 @@ def buttons(question: Question, config: Any) -> None:
         help="Attacks it here and now; the curve grows as you watch.",
         width="stretch",
     )
-    st.caption(
-        f"About {shell.duration(expected.seconds)} for {config.n:,} images; {expected.n:,} would fit a minute."
-    )
+    st.caption(f"About {shell.duration(expected.seconds)} for {expected.n:,} images.")
+    if expected.fits < expected.n:
+        st.button(
+            f"Take {expected.fits:,}, a minute's worth",
+            key="robust.fewer",
+            type="tertiary",
+            on_click=form.fill,
+            args=("robust.study", {"n": expected.fits}),
+            help="Attacks as many images as fit into a minute. Fewer images make the interval wider.",
+        )
     missing = absent("autoattack")
     st.button(
         "Confirm with AutoAttack",
@@ -491,7 +498,7 @@ def _expected(question: Question) -> Any:
     from core import robustness
 
     config = robustness.StudyConfig.of(dict(question.values), "study")
-    return robustness.estimate(target(question), config)
+    return robustness.estimate(target(question), dataset(question.data), config)
 
 
 st.title("How does it stand up to attacks, and can you believe it?", anchor=False)

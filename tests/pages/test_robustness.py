@@ -19,7 +19,9 @@ def quick(monkeypatch: pytest.MonkeyPatch):
     from pages.ui import attack
 
     attack._screenings.clear()
-    monkeypatch.setattr(robustness, "estimate", lambda target, config: robustness.Estimate(7, 500))
+    monkeypatch.setattr(
+        robustness, "estimate", lambda target, dataset, config: robustness.Estimate(7, 497, 120)
+    )
 
 
 def screened(visit: Any, **query: str) -> Any:
@@ -35,7 +37,7 @@ def screened(visit: Any, **query: str) -> Any:
 def test_before_anything_was_measured_it_says_what_the_buttons_do(visit, gallery):
     seen = visit("robustness").calm()
     assert "Nothing was measured with these settings yet" in seen.texts("info")
-    assert "About 7 s for 1,000 images" in seen.texts("caption")
+    assert "About 7 s for 497 images" in seen.texts("caption")
     assert seen.widget("robust.model").value.startswith("shipped-digits-classifier")
 
 
