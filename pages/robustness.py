@@ -291,7 +291,7 @@ def thorough(question: Question) -> None:
     if not mine:
         return
     with st.expander(
-        f"Confirmed as a job ({len(mine)})",
+        f"Measured as jobs ({len(mine)})",
         expanded=mine[0].active,
         icon=":material/verified_user:",
     ):

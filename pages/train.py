@@ -286,7 +286,7 @@ def live(id: str, status: str, sampled: bool) -> None:
             low, high = last["copying_low"], last["copying_high"]
             st.markdown(
                 f"Distance to held-out images **{ratio:.2f} ×** that of real ones · copying "
-                f"**{last['copying']:.2f}** ({low:.2f} to {high:.2f}; 0.5 is none, above 0.6 it repeats what it saw)"
+                f"**{last['copying']:.2f}** ({low:.2f} to {high:.2f}; 0.5 is none; Evaluate tests it)"
             )
     pictures, charts = st.columns(2, gap="medium")
     marks = runs.marks(run, records)

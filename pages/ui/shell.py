@@ -203,7 +203,7 @@ def called(job: jobs.Job) -> str:
 
 def since(job: jobs.Job) -> str:
     """Tells when a job was started (month and day, hour and minute), or that it ships with the code."""
-    return "ships with Simulacra" if job.shipped else f"{job.id[4:8]} {job.id[9:13]}"
+    return "shipped" if job.shipped else f"{job.id[4:8]} {job.id[9:13]}"
 
 
 def explore(run: jobs.Job, label: str = "Explore it", *, key: str) -> None:

@@ -108,7 +108,7 @@ def test_confirming_starts_a_job_with_autoattack(visit, gallery, spawned, asked)
     assert (job.kind, job.target) == ("attack", "shipped-digits-classifier")
     assert job.config["attack"]["attacks"] == "noise,quick,autoattack"
     assert job.config["attack"]["n"] == 30
-    assert "Confirmed as a job (1)" in [expander.label for expander in seen.at.expander]
+    assert "Measured as jobs (1)" in [expander.label for expander in seen.at.expander]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,15 @@ def test_generative_models_offer_what_they_can(visit, gallery):
     assert "Press **Try it**" in seen.texts("caption")
     names = seen.widget("robust.trick.gan").options
     assert names
+
+
+def test_a_trick_shows_what_it_has_as_it_works(visit, gallery):
+    seen = visit("robustness", **SMALL).set(robust__tool="generative").calm()
+    seen.set(**{"robust__trick__gan": "critic"}).calm()
+    seen.press("robust.try").calm()
+    assert seen.images("robust.pictures.critic.0") is not None
+    assert "Press **Try it**" not in " ".join(seen.texts())
+
 
 
 def test_a_view_only_server_starts_no_job(visit, gallery, setting, spawned):
