@@ -156,6 +156,8 @@ def the_form() -> None:
         disabled=not shell.may_change(),
         width="stretch",
     )
+    if id := values["augment.pipeline"]:
+        button.caption(f":material/auto_fix_high: With the chain **{shell.plain(id)}** of Augment.")
     with st.expander("As a command line"):
         st.code(command(kind, chosen, values), language="bash", wrap_lines=True)
 
@@ -169,13 +171,13 @@ def chain() -> str:
     if st.session_state.get(key) not in titles:  # deleted meanwhile
         st.session_state[key] = ""
     return st.selectbox(
-        "Augmentation",
+        "Augment the training images",
         list(titles),
         key=key,
         format_func=titles.get,
         persist_state="session",
-        help="A chain of Augment that changes every training image on its way into the network: "
-        "a preset, or one that was saved there.",
+        help="A chain of the Augment page changes every image on its way into the network: a preset, or one that was "
+        "saved there.",
     )
 
 

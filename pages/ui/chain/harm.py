@@ -96,7 +96,7 @@ def quick(chain: Any, data: str) -> None:
 def reading(row: Any) -> str:
     """Says in a word how far a step leads."""
     if row.off.low > row.floor and row.off.value > 2 * row.floor:
-        return "too much"
+        return "off the data"
     return "far" if row.drift > 0.7 else "mild"
 
 

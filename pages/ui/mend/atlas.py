@@ -49,9 +49,9 @@ def draw(dataset: Any) -> None:
             alt="Every image as a point; near points are alike",
         )
     picked = [
-        int(point["customdata"][0])
+        int(point["customdata"])
         for point in (event.selection.points if event else [])
-        if point.get("customdata")
+        if point.get("customdata") is not None
     ]
     chosen = picked or list(index[flagged])
     with right:
@@ -110,13 +110,13 @@ def figure(dataset: Any, index: np.ndarray, xy: np.ndarray, flagged: np.ndarray)
             y=xy[here, 1],
             mode="markers",
             name=dataset.classes[k] if dataset.labelled else "images",
-            customdata=index[here][:, None],
+            customdata=index[here],
             marker={
                 "size": 5,
                 "opacity": 0.35 if flagged.any() else 0.8,
                 **({} if many else {"color": show.colour(int(k)), "symbol": int(k) // 7 * 2}),
             },
-            hovertemplate="image %{customdata[0]}<extra>%{fullData.name}</extra>",
+            hovertemplate="image %{customdata}<extra>%{fullData.name}</extra>",
         )
     if flagged.any():
         made.add_scattergl(
@@ -124,14 +124,14 @@ def figure(dataset: Any, index: np.ndarray, xy: np.ndarray, flagged: np.ndarray)
             y=xy[flagged, 1],
             mode="markers",
             name="marked",
-            customdata=index[flagged][:, None],
+            customdata=index[flagged],
             marker={
                 "size": 9,
                 "symbol": "circle-open",
                 "line": {"width": 2},
                 "color": show.colour(4),
             },
-            hovertemplate="image %{customdata[0]}<extra>marked</extra>",
+            hovertemplate="image %{customdata}<extra>marked</extra>",
         )
     made.update_layout(
         height=470,
