@@ -43,6 +43,8 @@ def test_a_fresh_server_opens_with_the_verdict_on_what_ships(visit, gallery):
     assert "n = 497" in seen.texts("caption")
     assert "Digits, classifier, attacked, measured as a job" in seen.texts("caption")
     assert "AutoAttack" in seen.texts("markdown")
+    (table,) = [frame.value for frame in seen.set(robust__tool="checks").calm().at.dataframe]
+    assert set(table["outcome"]) == {"passed"}
 
 
 def test_before_anything_was_measured_it_says_what_the_buttons_do(visit, gallery):
