@@ -407,11 +407,13 @@ def take(question: Question) -> None:
 def tool(question: Question, name: str) -> None:
     """Draws one of the tools."""
     found = known(question)
-    report = found.report if found is not None and found.done else None
+    screened = found is not None and found.done
+    earlier = None if found is not None else newest(question)
+    report = found.report if screened else earlier and read(earlier)
     if name == "result":
         result(question)
         take(question)
-        if report is not None:
+        if report:
             with st.expander("Per class"):
                 curve.classes(report)
             with st.expander("Every attack, with its parameters and cost"):
@@ -438,10 +440,10 @@ def tool(question: Question, name: str) -> None:
             "transfer": further.transfer,
         }
         draws[which or "corruptions"](question, asked(question), confirm)
-    elif found is None or report is None:
-        st.caption("Screen the classifier first: press **Screen it**.")
-    elif name == "checks":
+    elif name == "checks" and report:
         verdict.checks(report)
+    elif not report or not screened:
+        st.caption("Screen the classifier first: press **Screen it**.")
     else:
         study = found.study
         place = images.wall(report, study)

@@ -34,11 +34,24 @@ def screened(visit: Any, **query: str) -> Any:
     raise AssertionError("the screening does not end")
 
 
-def test_before_anything_was_measured_it_says_what_the_buttons_do(visit, gallery):
+def test_a_fresh_server_opens_with_the_verdict_on_what_ships(visit, gallery):
     seen = visit("robustness").calm()
+    assert "Believable" in seen.texts("success")
+    assert [metric.label for metric in seen.at.metric] == [
+        "Without an attack", "Under attack, eps 38/255",
+    ]  # fmt: skip
+    assert "n = 497" in seen.texts("caption")
+    assert "Digits, classifier, attacked, measured as a job" in seen.texts("caption")
+    assert "AutoAttack" in seen.texts("markdown")
+    (table,) = [frame.value for frame in seen.set(robust__tool="checks").calm().at.dataframe]
+    assert set(table["outcome"]) == {"passed"}
+
+
+def test_before_anything_was_measured_it_says_what_the_buttons_do(visit, gallery):
+    seen = visit("robustness").set(robust__model="shipped-digits-robust").calm()
     assert "Nothing was measured with these settings yet" in seen.texts("info")
     assert "About 7 s for 497 images" in seen.texts("caption")
-    assert seen.widget("robust.model").value.startswith("shipped-digits-classifier")
+    assert seen.widget("robust.model").value == "shipped-digits-robust"
 
 
 def test_a_screening_ends_with_a_verdict_a_number_and_its_interval(visit, gallery):
@@ -108,7 +121,7 @@ def test_confirming_starts_a_job_with_autoattack(visit, gallery, spawned, asked)
     assert (job.kind, job.target) == ("attack", "shipped-digits-classifier")
     assert job.config["attack"]["attacks"] == "noise,quick,autoattack"
     assert job.config["attack"]["n"] == 30
-    assert "Measured as jobs (1)" in [expander.label for expander in seen.at.expander]
+    assert "Measured as jobs (2)" in [expander.label for expander in seen.at.expander]
 
 
 @pytest.mark.parametrize(
