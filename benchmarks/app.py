@@ -72,8 +72,8 @@ def memory(pid: int) -> float:
 
 def latency(page: Page, moves: int) -> list[float]:
     """Moves the slider of the Latent page with the keyboard; milliseconds until the canvas was drawn anew."""
-    page.evaluate("""() => { window._canvas = document.querySelector(".st-key-latent-grid canvas")
-        ?? [...document.querySelectorAll("*")].map(e => e.shadowRoot?.querySelector("canvas")).find(Boolean); }""")
+    page.evaluate("""() => { window._canvas = [...document.querySelectorAll(".st-key-latent-grid *")]
+        .map(e => e.shadowRoot?.querySelector("canvas")).find(Boolean); }""")
     return [one_move(page, i) for i in range(moves)]
 
 
@@ -97,7 +97,12 @@ def one_move(page: Page, number: int) -> float:
         }"""
     )
     page.keyboard.press("ArrowLeft" if number % 2 == 0 else "ArrowRight")
-    took = float(page.evaluate("() => window._changed"))
+    took = float(
+        page.evaluate(
+            """() => Promise.race([window._changed, new Promise((_, no) =>
+                setTimeout(() => no("the canvas was not drawn anew within 10 s"), 10000))])"""
+        )
+    )
     if page.evaluate("() => window._canvas.toDataURL()") == before:
         raise SystemExit("the canvas was drawn anew, but shows the same")
     time.sleep(0.25)  # the rest of the page is drawn too

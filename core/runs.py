@@ -11,7 +11,8 @@ import io
 import os
 import shutil
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -275,6 +276,23 @@ def preferred(run: jobs.Job) -> int:
     """Chooses the checkpoint to look at: the newest while it trains, then the one with the best held-out score."""
     best = None if run.active else best_step(run.path / "checkpoints")
     return checkpoints(run)[-1] if best is None else best
+
+
+def marks(run: jobs.Job, records: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
+    """Says what controllers did, as images seen and a few words: roll-backs, extensions, the best checkpoint."""
+    images = {each["step"]: each["images"] for each in records if "images" in each}
+    back = Counter(each["step"] for each in records if {"warning", "images"} <= each.keys())
+    found = [
+        (images[step], "went back here" + f" {count} times" * (count > 1))
+        for step, count in back.items()
+    ]
+    facts = record(run) if (run.path / "run.json").exists() else {}
+    found += [(each["from"], "was to end here") for each in facts.get("extended", [])]
+    folder = run.path / "checkpoints"
+    best = best_step(folder) if folder.is_dir() else None
+    if best in images:
+        found.append((images[best], "best held-out quality"))
+    return sorted(found)
 
 
 def _open(run: jobs.Job, step: int) -> Opened:

@@ -123,10 +123,7 @@ def label(job: jobs.Job) -> str:
     facts = job.config["evaluate"]
     number = facts["step"] or job.state.get("step")  # known from the first result on
     step = f"step {number:,}" if number else "best or newest step"
-    return (
-        f"{shell.STATUS_ICONS[job.status]} {step} · {facts['samples']:,} images · "
-        f"{job.id[6:8]}.{job.id[4:6]}. {job.id[9:11]}:{job.id[11:13]}"
-    )
+    return f"{shell.icon_of(job)} {step} · {facts['samples']:,} images · {shell.since(job)}"
 
 
 @st.fragment(run_every="1s")
@@ -553,7 +550,9 @@ def row_of(row: evaluation.Row, names: list[str]) -> dict[str, str]:
             words += f" ({interval})" if (interval := measures.span(cell)) else ""
         cells[name] = ("★ " if several and row.best == (number,) else "") + words
     verdict = row.refused
-    if not verdict and several and row.best:
+    if not verdict and several and row.direction and not row.best:
+        verdict = "not ranked: an interval is missing"
+    elif not verdict and several and row.best:
         best = ", ".join(names[i] for i in row.best)
         verdict = (
             f"{best} is better"
@@ -565,8 +564,8 @@ def row_of(row: evaluation.Row, names: list[str]) -> dict[str, str]:
     return {
         "measure": row.title,
         "better": measures.BETTER[row.direction],
+        **({"verdict": verdict} if len(names) > 1 else {}),
         **cells,
-        "verdict": verdict,
     }
 
 

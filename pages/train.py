@@ -13,6 +13,7 @@ from pages.ui import form, shell, show
 TITLE = "Train"
 ICON = ":material/model_training:"
 ORDER = 3
+STEERED = ("Copying", "Augmentation of the critic's input", "Dropout")  # what controllers go by
 shell.enter()
 
 
@@ -287,9 +288,10 @@ def live(id: str, status: str, sampled: bool) -> None:
             low, high = last["copying_low"], last["copying_high"]
             st.markdown(
                 f"Distance to held-out images **{ratio:.2f} ×** that of real ones · copying "
-                f"**{last['copying']:.2f}** ({low:.2f} to {high:.2f}; 0.5 is none, above 0.6 it repeats what it saw)"
+                f"**{last['copying']:.2f}** ({low:.2f} to {high:.2f}; 0.5 is none; Evaluate tests it)"
             )
     pictures, charts = st.columns(2, gap="medium")
+    marks = runs.marks(run, records)
     main = [
         "How real images look to the critic",
         "Loss",
@@ -305,8 +307,26 @@ def live(id: str, status: str, sampled: bool) -> None:
                 st.caption("The first images appear within seconds of the start.")
             else:
                 st.caption("It ended before its first images.")
+            beside = [
+                title for title in STEERED if any(name in last for name in show.CURVES[title][0])
+            ]
+            if beside:
+                show.curves(
+                    {run.name: records},
+                    key=f"train.beside.{id}",
+                    charts=beside,
+                    height=200,
+                    marks=marks,
+                )
+            main += beside
         with charts:
-            show.curves({run.name: records}, key=f"train.curves.{id}", charts=main, height=200)
+            show.curves(
+                {run.name: records},
+                key=f"train.curves.{id}",
+                charts=main[:3],
+                height=200,
+                marks=marks,
+            )
     else:
         for place, title in zip((pictures, charts), main[1:], strict=True):
             with place:
@@ -315,7 +335,14 @@ def live(id: str, status: str, sampled: bool) -> None:
                     key=f"train.curves.{id}.{title}",
                     charts=[title],
                     height=260,
+                    marks=marks,
                 )
+    if marks and records:
+        st.caption(
+            "Dotted lines: "
+            + "; ".join(f"{words}, at {images:,} images" for images, words in marks)
+            + "."
+        )
     with st.expander("More curves", on_change="rerun", key="train.all") as more:
         if more.open:
             show.curves(
@@ -323,6 +350,7 @@ def live(id: str, status: str, sampled: bool) -> None:
                 key=f"train.more.{id}",
                 charts=[c for c in show.CURVES if c not in main],
                 height=200,
+                marks=marks,
             )
 
 

@@ -31,7 +31,8 @@ class Row:
     Attributes:
         metric, title, direction: Of the metric.
         cells: One measurement per evaluation; None where it was not made.
-        best: Places of the best ones: several are a tie, because their intervals do not tell them apart.
+        best: Places of the best ones: several are a tie, because their intervals do not tell them apart; none where
+            an interval is missing.
         refused: Why they must not be ranked or drawn on one axis; empty if they may.
     """
 
@@ -67,7 +68,7 @@ class Comparison:
         for row in self.rows:
             for place, (one, cell) in enumerate(zip(self.evaluations, row.cells, strict=True)):
                 if cell is not None:
-                    best = "" if row.refused else "yes" if place in row.best else "no"
+                    best = "" if not row.best else "yes" if place in row.best else "no"
                     about = [getattr(one, name) for name in facts]
                     found = [getattr(cell, name) for name in numbers]
                     table.writerow([*about, row.metric, *found, best, row.refused or cell.note])
@@ -115,7 +116,8 @@ def _row(name: str, evaluations: Sequence[Evaluation]) -> Row:
     titles = dict.fromkeys(cell.title for cell in cells if cell is not None)
     refused = _refusal(name, [evaluations[k] for k in known], [cells[k] for k in known])
     best: tuple[int, ...] = ()
-    if len(known) > 1 and direction and not refused:
+    sure = all(cells[k].low is not None for k in known)  # type: ignore[union-attr]
+    if len(known) > 1 and direction and not refused and sure:
         best = _best({k: cells[k] for k in known}, direction)  # type: ignore[misc]
     return Row(name, " / ".join(titles) or entry.title, direction, cells, best, refused)
 

@@ -191,7 +191,7 @@ class Arrays:
         made: The samples, uint8 (N, C, H, W).
         made_y, made_named, made_confidence: Class asked for, class that the judge sees (-1 for none), how sure it is.
         real, real_y: Places in the dataset, and classes, of the reference images, (M,).
-        made_features, real_features: At most 64 dimensions, float32.
+        made_features, real_features: At most 32 dimensions, float16.
         near_pixels, near_features: Place in the dataset of the nearest training image, (N,).
         near_pixels_distance, near_features_distance: How far that is; in pixels the root mean square, 0 to 1.
         near_ratio: Distance to the nearest over that to the second nearest training image, in pixels.
@@ -329,11 +329,7 @@ def arrays_of(path: Path) -> Arrays | None:
     if key not in _opened:
         try:
             with np.load(file, allow_pickle=False) as stored:
-                found = {f.name: stored[f.name] for f in fields(Arrays)}
-            for name, x in found.items():
-                if x.dtype == np.float16:  # as the gallery stores features
-                    found[name] = x.astype(np.float32)
-            _opened[key] = Arrays(**found)
+                _opened[key] = Arrays(**{f.name: stored[f.name] for f in fields(Arrays)})
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"{file} is damaged ({type(error).__name__}: {error}). Start the evaluation again."
@@ -361,7 +357,7 @@ def projection(evaluation: Evaluation, way: Literal["pca", "tsne"]) -> np.ndarra
             return np.load(evaluation.path / "map-tsne.npy", allow_pickle=False)
         except (OSError, ValueError):
             return None
-    real, made = arrays.real_features, arrays.made_features
+    real, made = (x.astype(np.float32) for x in (arrays.real_features, arrays.made_features))
     centre = real.mean(0)
     _, _, directions = np.linalg.svd(np.cov(real - centre, rowvar=False).reshape(real.shape[1], -1))
     both = np.concatenate([made, real]) - centre

@@ -544,13 +544,13 @@ class Study:
         }
 
 
-def _few_dimensions(made: Tensor, real: Tensor, most: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Reduces features to at most 64 dimensions, along the main directions of the real ones; float32."""
+def _few_dimensions(made: Tensor, real: Tensor, most: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Reduces features to at most 32 dimensions, along the main directions of the real ones, float16."""
     if made.shape[1] > most:
         centre = real.mean(0)
         _, _, directions = torch.pca_lowrank((real - centre).float(), most, center=False)
         made, real = ((x - centre).float() @ directions for x in (made, real))
-    return tuple(x.float().cpu().numpy() for x in (made, real))  # type: ignore[return-value]
+    return tuple(x.half().cpu().numpy() for x in (made, real))  # type: ignore[return-value]
 
 
 def slow_map(made: np.ndarray, real: np.ndarray, seed: int) -> np.ndarray:
@@ -562,7 +562,7 @@ def slow_map(made: np.ndarray, real: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     one, other = made[:MAPPED], real[:MAPPED]
-    both = np.concatenate([one, other])
+    both = np.concatenate([one, other]).astype(np.float32)
     laid = TSNE(
         2, perplexity=min(30, (len(both) - 1) / 3), init="pca", random_state=seed
     ).fit_transform(both)

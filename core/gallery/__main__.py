@@ -3,7 +3,7 @@
 Every run is made from the choice, the values and the seed below, by the same jobs that a page starts. They train in the
 home of the settings, where a finished one is taken as it is if it was asked for the same; so an interrupted making goes
 on where it was. Packed is what looking needs: the checkpoint that pages open, a thinned log, some of the sheets.
-Matrices, kernels and features are stored with 16 bits; loading widens them again.
+Matrices and kernels are stored with 16 bits; loading widens them again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as as_bytes
@@ -45,12 +44,25 @@ class Recipe:
     note: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     pad: bool = False  # whether its latent plane opens the Overview
-    target: str = ""  # the run of this gallery that it works on
+    target: str = ""  # the run of the gallery that it is about
 
 
 def _model(dataset: str, family: str, name: str, images: int, note: str = "") -> Recipe:
     values = {"train.images": images, "train.seed": 0}
     return Recipe("train", {"dataset": dataset, "family": family}, name, note, values)
+
+
+def _attacked(name: str, target: str, other: str) -> Recipe:
+    values = {
+        "attack.classifier": f"shipped-digits-{target}",
+        "attack.attacks": "noise,quick,autoattack",
+        "attack.corruptions": True,
+        "attack.transfer": f"shipped-digits-{other}",
+    }
+    choice = {"dataset": "digits"}
+    return Recipe(
+        "attack", choice, f"{name}, attacked", "", values, target=f"shipped-digits-{target}"
+    )
 
 
 # in the order in which they are listed; the first one is what a visitor sees who has chosen nothing
@@ -84,10 +96,11 @@ RECIPES: dict[str, Recipe] = {
     "shipped-digits-gan-measured": Recipe(
         "evaluate",
         {"sampling": "gan"},
-        "Digits, GAN evaluation",
+        "Digits, GAN, measured",
         values={"evaluate.samples": 500, "evaluate.seed": 0},
         target="shipped-digits-gan",
     ),
+    "shipped-digits-classifier-attacked": _attacked("Digits, classifier", "classifier", "robust"),
 }
 
 
@@ -99,7 +112,7 @@ def asked(recipe: Recipe) -> jobs.Job:
             same = work.configure(recipe.kind, *work.flat(job.config)) == wanted
         except UserError:
             continue
-        if same and not job.shipped and job.target == recipe.target:
+        if same and job.target == recipe.target and not job.shipped:
             again = job.status in ("interrupted", "stopped")
             if again or job.active or job.status == "finished":
                 return jobs.resume(job.id) if again else job
@@ -141,15 +154,18 @@ def pack(job: jobs.Job, id: str, recipe: Recipe, place: Path = jobs.SHIPPED) -> 
         halved = {name: _halved(value) for name, value in weights.items()}
         (checkpoint / "model.safetensors").write_bytes(as_bytes(halved))
     if job.kind == "evaluate":
-        _write(new / "evaluation.json", jobs.read_json(job.path / "evaluation.json") | {"job": id})
-        shutil.copy(job.path / "map-tsne.npy", new)
-        with np.load(job.path / "arrays.npz", allow_pickle=False) as stored:
-            arrays = dict(stored)
-        features = ("made_features", "real_features")
-        np.savez_compressed(
-            new / "arrays.npz",
-            **arrays | {name: arrays[name].astype(np.float16) for name in features},
+        _write(
+            new / "evaluation.json",
+            jobs.read_json(job.path / "evaluation.json") | {"job": id},
         )
+        for name in ("arrays.npz", "map-tsne.npy"):
+            shutil.copyfile(job.path / name, new / name)
+    if job.kind == "attack":
+        for name in ("report.json", "corruptions.json", "transfer.json"):
+            value = _rounded(jobs.read_json(job.path / name), 7)
+            (new / name).write_text(
+                json.dumps(value, separators=(",", ":"), ensure_ascii=False) + "\n", "utf-8"
+            )
     for folder in [job.path / "samples", *(job.path / "samples").glob("*/")]:
         _sheets(folder, new / folder.relative_to(job.path))
     shutil.rmtree(target, ignore_errors=True)
@@ -182,8 +198,12 @@ def _thinned(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _rounded(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in record.items()}
+def _rounded(value: Any, digits: int = 5) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _rounded(part, digits) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part, digits) for part in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
 def _halved(value: torch.Tensor) -> torch.Tensor:

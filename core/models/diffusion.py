@@ -6,8 +6,8 @@ are two ways to train it: ``x_t / t`` is data with noise of level ``sigma = (1 -
 and out of the same network, and a log-normal sigma is a logit-normal t with another mean. Samplers, paths, encodings
 and likelihoods need the velocity alone and are shared.
 
-Reproduce: ``python -m benchmarks.quality --data digits --family diffusion`` ends, after some 12 CPU-seconds of
-training, at a Fréchet distance of about 1.0 times that of real test images (0.8 to 1.3 over three seeds), with 58 % of
+Reproduce: ``python -m benchmarks.quality --data digits --family diffusion`` ends, after some 7 CPU-seconds of
+training, at a Fréchet distance of about 1.3 times that of real test images (1.2 to 1.4 over three seeds), with 59 % of
 the samples nearer to the training images than to held-out ones (real ones: 57 %) and 99.8 % of the asked classes.
 Trained longer or wider it copies so small a set: 69 % after 600 000 images at width 48; ``valid_loss`` does not tell.
 

@@ -198,8 +198,12 @@ def icon_of(run: jobs.Job) -> str:
 
 def called(job: jobs.Job) -> str:
     """Names a job in a list: its state, its name, and when it was started or that it ships with the code."""
-    when = "ships with Simulacra" if job.shipped else f"{job.id[4:8]} {job.id[9:13]}"
-    return f"{icon_of(job)} {job.name} · {when}"
+    return f"{icon_of(job)} {job.name} · {since(job)}"
+
+
+def since(job: jobs.Job) -> str:
+    """Tells when a job was started (month and day, hour and minute), or that it ships with the code."""
+    return "shipped" if job.shipped else f"{job.id[4:8]} {job.id[9:13]}"
 
 
 def explore(run: jobs.Job, label: str = "Explore it", *, key: str) -> None:

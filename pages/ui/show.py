@@ -39,8 +39,8 @@ CURVES: dict[
     ),
     "Copying": (
         {"copying": "nearer to training"},
-        "Share of samples nearer to a training image than to an equally likely held-out one: 0.5 is none, "
-        "above 0.6 the model repeats what it saw.",
+        "Share of samples nearer to a training image than to an equally likely held-out one: 0.5 is none. "
+        "Rising far above what real images have, the model repeats what it saw; Evaluate tests it.",
     ),
     "Bits per dimension": (
         {"bits_per_dim": "training", "valid_bits_per_dim": "held-out"},
@@ -88,6 +88,7 @@ CURVES: dict[
         "Images per second of training, without samples and checkpoints.",
     ),
 }
+LOGARITHMIC = ("Distance to held-out images",)  # where the end is a hundredth of the beginning
 POINTS = 500  # of a curve; more cannot be seen, and a long training would choke the page
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
@@ -166,10 +167,12 @@ def curves(
     key: str,
     charts: Sequence[str] | None = None,
     height: int = 240,
+    marks: Sequence[tuple[int, str]] = (),
 ) -> None:
     """Draws the records of runs (name to records) over the images seen, one chart per kind of value.
 
     One run: colour tells the values apart. Several runs: colour tells the runs apart, and the dash the values.
+    ``marks`` are moments, as images seen and a few words: dotted lines, which say their words under the pointer.
     """
     import plotly.graph_objects as go
 
@@ -204,6 +207,18 @@ def curves(
                 )
         if not figure.data:
             continue
+        for images, words in marks:
+            figure.add_vline(images, line={"width": 1, "dash": "dot", "color": "#888"})
+            figure.add_annotation(
+                x=images,
+                y=1,
+                yref="paper",
+                yanchor="top",
+                text="◆",
+                hovertext=words,
+                showarrow=False,
+                font={"size": 11},
+            )
         figure.update_layout(
             height=height,
             margin={"l": 40, "r": 8, "t": 48, "b": 34},
@@ -219,6 +234,8 @@ def curves(
             },
             xaxis={"title": {"text": "images seen", "font": {"size": 11}, "standoff": 4}},
         )
+        if title in LOGARITHMIC:
+            figure.update_yaxes(type="log", dtick="D2")
         st.plotly_chart(
             figure,
             key=f"{key}.{title}",

@@ -309,6 +309,8 @@ def test_a_difference_within_the_intervals_is_a_tie(evaluated):
     assert row(evaluation.compare([near, base]), "kid").best == (0, 1)
     assert row(evaluation.compare([far, base]), "kid").best == (1,)
     assert row(evaluation.compare([base]), "kid").best == ()
+    vague = changed(one, "kid", value=0.80, low=None, high=None)
+    assert row(evaluation.compare([vague, base]), "kid").best == ()
 
 
 def test_other_conditions_are_refused_by_name(evaluated):
@@ -452,3 +454,10 @@ def test_the_command_measures_and_writes_the_report(evaluated, capsys, setting, 
     printed = capsys.readouterr().out
     assert re.search(r"Kernel distance \(KID\), principal components +\S+ \[.*real images", printed)
     assert out.read_text().startswith("<!doctype html>")
+
+
+def test_the_command_refuses_all_before_it_measures_one(evaluated, capsys):
+    before = len(evaluation.listing())
+    assert main(["evaluate", "Tiny gan", evaluated.runs["classifier"], "--samples", "60"]) == 2
+    assert "is a classifier, which draws no images" in capsys.readouterr().err
+    assert len(evaluation.listing()) == before

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from core import jobs, runs, work
+from core import datasets, evaluation, jobs, runs, work
 from core.catalog import UserError
 from core.gallery import __main__ as making
 from core.gallery.__main__ import LARGEST_MB, RECIPES, pack
+from core.robustness import StudyConfig, foreign, images_of
 
 THERE = [id for id in RECIPES if (jobs.SHIPPED / id).is_dir()]
 
@@ -42,18 +44,12 @@ def test_every_recipe_ships_within_its_budget():
     files = [f for id in RECIPES for f in (jobs.SHIPPED / id).rglob("*") if f.is_file()]
     assert sum(file.stat().st_size for file in files) <= LARGEST_MB * 1e6
     assert {file.suffix for file in files} == {
-        ".json",
-        ".jsonl",
-        ".png",
-        ".safetensors",
-        ".npy",
-        ".npz",
-    }
+        ".json", ".jsonl", ".npy", ".npz", ".png", ".safetensors",
+    }  # fmt: skip
     for id, recipe in RECIPES.items():
         job = jobs.read(jobs.SHIPPED / id)
         choice, values = work.flat(job.config)
         assert (job.kind, job.name, choice) == (recipe.kind, recipe.name, dict(recipe.choice))
-        assert job.target == recipe.target
         assert dict(recipe.values).items() <= values.items()
         assert not {"pid", "node"} & job.state.keys()
 
@@ -101,6 +97,37 @@ def test_a_shipped_model_makes_images_and_looking_writes_nothing(gallery, id):
     assert damaged == 0
     assert any("copying" in record for record in records)
     assert print_of(gallery / id) == before
+
+
+def test_the_shipped_evaluation_is_of_the_shipped_checkpoint_and_finds_its_images(gallery):
+    run = jobs.get("shipped-digits-gan")
+    found = evaluation.latest(run)
+    assert found is not None
+    assert (found.job, found.run, found.finished) == ("shipped-digits-gan-measured", run.id, True)
+    assert found.step == runs.preferred(run)
+    arrays = found.arrays()
+    assert arrays is not None
+    assert len(evaluation.reference_images(found)) == len(arrays.real)  # the dataset is the same
+    assert evaluation.projection(found, "pca").shape == evaluation.projection(found, "tsne").shape
+    opened = runs.open_model(run)
+    again = opened.model.sample(
+        range(12), torch.as_tensor(arrays.made_y[:12]).long(), 0, opened.sampling()
+    )
+    assert np.abs(again.numpy() * 255 - arrays.made[:12]).max() < 3  # other batch, other machine
+
+
+@pytest.mark.parametrize("id", [id for id in THERE if RECIPES[id].kind == "attack"])
+def test_a_shipped_attack_is_of_the_shipped_weights_and_images(gallery, id):
+    job = jobs.get(id)
+    report = jobs.read_json(job.path / "report.json")
+    digits = datasets.load("digits")
+    assert report["complete"] and report["verdict"]["colour"] == "green"
+    assert report["data"]["fingerprint"] == digits.fingerprint
+    target = foreign.target_of(job.target, digits)
+    assert report["model"]["hash"] == target.facts["hash"]
+    x, y, *_ = images_of(digits, StudyConfig(n=1000))
+    right = (target.predict(x) == y).tolist()
+    assert right == [row["right"] for row in report["images"]]
 
 
 # --- Not changing -------------------------------------------------------------------------------

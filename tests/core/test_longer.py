@@ -244,3 +244,37 @@ def test_without_patience_it_goes_on_to_the_end(here, monkeypatch):
     monkeypatch.setattr("core.training.Trainer.held_out", lambda self, model: {"valid_loss": 1.0})
     job = here(None, images=1000, **{"train.batch": 50})
     assert (job.status, job.message, job.share) == ("finished", "", 1)
+
+
+# --- What the controllers did ------------------------------------------------------------------------
+
+
+def test_roll_backs_extensions_and_the_best_state_are_marked_where_they_happened(here, monkeypatch):
+    from core import training
+
+    one_step, trouble = training.Trainer._one_step, iter([True, True])
+
+    def step(self, checking):
+        if self.step == 7 and next(trouble, False):
+            raise training.Diverged("The model loss is nan")
+        return one_step(self, checking)
+
+    monkeypatch.setattr(training.Trainer, "_one_step", step)
+    monkeypatch.setattr(training_work, "_score", lambda look: 1.0)
+    job = here(images=320, **SMALL)
+    work.extend(job.id, 640)
+    worker.work(job.path)
+    job = jobs.get(job.id)
+    assert job.status == "finished", (job.path / "worker.log").read_text()
+    records = jobs.Log(job.path).read()[0]
+    (back,) = {r["step"] for r in records if "warning" in r}
+    best = runs.best_step(job.path / "checkpoints")
+    assert back <= 7 and best is not None
+    assert runs.marks(job, records) == sorted(
+        [
+            (32 * back, "went back here 2 times"),
+            (320, "was to end here"),
+            (32 * best, "best held-out quality"),
+        ]
+    )
+    assert runs.marks(here(work=False), []) == []

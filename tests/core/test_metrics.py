@@ -168,6 +168,33 @@ def test_intervals_hold_the_mean_of_the_same_number_of_samples(measure):
     assert 90 <= sum(one.low <= truth <= one.high for one in found) <= 99
 
 
+def test_a_feature_that_one_set_alone_moves_leaves_the_frechet_distance_an_interval():
+    rng = np.random.default_rng(5)
+
+    def some():
+        a, b = draws(rng, 200, 0.3)
+        return np.c_[a, np.maximum(0, a[:, 0] - 2.2)], np.c_[b, np.zeros(200)]
+
+    found = [metrics.frechet_estimate(*some()) for _ in range(100)]
+    truth = np.mean([metrics.frechet(*some()) for _ in range(200)])
+    assert 90 <= sum(one.low <= truth <= one.high for one in found) <= 99
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "cells"), [(2, 5, 16), (6, 5, 16), (7, 5, 4), (50, 3, 9), (33, 50, 16), (60, 4, 100)]
+)
+def test_neighbourhoods_of_few_points_of_equal_ones_and_in_small_pieces(n, k, cells, monkeypatch):
+    monkeypatch.setattr(metrics, "_CELLS", cells)
+    x = cloud(0, n)
+    x[n // 2] = x[0]
+    distance = np.square(x[:, None] - x[None]).sum(-1)
+    np.fill_diagonal(distance, np.inf)
+    expected = np.sort(distance, 1)[:, min(k, n - 1) - 1]
+    assert metrics._reach(torch.as_tensor(x), k).numpy() == pytest.approx(expected)
+    found = metrics.overlap(x, x.copy(), k)
+    assert found.precision == found.recall == found.coverage == 1
+
+
 def test_the_kernel_distance_has_no_bias_and_knows_its_noise():
     rng = np.random.default_rng(0)
     found = [

@@ -46,6 +46,18 @@ def test_without_a_run_it_says_where_to_begin(visit):
     assert not seen.all("evaluate.start")
 
 
+def test_a_fresh_server_opens_with_the_shipped_run_measured(visit, gallery, setting, spawned):
+    setting(view_only=1)
+    seen = visit("evaluate").calm()
+    shipped = evaluation.latest("shipped-digits-gan")
+    assert all(sentence in seen.texts("markdown") for sentence in shipped.sentences)
+    assert "500 images · shipped" in seen.at.selectbox(key="evaluate.job").placeholder
+    assert float(table(seen)["Right class"][1].split("%")[0].strip("*")) > 90
+    seen = visit("about").calm()
+    assert all(sentence in seen.texts("markdown") for sentence in shipped.sentences)
+    assert (seen.images("about.samples") == shipped.arrays().made[:12]).all()
+
+
 def test_an_unmeasured_run_is_measured_with_the_settings_of_the_form(
     visit, trained, asked, spawned
 ):
@@ -312,7 +324,7 @@ def test_runs_stand_side_by_side_with_ties_and_verdicts(visit, evaluated, gan, f
     vae = evaluation.read(evaluated.runs["vae evaluation"])
     frame = comparison(seen)
     names = [f"{each.name} · step {each.step}" for each in (found, vae)]
-    assert list(frame.columns) == ["better", *names, "verdict"]
+    assert list(frame.columns) == ["better", "verdict", *names]
     result = evaluation.compare([found, vae])
     for row in result.rows:
         words = frame.loc[row.title, "verdict"]

@@ -84,7 +84,9 @@ def curve_page():
 
     one = [{"images": 64 * step, "loss": 1 / step, "valid_loss": 2 / step} for step in range(1, 5)]
     show.curves(
-        {"a": one} if not st.session_state.get("two") else {"a": one, "b": one}, key="curves"
+        {"a": one} if not st.session_state.get("two") else {"a": one, "b": one},
+        key="curves",
+        marks=st.session_state.get("marks", ()),
     )
 
 
@@ -103,6 +105,13 @@ def test_one_run_tells_values_apart_by_colour():
     (chart,) = charts()
     assert [line["name"] for line in chart["data"]] == ["training", "held-out"]
     assert len({line["line"]["color"] for line in chart["data"]}) == 2
+
+
+def test_a_mark_is_a_line_that_says_its_words():
+    (plain,), (marked,) = charts(), charts(marks=[(128, "went back here")])
+    assert "shapes" not in plain["layout"]
+    assert [line["x0"] for line in marked["layout"]["shapes"]] == [128]
+    assert [note["hovertext"] for note in marked["layout"]["annotations"]] == ["went back here"]
 
 
 def test_two_runs_are_told_apart_by_colour_and_values_by_dash():

@@ -188,6 +188,23 @@ def test_more_curves_on_request(visit, trained):
     assert "Speed" in titles
 
 
+def test_what_controllers_did_is_on_the_page(visit, trained):
+    run = run_of(trained, "gan")
+    note = "The critic loss is nan at step 5: went back to step 5."
+    record = {"step": 5, "images": 320, "augmentation": 0.2, "overfitting": 0.6, "warning": note}
+    with (run.path / "log.jsonl").open("a") as log:
+        log.write(json.dumps(record) + "\n")
+    seen = visit("train", run=run.id).calm()
+    (chart,) = [
+        layout
+        for each in seen.at.get("plotly_chart")
+        if "critic's input" in (layout := json.loads(each.proto.spec)["layout"])["title"]["text"]
+    ]
+    assert [line["x0"] for line in chart["shapes"]] == [320]
+    assert note in seen.texts("caption")
+    assert "went back here, at 320 images" in seen.texts("caption")
+
+
 def test_a_queued_run_without_a_checkpoint(visit, trained):
     job = work.submit("train", {"dataset": "digits", "family": "vae"}, LONG, name="Early one")
     seen = visit("train", run=job.id).calm()
