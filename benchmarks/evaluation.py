@@ -1,22 +1,28 @@
-"""Evaluation: its speed beside torch-fidelity's, its memory, and how often its interval of KID is right.
+"""Evaluation: its speed beside torch-fidelity's, its memory, how often its interval of KID is right, and its map.
 
     python -m benchmarks.evaluation speed      # in an environment that also has torch-fidelity
     python -m benchmarks.evaluation memory
     python -m benchmarks.evaluation interval   # with MNIST in SIMULACRA_DATA_DIR
+    python -m benchmarks.evaluation map        # the same, and Chromium
 
 ``speed`` times every metric that both have, on the same arrays, in turns in one process on one thread, with their
 defaults; ours give intervals, density and coverage as well. Seconds are the processor's. ``memory`` measures what
 50 000 × 2048 features take beyond themselves. ``interval`` counts in how many of 100 draws of real images the interval
-holds the value of a large sample.
+holds the value of a large sample. ``map`` opens the map of 10 000 samples and 10 000 real images of 28 px in a browser:
+the first view, a later one, and what the pointer asks of the server while it passes over the points.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,6 +157,99 @@ def interval(draws: int = 100, n: int = 500) -> None:
         print(f"  {name:<14} KID {truth:9.5f}: held in {hits} of {draws} draws of {n}", flush=True)
 
 
+OVER = """async moves => {
+    const over = window._map.querySelector("canvas.over"), card = window._map.querySelector(".card");
+    const box = over.getBoundingClientRect(), took = [];
+    let seen = 0;
+    for (let i = 0; i < moves; i++) {
+        const x = box.left + box.width * (0.1 + 0.8 * i / moves);
+        const y = box.top + box.height * (0.1 + 0.8 * (i * 7 % 11) / 11);
+        const start = performance.now();
+        over.dispatchEvent(new PointerEvent("pointermove", { clientX: x, clientY: y, bubbles: true }));
+        took.push(performance.now() - start);
+        seen += !card.hidden;
+        await new Promise(requestAnimationFrame);
+    }
+    return [took, seen];
+}"""
+
+
+def _repeated(file: Path, n: int) -> None:
+    """Repeats what is known of each of a few images until it fills a map of as many samples and real images as asked.
+
+    The samples are real images too, and places are drawn at random: drawing and measuring them is not what is timed.
+    """
+    from core import datasets
+
+    dataset, rng = datasets.load("mnist"), np.random.default_rng(0)
+    with np.load(file) as stored:
+        arrays = {name: np.resize(x, (n, *x.shape[1:])) for name, x in stored.items()}
+    arrays["made"] = np.asarray(dataset.x[dataset.splits["train"][:n]])
+    arrays["real"] = np.resize(dataset.splits["test"], n)
+    for name in ("made_features", "real_features"):
+        arrays[name] = rng.standard_normal(arrays[name].shape).astype(np.float16)
+    np.savez_compressed(file, **arrays)
+
+
+def the_map(n: int = 10_000) -> None:
+    """Prints seconds to the first view of a map, and milliseconds of a picture under the pointer."""
+    import shutil
+    import tempfile
+
+    from playwright.sync_api import sync_playwright
+
+    from benchmarks.app import FLAGS, URL, ready, serve, spread, train
+
+    home = Path(tempfile.mkdtemp(prefix="simulacra-bench-"))
+    train("--dataset", "mnist", "--family", "gan", "--images", "64", "--wait", home=home)
+    (run,) = (path.name for path in (home / "jobs").glob("2*"))
+    command = [sys.executable, "-m", "core", "evaluate", run, "--samples", "50"]
+    command += ["--metrics", "coverage", "--extractor", "pca", "--set", "evaluate.map=false"]
+    subprocess.run(command, env=os.environ | {"SIMULACRA_HOME": str(home)}, check=True)
+    _repeated(next((home / "jobs").glob("2*/arrays.npz")), n)
+    server = serve(home)
+    try:
+        ready()
+        with sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            for name in ("first view", "another visitor"):
+                page = browser.new_page(viewport={"width": 1280, "height": 800})
+                sent: list[Any] = []
+                page.on(
+                    "websocket", lambda s, t=sent: s.on("framesent", lambda x, t=t: t.append(x))
+                )
+                page.goto(f"{URL}/evaluate?run={run}")
+                page.get_by_text("Map", exact=True).first.wait_for()
+                page.wait_for_selector("[data-test-script-state=notRunning]")
+                began = time.perf_counter()
+                page.get_by_text("Map", exact=True).first.click()
+                page.wait_for_selector("canvas.points[data-drawn]")
+                drawn = time.perf_counter() - began
+                page.evaluate(
+                    """() => { window._map = [...document.querySelectorAll("*")].map(e => e.shadowRoot).find(
+                        root => root?.querySelector("canvas.points")); }"""
+                )
+                while not page.evaluate(OVER, 20)[1]:  # the first picture is there
+                    pass
+                pictures = time.perf_counter() - began
+                time.sleep(2)
+                before = len(sent)
+                took, seen = page.evaluate(OVER, 300)
+                print(
+                    f"{2 * n} points, {name}: drawn {drawn:.2f} s after the press, with pictures {pictures:.2f} s; "
+                    f"pointer {spread(took)}, {seen} of 300 rests on a picture, {len(sent) - before} requests",
+                    flush=True,
+                )
+                page.close()
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+PARTS = {"speed": speed, "memory": memory, "interval": interval, "map": the_map}
+
 if __name__ == "__main__":
-    for part in sys.argv[1:] or ["speed", "memory", "interval"]:
-        {"speed": speed, "memory": memory, "interval": interval}[part]()
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part]()

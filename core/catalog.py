@@ -92,7 +92,7 @@ class Knob:
     def label(self) -> str:
         """Title and unit, as a page writes it."""
         name = self.title or self.name.replace("_", " ").capitalize()
-        return f"{name} ({self.unit})" if self.unit else name
+        return f"{name} ({self.unit})" if self.unit and self.unit != name.lower() else name
 
     @property
     def allowed(self) -> str:

@@ -66,7 +66,7 @@ class TrickConfig(Config):
     n: int = knob(32, "How many images are attacked.", title="Images", ge=1, le=1000, unit="images")
     eps: float = knob(
         0.0,
-        "Largest change of a pixel, of a range of 1; 0 takes what suits the images.",
+        "Largest change of a pixel, of a range of 1: 0.1 is 26/255. 0 takes what suits the images.",
         title="Attack strength (eps)",
         ge=0,
         le=1,

@@ -1,5 +1,6 @@
 """One screen about one model, for somebody who got a link: what it learned from, what it can and cannot do."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,21 +18,50 @@ SAMPLES = 12  # the first ones, whatever they look like
 MOMENTS = 17  # on the way from one sample to another
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """How the first samples were drawn.
+
+    Attributes:
+        seed: Theirs.
+        sampling: The family's sampling parameters, as (name, value).
+        labels: Their classes; None for a model that listens to none.
+    """
+
+    seed: int = 0
+    sampling: tuple[tuple[str, Any], ...] = ()
+    labels: tuple[int, ...] | None = None
+
+
+def drawn(opened: runs.Opened, found: evaluation.Evaluation | None) -> Drawn:
+    """Says how the samples of an evaluation were drawn; without one, class by class of seed 0."""
+    arrays = found.arrays() if found is not None else None
+    count = len(opened.classes)
+    if found is None or arrays is None:
+        return Drawn(labels=tuple(i % count for i in range(SAMPLES)) if count else None)
+    facts = found.conditions
+    y = tuple(int(k) for k in arrays.made_y[:SAMPLES]) if facts["conditional"] else None
+    return Drawn(facts["seed"], tuple(facts["sampling"].items()), y)
+
+
 @st.cache_data(max_entries=32, show_spinner=False)
-def samples(id: str, step: int) -> np.ndarray:
-    """Draws the first samples of seed 0, class by class where there are classes; uint8 (N, C, H, W)."""
+def samples(id: str, step: int, drawn: Drawn) -> np.ndarray:
+    """Draws the first samples, uint8 (N, C, H, W)."""
     import torch
 
     from core.tensors import to_bytes
 
     opened = runs.open_model(jobs.get(id), step)
     assert opened.sampling is not None
+    sampling = opened.sampling.of(dict(drawn.sampling), "sampling")
     with torch.inference_mode():
-        return to_bytes(opened.model.sample(range(SAMPLES), labels(opened), 0, opened.sampling()))
+        return to_bytes(
+            opened.model.sample(range(SAMPLES), labels(opened, drawn), drawn.seed, sampling)
+        )
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
-def ways(id: str, step: int) -> list[bytes]:
+def ways(id: str, step: int, drawn: Drawn) -> list[bytes]:
     """Decodes the ways between six pairs of the samples, one sheet per moment; none where a model has no way."""
     from core import latent
     from core.models import Decodes
@@ -40,22 +70,21 @@ def ways(id: str, step: int) -> list[bytes]:
     if not isinstance(opened.model, Decodes):
         return []
     assert opened.sampling is not None
-    y, sampling = labels(opened), opened.sampling()
+    y, sampling = labels(opened, drawn), opened.sampling.of(dict(drawn.sampling), "sampling")
     found = [
-        latent.path(opened.model, (i, i + 1), y, 0, sampling, "slerp", MOMENTS)
+        latent.path(opened.model, (i, i + 1), y, drawn.seed, sampling, "slerp", MOMENTS)
         for i in range(0, SAMPLES, 2)
     ]
     return [sheets.png(np.stack(images), len(found)) for images in zip(*found, strict=True)]
 
 
-def labels(opened: runs.Opened) -> Any:
-    """Gives the samples their classes in turn; None for a model that listens to none."""
+def labels(opened: runs.Opened, drawn: Drawn) -> Any:
+    """Gives the classes of the samples to a model; None for one that listens to none."""
     import torch
 
-    if not opened.classes:
+    if drawn.labels is None:
         return None
-    where = next(opened.model.parameters()).device
-    return torch.arange(SAMPLES, device=where) % len(opened.classes)
+    return torch.tensor(drawn.labels, device=next(opened.model.parameters()).device)
 
 
 def learned(run: jobs.Job, opened: runs.Opened) -> str:
@@ -83,6 +112,7 @@ def about(run: jobs.Job) -> None:
     kept = found is not None and found.step in runs.checkpoints(run)
     opened = runs.open_model(run, found.step if found is not None and kept else None)
     arrays = found.arrays() if found is not None else None
+    how = drawn(opened, found)
     st.markdown(learned(run, opened))
     if found is not None and not kept:
         st.caption(
@@ -93,14 +123,14 @@ def about(run: jobs.Job) -> None:
     with left:
         st.markdown(f"**The first {SAMPLES} images that it made**, none of them selected")
         show.pictures(
-            arrays.made[:SAMPLES] if arrays is not None else samples(run.id, opened.step),
+            arrays.made[:SAMPLES] if arrays is not None else samples(run.id, opened.step, how),
             columns=6,
             key="about.samples",
             alt=f"The first {SAMPLES} images of {run.name}",
             max_height=190,
             max_zoom=10,
         )
-        drag(run, opened.step)
+        drag(run, opened.step, how)
     with right:
         if found is None:
             st.info("It has not been measured yet, so there is nothing to say about its quality.")
@@ -110,9 +140,9 @@ def about(run: jobs.Job) -> None:
     shell.go("latent", "Explore what it learned")
 
 
-def drag(run: jobs.Job, step: int) -> None:
+def drag(run: jobs.Job, step: int, how: Drawn) -> None:
     """Gives one thing to drag: from sample to sample, or through the training where a model knows no way between."""
-    frames = ways(run.id, step)
+    frames = ways(run.id, step, how)
     if not frames:
         st.markdown("**Drag** to see how it learned")
         show.film(run, key="about.film", max_height=220)

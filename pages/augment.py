@@ -33,25 +33,15 @@ VIEWS = {
 def page(data: str) -> None:
     """Draws the chain beside what it does; only this part runs again when a control moves."""
     shell.told()
+    name = shell.view("What to look at", "augment.view", VIEWS, label_visibility="collapsed")
     chain_side, stage = st.columns([1, 2.5], gap="medium")
     with chain_side:
         parts.pipeline()  # the session has one from now on
         parts.builder()
         chain = parts.pipeline()
         parts.remember(chain)
-    with stage:
-        name = st.segmented_control(
-            "What to look at",
-            list(VIEWS),
-            default="film",
-            key="augment.view",
-            required=True,
-            bind="query-params",
-            format_func=lambda name: VIEWS[name],
-            label_visibility="collapsed",
-        )
-        with shell.guard():
-            look(chain, data, name or "film")
+    with stage, shell.guard():
+        look(chain, data, name)
 
 
 def look(chain: Any, data: str, name: str) -> None:
@@ -89,4 +79,5 @@ def look(chain: Any, data: str, name: str) -> None:
 
 st.title("What does augmentation do to the images, and does it help?", anchor=False)
 page(shell.chosen_dataset())
-shell.go("train", "Train with this chain")
+if recipes.train():
+    st.switch_page(shell.PAGES / "train.py")

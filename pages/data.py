@@ -257,16 +257,7 @@ def look(name: str) -> None:
 
 st.title("What is in the data, and what is wrong with it?", anchor=False)
 name = shell.chosen_dataset()
-view = st.segmented_control(
-    "What to do",
-    list(VIEWS),
-    default="look",
-    key="data.view",
-    required=True,
-    bind="query-params",
-    format_func=lambda name: VIEWS[name],
-    label_visibility="collapsed",
-)
+view = shell.view("What to do", "data.view", VIEWS, label_visibility="collapsed")
 if view == "look":
     look(name)
 else:

@@ -564,7 +564,7 @@ def row_of(row: evaluation.Row, names: list[str]) -> dict[str, str]:
     return {
         "measure": row.title,
         "better": measures.BETTER[row.direction],
-        "verdict": verdict,
+        **({"verdict": verdict} if len(names) > 1 else {}),
         **cells,
     }
 

@@ -56,7 +56,7 @@ def choose(run: jobs.Job) -> Choice:
         key="latent.step",
         bind="query-params",
         format_func=lambda step: f"step {step:,}",
-        placeholder=f"{'newest' if usual == saved[0] else 'best'}: step {usual:,}",
+        placeholder=f"{'newest' if usual == run.state.get('step') else 'best'}: step {usual:,}",
         help="How far the training had come.",
     )
     opened = runs.open_model(run, step)

@@ -102,9 +102,16 @@ def buttons(question: Question, config: Any) -> None:
         help="Attacks it here and now; the curve grows as you watch.",
         width="stretch",
     )
-    st.caption(
-        f"About {shell.duration(expected.seconds)} for {config.n:,} images; {expected.n:,} would fit a minute."
-    )
+    st.caption(f"About {shell.duration(expected.seconds)} for {expected.n:,} images.")
+    if expected.fits < expected.n:
+        st.button(
+            f"Take {expected.fits:,}, a minute's worth",
+            key="robust.fewer",
+            type="tertiary",
+            on_click=form.fill,
+            args=("robust.study", {"n": expected.fits}),
+            help="Attacks as many images as fit into a minute. Fewer images make the interval wider.",
+        )
     missing = absent("autoattack")
     st.button(
         "Confirm with AutoAttack",
@@ -284,7 +291,7 @@ def thorough(question: Question) -> None:
     if not mine:
         return
     with st.expander(
-        f"Confirmed as a job ({len(mine)})",
+        f"Measured as jobs ({len(mine)})",
         expanded=mine[0].active,
         icon=":material/verified_user:",
     ):
@@ -400,11 +407,13 @@ def take(question: Question) -> None:
 def tool(question: Question, name: str) -> None:
     """Draws one of the tools."""
     found = known(question)
-    report = found.report if found is not None and found.done else None
+    screened = found is not None and found.done
+    earlier = None if found is not None else newest(question)
+    report = found.report if screened else earlier and read(earlier)
     if name == "result":
         result(question)
         take(question)
-        if report is not None:
+        if report:
             with st.expander("Per class"):
                 curve.classes(report)
             with st.expander("Every attack, with its parameters and cost"):
@@ -431,10 +440,10 @@ def tool(question: Question, name: str) -> None:
             "transfer": further.transfer,
         }
         draws[which or "corruptions"](question, asked(question), confirm)
-    elif found is None or report is None:
-        st.caption("Screen the classifier first: press **Screen it**.")
-    elif name == "checks":
+    elif name == "checks" and report:
         verdict.checks(report)
+    elif not report or not screened:
+        st.caption("Screen the classifier first: press **Screen it**.")
     else:
         study = found.study
         place = images.wall(report, study)
@@ -491,7 +500,7 @@ def _expected(question: Question) -> Any:
     from core import robustness
 
     config = robustness.StudyConfig.of(dict(question.values), "study")
-    return robustness.estimate(target(question), config)
+    return robustness.estimate(target(question), dataset(question.data), config)
 
 
 st.title("How does it stand up to attacks, and can you believe it?", anchor=False)

@@ -130,7 +130,8 @@ def the_form() -> None:
     parts = work.parts(kind, chosen)
     keys = {key_of(part, chosen): part for part in parts}
     shown = {key: parts[part] for key, part in keys.items() if part != "dataset"}
-    made = form.form(shown, omit=() if gpus() > 1 else ("gpus",))
+    made = form.form(shown, omit={"pipeline"} if gpus() > 1 else {"pipeline", "gpus"})
+    made["train.augment"]["pipeline"] = chain()
     if parts["dataset"].knobs():
         with st.expander("Data"):
             st.caption("The same settings as on the Data page.")
@@ -155,8 +156,29 @@ def the_form() -> None:
         disabled=not shell.may_change(),
         width="stretch",
     )
+    if id := values["augment.pipeline"]:
+        button.caption(f":material/auto_fix_high: With the chain **{shell.plain(id)}** of Augment.")
     with st.expander("As a command line"):
         st.code(command(kind, chosen, values), language="bash", wrap_lines=True)
+
+
+def chain() -> str:
+    """Asks for the chain of Augment that changes the training images: a preset, a saved one, or none."""
+    from core import augment
+
+    titles = {"": "none"} | augment.trainable()
+    key = "train.augment.pipeline"
+    if st.session_state.get(key) not in titles:  # deleted meanwhile
+        st.session_state[key] = ""
+    return st.selectbox(
+        "Augment the training images",
+        list(titles),
+        key=key,
+        format_func=titles.get,
+        persist_state="session",
+        help="A chain of the Augment page changes every image on its way into the network: a preset, or one that was "
+        "saved there.",
+    )
 
 
 def head(run: jobs.Job) -> None:
@@ -266,7 +288,7 @@ def live(id: str, status: str, sampled: bool) -> None:
             low, high = last["copying_low"], last["copying_high"]
             st.markdown(
                 f"Distance to held-out images **{ratio:.2f} ×** that of real ones · copying "
-                f"**{last['copying']:.2f}** ({low:.2f} to {high:.2f}; 0.5 is none, above 0.6 it repeats what it saw)"
+                f"**{last['copying']:.2f}** ({low:.2f} to {high:.2f}; 0.5 is none; Evaluate tests it)"
             )
     pictures, charts = st.columns(2, gap="medium")
     marks = runs.marks(run, records)

@@ -37,6 +37,7 @@ from core.augment.recipes import (
     read,
     save,
     saved,
+    trainable,
     training,
 )
 
@@ -68,5 +69,6 @@ __all__ = [
     "save",
     "saved",
     "sweep",
+    "trainable",
     "training",
 ]

@@ -202,6 +202,17 @@ def forget(id: str) -> None:
     (_folder() / f"{id}.json").unlink(missing_ok=True)
 
 
+def trainable() -> dict[str, str]:
+    """Gives the titles of the presets and the saved pipelines that a training can use, by id."""
+    found = {preset.id: (preset.title, preset.pipeline) for preset in presets()}
+    found |= {one.id: (f"{one.name} (saved)", one.pipeline) for one in saved()}
+    return {
+        id: title
+        for id, (title, pipeline) in found.items()
+        if not (pipeline.slow or pipeline.mixing)
+    }
+
+
 def training(pipeline: Pipeline) -> Transform:
     """Makes of a pipeline what the training loop takes: it augments a batch from the step's generator.
 

@@ -58,6 +58,8 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from core.work import evaluate
+
     out = Path(arguments.report) if arguments.report else None
     if out is not None and not out.parent.is_dir():
         raise UserError(
@@ -65,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     wanted = [jobs.find(text, *runs.KINDS) for text in arguments.run_ids]
     found, failed = [], False
+    for target in () if arguments.compare else wanted:
+        evaluate.check(target, _values(arguments))  # all of them before the first one is measured
     for target in wanted:
         if arguments.compare:
             one = evaluation.latest(target)
@@ -74,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
                 )
             found.append(one)
             continue
-        job = wait(_start(target, arguments))
+        job = wait(evaluate.start(target, _values(arguments), who="command line"))
         if job.status != "finished":
             failed = True
             print(f"error: {job.message or job.status}", file=sys.stderr)
@@ -95,15 +99,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _start(target: jobs.Job, arguments: argparse.Namespace) -> jobs.Job:
-    from core.work import evaluate
-
+def _values(arguments: argparse.Namespace) -> dict[str, Any]:
     values: dict[str, Any] = {
         f"evaluate.{name}": value
         for name in ("metrics", "samples", "step", "extractor", "seed")
         if (value := getattr(arguments, name)) is not None
     }
-    return evaluate.start(target, values | parse(arguments.set), who="command line")
+    return values | parse(arguments.set)
 
 
 def _facts(one: Evaluation) -> dict[str, Any]:
@@ -179,7 +181,8 @@ def _alone(one: Evaluation) -> Sequence[str]:
         )
         words = [floor, f"n {m.n}", direction[m.entry.extra["direction"]]]
         lines.append(f"{m.title:<44} {_cell(m):<28} {', '.join(w for w in words if w)}")
-    return [*lines, *(f"note: {text}" for text in one.warnings), *one.sentences]
+    notes = [f"{m.title}: {m.note}" for m in one.measurements if m.known and m.note]
+    return [*lines, *(f"note: {text}" for text in (*one.warnings, *notes)), *one.sentences]
 
 
 def _side_by_side(comparison: Comparison) -> Sequence[str]:

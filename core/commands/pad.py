@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from core import jobs, runs
+from core.catalog import UserError
 from core.commands import show, takes_run
 
 HELP = "Keep a plane of a run's latent space as a picture, which the Overview opens with."
@@ -19,5 +20,10 @@ def run(arguments: argparse.Namespace) -> None:
     from core import latent
 
     job = jobs.find(arguments.run_id, *runs.KINDS)
+    if job.shipped:
+        raise UserError(
+            f"{job.name} ships with Simulacra and is for looking only, so nothing is kept beside it. "
+            "Choose a run that was trained here."
+        )
     file = latent.shelve(job)
     show(arguments, {"run": job.id, "file": str(file)}, [f"Kept {file}."])

@@ -69,7 +69,7 @@ class DigitsConfig(Config):
     valid_share: float = valid_share_knob()
 
 
-@datasets.add("digits", "Digits, 8 px", DigitsConfig)
+@datasets.add("digits", "Digits, 8 px", DigitsConfig, chain="digits")
 def digits(config: DigitsConfig, place: Path, progress: Progress | None = None) -> Dataset:
     """Real handwritten digits, tiny enough to learn in a minute; they come with the program.
 
@@ -123,7 +123,7 @@ def _faces_ready(config: FacesConfig) -> tuple[FacesConfig, str]:
     return config, hashlib.sha256(code).hexdigest()  # other drawing code draws other faces
 
 
-@datasets.add("faces", "Cartoon faces", FacesConfig, prepare=_faces_ready)
+@datasets.add("faces", "Cartoon faces", FacesConfig, prepare=_faces_ready, chain="faces")
 def faces(config: FacesConfig, place: Path, progress: Progress | None = None) -> Dataset:
     """Cartoon faces that the program draws itself, with the truth about each: smile, glasses, hair, turn.
 
@@ -305,7 +305,9 @@ def _short(error: BaseException) -> str:
     return (lines[-1] if lines else type(error).__name__)[:300].rstrip(".")
 
 
-@datasets.add("mnist", "MNIST", ScansConfig, prepare=lambda config: _ready("mnist", config))
+@datasets.add(
+    "mnist", "MNIST", ScansConfig, prepare=lambda config: _ready("mnist", config), chain="digits"
+)
 def mnist(config: ScansConfig, place: Path, progress: Progress | None = None) -> Dataset:
     """70 000 handwritten digits of 28 px, the classic; downloaded at first use (12 MB).
 
@@ -331,7 +333,11 @@ def fashion_mnist(config: ScansConfig, place: Path, progress: Progress | None = 
 
 
 @datasets.add(
-    "kmnist", "Kuzushiji-MNIST", ScansConfig, prepare=lambda config: _ready("kmnist", config)
+    "kmnist",
+    "Kuzushiji-MNIST",
+    ScansConfig,
+    prepare=lambda config: _ready("kmnist", config),
+    chain="digits",
 )
 def kmnist(config: ScansConfig, place: Path, progress: Progress | None = None) -> Dataset:
     """70 000 handwritten Japanese characters from old books, 28 px; downloaded at first use (21 MB).

@@ -57,7 +57,7 @@ def verdict(evaluation: Evaluation) -> Verdict:
     flagged = [test for test in tests if test.flagged]
     strong = [test for test in flagged if test.metric in ("nearer", "ratio", "membership")]
     believe = (
-        "Look at the pairs below: no test replaces that. For a firmer answer, train on one half of the images, so "
+        "Look at the pairs: no test replaces that. For a firmer answer, train on one half of the images, so "
         "that as many unseen ones are there to compare with, and with another seed."
     )
     if not tests:

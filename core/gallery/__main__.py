@@ -52,6 +52,19 @@ def _model(dataset: str, family: str, name: str, images: int, note: str = "") ->
     return Recipe("train", {"dataset": dataset, "family": family}, name, note, values)
 
 
+def _attacked(name: str, target: str, other: str) -> Recipe:
+    values = {
+        "attack.classifier": f"shipped-digits-{target}",
+        "attack.attacks": "noise,quick,autoattack",
+        "attack.corruptions": True,
+        "attack.transfer": f"shipped-digits-{other}",
+    }
+    choice = {"dataset": "digits"}
+    return Recipe(
+        "attack", choice, f"{name}, attacked", "", values, target=f"shipped-digits-{target}"
+    )
+
+
 # in the order in which they are listed; the first one is what a visitor sees who has chosen nothing
 RECIPES: dict[str, Recipe] = {
     "shipped-digits-gan": _model("digits", "gan", "Digits, GAN", 200_000),
@@ -87,6 +100,7 @@ RECIPES: dict[str, Recipe] = {
         values={"evaluate.samples": 500, "evaluate.seed": 0},
         target="shipped-digits-gan",
     ),
+    "shipped-digits-classifier-attacked": _attacked("Digits, classifier", "classifier", "robust"),
 }
 
 
@@ -146,6 +160,12 @@ def pack(job: jobs.Job, id: str, recipe: Recipe, place: Path = jobs.SHIPPED) -> 
         )
         for name in ("arrays.npz", "map-tsne.npy"):
             shutil.copyfile(job.path / name, new / name)
+    if job.kind == "attack":
+        for name in ("report.json", "corruptions.json", "transfer.json"):
+            value = _rounded(jobs.read_json(job.path / name), 7)
+            (new / name).write_text(
+                json.dumps(value, separators=(",", ":"), ensure_ascii=False) + "\n", "utf-8"
+            )
     for folder in [job.path / "samples", *(job.path / "samples").glob("*/")]:
         _sheets(folder, new / folder.relative_to(job.path))
     shutil.rmtree(target, ignore_errors=True)
@@ -178,8 +198,12 @@ def _thinned(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _rounded(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in record.items()}
+def _rounded(value: Any, digits: int = 5) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _rounded(part, digits) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part, digits) for part in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
 def _halved(value: torch.Tensor) -> torch.Tensor:

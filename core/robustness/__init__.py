@@ -8,15 +8,8 @@ from __future__ import annotations
 
 from core.robustness.closeup import Look, look
 from core.robustness.comparison import Paired, compare, references
-from core.robustness.study import (
-    Estimate,
-    Study,
-    StudyConfig,
-    check,
-    estimate,
-    images_of,
-    sweep,
-)
+from core.robustness.cost import Estimate, estimate
+from core.robustness.study import Study, StudyConfig, check, images_of, sweep
 
 __all__ = [
     "Estimate",

@@ -12,7 +12,6 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -104,19 +103,6 @@ class StudyConfig(Config):
         unit="images",
         advanced=True,
     )
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a study will cost on this machine.
-
-    Attributes:
-        seconds: Of the study as it is asked for, roughly; the more images fall, the less.
-        n: Images whose study fits into a minute.
-    """
-
-    seconds: float
-    n: int
 
 
 class Study:
@@ -752,35 +738,6 @@ def images_of(
     x = to_float(torch.as_tensor(np.asarray(dataset.x[pick])), dataset.levels)
     facts = {"name": dataset.name, "split": config.split, "fingerprint": dataset.fingerprint}
     return x, torch.as_tensor(dataset.y[pick]), [int(i) for i in pick], facts
-
-
-def estimate(target: Target, config: StudyConfig) -> Estimate:
-    """Measures a pass on this machine, and tells how long a study will take and how many images fit into a minute."""
-    count = min(64, config.n)
-    x = torch.full((count, target.channels, target.size, target.size), 0.5, device=target.device)
-    y = torch.zeros(count, dtype=torch.long, device=target.device)
-    asked = target.with_(eot=config.eot, bpda=config.bpda)
-    laps = []
-    for _ in range(4):  # the quickest counts: whoever else is at work disturbs the others
-        began = time.perf_counter()
-        asked.climb(x, Climb("margin", y))
-        laps.append(time.perf_counter() - began)
-    one = min(laps) / 2 / count
-    names = names_of(config)
-    settings = settings_of(config, names)
-    levels = len(parse_eps(config.eps, target.channels, target.size, config.norm)) or 2.5
-    passes = 0.0
-    for name in names:
-        entry = attacks.get(name)
-        most = entry.extra["passes"](entry.config.of(settings[name], name), len(target.classes))
-        alone = entry.extra.get("smallest") or entry.extra.get("free")
-        passes += (
-            most
-            * (0.5 if most <= 700 or alone else 0.6)
-            * (1 if alone else levels if most <= 700 else 1)
-        )
-    probes = 400 * one * min(PROBE, config.n)
-    return Estimate(probes + passes * one * config.n, max(50, int((60 - probes) / (passes * one))))
 
 
 def check(

@@ -28,7 +28,13 @@ def start(
     Raises:
         UserError: If the run draws no images or has no checkpoint yet, or a name or value is not allowed.
     """
-    from core.evaluation import EvaluateConfig, chosen
+    choice = check(run, values)
+    return submit("evaluate", choice, values, target=run.id, name=name, who=who)
+
+
+def check(run: jobs.Job, values: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Refuses what :func:`start` would refuse, and gives the choice that it starts with."""
+    from core.evaluation import chosen
 
     if run.kind != "train":
         raise UserError(
@@ -46,8 +52,7 @@ def start(
         raise UserError(
             f"{run.name} has no checkpoint at step {asked.step}. It has: {', '.join(map(str, steps))}."
         )
-    assert isinstance(asked, EvaluateConfig)
-    return submit("evaluate", choice, values, target=run.id, name=name, who=who)
+    return choice
 
 
 def _config(choice: Mapping[str, str], values: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ import logging
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -203,7 +203,7 @@ def called(job: jobs.Job) -> str:
 
 def since(job: jobs.Job) -> str:
     """Tells when a job was started (month and day, hour and minute), or that it ships with the code."""
-    return "ships with Simulacra" if job.shipped else f"{job.id[4:8]} {job.id[9:13]}"
+    return "shipped" if job.shipped else f"{job.id[4:8]} {job.id[9:13]}"
 
 
 def explore(run: jobs.Job, label: str = "Explore it", *, key: str) -> None:
@@ -277,6 +277,42 @@ def choose(key: str, options: list[str], default: str | None) -> None:
             )
         wanted = default
     st.session_state[key] = st.session_state[kept] = wanted
+
+
+def view(
+    label: str, key: str, options: Mapping[str, str], *, pills: bool = False, **more: Any
+) -> str:
+    """Draws a choice that is always made, the first one to begin with, and names it in the address by its short id.
+
+    Streamlit's own binding would write what the visitor reads, with its blanks and question marks. An address that
+    changed without this choice, by the browser's way back, wins over the choice.
+    """
+    first, kept = next(iter(options)), f"{key}.address"
+    address = st.query_params.get(key)
+    if st.session_state.get(key) not in options or address != st.session_state.get(kept):
+        st.session_state[key] = address if address in options else first
+
+    def change() -> None:
+        st.session_state[kept] = st.query_params.get(key)
+
+    chosen = (st.pills if pills else st.segmented_control)(
+        label,
+        list(options),
+        key=key,
+        required=True,
+        format_func=lambda id: options[id],
+        on_change=change,
+        **more,
+    )
+    chosen = chosen or first
+    wanted = None if chosen == first else chosen
+    if address != wanted:
+        if wanted is None:
+            st.query_params.pop(key, None)
+        else:
+            st.query_params[key] = wanted
+    st.session_state[kept] = wanted
+    return chosen
 
 
 @st.fragment(run_every="2s")

@@ -39,8 +39,8 @@ CURVES: dict[
     ),
     "Copying": (
         {"copying": "nearer to training"},
-        "Share of samples nearer to a training image than to an equally likely held-out one: 0.5 is none, "
-        "above 0.6 the model repeats what it saw.",
+        "Share of samples nearer to a training image than to an equally likely held-out one: 0.5 is none. "
+        "Rising far above what real images have, the model repeats what it saw; Evaluate tests it.",
     ),
     "Bits per dimension": (
         {"bits_per_dim": "training", "valid_bits_per_dim": "held-out"},

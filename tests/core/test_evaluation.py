@@ -454,3 +454,10 @@ def test_the_command_measures_and_writes_the_report(evaluated, capsys, setting, 
     printed = capsys.readouterr().out
     assert re.search(r"Kernel distance \(KID\), principal components +\S+ \[.*real images", printed)
     assert out.read_text().startswith("<!doctype html>")
+
+
+def test_the_command_refuses_all_before_it_measures_one(evaluated, capsys):
+    before = len(evaluation.listing())
+    assert main(["evaluate", "Tiny gan", evaluated.runs["classifier"], "--samples", "60"]) == 2
+    assert "is a classifier, which draws no images" in capsys.readouterr().err
+    assert len(evaluation.listing()) == before

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from core import evaluation, jobs, runs, work
+from core import datasets, evaluation, jobs, runs, work
 from core.catalog import UserError
 from core.gallery import __main__ as making
 from core.gallery.__main__ import LARGEST_MB, RECIPES, pack
+from core.robustness import StudyConfig, foreign, images_of
 
 THERE = [id for id in RECIPES if (jobs.SHIPPED / id).is_dir()]
 
@@ -113,6 +114,20 @@ def test_the_shipped_evaluation_is_of_the_shipped_checkpoint_and_finds_its_image
         range(12), torch.as_tensor(arrays.made_y[:12]).long(), 0, opened.sampling()
     )
     assert np.abs(again.numpy() * 255 - arrays.made[:12]).max() < 3  # other batch, other machine
+
+
+@pytest.mark.parametrize("id", [id for id in THERE if RECIPES[id].kind == "attack"])
+def test_a_shipped_attack_is_of_the_shipped_weights_and_images(gallery, id):
+    job = jobs.get(id)
+    report = jobs.read_json(job.path / "report.json")
+    digits = datasets.load("digits")
+    assert report["complete"] and report["verdict"]["colour"] == "green"
+    assert report["data"]["fingerprint"] == digits.fingerprint
+    target = foreign.target_of(job.target, digits)
+    assert report["model"]["hash"] == target.facts["hash"]
+    x, y, *_ = images_of(digits, StudyConfig(n=1000))
+    right = (target.predict(x) == y).tolist()
+    assert right == [row["right"] for row in report["images"]]
 
 
 # --- Not changing -------------------------------------------------------------------------------

@@ -44,3 +44,9 @@ def test_on_a_server_for_viewing_nothing_is_written(trained, monkeypatch):
     settings.cache_clear()
     with pytest.raises(UserError, match="for viewing only"):
         latent.shelve(jobs.get(trained.runs["gan"]))
+
+
+def test_beside_a_shipped_run_nothing_is_written(gallery, capsys):
+    assert main(["pad", "shipped-digits-gan"]) == 2
+    assert "ships with Simulacra and is for looking only" in capsys.readouterr().err
+    assert not (gallery / "shipped-digits-gan" / sheets.PAD).exists()

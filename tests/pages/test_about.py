@@ -33,8 +33,10 @@ def test_its_images_are_the_first_ones_that_were_measured(visit, found):
     assert (seen.images("about.samples") == found.arrays().made[:12]).all()
 
 
-def test_the_ways_lead_from_each_image_to_the_next_one(visit, trained):
-    seen = visit("about", run=trained.runs["gan"]).calm()
+@pytest.mark.parametrize("measured", [False, True])
+def test_the_ways_lead_from_each_image_to_the_next_one(visit, measured, request):
+    home = request.getfixturevalue("evaluated" if measured else "trained")
+    seen = visit("about", run=home.runs["gan"]).calm()
     data = seen.pictures("about.ways")
     assert (len(data["frames"]), data["count"], data["labels"][8]) == (17, 6, "50%")
     assert data["film"] == "the way"

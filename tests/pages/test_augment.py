@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
-from core import augment, jobs
+from core import augment, datasets, jobs
 from core.catalog import UserError
 
 
@@ -23,7 +24,7 @@ DIGITS = {"chain": json.dumps([["rotate", {"degrees": 12}, 1.0, 1], ["translate"
 
 def test_it_opens_on_photographs_with_a_chain_that_does_something(visit):
     seen = visit("augment").calm()
-    assert chain(seen) == [step.name for step in augment.load("photos").steps]
+    assert chain(seen) == [step.name for step in augment.load("digits").steps]
     film = seen.pictures("augment.film")
     assert film["count"] == 2 * (1 + len(chain(seen)))
     assert min(film["tile"]) >= 96
@@ -67,7 +68,7 @@ def test_the_seed_gives_other_draws_and_gives_them_back(visit):
 def test_a_link_with_a_damaged_chain_opens_with_a_preset(visit):
     seen = visit("augment", chain="[[1]]").calm()
     assert "no list of steps" in seen.texts("toast")
-    assert chain(seen) == [step.name for step in augment.load("photos").steps]
+    assert chain(seen) == [step.name for step in augment.load("digits").steps]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_how_far_a_chain_leads_is_measured_at_once(visit, monkeypatch):
     seen = visit("augment", **DIGITS).set(augment__view="harm").calm()
     (table,) = [frame.value for frame in seen.at.dataframe]
     assert (
-        table.to_dict("records")[0] | {"reads": "too much", "95 %": "25 to 35 %", "n": 300}
+        table.to_dict("records")[0] | {"reads": "off the data", "95 %": "25 to 35 %", "n": 300}
         == (table.to_dict("records")[0])
     )
 
@@ -162,3 +163,117 @@ def test_an_experiment_is_asked_for_with_the_chain(visit, spawned, asked):
             )
         ).hash
     )
+
+
+def test_the_first_chain_suits_the_dataset_until_somebody_touches_it(visit):
+    seen = visit("augment").calm()
+    assert "flip" not in chain(seen)  # a mirrored digit is no digit
+    seen.set(data="faces").calm()
+    assert chain(seen) == [step.name for step in augment.load("faces").steps]
+    assert "chain" not in seen.at.query_params
+    seen.set(augment__add="noise").set(data="digits").calm()
+    assert chain(seen)[-1] == "noise"
+
+
+def test_the_address_names_a_view_by_its_short_id(visit):
+    seen = visit("augment").set(augment__view="recipe")
+    assert seen.at.query_params["augment.view"] == "recipe"
+    seen.set(augment__view="film")
+    assert "augment.view" not in seen.at.query_params
+    again = visit("augment", **{"augment.view": "recipe"})
+    assert again.widget("augment.view").value == "recipe"
+    again.at.query_params.pop("augment.view")  # as the browser's way back does
+    assert again.run().widget("augment.view").value == "film"
+    odd = visit("augment", **{"augment.view": "nonsense"}).calm()
+    assert odd.widget("augment.view").value == "film"
+
+
+def test_train_with_this_chain_arrives_with_it(visit, spawned, asked):
+    seen = visit("augment", **DIGITS).press("augment.train").calm()
+    (one,) = augment.saved()
+    assert seen.widget("train.augment.pipeline").value == one.id
+    seen.press("train.start").calm()
+    assert asked(spawned[0])["config"]["augment"] == {"pipeline": one.id}
+
+
+def test_a_preset_is_not_saved_again_to_train_with_it(visit):
+    seen = visit("augment").press("augment.train").calm()
+    assert not augment.saved()
+    assert seen.widget("train.augment.pipeline").value == "digits"
+    assert "augment.pipeline=digits" in seen.texts("code")
+
+
+def test_a_chain_that_cannot_be_trained_with_stays_here(visit):
+    seen = visit("augment", chain=json.dumps([["mixup", {}, 1.0, 1]])).press("augment.train")
+    (words,) = seen.errors
+    assert "labels, which a training from a dataset cannot take" in words
+    assert seen.keys() >= {"augment.train"}
+    assert not augment.saved()
+
+
+def finished(kind, choice, values, name, content):
+    """Makes a job that is done, with this result."""
+    from core import work
+    from core.settings import settings
+
+    job = work.submit(kind, choice, values)
+    jobs.write_json(job.path / name, content)
+    state = jobs.read_json(job.path / "state.json")
+    jobs.write_json(job.path / "state.json", state | {"status": "finished"})
+    return settings().jobs / job.id
+
+
+def test_an_experiment_is_shown_in_percent_and_points(visit):
+    from core import experiment
+
+    config = experiment.ExperimentConfig(pipeline="digits", trivial=False)
+    trial = experiment.Experiment(datasets.load("digits"), config)
+    rng = np.random.default_rng(0)
+    done = {
+        place: 85.0 + 5 * (place[2] == "chain") + float(rng.normal(0, 0.5))
+        for place in trial.places
+    }
+    finished(
+        "experiment",
+        {"dataset": "digits"},
+        {"experiment.pipeline": "digits"},
+        experiment.RESULT,
+        trial.summary(done, []),
+    )
+    seen = visit("augment", **{"augment.view": "proof"}).calm()
+    assert "helps" in seen.texts("markdown")
+    (chart,) = seen.at.get("plotly_chart")
+    axis = json.loads(chart.proto.spec)["layout"]["yaxis"]
+    assert axis["ticksuffix"] == " %"
+    assert "tickformat" not in axis
+    columns = json.loads(seen.at.dataframe[0].proto.columns)
+    assert columns["accuracy"]["type_config"]["format"] == "%.1f %%"
+    effects = dict(zip(*(seen.at.dataframe[0].value[k] for k in ("arm", "effect")), strict=True))
+    assert 4 < effects["The chain"] < 6
+
+
+def test_referees_are_shown_while_there_is_no_interval_yet(visit):
+    row = {"title": "Rotate", "accuracy": 91.5, "plain": 90.0, "change": 1.5}
+    row |= {"low": None, "high": None, "n_seeds": 1, "n_test": 400}
+    slow = row | {"title": "Mix", "accuracy": None}
+    finished(
+        "screening",
+        {"dataset": "digits"},
+        {"screening.pipeline": "digits"},
+        "screening.json",
+        {"rows": [row, slow], "leak": None, "done": True},
+    )
+    seen = visit("augment", **DIGITS | {"augment.view": "harm"}).calm()
+    table = seen.at.dataframe[-1].value
+    assert table.to_dict("records") == [
+        {
+            "step": "Rotate",
+            "accuracy with it": 91.5,
+            "without": 90.0,
+            "change (points)": 1.5,
+            "95 %": "",
+            "referees": 1,
+            "test images": 400,
+        }
+    ]
+    assert "No referee can learn with Mix" in seen.texts("caption")

@@ -248,3 +248,99 @@ def test_view_only_refuses_an_open_dialog(visit, trained, setting):
     seen.again("delete")
     assert "This server is for viewing only" in seen.texts("error")
     assert "plain" in datasets.names()
+
+
+# --- What is wrong, and mending it ----------------------------------------------------------------
+
+
+@pytest.fixture
+def doubles():
+    """Imports a dataset with an image that is there twice, and inspects it in this process."""
+    from core import work, worker
+
+    rng = np.random.default_rng(0)
+    files = {}
+    for i in range(40):
+        x = rng.integers(0, 80, (12, 12)).astype(np.uint8)
+        x[2:10, 4:8] += np.uint8(90 * (i % 2))
+        out = io.BytesIO()
+        Image.fromarray(x).save(out, "PNG")
+        files[f"{'ab'[i % 2]}/{i}.png"] = out.getvalue()
+    files["a/again.png"] = files["a/0.png"]
+
+    def made(place):
+        (place / "in.zip").write_bytes(pack(files))
+        dataset = datasets.bring("doubles", {"path": str(place / "in.zip"), "size": 12})
+        assert worker.work(work.submit("inspect", {"dataset": "doubles"}, {}).path) == 0
+        return dataset
+
+    return made
+
+
+def test_an_inspection_is_asked_for_as_a_job(visit, spawned, asked):
+    seen = visit("data", **{"data.view": "issues"}).set(data__inspect__strictness=1.5)
+    seen.press("data.inspect").calm()
+    job = asked(spawned[0])
+    assert (job["kind"], job["config"]["inspect"]["strictness"]) == ("inspect", 1.5)
+
+
+def test_an_issue_is_left_out_taken_back_and_made_a_version(visit, tmp_path, doubles):
+    dataset = doubles(tmp_path)
+    seen = visit("data", data="doubles", **{"data.view": "issues", "data.kind": "exact"}).calm()
+    assert seen.pictures("data.evidence.exact")["count"] == 2  # the image, and the one it repeats
+    seen.press("data.exclude").calm()
+    assert "1 image: left out." in seen.texts("toast")
+    assert seen.at.dataframe[0].value["decided"].tolist() == ["left out"]
+    seen.set(data__view="version").calm()
+    (undo,) = [key for key in seen.keys() if key.startswith("data.undo.")]
+    seen.press(undo).calm()
+    assert "Nothing is decided yet" in seen.texts("caption")
+    assert seen.widget("data.version").disabled
+
+    seen.set(data__view="issues").press("data.exclude").set(data__view="version")
+    seen.set(data__version__name="clean").press("data.version").calm()
+    assert seen.widget("data").value == "clean"
+    made = datasets.load("clean", {})
+    assert (len(made), made.parent) == (len(dataset) - 1, dataset.fingerprint)
+
+
+def test_a_decision_after_somebody_elses_is_told_and_nothing_is_lost(visit, tmp_path, doubles):
+    from core.quality import decisions
+
+    dataset = doubles(tmp_path)
+    first = visit("data", data="doubles", **{"data.view": "issues", "data.kind": "exact"})
+    second = visit("data", data="doubles", **{"data.view": "issues", "data.kind": "exact"})
+    first.press("data.exclude").calm()
+    second.press("data.accept")
+    assert "nothing is lost" in "".join(second.errors)
+    (entry,) = decisions.open(dataset).entries
+    assert entry.action == "exclude"
+
+
+def test_the_map_marks_a_kind_and_shows_its_images(visit, tmp_path, doubles):
+    doubles(tmp_path)
+    seen = visit("data", data="doubles", **{"data.view": "map"}).calm()
+    assert "Draw a lasso" in seen.texts("caption")
+    seen.set(data__mark="exact").calm()
+    assert seen.pictures("data.lasso")["count"] == 1
+    seen.press("data.lasso.exclude").calm()
+    assert "1 image: left out." in seen.texts("toast")
+
+
+def test_images_are_added_by_choice_of_a_chain(visit, tmp_path, doubles, spawned, asked):
+    doubles(tmp_path)
+    seen = visit("data", data="doubles", **{"data.view": "version"}).calm()
+    assert seen.widget("data.build").disabled  # neither a chain nor a run yet
+    seen.set(data__build__pipeline="digits", data__build__name="more").press("data.build").calm()
+    wanted = asked(spawned[-1])["config"]["build"]
+    assert (wanted["pipeline"], wanted["run"], wanted["name"]) == ("digits", "", "more")
+
+
+def test_a_view_only_server_decides_nothing(visit, tmp_path, doubles, setting):
+    from core.quality import decisions
+
+    dataset = doubles(tmp_path)
+    setting(view_only=1)
+    seen = visit("data", data="doubles", **{"data.view": "issues", "data.kind": "exact"})
+    seen.force("data.exclude")
+    assert not decisions.open(dataset).entries

@@ -51,7 +51,7 @@ def test_a_fresh_server_opens_with_the_shipped_run_measured(visit, gallery, sett
     seen = visit("evaluate").calm()
     shipped = evaluation.latest("shipped-digits-gan")
     assert all(sentence in seen.texts("markdown") for sentence in shipped.sentences)
-    assert "500 images · ships with Simulacra" in seen.at.selectbox(key="evaluate.job").placeholder
+    assert "500 images · shipped" in seen.at.selectbox(key="evaluate.job").placeholder
     assert float(table(seen)["Right class"][1].split("%")[0].strip("*")) > 90
     seen = visit("about").calm()
     assert all(sentence in seen.texts("markdown") for sentence in shipped.sentences)

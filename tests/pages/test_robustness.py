@@ -19,7 +19,9 @@ def quick(monkeypatch: pytest.MonkeyPatch):
     from pages.ui import attack
 
     attack._screenings.clear()
-    monkeypatch.setattr(robustness, "estimate", lambda target, config: robustness.Estimate(7, 500))
+    monkeypatch.setattr(
+        robustness, "estimate", lambda target, dataset, config: robustness.Estimate(7, 497, 120)
+    )
 
 
 def screened(visit: Any, **query: str) -> Any:
@@ -32,11 +34,24 @@ def screened(visit: Any, **query: str) -> Any:
     raise AssertionError("the screening does not end")
 
 
-def test_before_anything_was_measured_it_says_what_the_buttons_do(visit, gallery):
+def test_a_fresh_server_opens_with_the_verdict_on_what_ships(visit, gallery):
     seen = visit("robustness").calm()
+    assert "Believable" in seen.texts("success")
+    assert [metric.label for metric in seen.at.metric] == [
+        "Without an attack", "Under attack, eps 38/255",
+    ]  # fmt: skip
+    assert "n = 497" in seen.texts("caption")
+    assert "Digits, classifier, attacked, measured as a job" in seen.texts("caption")
+    assert "AutoAttack" in seen.texts("markdown")
+    (table,) = [frame.value for frame in seen.set(robust__tool="checks").calm().at.dataframe]
+    assert set(table["outcome"]) == {"passed"}
+
+
+def test_before_anything_was_measured_it_says_what_the_buttons_do(visit, gallery):
+    seen = visit("robustness").set(robust__model="shipped-digits-robust").calm()
     assert "Nothing was measured with these settings yet" in seen.texts("info")
-    assert "About 7 s for 1,000 images" in seen.texts("caption")
-    assert seen.widget("robust.model").value.startswith("shipped-digits-classifier")
+    assert "About 7 s for 497 images" in seen.texts("caption")
+    assert seen.widget("robust.model").value == "shipped-digits-robust"
 
 
 def test_a_screening_ends_with_a_verdict_a_number_and_its_interval(visit, gallery):
@@ -106,7 +121,7 @@ def test_confirming_starts_a_job_with_autoattack(visit, gallery, spawned, asked)
     assert (job.kind, job.target) == ("attack", "shipped-digits-classifier")
     assert job.config["attack"]["attacks"] == "noise,quick,autoattack"
     assert job.config["attack"]["n"] == 30
-    assert "Confirmed as a job (1)" in [expander.label for expander in seen.at.expander]
+    assert "Measured as jobs (2)" in [expander.label for expander in seen.at.expander]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +144,15 @@ def test_generative_models_offer_what_they_can(visit, gallery):
     assert "Press **Try it**" in seen.texts("caption")
     names = seen.widget("robust.trick.gan").options
     assert names
+
+
+def test_a_trick_shows_what_it_has_as_it_works(visit, gallery):
+    seen = visit("robustness", **SMALL).set(robust__tool="generative").calm()
+    seen.set(**{"robust__trick__gan": "critic"}).calm()
+    seen.press("robust.try").calm()
+    assert seen.images("robust.pictures.critic.0") is not None
+    assert "Press **Try it**" not in " ".join(seen.texts())
+
 
 
 def test_a_view_only_server_starts_no_job(visit, gallery, setting, spawned):

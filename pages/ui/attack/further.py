@@ -61,7 +61,7 @@ def corruptions(question: Question, of: Sequence[jobs.Job], ask: Callable[..., N
         go.Heatmap(
             z=[rows[name] for name in names],
             x=[1, 2, 3, 4, 5],
-            y=names,
+            y=[name.replace("_", " ") for name in names],
             zmin=0,
             zmax=1,
             colorscale=show.sequence(),

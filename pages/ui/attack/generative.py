@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 import streamlit as st
@@ -70,14 +71,14 @@ def draw(question: Question) -> None:
             judge = target(question) if entry.extra["classifier"] else None
             steps = iter(entry.make(config, opened, dataset(question.data), judge))
             last = None
-            while True:
+            for number in count():
                 with TURNS:
                     step = next(steps, None)
                 if step is None:
                     break
                 last = step
                 with slot.container():
-                    present(step, f"{name}.live")
+                    present(step, f"{name}.live.{number}")
             slot.empty()
             done = st.session_state["robust.tricked"] = {"key": key, "shown": last}
         if done is None or done["key"] != key or done["shown"] is None:

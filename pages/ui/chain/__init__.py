@@ -17,7 +17,6 @@ from core import datasets
 from core.catalog import UserError
 from pages.ui import form, shell
 
-FIRST = "photos"  # preset that a visit begins with
 KEY = "augment.chain"
 LONGEST = 1500  # characters of a chain in the address; a longer one stays in the session
 
@@ -58,18 +57,38 @@ class Images:
 # --- The chain ------------------------------------------------------------------------------------------------------
 
 
+def first(data: str) -> str:
+    """Names the preset that a visit begins with: one that leaves the images of this dataset what they are."""
+    about = datasets.describe(data)
+    if about.entry is not None:
+        return about.entry.extra.get("chain", "photos")
+    grey = about.size is not None and about.size["channels"] == 1
+    return "digits" if grey else "photos"  # what a grey picture shows may be another thing mirrored
+
+
 def pipeline() -> Any:
-    """Gives the chain as it is: of the session, else of the address, else a preset."""
+    """Gives the chain as it is: of the session, else of the address, else a preset that suits the dataset."""
     from core import augment
 
+    preset = first(shell.chosen_dataset())
     if KEY not in st.session_state:
         words = st.query_params.get("chain", "")
         try:
-            chain = augment.read(_unfolded(words)) if words else augment.load(FIRST)
+            chain = augment.read(_unfolded(words)) if words else augment.load(preset)
         except UserError as error:
             st.toast(f"The chain in the link was left out: {error}", icon=":material/link_off:")
-            chain = augment.load(FIRST)
+            chain = augment.load(preset)
         take(chain)
+    before = st.session_state.get("augment.first", preset)
+    if before != preset and _as_it_is().hash == augment.load(before).hash:
+        take(augment.load(preset))  # another dataset, and nobody has touched the chain
+    st.session_state["augment.first"] = preset
+    return _as_it_is()
+
+
+def _as_it_is() -> Any:
+    from core import augment
+
     steps = [
         {key: step[key] for key in ("name", "parameters", "probability", "enabled")}
         for step in st.session_state[KEY]
@@ -112,7 +131,7 @@ def remember(chain: Any) -> None:
     """Writes the chain into the address, with the parameters that differ from their defaults; not the first one."""
     from core import augment
 
-    if chain.hash == augment.load(FIRST).hash:
+    if chain.hash == augment.load(first(shell.chosen_dataset())).hash:
         st.query_params.pop("chain", None)
         return
     folded = []
@@ -292,14 +311,10 @@ def images(count: int) -> Images:
     """Asks what the chain is tried on, and gives that many images: the first of each class in turn."""
     name = shell.chosen_dataset()
     title = datasets.describe(name).title
-    source = st.segmented_control(
+    source = shell.view(
         "Tried on",
-        ["photos", "data"],
-        default="photos",
-        key="augment.source",
-        required=True,
-        bind="query-params",
-        format_func=lambda which: "Photographs" if which == "photos" else title,
+        "augment.source",
+        {"photos": "Photographs", "data": title},
         help="Two photographs of scikit-learn, large enough to see what happens, or the dataset of the sidebar.",
     )
     return photos() if source == "photos" else examples(name, count)

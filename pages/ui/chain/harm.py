@@ -96,7 +96,7 @@ def quick(chain: Any, data: str) -> None:
 def reading(row: Any) -> str:
     """Says in a word how far a step leads."""
     if row.off.low > row.floor and row.off.value > 2 * row.floor:
-        return "too much"
+        return "off the data"
     return "far" if row.drift > 0.7 else "mild"
 
 
@@ -115,6 +115,7 @@ def watch(id: str) -> None:
     if not (job.path / "screening.json").exists():
         return
     found = jobs.read_json(job.path / "screening.json")
+    slow = [row["title"] for row in found["rows"] if found["done"] and row["accuracy"] is None]
     st.dataframe(
         pd.DataFrame(
             [
@@ -122,8 +123,10 @@ def watch(id: str) -> None:
                     "step": row["title"],
                     "accuracy with it": row["accuracy"],
                     "without": row["plain"],
-                    "change (points)": 100 * row["change"],
-                    "95 %": f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
+                    "change (points)": row["change"],
+                    "95 %": ""
+                    if row["low"] is None
+                    else f"{row['low']:+.1f} to {row['high']:+.1f}",
                     "referees": row["n_seeds"],
                     "test images": row["n_test"],
                 }
@@ -134,12 +137,16 @@ def watch(id: str) -> None:
         hide_index=True,
         key="augment.referees",
         column_config={
-            "accuracy with it": st.column_config.NumberColumn(format="percent"),
-            "without": st.column_config.NumberColumn(format="percent"),
+            "accuracy with it": st.column_config.NumberColumn(format="%.1f %%"),
+            "without": st.column_config.NumberColumn(format="%.1f %%"),
             "change (points)": st.column_config.NumberColumn(format="%+.1f"),
         },
         alt="Accuracy of referees on clean images, with each step and without",
     )
+    if slow:
+        st.caption(
+            f"No referee can learn with {', '.join(slow)}: too slow for a training, or it mixes labels."
+        )
     if found.get("leak"):
         st.markdown(shell.plain(found["leak"]["sentence"]))
     st.caption(f"{shell.plain(job.name)}, {job.status}.")

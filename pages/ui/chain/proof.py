@@ -101,26 +101,32 @@ def watch(id: str) -> None:
             [
                 {
                     "arm": found["arms"][cell["arm"]],
-                    "per class": cell["size"],
-                    "accuracy": cell["mean"],
-                    "plain": cell["plain_mean"],
-                    "effect (points)": cell["effect"],
+                    "effect": cell["effect"],
                     "95 %": ""
                     if cell["low"] is None
                     else f"{cell['low']:+.1f} to {cell['high']:+.1f}",
+                    "verdict": cell["verdict"],
+                    "per class": cell["size"],
+                    "accuracy": cell["mean"],
+                    "plain": cell["plain_mean"],
                     "p": cell["p_holm"] if cell.get("p_holm") is not None else cell["p"],
                     "pairs": cell["n"],
-                    "verdict": cell["verdict"],
                 }
                 for cell in found["cells"]
+                if cell["arm"] != "none" or len(found["cells"]) == len(found["sizes"])
             ]
         ),
         hide_index=True,
         key="augment.cells",
         column_config={
-            "accuracy": st.column_config.NumberColumn(format="percent"),
-            "plain": st.column_config.NumberColumn(format="percent"),
-            "effect (points)": st.column_config.NumberColumn(format="%+.1f"),
+            "accuracy": st.column_config.NumberColumn(format="%.1f %%"),
+            "plain": st.column_config.NumberColumn(format="%.1f %%"),
+            "arm": st.column_config.TextColumn(width=150),
+            "effect": st.column_config.NumberColumn(
+                format="%+.1f", width=55, help="Points of accuracy, against the plain arm."
+            ),
+            "95 %": st.column_config.TextColumn(width=90),
+            "verdict": st.column_config.TextColumn(width=80),
             "p": st.column_config.NumberColumn(
                 format="%.3f", help="Sign-flip test, corrected for the number of questions (Holm)."
             ),
@@ -150,8 +156,9 @@ def curves(found: dict[str, Any]) -> None:
     """Draws accuracy against real images per class, one line per arm."""
     import plotly.graph_objects as go
 
-    figure = go.Figure()
+    figure, middle = go.Figure(), (len(found["arms"]) - 1) / 2
     for number, (arm, title) in enumerate(found["arms"].items()):
+        beside = 1.02 ** (number - middle)  # so that one bar does not hide another
         cells = [cell for cell in found["cells"] if cell["arm"] == arm]
         points = [(cell["size"], cell["mean"], cell["accuracies"]) for cell in cells]
         if arm == "none":
@@ -160,7 +167,7 @@ def curves(found: dict[str, Any]) -> None:
         if not points:
             continue
         figure.add_scatter(
-            x=[p[0] for p in points],
+            x=[p[0] * beside for p in points],
             y=[p[1] for p in points],
             error_y={
                 "type": "data",
@@ -187,7 +194,7 @@ def curves(found: dict[str, Any]) -> None:
             "type": "log",
             "tickvals": found["sizes"],
         },
-        yaxis={"tickformat": ".0%", "title": {"text": "accuracy on real test images"}},
+        yaxis={"ticksuffix": " %", "title": {"text": "accuracy on real test images"}},
     )
     st.plotly_chart(
         figure,

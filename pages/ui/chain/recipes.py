@@ -9,7 +9,7 @@ import streamlit as st
 from core import jobs, work
 from core.catalog import UserError
 from pages.ui import shell
-from pages.ui.chain import take
+from pages.ui.chain import pipeline, take
 
 ENDINGS = {"json": "json", "yaml": "yaml", "torchvision": "py", "albumentations": "txt"}
 WORDS = {
@@ -134,6 +134,28 @@ def start(kind: str, data: str, chain: Any, values: dict[str, Any]) -> None:
         work.submit(kind, {"dataset": data}, given, who=shell.who())
 
     shell.attempt(act)
+
+
+def train() -> bool:
+    """Offers to train with the chain; true when the form of Train holds it, saved first if it is new."""
+    from core import augment
+
+    def act() -> None:
+        chain = pipeline()
+        augment.training(chain)
+        id = known(chain) or augment.save(chain, chain.name or "chain", shell.who())
+        st.session_state["train.augment.pipeline"] = id
+        st.session_state["augment.goes"] = True
+
+    st.button(
+        "Train with this chain",
+        key="augment.train",
+        icon=":material/arrow_forward:",
+        type="tertiary",
+        on_click=shell.attempt,
+        args=(act,),
+    )
+    return st.session_state.pop("augment.goes", False)
 
 
 @shell.guard()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from pages.ui import show
+from pages.ui import mend, shell, show
 
 SHOWN = 60  # images of a lasso that are shown
 
@@ -49,15 +49,16 @@ def draw(dataset: Any) -> None:
             alt="Every image as a point; near points are alike",
         )
     picked = [
-        int(point["customdata"][0])
+        int(point["customdata"])
         for point in (event.selection.points if event else [])
-        if point.get("customdata")
+        if point.get("customdata") is not None
     ]
     chosen = picked or list(index[flagged])
     with right:
         if not chosen:
             st.caption("Draw a lasso around points to see their images, or mark a kind of issue.")
             return
+        acts(dataset, chosen, "" if picked else str(marked))
         where = "in the lasso" if picked else "marked"
         more = f", the first {SHOWN}" if len(chosen) > SHOWN else ""
         st.caption(f"{len(chosen):,} images {where}{more}")
@@ -76,6 +77,25 @@ def draw(dataset: Any) -> None:
         )
 
 
+def acts(dataset: Any, chosen: list[int], kind: str) -> None:
+    """Offers to leave out or accept what is chosen; both are undone under Mend and take away."""
+    mend.opened(dataset)
+    with st.container(horizontal=True):
+        for what, word, help in (
+            ("exclude", "Leave out", "Not in the next version; undo it under Mend and take away."),
+            ("accept", "Accept", "Nothing is wrong with them; they stay as they are."),
+        ):
+            st.button(
+                f"{word} these {len(chosen):,}",
+                key=f"data.lasso.{what}",
+                on_click=mend.act,
+                args=(dataset, what, [int(i) for i in chosen]),
+                kwargs={"kind": kind},
+                disabled=not shell.may_change(),
+                help=help,
+            )
+
+
 def figure(dataset: Any, index: np.ndarray, xy: np.ndarray, flagged: np.ndarray) -> Any:
     """Draws points by class, ringing those that are flagged."""
     import plotly.graph_objects as go
@@ -90,13 +110,13 @@ def figure(dataset: Any, index: np.ndarray, xy: np.ndarray, flagged: np.ndarray)
             y=xy[here, 1],
             mode="markers",
             name=dataset.classes[k] if dataset.labelled else "images",
-            customdata=index[here][:, None],
+            customdata=index[here],
             marker={
                 "size": 5,
                 "opacity": 0.35 if flagged.any() else 0.8,
                 **({} if many else {"color": show.colour(int(k)), "symbol": int(k) // 7 * 2}),
             },
-            hovertemplate="image %{customdata[0]}<extra>%{fullData.name}</extra>",
+            hovertemplate="image %{customdata}<extra>%{fullData.name}</extra>",
         )
     if flagged.any():
         made.add_scattergl(
@@ -104,14 +124,14 @@ def figure(dataset: Any, index: np.ndarray, xy: np.ndarray, flagged: np.ndarray)
             y=xy[flagged, 1],
             mode="markers",
             name="marked",
-            customdata=index[flagged][:, None],
+            customdata=index[flagged],
             marker={
                 "size": 9,
                 "symbol": "circle-open",
                 "line": {"width": 2},
                 "color": show.colour(4),
             },
-            hovertemplate="image %{customdata[0]}<extra>marked</extra>",
+            hovertemplate="image %{customdata}<extra>marked</extra>",
         )
     made.update_layout(
         height=470,

@@ -104,17 +104,8 @@ def listed(dataset: Any, found: Any, kinds: dict[str, Any], book: Any) -> None:
     """Lists the issues of one kind, with their pictures, and the buttons for one, some or all of them."""
     from core import quality
 
-    names = list(kinds)
-    kind = st.pills(
-        f"Found in {found.n:,} images",
-        names,
-        default=names[0],
-        required=True,
-        key="data.kind",
-        bind="query-params",
-        format_func=lambda name: f"{quality.checks.get(name).title} ({found.counts[name]:,})",
-    )
-    kind = kind if kind in kinds else names[0]
+    titles = {name: f"{quality.checks.get(name).title} ({found.counts[name]:,})" for name in kinds}
+    kind = shell.view(f"Found in {found.n:,} images", "data.kind", titles, pills=True)
     entry, issues = quality.checks.get(kind), kinds[kind]
     st.caption(entry.caption)
     pages = -(-len(issues) // PAGE)
@@ -136,13 +127,14 @@ def choose(dataset: Any, part: list[Any], book: Any, kind: str) -> list[int]:
     rows = []
     for issue in part:
         decided = book.state.get(issue.image)
+        suggested = dataset.classes[issue.label] if issue.label is not None else ""
         rows.append(
             {
                 "image": issue.image,
-                "evidence": issue.sentence,
                 "split": issue.split,
-                "suggested": dataset.classes[issue.label] if issue.label is not None else "",
                 "decided": mend.SIGNS[decided[0]] if decided else "",
+                **({"suggested": suggested} if any(one.label is not None for one in part) else {}),
+                "evidence": issue.sentence,
             }
         )
     event = st.dataframe(
@@ -154,8 +146,9 @@ def choose(dataset: Any, part: list[Any], book: Any, kind: str) -> list[int]:
         selection_mode="multi-row",
         column_config={
             "image": st.column_config.NumberColumn(width=60),
-            "evidence": st.column_config.TextColumn(width=300),
             "split": st.column_config.TextColumn(width=50),
+            "decided": st.column_config.TextColumn(width=80),
+            "evidence": st.column_config.TextColumn(width=420),
         },
         alt="The issues found, worst first; tick rows to decide about them",
     )

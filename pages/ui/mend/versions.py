@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import datasets, jobs, work
+from core import datasets, jobs, runs, work
 from pages.ui import form, mend, shell
 
 
@@ -82,7 +82,11 @@ def add(choice: str, prepared: Mapping[str, Any]) -> None:
 
     st.markdown("**Add images**")
     with st.expander("Augmented and synthetic ones, to the training part"):
-        values = form.form({"data.build": build.BuildConfig})["data.build"]
+        pipeline, run = sources(choice)
+        values = form.form({"data.build": build.BuildConfig}, omit={"pipeline", "run"})[
+            "data.build"
+        ]
+        values |= {"pipeline": pipeline, "run": run}
         st.button(
             "Build it",
             key="data.build",
@@ -94,11 +98,44 @@ def add(choice: str, prepared: Mapping[str, Any]) -> None:
                 | {f"build.{name}": value for name, value in values.items()},
                 "who": shell.who(),
             },
-            disabled=not shell.may_change(),
+            disabled=not shell.may_change() or not (pipeline or run),
+            help="As a job; the dataset stays as it is.",
         )
     found = [job for job in jobs.listing("build") if job.config["dataset"]["name"] == choice]
     if found:
         st.fragment(built, run_every="1s" if found[0].active else None)(found[0].id)
+
+
+def sources(choice: str) -> tuple[str, str]:
+    """Asks for the chain that makes copies and the run that makes samples; either may be none."""
+    from core import augment
+
+    chains = {"": "none"} | {preset.id: preset.title for preset in augment.presets()}
+    chains |= {one.id: f"{one.name} (saved)" for one in augment.saved()}
+    able = {
+        run.id: shell.called(run)
+        for run in runs.listing()
+        if run.kind == "train" and runs.checkpoints(run)
+    }
+    own = [id for id in able if runs.dataset_of(jobs.get(id)) == choice]
+    able = {"": "none"} | {id: able[id] for id in [*own, *(id for id in able if id not in own)]}
+    return (
+        st.selectbox(
+            "Augmented copies by the chain",
+            list(chains),
+            key="data.build.pipeline",
+            format_func=chains.get,
+            help="A preset of Augment, or a chain that was saved there.",
+        ),
+        st.selectbox(
+            "Synthetic images of the run",
+            list(able),
+            key="data.build.run",
+            format_func=able.get,
+            help="Those that were trained on this dataset come first; one that has learned from held-out images is "
+            "refused.",
+        ),
+    )
 
 
 @shell.guard()

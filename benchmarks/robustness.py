@@ -1,0 +1,254 @@
+"""Measures the attacks: are the numbers to be trusted, are masked gradients found, and how fast is it.
+
+``python -m benchmarks.robustness trust mnist mnist-robust --n 200``: the screening beside AutoAttack standard, in one
+run. ``masking``: the verdict on classifiers that hide their gradient, and on their honest twins. ``speed``: PGD and a
+sweep beside Foolbox, torchattacks and ART (an environment that has them). ``screening``: the first number, and a
+thousand images. Classifiers are trained once and kept in the folder ``--keep``. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core import attacks, classifier, datasets
+from core.datasets import Dataset
+from core.robustness import Study, StudyConfig, estimate, images_of
+from core.robustness.verdict import interval
+from core.tensors import Images
+from core.threat import Target, eps_text
+from core.training import TrainConfig, Trainer, spec_of
+
+CPU = torch.device("cpu")
+# dataset, training images, parameters of the classifier, strength at which something falls and something stands
+NETWORKS: dict[str, tuple[str, int, dict[str, Any], float]] = {
+    "digits": ("digits", 60_000, {}, 26 / 255),
+    "digits-robust": ("digits", 100_000, {"defence": "pgd"}, 38 / 255),
+    "mnist": ("mnist", 20_000, {}, 0.1),
+    "mnist-robust": ("mnist", 20_000, {"defence": "pgd", "eps": 0.2, "attack_steps": 5}, 0.2),
+    "cifar10": ("cifar10", 30_000, {}, 1 / 255),
+}
+MASKS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "plain": lambda net, x: net(x),
+    "logits × 1000": lambda net, x: 1000 * net(x),
+    "logits − 100": lambda net, x: net(x) - 100,
+    "input rounded to 1/16": lambda net, x: net(torch.round(x * 16) / 16),
+}
+
+
+class Around(nn.Module):
+    """A classifier with something around it."""
+
+    def __init__(self, net: nn.Module, change: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.net, self.change = net, change
+
+    def forward(self, x: Images) -> Tensor:
+        """Gives logits (N, K)."""
+        return self.change(self.net, x)
+
+
+def prepared(name: str, keep: Path) -> tuple[nn.Module, Dataset, float]:
+    """Opens a classifier, trained the first time; with its dataset and its strength."""
+    source, images, values, eps = NETWORKS[name]
+    dataset = datasets.load(source)
+    torch.manual_seed(0)
+    config = classifier.ClassifierConfig.of(values, "classifier")
+    net: nn.Module = classifier.build(config, spec_of(dataset))
+    file = keep / f"{name}.safetensors"
+    if file.exists():
+        net.load_state_dict(load_file(file))
+    else:
+        began = time.perf_counter()
+        trainer = Trainer(net, dataset, TrainConfig(images=images, seed=0), CPU)
+        for _ in trainer:
+            pass
+        net = trainer.published()
+        keep.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous().clone() for k, v in net.state_dict().items()}, file)
+        print(f"{name}: trained on {images:,} images in {time.perf_counter() - began:.0f} s")
+    return net.eval().requires_grad_(False), dataset, eps
+
+
+def targeted(net: nn.Module, dataset: Dataset, name: str) -> Target:
+    """Makes a classifier the target of attacks."""
+    return Target(net, dataset.classes, dataset.channels, dataset.size, name=name)
+
+
+def right(target: Target, dataset: Dataset, n: int) -> tuple[Images, Tensor]:
+    """Takes n test images, spread evenly, that the classifier names rightly."""
+    x, y, *_ = images_of(dataset, StudyConfig(n=min(2 * n, len(dataset.splits["test"]))))
+    chosen = torch.nonzero(target.predict(x) == y).flatten()[:n]
+    return x[chosen], y[chosen]
+
+
+def trust(names: list[str], n: int, keep: Path) -> None:
+    """Prints what stands after the screening and after AutoAttack standard, and the ratio of their times."""
+    for name in names:
+        net, dataset, eps = prepared(name, keep)
+        target = targeted(net, dataset, name)
+        x, y = right(target, dataset, n)
+        screened = attacks.run("quick", target, x, y, eps)
+        reference = attacks.run("autoattack", target, x, y, eps)
+        stands = [int((~out.fooled).sum()) for out in (screened, reference)]
+        words = []
+        for count in stands:
+            low, high = interval(count, len(x))
+            words.append(f"{count / len(x):.1%} ({low:.1%} to {high:.1%})")
+        gap = 100 * (stands[0] - stands[1]) / len(x)
+        print(
+            f"{name} at {eps_text(eps)}, n = {len(x)} named rightly: screening {words[0]}, AutoAttack standard "
+            f"{words[1]}; gap {gap:+.1f} points at 1/{reference.seconds / screened.seconds:.0f} of the time "
+            f"({screened.seconds:.1f} s, {reference.seconds:.1f} s)",
+            flush=True,
+        )
+
+
+def masking(names: list[str], n: int, keep: Path) -> None:
+    """Prints the verdict on each disguise of each classifier."""
+    for name in names:
+        net, dataset, eps = prepared(name, keep)
+        config = StudyConfig(n=n, eps=f"{eps}")
+        x, y, *_ = images_of(dataset, config)
+        for title, change in MASKS.items():
+            *_, report = Study(targeted(Around(net, change), dataset, title), x, y, config)
+            verdict = report["verdict"]
+            print(f"{name}, {title}: {verdict['colour']}: {verdict['sentence']}", flush=True)
+
+
+def peers(
+    net: nn.Module, dataset: Dataset, x: Images, y: Tensor
+) -> dict[str, Callable[[float, int], Any]]:
+    """Gives PGD of the libraries that are installed, from a random start: strength and steps to images."""
+    found: dict[str, Callable[[float, int], Any]] = {}
+    try:
+        import foolbox
+
+        model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+
+        def of_foolbox(eps: float, steps: int) -> Any:
+            attack = foolbox.attacks.LinfPGD(steps=steps, rel_stepsize=2.5 / steps)
+            return attack(model, x, y, epsilons=eps)[1]
+
+        found["Foolbox"] = of_foolbox
+    except ImportError:
+        pass
+    try:
+        import torchattacks
+
+        def of_torchattacks(eps: float, steps: int) -> Any:
+            return torchattacks.PGD(net, eps=eps, alpha=2.5 * eps / steps, steps=steps)(x, y)
+
+        found["torchattacks"] = of_torchattacks
+    except ImportError:
+        pass
+    try:
+        from art.attacks.evasion import ProjectedGradientDescentPyTorch
+        from art.estimators.classification import PyTorchClassifier
+
+        shape, classes = tuple(x.shape[1:]), len(dataset.classes)
+        wrapped = PyTorchClassifier(
+            net, nn.CrossEntropyLoss(), shape, classes, clip_values=(0, 1), device_type="cpu"
+        )
+
+        def of_art(eps: float, steps: int) -> Any:
+            attack = ProjectedGradientDescentPyTorch(
+                wrapped, eps=eps, eps_step=2.5 * eps / steps, max_iter=steps, num_random_init=1,
+                batch_size=len(x), verbose=False,
+            )  # fmt: skip
+            return attack.generate(x.numpy(), F.one_hot(y, classes).numpy())
+
+        found["ART"] = of_art
+    except ImportError:
+        pass
+    return found
+
+
+def own(target: Target, x: Images, y: Tensor, active: bool, eps: float, steps: int) -> Images:
+    """Gives what our PGD makes; with the active set, fooled images leave the batch."""
+    more = {"config": {"steps": steps}, "active": active}
+    return attacks.run("pgd", target, x, y, eps, **more).adversarial
+
+
+def speed(names: list[str], n: int, keep: Path, repeats: int = 3) -> None:
+    """Prints the times of PGD-40 and of a sweep of 8 strengths with PGD-20, in turns, the best of three."""
+    for name in names:
+        net, dataset, eps = prepared(name, keep)
+        target = targeted(net, dataset, name)
+        x, y = right(target, dataset, n)
+        target.batch = max(target.batch, len(x))  # all at once, like the others
+
+        ways = {
+            "own, success masks off": partial(own, target, x, y, False),
+            "own, active set": partial(own, target, x, y, True),
+            **peers(net, dataset, x, y),
+        }
+        for title, strengths, steps in (
+            ("PGD-40", [eps], 40),
+            ("8 strengths, PGD-20", [eps * k / 4 for k in range(1, 9)], 20),
+        ):
+            best = dict.fromkeys(ways, float("inf"))
+            stands = dict.fromkeys(ways, 0.0)
+            for _ in range(repeats):
+                for way, attack in ways.items():
+                    began = time.perf_counter()
+                    made = [attack(strength, steps) for strength in strengths]
+                    best[way] = min(best[way], time.perf_counter() - began)
+                    last = torch.as_tensor(made[0])
+                    stands[way] = float((target.predict(last) == y).float().mean())
+            first = best["own, success masks off"]
+            print(f"{name}, {title}, n = {len(x)}, {eps_text(eps)}")
+            for way, seconds in best.items():
+                print(
+                    f"  {way:<24} {seconds:7.2f} s, {seconds / first:.2f} of ours without masks; "
+                    f"{stands[way]:.1%} stand at {eps_text(strengths[0])}",
+                    flush=True,
+                )
+
+
+def screening(names: list[str], n: int, keep: Path) -> None:
+    """Prints when the first number is there and when a whole screening ends, and what was said before."""
+    for name in names:
+        net, dataset, _ = prepared(name, keep)
+        target = targeted(net, dataset, name)
+        config = StudyConfig(n=n)
+        told = estimate(target, dataset, config)
+        x, y, *_ = images_of(dataset, config)
+        began, first, report = time.perf_counter(), 0.0, {}
+        for report in Study(target, x, y, config):
+            row = next(r for r in report["results"] if r["eps"] == report["headline"])
+            if not first and row["attacks"]:
+                first = time.perf_counter() - began
+        spent = time.perf_counter() - began
+        print(
+            f"{name}, {len(x)} images: first robust number after {first:.1f} s, all after {spent:.1f} s, told before: "
+            f"{told.seconds:.1f} s ({told.seconds / spent:.2f} of it); {report['verdict']['colour']}: "
+            f"{report['verdict']['sentence']}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Measures what is asked for."""
+    ways = {"trust": trust, "masking": masking, "speed": speed, "screening": screening}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=ways)
+    parser.add_argument("network", nargs="*", default=["digits", "digits-robust"])
+    parser.add_argument("--n", type=int, default=200)
+    parser.add_argument("--keep", type=Path, default=Path("/tmp/robustness-networks"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    ways[arguments.what](arguments.network, arguments.n, arguments.keep)
+
+
+if __name__ == "__main__":
+    main()

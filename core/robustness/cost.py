@@ -1,0 +1,113 @@
+"""What a study will cost on this machine, told before it begins."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+from core.attacks import Trial, attacks
+from core.datasets import Dataset
+from core.robustness.study import PROBE, StudyConfig, images_of, names_of, settings_of
+from core.threat import Target, default_eps, parse_eps
+
+PILOT = 64  # images of the longer of the two laps
+SLOW = 0.1  # seconds of a step with eight images above which the longer lap is left out
+EARLY = 0.3  # share of an attack's first start after which an image that falls has fallen
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study will cost on this machine.
+
+    Attributes:
+        seconds: Of the study as it is asked for, roughly.
+        n: Images that it will attack: as many as asked for, or as there are.
+        fits: Images, of those there are, whose study fits into a minute.
+    """
+
+    seconds: float
+    n: int
+    fits: int
+
+
+def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Estimate:
+    """Attacks a few of the images for a few steps, and tells how long a study will take and what fits into a minute.
+
+    Raises:
+        UserError: As the study itself.
+    """
+    asked = target.with_(eot=config.eot, bpda=config.bpda)
+    there = len(dataset.splits[config.split])
+    n = min(config.n, there)
+    x, y, *_ = images_of(dataset, StudyConfig.of(config.record() | {"n": min(PILOT, n)}, "study"))
+    usual = default_eps(target.channels, target.size, config.norm)
+    given = parse_eps(config.eps, target.channels, target.size, config.norm)
+    eps = max(given, default=usual) or usual
+
+    def lap(count: int) -> tuple[float, float]:
+        """Seconds of a step with so many images, and the share of them that stands."""
+        steps = {"steps": 8, "loss": "margin"}
+        best, stands = math.inf, 1.0
+        for _ in range(2):  # the quicker counts: whoever else is at work disturbs the other
+            began = time.perf_counter()
+            trial = Trial("pgd", asked, x[:count], y[:count], eps, config.norm, steps, active=False)
+            for _ in trial:
+                pass
+            best = min(best, (time.perf_counter() - began) / 9)
+            stands = 1 - float(trial.outcome.fooled.float().mean())
+            if best > SLOW:
+                break
+        return best, stands
+
+    few = min(8, len(x))
+    short, stands = lap(few)
+    if short > SLOW or len(x) == few:
+        fixed, each = 0.0, short / few
+    else:
+        long, stands = lap(len(x))
+        each = max(long - short, 1e-3 * long) / (len(x) - few)
+        fixed = max(0.0, short - few * each)
+
+    def seconds(images: int) -> float:
+        steps = [*_steps(target, config, images, stands), *_probes(min(PROBE, images), stands)]
+        return sum(count * (fixed + each * width) for count, width in steps)
+
+    low, high = 1, there
+    while low < high:  # the cost rises with the images, but not in proportion
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if seconds(middle) <= 60 else (low, middle - 1)
+    return Estimate(seconds(n), n, low)
+
+
+def _steps(target: Target, config: StudyConfig, n: int, stands: float) -> list[tuple[float, float]]:
+    """Lists the attacks as steps (one forward and one backward pass each) and the images that take part on average."""
+    names = names_of(config)
+    settings = settings_of(config, names)
+    classes = len(target.classes)
+    levels = len(parse_eps(config.eps, target.channels, target.size, config.norm))
+    found: list[tuple[float, float]] = []
+    for name in names:
+        entry = attacks.get(name)
+        chosen = entry.config.of(settings[name], name)
+        steps = entry.extra["passes"](chosen, classes) / 2
+        starts = 1
+        if name == "quick":
+            starts = 1 + min(chosen.record()["targets"], classes - 1)
+        share = (1 + stands) / 2 if levels > 1 else stands  # weaker ones leave more
+        left = 1.0 if name == "noise" else share + (1 - share) * EARLY / starts
+        if entry.extra.get("smallest") or entry.extra.get("free"):
+            found.append((1.3 * steps, n))  # every step is judged and measured
+        elif 2 * steps > 700:  # costly: tried on what the others have left
+            found.append((max(1, levels) * steps, n * stands))
+        elif levels:
+            found.append((levels * steps, n * left))
+        else:  # the usual strength; then, at about six others, groups that enclose every image, half of which fall
+            again = min(3, starts)
+            width = n * 2.3 * (1 + EARLY / again) / 2
+            found += [(steps, n * left), (6 * steps * again / starts, width / 6)]
+    return found
+
+
+def _probes(n: int, stands: float) -> list[tuple[float, float]]:
+    return [(123, n * (stands + (1 - stands) * EARLY)), (10, n), (150, n * stands)]

@@ -1,0 +1,134 @@
+"""From a dataset as it is to one as it should be: inspect, decide, take back, make a version, take it away; augment."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from core import datasets
+
+
+@pytest.fixture
+def shapes(home):
+    """Imports 60 small pictures of two classes; one of them is there twice."""
+    rng, out = np.random.default_rng(0), io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for i in range(60):
+            x = rng.integers(0, 60, (12, 12)).astype(np.uint8)
+            x[2:10, 5:7] += 180 if i % 2 else 0
+            x[5:7, 2:10] += 0 if i % 2 else 180
+            picture = io.BytesIO()
+            Image.fromarray(x).save(picture, "PNG")
+            names = [f"{'tall' if i % 2 else 'wide'}/{i}.png"] + ["wide/again.png"] * (i == 0)
+            for name in names:
+                archive.writestr(name, picture.getvalue())
+    (home / "in").mkdir(parents=True)
+    file = home / "in" / "shapes.zip"
+    file.write_bytes(out.getvalue())
+    return datasets.bring("shapes", {"path": str(file), "size": 12})
+
+
+def test_from_what_is_wrong_to_a_version_that_train_uses(server, screen, home, shapes):
+    here = server(home=home)
+    screen.open(here, "data", data="shapes", **{"data.view": "issues"})
+    screen.button("data.inspect").click()
+    pill = screen.key("data.kind").get_by_role("radio", name=re.compile("Exact duplicates"))
+    expect(pill).to_be_visible()
+    pill.click()
+    expect(screen.button("data.exclude")).to_have_text("Leave out all 1")
+    assert screen.colours("data.evidence.exact") > 3
+
+    # decide, take it back, decide again
+    screen.button("data.exclude").click()
+    screen.says("1 image: left out.")
+    view = screen.key("data.view")
+    view.get_by_role("radio", name="Mend and take away").click()
+    undo = screen.page.get_by_role("button", name="Undo")
+    expect(undo).to_have_count(1)
+    assert "data.view=version" in screen.page.url
+    undo.click()
+    expect(undo).to_have_count(0)
+    expect(screen.button("data.version")).to_be_disabled()
+    screen.page.go_back()
+    screen.button("data.exclude").click()
+    view.get_by_role("radio", name="Mend and take away").click()
+    expect(undo).to_have_count(1)
+
+    # a version, which is chosen from now on and goes on to Train
+    screen.key("data.version.name").locator("input").fill("clean")
+    screen.key("data.version.name").locator("input").press("Enter")
+    screen.ready().button("data.version").click()
+    screen.chosen("data", "clean")
+    with screen.page.expect_download() as download:
+        screen.button("data.zip").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        rows = list(csv.DictReader(io.TextIOWrapper(archive.open("manifest.csv"))))
+        assert {row["file"] for row in rows} <= set(archive.namelist())
+    assert len(rows) == len(shapes) - 1
+    screen.page.get_by_role("link", name="Train a model on clean").click()
+    screen.says("Trained on clean")
+    assert datasets.load("clean", {}).parent == shapes.fingerprint
+
+
+def test_a_lasso_on_the_map_shows_and_decides(server, screen, home, shapes):
+    from core import jobs, quality, work
+
+    here = server(home=home)
+    job = work.submit("inspect", {"dataset": "shapes"}, {})
+    screen.until(lambda: jobs.get(job.id).status == "finished")
+    screen.open(here, "data", data="shapes", **{"data.view": "map"})
+    found = quality.findings(jobs.get(job.id))
+    assert found is not None
+    plot = screen.page.locator(".js-plotly-plot .nsewdrag")
+    expect(plot).to_be_visible()
+    box = plot.bounding_box()
+    assert box is not None
+    corners = [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99), (0.01, 0.02)]
+    spots = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    screen.page.mouse.move(*spots[0])
+    screen.page.mouse.down()
+    for spot in spots[1:]:
+        screen.page.mouse.move(*spot, steps=6)
+    screen.page.mouse.up()
+    screen.says(f"{len(shapes)} images in the lasso")
+    assert screen.colours("data.lasso") > 3
+    screen.button("data.lasso.accept").click()
+    screen.says(f"{len(shapes)} images: fine.")
+
+
+def test_a_chain_is_built_the_border_dragged_and_train_takes_it(server, screen, home):
+    here = server(home=home)
+    screen.open(here, "augment", data="digits", **{"augment.view": "before"})
+    canvas = screen.key("augment.compare").locator("canvas")
+    expect(canvas).to_have_attribute("data-border", re.compile(r"\d+"))
+    add = screen.key("augment.add").get_by_role("combobox")
+    add.fill("salt")
+    add.press("Enter")
+    toggles = screen.page.locator("[class*=st-key-augment-on-]")
+    expect(toggles).to_have_count(5)
+    screen.ready()
+    assert "chain=" in screen.page.url
+
+    box = canvas.bounding_box()
+    assert box is not None
+    before = int(canvas.get_attribute("data-border") or 0)
+    middle = box["y"] + box["height"] / 2
+    screen.page.mouse.move(box["x"] + box["width"] / 2, middle)
+    screen.page.mouse.down()
+    screen.page.mouse.move(box["x"] + box["width"] / 4, middle, steps=4)
+    screen.page.mouse.up()
+    after = int(canvas.get_attribute("data-border") or 0)
+    assert abs(after - before / 2) <= 2
+    slider = screen.key("augment.compare").get_by_role("slider")
+    slider.press("ArrowRight")
+    assert int(canvas.get_attribute("data-border") or 0) > after
+
+    screen.button("augment.train").click()
+    screen.chosen("train.augment.pipeline", "(saved)")
