@@ -148,11 +148,10 @@ def test_generative_models_offer_what_they_can(visit, gallery):
 
 def test_a_trick_shows_what_it_has_as_it_works(visit, gallery):
     seen = visit("robustness", **SMALL).set(robust__tool="generative").calm()
-    seen.set(**{"robust__trick__gan": "critic"}).calm()
+    seen.set(robust__trick__gan="critic").calm()
     seen.press("robust.try").calm()
     assert seen.images("robust.pictures.critic.0") is not None
     assert "Press **Try it**" not in " ".join(seen.texts())
-
 
 
 def test_a_view_only_server_starts_no_job(visit, gallery, setting, spawned):
