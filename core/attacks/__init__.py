@@ -237,9 +237,9 @@ class Trial:
             while True:
                 x, y = self.x[left], self.y[left]
                 moved = proposal.x.detach()
-                kept = moved.nan_to_num(0.0).clamp(0, 1)
-                if bound < float("inf"):
-                    kept = within(x, moved.nan_to_num(0.0), bound, self.norm)
+                sound = moved.nan_to_num(0.0)
+                free = bound == float("inf")
+                kept = sound.clamp(0, 1) if free else within(x, sound, bound, self.norm)
                 strayed = (kept - moved).abs().flatten(1).amax(1) > NEAR
                 out.clipped += int(strayed.sum())
                 logits = proposal.logits
