@@ -28,6 +28,7 @@ from torch import nn
 
 from core import datasets
 from core.models import build, families
+from core.models.vqvae import VQVAE, VQVAESampling
 from core.tensors import to_float
 from core.training import TrainConfig, Trainer, spec_of
 
@@ -114,16 +115,14 @@ def cache(rounds: int) -> None:
     """Prints the drawing of codes with and without the key-value cache, for 4×4 and for 8×8 codes."""
     for size in (8, 32):
         dataset = datasets.load("faces", {"size": size}) if size > 8 else datasets.load("digits")
-        entry = families.get("vqvae")
-        model: Any = build("vqvae", {}, spec_of(dataset)).eval()  # type: ignore[attr-defined]
-        model.begun.fill_(1.0)
-        sampling = entry.extra["sampling"]()
+        model = build("vqvae", {}, spec_of(dataset))
+        assert isinstance(model, VQVAE)
+        model.eval().begun.fill_(1.0)
+        y = torch.arange(64) % max(1, model.classes)
 
-        def write(cached: bool, model: Any = model, sampling: Any = sampling) -> None:
+        def write(cached: bool, model: VQVAE = model, y: torch.Tensor = y) -> None:
             with torch.no_grad():
-                model._write(
-                    range(64), torch.arange(64) % max(1, model.classes), 0, sampling, cached
-                )
+                model.write(range(64), y, 0, VQVAESampling(), cached)
 
         with_cache, without = in_turns(rounds, lambda: write(True), lambda: write(False))
         ratios = [b / a for a, b in zip(with_cache, without, strict=True)]

@@ -174,7 +174,7 @@ def chain() -> str:
         "Augment the training images",
         list(titles),
         key=key,
-        format_func=titles.get,
+        format_func=lambda id: titles[id],
         persist_state="session",
         help="A chain of the Augment page changes every image on its way into the network: a preset, or one that was "
         "saved there.",

@@ -184,6 +184,8 @@ def pictures(dataset: Any, part: list[Any], chosen: list[int], kind: str) -> Non
         max_height=330,
         max_zoom=8,
     )
+    if len(shown) == 1:
+        st.caption(shell.plain(shown[0].sentence))
     if most:
         st.caption("Framed: the image in question. Beside it: what it resembles.")
 

@@ -124,14 +124,14 @@ def sources(choice: str) -> tuple[str, str]:
             "Augmented copies by the chain",
             list(chains),
             key="data.build.pipeline",
-            format_func=chains.get,
+            format_func=lambda id: chains[id],
             help="A preset of Augment, or a chain that was saved there.",
         ),
         st.selectbox(
             "Synthetic images of the run",
             list(able),
             key="data.build.run",
-            format_func=able.get,
+            format_func=lambda id: able[id],
             help="Those that were trained on this dataset come first; one that has learned from held-out images is "
             "refused.",
         ),
