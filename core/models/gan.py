@@ -70,7 +70,7 @@ class GANConfig(Config):
     augment: Literal["adaptive", "off"] = knob(
         "adaptive",
         "Moves, cuts and recolours what the critic sees, the more it knows training images by heart; "
-        "helps where images are few.",
+        "meant for few images.",
         title="Augmentation",
     )
     width: int = knob(
