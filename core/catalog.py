@@ -90,7 +90,7 @@ class Knob:
 
     @property
     def label(self) -> str:
-        """Title and unit, as a page writes it."""
+        """Title and unit, as a page writes it; a unit that the title names already is left out."""
         name = self.title or self.name.replace("_", " ").capitalize()
         return f"{name} ({self.unit})" if self.unit and self.unit != name.lower() else name
 

@@ -53,7 +53,7 @@ def test_a_knob_is_read_off_its_field():
     steps, eps = knobs["steps"], knobs["eps"]
     assert (steps.type, steps.default, steps.help) == (int, 10, "How many steps.")
     assert (steps.low, steps.high, steps.open_low, steps.open_high) == (1, 100, False, False)
-    assert (steps.label, steps.log, steps.advanced) == ("Steps (steps)", True, False)
+    assert (steps.label, steps.log, steps.advanced) == ("Steps", True, False)
     assert (eps.low, eps.high, eps.open_low, eps.open_high) == (0, 1, True, True)
     assert (eps.label, eps.advanced, eps.type) == ("Reach (px)", True, float)
     assert (knobs["norm"].type, knobs["norm"].options) == (str, ("linf", "l2"))
