@@ -27,13 +27,13 @@ def draw(chain: Any) -> None:
     keep, bring = st.columns(2, gap="large")
     with keep:
         st.markdown("**Keep it**")
-        name = st.text_input("Name", key="augment.name.new", placeholder="gentle", max_chars=60)
+        st.text_input("Name", key="augment.name.new", placeholder="gentle", max_chars=60)
         st.button(
             "Save the chain",
             key="augment.save",
             icon=":material/save:",
             on_click=_keep,
-            args=(chain, name),
+            args=(chain,),
             disabled=not shell.may_change() or not chain.steps,
             help="Then Train and the classifier can use it by its name.",
         )
@@ -106,8 +106,8 @@ def save(chain: Any, name: str) -> str | None:
     return id
 
 
-def _keep(chain: Any, name: str) -> None:
-    save(chain, name)
+def _keep(chain: Any) -> None:
+    save(chain, st.session_state["augment.name.new"])  # as it is at the press
 
 
 def known(chain: Any) -> str:

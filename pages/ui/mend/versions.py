@@ -52,7 +52,7 @@ def decided(dataset: Any) -> None:
                 args=(dataset, entry.id),
                 disabled=not shell.may_change(),
             )
-    name = st.text_input(
+    st.text_input(
         "Name of the new version",
         key="data.version.name",
         placeholder=f"{datasets.slug(dataset.name)}-2",
@@ -60,6 +60,9 @@ def decided(dataset: Any) -> None:
     )
 
     def make() -> None:
+        name = st.session_state[
+            "data.version.name"
+        ]  # as it is at the press, not when the page was drawn
         made = shell.attempt(quality.apply, dataset, name, shell.who())
         if made is not None:
             st.session_state["data.next"] = made.name
