@@ -553,7 +553,7 @@ class Log:
             except FileNotFoundError:
                 return [], 0
             whole = new[: new.rfind(b"\n") + 1]  # the rest is still being written
-            more, worse = _parse(whole)
+            more, worse = parse(whole)
             records, bad = [*records, *more], bad + worse
             _parsed[str(self.file)] = inode, done + len(whole), records, bad
             while len(_parsed) > 32:
@@ -574,7 +574,8 @@ _parsed: dict[str, tuple[int, int, list[dict[str, Any]], int]] = {}
 _parsing = threading.Lock()
 
 
-def _parse(lines: bytes) -> tuple[list[dict[str, Any]], int]:
+def parse(lines: bytes) -> tuple[list[dict[str, Any]], int]:
+    """Reads the objects of JSON lines, and counts the lines that are damaged."""
     records, bad = [], 0
     for line in filter(bytes.strip, lines.splitlines()):
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from core.augment import generative as _generative  # noqa: F401  (registers)
 from core.augment import geometry as _geometry  # noqa: F401  (registers)
 from core.augment import harm
-from core.augment import pixels as _pixels  # noqa: F401  (registers)
+from core.augment import mixing as _mixing  # noqa: F401  (registers)
 from core.augment.catalogue import GROUPS, Context, augmentations
 from core.augment.generative import runs_for
 from core.augment.pipeline import (

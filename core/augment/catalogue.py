@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from core.catalog import Registry, UserError
+from core.catalog import Config, Registry, UserError
 from core.tensors import Images, noise
 
 Params = dict[str, Tensor]
+C = TypeVar("C", bound=Config)
 
 GROUPS = (
     "Geometry",
@@ -100,6 +101,13 @@ class Augmentation(Protocol):
     def apply(self, x: Images, params: Params) -> Images:
         """Changes images in [0, 1], (N, C, H, W), each by its own row; the same rows give the same images."""
         ...
+
+
+class Configured(Generic[C]):
+    """A step that is made from its parameters and nothing else."""
+
+    def __init__(self, config: C, context: Context) -> None:
+        self.config = config
 
 
 @runtime_checkable

@@ -107,12 +107,7 @@ class Sample:
         self.opened = opened(config.run)
 
     def draw(self, draws: Draws) -> Params:
-        params = {"_id": draws.keys()}
-        if self.opened.model.classes:
-            if draws.y is None:
-                raise _no_labels(self.opened)
-            params["label"] = draws.y
-        return params
+        return {"_id": draws.keys()} | _label(self.opened, draws)
 
     def apply(self, x: Images, params: Params) -> Images:
         fitting(self.opened, x)
@@ -161,12 +156,8 @@ class Neighbour:
             )
 
     def draw(self, draws: Draws) -> Params:
-        params = {"moved": draws.uniform("moved", high=self.config.strength), "_key": draws.keys()}
-        if self.opened.model.classes:
-            if draws.y is None:
-                raise _no_labels(self.opened)
-            params["label"] = draws.y
-        return params
+        moved = draws.uniform("moved", high=self.config.strength)
+        return {"moved": moved, "_key": draws.keys()} | _label(self.opened, draws)
 
     def apply(self, x: Images, params: Params) -> Images:
         fitting(self.opened, x)
@@ -188,8 +179,13 @@ def _decoded(model: Any, z: Tensor, y: Tensor | None) -> Tensor:
     return model.decode(z, y)
 
 
-def _no_labels(model: runs.Opened) -> UserError:
-    return UserError(
-        f"The run {model.run} makes images of a class, and these have no labels. "
-        "Choose a run that was trained without labels, or a dataset with labels."
-    )
+def _label(opened: runs.Opened, draws: Draws) -> Params:
+    """Gives the labels to a model that makes images of a class, and nothing to any other."""
+    if not opened.model.classes:
+        return {}
+    if draws.y is None:
+        raise UserError(
+            f"The run {opened.run} makes images of a class, and these have no labels. "
+            "Choose a run that was trained without labels, or a dataset with labels."
+        )
+    return {"label": draws.y}

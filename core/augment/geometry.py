@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.augment.catalogue import Context, Draws, Params, augmentations
+from core.augment.catalogue import Configured, Draws, Params, augmentations
 from core.catalog import Config, knob
 from core.tensors import Images
 
@@ -91,11 +91,8 @@ class PlainConfig(Config):
     torchvision=lambda c: "v2.RandomHorizontalFlip(p=1)",
     albumentations=lambda c: "A.HorizontalFlip(p={p})",
 )
-class Flip:
+class Flip(Configured[PlainConfig]):
     """Mirrors the image left to right; not for digits, letters or anything with a reading direction."""
-
-    def __init__(self, config: PlainConfig, context: Context) -> None:
-        pass
 
     def draw(self, draws: Draws) -> Params:
         return {}
@@ -113,11 +110,8 @@ class Flip:
     torchvision=lambda c: "v2.RandomVerticalFlip(p=1)",
     albumentations=lambda c: "A.VerticalFlip(p={p})",
 )
-class FlipVertical:
+class FlipVertical(Configured[PlainConfig]):
     """Mirrors the image top to bottom; for pictures taken from above, such as cells or satellites."""
-
-    def __init__(self, config: PlainConfig, context: Context) -> None:
-        pass
 
     def draw(self, draws: Draws) -> Params:
         return {}
@@ -143,11 +137,8 @@ class RotateConfig(Config):
     torchvision=lambda c: f"v2.RandomRotation({c.degrees:g}, v2.InterpolationMode.BILINEAR)",
     albumentations=lambda c: f"A.Rotate(limit={c.degrees:g}, p={{p}})",
 )
-class Rotate:
+class Rotate(Configured[RotateConfig]):
     """Turns the image about its middle."""
-
-    def __init__(self, config: RotateConfig, context: Context) -> None:
-        self.config = config
 
     def draw(self, draws: Draws) -> Params:
         degrees = self.config.degrees
@@ -182,11 +173,8 @@ class TranslateConfig(Config):
     torchvision=lambda c: f"v2.RandomAffine(0, translate=({c.share:g}, {c.share:g}))",
     albumentations=lambda c: f"A.Affine(translate_percent=({-c.share:g}, {c.share:g}), p={{p}})",
 )
-class Translate:
+class Translate(Configured[TranslateConfig]):
     """Shifts the image sideways and up or down."""
-
-    def __init__(self, config: TranslateConfig, context: Context) -> None:
-        self.config = config
 
     def draw(self, draws: Draws) -> Params:
         share = self.config.share
@@ -223,11 +211,8 @@ class ScaleConfig(Config):
     torchvision=lambda c: f"v2.RandomAffine(0, scale=({1 - c.share:g}, {1 + c.share:g}))",
     albumentations=lambda c: f"A.Affine(scale=({1 - c.share:g}, {1 + c.share:g}), p={{p}})",
 )
-class Scale:
+class Scale(Configured[ScaleConfig]):
     """Enlarges or shrinks what is seen, about the middle."""
-
-    def __init__(self, config: ScaleConfig, context: Context) -> None:
-        self.config = config
 
     def draw(self, draws: Draws) -> Params:
         share = self.config.share
@@ -259,11 +244,8 @@ class ShearConfig(Config):
     ),
     albumentations=lambda c: f"A.Affine(shear=({-c.degrees:g}, {c.degrees:g}), p={{p}})",
 )
-class Shear:
+class Shear(Configured[ShearConfig]):
     """Slants the image, as italic letters are."""
-
-    def __init__(self, config: ShearConfig, context: Context) -> None:
-        self.config = config
 
     def draw(self, draws: Draws) -> Params:
         degrees = self.config.degrees
@@ -304,15 +286,12 @@ class CropConfig(Config):
         f"ratio=({1 / c.stretch:g}, {c.stretch:g}), p={{p}})"
     ),
 )
-class Crop:
+class Crop(Configured[CropConfig]):
     """Cuts a part out and enlarges it to the full size.
 
     References:
         Szegedy et al., 2014, Going deeper with convolutions, https://arxiv.org/abs/1409.4842
     """
-
-    def __init__(self, config: CropConfig, context: Context) -> None:
-        self.config = config
 
     def draw(self, draws: Draws) -> Params:
         kept = 1 - self.config.share * draws.uniform("kept")
@@ -349,11 +328,8 @@ class PerspectiveConfig(Config):
     torchvision=lambda c: f"v2.RandomPerspective({c.share:g}, p=1)",
     albumentations=lambda c: f"A.Perspective(scale=(0, {c.share / 2:g}), p={{p}})",
 )
-class Perspective:
+class Perspective(Configured[PerspectiveConfig]):
     """Tilts the picture as if it were seen from the side."""
-
-    def __init__(self, config: PerspectiveConfig, context: Context) -> None:
-        self.config = config
 
     def draw(self, draws: Draws) -> Params:
         corners = draws.uniform("corners", 4, 2) * self.config.share
@@ -412,15 +388,12 @@ class ElasticConfig(Config):
         f"A.ElasticTransform(alpha=SIZE * {10 * c.share:g}, sigma=SIZE / {2 * c.knots}, p={{p}})"
     ),
 )
-class Elastic:
+class Elastic(Configured[ElasticConfig]):
     """Bends the image smoothly, as handwriting varies.
 
     References:
         Simard et al., 2003, Best practices for convolutional neural networks applied to visual document analysis
     """
-
-    def __init__(self, config: ElasticConfig, context: Context) -> None:
-        self.config = config
 
     def draw(self, draws: Draws) -> Params:
         share, knots = self.config.share, self.config.knots

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from core.augment import pixels
-from core.augment.catalogue import Context, Draws, Params, augmentations, spread
+from core.augment import colour, grain
+from core.augment.catalogue import Configured, Context, Draws, Params, augmentations, spread
 from core.augment.geometry import Fill, fill_knob, matrices, moved
 from core.catalog import Config, knob
 from core.tensors import Images
@@ -37,14 +37,14 @@ OPERATIONS: dict[str, Operation] = {
     "shift y": lambda x, m, fill: _shift(x, m, fill, 1),
     "slant x": lambda x, m, fill: _slant(x, m, fill, 0),
     "slant y": lambda x, m, fill: _slant(x, m, fill, 1),
-    "brightness": lambda x, m, fill: pixels.brighter(x, 1 + 0.9 * m),
-    "contrast": lambda x, m, fill: pixels.contrasted(x, 1 + 0.9 * m),
-    "colour": lambda x, m, fill: pixels.coloured(x, 1 + 0.9 * m),
-    "sharpness": lambda x, m, fill: pixels.sharpened(x, 1 + 0.9 * m),
-    "solarise": lambda x, m, fill: pixels.solarised(x, 1 - m.abs()),
-    "posterise": lambda x, m, fill: pixels.posterised(x, 8 - (4 * m.abs()).round()),
-    "equalise": lambda x, m, fill: x.lerp(pixels.equalised(x), spread(m.abs())),
-    "stretch": lambda x, m, fill: x.lerp(pixels.stretched(x), spread(m.abs())),
+    "brightness": lambda x, m, fill: colour.brighter(x, 1 + 0.9 * m),
+    "contrast": lambda x, m, fill: colour.contrasted(x, 1 + 0.9 * m),
+    "colour": lambda x, m, fill: colour.coloured(x, 1 + 0.9 * m),
+    "sharpness": lambda x, m, fill: grain.sharpened(x, 1 + 0.9 * m),
+    "solarise": lambda x, m, fill: colour.solarised(x, 1 - m.abs()),
+    "posterise": lambda x, m, fill: colour.posterised(x, 8 - (4 * m.abs()).round()),
+    "equalise": lambda x, m, fill: x.lerp(colour.equalised(x), spread(m.abs())),
+    "stretch": lambda x, m, fill: x.lerp(colour.stretched(x), spread(m.abs())),
     "invert": lambda x, m, fill: x.lerp(1 - x, spread(m.abs().ceil())),
 }
 NAMES = list(OPERATIONS)
@@ -91,7 +91,7 @@ class RandAugmentConfig(Config):
         f"v2.RandAugment({c.operations}, {round(3 * c.magnitude)}), v2.ToDtype(torch.float32, scale=True)])"
     ),
 )
-class RandAugment:
+class RandAugment(Configured[RandAugmentConfig]):
     """Applies a few operations, drawn for each image, all at one strength.
 
     Unlike in the paper, the operations without a magnitude are blended in by it, so that 0 leaves the image as it is.
@@ -99,9 +99,6 @@ class RandAugment:
     References:
         Cubuk et al., 2019, RandAugment, https://arxiv.org/abs/1909.13719
     """
-
-    def __init__(self, config: RandAugmentConfig, context: Context) -> None:
-        self.config = config
 
     def draw(self, draws: Draws) -> Params:
         count = self.config.operations
@@ -132,15 +129,12 @@ class TrivialConfig(Config):
         "v2.ToDtype(torch.float32, scale=True)])"
     ),
 )
-class TrivialAugment:
+class TrivialAugment(Configured[TrivialConfig]):
     """Applies one operation at one strength, both drawn for each image; nothing to tune, and hard to beat.
 
     References:
         Müller and Hutter, 2021, TrivialAugment, https://arxiv.org/abs/2103.10158
     """
-
-    def __init__(self, config: TrivialConfig, context: Context) -> None:
-        self.config = config
 
     def draw(self, draws: Draws) -> Params:
         return {
@@ -249,7 +243,7 @@ class AugMixConfig(Config):
         f"v2.AugMix({max(1, round(c.magnitude))}, {c.width}), v2.ToDtype(torch.float32, scale=True)])"
     ),
 )
-class AugMix:
+class AugMix(Configured[AugMixConfig]):
     """Mixes a few short chains of operations with the image; made for robustness to corruptions.
 
     References:
@@ -257,9 +251,6 @@ class AugMix:
     """
 
     DEPTH = 3
-
-    def __init__(self, config: AugMixConfig, context: Context) -> None:
-        self.config = config
 
     def draw(self, draws: Draws) -> Params:
         width, depth = self.config.width, self.DEPTH

@@ -39,6 +39,17 @@ def takes_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", metavar="RUN", help="id, start of an id, or name")
 
 
+def sampling_of_run(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
+    """Lists the sampling configs that ``--set`` takes: of the run's family, or of all before a run is named."""
+    from core import runs
+    from core.models import families
+
+    wanted = families.names()
+    if chosen.run_id:
+        wanted = [runs.family_of(jobs.find(chosen.run_id, *runs.KINDS))]
+    return {f"({name}) ": families.get(name).extra["sampling"] for name in wanted}
+
+
 def knob_lines(config: type[Config], prefix: str) -> list[str]:
     """Describes every parameter of a config in a line."""
     lines = []

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 
 from core import jobs, runs
-from core.catalog import Config, UserError, parse
-from core.commands import named_class, show, takes_run, takes_values
+from core.catalog import UserError, parse
+from core.commands import named_class, sampling_of_run, show, takes_run, takes_values
 
 HELP = "Make a film of the way through several images of a run."
+parameters = sampling_of_run
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,16 +32,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: the best one)")
     parser.add_argument("--out", required=True, help="film.gif, film.mp4, or strip.png")
     takes_values(parser, "a sampling parameter, for example truncation=0.8")
-
-
-def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
-    """Lists the configs that ``--set`` takes."""
-    from core.models import families
-
-    wanted = families.names()
-    if chosen.run_id:
-        wanted = [runs.family_of(jobs.find(chosen.run_id, *runs.KINDS))]
-    return {f"({name}) ": families.get(name).extra["sampling"] for name in wanted}
 
 
 def run(arguments: argparse.Namespace) -> None:

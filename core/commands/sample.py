@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import io
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 from core import jobs, runs
-from core.catalog import Config, UserError, parse
-from core.commands import named_class, show, takes_run, takes_values
+from core.catalog import UserError, parse
+from core.commands import named_class, sampling_of_run, show, takes_run, takes_values
 
 HELP = "Draw images from a run."
+parameters = sampling_of_run
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,16 +31,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--way", choices=("slerp", "lerp"), default="slerp", help="of --between")
     takes_values(parser, "a sampling parameter, for example temperature=0.8")
-
-
-def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
-    """Lists the configs that ``--set`` takes."""
-    from core.models import families
-
-    wanted = families.names()
-    if chosen.run_id:
-        wanted = [runs.family_of(jobs.find(chosen.run_id, *runs.KINDS))]
-    return {f"({name}) ": families.get(name).extra["sampling"] for name in wanted}
 
 
 def run(arguments: argparse.Namespace) -> None:

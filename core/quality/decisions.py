@@ -8,7 +8,6 @@ refused and says so, and nothing is lost.
 from __future__ import annotations
 
 import datetime
-import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -82,18 +81,8 @@ def _place(dataset: Dataset) -> Path:
 
 def _records(dataset: Dataset) -> tuple[list[dict[str, Any]], int]:
     """Reads the whole lines of the log, afresh, and counts the others."""
-    records, bad = [], 0
     file = _place(dataset) / "log.jsonl"
-    for line in file.read_bytes().splitlines() if file.exists() else []:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if isinstance(record, dict):
-            records.append(record)
-        else:
-            bad += bool(line.strip())
-    return records, bad
+    return jobs.parse(file.read_bytes() if file.exists() else b"")
 
 
 def open(dataset: Dataset) -> Book:

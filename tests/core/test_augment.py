@@ -11,8 +11,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as V
 
 from core import augment
-from core.augment import Chain, Context, Pipeline, Step, augmentations
-from core.augment import pixels as colours
+from core.augment import Chain, Context, Pipeline, Step, augmentations, colour, grain
 from core.augment.geometry import homographies, matrices, moved
 from core.augment.policies import COMMON, NAMES, operated
 from core.catalog import UserError
@@ -159,25 +158,25 @@ def test_colours_are_those_of_torchvision():
     x = images(4)
     whole = (x * 255).round() / 255
     of = {
-        "brightness": (colours.brighter, V.adjust_brightness, 1.3),
-        "contrast": (colours.contrasted, V.adjust_contrast, 0.6),
-        "saturation": (colours.coloured, V.adjust_saturation, 1.5),
-        "solarise": (colours.solarised, V.solarize, 0.4001),
+        "brightness": (colour.brighter, V.adjust_brightness, 1.3),
+        "contrast": (colour.contrasted, V.adjust_contrast, 0.6),
+        "saturation": (colour.coloured, V.adjust_saturation, 1.5),
+        "solarise": (colour.solarised, V.solarize, 0.4001),
     }
     for mine, theirs, value in of.values():
         made = mine(whole, torch.full((4,), value))
         assert torch.allclose(made, theirs(whole, value).clamp(0, 1), atol=2e-3)
     levels = (whole * 255).round().to(torch.uint8)
-    made = colours.posterised(whole, torch.full((4,), 3.0))
+    made = colour.posterised(whole, torch.full((4,), 3.0))
     assert torch.equal((made * 255).round().to(torch.uint8), V.posterize(levels, 3))
-    made = colours.stretched(whole)
+    made = colour.stretched(whole)
     assert torch.allclose(made, V.autocontrast(whole), atol=1e-4)
 
 
 def test_an_equalised_level_is_the_share_of_pixels_up_to_it():
     """Among those above the lowest level; torchvision rounds its step, so it is no oracle for small images."""
     x = (images(2, channels=1) * 15).round() / 15
-    made = colours.equalised(x)
+    made = colour.equalised(x)
     for image, found in zip(x, made, strict=True):
         above = image[image > image.min()]
         share = (above[None] <= image.flatten()[:, None]).double().mean(1)
@@ -187,7 +186,7 @@ def test_an_equalised_level_is_the_share_of_pixels_up_to_it():
 def test_a_blur_is_a_convolution_and_keeps_the_mean_inside():
     x = torch.zeros(1, 1, 21, 21)
     x[0, 0, 10, 10] = 1
-    made = colours.blurred(x, torch.tensor([1.5]))
+    made = grain.blurred(x, torch.tensor([1.5]))
     assert float(made.sum()) == pytest.approx(1, abs=1e-5)
     theirs = V.gaussian_blur(x, [13, 13], [1.5, 1.5])
     assert torch.allclose(made, theirs, atol=1e-4)
@@ -195,7 +194,7 @@ def test_a_blur_is_a_convolution_and_keeps_the_mean_inside():
 
 def test_a_hue_turned_by_120_degrees_swaps_channels():
     x = torch.tensor([1.0, 0.5, 0.2]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
-    made = colours.Hue(colours.HueConfig(), Context()).apply(x, {"angle": torch.tensor([120.0])})
+    made = colour.Hue(colour.HueConfig(), Context()).apply(x, {"angle": torch.tensor([120.0])})
     assert torch.allclose(made[0, :, 0, 0], torch.tensor([0.2, 1.0, 0.5]), atol=1e-5)
 
 
