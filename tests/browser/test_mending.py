@@ -66,6 +66,7 @@ def test_from_what_is_wrong_to_a_version_that_train_uses(server, screen, home, s
     screen.key("data.version.name").locator("input").press("Enter")
     screen.ready().button("data.version").click()
     screen.chosen("data", "clean")
+    screen.ready()  # what is offered is the new one, not only its name
     with screen.page.expect_download() as download:
         screen.button("data.zip").click()
     with zipfile.ZipFile(download.value.path()) as archive:

@@ -410,11 +410,10 @@ def test_a_grid_and_a_sweep_show_the_same_draws_again():
 # --- Models as steps ---------------------------------------------------------------------------------------------------
 
 
-def test_a_model_gives_others_of_the_class_and_neighbours(tiny_runs, setting):
-    setting(home=tiny_runs.home)
+def test_a_model_gives_others_of_the_class_and_neighbours(trained):
     x, y = images(4, 1, 8), torch.tensor([0, 1, 2, 3])
     for name, run in (("sample", "gan"), ("neighbour", "vae")):
-        config = {"run": tiny_runs.runs[run]}
+        config = {"run": trained.runs[run]}
         chain = Chain(Pipeline((Step.of(name, config, 1.0),)))
         whole = chain(x, 1, range(4), y)
         assert whole.shape == x.shape
@@ -424,17 +423,16 @@ def test_a_model_gives_others_of_the_class_and_neighbours(tiny_runs, setting):
     assert torch.allclose(still(x, 1, range(4), y), x, atol=1e-4)
 
 
-def test_a_model_that_does_not_fit_is_refused_in_words(tiny_runs, setting):
-    setting(home=tiny_runs.home)
-    vae = tiny_runs.runs["vae"]
+def test_a_model_that_does_not_fit_is_refused_in_words(trained):
+    vae = trained.runs["vae"]
     chain = Chain(Pipeline((Step.of("sample", {"run": vae}, 1.0),)))
     with pytest.raises(UserError, match=r"makes images of 1 × 8 × 8, and these have 3 × 16 × 16"):
         chain(images(1), 0, [0], torch.tensor([0]))
-    of_class = Chain(Pipeline((Step.of("sample", {"run": tiny_runs.runs["gan"]}, 1.0),)))
+    of_class = Chain(Pipeline((Step.of("sample", {"run": trained.runs["gan"]}, 1.0),)))
     with pytest.raises(UserError, match="makes images of a class, and these have no labels"):
         of_class(images(1, 1, 8), 0, [0])
     with pytest.raises(UserError, match=r"which cannot encode an image\. A VAE, flow or diffusion"):
-        Chain(Pipeline((Step.of("neighbour", {"run": tiny_runs.runs["gan"]}),)))
+        Chain(Pipeline((Step.of("neighbour", {"run": trained.runs["gan"]}),)))
     with pytest.raises(UserError, match=r"A generative step needs a run, got ''"):
         Chain(Pipeline((Step.of("sample"),)))
 

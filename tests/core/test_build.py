@@ -111,11 +111,11 @@ def test_a_class_name_cannot_write_elsewhere_nor_run_in_a_spreadsheet(toy):
     assert build._folders(("a/b", "a_b", "")) == ["a_b", "a_b 1", "class 2"]
 
 
-def test_samples_of_a_run_join_as_a_job(tiny_runs, setting, here):
-    setting(home=tiny_runs.home, nice=0, threads=1)
+def test_samples_of_a_run_join_as_a_job(trained, setting, here):
+    setting(nice=0, threads=1)
     values = {
         "build.name": "mixed",
-        "build.run": tiny_runs.runs["gan"],
+        "build.run": trained.runs["gan"],
         "build.per_class": 2,
         "build.confidence": 0.0,
         "build.distinct": False,
@@ -130,7 +130,7 @@ def test_samples_of_a_run_join_as_a_job(tiny_runs, setting, here):
     assert facts["added"]["synthetic"] == 20
     made = datasets.load("mixed")
     assert made.attributes is not None
-    assert set(made.attributes["run"][-20:]) == {tiny_runs.runs["gan"]}
+    assert set(made.attributes["run"][-20:]) == {trained.runs["gan"]}
     assert "id" in json.loads(made.attributes["parameters"][-1])
     assert np.isin(np.arange(len(made) - 20, len(made)), made.splits["train"]).all()
     again = work.submit("build", {"dataset": "digits"}, values)
@@ -138,10 +138,9 @@ def test_samples_of_a_run_join_as_a_job(tiny_runs, setting, here):
     assert jobs.get(again.id).message.startswith("There is a dataset 'mixed' already")
 
 
-def test_a_run_that_has_seen_held_out_images_is_refused(tiny_runs, setting):
-    setting(home=tiny_runs.home)
+def test_a_run_that_has_seen_held_out_images_is_refused(trained):
     digits = datasets.load("digits")
-    run = jobs.get(tiny_runs.runs["gan"])
+    run = jobs.get(trained.runs["gan"])
     assert build.foreign(run, digits) == ""
     swapped = datasets.assemble(
         np.asarray(digits.x),

@@ -227,12 +227,11 @@ def test_referees_are_paired_and_told_as_they_come(here, toy):
         assert row["n_seeds"] == 2
 
 
-def test_traces_of_a_chain_are_looked_for_in_samples(tiny_runs, setting):
-    setting(home=tiny_runs.home)
+def test_traces_of_a_chain_are_looked_for_in_samples(trained):
     from core import datasets
     from core.augment import load
 
-    found = harm.leak(datasets.load("digits"), load("digits"), tiny_runs.runs["gan"], n=100)
+    found = harm.leak(datasets.load("digits"), load("digits"), trained.runs["gan"], n=100)
     assert 0 <= found["share_low"] <= found["share"] <= found["share_high"] <= 1
     assert found["n"] == 100
     assert found["sentence"].endswith(".")
