@@ -10,6 +10,7 @@ are compared, the time is that of the process, so that other work on the machine
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,8 +24,9 @@ from torch.nn import functional as F
 
 from core import attacks, classifier, datasets
 from core.datasets import Dataset
-from core.robustness import Study, StudyConfig, estimate, images_of
+from core.robustness import Study, StudyConfig, estimate, foreign, images_of
 from core.robustness.verdict import interval
+from core.settings import settings
 from core.tensors import Images
 from core.threat import Target, eps_text
 from core.training import TrainConfig, Trainer, spec_of
@@ -36,8 +38,11 @@ NETWORKS: dict[str, tuple[str, int, dict[str, Any], float]] = {
     "digits-robust": ("digits", 100_000, {"defence": "pgd"}, 38 / 255),
     "mnist": ("mnist", 20_000, {}, 0.1),
     "mnist-robust": ("mnist", 20_000, {"defence": "pgd", "eps": 0.2, "attack_steps": 5}, 0.2),
-    "cifar10": ("cifar10", 30_000, {}, 1 / 255),
-}
+    "cifar10": ("cifar10", 20_000, {}, 1 / 255),
+    "cifar10-robust": (
+        "cifar10", 30_000, {"defence": "pgd", "eps": 4 / 255, "attack_steps": 4}, 4 / 255,
+    ),
+}  # fmt: skip
 MASKS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "plain": lambda net, x: net(x),
     "logits × 1000": lambda net, x: 1000 * net(x),
@@ -58,10 +63,18 @@ class Around(nn.Module):
         return self.change(self.net, x)
 
 
+def loaded(source: str) -> Dataset:
+    """Opens a dataset; of CIFAR-10, a folder of its pictures (train and test, one folder per class) does as well."""
+    pictures = settings().data / "cifar10-images"
+    if source == "cifar10" and pictures.is_dir():
+        return datasets.load("folder", {"path": str(pictures), "size": 32})
+    return datasets.load(source)
+
+
 def prepared(name: str, keep: Path) -> tuple[nn.Module, Dataset, float]:
     """Opens a classifier, trained the first time; with its dataset and its strength."""
     source, images, values, eps = NETWORKS[name]
-    dataset = datasets.load(source)
+    dataset = loaded(source)
     torch.manual_seed(0)
     config = classifier.ClassifierConfig.of(values, "classifier")
     net: nn.Module = classifier.build(config, spec_of(dataset))
@@ -81,8 +94,9 @@ def prepared(name: str, keep: Path) -> tuple[nn.Module, Dataset, float]:
 
 
 def targeted(net: nn.Module, dataset: Dataset, name: str) -> Target:
-    """Makes a classifier the target of attacks."""
-    return Target(net, dataset.classes, dataset.channels, dataset.size, name=name)
+    """Makes a classifier the target of attacks, as the product does; the libraries get it as it was."""
+    own = foreign.laid_out(copy.deepcopy(net), CPU)
+    return Target(own, dataset.classes, dataset.channels, dataset.size, name=name)
 
 
 def right(target: Target, dataset: Dataset, n: int) -> tuple[Images, Tensor]:
@@ -176,14 +190,32 @@ def peers(
     return found
 
 
-def own(target: Target, x: Images, y: Tensor, active: bool, eps: float, steps: int) -> Images:
-    """Gives what our PGD makes; with the active set, fooled images leave the batch."""
-    more = {"config": {"steps": steps}, "active": active}
-    return attacks.run("pgd", target, x, y, eps, **more).adversarial
+def own(
+    target: Target, x: Images, y: Tensor, active: bool, strengths: list[float], steps: int
+) -> Images:
+    """Gives what our PGD makes at the first of rising strengths.
+
+    With the active set, fooled images leave the batch, and are not tried again at a larger strength.
+    """
+    made = x.clone()
+    left = torch.arange(len(x))
+    for eps in strengths:
+        more = {"config": {"steps": steps}, "active": active, "ids": left}
+        out = attacks.run("pgd", target, x[left], y[left], eps, **more)
+        if eps == strengths[0]:
+            made = out.adversarial
+        left = left[~out.fooled] if active else left
+    return made
 
 
-def speed(names: list[str], n: int, keep: Path, repeats: int = 3) -> None:
-    """Prints the times of PGD-40 and of a sweep of 8 strengths with PGD-20, in turns, the best of three."""
+def theirs(attack: Callable[[float, int], Any], strengths: list[float], steps: int) -> Any:
+    """Gives what a library's PGD makes at the first of rising strengths, which it takes one after the other."""
+    first, *_ = [attack(eps, steps) for eps in strengths]
+    return first
+
+
+def speed(names: list[str], n: int, keep: Path, repeats: int = 7) -> None:
+    """Prints the times of PGD-40 and of a sweep of 8 strengths with PGD-20, in turns, the best of seven."""
     for name in names:
         net, dataset, eps = prepared(name, keep)
         target = targeted(net, dataset, name)
@@ -193,7 +225,7 @@ def speed(names: list[str], n: int, keep: Path, repeats: int = 3) -> None:
         ways = {
             "own, success masks off": partial(own, target, x, y, False),
             "own, active set": partial(own, target, x, y, True),
-            **peers(net, dataset, x, y),
+            **{k: partial(theirs, attack) for k, attack in peers(net, dataset, x, y).items()},
         }
         for title, strengths, steps in (
             ("PGD-40", [eps], 40),
@@ -204,9 +236,9 @@ def speed(names: list[str], n: int, keep: Path, repeats: int = 3) -> None:
             for _ in range(repeats):
                 for way, attack in ways.items():
                     began = time.process_time()
-                    made = [attack(strength, steps) for strength in strengths]
+                    made = attack(strengths, steps)
                     best[way] = min(best[way], time.process_time() - began)
-                    last = torch.as_tensor(made[0])
+                    last = torch.as_tensor(made)
                     stands[way] = float((target.predict(last) == y).float().mean())
             first = best["own, success masks off"]
             print(f"{name}, {title}, n = {len(x)}, {eps_text(eps)}")

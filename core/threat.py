@@ -133,32 +133,27 @@ class Target:
         def part(x: Tensor) -> Tensor:
             nonlocal taken
             rows = slice(taken, taken + len(x))
-            total: Tensor | None = None
-            logits: Tensor | None = None
-            value: Tensor | None = None
+            drawn: list[tuple[Tensor, Tensor, Tensor]] = []
             for _ in range(self.eot):
                 moved = x.detach().requires_grad_()
                 with torch.enable_grad():
                     out = self._once(moved)
                     each = _rows(score, out, rows)
+                slope = None
                 if out.requires_grad:
                     (slope,) = torch.autograd.grad(each.sum(), moved, allow_unused=True)
-                else:
-                    slope = None
                 if slope is None:
                     self.detached, slope = True, torch.zeros_like(x)
                 self.backward += len(x)
-                out, each = out.detach() / self.eot, each.detach() / self.eot
-                total = slope if total is None else total + slope
-                logits = out if logits is None else logits + out
-                value = each if value is None else value + each
-            assert total is not None
-            assert logits is not None
-            assert value is not None
+                drawn.append((out.detach(), each.detach(), slope))
+            if self.eot == 1:
+                logits, value, slope = drawn[0]
+            else:
+                logits, value, slope = (torch.stack(v).mean(0) for v in zip(*drawn, strict=True))
             taken += len(x)
             values.append(value)
             kept.append(logits)
-            return (total / self.eot).nan_to_num(0.0, 0.0, 0.0)
+            return slope.nan_to_num(0.0, 0.0, 0.0)
 
         kept: list[Tensor] = []
 
@@ -335,10 +330,10 @@ def within(x: Images, moved: Tensor, eps: float | Tensor, norm: str) -> Images:
 
     The change is projected onto the ball, then clipped to the range, which only shortens it.
     """
-    change = moved - x
     if norm == "linf":
         half = wide(eps) if isinstance(eps, Tensor) else eps
-        return torch.clamp(torch.minimum(torch.maximum(moved, x - half), x + half), 0, 1)
+        return torch.clamp(moved, x - half, x + half).clamp_(0, 1)
+    change = moved - x
     if norm == "l2":
         shrink = (eps / length(change, "l2").clamp_min(1e-12)).clamp(max=1)
         return (x + change * wide(shrink)).clamp(0, 1)

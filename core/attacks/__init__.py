@@ -110,7 +110,8 @@ class Outcome:
     Attributes:
         adversarial: Fooling images where it succeeded, else the last proposal, (N, C, H, W).
         fooled: Whether the classifier is fooled, as decided at the evaluation batch size, (N,).
-        distance: Length of the change where it is fooled, else infinity, (N,).
+        distance: Length of the change where it is fooled, else infinity, (N,); known before the end only to attacks
+            of the smallest change.
         forward, backward: Images passed through the classifier.
         seconds: Time taken.
         steps: Proposals made.
@@ -190,7 +191,7 @@ class Trial:
         where = target.device
         self.x, self.y = x.to(where), y.to(where)
         self.towards = None if towards is None else towards.to(where)
-        self.active = active
+        self.active, self.sure = active, False
         self.start = None if start is None else start.to(where)
         self.seed = seed
         self.ids = torch.arange(len(x)) if ids is None else torch.as_tensor(ids)
@@ -235,35 +236,34 @@ class Trial:
         try:
             proposal = next(steps)
             while True:
-                x, y = self.x[left], self.y[left]
-                moved = proposal.x.detach()
-                sound = moved.nan_to_num(0.0)
-                free = bound == float("inf")
-                kept = sound.clamp(0, 1) if free else within(x, sound, bound, self.norm)
-                strayed = (kept - moved).abs().flatten(1).amax(1) > NEAR
-                out.clipped += int(strayed.sum())
-                logits = proposal.logits
-                if logits is None or bool(strayed.any()):
-                    logits = self.target.logits(kept)
-                said = decide(logits)
+                whole = len(left) == len(self.x)  # the usual case copies nothing
+                x, y = (self.x, self.y) if whole else (self.x[left], self.y[left])
+                kept, strayed = self._cut(x, proposal.x.detach(), bound)
+                out.clipped += strayed
+                known = None if strayed else proposal.logits
+                said = decide(self.target.logits(kept) if known is None else known)
                 hit = said != y if self.towards is None else said == self.towards[left]
-                size = length(kept - x, self.norm)
-                better = hit & (size < out.distance[left]) if self.smallest else hit
-                better &= size <= bound + NEAR
-                changed = better if self.active or self.smallest else torch.ones_like(better)
-                if not self.active and not self.smallest:
-                    out.distance[left] = torch.inf
-                    out.fooled[left] = hit
+                # the largest change is cut to the last bit, a length is not
+                if self.smallest or self.norm != "linf":
+                    size = length(kept - x, self.norm)
+                    hit = hit & (size <= bound + NEAR)
+                stay = torch.ones_like(hit)
+                if self.smallest:
+                    better = hit & (size < out.distance)
+                    out.fooled |= better
+                    changed = better | ~out.fooled
+                    out.adversarial[changed] = kept[changed]
+                    out.distance[better] = size[better]
+                elif self.active:
+                    out.fooled[left], out.adversarial[left] = hit, kept
+                    stay = ~hit
+                    left = left[stay]
                 else:
-                    out.fooled[left] |= better
-                    changed = changed | ~out.fooled[left]
-                out.adversarial[left[changed]] = kept[changed]
-                out.distance[left[better]] = size[better]
+                    out.fooled, out.adversarial = hit, kept
+                    self.sure = known is None
                 out.steps += 1
                 if proposal.score is not None and len(out.trace) < 10_000:
                     out.trace.append(float(proposal.score.mean()))
-                stay = torch.ones_like(hit) if self.smallest or not self.active else ~hit
-                left = left[stay]
                 count()
                 yield out
                 if not len(left):
@@ -281,14 +281,28 @@ class Trial:
         count()
         yield out
 
+    def _cut(self, x: Images, moved: Tensor, bound: float) -> tuple[Images, int]:
+        """Cuts proposed images back to range and budget; tells how many were outside by more than float32's slack."""
+        free = bound == float("inf")
+        kept = moved.clamp(0, 1) if free else within(x, moved, bound, self.norm)
+        if float(torch.dist(kept, moved, float("inf"))) <= NEAR:  # never with a nan
+            return kept, 0
+        sound = moved.nan_to_num(0.0)
+        kept = sound.clamp(0, 1) if free else within(x, sound, bound, self.norm)
+        near = (kept - moved).abs().flatten(1).amax(1) <= NEAR
+        return kept, int((~near).sum())
+
     def finish(self) -> Outcome:
-        """Decides once more, at the evaluation batch size, which images are fooled.
+        """Decides once more, at the evaluation batch size, which images are fooled, and measures their change.
 
         What the smallest change leaves on the very boundary is pushed a little further first.
         """
         out = self.outcome
         self.target.on_pass = None  # stopped or not, what was found is verified
         if not bool(out.fooled.any()):
+            return out
+        if self.sure:  # this is how the last proposal was judged
+            out.distance = self._measured()
             return out
 
         def holds() -> Tensor:
@@ -304,12 +318,15 @@ class Trial:
                     break
                 change = (out.adversarial - self.x)[doubt] * (1 + push)
                 out.adversarial[doubt] = (self.x[doubt] + change).clamp(0, 1)
-                out.distance[doubt] = length(out.adversarial[doubt] - self.x[doubt], self.norm)
                 sure = holds()
         out.doubtful += int((out.fooled & ~sure).sum())
         out.fooled = sure
-        out.distance = out.distance.masked_fill(~sure, torch.inf)
+        out.distance = self._measured()
         return out
+
+    def _measured(self) -> Tensor:
+        size = length(self.outcome.adversarial - self.x, self.norm)
+        return size.masked_fill(~self.outcome.fooled, torch.inf)
 
 
 def run(name: str, target: Target, x: Images, y: Tensor, eps: float | None, **more: Any) -> Outcome:
