@@ -76,7 +76,6 @@ def label(job: jobs.Job) -> str:
     return f"{shell.icon_of(job)} {step} · {facts['samples']:,} images · {shell.since(job)}"
 
 
-@st.fragment(run_every="1s")
 @shell.guard()
 def follow(id: str, known: tuple[str, int, bool]) -> None:
     """Shows how far an evaluation is; the page runs again with each further result."""
@@ -133,7 +132,7 @@ def page(run: jobs.Job) -> None:
         invite(run)
         return
     if job.active:
-        follow(job.id, standing(job))
+        shell.live(follow, 1, job.id, standing(job))
     elif job.status != "finished":
         (st.error if job.status == "failed" else st.warning)(
             shell.plain(job.message or f"This evaluation is {job.status}."),

@@ -196,5 +196,5 @@ else:
     shown = next(job for job in listed if job.id == st.session_state["race"])
     with st.container(border=True):
         head(shown)
-        st.fragment(live, run_every="2s" if shown.active else None)(shown.id, shown.status)
+        shell.live(live, 2 if shown.active else None, shown.id, shown.status)
 shell.go("train", "Train one of them for longer")

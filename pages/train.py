@@ -573,8 +573,8 @@ with right:
     else:
         with st.container(border=True):
             head(shown)
-            st.fragment(live, run_every="1s" if shown.active else None)(
-                shown.id, shown.status, bool(runs.samples(shown))
+            shell.live(
+                live, 1 if shown.active else None, shown.id, shown.status, bool(runs.samples(shown))
             )
         manage(shown)
         if shown.kind == "train" and runs.checkpoints(shown):
@@ -582,4 +582,4 @@ with right:
                 "Explore its newest checkpoint" if shown.active else "Walk through what it learned"
             )
             shell.go("latent", words)
-st.fragment(table, run_every="5s" if st.session_state["_busy"] else None)()
+shell.live(table, 5 if st.session_state["_busy"] else None)

@@ -8,7 +8,7 @@ import logging
 import re
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -256,7 +256,7 @@ def sidebar() -> None:
         active = [job for job in every if job.active]
         st.session_state["_busy"] = bool(active)
         if active:
-            _running(tuple((job.id, job.status) for job in active[:3]))
+            live(_running, 2, tuple((job.id, job.status) for job in active[:3]))
         if settings().view_only:
             st.caption(":material/visibility: This server is for viewing only.")
 
@@ -315,7 +315,16 @@ def view(
     return chosen
 
 
-@st.fragment(run_every="2s")
+def live(draw: Callable[..., None], seconds: float | None, *args: Any) -> None:
+    """Draws something that draws itself again every so many seconds; None: never, until the page runs again.
+
+    In a container of its own: what follows a fragment in the same container can get lost when the fragment's clock
+    strikes while the page is being drawn.
+    """
+    with st.container():
+        st.fragment(draw, run_every=seconds)(*args)
+
+
 def _running(known: tuple[tuple[str, str], ...]) -> None:
     """Follows the active jobs; when one begins or ends, the whole page runs again."""
     for id, status in known:

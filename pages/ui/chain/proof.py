@@ -55,7 +55,7 @@ def draw(chain: Any, data: str) -> None:
                 ),
                 label_visibility="collapsed",
             )
-        st.fragment(watch, run_every="1s" if jobs.get(id).active else None)(id)
+        shell.live(watch, 1 if jobs.get(id).active else None, id)
 
 
 def expected(chain: Any, data: str, values: dict[str, Any]) -> float:

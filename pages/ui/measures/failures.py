@@ -50,8 +50,8 @@ def draw(found: Evaluation) -> None:
             key="evaluate.uncovered",
             alt="The real images that are farthest from every generated one",
             titles=[
-                f"real image {i}{of(int(arrays.real_y[i]))}: the nearest generated one is {arrays.gap[i]:.1f} times as far "
-                "as its real neighbours"
+                f"real image {i}{of(int(arrays.real_y[i]))}: the nearest generated one is {arrays.gap[i]:.1f} times as "
+                "far as its real neighbours"
                 for i in worst
             ],
             max_height=210,

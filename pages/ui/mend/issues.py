@@ -30,7 +30,7 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
         ask(choice, prepared, job)
         return
     if job.active:
-        st.fragment(watch, run_every="1s")(job.id)
+        shell.live(watch, 1, job.id)
         return
     found = quality.findings(job)
     if found is None:

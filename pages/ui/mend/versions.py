@@ -106,7 +106,7 @@ def add(choice: str, prepared: Mapping[str, Any]) -> None:
         )
     found = [job for job in jobs.listing("build") if job.config["dataset"]["name"] == choice]
     if found:
-        st.fragment(built, run_every="1s" if found[0].active else None)(found[0].id)
+        shell.live(built, 1 if found[0].active else None, found[0].id)
 
 
 def sources(choice: str) -> tuple[str, str]:
