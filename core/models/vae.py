@@ -30,7 +30,7 @@ from core.nets import Downward, LabelEmbedding, ResidualMLP, Upward, refresh_bat
 from core.tensors import Group, Images, Loss, all_mean, draw_labels, full, noise, rows
 
 DRAWS = 16  # latents per image that `log_prob` looks at
-CODES = 85  # codes per Gaussian of the mixture: fewer learn them by heart, more leave holes between the modes
+CODES = 70  # codes per Gaussian of the mixture: fewer learn them by heart, more leave holes between the modes
 
 
 class VAEConfig(Config):
@@ -80,7 +80,7 @@ class VAEConfig(Config):
         advanced=True,
     )
     components: int = knob(
-        48,
+        60,
         f"Most Gaussians of the mixture that is fitted to the codes and drawn from; one for every {CODES} codes.",
         ge=1,
         le=100,
