@@ -22,9 +22,7 @@ VIEWS = ("How good", "Map", "Copies", "Failures", "Compare")  # as the address n
 
 def start(run: str, values: Mapping[str, Any]) -> None:
     """Begins to measure a run, and follows it."""
-    job = shell.attempt(measures.begin, run, values)
-    if job is not None:
-        st.session_state["evaluate.job"] = job.id
+    st.session_state["evaluate.job"] = measures.begin(run, values).id
 
 
 def head(run: jobs.Job, listed: list[jobs.Job]) -> jobs.Job | None:
@@ -55,13 +53,15 @@ def head(run: jobs.Job, listed: list[jobs.Job]) -> jobs.Job | None:
     values = {
         f"{keys[key]}.{name}": value for key, part in made.items() for name, value in part.items()
     }
-    button.button(
+    shell.press(
+        button,
         "Measure again" if listed else "Measure it",
+        start,
+        run.id,
+        values,
         type="secondary" if listed else "primary",
         icon=":material/speed:",
         key="evaluate.start",
-        on_click=start,
-        args=(run.id, values),
         disabled=not shell.may_change(),
         width="stretch",
     )

@@ -142,12 +142,15 @@ def over_training(run: jobs.Job, found: Evaluation, metric: str) -> None:
             format_func=lambda step: f"step {step:,}",
             max_selections=8,
         )
-        st.button(
+        shell.press(
+            st,
             "Measure these",
+            begin_steps,
+            run.id,
+            steps,
+            found.job,
             icon=":material/speed:",
             key="evaluate.more",
-            on_click=begin_steps,
-            args=(run.id, steps, found.job),
             disabled=not steps or not shell.may_change(),
         )
 
@@ -167,13 +170,8 @@ def watched(run: jobs.Job) -> None:
 
 def begin_steps(run: str, steps: list[int], like: str) -> None:
     """Measures further checkpoints of a run under the conditions of an evaluation."""
-
-    def each() -> int:
-        _, values = work.flat(jobs.get(like).config)
-        for step in steps:
-            measures.begin(run, values | {"evaluate.step": step})
-        return len(steps)
-
-    if shell.attempt(each):
-        st.session_state["_done"] = f"{len(steps)} evaluations are on their way."
-        st.session_state["evaluate.steps"] = []
+    _, values = work.flat(jobs.get(like).config)
+    for step in steps:
+        measures.begin(run, values | {"evaluate.step": step})
+    st.session_state["_done"] = f"{len(steps)} evaluations are on their way."
+    st.session_state["evaluate.steps"] = []
