@@ -29,8 +29,8 @@ from core.robustness import (
     sweep,
 )
 from core.robustness.campaign import AttackConfig, transfer
+from core.robustness.questions import names_of
 from core.robustness.report import batch, html, pictures, python
-from core.robustness.study import names_of
 from core.threat import Target, default_eps
 
 EPS = "26/255"
