@@ -175,6 +175,11 @@ class Pipeline:
         """Titles of the steps that change labels as well."""
         return [step.title for step in self._active() if _extra(step, "labels", False)]
 
+    @property
+    def rigid(self) -> list[str]:
+        """Titles of the steps that no gradient passes, which must not stand before a critic."""
+        return [step.title for step in self._active() if not _extra(step, "smooth", False)]
+
     def _active(self) -> list[Step]:
         return [step for step in self.steps if step.on]
 
