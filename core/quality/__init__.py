@@ -121,7 +121,7 @@ class Look:
 
     @functools.cached_property
     def strange(self) -> tuple[np.ndarray, np.ndarray]:
-        """How far each image is from its neighbours, as a logarithm, and which is the nearest."""
+        """How far each image is from its neighbours, and which is the nearest."""
         from core.quality import search
 
         return search.strangeness(self.measures, _counted(self.told, "Outliers"))

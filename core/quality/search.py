@@ -131,10 +131,10 @@ def _verified(dataset: Dataset, pairs: list[tuple[int, int]]) -> list[Pair]:
 def strangeness(
     measures: Measures, told: Callable[[int, int], None] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Measures how far each image is from its neighbours, as a logarithm, (N,), and which is the nearest, (N,).
+    """Measures how far each image is from its neighbours, (N,), and tells which is the nearest, (N,).
 
     What counts is the distance to the :data:`NEIGHBOURS`-th one, so that fewer strangers of one kind are no company to
-    each other; in pixels that are whitened, so that what hardly ever varies in the set tells as much as what often does.
+    each other; in pixels whose directions count alike, or nearly, however much the set varies along them.
 
     References:
         Ramaswamy, Rastogi and Shim, 2000, Efficient algorithms for mining outliers from large data sets
@@ -146,7 +146,7 @@ def strangeness(
     own = index == torch.arange(len(rows))[:, None]
     far = torch.where(own.any(1), away[:, -1], away[:, max(0, away.shape[1] - 2)])
     first = torch.where(own[:, 0], index[:, min(1, index.shape[1] - 1)], index[:, 0])
-    return far.clamp_min(1e-2).log().numpy(), first.numpy()
+    return far.numpy(), first.numpy()
 
 
 def _whitened(rows: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ def rarity(values: np.ndarray) -> np.ndarray:
     Between one in ten and one in a hundred the set itself shows it; from there the same slope goes on.
     """
     tenth, hundredth = np.quantile(values, [0.9, 0.99])
-    return 1 + (values - tenth) / max(hundredth - tenth, 1e-2)
+    return 1 + (values - tenth) / max(hundredth - tenth, 1e-2 * abs(tenth), 1e-6)
 
 
 def surprising(rarities: np.ndarray, level: float) -> np.ndarray:
@@ -175,7 +175,7 @@ def surprising(rarities: np.ndarray, level: float) -> np.ndarray:
         Benjamini and Hochberg, 1995, Controlling the false discovery rate
     """
     ranked = np.sort(rarities)[::-1]
-    far = ranked >= level + np.log10(len(ranked) / np.arange(1, len(ranked) + 1))
+    far = ranked > level + np.log10(len(ranked) / np.arange(1, len(ranked) + 1))
     return rarities >= ranked[np.flatnonzero(far)[-1]] if far.any() else np.zeros(len(ranked), bool)
 
 
