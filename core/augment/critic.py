@@ -47,4 +47,4 @@ class CriticChain(nn.Module):
                 Drawn(now.step, now.chosen & (here < p), now.params)
                 for now, here in zip(drawn, u[:, 1:].unbind(1), strict=True)
             ]
-            return self.chain.stages((full(x) + 1) / 2, some)[-1] * 2 - 1
+            return self.chain.last((full(x) + 1) / 2, some) * 2 - 1
