@@ -129,8 +129,8 @@ def the_form() -> None:
     parts = work.parts(kind, chosen)
     keys = {key_of(part, chosen): part for part in parts}
     shown = {key: parts[part] for key, part in keys.items() if part != "dataset"}
-    made = form.form(shown, omit={"pipeline"} if gpus() > 1 else {"pipeline", "gpus"})
-    made["train.augment"]["pipeline"] = chain()
+    made = form.form(shown, omit={"pipeline", "critic"} | ({"gpus"} if gpus() < 2 else set()))
+    made["train.augment"] = chain(bool(entry.extra.get("critic")))
     if parts["dataset"].knobs():
         with st.expander("Data"):
             st.caption("The same settings as on the Data page.")
@@ -158,21 +158,24 @@ def the_form() -> None:
         width="stretch",
     )
     if id := values["augment.pipeline"]:
-        button.caption(f":material/auto_fix_high: With the chain **{shell.plain(id)}** of Augment.")
+        where = " before the critic" if values["augment.critic"] else ""
+        button.caption(
+            f":material/auto_fix_high: With the chain **{shell.plain(id)}** of Augment{where}."
+        )
     with st.expander("As a command line"):
         st.code(command(kind, chosen, values), language="bash", wrap_lines=True)
 
 
-def chain() -> str:
-    """Asks for the chain of Augment that changes the training images: a preset, a saved one, or none."""
+def chain(critic: bool) -> dict[str, Any]:
+    """Asks for a chain of Augment, a preset, a saved one, or none, and for its place if there is a critic."""
     from core import augment
 
     titles = {"": "none"} | augment.trainable()
     key = "train.augment.pipeline"
     if st.session_state.get(key) not in titles:  # deleted meanwhile
         st.session_state[key] = ""
-    return st.selectbox(
-        "Augment the training images",
+    id = st.selectbox(
+        "Augment with a chain",
         list(titles),
         key=key,
         format_func=lambda id: titles[id],
@@ -180,6 +183,15 @@ def chain() -> str:
         help="A chain of the Augment page changes every image on its way into the network: a preset, or one that was "
         "saved there.",
     )
+    before = critic and st.toggle(
+        "Only before the critic",
+        key="train.augment.critic",
+        disabled=not id,
+        persist_state="session",
+        help="The chain changes what the critic sees, real and generated images alike, in place of the augmentation "
+        "that comes with the GAN; the generator learns plain images. How often, **Augmentation** above says.",
+    )
+    return {"pipeline": id, "critic": bool(id) and before}
 
 
 def head(run: jobs.Job) -> None:
