@@ -118,13 +118,12 @@ def noise(
         (block, (ids & _MASK)[:, None].expand_as(block), high, salt),
         (seed & _MASK, (seed >> 32) & _MASK),
     )
-    u = (
-        (torch.stack(words, -1) >> 9).to(torch.float32).add_(0.5).mul_(2.0**-23)
-    )  # (N, blocks, 4), exact, in (0, 1)
+    u = torch.stack([(word >> 9).to(torch.float32) for word in words], -1)
+    u = u.add_(0.5).mul_(2.0**-23)  # (N, blocks, 4), exact, in (0, 1)
     if not uniform:
-        radius = torch.sqrt(-2 * torch.log(u[..., :2]))
-        angle = 2 * math.pi * u[..., 2:]
-        u = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], -1)
+        radius = u[..., :2].log().mul_(-2).sqrt_()
+        angle = u[..., 2:] * (2 * math.pi)
+        u = torch.cat([torch.cos(angle).mul_(radius), angle.sin_().mul_(radius)], -1)
     return u.reshape(len(ids), blocks * 4)[:, :count].contiguous().view(len(ids), *shape)
 
 
@@ -137,11 +136,11 @@ def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, ...
             c0 * 0xD2511F53,
             c2 * 0xCD9E8D57,
         )  # the 64-bit products wrap around, their bits are right
-        c0, c1, c2, c3 = (
-            ((p1 >> 32) & _MASK) ^ c1 ^ k0,
-            p1 & _MASK,
-            ((p0 >> 32) & _MASK) ^ c3 ^ k1,
-            p0 & _MASK,
+        c0, c1, c2, c3 = (  # in place, because memory is what takes the time
+            (p1 >> 32).bitwise_and_(_MASK).bitwise_xor_(c1).bitwise_xor_(k0),
+            p1.bitwise_and_(_MASK),
+            (p0 >> 32).bitwise_and_(_MASK).bitwise_xor_(c3).bitwise_xor_(k1),
+            p0.bitwise_and_(_MASK),
         )
         k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
     return c0, c1, c2, c3

@@ -35,10 +35,9 @@ def key_of(part: str, chosen: dict[str, str]) -> str:
 def start(values: dict[str, Any], name: str) -> None:
     """Submits what the form holds, and follows the new run."""
     kind, chosen = choice()
-    job = shell.attempt(work.submit, kind, chosen, values, name=name, who=shell.who())
-    if job is not None:
-        st.session_state["run"] = job.id
-        st.session_state["train.name"] = ""
+    job = work.submit(kind, chosen, values, name=name, who=shell.who())
+    st.session_state["run"] = job.id
+    st.session_state["train.name"] = ""
 
 
 def take_over(id: str) -> None:
@@ -130,8 +129,8 @@ def the_form() -> None:
     parts = work.parts(kind, chosen)
     keys = {key_of(part, chosen): part for part in parts}
     shown = {key: parts[part] for key, part in keys.items() if part != "dataset"}
-    made = form.form(shown, omit={"pipeline"} if gpus() > 1 else {"pipeline", "gpus"})
-    made["train.augment"]["pipeline"] = chain()
+    made = form.form(shown, omit={"pipeline", "critic"} | ({"gpus"} if gpus() < 2 else set()))
+    made["train.augment"] = chain(bool(entry.extra.get("critic")))
     if parts["dataset"].knobs():
         with st.expander("Data"):
             st.caption("The same settings as on the Data page.")
@@ -146,32 +145,37 @@ def the_form() -> None:
         max_chars=80,
         help="What to call the run; you can change it later.",
     )
-    button.button(
+    shell.press(
+        button,
         "Start training",
+        start,
+        values,
+        name,
         type="primary",
         icon=":material/play_arrow:",
         key="train.start",
-        on_click=start,
-        args=(values, name),
         disabled=not shell.may_change(),
         width="stretch",
     )
     if id := values["augment.pipeline"]:
-        button.caption(f":material/auto_fix_high: With the chain **{shell.plain(id)}** of Augment.")
+        where = " before the critic" if values["augment.critic"] else ""
+        button.caption(
+            f":material/auto_fix_high: With the chain **{shell.plain(id)}** of Augment{where}."
+        )
     with st.expander("As a command line"):
         st.code(command(kind, chosen, values), language="bash", wrap_lines=True)
 
 
-def chain() -> str:
-    """Asks for the chain of Augment that changes the training images: a preset, a saved one, or none."""
+def chain(critic: bool) -> dict[str, Any]:
+    """Asks for a chain of Augment, a preset, a saved one, or none, and for its place if there is a critic."""
     from core import augment
 
     titles = {"": "none"} | augment.trainable()
     key = "train.augment.pipeline"
     if st.session_state.get(key) not in titles:  # deleted meanwhile
         st.session_state[key] = ""
-    return st.selectbox(
-        "Augment the training images",
+    id = st.selectbox(
+        "Augment with a chain",
         list(titles),
         key=key,
         format_func=lambda id: titles[id],
@@ -179,6 +183,15 @@ def chain() -> str:
         help="A chain of the Augment page changes every image on its way into the network: a preset, or one that was "
         "saved there.",
     )
+    before = critic and st.toggle(
+        "Only before the critic",
+        key="train.augment.critic",
+        disabled=not id,
+        persist_state="session",
+        help="The chain changes what the critic sees, real and generated images alike, in place of the augmentation "
+        "that comes with the GAN; the generator learns plain images. How often, **Augmentation** above says.",
+    )
+    return {"pipeline": id, "critic": bool(id) and before}
 
 
 def head(run: jobs.Job) -> None:
@@ -225,12 +238,8 @@ def head(run: jobs.Job) -> None:
                 key=f"train.longer.images.{run.id}",
                 help="Those it has seen included. The schedule goes on as if it had been that long from the start.",
             )
-            st.button(
-                "Go on",
-                type="primary",
-                key="train.longer",
-                on_click=shell.attempt,
-                args=(work.extend, run.id, images),
+            shell.press(
+                st, "Go on", work.extend, run.id, images, key="train.longer", type="primary"
             )
 
 
@@ -573,8 +582,8 @@ with right:
     else:
         with st.container(border=True):
             head(shown)
-            st.fragment(live, run_every="1s" if shown.active else None)(
-                shown.id, shown.status, bool(runs.samples(shown))
+            shell.live(
+                live, 1 if shown.active else None, shown.id, shown.status, bool(runs.samples(shown))
             )
         manage(shown)
         if shown.kind == "train" and runs.checkpoints(shown):
@@ -582,4 +591,4 @@ with right:
                 "Explore its newest checkpoint" if shown.active else "Walk through what it learned"
             )
             shell.go("latent", words)
-st.fragment(table, run_every="5s" if st.session_state["_busy"] else None)()
+shell.live(table, 5 if st.session_state["_busy"] else None)

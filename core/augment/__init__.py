@@ -11,6 +11,7 @@ from core.augment import geometry as _geometry  # noqa: F401  (registers)
 from core.augment import harm
 from core.augment import mixing as _mixing  # noqa: F401  (registers)
 from core.augment.catalogue import GROUPS, Context, augmentations
+from core.augment.critic import CriticChain
 from core.augment.generative import runs_for
 from core.augment.pipeline import (
     MAX_STEPS,
@@ -47,6 +48,7 @@ __all__ = [
     "MAX_STEPS",
     "Chain",
     "Context",
+    "CriticChain",
     "Drawn",
     "Frame",
     "Pipeline",

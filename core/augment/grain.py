@@ -46,6 +46,7 @@ class NoiseConfig(Config):
     "Noise",
     NoiseConfig,
     group="Noise and blur",
+    smooth=True,
     strength="sigma",
     units={"sigma": ""},
     torchvision=lambda c: (
@@ -75,6 +76,7 @@ class ShareConfig(Config):
     "Salt and pepper",
     ShareConfig,
     group="Noise and blur",
+    smooth=True,
     strength="share",
     units={"share": " of the pixels"},
     torchvision=lambda c: (
@@ -106,6 +108,7 @@ class BlurConfig(Config):
     "Blur",
     BlurConfig,
     group="Noise and blur",
+    smooth=True,
     strength="sigma",
     units={"sigma": " px"},
     torchvision=lambda c: (
@@ -136,6 +139,7 @@ class SharpenConfig(Config):
     "Sharpen",
     SharpenConfig,
     group="Noise and blur",
+    smooth=True,
     strength="amount",
     units={"amount": ""},
     torchvision=lambda c: (

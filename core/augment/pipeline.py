@@ -175,6 +175,11 @@ class Pipeline:
         """Titles of the steps that change labels as well."""
         return [step.title for step in self._active() if _extra(step, "labels", False)]
 
+    @property
+    def rigid(self) -> list[str]:
+        """Titles of the steps that no gradient passes, which must not stand before a critic."""
+        return [step.title for step in self._active() if not _extra(step, "smooth", False)]
+
     def _active(self) -> list[Step]:
         return [step for step in self.steps if step.on]
 
@@ -287,15 +292,26 @@ class Chain:
     @torch.no_grad()
     def apply(self, x: Images, drawn: Sequence[Drawn]) -> Images:
         """Changes images in [0, 1], (N, C, H, W), by what was drawn; the same again gives the same images."""
-        return self.stages(x, drawn)[-1] if drawn else x
+        return self.last(x, drawn)
+
+    def last(self, x: Images, drawn: Sequence[Drawn]) -> Images:
+        """Gives the images after the last step; a gradient passes it, and no image is made that is not read."""
+        return self.stages(x, drawn, every=False)[-1] if drawn else x
 
     def stages(
-        self, x: Images, drawn: Sequence[Drawn], times: list[float] | None = None
+        self,
+        x: Images,
+        drawn: Sequence[Drawn],
+        times: list[float] | None = None,
+        every: bool = True,
     ) -> list[Images]:
-        """Gives the images after each step; affine steps that follow each other read the image once, with one map."""
+        """Gives the images after each step, or not after ``every`` one, but after the last.
+
+        Affine steps that follow each other read the image once, with one map.
+        """
         made: list[Images] = []
         start, joint, fill = x, None, ""
-        for (_, step, _, one), now in zip(self.steps, drawn, strict=True):
+        for place, ((_, step, _, one), now) in enumerate(zip(self.steps, drawn, strict=True)):
             began = time.perf_counter()
             if isinstance(one, Moves):
                 if joint is not None and fill != step.config["fill"]:
@@ -305,6 +321,8 @@ class Chain:
                     now.chosen[:, None, None], one.matrix(now.params, x), _STILL.to(x)
                 )
                 joint = mine if joint is None else geometry.after(joint, mine)
+                if not every and self._goes_on(place + 1, fill):
+                    continue
                 here = geometry.moved(start, joint, fill)
                 # untouched so far: to the bit what it was
                 still = (joint == _STILL.to(x)).all(2).all(1)
@@ -316,6 +334,13 @@ class Chain:
             if times is not None:
                 times.append(time.perf_counter() - began)
         return made
+
+    def _goes_on(self, place: int, fill: str) -> bool:
+        """Tells whether the step at a place joins the map of those before it."""
+        if place == len(self.steps):
+            return False
+        _, step, _, one = self.steps[place]
+        return isinstance(one, Moves) and step.config["fill"] == fill
 
     def __call__(
         self, x: Images, seed: int, ids: Sequence[int] | Tensor, y: Tensor | None = None

@@ -67,10 +67,10 @@ class GANConfig(Config):
     latent_dim: int = knob(
         64, "Numbers that one image is made from.", title="Latent dimensions", ge=1, le=1024
     )
-    augment: Literal["adaptive", "off"] = knob(
+    augment: Literal["adaptive", "always", "off"] = knob(
         "adaptive",
-        "Moves, cuts and recolours what the critic sees, the more it knows training images by heart; "
-        "meant for few images.",
+        "Moves, cuts and recolours what the critic sees: the more it knows training images by heart, or always four "
+        "images of five; meant for few images.",
         title="Augmentation",
     )
     width: int = knob(
@@ -183,8 +183,8 @@ class GAN(nn.Module):
         """Yields the critic's loss, then, against the critic that has moved, the generator's."""
         loss, y = self.config.loss, y if self.classes else None
         real, fake = x * 2 - 1, self.generator(self._latents(x, generator), y)
-        if self.config.augment == "adaptive":
-            both = self.augmentation(torch.cat([real, fake]), self.probability, generator, parts=2)
+        if self.config.augment != "off":
+            both = self._seen(torch.cat([real, fake]), generator, parts=2)
             real, fake = both[: len(x)].detach(), both[len(x) :]
         d_real, d_fake = self._pairs(torch.cat([real, fake.detach()]), y)
         value = critic_loss(loss, d_real, d_fake)
@@ -215,11 +215,11 @@ class GAN(nn.Module):
         critic's eyes ([9], eq. 1). Differences of logits alone enter, so that it means the same for every loss; their
         running averages, so that a small batch suffices; and a critic that is fooled has no say.
         """
-        if self.config.augment == "off":
+        if self.config.augment != "adaptive":
             return {}
         z = self._latents(x, generator)
         d_train, d_valid, d_fake = (
-            self.critic(self.augmentation(image, self.probability, generator), label)
+            self.critic(self._seen(image, generator), label)
             for image, label in (
                 (x * 2 - 1, y),
                 (valid_x * 2 - 1, valid_y),
@@ -236,6 +236,16 @@ class GAN(nn.Module):
         up = torch.sign(overfitting - self.config.augment_target)
         self.probability.add_(step * up).clamp_(0, HIGHEST)
         return {"augmentation": self.probability.clone(), "overfitting": overfitting}
+
+    def shown_through(self, augmentation: nn.Module) -> None:
+        """Puts another augmentation before the critic."""
+        self.augmentation = augmentation
+
+    def _seen(self, x: Tensor, generator: torch.Generator, parts: int = 1) -> Tensor:
+        """Gives what the critic sees of images in [-1, 1]."""
+        always = torch.full_like(self.probability, HIGHEST)
+        p = self.probability if self.config.augment == "adaptive" else always
+        return self.augmentation(x, p, generator, parts=parts)
 
     def _latents(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Draws noise for as many images as ``x`` has, (N, D)."""
@@ -481,6 +491,7 @@ CLASSIC = {
     "GAN (adversarial)",
     GANConfig,
     sampling=GANSampling,
+    critic=True,
     presets=PRESETS | {"classic": CLASSIC, "classic minimax": CLASSIC | {"family.loss": "minimax"}},
 )
 def build(config: GANConfig, spec: Spec) -> GAN:

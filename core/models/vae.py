@@ -30,6 +30,7 @@ from core.nets import Downward, LabelEmbedding, ResidualMLP, Upward, refresh_bat
 from core.tensors import Group, Images, Loss, all_mean, draw_labels, full, noise, rows
 
 DRAWS = 16  # latents per image that `log_prob` looks at
+CODES = 70  # codes per Gaussian of the mixture: fewer learn them by heart, more leave holes between the modes
 
 
 class VAEConfig(Config):
@@ -79,8 +80,8 @@ class VAEConfig(Config):
         advanced=True,
     )
     components: int = knob(
-        10,
-        "Gaussians of the mixture that is fitted to the codes and drawn from.",
+        60,
+        f"Most Gaussians of the mixture that is fitted to the codes and drawn from; one for every {CODES} codes.",
         ge=1,
         le=100,
         advanced=True,
@@ -229,8 +230,8 @@ class VAE(nn.Module):
             for i in parts
         ]
         self.sigma.fill_(torch.cat(errors).mean().sqrt().clamp_min(1e-3))
-        codes = z[torch.linspace(0, len(z) - 1, min(len(z), 2000)).long()].double().cpu().numpy()
-        count = min(self.config.components, max(1, len(codes) // 20))
+        codes = z[torch.linspace(0, len(z) - 1, min(len(z), 4096)).long()].double().cpu().numpy()
+        count = min(self.config.components, max(1, len(codes) // CODES))
         mixture = GaussianMixture(count, reg_covar=1e-3, max_iter=30, tol=1e-2, random_state=0).fit(
             codes
         )

@@ -121,7 +121,7 @@ class Look:
 
     @functools.cached_property
     def strange(self) -> tuple[np.ndarray, np.ndarray]:
-        """How far each image is from its nearest ones, and which is the nearest."""
+        """How far each image is from its neighbours, and which is the nearest."""
         from core.quality import search
 
         return search.strangeness(self.measures, _counted(self.told, "Outliers"))
@@ -225,15 +225,21 @@ def _near(look: Look, kind: str, pair: Any, image: int, other: int) -> Issue:
 @checks.add("outlier", "Outliers", Config, remedy="look")
 def outlier(look: Look) -> Iterator[Issue]:
     """Images unlike all others: perhaps they do not belong here."""
-    score, nearest = look.strange
-    seen = look.seen("blank")
-    for image in np.flatnonzero((score > look.bar(10.0)) & ~seen):
+    from core.quality import search
+
+    far, nearest = look.strange
+    some = np.flatnonzero(~look.seen("blank"))
+    if not len(some):
+        return
+    rarity = search.rarity(far[some])
+    for place in np.flatnonzero(search.surprising(rarity, look.bar(1.0))):
+        image, rare = int(some[place]), float(rarity[place])
         yield Issue(
             "outlier",
-            int(image),
-            float(score[image]),
-            "It is farther from all others than images of this set are from each other, by "
-            f"{score[image]:.1f} robust standard deviations.",
+            image,
+            rare,
+            f"Even its nearest images are far from it: of images of this set, about one in {10 ** min(rare, 9):,.0f} "
+            f"{'or fewer ' if rare > 9 else ''}would be as far from its own.",
             (int(nearest[image]),),
         )
 

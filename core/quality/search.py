@@ -15,6 +15,7 @@ from core.tensors import to_float
 
 SAME = 0.12  # difference of two copies, as a share of their contrast, up to which they are near duplicates
 REFERENCE = 10_000  # images that an outlier is compared to
+NEIGHBOURS = 20  # of these; more than there are strangers of one kind among them
 
 
 @dataclass(frozen=True)
@@ -130,46 +131,52 @@ def _verified(dataset: Dataset, pairs: list[tuple[int, int]]) -> list[Pair]:
 def strangeness(
     measures: Measures, told: Callable[[int, int], None] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Measures how far each image is from all others, in robust standard deviations above the usual, (N,).
+    """Measures how far each image is from its neighbours, (N,), and tells which is the nearest, (N,).
 
-    By its pixels: how far it is from its nearest images against how far those are from theirs, plus how far it is from
-    the directions in which images differ at all; or by its features, if that is more. Also gives the index of the
-    nearest other image by features, (N,).
+    What counts is the distance to the :data:`NEIGHBOURS`-th one, so that fewer strangers of one kind are no company to
+    each other; in pixels whose directions count alike, or nearly, however much the set varies along them.
 
     References:
-        Breunig et al., 2000, LOF: identifying density-based local outliers
-        Mahalanobis, 1936, On the generalised distance in statistics
+        Ramaswamy, Rastogi and Shim, 2000, Efficient algorithms for mining outliers from large data sets
     """
-    around, _, _ = _density(measures.pixels, told)
-    by_pixels = robust(around) + robust(_mahalanobis(measures.pixels))
-    around, far, first = _density(measures.points, told)
-    by_features = np.where(robust(far) > 2, robust(around), 0.0)
-    return np.maximum(by_pixels, by_features), first
-
-
-def _density(
-    rows: Tensor, told: Callable[[int, int], None] | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gives the logarithm of each row's distance to its nearest ones, against theirs and by itself, and the nearest."""
+    rows = _whitened(measures.pixels)
     spaced = torch.linspace(0, len(rows) - 1, min(len(rows), REFERENCE)).long()
-    away, index = nearest(rows, rows[spaced], 7, told)
+    away, index = nearest(rows, rows[spaced], NEIGHBOURS + 1, told)
     index = spaced[index]
     own = index == torch.arange(len(rows))[:, None]
-    far = away.masked_fill(own, torch.nan).nanmean(1).nan_to_num(0.0).clamp_min(1e-6).log()
-    theirs = far[index].masked_fill(own, torch.nan).nanmean(1).nan_to_num(0.0)
+    far = torch.where(own.any(1), away[:, -1], away[:, max(0, away.shape[1] - 2)])
     first = torch.where(own[:, 0], index[:, min(1, index.shape[1] - 1)], index[:, 0])
-    return (far - theirs).numpy(), far.numpy(), first.numpy()
+    return far.numpy(), first.numpy()
 
 
-def _mahalanobis(rows: Tensor) -> np.ndarray:
-    """Gives the logarithm of the squared Mahalanobis distance of each row from the mean, with a ridge."""
+def _whitened(rows: Tensor) -> Tensor:
+    """Turns rows (N, d) to their main directions and evens out their spreads, down to about the usual one."""
     if len(rows) < 2:
-        return np.zeros(len(rows))
+        return rows
     mean = rows.mean(0)
     values, vectors = torch.linalg.eigh(torch.atleast_2d(torch.cov((rows - mean).T)))
-    ridge = 0.1 * values.mean().clamp_min(1e-9)
-    turned = (rows - mean) @ vectors * (values.clamp_min(0) + ridge).rsqrt()
-    return turned.square().sum(1).clamp_min(1e-9).log().numpy()
+    ridge = values.mean().clamp_min(1e-9)
+    return (rows - mean) @ vectors * (values.clamp_min(0) + ridge).rsqrt()
+
+
+def rarity(values: np.ndarray) -> np.ndarray:
+    """Tells how rare values so high are in a set with this tail, (N,), in powers of ten: 6 is one in a million.
+
+    Between one in ten and one in a hundred the set itself shows it; from there the same slope goes on.
+    """
+    tenth, hundredth = np.quantile(values, [0.9, 0.99])
+    return 1 + (values - tenth) / max(hundredth - tenth, 1e-2 * abs(tenth), 1e-6)
+
+
+def surprising(rarities: np.ndarray, level: float) -> np.ndarray:
+    """Chooses rare values, bool (N,), of which about one in ``10 ** level`` is there by chance.
+
+    References:
+        Benjamini and Hochberg, 1995, Controlling the false discovery rate
+    """
+    ranked = np.sort(rarities)[::-1]
+    far = ranked > level + np.log10(len(ranked) / np.arange(1, len(ranked) + 1))
+    return rarities >= ranked[np.flatnonzero(far)[-1]] if far.any() else np.zeros(len(ranked), bool)
 
 
 def robust(values: np.ndarray) -> np.ndarray:

@@ -95,6 +95,8 @@ def submit(
 def _allow_training(kind: str, config: dict[str, Any]) -> None:
     """Checks what a training asks of the server and of other runs, and names its parent in full."""
     train = config["train"]
+    if config["augment"]["critic"]:
+        _allow_critic(kind, config)
     if train["gpus"] > 1:
         from core.tensors import gpus
 
@@ -111,6 +113,24 @@ def _allow_training(kind: str, config: dict[str, Any]) -> None:
                 "Choose a run of the same family, or leave train.parent out."
             )
         train["parent"] = f"{run.id}@{step}"
+
+
+def _allow_critic(kind: str, config: dict[str, Any]) -> None:
+    """Checks that there is a critic, and that it is shown augmented images at all."""
+    from core.models import families
+
+    name, values = config.get("family", {"name": kind, "config": {}}).values()
+    if kind != "train" or not families.get(name).extra.get("critic"):
+        raise UserError(
+            f"augment.critic puts the pipeline before a GAN's critic, and a {name} has none. "
+            "Leave augment.critic out: the pipeline then changes the training images."
+        )
+    if not config["augment"]["pipeline"] or values["augment"] == "off":
+        raise UserError(
+            f"augment.critic needs a pipeline and a critic that sees augmented images, got augment.pipeline="
+            f"{config['augment']['pipeline']!r} and family.augment={values['augment']!r}. "
+            "Name a pipeline, and choose adaptive or always; or leave augment.critic out."
+        )
 
 
 def extend(id: str, images: int) -> jobs.Job:

@@ -37,24 +37,35 @@ class AugmentConfig(Config):
         title="Augmentation",
         advanced=True,
     )
+    critic: bool = knob(
+        False,
+        "Shows real and generated images to a GAN's critic through this pipeline, instead of changing the training "
+        "images; how often, its own augmentation says.",
+        title="Only before the critic",
+        advanced=True,
+    )
 
     @model_validator(mode="after")
     def _exists(self) -> AugmentConfig:
         if self.pipeline:
             from core import augment
 
-            augment.training(augment.load(self.pipeline))
+            pipeline = augment.load(self.pipeline)
+            augment.training(pipeline)
+            if self.critic:
+                augment.CriticChain(pipeline)
         return self
 
 
 def augmentation(task: Task) -> dict[str, Any]:
     """Gives what a run records of its augmentation: the whole pipeline, which may be deleted later; empty for none."""
-    chosen = (task.job.config.get("augment") or {}).get("pipeline", "")
+    asked = task.job.config.get("augment") or {}
+    chosen = asked.get("pipeline", "")
     if not chosen or (task.path / "run.json").exists():  # a resumed run has it in its record
         return {}
     from core import augment
 
-    return {"augment": augment.load(chosen).record()}
+    return {"augment": augment.load(chosen).record() | {"critic": asked.get("critic", False)}}
 
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
@@ -307,7 +318,11 @@ def follow(
     if facts.get("augment"):
         from core import augment
 
-        transform = augment.training(augment.Pipeline.of(facts["augment"]["steps"]))
+        pipeline = augment.Pipeline.of(facts["augment"]["steps"])
+        if facts["augment"].get("critic"):
+            model.shown_through(augment.CriticChain(pipeline))
+        else:
+            transform = augment.training(pipeline)
     trainer = Trainer(model, dataset, config, device(), transform)
     run = jobs.get(task.job.id)
     state, problems = agreed(runs.newest_state(run) if task.lead else None)

@@ -248,10 +248,14 @@ def curves(
         st.caption("The first records arrive a moment after the start.")
 
 
+def palette() -> list[str]:
+    """Gives the ten colours of the visitor's theme for what is told apart by colour."""
+    return st.get_option(f"theme.{st.context.theme.type or 'light'}.chartCategoricalColors")
+
+
 def colour(number: int) -> str:
-    """Gives the colour of a number of the theme's palette, for what is told apart by colour."""
-    colours = st.get_option(f"theme.{st.context.theme.type or 'light'}.chartCategoricalColors")
-    return colours[number % len(colours)]
+    """Gives the colour of a number of the theme's palette."""
+    return palette()[number % len(palette())]
 
 
 def sequence() -> list[str]:

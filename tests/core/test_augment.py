@@ -31,6 +31,62 @@ def chain_of(name: str, x: torch.Tensor, probability: float = 1.0, **config: obj
     return Chain(Pipeline((Step.of(name, config, probability),)), context)
 
 
+# --- What stands before a critic -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def doubled():
+    """Makes new tensors of double precision, in which a difference quotient is worth something."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def _slopes(name: str, x: torch.Tensor) -> tuple[torch.Tensor, float, float]:
+    """Gives the gradient of a weighted sum of a step's images; its slope along some way, and the measured one."""
+    chain = chain_of(name, x)
+    one, (drawn,) = chain.steps[0][3], chain.draw(3, range(len(x)))
+    params = {
+        key: value.double() if value.is_floating_point() else value
+        for key, value in drawn.params.items()
+    }
+    generator = torch.Generator().manual_seed(1)
+    weight, way = (torch.randn(x.shape, generator=generator) for _ in range(2))
+    x = x.double().requires_grad_()
+    (gradient,) = torch.autograd.grad((one.apply(x, params) * weight).sum(), x)
+    ends = [
+        float((one.apply(x.detach() + by * way, params) * weight).sum()) for by in (1e-6, -1e-6)
+    ]
+    return gradient, float((gradient * way).sum()), (ends[0] - ends[1]) / 2e-6
+
+
+@pytest.mark.parametrize("name", [e.name for e in augmentations if e.extra.get("smooth")])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gradient_passes_the_steps_that_say_so(name, channels, doubled):
+    x = 0.3 + 0.4 * images(4, channels, 12)
+    gradient, told, measured = _slopes(name, x)
+    assert told == pytest.approx(measured, rel=1e-3, abs=1e-4)
+    assert bool((gradient != 0).flatten(1).any(1).all())
+    ends = torch.stack([torch.zeros(channels, 12, 12), torch.ones(channels, 12, 12)])
+    assert bool(_slopes(name, ends)[0].isfinite().all())  # a generator makes these two, too
+
+
+def test_a_chain_before_a_critic_changes_each_image_by_itself_and_no_more_than_asked():
+    pipeline = Pipeline((Step.of("rotate"), Step.of("noise", probability=0.5)))
+    before = augment.CriticChain(pipeline)
+    x = images(1).expand(400, -1, -1, -1) * 2 - 1
+
+    def changed(p: float, seed: int = 0) -> torch.Tensor:
+        return before(x, torch.tensor(p), torch.Generator().manual_seed(seed), parts=2)
+
+    assert torch.equal(changed(0.0), x)
+    assert torch.equal(changed(0.4), changed(0.4))
+    assert len(changed(1.0).unique(dim=0)) == 400
+    share = float((changed(0.4) - x).flatten(1).abs().amax(1).gt(1e-5).float().mean())
+    assert share == pytest.approx(1 - 0.6 * 0.8, abs=0.08)  # turned or noisy
+    assert not torch.equal(changed(0.4), changed(0.4, seed=1))
+
+
 # --- What every step promises ----------------------------------------------------------------------------------------
 
 

@@ -163,6 +163,45 @@ def test_a_run_is_trained_with_a_pipeline_and_records_it(here, monkeypatch):
     assert "augment" in runs.record(classifier)
 
 
+def test_a_pipeline_stands_before_the_critic_where_there_is_one(here):
+    plain = here("gan", **{"family.augment": "always"})
+    chained, again = (
+        here(
+            "gan",
+            **{"augment.pipeline": "digits", "augment.critic": True} | {"family.augment": "always"},
+        )
+        for _ in range(2)
+    )
+    assert chained.status == "finished", chained.message
+    assert runs.record(chained)["augment"]["critic"] is True
+    told = [
+        [
+            record["critic_loss"]
+            for record in jobs.Log(run.path).read()[0]
+            if "critic_loss" in record
+        ]
+        for run in (plain, chained, again)
+    ]
+    assert told[0] != told[1] == told[2]
+
+
+@pytest.mark.parametrize(
+    ("family", "values", "words"),
+    [
+        ("vae", {}, "before a GAN's critic, and a vae has none. Leave augment.critic out"),
+        (None, {}, "before a GAN's critic, and a classifier has none"),
+        ("gan", {"family.augment": "off"}, "a critic that sees augmented images, got .*'off'"),
+        ("gan", {"augment.pipeline": ""}, "needs a pipeline"),
+        ("gan", {"augment.pipeline": "scans"}, "no gradient passes Gamma. Switch it off"),
+    ],
+)
+def test_a_critic_that_cannot_see_through_a_pipeline_is_refused(here, family, values, words):
+    asked = {"augment.pipeline": "digits", "augment.critic": True} | values
+    with pytest.raises(UserError, match=words):
+        here(family, **asked)
+    assert not jobs.listing()
+
+
 def test_a_pipeline_that_cannot_train_is_refused_before_the_job(here):
     with pytest.raises(UserError, match=r"There is no pipeline .digit."):
         here(**{"augment.pipeline": "digit"})

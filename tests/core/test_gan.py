@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from core.augment import CriticChain, Pipeline, Step
 from core.models import ADAPT_EVERY, Adapts, Spec, build, families
 from core.models.gan import (
     GAN,
@@ -572,9 +573,11 @@ def test_without_augmentation_nothing_is_steered_nor_changed():
     assert all(a != b for a, b in zip(losses(model), losses(plain), strict=True))
 
 
-def test_the_generator_learns_through_the_augmentation():
-    model = gan("hinge")
-    model.probability.fill_(0.8)
+@pytest.mark.parametrize("chained", [False, True])
+def test_the_generator_learns_through_the_augmentation(chained):
+    model = gan("hinge", augment="always")
+    if chained:
+        model.shown_through(CriticChain(Pipeline((Step.of("rotate"), Step.of("erase")))))
     x, y = images(model.spec)
     seen: list[Tensor] = []
     model.critic.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
@@ -590,7 +593,8 @@ def test_the_generator_learns_through_the_augmentation():
     assert any(slope.any() for slope in slopes)
 
 
-def test_a_training_steers_itself_and_resumes_where_it_was(toy):
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_training_steers_itself_and_resumes_where_it_was(toy, chained):
     dataset = toy(60, classes=2, levels=17)
     config = TrainConfig.of({"images": 36 * 16, "batch": 16})
 
@@ -598,7 +602,10 @@ def test_a_training_steers_itself_and_resumes_where_it_was(toy):
         values = {"augment_target": 0.0, "augment_speed": 100, "width": 16}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = build("gan", values, spec_of(dataset))
+            model: Any = build("gan", values, spec_of(dataset))
+        if chained:
+            pipeline = Pipeline((Step.of("rotate"), Step.of("noise"), Step.of("contrast")))
+            model.shown_through(CriticChain(pipeline))
         return Trainer(model, dataset, config, torch.device("cpu"))
 
     whole = started()

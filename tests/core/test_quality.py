@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from core import datasets, jobs, quality, work, worker
+from core import datasets, faces, jobs, quality, work, worker
 from core.catalog import UserError
 from core.datasets import assemble
 from core.quality import InspectConfig, decisions, labels, measures, search, sets
@@ -77,6 +77,42 @@ def test_planted_faults_are_found_each_as_what_it_is(planted):
     assert set(wrong) <= set(by["label"])
     assert len(by["label"]) <= 6
     assert result.counts == {kind: len(images) for kind, images in by.items()}
+
+
+def test_strangers_are_found_though_they_are_each_others_neighbours(tmp_path):
+    base = datasets.load("digits")
+    pictures = faces.draw(faces.attributes(3, 8), 16)
+    grey = pictures.mean(1, keepdims=True).reshape(8, 1, 8, 2, 8, 2).mean((3, 5))
+    strange = np.round(grey / 255 * (base.levels - 1)).astype(base.x.dtype)
+    assert base.y is not None
+    mixed = assemble(
+        np.concatenate([base.x, strange]),
+        np.concatenate([base.y, np.zeros(8, np.int64)]),
+        base.classes,
+        dict(base.splits)
+        | {"train": np.concatenate([base.splits["train"], len(base) + np.arange(8)])},
+        levels=base.levels,
+        name="mixed",
+    )
+    for dataset, wanted in ((mixed, set(range(len(base), len(mixed)))), (base, set())):
+        measured = measures.measure(dataset)
+        far, _ = search.strangeness(measured)
+        assert set(np.flatnonzero(search.surprising(search.rarity(far), 1.0)).tolist()) == wanted
+
+
+def test_a_tail_is_read_off_the_set_and_few_finds_are_chance():
+    rng = np.random.default_rng(0)
+    plain = rng.exponential(size=20_000)
+    rarity = search.rarity(plain)
+    assert rarity == pytest.approx(plain / np.log(10), abs=0.3, rel=0.1)  # of an exponential tail
+    assert search.surprising(rarity, 1.0).sum() <= 2
+    mixed = np.concatenate([plain, rng.uniform(14, 16, 60)])
+    chosen = search.surprising(search.rarity(mixed), 1.0)
+    assert chosen[20_000:].all()
+    assert chosen[:20_000].sum() <= 6
+    assert search.surprising(search.rarity(mixed), 7.0).sum() == 0
+    for flat in (np.ones(5), np.zeros(1)):
+        assert not search.surprising(search.rarity(flat), 1.0).any()
 
 
 def test_every_issue_has_its_evidence(planted):

@@ -238,7 +238,7 @@ def test_the_cost_is_told_before(plain, digits, values):
     told = estimate(plain, digits, StudyConfig(**values))
     assert told.n == values.get("n", 497) and told.fits <= 497
     made = study(plain, digits, **{"eps": "", "n": told.n, **values})
-    assert 1 / 3 < told.seconds / made.seconds < 3  # a busy machine may slow either
+    assert 1 / 6 < told.seconds / made.seconds < 6  # a busy machine may slow either
 
 
 def test_a_larger_question_costs_more(plain, digits):

@@ -193,7 +193,20 @@ def test_train_with_this_chain_arrives_with_it(visit, spawned, asked):
     (one,) = augment.saved()
     assert seen.widget("train.augment.pipeline").value == one.id
     seen.press("train.start").calm()
-    assert asked(spawned[0])["config"]["augment"] == {"pipeline": one.id}
+    assert asked(spawned[0])["config"]["augment"] == {"pipeline": one.id, "critic": False}
+
+
+def test_only_a_gan_asks_whether_the_chain_stands_before_its_critic(visit, spawned, asked):
+    seen = visit("train").calm()
+    assert seen.widget("train.augment.critic").disabled  # no chain yet
+    seen.set(train__augment__pipeline="digits").set(train__augment__critic=True)
+    assert "before the critic" in seen.texts("caption")
+    assert "augment.critic=True" in seen.texts("code")
+    seen.set(train__what="vae")
+    assert "train.augment.critic" not in seen.keys()
+    assert "augment.critic" not in seen.texts("code")
+    seen.set(train__what="gan").press("train.start").calm()
+    assert asked(spawned[0])["config"]["augment"] == {"pipeline": "digits", "critic": True}
 
 
 def test_a_preset_is_not_saved_again_to_train_with_it(visit):

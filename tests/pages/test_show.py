@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from core import jobs, runs
 from pages.ui import show
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -143,3 +149,35 @@ def test_no_picture_is_a_sentence():
     assert not at.exception
     assert at.caption[0].value == "No image fits this choice."
     assert np is not None
+
+
+# --- The palette --------------------------------------------------------------------------------
+
+# what protanopia, deuteranopia and tritanopia leave of linear red, green and blue (Machado, Oliveira and Fernandes, 2009)
+SIGHTS = [
+    np.eye(3),
+    [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+]
+XYZ = np.array([[0.4339, 0.3762, 0.1899], [0.2127, 0.7152, 0.0722], [0.0178, 0.1095, 0.8727]])
+
+
+def seen(colours: list[str], sight: Any) -> Any:
+    """Turns colours into CIE 1976 L*a*b*, (N, 3), as somebody with this sight sees them."""
+    rgb = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in colours]) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = np.clip(linear @ np.array(sight).T, 0, 1) @ XYZ.T
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116).T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_ten_classes_are_told_apart_by_colour_in_both_themes_and_by_every_sight(theme):
+    here = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["theme"][theme]
+    colours = here["chartCategoricalColors"]
+    assert len(colours) == 10
+    for sight in SIGHTS:
+        lab = seen([*colours, here["backgroundColor"]], sight)
+        away = np.linalg.norm(lab[:, None] - lab, axis=2)[np.triu_indices(11, 1)]
+        assert away.min() >= 19

@@ -58,7 +58,7 @@ def draw(chain: Any, data: str) -> None:
             "learns with it. So small referees are trained, with each step and with the whole chain."
         )
         return
-    st.fragment(watch, run_every="1s" if found[0].active else None)(found[0].id)
+    shell.live(watch, 1 if found[0].active else None, found[0].id)
 
 
 @shell.guard()

@@ -19,12 +19,12 @@ def draw(chain: Any, data: str) -> None:
     if not dataset(data).labelled:
         st.caption("This needs a dataset with labels. Choose another in the sidebar.")
         return
-    left, right = st.columns([1, 2.2], gap="large")
+    left, right = st.columns([1, 1.6], gap="medium")
     with left:
+        press = st.container()  # above what it takes its values from, so that it is seen at once
         values = form.form({"augment.experiment": experiment.ExperimentConfig}, omit={"pipeline"})
         values = values["augment.experiment"]
-        st.caption(f"Expected time: about {shell.duration(expected(chain, data, values))}.")
-        st.button(
+        press.button(
             "Run the experiment",
             type="primary",
             key="augment.prove",
@@ -35,6 +35,8 @@ def draw(chain: Any, data: str) -> None:
             help="As a job; it goes on when you leave, and fills the chart as it comes.",
             width="stretch",
         )
+        with press:
+            st.caption(f"Expected time: about {shell.duration(expected(chain, data, values))}.")
     with right:
         found = recipes.newest("experiment", data)
         if not found:
@@ -55,7 +57,7 @@ def draw(chain: Any, data: str) -> None:
                 ),
                 label_visibility="collapsed",
             )
-        st.fragment(watch, run_every="1s" if jobs.get(id).active else None)(id)
+        shell.live(watch, 1 if jobs.get(id).active else None, id)
 
 
 def expected(chain: Any, data: str, values: dict[str, Any]) -> float:

@@ -94,7 +94,7 @@ def lattice(key: str, _atlas: Any) -> bytes:
 
 def grouped(here: Here, atlas: Any, colour: str) -> tuple[list[int], list[str], list[str]]:
     """Sorts the points into groups of one colour each, with a title per group."""
-    palette = st.get_option(f"theme.{st.context.theme.type or 'light'}.chartCategoricalColors")
+    palette = show.palette()
     if colour == "origin" or (colour == "class" and atlas.labels is None):
         return [0 if real else 1 for real in atlas.real], palette[:2], ["data", "samples"]
     if colour == "class":

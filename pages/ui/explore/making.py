@@ -295,7 +295,7 @@ def posterior(here: Here) -> None:
         labels,
     )
     order = np.argsort(-np.asarray(found.kl))
-    colours = st.get_option(f"theme.{st.context.theme.type or 'light'}.chartCategoricalColors")
+    colours = show.palette()
     figure = go.Figure()
     figure.add_bar(
         x=[str(int(i)) for i in order],

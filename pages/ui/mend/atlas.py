@@ -114,7 +114,11 @@ def figure(dataset: Any, index: np.ndarray, xy: np.ndarray, flagged: np.ndarray)
             marker={
                 "size": 5,
                 "opacity": 0.35 if flagged.any() else 0.8,
-                **({} if many else {"color": show.colour(int(k)), "symbol": int(k) // 7 * 2}),
+                **(
+                    {}
+                    if many
+                    else {"color": show.colour(int(k)), "symbol": int(k) // len(show.palette()) * 2}
+                ),
             },
             hovertemplate="image %{customdata}<extra>%{fullData.name}</extra>",
         )
