@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -91,14 +92,14 @@ def buttons(question: Question, config: Any) -> None:
     from core.attacks import absent
 
     expected = _expected(question)
-    st.button(
+    shell.press(
+        st,
         "Screen it",
+        go,
+        question,
         type="primary",
         key="robust.screen",
         icon=":material/bolt:",
-        on_click=lambda: st.session_state.update(
-            {"robust.go": question.key, "robust.tool": "result"}
-        ),
         help="Attacks it here and now; the curve grows as you watch.",
         width="stretch",
     )
@@ -113,18 +114,23 @@ def buttons(question: Question, config: Any) -> None:
             help="Attacks as many images as fit into a minute. Fewer images make the interval wider.",
         )
     missing = absent("autoattack")
-    st.button(
+    shell.press(
+        st,
         "Confirm with AutoAttack",
+        partial(confirm, **{"attack.attacks": "noise,quick,autoattack"}),
+        question,
         key="robust.confirm",
         icon=":material/verified_user:",
-        on_click=confirm,
-        args=(question,),
-        kwargs={"attack.attacks": "noise,quick,autoattack"},
         disabled=not shell.may_change() or bool(missing),
         help="Four attacks that the field agreed on, as a job. It goes on when you leave."
         + (f" It needs the package {missing}, which is not installed." if missing else ""),
         width="stretch",
     )
+
+
+def go(question: Question) -> None:
+    """Screens at once, as the controls stand at the press."""
+    st.session_state.update({"robust.go": question.key, "robust.tool": "result"})
 
 
 def again(values: Mapping[str, Any]) -> None:
@@ -142,7 +148,7 @@ def result(question: Question) -> None:
     found = known(question)
     if asked_for and (found is None or not found.done):
         st.session_state["robust.go"] = question.key
-        st.fragment(live, run_every="0.2s")(question)
+        shell.live(live, 0.2, question)
         return
     st.session_state.pop("robust.go", None)
     if found is None:
@@ -275,14 +281,8 @@ def read(job: jobs.Job) -> dict[str, Any] | None:
 def confirm(question: Question, **values: Any) -> None:
     """Starts the thorough measurement as a job."""
     target_of = question.classifier if question.classifier in {r.id for r in runs.listing()} else ""
-    shell.attempt(
-        work.submit,
-        "attack",
-        {"dataset": question.data},
-        question.job_values() | values,
-        target=target_of,
-        who=shell.who(),
-    )
+    values = question.job_values() | values
+    work.submit("attack", {"dataset": question.data}, values, target=target_of, who=shell.who())
 
 
 def thorough(question: Question) -> None:
@@ -304,7 +304,7 @@ def thorough(question: Question) -> None:
             ),
             label_visibility="collapsed",
         )
-        st.fragment(watch, run_every="1s" if jobs.get(id).active else None)(question, id)
+        shell.live(watch, 1 if jobs.get(id).active else None, question, id)
 
 
 @shell.guard()

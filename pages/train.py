@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from core import datasets, jobs, runs, work
-from core.catalog import UserError
+from core.catalog import Knob, UserError
 from pages.ui import form, shell, show
 
 TITLE = "Train"
@@ -129,8 +129,11 @@ def the_form() -> None:
     parts = work.parts(kind, chosen)
     keys = {key_of(part, chosen): part for part in parts}
     shown = {key: parts[part] for key, part in keys.items() if part != "dataset"}
-    made = form.form(shown, omit={"pipeline", "critic"} | ({"gpus"} if gpus() < 2 else set()))
+    own = {"pipeline", "critic", "made_by", "made_images"}  # asked for below, in words of their own
+    made = form.form(shown, omit=own | ({"gpus"} if gpus() < 2 else set()))
     made["train.augment"] = chain(bool(entry.extra.get("critic")))
+    if kind == "classifier":
+        made["train.extra"] = extra(chosen["dataset"], parts["extra"].knobs())
     if parts["dataset"].knobs():
         with st.expander("Data"):
             st.caption("The same settings as on the Data page.")
@@ -192,6 +195,37 @@ def chain(critic: bool) -> dict[str, Any]:
         "that comes with the GAN; the generator learns plain images. How often, **Augmentation** above says.",
     )
     return {"pipeline": id, "critic": bool(id) and before}
+
+
+def extra(dataset: str, knobs: dict[str, Knob]) -> dict[str, Any]:
+    """Asks for a run whose images a classifier learns from as well, and for how many; their classes are its labels."""
+    of = [
+        run
+        for run in runs.listing()
+        if run.kind == "train"
+        and runs.dataset_of(run) == dataset
+        and run.config["family"]["config"].get("conditional")
+        and runs.checkpoints(run)
+    ]
+    able = {run.id: shell.called(run) for run in of}
+    key = "train.extra.made_by"
+    asked = st.session_state.get(key)
+    if asked not in able:  # written as a name, deleted meanwhile, or of another dataset
+        st.session_state[key] = next((run.id for run in of if run.name == asked), "")
+    id = st.selectbox(
+        "Add images of a run",
+        ["", *able],
+        key=key,
+        format_func=lambda id: able.get(id, "none"),
+        persist_state="session",
+        help="Generated images beside the real ones: more to learn from helps most where it trains against attacks. "
+        "Only runs that learned the classes of this dataset.",
+    )
+    number = knobs["made_images"]
+    return {
+        "made_by": id,
+        "made_images": form.control(number, "train.extra") if id else number.default,
+    }
 
 
 def head(run: jobs.Job) -> None:

@@ -253,6 +253,11 @@ def palette() -> list[str]:
     return st.get_option(f"theme.{st.context.theme.type or 'light'}.chartCategoricalColors")
 
 
+def ink() -> str:
+    """Gives the colour of the theme's text, for lines that Plotly would draw in its own dark grey."""
+    return st.get_option(f"theme.{st.context.theme.type or 'light'}.textColor")
+
+
 def colour(number: int) -> str:
     """Gives the colour of a number of the theme's palette."""
     return palette()[number % len(palette())]

@@ -86,6 +86,17 @@ def test_the_images_open_one_by_one(visit, gallery):
     assert seen.at.session_state["robust.image"] == 3
 
 
+def test_a_strength_typed_right_before_the_press_is_the_one_that_is_tried(visit, gallery):
+    seen = visit("robustness", **SMALL)
+    seen.widget("robust.study.eps").set_value("12/255")  # no run of the page in between
+    seen.press("robust.screen")
+    for _ in range(200):
+        if seen.all("robust.html"):
+            break
+        seen.run()
+    assert "Under attack, eps 12/255" in [metric.label for metric in seen.calm().at.metric]
+
+
 def test_all_twelve_checks_are_listed(visit, gallery):
     seen = screened(visit).set(robust__tool="checks").calm()
     (table,) = [frame.value for frame in seen.at.dataframe]

@@ -53,6 +53,21 @@ def test_start_submits_exactly_what_was_changed(visit, spawned, asked):
     assert job["config"]["family"]["config"]["conditional"] is False
 
 
+def test_a_classifier_may_learn_from_the_images_of_a_run_as_well(
+    visit, gallery, trained, asked, spawned
+):
+    seen = visit("train").set(train__what="classifier")
+    assert seen.widget("train.extra.made_by").value == ""
+    assert not seen.all("train.extra.made_images")
+    seen.set(train__extra__made_by="shipped-digits-vae")
+    seen.set(train__extra__made_images=300)
+    command = next(code.value for code in seen.at.code if code.language == "bash")
+    assert "--set extra.made_by=shipped-digits-vae --set extra.made_images=300" in command
+    seen.press("train.start").calm()
+    extra = asked(spawned[-1])["config"]["extra"]
+    assert extra == {"made_by": "shipped-digits-vae", "made_images": 300}
+
+
 def test_the_classifier_is_a_choice(visit, spawned, asked):
     seen = visit("train").set(train__what="classifier")
     seen.set(train__classifier__width=8, train__train__images=2000).press("train.start").calm()

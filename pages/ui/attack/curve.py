@@ -79,8 +79,9 @@ def draw(
         )
     figure.add_hline(
         report["chance"],
-        line={"dash": "dot", "width": 1},
-        annotation={"text": "chance", "font": {"size": 11}},
+        line={"dash": "dot", "width": 1, "color": show.ink()},
+        opacity=0.6,
+        annotation={"text": "chance", "font": {"size": 11, "color": show.ink()}, "opacity": 0.6},
     )
     for line in lines:
         figure.add_scatter(

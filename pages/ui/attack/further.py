@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -23,13 +24,13 @@ def _newest(of: Sequence[jobs.Job], name: str) -> dict[str, Any] | None:
 def _start(
     label: str, help: str, question: Question, ask: Callable[..., None], **values: Any
 ) -> None:
-    st.button(
+    shell.press(
+        st,
         label,
+        partial(ask, **values),
+        question,
         type="primary",
         key=f"robust.start.{label}",
-        on_click=ask,
-        args=(question,),
-        kwargs=values,
         disabled=not shell.may_change(),
         help=help,
     )
