@@ -95,7 +95,7 @@ def prepared(name: str, keep: Path) -> tuple[nn.Module, Dataset, float]:
 
 def targeted(net: nn.Module, dataset: Dataset, name: str) -> Target:
     """Makes a classifier the target of attacks, as the product does; the libraries get it as it was."""
-    own = foreign.laid_out(copy.deepcopy(net), CPU)
+    own = foreign.laid_out(copy.deepcopy(net), CPU, dataset.size)
     return Target(own, dataset.classes, dataset.channels, dataset.size, name=name)
 
 

@@ -129,7 +129,7 @@ def target_of(id: str, dataset: Dataset) -> Target:
         facts = {"kind": "plain", "hash": judge.hash, "accuracy": judge.accuracy}
         name = f"plain classifier of {dataset.name}"
         return Target(
-            laid_out(judge.model, where),
+            laid_out(judge.model, where, dataset.size),
             dataset.classes,
             dataset.channels,
             dataset.size,
@@ -152,7 +152,7 @@ def target_of(id: str, dataset: Dataset) -> Target:
         "dataset": runs.record(run)["dataset"]["fingerprint"],
     }
     return Target(
-        laid_out(opened.model, where),
+        laid_out(opened.model, where, spec.size),
         opened.classes,
         spec.channels,
         spec.size,
@@ -162,9 +162,9 @@ def target_of(id: str, dataset: Dataset) -> Target:
     )
 
 
-def laid_out(module: nn.Module, where: torch.device) -> nn.Module:
-    """Lays the weights of convolutions out as a processor likes them: a quarter faster from 28 px, the same numbers."""
-    if where.type == "cpu":
+def laid_out(module: nn.Module, where: torch.device, size: int) -> nn.Module:
+    """Lays the weights of convolutions out as a processor likes them: a quarter faster at 28 px, slower at 8."""
+    if where.type == "cpu" and size >= 16:
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return module
 
@@ -291,7 +291,7 @@ def _brought(name: str, dataset: Dataset) -> Target:
         "hash": fingerprint(net),
     }
     return Target(
-        laid_out(model, device()),
+        laid_out(model, device(), dataset.size),
         facts["classes"],
         dataset.channels,
         dataset.size,

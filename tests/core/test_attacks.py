@@ -189,6 +189,24 @@ def test_an_attack_that_strays_is_cut_back_and_judged_on_what_is_left(target, ar
     assert torch.equal(out.fooled, target.predict(out.adversarial) != arrays["y"])
 
 
+def test_a_proposal_that_is_not_a_number_is_judged_on_what_is_kept_of_it(target, arrays):
+    @attacks.attacks.add(
+        "broken", "Broken", Config, norms=("linf",), gradient=False, passes=lambda c, k: 1
+    )
+    def broken(config, target, problem):
+        """Proposes nonsense, and says that it fools."""
+        yield Proposal(problem.x * math.nan, logits=-target.logits(problem.x))
+
+    try:
+        x, y = arrays["x"][:6], target.predict(arrays["x"][:6])
+        out = run("broken", target, x, y, EPS)
+    finally:
+        del attacks.attacks._entries["broken"]
+    assert out.clipped == 6
+    assert bool(out.adversarial.isfinite().all())
+    assert torch.equal(out.fooled, target.predict(out.adversarial) != y)
+
+
 def test_fooled_images_leave_the_batch_and_the_answer_is_the_same(target, arrays):
     x, y = arrays["x"], arrays["y"]
     kept = run("pgd", target, x, y, 0.15, config={"steps": 20})
@@ -199,6 +217,15 @@ def test_fooled_images_leave_the_batch_and_the_answer_is_the_same(target, arrays
     # and an image is attacked alike in any batch
     alone = run("pgd", target, x[5:6], y[5:6], 0.15, config={"steps": 20}, ids=[5])
     assert torch.allclose(alone.adversarial[0], kept.adversarial[5], atol=1e-5)
+
+
+def test_an_attack_without_masks_asks_once_per_step_and_once_for_its_end(target, arrays):
+    x, y = arrays["x"], arrays["y"]
+    out = run("pgd", target, x, y, EPS, config={"steps": 5}, active=False)
+    assert (out.forward, out.backward) == (6 * len(x), 5 * len(x))
+    assert torch.equal(out.fooled, target.predict(out.adversarial) != y)
+    size = length(out.adversarial - x, "linf").masked_fill(~out.fooled, torch.inf)
+    assert torch.equal(out.distance, size)
 
 
 def test_a_targeted_attack_aims(target, arrays):

@@ -8,11 +8,13 @@ import zipfile
 import pytest
 import torch
 from safetensors.torch import save as as_bytes
+from torch import nn
 
 from core import datasets
 from core.catalog import UserError
 from core.robustness import foreign
 from core.robustness.foreign import ForeignConfig
+from core.robustness.study import fingerprint
 
 
 @pytest.fixture
@@ -49,6 +51,19 @@ def test_weights_for_a_known_architecture_become_a_classifier(weights, kind):
     foreign.delete(id)
     with pytest.raises(UserError, match="There is no classifier 'my-net'"):
         foreign.target_of(id, digits)
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_the_layout_of_weights_changes_neither_answers_nor_the_fingerprint(size):
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4)).eval()
+    x = torch.rand(5, 3, size, size)
+    with torch.no_grad():
+        before, mark = net(x), fingerprint(net)
+        foreign.laid_out(net, torch.device("cpu"), size)
+        assert torch.allclose(net(x), before, atol=1e-5)
+    assert fingerprint(net) == mark
+    lasting = net[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert lasting == (size == 32)
 
 
 def test_bombs_pickles_and_programs_stay_outside(weights, setting):

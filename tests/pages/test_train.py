@@ -57,15 +57,19 @@ def test_a_classifier_may_learn_from_the_images_of_a_run_as_well(
     visit, gallery, trained, asked, spawned
 ):
     seen = visit("train").set(train__what="classifier")
-    assert seen.widget("train.extra.made_by").value == ""
+    choice = seen.widget("train.extra.made_by")
+    assert choice.value == ""
+    shown = " ".join(choice.options)
+    assert "Digits, GAN" in shown, shown
+    assert "Digits, VAE" not in shown  # it has not learned the classes
     assert not seen.all("train.extra.made_images")
-    seen.set(train__extra__made_by="shipped-digits-vae")
+    seen.set(train__extra__made_by="shipped-digits-gan")
     seen.set(train__extra__made_images=300)
     command = next(code.value for code in seen.at.code if code.language == "bash")
-    assert "--set extra.made_by=shipped-digits-vae --set extra.made_images=300" in command
+    assert "--set extra.made_by=shipped-digits-gan --set extra.made_images=300" in command
     seen.press("train.start").calm()
     extra = asked(spawned[-1])["config"]["extra"]
-    assert extra == {"made_by": "shipped-digits-vae", "made_images": 300}
+    assert extra == {"made_by": "shipped-digits-gan", "made_images": 300}
 
 
 def test_the_classifier_is_a_choice(visit, spawned, asked):
