@@ -90,7 +90,8 @@ def control(knob: Knob, key: str, *, link: bool = False) -> Any:
     if None not in bounds and not knob.log:
         step = 1 if knob.type is int else (bounds[1] - bounds[0]) / 100  # type: ignore[operator]
         return st.slider(knob.label, *bounds, step=step, **value, **common)  # type: ignore[arg-type]
-    step = None if knob.type is int else max(abs(float(start)) / 10, 1e-5)
+    # without a step Streamlit takes a number without a start value for one with decimals
+    step = 1 if knob.type is int else max(abs(float(start)) / 10, 1e-5)
     common["help"] += f" {knob.allowed.capitalize()}."
     return (
         st.number_input(  # without bounds: the browser would keep back what core has a sentence for

@@ -135,6 +135,14 @@ def test_values_are_the_defaults_and_keep_their_types(drawn):
     }
 
 
+def test_whole_numbers_stay_whole_when_the_page_runs_again(drawn):
+    at, values = drawn
+    first = {field.key: field.proto.format for field in at.number_input}
+    at.button(key="zero").click().run()
+    assert {field.key: field.proto.format for field in at.number_input} == first
+    assert type(values()["whole"]) is int
+
+
 def test_zero_and_off_survive(drawn):
     at, values = drawn
     at.toggle(key="test.one.on").set_value(False)
