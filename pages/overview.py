@@ -91,7 +91,7 @@ with left:
         newest = models[0]
         with st.container(border=True):
             st.markdown(
-                ("**Trained for you**: " if newest.shipped else "**Newest images**: ")
+                ("**How it learns**: " if newest.shipped else "**Newest images**: ")
                 + f"made by *{shell.plain(newest.name)}* "
                 f"({runs.family_of(newest)} on {runs.dataset_of(newest)}). Press ▶ to replay how it learned."
             )

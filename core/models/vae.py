@@ -4,6 +4,10 @@ Reproduce: ``python -m core train --family vae --dataset digits --images 100000 
 digits within half a minute on two cores. Of so few images it learns the likelihood by heart when it trains on (above
 80 nats after 400 000 images); its samples stay as good.
 
+``python -m benchmarks.quality --data digits --family vae`` ends at a Fréchet distance of about 1.9 times that of real
+test images (1.5 to 2.3 over three seeds), with 61 % of the samples nearer to the training images than to held-out ones
+(real ones: 57 %); ``--data mnist16`` at 2.9 times (2.6 to 3.0), with 60 %.
+
 References (used throughout the code):
     [1] Kingma and Welling, 2013, Auto-encoding variational Bayes, https://arxiv.org/abs/1312.6114
     [2] Higgins et al., 2017, beta-VAE, https://openreview.net/forum?id=Sy2fzU9gl

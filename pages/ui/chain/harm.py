@@ -41,13 +41,17 @@ def draw(chain: Any, data: str) -> None:
         ),
         help="A generator that was trained with augmentation may draw augmented images instead of real ones.",
     )
-    right.button(
+    shell.press(
+        right,
         "Train the referees",
+        recipes.start,
+        "screening",
+        data,
+        chain,
+        {"run": leak or ""},
         type="primary",
         key="augment.screen",
         icon=":material/balance:",
-        on_click=recipes.start,
-        args=("screening", data, chain, {"run": leak or ""}),
         disabled=not shell.may_change(),
         help="Small classifiers trained with and without each step, tried on clean images; as a job.",
     )
