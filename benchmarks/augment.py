@@ -80,7 +80,9 @@ def compared(pipeline: Pipeline, chain: Chain, size: int, channels: int, seconds
     try:
         import albumentations as A
     except ImportError:
-        pass
+        print(
+            "  Albumentations is not installed, and left out (pip install 'albumentations<3', MIT)."
+        )
     else:
         other = A.Compose(
             [
