@@ -94,8 +94,8 @@ def planted(count: int, folder: str) -> tuple[datasets.Dataset, dict[str, np.nda
 
 def turned(page: Any, turns: int, on: Any = lambda: True) -> list[float]:
     """Turns pages of the wall, as long as ``on()``; milliseconds from the click until the images were drawn anew."""
-    times = []
-    while len(times) < turns and on():
+    times, following = [], page.get_by_role("button", name="Next page")
+    while len(times) < turns and on() and following.is_enabled():
         page.evaluate(
             """() => {
                 const canvas = [...document.querySelectorAll(".st-key-data-wall *")]
@@ -113,7 +113,7 @@ def turned(page: Any, turns: int, on: Any = lambda: True) -> list[float]:
                 });
             }"""
         )
-        page.get_by_role("button", name="Next page").click()
+        following.click()
         times.append(float(page.evaluate("() => window._turned")))
         time.sleep(0.4)  # the rest of the page is drawn too
     return times
@@ -151,6 +151,9 @@ def responsive(count: int, turns: int) -> None:
             )
             browser.close()
     finally:
+        for job in jobs.listing("inspect"):
+            if job.active:
+                jobs.stop(job.id)
         server.terminate()
         server.wait()
 
