@@ -112,7 +112,11 @@ class Job:
         """Time to the end at the pace since the start, samples and checkpoints included; None when it is not known."""
         state = self.state
         done = state.get("done", 0) - state.get("begun", 0)
-        if self.status != "running" or done <= 0:
+        if (
+            self.status != "running"
+            or done <= 0
+            or not state.keys() >= {"total", "told", "started"}
+        ):
             return None
         return (state["total"] - state["done"]) * (state["told"] - state["started"]) / done
 

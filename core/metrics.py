@@ -3,7 +3,7 @@
 Arrays (N, D) may be of NumPy or torch. Sums are taken in float64; so are products, but for pairs of points with more
 than 256 features, whose rounding averages out. Every distance depends on the number of samples, so compare values of
 equal n only, and show the value of real images against real images (the floor) beside them. What tells a copy from a
-fresh sample stands in :mod:`core.copying`.
+fresh sample stands in :mod:`core.evaluation.copying`.
 """
 
 from __future__ import annotations

@@ -35,7 +35,6 @@ def train_default() -> None:
         st.session_state["run"] = job.id
 
 
-@st.fragment(run_every="1s")
 @shell.guard()
 def live(id: str) -> None:
     """Follows one run until it ends."""
@@ -45,7 +44,6 @@ def live(id: str) -> None:
     st.progress(job.share, text=shell.plain(f"{job.name}: {job.message or shell.standing(job)}"))
     if not show.film(job, key="overview.live", max_height=300):
         st.caption("The first images appear within seconds.")
-    # inside: what follows a fragment in its container is lost when the fragment's clock strikes while the page is drawn
     shell.go("train", "Watch it on the Train page")
 
 
@@ -76,7 +74,7 @@ with left:
         active = [run for run in listed if run.active]
         if active:
             st.markdown("**Learning now**")
-            live(active[0].id)
+            shell.live(live, 1, active[0].id)
         else:
             st.markdown(
                 "**Start here**: train a model on handwritten digits. It takes about a minute, and you see every step."

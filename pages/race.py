@@ -17,9 +17,8 @@ shell.enter()
 def start(values: dict[str, object]) -> None:
     """Submits what the form holds, and follows the new race."""
     choice = {"dataset": shell.chosen_dataset()}
-    job = shell.attempt(work.submit, "race", choice, values, who=shell.who())
-    if job is not None:
-        st.session_state["race"] = job.id
+    job = work.submit("race", choice, values, who=shell.who())
+    st.session_state["race"] = job.id
 
 
 def the_form() -> None:
@@ -43,13 +42,14 @@ def the_form() -> None:
         data = {}
     values = {f"race.{name}": value for name, value in made.items()}
     values |= {f"dataset.{name}": value for name, value in data.items()}
-    st.button(
+    shell.press(
+        st,
         "Start the race",
+        start,
+        values,
         type="primary",
         icon=":material/play_arrow:",
         key="race.start",
-        on_click=start,
-        args=(values,),
         disabled=not shell.may_change(),
         width="stretch",
     )
@@ -196,5 +196,5 @@ else:
     shown = next(job for job in listed if job.id == st.session_state["race"])
     with st.container(border=True):
         head(shown)
-        st.fragment(live, run_every="2s" if shown.active else None)(shown.id, shown.status)
+        shell.live(live, 2 if shown.active else None, shown.id, shown.status)
 shell.go("train", "Train one of them for longer")

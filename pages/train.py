@@ -35,10 +35,9 @@ def key_of(part: str, chosen: dict[str, str]) -> str:
 def start(values: dict[str, Any], name: str) -> None:
     """Submits what the form holds, and follows the new run."""
     kind, chosen = choice()
-    job = shell.attempt(work.submit, kind, chosen, values, name=name, who=shell.who())
-    if job is not None:
-        st.session_state["run"] = job.id
-        st.session_state["train.name"] = ""
+    job = work.submit(kind, chosen, values, name=name, who=shell.who())
+    st.session_state["run"] = job.id
+    st.session_state["train.name"] = ""
 
 
 def take_over(id: str) -> None:
@@ -146,13 +145,15 @@ def the_form() -> None:
         max_chars=80,
         help="What to call the run; you can change it later.",
     )
-    button.button(
+    shell.press(
+        button,
         "Start training",
+        start,
+        values,
+        name,
         type="primary",
         icon=":material/play_arrow:",
         key="train.start",
-        on_click=start,
-        args=(values, name),
         disabled=not shell.may_change(),
         width="stretch",
     )
@@ -237,12 +238,8 @@ def head(run: jobs.Job) -> None:
                 key=f"train.longer.images.{run.id}",
                 help="Those it has seen included. The schedule goes on as if it had been that long from the start.",
             )
-            st.button(
-                "Go on",
-                type="primary",
-                key="train.longer",
-                on_click=shell.attempt,
-                args=(work.extend, run.id, images),
+            shell.press(
+                st, "Go on", work.extend, run.id, images, key="train.longer", type="primary"
             )
 
 
@@ -585,8 +582,8 @@ with right:
     else:
         with st.container(border=True):
             head(shown)
-            st.fragment(live, run_every="1s" if shown.active else None)(
-                shown.id, shown.status, bool(runs.samples(shown))
+            shell.live(
+                live, 1 if shown.active else None, shown.id, shown.status, bool(runs.samples(shown))
             )
         manage(shown)
         if shown.kind == "train" and runs.checkpoints(shown):
@@ -594,4 +591,4 @@ with right:
                 "Explore its newest checkpoint" if shown.active else "Walk through what it learned"
             )
             shell.go("latent", words)
-st.fragment(table, run_every="5s" if st.session_state["_busy"] else None)()
+shell.live(table, 5 if st.session_state["_busy"] else None)

@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
             found.append(evaluation.read(job))
     comparison = evaluation.compare(found)
     if out is not None and found:
-        from core import report
+        from core.evaluation import report
 
         with jobs.full_disk_told():
             jobs.write_atomic(out, report.html(found[0]))

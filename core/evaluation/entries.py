@@ -435,7 +435,7 @@ def _nearer(study: Study, sample: Sample) -> Found:
 )
 def _ratio(study: Study, sample: Sample) -> Found:
     """Finds samples that single out one training image: those that are the same picture."""
-    from core.copying import ratios
+    from core.evaluation.copying import ratios
     from core.metrics import share
 
     return _found(share(ratios(*sample.near[0].T) < 1 / 3))
@@ -454,7 +454,7 @@ def _ratio(study: Study, sample: Sample) -> Found:
 )
 def _authenticity(study: Study, sample: Sample) -> Found:
     """Compares the distance to the nearest training image with the distances within the training set."""
-    from core.copying import authenticity
+    from core.evaluation.copying import authenticity
 
     distance, index = sample.near
     return _found(authenticity(distance[:, 0], index[:, 0], study.train_gaps))
@@ -474,7 +474,7 @@ def _authenticity(study: Study, sample: Sample) -> Found:
 )
 def _ct(study: Study, sample: Sample) -> Found:
     """Tests in each region of the data whether samples lie nearer to training images than unseen images do."""
-    from core.copying import data_copying
+    from core.evaluation.copying import data_copying
 
     held = study.held_out
     try:
@@ -506,7 +506,7 @@ def _ct(study: Study, sample: Sample) -> Found:
 )
 def _membership(study: Study, sample: Sample) -> Found:
     """Tries to tell training images from unseen ones by what the model makes of them (membership inference)."""
-    from core.copying import membership
+    from core.evaluation.copying import membership
 
     estimate, found = membership(study.scores("train"), study.scores("held_out"))
     return _found(estimate, found_at_1_percent=found, by=study.score_name)

@@ -450,7 +450,7 @@ class Study:
         held = np.sort(self.held_out.near[0][:, 0].cpu().numpy())
         near = distance[:, 0].cpu().numpy()
         rank = np.searchsorted(held, near, "right") / len(held)
-        from core.copying import ratios
+        from core.evaluation.copying import ratios
 
         none = np.full(n, -1, np.int16)
         named = made.named[:n].astype(np.int16) if self.judge else none

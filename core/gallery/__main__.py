@@ -49,6 +49,8 @@ class Recipe:
 
 def _model(dataset: str, family: str, name: str, images: int, note: str = "") -> Recipe:
     values = {"train.images": images, "train.seed": 0}
+    if family == "vae":
+        values["family.components"] = 10  # more would not fit into the gallery
     return Recipe("train", {"dataset": dataset, "family": family}, name, note, values)
 
 

@@ -4,6 +4,10 @@ Reproduce: ``python -m core train --family vae --dataset digits --images 100000 
 digits within half a minute on two cores. Of so few images it learns the likelihood by heart when it trains on (above
 80 nats after 400 000 images); its samples stay as good.
 
+``python -m benchmarks.quality --data digits --family vae`` ends at a Fréchet distance of about 1.9 times that of real
+test images (1.5 to 2.3 over three seeds), with 61 % of the samples nearer to the training images than to held-out ones
+(real ones: 57 %); ``--data mnist16`` at 2.9 times (2.6 to 3.0), with 60 %.
+
 References (used throughout the code):
     [1] Kingma and Welling, 2013, Auto-encoding variational Bayes, https://arxiv.org/abs/1312.6114
     [2] Higgins et al., 2017, beta-VAE, https://openreview.net/forum?id=Sy2fzU9gl
@@ -30,6 +34,7 @@ from core.nets import Downward, LabelEmbedding, ResidualMLP, Upward, refresh_bat
 from core.tensors import Group, Images, Loss, all_mean, draw_labels, full, noise, rows
 
 DRAWS = 16  # latents per image that `log_prob` looks at
+CODES = 70  # codes per Gaussian of the mixture: fewer learn them by heart, more leave holes between the modes
 
 
 class VAEConfig(Config):
@@ -79,8 +84,8 @@ class VAEConfig(Config):
         advanced=True,
     )
     components: int = knob(
-        10,
-        "Gaussians of the mixture that is fitted to the codes and drawn from.",
+        60,
+        f"Most Gaussians of the mixture that is fitted to the codes and drawn from; one for every {CODES} codes.",
         ge=1,
         le=100,
         advanced=True,
@@ -229,8 +234,8 @@ class VAE(nn.Module):
             for i in parts
         ]
         self.sigma.fill_(torch.cat(errors).mean().sqrt().clamp_min(1e-3))
-        codes = z[torch.linspace(0, len(z) - 1, min(len(z), 2000)).long()].double().cpu().numpy()
-        count = min(self.config.components, max(1, len(codes) // 20))
+        codes = z[torch.linspace(0, len(z) - 1, min(len(z), 4096)).long()].double().cpu().numpy()
+        count = min(self.config.components, max(1, len(codes) // CODES))
         mixture = GaussianMixture(count, reg_covar=1e-3, max_iter=30, tol=1e-2, random_state=0).fit(
             codes
         )

@@ -9,7 +9,8 @@ from __future__ import annotations
 from core.robustness.closeup import Look, look
 from core.robustness.comparison import Paired, compare, references
 from core.robustness.cost import Estimate, estimate
-from core.robustness.study import Study, StudyConfig, check, images_of, sweep
+from core.robustness.questions import StudyConfig, images_of, sweep
+from core.robustness.study import Study, check
 
 __all__ = [
     "Estimate",

@@ -12,7 +12,8 @@ from core import attacks
 from core.catalog import knob
 from core.datasets import Dataset
 from core.robustness import certify, corruptions, foreign
-from core.robustness.study import Study, StudyConfig
+from core.robustness.questions import StudyConfig
+from core.robustness.study import Study
 from core.robustness.verdict import interval
 from core.tensors import Images
 from core.threat import Target

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from core.attacks import Trial
-from core.robustness.study import sweep
+from core.robustness.questions import sweep
 from core.tensors import Images
 from core.threat import Target
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from core.attacks import Trial, attacks
 from core.datasets import Dataset
-from core.robustness.study import PROBE, StudyConfig, images_of, names_of, settings_of
+from core.robustness.questions import StudyConfig, images_of, names_of, settings_of
+from core.robustness.study import PROBE
 from core.threat import Target, default_eps, parse_eps
 
 PILOT = 64  # images of the longer of the two laps

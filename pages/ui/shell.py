@@ -8,7 +8,7 @@ import logging
 import re
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -98,6 +98,8 @@ def navigation() -> Any:
         layout="wide",
         initial_sidebar_state=240,
     )
+    if asked := st.session_state.pop("_asked", None):
+        attempt(asked[0], *asked[1])
     entries = pages()
     first = next(iter(entries))
     return st.navigation(
@@ -159,6 +161,30 @@ def attempt(act: Any, *args: Any, **kwargs: Any) -> Any:
     except UserError as error:
         st.session_state["_refused"] = str(error)
         return None
+
+
+def press(
+    place: Any, label: str, act: Callable[..., Any], *args: Any, key: str, **look: Any
+) -> None:
+    """Draws a button that acts on values as they are at the press.
+
+    A callback gets what its button was drawn with: a number that was typed right before the press would be missing.
+    So the callback only remembers the press, this run of the page reads the values anew, and :func:`navigation` acts
+    at the start of the next run, before anything is drawn.
+
+    Args:
+        place: Where it stands: a column, a container, or ``st`` itself.
+        label: Its words.
+        act: What it does; a refusal is kept and shown by :func:`told`.
+        args: With what.
+        key: Of the widget.
+        look: All else that ``st.button`` takes.
+    """
+    pressed = f"_pressed.{key}"
+    place.button(label, key=key, on_click=lambda: st.session_state.update({pressed: True}), **look)
+    if st.session_state.pop(pressed, False):
+        st.session_state["_asked"] = (act, args)
+        st.rerun()
 
 
 def plain(text: str) -> str:
@@ -256,7 +282,7 @@ def sidebar() -> None:
         active = [job for job in every if job.active]
         st.session_state["_busy"] = bool(active)
         if active:
-            _running(tuple((job.id, job.status) for job in active[:3]))
+            live(_running, 2, tuple((job.id, job.status) for job in active[:3]))
         if settings().view_only:
             st.caption(":material/visibility: This server is for viewing only.")
 
@@ -315,7 +341,16 @@ def view(
     return chosen
 
 
-@st.fragment(run_every="2s")
+def live(draw: Callable[..., None], seconds: float | None, *args: Any) -> None:
+    """Draws something that draws itself again every so many seconds; None: never, until the page runs again.
+
+    In a container of its own: what follows a fragment in the same container can get lost when the fragment's clock
+    strikes while the page is being drawn.
+    """
+    with st.container():
+        st.fragment(draw, run_every=seconds)(*args)
+
+
 def _running(known: tuple[tuple[str, str], ...]) -> None:
     """Follows the active jobs; when one begins or ends, the whole page runs again."""
     for id, status in known:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from core import copying, datasets, metrics
+from core import datasets, metrics
 from core.catalog import Config
-from core.evaluation import EvaluateConfig, Evaluation, verdict
+from core.evaluation import EvaluateConfig, Evaluation, copying, verdict
 from core.evaluation.study import Study
 from core.models import Spec
 from core.runs import Opened

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from core import datasets, deception, jobs, runs
+from core.deception.critic import auc
 from core.robustness import foreign
 
 QUICK = {
@@ -40,9 +41,14 @@ def test_a_trick_goes_to_its_end_with_numbers_and_pictures(gallery, name, family
         worse = lines["attack"][-1] > lines["random noise"][-1]
         assert worse == (name == "encoder")  # the others fall
     if name == "purify":
-        assert [row["name"][:2] for row in last.numbers[3:]] == ["1.", "2.", "3."]
+        unaware, *aware = last.numbers[3:]
+        assert [row["name"][:2] for row in (unaware, *aware)] == ["1.", "2.", "3."]
+        lowest = min((row["value"] for row in aware), key=lambda value: float(value.split()[0]))
+        # the sentence says what the rows say, although the purifier draws anew each time it is asked
+        assert f"{unaware['value']} against" in last.sentence
+        assert f"{lowest} against" in last.sentence
 
 
 def test_the_area_under_the_curve_counts_pairs():
     high, low = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0])
-    assert deception.auc(high, low) == (1 + 0.5 + 1 + 1) / 4
+    assert auc(high, low) == (1 + 0.5 + 1 + 1) / 4

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from core import evaluation, features, jobs, report, runs, worker
+from core import evaluation, features, jobs, runs, worker
 from core.__main__ import main
 from core.catalog import Config, UserError
-from core.evaluation import EvaluateConfig
+from core.evaluation import EvaluateConfig, report
 from core.evaluation.study import Study
 from core.models import Spec
 from core.runs import Opened

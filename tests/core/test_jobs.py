@@ -232,6 +232,9 @@ def test_share_and_time_left_follow_the_pace_since_the_start(make):
         job = jobs.get(job.id)
         assert job.share == 0.25
         assert job.seconds_left == pytest.approx(150)
+        jobs.write_json(job.path / "state.json", {"status": "running", "done": 1, "total": 2})
+        assert jobs.get(job.id).seconds_left is None  # a record that says less than it should
+        jobs.write_json(job.path / "state.json", dict(job.state))
         jobs.set_state(job.path, begun=250)
         assert jobs.get(job.id).seconds_left is None
 

@@ -29,8 +29,8 @@ from core.robustness import (
     sweep,
 )
 from core.robustness.campaign import AttackConfig, transfer
+from core.robustness.questions import names_of
 from core.robustness.report import batch, html, pictures, python
-from core.robustness.study import names_of
 from core.threat import Target, default_eps
 
 EPS = "26/255"
@@ -238,7 +238,7 @@ def test_the_cost_is_told_before(plain, digits, values):
     told = estimate(plain, digits, StudyConfig(**values))
     assert told.n == values.get("n", 497) and told.fits <= 497
     made = study(plain, digits, **{"eps": "", "n": told.n, **values})
-    assert 1 / 3 < told.seconds / made.seconds < 3  # a busy machine may slow either
+    assert 1 / 6 < told.seconds / made.seconds < 6  # a busy machine may slow either
 
 
 def test_a_larger_question_costs_more(plain, digits):

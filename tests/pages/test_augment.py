@@ -192,7 +192,7 @@ def test_train_with_this_chain_arrives_with_it(visit, spawned, asked):
     seen = visit("augment", **DIGITS).press("augment.train").calm()
     (one,) = augment.saved()
     assert seen.widget("train.augment.pipeline").value == one.id
-    seen.press("train.start").calm()
+    seen.open("train").press("train.start").calm()
     assert asked(spawned[0])["config"]["augment"] == {"pipeline": one.id, "critic": False}
 
 

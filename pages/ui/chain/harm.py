@@ -41,13 +41,17 @@ def draw(chain: Any, data: str) -> None:
         ),
         help="A generator that was trained with augmentation may draw augmented images instead of real ones.",
     )
-    right.button(
+    shell.press(
+        right,
         "Train the referees",
+        recipes.start,
+        "screening",
+        data,
+        chain,
+        {"run": leak or ""},
         type="primary",
         key="augment.screen",
         icon=":material/balance:",
-        on_click=recipes.start,
-        args=("screening", data, chain, {"run": leak or ""}),
         disabled=not shell.may_change(),
         help="Small classifiers trained with and without each step, tried on clean images; as a job.",
     )
@@ -58,7 +62,7 @@ def draw(chain: Any, data: str) -> None:
             "learns with it. So small referees are trained, with each step and with the whole chain."
         )
         return
-    st.fragment(watch, run_every="1s" if found[0].active else None)(found[0].id)
+    shell.live(watch, 1 if found[0].active else None, found[0].id)
 
 
 @shell.guard()

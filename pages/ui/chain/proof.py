@@ -24,13 +24,17 @@ def draw(chain: Any, data: str) -> None:
         press = st.container()  # above what it takes its values from, so that it is seen at once
         values = form.form({"augment.experiment": experiment.ExperimentConfig}, omit={"pipeline"})
         values = values["augment.experiment"]
-        press.button(
+        shell.press(
+            press,
             "Run the experiment",
+            recipes.start,
+            "experiment",
+            data,
+            chain,
+            values,
             type="primary",
             key="augment.prove",
             icon=":material/science:",
-            on_click=recipes.start,
-            args=("experiment", data, chain, values),
             disabled=not shell.may_change() or not chain.steps,
             help="As a job; it goes on when you leave, and fills the chart as it comes.",
             width="stretch",
@@ -57,7 +61,7 @@ def draw(chain: Any, data: str) -> None:
                 ),
                 label_visibility="collapsed",
             )
-        st.fragment(watch, run_every="1s" if jobs.get(id).active else None)(id)
+        shell.live(watch, 1 if jobs.get(id).active else None, id)
 
 
 def expected(chain: Any, data: str, values: dict[str, Any]) -> float:

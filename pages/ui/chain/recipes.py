@@ -27,13 +27,15 @@ def draw(chain: Any) -> None:
     keep, bring = st.columns(2, gap="large")
     with keep:
         st.markdown("**Keep it**")
-        st.text_input("Name", key="augment.name.new", placeholder="gentle", max_chars=60)
-        st.button(
+        name = st.text_input("Name", key="augment.name.new", placeholder="gentle", max_chars=60)
+        shell.press(
+            st,
             "Save the chain",
+            save,
+            chain,
+            name,
             key="augment.save",
             icon=":material/save:",
-            on_click=_keep,
-            args=(chain,),
             disabled=not shell.may_change() or not chain.steps,
             help="Then Train and the classifier can use it by its name.",
         )
@@ -106,10 +108,6 @@ def save(chain: Any, name: str) -> str | None:
     return id
 
 
-def _keep(chain: Any) -> None:
-    save(chain, st.session_state["augment.name.new"])  # as it is at the press
-
-
 def known(chain: Any) -> str:
     """Gives the id of a preset or a saved pipeline that does the same; empty for a new one."""
     from core import augment
@@ -128,12 +126,9 @@ def start(kind: str, data: str, chain: Any, values: dict[str, Any]) -> None:
     """Starts a job about the chain and the dataset; a new chain is saved first, so that the job can name it."""
     from core import augment
 
-    def act() -> None:
-        id = known(chain) or augment.save(chain, chain.name or "chain", shell.who())
-        given = {f"{kind}.pipeline": id} | {f"{kind}.{k}": v for k, v in values.items()}
-        work.submit(kind, {"dataset": data}, given, who=shell.who())
-
-    shell.attempt(act)
+    id = known(chain) or augment.save(chain, chain.name or "chain", shell.who())
+    given = {f"{kind}.pipeline": id} | {f"{kind}.{k}": v for k, v in values.items()}
+    work.submit(kind, {"dataset": data}, given, who=shell.who())
 
 
 def train() -> bool:

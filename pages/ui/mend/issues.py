@@ -30,7 +30,7 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
         ask(choice, prepared, job)
         return
     if job.active:
-        st.fragment(watch, run_every="1s")(job.id)
+        shell.live(watch, 1, job.id)
         return
     found = quality.findings(job)
     if found is None:
@@ -63,21 +63,25 @@ def ask(choice: str, prepared: Mapping[str, Any], failed: jobs.Job | None) -> No
         "wrong, outliers, blank, blurred, dark and clipped images, balance and variety."
     )
     values = form.form({"data.inspect": quality.InspectConfig})["data.inspect"]
-    st.button(
+    values = {f"inspect.{name}": value for name, value in values.items()}
+    values |= {f"dataset.{name}": value for name, value in prepared.items()}
+    shell.press(
+        st,
         "Inspect",
+        begin,
+        choice,
+        values,
         type="primary",
         key="data.inspect",
         icon=":material/search:",
-        on_click=shell.attempt,
-        args=(work.submit, "inspect", {"dataset": choice}),
-        kwargs={
-            "values": {f"dataset.{name}": value for name, value in prepared.items()}
-            | {f"inspect.{name}": value for name, value in values.items()},
-            "who": shell.who(),
-        },
         disabled=not shell.may_change(),
         help="As a job: it goes on when you leave.",
     )
+
+
+def begin(choice: str, values: Mapping[str, Any]) -> None:
+    """Submits the inspection."""
+    work.submit("inspect", {"dataset": choice}, values, who=shell.who())
 
 
 @shell.guard()

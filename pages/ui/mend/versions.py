@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
 
 def decided(dataset: Any) -> None:
     """Lists the decisions, each with its undo, and makes a new version of them."""
-    from core import quality
 
     book = mend.opened(dataset)
     st.markdown("**Decided**")
@@ -52,31 +52,34 @@ def decided(dataset: Any) -> None:
                 args=(dataset, entry.id),
                 disabled=not shell.may_change(),
             )
-    st.text_input(
+    name = st.text_input(
         "Name of the new version",
         key="data.version.name",
         placeholder=f"{datasets.slug(dataset.name)}-2",
         max_chars=60,
     )
 
-    def make() -> None:
-        name = st.session_state[
-            "data.version.name"
-        ]  # as it is at the press, not when the page was drawn
-        made = shell.attempt(quality.apply, dataset, name, shell.who())
-        if made is not None:
-            st.session_state["data.next"] = made.name
-            st.session_state["_done"] = f"{made.name}: {len(made):,} images. It is chosen now."
-
-    st.button(
+    shell.press(
+        st,
         "Make the new version",
+        make,
+        dataset,
+        name,
         type="primary",
         key="data.version",
         icon=":material/fork_right:",
-        on_click=make,
         disabled=not shell.may_change() or not book.state,
         help="The dataset stays as it is; the version names it as its parent.",
     )
+
+
+def make(dataset: Any, name: str) -> None:
+    """Makes the new version, and chooses it."""
+    from core import quality
+
+    made = quality.apply(dataset, name, shell.who())
+    st.session_state["data.next"] = made.name
+    st.session_state["_done"] = f"{made.name}: {len(made):,} images. It is chosen now."
 
 
 def add(choice: str, prepared: Mapping[str, Any]) -> None:
@@ -90,23 +93,27 @@ def add(choice: str, prepared: Mapping[str, Any]) -> None:
             "data.build"
         ]
         values |= {"pipeline": pipeline, "run": run}
-        st.button(
+        values = {f"build.{name}": value for name, value in values.items()}
+        values |= {f"dataset.{name}": value for name, value in prepared.items()}
+        shell.press(
+            st,
             "Build it",
+            begin,
+            choice,
+            values,
             key="data.build",
             icon=":material/construction:",
-            on_click=shell.attempt,
-            args=(work.submit, "build", {"dataset": choice}),
-            kwargs={
-                "values": {f"dataset.{name}": value for name, value in prepared.items()}
-                | {f"build.{name}": value for name, value in values.items()},
-                "who": shell.who(),
-            },
             disabled=not shell.may_change() or not (pipeline or run),
             help="As a job; the dataset stays as it is.",
         )
     found = [job for job in jobs.listing("build") if job.config["dataset"]["name"] == choice]
     if found:
-        st.fragment(built, run_every="1s" if found[0].active else None)(found[0].id)
+        shell.live(built, 1 if found[0].active else None, found[0].id)
+
+
+def begin(choice: str, values: Mapping[str, Any]) -> None:
+    """Submits the build."""
+    work.submit("build", {"dataset": choice}, values, who=shell.who())
 
 
 def sources(choice: str) -> tuple[str, str]:
@@ -202,11 +209,11 @@ def terms(dataset: Any) -> None:
     consent = st.text_input(
         "Consent of the people shown", now["consent"], key="data.consent", max_chars=200
     )
-    st.button(
+    shell.press(
+        st,
         "Save",
+        partial(datasets.state, licence=licence, consent=consent),
+        dataset.name,
         key="data.terms",
-        on_click=shell.attempt,
-        args=(datasets.state, dataset.name),
-        kwargs={"licence": licence, "consent": consent},
         disabled=not shell.may_change() or (licence, consent) == (now["licence"], now["consent"]),
     )

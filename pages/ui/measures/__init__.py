@@ -1,4 +1,4 @@
-"""What was measured, in words, tables and charts: shared by the pages that show an evaluation."""
+"""What was measured: words, tables and charts that pages share, and one file per view of an evaluation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from core import evaluation, jobs
+from core.catalog import UserError
 from pages.ui import shell, show
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ GROUPS = {  # of measures, as questions
     "copying": "Does it copy?",
 }
 BETTER = {"higher": "↑", "lower": "↓", "": ""}
+WAITS = "The images are being drawn. This view appears when they have been compared, before the slower measures."
 _FLOOR = "real images in its place"
 _VALUE = "value, with its interval"
 _PLAIN = {"displayModeBar": False}
@@ -45,27 +48,27 @@ def span(measurement: Measurement) -> str:
     return f"{number(measurement.low, scale)}\u00a0to\u00a0{number(measurement.high, scale)}"
 
 
-def sentences(evaluation: Evaluation) -> None:
+def sentences(found: Evaluation) -> None:
     """Says in three sentences what the model is good at, where it fails, and whether it copies."""
-    for icon, sentence in zip(_SAYS, evaluation.sentences, strict=True):
+    for icon, sentence in zip(_SAYS, found.sentences, strict=True):
         if sentence:
             st.markdown(f"{icon} {shell.plain(sentence)}")
 
 
-def report(evaluation: Evaluation) -> bytes:
+def report(found: Evaluation) -> bytes:
     """Writes the report of an evaluation, when it is asked for."""
-    from core import report
+    from core.evaluation import report
 
-    return report.html(evaluation)
+    return report.html(found)
 
 
-def conditions(evaluation: Evaluation) -> str:
+def conditions(found: Evaluation) -> str:
     """Says under which conditions the values were measured: what somebody else needs to compare them."""
-    facts = evaluation.conditions
+    facts = found.conditions
     judge = facts.get("judge_accuracy")
     words = [
-        f"{facts['n']:,} generated images from step {evaluation.step:,} "
-        f"({evaluation.images:,} training images seen)",
+        f"{facts['n']:,} generated images from step {found.step:,} "
+        f"({found.images:,} training images seen)",
         f"against {facts['n_reference']:,} real ones ({facts['reference']} split of {facts['dataset']})",
         f"features: {facts['extractor']} {str(facts['hash'])[:8]}"
         + (f" ({judge:.1%} right on test images)" if judge is not None else ""),
@@ -302,3 +305,46 @@ def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
         config=_PLAIN,
         alt="Realism, variety and share of each class",
     )
+
+
+# --- Evaluations, and which of them the address names ---------------------------------------------------------------
+
+
+def begin(run: str, values: Mapping[str, Any]) -> jobs.Job:
+    """Submits one evaluation."""
+    from core.work import evaluate
+
+    return evaluate.start(jobs.get(run), dict(values), who=shell.who())
+
+
+def opened(job: jobs.Job) -> Evaluation | None:
+    """Reads an evaluation as far as it has come; None before its first result."""
+    try:
+        return evaluation.read(job)
+    except UserError:
+        if job.status == "finished":
+            raise
+        return None
+
+
+def remember(
+    key: str, name: str, options: list[str], start: str | None = None, *, many: bool = False
+) -> None:
+    """Gives a choice without a state the one in the address, where that names what there is.
+
+    Not Streamlit's own binding to the address: that one writes the words that a person sees, not the id behind them.
+    """
+    if many and key not in st.session_state and (words := st.query_params.get(name)):
+        st.session_state[key] = [word for word in words.split() if word in options]
+    elif not many and st.session_state.get(key) not in options:
+        words = st.query_params.get(name) if key not in st.session_state else None
+        st.session_state[key] = words if words in options else start
+
+
+def link(name: str, words: str | None) -> None:
+    """Writes a choice into the address, or takes it out."""
+    if words:
+        if st.query_params.get(name) != words:
+            st.query_params[name] = words
+    elif name in st.query_params:
+        del st.query_params[name]
