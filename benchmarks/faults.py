@@ -5,13 +5,20 @@
 200 labels are flipped; 100 exact duplicates, 100 copies shifted by one pixel, 50 blank images, 50 foreign ones (grey
 photographs of things: those in a folder, else crops of scikit-learn's two) and 30 leaks (a test image in train) are
 added. A label issue counts by the rank of the whole list: average precision. One thread.
+
+With ``--page`` it measures instead how long a page of the Data wall takes to turn in a real browser, before and while
+a job inspects the same dataset. Needs Chromium.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,13 +92,89 @@ def planted(count: int, folder: str) -> tuple[datasets.Dataset, dict[str, np.nda
     return made, truth
 
 
+def turned(page: Any, turns: int, on: Any = lambda: True) -> list[float]:
+    """Turns pages of the wall, as long as ``on()``; milliseconds from the click until the images were drawn anew."""
+    times, following = [], page.get_by_role("button", name="Next page")
+    while len(times) < turns and on() and following.is_enabled():
+        page.evaluate(
+            """() => {
+                const canvas = [...document.querySelectorAll(".st-key-data-wall *")]
+                    .map(e => e.shadowRoot?.querySelector("canvas")).find(Boolean);
+                const button = document.querySelector("[data-testid=stPaginationNext]");
+                window._turned = new Promise(resolve => {
+                    button.addEventListener("click", () => {
+                        const start = performance.now();
+                        const eye = new MutationObserver(() => {
+                            eye.disconnect();
+                            requestAnimationFrame(() => resolve(performance.now() - start));
+                        });
+                        eye.observe(canvas, { attributeFilter: ["data-drawn"] });
+                    }, { once: true, capture: true });
+                });
+            }"""
+        )
+        following.click()
+        times.append(float(page.evaluate("() => window._turned")))
+        time.sleep(0.4)  # the rest of the page is drawn too
+    return times
+
+
+def responsive(count: int, turns: int) -> None:
+    """Measures the Data page beside an inspection of what it shows, and prints both."""
+    from playwright.sync_api import sync_playwright
+
+    from benchmarks.app import FLAGS, URL, ready, serve, spread
+    from core import jobs, work
+
+    home = Path(os.environ["SIMULACRA_HOME"])
+    datasets.save("planted", planted(count, "")[0])
+    server = serve(home)
+    try:
+        ready()
+        with sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            page = browser.new_page(viewport={"width": 1280, "height": 800})
+            page.goto(f"{URL}/data?data=planted")
+            page.wait_for_selector(".st-key-data-wall canvas[data-drawn]", timeout=60_000)
+            time.sleep(8)  # the imports in the background are over
+            turned(page, 5)
+            idle = turned(page, turns)
+            print(f"a page of {count:,} images, idle: {spread(idle)} (n = {len(idle)})", flush=True)
+            job = work.submit("inspect", {"dataset": "planted"}, who="benchmark")
+            while jobs.get(job.id).status == "queued":
+                time.sleep(0.1)
+            began = time.monotonic()
+            busy = turned(page, 10_000, lambda: jobs.get(job.id).active)
+            print(
+                f"while they are inspected ({time.monotonic() - began:.0f} s, then {jobs.get(job.id).status}): "
+                f"{spread(busy)} (n = {len(busy)})"
+            )
+            browser.close()
+    finally:
+        for job in jobs.listing("inspect"):
+            if job.active:
+                jobs.stop(job.id)
+        server.terminate()
+        server.wait()
+
+
 def main() -> None:
     """Inspects and prints a line per kind."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--foreign", default="", help="a folder of photographs (.jpg)")
+    parser.add_argument("--page", action="store_true", help="measure the page beside an inspection")
+    parser.add_argument("--turns", type=int, default=40, help="pages that are turned while idle")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.page:
+        home = tempfile.mkdtemp(prefix="simulacra-bench-")
+        os.environ["SIMULACRA_HOME"] = home
+        try:
+            responsive(arguments.images, arguments.turns)
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
+        return
     dataset, truth = planted(arguments.images, arguments.foreign)
     began, spent = time.perf_counter(), time.process_time()
     for step in quality.inspect(dataset, quality.InspectConfig()):

@@ -29,7 +29,7 @@ augmentations = Registry("augmentation")
 
 ``group`` (of :data:`GROUPS`); ``strength``, the knob that is its magnitude ("" without one), and ``neutral``, the value
 of it that leaves an image as it is; ``chance``, the probability of a new step; ``slow`` for one that works image by
-image; ``smooth`` for one that a gradient with respect to the image passes, so that it can stand before a critic;
+image; ``smooth`` for one that a gradient passes, finite for every image, so that it may stand before a critic;
 ``needs`` (``images`` of the dataset, a ``run``); ``labels`` for one that mixes them; ``units`` of what it draws;
 ``torchvision`` and ``albumentations``, functions of the config that write the nearest line of code for these libraries.
 """

@@ -136,6 +136,13 @@ class MixConfig(Config):
     )
 
 
+class Mixing:
+    """A step that mixes in another image of the dataset."""
+
+    def __init__(self, config: MixConfig, context: Context) -> None:
+        self.config, self.pool = config, needed(context, type(self).__name__)
+
+
 def _shares(draws: Draws, alpha: float) -> Tensor:
     """Draws the share of the image itself, at least one half, (N,): the larger side of a Beta(alpha, alpha)."""
     u = draws.uniform("share")
@@ -165,15 +172,12 @@ def _partners(draws: Draws, count: int) -> Tensor:
     ),
     albumentations=lambda c: "# A.MixUp(reference_data=OTHERS, mix_coef_range=(0.5, 1), p={p})",
 )
-class MixUp:
+class MixUp(Mixing):
     """Blends the image with another one, and their labels with the same share.
 
     References:
         Zhang et al., 2017, mixup: beyond empirical risk minimization, https://arxiv.org/abs/1710.09412
     """
-
-    def __init__(self, config: MixConfig, context: Context) -> None:
-        self.config, self.pool = config, needed(context, "MixUp")
 
     def draw(self, draws: Draws) -> Params:
         share = _shares(draws, self.config.alpha)
@@ -198,15 +202,12 @@ class MixUp:
     ),
     albumentations=lambda c: "# CutMix has no equivalent",
 )
-class CutMix:
+class CutMix(Mixing):
     """Puts a box of another image into this one, and mixes the labels by area.
 
     References:
         Yun et al., 2019, CutMix, https://arxiv.org/abs/1905.04899
     """
-
-    def __init__(self, config: MixConfig, context: Context) -> None:
-        self.config, self.pool = config, needed(context, "CutMix")
 
     def draw(self, draws: Draws) -> Params:
         side = (1 - _shares(draws, self.config.alpha)).sqrt()

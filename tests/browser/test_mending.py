@@ -133,3 +133,16 @@ def test_a_chain_is_built_the_border_dragged_and_train_takes_it(server, screen, 
 
     screen.button("augment.train").click()
     screen.chosen("train.augment.pipeline", "(saved)")
+
+
+def test_the_experiment_is_started_without_scrolling_and_no_arm_is_cut_short(server, screen, home):
+    screen.page.set_viewport_size({"width": 1280, "height": 800})
+    screen.open(server(home=home), "augment", data="digits", **{"augment.view": "proof"})
+    expect(screen.button("augment.prove")).to_be_in_viewport(ratio=1)
+    arms = screen.page.locator(
+        "[class*=st-key-augment-experiment-] [data-testid=stCheckbox] label p"
+    )
+    expect(arms.filter(visible=True)).to_have_count(6)  # the others are folded away
+    for arm in arms.filter(visible=True).all():
+        cut = "e => { while (e.tagName != 'LABEL' && e.scrollWidth <= e.clientWidth) e = e.parentElement; return e.tagName; }"
+        assert arm.evaluate(cut) == "LABEL", arm.inner_text()

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as V
 
 from core import augment
-from core.augment import Chain, Context, Pipeline, Step, augmentations, colour, grain
+from core.augment import Chain, Context, Pipeline, Step, augmentations, colour, geometry, grain
 from core.augment.geometry import homographies, matrices, moved
 from core.augment.policies import COMMON, NAMES, operated
 from core.catalog import UserError
@@ -85,6 +85,27 @@ def test_a_chain_before_a_critic_changes_each_image_by_itself_and_no_more_than_a
     share = float((changed(0.4) - x).flatten(1).abs().amax(1).gt(1e-5).float().mean())
     assert share == pytest.approx(1 - 0.6 * 0.8, abs=0.08)  # turned or noisy
     assert not torch.equal(changed(0.4), changed(0.4, seed=1))
+
+
+def test_a_chain_reads_the_images_once_for_affine_steps_in_a_row(monkeypatch):
+    steps = [
+        Step.of("rotate"),
+        Step.of("scale", probability=0.5),
+        Step.of("shear", {"fill": "black"}),
+        Step.of("brightness"),
+        Step.of("translate", {"fill": "black"}),
+        Step.of("rotate", {"fill": "black"}),
+    ]
+    x = images(8)
+    chain = Chain(Pipeline(tuple(steps)))
+    drawn = chain.draw(0, range(8))
+    wanted = chain.stages(x, drawn)
+    assert len(wanted) == 6
+    read: list[int] = []
+    whole = geometry.sampled
+    monkeypatch.setattr(geometry, "sampled", lambda *a: read.append(1) or whole(*a))
+    assert torch.equal(chain.apply(x, drawn), wanted[-1])
+    assert len(read) == 3
 
 
 # --- What every step promises ----------------------------------------------------------------------------------------

@@ -532,11 +532,11 @@ def test_the_probability_rises_and_falls_in_even_steps_and_stays_within_bounds()
     values = {"augment_speed": 160, "augment_target": 0.5}
     model, look = steered(1.0, -1.0, -1.0, **values)
     # what the augmentation itself does to the logits is no part of this test
-    model.augmentation.forward = lambda x, p, generator: x  # type: ignore[method-assign]
+    model.augmentation.forward = lambda x, *_, **__: x  # type: ignore[method-assign]
     rise = [number(look()["augmentation"]) for _ in range(12)]
     assert rise == pytest.approx([min(0.1 * k, HIGHEST) for k in range(1, 13)])
     other, look = steered(1.0, 1.0, -1.0, **values)
-    other.augmentation.forward = lambda x, p, generator: x  # type: ignore[method-assign]
+    other.augmentation.forward = lambda x, *_, **__: x  # type: ignore[method-assign]
     other.probability.fill_(0.25)
     assert [number(look()["augmentation"]) for _ in range(4)] == pytest.approx([0.15, 0.05, 0, 0])
 
