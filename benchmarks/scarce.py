@@ -16,6 +16,7 @@ import time
 import torch
 
 from benchmarks.quality import CPU, fewer, measured, prepared, started
+from core.augment import CriticChain, load
 from core.catalog import assign
 from core.features import judge
 from core.models.gan import GANConfig
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000, help="images seen, repeats included")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--augment", nargs="*", default=["off", "adaptive"])
+    parser.add_argument("--chain", default="", help="a chain of Augment in place of the GAN's own")
     parser.add_argument(
         "--set", nargs="*", default=[], help="parameters: family.augment_target=0.3"
     )
@@ -49,6 +51,8 @@ def main() -> None:
                 TrainConfig.of(config, "train"),
                 few,
             )
+            if arguments.chain and augment != "off":
+                trainer.model.shown_through(CriticChain(load(arguments.chain)))
             began, course = time.process_time(), ""
             for progress in trainer:
                 if "overfitting" in progress.values:
