@@ -235,7 +235,8 @@ class VAE(nn.Module):
         ]
         self.sigma.fill_(torch.cat(errors).mean().sqrt().clamp_min(1e-3))
         codes = z[torch.linspace(0, len(z) - 1, min(len(z), 4096)).long()].double().cpu().numpy()
-        count = min(self.config.components, max(1, len(codes) // CODES))
+        needed = max(CODES, 2 * self.dim)  # a covariance of many dimensions needs more of them
+        count = min(self.config.components, max(1, len(codes) // needed))
         mixture = GaussianMixture(count, reg_covar=1e-3, max_iter=30, tol=1e-2, random_state=0).fit(
             codes
         )

@@ -273,9 +273,12 @@ def test_the_mixture_finds_two_clusters_and_draws_from_them():
     assert len(cold.unique(dim=0)) == 2  # only the centres
 
 
-@pytest.mark.parametrize(("n", "components", "expected"), [(50, 60, 1), (700, 60, 10), (700, 4, 4)])
-def test_the_mixture_has_one_gaussian_for_every_70_codes(n, components, expected):
-    model = vae(latent_dim=2, components=components).eval()
+@pytest.mark.parametrize(
+    ("n", "dim", "components", "expected"),
+    [(50, 2, 60, 1), (700, 2, 60, 10), (700, 2, 4, 4), (700, 100, 60, 3)],
+)
+def test_the_mixture_has_one_gaussian_for_every_70_codes(n, dim, components, expected):
+    model = vae(latent_dim=dim, components=components).eval()
     model.fit(*images(model.spec, n))
     assert len(model.mixture_means.unique(dim=0)) == expected
     assert model.mixture_weights.sum() == pytest.approx(1)
