@@ -238,8 +238,8 @@ def outlier(look: Look) -> Iterator[Issue]:
             "outlier",
             image,
             rare,
-            f"Even its nearest images are far from it: of images of this set, about one in {10 ** min(rare, 9):,.0f} "
-            f"{'or fewer ' if rare > 9 else ''}would be as far from its own.",
+            f"Few images are near it: by the tail of this set, about one image in {10 ** min(rare, 6):,.0f} "
+            f"{'or fewer ' if rare > 6 else ''}would be as far from the others.",
             (int(nearest[image]),),
         )
 

@@ -141,7 +141,7 @@ def strangeness(
     """
     rows = _whitened(measures.pixels)
     spaced = torch.linspace(0, len(rows) - 1, min(len(rows), REFERENCE)).long()
-    away, index = nearest(rows, rows[spaced], NEIGHBOURS + 1, told)
+    away, index = nearest(rows, rows[spaced], min(NEIGHBOURS, 1 + len(rows) // 4) + 1, told)
     index = spaced[index]
     own = index == torch.arange(len(rows))[:, None]
     far = torch.where(own.any(1), away[:, -1], away[:, max(0, away.shape[1] - 2)])
@@ -162,10 +162,17 @@ def _whitened(rows: Tensor) -> Tensor:
 def rarity(values: np.ndarray) -> np.ndarray:
     """Tells how rare values so high are in a set with this tail, (N,), in powers of ten: 6 is one in a million.
 
-    Between one in ten and one in a hundred the set itself shows it; from there the same slope goes on.
+    Between one in ten and one in a hundred the set itself shows it; from there the same slope goes on. Values that the
+    slope between one in four and one in ten calls far too rare for a set of this size do not count for it.
     """
-    tenth, hundredth = np.quantile(values, [0.9, 0.99])
-    return 1 + (values - tenth) / max(hundredth - tenth, 1e-2 * abs(tenth), 1e-6)
+
+    def counted(upper: float, lower: float, of: np.ndarray) -> np.ndarray:
+        low, high = np.quantile(of, [1 - upper, 1 - lower])
+        power = max((high - low) / np.log10(upper / lower), 1e-2 * abs(high), 1e-6)
+        return (values - low) / power - np.log10(upper)
+
+    own = counted(0.25, 0.1, values) <= np.log10(len(values)) + 1
+    return counted(0.1, 0.01, values[own])
 
 
 def surprising(rarities: np.ndarray, level: float) -> np.ndarray:
