@@ -133,7 +133,7 @@ class Target:
         def part(x: Tensor) -> Tensor:
             nonlocal taken
             rows = slice(taken, taken + len(x))
-            drawn: list[tuple[Tensor, Tensor, Tensor]] = []
+            sums: list[Tensor] = []
             for _ in range(self.eot):
                 moved = x.detach().requires_grad_()
                 with torch.enable_grad():
@@ -145,11 +145,9 @@ class Target:
                 if slope is None:
                     self.detached, slope = True, torch.zeros_like(x)
                 self.backward += len(x)
-                drawn.append((out.detach(), each.detach(), slope))
-            if self.eot == 1:
-                logits, value, slope = drawn[0]
-            else:
-                logits, value, slope = (torch.stack(v).mean(0) for v in zip(*drawn, strict=True))
+                drawn = [out.detach(), each.detach(), slope]
+                sums = [a + b for a, b in zip(sums, drawn, strict=True)] if sums else drawn
+            logits, value, slope = sums if self.eot == 1 else [total / self.eot for total in sums]
             taken += len(x)
             values.append(value)
             kept.append(logits)

@@ -42,6 +42,9 @@ def page(data: str) -> None:
         parts.remember(chain)
     with stage, shell.guard():
         look(chain, data, name)
+    if recipes.train():
+        st.switch_page(shell.PAGES / "train.py")
+    shell.release()
 
 
 def look(chain: Any, data: str, name: str) -> None:
@@ -79,5 +82,3 @@ def look(chain: Any, data: str, name: str) -> None:
 
 st.title("What does augmentation do to the images, and does it help?", anchor=False)
 page(shell.chosen_dataset())
-if recipes.train():
-    st.switch_page(shell.PAGES / "train.py")

@@ -219,7 +219,7 @@ def extra(dataset: str, knobs: dict[str, Knob]) -> dict[str, Any]:
         format_func=lambda id: able.get(id, "none"),
         persist_state="session",
         help="Generated images beside the real ones: more to learn from helps most where it trains against attacks. "
-        "Only runs that learned the classes of this dataset.",
+        "Only runs that learned the classes of this dataset, prepared alike.",
     )
     number = knobs["made_images"]
     return {

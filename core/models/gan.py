@@ -69,8 +69,8 @@ class GANConfig(Config):
     )
     augment: Literal["adaptive", "always", "off"] = knob(
         "adaptive",
-        "Moves, cuts and recolours what the critic sees: the more it knows training images by heart, or always four "
-        "images of five; meant for few images.",
+        "Moves, cuts and recolours what the critic sees: the more it knows training images by heart, or always "
+        "each change for four images of five; meant for few images.",
         title="Augmentation",
     )
     width: int = knob(

@@ -85,7 +85,8 @@ class VAEConfig(Config):
     )
     components: int = knob(
         60,
-        f"Most Gaussians of the mixture that is fitted to the codes and drawn from; one for every {CODES} codes.",
+        f"Most Gaussians of the mixture that is fitted to the codes and drawn from; each needs {CODES} codes, or two "
+        "for every latent dimension.",
         ge=1,
         le=100,
         advanced=True,

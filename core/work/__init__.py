@@ -97,6 +97,13 @@ def _allow_training(kind: str, config: dict[str, Any]) -> None:
     train = config["train"]
     if config["augment"]["critic"]:
         _allow_critic(kind, config)
+    if made_by := config.get("extra", {}).get("made_by"):
+        run = jobs.find(made_by, "train")
+        if run.config["dataset"] != config["dataset"]:
+            raise UserError(
+                f"{run.name} was trained on {runs.dataset_of(run)} as it was prepared then, and its images only join "
+                "those. Choose a run that was trained on this dataset with the same settings."
+            )
     if train["gpus"] > 1:
         from core.tensors import gpus
 

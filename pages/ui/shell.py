@@ -99,7 +99,8 @@ def navigation() -> Any:
         initial_sidebar_state=240,
     )
     if asked := st.session_state.pop("_asked", None):
-        attempt(asked[0], *asked[1])
+        with guard():
+            attempt(asked[0], *asked[1])
     entries = pages()
     first = next(iter(entries))
     return st.navigation(
@@ -119,7 +120,12 @@ def navigation() -> Any:
 def run(page: Any) -> None:
     """Runs the chosen page, and lets it know that the shell is around it."""
     st.session_state["_shell"] = True
-    page.run()
+    try:
+        page.run()
+    except Exception:
+        release()
+        raise
+    release()  # not where a run is cut short: the press waits for the next one
 
 
 def enter() -> None:
@@ -180,11 +186,18 @@ def press(
         key: Of the widget.
         look: All else that ``st.button`` takes.
     """
-    pressed = f"_pressed.{key}"
-    place.button(label, key=key, on_click=lambda: st.session_state.update({pressed: True}), **look)
-    if st.session_state.pop(pressed, False):
-        st.session_state["_asked"] = (act, args)
+    place.button(label, key=key, on_click=lambda: st.session_state.update(_pressed=key), **look)
+    if st.session_state.get("_pressed") == key:
+        release()
+        # who may change nothing is told so; else a button that the new values disable does nothing
+        if not look.get("disabled") or not may_change():
+            st.session_state["_asked"] = (act, args)
         st.rerun()
+
+
+def release() -> None:
+    """Forgets a press whose button was not drawn, so that it does not act when the button comes back."""
+    st.session_state.pop("_pressed", None)
 
 
 def plain(text: str) -> str:

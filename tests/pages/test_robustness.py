@@ -97,6 +97,14 @@ def test_a_strength_typed_right_before_the_press_is_the_one_that_is_tried(visit,
     assert "Under attack, eps 12/255" in [metric.label for metric in seen.calm().at.metric]
 
 
+def test_a_press_that_was_refused_does_not_act_later(visit, gallery, spawned):
+    seen = visit("robustness", **SMALL)
+    seen.widget("robust.study.n").set_value(0)
+    assert seen.press("robust.confirm").errors
+    seen.set(robust__study__n=20).calm()
+    assert not spawned
+
+
 def test_all_twelve_checks_are_listed(visit, gallery):
     seen = screened(visit).set(robust__tool="checks").calm()
     (table,) = [frame.value for frame in seen.at.dataframe]

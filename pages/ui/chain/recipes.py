@@ -142,13 +142,13 @@ def train() -> bool:
         st.session_state["train.augment.pipeline"] = id
         st.session_state["augment.goes"] = True
 
-    st.button(
+    shell.press(
+        st,
         "Train with this chain",
+        act,
         key="augment.train",
         icon=":material/arrow_forward:",
         type="tertiary",
-        on_click=shell.attempt,
-        args=(act,),
     )
     return st.session_state.pop("augment.goes", False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -229,17 +230,15 @@ def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry
         width=220,
     )
     suggested = [issue for issue in about if label is not None or issue.label is not None]
-    st.button(
+    shell.press(
+        st,
         f"Relabel {words}",
+        partial(mend.act, kind=kind),
+        dataset,
+        "relabel",
+        [issue.image for issue in suggested],
+        [issue.label if label is None else label for issue in suggested],
         key="data.relabel",
         type="primary" if remedy == "relabel" else "secondary",
-        on_click=mend.act,
-        args=(
-            dataset,
-            "relabel",
-            [issue.image for issue in suggested],
-            [issue.label if label is None else label for issue in suggested],
-        ),
-        kwargs={"kind": kind},
         disabled=not shell.may_change() or not suggested,
     )

@@ -215,5 +215,5 @@ def terms(dataset: Any) -> None:
         partial(datasets.state, licence=licence, consent=consent),
         dataset.name,
         key="data.terms",
-        disabled=not shell.may_change() or (licence, consent) == (now["licence"], now["consent"]),
+        disabled=not shell.may_change(),
     )
