@@ -3,7 +3,7 @@
 ``python -m benchmarks.robustness trust mnist mnist-robust --n 200``: the screening beside AutoAttack standard, in one
 run. ``masking``: the verdict on classifiers that hide their gradient, and on their honest twins. ``speed``: PGD and a
 sweep beside Foolbox, torchattacks and ART (an environment that has them). ``screening``: the first number, and a
-thousand images. Classifiers are trained once and kept in the folder ``--keep``. One thread; where ways
+thousand images. Classifiers are trained once and kept in the folder ``--keep``. One thread by default; where ways
 are compared, the time is that of the process, so that other work on the machine does not count.
 """
 
@@ -280,8 +280,9 @@ def main() -> None:
     parser.add_argument("network", nargs="*", default=["digits", "digits-robust"])
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--keep", type=Path, default=Path("/tmp/robustness-networks"))
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     ways[arguments.what](arguments.network, arguments.n, arguments.keep)
 
 
