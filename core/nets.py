@@ -218,7 +218,8 @@ class ResidualDownward(nn.Module):
 class Augmentation(nn.Module):
     """Moves, cuts and recolours what a critic sees, each for a share ``p`` of the images; differentiable.
 
-    As long as most images pass unchanged, a generator that matches the augmented images also matches the plain ones.
+    As long as most images pass unchanged, a generator that matches the augmented images also matches the plain ones;
+    near ``p`` = 1 it learns to make augmented ones.
 
     * mirror (half of the images that are chosen) and shift by up to an eighth of the size; the border is repeated
     * cutout: a square of half the size turns grey

@@ -87,7 +87,7 @@ class Look:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def bar(self, usual: float) -> float:
-        """Turns a number of robust standard deviations by the strictness that was asked for."""
+        """Turns a bar (robust standard deviations, powers of ten) by the strictness that was asked for."""
         return usual / self.config.strictness
 
     def seen(self, *kinds: str) -> np.ndarray:

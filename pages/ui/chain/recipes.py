@@ -98,14 +98,11 @@ def draw(chain: Any) -> None:
     st.caption(f"What it does has the hash `{chain.hash[:16]}`.")
 
 
-def save(chain: Any, name: str) -> str | None:
-    """Keeps the chain under a name, and gives its id."""
+def save(chain: Any, name: str) -> None:
+    """Keeps the chain under a name."""
     from core import augment
 
-    id = shell.attempt(augment.save, chain, name, shell.who())
-    if id is not None:
-        st.session_state["_done"] = f"Saved as {id}."
-    return id
+    st.session_state["_done"] = f"Saved as {augment.save(chain, name, shell.who())}."
 
 
 def known(chain: Any) -> str:
