@@ -29,6 +29,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from core import machine
 from core.catalog import UserError, unknown
 from core.settings import settings
 
@@ -204,6 +205,7 @@ def spawn(path: Path) -> None:
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",  # also where a log would be written in an older code
     }
     command = ["core.worker", str(path)]
     if (count := _processes(path)) > 1:
@@ -217,7 +219,7 @@ def spawn(path: Path) -> None:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,
+            **machine.apart(settings().nice),
         )
     _children[:] = [process, *(child for child in _children if child.poll() is None)]
 
@@ -603,7 +605,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: If the file is missing or damaged; the text names it.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(machine.patiently(path.read_bytes))
     except FileNotFoundError:
         raise UserError(f"{path} is missing. Restore it, or delete its folder.") from None
     except (ValueError, OSError) as error:
@@ -625,7 +627,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         new.write_bytes(content)
-        new.replace(path)
+        machine.patiently(lambda: new.replace(path))
     except OSError:
         new.unlink(missing_ok=True)
         raise

@@ -233,7 +233,7 @@ def state(name: str, *, licence: str | None = None, consent: str | None = None) 
     meta["terms"] = dict(meta.get("terms", {})) | {k: v for k, v in given.items() if v is not None}
     with store.explained(place):
         new = place / f".meta-{uuid.uuid4().hex}"
-        new.write_text(json.dumps(meta, indent=1))
+        new.write_text(json.dumps(meta, indent=1), "utf-8")
         new.replace(place / "meta.json")
     return load(name)
 

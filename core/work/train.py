@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
 
-from core import jobs, runs
+from core import jobs, machine, runs
 from core.catalog import Config, UserError, knob
 from core.settings import settings
 from core.work import Task, kinds
@@ -376,7 +375,8 @@ def follow(
                     enough = _enough(task, facts, config.patience * progress.steps, progress.step)
         reason, enough = agreed((reason, enough))
         ends = progress.step == progress.steps
-        memory = {"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+        peak = machine.peak_mb()
+        memory = {} if peak is None else {"peak_mb": peak}
         if trainer.device.type == "cuda":
             memory["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
         task.say(

@@ -76,7 +76,7 @@ def pages() -> dict[str, dict[str, Any]]:
     found = {}
     for file in PAGES.glob("*.py"):
         facts = {}
-        for line in ast.parse(file.read_text()).body:
+        for line in ast.parse(file.read_text("utf-8")).body:
             if (
                 isinstance(line, ast.Assign)
                 and isinstance(line.targets[0], ast.Name)
