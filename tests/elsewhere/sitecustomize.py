@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,43 @@ from typing import Any
 HIDDEN = set(os.environ.get("HIDDEN", "").split())
 
 MODULES = {"resource", "fcntl", "pwd", "grp", "termios", "tty", "pty", "posix", "syslog", "crypt"}
-OS = """nice getpriority setpriority sched_getaffinity sched_setaffinity killpg setsid setpgid getpgid getpgrp getsid
-getloadavg fork forkpty mkfifo getuid geteuid getgid getegid uname sysconf sync chown""".split()
-SIGNALS = "SIGKILL SIGSTOP SIGHUP SIGUSR1 SIGUSR2 SIGALRM SIGCHLD SIGCONT SIGPIPE SIGQUIT".split()
+OS = [
+    "nice",
+    "getpriority",
+    "setpriority",
+    "sched_getaffinity",
+    "sched_setaffinity",
+    "killpg",
+    "setsid",
+    "setpgid",
+    "getpgid",
+    "getpgrp",
+    "getsid",
+    "getloadavg",
+    "fork",
+    "forkpty",
+    "mkfifo",
+    "getuid",
+    "geteuid",
+    "getgid",
+    "getegid",
+    "uname",
+    "sysconf",
+    "sync",
+    "chown",
+]
+SIGNALS = [
+    "SIGKILL",
+    "SIGSTOP",
+    "SIGHUP",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGALRM",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGPIPE",
+    "SIGQUIT",
+]
 OURS = ("core", "pages", "app", "__main__")
 
 _import = builtins.__import__
@@ -38,7 +73,9 @@ class Poorer(type(os)):
     """A module that does not show everything to the project's own code."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name in LACKS.get(object.__getattribute__(self, "__name__"), ()) and _ours(sys._getframe(1)):
+        if name in LACKS.get(object.__getattribute__(self, "__name__"), ()) and _ours(
+            sys._getframe(1)
+        ):
             raise AttributeError(f"module has no attribute {name!r}")
         return super().__getattribute__(name)
 
@@ -61,24 +98,27 @@ class Popen(subprocess.Popen):
 subprocess.Popen = Popen  # type: ignore[misc]
 
 
-# Windows moves nothing that is open or mapped, and nothing onto what is.
+# Windows moves or removes nothing that is open or mapped, and puts nothing in its place.
 def _held() -> set[str]:
-    found = {line.split(maxsplit=5)[-1].strip() for line in open("/proc/self/maps")}
-    for each in os.scandir("/proc/self/fd"):
-        try:
-            found.add(os.readlink(each.path))
-        except OSError:
-            continue
+    lines = Path("/proc/self/maps").read_text("utf-8").splitlines()
+    found = {line.split(maxsplit=5)[-1].strip() for line in lines}
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found.add(str(each.readlink()))
     return found
 
 
-def _moving(move: Any) -> Any:
-    def careful(source: Any, target: Any, **more: Any) -> None:
-        ends = [str(Path(each).absolute()) for each in (source, target)]
+def _careful(act: Any) -> Any:
+    def careful(*paths: Any, **more: Any) -> None:
+        ends = (
+            []
+            if more.get("dir_fd")
+            else [str(Path(os.fsdecode(path)).absolute()) for path in paths]
+        )
         for held in _held():
             if any(held == end or held.startswith(end + "/") for end in ends):
-                raise PermissionError(13, f"{held} is open", str(source))
-        move(source, target, **more)
+                raise PermissionError(13, f"{held} is open", str(paths[0]))
+        act(*paths, **more)
 
     return careful
 
@@ -88,4 +128,5 @@ PathFinder.find_spec = staticmethod(  # type: ignore[method-assign]
     lambda name, *more: None if name.partition(".")[0] in HIDDEN else _find(name, *more)
 )
 if sys.platform == "linux":
-    os.rename, os.replace = _moving(os.rename), _moving(os.replace)
+    for name in ("rename", "replace", "unlink", "remove"):
+        setattr(os, name, _careful(getattr(os, name)))

@@ -22,6 +22,7 @@ FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 PYTHON = os.environ.get("SIMULACRA_BARE_PYTHON")  # before the fixtures clear the settings
 
+
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -34,7 +35,8 @@ def required() -> set[str]:
     while todo:
         wanted = todo.pop()
         if normal(wanted.name) in found or (
-            wanted.marker and not any(wanted.marker.evaluate({"extra": e}) for e in ("", *wanted.extras))
+            wanted.marker
+            and not any(wanted.marker.evaluate({"extra": e}) for e in ("", *wanted.extras))
         ):
             continue
         found.add(normal(wanted.name))

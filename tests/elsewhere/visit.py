@@ -56,7 +56,9 @@ def visit() -> dict[str, list[str]]:
             found[page].append("no title")
         if page == "augment":
             steps = [step["name"] for step in at.session_state["augment.chain"]]
-            found[page] += [] if steps == ["rotate"] else [f"another chain than the link's: {steps}"]
+            found[page] += (
+                [] if steps == ["rotate"] else [f"another chain than the link's: {steps}"]
+            )
     return found
 
 
