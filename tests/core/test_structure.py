@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -269,6 +270,25 @@ def test_a_package_that_is_missing_is_a_sentence_that_says_how_to_install_it(mon
         "UMAP needs the package umap-learn, which is not installed. Install it with: make extras "
         "(or: pip install -r requirements-umap.txt); or take t-SNE.",
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ((), ["127.0.0.1", "localhost", "::1"]),  # a name that was made to point here is refused
+        (("HOST=localhost", "HOSTS=a.example.org *.example.net"), ["a.example.org", "*.example.net", "127.0.0.1", "localhost", "::1"]),
+        (("HOST=0.0.0.0",), []),
+        (("HOST=0.0.0.0", "HOSTS=a.example.org"), ["a.example.org", "127.0.0.1", "localhost", "::1"]),
+    ],
+)  # fmt: skip
+def test_make_app_says_which_names_the_app_answers_to(words, names):
+    if shutil.which("make") is None:
+        pytest.skip("there is no make")
+    done = subprocess.run(
+        ["make", "-n", "app", *words], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    started = done.stdout[done.stdout.rindex("exec ") :]
+    assert re.findall(r"--server\.allowedHosts '([^']*)'", started) == names
 
 
 def test_every_file_has_a_name_that_says_what_is_inside():
