@@ -215,6 +215,8 @@ def spawn(path: Path) -> None:
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",  # also where a log would be written in an older code
     }
+    if settings().device == "mps":  # what it lacks is done on the processor
+        environment.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     command = ["core.worker", str(path)]
     if (count := _processes(path)) > 1:
         torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m"]

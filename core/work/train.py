@@ -159,7 +159,7 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
             "shares": list(spec.shares),
         },
         "threads": torch.get_num_threads(),
-        "device": str(device()),
+        "device": str(device(training=True)),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "numpy", "scikit-learn")},
@@ -303,7 +303,7 @@ def follow(
     """Runs the training loop: a record at each progress, a sheet and a checkpoint at each moment to publish."""
     import torch
 
-    from core.tensors import agreed, alone, device
+    from core.tensors import agreed, alone, caveat, device
     from core.training import TrainConfig, Trainer, batch_of
 
     model = runs.network(facts)
@@ -322,7 +322,7 @@ def follow(
             model.shown_through(augment.CriticChain(pipeline))
         else:
             transform = augment.training(pipeline)
-    trainer = Trainer(model, dataset, config, device(), transform)
+    trainer = Trainer(model, dataset, config, device(training=True), transform)
     run = jobs.get(task.job.id)
     state, problems = agreed(runs.newest_state(run) if task.lead else None)
     if state is not None:
@@ -337,6 +337,7 @@ def follow(
     ]
     if config.gpus != trainer.processes:
         warnings += [f"It asks for {config.gpus} GPUs and trains on {trainer.processes}."]
+    warnings += [caveat(trainer.device)] if caveat(trainer.device) else []
     for warning in warnings:
         yield {"step": trainer.step, "warning": warning}
     saved, started = time.monotonic(), time.time()
