@@ -94,3 +94,7 @@ def test_every_kind_of_job_runs_without_what_windows_lacks(visited):
     ended = {kind: status for kind, (status, _) in visited["kinds"].items()}
     assert set(ended.values()) == {"finished"}, f"{visited['kinds']}\n{visited['log']}"
     assert len(ended) >= 10  # one of them in a process apart
+
+
+def test_nothing_is_moved_or_removed_while_it_is_open(visited):
+    assert visited["datasets"] == ["kept", "brought", "brought"]

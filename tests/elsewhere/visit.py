@@ -73,6 +73,25 @@ def recipes(folder: Path) -> dict[str, int]:
     return codes
 
 
+def datasets_moved(folder: Path) -> list[str]:
+    """Imports a folder of pictures, keeps a copy and deletes it: files that are written, moved and removed."""
+    import numpy as np
+    from PIL import Image
+
+    from core import datasets
+
+    for i in range(20):  # the first is grey, so that the file of pixels is widened on the way
+        side = np.full((8, 8) if i == 0 else (8, 8, 3), i, np.uint8)
+        (folder / "pictures" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(side).save(folder / "pictures" / "ab"[i % 2] / f"{i:02}.png")
+    made = datasets.load("folder", {"path": str(folder / "pictures"), "size": 8})
+    datasets.save("kept", made)
+    datasets.bring("brought", {"path": str(folder / "pictures"), "size": 8})
+    before = [datasets.load(name).name for name in ("kept", "brought")]
+    datasets.delete("kept")
+    return before + [name for name in datasets.names() if name in ("kept", "brought")]
+
+
 def kinds() -> dict[str, list[str]]:
     """Does one small job of each kind; gives how it ended and what it says."""
     from core import features, jobs, work, worker
@@ -102,6 +121,7 @@ if __name__ == "__main__":
     facts = {
         "development": [name for name in DEVELOPMENT if importlib.util.find_spec(name)],
         "kinds": kinds(),
+        "datasets": datasets_moved(Path(sys.argv[1])),
         "recipes": recipes(Path(sys.argv[1])),
         "pages": visit(),
     }
