@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -23,6 +24,11 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; gives the exit code: 0 done, 1 the work failed, 2 the request was wrong."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a pipe on Windows knows few letters; names have any
+            stream.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser(argv).parse_args(argv)
         return arguments.run(arguments) or 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import math
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +25,41 @@ class UserError(ValueError):
 
     Pages show the text; the command line prints it on one line and exits with 2. Any other exception is a bug.
     """
+
+
+# What only some features need: by the name to import, the package and the requirements-….txt that pins it.
+EXTRAS = {
+    "pi_heif": ("pi-heif", "heic"),
+    "torch_fidelity": ("torch-fidelity", "inception"),
+    "umap": ("umap-learn", "umap"),
+}
+
+
+def installed(module: str) -> bool:
+    """Tells whether a package of :data:`EXTRAS` is there, without importing it."""
+    return importlib.util.find_spec(module) is not None
+
+
+def optional(module: str, what: str, instead: str = "") -> ModuleType:
+    """Imports a package of :data:`EXTRAS`, or a module of one; nothing else imports these.
+
+    Args:
+        module: Its name.
+        what: What needs it, the subject of a sentence.
+        instead: What can be done without it, the end of a sentence.
+
+    Raises:
+        UserError: If the package is not installed.
+    """
+    root = module.partition(".")[0]
+    package, extra = EXTRAS[root]
+    if not installed(root):
+        raise UserError(
+            f"{what} needs the package {package}, which is not installed. Install it with: make extras "
+            f"(or: pip install -r requirements-{extra}.txt)"
+            + (f"; or {instead}." if instead else ".")
+        )
+    return importlib.import_module(module)
 
 
 def knob(

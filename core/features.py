@@ -8,7 +8,6 @@ hash travel with them. An extractor is an entry of :data:`extractors`.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import json
 import math
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import jobs, runs
-from core.catalog import Config, Registry, UserError
+from core.catalog import Config, Registry, UserError, optional
 from core.classifier import Classifier, ClassifierConfig
 from core.datasets import Dataset
 from core.models import Spec
@@ -273,11 +272,6 @@ class Published:
 def _published(
     name: str, network: str, layer: str, device: torch.device, weights: str
 ) -> Published:
-    if importlib.util.find_spec("torch_fidelity") is None:
-        raise UserError(
-            f"The extractor {name!r} needs torch-fidelity, which is not installed. "
-            "Install it with: pip install torch-fidelity; or choose judge, self, pca or pixels."
-        )
     file = Path(weights) if weights else None
     if file is not None and not file.is_file():
         raise UserError(
@@ -292,19 +286,17 @@ def _published(
                 f"{file} holds no plain weights ({type(error).__name__}). Give the file that torch-fidelity downloads, "
                 "or leave evaluate.weights out."
             ) from None
-    import torch_fidelity  # type: ignore[import-not-found]  # registers its networks
-    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY  # type: ignore[import-not-found]
-
+    wanted = f"The extractor {name!r}", "choose judge, self, pca or pixels"
+    library = optional("torch_fidelity", *wanted)  # registers its networks
+    registry = optional("torch_fidelity.registry", *wanted).FEATURE_EXTRACTORS_REGISTRY
     try:
-        net = FEATURE_EXTRACTORS_REGISTRY[network](
-            network, [layer], feature_extractor_weights_path=weights or None
-        )
+        net = registry[network](network, [layer], feature_extractor_weights_path=weights or None)
     except Exception as error:  # a download or a file that fails raises many kinds
         raise UserError(
             f"The weights of {name} cannot be loaded ({type(error).__name__}: {error}). They are downloaded at first "
             "use; without a connection, give their file as evaluate.weights, or choose another extractor."
         ) from None
-    mark = hashlib.sha256(f"{network} {torch_fidelity.__version__}".encode())
+    mark = hashlib.sha256(f"{network} {library.__version__}".encode())
     for key, value in net.state_dict().items():
         mark.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
     return Published(

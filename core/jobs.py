@@ -29,6 +29,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from core import machine
 from core.catalog import UserError, unknown
 from core.settings import settings
 
@@ -92,6 +93,15 @@ class Job:
     @property
     def message(self) -> str:
         """One sentence on how it stands, empty when there is nothing to say."""
+        if self.status == "interrupted" and self.state.get("status") == "queued":
+            said = _last_words(self)
+            return (
+                f"Its process ended before the work began: {said} More is in {self.path / 'worker.log'}. "
+                "Resume tries again."
+                if said
+                else "Its process ended before the work began, without a word (killed, or the machine restarted). "
+                "Resume tries again."
+            )
         if self.status == "interrupted":
             return (
                 "Its process ended without a word (killed, or the machine restarted). "
@@ -189,9 +199,8 @@ def _allow_queue() -> None:
         )
 
 
-_children: list[
-    subprocess.Popen[bytes]
-] = []  # until they have ended: the system keeps their exit codes so long
+# newest first; of those that have ended (the system keeps their exit codes until they are asked for) the last few
+_children: list[subprocess.Popen[bytes]] = []
 
 
 def spawn(path: Path) -> None:
@@ -204,7 +213,10 @@ def spawn(path: Path) -> None:
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",  # also where a log would be written in an older code
     }
+    if settings().device == "mps":  # what it lacks is done on the processor
+        environment.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     command = ["core.worker", str(path)]
     if (count := _processes(path)) > 1:
         torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m"]
@@ -217,9 +229,32 @@ def spawn(path: Path) -> None:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,
+            **machine.apart(settings().nice),
         )
-    _children[:] = [process, *(child for child in _children if child.poll() is None)]
+    ended = [child for child in _children if child.poll() is not None]
+    _children[:] = [process, *(child for child in _children if child not in ended), *ended[:50]]
+
+
+def _has_ended(path: Path) -> bool:
+    """Tells whether the process that this one started last for a job is gone; False where another started it."""
+    mine = next((child for child in _children if child.args[-1] == str(path)), None)  # pyright: ignore
+    return mine is not None and mine.poll() is not None
+
+
+def _last_words(job: Job) -> str:
+    """Gives the last line that a job's process printed since it was asked for, as a sentence; empty without one."""
+    try:
+        file = job.path / "worker.log"
+        if file.stat().st_mtime < job.state.get("queued", 0):
+            return ""  # of an earlier start
+        with file.open("rb") as log:
+            log.seek(max(0, file.stat().st_size - 4000))
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    words = [" ".join("".join(c for c in line if c.isprintable()).split()) for line in lines]
+    last = next((line for line in reversed(words) if line), "")
+    return f"{last[:300].rstrip('.')}." if last else ""
 
 
 def _processes(path: Path) -> int:
@@ -474,7 +509,8 @@ def read(path: Path) -> Job:
     if (
         job.active
         and not is_alive(path)
-        and time.time() - state.get("since", 0) > (0 if job.status == "running" else _START_GRACE)
+        and time.time() - state.get("since", 0)
+        > (0 if job.status == "running" or _has_ended(path) else _START_GRACE)
     ):
         # it may have ended between the two looks: the state that was written last counts
         state = read_json(path / "state.json")
@@ -603,7 +639,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: If the file is missing or damaged; the text names it.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(machine.patiently(path.read_bytes))
     except FileNotFoundError:
         raise UserError(f"{path} is missing. Restore it, or delete its folder.") from None
     except (ValueError, OSError) as error:
@@ -625,7 +661,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         new.write_bytes(content)
-        new.replace(path)
+        machine.patiently(lambda: new.replace(path))
     except OSError:
         new.unlink(missing_ok=True)
         raise

@@ -30,8 +30,8 @@ class Settings(BaseSettings):
     data_dir: Path | None = Field(
         default=None, description="Where downloaded datasets live; HOME/data by default."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="Device that trains and samples."
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="Device that trains and samples; mps (Apple's GPU) trains only."
     )
     slots_train: int = Field(
         default=1, ge=1, le=64, description="Trainings that run at the same time."

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from core.catalog import UserError
 from core.settings import settings
 
 Images = Float[Tensor, "n c h w"]
@@ -62,12 +63,40 @@ class Group:
     stop: float = 1.0
 
 
-def device() -> torch.device:
-    """Gives the device of the settings: CUDA when there is one, unless the settings say otherwise."""
+def device(training: bool = False) -> torch.device:
+    """Gives the device of the settings: CUDA when there is one, unless the settings say otherwise.
+
+    Args:
+        training: Whether it is to train, which Apple's GPU (MPS) can. It has no float64, so all else that the settings
+            would do there is done on the CPU.
+
+    Raises:
+        UserError: If this computer has no such device.
+    """
     wanted = settings().device
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there[wanted]:
+        raise UserError(
+            f"SIMULACRA_DEVICE is {wanted}, and PyTorch finds no such device on this computer. "
+            f"It finds {' and '.join(name for name in there if there[name])}. Correct the variable, or unset it."
+        )
+    return torch.device("cpu" if wanted == "mps" and not training else wanted)
+
+
+def caveat(where: torch.device) -> str:
+    """Says what whoever trains on a device should know; empty for one that this project is tried on."""
+    if where.type != "mps":
+        return ""
+    return (
+        "It trains on Apple's GPU (MPS), on which this program has not been tried. MPS has no 64-bit floats: measuring "
+        "and whatever else needs them is done on the processor, and so are operations that MPS lacks."
+    )
 
 
 def gpus() -> int:
@@ -108,6 +137,8 @@ def noise(
         Salmon et al., 2011, Parallel random numbers: as easy as 1, 2, 3, https://doi.org/10.1145/2063384.2063405
         Box and Muller, 1958, A note on the generation of random normal deviates
     """
+    if torch.device(device).type == "mps":  # whose integers need not wrap around
+        return noise(seed, torch.as_tensor(ids).cpu(), shape, stream, uniform=uniform).to(device)
     ids = torch.as_tensor(ids, dtype=torch.int64, device=device).reshape(-1)
     count = math.prod(shape)
     blocks = -(-count // 4)

@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from core import jobs
+from core import jobs, machine
 from core.catalog import UserError
 from core.settings import settings
 from core.work import Task, kinds
@@ -36,7 +36,7 @@ def work(path: Path) -> int:
     except Timeout:
         return 1  # another process has the job
     with alive:
-        os.nice(settings().nice)
+        machine.step_back(settings().nice)
         job = jobs.get(path.name)
         try:
             with jobs.slot(job) as mine:
@@ -94,7 +94,7 @@ def help_out(path: Path) -> int:
         time.sleep(0.2)
     if status != "running":
         return 0
-    os.nice(settings().nice)
+    machine.step_back(settings().nice)
     job = jobs.get(path.name)
     try:
         with _together():

@@ -40,7 +40,10 @@ class CriticChain(nn.Module):
             return full(x)
         with torch.autocast(x.device.type, enabled=False):
             shape = (len(x), 1 + len(self.chain.steps))
-            draw = partial(torch.rand, dtype=torch.float64)
+            # Apple's GPU has no float64; 24 bits tell images of a batch apart as well
+            draw = partial(
+                torch.rand, dtype=torch.float32 if x.device.type == "mps" else torch.float64
+            )
             u = rows(draw, shape, parts=parts, generator=generator, device=x.device)
             drawn = self.chain.draw(0, (u[:, 0] * 2**53).long())
             some = [

@@ -150,7 +150,10 @@ def _shares(draws: Draws, alpha: float) -> Tensor:
         return torch.ones_like(u)
     from scipy.special import betaincinv
 
-    drawn = torch.as_tensor(betaincinv(alpha, alpha, u.double().cpu().numpy())).to(u)
+    drawn = betaincinv(
+        alpha, alpha, u.cpu().double().numpy()
+    )  # beside the device, which may lack float64
+    drawn = torch.as_tensor(drawn).float().to(u)
     return torch.maximum(drawn, 1 - drawn)
 
 

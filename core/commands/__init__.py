@@ -108,7 +108,7 @@ def follow(job: jobs.Job, as_json: bool) -> int:
         print(
             f"{job.id}: {job.status} after {result['images']} images, {result['seconds']} s. {job.message}".strip()
         )
-    if job.status == "failed":
+    if job.status in ("failed", "interrupted"):
         print(f"error: {job.message}", file=sys.stderr)
     return 0 if job.status in ("finished", "stopped") else 1
 

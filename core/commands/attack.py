@@ -109,8 +109,8 @@ def _job(
             print(shown, file=sys.stderr, flush=True)
         time.sleep(0.2)
         job = jobs.get(job.id)
-    if job.status == "failed":
-        raise UserError(job.message)
+    if not (job.path / "report.json").exists() or job.status not in ("finished", "stopped"):
+        raise UserError(job.message or f"The job {job.id} is {job.status}. Start another one.")
     report = jobs.read_json(job.path / "report.json") | {"job": job.id}
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=int, default=8, help="size of a pixel (default 8)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the images (default 0)")
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: the best one)")
-    parser.add_argument("--out", required=True, help="film.gif, film.mp4, or strip.png")
+    parser.add_argument(
+        "--out", required=True, help="film.gif, film.webp, film.mp4 (needs ffmpeg), or strip.png"
+    )
     takes_values(parser, "a sampling parameter, for example truncation=0.8")
 
 
@@ -38,11 +40,13 @@ def run(arguments: argparse.Namespace) -> None:
     from core import latent, sheets
 
     out = Path(arguments.out)
-    if out.suffix not in (".gif", ".mp4", ".png") or not out.parent.is_dir():
+    if out.suffix not in (".gif", ".webp", ".mp4", ".png") or not out.parent.is_dir():
         raise UserError(
-            f"--out must end in .gif, .mp4 or .png, in a folder that exists, got {arguments.out!r}. "
+            f"--out must end in .gif, .webp, .mp4 or .png, in a folder that exists, got {arguments.out!r}. "
             "Choose another."
         )
+    if out.suffix == ".mp4":
+        latent.encoder()  # said before anything is computed
     if not 1 <= arguments.scale <= 64:
         raise UserError(f"--scale must be from 1 to 64, got {arguments.scale}. Try 8.")
     ids = arguments.through
@@ -85,12 +89,11 @@ def run(arguments: argparse.Namespace) -> None:
         "frames": len(x),
         "fps": arguments.fps,
     }
-    if out.suffix == ".gif":
-        content = latent.gif(x, arguments.fps, facts, arguments.scale)
-    elif out.suffix == ".mp4":
-        content = latent.mp4(x, arguments.fps, facts, arguments.scale)
-    else:
+    if out.suffix == ".png":
         content = sheets.png(x, min(len(x), 12), facts)
+    else:
+        pack = {".gif": latent.gif, ".webp": latent.webp, ".mp4": latent.mp4}[out.suffix]
+        content = pack(x, arguments.fps, facts, arguments.scale)
     with jobs.full_disk_told():
         jobs.write_atomic(out, content)
     lines = [f"Wrote {len(x)} frames of {job.id}, step {opened.step}, to {out}"]

@@ -195,9 +195,7 @@ def _keep(name: str, make: Callable[[Path], Dataset]) -> Dataset:
     """Writes what ``make`` gives, which may have streamed its pixels into the folder, under a free name."""
     place = settings().datasets / name
     with store.written(place.with_name(f".new-{uuid.uuid4().hex}")) as new:
-        made = make(new)
-        source = {"name": name, "config": {}, "origin": dict(made.source)}
-        store.write(dataclasses.replace(made, name=name, source=source), new)
+        store.fill(new, lambda: make(new), name)
         try:
             new.rename(place)  # fails if somebody took the name meanwhile
         except OSError as error:
@@ -233,7 +231,7 @@ def state(name: str, *, licence: str | None = None, consent: str | None = None) 
     meta["terms"] = dict(meta.get("terms", {})) | {k: v for k, v in given.items() if v is not None}
     with store.explained(place):
         new = place / f".meta-{uuid.uuid4().hex}"
-        new.write_text(json.dumps(meta, indent=1))
+        new.write_text(json.dumps(meta, indent=1), "utf-8")
         new.replace(place / "meta.json")
     return load(name)
 
@@ -251,6 +249,7 @@ def delete(name: str) -> None:
         )
     place = _place(name)
     gone = place.with_name(f".gone-{uuid.uuid4().hex}")
+    store.forget(place)
     with store.explained(place):
         place.rename(gone)  # at once for everybody; who has it open keeps it
         shutil.rmtree(gone, ignore_errors=True)

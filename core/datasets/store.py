@@ -16,7 +16,7 @@ import shutil
 import threading
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class Pixels:
         self._header()
         for chunk in chunks(np.load(grey, mmap_mode="r")):
             self.add(chunk)
+            del chunk  # a piece of the file, which must not be open when it goes
         grey.unlink()
 
     def close(self) -> None:
@@ -255,8 +256,7 @@ def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
             dataset = _opened(place)
             if dataset is None:
                 with written(place.with_suffix(".new")) as new:
-                    made = entry.make(config, new, progress)
-                    write(dataclasses.replace(made, name=entry.name, source=source), new)
+                    fill(new, lambda: entry.make(config, new, progress), entry.name, source)
                     shutil.rmtree(place, ignore_errors=True)
                     new.replace(place)
                 dataset = read(place)
@@ -269,6 +269,31 @@ def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
         dataset = dataclasses.replace(dataset, source=source)
     remembered(str(place), dataset)
     return dataset
+
+
+def fill(
+    place: Path, make: Callable[[], Dataset], name: str, source: Mapping[str, Any] | None = None
+) -> None:
+    """Writes what ``make`` gives under a name; nothing of it is open afterwards, so that Windows moves the folder.
+
+    Args:
+        place: An existing folder; pixels may have been streamed there.
+        make: Makes the dataset.
+        name: Of the dataset.
+        source: Where it comes from; without one, from where what ``make`` gives does.
+    """
+    made = make()
+    if source is None:
+        source = {"name": name, "config": {}, "origin": dict(made.source)}
+    write(dataclasses.replace(made, name=name, source=source), place)
+
+
+def forget(place: Path) -> None:
+    """Lets go of the dataset of a folder that is about to be deleted; Windows keeps what somebody has open."""
+    with _memo_lock:
+        for key, dataset in list(_memo.items()):
+            if str(getattr(dataset.x, "filename", "")) == str((place / "x.npy").resolve()):
+                del _memo[key]
 
 
 def _make_room(keep: Path) -> None:

@@ -25,7 +25,7 @@ from core.latent.encoding import (
     invert,
     prepare,
 )
-from core.latent.films import film, gif, mp4, mp4_ready
+from core.latent.films import encoder, film, gif, mp4, mp4_ready, webp
 from core.latent.inside import (
     Layer,
     Moment,
@@ -105,6 +105,7 @@ __all__ = [
     "directions_plane",
     "effects",
     "encode",
+    "encoder",
     "factors",
     "film",
     "filmstrip",
@@ -147,6 +148,7 @@ __all__ = [
     "views",
     "vocabulary",
     "walk",
+    "webp",
     "without",
     "write_view",
 ]

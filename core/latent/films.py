@@ -1,13 +1,13 @@
-"""Films to take away: many images as GIF or MP4, with what made them inside."""
+"""Films to take away: many images as GIF, WebP or MP4, with what made them inside."""
 
 from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -52,23 +52,58 @@ def gif(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> 
     return out.getvalue()
 
 
+def webp(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> bytes:
+    """Packs images (T, C, H, W) as a WebP without loss that repeats for ever; ``facts`` are its description (EXIF).
+
+    Raises:
+        UserError: If the rate is not 1 to 50.
+    """
+    frames = [Image.fromarray(frame).convert("RGB") for frame in _frames(x, fps, scale)]
+    inside = Image.Exif()
+    inside[0x010E] = json.dumps(dict(facts))  # ImageDescription
+    # whole milliseconds, which add up to the length of the film
+    ends = np.round(np.arange(len(frames) + 1) * 1000 / fps).astype(int)
+    out = io.BytesIO()
+    frames[0].save(
+        out,
+        "WEBP",
+        save_all=True,
+        append_images=frames[1:],
+        duration=np.diff(ends).tolist(),
+        loop=0,
+        lossless=True,
+        exif=inside,
+    )
+    return out.getvalue()
+
+
 def mp4_ready() -> bool:
-    """Says whether films can be encoded here."""
-    return find_spec("imageio_ffmpeg") is not None
+    """Says whether films can be encoded as MP4 here: whether this computer has ffmpeg."""
+    return shutil.which("ffmpeg") is not None
+
+
+def encoder() -> str:
+    """Finds the program that encodes an MP4.
+
+    Raises:
+        UserError: If this computer has none.
+    """
+    found = shutil.which("ffmpeg")
+    if found is None:
+        raise UserError(
+            "An MP4 needs the program ffmpeg, which this computer does not have. "
+            "Install it (Debian and Ubuntu: apt-get install ffmpeg), or take the GIF or WebP."
+        )
+    return found
 
 
 def mp4(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> bytes:
     """Packs images (T, C, H, W) as an MP4 (H.264) that every browser plays; ``facts`` are its comment.
 
     Raises:
-        UserError: If the rate is not 1 to 50, or ffmpeg is not installed or fails.
+        UserError: If the rate is not 1 to 50, or ffmpeg is not there or fails.
     """
-    if not mp4_ready():
-        raise UserError(
-            "MP4 needs the package imageio-ffmpeg, which is not installed. Install it, or take the GIF."
-        )
-    import imageio_ffmpeg
-
+    program = encoder()
     frames = _frames(x, fps, scale)
     frames = frames[..., None].repeat(3, -1) if frames.ndim == 3 else frames
     rows, columns = frames.shape[1] % 2, frames.shape[2] % 2  # H.264 wants even sides
@@ -76,7 +111,7 @@ def mp4(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "film.mp4"
         command = [
-            imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
+            program, "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
             "-s", f"{frames.shape[2]}x{frames.shape[1]}", "-r", f"{fps:g}", "-i", "-",
             "-an", "-c:v", "libx264", "-threads", "1", "-crf", "16", "-pix_fmt", "yuv420p",
             "-movflags", "+faststart", "-metadata", f"comment={json.dumps(dict(facts))}", str(file),
@@ -89,10 +124,14 @@ def mp4(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> 
                 timeout=120,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise UserError(f"The MP4 could not be made ({error}). Take the GIF instead.") from None
+            raise UserError(
+                f"The MP4 could not be made ({error}). Take the GIF or WebP instead."
+            ) from None
         if done.returncode:
             reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise UserError(f"The MP4 could not be made ({''.join(reason)}). Take the GIF instead.")
+            raise UserError(
+                f"The MP4 could not be made ({''.join(reason)}). Take the GIF or WebP instead."
+            )
         return file.read_bytes()
 
 

@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from core import jobs
-from core.catalog import UserError
+from core.catalog import UserError, installed, optional
 from core.datasets import Dataset
 from core.latent.planes import MOST_SIDE
 from core.latent.space import Space, components, remember
@@ -31,7 +30,7 @@ BLEND = 4  # points that a place between them is made of
 
 def methods() -> list[str]:
     """Lists the projections that are installed."""
-    return [name for name in METHODS if name != "umap" or find_spec("umap") is not None]
+    return [name for name in METHODS if name != "umap" or installed("umap")]
 
 
 # --- Nearest training images ----------------------------------------------------------------------------------------
@@ -255,7 +254,9 @@ def chart(
         van der Maaten and Hinton, 2008, Visualizing data using t-SNE
         McInnes et al., 2018, UMAP, https://arxiv.org/abs/1802.03426
     """
-    if method not in methods():
+    if method == "umap":  # also where no page offers it
+        optional("umap", METHODS[method], f"choose one of: {', '.join(methods())}")
+    if method not in METHODS:
         raise UserError(
             f"There is no projection {method!r} here. Choose one of: {', '.join(methods())}."
         )
@@ -379,8 +380,7 @@ def _projected(
         wide = min(30.0, (len(values) - 1) / 3)
         xy = TSNE(perplexity=wide, init="pca", random_state=seed, n_jobs=1).fit_transform(values)
     else:
-        import umap  # pyright: ignore[reportMissingImports]
-
+        umap = optional("umap", METHODS[method])
         around = min(15, len(values) - 1)
         xy = umap.UMAP(n_neighbors=around, random_state=seed, n_jobs=1).fit_transform(values)
     xy = np.asarray(xy, np.float32)

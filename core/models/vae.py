@@ -235,7 +235,7 @@ class VAE(nn.Module):
             for i in parts
         ]
         self.sigma.fill_(torch.cat(errors).mean().sqrt().clamp_min(1e-3))
-        codes = z[torch.linspace(0, len(z) - 1, min(len(z), 4096)).long()].double().cpu().numpy()
+        codes = z[torch.linspace(0, len(z) - 1, min(len(z), 4096)).long()].cpu().double().numpy()
         needed = max(CODES, 2 * self.dim)  # a covariance of many dimensions needs more of them
         count = min(self.config.components, max(1, len(codes) // needed))
         mixture = GaussianMixture(count, reg_covar=1e-3, max_iter=30, tol=1e-2, random_state=0).fit(
@@ -246,10 +246,10 @@ class VAE(nn.Module):
         )  # fewer codes than components: repeat them
         repeats = torch.bincount(pick, minlength=count)
         weights = torch.as_tensor(mixture.weights_)[pick] / repeats[pick]
-        self.mixture_weights.copy_(weights / weights.sum())
-        self.mixture_means.copy_(torch.as_tensor(mixture.means_)[pick])
+        self.mixture_weights.copy_((weights / weights.sum()).float())
+        self.mixture_means.copy_(torch.as_tensor(mixture.means_)[pick].float())
         self.mixture_factors.copy_(
-            torch.linalg.cholesky(torch.as_tensor(mixture.covariances_))[pick]
+            torch.linalg.cholesky(torch.as_tensor(mixture.covariances_))[pick].float()
         )
 
     def encode(self, x: Images, y: Tensor | None) -> Tensor:

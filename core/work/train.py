@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
 
-from core import jobs, runs
+from core import jobs, machine, runs
 from core.catalog import Config, UserError, knob
 from core.settings import settings
 from core.work import Task, kinds
@@ -160,7 +159,7 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
             "shares": list(spec.shares),
         },
         "threads": torch.get_num_threads(),
-        "device": str(device()),
+        "device": str(device(training=True)),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "numpy", "scikit-learn")},
@@ -304,7 +303,7 @@ def follow(
     """Runs the training loop: a record at each progress, a sheet and a checkpoint at each moment to publish."""
     import torch
 
-    from core.tensors import agreed, alone, device
+    from core.tensors import agreed, alone, caveat, device
     from core.training import TrainConfig, Trainer, batch_of
 
     model = runs.network(facts)
@@ -323,7 +322,7 @@ def follow(
             model.shown_through(augment.CriticChain(pipeline))
         else:
             transform = augment.training(pipeline)
-    trainer = Trainer(model, dataset, config, device(), transform)
+    trainer = Trainer(model, dataset, config, device(training=True), transform)
     run = jobs.get(task.job.id)
     state, problems = agreed(runs.newest_state(run) if task.lead else None)
     if state is not None:
@@ -338,6 +337,7 @@ def follow(
     ]
     if config.gpus != trainer.processes:
         warnings += [f"It asks for {config.gpus} GPUs and trains on {trainer.processes}."]
+    warnings += [caveat(trainer.device)] if caveat(trainer.device) else []
     for warning in warnings:
         yield {"step": trainer.step, "warning": warning}
     saved, started = time.monotonic(), time.time()
@@ -376,7 +376,8 @@ def follow(
                     enough = _enough(task, facts, config.patience * progress.steps, progress.step)
         reason, enough = agreed((reason, enough))
         ends = progress.step == progress.steps
-        memory = {"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+        peak = machine.peak_mb()
+        memory = {} if peak is None else {"peak_mb": peak}
         if trainer.device.type == "cuda":
             memory["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
         task.say(

@@ -76,7 +76,7 @@ def pages() -> dict[str, dict[str, Any]]:
     found = {}
     for file in PAGES.glob("*.py"):
         facts = {}
-        for line in ast.parse(file.read_text()).body:
+        for line in ast.parse(file.read_text("utf-8")).body:
             if (
                 isinstance(line, ast.Assign)
                 and isinstance(line.targets[0], ast.Name)
@@ -98,6 +98,7 @@ def navigation() -> Any:
         layout="wide",
         initial_sidebar_state=240,
     )
+    admit()
     if asked := st.session_state.pop("_asked", None):
         with guard():
             attempt(asked[0], *asked[1])
@@ -115,6 +116,17 @@ def navigation() -> Any:
             for name, facts in entries.items()
         ]
     )
+
+
+def admit() -> None:
+    """Shows nothing to a visit without a name where a proxy gives every visitor one: it came past the login."""
+    headers = st.get_option("server.trustedUserHeaders")
+    if headers and not any(st.user.get(key) for key in headers.values()):
+        st.error(
+            "This server takes visitors through its proxy only, which asks for their name. Open its public address.",
+            icon=":material/lock:",
+        )
+        st.stop()
 
 
 def run(page: Any) -> None:

@@ -124,6 +124,16 @@ def test_without_runs_the_list_says_how_to_start_one(run):
     assert run("runs", "--json") == {"runs": []}
 
 
+def test_a_name_in_any_script_is_printed_where_the_screen_knows_few_letters(monkeypatch, run):
+    monkeypatch.setattr(jobs, "spawn", lambda path: None)
+    run("train", "--images", 64, "--name", "日々")
+    screen = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, encoding="cp1252"))
+    assert main(["runs"]) == 0
+    sys.stdout.flush()
+    assert b"\\u65e5\\u3005" in screen.getvalue()
+
+
 def test_a_damaged_run_is_reported_beside_the_others(started, run, capsys):
     good = run("train", "--family", "vae", *TINY, "--json")["run"]
     bad = settings().jobs / "20260101-000000-bad-0000"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from core import datasets, features
+from core import catalog, datasets, features
 from core.catalog import UserError
 from core.tensors import to_float
 
@@ -87,12 +87,14 @@ def test_every_extractor_has_a_caption_and_a_missing_one_a_sentence(tmp_path, mo
     for entry in features.extractors:
         assert entry.caption.endswith(".")
     dataset = datasets.load("digits")
-    monkeypatch.setattr(features.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(catalog, "installed", lambda module: False)
     with pytest.raises(
-        UserError, match=r"needs torch-fidelity, which is not installed\. Install it"
+        UserError,
+        match=r"needs the package torch-fidelity, which is not installed\. Install it with: make extras "
+        r"\(or: pip install -r requirements-inception\.txt\); or choose judge",
     ):
         features.choose("inception", dataset, CPU)
-    monkeypatch.setattr(features.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(catalog, "installed", lambda module: True)
     with pytest.raises(UserError, match=r"must name a file on the server, got '/none'\. Correct"):
         features.choose("dinov2", dataset, CPU, "/none")
     (tmp_path / "weights.pth").write_bytes(b"import os")
@@ -111,7 +113,7 @@ def test_weights_that_cannot_be_loaded_are_a_sentence(tmp_path, monkeypatch):
 
     package, registry = types.ModuleType("torch_fidelity"), types.ModuleType("registry")
     registry.FEATURE_EXTRACTORS_REGISTRY = {"inception-v3-compat": refuses}
-    monkeypatch.setattr(features.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(catalog, "installed", lambda module: True)
     monkeypatch.setitem(sys.modules, "torch_fidelity", package)
     monkeypatch.setitem(sys.modules, "torch_fidelity.registry", registry)
     with pytest.raises(

@@ -222,6 +222,37 @@ def test_a_new_job_has_time_to_start_its_process(make):
     state = jobs.read_json(job.path / "state.json")
     jobs.write_json(job.path / "state.json", state | {"since": time.time() - 60})
     assert jobs.get(job.id).status == "interrupted"
+    assert jobs.get(job.id).message.startswith("Its process ended before the work began, without")
+
+
+def test_a_process_that_dies_at_its_start_is_told_at_once_with_its_last_words(
+    tmp_path, monkeypatch, capsys
+):
+    from core.__main__ import main
+
+    broken = tmp_path / "python"
+    broken.write_text(
+        "#!/bin/sh\necho Traceback >&2\necho \"KeyError: 'sound'.\" >&2\necho >&2\nexit 1"
+    )
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    monkeypatch.setattr(jobs, "_START_GRACE", 3600)  # it is known without waiting
+    said = "Its process ended before the work began: KeyError: 'sound'. More is in "
+    few = ["--images", "64", "--wait"]
+    for command, code in (["train", *few], 1), (["inspect", "digits"], 2), (["attack"], 2):
+        assert main(command) == code
+        assert f"error: {said}" in capsys.readouterr().err
+    job = next(job for job in jobs.listing() if job.kind == "train")
+    assert job.message == f"{said}{job.path / 'worker.log'}. Resume tries again."
+    # the words of an earlier start are not those of this one
+    broken.write_text("#!/bin/sh\nexit 1")
+    state = jobs.resume(job.id).state
+    assert state["status"] == "queued"
+    while jobs.get(job.id).active:
+        time.sleep(0.02)
+    assert jobs.get(job.id).message == (
+        "Its process ended before the work began, without a word (killed, or the machine restarted). Resume tries again."
+    )
 
 
 def test_share_and_time_left_follow_the_pace_since_the_start(make):

@@ -324,12 +324,36 @@ def test_films_hold_all_frames_and_what_made_them(channels):
     frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(gif)]
     assert len(frames) == 7
     assert np.abs(frames[2][::3, ::3, 0].astype(int) - x[2, 0]).max() <= 2
-    if not latent.mp4_ready():
-        pytest.skip("imageio-ffmpeg is not installed")
-    content = latent.mp4(x, 20, {"run": "abc"}, scale=3)
-    assert content[4:8] == b"ftyp"
-    assert b'{"run": "abc"}' in content
+    webp = Image.open(io.BytesIO(latent.webp(x, 24, {"run": "abc"}, scale=3)))
+    assert webp.info["loop"] == 0
+    assert webp.getexif()[0x010E] == '{"run": "abc"}'
+    taken = []
+    for i in range(webp.n_frames):
+        webp.seek(i)
+        assert (np.asarray(webp.convert("RGB"))[::3, ::3, 0] == x[i, 0]).all()
+        taken.append(webp.info["duration"])
+    assert len(taken) == 7 and sum(taken) == 292  # 7 / 24 s, whatever a frame is rounded to
     with pytest.raises(UserError, match="1 to 50 frames per second, got 0"):
         latent.gif(x, 0, {})
     with pytest.raises(UserError, match="at least 1 frame, got none"):
-        latent.mp4(x[:0], 20, {})
+        latent.webp(x[:0], 20, {})
+    if not latent.mp4_ready():
+        pytest.skip("there is no ffmpeg")
+    content = latent.mp4(x, 20, {"run": "abc"}, scale=3)
+    assert content[4:8] == b"ftyp"
+    assert b'{"run": "abc"}' in content
+
+
+def test_an_mp4_without_ffmpeg_is_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not latent.mp4_ready()
+    with pytest.raises(
+        UserError, match=r"needs the program ffmpeg, which .* take the GIF or WebP\."
+    ):
+        latent.mp4(np.zeros((2, 1, 4, 4), np.uint8), 20, {})
+    (tmp_path / "ffmpeg").write_text("#!/bin/sh\necho broken >&2\nexit 3")
+    (tmp_path / "ffmpeg").chmod(0o755)
+    assert latent.mp4_ready()  # the one of this computer is what is called
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    with pytest.raises(UserError, match=r"could not be made \(broken\)\. Take the GIF or WebP"):
+        latent.mp4(np.zeros((2, 1, 4, 4), np.uint8), 20, {})

@@ -29,7 +29,7 @@ def command(capsys: pytest.CaptureFixture[str]):
     return run
 
 
-def test_interpolate_writes_films_and_strips(trained, command, tmp_path):
+def test_interpolate_writes_films_and_strips(trained, command, tmp_path, monkeypatch):
     run = trained.runs["gan"]
     film = tmp_path / "film.gif"
     said = command(
@@ -54,7 +54,7 @@ def test_interpolate_writes_films_and_strips(trained, command, tmp_path):
     sample = to_bytes(opened.model.sample([3, 5], torch.tensor([7, 7]), 0, opened.sampling()))
     assert np.abs(x[[0, -1]].astype(int) - sample).max() <= 1
     for words, wanted in (
-        (("--out", tmp_path / "film.avi"), "--out must end in .gif, .mp4 or .png"),
+        (("--out", tmp_path / "film.avi"), "--out must end in .gif, .webp, .mp4 or .png"),
         (("--out", film, "--frames", 1), "The frames must be from 3"),
         (("--out", film, "--label", 1, 2), "--label takes 1 class or 3"),
         (("--out", film, "--fps", 0), "1 to 50 frames per second, got 0"),
@@ -62,6 +62,13 @@ def test_interpolate_writes_films_and_strips(trained, command, tmp_path):
         (("--out", film, "--through", -1, 2), "from 0, got -1"),
     ):
         assert wanted in command("interpolate", run, *words, wrong=True)
+    moving = tmp_path / "film.webp"
+    command("interpolate", run, "--frames", 4, "--out", moving)
+    assert Image.open(io.BytesIO(moving.read_bytes())).n_frames == 4
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        words = command("interpolate", run, "--out", tmp_path / "film.mp4", wrong=True)
+    assert words.startswith("error: An MP4 needs the program ffmpeg, which this computer does not")
     plain = command("interpolate", trained.runs["plain"], "--label", 1, "--out", film, wrong=True)
     assert "does not listen to labels" in plain
     classifier = command("interpolate", trained.runs["classifier"], "--out", film, wrong=True)

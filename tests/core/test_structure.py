@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import packages_distributions
 from pathlib import Path
+
+import pytest
+
+from core import catalog
+from core.catalog import EXTRAS, UserError, optional
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [
     ["core"],  # core/__init__.py
     ["catalog"],
-    ["settings", "tensors", "sheets"],
+    ["settings", "tensors", "sheets", "machine"],
     ["faces", "nets"],
     ["datasets"],
     ["models", "classifier"],
@@ -175,6 +183,112 @@ def test_the_first_page_needs_no_torch_and_core_no_streamlit():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "", f"importing core loaded {done.stdout.strip()}"
+
+
+# --- What must be installed -------------------------------------------------------------------------------------------
+
+
+def pins(file: Path) -> dict[str, str]:
+    """The packages of a requirements file, by their normal names, with their versions."""
+    lines = [line.partition("#")[0].strip() for line in file.read_text().splitlines()]
+    found = [line.split("==") for line in lines if line and not line.startswith("-")]
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
+
+
+def undeclared(root: Path, owners: Mapping[str, Sequence[str]]) -> list[str]:
+    """Every import that a plain installation may lack, as a sentence; `owners` are packages by what they hold."""
+    declared, found = pins(root / "requirements.txt"), []
+    for path in sources(root):
+        where = path.relative_to(root)
+        for line, (name, *_) in imports(path, root):
+            if name in sys.stdlib_module_names or name in {"core", "pages", "app"}:
+                continue
+            if name in EXTRAS:
+                found.append(f"{where}:{line} imports {name} by itself; use catalog.optional.")
+            elif not {re.sub(r"[-_.]+", "-", each).lower() for each in owners.get(name, ())} & {
+                *declared
+            }:
+                found.append(
+                    f"{where}:{line} imports {name}, which requirements.txt does not name."
+                )
+        text = path.read_text(encoding="utf-8")
+        nodes = list(ast.walk(ast.parse(text))) if "optional(" in text else []
+        late = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.Lambda)]
+        for call in nodes:
+            if (
+                not isinstance(call, ast.Call)
+                or ast.unparse(call.func).split(".")[-1] != "optional"
+            ):
+                continue
+            name = call.args[0].value.split(".")[0]  # a name that is computed fails here
+            if name not in EXTRAS:
+                found.append(f"{where}:{call.lineno} imports {name}, which is in no EXTRAS.")
+            if not any(node.lineno <= call.lineno <= (node.end_lineno or 0) for node in late):
+                found.append(f"{where}:{call.lineno} imports {name} outside a function.")
+    return found
+
+
+def test_what_is_imported_is_declared_or_an_extra_that_may_be_absent():
+    assert undeclared(ROOT, packages_distributions()) == []
+
+
+def test_an_import_that_nobody_declared_is_found(tmp_path):
+    for name, text in {
+        "requirements.txt": "# ours\nPyYAML==1\nscikit_learn==2\n",
+        "core/__init__.py": "import json, yaml\nimport sklearn.manifold\nimport imageio",
+        "core/late.py": "def late():\n    from scipy.stats import norm\n    import umap",
+        "pages/data.py": "from core.catalog import optional\nreader = optional('pi_heif', 'HEIC')",
+        "app.py": "def late():\n    return catalog.optional('pandas', 'A table'), optional('umap.plot', 'A map')",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    owners = {"yaml": ["PyYAML"], "sklearn": ["scikit-learn"], "scipy": ["scipy"]}
+    assert undeclared(tmp_path, owners) == [
+        "app.py:2 imports pandas, which is in no EXTRAS.",
+        "core/__init__.py:3 imports imageio, which requirements.txt does not name.",
+        "core/late.py:2 imports scipy, which requirements.txt does not name.",
+        "core/late.py:3 imports umap by itself; use catalog.optional.",
+        "pages/data.py:2 imports pi_heif outside a function.",
+    ]
+
+
+def test_the_requirements_agree_with_each_other_and_with_the_extras_of_the_catalog():
+    held, seen = pins(ROOT / "constraints.txt"), {}
+    for file in sorted(ROOT.glob("requirements*.txt")):
+        assert pins(file).items() <= held.items(), file.name
+        seen[file.stem] = pins(file)
+    for package, extra in EXTRAS.values():
+        assert package in seen.pop(f"requirements-{extra}")
+    assert sorted(seen) == ["requirements", "requirements-dev"]  # all others are extras
+
+
+def test_a_package_that_is_missing_is_a_sentence_that_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(catalog, "installed", lambda module: module != "umap")
+    with pytest.raises(UserError) as refused:
+        optional("umap.plot", "UMAP", "take t-SNE")
+    assert refused.value.args == (
+        "UMAP needs the package umap-learn, which is not installed. Install it with: make extras "
+        "(or: pip install -r requirements-umap.txt); or take t-SNE.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ((), ["127.0.0.1", "localhost", "::1"]),  # a name that was made to point here is refused
+        (("HOST=localhost", "HOSTS=a.example.org *.example.net"), ["a.example.org", "*.example.net", "127.0.0.1", "localhost", "::1"]),
+        (("HOST=0.0.0.0",), []),
+        (("HOST=0.0.0.0", "HOSTS=a.example.org"), ["a.example.org", "127.0.0.1", "localhost", "::1"]),
+    ],
+)  # fmt: skip
+def test_make_app_says_which_names_the_app_answers_to(words, names):
+    if shutil.which("make") is None:
+        pytest.skip("there is no make")
+    done = subprocess.run(
+        ["make", "-n", "app", *words], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    started = done.stdout[done.stdout.rindex("exec ") :]
+    assert re.findall(r"--server\.allowedHosts '([^']*)'", started) == names
 
 
 def test_every_file_has_a_name_that_says_what_is_inside():

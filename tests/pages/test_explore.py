@@ -32,6 +32,20 @@ def test_only_the_open_tool_is_drawn(visit, trained):
     assert seen.shown("latent.film")
 
 
+def test_an_mp4_is_offered_only_where_there_is_ffmpeg(visit, trained, monkeypatch, tmp_path):
+    (tmp_path / "ffmpeg").write_text("#!/bin/sh")
+    (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    seen = tool(visit("latent"), "film")
+    offered = {"latent.film.gif", "latent.film.webp", "latent.film.mp4", "latent.film.png"}
+    assert offered <= seen.keys()
+    assert "No MP4" not in seen.texts("caption")
+    (tmp_path / "ffmpeg").unlink()
+    seen.run()
+    assert offered - seen.keys() == {"latent.film.mp4"}
+    assert "No MP4 here: the server does not have the program ffmpeg." in seen.texts("caption")
+
+
 # --- Directions ---------------------------------------------------------------------------------
 
 

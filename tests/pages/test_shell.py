@@ -258,3 +258,18 @@ def test_view_only_opens_every_page(visit, trained, setting, page):
 def test_a_visitor_is_named_where_there_is_a_login(visit, spawned, asked):
     visit("overview").press("overview.train")
     assert asked(spawned[0])["who"] == "test@example.com"
+
+
+def test_a_visit_without_a_name_sees_nothing_where_a_proxy_gives_names(visit):
+    from streamlit import config
+
+    config.set_option("server.trustedUserHeaders", {"X-Forwarded-User": "email"})
+    try:
+        assert visit().calm().at.title  # AppTest's visitor has an address
+        config.set_option("server.trustedUserHeaders", {"X-Forwarded-Login": "login"})
+        seen = visit()
+        assert len(seen.errors) == 1
+        assert seen.errors[0].startswith("This server takes visitors through its proxy only")
+        assert not seen.keys() and not seen.at.title
+    finally:
+        config.set_option("server.trustedUserHeaders", {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import pytest
 
@@ -260,13 +261,29 @@ def test_a_run_that_is_deleted_while_it_is_watched_is_no_bug(visit, trained):
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [("failed", "error"), ("stopped", "warning"), ("interrupted", "warning")]
+    ("status", "kind"),
+    [
+        ("failed", "error"),
+        ("stopped", "warning"),
+        ("interrupted", "warning"),
+        ("queued", "warning"),
+    ],
 )
 def test_why_a_run_ended_is_said_and_it_can_be_resumed(visit, trained, spawned, status, kind):
     run = run_of(trained, "vae")
     if status == "interrupted":  # it says that it runs, and nobody holds it
         jobs.set_state(run.path, status="running")
         words = "Its process ended without a word"
+    elif status == "queued":  # it never began, a minute after it was asked for
+        state, then = jobs.read_json(run.path / "state.json"), time.time() - 60
+        jobs.write_json(
+            run.path / "state.json", state | {"status": "queued", "since": then, "queued": then}
+        )
+        (run.path / "worker.log").write_text("Traceback\nImportError: no module 'x'\n")
+        words, status = (
+            "Its process ended before the work began: ImportError: no module 'x'. More",
+            "interrupted",
+        )
     else:
         words = "The loss is nan at step 3. Lower train.lr."
         jobs.set_state(run.path, status=status, message=words)

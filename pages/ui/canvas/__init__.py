@@ -21,8 +21,8 @@ _mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIss
     '<button type="button" class="undo" title="Take the last stroke back">Undo</button>'
     '<button type="button" class="clear" title="Begin again">Clear</button>'
     '<label>Brush<input type="range" min="0.02" max="0.2" step="0.01"></label></div></div>',
-    css=(_HERE / "canvas.css").read_text(),
-    js=(_HERE / "canvas.js").read_text(),
+    css=(_HERE / "canvas.css").read_text("utf-8"),
+    js=(_HERE / "canvas.js").read_text("utf-8"),
 )
 
 

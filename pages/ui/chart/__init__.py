@@ -15,8 +15,8 @@ _mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIss
     "simulacra_chart",
     html='<div class="box"><canvas tabindex="0" role="application"></canvas><div class="legend"></div>'
     '<div class="tip" aria-live="polite"></div></div>',
-    css=(_HERE / "chart.css").read_text(),
-    js=(_HERE / "chart.js").read_text(),
+    css=(_HERE / "chart.css").read_text("utf-8"),
+    js=(_HERE / "chart.js").read_text("utf-8"),
 )
 
 

@@ -14,8 +14,8 @@ _HERE = Path(__file__).parent
 _mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIssue]
     "simulacra_compare",
     html='<div class="box"><canvas></canvas><input type="range" min="0" max="100" step="1"></div>',
-    css=(_HERE / "compare.css").read_text(),
-    js=(_HERE / "compare.js").read_text(),
+    css=(_HERE / "compare.css").read_text("utf-8"),
+    js=(_HERE / "compare.js").read_text("utf-8"),
 )
 
 

@@ -116,6 +116,14 @@ def draw(here: Here) -> None:
                 mime="image/gif",
                 help="With its settings inside.",
             )
+            save(
+                "WebP",
+                lambda: latent.webp(x, rate, facts),
+                f"{name}.webp",
+                key="latent.film.webp",
+                mime="image/webp",
+                help="Every pixel as it is, with its settings inside.",
+            )
             if latent.mp4_ready():
                 save(
                     "MP4",
@@ -130,6 +138,10 @@ def draw(here: Here) -> None:
                 lambda: sheets.png(few, len(few), facts),
                 f"{name}.png",
                 key="latent.film.png",
+            )
+        if not latent.mp4_ready():
+            st.caption(
+                "No MP4 here: the server does not have the program ffmpeg. GIF and WebP play everywhere."
             )
 
 

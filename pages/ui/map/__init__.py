@@ -29,8 +29,8 @@ _mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIss
     html='<div class="box"><div class="bar"></div><div class="stage"><canvas class="points"></canvas>'
     '<canvas class="over"></canvas><div class="card" hidden><canvas></canvas><p></p></div></div>'
     '<div class="legend"></div><p class="said" role="status"></p></div>',
-    css=(_HERE / "map.css").read_text(),
-    js=(_HERE / "map.js").read_text(),
+    css=(_HERE / "map.css").read_text("utf-8"),
+    js=(_HERE / "map.js").read_text("utf-8"),
 )
 _PIXELS = 6_000_000  # of the sheet of thumbnails: what a browser decodes in a tenth of a second
 _LOSSLESS = 3_000_000  # bytes of a sheet up to which it travels without loss

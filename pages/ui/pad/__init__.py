@@ -37,8 +37,8 @@ _mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIss
     + '</div></div><div class="seen"><canvas class="image" role="img"></canvas><div class="under">'
     '<span class="kind"></span><span class="meter"></span></div></div></div>'
     '<div class="words" aria-live="polite"></div></div>',
-    css=(_HERE / "pad.css").read_text(),
-    js=(_HERE / "pad.js").read_text(),
+    css=(_HERE / "pad.css").read_text("utf-8"),
+    js=(_HERE / "pad.js").read_text("utf-8"),
 )
 
 

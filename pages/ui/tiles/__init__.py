@@ -17,8 +17,8 @@ _mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIss
     "simulacra_tiles",
     html='<div class="box"><canvas></canvas><div class="film"><button type="button"></button>'
     '<input type="range" min="0" step="1"><output></output></div></div>',
-    css=(_HERE / "tiles.css").read_text(),
-    js=(_HERE / "tiles.js").read_text(),
+    css=(_HERE / "tiles.css").read_text("utf-8"),
+    js=(_HERE / "tiles.js").read_text("utf-8"),
 )
 
 

@@ -18,8 +18,8 @@ _mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIss
     html='<div class="track"><canvas class="chart" role="img"></canvas><div class="film">'
     '<button type="button"></button><input type="range" min="0" max="1000" step="1"><output></output></div>'
     '<div class="lanes"></div></div>',
-    css=(_HERE / "track.css").read_text(),
-    js=(_HERE / "track.js").read_text(),
+    css=(_HERE / "track.css").read_text("utf-8"),
+    js=(_HERE / "track.js").read_text("utf-8"),
 )
 REPLAY = 20  # seconds that a replay takes
 
