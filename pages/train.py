@@ -265,16 +265,31 @@ def head(run: jobs.Job) -> None:
             width="stretch",
         )
     if longer:
-        with places[-1].popover("Train longer", disabled=not shell.may_change(), width="stretch"):
+        with places[-1].popover(
+            "Train longer",
+            disabled=not shell.may_change(),
+            width="stretch",
+            key="train.longer.open",
+            on_change="rerun",
+        ) as asked:
             images = st.number_input(
                 "Images in all",
                 value=2 * run.config["train"]["images"],
                 key=f"train.longer.images.{run.id}",
                 help="Those it has seen included. The schedule goes on as if it had been that long from the start.",
             )
+            if asked.open:  # the network is built for it
+                foretell(run, int(images))
             shell.press(
                 st, "Go on", work.extend, run.id, images, key="train.longer", type="primary"
             )
+
+
+@shell.guard()
+def foretell(run: jobs.Job, images: int) -> None:
+    """Says what becomes of the learning rate when a run is given more images."""
+    if images > run.state.get("done", 0) and (words := work.lengthened(run.id, images)):
+        st.caption(shell.plain(words))
 
 
 @shell.guard()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import resource
 import subprocess
@@ -305,7 +306,7 @@ def follow(
     import torch
 
     from core.tensors import agreed, alone, device
-    from core.training import TrainConfig, Trainer, batch_of
+    from core.training import TrainConfig, Trainer, batch_of, lengthened
 
     model = runs.network(facts)
     config = TrainConfig.of(facts["train"], "train")
@@ -338,6 +339,19 @@ def follow(
     ]
     if config.gpus != trainer.processes:
         warnings += [f"It asks for {config.gpus} GPUs and trains on {trainer.processes}."]
+    for each in facts.get("extended", [])[-1:]:
+        if each["step"] == trainer.step:
+            old, new = (math.ceil(each[key] / trainer.batch) for key in ("from", "to"))
+            groups = list(trainer.groups.values())
+            note = lengthened(
+                config, groups, trainer.step, max(old, trainer.step), new, trainer.ease
+            )
+            known = note and any(r.get("warning") == note for r in jobs.Log(task.path).read()[0])
+            warnings += [note] if note and not known else []
+    if config.patience and trainer.whole is not None:
+        warnings += [
+            "It learns in stages, and each has its span, so that it cannot end early: train.patience is not followed."
+        ]
     for warning in warnings:
         yield {"step": trainer.step, "warning": warning}
     saved, started = time.monotonic(), time.time()
@@ -357,6 +371,7 @@ def follow(
         # a generative model's own loss says little about its samples
         score = _score(look) if sheet else next(iter(values.values()), None)
         where = {"step": progress.step, "images": progress.images, "score": score}
+        where |= {"whole": trainer.whole}
         runs.save_checkpoint(task.path, published, trainer.state(), where)
         saved = time.monotonic()
         return values | look
@@ -372,7 +387,7 @@ def follow(
             if progress.publish or reason or time.monotonic() - saved > 60:
                 with alone():  # the others wait where the next step brings them together
                     values |= publish(progress, bool(reason))
-                if progress.publish:
+                if progress.publish and trainer.whole is None:
                     enough = _enough(task, facts, config.patience * progress.steps, progress.step)
         reason, enough = agreed((reason, enough))
         ends = progress.step == progress.steps
