@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Features = np.ndarray | Tensor
+Pieces = Iterator[tuple[slice, slice, Tensor]]  # rows, columns, and what stands there
 
 Z = 1.959964  # half the width of an interval of 95 %, in standard errors
 _CELLS = 2_000_000  # entries of a distance or kernel matrix that are in memory at the same time
@@ -524,26 +525,22 @@ def nearer_to_training(samples: Features, train: Features, held_out: Features) -
     s, t, h = (torch.as_tensor(part).flatten(1).float() for part in (samples, train, held_out))
     h = h[: len(t)]
     centre = middle(h)  # the same for both, so that equal images are equally far
-    limit, group = torch.full_like(s[:, 0], math.inf), torch.zeros_like(s[:, 0], dtype=torch.int64)
-    for i, j, distance in tiles(s, h, centre):
-        near, which = distance.min(1)
-        group[i] = torch.where(near < limit[i], which + j.start, group[i])
-        limit[i] = torch.minimum(near, limit[i])
-    nearer, level = torch.zeros_like(group), torch.zeros_like(group)
-    for i, _, distance in tiles(s, t, centre):
-        nearer[i] += (distance < limit[i, None]).sum(1)
-        level[i] += (distance == limit[i, None]).sum(1)
-    return share_nearer(nearer, level, group, len(t), len(h))
+    return nearer_in(tiles(s, h, centre), tiles(s, t, centre), s, len(t), len(h))
 
 
-def share_nearer(nearer: Tensor, level: Tensor, group: Tensor, n: int, m: int) -> Estimate:
-    """Gives the share of :func:`nearer_to_training` from what each sample (N,) has around it.
+def nearer_in(to_held_out: Pieces, to_train: Pieces, samples: Tensor, n: int, m: int) -> Estimate:
+    """Gives the share of :func:`nearer_to_training` from distances of any kind.
 
     Args:
-        nearer, level: How many training images are nearer than the nearest held-out image, and as near.
-        group: Which held-out image that is.
+        to_held_out, to_train: Pieces of the distances, as of :func:`tiles`.
+        samples: The points (N, D) that the rows of the pieces stand for.
         n, m: How many training images there are, and how many held-out ones, at most n.
     """
+    limit, group = (part[:, 0] for part in neighbours(to_held_out, samples, 1))
+    nearer, level = torch.zeros_like(group), torch.zeros_like(group)
+    for i, _, distance in to_train:
+        nearer[i] += (distance < limit[i, None]).sum(1)
+        level[i] += (distance == limit[i, None]).sum(1)
     none_nearer, none_level = _none_of(nearer, n, m), _none_of(nearer + level, n, m)
     wins = 1 - (none_nearer + none_level) / 2
     off = torch.zeros(m, dtype=wins.dtype, device=wins.device)
@@ -633,9 +630,7 @@ def middle(x: Tensor) -> Tensor:
     return (mean / unit).round() * unit
 
 
-def tiles(
-    a: Tensor, b: Tensor, centre: Tensor | None = None
-) -> Iterator[tuple[slice, slice, Tensor]]:
+def tiles(a: Tensor, b: Tensor, centre: Tensor | None = None) -> Pieces:
     """Yields :func:`squared` of all pairs in pieces that fit into the memory: rows, columns, distances."""
     centre = middle(b) if centre is None else centre
     wide = min(len(b), _side())
@@ -678,16 +673,25 @@ def nearest(a: Tensor, b: Tensor, k: int = 1, *, same: bool = False) -> tuple[Te
         k: Neighbours, nearest first.
         same: The two sets are one, and a point is not its own neighbour.
     """
-    k = min(k, len(b))
-    best = a.new_full((len(a), k), math.inf)
-    index = torch.zeros(len(a), k, dtype=torch.int64, device=a.device)
-    for i, j, distance in tiles(a, b):
-        if same:
+
+    def others() -> Pieces:
+        for i, j, distance in tiles(a, b):
             first = max(i.start, j.start)
             own = torch.arange(first, max(first, min(i.stop, j.stop)), device=a.device)
             distance[own - i.start, own - j.start] = math.inf
+            yield i, j, distance
+
+    found, index = neighbours(others() if same else tiles(a, b), a, min(k, len(b)))
+    return found.sqrt(), index
+
+
+def neighbours(pieces: Pieces, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Finds the k smallest distances of each row (N, k), and their columns, from pieces as of :func:`tiles`."""
+    best = points.new_full((len(points), k), math.inf)
+    index = torch.zeros(len(points), k, dtype=torch.int64, device=points.device)
+    for i, j, distance in pieces:
         few = distance.topk(min(k, distance.shape[1]), 1, largest=False)
         known = torch.cat([best[i], few.values], 1).topk(k, 1, largest=False)
         best[i] = known.values
         index[i] = torch.cat([index[i], few.indices + j.start], 1).gather(1, known.indices)
-    return best.sqrt(), index
+    return best, index

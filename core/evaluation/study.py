@@ -21,6 +21,7 @@ from torch import Tensor
 from core import features, metrics
 from core.catalog import Config, UserError
 from core.datasets import Dataset, assemble
+from core.evaluation import disguises
 from core.evaluation import entries as _entries
 from core.evaluation.records import EvaluateConfig, Measurement
 from core.models import Scores, Validates
@@ -115,6 +116,19 @@ class Sample:
     def near_features(self) -> tuple[Tensor, Tensor]:
         """Distance to the nearest training image in features, and which it is, (N, 1)."""
         return metrics.nearest(self.features, self.study.train.features, 1)
+
+    @cached_property
+    def patterns(self) -> Tensor:
+        """What is left of them whatever their light and colour, float32 (N, P)."""
+        return torch.cat([disguises.patterns(x) for x in self.images()])
+
+    @cached_property
+    def disguised(self) -> disguises.Disguised:
+        """What the first of them show in disguise."""
+        train, held_out = self.study.train, self.study.held_out
+        few = disguises.count(len(train.x), len(held_out.x))
+        first = torch.cat(list(Sample(self.study, self.x[:few], self.levels, None).images()))
+        return disguises.compare(first, train.patterns, held_out.patterns, self.study.checked)
 
 
 class Study:
@@ -457,6 +471,8 @@ class Study:
         points_made, points_real = _few_dimensions(made.features[:n], real.features[: self.n])
         place = self.train.index
         assert place is not None
+        hidden = self._hidden(n, place)
+        order = np.fmin(rank, hidden["disguise_rank"]) if hidden else rank
         assert real.index is not None
         gap = over.gap.cpu().numpy()
         return {
@@ -478,7 +494,7 @@ class Study:
             "near_features_distance": far.cpu().numpy(),
             "near_ratio": ratios(*distance.T).astype(np.float32),
             "near_rank": rank.astype(np.float32),
-            "suspects": np.lexsort((near, rank)),
+            "suspects": np.lexsort((near, order)),
             "realistic": (inside[:n] > 0).cpu().numpy(),
             "realism": realism[:n].cpu().numpy().astype(np.float32),
             "unreal": np.argsort(realism[:n].cpu().numpy(), kind="stable"),
@@ -486,7 +502,29 @@ class Study:
             "recalled": over.recalled.cpu().numpy(),
             "gap": gap.astype(np.float32),
             "uncovered": np.argsort(-gap, kind="stable"),
+            **hidden,
         }
+
+    def _hidden(self, n: int, place: np.ndarray) -> dict[str, np.ndarray]:
+        """Gives what each of ``n`` samples may be in disguise; nothing where that is not asked for."""
+        if not {"disguised", "disguised_ratio"} & set(self.names):
+            return {}
+        found, usual = self.made.disguised, self.unseen.disguised
+        distance = found.distance[:n, 0].cpu().numpy()
+        others = np.sort(usual.distance[:, 0].cpu().numpy())
+        some = len(distance)
+        size = self.made.x.shape[-1]
+        tried, scale = disguises.ways(size), size / disguises.looked_at(size)
+        words = [way.words(scale) for way in tried]
+        hidden = {
+            "disguise": np.full(n, -1, np.int64),
+            "disguise_way": np.full(n, "", f"<U{max(map(len, words))}"),
+            "disguise_rank": np.full(n, np.nan, np.float32),
+        }
+        hidden["disguise"][:some] = place[found.index[:some, 0].cpu().numpy()]
+        hidden["disguise_way"][:some] = [words[way] for way in found.way[:some].tolist()]
+        hidden["disguise_rank"][:some] = np.searchsorted(others, distance, "right") / len(others)
+        return hidden
 
     def classes(self) -> list[dict[str, Any]]:
         """Gives realism, variety and share of each class; empty without a judge."""
