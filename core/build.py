@@ -343,7 +343,11 @@ def _samples(
         )
     told("Preparing the judge", 0.5)
     judged = classes > 1
-    by = features.judge(dataset, device()) if judged else features.components(dataset, device())
+    by = (
+        features.judge(dataset, device(), lambda words, done: told(words, 0.5 + 0.1 * done))
+        if judged
+        else features.components(dataset, device())
+    )
     train = dataset.splits["train"]
     real = np.concatenate(
         [

@@ -158,6 +158,8 @@ class Study:
     ) -> None:
         self.opened, self.dataset, self.config, self.sampling = opened, dataset, config, sampling
         self.say, self.stopped = say, stopped
+        self.reached = 0.0
+        self.doing = self._part(0.0, 0.0)
         self.names = _entries.chosen(config.metrics)
         self.device = device()
         self.warnings: list[str] = []
@@ -207,29 +209,52 @@ class Study:
         """Opens the extractor and the judge, draws the samples and looks them over."""
         self.say("Preparing the features", 0.0)
         name, weights = self.config.extractor, self.config.weights
-        self.extractor, note = features.choose(name, self.dataset, self.device, weights)
+        told = self._part(0.0, 0.3)
+        self.extractor, note = features.choose(name, self.dataset, self.device, weights, told)
         self.judge: features.Judge | None = None
+        self.late = False  # whether a judge comes when everything else is measured
         if isinstance(self.extractor, features.Judge):
             self.judge = self.extractor
         elif self._asks_judge() and not note:
-            found = features.judge(self.dataset, self.device)
-            if found.accuracy >= features.POOR:
-                self.judge = found
+            self.late = not features.trained(self.dataset)
+            if not self.late:
+                self._open_judge(told)
         if note:
             self.warnings.append(note)
         self.made = self._draw()
         self.say("Looking at the samples", 0.5)
         self.width = self.made.features.shape[1]
 
+    def _part(self, start: float, stop: float) -> features.Told:
+        """Says how far a part of the work is, as a share of all of it; stops when somebody asks for that."""
+
+        def told(words: str, done: float) -> None:
+            if self.stopped():
+                raise Stopped
+            self.say(words, max(self.reached, start + (stop - start) * done))
+            self.reached = max(self.reached, start + (stop - start) * done)
+
+        return told
+
     def _asks_judge(self) -> bool:
-        needs = [_entries.metrics.get(name).extra["needs"] for name in self.names]
-        return len(self.dataset.classes) > 1 and any("judge" in need for need in needs)
+        """Tells whether a metric that can be measured here needs the judge."""
+        return len(self.dataset.classes) > 1 and any(map(self._judged, self.names))
+
+    def _judged(self, name: str) -> bool:
+        needs = _entries.metrics.get(name).extra["needs"]
+        return "judge" in needs and ("conditional" not in needs or self.opened.model.classes > 0)
+
+    def _open_judge(self, told: features.Told) -> None:
+        found = features.judge(self.dataset, self.device, told)
+        if found.accuracy >= features.POOR:
+            self.judge = found
 
     def _draw(self) -> Sample:
         model, total = self.opened.model, self.config.samples
         shares, seed = model.spec.shares, self.config.seed
         parts, labels, bad = [], [], 0
         size = 100 if self.device.type == "cpu" else 500
+        first = max(0.02, self.reached)
         for start in self.checked(iter(range(0, total, size))):
             ids = torch.arange(start, min(start + size, total), device=self.device)
             y = draw_labels(seed, ids, shares, self.device) if model.classes else None
@@ -241,7 +266,7 @@ class Study:
             )
             if y is not None:
                 labels.append(y.cpu().numpy())
-            self.say(f"Drawing samples: {start} of {total}", 0.02 + 0.45 * start / total)
+            self.say(f"Drawing samples: {start} of {total}", first + (0.47 - first) * start / total)
         made = np.concatenate(parts)
         if bad == len(made):
             raise UserError(
@@ -261,13 +286,20 @@ class Study:
     # --- measuring ------------------------------------------------------------------------------------------------
 
     def measure(self) -> Iterator[Measurement]:
-        """Measures one metric after the other; what cannot be measured says why."""
-        for place, name in enumerate(self.names):
+        """Measures one metric after the other; what cannot be measured says why.
+
+        A judge that has to be trained for some of them alone is trained when all others are measured.
+        """
+        names = sorted(self.names, key=self._judged) if self.late else self.names
+        waits = self.late
+        for place, name in enumerate(names):
             entry = _entries.metrics.get(name)
-            share = 0.55 + 0.35 * place / len(self.names)
-            self.say(f"Measuring: {entry.title}", share)
-            if self.stopped():
-                raise Stopped
+            share = 0.55 + 0.35 * place / len(names)
+            self.doing = self._part(share, share + 0.35 / len(names))
+            self.doing(f"Measuring: {entry.title}", 0.0)
+            if waits and self._judged(name):
+                waits = False
+                self._open_judge(self.doing)
             began = time.perf_counter()
             found, floor, note = None, None, ""
             try:
@@ -371,7 +403,7 @@ class Study:
             {"train": order, "valid": order[:0], "test": order[:0]},
             levels=sample.levels,
         )
-        pupil = features.taught(own, self.dataset, self.device, self.config.seed)
+        pupil = features.taught(own, self.dataset, self.device, self.config.seed, self.doing)
         with torch.no_grad():
             named = torch.cat([pupil(x).argmax(1) for x in self.reference.images()])
         return named.cpu().numpy() == self.reference.y

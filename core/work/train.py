@@ -230,6 +230,10 @@ def _weights(facts: dict[str, Any]) -> dict[str, Any]:
     return {name: value.cpu() for name, value in model.state_dict().items()}
 
 
+class _Unmeasured(Exception):
+    """Somebody asked to stop while the measure was prepared."""
+
+
 def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], dict[str, float]]:
     """Measures how near samples are to held-out images, and whether they are nearer still to the training images.
 
@@ -252,9 +256,14 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
     real: dict[str, Any] = {}
     cost, since = 0.0, time.monotonic()
 
+    def told(words: str, done: float) -> None:
+        task.say(words)
+        if task.stopped():
+            raise _Unmeasured
+
     def prepare() -> None:
         task.say("Preparing the measure of quality")
-        by = real["by"] = features.quick(dataset, device())
+        by = real["by"] = features.quick(dataset, device(), told)
         for part, index in spaced.items():
             x = torch.as_tensor(np.asarray(dataset.x[dataset.splits[part][index]]))
             real[part] = to_float(x, dataset.levels)
@@ -270,7 +279,10 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
             return {}
         began = time.monotonic()
         if not real:
-            prepare()
+            try:
+                prepare()
+            except _Unmeasured:  # the training itself is asked to stop, which saves what there is
+                return {}
             began = time.monotonic()
         made = [model.sample(ids, None, seed, sampling) for ids in torch.arange(n).split(100)]
         x = to_float(torch.as_tensor(to_bytes(torch.cat(made))))
