@@ -216,6 +216,23 @@ def test_stop_ends_a_training_in_passing_and_keeps_what_is_measured(
         assert [m.metric for m in evaluation.read(job).measurements] == ["kid"]
 
 
+def test_sets_that_are_sorted_by_class_lose_none_where_only_the_first_count():
+    digits = datasets.load("digits")
+    splits = {
+        name: index[np.argsort(digits.y[index], kind="stable")]
+        for name, index in digits.splits.items()
+    }
+    ordered = dataclasses.replace(digits, splits=splits)
+    model = Fixed(lambda ids: ids.view(-1, 1, 1, 1) / 500)
+    opened = Opened("fixed", 7, 1, "fixed", model, model.spec, (), Config)
+    made = Study(opened, ordered, EvaluateConfig.of(CHEAP | {"samples": 1000}), Config())
+    assert made.n < 600 < len(made.twin.x)  # fewer real images than samples
+    for sample, few in ((made.twin, made.n), (made.train, made.scored), (made.reference, 100)):
+        assert set(sample.y[:few]) == set(range(10))
+        assert np.array_equal(sample.x, ordered.x[sample.index])
+        assert np.array_equal(sample.y, ordered.y[sample.index])
+
+
 def test_a_run_that_goes_on_training_is_measured_as_it_was_opened(asked, evaluated):
     run = jobs.get(evaluated.runs["vae"])
     step = runs.checkpoints(run)[0]
