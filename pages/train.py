@@ -372,7 +372,7 @@ def live(id: str, status: str, sampled: bool) -> None:
                 show.curves(
                     {run.name: records},
                     key=f"train.beside.{id}",
-                    charts=beside,
+                    titles=beside,
                     height=200,
                     marks=marks,
                 )
@@ -381,7 +381,7 @@ def live(id: str, status: str, sampled: bool) -> None:
             show.curves(
                 {run.name: records},
                 key=f"train.curves.{id}",
-                charts=main[:3],
+                titles=main[:3],
                 height=200,
                 marks=marks,
             )
@@ -391,7 +391,7 @@ def live(id: str, status: str, sampled: bool) -> None:
                 show.curves(
                     {run.name: records},
                     key=f"train.curves.{id}.{title}",
-                    charts=[title],
+                    titles=[title],
                     height=260,
                     marks=marks,
                 )
@@ -406,7 +406,7 @@ def live(id: str, status: str, sampled: bool) -> None:
             show.curves(
                 {run.name: records},
                 key=f"train.more.{id}",
-                charts=[c for c in show.CURVES if c not in main],
+                titles=[c for c in show.charts({run.name: records}) if c not in main],
                 height=200,
                 marks=marks,
             )
