@@ -99,6 +99,8 @@ def gate(
     """
     import torch
 
+    from core import metrics
+
     keep = np.ones(len(made), bool)
     refused = {"confidence": 0, "authenticity": 0, "duplicates": 0}
     if chances is not None and confidence > 0:
@@ -108,14 +110,9 @@ def gate(
     x, y = torch.as_tensor(made).float(), torch.as_tensor(real).float()
     if len(y) < 2 or not len(x):
         return Gated(keep, refused)
-    own = torch.cat(
-        [torch.cdist(part, y).topk(2, 1, largest=False).values[:, 1] for part in y.split(500)]
-    )
+    own = metrics.nearest(y, y, same=True)[0][:, 0]
     if authentic:
-        near = [torch.cdist(part, y).min(1) for part in x.split(500)]
-        away, index = (
-            torch.cat([getattr(n, name) for n in near]) for name in ("values", "indices")
-        )
+        away, index = (found[:, 0] for found in metrics.nearest(x, y))
         bad = (away < own[index]).numpy() & keep
         refused["authenticity"] = int(bad.sum())
         keep &= ~bad
@@ -123,7 +120,7 @@ def gate(
         bar = float(0.13 * own.median())  # as far below the usual as near duplicates are
         kept = [] if earlier is None or not len(earlier) else list(torch.as_tensor(earlier).float())
         for i in np.flatnonzero(keep):
-            if kept and float(torch.cdist(x[i : i + 1], torch.stack(kept)).min()) <= bar:
+            if kept and float((torch.stack(kept) - x[i]).square().sum(1).min().sqrt()) <= bar:
                 keep[i] = False
                 refused["duplicates"] += 1
             else:
@@ -346,7 +343,11 @@ def _samples(
         )
     told("Preparing the judge", 0.5)
     judged = classes > 1
-    by = features.judge(dataset, device()) if judged else features.components(dataset, device())
+    by = (
+        features.judge(dataset, device(), lambda words, done: told(words, 0.5 + 0.1 * done))
+        if judged
+        else features.components(dataset, device())
+    )
     train = dataset.splits["train"]
     real = np.concatenate(
         [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Literal
@@ -202,12 +202,16 @@ class Cell:
         arm: A name of :data:`ARMS`.
         size: Real images per class.
         accuracies, plain: Of the arm and of real images only, by pair, in percent.
+        idle: Why the arm was the same training as real images only; empty where it was not.
+        used: What else is to be said of what it trained with.
     """
 
     arm: str
     size: int
     accuracies: tuple[float, ...]
     plain: tuple[float, ...]
+    idle: str = ""
+    used: str = ""
 
     def record(self, verdicts: bool) -> dict[str, Any]:
         """Gives effect, interval, test and verdict; without verdicts only the values."""
@@ -226,7 +230,14 @@ class Cell:
             "n": n,
             "verdict": "",
             "sentence": "",
+            "idle": self.idle,
+            "used": self.used,
         }
+        if self.idle:  # a difference of 0 that was never tested must not read as one that was
+            said = (
+                f"{ARMS[self.arm]}: not tested with {self.size} real images per class, {self.idle}"
+            )
+            return facts | {"verdict": "not tested", "sentence": said, "effect": None}
         if not verdicts or self.arm == "none" or n < FEWEST:
             return facts
         low, high = bca(change)
@@ -241,13 +252,54 @@ class Cell:
         }[verdict]
         sentence = (
             f"{what}: {facts['effect']:+.1f} points [{low:+.1f}, {high:+.1f}] with {self.size} real images per class "
-            f"({n} pairs, p = {p:.3f})."
+            f"({n} pairs, p = {p:.3f})." + (f" {self.used}" if self.used else "")
         )
         return facts | {"low": low, "high": high, "p": p, "verdict": verdict, "sentence": sentence}
 
 
 def _lower(title: str) -> str:
     return title if title.startswith("Trivial") else title[0].lower() + title[1:]
+
+
+# --- What an arm really trained with ----------------------------------------------------------------------------------
+
+_REFUSED = {
+    "confidence": "not taken for their class surely enough (experiment.confidence)",
+    "authenticity": "too near to a training image (experiment.authentic)",
+    "duplicates": "repetitions of another sample (experiment.distinct)",
+}
+
+
+def samples_used(made: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Says what became of the samples of a synthetic arm.
+
+    Args:
+        made: One record for each pair: ``made``, ``kept`` and ``refused``.
+
+    Returns:
+        Why none was used, empty where some were; and how many were used, empty where none was.
+    """
+    drawn, kept = (sum(row[key] for row in made) for key in ("made", "kept"))
+    if not drawn:
+        return "", ""
+    why = {key: sum(row["refused"].get(key, 0) for row in made) for key in _REFUSED}
+    reasons = "; ".join(f"{count:,} were {_REFUSED[key]}" for key, count in why.items() if count)
+    if not kept:
+        return (
+            f"no synthetic image was used, because none of {drawn:,} samples passed: {reasons}. Train the generative "
+            "model for longer (experiment.model_images), give it more real images, or ask less of the samples.",
+            "",
+        )
+    words = f"{kept:,} of {drawn:,} samples were used ({kept / drawn:.1%})"
+    without = sum(not row["kept"] for row in made)
+    if without:
+        words += f", in {without} of {len(made)} pairs none"
+    return "", f"{words}; {reasons}." if reasons else f"{words}."
+
+
+def acts(pipeline: Any) -> bool:
+    """Tells whether a chain has a step that is switched on and ever happens."""
+    return any(step.on and step.probability > 0 for step in pipeline.steps)
 
 
 # --- The experiment ---------------------------------------------------------------------------------------------------
@@ -305,7 +357,14 @@ def check(dataset: Dataset, config: ExperimentConfig) -> None:
             "An experiment needs at least one arm beside the plain one, got none. Switch one on."
         )
     if config.chain or config.both:
-        augment.training(augment.load(config.pipeline))
+        pipeline = augment.load(config.pipeline)
+        augment.training(pipeline)
+        if not acts(pipeline):
+            raise UserError(
+                f"The chain {config.pipeline} has no step that is switched on with a probability above 0, so that its "
+                "arm would be the same training as real images only. Add a step, or switch experiment.chain and "
+                "experiment.both off."
+            )
 
 
 class Experiment:
@@ -333,6 +392,43 @@ class Experiment:
         if config.chain or config.both:
             chain = augment.training(augment.load(config.pipeline))
             self.transforms |= {"chain": chain, "both": chain}
+        self.still = {name for name, act in self.transforms.items() if act and self._leaves(act)}
+
+    def _leaves(self, transform: Any) -> bool:
+        """Tells whether a chain gives all images back as they are, such as one that turns by 0 degrees."""
+        import torch
+
+        from core.tensors import to_float
+
+        index = self.dataset.splits["train"][:64]
+        x = to_float(torch.as_tensor(np.asarray(self.dataset.x[index])), self.dataset.levels)
+        generator = torch.Generator().manual_seed(0)
+        return all(torch.equal(transform(x, generator), x) for _ in range(8))
+
+    def _cell(
+        self, arm: str, size: int, pairs: Sequence[int], done: Mapping[Any, float], made: Any
+    ) -> Cell:
+        """Gathers what is known of an arm at a size."""
+        rows = [r for r in made if (r["arm"], r["size"]) == (arm, size) and r["pair"] in pairs]
+        idle, used = samples_used(rows)
+        still = "the chain leaves all images as they are. Raise the magnitude of a step."
+        if arm in ("chain", "trivial") and arm in self.still:
+            idle = still
+        elif arm == "both":  # the same training only where neither half does anything
+            if idle and arm not in self.still:
+                idle, used = "", f"Without synthetic images: {idle}"
+            elif idle:
+                idle = f"{idle} And {still}"
+            elif arm in self.still:
+                used = f"{used} But {still}"
+        return Cell(
+            arm,
+            size,
+            tuple(done[pair, size, arm] for pair in pairs),
+            tuple(done[pair, size, "none"] for pair in pairs),
+            idle,
+            used,
+        )
 
     @property
     def places(self) -> list[tuple[int, int, str]]:
@@ -492,12 +588,7 @@ class Experiment:
                 if (pair, size, arm) in done and (pair, size, "none") in done
             ]
             if pairs:
-                cell = Cell(
-                    arm,
-                    size,
-                    tuple(done[pair, size, arm] for pair in pairs),
-                    tuple(done[pair, size, "none"] for pair in pairs),
-                )
+                cell = self._cell(arm, size, pairs, done, made)
                 cells.append(cell.record(whole and not config.quick))
         tested = [cell for cell in cells if cell["p"] is not None]
         for cell, p in zip(tested, holm([cell["p"] for cell in tested]), strict=True):
@@ -510,7 +601,11 @@ class Experiment:
             ),
             "",
         )
-        verdict = " ".join(cell["sentence"] for cell in tested if cell["arm"] == asked)
+        verdict = " ".join(
+            cell["sentence"]
+            for cell in cells
+            if whole and cell["arm"] == asked and cell["sentence"]
+        )
         n = len(self.test)
         error = 196 * math.sqrt(0.25 / n)
         notes = [
@@ -524,6 +619,7 @@ class Experiment:
             )
         if config.quick:
             notes.append(f"A quick look of {QUICK} pairs: too few for a verdict.")
+        notes += [cell["sentence"] for cell in cells if cell["idle"] and cell["arm"] != asked]
         if len(tested) > 1:
             notes.append("p is of one comparison; p_holm allows for how many there are.")
         return {

@@ -12,7 +12,7 @@ import io
 import json
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -35,7 +35,15 @@ from core.tensors import Group, Images, Loss, to_float
 from core.training import TrainConfig, Trainer, spec_of
 
 extractors = Registry("extractor")
-"""What turns images into features. ``make(dataset, device, weights) -> Extractor``; ``weights`` is a file or empty."""
+"""What turns images into features. ``make(dataset, device, weights, told) -> Extractor``; ``weights`` is a file or
+empty, ``told`` follows a training."""
+
+Told = Callable[[str, float], None]  # a sentence and the share that is done; may raise to stop
+
+
+def _quietly(words: str, done: float) -> None:
+    """Says nothing."""
+
 
 POOR = 0.9  # accuracy of a judge below which it is not asked
 _FAR = 10.0  # standard deviations at which a feature stops: one that hardly ever varies would outweigh all others
@@ -65,21 +73,27 @@ class Extractor(Protocol):
 
 
 def choose(
-    name: str, dataset: Dataset, device: torch.device, weights: str = ""
+    name: str,
+    dataset: Dataset,
+    device: torch.device,
+    weights: str = "",
+    told: Told = _quietly,
 ) -> tuple[Extractor, str]:
     """Opens an extractor, or the one to take instead of a judge that cannot judge; says so in a sentence, else empty.
+
+    What has to be trained first tells how far it is, several times a second; what ``told`` raises ends it.
 
     Raises:
         UserError: If there is no such extractor, or what it needs is not there.
     """
     entry = extractors.get(name)
     if name != "judge":
-        return entry.make(dataset, device, weights), ""
+        return entry.make(dataset, device, weights, told), ""
     if len(dataset.classes) < 2:
         few = "no labels" if not dataset.labelled else "one class only"
         why = f"{dataset.name} has {few}, so there is no judge"
     else:
-        found = judge(dataset, device)
+        found = judge(dataset, device, told)
         if found.accuracy >= POOR:
             return found, ""
         why = (
@@ -87,7 +101,7 @@ def choose(
             f"below {POOR:.0%}, so it is not asked"
         )
     return self_supervised(
-        dataset, device
+        dataset, device, told
     ), f"{why}; features come from a network that learned from the images alone."
 
 
@@ -171,35 +185,43 @@ def small(x: Images) -> Tensor:
     return F.adaptive_avg_pool2d(x, min(32, x.shape[-1])).flatten(1)
 
 
-def quick(dataset: Dataset, device: torch.device) -> Judge | Components:
+def quick(dataset: Dataset, device: torch.device, told: Told = _quietly) -> Judge | Components:
     """Gives the extractor for looks during a training: the judge where it is there or soon trained, else components."""
     if dataset.labelled and len(dataset.classes) > 1:
         soon = dataset.size <= 8 or device.type == "cuda"
-        if soon or _file(dataset).exists():
-            return judge(dataset, device)
+        if soon or trained(dataset):
+            return judge(dataset, device, told)
     return components(dataset, device)
 
 
 @extractors.add("judge", "Judge", Config)
-def _judge(dataset: Dataset, device: torch.device, weights: str = "") -> Judge:
+def _judge(
+    dataset: Dataset, device: torch.device, weights: str = "", told: Told = _quietly
+) -> Judge:
     """The project's classifier, trained on the dataset: sees what tells its classes apart."""
-    return judge(dataset, device)
+    return judge(dataset, device, told)
 
 
 @extractors.add("self", "Self-supervised", Config)
-def _self(dataset: Dataset, device: torch.device, weights: str = "") -> Contrast:
+def _self(
+    dataset: Dataset, device: torch.device, weights: str = "", told: Told = _quietly
+) -> Contrast:
     """A small network that learned without labels to recognise an image after shifts and changes of light."""
-    return self_supervised(dataset, device)
+    return self_supervised(dataset, device, told)
 
 
 @extractors.add("pca", "Principal components", Config)
-def _pca(dataset: Dataset, device: torch.device, weights: str = "") -> Components:
+def _pca(
+    dataset: Dataset, device: torch.device, weights: str = "", told: Told = _quietly
+) -> Components:
     """The 64 directions in which the pixels vary most: nothing to train, blind to shapes."""
     return components(dataset, device)
 
 
 @extractors.add("pixels", "Pixels", Config)
-def _pixels(dataset: Dataset, device: torch.device, weights: str = "") -> Pixels:
+def _pixels(
+    dataset: Dataset, device: torch.device, weights: str = "", told: Told = _quietly
+) -> Pixels:
     """The pixels themselves, at most 32 a side: a shift by one of them counts as a large change."""
     index = dataset.splits["train"]
     pick = index[np.linspace(0, len(index) - 1, min(len(index), 5000)).astype(int)]
@@ -234,13 +256,17 @@ class Pixels:
 
 
 @extractors.add("inception", "Inception", Config)
-def _inception(dataset: Dataset, device: torch.device, weights: str = "") -> Published:
+def _inception(
+    dataset: Dataset, device: torch.device, weights: str = "", told: Told = _quietly
+) -> Published:
     """The network of published figures, trained on ImageNet: the only features whose distance is called FID."""
     return _published("inception", "inception-v3-compat", "2048", device, weights)
 
 
 @extractors.add("dinov2", "DINOv2", Config)
-def _dinov2(dataset: Dataset, device: torch.device, weights: str = "") -> Published:
+def _dinov2(
+    dataset: Dataset, device: torch.device, weights: str = "", told: Told = _quietly
+) -> Published:
     """A large self-supervised network for photographs; nearer to human judgement than Inception."""
     return _published("dinov2", "dinov2-vit-s-14", "dinov2", device, weights)
 
@@ -325,8 +351,19 @@ def _file(dataset: Dataset) -> Path:
     return settings().cache / "judges" / f"{key}.safetensors"
 
 
-def judge(dataset: Dataset, device: torch.device) -> Judge:
+def trained(dataset: Dataset) -> bool:
+    """Tells whether the judge of a dataset is there already."""
+    return _file(dataset).exists()
+
+
+def judge(dataset: Dataset, device: torch.device, told: Told = _quietly) -> Judge:
     """Opens the judge of a labelled dataset; the first time it is trained, which takes seconds to minutes.
+
+    Args:
+        dataset: With labels.
+        device: Where it works.
+        told: Called several times a second while it is trained, with a sentence and the share that is done; what it
+            raises ends the training, of which nothing is kept.
 
     Raises:
         UserError: If the dataset has less than two classes.
@@ -338,7 +375,7 @@ def judge(dataset: Dataset, device: torch.device) -> Judge:
         if file.exists():
             weights = from_bytes(file.read_bytes())
         else:
-            weights = _train(model, dataset, train, device)
+            weights = _train(model, dataset, train, device, told)
             file.parent.mkdir(parents=True, exist_ok=True)
             jobs.write_atomic(file, as_bytes(weights))
     parts = {name: weights.pop(name).to(device) for name in ("centre", "scale", "accuracy")}
@@ -348,12 +385,18 @@ def judge(dataset: Dataset, device: torch.device) -> Judge:
     return Judge("judge", file.stem, model, parts["centre"], parts["scale"], accuracy)
 
 
+def _follow(trainer: Trainer, what: str, told: Told) -> None:
+    """Trains to the end, telling how far it is."""
+    told(f"{what}: 0 of {trainer.config.images:,} images", 0.0)
+    for at in trainer:
+        told(f"{what}: {at.images:,} of {at.total:,} images", at.images / at.total)
+
+
 def _train(
-    model: Classifier, dataset: Dataset, config: TrainConfig, device: torch.device
+    model: Classifier, dataset: Dataset, config: TrainConfig, device: torch.device, told: Told
 ) -> dict[str, Tensor]:
     trainer = Trainer(model, dataset, config, device)
-    for _ in trainer:
-        pass
+    _follow(trainer, f"Training the judge of {dataset.name}, once for these images", told)
     judge = trainer.published()
     assert isinstance(judge, Classifier)
     with torch.inference_mode():
@@ -380,13 +423,18 @@ def spread(reference: Tensor) -> Tensor:
     return torch.where(found < 1e-3, 1.0, found)
 
 
-def taught(lessons: Dataset, dataset: Dataset, device: torch.device, seed: int = 0) -> Classifier:
+def taught(
+    lessons: Dataset,
+    dataset: Dataset,
+    device: torch.device,
+    seed: int = 0,
+    told: Told = _quietly,
+) -> Classifier:
     """Trains a classifier like the judge of ``dataset``, as long, on other images, to test what these teach."""
     facts = _recipe(dataset)
     train = TrainConfig.of(facts["train"] | {"seed": seed}, "train")
     trainer = Trainer(runs.network(facts), lessons, train, device)
-    for _ in trainer:
-        pass
+    _follow(trainer, "Training a classifier on them", told)
     pupil = trainer.published()
     assert isinstance(pupil, Classifier)
     return pupil
@@ -473,7 +521,7 @@ def _view(x: Images, generator: torch.Generator) -> Images:
     return torch.where(hidden, middle, seen)
 
 
-def self_supervised(dataset: Dataset, device: torch.device) -> Contrast:
+def self_supervised(dataset: Dataset, device: torch.device, told: Told = _quietly) -> Contrast:
     """Opens the self-supervised extractor of a dataset; the first time it is trained, which takes about a minute."""
     spec = spec_of(dataset)
     train = TrainConfig(images=_RECIPE["other"], batch=256, precision="float32", average=100)
@@ -486,8 +534,8 @@ def self_supervised(dataset: Dataset, device: torch.device) -> Contrast:
     with _one_at_a_time:
         if not file.exists():
             trainer = Trainer(model, dataset, train, device)
-            for _ in trainer:
-                pass
+            what = f"Training the self-supervised features of {dataset.name}, once for these images"
+            _follow(trainer, what, told)
             model = trainer.published()
             assert isinstance(model, Contrast)
             weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}

@@ -1,9 +1,10 @@
 """Metrics: pure functions on features or images, chunked, on the device of what they are given.
 
 Arrays (N, D) may be of NumPy or torch. Sums are taken in float64; so are products, but for pairs of points with more
-than 256 features, whose rounding averages out. Every distance depends on the number of samples, so compare values of
-equal n only, and show the value of real images against real images (the floor) beside them. What tells a copy from a
-fresh sample stands in :mod:`core.evaluation.copying`.
+than 256 features, whose rounding averages out. All distances of pairs come from :func:`squared`, whose error depends
+on how far apart the points are, and not on how far they lie from 0. Every distance of two clouds depends on the number
+of samples, so compare values of equal n only, and show the value of real images against real images (the floor) beside
+them. What tells a copy from a fresh sample stands in :mod:`core.evaluation.copying`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Features = np.ndarray | Tensor
+Pieces = Iterator[tuple[slice, slice, Tensor]]  # rows, columns, and what stands there
 
 Z = 1.959964  # half the width of an interval of 95 %, in standard errors
 _CELLS = 2_000_000  # entries of a distance or kernel matrix that are in memory at the same time
@@ -230,9 +232,10 @@ def kernel_distance(a: Features, b: Features) -> Estimate:
     """
     a, b = torch.as_tensor(a), torch.as_tensor(b)
     n, m = len(a), len(b)
-    rows_a, squares_a = _kernel_within(a)
-    rows_b, squares_b = _kernel_within(b)
-    rows_ab, rows_ba, squares_ab = _kernel_between(a, b)
+    fine = torch.float64 if _offset(a) or _offset(b) else _fine(b[:1]).dtype
+    rows_a, squares_a = _kernel_within(a, fine)
+    rows_b, squares_b = _kernel_within(b, fine)
+    rows_ab, rows_ba, squares_ab = _kernel_between(a, b, fine)
     inner_a, inner_b = rows_a / (n - 1), rows_b / (m - 1)  # mean kernel of a point with its own set
     outer_a, outer_b = rows_ab / m, rows_ba / n  # and with the other one
     value = float(inner_a.mean() + inner_b.mean() - 2 * outer_a.mean())
@@ -253,14 +256,20 @@ def kernel_distance(a: Features, b: Features) -> Estimate:
     return Estimate(value, value - error, value + error, min(n, m))
 
 
+def _offset(x: Tensor) -> bool:
+    """Tells whether points lie so far from 0 that short floats would lose what tells them apart in the kernel."""
+    some = x[_spread(len(x), 1000)].double()
+    return float(some.mean(0).square().mean()) > 16 * float(some.var(0).mean())
+
+
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
     k = torch.addmm(a.new_ones(()), a, b.T, alpha=1 / a.shape[1])
     return k.mul_(k.square())
 
 
-def _kernel_within(x: Tensor) -> tuple[Tensor, float]:
+def _kernel_within(x: Tensor, fine: torch.dtype) -> tuple[Tensor, float]:
     """Sums the kernel of each point with the others of its set, (N,); and gives the mean square of all pairs."""
-    parts = [_fine(rows) for rows in x.split(max(1, math.isqrt(_CELLS)))]
+    parts = [rows.to(fine) for rows in x.split(_side())]
     starts = np.cumsum([0, *(len(rows) for rows in parts)])
     sums = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     squares = 0.0
@@ -276,12 +285,12 @@ def _kernel_within(x: Tensor) -> tuple[Tensor, float]:
     return sums, squares / (len(x) * (len(x) - 1))
 
 
-def _kernel_between(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, float]:
+def _kernel_between(a: Tensor, b: Tensor, fine: torch.dtype) -> tuple[Tensor, Tensor, float]:
     """Sums the kernel of each point with the other set, (N,) and (M,); and gives the mean square of all pairs."""
-    other = _fine(b)
+    other = b.to(fine)
     sums, columns, squares = [], torch.zeros(len(b), dtype=torch.float64, device=b.device), 0.0
     for rows in a.split(max(1, _CELLS // len(b))):
-        k = _kernel(_fine(rows), other)
+        k = _kernel(rows.to(fine), other)
         sums.append(k.sum(1, dtype=torch.float64))
         columns += k.sum(0, dtype=torch.float64)
         squares += float(torch.linalg.vector_norm(k)) ** 2
@@ -414,20 +423,16 @@ def overlap(real: Features, fake: Features, k: int = 5) -> Overlap:
     depth = torch.full((len(b),), math.inf, dtype=b.dtype, device=b.device)
     # the realism score leaves out the half of the real ones with the widest neighbourhoods, which reach anything
     narrow = reach_a <= reach_a.median()
-    recalled, nearest = [], []
-    size = max(1, _CELLS // len(b))
-    for rows, reach, kept in zip(
-        a.split(size), reach_a.split(size), narrow.split(size), strict=True
-    ):
-        distance = squared(rows, b)
-        inside += (distance <= reach[:, None]).sum(0)
-        nearest.append(distance.amin(1))
-        recalled.append((distance - reach_b).amin(1) <= 0)
-        if kept.any():
-            beside = distance[kept].div_(reach[kept, None].clamp_min(1e-12))
-            depth = torch.minimum(depth, beside.amin(0))
-    near = torch.cat(nearest)
-    covered, met = near <= reach_a, torch.cat(recalled)
+    near = torch.full_like(reach_a, math.inf)
+    met = torch.zeros(len(a), dtype=torch.bool, device=a.device)
+    for i, j, distance in tiles(a, b):
+        inside[j] += (distance <= reach_a[i, None]).sum(0)
+        near[i] = torch.minimum(near[i], distance.amin(1))
+        met[i] |= (distance - reach_b[j]).amin(1) <= 0
+        if narrow[i].any():
+            beside = distance[narrow[i]].div_(reach_a[i][narrow[i], None].clamp_min(1e-12))
+            depth[j] = torch.minimum(depth[j], beside.amin(0))
+    covered = near <= reach_a
     return Overlap(
         float((inside > 0).double().mean()),
         float(met.double().mean()),
@@ -444,11 +449,11 @@ def overlap(real: Features, fake: Features, k: int = 5) -> Overlap:
 def _reach(x: Tensor, k: int) -> Tensor:
     """Gives the squared distance of each point to its k-th nearest neighbour, itself left out."""
     k = min(k, len(x) - 1)
-    parts = x.split(max(k, math.isqrt(_CELLS)))
-    best = [part.new_full((len(part), k), math.inf) for part in parts]
+    parts = _Parts(x, middle(x), max(k, _side()))
+    best = [part.new_full((len(part), k), math.inf) for part in parts.parts]
     for i, rows in enumerate(parts):
         for j in range(i + 1):  # the other half is its mirror image
-            distance = squared(rows, parts[j])
+            distance = _pairs(rows, parts[j])
             if i == j:
                 distance.fill_diagonal_(math.inf)
             else:
@@ -519,21 +524,29 @@ def nearer_to_training(samples: Features, train: Features, held_out: Features) -
     """
     s, t, h = (torch.as_tensor(part).flatten(1).float() for part in (samples, train, held_out))
     h = h[: len(t)]
-    nearer, level, groups = [], [], []
-    for rows in s.split(max(1, _CELLS // len(t))):
-        limit, group = squared(rows, h).min(1)
-        distance = squared(rows, t)
-        nearer.append((distance < limit[:, None]).sum(1))
-        level.append((distance == limit[:, None]).sum(1))
-        groups.append(group)
-    r = torch.cat(nearer)
-    none_nearer = _none_of(r, len(t), len(h))
-    none_level = _none_of(r + torch.cat(level), len(t), len(h))
+    centre = middle(h)  # the same for both, so that equal images are equally far
+    return nearer_in(tiles(s, h, centre), tiles(s, t, centre), s, len(t), len(h))
+
+
+def nearer_in(to_held_out: Pieces, to_train: Pieces, samples: Tensor, n: int, m: int) -> Estimate:
+    """Gives the share of :func:`nearer_to_training` from distances of any kind.
+
+    Args:
+        to_held_out, to_train: Pieces of the distances, as of :func:`tiles`.
+        samples: The points (N, D) that the rows of the pieces stand for.
+        n, m: How many training images there are, and how many held-out ones, at most n.
+    """
+    limit, group = (part[:, 0] for part in neighbours(to_held_out, samples, 1))
+    nearer, level = torch.zeros_like(group), torch.zeros_like(group)
+    for i, _, distance in to_train:
+        nearer[i] += (distance < limit[i, None]).sum(1)
+        level[i] += (distance == limit[i, None]).sum(1)
+    none_nearer, none_level = _none_of(nearer, n, m), _none_of(nearer + level, n, m)
     wins = 1 - (none_nearer + none_level) / 2
-    off = torch.zeros(len(h), dtype=wins.dtype, device=wins.device)
-    off.index_add_(0, torch.cat(groups), wins - wins.mean())
-    value, error = float(wins.mean()), Z * float(off.square().sum()) ** 0.5 / len(s)
-    return Estimate(value, max(0.0, value - error), min(1.0, value + error), len(s))
+    off = torch.zeros(m, dtype=wins.dtype, device=wins.device)
+    off.index_add_(0, group, wins - wins.mean())
+    value, error = float(wins.mean()), Z * float(off.square().sum()) ** 0.5 / len(wins)
+    return Estimate(value, max(0.0, value - error), min(1.0, value + error), len(wins))
 
 
 def _none_of(r: Tensor, n: int, m: int) -> Tensor:
@@ -557,12 +570,99 @@ def _fine(x: Tensor) -> Tensor:
     return x.double() if x.shape[1] <= 256 else x.float()
 
 
-def squared(a: Tensor, b: Tensor) -> Tensor:
-    """Gives the squared Euclidean distances of all pairs, (N, M); what rounding leaves of equal points is 0."""
-    one, other = a.square().sum(1)[:, None], b.square().sum(1)
-    distance = torch.addmm(one + other, a, b.T, alpha=-2)
-    rounding = 8 * torch.finfo(a.dtype).eps * a.shape[1] ** 0.5
-    return F.threshold(distance, 2 * rounding * float(other.median()), 0.0, inplace=True)
+def squared(a: Tensor, b: Tensor, centre: Tensor | None = None) -> Tensor:
+    """Gives the squared Euclidean distances of all pairs, (N, M); exactly 0 for equal points.
+
+    ``|a|² + |b|² - 2 a·b`` after a centre was taken off both, which is fast and loses all digits of what is small
+    beside the lengths; such pairs, which are few, are computed anew from their differences.
+
+    Args:
+        a, b: Points (N, D) and (M, D), of one type.
+        centre: Any point amid them, (D,); that of ``b`` if left out. Distances of equal points are equal bit by bit
+            only with the same centre; see :func:`middle`.
+    """
+    centre = middle(b) if centre is None else centre
+    return _pairs(_centred(a, centre), _centred(b, centre))
+
+
+@dataclass(frozen=True)
+class _Centred:
+    """Points as they are and around a centre, (N, D) both, and the squares of their lengths, (N,)."""
+
+    points: Tensor
+    around: Tensor
+    lengths: Tensor
+    centre: Tensor
+
+
+def _centred(x: Tensor, centre: Tensor) -> _Centred:
+    around = x - centre
+    return _Centred(x, around, around.square().sum(1), centre)
+
+
+def _pairs(a: _Centred, b: _Centred) -> Tensor:
+    whole = a.lengths[:, None] + b.lengths
+    distance = torch.addmm(whole, a.around, b.around.T, alpha=-2)
+    rounding = 8 * torch.finfo(whole.dtype).eps * a.points.shape[1] ** 0.5
+    if float(distance.amin()) > rounding * float(a.lengths.amax() + b.lengths.amax()):
+        return distance
+    doubtful = distance <= rounding * whole
+    rows, columns = doubtful.nonzero().unbind(1)
+    if len(rows) > 4 * sum(whole.shape):  # clusters of equal or nearly equal points
+        if whole.dtype != torch.float64:
+            fine = squared(a.points.double(), b.points.double(), a.centre.double())
+            return fine.to(whole.dtype)
+        return distance.masked_fill_(doubtful, 0.0)
+    size = max(1, _CELLS // a.points.shape[1])
+    for some, others in zip(rows.split(size), columns.split(size), strict=True):
+        apart = a.points[some].double() - b.points[others].double()
+        distance[some, others] = apart.square().sum(1).to(distance.dtype)
+    return distance
+
+
+def middle(x: Tensor) -> Tensor:
+    """Gives the mean of points (N, D) to seven binary digits: (D,).
+
+    Points of few digits, such as the levels of an image, keep exact distances around it, and so their ties.
+    """
+    mean = x.mean(0)
+    unit = 2.0 ** (math.frexp(float(mean.abs().amax()))[1] - 7)
+    return (mean / unit).round() * unit
+
+
+def tiles(a: Tensor, b: Tensor, centre: Tensor | None = None) -> Pieces:
+    """Yields :func:`squared` of all pairs in pieces that fit into the memory: rows, columns, distances."""
+    centre = middle(b) if centre is None else centre
+    wide = min(len(b), _side())
+    tall = max(1, _CELLS // wide)
+    columns = _Parts(b, centre, wide)
+    for top in range(0, len(a), tall):
+        rows = _centred(a[top : top + tall], centre)
+        for left, part in zip(range(0, len(b), wide), columns, strict=True):
+            place = slice(left, left + len(part.points))
+            yield slice(top, top + len(rows.points)), place, _pairs(rows, part)
+
+
+def _side() -> int:
+    """Gives the sides of a square piece; products of pieces of 1414 rows would take half as long again as of 1408."""
+    side = max(1, math.isqrt(_CELLS))
+    return side if side < 64 else side // 64 * 64
+
+
+class _Parts(Sequence[_Centred]):
+    """Pieces of points around a centre; kept where they are small, else made anew each time."""
+
+    def __init__(self, x: Tensor, centre: Tensor, size: int) -> None:
+        self.parts, self.centre = x.split(size), centre
+        self.kept: list[_Centred] = []
+        if x.numel() <= 8 * _CELLS:
+            self.kept = [_centred(part, centre) for part in self.parts]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, place: int) -> _Centred:  # type: ignore[override]
+        return self.kept[place] if self.kept else _centred(self.parts[place], self.centre)
 
 
 def nearest(a: Tensor, b: Tensor, k: int = 1, *, same: bool = False) -> tuple[Tensor, Tensor]:
@@ -573,14 +673,25 @@ def nearest(a: Tensor, b: Tensor, k: int = 1, *, same: bool = False) -> tuple[Te
         k: Neighbours, nearest first.
         same: The two sets are one, and a point is not its own neighbour.
     """
-    distances, indices = [], []
-    size = max(1, _CELLS // len(b))
-    for start in range(0, len(a), size):
-        found = squared(a[start : start + size], b)
-        if same:
-            own = torch.arange(len(found), device=a.device)
-            found[own, own + start] = math.inf
-        best = found.topk(min(k, len(b)), 1, largest=False)
-        distances.append(best.values.sqrt())
-        indices.append(best.indices)
-    return torch.cat(distances), torch.cat(indices)
+
+    def others() -> Pieces:
+        for i, j, distance in tiles(a, b):
+            first = max(i.start, j.start)
+            own = torch.arange(first, max(first, min(i.stop, j.stop)), device=a.device)
+            distance[own - i.start, own - j.start] = math.inf
+            yield i, j, distance
+
+    found, index = neighbours(others() if same else tiles(a, b), a, min(k, len(b)))
+    return found.sqrt(), index
+
+
+def neighbours(pieces: Pieces, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Finds the k smallest distances of each row (N, k), and their columns, from pieces as of :func:`tiles`."""
+    best = points.new_full((len(points), k), math.inf)
+    index = torch.zeros(len(points), k, dtype=torch.int64, device=points.device)
+    for i, j, distance in pieces:
+        few = distance.topk(min(k, distance.shape[1]), 1, largest=False)
+        known = torch.cat([best[i], few.values], 1).topk(k, 1, largest=False)
+        best[i] = known.values
+        index[i] = torch.cat([index[i], few.indices + j.start], 1).gather(1, known.indices)
+    return best, index

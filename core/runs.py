@@ -8,12 +8,15 @@ and ``samples/<step>.png`` (a sheet of the same noise at each of these steps).
 from __future__ import annotations
 
 import io
+import json
+import math
 import os
 import shutil
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +146,8 @@ def save_checkpoint(
         path: The run's folder.
         published: The averaged network with its fitted parts.
         state: Of the trainer.
-        facts: ``step``, ``images``, and ``score`` (lower is better, or None) for the choice of the best.
+        facts: ``step``, ``images``, and for the choice of the best ``score`` (lower is better, or None) and ``whole``
+            (whether every stage has had its span; None without stages).
     """
     import torch
     from safetensors.torch import save as as_bytes
@@ -189,17 +193,66 @@ def _prune(folder: Path) -> None:
 
 
 def best_step(folder: Path) -> int | None:
-    """Finds the checkpoint with the lowest held-out score; None where nothing was scored."""
-    scores = []
+    """Finds the checkpoint with the lowest held-out score; None where nothing was scored.
+
+    Of a family that learns in stages it is the newest one whose every stage has had its span, if there is any: scores
+    of a half-trained network say nothing, and in the last stage the weights are best when its schedule ends.
+    """
+    staged, rated = _rated(folder)
+    if staged:
+        return max((step for step, facts in rated.items() if facts.get("whole")), default=None)
+    scores = [(f["score"], step) for step, f in rated.items() if f.get("score") is not None]
+    return min(scores)[1] if scores else None
+
+
+def _rated(folder: Path) -> tuple[bool, dict[int, dict[str, Any]]]:
+    """Tells whether the run learns in stages, and reads the facts of each checkpoint."""
+    found: dict[int, dict[str, Any]] = {}
     for path in folder.iterdir():
         if path.name.isdigit():
             try:
-                score = jobs.read_json(path / "facts.json").get("score")
+                found[int(path.name)] = jobs.read_json(path / "facts.json")
             except UserError:
                 continue
-            if score is not None:
-                scores.append((score, int(path.name)))
-    return min(scores)[1] if scores else None
+    older = {step: facts for step, facts in found.items() if "whole" not in facts}
+    if len(found) > 1 and older:  # written before it was noted
+        for step, whole in _wholes(folder.parent, older).items():
+            found[step]["whole"] = whole
+    return any(facts.get("whole") is not None for facts in found.values()), found
+
+
+def _wholes(path: Path, steps: Iterable[int]) -> dict[int, bool | None]:
+    """Works out from the run's record which of its steps had all stages behind them."""
+    try:
+        facts = jobs.read_json(path / "run.json")
+        groups = groups_of(facts)
+    except (
+        UserError,
+        KeyError,
+        TypeError,
+        OSError,
+    ):  # no record that is read: as if without stages
+        return dict.fromkeys(steps)
+    from core.tensors import whole
+
+    found: dict[int, bool | None] = {}
+    for step in steps:
+        # the length that the run had then: later ones were given to it when it had come further
+        lengths = [each["from"] for each in facts.get("extended", []) if each["step"] >= step]
+        images = (lengths or [facts["train"]["images"]])[0]
+        found[step] = whole(groups, step / math.ceil(images / (facts["train"]["batch"] or 1)))
+    return found
+
+
+def groups_of(facts: Mapping[str, Any]) -> list[Any]:
+    """Gives the groups of the network that a record describes, without their parameters."""
+    parts = ("family", "classifier", "spec", "train")
+    return _groups(json.dumps({key: facts[key] for key in parts if key in facts}))
+
+
+@lru_cache(64)
+def _groups(record: str) -> list[Any]:
+    return [replace(group, params=[]) for group in network(json.loads(record)).groups()]
 
 
 def newest_state(run: jobs.Job) -> tuple[dict[str, Any] | None, list[str]]:
@@ -273,7 +326,7 @@ def open_model(run: jobs.Job, step: int | None = None) -> Opened:
 
 
 def preferred(run: jobs.Job) -> int:
-    """Chooses the checkpoint to look at: the newest while it trains, then the one with the best held-out score."""
+    """Chooses the checkpoint to look at: the newest while it trains, then the one of :func:`best_step`."""
     best = None if run.active else best_step(run.path / "checkpoints")
     return checkpoints(run)[-1] if best is None else best
 
@@ -289,7 +342,7 @@ def marks(run: jobs.Job, records: Sequence[Mapping[str, Any]]) -> list[tuple[int
     facts = record(run) if (run.path / "run.json").exists() else {}
     found += [(each["from"], "was to end here") for each in facts.get("extended", [])]
     folder = run.path / "checkpoints"
-    best = best_step(folder) if folder.is_dir() else None
+    best = best_step(folder) if folder.is_dir() and not _rated(folder)[0] else None
     if best in images:
         found.append((images[best], "best held-out quality"))
     return sorted(found)

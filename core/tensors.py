@@ -63,6 +63,16 @@ class Group:
     stop: float = 1.0
 
 
+def whole(groups: Sequence[Group], progress: float) -> bool | None:
+    """Tells whether every group has had its span, at a share of the training; None where all share one span.
+
+    A network that learns in stages is half a network before the last of them has ended.
+    """
+    if len({(group.start, group.stop) for group in groups}) < 2:
+        return None
+    return progress >= max(group.stop for group in groups)
+
+
 def device(training: bool = False) -> torch.device:
     """Gives the device of the settings: CUDA when there is one, unless the settings say otherwise.
 

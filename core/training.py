@@ -33,6 +33,7 @@ from core.tensors import (
     rows,
     step_generator,
     to_float,
+    whole,
 )
 
 COMPILED = 1_000_000  # images of the shortest training that is worth compiling for
@@ -111,7 +112,8 @@ class TrainConfig(Config):
     )
     watch: bool = knob(
         True,
-        "Measures samples against held-out images while it trains; the best checkpoint is the one that pages open.",
+        "Measures samples against held-out images while it trains; the best checkpoint is the one that pages open, "
+        "or the last one of a family that learns in stages.",
         title="Watch the quality",
         advanced=True,
     )
@@ -373,6 +375,11 @@ class Trainer:
         self.restore(self.good)
         return f"The networks could not be compiled ({reason}), so training goes on without it."
 
+    @property
+    def whole(self) -> bool | None:
+        """Whether every stage of the network has had its span by now; None without stages."""
+        return whole(list(self.groups.values()), self.step / self.steps)
+
     def published(self) -> nn.Module:
         """Gives the averaged model, in evaluation mode, with its fitted parts; a copy that training never touches."""
         model = copy.deepcopy(self.averaged)
@@ -592,16 +599,8 @@ class Trainer:
         return (images if self.transform is None else self.transform(images, generator)), labels
 
     def _rate(self, group: Group, progress: float) -> float:
-        """Gives the learning rate: linear warm-up, then the schedule over the group's own span."""
-        rate = (self.config.lr or group.lr) * self.ease
-        done = min(1.0, max(0.0, (progress - group.start) / (group.stop - group.start)))
-        begun = self.step - round(group.start * self.steps)
-        warmup = min(self.config.warmup, self.steps // 10)
-        if begun < warmup:
-            return rate * (begun + 1) / (warmup + 1)
-        if self.config.schedule == "constant":
-            return rate
-        return rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+        """Gives the learning rate of a group at a share of the training, for the step that it is at."""
+        return rate(self.config, group, self.step, self.steps, progress, self.ease)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -627,6 +626,73 @@ class Trainer:
         for name, param in self.averaged.named_parameters():
             if not bool(param.isfinite().all()):
                 raise Diverged(f"The weights of {name} are not finite")
+
+
+def rate(
+    config: TrainConfig,
+    group: Group,
+    step: int,
+    steps: int,
+    progress: float | None = None,
+    ease: float = 1.0,
+) -> float:
+    """Gives the learning rate of a group: linear warm-up, then the schedule over the group's own span.
+
+    Args:
+        config, group: Whose.
+        step, steps: Steps done, and in all.
+        progress: Share of the training that is done; that of the steps if left out.
+        ease: Factor after roll-backs.
+    """
+    progress = step / steps if progress is None else progress
+    full = (config.lr or group.lr) * ease
+    done = min(1.0, max(0.0, (progress - group.start) / (group.stop - group.start)))
+    begun = step - round(group.start * steps)
+    warmup = min(config.warmup, steps // 10)
+    if begun < warmup:
+        return full * (begun + 1) / (warmup + 1)
+    if config.schedule == "constant":
+        return full
+    return full * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+
+
+def lengthened(
+    config: TrainConfig, groups: Sequence[Group], step: int, old: int, new: int, ease: float = 1.0
+) -> str:
+    """Says what a run at ``step`` of ``old`` steps meets when it is to have ``new``; empty if its curve goes on.
+
+    The schedule is that of a run which had the new length from the start, so that a learning rate which had come down
+    goes up again, and a network that learns in stages may have to return to an earlier one.
+    """
+
+    def rates(at: int, steps: int) -> dict[str, float]:
+        here = at / steps
+        return {
+            group.name: rate(config, group, at, steps, ease=ease)
+            for group in groups
+            if group.start <= here < group.stop
+        }
+
+    before, after = rates(max(0, step - 1), old), rates(step, new)
+    stages = [group for group in groups if group.name in after]
+    if before.keys() != after.keys():
+        until = max(round(group.stop * new) for group in stages)
+        names = " and ".join(group.name for group in stages)
+        return (
+            f"It returns to the stage {names} until step {until:,}, with a learning rate of "
+            f"{next(iter(after.values())):.1e}, and goes through what follows again."
+        )
+    name = max(after, key=lambda name: abs(math.log(after[name] / before[name])))
+    ended, goes_on = before[name], after[name]
+    if abs(goes_on / ended - 1) < 0.05:
+        return ""
+    whose = f" of the {name}" if len(after) > 1 else ""
+    return (
+        f"The learning rate{whose} does not go on where it was: it {'rises' if goes_on > ended else 'falls'} from "
+        f"{ended:.1e} to {goes_on:.1e} at step {step:,}, as if the run had been to have {new:,} steps from the start, "
+        f"and follows its {config.schedule} schedule to step {new:,}. To go on at the rate that it had, start a new "
+        f"run from this one (train.parent) with train.schedule=constant and train.lr={ended:.1e}."
+    )
 
 
 def publish_steps(steps: int, count: int = 24) -> set[int]:

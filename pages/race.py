@@ -147,7 +147,7 @@ def live(id: str, status: str) -> None:
 
 def head(job: jobs.Job) -> None:
     """Says which race this is, and offers what can be done with it."""
-    words = f"**{shell.plain(job.name)}** on {job.config['dataset']['name']} · "
+    words = f"**{shell.plain(job.name)}**{shell.on(job)} · "
     replay = "" if job.active else ". Press ▶ to replay it in 20 seconds."
     if job.shipped:
         st.markdown(f"{words}recorded; it ships with Simulacra{replay}")

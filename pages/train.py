@@ -242,7 +242,7 @@ def head(run: jobs.Job) -> None:
     )
     standing = "ships with Simulacra, for looking only" if run.shipped else run.status
     title.markdown(
-        f"**{shell.plain(run.name)}** · {runs.family_of(run)} on {runs.dataset_of(run)} · {standing}"
+        f"**{shell.plain(run.name)}** · {runs.family_of(run)}{shell.on(run)} · {standing}"
     )
     if run.active:
         places[0].button(
@@ -265,16 +265,31 @@ def head(run: jobs.Job) -> None:
             width="stretch",
         )
     if longer:
-        with places[-1].popover("Train longer", disabled=not shell.may_change(), width="stretch"):
+        with places[-1].popover(
+            "Train longer",
+            disabled=not shell.may_change(),
+            width="stretch",
+            key="train.longer.open",
+            on_change="rerun",
+        ) as asked:
             images = st.number_input(
                 "Images in all",
                 value=2 * run.config["train"]["images"],
                 key=f"train.longer.images.{run.id}",
                 help="Those it has seen included. The schedule goes on as if it had been that long from the start.",
             )
+            if asked.open:  # the network is built for it
+                foretell(run, int(images))
             shell.press(
                 st, "Go on", work.extend, run.id, images, key="train.longer", type="primary"
             )
+
+
+@shell.guard()
+def foretell(run: jobs.Job, images: int) -> None:
+    """Says what becomes of the learning rate when a run is given more images."""
+    if images > run.state.get("done", 0) and (words := work.lengthened(run.id, images)):
+        st.caption(shell.plain(words))
 
 
 @shell.guard()
@@ -357,7 +372,7 @@ def live(id: str, status: str, sampled: bool) -> None:
                 show.curves(
                     {run.name: records},
                     key=f"train.beside.{id}",
-                    charts=beside,
+                    titles=beside,
                     height=200,
                     marks=marks,
                 )
@@ -366,7 +381,7 @@ def live(id: str, status: str, sampled: bool) -> None:
             show.curves(
                 {run.name: records},
                 key=f"train.curves.{id}",
-                charts=main[:3],
+                titles=main[:3],
                 height=200,
                 marks=marks,
             )
@@ -376,7 +391,7 @@ def live(id: str, status: str, sampled: bool) -> None:
                 show.curves(
                     {run.name: records},
                     key=f"train.curves.{id}.{title}",
-                    charts=[title],
+                    titles=[title],
                     height=260,
                     marks=marks,
                 )
@@ -391,7 +406,7 @@ def live(id: str, status: str, sampled: bool) -> None:
             show.curves(
                 {run.name: records},
                 key=f"train.more.{id}",
-                charts=[c for c in show.CURVES if c not in main],
+                titles=[c for c in show.charts({run.name: records}) if c not in main],
                 height=200,
                 marks=marks,
             )
@@ -593,9 +608,7 @@ def table() -> None:
     for run, place in zip(several, st.columns(len(several)), strict=True):
         with place:
             st.markdown(f"**{shell.plain(labels[run.id])}**")
-            st.caption(
-                f"{runs.family_of(run)} on {runs.dataset_of(run)}, {run.state.get('done', 0):,} images"
-            )
+            st.caption(f"{runs.family_of(run)}{shell.on(run)}, {run.state.get('done', 0):,} images")
             show.film(run, key=f"train.compare.{run.id}", max_height=260)
     show.curves(
         {labels[run.id]: jobs.Log(run.path).read()[0] for run in several}, key="train.compare"

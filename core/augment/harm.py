@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import features
+from core import features, metrics
 from core.augment.catalogue import Context
 from core.augment.pipeline import Chain, Pipeline, at, magnitudes
 from core.augment.recipes import training
@@ -107,12 +107,12 @@ class Manifold:
 
     def _away(self, points: Tensor) -> Tensor:
         """Measures the distance of each point to its nearest training image."""
-        return torch.cat([torch.cdist(part, self.real).amin(1) for part in points.split(500)])
+        return metrics.nearest(points, self.real)[0][:, 0]
 
     def _unit(self, labels: Tensor | None) -> float:
         """Measures the median distance of two images of a class; without labels, of any two."""
         some = self.real[:1000]
-        away = torch.cdist(some, some)
+        away = metrics.squared(some, some).sqrt()
         pairs = ~torch.eye(len(some), dtype=torch.bool)
         if labels is not None:
             same = labels[:1000, None] == labels[None, :1000]

@@ -52,11 +52,15 @@ def run(arguments: argparse.Namespace) -> int:
     lines = []
     for cell in facts.get("cells", []):
         line = f"{facts['arms'][cell['arm']]}, {cell['size']} per class: {cell['mean']:.1f}%"
-        if cell["p"] is not None:
+        if cell["idle"]:
+            line += f", not tested: {cell['idle']}"
+        elif cell["p"] is not None:
             line += f", {cell['effect']:+.1f} [{cell['low']:+.1f}, {cell['high']:+.1f}]"
             line += f", p = {cell['p']:.3f}: {cell['verdict']}"
         elif cell["arm"] != "none":
             line += f", {cell['effect']:+.1f}"
+        if cell["used"]:
+            line += f" {cell['used']}" if line.endswith(".") else f"; {cell['used']}"
         lines.append(line)
     lines += [*facts.get("notes", []), *([facts["verdict"]] if facts.get("verdict") else [])]
     show(arguments, {"job": job.id, **facts}, lines)

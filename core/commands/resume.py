@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from core import jobs, work
 from core.commands import follow, show, takes_run
@@ -26,8 +27,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Queues the run again."""
     job = jobs.find(arguments.run_id)
     more = arguments.images
-    job = jobs.resume(job.id) if more is None else work.extend(job.id, more)
+    note = ""
+    if more is None:
+        job = jobs.resume(job.id)
+    else:
+        note = work.lengthened(job.id, more)  # before the job changes the record
+        job = work.extend(job.id, more)
     if arguments.wait:
+        if note:
+            print(note, file=sys.stderr)
         return follow(job, arguments.json)
-    show(arguments, {"run": job.id, "done": "resume"}, [f"{job.id}: queued again."])
+    facts = {"run": job.id, "done": "resume", "note": note}
+    show(arguments, facts, [f"{job.id}: queued again.", *([note] if note else [])])
     return 0

@@ -415,11 +415,15 @@ def _nearer(study: Study, sample: Sample) -> Found:
     from core.metrics import nearer_to_training
 
     estimate = nearer_to_training(sample.pixels, study.train.pixels, study.held_out.pixels)
+    return _found(estimate, **_lines(study))
+
+
+def _lines(study: Study) -> dict[str, float]:
+    """Gives what copies reach of a share that is one half by chance, and from where on it counts."""
     m = min(len(study.held_out.x), len(study.train.x))
     ceiling = (1 + m / len(study.train.x)) / 2
     # where even copies cannot reach far above one half, half of the way there is the line
-    limit = min(0.6, 0.5 + (ceiling - 0.5) / 2)
-    return _found(estimate, ceiling=ceiling, limit=limit)
+    return {"ceiling": ceiling, "limit": min(0.6, 0.5 + (ceiling - 0.5) / 2)}
 
 
 @_add(
@@ -439,6 +443,53 @@ def _ratio(study: Study, sample: Sample) -> Found:
     from core.metrics import share
 
     return _found(share(ratios(*sample.near[0].T) < 1 / 3))
+
+
+@_add(
+    "disguised",
+    "Nearer to training, in disguise",
+    "copying",
+    "lower",
+    "As nearer to training than to unseen images, whatever was done to the picture: mirrored, turned, shifted, lighter "
+    "or darker, with noise or in grey; half is chance.",
+    "It looks at coarse patterns without colour, of the first samples only; a crop, a zoom or a fold hides a copy.",
+    needs=(),
+    scale="share",
+    floor="unseen",
+)
+def _disguised(study: Study, sample: Sample) -> Found:
+    """Asks of samples whether a training image or an unseen one is nearer, whichever way the picture is turned."""
+    return _found(sample.disguised.share, **_lines(study))
+
+
+@_add(
+    "disguised_ratio",
+    "Nearly identical, in disguise",
+    "copying",
+    "lower",
+    "The share of samples whose pattern is three times nearer to that of one training image than to any other, in one "
+    "of the ways to move or to light a picture.",
+    "Blind to copies of pictures that the training set holds twice, the second time mirrored for example.",
+    needs=(),
+    scale="share",
+    floor="unseen",
+)
+def _disguised_ratio(study: Study, sample: Sample) -> Found:
+    """Finds samples that single out one training image after it was mirrored, turned, shifted, lit or turned grey."""
+    from core.evaluation import disguises
+    from core.evaluation.copying import ratios
+    from core.metrics import share
+
+    found = sample.disguised
+    same = ratios(*found.distance.T) < 1 / 3
+    size = sample.x.shape[-1]
+    tried, scale = disguises.ways(size), size / disguises.looked_at(size)
+    turns = [
+        tried[way].turn for way, is_same in zip(found.way.tolist(), same, strict=True) if is_same
+    ]
+    most = max(set(turns), key=turns.count) if turns else ""
+    shift = round(disguises.reach(size) * scale)
+    return _found(share(same), way=most, shift=shift)
 
 
 @_add(

@@ -7,7 +7,7 @@ import math
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -202,6 +202,10 @@ class Arrays:
         covered, recalled: Whether a real image has a sample in its neighbourhood, and lies in that of a sample, (M,).
         gap: Distance of a real image to its nearest sample over its neighbourhood; above 1 it is not covered.
         uncovered: Places of the real images, worst covered first.
+        disguise: Place in the dataset of the training image that each sample comes nearest to in any way of
+            :func:`core.evaluation.disguises.ways`, -1 where that was not looked for, (N,); None in older evaluations.
+        disguise_way: What was done to the training image then, in words; empty for nothing.
+        disguise_rank: As ``near_rank``, in this sense; nan for none.
     """
 
     made: np.ndarray
@@ -226,6 +230,9 @@ class Arrays:
     recalled: np.ndarray
     gap: np.ndarray
     uncovered: np.ndarray
+    disguise: np.ndarray | None = None
+    disguise_way: np.ndarray | None = None
+    disguise_rank: np.ndarray | None = None
 
 
 # --- Writing, in the job's process ----------------------------------------------------------------------------------
@@ -329,7 +336,9 @@ def arrays_of(path: Path) -> Arrays | None:
     if key not in _opened:
         try:
             with np.load(file, allow_pickle=False) as stored:
-                _opened[key] = Arrays(**{f.name: stored[f.name] for f in fields(Arrays)})
+                needed = {f.name: stored[f.name] for f in fields(Arrays) if f.default is MISSING}
+                more = {f.name: stored[f.name] for f in fields(Arrays) if f.name in stored.files}
+                _opened[key] = Arrays(**needed | more)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"{file} is damaged ({type(error).__name__}: {error}). Start the evaluation again."
@@ -337,6 +346,30 @@ def arrays_of(path: Path) -> Arrays | None:
         while len(_opened) > 8:
             _opened.popitem(last=False)
     return _opened[key]
+
+
+def in_disguise(arrays: Arrays, at: np.ndarray) -> list[tuple[int, str, float]] | None:
+    """Gives what samples come nearest to in disguise; None for an evaluation that did not look for that.
+
+    Returns:
+        For each sample the place of the training image in the dataset, what was done to it ("mirrored"), and the share
+        of unseen images that lie as near. Where only the first samples were looked at: the nearest pixel by pixel.
+    """
+    if arrays.disguise is None or arrays.disguise_way is None or arrays.disguise_rank is None:
+        return None
+    found = []
+    for i in at:
+        looked = arrays.disguise[i] >= 0
+        found.append(
+            (
+                int(arrays.disguise[i]),
+                str(arrays.disguise_way[i]) or "as it is",
+                float(arrays.disguise_rank[i]),
+            )
+            if looked
+            else (int(arrays.near_pixels[i]), "as it is", float(arrays.near_rank[i]))
+        )
+    return found
 
 
 def projection(evaluation: Evaluation, way: Literal["pca", "tsne"]) -> np.ndarray | None:

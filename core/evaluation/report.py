@@ -150,21 +150,23 @@ def _copies(found: Evaluation, arrays: Arrays | None) -> str:
     text += f'<p class="dim">{escape(verdict.believe)}</p>'
     if arrays is not None:
         first = arrays.suspects[:12]
+        plain = [(arrays.near_pixels[i], "as it is", float(arrays.near_rank[i])) for i in first]
+        hidden = evaluation.in_disguise(arrays, first) or plain
+        pairs_of = [min(both, key=lambda one: one[2]) for both in zip(plain, hidden, strict=True)]
         try:
-            near = evaluation.training_images(found, arrays.near_pixels[first])
+            near = evaluation.training_images(found, np.array([place for place, _, _ in pairs_of]))
         except UserError as error:
             return _section("Is it a copy?", text + f"<p>{escape(str(error))}</p>")
         pairs = np.stack([arrays.made[first], near], 1).reshape(-1, *near.shape[1:])
         note = "The twelve most suspicious samples (left of each pair) and the training image nearest to each."
-        ratio = arrays.near_rank[first]
         text += '<div class="pairs">'
         for place in range(len(first)):
             text += _picture(
                 pairs[2 * place : 2 * place + 2],
                 2,
-                f"Sample {first[place]} and its nearest training image",
+                f"Sample {first[place]} and its nearest training image, {pairs_of[place][1]}",
                 48,
-                f"as near: {ratio[place]:.0%} of unseen",
+                f"{pairs_of[place][1]}; as near: {pairs_of[place][2]:.0%} of unseen",
             )
         text += f'</div><p class="dim">{escape(note)} “As near” is the share of unseen real images that lie as near '
         text += "to the training set: a small share is suspicious.</p>"

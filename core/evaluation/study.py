@@ -21,6 +21,7 @@ from torch import Tensor
 from core import features, metrics
 from core.catalog import Config, UserError
 from core.datasets import Dataset, assemble
+from core.evaluation import disguises
 from core.evaluation import entries as _entries
 from core.evaluation.records import EvaluateConfig, Measurement
 from core.models import Scores, Validates
@@ -116,6 +117,19 @@ class Sample:
         """Distance to the nearest training image in features, and which it is, (N, 1)."""
         return metrics.nearest(self.features, self.study.train.features, 1)
 
+    @cached_property
+    def patterns(self) -> Tensor:
+        """What is left of them whatever their light and colour, float32 (N, P)."""
+        return torch.cat([disguises.patterns(x) for x in self.images()])
+
+    @cached_property
+    def disguised(self) -> disguises.Disguised:
+        """What the first of them show in disguise."""
+        train, held_out = self.study.train, self.study.held_out
+        few = disguises.count(len(train.x), len(held_out.x))
+        first = torch.cat(list(Sample(self.study, self.x[:few], self.levels, None).images()))
+        return disguises.compare(first, train.patterns, held_out.patterns, self.study.checked)
+
 
 class Study:
     """Draws the samples of a model and measures them.
@@ -144,6 +158,8 @@ class Study:
     ) -> None:
         self.opened, self.dataset, self.config, self.sampling = opened, dataset, config, sampling
         self.say, self.stopped = say, stopped
+        self.reached = 0.0
+        self.doing = self._part(0.0, 0.0)
         self.names = _entries.chosen(config.metrics)
         self.device = device()
         self.warnings: list[str] = []
@@ -193,29 +209,52 @@ class Study:
         """Opens the extractor and the judge, draws the samples and looks them over."""
         self.say("Preparing the features", 0.0)
         name, weights = self.config.extractor, self.config.weights
-        self.extractor, note = features.choose(name, self.dataset, self.device, weights)
+        told = self._part(0.0, 0.3)
+        self.extractor, note = features.choose(name, self.dataset, self.device, weights, told)
         self.judge: features.Judge | None = None
+        self.late = False  # whether a judge comes when everything else is measured
         if isinstance(self.extractor, features.Judge):
             self.judge = self.extractor
         elif self._asks_judge() and not note:
-            found = features.judge(self.dataset, self.device)
-            if found.accuracy >= features.POOR:
-                self.judge = found
+            self.late = not features.trained(self.dataset)
+            if not self.late:
+                self._open_judge(told)
         if note:
             self.warnings.append(note)
         self.made = self._draw()
         self.say("Looking at the samples", 0.5)
         self.width = self.made.features.shape[1]
 
+    def _part(self, start: float, stop: float) -> features.Told:
+        """Says how far a part of the work is, as a share of all of it; stops when somebody asks for that."""
+
+        def told(words: str, done: float) -> None:
+            if self.stopped():
+                raise Stopped
+            self.say(words, max(self.reached, start + (stop - start) * done))
+            self.reached = max(self.reached, start + (stop - start) * done)
+
+        return told
+
     def _asks_judge(self) -> bool:
-        needs = [_entries.metrics.get(name).extra["needs"] for name in self.names]
-        return len(self.dataset.classes) > 1 and any("judge" in need for need in needs)
+        """Tells whether a metric that can be measured here needs the judge."""
+        return len(self.dataset.classes) > 1 and any(map(self._judged, self.names))
+
+    def _judged(self, name: str) -> bool:
+        needs = _entries.metrics.get(name).extra["needs"]
+        return "judge" in needs and ("conditional" not in needs or self.opened.model.classes > 0)
+
+    def _open_judge(self, told: features.Told) -> None:
+        found = features.judge(self.dataset, self.device, told)
+        if found.accuracy >= features.POOR:
+            self.judge = found
 
     def _draw(self) -> Sample:
         model, total = self.opened.model, self.config.samples
         shares, seed = model.spec.shares, self.config.seed
         parts, labels, bad = [], [], 0
         size = 100 if self.device.type == "cpu" else 500
+        first = max(0.02, self.reached)
         for start in self.checked(iter(range(0, total, size))):
             ids = torch.arange(start, min(start + size, total), device=self.device)
             y = draw_labels(seed, ids, shares, self.device) if model.classes else None
@@ -227,7 +266,7 @@ class Study:
             )
             if y is not None:
                 labels.append(y.cpu().numpy())
-            self.say(f"Drawing samples: {start} of {total}", 0.02 + 0.45 * start / total)
+            self.say(f"Drawing samples: {start} of {total}", first + (0.47 - first) * start / total)
         made = np.concatenate(parts)
         if bad == len(made):
             raise UserError(
@@ -247,13 +286,20 @@ class Study:
     # --- measuring ------------------------------------------------------------------------------------------------
 
     def measure(self) -> Iterator[Measurement]:
-        """Measures one metric after the other; what cannot be measured says why."""
-        for place, name in enumerate(self.names):
+        """Measures one metric after the other; what cannot be measured says why.
+
+        A judge that has to be trained for some of them alone is trained when all others are measured.
+        """
+        names = sorted(self.names, key=self._judged) if self.late else self.names
+        waits = self.late
+        for place, name in enumerate(names):
             entry = _entries.metrics.get(name)
-            share = 0.55 + 0.35 * place / len(self.names)
-            self.say(f"Measuring: {entry.title}", share)
-            if self.stopped():
-                raise Stopped
+            share = 0.55 + 0.35 * place / len(names)
+            self.doing = self._part(share, share + 0.35 / len(names))
+            self.doing(f"Measuring: {entry.title}", 0.0)
+            if waits and self._judged(name):
+                waits = False
+                self._open_judge(self.doing)
             began = time.perf_counter()
             found, floor, note = None, None, ""
             try:
@@ -357,7 +403,7 @@ class Study:
             {"train": order, "valid": order[:0], "test": order[:0]},
             levels=sample.levels,
         )
-        pupil = features.taught(own, self.dataset, self.device, self.config.seed)
+        pupil = features.taught(own, self.dataset, self.device, self.config.seed, self.doing)
         with torch.no_grad():
             named = torch.cat([pupil(x).argmax(1) for x in self.reference.images()])
         return named.cpu().numpy() == self.reference.y
@@ -457,6 +503,8 @@ class Study:
         points_made, points_real = _few_dimensions(made.features[:n], real.features[: self.n])
         place = self.train.index
         assert place is not None
+        hidden = self._hidden(n, place)
+        order = np.fmin(rank, hidden["disguise_rank"]) if hidden else rank
         assert real.index is not None
         gap = over.gap.cpu().numpy()
         return {
@@ -478,7 +526,7 @@ class Study:
             "near_features_distance": far.cpu().numpy(),
             "near_ratio": ratios(*distance.T).astype(np.float32),
             "near_rank": rank.astype(np.float32),
-            "suspects": np.lexsort((near, rank)),
+            "suspects": np.lexsort((near, order)),
             "realistic": (inside[:n] > 0).cpu().numpy(),
             "realism": realism[:n].cpu().numpy().astype(np.float32),
             "unreal": np.argsort(realism[:n].cpu().numpy(), kind="stable"),
@@ -486,7 +534,29 @@ class Study:
             "recalled": over.recalled.cpu().numpy(),
             "gap": gap.astype(np.float32),
             "uncovered": np.argsort(-gap, kind="stable"),
+            **hidden,
         }
+
+    def _hidden(self, n: int, place: np.ndarray) -> dict[str, np.ndarray]:
+        """Gives what each of ``n`` samples may be in disguise; nothing where that is not asked for."""
+        if not {"disguised", "disguised_ratio"} & set(self.names):
+            return {}
+        found, usual = self.made.disguised, self.unseen.disguised
+        distance = found.distance[:n, 0].cpu().numpy()
+        others = np.sort(usual.distance[:, 0].cpu().numpy())
+        some = len(distance)
+        size = self.made.x.shape[-1]
+        tried, scale = disguises.ways(size), size / disguises.looked_at(size)
+        words = [way.words(scale) for way in tried]
+        hidden = {
+            "disguise": np.full(n, -1, np.int64),
+            "disguise_way": np.full(n, "", f"<U{max(map(len, words))}"),
+            "disguise_rank": np.full(n, np.nan, np.float32),
+        }
+        hidden["disguise"][:some] = place[found.index[:some, 0].cpu().numpy()]
+        hidden["disguise_way"][:some] = [words[way] for way in found.way[:some].tolist()]
+        hidden["disguise_rank"][:some] = np.searchsorted(others, distance, "right") / len(others)
+        return hidden
 
     def classes(self) -> list[dict[str, Any]]:
         """Gives realism, variety and share of each class; empty without a judge."""

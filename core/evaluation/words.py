@@ -11,6 +11,13 @@ if TYPE_CHECKING:
 
 GUESSED = 0.55  # area under the curve from which the model is said to know its training images
 Z_COPYING = -3.0  # of C_T
+STRONG = {
+    "nearer",
+    "ratio",
+    "membership",
+}  # kinds of tests that smooth samples alone do not set off
+LOOKED_FOR = "mirrored, turned, shifted, lighter or darker, with noise or in grey"
+_HIDDEN = {"disguised": "nearer", "disguised_ratio": "ratio"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,11 @@ class Test:
     metric: str
     flagged: bool | None
     sentence: str
+
+    @property
+    def kind(self) -> str:
+        """The test that it is, be it in disguise or not."""
+        return _HIDDEN.get(self.metric, self.metric)
 
 
 @dataclass(frozen=True)
@@ -49,25 +61,34 @@ def verdict(evaluation: Evaluation) -> Verdict:
     """Weighs the tests of copying.
 
     Two tests must agree, and one of them must be a test that smooth samples alone do not set off (nearer, ratio or
-    membership): authenticity and C_T also speak up when a model merely leaves out odd details.
+    membership): authenticity and C_T also speak up when a model merely leaves out odd details. A test and the same test
+    in disguise are one.
     """
     tests = tuple(
         test(found) for name, test in _TESTS.items() if (found := evaluation.get(name)) is not None
     )
     flagged = [test for test in tests if test.flagged]
-    strong = [test for test in flagged if test.metric in ("nearer", "ratio", "membership")]
+    kinds = {test.kind for test in flagged}
+    strong = kinds & STRONG
     believe = (
         "Look at the pairs: no test replaces that. For a firmer answer, train on one half of the images, so "
         "that as many unseen ones are there to compare with, and with another seed."
     )
     if not tests:
         return Verdict(None, "Whether it copies was not measured.", (), believe)
+    if not any(test.metric in _HIDDEN for test in tests):
+        believe += (
+            f" These tests did not look for copies that are {LOOKED_FOR}: measure again for that."
+        )
     made = f"{len(tests)} test" + ("s" if len(tests) > 1 else "")
-    if len(flagged) > 1 and strong:
-        says = f"It copies training images: {len(flagged)} of {made} say so."
+    if len(kinds) > 1 and strong:
+        says = f"It copies training images{_how(evaluation, flagged)}: {len(flagged)} of {made} say so."
         return Verdict(True, says, tests, believe)
     if strong:
-        says = f"One of {made} speaks for copying, the others do not confirm it: undecided."
+        says = (
+            f"{_word(len(flagged))} of {made} speak{'s' * (len(flagged) == 1)} for copying"
+            f"{_how(evaluation, flagged)}, the others do not confirm it: undecided."
+        )
         return Verdict(None, says, tests, believe)
     if flagged:
         says = (
@@ -76,6 +97,16 @@ def verdict(evaluation: Evaluation) -> Verdict:
         )
         return Verdict(False, says, tests, believe)
     return Verdict(False, f"No sign of copies in {made}.", tests, believe)
+
+
+def _how(evaluation: Evaluation, flagged: list[Test]) -> str:
+    """Says what was done to the copies, where only that gives them away."""
+    names = {test.metric for test in flagged}
+    if not names & set(_HIDDEN) or names & {"nearer", "ratio"}:
+        return ""
+    found = evaluation.get("disguised_ratio")
+    way = found.details.get("way", "") if found else ""
+    return f" in disguise ({way})" if way else " in disguise"
 
 
 def _word(n: int) -> str:
@@ -101,6 +132,30 @@ def _ratio(m: Measurement) -> Test:
         low > max(0.01, usual),
         f"{m.value:.1%} of the samples single out one training image as nearly the same picture; "
         f"of unseen real images {_percent(m.floor)} do.",
+    )
+
+
+def _disguised(m: Measurement) -> Test:
+    limit, ceiling = m.details["limit"], m.details["ceiling"]
+    return Test(
+        "disguised",
+        _low(m) > limit,
+        f"Whatever was done to them ({LOOKED_FOR}), {m.value:.0%} of {m.n:,} samples are nearer to a training image "
+        f"than to an unseen one ({_interval(m)}); chance is 50 %, copies reach {ceiling:.0%}, and from {limit:.0%} "
+        "on it counts.",
+    )
+
+
+def _disguised_ratio(m: Measurement) -> Test:
+    usual = m.details.get("floor_high") or 0.0
+    way, shift = m.details.get("way", ""), m.details.get("shift", 0)
+    low = _low(m)
+    return Test(
+        "disguised_ratio",
+        low > max(0.01, usual),
+        f"{m.value:.1%} of {m.n:,} samples single out one training image as nearly the same picture in disguise"
+        + (f", most often {way}" if way else "")
+        + f" (shifts up to {shift} px); of unseen real images {_percent(m.floor)} do.",
     )
 
 
@@ -139,6 +194,8 @@ def _membership(m: Measurement) -> Test:
 _TESTS: Mapping[str, Any] = {
     "nearer": _nearer,
     "ratio": _ratio,
+    "disguised": _disguised,
+    "disguised_ratio": _disguised_ratio,
     "membership": _membership,
     "authenticity": _authenticity,
     "ct": _ct,

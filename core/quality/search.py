@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core import metrics
 from core.datasets import Dataset
 from core.quality.measures import Measures, smaller
 from core.tensors import to_float
@@ -49,14 +50,10 @@ def nearest(
     told: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Finds the ``count`` nearest of ``among`` (M, d) for each row (N, d): distances and indices, nearest first."""
-    count = min(count, len(among))
-    squares = among.square().sum(1)
     found = []
     for start in range(0, len(rows), 500):
         part = rows[start : start + 500]
-        near = torch.addmm(squares, part, among.T, alpha=-2).topk(count, 1, largest=False)
-        away = near.values + part.square().sum(1, keepdim=True)
-        found.append((away.clamp_min(0).sqrt(), near.indices))
+        found.append(metrics.nearest(part, among, count))
         if told:
             told(min(start + 500, len(rows)), len(rows))
     return torch.cat([part[0] for part in found]), torch.cat([part[1] for part in found])

@@ -6,6 +6,7 @@ yields what is worth logging; the process of the job (``core.worker``) writes it
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -144,7 +145,7 @@ def extend(id: str, images: int) -> jobs.Job:
     """Lets a run see more images in all, from its newest checkpoint on: also one that has finished.
 
     The schedule goes on as if the run had had this length from the start: the learning rate rises to what it would be
-    there, and falls to its end again; a VQ-VAE that has to returns to its first stage.
+    there, and falls to its end again; a VQ-VAE that has to returns to its first stage. :func:`lengthened` says so.
 
     Args:
         id: Of the run.
@@ -174,6 +175,36 @@ def extend(id: str, images: int) -> jobs.Job:
             f"{job.name} has no checkpoint that training could go on from. Start a new run from it instead."
         )
     return jobs.resume(id, {**job.config, "train": longer})
+
+
+def lengthened(id: str, images: int) -> str:
+    """Says what :func:`extend` would do to the learning rate and the stages of a run; empty if its curve goes on.
+
+    Raises:
+        UserError: If the run cannot be read.
+    """
+    job = jobs.get(id)
+    saved = runs.checkpoints(job)
+    if not saved:
+        return ""
+    from core import training
+
+    facts = runs.record(job)
+    train = facts["train"]
+    if not train["batch"]:
+        return ""
+    # a roll-back halves the rate for good
+    back = sum({"warning", "images"} <= each.keys() for each in jobs.Log(job.path).read()[0])
+    old, new = (math.ceil(n / train["batch"]) for n in (train["images"], images))
+    config = training.TrainConfig.of(train, "train")
+    return training.lengthened(
+        config,
+        runs.groups_of(facts),
+        saved[-1],
+        max(old, saved[-1]),
+        max(new, saved[-1] + 1),
+        0.5**back,
+    )
 
 
 def parts(kind: str, choice: Mapping[str, str]) -> dict[str, type[Config]]:

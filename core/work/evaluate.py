@@ -145,6 +145,11 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
                 "low": measurement.low,
                 "high": measurement.high,
             }
+        if study.late and study.judge is not None:  # the classes that it sees were not known before
+            arrays = study.arrays()
+            evaluation.write_arrays(task.path, arrays)
+            found = replace(found, conditions=study.conditions(), classes=tuple(study.classes()))
+            evaluation.write(found)
         if config.map:
             say("Laying out the map", 0.92)
             laid = slow_map(arrays["made_features"], arrays["real_features"], config.seed)

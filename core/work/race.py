@@ -105,7 +105,16 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
     task.say("Preparing the data")
     dataset = datasets.load(ask["name"], ask["config"])
     task.say("Preparing the measure of quality")
-    measure = Measure(dataset)
+
+    def told(words: str, done: float) -> None:
+        task.say(words)
+        if task.stopped():
+            raise _Stopped
+
+    try:
+        measure = Measure(dataset, told=told)
+    except _Stopped:
+        return
     # where one thread computes, its own time is the fairest clock: what else the machine does costs nobody a turn
     alone = device(training=True).type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter
@@ -147,6 +156,10 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
             }
 
 
+class _Stopped(Exception):
+    """Somebody asked to stop before the race began."""
+
+
 class Entrant:
     """One family in a race: a trainer whose schedule follows the clock instead of a number of images."""
 
@@ -186,7 +199,12 @@ class Measure:
     It reports and chooses nothing, so it compares with the ``test`` images, which no training has seen.
     """
 
-    def __init__(self, dataset: Dataset, most: int = 1000) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        most: int = 1000,
+        told: Callable[[str, float], None] = lambda words, done: None,
+    ) -> None:
         import numpy as np
         import torch
 
@@ -204,7 +222,7 @@ class Measure:
                 f"A race is judged by test images, and {dataset.name} has {len(self.test)}; at least 10 are needed. "
                 "Choose a larger dataset."
             )
-        self.by = features.quick(dataset, device())
+        self.by = features.quick(dataset, device(), told)
         self.reference = self.by.features(self.train)
         self.floor = metrics.frechet(self.reference, self.by.features(self.test))
         real = metrics.nearer_to_training(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import subprocess
 import time
@@ -228,6 +229,10 @@ def _weights(facts: dict[str, Any]) -> dict[str, Any]:
     return {name: value.cpu() for name, value in model.state_dict().items()}
 
 
+class _Unmeasured(Exception):
+    """Somebody asked to stop while the measure was prepared."""
+
+
 def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], dict[str, float]]:
     """Measures how near samples are to held-out images, and whether they are nearer still to the training images.
 
@@ -250,9 +255,14 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
     real: dict[str, Any] = {}
     cost, since = 0.0, time.monotonic()
 
+    def told(words: str, done: float) -> None:
+        task.say(words)
+        if task.stopped():
+            raise _Unmeasured
+
     def prepare() -> None:
         task.say("Preparing the measure of quality")
-        by = real["by"] = features.quick(dataset, device())
+        by = real["by"] = features.quick(dataset, device(), told)
         for part, index in spaced.items():
             x = torch.as_tensor(np.asarray(dataset.x[dataset.splits[part][index]]))
             real[part] = to_float(x, dataset.levels)
@@ -268,7 +278,10 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
             return {}
         began = time.monotonic()
         if not real:
-            prepare()
+            try:
+                prepare()
+            except _Unmeasured:  # the training itself is asked to stop, which saves what there is
+                return {}
             began = time.monotonic()
         made = [model.sample(ids, None, seed, sampling) for ids in torch.arange(n).split(100)]
         x = to_float(torch.as_tensor(to_bytes(torch.cat(made))))
@@ -304,7 +317,7 @@ def follow(
     import torch
 
     from core.tensors import agreed, alone, caveat, device
-    from core.training import TrainConfig, Trainer, batch_of
+    from core.training import TrainConfig, Trainer, batch_of, lengthened
 
     model = runs.network(facts)
     config = TrainConfig.of(facts["train"], "train")
@@ -338,6 +351,19 @@ def follow(
     if config.gpus != trainer.processes:
         warnings += [f"It asks for {config.gpus} GPUs and trains on {trainer.processes}."]
     warnings += [caveat(trainer.device)] if caveat(trainer.device) else []
+    for each in facts.get("extended", [])[-1:]:
+        if each["step"] == trainer.step:
+            old, new = (math.ceil(each[key] / trainer.batch) for key in ("from", "to"))
+            groups = list(trainer.groups.values())
+            note = lengthened(
+                config, groups, trainer.step, max(old, trainer.step), new, trainer.ease
+            )
+            known = note and any(r.get("warning") == note for r in jobs.Log(task.path).read()[0])
+            warnings += [note] if note and not known else []
+    if config.patience and trainer.whole is not None:
+        warnings += [
+            "It learns in stages, and each has its span, so that it cannot end early: train.patience is not followed."
+        ]
     for warning in warnings:
         yield {"step": trainer.step, "warning": warning}
     saved, started = time.monotonic(), time.time()
@@ -357,6 +383,7 @@ def follow(
         # a generative model's own loss says little about its samples
         score = _score(look) if sheet else next(iter(values.values()), None)
         where = {"step": progress.step, "images": progress.images, "score": score}
+        where |= {"whole": trainer.whole}
         runs.save_checkpoint(task.path, published, trainer.state(), where)
         saved = time.monotonic()
         return values | look
@@ -372,7 +399,7 @@ def follow(
             if progress.publish or reason or time.monotonic() - saved > 60:
                 with alone():  # the others wait where the next step brings them together
                     values |= publish(progress, bool(reason))
-                if progress.publish:
+                if progress.publish and trainer.whole is None:
                     enough = _enough(task, facts, config.patience * progress.steps, progress.step)
         reason, enough = agreed((reason, enough))
         ends = progress.step == progress.steps

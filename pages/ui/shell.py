@@ -252,6 +252,13 @@ def called(job: jobs.Job) -> str:
     return f"{icon_of(job)} {job.name} · {since(job)}"
 
 
+def on(job: jobs.Job) -> str:
+    """Says what a job works on, as " on digits"; empty where its name says that already."""
+    dataset = runs.dataset_of(job)
+    named = dataset.lower() in re.split(r"[^\w]+", job.name.lower())
+    return "" if named else f" on {plain(dataset)}"
+
+
 def since(job: jobs.Job) -> str:
     """Tells when a job was started (month and day, hour and minute), or that it ships with the code."""
     return "shipped" if job.shipped else f"{job.id[4:8]} {job.id[9:13]}"

@@ -34,7 +34,11 @@ CURVES: dict[
         "Sliced Wasserstein distance between features of 500 images (fewer in small sets); lower is nearer.",
     ),
     "Accuracy": (
-        {"accuracy": "training", "valid_accuracy": "held-out"},
+        {
+            "accuracy": "training",
+            "valid_accuracy": "held-out",
+            "valid_hard_accuracy": "held-out, as it is trained (attacked or noisy)",
+        },
         "Share of images whose class is named rightly.",
     ),
     "Copying": (
@@ -62,6 +66,10 @@ CURVES: dict[
         {"dropout": "share"},
         "Rises while held-out images cost more than training images, and falls otherwise.",
     ),
+    "Held-out less training (bits)": (
+        {"gap": "gap"},
+        "Bits per dimension that held-out images cost more than training images; the dropout keeps it small.",
+    ),
     "Augmentation of the critic's input": (
         {"augmentation": "probability", "overfitting": "overfitting"},
         "The probability rises while the critic tells training images from held-out ones, and falls otherwise.",
@@ -79,15 +87,16 @@ CURVES: dict[
         "Squared slope of the critic; large means unstable.",
     ),
     "Gradient norm": (
-        {f"grad_norm/{name}": name for name in ("critic", "generator", "model", "classifier")},
+        {},
         "Length of the gradient before clipping.",
-    ),
+    ),  # of every group that a run has
     "Learning rate": ({"lr": "learning rate"}, "Warm-up, then the schedule."),
     "Speed": (
         {"images_per_second": "images/s"},
         "Images per second of training, without samples and checkpoints.",
     ),
 }
+_BESIDE = {"step", "seconds", "images", "copying_low", "copying_high", "test_accuracy", "n_test"}
 LOGARITHMIC = ("Distance to held-out images",)  # where the end is a hundredth of the beginning
 POINTS = 500  # of a curve; more cannot be seen, and a long training would choke the page
 _DASHES = ("solid", "dash", "dot", "dashdot")
@@ -161,24 +170,48 @@ def short(number: float) -> str:
     return f"{number:.0f}"
 
 
+def charts(of: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, tuple[dict[str, str], str]]:
+    """Lists the charts for the records of runs: :data:`CURVES`, and one for every value that has no place there."""
+    names = dict.fromkeys(
+        name
+        for records in of.values()
+        for record in records
+        if "images" in record
+        for name, value in record.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    )
+    norms = {name: name.partition("/")[2] for name in names if name.startswith("grad_norm/")}
+    found = {
+        title: (norms if title == "Gradient norm" else labels, reading)
+        for title, (labels, reading) in CURVES.items()
+    }
+    drawn = {name for labels, _ in found.values() for name in labels} | _BESIDE
+    for name in names:
+        if name not in drawn:
+            title = name.replace("_", " ").capitalize()
+            found.setdefault(title, ({name: name}, "As the family reports it."))
+    return found
+
+
 def curves(
     of: Mapping[str, Sequence[Mapping[str, Any]]],
     *,
     key: str,
-    charts: Sequence[str] | None = None,
+    titles: Sequence[str] | None = None,
     height: int = 240,
     marks: Sequence[tuple[int, str]] = (),
 ) -> None:
     """Draws the records of runs (name to records) over the images seen, one chart per kind of value.
 
+    All of :func:`charts`, or those of some ``titles``.
     One run: colour tells the values apart. Several runs: colour tells the runs apart, and the dash the values.
     ``marks`` are moments, as images seen and a few words: dotted lines, which say their words under the pointer.
     """
     import plotly.graph_objects as go
 
-    drawn = 0
-    for title in charts or CURVES:
-        labels, reading = CURVES[title]
+    drawn, known = 0, charts(of)
+    for title in known if titles is None else titles:
+        labels, reading = known[title]
         figure = go.Figure()
         names: list[str] = []
         for number, (run, records) in enumerate(of.items()):

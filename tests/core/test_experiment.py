@@ -131,6 +131,92 @@ def test_an_experiment_fills_live_stops_and_goes_on(here, toy):
     assert "quick look of 3 pairs" in " ".join(result["notes"])
 
 
+def rows(arm, size, *kept, made=40):
+    return [
+        {
+            "arm": arm,
+            "size": size,
+            "pair": pair,
+            "made": made,
+            "kept": n,
+            "refused": {"confidence": made - n, "authenticity": 0, "duplicates": 0},
+        }
+        for pair, n in enumerate(kept)
+    ]
+
+
+def summed(toy, made, change=0.0, **values):
+    """Gives the summary of a whole experiment in which synthetic arms gained so many points."""
+    config = ExperimentConfig(**(TINY | {"trivial": False, "synthetic": True} | values))
+    trial = Experiment(toy(240), config)
+    done = {
+        (pair, size, arm): 80.0 + pair + (change if arm in ("synthetic", "both") else 0)
+        for pair, size, arm in trial.places
+    }
+    return trial.summary(done, made)
+
+
+def test_an_arm_without_any_synthetic_image_was_not_tested(toy):
+    found = summed(toy, rows("synthetic", 4, *[0] * 6), chain=False)
+    (cell,) = (cell for cell in found["cells"] if cell["arm"] == "synthetic")
+    assert (cell["verdict"], cell["effect"], cell["p"]) == ("not tested", None, None)
+    assert found["verdict"] == cell["sentence"]
+    assert cell["sentence"].startswith(
+        "Synthetic images: not tested with 4 real images per class, no synthetic image was used, because none of 240 "
+        "samples passed: 240 were not taken for their class surely enough (experiment.confidence). Train "
+    )
+    few = summed(toy, rows("synthetic", 4, 1, 0, 0, 0, 0, 0), chain=False)
+    (cell,) = (cell for cell in few["cells"] if cell["arm"] == "synthetic")
+    assert cell["verdict"] == "cannot tell"
+    assert (
+        "1 of 240 samples were used (0.4%), in 5 of 6 pairs none; 239 were not taken"
+        in few["verdict"]
+    )
+    # with the chain beside them the arm is another training, which says so
+    both = summed(toy, rows("both", 4, *[0] * 6), both=True, synthetic=False, chain=False)
+    (cell,) = (cell for cell in both["cells"] if cell["arm"] == "both")
+    assert cell["verdict"] == "cannot tell"
+    assert "Without synthetic images: no synthetic image was used" in both["verdict"]
+
+
+def test_an_arm_whose_chain_changes_nothing_is_not_tested(toy):
+    off = save(Pipeline.of([{"name": "rotate", "enabled": False}]), "off")
+    never = save(Pipeline.of([{"name": "rotate", "probability": 0}]), "never")
+    for id in (off, never):
+        for arm in ({"chain": True}, {"chain": False, "both": True}):
+            with pytest.raises(UserError, match="has no step that is switched on with a probabil"):
+                experiment.check(toy(240), ExperimentConfig(**(TINY | arm | {"pipeline": id})))
+    still = save(Pipeline.of([{"name": "rotate", "parameters": {"degrees": 0}}]), "still")
+    found = summed(toy, [], pipeline=still, synthetic=False)
+    (cell,) = (cell for cell in found["cells"] if cell["arm"] == "chain")
+    assert (cell["verdict"], cell["effect"]) == ("not tested", None)
+    assert "the chain leaves all images as they are" in found["verdict"]
+    (cell,) = (cell for cell in summed(toy, [], synthetic=False)["cells"] if cell["arm"] == "chain")
+    assert cell["verdict"] == "cannot tell"
+
+
+def test_the_command_says_why_an_arm_was_not_tested(here, toy, capsys, monkeypatch):
+    from core import datasets
+    from core.__main__ import main
+
+    def one(self, pair, size, arm):
+        (row,) = rows(arm, size, 0)
+        return 80.0, None if arm == "none" else row | {"pair": pair}
+
+    datasets.save("toy", toy(240))
+    monkeypatch.setattr(Experiment, "run", one)
+    monkeypatch.setattr(jobs, "spawn", worker.work)
+    words = [f"{name}={value}" for name, value in TINY.items() if name != "pairs"]
+    words += ["model_images=200", "synthetic_per_class=2", "synthetic=true", "chain=false"]
+    words += ["trivial=false", "placebo=false"]
+    flags = [part for word in words for part in ("--set", f"experiment.{word}")]
+    assert main(["experiment", "--dataset", "toy", "--quick", *flags]) == 0
+    said = capsys.readouterr().out
+    assert "Synthetic images, 4 per class: " in said
+    assert "not tested: no synthetic image was used, because none of " in said
+    assert "+0.0" not in said
+
+
 def test_the_time_is_told_before(toy):
     config = ExperimentConfig(**TINY)
     seconds = experiment.expected_seconds(toy(240), config)

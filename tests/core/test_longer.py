@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from core import datasets, jobs, runs, work, worker
+from core import datasets, jobs, runs, training, work, worker
 from core.__main__ import main
 from core.catalog import UserError
+from core.tensors import Group, whole
 from core.work import train as training_work
 
 SMALL = {"family.width": 16, "family.latent_dim": 4, "family.components": 2, "train.batch": 32}
@@ -53,10 +56,10 @@ def test_a_finished_run_sees_more_images(here):
 
 
 def test_an_extended_run_is_resumed_bit_by_bit(here, monkeypatch):
-    whole, cut = here(images=320, **SMALL), here(images=320, **SMALL)
-    for job in (whole, cut):
+    ended, cut = here(images=320, **SMALL), here(images=320, **SMALL)
+    for job in (ended, cut):
         work.extend(job.id, 640)
-    worker.work(whole.path)
+    worker.work(ended.path)
     append = jobs.Log.append
 
     def stop(self: jobs.Log, record: dict[str, Any]) -> None:
@@ -72,7 +75,7 @@ def test_an_extended_run_is_resumed_bit_by_bit(here, monkeypatch):
     worker.work(cut.path)
     assert jobs.get(cut.id).status == "finished"
     assert len(runs.record(cut)["extended"]) == 1
-    assert all(map(torch.equal, weights(whole, 20).values(), weights(cut, 20).values()))
+    assert all(map(torch.equal, weights(ended, 20).values(), weights(cut, 20).values()))
 
 
 @pytest.mark.parametrize(
@@ -106,6 +109,117 @@ def test_the_command_line_extends(here, monkeypatch, capsys):
     assert main(["resume", job.id, "--images", "352"]) == 0
     assert "queued again" in capsys.readouterr().out
     assert jobs.get(job.id).config["train"]["images"] == 352
+
+
+def told(job: jobs.Job) -> list[str]:
+    return [r["warning"] for r in jobs.Log(job.path).read()[0] if "warning" in r]
+
+
+def numbers(text: str) -> list[float]:
+    return [float(word) for word in re.findall(r"\d\.\de[-+]\d\d", text)]
+
+
+def test_a_jump_of_the_learning_rate_is_said_before_and_in_the_record(here, capsys):
+    job = here(images=320, **{**SMALL, "family.width": 8})
+    note = work.lengthened(job.id, 640)
+    assert main(["resume", job.id, "--images", "640", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["note"] == note
+    worker.work(job.path)
+    assert told(job) == [note]
+    jobs.set_state(job.path, status="stopped")
+    jobs.resume(job.id)
+    worker.work(job.path)
+    assert told(job) == [note]  # once
+    (group,) = runs.groups_of(runs.record(job))
+    cosine = [0.02 + 0.98 * (1 + np.cos(np.pi * done)) / 2 for done in (9 / 10, 10 / 20)]
+    assert numbers(note)[:2] == pytest.approx([group.lr * each for each in cosine], rel=0.05)
+    assert note.startswith("The learning rate does not go on where it was: it rises from ")
+    assert "at step 10, as if the run had been to have 20 steps from the start" in note
+    assert work.lengthened(job.id, 1280) != ""  # from the end of its curve again
+    steady = here(images=320, **{**SMALL, "train.schedule": "constant"})
+    assert work.lengthened(steady.id, 640) == ""
+    assert work.lengthened(here(work=False).id, 640) == ""
+
+
+def test_a_longer_schedule_is_foretold_for_every_schedule_warm_up_and_stage():
+    def says(step, old, new, *groups, **values):
+        config = training.TrainConfig(**{"warmup": 0} | values)
+        return training.lengthened(config, groups or (Group("model", [], 1e-3),), step, old, new)
+
+    assert numbers(says(391, 391, 782))[:2] == pytest.approx([2e-5, 5.1e-4], rel=0.01)
+    assert says(391, 391, 392) == ""  # the last steps of a cosine are flat
+    assert "falls" not in says(200, 400, 800)
+    assert says(391, 391, 782, schedule="constant") == ""
+    # a longer run has a longer warm-up, in which a short one may find itself again
+    assert "falls from 1.0e-03 to 5.1e-04" in says(40, 40, 800, schedule="constant", warmup=100)
+    two = Group("critic", [], 2e-3), Group("generator", [], 1e-3)
+    assert says(391, 391, 782, *two).startswith("The learning rate of the critic does not go on")
+    stages = Group("autoencoder", [], 2e-3, stop=0.4), Group("prior", [], 1e-3, start=0.4)
+    assert says(625, 625, 2000, *stages) == (
+        "It returns to the stage autoencoder until step 800, with a learning rate of 2.6e-04, "
+        "and goes through what follows again."
+    )
+    assert "rises from 2.0e-05 to 9.3e-04" in says(625, 625, 1250, *stages)
+    assert says(625, 625, 1250, *stages, schedule="constant") == ""
+
+
+# --- Stages -----------------------------------------------------------------------------------------
+
+STAGED = {"train.batch": 32, "family.width": 8, "family.prior_width": 16, "family.prior_depth": 1}
+
+
+def test_the_best_checkpoint_of_a_family_in_stages_has_all_of_them_behind_it(here, monkeypatch):
+    monkeypatch.setattr(training_work, "WATCHED", 0)
+    scores = iter([0.1, 0.2, *[0.5] * 100])
+    look = {"copying": 0.5, "copying_low": 0.5, "copying_high": 0.5}
+    monkeypatch.setattr(
+        training_work,
+        "_watch",
+        lambda task, dataset: lambda *given: look | {"distance": next(scores)},
+    )
+    job = here("vqvae", images=640, **STAGED, **{"train.patience": 0.1})
+    assert job.status == "finished", job.message
+    folder = job.path / "checkpoints"
+    facts = {s: jobs.read_json(folder / str(s) / "facts.json") for s in runs.checkpoints(job)}
+    assert min(facts, key=lambda step: facts[step]["score"]) < 20
+    assert [step for step in facts if facts[step]["whole"]] == [20]
+    assert runs.preferred(job) == runs.open_model(job).step == 20
+    assert "best held-out quality" not in str(runs.marks(job, jobs.Log(job.path).read()[0]))
+    # an early end would leave half a network
+    assert told(job) == [
+        "It learns in stages, and each has its span, so that it cannot end early: train.patience is not followed."
+    ]
+    # a run of an older version did not note it: its record says it
+    for step, each in facts.items():
+        jobs.write_json(
+            folder / str(step) / "facts.json", {k: each[k] for k in ("step", "images", "score")}
+        )
+    assert runs.preferred(job) == 20
+    # extended, the checkpoint that was whole stays it until another is
+    work.extend(job.id, 6400)
+    monkeypatch.setattr(training_work.Task, "stopped", lambda self: "Enough.")
+    worker.work(job.path)
+    job = jobs.get(job.id)
+    assert job.status == "stopped"
+    assert runs.checkpoints(job)[-1] > 20
+    assert runs.preferred(job) == 20
+
+
+def test_a_network_is_whole_when_the_last_of_its_spans_has_ended():
+    one = [Group("critic", []), Group("generator", [])]
+    three = [
+        Group("a", [], stop=0.2),
+        Group("b", [], start=0.2, stop=0.7),
+        Group("c", [], stop=0.9),
+    ]
+    assert [whole(one, p) for p in (0.0, 0.5, 1.0)] == [None, None, None]
+    assert [whole(three, p) for p in (0.0, 0.5, 0.89, 0.9, 1.0)] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 # --- From another run -------------------------------------------------------------------------------
@@ -250,8 +364,6 @@ def test_without_patience_it_goes_on_to_the_end(here, monkeypatch):
 
 
 def test_roll_backs_extensions_and_the_best_state_are_marked_where_they_happened(here, monkeypatch):
-    from core import training
-
     one_step, trouble = training.Trainer._one_step, iter([True, True])
 
     def step(self, checking):
@@ -267,7 +379,7 @@ def test_roll_backs_extensions_and_the_best_state_are_marked_where_they_happened
     job = jobs.get(job.id)
     assert job.status == "finished", (job.path / "worker.log").read_text()
     records = jobs.Log(job.path).read()[0]
-    (back,) = {r["step"] for r in records if "warning" in r}
+    (back,) = {r["step"] for r in records if "warning" in r and "images" in r}
     best = runs.best_step(job.path / "checkpoints")
     assert back <= 7 and best is not None
     assert runs.marks(job, records) == sorted(

@@ -183,7 +183,6 @@ def test_the_losses_depend_on_weights_batch_and_generator_alone(entry, values):
     assert all(len(part) for part in a.values())
     for one, two in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
         assert torch.equal(one, two)
-    assert train(copy.deepcopy(first), seed=50) != train(first)
 
 
 @every_variant
@@ -233,7 +232,7 @@ def test_shares_of_classes_are_blended_labels(entry, values):
     other = model.sample(range(6), (y + 1) % 3, 0, sampling)
     listens = not torch.equal(x, other)
     assert listens == (not torch.equal(blend, x))
-    assert listens == values.get("conditional", entry.config.knobs()["conditional"].default)
+    assert listens == (model.classes > 0)
 
 
 @every

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from core import jobs, runs, work, worker
 from core.__main__ import main
 from core.models import families
 from core.settings import Settings
+from tests.core import test_models as contract
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -45,6 +48,28 @@ def test_the_family_in_the_readme_trains_and_samples(mean, monkeypatch):
 
     real = datasets.load("digits").part("train")[0] / 16
     assert abs(opened.model.mean.numpy() - real.mean(0)).max() < 0.05
+
+
+def contracts():
+    """What every family is held to: each contract test, with the values of its other parameters."""
+    for name, test in vars(contract).items():
+        marks = [m for m in getattr(test, "pytestmark", []) if m.name == "parametrize"]
+        if contract.every.mark in marks or contract.every_variant.mark in marks:
+            others = [m for m in marks if m.args[0] in ("size", "channels", "classes")]
+            lists = [[(m.args[0], value) for value in m.args[1]] for m in others]
+            for values in itertools.product(*lists):
+                yield pytest.param(
+                    test, dict(values), id=f"{name[5:]}-{contract.named(dict(values))}"
+                )
+
+
+@pytest.mark.parametrize(("test", "values"), list(contracts()))
+def test_the_family_in_the_readme_keeps_every_contract(mean, test, values, tmp_path):
+    known = {"entry": mean, "tmp_path": tmp_path, **values}
+    names = inspect.signature(test).parameters
+    for variant in contract.variants(mean) if "values" in names else ({},):
+        both = known | {"values": variant}
+        test(**{name: both[name] for name in names})
 
 
 def test_every_command_in_the_readme_is_one(capsys):

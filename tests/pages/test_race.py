@@ -51,6 +51,21 @@ def test_nobody_has_raced_yet(visit):
     assert "race" not in seen.at.query_params
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("Five families on digits", "**Five families on digits** · "),
+        ("digits-race", "**digits-race** · "),
+        ("Who is first?", "**Who is first?** on digits · "),
+        ("My digitsized one", "**My digitsized one** on digits · "),
+    ],
+)
+def test_the_title_names_the_dataset_once(visit, spawned, name, says):
+    job = work.submit("race", {"dataset": "digits"}, name=name)
+    jobs.set_state(job.path, status="stopped")
+    assert says in visit("race", race=job.id).texts("markdown")
+
+
 def test_the_form_starts_a_race_on_the_chosen_dataset(visit, spawned, asked):
     seen = visit("race").set(race__seconds=7, race__families="gan, vae").press("race.start").calm()
     (id,) = spawned

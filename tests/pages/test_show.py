@@ -75,12 +75,28 @@ def test_a_heavy_film_shows_fewer_moments_and_always_the_last(trained):
 
 def test_every_record_of_a_run_has_a_curve(trained):
     """Each number that training reports is drawn somewhere; only where the training is, is not."""
-    drawn = {name for labels, _ in show.CURVES.values() for name in labels}
     beside = {"step", "images", "seconds", "test_accuracy", "n_test", "warning"}
     for id in trained.runs.values():
         records, damaged = jobs.Log(jobs.get(id).path).read()
         assert damaged == 0
+        found = show.charts({"run": records})
+        drawn = {name for labels, _ in found.values() for name in labels}
         assert {name for record in records for name in record} - beside <= drawn
+        assert found.keys() == show.CURVES.keys()  # and in words of its own
+
+
+def test_values_that_only_a_new_family_reports_are_drawn_too():
+    records = [
+        {"images": 64, "grad_norm/autoencoder": 1.0, "lr": 1.0, "my_own_part": 2.0, "step": 1},
+        {"images": 128, "grad_norm/prior": 3.0, "copying_low": 0.1, "warning": "None."},
+    ]
+    found = show.charts({"run": records})
+    assert found["Gradient norm"][0] == {
+        "grad_norm/autoencoder": "autoencoder",
+        "grad_norm/prior": "prior",
+    }
+    assert found["My own part"][0] == {"my_own_part": "my_own_part"}
+    assert found.keys() - show.CURVES.keys() == {"My own part"}
 
 
 def curve_page():

@@ -538,3 +538,12 @@ def test_where_a_run_comes_from_and_what_it_took_is_said(visit, trained):
     assert "at most **1,234 MB** of memory · at most **567 MB** of memory of the GPU" in words
     assert "Distance to held-out images **1.50 ×** that of real ones · copying **0.55**" in words
     assert "Ended early: enough." in seen.texts("info")
+
+
+def test_a_longer_run_is_told_what_becomes_of_its_learning_rate(visit, trained, spawned):
+    id = trained.runs["vae"]
+    seen = visit("train", run=id).set(**{f"train__longer__images__{id}": 640})
+    assert "The learning rate" not in seen.texts()
+    seen.at.session_state["train.longer.open"] = True
+    assert work.lengthened(id, 640) in seen.run().texts()
+    assert spawned == []

@@ -35,7 +35,7 @@ def draw(chain: Any, data: str) -> None:
             type="primary",
             key="augment.prove",
             icon=":material/science:",
-            disabled=not shell.may_change() or not chain.steps,
+            disabled=not shell.may_change() or not experiment.acts(chain),
             help="As a job; it goes on when you leave, and fills the chart as it comes.",
             width="stretch",
         )
@@ -145,8 +145,9 @@ def watch(id: str) -> None:
     st.caption(words + ".")
     for note in found.get("notes", []):
         st.caption(shell.plain(note))
-    if found.get("synthetic"):
-        refused(found["synthetic"])
+    for arm, title in found["arms"].items():
+        if rows := [row for row in found.get("synthetic", []) if row["arm"] == arm]:
+            st.caption(f"{title}: {used(rows)}")
     st.download_button(
         "Everything (JSON)",
         lambda: (job.path / "experiment.json").read_bytes(),
@@ -210,16 +211,9 @@ def curves(found: dict[str, Any]) -> None:
     )
 
 
-def refused(rows: list[dict[str, Any]]) -> None:
-    """Says how many synthetic samples were left out, and why."""
-    made = sum(row["made"] for row in rows)
-    kept = sum(row["kept"] for row in rows)
-    why: dict[str, int] = {}
-    for row in rows:
-        for reason, count in row["refused"].items():
-            why[reason] = why.get(reason, 0) + count
-    st.caption(
-        f"Synthetic samples: {made:,} made, {kept:,} used; left out for "
-        + ", ".join(f"{reason} {count:,}" for reason, count in why.items())
-        + "."
-    )
+def used(rows: list[dict[str, Any]]) -> str:
+    """Says how many synthetic samples were used, and why the others were left out."""
+    from core import experiment
+
+    none, some = experiment.samples_used(rows)
+    return shell.plain(some or none)

@@ -27,10 +27,8 @@ def opening() -> None:
         with words:
             st.markdown("**Drag on the left picture**, and see what this model would draw there.")
             st.caption(
-                shell.plain(
-                    f"{run.name} ({runs.family_of(run)} on {runs.dataset_of(run)}), "
-                    f"step {facts['step']:,}, seed {facts['seed']}."
-                )
+                f"{shell.plain(run.name)} ({runs.family_of(run)}{shell.on(run)}), "
+                + shell.plain(f"step {facts['step']:,}, seed {facts['seed']}.")
             )
             shell.explore(run, key="overview.pad.explore")
 

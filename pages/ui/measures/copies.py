@@ -1,5 +1,6 @@
 """Is it a copy? The verdict of the tests, and each sample beside its nearest training images."""
 
+import numpy as np
 import streamlit as st
 
 from core import evaluation
@@ -38,6 +39,7 @@ def pairs(found: Evaluation, arrays: evaluation.Arrays) -> None:
         )
     at = arrays.suspects[(page - 1) * PAIRS : page * PAIRS]
     rank = arrays.near_rank[at]
+    hidden = in_disguise(found, arrays, at)
     rows = {
         "Generated": (
             arrays.made[at],
@@ -53,6 +55,7 @@ def pairs(found: Evaluation, arrays: evaluation.Arrays) -> None:
                 for d in arrays.near_pixels_distance[at]
             ],
         ),
+        **hidden,
         "Nearest training image, to the judge": (
             evaluation.training_images(found, arrays.near_features[at]),
             [f"feature distance {d:.2f}" for d in arrays.near_features_distance[at]],
@@ -73,3 +76,21 @@ def pairs(found: Evaluation, arrays: evaluation.Arrays) -> None:
         "Suspicious is a sample that lies nearer to a training image than real images that the model never saw do. "
         "Rest the pointer on one for its distance."
     )
+
+
+def in_disguise(
+    found: Evaluation, arrays: evaluation.Arrays, at: np.ndarray
+) -> dict[str, tuple[np.ndarray, list[str]]]:
+    """Gives the row of training images that samples come nearest to in disguise; none in an older evaluation."""
+    near = evaluation.in_disguise(arrays, at)
+    if near is None:
+        return {}
+    titles = [
+        f"{done}: {share:.1%} of unseen real images lie as near in disguise"
+        for _, done, share in near
+    ]
+    title = (
+        "Nearest training image in disguise: mirrored, turned, shifted, in other light or in grey"
+    )
+    pictures = evaluation.training_images(found, np.array([place for place, _, _ in near]))
+    return {title: (pictures, titles)}

@@ -164,7 +164,7 @@ def watched(run: jobs.Job) -> None:
         for title, place in zip(titles, st.columns(2, gap="large"), strict=True):
             with place:
                 show.curves(
-                    {run.name: looks}, key=f"evaluate.watched.{title}", charts=[title], height=200
+                    {run.name: looks}, key=f"evaluate.watched.{title}", titles=[title], height=200
                 )
 
 
