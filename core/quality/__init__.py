@@ -202,10 +202,7 @@ def blank(look: Look) -> Iterator[Issue]:
 
 
 _PIXELS = "Compares the pixels as they are kept here, byte by byte."
-_CHANGED = (
-    "Copies that are saved anew as JPEG, have a pixel changed, are moved, mirrored, turned, cropped, brighter or darker are "
-    "no equal pixels."
-)
+_CHANGED = "Copies that are saved anew as JPEG, moved, mirrored, turned, cropped, brighter or darker have other pixels."
 _OVER = (
     "Lays each image over the three that are nearest by their frequencies, moved by up to a tenth of its side, and "
     "compares what overlaps."
@@ -335,8 +332,8 @@ def _near(look: Look, kind: str, pair: Any, image: int, other: int, base: float 
         "ones."
     ),
     blind=(
-        "A foreign picture whose light and dark lies as in the others is missed: among photographs nearly all are, also "
-        "drawings and letters of another alphabet among letters; and so are more than 20 of one kind."
+        "A foreign picture with light and dark where others have it is missed: among photographs nearly every one is, "
+        "and letters of another alphabet among letters; and so are more than 20 of one kind."
     ),
 )
 def outlier(look: Look) -> Iterator[Issue]:

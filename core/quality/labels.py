@@ -1,4 +1,4 @@
-"""Label errors: predictions for images that the predictor has not seen, what they say of each label, and how far to believe it.
+"""Label errors: predictions for unseen images, what they say of each label, and how far that is to be believed.
 
 A predictor that is often wrong calls right labels wrong. So every label gets the probability that it is wrong, under a
 model in which some labels were exchanged at random and the predictor is as unsure as it has shown; and before anything
@@ -20,13 +20,14 @@ from core.quality.sets import percent
 
 FOLDS = 4
 STRENGTHS = (0.003, 0.03, 0.3, 3.0)  # of the ridge, per image
-ENOUGH = 10  # images that a class needs before labels of it, or towards it, are judged
-PLANTED = 0.05  # share of wrong labels at which the predictor is tried
+ENOUGH = 20  # images that a class needs before labels of it, or towards it, are judged
+PLANTED = 0.05  # share of wrong labels that the predictor is tried with
 RELIABLE = 0.5  # of these, the share that must be found before any label is judged
+USUAL = 20  # one in so many labels is wrong, before anything is known
 LOOK = 5  # labels that are named for a look where none can be judged
 SOME = 10_000  # images that the probabilities are fitted on
 _SHARP = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.5, 10.0, 12.0, 15.0, 20.0, 30.0, 50.0)
-_NOISE = (0.0, *np.geomspace(0.001, 0.8, 40).tolist())
+_NOISE = tuple(np.geomspace(0.0002, 0.8, 60).tolist())
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Doubts:
         chance: Probability of the label, by which labels are ranked, and of the named class, each (N,).
         accuracy: Share of the labels that the prediction names.
         found: Of labels that were exchanged at random, :data:`PLANTED` of all, the share that would be suspect.
-        precision: Share of the suspects that is really wrong, estimated with caution; None without a suspect.
+        precision: Share of the suspects that is really wrong, estimated; None without a suspect.
     """
 
     named: np.ndarray
@@ -129,8 +130,8 @@ def probabilities(scores: Tensor, y: Tensor) -> tuple[Tensor, float]:
     """Turns scores (N, K) into probabilities of the right class, and estimates the share of labels that is wrong.
 
     Both come from the likelihood of the labels as they are given: the classes follow the scores at a temperature, and
-    a share of the labels was exchanged for any other class at random. Of the shares that explain the labels about
-    equally well (within one standard error), the smallest is taken.
+    a share of the labels was exchanged for any other class at random. That share begins where it usually is: as if
+    of :data:`USUAL` labels beside these one were known to be wrong.
     """
     some = torch.linspace(0, len(y) - 1, min(len(y), SOME)).long()
     few, mine = scores[some], y[some, None]
@@ -145,9 +146,9 @@ def probabilities(scores: Tensor, y: Tensor) -> tuple[Tensor, float]:
             for sharp in _SHARP
         ]
     )  # (temperatures, shares)
-    best = len(y) * likely.amax(0)
-    least = int((best >= best.max() - 0.5).nonzero()[0])
-    return (scores * _SHARP[int(likely[:, least].argmax())]).softmax(1), _NOISE[least]
+    usual = shares[:, 0].log() + (USUAL - 1) * (1 - shares[:, 0]).log()
+    sharp, share = divmod(int((len(y) * likely + usual).argmax()), len(_NOISE))
+    return (scores * _SHARP[sharp]).softmax(1), _NOISE[share]
 
 
 def _given(chance: Tensor, noise: Tensor | float, classes: int) -> Tensor:
@@ -271,7 +272,7 @@ def _told(found: Doubts, n: int, small: Sequence[str]) -> dict[str, Any]:
     if reason:
         return refused(reason, n, found.accuracy, found.found)
     of = f"{number:,} of {n:,} labels {'is' if number == 1 else 'are'} more probably wrong than right"
-    share = f"; by a cautious estimate {percent(found.precision or 0)} of these really are" * bool(
+    share = f"; by estimate about {percent(found.precision or 0)} of these really are" * bool(
         number
     )
     few = ", ".join(small[:10]) + (f" and {len(small) - 10:,} more" if len(small) > 10 else "")

@@ -108,8 +108,8 @@ def coverage(dataset: Dataset, measures: Measures, seed: int = 0) -> dict[str, A
         "floor": floor,
         "n": n,
         "sentence": (
-            f"{verdict}: training images cover {percent(found)} of the held-out ones, and {percent(floor)} of each other "
-            f"({n:,} images each)."
+            f"{verdict}: training images cover {percent(found)} of the held-out ones, and {percent(floor)} of each "
+            f"other ({n:,} images each)."
         ),
     }
 
@@ -253,8 +253,8 @@ def compare(real: Dataset, other: Dataset, n: int = 1000, seed: int = 0) -> dict
             + (
                 f"{percent(copies.value)} are nearer to a training image than to a held-out one: they repeat it."
                 if copied
-                else f"No sign of copying: {percent(copies.value)} are nearer to a training image than to a held-out one "
-                "(50% is chance)."
+                else f"No sign of copying: {percent(copies.value)} are nearer to a training image than to a held-out "
+                "one (50 % is chance)."
             )
             + f" n = {count:,}."
         ),
