@@ -119,6 +119,12 @@ class Look:
         parts = [group[y[group] == label] for group in self.groups for label in np.unique(y[group])]
         return [part for part in parts if len(part) > 1]
 
+    @functools.cached_property
+    def contradicting(self) -> list[np.ndarray]:
+        """Groups of images with equal pixels and more than one label."""
+        y = self.dataset.y
+        return [group for group in self.groups if y is not None and len(np.unique(y[group])) > 1]
+
     def agree(self, a: int, b: int) -> bool:
         """Tells whether two images have the same label, or there are none."""
         return self.dataset.y is None or bool(self.dataset.y[a] == self.dataset.y[b])
@@ -151,12 +157,11 @@ class Look:
             return None
         assert dataset.y is not None
         self.told("Label errors: predicting each image from the others")
+        skip = self.seen("blank", "outlier")
+        for group in self.contradicting:  # a person decides about these
+            skip[group] = True
         found = labels.judge(
-            self.measures.features,
-            dataset.y,
-            dataset.classes,
-            self.measures.keys,
-            self.seen("blank", "outlier"),
+            self.measures.features, dataset.y, dataset.classes, self.measures.keys, skip
         )
         self.facts["labels"] = found.facts
         self.facts["accuracy"] = sets.by_class(dataset, found.guess)
@@ -219,18 +224,16 @@ _MOVED = (
     Config,
     remedy="relabel",
     single=True,
-    compared=f"{_PIXELS} {_OVER}",
-    blind=_MOVED,
+    compared="Looks at the copies that the checks for exact and near duplicates find.",
+    blind="What these cannot see is not seen here either.",
 )
 def contradiction(look: Look) -> Iterator[Issue]:
     """Copies whose labels contradict each other: only a person can say which of the labels is right."""
     y = look.dataset.y
     if y is None:
         return
-    for group in look.groups:
-        labels = [mine for label in np.unique(y[group]) if len(mine := group[y[group] == label])]
-        if len(labels) < 2:
-            continue
+    for group in look.contradicting:
+        labels = [group[y[group] == label] for label in np.unique(y[group])]
         said = ", ".join(
             f"{look.dataset.classes[y[mine[0]]]} ({', '.join(_words(look, int(i)) for i in mine[:3])}"
             + (f" and {len(mine) - 3:,} more)" if len(mine) > 3 else ")")

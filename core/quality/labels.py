@@ -225,7 +225,7 @@ def judge(
         y: Labels, int64 (N,).
         classes: Their names.
         keys: Content hashes (N,).
-        skip: Images that are not judged, bool (N,): of blank ones and strangers no label is right.
+        skip: Images that are not judged, bool (N,): blank ones, strangers, copies that contradict each other.
     """
     counts = np.bincount(y, minlength=len(classes))
     large = np.flatnonzero(counts >= ENOUGH)
@@ -236,7 +236,13 @@ def judge(
         none = np.zeros(0, np.int64)
         why = f"fewer than two of its classes have at least {ENOUGH} images (n = {len(y):,})"
         return Judgement(
-            none, none, none.astype(bool), (none, none), none, guess, refused(why, len(rows))
+            none,
+            none,
+            none.astype(bool),
+            (none, none),
+            none,
+            guess,
+            refused(why, len(y), float((guess == y).mean())),
         )
     mine = torch.as_tensor(np.searchsorted(large, y[rows]))
     chances, noise = probabilities(scores[rows][:, large], mine)
