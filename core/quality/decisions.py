@@ -61,7 +61,7 @@ class Book:
     Attributes:
         version: Number of records in the log; what :func:`decide` calls ``seen``.
         entries: Oldest first, also those that were undone.
-        state: By image, the action that holds and the label that it gives.
+        state: By image, the action that holds and the label that it gives; the label that it has anyway is accepted.
         damaged: A sentence about what of the log could not be read, or empty.
         told: A sentence about what others did meanwhile, or empty.
         summary: ``excluded``, ``relabelled``, ``accepted``, ``changed`` (excluded or relabelled), ``test`` (of these,
@@ -120,7 +120,7 @@ def open(dataset: Dataset) -> Book:
         if not entry.undone:
             labels = entry.labels or (None,) * len(entry.images)
             for image, label in zip(entry.images, labels, strict=True):
-                state[image] = entry.action, label
+                state[image] = _meant(dataset, image, entry.action, label)
     damaged = ""
     if bad:
         lines = "1 line is" if bad == 1 else f"{bad} lines are"
@@ -129,6 +129,11 @@ def open(dataset: Dataset) -> Book:
             "The other decisions hold; look whether one is missing, and decide it again."
         )
     return Book(len(records), list(entries.values()), state, damaged, "", _summary(dataset, state))
+
+
+def _meant(dataset: Dataset, image: int, action: str, label: int | None) -> tuple[str, int | None]:
+    same = action == "relabel" and dataset.y is not None and label == int(dataset.y[image])
+    return ("accept", None) if same else (action, label)
 
 
 def _summary(dataset: Dataset, state: Mapping[int, tuple[str, int | None]]) -> dict[str, Any]:
@@ -215,16 +220,62 @@ def known(dataset: Dataset, images: Sequence[int]) -> None:
         )
 
 
-def _news(record: dict[str, Any], book: Book) -> dict[str, Any]:
+def _news(dataset: Dataset, record: dict[str, Any]) -> dict[str, Any]:
     """Leaves of a decision what does not hold already."""
+    state, action = open(dataset).state, record["action"]
     labels = record.get("labels") or [None] * len(record["images"])
     new = [
         (image, label)
         for image, label in zip(record["images"], labels, strict=True)
-        if book.state.get(image) != (record["action"], label)
+        if state.get(image) != _meant(dataset, image, action, label)
     ]
     kept = record | {"images": [image for image, _ in new]}
     return kept | {"labels": [label for _, label in new]} if "labels" in record else kept
+
+
+def settle(
+    dataset: Dataset,
+    images: Sequence[int],
+    label: int,
+    *,
+    one: bool = False,
+    who: str = "",
+    seen: int,
+) -> Book:
+    """Decides which label of copies is right: all get it, or one of those that have it stays and the others go.
+
+    Args:
+        dataset: What it is about.
+        images: The copies.
+        label: The class that is right.
+        one: Whether one is kept, of the latest split, and the others are excluded.
+        who: Who decides.
+        seen: As in :func:`decide`.
+
+    Raises:
+        UserError: As :func:`decide`, or if one is to be kept and none of the copies has the label.
+    """
+    if not one:
+        return decide(dataset, "relabel", images, label, kind="contradiction", who=who, seen=seen)
+    known(dataset, images)
+    mine = [i for i in images if dataset.y is not None and dataset.y[i] == label]
+    if not mine:
+        raise UserError(
+            f"None of the images {', '.join(map(str, images))} has the label that is to be kept. Choose one of theirs."
+        )
+    place = {name: set(dataset.splits[name].tolist()) for name in SPLITS}
+    kept = max(mine, key=lambda i: (next(n for n, s in enumerate(SPLITS) if i in place[s]), -i))
+    book = decide(
+        dataset,
+        "exclude",
+        [image for image in images if image != kept],
+        kind="contradiction",
+        who=who,
+        seen=seen,
+    )
+    if book.state.get(kept, ("accept", None))[0] == "accept":
+        return book
+    return decide(dataset, "accept", [kept], kind="contradiction", who=who, seen=book.version)
 
 
 def undo(dataset: Dataset, id: str, *, who: str = "", seen: int) -> Book:
@@ -263,7 +314,7 @@ def _write(dataset: Dataset, record: dict[str, Any], who: str, seen: int) -> Boo
                     f"{new.get('who') or 'Somebody else'} decided about {same} at {when}, after you looked. Nothing of "
                     "yours was written, and nothing is lost. Look at them again, then decide."
                 )
-            new = record if "undo" in record else _news(record, open(dataset))
+            new = record if "undo" in record else _news(dataset, record)
             if new["images"]:
                 jobs.Log(place).append(
                     new | {"id": secrets.token_hex(4), "time": time.time(), "who": who}
