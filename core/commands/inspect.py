@@ -26,7 +26,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="exclude all issues of a kind",
     )
     parser.add_argument(
-        "--relabel", action="store_true", help="give suspected label errors the label that fits"
+        "--relabel",
+        action="store_true",
+        help="give labels that are more probably wrong than right the one that fits",
     )
     parser.add_argument(
         "--label",
@@ -108,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
             ).version
     judged = found.facts["labels"]
     if arguments.relabel:
-        wrong = [issue for issue in found.issues if issue.kind == "label"]
+        wrong = [issue for issue in found.issues if issue.kind == "label" and issue.sure]
         given = [(issue.image, issue.label or 0) for issue in wrong] + given
     about = "label" if arguments.relabel else ""
     if arguments.drop:
@@ -135,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     facts: dict[str, Any] = {"job": job.id, "dataset": dataset.name, "images": found.n}
     facts |= {"counts": found.counts, "facts": found.facts, "seconds": found.seconds}
-    names = ("judged", "reason", "accuracy", "precision", "suspects", "found", "n")
+    names = ("judged", "reason", "accuracy", "precision", "suspects", "sure", "found", "n")
     facts["labels"] = {name: judged[name] for name in names}
     facts["checks"] = found.looked()
     lines = [f"{found.n:,} images in {found.seconds:.1f} s ({job.id})"]

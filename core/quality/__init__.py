@@ -68,6 +68,7 @@ class Issue:
         others: Images to show beside it.
         label: Label that fits better, if any.
         split: Split of the image.
+        sure: Whether it may be decided together with others; of the rest a person looks at each.
     """
 
     kind: str
@@ -77,6 +78,7 @@ class Issue:
     others: tuple[int, ...] = ()
     label: int | None = None
     split: str = ""
+    sure: bool = True
 
 
 @dataclass
@@ -362,7 +364,7 @@ def outlier(look: Look) -> Iterator[Issue]:
 
 @checks.add("label", "Label errors", Config, remedy="relabel")
 def label(look: Look) -> Iterator[Issue]:
-    """Labels that are more probably wrong than right: images like this one have another."""
+    """Labels that may well be wrong: images like this one have another."""
     found = look.judgement
     if found is not None and found.facts["judged"]:
         yield from _doubted(look, "label", np.flatnonzero(found.suspect))
@@ -377,6 +379,7 @@ def doubt(look: Look) -> Iterator[Issue]:
 
 
 def _doubted(look: Look, kind: str, places: np.ndarray) -> Iterator[Issue]:
+    from core.quality import labels
     from core.quality.sets import percent
 
     found, dataset = look.judgement, look.dataset
@@ -394,6 +397,7 @@ def _doubted(look: Look, kind: str, places: np.ndarray) -> Iterator[Issue]:
             f"({percent(other)} against {percent(own)}).",
             (int(nearest[image]),),
             named,
+            sure=kind == "label" and bool(found.wrong[place] > labels.SURE),
         )
 
 

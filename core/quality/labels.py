@@ -24,9 +24,16 @@ ENOUGH = 20  # images that a class needs before labels of it, or towards it, are
 PLANTED = 0.05  # share of wrong labels that the predictor is tried with
 RELIABLE = 0.5  # of these, the share that must be found before any label is judged
 USUAL = 20  # one in so many labels is wrong, before anything is known
+SURE = 0.5  # probability to be wrong from which a label is changed together with others
 LOOK = 5  # labels that are named for a look where none can be judged
-SOME = 10_000  # images that the probabilities are fitted on
+SOME = 100_000  # images that the probabilities are fitted on
 _SHARP = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.5, 10.0, 12.0, 15.0, 20.0, 30.0, 50.0)
+_BARS = (
+    0.05,
+    0.1,
+    0.2,
+    SURE,
+)  # probability to be wrong of a suspect; the lowest with enough real ones
 _NOISE = tuple(np.geomspace(0.0002, 0.8, 60).tolist())
 
 
@@ -36,11 +43,12 @@ class Doubts:
 
     Attributes:
         named: Class that the prediction names, another one than the label where that is suspect, int64 (N,).
-        suspect: Whether the label is more probably wrong than right, and confidently another one, bool (N,).
+        suspect: Whether the label is confidently another one and may well be wrong, bool (N,).
         wrong: Probability that the label is wrong, (N,).
         chance: Probability of the label, by which labels are ranked, and of the named class, each (N,).
         accuracy: Share of the labels that the prediction names.
-        found: Of labels that were exchanged at random, :data:`PLANTED` of all, the share that would be suspect.
+        found: Of labels that were exchanged at random, :data:`PLANTED` of all, the share that would be called more
+            probably wrong than right.
         precision: Share of the suspects that is really wrong, estimated; None without a suspect.
     """
 
@@ -61,16 +69,18 @@ class Judgement:
         rows: Images whose labels are judged, int64 (R,): of classes with :data:`ENOUGH` images.
         named: Class that the other images name, (R,).
         suspect: Labels that are called wrong, bool (R,); none where labels cannot be judged.
+        wrong: Probability that the label is wrong, (R,).
         chance: Probability of the label, and of the named class, each (R,).
         look: Places in ``rows`` of the labels that are contradicted most, at most :data:`LOOK`.
         guess: Class that is predicted for each image of the dataset, (N,).
         facts: ``judged``, ``reason`` (why not, or empty), ``accuracy``, ``n`` (labels that were looked at), ``found``,
-            ``precision``, ``suspects`` (a number), ``sentence``.
+            ``precision``, ``suspects`` and ``sure`` (how many), ``sentence``.
     """
 
     rows: np.ndarray
     named: np.ndarray
     suspect: np.ndarray
+    wrong: np.ndarray
     chance: tuple[np.ndarray, np.ndarray]
     look: np.ndarray
     guess: np.ndarray
@@ -180,7 +190,7 @@ def confident(chances: Tensor, y: Tensor) -> Tensor:
 
 
 def doubts(chances: Tensor, y: Tensor, noise: float) -> Doubts:
-    """Finds labels that are confidently another one, and more probably wrong than right.
+    """Finds labels that are confidently another one and may well be wrong, as far down the ranking as half of them are.
 
     Args:
         chances: Out-of-fold probabilities of the right class, (N, K).
@@ -189,28 +199,34 @@ def doubts(chances: Tensor, y: Tensor, noise: float) -> Doubts:
     """
     classes = chances.shape[1]
     own = chances.gather(1, y[:, None])[:, 0]
-
-    def exchanged(share: float) -> float:
-        """Gives the share of labels, each exchanged for any other one, that would be called wrong."""
-        called = (_wrong(chances, share, classes) > 0.5).sum(1).float()
-        return float((called - (_wrong(own, share, classes) > 0.5).float()).mean()) / (classes - 1)
-
     wrong = _wrong(own, noise, classes)
     counted = confident(chances, y)
-    suspect = (counted >= 0) & (counted != y) & (wrong > 0.5)
-    others = chances.scatter(1, y[:, None], -1.0).argmax(1)
-    best = torch.where(suspect, counted, others)
-    number = int(suspect.sum())
+
+    def exchanged(share: float, bar: float) -> float:
+        """Gives the share of labels, each exchanged for any other one, whose probability to be wrong passes a bar."""
+        called = (_wrong(chances, share, classes) > bar).sum(1).float()
+        return float((called - (_wrong(own, share, classes) > bar).float()).mean()) / (classes - 1)
+
     precision = None
-    if number:
-        precision = min(float(wrong[suspect].mean()), noise * exchanged(noise) * len(y) / number)
+    for bar in _BARS:
+        suspect = (counted >= 0) & (counted != y) & (wrong > bar)
+        if not (number := int(suspect.sum())):
+            precision = None
+            break
+        real = (
+            noise * exchanged(noise, bar) * len(y)
+        )  # of the wrong ones, those that are among the suspects
+        precision = min(float(wrong[suspect].mean()), real / number)
+        if precision >= RELIABLE:
+            break
+    best = torch.where(suspect, counted, chances.scatter(1, y[:, None], -1.0).argmax(1))
     return Doubts(
         best.numpy(),
         suspect.numpy(),
         wrong.numpy(),
         (own.numpy(), chances.gather(1, best[:, None])[:, 0].numpy()),
         float((chances.argmax(1) == y).float().mean()),
-        exchanged(PLANTED),
+        exchanged(PLANTED, SURE),
         precision,
     )
 
@@ -239,6 +255,7 @@ def judge(
             none,
             none,
             none.astype(bool),
+            none,
             (none, none),
             none,
             guess,
@@ -256,6 +273,7 @@ def judge(
         rows,
         large[found.named],
         found.suspect & facts["judged"],
+        found.wrong,
         found.chance,
         worst[disputed[worst]][:LOOK],
         guess,
@@ -277,10 +295,13 @@ def _told(found: Doubts, n: int, small: Sequence[str]) -> dict[str, Any]:
         )
     if reason:
         return refused(reason, n, found.accuracy, found.found)
-    of = f"{number:,} of {n:,} labels {'is' if number == 1 else 'are'} more probably wrong than right"
-    share = f"; by estimate about {percent(found.precision or 0)} of these really are" * bool(
-        number
-    )
+    sure = int((found.suspect & (found.wrong > SURE)).sum())
+    said = f"No label error was found in {n:,} labels."
+    if number:
+        said = (
+            f"{number:,} of {n:,} labels may be wrong: by estimate {percent(found.precision or 0)} of these are, "
+            f"and {sure:,} {'is' if sure == 1 else 'are'} more probably wrong than right."
+        )
     few = ", ".join(small[:10]) + (f" and {len(small) - 10:,} more" if len(small) > 10 else "")
     left = f" Classes with fewer than {ENOUGH} images are left out: {few}." if small else ""
     return {
@@ -291,7 +312,8 @@ def _told(found: Doubts, n: int, small: Sequence[str]) -> dict[str, Any]:
         "found": found.found,
         "precision": found.precision,
         "suspects": number,
-        "sentence": f"Labels: {of}{share}. The predictor behind it {known}, and {test}.{left}",
+        "sure": sure,
+        "sentence": f"{said} The predictor behind it {known}, and {test}.{left}",
     }
 
 
@@ -307,5 +329,6 @@ def refused(
         "found": found,
         "precision": None,
         "suspects": 0,
+        "sure": 0,
         "sentence": f"Labels cannot be judged on this set, because {reason}. No label is called wrong.",
     }

@@ -273,9 +273,10 @@ def pictures(dataset: Any, part: list[Any], chosen: list[int], kind: str) -> Non
 def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry: Any) -> None:
     """Offers to leave out, relabel or accept the ticked issues, or all of this kind."""
     single = bool(entry.extra.get("single"))
-    about = ticked or issues
+    about = ticked or [issue for issue in issues if issue.sure or single]
     images = [issue.image for issue in about]
-    words = "this one" if single else f"these {len(about)}" if ticked else f"all {len(about):,}"
+    all_of = f"all {len(about):,}" if len(about) == len(issues) else f"the {len(about):,} surest"
+    words = "this one" if single else f"these {len(about)}" if ticked else all_of
     remedy = entry.extra["remedy"]
     with st.container(horizontal=True):
         st.button(
@@ -285,7 +286,7 @@ def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry
             on_click=mend.act,
             args=(dataset, "exclude", images),
             kwargs={"kind": kind},
-            disabled=not shell.may_change(),
+            disabled=not shell.may_change() or not about,
         )
         st.button(
             f"Accept {words}",
@@ -293,7 +294,7 @@ def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry
             on_click=mend.act,
             args=(dataset, "accept", images),
             kwargs={"kind": kind},
-            disabled=not shell.may_change(),
+            disabled=not shell.may_change() or not about,
             help="Nothing is wrong with them; they stay as they are.",
         )
     if not dataset.labelled or (not ticked and remedy != "relabel"):
