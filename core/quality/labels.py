@@ -173,10 +173,10 @@ def _wrong(chance: Tensor, noise: float, classes: int) -> Tensor:
 
 
 def confident(chances: Tensor, y: Tensor) -> Tensor:
-    """Names the class that each image confidently is, int64 (N,), or -1.
+    """Names the other class that each image confidently is, int64 (N,), or -1 without one.
 
     That is the most probable of the classes that are more probable here than they usually are where they are given
-    (equations 1 and 2 of the paper).
+    (equations 1 and 2 of the paper), if it is more probable than the given one.
 
     References:
         Northcutt, Jiang and Chuang, 2021, Confident learning, https://arxiv.org/abs/1911.00068
@@ -186,7 +186,8 @@ def confident(chances: Tensor, y: Tensor) -> Tensor:
     own = chances.gather(1, y[:, None])[:, 0]
     bar = torch.zeros(classes).index_add_(0, y, own) / counts.clamp_min(1)
     above = chances >= torch.where(counts > 0, bar, torch.inf)
-    return torch.where(above.any(1), torch.where(above, chances, -1.0).argmax(1), -1)
+    top = torch.where(above, chances, -1.0).max(1)
+    return torch.where(top.values > own, top.indices, -1)
 
 
 def doubts(chances: Tensor, y: Tensor, noise: float) -> Doubts:
@@ -209,7 +210,7 @@ def doubts(chances: Tensor, y: Tensor, noise: float) -> Doubts:
 
     precision = None
     for bar in _BARS:
-        suspect = (counted >= 0) & (counted != y) & (wrong > bar)
+        suspect = (counted >= 0) & (wrong > bar)
         if not (number := int(suspect.sum())):
             precision = None
             break

@@ -36,8 +36,14 @@ def balance(dataset: Dataset) -> dict[str, Any]:
         "ratio": float(ratio),
         "empty": empty,
         "sentence": (
-            f"{even}: {dataset.classes[largest]} has {counts[largest]:,} images, "
-            f"{dataset.classes[smallest]} {counts[smallest]:,}; as varied as {effective:.1f} equal classes "
+            f"{even}: "
+            + (
+                f"{dataset.classes[largest]} has {counts[largest]:,} images, {dataset.classes[smallest]} "
+                f"{counts[smallest]:,}"
+                if counts[largest] > counts[smallest]
+                else f"each class has {counts[largest]:,} images"
+            )
+            + f"; as varied as {effective:.1f} equal classes "
             f"of {len(dataset.classes)}."
             + (
                 f" No label names {'this class' if len(empty) == 1 else 'these classes'}: {listed}."
@@ -84,10 +90,11 @@ def diversity(dataset: Dataset, measures: Measures, seed: int = 0) -> dict[str, 
             facts["n_per_class"] = n
             ranked = sorted(facts["classes"], key=facts["classes"].__getitem__)
             low, high = ranked[0], ranked[-1]
-            sentence += (
-                f" Most alike are the images of {low} ({facts['classes'][low]:.1f}), least those of "
-                f"{high} ({facts['classes'][high]:.1f}), {n} images each."
-            )
+            if low != high:
+                sentence += (
+                    f" Most alike are the images of {low} ({facts['classes'][low]:.1f}), least those of "
+                    f"{high} ({facts['classes'][high]:.1f}), {n} images each."
+                )
     return facts | {"sentence": sentence}
 
 

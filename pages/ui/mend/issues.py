@@ -113,7 +113,10 @@ def looked(found: Any, folded: bool) -> None:
 def whole(found: Any) -> None:
     """Says how the set stands as a whole: balance, variety, how well it stands for held-out images, bias."""
     facts = [
-        one for fact in found.facts.values() for one in (fact if isinstance(fact, list) else [fact])
+        one
+        for name, fact in found.facts.items()
+        for one in (fact if isinstance(fact, list) else [fact])
+        if name != "labels" or one["judged"]  # else it stands above
     ]
     sentences = [one["sentence"] for one in facts if one and one.get("sentence")]
     if sentences:
