@@ -211,12 +211,13 @@ def blank(look: Look) -> Iterator[Issue]:
 _PIXELS = "Compares the pixels as they are kept here, byte by byte."
 _CHANGED = "Copies that are saved anew as JPEG, moved, mirrored, turned, cropped, brighter or darker have other pixels."
 _OVER = (
-    "Lays each image over the three that are nearest by their frequencies, moved by up to a tenth of its side, and "
-    "compares what overlaps."
+    "Lays each image over the three that are nearest by their frequencies, moved by up to about a tenth of its side, "
+    "and compares what overlaps."
 )
 _MOVED = (
-    "Copies that are mirrored, turned, cropped, enlarged, brighter or darker, or of other contrast are not looked for; "
-    "among photographs also about half of those that are moved, noisy or saved anew as JPEG are missed."
+    "Copies that are mirrored, turned, cropped, enlarged, brighter or darker, moved further, or of other contrast are "
+    "not looked for; and in some sets of photographs about half of those that are moved, noisy or saved anew as JPEG are "
+    "missed."
 )
 
 

@@ -340,7 +340,11 @@ def test_a_class_needs_enough_images_before_a_label_of_it_is_judged():
 def test_labels_that_cannot_be_looked_at_are_told(labelled):
     x, _, _ = shapes(30, 8)
     one = dataset_of(x, np.zeros(30, np.int64) if labelled else None, 5, classes=("bar",))
-    told = found(one).facts["labels"]
+    look = quality.Look(
+        one, InspectConfig(), measures.measure(one), np.zeros(30, np.int64), lambda words: None
+    )
+    assert look.judgement is None
+    told = look.facts["labels"]
     assert told["reason"] == (
         "there is only one class" if labelled else "the images have no labels"
     )
@@ -449,36 +453,36 @@ PLANTED = {
 
 
 def test_what_the_checks_for_copies_cannot_see_is_said_and_true():
-    base = datasets.load("faces", {"size": 16, "count": 200})
-    x, n = base.x, 20
+    rng = np.random.default_rng(0)
+    rough = np.kron(rng.integers(0, 200, (200, 1, 4, 4)), np.ones((4, 4), int))
+    x, n = (rough + rng.integers(0, 50, rough.shape)).astype(np.uint8), 20
+    said = " ".join(quality.checks.get(kind).extra["blind"] for kind in ("exact", "near"))
     for word, change in PLANTED.items():
-        changed = np.concatenate([x, np.stack([change(image) for image in x[:n]])])
-        result = copies(changed)
-        assert word in " ".join(row["cannot_see"] for row in result.looked())
-        assert hits(result, len(x), n) <= 1, word
-    moved = copies(np.concatenate([x, np.roll(x[:n], 1, 3)]))
-    assert hits(moved, len(x), n) >= n / 2  # what is looked for is mostly found
-    assert hits(copies(np.concatenate([x, x[:n]])), len(x), n) == n
-    assert [row["name"] for row in moved.looked()] == [
-        "contradiction", "exact", "leak", "near", "near_leak", "outlier",
-    ]  # fmt: skip
+        assert word in said
+        assert copies(x, [change(image) for image in x[:n]]) <= 1, word
+    assert copies(x, np.roll(x[:n], 1, 3)) >= n / 2  # what is looked for is mostly found
+    assert copies(x, x[:n]) == n
 
 
-def copies(x: np.ndarray) -> quality.Findings:
-    none = np.arange(0)
-    splits = {"train": np.arange(len(x)), "valid": none, "test": none}
-    return found(assemble(x, None, (), splits, name="copies"), labels=False)
-
-
-def hits(result: quality.Findings, base: int, n: int) -> int:
+def copies(x, planted) -> int:
     """Counts the planted copies that are found with the image that they were made of."""
-    pairs = {
-        frozenset((issue.image, other))
-        for issue in result.issues
-        if issue.kind in ("exact", "near")
-        for other in issue.others
-    }
-    return sum(frozenset((i, base + i)) in pairs for i in range(n))
+    whole, none = np.concatenate([x, np.stack(list(planted))]), np.arange(0)
+    splits = {"train": np.arange(len(whole)), "valid": none, "test": none}
+    dataset = assemble(whole, None, (), splits, name="copies")
+    known = measures.measure(dataset)
+    near = search.near(dataset, known, np.zeros(len(whole), bool))
+    pairs = {(pair.a, pair.b) for pair in near}
+    pairs |= {(int(group[0]), int(group[1])) for group in search.same(known.keys)}
+    return sum((i, len(x) + i) in pairs for i in range(len(planted)))
+
+
+def test_every_check_for_copies_and_strangers_says_what_it_compared(planted):
+    _, result, _ = planted
+    rows = {row["name"]: row for row in result.looked()}
+    assert list(rows) == ["contradiction", "exact", "leak", "near", "near_leak", "outlier"]
+    assert (rows["exact"]["found"], rows["contradiction"]["found"]) == (1, 0)
+    parts = [row[part] for row in rows.values() for part in ("compared", "cannot_see")]
+    assert all(part.endswith(".") for part in parts)
 
 
 def test_a_vendi_score_counts_what_differs():
