@@ -216,8 +216,8 @@ _OVER = (
 )
 _MOVED = (
     "Copies that are mirrored, turned, cropped, enlarged, brighter or darker, moved further, or of other contrast are "
-    "not looked for; and in some sets of photographs about half of those that are moved, noisy or saved anew as JPEG are "
-    "missed."
+    "not looked for; and in some sets of photographs about half of those that are moved, noisy or saved anew as JPEG "
+    "are missed."
 )
 
 

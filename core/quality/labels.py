@@ -21,6 +21,7 @@ from core.quality.sets import percent
 FOLDS = 4
 STRENGTHS = (0.003, 0.03, 0.3, 3.0)  # of the ridge, per image
 ENOUGH = 20  # images that a class needs before labels of it, or towards it, are judged
+LEAST = 100  # labels of such classes; of fewer, too few wrong ones could be told from chance
 PLANTED = 0.05  # share of wrong labels that the predictor is tried with
 RELIABLE = 0.5  # of these, the share that must be found before any label is judged
 USUAL = 20  # one in so many labels is wrong, before anything is known
@@ -217,7 +218,7 @@ def doubts(chances: Tensor, y: Tensor, noise: float) -> Doubts:
         real = (
             noise * exchanged(noise, bar) * len(y)
         )  # of the wrong ones, those that are among the suspects
-        precision = min(float(wrong[suspect].mean()), real / number)
+        precision = (min(float(wrong[suspect].sum()), real) + 0.5) / (number + 1)  # few say little
         if precision >= RELIABLE:
             break
     best = torch.where(suspect, counted, chances.scatter(1, y[:, None], -1.0).argmax(1))
@@ -249,9 +250,13 @@ def judge(
     scores = out_of_fold(features, torch.as_tensor(y), len(classes), keys)
     guess = scores.argmax(1).numpy()
     rows = np.flatnonzero(np.isin(y, large) & ~skip)
-    if len(large) < 2 or not len(rows):
-        none = np.zeros(0, np.int64)
+    why = ""
+    if len(large) < 2:
         why = f"fewer than two of its classes have at least {ENOUGH} images (n = {len(y):,})"
+    elif len(rows) < LEAST:
+        why = f"at least {LEAST} labels of classes with {ENOUGH} images are needed, and there are {len(rows):,}"
+    if why:
+        none = np.zeros(0, np.int64)
         return Judgement(
             none,
             none,

@@ -317,6 +317,17 @@ def test_the_limit_of_what_can_be_judged_is_the_one_that_is_told(monkeypatch):
         assert ("exchanged" in facts["reason"]) is not passes
 
 
+def test_fewer_labels_than_are_needed_are_not_judged():
+    for n, passes in ((labels.LEAST, True), (labels.LEAST - 1, False)):
+        facts = judged(n, 6.0, 0.0, 2)[0].facts
+        assert facts["judged"] is passes
+        assert facts["reason"] == (
+            ""
+            if passes
+            else "at least 100 labels of classes with 20 images are needed, and there are 99"
+        )
+
+
 def test_a_class_needs_enough_images_before_a_label_of_it_is_judged():
     features, y, keys, _ = simulated(400, 6.0, 0.0)
     names = ["a", "b", "c", "rare"]
