@@ -26,7 +26,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="exclude all issues of a kind",
     )
     parser.add_argument(
-        "--relabel", action="store_true", help="give suspected label errors the label that fits"
+        "--relabel",
+        action="store_true",
+        help="give labels that are more probably wrong than right the one that fits",
+    )
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="IMAGE=CLASS",
+        help="give one image this label, for example 40=Box; may be repeated",
+    )
+    parser.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        type=int,
+        metavar="IMAGE",
+        help="exclude one image; may be repeated",
     )
     parser.add_argument("--save", metavar="NAME", help="keep the result as a version of this name")
     parser.add_argument("--against", metavar="DATASET", help="compare it with a real dataset")
@@ -38,16 +55,37 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return work.parts("inspect", {"dataset": chosen.dataset or "digits"})
 
 
+def _label(dataset: Any, text: str) -> tuple[int, int]:
+    """Reads ``IMAGE=CLASS``: the image, and the number of the class."""
+    image, _, name = text.partition("=")
+    if not image.isdecimal() or name not in dataset.classes:
+        classes = ", ".join(dataset.classes[:10]) + " …" * (len(dataset.classes) > 10)
+        raise UserError(
+            f"--label must be IMAGE=CLASS with the number of an image and a class of {dataset.name} "
+            f"({classes or 'it has none'}), got {text!r}. For example --label 40={(dataset.classes or ('Box',))[0]}."
+        )
+    return int(image), dataset.classes.index(name)
+
+
 def run(arguments: argparse.Namespace) -> int:
     from core import datasets, quality
     from core.quality import decisions
 
     for kind in [*arguments.exclude, *([arguments.list] if arguments.list else [])]:
         quality.checks.get(kind)
+    for kind in arguments.exclude:
+        entry = quality.checks.get(kind)
+        if entry.extra.get("single"):
+            raise UserError(
+                f"--exclude {kind} would decide all of {entry.title!r} in one way, and there a person decides each "
+                f"one. See them with --list {kind}, then use --label IMAGE=CLASS or --drop IMAGE."
+            )
     choice = {"dataset": arguments.dataset}
     values = parse(arguments.set)
     config = work.configure("inspect", choice, values)["dataset"]["config"]
     dataset = datasets.load(arguments.dataset, config)
+    given = [_label(dataset, text) for text in arguments.label]
+    decisions.known(dataset, [*arguments.drop, *(image for image, _ in given)])
     if arguments.against:
         facts = quality.compare(datasets.load(arguments.against), dataset)
         show(arguments, facts, [facts["sentence"]])
@@ -70,35 +108,58 @@ def run(arguments: argparse.Namespace) -> int:
             seen = decisions.decide(
                 dataset, "exclude", images, kind=kind, who="command line", seen=seen
             ).version
+    judged = found.facts["labels"]
     if arguments.relabel:
-        wrong = [
-            issue for issue in found.issues if issue.kind == "label" and issue.label is not None
-        ]
-        if wrong:
-            decisions.decide(
-                dataset,
-                "relabel",
-                [issue.image for issue in wrong],
-                [issue.label or 0 for issue in wrong],
-                kind="label",
-                who="command line",
-                seen=seen,
-            )
+        wrong = [issue for issue in found.issues if issue.kind == "label" and issue.sure]
+        given = [(issue.image, issue.label or 0) for issue in wrong] + given
+    about = "label" if arguments.relabel else ""
+    if arguments.drop:
+        seen = decisions.decide(
+            dataset, "exclude", arguments.drop, who="command line", seen=seen
+        ).version
+    if given:
+        labels = dict(given)  # what is said of one image wins over what is suggested for all
+        decisions.decide(
+            dataset,
+            "relabel",
+            list(labels),
+            list(labels.values()),
+            kind=about,
+            who="command line",
+            seen=seen,
+        )
+    book = decisions.open(dataset)
+    unmoved = arguments.relabel and not judged["judged"]
+    if unmoved and arguments.save and not book.summary["changed"]:
+        raise UserError(
+            f"{judged['sentence']} So --relabel changes nothing, and a version would be the same. Look at the labels "
+            "with --list doubt, and decide about single ones with --label IMAGE=CLASS."
+        )
     facts: dict[str, Any] = {"job": job.id, "dataset": dataset.name, "images": found.n}
     facts |= {"counts": found.counts, "facts": found.facts, "seconds": found.seconds}
+    names = ("judged", "reason", "accuracy", "precision", "suspects", "sure", "found", "n")
+    facts["labels"] = {name: judged[name] for name in names}
+    facts["checks"] = found.looked()
     lines = [f"{found.n:,} images in {found.seconds:.1f} s ({job.id})"]
     lines += [
         f"{found.counts[entry.name]:>6,} {entry.title}: {entry.caption}"
         for entry in quality.checks
         if entry.name in found.counts
     ] or ["Nothing is wrong with single images."]
+    seen_by: dict[str, list[str]] = {}
+    for row in facts["checks"]:
+        seen_by.setdefault(f"{row['compared']} {row['cannot_see']}", []).append(
+            f"{row['title']} ({row['found']:,} found)"
+        )
+    lines += [f"{', '.join(titles)}: {words}" for words, titles in seen_by.items()]
     for fact in found.facts.values():
         lines += [one["sentence"] for one in (fact if isinstance(fact, list) else [fact])]
     if arguments.list:
         mine = [issue for issue in found.issues if issue.kind == arguments.list]
         facts["issues"] = [json.loads(json.dumps(issue.__dict__)) for issue in mine]
         lines += [f"image {issue.image} ({issue.split}): {issue.sentence}" for issue in mine]
-    book = decisions.open(dataset)
+    if unmoved:
+        lines.append("--relabel changed nothing: labels cannot be judged here.")
     if book.damaged:
         lines.append(book.damaged)
     facts["decisions"] = book.summary

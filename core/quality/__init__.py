@@ -22,14 +22,19 @@ from core.catalog import Config, Registry, UserError, knob
 from core.datasets import SPLITS, Dataset
 
 if TYPE_CHECKING:
+    from core.quality import labels
     from core.quality.measures import Measures
 
 CAP = 2000  # issues of one kind that are listed
 FOUND = "findings.json"
+RULES = 2  # of the checks; what was found by other ones is not shown any more
 
 checks = Registry("check")
-"""The kinds of issue, in the order in which they are looked for. ``make(look) -> Iterator[Issue]``;
-``extra["remedy"]`` is what usually helps: ``exclude``, ``relabel`` or ``look``."""
+"""The kinds of issue, in the order in which they are looked for. ``make(look) -> Iterator[Issue]``; ``extra`` has
+
+* ``remedy``: what usually helps: ``exclude``, ``relabel`` or ``look``;
+* ``single``: True where a person decides one issue at a time, and nothing is offered for all of them;
+* ``compared`` and ``blind``: what the check compares, and what it therefore cannot see."""
 
 
 class InspectConfig(Config):
@@ -63,6 +68,7 @@ class Issue:
         others: Images to show beside it.
         label: Label that fits better, if any.
         split: Split of the image.
+        sure: Whether it may be decided together with others; of the rest a person looks at each.
     """
 
     kind: str
@@ -72,6 +78,7 @@ class Issue:
     others: tuple[int, ...] = ()
     label: int | None = None
     split: str = ""
+    sure: bool = True
 
 
 @dataclass
@@ -106,6 +113,25 @@ class Look:
         return [group for group in search.same(self.measures.keys) if not blank[group[0]]]
 
     @functools.cached_property
+    def agreeing(self) -> list[np.ndarray]:
+        """Groups of images with equal pixels and equal labels."""
+        y = self.dataset.y
+        if y is None:
+            return self.groups
+        parts = [group[y[group] == label] for group in self.groups for label in np.unique(y[group])]
+        return [part for part in parts if len(part) > 1]
+
+    @functools.cached_property
+    def contradicting(self) -> list[np.ndarray]:
+        """Groups of images with equal pixels and more than one label."""
+        y = self.dataset.y
+        return [group for group in self.groups if y is not None and len(np.unique(y[group])) > 1]
+
+    def agree(self, a: int, b: int) -> bool:
+        """Tells whether two images have the same label, or there are none."""
+        return self.dataset.y is None or bool(self.dataset.y[a] == self.dataset.y[b])
+
+    @functools.cached_property
     def pairs(self) -> list[Any]:
         """Pairs of images that are nearly the same, one of each group of equal ones."""
         from core.quality import search
@@ -118,6 +144,30 @@ class Look:
         return search.near(
             self.dataset, self.measures, skip, _counted(self.told, "Near duplicates")
         )
+
+    @functools.cached_property
+    def judgement(self) -> labels.Judgement | None:
+        """What the images say of each other's labels; None where nothing can be predicted. Its facts are kept."""
+        from core.quality import labels, sets
+
+        dataset = self.dataset
+        off = "" if self.config.labels else "the search for label errors was switched off"
+        if dataset.y is None or len(dataset.classes) < 2:
+            off = "the images have no labels" if dataset.y is None else "there is only one class"
+        if off:
+            self.facts["labels"] = labels.refused(off)
+            return None
+        assert dataset.y is not None
+        self.told("Label errors: predicting each image from the others")
+        skip = self.seen("blank", "outlier")
+        for group in self.contradicting:  # a person decides about these
+            skip[group] = True
+        found = labels.judge(
+            self.measures.features, dataset.y, dataset.classes, self.measures.keys, skip
+        )
+        self.facts["labels"] = found.facts
+        self.facts["accuracy"] = sets.by_class(dataset, found.guess)
+        return found
 
     @functools.cached_property
     def strange(self) -> tuple[np.ndarray, np.ndarray]:
@@ -139,6 +189,11 @@ def _words(look: Look, image: int) -> str:
     return f"image {image} ({SPLITS[look.place[image]]})"
 
 
+def _first(sentence: str) -> str:
+    """Begins a sentence with a capital letter, and leaves all others as they are: they may be of a name."""
+    return sentence[:1].upper() + sentence[1:]
+
+
 @checks.add("blank", "Blank", Config, remedy="exclude")
 def blank(look: Look) -> Iterator[Issue]:
     """Images of one colour, or nearly so: nothing is on them."""
@@ -153,39 +208,94 @@ def blank(look: Look) -> Iterator[Issue]:
         )
 
 
-@checks.add("exact", "Exact duplicates", Config, remedy="exclude")
+_PIXELS = "Compares the pixels as they are kept here, byte by byte."
+_CHANGED = "Copies that are saved anew as JPEG, moved, mirrored, turned, cropped, brighter or darker have other pixels."
+_OVER = (
+    "Lays each image over the three that are nearest by their frequencies, moved by up to about a tenth of its side, "
+    "and compares what overlaps."
+)
+_MOVED = (
+    "Copies that are mirrored, turned, cropped, enlarged, brighter or darker, moved further, or of other contrast are "
+    "not looked for; and in some sets of photographs about half of those that are moved, noisy or saved anew as JPEG "
+    "are missed."
+)
+
+
+@checks.add(
+    "contradiction",
+    "Which label is right?",
+    Config,
+    remedy="relabel",
+    single=True,
+    compared="Looks at the copies that the checks for exact and near duplicates find.",
+    blind="What these cannot see is not seen here either.",
+)
+def contradiction(look: Look) -> Iterator[Issue]:
+    """Copies whose labels contradict each other: only a person can say which of the labels is right."""
+    y = look.dataset.y
+    if y is None:
+        return
+    for group in look.contradicting:
+        labels = [group[y[group] == label] for label in np.unique(y[group])]
+        said = ", ".join(
+            f"{look.dataset.classes[y[mine[0]]]} ({', '.join(_words(look, int(i)) for i in mine[:3])}"
+            + (f" and {len(mine) - 3:,} more)" if len(mine) > 3 else ")")
+            for mine in labels
+        )
+        yield Issue(
+            "contradiction",
+            int(group[0]),
+            2.0,
+            f"The same pixels are labelled {said}. At most one label is right.",
+            tuple(int(i) for i in group[1:]),
+        )
+    for pair in look.pairs:
+        if y[pair.a] != y[pair.b]:
+            yield _near(look, "contradiction", pair, pair.b, pair.a, 0.0)
+
+
+@checks.add(
+    "exact",
+    "Exact duplicates",
+    Config,
+    remedy="exclude",
+    compared=_PIXELS,
+    blind=_CHANGED,
+)
 def exact(look: Look) -> Iterator[Issue]:
-    """Images with the same pixels as another one of the same split; they count twice."""
-    for group in look.groups:
+    """Images with the same pixels and label as another one of the same split; they count twice."""
+    for group in look.agreeing:
         for code in np.unique(look.place[group]):
             mine = group[look.place[group] == code]
             for image in mine[1:]:
                 yield _twin(look, "exact", int(image), int(mine[0]), "has the same pixels")
 
 
-@checks.add("leak", "Leaks between splits", Config, remedy="exclude")
+@checks.add(
+    "leak", "Leaks between splits", Config, remedy="exclude", compared=_PIXELS, blind=_CHANGED
+)
 def leak(look: Look) -> Iterator[Issue]:
-    """Images with the same pixels as one that is held out: they make every report too good."""
-    for group in look.groups:
+    """Images with the same pixels and label as one that is held out: they make every report too good."""
+    for group in look.agreeing:
         keeper = look.keeper(group)
         for image in group:
             if look.place[image] < look.place[keeper]:
                 yield _twin(look, "leak", int(image), keeper, "has the same pixels")
 
 
-@checks.add("near", "Near duplicates", Config, remedy="exclude")
+@checks.add("near", "Near duplicates", Config, remedy="exclude", compared=_OVER, blind=_MOVED)
 def near(look: Look) -> Iterator[Issue]:
-    """Images that are another one shifted by a few pixels, or with small changes."""
+    """Images that are another one of the same label, shifted by a few pixels or with small changes."""
     for pair in look.pairs:
-        if look.place[pair.a] == look.place[pair.b]:
+        if look.place[pair.a] == look.place[pair.b] and look.agree(pair.a, pair.b):
             yield _near(look, "near", pair, pair.b, pair.a)
 
 
-@checks.add("near_leak", "Near leaks", Config, remedy="exclude")
+@checks.add("near_leak", "Near leaks", Config, remedy="exclude", compared=_OVER, blind=_MOVED)
 def near_leak(look: Look) -> Iterator[Issue]:
-    """Images that are nearly one that is held out: reports are too good, though less plainly."""
+    """Images that are nearly one that is held out, of the same label: reports are too good, though less plainly."""
     for pair in look.pairs:
-        if look.place[pair.a] != look.place[pair.b]:
+        if look.place[pair.a] != look.place[pair.b] and look.agree(pair.a, pair.b):
             first, last = sorted((pair.a, pair.b), key=lambda image: int(look.place[image]))
             yield _near(look, "near_leak", pair, first, last)
 
@@ -196,16 +306,12 @@ def _twin(look: Look, kind: str, image: int, other: int, how: str) -> Issue:
         label = " Their labels differ: {} and {}.".format(
             *(look.dataset.classes[y[i]] for i in (image, other))
         )
-    return Issue(
-        kind,
-        image,
-        2.0 if label else 1.0,
-        f"{_words(look, other)} {how}.{label}".capitalize(),
-        (other,),
-    )
+    return Issue(kind, image, 1.0, f"{_first(_words(look, other))} {how}.{label}", (other,))
 
 
-def _near(look: Look, kind: str, pair: Any, image: int, other: int) -> Issue:
+def _near(look: Look, kind: str, pair: Any, image: int, other: int, base: float = 1.0) -> Issue:
+    from core.quality import sets
+
     shift = " and ".join(
         f"{abs(by)} px {ways[by > 0]}"
         for by, ways in ((pair.right, ("across",) * 2), (pair.down, ("up or down",) * 2))
@@ -217,12 +323,25 @@ def _near(look: Look, kind: str, pair: Any, image: int, other: int) -> Issue:
         kind,
         image,
         other,
-        f"is the same, {moved}, but for {pair.difference:.0%} of the contrast",
+        f"is the same, {moved}, but for {sets.percent(pair.difference)} of the contrast",
     )
-    return Issue(kind, image, made.score + 1 - pair.difference, made.sentence, (other,))
+    return Issue(kind, image, base + 1 - pair.difference, made.sentence, (other,))
 
 
-@checks.add("outlier", "Outliers", Config, remedy="look")
+@checks.add(
+    "outlier",
+    "Outliers",
+    Config,
+    remedy="look",
+    compared=(
+        "Compares coarse pixels (at most 14 × 14 in grey, 8 × 8 in colour): how far each image is from the 20 nearest "
+        "ones."
+    ),
+    blind=(
+        "A foreign picture with light and dark where others have it is missed: among photographs nearly every one is, "
+        "and letters of another alphabet among letters; and so are more than 20 of one kind."
+    ),
+)
 def outlier(look: Look) -> Iterator[Issue]:
     """Images unlike all others: perhaps they do not belong here."""
     from core.quality import search
@@ -246,34 +365,40 @@ def outlier(look: Look) -> Iterator[Issue]:
 
 @checks.add("label", "Label errors", Config, remedy="relabel")
 def label(look: Look) -> Iterator[Issue]:
-    """Labels that images like this one do not have: the rest of the data says another class."""
-    import torch
+    """Labels that may well be wrong: images like this one have another."""
+    found = look.judgement
+    if found is not None and found.facts["judged"]:
+        yield from _doubted(look, "label", np.flatnonzero(found.suspect))
 
-    from core.quality import labels, sets
 
-    dataset = look.dataset
-    if dataset.y is None or len(dataset.classes) < 2 or not look.config.labels:
-        return
-    if np.bincount(dataset.y).max() < 4:
-        return
-    y = torch.as_tensor(dataset.y)
-    look.told("Label errors: predicting each image from the others")
-    scores = labels.out_of_fold(look.measures.features, y, len(dataset.classes), look.measures.keys)
-    doubts = labels.doubts(labels.calibrated(scores, y), y)
-    named = torch.argmax(scores, 1).numpy()
-    look.facts["accuracy"] = sets.by_class(dataset, named)
+@checks.add("doubt", "Labels for a look", Config, remedy="relabel", single=True)
+def doubt(look: Look) -> Iterator[Issue]:
+    """The labels that the other images contradict most, on a set where none can be judged: many will be right."""
+    found = look.judgement
+    if found is not None and not found.facts["judged"]:
+        yield from _doubted(look, "doubt", found.look)
+
+
+def _doubted(look: Look, kind: str, places: np.ndarray) -> Iterator[Issue]:
+    from core.quality import labels
+    from core.quality.sets import percent
+
+    found, dataset = look.judgement, look.dataset
+    assert found is not None
+    assert dataset.y is not None
     _, nearest = look.strange
-    odd = look.seen("blank", "outlier")
-    for image in np.flatnonzero(doubts.suspect & ~odd):
-        own, other = (float(chance[image]) for chance in doubts.chance)
+    for place in places:
+        image, named = int(found.rows[place]), int(found.named[place])
+        own, other = (float(chance[place]) for chance in found.chance)
         yield Issue(
-            "label",
-            int(image),
-            float(doubts.margin[image]),
-            f"Labelled {dataset.classes[dataset.y[image]]}; the other images say "
-            f"{dataset.classes[doubts.named[image]]} ({other:.0%} against {own:.0%}).",
+            kind,
+            image,
+            1 - own,
+            f"Labelled {dataset.classes[dataset.y[image]]}; the other images say {dataset.classes[named]} "
+            f"({percent(other)} against {percent(own)}).",
             (int(nearest[image]),),
-            int(doubts.named[image]),
+            named,
+            sure=kind == "label" and bool(found.wrong[place] > labels.SURE),
         )
 
 
@@ -361,8 +486,8 @@ class Findings:
         seconds: How long it took.
         counts: Issues of each kind, also those beyond the list.
         issues: Ranked within each kind, at most :data:`CAP` of each.
-        facts: ``balance``, ``diversity``, ``coverage``, ``bias`` (a list), ``accuracy``: what could be said of the
-            whole, each with a ``sentence``.
+        facts: ``labels`` (whether they can be judged), ``balance``, ``diversity``, ``coverage``, ``bias`` (a list),
+            ``accuracy``: what could be said of the whole, each with a ``sentence``.
         map: Indices (M,) and places (M, 2) of images on the map.
     """
 
@@ -380,6 +505,20 @@ class Findings:
         for issue in self.issues:
             found.setdefault(issue.kind, []).append(issue)
         return {name: found[name] for name in checks.names() if name in found}
+
+    def looked(self) -> list[dict[str, Any]]:
+        """Says of every check for copies and strangers what it compared, what it cannot see, and how much it found."""
+        return [
+            {
+                "name": entry.name,
+                "title": entry.title,
+                "found": self.counts.get(entry.name, 0),
+                "compared": entry.extra["compared"],
+                "cannot_see": entry.extra["blind"],
+            }
+            for entry in checks
+            if "compared" in entry.extra
+        ]
 
     def record(self) -> dict[str, Any]:
         """Gives the plain values, ready for JSON."""
@@ -519,7 +658,8 @@ def newest(dataset: Dataset) -> jobs.Job | None:
             found = json.loads((job.path / "content.json").read_bytes())
         except (OSError, ValueError):
             continue
-        if found.get("fingerprint") == dataset.fingerprint and (job.path / FOUND).exists():
+        mine = found.get("fingerprint") == dataset.fingerprint and found.get("rules") == RULES
+        if mine and (job.path / FOUND).exists():
             return job
     return None
 

@@ -8,10 +8,11 @@ refused and says so, and nothing is lost.
 from __future__ import annotations
 
 import datetime
+import itertools
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,11 @@ class Book:
     Attributes:
         version: Number of records in the log; what :func:`decide` calls ``seen``.
         entries: Oldest first, also those that were undone.
-        state: By image, the action that holds and the label that it gives.
+        state: By image, the action that holds and the label that it gives; the label that it has anyway is accepted.
         damaged: A sentence about what of the log could not be read, or empty.
         told: A sentence about what others did meanwhile, or empty.
-        summary: ``excluded``, ``relabelled``, ``accepted``, ``test`` (changed images of the test split), ``sentence``,
-            and ``warning`` where test images are changed.
+        summary: ``excluded``, ``relabelled``, ``accepted``, ``changed`` (excluded or relabelled), ``test`` (of these,
+            in the test split), ``sentence``, and ``warning`` where test images are changed.
     """
 
     version: int
@@ -119,7 +120,7 @@ def open(dataset: Dataset) -> Book:
         if not entry.undone:
             labels = entry.labels or (None,) * len(entry.images)
             for image, label in zip(entry.images, labels, strict=True):
-                state[image] = entry.action, label
+                state[image] = _meant(dataset, image, entry.action, label)
     damaged = ""
     if bad:
         lines = "1 line is" if bad == 1 else f"{bad} lines are"
@@ -128,6 +129,11 @@ def open(dataset: Dataset) -> Book:
             "The other decisions hold; look whether one is missing, and decide it again."
         )
     return Book(len(records), list(entries.values()), state, damaged, "", _summary(dataset, state))
+
+
+def _meant(dataset: Dataset, image: int, action: str, label: int | None) -> tuple[str, int | None]:
+    same = action == "relabel" and dataset.y is not None and label == int(dataset.y[image])
+    return ("accept", None) if same else (action, label)
 
 
 def _summary(dataset: Dataset, state: Mapping[int, tuple[str, int | None]]) -> dict[str, Any]:
@@ -144,6 +150,7 @@ def _summary(dataset: Dataset, state: Mapping[int, tuple[str, int | None]]) -> d
         )
     return {
         **counts,
+        "changed": sum(action != "accept" for action, _ in state.values()),
         "test": len(changed),
         "sentence": (", ".join(parts) + ".") if parts else "Nothing is decided yet.",
         "warning": warning,
@@ -160,7 +167,7 @@ def decide(
     who: str = "",
     seen: int,
 ) -> Book:
-    """Writes one decision about one image or many.
+    """Writes one decision about one image or many; what is decided so already is not decided again.
 
     Args:
         dataset: What it is about.
@@ -172,7 +179,8 @@ def decide(
         seen: ``version`` of the book that the person looked at.
 
     Returns:
-        The book as it is now; its ``told`` says what others decided about other images meanwhile.
+        The book as it is now; its ``told`` says for how many images nothing is new, and what others decided about other
+        images meanwhile.
 
     Raises:
         UserError: If the server is view-only, something is not allowed, or somebody else has decided about one of the
@@ -184,11 +192,7 @@ def decide(
     chosen = [int(image) for image in dict.fromkeys(int(image) for image in images)]
     if not chosen:
         raise UserError("A decision needs at least 1 image, got none. Choose images first.")
-    outside = [image for image in chosen if not 0 <= image < len(dataset)]
-    if outside:
-        raise UserError(
-            f"There is no image {outside[0]}: {dataset.name} has images 0 to {len(dataset) - 1}. Choose one of these."
-        )
+    known(dataset, chosen)
     record: dict[str, Any] = {"action": action, "images": chosen, "kind": kind}
     if action == "relabel":
         labels = [label] * len(chosen) if isinstance(label, int | np.integer) else list(label or ())
@@ -201,6 +205,77 @@ def decide(
             )
         record["labels"] = [int(one) for one in labels]
     return _write(dataset, record, who, seen)
+
+
+def known(dataset: Dataset, images: Sequence[int]) -> None:
+    """Refuses images that a dataset does not have.
+
+    Raises:
+        UserError: With the first of them.
+    """
+    outside = [image for image in images if not 0 <= image < len(dataset)]
+    if outside:
+        raise UserError(
+            f"There is no image {outside[0]}: {dataset.name} has images 0 to {len(dataset) - 1}. Choose one of these."
+        )
+
+
+def _news(dataset: Dataset, record: dict[str, Any]) -> dict[str, Any]:
+    """Leaves of a decision what does not hold already."""
+    state, action = open(dataset).state, record["action"]
+    labels = record.get("labels") or [None] * len(record["images"])
+    new = [
+        (image, label)
+        for image, label in zip(record["images"], labels, strict=True)
+        if state.get(image) != _meant(dataset, image, action, label)
+    ]
+    kept = record | {"images": [image for image, _ in new]}
+    return kept | {"labels": [label for _, label in new]} if "labels" in record else kept
+
+
+def settle(
+    dataset: Dataset,
+    images: Sequence[int],
+    label: int,
+    *,
+    one: bool = False,
+    who: str = "",
+    seen: int,
+) -> Book:
+    """Decides which label of copies is right: all get it, or one of those that have it stays and the others go.
+
+    Args:
+        dataset: What it is about.
+        images: The copies.
+        label: The class that is right.
+        one: Whether one is kept, of the latest split, and the others are excluded.
+        who: Who decides.
+        seen: As in :func:`decide`.
+
+    Raises:
+        UserError: As :func:`decide`, or if one is to be kept and none of the copies has the label.
+    """
+    if not one:
+        return decide(dataset, "relabel", images, label, kind="contradiction", who=who, seen=seen)
+    known(dataset, images)
+    mine = [i for i in images if dataset.y is not None and dataset.y[i] == label]
+    if not mine:
+        raise UserError(
+            f"None of the images {', '.join(map(str, images))} has the label that is to be kept. Choose one of theirs."
+        )
+    place = {name: set(dataset.splits[name].tolist()) for name in SPLITS}
+    kept = max(mine, key=lambda i: (next(n for n, s in enumerate(SPLITS) if i in place[s]), -i))
+    book = decide(
+        dataset,
+        "exclude",
+        [image for image in images if image != kept],
+        kind="contradiction",
+        who=who,
+        seen=seen,
+    )
+    if book.state.get(kept, ("accept", None))[0] == "accept":
+        return book
+    return decide(dataset, "accept", [kept], kind="contradiction", who=who, seen=book.version)
 
 
 def undo(dataset: Dataset, id: str, *, who: str = "", seen: int) -> Book:
@@ -239,17 +314,45 @@ def _write(dataset: Dataset, record: dict[str, Any], who: str, seen: int) -> Boo
                     f"{new.get('who') or 'Somebody else'} decided about {same} at {when}, after you looked. Nothing of "
                     "yours was written, and nothing is lost. Look at them again, then decide."
                 )
-            jobs.Log(place).append(
-                record | {"id": secrets.token_hex(4), "time": time.time(), "who": who}
-            )
-    book = open(dataset)
-    if not since:
-        return book
-    names = ", ".join(sorted({new.get("who") or "Somebody else" for new in since}))
-    count = len({image for new in since for image in new["images"]})
-    return Book(
-        **{**book.__dict__, "told": f"{names} decided about {count} other images meanwhile."}
-    )
+            new = record if "undo" in record else _news(dataset, record)
+            if new["images"]:
+                jobs.Log(place).append(
+                    new | {"id": secrets.token_hex(4), "time": time.time(), "who": who}
+                )
+    told = []
+    if again := len(record["images"]) - len(new["images"]):
+        rest = (
+            "nothing is new"
+            if again == len(record["images"])
+            else f"new for {len(new['images']):,}"
+        )
+        told.append(
+            f"{again:,} of them {'was' if again == 1 else 'were'} already {_PAST[record['action']]}: {rest}."
+        )
+    if since:
+        names = ", ".join(sorted({one.get("who") or "Somebody else" for one in since}))
+        count = len({image for one in since for image in one["images"]})
+        told.append(f"{names} decided about {count} other images meanwhile.")
+    return replace(open(dataset), told=" ".join(told))
+
+
+def named(images: Sequence[int], most: int = 5) -> str:
+    """Names images in a line of the log: ``image 7``, ``images 3, 40, 41 and 9 more``."""
+    some = ", ".join(str(image) for image in images[:most])
+    more = f" and {len(images) - most:,} more" if len(images) > most else ""
+    return f"image{'s' * (len(images) > 1)} {some}{more}"
+
+
+def version_name(dataset: Dataset) -> str:
+    """Finds a name that is free for the next version of a dataset: ``birds-2`` after ``birds``, then ``birds-3``."""
+    base, begin = datasets.slug(dataset.name), 2
+    stem, _, number = base.rpartition("-")
+    if (
+        dataset.parent and stem and number.isdecimal()
+    ):  # a version itself; of cifar-10 the next is cifar-10-2
+        base, begin = stem, int(number) + 1
+    base, taken = base.encode()[:48].decode(errors="ignore"), set(datasets.names())
+    return next(name for n in itertools.count(begin) if (name := f"{base}-{n}") not in taken)
 
 
 def apply(dataset: Dataset, name: str, who: str = "") -> Dataset:
@@ -257,7 +360,7 @@ def apply(dataset: Dataset, name: str, who: str = "") -> Dataset:
 
     Args:
         dataset: The parent; it stays as it is.
-        name: Of the new version.
+        name: Of the new version; :func:`version_name` where it is empty.
         who: Who makes it.
 
     Returns:
@@ -294,7 +397,7 @@ def apply(dataset: Dataset, name: str, who: str = "") -> Dataset:
     note = f"Made from {dataset.name}: {len(out):,} images excluded, {len(new):,} relabelled."
     notes = [*dataset.notes, note, *([book.summary["warning"]] if book.summary["warning"] else [])]
     made = derived(dataset, kept, y, notes, {"changes": changes})
-    return datasets.save(name, made)
+    return datasets.save(name.strip() or version_name(dataset), made)
 
 
 def derived(

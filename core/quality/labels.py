@@ -1,38 +1,99 @@
-"""Label errors by confident learning, on predictions for images that the predictor has not seen."""
+"""Label errors: predictions for unseen images, what they say of each label, and how far that is to be believed.
+
+A predictor that is often wrong calls right labels wrong. So every label gets the probability that it is wrong, under a
+model in which some labels were exchanged at random and the predictor is as unsure as it has shown; and before anything
+is said of single labels, the same model says how many of planted errors would be found at all.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.quality.sets import percent
+
 FOLDS = 4
+STRENGTHS = (0.003, 0.03, 0.3, 3.0)  # of the ridge, per image
+ENOUGH = 20  # images that a class needs before labels of it, or towards it, are judged
+LEAST = 100  # labels of such classes; of fewer, too few wrong ones could be told from chance
+PLANTED = 0.05  # share of wrong labels that the predictor is tried with
+RELIABLE = 0.5  # of these, the share that must be found before any label is judged
+USUAL = 20  # one in so many labels is wrong, before anything is known
+SURE = 0.5  # probability to be wrong from which a label is changed together with others
+LOOK = 5  # labels that are named for a look where none can be judged
+SOME = 100_000  # images that the probabilities are fitted on
+_SHARP = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.5, 10.0, 12.0, 15.0, 20.0, 30.0, 50.0)
+_BARS = (
+    0.05,
+    0.1,
+    0.2,
+    SURE,
+)  # probability to be wrong of a suspect; the lowest with enough real ones
+_NOISE = tuple(np.geomspace(0.0002, 0.8, 60).tolist())
 
 
 @dataclass(frozen=True)
 class Doubts:
-    """What confident learning says of every label.
+    """What the other images say of every label that can be judged.
 
     Attributes:
-        named: Class that the prediction names, int64 (N,).
-        suspect: Whether the label is confidently another one, bool (N,).
-        margin: How much surer the other class is than the label, -1 … 1, (N,): the rank.
-        chance: Probability of the label, and of the named class, each (N,).
+        named: Class that the prediction names, another one than the label where that is suspect, int64 (N,).
+        suspect: Whether the label is confidently another one and may well be wrong, bool (N,).
+        wrong: Probability that the label is wrong, (N,).
+        chance: Probability of the label, by which labels are ranked, and of the named class, each (N,).
         accuracy: Share of the labels that the prediction names.
+        found: Of labels that were exchanged at random, :data:`PLANTED` of all, the share that would be called more
+            probably wrong than right.
+        precision: Share of the suspects that is really wrong, estimated; None without a suspect.
     """
 
     named: np.ndarray
     suspect: np.ndarray
-    margin: np.ndarray
+    wrong: np.ndarray
     chance: tuple[np.ndarray, np.ndarray]
     accuracy: float
+    found: float
+    precision: float | None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What can be said of a dataset's labels.
+
+    Attributes:
+        rows: Images whose labels are judged, int64 (R,): of classes with :data:`ENOUGH` images.
+        named: Class that the other images name, (R,).
+        suspect: Labels that are called wrong, bool (R,); none where labels cannot be judged.
+        wrong: Probability that the label is wrong, (R,).
+        chance: Probability of the label, and of the named class, each (R,).
+        look: Places in ``rows`` of the labels that are contradicted most, at most :data:`LOOK`.
+        guess: Class that is predicted for each image of the dataset, (N,).
+        facts: ``judged``, ``reason`` (why not, or empty), ``accuracy``, ``n`` (labels that were looked at), ``found``,
+            ``precision``, ``suspects`` and ``sure`` (how many), ``sentence``.
+    """
+
+    rows: np.ndarray
+    named: np.ndarray
+    suspect: np.ndarray
+    wrong: np.ndarray
+    chance: tuple[np.ndarray, np.ndarray]
+    look: np.ndarray
+    guess: np.ndarray
+    facts: dict[str, Any]
 
 
 def out_of_fold(
-    features: Tensor, y: Tensor, classes: int, keys: np.ndarray, strength: float = 0.003
+    features: Tensor,
+    y: Tensor,
+    classes: int,
+    keys: np.ndarray,
+    strengths: Sequence[float] = STRENGTHS,
 ) -> Tensor:
     """Predicts each image from the others: ridge regression on the classes, in closed form; scores (N, K).
 
@@ -41,44 +102,82 @@ def out_of_fold(
         y: Labels (N,).
         classes: K.
         keys: Content hashes (N,); equal images fall into the same fold, so that none predicts its copy.
-        strength: Of the ridge, per image.
+        strengths: Of the ridge, per image; the one with the least squared error is taken.
     """
-    fold = torch.from_numpy((keys % np.uint64(FOLDS)).astype(np.int64))
+    if (
+        2 * len(features) < features.shape[1]
+    ):  # fewer images than numbers: the same, turned into as many numbers as images
+        features = torch.linalg.qr(features.T, mode="r").R.T
     target = F.one_hot(y, classes).float()
     centre = target.mean(0)
-    whole = features.T @ features
-    joint = features.T @ (target - centre)
-    ridge = strength * len(features) * torch.eye(features.shape[1])
+    target -= centre
+    fold = torch.from_numpy((keys % np.uint64(FOLDS)).astype(np.int64))
+    folds = [mine for mine in (fold == number for number in range(FOLDS)) if bool(mine.any())]
+    whole, joint = features.T @ features, features.T @ target
+    unit = len(features) * torch.eye(features.shape[1])
+    parts = [
+        (whole - features[mine].T @ features[mine], joint - features[mine].T @ target[mine])
+        for mine in folds
+    ]
+
+    def predicted(part: int, strength: float) -> Tensor:
+        gram, towards = parts[part]
+        return features[folds[part]] @ torch.linalg.solve(gram + strength * unit, towards)
+
+    def error(strength: float) -> float:
+        return sum(
+            float((predicted(part, strength) - target[mine]).square().sum())
+            for part, mine in enumerate(folds)
+        )
+
+    best = strengths[0] if len(strengths) == 1 else min(strengths, key=error)
     scores = centre.expand(len(features), classes).clone()
-    for number in range(FOLDS):
-        mine = fold == number
-        if not bool(mine.any()):
-            continue
-        rows = features[mine]
-        gram = whole - rows.T @ rows + ridge
-        weight = torch.linalg.solve(gram, joint - rows.T @ (target[mine] - centre))
-        scores[mine] += rows @ weight
+    for part, mine in enumerate(folds):
+        scores[mine] += predicted(part, best)
     return scores
 
 
-def calibrated(scores: Tensor, y: Tensor) -> Tensor:
-    """Turns scores into probabilities by the temperature that explains the labels best, (N, K)."""
-    best = min(
-        (2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0),
-        key=lambda sharp: float(F.cross_entropy(scores * sharp, y)),
-    )
-    return (scores * best).softmax(1)
+def probabilities(scores: Tensor, y: Tensor) -> tuple[Tensor, float]:
+    """Turns scores (N, K) into probabilities of the right class, and estimates the share of labels that is wrong.
+
+    Both come from the likelihood of the labels as they are given: the classes follow the scores at a temperature, and
+    a share of the labels was exchanged for any other class at random. That share begins where it usually is: as if
+    of :data:`USUAL` labels beside these one were known to be wrong.
+    """
+    some = torch.linspace(0, len(y) - 1, min(len(y), SOME)).long()
+    few, mine = scores[some], y[some, None]
+    shares = torch.tensor(_NOISE)[:, None]
+    likely = torch.stack(
+        [
+            _given((few * sharp).softmax(1).gather(1, mine)[:, 0], shares, scores.shape[1])
+            .clamp_min(1e-9)
+            .log()
+            .double()
+            .mean(1)
+            for sharp in _SHARP
+        ]
+    )  # (temperatures, shares)
+    usual = shares[:, 0].log() + (USUAL - 1) * (1 - shares[:, 0]).log()
+    sharp, share = divmod(int((len(y) * likely + usual).argmax()), len(_NOISE))
+    return (scores * _SHARP[sharp]).softmax(1), _NOISE[share]
 
 
-def doubts(chances: Tensor, y: Tensor) -> Doubts:
-    """Finds labels that are confidently wrong.
+def _given(chance: Tensor, noise: Tensor | float, classes: int) -> Tensor:
+    """Gives the probability that a class is the given label, from the probability that it is the right one."""
+    return (1 - noise) * chance + noise * (1 - chance) / max(1, classes - 1)
 
-    A label is suspect if another class is more probable than that class usually is where it is given, and no class
-    that passes its own bar is more probable than it (equations 1 and 2 of the paper).
 
-    Args:
-        chances: Out-of-fold probabilities, (N, K).
-        y: Labels, (N,).
+def _wrong(chance: Tensor, noise: float, classes: int) -> Tensor:
+    """Gives the probability that a given label is wrong, by Bayes' rule."""
+    given = _given(chance, noise, classes)
+    return torch.where(given > 0, 1 - (1 - noise) * chance / given.clamp_min(1e-12), 0.0)
+
+
+def confident(chances: Tensor, y: Tensor) -> Tensor:
+    """Names the other class that each image confidently is, int64 (N,), or -1 without one.
+
+    That is the most probable of the classes that are more probable here than they usually are where they are given
+    (equations 1 and 2 of the paper), if it is more probable than the given one.
 
     References:
         Northcutt, Jiang and Chuang, 2021, Confident learning, https://arxiv.org/abs/1911.00068
@@ -87,19 +186,155 @@ def doubts(chances: Tensor, y: Tensor) -> Doubts:
     counts = torch.bincount(y, minlength=classes)
     own = chances.gather(1, y[:, None])[:, 0]
     bar = torch.zeros(classes).index_add_(0, y, own) / counts.clamp_min(1)
-    bar = torch.where(counts > 0, bar, torch.inf)
-    above = chances >= bar
-    counted = torch.where(above, chances, -1.0).argmax(1)
-    # of a class with one or two images, nothing can be learned from the others
-    suspect = above.any(1) & (counted != y) & (counts[y] > 2)
-    others = chances.scatter(1, y[:, None], -1.0)
-    margin = others.amax(1) - own
-    named = chances.argmax(1)
-    best = torch.where(suspect, counted, others.argmax(1))
+    above = chances >= torch.where(counts > 0, bar, torch.inf)
+    top = torch.where(above, chances, -1.0).max(1)
+    return torch.where(top.values > own, top.indices, -1)
+
+
+def doubts(chances: Tensor, y: Tensor, noise: float) -> Doubts:
+    """Finds labels that are confidently another one and may well be wrong, as far down the ranking as half of them are.
+
+    Args:
+        chances: Out-of-fold probabilities of the right class, (N, K).
+        y: Labels, (N,).
+        noise: Share of the labels that is wrong.
+    """
+    classes = chances.shape[1]
+    own = chances.gather(1, y[:, None])[:, 0]
+    wrong = _wrong(own, noise, classes)
+    counted = confident(chances, y)
+
+    def exchanged(share: float, bar: float) -> float:
+        """Gives the share of labels, each exchanged for any other one, whose probability to be wrong passes a bar."""
+        called = (_wrong(chances, share, classes) > bar).sum(1).float()
+        return float((called - (_wrong(own, share, classes) > bar).float()).mean()) / (classes - 1)
+
+    precision = None
+    for bar in _BARS:
+        suspect = (counted >= 0) & (wrong > bar)
+        if not (number := int(suspect.sum())):
+            precision = None
+            break
+        real = (
+            noise * exchanged(noise, bar) * len(y)
+        )  # of the wrong ones, those that are among the suspects
+        precision = (min(float(wrong[suspect].sum()), real) + 0.5) / (number + 1)  # few say little
+        if precision >= RELIABLE:
+            break
+    best = torch.where(suspect, counted, chances.scatter(1, y[:, None], -1.0).argmax(1))
     return Doubts(
         best.numpy(),
         suspect.numpy(),
-        margin.numpy(),
+        wrong.numpy(),
         (own.numpy(), chances.gather(1, best[:, None])[:, 0].numpy()),
-        float((named == y).float().mean()),
+        float((chances.argmax(1) == y).float().mean()),
+        exchanged(PLANTED, SURE),
+        precision,
     )
+
+
+def judge(
+    features: Tensor, y: np.ndarray, classes: Sequence[str], keys: np.ndarray, skip: np.ndarray
+) -> Judgement:
+    """Judges the labels of a dataset, or says why they cannot be judged.
+
+    Args:
+        features: Standardised, (N, D).
+        y: Labels, int64 (N,).
+        classes: Their names.
+        keys: Content hashes (N,).
+        skip: Images that are not judged, bool (N,): blank ones, strangers, copies that contradict each other.
+    """
+    counts = np.bincount(y, minlength=len(classes))
+    large = np.flatnonzero(counts >= ENOUGH)
+    scores = out_of_fold(features, torch.as_tensor(y), len(classes), keys)
+    guess = scores.argmax(1).numpy()
+    rows = np.flatnonzero(np.isin(y, large) & ~skip)
+    why = ""
+    if len(large) < 2:
+        why = f"fewer than two of its classes have at least {ENOUGH} images (n = {len(y):,})"
+    elif len(rows) < LEAST:
+        why = f"at least {LEAST} labels of classes with {ENOUGH} images are needed, and there are {len(rows):,}"
+    if why:
+        none = np.zeros(0, np.int64)
+        return Judgement(
+            none,
+            none,
+            none.astype(bool),
+            none,
+            (none, none),
+            none,
+            guess,
+            refused(why, len(y), float((guess == y).mean())),
+        )
+    mine = torch.as_tensor(np.searchsorted(large, y[rows]))
+    chances, noise = probabilities(scores[rows][:, large], mine)
+    found = doubts(chances, mine, noise)
+    facts = _told(
+        found, len(rows), [classes[k] for k in np.flatnonzero((counts > 0) & (counts < ENOUGH))]
+    )
+    worst = np.argsort(found.chance[0], kind="stable")
+    disputed = found.chance[1] > found.chance[0]
+    return Judgement(
+        rows,
+        large[found.named],
+        found.suspect & facts["judged"],
+        found.wrong,
+        found.chance,
+        worst[disputed[worst]][:LOOK],
+        guess,
+        facts,
+    )
+
+
+def _told(found: Doubts, n: int, small: Sequence[str]) -> dict[str, Any]:
+    """Decides whether the labels can be judged, and says so with the figures that it rests on."""
+    known = f"names {percent(found.accuracy)} of the labels (each image by others, n = {n:,})"
+    test = f"of labels that are exchanged at random it would find {percent(found.found)}"
+    number, reason = int(found.suspect.sum()), ""
+    if found.found < RELIABLE:
+        reason = f"the predictor behind it {known}, and {test}, less than {percent(RELIABLE)}"
+    elif found.precision is not None and found.precision < RELIABLE:
+        reason = (
+            f"the predictor behind it {known}, and of the labels that it doubts only about {percent(found.precision)} "
+            f"would be wrong, less than {percent(RELIABLE)}"
+        )
+    if reason:
+        return refused(reason, n, found.accuracy, found.found)
+    sure = int((found.suspect & (found.wrong > SURE)).sum())
+    said = f"No label error was found in {n:,} labels."
+    if number:
+        said = (
+            f"{number:,} of {n:,} labels may be wrong: by estimate {percent(found.precision or 0)} of these are, "
+            f"and {sure:,} {'is' if sure == 1 else 'are'} more probably wrong than right."
+        )
+    few = ", ".join(small[:10]) + (f" and {len(small) - 10:,} more" if len(small) > 10 else "")
+    left = f" Classes with fewer than {ENOUGH} images are left out: {few}." if small else ""
+    return {
+        "judged": True,
+        "reason": "",
+        "accuracy": found.accuracy,
+        "n": n,
+        "found": found.found,
+        "precision": found.precision,
+        "suspects": number,
+        "sure": sure,
+        "sentence": f"{said} The predictor behind it {known}, and {test}.{left}",
+    }
+
+
+def refused(
+    reason: str, n: int = 0, accuracy: float | None = None, found: float | None = None
+) -> dict[str, Any]:
+    """Says why no label is judged, in the form of :attr:`Judgement.facts`."""
+    return {
+        "judged": False,
+        "reason": reason,
+        "accuracy": accuracy,
+        "n": n,
+        "found": found,
+        "precision": None,
+        "suspects": 0,
+        "sure": 0,
+        "sentence": f"Labels cannot be judged on this set, because {reason}. No label is called wrong.",
+    }

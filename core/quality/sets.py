@@ -14,6 +14,11 @@ from core.quality.measures import BATCH, Measures, Patches
 from core.tensors import to_float
 
 
+def percent(share: float) -> str:
+    """Writes a share as a person would: 0 %, 0.4 %, 47.3 %, 100 %."""
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
+
+
 def balance(dataset: Dataset) -> dict[str, Any]:
     """Counts classes and says how even they are: the effective number of classes, and the largest to the smallest."""
     assert dataset.y is not None
@@ -22,15 +27,29 @@ def balance(dataset: Dataset) -> dict[str, Any]:
     effective = float(np.exp(-(shares * np.log(shares)).sum()))
     smallest, largest = int(counts.argmin()), int(counts.argmax())
     ratio = counts[largest] / max(1, counts[smallest])
+    empty = [name for name, n in zip(dataset.classes, counts, strict=True) if not n]
+    listed = ", ".join(empty[:10]) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
     even = "Even" if ratio < 1.5 else "Uneven" if ratio < 10 else "Very uneven"
     return {
         "counts": {name: int(n) for name, n in zip(dataset.classes, counts, strict=True)},
         "effective": effective,
         "ratio": float(ratio),
+        "empty": empty,
         "sentence": (
-            f"{even}: {dataset.classes[largest]} has {counts[largest]:,} images, "
-            f"{dataset.classes[smallest]} {counts[smallest]:,}; as varied as {effective:.1f} equal classes "
+            f"{even}: "
+            + (
+                f"{dataset.classes[largest]} has {counts[largest]:,} images, {dataset.classes[smallest]} "
+                f"{counts[smallest]:,}"
+                if counts[largest] > counts[smallest]
+                else f"each class has {counts[largest]:,} images"
+            )
+            + f"; as varied as {effective:.1f} equal classes "
             f"of {len(dataset.classes)}."
+            + (
+                f" No label names {'this class' if len(empty) == 1 else 'these classes'}: {listed}."
+                if empty
+                else ""
+            )
         ),
     }
 
@@ -71,10 +90,11 @@ def diversity(dataset: Dataset, measures: Measures, seed: int = 0) -> dict[str, 
             facts["n_per_class"] = n
             ranked = sorted(facts["classes"], key=facts["classes"].__getitem__)
             low, high = ranked[0], ranked[-1]
-            sentence += (
-                f" Most alike are the images of {low} ({facts['classes'][low]:.1f}), least those of "
-                f"{high} ({facts['classes'][high]:.1f}), {n} images each."
-            )
+            if low != high:
+                sentence += (
+                    f" Most alike are the images of {low} ({facts['classes'][low]:.1f}), least those of "
+                    f"{high} ({facts['classes'][high]:.1f}), {n} images each."
+                )
     return facts | {"sentence": sentence}
 
 
@@ -95,8 +115,8 @@ def coverage(dataset: Dataset, measures: Measures, seed: int = 0) -> dict[str, A
         "floor": floor,
         "n": n,
         "sentence": (
-            f"{verdict}: training images cover {found:.0%} of the held-out ones, and {floor:.0%} of each other "
-            f"({n:,} images each)."
+            f"{verdict}: training images cover {percent(found)} of the held-out ones, and {percent(floor)} of each "
+            f"other ({n:,} images each)."
         ),
     }
 
@@ -131,7 +151,7 @@ def biases(dataset: Dataset, measures: Measures) -> list[dict[str, Any]]:
                 "property": name,
                 "share": share,
                 "sentence": (
-                    f"{name.capitalize()}: {share:.0%} of its variation is between classes; lowest for "
+                    f"{name[:1].upper() + name[1:]}: {percent(share)} of its variation is between classes; lowest for "
                     f"{dataset.classes[low]} ({means[low]:.3g}), highest for {dataset.classes[high]} "
                     f"({means[high]:.3g})."
                 ),
@@ -161,8 +181,8 @@ def by_class(dataset: Dataset, named: np.ndarray) -> dict[str, Any]:
         "accuracy": whole,
         "classes": shares,
         "sentence": (
-            f"A quick predictor names {whole:.1%} of the labels (each image by others); hardest is {worst} "
-            f"with {shares[worst]:.1%}{taken}."
+            f"A quick predictor names {percent(whole)} of the labels (each image by others, n = {counts.sum():,}); "
+            f"hardest is {worst} with {percent(shares[worst])}{taken}."
         ),
     }
 
@@ -235,13 +255,13 @@ def compare(real: Dataset, other: Dataset, n: int = 1000, seed: int = 0) -> dict
         "copying_low": copies.low,
         "copying_high": copies.high,
         "sentence": (
-            f"{found.precision:.0%} look real (held-out real ones: {floor.precision:.0%}); they cover "
-            f"{found.coverage:.0%} of the training images (held-out: {floor.coverage:.0%}). "
+            f"{percent(found.precision)} look real (held-out real ones: {percent(floor.precision)}); they cover "
+            f"{percent(found.coverage)} of the training images (held-out: {percent(floor.coverage)}). "
             + (
-                f"{copies.value:.0%} are nearer to a training image than to a held-out one: they repeat it."
+                f"{percent(copies.value)} are nearer to a training image than to a held-out one: they repeat it."
                 if copied
-                else f"No sign of copying: {copies.value:.0%} are nearer to a training image than to a held-out one "
-                "(50% is chance)."
+                else f"No sign of copying: {percent(copies.value)} are nearer to a training image than to a held-out "
+                "one (50 % is chance)."
             )
             + f" n = {count:,}."
         ),

@@ -30,7 +30,9 @@ def inspect(task: Task) -> Iterator[dict[str, Any]]:
     ask = task.part("dataset")
     task.say("Preparing the data")
     dataset = datasets.load(ask["name"], ask["config"])
-    jobs.write_json(task.path / "content.json", {"fingerprint": dataset.fingerprint})
+    jobs.write_json(
+        task.path / "content.json", {"fingerprint": dataset.fingerprint, "rules": quality.RULES}
+    )
     started = time.time()
     share = 0.0
 

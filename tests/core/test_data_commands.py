@@ -61,6 +61,58 @@ def test_a_dataset_is_inspected_mended_and_saved(run, faulty):
     assert 0 <= compared["copying"] <= 1
 
 
+@pytest.fixture
+def contradicting() -> Any:
+    """A saved dataset of noise, so that no label can be judged, with a pair of copies labelled Box and Ring."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (100, 1, 8, 8)).astype(np.uint8)
+    y = np.arange(100) % 2
+    x[41], x[43] = x[40], x[45]
+    held = {"train": np.arange(20, 100), "valid": np.arange(10), "test": np.arange(10, 20)}
+    return datasets.save(
+        "pairs", datasets.assemble(x, y.astype(np.int64), ("Box", "Ring"), held, name="pairs")
+    )
+
+
+def test_labels_that_cannot_be_judged_are_not_changed_and_copies_are_decided_one_by_one(
+    run, contradicting
+):
+    facts = run("inspect", "pairs", "--relabel", "--exclude", "exact", "--json")
+    told = facts["labels"]
+    assert {"judged", "reason", "accuracy", "precision", "suspects"} <= told.keys()
+    assert (told["judged"], told["precision"], told["suspects"]) == (False, None, 0)
+    assert 0.2 < told["accuracy"] < 0.8
+    assert (facts["counts"]["contradiction"], facts["counts"]["exact"]) == (1, 1)
+    assert facts["decisions"]["sentence"] == "1 excluded."  # of equal label; of the pair, none
+    copies = {row["name"]: row for row in facts["checks"]}
+    assert "mirrored" in copies["near"]["cannot_see"]
+    text = run("inspect", "pairs", "--relabel", "--list", "contradiction")
+    assert "--relabel changed nothing: labels cannot be judged here." in text
+    assert "The same pixels are labelled Box (image 40 (train)), Ring (image 41 (train))." in text
+    assert "Exact duplicates (1 found), Leaks between splits (0 found): Compares the pixels" in text
+
+    for words, said in (
+        (("--exclude", "contradiction"), "there a person decides each one. See them with --list"),
+        (("--exclude", "doubt"), "there a person decides each one"),
+        (("--label", "40=box"), "--label must be IMAGE=CLASS with the number of an image and a"),
+        (("--label", "100=Box"), "There is no image 100: pairs has images 0 to 99"),
+        (("--drop", "-1"), "There is no image -1"),
+    ):
+        assert said in run("inspect", "pairs", *words, code=2)
+    text = run("inspect", "pairs", "--label", "41=Box", "--drop", "40", "--save", "mended")
+    assert "Decisions: 2 excluded, 1 relabelled." in text
+    mended = datasets.load("mended")
+    assert len(mended) == 98
+    assert mended.classes[mended.y[40]] == "Box"  # image 41, with 40 before it gone
+
+
+def test_a_version_that_would_be_the_same_is_refused_with_the_reason(run, contradicting):
+    said = run("inspect", "pairs", "--relabel", "--save", "mended", code=2)
+    assert "Labels cannot be judged on this set, because the predictor behind it names" in said
+    assert "So --relabel changes nothing, and a version would be the same." in said
+    assert "mended" not in datasets.names()
+
+
 def test_a_pipeline_is_shown_kept_applied_and_exported(run, tmp_path):
     listed = run("augment", "--json")
     assert {"digits", "photos"} <= {row["id"] for row in listed["pipelines"]}

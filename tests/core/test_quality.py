@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,6 +167,7 @@ def test_small_and_large_images_one_image_and_no_labels_are_inspected(n, size, c
     result = found(dataset_of(x, y if labelled else None, held))
     assert result.n == n
     assert "label" not in result.counts or labelled
+    assert result.facts["labels"]["reason"] != "" or result.facts["labels"]["judged"]
 
 
 def test_a_class_of_one_and_a_constant_set_are_no_trouble():
@@ -198,7 +200,7 @@ def test_ridge_leaves_its_own_fold_out():
     features = torch.from_numpy(rng.standard_normal((60, 5))).float()
     y = torch.from_numpy(rng.integers(0, 3, 60))
     keys = rng.integers(0, 2**63, 60).astype(np.uint64)
-    scores = labels.out_of_fold(features, y, 3, keys)
+    scores = labels.out_of_fold(features, y, 3, keys, [0.003])
     fold = (keys % np.uint64(labels.FOLDS)).astype(int)
     rows = np.flatnonzero(fold != 2)
     target = np.eye(3)[y.numpy()]
@@ -211,15 +213,287 @@ def test_ridge_leaves_its_own_fold_out():
     assert np.allclose(scores.numpy()[mine], f[mine] @ weight + centre, atol=1e-4)
 
 
+def test_fewer_images_than_numbers_are_predicted_the_same():
+    generator = torch.Generator().manual_seed(0)
+    features, y = torch.randn(20, 64, generator=generator), torch.arange(20) % 2
+    keys = np.arange(20).astype(np.uint64)
+    turned = labels.out_of_fold(features, y, 2, keys, [0.1])
+    features = torch.cat([features, torch.zeros(20, 1)], 1)[:, :40]  # 40 of 20: not turned
+    same = labels.out_of_fold(features, y, 2, keys, [0.1])
+    again = labels.out_of_fold(torch.cat([features, torch.zeros(20, 24)], 1), y, 2, keys, [0.1])
+    assert torch.allclose(same, again, atol=1e-4)
+    assert not torch.allclose(same, turned, atol=1e-2)
+
+
 def test_confident_learning_follows_the_paper_by_hand():
     chances = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9], [0.9, 0.1]])
     y = torch.tensor([0, 0, 0, 1, 1, 1])
     # bars: class 0 (0.9 + 0.7 + 0.8) / 3 = 0.8, class 1 (0.7 + 0.9 + 0.1) / 3 = 0.567
-    doubts = labels.doubts(chances, y)
+    assert labels.confident(chances, y).tolist() == [-1] * 5 + [0]
+    doubts = labels.doubts(chances, y, 0.2)
     assert doubts.suspect.tolist() == [False] * 5 + [True]
-    assert doubts.margin[5] == pytest.approx(0.8)
     assert doubts.named[5] == 0
     assert doubts.accuracy == pytest.approx(5 / 6)
+    # by Bayes: exchanged 0.2 * 0.9, right 0.8 * 0.1
+    assert doubts.wrong[5] == pytest.approx(0.18 / 0.26)
+    # exchanged ones that are then called surely wrong: all six at 0.2 have 0.2 (1 - p) > 0.8 p below p = 0.2
+    assert doubts.found == 0.0  # at 1 in 20 below p = 0.05, and none is
+    sharp = torch.tensor([[0.96, 0.04], [0.04, 0.96], [0.94, 0.06], [0.3, 0.7]])
+    assert labels.doubts(sharp, torch.tensor([0, 1, 0, 1]), 0.2).found == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("case", ["two", "uneven", "ten", "unsure"])
+def test_cleanlab_calls_the_same_labels_wrong_and_ranks_them_alike(case):
+    kept = np.load(Path(__file__).parent / "oracles" / "labels.npz")
+    chances, given = (torch.from_numpy(kept[f"{case}/{name}"]) for name in ("chances", "given"))
+    assert torch.equal(
+        labels.confident(chances, given) >= 0, torch.from_numpy(kept[f"{case}/wrong"])
+    )
+    own = labels.doubts(chances, given, 0.1).chance[0]
+    assert np.argsort(own, kind="stable").tolist() == kept[f"{case}/order"].tolist()
+
+
+def simulated(n: int, sure: float, wrong: float, classes: int = 4):
+    """Features of which ``sure`` says how plainly they tell the class, and labels of which a share is wrong."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(n) % classes
+    features = rng.standard_normal((n, 12))
+    features[:, :classes] += sure * np.eye(classes)[truth]
+    flipped = rng.permutation(n)[: round(wrong * n)]
+    y = truth.copy()
+    y[flipped] = (y[flipped] + rng.integers(1, classes, len(flipped))) % classes
+    return (
+        torch.from_numpy(features).float(),
+        y,
+        rng.integers(0, 2**63, n).astype(np.uint64),
+        flipped,
+    )
+
+
+def judged(n: int, sure: float, wrong: float, classes: int = 4):
+    features, y, keys, flipped = simulated(n, sure, wrong, classes)
+    names = [f"class {k}" for k in range(classes)]
+    return labels.judge(features, y, names, keys, np.zeros(n, bool)), flipped
+
+
+@pytest.mark.parametrize("wrong", [0.03, 0.1, 0.2])
+def test_the_share_of_suspects_that_is_really_wrong_is_estimated(wrong):
+    found, flipped = judged(1200, 6.0, wrong)
+    suspects = found.rows[found.suspect]
+    real = np.isin(suspects, flipped).mean()
+    assert found.facts["judged"]
+    assert found.facts["suspects"] == len(suspects)
+    assert found.facts["precision"] == pytest.approx(real, abs=0.12)
+    assert np.isin(flipped, suspects).mean() > 0.85
+    assert labels.judge(*_args(1200, 6.0, 0.0)).facts["suspects"] <= 2
+
+
+def _args(n: int, sure: float, wrong: float):
+    features, y, keys, _ = simulated(n, sure, wrong)
+    return features, y, list("abcd"), keys, np.zeros(n, bool)
+
+
+@pytest.mark.parametrize(("sure", "wrong"), [(1.0, 0.0), (1.0, 0.1), (0.0, 0.0)])
+def test_a_predictor_that_is_often_wrong_calls_no_label_wrong(sure, wrong):
+    found, _ = judged(600, sure, wrong)
+    facts = found.facts
+    assert (facts["judged"], facts["suspects"], facts["precision"]) == (False, 0, None)
+    assert not found.suspect.any()
+    assert len(found.look) <= labels.LOOK
+    known = sets.percent(facts["accuracy"])
+    assert facts["sentence"].startswith(
+        f"Labels cannot be judged on this set, because the predictor behind it names {known} of the labels (each image "
+        "by others, n = 600), and of labels that are exchanged at random it would find "
+    )
+    assert facts["sentence"].endswith("less than 50 %. No label is called wrong.")
+
+
+def test_the_limit_of_what_can_be_judged_is_the_one_that_is_told(monkeypatch):
+    found = judged(600, 3.0, 0.05)[0].facts["found"]
+    for limit, passes in ((found, True), (found + 1e-6, False)):
+        monkeypatch.setattr(labels, "RELIABLE", limit)
+        monkeypatch.setattr(labels, "_BARS", (0.05,) if passes else (0.05, 0.5))
+        facts = judged(600, 3.0, 0.05)[0].facts
+        assert ("exchanged" in facts["reason"]) is not passes
+
+
+def test_fewer_labels_than_are_needed_are_not_judged():
+    for n, passes in ((labels.LEAST, True), (labels.LEAST - 1, False)):
+        facts = judged(n, 6.0, 0.0, 2)[0].facts
+        assert facts["judged"] is passes
+        assert facts["reason"] == (
+            ""
+            if passes
+            else "at least 100 labels of classes with 20 images are needed, and there are 99"
+        )
+
+
+def test_a_class_needs_enough_images_before_a_label_of_it_is_judged():
+    features, y, keys, _ = simulated(400, 6.0, 0.0)
+    names = ["a", "b", "c", "rare"]
+    for many in (labels.ENOUGH - 1, labels.ENOUGH):
+        kept = np.flatnonzero((y < 3) | (np.cumsum(y == 3) <= many))
+        mine = y[kept].copy()
+        mine[np.flatnonzero(mine == 0)[:3]] = 1
+        found = labels.judge(features[kept], mine, names, keys[kept], np.zeros(len(kept), bool))
+        assert found.facts["judged"]
+        assert (3 in mine[found.rows]) is (many == labels.ENOUGH)
+        assert ("left out: rare." in found.facts["sentence"]) is (many < labels.ENOUGH)
+    alone = np.flatnonzero((y == 0) | (np.cumsum(y == 3) <= 2) & (y == 3))
+    found = labels.judge(features[alone], y[alone], names, keys[alone], np.zeros(len(alone), bool))
+    assert (
+        found.facts["reason"] == "fewer than two of its classes have at least 20 images (n = 102)"
+    )
+    assert not len(found.look)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_labels_that_cannot_be_looked_at_are_told(labelled):
+    x, _, _ = shapes(30, 8)
+    one = dataset_of(x, np.zeros(30, np.int64) if labelled else None, 5, classes=("bar",))
+    look = quality.Look(
+        one, InspectConfig(), measures.measure(one), np.zeros(30, np.int64), lambda words: None
+    )
+    assert look.judgement is None
+    told = look.facts["labels"]
+    assert told["reason"] == (
+        "there is only one class" if labelled else "the images have no labels"
+    )
+    assert not told["judged"]
+
+
+def test_drawn_faces_with_flipped_labels_are_judged():
+    base = datasets.load("faces", {"size": 32, "count": 400})
+    rng, y = np.random.default_rng(0), np.array(base.y)
+    flipped = rng.permutation(400)[:20]
+    y[flipped] = (y[flipped] + rng.integers(1, 5, 20)) % 5
+    found = labels.judge(
+        measures.measure(base).features,
+        y,
+        base.classes,
+        np.arange(400).astype(np.uint64),
+        np.zeros(400, bool),
+    )
+    assert found.facts["judged"]
+    hits = np.isin(np.argsort(found.chance[0]), flipped)
+    average = (np.cumsum(hits) / np.arange(1, 401))[hits].mean()
+    assert average >= 0.8
+
+
+def test_a_class_that_no_label_names_is_told():
+    x, y, _ = shapes(40, 8)
+    fact = sets.balance(dataset_of(x, y, 5, classes=("bar", "blob", "Ring")))
+    assert fact["empty"] == ["Ring"]
+    assert fact["sentence"].endswith("No label names this class: Ring.")
+    assert sets.balance(dataset_of(x, y, 5))["sentence"].startswith(
+        "Even: each class has 20 images;"
+    )
+
+
+def test_a_robust_deviation_is_that_of_normal_values():
+    scored = search.robust(np.array([0.0, 1.0, 2.0, 3.0, 4.0]))
+    assert scored[4] == pytest.approx(2 / 1.4826)
+    normal = np.random.default_rng(0).standard_normal(20_000)
+    assert search.robust(normal).std() == pytest.approx(1.0, abs=0.02)
+
+
+# --- Copies -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def contradicting():
+    """Shapes of the classes Box and Ring: pairs and a group of three with two labels, and one near copy."""
+    x, y, _ = shapes(300)
+    x[250], x[251] = x[200], x[201]
+    y[250], y[251] = 1 - y[200], y[201]
+    x[252] = x[253] = x[202]  # three, of which two agree
+    y[252], y[253] = y[202], 1 - y[202]
+    x[254], y[254] = x[10], 1 - y[10]  # the other one is held out
+    x[255] = np.roll(x[203], 1, 2)
+    y[255] = 1 - y[203]
+    dataset = dataset_of(x, y, classes=("Box", "Ring"))
+    return dataset, found(dataset)
+
+
+def test_contradicting_copies_are_a_kind_of_their_own_and_no_duplicates(contradicting):
+    dataset, result = contradicting
+    by = result.by_kind()
+    groups = {tuple(sorted((issue.image, *issue.others))) for issue in by["contradiction"]}
+    assert {(200, 250), (202, 252, 253), (10, 254), (203, 255)} <= groups
+    assert [issue.image for issue in by["exact"]] == [251, 252]  # of equal labels only
+    assert 254 not in [issue.image for issue in by.get("leak", [])]
+    assert 255 not in [issue.image for issue in by.get("near", [])]
+    said = next(
+        issue.sentence for issue in by["contradiction"] if 202 in (issue.image, *issue.others)
+    )
+    two = sorted([("Box", "Ring")[dataset.y[202]], ("Box", "Ring")[dataset.y[253]]])
+    assert two == ["Box", "Ring"]
+    assert "Box (image" in said
+    assert "Ring (image" in said
+    near = next(issue for issue in by["contradiction"] if issue.image == 255)
+    assert near.sentence.startswith(
+        "Image 203 (train) is the same, shifted by 1 px across, but for"
+    )
+    assert "Their labels differ: " in near.sentence
+    assert not {200, 202, 250, 253, 254} & {i.image for i in by.get("label", [])}
+    assert quality.checks.get("contradiction").extra["single"]
+
+
+def test_a_person_says_which_label_of_copies_is_right(contradicting):
+    dataset, _ = contradicting
+    group, right = [202, 252, 253], int(dataset.y[202])
+    book = decisions.settle(dataset, group, right, seen=0)
+    assert book.state == {202: ("accept", None), 252: ("accept", None), 253: ("relabel", right)}
+    assert book.summary["changed"] == 1
+    book = decisions.settle(dataset, group, 1 - right, one=True, seen=book.version)
+    assert book.state == {202: ("exclude", None), 252: ("exclude", None), 253: ("accept", None)}
+    book = decisions.settle(dataset, [10, 254], int(dataset.y[10]), one=True, seen=book.version)
+    assert book.state[254] == ("exclude", None)
+    assert 10 not in book.state  # the one that is held out stays, as it was
+    with pytest.raises(UserError, match="None of the images 10, 11 has the label"):
+        decisions.settle(dataset, [10, 11], 7, one=True, seen=book.version)
+
+
+PLANTED = {
+    "mirrored": lambda x: x[..., ::-1],
+    "turned": lambda x: np.rot90(x, axes=(-2, -1)),
+    "cropped": lambda x: np.kron(x[..., 4:12, 4:12], np.ones((2, 2), x.dtype)),
+    "brighter": lambda x: (x * 0.7 + 75).astype(np.uint8),
+    "of other contrast": lambda x: ((x - 128.0) * 0.6 + 128).clip(0, 255).astype(np.uint8),
+}
+
+
+def test_what_the_checks_for_copies_cannot_see_is_said_and_true():
+    rng = np.random.default_rng(0)
+    rough = np.kron(rng.integers(0, 200, (200, 1, 4, 4)), np.ones((4, 4), int))
+    x, n = (rough + rng.integers(0, 50, rough.shape)).astype(np.uint8), 20
+    said = " ".join(quality.checks.get(kind).extra["blind"] for kind in ("exact", "near"))
+    for word, change in PLANTED.items():
+        assert word in said
+        assert copies(x, [change(image) for image in x[:n]]) <= 1, word
+    assert copies(x, np.roll(x[:n], 1, 3)) >= n / 2  # what is looked for is mostly found
+    assert copies(x, x[:n]) == n
+
+
+def copies(x, planted) -> int:
+    """Counts the planted copies that are found with the image that they were made of."""
+    whole, none = np.concatenate([x, np.stack(list(planted))]), np.arange(0)
+    splits = {"train": np.arange(len(whole)), "valid": none, "test": none}
+    dataset = assemble(whole, None, (), splits, name="copies")
+    known = measures.measure(dataset)
+    near = search.near(dataset, known, np.zeros(len(whole), bool))
+    pairs = {(pair.a, pair.b) for pair in near}
+    pairs |= {(int(group[0]), int(group[1])) for group in search.same(known.keys)}
+    return sum((i, len(x) + i) in pairs for i in range(len(planted)))
+
+
+def test_every_check_for_copies_and_strangers_says_what_it_compared(planted):
+    _, result, _ = planted
+    rows = {row["name"]: row for row in result.looked()}
+    assert list(rows) == ["contradiction", "exact", "leak", "near", "near_leak", "outlier"]
+    assert (rows["exact"]["found"], rows["contradiction"]["found"]) == (1, 0)
+    parts = [row[part] for row in rows.values() for part in ("compared", "cannot_see")]
+    assert all(part.endswith(".") for part in parts)
 
 
 def test_a_vendi_score_counts_what_differs():
@@ -348,6 +622,34 @@ def test_a_decision_that_means_nothing_is_refused(whole, action, images, label, 
     with pytest.raises(UserError, match=text):
         decisions.decide(whole, action, images, label, seen=0)
     assert decisions.open(whole).version == 0
+
+
+def test_what_is_decided_already_is_not_decided_again(whole):
+    book = decisions.decide(whole, "exclude", [3, 4], seen=0)
+    again = decisions.decide(whole, "exclude", [3, 4], seen=book.version)
+    assert again.version == book.version
+    assert again.told == "2 of them were already excluded: nothing is new."
+    more = decisions.decide(whole, "exclude", [4, 5], seen=book.version)
+    assert more.told == "1 of them was already excluded: new for 1."
+    assert [entry.images for entry in more.entries] == [(3, 4), (5,)]
+    own = int(whole.y[7])
+    book = decisions.decide(whole, "relabel", [7, 8], [own, 1 - int(whole.y[8])], seen=more.version)
+    assert book.state[7] == ("accept", None)  # it has that label
+    again = decisions.decide(whole, "relabel", [7], own, seen=book.version)
+    assert again.version == book.version
+    assert decisions.named((7,)) == "image 7"
+    assert decisions.named(tuple(range(9))) == "images 0, 1, 2, 3, 4 and 4 more"
+
+
+def test_a_version_without_a_name_takes_the_next_free_one(whole):
+    decisions.decide(whole, "exclude", [3], seen=0)
+    assert decisions.version_name(whole) == "shapes-2"
+    second = quality.apply(whole, "")
+    assert second.name == "shapes-2"
+    assert decisions.version_name(whole) == "shapes-3"
+    decisions.decide(second, "exclude", [3], seen=0)
+    assert quality.apply(second, " ").name == "shapes-3"
+    assert decisions.version_name(replace(whole, name="cifar-10")) == "cifar-10-2"
 
 
 def test_a_version_does_what_was_decided_and_keeps_its_parent(whole, setting):

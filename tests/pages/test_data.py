@@ -268,7 +268,9 @@ def doubles():
         files[f"{'ab'[i % 2]}/{i}.png"] = out.getvalue()
     files["a/again.png"] = files["a/0.png"]
 
-    def made(place):
+    def made(place, other=False):
+        if other:  # and one more, with the other label
+            files["b/contradicting.png"] = files["a/2.png"]
         (place / "in.zip").write_bytes(pack(files))
         dataset = datasets.bring("doubles", {"path": str(place / "in.zip"), "size": 12})
         assert worker.work(work.submit("inspect", {"dataset": "doubles"}, {}).path) == 0
@@ -302,6 +304,68 @@ def test_an_issue_is_left_out_taken_back_and_made_a_version(visit, tmp_path, dou
     assert seen.widget("data").value == "clean"
     made = datasets.load("clean", {})
     assert (len(made), made.parent) == (len(dataset) - 1, dataset.fingerprint)
+
+
+def test_pressed_twice_it_is_one_decision_and_the_log_names_the_image(visit, tmp_path, doubles):
+    from core.quality import decisions
+
+    dataset = doubles(tmp_path)
+    seen = visit("data", data="doubles", **{"data.view": "issues", "data.kind": "exact"}).calm()
+    seen.press("data.exclude").calm()
+    seen.press("data.exclude").calm()
+    assert "1 of them was already excluded: nothing is new." in seen.texts("toast")
+    (entry,) = decisions.open(dataset).entries
+    seen.set(data__view="version").calm()
+    assert f"1 × left out: image {entry.images[0]}" in seen.texts("caption")
+    assert seen.widget("data.version.name").placeholder == "doubles-2"
+    seen.press("data.version").calm()
+    assert seen.widget("data").value == "doubles-2"
+    assert len(datasets.load("doubles-2", {})) == len(dataset) - 1
+
+
+def test_of_contradicting_copies_a_person_says_which_label_is_right(visit, tmp_path, doubles):
+    from core.quality import decisions
+
+    dataset = doubles(tmp_path, other=True)
+    where = {"data.view": "issues", "data.kind": "contradiction"}
+    seen = visit("data", data="doubles", **where).calm()
+    assert "The same pixels are labelled a (image " in seen.texts("caption")
+    assert not {"data.exclude", "data.relabel"} & set(seen.keys())
+    assert {seen.pictures(f"data.side.{k}")["count"] for k in (0, 1)} == {1}
+    assert "the three that are nearest" in seen.texts("markdown")  # what was looked for
+    seen.press("data.right.0").calm()
+    assert "a is right, all 2 copies have it." in seen.texts("toast")
+    state = decisions.open(dataset).state
+    assert sorted(state.values()) == [("accept", None), ("relabel", 0)]
+    seen.press("data.keep.1").calm()
+    state = decisions.open(dataset).state
+    assert sorted(action for action, _ in state.values()) == ["accept", "exclude"]
+    (out,) = [image for image, (action, _) in state.items() if action == "exclude"]
+    assert dataset.y is not None
+    assert dataset.y[out] == 0
+    seen.set(data__view="map").set(data__mark="contradiction").calm()
+    assert "data.lasso.exclude" not in seen.keys()
+    assert "decided one by one" in seen.texts("caption")
+
+
+def test_labels_that_cannot_be_judged_are_told_and_nothing_is_offered_for_all(visit, home):
+    from core import work, worker
+
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (80, 1, 8, 8)).astype(np.uint8), np.arange(80) % 2
+    none = np.arange(0)
+    splits = {"train": np.arange(80), "valid": none, "test": none}
+    noise = datasets.assemble(x, y.astype(np.int64), ("a", "b"), splits, name="noise")
+    datasets.save("noise", noise)
+    assert worker.work(work.submit("inspect", {"dataset": "noise"}, {}).path) == 0
+    seen = visit("data", data="noise", **{"data.view": "issues", "data.kind": "doubt"}).calm()
+    (told,) = [info.value for info in seen.at.info]
+    assert told.startswith("Labels cannot be judged on this set, because the predictor behind it")
+    assert "n = 80" in told
+    assert seen.widget("data.relabel").label == "Relabel this one"
+    assert seen.widget("data.exclude").label == "Leave out this one"
+    seen.press("data.accept").calm()
+    assert "1 image: fine." in seen.texts("toast")
 
 
 def test_a_decision_after_somebody_elses_is_told_and_nothing_is_lost(visit, tmp_path, doubles):

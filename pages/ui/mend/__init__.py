@@ -27,7 +27,19 @@ def act(dataset: Any, what: str, images: list[int], label: Any = None, *, kind: 
         who=shell.who(),
         seen=seen,
     )
-    _done(dataset, book, f"{len(images):,} image{'s' * (len(images) != 1)}: {SIGNS[what]}.")
+    _done(book, f"{len(images):,} image{'s' * (len(images) != 1)}: {SIGNS[what]}.")
+
+
+def settle(dataset: Any, images: list[int], label: int, one: bool) -> None:
+    """Decides which label of copies is right, and says so."""
+    from core.quality import decisions
+
+    seen = st.session_state.get(f"mend.seen.{dataset.fingerprint}", 0)
+    book = shell.attempt(
+        decisions.settle, dataset, images, label, one=one, who=shell.who(), seen=seen
+    )
+    words = "one is kept" if one else f"all {len(images)} copies have it"
+    _done(book, f"{dataset.classes[label]} is right, {words}.")
 
 
 def undo(dataset: Any, entry: str) -> None:
@@ -36,10 +48,10 @@ def undo(dataset: Any, entry: str) -> None:
 
     seen = st.session_state.get(f"mend.seen.{dataset.fingerprint}", 0)
     book = shell.attempt(decisions.undo, dataset, entry, who=shell.who(), seen=seen)
-    _done(dataset, book, "Taken back.")
+    _done(book, "Taken back.")
 
 
-def _done(dataset: Any, book: Any, words: str) -> None:
+def _done(book: Any, words: str) -> None:
     if book is not None:
         told = getattr(book, "told", "")
         st.session_state["_done"] = f"{words} {told}".strip()

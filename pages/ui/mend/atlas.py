@@ -58,7 +58,10 @@ def draw(dataset: Any) -> None:
         if not chosen:
             st.caption("Draw a lasso around points to see their images, or mark a kind of issue.")
             return
-        acts(dataset, chosen, "" if picked else str(marked))
+        if picked or not quality.checks.get(str(marked)).extra.get("single"):
+            acts(dataset, chosen, "" if picked else str(marked))
+        else:
+            st.caption("These are decided one by one, under **What is wrong?**.")
         where = "in the lasso" if picked else "marked"
         more = f", the first {SHOWN}" if len(chosen) > SHOWN else ""
         st.caption(f"{len(chosen):,} images {where}{more}")

@@ -41,6 +41,9 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
     if book.damaged:
         st.warning(shell.plain(book.damaged), icon=":material/warning:")
     kinds = found.by_kind()
+    told = found.facts["labels"]
+    if dataset.labelled and not told["judged"]:
+        st.info(shell.plain(told["sentence"]), icon=":material/help:")
     if kinds:
         listed(dataset, found, kinds, book)
     else:
@@ -48,6 +51,7 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
             f"Nothing was found in {found.n:,} images. That is rare: look at a few yourself.",
             icon=":material/verified:",
         )
+    looked(found, bool(kinds))
     whole(found)
     with st.expander("Inspect again, with other settings"):
         ask(choice, prepared, None)
@@ -94,10 +98,25 @@ def watch(id: str) -> None:
     mend.progress(job, "data.inspect")
 
 
+def looked(found: Any, folded: bool) -> None:
+    """Says what the checks for copies and strangers compared and cannot see: nothing found is not nothing there."""
+    words: dict[str, list[str]] = {}
+    for row in found.looked():
+        words.setdefault(f"{row['compared']} *{row['cannot_see']}*", []).append(
+            f"{row['title']} ({row['found']:,} found)"
+        )
+    title = "What was looked for, and what cannot be seen"
+    with st.expander(title, icon=":material/visibility_off:", expanded=not folded):
+        st.markdown("\n".join(f"* **{', '.join(names)}**: {text}" for text, names in words.items()))
+
+
 def whole(found: Any) -> None:
     """Says how the set stands as a whole: balance, variety, how well it stands for held-out images, bias."""
     facts = [
-        one for fact in found.facts.values() for one in (fact if isinstance(fact, list) else [fact])
+        one
+        for name, fact in found.facts.items()
+        for one in (fact if isinstance(fact, list) else [fact])
+        if name != "labels" or one["judged"]  # else it stands above
     ]
     sentences = [one["sentence"] for one in facts if one and one.get("sentence")]
     if sentences:
@@ -112,26 +131,35 @@ def listed(dataset: Any, found: Any, kinds: dict[str, Any], book: Any) -> None:
     titles = {name: f"{quality.checks.get(name).title} ({found.counts[name]:,})" for name in kinds}
     kind = shell.view(f"Found in {found.n:,} images", "data.kind", titles, pills=True)
     entry, issues = quality.checks.get(kind), kinds[kind]
-    st.caption(entry.caption)
+    words = [entry.caption, entry.extra.get("compared", ""), entry.extra.get("blind", "")]
+    if kind == "label":
+        words.append(shell.plain(found.facts["labels"]["sentence"]))
+    st.caption(" ".join(word for word in words if word))
     pages = -(-len(issues) // PAGE)
     key = f"data.issues.{kind}"
     page = min(st.session_state.get(key, 1), pages)
     part = issues[(page - 1) * PAGE : page * PAGE]
+    single = bool(entry.extra.get("single"))
     evidence, table = st.columns([1, 1.5], gap="medium")
     with table:
-        chosen = choose(dataset, part, book, kind)
+        chosen = choose(dataset, part, book, kind, single)
     with evidence:
-        pictures(dataset, part, chosen, kind)
-        buttons(dataset, issues, [part[row] for row in chosen], kind, entry)
+        if kind == "contradiction":
+            sides(dataset, part[chosen[0]])
+        else:
+            pictures(dataset, part, chosen, kind)
+            buttons(dataset, issues, [part[row] for row in chosen], kind, entry)
     if pages > 1:
         st.pagination(pages, key=key)
 
 
-def choose(dataset: Any, part: list[Any], book: Any, kind: str) -> list[int]:
-    """Shows the issues as a table, and gives the rows that are ticked."""
-    rows = []
+def choose(dataset: Any, part: list[Any], book: Any, kind: str, single: bool) -> list[int]:
+    """Shows the issues as a table, and gives the rows that are ticked; a single one where each is decided by itself."""
+    rows, open_ones = [], []
     for issue in part:
-        decided = book.state.get(issue.image)
+        copies = issue.others if kind == "contradiction" else ()
+        decided = next((book.state[i] for i in (issue.image, *copies) if i in book.state), None)
+        open_ones += [len(rows)] * (decided is None)
         suggested = dataset.classes[issue.label] if issue.label is not None else ""
         rows.append(
             {
@@ -148,7 +176,7 @@ def choose(dataset: Any, part: list[Any], book: Any, kind: str) -> list[int]:
         key=f"data.table.{kind}",
         height=38 + 35 * max(3, len(part)),
         on_select="rerun",
-        selection_mode="multi-row",
+        selection_mode="single-row" if single else "multi-row",
         column_config={
             "image": st.column_config.NumberColumn(width=60),
             "split": st.column_config.TextColumn(width=50),
@@ -157,7 +185,57 @@ def choose(dataset: Any, part: list[Any], book: Any, kind: str) -> list[int]:
         },
         alt="The issues found, worst first; tick rows to decide about them",
     )
-    return [row for row in event.selection.rows if row < len(part)]
+    ticked = [row for row in event.selection.rows if row < len(part)]
+    return ticked or ([*open_ones, 0][:1] if single else [])
+
+
+def sides(dataset: Any, issue: Any) -> None:
+    """Shows copies side by side, one column for each label that they have, and asks which label is right."""
+    from core.quality import decisions
+
+    copies = [issue.image, *issue.others]
+    labels = list(dict.fromkeys(int(dataset.y[i]) for i in copies))
+    st.caption(shell.plain(issue.sentence))
+    for begin in range(0, len(labels), 3):
+        row = labels[begin : begin + 3]
+        for label, column in zip(row, st.columns(max(2, len(row))), strict=False):
+            mine = [i for i in copies if dataset.y[i] == label]
+            name = dataset.classes[label]
+            with column:
+                show.pictures(
+                    show.as_bytes(dataset.x[np.asarray(mine[:1])], dataset.levels),
+                    columns=1,
+                    key=f"data.side.{label}",
+                    alt=f"Image {mine[0]}, labelled {name}",
+                    titles=[f"image {mine[0]}: {name}"],
+                    max_height=150,
+                    max_zoom=6,
+                )
+                st.markdown(f"**{shell.plain(name)}**: {decisions.named(mine)}")
+                for one, words, help in (
+                    (False, f"{name} is right", "All these copies get this label."),
+                    (True, "Keep one of these", "The other copies are left out."),
+                ):
+                    st.button(
+                        shell.plain(words),
+                        key=f"data.{'keep' if one else 'right'}.{label}",
+                        on_click=mend.settle,
+                        args=(dataset, copies, label, one),
+                        help=help,
+                        width="stretch",
+                        disabled=not shell.may_change(),
+                    )
+    with st.container(horizontal=True):
+        for what, words in (("exclude", "Leave out all of them"), ("accept", "Leave it as it is")):
+            st.button(
+                words,
+                key=f"data.sides.{what}",
+                type="tertiary",
+                on_click=mend.act,
+                args=(dataset, what, copies),
+                kwargs={"kind": "contradiction"},
+                disabled=not shell.may_change(),
+            )
 
 
 def pictures(dataset: Any, part: list[Any], chosen: list[int], kind: str) -> None:
@@ -197,9 +275,11 @@ def pictures(dataset: Any, part: list[Any], chosen: list[int], kind: str) -> Non
 
 def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry: Any) -> None:
     """Offers to leave out, relabel or accept the ticked issues, or all of this kind."""
-    about = ticked or issues
+    single = bool(entry.extra.get("single"))
+    about = ticked or [issue for issue in issues if issue.sure or single]
     images = [issue.image for issue in about]
-    words = f"these {len(about)}" if ticked else f"all {len(about):,}"
+    all_of = f"all {len(about):,}" if len(about) == len(issues) else f"the {len(about):,} surest"
+    words = "this one" if single else f"these {len(about)}" if ticked else all_of
     remedy = entry.extra["remedy"]
     with st.container(horizontal=True):
         st.button(
@@ -209,7 +289,7 @@ def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry
             on_click=mend.act,
             args=(dataset, "exclude", images),
             kwargs={"kind": kind},
-            disabled=not shell.may_change(),
+            disabled=not shell.may_change() or not about,
         )
         st.button(
             f"Accept {words}",
@@ -217,7 +297,7 @@ def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry
             on_click=mend.act,
             args=(dataset, "accept", images),
             kwargs={"kind": kind},
-            disabled=not shell.may_change(),
+            disabled=not shell.may_change() or not about,
             help="Nothing is wrong with them; they stay as they are.",
         )
     if not dataset.labelled or (not ticked and remedy != "relabel"):
@@ -239,6 +319,6 @@ def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry
         [issue.image for issue in suggested],
         [issue.label if label is None else label for issue in suggested],
         key="data.relabel",
-        type="primary" if remedy == "relabel" else "secondary",
+        type="primary" if remedy == "relabel" and not single else "secondary",
         disabled=not shell.may_change() or not suggested,
     )

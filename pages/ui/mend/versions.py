@@ -28,6 +28,7 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
 
 def decided(dataset: Any) -> None:
     """Lists the decisions, each with its undo, and makes a new version of them."""
+    from core.quality import decisions
 
     book = mend.opened(dataset)
     st.markdown("**Decided**")
@@ -40,7 +41,7 @@ def decided(dataset: Any) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             when = time.strftime("%H:%M", time.localtime(entry.time))
             st.caption(
-                f"{when} · {len(entry.images):,} × {mend.SIGNS[entry.action]}"
+                f"{when} · {len(entry.images):,} × {mend.SIGNS[entry.action]}: {decisions.named(entry.images)}"
                 + (f" · {shell.plain(entry.who)}" if entry.who else "")
             )
             st.button(
@@ -55,7 +56,7 @@ def decided(dataset: Any) -> None:
     name = st.text_input(
         "Name of the new version",
         key="data.version.name",
-        placeholder=f"{datasets.slug(dataset.name)}-2",
+        placeholder=decisions.version_name(dataset),
         max_chars=60,
     )
 
