@@ -139,8 +139,10 @@ def facts(dataset: datasets.Dataset) -> None:
                 alt="Images per class and split",
             )
     st.caption(
-        f"Fingerprint `{dataset.fingerprint[:16]}`"
-        + (f", made from `{dataset.parent[:16]}`" if dataset.parent else "")
+        shell.plain(
+            f"Fingerprint {dataset.fingerprint[:16]}"
+            + (f", made from {dataset.parent[:16]}" if dataset.parent else "")
+        )
     )
 
 
@@ -148,7 +150,7 @@ def facts(dataset: datasets.Dataset) -> None:
 def delete(name: str) -> None:
     """Asks before it deletes."""
     st.markdown(
-        f"This deletes the imported dataset **{name}** for good. "
+        f"This deletes the imported dataset **{shell.plain(name)}** for good. "
         "Runs that were trained on it stay, but cannot be resumed."
     )
     if st.button("Delete for good", type="primary", key="data.delete.yes"):
@@ -156,7 +158,7 @@ def delete(name: str) -> None:
             datasets.delete(name)
             st.rerun()
         except UserError as error:
-            st.error(str(error))
+            shell.refuse(error)
 
 
 def bring() -> None:

@@ -93,7 +93,8 @@ with left:
             st.markdown(
                 ("**How it learns**: " if newest.shipped else "**Newest images**: ")
                 + f"made by *{shell.plain(newest.name)}* "
-                f"({runs.family_of(newest)} on {runs.dataset_of(newest)}). Press ▶ to replay how it learned."
+                f"({shell.plain(f'{runs.family_of(newest)} on {runs.dataset_of(newest)}')}). "
+                "Press ▶ to replay how it learned."
             )
             show.film(newest, key=f"overview.newest.{newest.id}", max_height=300)
             shell.explore(newest, "Walk through what it learned", key="overview.explore")

@@ -150,7 +150,7 @@ def guard() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        st.error(plain(str(error)), icon=":material/info:")
+        refuse(error)
     except Exception:
         _log.exception("a page failed")
         st.error(
@@ -200,9 +200,34 @@ def release() -> None:
     st.session_state.pop("_pressed", None)
 
 
+# What Markdown, or Streamlit's own signs, would make of a text. Characters that only the parser looks at get a
+# backslash. Addresses, :shortcodes: and arrows are looked for once more after the parser has taken the backslashes
+# away; an invisible character that joins two words (U+2060) keeps them apart.
+_PARSED = re.compile(r"[\\`*_\[\]{}<>~$|&]")
+_AT_START = re.compile(
+    r"^(?:([#=](?=[#=\s]|$)|[+-](?=[+\s-]|$))|(\d{1,9})(?=[.)](?:\s|$)))", re.MULTILINE
+)
+_LATER = re.compile(
+    r"[:@](?=\S)|www(?=\.)|(?<!\S)(?:<(?=-)|-(?=>)|-(?=-)|[<>~](?==))", re.IGNORECASE
+)
+
+
 def plain(text: str) -> str:
-    """Escapes markdown, for words that a person typed or that come with a file."""
-    return re.sub(r"([\\`*_\[\]<>~$])", r"\\\1", text)
+    """Escapes what Markdown would turn into something else, for words that a person typed or that come with a file.
+
+    Every such text goes through here on its way into an element that reads Markdown: labels, tabs, captions, toasts,
+    errors, tables. The page shows it letter by letter.
+    """
+    text = "\n".join(line.lstrip() for line in re.split("\r\n?|\n", text))
+    text = _PARSED.sub(r"\\\g<0>", _LATER.sub("\\g<0>\u2060", text))
+    return _AT_START.sub(
+        lambda at: f"\\{at[1]}" if at[1] else f"{at[2]}\\", text
+    )  # no heading, list or rule begins: its sign is escaped, or the point behind its number
+
+
+def refuse(error: Exception | str) -> None:
+    """Shows what was refused, word for word."""
+    st.error(plain(str(error)), icon=":material/info:")
 
 
 def told() -> None:
@@ -210,7 +235,7 @@ def told() -> None:
     if words := st.session_state.pop("_done", None):
         st.toast(plain(words), icon=":material/check:")
     if words := st.session_state.pop("_refused", None):
-        st.error(plain(words), icon=":material/info:")
+        refuse(words)
 
 
 def may_change() -> bool:
@@ -311,7 +336,7 @@ def choose(key: str, options: list[str], default: str | None) -> None:
     if wanted not in options:
         if wanted:
             st.toast(
-                f"The link names {wanted!r}, which is not here any more. Showing another.",
+                plain(f"The link names {wanted!r}, which is not here any more. Showing another."),
                 icon=":material/link_off:",
             )
         wanted = default
@@ -339,7 +364,7 @@ def view(
         list(options),
         key=key,
         required=True,
-        format_func=lambda id: options[id],
+        format_func=lambda id: plain(options[id]),
         on_change=change,
         **more,
     )

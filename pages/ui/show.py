@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -236,7 +237,7 @@ def curves(
         )
         if title in LOGARITHMIC:
             figure.update_yaxes(type="log", dtick="D2")
-        st.plotly_chart(
+        plot(
             figure,
             key=f"{key}.{title}",
             config={"displayModeBar": False},
@@ -246,6 +247,30 @@ def curves(
         drawn += 1
     if not drawn:
         st.caption("The first records arrive a moment after the start.")
+
+
+def plot(figure: Any, *, key: str, alt: str, **options: Any) -> Any:
+    """Draws a figure of Plotly's, with every name in it as it is written.
+
+    Plotly reads tags in names, categories and labels, links among them; a class or a run may be called anything.
+    """
+    for trace in figure.data:
+        for field in ("name", "x", "y", "text", "hovertext", "customdata"):
+            if field in trace and (value := trace[field]) is not None:
+                trace[field] = _inert(value)
+    for note in figure.layout.annotations:
+        note.text, note.hovertext = _inert(note.text), _inert(note.hovertext)
+    return st.plotly_chart(figure, key=key, alt=alt, **options)
+
+
+def _inert(value: Any) -> Any:
+    if isinstance(value, str):
+        return html.escape(value, quote=False)
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "OU":
+        return value
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_inert(each) for each in value]
+    return value
 
 
 def palette() -> list[str]:
@@ -295,9 +320,7 @@ def bars(counts: Mapping[str, Mapping[str, int]], *, key: str, height: int = 260
             "traceorder": "normal",
         },
     )
-    st.plotly_chart(
-        figure, key=key, config={"displayModeBar": False}, alt="Images per class and split"
-    )
+    plot(figure, key=key, config={"displayModeBar": False}, alt="Images per class and split")
 
 
 def cover(file: Path, *, key: str, alt: str) -> None:

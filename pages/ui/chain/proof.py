@@ -202,7 +202,7 @@ def curves(found: dict[str, Any]) -> None:
         },
         yaxis={"ticksuffix": " %", "title": {"text": "accuracy on real test images"}},
     )
-    st.plotly_chart(
+    show.plot(
         figure,
         key="augment.curves",
         config={"displayModeBar": False},
@@ -220,6 +220,6 @@ def refused(rows: list[dict[str, Any]]) -> None:
             why[reason] = why.get(reason, 0) + count
     st.caption(
         f"Synthetic samples: {made:,} made, {kept:,} used; left out for "
-        + ", ".join(f"{reason} {count:,}" for reason, count in why.items())
+        + shell.plain(", ".join(f"{reason} {count:,}" for reason, count in why.items()))
         + "."
     )

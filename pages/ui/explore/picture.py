@@ -136,7 +136,11 @@ def present(here: Here, name: str, content: Any, known: int | None, label: int |
     st.caption(
         " · ".join(tiles)
         + f". Mean squared error {done['error']:.4f}, found in {done['seconds']:.1f} s"
-        + (f" as class {here.opened.classes[done['label']]}" if done["label"] is not None else "")
+        + (
+            f" as class {shell.plain(here.opened.classes[done['label']])}"
+            if done["label"] is not None
+            else ""
+        )
         + "."
     )
     for note in done["notes"]:

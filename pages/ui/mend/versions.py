@@ -173,7 +173,9 @@ def take(dataset: Any) -> None:
     st.caption(
         "A ZIP with one folder per class and `manifest.csv` (file, label, split, origin, parent, run, seed, "
         "parameters): "
-        + ", ".join(f"{count:,} {origin}" for origin, count in origins.items() if count)
+        + shell.plain(
+            ", ".join(f"{count:,} {origin}" for origin, count in origins.items() if count)
+        )
         + "."
     )
 
