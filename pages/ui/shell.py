@@ -8,6 +8,7 @@ import logging
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -91,6 +92,10 @@ def navigation() -> Any:
     """Builds the navigation; the first page is the default one.
 
     The icon of the app comes before the pages: a page's own would be fetched from a server of Google's.
+
+    On a fresh server, Streamlit has drawn a navigation of its own by now (see :func:`enter`), in a sidebar as wide as
+    it likes, and a sidebar keeps the width that it began with. So a visit in the first minute begins with none, and
+    runs again.
     """
     st.set_page_config(
         page_title="Simulacra",
@@ -98,12 +103,14 @@ def navigation() -> Any:
         layout="wide",
         initial_sidebar_state=240,
     )
+    fresh = not st.session_state.get("_begun") and time.monotonic() - _first_asked() < 60
+    st.session_state["_begun"] = True
     if asked := st.session_state.pop("_asked", None):
         with guard():
             attempt(asked[0], *asked[1])
     entries = pages()
     first = next(iter(entries))
-    return st.navigation(
+    page = st.navigation(
         [
             st.Page(
                 PAGES / f"{name}.py",
@@ -113,8 +120,18 @@ def navigation() -> Any:
                 default=name == first,
             )
             for name, facts in entries.items()
-        ]
+        ],
+        position="hidden" if fresh else "sidebar",
     )
+    if fresh:
+        st.rerun()
+    return page
+
+
+@cache
+def _first_asked() -> float:
+    """Tells when the first page of this server was asked for."""
+    return time.monotonic()
 
 
 def run(page: Any) -> None:
