@@ -1,7 +1,6 @@
 """See a dataset, and bring your own pictures."""
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import datasets
+from core import datasets, scratch
 from core.catalog import UserError
 from core.settings import settings
 from pages.ui import form, shell, show
@@ -165,7 +164,7 @@ def bring() -> None:
     """Takes a ZIP of pictures in, under a name."""
     st.caption(
         "A ZIP of pictures (PNG, JPEG, WebP or BMP), one folder per class or all in one. Any sizes, grey or colour. "
-        f"At most {settings().max_upload_mb} MB."
+        f"At most {settings().upload_mb} MB."
     )
     upload = st.file_uploader(
         "ZIP of pictures",
@@ -192,14 +191,14 @@ def bring() -> None:
     if not pressed or upload is None:
         return
     settings().allow_change("import images")
-    if upload.size > settings().max_upload_mb * 2**20:
+    if upload.size > settings().upload_mb * 2**20:
         raise UserError(
-            f"The file has {upload.size / 2**20:.0f} MB, at most {settings().max_upload_mb} MB are allowed. "
+            f"The file has {upload.size / 2**20:.0f} MB, at most {settings().upload_mb} MB are allowed. "
             "Make it smaller."
         )
     wanted = datasets.slug(name or Path(upload.name).stem)
-    with tempfile.TemporaryDirectory(prefix="simulacra-") as folder:
-        file = Path(folder) / f"{wanted}.zip"
+    with scratch.temporary() as folder:
+        file = folder / f"{wanted}.zip"
         with file.open("wb") as out:
             shutil.copyfileobj(upload, out)
         bar = st.empty()

@@ -78,7 +78,9 @@ def ask(data: str) -> Question:
         )
         values = form.flat({"robust.study": robustness.StudyConfig}, link=True, omit={"attacks"})
     attacked = ",".join(picked) or robustness.StudyConfig().attacks
-    config = robustness.StudyConfig.of(values["robust.study"] | {"attacks": attacked}, "study")
+    config = shell.capped(
+        robustness.StudyConfig.of(values["robust.study"] | {"attacks": attacked}, "study")
+    )
     question = Question(data, classifier, tuple(sorted(config.record().items())))
     with press:
         buttons(question, config)

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit import config
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from core import datasets, jobs, runs
+from core import datasets, jobs, runs, scratch, slices
 from core.catalog import UserError
 from core.settings import settings
 
@@ -32,10 +34,22 @@ _log = logging.getLogger("simulacra")
 def warm() -> threading.Thread:
     """Answers without delay, and imports what the pages will need a second later, when the first one has been sent."""
     _no_delay()
+    slices.watch(_left)
+    if settings().view_only:  # the check in core comes when the file is in memory already
+        most = min(settings().upload_mb, int(st.get_option("server.maxUploadSize")))
+        config.set_option("server.maxUploadSize", most)
     thread = threading.Timer(1, _import_heavy)
     thread.daemon = True
     thread.start()
     return thread
+
+
+def _left() -> None:
+    """Ends this run of the page when the visitor has left, or has asked for something else meanwhile."""
+    if get_script_run_ctx(suppress_warning=True) is not None:
+        st.session_state.get(
+            "_left"
+        )  # Streamlit looks at every access whether the run is still wanted
 
 
 def _no_delay() -> None:
@@ -55,6 +69,9 @@ def _no_delay() -> None:
 
 
 def _import_heavy() -> None:
+    if not settings().view_only:  # what a killed server has left
+        home = settings()
+        scratch.sweep(home.jobs, home.datasets, home.cache / "datasets", home.home / "classifiers")
     import plotly.graph_objects  # noqa: F401
     import torch
 
@@ -253,6 +270,16 @@ def told() -> None:
         st.toast(plain(words), icon=":material/check:")
     if words := st.session_state.pop("_refused", None):
         refuse(words)
+
+
+def capped(asked: Any) -> Any:
+    """Gives a config as it may be run here: on a view-only server large values are capped, which is said."""
+    if not settings().view_only:
+        return asked
+    made, words = asked.capped()
+    for each in words:
+        st.caption(f":material/speed: {plain(each)}")
+    return made
 
 
 def may_change() -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import streamlit as st
 
 from core import jobs, runs, sheets
+from pages.ui import shell
 from pages.ui.tiles import tiles
 
 CURVES: dict[
@@ -117,7 +118,13 @@ def pictures(
 
 def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_000) -> bool:
     """Shows how the same noise looked at each step of a training, with a slider; False without any sheet."""
-    found = [(step, file) for step, file in runs.samples(run) if whole(file)]
+    every = runs.samples(run)
+    found = [(step, file) for step, file in every if whole(file)]
+    if lost := len(every) - len(found):
+        st.caption(
+            f":material/warning: {lost} damaged picture(s) of its training were left out, in "
+            + shell.plain(str(run.path / "samples"))
+        )
     if not found:
         return False
     size = sum(file.stat().st_size for _, file in found)
@@ -141,17 +148,16 @@ def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_
 
 @st.cache_data(max_entries=20_000, show_spinner=False)
 def _readable(file: str, _mtime: int) -> bool:
-    try:
-        return {"count", "columns", "tile", "images"} <= sheets.facts(
-            Path(file).read_bytes()
-        ).keys()
-    except (OSError, ValueError, KeyError, SyntaxError):
-        return False
+    facts = sheets.whole(Path(file).read_bytes())
+    return facts is not None and "images" in facts
 
 
 def whole(file: Path) -> bool:
     """Tells whether a sheet can be read: a damaged one is left out."""
-    return _readable(str(file), file.stat().st_mtime_ns)
+    try:
+        return _readable(str(file), file.stat().st_mtime_ns)
+    except OSError:
+        return False
 
 
 def short(number: float) -> str:

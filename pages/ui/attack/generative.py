@@ -67,7 +67,7 @@ def draw(question: Question) -> None:
         done = st.session_state.get("robust.tricked")
         slot = st.empty()
         if pressed:
-            config = entry.config.of(values, name)
+            config = shell.capped(entry.config.of(values, name))
             judge = target(question) if entry.extra["classifier"] else None
             steps = iter(entry.make(config, opened, dataset(question.data), judge))
             last = None

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from core import datasets, jobs, runs, work
+from core import datasets, jobs, runs, scratch, work
 from pages.ui import form, mend, shell
 
 
@@ -180,8 +178,8 @@ def take(dataset: Any) -> None:
     )
 
     def archive() -> bytes:
-        with tempfile.TemporaryDirectory(prefix="simulacra-") as folder:
-            file = Path(folder) / "dataset.zip"
+        with scratch.temporary() as folder:
+            file = folder / "dataset.zip"
             build.archive(dataset, file)
             return file.read_bytes()
 
