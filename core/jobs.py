@@ -483,7 +483,7 @@ def read(path: Path) -> Job:
             ):
                 raise _damaged_part(path / file, key)
     for key in _NUMBERS:
-        if not isinstance(state.get(key) or 0, (int, float)):
+        if state.get(key) is not None and not isinstance(state[key], (int, float)):
             raise _damaged_part(path / "state.json", key)
     for part in _CHOSEN.get(words["kind"], ()):
         made_of = words["config"].get(part)

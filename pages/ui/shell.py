@@ -35,13 +35,18 @@ def warm() -> threading.Thread:
     """Answers without delay, and imports what the pages will need a second later, when the first one has been sent."""
     _no_delay()
     slices.watch(_left)
-    if settings().view_only:  # the check in core comes when the file is in memory already
-        most = min(settings().upload_mb, int(st.get_option("server.maxUploadSize")))
-        config.set_option("server.maxUploadSize", most)
+    _bound_uploads()
     thread = threading.Timer(1, _import_heavy)
     thread.daemon = True
     thread.start()
     return thread
+
+
+def _bound_uploads() -> None:
+    """Lets a view-only server take small files only: the check in core comes when a file is in memory already."""
+    if settings().view_only:
+        most = min(settings().upload_mb, int(config.get_option("server.maxUploadSize")))
+        config.set_option("server.maxUploadSize", most)
 
 
 def _left() -> None:
