@@ -52,9 +52,8 @@ def _bound_uploads() -> None:
 def _left() -> None:
     """Ends this run of the page when the visitor has left, or has asked for something else meanwhile."""
     if get_script_run_ctx(suppress_warning=True) is not None:
-        st.session_state.get(
-            "_left"
-        )  # Streamlit looks at every access whether the run is still wanted
+        # at every access, Streamlit looks whether the run is still wanted
+        st.session_state.get("_left")
 
 
 def _no_delay() -> None:
@@ -259,9 +258,8 @@ def plain(text: str) -> str:
     """
     text = "\n".join(line.lstrip() for line in re.split("\r\n?|\n", text))
     text = _PARSED.sub(r"\\\g<0>", _LATER.sub("\\g<0>\u2060", text))
-    return _AT_START.sub(
-        lambda at: f"\\{at[1]}" if at[1] else f"{at[2]}\\", text
-    )  # no heading, list or rule begins: its sign is escaped, or the point behind its number
+    # no heading, list or rule begins: its sign is escaped, or the point behind its number
+    return _AT_START.sub(lambda at: f"\\{at[1]}" if at[1] else f"{at[2]}\\", text)
 
 
 def refuse(error: Exception | str) -> None:

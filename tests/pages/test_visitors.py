@@ -85,9 +85,9 @@ def test_a_visitor_prepares_nothing_and_is_told_what_is_there(visit, trained, se
     assert files(trained.home) == there
 
 
-@pytest.mark.parametrize(("asked", "view_only", "capped"), [(50, 1, False), (51, 1, True)])
+@pytest.mark.parametrize(("asked", "capped"), [(50, False), (51, True)])
 def test_the_steps_of_a_link_are_capped_in_view_only(
-    visit, gallery, setting, monkeypatch, asked, view_only, capped
+    visit, gallery, setting, monkeypatch, asked, capped
 ):
     from core.models.diffusion import Diffusion
 
@@ -99,7 +99,7 @@ def test_the_steps_of_a_link_are_capped_in_view_only(
         return real(self, ids, y, seed, sampling.model_copy(update={"steps": 1}))
 
     monkeypatch.setattr(Diffusion, "sample", sample)
-    setting(view_only=view_only, gallery=1)
+    setting(view_only=1, gallery=1)
     link = {"latent.diffusion.steps": str(asked), "run": "shipped-digits-diffusion"}
     seen = visit("latent", **link).calm()
     assert set(steps) == {50}
