@@ -75,6 +75,7 @@ def knob(
     log: bool = False,
     advanced: bool = False,
     path: bool = False,
+    visitor: float | str | None = None,
 ) -> Any:
     """Declares one parameter: default, bounds, unit and one sentence of help.
 
@@ -87,8 +88,17 @@ def knob(
         log: The scale is logarithmic, so a slider would be useless: number input.
         advanced: Folded away on the page.
         path: The value names a file or folder on the server; the page never offers it.
+        visitor: The most that a visitor of a view-only server may ask for, "" of a text for none of it; see
+            :meth:`Config.capped`.
     """
-    extra = {"unit": unit, "title": title, "log": log, "advanced": advanced, "path": path}
+    extra = {
+        "unit": unit,
+        "title": title,
+        "log": log,
+        "advanced": advanced,
+        "path": path,
+        "visitor": visitor,
+    }
     return (
         Field(
             default,
@@ -123,6 +133,7 @@ class Knob:
     log: bool = False
     advanced: bool = False
     path: bool = False
+    visitor: float | str | None = None
 
     @property
     def label(self) -> str:
@@ -198,6 +209,20 @@ class Config(BaseModel):
             raise UserError(
                 f"{dotted} must be {knob.allowed}, got {value!r}. Leave it out to use {plain(knob.default)}."
             ) from None
+
+    def capped(self) -> tuple[Self, list[str]]:
+        """Gives the config as a visitor of a view-only server may run it, and says what was capped.
+
+        A link may ask for anything that is allowed, and the server works for whoever follows it.
+        """
+        lower, words = {}, []
+        for name, knob in type(self).knobs().items():
+            most, value = knob.visitor, getattr(self, name)
+            if most is not None and value > most:
+                lower[name] = knob.type(most)
+                limit = f"capped at {plain(most)}" if most != "" else "left out"
+                words.append(f"{knob.label}: {plain(value)}, {limit} in view-only.")
+        return self.model_copy(update=lower), words
 
     def record(self) -> dict[str, Any]:
         """Gives the plain values, ready for JSON."""

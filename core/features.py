@@ -375,9 +375,9 @@ def judge(dataset: Dataset, device: torch.device, told: Told = _quietly) -> Judg
         if file.exists():
             weights = from_bytes(file.read_bytes())
         else:
+            settings().allow_change(f"train the judge of {dataset.name}")
             weights = _train(model, dataset, train, device, told)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            jobs.write_atomic(file, as_bytes(weights))
+            jobs.keep(file, as_bytes(weights))
     parts = {name: weights.pop(name).to(device) for name in ("centre", "scale", "accuracy")}
     model.load_state_dict(weights)
     model.to(device).eval().requires_grad_(False)
@@ -532,16 +532,18 @@ def self_supervised(dataset: Dataset, device: torch.device, told: Told = _quietl
         torch.manual_seed(0)  # noqa: TID251 - the first weights, inside the fork
         model = Contrast(spec)
     with _one_at_a_time:
-        if not file.exists():
+        if file.exists():
+            weights = from_bytes(file.read_bytes())
+        else:
+            settings().allow_change(f"train the network that compares images of {dataset.name}")
             trainer = Trainer(model, dataset, train, device)
             what = f"Training the self-supervised features of {dataset.name}, once for these images"
             _follow(trainer, what, told)
             model = trainer.published()
             assert isinstance(model, Contrast)
             weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-            file.parent.mkdir(parents=True, exist_ok=True)
-            jobs.write_atomic(file, as_bytes(weights))
-    model.load_state_dict(from_bytes(file.read_bytes()))
+            jobs.keep(file, as_bytes(weights))
+    model.load_state_dict(weights)
     model.hash = key
     return model.to(device).eval().requires_grad_(False)
 
@@ -569,8 +571,7 @@ def of_split(extractor: Extractor, dataset: Dataset, index: np.ndarray) -> np.nd
     found = np.concatenate(parts)
     memory = io.BytesIO()
     np.save(memory, found, allow_pickle=False)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    jobs.write_atomic(file, memory.getvalue())
+    jobs.keep(file, memory.getvalue())
     return found
 
 

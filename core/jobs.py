@@ -46,6 +46,19 @@ _WORDS = {
     "who": str,
     "created": (int, float),
 }
+_NUMBERS = (
+    "since",
+    "queued",
+    "started",
+    "told",
+    "begun",
+    "done",
+    "total",
+    "seconds",
+    "speed",
+    "step",
+)
+_CHOSEN = {"train": ("dataset", "family"), "classifier": ("dataset",)}  # parts that lists name
 _ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = _ROOT / "core" / "gallery"
 
@@ -128,7 +141,8 @@ class Job:
             or not state.keys() >= {"total", "told", "started"}
         ):
             return None
-        return (state["total"] - state["done"]) * (state["told"] - state["started"]) / done
+        spent = max(0.0, state["told"] - state["started"])  # a clock may have been set back
+        return (state["total"] - state["done"]) * spent / done
 
     @property
     def stopping(self) -> bool:
@@ -335,7 +349,8 @@ def delete(id: str) -> None:
         raise UserError(f"{job.name} is {job.status}. Stop it before you delete it.")
     # out of every list at once, even if the rest takes time
     gone = path.with_name(f".gone-{id}")
-    path.rename(gone)
+    with full_disk_told():
+        path.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 
@@ -470,8 +485,13 @@ def _folders(place: Path | None = None) -> list[Path]:
                 for entry in entries
                 if entry.is_dir() and entry.name[0] not in "._"
             )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except PermissionError:
+        raise UserError(
+            f"This program may not read {place or settings().jobs}. Give it the permission, "
+            "or set SIMULACRA_HOME to a folder that it may read."
+        ) from None
 
 
 def _all() -> Iterator[Job]:
@@ -496,9 +516,14 @@ def read(path: Path) -> Job:
             if not isinstance(values.get(key), type) or (
                 key == "status" and values[key] not in STATUSES
             ):
-                raise UserError(
-                    f"{path / file} is damaged ({key} is missing or wrong). Restore it, or delete its folder."
-                )
+                raise _damaged_part(path / file, key)
+    for key in _NUMBERS:
+        if state.get(key) is not None and not isinstance(state[key], (int, float)):
+            raise _damaged_part(path / "state.json", key)
+    for part in _CHOSEN.get(words["kind"], ()):
+        made_of = words["config"].get(part)
+        if not isinstance(made_of, dict) or not isinstance(made_of.get("name"), str):
+            raise _damaged_part(path / "job.json", part)
     job = Job(
         id=path.name,
         path=path,
@@ -506,12 +531,7 @@ def read(path: Path) -> Job:
         status=state["status"],
         **{key: words[key] for key in _WORDS},
     )
-    if (
-        job.active
-        and not is_alive(path)
-        and time.time() - state.get("since", 0)
-        > (0 if job.status == "running" or _has_ended(path) else _START_GRACE)
-    ):
+    if job.active and not (is_alive(path) or (_just_asked(job) and not _has_ended(path))):
         # it may have ended between the two looks: the state that was written last counts
         state = read_json(path / "state.json")
         return replace(
@@ -520,13 +540,42 @@ def read(path: Path) -> Job:
     return job
 
 
+def _damaged_part(file: Path, part: str) -> UserError:
+    return UserError(
+        f"{file} is damaged ({part} is missing or wrong). Restore it, or delete its folder."
+    )
+
+
+def _just_asked(job: Job) -> bool:
+    """Tells whether the process of a waiting job may still be starting; a clock that was set back keeps none so."""
+    return job.status == "queued" and abs(time.time() - job.state.get("since", 0)) < _START_GRACE
+
+
 def is_alive(path: Path) -> bool:
-    """Tells whether a process holds the job."""
-    lock = FileLock(path / "alive.lock")
+    """Tells whether a process holds the job. Only the lock is believed: clocks jump, and process ids come back."""
+    file = path / "alive.lock"
+    if not file.exists():
+        return False
     try:
-        with lock.acquire(blocking=False):
+        with FileLock(file).acquire(blocking=False):
             return False
     except Timeout:
+        return True
+    except OSError:  # a volume that this server may only read
+        return _held(file)
+
+
+def _held(file: Path) -> bool:
+    """Tells whether somebody holds a lock that may not be opened for writing."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where the lock could not even be looked at
+        return False
+    try:
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
         return True
     except OSError:
         return False
@@ -622,7 +671,9 @@ def parse(lines: bytes) -> tuple[list[dict[str, Any]], int]:
             record = json.loads(line)
         except ValueError:
             record = None
-        if isinstance(record, dict):
+        if isinstance(record, dict) and all(
+            isinstance(record.get(key, 0), int | float) for key in ("step", "images", "seconds")
+        ):
             records.append(record)
         else:
             bad += 1
@@ -663,20 +714,34 @@ def write_atomic(path: Path, content: bytes) -> None:
         new.write_bytes(content)
         machine.patiently(lambda: new.replace(path))
     except OSError:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
         raise
+
+
+def keep(file: Path, content: bytes) -> None:
+    """Keeps in the cache what can be computed again: not on a view-only server, nor where the disk refuses."""
+    if not settings().view_only:
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(file, content)
 
 
 @contextmanager
 def full_disk_told() -> Iterator[None]:
-    """Turns "no space left" into a sentence.
+    """Turns "no space left" and "not for you" into sentences.
 
     Raises:
-        UserError: Instead of OSError, when the disk is full or the quota used up.
+        UserError: Instead of OSError, when the disk is full, the quota used up, or the place may not be written.
     """
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise UserError(
+                f"This program may not write to {error.filename or settings().home}. Give it the permission, "
+                "or set SIMULACRA_HOME to a folder that it may write."
+            ) from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(

@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import jobs
+from core import jobs, slices
 from core.catalog import Config, UserError
 from core.models import GenerativeModel, Spec, families
 from core.settings import settings
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 KINDS = ("train", "classifier")
 NEWEST = 2  # checkpoints that can be resumed from
+_FACTS = {  # what a record must hold, and of which kind
+    "dataset": {"name": str, "config": dict, "classes": list, "images": dict},
+    "train": {"batch": int, "images": int, "seed": int},
+    "spec": {"channels": int, "size": int, "levels": int, "shares": list},
+}
 SPACED = 12  # older ones that are kept to look at, spread evenly over the logarithm of the step
 
 
@@ -83,12 +88,17 @@ def record(run: jobs.Job) -> dict[str, Any]:
             f"{run.name} has not begun to train. Wait for its first checkpoint, or choose another run."
         )
     facts = jobs.read_json(run.path / "run.json")
-    for key in ("dataset", "train", "spec"):
-        if not isinstance(facts.get(key), dict):
-            file = run.path / "run.json"
-            raise UserError(
-                f"{file} is damaged ({key} is missing or wrong). Restore it, or delete its folder."
-            )
+    for key, kinds in _FACTS.items():
+        part = facts.get(key)
+        for name, kind in kinds.items():
+            if not isinstance(part, dict) or not isinstance(part.get(name), kind):
+                file, what = (
+                    run.path / "run.json",
+                    f"{key}.{name}" if isinstance(part, dict) else key,
+                )
+                raise UserError(
+                    f"{file} is damaged ({what} is missing or wrong). Restore it, or delete its folder."
+                )
     return facts
 
 
@@ -201,7 +211,9 @@ def best_step(folder: Path) -> int | None:
     staged, rated = _rated(folder)
     if staged:
         return max((step for step, facts in rated.items() if facts.get("whole")), default=None)
-    scores = [(f["score"], step) for step, f in rated.items() if f.get("score") is not None]
+    scores = [
+        (f["score"], step) for step, f in rated.items() if isinstance(f.get("score"), int | float)
+    ]
     return min(scores)[1] if scores else None
 
 
@@ -281,7 +293,9 @@ def newest_state(run: jobs.Job) -> tuple[dict[str, Any] | None, list[str]]:
 
 
 def cut(run: jobs.Job, step: int) -> None:
-    """Drops all that came after a step, before training goes on from there."""
+    """Drops all that came after a step, and what was half written, before training goes on from there."""
+    for half in (run.path / "checkpoints").glob(".new-*"):
+        shutil.rmtree(half, ignore_errors=True)
     jobs.Log(run.path).cut(step)
     for later, file in samples(run):
         if later > step:
@@ -388,7 +402,13 @@ def _load(run: jobs.Job, step: int, file: Path) -> Opened:
     facts = record(run)
     model = network(facts)
     try:
-        model.load_state_dict(load_file(file))
+        weights = load_file(file)
+        if not all(bool(one.isfinite().all()) for one in weights.values()):
+            raise UserError(
+                f"{file} is damaged (it holds numbers that are not finite). Choose another step, or resume the run to "
+                "make a new one."
+            )
+        model.load_state_dict(weights)
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"{file} is damaged ({error}). Choose another step, or resume the run to make a new one."
@@ -398,6 +418,10 @@ def _load(run: jobs.Job, step: int, file: Path) -> Opened:
             f"{file} does not fit the settings in run.json: {str(error).splitlines()[-1].strip()}"
         ) from None
     model = model.to(device()).eval().requires_grad_(False)
+    for (
+        part
+    ) in model.children():  # a pass is a slice: whoever asked may be gone before the next one
+        part.register_forward_pre_hook(slices.between)
     family = family_of(run)
     sampling = families.get(family).extra["sampling"] if run.kind == "train" else None
     images = min(step * facts["train"]["batch"], facts["train"]["images"])

@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.catalog import UserError
 
+VISITOR_MB = 20  # of an upload to a view-only server, whatever is allowed elsewhere
+
 
 class Settings(BaseSettings):
     """The server's settings; read once per process."""
@@ -84,9 +86,19 @@ class Settings(BaseSettings):
         ge=1,
         description="Disk space of prepared datasets; what was not used for longest goes.",
     )
+    memory_mb: int = Field(
+        default=32,
+        ge=0,
+        description="Size of an embedded dataset that is made in memory where nothing may be written.",
+    )
     models_mb: int = Field(
         default=1_000, ge=1, description="Memory that models shared between visitors may take."
     )
+
+    @property
+    def upload_mb(self) -> int:
+        """Size of a file that a visitor may upload, in MB: on a view-only server at most 20."""
+        return min(self.max_upload_mb, VISITOR_MB) if self.view_only else self.max_upload_mb
 
     @property
     def data(self) -> Path:
@@ -137,9 +149,12 @@ class Settings(BaseSettings):
             UserError: If less than ``min_free_mb`` would stay free.
         """
         place = self.home.absolute()
-        while not place.exists():
-            place = place.parent
-        free = shutil.disk_usage(place).free / 2**20
+        try:
+            while not place.exists():
+                place = place.parent
+            free = shutil.disk_usage(place).free / 2**20
+        except OSError:
+            return  # nothing can be known of it; whoever writes is told
         if free - needed_mb < self.min_free_mb:
             raise UserError(
                 f"The disk of {self.home} has {free:.0f} MB left, "

@@ -74,6 +74,17 @@ def facts(content: bytes) -> dict[str, Any]:
         return json.loads(picture.text["simulacra"])  # type: ignore[attr-defined]
 
 
+def whole(content: bytes) -> dict[str, Any] | None:
+    """Gives the facts of a sheet whose every picture can be read; None of a damaged one."""
+    try:
+        layout = facts(content)
+        numbers = (layout["count"], layout["columns"], *layout["tile"], layout.get("images", 0))
+        fits = all(type(n) in (int, float) for n in numbers) and min(numbers[:-1]) > 0
+        return layout if fits and len(tiles(content)) == layout["count"] else None
+    except Exception:  # a damaged picture makes its reader raise many kinds
+        return None
+
+
 def tiles(content: bytes) -> np.ndarray:
     """Cuts a gapless, unscaled sheet made by :func:`png` into its images, uint8 (N, C, H, W)."""
     layout = facts(content)

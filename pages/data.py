@@ -1,7 +1,6 @@
 """See a dataset, and bring your own pictures."""
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import datasets
+from core import datasets, scratch
 from core.catalog import UserError
 from core.settings import settings
 from pages.ui import form, shell, show
@@ -139,8 +138,10 @@ def facts(dataset: datasets.Dataset) -> None:
                 alt="Images per class and split",
             )
     st.caption(
-        f"Fingerprint `{dataset.fingerprint[:16]}`"
-        + (f", made from `{dataset.parent[:16]}`" if dataset.parent else "")
+        shell.plain(
+            f"Fingerprint {dataset.fingerprint[:16]}"
+            + (f", made from {dataset.parent[:16]}" if dataset.parent else "")
+        )
     )
 
 
@@ -148,7 +149,7 @@ def facts(dataset: datasets.Dataset) -> None:
 def delete(name: str) -> None:
     """Asks before it deletes."""
     st.markdown(
-        f"This deletes the imported dataset **{name}** for good. "
+        f"This deletes the imported dataset **{shell.plain(name)}** for good. "
         "Runs that were trained on it stay, but cannot be resumed."
     )
     if st.button("Delete for good", type="primary", key="data.delete.yes"):
@@ -156,14 +157,14 @@ def delete(name: str) -> None:
             datasets.delete(name)
             st.rerun()
         except UserError as error:
-            st.error(str(error))
+            shell.refuse(error)
 
 
 def bring() -> None:
     """Takes a ZIP of pictures in, under a name."""
     st.caption(
         "A ZIP of pictures (PNG, JPEG, WebP or BMP), one folder per class or all in one. Any sizes, grey or colour. "
-        f"At most {settings().max_upload_mb} MB."
+        f"At most {settings().upload_mb} MB."
     )
     upload = st.file_uploader(
         "ZIP of pictures",
@@ -190,14 +191,14 @@ def bring() -> None:
     if not pressed or upload is None:
         return
     settings().allow_change("import images")
-    if upload.size > settings().max_upload_mb * 2**20:
+    if upload.size > settings().upload_mb * 2**20:
         raise UserError(
-            f"The file has {upload.size / 2**20:.0f} MB, at most {settings().max_upload_mb} MB are allowed. "
+            f"The file has {upload.size / 2**20:.0f} MB, at most {settings().upload_mb} MB are allowed. "
             "Make it smaller."
         )
     wanted = datasets.slug(name or Path(upload.name).stem)
-    with tempfile.TemporaryDirectory(prefix="simulacra-") as folder:
-        file = Path(folder) / f"{wanted}.zip"
+    with scratch.temporary() as folder:
+        file = folder / f"{wanted}.zip"
         with file.open("wb") as out:
             shutil.copyfileobj(upload, out)
         bar = st.empty()

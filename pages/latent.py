@@ -86,7 +86,9 @@ def choose(run: jobs.Job) -> Choice:
             help="What to draw; the model was trained with these labels.",
         )
     key = f"latent.{opened.family}"
-    sampling = opened.sampling.of(form.form({key: opened.sampling}, link=True)[key], "sampling")
+    sampling = shell.capped(
+        opened.sampling.of(form.form({key: opened.sampling}, link=True)[key], "sampling")
+    )
     choice = Choice(
         run.id, opened.step, seed, label, tuple(sampling.record().items()), follows=step is None
     )

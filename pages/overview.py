@@ -115,7 +115,7 @@ if shipped := [run for run in models if run.shipped]:
     covers(shipped)
     shell.go("race", "See which family learns fastest")
 
-with slot, st.container(border=True):
+with slot, st.container(border=True), shell.guard():
     st.markdown("**Faces**: drawn by our own code, with the truth about each one known.")
     show.pictures(
         examples("faces", 32),

@@ -27,7 +27,7 @@ def the_form() -> None:
 
     about = datasets.describe(shell.chosen_dataset())
     st.caption(
-        f"Each family trains on **{about.title}** for the same time, with its recommended settings. "
+        f"Each family trains on **{shell.plain(about.title)}** for the same time, with its recommended settings. "
         "They take turns of a few seconds, so that nobody has a quiet machine for itself."
     )
     parts = {"race": RaceConfig}
@@ -116,8 +116,8 @@ def live(id: str, status: str) -> None:
     )
     clock = "seconds of its processor core" if about["clock"] == "processor" else "seconds"
     st.caption(
-        f"Distance: Fréchet distance between the features ({about['extractor']}) of {about['n']} samples and of "
-        f"training images, over that of {about['n']} real test images. Copying: share of samples nearer to a "
+        f"Distance: Fréchet distance between the features ({shell.plain(about['extractor'])}) of {about['n']} samples "
+        f"and of training images, over that of {about['n']} real test images. Copying: share of samples nearer to a "
         f"training image than to an equally likely test image; real images have {about['copying_of_real']:.2f}, "
         f"verbatim copies {about['copying_of_copies']:.2f}. Time: {clock}, without measuring and drawing."
     )

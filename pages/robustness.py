@@ -78,7 +78,9 @@ def ask(data: str) -> Question:
         )
         values = form.flat({"robust.study": robustness.StudyConfig}, link=True, omit={"attacks"})
     attacked = ",".join(picked) or robustness.StudyConfig().attacks
-    config = robustness.StudyConfig.of(values["robust.study"] | {"attacks": attacked}, "study")
+    config = shell.capped(
+        robustness.StudyConfig.of(values["robust.study"] | {"attacks": attacked}, "study")
+    )
     question = Question(data, classifier, tuple(sorted(config.record().items())))
     with press:
         buttons(question, config)
@@ -332,8 +334,8 @@ def watch(question: Question, id: str) -> None:
     if at is not None:
         words = (
             f"**{100 * at['robust']:.1f} %** ({100 * at['interval'][0]:.1f} to {100 * at['interval'][1]:.1f} %, "
-            f"n = {at['n']}) at {at['text']}, worst case over "
-            f"{', '.join(row['title'] for row in report['attacks'])}"
+            f"n = {at['n']}) at {shell.plain(at['text'])}, worst case over "
+            + shell.plain(", ".join(row["title"] for row in report["attacks"]))
         )
         screened = known(question)
         before = screened and next(

@@ -113,7 +113,8 @@ def the_form() -> None:
     kind, chosen = choice()
     entry = families.get(chosen["family"]) if kind == "train" else work.kinds.get(kind)
     st.caption(
-        f"{entry.caption} Trained on **{datasets.describe(chosen['dataset']).title}** (change it in the sidebar)."
+        f"{entry.caption} Trained on **{shell.plain(datasets.describe(chosen['dataset']).title)}** "
+        "(change it in the sidebar)."
     )
     button = st.container()
     if entry.presets:
@@ -314,10 +315,10 @@ def live(id: str, status: str, sampled: bool) -> None:
         tell(shell.plain(run.message))
     if damaged:
         st.caption(
-            f":material/warning: {damaged} damaged line(s) in {run.path / 'log.jsonl'} were left out."
+            f":material/warning: {damaged} damaged line(s) in {shell.plain(str(run.path / 'log.jsonl'))} were left out."
         )
     for warning in [r["warning"] for r in records if "warning" in r][-2:]:
-        st.caption(f":material/warning: {warning}")
+        st.caption(f":material/warning: {shell.plain(str(warning))}")
     if last:
         facts = [f"**{last.get('images', 0):,}** of {run.config['train']['images']:,} images"]
         facts += [f"**{shell.duration(last['seconds'])}** of training"] if "seconds" in last else []
@@ -482,7 +483,7 @@ def describe(id: str) -> None:
             jobs.describe(id, name=name, note=note)
             st.rerun()
         except UserError as error:
-            st.error(str(error))
+            shell.refuse(error)
 
 
 @st.dialog("Delete this run?")
@@ -491,14 +492,14 @@ def delete(id: str) -> None:
     """Asks before it deletes."""
     run = jobs.get(id)
     st.markdown(
-        f"This deletes **{shell.plain(run.name)}** (`{run.id}`) with all checkpoints and images, for good."
+        f"This deletes **{shell.plain(run.name)}** ({shell.plain(run.id)}) with all checkpoints and images, for good."
     )
     if st.button("Delete for good", type="primary", key="train.delete.yes"):
         try:
             jobs.delete(id)
             st.rerun()
         except UserError as error:
-            st.error(str(error))
+            shell.refuse(error)
 
 
 def broken(sound: set[str]) -> None:

@@ -199,7 +199,8 @@ def forget(id: str) -> None:
             f"The pipeline {id!r} comes with the program and cannot be deleted. Only saved ones can."
         )
     load(id)
-    (_folder() / f"{id}.json").unlink(missing_ok=True)
+    with jobs.full_disk_told():
+        (_folder() / f"{id}.json").unlink(missing_ok=True)
 
 
 def trainable() -> dict[str, str]:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from core import scratch
 from core.catalog import Config, Entry, UserError, unknown
 from core.datasets import folder as _folder  # noqa: F401  (registers)
 from core.datasets import sources as _sources  # noqa: F401  (registers)
@@ -194,6 +195,7 @@ def _taken(name: str) -> UserError:
 def _keep(name: str, make: Callable[[Path], Dataset]) -> Dataset:
     """Writes what ``make`` gives, which may have streamed its pixels into the folder, under a free name."""
     place = settings().datasets / name
+    scratch.sweep(settings().datasets)
     with store.written(place.with_name(f".new-{uuid.uuid4().hex}")) as new:
         store.fill(new, lambda: make(new), name)
         try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from filelock import FileLock
 
+from core import scratch
 from core.catalog import Config, UserError, knob
 from core.datasets.dataset import (
     FEWEST,
@@ -69,7 +70,9 @@ class DigitsConfig(Config):
     valid_share: float = valid_share_knob()
 
 
-@datasets.add("digits", "Digits, 8 px", DigitsConfig, chain="digits")
+@datasets.add(
+    "digits", "Digits, 8 px", DigitsConfig, chain="digits", weighs=lambda config: 1797 * 8 * 8
+)
 def digits(config: DigitsConfig, place: Path, progress: Progress | None = None) -> Dataset:
     """Real handwritten digits, tiny enough to learn in a minute; they come with the program.
 
@@ -123,7 +126,14 @@ def _faces_ready(config: FacesConfig) -> tuple[FacesConfig, str]:
     return config, hashlib.sha256(code).hexdigest()  # other drawing code draws other faces
 
 
-@datasets.add("faces", "Cartoon faces", FacesConfig, prepare=_faces_ready, chain="faces")
+@datasets.add(
+    "faces",
+    "Cartoon faces",
+    FacesConfig,
+    prepare=_faces_ready,
+    chain="faces",
+    weighs=lambda config: config.count * 3 * config.size**2,
+)
 def faces(config: FacesConfig, place: Path, progress: Progress | None = None) -> Dataset:
     """Cartoon faces that the program draws itself, with the truth about each: smile, glasses, hair, turn.
 
@@ -203,29 +213,30 @@ def _download(name: str) -> None:
 
     kind, folder, files = _PLACES[name]
     data = settings().data
-    settings().allow_change(f"download {name}")
     settings().allow_disk(600 if name == "cifar10" else 150)
-    new = None
+    new = data / f".new-{name}-{secrets.token_hex(4)}"
     try:
         data.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=data))
-        getattr(torchvision.datasets, kind)(root=str(new), train=True, download=True)
-        (data / folder).mkdir(parents=True, exist_ok=True)
-        for file in files:
-            (new / folder / file).replace(data / folder / file)
+        scratch.sweep(data)
+        with scratch.owned(new):
+            new.mkdir()
+            getattr(torchvision.datasets, kind)(root=str(new), train=True, download=True)
+            (data / folder).mkdir(parents=True, exist_ok=True)
+            for file in files:
+                (new / folder / file).replace(data / folder / file)
     except (OSError, RuntimeError, EOFError) as error:  # URLError is an OSError
         raise UserError(
             f"The dataset {name!r} could not be downloaded to {data}: {_short(error)}. Check the connection and the "
             f"permissions, or copy its files to {data / folder}; 'digits' and 'faces' work without download."
         ) from error
     finally:
-        if new is not None:
-            shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def _ready(name: str, config: Any) -> tuple[Any, str]:
     allow_count(config.count)
     if not (found := _on_disk(name)):
+        settings().allow_change(f"download {name}")
         lock = settings().cache / "datasets" / f"download-{name}.lock"
         with explained(lock):
             lock.parent.mkdir(parents=True, exist_ok=True)

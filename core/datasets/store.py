@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from core.catalog import Config, Entry, UserError
-from core.datasets.dataset import SPLITS, Dataset, Progress, chunks
+from core import scratch, slices
+from core.catalog import Config, Entry, UserError, plain
+from core.datasets.dataset import SPLITS, Dataset, Progress, chunks, datasets
 from core.settings import settings
 
 VERSION = 1  # raise it when the format or the way of decoding changes
@@ -37,6 +38,10 @@ class Damaged(Exception):
     def __init__(self, file: Path, why: object) -> None:
         super().__init__(f"{file}: {why}")
         self.file, self.why = file, why
+
+
+class Unwritable(UserError):
+    """Says that a folder is not for this program to write."""
 
 
 class Pixels:
@@ -103,11 +108,11 @@ def write(dataset: Dataset, place: Path) -> None:
         _put(place / "y.npy", lambda out: np.save(out, y, allow_pickle=False))
     _put(place / "splits.npz", lambda out: np.savez(out, allow_pickle=False, **dataset.splits))
     if dataset.attributes is not None:
-        plain = {
+        columns = {
             name: np.asarray(column, dtype=str) if column.dtype == object else column
             for name, column in dataset.attributes.items()
         }
-        _put(place / "attributes.npz", lambda out: np.savez(out, allow_pickle=False, **plain))
+        _put(place / "attributes.npz", lambda out: np.savez(out, allow_pickle=False, **columns))
     meta = {
         field.name: getattr(dataset, field.name)
         for field in dataclasses.fields(dataset)
@@ -187,14 +192,15 @@ def written(place: Path) -> Iterator[Path]:
         UserError: If the disk is full or the folder may not be written.
     """
     with explained(place):
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir()
-            yield place
-        except BaseException:
-            shutil.rmtree(place, ignore_errors=True)
-            raise
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.owned(place):
+            try:
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir()
+                yield place
+            except BaseException:
+                shutil.rmtree(place, ignore_errors=True)
+                raise
 
 
 @contextmanager
@@ -213,7 +219,7 @@ def explained(place: Path) -> Iterator[None]:
                 "left behind. Delete old runs, or set SIMULACRA_HOME to a larger disk."
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UserError(
+            raise Unwritable(
                 f"This program may not write to {place.parent}. "
                 "Give it the permission, or set SIMULACRA_HOME to a folder that it may write."
             ) from error
@@ -237,7 +243,13 @@ def remembered(key: str, dataset: Dataset | None = None) -> Dataset | None:
 
 
 def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
-    """Opens a source's dataset from the cache, and builds it first if it is not there or damaged."""
+    """Opens a source's dataset from the cache, and builds it first if it is not there or damaged.
+
+    Where nothing may be written, a small embedded one is made in memory instead; see :func:`_in_memory`.
+
+    Raises:
+        UserError: If it is not prepared, and cannot be prepared here.
+    """
     prepare = entry.extra.get("prepare")
     config, signature = prepare(config) if prepare else (config, "")
     paths = {name for name, knob in config.knobs().items() if knob.path}
@@ -247,28 +259,43 @@ def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
     place = settings().cache / "datasets" / key
     source = {"name": entry.name, "config": config.record()}
     dataset = remembered(str(place)) or _opened(place)
-    if dataset is None:
-        with explained(place):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(place.with_suffix(".lock"))
-            lock.acquire()
-        try:  # two processes at once: the second waits, then opens what the first has built
-            dataset = _opened(place)
-            if dataset is None:
-                with written(place.with_suffix(".new")) as new:
-                    fill(new, lambda: entry.make(config, new, progress), entry.name, source)
-                    shutil.rmtree(place, ignore_errors=True)
-                    new.replace(place)
-                dataset = read(place)
-                _make_room(place)
-        finally:
-            lock.release()
-    with suppress(OSError):
-        os.utime(place)  # used now
+    if dataset is None and settings().view_only:
+        dataset = _in_memory(key, entry, config, progress)
+    elif dataset is None:
+        try:
+            dataset = _prepared(place, entry, config, progress)
+        except Unwritable:
+            if not _fits(entry, config):
+                raise
+            dataset = _in_memory(key, entry, config, progress)
+    elif not settings().view_only:
+        with suppress(OSError):
+            os.utime(place)  # used now
     if dataset.source != source:  # the same ZIP under another path
         dataset = dataclasses.replace(dataset, source=source)
-    remembered(str(place), dataset)
+    if isinstance(dataset.x, np.memmap):
+        remembered(str(place), dataset)
     return dataset
+
+
+def _prepared(place: Path, entry: Entry, config: Config, progress: Progress | None) -> Dataset:
+    with explained(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place.with_suffix(".lock"))
+        lock.acquire()
+    try:  # two processes at once: the second waits, then opens what the first has built
+        dataset = _opened(place)
+        if dataset is None:
+            with written(place.with_suffix(".new")) as new:
+                source = {"name": entry.name, "config": config.record()}
+                fill(new, lambda: entry.make(config, new, progress), entry.name, source)
+                shutil.rmtree(place, ignore_errors=True)
+                new.replace(place)
+            dataset = read(place)
+            _make_room(place)
+        return dataset
+    finally:
+        lock.release()
 
 
 def fill(
@@ -294,6 +321,83 @@ def forget(place: Path) -> None:
         for key, dataset in list(_memo.items()):
             if str(getattr(dataset.x, "filename", "")) == str((place / "x.npy").resolve()):
                 del _memo[key]
+
+
+_made: OrderedDict[str, Dataset] = OrderedDict()  # in memory, where nothing may be written
+_making = threading.Lock()
+
+
+def _fits(entry: Entry, config: Config) -> bool:
+    weighs = entry.extra.get("weighs")
+    return weighs is not None and weighs(config) <= settings().memory_mb * 2**20
+
+
+def _in_memory(key: str, entry: Entry, config: Config, progress: Progress | None) -> Dataset:
+    """Makes an embedded dataset without a file, one at a time; the last two that fit are kept.
+
+    Raises:
+        UserError: If it is none that comes with the program, or takes more than ``memory_mb``.
+    """
+    if not _fits(entry, config):
+        raise _unprepared(entry, config)
+    with _making:
+        dataset = _made.pop(key, None)
+        if dataset is None:
+            made = entry.make(config, settings().cache, progress or slices.between)
+            source = {"name": entry.name, "config": config.record()}
+            made.x.flags.writeable = False
+            dataset = dataclasses.replace(made, name=entry.name, source=source)
+        _made[key] = dataset
+        while len(_made) > 1 and sum(each.x.nbytes for each in _made.values()) > (
+            2 * settings().memory_mb * 2**20
+        ):
+            _made.popitem(last=False)
+        return dataset
+
+
+def _unprepared(entry: Entry, config: Config) -> UserError:
+    weighs = entry.extra.get("weighs")
+    why = (
+        f", which would take {weighs(config) / 2**20:.0f} MB: at most {settings().memory_mb} MB are made in memory"
+        if weighs
+        else ""
+    )
+    listed = prepared()
+    there = "; ".join(listed[:12]) + (f"; and {len(listed) - 12} more" if len(listed) > 12 else "")
+    return UserError(
+        f"This server is for viewing only, so it prepares no {_called(entry, config)}{why}. "
+        f"Prepared are: {there or 'none yet'}. Choose one of these, or run your own copy."
+    )
+
+
+def prepared() -> list[str]:
+    """Lists what the cache holds ready: names of sources, each with the parameters that differ from the defaults."""
+    found = set()
+    for name, config in _cached():
+        if name in datasets:
+            entry = datasets.get(name)
+            with suppress(UserError):
+                found.add(_called(entry, entry.config.of(config)))
+    return sorted(found)
+
+
+def _cached() -> Iterator[tuple[str, dict[str, Any]]]:
+    with suppress(OSError):
+        for place in (settings().cache / "datasets").iterdir():
+            if place.is_dir() and place.suffix != ".new":
+                with suppress(Damaged, KeyError, TypeError):
+                    source = read_meta(place)["source"]
+                    yield source["name"], dict(source["config"])
+
+
+def _called(entry: Entry, config: Config) -> str:
+    knobs = config.knobs()
+    words = ", ".join(
+        f"{name}={plain(value)}"
+        for name, value in config.record().items()
+        if value != knobs[name].default and not knobs[name].path
+    )
+    return f"{entry.name} with {words}" if words else entry.name
 
 
 def _make_room(keep: Path) -> None:

@@ -50,7 +50,15 @@ class Shown:
 class TrickConfig(Config):
     """Parameters that most tricks share."""
 
-    n: int = knob(32, "How many images are attacked.", title="Images", ge=1, le=1000, unit="images")
+    n: int = knob(
+        32,
+        "How many images are attacked.",
+        title="Images",
+        ge=1,
+        le=1000,
+        unit="images",
+        visitor=100,
+    )
     eps: float = knob(
         0.0,
         "Largest change of a pixel, of a range of 1: 0.1 is 26/255. 0 takes what suits the images.",
@@ -58,7 +66,9 @@ class TrickConfig(Config):
         ge=0,
         le=1,
     )
-    steps: int = knob(20, "Steps of the attack.", ge=1, le=1000, unit="steps", advanced=True)
+    steps: int = knob(
+        20, "Steps of the attack.", ge=1, le=1000, unit="steps", advanced=True, visitor=100
+    )
     seed: int = knob(0, "Of everything random.", ge=0, le=2**31 - 1, log=True, advanced=True)
 
 

@@ -26,7 +26,13 @@ class HardenConfig(TrickConfig):
     """Parameters of training a VAE against the attack on its encoder."""
 
     images: int = knob(
-        20_000, "How long to train on.", ge=100, le=100_000_000, unit="images", log=True
+        20_000,
+        "How long to train on.",
+        ge=100,
+        le=100_000_000,
+        unit="images",
+        log=True,
+        visitor=20_000,
     )
     weight: float = knob(
         10.0, "Weight of the constancy of the code under attack.", ge=0, le=10_000, log=True

@@ -22,8 +22,16 @@ from core.threat import Climb, Target
 class LatentConfig(Config):
     """Parameters of the search for deceptive latents."""
 
-    n: int = knob(32, "How many images are attacked.", title="Images", ge=1, le=1000, unit="images")
-    steps: int = knob(200, "Steps of the search.", ge=1, le=5000, unit="steps")
+    n: int = knob(
+        32,
+        "How many images are attacked.",
+        title="Images",
+        ge=1,
+        le=1000,
+        unit="images",
+        visitor=100,
+    )
+    steps: int = knob(200, "Steps of the search.", ge=1, le=5000, unit="steps", visitor=400)
     near: float = knob(
         0.01, "Pull towards the latent that it began with.", ge=0, le=10, log=True, advanced=True
     )

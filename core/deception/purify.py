@@ -43,6 +43,7 @@ class PurifyConfig(TrickConfig):
         ge=1,
         le=100,
         advanced=True,
+        visitor=20,
     )
     draws: int = knob(
         4,
@@ -50,6 +51,7 @@ class PurifyConfig(TrickConfig):
         ge=1,
         le=50,
         advanced=True,
+        visitor=10,
     )
 
 

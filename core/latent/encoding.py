@@ -75,7 +75,7 @@ def prepare(data: bytes | np.ndarray, dataset: Dataset) -> Prepared:
         memory = io.BytesIO()
         Image.fromarray(data).save(memory, "PNG", compress_level=1)
         data = memory.getvalue()
-    most = settings().max_upload_mb
+    most = settings().upload_mb
     if len(data) > most * 2**20:
         raise UserError(
             f"The picture has {len(data) / 2**20:.0f} MB, and at most {most} MB are allowed. Send a smaller one."

@@ -386,11 +386,7 @@ def _projected(
     xy = np.asarray(xy, np.float32)
     memory = io.BytesIO()
     np.save(memory, xy, allow_pickle=False)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        jobs.write_atomic(file, memory.getvalue())
-    except OSError:  # a full or read-only disk costs only the next visitor's time
-        pass
+    jobs.keep(file, memory.getvalue())
     return xy
 
 

@@ -192,9 +192,9 @@ def reader(dataset: Dataset, progress: Callable[[int, int], None] | None = None)
         if file.exists():
             parts = from_bytes(file.read_bytes())
         else:
+            settings().allow_change(f"train the reader of {dataset.name}")
             parts = _train(net, dataset, found, where, progress)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            jobs.write_atomic(file, as_bytes(parts))
+            jobs.keep(file, as_bytes(parts))
     extra = {name: parts.pop(name) for name in ("mean", "std", "accuracy", "n")}
     net.load_state_dict(parts)
     net = net.to(where).eval().requires_grad_(False)

@@ -85,7 +85,12 @@ class DiffusionSampling(Config):
     """Choices when a diffusion model draws images."""
 
     steps: int = knob(
-        20, "Steps from noise to image: more are slower and more exact.", ge=1, le=1000, log=True
+        20,
+        "Steps from noise to image: more are slower and more exact.",
+        ge=1,
+        le=1000,
+        log=True,
+        visitor=50,
     )
     guidance: float = knob(
         1.75,

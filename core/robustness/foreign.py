@@ -303,7 +303,7 @@ def _brought(name: str, dataset: Dataset) -> Target:
 
 def _weights(file: bytes) -> tuple[dict[str, Tensor], str]:
     """Reads weights from bytes that nobody vouches for: names to tensors, and the kind of file."""
-    limit = settings().max_upload_mb
+    limit = settings().upload_mb
     if len(file) > limit * 2**20:
         raise UserError(
             f"Weights must be at most {limit} MB on this server, got {len(file) / 2**20:.0f} MB. Use a smaller network."

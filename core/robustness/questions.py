@@ -40,6 +40,7 @@ class StudyConfig(Config):
         le=1_000_000,
         unit="images",
         log=True,
+        visitor=1000,
     )
     split: Literal["test", "valid", "train"] = knob(
         "test", "Which images of the dataset are attacked."
@@ -54,6 +55,7 @@ class StudyConfig(Config):
         ge=1,
         le=100,
         advanced=True,
+        visitor=10,
     )
     bpda: bool = knob(
         False,
@@ -65,6 +67,7 @@ class StudyConfig(Config):
         "",
         "Parameters of single attacks, for example pgd.steps=100 pgd.loss=margin.",
         advanced=True,
+        visitor="",
     )
     batch: int = knob(
         0,

@@ -26,7 +26,7 @@ class Task:
         self.path = job.path
         self.lead = lead  # of several processes, the first one: the others write nothing
         self.message = ""  # a last word on a job that has finished
-        self._began = time.time() - job.state.get("seconds", 0)  # a resumed job has used some
+        self._began = time.monotonic() - job.state.get("seconds", 0)  # a resumed job has used some
         self._told = 0.0
 
     def part(self, name: str) -> dict[str, Any]:
@@ -35,16 +35,16 @@ class Task:
 
     def say(self, message: str, **fields: Any) -> None:
         """Shows a sentence and fields on the page, at most ten times a second."""
-        if self.lead and time.time() - self._told > 0.1:
-            self._told = time.time()
-            jobs.set_state(self.path, message=message, told=self._told, **fields)
+        if self.lead and time.monotonic() - self._told > 0.1:
+            self._told = time.monotonic()
+            jobs.set_state(self.path, message=message, told=time.time(), **fields)
 
     def stopped(self) -> str:
         """Tells why to stop now; empty to go on."""
         if (self.path / "STOP").exists():
             return "Stopped on request. Resume goes on from here."
         limit = settings().max_seconds
-        if limit and time.time() - self._began > limit:
+        if limit and time.monotonic() - self._began > limit:
             return f"Stopped at this server's limit of {limit} seconds."
         return ""
 

@@ -8,6 +8,7 @@ import logging
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit import config
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from core import datasets, jobs, runs
+from core import datasets, jobs, runs, scratch, slices
 from core.catalog import UserError
 from core.settings import settings
 
@@ -31,10 +34,26 @@ _log = logging.getLogger("simulacra")
 def warm() -> threading.Thread:
     """Answers without delay, and imports what the pages will need a second later, when the first one has been sent."""
     _no_delay()
+    slices.watch(_left)
+    _bound_uploads()
     thread = threading.Timer(1, _import_heavy)
     thread.daemon = True
     thread.start()
     return thread
+
+
+def _bound_uploads() -> None:
+    """Lets a view-only server take small files only: the check in core comes when a file is in memory already."""
+    if settings().view_only:
+        most = min(settings().upload_mb, int(config.get_option("server.maxUploadSize")))
+        config.set_option("server.maxUploadSize", most)
+
+
+def _left() -> None:
+    """Ends this run of the page when the visitor has left, or has asked for something else meanwhile."""
+    if get_script_run_ctx(suppress_warning=True) is not None:
+        # at every access, Streamlit looks whether the run is still wanted
+        st.session_state.get("_left")
 
 
 def _no_delay() -> None:
@@ -54,6 +73,9 @@ def _no_delay() -> None:
 
 
 def _import_heavy() -> None:
+    if not settings().view_only:  # what a killed server has left
+        home = settings()
+        scratch.sweep(home.jobs, home.datasets, home.cache / "datasets", home.home / "classifiers")
     import plotly.graph_objects  # noqa: F401
     import torch
 
@@ -91,6 +113,10 @@ def navigation() -> Any:
     """Builds the navigation; the first page is the default one.
 
     The icon of the app comes before the pages: a page's own would be fetched from a server of Google's.
+
+    On a fresh server, Streamlit has drawn a navigation of its own by now (see :func:`enter`), in a sidebar as wide as
+    it likes, and a sidebar keeps the width that it began with. So a visit in the first minute begins with none, and
+    runs again.
     """
     st.set_page_config(
         page_title="Simulacra",
@@ -99,12 +125,14 @@ def navigation() -> Any:
         initial_sidebar_state=240,
     )
     admit()
+    fresh = not st.session_state.get("_begun") and time.monotonic() - _first_asked() < 60
+    st.session_state["_begun"] = True
     if asked := st.session_state.pop("_asked", None):
         with guard():
             attempt(asked[0], *asked[1])
     entries = pages()
     first = next(iter(entries))
-    return st.navigation(
+    page = st.navigation(
         [
             st.Page(
                 PAGES / f"{name}.py",
@@ -114,8 +142,18 @@ def navigation() -> Any:
                 default=name == first,
             )
             for name, facts in entries.items()
-        ]
+        ],
+        position="hidden" if fresh else "sidebar",
     )
+    if fresh:
+        st.rerun()
+    return page
+
+
+@cache
+def _first_asked() -> float:
+    """Tells when the first page of this server was asked for."""
+    return time.monotonic()
 
 
 def admit() -> None:
@@ -162,7 +200,7 @@ def guard() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        st.error(plain(str(error)), icon=":material/info:")
+        refuse(error)
     except Exception:
         _log.exception("a page failed")
         st.error(
@@ -212,9 +250,33 @@ def release() -> None:
     st.session_state.pop("_pressed", None)
 
 
+# What Markdown, or Streamlit's own signs, would make of a text. Characters that only the parser looks at get a
+# backslash. Addresses, :shortcodes: and arrows are looked for once more after the parser has taken the backslashes
+# away; an invisible character that joins two words (U+2060) keeps them apart.
+_PARSED = re.compile(r"[\\`*_\[\]{}<>~$|&]")
+_AT_START = re.compile(
+    r"^(?:([#=](?=[#=\s]|$)|[+-](?=[+\s-]|$))|(\d{1,9})(?=[.)](?:\s|$)))", re.MULTILINE
+)
+_LATER = re.compile(
+    r"[:@](?=\S)|www(?=\.)|(?<!\S)(?:<(?=-)|-(?=>)|-(?=-)|[<>~](?==))", re.IGNORECASE
+)
+
+
 def plain(text: str) -> str:
-    """Escapes markdown, for words that a person typed or that come with a file."""
-    return re.sub(r"([\\`*_\[\]<>~$])", r"\\\1", text)
+    """Escapes what Markdown would turn into something else, for words that a person typed or that come with a file.
+
+    Every such text goes through here on its way into an element that reads Markdown: labels, tabs, captions, toasts,
+    errors, tables. The page shows it letter by letter.
+    """
+    text = "\n".join(line.lstrip() for line in re.split("\r\n?|\n", text))
+    text = _PARSED.sub(r"\\\g<0>", _LATER.sub("\\g<0>\u2060", text))
+    # no heading, list or rule begins: its sign is escaped, or the point behind its number
+    return _AT_START.sub(lambda at: f"\\{at[1]}" if at[1] else f"{at[2]}\\", text)
+
+
+def refuse(error: Exception | str) -> None:
+    """Shows what was refused, word for word."""
+    st.error(plain(str(error)), icon=":material/info:")
 
 
 def told() -> None:
@@ -222,7 +284,17 @@ def told() -> None:
     if words := st.session_state.pop("_done", None):
         st.toast(plain(words), icon=":material/check:")
     if words := st.session_state.pop("_refused", None):
-        st.error(plain(words), icon=":material/info:")
+        refuse(words)
+
+
+def capped(asked: Any) -> Any:
+    """Gives a config as it may be run here: on a view-only server large values are capped, which is said."""
+    if not settings().view_only:
+        return asked
+    made, words = asked.capped()
+    for each in words:
+        st.caption(f":material/speed: {plain(each)}")
+    return made
 
 
 def may_change() -> bool:
@@ -330,7 +402,7 @@ def choose(key: str, options: list[str], default: str | None) -> None:
     if wanted not in options:
         if wanted:
             st.toast(
-                f"The link names {wanted!r}, which is not here any more. Showing another.",
+                plain(f"The link names {wanted!r}, which is not here any more. Showing another."),
                 icon=":material/link_off:",
             )
         wanted = default
@@ -358,7 +430,7 @@ def view(
         list(options),
         key=key,
         required=True,
-        format_func=lambda id: options[id],
+        format_func=lambda id: plain(options[id]),
         on_change=change,
         **more,
     )

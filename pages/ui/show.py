@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import streamlit as st
 
 from core import jobs, runs, sheets
+from pages.ui import shell
 from pages.ui.tiles import tiles
 
 CURVES: dict[
@@ -125,7 +127,13 @@ def pictures(
 
 def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_000) -> bool:
     """Shows how the same noise looked at each step of a training, with a slider; False without any sheet."""
-    found = [(step, file) for step, file in runs.samples(run) if whole(file)]
+    every = runs.samples(run)
+    found = [(step, file) for step, file in every if whole(file)]
+    if lost := len(every) - len(found):
+        st.caption(
+            f":material/warning: {lost} damaged picture(s) of its training were left out, in "
+            + shell.plain(str(run.path / "samples"))
+        )
     if not found:
         return False
     size = sum(file.stat().st_size for _, file in found)
@@ -149,17 +157,16 @@ def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_
 
 @st.cache_data(max_entries=20_000, show_spinner=False)
 def _readable(file: str, _mtime: int) -> bool:
-    try:
-        return {"count", "columns", "tile", "images"} <= sheets.facts(
-            Path(file).read_bytes()
-        ).keys()
-    except (OSError, ValueError, KeyError, SyntaxError):
-        return False
+    facts = sheets.whole(Path(file).read_bytes())
+    return facts is not None and "images" in facts
 
 
 def whole(file: Path) -> bool:
     """Tells whether a sheet can be read: a damaged one is left out."""
-    return _readable(str(file), file.stat().st_mtime_ns)
+    try:
+        return _readable(str(file), file.stat().st_mtime_ns)
+    except OSError:
+        return False
 
 
 def short(number: float) -> str:
@@ -269,7 +276,7 @@ def curves(
         )
         if title in LOGARITHMIC:
             figure.update_yaxes(type="log", dtick="D2")
-        st.plotly_chart(
+        plot(
             figure,
             key=f"{key}.{title}",
             config={"displayModeBar": False},
@@ -279,6 +286,30 @@ def curves(
         drawn += 1
     if not drawn:
         st.caption("The first records arrive a moment after the start.")
+
+
+def plot(figure: Any, *, key: str, alt: str, **options: Any) -> Any:
+    """Draws a figure of Plotly's, with every name in it as it is written.
+
+    Plotly reads tags in names, categories and labels, links among them; a class or a run may be called anything.
+    """
+    for trace in figure.data:
+        for field in ("name", "x", "y", "text", "hovertext", "customdata"):
+            if field in trace and (value := trace[field]) is not None:
+                trace[field] = _inert(value)
+    for note in figure.layout.annotations:
+        note.text, note.hovertext = _inert(note.text), _inert(note.hovertext)
+    return st.plotly_chart(figure, key=key, alt=alt, **options)
+
+
+def _inert(value: Any) -> Any:
+    if isinstance(value, str):
+        return html.escape(value, quote=False)
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "OU":
+        return value
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_inert(each) for each in value]
+    return value
 
 
 def palette() -> list[str]:
@@ -328,9 +359,7 @@ def bars(counts: Mapping[str, Mapping[str, int]], *, key: str, height: int = 260
             "traceorder": "normal",
         },
     )
-    st.plotly_chart(
-        figure, key=key, config={"displayModeBar": False}, alt="Images per class and split"
-    )
+    plot(figure, key=key, config={"displayModeBar": False}, alt="Images per class and split")
 
 
 def cover(file: Path, *, key: str, alt: str) -> None:

@@ -75,6 +75,12 @@ class Screen:
         """Finds a button by its key; one with help has a second node."""
         return self.key(key).locator("button").first
 
+    def sidebar_width(self) -> float:
+        """Measures the sidebar, in CSS pixels."""
+        box = self.page.get_by_test_id("stSidebar").bounding_box()
+        assert box is not None
+        return box["width"]
+
     def chosen(self, key: str, words: str) -> None:
         """Waits until a choice shows these words."""
         expect(self.key(key).get_by_role("combobox")).to_have_value(

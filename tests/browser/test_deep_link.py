@@ -34,3 +34,4 @@ def test_first_deep_link_on_a_fresh_server(server, tiny_runs, tmp_path, screen, 
     if page == "latent":
         expect(screen.key("latent.seed").get_by_role("spinbutton")).to_have_value("5")
     expect(screen.page.get_by_test_id("stException")).to_have_count(0)
+    assert screen.sidebar_width() == 240  # as for everybody after

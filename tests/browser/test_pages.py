@@ -36,6 +36,18 @@ def test_page_opens_quietly_and_talks_to_nobody_else(gallery, screen, page):
     )  # nothing sticks out
 
 
+def test_no_link_and_no_picture_is_made_of_what_an_address_says(gallery, screen):
+    """That nothing was asked of another server, the fixture sees."""
+    words = "![i](http://evil.test/i.png) http://evil.test :material/home: <b>b</b>"
+    screen.open(gallery, "augment", data=words, chain=words)
+    toasts = screen.page.get_by_test_id("stToast")
+    expect(toasts.first).to_be_visible()
+    shown = " ".join(toasts.all_inner_texts()).replace("\u2060", "")  # an invisible joiner
+    assert words in shown
+    evil = screen.page.locator("[href*=evil], [src*=evil], [data-testid=stToast] b")
+    expect(evil).to_have_count(0)
+
+
 def test_the_choice_goes_along_from_page_to_page(gallery, tiny_runs, screen):
     screen.open(gallery, "train", run=tiny_runs.runs["vae"])
     for name, facts in shell.pages().items():

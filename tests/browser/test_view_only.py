@@ -11,6 +11,7 @@ def test_buttons_are_disabled(server, tiny_runs, tmp_path_factory, screen):
     shown = server(home=home, view_only="1")
     screen.open(shown)
     screen.says("This server is for viewing only.")
+    assert screen.sidebar_width() == 240  # of the first visitor, too, and not only of a deep link's
     expect(screen.button("overview.train")).to_be_disabled()
     screen.open(shown, "train")
     for key in ("train.start", "train.describe", "train.delete"):

@@ -255,6 +255,60 @@ def test_a_process_that_dies_at_its_start_is_told_at_once_with_its_last_words(
     )
 
 
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_a_clock_that_is_set_back_keeps_no_dead_job_alive(make, status):
+    job = make()
+    ahead = {
+        "status": status,
+        "since": time.time() + 86_400,
+    }  # written before the clock was set back
+    jobs.write_json(job.path / "state.json", ahead)
+    assert jobs.get(job.id).status == "interrupted"
+    with FileLock(job.path / "alive.lock"):
+        assert jobs.get(job.id).status == status
+
+
+def test_a_job_is_told_alive_on_a_volume_that_may_only_be_read(make, monkeypatch):
+    job = make()
+    assert not jobs.is_alive(job.path)
+    assert not (job.path / "alive.lock").exists()  # a look writes nothing
+    with FileLock(job.path / "alive.lock"), monkeypatch.context() as patch:
+        patch.setattr("filelock._unix.os.open", read_only)
+        assert jobs.is_alive(job.path)
+    with monkeypatch.context() as patch:
+        patch.setattr("filelock._unix.os.open", read_only)
+        assert not jobs.is_alive(job.path)
+
+
+def read_only(*args: Any) -> Any:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.parametrize(
+    ("file", "part", "value"),
+    [
+        ("state.json", "done", "many"),
+        ("state.json", "since", []),
+        ("job.json", "dataset", "digits"),
+        ("job.json", "family", {"config": {}}),
+    ],
+)
+def test_a_value_of_another_kind_is_damage(here, file, part, value):
+    job = here()
+    content = jobs.read_json(job.path / file)
+    where = content if file == "state.json" else content["config"]
+    where[part] = value
+    jobs.write_json(job.path / file, content)
+    with pytest.raises(UserError, match=rf"{file} is damaged \({part} is missing or wrong\)"):
+        jobs.get(job.id)
+    assert [id for id, _ in jobs.damaged()] == [job.id]
+
+
+def test_a_record_of_words_in_place_of_numbers_is_counted_as_damaged():
+    lines = b'{"step": 1, "images": 64}\n{"step": "x", "images": 64}\n{"warning": "w"}\n'
+    assert jobs.parse(lines) == ([{"step": 1, "images": 64}, {"warning": "w"}], 1)
+
+
 def test_share_and_time_left_follow_the_pace_since_the_start(make):
     job = make()
     with FileLock(job.path / "alive.lock"):
@@ -362,8 +416,18 @@ def test_a_disk_that_fills_while_writing_leaves_nothing_half_written(make, home,
 
 
 def test_another_error_of_the_system_stays_what_it_is():
-    with pytest.raises(PermissionError), jobs.full_disk_told():
-        raise PermissionError(errno.EACCES, "no")
+    with pytest.raises(OSError, match="broken"), jobs.full_disk_told():
+        raise OSError(errno.EIO, "broken")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_place_that_may_not_be_written_is_named(number):
+    with pytest.raises(UserError) as caught, jobs.full_disk_told():
+        raise OSError(number, "no", "/some/place")
+    assert str(caught.value) == (
+        "This program may not write to /some/place. Give it the permission, or set SIMULACRA_HOME to a folder that it "
+        "may write."
+    )
 
 
 def test_a_training_on_a_full_disk_fails_with_a_sentence_and_keeps_its_checkpoint(

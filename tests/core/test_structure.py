@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [
     ["core"],  # core/__init__.py
     ["catalog"],
-    ["settings", "tensors", "sheets", "machine"],
+    ["settings", "slices", "scratch", "tensors", "sheets", "machine"],
     ["faces", "nets"],
     ["datasets"],
     ["models", "classifier"],

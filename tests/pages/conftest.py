@@ -22,6 +22,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from pages.ui import shell
 
     monkeypatch.setattr(shell, "_import_heavy", lambda: None)
+    monkeypatch.setattr(shell, "_first_asked", lambda: float("-inf"))  # a server that runs for long
     st.cache_data.clear()
     yield
     st.cache_data.clear()
@@ -211,7 +212,7 @@ class Visit:
 
 def read(text: str) -> str:
     """Reads markdown as a person does: an escaped sign is that sign."""
-    return re.sub(r"\\([\\`*_\[\]<>~$])", r"\1", text)
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text).replace("\u2060", "")
 
 
 def _names_of(fragment: Any) -> set[str]:

@@ -249,12 +249,6 @@ def test_view_only_says_so(visit, trained, setting):
     assert "viewing only" in visit("overview").texts("caption")
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_view_only_opens_every_page(visit, trained, setting, page):
-    setting(view_only=1)
-    visit(page).calm()
-
-
 def test_a_visitor_is_named_where_there_is_a_login(visit, spawned, asked):
     visit("overview").press("overview.train")
     assert asked(spawned[0])["who"] == "test@example.com"

@@ -15,7 +15,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import datasets
+from core import datasets, slices
 
 KEPT = 12  # screenings that the server remembers
 TURNS = threading.BoundedSemaphore(1)  # one slice at a time, so that no visitor starves another
@@ -101,7 +101,7 @@ class Screening:
             try:
                 until = time.monotonic() + seconds
                 while not self.done and time.monotonic() < until:
-                    with TURNS:
+                    with TURNS, slices.whole():
                         self.report = next(self._slices, self.report)
             finally:
                 self._mine.release()

@@ -112,7 +112,7 @@ def draw(
             "title": {"text": "accuracy", "font": {"size": 12}},
         },
     )
-    st.plotly_chart(
+    show.plot(
         figure,
         key="robust.curve",
         config={"displayModeBar": False},
@@ -169,7 +169,7 @@ def classes(report: Mapping[str, Any]) -> None:
         xaxis={"type": "category"},
         yaxis={"range": [0, 1], "tickformat": ".0%"},
     )
-    st.plotly_chart(
+    show.plot(
         figure,
         key="robust.classes",
         config={"displayModeBar": False},
@@ -177,7 +177,8 @@ def classes(report: Mapping[str, Any]) -> None:
     )
     worst = min(rows, key=lambda row: row["robust"])
     st.caption(
-        f"At {at['text']}. Falls first: **{shell.plain(worst['name'])}**, {percent(worst['robust'])} of {worst['n']}."
+        f"At {shell.plain(at['text'])}. Falls first: **{shell.plain(worst['name'])}**, "
+        f"{percent(worst['robust'])} of {worst['n']}."
     )
 
 

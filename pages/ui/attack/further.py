@@ -77,7 +77,7 @@ def corruptions(question: Question, of: Sequence[jobs.Job], ask: Callable[..., N
         xaxis={"title": {"text": "severity"}, "dtick": 1},
         yaxis={"autorange": "reversed"},
     )
-    st.plotly_chart(
+    show.plot(
         figure,
         key="robust.corruptions",
         config={"displayModeBar": False},
@@ -131,7 +131,7 @@ def certified(question: Question, of: Sequence[jobs.Job], ask: Callable[..., Non
         xaxis={"title": {"text": "certified radius (L2)"}, "rangemode": "tozero"},
         yaxis={"range": [-0.02, 1.02], "tickformat": ".0%"},
     )
-    st.plotly_chart(
+    show.plot(
         figure,
         key="robust.certified",
         config={"displayModeBar": False},
@@ -192,7 +192,7 @@ def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None
         xaxis={"title": {"text": "shown to"}},
         yaxis={"title": {"text": "made against"}, "autorange": "reversed"},
     )
-    st.plotly_chart(
+    show.plot(
         figure,
         key="robust.transfer",
         config={"displayModeBar": False},

@@ -67,7 +67,7 @@ def draw(question: Question) -> None:
         done = st.session_state.get("robust.tricked")
         slot = st.empty()
         if pressed:
-            config = entry.config.of(values, name)
+            config = shell.capped(entry.config.of(values, name))
             judge = target(question) if entry.extra["classifier"] else None
             steps = iter(entry.make(config, opened, dataset(question.data), judge))
             last = None
@@ -112,7 +112,7 @@ def present(shown: Any, key: str) -> None:
 
 def number(row: Mapping[str, Any], place: Any) -> None:
     """Draws one number with its interval and n."""
-    place.metric(row["name"], row["value"], help=row["what"])
+    place.metric(shell.plain(row["name"]), row["value"], help=shell.plain(row["what"]))
     if row.get("low") is not None:
         place.caption(f"{row['low']} to {row['high']} (95 %), n = {row['n']}")
     elif row.get("n"):
@@ -139,7 +139,7 @@ def line(curve: Mapping[str, Any], key: str) -> None:
         xaxis={"title": {"text": curve["x_title"]}},
         yaxis={"title": {"text": curve["y_title"]}},
     )
-    st.plotly_chart(
+    show.plot(
         figure,
         key=f"robust.trick.curve.{key}",
         config={"displayModeBar": False},

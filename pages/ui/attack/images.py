@@ -200,7 +200,7 @@ def guesses(top: Mapping[str, Any], right: str, key: str) -> None:
         yaxis={"type": "category", "autorange": "reversed"},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
     )
-    st.plotly_chart(
+    show.plot(
         figure,
         key=f"{key}.guesses",
         config={"displayModeBar": False},
@@ -220,7 +220,7 @@ def trace(values: list[float], key: str) -> None:
         yaxis={"title": {"text": "loss", "font": {"size": 11}}},
     )
     with st.expander("What the attack climbed"):
-        st.plotly_chart(
+        show.plot(
             figure,
             key=f"{key}.trace",
             config={"displayModeBar": False},

@@ -34,7 +34,7 @@ def draw(data: str) -> None:
             "Weights",
             type=["safetensors", "pt", "pth"],
             key="robust.upload",
-            max_upload_size=settings().max_upload_mb,
+            max_upload_size=settings().upload_mb,
             disabled=not shell.may_change(),
         )
         name = st.text_input(

@@ -44,12 +44,12 @@ def headline(report: Mapping[str, Any]) -> None:
     struck = report["complete"] and report["verdict"]["colour"] == "red"
     if struck:
         st.markdown(
-            f"Under attack, eps {at['text']}  \n### ~~{number}~~",
+            f"Under attack, eps {shell.plain(at['text'])}  \n### ~~{number}~~",
             help="The checks say that this number cannot be believed.",
         )
     else:
         st.metric(
-            f"Under attack, eps {at['text']}",
+            f"Under attack, eps {shell.plain(at['text'])}",
             number,
             help="Share of the images that no attack here has fooled: the worst case over all of them, image by "
             "image. A stronger attack may lower it.",
@@ -78,7 +78,7 @@ def doubt(check: Mapping[str, Any], again: Callable[[Mapping[str, Any]], None]) 
         )
         if check.get("button"):
             st.button(
-                check["button"],
+                shell.plain(check["button"]),
                 key=f"robust.mend.{check['number']}",
                 on_click=again,
                 args=(check["action"],),

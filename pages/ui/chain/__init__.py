@@ -76,7 +76,10 @@ def pipeline() -> Any:
         try:
             chain = augment.read(_unfolded(words)) if words else augment.load(preset)
         except UserError as error:
-            st.toast(f"The chain in the link was left out: {error}", icon=":material/link_off:")
+            st.toast(
+                shell.plain(f"The chain in the link was left out: {error}"),
+                icon=":material/link_off:",
+            )
             chain = augment.load(preset)
         take(chain)
     before = st.session_state.get("augment.first", preset)

@@ -149,7 +149,7 @@ def watch(id: str) -> None:
     )
     if slow:
         st.caption(
-            f"No referee can learn with {', '.join(slow)}: too slow for a training, or it mixes labels."
+            f"No referee can learn with {shell.plain(', '.join(slow))}: too slow for a training, or it mixes labels."
         )
     if found.get("leak"):
         st.markdown(shell.plain(found["leak"]["sentence"]))

@@ -203,7 +203,7 @@ def curves(found: dict[str, Any]) -> None:
         },
         yaxis={"ticksuffix": " %", "title": {"text": "accuracy on real test images"}},
     )
-    st.plotly_chart(
+    show.plot(
         figure,
         key="augment.curves",
         config={"displayModeBar": False},

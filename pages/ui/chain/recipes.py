@@ -42,7 +42,7 @@ def draw(chain: Any) -> None:
         for one in augment.saved()[:6]:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.caption(
-                    f"{shell.plain(one.name)} · `{one.id}` · {len(one.pipeline.steps)} steps"
+                    f"{shell.plain(one.name)} · {shell.plain(one.id)} · {len(one.pipeline.steps)} steps"
                 )
                 st.button(
                     "Delete",
@@ -64,7 +64,7 @@ def draw(chain: Any) -> None:
             try:
                 take(augment.read(upload.getvalue().decode("utf-8", "replace")))
             except UserError as error:
-                st.error(shell.plain(str(error)), icon=":material/info:")
+                shell.refuse(error)
             else:
                 st.session_state["augment.read"] = upload.file_id
                 st.session_state["_done"] = f"The recipe {upload.name} is the chain now."

@@ -46,7 +46,7 @@ def film(chain: Any, on: Images, seed: int) -> None:
             default=0,
             key="augment.film.image",
             required=True,
-            format_func=lambda i: on.names[i],
+            format_func=lambda i: shell.plain(on.names[i]),
         )
     told(kept, image or 0)
     total = sum(frame.ms_per_image for frame in frames)
@@ -207,7 +207,7 @@ def hurts(step: Any, knob: Any) -> None:
         xaxis={"title": {"text": f"{knob.label}{_unit(knob)}"}},
         yaxis={"tickformat": ".0%", "rangemode": "tozero"},
     )
-    st.plotly_chart(
+    show.plot(
         figure,
         key="augment.hurts",
         config={"displayModeBar": False},

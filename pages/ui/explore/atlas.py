@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from pages.ui import show
+from pages.ui import shell, show
 from pages.ui.chart import chart
 from pages.ui.explore import TURNS, Here, land
 
@@ -77,7 +77,10 @@ def draw(here: Here) -> None:
             marks=[("here", *atlas.place(here.point[None])[0])]
             + [(name, *place) for name, place in zip("AB", ends, strict=False)],
         )
-        st.caption("Round: real images. Square: samples of the model. " + " ".join(atlas.notes))
+        st.caption(
+            "Round: real images. Square: samples of the model. "
+            + shell.plain(" ".join(atlas.notes))
+        )
     with below:
         found(here, atlas, got, ends, way)
 

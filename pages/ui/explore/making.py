@@ -309,7 +309,7 @@ def posterior(here: Here) -> None:
         xaxis={"type": "category", "title": {"text": "latent dimension", "font": {"size": 11}}},
         yaxis={"title": {"text": "nats per image (KL)", "font": {"size": 11}}},
     )
-    st.plotly_chart(
+    show.plot(
         figure,
         key="latent.posterior",
         config={"displayModeBar": False},

@@ -49,11 +49,8 @@ def whole(file: Path) -> bool:
 
 @st.cache_data(max_entries=1000, show_spinner=False)
 def _whole(file: str, _mtime: int) -> bool:
-    try:
-        facts = sheets.facts(Path(file).read_bytes())
-        return {"cells", "width", "tile", "step", "seed", "names"} <= facts.keys()
-    except (OSError, ValueError, KeyError, SyntaxError):
-        return False
+    facts = sheets.whole(Path(file).read_bytes())
+    return facts is not None and {"cells", "width", "step", "seed", "names"} <= facts.keys()
 
 
 @st.fragment

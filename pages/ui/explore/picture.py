@@ -60,7 +60,7 @@ def uploaded(here: Here) -> tuple[str, Any, int | None] | None:
         "A picture",
         type=["png", "jpg", "jpeg", "webp", "bmp"],
         key="latent.upload",
-        max_upload_size=min(20, settings().max_upload_mb),
+        max_upload_size=min(20, settings().upload_mb),
         help="It is turned upright, cut to a square and scaled to the size that the model knows.",
     )
     return None if file is None else ("your picture", file.getvalue(), None)
@@ -136,7 +136,11 @@ def present(here: Here, name: str, content: Any, known: int | None, label: int |
     st.caption(
         " · ".join(tiles)
         + f". Mean squared error {done['error']:.4f}, found in {done['seconds']:.1f} s"
-        + (f" as class {here.opened.classes[done['label']]}" if done["label"] is not None else "")
+        + (
+            f" as class {shell.plain(here.opened.classes[done['label']])}"
+            if done["label"] is not None
+            else ""
+        )
         + "."
     )
     for note in done["notes"]:

@@ -124,7 +124,7 @@ def _line(m: Measurement) -> str:
 
 
 def _cell(text: str) -> str:
-    return shell.plain(text).replace("|", "\\|")
+    return shell.plain(" ".join(text.split()))
 
 
 def shares(measurements: Sequence[Measurement], *, key: str) -> bool:
@@ -172,7 +172,7 @@ def dots(cells: Mapping[str, Measurement], *, key: str, axis: str = "") -> None:
         low = min(x for m in found for x in (m.value, m.low, m.floor) if x is not None)
         figure.update_xaxes(tickformat=".0%", range=[max(0.0, low - 0.1) - 0.02, 1.05])
     told = "; ".join(f"{name} {number(m.value, scale)}" for name, m in cells.items())
-    st.plotly_chart(figure, key=key, config=_PLAIN, alt=f"{axis} {told}".strip())
+    show.plot(figure, key=key, config=_PLAIN, alt=f"{axis} {told}".strip())
 
 
 def _whiskers(found: Sequence[Measurement]) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def over_steps(points: Sequence[tuple[int, Measurement]], *, key: str) -> None:
     told = "; ".join(
         f"step {step} {number(m.value, scale)}" for step, m in zip(steps, found, strict=True)
     )
-    st.plotly_chart(figure, key=key, config=_PLAIN, alt=f"{first.title}: {told}")
+    show.plot(figure, key=key, config=_PLAIN, alt=f"{first.title}: {told}")
 
 
 def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
@@ -299,7 +299,7 @@ def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
         margin={"l": 36, "r": 8, "t": 28, "b": 44},
         legend={"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0, "font": {"size": 11}},
     )
-    st.plotly_chart(
+    show.plot(
         figure,
         key=key,
         config=_PLAIN,

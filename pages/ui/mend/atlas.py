@@ -40,7 +40,7 @@ def draw(dataset: Any) -> None:
     )
     left, right = st.columns([1.5, 1], gap="medium")
     with left:
-        event = st.plotly_chart(
+        event = show.plot(
             figure(dataset, index, xy, flagged),
             key=f"data.map.{marked}",
             on_select="rerun",

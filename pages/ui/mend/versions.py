@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from core import datasets, jobs, runs, work
+from core import datasets, jobs, runs, scratch, work
 from pages.ui import form, mend, shell
 
 
@@ -174,13 +172,15 @@ def take(dataset: Any) -> None:
     st.caption(
         "A ZIP with one folder per class and `manifest.csv` (file, label, split, origin, parent, run, seed, "
         "parameters): "
-        + ", ".join(f"{count:,} {origin}" for origin, count in origins.items() if count)
+        + shell.plain(
+            ", ".join(f"{count:,} {origin}" for origin, count in origins.items() if count)
+        )
         + "."
     )
 
     def archive() -> bytes:
-        with tempfile.TemporaryDirectory(prefix="simulacra-") as folder:
-            file = Path(folder) / "dataset.zip"
+        with scratch.temporary() as folder:
+            file = folder / "dataset.zip"
             build.archive(dataset, file)
             return file.read_bytes()
 
