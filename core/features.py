@@ -333,6 +333,11 @@ def _file(dataset: Dataset) -> Path:
     return settings().cache / "judges" / f"{key}.safetensors"
 
 
+def judged(dataset: Dataset) -> bool:
+    """Tells whether the judge of a dataset was trained already, so that opening it takes no time."""
+    return _file(dataset).exists()
+
+
 def judge(dataset: Dataset, device: torch.device) -> Judge:
     """Opens the judge of a labelled dataset; the first time it is trained, which takes seconds to minutes.
 

@@ -140,6 +140,7 @@ def _here(
         plan.study(),
         indices=indices,
         data=data | {"config": config["dataset"]["config"]},
+        dataset=dataset,
     )
     report = study.report
     for report in study:

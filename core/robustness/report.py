@@ -91,7 +91,7 @@ def python(report: Mapping[str, Any]) -> str:
     lines += [
         f"config = robustness.StudyConfig.of({given | {'split': config['split']}!r})",
         "x, y, indices, data = robustness.images_of(dataset, config)",
-        "for report in robustness.Study(target, x, y, config, indices=indices, data=data):",
+        "for report in robustness.Study(target, x, y, config, indices=indices, data=data, dataset=dataset):",
         "    pass",
         "print(report['verdict']['sentence'])",
     ]
