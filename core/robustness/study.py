@@ -38,6 +38,7 @@ from core.robustness.verdict import (
     UNMASKING,
     checks,
     interval,
+    many,
     robustness,
     verdict,
 )
@@ -58,10 +59,8 @@ from core.threat import (
 
 PROBE = 128  # images of the checks that need attacks of their own
 STRIDES = (1 / 16, 1 / 4)  # of the strength: steps at which the gradient must keep its promise
-BLIND = (
-    300,
-    1000,
-)  # queries of a search without gradient: usually, and where the gradient is doubtful
+BLIND = "a search that sees no gradient"
+QUERIES = 300, 1000  # of that search: usually, and where the gradient is doubtful
 SLICE = 0.25  # seconds of work between two looks
 LIMITS = (
     "The number is an upper bound: a stronger attack may lower it.",
@@ -478,62 +477,49 @@ class Study:
 
     def _past(self, rows: np.ndarray, eps: float) -> Iterator[None]:
         """Attacks what is left in ways that do not rest on the classifier's own gradient, and counts what falls."""
-        found, config = self.found, self.config
+        found, config, tried = self.found, self.config, len(rows)
         doubtful = (
             not HONEST[0] <= found.get("promise", 1.0) <= HONEST[1]
             or found["pgd_long"] > found["pgd"] + 0.02
             or found["pgd"] > found["fgsm"] + 0.02
             or found["margin_zero"] > 0.1
         )
-        ways: list[tuple[str, str, dict[str, Any]]] = [
-            ("gradients averaged nearby or passed around its first steps", "adaptive", {}),
-            ("a search that sees no gradient", "square", {"queries": BLIND[doubtful]}),
+        ways: list[tuple[str, str, dict[str, Any], identity.Peer | None]] = [
+            ("gradients averaged nearby or passed around its first steps", "adaptive", {}, None),
+            (BLIND, "square", {"queries": QUERIES[doubtful]}, None),
+            *(
+                (f"images made against {p.name}", "quick", {"targets": 1}, p)
+                for p in self.peers
+                if p.target
+            ),
+            ("a network that learned its answers", "surrogate", {}, None),
         ]
-        if doubtful:
-            ways.append(("a network that learned its answers", "surrogate", {}))
-        found |= {
-            "blind_tried": len(rows),
-            "blind_only": 0,
-            "past_tried": len(rows),
-            "past_only": 0,
-        }
         by: dict[str, int] = {}
-        for title, name, values in ways:
+        for title, name, values, peer in ways:
+            if name == "surrogate" and (not doubtful or many(sum(by.values()), tried)):
+                continue  # the dearest, where something is amiss and nothing has shown it yet
             if not len(rows):
                 break
             where = torch.as_tensor(rows, device=self.x.device)
+            y = self.y[where]
             trial = Trial(
-                name, self.target, self.x[where], self.y[where], eps, config.norm, values,
-                seed=config.seed, ids=where,
+                name, peer.target if peer and peer.target else self.target, self.x[where], y, eps, config.norm,
+                values, seed=config.seed, ids=where, active=not peer,
             )  # fmt: skip
             for _ in trial:
                 yield
-            hit = trial.outcome.fooled.cpu().numpy()
-            self._weapon(name, rows, eps, trial.outcome)
-            by[title] = int(hit.sum())
-            found["past_only"] += by[title]
-            rows = rows[~hit]
+            moved, hit = trial.outcome.adversarial, trial.outcome.fooled
+            if peer:
+                hit = self.target.predict(moved) != y
+            fell = hit.cpu().numpy()
+            self._note("transfer" if peer else name, rows[fell], eps, moved[hit])
+            by[title] = int(fell.sum())
+            rows = rows[~fell]
             if self.stopped:
                 raise Halted
-        for peer in self.peers:
-            if peer.target is None or not len(rows):
-                continue
-            where = torch.as_tensor(rows, device=self.x.device)
-            trial = Trial(
-                "quick", peer.target, self.x[where], self.y[where], eps, config.norm,
-                {"targets": 1}, seed=config.seed, ids=where, active=False,
-            )  # fmt: skip
-            for _ in trial:
-                yield
-            moved = trial.outcome.adversarial
-            hit = (self.target.predict(moved) != self.y[where]).cpu().numpy()
-            self._note("transfer", rows[hit], eps, moved[torch.as_tensor(hit, device=moved.device)])
-            title = f"images made against {peer.name}"
-            by[title] = int(hit.sum())
-            found["past_only"] += by[title]
-            rows = rows[~hit]
-        found["blind_only"] = by.pop("a search that sees no gradient", 0)
-        found["past_by"] = by
+        found["past_only"] = sum(by.values())
+        found["blind_only"] = by.pop(BLIND, 0)
+        found |= {"past_by": by, "blind_tried": tried}
 
     def _telling(self) -> float:
         """Chooses a strength at which something falls and something stands, for the checks."""

@@ -211,9 +211,14 @@ def _misled(number: int, found: Mapping[str, Any], finding: str, advice: str) ->
     return _answer(number, "fail", finding, advice, *_PAST)
 
 
+def many(only: int, tried: int) -> bool:
+    """Tells whether so many images fall to one attack alone that it is no chance."""
+    return only > max(2, 0.04 * tried)
+
+
 _PAST = (
     "Attack past the gradient",
-    {"attacks": "noise,fgsm,quick,adaptive,surrogate", "options": "square.queries=1000"},
+    {"attacks": "noise,fgsm,quick,adaptive,surrogate,square"},
 )
 
 
@@ -277,8 +282,10 @@ def _gradient(found: Mapping[str, Any]) -> Check:
             "Look for a division by zero or a logarithm of zero inside the model.",
         )
     if (slope := found.get("promise")) is not None and not HONEST[0] <= slope <= HONEST[1]:
-        text = f"a small step changes {percent(slope)} of what the gradient promises"
-        tried = found.get("past_tried", 0)
+        text = f"a small step along the gradient gains {percent(slope)} of what it promises"
+        if slope > HONEST[1]:
+            text = f"a small step along the gradient gains more than {HONEST[1]:g} times what it promises"
+        tried = found.get("blind_tried", 0)
         if tried and not found["past_only"] and not found["bpda"]:
             # k-WTA and the like: jumps, but nothing that gets past them finds more
             return _answer(
@@ -306,11 +313,11 @@ def _blind(found: Mapping[str, Any]) -> Check:
         return _answer(
             7, "pass", "No image is left that an attack without gradient could still fool."
         )
-    found_by = {"a search that sees no gradient": found["blind_only"], **found.get("past_by", {})}
-    only = found.get("past_only", found["blind_only"])
-    ways = ", ".join(f"{name} {count}" for name, count in found_by.items())
+    by = {"a search that sees no gradient": found["blind_only"], **found.get("past_by", {})}
+    only = sum(by.values())
+    ways = ", ".join(f"{way} {count}" for way, count in by.items() if count or not only)
     text = f"attacks that do not rest on its gradient fool {only} of {tried} images that the others left ({ways})"
-    if only > max(2, 0.04 * tried):
+    if many(only, tried):
         return _answer(
             7,
             "fail",
