@@ -3,7 +3,7 @@
 ``python -m benchmarks.masking digits digits-robust --n 60``: each disguise of each network gets a study. What is
 allowed is written down beforehand: ``honest`` ones must not be called masked and must come within a few points of the
 truth; ``masked`` ones must not be green. The truth is an attack that knows what the disguise is made of: the network
-inside, attacked past it, with 60 steps towards every class. Exits with 1 when one is judged wrongly.
+inside, attacked past it, with 40 steps towards several classes. Exits with 1 when one is judged wrongly.
 """
 
 from __future__ import annotations
@@ -198,15 +198,14 @@ def truth(
 ) -> float:
     """Gives the share that withstands an attack which knows the network inside and the disguise."""
     inner = Target(net, target.classes, target.channels, target.size)
-    clean = target.predict(x) == y
-    left = clean & torch.as_tensor(stands)
-    for seed, (asked, values) in enumerate(
-        ((inner, {"steps": 60}), (target.with_(bpda=True, bypass=True), {"steps": 60}))
-    ):
-        made = attacks.run("quick", asked, x, y, eps, config=values, seed=seed, active=False)
-        left &= target.predict(made.adversarial) == y
-        made = attacks.run("quick", asked, x, y, eps, config=values, seed=seed)
-        left &= target.predict(made.adversarial) == y
+    left = (target.predict(x) == y) & torch.as_tensor(stands)
+    for asked in (inner, target.with_(bpda=True, bypass=True)):
+        rows = left.nonzero().flatten()
+        values = {"steps": 40, "targets": 4}
+        for active in (True, False):  # just over the edge, and as far as it goes
+            made = attacks.run("quick", asked, x[rows], y[rows], eps, config=values, active=active)
+            left[rows] &= target.predict(made.adversarial) == y[rows]
+            rows = left.nonzero().flatten()
     return float(left.float().mean())
 
 
