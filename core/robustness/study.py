@@ -58,7 +58,7 @@ from core.threat import (
 )
 
 PROBE = 128  # images of the checks that need attacks of their own
-STRIDES = (1 / 16, 1 / 4)  # of the strength: steps at which the gradient must keep its promise
+STRIDES = (1 / 4, 1)  # of the strength: at one of these steps the gradient must keep its promise
 BLIND = "a search that sees no gradient"
 QUERIES = 300, 1000  # of that search: usually, and where the gradient is doubtful
 SLICE = 0.25  # seconds of work between two looks
@@ -431,9 +431,8 @@ class Study:
             "ce": share["ce"], "margin": share["short"],
             "seeds": [share["short"], share["second"], share["third"]],
             "union": float((kept["short"] & kept["second"] & kept["third"]).float().mean()),
-            "undone": mcnemar(
-                int((kept["short"] & ~kept["long"]).sum()), int((kept["long"] & ~kept["short"]).sum())
-            ),
+            "undone": _paired(kept["long"], kept["short"]),
+            "blinder": _paired(kept["ce"], kept["short"]),
         }  # fmt: skip
         if not self.target.bpda:
             found["promise"] = self._promise(x, y, eps)
@@ -455,25 +454,20 @@ class Study:
             self._note(name, rows[hit.cpu().numpy()], eps, outcome.adversarial[hit])
 
     def _promise(self, x: Images, y: Tensor, eps: float) -> float:
-        """Measures what a small step along the gradient changes, as a multiple of what the gradient promises.
+        """Measures what a step along the gradient gains, as a multiple of what the gradient promises.
 
-        Near 1 wherever a gradient is of use; of several small steps the one that keeps it least.
+        Near 1 wherever a gradient is of use; of several steps that which keeps it best, as one may be below a rounding.
         """
         _, before, slope = self.target.climb(x, Climb("margin", y))
         ahead = steepest(slope, self.config.norm, x)
-        worst = 1.0
+        found = []
         for stride in STRIDES:
             moved = (x + stride * eps * ahead).clamp(0, 1)
             told = ((moved - x) * slope).flatten(1).sum(1)
             came = margin(self.target.logits(moved), y) - before
-            kept = (
-                float((came / told)[told > 0].nan_to_num(0.0).median())
-                if bool((told > 0).any())
-                else 1.0
-            )
-            if abs(math.log2(max(kept, 1e-6))) > abs(math.log2(max(worst, 1e-6))):
-                worst = kept
-        return worst
+            if bool((told > 0).any()):
+                found.append(float((came / told)[told > 0].nan_to_num(0.0).median()))
+        return min(found, key=lambda kept: abs(math.log(max(kept, 1e-9))), default=1.0)
 
     def _past(self, rows: np.ndarray, eps: float) -> Iterator[None]:
         """Attacks what is left in ways that do not rest on the classifier's own gradient, and counts what falls."""
@@ -682,6 +676,11 @@ class Study:
             "backward": int(spent.get("backward", 0)),
             "library": f"{package} {version(package)}" if package else "Simulacra",
         }
+
+
+def _paired(first: Tensor, second: Tensor) -> float:
+    """Gives the probability by chance of how two attacks on the same images differ."""
+    return mcnemar(int((first & ~second).sum()), int((second & ~first).sum()))
 
 
 def costly(name: str, study: Study) -> bool:

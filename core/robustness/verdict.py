@@ -39,7 +39,7 @@ URGENT = (
 )  # of several troubles, that which explains most comes first
 FEWEST = 50  # images below which no share is believed: its interval spans more than a quarter
 MOST = 0.5  # share of the images that must surely withstand to be called robust
-HONEST = (0.5, 2.0)  # what a small step may change, as a multiple of what the gradient promises
+HONEST = (0.5, 2.0)  # what a step along the gradient may gain, as a multiple of what it promises
 FAR, APART = 0.2, 0.1  # gaps of the clean accuracy to a reference: another model, and worth a look
 DOUBT = 0.01  # probability of a difference by chance, below which it counts
 
@@ -227,7 +227,8 @@ def _saturated(found: Mapping[str, Any]) -> Check:
         return _open(5, found)
     ce, margin, n, flat = found["ce"], found["margin"], found["probe"], found["ce_zero"]
     share = f"{percent(flat)} of the cross-entropy gradients are zero"
-    if ce - margin <= max(0.02, 2.5 / n) and flat <= found["margin_zero"] + 0.05:
+    blinder = ce - margin > max(0.02, 2.5 / n) and found.get("blinder", 0.0) < DOUBT
+    if not blinder and flat <= found["margin_zero"] + 0.05:
         return _answer(
             5,
             "pass",
@@ -282,9 +283,9 @@ def _gradient(found: Mapping[str, Any]) -> Check:
             "Look for a division by zero or a logarithm of zero inside the model.",
         )
     if (slope := found.get("promise")) is not None and not HONEST[0] <= slope <= HONEST[1]:
-        text = f"a small step along the gradient gains {percent(slope)} of what it promises"
+        text = f"a step along the gradient gains {percent(slope)} of what it promises"
         if slope > HONEST[1]:
-            text = f"a small step along the gradient gains more than {HONEST[1]:g} times what it promises"
+            text = f"a step along the gradient gains more than {HONEST[1]:g} times what it promises"
         tried = found.get("blind_tried", 0)
         if tried and not found["past_only"] and not found["bpda"]:
             # k-WTA and the like: jumps, but nothing that gets past them finds more
