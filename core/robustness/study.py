@@ -511,6 +511,8 @@ class Study:
             rows = rows[~fell]
             if self.stopped:
                 raise Halted
+        past = np.isin(self.by, ("adaptive", "surrogate", "square", "transfer"))
+        found["past_gain"] = int((past & (self.smallest <= eps + NEAR)).sum())
         found["past_only"] = sum(by.values())
         found["blind_only"] = by.pop(BLIND, 0)
         found |= {"past_by": by, "blind_tried": tried}

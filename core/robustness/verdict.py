@@ -286,8 +286,8 @@ def _gradient(found: Mapping[str, Any]) -> Check:
         text = f"a step along the gradient gains {percent(slope)} of what it promises"
         if slope > HONEST[1]:
             text = f"a step along the gradient gains more than {HONEST[1]:g} times what it promises"
-        tried = found.get("blind_tried", 0)
-        if tried and not found["past_only"] and not found["bpda"]:
+        tried, gain = found.get("blind_tried", 0), found.get("past_gain", 0)
+        if tried and not found["past_only"] and not many(gain, gain + tried) and not found["bpda"]:
             # k-WTA and the like: jumps, but nothing that gets past them finds more
             return _answer(
                 6,

@@ -121,23 +121,19 @@ def test_masked_gradients_are_found_and_robustness_is_not_called_masked(base, re
 
 
 def test_a_ripple_that_shatters_gradients_is_red_and_what_probes_fool_counts(plain, digits):
-    made = study(changed(plain, "rippled"), digits, n=64)
-    report, truth = made.report, robust_at(study(plain, digits, n=64).report)
+    made = study(changed(plain, "rippled"), digits)
+    report = made.report
     assert report["verdict"]["colour"] == "red" and not report["verdict"]["believable"]
     assert report["robustness"]["colour"] != "green"
     outcome = {check["number"]: check["outcome"] for check in report["checks"]}
     assert outcome[6] == outcome[7] == "fail"
-    assert (
-        "a step along the gradient gains" in report["checks"][5]["finding"]
-    )
+    assert "a step along the gradient gains" in report["checks"][5]["finding"]
+    assert report["checks"][5]["action"]["attacks"].startswith("noise,fgsm,quick,adaptive")
     # its own gradients leave far more; what fooled it otherwise is counted, image by image
-    alone = min(report["results"][1]["attacks"].values())
-    assert robust_at(report) <= truth + 0.1 < alone
-    assert {"adaptive"} <= set(made.by)
-    action = report["checks"][5]["action"]
-    again = study(changed(plain, "rippled"), digits, n=64, **action).report
-    assert again["verdict"]["colour"] == "amber"
-    assert robust_at(again) <= truth + 0.1
+    truth = float((~run("quick", plain, made.x, made.y, 26 / 255).fooled).float().mean())
+    assert robust_at(report) <= truth + 0.06
+    assert min(report["results"][1]["attacks"].values()) > truth + 0.06
+    assert "adaptive" in made.by
 
 
 def test_straight_through_rounding_is_no_mask(robust, digits):

@@ -185,6 +185,9 @@ def test_an_image_that_steps_but_whose_number_others_confirm_is_believed():
     assert answer.outcome == "pass"
     assert "attacks that do not rest on it fool none of 60 images" in answer.finding
     assert checks(found | {"past_only": 1})[5].outcome == "fail"
+    # what was found past the gradient before counts as well: the number holds, the gradient does not
+    found |= {"past_gain": 10, "unmasking": True}
+    assert checks(found)[5].outcome == "warn"
 
 
 @pytest.mark.parametrize(
