@@ -42,6 +42,10 @@ NETWORKS: dict[str, tuple[str, int, dict[str, Any], float]] = {
     "cifar10-robust": (
         "cifar10", 30_000, {"defence": "pgd", "eps": 4 / 255, "attack_steps": 4}, 4 / 255,
     ),
+    "cifar10-narrow": ("cifar10", 15_000, {"width": 12}, 1 / 255),
+    "cifar10-narrow-robust": (
+        "cifar10", 12_000, {"width": 12, "defence": "pgd", "eps": 4 / 255, "attack_steps": 3}, 2 / 255,
+    ),
 }  # fmt: skip
 MASKS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "plain": lambda net, x: net(x),

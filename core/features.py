@@ -351,8 +351,8 @@ def _file(dataset: Dataset) -> Path:
     return settings().cache / "judges" / f"{key}.safetensors"
 
 
-def trained(dataset: Dataset) -> bool:
-    """Tells whether the judge of a dataset is there already."""
+def judged(dataset: Dataset) -> bool:
+    """Tells whether the judge of a dataset was trained already, so that opening it takes no time."""
     return _file(dataset).exists()
 
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -31,6 +32,7 @@ Norm = Literal["linf", "l2", "l1"]
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 Score = Callable[[Tensor], Tensor]  # logits (N, K) -> what an attack raises, (N,)
 FEWEST = 1  # images of the smallest batch that is still halved
+ALIKE = 0.5  # correlation with the image from which on an input of a part is taken for the image, changed
 
 
 class Halted(Exception):
@@ -47,6 +49,7 @@ class Target:
         facts: What a report says about it: run, hash, architecture, preprocessing.
         eot: Draws that are averaged wherever it is asked, for a model that is random [3].
         bpda: Whether steps without a gradient (rounding, signs, casts) pass it through unchanged [3].
+        bypass: Whether the gradient passes whatever is done to the image before a part of the module gets it [3].
         logs: Whether its outputs are probabilities, of which the logarithm stands for logits.
         forward, backward: Images that were passed so far, each way.
         notes: What had to be done so that it works, in sentences.
@@ -70,14 +73,14 @@ class Target:
         self.classes, self.channels, self.size = tuple(classes), channels, size
         self.facts = dict(facts or {})
         self.device = torch.device(device)
-        self.eot, self.bpda, self.logs = 1, False, False
+        self.eot, self.bpda, self.bypass, self.logs = 1, False, False, False
         self.forward = self.backward = 0
         self.notes: list[str] = []
         self.batch = max(16, min(1000, 2**20 // (channels * size * size)))
         self.detached = False
         self.on_pass: Callable[[], None] | None = None
         if isinstance(module, nn.Module):
-            if module.training:
+            if any(part.training for part in module.modules()):
                 module.eval()
                 self.notes.append("It was in training mode, and was put into evaluation mode.")
             module.to(self.device)
@@ -88,7 +91,7 @@ class Target:
         other.forward = other.backward = 0
         other.notes = list(self.notes)
         for name, value in changes.items():
-            if name not in ("eot", "bpda", "logs", "batch", "name"):
+            if name not in ("eot", "bpda", "bypass", "logs", "batch", "name"):
                 raise TypeError(f"a target has no {name!r} to change")
             setattr(other, name, value)
         return other
@@ -202,10 +205,11 @@ class Target:
     def _once(self, x: Tensor) -> Tensor:
         if self.on_pass is not None:
             self.on_pass()
-        if self.bpda:
-            with StraightThrough():
-                out = self.raw(x)
-        else:
+        with ExitStack() as ways:
+            if self.bpda:
+                ways.enter_context(StraightThrough())
+            if self.bypass and isinstance(self.module, nn.Module):
+                ways.enter_context(bypassed(self.module, x))
             out = self.raw(x)
         self.forward += len(x)
         return out.clamp_min(1e-30).log() if self.logs else out
@@ -457,6 +461,39 @@ class StraightThrough(TorchFunctionMode):
         if x.requires_grad and (func in _FLAT or cast):
             return x + (out.to(x.dtype) - x).detach()
         return out
+
+
+@contextmanager
+def bypassed(module: nn.Module, x: Images) -> Iterator[None]:
+    """Lets the gradient pass all that is done to images before a part of the module gets them ([3], sec. 4.1).
+
+    Whatever part is handed something of the images' own shape that goes up and down with them gets the same values,
+    but with the slope of the images themselves: so a ripple, a rounding or a filter in front of a network is seen
+    through, whoever wrote it. What happens inside the first layers is left as it is.
+    """
+    parts = list(module.modules())[1:]
+
+    def around(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        image = given[0] if given else None
+        if not isinstance(image, Tensor) or image is x or image.shape != x.shape:
+            return None
+        if not image.is_floating_point() or not _alike(image.detach(), x.detach()):
+            return None
+        return (x + (image - x).detach(), *given[1:])
+
+    hooks = [part.register_forward_pre_hook(around) for part in parts]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _alike(image: Tensor, x: Tensor) -> bool:
+    """Tells whether what a part is handed still is the image: it goes up and down with it, over a batch."""
+    a, b = image.flatten() - image.mean(), x.flatten() - x.mean()
+    size = a.square().sum().sqrt() * b.square().sum().sqrt()
+    return bool((a * b).sum() > ALIKE * size) and bool(size > 0)
 
 
 class Watched(TorchFunctionMode):

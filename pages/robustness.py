@@ -23,6 +23,8 @@ from pages.ui.attack import (
     own,
     screen,
     target,
+    teach,
+    there,
     verdict,
 )
 
@@ -48,9 +50,13 @@ def ask(data: str) -> Question:
     from core.attacks import absent, attacks
     from core.robustness import foreign
 
-    choices = {choice.id: choice for choice in foreign.available(data)}
+    choices = {c.id: c for c in foreign.available(data) if there(c.id, data)}
+    if not choices:
+        choices = {"": foreign.Choice("", "No classifier yet", "Train one, or bring your own.")}
     if brought := st.session_state.pop("robust.brought", None):
         st.session_state["robust.model"] = brought
+    if st.session_state.get("robust.model", next(iter(choices))) not in choices:
+        del st.session_state["robust.model"]  # that of another dataset, or none
     preferred = [st.session_state.get("run"), *(id for id in choices if id), ""]
     start = next(id for id in preferred if id in choices)
     linked = st.query_params.get("robust.model") is not None or "robust.model" in st.session_state
@@ -93,6 +99,9 @@ def buttons(question: Question, config: Any) -> None:
     """Offers to screen at once and to confirm as a job, with the time that it takes."""
     from core.attacks import absent
 
+    if not there(question.classifier, question.data):
+        teach.draw(question.data)
+        return
     expected = _expected(question)
     shell.press(
         st,
@@ -119,12 +128,13 @@ def buttons(question: Question, config: Any) -> None:
     shell.press(
         st,
         "Confirm with AutoAttack",
-        partial(confirm, **{"attack.attacks": "noise,quick,autoattack"}),
+        partial(confirm, **{"attack.attacks": "noise,quick,adaptive,autoattack"}),
         question,
         key="robust.confirm",
         icon=":material/verified_user:",
         disabled=not shell.may_change() or bool(missing),
-        help="Four attacks that the field agreed on, as a job. It goes on when you leave."
+        help="Four attacks that the field agreed on, and one that a masked gradient does not mislead, as a job. "
+        "It goes on when you leave."
         + (f" It needs the package {missing}, which is not installed." if missing else ""),
         width="stretch",
     )
@@ -183,6 +193,14 @@ def invite(question: Question) -> None:
             )
             answer(question, report, live=False)
             return
+    if not there(question.classifier, question.data):
+        st.info(
+            f"There is no classifier of {shell.plain(question.data)} to attack yet. **Train a classifier** starts one "
+            "as a job: you see how far it is, can stop it, and it goes on when you leave. **Bring your own** needs "
+            "none.",
+            icon=":material/school:",
+        )
+        return
     st.info(
         "Nothing was measured with these settings yet. **Screen it** attacks the classifier here and now, and draws "
         "the curve as it comes; **Confirm** does it thoroughly, as a job.",
@@ -214,6 +232,13 @@ def answer(question: Question, report: Mapping[str, Any], live: bool) -> None:
             st.caption(f":material/stop: {shell.plain(report['stopped'])} What it had is shown.")
     if report["complete"]:
         verdict.doubts(report, again)
+        about = report.get("identity")
+        if about and not about["compared"]:
+            st.caption(
+                "There is no reference yet to compare its clean accuracy with: train a classifier of this dataset, "
+                "then measure again."
+            )
+            teach.draw(question.data)
 
 
 def references(question: Question, report: Mapping[str, Any]) -> list[dict[str, Any]]:

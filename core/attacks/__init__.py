@@ -28,7 +28,8 @@ attacks = Registry("attack", "core.attacks")
 
 ``extra``: ``norms``, the norms that it can be bounded by; ``smallest``, whether it looks for the smallest change
 instead of staying within a budget; ``free``, whether no norm bounds it; ``gradient``, whether it takes gradients;
-``passes(config, classes)``, at most how many passes each image costs; ``needs``, a package that must be installed.
+``passes(config, classes)``, at most how many passes each image costs; ``last``, whether it is tried only on what the
+others have left; ``needs``, a package that must be installed.
 """
 
 Steps = Generator["Proposal", Tensor, None]

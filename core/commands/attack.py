@@ -14,15 +14,22 @@ from core.catalog import Config, UserError, parse
 from core.commands import show, takes_values
 
 HELP = "Attack a classifier: robust accuracy, and whether to believe it."
+FACTORY = """what package.module:factory gives: a torch.nn.Module (or a function of no arguments that returns one) that
+  gets    images as float32 (N, channels, size, size), pixels from 0 to 1, of the channels and the size of --dataset;
+          its own normalisation (mean, std, [-1, 1]) and resizing belong into its forward
+  answers logits (N, classes), no softmax, in the order of the dataset's classes
+"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
+    parser.epilog = f"{FACTORY}\n{parser.epilog or ''}"
     parser.add_argument("--dataset", default="digits", help="name of a dataset (default digits)")
     parser.add_argument(
         "--classifier",
         default="",
-        help="id or name of a run, own/NAME, or package.module:factory of this machine; else the dataset's plain one",
+        help="id or name of a run, own/NAME, or package.module:factory of this machine (see below); "
+        "else the dataset's plain one",
     )
     parser.add_argument(
         "--weights", type=Path, help="weights of package.module:factory, .safetensors or .pt"
@@ -37,7 +44,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--min-robust",
         type=float,
         metavar="SHARE",
-        help="exit with 1 when less is robust, or the verdict is red",
+        help="exit with 1 when less is robust, or when the measurement cannot be believed (too few images, a masked "
+        "gradient, another model than meant, stopped)",
     )
     parser.add_argument(
         "--out", type=Path, help="folder for report.json, report.html and adversarial.npz"
@@ -82,16 +90,34 @@ def run(arguments: argparse.Namespace) -> int:
     show(
         arguments,
         report,
-        [f"{report['verdict']['colour']}: {report['verdict']['sentence']}", *rows, *answers],
+        [
+            *(
+                f"{report[key]['colour']}: {report[key]['sentence']}"
+                for key in ("robustness", "verdict")
+            ),
+            *rows,
+            *answers,
+            *_reference(arguments.dataset, report),
+        ],
     )
     if arguments.min_robust is None:
         return 0
     short = (
         head["robust"] < arguments.min_robust
-        or report["verdict"]["colour"] == "red"
+        or not report["verdict"]["believable"]
         or not report["complete"]
     )
     return 1 if short else 0
+
+
+def _reference(dataset: str, report: Mapping[str, Any]) -> list[str]:
+    """Says how to get something to compare the clean accuracy with, where there is nothing."""
+    about = report["identity"]
+    if not about or about["compared"]:
+        return []
+    return [
+        f"No reference yet. To compare: python -m core train --classifier --dataset {dataset} --wait"
+    ]
 
 
 def _job(
@@ -140,10 +166,12 @@ def _here(
         plan.study(),
         indices=indices,
         data=data | {"config": config["dataset"]["config"]},
+        dataset=dataset,
     )
     report = study.report
     for report in study:
-        print(report["verdict"]["sentence"], file=sys.stderr, flush=True)
+        said = f"{report['robustness']['sentence']} {report['verdict']['sentence']}"
+        print(said, file=sys.stderr, flush=True)
     more = dict(campaign.extras(plan, study, target, dataset))
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)

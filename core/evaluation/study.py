@@ -216,7 +216,7 @@ class Study:
         if isinstance(self.extractor, features.Judge):
             self.judge = self.extractor
         elif self._asks_judge() and not note:
-            self.late = not features.trained(self.dataset)
+            self.late = not features.judged(self.dataset)
             if not self.late:
                 self._open_judge(told)
         if note:

@@ -99,7 +99,9 @@ def _steps(target: Target, config: StudyConfig, n: int, stands: float) -> list[t
         left = 1.0 if name == "noise" else share + (1 - share) * EARLY / starts
         if entry.extra.get("smallest") or entry.extra.get("free"):
             found.append((1.3 * steps, n))  # every step is judged and measured
-        elif 2 * steps > 700:  # costly: tried on what the others have left
+        elif (
+            entry.extra.get("last") or 2 * steps > 700
+        ):  # costly: tried on what the others have left
             found.append((max(1, levels) * steps, n * stands))
         elif levels:
             found.append((levels * steps, n * left))
@@ -111,4 +113,5 @@ def _steps(target: Target, config: StudyConfig, n: int, stands: float) -> list[t
 
 
 def _probes(n: int, stands: float) -> list[tuple[float, float]]:
-    return [(123, n * (stands + (1 - stands) * EARLY)), (10, n), (150, n * stands)]
+    # probes of PGD; looks at the images as they are; what does not rest on the gradient
+    return [(123, n * (stands + (1 - stands) * EARLY)), (25, n), (400, n * stands)]

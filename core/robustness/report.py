@@ -14,7 +14,7 @@ import torch
 
 from core import sheets
 from core.robustness.study import Study
-from core.robustness.verdict import percent
+from core.robustness.verdict import percent, robustness
 from core.tensors import to_bytes
 from core.threat import eps_text
 
@@ -91,7 +91,7 @@ def python(report: Mapping[str, Any]) -> str:
     lines += [
         f"config = robustness.StudyConfig.of({given | {'split': config['split']}!r})",
         "x, y, indices, data = robustness.images_of(dataset, config)",
-        "for report in robustness.Study(target, x, y, config, indices=indices, data=data):",
+        "for report in robustness.Study(target, x, y, config, indices=indices, data=data, dataset=dataset):",
         "    pass",
         "print(report['verdict']['sentence'])",
     ]
@@ -103,7 +103,9 @@ def python(report: Mapping[str, Any]) -> str:
 def html(report: Mapping[str, Any], shown: Sequence[Mapping[str, Any]] = ()) -> str:
     """Writes the report as one page that needs nothing else: verdict, curve, checks, attacks, pictures, the program."""
     verdict, model, data = report["verdict"], report["model"], report["data"]
-    colour = {"green": "#2b8a3e", "amber": "#b35c00", "red": "#c92a2a"}[verdict["colour"]]
+    head = next(row for row in report["results"] if row["eps"] == report["headline"])
+    how = report.get("robustness") or robustness(head, report["chance"], verdict)
+    colours = {"green": "#2b8a3e", "amber": "#b35c00", "red": "#c92a2a"}
     rows = [
         [
             row["text"],
@@ -114,7 +116,6 @@ def html(report: Mapping[str, Any], shown: Sequence[Mapping[str, Any]] = ()) -> 
         ]
         for row in report["results"]
     ]
-    head = next(row for row in report["results"] if row["eps"] == report["headline"])
     classes = [
         [
             c["name"],
@@ -133,6 +134,7 @@ def html(report: Mapping[str, Any], shown: Sequence[Mapping[str, Any]] = ()) -> 
         ]
         for c in report["checks"]
     ]
+    order = ((report.get("identity") or {}).get("order") or {}).get("pairs", [])
     tried = [
         [
             a["title"],
@@ -182,13 +184,17 @@ def html(report: Mapping[str, Any], shown: Sequence[Mapping[str, Any]] = ()) -> 
         if d["median"] is not None
     ]
     parts = [
-        f'<p class="verdict" style="border-color:{colour}">{_text(verdict["sentence"])}</p>',
+        *(
+            f'<p class="verdict" style="border-color:{colours[said["colour"]]}">{_text(said["sentence"])}</p>'
+            for said in (how, verdict)
+        ),
         state,
         _curve(report),
         _table("Strength and robust accuracy (worst of all attacks, per image)",
                ["eps", "robust", "95 % interval", "n", "by attack"], rows),
         _table(f"By class at {head['text']}", ["class", "robust", "95 % interval", "n"], classes),
-        _table("Twelve checks", ["", "check", "outcome", "finding, and what to do"], checks),
+        _table(f"The {len(checks)} checks", ["", "check", "outcome", "finding, and what to do"], checks),
+        _table("Which class answers as which", ["images of", "are answered as"], order) if order else "",
         _table("Attacks", ["attack", "parameters", "library", "time", "forward", "backward"], tried),
         _table("Smallest changes", ["attack", "fooled", "median", "quartiles"], distances) if distances else "",
         f"<h2>Images: clean, adversarial, difference enlarged</h2>{images}" if images else "",

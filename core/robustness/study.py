@@ -1,4 +1,4 @@
-"""A study of one classifier: attacks at rising strength, the twelve checks, and a report that grows while it works.
+"""A study of one classifier: attacks at rising strength, the checks, and a report that grows while it works.
 
 >>> study = Study(target, x, y, StudyConfig())
 >>> for report in study:  # doctest: +SKIP
@@ -21,6 +21,9 @@ from torch import Tensor, nn
 
 from core.attacks import NEAR, Outcome, Trial, attacks
 from core.catalog import UserError
+from core.datasets import Dataset
+from core.robustness import identity
+from core.robustness.comparison import mcnemar
 from core.robustness.questions import (
     StudyConfig,
     fitting,
@@ -29,7 +32,16 @@ from core.robustness.questions import (
     settings_of,
     sweep,
 )
-from core.robustness.verdict import STRONG, checks, interval, verdict
+from core.robustness.verdict import (
+    HONEST,
+    STRONG,
+    UNMASKING,
+    checks,
+    interval,
+    many,
+    robustness,
+    verdict,
+)
 from core.tensors import Images
 from core.threat import (
     Climb,
@@ -40,10 +52,15 @@ from core.threat import (
     eps_text,
     largest,
     length,
+    margin,
     parse_eps,
+    steepest,
 )
 
 PROBE = 128  # images of the checks that need attacks of their own
+STRIDES = (1 / 4, 1)  # of the strength: at one of these steps the gradient must keep its promise
+BLIND = "a search that sees no gradient"
+QUERIES = 300, 1000  # of that search: usually, and where the gradient is doubtful
 SLICE = 0.25  # seconds of work between two looks
 LIMITS = (
     "The number is an upper bound: a stronger attack may lower it.",
@@ -61,6 +78,7 @@ class Study:
         config: What to do.
         indices: Of the images in their dataset, for the report.
         data: What the report says about the data.
+        dataset: Where the images come from, for what the clean accuracy is compared with; not needed.
         stop: Asked often; a reason ends the study, which keeps what it has.
 
     Raises:
@@ -76,9 +94,11 @@ class Study:
         *,
         indices: Sequence[int] | None = None,
         data: Mapping[str, Any] | None = None,
+        dataset: Dataset | None = None,
         stop: Callable[[], str] = lambda: "",
     ) -> None:
-        self.config, self.stop = config, stop
+        self.config, self.stop, self.dataset = config, stop, dataset
+        self.peers: list[identity.Peer] = []
         self.target = target.with_(eot=config.eot, bpda=config.bpda)
         if config.batch:
             self.target.batch = config.batch
@@ -109,6 +129,7 @@ class Study:
         self.found: dict[str, Any] = {
             "n": n, "probe": min(PROBE, n), "bpda": config.bpda, "eot": config.eot,
             "strong": any(name in STRONG for name in self.names),
+            "unmasking": any(name in UNMASKING for name in self.names),
             "sees_margin": self._sees_margin(),
             "chance": 1 / len(target.classes),
             "purifier": bool(target.facts.get("purifier")),
@@ -142,10 +163,18 @@ class Study:
                     break
             else:
                 self.complete = not self.stopped
+                if not self.grid:
+                    self.found["why_open"] = "No strength above 0 was asked for."
+                elif not self.right.any():
+                    self.found["why_open"] = (
+                        "No image is named rightly, so there is none to attack."
+                    )
         except Halted:
             pass  # _pulse has written down why
         finally:
             self.target.on_pass = None
+        if self.stopped:
+            self.found["why_open"] = "The study was stopped before."
         self.seconds = time.perf_counter() - began
         yield self.report
 
@@ -160,6 +189,7 @@ class Study:
         for name in todo:
             yield from self._free(name)
         bounded = [name for name in self.names if name not in todo]
+        bounded.sort(key=lambda name: costly(name, self))  # what only tries what is left comes last
         # the headline first, so that there is a number soon; then the rest of the curve
         for name in bounded:
             if attacks.get(name).extra.get("smallest"):
@@ -212,6 +242,36 @@ class Study:
         zero = length(slope, "linf") == 0
         self.found["margin_zero"] = float(zero.float().mean())
         self.found["decisions"] = bool(zero.all()) and flat and probabilities
+        yield
+        yield from self._meant()
+
+    def _meant(self) -> Iterator[None]:
+        """Compares the clean accuracy with guessing and with what is there, and looks for the usual mistakes."""
+        about: dict[str, Any] = {}
+        for about in identity.look(self.target, self.x, self.y, self.said, self.dataset):  # noqa: B007
+            yield
+        if self.dataset is not None:
+            self.peers = identity.peers(self.dataset, self.x, self.y, self.indices, self.target)
+        facts = self.target.facts
+        _, counts = np.unique(self.y.cpu().numpy(), return_counts=True)
+        self.found["identity"] = {
+            **about,
+            "clean": float(self.right.mean()),
+            "largest": float(counts.max() / counts.sum()),
+            "ours": facts.get("kind") in ("run", "plain"),
+            "hardened": facts.get("training", {}).get("defence", "none") != "none",
+            "compared": facts.get("kind") == "plain" or any(p.target for p in self.peers),
+            "peers": [
+                {
+                    "name": peer.name,
+                    "share": float(peer.right.mean()),
+                    "p": mcnemar(
+                        int((self.right & ~peer.right).sum()), int((~self.right & peer.right).sum())
+                    ),
+                }
+                for peer in self.peers
+            ],
+        }
         yield
 
     def _open(self, name: str, k: int) -> np.ndarray:
@@ -327,7 +387,8 @@ class Study:
         if not self.grid:
             return
         found, target, config = self.found, self.target, self.config
-        rows = np.flatnonzero(self.right)[: found["probe"]]
+        rows = np.flatnonzero(self.right)
+        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), PROBE)).astype(int)]
         found["probe"] = len(rows) or 1
         if not len(rows):
             return
@@ -347,6 +408,7 @@ class Study:
         assert outcome is not None
         found["zero_changed"] = int(outcome.fooled.sum())
         eps = self._telling()
+        before = self.smallest[rows] > eps + NEAR  # what stood when the probes began
         kept: dict[str, Tensor] = {}
         runs: list[tuple[str, str, dict[str, Any], int]] = [
             ("one", "fgsm", {"loss": "margin"}, 0),
@@ -360,6 +422,7 @@ class Study:
             for outcome in left(name, eps, values, seed):  # noqa: B007
                 yield
             kept[key] = ~outcome.fooled
+            self._weapon(name, rows, eps, outcome)
             if self.stopped:
                 raise Halted
         share = {key: float(value.float().mean()) for key, value in kept.items()}
@@ -368,34 +431,91 @@ class Study:
             "ce": share["ce"], "margin": share["short"],
             "seeds": [share["short"], share["second"], share["third"]],
             "union": float((kept["short"] & kept["second"] & kept["third"]).float().mean()),
+            "undone": _paired(kept["long"], kept["short"]),
+            "blinder": _paired(kept["ce"], kept["short"]),
         }  # fmt: skip
-        for outcome in left(  # noqa: B007
-            "quick", largest(target.channels, target.size, config.norm), {"targets": 2}
-        ):
+        if not self.target.bpda:
+            found["promise"] = self._promise(x, y, eps)
+            yield
+        top = largest(target.channels, target.size, config.norm)
+        for outcome in left("quick", top, {"targets": 2}):  # noqa: B007
             yield
         found["widest"] = float((~outcome.fooled).float().mean())
-        # what no attack so far has fooled at that strength, and what the probes have not
-        survivors = where[kept["short"] & kept["ce"] & kept["long"] & kept["second"]]
-        still = self.smallest[survivors.cpu().numpy()] > eps + NEAR
-        survivors = survivors[torch.as_tensor(still, device=survivors.device)]
-        found["blind_tried"] = len(survivors)
-        only = 0
-        if len(survivors):
-            blind = Trial(
-                "square", target, self.x[survivors], self.y[survivors], eps, config.norm,
-                {"queries": 300}, seed=config.seed, ids=survivors,
-            )  # fmt: skip
-            for _ in blind:
-                yield
-            only = int(blind.outcome.fooled.sum())
-            hit = blind.outcome.fooled
-            if "square" not in self.fooled and only:  # a weapon found is a weapon used
-                self._note(
-                    "square", survivors[hit].cpu().numpy(), eps, blind.outcome.adversarial[hit]
-                )
-        found["blind_only"] = only
+        self._weapon("quick", rows, top, outcome)
+        stands = before & (self.smallest[rows] > eps + NEAR)
+        yield from self._past(rows[stands], eps)
         if self.stopped:
             raise Halted
+
+    def _weapon(self, name: str, rows: np.ndarray, eps: float, outcome: Outcome) -> None:
+        """Counts what a probe has fooled: a weapon found is a weapon used."""
+        hit = outcome.fooled
+        if bool(hit.any()):
+            self._note(name, rows[hit.cpu().numpy()], eps, outcome.adversarial[hit])
+
+    def _promise(self, x: Images, y: Tensor, eps: float) -> float:
+        """Measures what a step along the gradient gains, as a multiple of what the gradient promises.
+
+        Near 1 wherever a gradient is of use; of several steps that which keeps it best, as one may be below a rounding.
+        """
+        _, before, slope = self.target.climb(x, Climb("margin", y))
+        ahead = steepest(slope, self.config.norm, x)
+        found = []
+        for stride in STRIDES:
+            moved = (x + stride * eps * ahead).clamp(0, 1)
+            told = ((moved - x) * slope).flatten(1).sum(1)
+            came = margin(self.target.logits(moved), y) - before
+            if bool((told > 0).any()):
+                found.append(float((came / told)[told > 0].nan_to_num(0.0).median()))
+        return min(found, key=lambda kept: abs(math.log(max(kept, 1e-9))), default=1.0)
+
+    def _past(self, rows: np.ndarray, eps: float) -> Iterator[None]:
+        """Attacks what is left in ways that do not rest on the classifier's own gradient, and counts what falls."""
+        found, config, tried = self.found, self.config, len(rows)
+        doubtful = (
+            not HONEST[0] <= found.get("promise", 1.0) <= HONEST[1]
+            or found["pgd_long"] > found["pgd"] + 0.02
+            or found["pgd"] > found["fgsm"] + 0.02
+            or found["margin_zero"] > 0.1
+        )
+        ways: list[tuple[str, str, dict[str, Any], identity.Peer | None]] = [
+            ("gradients averaged nearby or passed around its first steps", "adaptive", {}, None),
+            (BLIND, "square", {"queries": QUERIES[doubtful]}, None),
+            *(
+                (f"images made against {p.name}", "quick", {"targets": 1}, p)
+                for p in self.peers
+                if p.target
+            ),
+            ("a network that learned its answers", "surrogate", {}, None),
+        ]
+        by: dict[str, int] = {}
+        for title, name, values, peer in ways:
+            if name == "surrogate" and (not doubtful or many(sum(by.values()), tried)):
+                continue  # the dearest, where something is amiss and nothing has shown it yet
+            if not len(rows):
+                break
+            where = torch.as_tensor(rows, device=self.x.device)
+            y = self.y[where]
+            trial = Trial(
+                name, peer.target if peer and peer.target else self.target, self.x[where], y, eps, config.norm,
+                values, seed=config.seed, ids=where, active=not peer,
+            )  # fmt: skip
+            for _ in trial:
+                yield
+            moved, hit = trial.outcome.adversarial, trial.outcome.fooled
+            if peer:
+                hit = self.target.predict(moved) != y
+            fell = hit.cpu().numpy()
+            self._note("transfer" if peer else name, rows[fell], eps, moved[hit])
+            by[title] = int(fell.sum())
+            rows = rows[~fell]
+            if self.stopped:
+                raise Halted
+        past = np.isin(self.by, ("adaptive", "surrogate", "square", "transfer"))
+        found["past_gain"] = int((past & (self.smallest <= eps + NEAR)).sum())
+        found["past_only"] = sum(by.values())
+        found["blind_only"] = by.pop(BLIND, 0)
+        found |= {"past_by": by, "blind_tried": tried}
 
     def _telling(self) -> float:
         """Chooses a strength at which something falls and something stands, for the checks."""
@@ -482,6 +602,7 @@ class Study:
             }
             results.append(self._row(eps, self._robust(k), by))
         head = results[self.head + 1]
+        sound = verdict(self.found, answers, {**head, "clean": results[0]["robust"]})
         low, high = results[0]["interval"]
         clean = {"value": results[0]["robust"], "interval": [low, high], "n": results[0]["n"]}
         images = [
@@ -508,10 +629,12 @@ class Study:
         return {
             "complete": self.complete,
             "stopped": self.stopped,
-            "verdict": verdict(self.found, answers, {**head, "clean": clean["value"]}),
+            "robustness": robustness(head, self.found["chance"], sound),
+            "verdict": sound,
             "checks": [answer.record() for answer in answers],
             "clean": clean,
             "chance": self.found["chance"],
+            "identity": self.found.get("identity"),
             "norm": self.config.norm,
             "headline": head["eps"],
             "results": results,
@@ -557,11 +680,17 @@ class Study:
         }
 
 
+def _paired(first: Tensor, second: Tensor) -> float:
+    """Gives the probability by chance of how two attacks on the same images differ."""
+    return mcnemar(int((first & ~second).sum()), int((second & ~first).sum()))
+
+
 def costly(name: str, study: Study) -> bool:
     """Tells whether an attack is worth trying only on what the others have left."""
     entry = attacks.get(name)
     config = entry.config.of(study.settings[name], name)
-    return entry.extra["passes"](config, len(study.target.classes)) > 700
+    last: bool = entry.extra.get("last", False)
+    return last or entry.extra["passes"](config, len(study.target.classes)) > 700
 
 
 def check(

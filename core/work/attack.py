@@ -43,7 +43,9 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     plan = config.study()
     x, y, indices, data = robustness.images_of(dataset, plan)
     data = data | {"config": ask["config"]}
-    study = robustness.Study(target, x, y, plan, indices=indices, data=data, stop=task.stopped)
+    study = robustness.Study(
+        target, x, y, plan, indices=indices, data=data, dataset=dataset, stop=task.stopped
+    )
     began = told = time.time()
     for report in study:
         ends = report["complete"] or bool(study.stopped)
@@ -52,8 +54,10 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
             if ends or time.time() - told > 5:
                 told = time.time()
                 _keep_arrays(task, study)
-        done = sum(check["outcome"] != "open" for check in report["checks"])
-        task.say(report["verdict"]["sentence"], begun=0, started=began, done=done, total=12)
+        checks = report["checks"]
+        done = sum(check["outcome"] != "open" for check in checks)
+        said = f"{report['robustness']['sentence']} {report['verdict']['sentence']}"
+        task.say(said, begun=0, started=began, done=done, total=len(checks))
         yield _record(report)
     if not study.stopped:
         for name, table in campaign.extras(config, study, target, dataset, task.stopped):
@@ -89,6 +93,7 @@ def _record(report: Mapping[str, Any]) -> dict[str, Any]:
         "eps": head["eps"],
         "robust": head["robust"],
         "clean": report["clean"]["value"],
+        "robustness": report["robustness"]["colour"],
         "verdict": report["verdict"]["colour"],
         "complete": report["complete"],
         "seconds": report["seconds"],

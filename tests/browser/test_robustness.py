@@ -13,7 +13,7 @@ def shipped(server):
 
 
 def test_from_the_press_to_the_verdict(shipped, screen):
-    screen.open(shipped, "robustness", **{"robust.study.n": "40", "robust.study.eps": "38/255"})
+    screen.open(shipped, "robustness", **{"robust.study.n": "60", "robust.study.eps": "38/255"})
     screen.button("robust.screen").click()
     screen.says("Under attack, eps 38/255")
     expect(screen.key("robust.html")).to_be_visible(timeout=60_000)

@@ -211,7 +211,7 @@ def test_stop_ends_a_training_in_passing_and_keeps_what_is_measured(
     job = asked(extractor=extractor, metrics="classes,kid")
     assert job.status == "stopped"
     assert [text for text, _ in judgeless if text.startswith("Training")][1:] == []
-    assert not features.trained(datasets.load("digits"))
+    assert not features.judged(datasets.load("digits"))
     if extractor == "pixels":
         assert [m.metric for m in evaluation.read(job).measurements] == ["kid"]
 

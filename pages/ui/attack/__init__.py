@@ -16,6 +16,7 @@ from typing import Any
 import streamlit as st
 
 from core import datasets, slices
+from core.catalog import UserError
 
 KEPT = 12  # screenings that the server remembers
 TURNS = threading.BoundedSemaphore(1)  # one slice at a time, so that no visitor starves another
@@ -24,6 +25,7 @@ COLOURS = {  # of a verdict: how a callout shows it, its sign, and its word
     "amber": ("warning", ":material/help:", "With care"),
     "red": ("error", ":material/dangerous:", "Not believable"),
 }
+ROBUST = {"green": "success", "amber": "warning", "red": "error"}  # how robust it is, as a callout
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,24 @@ def _target(classifier: str, data: str, _fingerprint: str) -> Any:
     return foreign.target_of(classifier, dataset(data))
 
 
+def there(classifier: str, data: str) -> bool:
+    """Tells whether a classifier can be opened at once; a dataset's own plain one has to be trained first."""
+    from core import features
+
+    return bool(classifier) or features.judged(dataset(data))
+
+
 def target(question: Question) -> Any:
-    """Opens the classifier, once for all visitors; each use takes a copy, which counts its passes for itself."""
+    """Opens the classifier, once for all visitors; each use takes a copy, which counts its passes for itself.
+
+    Raises:
+        UserError: If there is none yet: a page trains none in passing.
+    """
     found = dataset(question.data)
+    if not there(question.classifier, question.data):
+        raise UserError(
+            f"There is no classifier of {found.name} yet. Train one, which is a job of its own, or bring yours."
+        )
     return _target(question.classifier, question.data, found.fingerprint).with_()
 
 
@@ -85,7 +102,9 @@ class Screening:
         found = dataset(question.data)
         config = robustness.StudyConfig.of(dict(question.values), "study")
         x, y, indices, data = robustness.images_of(found, config)
-        self.study = robustness.Study(target(question), x, y, config, indices=indices, data=data)
+        self.study = robustness.Study(
+            target(question), x, y, config, indices=indices, data=data, dataset=found
+        )
         self.report: dict[str, Any] = {}
         self._slices = iter(self.study)
         self._mine = threading.Lock()

@@ -1,4 +1,4 @@
-"""The verdict: whether the number can be believed, before the number; each doubt with what to do about it."""
+"""How robust it is, and whether that can be believed, before the number; each doubt with what to do about it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from pages.ui import shell
-from pages.ui.attack import COLOURS, interval, percent
+from pages.ui.attack import COLOURS, ROBUST, interval, percent
 
 SIGNS = {"pass": "✓", "warn": "!", "fail": "✕", "open": "…"}
 OUTCOMES = {
@@ -20,12 +20,28 @@ OUTCOMES = {
 
 
 def draw(report: Mapping[str, Any]) -> None:
-    """Draws the verdict."""
-    verdict = report["verdict"]
+    """Draws two statements, each in its colour: how robust it is, and whether the measurement is sound."""
+    from core.robustness.verdict import robustness
+
+    verdict, at = report["verdict"], head(report)
+    how = report.get("robustness") or robustness(at, report["chance"], verdict)  # reports of before
+    left, right = st.columns(2, gap="small")
     kind, icon, word = COLOURS[verdict["colour"]]
     if not report["complete"] and not report["stopped"]:
+        left.info("**Still measuring** how robust it is.", icon=":material/hourglass_top:")
         kind, icon, word = "info", ":material/hourglass_top:", "Still measuring"
-    getattr(st, kind)(f"**{word}.** {shell.plain(verdict['sentence'])}", icon=icon)
+    else:
+        first, _, rest = how["sentence"].partition(":")
+        words = (
+            f"**{shell.plain(first)}.** {shell.plain(rest.strip())}" if rest else shell.plain(first)
+        )
+        getattr(left, ROBUST[how["colour"]])(words, icon=":material/shield:")
+    getattr(right, kind)(f"**{word}.** {shell.plain(verdict['sentence'])}", icon=icon)
+
+
+def head(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Gives the row of the headline."""
+    return next(row for row in report["results"] if row["eps"] == report["headline"])
 
 
 def headline(report: Mapping[str, Any]) -> None:
@@ -37,7 +53,7 @@ def headline(report: Mapping[str, Any]) -> None:
         help="Share of the images that are named rightly as they are.",
     )
     st.caption(f"{interval(*clean['interval'])} (95 %), n = {clean['n']}")
-    at = next(row for row in report["results"] if row["eps"] == report["headline"])
+    at = head(report)
     if at["eps"] == 0:
         return
     number = percent(at["robust"])
@@ -86,7 +102,7 @@ def doubt(check: Mapping[str, Any], again: Callable[[Mapping[str, Any]], None]) 
 
 
 def checks(report: Mapping[str, Any]) -> None:
-    """Lists all twelve checks with what was found."""
+    """Lists all checks with what was found."""
     import pandas as pd
 
     st.dataframe(
@@ -103,9 +119,19 @@ def checks(report: Mapping[str, Any]) -> None:
             ]
         ),
         hide_index=True,
+        height="content",
         key="robust.checks",
         column_config={"": st.column_config.TextColumn(width=30)},
-        alt="The twelve checks, each with its outcome and what was found",
+        alt=f"The {len(report['checks'])} checks, each with its outcome and what was found",
     )
+    order = (report.get("identity") or {}).get("order")
+    if order:
+        st.markdown("**Which class answers as which**")
+        st.dataframe(
+            pd.DataFrame(order["pairs"], columns=["images of", "are answered as"]),
+            hide_index=True,
+            key="robust.order",
+            alt="Each class beside the class that the classifier answers for it",
+        )
     for sentence in report.get("limits", []):
         st.caption(shell.plain(sentence))
