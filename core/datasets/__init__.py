@@ -168,9 +168,12 @@ def bring(name: str, values: Mapping[str, Any], progress: Progress | None = None
     entry = datasets.get("folder")
     config, _ = entry.extra["prepare"](entry.config.of(values, where="dataset"))
     source = {"name": entry.name, "config": config.record()}
-    return _keep(
-        name, lambda new: dataclasses.replace(entry.make(config, new, progress), source=source)
-    )
+
+    def make(new: Path) -> Dataset:
+        made = entry.make(config, new, progress)
+        return dataclasses.replace(made, source={**made.source, **source})
+
+    return _keep(name, make)
 
 
 def _free(name: str) -> str:

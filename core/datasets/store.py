@@ -256,7 +256,12 @@ def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
             if dataset is None:
                 with written(place.with_suffix(".new")) as new:
                     made = entry.make(config, new, progress)
-                    write(dataclasses.replace(made, name=entry.name, source=source), new)
+                    write(
+                        dataclasses.replace(
+                            made, name=entry.name, source={**made.source, **source}
+                        ),
+                        new,
+                    )
                     shutil.rmtree(place, ignore_errors=True)
                     new.replace(place)
                 dataset = read(place)
@@ -265,8 +270,9 @@ def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
             lock.release()
     with suppress(OSError):
         os.utime(place)  # used now
-    if dataset.source != source:  # the same ZIP under another path
-        dataset = dataclasses.replace(dataset, source=source)
+    whole = {**dataset.source, **source}
+    if dataset.source != whole:  # the same ZIP under another path
+        dataset = dataclasses.replace(dataset, source=whole)
     remembered(str(place), dataset)
     return dataset
 

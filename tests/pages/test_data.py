@@ -173,7 +173,7 @@ def test_a_zip_of_texts_gives_its_sentence(visit):
     seen = bring(visit("data"), pack({f"{i}.txt": b"no picture" for i in range(9)}))
     (words,) = seen.errors
     assert words.startswith("No picture in 'my-birds.zip' could be read")
-    assert words.endswith("Add PNG, JPEG, WebP or BMP pictures.")
+    assert words.endswith("Add PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC pictures.")
     assert datasets.names() == [*datasets.datasets.names()]
     assert seen.shown("data.wall")
 
