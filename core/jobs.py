@@ -385,7 +385,7 @@ def find(text: str, *kinds: str) -> Job:
     """
     if any(_exists(text, place) for place in _places()):
         return get(text)
-    jobs = listing(*kinds)
+    jobs = listing(*kinds) if isinstance(text, str) else []
     named = [job for job in jobs if job.name == text]
     fits = (
         [job for job in named if not job.shipped]
@@ -422,8 +422,10 @@ def _places() -> list[Path]:
 
 def _exists(id: str, place: Path) -> bool:
     """Tells whether a job has this id; what somebody typed is never a path out of the folder."""
-    plain = id and Path(id).name == id and id[0] not in "._" and len(id.encode()) < 256
-    return bool(plain) and (place / id).is_dir()
+    if not isinstance(id, str) or not id or not id.isprintable():  # bytes that are no text, too
+        return False
+    plain = Path(id).name == id and id[0] not in "._" and len(id.encode()) < 256
+    return plain and (place / id).is_dir()
 
 
 def _folders(place: Path | None = None) -> list[Path]:

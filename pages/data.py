@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import datasets
+from core import datasets, tables
 from core.catalog import UserError
 from core.settings import settings
 from pages.ui import form, shell, show
@@ -106,7 +106,14 @@ def wall(dataset: datasets.Dataset) -> None:
             )
             st.download_button(
                 "All as CSV",
-                lambda: pd.DataFrame(columns).to_csv(),
+                lambda: tables.write(
+                    ["", *columns],
+                    zip(
+                        range(len(dataset)),
+                        *(np.asarray(column).tolist() for column in columns.values()),
+                        strict=True,
+                    ),
+                ),
                 f"{dataset.name}.csv",
                 "text/csv",
                 key="data.csv",

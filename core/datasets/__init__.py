@@ -43,6 +43,7 @@ __all__ = [
     "Description",
     "Progress",
     "assemble",
+    "check",
     "config_of",
     "datasets",
     "delete",
@@ -122,6 +123,23 @@ def load(
         raise _damaged(name, error.file, error.why) from error
     store.remembered(key, dataset)
     return dataset
+
+
+def check(name: str, values: Mapping[str, Any] | None = None) -> None:
+    """Says at once what a job would only find out later: that a folder or a saved set is not there, or cannot be used.
+
+    Nothing is downloaded, drawn or decoded.
+
+    Raises:
+        UserError: As :func:`load`.
+    """
+    if name not in datasets:
+        load(name, values)
+        return
+    entry = datasets.get(name)
+    config = entry.config.of(values, where="dataset")
+    if (look := entry.extra.get("check")) is not None:
+        look(config)
 
 
 def save(name: str, dataset: Dataset) -> Dataset:
@@ -294,7 +312,7 @@ def slug(name: str) -> str:
     Raises:
         UserError: If the name is empty, too long, or has other signs than letters, digits, dash, underscore, space.
     """
-    text = unicodedata.normalize("NFC", name).strip()
+    text = unicodedata.normalize("NFC", str(name)).strip()
     if not re.fullmatch(r"\w[\w -]*", text) or len(text.encode()) > 60:
         raise UserError(
             f"A dataset's name must be 1 to 60 letters, digits, dashes, underscores or spaces, got "

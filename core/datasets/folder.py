@@ -15,6 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -319,20 +320,9 @@ def check(config: FolderConfig) -> None:
     Raises:
         UserError: As :func:`folder`.
     """
-    config, _ = _prepare(config)
-    path = Path(config.path)
-    read, refused = 0, []
-    with _source(path) as source:
-        for file in source.files:
-            try:
-                if kind_of(source.read(file, 64, count=False)) is None:
-                    raise Refused(NO_PICTURE)
-                read += 1
-            except Refused as reason:
-                refused.append((file.name, str(reason)))
-            if read >= FEWEST:
-                return
-    raise _too_few(path.name, read, refused)
+    planned = plan(config)
+    if len(planned.reading.placed) < FEWEST:
+        raise _too_few(Path(config.path).name, len(planned.reading.placed), planned.refused)
 
 
 @datasets.add("folder", "Your own pictures", FolderConfig, prepare=_prepare, check=check)
@@ -475,6 +465,17 @@ def _span(
     if low < 0:
         note += f" Values below 0 (to {low:g}) are black."
     return Span(largest), [note]
+
+
+def span_of_files(source: Directory | Archive, files: Sequence[File]) -> Span | None:
+    """Finds the range of the pictures with more than 8 bits among files; None where there are none."""
+    limit = settings().max_megapixels
+    deep = []
+    for file in files:
+        with suppress(Refused):
+            header = _looked(source, file, most_bytes(limit), limit)
+            deep += [(file, header)] if header.deep else []
+    return Span(_extent(source, deep)[1] or 1.0) if deep else None
 
 
 def _ones(

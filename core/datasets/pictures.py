@@ -16,6 +16,8 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from core.datasets.dataset import Dataset
+
 Image.MAX_IMAGE_PIXELS = None  # our own limit is asked before anything is decoded
 KINDS = "PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC"
 NO_PICTURE = f"is not a {KINDS} picture"
@@ -62,6 +64,12 @@ class Span(NamedTuple):
 
     largest: float
     ones: bool = False
+
+
+def span_of(dataset: Dataset) -> Span | None:
+    """Gives the range that the pictures of a dataset were read with; None for 0 … 255."""
+    said = dataset.imported("range")
+    return None if said is None else Span(float(said["largest"]), bool(said["ones"]))
 
 
 class Decoded(NamedTuple):

@@ -509,7 +509,9 @@ def test_orientation_transparency_palettes_and_depth():
     assert decode(saved(palette), 8)[0][:, 0, 0].tolist() == [10, 200, 30]
 
     deep = Image.fromarray(np.full((8, 8), 32896, np.uint16))  # 128 * 257
-    assert decode(saved(deep), 8, span=Span(65535.0))[0].tolist() == np.full((1, 8, 8), 128).tolist()
+    assert (
+        decode(saved(deep), 8, span=Span(65535.0))[0].tolist() == np.full((1, 8, 8), 128).tolist()
+    )
     bits = Image.new("1", (8, 8), 1)
     assert (decode(saved(bits), 8)[0] == 255).all()
     print_colours = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
