@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from core.catalog import Config, Entry, UserError, unknown
-from core.datasets import folder as _folder  # noqa: F401  (registers)
 from core.datasets import sources as _sources  # noqa: F401  (registers)
 from core.datasets import store
 from core.datasets.dataset import (
@@ -35,12 +34,14 @@ from core.datasets.dataset import (
     fingerprint,
     split_by_content,
 )
+from core.datasets.folder import Preview, preview
 from core.settings import settings
 
 __all__ = [
     "SPLITS",
     "Dataset",
     "Description",
+    "Preview",
     "Progress",
     "assemble",
     "check",
@@ -52,6 +53,7 @@ __all__ = [
     "fingerprint",
     "load",
     "names",
+    "preview",
     "save",
     "split_by_content",
     "state",

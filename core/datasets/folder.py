@@ -57,6 +57,7 @@ from core.settings import settings
 
 CLASSES = 1000  # at most
 _LISTED = 1000  # refused files that are kept by name
+_GLANCE = 30_000_000  # pixels that a preview decodes to find the largest value
 _FOLDERS = 200  # folders whose meaning is kept by name
 
 
@@ -206,6 +207,72 @@ def plan(config: FolderConfig) -> Plan:
     config, _ = _prepare(config)
     with _source(Path(config.path)) as source:
         return _planned(config, source)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What an import would make of a folder or ZIP, in words and numbers.
+
+    Attributes:
+        pictures: How many there are.
+        refused: Files that are no pictures, with the reason; at most :data:`_LISTED`.
+        readings: The ways to read the folders, each with its ``kind``, ``sentence``, ``notes`` and ``folders``.
+        taken: The kind that is taken unless somebody chooses.
+        problem: Why a file of labels cannot be read; empty where there is none, or it can.
+        deep: Pictures that hold more than 8 bits.
+        ones: Whether pictures of 8 bits hold nothing but 0 and 1.
+        largest: The largest value of those; None where there are none, or too many to look at before the import.
+    """
+
+    pictures: int
+    refused: tuple[tuple[str, str], ...]
+    readings: tuple[dict[str, Any], ...]
+    taken: str
+    problem: str
+    deep: int
+    ones: bool
+    largest: float | None
+
+
+def preview(values: Mapping[str, Any]) -> Preview:
+    """Says what an import would make of a folder or ZIP; nothing is kept.
+
+    Args:
+        values: Parameters of the source ``folder``.
+
+    Raises:
+        UserError: If it cannot be opened, the ZIP is not to be trusted, or a choice does not fit.
+    """
+    config, _ = _prepare(FolderConfig.of(values, where="dataset"))
+    with _source(Path(config.path)) as source:
+        planned = _planned(config, source)
+        deep = [item for item in planned.pictures if item[1].deep]
+        asked = deep or planned.pictures
+        few = sum(header.pixels for _, header in asked) <= _GLANCE
+        largest = _extent(source, asked)[1] if asked and few else None
+    told = tuple(
+        {
+            "kind": reading.kind,
+            "sentence": shown(reading.sentence),
+            "notes": [shown(note) for note in reading.notes],
+            "folders": [
+                {"folder": shown(name), "taken_as": kind}
+                for name, kind in reading.folders[:_FOLDERS]
+            ],
+        }
+        for reading in planned.readings.values()
+    )
+    refused = tuple((shown(name), shown(reason)) for name, reason in planned.refused[:_LISTED])
+    return Preview(
+        len(planned.pictures),
+        refused,
+        told,
+        planned.taken,
+        planned.problem,
+        len(deep),
+        not deep and largest == 1,
+        largest if deep or largest == 1 else None,
+    )
 
 
 def _source(path: Path) -> Directory | Archive:

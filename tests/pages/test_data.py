@@ -38,11 +38,14 @@ BIRDS = pack(
 
 
 def bring(seen, content, name="", file="My birds.zip"):
+    if not seen.all("data.upload"):
+        seen.set(data__view="bring")
     seen.widget("data.upload").upload(file, content)
     seen.run()
     if name:
         seen.set(data__name=name)
-    return seen.press("data.import")
+    # what cannot be imported is said before
+    return seen if seen.widget("data.import").disabled else seen.press("data.import")
 
 
 # --- Looking ------------------------------------------------------------------------------------
@@ -118,7 +121,7 @@ def test_faces_with_their_true_attributes(visit):
 
 
 def test_a_value_that_is_refused_is_a_sentence(visit):
-    seen = bring(visit("data").set(data__folder__count=3), BIRDS)
+    seen = bring(visit("data", **{"data.view": "bring"}).set(data__folder__count=3), BIRDS)
     assert seen.errors == [
         "dataset.count must be 0, for all images, or at least 8, got 3. Leave it out to use all of them."
     ]
@@ -133,7 +136,7 @@ def test_a_dataset_that_cannot_be_had_is_a_sentence(visit, monkeypatch):
     monkeypatch.setattr(datasets, "load", offline)
     seen = visit("data", data="mnist")
     assert seen.errors == ["MNIST could not be downloaded. Try again later."]
-    assert seen.all("data.upload")  # the rest of the page stands
+    assert seen.all("data.view")  # the rest of the page stands
 
 
 def test_a_set_without_labels(visit, trained):
@@ -161,7 +164,7 @@ def test_import_a_zip(visit):
 
 
 def test_import_follows_the_settings_and_the_name(visit):
-    seen = visit("data").set(
+    seen = visit("data", **{"data.view": "bring"}).set(
         data__folder__size=16, data__folder__channels="grey", data__folder__fit="pad"
     )
     bring(seen, BIRDS, name="Night birds").calm()
@@ -175,7 +178,7 @@ def test_a_zip_of_texts_gives_its_sentence(visit):
     assert words.startswith("No picture in 'my-birds.zip' could be read")
     assert words.endswith("Add PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC pictures.")
     assert datasets.names() == [*datasets.datasets.names()]
-    assert seen.shown("data.wall")
+    assert seen.all("data.upload")
 
 
 @pytest.mark.parametrize(
@@ -228,15 +231,17 @@ def test_what_comes_with_the_program_cannot_be_deleted(visit):
 
 
 def test_view_only_takes_nothing_in(visit, trained, setting):
-    early = visit("data", data="plain")
+    early = visit("data", data="plain", **{"data.view": "bring"})
     early.widget("data.upload").upload("Birds.zip", BIRDS)
     early.run()
     setting(view_only=1)
     early.press("data.import")
     late = visit("data", data="plain")
-    for key in ("data.import", "data.delete"):
-        assert late.widget(key).disabled
-        late.force(key)
+    assert late.widget("data.delete").disabled
+    late.force("data.delete")
+    late.set(data__view="bring")
+    assert late.widget("data.import").disabled
+    late.force("data.import")
     assert late.widget("data.upload").disabled
     assert datasets.names() == [*datasets.datasets.names(), "plain"]
 
