@@ -385,7 +385,7 @@ def find(text: str, *kinds: str) -> Job:
     """
     if any(_exists(text, place) for place in _places()):
         return get(text)
-    jobs = listing(*kinds) if isinstance(text, str) else []
+    jobs = listing(*kinds)
     named = [job for job in jobs if job.name == text]
     fits = (
         [job for job in named if not job.shipped]
@@ -422,7 +422,7 @@ def _places() -> list[Path]:
 
 def _exists(id: str, place: Path) -> bool:
     """Tells whether a job has this id; what somebody typed is never a path out of the folder."""
-    if not isinstance(id, str) or not id or not id.isprintable():  # bytes that are no text, too
+    if not id or not id.isprintable():  # bytes that are no text, for example
         return False
     plain = Path(id).name == id and id[0] not in "._" and len(id.encode()) < 256
     return plain and (place / id).is_dir()

@@ -314,7 +314,7 @@ def slug(name: str) -> str:
     Raises:
         UserError: If the name is empty, too long, or has other signs than letters, digits, dash, underscore, space.
     """
-    text = unicodedata.normalize("NFC", str(name)).strip()
+    text = unicodedata.normalize("NFC", name).strip()
     if not re.fullmatch(r"\w[\w -]*", text) or len(text.encode()) > 60:
         raise UserError(
             f"A dataset's name must be 1 to 60 letters, digits, dashes, underscores or spaces, got "

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from core.catalog import UserError
@@ -22,6 +22,7 @@ from core.datasets.dataset import SPLITS
 from core.datasets.labels import Labels
 
 READINGS = ("file", "splits", "classes", "none")
+FEW = 2  # pictures of a folder that may be a stray
 BESIDE = "lies beside the folders of the classes, so it has no class"
 _WORDS = {
     "train": {"train", "training", "trainval"},
@@ -119,11 +120,12 @@ class Tree:
         self.stray: list[int] = []
         while True:  # a folder around everything but strays
             beside = [i for i, path in paths.items() if len(path) == 1]
-            tops = {path[0] for path in paths.values() if len(path) > 1}
-            if len(tops) != 1 or len(beside) > (len(paths) - len(beside)):
+            top = _around(paths.values())
+            if top is None or len(beside) > (len(paths) - len(beside)):
                 break
-            self.stray += beside
-            paths = {i: path[1:] for i, path in paths.items() if len(path) > 1}
+            inside = {i: path[1:] for i, path in paths.items() if len(path) > 1 and path[0] == top}
+            self.stray += [i for i in paths if i not in inside]
+            paths = inside
         self.beside = beside
         self.tops: dict[str, _Top] = {}
         self.paths = paths
@@ -213,6 +215,22 @@ class Tree:
             and len(flat) > 1
             and 2 * len(top.names & flat) > len(top.names)
         ]
+
+
+def _around(paths: Collection[list[str]]) -> str | None:
+    """Finds the folder that is around everything; beside it, others of a picture or two are strays, if it is large."""
+    counts = Counter(path[0] for path in paths if len(path) > 1)
+    if not counts:
+        return None
+    top, most = counts.most_common(1)[0]
+    inner = {path[1] for path in paths if len(path) > 2 and path[0] == top}
+    others = {name: count for name, count in counts.items() if name != top}
+    if not others:
+        return top
+    flat = all(len(path) == 2 for path in paths if len(path) > 1 and path[0] != top)
+    small = max(others.values()) <= FEW and 10 * sum(others.values()) <= most
+    named = any(role(name) for name in counts)
+    return top if small and flat and len(inner) > 1 and not named else None
 
 
 def _stripped(path: list[str]) -> list[str]:
