@@ -15,6 +15,15 @@ _FORMULA = re.compile(
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
+def guarded(cell: Any) -> Any:
+    """Puts an apostrophe before a text that a spreadsheet would compute; nothing becomes an empty cell."""
+    if cell is None or (isinstance(cell, float) and cell != cell):
+        return ""
+    if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
 def write(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Writes a table as CSV.
 
@@ -31,7 +40,7 @@ def write(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     plain = csv.writer(text, lineterminator="\n")
     quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row in itertools.chain([head], rows):
-        cells = [_guarded(cell) for cell in row]
+        cells = [guarded(cell) for cell in row]
         # the writer leaves a carriage return bare, and the reader takes it for the end of a row
         bare = any(isinstance(cell, str) and "\r" in cell for cell in cells)
         (quoted if bare else plain).writerow(cells)
@@ -42,14 +51,6 @@ def read(text: str) -> list[dict[str, str]]:
     """Reads what :func:`write` wrote: each row by the names of the columns."""
     rows = [[_plain(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline=""))]
     return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]] if rows else []
-
-
-def _guarded(cell: Any) -> Any:
-    if cell is None or (isinstance(cell, float) and cell != cell):
-        return ""
-    if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
-        return f"'{cell}"
-    return cell
 
 
 def _plain(cell: str) -> str:

@@ -107,8 +107,11 @@ def wall(dataset: datasets.Dataset) -> None:
         with st.expander("True attributes of these images"):
             columns = dict(dataset.attributes)
             st.dataframe(
-                pd.DataFrame(
-                    {name: np.asarray(column)[part] for name, column in columns.items()}, part
+                show.named(
+                    pd.DataFrame(
+                        {name: np.asarray(column)[part] for name, column in columns.items()}, part
+                    ),
+                    *(name for name, column in columns.items() if column.dtype.kind in "OSU"),
                 ),
                 height=220,
                 key="data.attributes",
@@ -149,7 +152,7 @@ def facts(dataset: datasets.Dataset) -> None:
         else:
             table = pd.DataFrame([{"class": name, **parts} for name, parts in counts.items()])
             st.dataframe(
-                table,
+                show.named(table, "class"),
                 hide_index=True,
                 height=230,
                 key="data.counts",
@@ -344,7 +347,11 @@ def look(name: str) -> None:
             if dataset.refused:
                 with st.expander("Files left out, and why", icon=":material/warning:"):
                     st.dataframe(
-                        pd.DataFrame(dataset.refused, columns=["file", "reason"]),
+                        show.named(
+                            pd.DataFrame(dataset.refused, columns=["file", "reason"]),
+                            "file",
+                            "reason",
+                        ),
                         hide_index=True,
                         key="data.refused",
                         alt="Files that were left out, each with the reason",
