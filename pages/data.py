@@ -239,7 +239,7 @@ def read_as(upload: Any, name: str) -> dict[str, Any]:
     )
     # another file, or another choice of folders, begins with its own
     values = {"reading": reading_of(found, f"data.reading.{upload.file_id}.{training}")}
-    if any(reading["kind"] == "splits" for reading in found.readings):
+    if values["reading"] == "splits":
         values["training"] = form.control(knobs["training"], "data.folder")
     if found.deep or found.ones:
         words = (

@@ -127,21 +127,25 @@ def load(
     return dataset
 
 
-def check(name: str, values: Mapping[str, Any] | None = None) -> None:
+def check(name: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Says at once what a job would only find out later: that a folder or a saved set is not there, or cannot be used.
 
     Nothing is downloaded, drawn or decoded.
+
+    Returns:
+        The values, with paths that hold in any working directory.
 
     Raises:
         UserError: As :func:`load`.
     """
     if name not in datasets:
         load(name, values)
-        return
+        return dict(values or {})
     entry = datasets.get(name)
     config = entry.config.of(values, where="dataset")
     if (look := entry.extra.get("check")) is not None:
-        look(config)
+        config = look(config)
+    return config.record()
 
 
 def save(name: str, dataset: Dataset) -> Dataset:

@@ -308,6 +308,11 @@ def _planned(config: FolderConfig, source: Directory | Archive) -> Plan:
         taken = config.reading
     elif problem:
         taken = "file"
+    if config.training.strip() and taken not in ("splits", "file"):
+        raise UserError(
+            f"dataset.training={config.training!r} names splits, and the folders are read as {taken}. Leave it out, or "
+            "choose dataset.reading=splits."
+        )
     return Plan(pictures, refused, kinds, taken, problem)
 
 
@@ -381,8 +386,11 @@ class _Read:
     brightest: int = 0  # of the pictures of 8 bits
 
 
-def check(config: FolderConfig) -> None:
+def check(config: FolderConfig) -> FolderConfig:
     """Says at once what a job would find out later: that there is no such folder, no ZIP, or too few pictures.
+
+    Returns:
+        The choices, with the path from the root.
 
     Raises:
         UserError: As :func:`folder`.
@@ -390,6 +398,7 @@ def check(config: FolderConfig) -> None:
     planned = plan(config)
     if len(planned.reading.placed) < FEWEST:
         raise _too_few(Path(config.path).name, len(planned.reading.placed), planned.refused)
+    return config.model_copy(update={"path": str(Path(config.path).expanduser().absolute())})
 
 
 @datasets.add("folder", "Your own pictures", FolderConfig, prepare=_prepare, check=check)

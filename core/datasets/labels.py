@@ -90,8 +90,13 @@ def parse(name: str, data: bytes, pictures: int) -> list[Row]:
     if "\0" in text:
         raise Malformed("it holds a zero byte, so it is no text")
     kind = name.casefold().rpartition(".")[2]
-    made = {"csv": _csv, "jsonl": _lines, "json": _pairs}[kind](text, pictures)
-    return list(made)
+    most = 2 * pictures + 1000
+    made = []
+    for row in {"csv": _csv, "jsonl": _lines, "json": _pairs}[kind](text, pictures):
+        made.append(row)
+        if len(made) > most:
+            raise Malformed(f"it has more than {most:,} rows, the most for {pictures:,} pictures")
+    return made
 
 
 def match(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Literal, NamedTuple, TypeVar
 
@@ -140,10 +140,7 @@ def extent(data: bytes, megapixels: float = 16) -> tuple[float, float]:
         with _opened(data, megapixels) as picture:
             if not _deep(picture):
                 return 0.0, float(_brightest(_flat(picture)))
-        values, solid = _values(data, megapixels)
-        if solid is not None:
-            values = values[solid > 0]
-        return float(values.min(initial=0)), float(values.max(initial=0))
+        return _ends(*_values(data, megapixels))
 
     return explained(find)
 
@@ -324,7 +321,11 @@ def _deep(picture: Image.Image) -> bool:
 
 
 def _values(data: bytes, megapixels: float) -> tuple[np.ndarray, np.ndarray | None]:
-    """Reads a picture with more than 8 bits: float32 (H, W) or (H, W, 3), and how solid each pixel is, (H, W)."""
+    """Reads a picture with more than 8 bits, in the file's own numbers.
+
+    Returns:
+        Values (H, W) or (H, W, 3), and how solid each pixel is, 0 … 65535, (H, W); None if all are.
+    """
 
     def read(raw: str | None = None) -> np.ndarray:
         with _opened(data, megapixels) as picture:
@@ -333,31 +334,52 @@ def _values(data: bytes, megapixels: float) -> tuple[np.ndarray, np.ndarray | No
                     tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:]))
                     for tile in picture.tile
                 ]
-            return np.asarray(ImageOps.exif_transpose(picture)).astype(np.float32)
+            return np.asarray(ImageOps.exif_transpose(picture))
+
+    def both(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+        return upper.astype(np.uint16) << 8 | lower
 
     with _opened(data, megapixels) as picture:
         mode, raw, clear = picture.mode, _raw(picture), picture.info.get("transparency")
     solid = None
     if mode[0] in "IF":
         values = read()
-        if not np.isfinite(values).all():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise Refused("holds numbers that are not finite")
     elif raw.startswith("LA"):  # two numbers of two bytes, read as four of one
-        bytes_ = read("RGBA")
-        values, solid = (
-            bytes_[..., 0] * 256 + bytes_[..., 1],
-            bytes_[..., 2] * 256 + bytes_[..., 3],
-        )
+        four = read("RGBA")
+        values, solid = both(four[..., 0], four[..., 1]), both(four[..., 2], four[..., 3])
     else:
-        values = read() * 256 + read(raw[:-1] + _LOWER[raw[-1]])
+        values = both(read(), read(raw[:-1] + _LOWER[raw[-1]]))
         if values.shape[-1] == 4:
             values, solid = values[..., :3], values[..., 3]
-    if solid is not None:
-        solid = solid / 65535
-    elif isinstance(clear, int | tuple):  # one value that stands for transparency
-        same = values == np.asarray(clear, np.float32)
-        solid = 1 - (same if values.ndim == 2 else same.all(-1)).astype(np.float32)
+    if solid is None and isinstance(clear, int | tuple):  # one value stands for transparency
+        same = values == np.asarray(clear)
+        solid = np.where(same if values.ndim == 2 else same.all(-1), 0, 65535).astype(np.uint16)
     return values, solid
+
+
+def _parts(
+    values: np.ndarray, solid: np.ndarray | None
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
+    """Goes through a picture by rows, in float32, so that a large one never is in memory as such."""
+    step = max(1, 2**20 // max(1, values[:1].size))
+    for top in range(0, len(values), step):
+        rows = slice(top, top + step)
+        yield (
+            rows,
+            values[rows].astype(np.float32),
+            None if solid is None else solid[rows].astype(np.float32) / 65535,
+        )
+
+
+def _ends(values: np.ndarray, solid: np.ndarray | None) -> tuple[float, float]:
+    """Finds the smallest and the largest value of what is not quite transparent, and 0."""
+    low = high = 0.0
+    for _, part, opaque in _parts(values, solid):
+        seen = part if opaque is None else part[opaque > 0]
+        low, high = min(low, float(seen.min(initial=0))), max(high, float(seen.max(initial=0)))
+    return low, high
 
 
 def _eight(
@@ -365,28 +387,31 @@ def _eight(
 ) -> tuple[Image.Image, tuple[str, ...]]:
     """Brings a picture with more than 8 bits to L or RGB, transparency onto white."""
     values, solid = _values(data, megapixels)
-    notes = []
-    seen = values if solid is None else values[solid > 0]
-    if span is None or span.ones:
-        largest = float(seen.max(initial=0))
-        notes.append(
+    alone = span is None or span.ones
+    largest = _ends(values, solid)[1] if span is None or span.ones else span.largest
+    turned = picture.format == "TIFF" and picture.tag_v2.get(262) == 0  # type: ignore[attr-defined]
+    flat = np.empty(values.shape, np.uint8)
+    above = seen = 0
+    for rows, part, opaque in _parts(values, solid):
+        above += int((part > largest).sum())
+        seen += part.size
+        light = (part / (largest if largest > 0 else 1)).clip(0, 1)
+        if turned:  # zero is white
+            light = 1 - light
+        if opaque is not None:
+            opaque = opaque if light.ndim == 2 else opaque[..., None]
+            light = light * opaque + (1 - opaque)
+        flat[rows] = (light * 255).round()
+    if alone:
+        notes = [
             f"Its values 0 … {largest:g} were taken as black to white: it holds more than 8 bits, and its set says "
             "nothing of their range."
-        )
+        ]
     else:
-        largest = span.largest
-        notes.append(f"Its values 0 … {largest:g} were taken as black to white, as in its set.")
-        if above := int((seen > largest).sum()):
-            notes.append(
-                f"{above / max(1, seen.size):.1%} of its values lie above and are white as well."
-            )
-    light = (values / (largest if largest > 0 else 1)).clip(0, 1)
-    if picture.format == "TIFF" and picture.tag_v2.get(262) == 0:  # type: ignore[attr-defined]
-        light = 1 - light  # zero is white
-    if solid is not None:
-        solid = solid if light.ndim == 2 else solid[..., None]
-        light = light * solid + (1 - solid)
-    return Image.fromarray((light * 255).round().astype(np.uint8)), tuple(notes)
+        notes = [f"Its values 0 … {largest:g} were taken as black to white, as in its set."]
+        if above:
+            notes.append(f"{above / seen:.1%} of its values lie above and are white as well.")
+    return Image.fromarray(flat), tuple(notes)
 
 
 def _flat(picture: Image.Image) -> Image.Image:

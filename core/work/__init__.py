@@ -76,7 +76,7 @@ def submit(
     if dataset := config.get("dataset"):  # said now rather than by the job
         from core import datasets
 
-        datasets.check(dataset["name"], dataset["config"])
+        dataset["config"] = datasets.check(dataset["name"], dataset["config"])
     total = config["train"]["images"] if "train" in config else 0
     if total > settings().max_images:
         raise UserError(

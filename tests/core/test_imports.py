@@ -440,6 +440,10 @@ def test_what_a_file_of_labels_may_build_is_bounded_by_the_pictures(monkeypatch)
     good = '{"labels": [["0.png", 1]]' + f', "rest": [{rest[: 3 * (most - 1) - 1]}]}}'
     assert good.count("[") + good.count("{") == 2 * 10 + 1000
     assert len(labels.parse("dataset.json", good.encode(), 10)) == 1
+    rows = ["file,label", *(["0.png,a"] * (2 * 10 + 1000))]
+    assert len(labels.parse("labels.csv", "\n".join(rows).encode(), 10)) == 2 * 10 + 1000
+    with pytest.raises(labels.Malformed, match="it has more than 1,020 rows, the most for 10 pict"):
+        labels.parse("labels.csv", "\n".join([*rows, "0.png,a"]).encode(), 10)
     bad = good.replace('"rest": [', '"rest": [[],')
     long = b"x" * (labels.most_bytes(10) + 1)
 
@@ -669,6 +673,15 @@ def test_a_folder_that_cannot_be_read_starts_no_job(tmp_path, capsys, monkeypatc
         assert said in capsys.readouterr().err
     assert not jobs.listing()
     assert not jobs.damaged()
+
+
+def test_a_job_finds_a_folder_that_was_named_from_elsewhere(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(jobs, "spawn", lambda path: asked.append(jobs.read_json(path / "job.json")))
+    spread(tmp_path / "birds", tree(*some("a b", 5)))
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--dataset", "folder", "--set", "path=birds"]) == 0
+    assert asked[0]["config"]["dataset"]["config"]["path"] == str(tmp_path / "birds")
 
 
 @pytest.mark.parametrize("id", ["\udcff", "a\0b", "a\nb"])
