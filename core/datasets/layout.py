@@ -309,8 +309,8 @@ def _stray(tree: Tree) -> list[tuple[int, str]]:
 
 
 def _by_classes(tree: Tree) -> Reading:
-    placed = [(i, top.name, 0) for top in tree.tops.values() for i in top.all]
-    made = Reading("classes", "", placed, _stray(tree))
+    made = Reading("classes", "", [], _stray(tree))
+    made.placed = [(i, top.name, 0) for top in tree.tops.values() for i in top.all]
     names = [top.name for top in tree.tops.values()]
     made.folders = [(name, "class") for name in sorted(names, key=str.casefold)]
     said = "splits are drawn from all of them"

@@ -11,7 +11,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
@@ -304,7 +304,7 @@ def _read_heif() -> None:
 # --- Values ---------------------------------------------------------------------------------------------------------
 
 
-def _raw(picture: Image.Image) -> str:
+def _raw(picture: Any) -> str:
     """Names the form of the numbers in the file, as Pillow calls it."""
     args = picture.tile[0].args if picture.tile else ""
     return str(args if isinstance(args, str) else args[0] if args else "")
@@ -328,6 +328,7 @@ def _values(data: bytes, megapixels: float) -> tuple[np.ndarray, np.ndarray | No
     """
 
     def read(raw: str | None = None) -> np.ndarray:
+        picture: Any
         with _opened(data, megapixels) as picture:
             if raw is not None:
                 picture.tile = [
