@@ -353,7 +353,7 @@ def _labels(
         except (labels.Malformed, Refused) as error:
             raise UserError(
                 f"The file of labels {shown(file.name)!r} cannot be read: {shown(str(error))}. Mend it or take it out, "
-                "or choose dataset.reading=classes to read the folders instead."
+                "or read the folders instead (dataset.reading=classes)."
             ) from None
         if any(row.label for row in said):
             rows.append((file.name, said))
@@ -365,8 +365,8 @@ def _labels(
         first = next(row.file for _, said in rows for row in said)
         raise UserError(
             f"The file of labels {', '.join(map(repr, told))} names none of the {len(names):,} pictures that are here "
-            f"(its first is {shown(first)[:80]!r}). Mend it or take it out, or choose dataset.reading=classes to read "
-            "the folders instead."
+            f"(its first is {shown(first)[:80]!r}). Mend it or take it out, or read the folders instead "
+            "(dataset.reading=classes)."
         )
     return found, told
 

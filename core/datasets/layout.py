@@ -164,7 +164,7 @@ class Tree:
             plain = all(role(name, strict=True) for name in tops)
             if len(known) == len(tops) and (nested or plain):
                 return dict(known)
-        groups = {name: roles[name] for name in self._alike()}
+        groups = {name: roles[name] for name in self._alike() or self._alone()}
         if not groups or self.inside() or (self.below() and "train" not in groups.values()):
             return None
         return groups
@@ -189,6 +189,18 @@ class Tree:
         # named like a split, it is one, whatever it holds
         named = [top.name for top in nested if top not in alike and self.roles[top.name]]
         return [top.name for top in alike] + named
+
+    def _alone(self) -> list[str]:
+        """Finds a folder of classes that is called training, and holds most pictures: nothing beside it is a class."""
+        whole = sum(len(top.all) for top in self.tops.values())
+        return [
+            top.name
+            for top in self.tops.values()
+            if top.nested
+            and self.roles[top.name] == "train"
+            and len(top.inner) > 1
+            and 2 * len(top.all) > whole
+        ]
 
     def inside(self) -> bool:
         """Tells whether each class holds the splits, instead of each split the classes: ``cat/train``, ``cat/test``."""
@@ -388,15 +400,15 @@ def _tell(made: Reading, unknown: Sequence[str]) -> None:
         )
     if not counts[0]:
         made.notes.append(
-            "No folder is for training, so nothing can be trained on this set. Name one with dataset.training, or "
-            "read the folders as classes with dataset.reading=classes."
+            "No folder is for training, so nothing can be trained on this set. Name one under Folders for training "
+            "(dataset.training), or read the folders as classes (dataset.reading=classes)."
         )
 
 
 def _unknown(name: str) -> str:
     return (
-        f"The name of {name!r} says no split, so it is taken as test, never as training. If it is for training, say so "
-        "with dataset.training."
+        f"The name of {name!r} says no split, so it is taken as test, never as training. If it is for training, name "
+        "it under Folders for training (dataset.training)."
     )
 
 

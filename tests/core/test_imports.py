@@ -147,6 +147,8 @@ def test_a_folder_name_says_its_split(name, said):
             "seg_train/seg_train/a seg_train/seg_train/b seg_test/seg_test/a seg_test/seg_test/b",
             {"seg_train": "train", "seg_test": "test"},
         ),
+        # what lies flat beside a folder of training classes is no class
+        ("train/a train/b later", {"train": "train", "later": "left out"}),
         (
             "train/images/a train/images/b val/images/a val/images/b",
             {"train": "train", "val": "valid"},
@@ -173,8 +175,8 @@ def test_an_unknown_split_is_told_and_never_trains(tmp_path):
     found = load(put(tmp_path / "x.zip", tree(*some("train/a train/b later/a later/b", 8))))
     assert {name.partition("/")[0] for name in given(found)["test"]} == {"later"}
     assert (
-        "The name of 'later' says no split, so it is taken as test, never as training. If it is for training, say so "
-        "with dataset.training."
+        "The name of 'later' says no split, so it is taken as test, never as training. If it is for training, name "
+        "it under Folders for training (dataset.training)."
     ) in found.notes
     other = load(tmp_path / "x.zip", training="later")
     assert folders(other) == {"later": "train", "train": "test"}
