@@ -6,7 +6,6 @@ too. Nothing is ever added to what is held out.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import zipfile
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core import datasets, jobs, runs
+from core import datasets, jobs, runs, tables
 from core.catalog import Config, UserError, knob
 from core.datasets import SPLITS, Dataset
 from core.datasets.dataset import assemble, digests
@@ -459,9 +458,7 @@ def archive(
             jobs.write_atomic(out, memory.getbuffer().tobytes())
         return facts
     start = out.tell()
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(MANIFEST)
+    rows = []
     names = list(_files(dataset))
     columns = _columns(dataset)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as packed:
@@ -469,8 +466,8 @@ def archive(
             packed.writestr(_member(file), _png(np.asarray(dataset.x[i]), dataset.levels))
             parent, seed = int(columns["parent"][i]), int(columns["seed"][i])
             label = "" if dataset.y is None else dataset.classes[dataset.y[i]]
-            writer.writerow(
-                _safe(
+            rows.append(
+                (
                     file,
                     label,
                     split,
@@ -494,15 +491,9 @@ def archive(
             "origins": origins(dataset),
             "notes": list(dataset.notes),
         }
-        packed.writestr(_member("manifest.csv", True), table.getvalue().encode())
+        packed.writestr(_member("manifest.csv", True), tables.write(MANIFEST, rows).encode())
         packed.writestr(_member("about.json", True), json.dumps(about, indent=1).encode())
     return {"images": len(dataset), "bytes": out.tell() - start}
-
-
-def _safe(*cells: Any) -> list[Any]:
-    """Keeps a spreadsheet from reading a text as a formula."""
-    formula = ("=", "+", "-", "@")
-    return [f"'{c}" if isinstance(c, str) and c.startswith(formula) else c for c in cells]
 
 
 def _member(name: str, deflate: bool = False) -> zipfile.ZipInfo:

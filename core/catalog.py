@@ -263,14 +263,14 @@ def plain(value: Any) -> str:
     return repr(value) if value == "" else str(value)
 
 
-def unknown(kind: str, name: str, names: Iterable[str]) -> str:
+def unknown(kind: str, name: object, names: Iterable[str]) -> str:
     """Writes the sentence for a name that does not exist, with the nearest one that does.
 
     >>> unknown("attack", "pdg", ["pgd", "fgsm"])
     "There is no attack 'pdg'. Did you mean 'pgd'?"
     """
     names = sorted(names)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)  # YAML may name a number
     if near:
         return f"There is no {kind} {name!r}. Did you mean {near[0]!r}?"
     return f"There is no {kind} {name!r}. Choose from: {', '.join(names) or 'none yet'}."

@@ -189,7 +189,7 @@ def quick(dataset: Dataset, device: torch.device, told: Told = _quietly) -> Judg
     """Gives the extractor for looks during a training: the judge where it is there or soon trained, else components."""
     if dataset.labelled and len(dataset.classes) > 1:
         soon = dataset.size <= 8 or device.type == "cuda"
-        if soon or trained(dataset):
+        if soon or judged(dataset):
             return judge(dataset, device, told)
     return components(dataset, device)
 

@@ -472,8 +472,10 @@ def _places() -> list[Path]:
 
 def _exists(id: str, place: Path) -> bool:
     """Tells whether a job has this id; what somebody typed is never a path out of the folder."""
-    plain = id and Path(id).name == id and id[0] not in "._" and len(id.encode()) < 256
-    return bool(plain) and (place / id).is_dir()
+    if not id or not id.isprintable():  # bytes that are no text, for example
+        return False
+    plain = Path(id).name == id and id[0] not in "._" and len(id.encode()) < 256
+    return plain and (place / id).is_dir()
 
 
 def _folders(place: Path | None = None) -> list[Path]:

@@ -73,6 +73,11 @@ class Settings(BaseSettings):
     max_megapixels: float = Field(
         default=16.0, gt=0, description="Size of one picture before it is scaled."
     )
+    max_gigapixels: float = Field(
+        default=40.0,
+        gt=0,
+        description="Size of all pictures of one import, before they are scaled.",
+    )
     min_free_mb: int = Field(
         default=500, ge=0, description="Disk space that must stay free for a job to start."
     )

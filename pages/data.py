@@ -1,6 +1,8 @@
 """See a dataset, and bring your own pictures."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import datasets, scratch
+from core import datasets, scratch, tables
 from core.catalog import UserError
+from core.datasets import pictures
 from core.settings import settings
 from pages.ui import form, shell, show
 from pages.ui.mend import atlas, issues, versions
@@ -24,6 +27,13 @@ VIEWS = {
     "issues": "What is wrong?",
     "map": "Map",
     "version": "Mend and take away",
+    "bring": "Bring your own pictures",
+}
+READINGS = {
+    "file": "By the file of labels",
+    "splits": "As splits",
+    "classes": "As classes",
+    "none": "Without classes",
 }
 
 
@@ -96,8 +106,11 @@ def wall(dataset: datasets.Dataset) -> None:
         with st.expander("True attributes of these images"):
             columns = dict(dataset.attributes)
             st.dataframe(
-                pd.DataFrame(
-                    {name: np.asarray(column)[part] for name, column in columns.items()}, part
+                show.named(
+                    pd.DataFrame(
+                        {name: np.asarray(column)[part] for name, column in columns.items()}, part
+                    ),
+                    *(name for name, column in columns.items() if column.dtype.kind in "OSU"),
                 ),
                 height=220,
                 key="data.attributes",
@@ -105,7 +118,14 @@ def wall(dataset: datasets.Dataset) -> None:
             )
             st.download_button(
                 "All as CSV",
-                lambda: pd.DataFrame(columns).to_csv(),
+                lambda: tables.write(
+                    ["", *columns],
+                    zip(
+                        range(len(dataset)),
+                        *(np.asarray(column).tolist() for column in columns.values()),
+                        strict=True,
+                    ),
+                ),
                 f"{dataset.name}.csv",
                 "text/csv",
                 key="data.csv",
@@ -131,7 +151,7 @@ def facts(dataset: datasets.Dataset) -> None:
         else:
             table = pd.DataFrame([{"class": name, **parts} for name, parts in counts.items()])
             st.dataframe(
-                table,
+                show.named(table, "class"),
                 hide_index=True,
                 height=230,
                 key="data.counts",
@@ -160,51 +180,132 @@ def delete(name: str) -> None:
             shell.refuse(error)
 
 
-def bring() -> None:
-    """Takes a ZIP of pictures in, under a name."""
-    st.caption(
-        "A ZIP of pictures (PNG, JPEG, WebP or BMP), one folder per class or all in one. Any sizes, grey or colour. "
-        f"At most {settings().upload_mb} MB."
-    )
-    upload = st.file_uploader(
-        "ZIP of pictures",
-        type="zip",
-        key="data.upload" + "." * st.session_state.get("data.imports", 0),  # empty after an import
-        label_visibility="collapsed",
-        disabled=not shell.may_change(),
-    )
-    name = st.text_input(
-        "Name",
-        key="data.name",
-        placeholder="my-birds",
-        max_chars=60,
-        disabled=not shell.may_change(),
-    )
-    values = form.form({"data.folder": datasets.config_of("folder")})["data.folder"]
-    pressed = st.button(
-        "Import",
-        type="primary",
-        key="data.import",
-        disabled=not shell.may_change() or upload is None,
-        help="Reads every picture once; what cannot be read is listed with the reason.",
-    )
-    if not pressed or upload is None:
-        return
-    settings().allow_change("import images")
+@contextmanager
+def stored(upload: Any, name: str) -> Iterator[str]:
+    """Gives the path of an upload on the server's disk, for as long as it is read."""
+    with scratch.temporary() as folder:
+        file = folder / f"{name}.zip"
+        with file.open("wb") as out:
+            upload.seek(0)
+            shutil.copyfileobj(upload, out)
+        yield str(file)
+
+
+def looked(upload: Any, name: str, training: str) -> datasets.Preview:
+    """Looks into an upload, once for each file and choice."""
     if upload.size > settings().upload_mb * 2**20:
         raise UserError(
             f"The file has {upload.size / 2**20:.0f} MB, at most {settings().upload_mb} MB are allowed. "
             "Make it smaller."
         )
-    wanted = datasets.slug(name or Path(upload.name).stem)
-    with scratch.temporary() as folder:
-        file = folder / f"{wanted}.zip"
-        with file.open("wb") as out:
-            shutil.copyfileobj(upload, out)
+    key = (upload.file_id, training)
+    known = st.session_state.get("data.preview")
+    if known is None or known[0] != key:
+        with st.spinner("Looking into the ZIP"), stored(upload, name) as path:
+            known = key, datasets.preview({"path": path, "training": training})
+        st.session_state["data.preview"] = known
+    return known[1]
+
+
+def reading_of(found: datasets.Preview, key: str) -> str:
+    """Shows every way to read the folders, and asks for one; the one that was found is chosen."""
+    kinds = [reading["kind"] for reading in found.readings]
+    if found.problem:
+        st.warning(shell.plain(found.problem), icon=":material/warning:")
+    chosen = kinds[0]
+    if len(kinds) > 1:
+        chosen = st.radio(
+            "How the folders are read",
+            kinds,
+            index=kinds.index(found.taken) if found.taken in kinds else 0,
+            key=key,
+            format_func=lambda kind: READINGS[kind] + (" (found)" if kind == found.taken else ""),
+            captions=[shell.plain(reading["sentence"]) for reading in found.readings],
+        )
+    one = next(reading for reading in found.readings if reading["kind"] == chosen)
+    for words in [one["sentence"]] * (len(kinds) == 1) + one["notes"]:
+        st.caption(f":material/info: {shell.plain(words)}")
+    return chosen
+
+
+def read_as(upload: Any, name: str) -> dict[str, Any]:
+    """Shows what an upload would become, and asks what it leaves open."""
+    knobs = datasets.config_of("folder").knobs()
+    training = str(st.session_state.get("data.folder.training", ""))
+    found = looked(upload, name, training)
+    others = len(found.refused)
+    st.markdown(
+        f"**{found.pictures:,}** pictures"
+        + (f", and {others:,} other file{'s' if others > 1 else ''}" if others else "")
+    )
+    # another file, or another choice of folders, begins with its own
+    values = {"reading": reading_of(found, f"data.reading.{upload.file_id}.{training}")}
+    if values["reading"] == "splits":
+        values["training"] = form.control(knobs["training"], "data.folder")
+    if found.deep or found.ones:
+        words = (
+            "They hold only the values 0 and 1."
+            if found.ones
+            else f"{found.deep:,} of them hold more than 8 bits"
+            + ("." if found.largest is None else f"; their largest value is {found.largest:g}.")
+        )
+        st.caption(
+            f":material/info: {words} The largest value of all pictures becomes white, unless another is given."
+        )
+        values["range"] = form.control(knobs["range"], "data.folder")
+    return values
+
+
+def bring() -> None:
+    """Takes a ZIP of pictures in, under a name; says before how it would be read."""
+    left, right = st.columns([1.7, 1], gap="large")
+    values: dict[str, Any] = {}
+    wanted = ""
+    with left:
+        st.caption(
+            f"A ZIP of pictures ({pictures.KINDS}): one folder per class, splits of such folders, a file of labels, or "
+            f"all in one. Any sizes, grey or colour. At most {settings().upload_mb} MB."
+        )
+        upload = st.file_uploader(
+            "ZIP of pictures",
+            type="zip",
+            key="data.upload" + "." * st.session_state.get("data.imports", 0),  # empty afterwards
+            label_visibility="collapsed",
+            disabled=not shell.may_change(),
+        )
+        naming, pressing = st.columns([2, 1], vertical_alignment="bottom")
+        name = naming.text_input(
+            "Name",
+            key="data.name",
+            placeholder="my-birds",
+            max_chars=60,
+            disabled=not shell.may_change(),
+        )
+        if upload is not None and shell.may_change():
+            with shell.guard():
+                called = datasets.slug(name or Path(upload.name).stem)
+                values = read_as(upload, called)
+                wanted = called  # nothing speaks against it
+    with right:
+        asked = {"reading", "training", "range"}
+        values |= form.form({"data.folder": datasets.config_of("folder")}, omit=asked)[
+            "data.folder"
+        ]
+    pressed = pressing.button(
+        "Import",
+        type="primary",
+        key="data.import",
+        disabled=not wanted,
+        help="Reads every picture once; what cannot be read is listed with the reason.",
+    )
+    if not pressed or upload is None or not wanted:
+        return
+    settings().allow_change("import images")
+    with stored(upload, wanted) as path, left:
         bar = st.empty()
         made = datasets.bring(
             wanted,
-            values | {"path": str(file)},
+            values | {"path": path},
             lambda done, total: bar.progress(
                 min(1.0, done / max(1, total)), text=f"{done:,} of {total:,} pictures"
             ),
@@ -213,6 +314,8 @@ def bring() -> None:
     st.session_state["_done"] = f"{wanted}: {len(made):,} pictures imported{left_out}."
     st.session_state["data.next"] = wanted
     st.session_state["data.imports"] = st.session_state.get("data.imports", 0) + 1
+    st.session_state.pop("data.preview", None)
+    st.query_params.pop("data.view", None)  # to the new pictures
     st.rerun()
 
 
@@ -237,8 +340,6 @@ def look(name: str) -> None:
                 delete(name)
         st.session_state[f"data.values.{name}"] = values
         below = st.container()
-        with st.expander("Bring your own pictures", icon=":material/upload:"), shell.guard():
-            bring()
     with left:
         st.markdown(f"**{shell.plain(about.title)}** · {shell.plain(about.caption)}")
         with shell.guard():
@@ -247,7 +348,11 @@ def look(name: str) -> None:
             if dataset.refused:
                 with st.expander("Files left out, and why", icon=":material/warning:"):
                     st.dataframe(
-                        pd.DataFrame(dataset.refused, columns=["file", "reason"]),
+                        show.named(
+                            pd.DataFrame(dataset.refused, columns=["file", "reason"]),
+                            "file",
+                            "reason",
+                        ),
                         hide_index=True,
                         key="data.refused",
                         alt="Files that were left out, each with the reason",
@@ -261,6 +366,9 @@ name = shell.chosen_dataset()
 view = shell.view("What to do", "data.view", VIEWS, label_visibility="collapsed")
 if view == "look":
     look(name)
+elif view == "bring":
+    with shell.guard():
+        bring()
 else:
     with shell.guard():
         prepared = st.session_state.get(f"data.values.{name}", {})

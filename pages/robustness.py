@@ -419,7 +419,7 @@ def take(question: Question) -> None:
         )
         st.download_button(
             "Table (CSV)",
-            lambda: curve.table(study.report).to_csv(index=False),
+            lambda: curve.csv(study.report),
             f"robustness-{question.data}.csv",
             "text/csv",
             key="robust.csv",

@@ -559,19 +559,23 @@ def table() -> None:
         )
     ]
     chosen = st.dataframe(
-        pd.DataFrame(
-            rows,
-            columns=[
-                "id",
-                "name",
-                "status",
-                "family",
-                "dataset",
-                "done",
-                "seconds",
-                "started",
-                "note",
-            ],
+        show.named(
+            pd.DataFrame(
+                rows,
+                columns=[
+                    "id",
+                    "name",
+                    "status",
+                    "family",
+                    "dataset",
+                    "done",
+                    "seconds",
+                    "started",
+                    "note",
+                ],
+            ),
+            "name",
+            "note",
         ),
         hide_index=True,
         height=min(36 * (len(rows) + 1) + 3, 300),

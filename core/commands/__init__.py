@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import pkgutil
+import re
 import sys
 import time
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -137,15 +139,30 @@ def summary(job: jobs.Job) -> dict[str, Any]:
 
 
 def named_class(text: str, classes: Sequence[str]) -> int:
-    """Finds a class by name or number.
+    """Finds a class by its name; where no class is named by a number, a number is its place in the list, from 0.
 
     Raises:
         UserError: If there is none.
     """
     from core.catalog import unknown
 
+    text = unicodedata.normalize("NFC", text)
     if text in classes:
         return list(classes).index(text)
+    numbers = {i: value for i, name in enumerate(classes) if (value := _number(name)) is not None}
+    wanted = _number(text)
+    if numbers and wanted is not None:
+        same = [i for i, value in numbers.items() if value == wanted]  # 7 is 07
+        if len(same) == 1:
+            return same[0]
+        some = ", ".join(classes[:40]) + (" …" if len(classes) > 40 else "")
+        raise UserError(
+            f"There is no class {text!r}. The classes have numbers as names: {some}. Choose one of them."
+        )
     if text.isdecimal() and int(text) < len(classes):
         return int(text)
     raise UserError(unknown("class", text, classes))
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?", text.strip()) else None

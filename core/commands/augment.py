@@ -149,7 +149,8 @@ def _applied(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, Any
 
     from core import augment
     from core.datasets.files import Directory
-    from core.datasets.pictures import NO_PICTURE, Refused, decode, is_picture
+    from core.datasets.folder import span_of_files
+    from core.datasets.pictures import Refused, decode, most_bytes
     from core.tensors import to_bytes
 
     source, target = Path(arguments.folder), Path(arguments.to)
@@ -170,12 +171,12 @@ def _applied(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, Any
     count, refused = 0, []
     with Directory(source) as folder:
         refused += folder.refused
-        for number, file in enumerate(sorted(folder.files, key=lambda file: file.name)):
+        files = sorted(folder.files, key=lambda file: file.name)
+        span = span_of_files(folder, files)
+        for number, file in enumerate(files):
             try:
-                data = folder.read(file, int(limit * 8e6) + 2**20)
-                if not is_picture(data[:16]):
-                    raise Refused(NO_PICTURE)
-                picture = decode(data, arguments.size, megapixels=limit)
+                data = folder.read(file, most_bytes(limit))
+                picture = decode(data, arguments.size, megapixels=limit, span=span)
                 if isinstance(picture, str):
                     raise Refused(picture)
             except Refused as reason:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     parser.add_argument("name", nargs="?", help="prepare and describe this one")
     takes_values(parser, "parameters of the dataset, for example size=16")
+    parser.add_argument(
+        "--look", action="store_true", help="only say how a folder or ZIP of pictures would be read"
+    )
     parser.add_argument("--save", metavar="NAME", help="keep what was prepared under this name")
     parser.add_argument("--delete", action="store_true", help="delete this saved dataset, for good")
     parser.add_argument("--yes", action="store_true", help="really delete")
@@ -53,6 +57,9 @@ def run(arguments: argparse.Namespace) -> None:
             [f"{arguments.name}: deleted."],
         )
         return
+    if arguments.look:
+        _look(arguments)
+        return
     told = 0.0
 
     def progress(done: int, total: int) -> None:
@@ -79,12 +86,14 @@ def run(arguments: argparse.Namespace) -> None:
         "fingerprint": dataset.fingerprint,
         "parent": dataset.parent,
         "refused": [list(pair) for pair in dataset.refused],
-        "notes": list(dataset.notes),
+        # sentences, then what each folder at the top was taken as
+        "notes": [*dataset.notes, *_folders(dataset)],
+        "range": dataset.imported("range"),
     }
     lines = [
         f"{key:<12} {value}"
         for key, value in facts.items()
-        if key not in ("counts", "refused", "notes")
+        if key not in ("counts", "refused", "notes", "range")
     ]
     lines += [f"{name}: {counts}" for name, counts in facts["counts"].items()]
     lines += [f"left out     {file}: {reason}" for file, reason in dataset.refused] + list(
@@ -96,6 +105,38 @@ def run(arguments: argparse.Namespace) -> None:
         facts,
         [*lines, *(["parameters, for --set:", *knob_lines(config, "")] if config.knobs() else [])],
     )
+
+
+def _look(arguments: argparse.Namespace) -> None:
+    """Says how a folder or ZIP would be read, in every way that it can be."""
+    from core import datasets
+
+    if arguments.name != "folder":
+        raise UserError(
+            f"--look is for a folder or ZIP of pictures, got the dataset {arguments.name!r}. "
+            "Write: datasets folder --set path=birds.zip --look."
+        )
+    found = datasets.preview(parse(arguments.set))
+    lines = [f"{found.pictures:,} pictures; {len(found.refused):,} other files"]
+    for reading in found.readings:
+        mark = "taken" if reading["kind"] == found.taken else "or   "
+        lines.append(f"{mark} {reading['kind']:<8} {reading['sentence']}")
+        lines += [f"{'':<14} {note}" for note in reading["notes"]]
+    if found.problem:
+        lines.append(found.problem)
+    if found.deep:
+        lines.append(
+            f"{found.deep:,} pictures hold more than 8 bits"
+            + ("." if found.largest is None else f"; their largest value is {found.largest:g}.")
+        )
+    if found.ones:
+        lines.append("The pictures hold only the values 0 and 1; 1 becomes white.")
+    lines.append("Another way is chosen with --set reading=splits, classes, file or none.")
+    show(arguments, dataclasses.asdict(found), lines)
+
+
+def _folders(dataset: Any) -> list[dict[str, str]]:
+    return [{"folder": name, "taken_as": kind} for name, kind in dataset.imported("folders") or []]
 
 
 def _described(about: Any) -> dict[str, str]:

@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", help="labels or attributes, for example smile glasses")
     parser.add_argument("--count", type=int, default=6, help="how many (default 6)")
     parser.add_argument("--image", type=int, default=0, help="image to move (default 0)")
-    parser.add_argument("--label", help="its class")
+    parser.add_argument("--label", help="its class, by name")
     parser.add_argument("--seed", type=int, default=0, help="seed of the image (default 0)")
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: the best one)")
     parser.add_argument("--out", help="strips.png, one row per direction, from -3 to +3 steps")
@@ -92,6 +92,7 @@ def run(arguments: argparse.Namespace) -> None:
         "step": opened.step,
         "seed": arguments.seed,
         "image": arguments.image,
+        **({} if labels is None else {"class": opened.classes[labels[0]]}),
         "directions": rows,
     }
     if out is not None:
@@ -99,7 +100,11 @@ def run(arguments: argparse.Namespace) -> None:
         with jobs.full_disk_told():
             jobs.write_atomic(out, sheets.png(x, len(latent.AMOUNTS), facts))
         facts["out"] = str(out)
-    lines = []
+    lines = (
+        []
+        if labels is None
+        else [f"Image {arguments.image} of class {opened.classes[labels[0]]!r}"]
+    )
     for each in found:
         words = [f"{each.name}:"]
         if each.accuracy is not None:

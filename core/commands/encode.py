@@ -9,6 +9,7 @@ from pathlib import Path
 from core import jobs, runs
 from core.catalog import UserError, parse
 from core.commands import named_class, show, takes_run, takes_values
+from core.datasets.pictures import KINDS
 
 HELP = "Find pictures in the latent space of a run, by its encoder or by search."
 
@@ -16,12 +17,12 @@ HELP = "Find pictures in the latent space of a run, by its encoder or by search.
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     takes_run(parser)
-    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help="PNG, JPEG, WebP or BMP")
+    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help=KINDS)
     parser.add_argument(
         "--test", type=int, nargs="+", default=[], metavar="N", help="test images of the dataset"
     )
     parser.add_argument(
-        "--label", help="their class (default: that of the nearest training images)"
+        "--label", help="name of their class (default: that of the nearest training images)"
     )
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: the best one)")
     parser.add_argument(
@@ -51,14 +52,16 @@ def run(arguments: argparse.Namespace) -> None:
     sampling = opened.sampling.of(parse(arguments.set), "sampling") if opened.sampling else None
     space = latent.open_space(opened, sampling)
     dataset = latent.trained_on(job)
-    names, parts = [], []
+    names, parts, notes = [], [], {}
     for name in arguments.pictures:
         try:
             content = Path(name).read_bytes()
         except OSError as error:
             raise UserError(f"{name} cannot be read ({error.strerror}). Name a picture.") from None
+        prepared = latent.prepare(content, dataset)
         names.append(name)
-        parts.append(latent.prepare(content, dataset).images)
+        parts.append(prepared.images)
+        notes[name] = list(prepared.notes)
     test = dataset.splits["test"]
     for number in arguments.test:
         if not 0 <= number < len(test):
@@ -78,6 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
         points.append(last.point)
         images.append(last.image)
         row = {"image": name, "error": last.error, "seconds": round(last.seconds, 3)}
+        row |= {"notes": notes[name]} if name in notes else {}
         rows.append(row | ({} if labels is None else {"class": opened.classes[labels[i]]}))
     original, recon = to_bytes(x), np.stack(images)
     facts = {
@@ -101,6 +105,8 @@ def run(arguments: argparse.Namespace) -> None:
         facts["out"] = str(out)
     lines = [
         f"{row['image']}: mean squared error {row['error']:.5f}, {row['seconds']:.2f} s"
+        + (f", as class {row['class']!r}" if "class" in row else "")
         for row in rows
     ]
+    lines += [f"{name}: {note}" for name, said in notes.items() for note in said]
     show(arguments, facts, lines)

@@ -20,7 +20,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--through", type=int, nargs="+", default=[0, 1, 2], metavar="ID",
         help="images to pass, by their numbers (default 0 1 2)",
     )  # fmt: skip
-    parser.add_argument("--label", nargs="+", default=[], help="their classes, one or one for each")
+    parser.add_argument(
+        "--label", nargs="+", default=[], help="their classes by name, one or one for each"
+    )
     parser.add_argument("--frames", type=int, default=60, help="of the whole film (default 60)")
     parser.add_argument(
         "--way", choices=("spline", "slerp", "lerp"), default="spline", help="from one to the next"
@@ -84,6 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
         "sampling": space.sampling.record(),
         "through": ids,
         "labels": labels,
+        "classes": None if labels is None else [opened.classes[label] for label in labels],
         "way": arguments.way,
         "loop": not arguments.open,
         "frames": len(x),
@@ -97,4 +100,6 @@ def run(arguments: argparse.Namespace) -> None:
     with jobs.full_disk_told():
         jobs.write_atomic(out, content)
     lines = [f"Wrote {len(x)} frames of {job.id}, step {opened.step}, to {out}"]
+    if labels is not None:
+        lines.append(f"Classes: {', '.join(opened.classes[label] for label in labels)}")
     show(arguments, facts | {"out": str(out)}, lines)

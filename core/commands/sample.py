@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     takes_run(parser)
     parser.add_argument("-n", type=int, default=64, help="how many (default 64)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
-    parser.add_argument("--label", help="class to draw, by name or number; all classes otherwise")
+    parser.add_argument("--label", help="class to draw, by its name; all classes otherwise")
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: the best one)")
     parser.add_argument("--columns", type=int, default=0, help="images per row of a PNG")
     parser.add_argument(
@@ -67,11 +67,10 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--between takes two image numbers from 0, got {arguments.between}.")
     assert opened.sampling is not None
     sampling = opened.sampling.of(parse(arguments.set), "sampling")
-    y = None
+    y = label = None
     if opened.classes:
-        label = (
-            named_class(arguments.label, opened.classes) if arguments.label is not None else None
-        )
+        if arguments.label is not None:
+            label = named_class(arguments.label, opened.classes)
         count = max([arguments.n, *(end + 1 for end in arguments.between or ())])
         y = (
             torch.arange(count) % len(opened.classes)
@@ -112,12 +111,15 @@ def run(arguments: argparse.Namespace) -> None:
         "seed": arguments.seed,
         "sampling": sampling.record(),
         **({"between": arguments.between, "way": arguments.way} if arguments.between else {}),
+        **({} if label is None else {"label": label, "class": opened.classes[label]}),
         "count": arguments.n,
         "out": str(out),
     }
     with jobs.full_disk_told():
         if out.suffix == ".npz":
-            arrays = {"x": x.numpy()} | ({"y": y.cpu().numpy()} if y is not None else {})
+            arrays = {"x": x.numpy()}
+            if y is not None:
+                arrays |= {"y": y.cpu().numpy(), "classes": np.array(opened.classes)}
             memory = io.BytesIO()
             np.savez_compressed(memory, allow_pickle=False, **arrays)
             jobs.write_atomic(out, memory.getvalue())
@@ -126,6 +128,6 @@ def run(arguments: argparse.Namespace) -> None:
                 sheets.columns(len(opened.classes)), math.isqrt(arguments.n)
             )
             jobs.write_atomic(out, sheets.png(to_bytes(x), columns, facts))
-    show(
-        arguments, facts, [f"Wrote {arguments.n} images of {job.id}, step {opened.step}, to {out}"]
-    )
+    of = "" if label is None else f" of class {opened.classes[label]!r}"
+    lines = [f"Wrote {arguments.n} images{of} of {job.id}, step {opened.step}, to {out}"]
+    show(arguments, facts, lines)

@@ -22,7 +22,6 @@ from typing import Any
 
 from core import scratch
 from core.catalog import Config, Entry, UserError, unknown
-from core.datasets import folder as _folder  # noqa: F401  (registers)
 from core.datasets import sources as _sources  # noqa: F401  (registers)
 from core.datasets import store
 from core.datasets.dataset import (
@@ -36,14 +35,17 @@ from core.datasets.dataset import (
     fingerprint,
     split_by_content,
 )
+from core.datasets.folder import Preview, preview
 from core.settings import settings
 
 __all__ = [
     "SPLITS",
     "Dataset",
     "Description",
+    "Preview",
     "Progress",
     "assemble",
+    "check",
     "config_of",
     "datasets",
     "delete",
@@ -52,6 +54,7 @@ __all__ = [
     "fingerprint",
     "load",
     "names",
+    "preview",
     "save",
     "split_by_content",
     "state",
@@ -125,6 +128,27 @@ def load(
     return dataset
 
 
+def check(name: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Says at once what a job would only find out later: that a folder or a saved set is not there, or cannot be used.
+
+    Nothing is downloaded, drawn or decoded.
+
+    Returns:
+        The values, with paths that hold in any working directory.
+
+    Raises:
+        UserError: As :func:`load`.
+    """
+    if name not in datasets:
+        load(name, values)
+        return dict(values or {})
+    entry = datasets.get(name)
+    config = entry.config.of(values, where="dataset")
+    if (look := entry.extra.get("check")) is not None:
+        config = look(config)
+    return config.record()
+
+
 def save(name: str, dataset: Dataset) -> Dataset:
     """Keeps a dataset under a name, whole or not at all.
 
@@ -169,9 +193,12 @@ def bring(name: str, values: Mapping[str, Any], progress: Progress | None = None
     entry = datasets.get("folder")
     config, _ = entry.extra["prepare"](entry.config.of(values, where="dataset"))
     source = {"name": entry.name, "config": config.record()}
-    return _keep(
-        name, lambda new: dataclasses.replace(entry.make(config, new, progress), source=source)
-    )
+
+    def make(new: Path) -> Dataset:
+        made = entry.make(config, new, progress)
+        return dataclasses.replace(made, source={**made.source, **source})
+
+    return _keep(name, make)
 
 
 def _free(name: str) -> str:

@@ -97,6 +97,18 @@ class Dataset:
         """Whether every image has a class."""
         return self.y is not None
 
+    def imported(self, key: str) -> Any:
+        """Gives what the import of the pictures said: ``range`` or ``folders``; None for other sets.
+
+        A derived set keeps it in the source of what it was derived from.
+        """
+        source: Any = self.source
+        while isinstance(source, Mapping):
+            if key in source:
+                return source[key]
+            source = source.get("origin")
+        return None
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Counts the images of each class in each split; without labels the only class is ``all``."""
         names = self.classes or ("all",)

@@ -14,8 +14,16 @@ from typing import Any
 
 from core.catalog import UserError
 from core.datasets.dataset import FEWEST
-from core.datasets.pictures import Refused
+from core.datasets.pictures import KINDS, Refused
 from core.settings import settings
+
+RATIO = 250  # times its own size that a ZIP may unpack to
+SMALL = 64 * 2**20  # bytes that any ZIP may unpack to
+# what systems and file servers leave beside pictures: no part of a set
+_JUNK = {
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "@tmp", "#recycle", "@recycle", "$recycle.bin",
+    "system volume information", "lost+found", "_thumbs", "_thumb", "_thumbnails",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,8 @@ class Directory:
     def __exit__(self, *args: object) -> None:
         pass
 
-    def read(self, file: File, most: int) -> bytes:
-        """Reads at most ``most`` bytes of a file.
+    def read(self, file: File, most: int, count: bool = True) -> bytes:
+        """Reads at most ``most`` bytes of a file; ``count`` is for the ZIP.
 
         Raises:
             Refused: If it cannot be read.
@@ -107,9 +115,9 @@ class Archive:
             self.zip.close()
             raise
         self.files = [
-            File(info.filename, info.file_size, info)
+            File(name, info.file_size, info)
             for info in self.zip.infolist()
-            if not info.is_dir() and not _hidden(info.filename)
+            if not (name := _slashed(info.filename)).endswith("/") and not _hidden(name)
         ]
 
     def __enter__(self) -> Archive:
@@ -118,8 +126,13 @@ class Archive:
     def __exit__(self, *args: object) -> None:
         self.zip.close()
 
-    def read(self, file: File, most: int) -> bytes:
+    def read(self, file: File, most: int, count: bool = True) -> bytes:
         """Unpacks at most ``most`` bytes of a member.
+
+        Args:
+            file: Which one.
+            most: How much.
+            count: Whether it adds to what the ZIP unpacks to; a look at the beginning does not.
 
         Raises:
             Refused: If this member cannot be read.
@@ -132,7 +145,7 @@ class Archive:
                 data = opened.read(most)
         except Exception as error:  # whatever a forged member makes the reader raise
             raise Refused(f"is damaged inside the ZIP ({error})") from error
-        self.unpacked += len(data)
+        self.unpacked += len(data) if count else 0
         if self.unpacked > settings().max_unpacked_mb * 2**20:
             raise self._bomb(f"unpacks to more than {settings().max_unpacked_mb} MB")
         return data
@@ -142,21 +155,21 @@ class Archive:
         if not infos:
             raise UserError(
                 f"The ZIP {self.path.name!r} is empty. It must hold at least {FEWEST} pictures: "
-                "PNG, JPEG, WebP or BMP, one folder per class or all in one."
+                f"{KINDS}, one folder per class or all in one."
             )
         _allow_number(len(infos), self.path)
         for info in infos:
             name = info.orig_filename
+            path = _slashed(name)
             if (
-                name.startswith("/")
-                or "\\" in name
-                or "\0" in name
-                or re.match("[A-Za-z]:", name)
-                or ".." in name.split("/")
+                path.startswith("/")
+                or "\0" in path
+                or re.match("[A-Za-z]:", path)
+                or ".." in path.split("/")
             ):
                 raise UserError(
                     f"The ZIP {self.path.name!r} has the member {shown(name)!r}, whose path leads out of "
-                    "it. Only plain paths with / are allowed, so nothing of it was read. Pack it again."
+                    "it. Only paths that stay inside are allowed, so nothing of it was read. Pack it again."
                 )
             if info.flag_bits & 1:
                 raise UserError(
@@ -174,9 +187,9 @@ class Archive:
                 f"unpacks to {total / 2**20:.0f} MB, and at most "
                 f"{settings().max_unpacked_mb} MB are allowed"
             )
-        if total > 64 * 2**20 and total > 250 * size:
+        if total > SMALL and total > RATIO * size:
             raise self._bomb(
-                f"unpacks to {total / size:.0f} times its size, and at most 250 times is allowed"
+                f"unpacks to {total / size:.0f} times its size, and at most {RATIO} times is allowed"
             )
         ends = sorted(
             (info.header_offset, info.header_offset + 30 + info.compress_size) for info in infos
@@ -196,9 +209,14 @@ class Archive:
 
 def _hidden(name: str) -> bool:
     return any(
-        part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini")
+        part.startswith(".") or part.partition(":")[0].casefold() in _JUNK
         for part in name.split("/")
     )
+
+
+def _slashed(name: str) -> str:
+    """Writes a member's path with slashes: some programs of Windows pack it with backslashes."""
+    return name.replace("\\", "/")
 
 
 def _allow_number(files: int, path: Path, factor: int = 1) -> None:

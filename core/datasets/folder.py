@@ -12,16 +12,18 @@ import os
 import re
 import stat
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from core.catalog import Config, UserError, knob
-from core.datasets import sources
+from core.datasets import labels, sources
 from core.datasets.dataset import (
     FEWEST,
     Dataset,
@@ -33,13 +35,30 @@ from core.datasets.dataset import (
     split_by_content,
 )
 from core.datasets.files import Archive, Directory, File, shown, walk
-from core.datasets.pictures import NO_PICTURE, Decoded, Refused, decode, is_picture
+from core.datasets.labels import Labels, is_labels
+from core.datasets.layout import Reading, by_case, readings
+from core.datasets.pictures import (
+    HEAD,
+    KINDS,
+    NO_PICTURE,
+    Decoded,
+    Header,
+    Refused,
+    Span,
+    decode,
+    explained,
+    extent,
+    kind_of,
+    look,
+    most_bytes,
+)
 from core.datasets.store import Pixels
 from core.settings import settings
 
 CLASSES = 1000  # at most
-_GIVEN = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}  # splits, not classes
 _LISTED = 1000  # refused files that are kept by name
+_GLANCE = 30_000_000  # pixels that a preview decodes to find the largest value
+_FOLDERS = 200  # folders whose meaning is kept by name
 
 
 class FolderConfig(Config):
@@ -70,6 +89,28 @@ class FolderConfig(Config):
         "unknown",
         "Whether the people on the pictures agreed to their use; not needed where there are none.",
         title="Consent",
+    )
+    reading: Literal["auto", "file", "splits", "classes", "none"] = knob(
+        "auto",
+        "What says the classes: a file of labels, folders inside the splits, the folders at the top, or nothing; "
+        "auto takes a file of labels if there is one, and else what the folders look like.",
+        title="How the folders are read",
+        advanced=True,
+    )
+    training: str = knob(
+        "",
+        "Folders that are for training, with commas, where their names do not say so.",
+        title="Folders for training",
+        advanced=True,
+    )
+    range: float = knob(
+        0.0,
+        "The value that becomes white, for pictures of more than 8 bits or of only 0 and 1; 0 takes the largest value "
+        "of the whole set.",
+        ge=0,
+        title="Largest value",
+        advanced=True,
+        log=True,
     )
 
 
@@ -122,33 +163,269 @@ def _sha(path: Path, size: int, mtime: int, inode: int) -> str:
     return mark.hexdigest()
 
 
-@datasets.add("folder", "Your own pictures", FolderConfig, prepare=_prepare)
-def folder(config: FolderConfig, place: Path, progress: Progress | None = None) -> Dataset:
-    """Your own pictures, from a directory or a ZIP: one folder per class, or all in one.
+@dataclass
+class Plan:
+    """What a folder or ZIP holds, before a pixel is decoded.
 
-    PNG, JPEG, WebP and BMP of any size, grey or colour, scaled to one size. Folders around all pictures are
-    skipped; ``train``, ``valid`` and ``test`` at the top are taken as the splits. If most pictures lie beside the
-    folders, there are no classes.
+    Attributes:
+        pictures: Each with its header.
+        refused: Names of files that are no pictures, with the reason.
+        readings: The ways to read the folders, by kind.
+        taken: The kind that is taken.
+        problem: Why a file of labels cannot be read; empty where there is none, or it can.
+    """
+
+    pictures: list[tuple[File, Header]]
+    refused: list[tuple[str, str]]
+    readings: dict[str, Reading]
+    taken: str
+    problem: str = ""
+
+    @property
+    def reading(self) -> Reading:
+        """The one that is taken.
+
+        Raises:
+            UserError: If the file of labels cannot be read.
+        """
+        if self.problem:
+            raise UserError(self.problem)
+        return self.readings[self.taken]
+
+    @property
+    def deep(self) -> int:
+        """How many pictures hold more than 8 bits."""
+        return sum(header.deep for _, header in self.pictures)
+
+
+def plan(config: FolderConfig) -> Plan:
+    """Looks into a folder or ZIP, and says how it would be read; nothing is decoded or kept.
+
+    Raises:
+        UserError: If it cannot be opened, the ZIP is not to be trusted, or a choice does not fit.
+    """
+    config, _ = _prepare(config)
+    with _source(Path(config.path)) as source:
+        return _planned(config, source)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What an import would make of a folder or ZIP, in words and numbers.
+
+    Attributes:
+        pictures: How many there are.
+        refused: Files that are no pictures, with the reason; at most :data:`_LISTED`.
+        readings: The ways to read the folders, each with its ``kind``, ``sentence``, ``notes`` and ``folders``.
+        taken: The kind that is taken unless somebody chooses.
+        problem: Why a file of labels cannot be read; empty where there is none, or it can.
+        deep: Pictures that hold more than 8 bits.
+        ones: Whether pictures of 8 bits hold nothing but 0 and 1.
+        largest: The largest value of those; None where there are none, or too many to look at before the import.
+    """
+
+    pictures: int
+    refused: tuple[tuple[str, str], ...]
+    readings: tuple[dict[str, Any], ...]
+    taken: str
+    problem: str
+    deep: int
+    ones: bool
+    largest: float | None
+
+
+def preview(values: Mapping[str, Any]) -> Preview:
+    """Says what an import would make of a folder or ZIP; nothing is kept.
+
+    Args:
+        values: Parameters of the source ``folder``.
+
+    Raises:
+        UserError: If it cannot be opened, the ZIP is not to be trusted, or a choice does not fit.
+    """
+    config, _ = _prepare(FolderConfig.of(values, where="dataset"))
+    with _source(Path(config.path)) as source:
+        planned = _planned(config, source)
+        deep = [item for item in planned.pictures if item[1].deep]
+        asked = deep or planned.pictures
+        few = sum(header.pixels for _, header in asked) <= _GLANCE
+        largest = _extent(source, asked)[1] if asked and few else None
+    told = tuple(
+        {
+            "kind": reading.kind,
+            "sentence": shown(reading.sentence),
+            "notes": [shown(note) for note in reading.notes],
+            "folders": [
+                {"folder": shown(name), "taken_as": kind}
+                for name, kind in reading.folders[:_FOLDERS]
+            ],
+        }
+        for reading in planned.readings.values()
+    )
+    refused = tuple((shown(name), shown(reason)) for name, reason in planned.refused[:_LISTED])
+    return Preview(
+        len(planned.pictures),
+        refused,
+        told,
+        planned.taken,
+        planned.problem,
+        len(deep),
+        not deep and largest == 1,
+        largest if deep or largest == 1 else None,
+    )
+
+
+def _source(path: Path) -> Directory | Archive:
+    return Directory(path) if path.is_dir() else Archive(path)
+
+
+def _planned(config: FolderConfig, source: Directory | Archive) -> Plan:
+    limits = settings()
+    most = most_bytes(limits.max_megapixels)
+    refused, pictures, tables = list(source.refused), [], []
+    for file in source.files:
+        if is_labels(file.name):
+            tables.append(file)
+            continue
+        try:
+            pictures.append((file, _looked(source, file, most, limits.max_megapixels)))
+        except Refused as reason:
+            refused.append((file.name, str(reason)))
+    names = [file.name for file, _ in pictures]
+    found, told, problem = None, [], ""
+    if config.reading in ("auto", "file") and pictures:
+        try:
+            found, told = _labels(source, tables, names, [name for name, _ in refused])
+        except UserError as error:
+            problem = str(error)
+    kinds, taken = readings(names, found, told, config.training)
+    if config.reading != "auto":
+        if config.reading not in kinds and not problem:
+            raise UserError(
+                f"dataset.reading={config.reading} does not fit {Path(config.path).name!r}, which can be read as "
+                f"{', '.join(kinds)}. Choose one of them, or auto."
+            )
+        taken = config.reading
+    elif problem:
+        taken = "file"
+    if config.training.strip() and taken not in ("splits", "file"):
+        raise UserError(
+            f"dataset.training={config.training!r} names splits, and the folders are read as {taken}. Leave it out, or "
+            "choose dataset.reading=splits."
+        )
+    return Plan(pictures, refused, kinds, taken, problem)
+
+
+def _looked(source: Directory | Archive, file: File, most: int, megapixels: float) -> Header:
+    """Reads a picture's header from the file's beginning; from all of it where that is not enough."""
+    head = source.read(file, HEAD, count=False)
+    if kind_of(head) is None:
+        raise Refused(NO_PICTURE)
+    try:
+        return look(head, megapixels)
+    except Refused:
+        raise
+    except Exception:  # cut off in the header, or damaged: its decoder says which
+        _allow_bytes(file, most)
+        return explained(lambda: look(source.read(file, most, count=False), megapixels))
+
+
+def _allow_bytes(file: File, most: int) -> None:
+    if file.size > most:
+        raise Refused(
+            f"has {file.size / 2**20:.0f} MB, and at most {most / 2**20:.0f} MB are allowed"
+        )
+
+
+def _labels(
+    source: Directory | Archive, tables: Sequence[File], names: Sequence[str], others: Sequence[str]
+) -> tuple[Labels | None, list[str]]:
+    """Reads the files of labels, and finds their pictures; None where they say nothing of classes.
+
+    Raises:
+        UserError: If one is malformed, or none of its files is there.
+    """
+    rows = []
+    for file in tables:
+        most = labels.most_bytes(len(names))
+        try:
+            said = labels.parse(file.name, source.read(file, most + 1), len(names))
+        except (labels.Malformed, Refused) as error:
+            raise UserError(
+                f"The file of labels {shown(file.name)!r} cannot be read: {shown(str(error))}. Mend it or take it out, "
+                "or read the folders instead (dataset.reading=classes)."
+            ) from None
+        if any(row.label for row in said):
+            rows.append((file.name, said))
+    if not rows:
+        return None, []
+    told = [shown(name) for name, _ in rows]
+    found = labels.match(rows, names, others)
+    if not found.label:
+        first = next(row.file for _, said in rows for row in said)
+        raise UserError(
+            f"The file of labels {', '.join(map(repr, told))} names none of the {len(names):,} pictures that are here "
+            f"(its first is {shown(first)[:80]!r}). Mend it or take it out, or read the folders instead "
+            "(dataset.reading=classes)."
+        )
+    return found, told
+
+
+@dataclass
+class _Read:
+    """What the pictures of a set gave, in the order in which they were written."""
+
+    labels: list[str | None] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    given: list[int] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    spoke: Counter[str] = field(default_factory=Counter)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    repeated: int = 0
+    brightest: int = 0  # of the pictures of 8 bits
+
+
+def check(config: FolderConfig) -> FolderConfig:
+    """Says at once what a job would find out later: that there is no such folder, no ZIP, or too few pictures.
+
+    Returns:
+        The choices, with the path from the root.
+
+    Raises:
+        UserError: As :func:`folder`.
+    """
+    planned = plan(config)
+    if len(planned.reading.placed) < FEWEST:
+        raise _too_few(Path(config.path).name, len(planned.reading.placed), planned.refused)
+    return config.model_copy(update={"path": str(Path(config.path).expanduser().absolute())})
+
+
+@datasets.add("folder", "Your own pictures", FolderConfig, prepare=_prepare, check=check)
+def folder(config: FolderConfig, place: Path, progress: Progress | None = None) -> Dataset:
+    """Your own pictures, from a directory or a ZIP: one folder per class, splits of such folders, or all in one.
+
+    PNG, JPEG, WebP, BMP, TIFF, AVIF and HEIC of any size, grey or colour, scaled to one size. Folders around all
+    pictures are skipped, and what lies beside the others changes nothing. ``metadata.csv``, ``metadata.jsonl``,
+    ``labels.csv`` and ``dataset.json`` say the classes where there is one. Of pictures with more than 8 bits, the
+    largest value of the whole set becomes white.
 
     Raises:
         UserError: If fewer than 8 pictures can be read, or the ZIP is not to be trusted.
     """
     path = Path(config.path)
-    with Directory(path) if path.is_dir() else Archive(path) as source:
-        refused: list[tuple[str, str]] = list(source.refused)
-        pictures = []
-        for file in source.files:
-            try:
-                if not is_picture(source.read(file, 16)):
-                    raise Refused(NO_PICTURE)
-                pictures.append(file)
-            except Refused as reason:
-                refused.append((file.name, str(reason)))
-        placed, notes = _arrange(pictures, refused)
-        names = {label for _, label, _ in placed if label is not None}
+    with _source(path) as source:
+        planned = _planned(config, source)
+        reading = planned.reading
+        refused = planned.refused
+        refused += [(planned.pictures[i][0].name, reason) for i, reason in reading.refused]
+        notes = list(reading.notes)
+        placed = [(*planned.pictures[i], label, code) for i, label, code in reading.placed]
+        names = {label for *_, label, _ in placed if label is not None}
         if len(names) > CLASSES:
+            what = "names" if reading.kind == "file" else "folders of pictures"
             raise UserError(
-                f"{path.name!r} has {len(names)} folders of pictures, and at most {CLASSES} classes "
+                f"{path.name!r} has {len(names)} {what}, and at most {CLASSES} classes "
                 "are allowed. Put several folders together, or all pictures into one for a set without classes."
             )
         if 0 < config.count < len(placed):
@@ -157,50 +434,42 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
                 placed, key=lambda item: hashlib.blake2b(ascii(item[0].name).encode()).digest()
             )
             placed = chosen[: config.count]
+        _allow_pixels(path.name, sum(header.pixels for _, header, *_ in placed))
         # test first: a training picture that repeats one of them is then known before it is written
-        placed.sort(key=lambda item: (-item[2], _natural(item[0].name)))
+        placed.sort(key=lambda item: (-item[-1], _natural(item[0].name)))
         settings().allow_disk(len(placed) * 3 * config.size**2 / 2**20)
-        labels, keys, given, repeated = [], [], [], 0
-        files, sizes, spoke = [], [], {"none": 0, "some": 0, "position": 0}
-        seen: dict[int, set[bytes]] = {0: set(), 1: set(), 2: set()}
-        wide = 3 if config.channels == "colour" else 1
-        with Pixels(place / "x.npy", wide, config.size) as pixels:
-            for (file, label, code), decoded in _decoded(source, placed, config, progress):
-                if isinstance(decoded, str):
-                    refused.append((file.name, decoded))
-                    continue
-                image = decoded.pixels
-                spoke[decoded.metadata] += 1
-                mark = digest(image)
-                if any(mark in seen[later] for later in range(code + 1, 3)):
-                    repeated += 1
-                    continue
-                seen[code].add(mark)
-                if len(image) > pixels.channels:
-                    pixels.widen()
-                pixels.add(image)
-                labels.append(label)
-                keys.append(mark)
-                given.append(code)
-                files.append(shown(file.name))
-                sizes.append(decoded.was)
-    if len(keys) < FEWEST:
-        raise _too_few(path.name, len(keys), refused)
-    if repeated:
-        notes.append(f"{repeated} pictures that a later split holds as well were left out.")
-    classes = tuple(sorted(names & set(labels), key=_natural))
+        span, said = _span(source, placed, config)
+        read = _written(source, placed, config, span, place, progress)
+        if span is None and read.keys and read.brightest <= 1:
+            span, said = _ones(source, placed, config)
+            if span is not None:
+                read = _written(source, placed, config, span, place, progress)
+    if config.range and span is None:
+        said = [
+            f"The largest value {config.range:g} was not used: every picture has 8 bits, and holds more values "
+            "than 0 and 1."
+        ]
+    notes += said
+    refused += read.refused
+    if len(read.keys) < FEWEST:
+        raise _too_few(path.name, len(read.keys), refused)
+    if read.repeated:
+        notes.append(f"{read.repeated} pictures that a later split holds as well were left out.")
+    classes = tuple(sorted(names & set(read.labels), key=_natural))
     number = {label: i for i, label in enumerate(classes)}
-    y = np.array([number[label] for label in labels], np.int64) if classes else None
+    y = np.array([number[label] for label in read.labels], np.int64) if classes else None
+    notes += by_case(classes)
     if names - set(classes):
         missing = _some("class", sorted(names - set(classes), key=_natural))
         notes.append(f"{missing} without a readable picture: left out.")
-    hashes, codes = from_digests(b"".join(keys)), np.array(given, np.int8)
+    hashes, codes = from_digests(b"".join(read.keys)), np.array(read.given, np.int8)
     splits = split_by_content(
         hashes, y, valid_share=config.valid_share, test_share=config.test_share, given=codes
     )
     notes += _class_notes(hashes, y, classes, splits)
     notes += [
-        f"There is no image for {split}: the set is too small."
+        f"There is no image for {split}"
+        + (": the set is too small." if 0 in codes or split != "train" else ".")
         for split in splits
         if not len(splits[split])
     ]
@@ -210,32 +479,154 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
             + (f"; the first {_LISTED} are listed." if len(refused) > _LISTED else ".")
         )
     small, large = (
-        f"{w} × {h}" for w, h in (f(sizes, key=lambda s: s[0] * s[1]) for f in (min, max))
+        f"{w} × {h}" for w, h in (f(read.sizes, key=lambda s: s[0] * s[1]) for f in (min, max))
     )
     notes.append(
         f"The pictures had {small}"
         + (f" to {large}" if large != small else "")
         + " pixels before they were scaled."
     )
-    if held := spoke["some"] + spoke["position"]:
+    if held := read.spoke["some"] + read.spoke["position"]:
         notes.append(
             f"Metadata was removed from {held:,} picture{'s' if held > 1 else ''}; "
-            f"{spoke['position']:,} of them held a position."
-            if spoke["position"]
+            f"{read.spoke['position']:,} of them held a position."
+            if read.spoke["position"]
             else f"Metadata was removed from {held:,} picture{'s' if held > 1 else ''}; none held a position."
         )
-    wide, high = (np.array(side, np.int64) for side in zip(*sizes, strict=True))
+    wide, high = (np.array(side, np.int64) for side in zip(*read.sizes, strict=True))
     listed = tuple((shown(name), shown(reason)) for name, reason in refused[:_LISTED])
     return assemble(
         np.load(place / "x.npy", mmap_mode="r"),
         y,
         tuple(map(shown, classes)),
         splits,
-        attributes={"picture": np.array(files, dtype=str), "width": wide, "height": high},
+        attributes={"picture": np.array(read.files, dtype=str), "width": wide, "height": high},
         refused=listed,
         notes=tuple(map(shown, notes)),
+        source={
+            "folders": [[shown(name), kind] for name, kind in reading.folders[:_FOLDERS]],
+            **({} if span is None else {"range": span._asdict()}),
+        },
         terms={"licence": shown(config.licence.strip()), "consent": config.consent},
     )
+
+
+def _allow_pixels(name: str, pixels: int) -> None:
+    most = settings().max_gigapixels
+    if pixels > round(most * 1e9):
+        raise UserError(
+            f"The pictures in {name!r} unpack to {pixels / 1e9:.4g} gigapixels in all, and at most {most:g} are "
+            "allowed on this server. Take fewer or smaller pictures, or raise SIMULACRA_MAX_GIGAPIXELS."
+        )
+
+
+def _span(
+    source: Directory | Archive, placed: list[Any], config: FolderConfig
+) -> tuple[Span | None, list[str]]:
+    """Finds the range of the pictures with more than 8 bits, over all of them; None where there are none."""
+    deep = [item for item in placed if item[1].deep]
+    if not deep:
+        return None, []
+    low, high = _extent(source, deep)
+    largest = config.range or high or 1.0
+    some = "All" if len(deep) == len(placed) else f"{len(deep):,} of {len(placed):,}"
+    note = (
+        f"{some} pictures hold more than 8 bits: their values 0 … {largest:g} were taken as black to white"
+        + (
+            f", as asked; their largest value is {high:g}."
+            if config.range
+            else ", where the largest value of all of them is white."
+        )
+    )
+    if low < 0:
+        note += f" Values below 0 (to {low:g}) are black."
+    return Span(largest), [note]
+
+
+def span_of_files(source: Directory | Archive, files: Sequence[File]) -> Span | None:
+    """Finds the range of the pictures with more than 8 bits among files; None where there are none."""
+    limit = settings().max_megapixels
+    deep = []
+    for file in files:
+        with suppress(Refused):
+            header = _looked(source, file, most_bytes(limit), limit)
+            deep += [(file, header)] if header.deep else []
+    return Span(_extent(source, deep)[1] or 1.0) if deep else None
+
+
+def _ones(
+    source: Directory | Archive, placed: list[Any], config: FolderConfig
+) -> tuple[Span | None, list[str]]:
+    """Finds out whether pictures of 8 bits hold nothing but 0 and 1, as masks do."""
+    if _extent(source, placed)[1] != 1:
+        return None, []
+    largest = config.range or 1.0
+    note = (
+        f"The pictures hold only the values 0 and 1: 0 … {largest:g} was taken as black to white."
+    )
+    return Span(largest, ones=True), [note]
+
+
+def _extent(source: Directory | Archive, placed: list[Any]) -> tuple[float, float]:
+    """Finds the smallest and the largest value of pictures; what cannot be read is told when it is decoded."""
+    limit = settings().max_megapixels
+    most = most_bytes(limit)
+
+    def start(item: Any) -> Callable[[], tuple[float, float]]:
+        try:
+            data = source.read(item[0], most, count=False)
+        except Refused:
+            return lambda: (0.0, 0.0)
+
+        def find() -> tuple[float, float]:
+            try:
+                return extent(data, limit)
+            except Refused:
+                return 0.0, 0.0
+
+        return find
+
+    ends = [end for _, end in _ahead(placed, start)]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _written(
+    source: Directory | Archive,
+    placed: list[Any],
+    config: FolderConfig,
+    span: Span | None,
+    place: Path,
+    progress: Progress | None,
+) -> _Read:
+    """Decodes the pictures, and writes them one after the other."""
+    read = _Read()
+    seen: dict[int, set[bytes]] = {0: set(), 1: set(), 2: set()}
+    wide = 3 if config.channels == "colour" else 1
+    with Pixels(place / "x.npy", wide, config.size) as pixels:
+        for (file, header, label, code), decoded in _decoded(
+            source, placed, config, span, progress
+        ):
+            if isinstance(decoded, str):
+                read.refused.append((file.name, decoded))
+                continue
+            image = decoded.pixels
+            read.spoke[decoded.metadata] += 1
+            if not header.deep:
+                read.brightest = max(read.brightest, int(image.max()))
+            mark = digest(image)
+            if any(mark in seen[later] for later in range(code + 1, 3)):
+                read.repeated += 1
+                continue
+            seen[code].add(mark)
+            if len(image) > pixels.channels:
+                pixels.widen()
+            pixels.add(image)
+            read.labels.append(label)
+            read.keys.append(mark)
+            read.given.append(code)
+            read.files.append(shown(file.name))
+            read.sizes.append(decoded.was)
+    return read
 
 
 def _class_notes(
@@ -258,53 +649,27 @@ def _class_notes(
     return notes
 
 
-def _arrange(
-    pictures: list[File], refused: list[tuple[str, str]]
-) -> tuple[list[tuple[File, str | None, int]], list[str]]:
-    """Finds each picture's class (or None) and the split that its folder names (0 where none does)."""
-    parts = [file.name.split("/") for file in pictures]
-    while parts and all(len(part) > 1 for part in parts) and len({part[0] for part in parts}) == 1:
-        parts = [part[1:] for part in parts]  # a folder around everything
-    tops = {part[0].casefold() if len(part) > 1 else "" for part in parts}
-    codes, notes = [0] * len(parts), []
-    if len(tops) > 1 and "train" in tops and tops <= set(_GIVEN):
-        codes = [_GIVEN[part[0].casefold()] for part in parts]
-        parts = [part[1:] for part in parts]
-        notes.append(f"The folders {', '.join(sorted(tops))} are taken as the splits.")
-    beside = sum(len(part) == 1 for part in parts)
-    labelled = beside <= len(parts) / 2
-    placed = []
-    for file, part, code in zip(pictures, parts, codes, strict=True):
-        if labelled and len(part) == 1:
-            refused.append(
-                (file.name, "lies beside the folders of the classes, so it has no class")
-            )
-        else:
-            placed.append((file, part[0] if labelled else None, code))
-    return placed, notes
-
-
 def _decoded(
     source: Directory | Archive,
     placed: list[Any],
     config: FolderConfig,
+    span: Span | None,
     progress: Progress | None,
 ) -> Iterator[tuple[Any, Decoded | str]]:
     """Yields every item with its picture, or with the reason why there is none."""
     limits = settings()
-    most = int(limits.max_megapixels * 8e6) + 2**20  # four channels of 16 bits, unpacked
+    most = most_bytes(limits.max_megapixels)
 
     def start(item: Any) -> Callable[[], Decoded | str]:
         try:
-            if item[0].size > most:
-                raise Refused(
-                    f"has {item[0].size / 2**20:.0f} MB, and at most {most / 2**20:.0f} MB are allowed"
-                )
+            _allow_bytes(item[0], most)
             data = source.read(item[0], most)
         except Refused as reason:
             refusal = str(reason)
             return lambda: refusal
-        return lambda: decode(data, config.size, config.channels, config.fit, limits.max_megapixels)
+        return lambda: decode(
+            data, config.size, config.channels, config.fit, limits.max_megapixels, span
+        )
 
     told = 0.0
     for done, (item, image) in enumerate(_ahead(placed, start), 1):
@@ -338,7 +703,7 @@ def _too_few(name: str, read: int, refused: list[tuple[str, str]]) -> UserError:
     if refused:
         first = "; ".join(f"{shown(file)} {shown(reason)}" for file, reason in refused[:3])
         text += f" Left out: {first}{f'; and {len(refused) - 3} more' if len(refused) > 3 else ''}."
-    return UserError(text + " Add PNG, JPEG, WebP or BMP pictures.")
+    return UserError(f"{text} Add {KINDS} pictures.")
 
 
 def _some(kind: str, names: list[str]) -> str:

@@ -1,16 +1,31 @@
-"""Decodes single pictures that nobody vouches for."""
+"""Decodes single pictures that nobody vouches for.
+
+A file's type is read from its content, and its size from its header before a pixel is decoded. What holds more than 8
+bits (16-bit and float files) is mapped from 0 … a largest value to black … white: that of its whole set where it has
+one, and its own where it stands alone.
+"""
 
 from __future__ import annotations
 
 import io
-from typing import Literal, NamedTuple
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from core.datasets.dataset import Dataset
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit is asked before anything is decoded
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-NO_PICTURE = "is not a PNG, JPEG, WebP or BMP picture"
+KINDS = "PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC"
+NO_PICTURE = f"is not a {KINDS} picture"
+SUFFIXES = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "avif", "heic", "heif")
+HEAD = 2**16  # bytes that nearly always hold a header
+_PACKED = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "tiff_raw_16")
+# Pillow keeps the upper of two bytes; the rawmode of the other byte order gives the lower one
+_LOWER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
 class Refused(Exception):
@@ -18,6 +33,43 @@ class Refused(Exception):
 
 
 Metadata = Literal["none", "some", "position"]
+T = TypeVar("T")
+
+
+class Header(NamedTuple):
+    """What a picture says of itself before it is decoded.
+
+    Attributes:
+        width, height: In pixels.
+        deep: Whether it holds more than 8 bits.
+    """
+
+    width: int
+    height: int
+    deep: bool
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels decoding it makes."""
+        return self.width * self.height
+
+
+class Span(NamedTuple):
+    """Which value becomes white in a set of pictures whose values are not 0 … 255.
+
+    Attributes:
+        largest: That value; 0 becomes black.
+        ones: Whether it is for pictures of 8 bits that hold nothing but 0 and 1, instead of those with more bits.
+    """
+
+    largest: float
+    ones: bool = False
+
+
+def span_of(dataset: Dataset) -> Span | None:
+    """Gives the range that the pictures of a dataset were read with; None for 0 … 255."""
+    said = dataset.imported("range")
+    return None if said is None else Span(float(said["largest"]), bool(said["ones"]))
 
 
 class Decoded(NamedTuple):
@@ -27,15 +79,79 @@ class Decoded(NamedTuple):
         pixels: uint8 (1 or 3, size, size).
         was: Width and height that it had.
         metadata: What the file said beside the pixels: nothing, something, or where it was taken; none of it is kept.
+        notes: What was done to its values, as sentences.
     """
 
     pixels: np.ndarray
     was: tuple[int, int]
     metadata: Metadata
+    notes: tuple[str, ...] = ()
+
+
+def most_bytes(megapixels: float) -> int:
+    """Bounds a file by its pixels: four channels of 16 bits, unpacked."""
+    return int(megapixels * 8e6) + 2**20
+
+
+def kind_of(head: bytes) -> str | None:
+    """Names the format of a file by its first bytes; None for anything that is not read here."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"BM"):
+        return "BMP"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return "TIFF"
+    if head[4:8] == b"ftyp":
+        brands = {head[i : i + 4] for i in range(8, min(len(head), 64) - 3, 4)}
+        if brands & {b"avif", b"avis"}:
+            return "AVIF"
+        if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1"}:
+            return "HEIF"
+    return None
+
+
+def look(data: bytes, megapixels: float = 16) -> Header:
+    """Reads a picture's header, and decodes nothing.
+
+    Args:
+        data: The file's content, or its beginning.
+        megapixels: Largest picture that may be decoded.
+
+    Raises:
+        Refused: If it is no picture that is read here, or too large.
+        Exception: Whatever a decoder raises for a header that is damaged, or longer than ``data``.
+    """
+    with _opened(data, megapixels) as picture:
+        return Header(*picture.size, _deep(picture))
+
+
+def extent(data: bytes, megapixels: float = 16) -> tuple[float, float]:
+    """Finds the smallest and the largest value of a picture, in the file's own numbers.
+
+    Raises:
+        Refused: If it cannot be read.
+    """
+
+    def find() -> tuple[float, float]:
+        with _opened(data, megapixels) as picture:
+            if not _deep(picture):
+                return 0.0, float(_brightest(_flat(picture)))
+        return _ends(*_values(data, megapixels))
+
+    return explained(find)
 
 
 def decode(
-    data: bytes, size: int, channels: str = "auto", fit: str = "crop", megapixels: float = 16
+    data: bytes,
+    size: int,
+    channels: str = "auto",
+    fit: str = "crop",
+    megapixels: float = 16,
+    span: Span | None = None,
 ) -> Decoded | str:
     """Decodes one picture that nobody vouches for.
 
@@ -45,43 +161,274 @@ def decode(
         channels: ``grey``, ``colour``, or ``auto``: one channel if the three are equal.
         fit: ``crop`` to the middle square, or ``pad`` with white.
         megapixels: Largest picture that is decoded.
+        span: Of the set that it belongs to. A picture with more than 8 bits and without one takes its own.
 
     Returns:
         The picture, or a sentence part that says why not.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            width, height = picture.size
-            if width * height > megapixels * 1e6:
-                raise Refused(
-                    f"has {width} × {height} pixels, and at most {megapixels:g} megapixels are allowed"
-                )
-            metadata = _metadata(picture)
-            picture.draft(None, (3 * size, 3 * size))  # a JPEG is decoded at a fraction of its size
-            flat = _flat(ImageOps.exif_transpose(picture))
-            if channels == "grey":
-                flat = flat.convert("L")
-            if fit == "crop":
-                flat = ImageOps.fit(flat, (size, size), Image.Resampling.BICUBIC)
+
+    def make() -> Decoded:
+        notes: tuple[str, ...] = ()
+        with _opened(data, megapixels) as picture:
+            was, deep, metadata = picture.size, _deep(picture), _metadata(picture)
+            if deep:
+                flat, notes = _eight(picture, data, megapixels, span)
             else:
-                flat = ImageOps.pad(flat, (size, size), Image.Resampling.BICUBIC, color="white")
-            image = np.asarray(flat)
+                picture.draft(None, (3 * size, 3 * size))  # a JPEG is decoded at a fraction
+                flat = _flat(ImageOps.exif_transpose(picture))
+                if span is not None and span.ones and _brightest(flat) <= 1:
+                    table = [min(255, round(v * 255 / span.largest)) for v in _BYTES]
+                    flat = flat.point(table * len(flat.getbands()))
+        if channels == "grey":
+            flat = flat.convert("L")
+        if fit == "crop":
+            flat = ImageOps.fit(flat, (size, size), Image.Resampling.BICUBIC)
+        else:
+            flat = ImageOps.pad(flat, (size, size), Image.Resampling.BICUBIC, color="white")
+        image = np.asarray(flat)
+        image = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)  # (1 or 3, H, W)
+        if channels == "colour":
+            image = np.repeat(image, 3, axis=0) if len(image) == 1 else image
+        elif (image == image[:1]).all():
+            image = image[:1]
+        return Decoded(image, was, metadata, notes)
+
+    try:
+        return explained(make)
     except Refused as reason:
         return str(reason)
-    except UnidentifiedImageError:
-        return NO_PICTURE
-    except Exception as error:  # a forged file can make a decoder raise anything
-        return (
+
+
+# of TIFF: description, maker, model, software, date, artist, host, XMP, copyright, IPTC, EXIF
+_TELLING = {270, 271, 272, 305, 306, 315, 316, 700, 33432, 33723, 34665}
+_BYTES = range(256)
+
+
+def explained(act: Callable[[], T]) -> T:
+    """Turns whatever a decoder raises into a reason: a forged file can make it raise anything.
+
+    Raises:
+        Refused: With that reason.
+    """
+    try:
+        return act()
+    except Refused:
+        raise
+    except UnidentifiedImageError as error:
+        raise Refused(NO_PICTURE) from error
+    except Exception as error:
+        raise Refused(
             "is cut off (truncated)"
             if "truncated" in str(error).lower()
             else f"is damaged ({error})"
+        ) from error
+
+
+def _opened(data: bytes, megapixels: float) -> Image.Image:
+    """Opens a file of one of the formats, and asks its size, before a decoder has memory for its pixels."""
+    kind = kind_of(data)
+    if kind is None:
+        raise Refused(NO_PICTURE)
+    if kind == "WEBP":  # Pillow's reader makes room for the pixels when it opens one
+        _allow(*_webp_size(data), megapixels)
+    if kind == "HEIF":
+        _read_heif()
+    if kind == "TIFF":
+        return _opened_tiff(data, megapixels)
+    picture = Image.open(io.BytesIO(data), formats=(kind,))
+    _allow(*picture.size, megapixels)
+    return picture
+
+
+def _allow(width: int, height: int, megapixels: float) -> None:
+    if width * height > megapixels * 1e6:
+        raise Refused(
+            f"has {width} × {height} pixels, and at most {megapixels:g} megapixels are allowed"
         )
-    image = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)  # (1 or 3, size, size)
-    if channels == "colour":
-        image = np.repeat(image, 3, axis=0) if len(image) == 1 else image
-    elif (image == image[:1]).all():
-        image = image[:1]
-    return Decoded(image, (width, height), metadata)
+
+
+def _opened_tiff(data: bytes, megapixels: float) -> Image.Image:
+    # 16 bits, big-endian, zero is white: the one form of plain grey that Pillow leaves out
+    forms = TiffImagePlugin.OPEN_INFO
+    forms.setdefault((TiffImagePlugin.MM, 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
+    try:
+        picture = Image.open(io.BytesIO(data), formats=("TIFF",))
+    except UnidentifiedImageError as error:
+        raise Refused(
+            "is a TIFF of a form that is not read, or is damaged; grey of 8 or 16 bits, floats of 32 bits and "
+            "colour of 8 or 16 bits are read"
+        ) from error
+    _allow(*picture.size, megapixels)
+    if (pages := getattr(picture, "n_frames", 1)) > 1:
+        raise Refused(f"has {pages} pages, and only a TIFF of one page is read")
+    packed = str(picture.info.get("compression", "raw"))
+    if packed not in _PACKED:
+        raise Refused(
+            f"is a TIFF packed as {packed}; only plain, LZW, deflate and PackBits ones are read"
+        )
+    tags = picture.tag_v2  # type: ignore[attr-defined]
+    if picture.mode == "I" and tags.get(339, (1,)) in (1, (1,)) and tags.get(258, (32,))[0] == 32:
+        raise Refused("holds whole numbers of 32 bits without a sign, which are not read")
+    return picture
+
+
+def _webp_size(head: bytes) -> tuple[int, int]:
+    """Reads width and height of a WebP file, of any of its three forms."""
+
+    def number(at: int, length: int) -> int:
+        if len(head) < at + length:
+            raise Refused("is cut off (truncated)")
+        return int.from_bytes(head[at : at + length], "little")
+
+    form = head[12:16]
+    if form == b"VP8X":
+        return number(24, 3) + 1, number(27, 3) + 1
+    if form == b"VP8L":
+        bits = number(21, 4)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return number(26, 2) & 0x3FFF, number(28, 2) & 0x3FFF
+
+
+def _read_heif() -> None:
+    """Lets Pillow read HEIC through a package that is not always there."""
+    if find_spec("pi_heif") is None:
+        raise Refused(
+            "is a HEIC picture, which is read only where the package pi_heif is installed "
+            "(requirements-heic.txt); save it as JPEG or PNG"
+        )
+    import pi_heif
+
+    pi_heif.register_heif_opener()
+
+
+# --- Values ---------------------------------------------------------------------------------------------------------
+
+
+def _raw(picture: Any) -> str:
+    """Names the form of the numbers in the file, as Pillow calls it."""
+    args = picture.tile[0].args if picture.tile else ""
+    return str(args if isinstance(args, str) else args[0] if args else "")
+
+
+def _deep(picture: Image.Image) -> bool:
+    if picture.mode[0] in "IF":
+        return True
+    return picture.format in ("PNG", "TIFF") and _raw(picture)[:-1] in (
+        "RGB;16",
+        "RGBA;16",
+        "LA;16",
+    )
+
+
+def _values(data: bytes, megapixels: float) -> tuple[np.ndarray, np.ndarray | None]:
+    """Reads a picture with more than 8 bits, in the file's own numbers.
+
+    Returns:
+        Values (H, W) or (H, W, 3), and how solid each pixel is, 0 … 65535, (H, W); None if all are.
+    """
+
+    def read(raw: str | None = None) -> np.ndarray:
+        picture: Any
+        with _opened(data, megapixels) as picture:
+            if raw is not None:
+                picture.tile = [
+                    tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:]))
+                    for tile in picture.tile
+                ]
+            return np.asarray(ImageOps.exif_transpose(picture))
+
+    def both(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+        return upper.astype(np.uint16) << 8 | lower
+
+    with _opened(data, megapixels) as picture:
+        mode, raw, clear = picture.mode, _raw(picture), picture.info.get("transparency")
+    solid = None
+    if mode[0] in "IF":
+        values = read()
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise Refused("holds numbers that are not finite")
+    elif raw.startswith("LA"):  # two numbers of two bytes, read as four of one
+        four = read("RGBA")
+        values, solid = both(four[..., 0], four[..., 1]), both(four[..., 2], four[..., 3])
+    else:
+        values = both(read(), read(raw[:-1] + _LOWER[raw[-1]]))
+        if values.shape[-1] == 4:
+            values, solid = values[..., :3], values[..., 3]
+    if solid is None and isinstance(clear, int | tuple):  # one value stands for transparency
+        same = values == np.asarray(clear)
+        solid = np.where(same if values.ndim == 2 else same.all(-1), 0, 65535).astype(np.uint16)
+    return values, solid
+
+
+def _parts(
+    values: np.ndarray, solid: np.ndarray | None
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
+    """Goes through a picture by rows, in float32, so that a large one never is in memory as such."""
+    step = max(1, 2**20 // max(1, values[:1].size))
+    for top in range(0, len(values), step):
+        rows = slice(top, top + step)
+        yield (
+            rows,
+            values[rows].astype(np.float32),
+            None if solid is None else solid[rows].astype(np.float32) / 65535,
+        )
+
+
+def _ends(values: np.ndarray, solid: np.ndarray | None) -> tuple[float, float]:
+    """Finds the smallest and the largest value of what is not quite transparent, and 0."""
+    low = high = 0.0
+    for _, part, opaque in _parts(values, solid):
+        seen = part if opaque is None else part[opaque > 0]
+        low, high = min(low, float(seen.min(initial=0))), max(high, float(seen.max(initial=0)))
+    return low, high
+
+
+def _eight(
+    picture: Image.Image, data: bytes, megapixels: float, span: Span | None
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """Brings a picture with more than 8 bits to L or RGB, transparency onto white."""
+    values, solid = _values(data, megapixels)
+    alone = span is None or span.ones
+    largest = _ends(values, solid)[1] if span is None or span.ones else span.largest
+    turned = picture.format == "TIFF" and picture.tag_v2.get(262) == 0  # type: ignore[attr-defined]
+    flat = np.empty(values.shape, np.uint8)
+    above = seen = 0
+    for rows, part, opaque in _parts(values, solid):
+        above += int((part > largest).sum())
+        seen += part.size
+        light = (part / (largest if largest > 0 else 1)).clip(0, 1)
+        if turned:  # zero is white
+            light = 1 - light
+        if opaque is not None:
+            opaque = opaque if light.ndim == 2 else opaque[..., None]
+            light = light * opaque + (1 - opaque)
+        flat[rows] = (light * 255).round()
+    if alone:
+        notes = [
+            f"Its values 0 … {largest:g} were taken as black to white: it holds more than 8 bits, and its set says "
+            "nothing of their range."
+        ]
+    else:
+        notes = [f"Its values 0 … {largest:g} were taken as black to white, as in its set."]
+        if above:
+            notes.append(f"{above / seen:.1%} of its values lie above and are white as well.")
+    return Image.fromarray(flat), tuple(notes)
+
+
+def _flat(picture: Image.Image) -> Image.Image:
+    """Brings any mode of 8 bits to L or RGB: palettes to colours, transparency onto white."""
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture).convert("RGB")
+    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+
+
+def _brightest(flat: Image.Image) -> int:
+    ends = flat.getextrema()
+    return int(
+        max(band[1] for band in ends) if isinstance(ends[0], tuple) else ends[1]  # type: ignore
+    )
 
 
 def _metadata(picture: Image.Image) -> Metadata:
@@ -92,23 +439,9 @@ def _metadata(picture: Image.Image) -> Metadata:
     rest = [str(picture.info.get(name, "")) for name in ("xmp", "XML:com.adobe.xmp", "comment")]
     if any("GPSLatitude" in text or "GPSLongitude" in text for text in rest):
         return "position"
-    if len(exif) or any(rest) or "photoshop" in picture.info or getattr(picture, "text", None):
+    said = set(exif)
+    if picture.format == "TIFF":  # most of its tags describe the pixels
+        said &= _TELLING
+    if said or any(rest) or "photoshop" in picture.info or getattr(picture, "text", None):
         return "some"
     return "none"
-
-
-def _flat(picture: Image.Image) -> Image.Image:
-    """Brings any mode to L or RGB: 16 bits to 8, palettes to colours, transparency onto white."""
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).round().astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
-    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-
-
-def is_picture(head: bytes) -> bool:
-    return head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")) or (
-        head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    )

@@ -271,8 +271,9 @@ def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
     elif not settings().view_only:
         with suppress(OSError):
             os.utime(place)  # used now
-    if dataset.source != source:  # the same ZIP under another path
-        dataset = dataclasses.replace(dataset, source=source)
+    whole = {**dataset.source, **source}
+    if dataset.source != whole:  # the same ZIP under another path
+        dataset = dataclasses.replace(dataset, source=whole)
     if isinstance(dataset.x, np.memmap):
         remembered(str(place), dataset)
     return dataset
@@ -312,6 +313,8 @@ def fill(
     made = make()
     if source is None:
         source = {"name": name, "config": {}, "origin": dict(made.source)}
+    else:
+        source = {**made.source, **source}
     write(dataclasses.replace(made, name=name, source=source), place)
 
 
@@ -346,7 +349,7 @@ def _in_memory(key: str, entry: Entry, config: Config, progress: Progress | None
             made = entry.make(config, settings().cache, progress or slices.between)
             source = {"name": entry.name, "config": config.record()}
             made.x.flags.writeable = False
-            dataset = dataclasses.replace(made, name=entry.name, source=source)
+            dataset = dataclasses.replace(made, name=entry.name, source={**made.source, **source})
         _made[key] = dataset
         while len(_made) > 1 and sum(each.x.nbytes for each in _made.values()) > (
             2 * settings().memory_mb * 2**20

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from core import jobs
+from core import jobs, tables
 from core.evaluation.entries import metrics
 
 if TYPE_CHECKING:
@@ -60,19 +58,17 @@ class Comparison:
 
     def csv(self) -> str:
         """Writes one line per value."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
         facts = ("run", "name", "family", "dataset", "step")
         numbers = ("value", "low", "high", "floor", "n", "extractor", "hash")
-        table.writerow([*facts, "metric", *numbers, "best", "note"])
+        rows = []
         for row in self.rows:
             for place, (one, cell) in enumerate(zip(self.evaluations, row.cells, strict=True)):
                 if cell is not None:
                     best = "" if not row.best else "yes" if place in row.best else "no"
                     about = [getattr(one, name) for name in facts]
                     found = [getattr(cell, name) for name in numbers]
-                    table.writerow([*about, row.metric, *found, best, row.refused or cell.note])
-        return text.getvalue()
+                    rows.append([*about, row.metric, *found, best, row.refused or cell.note])
+        return tables.write([*facts, "metric", *numbers, "best", "note"], rows)
 
 
 def compare(evaluations: Sequence[Evaluation]) -> Comparison:

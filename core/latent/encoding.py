@@ -56,7 +56,7 @@ def prepare(data: bytes | np.ndarray, dataset: Dataset) -> Prepared:
     """Prepares a picture in the way that the dataset's images were.
 
     Args:
-        data: An uploaded picture (PNG, JPEG, WebP or BMP, in any size, colour mode and EXIF rotation), or a drawing,
+        data: An uploaded picture (in any size, colour mode and EXIF rotation), or a drawing,
             uint8 (H, W), (H, W, 3) or (H, W, 4) with transparency.
         dataset: Digits are counted in blocks, MNIST is centred in a box; pictures of others are cut to a square.
 
@@ -86,11 +86,12 @@ def prepare(data: bytes | np.ndarray, dataset: Dataset) -> Prepared:
         CANVAS if preparation else dataset.size,
         "grey" if preparation or dataset.channels == 1 else "colour",
         megapixels=settings().max_megapixels,
+        span=pictures.span_of(dataset),
     )
     if isinstance(found, str):
-        raise UserError(f"The picture {found}. Use a PNG, JPEG, WebP or BMP file.")
-    image, (width, height), _ = found
-    notes = []
+        raise UserError(f"The picture {found}. Use a {pictures.KINDS} file.")
+    image, (width, height) = found.pixels, found.was
+    notes = list(found.notes)
     if width != height:
         notes.append(f"The middle square of {width} × {height} pixels was taken.")
     if preparation is None:

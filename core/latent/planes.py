@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,7 +146,12 @@ def anchors_plane(space: Space, points: Tensor | np.ndarray) -> Plane:
 
 
 def labels_plane(
-    space: Space, origin: Tensor, a: int, b: int, codes: tuple[Tensor, Tensor] | None = None
+    space: Space,
+    origin: Tensor,
+    a: int,
+    b: int,
+    codes: tuple[Tensor, Tensor] | None = None,
+    classes: Sequence[str] = (),
 ) -> Plane:
     """Goes from a class on the left (-1) to another on the right (+1), and along the first principal direction.
 
@@ -154,12 +160,14 @@ def labels_plane(
         origin: What stays the same.
         a, b: The classes.
         codes: For a model that does not listen: the mean points of the images of both classes, each (D,).
+        classes: The names of all classes; their numbers stand for them otherwise.
 
     Raises:
         UserError: If the classes are unknown or the same, or the model listens to none and no codes are given.
     """
+    names = [classes[k] if 0 <= k < len(classes) else str(k) for k in (a, b)]
     if a == b:
-        raise UserError(f"The two classes must differ, got {a} twice. Choose another one.")
+        raise UserError(f"The two classes must differ, got {names[0]} twice. Choose another one.")
     origin = space.checked(origin)[0]
     across = torch.zeros_like(origin)
     if space.classes:
@@ -180,7 +188,9 @@ def labels_plane(
     down = principal(space)[0].vector
     if not space.classes:
         down = down - across * (down @ across) / (across @ across).clamp_min(1e-12)
-    found = _spanned(space, origin, across, down, (f"class {a} to {b}", "Main direction 1"))
+    found = _spanned(
+        space, origin, across, down, (f"class {names[0]} to {names[1]}", "Main direction 1")
+    )
     return found if space.classes else Plane(space, origin, across, down, found.names)
 
 

@@ -74,11 +74,10 @@ def submit(
     settings().allow_change("start a job")
     entry = kinds.get(kind)
     config = configure(kind, choice, values)
-    dataset = config.get("dataset")
-    if dataset and dataset["config"].get("path") == "":  # said now rather than by the job
+    if dataset := config.get("dataset"):  # said now rather than by the job
         from core import datasets
 
-        datasets.load(dataset["name"], dataset["config"])
+        dataset["config"] = datasets.check(dataset["name"], dataset["config"])
     total = config["train"]["images"] if "train" in config else 0
     if total > settings().max_images:
         raise UserError(

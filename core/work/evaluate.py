@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from core import jobs, runs
+from core import datasets, jobs, runs
 from core.catalog import Config, UserError
 from core.settings import settings
 from core.work import Task, kinds, submit
@@ -52,6 +52,8 @@ def check(run: jobs.Job, values: Mapping[str, Any] | None = None) -> dict[str, s
         raise UserError(
             f"{run.name} has no checkpoint at step {asked.step}. It has: {', '.join(map(str, steps))}."
         )
+    if dataset := run.config.get("dataset"):
+        datasets.check(dataset["name"], dataset["config"])
     return choice
 
 

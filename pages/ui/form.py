@@ -91,7 +91,7 @@ def control(knob: Knob, key: str, *, link: bool = False) -> Any:
         step = 1 if knob.type is int else (bounds[1] - bounds[0]) / 100  # type: ignore[operator]
         return st.slider(knob.label, *bounds, step=step, **value, **common)  # type: ignore[arg-type]
     # without a step Streamlit takes a number without a start value for one with decimals
-    step = 1 if knob.type is int else max(abs(float(start)) / 10, 1e-5)
+    step = 1 if knob.type is int else max(abs(float(start)) / 10, 1e-5) if start else 1.0
     common["help"] += f" {knob.allowed.capitalize()}."
     return (
         st.number_input(  # without bounds: the browser would keep back what core has a sentence for

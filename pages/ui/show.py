@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from core import jobs, runs, sheets
+from core import jobs, runs, sheets, tables
 from pages.ui import shell
 from pages.ui.tiles import tiles
 
@@ -378,4 +378,19 @@ def cover(file: Path, *, key: str, alt: str) -> None:
         alt=alt,
         max_height=130,
         max_zoom=4,
+    )
+
+
+def named(frame: Any, *columns: str) -> Any:
+    """Guards the columns of a table that hold words of a person or a file, and its heads.
+
+    Streamlit offers every table as CSV by itself, so what a spreadsheet would compute is guarded in the table.
+
+    Args:
+        frame: A pandas table; it stays as it is.
+        columns: Which columns hold such words, as far as they are there.
+    """
+    frame = frame.rename(columns=tables.guarded)
+    return frame.assign(
+        **{name: frame[name].map(tables.guarded) for name in columns if name in frame}
     )

@@ -18,11 +18,11 @@ def test_buttons_are_disabled(server, tiny_runs, tmp_path_factory, screen):
         expect(screen.button(key)).to_be_disabled()
     expect(screen.button("train.clone")).to_be_enabled()
     screen.open(shown, "data", data="plain")
+    screen.page.get_by_text("How it is prepared").click()
+    expect(screen.button("data.delete")).to_be_disabled()
     screen.page.get_by_text("Bring your own pictures").click()
     expect(screen.button("data.import")).to_be_disabled()
     expect(screen.key("data.upload").locator("input[type=file]")).to_be_disabled()
-    screen.page.get_by_text("How it is prepared").click()
-    expect(screen.button("data.delete")).to_be_disabled()
     screen.open(shown, "latent")
     expect(screen.canvas("latent.grid")).to_be_visible()
     assert {path.name for path in (home / "jobs").iterdir()} == there

@@ -395,3 +395,7 @@ def test_every_preset_is_allowed(kind, entry):
             part, _, short = name.partition(".")
             plain_values = config[part].get("config", config[part])
             assert plain_values[short] == value
+
+
+def test_a_name_that_is_no_text_is_a_sentence():
+    assert unknown("attack", 5, ["pgd", "fgsm"]) == "There is no attack 5. Choose from: fgsm, pgd."

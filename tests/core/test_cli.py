@@ -433,8 +433,8 @@ def test_what_a_run_cannot_draw_is_told(here, wrong, tmp_path):
         wrong("sample", "c", *out)
         == "c is a classifier, which draws no images. Choose a run of a generative model."
     )
-    assert (
-        wrong("sample", "g", "--label", "12", *out) == "There is no class '12'. Did you mean '2'?"
+    assert wrong("sample", "g", "--label", "12", *out) == (
+        "There is no class '12'. The classes have numbers as names: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9. Choose one of them."
     )
     assert wrong("sample", "g", "--label", "³", *out).startswith("There is no class '³'.")
     assert (

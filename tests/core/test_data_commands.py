@@ -140,7 +140,9 @@ def test_a_pipeline_is_shown_kept_applied_and_exported(run, tmp_path):
         "--json",
     )
     assert facts["pictures"] == 1
-    assert facts["refused"] == [["cats/b.txt", "is not a PNG, JPEG, WebP or BMP picture"]]
+    assert facts["refused"] == [
+        ["cats/b.txt", "is not a PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC picture"]
+    ]
     with Image.open(tmp_path / "out" / "cats" / "a.png") as made:
         assert made.size == (16, 16)
     for words, text in (

@@ -12,6 +12,8 @@ from PIL import Image, ImageSequence
 
 from core import jobs, runs, sheets
 from core.__main__ import main
+from core.catalog import UserError
+from core.commands import named_class
 from core.latent import regression
 
 
@@ -125,3 +127,77 @@ def test_directions_of_every_kind(trained, command, tmp_path, monkeypatch):
         (("--out", "x.gif"), "--out must end in .png"),
     ):
         assert wanted in command("directions", run, *words, wrong=True)
+
+
+@pytest.fixture
+def numbered(trained) -> str:
+    """The tiny GAN as if its ten classes were called 0, 1, 4, 8, 9, 10 …: the numbers are names, no places."""
+    run = trained.runs["gan"]
+    file = jobs.get(run).path / "run.json"
+    facts = json.loads(file.read_text())
+    facts["dataset"]["classes"] = ["0", "1", "4", "8", "9", "10", "11", "12", "13", "014"]
+    file.write_text(json.dumps(facts))
+    return run
+
+
+def test_a_number_is_the_name_of_a_class_where_classes_have_such_names(
+    numbered, command, capsys, tmp_path
+):
+    import torch
+
+    out = tmp_path / "fours.npz"
+    said = command("sample", numbered, "--label", 4, "-n", 3, "--out", out)
+    assert (said["class"], said["label"]) == ("4", 2)
+    with np.load(out) as found:
+        assert found["classes"][found["y"]].tolist() == ["4", "4", "4"]
+        x = torch.as_tensor(found["x"])
+    opened = runs.open_model(jobs.get(numbered))
+    assert opened.sampling is not None
+    third = opened.model.sample(range(3), torch.full((3,), 2), 0, opened.sampling())
+    assert torch.allclose(x, third.cpu())
+    assert main(["sample", numbered, "--label", "4", "-n", "3", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.startswith("Wrote 3 images of class '4' of ")
+    every = command("sample", numbered, "-n", 3, "--out", out)
+    assert "class" not in every
+    film, strips = tmp_path / "film.gif", tmp_path / "strips.png"
+    ways = ("interpolate", numbered, "--through", 1, 2, "--frames", 4, "--out", film)
+    assert command(*ways, "--label", 4, 14)["classes"] == ["4", "014"]
+    assert command("encode", numbered, "--test", 0, "--label", 4)["images"][0]["class"] == "4"
+    turns = ("directions", numbered, "--count", 1, "--out", strips)
+    assert command(*turns, "--label", 4)["class"] == "4"
+    for words in (
+        ("sample", numbered, "--out", out),
+        ways,
+        ("encode", numbered, "--test", 0),
+        turns,
+    ):
+        assert command(*words, "--label", 2, wrong=True) == (
+            "error: There is no class '2'. The classes have numbers as names: 0, 1, 4, 8, 9, 10, 11, 12, 13, 014. "
+            "Choose one of them."
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "classes", "found"),
+    [
+        ("1", ["owl", "jay"], 1),  # a place, where no name is a number
+        ("jay", ["owl", "jay"], 1),
+        ("4", ["0", "1", "4"], 2),
+        ("04", ["0", "1", "4"], 2),
+        ("-1", ["-1", "1"], 0),
+        ("0.5", ["0.25", "0.5"], 1),
+        ("e\u0301te\u0301", ["\u00e9t\u00e9", "winter"], 0),
+        ("2", ["2", "02"], 0),
+    ],
+)
+def test_a_class_is_found_by_its_name(text, classes, found):
+    assert named_class(text, classes) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [("2", ["0", "1", "4"]), ("2", ["owl", "jay"]), ("0", ["1", "owl"]), ("002", ["2", "02"])],
+)
+def test_a_number_that_is_no_name_is_refused(text, classes):
+    with pytest.raises(UserError, match=f"There is no class '{text}'"):
+        named_class(text, classes)

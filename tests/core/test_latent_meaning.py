@@ -360,7 +360,7 @@ def test_uploads_of_every_kind_are_brought_to_the_models_shape(toy):
     clear = np.zeros((40, 40, 4), np.uint8)  # an empty canvas is white
     assert latent.prepare(clear, colour).x.min() == 255
     for bad, words in (
-        (b"GIF89a", "is not a PNG, JPEG, WebP or BMP picture"),
+        (b"GIF89a", "is not a PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC picture"),
         (packed(picture)[:60], "cut off|damaged|not a"),
         (np.zeros((4, 4)), "must be bytes of grey, RGB or RGBA, got float64"),
     ):

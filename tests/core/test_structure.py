@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [
     ["core"],  # core/__init__.py
     ["catalog"],
-    ["settings", "slices", "scratch", "tensors", "sheets", "machine"],
+    ["settings", "slices", "scratch", "tensors", "sheets", "tables", "machine"],
     ["faces", "nets"],
     ["datasets"],
     ["models", "classifier"],
@@ -295,3 +295,37 @@ def test_every_file_has_a_name_that_says_what_is_inside():
     folders = ("core", "pages", "tests", "benchmarks")
     files = [path for folder in folders for path in (ROOT / folder).glob("**/*.py")]
     assert [str(path.relative_to(ROOT)) for path in files if path.stem in EMPTY_NAMES] == []
+
+
+def csv_writers(root: Path) -> list[str]:
+    """Every place that writes CSV by itself, or in a way that a spreadsheet could compute."""
+    found = []
+    for path in sources(root):
+        where = path.relative_to(root)
+        if where == Path("core/tables.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+            names = {"to_csv", "writer", "DictWriter", "savetxt"}
+            if isinstance(node, ast.Attribute) and node.attr in names:
+                found.append(f"{where}:{node.lineno} calls {node.attr}; tables.write() is for CSV.")
+            if isinstance(node, ast.ImportFrom) and node.module == "csv":
+                taken = names & {alias.name for alias in node.names}
+                found += [f"{where}:{node.lineno} imports {name} of csv." for name in taken]
+    return found
+
+
+def test_csv_is_written_in_one_place():
+    assert csv_writers(ROOT) == []
+
+
+def test_a_second_way_to_write_csv_is_found(tmp_path):
+    (tmp_path / "pages").mkdir()
+    text = (
+        "import csv\nfrom csv import DictWriter\nframe.to_csv()\ncsv.writer(out)\ncsv.reader(out)"
+    )
+    (tmp_path / "pages/data.py").write_text(text)
+    assert csv_writers(tmp_path) == [
+        "pages/data.py:2 imports DictWriter of csv.",
+        "pages/data.py:3 calls to_csv; tables.write() is for CSV.",
+        "pages/data.py:4 calls writer; tables.write() is for CSV.",
+    ]

@@ -38,11 +38,14 @@ BIRDS = pack(
 
 
 def bring(seen, content, name="", file="My birds.zip"):
+    if not seen.all("data.upload"):
+        seen.set(data__view="bring")
     seen.widget("data.upload").upload(file, content)
     seen.run()
     if name:
         seen.set(data__name=name)
-    return seen.press("data.import")
+    # what cannot be imported is said before
+    return seen if seen.widget("data.import").disabled else seen.press("data.import")
 
 
 # --- Looking ------------------------------------------------------------------------------------
@@ -118,7 +121,7 @@ def test_faces_with_their_true_attributes(visit):
 
 
 def test_a_value_that_is_refused_is_a_sentence(visit):
-    seen = bring(visit("data").set(data__folder__count=3), BIRDS)
+    seen = bring(visit("data", **{"data.view": "bring"}).set(data__folder__count=3), BIRDS)
     assert seen.errors == [
         "dataset.count must be 0, for all images, or at least 8, got 3. Leave it out to use all of them."
     ]
@@ -133,7 +136,7 @@ def test_a_dataset_that_cannot_be_had_is_a_sentence(visit, monkeypatch):
     monkeypatch.setattr(datasets, "load", offline)
     seen = visit("data", data="mnist")
     assert seen.errors == ["MNIST could not be downloaded. Try again later."]
-    assert seen.all("data.upload")  # the rest of the page stands
+    assert seen.all("data.view")  # the rest of the page stands
 
 
 def test_a_set_without_labels(visit, trained):
@@ -150,6 +153,9 @@ def test_import_a_zip(visit):
     seen = bring(visit("data"), BIRDS).calm()
     assert datasets.names()[-1] == "my-birds"
     assert seen.widget("data").value == "my-birds"  # chosen at once
+    assert seen.widget("data.view").value == "look"
+    assert seen.pictures("data.wall")["count"] == 16  # and seen at once
+    assert "data.view" not in seen.at.query_params
     assert seen.at.query_params["data"] == "my-birds"
     assert "**16** colour images of **32 × 32** pixels, 256 levels, **2** classes" in seen.texts(
         "markdown"
@@ -161,7 +167,7 @@ def test_import_a_zip(visit):
 
 
 def test_import_follows_the_settings_and_the_name(visit):
-    seen = visit("data").set(
+    seen = visit("data", **{"data.view": "bring"}).set(
         data__folder__size=16, data__folder__channels="grey", data__folder__fit="pad"
     )
     bring(seen, BIRDS, name="Night birds").calm()
@@ -169,13 +175,100 @@ def test_import_follows_the_settings_and_the_name(visit):
     assert (made.size, made.channels) == (16, 1)
 
 
+SPLITS = pack(
+    {
+        f"{part}/{kind}/{i}.png": picture(1000 * len(part) + 100 * len(kind) + i)
+        for part in ("Training", "Testing")
+        for kind in ("owl", "robin")
+        for i in range(4)
+    }
+    | {"cover.png": picture(7)}
+)
+
+
+def radio(seen):
+    (key,) = [key for key in seen.keys() if key.startswith("data.reading.")]
+    return seen.widget(key)
+
+
+def test_every_reading_of_the_folders_is_shown_before_the_import(visit):
+    seen = visit("data", **{"data.view": "bring"})
+    seen.widget("data.upload").upload("birds.zip", SPLITS)
+    seen.run().calm()
+    assert "**17** pictures" in seen.texts("markdown")
+    assert radio(seen).options == ["As splits (found)", "As classes", "Without classes"]
+    assert radio(seen).value == "splits"
+    sentences = list(radio(seen).proto.captions)
+    assert sentences[0].startswith(
+        "Splits: 'Training' as train, 'Testing' as test (8 train, 8 test)"
+    )
+    assert sentences[1].startswith("2 classes (Testing, Training), one for each folder")
+    bring_it = seen.press("data.import").calm()
+    made = datasets.load("birds")
+    assert made.classes == ("owl", "robin")
+    assert len(made.splits["test"]) == 8
+    assert bring_it.shown("data.wall")
+
+
+def test_another_reading_is_chosen_on_the_page(visit):
+    seen = visit("data", **{"data.view": "bring"})
+    seen.widget("data.upload").upload("birds.zip", SPLITS)
+    seen.run()
+    radio(seen).set_value("classes")
+    seen.run().press("data.import").calm()
+    assert datasets.load("birds").classes == ("Testing", "Training")
+    again = visit("data", **{"data.view": "bring"})
+    again.widget("data.upload").upload("others.zip", SPLITS)
+    again.run().set(data__folder__training="Testing").press("data.import").calm()
+    assert len(datasets.load("others").splits["test"]) == 8
+    assert datasets.load("others").imported("folders") == [
+        ["Testing", "train"],
+        ["Training", "test"],
+    ]
+
+
+def test_a_malformed_file_of_labels_is_told_and_the_folders_can_be_read(visit):
+    seen = visit("data", **{"data.view": "bring"})
+    files = {
+        f"{kind}/{i}.png": picture(10 * len(kind) + i) for kind in ("a", "bb") for i in range(5)
+    }
+    seen.widget("data.upload").upload("odd.zip", pack(files | {"dataset.json": b"{"}))
+    seen.run().calm()
+    assert "The file of labels 'dataset.json' cannot be read: it is no JSON" in seen.texts(
+        "warning"
+    )
+    assert radio(seen).value == "classes"
+    seen.press("data.import").calm()
+    assert datasets.load("odd").classes == ("a", "bb")
+
+
+def test_the_largest_value_of_deep_pictures_is_shown_and_can_be_changed(visit):
+    def deep(number):
+        out = io.BytesIO()
+        values = np.random.default_rng(number).integers(0, 4096, (12, 12)).astype(np.uint16)
+        values[0, 0] = 4095
+        Image.fromarray(values).save(out, "PNG")
+        return out.getvalue()
+
+    content = pack({f"{i}.png": deep(i) for i in range(9)})
+    for name, asked, brightest in (("scans", 0.0, 255), ("darker", 8190.0, 128)):
+        seen = visit("data", **{"data.view": "bring"})
+        seen.widget("data.upload").upload(f"{name}.zip", content)
+        seen.run().calm()
+        assert "9 of them hold more than 8 bits; their largest value is 4095." in seen.texts(
+            "caption"
+        )
+        seen.set(data__folder__range=asked).set(data__folder__size=12).press("data.import").calm()
+        assert datasets.load(name).x.max() == brightest
+
+
 def test_a_zip_of_texts_gives_its_sentence(visit):
     seen = bring(visit("data"), pack({f"{i}.txt": b"no picture" for i in range(9)}))
     (words,) = seen.errors
     assert words.startswith("No picture in 'my-birds.zip' could be read")
-    assert words.endswith("Add PNG, JPEG, WebP or BMP pictures.")
+    assert words.endswith("Add PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC pictures.")
     assert datasets.names() == [*datasets.datasets.names()]
-    assert seen.shown("data.wall")
+    assert seen.all("data.upload")
 
 
 @pytest.mark.parametrize(
@@ -228,15 +321,17 @@ def test_what_comes_with_the_program_cannot_be_deleted(visit):
 
 
 def test_view_only_takes_nothing_in(visit, trained, setting):
-    early = visit("data", data="plain")
+    early = visit("data", data="plain", **{"data.view": "bring"})
     early.widget("data.upload").upload("Birds.zip", BIRDS)
     early.run()
     setting(view_only=1)
     early.press("data.import")
     late = visit("data", data="plain")
-    for key in ("data.import", "data.delete"):
-        assert late.widget(key).disabled
-        late.force(key)
+    assert late.widget("data.delete").disabled
+    late.force("data.delete")
+    late.set(data__view="bring")
+    assert late.widget("data.import").disabled
+    late.force("data.import")
     assert late.widget("data.upload").disabled
     assert datasets.names() == [*datasets.datasets.names(), "plain"]
 

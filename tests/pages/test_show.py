@@ -197,3 +197,15 @@ def test_ten_classes_are_told_apart_by_colour_in_both_themes_and_by_every_sight(
         lab = seen([*colours, here["backgroundColor"]], sight)
         away = np.linalg.norm(lab[:, None] - lab, axis=2)[np.triu_indices(11, 1)]
         assert away.min() >= 19
+
+
+def test_words_in_a_table_are_guarded_for_its_own_csv_and_nothing_else_is():
+    import pandas as pd
+
+    frame = pd.DataFrame({"name": ["=cmd()", "owl"], "=x": [-1, 2], "effect": ["+1.0 [0, 2]", "-"]})
+    made = show.named(frame, "name", "not there")
+    assert list(made.columns) == ["name", "'=x", "effect"]
+    assert made["name"].tolist() == ["'=cmd()", "owl"]
+    assert made["'=x"].tolist() == [-1, 2]
+    assert made["effect"].tolist() == ["+1.0 [0, 2]", "-"]
+    assert frame["name"].tolist() == ["=cmd()", "owl"]

@@ -139,6 +139,14 @@ def table(report: Mapping[str, Any]) -> Any:
     )
 
 
+def csv(report: Mapping[str, Any]) -> str:
+    """Writes these numbers as CSV."""
+    from core import tables
+
+    frame = table(report)
+    return tables.write(list(frame.columns), frame.to_numpy().tolist())
+
+
 def classes(report: Mapping[str, Any]) -> None:
     """Draws how each class stands at the headline eps."""
     import plotly.graph_objects as go

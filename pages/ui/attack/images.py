@@ -41,7 +41,7 @@ def matrix(report: Mapping[str, Any], study: Any) -> None:
         }
     )
     st.dataframe(
-        frame,
+        show.named(frame, "class", "clean"),
         hide_index=True,
         height=300,
         key="robust.matrix",

@@ -166,7 +166,9 @@ def plane_of(here: Here) -> Any:
         return latent.directions_plane(here.usual, here.origin, across, down)
     first, second = (int(i) for i in choice.which)
     if choice.kind == "labels":
-        return latent.labels_plane(here.usual, here.origin, first, second)
+        return latent.labels_plane(
+            here.usual, here.origin, first, second, classes=here.opened.classes
+        )
     if choice.kind == "coordinates":
         return latent.coordinates_plane(here.usual, here.origin, first, second)
     return latent.principal_plane(here.usual, here.origin, (first, second))

@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 
 from core.catalog import UserError
+from core.datasets.pictures import SUFFIXES
 from core.settings import settings
 from pages.ui import shell, show
 from pages.ui.canvas import canvas
@@ -58,7 +59,7 @@ def uploaded(here: Here) -> tuple[str, Any, int | None] | None:
     """Takes a file."""
     file = st.file_uploader(
         "A picture",
-        type=["png", "jpg", "jpeg", "webp", "bmp"],
+        type=list(SUFFIXES),
         key="latent.upload",
         max_upload_size=min(20, settings().upload_mb),
         help="It is turned upright, cut to a square and scaled to the size that the model knows.",

@@ -20,6 +20,7 @@ def draw(here: Here) -> None:
     from core.models import Decodes
 
     choice, classes = here.choice, here.opened.classes
+    named = {} if choice.label is None else {"class": classes[choice.label]}
     columns = sheets.columns(len(classes)) if choice.label is None else 10
     count = columns * max(1, COUNT // columns)
     walks = isinstance(here.opened.model, Decodes)
@@ -73,7 +74,7 @@ def draw(here: Here) -> None:
     with place:
         save(
             "Grid",
-            lambda: sheets.png(x, columns, here.facts()),
+            lambda: sheets.png(x, columns, here.facts() | named),
             f"{here.run.id}-seed{choice.seed}.png",
             key="latent.save.grid",
         )

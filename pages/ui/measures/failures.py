@@ -72,7 +72,7 @@ def draw(found: Evaluation) -> None:
             "accuracy",
         ]
         st.dataframe(
-            frame,
+            show.named(frame, "name", "class"),
             hide_index=True,
             column_config={
                 name: st.column_config.NumberColumn(format="percent") for name in shares

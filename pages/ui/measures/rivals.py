@@ -39,7 +39,7 @@ def draw(run: jobs.Job, found: Evaluation) -> None:
     for words in result.differences:
         st.caption(f":material/warning: {shell.plain(words)}")
     st.dataframe(
-        pd.DataFrame([row_of(row, names) for row in result.rows]),
+        show.named(pd.DataFrame([row_of(row, names) for row in result.rows])),
         hide_index=True,
         height=min(36 * (len(result.rows) + 1) + 3, 360),
         key="evaluate.table",

@@ -171,7 +171,7 @@ def choose(dataset: Any, part: list[Any], book: Any, kind: str, single: bool) ->
             }
         )
     event = st.dataframe(
-        pd.DataFrame(rows),
+        show.named(pd.DataFrame(rows), "suggested"),
         hide_index=True,
         key=f"data.table.{kind}",
         height=38 + 35 * max(3, len(part)),
