@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import jobs
+from core import jobs, untrusted
 from core.augment.catalogue import augmentations
 from core.augment.pipeline import FORMAT, VERSION, Chain, Pipeline, Step
 from core.catalog import UserError, unknown
@@ -24,7 +24,9 @@ from core.tensors import rows
 from core.training import Transform
 
 DIALECTS = ("json", "yaml", "torchvision", "albumentations")
-LARGEST = 100_000  # characters of a recipe that is read
+REMEMBERED = 64  # refused recipes, by what is in them
+ADDRESS = untrusted.Limits(characters=8_000, values=1_000)
+_refused: dict[str, str] = {}
 
 
 # --- Presets and saved pipelines --------------------------------------------------------------------------------------
@@ -262,14 +264,22 @@ def export(pipeline: Pipeline, dialect: str, size: int = 32) -> str:
     if dialect == "json":
         return json.dumps(pipeline.record(), indent=2) + "\n"
     if dialect == "yaml":
-        import yaml
-
-        return yaml.safe_dump(pipeline.record(), sort_keys=False, allow_unicode=True)
+        return _yaml().safe_dump(pipeline.record(), sort_keys=False, allow_unicode=True)
     if dialect == "torchvision":
         return _torchvision(pipeline, size)
     if dialect == "albumentations":
         return _albumentations(pipeline, size)
     raise UserError(unknown("recipe format", dialect, DIALECTS))
+
+
+def _yaml() -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise UserError(
+            "YAML needs PyYAML, which is not installed. Install it with: pip install pyyaml; or export JSON."
+        ) from None
+    return yaml
 
 
 _HELPERS = {
@@ -342,29 +352,29 @@ def _albumentations(pipeline: Pipeline, size: int) -> str:
 
 
 def read(text: str) -> Pipeline:
-    """Reads a recipe in JSON or YAML.
+    """Reads a recipe in JSON or YAML; one that was refused is not parsed again.
 
     Raises:
         UserError: If it is no recipe, of an unknown version, or a step or parameter of it does not exist.
     """
-    import yaml
-
-    if len(text) > LARGEST:
-        raise UserError(
-            f"A recipe has at most {LARGEST:,} characters, got {len(text):,}. Choose the file of a pipeline."
-        )
+    mark = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    if mark in _refused:
+        raise UserError(_refused[mark])
     try:
-        # an alias could unfold to any size
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise UserError("A recipe must not hold YAML aliases (*name), got one. Write it out.")
-        record = yaml.safe_load(text)  # JSON is YAML
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        where = getattr(error, "problem_mark", None)
-        line = f" in line {where.line + 1}" if where else ""
+        return _read(text)
+    except UserError as error:
+        _refused[mark] = str(error)
+        while len(_refused) > REMEMBERED:
+            _refused.pop(next(iter(_refused)), None)
+        raise
+
+
+def _read(text: str) -> Pipeline:
+    try:
+        record = untrusted.read_data(text, "A recipe")
+    except untrusted.NoData as error:
         raise UserError(
-            f"This is neither JSON nor YAML: it cannot be read{line}. Choose a recipe that was exported here."
+            f"This is neither JSON nor YAML: it cannot be read{error}. Choose a recipe that was exported here."
         ) from None
     if not isinstance(record, dict):
         raise UserError(
@@ -372,6 +382,27 @@ def read(text: str) -> Pipeline:
             "Choose a recipe that was exported here."
         )
     return _of(record, "The recipe")
+
+
+def unfolded(words: str) -> Pipeline:
+    """Reads the chain in an address: ``[[name, {parameters}, probability, enabled], …]``.
+
+    Raises:
+        UserError: If it is none, or a step or parameter of it does not exist.
+    """
+    try:
+        found = untrusted.read_json(words, "The chain in the address", ADDRESS)
+        steps = [
+            {"name": name, "parameters": parameters, "probability": p, "enabled": bool(on)}
+            for name, parameters, p, on in found
+        ]
+    except (untrusted.NoData, ValueError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            "The chain in the address is no list of steps. Copy the whole link, or build the chain anew."
+        ) from None
+    return Pipeline.of(steps)
 
 
 def _of(record: dict[str, Any], where: str) -> Pipeline:

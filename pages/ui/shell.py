@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gc
 import logging
+import math
 import re
 import socket
 import threading
@@ -98,6 +99,7 @@ def navigation() -> Any:
         layout="wide",
         initial_sidebar_state=240,
     )
+    _drop_endless()
     if asked := st.session_state.pop("_asked", None):
         with guard():
             attempt(asked[0], *asked[1])
@@ -115,6 +117,17 @@ def navigation() -> Any:
             for name, facts in entries.items()
         ]
     )
+
+
+def _drop_endless() -> None:
+    """Takes numbers without end out of the address: a number field that is bound to one breaks off in Streamlit."""
+    for key, value in st.query_params.to_dict().items():
+        try:
+            endless = math.isinf(float(value))
+        except (ValueError, OverflowError):
+            continue
+        if endless:
+            del st.query_params[key]
 
 
 def run(page: Any) -> None:

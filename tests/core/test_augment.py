@@ -408,7 +408,7 @@ def test_a_recipe_that_is_none_is_refused_in_words():
     for text, part in {
         "[1, 2": "neither JSON nor YAML: it cannot be read in line",
         "[1, 2]": "must be an object with format, version and steps",
-        "a: &x 1\nb: *x": "must not hold YAML aliases",
+        "a: &x 1\nb: *x": "must not hold YAML anchors and aliases",
         "x" * 200_000: "at most 100,000 characters, got 200,000",
         "!!python/object/apply:os.system ['true']": "neither JSON nor YAML",
     }.items():

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [
     ["core"],  # core/__init__.py
     ["catalog"],
-    ["settings", "tensors", "sheets"],
+    ["settings", "tensors", "sheets", "untrusted"],
     ["faces", "nets"],
     ["datasets"],
     ["models", "classifier"],

@@ -60,15 +60,19 @@ def draw(chain: Any) -> None:
             key="augment.recipe",
             max_upload_size=1,
         )
-        if upload is not None and st.session_state.get("augment.read") != upload.file_id:
+        file, refused = st.session_state.get("augment.read", ("", ""))
+        if upload is not None and file != upload.file_id:
             try:
                 take(augment.read(upload.getvalue().decode("utf-8", "replace")))
             except UserError as error:
-                st.error(shell.plain(str(error)), icon=":material/info:")
+                refused = str(error)
+                st.session_state["augment.read"] = upload.file_id, refused
             else:
-                st.session_state["augment.read"] = upload.file_id
+                st.session_state["augment.read"] = upload.file_id, ""
                 st.session_state["_done"] = f"The recipe {upload.name} is the chain now."
                 st.rerun()
+        if upload is not None and refused:
+            st.error(shell.plain(refused), icon=":material/info:")
     st.markdown("**Take it away**")
     dialect = st.segmented_control(
         "As",
