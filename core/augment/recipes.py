@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from core import jobs, untrusted
-from core.augment.catalogue import augmentations
+from core.augment import exports
 from core.augment.pipeline import FORMAT, VERSION, Chain, Pipeline, Step
 from core.catalog import UserError, unknown
 from core.settings import settings
@@ -250,13 +250,12 @@ def _some(titles: list[str], verb: str = "work") -> str:
 # --- Exchange ---------------------------------------------------------------------------------------------------------
 
 
-def export(pipeline: Pipeline, dialect: str, size: int = 32) -> str:
+def export(pipeline: Pipeline, dialect: str) -> str:
     """Writes a pipeline for another program.
 
     Args:
         pipeline: What to write.
-        dialect: One of :data:`DIALECTS`; ``torchvision`` is a program that runs, ``albumentations`` only a text.
-        size: Height and width of the images.
+        dialect: One of :data:`DIALECTS`; ``torchvision`` and ``albumentations`` are programs that run.
 
     Raises:
         UserError: If there is no such dialect.
@@ -266,9 +265,9 @@ def export(pipeline: Pipeline, dialect: str, size: int = 32) -> str:
     if dialect == "yaml":
         return _yaml().safe_dump(pipeline.record(), sort_keys=False, allow_unicode=True)
     if dialect == "torchvision":
-        return _torchvision(pipeline, size)
+        return exports.torchvision(pipeline)
     if dialect == "albumentations":
-        return _albumentations(pipeline, size)
+        return exports.albumentations(pipeline)
     raise UserError(unknown("recipe format", dialect, DIALECTS))
 
 
@@ -280,75 +279,6 @@ def _yaml() -> Any:
             "YAML needs PyYAML, which is not installed. Install it with: pip install pyyaml; or export JSON."
         ) from None
     return yaml
-
-
-_HELPERS = {
-    "salt_pepper": '''
-def salt_pepper(x, share):
-    """Turns a share of the pixels black or white."""
-    u = torch.rand(1, *x.shape[1:])
-    return torch.where(u < share / 2, 0.0, torch.where(u > 1 - share / 2, 1.0, x))
-''',
-    "grid_shuffle": '''
-def grid_shuffle(x, tiles):
-    """Shuffles the tiles of an image whose sides are multiples of their number."""
-    rows = [row.chunk(tiles, 2) for row in x.chunk(tiles, 1)]
-    parts = [part for row in rows for part in row]
-    random.shuffle(parts)
-    return torch.cat([torch.cat(parts[i * tiles : (i + 1) * tiles], 2) for i in range(tiles)], 1)
-''',
-}
-
-
-def _torchvision(pipeline: Pipeline, size: int) -> str:
-    lines, skipped = [], []
-    for step in pipeline.steps:
-        entry = augmentations.get(step.name)
-        write = entry.extra.get("torchvision")
-        code = write(entry.config.of(step.config, step.name)) if write and step.on else ""
-        if not code or code.startswith("#"):
-            if step.on:
-                skipped.append(
-                    f"# {entry.title}: {code.strip('# ') or 'torchvision has no such step'}"
-                )
-            continue
-        if step.probability < 1:
-            code = f"v2.RandomApply([{code}], p={step.probability:g})"
-        lines.append(f"    {code},")
-    body = "\n".join(lines)
-    used = "".join(code for name, code in _HELPERS.items() if name in body)
-    header = f'"""Augmentation {pipeline.name!r} for images (C, H, W), float32 in [0, 1], one at a time."""'
-    names = [name for name in ("math", "random") if f"{name}." in body + used]
-    imports = [*(f"import {name}" for name in names), *([""] if names else []), "import torch"]
-    imports.append("from torchvision.transforms import v2")
-    if "F." in body:
-        imports.append("from torchvision.transforms.v2 import functional as F")
-    text = f"{header}\n\n" + "\n".join(imports) + "\n"
-    if "SIZE" in body:
-        text += f"\nSIZE = {size}\n"
-    if used:
-        text += f"\n{used.rstrip()}\n\n"
-    text += "".join(f"\n{line}" for line in skipped) + ("\n" if skipped else "")
-    inner = body or "    v2.Identity(),"
-    return f"{text}\naugment = v2.Compose([\n{inner}\n])\n"
-
-
-def _albumentations(pipeline: Pipeline, size: int) -> str:
-    lines = []
-    for step in pipeline.steps:
-        if not step.on:
-            continue
-        entry = augmentations.get(step.name)
-        write = entry.extra.get("albumentations")
-        code = write(entry.config.of(step.config, step.name)) if write else ""
-        if not code:
-            code = f"# {entry.title} has no equivalent"
-        code = code.replace("{p}", f"{step.probability:g}")
-        line, hash, note = code.partition("  #")
-        lines.append(f"    {line}," + (hash + note) if not line.startswith("#") else f"    {line}")
-    size_line = f"SIZE = {size}\n\n" if "SIZE" in "".join(lines) else ""
-    body = "\n".join(lines)
-    return f"import albumentations as A\n\n{size_line}augment = A.Compose([\n{body}\n])\n"
 
 
 def read(text: str) -> Pipeline:

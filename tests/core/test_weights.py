@@ -105,7 +105,7 @@ def test_so_many_tensors_pass_and_one_more_is_refused_before_it_is_read(make, mo
     assert len(read(make(tensors(20)))) == 20
     request.getfixturevalue("untouched")
     with pytest.raises(
-        UserError, match="A file of weights may have at most 20 tensors, got 21. Open it where"
+        UserError, match=r"A file of weights may have at most 20 tensors, got 21\. Open it where"
     ):
         weights.look(make(tensors(21)))
 

@@ -11,12 +11,12 @@ from core.catalog import UserError
 from pages.ui import shell
 from pages.ui.chain import pipeline, take
 
-ENDINGS = {"json": "json", "yaml": "yaml", "torchvision": "py", "albumentations": "txt"}
+ENDINGS = {"json": "json", "yaml": "yaml", "torchvision": "py", "albumentations": "py"}
 WORDS = {
     "json": "JSON",
     "yaml": "YAML",
     "torchvision": "torchvision (runs)",
-    "albumentations": "Albumentations (text)",
+    "albumentations": "Albumentations (runs)",
 }
 
 
