@@ -215,7 +215,7 @@ def test_a_whole_chain_is_one_program_that_travels_to_another_process():
 
 def test_the_albumentations_program_does_the_same_in_the_version_that_is_installed():
     A = pytest.importorskip("albumentations")
-    assert "2.0.8" in exports.TRIED["albumentations"]
+    assert A.__version__ in exports.TRIED["albumentations"]
     tried(A)
 
 
