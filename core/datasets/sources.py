@@ -216,7 +216,8 @@ def _download(name: str) -> None:
     except (OSError, RuntimeError, EOFError) as error:  # URLError is an OSError
         raise UserError(
             f"The dataset {name!r} could not be downloaded to {data}: {broken_off(error)}. "
-            f"Check the connection and the permissions, or copy its files to {data / folder}; 'digits' and 'faces' work without download."
+            f"Check the connection and the permissions, or copy its files to {data / folder}; "
+            "'digits' and 'faces' work without download."
         ) from error
     finally:
         if new is not None:

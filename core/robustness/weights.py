@@ -42,7 +42,7 @@ class Limits:
     """
 
     tensors: int = 10_000
-    members: int = 20_000
+    members: int = 10_100
     steps: int = 600_000
     depth: int = 12
     text: int = 4 * 2**20

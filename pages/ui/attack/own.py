@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import streamlit as st
@@ -56,7 +57,8 @@ def draw(data: str) -> None:
             st.caption("On your own machine any PyTorch module enters by code:")
             st.code(CODE, language="python")
         else:
-            keep(upload, name, values, found)
+            with shell.guard():  # beside the file, not below the form
+                keep(upload, name, values, found)
     for choice in foreign.available(data):
         if choice.id.startswith("own/"):
             with st.container(horizontal=True, vertical_alignment="center"):
@@ -112,6 +114,7 @@ def looked(file: str, content: bytes) -> Any:
         UserError: If it is refused.
     """
     from core.robustness import foreign
+    from core.tensors import give_memory_back
 
     known, found = st.session_state.get("robust.looked", ("", None))
     if known != file:
@@ -119,6 +122,9 @@ def looked(file: str, content: bytes) -> Any:
             found = foreign.inspect(content)
         except UserError as error:
             found = str(error)
+            later = threading.Timer(2, give_memory_back)  # when nobody holds the file any more
+            later.daemon = True
+            later.start()
         st.session_state["robust.looked"] = file, found
     if isinstance(found, str):
         raise UserError(found)
