@@ -116,7 +116,7 @@ def visitor(folder: Path) -> None:
         sys.stdin.readline()
         for turn in range(TIMES):
             upload.set_input_files(folder / f"{turn}.pt")
-            other.get_by_text("may have at most").first.wait_for()
+            other.get_by_text("holds fewer").first.wait_for()
             recipe.set_input_files(folder / f"{turn}.json")
             page.get_by_text("at most").first.wait_for()
         print("done", flush=True)
@@ -144,10 +144,11 @@ def served() -> None:
     with tempfile.TemporaryDirectory(prefix="simulacra-bench-") as home:
         folder = Path(home, "files")
         folder.mkdir()
-        many = state_dict(weights.LIMITS.tensors + 1)
-        (folder / "first.pt").write_bytes(state_dict(weights.LIMITS.tensors // 2))
+        out = io.BytesIO()
+        torch.save({"w": torch.zeros(1).expand(1000)}, out)  # 1 000 numbers told, one there
+        (folder / "first.pt").write_bytes(state_dict(100))
         for turn in range(TIMES):
-            (folder / f"{turn}.pt").write_bytes(many)
+            (folder / f"{turn}.pt").write_bytes(out.getvalue())
             (folder / f"{turn}.json").write_text(" " * (untrusted.LIMITS.characters + 1 + turn))
         server = serve(Path(home))
         try:
@@ -170,7 +171,7 @@ def served() -> None:
                 time.sleep(2)
                 grown = memory(server.pid) - before
             print(
-                f"server: {2 * TIMES} files refused ({len(many) / 2**20:.1f} MB of weights each), {grown:+.0f} MB; "
+                f"server: {2 * TIMES} files refused, {grown:+.0f} MB; "
                 f"a second visitor's first render: idle median {statistics.median(idle):.0f} ms (n = {len(idle)}), "
                 f"meanwhile {statistics.median(busy):.0f} ms (n = {len(busy)})"
             )
