@@ -69,16 +69,24 @@ def main() -> None:
         )
     for size in arguments.sizes:
         for channels in (1, 3):
-            compared(pipeline, chain, size, channels, arguments.seconds)
+            compared(chain, size, channels, arguments.seconds)
 
 
-def compared(pipeline: Pipeline, chain: Chain, size: int, channels: int, seconds: float) -> None:
+def compared(chain: Chain, size: int, channels: int, seconds: float) -> None:
     """Prints the throughput of the three for one kind of image."""
     x = torch.rand(128, channels, size, size, generator=torch.Generator().manual_seed(0))
     rates = {"this, batched": speed(lambda: chain(x, 0, range(128)), 128, seconds)}
-    place: dict[str, Any] = {}
-    exec(augment.export(pipeline, "torchvision", size), place)  # our own text
-    theirs = place["augment"]
+    from torchvision.transforms import v2
+
+    theirs = v2.Compose(
+        [
+            v2.RandomRotation(15, v2.InterpolationMode.BILINEAR),
+            v2.RandomAffine(0, translate=(0.1, 0.1)),
+            v2.RandomAffine(0, scale=(0.8, 1.2)),
+            v2.ColorJitter(brightness=0.3),
+            v2.Lambda(lambda x: (x + torch.randn_like(x) * 0.1 * torch.rand(1)).clamp(0, 1)),
+        ]
+    )
     rates["torchvision, per image"] = speed(
         lambda: [theirs(image) for image in x[:16]], 16, seconds
     )

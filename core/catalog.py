@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import math
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -261,6 +262,37 @@ def plain(value: Any) -> str:
             else str(value)
         )
     return repr(value) if value == "" else str(value)
+
+
+_BROKEN = {  # what a download that fails says, in the words of many libraries
+    r"HTTP Error (\d+)|(\d{3}) (?:Client|Server) Error": "the server answered with an error, {}",
+    r"name resolution|not known|getaddrinfo|resolve|no address": (
+        "the server's name was not found, as without a network"
+    ),
+    r"timed? ?out": "the server did not answer in time",
+    r"refused": "the server refused the connection",
+    r"unreachable": "the network cannot be reached",
+    r"certificate|\bssl\b": "the server's certificate was not accepted",
+    r"reset by peer|broken pipe|incomplete ?read|retrieval incomplete|closed": "the connection broke off",
+    r"hash|md5|corrupt": "what came is not what was expected",
+    r"no space left": "the disk is full",
+    r"permission denied|read-only": "it must not be written there",
+}
+
+
+def broken_off(error: BaseException) -> str:
+    """Says in plain words why a download failed.
+
+    >>> broken_off(OSError("<urlopen error [Errno -3] Temporary failure in name resolution>"))
+    "the server's name was not found, as without a network"
+    """
+    text = str(error)
+    for pattern, words in _BROKEN.items():
+        if found := re.search(pattern, text, re.IGNORECASE):
+            return words.format(next((part for part in found.groups() if part), ""))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = lines[-1] if lines else type(error).__name__
+    return re.sub(r"<urlopen error (.*)>|\[Errno -?\d+\] ?", r"\1", last)[:200].rstrip(". ")
 
 
 def unknown(kind: str, name: object, names: Iterable[str]) -> str:

@@ -318,8 +318,10 @@ def _published(
     try:
         net = registry[network](network, [layer], feature_extractor_weights_path=weights or None)
     except Exception as error:  # a download or a file that fails raises many kinds
+        from core.catalog import broken_off
+
         raise UserError(
-            f"The weights of {name} cannot be loaded ({type(error).__name__}: {error}). They are downloaded at first "
+            f"The weights of {name} cannot be loaded ({broken_off(error)}). They are downloaded at first "
             "use; without a connection, give their file as evaluate.weights, or choose another extractor."
         ) from None
     mark = hashlib.sha256(f"{network} {library.__version__}".encode())

@@ -304,3 +304,16 @@ def agreed(value: Any) -> Any:
 def full(x: Tensor) -> Tensor:
     """Turns the short floats of autocast into float32, and leaves others alone."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def give_memory_back() -> None:
+    """Gives memory back to the machine: what hangs in cycles, and what the C library would keep for later."""
+    import ctypes
+    import gc
+    import sys
+
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+        if trim is not None:
+            trim(0)

@@ -40,6 +40,7 @@ from core.augment.recipes import (
     saved,
     trainable,
     training,
+    unfolded,
 )
 
 __all__ = [
@@ -73,4 +74,5 @@ __all__ = [
     "sweep",
     "trainable",
     "training",
+    "unfolded",
 ]

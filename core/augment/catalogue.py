@@ -31,7 +31,9 @@ augmentations = Registry("augmentation")
 of it that leaves an image as it is; ``chance``, the probability of a new step; ``slow`` for one that works image by
 image; ``smooth`` for one that a gradient passes, finite for every image, so that it may stand before a critic;
 ``needs`` (``images`` of the dataset, a ``run``); ``labels`` for one that mixes them; ``units`` of what it draws;
-``torchvision`` and ``albumentations``, functions of the config that write the nearest line of code for these libraries.
+``code``, a function of the config that writes the step as one expression of ``x`` for other programs
+(:mod:`core.augment.exports`), ``torchvision`` and ``albumentations`` those that write a transform of these libraries
+where it does the same at every size; ``absent``, why there is no code.
 """
 
 

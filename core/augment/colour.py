@@ -83,10 +83,8 @@ def posterised(x: Images, bits: Tensor) -> Images:
     smooth=True,
     strength="amount",
     units={"factor": "×"},
+    code=lambda c: f"brighter(x, random.uniform({1 - c.amount:g}, {1 + c.amount:g}))",
     torchvision=lambda c: f"v2.ColorJitter(brightness={c.amount:g})",
-    albumentations=lambda c: (
-        f"A.RandomBrightnessContrast(brightness_limit={c.amount:g}, contrast_limit=0, p={{p}})"
-    ),
 )
 class Brightness(Scaled):
     """Makes the image brighter or darker by a factor."""
@@ -103,10 +101,8 @@ class Brightness(Scaled):
     smooth=True,
     strength="amount",
     units={"factor": "×"},
+    code=lambda c: f"contrasted(x, random.uniform({1 - c.amount:g}, {1 + c.amount:g}))",
     torchvision=lambda c: f"v2.ColorJitter(contrast={c.amount:g})",
-    albumentations=lambda c: (
-        f"A.RandomBrightnessContrast(brightness_limit=0, contrast_limit={c.amount:g}, p={{p}})"
-    ),
 )
 class Contrast(Scaled):
     """Raises or lowers the contrast about the mean brightness."""
@@ -123,10 +119,8 @@ class Contrast(Scaled):
     smooth=True,
     strength="amount",
     units={"factor": "×"},
+    code=lambda c: f"coloured(x, random.uniform({1 - c.amount:g}, {1 + c.amount:g}))",
     torchvision=lambda c: f"v2.ColorJitter(saturation={c.amount:g})",
-    albumentations=lambda c: (
-        f"A.ColorJitter(brightness=0, contrast=0, saturation={c.amount:g}, hue=0, p={{p}})"
-    ),
 )
 class Saturation(Scaled):
     """Makes colours stronger or paler; a grey image stays as it is."""
@@ -149,10 +143,7 @@ class HueConfig(Config):
     smooth=True,
     strength="degrees",
     units={"angle": "°"},
-    torchvision=lambda c: f"v2.ColorJitter(hue={c.degrees / 360:g})",
-    albumentations=lambda c: (
-        f"A.HueSaturationValue({c.degrees / 2:g}, 0, 0, p={{p}})  # colour images only"
-    ),
+    code=lambda c: f"turned(x, random.uniform({-c.degrees:g}, {c.degrees:g}))",
 )
 class Hue(Configured[HueConfig]):
     """Turns the colours about the grey axis; a grey image stays as it is."""
@@ -183,12 +174,7 @@ class Hue(Configured[HueConfig]):
     group="Colour",
     strength="amount",
     units={"exponent": ""},
-    torchvision=lambda c: (
-        f"v2.Lambda(lambda x: x ** math.exp(random.uniform(-1, 1) * {math.log1p(c.amount):.4g}))"
-    ),
-    albumentations=lambda c: (
-        f"A.RandomGamma(({100 / (1 + c.amount):.0f}, {100 * (1 + c.amount):.0f}), p={{p}})"
-    ),
+    code=lambda c: f"x ** math.exp(random.uniform(-1, 1) * {math.log1p(c.amount):.6g})",
 )
 class Gamma(Configured[AmountConfig]):
     """Brightens or darkens the middle tones; black and white stay."""
@@ -215,8 +201,7 @@ class SolariseConfig(Config):
     strength="threshold",
     neutral=1.0,
     units={"threshold": ""},
-    torchvision=lambda c: f"v2.Lambda(lambda x: F.solarize(x, random.uniform({c.threshold:g}, 1)))",
-    albumentations=lambda c: f"A.Solarize(threshold_range=({c.threshold:g}, 1), p={{p}})",
+    code=lambda c: f"solarised(x, random.uniform({c.threshold:g}, 1))",
 )
 class Solarise(Configured[SolariseConfig]):
     """Inverts the bright parts, as an overexposed film does."""
@@ -242,11 +227,7 @@ class PosteriseConfig(Config):
     strength="bits",
     neutral=8,
     units={"bits": " bits"},
-    torchvision=lambda c: (
-        f"v2.Lambda(lambda x: F.posterize(F.to_dtype(x, torch.uint8, scale=True), "
-        f"random.randint({c.bits}, 8)) / 255)"
-    ),
-    albumentations=lambda c: f"A.Posterize(num_bits=({c.bits}, 8), p={{p}})",
+    code=lambda c: f"posterised(x, random.randint({c.bits}, 8))",
 )
 class Posterise(Configured[PosteriseConfig]):
     """Leaves fewer brightness levels."""
@@ -273,11 +254,7 @@ class EqualiseConfig(Config):
     strength="amount",
     chance=0.5,
     units={"amount": ""},
-    torchvision=lambda c: (
-        f"v2.Lambda(lambda x: torch.lerp(x, F.equalize(F.to_dtype(x, torch.uint8, scale=True)) / 255, "
-        f"{c.amount:g} * random.random()))"
-    ),
-    albumentations=lambda c: "A.Equalize(p={p})",
+    code=lambda c: f"x.lerp(equalised(x), random.uniform(0, {c.amount:g}))",
 )
 class Equalise(Configured[EqualiseConfig]):
     """Spreads the brightness levels evenly, so that faint detail is seen."""

@@ -14,7 +14,7 @@ from core.catalog import Config, knob
 from core.tensors import Images
 
 Fill = Literal["edge", "black", "mirror"]
-_PADDING = {"edge": "border", "black": "zeros", "mirror": "reflection"}
+PADDING = {"edge": "border", "black": "zeros", "mirror": "reflection"}
 
 
 def fill_knob() -> Any:
@@ -29,7 +29,7 @@ def fill_knob() -> Any:
 
 def sampled(x: Images, grid: Tensor, fill: str) -> Images:
     """Reads images at places, (N, H, W, 2) in -1 … 1, between pixels linearly."""
-    return F.grid_sample(x, grid, "bilinear", _PADDING[fill], align_corners=False)
+    return F.grid_sample(x, grid, "bilinear", PADDING[fill], align_corners=False)
 
 
 def moved(x: Images, matrix: Tensor, fill: str) -> Images:
@@ -89,6 +89,7 @@ class PlainConfig(Config):
     group="Geometry",
     smooth=True,
     chance=0.5,
+    code=lambda c: "x.flip(2)",
     torchvision=lambda c: "v2.RandomHorizontalFlip(p=1)",
     albumentations=lambda c: "A.HorizontalFlip(p={p})",
 )
@@ -109,6 +110,7 @@ class Flip(Configured[PlainConfig]):
     group="Geometry",
     smooth=True,
     chance=0.5,
+    code=lambda c: "x.flip(1)",
     torchvision=lambda c: "v2.RandomVerticalFlip(p=1)",
     albumentations=lambda c: "A.VerticalFlip(p={p})",
 )
@@ -137,8 +139,9 @@ class RotateConfig(Config):
     smooth=True,
     strength="degrees",
     units={"angle": "°"},
-    torchvision=lambda c: f"v2.RandomRotation({c.degrees:g}, v2.InterpolationMode.BILINEAR)",
-    albumentations=lambda c: f"A.Rotate(limit={c.degrees:g}, p={{p}})",
+    code=lambda c: (
+        f"affine(x, angle=random.uniform({-c.degrees:g}, {c.degrees:g}), fill={PADDING[c.fill]!r})"
+    ),
 )
 class Rotate(Configured[RotateConfig]):
     """Turns the image about its middle."""
@@ -174,8 +177,10 @@ class TranslateConfig(Config):
     smooth=True,
     strength="share",
     units={"right": " of the width", "down": " of the height"},
-    torchvision=lambda c: f"v2.RandomAffine(0, translate=({c.share:g}, {c.share:g}))",
-    albumentations=lambda c: f"A.Affine(translate_percent=({-c.share:g}, {c.share:g}), p={{p}})",
+    code=lambda c: (
+        f"affine(x, shift=[{'round(' * c.whole}random.uniform({-c.share:g}, {c.share:g})"
+        f"{' * n) / n' * c.whole} for n in x.shape[:0:-1]], fill={PADDING[c.fill]!r})"
+    ),
 )
 class Translate(Configured[TranslateConfig]):
     """Shifts the image sideways and up or down."""
@@ -213,8 +218,9 @@ class ScaleConfig(Config):
     smooth=True,
     strength="share",
     units={"factor": "×"},
-    torchvision=lambda c: f"v2.RandomAffine(0, scale=({1 - c.share:g}, {1 + c.share:g}))",
-    albumentations=lambda c: f"A.Affine(scale=({1 - c.share:g}, {1 + c.share:g}), p={{p}})",
+    code=lambda c: (
+        f"affine(x, scale=random.uniform({1 - c.share:g}, {1 + c.share:g}), fill={PADDING[c.fill]!r})"
+    ),
 )
 class Scale(Configured[ScaleConfig]):
     """Enlarges or shrinks what is seen, about the middle."""
@@ -245,10 +251,10 @@ class ShearConfig(Config):
     smooth=True,
     strength="degrees",
     units={"across": "°", "down": "°"},
-    torchvision=lambda c: (
-        f"v2.RandomAffine(0, shear=({-c.degrees:g}, {c.degrees:g}, {-c.degrees:g}, {c.degrees:g}))"
+    code=lambda c: (
+        f"affine(x, shear=[random.uniform({-c.degrees:g}, {c.degrees:g}) for _ in range(2)], "
+        f"fill={PADDING[c.fill]!r})"
     ),
-    albumentations=lambda c: f"A.Affine(shear=({-c.degrees:g}, {c.degrees:g}), p={{p}})",
 )
 class Shear(Configured[ShearConfig]):
     """Slants the image, as italic letters are."""
@@ -284,14 +290,7 @@ class CropConfig(Config):
     smooth=True,
     strength="share",
     units={"kept": " of the area", "aspect": ""},
-    torchvision=lambda c: (
-        f"v2.RandomResizedCrop(SIZE, scale=({1 - c.share:g}, 1), "
-        f"ratio=({1 / c.stretch:g}, {c.stretch:g}), antialias=True)"
-    ),
-    albumentations=lambda c: (
-        f"A.RandomResizedCrop(size=(SIZE, SIZE), scale=({1 - c.share:g}, 1), "
-        f"ratio=({1 / c.stretch:g}, {c.stretch:g}), p={{p}})"
-    ),
+    code=lambda c: f"cropped(x, random.uniform({1 - c.share:g}, 1), {c.stretch:g})",
 )
 class Crop(Configured[CropConfig]):
     """Cuts a part out and enlarges it to the full size.
@@ -333,8 +332,7 @@ class PerspectiveConfig(Config):
     smooth=True,
     strength="share",
     units={"tilt": " of half the size"},
-    torchvision=lambda c: f"v2.RandomPerspective({c.share:g}, p=1)",
-    albumentations=lambda c: f"A.Perspective(scale=(0, {c.share / 2:g}), p={{p}})",
+    code=lambda c: f"tilted(x, {c.share:g} * torch.rand(4, 2), {PADDING[c.fill]!r})",
 )
 class Perspective(Configured[PerspectiveConfig]):
     """Tilts the picture as if it were seen from the side."""
@@ -390,11 +388,8 @@ class ElasticConfig(Config):
     smooth=True,
     strength="share",
     units={"bend": " of the size"},
-    torchvision=lambda c: (
-        f"v2.ElasticTransform(alpha=SIZE * {10 * c.share:g}, sigma=SIZE / {2 * c.knots})"
-    ),
-    albumentations=lambda c: (
-        f"A.ElasticTransform(alpha=SIZE * {10 * c.share:g}, sigma=SIZE / {2 * c.knots}, p={{p}})"
+    code=lambda c: (
+        f"bent(x, {c.share:g} * (2 * torch.rand(2, {c.knots}, {c.knots}) - 1), {PADDING[c.fill]!r})"
     ),
 )
 class Elastic(Configured[ElasticConfig]):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -49,10 +47,7 @@ class NoiseConfig(Config):
     smooth=True,
     strength="sigma",
     units={"sigma": ""},
-    torchvision=lambda c: (
-        f"v2.Lambda(lambda x: (x + torch.randn_like(x) * random.uniform(0, {c.sigma:g})).clamp(0, 1))"
-    ),
-    albumentations=lambda c: f"A.GaussNoise(std_range=(0, {c.sigma:g}), p={{p}})",
+    code=lambda c: f"(x + random.uniform(0, {c.sigma:g}) * torch.randn_like(x)).clamp(0, 1)",
 )
 class Noise(Configured[NoiseConfig]):
     """Adds Gaussian noise to every pixel."""
@@ -79,10 +74,7 @@ class ShareConfig(Config):
     smooth=True,
     strength="share",
     units={"share": " of the pixels"},
-    torchvision=lambda c: (
-        "v2.Lambda(lambda x: salt_pepper(x, random.uniform(0, " + f"{c.share:g})))"
-    ),
-    albumentations=lambda c: f"A.SaltAndPepper(amount=(0, {c.share:g}), p={{p}})",
+    code=lambda c: f"salted(x, random.uniform(0, {c.share:g}))",
 )
 class SaltPepper(Configured[ShareConfig]):
     """Turns some pixels black and some white."""
@@ -111,12 +103,7 @@ class BlurConfig(Config):
     smooth=True,
     strength="sigma",
     units={"sigma": " px"},
-    torchvision=lambda c: (
-        f"v2.GaussianBlur({2 * math.ceil(2 * c.sigma) + 1}, (0.01, {max(c.sigma, 0.01):g}))"
-    ),
-    albumentations=lambda c: (
-        f"A.GaussianBlur(blur_limit=0, sigma_limit=(0.01, {max(c.sigma, 0.01):g}), p={{p}})"
-    ),
+    code=lambda c: f"blurred(x, random.uniform(0, {c.sigma:g}))",
 )
 class Blur(Configured[BlurConfig]):
     """Blurs the image, as a camera out of focus does."""
@@ -142,10 +129,7 @@ class SharpenConfig(Config):
     smooth=True,
     strength="amount",
     units={"amount": ""},
-    torchvision=lambda c: (
-        f"v2.Lambda(lambda x: F.adjust_sharpness(x, 1 + random.uniform(0, {c.amount:g})))"
-    ),
-    albumentations=lambda c: f"A.Sharpen(alpha=(0, {min(1.0, c.amount):g}), p={{p}})",
+    code=lambda c: f"sharpened(x, 1 + random.uniform(0, {c.amount:g}))",
 )
 class Sharpen(Configured[SharpenConfig]):
     """Makes edges stand out."""
@@ -173,13 +157,7 @@ class JpegConfig(Config):
     strength="loss",
     slow=True,
     units={"quality": ""},
-    torchvision=lambda c: (
-        f"v2.Lambda(lambda x: F.jpeg(F.to_dtype(x, torch.uint8, scale=True), "
-        f"random.randint({max(1, 100 - c.loss)}, 100)) / 255)"
-    ),
-    albumentations=lambda c: (
-        f"A.ImageCompression(quality_range=({max(1, 100 - c.loss)}, 100), p={{p}})"
-    ),
+    code=lambda c: f"jpeg(x, round(100 - random.uniform(0, {c.loss})))",
 )
 class Jpeg(Configured[JpegConfig]):
     """Compresses the image as a camera does, with its blocks and rings; one image at a time."""

@@ -37,8 +37,7 @@ class EraseConfig(Config):
     smooth=True,
     strength="share",
     units={"covered": " of the area"},
-    torchvision=lambda c: f"v2.RandomErasing(p=1, scale=(0.001, {max(c.share, 0.002):g}))",
-    albumentations=lambda c: f"A.Erasing(scale=(0.001, {max(c.share, 0.002):g}), p={{p}})",
+    code=lambda c: f"erased(x, random.uniform(0, {c.share:g}), {c.fill!r})",
 )
 class Erase(Configured[EraseConfig]):
     """Covers a box, so that a model does not rely on one part.
@@ -101,8 +100,7 @@ class ShuffleConfig(Config):
     strength="tiles",
     neutral=1,
     chance=0.3,
-    torchvision=lambda c: f"v2.Lambda(lambda x: grid_shuffle(x, {c.tiles}))",
-    albumentations=lambda c: f"A.RandomGridShuffle(grid=({c.tiles}, {c.tiles}), p={{p}})",
+    code=lambda c: f"shuffled(x, {c.tiles})",
 )
 class GridShuffle(Configured[ShuffleConfig]):
     """Cuts the image into tiles and shuffles them; what does not fill a tile stays."""
@@ -170,10 +168,7 @@ def _partners(draws: Draws, count: int) -> Tensor:
     needs=("images",),
     labels=True,
     units={"share": " of itself"},
-    torchvision=lambda c: (
-        f"# v2.MixUp(alpha={c.alpha:g}, num_classes=CLASSES): for a batch with labels"
-    ),
-    albumentations=lambda c: "# A.MixUp(reference_data=OTHERS, mix_coef_range=(0.5, 1), p={p})",
+    absent="mixes images and labels of a whole batch",
 )
 class MixUp(Mixing):
     """Blends the image with another one, and their labels with the same share.
@@ -200,10 +195,7 @@ class MixUp(Mixing):
     needs=("images",),
     labels=True,
     units={"share": " of itself"},
-    torchvision=lambda c: (
-        f"# v2.CutMix(alpha={c.alpha:g}, num_classes=CLASSES): for a batch with labels"
-    ),
-    albumentations=lambda c: "# CutMix has no equivalent",
+    absent="mixes images and labels of a whole batch",
 )
 class CutMix(Mixing):
     """Puts a box of another image into this one, and mixes the labels by area.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from core.augment import colour, grain
 from core.augment.catalogue import Configured, Context, Draws, Params, augmentations, spread
-from core.augment.geometry import Fill, fill_knob, matrices, moved
+from core.augment.geometry import PADDING, Fill, fill_knob, matrices, moved
 from core.catalog import Config, knob
 from core.tensors import Images
 
@@ -66,6 +66,10 @@ def operated(x: Images, operation: Tensor, magnitude: Tensor, fill: str) -> Imag
     return x
 
 
+def _named(numbers: list[int]) -> list[str]:
+    return [NAMES[number] for number in numbers]
+
+
 def _chosen(draws: Draws, what: str, count: int, allowed: list[int]) -> Tensor:
     """Draws operations, (N, count), each equally likely."""
     table = torch.tensor(allowed, device=draws.ids.device)
@@ -86,9 +90,8 @@ class RandAugmentConfig(Config):
     RandAugmentConfig,
     group="Policies",
     strength="magnitude",
-    torchvision=lambda c: (
-        f"v2.Compose([v2.ToDtype(torch.uint8, scale=True), "
-        f"v2.RandAugment({c.operations}, {round(3 * c.magnitude)}), v2.ToDtype(torch.float32, scale=True)])"
+    code=lambda c: (
+        f"several(x, {_named(COMMON)}, {c.operations}, {c.magnitude / 10:g}, {PADDING[c.fill]!r})"
     ),
 )
 class RandAugment(Configured[RandAugmentConfig]):
@@ -124,9 +127,9 @@ class TrivialConfig(Config):
     "TrivialAugment",
     TrivialConfig,
     group="Policies",
-    torchvision=lambda c: (
-        "v2.Compose([v2.ToDtype(torch.uint8, scale=True), v2.TrivialAugmentWide(), "
-        "v2.ToDtype(torch.float32, scale=True)])"
+    code=lambda c: (
+        f"operated(x, random.choice({['nothing', *_named(COMMON)]}), random.uniform(-1, 1), "
+        f"{PADDING[c.fill]!r})"
     ),
 )
 class TrivialAugment(Configured[TrivialConfig]):
@@ -174,15 +177,26 @@ _THEIRS = {
 }
 
 
+def _pairs(policy: str) -> list[list[tuple[str, float, float]]]:
+    """Lists the 25 pairs of a policy: name, probability and magnitude of each operation."""
+    from torchvision.transforms import AutoAugment as Listed
+    from torchvision.transforms import AutoAugmentPolicy
+
+    return [
+        [
+            (_THEIRS[name], chance, 1.0 if step is None else round(step / 9, 4))
+            for name, chance, step in pair
+        ]
+        for pair in Listed(AutoAugmentPolicy[policy.upper()]).policies
+    ]
+
+
 @augmentations.add(
     "auto_augment",
     "AutoAugment",
     AutoAugmentConfig,
     group="Policies",
-    torchvision=lambda c: (
-        f"v2.Compose([v2.ToDtype(torch.uint8, scale=True), "
-        f"v2.AutoAugment(v2.AutoAugmentPolicy.{c.policy.upper()}), v2.ToDtype(torch.float32, scale=True)])"
-    ),
+    code=lambda c: f"paired(x, {_pairs(c.policy)}, {PADDING[c.fill]!r})",
 )
 class AutoAugment:
     """Applies one of 25 pairs of operations that a search found to help; the pair is drawn for each image.
@@ -192,17 +206,10 @@ class AutoAugment:
     """
 
     def __init__(self, config: AutoAugmentConfig, context: Context) -> None:
-        from torchvision.transforms import AutoAugment as Listed
-        from torchvision.transforms import AutoAugmentPolicy
-
         self.config = config
-        pairs = Listed(AutoAugmentPolicy[config.policy.upper()]).policies
         rows = [
-            [
-                (NAMES.index(_THEIRS[name]), chance, 1.0 if step is None else step / 9)
-                for name, chance, step in pair
-            ]
-            for pair in pairs
+            [(NAMES.index(name), chance, size) for name, chance, size in pair]
+            for pair in _pairs(config.policy)
         ]
         self.table = torch.tensor(rows)  # (25, 2, 3): operation, probability, magnitude
 
@@ -238,9 +245,8 @@ class AugMixConfig(Config):
     group="Policies",
     strength="magnitude",
     units={"kept": " of itself"},
-    torchvision=lambda c: (
-        f"v2.Compose([v2.ToDtype(torch.uint8, scale=True), "
-        f"v2.AugMix({max(1, round(c.magnitude))}, {c.width}), v2.ToDtype(torch.float32, scale=True)])"
+    code=lambda c: (
+        f"mixed(x, {_named(MIXED)}, {c.width}, {c.magnitude / 10:g}, {PADDING[c.fill]!r})"
     ),
 )
 class AugMix(Configured[AugMixConfig]):

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import jobs
-from core.augment.catalogue import augmentations
+from core import jobs, untrusted
+from core.augment import exports
 from core.augment.pipeline import FORMAT, VERSION, Chain, Pipeline, Step
 from core.catalog import UserError, unknown
 from core.settings import settings
@@ -24,7 +24,9 @@ from core.tensors import rows
 from core.training import Transform
 
 DIALECTS = ("json", "yaml", "torchvision", "albumentations")
-LARGEST = 100_000  # characters of a recipe that is read
+REMEMBERED = 64  # refused recipes, by what is in them
+ADDRESS = untrusted.Limits(characters=8_000, values=1_000)
+_refused: dict[str, str] = {}
 
 
 # --- Presets and saved pipelines --------------------------------------------------------------------------------------
@@ -249,13 +251,12 @@ def _some(titles: list[str], verb: str = "work") -> str:
 # --- Exchange ---------------------------------------------------------------------------------------------------------
 
 
-def export(pipeline: Pipeline, dialect: str, size: int = 32) -> str:
+def export(pipeline: Pipeline, dialect: str) -> str:
     """Writes a pipeline for another program.
 
     Args:
         pipeline: What to write.
-        dialect: One of :data:`DIALECTS`; ``torchvision`` is a program that runs, ``albumentations`` only a text.
-        size: Height and width of the images.
+        dialect: One of :data:`DIALECTS`; ``torchvision`` and ``albumentations`` are programs that run.
 
     Raises:
         UserError: If there is no such dialect.
@@ -263,109 +264,48 @@ def export(pipeline: Pipeline, dialect: str, size: int = 32) -> str:
     if dialect == "json":
         return json.dumps(pipeline.record(), indent=2) + "\n"
     if dialect == "yaml":
-        import yaml
-
-        return yaml.safe_dump(pipeline.record(), sort_keys=False, allow_unicode=True)
+        return _yaml().safe_dump(pipeline.record(), sort_keys=False, allow_unicode=True)
     if dialect == "torchvision":
-        return _torchvision(pipeline, size)
+        return exports.torchvision(pipeline)
     if dialect == "albumentations":
-        return _albumentations(pipeline, size)
+        return exports.albumentations(pipeline)
     raise UserError(unknown("recipe format", dialect, DIALECTS))
 
 
-_HELPERS = {
-    "salt_pepper": '''
-def salt_pepper(x, share):
-    """Turns a share of the pixels black or white."""
-    u = torch.rand(1, *x.shape[1:])
-    return torch.where(u < share / 2, 0.0, torch.where(u > 1 - share / 2, 1.0, x))
-''',
-    "grid_shuffle": '''
-def grid_shuffle(x, tiles):
-    """Shuffles the tiles of an image whose sides are multiples of their number."""
-    rows = [row.chunk(tiles, 2) for row in x.chunk(tiles, 1)]
-    parts = [part for row in rows for part in row]
-    random.shuffle(parts)
-    return torch.cat([torch.cat(parts[i * tiles : (i + 1) * tiles], 2) for i in range(tiles)], 1)
-''',
-}
-
-
-def _torchvision(pipeline: Pipeline, size: int) -> str:
-    lines, skipped = [], []
-    for step in pipeline.steps:
-        entry = augmentations.get(step.name)
-        write = entry.extra.get("torchvision")
-        code = write(entry.config.of(step.config, step.name)) if write and step.on else ""
-        if not code or code.startswith("#"):
-            if step.on:
-                skipped.append(
-                    f"# {entry.title}: {code.strip('# ') or 'torchvision has no such step'}"
-                )
-            continue
-        if step.probability < 1:
-            code = f"v2.RandomApply([{code}], p={step.probability:g})"
-        lines.append(f"    {code},")
-    body = "\n".join(lines)
-    used = "".join(code for name, code in _HELPERS.items() if name in body)
-    header = f'"""Augmentation {pipeline.name!r} for images (C, H, W), float32 in [0, 1], one at a time."""'
-    names = [name for name in ("math", "random") if f"{name}." in body + used]
-    imports = [*(f"import {name}" for name in names), *([""] if names else []), "import torch"]
-    imports.append("from torchvision.transforms import v2")
-    if "F." in body:
-        imports.append("from torchvision.transforms.v2 import functional as F")
-    text = f"{header}\n\n" + "\n".join(imports) + "\n"
-    if "SIZE" in body:
-        text += f"\nSIZE = {size}\n"
-    if used:
-        text += f"\n{used.rstrip()}\n\n"
-    text += "".join(f"\n{line}" for line in skipped) + ("\n" if skipped else "")
-    inner = body or "    v2.Identity(),"
-    return f"{text}\naugment = v2.Compose([\n{inner}\n])\n"
-
-
-def _albumentations(pipeline: Pipeline, size: int) -> str:
-    lines = []
-    for step in pipeline.steps:
-        if not step.on:
-            continue
-        entry = augmentations.get(step.name)
-        write = entry.extra.get("albumentations")
-        code = write(entry.config.of(step.config, step.name)) if write else ""
-        if not code:
-            code = f"# {entry.title} has no equivalent"
-        code = code.replace("{p}", f"{step.probability:g}")
-        line, hash, note = code.partition("  #")
-        lines.append(f"    {line}," + (hash + note) if not line.startswith("#") else f"    {line}")
-    size_line = f"SIZE = {size}\n\n" if "SIZE" in "".join(lines) else ""
-    body = "\n".join(lines)
-    return f"import albumentations as A\n\n{size_line}augment = A.Compose([\n{body}\n])\n"
+def _yaml() -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise UserError(
+            "YAML needs PyYAML, which is not installed. Install it with: pip install pyyaml; or export JSON."
+        ) from None
+    return yaml
 
 
 def read(text: str) -> Pipeline:
-    """Reads a recipe in JSON or YAML.
+    """Reads a recipe in JSON or YAML; one that was refused is not parsed again.
 
     Raises:
         UserError: If it is no recipe, of an unknown version, or a step or parameter of it does not exist.
     """
-    import yaml
-
-    if len(text) > LARGEST:
-        raise UserError(
-            f"A recipe has at most {LARGEST:,} characters, got {len(text):,}. Choose the file of a pipeline."
-        )
+    mark = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    if mark in _refused:
+        raise UserError(_refused[mark])
     try:
-        # an alias could unfold to any size
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise UserError("A recipe must not hold YAML aliases (*name), got one. Write it out.")
-        record = yaml.safe_load(text)  # JSON is YAML
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        where = getattr(error, "problem_mark", None)
-        line = f" in line {where.line + 1}" if where else ""
+        return _read(text)
+    except UserError as error:
+        _refused[mark] = str(error)
+        while len(_refused) > REMEMBERED:
+            _refused.pop(next(iter(_refused)), None)
+        raise
+
+
+def _read(text: str) -> Pipeline:
+    try:
+        record = untrusted.read_data(text, "A recipe")
+    except untrusted.NoData as error:
         raise UserError(
-            f"This is neither JSON nor YAML: it cannot be read{line}. Choose a recipe that was exported here."
+            f"This is neither JSON nor YAML: it cannot be read{error}. Choose a recipe that was exported here."
         ) from None
     if not isinstance(record, dict):
         raise UserError(
@@ -373,6 +313,27 @@ def read(text: str) -> Pipeline:
             "Choose a recipe that was exported here."
         )
     return _of(record, "The recipe")
+
+
+def unfolded(words: str) -> Pipeline:
+    """Reads the chain in an address: ``[[name, {parameters}, probability, enabled], …]``.
+
+    Raises:
+        UserError: If it is none, or a step or parameter of it does not exist.
+    """
+    try:
+        found = untrusted.read_json(words, "The chain in the address", ADDRESS)
+        steps = [
+            {"name": name, "parameters": parameters, "probability": p, "enabled": bool(on)}
+            for name, parameters, p, on in found
+        ]
+    except (untrusted.NoData, ValueError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            "The chain in the address is no list of steps. Copy the whole link, or build the chain anew."
+        ) from None
+    return Pipeline.of(steps)
 
 
 def _of(record: dict[str, Any], where: str) -> Pipeline:

@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
         facts["saved"] = augment.save(pipeline, arguments.save, "command line")
         lines.append(f"Saved as {facts['saved']}")
     if arguments.export:
-        facts["recipe"] = augment.export(pipeline, arguments.export, arguments.size)
+        facts["recipe"] = augment.export(pipeline, arguments.export)
         lines = [facts["recipe"].rstrip("\n")]
     if arguments.out:
         facts["out"] = _preview(pipeline, arguments)

@@ -1,4 +1,4 @@
-"""Deletes a run."""
+"""Deletes a run, or a classifier that was brought."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from core import jobs
 from core.catalog import UserError
 from core.commands import show, takes_run
 
-HELP = "Delete a run and all its files, for good."
+HELP = "Delete a run and all its files, or a classifier that was brought (own/NAME), for good."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Deletes the run's folder."""
+    """Deletes its folder."""
+    if arguments.run_id.startswith("own/"):
+        from core.robustness import foreign
+
+        id = arguments.run_id
+        foreign.kept(id)
+        if not arguments.yes:
+            raise UserError(f"This deletes the classifier {id} for good. Add --yes to do it.")
+        foreign.delete(id)
+        show(arguments, {"classifier": id, "done": "delete"}, [f"{id}: deleted."])
+        return
     job = jobs.find(arguments.run_id)
     if not arguments.yes:
         raise UserError(f"This deletes {job.id} and all its files for good. Add --yes to do it.")

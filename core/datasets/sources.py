@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock
 
 from core import scratch
-from core.catalog import Config, UserError, knob
+from core.catalog import Config, UserError, broken_off, knob
 from core.datasets.dataset import (
     FEWEST,
     Dataset,
@@ -226,8 +226,9 @@ def _download(name: str) -> None:
                 (new / folder / file).replace(data / folder / file)
     except (OSError, RuntimeError, EOFError) as error:  # URLError is an OSError
         raise UserError(
-            f"The dataset {name!r} could not be downloaded to {data}: {_short(error)}. Check the connection and the "
-            f"permissions, or copy its files to {data / folder}; 'digits' and 'faces' work without download."
+            f"The dataset {name!r} could not be downloaded to {data}: {broken_off(error)}. "
+            f"Check the connection and the permissions, or copy its files to {data / folder}; "
+            "'digits' and 'faces' work without download."
         ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -311,10 +311,8 @@ def fill(
         source: Where it comes from; without one, from where what ``make`` gives does.
     """
     made = make()
-    if source is None:
-        source = {"name": name, "config": {}, "origin": dict(made.source)}
-    else:
-        source = {**made.source, **source}
+    origin = {"name": name, "config": {}, "origin": dict(made.source)}
+    source = origin if source is None else {**made.source, **source}
     write(dataclasses.replace(made, name=name, source=source), place)
 
 

@@ -15,12 +15,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from core import jobs, runs
+from core import jobs, runs, untrusted
 from core.catalog import UserError
 from core.settings import settings
 
 BLOCK = "simulacra.view"
 LONGEST_POINT = 2**16  # numbers
+BOUNDS = untrusted.Limits(characters=LONGEST_POINT * 6 + 100_000, values=2_000)
 _Word = Annotated[str, Field(max_length=200)]
 _Choice = bool | int | float | _Word
 _Number = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
@@ -132,12 +133,13 @@ def read_view(data: bytes) -> tuple[View | None, str]:
             "they save; use the file as it was downloaded."
         )
     try:
-        block = json.loads(texts[BLOCK])
+        block = untrusted.read_json(texts[BLOCK], "The view in the PNG", BOUNDS)
         text, mark = block["view"], block["mark"]
         if not isinstance(text, str) or mark != _mark(text, sheet):
             return None, (
                 "The view in the PNG does not belong to its pixels: one of them was changed, so it is ignored."
             )
+        untrusted.read_json(text, "The view in the PNG", BOUNDS)
         view = View.model_validate_json(text)
     except ValidationError as error:
         return None, f"The view in the PNG is not allowed and is ignored: {_problem(error)}."

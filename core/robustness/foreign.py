@@ -6,34 +6,39 @@ every check; never a pickle with code, never TorchScript. Any module enters by c
 
 from __future__ import annotations
 
+import difflib
 import importlib
-import io
+import math
 import os
 import re
 import shutil
 import sys
 import uuid
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from core import jobs, runs
 from core.catalog import Config, UserError, knob, unknown
 from core.datasets import Dataset
+from core.robustness import weights as files
 from core.robustness.study import fingerprint
 from core.settings import settings
 from core.tensors import Images, device
 from core.threat import Target
 
-MEMBERS = 20_000  # files inside a state dict
 OWN = "own/"
-_HEAD = re.compile(r"(fc|classifier|heads?)\b.*bias$")
+IMAGENET = 1000  # classes of torchvision's own weights
+_HEAD = re.compile(r"(?:^|\.)(?:fc|classifier|heads?)\b.*bias$")
+_AUX = {"inception_v3": ("AuxLogits.",), "googlenet": ("aux1.", "aux2.")}  # read in training alone
+BY_CODE = "Bring it by code on your own machine: attack --classifier package.module:factory."
 
 
 class ForeignConfig(Config):
@@ -42,18 +47,21 @@ class ForeignConfig(Config):
     architecture: str = knob("resnet18", "Name of the network in torchvision.models.")
     resize: int = knob(
         0,
-        "Side that images are resized to before the network; 0 reads it from torchvision's own weights, -1 leaves them "
-        "as they are.",
+        "Side that images are resized to before the network. 0 is as trained: images that are smaller than those of "
+        "ImageNet keep their size where the network takes it, else torchvision's own; -1 leaves them as they are.",
         ge=-1,
         le=2048,
         unit="px",
+        log=True,
     )
     crop: int = knob(
         0,
-        "Side of the square that is cut from the middle; 0 reads it from torchvision's own weights, -1 cuts nothing.",
+        "Side of the square that is cut from the middle. 0 is as trained: torchvision's own where images are resized "
+        "to more than that, else nothing is cut; -1 cuts nothing.",
         ge=-1,
         le=2048,
         unit="px",
+        log=True,
     )
     mean: str = knob(
         "",
@@ -62,6 +70,13 @@ class ForeignConfig(Config):
     std: str = knob(
         "",
         "What each channel is divided by, for example 0.229,0.224,0.225; empty reads it from torchvision.",
+    )
+    transform_input: bool = knob(
+        True,
+        "Inception and GoogLeNet alone: what they were given is normalised once more inside, as torchvision does "
+        "with its own weights; off for a network that was made without them (weights=None).",
+        title="Transform input",
+        advanced=True,
     )
 
 
@@ -88,12 +103,16 @@ class Found:
         tensors: How many.
         megabytes: Together.
         classes: Outputs of the last layer, by the names that torchvision gives it; 0 where there is none of these.
+        source: Where in a checkpoint they stand; empty for a plain file.
+        others: Other places of the checkpoint that hold a set of weights, and were left.
     """
 
     kind: str
     tensors: int
     megabytes: float
     classes: int
+    source: str = ""
+    others: tuple[str, ...] = ()
 
 
 def available(dataset: str) -> list[Choice]:
@@ -109,9 +128,8 @@ def available(dataset: str) -> list[Choice]:
     for place in _own():
         facts = jobs.read_json(place / "classifier.json")
         if facts["dataset"] == dataset:
-            found.append(
-                Choice(OWN + place.name, place.name, f"Brought: {facts['config']['architecture']}.")
-            )
+            note = f"Brought: {facts['config']['architecture']}. {told(_kept(facts))}"
+            found.append(Choice(OWN + place.name, place.name, note))
     return found
 
 
@@ -193,11 +211,21 @@ def inspect(file: bytes) -> Found:
     Raises:
         UserError: If it is a pickle, TorchScript, a bomb, damaged, or too large.
     """
-    weights, kind = _weights(file)
-    size = sum(t.nbytes for t in weights.values()) / 2**20
-    heads = [name for name, t in weights.items() if t.ndim == 1 and _HEAD.match(name)]
+    found = files.look(file)
+    size = sum(part.nbytes for part in found.parts.values()) / 2**20
+    return Found(
+        found.kind, len(found.parts), size, _classes(found.parts), found.source, found.others
+    )
+
+
+def _classes(parts: Mapping[str, files.Part]) -> int:
+    heads = [
+        name
+        for name, part in parts.items()
+        if len(part.shape) == 1 and _HEAD.search(name) and not re.search("aux", name, re.IGNORECASE)
+    ]
     last = max(heads, key=lambda name: [int(part) for part in re.findall(r"\d+", name)], default="")
-    return Found(kind, len(weights), size, len(weights[last]) if last else 0)
+    return parts[last].shape[0] if last else 0
 
 
 def bring(name: str, file: bytes, config: ForeignConfig, dataset: Dataset) -> str:
@@ -221,11 +249,12 @@ def bring(name: str, file: bytes, config: ForeignConfig, dataset: Dataset) -> st
             f"There is a classifier {name!r} already. Choose another name, or delete that one first."
         )
     settings().allow_disk(len(file) / 2**20)
-    weights, _ = _weights(file)
-    net = _network(config.architecture, weights, len(dataset.classes))
-    prepared(net, config, dataset.channels)  # its values are checked now
+    net, notes = _network(config, file, len(dataset.classes))
+    _, said = prepared(net, config, dataset.channels, dataset.size)
     facts = {
         "config": config.record(),
+        "preprocessing": said,
+        "notes": notes,
         "dataset": dataset.name,
         "classes": list(dataset.classes),
         "channels": dataset.channels,
@@ -235,14 +264,23 @@ def bring(name: str, file: bytes, config: ForeignConfig, dataset: Dataset) -> st
     with jobs.full_disk_told():
         new.mkdir(parents=True)
         try:
-            plain = {key: value.contiguous().clone() for key, value in weights.items()}
-            (new / "model.safetensors").write_bytes(as_bytes(plain))
+            (new / "model.safetensors").write_bytes(as_bytes(net.state_dict()))
             jobs.write_json(new / "classifier.json", facts)
             new.rename(place)
-        except OSError:
+        except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise
     return OWN + name
+
+
+def kept(id: str) -> dict[str, Any]:
+    """Gives what was written down of a classifier that was brought: what it does to an image, and notes.
+
+    Raises:
+        UserError: If there is none of this id, or its record is damaged.
+    """
+    facts = jobs.read_json(_place(id.removeprefix(OWN)) / "classifier.json")
+    return {**facts, "preprocessing": _kept(facts), "notes": facts.get("notes", [])}
 
 
 def delete(id: str) -> None:
@@ -280,10 +318,11 @@ def _brought(name: str, dataset: Dataset) -> Target:
     place = _place(name)
     facts = jobs.read_json(place / "classifier.json")
     _same_classes(name, facts["classes"], dataset)
-    weights, _ = _weights((place / "model.safetensors").read_bytes())
     config = ForeignConfig.of(facts["config"], "classifier")
-    net = _network(config.architecture, weights, len(facts["classes"]))
-    model, said = prepared(net, config, dataset.channels)
+    weights = (place / "model.safetensors").read_bytes()
+    net, _ = _network(config, weights, len(facts["classes"]))
+    said = _kept(facts)
+    model = Prepared(net, said["resize"], said["crop"], said["mean"], said["std"])
     about = {
         "kind": "brought",
         "architecture": config.architecture,
@@ -301,122 +340,191 @@ def _brought(name: str, dataset: Dataset) -> Target:
     )
 
 
-def _weights(file: bytes) -> tuple[dict[str, Tensor], str]:
-    """Reads weights from bytes that nobody vouches for: names to tensors, and the kind of file."""
-    limit = settings().upload_mb
-    if len(file) > limit * 2**20:
-        raise UserError(
-            f"Weights must be at most {limit} MB on this server, got {len(file) / 2**20:.0f} MB. Use a smaller network."
-        )
-    if file[:2] == b"PK":
-        return _state_dict(file, limit), "state dict"
-    if file[:1] == b"\x80" or file[:2] == b"\x1f\x8b":
-        raise UserError(
-            "This file is a pickle, which can run any program when it is opened. "
-            "Save the weights with safetensors.torch.save_file, or with torch.save(model.state_dict(), file)."
-        )
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        return load(file), "safetensors"
-    except (SafetensorError, ValueError, OverflowError) as error:
-        raise UserError(
-            f"This file holds no weights that can be read ({error}). "
-            "Save them with safetensors.torch.save_file, or with torch.save(model.state_dict(), file)."
-        ) from None
+def _kept(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives what a classifier that was kept does to an image."""
+    if "preprocessing" in facts:
+        return dict(facts["preprocessing"])
+    config = ForeignConfig.of(facts["config"], "classifier")  # kept before this was written down
+    return _settled(config, lambda: False)
 
 
-def _state_dict(file: bytes, limit: int) -> dict[str, Tensor]:
-    again = "Save it again with torch.save(model.state_dict(), file), or as safetensors."
-    try:
-        with zipfile.ZipFile(io.BytesIO(file)) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-        raise UserError(f"This file is damaged ({error}). {again}") from None
-    names = [member.filename for member in members]
-    if any(name.endswith("constants.pkl") or "/code/" in name for name in names):
-        raise UserError(
-            "This file is TorchScript, which is a program. Save the weights alone: "
-            "torch.save(model.state_dict(), file)."
-        )
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise UserError(f"This file has compressed parts, which torch.save never writes. {again}")
-    total = sum(member.file_size for member in members)
-    if total > limit * 2**20 or len(members) > MEMBERS:
-        raise UserError(
-            f"This file would unpack to {total / 2**20:.0f} MB in {len(members)} parts; at most {limit} MB in "
-            f"{MEMBERS} parts are allowed. {again}"
-        )
-    try:
-        loaded = torch.load(io.BytesIO(file), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for what it refuses
-        reason = (
-            str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        )
-        raise UserError(
-            f"This file holds more than weights, or is damaged ({reason}). {again}"
-        ) from None
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise UserError(f"This file holds no state dict but {type(loaded).__name__}. {again}")
-    weights: dict[str, Tensor] = {}
-    for name, value in loaded.items():
-        if (
-            not isinstance(name, str)
-            or not isinstance(value, Tensor)
-            or value.layout != torch.strided
-        ):
-            raise UserError(
-                f"The entry {str(name)[:80]!r} of this file is no plain tensor. {again}"
-            )
-        if value.untyped_storage().nbytes() < value.numel() * value.element_size():
-            raise UserError(
-                f"The tensor {name[:80]!r} claims {value.numel()} numbers and holds fewer. {again}"
-            )
-        weights[name.removeprefix("module.")] = value
-    return weights
+def told(said: Mapping[str, Any]) -> str:
+    """Says in words what a classifier does to an image."""
+    size = (
+        f"resized to {said['resize']} px" if said["resize"] > 0 else "kept at their own size"
+    ) + (f", {said['crop']} px are cut from the middle" if said["crop"] > 0 else "")
+    means, stds = (", ".join(f"{v:g}" for v in said[name]) for name in ("mean", "std"))
+    origin = said["from"] if said["from"] == "as given" else f"from {said['from']}"
+    inside = ", then normalised once more inside" if said.get("transform_input") else ""
+    return f"Images are {size}; minus {means}, divided by {stds} ({origin}){inside}."
 
 
-def _network(architecture: str, weights: Mapping[str, Tensor], classes: int) -> nn.Module:
-    """Builds a network of torchvision without memory, and gives it the weights.
+class _Bare(TorchFunctionMode):
+    """Makes what a network will be filled with without memory; what it computes for itself is real."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in (torch.empty, torch.zeros, torch.ones):
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def _bare(architecture: str, classes: int, transform: bool = True) -> nn.Module:
+    from torchvision import models
+
+    more = {"init_weights": False, "aux_logits": False, "transform_input": transform}
+    with _Bare():
+        return models.get_model(
+            architecture,
+            weights=None,
+            num_classes=classes,
+            **(more if architecture in _AUX else {}),
+        )
+
+
+@cache
+def _shapes(architecture: str) -> dict[str, tuple[int, ...]]:
+    """Gives the shapes of a network's tensors, with as many classes as those of ImageNet."""
+    return {
+        name: tuple(value.shape)
+        for name, value in _bare(architecture, IMAGENET).state_dict().items()
+    }
+
+
+def _network(config: ForeignConfig, file: bytes, classes: int) -> tuple[nn.Module, list[str]]:
+    """Builds a network of torchvision without memory, and gives it the weights of a file; notes say what was left.
 
     Raises:
         UserError: If there is no such network, or the weights do not fit; the first key that does not is named.
     """
-    from torchvision import models
-
+    architecture = config.architecture
     if architecture not in architectures():
         raise UserError(unknown("architecture", architecture, architectures()))
-    more = {"init_weights": False} if architecture in ("googlenet", "inception_v3") else {}
-    with torch.device("meta"):
-        net = models.get_model(architecture, weights=None, num_classes=classes, **more)
+    net = _bare(architecture, classes, config.transform_input)
     wanted = net.state_dict()
-    fits = f"{architecture} with {classes} classes"
+    contents = files.look(file)
+    found = _fitted(architecture, contents.parts, {n: tuple(v.shape) for n, v in wanted.items()})
+    if not found.whole:
+        raise _misfit(architecture, classes, contents.parts, found, wanted)
+    read = files.load(file, contents, found.chosen)
+    full = {}
     for name, value in wanted.items():
-        if name not in weights and not name.endswith("num_batches_tracked"):
+        if name not in read:
+            full[name] = torch.zeros((), dtype=torch.long) if value.is_meta else value
+        elif read[name].is_floating_point() != value.is_floating_point():
             raise UserError(
-                f"The weights do not fit {fits}: {name!r} is missing. Choose the architecture that they come from."
+                f"The tensor {name!r} of this file is of {str(read[name].dtype).removeprefix('torch.')}, and "
+                f"{architecture} computes with {str(value.dtype).removeprefix('torch.')}. Quantised weights cannot be "
+                f"read. Save the weights before they are quantised. {BY_CODE}"
             )
-        if name in weights and weights[name].shape != value.shape:
-            raise UserError(
-                f"The weights do not fit {fits}: {name!r} must have the shape {tuple(value.shape)}, "
-                f"got {tuple(weights[name].shape)}. Choose the architecture, and a dataset with as many classes."
-            )
-    for name in weights:
-        if name not in wanted:
-            raise UserError(
-                f"The weights do not fit {fits}: {name!r} belongs to no part of it. "
-                "Choose the architecture that they come from."
-            )
-    full = {
-        name: weights.get(name, torch.zeros((), dtype=torch.long)).to(value.dtype)
-        for name, value in wanted.items()
-    }
+        else:
+            full[name] = read[name].to(value.dtype)
+            if not bool(full[name].isfinite().all()):
+                raise UserError(
+                    f"The tensor {name!r} of this file holds a number too large for float32. "
+                    "All must be finite. Save the weights in float32."
+                )
     net.load_state_dict(full, assign=True)
-    return net.eval().requires_grad_(False)
+    return net.eval().requires_grad_(False), _notes(contents, found)
+
+
+def _notes(contents: files.Contents, found: files.Fit) -> list[str]:
+    notes = [f"Taken from {contents.source!r} of the checkpoint."] if contents.source else []
+    notes += [f"Another set of weights, {other!r}, was left." for other in contents.others[:3]]
+    if found.left:
+        some = ", ".join(repr(name[:60]) for name in found.left[:3])
+        more = " …" if len(found.left) > 3 else ""
+        notes.append(f"Left out, because they stand outside the network: {some}{more}.")
+        if any(re.search(r"(mean|std)$", name) for name in found.left):
+            notes.append("If these normalise the images, write their numbers in mean and std.")
+    return notes
+
+
+def _fitted(
+    architecture: str, parts: Mapping[str, files.Part], wanted: Mapping[str, tuple[int, ...]]
+) -> files.Fit:
+    made = {
+        name
+        for name in wanted
+        if name.endswith(
+            ("num_batches_tracked", "relative_position_index", "relative_coords_table")
+        )
+    }
+    found = files.fit(parts, wanted, made)
+    aux = tuple(found.prefix + name for name in _AUX.get(architecture, ()))
+    extra = [name for name in found.extra if not aux or not name.startswith(aux)]
+    return files.Fit(found.prefix, found.chosen, found.missing, extra, found.shapes, found.left)
+
+
+def _misfit(
+    architecture: str,
+    classes: int,
+    parts: Mapping[str, files.Part],
+    found: files.Fit,
+    wanted: Mapping[str, Tensor],
+) -> UserError:
+    """Says what does not fit, and what to do about it, as far as that can be known."""
+    fits = f"The weights do not fit {architecture} with {classes} classes"
+    if found.missing:
+        what = f"{found.missing[0]!r} is missing"
+    elif found.shapes:
+        name = found.shapes[0]
+        what = (
+            f"{name!r} must have the shape {tuple(wanted[name].shape)}, "
+            f"got {parts[found.chosen[name]].shape}"
+        )
+    else:
+        what = f"{found.extra[0][:80]!r} belongs to no part of it"
+    if not found.missing and not found.extra and (other := _other_classes(found, parts, wanted)):
+        return UserError(
+            f"{fits}: {what}. They tell {other} classes apart. Choose a dataset with as many classes."
+        )
+    if best := _nearest(architecture, parts):
+        return UserError(f"{fits}: {what}. They fit {best}. Choose that architecture.")
+    if len(found.chosen) - len(found.shapes) > len(wanted) / 2:
+        return UserError(
+            f"{fits}: {what}. Most of them do fit, so the network was changed after torchvision made it. {BY_CODE}"
+        )
+    timm = any("patch_embed." in name for name in parts)
+    why = " (they are timm's names)" if timm else ""
+    return UserError(f"{fits}: {what}. No network of torchvision has these tensors{why}. {BY_CODE}")
+
+
+def _other_classes(
+    found: files.Fit, parts: Mapping[str, files.Part], wanted: Mapping[str, Any]
+) -> int:
+    """Gives the number of classes in the file, if nothing but the last layer differs; else 0."""
+    counts = set()
+    for name in found.shapes:
+        here, there = (
+            parts[found.chosen[name]].shape,
+            tuple(getattr(wanted[name], "shape", wanted[name])),
+        )
+        if len(here) != len(there) or here[1:] != there[1:]:
+            return 0
+        counts.add(here[0])
+    return counts.pop() if len(counts) == 1 and len(found.shapes) <= 2 else 0
+
+
+def _nearest(architecture: str, parts: Mapping[str, files.Part]) -> str:
+    """Finds another network that the weights fit, those of like names first; empty if there is none."""
+    families: dict[str, list[str]] = {}
+    for name in architectures():
+        families.setdefault(re.split(r"[\d_]", name)[0], []).append(name)
+
+    def unlike(name: str) -> float:
+        return -difflib.SequenceMatcher(None, architecture, name).ratio()
+
+    for family in sorted(families.values(), key=lambda names: min(map(unlike, names))):
+        first = _shapes(family[0])
+        if len(_fitted(family[0], parts, first).chosen) < 0.3 * len(first):
+            continue  # other names altogether
+        for name in sorted(family, key=unlike):
+            found = _fitted(name, parts, wanted := _shapes(name))
+            head = not found.missing and not found.extra and _other_classes(found, parts, wanted)
+            if name != architecture and (found.whole or head):
+                return name
+    return ""
 
 
 class Prepared(nn.Module):
@@ -446,13 +554,46 @@ class Prepared(nn.Module):
 
 
 def prepared(
-    net: nn.Module, config: ForeignConfig, channels: int
+    net: nn.Module, config: ForeignConfig, channels: int, size: int
 ) -> tuple[Prepared, dict[str, Any]]:
-    """Puts the preprocessing before a network: what the config says, else that of torchvision's own weights.
+    """Puts the preprocessing before a network: what the config says, else what it was most likely trained with.
+
+    Args:
+        net: The network.
+        config: What is known of it.
+        channels, size: Of the dataset's images.
 
     Raises:
-        UserError: If a mean or std is not one or three numbers.
+        UserError: If a mean or std is not one or three finite numbers, or the network cannot take such images.
     """
+
+    def tried(said: Mapping[str, Any]) -> str:
+        model = Prepared(net, said["resize"], said["crop"], said["mean"], said["std"]).eval()
+        try:
+            with torch.no_grad():
+                out = model(torch.full((2, channels, size, size), 0.5))
+        except Exception as error:  # whatever a network raises at images that it does not take
+            return str(error).strip().splitlines()[0][:120] if str(error).strip() else "no reason"
+        return "" if bool(out.isfinite().all()) else "its answer is not finite"
+
+    def takes() -> bool:
+        own = {"resize": -1, "crop": -1, "mean": [0.5] * 3, "std": [0.5] * 3}
+        return not tried(own)
+
+    said = _settled(config, takes, size)
+    if wrong := tried(said):
+        how = f"resized to {said['resize']} px" if said["resize"] > 0 else "at their own size"
+        raise UserError(
+            f"{config.architecture} cannot take images of {size} px {how} ({wrong}). "
+            "Write in resize and crop what it was trained with."
+        )
+    return Prepared(net, said["resize"], said["crop"], said["mean"], said["std"]), said
+
+
+def _settled(
+    config: ForeignConfig, takes: Callable[[], bool], size: int = IMAGENET
+) -> dict[str, Any]:
+    """Settles what is done to an image; ``takes`` tells whether the network takes images of their own size."""
     from torchvision import models
 
     resize, crop, mean, std = -1, -1, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -464,12 +605,27 @@ def prepared(
         source = f"torchvision's weights of {config.architecture}"
     except (ValueError, AttributeError):
         pass
-    resize, crop = config.resize or resize, config.crop or crop
-    mean, std = _numbers("mean", config.mean) or mean, _numbers("std", config.std) or std
+    if config.resize:
+        resize = config.resize
+    elif size < crop and takes():
+        resize = -1  # trained on small images: nobody blew them up to those of ImageNet
+    crop = config.crop or (crop if resize > 0 else -1)
+    if crop >= (resize if resize > 0 else size):
+        crop = -1  # nothing would be cut
+    given = _numbers("mean", config.mean), _numbers("std", config.std)
+    if all(given):
+        source = "as given"
+    mean, std = given[0] or mean, given[1] or std
     if min(std) <= 0:
         raise UserError(f"std must be above 0, got {config.std!r}. For example 0.229,0.224,0.225.")
-    said = {"resize": resize, "crop": crop, "mean": mean, "std": std, "from": source}
-    return Prepared(net, resize, crop, mean, std), said
+    return {
+        "resize": resize,
+        "crop": crop,
+        "mean": mean,
+        "std": std,
+        "from": source,
+        "transform_input": config.architecture in _AUX and config.transform_input,
+    }
 
 
 def _numbers(name: str, text: str) -> list[float]:
@@ -479,7 +635,7 @@ def _numbers(name: str, text: str) -> list[float]:
         found = [float(word) for word in text.replace(";", ",").split(",")]
     except ValueError:
         found = []
-    if len(found) not in (1, 3):
+    if len(found) not in (1, 3) or not all(map(math.isfinite, found)):
         raise UserError(
             f"{name} must be one or three numbers with commas, got {text!r}. For example 0.5,0.5,0.5."
         )
@@ -514,18 +670,7 @@ def from_code(place: str, weights: str | Path | None, dataset: Dataset) -> Targe
     if not isinstance(net, nn.Module):
         raise UserError(f"{place} gave {type(net).__name__}, not a torch.nn.Module. {example}")
     if weights is not None:
-        try:
-            found, _ = _weights(Path(weights).read_bytes())
-        except OSError as error:
-            raise UserError(f"{weights} cannot be read ({error}). Give --weights a file.") from None
-        wanted = net.state_dict()
-        for name in [*wanted, *found]:
-            if name not in found or name not in wanted or found[name].shape != wanted[name].shape:
-                raise UserError(
-                    f"{weights} does not fit {place}: {name!r} is missing or has another shape. "
-                    "Give the weights that belong to it."
-                )
-        net.load_state_dict(found)
+        _fill(net, Path(weights), place)
     net.eval().requires_grad_(False)
     facts = {"kind": "code", "place": place, "hash": fingerprint(net)}
     return Target(
@@ -537,3 +682,24 @@ def from_code(place: str, weights: str | Path | None, dataset: Dataset) -> Targe
         facts=facts,
         device=device(),
     )
+
+
+def _fill(net: nn.Module, weights: Path, place: str) -> None:
+    """Gives a network of this machine the weights in a file, whatever a wrapper has put before their names."""
+    limit = settings().upload_mb
+    try:
+        with weights.open("rb") as opened:
+            file = opened.read(limit * 2**20 + 1)
+    except OSError as error:
+        raise UserError(f"{weights} cannot be read ({error}). Give --weights a file.") from None
+    contents = files.look(file)
+    wanted = net.state_dict()
+    made = {name for name in wanted if name.endswith("num_batches_tracked")}
+    found = files.fit(contents.parts, {n: tuple(v.shape) for n, v in wanted.items()}, made)
+    for name in [*found.missing, *found.shapes, *found.extra]:
+        raise UserError(
+            f"{weights} does not fit {place}: {name!r} is missing or has another shape. "
+            "Give the weights that belong to it."
+        )
+    read = files.load(file, contents, found.chosen)
+    net.load_state_dict(wanted | read)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gc
 import logging
+import math
 import re
 import socket
 import threading
@@ -125,6 +126,7 @@ def navigation() -> Any:
         initial_sidebar_state=240,
     )
     admit()
+    _drop_endless()
     fresh = not st.session_state.get("_begun") and time.monotonic() - _first_asked() < 60
     st.session_state["_begun"] = True
     if asked := st.session_state.pop("_asked", None):
@@ -165,6 +167,17 @@ def admit() -> None:
             icon=":material/lock:",
         )
         st.stop()
+
+
+def _drop_endless() -> None:
+    """Takes numbers without end out of the address: a number field that is bound to one breaks off in Streamlit."""
+    for key, value in st.query_params.to_dict().items():
+        try:
+            endless = math.isinf(float(value))
+        except (ValueError, OverflowError):
+            continue
+        if endless:
+            del st.query_params[key]
 
 
 def run(page: Any) -> None:

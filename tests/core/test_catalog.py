@@ -9,12 +9,24 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+from urllib.error import HTTPError, URLError
 
 import pytest
 from pydantic import ValidationError, model_validator
 
 import core
-from core.catalog import Config, Entry, Registry, UserError, assign, knob, parse, plain, unknown
+from core.catalog import (
+    Config,
+    Entry,
+    Registry,
+    UserError,
+    assign,
+    broken_off,
+    knob,
+    parse,
+    plain,
+    unknown,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -399,3 +411,21 @@ def test_every_preset_is_allowed(kind, entry):
 
 def test_a_name_that_is_no_text_is_a_sentence():
     assert unknown("attack", 5, ["pgd", "fgsm"]) == "There is no attack 5. Choose from: fgsm, pgd."
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (URLError(OSError(-3, "Temporary failure in name resolution")), "the server's name was not found, as without a network"),
+        (URLError(ConnectionRefusedError(111, "Connection refused")), "the server refused the connection"),
+        (URLError(TimeoutError("timed out")), "the server did not answer in time"),
+        (HTTPError("https://x.org", 404, "Not Found", {}, None), "the server answered with an error, 404"),
+        (RuntimeError("Error downloading t10k:\nTried a, got:\n<urlopen error [Errno 101] Network is unreachable>"), "the network cannot be reached"),
+        (OSError(28, "No space left on device"), "the disk is full"),
+        (OSError("<urlopen error strange thing>"), "strange thing"),
+        (OSError("no connection"), "no connection"),
+        (EOFError(), "EOFError"),
+    ],
+)  # fmt: skip
+def test_a_download_that_fails_is_told_in_plain_words(error, words):
+    assert broken_off(error) == words

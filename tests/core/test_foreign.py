@@ -75,16 +75,19 @@ def test_bombs_pickles_and_programs_stay_outside(weights, setting):
     ):
         for name in old.namelist():
             new.writestr(name, old.read(name))
-    endless = saved({"w": torch.zeros(1).expand(100_000, 100_000)})
+    endless = saved({"w": torch.zeros(1).expand(100, 100)})
     script = io.BytesIO()
     with zipfile.ZipFile(script, "w") as archive:
         archive.writestr("net/constants.pkl", b"")
     for file, text in (
         (deflated.getvalue(), "This file has compressed parts"),
-        (endless, "The tensor 'w' claims 10000000000 numbers and holds fewer"),
+        (endless, "The tensor 'w' claims 10000 numbers and holds fewer"),
         (script.getvalue(), "This file is TorchScript, which is a program"),
         (b"\x80\x02}q\x00.", "This file is a pickle, which can run any program"),
-        (saved(torch.nn.Linear(2, 2)), "This file holds more than weights, or is damaged"),
+        (
+            saved(torch.nn.Linear(2, 2)),
+            "This file holds more than weights: 'torch.nn.modules.linear.Linear'",
+        ),
         (saved([1, 2]), "This file holds no state dict but list"),
         (saved({"w": 3}), "The entry 'w' of this file is no plain tensor"),
         (b"nothing at all", "This file holds no weights that can be read"),

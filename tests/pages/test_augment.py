@@ -290,3 +290,28 @@ def test_referees_are_shown_while_there_is_no_interval_yet(visit):
         }
     ]
     assert "No referee can learn with Mix" in seen.texts("caption")
+
+
+def test_a_chain_in_the_address_that_is_too_deep_is_a_sentence(visit):
+    seen = visit("augment", chain="[" * 400).calm()
+    assert "The chain in the link was left out" in seen.texts("toast")
+    assert chain(seen) == [step.name for step in augment.load("digits").steps]
+
+
+@pytest.mark.parametrize("value", ["1e999", "1e300", "-1"])
+def test_a_damaged_seed_or_view_in_the_address_is_no_apology(visit, value):
+    seen = visit(
+        "augment", **{"augment.seed": value, "augment.view": value, "augment.source": value}
+    )
+    assert "Something went wrong" not in seen.texts("error")
+
+
+def test_a_refused_recipe_is_not_read_again_when_the_page_runs_again(visit, monkeypatch, setting):
+    setting(view_only=1)
+    seen = visit("augment").set(augment__view="recipe")
+    seen.at.file_uploader(key="augment.recipe").set_value(("r.json", b"[1, 2", "application/json"))
+    seen.at.run()
+    assert "neither JSON nor YAML" in seen.texts("error")
+    monkeypatch.setattr(augment, "read", lambda text: pytest.fail("it was read again"))
+    seen.at.run()
+    assert "neither JSON nor YAML" in seen.texts("error")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import streamlit as st
 
+from core.catalog import UserError
 from core.settings import settings
 from pages.ui import form, shell
 from pages.ui.attack import dataset
@@ -55,7 +57,8 @@ def draw(data: str) -> None:
             st.caption("On your own machine any PyTorch module enters by code:")
             st.code(CODE, language="python")
         else:
-            keep(upload, name, values, found)
+            with shell.guard():  # beside the file, not below the form
+                keep(upload, name, values, found)
     for choice in foreign.available(data):
         if choice.id.startswith("own/"):
             with st.container(horizontal=True, vertical_alignment="center"):
@@ -76,13 +79,17 @@ def keep(upload: Any, name: str, values: dict[str, Any], found: Any) -> None:
     from core.robustness import foreign
 
     content = upload.getvalue()
-    inside = foreign.inspect(content)
+    inside = looked(upload.file_id, content)
     st.success(
         f"A {inside.kind} of {inside.tensors:,} tensors, {inside.megabytes:.1f} MB"
         + (f", with {inside.classes} classes" if inside.classes else "")
+        + (f", from `{shell.plain(inside.source)}` of the checkpoint" if inside.source else "")
         + ".",
         icon=":material/check:",
     )
+    if inside.others:
+        others = ", ".join(shell.plain(name) for name in inside.others[:3])
+        st.caption(f"The checkpoint also holds {others}, which is left out.")
     if st.button(
         "Keep and open it",
         type="primary",
@@ -94,5 +101,31 @@ def keep(upload: Any, name: str, values: dict[str, Any], found: Any) -> None:
         st.session_state["robust.brought"] = foreign.bring(
             name or upload.name, content, config, found
         )
-        st.session_state["_done"] = "Kept, and chosen. Press Screen it."
+        facts = foreign.kept(st.session_state["robust.brought"])
+        words = ["Kept, and chosen. Press Screen it.", foreign.told(facts["preprocessing"])]
+        st.session_state["_done"] = " ".join([*words, *facts["notes"]])
         st.rerun()
+
+
+def looked(file: str, content: bytes) -> Any:
+    """Looks at a file once, not at every run of the page; a refusal is remembered as well.
+
+    Raises:
+        UserError: If it is refused.
+    """
+    from core.robustness import foreign
+    from core.tensors import give_memory_back
+
+    known, found = st.session_state.get("robust.looked", ("", None))
+    if known != file:
+        try:
+            found = foreign.inspect(content)
+        except UserError as error:
+            found = str(error)
+            later = threading.Timer(2, give_memory_back)  # when nobody holds the file any more
+            later.daemon = True
+            later.start()
+        st.session_state["robust.looked"] = file, found
+    if isinstance(found, str):
+        raise UserError(found)
+    return found

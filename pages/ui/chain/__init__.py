@@ -74,7 +74,7 @@ def pipeline() -> Any:
     if KEY not in st.session_state:
         words = st.query_params.get("chain", "")
         try:
-            chain = augment.read(_unfolded(words)) if words else augment.load(preset)
+            chain = augment.unfolded(words) if words else augment.load(preset)
         except UserError as error:
             st.toast(
                 shell.plain(f"The chain in the link was left out: {error}"),
@@ -109,25 +109,6 @@ def take(chain: Any) -> None:
     st.session_state["augment.numbers"] = count
     st.session_state[KEY] = steps
     st.session_state["augment.name"] = chain.name
-
-
-def _unfolded(words: str) -> str:
-    """Makes a recipe of the chain in an address: ``[[name, {parameters}, probability, enabled], …]``."""
-    try:
-        steps = [
-            {
-                "name": name,
-                "parameters": parameters,
-                "probability": probability,
-                "enabled": bool(on),
-            }
-            for name, parameters, probability, on in json.loads(words)
-        ]
-    except (ValueError, TypeError):
-        raise UserError(
-            "The chain in the address is no list of steps. Copy the whole link, or build the chain anew."
-        ) from None
-    return json.dumps({"format": "simulacra-pipeline", "version": 1, "name": "", "steps": steps})
 
 
 def remember(chain: Any) -> None:

@@ -11,12 +11,12 @@ from core.catalog import UserError
 from pages.ui import shell
 from pages.ui.chain import pipeline, take
 
-ENDINGS = {"json": "json", "yaml": "yaml", "torchvision": "py", "albumentations": "txt"}
+ENDINGS = {"json": "json", "yaml": "yaml", "torchvision": "py", "albumentations": "py"}
 WORDS = {
     "json": "JSON",
     "yaml": "YAML",
     "torchvision": "torchvision (runs)",
-    "albumentations": "Albumentations (text)",
+    "albumentations": "Albumentations (runs)",
 }
 
 
@@ -60,15 +60,19 @@ def draw(chain: Any) -> None:
             key="augment.recipe",
             max_upload_size=1,
         )
-        if upload is not None and st.session_state.get("augment.read") != upload.file_id:
+        file, refused = st.session_state.get("augment.read", ("", ""))
+        if upload is not None and file != upload.file_id:
             try:
                 take(augment.read(upload.getvalue().decode("utf-8", "replace")))
             except UserError as error:
-                shell.refuse(error)
+                refused = str(error)
+                st.session_state["augment.read"] = upload.file_id, refused
             else:
-                st.session_state["augment.read"] = upload.file_id
+                st.session_state["augment.read"] = upload.file_id, ""
                 st.session_state["_done"] = f"The recipe {upload.name} is the chain now."
                 st.rerun()
+        if upload is not None and refused:
+            shell.refuse(refused)
     st.markdown("**Take it away**")
     dialect = st.segmented_control(
         "As",

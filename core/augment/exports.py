@@ -1,0 +1,342 @@
+"""Pipelines as programs for torchvision and for Albumentations, with the same effect as here.
+
+A step writes one expression of ``x``, a float image (C, H, W) in [0, 1]. Where a library does the same at every size,
+the step may name the library's transform instead; where it does not, the program carries a small function of its own.
+"""
+
+from __future__ import annotations
+
+import re
+
+from core.augment.catalogue import augmentations
+from core.augment.pipeline import Pipeline, Step
+
+# What the programs were tried with; the tests run them with these.
+TRIED = {
+    "torchvision": "torchvision 0.29.1",
+    "albumentations": "Albumentations 2.0.8 and AlbumentationsX 2.5.1",
+}
+
+# Each function of a program, and the imports that it needs beside torch. They call each other by name.
+_FUNCTIONS = {
+    "affine": '''
+def affine(x, angle=0.0, shift=(0.0, 0.0), scale=1.0, shear=(0.0, 0.0), fill="border"):
+    """Turns and slants (degrees), zooms and shifts (share of the size) an image about its middle."""
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    slant = [math.tan(math.radians(s)) for s in shear]
+    inner = torch.tensor([[cos, -sin], [sin, cos]]) @ torch.tensor([[1, slant[0]], [slant[1], 1]])
+    inner = inner / scale
+    move = -(inner @ (2 * torch.tensor(shift)))
+    return sampled(x, torch.cat([inner, move[:, None]], 1), fill)
+''',
+    "sampled": '''
+def sampled(x, matrix, fill, bend=0.0):
+    """Reads an image where a map, (2, 3) or (3, 3), leads from each place of the result, in -1 ... 1."""
+    size = [1, 1, *x.shape[1:]]
+    plain = nn.functional.affine_grid(torch.eye(2, 3)[None], size, align_corners=False)[0]
+    there = torch.cat([plain, torch.ones_like(plain[..., :1])], 2) @ matrix.T
+    there = there[..., :2] / there[..., 2:] if len(matrix) == 3 else there
+    grid = (there + bend)[None]
+    return nn.functional.grid_sample(x[None], grid, padding_mode=fill, align_corners=False)[0]
+''',
+    "cropped": '''
+def cropped(x, kept, stretch):
+    """Cuts out a part with a share of the area, somewhere, and enlarges it."""
+    aspect = min(1 / kept, stretch) ** random.uniform(-1, 1)
+    wide, high = (kept * aspect) ** 0.5, (kept / aspect) ** 0.5
+    right, down = random.uniform(-1, 1) * (1 - wide), random.uniform(-1, 1) * (1 - high)
+    return sampled(x, torch.tensor([[wide, 0, right], [0, high, down]]), "border")
+''',
+    "tilted": '''
+def tilted(x, corners, fill):
+    """Moves the corners of an image inwards by shares of half its size, (4, 2)."""
+    end = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
+    rows, ends = [], []
+    for (u, v), (a, b) in zip((end * (1 - corners)).tolist(), end.tolist()):
+        rows += [[u, v, 1, 0, 0, 0, -a * u, -a * v], [0, 0, 0, u, v, 1, -b * u, -b * v]]
+        ends += [a, b]
+    solved = torch.linalg.solve(torch.tensor(rows), torch.tensor(ends))
+    return sampled(x, torch.cat([solved, torch.ones(1)]).view(3, 3), fill)
+''',
+    "bent": '''
+def bent(x, field, fill):
+    """Bends an image by shifts of some places, (2, knots, knots), in shares of its size."""
+    size = x.shape[1:]
+    bend = nn.functional.interpolate(field[None], size, mode="bicubic", align_corners=True)[0]
+    return sampled(x, torch.eye(2, 3), fill, 2 * bend.permute(1, 2, 0))
+''',
+    "grey": '''
+def grey(x):
+    """Gives the brightness of an image, (1, H, W)."""
+    return x if len(x) == 1 else (x * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, True)
+''',
+    "brighter": '''
+def brighter(x, factor):
+    """Multiplies the brightness."""
+    return (x * factor).clamp(0, 1)
+''',
+    "contrasted": '''
+def contrasted(x, factor):
+    """Moves pixels away from the mean brightness, or towards it."""
+    mean = grey(x).mean()
+    return (mean + (x - mean) * factor).clamp(0, 1)
+''',
+    "coloured": '''
+def coloured(x, factor):
+    """Moves colours away from grey, or towards it."""
+    return (grey(x) + (x - grey(x)) * factor).clamp(0, 1)
+''',
+    "turned": '''
+def turned(x, degrees):
+    """Turns the colours about the grey axis."""
+    if len(x) == 1:
+        return x
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5
+    matrix = cos * torch.eye(3) + sin * cross + (1 - cos) / 3
+    return (matrix @ x.flatten(1)).view(x.shape).clamp(0, 1)
+''',
+    "solarised": '''
+def solarised(x, threshold):
+    """Inverts what is brighter than a threshold."""
+    return torch.where(x > threshold, 1 - x, x)
+''',
+    "posterised": '''
+def posterised(x, bits):
+    """Keeps the highest bits of each level."""
+    step = 2 ** (8 - bits)
+    return x if bits >= 8 else torch.floor((x * 255).round() / step) * step / 255
+''',
+    "equalised": '''
+def equalised(x):
+    """Spreads the brightness levels of each channel evenly."""
+    made = []
+    for channel in (x * 255).round().long():
+        counts = torch.bincount(channel.flatten(), minlength=256)
+        first, total = counts[channel.min()], channel.numel()
+        table = (counts.cumsum(0) - first) / max(1, total - int(first))
+        made.append(channel / 255 if first == total else table[channel].clamp(0, 1))
+    return torch.stack(made)
+''',
+    "stretched": '''
+def stretched(x):
+    """Stretches the brightness of each channel to the full range."""
+    low, high = x.amin((1, 2), True), x.amax((1, 2), True)
+    return torch.where(high > low, (x - low) / (high - low).clamp_min(1e-6), x)
+''',
+    "blurred": '''
+def blurred(x, sigma):
+    """Blurs by a Gaussian; the edge is repeated by its weight."""
+    for _ in range(2):  # rows, then columns
+        here = torch.arange(x.shape[2], dtype=torch.float32)
+        weights = torch.exp(-((here[:, None] - here) ** 2) / (2 * max(sigma, 1e-3) ** 2))
+        x = (x @ (weights / weights.sum(1, keepdim=True)).T).transpose(1, 2)
+    return x.clamp(0, 1)
+''',
+    "sharpened": '''
+def sharpened(x, factor):
+    """Goes from a slightly blurred image (0) over the image (1) to a sharper one (2)."""
+    soft = blurred(x, 0.8)
+    return (soft + (x - soft) * factor).clamp(0, 1)
+''',
+    "salted": '''
+def salted(x, share):
+    """Turns a share of the pixels black or white."""
+    u = torch.rand(1, *x.shape[1:])
+    return torch.where(u < share / 2, 0.0, torch.where(u > 1 - share / 2, 1.0, x))
+''',
+    "jpeg": '''
+def jpeg(x, quality):
+    """Compresses an image as a camera does; at 100 it stays."""
+    if quality >= 100:
+        return x
+    levels = (x * 255).round().byte().permute(1, 2, 0).numpy()
+    memory = io.BytesIO()
+    Image.fromarray(levels[..., 0] if len(x) == 1 else levels).save(memory, "JPEG", quality=quality)
+    back = torch.from_numpy(np.array(Image.open(memory))).float() / 255
+    return back[None] if len(x) == 1 else back.permute(2, 0, 1)
+''',
+    "erased": '''
+def erased(x, covered, fill):
+    """Covers a box with a share of the area by the mean of the image ("grey"), black or noise."""
+    height, width = x.shape[1:]
+    wide = min(1.0, (covered * math.exp(random.uniform(-0.7, 0.7))) ** 0.5)
+    high = min(1.0, covered / max(wide, 1e-6))
+    wide = covered if high >= 1 else wide
+    inside = []
+    for length, count in ((high, height), (wide, width)):
+        here, start = (torch.arange(count) + 0.5) / count, random.random() * (1 - length)
+        inside.append((here >= start) & (here < start + length))
+    cover = {"grey": x.mean((1, 2), True), "black": torch.zeros(1), "noise": torch.rand(x.shape)}
+    return torch.where(inside[0][:, None] & inside[1], cover[fill], x)
+''',
+    "shuffled": '''
+def shuffled(x, tiles):
+    """Shuffles the tiles of an image; what does not fill a tile stays."""
+    high, wide = x.shape[1] // tiles, x.shape[2] // tiles
+    places = [(high * i, wide * j) for i in range(tiles) for j in range(tiles)]
+    made = x.clone()
+    for (top, left), (y, z) in zip(places, random.sample(places, len(places))):
+        made[:, top : top + high, left : left + wide] = x[:, y : y + high, z : z + wide]
+    return made
+''',
+    "operated": '''
+def operated(x, name, m, fill):
+    """Applies an operation at a magnitude of -1 ... 1, at which 0 changes nothing."""
+    made = {
+        "rotate": lambda: affine(x, angle=30 * m, fill=fill),
+        "shift x": lambda: affine(x, shift=(0.45 * m, 0.0), fill=fill),
+        "shift y": lambda: affine(x, shift=(0.0, 0.45 * m), fill=fill),
+        "slant x": lambda: affine(x, shear=(math.degrees(math.atan(0.3 * m)), 0.0), fill=fill),
+        "slant y": lambda: affine(x, shear=(0.0, math.degrees(math.atan(0.3 * m))), fill=fill),
+        "brightness": lambda: brighter(x, 1 + 0.9 * m),
+        "contrast": lambda: contrasted(x, 1 + 0.9 * m),
+        "colour": lambda: coloured(x, 1 + 0.9 * m),
+        "sharpness": lambda: sharpened(x, 1 + 0.9 * m),
+        "solarise": lambda: solarised(x, 1 - abs(m)),
+        "posterise": lambda: posterised(x, 8 - round(4 * abs(m))),
+        "equalise": lambda: x.lerp(equalised(x), abs(m)),
+        "stretch": lambda: x.lerp(stretched(x), abs(m)),
+        "invert": lambda: x.lerp(1 - x, float(math.ceil(abs(m)))),
+        "nothing": lambda: x,
+    }
+    return made[name]().clamp(0, 1)
+''',
+    "several": '''
+def several(x, names, count, magnitude, fill):
+    """Applies some operations, one after the other, all at one strength."""
+    for _ in range(count):
+        x = operated(x, random.choice(names), random.choice((-1, 1)) * magnitude, fill)
+    return x
+''',
+    "paired": '''
+def paired(x, pairs, fill):
+    """Applies one pair of operations: name, probability and magnitude of each."""
+    for name, chance, magnitude in random.choice(pairs):
+        if random.random() < chance:
+            x = operated(x, name, random.choice((-1, 1)) * magnitude, fill)
+    return x
+''',
+    "mixed": '''
+def mixed(x, names, width, magnitude, fill):
+    """Mixes a few short chains of operations with the image."""
+    shares, made = torch.rand(width).clamp_min(1e-9).log().neg(), torch.zeros_like(x)
+    for share in shares / shares.sum():
+        part = x
+        for _ in range(random.randint(1, 3)):
+            part = operated(part, random.choice(names), random.uniform(-magnitude, magnitude), fill)
+        made = made + share * part
+    return made.lerp(x, random.random()).clamp(0, 1)
+''',
+    "changed": '''
+def changed(image, change):
+    """Changes an array (H, W, C) or (H, W), of bytes or of floats in [0, 1]."""
+    levels = 255 if image.dtype == np.uint8 else 1
+    x = torch.from_numpy(np.ascontiguousarray(image)).float() / levels
+    y = change(x[None] if x.ndim == 2 else x.permute(2, 0, 1).contiguous()) * levels
+    y = (y.round() if levels == 255 else y).permute(1, 2, 0).numpy().astype(image.dtype)
+    return y[..., 0] if image.ndim == 2 else np.ascontiguousarray(y)
+''',
+}
+_IMPORTS = {
+    "io": "import io",
+    "math": "import math",
+    "random": "import random",
+    "np": "import numpy as np",
+    "Image": "from PIL import Image",
+    "torch": "import torch",
+    "nn": "from torch import nn",
+}
+
+_STANDARD = {"import io", "import math", "import random"}
+
+
+def torchvision(pipeline: Pipeline) -> str:
+    """Writes a pipeline as ``v2.Compose``, for one float image (C, H, W) in [0, 1] at a time."""
+    lines, functions, told = [], [], []
+    for place, step in enumerate(pipeline.steps, 1):
+        if not step.on:
+            continue
+        code, native = _code(step, "torchvision")
+        if not code:
+            told.append(_absent(step))
+            continue
+        if not native:  # a function with a name travels to other processes, a lambda does not
+            name = f"step_{place}_{step.name}"
+            functions.append(f"def {name}(x):\n    return {code}\n")
+            native = f"v2.Lambda({name})"
+        if step.probability < 1:
+            native = f"v2.RandomApply([{native}], p={step.probability:g})"
+        lines.append(f"    {native},")
+    lines = lines or ["    v2.Identity(),"]
+    what = "float32 images (C, H, W) in [0, 1], one at a time"
+    functions.append("augment = v2.Compose([\n" + "\n".join(lines) + "\n])\n")
+    library = "from torchvision.transforms import v2"
+    return _program(pipeline, "torchvision", what, library, functions, told)
+
+
+def albumentations(pipeline: Pipeline) -> str:
+    """Writes a pipeline as ``A.Compose``, for arrays (H, W, C) or (H, W), of bytes or of floats in [0, 1]."""
+    lines, functions, told = [], [], []
+    for place, step in enumerate(pipeline.steps, 1):
+        if not step.on:
+            continue
+        code, native = _code(step, "albumentations")
+        if not code:
+            told.append(_absent(step))
+            continue
+        if not native:
+            name = f"step_{place}_{step.name}"
+            inner = f"lambda x: {code}"
+            functions.append(f"def {name}(image, **_):\n    return changed(image, {inner})\n")
+            native = f"A.Lambda(image={name}, p={{p}})"
+        lines.append(f"    {native.replace('{p}', f'{step.probability:g}')},")
+    lines = lines or ["    A.NoOp(),"]
+    what = "arrays (H, W, C) or (H, W), of bytes or of float32 in [0, 1]"
+    functions.append("augment = A.Compose([\n" + "\n".join(lines) + "\n])\n")
+    return _program(pipeline, "albumentations", what, "import albumentations as A", functions, told)
+
+
+def _code(step: Step, dialect: str) -> tuple[str, str]:
+    """Gives the step's expression, and the library's own transform where it does the same; both empty without any."""
+    entry = augmentations.get(step.name)
+    config = entry.config.of(step.config, step.name)
+    write, native = entry.extra.get("code"), entry.extra.get(dialect)
+    return (write(config) if write else ""), (native(config) if native else "")
+
+
+def _absent(step: Step) -> str:
+    why = augmentations.get(step.name).extra.get("absent", "needs a model of Simulacra")
+    return f"# {step.title} is left out: it {why}."
+
+
+def _program(
+    pipeline: Pipeline, dialect: str, what: str, library: str, functions: list[str], told: list[str]
+) -> str:
+    functions = [*_called("\n".join(functions)), *functions]
+    text = "\n".join(functions)
+    imports = [line for name, line in _IMPORTS.items() if re.search(rf"(?<![\w.]){name}\.", text)]
+    own = [line for line in imports if line in _STANDARD]
+    others = [line for line in [*imports, library] if line not in _STANDARD]
+    others.sort(key=lambda line: (line.startswith("from"), line.lower()))
+    name = re.sub(r"[^\w .,+-]", "_", pipeline.name) or "Augmentation"
+    head = f'"""{name}, for {what}.\n\nMade by Simulacra for {TRIED[dialect]}, with which it was tried.\n"""'
+    parts = [head, "\n".join(own), "\n".join(others), "\n".join(told)]
+    return (
+        "\n\n".join(part for part in parts if part)
+        + "\n\n\n"
+        + "\n\n".join(function.lstrip("\n") for function in functions)
+    )
+
+
+def _called(text: str) -> list[str]:
+    """Gives the functions that a text calls, and those that they call."""
+    wanted: list[str] = []
+    waiting = [text]
+    while waiting:
+        here = waiting.pop()
+        for name, code in _FUNCTIONS.items():
+            if name not in wanted and re.search(rf"(?<![\w.]){name}\(", here):
+                wanted.append(name)
+                waiting.append(code)
+    return [code for name, code in _FUNCTIONS.items() if name in wanted]
