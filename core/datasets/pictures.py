@@ -10,12 +10,12 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from core.catalog import installed, optional
 from core.datasets.dataset import Dataset
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit is asked before anything is decoded
@@ -291,14 +291,12 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 
 def _read_heif() -> None:
     """Lets Pillow read HEIC through a package that is not always there."""
-    if find_spec("pi_heif") is None:
+    if not installed("pi_heif"):
         raise Refused(
-            "is a HEIC picture, which is read only where the package pi_heif is installed "
-            "(requirements-heic.txt); save it as JPEG or PNG"
+            "is a HEIC picture, which is read only where the package pi-heif is installed "
+            "(make extras, or: pip install -r requirements-heic.txt); save it as JPEG or PNG"
         )
-    import pi_heif
-
-    pi_heif.register_heif_opener()
+    optional("pi_heif", "HEIC").register_heif_opener()
 
 
 # --- Values ---------------------------------------------------------------------------------------------------------

@@ -588,11 +588,11 @@ def test_tiff_that_is_not_read_is_a_sentence():
 
 
 def test_heic_is_named_where_its_reader_is_missing(monkeypatch):
-    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
+    monkeypatch.setattr(pictures, "installed", lambda name: False)
     head = struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic"
     assert decode(head, 8) == (
-        "is a HEIC picture, which is read only where the package pi_heif is installed (requirements-heic.txt); "
-        "save it as JPEG or PNG"
+        "is a HEIC picture, which is read only where the package pi-heif is installed "
+        "(make extras, or: pip install -r requirements-heic.txt); save it as JPEG or PNG"
     )
 
 
