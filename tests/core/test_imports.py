@@ -249,6 +249,15 @@ def test_a_stray_picture_beside_a_folder_around_classes(tmp_path):
     assert flat.refused == (("cover.png", "lies beside the folder of all other pictures"),)
 
 
+def test_a_folder_around_everything_that_is_called_like_a_split_is_told(tmp_path):
+    found = load(put(tmp_path / "x.zip", tree(*some("test/owl test/robin", 6))))
+    assert found.classes == ("owl", "robin")
+    assert (
+        "All pictures lie in 'test', so its name says no split: splits are drawn from all of them."
+        in found.notes
+    )
+
+
 def test_every_reading_is_shown_and_another_can_be_chosen(tmp_path):
     path = put(tmp_path / "x.zip", tree(*some("Training/a Training/b Testing/a Testing/b", 6)))
     shown = datasets.preview({"path": str(path)})
