@@ -545,6 +545,18 @@ def test_a_later_picture_is_read_with_the_range_of_its_set(tmp_path):
     assert datasets.save("derived", child).imported("range") == {"largest": 4095.0, "ones": False}
 
 
+def test_pictures_of_a_folder_that_are_only_changed_share_one_range(tmp_path):
+    members = {
+        "a.png": png(twelve(0, 1000)),
+        "b.tif": tiff(twelve(1, 3000)),
+        "c.png": png(noise(2)),
+    }
+    with files.Directory(spread(tmp_path / "x", members | {"d.txt": b"text"})) as source:
+        assert folder.span_of_files(source, source.files) == Span(3000.0)
+        eight = [file for file in source.files if file.name[0] in "cd"]
+        assert folder.span_of_files(source, eight) is None
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_sixteen_bits_keep_their_levels_in_every_colour_mode(channels):
     values = np.random.default_rng(0).integers(0, 4096, (16, 16, channels)).astype(np.uint16)
