@@ -118,6 +118,7 @@ class Tree:
         self.files = files
         paths = {i: unicodedata.normalize("NFC", name).split("/") for i, name in enumerate(files)}
         self.stray: list[int] = []
+        self.around: list[str] = []
         while True:  # a folder around everything but strays
             beside = [i for i, path in paths.items() if len(path) == 1]
             top = _around(paths.values())
@@ -125,6 +126,7 @@ class Tree:
                 break
             inside = {i: path[1:] for i, path in paths.items() if len(path) > 1 and path[0] == top}
             self.stray += [i for i in paths if i not in inside]
+            self.around.append(top)
             paths = inside
         self.beside = beside
         self.tops: dict[str, _Top] = {}
@@ -295,25 +297,24 @@ def readings(
         found["splits"] = _by_splits(tree, splits, chosen)
     if tree.tops:
         found["classes"] = _by_classes(tree)
+    out = [] if tree.labelled else tree.stray  # beside a folder around a set without classes
+    kept = sorted(set(range(len(files))) - set(out))
     found["none"] = Reading(
         "none",
-        f"No classes: all {len(files):,} pictures are one set.",
-        [(i, None, 0) for i in range(len(files))],
+        f"No classes: {'all ' if not out else ''}{len(kept):,} pictures are one set.",
+        [(i, None, 0) for i in kept],
+        [(i, "lies beside the folder of all other pictures") for i in out],
     )
+    for name in tree.around:
+        if role(name, strict=True) in ("valid", "test") and not decided:
+            note = f"All pictures lie in {name!r}, so its name says no split: splits are drawn from all of them."
+            for reading in found.values():
+                reading.notes.append(note)
     if "file" in found:
         return found, "file"
     if "splits" in found and (decided or chosen):
         return found, "splits"
-    if tree.labelled:
-        return found, "classes"
-    if tree.stray:  # one folder around a set without classes: what lies beside it is left out
-        found["none"] = Reading(
-            "none",
-            f"No classes: {len(tree.paths):,} pictures are one set.",
-            [(i, None, 0) for i in tree.paths],
-            [(i, "lies beside the folder of all other pictures") for i in tree.stray],
-        )
-    return found, "none"
+    return found, "classes" if tree.labelled else "none"
 
 
 def _stray(tree: Tree) -> list[tuple[int, str]]:

@@ -93,6 +93,21 @@ def test_a_run_without_labels_has_no_class_to_choose(visit, trained, name):
     assert marks(seen)["A"] == 9
 
 
+def test_a_number_in_the_address_is_the_name_of_a_class(visit, trained):
+    run = trained.runs["gan"]
+    file = jobs.get(run).path / "run.json"
+    facts = json.loads(file.read_text())
+    names = ["0", "1", "4", "8", "9", "10", "11", "12", "13", "14"]
+    facts["dataset"]["classes"] = names
+    file.write_text(json.dumps(facts))
+    seen = visit("latent", run=run, **{"latent.class": "4"}).calm()
+    titles = seen.pictures("latent.grid")["titles"]
+    assert {title.partition(": ")[2] for title in titles} == {"4"}
+    other = visit("latent", run=run, **{"latent.class": "2"}).calm()  # no such class: all of them
+    titles = other.pictures("latent.grid")["titles"]
+    assert {title.partition(": ")[2] for title in titles} == set(names)
+
+
 def test_an_older_checkpoint_shows_other_images(visit, trained):
     seen = visit("latent")
     newest = grid(seen)
