@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from core import machine
 from core.catalog import Config, Entry, UserError
 from core.datasets.dataset import SPLITS, Dataset, Progress, chunks
 from core.settings import settings
@@ -216,6 +217,7 @@ def explained(place: Path) -> Iterator[None]:
             raise UserError(
                 f"This program may not write to {place.parent}. "
                 "Give it the permission, or set SIMULACRA_HOME to a folder that it may write."
+                + (" Windows says so, too, of what somebody has open." if machine.HOLDS else "")
             ) from error
         raise
 
