@@ -200,7 +200,7 @@ def _allow_queue() -> None:
 
 
 # newest first; of those that have ended (the system keeps their exit codes until they are asked for) the last few
-_children: list[subprocess.Popen[bytes]] = []
+_children: list[subprocess.Popen[Any]] = []
 
 
 def spawn(path: Path) -> None:
