@@ -35,6 +35,7 @@ from core.settings import settings
 
 ACTIVE = ("queued", "running")
 STATUSES = (*ACTIVE, "finished", "stopped", "failed", "interrupted")
+STARTING = "Starting"  # what a job says between its turn and the first word of its work
 _START_GRACE = 20.0  # seconds that a process may take to start and lock its job
 _WORDS = {
     "kind": str,
@@ -93,7 +94,8 @@ class Job:
     @property
     def message(self) -> str:
         """One sentence on how it stands, empty when there is nothing to say."""
-        if self.status == "interrupted" and self.state.get("status") == "queued":
+        begun = self.state.get("status") != "queued" and self.state.get("message") != STARTING
+        if self.status == "interrupted" and not begun:
             said = _last_words(self)
             return (
                 f"Its process ended before the work began: {said} More is in {self.path / 'worker.log'}. "
