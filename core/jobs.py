@@ -35,6 +35,7 @@ from core.settings import settings
 
 ACTIVE = ("queued", "running")
 STATUSES = (*ACTIVE, "finished", "stopped", "failed", "interrupted")
+STARTING = "Starting"  # what a job says between its turn and the first word of its work
 _START_GRACE = 20.0  # seconds that a process may take to start and lock its job
 _WORDS = {
     "kind": str,
@@ -106,7 +107,8 @@ class Job:
     @property
     def message(self) -> str:
         """One sentence on how it stands, empty when there is nothing to say."""
-        if self.status == "interrupted" and self.state.get("status") == "queued":
+        begun = self.state.get("status") != "queued" and self.state.get("message") != STARTING
+        if self.status == "interrupted" and not begun:
             said = _last_words(self)
             return (
                 f"Its process ended before the work began: {said} More is in {self.path / 'worker.log'}. "
@@ -214,7 +216,7 @@ def _allow_queue() -> None:
 
 
 # newest first; of those that have ended (the system keeps their exit codes until they are asked for) the last few
-_children: list[subprocess.Popen[bytes]] = []
+_children: list[subprocess.Popen[Any]] = []
 
 
 def spawn(path: Path) -> None:

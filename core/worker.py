@@ -50,7 +50,7 @@ def work(path: Path) -> int:
                 jobs.set_state(
                     path,
                     status="running",
-                    message="Starting",
+                    message=jobs.STARTING,
                     pid=os.getpid(),
                     node=platform.node(),
                     speed=0,

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from core import scratch, slices
+from core import machine, scratch, slices
 from core.catalog import Config, Entry, UserError, plain
 from core.datasets.dataset import SPLITS, Dataset, Progress, chunks, datasets
 from core.settings import settings
@@ -222,6 +222,7 @@ def explained(place: Path) -> Iterator[None]:
             raise Unwritable(
                 f"This program may not write to {place.parent}. "
                 "Give it the permission, or set SIMULACRA_HOME to a folder that it may write."
+                + (" Windows says so, too, of what somebody has open." if machine.HOLDS else "")
             ) from error
         raise
 

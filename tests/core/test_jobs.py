@@ -244,6 +244,12 @@ def test_a_process_that_dies_at_its_start_is_told_at_once_with_its_last_words(
         assert f"error: {said}" in capsys.readouterr().err
     job = next(job for job in jobs.listing() if job.kind == "train")
     assert job.message == f"{said}{job.path / 'worker.log'}. Resume tries again."
+    jobs.set_state(
+        job.path, status="running", message=jobs.STARTING
+    )  # its turn has come, and no more
+    assert jobs.get(job.id).message.startswith(said)
+    jobs.set_state(job.path, message="Preparing the data")
+    assert jobs.get(job.id).message.startswith("Its process ended without a word (killed")
     # the words of an earlier start are not those of this one
     broken.write_text("#!/bin/sh\nexit 1")
     state = jobs.resume(job.id).state

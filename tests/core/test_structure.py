@@ -185,6 +185,17 @@ def test_the_first_page_needs_no_torch_and_core_no_streamlit():
     assert done.stdout.strip() == "", f"importing core loaded {done.stdout.strip()}"
 
 
+def test_text_is_read_and_written_as_utf_8_whatever_the_system_prefers():
+    loose = re.compile(r"\.(read_text\(\)|write_text\((?![^\n]*utf-8)[^\n(]*\)\s*$)", re.MULTILINE)
+    assert loose.search("x = file.read_text()") and loose.search("file.write_text(text)\n")
+    found = {
+        f"{path.relative_to(ROOT)}: {match.group()}"
+        for path in sources(ROOT)
+        for match in loose.finditer(path.read_text("utf-8"))
+    }
+    assert found == set()
+
+
 # --- What must be installed -------------------------------------------------------------------------------------------
 
 
