@@ -272,7 +272,9 @@ def judge(
     chances, noise = probabilities(scores[rows][:, large], mine)
     found = doubts(chances, mine, noise)
     facts = _told(
-        found, len(rows), [classes[k] for k in np.flatnonzero((counts > 0) & (counts < ENOUGH))]
+        found,
+        len(rows),
+        [classes[int(k)] for k in np.flatnonzero((counts > 0) & (counts < ENOUGH))],
     )
     worst = np.argsort(found.chance[0], kind="stable")
     disputed = found.chance[1] > found.chance[0]

@@ -639,7 +639,7 @@ def test_what_is_decided_already_is_not_decided_again(whole):
     book = decisions.decide(whole, "exclude", [3, 4], seen=0)
     again = decisions.decide(whole, "exclude", [3, 4], seen=book.version)
     assert again.version == book.version
-    assert again.told == "2 of them were already excluded: nothing is new."
+    assert again.told == "Nothing is new: images 3, 4 were already excluded."
     more = decisions.decide(whole, "exclude", [4, 5], seen=book.version)
     assert more.told == "1 of them was already excluded: new for 1."
     assert [entry.images for entry in more.entries] == [(3, 4), (5,)]
