@@ -319,16 +319,13 @@ def _write(dataset: Dataset, record: dict[str, Any], who: str, seen: int) -> Boo
                 jobs.Log(place).append(
                     new | {"id": secrets.token_hex(4), "time": time.time(), "who": who}
                 )
-    told = []
-    if again := len(record["images"]) - len(new["images"]):
-        rest = (
-            "nothing is new"
-            if again == len(record["images"])
-            else f"new for {len(new['images']):,}"
-        )
-        told.append(
-            f"{again:,} of them {'was' if again == 1 else 'were'} already {_PAST[record['action']]}: {rest}."
-        )
+    told, past = [], _PAST.get(record.get("action", ""), "")
+    if not new["images"]:
+        was = "was" if len(record["images"]) == 1 else "were"
+        told.append(f"Nothing is new: {named(record['images'])} {was} already {past}.")
+    elif again := len(record["images"]) - len(new["images"]):
+        was = "was" if again == 1 else "were"
+        told.append(f"{again:,} of them {was} already {past}: new for {len(new['images']):,}.")
     if since:
         names = ", ".join(sorted({one.get("who") or "Somebody else" for one in since}))
         count = len({image for one in since for image in one["images"]})

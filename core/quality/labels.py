@@ -23,7 +23,8 @@ STRENGTHS = (0.003, 0.03, 0.3, 3.0)  # of the ridge, per image
 ENOUGH = 20  # images that a class needs before labels of it, or towards it, are judged
 LEAST = 100  # labels of such classes; of fewer, too few wrong ones could be told from chance
 PLANTED = 0.05  # share of wrong labels that the predictor is tried with
-RELIABLE = 0.5  # of these, the share that must be found before any label is judged
+RELIABLE = 0.8  # of these, the share that must be found before any label is judged
+REAL = 0.5  # of the suspects, the share that must be wrong by estimate
 USUAL = 20  # one in so many labels is wrong, before anything is known
 SURE = 0.5  # probability to be wrong from which a label is changed together with others
 LOOK = 5  # labels that are named for a look where none can be judged
@@ -219,7 +220,7 @@ def doubts(chances: Tensor, y: Tensor, noise: float) -> Doubts:
             noise * exchanged(noise, bar) * len(y)
         )  # of the wrong ones, those that are among the suspects
         precision = (min(float(wrong[suspect].sum()), real) + 0.5) / (number + 1)  # few say little
-        if precision >= RELIABLE:
+        if precision >= REAL:
             break
     best = torch.where(suspect, counted, chances.scatter(1, y[:, None], -1.0).argmax(1))
     return Doubts(
@@ -271,7 +272,9 @@ def judge(
     chances, noise = probabilities(scores[rows][:, large], mine)
     found = doubts(chances, mine, noise)
     facts = _told(
-        found, len(rows), [classes[k] for k in np.flatnonzero((counts > 0) & (counts < ENOUGH))]
+        found,
+        len(rows),
+        [classes[int(k)] for k in np.flatnonzero((counts > 0) & (counts < ENOUGH))],
     )
     worst = np.argsort(found.chance[0], kind="stable")
     disputed = found.chance[1] > found.chance[0]
@@ -294,10 +297,10 @@ def _told(found: Doubts, n: int, small: Sequence[str]) -> dict[str, Any]:
     number, reason = int(found.suspect.sum()), ""
     if found.found < RELIABLE:
         reason = f"the predictor behind it {known}, and {test}, less than {percent(RELIABLE)}"
-    elif found.precision is not None and found.precision < RELIABLE:
+    elif found.precision is not None and found.precision < REAL:
         reason = (
             f"the predictor behind it {known}, and of the labels that it doubts only about {percent(found.precision)} "
-            f"would be wrong, less than {percent(RELIABLE)}"
+            f"would be wrong, less than {percent(REAL)}"
         )
     if reason:
         return refused(reason, n, found.accuracy, found.found)

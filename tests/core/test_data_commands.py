@@ -65,10 +65,10 @@ def test_a_dataset_is_inspected_mended_and_saved(run, faulty):
 def contradicting() -> Any:
     """A saved dataset of noise, so that no label can be judged, with a pair of copies labelled Box and Ring."""
     rng = np.random.default_rng(0)
-    x = rng.integers(0, 256, (100, 1, 8, 8)).astype(np.uint8)
-    y = np.arange(100) % 2
+    x = rng.integers(0, 256, (140, 1, 8, 8)).astype(np.uint8)
+    y = np.arange(140) % 2
     x[41], x[43] = x[40], x[45]
-    held = {"train": np.arange(20, 100), "valid": np.arange(10), "test": np.arange(10, 20)}
+    held = {"train": np.arange(20, 140), "valid": np.arange(10), "test": np.arange(10, 20)}
     return datasets.save(
         "pairs", datasets.assemble(x, y.astype(np.int64), ("Box", "Ring"), held, name="pairs")
     )
@@ -95,14 +95,14 @@ def test_labels_that_cannot_be_judged_are_not_changed_and_copies_are_decided_one
         (("--exclude", "contradiction"), "there a person decides each one. See them with --list"),
         (("--exclude", "doubt"), "there a person decides each one"),
         (("--label", "40=box"), "--label must be IMAGE=CLASS with the number of an image and a"),
-        (("--label", "100=Box"), "There is no image 100: pairs has images 0 to 99"),
+        (("--label", "140=Box"), "There is no image 140: pairs has images 0 to 139"),
         (("--drop", "-1"), "There is no image -1"),
     ):
         assert said in run("inspect", "pairs", *words, code=2)
     text = run("inspect", "pairs", "--label", "41=Box", "--drop", "40", "--save", "mended")
     assert "Decisions: 2 excluded, 1 relabelled." in text
     mended = datasets.load("mended")
-    assert len(mended) == 98
+    assert len(mended) == 138
     assert mended.classes[mended.y[40]] == "Box"  # image 41, with 40 before it gone
 
 

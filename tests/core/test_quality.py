@@ -305,16 +305,27 @@ def test_a_predictor_that_is_often_wrong_calls_no_label_wrong(sure, wrong):
         f"Labels cannot be judged on this set, because the predictor behind it names {known} of the labels (each image "
         "by others, n = 600), and of labels that are exchanged at random it would find "
     )
-    assert facts["sentence"].endswith("less than 50 %. No label is called wrong.")
+    assert facts["sentence"].endswith("less than 80 %. No label is called wrong.")
 
 
 def test_the_limit_of_what_can_be_judged_is_the_one_that_is_told(monkeypatch):
     found = judged(600, 3.0, 0.05)[0].facts["found"]
     for limit, passes in ((found, True), (found + 1e-6, False)):
         monkeypatch.setattr(labels, "RELIABLE", limit)
-        monkeypatch.setattr(labels, "_BARS", (0.05,) if passes else (0.05, 0.5))
         facts = judged(600, 3.0, 0.05)[0].facts
-        assert ("exchanged" in facts["reason"]) is not passes
+        assert facts["judged"] is passes
+        assert ("exchanged at random" in facts["reason"]) is not passes
+
+
+def test_suspects_of_which_less_than_half_are_wrong_are_not_called_so(monkeypatch):
+    monkeypatch.setattr(labels, "RELIABLE", 0.0)
+    share = judged(600, 4.0, 0.05)[0].facts["precision"]
+    for limit, passes in ((share, True), (1.01, False)):
+        monkeypatch.setattr(labels, "REAL", limit)
+        monkeypatch.setattr(labels, "_BARS", labels._BARS if passes else (labels.SURE,))
+        facts = judged(600, 4.0, 0.05)[0].facts
+        assert facts["judged"] is passes
+        assert ("of the labels that it doubts only about" in facts["reason"]) is not passes
 
 
 def test_fewer_labels_than_are_needed_are_not_judged():
@@ -628,7 +639,7 @@ def test_what_is_decided_already_is_not_decided_again(whole):
     book = decisions.decide(whole, "exclude", [3, 4], seen=0)
     again = decisions.decide(whole, "exclude", [3, 4], seen=book.version)
     assert again.version == book.version
-    assert again.told == "2 of them were already excluded: nothing is new."
+    assert again.told == "Nothing is new: images 3, 4 were already excluded."
     more = decisions.decide(whole, "exclude", [4, 5], seen=book.version)
     assert more.told == "1 of them was already excluded: new for 1."
     assert [entry.images for entry in more.entries] == [(3, 4), (5,)]

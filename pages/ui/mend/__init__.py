@@ -27,7 +27,7 @@ def act(dataset: Any, what: str, images: list[int], label: Any = None, *, kind: 
         who=shell.who(),
         seen=seen,
     )
-    _done(book, f"{len(images):,} image{'s' * (len(images) != 1)}: {SIGNS[what]}.")
+    _done(dataset, book, f"{len(images):,} image{'s' * (len(images) != 1)}: {SIGNS[what]}.")
 
 
 def settle(dataset: Any, images: list[int], label: int, one: bool) -> None:
@@ -39,7 +39,7 @@ def settle(dataset: Any, images: list[int], label: int, one: bool) -> None:
         decisions.settle, dataset, images, label, one=one, who=shell.who(), seen=seen
     )
     words = "one is kept" if one else f"all {len(images)} copies have it"
-    _done(book, f"{dataset.classes[label]} is right, {words}.")
+    _done(dataset, book, f"{dataset.classes[label]} is right, {words}.")
 
 
 def undo(dataset: Any, entry: str) -> None:
@@ -48,13 +48,16 @@ def undo(dataset: Any, entry: str) -> None:
 
     seen = st.session_state.get(f"mend.seen.{dataset.fingerprint}", 0)
     book = shell.attempt(decisions.undo, dataset, entry, who=shell.who(), seen=seen)
-    _done(book, "Taken back.")
+    _done(dataset, book, "Taken back.")
 
 
-def _done(book: Any, words: str) -> None:
+def _done(dataset: Any, book: Any, words: str) -> None:
     if book is not None:
-        told = getattr(book, "told", "")
-        st.session_state["_done"] = f"{words} {told}".strip()
+        st.session_state[f"mend.seen.{dataset.fingerprint}"] = (
+            book.version
+        )  # a second press is no other's
+        new = not book.told.startswith("Nothing is new")
+        st.session_state["_done"] = f"{words * new} {book.told}".strip()
 
 
 def opened(dataset: Any) -> Any:

@@ -292,12 +292,16 @@ def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry
             disabled=not shell.may_change() or not about,
         )
         st.button(
-            f"Accept {words}",
+            f"Accept {words if ticked or single else f'all {len(issues):,}'}",
             key="data.accept",
             on_click=mend.act,
-            args=(dataset, "accept", images),
+            args=(
+                dataset,
+                "accept",
+                [issue.image for issue in ticked or (about if single else issues)],
+            ),
             kwargs={"kind": kind},
-            disabled=not shell.may_change() or not about,
+            disabled=not shell.may_change(),
             help="Nothing is wrong with them; they stay as they are.",
         )
     if not dataset.labelled or (not ticked and remedy != "relabel"):
