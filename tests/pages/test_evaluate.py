@@ -268,6 +268,8 @@ def test_suspects_stand_above_their_nearest_training_images(visit, gan, found):
         for _, done, share in hidden
     ]
     assert any(title.startswith(("mirrored", "shifted", "turned")) for title in titles)
+    said = " · ".join(done for _, done, _ in hidden)
+    assert f"In disguise, from the left: {said}." in seen.texts("caption")
     assert (
         seen.images("evaluate.pairs.3")
         == evaluation.training_images(found, arrays.near_features[at])
