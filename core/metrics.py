@@ -525,28 +525,40 @@ def nearer_to_training(samples: Features, train: Features, held_out: Features) -
     s, t, h = (torch.as_tensor(part).flatten(1).float() for part in (samples, train, held_out))
     h = h[: len(t)]
     centre = middle(h)  # the same for both, so that equal images are equally far
-    return nearer_in(tiles(s, h, centre), tiles(s, t, centre), s, len(t), len(h))
+    limit, group = (part[:, 0] for part in neighbours(tiles(s, h, centre), s, 1))
+    count = Nearer(limit, group)
+    for piece in tiles(s, t, centre):
+        count.take(*piece)
+    return count.share(len(t), len(h))
 
 
-def nearer_in(to_held_out: Pieces, to_train: Pieces, samples: Tensor, n: int, m: int) -> Estimate:
-    """Gives the share of :func:`nearer_to_training` from distances of any kind.
+class Nearer:
+    """Counts for :func:`nearer_to_training`, piece by piece, with distances of any kind.
 
     Args:
-        to_held_out, to_train: Pieces of the distances, as of :func:`tiles`.
-        samples: The points (N, D) that the rows of the pieces stand for.
-        n, m: How many training images there are, and how many held-out ones, at most n.
+        limit: Distance of each sample to its nearest held-out image, (N,).
+        group: Which one that is, (N,).
     """
-    limit, group = (part[:, 0] for part in neighbours(to_held_out, samples, 1))
-    nearer, level = torch.zeros_like(group), torch.zeros_like(group)
-    for i, _, distance in to_train:
-        nearer[i] += (distance < limit[i, None]).sum(1)
-        level[i] += (distance == limit[i, None]).sum(1)
-    none_nearer, none_level = _none_of(nearer, n, m), _none_of(nearer + level, n, m)
-    wins = 1 - (none_nearer + none_level) / 2
-    off = torch.zeros(m, dtype=wins.dtype, device=wins.device)
-    off.index_add_(0, group, wins - wins.mean())
-    value, error = float(wins.mean()), Z * float(off.square().sum()) ** 0.5 / len(wins)
-    return Estimate(value, max(0.0, value - error), min(1.0, value + error), len(wins))
+
+    def __init__(self, limit: Tensor, group: Tensor) -> None:
+        self.limit, self.group = limit, group
+        self.nearer, self.level = torch.zeros_like(group), torch.zeros_like(group)
+
+    def take(self, rows: slice, columns: slice, distance: Tensor) -> None:
+        """Counts the training images of one piece, as of :func:`tiles`, that are nearer than the limit, or as near."""
+        limit = self.limit[rows, None]
+        self.nearer[rows] += (distance < limit).sum(1)
+        self.level[rows] += (distance == limit).sum(1)
+
+    def share(self, n: int, m: int) -> Estimate:
+        """Gives the share for n training and m held-out images, m at most n."""
+        none_nearer = _none_of(self.nearer, n, m)
+        none_level = _none_of(self.nearer + self.level, n, m)
+        wins = 1 - (none_nearer + none_level) / 2
+        off = torch.zeros(m, dtype=wins.dtype, device=wins.device)
+        off.index_add_(0, self.group, wins - wins.mean())
+        value, error = float(wins.mean()), Z * float(off.square().sum()) ** 0.5 / len(wins)
+        return Estimate(value, max(0.0, value - error), min(1.0, value + error), len(wins))
 
 
 def _none_of(r: Tensor, n: int, m: int) -> Tensor:

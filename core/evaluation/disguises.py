@@ -135,10 +135,18 @@ def compare(
     tried = ways(samples.shape[-1])
     views = [patterns(samples, way) for way in tried]
     pieces = partial(_pieces, views, checked=checked)
-    near, index = metrics.neighbours(pieces(train), views[0], min(2, len(train)))
+    limit, group = (part[:, 0] for part in metrics.neighbours(pieces(held_out), views[0], 1))
+    count = metrics.Nearer(limit, group)
+
+    def counted() -> metrics.Pieces:
+        for piece in pieces(train):
+            count.take(*piece)
+            yield piece
+
+    near, index = metrics.neighbours(counted(), views[0], min(2, len(train)))
     first = train[index[:, 0]]
     apart = torch.stack([(view - first).square().sum(1) for view in views])
-    share = metrics.nearer_in(pieces(held_out), pieces(train), views[0], len(train), len(held_out))
+    share = count.share(len(train), len(held_out))
     return Disguised(near.sqrt(), index, apart.argmin(0), share)
 
 

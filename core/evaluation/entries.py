@@ -418,7 +418,7 @@ def _nearer(study: Study, sample: Sample) -> Found:
     return _found(estimate, **_lines(study))
 
 
-def _lines(study: Study) -> dict[str, float]:
+def _lines(study: Study) -> dict[str, Any]:
     """Gives what copies reach of a share that is one half by chance, and from where on it counts."""
     m = min(len(study.held_out.x), len(study.train.x))
     ceiling = (1 + m / len(study.train.x)) / 2

@@ -19,7 +19,9 @@ from core.work.race import Entrant, Measure, RaceConfig, standings
 @pytest.fixture(autouse=True)
 def without_judge(monkeypatch):
     """Features that need no training: what is tested here is the race."""
-    monkeypatch.setattr(features, "quick", features.components)
+    monkeypatch.setattr(
+        features, "quick", lambda dataset, device, told: features.components(dataset, device)
+    )
 
 
 def started(setting, monkeypatch, **values) -> jobs.Job:

@@ -258,8 +258,20 @@ def test_suspects_stand_above_their_nearest_training_images(visit, gan, found):
     assert (seen.images("evaluate.pairs.0") == arrays.made[at]).all()
     near = evaluation.training_images(found, arrays.near_pixels[at])
     assert (seen.images("evaluate.pairs.1") == near).all()
+    hidden = evaluation.in_disguise(arrays, at)
+    assert hidden is not None
+    place = np.array([one for one, _, _ in hidden])
+    assert (seen.images("evaluate.pairs.2") == evaluation.training_images(found, place)).all()
+    titles = seen.pictures("evaluate.pairs.2")["titles"]
+    assert titles == [
+        f"{done}: {share:.1%} of unseen real images lie as near in disguise"
+        for _, done, share in hidden
+    ]
+    assert any(title.startswith(("mirrored", "shifted", "turned")) for title in titles)
+    said = " · ".join(done for _, done, _ in hidden)
+    assert f"In disguise, from the left: {said}." in seen.texts("caption")
     assert (
-        seen.images("evaluate.pairs.2")
+        seen.images("evaluate.pairs.3")
         == evaluation.training_images(found, arrays.near_features[at])
     ).all()
     words = seen.texts("markdown", "success", "info", "error")

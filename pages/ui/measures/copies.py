@@ -72,6 +72,8 @@ def pairs(found: Evaluation, arrays: evaluation.Arrays) -> None:
             max_zoom=8,
             max_height=70,
         )
+    if near := evaluation.in_disguise(arrays, at):
+        st.caption("In disguise, from the left: " + " · ".join(done for _, done, _ in near) + ".")
     st.caption(
         "Suspicious is a sample that lies nearer to a training image than real images that the model never saw do. "
         "Rest the pointer on one for its distance."
