@@ -175,7 +175,7 @@ def small(x: Images) -> Tensor:
 def quick(dataset: Dataset, device: torch.device) -> Judge | Components:
     """Gives the extractor for looks during a training: the judge where it is there or soon trained, else components."""
     if dataset.labelled and len(dataset.classes) > 1:
-        soon = dataset.size <= 8 or device.type == "cuda"
+        soon = (dataset.size <= 8 or device.type == "cuda") and not settings().view_only
         if soon or _file(dataset).exists():
             return judge(dataset, device)
     return components(dataset, device)
