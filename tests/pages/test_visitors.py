@@ -178,6 +178,20 @@ def test_the_server_takes_small_uploads_only_in_view_only(setting):
         config.set_option("server.maxUploadSize", before)
 
 
+def test_a_start_sweeps_what_a_killed_server_left_but_not_in_view_only(home, setting):
+    left = [
+        home / place / ".gone-1" for place in ("jobs", "datasets", "cache/datasets", "classifiers")
+    ]
+    for folder in left:
+        folder.mkdir(parents=True)
+    setting(view_only=1)
+    shell._sweep()
+    assert all(folder.exists() for folder in left)
+    setting(view_only=0)
+    shell._sweep()
+    assert not any(folder.exists() for folder in left)
+
+
 # --- What is damaged ----------------------------------------------------------------------------------------------
 
 
