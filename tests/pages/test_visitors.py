@@ -117,10 +117,11 @@ def test_work_ends_when_the_visitor_is_gone(monkeypatch):
     """A run whose visitor has left is asked to stop; the work notices between two slices."""
     import streamlit.testing.v1.app_test as app_test
     from streamlit.testing.v1 import AppTest
+    from streamlit.testing.v1.local_script_runner import LocalScriptRunner
 
     runners: list[Any] = []
 
-    class Runner(app_test.LocalScriptRunner):
+    class Runner(LocalScriptRunner):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             runners.append(self)
