@@ -86,7 +86,7 @@ def test_a_visitor_gets_what_fits_in_memory_and_of_more_what_is_prepared(home, s
     assert str(caught.value) == (
         "This server is for viewing only, so it prepares no faces with size=16, count=1366, seed=2, which would take "
         "1 MB: at most 1 MB are made in memory. Prepared are: digits; faces with size=16, count=40. "
-        "Choose one of these, or run your own copy."
+        "Ask for fewer or smaller images, choose what is prepared, or run your own copy."
     )
     setting(memory_mb=0)
     assert len(datasets.load("faces", FACES)) == 40  # prepared: of any size
