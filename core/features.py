@@ -188,7 +188,7 @@ def small(x: Images) -> Tensor:
 def quick(dataset: Dataset, device: torch.device, told: Told = _quietly) -> Judge | Components:
     """Gives the extractor for looks during a training: the judge where it is there or soon trained, else components."""
     if dataset.labelled and len(dataset.classes) > 1:
-        soon = dataset.size <= 8 or device.type == "cuda"
+        soon = (dataset.size <= 8 or device.type == "cuda") and not settings().view_only
         if soon or judged(dataset):
             return judge(dataset, device, told)
     return components(dataset, device)

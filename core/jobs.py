@@ -675,8 +675,8 @@ def parse(lines: bytes) -> tuple[list[dict[str, Any]], int]:
             record = json.loads(line)
         except ValueError:
             record = None
-        if isinstance(record, dict) and all(
-            isinstance(record.get(key, 0), int | float) for key in ("step", "images", "seconds")
+        if isinstance(record, dict) and not any(
+            isinstance(record.get(key), str) for key in ("step", "images", "seconds")
         ):
             records.append(record)
         else:

@@ -75,6 +75,23 @@ def moments(job: jobs.Job, family: str, records: list[dict], keep: int) -> list[
     return found
 
 
+def measured(job: jobs.Job, about: dict[str, object]) -> None:
+    """Says how the distances were measured, and what they are against."""
+    if not about:
+        st.caption(
+            ":material/warning: How it was measured stood in a line that is damaged, in "
+            + shell.plain(str(job.path / "log.jsonl"))
+        )
+        return
+    clock = "seconds of its processor core" if about["clock"] == "processor" else "seconds"
+    st.caption(
+        f"Distance: Fréchet distance between the features ({shell.plain(str(about['extractor']))}) of {about['n']} "
+        f"samples and of training images, over that of {about['n']} real test images. Copying: share of samples nearer "
+        f"to a training image than to an equally likely test image; real images have {about['copying_of_real']:.2f}, "
+        f"verbatim copies {about['copying_of_copies']:.2f}. Time: {clock}, without measuring and drawing."
+    )
+
+
 @shell.guard()
 def live(id: str, status: str) -> None:
     """Shows a race as it stands; runs again every two seconds while it goes on."""
@@ -114,13 +131,7 @@ def live(id: str, status: str) -> None:
         key=f"race.track.{id}",
         live=job.active,
     )
-    clock = "seconds of its processor core" if about["clock"] == "processor" else "seconds"
-    st.caption(
-        f"Distance: Fréchet distance between the features ({shell.plain(about['extractor'])}) of {about['n']} samples "
-        f"and of training images, over that of {about['n']} real test images. Copying: share of samples nearer to a "
-        f"training image than to an equally likely test image; real images have {about['copying_of_real']:.2f}, "
-        f"verbatim copies {about['copying_of_copies']:.2f}. Time: {clock}, without measuring and drawing."
-    )
+    measured(job, about)
     with st.expander("The last turn in numbers"):
         st.dataframe(
             pd.DataFrame(

@@ -366,9 +366,10 @@ def _unprepared(entry: Entry, config: Config) -> UserError:
     )
     listed = prepared()
     there = "; ".join(listed[:12]) + (f"; and {len(listed) - 12} more" if len(listed) > 12 else "")
+    ways = (["ask for fewer or smaller images"] if weighs else []) + ["choose what is prepared"]
     return UserError(
         f"This server is for viewing only, so it prepares no {_called(entry, config)}{why}. "
-        f"Prepared are: {there or 'none yet'}. Choose one of these, or run your own copy."
+        f"Prepared are: {there or 'none yet'}. {', '.join(ways).capitalize()}, or run your own copy."
     )
 
 

@@ -46,13 +46,13 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     study = robustness.Study(
         target, x, y, plan, indices=indices, data=data, dataset=dataset, stop=task.stopped
     )
-    began = told = time.time()
+    began, told = time.time(), time.monotonic()
     for report in study:
         ends = report["complete"] or bool(study.stopped)
         with jobs.full_disk_told():
             jobs.write_json(task.path / "report.json", report)
-            if ends or time.time() - told > 5:
-                told = time.time()
+            if ends or time.monotonic() - told > 5:  # a clock may be set back
+                told = time.monotonic()
                 _keep_arrays(task, study)
         checks = report["checks"]
         done = sum(check["outcome"] != "open" for check in checks)

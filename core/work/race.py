@@ -65,7 +65,7 @@ class RaceConfig(Config):
 
 
 def standings(job: jobs.Job) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-    """Reads a race: how it was measured, and the records of each family, oldest first.
+    """Reads a race: how it was measured, and the records of each family, oldest first; damaged ones are left out.
 
     The measure holds ``floor``, ``n``, ``extractor``, ``clock`` and what copying is for real images and for copies; it
     is empty before the race has begun.
@@ -73,11 +73,16 @@ def standings(job: jobs.Job) -> tuple[dict[str, Any], dict[str, list[dict[str, A
     about: dict[str, Any] = {}
     found: dict[str, list[dict[str, Any]]] = {}
     for record in jobs.Log(job.path).read()[0]:
-        if "family" in record:
-            found.setdefault(record["family"], []).append(record)
-        else:
+        if isinstance(family := record.get("family"), str):
+            if all(isinstance(record.get(name), int | float) for name in _MEASURED):
+                found.setdefault(family, []).append(record)
+        elif all(isinstance(record.get(name), int | float) for name in _FLOORS):
             about |= record
     return about, found
+
+
+_MEASURED = ("turn", "seconds", "images", "ratio", "copying", "copying_low", "copying_high")
+_FLOORS = ("n", "copying_of_real", "copying_of_copies")
 
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:

@@ -73,10 +73,16 @@ def _no_delay() -> None:
                 continue  # closed meanwhile
 
 
+def _sweep() -> None:
+    """Clears away what a killed server has left half written, and nobody owns."""
+    here = settings()
+    if not here.view_only:
+        home = here.home.absolute()
+        scratch.sweep(here.jobs, here.datasets, here.cache / "datasets", home / "classifiers")
+
+
 def _import_heavy() -> None:
-    if not settings().view_only:  # what a killed server has left
-        home = settings()
-        scratch.sweep(home.jobs, home.datasets, home.cache / "datasets", home.home / "classifiers")
+    _sweep()
     import plotly.graph_objects  # noqa: F401
     import torch
 

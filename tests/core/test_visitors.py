@@ -86,7 +86,7 @@ def test_a_visitor_gets_what_fits_in_memory_and_of_more_what_is_prepared(home, s
     assert str(caught.value) == (
         "This server is for viewing only, so it prepares no faces with size=16, count=1366, seed=2, which would take "
         "1 MB: at most 1 MB are made in memory. Prepared are: digits; faces with size=16, count=40. "
-        "Choose one of these, or run your own copy."
+        "Ask for fewer or smaller images, choose what is prepared, or run your own copy."
     )
     setting(memory_mb=0)
     assert len(datasets.load("faces", FACES)) == 40  # prepared: of any size
@@ -136,6 +136,7 @@ def test_a_visitor_trains_no_network_and_keeps_no_features(home, setting):
             ask(digits, torch.device("cpu"))
     with pytest.raises(UserError, match="cannot train the reader of digits"):
         latent.reader(digits)
+    assert isinstance(features.quick(digits, torch.device("cpu")), features.Components)
     pixels = features.extractors.get("pixels").make(digits, torch.device("cpu"))
     assert features.of_split(pixels, digits, np.arange(5)).shape == (5, 64)
     assert files(home) == there

@@ -130,6 +130,17 @@ def test_a_damaged_sheet_is_left_out(visit):
     assert [bool(moment["sheet"]) for moment in moments] == [False, True]
 
 
+def test_a_damaged_line_of_its_log_is_told_and_the_race_still_shown(visit):
+    job = raced()
+    log = job.path / "log.jsonl"
+    first, *others = log.read_text().splitlines()
+    others[0] = others[0].replace('"ratio":8.0', '"ratio":"8.0"')
+    log.write_text("\n".join([first[:40], *others]) + "\n")
+    seen = visit("race").calm()
+    assert seen.at.dataframe[0].value["images seen"].tolist() == [2000, 2000]
+    assert f"stood in a line that is damaged, in {log}" in seen.texts("caption")
+
+
 def test_the_recorded_race_replays_and_is_never_deleted(visit, gallery, setting):
     seen = visit("race").calm()
     assert "recorded; it ships with Simulacra. Press ▶ to replay it in 20 seconds." in seen.texts()

@@ -117,10 +117,11 @@ def test_work_ends_when_the_visitor_is_gone(monkeypatch):
     """A run whose visitor has left is asked to stop; the work notices between two slices."""
     import streamlit.testing.v1.app_test as app_test
     from streamlit.testing.v1 import AppTest
+    from streamlit.testing.v1.local_script_runner import LocalScriptRunner
 
     runners: list[Any] = []
 
-    class Runner(app_test.LocalScriptRunner):
+    class Runner(LocalScriptRunner):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             runners.append(self)
@@ -176,6 +177,20 @@ def test_the_server_takes_small_uploads_only_in_view_only(setting):
         assert config.get_option("server.maxUploadSize") == 5
     finally:
         config.set_option("server.maxUploadSize", before)
+
+
+def test_a_start_sweeps_what_a_killed_server_left_but_not_in_view_only(home, setting):
+    left = [
+        home / place / ".gone-1" for place in ("jobs", "datasets", "cache/datasets", "classifiers")
+    ]
+    for folder in left:
+        folder.mkdir(parents=True)
+    setting(view_only=1)
+    shell._sweep()
+    assert all(folder.exists() for folder in left)
+    setting(view_only=0)
+    shell._sweep()
+    assert not any(folder.exists() for folder in left)
 
 
 # --- What is damaged ----------------------------------------------------------------------------------------------

@@ -133,6 +133,7 @@ def evil(trained) -> dict[str, str]:
     some = datasets.load("digits")
     classes = tuple(f"{k} {EVIL}" for k in range(10))
     splits = {"train": np.arange(60), "valid": np.arange(60, 80), "test": np.arange(80, 100)}
+    assert some.y is not None
     x, y = np.asarray(some.x[:100]), np.asarray(some.y[:100])
     datasets.save("evil", datasets.assemble(x, y, classes, splits, name="evil", levels=17))
     place = settings().datasets / FOLDER
