@@ -227,3 +227,18 @@ def test_eps_without_a_unit_is_asked_back(visit, gallery):
 def test_a_dataset_without_labels_says_so(visit, trained):
     seen = visit("robustness", data="plain").calm()
     assert "has no labels" in seen.texts("info")
+
+
+def test_weights_that_are_refused_are_looked_at_once(monkeypatch):
+    from core.catalog import UserError
+    from core.robustness import foreign
+    from pages.ui.attack import own
+
+    monkeypatch.setattr(own.st, "session_state", {})
+    monkeypatch.setattr(own.threading, "Timer", lambda *a: type("T", (), {"start": print})())
+    for _ in range(2):
+        with pytest.raises(UserError, match="This file holds no weights that can be read"):
+            own.looked("one", b"nothing")
+        monkeypatch.setattr(foreign, "inspect", lambda file: pytest.fail("it was looked at again"))
+    monkeypatch.setattr(foreign, "inspect", lambda file: 3)
+    assert own.looked("another", b"") == own.looked("another", b"") == 3
