@@ -477,9 +477,10 @@ def bypassed(module: nn.Module, x: Images) -> Iterator[None]:
         image = given[0] if given else None
         if not isinstance(image, Tensor) or image is x or image.shape != x.shape:
             return None
-        if not image.is_floating_point() or not _alike(image.detach(), x.detach()):
+        if not image.is_floating_point():
             return None
-        return (x + (image - x).detach(), *given[1:])
+        gain = _gain(image.detach(), x.detach())
+        return (gain * x + (image - gain * x).detach(), *given[1:]) if gain else None
 
     hooks = [part.register_forward_pre_hook(around) for part in parts]
     try:
@@ -489,11 +490,12 @@ def bypassed(module: nn.Module, x: Images) -> Iterator[None]:
             hook.remove()
 
 
-def _alike(image: Tensor, x: Tensor) -> bool:
-    """Tells whether what a part is handed still is the image: it goes up and down with it, over a batch."""
+def _gain(image: Tensor, x: Tensor) -> float:
+    """Gives how much what a part is handed changes with the image, over a batch; 0 where it is another thing."""
     a, b = image.flatten() - image.mean(), x.flatten() - x.mean()
-    size = a.square().sum().sqrt() * b.square().sum().sqrt()
-    return bool((a * b).sum() > ALIKE * size) and bool(size > 0)
+    shared, size = float((a * b).sum()), float(b.square().sum())
+    alike = abs(shared) > ALIKE * math.sqrt(float(a.square().sum()) * size)
+    return shared / size if alike and size > 0 else 0.0
 
 
 class Watched(TorchFunctionMode):

@@ -23,6 +23,7 @@ from core.datasets import Dataset
 from core.robustness.verdict import interval, percent
 from core.runs import Opened
 from core.tensors import Images, noise, to_bytes, to_float
+from core.threat import default_eps
 
 tricks = Registry("trick", "core.deception")
 LEVELS = (0.25, 0.5, 1.0, 2.0)  # of the strength that was asked for, on a curve
@@ -70,6 +71,12 @@ class TrickConfig(Config):
         20, "Steps of the attack.", ge=1, le=1000, unit="steps", advanced=True, visitor=100
     )
     seed: int = knob(0, "Of everything random.", ge=0, le=2**31 - 1, log=True, advanced=True)
+
+
+def suited(name: str, opened: Opened) -> float:
+    """Gives the attack strength at which a trick runs where 0 was asked for: what suits the images of a model."""
+    usual = default_eps(opened.spec.channels, opened.spec.size, "linf")
+    return tricks.get(name).extra.get("times", 1.0) * usual
 
 
 # --- Images in, images out ------------------------------------------------------------------------------------------

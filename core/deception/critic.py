@@ -20,12 +20,13 @@ from core.deception import (
     rising,
     share,
     strip,
+    suited,
     tricks,
     usual,
 )
 from core.robustness.verdict import percent
 from core.runs import Opened
-from core.threat import Target, default_eps, eps_text
+from core.threat import Target, eps_text
 
 
 @tricks.add(
@@ -43,7 +44,7 @@ def critic(
     x, y = images_of(opened, dataset, config.n)
     label = y if model.classes else None
     fake = model.sample(range(len(x)), label, config.seed, usual(opened))
-    eps = config.eps or default_eps(opened.spec.channels, opened.spec.size, "linf")
+    eps = config.eps or suited("critic", opened)
 
     def score(images: Tensor) -> Tensor:
         return model.critic(images * 2 - 1, label)

@@ -14,10 +14,20 @@ from torch import Tensor
 
 from core.catalog import knob
 from core.datasets import Dataset
-from core.deception import Shown, TrickConfig, images_of, noisy, plain, rising, strip, tricks
+from core.deception import (
+    Shown,
+    TrickConfig,
+    images_of,
+    noisy,
+    plain,
+    rising,
+    strip,
+    suited,
+    tricks,
+)
 from core.models import Quantizes
 from core.runs import Opened
-from core.threat import Target, default_eps, eps_text
+from core.threat import Target, eps_text
 
 
 class EncoderConfig(TrickConfig):
@@ -38,7 +48,7 @@ def encoder(
 ) -> Iterator[Shown]:
     """Changes an image a little, and the model takes it for something else; random noise of the same size beside it."""
     x, y = images_of(opened, dataset, config.n)
-    eps = config.eps or default_eps(opened.spec.channels, opened.spec.size, "linf")
+    eps = config.eps or suited("encoder", opened)
     code, restored = coder(opened, y)
     with torch.no_grad():
         clean, back = code(x), restored(x)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from core.catalog import knob
 from core.classifier import climb
 from core.datasets import Dataset
-from core.deception import Shown, TrickConfig, images_of, plain, pushed, strip, tricks
+from core.deception import Shown, TrickConfig, images_of, plain, pushed, strip, suited, tricks
 from core.runs import Opened
 from core.tensors import Group, Images, Loss
-from core.threat import Target, default_eps, eps_text
+from core.threat import Target, eps_text
 
 
 class HardenConfig(TrickConfig):
@@ -90,7 +90,7 @@ def harden(
     """Trains the VAE on with the attack on its encoder; damage and clean quality, before and after."""
     from core.training import TrainConfig, Trainer
 
-    eps = config.eps or default_eps(opened.spec.channels, opened.spec.size, "linf")
+    eps = config.eps or suited("harden", opened)
     x, y = images_of(opened, dataset, config.n)
     before = _damage(opened.model, x, y, eps, config)
     net = Steadied(copy.deepcopy(opened.model).train().requires_grad_(True), eps, config.weight)

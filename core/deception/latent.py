@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
+from core import features
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.deception import Shown, plain, share, strip, tricks, usual
@@ -116,6 +117,8 @@ def second_opinion(target: Target, dataset: Dataset) -> Target:
     """
     # one that was trained against attacks goes wrong in other places than a plain one
     for choice in sorted(foreign.available(dataset.name), key=lambda c: "against" not in c.note):
+        if not choice.id and not features.judged(dataset):
+            continue  # nothing is trained in passing
         if choice.id != target.facts.get("run", ""):
             try:
                 other = foreign.target_of(choice.id, dataset)

@@ -13,10 +13,20 @@ import torch
 from torch import Tensor
 
 from core.datasets import Dataset
-from core.deception import Shown, TrickConfig, images_of, plain, rising, share, strip, tricks
+from core.deception import (
+    Shown,
+    TrickConfig,
+    images_of,
+    plain,
+    rising,
+    share,
+    strip,
+    suited,
+    tricks,
+)
 from core.models import Scores
 from core.runs import Opened
-from core.threat import Target, default_eps, eps_text
+from core.threat import Target, eps_text
 
 
 @tricks.add(
@@ -25,6 +35,7 @@ from core.threat import Target, default_eps, eps_text
     TrickConfig,
     fits=lambda opened: opened.family in ("vae", "flow") and isinstance(opened.model, Scores),
     classifier=False,
+    times=2.0,
 )
 def likelihood(
     config: TrickConfig, opened: Opened, dataset: Dataset, target: Target | None
@@ -33,7 +44,7 @@ def likelihood(
     model = opened.model
     x, y = images_of(opened, dataset, config.n)
     strange = 1 - x
-    eps = config.eps or 2 * default_eps(opened.spec.channels, opened.spec.size, "linf")
+    eps = config.eps or suited("likelihood", opened)
     bits = x[0].numel() * float(np.log(2))
     label = y if model.classes else None
 

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from core import attacks
 from core.catalog import knob
 from core.datasets import Dataset
-from core.deception import Shown, TrickConfig, images_of, plain, share, strip, tricks
+from core.deception import Shown, TrickConfig, images_of, plain, share, strip, suited, tricks
 from core.robustness.verdict import percent
 from core.runs import Opened
 from core.tensors import Images, noise
-from core.threat import Target, default_eps, eps_text
+from core.threat import Target, eps_text
 
 DRAWS = 20  # of a random defence, for its final score
 
@@ -90,7 +90,7 @@ def purification(
     """Cleans images with the model before they are classified, and attacks that in three ways, ever stronger [3, 4]."""
     x, y = images_of(opened, dataset, config.n)
     y = y.to(target.device)
-    eps = config.eps or default_eps(opened.spec.channels, opened.spec.size, "linf")
+    eps = config.eps or suited("purify", opened)
     purify, random, why_not = purifier(config, opened)
     draws = DRAWS if random else 1
     facts = {**target.facts, "purifier": opened.run}

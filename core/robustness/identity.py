@@ -106,7 +106,7 @@ def _networks(dataset: Dataset, target: Target) -> Iterator[Target]:
 
 # --- Other readings of the image ------------------------------------------------------------------------------------
 
-Reading = tuple[str, Callable[[Images], Images]]
+Reading = tuple[str, Callable[[Tensor], Tensor]]
 
 
 def readings(
@@ -120,13 +120,13 @@ def readings(
         inside: The preprocessing that the classifier has already; it is taken out first.
     """
 
-    def undone(x: Images) -> Images:
+    def undone(x: Tensor) -> Tensor:
         """Turns what the network shall see into what its own preprocessing makes that of."""
         if not inside.get("mean"):
             return x
         return x * _wide(inside["std"], x) + _wide(inside["mean"], x)
 
-    def scaled(mean: Any, std: Any) -> Callable[[Images], Images]:
+    def scaled(mean: Any, std: Any) -> Callable[[Tensor], Tensor]:
         return lambda x: undone((x - _wide(mean, x)) / _wide(std, x))
 
     usual: list[tuple[str, Any, Any]] = [
@@ -164,12 +164,12 @@ _PUBLISHED = (
 )
 
 
-def _wide(values: Any, x: Images) -> Tensor:
+def _wide(values: Any, x: Tensor) -> Tensor:
     made = torch.as_tensor(values, dtype=x.dtype, device=x.device)
     return made.view(1, -1, 1, 1)
 
 
-def _resized(x: Images, side: int) -> Images:
+def _resized(x: Tensor, side: int) -> Tensor:
     return nn.functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
 
 

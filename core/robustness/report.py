@@ -104,7 +104,9 @@ def html(report: Mapping[str, Any], shown: Sequence[Mapping[str, Any]] = ()) -> 
     """Writes the report as one page that needs nothing else: verdict, curve, checks, attacks, pictures, the program."""
     verdict, model, data = report["verdict"], report["model"], report["data"]
     head = next(row for row in report["results"] if row["eps"] == report["headline"])
-    how = report.get("robustness") or robustness(head, report["chance"], verdict)
+    how = report.get("robustness") or robustness(
+        head, report["chance"], verdict, report["complete"]
+    )
     colours = {"green": "#2b8a3e", "amber": "#b35c00", "red": "#c92a2a"}
     rows = [
         [

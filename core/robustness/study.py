@@ -629,7 +629,9 @@ class Study:
         return {
             "complete": self.complete,
             "stopped": self.stopped,
-            "robustness": robustness(head, self.found["chance"], sound),
+            "robustness": robustness(
+                head, self.found["chance"], sound, self.complete
+            ),
             "verdict": sound,
             "checks": [answer.record() for answer in answers],
             "clean": clean,

@@ -532,13 +532,16 @@ def _verdict(colour: str, sentence: str, believable: bool) -> dict[str, Any]:
     return {"colour": colour, "sentence": sentence, "believable": believable}
 
 
-def robustness(row: Mapping[str, Any], chance: float, sound: Mapping[str, Any]) -> dict[str, Any]:
+def robustness(
+    row: Mapping[str, Any], chance: float, sound: Mapping[str, Any], complete: bool = True
+) -> dict[str, Any]:
     """Says how robust it is: the colour, a sentence, and the share with its interval and n.
 
     Args:
         row: Of the headline: ``eps``, ``robust``, ``interval``, ``n``, ``text``.
         chance: Share that guessing names rightly.
         sound: The :func:`verdict`: what is not believed is never called robust.
+        complete: Whether all attacks have ended; what still stands before that is no result.
     """
     value, n, (low, high) = row["robust"], row["n"], row["interval"]
     number = (
@@ -547,6 +550,8 @@ def robustness(row: Mapping[str, Any], chance: float, sound: Mapping[str, Any]) 
     number += f" (interval {percent(low)} to {percent(high)})"
     if not row["eps"]:
         colour, sentence = "amber", "Not known: no attack was tried."
+    elif not complete:
+        colour, sentence = "amber", f"So far: {number}."
     elif low <= chance:
         colour, sentence = "red", f"Not robust: {number}."
     elif sound["colour"] == "red":

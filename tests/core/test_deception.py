@@ -52,3 +52,16 @@ def test_a_trick_goes_to_its_end_with_numbers_and_pictures(gallery, name, family
 def test_the_area_under_the_curve_counts_pairs():
     high, low = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0])
     assert auc(high, low) == (1 + 0.5 + 1 + 1) / 4
+
+
+def test_a_second_opinion_is_never_trained_in_passing(monkeypatch):
+    from core import datasets, features
+    from core.catalog import UserError
+    from core.deception.latent import second_opinion
+    from core.threat import Target
+
+    monkeypatch.setattr(features, "judge", lambda *_: pytest.fail("a judge is trained in passing"))
+    digits = datasets.load("digits")
+    alone = Target(lambda x: x.flatten(1)[:, :10], digits.classes, 1, 8, facts={"run": "x"})
+    with pytest.raises(UserError, match="A second classifier of digits is needed"):
+        second_opinion(alone, digits)

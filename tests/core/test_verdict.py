@@ -175,6 +175,8 @@ def test_how_robust_it_is_goes_by_the_ends_of_the_interval():
     masked = robustness(at(199, 200), 0.1, {"colour": "red"})
     assert masked["colour"] == "amber" and masked["sentence"].startswith("Not known: 99.5 % of 200")
     assert robustness(at(0, 200), 0.1, {"colour": "red"})["colour"] == "red"
+    early = robustness(at(200, 200), 0.1, sound, complete=False)
+    assert early["colour"] == "amber" and early["sentence"].startswith("So far: 100 % of 200")
     none = robustness(ROW | {"eps": 0.0}, 0.1, sound)
     assert (none["colour"], none["sentence"]) == ("amber", "Not known: no attack was tried.")
 

@@ -168,6 +168,20 @@ def test_generative_models_offer_what_they_can(visit, gallery):
     assert names
 
 
+@pytest.mark.parametrize(
+    ("run", "trick", "eps"), [("gan", "critic", 38), ("vae", "likelihood", 76)]
+)
+def test_the_strength_that_a_trick_runs_at_is_the_one_that_is_read(visit, gallery, run, trick, eps):
+    seen = visit("robustness", **SMALL).set(robust__tool="generative").calm()
+    seen.set(robust__generator=f"shipped-digits-{run}").calm()
+    seen.set(**{f"robust__trick__{run}": trick}).calm()
+    slider = seen.widget(f"robust.trick.{trick}.eps")
+    assert slider.value == pytest.approx(eps / 255, abs=1e-4)
+    assert f"Runs at an attack strength of {eps}/255." in seen.texts("caption")
+    seen.set(**{f"robust__trick__{trick}__eps": 0.0}).calm()
+    assert f"Runs at an attack strength of {eps}/255." in seen.texts("caption")
+
+
 def test_a_trick_shows_what_it_has_as_it_works(visit, gallery):
     seen = visit("robustness", **SMALL).set(robust__tool="generative").calm()
     seen.set(robust__trick__gan="critic").calm()

@@ -17,6 +17,7 @@ from pages.ui.attack import TURNS, Question, dataset, target
 def draw(question: Question) -> None:
     """Offers the tricks that the chosen model can be put to, and shows one of them."""
     from core import deception
+    from core.threat import eps_text
 
     of = [
         run
@@ -53,7 +54,15 @@ def draw(question: Question) -> None:
         )
         entry = deception.tricks.get(name)
         st.caption(shell.plain(entry.caption))
-        values = form.form({f"robust.trick.{name}": entry.config})[f"robust.trick.{name}"]
+        key = f"robust.trick.{name}"
+        if (
+            "eps" in entry.config.knobs()
+        ):  # the slider shows what it runs at, not a 0 that stands for it
+            st.session_state.setdefault(f"{key}.eps", round(deception.suited(name, opened), 4))
+        values = form.form({key: entry.config})[key]
+        if "eps" in values:
+            used = values["eps"] or deception.suited(name, opened)
+            st.caption(f"Runs at an attack strength of {eps_text(used)}.")
         pressed = st.button("Try it", type="primary", key="robust.try", icon=":material/bolt:")
     with right:
         key = (

@@ -24,7 +24,9 @@ def draw(report: Mapping[str, Any]) -> None:
     from core.robustness.verdict import robustness
 
     verdict, at = report["verdict"], head(report)
-    how = report.get("robustness") or robustness(at, report["chance"], verdict)  # reports of before
+    how = report.get("robustness") or robustness(
+        at, report["chance"], verdict, report["complete"]
+    )  # reports of before
     left, right = st.columns(2, gap="small")
     kind, icon, word = COLOURS[verdict["colour"]]
     if not report["complete"] and not report["stopped"]:
