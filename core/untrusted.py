@@ -86,16 +86,21 @@ def read_data(text: str, what: str, limits: Limits = LIMITS) -> Any:
         NoData: If it is neither.
     """
     _allow(what, "characters", len(text), limits.characters)
+    no_json: NoData | None = None
     if text.lstrip()[:1] in ("{", "["):
         try:
             return read_json(text, what, limits)
-        except NoData:
+        except NoData as error:
             if len(text) > limits.yaml:
                 raise
+            no_json = error
     _allow(f"{what} in YAML", "characters", len(text), limits.yaml)
     opened = text.count("[") + text.count("{")
     _allow(f"{what} in YAML", "brackets that open", opened, limits.values // 10)
-    return _yaml(text, what, limits)
+    try:
+        return _yaml(text, what, limits)
+    except NoData as error:
+        raise (no_json or error) from None
 
 
 def _yaml(text: str, what: str, limits: Limits) -> Any:

@@ -56,7 +56,9 @@ def run(arguments: argparse.Namespace) -> None:
     config = foreign.ForeignConfig.of(values, "classifier")
     dataset = datasets.load(arguments.dataset, {})
     inside = foreign.inspect(file)
-    id = foreign.bring(arguments.name or arguments.weights.stem, file, config, dataset)
+    id = foreign.bring(
+        arguments.name or foreign.called(arguments.weights.name), file, config, dataset
+    )
     kept = foreign.kept(id)
     facts = {
         "id": id,

@@ -273,6 +273,16 @@ def bring(name: str, file: bytes, config: ForeignConfig, dataset: Dataset) -> st
     return OWN + name
 
 
+def called(file: str) -> str:
+    """Makes a classifier's name of the name of its file.
+
+    >>> called("best model.ckpt.pt")
+    'best model-ckpt'
+    """
+    plain = re.sub(r"[^A-Za-z0-9 _-]+", "-", Path(file).stem).strip("-_ ")
+    return plain[:60] or "classifier"
+
+
 def kept(id: str) -> dict[str, Any]:
     """Gives what was written down of a classifier that was brought: what it does to an image, and notes.
 

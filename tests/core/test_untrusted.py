@@ -96,6 +96,11 @@ def test_what_no_json_could_hold_is_no_data(text):
         read_json(text, "A text")
 
 
+def test_text_that_began_as_json_is_told_its_line_as_json():
+    with pytest.raises(NoData, match=r"^ in line 2$"):
+        read_data("[1,\n2", "A text")
+
+
 def test_a_refused_recipe_is_not_parsed_again(monkeypatch):
     monkeypatch.setattr(recipes, "_refused", {})
     text = "[1, 2"

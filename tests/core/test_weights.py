@@ -435,10 +435,17 @@ def test_a_network_that_cannot_take_the_images_says_so(net):
         )  # fmt: skip
 
 
+def test_a_file_gives_a_name_that_is_allowed():
+    names = [
+        foreign.called(file) for file in ("w.pt", "best model.ckpt.pt", "été.pt", "….pt", "a" * 99)
+    ]
+    assert names == ["w", "best model-ckpt", "t", "classifier", "a" * 60]
+
+
 def test_the_command_brings_tells_and_deletes(net, tmp_path, capsys):
     from core.__main__ import main
 
-    file = tmp_path / "my net.pt"
+    file = tmp_path / "my.net.pt"
     file.write_bytes(saved({"state_dict": {f"net.{n}": v for n, v in net.state_dict().items()}}))
     common = ["bring", str(file), "--architecture", "squeezenet1_1", "--json"]
     assert main([*common, "--resize", "64", "--crop", "60", "--mean", "0.5"]) == 0

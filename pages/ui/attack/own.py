@@ -99,7 +99,7 @@ def keep(upload: Any, name: str, values: dict[str, Any], found: Any) -> None:
     ):
         config = foreign.ForeignConfig.of(values, "classifier")
         st.session_state["robust.brought"] = foreign.bring(
-            name or upload.name, content, config, found
+            name or foreign.called(upload.name), content, config, found
         )
         facts = foreign.kept(st.session_state["robust.brought"])
         words = ["Kept, and chosen. Press Screen it.", foreign.told(facts["preprocessing"])]
