@@ -103,6 +103,7 @@ def test_labels_that_cannot_be_judged_are_not_changed_and_copies_are_decided_one
     assert "Decisions: 2 excluded, 1 relabelled." in text
     mended = datasets.load("mended")
     assert len(mended) == 138
+    assert mended.y is not None
     assert mended.classes[mended.y[40]] == "Box"  # image 41, with 40 before it gone
 
 
