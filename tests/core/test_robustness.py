@@ -621,6 +621,15 @@ def test_the_command_attacks_any_module_of_this_machine(tmp_path, monkeypatch, c
         sys.modules.pop("mymodels", None)
 
 
+def test_the_help_says_what_a_factory_gets_and_must_answer(capsys):
+    with pytest.raises(SystemExit):
+        main(["attack", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "gets images as float32 (N, channels, size, size), pixels from 0 to 1" in words
+    assert "answers logits (N, classes), no softmax, in the order of the dataset's classes" in words
+    assert "attack.seed" in words  # the parameters are listed as before
+
+
 def test_the_config_of_a_job_holds_that_of_the_study():
     assert set(StudyConfig.knobs()) < set(AttackConfig.knobs())
     assert AttackConfig(n=7, classifier="x").study() == StudyConfig(n=7)
