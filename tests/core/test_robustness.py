@@ -161,6 +161,22 @@ def test_a_normalisation_that_is_missing_is_named(plain, digits):
     assert "with mean 0.5 and std 0.25 it names" in report["verdict"]["sentence"]
 
 
+def test_a_normalisation_too_many_is_taken_out(plain, digits):
+    inside = {"mean": [-1.0], "std": [0.5]}
+    made = Outside(plain.module, lambda net, x: net((x + 1) / 0.5)).eval()
+    target = Target(made, plain.classes, 1, 8, facts={"preprocessing": inside})
+    x, y, *_ = images_of(digits, StudyConfig(n=60))
+    said = target.predict(x).numpy()
+    *_, found = identity.look(target, x, y, said, digits)
+    assert found["reading"]["share"] > 0.9 > 0.2 > found["reading"]["given"]
+    mean, std = torch.tensor([0.3]), torch.tensor([0.4])
+    ways = dict(identity.readings(1, 8, mean, std, inside))
+    seen = {name: (change(x) + 1) / 0.5 for name, change in ways.items() if "px" not in name}
+    assert torch.allclose(seen["pixels from 0 to 1, without a normalisation"], x, atol=1e-5)
+    assert torch.allclose(seen["mean 0.5 and std 0.25"], (x - 0.5) / 0.25, atol=1e-5)
+    assert torch.allclose(seen["this dataset's own mean and std"], (x - 0.3) / 0.4, atol=1e-5)
+
+
 def test_classes_in_another_order_are_found_and_every_check_says_why_it_was_not_made(plain, digits):
     report = study(changed(plain, "turned"), digits).report
     assert report["clean"]["value"] == 0 and report["complete"]
@@ -603,6 +619,15 @@ def test_the_command_attacks_any_module_of_this_machine(tmp_path, monkeypatch, c
         assert "nowhere cannot be imported" in capsys.readouterr().err
     finally:
         sys.modules.pop("mymodels", None)
+
+
+def test_the_help_says_what_a_factory_gets_and_must_answer(capsys):
+    with pytest.raises(SystemExit):
+        main(["attack", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "gets images as float32 (N, channels, size, size), pixels from 0 to 1" in words
+    assert "answers logits (N, classes), no softmax, in the order of the dataset's classes" in words
+    assert "attack.seed" in words  # the parameters are listed as before
 
 
 def test_the_config_of_a_job_holds_that_of_the_study():
