@@ -457,7 +457,7 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
         notes.append(f"{read.repeated} pictures that a later split holds as well were left out.")
     classes = tuple(sorted(names & set(read.labels), key=_natural))
     number = {label: i for i, label in enumerate(classes)}
-    y = np.array([number[label] for label in read.labels], np.int64) if classes else None
+    y = np.array([number[str(label)] for label in read.labels], np.int64) if classes else None
     notes += by_case(classes)
     if names - set(classes):
         missing = _some("class", sorted(names - set(classes), key=_natural))

@@ -117,7 +117,7 @@ class Found:
 
 def available(dataset: str) -> list[Choice]:
     """Lists the classifiers that fit a dataset: its own plain one, the trained ones, those that were brought."""
-    found = [Choice("", "Plain classifier of this dataset", "Trained when it is first needed.")]
+    found = [Choice("", "Plain classifier of this dataset", "The dataset's own.")]
     for run in runs.listing():
         if run.kind == "classifier" and runs.dataset_of(run) == dataset and runs.checkpoints(run):
             defence = run.config.get("classifier", {}).get("defence", "none")
@@ -133,8 +133,15 @@ def available(dataset: str) -> list[Choice]:
     return found
 
 
-def target_of(id: str, dataset: Dataset) -> Target:
-    """Opens a classifier of :func:`available` for a dataset.
+def target_of(
+    id: str, dataset: Dataset, told: Callable[[str, float], None] | None = None
+) -> Target:
+    """Opens a classifier of :func:`available` for a dataset; its plain one is trained where it is not there yet.
+
+    Args:
+        id: Of the classifier; empty for the plain one.
+        dataset: Whose images and classes it is to fit.
+        told: Follows that training with a sentence and the share that is done; what it raises ends it.
 
     Raises:
         UserError: If there is none of this id, or it does not fit the images or classes.
@@ -143,7 +150,7 @@ def target_of(id: str, dataset: Dataset) -> Target:
     if not id:
         from core import features
 
-        judge = features.judge(dataset, where)
+        judge = features.judge(dataset, where, *([told] if told else []))
         facts = {"kind": "plain", "hash": judge.hash, "accuracy": judge.accuracy}
         name = f"plain classifier of {dataset.name}"
         return Target(

@@ -28,6 +28,7 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     from core import datasets, robustness
     from core.robustness import campaign, foreign
     from core.robustness.report import html, pictures
+    from core.threat import Halted
 
     config = campaign.AttackConfig.of(task.part("attack"), "attack")
     id = config.classifier or task.job.target
@@ -39,20 +40,29 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     task.say("Preparing the data")
     dataset = datasets.load(ask["name"], ask["config"])
     task.say("Opening the classifier")
-    target = foreign.target_of(id, dataset)
+
+    def told(words: str, share: float) -> None:
+        task.say(words, done=int(100 * share), total=100)
+        if task.stopped():
+            raise Halted
+
+    try:
+        target = foreign.target_of(id, dataset, told)
+    except Halted:
+        return
     plan = config.study()
     x, y, indices, data = robustness.images_of(dataset, plan)
     data = data | {"config": ask["config"]}
     study = robustness.Study(
         target, x, y, plan, indices=indices, data=data, dataset=dataset, stop=task.stopped
     )
-    began, told = time.time(), time.monotonic()
+    began, kept = time.time(), time.monotonic()
     for report in study:
         ends = report["complete"] or bool(study.stopped)
         with jobs.full_disk_told():
             jobs.write_json(task.path / "report.json", report)
-            if ends or time.monotonic() - told > 5:  # a clock may be set back
-                told = time.monotonic()
+            if ends or time.monotonic() - kept > 5:  # a clock may be set back
+                kept = time.monotonic()
                 _keep_arrays(task, study)
         checks = report["checks"]
         done = sum(check["outcome"] != "open" for check in checks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,23 @@ def test_every_family_has_presets_from_a_minute_to_a_gpu_and_says_what_to_expect
     (told,) = re.findall(r"Reproduce: ``python -m \S+ .*?``(.*?)\n\n", text, re.DOTALL)
     assert family in text.split("Reproduce")[1][:120]
     assert re.search(r"\d", told), "what it ends at"
+
+
+def test_a_classifier_that_an_attack_needs_first_tells_how_far_it_is_and_stops(here, monkeypatch):
+    from core import features
+
+    job, seen = work.submit("attack", {"dataset": "digits"}), []
+
+    def judge(dataset, device, told):
+        time.sleep(0.11)  # a page is told at most ten times a second
+        told("Training the judge of digits: 1 of 10 images", 0.1)
+        seen.append(jobs.read(job.path).message)
+        (job.path / "STOP").touch()
+        told("Training the judge of digits: 2 of 10 images", 0.2)
+        raise AssertionError("it goes on")
+
+    monkeypatch.setattr(features, "judge", judge)
+    worker.work(job.path)
+    job = jobs.read(job.path)
+    assert seen == ["Training the judge of digits: 1 of 10 images"]
+    assert job.status == "stopped"
