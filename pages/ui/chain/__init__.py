@@ -213,9 +213,8 @@ def _step(place: int, step: dict[str, Any]) -> None:
             key=key,
         )
         act(up, place, "up", number, "arrow_upward", "Earlier", place == 0)
-        with more.popover(
-            "", icon=":material/tune:", type="tertiary", help="Settings", width="content"
-        ):
+        # no help on it: Streamlit's tooltip swallows every other click on a popover
+        with more.popover("", icon=":material/tune:", type="tertiary", width="content"):
             _settings(entry, step, number)
             act(
                 st, place, "down", number, "arrow_downward", "Later", place == last, "Move it later"
