@@ -131,10 +131,10 @@ class Tree:
         self.beside = beside
         self.tops: dict[str, _Top] = {}
         self.paths = paths
+        _unrepeat(paths)
         for i, path in paths.items():
             if len(path) > 1:
                 top = self.tops.setdefault(path[0], _Top(path[0]))
-                path = _stripped(path)
                 (top.direct if len(path) == 2 else top.inner[path[1]]).append(i)
         for top in self.tops.values():
             self._strip(top)
@@ -145,7 +145,7 @@ class Tree:
         if len(top.inner) != 1 or len(top.direct) > len(next(iter(top.inner.values()))):
             return
         (only, held), deep = next(iter(top.inner.items())), defaultdict(list)
-        rests = {i: _stripped(self.paths[i])[2:] for i in held}
+        rests = {i: self.paths[i][2:] for i in held}
         below = [i for i, rest in rests.items() if len(rest) > 1]
         if only.casefold() in _WRAPPERS and 2 * len(below) > len(held):
             for i, rest in rests.items():
@@ -247,11 +247,21 @@ def _around(paths: Collection[list[str]]) -> str | None:
     return top if small and flat and len(inner) > 1 and not named else None
 
 
-def _stripped(path: list[str]) -> list[str]:
-    """Takes a folder out that repeats the one that it lies in: ``seg_train/seg_train/sea``."""
-    while len(path) > 2 and path[1].casefold() == path[0].casefold():
-        path = [path[0], *path[2:]]
-    return path
+def _unrepeat(paths: dict[int, list[str]]) -> None:
+    """Takes folders out that repeat the one around them: ``seg_train/seg_train/sea``, not a class ``train/train``.
+
+    It does so if nothing lies beside the repeating folder but strays.
+    """
+    tops: dict[str, list[int]] = defaultdict(list)
+    for i, path in paths.items():
+        tops[path[0]].append(i)
+    for top, mine in tops.items():
+        while deep := [i for i in mine if len(paths[i]) > 2]:
+            same = [i for i in deep if paths[i][1].casefold() == top.casefold()]
+            if not same or len(deep) - len(same) > min(FEW, len(same) // 10):
+                break
+            for i in same:
+                paths[i] = [top, *paths[i][2:]]
 
 
 # --- The readings ---------------------------------------------------------------------------------------------------
@@ -267,8 +277,8 @@ def readings(
 
     Args:
         files: Names of the pictures.
-        labels: What files of labels say, if there are any.
-        named: The names of those files.
+        labels: What files of labels say, if they say anything.
+        named: The names of those files; without ``labels``, of files that say that no picture has one.
         training: Folders that are for training, with commas, where their names do not say so.
 
     Returns:
@@ -310,11 +320,30 @@ def readings(
             note = f"All pictures lie in {name!r}, so its name says no split: splits are drawn from all of them."
             for reading in found.values():
                 reading.notes.append(note)
-    if "file" in found:
-        return found, "file"
+    for reading in found.values():
+        reading.notes += by_case(
+            sorted({name for _, name, _ in reading.placed if name is not None})
+        )
+    files_named = ", ".join(map(repr, named))
+    taken = "classes" if tree.labelled else "none"
     if "splits" in found and (decided or chosen):
-        return found, "splits"
-    return found, "classes" if tree.labelled else "none"
+        taken = "splits"
+    elif named and labels is None and taken == "classes":
+        taken = "none"
+        found["none"].notes.append(
+            f"{files_named} says that no picture has a label, so the folders are no classes."
+        )
+    if "file" not in found:
+        return found, taken
+    mine, theirs = (sum(n is not None for _, n, _ in found[k].placed) for k in ("file", taken))
+    if 2 * mine >= theirs or any(name.casefold().endswith(".json") for name in named):
+        return found, "file"
+    note = (
+        f"{files_named} says the label of only {mine:,} picture{'s' * (mine != 1)}, and the folders of {theirs:,}: "
+        "the folders are taken. Choose the file of labels (dataset.reading=file) if it is meant."
+    )
+    found[taken].notes.append(note)
+    return found, taken
 
 
 def _stray(tree: Tree) -> list[tuple[int, str]]:
@@ -335,12 +364,14 @@ def _by_splits(tree: Tree, splits: Mapping[str, str | None], chosen: Sequence[st
     taken, unknown = _roles(splits, chosen)
     made = Reading("splits", "", [], _stray(tree))
     held = [tree.tops[name] for name in splits]
-    inner = sum(len(held) for top in held for held in top.inner.values())
-    labelled = 2 * inner > sum(len(top.all) for top in held)
-    trained = set().union(*(top.names for top in held if taken[top.name] == "train"), set())
+    training = [top for top in held if taken[top.name] == "train"]
+    inner = [i for top in training or held for pictures in top.inner.values() for i in pictures]
+    # what trains decides: beside it, held-out pictures without labels may lie flat
+    labelled = 2 * len(inner) > sum(len(top.all) for top in training or held)
+    trained = set().union(*(top.names for top in training), set())
     for top in tree.tops.values():
-        if top.name not in taken:
-            where = f"lies in {top.name!r}, which is no split and holds no classes"
+        if top.name not in taken or (labelled and not top.inner):
+            where = f"lies in {top.name!r}, which holds none of the classes"
             made.refused += [(i, where) for i in top.all]
             made.folders.append((top.name, "left out"))
             continue
@@ -397,7 +428,7 @@ def _tell(made: Reading, unknown: Sequence[str]) -> None:
     made.notes += [_unknown(name) for name in unknown]
     if out := [name for name, kind in order if kind == "left out"]:
         made.notes.append(
-            f"{', '.join(map(repr, out))} was left out: it is no split, and holds no classes."
+            f"Left out, because none of the classes lies there: {', '.join(map(repr, out))}."
         )
     if not counts[0]:
         made.notes.append(
