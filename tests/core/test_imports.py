@@ -479,7 +479,7 @@ def test_whole_numbers_with_a_point_name_the_same_class(tmp_path):
     assert "1.0" in load(put(tmp_path / "y.zip", members)).classes
 
 
-def test_a_file_of_captions_is_no_file_of_said(tmp_path):
+def test_a_file_of_captions_is_no_file_of_labels(tmp_path):
     members = tree(*some("a b", 5))
     members["metadata.jsonl"] = b'{"file_name": "a/0.png", "text": "an owl"}'
     assert load(put(tmp_path / "x.zip", members)).classes == ("a", "b")
