@@ -471,8 +471,7 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
     )
     notes += _class_notes(hashes, y, classes, splits)
     notes += [
-        f"There is no image for {split}"
-        + (": the set is too small." if 0 in codes or split != "train" else ".")
+        f"There is no image for {split}" + (": the set is too small." if 0 in codes else ".")
         for split in splits
         if not len(splits[split])
     ]

@@ -149,7 +149,7 @@ def test_a_folder_name_says_its_split(name, said):
         ),
         # what lies flat beside a folder of training classes is no class
         ("train/a train/b later", {"train": "train", "later": "left out"}),
-        ("train/a train/b test test test", {"train": "train", "test": "left out"}),
+        ("train/a train/b test", {"train": "train", "test": "left out"}),
         # a class that is called like its split
         ("train/train train/a test/train test/a", {"train": "train", "test": "test"}),
         (
@@ -172,6 +172,14 @@ def test_folders_with_the_same_classes_are_splits(tmp_path, paths, taken):
     assert held <= given(found)["test"]
     if held:
         assert given(found)["test"] == held  # none of them trains, and no other is held out
+
+
+def test_more_flat_test_pictures_than_labelled_ones_leave_the_labels(tmp_path):
+    names = some("train/a train/b", 5) + some("test", 30)
+    found = load(put(tmp_path / "x.zip", tree(*names)))
+    assert (found.classes, len(found)) == (("a", "b"), 10)
+    assert folders(found) == {"train": "train", "test": "left out"}
+    assert "Left out, because none of the classes lies there: 'test'." in found.notes
 
 
 def test_an_unknown_split_is_told_and_never_trains(tmp_path):
