@@ -286,7 +286,7 @@ def bring() -> None:
         name = naming.text_input(
             "Name",
             key="data.name",
-            placeholder="my-birds",
+            placeholder="my-birds" if upload is None else Path(upload.name).stem,
             max_chars=60,
             disabled=not shell.may_change(),
         )

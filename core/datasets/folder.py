@@ -391,7 +391,7 @@ class _Read:
 
 
 def check(config: FolderConfig) -> FolderConfig:
-    """Says at once what a job would find out later: that there is no such folder, no ZIP, or too few pictures.
+    """Says at once what a job would find out later: that there is no such folder, no ZIP, or too little or too much in it.
 
     Returns:
         The choices, with the path from the root.
@@ -399,9 +399,12 @@ def check(config: FolderConfig) -> FolderConfig:
     Raises:
         UserError: As :func:`folder`.
     """
-    planned = plan(config)
-    if len(planned.reading.placed) < FEWEST:
-        raise _too_few(Path(config.path).name, len(planned.reading.placed), planned.refused)
+    planned, name = plan(config), Path(config.path).name
+    placed = planned.reading.placed
+    if len(placed) < FEWEST:
+        raise _too_few(name, len(placed), planned.refused)
+    if not 0 < config.count < len(placed):  # else some of them are chosen
+        _allow_pixels(name, sum(planned.pictures[i][1].pixels for i, *_ in placed))
     return config.model_copy(update={"path": str(Path(config.path).expanduser().absolute())})
 
 

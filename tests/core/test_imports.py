@@ -681,7 +681,10 @@ def test_all_pixels_of_an_import_are_bounded_before_one_is_decoded(tmp_path, set
     path = put(tmp_path / "x.zip", tree(*some("a b", 5)))  # 10 pictures of 64 pixels
     setting(max_gigapixels=640e-9)
     assert len(load(path)) == 10
+    assert folder.check(folder.FolderConfig(path=str(path))).path == str(path)
     setting(max_gigapixels=639e-9)
+    with pytest.raises(UserError, match="unpack to 6.4e-07 gigapixels in all"):  # before a job
+        folder.check(folder.FolderConfig(path=str(path)))
     monkeypatch.setattr(folder, "decode", lambda *args: pytest.fail("a picture was decoded"))
     monkeypatch.setattr(folder, "extent", lambda *args: pytest.fail("a picture was decoded"))
     with pytest.raises(UserError) as caught:

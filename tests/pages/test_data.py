@@ -196,6 +196,7 @@ def test_every_reading_of_the_folders_is_shown_before_the_import(visit):
     seen.widget("data.upload").upload("birds.zip", SPLITS)
     seen.run().calm()
     assert "**17** pictures" in seen.texts("markdown")
+    assert seen.widget("data.name").placeholder == "birds"  # what it is called without a name
     assert radio(seen).options == ["As splits (found)", "As classes", "Without classes"]
     assert radio(seen).value == "splits"
     sentences = list(radio(seen).proto.captions)
