@@ -391,7 +391,7 @@ class _Read:
 
 
 def check(config: FolderConfig) -> FolderConfig:
-    """Says at once what a job would find out later: that there is no such folder, no ZIP, or too little or too much in it.
+    """Says at once what a job would find out later: that there is no folder or ZIP, or too little or too much in it.
 
     Returns:
         The choices, with the path from the root.

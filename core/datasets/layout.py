@@ -193,8 +193,12 @@ class Tree:
         return [top.name for top in alike] + named
 
     def _alone(self) -> list[str]:
-        """Finds a folder of classes that is called training, and holds most pictures: nothing beside it is a class."""
-        whole = sum(len(top.all) for top in self.tops.values())
+        """Finds a folder of classes that is called training, and holds most pictures but those that are held out.
+
+        Nothing beside it is a class.
+        """
+        tops = self.tops.values()
+        whole = sum(len(t.all) for t in tops if self.roles[t.name] not in ("valid", "test"))
         return [
             top.name
             for top in self.tops.values()
@@ -206,14 +210,14 @@ class Tree:
 
     def inside(self) -> bool:
         """Tells whether each class holds the splits, instead of each split the classes: ``cat/train``, ``cat/test``."""
-        nested = [top for top in self.tops.values() if top.nested]
+        nested = [top for top in self.tops.values() if top.nested and len(top.all) > FEW]
         said = {role(name) for top in nested for name in top.inner}
         return (
             bool(nested)
             and None not in said
             and "train" in said
             and len(said) > 1
-            and not all(self.roles.values())
+            and not all(self.roles[top.name] for top in nested)
             and 2 * sum(len(top.all) for top in nested)
             >= sum(len(t.all) for t in self.tops.values())
         )
@@ -237,14 +241,13 @@ def _around(paths: Collection[list[str]]) -> str | None:
     if not counts:
         return None
     top, most = counts.most_common(1)[0]
-    inner = {path[1] for path in paths if len(path) > 2 and path[0] == top}
+    inner = {tuple(path[1:-1]) for path in paths if len(path) > 2 and path[0] == top}
     others = {name: count for name, count in counts.items() if name != top}
     if not others:
         return top
-    flat = all(len(path) == 2 for path in paths if len(path) > 1 and path[0] != top)
     small = max(others.values()) <= FEW and 10 * sum(others.values()) <= most
-    named = any(role(name) for name in counts)
-    return top if small and flat and len(inner) > 1 and not named else None
+    named = any(role(name) for name in others) or role(top) == "train"
+    return top if small and len(inner) > 1 and not named else None
 
 
 def _unrepeat(paths: dict[int, list[str]]) -> None:
@@ -446,14 +449,18 @@ def _unknown(name: str) -> str:
 
 def _inside(tree: Tree) -> Reading:
     made = Reading("splits", "", [], _stray(tree))
+    taken: dict[str, str] = {}
     for top in tree.tops.values():
-        made.folders.append((top.name, "class"))
+        known = any(role(name) for name in top.inner)
+        made.folders.append((top.name, "class" if known else "left out"))
+        if not known:
+            made.refused += [(i, f"lies in {top.name!r}, which holds no splits") for i in top.all]
+            continue
         made.refused += [(i, "lies beside the folders of the splits") for i in top.direct]
         for name, pictures in top.inner.items():
-            code = SPLITS.index(role(name) or "test")
-            made.placed += [(i, top.name, code) for i in pictures]
-    names = sorted({name for top in tree.tops.values() for name in top.inner})
-    words = ", ".join(f"{name!r} as {role(name) or 'test'}" for name in names)
+            taken[name] = role(name) or "test"
+            made.placed += [(i, top.name, SPLITS.index(taken[name])) for i in pictures]
+    words = ", ".join(f"{name!r} as {taken[name]}" for name in sorted(taken))
     made.sentence = f"{_classes(made)}, each with its splits inside: {words}."
     made.notes.append(f"The folders inside each class are taken as the splits: {words}.")
     return made

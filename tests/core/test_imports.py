@@ -251,6 +251,26 @@ def test_a_stray_file_never_changes_the_meaning(tmp_path, stray, around):
     assert listed == stray.endswith(("cover.png", "figure.png", "README.md"))
 
 
+@pytest.mark.parametrize("stray", ["docs/figure.png", "docs/more/figure.png"])
+@pytest.mark.parametrize(
+    ("paths", "taken"),
+    [
+        ("x/train/a x/train/b x/test/a x/test/b", ("splits", {"a", "b"})),
+        ("x/y/train/a x/y/train/b x/y/test/a x/y/test/b", ("splits", {"a", "b"})),
+        ("a/train a/test b/train b/test", ("splits", {"a", "b"})),
+        ("train/a train/b test/1 test/2 test/3", ("splits", {"a", "b"})),
+        ("test/a test/b", ("classes", {"a", "b"})),
+    ],
+)
+def test_a_stray_folder_never_changes_the_meaning(paths, taken, stray):
+    names = [name.replace("/1/", "/1").replace("/2/", "/2") for name in some(paths, 20)]
+    names = [name.replace("test/3/", "test/3") for name in names]  # flat
+    found, kind = layout.readings([*names, stray])
+    assert (kind, {label for _, label, _ in found[kind].placed}) == taken
+    plain, _ = layout.readings(names)
+    assert sorted(found[kind].placed) == sorted(plain[kind].placed)
+
+
 def test_a_stray_picture_beside_a_folder_around_classes(tmp_path):
     names = [f"birds/{name}" for name in some("owl robin", 6)]
     found = load(put(tmp_path / "x.zip", tree(*names, "cover.png")))
@@ -683,7 +703,7 @@ def test_all_pixels_of_an_import_are_bounded_before_one_is_decoded(tmp_path, set
     assert len(load(path)) == 10
     assert folder.check(folder.FolderConfig(path=str(path))).path == str(path)
     setting(max_gigapixels=639e-9)
-    with pytest.raises(UserError, match="unpack to 6.4e-07 gigapixels in all"):  # before a job
+    with pytest.raises(UserError, match=r"unpack to 6\.4e-07 gigapixels in all"):  # before a job
         folder.check(folder.FolderConfig(path=str(path)))
     monkeypatch.setattr(folder, "decode", lambda *args: pytest.fail("a picture was decoded"))
     monkeypatch.setattr(folder, "extent", lambda *args: pytest.fail("a picture was decoded"))
