@@ -195,18 +195,18 @@ class Tree:
     def _alone(self) -> list[str]:
         """Finds a folder of classes that is called training, and holds most pictures but those that are held out.
 
-        Nothing beside it is a class.
+        With it come the folders that are called validation or test; nothing else beside it is a class.
         """
+        nested = [top for top in self.tops.values() if top.nested]
+        held = [top.name for top in nested if self.roles[top.name] in ("valid", "test")]
         tops = self.tops.values()
         whole = sum(len(t.all) for t in tops if self.roles[t.name] not in ("valid", "test"))
-        return [
+        found = [
             top.name
-            for top in self.tops.values()
-            if top.nested
-            and self.roles[top.name] == "train"
-            and len(top.inner) > 1
-            and 2 * len(top.all) > whole
+            for top in nested
+            if self.roles[top.name] == "train" and len(top.inner) > 1 and 2 * len(top.all) > whole
         ]
+        return found + held if found else []
 
     def inside(self) -> bool:
         """Tells whether each class holds the splits, instead of each split the classes: ``cat/train``, ``cat/test``."""

@@ -259,6 +259,7 @@ def test_a_stray_file_never_changes_the_meaning(tmp_path, stray, around):
         ("x/y/train/a x/y/train/b x/y/test/a x/y/test/b", ("splits", {"a", "b"})),
         ("a/train a/test b/train b/test", ("splits", {"a", "b"})),
         ("train/a train/b test/1 test/2 test/3", ("splits", {"a", "b"})),
+        ("train/a train/b test/c test/d", ("splits", set("abcd"))),
         ("test/a test/b", ("classes", {"a", "b"})),
     ],
 )
