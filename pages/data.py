@@ -207,7 +207,7 @@ def looked(upload: Any, name: str, training: str) -> datasets.Preview:
     return known[1]
 
 
-def reading_of(found: datasets.Preview, key: str) -> str:
+def reading_of(found: datasets.Preview, key: str) -> dict[str, Any]:
     """Shows every way to read the folders, and asks for one; the one that was found is chosen."""
     kinds = [reading["kind"] for reading in found.readings]
     if found.problem:
@@ -225,23 +225,32 @@ def reading_of(found: datasets.Preview, key: str) -> str:
     one = next(reading for reading in found.readings if reading["kind"] == chosen)
     for words in [one["sentence"]] * (len(kinds) == 1) + one["notes"]:
         st.caption(f":material/info: {shell.plain(words)}")
-    return chosen
+    return one
 
 
 def read_as(upload: Any, name: str) -> dict[str, Any]:
     """Shows what an upload would become, and asks what it leaves open."""
     knobs = datasets.config_of("folder").knobs()
-    training = str(st.session_state.get("data.folder.training", ""))
-    found = looked(upload, name, training)
+    place = f"data.folder.{upload.file_id}"  # another file begins with its own
+    training, wrong = str(st.session_state.get(f"{place}.training", "")), None
+    try:
+        found = looked(upload, name, training)
+    except UserError as error:
+        if not training.strip():
+            raise
+        found, wrong, training = looked(upload, name, ""), error, ""
     others = len(found.refused)
     st.markdown(
         f"**{found.pictures:,}** pictures"
         + (f", and {others:,} other file{'s' if others > 1 else ''}" if others else "")
     )
-    # another file, or another choice of folders, begins with its own
-    values = {"reading": reading_of(found, f"data.reading.{upload.file_id}.{training}")}
-    if values["reading"] == "splits":
-        values["training"] = form.control(knobs["training"], "data.folder")
+    # so does another choice of folders
+    reading = reading_of(found, f"data.reading.{upload.file_id}.{training}")
+    values = {"reading": reading["kind"]}
+    if wrong or any(folder["taken_as"] in datasets.SPLITS for folder in reading["folders"]):
+        values["training"] = form.control(knobs["training"], place)
+    if wrong:
+        raise wrong
     if found.deep or found.ones:
         words = (
             "They hold only the values 0 and 1."
@@ -252,7 +261,7 @@ def read_as(upload: Any, name: str) -> dict[str, Any]:
         st.caption(
             f":material/info: {words} The largest value of all pictures becomes white, unless another is given."
         )
-        values["range"] = form.control(knobs["range"], "data.folder")
+        values["range"] = form.control(knobs["range"], place)
     return values
 
 
@@ -277,7 +286,7 @@ def bring() -> None:
         name = naming.text_input(
             "Name",
             key="data.name",
-            placeholder="my-birds",
+            placeholder="my-birds" if upload is None else Path(upload.name).stem,
             max_chars=60,
             disabled=not shell.may_change(),
         )

@@ -50,6 +50,10 @@ def run(arguments: argparse.Namespace) -> None:
     job = jobs.find(arguments.run_id, *runs.KINDS)
     opened = runs.open_model(job, arguments.step)
     sampling = opened.sampling.of(parse(arguments.set), "sampling") if opened.sampling else None
+    if arguments.label is not None and not opened.classes:
+        raise UserError(
+            f"{job.name} does not listen to labels, so --label has no meaning. Leave it out."
+        )
     space = latent.open_space(opened, sampling)
     dataset = latent.trained_on(job)
     names, parts, notes = [], [], {}

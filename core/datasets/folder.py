@@ -36,7 +36,7 @@ from core.datasets.dataset import (
 )
 from core.datasets.files import Archive, Directory, File, shown, walk
 from core.datasets.labels import Labels, is_labels
-from core.datasets.layout import Reading, by_case, readings
+from core.datasets.layout import Reading, readings
 from core.datasets.pictures import (
     HEAD,
     KINDS,
@@ -342,10 +342,12 @@ def _labels(
 ) -> tuple[Labels | None, list[str]]:
     """Reads the files of labels, and finds their pictures; None where they say nothing of classes.
 
+    The names are those of the files; without labels, of those that say that no picture has one.
+
     Raises:
         UserError: If one is malformed, or none of its files is there.
     """
-    rows = []
+    rows, none = [], []
     for file in tables:
         most = labels.most_bytes(len(names))
         try:
@@ -357,8 +359,10 @@ def _labels(
             ) from None
         if any(row.label for row in said):
             rows.append((file.name, said))
+        elif said and file.name.casefold().endswith(".json"):
+            none.append(shown(file.name))
     if not rows:
-        return None, []
+        return None, none
     told = [shown(name) for name, _ in rows]
     found = labels.match(rows, names, others)
     if not found.label:
@@ -387,7 +391,7 @@ class _Read:
 
 
 def check(config: FolderConfig) -> FolderConfig:
-    """Says at once what a job would find out later: that there is no such folder, no ZIP, or too few pictures.
+    """Says at once what a job would find out later: that there is no folder or ZIP, or too little or too much in it.
 
     Returns:
         The choices, with the path from the root.
@@ -395,9 +399,12 @@ def check(config: FolderConfig) -> FolderConfig:
     Raises:
         UserError: As :func:`folder`.
     """
-    planned = plan(config)
-    if len(planned.reading.placed) < FEWEST:
-        raise _too_few(Path(config.path).name, len(planned.reading.placed), planned.refused)
+    planned, name = plan(config), Path(config.path).name
+    placed = planned.reading.placed
+    if len(placed) < FEWEST:
+        raise _too_few(name, len(placed), planned.refused)
+    if not 0 < config.count < len(placed):  # else some of them are chosen
+        _allow_pixels(name, sum(planned.pictures[i][1].pixels for i, *_ in placed))
     return config.model_copy(update={"path": str(Path(config.path).expanduser().absolute())})
 
 
@@ -458,7 +465,6 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
     classes = tuple(sorted(names & set(read.labels), key=_natural))
     number = {label: i for i, label in enumerate(classes)}
     y = np.array([number[str(label)] for label in read.labels], np.int64) if classes else None
-    notes += by_case(classes)
     if names - set(classes):
         missing = _some("class", sorted(names - set(classes), key=_natural))
         notes.append(f"{missing} without a readable picture: left out.")
@@ -468,8 +474,7 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
     )
     notes += _class_notes(hashes, y, classes, splits)
     notes += [
-        f"There is no image for {split}"
-        + (": the set is too small." if 0 in codes or split != "train" else ".")
+        f"There is no image for {split}" + (": the set is too small." if 0 in codes else ".")
         for split in splits
         if not len(splits[split])
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ _FILE = (
 )  # fmt: skip
 _LABEL = ("label", "labels", "class", "class_name", "label_name", "category", "target", "y")
 _SPLIT = ("split", "subset", "partition")
+_WHOLE = re.compile(r"[+-]?[0-9]+(\.0+)?")
 
 
 class Malformed(Exception):
@@ -74,7 +76,8 @@ def parse(name: str, data: bytes, pictures: int) -> list[Row]:
         pictures: How many pictures there are, which bounds what is built from it.
 
     Returns:
-        Its rows; none where it is well-formed and says nothing of classes (captions, for example).
+        Its rows; none where it is well-formed and says nothing of classes (captions, for example), one without a file
+        where it says that no picture has a label.
 
     Raises:
         Malformed: If it is not what its name says.
@@ -105,7 +108,8 @@ def match(
     """Finds the picture that each row is about.
 
     A row's path counts from the folder of its file, else from the top; else its last part does, if only one picture has
-    it; each also without an ending.
+    it; each also without an ending. Where all labels are whole numbers, ``1.0`` is ``1``: a table with gaps in its
+    column of numbers is written so.
 
     Args:
         files: Name and rows of each file of labels.
@@ -123,6 +127,7 @@ def match(
         for key in {last, _bare(last)}:
             short[key].append(i)
     found = Labels()
+    whole = all(_WHOLE.fullmatch(row.label) for _, rows in files for row in rows if row.label)
     for file, rows in files:
         folder = _plain(file).rpartition("/")[0]
         for row in rows:
@@ -140,7 +145,7 @@ def match(
                 if near not in known and path not in known:
                     found.missing.append(row.file)
                 continue
-            _put(found, at[0], row)
+            _put(found, at[0], row, row.label.partition(".")[0] if whole else row.label)
     for i in found.torn:
         found.label.pop(i, None)
     return found
@@ -150,12 +155,12 @@ def _single(short: Mapping[str, list[int]], path: str) -> list[int] | None:
     return short.get(path.rpartition("/")[2])
 
 
-def _put(found: Labels, at: int, row: Row) -> None:
+def _put(found: Labels, at: int, row: Row, label: str) -> None:
     if row.split:
         found.split[at] = row.split
-    if not row.label:
+    if not label:
         return
-    if found.label.setdefault(at, row.label) != row.label:
+    if found.label.setdefault(at, label) != label:
         found.torn.add(at)
 
 
@@ -235,6 +240,9 @@ def _pairs(text: str, pictures: int) -> Iterator[Row]:
     if not isinstance(said, dict):
         raise Malformed('it must be an object with the key "labels"')
     found = said.get("labels")
+    if "labels" in said and not found:
+        yield Row("", "")  # no picture has one
+        return
     if found is None:
         return
     pairs = found.items() if isinstance(found, dict) else found

@@ -131,10 +131,10 @@ class Tree:
         self.beside = beside
         self.tops: dict[str, _Top] = {}
         self.paths = paths
+        _unrepeat(paths)
         for i, path in paths.items():
             if len(path) > 1:
                 top = self.tops.setdefault(path[0], _Top(path[0]))
-                path = _stripped(path)
                 (top.direct if len(path) == 2 else top.inner[path[1]]).append(i)
         for top in self.tops.values():
             self._strip(top)
@@ -145,7 +145,7 @@ class Tree:
         if len(top.inner) != 1 or len(top.direct) > len(next(iter(top.inner.values()))):
             return
         (only, held), deep = next(iter(top.inner.items())), defaultdict(list)
-        rests = {i: _stripped(self.paths[i])[2:] for i in held}
+        rests = {i: self.paths[i][2:] for i in held}
         below = [i for i, rest in rests.items() if len(rest) > 1]
         if only.casefold() in _WRAPPERS and 2 * len(below) > len(held):
             for i, rest in rests.items():
@@ -193,27 +193,31 @@ class Tree:
         return [top.name for top in alike] + named
 
     def _alone(self) -> list[str]:
-        """Finds a folder of classes that is called training, and holds most pictures: nothing beside it is a class."""
-        whole = sum(len(top.all) for top in self.tops.values())
-        return [
+        """Finds a folder of classes that is called training, and holds most pictures but those that are held out.
+
+        With it come the folders that are called validation or test; nothing else beside it is a class.
+        """
+        nested = [top for top in self.tops.values() if top.nested]
+        held = [top.name for top in nested if self.roles[top.name] in ("valid", "test")]
+        tops = self.tops.values()
+        whole = sum(len(t.all) for t in tops if self.roles[t.name] not in ("valid", "test"))
+        found = [
             top.name
-            for top in self.tops.values()
-            if top.nested
-            and self.roles[top.name] == "train"
-            and len(top.inner) > 1
-            and 2 * len(top.all) > whole
+            for top in nested
+            if self.roles[top.name] == "train" and len(top.inner) > 1 and 2 * len(top.all) > whole
         ]
+        return found + held if found else []
 
     def inside(self) -> bool:
         """Tells whether each class holds the splits, instead of each split the classes: ``cat/train``, ``cat/test``."""
-        nested = [top for top in self.tops.values() if top.nested]
+        nested = [top for top in self.tops.values() if top.nested and len(top.all) > FEW]
         said = {role(name) for top in nested for name in top.inner}
         return (
             bool(nested)
             and None not in said
             and "train" in said
             and len(said) > 1
-            and not all(self.roles.values())
+            and not all(self.roles[top.name] for top in nested)
             and 2 * sum(len(top.all) for top in nested)
             >= sum(len(t.all) for t in self.tops.values())
         )
@@ -237,21 +241,30 @@ def _around(paths: Collection[list[str]]) -> str | None:
     if not counts:
         return None
     top, most = counts.most_common(1)[0]
-    inner = {path[1] for path in paths if len(path) > 2 and path[0] == top}
+    inner = {tuple(path[1:-1]) for path in paths if len(path) > 2 and path[0] == top}
     others = {name: count for name, count in counts.items() if name != top}
     if not others:
         return top
-    flat = all(len(path) == 2 for path in paths if len(path) > 1 and path[0] != top)
     small = max(others.values()) <= FEW and 10 * sum(others.values()) <= most
-    named = any(role(name) for name in counts)
-    return top if small and flat and len(inner) > 1 and not named else None
+    named = any(role(name) for name in others) or role(top) == "train"
+    return top if small and len(inner) > 1 and not named else None
 
 
-def _stripped(path: list[str]) -> list[str]:
-    """Takes a folder out that repeats the one that it lies in: ``seg_train/seg_train/sea``."""
-    while len(path) > 2 and path[1].casefold() == path[0].casefold():
-        path = [path[0], *path[2:]]
-    return path
+def _unrepeat(paths: dict[int, list[str]]) -> None:
+    """Takes folders out that repeat the one around them: ``seg_train/seg_train/sea``, not a class ``train/train``.
+
+    It does so if nothing lies beside the repeating folder but strays.
+    """
+    tops: dict[str, list[int]] = defaultdict(list)
+    for i, path in paths.items():
+        tops[path[0]].append(i)
+    for top, mine in tops.items():
+        while deep := [i for i in mine if len(paths[i]) > 2]:
+            same = [i for i in deep if paths[i][1].casefold() == top.casefold()]
+            if not same or len(deep) - len(same) > min(FEW, len(same) // 10):
+                break
+            for i in same:
+                paths[i] = [top, *paths[i][2:]]
 
 
 # --- The readings ---------------------------------------------------------------------------------------------------
@@ -267,8 +280,8 @@ def readings(
 
     Args:
         files: Names of the pictures.
-        labels: What files of labels say, if there are any.
-        named: The names of those files.
+        labels: What files of labels say, if they say anything.
+        named: The names of those files; without ``labels``, of files that say that no picture has one.
         training: Folders that are for training, with commas, where their names do not say so.
 
     Returns:
@@ -310,11 +323,30 @@ def readings(
             note = f"All pictures lie in {name!r}, so its name says no split: splits are drawn from all of them."
             for reading in found.values():
                 reading.notes.append(note)
-    if "file" in found:
-        return found, "file"
+    for reading in found.values():
+        reading.notes += by_case(
+            sorted({name for _, name, _ in reading.placed if name is not None})
+        )
+    files_named = ", ".join(map(repr, named))
+    taken = "classes" if tree.labelled else "none"
     if "splits" in found and (decided or chosen):
-        return found, "splits"
-    return found, "classes" if tree.labelled else "none"
+        taken = "splits"
+    elif named and labels is None and taken == "classes":
+        taken = "none"
+        found["none"].notes.append(
+            f"{files_named} says that no picture has a label, so the folders are no classes."
+        )
+    if "file" not in found:
+        return found, taken
+    mine, theirs = (sum(n is not None for _, n, _ in found[k].placed) for k in ("file", taken))
+    if 2 * mine >= theirs or any(name.casefold().endswith(".json") for name in named):
+        return found, "file"
+    note = (
+        f"{files_named} says the label of only {mine:,} picture{'s' * (mine != 1)}, and the folders of {theirs:,}: "
+        "the folders are taken. Choose the file of labels (dataset.reading=file) if it is meant."
+    )
+    found[taken].notes.append(note)
+    return found, taken
 
 
 def _stray(tree: Tree) -> list[tuple[int, str]]:
@@ -335,12 +367,14 @@ def _by_splits(tree: Tree, splits: Mapping[str, str | None], chosen: Sequence[st
     taken, unknown = _roles(splits, chosen)
     made = Reading("splits", "", [], _stray(tree))
     held = [tree.tops[name] for name in splits]
-    inner = sum(len(held) for top in held for held in top.inner.values())
-    labelled = 2 * inner > sum(len(top.all) for top in held)
-    trained = set().union(*(top.names for top in held if taken[top.name] == "train"), set())
+    training = [top for top in held if taken[top.name] == "train"]
+    inner = [i for top in training or held for pictures in top.inner.values() for i in pictures]
+    # what trains decides: beside it, held-out pictures without labels may lie flat
+    labelled = 2 * len(inner) > sum(len(top.all) for top in training or held)
+    trained = set().union(*(top.names for top in training), set())
     for top in tree.tops.values():
-        if top.name not in taken:
-            where = f"lies in {top.name!r}, which is no split and holds no classes"
+        if top.name not in taken or (labelled and not top.inner):
+            where = f"lies in {top.name!r}, which holds none of the classes"
             made.refused += [(i, where) for i in top.all]
             made.folders.append((top.name, "left out"))
             continue
@@ -397,7 +431,7 @@ def _tell(made: Reading, unknown: Sequence[str]) -> None:
     made.notes += [_unknown(name) for name in unknown]
     if out := [name for name, kind in order if kind == "left out"]:
         made.notes.append(
-            f"{', '.join(map(repr, out))} was left out: it is no split, and holds no classes."
+            f"Left out, because none of the classes lies there: {', '.join(map(repr, out))}."
         )
     if not counts[0]:
         made.notes.append(
@@ -415,14 +449,18 @@ def _unknown(name: str) -> str:
 
 def _inside(tree: Tree) -> Reading:
     made = Reading("splits", "", [], _stray(tree))
+    taken: dict[str, str] = {}
     for top in tree.tops.values():
-        made.folders.append((top.name, "class"))
+        known = any(role(name) for name in top.inner)
+        made.folders.append((top.name, "class" if known else "left out"))
+        if not known:
+            made.refused += [(i, f"lies in {top.name!r}, which holds no splits") for i in top.all]
+            continue
         made.refused += [(i, "lies beside the folders of the splits") for i in top.direct]
         for name, pictures in top.inner.items():
-            code = SPLITS.index(role(name) or "test")
-            made.placed += [(i, top.name, code) for i in pictures]
-    names = sorted({name for top in tree.tops.values() for name in top.inner})
-    words = ", ".join(f"{name!r} as {role(name) or 'test'}" for name in names)
+            taken[name] = role(name) or "test"
+            made.placed += [(i, top.name, SPLITS.index(taken[name])) for i in pictures]
+    words = ", ".join(f"{name!r} as {taken[name]}" for name in sorted(taken))
     made.sentence = f"{_classes(made)}, each with its splits inside: {words}."
     made.notes.append(f"The folders inside each class are taken as the splits: {words}.")
     return made

@@ -149,6 +149,9 @@ def test_a_folder_name_says_its_split(name, said):
         ),
         # what lies flat beside a folder of training classes is no class
         ("train/a train/b later", {"train": "train", "later": "left out"}),
+        ("train/a train/b test", {"train": "train", "test": "left out"}),
+        # a class that is called like its split
+        ("train/train train/a test/train test/a", {"train": "train", "test": "test"}),
         (
             "train/images/a train/images/b val/images/a val/images/b",
             {"train": "train", "val": "valid"},
@@ -158,7 +161,7 @@ def test_a_folder_name_says_its_split(name, said):
 def test_folders_with_the_same_classes_are_splits(tmp_path, paths, taken):
     found = load(put(tmp_path / "x.zip", tree(*some(paths, 9))))
     assert folders(found) == taken
-    assert set(found.classes) <= set("abc")
+    assert set(found.classes) <= {*"abc", "train"}
     assert len(found.classes) >= 2
     held = {
         name
@@ -169,6 +172,14 @@ def test_folders_with_the_same_classes_are_splits(tmp_path, paths, taken):
     assert held <= given(found)["test"]
     if held:
         assert given(found)["test"] == held  # none of them trains, and no other is held out
+
+
+def test_more_flat_test_pictures_than_labelled_ones_leave_the_labels(tmp_path):
+    names = some("train/a train/b", 5) + some("test", 30)
+    found = load(put(tmp_path / "x.zip", tree(*names)))
+    assert (found.classes, len(found)) == (("a", "b"), 10)
+    assert folders(found) == {"train": "train", "test": "left out"}
+    assert "Left out, because none of the classes lies there: 'test'." in found.notes
 
 
 def test_an_unknown_split_is_told_and_never_trains(tmp_path):
@@ -240,6 +251,27 @@ def test_a_stray_file_never_changes_the_meaning(tmp_path, stray, around):
     assert listed == stray.endswith(("cover.png", "figure.png", "README.md"))
 
 
+@pytest.mark.parametrize("stray", ["docs/figure.png", "docs/more/figure.png"])
+@pytest.mark.parametrize(
+    ("paths", "taken"),
+    [
+        ("x/train/a x/train/b x/test/a x/test/b", ("splits", {"a", "b"})),
+        ("x/y/train/a x/y/train/b x/y/test/a x/y/test/b", ("splits", {"a", "b"})),
+        ("a/train a/test b/train b/test", ("splits", {"a", "b"})),
+        ("train/a train/b test/1 test/2 test/3", ("splits", {"a", "b"})),
+        ("train/a train/b test/c test/d", ("splits", set("abcd"))),
+        ("test/a test/b", ("classes", {"a", "b"})),
+    ],
+)
+def test_a_stray_folder_never_changes_the_meaning(paths, taken, stray):
+    names = [name.replace("/1/", "/1").replace("/2/", "/2") for name in some(paths, 20)]
+    names = [name.replace("test/3/", "test/3") for name in names]  # flat
+    found, kind = layout.readings([*names, stray])
+    assert (kind, {label for _, label, _ in found[kind].placed}) == taken
+    plain, _ = layout.readings(names)
+    assert sorted(found[kind].placed) == sorted(plain[kind].placed)
+
+
 def test_a_stray_picture_beside_a_folder_around_classes(tmp_path):
     names = [f"birds/{name}" for name in some("owl robin", 6)]
     found = load(put(tmp_path / "x.zip", tree(*names, "cover.png")))
@@ -282,7 +314,10 @@ def test_class_names_are_composed_and_told_when_they_differ_by_case_only(tmp_pat
     names = some("Cafe\u0301 owl Owl", 4)
     found = load(put(tmp_path / "x.zip", tree(*names)))
     assert set(found.classes) == {"Caf\u00e9", "owl", "Owl"}
-    assert any("'Owl' and 'owl' differ by capital letters only" in note for note in found.notes)
+    words = "The classes 'Owl' and 'owl' differ by capital letters only, and are kept apart."
+    shown = datasets.preview({"path": str(tmp_path / "x.zip")})
+    for notes in (found.notes, shown.readings[0]["notes"]):
+        assert [note.startswith(words) for note in notes].count(True) == 1
     both = some("e\u0301te winter", 4) + some("\u00e9te", 4)  # two spellings of one name
     assert set(load(put(tmp_path / "y.zip", tree(*both))).classes) == {"\u00e9te", "winter"}
 
@@ -437,6 +472,40 @@ def test_a_malformed_file_of_labels_is_a_sentence(tmp_path, file, content, why):
     assert str(caught.value).startswith(f"The file of labels '{file}' ")
     assert why in datasets.preview({"path": str(path)}).problem
     assert load(path, reading="classes").classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("said", ["null", "[]", json.dumps([[name, None] for name in SHARDS])])
+def test_folders_of_a_set_that_says_that_it_has_no_labels_are_no_classes(tmp_path, said):
+    members = {**tree(*SHARDS), "dataset.json": f'{{"labels": {said}}}'.encode()}
+    found = load(put(tmp_path / "x.zip", members))
+    assert (found.classes, len(found)) == ((), len(SHARDS))
+    words = "'dataset.json' says that no picture has a label, so the folders are no classes."
+    assert words in found.notes
+    other = {**members, "dataset.json": b'{"title": "birds"}'}
+    assert load(put(tmp_path / "y.zip", other)).classes == ("00000", "00001")
+
+
+def test_a_file_that_labels_less_than_half_of_what_the_folders_do_is_not_taken_by_itself(tmp_path):
+    names = some("train/a train/b test/a test/b", 6)
+    folders = tree(*names)
+    for count, taken in ((11, ("a", "b")), (12, ("hen", "jay", "owl"))):
+        path = put(tmp_path / f"{count}.zip", {**folders, "metadata.csv": cells(names[:count])})
+        found = load(path)
+        assert found.classes == taken
+        words = f"'metadata.csv' says the label of only {count} pictures, and the folders of 24: "
+        assert any(note.startswith(words) for note in found.notes) == (count == 11)
+        assert load(path, reading="file").classes == ("hen", "jay", "owl")
+
+
+def test_whole_numbers_with_a_point_name_the_same_class(tmp_path):
+    names = [f"{part}/{i}.png" for part in ("train", "test") for i in range(6)]
+    members = tree(*names)
+    for part, said in (("train", "012"), ("test", ("0.0", "1.0", "2.0"))):
+        rows = [f"{i}.png,{said[i % 3]}" for i in range(6)]
+        members[f"{part}/metadata.csv"] = "\n".join(["file_name,label", *rows]).encode()
+    assert load(put(tmp_path / "x.zip", members)).classes == ("0", "1", "2")
+    members["test/metadata.csv"] = members["test/metadata.csv"].replace(b"2.0", b"2.5")
+    assert "1.0" in load(put(tmp_path / "y.zip", members)).classes
 
 
 def test_a_file_of_captions_is_no_file_of_labels(tmp_path):
@@ -633,7 +702,10 @@ def test_all_pixels_of_an_import_are_bounded_before_one_is_decoded(tmp_path, set
     path = put(tmp_path / "x.zip", tree(*some("a b", 5)))  # 10 pictures of 64 pixels
     setting(max_gigapixels=640e-9)
     assert len(load(path)) == 10
+    assert folder.check(folder.FolderConfig(path=str(path))).path == str(path)
     setting(max_gigapixels=639e-9)
+    with pytest.raises(UserError, match=r"unpack to 6\.4e-07 gigapixels in all"):  # before a job
+        folder.check(folder.FolderConfig(path=str(path)))
     monkeypatch.setattr(folder, "decode", lambda *args: pytest.fail("a picture was decoded"))
     monkeypatch.setattr(folder, "extent", lambda *args: pytest.fail("a picture was decoded"))
     with pytest.raises(UserError) as caught:

@@ -100,6 +100,7 @@ def test_encode_by_the_encoder_and_by_search(trained, command, tmp_path):
     assert found["points"][0, 16:].argmax() == 3
     for words, wanted in (
         ((), "There is nothing to encode"),
+        (("--test", 0, "--label", 3), "does not listen to labels, so --label has no meaning"),
         (("--test", 9999), "--test takes 0 to"),
         ((tmp_path / "none.png",), "cannot be read"),
         (("--test", 0, "--out", "x.bmp"), "--out must end in .png or .npz"),

@@ -196,6 +196,7 @@ def test_every_reading_of_the_folders_is_shown_before_the_import(visit):
     seen.widget("data.upload").upload("birds.zip", SPLITS)
     seen.run().calm()
     assert "**17** pictures" in seen.texts("markdown")
+    assert seen.widget("data.name").placeholder == "birds"  # what it is called without a name
     assert radio(seen).options == ["As splits (found)", "As classes", "Without classes"]
     assert radio(seen).value == "splits"
     sentences = list(radio(seen).proto.captions)
@@ -210,6 +211,51 @@ def test_every_reading_of_the_folders_is_shown_before_the_import(visit):
     assert bring_it.shown("data.wall")
 
 
+def folder_key(seen, name):
+    """The key of a control that each upload has for itself."""
+    (key,) = [k for k in seen.keys() if k.startswith("data.folder.") and k.endswith(f".{name}")]
+    return key
+
+
+def test_a_wrong_folder_for_training_is_told_beside_its_field_and_another_file_begins_anew(visit):
+    seen = visit("data", **{"data.view": "bring"})
+    seen.widget("data.upload").upload("birds.zip", SPLITS)
+    seen.run().widget(folder_key(seen, "training")).set_value("soon")
+    seen.run()
+    assert "dataset.training names the folder 'soon', which is none" in seen.texts("error")
+    assert seen.widget("data.import").disabled
+    seen.widget(folder_key(seen, "training")).set_value("Testing")
+    seen.run().calm().press("data.import").calm()
+    seen.set(data__view="bring")
+    others = {
+        f"{part}/{kind}/{i}.png": picture(sum(map(ord, part + kind)) + 1000 * i)
+        for part in ("fit", "later")
+        for kind in ("owl", "robin")
+        for i in range(4)
+    }
+    seen.widget("data.upload.").upload("others.zip", pack(others))
+    seen.run().calm()
+    assert seen.widget(folder_key(seen, "training")).value == ""
+    assert "The name of 'fit' says no split, so it is taken as test" in seen.texts("caption")
+
+
+def test_splits_that_have_files_of_labels_can_be_named_for_training(visit):
+    members = {
+        f"{part}/{i}.png": picture(50 * len(part) + i)
+        for part in ("fit", "later")
+        for i in range(6)
+    }
+    rows = b"\n".join([b"file_name,label", *(f"{i}.png,{'ab'[i % 2]}".encode() for i in range(6))])
+    members |= {f"{part}/metadata.csv": rows for part in ("fit", "later")}
+    seen = visit("data", **{"data.view": "bring"})
+    seen.widget("data.upload").upload("birds.zip", pack(members))
+    seen.run().widget(folder_key(seen, "training")).set_value("fit")
+    seen.run().calm().press("data.import").calm()
+    made = datasets.load("birds")
+    assert made.classes == ("a", "b")
+    assert len(made.splits["test"]) == 6
+
+
 def test_another_reading_is_chosen_on_the_page(visit):
     seen = visit("data", **{"data.view": "bring"})
     seen.widget("data.upload").upload("birds.zip", SPLITS)
@@ -219,7 +265,9 @@ def test_another_reading_is_chosen_on_the_page(visit):
     assert datasets.load("birds").classes == ("Testing", "Training")
     again = visit("data", **{"data.view": "bring"})
     again.widget("data.upload").upload("others.zip", SPLITS)
-    again.run().set(data__folder__training="Testing").press("data.import").calm()
+    again.run()
+    again.widget(folder_key(again, "training")).set_value("Testing")
+    again.run().press("data.import").calm()
     assert len(datasets.load("others").splits["test"]) == 8
     assert datasets.load("others").imported("folders") == [
         ["Testing", "train"],
@@ -258,7 +306,8 @@ def test_the_largest_value_of_deep_pictures_is_shown_and_can_be_changed(visit):
         assert "9 of them hold more than 8 bits; their largest value is 4095." in seen.texts(
             "caption"
         )
-        seen.set(data__folder__range=asked).set(data__folder__size=12).press("data.import").calm()
+        seen.widget(folder_key(seen, "range")).set_value(asked)
+        seen.set(data__folder__size=12).press("data.import").calm()
         assert datasets.load(name).x.max() == brightest
 
 
