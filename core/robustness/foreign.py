@@ -36,7 +36,7 @@ from core.threat import Target
 
 OWN = "own/"
 IMAGENET = 1000  # classes of torchvision's own weights
-_HEAD = re.compile(r"(?:^|\.)(?:fc|classifier|heads?)\b.*bias$")
+_HEAD = re.compile(r"(?:^|\.)(?:fc|classifier|heads?)\b")  # of a name that ends in "bias"
 _AUX = {"inception_v3": ("AuxLogits.",), "googlenet": ("aux1.", "aux2.")}  # read in training alone
 BY_CODE = "Bring it by code on your own machine: attack --classifier package.module:factory."
 
@@ -222,9 +222,14 @@ def _classes(parts: Mapping[str, files.Part]) -> int:
     heads = [
         name
         for name, part in parts.items()
-        if len(part.shape) == 1 and _HEAD.search(name) and not re.search("aux", name, re.IGNORECASE)
+        if len(part.shape) == 1
+        and name.endswith("bias")
+        and _HEAD.search(name)
+        and "aux" not in name.lower()
     ]
-    last = max(heads, key=lambda name: [int(part) for part in re.findall(r"\d+", name)], default="")
+    last = max(
+        heads, key=lambda name: [int(part) for part in re.findall(r"\d{1,9}", name)], default=""
+    )
     return parts[last].shape[0] if last else 0
 
 

@@ -39,6 +39,7 @@ class Limits:
         steps: Instructions of the pickle.
         depth: Collections inside each other.
         text: Bytes of the pickle, or of the header of safetensors.
+        name: Characters of a tensor's name.
     """
 
     tensors: int = 10_000
@@ -46,6 +47,7 @@ class Limits:
     steps: int = 600_000
     depth: int = 12
     text: int = 4 * 2**20
+    name: int = 500
 
 
 LIMITS = Limits()
@@ -225,6 +227,7 @@ def clean(name: str) -> str:
 def _cleaned(found: Contents) -> Contents:
     names = {}
     for name in found.parts:
+        _allow("The name of a tensor", "characters", len(name), LIMITS.name)
         short = clean(name)
         if short in names:
             raise UserError(
@@ -460,7 +463,10 @@ class _Walk:
                 if opcode.name == "STOP":
                     return self.stack.pop()
                 self._step(opcode.name, value)
-        except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        except (
+            *(ValueError, IndexError, KeyError),
+            *(TypeError, AttributeError, OverflowError),
+        ) as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(
@@ -472,12 +478,12 @@ class _Walk:
         stack = self.stack
         if name in _PUSHED:
             stack.append(value)
-        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-            self.memo[int(value)] = stack[-1]
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            self.memo[value] = stack[-1]
         elif name == "MEMOIZE":
             self.memo[len(self.memo)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(self.memo[int(value)])
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(self.memo[value])
         elif name == "MARK":
             self.marks.append(len(stack))
         elif name in _MADE:
@@ -506,8 +512,8 @@ class _Walk:
         elif name == "REDUCE":
             given, what = stack.pop(), stack.pop()
             stack.append(self._made(what, given))
-            if isinstance(stack[-1], dict):
-                self._holds(stack[-1], list(stack[-1].values()), new=True)
+            if isinstance(stack[-1], dict | tuple):
+                self._holds(stack[-1], [], new=True)
         elif name == "BUILD":  # what was added to a dict, such as its versions
             stack.pop()
             if not isinstance(stack[-1], dict):
@@ -561,9 +567,14 @@ class _Walk:
                 raise ValueError
             return replace(storage, shape=tuple(shape), offset=offset, stride=tuple(stride))
         if name == "torch.Size":
-            return tuple(given[0])
+            (sizes,) = given
+            if not isinstance(sizes, tuple) or len(sizes) > 8 or not _counts(sizes):
+                raise ValueError  # one instruction must not copy what many have written
+            return sizes
         if name == "collections.OrderedDict":
-            return {_key(key): value for key, value in (given[0] if given else ())}
+            if given:
+                raise ValueError  # its entries are set one by one
+            return {}
         if name in ("collections.Counter", "torch.device"):
             return None
         raise _more(f"a call of {name}")
@@ -591,6 +602,8 @@ _PUSHED = {
 
 
 def _name(module: Any, name: Any) -> _Name:
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise ValueError
     text = f"{module}.{name}"
     if text not in _ALLOWED:
         raise _more(text)
@@ -605,8 +618,8 @@ def _more(what: str) -> UserError:
 
 
 def _key(key: Any) -> str | int:
-    if not isinstance(key, str | int):
-        raise ValueError("a key is no text")
+    if not isinstance(key, str) and not _counts((key,)):
+        raise ValueError("a key is neither text nor a small number")
     return key
 
 

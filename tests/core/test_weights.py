@@ -137,6 +137,40 @@ def test_the_parts_steps_levels_and_bytes_of_a_state_dict_are_bounded(monkeypatc
             weights.look(file)
 
 
+@pytest.mark.parametrize("make", [as_bytes, saved])
+def test_a_name_at_the_limit_is_read_and_one_longer_is_refused(make, monkeypatch, request):
+    monkeypatch.setattr(weights, "LIMITS", Limits(name=5))
+    assert list(read(make({"abcde": torch.ones(1)}))) == ["abcde"]
+    request.getfixturevalue("untouched")
+    with pytest.raises(UserError, match="name of a tensor may have at most 5 characters, got 6"):
+        weights.look(make({"abcdef": torch.ones(1)}))
+
+
+def test_a_shape_in_a_checkpoint_has_at_most_eight_sides(request):
+    whole = {"state_dict": tensors(1), "shape": torch.Size([2] * 8)}
+    assert len(read(saved(whole))) == 1
+    request.getfixturevalue("untouched")
+    with pytest.raises(UserError, match="its pickle cannot be followed"):
+        weights.look(saved(whole | {"shape": torch.Size([2] * 9)}))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"}K\x01a.",  # appends to a dict
+        b"K\x01K\x02R.",  # calls a number
+        b"ctorch\nSize\nX\x02\x00\x00\x0012\x85R.",  # a shape of a text
+        b"ctorch\nSize\n]K\x01a\x85R.",  # a shape of a list
+        b"ccollections\nOrderedDict\n]K\x01K\x02\x86a\x85R.",  # entries that are not set one by one
+        b"K\x01\x85X\x04\x00\x00\x00Size\x93.",  # a module's name that is no text
+        b"}\x8a\x06\x00\x00\x00\x00\x00\x01K\x02s.",  # a key of 2**40
+    ],
+)
+def test_instructions_that_torch_never_writes_are_refused(code, untouched):
+    with pytest.raises(UserError, match="its pickle cannot be followed"):
+        weights._Walk({}).walk(b"\x80\x02" + code)
+
+
 def test_the_header_of_safetensors_is_bounded(monkeypatch, request):
     file = as_bytes(tensors(3))
     size = int.from_bytes(file[:8], "little")
