@@ -17,26 +17,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 STRONG = ("quick", "autoattack")
-UNMASKING = (
-    "adaptive",
-    "surrogate",
-    "autoattack",
-)  # attacks that a misleading gradient does not mislead
-URGENT = (
-    9,
-    13,
-    6,
-    5,
-    10,
-    11,
-    7,
-    8,
-    3,
-    4,
-    2,
-    1,
-    12,
-)  # of several troubles, that which explains most comes first
+# attacks that a misleading gradient does not mislead
+UNMASKING = ("adaptive", "surrogate", "autoattack")
+CONFIRMING = "noise,quick,adaptive,surrogate,autoattack"
+# of several troubles, that which explains most comes first
+URGENT = (9, 13, 6, 5, 10, 11, 7, 8, 3, 4, 2, 1, 12)
 FEWEST = 50  # images below which no share is believed: its interval spans more than a quarter
 MOST = 0.5  # share of the images that must surely withstand to be called robust
 HONEST = (0.5, 2.0)  # what a step along the gradient may gain, as a multiple of what it promises
@@ -333,7 +318,7 @@ def _blind(found: Mapping[str, Any]) -> Check:
             text[0].upper() + text[1:] + ".",
             "Confirm with AutoAttack.",
             "Confirm with AutoAttack",
-            {"attacks": "noise,fgsm,quick,adaptive,autoattack"},
+            {"attacks": CONFIRMING},
         )
     return _answer(7, "pass", text[0].upper() + text[1:] + ".")
 

@@ -65,7 +65,7 @@ TROUBLE = [
     (7, {"blind_only": 10}, "fail", PAST),
     (7, {"blind_only": 3}, "fail", PAST),
     (7, {"past_by": {"averaged gradients": 3}}, "fail", PAST),
-    (7, {"blind_only": 2}, "warn", {"attacks": "noise,fgsm,quick,adaptive,autoattack"}),
+    (7, {"blind_only": 2}, "warn", {"attacks": "noise,quick,adaptive,surrogate,autoattack"}),
     (8, {"noise_only": 20}, "fail", {"bpda": True}),
     (9, {"differs": 0.9}, "fail", {"eot": 20}),
     (9, {"differs": 0.9, "eot": 20}, "warn", {}),

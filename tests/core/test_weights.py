@@ -6,6 +6,7 @@ import argparse
 import collections
 import io
 import json
+import re
 import struct
 import zipfile
 
@@ -497,14 +498,51 @@ def test_the_command_brings_tells_and_deletes(net, tmp_path, capsys):
 
 def test_a_factory_of_this_machine_gets_weights_under_any_wrapper(net, tmp_path, monkeypatch):
     (tmp_path / "mine_made.py").write_text(
-        "from torchvision import models\n"
-        "def make():\n    return models.get_model('squeezenet1_1', weights=None, num_classes=10)\n"
+        "from torch.nn.functional import interpolate\n"
+        "from torchvision.models import SqueezeNet\n"
+        "class Grey(SqueezeNet):\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(interpolate(x.expand(-1, 3, -1, -1), (32, 32)))\n"
+        "def make():\n    return Grey('1_1', num_classes=10)\n"
     )
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "w.pt"
     file.write_bytes(saved({"model": {f"module.{n}": v for n, v in net.state_dict().items()}}))
     with torch.random.fork_rng(devices=[]):
         target = foreign.from_code("mine_made:make", file, datasets.load("digits"))
-    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    wide = nn.functional.interpolate(x.expand(-1, 3, -1, -1), (32, 32))
     with torch.no_grad():
-        assert torch.allclose(target.logits(x), net(x), atol=1e-5)
+        assert torch.allclose(target.logits(x), net(wide), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [
+        (
+            "wide",
+            r"wide cannot answer images of 1 × 8 × 8 \(RuntimeError: .*Resize them or repeat",
+        ),
+        ("asks", r"asks could not be called without arguments \(TypeError: .*Call it in Python"),
+        ("three", r"three could not be called without arguments \(TypeError"),
+        ("few", "gives 9 logits, but the data has 10 classes"),
+        ("words", "gave str, not a torch.nn.Module"),
+    ],
+)
+def test_a_factory_that_does_not_fit_is_told_and_not_taken_for_a_weak_one(
+    factory, words, tmp_path, monkeypatch, capsys
+):
+    from core.__main__ import main
+
+    (tmp_path / "mine_wrong.py").write_text(
+        "from torch import nn\n"
+        "def wide():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+        "def few():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9))\n"
+        "def asks(size):\n    return None\n"
+        "def words():\n    return 'a network'\n"
+        "three = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    command = ["attack", "--classifier", f"mine_wrong:{factory}", "--min-robust", "0.1"]
+    assert main(command) == 2  # 1 is for what is not robust
+    assert re.search(words, capsys.readouterr().err)
