@@ -541,6 +541,8 @@ def robustness(
         colour, sentence = "red", f"Not robust: {number}."
     elif sound["colour"] == "red":
         colour, sentence = "amber", f"Not known: {number}, but the measurement cannot be believed."
+    elif n < FEWEST:
+        colour, sentence = "amber", f"Not known: {number}."
     elif low >= MOST:
         colour, sentence = "green", f"Robust: {number}."
     else:

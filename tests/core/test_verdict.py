@@ -160,6 +160,8 @@ def test_too_few_images_are_said_and_never_believed():
             == (n < FEWEST)
         )
     assert f"take at least {FEWEST}." in said["sentence"]
+    for n, colour in ((FEWEST, "green"), (FEWEST - 1, "amber")):
+        assert robustness(at(n, n), 0.1, {"colour": "amber"})["colour"] == colour
 
 
 def test_how_robust_it_is_goes_by_the_ends_of_the_interval():
