@@ -532,7 +532,7 @@ def _nearest(architecture: str, parts: Mapping[str, files.Part]) -> str:
 
     for family in sorted(families.values(), key=lambda names: min(map(unlike, names))):
         first = _shapes(family[0])
-        if len(_fitted(family[0], parts, first).chosen) < 0.3 * len(first):
+        if len(_fitted(family[0], parts, first).chosen) < 0.3 * min(len(first), len(parts)):
             continue  # other names altogether
         for name in sorted(family, key=unlike):
             found = _fitted(name, parts, wanted := _shapes(name))

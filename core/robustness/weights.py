@@ -73,6 +73,7 @@ _KEYS = (
         "averaged",
     ),
 )
+_COPIES = re.compile("ema|avg|averaged|teacher|target")  # of the weights that were trained
 _OTHERS = re.compile(r"optim|sched|scaler|loss|criterion|hyper|rng|callback|loop", re.IGNORECASE)
 _STORAGES = {
     "torch.FloatStorage": torch.float32,
@@ -172,7 +173,8 @@ def look(file: bytes) -> Contents:
         found = _checkpoint(file)
     elif file[:1] == b"\x80" or file[:2] == b"\x1f\x8b":
         raise UserError(
-            f"This file is a pickle, which can run any program when it is opened. {ALONE}"
+            "This file is a pickle, which can run any program when it is opened; PyTorch before 1.6 wrote weights so, "
+            f"too. {ALONE}"
         )
     else:
         found = Contents("safetensors", _header(file))
@@ -295,7 +297,7 @@ def fit(
         prefixes,
         key=lambda prefix: (
             sum(prefix + name in parts for name in short),
-            -len(re.findall("ema|avg|averaged|teacher|target", prefix)),
+            -len(_COPIES.findall(prefix)),
             -plain.index(prefix),
         ),
     )
@@ -672,10 +674,11 @@ def _found(whole: Any) -> tuple[str, dict[str, Part], tuple[str, ...]]:
         odd = next((str(k) for k, v in whole.items() if not isinstance(v, Part)), "")
         raise UserError(f"The entry {odd[:80]!r} of this file is no plain tensor. {ALONE}")
 
-    def rank(where: str) -> tuple[int, int]:
+    def rank(where: str) -> tuple[int, int, int]:
         words = where.split(".")
         places = [_KEYS.index(word) for word in words if word in _KEYS]
-        return max(places, default=len(_KEYS)), -len(found[where])
+        copies = len(_COPIES.findall(where))
+        return max(places, default=len(_KEYS)), copies, -len(found[where])
 
     first, *others = sorted(found, key=rank)
     return first, found[first], tuple(others)

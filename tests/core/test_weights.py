@@ -337,6 +337,8 @@ def test_of_two_sets_the_trained_one_is_taken_and_the_other_told(net):
     other = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
     notes = same(saved({"model_ema": other, "model": net.state_dict()}), net)
     assert notes[1] == "Another set of weights, 'model_ema', was left."
+    notes = same(saved({"teacher": other, "student": net.state_dict()}), net)
+    assert notes[1] == "Another set of weights, 'teacher', was left."
     both = {f"ema_model.{n}": v for n, v in other.items()} | {
         f"model.{n}": v for n, v in net.state_dict().items()
     }
@@ -387,6 +389,14 @@ def test_the_remedy_is_the_right_one(net, few):
     assert "No network of torchvision has these tensors (they are timm's names)" in remedy(
         as_bytes(timm), "resnet18"
     )
+
+
+def test_the_right_depth_of_a_family_is_found_whatever_stands_first_in_it(monkeypatch):
+    monkeypatch.setattr(foreign, "architectures", lambda: ["resnet101", "resnet18", "resnet34"])
+    shapes = foreign._shapes("resnet18") | {"fc.weight": (10, 512), "fc.bias": (10,)}
+    parts = {n: weights.Part(torch.float32, shape, n, 1) for n, shape in shapes.items()}
+    for wrong in ("resnet34", "resnet101"):
+        assert foreign._nearest(wrong, parts) == "resnet18"
 
 
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
