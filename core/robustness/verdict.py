@@ -211,20 +211,22 @@ def _saturated(found: Mapping[str, Any]) -> Check:
     if "margin" not in found:
         return _open(5, found)
     ce, margin, n, flat = found["ce"], found["margin"], found["probe"], found["ce_zero"]
-    share = f"{percent(flat)} of the cross-entropy gradients are zero"
     blinder = ce - margin > max(0.02, 2.5 / n) and found.get("blinder", 0.0) < DOUBT
-    if not blinder and flat <= found["margin_zero"] + 0.05:
+    saturated = flat > found["margin_zero"] + 0.05
+    if not blinder and not saturated:
         return _answer(
             5,
             "pass",
             f"Cross entropy leaves {percent(ce)}, the lead of a wrong class {percent(margin)}.",
         )
-    text = f"{share}: it leaves {percent(ce)}, the lead of a wrong class {percent(margin)}."
+    text = f"cross entropy leaves {percent(ce)}, the lead of a wrong class {percent(margin)}"
+    if saturated:
+        text = f"logits saturate: {percent(flat)} of the cross-entropy gradients are zero; {text}"
     if found["sees_margin"]:
         return _answer(
             5,
             "warn",
-            f"Logits saturate. {text}",
+            text[0].upper() + text[1:] + ".",
             "The number comes from attacks that climb the lead, so it holds; those on cross entropy are blind here.",
         )
     return _answer(

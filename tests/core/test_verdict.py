@@ -123,6 +123,19 @@ def test_the_sentence_of_a_masked_gradient_names_it():
     assert said["sentence"] == "97 % is not robustness: 96.7 % of the gradients are zero."
 
 
+@pytest.mark.parametrize(
+    ("flat", "finding"),
+    [
+        (0.97, "Logits saturate: 97 % of the cross-entropy gradients are zero; cross entropy leaves 80 %"),
+        (0.0, "Cross entropy leaves 80 %, the lead of a wrong class 50 %."),
+    ],
+)  # fmt: skip
+def test_cross_entropy_that_finds_less_is_told_with_zeros_only_where_there_are_any(flat, finding):
+    found = GOOD | {"ce": 0.8, "ce_zero": flat, "blinder": 1e-6}
+    answer = checks(found)[4]
+    assert answer.outcome == "warn" and answer.finding.startswith(finding)
+
+
 def test_a_strength_at_which_nothing_falls_says_nothing():
     said = verdict(GOOD, checks(GOOD), ROW | {"robust": 0.97})
     assert said["colour"] == "amber" and not said["believable"]
