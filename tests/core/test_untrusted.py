@@ -118,6 +118,22 @@ def test_a_refused_recipe_is_not_parsed_again(monkeypatch):
     assert str(again.value) == str(first.value)
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"name": "w"},
+        {"name": "rotate", "w": 1},
+        {"name": "rotate", "parameters": {"w": 1}},
+        {"name": "rotate", "parameters": {"degrees": "w"}},
+    ],
+)
+def test_what_a_recipe_repeats_of_a_long_text_is_short(step):
+    text = json.dumps([step]).replace('"w"', json.dumps("w" * 9_000))
+    with pytest.raises(UserError, match="w" * 70) as error:
+        augment.Pipeline.of(json.loads(text))
+    assert len(str(error.value)) < 1_000
+
+
 def test_only_so_many_refusals_are_remembered(monkeypatch):
     monkeypatch.setattr(recipes, "_refused", {})
     monkeypatch.setattr(recipes, "REMEMBERED", 3)
