@@ -208,7 +208,7 @@ class Config(BaseModel):
             knob = knobs[name]
             value = values.get(name)
             raise UserError(
-                f"{dotted} must be {knob.allowed}, got {value!r}. Leave it out to use {plain(knob.default)}."
+                f"{dotted} must be {knob.allowed}, got {value!r:.80}. Leave it out to use {plain(knob.default)}."
             ) from None
 
     def capped(self) -> tuple[Self, list[str]]:
@@ -304,8 +304,8 @@ def unknown(kind: str, name: object, names: Iterable[str]) -> str:
     names = sorted(names)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)  # YAML may name a number
     if near:
-        return f"There is no {kind} {name!r}. Did you mean {near[0]!r}?"
-    return f"There is no {kind} {name!r}. Choose from: {', '.join(names) or 'none yet'}."
+        return f"There is no {kind} {name!r:.80}. Did you mean {near[0]!r}?"
+    return f"There is no {kind} {name!r:.80}. Choose from: {', '.join(names) or 'none yet'}."
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ class Limits:
 
 
 LIMITS = Limits()
-# possessive (*+), so that no text makes the search step back
-_TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+# possessive (*+), so that no text makes the search step back; a text without an end is passed once, too
+_TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BRACKET = re.compile(r"[\[{\]}]")
 _WORD = re.compile(r"[^\s,:\[\]{}\"]++")
 _SIGNS = "+-.0123456789"

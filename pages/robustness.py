@@ -98,6 +98,7 @@ def ask(data: str) -> Question:
 def buttons(question: Question, config: Any) -> None:
     """Offers to screen at once and to confirm as a job, with the time that it takes."""
     from core.attacks import absent
+    from core.robustness.verdict import CONFIRMING
 
     if not there(question.classifier, question.data):
         teach.draw(question.data)
@@ -128,12 +129,12 @@ def buttons(question: Question, config: Any) -> None:
     shell.press(
         st,
         "Confirm with AutoAttack",
-        partial(confirm, **{"attack.attacks": "noise,quick,adaptive,autoattack"}),
+        partial(confirm, **{"attack.attacks": CONFIRMING}),
         question,
         key="robust.confirm",
         icon=":material/verified_user:",
         disabled=not shell.may_change() or bool(missing),
-        help="Four attacks that the field agreed on, and one that a masked gradient does not mislead, as a job. "
+        help="Four attacks that the field agreed on, and two that a masked gradient does not mislead, as a job. "
         "It goes on when you leave."
         + (f" It needs the package {missing}, which is not installed." if missing else ""),
         width="stretch",

@@ -67,12 +67,12 @@ class Step:
         chance = entry.extra.get("chance", 1.0) if probability is None else probability
         if isinstance(chance, bool) or not isinstance(chance, int | float) or not 0 <= chance <= 1:
             raise UserError(
-                f"{where or name}.probability must be a number at least 0 and at most 1, got {chance!r}. "
+                f"{where or name}.probability must be a number at least 0 and at most 1, got {chance!r:.80}. "
                 "1 changes every image."
             )
         if not isinstance(on, bool):
             raise UserError(
-                f"{where or name}.enabled must be true or false, got {on!r}. Leave it out to use the step."
+                f"{where or name}.enabled must be true or false, got {on!r:.80}. Leave it out to use the step."
             )
         return cls(name, values, float(chance), on)
 
@@ -119,7 +119,7 @@ class Pipeline:
             ]
             if odd:
                 raise UserError(
-                    f"Step {number} ({record['name']}) has the field {odd[0]!r}. Allowed are name, parameters, "
+                    f"Step {number} ({record['name']:.80}) has the field {odd[0]!r:.80}. Allowed are name, parameters, "
                     "probability and enabled. Leave it out."
                 )
             config = record.get("parameters") or {}

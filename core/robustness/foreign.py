@@ -36,7 +36,7 @@ from core.threat import Target
 
 OWN = "own/"
 IMAGENET = 1000  # classes of torchvision's own weights
-_HEAD = re.compile(r"(?:^|\.)(?:fc|classifier|heads?)\b.*bias$")
+_HEAD = re.compile(r"(?:^|\.)(?:fc|classifier|heads?)\b")  # of a name that ends in "bias"
 _AUX = {"inception_v3": ("AuxLogits.",), "googlenet": ("aux1.", "aux2.")}  # read in training alone
 BY_CODE = "Bring it by code on your own machine: attack --classifier package.module:factory."
 
@@ -229,9 +229,14 @@ def _classes(parts: Mapping[str, files.Part]) -> int:
     heads = [
         name
         for name, part in parts.items()
-        if len(part.shape) == 1 and _HEAD.search(name) and not re.search("aux", name, re.IGNORECASE)
+        if len(part.shape) == 1
+        and name.endswith("bias")
+        and _HEAD.search(name)
+        and "aux" not in name.lower()
     ]
-    last = max(heads, key=lambda name: [int(part) for part in re.findall(r"\d+", name)], default="")
+    last = max(
+        heads, key=lambda name: [int(part) for part in re.findall(r"\d{1,9}", name)], default=""
+    )
     return parts[last].shape[0] if last else 0
 
 
@@ -534,7 +539,7 @@ def _nearest(architecture: str, parts: Mapping[str, files.Part]) -> str:
 
     for family in sorted(families.values(), key=lambda names: min(map(unlike, names))):
         first = _shapes(family[0])
-        if len(_fitted(family[0], parts, first).chosen) < 0.3 * len(first):
+        if len(_fitted(family[0], parts, first).chosen) < 0.3 * min(len(first), len(parts)):
             continue  # other names altogether
         for name in sorted(family, key=unlike):
             found = _fitted(name, parts, wanted := _shapes(name))
@@ -590,7 +595,7 @@ def prepared(
             with torch.no_grad():
                 out = model(torch.full((2, channels, size, size), 0.5))
         except Exception as error:  # whatever a network raises at images that it does not take
-            return str(error).strip().splitlines()[0][:120] if str(error).strip() else "no reason"
+            return _raised(error)
         return "" if bool(out.isfinite().all()) else "its answer is not finite"
 
     def takes() -> bool:
@@ -666,7 +671,8 @@ def from_code(place: str, weights: str | Path | None, dataset: Dataset) -> Targe
     """Makes a classifier by calling ``package.module:factory`` of this machine, with weights from a file.
 
     Raises:
-        UserError: If the place cannot be imported, gives no module, or the weights do not fit.
+        UserError: If the place cannot be imported, gives no module, the weights do not fit, or it cannot answer images
+            of the dataset.
     """
     module_name, _, factory = place.partition(":")
     example = "Write package.module:factory, for example mymodels.resnet:make."
@@ -683,22 +689,38 @@ def from_code(place: str, weights: str | Path | None, dataset: Dataset) -> Targe
         raise UserError(f"{module_name} cannot be imported ({error}). {example}") from None
     except AttributeError:
         raise UserError(f"{module_name} has no {factory}. {example}") from None
-    net = made if isinstance(made, nn.Module) else made()
+    try:
+        net = made if isinstance(made, nn.Module) else made()
+    except Exception as error:  # whatever the program of this machine raises
+        raise UserError(
+            f"{place} could not be called without arguments ({_raised(error)}). "
+            "It must give a torch.nn.Module. Call it in Python to see where it fails."
+        ) from error
     if not isinstance(net, nn.Module):
         raise UserError(f"{place} gave {type(net).__name__}, not a torch.nn.Module. {example}")
     if weights is not None:
         _fill(net, Path(weights), place)
     net.eval().requires_grad_(False)
     facts = {"kind": "code", "place": place, "hash": fingerprint(net)}
-    return Target(
-        net,
-        dataset.classes,
-        dataset.channels,
-        dataset.size,
-        name=place,
-        facts=facts,
-        device=device(),
-    )
+    channels, size = dataset.channels, dataset.size
+    target = Target(net, dataset.classes, channels, size, name=place, facts=facts, device=device())
+    try:
+        target.with_().logits(torch.full((2, channels, size, size), 0.5))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a network raises at images that it does not take
+        raise UserError(
+            f"{place} cannot answer images of {channels} × {size} × {size} ({_raised(error)}). It gets images as "
+            f"{dataset.name} has them, float32 from 0 to 1. Resize them or repeat their channel in its forward, or "
+            "choose the dataset that it was trained for."
+        ) from error
+    return target
+
+
+def _raised(error: Exception) -> str:
+    """Names an error of somebody else's program in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
 
 
 def _fill(net: nn.Module, weights: Path, place: str) -> None:

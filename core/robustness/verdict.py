@@ -17,26 +17,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 STRONG = ("quick", "autoattack")
-UNMASKING = (
-    "adaptive",
-    "surrogate",
-    "autoattack",
-)  # attacks that a misleading gradient does not mislead
-URGENT = (
-    9,
-    13,
-    6,
-    5,
-    10,
-    11,
-    7,
-    8,
-    3,
-    4,
-    2,
-    1,
-    12,
-)  # of several troubles, that which explains most comes first
+# attacks that a misleading gradient does not mislead
+UNMASKING = ("adaptive", "surrogate", "autoattack")
+CONFIRMING = "noise,quick,adaptive,surrogate,autoattack"
+# of several troubles, that which explains most comes first
+URGENT = (9, 13, 6, 5, 10, 11, 7, 8, 3, 4, 2, 1, 12)
 FEWEST = 50  # images below which no share is believed: its interval spans more than a quarter
 MOST = 0.5  # share of the images that must surely withstand to be called robust
 HONEST = (0.5, 2.0)  # what a step along the gradient may gain, as a multiple of what it promises
@@ -226,20 +211,22 @@ def _saturated(found: Mapping[str, Any]) -> Check:
     if "margin" not in found:
         return _open(5, found)
     ce, margin, n, flat = found["ce"], found["margin"], found["probe"], found["ce_zero"]
-    share = f"{percent(flat)} of the cross-entropy gradients are zero"
     blinder = ce - margin > max(0.02, 2.5 / n) and found.get("blinder", 0.0) < DOUBT
-    if not blinder and flat <= found["margin_zero"] + 0.05:
+    saturated = flat > found["margin_zero"] + 0.05
+    if not blinder and not saturated:
         return _answer(
             5,
             "pass",
             f"Cross entropy leaves {percent(ce)}, the lead of a wrong class {percent(margin)}.",
         )
-    text = f"{share}: it leaves {percent(ce)}, the lead of a wrong class {percent(margin)}."
+    text = f"cross entropy leaves {percent(ce)}, the lead of a wrong class {percent(margin)}"
+    if saturated:
+        text = f"logits saturate: {percent(flat)} of the cross-entropy gradients are zero; {text}"
     if found["sees_margin"]:
         return _answer(
             5,
             "warn",
-            f"Logits saturate. {text}",
+            text[0].upper() + text[1:] + ".",
             "The number comes from attacks that climb the lead, so it holds; those on cross entropy are blind here.",
         )
     return _answer(
@@ -333,7 +320,7 @@ def _blind(found: Mapping[str, Any]) -> Check:
             text[0].upper() + text[1:] + ".",
             "Confirm with AutoAttack.",
             "Confirm with AutoAttack",
-            {"attacks": "noise,fgsm,quick,adaptive,autoattack"},
+            {"attacks": CONFIRMING},
         )
     return _answer(7, "pass", text[0].upper() + text[1:] + ".")
 
@@ -556,6 +543,8 @@ def robustness(
         colour, sentence = "red", f"Not robust: {number}."
     elif sound["colour"] == "red":
         colour, sentence = "amber", f"Not known: {number}, but the measurement cannot be believed."
+    elif n < FEWEST:
+        colour, sentence = "amber", f"Not known: {number}."
     elif low >= MOST:
         colour, sentence = "green", f"Robust: {number}."
     else:

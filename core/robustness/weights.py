@@ -39,6 +39,7 @@ class Limits:
         steps: Instructions of the pickle.
         depth: Collections inside each other.
         text: Bytes of the pickle, or of the header of safetensors.
+        name: Characters of a tensor's name.
     """
 
     tensors: int = 10_000
@@ -46,6 +47,7 @@ class Limits:
     steps: int = 600_000
     depth: int = 12
     text: int = 4 * 2**20
+    name: int = 500
 
 
 LIMITS = Limits()
@@ -71,6 +73,7 @@ _KEYS = (
         "averaged",
     ),
 )
+_COPIES = re.compile("ema|avg|averaged|teacher|target")  # of the weights that were trained
 _OTHERS = re.compile(r"optim|sched|scaler|loss|criterion|hyper|rng|callback|loop", re.IGNORECASE)
 _STORAGES = {
     "torch.FloatStorage": torch.float32,
@@ -170,7 +173,8 @@ def look(file: bytes) -> Contents:
         found = _checkpoint(file)
     elif file[:1] == b"\x80" or file[:2] == b"\x1f\x8b":
         raise UserError(
-            f"This file is a pickle, which can run any program when it is opened. {ALONE}"
+            "This file is a pickle, which can run any program when it is opened; PyTorch before 1.6 wrote weights so, "
+            f"too. {ALONE}"
         )
     else:
         found = Contents("safetensors", _header(file))
@@ -225,6 +229,7 @@ def clean(name: str) -> str:
 def _cleaned(found: Contents) -> Contents:
     names = {}
     for name in found.parts:
+        _allow("The name of a tensor", "characters", len(name), LIMITS.name)
         short = clean(name)
         if short in names:
             raise UserError(
@@ -292,7 +297,7 @@ def fit(
         prefixes,
         key=lambda prefix: (
             sum(prefix + name in parts for name in short),
-            -len(re.findall("ema|avg|averaged|teacher|target", prefix)),
+            -len(_COPIES.findall(prefix)),
             -plain.index(prefix),
         ),
     )
@@ -460,7 +465,10 @@ class _Walk:
                 if opcode.name == "STOP":
                     return self.stack.pop()
                 self._step(opcode.name, value)
-        except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        except (
+            *(ValueError, IndexError, KeyError),
+            *(TypeError, AttributeError, OverflowError),
+        ) as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(
@@ -472,12 +480,12 @@ class _Walk:
         stack = self.stack
         if name in _PUSHED:
             stack.append(value)
-        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-            self.memo[int(value)] = stack[-1]
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            self.memo[value] = stack[-1]
         elif name == "MEMOIZE":
             self.memo[len(self.memo)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(self.memo[int(value)])
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(self.memo[value])
         elif name == "MARK":
             self.marks.append(len(stack))
         elif name in _MADE:
@@ -506,8 +514,8 @@ class _Walk:
         elif name == "REDUCE":
             given, what = stack.pop(), stack.pop()
             stack.append(self._made(what, given))
-            if isinstance(stack[-1], dict):
-                self._holds(stack[-1], list(stack[-1].values()), new=True)
+            if isinstance(stack[-1], dict | tuple):
+                self._holds(stack[-1], [], new=True)
         elif name == "BUILD":  # what was added to a dict, such as its versions
             stack.pop()
             if not isinstance(stack[-1], dict):
@@ -561,9 +569,14 @@ class _Walk:
                 raise ValueError
             return replace(storage, shape=tuple(shape), offset=offset, stride=tuple(stride))
         if name == "torch.Size":
-            return tuple(given[0])
+            (sizes,) = given
+            if not isinstance(sizes, tuple) or len(sizes) > 8 or not _counts(sizes):
+                raise ValueError  # one instruction must not copy what many have written
+            return sizes
         if name == "collections.OrderedDict":
-            return {_key(key): value for key, value in (given[0] if given else ())}
+            if given:
+                raise ValueError  # its entries are set one by one
+            return {}
         if name in ("collections.Counter", "torch.device"):
             return None
         raise _more(f"a call of {name}")
@@ -591,6 +604,8 @@ _PUSHED = {
 
 
 def _name(module: Any, name: Any) -> _Name:
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise ValueError
     text = f"{module}.{name}"
     if text not in _ALLOWED:
         raise _more(text)
@@ -605,8 +620,8 @@ def _more(what: str) -> UserError:
 
 
 def _key(key: Any) -> str | int:
-    if not isinstance(key, str | int):
-        raise ValueError("a key is no text")
+    if not isinstance(key, str) and not _counts((key,)):
+        raise ValueError("a key is neither text nor a small number")
     return key
 
 
@@ -659,10 +674,11 @@ def _found(whole: Any) -> tuple[str, dict[str, Part], tuple[str, ...]]:
         odd = next((str(k) for k, v in whole.items() if not isinstance(v, Part)), "")
         raise UserError(f"The entry {odd[:80]!r} of this file is no plain tensor. {ALONE}")
 
-    def rank(where: str) -> tuple[int, int]:
+    def rank(where: str) -> tuple[int, int, int]:
         words = where.split(".")
         places = [_KEYS.index(word) for word in words if word in _KEYS]
-        return max(places, default=len(_KEYS)), -len(found[where])
+        copies = len(_COPIES.findall(where))
+        return max(places, default=len(_KEYS)), copies, -len(found[where])
 
     first, *others = sorted(found, key=rank)
     return first, found[first], tuple(others)

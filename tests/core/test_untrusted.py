@@ -29,7 +29,7 @@ def unparsed(monkeypatch):
 WITHIN = {
     "characters": '"' + "a" * 58 + '"',
     "levels": "[[[[[1]]]]]",
-    "values": json.dumps(list(range(9))),
+    "values": json.dumps(list(range(10))),
     "number": "[123456]",
 }
 BEYOND = {
@@ -57,6 +57,12 @@ def test_json_beyond_a_limit_is_refused_before_it_is_parsed(kind, unparsed):
 def test_brackets_and_digits_inside_texts_count_for_nothing():
     text = json.dumps(["[[[[[[[[", 'a"]}', "12345678901234567890", "\\"])
     assert read_json(text, "A text", FEW) == json.loads(text)
+
+
+def test_a_text_without_an_end_is_passed_once():
+    assert untrusted._TEXT.sub("", '["a", "' + '\\"' * 3) == "[, "
+    with pytest.raises(NoData):
+        read_json('"' + '\\"' * 3, "A text", FEW)
 
 
 def test_json_comes_first_and_yaml_is_shorter(unparsed):
@@ -110,6 +116,22 @@ def test_a_refused_recipe_is_not_parsed_again(monkeypatch):
     with pytest.raises(UserError) as again:
         augment.read(text)
     assert str(again.value) == str(first.value)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"name": "w"},
+        {"name": "rotate", "w": 1},
+        {"name": "rotate", "parameters": {"w": 1}},
+        {"name": "rotate", "parameters": {"degrees": "w"}},
+    ],
+)
+def test_what_a_recipe_repeats_of_a_long_text_is_short(step):
+    text = json.dumps([step]).replace('"w"', json.dumps("w" * 9_000))
+    with pytest.raises(UserError, match="w" * 70) as error:
+        augment.Pipeline.of(json.loads(text))
+    assert len(str(error.value)) < 1_000
 
 
 def test_only_so_many_refusals_are_remembered(monkeypatch):

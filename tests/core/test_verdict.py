@@ -65,7 +65,7 @@ TROUBLE = [
     (7, {"blind_only": 10}, "fail", PAST),
     (7, {"blind_only": 3}, "fail", PAST),
     (7, {"past_by": {"averaged gradients": 3}}, "fail", PAST),
-    (7, {"blind_only": 2}, "warn", {"attacks": "noise,fgsm,quick,adaptive,autoattack"}),
+    (7, {"blind_only": 2}, "warn", {"attacks": "noise,quick,adaptive,surrogate,autoattack"}),
     (8, {"noise_only": 20}, "fail", {"bpda": True}),
     (9, {"differs": 0.9}, "fail", {"eot": 20}),
     (9, {"differs": 0.9, "eot": 20}, "warn", {}),
@@ -123,6 +123,19 @@ def test_the_sentence_of_a_masked_gradient_names_it():
     assert said["sentence"] == "97 % is not robustness: 96.7 % of the gradients are zero."
 
 
+@pytest.mark.parametrize(
+    ("flat", "finding"),
+    [
+        (0.97, "Logits saturate: 97 % of the cross-entropy gradients are zero; cross entropy leaves 80 %"),
+        (0.0, "Cross entropy leaves 80 %, the lead of a wrong class 50 %."),
+    ],
+)  # fmt: skip
+def test_cross_entropy_that_finds_less_is_told_with_zeros_only_where_there_are_any(flat, finding):
+    found = GOOD | {"ce": 0.8, "ce_zero": flat, "blinder": 1e-6}
+    answer = checks(found)[4]
+    assert answer.outcome == "warn" and answer.finding.startswith(finding)
+
+
 def test_a_strength_at_which_nothing_falls_says_nothing():
     said = verdict(GOOD, checks(GOOD), ROW | {"robust": 0.97})
     assert said["colour"] == "amber" and not said["believable"]
@@ -160,6 +173,8 @@ def test_too_few_images_are_said_and_never_believed():
             == (n < FEWEST)
         )
     assert f"take at least {FEWEST}." in said["sentence"]
+    for n, colour in ((FEWEST, "green"), (FEWEST - 1, "amber")):
+        assert robustness(at(n, n), 0.1, {"colour": "amber"})["colour"] == colour
 
 
 def test_how_robust_it_is_goes_by_the_ends_of_the_interval():

@@ -6,6 +6,7 @@ import argparse
 import collections
 import io
 import json
+import re
 import struct
 import zipfile
 
@@ -135,6 +136,40 @@ def test_the_parts_steps_levels_and_bytes_of_a_state_dict_are_bounded(monkeypatc
         monkeypatch.setattr(weights, "LIMITS", limits)
         with pytest.raises(UserError, match=words):
             weights.look(file)
+
+
+@pytest.mark.parametrize("make", [as_bytes, saved])
+def test_a_name_at_the_limit_is_read_and_one_longer_is_refused(make, monkeypatch, request):
+    monkeypatch.setattr(weights, "LIMITS", Limits(name=5))
+    assert list(read(make({"abcde": torch.ones(1)}))) == ["abcde"]
+    request.getfixturevalue("untouched")
+    with pytest.raises(UserError, match="name of a tensor may have at most 5 characters, got 6"):
+        weights.look(make({"abcdef": torch.ones(1)}))
+
+
+def test_a_shape_in_a_checkpoint_has_at_most_eight_sides(request):
+    whole = {"state_dict": tensors(1), "shape": torch.Size([2] * 8)}
+    assert len(read(saved(whole))) == 1
+    request.getfixturevalue("untouched")
+    with pytest.raises(UserError, match="its pickle cannot be followed"):
+        weights.look(saved(whole | {"shape": torch.Size([2] * 9)}))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"}K\x01a.",  # appends to a dict
+        b"K\x01K\x02R.",  # calls a number
+        b"ctorch\nSize\nX\x02\x00\x00\x0012\x85R.",  # a shape of a text
+        b"ctorch\nSize\n]K\x01a\x85R.",  # a shape of a list
+        b"ccollections\nOrderedDict\n]K\x01K\x02\x86a\x85R.",  # entries that are not set one by one
+        b"K\x01\x85X\x04\x00\x00\x00Size\x93.",  # a module's name that is no text
+        b"}\x8a\x06\x00\x00\x00\x00\x00\x01K\x02s.",  # a key of 2**40
+    ],
+)
+def test_instructions_that_torch_never_writes_are_refused(code, untouched):
+    with pytest.raises(UserError, match="its pickle cannot be followed"):
+        weights._Walk({}).walk(b"\x80\x02" + code)
 
 
 def test_the_header_of_safetensors_is_bounded(monkeypatch, request):
@@ -302,6 +337,8 @@ def test_of_two_sets_the_trained_one_is_taken_and_the_other_told(net):
     other = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
     notes = same(saved({"model_ema": other, "model": net.state_dict()}), net)
     assert notes[1] == "Another set of weights, 'model_ema', was left."
+    notes = same(saved({"teacher": other, "student": net.state_dict()}), net)
+    assert notes[1] == "Another set of weights, 'teacher', was left."
     both = {f"ema_model.{n}": v for n, v in other.items()} | {
         f"model.{n}": v for n, v in net.state_dict().items()
     }
@@ -352,6 +389,14 @@ def test_the_remedy_is_the_right_one(net, few):
     assert "No network of torchvision has these tensors (they are timm's names)" in remedy(
         as_bytes(timm), "resnet18"
     )
+
+
+def test_the_right_depth_of_a_family_is_found_whatever_stands_first_in_it(monkeypatch):
+    monkeypatch.setattr(foreign, "architectures", lambda: ["resnet101", "resnet18", "resnet34"])
+    shapes = foreign._shapes("resnet18") | {"fc.weight": (10, 512), "fc.bias": (10,)}
+    parts = {n: weights.Part(torch.float32, shape, n, 1) for n, shape in shapes.items()}
+    for wrong in ("resnet34", "resnet101"):
+        assert foreign._nearest(wrong, parts) == "resnet18"
 
 
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
@@ -463,14 +508,51 @@ def test_the_command_brings_tells_and_deletes(net, tmp_path, capsys):
 
 def test_a_factory_of_this_machine_gets_weights_under_any_wrapper(net, tmp_path, monkeypatch):
     (tmp_path / "mine_made.py").write_text(
-        "from torchvision import models\n"
-        "def make():\n    return models.get_model('squeezenet1_1', weights=None, num_classes=10)\n"
+        "from torch.nn.functional import interpolate\n"
+        "from torchvision.models import SqueezeNet\n"
+        "class Grey(SqueezeNet):\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(interpolate(x.expand(-1, 3, -1, -1), (32, 32)))\n"
+        "def make():\n    return Grey('1_1', num_classes=10)\n"
     )
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "w.pt"
     file.write_bytes(saved({"model": {f"module.{n}": v for n, v in net.state_dict().items()}}))
     with torch.random.fork_rng(devices=[]):
         target = foreign.from_code("mine_made:make", file, datasets.load("digits"))
-    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    wide = nn.functional.interpolate(x.expand(-1, 3, -1, -1), (32, 32))
     with torch.no_grad():
-        assert torch.allclose(target.logits(x), net(x), atol=1e-5)
+        assert torch.allclose(target.logits(x), net(wide), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [
+        (
+            "wide",
+            r"wide cannot answer images of 1 × 8 × 8 \(RuntimeError: .*Resize them or repeat",
+        ),
+        ("asks", r"asks could not be called without arguments \(TypeError: .*Call it in Python"),
+        ("three", r"three could not be called without arguments \(TypeError"),
+        ("few", "gives 9 logits, but the data has 10 classes"),
+        ("words", "gave str, not a torch.nn.Module"),
+    ],
+)
+def test_a_factory_that_does_not_fit_is_told_and_not_taken_for_a_weak_one(
+    factory, words, tmp_path, monkeypatch, capsys
+):
+    from core.__main__ import main
+
+    (tmp_path / "mine_wrong.py").write_text(
+        "from torch import nn\n"
+        "def wide():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+        "def few():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9))\n"
+        "def asks(size):\n    return None\n"
+        "def words():\n    return 'a network'\n"
+        "three = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    command = ["attack", "--classifier", f"mine_wrong:{factory}", "--min-robust", "0.1"]
+    assert main(command) == 2  # 1 is for what is not robust
+    assert re.search(words, capsys.readouterr().err)

@@ -141,7 +141,7 @@ def test_confirming_starts_a_job_with_autoattack(visit, gallery, spawned, asked)
     seen = visit("robustness", **SMALL).press("robust.confirm").calm()
     job = jobs.get(spawned[0])
     assert (job.kind, job.target) == ("attack", "shipped-digits-classifier")
-    assert job.config["attack"]["attacks"] == "noise,quick,adaptive,autoattack"
+    assert job.config["attack"]["attacks"] == "noise,quick,adaptive,surrogate,autoattack"
     assert job.config["attack"]["n"] == 50
     assert "Measured as jobs (2)" in [expander.label for expander in seen.at.expander]
 

@@ -27,14 +27,15 @@ def draw(data: str) -> None:
 
     found = dataset(data)
     st.markdown(
-        "**Bring weights**, not code: a `.safetensors` file, or a `.pt` / `.pth` state dict, for an architecture of "
-        "torchvision. Whole pickled models and TorchScript are refused, because opening them runs whatever is inside."
+        "**Bring weights**, not code: a `.safetensors` file, or a `.pt`, `.pth` or `.ckpt` checkpoint, for an "
+        "architecture of torchvision. Whole pickled models and TorchScript are refused, because opening them runs "
+        "whatever is inside."
     )
     left, right = st.columns([1, 1.2], gap="large")
     with left:
         upload = st.file_uploader(
             "Weights",
-            type=["safetensors", "pt", "pth"],
+            type=["safetensors", "pt", "pth", "ckpt"],
             key="robust.upload",
             max_upload_size=settings().upload_mb,
             disabled=not shell.may_change(),
