@@ -59,7 +59,10 @@ _NUMBERS = (
     "speed",
     "step",
 )
-_CHOSEN = {"train": ("dataset", "family"), "classifier": ("dataset",)}  # parts that lists name
+_CHOSEN = {  # what lists and pages say of a job, and of which kind it is
+    "train": {"dataset": {"name": str}, "family": {"name": str}, "train": {"images": int}},
+    "classifier": {"dataset": {"name": str}, "train": {"images": int}},
+}
 _ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = _ROOT / "core" / "gallery"
 
@@ -524,10 +527,11 @@ def read(path: Path) -> Job:
     for key in _NUMBERS:
         if state.get(key) is not None and not isinstance(state[key], (int, float)):
             raise _damaged_part(path / "state.json", key)
-    for part in _CHOSEN.get(words["kind"], ()):
+    for part, kinds in _CHOSEN.get(words["kind"], {}).items():
         made_of = words["config"].get(part)
-        if not isinstance(made_of, dict) or not isinstance(made_of.get("name"), str):
-            raise _damaged_part(path / "job.json", part)
+        for key, kind in kinds.items():
+            if not isinstance(made_of, dict) or not isinstance(made_of.get(key), kind):
+                raise _damaged_part(path / "job.json", part)
     job = Job(
         id=path.name,
         path=path,
@@ -673,7 +677,7 @@ def parse(lines: bytes) -> tuple[list[dict[str, Any]], int]:
     for line in filter(bytes.strip, lines.splitlines()):
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if isinstance(record, dict) and not any(
             isinstance(record.get(key), str) for key in ("step", "images", "seconds")
@@ -697,7 +701,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(machine.patiently(path.read_bytes))
     except FileNotFoundError:
         raise UserError(f"{path} is missing. Restore it, or delete its folder.") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}). Restore it, or delete its folder.") from None
     if not isinstance(value, dict):
         raise UserError(

@@ -689,8 +689,8 @@ def lengthened(
     whose = f" of the {name}" if len(after) > 1 else ""
     return (
         f"The learning rate{whose} does not go on where it was: it {'rises' if goes_on > ended else 'falls'} from "
-        f"{ended:.1e} to {goes_on:.1e} at step {step:,}, as if the run had been to have {new:,} steps from the start, "
-        f"and follows its {config.schedule} schedule to step {new:,}. To go on at the rate that it had, start a new "
+        f"{ended:.1e} to {goes_on:.1e} at step {step:,}, where a run of {new:,} steps has it, and follows the "
+        f"{config.schedule} schedule to the end of that. To go on at the rate that it had, start a new "
         f"run from this one (train.parent) with train.schedule=constant and train.lr={ended:.1e}."
     )
 

@@ -261,7 +261,7 @@ def head(run: jobs.Job) -> None:
             icon=":material/play_arrow:",
             key="train.resume",
             on_click=shell.attempt,
-            args=(jobs.resume, run.id),
+            args=(work.resume, run.id),
             disabled=not shell.may_change(),
             width="stretch",
         )

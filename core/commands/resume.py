@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     more = arguments.images
     note = ""
     if more is None:
-        job = jobs.resume(job.id)
+        job = work.resume(job.id)
     else:
         note = work.lengthened(job.id, more)  # before the job changes the record
         job = work.extend(job.id, more)

@@ -17,6 +17,7 @@ STRONG = {
     "membership",
 }  # kinds of tests that smooth samples alone do not set off
 LOOKED_FOR = "mirrored, turned, shifted, lighter or darker, with noise or in grey"
+MISSED = "cropped, zoomed, folded, in inverted colours or turned by a few degrees"
 _HIDDEN = {"disguised": "nearer", "disguised_ratio": "ratio"}
 
 
@@ -76,9 +77,10 @@ def verdict(evaluation: Evaluation) -> Verdict:
     )
     if not tests:
         return Verdict(None, "Whether it copies was not measured.", (), believe)
+    blind = f"Copies that are {MISSED} are not looked for."
     if not any(test.metric in _HIDDEN for test in tests):
-        believe += (
-            f" These tests did not look for copies that are {LOOKED_FOR}: measure again for that."
+        blind = (
+            f"These tests did not look for copies that are {LOOKED_FOR}: measure again for that."
         )
     made = f"{len(tests)} test" + ("s" if len(tests) > 1 else "")
     if len(kinds) > 1 and strong:
@@ -93,10 +95,10 @@ def verdict(evaluation: Evaluation) -> Verdict:
     if flagged:
         says = (
             f"No sign of copies. {_word(len(flagged))} of {made} found samples close to training images, "
-            "as smooth samples also are."
+            f"as smooth samples also are. {blind}"
         )
         return Verdict(False, says, tests, believe)
-    return Verdict(False, f"No sign of copies in {made}.", tests, believe)
+    return Verdict(False, f"No sign of copies in {made}. {blind}", tests, believe)
 
 
 def _how(evaluation: Evaluation, flagged: list[Test]) -> str:

@@ -173,7 +173,20 @@ def extend(id: str, images: int) -> jobs.Job:
         raise UserError(
             f"{job.name} has no checkpoint that training could go on from. Start a new run from it instead."
         )
-    return jobs.resume(id, {**job.config, "train": longer})
+    return resume(id, {**job.config, "train": longer})
+
+
+def resume(id: str, config: Mapping[str, Any] | None = None) -> jobs.Job:
+    """Starts a job again as :func:`core.jobs.resume` does, but says at once when its images are no longer there.
+
+    Raises:
+        UserError: As there, or as :func:`core.datasets.check`; the job stays as it was then.
+    """
+    from core import datasets
+
+    if dataset := jobs.get(id).config.get("dataset"):
+        datasets.check(dataset["name"], dataset["config"])
+    return jobs.resume(id, config)
 
 
 def lengthened(id: str, images: int) -> str:

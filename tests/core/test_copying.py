@@ -211,7 +211,7 @@ def test_an_older_evaluation_says_what_it_did_not_look_for(draws):
         Evaluation(*("",) * 5, 1, 1, 0.0, True, {}, tuple(measured), (), (), {}, path=Path())
     )
     assert found.copies is False
-    assert "did not look for copies that are mirrored, turned, shifted" in found.believe
+    assert "did not look for copies that are mirrored, turned, shifted" in found.sentence
 
 
 def test_a_test_and_the_same_one_in_disguise_are_one():
@@ -235,6 +235,10 @@ def test_a_test_and_the_same_one_in_disguise_are_one():
     )
     assert both.copies is True
     assert both.sentence == "It copies training images in disguise (mirrored): 2 of 3 tests say so."
+    assert judge(*quiet).sentence == (
+        "No sign of copies in 2 tests. Copies that are cropped, zoomed, folded, in inverted colours or turned by a few "
+        "degrees are not looked for."
+    )
 
 
 @pytest.mark.parametrize("tests", [("authenticity", "ct"), ("authenticity",), ("ct",)])

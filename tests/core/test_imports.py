@@ -777,6 +777,24 @@ def test_a_job_finds_a_folder_that_was_named_from_elsewhere(tmp_path, monkeypatc
     assert asked[0]["config"]["dataset"]["config"]["path"] == str(tmp_path / "birds")
 
 
+def test_a_run_whose_folder_is_gone_is_refused_at_once_and_stays_as_it_is(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(jobs, "spawn", lambda path: None)
+    spread(tmp_path / "birds", tree(*some("a b", 5)))
+    assert main(["train", "--dataset", "folder", "--set", f"path={tmp_path / 'birds'}"]) == 0
+    (job,) = jobs.listing()[:1]
+    jobs.set_state(job.path, status="stopped", done=0)
+    (tmp_path / "birds").rename(tmp_path / "gone")
+    capsys.readouterr()
+    for more in ([], ["--images", "900000"]):
+        assert main(["resume", job.id, *more]) == 2
+        assert f"There is no file or folder '{tmp_path / 'birds'}'" in capsys.readouterr().err
+        assert (jobs.get(job.id).status, jobs.get(job.id).config) == ("stopped", job.config)
+    (tmp_path / "gone").rename(tmp_path / "birds")
+    assert main(["resume", job.id]) == 0
+
+
 @pytest.mark.parametrize("id", ["\udcff", "a\0b", "a\nb"])
 @pytest.mark.parametrize("words", [("runs",), ("resume",), ("stop",), ("train", "--like")])
 def test_an_id_that_is_no_text_is_a_sentence(capsys, id, words):

@@ -25,7 +25,11 @@ from core.settings import settings
 
 ROOT = Path(__file__).resolve().parents[2]
 Usage = namedtuple("Usage", "total used free")
-CONFIG = {"dataset": {"name": "digits", "config": {}}, "family": {"name": "vae", "config": {}}}
+CONFIG = {
+    "dataset": {"name": "digits", "config": {}},
+    "family": {"name": "vae", "config": {}},
+    "train": {"images": 640},
+}
 
 
 def refused(call: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
@@ -297,6 +301,7 @@ def read_only(*args: Any) -> Any:
         ("state.json", "since", []),
         ("job.json", "dataset", "digits"),
         ("job.json", "family", {"config": {}}),
+        ("job.json", "train", {}),
     ],
 )
 def test_a_value_of_another_kind_is_damage(here, file, part, value):
@@ -308,6 +313,18 @@ def test_a_value_of_another_kind_is_damage(here, file, part, value):
     with pytest.raises(UserError, match=rf"{file} is damaged \({part} is missing or wrong\)"):
         jobs.get(job.id)
     assert [id for id, _ in jobs.damaged()] == [job.id]
+
+
+def test_a_file_that_is_nested_too_deep_is_damage(here, monkeypatch):
+    job = here()
+
+    def too_deep(_: Any) -> Any:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr(jobs.json, "loads", too_deep)
+    with pytest.raises(UserError, match=r"json is damaged \(maximum recursion depth exceeded\)"):
+        jobs.get(job.id)
+    assert jobs.parse(b"[[[\n") == ([], 1)
 
 
 def test_a_record_of_words_in_place_of_numbers_is_counted_as_damaged():

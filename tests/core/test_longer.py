@@ -134,7 +134,7 @@ def test_a_jump_of_the_learning_rate_is_said_before_and_in_the_record(here, caps
     cosine = [0.02 + 0.98 * (1 + np.cos(np.pi * done)) / 2 for done in (9 / 10, 10 / 20)]
     assert numbers(note)[:2] == pytest.approx([group.lr * each for each in cosine], rel=0.05)
     assert note.startswith("The learning rate does not go on where it was: it rises from ")
-    assert "at step 10, as if the run had been to have 20 steps from the start" in note
+    assert "at step 10, where a run of 20 steps has it" in note
     assert work.lengthened(job.id, 1280) != ""  # from the end of its curve again
     steady = here(images=320, **{**SMALL, "train.schedule": "constant"})
     assert work.lengthened(steady.id, 640) == ""

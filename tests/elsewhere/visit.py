@@ -99,7 +99,7 @@ def kinds() -> dict[str, list[str]]:
 
     apart = work.submit("train", *KINDS["train"])  # in a process of its own, as all others would be
     jobs.spawn = lambda path: None
-    features.quick = features.components  # needs no training
+    features.quick = lambda data, device, *_: features.components(data, device)  # needs no training
     found = {kind: ["not tried", "Add it to KINDS."] for kind in work.kinds.names()}
     for kind, (choice, values) in KINDS.items():
         if kind == "evaluate":
