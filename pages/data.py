@@ -251,6 +251,11 @@ def read_as(upload: Any, name: str) -> dict[str, Any]:
         values["training"] = form.control(knobs["training"], place)
     if wrong:
         raise wrong
+    roles = {folder["taken_as"] for folder in reading["folders"]}
+    if "train" in roles and "valid" not in roles:
+        st.caption(
+            ":material/info: None is for validation: a share of the training images is set aside for it."
+        )
     if found.deep or found.ones:
         words = (
             "They hold only the values 0 and 1."
@@ -292,7 +297,7 @@ def bring() -> None:
         )
         if upload is not None and shell.may_change():
             with shell.guard():
-                called = datasets.slug(name or Path(upload.name).stem)
+                called = datasets.free(name or Path(upload.name).stem)
                 values = read_as(upload, called)
                 wanted = called  # nothing speaks against it
     with right:

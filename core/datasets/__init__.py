@@ -164,7 +164,7 @@ def save(name: str, dataset: Dataset) -> Dataset:
         ValueError: If the fingerprint or the levels do not belong to the content.
     """
     settings().allow_change("save a dataset")
-    name = _free(name)
+    name = free(name)
     if (
         fingerprint(dataset.x, dataset.y, dataset.classes, dataset.splits, dataset.levels)
         != dataset.fingerprint
@@ -189,7 +189,7 @@ def bring(name: str, values: Mapping[str, Any], progress: Progress | None = None
         UserError: As :func:`save` and the source.
     """
     settings().allow_change("import images")
-    name = _free(name)
+    name = free(name)
     entry = datasets.get("folder")
     config, _ = entry.extra["prepare"](entry.config.of(values, where="dataset"))
     source = {"name": entry.name, "config": config.record()}
@@ -201,7 +201,12 @@ def bring(name: str, values: Mapping[str, Any], progress: Progress | None = None
     return _keep(name, make)
 
 
-def _free(name: str) -> str:
+def free(name: str) -> str:
+    """Gives the form in which a name is kept.
+
+    Raises:
+        UserError: If a dataset has it already, or it holds nothing that a name may.
+    """
     name = slug(name)
     if name in datasets:
         raise UserError(

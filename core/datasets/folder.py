@@ -489,7 +489,11 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
     notes.append(
         f"The pictures had {small}"
         + (f" to {large}" if large != small else "")
-        + " pixels before they were scaled."
+        + (
+            " pixels before they were scaled."
+            if {small, large} != {f"{config.size} × {config.size}"}
+            else " pixels; none was scaled."
+        )
     )
     if held := read.spoke["some"] + read.spoke["position"]:
         notes.append(

@@ -73,6 +73,7 @@ export default function (component) {
     me.pins = data.go.pins.map((pin) => [...pin]);
     me.trail.push([...me.at]);
     me.ms = { ...data.ms };
+    me.answer = null; // nobody dragged: what comes now is no answer whose time counts
   }
 
   function answered() {
