@@ -224,6 +224,8 @@ def look(
             found["reading"] = min(equal, key=lambda each: each[1:3])[
                 3
             ]  # the usual one, then the surest
+            if found["order"] and found["reading"]["share"] > found["order"]["share"] + GAIN:
+                found["order"] = None  # an order made of the answers to other images
         yield found
 
 

@@ -177,6 +177,16 @@ def test_a_normalisation_too_many_is_taken_out(plain, digits):
     assert torch.allclose(seen["this dataset's own mean and std"], (x - 0.3) / 0.4, atol=1e-5)
 
 
+def test_images_with_dark_and_light_exchanged_are_no_other_order(plain, digits):
+    made = Outside(plain.module, lambda net, x: net(1 - x)).eval()
+    target = Target(made, plain.classes, 1, 8)
+    x, y, *_ = images_of(digits, StudyConfig(n=200))
+    said = target.predict(x).numpy()
+    first, *_, found = [dict(each) for each in identity.look(target, x, y, said, digits)]
+    assert first["order"] is not None and found["order"] is None
+    assert found["reading"]["name"] == "dark and light exchanged"
+
+
 def test_classes_in_another_order_are_found_and_every_check_says_why_it_was_not_made(plain, digits):
     report = study(changed(plain, "turned"), digits).report
     assert report["clean"]["value"] == 0 and report["complete"]
