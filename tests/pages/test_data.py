@@ -478,6 +478,7 @@ def test_of_contradicting_copies_a_person_says_which_label_is_right(visit, tmp_p
     assert not {"data.exclude", "data.relabel"} & set(seen.keys())
     assert {seen.pictures(f"data.side.{k}")["count"] for k in (0, 1)} == {1}
     assert "the three that are nearest" in seen.texts("markdown")  # what was looked for
+    assert "Dark (0 found)" in seen.texts("markdown")
     seen.press("data.right.0").calm()
     assert "a is right, all 2 copies have it." in seen.texts("toast")
     state = decisions.open(dataset).state

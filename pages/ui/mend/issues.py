@@ -100,11 +100,19 @@ def watch(id: str) -> None:
 
 def looked(found: Any, folded: bool) -> None:
     """Says what the checks for copies and strangers compared and cannot see: nothing found is not nothing there."""
+    from core import quality
+
     words: dict[str, list[str]] = {}
     for row in found.looked():
         words.setdefault(f"{row['compared']} *{row['cannot_see']}*", []).append(
             f"{row['title']} ({row['found']:,} found)"
         )
+    single = ", ".join(
+        f"{entry.title} ({found.counts.get(entry.name, 0):,} found)"
+        for entry in quality.checks
+        if "compared" not in entry.extra and entry.name not in ("label", "doubt")
+    )
+    words["every picture by itself."] = [single]
     title = "What was looked for, and what cannot be seen"
     with st.expander(title, icon=":material/visibility_off:", expanded=not folded):
         st.markdown("\n".join(f"* **{', '.join(names)}**: {text}" for text, names in words.items()))
