@@ -54,7 +54,9 @@ def covers(shown: list[jobs.Job]) -> None:
             with place:
                 _, file = runs.samples(run)[-1]
                 show.cover(file, key=f"overview.cover.{run.id}", alt=f"Images made by {run.name}")
-                about = "" if run.shipped else f" · {runs.family_of(run)}{shell.on(run)}"
+                about = (
+                    "" if run.shipped else f" · {shell.plain(runs.family_of(run))}{shell.on(run)}"
+                )
                 st.caption(shell.plain(run.name) + about)
                 shell.explore(run, key=f"overview.explore.{run.id}")
 
@@ -93,7 +95,7 @@ with left:
             st.markdown(
                 ("**How it learns**: " if newest.shipped else "**Newest images**: ")
                 + f"made by *{shell.plain(newest.name)}* "
-                f"({runs.family_of(newest)}{shell.on(newest)}). Press ▶ to replay how it learned."
+                f"({shell.plain(runs.family_of(newest))}{shell.on(newest)}). Press ▶ to replay how it learned."
             )
             show.film(newest, key=f"overview.newest.{newest.id}", max_height=300)
             shell.explore(newest, "Walk through what it learned", key="overview.explore")

@@ -243,7 +243,7 @@ def head(run: jobs.Job) -> None:
     )
     standing = "ships with Simulacra, for looking only" if run.shipped else run.status
     title.markdown(
-        f"**{shell.plain(run.name)}** · {runs.family_of(run)}{shell.on(run)} · {standing}"
+        f"**{shell.plain(run.name)}** · {shell.plain(runs.family_of(run))}{shell.on(run)} · {standing}"
     )
     if run.active:
         places[0].button(
@@ -613,7 +613,9 @@ def table() -> None:
     for run, place in zip(several, st.columns(len(several)), strict=True):
         with place:
             st.markdown(f"**{shell.plain(labels[run.id])}**")
-            st.caption(f"{runs.family_of(run)}{shell.on(run)}, {run.state.get('done', 0):,} images")
+            st.caption(
+                f"{shell.plain(runs.family_of(run))}{shell.on(run)}, {run.state.get('done', 0):,} images"
+            )
             show.film(run, key=f"train.compare.{run.id}", max_height=260)
     show.curves(
         {labels[run.id]: jobs.Log(run.path).read()[0] for run in several}, key="train.compare"

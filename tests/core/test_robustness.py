@@ -147,7 +147,9 @@ def test_a_module_in_front_of_the_network_is_passed_whatever_it_does(plain, digi
     moved = x + 0.02 * torch.sin(20000 * x)
     _, _, inner = plain.climb(moved, Climb("margin", y))
     assert torch.allclose(slope, inner, rtol=0.03, atol=1e-2)
-    assert torch.equal(behind.logits(x), changed(plain, "rippled").logits(x))
+    torch.testing.assert_close(
+        behind.logits(x), changed(plain, "rippled").logits(x), rtol=1e-4, atol=1e-3
+    )
 
 
 # --- is it the model that is meant? --------------------------------------------------------------

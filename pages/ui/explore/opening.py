@@ -27,7 +27,7 @@ def opening() -> None:
         with words:
             st.markdown("**Drag on the left picture**, and see what this model would draw there.")
             st.caption(
-                f"{shell.plain(run.name)} ({runs.family_of(run)}{shell.on(run)}), "
+                f"{shell.plain(run.name)} ({shell.plain(runs.family_of(run))}{shell.on(run)}), "
                 + shell.plain(f"step {facts['step']:,}, seed {facts['seed']}.")
             )
             shell.explore(run, key="overview.pad.explore")
