@@ -150,6 +150,7 @@ def test_data_a_zip_of_texts_gives_its_sentence(gallery, screen):
     screen.open(gallery, "data")
     bring(screen, "texts", pack({f"{i}.txt": b"no picture" for i in range(9)}), "texts.zip")
     screen.says("No picture in 'texts.zip' could be read")
+    screen.page.get_by_text("Look", exact=True).click()
     expect(screen.canvas("data.wall")).to_be_visible()
     assert not (gallery.home / "datasets" / "texts").exists()
 
