@@ -330,7 +330,11 @@ def stand_in(name: str) -> jobs.Job:
     path = settings().jobs / name
     (path / "checkpoints" / "1").mkdir(parents=True)
     (path / "checkpoints" / "1" / "model.safetensors").write_bytes(b"x")
-    config = {"dataset": {"name": "digits", "config": {}}, "family": {"name": "vae", "config": {}}}
+    config = {
+        "dataset": {"name": "digits", "config": {}},
+        "family": {"name": "vae", "config": {}},
+        "train": {"images": 100},
+    }
     words = {
         "kind": "train",
         "lane": "train",
