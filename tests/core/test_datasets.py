@@ -36,18 +36,6 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-@pytest.fixture
-def setting(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Changes settings: `setting(view_only=1)`."""
-
-    def change(**values: object) -> None:
-        for name, value in values.items():
-            monkeypatch.setenv(f"SIMULACRA_{name.upper()}", str(value))
-        settings.cache_clear()
-
-    return change
-
-
 def encoded(
     seed: int, kind: str = "PNG", size: tuple[int, int] = (12, 10), mode: str = "RGB"
 ) -> bytes:

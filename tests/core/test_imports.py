@@ -7,7 +7,7 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,6 @@ from core.__main__ import main
 from core.catalog import UserError
 from core.datasets import Dataset, files, folder, labels, layout, pictures
 from core.datasets.pictures import Span, decode
-from core.settings import settings
-
-
-@pytest.fixture
-def setting(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Changes settings: `setting(max_gigapixels=1)`."""
-
-    def change(**values: object) -> None:
-        for name, value in values.items():
-            monkeypatch.setenv(f"SIMULACRA_{name.upper()}", str(value))
-        settings.cache_clear()
-
-    return change
 
 
 def png(array: np.ndarray) -> bytes:
