@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core import datasets, jobs, runs, tables
+from core import datasets, jobs, runs, sheets, tables
 from core.catalog import Config, UserError, knob
 from core.datasets import SPLITS, Dataset
 from core.datasets.dataset import assemble, digests
@@ -178,7 +178,7 @@ def build(
     import torch
 
     from core import augment
-    from core.tensors import to_float
+    from core.tensors import to_bytes
 
     train = dataset.splits["train"]
     if not config.pipeline and not config.run:
@@ -200,7 +200,7 @@ def build(
             raise UserError(
                 f"{mixing[0]} mixes labels, and an image of a dataset has one class. Switch it off."
             )
-        x = to_float(torch.as_tensor(np.asarray(dataset.x[train])), dataset.levels)
+        x = dataset.images(train)
         y = None if dataset.y is None else torch.as_tensor(dataset.y[train])
         chain = augment.Chain(pipeline, augment.Context(x, y, len(dataset.classes)))
         for copy in range(config.copies):
@@ -208,7 +208,7 @@ def build(
                 part = slice(start, start + 500)
                 ids = torch.as_tensor(train[part]) * 1000 + copy
                 drawn = chain.draw(config.seed, ids, None if y is None else y[part])
-                added_x.append(_levels(chain.apply(x[part], drawn), dataset.levels))
+                added_x.append(to_bytes(chain.apply(x[part], drawn), dataset.levels))
                 for i, image in enumerate(train[part]):
                     said = [
                         {"step": step.name, **words}
@@ -281,13 +281,6 @@ def build(
     )
 
 
-def _levels(x: Any, levels: int) -> np.ndarray:
-    """Turns images in [0, 1] into the levels of a dataset."""
-    import torch
-
-    return x.clamp(0, 1).mul(levels - 1).round().to(torch.uint8).cpu().numpy()
-
-
 def _columns(dataset: Dataset) -> dict[str, np.ndarray]:
     """Gives where each image comes from; what a dataset does not say is a real image without a parent."""
     n, known = len(dataset), dataset.attributes or {}
@@ -320,14 +313,14 @@ def _samples(
 
     from core import features
     from core.augment.generative import fitting, opened
-    from core.tensors import device, to_float
+    from core.tensors import device, to_bytes, to_float
 
     run = jobs.find(config.run, "train")
     problem = foreign(run, dataset)
     if problem:
         raise UserError(problem)
     model = opened(config.run)
-    few = to_float(torch.as_tensor(np.array(dataset.x[:1])), dataset.levels)
+    few = dataset.images(slice(1))
     fitting(model, few)
     classes = len(dataset.classes)
     if model.model.classes not in (0, classes):
@@ -350,7 +343,7 @@ def _samples(
     train = dataset.splits["train"]
     real = np.concatenate(
         [
-            by.features(to_float(torch.as_tensor(np.asarray(dataset.x[part])), dataset.levels))
+            by.features(dataset.images(part))
             for part in np.array_split(train, max(1, len(train) // 500))
         ]
     )
@@ -375,7 +368,7 @@ def _samples(
         with torch.inference_mode():
             y = labels.to(where) if model.model.classes else None
             x = model.model.sample(ids, y, config.seed, sampling()).clone().cpu()
-        raw = _levels(x, dataset.levels)
+        raw = to_bytes(x, dataset.levels)
         x = to_float(torch.as_tensor(raw), dataset.levels)
         points = by.features(x)
         chances = None
@@ -527,8 +520,7 @@ def _folders(classes: tuple[str, ...]) -> list[str]:
 
 
 def _png(image: np.ndarray, levels: int) -> bytes:
-    if levels != 256:
-        image = (image.astype(np.float32) * 255 / (levels - 1)).round().astype(np.uint8)
+    image = sheets.as_bytes(image, levels)
     out = io.BytesIO()
     picture = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
     Image.fromarray(picture).save(out, "PNG", compress_level=6)

@@ -290,9 +290,17 @@ def broken_off(error: BaseException) -> str:
     for pattern, words in _BROKEN.items():
         if found := re.search(pattern, text, re.IGNORECASE):
             return words.format(next((part for part in found.groups() if part), ""))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = lines[-1] if lines else type(error).__name__
-    return re.sub(r"<urlopen error (.*)>|\[Errno -?\d+\] ?", r"\1", last)[:200].rstrip(". ")
+    return re.sub(r"<urlopen error (.*)>|\[Errno -?\d+\] ?", r"\1", reason(error)).rstrip(". ")
+
+
+def reason(error: BaseException) -> str:
+    """Gives the last line of what an error says, or its kind where it says nothing; at most 200 characters.
+
+    >>> reason(RuntimeError("Error downloading:\\nno connection."))
+    'no connection'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:200].rstrip(". ")
 
 
 def unknown(kind: str, name: object, names: Iterable[str]) -> str:

@@ -375,15 +375,13 @@ class Experiment:
     """
 
     def __init__(self, dataset: Dataset, config: ExperimentConfig) -> None:
-        import torch
 
         from core import augment
-        from core.tensors import to_float
 
         check(dataset, config)
         self.dataset, self.config = dataset, config
         self.test, self.removed = _test(dataset, config)
-        self.test_x = to_float(torch.as_tensor(np.asarray(dataset.x[self.test])), dataset.levels)
+        self.test_x = dataset.images(self.test)
         assert dataset.y is not None
         self.test_y = dataset.y[self.test]
         self.transforms = {
@@ -398,10 +396,8 @@ class Experiment:
         """Tells whether a chain gives all images back as they are, such as one that turns by 0 degrees."""
         import torch
 
-        from core.tensors import to_float
-
         index = self.dataset.splits["train"][:64]
-        x = to_float(torch.as_tensor(np.asarray(self.dataset.x[index])), self.dataset.levels)
+        x = self.dataset.images(index)
         generator = torch.Generator().manual_seed(0)
         return all(torch.equal(transform(x, generator), x) for _ in range(8))
 
@@ -517,7 +513,7 @@ class Experiment:
         from core.build import gate
         from core.models import build as build_model
         from core.models import families
-        from core.tensors import to_float
+        from core.tensors import to_bytes, to_float
         from core.training import TrainConfig, Trainer, batch_of, spec_of
 
         assert data.y is not None
@@ -547,11 +543,11 @@ class Experiment:
                     for ids in torch.arange(count).split(200)
                 ]
             )
-            raw = made.clamp(0, 1).mul(data.levels - 1).round().to(torch.uint8).numpy()
+            raw = to_bytes(made, data.levels)
             x = to_float(torch.as_tensor(raw), data.levels)
             shares = torch.cat([judge(part).softmax(1) for part in x.split(500)])
             labels = y if published.classes else shares.argmax(1)
-            real = judge.features(to_float(torch.as_tensor(np.asarray(data.x)), data.levels))
+            real = judge.features(data.images(slice(None)))
             points = torch.cat([judge.features(part) for part in x.split(500)])
         passed = gate(
             points.numpy(),

@@ -27,11 +27,11 @@ from torch.nn import functional as F
 from core import jobs, runs
 from core.catalog import Config, Registry, UserError, optional
 from core.classifier import Classifier, ClassifierConfig
-from core.datasets import Dataset
+from core.datasets import Dataset, evenly
 from core.models import Spec
 from core.nets import refresh_batch_statistics
 from core.settings import settings
-from core.tensors import Group, Images, Loss, to_float
+from core.tensors import Group, Images, Loss, to_bytes, to_float
 from core.training import TrainConfig, Trainer, spec_of
 
 extractors = Registry("extractor")
@@ -165,8 +165,7 @@ class Components:
 
 def components(dataset: Dataset, device: torch.device, count: int = 64) -> Components:
     """Computes the principal components of up to 5 000 training images, on at most 32 px."""
-    index = dataset.splits["train"]
-    pick = index[np.linspace(0, len(index) - 1, min(len(index), 5000)).astype(int)]
+    pick = evenly(dataset.splits["train"], 5000)
     pixels = torch.cat([small(part) for part in _float(dataset.x[pick], dataset, device)])
     mean = pixels.mean(0)
     _, scale, vectors = torch.linalg.svd((pixels - mean).double(), full_matrices=False)
@@ -223,8 +222,7 @@ def _pixels(
     dataset: Dataset, device: torch.device, weights: str = "", told: Told = _quietly
 ) -> Pixels:
     """The pixels themselves, at most 32 a side: a shift by one of them counts as a large change."""
-    index = dataset.splits["train"]
-    pick = index[np.linspace(0, len(index) - 1, min(len(index), 5000)).astype(int)]
+    pick = evenly(dataset.splits["train"], 5000)
     pixels = torch.cat([small(part) for part in _float(dataset.x[pick], dataset, device)])
     scale = (pixels - pixels.mean(0)).square().mean().sqrt().clamp_min(1e-3)
     return Pixels("pixels", dataset.fingerprint[:16], pixels.mean(0), scale)
@@ -290,7 +288,7 @@ class Published:
         """Gives features of images in [0, 1], grey ones as three equal channels, float64 (N, D)."""
         parts = []
         for part in x.split(50):  # 299 pixels a side inside
-            levels = part.mul(255).round().to(torch.uint8).expand(-1, 3, -1, -1)
+            levels = torch.as_tensor(to_bytes(part)).expand(-1, 3, -1, -1)
             parts.append(self.net(levels.to(self.device))[0].double().cpu())
         return torch.cat(parts).numpy()
 
@@ -403,8 +401,8 @@ def _train(
     assert isinstance(judge, Classifier)
     with torch.inference_mode():
         x, _ = dataset.part("train")
-        pick = np.linspace(0, len(x) - 1, min(len(x), 20_000)).astype(int)
-        reference = torch.cat([judge.features(part) for part in _float(x[pick], dataset, device)])
+        some = _float(evenly(x, 20_000), dataset, device)
+        reference = torch.cat([judge.features(part) for part in some])
         x, y = dataset.part("test")
         assert y is not None
         named = torch.cat([judge(part).argmax(1) for part in _float(x, dataset, device)])
@@ -568,7 +566,7 @@ def of_split(extractor: Extractor, dataset: Dataset, index: np.ndarray) -> np.nd
         pass
     parts = []
     for some in np.array_split(index, max(1, len(index) // 2000)):
-        x = to_float(torch.as_tensor(np.asarray(dataset.x[some])), dataset.levels)
+        x = dataset.images(some)
         parts.append(extractor.features(x).astype(np.float32))
     found = np.concatenate(parts)
     memory = io.BytesIO()

@@ -12,8 +12,7 @@ import json
 import math
 import os
 import shutil
-import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import jobs, slices
+from core.cache import Cache
 from core.catalog import Config, UserError
 from core.models import GenerativeModel, Spec, families
 from core.settings import settings
@@ -307,9 +307,10 @@ def cut(run: jobs.Job, step: int) -> None:
 
 # --- Opening, shared between visitors -------------------------------------------------------------------------------
 
-_opened: OrderedDict[tuple[str, int, int], tuple[Opened, float]] = OrderedDict()
-_guard = threading.Lock()
-_loading: dict[tuple[str, int, int], threading.Lock] = {}
+_opened = Cache["Opened"](
+    lambda: settings().models_mb,
+    lambda opened: sum(weights.nbytes for weights in opened.model.state_dict().values()) / 2**20,
+)
 
 
 def open_model(run: jobs.Job, step: int | None = None) -> Opened:
@@ -368,29 +369,7 @@ def _open(run: jobs.Job, step: int) -> Opened:
         key = (str(run.path), step, file.stat().st_mtime_ns)
     except FileNotFoundError:
         raise UserError(f"{file} is gone. Choose another step or run.") from None
-    with _guard:
-        if key in _opened:
-            _opened.move_to_end(key)
-            return _opened[key][0]
-        lock = _loading.setdefault(key, threading.Lock())
-    with lock:
-        with _guard:
-            if key in _opened:
-                return _opened[key][0]
-        try:
-            opened = _load(run, step, file)
-        finally:
-            with _guard:
-                _loading.pop(key, None)
-        size = sum(t.nbytes for t in opened.model.state_dict().values()) / 2**20
-        with _guard:
-            _opened[key] = opened, size
-            while (
-                len(_opened) > 1
-                and sum(size for _, size in _opened.values()) > settings().models_mb
-            ):
-                _opened.popitem(last=False)
-        return opened
+    return _opened.get(key, lambda: _load(run, step, file))
 
 
 def _load(run: jobs.Job, step: int, file: Path) -> Opened:

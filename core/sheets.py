@@ -24,6 +24,18 @@ def columns(classes: int) -> int:
     return classes * math.ceil(8 / classes) if 2 <= classes <= 16 else 8
 
 
+def as_bytes(x: np.ndarray, levels: int) -> np.ndarray:
+    """Spreads the levels of a dataset's images, uint8 0 … levels-1 of any shape, over 0 … 255, as they are shown.
+
+    >>> as_bytes(np.array([0, 8, 16], np.uint8), 17)
+    array([  0, 128, 255], dtype=uint8)
+    """
+    x = np.asarray(x)
+    if levels == 256:
+        return x
+    return (x.astype(np.float32) * 255 / (levels - 1)).round().astype(np.uint8)
+
+
 def arrange(
     x: np.ndarray, columns: int, *, gap: int = 0, scale: int = 1, ground: int = 128
 ) -> np.ndarray:

@@ -219,9 +219,10 @@ def to_float(x: Tensor, levels: int = 256) -> Tensor:
     return x.to(torch.float32).div_(levels - 1)
 
 
-def to_bytes(x: Tensor) -> np.ndarray:
-    """Turns images in [0, 1] into uint8 0 … 255 in memory; values outside are clipped, nan becomes 0."""
-    return x.detach().nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+def to_bytes(x: Tensor, levels: int = 256) -> np.ndarray:
+    """Turns images in [0, 1] into uint8 0 … levels-1 in memory; values outside are clipped, nan becomes 0."""
+    x = x.detach().nan_to_num(0.0).clamp(0, 1).mul(levels - 1)
+    return x.round().to(torch.uint8).cpu().numpy()
 
 
 # --- Several processes ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import datasets, scratch, tables
+from core import datasets, scratch, sheets, tables
 from core.catalog import UserError
 from core.datasets import pictures
 from core.settings import settings
@@ -86,7 +86,7 @@ def wall(dataset: datasets.Dataset) -> None:
     key = f"data.page.{dataset.name}.{split}.{label}"
     page = min(st.session_state.get(key, 1), pages)
     part = index[(page - 1) * PAGE : page * PAGE]
-    x = show.as_bytes(dataset.x[part], dataset.levels)
+    x = sheets.as_bytes(dataset.x[part], dataset.levels)
     titles = [
         f"image {i}" + (f": {dataset.classes[dataset.y[i]]}" if dataset.y is not None else "")
         for i in part

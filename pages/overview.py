@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from core import datasets, jobs, runs, work
+from core import datasets, jobs, runs, sheets, work
 from pages.ui import shell, show
 from pages.ui.explore.opening import opening
 
@@ -18,7 +18,7 @@ def examples(name: str, count: int) -> np.ndarray:
     """Loads a few images of an embedded dataset, as wide as high."""
     values = {"count": 64} if name == "faces" else {}
     dataset = datasets.load(name, values)
-    return show.as_bytes(dataset.x[:count], dataset.levels)
+    return sheets.as_bytes(dataset.x[:count], dataset.levels)
 
 
 def train_default() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import jobs, runs, work
+from core import jobs, runs, sheets, work
 from pages.ui import form, shell, show
 from pages.ui.attack import (
     Question,
@@ -210,7 +210,7 @@ def invite(question: Question) -> None:
     found = dataset(question.data)
     some = found.splits[dict(question.values)["split"]][:48]
     show.pictures(
-        show.as_bytes(found.x[some], found.levels),
+        sheets.as_bytes(found.x[some], found.levels),
         columns=16,
         key="robust.ahead",
         alt=f"The first {len(some)} images that will be attacked",

@@ -122,7 +122,7 @@ class Manifold:
     def strain(self, pipeline: Pipeline, title: str, step: int | None, seed: int = 0) -> Strain:
         """Measures one pipeline."""
         made = Chain(pipeline, self.context)(self.x, seed, range(len(self.x)), self.y)
-        made = torch.as_tensor(to_bytes(made)).float() / 255
+        made = to_float(torch.as_tensor(to_bytes(made)))
         points = torch.as_tensor(self.by.features(made)).float()
         drift = float((points - self.plain).norm(dim=1).median()) / self.unit
         off = share(int((self._away(points) > self.bar).sum()), len(points))
@@ -130,7 +130,7 @@ class Manifold:
 
 
 def _taken(dataset: Dataset, index: np.ndarray) -> tuple[Tensor, Tensor | None]:
-    x = to_float(torch.as_tensor(np.asarray(dataset.x[index])), dataset.levels)
+    x = dataset.images(index)
     return x, None if dataset.y is None else torch.as_tensor(dataset.y[index])
 
 
@@ -333,7 +333,7 @@ def leak(
     real = place.context.x[: 2 * n]
     y = None if place.context.y is None else place.context.y[: 2 * n]
     made = Chain(pipeline, place.context)(real, seed, range(len(real)), y)
-    changed = place.by.features(torch.as_tensor(to_bytes(made)).float() / 255)
+    changed = place.by.features(to_float(torch.as_tensor(to_bytes(made))))
     plain = place.by.features(real)
     half = len(real) // 2
     told = LogisticRegression(max_iter=500, C=0.1).fit(
@@ -356,7 +356,7 @@ def leak(
                 for ids in torch.arange(count).split(100)
             ]
         )
-    x = torch.as_tensor(to_bytes(x)).float() / 255
+    x = to_float(torch.as_tensor(to_bytes(x)))
     found = share(int(told.predict(place.by.features(x)).sum()), count)
     floor = float(told.predict(place.by.features(place.x)).mean())
     if right.mean() < 0.6:

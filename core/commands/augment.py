@@ -114,7 +114,7 @@ def _preview(pipeline: Pipeline, arguments: argparse.Namespace) -> str:
     import torch
 
     from core import augment, datasets, sheets
-    from core.tensors import to_bytes, to_float
+    from core.tensors import to_bytes
 
     out = Path(arguments.out)
     if out.suffix != ".png" or not out.parent.is_dir():
@@ -122,9 +122,8 @@ def _preview(pipeline: Pipeline, arguments: argparse.Namespace) -> str:
             f"--out must be a .png in a folder that exists, got {arguments.out!r}. For example grid.png."
         )
     dataset = datasets.load(arguments.dataset)
-    count = min(arguments.n, len(dataset))
-    spaced = np.linspace(0, len(dataset) - 1, count).astype(int)
-    x = to_float(torch.as_tensor(np.asarray(dataset.x[spaced])), dataset.levels)
+    spaced = datasets.evenly(np.arange(len(dataset)), arguments.n)
+    x = dataset.images(spaced)
     y = None if dataset.y is None else torch.as_tensor(dataset.y[spaced])
     chain = augment.Chain(pipeline, augment.Context(x, y, len(dataset.classes)))
     made = augment.grid(chain, x, arguments.seed, arguments.draws, y)
@@ -151,7 +150,7 @@ def _applied(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, Any
     from core.datasets.files import Directory
     from core.datasets.folder import span_of_files
     from core.datasets.pictures import Refused, decode, most_bytes
-    from core.tensors import to_bytes
+    from core.tensors import to_bytes, to_float
 
     source, target = Path(arguments.folder), Path(arguments.to)
     if not source.is_dir():
@@ -182,7 +181,7 @@ def _applied(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, Any
             except Refused as reason:
                 refused.append((file.name, str(reason)))
                 continue
-            x = torch.as_tensor(np.array(picture.pixels)).float()[None] / 255
+            x = to_float(torch.as_tensor(np.array(picture.pixels)))[None]
             made = to_bytes(chain(x, arguments.seed, [number]))[0]
             place = (target / file.name).with_suffix(".png")
             if place.exists():  # two pictures that differ in their ending alone

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
 
     from core import latent, sheets
-    from core.tensors import to_bytes, to_float
+    from core.tensors import to_bytes
 
     out = Path(arguments.out) if arguments.out else None
     if out is not None and (out.suffix not in (".png", ".npz") or not out.parent.is_dir()):
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
         if not 0 <= number < len(test):
             raise UserError(f"--test takes 0 to {len(test) - 1}, got {number}. Choose another.")
         names.append(f"test {number}")
-        parts.append(to_float(torch.as_tensor(dataset.x[test[[number]]]), dataset.levels))
+        parts.append(dataset.images(test[[number]]))
     x = torch.cat(parts)
     labels = None
     if opened.classes:

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from core import latent, sheets
     from core.models import Decodes
-    from core.tensors import device, to_bytes
+    from core.tensors import device, to_bytes, to_float
 
     if not 1 <= arguments.n <= 100_000:
         raise UserError(
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.way,
             arguments.n,
         )
-        x, y = torch.as_tensor(way).float() / 255, None
+        x, y = to_float(torch.as_tensor(way)), None
     else:
         x = torch.cat(
             [

@@ -32,6 +32,7 @@ from core.datasets.dataset import (
     chunks,
     datasets,
     digests,
+    evenly,
     fingerprint,
     split_by_content,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "delete",
     "describe",
     "digests",
+    "evenly",
     "fingerprint",
     "load",
     "names",
@@ -119,13 +121,11 @@ def load(
     try:
         found = (place / "meta.json").stat()
         key = f"{place} {found.st_mtime_ns} {found.st_ino}"
-        dataset = store.remembered(key) or store.read(place)
+        return store.memo.get(key, lambda: store.read(place))
     except OSError as error:
         raise _damaged(name, place / "meta.json", error) from error
     except store.Damaged as error:
         raise _damaged(name, error.file, error.why) from error
-    store.remembered(key, dataset)
-    return dataset
 
 
 def check(name: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from core.catalog import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Progress = Callable[[int, int], None]  # (done, total)
 
@@ -120,6 +123,16 @@ class Dataset:
             name: {split: int(table[split][i]) for split in SPLITS} for i, name in enumerate(names)
         }
 
+    def images(self, index: Any, device: Any = "cpu") -> Tensor:
+        """Gives images as models see them, float32 (n, C, H, W) in [0, 1]; ``index`` is a slice or rows (n,)."""
+        import torch
+
+        from core.tensors import to_float
+
+        # a slice of a memory map cannot be written to, which torch does not take
+        x = np.require(self.x[index], requirements=["W", "E"])
+        return to_float(torch.as_tensor(x).to(device), self.levels)
+
     def part(self, split: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Copies the images (n, C, H, W) and labels (n,) of one split into memory."""
         index = self.splits[split]
@@ -180,6 +193,15 @@ def fingerprint(
         mark.update(f"{len(values)};".encode())
         mark.update(np.ascontiguousarray(values, dtype="<i8").data)
     return mark.hexdigest()
+
+
+def evenly(index: np.ndarray, count: int) -> np.ndarray:
+    """Takes at most so many of the rows of an array, evenly spaced from the first to the last.
+
+    >>> evenly(np.arange(10), 4)
+    array([0, 3, 6, 9])
+    """
+    return index[np.linspace(0, len(index) - 1, min(len(index), count)).astype(int)]
 
 
 def chunks(x: np.ndarray, megabytes: int = 16) -> Iterator[np.ndarray]:

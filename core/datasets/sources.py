@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock
 
 from core import scratch
-from core.catalog import Config, UserError, broken_off, knob
+from core.catalog import Config, UserError, broken_off, knob, reason
 from core.datasets.dataset import (
     FEWEST,
     Dataset,
@@ -261,7 +261,7 @@ def _official(name: str, config: Any, progress: Progress | None) -> Dataset:
         ]
     except Exception as error:  # whatever a damaged file makes the reader raise
         raise UserError(
-            f"The files of {name!r} in {settings().data / folder} cannot be read: {_short(error)}. "
+            f"The files of {name!r} in {settings().data / folder} cannot be read: {reason(error)}. "
             "Delete that folder: it is downloaded again at the next use."
         ) from error
     x = np.concatenate([np.asarray(part.data) for part in parts])
@@ -310,11 +310,6 @@ def _rescaled(x: np.ndarray, size: int, grey: bool, progress: Progress | None) -
         if progress:
             progress(min(start + 1000, len(x)), len(x))
     return out
-
-
-def _short(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300].rstrip(".")
 
 
 @datasets.add(

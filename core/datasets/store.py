@@ -15,7 +15,6 @@ import os
 import shutil
 import threading
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 from filelock import FileLock
 
 from core import machine, scratch, slices
+from core.cache import Cache
 from core.catalog import Config, Entry, UserError, plain
 from core.datasets.dataset import SPLITS, Dataset, Progress, chunks, datasets
 from core.settings import settings
@@ -227,26 +227,13 @@ def explained(place: Path) -> Iterator[None]:
         raise
 
 
-_memo: OrderedDict[str, Dataset] = OrderedDict()
-_memo_lock = threading.Lock()
-
-
-def remembered(key: str, dataset: Dataset | None = None) -> Dataset | None:
-    """Keeps the last few opened datasets; they are memory maps and cost next to nothing."""
-    with _memo_lock:
-        if dataset is not None:
-            _memo[key] = dataset
-            while len(_memo) > 16:
-                _memo.popitem(last=False)
-        if key in _memo:
-            _memo.move_to_end(key)
-        return _memo.get(key)
+memo = Cache[Dataset](16)  # they are memory maps and cost next to nothing
 
 
 def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
     """Opens a source's dataset from the cache, and builds it first if it is not there or damaged.
 
-    Where nothing may be written, a small embedded one is made in memory instead; see :func:`_in_memory`.
+    Where nothing may be written, a small embedded one is made in memory instead; see :func:`_inmemory`.
 
     Raises:
         UserError: If it is not prepared, and cannot be prepared here.
@@ -259,16 +246,16 @@ def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     place = settings().cache / "datasets" / key
     source = {"name": entry.name, "config": config.record()}
-    dataset = remembered(str(place)) or _opened(place)
+    dataset = memo.peek(str(place)) or _opened(place)
     if dataset is None and settings().view_only:
-        dataset = _in_memory(key, entry, config, progress)
+        dataset = _inmemory(key, entry, config, progress)
     elif dataset is None:
         try:
             dataset = _prepared(place, entry, config, progress)
         except Unwritable:
             if not _fits(entry, config):
                 raise
-            dataset = _in_memory(key, entry, config, progress)
+            dataset = _inmemory(key, entry, config, progress)
     elif not settings().view_only:
         with suppress(OSError):
             os.utime(place)  # used now
@@ -276,7 +263,7 @@ def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
     if dataset.source != whole:  # the same ZIP under another path
         dataset = dataclasses.replace(dataset, source=whole)
     if isinstance(dataset.x, np.memmap):
-        remembered(str(place), dataset)
+        memo.put(str(place), dataset)
     return dataset
 
 
@@ -319,13 +306,13 @@ def fill(
 
 def forget(place: Path) -> None:
     """Lets go of the dataset of a folder that is about to be deleted; Windows keeps what somebody has open."""
-    with _memo_lock:
-        for key, dataset in list(_memo.items()):
-            if str(getattr(dataset.x, "filename", "")) == str((place / "x.npy").resolve()):
-                del _memo[key]
+    file = str((place / "x.npy").resolve())
+    memo.drop(lambda dataset: str(getattr(dataset.x, "filename", "")) == file)
 
 
-_made: OrderedDict[str, Dataset] = OrderedDict()  # in memory, where nothing may be written
+_made = Cache[Dataset](  # in memory, where nothing may be written
+    lambda: 2 * settings().memory_mb * 2**20, lambda dataset: dataset.x.nbytes
+)
 _making = threading.Lock()
 
 
@@ -334,7 +321,7 @@ def _fits(entry: Entry, config: Config) -> bool:
     return weighs is not None and weighs(config) <= settings().memory_mb * 2**20
 
 
-def _in_memory(key: str, entry: Entry, config: Config, progress: Progress | None) -> Dataset:
+def _inmemory(key: str, entry: Entry, config: Config, progress: Progress | None) -> Dataset:
     """Makes an embedded dataset without a file, one at a time; the last two that fit are kept.
 
     Raises:
@@ -342,19 +329,15 @@ def _in_memory(key: str, entry: Entry, config: Config, progress: Progress | None
     """
     if not _fits(entry, config):
         raise _unprepared(entry, config)
+
+    def make() -> Dataset:
+        made = entry.make(config, settings().cache, progress or slices.between)
+        source = {"name": entry.name, "config": config.record()}
+        made.x.flags.writeable = False
+        return dataclasses.replace(made, name=entry.name, source={**made.source, **source})
+
     with _making:
-        dataset = _made.pop(key, None)
-        if dataset is None:
-            made = entry.make(config, settings().cache, progress or slices.between)
-            source = {"name": entry.name, "config": config.record()}
-            made.x.flags.writeable = False
-            dataset = dataclasses.replace(made, name=entry.name, source={**made.source, **source})
-        _made[key] = dataset
-        while len(_made) > 1 and sum(each.x.nbytes for each in _made.values()) > (
-            2 * settings().memory_mb * 2**20
-        ):
-            _made.popitem(last=False)
-        return dataset
+        return _made.get(key, make)
 
 
 def _unprepared(entry: Entry, config: Config) -> UserError:

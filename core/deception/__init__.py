@@ -19,10 +19,10 @@ from torch import Tensor
 
 from core.catalog import Config, Registry, UserError, knob
 from core.classifier import climb
-from core.datasets import Dataset
+from core.datasets import Dataset, evenly
 from core.robustness.verdict import interval, percent
 from core.runs import Opened
-from core.tensors import Images, noise, to_bytes, to_float
+from core.tensors import Images, noise, to_bytes
 from core.threat import default_eps
 
 tricks = Registry("trick", "core.deception")
@@ -91,9 +91,9 @@ def images_of(opened: Opened, dataset: Dataset, n: int) -> tuple[Images, Tensor]
     index = dataset.splits["test"]
     if not len(index):
         raise UserError(f"{dataset.name} has no test images. Choose a larger dataset.")
-    pick = index[np.linspace(0, len(index) - 1, min(n, len(index))).astype(int)]
+    pick = evenly(index, n)
     where = next(opened.model.parameters()).device
-    x = to_float(torch.as_tensor(np.asarray(dataset.x[pick])).to(where), dataset.levels)
+    x = dataset.images(pick, where)
     if tuple(x.shape[1:]) != (opened.spec.channels, opened.spec.size, opened.spec.size):
         raise UserError(
             f"{opened.run} makes images of {opened.spec.size} px, {dataset.name} has {dataset.size} px. "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core import jobs, runs
+from core import jobs, runs, sheets
+from core.cache import Cache
 from core.catalog import Config, Entry, UserError, knob
 from core.evaluation.entries import metrics
 
@@ -319,7 +319,7 @@ def latest(run: jobs.Job | str) -> Evaluation | None:
     return None
 
 
-_opened: OrderedDict[tuple[str, int], Arrays] = OrderedDict()
+_opened = Cache[Arrays](8)
 
 
 def arrays_of(path: Path) -> Arrays | None:
@@ -333,19 +333,19 @@ def arrays_of(path: Path) -> Arrays | None:
         key = (str(file), file.stat().st_mtime_ns)
     except FileNotFoundError:
         return None
-    if key not in _opened:
-        try:
-            with np.load(file, allow_pickle=False) as stored:
-                needed = {f.name: stored[f.name] for f in fields(Arrays) if f.default is MISSING}
-                more = {f.name: stored[f.name] for f in fields(Arrays) if f.name in stored.files}
-                _opened[key] = Arrays(**needed | more)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"{file} is damaged ({type(error).__name__}: {error}). Start the evaluation again."
-            ) from None
-        while len(_opened) > 8:
-            _opened.popitem(last=False)
-    return _opened[key]
+    return _opened.get(key, lambda: _read_arrays(file))
+
+
+def _read_arrays(file: Path) -> Arrays:
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            needed = {f.name: stored[f.name] for f in fields(Arrays) if f.default is MISSING}
+            more = {f.name: stored[f.name] for f in fields(Arrays) if f.name in stored.files}
+            return Arrays(**needed | more)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{file} is damaged ({type(error).__name__}: {error}). Start the evaluation again."
+        ) from None
 
 
 def in_disguise(arrays: Arrays, at: np.ndarray) -> list[tuple[int, str, float]] | None:
@@ -423,10 +423,7 @@ def _dataset(evaluation: Evaluation) -> Any:
 
 
 def _pictures(dataset: Any, index: np.ndarray) -> np.ndarray:
-    x = np.asarray(dataset.x[np.asarray(index, np.int64)])
-    if dataset.levels == 256:
-        return x
-    return np.rint(x * (255 / (dataset.levels - 1))).astype(np.uint8)
+    return sheets.as_bytes(dataset.x[np.asarray(index, np.int64)], dataset.levels)
 
 
 def reference_images(evaluation: Evaluation) -> np.ndarray:

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from core import features, metrics
 from core.catalog import Config, UserError
-from core.datasets import Dataset, assemble
+from core.datasets import Dataset, assemble, evenly
 from core.evaluation import disguises
 from core.evaluation import entries as _entries
 from core.evaluation.records import EvaluateConfig, Measurement
 from core.models import Scores, Validates
 from core.runs import Opened
-from core.tensors import Images, device, draw_labels, to_float
+from core.tensors import Images, device, draw_labels, to_bytes, to_float
 
 SCORED = 500  # held-out and training images whose likelihood is computed
 KEPT = 20_000  # samples that are kept to look at
@@ -188,8 +188,7 @@ class Study:
 
     def _real(self, split: str, most: int = 0) -> Sample:
         index = self.dataset.splits[split]
-        if most and len(index) > most:
-            index = index[np.linspace(0, len(index) - 1, most).astype(int)]
+        index = evenly(index, most or len(index))
         y = None if self.dataset.y is None else self.dataset.y[index]
         # a set that was sorted by class must not lose the last ones where only the first n count
         order = np.random.default_rng(0).permutation(len(index))
@@ -261,9 +260,7 @@ class Study:
             with torch.no_grad():
                 x = model.sample(ids, y, seed, self.sampling)
             bad += int((~torch.isfinite(x)).flatten(1).any(1).sum())
-            parts.append(
-                x.nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
-            )
+            parts.append(to_bytes(x))
             if y is not None:
                 labels.append(y.cpu().numpy())
             self.say(f"Drawing samples: {start} of {total}", first + (0.47 - first) * start / total)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.catalog import UserError
 from core.latent.space import Space, components, remember
 from core.models import Layered
 from core.tensors import to_bytes
@@ -364,14 +363,3 @@ def layers(model: Layered) -> list[tuple[str, nn.Module]]:
         kinds = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
         found = [m for m in modules if isinstance(m, kinds)][:-1]
     return [(f"Layer {k + 1}", module) for k, module in enumerate(found)]
-
-
-def checked_amount(amount: float) -> float:
-    """Checks steps along a direction.
-
-    Raises:
-        UserError: If they are not finite or too many.
-    """
-    if not abs(amount) <= 100:
-        raise UserError(f"Steps along a direction must be from -100 to 100, got {amount}. Try 3.")
-    return float(amount)

@@ -113,8 +113,7 @@ def prepare(data: bytes | np.ndarray, dataset: Dataset) -> Prepared:
         ink = (ink / np.quantile(ink[ink > ink.max() / 2], 0.9)).clip(0, 1)
         x, note = preparation(ink, dataset.size)
         notes.append(note)
-    x = (x * (dataset.levels - 1)).round().astype(np.uint8)
-    return Prepared(x, dataset.levels, tuple(notes))
+    return Prepared(to_bytes(torch.as_tensor(x), dataset.levels), dataset.levels, tuple(notes))
 
 
 def origin(dataset: Dataset) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from core.catalog import UserError
+from core.datasets import evenly
 from core.latent.space import Space
 
 MOST_PIXELS = 1024  # side of a film
@@ -35,7 +36,7 @@ def gif(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> 
     """
     frames = [Image.fromarray(frame) for frame in _frames(x, fps, scale)]
     if x.shape[1] == 3:  # one palette for all frames, so that still parts do not flicker
-        some = x[np.linspace(0, len(x) - 1, min(len(x), 16)).astype(int)]
+        some = evenly(x, 16)
         sheet = Image.fromarray(some.transpose(0, 2, 3, 1).reshape(-1, x.shape[3], 3))
         palette = sheet.quantize(256, Image.Quantize.MEDIANCUT)
         frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from core import jobs
 from core.catalog import UserError, installed, optional
-from core.datasets import Dataset
+from core.datasets import Dataset, evenly
 from core.latent.planes import MOST_SIDE
 from core.latent.space import Space, components, remember
 from core.settings import settings
-from core.tensors import to_float
 
 METHODS = {"pca": "Straight (PCA)", "tsne": "Neighbours (t-SNE)", "umap": "Neighbours (UMAP)"}
 REFERENCE = 10_000  # training images that samples of a map are compared with
@@ -70,15 +69,14 @@ def neighbours(
             f"{' × '.join(map(str, x.shape[1:]))}. Prepare the picture first."
         )
     index = dataset.splits["train"]
-    if most and most < len(index):
-        index = index[np.linspace(0, len(index) - 1, most).astype(int)]
+    index = evenly(index, most or len(index))
     k = min(k, len(index) - (but is not None))
     query = x.flatten(1)
     own = None if but is None else torch.as_tensor(np.asarray(but))[:, None]
     best = torch.full((len(query), k), torch.inf)
     where = torch.zeros(len(query), k, dtype=torch.int64)
     for part in np.array_split(index, max(1, len(index) // 4096)):
-        real = to_float(torch.as_tensor(dataset.x[part]), dataset.levels).flatten(1)
+        real = dataset.images(part).flatten(1)
         far = real.square().sum(1) - 2 * query @ real.T  # (N, m), but for what is the same for all
         names = torch.as_tensor(part)[None].expand(len(query), -1)
         if own is not None:
@@ -282,10 +280,10 @@ def _make(
         some = dataset.splits["train"]
         if label is not None and dataset.y is not None:
             some = some[dataset.y[some] == label]
-        some = some[np.linspace(0, len(some) - 1, min(len(some), count)).astype(int)]
+        some = evenly(some, count)
         y = None if dataset.y is None else dataset.y[some]
         told = y is not None and space.model.classes == len(dataset.classes)
-        x = to_float(torch.as_tensor(dataset.x[some]), dataset.levels)
+        x = dataset.images(some)
         parts.append(space.encode(x, y.tolist() if told and y is not None else None))
         index.append(some)
         labels.append(np.zeros(len(some), np.int64) if y is None else y)
@@ -315,7 +313,7 @@ def _make(
     index.append(near[keep, 0])
     nearest = [far[keep, 0]]
     if len(parts) == 2:
-        x = to_float(torch.as_tensor(dataset.x[index[0]]), dataset.levels)
+        x = dataset.images(index[0])
         nearest.insert(0, neighbours(dataset, x, 1, most=REFERENCE, but=index[0])[1][:, 0])
     points = torch.cat(parts)
     real = np.zeros(len(points), bool)

@@ -17,13 +17,13 @@ from torch.nn import functional as F
 
 from core import jobs
 from core.catalog import UserError, unknown
-from core.datasets import Dataset
+from core.datasets import Dataset, evenly
 from core.latent.directions import Direction, move
 from core.latent.encoding import origin
 from core.latent.space import Space, remember
 from core.nets import Downward
 from core.settings import settings
-from core.tensors import Images, device, to_float
+from core.tensors import Images, device
 
 IMAGES = 40_000  # seen in training a reader
 WIDTH = 16  # of a reader's first convolution
@@ -232,7 +232,7 @@ def _train(
     )
     for step in range(steps):
         pick = torch.randint(len(index), (64,), generator=generator)
-        x = to_float(torch.as_tensor(dataset.x[index[pick.numpy()]]).to(where), dataset.levels)
+        x = dataset.images(index[pick.numpy()], where)
         raw, wanted = net(x), target[pick.to(where)]
         loss = torch.where(
             yes,
@@ -252,7 +252,7 @@ def _train(
     with torch.no_grad():
         raw = torch.cat(
             [
-                net(to_float(torch.as_tensor(dataset.x[part]).to(where), dataset.levels))
+                net(dataset.images(part, where))
                 for part in np.array_split(test, max(1, len(test) // 500))
             ]
         ).cpu()
@@ -324,8 +324,7 @@ def study(space: Space, dataset: Dataset, reading: Reader | None = None) -> Stud
 
     def make() -> Study:
         if space.encodes:
-            index = dataset.splits["train"]
-            index = index[np.linspace(0, len(index) - 1, min(len(index), POINTS)).astype(int)]
+            index = evenly(dataset.splits["train"], POINTS)
             everything = table(dataset)
             found = Table(
                 everything.names, everything.values[index], everything.binary, everything.labels
@@ -335,7 +334,7 @@ def study(space: Space, dataset: Dataset, reading: Reader | None = None) -> Stud
             points = torch.cat(
                 [
                     space.encode(
-                        to_float(torch.as_tensor(dataset.x[index[part]]), dataset.levels),
+                        dataset.images(index[part]),
                         labels[part].tolist() if told and labels is not None else None,
                     )
                     for part in np.array_split(np.arange(len(index)), -(-len(index) // 500))

@@ -9,8 +9,6 @@ before they are shown. Its classes steer which codes are written, and nothing af
 from __future__ import annotations
 
 import functools
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core import datasets, jobs, runs
+from core.cache import Cache
 from core.catalog import Config, UserError
 from core.datasets import Dataset
 from core.models import Decodes, Encodes, Spells, Spreads, Traces
@@ -354,32 +353,11 @@ def trained_on(run: jobs.Job) -> Dataset:
 
 # --- What is computed once per checkpoint ---------------------------------------------------------------------------
 
-_kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-_making: dict[tuple[Any, ...], threading.Lock] = {}
-_guard = threading.Lock()
 KEPT = 40
+_kept = Cache[Any](KEPT)
 
 
 def remember(space: Space, name: Any, make: Callable[[], Any]) -> Any:
     """Makes something of a space once, for all visitors; the least recently used of many things is forgotten."""
     # weights can differ under one key only if a folder was replaced, so the network itself is part of it
-    key = (*space.key, id(space.model), space.sampling, name)
-    with _guard:
-        if key in _kept:
-            _kept.move_to_end(key)
-            return _kept[key]
-        lock = _making.setdefault(key, threading.Lock())
-    with lock:
-        with _guard:
-            if key in _kept:
-                return _kept[key]
-        try:
-            made = make()
-        finally:
-            with _guard:
-                _making.pop(key, None)
-        with _guard:
-            _kept[key] = made
-            while len(_kept) > KEPT:
-                _kept.popitem(last=False)
-        return made
+    return _kept.get((*space.key, id(space.model), space.sampling, name), make)

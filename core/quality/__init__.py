@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core import jobs
+from core.cache import Cache
 from core.catalog import Config, Registry, UserError, knob
 from core.datasets import SPLITS, Dataset
 
@@ -626,11 +627,13 @@ def findings(job: jobs.Job) -> Findings | None:
     file = job.path / FOUND
     if not file.exists():
         return None
-    return _findings(file, file.stat().st_mtime_ns)
+    return _read.get((file, file.stat().st_mtime_ns), lambda: _findings(file))
 
 
-@functools.lru_cache(maxsize=8)
-def _findings(file: Path, written: int) -> Findings:
+_read = Cache[Findings](8)
+
+
+def _findings(file: Path) -> Findings:
     record = jobs.read_json(file)
     try:
         index, places = record["map"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.datasets import Dataset
+from core.datasets import Dataset, evenly
 from core.datasets.dataset import digests
 from core.tensors import Images, to_float
 
@@ -125,8 +125,8 @@ def components(x: Tensor, count: int) -> Tensor:
 def measure(dataset: Dataset, told: Callable[[int, int], None] | None = None) -> Measures:
     """Looks at every image once, in batches, so that a memory map never has to be in memory whole."""
     count = len(dataset)
-    spaced = np.linspace(0, count - 1, min(count, 2000)).astype(int)
-    few = to_float(torch.as_tensor(np.asarray(dataset.x[spaced])), dataset.levels)
+    spaced = evenly(np.arange(count), 2000)
+    few = dataset.images(spaced)
     patches = Patches(few, 128 if count <= 80_000 else 32)
     whole = torch.empty(count, patches(few[:1]).shape[1])
     side = min(dataset.size, 14 if dataset.channels == 1 else 8)

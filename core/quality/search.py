@@ -12,7 +12,6 @@ from torch import Tensor
 from core import metrics
 from core.datasets import Dataset
 from core.quality.measures import Measures, smaller
-from core.tensors import to_float
 
 SAME = 0.12  # difference of two copies, as a share of their contrast, up to which they are near duplicates
 REFERENCE = 10_000  # images that an outlier is compared to
@@ -93,10 +92,7 @@ def _verified(dataset: Dataset, pairs: list[tuple[int, int]]) -> list[Pair]:
     made = []
     for start in range(0, len(pairs), 500):
         some = pairs[start : start + 500]
-        a, b = (
-            smaller(to_float(torch.as_tensor(np.asarray(dataset.x[list(side)])), dataset.levels))
-            for side in zip(*some, strict=True)
-        )
+        a, b = (smaller(dataset.images(list(side))) for side in zip(*some, strict=True))
         size = a.shape[-1]
         most = max(1, min(3, size // 8))
         contrast = (a.std((1, 2, 3)) + b.std((1, 2, 3))) / 2

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from core import features, runs
-from core.datasets import Dataset
+from core.datasets import Dataset, evenly
 from core.robustness.comparison import mcnemar
-from core.tensors import Images, to_float
+from core.tensors import Images
 from core.threat import Target, decide
 
 SURE = 0.001  # probability of such a difference by chance, below which another reading is believed
@@ -66,9 +66,9 @@ def _nearest(dataset: Dataset, x: Images, y: Tensor, indices: Sequence[int]) -> 
     pool = np.setdiff1d(dataset.splits["train"], np.asarray(indices))
     if dataset.y is None or len(pool) < len(dataset.classes):
         return None
-    pool = pool[np.linspace(0, len(pool) - 1, min(len(pool), POOL)).astype(int)]
+    pool = evenly(pool, POOL)
     labels = torch.as_tensor(dataset.y[pool])
-    known = features.small(to_float(torch.as_tensor(np.asarray(dataset.x[pool])), dataset.levels))
+    known = features.small(dataset.images(pool))
     centre = known.mean(0)  # distances of float32 are right only near 0
     known = known - centre
     size = known.square().sum(1)
@@ -197,7 +197,7 @@ def look(
         "company": _company(target, x),
     }
     yield found
-    pick = np.linspace(0, len(x) - 1, min(len(x), TRIED)).astype(int)
+    pick = evenly(np.arange(len(x)), TRIED)
     some = x[torch.as_tensor(pick, device=x.device)]
     own = said[pick] == labels[pick]
     if (~own).sum() < GAIN * len(own):
@@ -231,8 +231,8 @@ def look(
 
 def _level(dataset: Dataset | None, x: Images) -> tuple[Tensor, Tensor]:
     if dataset is not None and len(train := dataset.splits["train"]):
-        pick = train[np.linspace(0, len(train) - 1, min(len(train), 2000)).astype(int)]
-        x = to_float(torch.as_tensor(np.asarray(dataset.x[pick])), dataset.levels)
+        pick = evenly(train, 2000)
+        x = dataset.images(pick)
     return x.mean((0, 2, 3)).cpu(), x.std((0, 2, 3)).clamp_min(1e-3).cpu()
 
 

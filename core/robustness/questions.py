@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from core.attacks import absent, attacks
 from core.catalog import Config, UserError, knob, parse, unknown
-from core.datasets import Dataset
-from core.tensors import Images, to_float
+from core.datasets import Dataset, evenly
+from core.tensors import Images
 from core.threat import Target, default_eps, largest
 
 
@@ -196,7 +195,7 @@ def images_of(
         raise UserError(
             f"The split {config.split} of {dataset.name} has no images. Choose another split."
         )
-    pick = index[np.linspace(0, len(index) - 1, min(config.n, len(index))).astype(int)]
-    x = to_float(torch.as_tensor(np.asarray(dataset.x[pick])), dataset.levels)
+    pick = evenly(index, config.n)
+    x = dataset.images(pick)
     facts = {"name": dataset.name, "split": config.split, "fingerprint": dataset.fingerprint}
     return x, torch.as_tensor(dataset.y[pick]), [int(i) for i in pick], facts

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from core.attacks import NEAR, Outcome, Trial, attacks
 from core.catalog import UserError
-from core.datasets import Dataset
+from core.datasets import Dataset, evenly
 from core.robustness import identity
 from core.robustness.comparison import mcnemar
 from core.robustness.questions import (
@@ -388,7 +388,7 @@ class Study:
             return
         found, target, config = self.found, self.target, self.config
         rows = np.flatnonzero(self.right)
-        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), PROBE)).astype(int)]
+        rows = evenly(rows, PROBE)
         found["probe"] = len(rows) or 1
         if not len(rows):
             return

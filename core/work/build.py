@@ -56,8 +56,8 @@ def build(task: Task) -> Iterator[dict[str, Any]]:
     sheet = None
     if len(rejected):
         sheet = "rejected.png"
-        x = rejected.astype("float32") * 255 / (dataset.levels - 1)
-        jobs.write_atomic(task.path / sheet, sheets.png(x.round().astype("uint8"), 8))
+        shown = sheets.as_bytes(rejected, dataset.levels)
+        jobs.write_atomic(task.path / sheet, sheets.png(shown, 8))
     seconds = round(time.time() - began, 1)
     jobs.write_json(
         task.path / building.RESULT,

@@ -95,7 +95,7 @@ def extended(dataset: Dataset, extra: ExtraConfig) -> Dataset:
     import torch
 
     from core import datasets
-    from core.tensors import to_bytes
+    from core.tensors import to_bytes, to_float
 
     run = jobs.find(extra.made_by, "train")
     opened, facts = runs.open_model(run), runs.record(run)
@@ -117,8 +117,8 @@ def extended(dataset: Dataset, extra: ExtraConfig) -> Dataset:
     pixels = []
     for part in ids.split(500):
         x = opened.model.sample(part, labels[part].to(where), 0, opened.sampling())
-        scale = (dataset.levels - 1) / 255
-        pixels.append(np.round(to_bytes(x) * scale).astype(np.uint8))
+        shown = to_float(torch.as_tensor(to_bytes(x)))  # the very images that people see
+        pixels.append(to_bytes(shown, dataset.levels))
     x, y = np.concatenate(pixels), labels.numpy()
     new = np.arange(len(dataset), len(dataset) + len(x))
     return datasets.assemble(

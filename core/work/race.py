@@ -210,16 +210,14 @@ class Measure:
         most: int = 1000,
         told: Callable[[str, float], None] = lambda words, done: None,
     ) -> None:
-        import numpy as np
-        import torch
 
         from core import features, metrics
-        from core.tensors import device, to_float
+        from core.datasets import evenly
+        from core.tensors import device
 
         def some(part: str, count: int) -> Any:
-            index = dataset.splits[part]
-            pick = index[np.linspace(0, len(index) - 1, min(len(index), count)).astype(int)]
-            return to_float(torch.as_tensor(np.asarray(dataset.x[pick])), dataset.levels)
+            pick = evenly(dataset.splits[part], count)
+            return dataset.images(pick)
 
         self.train, self.test = some("train", 5000), some("test", most)
         if len(self.test) < 10:
@@ -247,12 +245,12 @@ class Measure:
 
         from core import metrics
         from core.models import families
-        from core.tensors import to_bytes
+        from core.tensors import to_bytes, to_float
 
         sampling = families.get(family).extra["sampling"]()
         ids = torch.arange(len(self.test)).split(100)
         made = torch.cat([model.sample(part, None, seed, sampling).cpu() for part in ids])
-        x = torch.as_tensor(to_bytes(made)).float() / 255
+        x = to_float(torch.as_tensor(to_bytes(made)))
         copies = metrics.nearer_to_training(x.numpy(), self.train.numpy(), self.test.numpy())
         return {
             "ratio": metrics.frechet(self.reference, self.by.features(x)) / self.floor,

@@ -239,18 +239,18 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
     The test images are never looked at. It takes at most a tenth of the time, but looks always at the end, and when
     told that it is to be ``now``.
     """
-    import numpy as np
     import torch
 
     from core import features, metrics
+    from core.datasets import evenly
     from core.models import families
     from core.tensors import device, to_bytes, to_float
 
     sampling = families.get(task.part("family")["name"]).extra["sampling"]()
     n = min(500, len(dataset.splits["valid"]), len(dataset.splits["train"]))
     spaced = {
-        part: np.linspace(0, len(dataset.splits[part]) - 1, count).astype(int)
-        for part, count in (("train", min(len(dataset.splits["train"]), 10_000)), ("valid", n))
+        part: evenly(dataset.splits[part], count)
+        for part, count in (("train", 10_000), ("valid", n))
     }
     real: dict[str, Any] = {}
     cost, since = 0.0, time.monotonic()
@@ -264,10 +264,9 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
         task.say("Preparing the measure of quality")
         by = real["by"] = features.quick(dataset, device(), told)
         for part, index in spaced.items():
-            x = torch.as_tensor(np.asarray(dataset.x[dataset.splits[part][index]]))
-            real[part] = to_float(x, dataset.levels)
+            real[part] = dataset.images(index)
         real["features"] = by.features(real["valid"])
-        few = real["train"][np.linspace(0, len(real["train"]) - 1, n).astype(int)]
+        few = evenly(real["train"], n)
         real["floor"] = metrics.sliced_wasserstein(by.features(few), real["features"])
 
     def look(model: Any, seed: int, done: float, now: bool) -> dict[str, float]:

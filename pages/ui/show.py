@@ -104,14 +104,6 @@ POINTS = 500  # of a curve; more cannot be seen, and a long training would choke
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-def as_bytes(x: np.ndarray, levels: int) -> np.ndarray:
-    """Spreads the levels of a dataset's images over 0 … 255."""
-    x = np.asarray(x)
-    return (
-        x if levels == 256 else (x.astype(np.float32) * 255 / (levels - 1)).round().astype(np.uint8)
-    )
-
-
 def pictures(
     x: np.ndarray, *, columns: int, alt: str, key: str, **options: Any
 ) -> tuple[int, int] | None:

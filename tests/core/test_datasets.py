@@ -883,7 +883,7 @@ def test_a_damaged_cache_is_built_again(file: str, damage: str):
     victim.unlink()  # the map of the first stays whole
     if damage != "missing":
         victim.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"rubbish")
-    store._memo.clear()
+    store.memo.clear()
     after = datasets.load("faces", FACES)
     assert after.fingerprint == before.fingerprint
     assert victim.read_bytes() == whole
@@ -897,7 +897,7 @@ def test_a_pickle_in_the_cache_is_not_opened(tmp_path: Path):
             return (Path.touch, (tmp_path / "owned",))
 
     np.save(entry_of_cache() / "y.npy", np.array([Evil()], object), allow_pickle=True)
-    store._memo.clear()
+    store.memo.clear()
     assert len(datasets.load("faces", FACES)) == 60
     assert not (tmp_path / "owned").exists()
 
@@ -907,7 +907,7 @@ def test_what_a_killed_process_left_is_swept(home: Path):
     place = entry_of_cache()
     place.rename(place.with_suffix(".new"))  # as if it had died before the last step
     (place.with_suffix(".new") / "x.npy").unlink()
-    store._memo.clear()
+    store.memo.clear()
     assert len(datasets.load("faces", FACES)) == 60
     assert entry_of_cache() == place
 
@@ -1019,7 +1019,7 @@ def test_a_damaged_saved_set_is_named(file: str):
     victim = settings().datasets / "mine" / file
     victim.unlink()
     victim.write_bytes(b"rubbish")
-    store._memo.clear()
+    store.memo.clear()
     with pytest.raises(UserError) as caught:
         datasets.load("mine")
     assert str(caught.value).startswith(

@@ -57,8 +57,7 @@ def test_recall_gives_the_pixel_identical_image(trained, run):
     found, problem = latent.read_view(data)
     assert problem == ""
     assert found == view
-    with runs._guard:
-        runs._opened.clear()  # another day
+    runs._opened.clear()  # another day
     opened = runs.open_model(jobs.get(found.run), found.step)
     assert opened.sampling is not None
     again = latent.open_space(opened, opened.sampling.of(found.sampling))

@@ -322,7 +322,7 @@ def loads(monkeypatch: pytest.MonkeyPatch, home: Path) -> list[str]:
         )
 
     monkeypatch.setattr(runs, "_load", load)
-    monkeypatch.setattr(runs, "_opened", type(runs._opened)())
+    runs._opened.clear()
     return done
 
 
@@ -364,7 +364,6 @@ def test_the_model_that_nobody_used_longest_goes_first(loads, setting):
 
 def test_a_model_larger_than_the_memory_is_opened_all_the_same(loads, setting, monkeypatch):
     setting(models_mb=1)
-    monkeypatch.setattr(runs, "_opened", type(runs._opened)())
     a = stand_in("a")
     monkeypatch.setattr(torch.Tensor, "nbytes", property(lambda self: 5 * 2**20), raising=False)
     assert runs.open_model(a) is runs.open_model(a)

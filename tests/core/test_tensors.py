@@ -230,3 +230,9 @@ def test_two_streams_of_labels_are_independent():
     second = draw_labels(3, range(4000), shares, "cpu", "component")
     together = float((first == second).double().mean())
     assert together == pytest.approx(0.1, abs=4 * (0.09 / 4000) ** 0.5)
+
+
+def test_levels_become_floats_and_come_back_as_they_were():
+    for levels in range(2, 257):
+        x = np.arange(levels, dtype=np.uint8)
+        assert (to_bytes(to_float(torch.as_tensor(x), levels), levels) == x).all()

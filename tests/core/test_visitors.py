@@ -34,7 +34,7 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         for name, value in values.items():
             monkeypatch.setenv(f"SIMULACRA_{name.upper()}", str(value))
         settings.cache_clear()
-        store._memo.clear()
+        store.memo.clear()
         store._made.clear()
 
     return change
@@ -97,7 +97,7 @@ def test_what_is_made_in_memory_is_bounded(setting):
     setting(view_only=1, memory_mb=1)
     for seed in range(3):
         datasets.load("faces", {"size": 16, "count": FITS, "seed": seed})
-    assert len(store._made) == 2
+    assert len(store._made.values()) == 2
     again = datasets.load("faces", {"size": 16, "count": FITS, "seed": 2})
     assert again is datasets.load("faces", {"size": 16, "count": FITS, "seed": 2})
 

@@ -9,13 +9,13 @@ import hashlib
 import json
 import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
 from core import datasets, slices
+from core.cache import Cache
 from core.catalog import UserError
 
 KEPT = 12  # screenings that the server remembers
@@ -126,29 +126,21 @@ class Screening:
                 self._mine.release()
 
 
-_screenings: OrderedDict[str, Screening] = OrderedDict()
-_guard = threading.Lock()
+_screenings = Cache[Screening](KEPT)
 
 
 def known(question: Question) -> Screening | None:
     """Gives the screening of this question as far as it has come; None before its first result."""
-    with _guard:
-        found = _screenings.get(question.key)
-        if found is not None:
-            _screenings.move_to_end(question.key)
+    found = _screenings.peek(question.key)
     return found if found is not None and found.report else None
 
 
 def screen(question: Question, seconds: float = 0.6) -> Screening:
     """Begins the screening of a question, or carries it on."""
-    with _guard:
-        found = _screenings.get(question.key)
-    if found is None or found.report.get("stopped"):
-        found = Screening(question)
-        with _guard:
-            found = _screenings.setdefault(question.key, found)
-            while len(_screenings) > KEPT:
-                _screenings.popitem(last=False)
+    stopped = _screenings.peek(question.key)
+    if stopped is not None and stopped.report.get("stopped"):
+        _screenings.drop(lambda each: each is stopped)
+    found = _screenings.get(question.key, lambda: Screening(question))
     found.advance(seconds)
     return found
 

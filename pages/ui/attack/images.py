@@ -71,6 +71,8 @@ def matrix(report: Mapping[str, Any], study: Any) -> None:
 
 def wall(report: Mapping[str, Any], study: Any) -> int:
     """Shows clean images, those that fall first at the front, and gives the place of the one that was chosen."""
+    from core.tensors import to_bytes
+
     order = sorted(
         range(len(report["images"])),
         key=lambda i: (
@@ -78,7 +80,7 @@ def wall(report: Mapping[str, Any], study: Any) -> int:
             report["images"][i]["smallest"] if report["images"][i]["smallest"] is not None else 9.0,
         ),
     )[:SHOWN]
-    x = np.rint(study.x[order].cpu().numpy() * 255).astype(np.uint8)
+    x = to_bytes(study.x[order])
     chosen = st.session_state.get("robust.image", 0)
     clicked = show.pictures(
         x,
@@ -162,13 +164,14 @@ def _look(
     import torch
 
     from core import robustness
+    from core.tensors import to_bytes
     from core.threat import eps_text
 
     with TURNS:
         look = robustness.look(target(question), torch.as_tensor(x), label, norm, steps, towards)
     return {
         "texts": [eps_text(eps, norm) for eps in look.eps],
-        "images": np.rint(look.images.numpy() * 255).astype(np.uint8),
+        "images": to_bytes(look.images),
         "said": look.said,
         "top": look.top,
         "trace": look.trace,

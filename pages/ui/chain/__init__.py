@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from core import datasets
+from core import datasets, sheets
 from core.catalog import UserError
 from pages.ui import form, shell
 
@@ -44,7 +44,9 @@ class Images:
         """The images in [0, 1], float32 (N, C, H, W)."""
         import torch
 
-        return torch.as_tensor(self.x).float() / 255
+        from core.tensors import to_float
+
+        return to_float(torch.as_tensor(self.x))
 
     @property
     def labels(self) -> Any:
@@ -314,8 +316,6 @@ def photos() -> Images:
 
 def examples(name: str, count: int) -> Images:
     """Gives training images of a dataset, each class in turn."""
-    from pages.ui import show
-
     found = dataset(name)
     index = found.splits["train"]
     y = None
@@ -330,7 +330,7 @@ def examples(name: str, count: int) -> Images:
         f"image {i}" + (f": {found.classes[int(found.y[i])]}" if found.y is not None else "")
         for i in index
     ]
-    return Images(show.as_bytes(found.x[index], found.levels), y, names, name)
+    return Images(sheets.as_bytes(found.x[index], found.levels), y, names, name)
 
 
 def ready(chain: Any, on: Images) -> Any:

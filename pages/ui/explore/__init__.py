@@ -9,7 +9,6 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +17,6 @@ import numpy as np
 import streamlit as st
 
 from core import jobs, runs, sheets
-from pages.ui import shell
 from pages.ui.pad import Sheet, View
 
 LIMIT = 6.0  # places on a plane lie within plus and minus this
@@ -255,8 +253,3 @@ def live(x: np.ndarray, slot: Any, *, columns: int, scale: int, caption: str = "
     from pages.ui.pad import source
 
     slot.image(source(sheets.png(x, columns, scale=scale, gap=2)), caption=caption or None)
-
-
-def caption_of(facts: Mapping[str, Any]) -> str:
-    """Writes names with numbers as one line."""
-    return shell.plain(" · ".join(f"{name} {value}" for name, value in facts.items()))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from core import sheets
 from pages.ui import shell, show
 from pages.ui.chart import chart
 from pages.ui.explore import TURNS, Here, land
@@ -143,7 +144,7 @@ def found(here: Here, atlas: Any, got: Any, ends: list[Any], way: Any) -> None:
         )
         near, far = latent.neighbours(here.dataset, image[None], 4)
         show.pictures(
-            show.as_bytes(np.asarray(here.dataset.x[near[0]]), here.dataset.levels),
+            sheets.as_bytes(np.asarray(here.dataset.x[near[0]]), here.dataset.levels),
             columns=4,
             key="latent.map.near",
             alt="The four training images nearest to it",

@@ -291,7 +291,7 @@ def posterior(here: Here) -> None:
     found = latent.posterior(
         here.space,
         to_float(torch.as_tensor(here.space.image(here.point)[None])),
-        to_float(torch.as_tensor(np.asarray(dataset.x[held])), dataset.levels),
+        dataset.images(held),
         labels,
     )
     order = np.argsort(-np.asarray(found.kl))

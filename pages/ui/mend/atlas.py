@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from core import sheets
 from pages.ui import mend, shell, show
 
 SHOWN = 60  # images of a lasso that are shown
@@ -67,7 +68,7 @@ def draw(dataset: Any) -> None:
         st.caption(f"{len(chosen):,} images {where}{more}")
         some = np.asarray(chosen[:SHOWN])
         show.pictures(
-            show.as_bytes(dataset.x[some], dataset.levels),
+            sheets.as_bytes(dataset.x[some], dataset.levels),
             columns=6,
             key="data.lasso",
             alt=f"{len(some)} images chosen on the map",

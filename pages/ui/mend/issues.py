@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import jobs, work
+from core import jobs, sheets, work
 from pages.ui import form, mend, shell, show
 
 PAGE = 12  # issues whose pictures are shown at a time
@@ -211,7 +211,7 @@ def sides(dataset: Any, issue: Any) -> None:
             name = dataset.classes[label]
             with column:
                 show.pictures(
-                    show.as_bytes(dataset.x[np.asarray(mine[:1])], dataset.levels),
+                    sheets.as_bytes(dataset.x[np.asarray(mine[:1])], dataset.levels),
                     columns=1,
                     key=f"data.side.{label}",
                     alt=f"Image {mine[0]}, labelled {name}",
@@ -265,7 +265,7 @@ def pictures(dataset: Any, part: list[Any], chosen: list[int], kind: str) -> Non
     if most and len(shown) > 4:
         columns *= 2 if most == 1 else 1
     show.pictures(
-        show.as_bytes(dataset.x[np.asarray(index)], dataset.levels),
+        sheets.as_bytes(dataset.x[np.asarray(index)], dataset.levels),
         columns=columns,
         key=f"data.evidence.{kind}",
         alt=f"Images of {len(shown)} issues"
