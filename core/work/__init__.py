@@ -15,6 +15,7 @@ from typing import Any, Literal
 from core import jobs, runs
 from core.catalog import Config, Entry, Registry, UserError, assign
 from core.settings import settings
+from core.watch import Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,8 @@ class Kind(Entry):
 kinds = Registry("job kind", Kind, "core.work")
 
 
-class Task:
-    """What a kind sees of its job: what was asked, where to write, and whether to stop."""
+class Task(Watch):
+    """What a kind sees of its job: what was asked, where to write, and, as a watch, whom to tell and when to stop."""
 
     def __init__(self, job: jobs.Job, lead: bool = True) -> None:
         self.job = job
@@ -43,16 +44,24 @@ class Task:
         self.message = ""  # a last word on a job that has finished
         self._began = time.monotonic() - job.state.get("seconds", 0)  # a resumed job has used some
         self._told = 0.0
+        self._pace: dict[str, float] | None = None
 
     def part(self, name: str) -> dict[str, Any]:
         """Gives one part of the job's config."""
         return dict(self.job.config[name])
 
-    def say(self, message: str, **fields: Any) -> None:
-        """Shows a sentence and fields on the page, at most ten times a second."""
+    def say(self, text: str, done: float | None = None, total: float = 1.0, **fields: Any) -> None:
+        """Shows a sentence, how far it is and other fields on the page, at most ten times a second.
+
+        Time left is reckoned from the first call with ``done`` on.
+        """
+        if done is not None:
+            if self._pace is None:
+                self._pace = {"begun": done, "started": time.time()}
+            fields = {**self._pace, "done": done, "total": total, **fields}
         if self.lead and time.monotonic() - self._told > 0.1:
             self._told = time.monotonic()
-            jobs.set_state(self.path, message=message, told=time.time(), **fields)
+            jobs.set_state(self.path, message=text, told=time.time(), **fields)
 
     def stopped(self) -> str:
         """Tells why to stop now; empty to go on."""
