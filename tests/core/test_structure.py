@@ -27,6 +27,8 @@ LAYERS = [
         "settings",
         "cache",
         "slices",
+        "watch",
+        "files",
         "scratch",
         "tensors",
         "sheets",
