@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core import jobs, latent, runs
+from core import features, jobs, latent, runs
 from core.tensors import to_float
 
 SIX = ("smile", "glasses", "turn", "skin", "beard", "head")
@@ -132,7 +132,7 @@ def effects(run: jobs.Job) -> dict[str, Any]:
     """Measures what one step along six attributes changes, with a reader whose own accuracy is given."""
     space = latent.open_space(runs.open_model(run))
     dataset = latent.trained_on(run)
-    reading = latent.reader(dataset)
+    reading = features.reader(dataset)
     rows = []
     for each in latent.regressed(space, dataset, reading, SIX):
         leaks = np.array(list(each.leaks.values()))

@@ -18,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from core import datasets, jobs, runs, sheets, tables
-from core.catalog import Config, UserError, knob
+from core.catalog import Config, UserError, knob, seed_knob
 from core.datasets import SPLITS, Dataset
 from core.datasets.dataset import assemble, digests
 from core.settings import settings
+from core.watch import UNWATCHED, Watch
 
 COLUMNS = ("origin", "parent", "run", "seed", "parameters")
 RESULT = "build.json"
@@ -56,7 +57,7 @@ class BuildConfig(Config):
         "Leaves out samples that lie nearer to a training image than that image's own nearest one does: copies.",
     )
     distinct: bool = knob(True, "Leaves out samples that are nearly the same as an earlier one.")
-    seed: int = knob(0, "Of the augmentation and of the samples.", ge=0, le=2**31 - 1, log=True)
+    seed: int = seed_knob("Of the augmentation and of the samples.")
 
 
 @dataclass(frozen=True)
@@ -160,14 +161,14 @@ def foreign(run: jobs.Job, dataset: Dataset) -> str:
 def build(
     dataset: Dataset,
     config: BuildConfig,
-    told: Callable[[str, float], None] = lambda words, share: None,
+    watch: Watch = UNWATCHED,
 ) -> tuple[Dataset, dict[str, Any], np.ndarray]:
     """Adds augmented copies and synthetic images to the training images.
 
     Args:
         dataset: The parent; it stays as it is.
         config: What joins.
-        told: Called with a sentence and the share that is done.
+        watch: Follows it.
 
     Returns:
         The new dataset (not saved), what was done in plain values, and some rejected samples, uint8 (n, C, H, W).
@@ -221,11 +222,12 @@ def build(
                 done = (copy * len(train) + min(start + 500, len(train))) / (
                     config.copies * len(train)
                 )
-                told(f"Augmenting: {done:.0%}", done * (0.5 if config.run else 1.0))
+                watch.say(f"Augmenting: {done:.0%}", done * (0.5 if config.run else 1.0))
+                watch.check()
             if dataset.y is not None:
                 added_y.append(dataset.y[train])
     if config.run:
-        x, y, samples, refused, rejected = _samples(dataset, config, told)
+        x, y, samples, refused, rejected = _samples(dataset, config, watch)
         added_x += x
         added_y += y
         rows += samples
@@ -305,7 +307,7 @@ def _padded(column: np.ndarray, more: int) -> np.ndarray:
 
 
 def _samples(
-    dataset: Dataset, config: BuildConfig, told: Callable[[str, float], None]
+    dataset: Dataset, config: BuildConfig, watch: Watch
 ) -> tuple[
     list[np.ndarray], list[np.ndarray], list[tuple[Any, ...]], dict[str, int], list[np.ndarray]
 ]:
@@ -333,20 +335,15 @@ def _samples(
             f"The run {run.name} ignores labels, and one class is too few for a judge to sort its samples. "
             "Choose a model that listens to labels."
         )
-    told("Preparing the judge", 0.5)
+    watch.say("Preparing the judge", 0.5)
     judged = classes > 1
     by = (
-        features.judge(dataset, device(), lambda words, done: told(words, 0.5 + 0.1 * done))
+        features.judge(dataset, device(), watch.aside())
         if judged
         else features.components(dataset, device())
     )
     train = dataset.splits["train"]
-    real = np.concatenate(
-        [
-            by.features(dataset.images(part))
-            for part in np.array_split(train, max(1, len(train) // 500))
-        ]
-    )
+    real = np.concatenate([by.features(x) for x in dataset.batches(train)])
     wanted = dict.fromkeys(range(max(1, classes)), config.per_class)
     total = config.per_class * max(1, classes)
     kept_x: list[np.ndarray] = []
@@ -405,7 +402,8 @@ def _samples(
             if classes:
                 kept_y.append(labels.numpy()[taken].astype(np.int64))
         done = 1 - sum(wanted.values()) / total
-        told(f"Sampling: {len(rows):,} of {total:,} kept, {number:,} drawn", 0.5 + 0.5 * done)
+        watch.say(f"Sampling: {len(rows):,} of {total:,} kept, {number:,} drawn", 0.5 + 0.5 * done)
+        watch.check()
     return kept_x, kept_y, rows, refused, rejected
 
 

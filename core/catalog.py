@@ -116,6 +116,11 @@ def knob(
     )
 
 
+def seed_knob(help: str, *, advanced: bool = False) -> Any:
+    """Declares a seed: a whole number from 0 to 2³¹ - 1, 0 by default."""
+    return knob(0, help, ge=0, le=2**31 - 1, log=True, advanced=advanced)
+
+
 @dataclass(frozen=True)
 class Knob:
     """One parameter, as forms, flags and tests read it."""

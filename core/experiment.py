@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from core import jobs
-from core.catalog import Config, UserError, knob
+from core.catalog import Config, UserError, knob, seed_knob
 from core.datasets import Dataset
 from core.datasets.dataset import assemble
 from core.stats import bca, holm, sign_flip
@@ -95,7 +95,7 @@ class ExperimentConfig(Config):
         log=True,
         advanced=True,
     )
-    seed: int = knob(0, "Of the whole experiment.", ge=0, le=2**31 - 1, log=True, advanced=True)
+    seed: int = seed_knob("Of the whole experiment.", advanced=True)
 
     @property
     def sizes(self) -> list[int]:

@@ -20,7 +20,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from core.catalog import Config, UserError, knob
+from core.catalog import Config, UserError, knob, seed_knob
 from core.datasets import Dataset
 from core.models import ADAPT_EVERY, Adapts, Fits, Spec, Trainable, Validates
 from core.settings import settings
@@ -55,9 +55,7 @@ class TrainConfig(Config):
         unit="images",
         log=True,
     )
-    seed: int = knob(
-        0, "The same seed and settings give the same model.", ge=0, le=2**31 - 1, log=True
-    )
+    seed: int = seed_knob("The same seed and settings give the same model.")
     batch: int = knob(
         0,
         "Images per step; 0 takes what suits the family and its network.",

@@ -6,9 +6,8 @@ from typing import Any
 
 import streamlit as st
 
-from core.catalog import UserError
 from pages.ui import chain as parts
-from pages.ui import shell
+from pages.ui import form, shell
 from pages.ui.chain import harm, proof, recipes, views
 
 TITLE = "Augment"
@@ -57,19 +56,7 @@ def look(chain: Any, data: str, name: str) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         on = parts.images(24) if name != "classes" else None
-        seed = int(
-            st.number_input(
-                "Seed",
-                value=0,
-                step=1,
-                key="augment.seed",
-                bind="query-params",
-                width=130,
-                help="Another seed, other draws; the same seed always gives the same ones.",
-            )
-        )
-    if not 0 <= seed < 2**31:
-        raise UserError(f"The seed must be from 0 to {2**31 - 1}, got {seed}. Choose another.")
+        seed = form.seed("augment.seed", "draws", width=130)
     if on is None:
         views.classes(chain, data, seed)
         return

@@ -7,7 +7,17 @@ import streamlit as st
 from core import jobs, runs
 from core.catalog import UserError
 from pages.ui import form, pad, shell
-from pages.ui.explore import LIMIT, Choice, Here, image, keep, tools, window
+from pages.ui.explore import (
+    LIMIT,
+    Checkpoint,
+    Choice,
+    Here,
+    image,
+    keep,
+    plane_key,
+    tools,
+    window,
+)
 
 TITLE = "Latent space"
 ICON = ":material/explore:"
@@ -24,12 +34,11 @@ def explore(id: str) -> None:
     run = jobs.get(id)
     stage, controls = st.columns([3.4, 1], gap="medium")  # on a narrow screen the pad comes first
     with controls:
-        choice = choose(run)
-    opened = runs.open_model(run, choice.step)
+        opened, checkpoint, choice = choose(run)
     spacious = latent.supports(opened.model)
     with stage:
         if spacious:
-            wander(choice)
+            wander(checkpoint, choice)
         else:
             st.caption("This family has no latent space to walk in; these are its images.")
         offered = tools.offered(opened, spacious)
@@ -43,10 +52,10 @@ def explore(id: str) -> None:
             format_func=lambda name: tools.TOOLS[name].title,
             label_visibility="collapsed",
         )
-        use(choice, tool if tool in offered else "samples")
+        use(checkpoint, choice, tool if tool in offered else "samples")
 
 
-def choose(run: jobs.Job) -> Choice:
+def choose(run: jobs.Job) -> tuple[runs.Opened, Checkpoint, Choice]:
     """Draws the controls."""
     saved, usual = runs.checkpoints(run)[::-1], runs.preferred(run)
     step = st.selectbox(
@@ -61,18 +70,7 @@ def choose(run: jobs.Job) -> Choice:
     )
     opened = runs.open_model(run, step)
     assert opened.sampling is not None
-    seed = int(
-        st.number_input(
-            "Seed",
-            value=0,
-            step=1,
-            key="latent.seed",
-            bind="query-params",
-            help="Another seed, other images; the same seed always gives the same ones.",
-        )
-    )
-    if not 0 <= seed < 2**31:
-        raise UserError(f"The seed must be from 0 to {2**31 - 1}, got {seed}. Choose another.")
+    seed = form.seed("latent.seed", "images")
     label = None
     if opened.classes:
         label = st.selectbox(
@@ -89,9 +87,7 @@ def choose(run: jobs.Job) -> Choice:
     sampling = shell.capped(
         opened.sampling.of(form.form({key: opened.sampling}, link=True)[key], "sampling")
     )
-    choice = Choice(
-        run.id, opened.step, seed, label, tuple(sampling.record().items()), follows=step is None
-    )
+    choice = Choice(seed, label, tuple(sampling.record().items()))
     from core import latent
 
     if latent.supports(opened.model):
@@ -101,20 +97,23 @@ def choose(run: jobs.Job) -> Choice:
         + (" It is still learning." if run.active else "")
     )
     keep.recall(run)
-    return choice
+    return opened, Checkpoint(run.id, opened.step, follows=step is None), choice
 
 
 @st.fragment(key="latent.wander")
 @shell.guard()
-def wander(choice: Choice) -> None:
+def wander(checkpoint: Checkpoint, choice: Choice) -> None:
     """Draws the pad, and answers it; only this part runs again while somebody drags."""
+    key = plane_key(checkpoint, choice)
     start, went = keep.arrival(choice)
-    asked = pad.view("latent.pad", choice.key, start, LIMIT, went)
+    asked = pad.view("latent.pad", key, start, LIMIT, went)
     keep.remember(choice, asked)
     try:
-        here = Here(choice, asked)
+        here = Here(checkpoint, choice, asked)
     except UserError:
-        if runs.checkpoints(jobs.get(choice.run)):  # the training has dropped this one meanwhile
+        if runs.checkpoints(
+            jobs.get(checkpoint.run)
+        ):  # the training has dropped this one meanwhile
             st.rerun()
         raise
     sheet, took = window(here)
@@ -125,7 +124,7 @@ def wander(choice: Choice) -> None:
     names = here.plane.names
     pad.pad(
         key="latent.pad",
-        plane=choice.key,
+        plane=key,
         tile=(here.opened.spec.size, here.opened.spec.size),
         alt=f"A plane of the latent space of {here.run.name}: {names[0]} to the right, {names[1]} "
         "downwards. Drag, or use the arrow keys; plus and minus zoom, P pins, Backspace goes back.",
@@ -139,13 +138,13 @@ def wander(choice: Choice) -> None:
         marks=keep.marks(here),
         ms=took,
         limit=LIMIT,
-        on_view=lambda: moved(choice),
+        on_view=moved,
         on_drop=keep.dropped,
     )
     keep.below(here)
 
 
-def moved(choice: Choice) -> None:
+def moved() -> None:
     """Lets the tool below follow when the pointer rests; while it moves, nothing but the pad runs."""
     asked = (st.session_state.get("latent.pad") or {}).get("view")
     if isinstance(asked, dict) and asked.get("rest") and tools.follows():
@@ -154,10 +153,11 @@ def moved(choice: Choice) -> None:
 
 @st.fragment(key="latent.use")
 @shell.guard()
-def use(choice: Choice, tool: str) -> None:
+def use(checkpoint: Checkpoint, choice: Choice, tool: str) -> None:
     """Draws the chosen tool, from the place where the ring is."""
     start, went = keep.arrival(choice)
-    tools.TOOLS[tool].draw(Here(choice, pad.view("latent.pad", choice.key, start, LIMIT, went)))
+    asked = pad.view("latent.pad", plane_key(checkpoint, choice), start, LIMIT, went)
+    tools.TOOLS[tool].draw(Here(checkpoint, choice, asked))
 
 
 st.title("What has it learned? Drag, and see", anchor=False)

@@ -194,7 +194,7 @@ def _evaluate_tiny(trained: Trained) -> dict[str, str]:
         patch.setenv("SIMULACRA_NICE", "0")
         patch.setenv("SIMULACRA_THREADS", "1")
         patch.setattr(jobs, "spawn", lambda path: None)
-        patch.setitem(features._RECIPE, "digits", 12_000)
+        patch.setitem(features.LENGTHS, "digits", 12_000)
         settings.cache_clear()
         for name in ("vae", "gan"):
             job = evaluate.start(jobs.get(made[name]), {"samples": 300})

@@ -19,6 +19,7 @@ from typing import Any
 
 from core import jobs
 from core.catalog import Config, UserError, plain
+from core.watch import Watch
 
 
 def names() -> list[str]:
@@ -61,6 +62,19 @@ def knob_lines(config: type[Config], prefix: str) -> list[str]:
             f"  {prefix + name:<26} {knob.help} {knob.allowed.capitalize()}; default {plain(knob.default)}{unit}."
         )
     return lines
+
+
+class Terminal(Watch):
+    """Says on stderr what is done: on a terminal in one line that changes, elsewhere a line every few seconds."""
+
+    def __init__(self) -> None:
+        self._told = 0.0
+
+    def say(self, text: str, done: float | None = None, total: float = 1.0) -> None:
+        now, live = time.monotonic(), sys.stderr.isatty()
+        if text and now - self._told > (0.2 if live else 5.0):
+            self._told = now
+            print(f"\r\033[K{text} " if live else text, end="" if live else "\n", file=sys.stderr)
 
 
 def wait(job: jobs.Job) -> jobs.Job:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from core import jobs, runs
 from core.catalog import UserError
-from core.commands import named_class, show, takes_run
+from core.commands import Terminal, named_class, show, takes_run
 
 HELP = "Find directions in the latent space of a run, and show what they change."
 KINDS = ("principal", "factors", "local", "labels", "attributes")
@@ -30,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
-    from core import latent, sheets
+    from core import features, latent, sheets
 
     out = Path(arguments.out) if arguments.out else None
     if out is not None and (out.suffix != ".png" or not out.parent.is_dir()):
@@ -61,12 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
         found = latent.local(space, point, arguments.count)
     else:
         dataset = latent.trained_on(job)
-
-        def told(done: int, total: int) -> None:
-            if done % 6400 == 0:
-                print(f"Learning to read images: {done / total:.0%}", file=sys.stderr)
-
-        reading = latent.reader(dataset, told)
+        reading = features.reader(dataset, Terminal())
         found = latent.regressed(space, dataset, reading, arguments.only)
         if not arguments.only:
             found = [each for each in found if each.kind == arguments.kind]

@@ -69,7 +69,7 @@ def _label(dataset: Any, text: str) -> tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     from core import datasets, quality
-    from core.quality import decisions
+    from core.quality import decisions, sets
 
     for kind in [*arguments.exclude, *([arguments.list] if arguments.list else [])]:
         quality.checks.get(kind)
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     given = [_label(dataset, text) for text in arguments.label]
     decisions.known(dataset, [*arguments.drop, *(image for image, _ in given)])
     if arguments.against:
-        facts = quality.compare(datasets.load(arguments.against), dataset)
+        facts = sets.compare(datasets.load(arguments.against), dataset)
         show(arguments, facts, [facts["sentence"]])
         return 0
     job = quality.newest(dataset)
@@ -165,7 +165,7 @@ def run(arguments: argparse.Namespace) -> int:
     facts["decisions"] = book.summary
     lines.append(f"Decisions: {book.summary['sentence']} {book.summary['warning']}".strip())
     if arguments.save:
-        made = quality.apply(dataset, arguments.save, "command line")
+        made = decisions.apply(dataset, arguments.save, "command line")
         facts["saved"] = {"name": made.name, "images": len(made), "parent": made.parent}
         lines.append(f"Saved {made.name} with {len(made):,} images.")
     show(arguments, facts, lines)

@@ -24,6 +24,7 @@ from core import scratch
 from core.catalog import Config, UserError, unknown
 from core.datasets import sources as _sources  # noqa: F401  (registers)
 from core.datasets import store
+from core.datasets.columns import Columns, columns, scores
 from core.datasets.dataset import (
     SPLITS,
     Dataset,
@@ -42,12 +43,14 @@ from core.settings import settings
 
 __all__ = [
     "SPLITS",
+    "Columns",
     "Dataset",
     "Description",
     "Preview",
     "Progress",
     "assemble",
     "check",
+    "columns",
     "config_of",
     "datasets",
     "delete",
@@ -59,6 +62,7 @@ __all__ = [
     "names",
     "preview",
     "save",
+    "scores",
     "split_by_content",
     "state",
 ]

@@ -139,6 +139,14 @@ class Dataset:
             name: {split: int(table[split][i]) for split in SPLITS} for i, name in enumerate(names)
         }
 
+    @property
+    def origin(self) -> str:
+        """Names the source that it, saved or derived as it may be, comes from."""
+        source = dict(self.source)
+        while isinstance(source.get("origin"), dict):
+            source = source["origin"]
+        return str(source.get("name", self.name))
+
     def images(self, index: Any, device: Any = "cpu") -> Tensor:
         """Gives images as models see them, float32 (n, C, H, W) in [0, 1]; ``index`` is a slice or rows (n,)."""
         import torch
@@ -148,6 +156,11 @@ class Dataset:
         # a slice of a memory map cannot be written to, which torch does not take
         x = np.require(self.x[index], requirements=["W", "E"])
         return to_float(torch.as_tensor(x).to(device), self.levels)
+
+    def batches(self, index: np.ndarray, size: int = 500, device: Any = "cpu") -> Iterator[Tensor]:
+        """Yields the images of rows (n,) in equal parts of about ``size``, each as :meth:`images` gives them."""
+        for part in np.array_split(index, max(1, len(index) // size)):
+            yield self.images(part, device)
 
     def part(self, split: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Copies the images (n, C, H, W) and labels (n,) of one split into memory."""

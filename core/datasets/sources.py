@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock
 
 from core import scratch
-from core.catalog import Config, UserError, broken_off, knob, reason
+from core.catalog import Config, UserError, broken_off, knob, reason, seed_knob
 from core.datasets.dataset import (
     FEWEST,
     Dataset,
@@ -105,13 +105,7 @@ class FacesConfig(Config):
         title="Number of images",
         log=True,
     )
-    seed: int = knob(
-        0,
-        "Another seed draws other faces; the same seed always draws the same.",
-        ge=0,
-        le=2**31 - 1,
-        log=True,
-    )
+    seed: int = seed_knob("Another seed draws other faces; the same seed always draws the same.")
     correlated: bool = knob(
         True,
         "Attributes go together as they do in life, for example age and glasses.",

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.catalog import Config, Entry, Registry, UserError, knob
+from core.catalog import Config, Entry, Registry, UserError, knob, seed_knob
 from core.classifier import climb
 from core.datasets import Dataset, evenly
 from core.runs import Opened
@@ -85,7 +85,7 @@ class TrickConfig(Config):
     steps: int = knob(
         20, "Steps of the attack.", ge=1, le=1000, unit="steps", advanced=True, visitor=100
     )
-    seed: int = knob(0, "Of everything random.", ge=0, le=2**31 - 1, log=True, advanced=True)
+    seed: int = seed_knob("Of everything random.", advanced=True)
 
 
 def suited(name: str, opened: Opened) -> float:

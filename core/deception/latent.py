@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 
 from core import features
-from core.catalog import Config, UserError, knob
+from core.catalog import Config, UserError, knob, seed_knob
 from core.datasets import Dataset
 from core.deception import Shown, plain, share, strip, tricks, usual
 from core.models import Decodes
@@ -36,7 +36,7 @@ class LatentConfig(Config):
     near: float = knob(
         0.01, "Pull towards the latent that it began with.", ge=0, le=10, log=True, advanced=True
     )
-    seed: int = knob(0, "Of the latents.", ge=0, le=2**31 - 1, log=True, advanced=True)
+    seed: int = seed_knob("Of the latents.", advanced=True)
 
 
 @tricks.add(

@@ -14,7 +14,7 @@ import numpy as np
 
 from core import jobs, runs, sheets
 from core.cache import Cache
-from core.catalog import Config, UserError, knob
+from core.catalog import Config, UserError, knob, seed_knob
 from core.evaluation.entries import Metric, metrics
 
 
@@ -59,9 +59,7 @@ class EvaluateConfig(Config):
     neighbours: int = knob(
         5, "Neighbours that make a neighbourhood (k).", ge=1, le=50, advanced=True
     )
-    seed: int = knob(
-        0, "The same seed and settings draw the same samples.", ge=0, le=2**31 - 1, log=True
-    )
+    seed: int = seed_knob("The same seed and settings draw the same samples.")
     map: bool = knob(
         True,
         "Also lay out all images on a map by likeness (t-SNE), which takes longest.",

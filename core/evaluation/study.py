@@ -27,6 +27,7 @@ from core.evaluation.records import EvaluateConfig, Measurement
 from core.models import Scores, Validates
 from core.runs import Opened
 from core.tensors import Images, device, draw_labels, to_bytes, to_float
+from core.watch import Stopped, Watch
 
 SCORED = 500  # held-out and training images whose likelihood is computed
 KEPT = 20_000  # samples that are kept to look at
@@ -34,10 +35,6 @@ MAPPED = 5_000  # samples, and real images, of the slow map
 _REPEATS = 8  # draws of noise for the loss of one image
 
 Say = Callable[[str, float], None]
-
-
-class Stopped(Exception):
-    """Somebody asked to stop."""
 
 
 class Sample:
@@ -131,6 +128,20 @@ class Sample:
         return disguises.compare(first, train.patterns, held_out.patterns, self.study.checked)
 
 
+class _Forward(Watch):
+    """Follows a study, whose share that is done never goes back."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+
+    def say(self, text: str, done: float | None = None, total: float = 1.0) -> None:
+        self.study.reached = max(self.study.reached, (done or 0.0) / total)
+        self.study.say(text, self.study.reached)
+
+    def stopped(self) -> str:
+        return "Stopped on request." if self.study.stopped() else ""
+
+
 class Study:
     """Draws the samples of a model and measures them.
 
@@ -199,7 +210,7 @@ class Study:
         """Passes parts on until somebody asks to stop."""
         for part in parts:
             if self.stopped():
-                raise Stopped
+                raise Stopped("Stopped on request.")
             yield part
 
     # --- preparing ------------------------------------------------------------------------------------------------
@@ -208,8 +219,8 @@ class Study:
         """Opens the extractor and the judge, draws the samples and looks them over."""
         self.say("Preparing the features", 0.0)
         name, weights = self.config.extractor, self.config.weights
-        told = self._part(0.0, 0.3)
-        self.extractor, note = features.choose(name, self.dataset, self.device, weights, told)
+        watch = self._part(0.0, 0.3)
+        self.extractor, note = features.choose(name, self.dataset, self.device, weights, watch)
         self.judge: features.Judge | None = None
         self.late = False  # whether a judge comes when everything else is measured
         if isinstance(self.extractor, features.Judge):
@@ -217,23 +228,16 @@ class Study:
         elif self._asks_judge() and not note:
             self.late = not features.judged(self.dataset)
             if not self.late:
-                self._open_judge(told)
+                self._open_judge(watch)
         if note:
             self.warnings.append(note)
         self.made = self._draw()
         self.say("Looking at the samples", 0.5)
         self.width = self.made.features.shape[1]
 
-    def _part(self, start: float, stop: float) -> features.Told:
+    def _part(self, start: float, stop: float) -> Watch:
         """Says how far a part of the work is, as a share of all of it; stops when somebody asks for that."""
-
-        def told(words: str, done: float) -> None:
-            if self.stopped():
-                raise Stopped
-            self.say(words, max(self.reached, start + (stop - start) * done))
-            self.reached = max(self.reached, start + (stop - start) * done)
-
-        return told
+        return _Forward(self).part(start, stop)
 
     def _asks_judge(self) -> bool:
         """Tells whether a metric that can be measured here needs the judge."""
@@ -243,8 +247,8 @@ class Study:
         needs = _entries.metrics.get(name).needs
         return "judge" in needs and ("conditional" not in needs or self.opened.model.classes > 0)
 
-    def _open_judge(self, told: features.Told) -> None:
-        found = features.judge(self.dataset, self.device, told)
+    def _open_judge(self, watch: Watch) -> None:
+        found = features.judge(self.dataset, self.device, watch)
         if found.accuracy >= features.POOR:
             self.judge = found
 
@@ -293,7 +297,7 @@ class Study:
             entry = _entries.metrics.get(name)
             share = 0.55 + 0.35 * place / len(names)
             self.doing = self._part(share, share + 0.35 / len(names))
-            self.doing(f"Measuring: {entry.title}", 0.0)
+            self.doing.say(f"Measuring: {entry.title}", 0.0)
             if waits and self._judged(name):
                 waits = False
                 self._open_judge(self.doing)

@@ -58,16 +58,7 @@ from core.latent.planes import (
 )
 from core.latent.projection import METHODS, Map, chart, guess, methods, neighbours
 from core.latent.recall import View, read_view, write_view
-from core.latent.regression import (
-    Reader,
-    arithmetic,
-    condition,
-    readable,
-    reader,
-    reader_ready,
-    regressed,
-    table,
-)
+from core.latent.regression import arithmetic, condition, regressed
 from core.latent.shelf import shelve
 from core.latent.space import Space, open_space, supports, trained_on
 
@@ -86,7 +77,6 @@ __all__ = [
     "Plane",
     "Posterior",
     "Prepared",
-    "Reader",
     "Space",
     "Step",
     "Strip",
@@ -130,9 +120,6 @@ __all__ = [
     "principal",
     "principal_plane",
     "read_view",
-    "readable",
-    "reader",
-    "reader_ready",
     "regressed",
     "repaint",
     "shelve",
@@ -140,7 +127,6 @@ __all__ = [
     "spline",
     "sprite",
     "supports",
-    "table",
     "token",
     "trained_on",
     "truncate",

@@ -80,7 +80,7 @@ def prepare(data: bytes | np.ndarray, dataset: Dataset) -> Prepared:
         raise UserError(
             f"The picture has {len(data) / 2**20:.0f} MB, and at most {most} MB are allowed. Send a smaller one."
         )
-    preparation = PREPARATIONS.get(origin(dataset))
+    preparation = PREPARATIONS.get(dataset.origin)
     found = pictures.decode(
         data,
         CANVAS if preparation else dataset.size,
@@ -114,14 +114,6 @@ def prepare(data: bytes | np.ndarray, dataset: Dataset) -> Prepared:
         x, note = preparation(ink, dataset.size)
         notes.append(note)
     return Prepared(to_bytes(torch.as_tensor(x), dataset.levels), dataset.levels, tuple(notes))
-
-
-def origin(dataset: Dataset) -> str:
-    """Names the source that a dataset, saved or derived as it may be, comes from."""
-    source = dict(dataset.source)
-    while isinstance(source.get("origin"), dict):
-        source = source["origin"]
-    return str(source.get("name", dataset.name))
 
 
 def _ground(x: np.ndarray) -> float:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from safetensors.torch import load as from_bytes
-from safetensors.torch import save as as_bytes
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from core import jobs
-from core.catalog import UserError, unknown
-from core.datasets import Dataset, evenly
+from core.catalog import UserError
+from core.datasets import Columns, Dataset, columns, evenly, scores
+from core.features import Reader, readable
 from core.latent.directions import Direction, move
-from core.latent.encoding import origin
 from core.latent.space import Space, remember
-from core.nets import Downward
-from core.settings import settings
-from core.tensors import Images, device
 
-IMAGES = 40_000  # seen in training a reader
-WIDTH = 16  # of a reader's first convolution
 POINTS = 6000  # that a regression looks at
 HELD = 0.2  # share of them that is held out
 MOVED = 64  # images that a direction is tried on
@@ -34,252 +22,10 @@ FARTHEST = 1.5  # standard deviations that a latent may move in one step; a thir
 RIDGES = (0.003, 0.03, 0.3)  # strengths of the regression, as shares of the number of points
 TIED = 0.45  # correlation from which one column cannot be held while another changes
 HOLD = 0.02  # how little it matters that other columns are held
-MOST_VALUES = 12  # of an attribute whose every value is a column
-
-_reading = threading.Lock()
-
-
-# --- What is known about images, as numbers -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
-    """Labels and attributes as columns of numbers.
-
-    Attributes:
-        names: Of the columns.
-        values: float32 (N, A): 0 or 1 for what is or is not, else the attribute itself.
-        binary: Which columns are 0 or 1, bool (A,).
-        labels: Which columns are classes, bool (A,).
-    """
-
-    names: tuple[str, ...]
-    values: np.ndarray = field(repr=False)
-    binary: np.ndarray = field(repr=False)
-    labels: np.ndarray = field(repr=False)
-
-    def column(self, name: str) -> int:
-        """Finds a column.
-
-        Raises:
-            UserError: If there is none of that name.
-        """
-        if name not in self.names:
-            raise UserError(unknown("label or attribute", name, self.names))
-        return self.names.index(name)
-
-
-def table(dataset: Dataset) -> Table:
-    """Lists what a dataset knows about its images: a column per class, per number, and per value of a choice.
-
-    A choice whose first value means ``none`` is one column: whether there is any.
-    """
-    words: dict[str, tuple[str, ...]] = {}
-    if origin(dataset) == "faces":
-        from core import faces
-
-        words = faces.NAMES
-    columns: list[tuple[str, np.ndarray, bool, bool]] = []
-    if dataset.y is not None and len(dataset.classes) > 1:
-        columns += [(name, dataset.y == k, True, True) for k, name in enumerate(dataset.classes)]
-    for name, values in (dataset.attributes or {}).items():
-        if values.dtype.kind not in "biuf" or (
-            dataset.y is not None and np.array_equal(values, dataset.y)
-        ):
-            continue
-        if values.dtype.kind == "f":
-            if np.isfinite(values).all() and values.std() > 1e-6:
-                columns.append((name, values, False, False))
-            continue
-        kinds = np.unique(values)
-        called = words.get(name, tuple(map(str, range(int(kinds[-1]) + 1))))
-        if len(kinds) < 2 or len(kinds) > MOST_VALUES or kinds[0] < 0 or kinds[-1] >= len(called):
-            continue
-        if called[0] == "none":
-            columns.append((name, values > 0, True, False))
-        elif len(kinds) == 2:
-            columns.append((f"{name}={called[kinds[1]]}", values == kinds[1], True, False))
-        else:
-            columns += [(f"{name}={called[kind]}", values == kind, True, False) for kind in kinds]
-    names, values, binary, labels = zip(*columns, strict=True) if columns else ((), (), (), ())
-    stacked = np.stack(values, 1) if columns else np.zeros((len(dataset), 0))
-    return Table(
-        tuple(names), stacked.astype(np.float32), np.array(binary, bool), np.array(labels, bool)
-    )
-
-
-# --- Reading them off any image -------------------------------------------------------------------------------------
-
-
-class ReaderNet(nn.Module):
-    """Maps images to one number per column."""
-
-    def __init__(self, channels: int, size: int, columns: int) -> None:
-        super().__init__()
-        self.body = Downward(channels, size, WIDTH, 128)
-        self.last = nn.Linear(128, columns)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Gives logits of what is or is not, and standardised numbers, (N, A)."""
-        return self.last(self.body(x * 2 - 1))
-
-
-@dataclass(frozen=True, eq=False)
-class Reader:
-    """Reads labels and attributes off images; trained on a dataset's training images, and then frozen.
-
-    Attributes:
-        names, binary, labels: As in :class:`Table`.
-        accuracy: On test images: share read rightly of what is or is not, R² of numbers, (A,).
-        n: Test images.
-    """
-
-    names: tuple[str, ...]
-    binary: np.ndarray
-    labels: np.ndarray
-    net: ReaderNet = field(repr=False)
-    mean: Tensor = field(repr=False)
-    std: Tensor = field(repr=False)
-    accuracy: np.ndarray
-    n: int
-
-    @torch.no_grad()
-    def read(self, x: Images) -> Tensor:
-        """Reads images in [0, 1]: probabilities, and numbers in the dataset's units, (N, A)."""
-        parts = []
-        for part in x.split(500):
-            raw = self.net(part.to(self.mean.device))
-            binary = torch.as_tensor(self.binary, device=raw.device)
-            parts.append(torch.where(binary, torch.sigmoid(raw), raw * self.std + self.mean))
-        return torch.cat(parts)
-
-
-def readable(dataset: Dataset) -> bool:
-    """Says whether there is anything to read: labels or attributes."""
-    return bool(table(dataset).names)
-
-
-def _file(dataset: Dataset, found: Table):
-    recipe = [dataset.fingerprint, found.names, IMAGES, WIDTH, float(np.abs(found.values).sum())]
-    key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
-    return settings().cache / "readers" / f"{key}.safetensors"
-
-
-def reader_ready(dataset: Dataset) -> bool:
-    """Says whether the reader of a dataset is trained already."""
-    return _file(dataset, table(dataset)).exists()
-
-
-def reader(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> Reader:
-    """Opens the reader of a dataset; the first time it is trained, which takes half a minute.
-
-    Args:
-        dataset: One with labels or attributes.
-        progress: Called with images seen, and of how many.
-
-    Raises:
-        UserError: If it has neither.
-    """
-    found = table(dataset)
-    if not found.names:
-        raise UserError(
-            f"{dataset.name} has neither classes nor attributes to find directions for. "
-            "Use the main directions, or label the images."
-        )
-    where, file = device(), _file(dataset, found)
-    net = ReaderNet(dataset.channels, dataset.size, len(found.names))
-    with _reading:
-        if file.exists():
-            parts = from_bytes(file.read_bytes())
-        else:
-            settings().allow_change(f"train the reader of {dataset.name}")
-            parts = _train(net, dataset, found, where, progress)
-            jobs.keep(file, as_bytes(parts))
-    extra = {name: parts.pop(name) for name in ("mean", "std", "accuracy", "n")}
-    net.load_state_dict(parts)
-    net = net.to(where).eval().requires_grad_(False)
-    return Reader(
-        found.names, found.binary, found.labels, net, extra["mean"].to(where), extra["std"].to(where),
-        extra["accuracy"].numpy(), int(extra["n"]),
-    )  # fmt: skip
-
-
-def _train(
-    net: ReaderNet,
-    dataset: Dataset,
-    found: Table,
-    where: torch.device,
-    progress: Callable[[int, int], None] | None,
-) -> dict[str, Tensor]:
-    index = dataset.splits["train"]
-    known = torch.as_tensor(found.values[index])
-    binary = torch.as_tensor(found.binary)
-    mean = torch.where(binary, 0.0, known.mean(0))
-    std = torch.where(binary, 1.0, known.std(0).clamp_min(1e-6))
-    target = ((known - mean) / std).to(where)
-    yes = binary.to(where)
-    generator = torch.Generator().manual_seed(0)
-    for layer in net.modules():  # another seed, another reader: the first weights are drawn here
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, 0.2, generator=generator)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
-    net.to(where).train()
-    steps = -(-IMAGES // 64)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, 3e-3, total_steps=steps, pct_start=0.1
-    )
-    for step in range(steps):
-        pick = torch.randint(len(index), (64,), generator=generator)
-        x = dataset.images(index[pick.numpy()], where)
-        raw, wanted = net(x), target[pick.to(where)]
-        loss = torch.where(
-            yes,
-            F.binary_cross_entropy_with_logits(raw, wanted * yes, reduction="none"),
-            (raw - wanted).square(),
-        ).mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        if progress is not None and step % 20 == 0:
-            progress(step * 64, steps * 64)
-    net.eval()
-    test = dataset.splits["test"][:2000]
-    if not len(test):
-        test = dataset.splits["valid"][:2000]
-    with torch.no_grad():
-        raw = torch.cat(
-            [
-                net(dataset.images(part, where))
-                for part in np.array_split(test, max(1, len(test) // 500))
-            ]
-        ).cpu()
-    read = torch.where(binary, (raw > 0).float(), raw * std + mean).numpy()
-    accuracy = quality(read, found.values[test], found.binary)
-    return {
-        **{name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()},
-        "mean": mean,
-        "std": std,
-        "accuracy": torch.as_tensor(accuracy, dtype=torch.float32),
-        "n": torch.tensor(len(test)),
-    }
-
-
-def quality(read: np.ndarray, true: np.ndarray, binary: np.ndarray) -> np.ndarray:
-    """Scores each column: the share of equal values where they are 0 or 1, else R² (1 is perfect, 0 is the mean)."""
-    right = (read.round() == true.round()).mean(0)
-    spread = ((true - true.mean(0)) ** 2).mean(0)
-    r2 = 1 - ((read - true) ** 2).mean(0) / np.maximum(spread, 1e-12)
-    return np.where(binary, right, r2)
-
-
-# --- Regression -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Study:
+class Regression:
     """Points whose images are known, and the regression on them.
 
     Attributes:
@@ -290,7 +36,7 @@ class Study:
         true: Whether the columns are the truth, and not read by a reader.
     """
 
-    table: Table
+    table: Columns
     points: Tensor = field(repr=False)
     weights: Tensor = field(repr=False)
     accuracy: np.ndarray
@@ -298,7 +44,7 @@ class Study:
     true: bool
 
 
-def study(space: Space, dataset: Dataset, reading: Reader | None = None) -> Study:
+def study(space: Space, dataset: Dataset, reading: Reader | None = None) -> Regression:
     """Regresses labels and attributes on points; once per checkpoint.
 
     A model that encodes is asked for the points of training images, whose attributes are true. Another one draws, and
@@ -322,13 +68,10 @@ def study(space: Space, dataset: Dataset, reading: Reader | None = None) -> Stud
             "This model does not encode, so its images have to be read. Give a reader of the dataset."
         )
 
-    def make() -> Study:
+    def make() -> Regression:
         if space.encodes:
             index = evenly(dataset.splits["train"], POINTS)
-            everything = table(dataset)
-            found = Table(
-                everything.names, everything.values[index], everything.binary, everything.labels
-            )
+            found = columns(dataset).of(index)
             labels = None if dataset.y is None else dataset.y[index]
             told = labels is not None and space.model.classes == len(dataset.classes)
             points = torch.cat(
@@ -346,15 +89,15 @@ def study(space: Space, dataset: Dataset, reading: Reader | None = None) -> Stud
                 [space.draw(range(i, i + 500), None, 7) for i in range(0, POINTS, 500)]
             )
             values = torch.cat([reading.read(space.decode(part)) for part in points.split(500)])
-            found = Table(reading.names, values.cpu().numpy(), reading.binary, reading.labels)
+            found = Columns(reading.names, values.cpu().numpy(), reading.binary, reading.labels)
         weights, accuracy, chance = regress(points, found)
-        return Study(found, points, weights, accuracy, chance, bool(space.encodes))
+        return Regression(found, points, weights, accuracy, chance, bool(space.encodes))
 
     with torch.no_grad():
         return remember(space, ("study", dataset.fingerprint), make)
 
 
-def regress(points: Tensor, found: Table) -> tuple[Tensor, np.ndarray, np.ndarray]:
+def regress(points: Tensor, found: Columns) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """Fits ridge regressions of all columns on points; the strength is chosen on held-out points.
 
     Returns:
@@ -390,7 +133,7 @@ def regress(points: Tensor, found: Table) -> tuple[Tensor, np.ndarray, np.ndarra
             edge = (read[yes, k].mean() + read[~yes, k].mean()) / 2
             read[:, k] = read[:, k] > edge
     known = np.where(found.binary, known > 0.5, known)
-    accuracy = quality(read, known, found.binary)
+    accuracy = scores(read, known, found.binary)
     share = known.mean(0)
     chance = np.where(found.binary, np.maximum(share, 1 - share), 0.0)
     return (weights / scale[:, None]).float(), accuracy, chance
@@ -424,7 +167,7 @@ def regressed(
     """
     found = study(space, dataset, reading)
     wanted = (
-        [found.table.column(name) for name in names]
+        [found.table.place(name) for name in names]
         if names is not None
         else range(len(found.table.names))
     )
@@ -480,7 +223,7 @@ def regressed(
     return result
 
 
-def generated(found: Study, k: int, alone: bool) -> Tensor:
+def generated(found: Regression, k: int, alone: bool) -> Tensor:
     """Combines the patterns of columns, that is, what points gain with each, so that column k alone changes, (D + K,).
 
     Patterns, because the weights of :func:`regress` may rest on numbers that the decoder hardly listens to; but the
@@ -516,7 +259,7 @@ def generated(found: Study, k: int, alone: bool) -> Tensor:
     return torch.linalg.solve(changes.T @ changes + ridge, changes.T @ wanted) @ patterns
 
 
-def _same_choice(found: Table, j: int, k: int) -> bool:
+def _same_choice(found: Columns, j: int, k: int) -> bool:
     """Says whether two columns are values of one choice, which change together by nature."""
     if found.labels[j] or found.labels[k]:
         return bool(found.labels[j] and found.labels[k])
@@ -527,7 +270,7 @@ def _same_choice(found: Table, j: int, k: int) -> bool:
 @torch.no_grad()
 def _tried(
     space: Space,
-    found: Study,
+    found: Regression,
     made: Sequence[tuple[int, Tensor, tuple[str, ...]]],
     reading: Reader,
 ) -> np.ndarray:
@@ -563,7 +306,7 @@ def condition(space: Space, dataset: Dataset, text: str, reading: Reader | None 
     name, value = text, "yes"
     if text not in found.table.names:
         name, _, value = text.rpartition("=")
-    k = found.table.column(name)
+    k = found.table.place(name)
     column = found.table.values[:, k]
     allowed = ("yes", "no") if found.table.binary[k] else ("high", "low")
     if value == "yes" and allowed[0] == "high":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from core.datasets import Dataset, evenly
 from core.datasets.dataset import digests
 from core.tensors import Images, to_float
+from core.watch import UNWATCHED, Watch
 
 BATCH = 500
 LARGEST = 32  # px that features are taken of
@@ -122,7 +122,7 @@ def components(x: Tensor, count: int) -> Tensor:
 
 
 @torch.inference_mode()
-def measure(dataset: Dataset, told: Callable[[int, int], None] | None = None) -> Measures:
+def measure(dataset: Dataset, watch: Watch = UNWATCHED) -> Measures:
     """Looks at every image once, in batches, so that a memory map never has to be in memory whole."""
     count = len(dataset)
     spaced = evenly(np.arange(count), 2000)
@@ -139,8 +139,7 @@ def measure(dataset: Dataset, told: Callable[[int, int], None] | None = None) ->
         whole[start : start + BATCH] = patches(x)
         pixels.append(F.adaptive_avg_pool2d(x, side).flatten(1))
         frequencies.append(spectra(x))
-        if told:
-            told(min(start + BATCH, count), count)
+        watch.count("Looking at", min(start + BATCH, count), count, "images")
     whole = whole.sub_(whole.mean(0)).div_(whole.std(0).clamp_min(1e-3) if count > 1 else 1.0)
     return Measures(
         np.concatenate(keys),

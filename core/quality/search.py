@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 from core import metrics
 from core.datasets import Dataset
 from core.quality.measures import Measures, smaller
+from core.watch import UNWATCHED, Watch
 
 SAME = 0.12  # difference of two copies, as a share of their contrast, up to which they are near duplicates
 REFERENCE = 10_000  # images that an outlier is compared to
@@ -46,15 +46,15 @@ def nearest(
     rows: Tensor,
     among: Tensor,
     count: int,
-    told: Callable[[int, int], None] | None = None,
+    what: str = "",
+    watch: Watch = UNWATCHED,
 ) -> tuple[Tensor, Tensor]:
     """Finds the ``count`` nearest of ``among`` (M, d) for each row (N, d): distances and indices, nearest first."""
     found = []
     for start in range(0, len(rows), 500):
         part = rows[start : start + 500]
         found.append(metrics.nearest(part, among, count))
-        if told:
-            told(min(start + 500, len(rows)), len(rows))
+        watch.count(what, min(start + 500, len(rows)), len(rows), "images")
     return torch.cat([part[0] for part in found]), torch.cat([part[1] for part in found])
 
 
@@ -62,7 +62,7 @@ def near(
     dataset: Dataset,
     measures: Measures,
     skip: np.ndarray,
-    told: Callable[[int, int], None] | None = None,
+    watch: Watch = UNWATCHED,
 ) -> list[Pair]:
     """Finds pairs that are the same but for a shift of a few pixels or small differences.
 
@@ -71,13 +71,13 @@ def near(
     Args:
         dataset, measures: What is searched.
         skip: Images to leave out, bool (N,): blank ones, and all but one of equal ones.
-        told: Called with (done, total).
+        watch: Follows the search.
     """
     kept = np.flatnonzero(~skip)
     if len(kept) < 2:
         return []
     rows = measures.spectra[kept]
-    away, index = nearest(rows, rows, 4, told)
+    away, index = nearest(rows, rows, 4, "Near duplicates", watch)
     own = index == torch.arange(len(rows))[:, None]
     usual = away[~own].median()
     pairs = []
@@ -121,9 +121,7 @@ def _verified(dataset: Dataset, pairs: list[tuple[int, int]]) -> list[Pair]:
     return sorted(made, key=lambda pair: pair.difference)
 
 
-def strangeness(
-    measures: Measures, told: Callable[[int, int], None] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def strangeness(measures: Measures, watch: Watch = UNWATCHED) -> tuple[np.ndarray, np.ndarray]:
     """Measures how far each image is from its neighbours, (N,), and tells which is the nearest, (N,).
 
     What counts is the distance to the :data:`NEIGHBOURS`-th one, so that fewer strangers of one kind are no company to
@@ -134,7 +132,9 @@ def strangeness(
     """
     rows = _whitened(measures.pixels)
     spaced = torch.linspace(0, len(rows) - 1, min(len(rows), REFERENCE)).long()
-    away, index = nearest(rows, rows[spaced], min(NEIGHBOURS, 1 + len(rows) // 4) + 1, told)
+    away, index = nearest(
+        rows, rows[spaced], min(NEIGHBOURS, 1 + len(rows) // 4) + 1, "Outliers", watch
+    )
     index = spaced[index]
     own = index == torch.arange(len(rows))[:, None]
     far = torch.where(own.any(1), away[:, -1], away[:, max(0, away.shape[1] - 2)])

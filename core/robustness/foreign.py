@@ -33,6 +33,7 @@ from core.robustness.study import fingerprint
 from core.settings import settings
 from core.tensors import Images, device
 from core.threat import Target
+from core.watch import UNWATCHED, Watch
 
 OWN = "own/"
 IMAGENET = 1000  # classes of torchvision's own weights
@@ -133,15 +134,13 @@ def available(dataset: str) -> list[Choice]:
     return found
 
 
-def target_of(
-    id: str, dataset: Dataset, told: Callable[[str, float], None] | None = None
-) -> Target:
+def target_of(id: str, dataset: Dataset, watch: Watch = UNWATCHED) -> Target:
     """Opens a classifier of :func:`available` for a dataset; its plain one is trained where it is not there yet.
 
     Args:
         id: Of the classifier; empty for the plain one.
         dataset: Whose images and classes it is to fit.
-        told: Follows that training with a sentence and the share that is done; what it raises ends it.
+        watch: Follows that training; who ends it ends it with nothing kept.
 
     Raises:
         UserError: If there is none of this id, or it does not fit the images or classes.
@@ -150,7 +149,7 @@ def target_of(
     if not id:
         from core import features
 
-        judge = features.judge(dataset, where, *([told] if told else []))
+        judge = features.judge(dataset, where, watch)
         facts = {"kind": "plain", "hash": judge.hash, "accuracy": judge.accuracy}
         name = f"plain classifier of {dataset.name}"
         return Target(

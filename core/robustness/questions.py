@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.attacks import absent, attacks
-from core.catalog import Config, UserError, knob, parse, unknown
+from core.catalog import Config, UserError, knob, parse, seed_knob, unknown
 from core.datasets import Dataset, evenly
 from core.tensors import Images
 from core.threat import Target, default_eps, largest
@@ -44,9 +44,7 @@ class StudyConfig(Config):
     split: Literal["test", "valid", "train"] = knob(
         "test", "Which images of the dataset are attacked."
     )
-    seed: int = knob(
-        0, "Of everything random in the attacks.", ge=0, le=2**31 - 1, log=True, advanced=True
-    )
+    seed: int = seed_knob("Of everything random in the attacks.", advanced=True)
     eot: int = knob(
         1,
         "Draws that every answer and gradient is the mean of; for a model that is random itself.",

@@ -28,7 +28,7 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     from core import datasets, robustness
     from core.robustness import campaign, foreign
     from core.robustness.report import html, pictures
-    from core.threat import Halted
+    from core.watch import Stopped
 
     config = campaign.AttackConfig.of(task.part("attack"), "attack")
     id = config.classifier or task.job.target
@@ -41,14 +41,9 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     dataset = datasets.load(ask["name"], ask["config"])
     task.say("Opening the classifier")
 
-    def told(words: str, share: float) -> None:
-        task.say(words, done=int(100 * share), total=100)
-        if task.stopped():
-            raise Halted
-
     try:
-        target = foreign.target_of(id, dataset, told)
-    except Halted:
+        target = foreign.target_of(id, dataset, task)
+    except Stopped:
         return
     plan = config.study()
     x, y, indices, data = robustness.images_of(dataset, plan)

@@ -9,11 +9,8 @@ from typing import Any
 from core import jobs
 from core.catalog import Config, UserError
 from core.settings import settings
+from core.watch import Stopped
 from core.work import Task, kinds
-
-
-class _Stop(Exception):
-    """Somebody asked for the end."""
 
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
@@ -41,15 +38,9 @@ def build(task: Task) -> Iterator[dict[str, Any]]:
     task.say("Preparing the data")
     dataset = datasets.load(ask["name"], ask["config"])
     began = time.time()
-
-    def told(words: str, share: float) -> None:
-        task.say(words, begun=0, started=began, done=int(1000 * share), total=1000)
-        if task.stopped():
-            raise _Stop
-
     try:
-        made, facts, rejected = building.build(dataset, config, told)
-    except _Stop:
+        made, facts, rejected = building.build(dataset, config, task)
+    except Stopped:
         yield {"images": 0}
         return
     kept = datasets.save(name, made)

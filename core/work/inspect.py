@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from core import jobs
 from core.catalog import Config
 from core.settings import settings
+from core.watch import Stopped
 from core.work import Task, kinds
 
 
@@ -33,25 +33,19 @@ def inspect(task: Task) -> Iterator[dict[str, Any]]:
     jobs.write_json(
         task.path / "content.json", {"fingerprint": dataset.fingerprint, "rules": quality.RULES}
     )
-    started = time.time()
-    share = 0.0
-
-    def told(words: str) -> None:
-        task.say(
-            words, begun=0, started=started, done=int(share * len(dataset)), total=len(dataset)
-        )
-
-    for step in quality.inspect(dataset, quality.InspectConfig.of(task.part("inspect")), told):
-        if isinstance(step, quality.Findings):
-            jobs.write_json(task.path / quality.FOUND, step.record())
-            yield {
-                "images": len(dataset),
-                "seconds": round(step.seconds, 1),
-                "found": step.counts,
-            }
-            return
-        name, share = step
-        told(name)
-        yield {"images": int(share * len(dataset)), "passed": name}
-        if task.stopped():
-            return
+    config = quality.InspectConfig.of(task.part("inspect"))
+    try:
+        for step in task.each(quality.inspect(dataset, config, task)):
+            if isinstance(step, quality.Findings):
+                jobs.write_json(task.path / quality.FOUND, step.record())
+                yield {
+                    "images": len(dataset),
+                    "seconds": round(step.seconds, 1),
+                    "found": step.counts,
+                }
+                return
+            name, share = step
+            task.say(name, share)
+            yield {"images": int(share * len(dataset)), "passed": name}
+    except Stopped:
+        return

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import model_validator
 
 from core import jobs
-from core.catalog import Config, UserError, knob, unknown
+from core.catalog import Config, UserError, knob, seed_knob, unknown
 from core.settings import settings
+from core.watch import UNWATCHED, Stopped, Watch
 from core.work import Task, kinds
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ class RaceConfig(Config):
     families: str = knob(
         "", "Who takes part, by name and separated by commas; empty for all families."
     )
-    seed: int = knob(
-        0, "Of the first weights, the training and the samples.", ge=0, le=2**31 - 1, log=True
-    )
+    seed: int = seed_knob("Of the first weights, the training and the samples.")
     turns: int = knob(
         15,
         "Turns that each family gets; after each it is measured and draws its samples.",
@@ -111,14 +110,9 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
     dataset = datasets.load(ask["name"], ask["config"])
     task.say("Preparing the measure of quality")
 
-    def told(words: str, done: float) -> None:
-        task.say(words)
-        if task.stopped():
-            raise _Stopped
-
     try:
-        measure = Measure(dataset, told=told)
-    except _Stopped:
+        measure = Measure(dataset, watch=task.aside())
+    except Stopped:
         return
     # where one thread computes, its own time is the fairest clock: what else the machine does costs nobody a turn
     alone = device(training=True).type == "cpu" and torch.get_num_threads() == 1
@@ -161,10 +155,6 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
             }
 
 
-class _Stopped(Exception):
-    """Somebody asked to stop before the race began."""
-
-
 class Entrant:
     """One family in a race: a trainer whose schedule follows the clock instead of a number of images."""
 
@@ -204,13 +194,7 @@ class Measure:
     It reports and chooses nothing, so it compares with the ``test`` images, which no training has seen.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        most: int = 1000,
-        told: Callable[[str, float], None] = lambda words, done: None,
-    ) -> None:
-
+    def __init__(self, dataset: Dataset, most: int = 1000, watch: Watch = UNWATCHED) -> None:
         from core import features, metrics
         from core.datasets import evenly
         from core.tensors import device
@@ -225,7 +209,7 @@ class Measure:
                 f"A race is judged by test images, and {dataset.name} has {len(self.test)}; at least 10 are needed. "
                 "Choose a larger dataset."
             )
-        self.by = features.quick(dataset, device(), told)
+        self.by = features.quick(dataset, device(), watch)
         self.reference = self.by.features(self.train)
         self.floor = metrics.frechet(self.reference, self.by.features(self.test))
         real = metrics.nearer_to_training(

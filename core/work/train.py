@@ -16,6 +16,7 @@ from pydantic import model_validator
 from core import jobs, machine, runs
 from core.catalog import Config, UserError, knob
 from core.settings import settings
+from core.watch import Stopped
 from core.work import Task, kinds
 
 if TYPE_CHECKING:
@@ -229,10 +230,6 @@ def _weights(facts: dict[str, Any]) -> dict[str, Any]:
     return {name: value.cpu() for name, value in model.state_dict().items()}
 
 
-class _Unmeasured(Exception):
-    """Somebody asked to stop while the measure was prepared."""
-
-
 def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], dict[str, float]]:
     """Measures how near samples are to held-out images, and whether they are nearer still to the training images.
 
@@ -255,14 +252,9 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
     real: dict[str, Any] = {}
     cost, since = 0.0, time.monotonic()
 
-    def told(words: str, done: float) -> None:
-        task.say(words)
-        if task.stopped():
-            raise _Unmeasured
-
     def prepare() -> None:
         task.say("Preparing the measure of quality")
-        by = real["by"] = features.quick(dataset, device(), told)
+        by = real["by"] = features.quick(dataset, device(), task.aside())
         for part, index in spaced.items():
             real[part] = dataset.images(index)
         real["features"] = by.features(real["valid"])
@@ -279,7 +271,7 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
         if not real:
             try:
                 prepare()
-            except _Unmeasured:  # the training itself is asked to stop, which saves what there is
+            except Stopped:  # the training itself is asked to stop, which saves what there is
                 return {}
             began = time.monotonic()
         made = [model.sample(ids, None, seed, sampling) for ids in torch.arange(n).split(100)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from core.catalog import Config, Knob
+from core.catalog import Config, Knob, UserError
 
 
 def form(
@@ -102,6 +102,37 @@ def control(knob: Knob, key: str, *, link: bool = False) -> Any:
             **common,  # type: ignore[arg-type]
         )
     )
+
+
+def whole(
+    label: str,
+    key: str,
+    start: int,
+    help: str,
+    place: Any = st,
+    most: int = 2**31 - 1,
+    called: str = "",
+    **options: Any,
+) -> int:
+    """Draws a whole number from 0 that stands in the address.
+
+    Raises:
+        UserError: If it is less than 0 or more than ``most``.
+    """
+    value = int(
+        place.number_input(
+            label, value=start, step=1, key=key, bind="query-params", help=help, **options
+        )
+    )
+    if not 0 <= value <= most:
+        raise UserError(f"{called or label} must be from 0 to {most}, got {value}. Choose another.")
+    return value
+
+
+def seed(key: str, what: str, **options: Any) -> int:
+    """Draws the seed of what a page shows: ``images`` or ``draws``."""
+    help = f"Another seed, other {what}; the same seed always gives the same ones."
+    return whole("Seed", key, 0, help, called="The seed", **options)
 
 
 def _inside(knob: Knob, bound: float | None, is_open: bool, sign: int) -> Any:

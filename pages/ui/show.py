@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import streamlit as st
 
 from core import jobs, runs, sheets, tables
+from core.watch import Watch
 from pages.ui import shell
 from pages.ui.tiles import tiles
 
@@ -102,6 +104,25 @@ _BESIDE = {"step", "seconds", "images", "copying_low", "copying_high", "test_acc
 LOGARITHMIC = ("Distance to held-out images",)  # where the end is a hundredth of the beginning
 POINTS = 500  # of a curve; more cannot be seen, and a long training would choke the page
 _DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+class Bar(Watch):
+    """A bar on the page that follows work; the visitor who leaves ends it."""
+
+    def __init__(self, text: str = "") -> None:
+        self._slot, self._told = st.empty(), 0.0
+        if text:
+            self._slot.progress(0.0, text=text)
+
+    def say(self, text: str, done: float | None = None, total: float = 1.0) -> None:
+        share, now = (done or 0.0) / max(total, 1e-9), time.monotonic()
+        if share >= 1 or now - self._told > 0.1:
+            self._told = now
+            self._slot.progress(min(1.0, share), text=text)
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        self._slot.empty()
 
 
 def pictures(

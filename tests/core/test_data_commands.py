@@ -294,7 +294,8 @@ def test_metadata_is_removed_and_counted_and_terms_travel(tmp_path, setting):
     assert set(made.attributes["picture"]) == {f"{n}.jpg" for n in range(12)}
     again = datasets.state("trip", consent="not needed")
     assert again.terms == {"licence": "CC BY 4.0", "consent": "not needed"}
-    from core.quality import apply, decisions
+    from core.quality import decisions
+    from core.quality.decisions import apply
 
     decisions.decide(again, "exclude", [0], seen=0)
     assert apply(again, "less").terms == again.terms

@@ -140,7 +140,7 @@ def test_a_stopped_evaluation_keeps_what_it_has(asked, monkeypatch):
 
 def test_no_judge_is_trained_for_metrics_that_ask_for_none(asked, monkeypatch):
     monkeypatch.setattr(features, "_train", None)  # it would fail
-    monkeypatch.setitem(features._RECIPE, "digits", 2_000)  # a judge that is not there
+    monkeypatch.setitem(features.LENGTHS, "digits", 2_000)  # a judge that is not there
     job = asked(extractor="pixels", metrics="kid,nearer,disguised")
     assert job.status == "finished", job.message
     # a model without classes is never asked for a class, so that nothing needs one either
@@ -159,7 +159,7 @@ def judgeless(monkeypatch):
     from core.work import Task
 
     told = []
-    monkeypatch.setitem(features._RECIPE, "digits", 2_000)
+    monkeypatch.setitem(features.LENGTHS, "digits", 2_000)
     monkeypatch.setattr(features, "POOR", 0.0)
     say = Task.say
 
@@ -290,7 +290,7 @@ def test_few_samples_have_a_distance_with_its_warning_and_many_an_extrapolated_o
 
 
 def test_one_class_and_no_labels_fall_back_and_say_so(toy, monkeypatch):
-    monkeypatch.setitem(features._RECIPE, "other", 512)
+    monkeypatch.setitem(features.LENGTHS, "other", 512)
     for classes, words in ((1, "one class only"), (0, "no labels")):
         made = study(
             Fixed(lambda ids: torch.rand(len(ids), 1, 8, 8)),
@@ -307,7 +307,7 @@ def test_one_class_and_no_labels_fall_back_and_say_so(toy, monkeypatch):
 
 
 def test_a_poor_judge_is_named_and_not_asked(toy, monkeypatch):
-    monkeypatch.setitem(features._RECIPE, "other", 512)
+    monkeypatch.setitem(features.LENGTHS, "other", 512)
     dataset = toy(360)
     poor = dataclasses.replace(features.judge(dataset, torch.device("cpu")), accuracy=0.62)
     monkeypatch.setattr(features, "judge", lambda *_: poor)

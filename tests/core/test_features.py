@@ -8,6 +8,7 @@ import torch
 
 from core import catalog, datasets, features
 from core.catalog import UserError
+from core.features import extractor
 from core.tensors import to_float
 
 CPU = torch.device("cpu")
@@ -57,14 +58,14 @@ def test_a_unit_that_no_image_moves_keeps_its_own_scale():
     reference = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor(
         [2.0, 0.0, 0.05]
     )
-    found = features.spread(reference)
+    found = extractor.spread(reference)
     assert found[1] == 1
     assert torch.allclose(found[[0, 2]], torch.tensor([2.0, 0.05]), rtol=0.1)
 
 
 def test_an_extractor_without_labels_finds_an_image_again_after_a_shift(monkeypatch):
     dataset = datasets.load("digits")
-    monkeypatch.setitem(features._RECIPE, "other", 20_000)
+    monkeypatch.setitem(features.LENGTHS, "other", 20_000)
     made = features.self_supervised(dataset, CPU)
     x = images(dataset, "test")[:200]
     moved = torch.roll(x, 1, 3) * 0.8 + 0.1

@@ -14,6 +14,7 @@ from core import jobs, runs, sheets
 from core.__main__ import main
 from core.catalog import UserError
 from core.commands import named_class
+from core.features import reading
 from core.latent import regression
 
 
@@ -109,7 +110,7 @@ def test_encode_by_the_encoder_and_by_search(trained, command, tmp_path):
 
 
 def test_directions_of_every_kind(trained, command, tmp_path, monkeypatch):
-    monkeypatch.setattr(regression, "IMAGES", 1500)
+    monkeypatch.setattr(reading, "IMAGES", 1500)
     monkeypatch.setattr(regression, "POINTS", 500)
     run, out = trained.runs["vae"], tmp_path / "strips.png"
     for kind in ("principal", "factors", "local"):

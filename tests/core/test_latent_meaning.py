@@ -10,11 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from core import latent
+from core import datasets, features, latent
 from core.catalog import UserError
 from core.datasets import assemble
+from core.features import reading
 from core.latent import directions, regression
 from core.tensors import to_float
+from core.watch import Watch
 from tests.core.test_latent import Linear, linear_space, space_of
 
 
@@ -162,7 +164,7 @@ class Encoder(Linear):
 def test_attribute_directions_move_theirs_and_hold_the_others():
     space = linear_space(torch.eye(16) * 25 / 255, Encoder)
     dataset = attributed()
-    assert latent.table(dataset).names == ("tone", "smile", "hat=1")
+    assert datasets.columns(dataset).names == ("tone", "smile", "hat=1")
     found = {each.name: each for each in latent.regressed(space, dataset)}
     assert found["tone"].accuracy == pytest.approx(1, abs=0.05)
     assert found["hat=1"].measure == "accuracy"
@@ -210,18 +212,33 @@ def test_what_cannot_be_regressed_is_said(toy):
         latent.regressed(space_of("diffusion"), toy(60))
 
 
+class Heard(Watch):
+    """Remembers what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str, done: float | None = None, total: float = 1.0) -> None:
+        self.said.append(text)
+
+
 def test_a_reader_learns_and_is_kept(toy, monkeypatch):
-    monkeypatch.setattr(regression, "IMAGES", 1500)
+    monkeypatch.setattr(reading, "IMAGES", 1500)
     monkeypatch.setattr(regression, "POINTS", 500)
     dataset = toy(240, classes=3)
-    assert latent.readable(dataset)
-    assert not latent.reader_ready(dataset)
-    seen = []
-    first = latent.reader(dataset, lambda done, total: seen.append(done))
-    assert seen
-    assert latent.reader_ready(dataset)
+    assert features.readable(dataset)
+    assert not features.reader_ready(dataset)
+    heard = Heard()
+    first = features.reader(dataset, heard)
+    assert (
+        heard.said[-1]
+        == f"Training the reader of {dataset.name}, once for these images: 1,500 of 1,500 images"
+    )
+    assert features.reader_ready(dataset)
     assert first.accuracy.min() > 0.9
-    again = latent.reader(dataset, lambda done, total: pytest.fail("it was trained again"))
+    heard.said.clear()
+    again = features.reader(dataset, heard)
+    assert not heard.said, "it was trained again"
     x = to_float(torch.as_tensor(dataset.x[:5]))
     torch.testing.assert_close(first.read(x), again.read(x))
     found = latent.regressed(space_of("gan", shares=(1 / 3,) * 3), dataset, again)

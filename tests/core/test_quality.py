@@ -362,9 +362,7 @@ def test_a_class_needs_enough_images_before_a_label_of_it_is_judged():
 def test_labels_that_cannot_be_looked_at_are_told(labelled):
     x, _, _ = shapes(30, 8)
     one = dataset_of(x, np.zeros(30, np.int64) if labelled else None, 5, classes=("bar",))
-    look = quality.Look(
-        one, InspectConfig(), measures.measure(one), np.zeros(30, np.int64), lambda words: None
-    )
+    look = quality.Inspection(one, InspectConfig(), measures.measure(one), np.zeros(30, np.int64))
     assert look.judgement is None
     told = look.facts["labels"]
     assert told["reason"] == (
@@ -655,22 +653,22 @@ def test_what_is_decided_already_is_not_decided_again(whole):
 def test_a_version_without_a_name_takes_the_next_free_one(whole):
     decisions.decide(whole, "exclude", [3], seen=0)
     assert decisions.version_name(whole) == "shapes-2"
-    second = quality.apply(whole, "")
+    second = decisions.apply(whole, "")
     assert second.name == "shapes-2"
     assert decisions.version_name(whole) == "shapes-3"
     decisions.decide(second, "exclude", [3], seen=0)
-    assert quality.apply(second, " ").name == "shapes-3"
+    assert decisions.apply(second, " ").name == "shapes-3"
     assert decisions.version_name(replace(whole, name="cifar-10")) == "cifar-10-2"
 
 
 def test_a_version_does_what_was_decided_and_keeps_its_parent(whole, setting):
     with pytest.raises(UserError, match="Nothing of shapes is excluded or relabelled"):
-        quality.apply(whole, "clean")
+        decisions.apply(whole, "clean")
     book = decisions.decide(whole, "exclude", [0, 15, 30], seen=0)  # valid, test, train
     book = decisions.decide(whole, "relabel", [41], 0, seen=book.version)
     assert book.summary["test"] == 1
     assert book.summary["warning"].startswith("1 of the changed images lie in the test split")
-    made = quality.apply(whole, "clean", who="Ada")
+    made = decisions.apply(whole, "clean", who="Ada")
     assert (made.parent, len(made)) == (whole.fingerprint, 57)
     assert {name: len(index) for name, index in made.splits.items()} == {
         "train": 39,
@@ -688,11 +686,11 @@ def test_a_version_does_what_was_decided_and_keeps_its_parent(whole, setting):
     assert datasets.load("clean").fingerprint == made.fingerprint
     decisions.decide(whole, "exclude", list(range(55)), seen=decisions.open(whole).version)
     with pytest.raises(UserError, match=r"Only 5 images would be left, and at least 8 are needed"):
-        quality.apply(whole, "few")
+        decisions.apply(whole, "few")
     setting(view_only=1)
     for act in (
         lambda: decisions.decide(whole, "accept", [1], seen=0),
-        lambda: quality.apply(whole, "other"),
+        lambda: decisions.apply(whole, "other"),
     ):
         with pytest.raises(UserError, match="This server is for viewing only"):
             act()

@@ -20,7 +20,7 @@ from core.work.race import Entrant, Measure, RaceConfig, standings
 def without_judge(monkeypatch):
     """Features that need no training: what is tested here is the race."""
     monkeypatch.setattr(
-        features, "quick", lambda dataset, device, told: features.components(dataset, device)
+        features, "quick", lambda dataset, device, watch: features.components(dataset, device)
     )
 
 

@@ -44,6 +44,7 @@ LAYERS = [
     ["models", "classifier"],
     ["runs", "jobs"],
     ["training"],
+    ["trained"],
     ["features"],
     ["evaluation"],
     ["threat"],

@@ -135,7 +135,7 @@ def test_a_visitor_trains_no_network_and_keeps_no_features(home, setting):
         with pytest.raises(UserError, match=f"viewing only, so it cannot {what}"):
             ask(digits, torch.device("cpu"))
     with pytest.raises(UserError, match="cannot train the reader of digits"):
-        latent.reader(digits)
+        features.reader(digits)
     assert isinstance(features.quick(digits, torch.device("cpu")), features.Components)
     pixels = features.extractors.get("pixels").make(digits, torch.device("cpu"))
     assert features.of_split(pixels, digits, np.arange(5)).shape == (5, 64)

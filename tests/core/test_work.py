@@ -182,12 +182,12 @@ def test_a_classifier_that_an_attack_needs_first_tells_how_far_it_is_and_stops(h
 
     job, seen = work.submit("attack", {"dataset": "digits"}), []
 
-    def judge(dataset, device, told):
+    def judge(dataset, device, watch):
         time.sleep(0.11)  # a page is told at most ten times a second
-        told("Training the judge of digits: 1 of 10 images", 0.1)
+        watch.count("Training the judge of digits", 1, 10, "images")
         seen.append(jobs.read(job.path).message)
         (job.path / "STOP").touch()
-        told("Training the judge of digits: 2 of 10 images", 0.2)
+        watch.count("Training the judge of digits", 2, 10, "images")
         raise AssertionError("it goes on")
 
     monkeypatch.setattr(features, "judge", judge)

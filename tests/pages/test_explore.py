@@ -86,9 +86,9 @@ def test_local_directions_belong_to_the_place(visit, trained):
 
 
 def test_directions_of_labels_ask_before_they_learn_to_read(visit, trained, monkeypatch):
-    from core.latent import regression
+    from core.features import reading
 
-    monkeypatch.setattr(regression, "IMAGES", 1000)  # the real one takes half a minute
+    monkeypatch.setattr(reading, "IMAGES", 1000)  # the real one takes half a minute
     seen = tool(visit("latent", run=trained.runs["vae"]), "directions", latent__kind="known").calm()
     assert not seen.shown("latent.film.0")
     seen.press("latent.reader").calm()

@@ -228,7 +228,7 @@ def test_a_place_in_the_address_that_is_none_is_left_alone(visit, trained, text)
 
 def saved(seen):
     """Takes the picture away that the button offers."""
-    from pages.ui.explore import Choice, Here, keep
+    from pages.ui.explore import Checkpoint, Choice, Here, keep
     from pages.ui.pad import View
 
     state = seen.at.session_state
@@ -236,11 +236,14 @@ def saved(seen):
     opened = runs.open_model(run)
     data = pad(seen)
     choice = Choice(
-        run.id, opened.step, state["latent.seed"], state["latent.class"], tuple(opened.sampling().record().items()),
+        state["latent.seed"], state["latent.class"], tuple(opened.sampling().record().items()),
         state["latent.plane"], (0, 1), state["latent.image"],
     )  # fmt: skip
-    assert choice.key == data["plane"]
-    return keep.picture(Here(choice, View(tuple(data["exact"]["at"]), (0.0, 0.0, 6.0))))
+    here = Here(
+        Checkpoint(run.id, opened.step), choice, View(tuple(data["exact"]["at"]), (0.0, 0.0, 6.0))
+    )
+    assert here.key == data["plane"]
+    return keep.picture(here)
 
 
 def drop(seen, content):

@@ -216,7 +216,7 @@ def test_no_page_makes_markdown_of_a_name(visit, evil):
 def test_no_page_makes_markdown_of_a_link(visit, trained, monkeypatch):
     from core import features
 
-    monkeypatch.setitem(features._RECIPE, "digits", 640)  # of the judge that Robustness may train
+    monkeypatch.setitem(features.LENGTHS, "digits", 640)  # of the judge that Robustness may train
     shown = visit(**dict.fromkeys([*ASKED, "data"], EVIL), run=trained.runs["classifier"])
     for page in shell.pages():
         shown.open(page)

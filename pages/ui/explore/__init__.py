@@ -9,7 +9,7 @@ import hashlib
 import json
 import threading
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -30,11 +30,24 @@ TURNS = threading.BoundedSemaphore(2)  # more decodes at once only make each of 
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What a visitor explores.
+class Checkpoint:
+    """Which model a visitor explores.
 
     Attributes:
-        run, step: The checkpoint.
+        run, step: Id of the run, and its step.
+        follows: Whether the newest one was asked for.
+    """
+
+    run: str
+    step: int
+    follows: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which images and which plane of a model a visitor explores.
+
+    Attributes:
         seed: Of the images that planes start from.
         label: The class that is drawn; None for all in turn.
         sampling: The family's sampling parameters, as (name, value).
@@ -42,11 +55,8 @@ class Choice:
         which: What the kind needs: two directions, two classes, two coordinates, three images; or names of directions.
         origin: The image of the seed that the plane goes through.
         landed: A point that it goes through instead: an own picture, or a place that was kept.
-        follows: Whether the newest checkpoint was asked for.
     """
 
-    run: str
-    step: int
     seed: int
     label: int | None
     sampling: tuple[tuple[str, Any], ...]
@@ -54,13 +64,6 @@ class Choice:
     which: tuple[int | str, ...] = ()
     origin: int = 0
     landed: tuple[float, ...] | None = None
-    follows: bool = False
-
-    @property
-    def key(self) -> str:
-        """Identity of the plane."""
-        facts = asdict(replace(self, follows=False))
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def start(self) -> View:
@@ -68,13 +71,24 @@ class Choice:
         return View((0.0, 0.0), WINDOWS.get(self.kind, WINDOW))
 
 
-class Here:
-    """The model, the plane and the place that a tool starts from; lives for one turn."""
+def plane_key(checkpoint: Checkpoint, choice: Choice) -> str:
+    """Gives the identity of a plane."""
+    facts = {"run": checkpoint.run, "step": checkpoint.step, **asdict(choice)}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def __init__(self, choice: Choice, view: View) -> None:
-        self.choice, self.view = choice, view
-        self.run = jobs.get(choice.run)
-        self.opened = runs.open_model(self.run, choice.step)
+
+class Here:
+    """The model, the plane and the place that a tool starts from; opened once for one turn."""
+
+    def __init__(self, checkpoint: Checkpoint, choice: Choice, view: View | None = None) -> None:
+        self.checkpoint, self.choice, self.view = checkpoint, choice, view or choice.start
+        self.run = jobs.get(checkpoint.run)
+        self.opened = runs.open_model(self.run, checkpoint.step)
+
+    @property
+    def key(self) -> str:
+        """Identity of the plane."""
+        return plane_key(self.checkpoint, self.choice)
 
     @cached_property
     def sampling(self) -> Any:
@@ -142,8 +156,8 @@ class Here:
         """What a picture made here should know of itself."""
         choice = self.choice
         return {
-            "run": choice.run,
-            "step": choice.step,
+            "run": self.checkpoint.run,
+            "step": self.checkpoint.step,
             "seed": choice.seed,
             "label": choice.label,
             "sampling": dict(choice.sampling),
@@ -187,7 +201,7 @@ def window(here: Here) -> tuple[Sheet | None, dict[str, float]]:
         The sheet, and how many milliseconds the model and the encoding took.
     """
     cells = here.space.side
-    key = f"{here.choice.key} {cells} {here.view.window}"
+    key = f"{here.key} {cells} {here.view.window}"
     if here.view.has == key:
         return None, {}
     content, took = _window(key, here, cells)
@@ -223,7 +237,7 @@ def image(here: Here) -> tuple[bytes, dict[str, float]]:
 def land(here: Here, point: Any, name: str) -> None:
     """Lets the pad begin at a point of this model; call it from a callback."""
     st.session_state["latent.landed"] = {
-        "run": here.choice.run,
+        "run": here.checkpoint.run,
         "point": [float(value) for value in point],
         "name": name,
     }

@@ -53,8 +53,8 @@ def draw(here: Here) -> None:
         atlas = latent.chart(
             here.space, here.dataset, method, COUNT, here.choice.seed, here.choice.label
         )
-        choice = here.choice
-        key = repr((choice.run, choice.step, choice.seed, choice.label, choice.sampling, method))
+        at, choice = here.checkpoint, here.choice
+        key = repr((at.run, at.step, choice.seed, choice.label, choice.sampling, method))
         sheet = lattice(key, atlas)
     groups, colours, titles = grouped(here, atlas, colour)
     ends = st.session_state.setdefault("latent.map.ends", [])

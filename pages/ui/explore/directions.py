@@ -77,11 +77,11 @@ def draw(here: Here) -> None:
 
 def offered(here: Here) -> list[str]:
     """Lists the kinds of directions that a model has."""
-    from core import latent
+    from core import features, latent
 
     has = {
         "factors": bool(latent.factors(here.usual, 1)),
-        "known": latent.readable(here.dataset) and not here.space.slow,
+        "known": features.readable(here.dataset) and not here.space.slow,
     }
     return [kind for kind in KINDS if has.get(kind, True)]
 
@@ -99,9 +99,10 @@ def of_kind(here: Here, kind: str, at: Any = None) -> list[Any]:
 
 def known(here: Here) -> list[Any]:
     """Finds the directions of chosen labels and attributes; asks before it learns to read them off images."""
-    from core import latent
+    from core import features
+    from core.datasets import columns
 
-    names = latent.table(here.dataset).names
+    names = columns(here.dataset).names
     chosen = st.multiselect(
         "Labels and attributes",
         names,
@@ -113,7 +114,7 @@ def known(here: Here) -> list[Any]:
     if not chosen:
         st.caption("Choose what the directions should change.")
         return []
-    if not latent.reader_ready(here.dataset):
+    if not features.reader_ready(here.dataset):
         st.button(
             "Learn to read them off images",
             key="latent.reader",
@@ -126,13 +127,9 @@ def known(here: Here) -> list[Any]:
                 "What a direction changes is read off its images by a small network of our own."
             )
             return []
-        bar = st.progress(0.0, text="Learning to read labels and attributes")
-
-        def told(done: int, total: int) -> None:
-            bar.progress(done / total, text=f"Learning to read: {done:,} of {total:,} images")
-
-        latent.reader(here.dataset, told)
-        bar.empty()
+        bar = show.Bar("Learning to read labels and attributes")
+        features.reader(here.dataset, bar)
+        bar.close()
     arithmetic(here)
     with st.spinner("Looking for directions", show_time=True):
         return regressed(here, tuple(chosen))
@@ -140,11 +137,11 @@ def known(here: Here) -> list[Any]:
 
 def arithmetic(here: Here) -> None:
     """Offers to add what images with one property share, and to take away what those with another do."""
-    from core import latent
+    from core.datasets import columns
 
-    table = latent.table(here.dataset)
+    known = columns(here.dataset)
     terms: list[str] = []
-    for name, binary in zip(table.names, table.binary, strict=True):
+    for name, binary in zip(known.names, known.binary, strict=True):
         terms += [name, f"{name}=no"] if binary else [f"{name}=high", f"{name}=low"]
     with st.popover("Add and take away", icon=":material/calculate:"):
         st.caption("The image under the ring, plus the mean of some images, minus that of others.")
@@ -160,9 +157,9 @@ def arithmetic(here: Here) -> None:
 
 def combine(here: Here, plus: str, minus: str) -> None:
     """Adds and takes away mean points, and lets the pad begin at the sum."""
-    from core import latent
+    from core import features, latent
 
-    reading = latent.reader(here.dataset)
+    reading = features.reader(here.dataset)
     added, taken = (
         latent.condition(here.usual, here.dataset, term, reading) for term in (plus, minus)
     )
@@ -172,20 +169,20 @@ def combine(here: Here, plus: str, minus: str) -> None:
 
 def regressed(here: Here, names: tuple[str, ...]) -> list[Any]:
     """Finds the directions of labels and attributes by name; they are kept, for all visitors."""
-    return _regressed((here.choice.run, here.choice.step, names), here)
+    return _regressed((here.checkpoint.run, here.checkpoint.step, names), here)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _regressed(key: tuple[str, int, tuple[str, ...]], _here: Here) -> list[Any]:
-    from core import latent
+    from core import features, latent
 
-    reading = latent.reader(_here.dataset)
+    reading = features.reader(_here.dataset)
     return latent.regressed(_here.usual, _here.dataset, reading, names=list(key[2]))
 
 
 def named(here: Here, name: str) -> Any:
     """Finds a direction again by its kind and name; a local one at the origin of the plane."""
-    return _named(here.choice.key, name, here)
+    return _named(here.key, name, here)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -201,12 +198,12 @@ def _named(key: str, name: str, _here: Here) -> Any:
 
 def take(here: Here, name: str, axis: int) -> None:
     """Makes a direction an axis of the pad, through the image under the ring."""
-    axes = list(keep.axes(here.choice.run))
+    axes = list(keep.axes(here.checkpoint.run))
     if len(axes) < 2:
         main = [f"principal{SEPARATOR}{direction.name}" for direction in of_kind(here, "principal")]
         axes = (main * 2)[:2]
     axes[axis] = name
-    keep.take_axes(here.choice.run, axes)
+    keep.take_axes(here.checkpoint.run, axes)
     st.session_state["latent.plane"] = "directions"
     land(here, here.point, "the image that was under the ring")
 

@@ -83,7 +83,7 @@ def draw(here: Here) -> None:
         "frames": frames,
         "fps": rate,
     }
-    name = f"{here.choice.run}-film"
+    name = f"{here.checkpoint.run}-film"
     with screen:
         tiles(
             [sheets.png(frame[None], 1) for frame in x],

@@ -12,7 +12,7 @@ import streamlit as st
 
 from core import jobs, runs
 from core.catalog import UserError
-from pages.ui import pad, shell
+from pages.ui import form, pad, shell
 from pages.ui.explore import LIMIT, Choice, Here, land, save
 
 FIELDS = {  # the controls of each kind of plane, after "latent."
@@ -32,8 +32,9 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
     """Draws the controls of the plane and completes the choice."""
     from core import latent
 
-    space = Here(choice, choice.start).space
-    named = axes(choice.run)
+    assert opened.sampling is not None
+    space = latent.open_space(opened, opened.sampling.of(dict(choice.sampling), "sampling"))
+    named = axes(opened.run)
     left_out = {"labels": space.classes < 2, "directions": not named}
     kinds = [kind for kind in latent.PLANES if not left_out.get(kind)]
     kind = st.selectbox(
@@ -46,7 +47,7 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
     )
     which = _which(kind, space, opened, named)
     landed = st.session_state.get("latent.landed")
-    if landed is not None and (landed["run"] != choice.run or len(landed["point"]) != space.dim):
+    if landed is not None and (landed["run"] != opened.run or len(landed["point"]) != space.dim):
         landed = None  # it belongs to another model
     origin = 0
     if landed is not None and kind != "anchors":
@@ -60,7 +61,9 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
             on_click=lambda: st.session_state.pop("latent.landed", None),
         )
     elif kind != "anchors":
-        origin = _number("Through image", "latent.image", 0, "The image of the seed in the middle.")
+        origin = form.whole(
+            "Through image", "latent.image", 0, "The image of the seed in the middle."
+        )
     return replace(
         choice,
         kind=kind,
@@ -94,7 +97,7 @@ def _which(
     if kind == "anchors":
         places = st.columns(3)
         return tuple(
-            _number(f"Image {name}", f"latent.{name.lower()}", number, "A corner.", place)
+            form.whole(f"Image {name}", f"latent.{name.lower()}", number, "A corner.", place)
             for number, (name, place) in enumerate(zip("ABC", places, strict=True))
         )
     left, right = st.columns(2)
@@ -107,8 +110,8 @@ def _which(
     if kind == "coordinates":
         last = space.latent - 1
         return (
-            _number("Across", "latent.i", 0, "A latent dimension.", left, last),
-            _number("Down", "latent.j", min(1, last), "A latent dimension.", right, last),
+            form.whole("Across", "latent.i", 0, "A latent dimension.", left, last),
+            form.whole("Down", "latent.j", min(1, last), "A latent dimension.", right, last),
         )
     count = min(6, space.latent)
     names = [str(number + 1) for number in range(count)]
@@ -123,18 +126,6 @@ def _pick(place: Any, label: str, key: str, options: Any, start: int, names: Any
         label, options, index=start, key=key, bind="query-params", format_func=lambda i: names[i]
     )
     return start if chosen is None else int(chosen)
-
-
-def _number(
-    label: str, key: str, start: int, help: str, place: Any = st, most: int = 2**31 - 1
-) -> int:
-    """Draws a whole number from 0; anything else gives a sentence."""
-    value = int(
-        place.number_input(label, value=start, step=1, key=key, bind="query-params", help=help)
-    )
-    if not 0 <= value <= most:
-        raise UserError(f"{label} must be from 0 to {most}, got {value}. Choose another.")
-    return value
 
 
 # --- The place --------------------------------------------------------------------------------------------------------
@@ -230,7 +221,7 @@ def below(here: Here) -> None:
         save(
             "Save image",
             lambda: picture(here),
-            f"{choice.run}-{choice.step}.png",
+            f"{here.checkpoint.run}-{here.checkpoint.step}.png",
             key="latent.save.image",
             help="PNG with run, plane and place inside: drop it on the pad, and the view is back.",
         )
@@ -243,7 +234,8 @@ def below(here: Here) -> None:
             help="The plane then goes through this image, so that its other directions can be tried.",
         )
         newest = runs.checkpoints(here.run)[-1:]
-        if choice.follows and here.run.active and newest and newest[0] != choice.step:
+        at = here.checkpoint
+        if at.follows and here.run.active and newest and newest[0] != at.step:
             st.button(
                 f"Step {newest[0]:,} is there: take it",
                 key="latent.newest",

@@ -100,7 +100,7 @@ def activations(here: Here) -> None:
 
     layers = latent.activations(here.space, here.point)
     names = [layer.name for layer in layers]
-    kept = f"latent.off.{here.choice.run}"
+    kept = f"latent.off.{here.checkpoint.run}"
     left, right = st.columns([1, 3], gap="medium")
     with left:
         name = st.selectbox("Layer", names, index=0, key="latent.layer")

@@ -11,7 +11,7 @@ import streamlit as st
 from core import jobs, runs, sheets
 from core.catalog import UserError
 from pages.ui import pad, shell
-from pages.ui.explore import Choice, Here, image
+from pages.ui.explore import Checkpoint, Choice, Here, image, plane_key
 
 
 def opening() -> None:
@@ -60,17 +60,18 @@ def wander(id: str) -> None:
     run = jobs.get(id)
     content = (run.path / sheets.PAD).read_bytes()
     facts = sheets.facts(content)
-    choice = choice_of(run, facts)
-    asked = pad.view("overview.pad", choice.key, choice.start, facts["width"])
+    checkpoint, choice = Checkpoint(run.id, facts["step"]), choice_of(facts)
+    key = plane_key(checkpoint, choice)
+    asked = pad.view("overview.pad", key, choice.start, facts["width"])
     exact, took = None, {}
     # asked for, not imported: the first visitor would wait seconds for one image
     if asked.rest and asked.number and not shell.warm().is_alive():
         with suppress(UserError):  # the checkpoint is gone; its sheet still shows what it knew
-            exact, took = image(Here(choice, asked))
+            exact, took = image(Here(checkpoint, choice, asked))
     first, second = facts["names"]
     pad.pad(
         key="overview.pad",
-        plane=choice.key,
+        plane=key,
         tile=tuple(facts["tile"]),
         alt=f"A plane of the latent space of {run.name}: {first} to the right, {second} downwards. "
         "Drag, or use the arrow keys.",
@@ -78,7 +79,7 @@ def wander(id: str) -> None:
         start=choice.start,
         asked=asked,
         sheet=pad.Sheet(
-            f"{choice.key} stored", content, facts["cells"], (0.0, 0.0, float(facts["width"]))
+            f"{key} stored", content, facts["cells"], (0.0, 0.0, float(facts["width"]))
         ),
         exact=exact,
         ms=took,
@@ -88,11 +89,9 @@ def wander(id: str) -> None:
     )
 
 
-def choice_of(run: jobs.Job, facts: dict[str, Any]) -> Choice:
+def choice_of(facts: dict[str, Any]) -> Choice:
     """Gives the choice whose plane the stored sheet shows: the one that the Latent space page starts with."""
     return Choice(
-        run.id,
-        facts["step"],
         facts["seed"],
         facts.get("label"),
         tuple(facts.get("sampling", {}).items()),

@@ -110,7 +110,7 @@ def present(here: Here, name: str, content: Any, known: int | None, label: int |
 
     raw = content if isinstance(content, bytes) else content.tobytes()
     key = hashlib.sha256(
-        raw + repr((here.choice.run, here.choice.step, label)).encode()
+        raw + repr((here.checkpoint.run, here.checkpoint.step, label)).encode()
     ).hexdigest()
     done = st.session_state.get("latent.found")
     if done is None or done["key"] != key:

@@ -74,9 +74,9 @@ def decided(dataset: Any) -> None:
 
 def make(dataset: Any, name: str) -> None:
     """Makes the new version, and chooses it."""
-    from core import quality
+    from core.quality import decisions
 
-    made = quality.apply(dataset, name, shell.who())
+    made = decisions.apply(dataset, name, shell.who())
     st.session_state["data.next"] = made.name
     st.session_state["_done"] = f"{made.name}: {len(made):,} images. It is chosen now."
 

@@ -1,0 +1,90 @@
+"""What is known about images, as numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from core.catalog import UserError, unknown
+from core.datasets.dataset import Dataset
+
+MOST_VALUES = 12  # of an attribute whose every value is a column
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What is known about the images of a dataset: labels and attributes, as columns of numbers.
+
+    Attributes:
+        names: Of the columns.
+        values: float32 (N, A): 0 or 1 for what is or is not, else the attribute itself.
+        binary: Which columns are 0 or 1, bool (A,).
+        labels: Which columns are classes, bool (A,).
+    """
+
+    names: tuple[str, ...]
+    values: np.ndarray = field(repr=False)
+    binary: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+
+    def place(self, name: str) -> int:
+        """Finds the place of a column.
+
+        Raises:
+            UserError: If there is none of that name.
+        """
+        if name not in self.names:
+            raise UserError(unknown("label or attribute", name, self.names))
+        return self.names.index(name)
+
+    def of(self, index: np.ndarray) -> Columns:
+        """Gives the columns of some images (n,)."""
+        return Columns(self.names, self.values[index], self.binary, self.labels)
+
+
+def columns(dataset: Dataset) -> Columns:
+    """Lists what a dataset knows about its images: a column per class, per number, and per value of a choice.
+
+    A choice whose first value means ``none`` is one column: whether there is any.
+    """
+    words: dict[str, tuple[str, ...]] = {}
+    if dataset.origin == "faces":
+        from core import faces
+
+        words = faces.NAMES
+    found: list[tuple[str, np.ndarray, bool, bool]] = []
+    if dataset.y is not None and len(dataset.classes) > 1:
+        found += [(name, dataset.y == k, True, True) for k, name in enumerate(dataset.classes)]
+    for name, values in (dataset.attributes or {}).items():
+        if values.dtype.kind not in "biuf" or (
+            dataset.y is not None and np.array_equal(values, dataset.y)
+        ):
+            continue
+        if values.dtype.kind == "f":
+            if np.isfinite(values).all() and values.std() > 1e-6:
+                found.append((name, values, False, False))
+            continue
+        kinds = np.unique(values)
+        called = words.get(name, tuple(map(str, range(int(kinds[-1]) + 1))))
+        if len(kinds) < 2 or len(kinds) > MOST_VALUES or kinds[0] < 0 or kinds[-1] >= len(called):
+            continue
+        if called[0] == "none":
+            found.append((name, values > 0, True, False))
+        elif len(kinds) == 2:
+            found.append((f"{name}={called[kinds[1]]}", values == kinds[1], True, False))
+        else:
+            found += [(f"{name}={called[kind]}", values == kind, True, False) for kind in kinds]
+    names, values, binary, labels = zip(*found, strict=True) if found else ((), (), (), ())
+    stacked = np.stack(values, 1) if found else np.zeros((len(dataset), 0))
+    return Columns(
+        tuple(names), stacked.astype(np.float32), np.array(binary, bool), np.array(labels, bool)
+    )
+
+
+def scores(read: np.ndarray, true: np.ndarray, binary: np.ndarray) -> np.ndarray:
+    """Scores each column: the share of equal values where they are 0 or 1, else R² (1 is perfect, 0 is the mean)."""
+    right = (read.round() == true.round()).mean(0)
+    spread = ((true - true.mean(0)) ** 2).mean(0)
+    r2 = 1 - ((read - true) ** 2).mean(0) / np.maximum(spread, 1e-12)
+    return np.where(binary, right, r2)

@@ -1,0 +1,50 @@
+"""Which extractor to take: the judge where it can judge, else one that needs no labels."""
+
+from __future__ import annotations
+
+import torch
+
+from core.datasets import Dataset
+from core.features.extractor import Extractor, extractors
+from core.features.extractors.judge import Judge, judge, judged
+from core.features.extractors.pca import Components, components
+from core.features.extractors.self import self_supervised
+from core.settings import settings
+from core.watch import UNWATCHED, Watch
+
+POOR = 0.9  # accuracy of a judge below which it is not asked
+
+
+def choose(
+    name: str, dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
+) -> tuple[Extractor, str]:
+    """Opens an extractor, or the one to take instead of a judge that cannot judge; says so in a sentence, else empty.
+
+    Raises:
+        UserError: If there is no such extractor, or what it needs is not there.
+    """
+    entry = extractors.get(name)
+    if name != "judge":
+        return entry.make(dataset, device, weights, watch), ""
+    if len(dataset.classes) < 2:
+        few = "no labels" if not dataset.labelled else "one class only"
+        why = f"{dataset.name} has {few}, so there is no judge"
+    else:
+        found = judge(dataset, device, watch)
+        if found.accuracy >= POOR:
+            return found, ""
+        why = (
+            f"The judge of {dataset.name} names only {found.accuracy:.0%} of the test images rightly, "
+            f"below {POOR:.0%}, so it is not asked"
+        )
+    other = self_supervised(dataset, device, watch)
+    return other, f"{why}; features come from a network that learned from the images alone."
+
+
+def quick(dataset: Dataset, device: torch.device, watch: Watch = UNWATCHED) -> Judge | Components:
+    """Gives the extractor for looks during a training: the judge where it is there or soon trained, else components."""
+    if dataset.labelled and len(dataset.classes) > 1:
+        soon = (dataset.size <= 8 or device.type == "cuda") and not settings().view_only
+        if soon or judged(dataset):
+            return judge(dataset, device, watch)
+    return components(dataset, device)

@@ -1,0 +1,19 @@
+"""A large network for photographs."""
+
+from __future__ import annotations
+
+import torch
+
+from core.catalog import Config
+from core.datasets import Dataset
+from core.features.extractor import extractors
+from core.features.published import Published, published
+from core.watch import UNWATCHED, Watch
+
+
+@extractors.add("dinov2", "DINOv2", Config)
+def dinov2(
+    dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
+) -> Published:
+    """A large self-supervised network for photographs; nearer to human judgement than Inception."""
+    return published("dinov2", "dinov2-vit-s-14", "dinov2", device, weights)

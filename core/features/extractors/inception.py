@@ -1,0 +1,19 @@
+"""The network of published figures."""
+
+from __future__ import annotations
+
+import torch
+
+from core.catalog import Config
+from core.datasets import Dataset
+from core.features.extractor import extractors
+from core.features.published import Published, published
+from core.watch import UNWATCHED, Watch
+
+
+@extractors.add("inception", "Inception", Config)
+def inception(
+    dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
+) -> Published:
+    """The network of published figures, trained on ImageNet: the only features whose distance is called FID."""
+    return published("inception", "inception-v3-compat", "2048", device, weights)

@@ -1,0 +1,126 @@
+"""What an inspection has found, on the disk and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core import jobs
+from core.cache import Cache
+from core.catalog import UserError
+from core.datasets import Dataset
+from core.quality.check import Issue, checks
+
+CAP = 2000  # issues of one kind that are listed
+FOUND = "findings.json"
+RULES = 2  # of the checks; what was found by other ones is not shown any more
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an inspection has found.
+
+    Attributes:
+        fingerprint: Of the content that was looked at.
+        n: Number of images.
+        seconds: How long it took.
+        counts: Issues of each kind, also those beyond the list.
+        issues: Ranked within each kind, at most :data:`CAP` of each.
+        facts: ``labels`` (whether they can be judged), ``balance``, ``diversity``, ``coverage``, ``bias`` (a list),
+            ``accuracy``: what could be said of the whole, each with a ``sentence``.
+        map: Indices (M,) and places (M, 2) of images on the map.
+    """
+
+    fingerprint: str
+    n: int
+    seconds: float
+    counts: dict[str, int]
+    issues: list[Issue]
+    facts: dict[str, Any]
+    map: tuple[np.ndarray, np.ndarray]
+
+    def by_kind(self) -> dict[str, list[Issue]]:
+        """Groups the issues, in the order of :data:`checks`."""
+        found: dict[str, list[Issue]] = {}
+        for issue in self.issues:
+            found.setdefault(issue.kind, []).append(issue)
+        return {name: found[name] for name in checks.names() if name in found}
+
+    def looked(self) -> list[dict[str, Any]]:
+        """Says of every check for copies and strangers what it compared, what it cannot see, and how much it found."""
+        return [
+            {
+                "name": entry.name,
+                "title": entry.title,
+                "found": self.counts.get(entry.name, 0),
+                "compared": entry.compared,
+                "cannot_see": entry.blind,
+            }
+            for entry in checks
+            if entry.compared
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """Gives the plain values, ready for JSON."""
+        return {
+            "fingerprint": self.fingerprint,
+            "n": self.n,
+            "seconds": self.seconds,
+            "counts": self.counts,
+            "issues": [asdict(issue) for issue in self.issues],
+            "facts": self.facts,
+            "map": [self.map[0].tolist(), self.map[1].round(4).tolist()],
+        }
+
+
+def findings(job: jobs.Job) -> Findings | None:
+    """Reads what a job has found; None before its end.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    file = job.path / FOUND
+    if not file.exists():
+        return None
+    return _read.get((file, file.stat().st_mtime_ns), lambda: _findings(file))
+
+
+_read = Cache[Findings](8)
+
+
+def _findings(file: Path) -> Findings:
+    record = jobs.read_json(file)
+    try:
+        index, places = record["map"]
+        return Findings(
+            record["fingerprint"],
+            record["n"],
+            record["seconds"],
+            record["counts"],
+            [Issue(**(issue | {"others": tuple(issue["others"])})) for issue in record["issues"]],
+            record["facts"],
+            (np.array(index, np.int64), np.array(places, np.float64).reshape(-1, 2)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{file} is damaged ({error!r}). Delete this inspection, and start another one."
+        ) from None
+
+
+def newest(dataset: Dataset) -> jobs.Job | None:
+    """Finds the newest inspection of this very content, at work or finished; None without one."""
+    for job in jobs.listing("inspect"):
+        if job.active and job.config["dataset"]["name"] == dataset.name:
+            return job
+        try:
+            found = json.loads((job.path / "content.json").read_bytes())
+        except (OSError, ValueError):
+            continue
+        mine = found.get("fingerprint") == dataset.fingerprint and found.get("rules") == RULES
+        if mine and (job.path / FOUND).exists():
+            return job
+    return None

@@ -1,0 +1,1 @@
+"""One file per check, or per group of checks that go together."""

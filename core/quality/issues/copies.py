@@ -1,0 +1,149 @@
+"""Images that are there twice, in one split, across splits, or with two labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from core.catalog import Config
+from core.quality.check import Issue, checks
+from core.quality.inspection import Inspection
+from core.writing import percent
+
+_PIXELS = "Compares the pixels as they are kept here, byte by byte."
+_CHANGED = "Copies that are saved anew as JPEG, moved, mirrored, turned, cropped, brighter or darker have other pixels."
+_OVER = (
+    "Lays each image over the three that are nearest by their frequencies, moved by up to about a tenth of its side, "
+    "and compares what overlaps."
+)
+_MOVED = (
+    "Copies that are mirrored, turned, cropped, enlarged, brighter or darker, moved further, or of other contrast are "
+    "not looked for; and in some sets of photographs about half of those that are moved, noisy or saved anew as JPEG "
+    "are missed."
+)
+
+
+@checks.add(
+    "contradiction",
+    "Which label is right?",
+    Config,
+    order=10,
+    remedy="relabel",
+    single=True,
+    compared="Looks at the copies that the checks for exact and near duplicates find.",
+    blind="What these cannot see is not seen here either.",
+)
+def contradiction(look: Inspection) -> Iterator[Issue]:
+    """Copies whose labels contradict each other: only a person can say which of the labels is right."""
+    y = look.dataset.y
+    if y is None:
+        return
+    for group in look.contradicting:
+        labels = [group[y[group] == label] for label in np.unique(y[group])]
+        said = ", ".join(
+            f"{look.dataset.classes[y[mine[0]]]} ({', '.join(look.words(int(i)) for i in mine[:3])}"
+            + (f" and {len(mine) - 3:,} more)" if len(mine) > 3 else ")")
+            for mine in labels
+        )
+        yield Issue(
+            "contradiction",
+            int(group[0]),
+            2.0,
+            f"The same pixels are labelled {said}. At most one label is right.",
+            tuple(int(i) for i in group[1:]),
+        )
+    for pair in look.pairs:
+        if y[pair.a] != y[pair.b]:
+            yield _near(look, "contradiction", pair, pair.b, pair.a, 0.0)
+
+
+@checks.add(
+    "exact",
+    "Exact duplicates",
+    Config,
+    order=20,
+    remedy="exclude",
+    compared=_PIXELS,
+    blind=_CHANGED,
+)
+def exact(look: Inspection) -> Iterator[Issue]:
+    """Images with the same pixels and label as another one of the same split; they count twice."""
+    for group in look.agreeing:
+        for code in np.unique(look.place[group]):
+            mine = group[look.place[group] == code]
+            for image in mine[1:]:
+                yield _twin(look, "exact", int(image), int(mine[0]), "has the same pixels")
+
+
+@checks.add(
+    "leak",
+    "Leaks between splits",
+    Config,
+    order=30,
+    remedy="exclude",
+    compared=_PIXELS,
+    blind=_CHANGED,
+)
+def leak(look: Inspection) -> Iterator[Issue]:
+    """Images with the same pixels and label as one that is held out: they make every report too good."""
+    for group in look.agreeing:
+        keeper = look.keeper(group)
+        for image in group:
+            if look.place[image] < look.place[keeper]:
+                yield _twin(look, "leak", int(image), keeper, "has the same pixels")
+
+
+@checks.add(
+    "near", "Near duplicates", Config, order=40, remedy="exclude", compared=_OVER, blind=_MOVED
+)
+def near(look: Inspection) -> Iterator[Issue]:
+    """Images that are another one of the same label, shifted by a few pixels or with small changes."""
+    for pair in look.pairs:
+        if look.place[pair.a] == look.place[pair.b] and look.agree(pair.a, pair.b):
+            yield _near(look, "near", pair, pair.b, pair.a)
+
+
+@checks.add(
+    "near_leak", "Near leaks", Config, order=50, remedy="exclude", compared=_OVER, blind=_MOVED
+)
+def near_leak(look: Inspection) -> Iterator[Issue]:
+    """Images that are nearly one that is held out, of the same label: reports are too good, though less plainly."""
+    for pair in look.pairs:
+        if look.place[pair.a] != look.place[pair.b] and look.agree(pair.a, pair.b):
+            first, last = sorted((pair.a, pair.b), key=lambda image: int(look.place[image]))
+            yield _near(look, "near_leak", pair, first, last)
+
+
+def _twin(look: Inspection, kind: str, image: int, other: int, how: str) -> Issue:
+    y, label = look.dataset.y, ""
+    if y is not None and y[image] != y[other]:
+        label = " Their labels differ: {} and {}.".format(
+            *(look.dataset.classes[y[i]] for i in (image, other))
+        )
+    return Issue(kind, image, 1.0, f"{_capital(look.words(other))} {how}.{label}", (other,))
+
+
+def _near(
+    look: Inspection, kind: str, pair: Any, image: int, other: int, base: float = 1.0
+) -> Issue:
+    shift = " and ".join(
+        f"{abs(by)} px {ways[by > 0]}"
+        for by, ways in ((pair.right, ("across",) * 2), (pair.down, ("up or down",) * 2))
+        if by
+    )
+    moved = f"shifted by {shift}" if shift else "in place"
+    made = _twin(
+        look,
+        kind,
+        image,
+        other,
+        f"is the same, {moved}, but for {percent(pair.difference)} of the contrast",
+    )
+    return Issue(kind, image, base + 1 - pair.difference, made.sentence, (other,))
+
+
+def _capital(sentence: str) -> str:
+    """Begins a sentence with a capital letter, and leaves all others as they are: they may be of a name."""
+    return sentence[:1].upper() + sentence[1:]

@@ -1,0 +1,38 @@
+"""Pictures of another size or shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from core.catalog import Config
+from core.quality.check import Issue, checks
+from core.quality.inspection import Inspection
+
+
+@checks.add("size", "Odd sizes", Config, order=130, remedy="look")
+def size(look: Inspection) -> Iterator[Issue]:
+    """Pictures that were much smaller, or of another shape, before they were scaled; known for imported ones."""
+    columns = look.dataset.attributes or {}
+    if not {"width", "height"} <= columns.keys():
+        return
+    wide, high = (np.asarray(columns[name], np.float64) for name in ("width", "height"))
+    aspect = np.log(wide / high)
+    usual = float(np.median(aspect))
+    for image in range(len(wide)):
+        was = f"It was {wide[image]:.0f} × {high[image]:.0f} px"
+        if min(wide[image], high[image]) < look.dataset.size:
+            share = min(wide[image], high[image]) / look.dataset.size
+            yield Issue(
+                "size", image, 2 - share, f"{was}, less than the {look.dataset.size} px here."
+            )
+        elif abs(aspect[image] - usual) > math.log(1.5):
+            score = abs(aspect[image] - usual)
+            yield Issue(
+                "size",
+                image,
+                float(score),
+                f"{was}; the usual shape is {math.exp(usual):.2f} times as wide as high.",
+            )
