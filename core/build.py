@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -424,11 +424,7 @@ def origins(dataset: Dataset) -> dict[str, int]:
 MANIFEST = ("file", "label", "split", "origin", "parent", "run", "seed", "parameters")
 
 
-def archive(
-    dataset: Dataset,
-    out: io.BufferedIOBase | Path,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, int]:
+def archive(dataset: Dataset, out: io.BufferedIOBase | Path) -> dict[str, int]:
     """Writes a dataset as ZIP: ``split/class/number.png``, ``manifest.csv`` and ``about.json``.
 
     The same dataset gives the same bytes. ``parent`` in the manifest is the file of the image that an augmented one was
@@ -437,14 +433,13 @@ def archive(
     Args:
         dataset: What to write.
         out: A file, or where to write one.
-        progress: Called with (done, total).
 
     Returns:
         ``images`` and ``bytes``.
     """
     if isinstance(out, Path):
         memory = io.BytesIO()
-        facts = archive(dataset, memory, progress)
+        facts = archive(dataset, memory)
         with jobs.full_disk_told():
             jobs.write_atomic(out, memory.getbuffer().tobytes())
         return facts
@@ -469,8 +464,6 @@ def archive(
                     str(columns["parameters"][i]),
                 )
             )
-            if progress and (i % 200 == 199 or i + 1 == len(names)):
-                progress(i + 1, len(names))
         about = {
             "name": dataset.name,
             "images": len(dataset),

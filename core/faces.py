@@ -8,13 +8,13 @@ hold one value per face have the shape (N, 1, 1), colours (N, 3, 1, 1) from 0 to
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from core.catalog import UserError
+from core.watch import UNWATCHED, Watch
 
 Array = np.ndarray
 _Value = Any  # an array with one number for each face, or one number for all
@@ -217,9 +217,7 @@ def attributes(seed: int, count: int, correlated: bool = True) -> dict[str, Arra
     return who | {"skin": skin, "head": bell(head), "turn": bell(turn), "brows": bell(brows)}
 
 
-def draw(
-    attributes: dict[str, Array], size: int, progress: Callable[[int, int], None] | None = None
-) -> Array:
+def draw(attributes: dict[str, Array], size: int, watch: Watch = UNWATCHED) -> Array:
     """Draws the faces that the attributes describe.
 
     The same attributes give the same pixels, and those in :data:`RANGES` change them continuously.
@@ -227,7 +225,7 @@ def draw(
     Args:
         attributes: As :func:`attributes` gives them; other names are ignored.
         size: Height and width in pixels, within :data:`SIZES`.
-        progress: Called with (faces drawn, faces in all) after each chunk.
+        watch: Follows it, chunk by chunk.
 
     Returns:
         uint8 of shape (N, 3, size, size), red first.
@@ -246,8 +244,7 @@ def draw(
     for start in range(0, total, step):
         part = slice(start, min(start + step, total))
         pixels[part] = _paint({name: values[part] for name, values in who.items()}, size)
-        if progress:
-            progress(part.stop, total)
+        watch.count("Drawing", part.stop, total, "faces")
     return pixels
 
 

@@ -39,17 +39,11 @@ READINGS = {
 
 def load(name: str, values: dict[str, Any]) -> datasets.Dataset:
     """Opens a dataset, with a bar while it is made for the first time."""
-    bar = st.empty()
-
-    def progress(done: int, total: int) -> None:
-        bar.progress(
-            min(1.0, done / max(1, total)), text=f"Preparing {done:,} of {total:,} images, once"
-        )
-
+    bar = show.Bar()
     try:
-        return datasets.load(name, values, progress)
+        return datasets.load(name, values, bar)
     finally:
-        bar.empty()
+        bar.close()
 
 
 def wall(dataset: datasets.Dataset) -> None:
@@ -316,14 +310,7 @@ def bring() -> None:
         return
     settings().allow_change("import images")
     with stored(upload, wanted) as path, left:
-        bar = st.empty()
-        made = datasets.bring(
-            wanted,
-            values | {"path": path},
-            lambda done, total: bar.progress(
-                min(1.0, done / max(1, total)), text=f"{done:,} of {total:,} pictures"
-            ),
-        )
+        made = datasets.bring(wanted, values | {"path": path}, show.Bar())
     left_out = f", {len(made.refused):,} left out" if made.refused else ""
     st.session_state["_done"] = f"{wanted}: {len(made):,} pictures imported{left_out}."
     st.session_state["data.next"] = wanted

@@ -68,7 +68,7 @@ class Terminal(Watch):
     """Says on stderr what is done: on a terminal in one line that changes, elsewhere a line every few seconds."""
 
     def __init__(self) -> None:
-        self._told = 0.0
+        self._told = time.monotonic()
 
     def say(self, text: str, done: float | None = None, total: float = 1.0) -> None:
         now, live = time.monotonic(), sys.stderr.isatty()

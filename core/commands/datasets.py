@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from core.catalog import Config, UserError, parse
-from core.commands import knob_lines, show, takes_values
+from core.commands import Terminal, knob_lines, show, takes_values
 
 HELP = "List the datasets, or prepare and describe one."
 
@@ -60,18 +58,10 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.look:
         _look(arguments)
         return
-    told = 0.0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal told
-        if sys.stderr.isatty() and time.monotonic() - told > 0.2:
-            told = time.monotonic()
-            print(f"\r{done} of {total} images ", end="", file=sys.stderr)
-
     if arguments.save and arguments.name == "folder":
-        dataset = datasets.bring(arguments.save, parse(arguments.set), progress)
+        dataset = datasets.bring(arguments.save, parse(arguments.set), Terminal())
     else:
-        dataset = datasets.load(arguments.name, parse(arguments.set), progress)
+        dataset = datasets.load(arguments.name, parse(arguments.set), Terminal())
         if arguments.save:
             dataset = datasets.save(arguments.save, dataset)
     facts = {

@@ -28,7 +28,6 @@ from core.datasets.columns import Columns, columns, scores
 from core.datasets.dataset import (
     SPLITS,
     Dataset,
-    Progress,
     Source,
     assemble,
     chunks,
@@ -40,6 +39,7 @@ from core.datasets.dataset import (
 )
 from core.datasets.folder import Preview, preview
 from core.settings import settings
+from core.watch import UNWATCHED, Watch
 
 __all__ = [
     "SPLITS",
@@ -47,7 +47,6 @@ __all__ = [
     "Dataset",
     "Description",
     "Preview",
-    "Progress",
     "assemble",
     "check",
     "columns",
@@ -101,22 +100,20 @@ def config_of(name: str) -> type[Config]:
     return Config
 
 
-def load(
-    name: str, values: Mapping[str, Any] | None = None, progress: Progress | None = None
-) -> Dataset:
+def load(name: str, values: Mapping[str, Any] | None = None, watch: Watch = UNWATCHED) -> Dataset:
     """Opens a dataset; a registered source is built at first use, then comes from the cache.
 
     Args:
         name: One of :func:`names`.
         values: Parameters of a registered source, by name.
-        progress: Called with (done, total) while a source is built.
+        watch: Follows it while a source is built; who ends it leaves nothing behind.
 
     Raises:
         UserError: If there is no such dataset, a parameter is not allowed, or its files cannot be used.
     """
     if name in datasets:
         entry = datasets.get(name)
-        return store.cached(entry, entry.config.of(values, where="dataset"), progress)
+        return store.cached(entry, entry.config.of(values, where="dataset"), watch)
     place = _place(name)
     if values:
         raise UserError(
@@ -182,13 +179,13 @@ def save(name: str, dataset: Dataset) -> Dataset:
     return _keep(name, lambda new: dataset)
 
 
-def bring(name: str, values: Mapping[str, Any], progress: Progress | None = None) -> Dataset:
+def bring(name: str, values: Mapping[str, Any], watch: Watch = UNWATCHED) -> Dataset:
     """Imports a folder or ZIP of pictures under a name, whole or not at all.
 
     Args:
         name: As in :func:`save`.
         values: Parameters of the source ``folder``.
-        progress: Called with (done, total).
+        watch: Follows it; who ends it leaves nothing behind.
 
     Raises:
         UserError: As :func:`save` and the source.
@@ -200,7 +197,7 @@ def bring(name: str, values: Mapping[str, Any], progress: Progress | None = None
     source = {"name": entry.name, "config": config.record()}
 
     def make(new: Path) -> Dataset:
-        made = entry.make(config, new, progress)
+        made = entry.make(config, new, watch)
         return dataclasses.replace(made, source={**made.source, **source})
 
     return _keep(name, make)

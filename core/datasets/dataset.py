@@ -15,7 +15,6 @@ from core.catalog import Entry, Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
-Progress = Callable[[int, int], None]  # (done, total)
 
 SPLITS = ("train", "valid", "test")
 FEWEST = 8  # images that make a dataset
@@ -23,7 +22,7 @@ FEWEST = 8  # images that make a dataset
 
 @dataclass(frozen=True, kw_only=True)
 class Source(Entry):
-    """A source; ``make(config, place, progress) -> Dataset`` may stream its pixels into ``place / "x.npy"``.
+    """A source; ``make(config, place, watch) -> Dataset`` may stream its pixels into ``place / "x.npy"``.
 
     Attributes:
         prepare: Makes sure that the source is there, and gives (config, signature): the signature says what it holds,

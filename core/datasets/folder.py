@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import stat
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +26,6 @@ from core.datasets import labels, sources
 from core.datasets.dataset import (
     FEWEST,
     Dataset,
-    Progress,
     assemble,
     datasets,
     digest,
@@ -52,8 +50,9 @@ from core.datasets.pictures import (
     look,
     most_bytes,
 )
-from core.datasets.store import Pixels
+from core.datasets.store import PixelFile
 from core.settings import settings
+from core.watch import UNWATCHED, Watch
 
 CLASSES = 1000  # at most
 _LISTED = 1000  # refused files that are kept by name
@@ -409,7 +408,7 @@ def check(config: FolderConfig) -> FolderConfig:
 
 
 @datasets.add("folder", "Your own pictures", FolderConfig, prepare=_prepare, check=check)
-def folder(config: FolderConfig, place: Path, progress: Progress | None = None) -> Dataset:
+def folder(config: FolderConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Your own pictures, from a directory or a ZIP: one folder per class, splits of such folders, or all in one.
 
     PNG, JPEG, WebP, BMP, TIFF, AVIF and HEIC of any size, grey or colour, scaled to one size. Folders around all
@@ -446,11 +445,11 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
         placed.sort(key=lambda item: (-item[-1], _natural(item[0].name)))
         settings().allow_disk(len(placed) * 3 * config.size**2 / 2**20)
         span, said = _span(source, placed, config)
-        read = _written(source, placed, config, span, place, progress)
+        read = _written(source, placed, config, span, place, watch)
         if span is None and read.keys and read.brightest <= 1:
             span, said = _ones(source, placed, config)
             if span is not None:
-                read = _written(source, placed, config, span, place, progress)
+                read = _written(source, placed, config, span, place, watch)
     if config.range and span is None:
         said = [
             f"The largest value {config.range:g} was not used: every picture has 8 bits, and holds more values "
@@ -605,16 +604,14 @@ def _written(
     config: FolderConfig,
     span: Span | None,
     place: Path,
-    progress: Progress | None,
+    watch: Watch,
 ) -> _Read:
     """Decodes the pictures, and writes them one after the other."""
     read = _Read()
     seen: dict[int, set[bytes]] = {0: set(), 1: set(), 2: set()}
     wide = 3 if config.channels == "colour" else 1
-    with Pixels(place / "x.npy", wide, config.size) as pixels:
-        for (file, header, label, code), decoded in _decoded(
-            source, placed, config, span, progress
-        ):
+    with PixelFile(place / "x.npy", wide, config.size) as pixels:
+        for (file, header, label, code), decoded in _decoded(source, placed, config, span, watch):
             if isinstance(decoded, str):
                 read.refused.append((file.name, decoded))
                 continue
@@ -663,7 +660,7 @@ def _decoded(
     placed: list[Any],
     config: FolderConfig,
     span: Span | None,
-    progress: Progress | None,
+    watch: Watch,
 ) -> Iterator[tuple[Any, Decoded | str]]:
     """Yields every item with its picture, or with the reason why there is none."""
     limits = settings()
@@ -680,12 +677,9 @@ def _decoded(
             data, config.size, config.channels, config.fit, limits.max_megapixels, span
         )
 
-    told = 0.0
     for done, (item, image) in enumerate(_ahead(placed, start), 1):
         yield item, image
-        if progress and (done == len(placed) or time.monotonic() - told > 0.1):
-            told = time.monotonic()
-            progress(done, len(placed))
+        watch.count("Reading", done, len(placed), "pictures")
 
 
 def _ahead(

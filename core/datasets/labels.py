@@ -32,7 +32,7 @@ class Malformed(Exception):
 
 
 @dataclass(frozen=True)
-class Row:
+class LabelRow:
     """What a file of labels says of one picture; an empty label is none."""
 
     file: str
@@ -67,7 +67,7 @@ def most_bytes(pictures: int) -> int:
     return min(2**26, 2**20 + 2048 * pictures)
 
 
-def parse(name: str, data: bytes, pictures: int) -> list[Row]:
+def parse(name: str, data: bytes, pictures: int) -> list[LabelRow]:
     """Reads a file of labels.
 
     Args:
@@ -103,7 +103,9 @@ def parse(name: str, data: bytes, pictures: int) -> list[Row]:
 
 
 def match(
-    files: Sequence[tuple[str, Sequence[Row]]], pictures: Sequence[str], others: Sequence[str] = ()
+    files: Sequence[tuple[str, Sequence[LabelRow]]],
+    pictures: Sequence[str],
+    others: Sequence[str] = (),
 ) -> Labels:
     """Finds the picture that each row is about.
 
@@ -155,7 +157,7 @@ def _single(short: Mapping[str, list[int]], path: str) -> list[int] | None:
     return short.get(path.rpartition("/")[2])
 
 
-def _put(found: Labels, at: int, row: Row, label: str) -> None:
+def _put(found: Labels, at: int, row: LabelRow, label: str) -> None:
     if row.split:
         found.split[at] = row.split
     if not label:
@@ -164,7 +166,7 @@ def _put(found: Labels, at: int, row: Row, label: str) -> None:
         found.torn.add(at)
 
 
-def _csv(text: str, pictures: int) -> Iterator[Row]:
+def _csv(text: str, pictures: int) -> Iterator[LabelRow]:
     try:
         lines = csv.reader(io.StringIO(text, newline=""), strict=True)
         head = [cell.strip() for cell in next(lines, [])]
@@ -174,14 +176,14 @@ def _csv(text: str, pictures: int) -> Iterator[Row]:
         file = next((low.index(name) for name in _FILE if name in low), None)
         label = next((low.index(name) for name in _LABEL if name in low), None)
         split = next((low.index(name) for name in _SPLIT if name in low), None)
-        first: list[Row] = []
+        first: list[LabelRow] = []
         if file is None and label is None:  # no head: a file and its label in every line
             if len(head) != 2 or "." not in head[0]:
                 raise Malformed(
                     "its first line must name the columns, for example file_name,label, got "
                     + ",".join(head)[:80]
                 )
-            file, label, first = 0, 1, [Row(head[0], _text(head[1]))]
+            file, label, first = 0, 1, [LabelRow(head[0], _text(head[1]))]
         if file is None:
             file = next(i for i in range(len(head)) if i != label)
         if label is None:
@@ -196,7 +198,7 @@ def _csv(text: str, pictures: int) -> Iterator[Row]:
                 raise Malformed(
                     f"line {lines.line_num} has {len(cells)} cells, and its first line has {len(head)}"
                 )
-            yield Row(
+            yield LabelRow(
                 cells[file].strip(),
                 _text(cells[label]),
                 "" if split is None else cells[split].strip(),
@@ -205,7 +207,7 @@ def _csv(text: str, pictures: int) -> Iterator[Row]:
         raise Malformed(f"line {lines.line_num} is no CSV ({error})") from None
 
 
-def _lines(text: str, pictures: int) -> Iterator[Row]:
+def _lines(text: str, pictures: int) -> Iterator[LabelRow]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -224,12 +226,12 @@ def _lines(text: str, pictures: int) -> Iterator[Row]:
         label = next((low[name] for name in _LABEL if name in low), None)
         split = next((low[name] for name in _SPLIT if name in low), "")
         try:
-            yield Row(file, _label(label), split if isinstance(split, str) else "")
+            yield LabelRow(file, _label(label), split if isinstance(split, str) else "")
         except Malformed as error:
             raise Malformed(f"line {number}: {error}") from None
 
 
-def _pairs(text: str, pictures: int) -> Iterator[Row]:
+def _pairs(text: str, pictures: int) -> Iterator[LabelRow]:
     if text.count("[") + text.count("{") > 2 * pictures + 1000:
         raise Malformed(f"it holds more lists than {pictures:,} pictures can have")
     try:
@@ -241,7 +243,7 @@ def _pairs(text: str, pictures: int) -> Iterator[Row]:
         raise Malformed('it must be an object with the key "labels"')
     found = said.get("labels")
     if "labels" in said and not found:
-        yield Row("", "")  # no picture has one
+        yield LabelRow("", "")  # no picture has one
         return
     if found is None:
         return
@@ -252,7 +254,7 @@ def _pairs(text: str, pictures: int) -> Iterator[Row]:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
             raise Malformed(f"entry {number} of its labels must be a file and its class")
         try:
-            yield Row(pair[0], _label(pair[1]))
+            yield LabelRow(pair[0], _label(pair[1]))
         except Malformed as error:
             raise Malformed(f"entry {number} of its labels: {error}") from None
 

@@ -17,7 +17,6 @@ from core.catalog import Config, UserError, broken_off, knob, reason, seed_knob
 from core.datasets.dataset import (
     FEWEST,
     Dataset,
-    Progress,
     assemble,
     datasets,
     digests,
@@ -26,6 +25,7 @@ from core.datasets.dataset import (
 )
 from core.datasets.store import explained
 from core.settings import settings
+from core.watch import UNWATCHED, Watch
 
 
 def valid_share_knob() -> Any:
@@ -73,7 +73,7 @@ class DigitsConfig(Config):
 @datasets.add(
     "digits", "Digits, 8 px", DigitsConfig, chain="digits", weighs=lambda config: 1797 * 8 * 8
 )
-def digits(config: DigitsConfig, place: Path, progress: Progress | None = None) -> Dataset:
+def digits(config: DigitsConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Real handwritten digits, tiny enough to learn in a minute; they come with the program.
 
     1 797 grey images of 8×8 pixels with 17 levels (0 … 16), about 500 of them for testing.
@@ -128,7 +128,7 @@ def _faces_ready(config: FacesConfig) -> tuple[FacesConfig, str]:
     chain="faces",
     weighs=lambda config: config.count * 3 * config.size**2,
 )
-def faces(config: FacesConfig, place: Path, progress: Progress | None = None) -> Dataset:
+def faces(config: FacesConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Cartoon faces that the program draws itself, with the truth about each: smile, glasses, hair, turn.
 
     Colour images of 16, 32 or 64 px; the class is the expression, and every attribute is kept beside the image.
@@ -139,7 +139,7 @@ def faces(config: FacesConfig, place: Path, progress: Progress | None = None) ->
         name: np.asarray(column)
         for name, column in drawing.attributes(config.seed, config.count, config.correlated).items()
     }
-    x = np.ascontiguousarray(drawing.draw(attributes, config.size, progress))
+    x = np.ascontiguousarray(drawing.draw(attributes, config.size, watch))
     classes = tuple(map(str, drawing.CLASSES))
     y = attributes["expression"]
     if y.dtype.kind in "OSU":
@@ -242,7 +242,7 @@ def _ready(name: str, config: Any) -> tuple[Any, str]:
     return config, f"{settings().data};{found}"
 
 
-def _official(name: str, config: Any, progress: Progress | None) -> Dataset:
+def _official(name: str, config: Any, watch: Watch) -> Dataset:
     import torchvision
 
     kind, folder, _ = _PLACES[name]
@@ -265,7 +265,7 @@ def _official(name: str, config: Any, progress: Progress | None) -> Dataset:
     if 0 < config.count < len(x):  # evenly spread, so train and test keep their proportion
         taken = np.arange(config.count) * len(x) // config.count
         x, y, given = x[taken], y[taken], given[taken]
-    x = _rescaled(x, config.size, grey=getattr(config, "channels", "") == "grey", progress=progress)
+    x = _rescaled(x, config.size, grey=getattr(config, "channels", "") == "grey", watch=watch)
     keys = digests(x)
     leaked = leaks(keys, given)
     notes = (
@@ -280,15 +280,14 @@ def _official(name: str, config: Any, progress: Progress | None) -> Dataset:
     return assemble(x, y, classes, splits, notes=notes, terms=terms)
 
 
-def _rescaled(x: np.ndarray, size: int, grey: bool, progress: Progress | None) -> np.ndarray:
+def _rescaled(x: np.ndarray, size: int, grey: bool, watch: Watch) -> np.ndarray:
     """Scales to ``size`` (area when smaller, bilinear when larger) and takes the luminance if asked."""
     import torch
     from torch.nn.functional import interpolate
 
     grey = grey and x.shape[1] == 3
     if x.shape[-1] == size and not grey:
-        if progress:
-            progress(len(x), len(x))
+        watch.count("Preparing", len(x), len(x), "images")
         return np.ascontiguousarray(x)
     out = np.empty((len(x), 1 if grey else x.shape[1], size, size), np.uint8)
     luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601
@@ -301,21 +300,20 @@ def _rescaled(x: np.ndarray, size: int, grey: bool, progress: Progress | None) -
         elif size > batch.shape[-1]:
             batch = interpolate(batch, size=(size, size), mode="bilinear", align_corners=False)
         out[start : start + 1000] = batch.round().clamp(0, 255).to(torch.uint8).numpy()
-        if progress:
-            progress(min(start + 1000, len(x)), len(x))
+        watch.count("Preparing", min(start + 1000, len(x)), len(x), "images")
     return out
 
 
 @datasets.add(
     "mnist", "MNIST", ScansConfig, prepare=lambda config: _ready("mnist", config), chain="digits"
 )
-def mnist(config: ScansConfig, place: Path, progress: Progress | None = None) -> Dataset:
+def mnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
     """70 000 handwritten digits of 28 px, the classic; downloaded at first use (12 MB).
 
     References:
         LeCun, Cortes and Burges, The MNIST database of handwritten digits, 1998
     """
-    return _official("mnist", config, progress)
+    return _official("mnist", config, watch)
 
 
 @datasets.add(
@@ -324,13 +322,13 @@ def mnist(config: ScansConfig, place: Path, progress: Progress | None = None) ->
     ScansConfig,
     prepare=lambda config: _ready("fashion_mnist", config),
 )
-def fashion_mnist(config: ScansConfig, place: Path, progress: Progress | None = None) -> Dataset:
+def fashion_mnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
     """70 000 grey pictures of clothes, 28 px, harder than digits; downloaded at first use (31 MB).
 
     References:
         Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017 https://arxiv.org/abs/1708.07747
     """
-    return _official("fashion_mnist", config, progress)
+    return _official("fashion_mnist", config, watch)
 
 
 @datasets.add(
@@ -340,20 +338,20 @@ def fashion_mnist(config: ScansConfig, place: Path, progress: Progress | None = 
     prepare=lambda config: _ready("kmnist", config),
     chain="digits",
 )
-def kmnist(config: ScansConfig, place: Path, progress: Progress | None = None) -> Dataset:
+def kmnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
     """70 000 handwritten Japanese characters from old books, 28 px; downloaded at first use (21 MB).
 
     References:
         Clanuwat et al., Deep Learning for Classical Japanese Literature, 2018 https://arxiv.org/abs/1812.01718
     """
-    return _official("kmnist", config, progress)
+    return _official("kmnist", config, watch)
 
 
 @datasets.add("cifar10", "CIFAR-10", CifarConfig, prepare=lambda config: _ready("cifar10", config))
-def cifar10(config: CifarConfig, place: Path, progress: Progress | None = None) -> Dataset:
+def cifar10(config: CifarConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
     """60 000 small colour photographs of ten things, 32 px; downloaded at first use (170 MB).
 
     References:
         Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009
     """
-    return _official("cifar10", config, progress)
+    return _official("cifar10", config, watch)

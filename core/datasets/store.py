@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from core import machine, scratch, slices
+from core import machine, scratch
 from core.cache import Cache
 from core.catalog import Config, UserError, plain
-from core.datasets.dataset import SPLITS, Dataset, Progress, Source, chunks, datasets
+from core.datasets.dataset import SPLITS, Dataset, Source, chunks, datasets
 from core.settings import settings
+from core.watch import Watch
 
 VERSION = 1  # raise it when the format or the way of decoding changes
 
@@ -44,7 +45,7 @@ class Unwritable(UserError):
     """Says that a folder is not for this program to write."""
 
 
-class Pixels:
+class PixelFile:
     """Writes images of one size, one after the other, into an ``.npy`` file.
 
     Plain writes instead of a writable memory map: a full disk is an error here, and a dead process there.
@@ -84,7 +85,7 @@ class Pixels:
             finally:
                 self._out.close()
 
-    def __enter__(self) -> Pixels:
+    def __enter__(self) -> PixelFile:
         return self
 
     def __exit__(self, *args: object) -> None:
@@ -101,7 +102,7 @@ def write(dataset: Dataset, place: Path) -> None:
     """Writes a dataset into an existing folder; pixels that its source streamed there stay as they are."""
     if not (place / "x.npy").exists():
         settings().allow_disk(dataset.x.nbytes / 2**20)
-        with Pixels(place / "x.npy", dataset.channels, dataset.size) as pixels:
+        with PixelFile(place / "x.npy", dataset.channels, dataset.size) as pixels:
             for chunk in chunks(dataset.x):
                 pixels.add(chunk)
     if (y := dataset.y) is not None:
@@ -230,7 +231,7 @@ def explained(place: Path) -> Iterator[None]:
 memo = Cache[Dataset](16)  # they are memory maps and cost next to nothing
 
 
-def cached(entry: Source, config: Config, progress: Progress | None) -> Dataset:
+def cached(entry: Source, config: Config, watch: Watch) -> Dataset:
     """Opens a source's dataset from the cache, and builds it first if it is not there or damaged.
 
     Where nothing may be written, a small embedded one is made in memory instead; see :func:`_in_memory`.
@@ -247,14 +248,14 @@ def cached(entry: Source, config: Config, progress: Progress | None) -> Dataset:
     source = {"name": entry.name, "config": config.record()}
     dataset = memo.peek(str(place)) or _opened(place)
     if dataset is None and settings().view_only:
-        dataset = _in_memory(key, entry, config, progress)
+        dataset = _in_memory(key, entry, config, watch)
     elif dataset is None:
         try:
-            dataset = _prepared(place, entry, config, progress)
+            dataset = _prepared(place, entry, config, watch)
         except Unwritable:
             if not _fits(entry, config):
                 raise
-            dataset = _in_memory(key, entry, config, progress)
+            dataset = _in_memory(key, entry, config, watch)
     elif not settings().view_only:
         with suppress(OSError):
             os.utime(place)  # used now
@@ -266,7 +267,7 @@ def cached(entry: Source, config: Config, progress: Progress | None) -> Dataset:
     return dataset
 
 
-def _prepared(place: Path, entry: Source, config: Config, progress: Progress | None) -> Dataset:
+def _prepared(place: Path, entry: Source, config: Config, watch: Watch) -> Dataset:
     with explained(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(place.with_suffix(".lock"))
@@ -276,7 +277,7 @@ def _prepared(place: Path, entry: Source, config: Config, progress: Progress | N
         if dataset is None:
             with written(place.with_suffix(".new")) as new:
                 source = {"name": entry.name, "config": config.record()}
-                fill(new, lambda: entry.make(config, new, progress), entry.name, source)
+                fill(new, lambda: entry.make(config, new, watch), entry.name, source)
                 shutil.rmtree(place, ignore_errors=True)
                 new.replace(place)
             dataset = read(place)
@@ -320,7 +321,7 @@ def _fits(entry: Source, config: Config) -> bool:
     return weighs is not None and weighs(config) <= settings().memory_mb * 2**20
 
 
-def _in_memory(key: str, entry: Source, config: Config, progress: Progress | None) -> Dataset:
+def _in_memory(key: str, entry: Source, config: Config, watch: Watch) -> Dataset:
     """Makes an embedded dataset without a file, one at a time; the last two that fit are kept.
 
     Raises:
@@ -330,7 +331,7 @@ def _in_memory(key: str, entry: Source, config: Config, progress: Progress | Non
         raise _unprepared(entry, config)
 
     def make() -> Dataset:
-        made = entry.make(config, settings().cache, progress or slices.between)
+        made = entry.make(config, settings().cache, watch)
         source = {"name": entry.name, "config": config.record()}
         made.x.flags.writeable = False
         return dataclasses.replace(made, name=entry.name, source={**made.source, **source})

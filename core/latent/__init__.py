@@ -16,8 +16,8 @@ from core.latent.directions import (
 )
 from core.latent.encoding import (
     Encoded,
-    Prepared,
-    Step,
+    PreparedImage,
+    SearchStep,
     bank,
     difference,
     encode,
@@ -57,7 +57,7 @@ from core.latent.planes import (
     sprite,
 )
 from core.latent.projection import METHODS, Map, chart, guess, methods, neighbours
-from core.latent.recall import View, read_view, write_view
+from core.latent.recall import SavedView, read_view, write_view
 from core.latent.regression import arithmetic, condition, regressed
 from core.latent.shelf import shelve
 from core.latent.space import Space, open_space, supports, trained_on
@@ -76,12 +76,12 @@ __all__ = [
     "Moment",
     "Plane",
     "Posterior",
-    "Prepared",
+    "PreparedImage",
+    "SavedView",
+    "SearchStep",
     "Space",
-    "Step",
     "Strip",
     "Token",
-    "View",
     "activations",
     "anchors_plane",
     "arithmetic",

@@ -28,7 +28,7 @@ LONGEST = 1.2  # length that a latent may reach in an inversion, over that of th
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedImage:
     """An image as the model sees it.
 
     Attributes:
@@ -52,7 +52,7 @@ class Prepared:
         return to_bytes(self.images)[0]
 
 
-def prepare(data: bytes | np.ndarray, dataset: Dataset) -> Prepared:
+def prepare(data: bytes | np.ndarray, dataset: Dataset) -> PreparedImage:
     """Prepares a picture in the way that the dataset's images were.
 
     Args:
@@ -113,7 +113,7 @@ def prepare(data: bytes | np.ndarray, dataset: Dataset) -> Prepared:
         ink = (ink / np.quantile(ink[ink > ink.max() / 2], 0.9)).clip(0, 1)
         x, note = preparation(ink, dataset.size)
         notes.append(note)
-    return Prepared(to_bytes(torch.as_tensor(x), dataset.levels), dataset.levels, tuple(notes))
+    return PreparedImage(to_bytes(torch.as_tensor(x), dataset.levels), dataset.levels, tuple(notes))
 
 
 def _ground(x: np.ndarray) -> float:
@@ -254,7 +254,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class SearchStep:
     """A state of the search for an image.
 
     Attributes:
@@ -272,13 +272,13 @@ class Step:
     seconds: float
 
 
-def find(space: Space, x: Images, label: int | None = None, **options: int) -> Iterator[Step]:
+def find(space: Space, x: Images, label: int | None = None, **options: int) -> Iterator[SearchStep]:
     """Finds an image (1, C, H, W): encodes it where the model can, which is one step, and else searches for it."""
     if not space.encodes:
         yield from invert(space, x, label, **options)
         return
     found = encode(space, x, None if label is None else [label] * len(x))
-    yield Step(found.points[0], found.recon[0], float(found.error[0]), 1.0, found.seconds)
+    yield SearchStep(found.points[0], found.recon[0], float(found.error[0]), 1.0, found.seconds)
 
 
 def bank(space: Space) -> tuple[Tensor, Tensor]:
@@ -301,7 +301,7 @@ def invert(
     steps: int = STEPS,
     every: int = 10,
     starts: int = STARTS,
-) -> Iterator[Step]:
+) -> Iterator[SearchStep]:
     """Searches for the point of an image (1, C, H, W) in [0, 1]; yields the best so far, again and again.
 
     It starts from the draws that look most like the image, and follows the gradient of the squared error; the worse
@@ -355,7 +355,7 @@ def invert(
             kept = float(error[lowest]), torch.cat([z[lowest], shares[lowest]]).detach()
         if step % every == 0 or step == steps:
             image = space.image(kept[1])
-            yield Step(kept[1], image, kept[0], step / steps, time.perf_counter() - began)
+            yield SearchStep(kept[1], image, kept[0], step / steps, time.perf_counter() - began)
         with torch.no_grad():  # Adam (Kingma and Ba, 2014) with a rate that falls along a cosine
             first = 0.9 * first + 0.1 * slope
             second = 0.99 * second + 0.01 * slope.square()

@@ -27,7 +27,7 @@ _Choice = bool | int | float | _Word
 _Number = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 
 
-class View(BaseModel):
+class SavedView(BaseModel):
     """A view of a latent space; nothing else is needed to draw it again, to the pixel.
 
     Attributes:
@@ -100,7 +100,7 @@ class View(BaseModel):
         return np.frombuffer(base64.b64decode(self.point), "<f4").astype(np.float32)
 
 
-def write_view(x: np.ndarray, view: View, scale: int = 8) -> bytes:
+def write_view(x: np.ndarray, view: SavedView, scale: int = 8) -> bytes:
     """Saves an image uint8 (C, H, W) as PNG with its view inside; each pixel becomes a square of ``scale``."""
     sheet = x.repeat(scale, 1).repeat(scale, 2).transpose(1, 2, 0)
     sheet = np.ascontiguousarray(sheet[..., 0] if len(x) == 1 else sheet)
@@ -112,7 +112,7 @@ def write_view(x: np.ndarray, view: View, scale: int = 8) -> bytes:
     return out.getvalue()
 
 
-def read_view(data: bytes) -> tuple[View | None, str]:
+def read_view(data: bytes) -> tuple[SavedView | None, str]:
     """Reads the view out of a PNG; gives it and an empty sentence, or None and the sentence that says why not.
 
     A block is taken only if it is whole, belongs to these very pixels, and names a checkpoint that is here. It can
@@ -140,7 +140,7 @@ def read_view(data: bytes) -> tuple[View | None, str]:
                 "The view in the PNG does not belong to its pixels: one of them was changed, so it is ignored."
             )
         untrusted.read_json(text, "The view in the PNG", BOUNDS)
-        view = View.model_validate_json(text)
+        view = SavedView.model_validate_json(text)
     except ValidationError as error:
         return None, f"The view in the PNG is not allowed and is ignored: {_problem(error)}."
     except (ValueError, TypeError, KeyError, RecursionError):

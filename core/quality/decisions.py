@@ -30,7 +30,7 @@ _PAST = {"exclude": "excluded", "relabel": "relabelled", "accept": "accepted"}
 
 
 @dataclass(frozen=True)
-class Entry:
+class Decision:
     """One decision, about one image or many.
 
     Attributes:
@@ -69,7 +69,7 @@ class Book:
     """
 
     version: int
-    entries: list[Entry]
+    entries: list[Decision]
     state: Mapping[int, tuple[str, int | None]]
     damaged: str = ""
     told: str = ""
@@ -89,15 +89,15 @@ def _records(dataset: Dataset) -> tuple[list[dict[str, Any]], int]:
 def open(dataset: Dataset) -> Book:
     """Reads what was decided about a dataset; lines that are damaged are left out, and told."""
     records, bad = _records(dataset)
-    entries: dict[str, Entry] = {}
+    entries: dict[str, Decision] = {}
     n = len(dataset)
     for record in records:
         try:
             if "undo" in record:
                 old = entries[record["undo"]]
-                entries[old.id] = Entry(**{**old.__dict__, "undone": True})
+                entries[old.id] = Decision(**{**old.__dict__, "undone": True})
                 continue
-            entry = Entry(
+            entry = Decision(
                 str(record["id"]),
                 float(record["time"]),
                 str(record["who"]),

@@ -121,11 +121,7 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     task.say("Preparing the data")
     if not task.lead:
         agreed(None)  # the first process has it prepared
-    dataset = datasets.load(
-        ask["name"],
-        ask["config"],
-        progress=lambda done, total: task.say(f"Preparing the data: {done} of {total} images"),
-    )
+    dataset = datasets.load(ask["name"], ask["config"], task.aside())
     if task.lead:
         agreed(dataset.fingerprint)
     else:

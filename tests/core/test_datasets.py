@@ -23,6 +23,7 @@ from core.catalog import UserError
 from core.datasets import SPLITS, Dataset, assemble, digests, split_by_content, store
 from core.datasets.pictures import KINDS, NO_PICTURE, Span, decode
 from core.settings import settings
+from core.watch import Watch
 
 ROOT = Path(__file__).resolve().parents[2]
 FACES = {"count": 60, "size": 16}
@@ -168,7 +169,13 @@ def test_every_source_keeps_the_contract(
     if name == "folder":
         values = {"path": str(pack(tmp_path / "x.zip", classes_of("a", "b"))), "size": 8}
     calls: list[tuple[int, int]] = []
-    found = datasets.load(name, values, lambda done, total: calls.append((done, total)))
+
+    class Heard(Watch):
+        def say(self, text: str, done: float | None = None, total: float = 1.0) -> None:
+            assert done is not None
+            calls.append((int(done), int(total)))
+
+    found = datasets.load(name, values, Heard())
     assert found.name == name
     assert found.modality == "image"
     assert found.parent is None
@@ -535,12 +542,13 @@ def test_progress_can_stop_it(tmp_path: Path):
     class Stop(BaseException):
         pass
 
-    def stop(done: int, total: int) -> None:
-        raise Stop
+    class Stopping(Watch):
+        def say(self, text: str, done: float | None = None, total: float = 1.0) -> None:
+            raise Stop
 
     root = spread(tmp_path / "birds", classes_of("a", "b"))
     with pytest.raises(Stop):
-        datasets.load("folder", {"path": str(root)}, stop)
+        datasets.load("folder", {"path": str(root)}, Stopping())
     assert {file.suffix for file in settings().cache.rglob("*") if file.is_file()} == {".lock"}
 
 
@@ -915,8 +923,9 @@ def test_what_a_killed_process_left_is_swept(home: Path):
 def test_two_processes_decode_once(tmp_path: Path):
     root = spread(tmp_path / "x", classes_of("a", "b", each=150))
     code = (
-        "import sys; from core import datasets; calls = [];"
-        "d = datasets.load('folder', {'path': sys.argv[1]}, lambda *a: calls.append(a));"
+        "import sys; from core import datasets, watch; calls = []; heard = watch.Watch();"
+        "heard.say = lambda *a: calls.append(a);"
+        "d = datasets.load('folder', {'path': sys.argv[1]}, heard);"
         "print(d.fingerprint, len(calls) > 0)"
     )
     running = [

@@ -8,6 +8,7 @@ import pytest
 
 from core import faces
 from core.catalog import UserError
+from core.watch import Watch
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,12 @@ def test_a_picture_depends_on_its_own_attributes_only(loose, size):
 
 def test_progress_is_told_after_each_chunk(table):
     told = []
-    faces.draw(some(table, 70), 128, lambda done, total: told.append((done, total)))
+
+    class Heard(Watch):
+        def say(self, text, done=None, total=1.0):
+            told.append((done, total))
+
+    faces.draw(some(table, 70), 128, Heard())
     assert len(told) > 1
     assert told[-1] == (70, 70)
     assert told == sorted(told)

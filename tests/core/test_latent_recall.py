@@ -24,13 +24,13 @@ def run(tiny_runs: Any) -> str:
     return tiny_runs.runs["gan"]
 
 
-def saved(run: str, **changes: Any) -> tuple[bytes, latent.View, np.ndarray]:
+def saved(run: str, **changes: Any) -> tuple[bytes, latent.SavedView, np.ndarray]:
     opened = runs.open_model(jobs.get(run))
     space = latent.open_space(opened)
     point = space.draw([3], [7], seed=2)[0]
     plane = latent.principal_plane(space, point)
     point = plane.points([[0.37, -1.21]])[0]
-    view = latent.View.of(
+    view = latent.SavedView.of(
         {
             "run": run,
             "step": opened.step,

@@ -130,7 +130,7 @@ def test_a_value_that_is_refused_is_a_sentence(visit):
 def test_a_dataset_that_cannot_be_had_is_a_sentence(visit, monkeypatch):
     from core.catalog import UserError
 
-    def offline(name, values=None, progress=None):
+    def offline(name, values=None, watch=None):
         raise UserError("MNIST could not be downloaded. Try again later.")
 
     monkeypatch.setattr(datasets, "load", offline)

@@ -26,7 +26,7 @@ from core.training import TrainConfig, Trainer, spec_of
 from core.watch import UNWATCHED, Watch
 
 
-class Contrast(nn.Module):
+class ContrastNet(nn.Module):
     """Features that find an image again after a shift, a turn, a zoom, and a change of light, among all others.
 
     References:
@@ -104,7 +104,9 @@ def _view(x: Images, generator: torch.Generator) -> Images:
     return torch.where(hidden, middle, seen)
 
 
-def self_supervised(dataset: Dataset, device: torch.device, watch: Watch = UNWATCHED) -> Contrast:
+def self_supervised(
+    dataset: Dataset, device: torch.device, watch: Watch = UNWATCHED
+) -> ContrastNet:
     """Opens the self-supervised extractor of a dataset; the first time it is trained, which takes about a minute."""
     spec = spec_of(dataset)
     train = TrainConfig(images=LENGTHS["other"], batch=256, precision="float32", average=100)
@@ -112,7 +114,7 @@ def self_supervised(dataset: Dataset, device: torch.device, watch: Watch = UNWAT
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # noqa: TID251 - the first weights, inside the fork
-        model = Contrast(spec)
+        model = ContrastNet(spec)
     weights = once(
         settings().cache / "contrasts" / f"{key}.safetensors",
         f"the network that compares images of {dataset.name}",
@@ -128,6 +130,6 @@ def self_supervised(dataset: Dataset, device: torch.device, watch: Watch = UNWAT
 @extractors.add("self", "Self-supervised", Config)
 def _self(
     dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
-) -> Contrast:
+) -> ContrastNet:
     """A small network that learned without labels to recognise an image after shifts and changes of light."""
     return self_supervised(dataset, device, watch)

@@ -257,7 +257,7 @@ def picture(here: Here) -> bytes:
         page["pins"] = pins
     if choice.landed is not None:
         page["landed"] = True
-    facts = latent.View.of(
+    facts = latent.SavedView.of(
         {
             **here.facts(),
             "plane": choice.kind,

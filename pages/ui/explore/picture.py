@@ -163,7 +163,7 @@ def find(here: Here, name: str, content: Any, label: int | None) -> dict[str, An
     slot = st.empty()
     began = time.perf_counter()
     if isinstance(content, np.ndarray) and content.ndim == 3:  # of the dataset: prepared long ago
-        prepared = latent.Prepared(content, here.dataset.levels)
+        prepared = latent.PreparedImage(content, here.dataset.levels)
     else:
         prepared = latent.prepare(content, here.dataset)
     if not here.opened.classes:
