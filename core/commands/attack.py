@@ -11,9 +11,8 @@ from typing import Any
 
 from core import jobs, work
 from core.catalog import Config, UserError, parse
-from core.commands import show, takes_values
+from core.commands import commands, show, takes_values
 
-HELP = "Attack a classifier: robust accuracy, and whether to believe it."
 FACTORY = """what package.module:factory gives: a torch.nn.Module (or a function of no arguments that returns one) that
   gets    images as float32 (N, channels, size, size), pixels from 0 to 1, of the channels and the size of --dataset;
           its own normalisation (mean, std, [-1, 1]) and resizing belong into its forward
@@ -58,8 +57,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return work.parts("attack", {"dataset": chosen.dataset or "digits"})
 
 
+@commands.add("attack", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
-    """Runs it, prints the report, and gives the exit code."""
+    """Attack a classifier: robust accuracy, and whether to believe it."""
     if arguments.min_robust is not None and not 0 <= arguments.min_robust <= 1:
         raise UserError(
             f"--min-robust must be 0 to 1, got {arguments.min_robust}. For example 0.4."

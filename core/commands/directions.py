@@ -7,9 +7,8 @@ from pathlib import Path
 
 from core import jobs, runs
 from core.catalog import UserError
-from core.commands import Terminal, named_class, show, takes_run
+from core.commands import Terminal, commands, named_class, show, takes_run
 
-HELP = "Find directions in the latent space of a run, and show what they change."
 KINDS = ("principal", "factors", "local", "labels", "attributes")
 
 
@@ -26,7 +25,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="strips.png, one row per direction, from -3 to +3 steps")
 
 
+@commands.add("directions", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
+    """Find directions in the latent space of a run, and show what they change."""
     import numpy as np
 
     from core import features, latent, sheets

@@ -10,10 +10,8 @@ from typing import Any
 
 from core import evaluation, jobs, runs
 from core.catalog import Config, UserError, parse
-from core.commands import show, takes_values, wait
+from core.commands import commands, show, takes_values, wait
 from core.evaluation import Comparison, Evaluation, Measurement
-
-HELP = "Measure runs: quality, variety, classes, likelihood, and whether they copy."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +55,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return found
 
 
+@commands.add("evaluate", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
+    """Measure runs: quality, variety, classes, likelihood, and whether they copy."""
     from core.work import evaluate
 
     out = Path(arguments.report) if arguments.report else None

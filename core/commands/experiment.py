@@ -8,9 +8,7 @@ from typing import Any
 
 from core import work
 from core.catalog import Config, parse
-from core.commands import ended, show, takes_values
-
-HELP = "Measure whether a pipeline or synthetic images help: paired arms, an interval, a verdict."
+from core.commands import commands, ended, show, takes_values
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +26,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return work.parts("experiment", {"dataset": chosen.dataset})
 
 
+@commands.add("experiment", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
+    """Measure whether a pipeline or synthetic images help: paired arms, an interval, a verdict."""
     from core import datasets
     from core import experiment as trials
 

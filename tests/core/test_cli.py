@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import subprocess
@@ -238,10 +239,9 @@ def test_a_failed_training_exits_with_1(started, run, monkeypatch, capsys):
         yield {"step": 1}
         raise RuntimeError("inside")
 
-    entry = work.kinds.get("train")
-    monkeypatch.setitem(
-        work.kinds._entries, "train", type(entry)(**{**vars(entry), "make": broken})
-    )
+    entry = copy.copy(work.kinds.get("train"))
+    object.__setattr__(entry, "make", broken)
+    monkeypatch.setitem(work.kinds._entries, "train", entry)
     result = run("train", *TINY, "--wait", "--json", code=1)
     assert result["status"] == "failed"
     assert result["message"].startswith("Something went wrong inside Simulacra.")
