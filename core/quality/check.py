@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
-from core.catalog import Config, Entry, Registry, knob
+from core.catalog import Config, Entry, P, Registry, knob
 
 PACKAGE = "core.quality.issues"  # every file in it registers one check or several that go together
 
@@ -31,7 +31,10 @@ class IssueKind(Entry):
     blind: str = ""
 
 
-class _Checks(Registry):
+K = TypeVar("K", bound=IssueKind)
+
+
+class _Checks(Registry[P, K]):
     """The kinds of issue, in the order in which they are looked for."""
 
     def names(self) -> list[str]:
@@ -39,7 +42,7 @@ class _Checks(Registry):
             importlib.import_module(f"{PACKAGE}.{file.name}")
         return sorted(self._entries, key=lambda name: self._entries[name].order)
 
-    def get(self, name: str) -> IssueKind:
+    def get(self, name: str) -> K:
         self.names()
         return super().get(name)
 

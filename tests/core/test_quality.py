@@ -13,7 +13,7 @@ import torch
 from core import datasets, faces, jobs, quality, work, worker
 from core.catalog import UserError
 from core.datasets import assemble
-from core.quality import InspectConfig, decisions, labels, measures, search, sets
+from core.quality import InspectConfig, check, decisions, labels, measures, search, sets
 
 
 def shapes(n: int = 300, size: int = 16, channels: int = 1, seed: int = 0):
@@ -694,3 +694,29 @@ def test_a_version_does_what_was_decided_and_keeps_its_parent(whole, setting):
     ):
         with pytest.raises(UserError, match="This server is for viewing only"):
             act()
+
+
+def test_a_check_is_one_file(tmp_path, monkeypatch):
+    folder = tmp_path / "more_checks"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "first.py").write_text(
+        "from core.catalog import Config\n"
+        "from core.quality.check import Issue, checks\n\n\n"
+        '@checks.add("first", "First", Config, order=-1, remedy="look")\n'
+        "def first(inspection):\n"
+        '    """Images that come first."""\n'
+        '    yield Issue("first", 0, 1.0, "It comes first.")\n',
+        "utf-8",
+    )
+    monkeypatch.setattr(
+        quality.checks,
+        "_entries",
+        {name: quality.checks.get(name) for name in quality.checks.names()},
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(check, "PACKAGE", "more_checks")
+    assert quality.checks.names()[:2] == ["first", "blank"]
+    seen = found(dataset_of(shapes(80)[0]))
+    assert seen.counts["first"] == 1
+    assert seen.by_kind()["first"][0].sentence == "It comes first."
