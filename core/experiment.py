@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core import jobs
+from core import files, jobs
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.datasets.dataset import assemble
@@ -700,4 +700,4 @@ def expected_seconds(dataset: Dataset, config: ExperimentConfig) -> float:
 def result(job: jobs.Job) -> dict[str, Any] | None:
     """Reads what an experiment knows so far; None before its first fit."""
     file = job.path / RESULT
-    return jobs.read_json(file) if file.exists() else None
+    return files.read_json(file) if file.exists() else None

@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import jobs, slices
+from core import files, jobs, slices
 from core.catalog import Config, UserError
 from core.models import GenerativeModel, Spec, families
 from core.settings import settings
@@ -87,7 +87,7 @@ def record(run: jobs.Job) -> dict[str, Any]:
         raise UserError(
             f"{run.name} has not begun to train. Wait for its first checkpoint, or choose another run."
         )
-    facts = jobs.read_json(run.path / "run.json")
+    facts = files.read_json(run.path / "run.json")
     for key, kinds in _FACTS.items():
         part = facts.get(key)
         for name, kind in kinds.items():
@@ -163,10 +163,7 @@ def save_checkpoint(
     from safetensors.torch import save as as_bytes
 
     folder = path / "checkpoints"
-    new = folder / f".new-{facts['step']}"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    try:
+    with files.new_folder(folder / str(facts["step"]), replace=True) as new:
         weights = {
             name: value.detach().cpu().contiguous()
             for name, value in published.state_dict().items()
@@ -176,13 +173,7 @@ def save_checkpoint(
         memory = io.BytesIO()
         torch.save(state, memory)
         (new / "state.pt").write_bytes(memory.getbuffer())
-        jobs.write_json(new / "facts.json", facts)
-        target = folder / str(facts["step"])
-        shutil.rmtree(target, ignore_errors=True)
-        new.rename(target)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
+        files.write_json(new / "facts.json", facts)
     _prune(folder)
 
 
@@ -223,7 +214,7 @@ def _rated(folder: Path) -> tuple[bool, dict[int, dict[str, Any]]]:
     for path in folder.iterdir():
         if path.name.isdigit():
             try:
-                found[int(path.name)] = jobs.read_json(path / "facts.json")
+                found[int(path.name)] = files.read_json(path / "facts.json")
             except UserError:
                 continue
     older = {step: facts for step, facts in found.items() if "whole" not in facts}
@@ -236,7 +227,7 @@ def _rated(folder: Path) -> tuple[bool, dict[int, dict[str, Any]]]:
 def _wholes(path: Path, steps: Iterable[int]) -> dict[int, bool | None]:
     """Works out from the run's record which of its steps had all stages behind them."""
     try:
-        facts = jobs.read_json(path / "run.json")
+        facts = files.read_json(path / "run.json")
         groups = groups_of(facts)
     except (
         UserError,
@@ -296,7 +287,7 @@ def cut(run: jobs.Job, step: int) -> None:
     """Drops all that came after a step, and what was half written, before training goes on from there."""
     for half in (run.path / "checkpoints").glob(".new-*"):
         shutil.rmtree(half, ignore_errors=True)
-    jobs.Log(run.path).cut(step)
+    files.Log(run.path).cut(step)
     for later, file in samples(run):
         if later > step:
             file.unlink()

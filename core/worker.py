@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from core import jobs, machine
+from core import files, jobs, machine
 from core.catalog import UserError
 from core.settings import settings
 from core.work import Task, kinds
@@ -57,12 +57,12 @@ def work(path: Path) -> int:
                 )
                 task = Task(job)
                 last: dict[str, Any] = {}
-                with jobs.full_disk_told(), _together():
+                with files.full_disk_told(), _together():
                     for record in kinds.get(job.kind).make(task):
-                        jobs.Log(path).append(record)
+                        files.Log(path).append(record)
                         last |= record
                 if not last:  # killed after its last checkpoint: nothing was left to do
-                    for record in jobs.Log(path).read()[0]:
+                    for record in files.Log(path).read()[0]:
                         last |= record
                 reason = task.stopped()
                 train = job.config.get("train")
@@ -90,7 +90,7 @@ def work(path: Path) -> int:
 
 def help_out(path: Path) -> int:
     """Trains beside the first process of the job, once its turn has come; gives the exit code."""
-    while (status := jobs.read_json(path / "state.json")["status"]) == "queued":
+    while (status := files.read_json(path / "state.json")["status"]) == "queued":
         time.sleep(0.2)
     if status != "running":
         return 0
@@ -116,7 +116,7 @@ def _fail(path: Path, error: Exception) -> None:
         message = (
             f"Something went wrong inside Simulacra. The details are in {path / 'worker.log'}."
         )
-    if not (_several() and jobs.read_json(path / "state.json")["status"] == "failed"):
+    if not (_several() and files.read_json(path / "state.json")["status"] == "failed"):
         jobs.set_state(path, status="failed", message=message, speed=0)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import datasets, jobs, runs, work
+from core import datasets, files, jobs, runs, work
 from core.catalog import Knob, UserError
 from pages.ui import form, shell, show
 
@@ -299,7 +299,7 @@ def live(id: str, status: str, sampled: bool) -> None:
     run = jobs.get(id)
     if run.status != status or sampled != bool(runs.samples(run)):
         st.rerun()  # what is around this panel changes too
-    records, damaged = jobs.Log(run.path).read()
+    records, damaged = files.Log(run.path).read()
     last: dict[str, Any] = {}
     for record in records:
         last |= record
@@ -618,7 +618,7 @@ def table() -> None:
             )
             show.film(run, key=f"train.compare.{run.id}", max_height=260)
     show.curves(
-        {labels[run.id]: jobs.Log(run.path).read()[0] for run in several}, key="train.compare"
+        {labels[run.id]: files.Log(run.path).read()[0] for run in several}, key="train.compare"
     )
 
 

@@ -17,7 +17,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core import jobs
+from core import files, jobs
 from core.catalog import Config, UserError, plain
 
 
@@ -117,7 +117,7 @@ def follow(job: jobs.Job, as_json: bool) -> int:
 
 def summary(job: jobs.Job) -> dict[str, Any]:
     """Gives what a job is and the last value of each of its records."""
-    records, damaged = jobs.Log(job.path).read()
+    records, damaged = files.Log(job.path).read()
     last: dict[str, Any] = {}
     for record in records:
         last |= record

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from core import jobs, runs
+from core import files, jobs, runs
 from core.catalog import UserError
 from core.commands import named_class, show, takes_run
 
@@ -97,8 +97,8 @@ def run(arguments: argparse.Namespace) -> None:
     }
     if out is not None:
         x = np.concatenate([latent.filmstrip(space, point, each).x for each in found])
-        with jobs.full_disk_told():
-            jobs.write_atomic(out, sheets.png(x, len(latent.AMOUNTS), facts))
+        with files.full_disk_told():
+            files.write_atomic(out, sheets.png(x, len(latent.AMOUNTS), facts))
         facts["out"] = str(out)
     lines = (
         []

@@ -6,7 +6,7 @@ import argparse
 import io
 from pathlib import Path
 
-from core import jobs, runs
+from core import files, jobs, runs
 from core.catalog import UserError, parse
 from core.commands import named_class, show, takes_run, takes_values
 from core.datasets.pictures import KINDS
@@ -104,8 +104,8 @@ def run(arguments: argparse.Namespace) -> None:
         else:
             sheet = np.concatenate([original, recon, latent.difference(original, recon)])
             content = sheets.png(sheet, len(x), facts)
-        with jobs.full_disk_told():
-            jobs.write_atomic(out, content)
+        with files.full_disk_told():
+            files.write_atomic(out, content)
         facts["out"] = str(out)
     lines = [
         f"{row['image']}: mean squared error {row['error']:.5f}, {row['seconds']:.2f} s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core import jobs, runs
+from core import files, jobs, runs
 from core.catalog import UserError, parse
 from core.commands import named_class, sampling_of_run, show, takes_run, takes_values
 
@@ -97,8 +97,8 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         pack = {".gif": latent.gif, ".webp": latent.webp, ".mp4": latent.mp4}[out.suffix]
         content = pack(x, arguments.fps, facts, arguments.scale)
-    with jobs.full_disk_told():
-        jobs.write_atomic(out, content)
+    with files.full_disk_told():
+        files.write_atomic(out, content)
     lines = [f"Wrote {len(x)} frames of {job.id}, step {opened.step}, to {out}"]
     if labels is not None:
         lines.append(f"Classes: {', '.join(opened.classes[label] for label in labels)}")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from core import jobs, runs
+from core import files, jobs, runs
 from core.catalog import Config, Registry, UserError, assign
 from core.settings import settings
 from core.watch import Watch
@@ -215,7 +215,7 @@ def lengthened(id: str, images: int) -> str:
     if not train["batch"]:
         return ""
     # a roll-back halves the rate for good
-    back = sum({"warning", "images"} <= each.keys() for each in jobs.Log(job.path).read()[0])
+    back = sum({"warning", "images"} <= each.keys() for each in files.Log(job.path).read()[0])
     old, new = (math.ceil(n / train["batch"]) for n in (train["images"], images))
     config = training.TrainConfig.of(train, "train")
     return training.lengthened(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from core import jobs
+from core import files
 from core.catalog import Config, UserError
 from core.work import Task, kinds
 
@@ -59,8 +59,8 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     began, kept = time.time(), time.monotonic()
     for report in study:
         ends = report["complete"] or bool(study.stopped)
-        with jobs.full_disk_told():
-            jobs.write_json(task.path / "report.json", report)
+        with files.full_disk_told():
+            files.write_json(task.path / "report.json", report)
             if ends or time.monotonic() - kept > 5:  # a clock may be set back
                 kept = time.monotonic()
                 _keep_arrays(task, study)
@@ -71,11 +71,11 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
         yield _record(report)
     if not study.stopped:
         for name, table in campaign.extras(config, study, target, dataset, task.stopped):
-            jobs.write_json(task.path / f"{name}.json", table)
+            files.write_json(task.path / f"{name}.json", table)
             task.say(f"{name.capitalize()}: {table.get('done', '')}")
             yield {"stage": name}
     page = html(study.report, pictures(study))
-    jobs.write_atomic(task.path / "report.html", page.encode())
+    files.write_atomic(task.path / "report.html", page.encode())
 
 
 def _keep_arrays(task: Task, study: Study) -> None:
@@ -83,7 +83,7 @@ def _keep_arrays(task: Task, study: Study) -> None:
 
     from core.robustness.report import batch
 
-    jobs.write_atomic(task.path / "adversarial.npz", batch(study))
+    files.write_atomic(task.path / "adversarial.npz", batch(study))
     memory = io.BytesIO()
     np.savez_compressed(
         memory,
@@ -92,7 +92,7 @@ def _keep_arrays(task: Task, study: Study) -> None:
         attacks=np.array(list(study.fooled)),
         eps=np.array(study.grid, np.float64),
     )
-    jobs.write_atomic(task.path / "matrix.npz", memory.getvalue())
+    files.write_atomic(task.path / "matrix.npz", memory.getvalue())
 
 
 def _record(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from core import jobs
+from core import files
 from core.catalog import Config, UserError
 from core.settings import settings
 from core.work import Task, kinds
@@ -57,9 +57,9 @@ def build(task: Task) -> Iterator[dict[str, Any]]:
     if len(rejected):
         sheet = "rejected.png"
         x = rejected.astype("float32") * 255 / (dataset.levels - 1)
-        jobs.write_atomic(task.path / sheet, sheets.png(x.round().astype("uint8"), 8))
+        files.write_atomic(task.path / sheet, sheets.png(x.round().astype("uint8"), 8))
     seconds = round(time.time() - began, 1)
-    jobs.write_json(
+    files.write_json(
         task.path / building.RESULT,
         {"name": kept.name, "fingerprint": kept.fingerprint, "rejected": sheet, **facts},
     )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from core import jobs
+from core import files
 from core.catalog import Config
 from core.settings import settings
 from core.work import Task, kinds
@@ -35,7 +35,7 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
     whole = trials.Experiment(dataset, config)
     done: dict[tuple[int, int, str], float] = {}
     made: list[dict[str, Any]] = []
-    for record in jobs.Log(task.path).read()[0]:  # a resumed one keeps what it has
+    for record in files.Log(task.path).read()[0]:  # a resumed one keeps what it has
         if "accuracy" in record:
             done[record["pair"], record["size"], record["arm"]] = record["accuracy"]
     old = trials.result(task.job)
@@ -45,7 +45,7 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
         ]
     began, begun, total = time.time(), len(done), len(whole.places)
     for pair, size, arm, accuracy in trials.perform(whole, done, made):
-        jobs.write_json(task.path / trials.RESULT, whole.summary(done, made))
+        files.write_json(task.path / trials.RESULT, whole.summary(done, made))
         task.say(
             f"Pair {pair + 1} of {config.count}: {trials.ARMS[arm]}, {size} images per class",
             begun=begun,
@@ -63,5 +63,5 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
         }
         if task.stopped():
             return
-    jobs.write_json(task.path / trials.RESULT, whole.summary(done, made))
+    files.write_json(task.path / trials.RESULT, whole.summary(done, made))
     yield {"images": len(done), "verdict": whole.summary(done, made)["verdict"]}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from core import jobs
+from core import files
 from core.catalog import Config
 from core.settings import settings
 from core.work import Task, kinds
@@ -30,7 +30,7 @@ def inspect(task: Task) -> Iterator[dict[str, Any]]:
     ask = task.part("dataset")
     task.say("Preparing the data")
     dataset = datasets.load(ask["name"], ask["config"])
-    jobs.write_json(
+    files.write_json(
         task.path / "content.json", {"fingerprint": dataset.fingerprint, "rules": quality.RULES}
     )
     started = time.time()
@@ -43,7 +43,7 @@ def inspect(task: Task) -> Iterator[dict[str, Any]]:
 
     for step in quality.inspect(dataset, quality.InspectConfig.of(task.part("inspect")), told):
         if isinstance(step, quality.Findings):
-            jobs.write_json(task.path / quality.FOUND, step.record())
+            files.write_json(task.path / quality.FOUND, step.record())
             yield {
                 "images": len(dataset),
                 "seconds": round(step.seconds, 1),

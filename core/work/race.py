@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
 
-from core import jobs
+from core import files, jobs
 from core.catalog import Config, UserError, knob, unknown
 from core.settings import settings
 from core.work import Task, kinds
@@ -72,7 +72,7 @@ def standings(job: jobs.Job) -> tuple[dict[str, Any], dict[str, list[dict[str, A
     """
     about: dict[str, Any] = {}
     found: dict[str, list[dict[str, Any]]] = {}
-    for record in jobs.Log(job.path).read()[0]:
+    for record in files.Log(job.path).read()[0]:
         if isinstance(family := record.get("family"), str):
             if all(isinstance(record.get(name), int | float) for name in _MEASURED):
                 found.setdefault(family, []).append(record)
@@ -104,7 +104,7 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
     config = RaceConfig.of(task.part("race"), "race")
     torch.set_num_threads(settings().worker_threads)
     # it begins anew when it was interrupted: how far each had come is worth nothing without its network
-    jobs.Log(task.path).cut(-1)
+    files.Log(task.path).cut(-1)
     shutil.rmtree(task.path / "samples", ignore_errors=True)
     ask = task.part("dataset")
     task.say("Preparing the data")
@@ -282,4 +282,4 @@ def _sheet(
     folder = task.path / "samples" / entrant.name
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"turn": turn, "images": entrant.trainer.step * entrant.trainer.batch}
-    jobs.write_atomic(folder / f"{turn}.png", sheets.png(x, columns, facts))
+    files.write_atomic(folder / f"{turn}.png", sheets.png(x, columns, facts))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from core import jobs
+from core import files, jobs
 from core.catalog import Config
 from core.settings import settings
 from core.work import Task, kinds
@@ -40,7 +40,7 @@ def screening(task: Task) -> Iterator[dict[str, Any]]:
         task.say("Looking for traces in the samples")
         leak = harm.leak(dataset, pipeline, config.run)
     for found in harm.referees(dataset, pipeline, config):
-        jobs.write_json(task.path / RESULT, {"rows": found["rows"], "leak": leak, "done": False})
+        files.write_json(task.path / RESULT, {"rows": found["rows"], "leak": leak, "done": False})
         task.say(
             f"Referee {found['fits']} of {found['total']}",
             begun=0,
@@ -51,11 +51,11 @@ def screening(task: Task) -> Iterator[dict[str, Any]]:
         yield {"images": found["fits"], "seconds": round(time.time() - began, 2)}
         if task.stopped():
             return
-    jobs.write_json(task.path / RESULT, {"rows": found["rows"], "leak": leak, "done": True})
+    files.write_json(task.path / RESULT, {"rows": found["rows"], "leak": leak, "done": True})
     yield {"images": found["fits"], "rows": len(found["rows"])}
 
 
 def result(job: jobs.Job) -> dict[str, Any] | None:
     """Reads what a screening knows so far; None before its first referee."""
     file = job.path / RESULT
-    return jobs.read_json(file) if file.exists() else None
+    return files.read_json(file) if file.exists() else None

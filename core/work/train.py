@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
 
-from core import jobs, machine, runs
+from core import files, jobs, machine, runs
 from core.catalog import Config, UserError, knob
 from core.settings import settings
 from core.work import Task, kinds
@@ -100,7 +100,7 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
 
             y = torch.arange(count, device=next(model.parameters()).device) % model.classes
         x = to_bytes(model.sample(range(count), y, facts["train"]["seed"], sampling))
-        jobs.write_atomic(
+        files.write_atomic(
             task.path / "samples" / f"{step}.png",
             sheets.png(x, columns, {"step": step, "images": images}),
         )
@@ -132,7 +132,7 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
         torch.set_num_threads(facts["threads"])
         return dataset, facts
     if (task.path / "run.json").exists():
-        facts = jobs.read_json(task.path / "run.json")
+        facts = files.read_json(task.path / "run.json")
         if facts["dataset"]["fingerprint"] != dataset.fingerprint:
             raise UserError(
                 f"The dataset {dataset.name} has changed since this run began, so it cannot be resumed. "
@@ -170,7 +170,7 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     if facts["train"].get("parent"):
         facts["parent"] = _descent(facts)
     (task.path / "samples").mkdir(exist_ok=True)
-    jobs.write_json(task.path / "run.json", facts)
+    files.write_json(task.path / "run.json", facts)
     agreed(facts)
     return dataset, facts
 
@@ -183,7 +183,7 @@ def _extended(task: Task, facts: dict[str, Any]) -> None:
         step = {"step": steps[-1] if steps else 0}
         facts["extended"] = [*facts.get("extended", []), step | {"from": old, "to": new}]
         facts["train"]["images"] = new
-        jobs.write_json(task.path / "run.json", facts)
+        files.write_json(task.path / "run.json", facts)
 
 
 def _descent(facts: dict[str, Any]) -> dict[str, Any]:
@@ -324,7 +324,7 @@ def follow(
     if config.batch == 0:  # from now on it is the run's own, whatever a later version advises
         facts["train"]["batch"] = batch_of(model, config)
         if task.lead:
-            jobs.write_json(task.path / "run.json", facts)
+            files.write_json(task.path / "run.json", facts)
         config = TrainConfig.of(facts["train"], "train")
     transform = None
     if facts.get("augment"):
@@ -358,7 +358,7 @@ def follow(
             note = lengthened(
                 config, groups, trainer.step, max(old, trainer.step), new, trainer.ease
             )
-            known = note and any(r.get("warning") == note for r in jobs.Log(task.path).read()[0])
+            known = note and any(r.get("warning") == note for r in files.Log(task.path).read()[0])
             warnings += [note] if note and not known else []
     if config.patience and trainer.whole is not None:
         warnings += [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from core import experiment, jobs, work, worker
+from core import experiment, files, jobs, work, worker
 from core.augment import Pipeline, harm, save
 from core.catalog import UserError
 from core.experiment import Cell, Experiment, ExperimentConfig, bca, holm, sign_flip
@@ -113,7 +113,7 @@ def test_an_experiment_fills_live_stops_and_goes_on(here, toy):
     trial = Experiment(whole, config)
     done: dict = {}
     first = next(experiment.perform(trial, done, []))
-    jobs.Log(job.path).append(dict(zip(("pair", "size", "arm", "accuracy"), first, strict=True)))
+    files.Log(job.path).append(dict(zip(("pair", "size", "arm", "accuracy"), first, strict=True)))
     worker.work(job.path)
     job = jobs.get(job.id)
     assert job.status == "finished", job.message
