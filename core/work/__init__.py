@@ -8,15 +8,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from core import files, jobs, runs
-from core.catalog import Config, Registry, UserError, assign
+from core.catalog import Config, Entry, Registry, UserError, assign
 from core.settings import settings
 from core.watch import Watch
 
-kinds = Registry("job kind", "core.work")
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Entry):
+    """A kind of job; ``make(task) -> Iterator[dict]`` yields what is worth logging.
+
+    Attributes:
+        lane: Jobs of one lane wait for each other.
+        parts: Gives the configs that the choices of a form fill, by the part of the job's record.
+    """
+
+    lane: Literal["train", "short"]
+    parts: Callable[[Mapping[str, str]], dict[str, type[Config]]]
+
+
+kinds = Registry("job kind", Kind, "core.work")
 
 
 class Task(Watch):
@@ -96,9 +111,7 @@ def submit(
         _allow_training(kind, config)
     about = jobs.get(target).name if target else config["dataset"]["name"]
     title = "-".join([about, config["family"]["name"] if "family" in config else kind])
-    return jobs.create(
-        kind, entry.extra["lane"], config, title=title, target=target, name=name, who=who
-    )
+    return jobs.create(kind, entry.lane, config, title=title, target=target, name=name, who=who)
 
 
 def _allow_training(kind: str, config: dict[str, Any]) -> None:
@@ -136,7 +149,7 @@ def _allow_critic(kind: str, config: dict[str, Any]) -> None:
     from core.models import families
 
     name, values = config.get("family", {"name": kind, "config": {}}).values()
-    if kind != "train" or not families.get(name).extra.get("critic"):
+    if kind != "train" or not families.get(name).critic:
         raise UserError(
             f"augment.critic puts the pipeline before a GAN's critic, and a {name} has none. "
             "Leave augment.critic out: the pipeline then changes the training images."
@@ -234,7 +247,7 @@ def parts(kind: str, choice: Mapping[str, str]) -> dict[str, type[Config]]:
     Raises:
         UserError: If a chosen name does not exist.
     """
-    return kinds.get(kind).extra["parts"](choice)
+    return kinds.get(kind).parts(choice)
 
 
 def configure(
