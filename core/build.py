@@ -24,7 +24,6 @@ from core.datasets.dataset import assemble, digests
 from core.settings import settings
 
 COLUMNS = ("origin", "parent", "run", "seed", "parameters")
-RESULT = "build.json"
 _TRIES = 5  # samples drawn for each that is wanted, at most
 
 
@@ -414,12 +413,6 @@ def _samples(
         done = 1 - sum(wanted.values()) / total
         told(f"Sampling: {len(rows):,} of {total:,} kept, {number:,} drawn", 0.5 + 0.5 * done)
     return kept_x, kept_y, rows, refused, rejected
-
-
-def result(job: jobs.Job) -> dict[str, Any] | None:
-    """Reads what a build has made; None before its end."""
-    file = job.path / RESULT
-    return files.read_json(file) if file.exists() else None
 
 
 def origins(dataset: Dataset) -> dict[str, int]:

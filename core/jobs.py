@@ -17,16 +17,16 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
 from core import files, machine
-from core.catalog import UserError, unknown
+from core.catalog import Config, Entry, Registry, UserError, unknown
 from core.settings import settings
 
 ACTIVE = ("queued", "running")
@@ -55,12 +55,57 @@ _NUMBERS = (
     "speed",
     "step",
 )
-_CHOSEN = {  # what lists and pages say of a job, and of which kind it is
-    "train": {"dataset": {"name": str}, "family": {"name": str}, "train": {"images": int}},
-    "classifier": {"dataset": {"name": str}, "train": {"images": int}},
-}
 _ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = _ROOT / "core" / "gallery"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the jobs of a kind train: they are runs, which others open.
+
+    Attributes:
+        part: The part of the config, and of the run's record, that describes the network: ``family``.
+        build: Makes the untrained network of a record for images of a :class:`core.models.Spec`; its weights come from
+            torch's global generator.
+    """
+
+    part: str
+    build: Callable[[Mapping[str, Any], Any], Any]
+
+
+@dataclass(frozen=True)
+class Kind(Entry):
+    """A kind of job: all that lists, pages and the job's process have to know of it.
+
+    ``make(task) -> Iterator[dict]`` does the work and yields what is worth logging. It has finished when it ends by
+    itself; when its :class:`core.work.Task` is stopped, it lets :class:`core.watch.Stopped` pass.
+
+    Attributes:
+        lane: Jobs of one lane wait for each other.
+        parts: Gives the config classes of a job by part, from what was chosen (``{"dataset": "digits"}``).
+        unit: Of what it counts: ``images``, ``fits``; empty when it tells shares.
+        shape: By part of the config, what lists and pages rely on, and of which type it is.
+        read: Reads what a job has found so far; None before there is anything.
+        files: Results that can be taken away, by name, and what they are called.
+        allow: Refuses a config before the job is made, and completes it where names stand for something.
+        processes: How many processes a config asks for.
+        resumes: What resuming an interrupted one would do.
+        trained: What it trains, None if it trains nothing that others open.
+    """
+
+    lane: Literal["train", "short"]
+    parts: Callable[[Mapping[str, str]], dict[str, type[Config]]]
+    unit: str = ""
+    shape: Mapping[str, Mapping[str, type]] = field(default_factory=dict)
+    read: Callable[[Job], Any] = lambda job: None
+    files: Mapping[str, str] = field(default_factory=dict)
+    allow: Callable[[dict[str, Any]], None] = lambda config: None
+    processes: Callable[[Mapping[str, Any]], int] = lambda config: 1
+    resumes: str = "Resume starts it again."
+    trained: Trained | None = None
+
+
+kinds = Registry("job kind", Kind, "core.work")
 
 
 @dataclass(frozen=True)
@@ -69,7 +114,7 @@ class Job:
 
     Attributes:
         id: Name of the folder, unique and never changed.
-        kind: What is done, a name of ``core.work.kinds``.
+        kind: What is done, a name of :data:`kinds`.
         lane: ``train`` or ``short``.
         target: Id of the run that it works on; empty for a job that makes one.
         config: By part (``dataset``, ``family``, ``train`` …): ``{"name": …, "config": {…}}`` or plain values.
@@ -117,9 +162,9 @@ class Job:
                 "Resume tries again."
             )
         if self.status == "interrupted":
-            return (
-                "Its process ended without a word (killed, or the machine restarted). "
-                "Resume goes on from the newest checkpoint."
+            kind = _kind(self.kind)
+            return "Its process ended without a word (killed, or the machine restarted)." + (
+                f" {kind.resumes}" if kind else ""
             )
         return str(self.state.get("message", ""))
 
@@ -130,6 +175,14 @@ class Job:
         if not total:
             return float(self.status == "finished")
         return min(1.0, self.state.get("done", 0) / total)
+
+    def result(self) -> Any:
+        """Reads what it has found so far, as its kind does; None before there is anything.
+
+        Raises:
+            UserError: If a file is damaged, or the kind is not known here.
+        """
+        return kinds.get(self.kind).read(self)
 
     @property
     def seconds_left(self) -> float | None:
@@ -267,13 +320,9 @@ def _last_words(job: Job) -> str:
 
 
 def _processes(path: Path) -> int:
-    """Counts the processes of a job: one for each GPU that it asks for, as far as there are any."""
-    asked = (files.read_json(path / "job.json")["config"].get("train") or {}).get("gpus", 1)
-    if asked == 1:
-        return 1
-    from core.tensors import gpus
-
-    return min(asked, gpus())
+    """Counts the processes of a job."""
+    words = files.read_json(path / "job.json")
+    return kinds.get(words["kind"]).processes(words["config"])
 
 
 def stop(id: str) -> Job:
@@ -514,10 +563,11 @@ def read(path: Path) -> Job:
     for key in _NUMBERS:
         if state.get(key) is not None and not isinstance(state[key], (int, float)):
             raise _damaged_part(path / "state.json", key)
-    for part, kinds in _CHOSEN.get(words["kind"], {}).items():
+    kind = _kind(words["kind"])
+    for part, shape in (kind.shape if kind else {}).items():
         made_of = words["config"].get(part)
-        for key, kind in kinds.items():
-            if not isinstance(made_of, dict) or not isinstance(made_of.get(key), kind):
+        for key, type in shape.items():
+            if not isinstance(made_of, dict) or not isinstance(made_of.get(key), type):
                 raise _damaged_part(path / "job.json", part)
     job = Job(
         id=path.name,
@@ -533,6 +583,13 @@ def read(path: Path) -> Job:
             job, state=state, status="interrupted" if state["status"] in ACTIVE else state["status"]
         )
     return job
+
+
+def _kind(name: str) -> Kind | None:
+    """Finds a kind; None for one that another version knew."""
+    with suppress(UserError):
+        return kinds.get(name)
+    return None
 
 
 def _damaged_part(file: Path, part: str) -> UserError:
@@ -608,3 +665,13 @@ def set_state(path: Path, **fields: Any) -> None:
     if fields.get("status", state["status"]) != state["status"]:
         fields["since"] = time.time()
     files.write_json(path / "state.json", state | fields)
+
+
+def outcome(job: Job, name: str) -> dict[str, Any] | None:
+    """Reads a result of a job that is one JSON file; None before it is written.
+
+    Raises:
+        UserError: If it is damaged.
+    """
+    file = job.path / name
+    return files.read_json(file) if file.exists() else None

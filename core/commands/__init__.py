@@ -48,7 +48,7 @@ def sampling_of_run(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 
     wanted = families.names()
     if chosen.run_id:
-        wanted = [runs.family_of(jobs.find(chosen.run_id, *runs.KINDS))]
+        wanted = [runs.family_of(runs.find(chosen.run_id))]
     return {f"({name}) ": families.get(name).sampling for name in wanted}
 
 

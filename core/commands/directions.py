@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from core import files, jobs, runs
+from core import files, runs
 from core.catalog import UserError
 from core.commands import named_class, show, takes_run
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"--count must be from 1 to 100 and --image at least 0, got {arguments.count} and "
             f"{arguments.image}. Leave them out."
         )
-    job = jobs.find(arguments.run_id, *runs.KINDS)
+    job = runs.find(arguments.run_id)
     opened = runs.open_model(job, arguments.step)
     space = latent.open_space(opened)
     labels = None

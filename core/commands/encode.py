@@ -6,7 +6,7 @@ import argparse
 import io
 from pathlib import Path
 
-from core import files, jobs, runs
+from core import files, runs
 from core.catalog import UserError, parse
 from core.commands import named_class, show, takes_run, takes_values
 from core.datasets.pictures import KINDS
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(
             "There is nothing to encode. Name a picture, or test images with --test 0 1 2."
         )
-    job = jobs.find(arguments.run_id, *runs.KINDS)
+    job = runs.find(arguments.run_id)
     opened = runs.open_model(job, arguments.step)
     sampling = opened.sampling.of(parse(arguments.set), "sampling") if opened.sampling else None
     if arguments.label is not None and not opened.classes:

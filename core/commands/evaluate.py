@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"The folder {out.parent} of --report does not exist. Make it, or choose another."
         )
-    wanted = [jobs.find(text, *runs.KINDS) for text in arguments.run_ids]
+    wanted = [runs.find(text) for text in arguments.run_ids]
     found, failed = [], False
     for target in () if arguments.compare else wanted:
         evaluate.check(target, _values(arguments))  # all of them before the first one is measured

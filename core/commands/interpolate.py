@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core import files, jobs, runs
+from core import files, runs
 from core.catalog import UserError, parse
 from core.commands import named_class, sampling_of_run, show, takes_run, takes_values
 
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     ids = arguments.through
     if min(ids) < 0:
         raise UserError(f"--through takes image numbers from 0, got {min(ids)}. Choose others.")
-    job = jobs.find(arguments.run_id, *runs.KINDS)
+    job = runs.find(arguments.run_id)
     opened = runs.open_model(job, arguments.step)
     sampling = opened.sampling.of(parse(arguments.set), "sampling") if opened.sampling else None
     space = latent.open_space(opened, sampling)

@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     if arguments.run_id:
-        job = jobs.find(arguments.run_id, *runs.KINDS)
+        job = runs.find(arguments.run_id)
         facts = summary(job) | {
             "path": str(job.path),
             "config": dict(job.config),

@@ -7,7 +7,7 @@ import io
 import math
 from pathlib import Path
 
-from core import files, jobs, runs
+from core import files, runs
 from core.catalog import UserError, parse
 from core.commands import named_class, sampling_of_run, show, takes_run, takes_values
 
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(
             f"The folder {out.parent} of --out does not exist. Make it, or choose another."
         )
-    job = jobs.find(arguments.run_id, *runs.KINDS)
+    job = runs.find(arguments.run_id)
     if job.kind != "train":
         raise UserError(
             f"{job.name} is a classifier, which draws no images. Choose a run of a generative model."

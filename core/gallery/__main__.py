@@ -146,7 +146,7 @@ def pack(job: jobs.Job, id: str, recipe: Recipe, place: Path = jobs.SHIPPED) -> 
                 json.dumps(_rounded(record), separators=(",", ":")) + "\n" for record in records
             )
         )
-        if job.kind in runs.KINDS:
+        if runs.is_run(job):
             _write(new / "run.json", files.read_json(job.path / "run.json"))
             step = str(runs.preferred(job))
             source, checkpoint = job.path / "checkpoints" / step, new / "checkpoints" / step

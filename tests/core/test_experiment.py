@@ -75,7 +75,7 @@ def test_an_experiment_fills_live_stops_and_goes_on(here, toy):
         "experiment.synthetic_per_class": 4,
     }
     job = work.submit("experiment", {"dataset": "toy"}, values)
-    assert experiment.result(job) is None
+    assert job.result() is None
     whole = datasets.load("toy")
     config = ExperimentConfig.of(job.config["experiment"])
     trial = Experiment(whole, config)
@@ -85,7 +85,7 @@ def test_an_experiment_fills_live_stops_and_goes_on(here, toy):
     worker.work(job.path)
     job = jobs.get(job.id)
     assert job.status == "finished", job.message
-    result = experiment.result(job)
+    result = job.result()
     assert result is not None
     assert (result["done"], result["fits"], result["total"]) == (True, 12, 12)
     assert result["verdict"] == ""  # a quick look has none
@@ -257,9 +257,8 @@ def test_referees_are_paired_and_told_as_they_come(here, toy):
     worker.work(job.path)
     job = jobs.get(job.id)
     assert job.status == "finished", job.message
-    from core.work import screening
 
-    result = screening.result(job)
+    result = job.result()
     assert result is not None
     assert result["done"]
     assert [row["title"] for row in result["rows"]] == [

@@ -40,7 +40,7 @@ def test_a_finished_run_sees_more_images(here):
     assert (job.status, job.state["step"]) == ("finished", 10)
     before = [record["lr"] for record in files.Log(job.path).read()[0]]
     old = weights(job, 10)
-    again = work.extend(job.id, 640)
+    again = training_work.extend(job.id, 640)
     assert again.status == "queued"
     worker.work(job.path)
     job = jobs.get(job.id)
@@ -58,7 +58,7 @@ def test_a_finished_run_sees_more_images(here):
 def test_an_extended_run_is_resumed_bit_by_bit(here, monkeypatch):
     ended, cut = here(images=320, **SMALL), here(images=320, **SMALL)
     for job in (ended, cut):
-        work.extend(job.id, 640)
+        training_work.extend(job.id, 640)
     worker.work(ended.path)
     append = files.Log.append
 
@@ -90,7 +90,7 @@ def test_an_extended_run_is_resumed_bit_by_bit(here, monkeypatch):
 def test_a_length_that_is_none_is_refused(here, setting, images, text):
     job = here(images=320, **SMALL)
     setting(max_images=1000)
-    assert refused(work.extend, job.id, images) == text.format(job.name)
+    assert refused(training_work.extend, job.id, images) == text.format(job.name)
     assert jobs.get(job.id).status == "finished"
     assert jobs.get(job.id).config["train"]["images"] == 320
 
@@ -99,7 +99,7 @@ def test_without_a_state_to_go_on_from_it_is_refused(here):
     job = here(images=320, **SMALL)
     for file in job.path.glob("checkpoints/*/state.pt"):
         file.unlink()
-    assert refused(work.extend, job.id, 640) == (
+    assert refused(training_work.extend, job.id, 640) == (
         f"{job.name} has no checkpoint that training could go on from. Start a new run from it instead."
     )
 
@@ -121,7 +121,7 @@ def numbers(text: str) -> list[float]:
 
 def test_a_jump_of_the_learning_rate_is_said_before_and_in_the_record(here, capsys):
     job = here(images=320, **{**SMALL, "family.width": 8})
-    note = work.lengthened(job.id, 640)
+    note = training_work.lengthened(job.id, 640)
     assert main(["resume", job.id, "--images", "640", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["note"] == note
     worker.work(job.path)
@@ -135,10 +135,10 @@ def test_a_jump_of_the_learning_rate_is_said_before_and_in_the_record(here, caps
     assert numbers(note)[:2] == pytest.approx([group.lr * each for each in cosine], rel=0.05)
     assert note.startswith("The learning rate does not go on where it was: it rises from ")
     assert "at step 10, where a run of 20 steps has it" in note
-    assert work.lengthened(job.id, 1280) != ""  # from the end of its curve again
+    assert training_work.lengthened(job.id, 1280) != ""  # from the end of its curve again
     steady = here(images=320, **{**SMALL, "train.schedule": "constant"})
-    assert work.lengthened(steady.id, 640) == ""
-    assert work.lengthened(here(work=False).id, 640) == ""
+    assert training_work.lengthened(steady.id, 640) == ""
+    assert training_work.lengthened(here(work=False).id, 640) == ""
 
 
 def test_a_longer_schedule_is_foretold_for_every_schedule_warm_up_and_stage():
@@ -196,7 +196,7 @@ def test_the_best_checkpoint_of_a_family_in_stages_has_all_of_them_behind_it(her
         )
     assert runs.preferred(job) == 20
     # extended, the checkpoint that was whole stays it until another is
-    work.extend(job.id, 6400)
+    training_work.extend(job.id, 6400)
     monkeypatch.setattr(training_work.Task, "stopped", lambda self: "Enough.")
     worker.work(job.path)
     job = jobs.get(job.id)
@@ -349,7 +349,7 @@ def test_a_run_whose_quality_no_longer_grows_ends_early(here, monkeypatch, famil
     assert job.share < 1
     # more images are a new chance
     scores = iter([0.5, 0.25, *[0.5] * 100])
-    work.extend(job.id, 4000)
+    training_work.extend(job.id, 4000)
     worker.work(job.path)
     assert jobs.get(job.id).state["step"] > 40 * 0.25 + job.state["step"]
 
@@ -374,7 +374,7 @@ def test_roll_backs_extensions_and_the_best_state_are_marked_where_they_happened
     monkeypatch.setattr(training.Trainer, "_one_step", step)
     monkeypatch.setattr(training_work, "_score", lambda look: 1.0)
     job = here(images=320, **SMALL)
-    work.extend(job.id, 640)
+    training_work.extend(job.id, 640)
     worker.work(job.path)
     job = jobs.get(job.id)
     assert job.status == "finished", (job.path / "worker.log").read_text()

@@ -250,7 +250,7 @@ def test_an_experiment_is_shown_in_percent_and_points(visit):
         "experiment",
         {"dataset": "digits"},
         {"experiment.pipeline": "digits"},
-        experiment.RESULT,
+        "experiment.json",
         trial.summary(done, []),
     )
     seen = visit("augment", **{"augment.view": "proof"}).calm()

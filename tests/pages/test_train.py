@@ -10,6 +10,7 @@ import pytest
 
 from core import files, jobs, runs, work
 from core.models import families
+from core.work import train
 from pages.ui import shell
 
 LONG = {"train.images": 5000}
@@ -545,5 +546,5 @@ def test_a_longer_run_is_told_what_becomes_of_its_learning_rate(visit, trained, 
     seen = visit("train", run=id).set(**{f"train__longer__images__{id}": 640})
     assert "The learning rate" not in seen.texts()
     seen.at.session_state["train.longer.open"] = True
-    assert work.lengthened(id, 640) in seen.run().texts()
+    assert train.lengthened(id, 640) in seen.run().texts()
     assert spawned == []
