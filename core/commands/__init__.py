@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core import jobs
+from core import files, jobs
 from core.catalog import Config, Entry, Registry, UserError, plain
 
 
@@ -60,7 +60,7 @@ def sampling_of_run(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 
     wanted = families.names()
     if chosen.run_id:
-        wanted = [runs.family_of(jobs.find(chosen.run_id, *runs.KINDS))]
+        wanted = [runs.family_of(runs.find(chosen.run_id))]
     return {f"({name}) ": families.get(name).sampling for name in wanted}
 
 
@@ -129,7 +129,7 @@ def follow(job: jobs.Job, as_json: bool) -> int:
 
 def summary(job: jobs.Job) -> dict[str, Any]:
     """Gives what a job is and the last value of each of its records."""
-    records, damaged = jobs.Log(job.path).read()
+    records, damaged = files.Log(job.path).read()
     last: dict[str, Any] = {}
     for record in records:
         last |= record

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from core import jobs, runs
+from core import files, runs
 from core.catalog import UserError
 from core.commands import commands, named_class, show, takes_run
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"--count must be from 1 to 100 and --image at least 0, got {arguments.count} and "
             f"{arguments.image}. Leave them out."
         )
-    job = jobs.find(arguments.run_id, *runs.KINDS)
+    job = runs.find(arguments.run_id)
     opened = runs.open_model(job, arguments.step)
     space = latent.open_space(opened)
     labels = None
@@ -98,8 +98,8 @@ def run(arguments: argparse.Namespace) -> None:
     }
     if out is not None:
         x = np.concatenate([latent.filmstrip(space, point, each).x for each in found])
-        with jobs.full_disk_told():
-            jobs.write_atomic(out, sheets.png(x, len(latent.AMOUNTS), facts))
+        with files.full_disk_told():
+            files.write_atomic(out, sheets.png(x, len(latent.AMOUNTS), facts))
         facts["out"] = str(out)
     lines = (
         []

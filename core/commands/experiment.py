@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         show(arguments, {"seconds": seconds}, [f"About {seconds:.0f} s."])
         return 0
     job = ended(work.submit("experiment", choice, values, who="command line"))
-    facts = trials.result(job) or {}
+    facts = job.result() or {}
     lines = []
     for cell in facts.get("cells", []):
         line = f"{facts['arms'][cell['arm']]}, {cell['size']} per class: {cell['mean']:.1f}%"

@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """List the runs, or show one."""
     if arguments.run_id:
-        job = jobs.find(arguments.run_id, *runs.KINDS)
+        job = runs.find(arguments.run_id)
         facts = summary(job) | {
             "path": str(job.path),
             "config": dict(job.config),

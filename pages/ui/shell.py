@@ -396,7 +396,7 @@ def sidebar() -> None:
             help="What the Data page shows and the Train page trains on.",
         )
         every = jobs.listing()
-        listed = [job for job in every if job.kind in runs.KINDS]
+        listed = [job for job in every if runs.is_run(job)]
         ids = [run.id for run in listed]
         ready = next(
             (run.id for run in listed if run.kind == "train" and runs.checkpoints(run)), None
