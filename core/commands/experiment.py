@@ -9,6 +9,7 @@ from typing import Any
 from core import work
 from core.catalog import Config, parse
 from core.commands import ended, show, takes_values
+from core.writing import percent
 
 HELP = "Measure whether a pipeline or synthetic images help: paired arms, an interval, a verdict."
 
@@ -51,7 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     facts = trials.result(job) or {}
     lines = []
     for cell in facts.get("cells", []):
-        line = f"{facts['arms'][cell['arm']]}, {cell['size']} per class: {cell['mean']:.1f}%"
+        line = (
+            f"{facts['arms'][cell['arm']]}, {cell['size']} per class: {percent(cell['mean'] / 100)}"
+        )
         if cell["idle"]:
             line += f", not tested: {cell['idle']}"
         elif cell["p"] is not None:

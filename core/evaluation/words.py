@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from core.writing import percent
+
 if TYPE_CHECKING:
     from core.evaluation.records import Evaluation, Measurement
 
@@ -121,8 +123,9 @@ def _nearer(m: Measurement) -> Test:
     return Test(
         "nearer",
         low > limit,
-        f"{m.value:.0%} of the samples are nearer to a training image than to an unseen one "
-        f"({_interval(m)}); chance is 50 %, copies reach {ceiling:.0%}, and from {limit:.0%} on it counts.",
+        f"{percent(m.value, 0)} of the samples are nearer to a training image than to an unseen one "
+        f"({_interval(m)}); chance is 50 %, copies reach {percent(ceiling, 0)}, and from "
+        f"{percent(limit, 0)} on it counts.",
     )
 
 
@@ -132,7 +135,7 @@ def _ratio(m: Measurement) -> Test:
     return Test(
         "ratio",
         low > max(0.01, usual),
-        f"{m.value:.1%} of the samples single out one training image as nearly the same picture; "
+        f"{percent(m.value)} of the samples single out one training image as nearly the same picture; "
         f"of unseen real images {_percent(m.floor)} do.",
     )
 
@@ -142,9 +145,9 @@ def _disguised(m: Measurement) -> Test:
     return Test(
         "disguised",
         _low(m) > limit,
-        f"Whatever was done to them ({LOOKED_FOR}), {m.value:.0%} of {m.n:,} samples are nearer to a training image "
-        f"than to an unseen one ({_interval(m)}); chance is 50 %, copies reach {ceiling:.0%}, and from {limit:.0%} "
-        "on it counts.",
+        f"Whatever was done to them ({LOOKED_FOR}), {percent(m.value, 0)} of {m.n:,} samples are nearer to a training "
+        f"image than to an unseen one ({_interval(m)}); chance is 50 %, copies reach {percent(ceiling, 0)}, and from "
+        f"{percent(limit, 0)} on it counts.",
     )
 
 
@@ -155,7 +158,7 @@ def _disguised_ratio(m: Measurement) -> Test:
     return Test(
         "disguised_ratio",
         low > max(0.01, usual),
-        f"{m.value:.1%} of {m.n:,} samples single out one training image as nearly the same picture in disguise"
+        f"{percent(m.value)} of {m.n:,} samples single out one training image as nearly the same picture in disguise"
         + (f", most often {way}" if way else "")
         + f" (shifts up to {shift} px); of unseen real images {_percent(m.floor)} do.",
     )
@@ -167,7 +170,7 @@ def _authenticity(m: Measurement) -> Test:
     return Test(
         "authenticity",
         None if usual is None else high < usual - 0.1,
-        f"{m.value:.0%} of the samples keep their distance from the training images, "
+        f"{percent(m.value, 0)} of the samples keep their distance from the training images, "
         f"of unseen real images {_percent(m.floor)}.",
     )
 
@@ -189,7 +192,7 @@ def _membership(m: Measurement) -> Test:
         "membership",
         low > GUESSED,
         f"By {m.details.get('by', 'its own score')}, the model tells training images from unseen ones in "
-        f"{m.value:.0%} of pairs ({_interval(m)}); 50 % is a guess, above {GUESSED:.0%} counts.",
+        f"{percent(m.value, 0)} of pairs ({_interval(m)}); 50 % is a guess, above {percent(GUESSED, 0)} counts.",
     )
 
 
@@ -209,11 +212,15 @@ def _low(m: Measurement) -> float:
 
 
 def _interval(m: Measurement) -> str:
-    return "no interval" if m.low is None or m.high is None else f"{m.low:.0%} to {m.high:.0%}"
+    return (
+        "no interval"
+        if m.low is None or m.high is None
+        else f"{percent(m.low, 0)} to {percent(m.high, 0)}"
+    )
 
 
 def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.0%}"
+    return "unknown" if value is None else percent(value, 0)
 
 
 def sentences(evaluation: Evaluation) -> tuple[str, str, str]:
@@ -237,10 +244,10 @@ def _good(evaluation: Evaluation) -> str:
     if best is None:
         return "What it is good at was not measured."
     part, m, words = best
-    usual = f", of real ones {m.floor:.0%}" if m.floor is not None else ""
+    usual = f", of real ones {percent(m.floor, 0)}" if m.floor is not None else ""
     if part < 0.5:
-        return f"It is good at nothing yet: at most {m.value:.0%} {words}{usual}."
-    return f"{m.value:.0%} {words}{usual}."
+        return f"It is good at nothing yet: at most {percent(m.value, 0)} {words}{usual}."
+    return f"{percent(m.value, 0)} {words}{usual}."
 
 
 def _fails(evaluation: Evaluation) -> str:
@@ -249,14 +256,14 @@ def _fails(evaluation: Evaluation) -> str:
         worst = min(rows, key=lambda row: (row["coverage"], row["made_share"]))
         if worst["made_share"] < worst["real_share"] / 3:
             return (
-                f"It hardly ever makes “{worst['class']}”: {worst['made_share']:.0%} of its pictures, "
-                f"where {worst['real_share']:.0%} are usual."
+                f"It hardly ever makes “{worst['class']}”: {percent(worst['made_share'], 0)} of its pictures, "
+                f"where {percent(worst['real_share'], 0)} are usual."
             )
         return (
-            f"It does worst at “{worst['class']}”: {worst['coverage']:.0%} of the real ones have "
+            f"It does worst at “{worst['class']}”: {percent(worst['coverage'], 0)} of the real ones have "
             "a picture of its own nearby."
         )
     coverage = evaluation.get("coverage")
     if coverage is not None:
-        return f"It has nothing near {1 - (coverage.value or 0):.0%} of the real pictures."
+        return f"It has nothing near {percent(1 - (coverage.value or 0), 0)} of the real pictures."
     return "Where it fails was not measured."

@@ -313,7 +313,7 @@ def test_a_poor_judge_is_named_and_not_asked(toy, monkeypatch):
     monkeypatch.setattr(features, "judge", lambda *_: poor)
     made = study(Fixed(lambda ids: torch.rand(len(ids), 1, 8, 8)), dataset, extractor="judge")
     assert made.extractor.name == "self"
-    assert "names only 62% of the test images rightly, below 90%" in " ".join(made.warnings)
+    assert "names only 62 % of the test images rightly, below 90 %" in " ".join(made.warnings)
 
 
 def test_constant_samples_are_told_and_measured(toy):

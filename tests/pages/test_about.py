@@ -38,7 +38,7 @@ def test_the_ways_lead_from_each_image_to_the_next_one(visit, measured, request)
     home = request.getfixturevalue("evaluated" if measured else "trained")
     seen = visit("about", run=home.runs["gan"]).calm()
     data = seen.pictures("about.ways")
-    assert (len(data["frames"]), data["count"], data["labels"][8]) == (17, 6, "50%")
+    assert (len(data["frames"]), data["count"], data["labels"][8]) == (17, 6, "50 %")
     assert data["film"] == "the way"
     last = seen.images("about.ways")
     assert np.abs(last.astype(int) - seen.images("about.samples")[1::2]).max() <= 1

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from core import datasets, evaluation, jobs, runs, sheets, work, worker
 from core.work import evaluate
+from core.writing import percent
 
 
 @pytest.fixture
@@ -264,7 +265,7 @@ def test_suspects_stand_above_their_nearest_training_images(visit, gan, found):
     assert (seen.images("evaluate.pairs.2") == evaluation.training_images(found, place)).all()
     titles = seen.pictures("evaluate.pairs.2")["titles"]
     assert titles == [
-        f"{done}: {share:.1%} of unseen real images lie as near in disguise"
+        f"{done}: {percent(share)} of unseen real images lie as near in disguise"
         for _, done, share in hidden
     ]
     assert any(title.startswith(("mirrored", "shifted", "turned")) for title in titles)
