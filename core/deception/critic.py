@@ -34,7 +34,6 @@ from core.writing import percent
     "Attack the critic",
     TrickConfig,
     fits=lambda opened: opened.family == "gan",
-    classifier=False,
 )
 def critic(
     config: TrickConfig, opened: Opened, dataset: Dataset, target: Target | None

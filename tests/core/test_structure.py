@@ -26,6 +26,8 @@ LAYERS = [
     [
         "settings",
         "slices",
+        "watch",
+        "files",
         "scratch",
         "tensors",
         "sheets",
