@@ -15,7 +15,7 @@ PAIRS = 12  # suspects side by side
 @shell.guard()
 def draw(found: Evaluation) -> None:
     """Shows the verdict of the tests, then each sample beside its nearest training images."""
-    verdict = found.verdict
+    verdict = evaluation.verdict(found)
     sign = {True: st.error, False: st.success, None: st.info}[verdict.copies]
     sign(shell.plain(verdict.sentence), icon=":material/content_copy:")
     if (arrays := found.arrays()) is None:
