@@ -11,7 +11,7 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as as_bytes
 from torch import Tensor
 
-from core import jobs
+from core import files
 from core.settings import settings
 from core.training import Trainer
 from core.watch import UNWATCHED, Watch
@@ -44,7 +44,7 @@ def once(
                 settings().allow_change(f"train {what}")
                 net = finished(trainer(), f"Training {what}, once for these images", watch)
                 kept = {name: value.cpu().contiguous() for name, value in weights(net).items()}
-                jobs.keep(file, as_bytes(kept))
+                files.keep(file, as_bytes(kept))
     return from_bytes(file.read_bytes())
 
 

@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core import jobs
+from core import files, jobs
 from core.catalog import Config, Entry, Registry, UserError, plain
 from core.watch import Watch
+from core.writing import percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ def sampling_of_run(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 
     wanted = families.names()
     if chosen.run_id:
-        wanted = [runs.family_of(jobs.find(chosen.run_id, *runs.KINDS))]
+        wanted = [runs.family_of(runs.find(chosen.run_id))]
     return {f"({name}) ": families.get(name).sampling for name in wanted}
 
 
@@ -97,8 +98,10 @@ def wait(job: jobs.Job) -> jobs.Job:
             line = f"place {jobs.place(job)} in the queue"
         else:
             left = job.seconds_left
-            line = job.message or f"{job.share:4.0%}  {job.state.get('speed', 0):,.0f} images/s" + (
-                f"  {left:.0f} s left" if left is not None else ""
+            line = (
+                job.message
+                or f"{percent(job.share, 0):>5}  {job.state.get('speed', 0):,.0f} images/s"
+                + (f"  {left:.0f} s left" if left is not None else "")
             )
         if line != shown:
             end = "" if sys.stderr.isatty() else "\n"
@@ -143,7 +146,7 @@ def follow(job: jobs.Job, as_json: bool) -> int:
 
 def summary(job: jobs.Job) -> dict[str, Any]:
     """Gives what a job is and the last value of each of its records."""
-    records, damaged = jobs.Log(job.path).read()
+    records, damaged = files.Log(job.path).read()
     last: dict[str, Any] = {}
     for record in records:
         last |= record

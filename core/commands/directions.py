@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core import jobs, runs
+from core import files, runs
 from core.catalog import UserError
 from core.commands import Terminal, commands, named_class, show, takes_run
+from core.writing import percent
 
 KINDS = ("principal", "factors", "local", "labels", "attributes")
 
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"--count must be from 1 to 100 and --image at least 0, got {arguments.count} and "
             f"{arguments.image}. Leave them out."
         )
-    job = jobs.find(arguments.run_id, *runs.KINDS)
+    job = runs.find(arguments.run_id)
     opened = runs.open_model(job, arguments.step)
     space = latent.open_space(opened)
     labels = None
@@ -92,8 +93,8 @@ def run(arguments: argparse.Namespace) -> None:
     }
     if out is not None:
         x = np.concatenate([latent.filmstrip(space, point, each).x for each in found])
-        with jobs.full_disk_told():
-            jobs.write_atomic(out, sheets.png(x, len(latent.AMOUNTS), facts))
+        with files.full_disk_told():
+            files.write_atomic(out, sheets.png(x, len(latent.AMOUNTS), facts))
         facts["out"] = str(out)
     lines = (
         []
@@ -108,6 +109,6 @@ def run(arguments: argparse.Namespace) -> None:
             other = next(iter(each.leaks.items()), None)
             words.append("nothing else" if other is None else f"{other[0]} by {other[1]:+.2f}")
         elif each.share is not None:
-            words.append(f"{each.share:.1%} of what there is to explain")
+            words.append(f"{percent(each.share)} of what there is to explain")
         lines.append(" ".join(words))
     show(arguments, facts, lines)

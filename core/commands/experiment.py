@@ -9,6 +9,7 @@ from typing import Any
 from core import work
 from core.catalog import Config, parse
 from core.commands import commands, ended, show, takes_values
+from core.writing import percent
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,10 +49,12 @@ def run(arguments: argparse.Namespace) -> int:
         show(arguments, {"seconds": seconds}, [f"About {seconds:.0f} s."])
         return 0
     job = ended(work.submit("experiment", choice, values, who="command line"))
-    facts = trials.result(job) or {}
+    facts = job.result() or {}
     lines = []
     for cell in facts.get("cells", []):
-        line = f"{facts['arms'][cell['arm']]}, {cell['size']} per class: {cell['mean']:.1f}%"
+        line = (
+            f"{facts['arms'][cell['arm']]}, {cell['size']} per class: {percent(cell['mean'] / 100)}"
+        )
         if cell["idle"]:
             line += f", not tested: {cell['idle']}"
         elif cell["p"] is not None:

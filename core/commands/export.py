@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.model:
             values["build.run"] = jobs.find(arguments.model, "train").id
         job = ended(work.submit("build", choice, values, who="command line"))
-        made = build.result(job)
+        made = job.result()
         if made is None:
             raise UserError(f"The build {job.id} was stopped before its end. Resume it.")
         facts |= made

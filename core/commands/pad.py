@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from core import jobs, runs
+from core import runs
 from core.catalog import UserError
 from core.commands import commands, show, takes_run
 
@@ -19,7 +19,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Keep a plane of a run's latent space as a picture, which the Overview opens with."""
     from core import latent
 
-    job = jobs.find(arguments.run_id, *runs.KINDS)
+    job = runs.find(arguments.run_id)
     if job.shipped:
         raise UserError(
             f"{job.name} ships with Simulacra and is for looking only, so nothing is kept beside it. "

@@ -7,6 +7,7 @@ import sys
 
 from core import jobs, work
 from core.commands import commands, follow, show, takes_run
+from core.work import train
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
     if more is None:
         job = work.resume(job.id)
     else:
-        note = work.lengthened(job.id, more)  # before the job changes the record
-        job = work.extend(job.id, more)
+        note = train.lengthened(job.id, more)  # before the job changes the record
+        job = train.extend(job.id, more)
     if arguments.wait:
         if note:
             print(note, file=sys.stderr)

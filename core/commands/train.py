@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from core import jobs, runs, work
+from core import runs, work
 from core.catalog import Config, UserError, parse
 from core.commands import commands, follow, show, takes_values
 
@@ -53,11 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"--from {arguments.parent} takes over the settings of that run, so --like has no place. Leave one out."
         )
     if arguments.like or arguments.parent:
-        model = (
-            runs.named(arguments.parent)[0]
-            if arguments.parent
-            else jobs.find(arguments.like, *runs.KINDS)
-        )
+        model = runs.named(arguments.parent)[0] if arguments.parent else runs.find(arguments.like)
         chosen, old = work.flat(model.config)
         classifier = classifier or (model.kind == "classifier" and family is None)
         # another dataset or family has other parameters: only the rest is taken over

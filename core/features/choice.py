@@ -11,6 +11,7 @@ from core.features.extractors.pca import Components, components
 from core.features.extractors.self import self_supervised
 from core.settings import settings
 from core.watch import UNWATCHED, Watch
+from core.writing import percent
 
 POOR = 0.9  # accuracy of a judge below which it is not asked
 
@@ -34,8 +35,8 @@ def choose(
         if found.accuracy >= POOR:
             return found, ""
         why = (
-            f"The judge of {dataset.name} names only {found.accuracy:.0%} of the test images rightly, "
-            f"below {POOR:.0%}, so it is not asked"
+            f"The judge of {dataset.name} names only {percent(found.accuracy, 0)} of the test images rightly, "
+            f"below {percent(POOR, 0)}, so it is not asked"
         )
     other = self_supervised(dataset, device, watch)
     return other, f"{why}; features come from a network that learned from the images alone."

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import jobs
+from core import files
 from core.catalog import Entry, Registry
 from core.datasets import Dataset
 from core.settings import settings
@@ -82,5 +82,5 @@ def of_split(extractor: Extractor, dataset: Dataset, index: np.ndarray) -> np.nd
     found = np.concatenate([extractor.features(x).astype(np.float32) for x in parts])
     memory = io.BytesIO()
     np.save(memory, found, allow_pickle=False)
-    jobs.keep(file, memory.getvalue())
+    files.keep(file, memory.getvalue())
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from core import jobs
+from core import files, jobs
 from core.cache import Cache
 from core.catalog import UserError
 from core.datasets import Dataset
@@ -93,7 +93,7 @@ _read = Cache[Findings](8)
 
 
 def _findings(file: Path) -> Findings:
-    record = jobs.read_json(file)
+    record = files.read_json(file)
     try:
         index, places = record["map"]
         return Findings(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import subprocess
@@ -239,9 +238,7 @@ def test_a_failed_training_exits_with_1(started, run, monkeypatch, capsys):
         yield {"step": 1}
         raise RuntimeError("inside")
 
-    entry = copy.copy(work.kinds.get("train"))
-    object.__setattr__(entry, "make", broken)
-    monkeypatch.setitem(work.kinds._entries, "train", entry)
+    monkeypatch.setitem(vars(jobs.kinds.get("train")), "make", broken)
     result = run("train", *TINY, "--wait", "--json", code=1)
     assert result["status"] == "failed"
     assert result["message"].startswith("Something went wrong inside Simulacra.")
