@@ -34,7 +34,6 @@ from core.threat import Target, eps_text
     "Attack the critic",
     TrickConfig,
     fits=lambda opened: opened.family == "gan",
-    classifier=False,
 )
 def critic(
     config: TrickConfig, opened: Opened, dataset: Dataset, target: Target | None

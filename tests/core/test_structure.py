@@ -23,7 +23,18 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [
     ["core"],  # core/__init__.py
     ["catalog"],
-    ["settings", "slices", "scratch", "tensors", "sheets", "tables", "machine", "untrusted"],
+    [
+        "settings",
+        "slices",
+        "watch",
+        "files",
+        "scratch",
+        "tensors",
+        "sheets",
+        "tables",
+        "machine",
+        "untrusted",
+    ],
     ["faces", "nets"],
     ["datasets"],
     ["models", "classifier"],
