@@ -24,9 +24,9 @@ from core.deception import (
     tricks,
     usual,
 )
-from core.robustness.verdict import percent
 from core.runs import Opened
 from core.threat import Target, eps_text
+from core.writing import percent
 
 
 @tricks.add(

@@ -23,7 +23,6 @@ from core.attacks import NEAR, Outcome, Trial, attacks
 from core.catalog import UserError
 from core.datasets import Dataset
 from core.robustness import identity
-from core.robustness.comparison import mcnemar
 from core.robustness.questions import (
     StudyConfig,
     fitting,
@@ -37,11 +36,11 @@ from core.robustness.verdict import (
     STRONG,
     UNMASKING,
     checks,
-    interval,
     many,
     robustness,
     verdict,
 )
+from core.stats import mcnemar, proportion
 from core.tensors import Images
 from core.threat import (
     Climb,
@@ -569,7 +568,7 @@ class Study:
         for k, name in enumerate(self.target.classes):
             own = robust[y == k]
             if len(own):
-                low, high = interval(int(own.sum()), len(own))
+                low, high = proportion(int(own.sum()), len(own)).interval
                 classes.append(
                     {
                         "name": name,
@@ -578,7 +577,7 @@ class Study:
                         "n": len(own),
                     }
                 )
-        low, high = interval(int(robust.sum()), len(robust))
+        low, high = proportion(int(robust.sum()), len(robust)).interval
         return {
             "eps": eps,
             "text": eps_text(eps, self.config.norm),
