@@ -261,6 +261,30 @@ def test_latent_by_keyboard_alone(gallery, tiny_runs, screen):
     screen.until(lambda: address(screen).get("ends") == f"{2 + columns}-1")
 
 
+def test_latent_map_decodes_a_click_the_place_under_the_cross_and_a_lasso(
+    gallery, tiny_runs, screen
+):
+    screen.open(gallery, "latent", run=tiny_runs.runs["vae"], **{"latent.tool": "Map"})
+    screen.canvas("latent.map")
+    over = screen.key("latent.map").locator("canvas.over")
+    box = over.bounding_box()
+    over.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    before = screen.pixels("latent.map.here")
+    over.focus()
+    for _ in range(15):
+        screen.page.keyboard.press("ArrowRight")
+    screen.page.keyboard.press("Enter")
+    screen.until(lambda: screen.pixels("latent.map.here") != before)
+    mouse = screen.page.mouse
+    mouse.move(box["x"] + 5, box["y"] + 5)
+    mouse.down()
+    for x, y in ((0.98, 0.02), (0.98, 0.98), (0.02, 0.98)):
+        mouse.move(box["x"] + box["width"] * x, box["y"] + box["height"] * y, steps=4)
+    mouse.up()
+    assert screen.colours("latent.map.ring") > 3
+    expect(screen.key("latent.map").locator(".said")).to_contain_text("selected")
+
+
 def press(screen, index, columns=10, rows=6):
     """Clicks an image of the grid."""
     box = screen.canvas("latent.grid").bounding_box()

@@ -217,13 +217,13 @@ function show(me) {
 
   function css(code) { return `rgb(${colours()[code % colours().length].join(" ")})`; }
 
-  function disc(radius, width, hollow) {  // the offsets of its pixels
+  function disc(radius, width, inner = 0) {  // the offsets of its pixels
     const spots = [];
     const r = Math.ceil(radius);
     for (let y = -r; y <= r; y++) {
       for (let x = -r; x <= r; x++) {
         const far = Math.hypot(x, y);
-        if (far <= radius && !(hollow && far < radius - 1.3)) spots.push(y * width + x);
+        if (far <= radius && far >= inner) spots.push(y * width + x);
       }
     }
     return spots;
@@ -254,17 +254,18 @@ function show(me) {
     if (!words.ground) pixels.fill((255 << 24) | (b << 16) | (g << 8) | r);
     const places = place();
     const codes = me.columns.codes[me.trait], hollow = me.columns.hollow, quiet = new Set(facts.traits[me.trait].quiet);
-    const radius = (facts.count > 6000 ? 2.2 : facts.count > 1500 ? 2.8 : 3.6) * ratio, edge = Math.ceil(radius + 2 * ratio);
-    const spots = [0, 1].map((loud) => radius + loud * ratio).map((r) => [disc(r, width, false), disc(r, width, true), disc(r + ratio, width, false)]);
+    const radius = (facts.count > 6000 ? 2.3 : facts.count > 1500 ? 2.9 : 3.7) * ratio, edge = Math.ceil(radius + 2 * ratio);
+    const rim = (words.ground ? 2 : 1.3) * ratio;
+    const spots = [radius, radius + ratio].map((r) => [disc(r, width), disc(r, width, r - rim), disc(r + ratio, width)]);
     const faint = me.marks === "pictures" ? 0.35 : 1;
     for (const i of order()) {
       const x = Math.round(places[2 * i] * ratio), y = Math.round(places[2 * i + 1] * ratio);
       if (!(x >= edge && y >= edge && x < width - edge && y < height - edge)) continue;  // nan is nowhere
       const shown = me.chosen ? me.chosen[i] : open(i) ? 1 : 0;
       const part = Math.round(256 * faint * (shown ? (quiet.has(codes[i]) && !me.chosen ? 0.3 : 0.85) : 0.07));
-      const [full, rim, halo] = spots[quiet.size && !quiet.has(codes[i]) ? 1 : 0], start = y * width + x;
+      const [full, ring, halo] = spots[quiet.size && !quiet.has(codes[i]) ? 1 : 0], start = y * width + x;
       if (words.ground) blend(pixels, start, halo, WHITE, part);
-      blend(pixels, start, hollow[i] ? rim : full, palette[codes[i] % palette.length], part);
+      blend(pixels, start, hollow[i] ? ring : full, palette[codes[i] % palette.length], part);
     }
     pen.putImageData(me.image, 0, 0);
     if (me.marks === "pictures" && me.sheet) thumbnails(pen, ratio);

@@ -44,7 +44,7 @@ def draw(dataset: Any) -> None:
         answer = points(
             packed(dataset.fingerprint, job.id, marked, dataset, index, xy, flagged),
             key=f"data.map.{marked}",
-            height=430,
+            height=400,
             alt=f"{len(index):,} images as points; near points are alike",
         )
     picked = [int(index[i]) for i in answer.picked]
