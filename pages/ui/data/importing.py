@@ -15,6 +15,7 @@ from core.catalog import UserError
 from core.datasets import pictures
 from core.settings import settings
 from pages.ui import form, shell
+from pages.ui.data import counting
 
 READINGS = {
     "file": "By the file of labels",
@@ -69,15 +70,8 @@ def draw() -> None:
     if not pressed or upload is None or not wanted:
         return
     settings().allow_change("import images")
-    with stored(upload, wanted) as path, left:
-        bar = st.empty()
-        made = datasets.bring(
-            wanted,
-            values | {"path": path},
-            lambda done, total: bar.progress(
-                min(1.0, done / max(1, total)), text=f"{done:,} of {total:,} pictures"
-            ),
-        )
+    with stored(upload, wanted) as path, left, counting("{:,} of {:,} pictures") as progress:
+        made = datasets.bring(wanted, values | {"path": path}, progress)
     left_out = f", {len(made.refused):,} left out" if made.refused else ""
     st.session_state["_done"] = f"{wanted}: {len(made):,} pictures imported{left_out}."
     st.session_state["data.next"] = wanted
