@@ -275,7 +275,9 @@ def test_latent_map_decodes_a_click_the_place_under_the_cross_and_a_lasso(
         screen.page.keyboard.press("ArrowRight")
     screen.page.keyboard.press("Enter")
     screen.until(lambda: screen.pixels("latent.map.here") != before)
-    mouse = screen.page.mouse
+    screen.ready()
+    over.scroll_into_view_if_needed()
+    box, mouse = over.bounding_box(), screen.page.mouse
     mouse.move(box["x"] + 5, box["y"] + 5)
     mouse.down()
     for x, y in ((0.98, 0.02), (0.98, 0.98), (0.02, 0.98)):
