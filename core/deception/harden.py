@@ -82,7 +82,6 @@ class Steadied(nn.Module):
     "Train the VAE against it",
     HardenConfig,
     fits=lambda opened: opened.family == "vae",
-    classifier=False,
 )
 def harden(
     config: HardenConfig, opened: Opened, dataset: Dataset, target: Target | None

@@ -34,7 +34,6 @@ from core.threat import Target, eps_text
     "Attack the likelihood",
     TrickConfig,
     fits=lambda opened: opened.family in ("vae", "flow") and isinstance(opened.model, Scores),
-    classifier=False,
     times=2.0,
 )
 def likelihood(
