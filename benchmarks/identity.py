@@ -550,8 +550,8 @@ def pages(visit: Visit) -> dict[str, Any]:
     gan = visit.runs.get("gan", "shipped-digits-gan")
     asked: list[tuple[str, dict[str, str]]] = [
         ("overview", {}),
-        ("data", {"dataset": "digits"}),
-        ("data", {"dataset": "mended"}),
+        ("data", {"data": "digits"}),
+        ("data", {"data": "mended"}),
         *(("train", {"run": visit.runs[name]}) for name in KEPT if name in visit.runs),
         ("race", {"race": "shipped-race"}),
         *(("evaluate", {"run": jobs[id]["target"], "evaluation": id}) for id in of("evaluate")),
