@@ -13,9 +13,9 @@ from pages.ui.explore import (
     Choice,
     Here,
     image,
-    keep,
     plane_key,
     tools,
+    view_link,
     window,
 )
 
@@ -91,12 +91,12 @@ def choose(run: jobs.Job) -> tuple[runs.Opened, Checkpoint, Choice]:
     from core import latent
 
     if latent.supports(opened.model):
-        choice = keep.plane(choice, opened)
+        choice = view_link.plane(choice, opened)
     st.caption(
         f"{shell.plain(run.name)} after {opened.images:,} images (step {opened.step:,})."
         + (" It is still learning." if run.active else "")
     )
-    keep.recall(run)
+    view_link.recall(run)
     return opened, Checkpoint(run.id, opened.step, follows=step is None), choice
 
 
@@ -105,9 +105,9 @@ def choose(run: jobs.Job) -> tuple[runs.Opened, Checkpoint, Choice]:
 def wander(checkpoint: Checkpoint, choice: Choice) -> None:
     """Draws the pad, and answers it; only this part runs again while somebody drags."""
     key = plane_key(checkpoint, choice)
-    start, went = keep.arrival(choice)
+    start, went = view_link.arrival(choice)
     asked = pad.view("latent.pad", key, start, LIMIT, went)
-    keep.remember(choice, asked)
+    view_link.remember(choice, asked)
     try:
         here = Here(checkpoint, choice, asked)
     except UserError:
@@ -135,13 +135,13 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
         exact=exact,
         went=went,
         home=choice.start,
-        marks=keep.marks(here),
+        marks=view_link.marks(here),
         ms=took,
         limit=LIMIT,
         on_view=moved,
-        on_drop=keep.dropped,
+        on_drop=view_link.dropped,
     )
-    keep.below(here)
+    view_link.below(here)
 
 
 def moved() -> None:
@@ -155,7 +155,7 @@ def moved() -> None:
 @shell.guard()
 def use(checkpoint: Checkpoint, choice: Choice, tool: str) -> None:
     """Draws the chosen tool, from the place where the ring is."""
-    start, went = keep.arrival(choice)
+    start, went = view_link.arrival(choice)
     asked = pad.view("latent.pad", plane_key(checkpoint, choice), start, LIMIT, went)
     tools.TOOLS[tool].draw(Here(checkpoint, choice, asked))
 

@@ -228,7 +228,7 @@ def test_a_place_in_the_address_that_is_none_is_left_alone(visit, trained, text)
 
 def saved(seen):
     """Takes the picture away that the button offers."""
-    from pages.ui.explore import Checkpoint, Choice, Here, keep
+    from pages.ui.explore import Checkpoint, Choice, Here, view_link
     from pages.ui.pad import View
 
     state = seen.at.session_state
@@ -243,7 +243,7 @@ def saved(seen):
         Checkpoint(run.id, opened.step), choice, View(tuple(data["exact"]["at"]), (0.0, 0.0, 6.0))
     )
     assert here.key == data["plane"]
-    return keep.picture(here)
+    return view_link.picture(here)
 
 
 def drop(seen, content):
