@@ -172,7 +172,7 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
             laid = slow_map(arrays["made_features"], arrays["real_features"], config.seed)
             evaluation.write_map(task.path, laid)
         evaluation.write(replace(found, finished=True))
-        task.say("", 1.0)
+        task.say("", 100, 100)
     except Stopped:
         task.check()
         raise

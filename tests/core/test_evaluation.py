@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from core import datasets, evaluation, features, files, jobs, runs, worker
+from core import datasets, evaluation, features, files, jobs, runs, trained, worker
 from core.__main__ import main
 from core.catalog import Config, UserError
 from core.evaluation import EvaluateConfig, report
 from core.evaluation.study import Evaluator
+from core.features import choice
 from core.models import Spec
 from core.runs import Opened
 from core.work import evaluate
@@ -139,7 +140,7 @@ def test_a_stopped_evaluation_keeps_what_it_has(asked, monkeypatch):
 
 
 def test_no_judge_is_trained_for_metrics_that_ask_for_none(asked, monkeypatch):
-    monkeypatch.setattr(features, "_train", None)  # it would fail
+    monkeypatch.setattr(trained, "finished", None)  # it would fail
     monkeypatch.setitem(features.LENGTHS, "digits", 2_000)  # a judge that is not there
     job = asked(extractor="pixels", metrics="kid,nearer,disguised")
     assert job.status == "finished", job.message
@@ -310,7 +311,7 @@ def test_a_poor_judge_is_named_and_not_asked(toy, monkeypatch):
     monkeypatch.setitem(features.LENGTHS, "other", 512)
     dataset = toy(360)
     poor = dataclasses.replace(features.judge(dataset, torch.device("cpu")), accuracy=0.62)
-    monkeypatch.setattr(features, "judge", lambda *_: poor)
+    monkeypatch.setattr(choice, "judge", lambda *_: poor)
     made = study(Fixed(lambda ids: torch.rand(len(ids), 1, 8, 8)), dataset, extractor="judge")
     assert made.extractor.name == "self"
     assert "names only 62 % of the test images rightly, below 90 %" in " ".join(made.warnings)
