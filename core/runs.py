@@ -61,6 +61,12 @@ class Opened:
     classes: tuple[str, ...]
     sampling: type[Config] | None
 
+    @property
+    def usual(self) -> Config:
+        """The family's usual choices when it draws images; of a generative model alone."""
+        assert self.sampling is not None
+        return self.sampling()
+
 
 def listing() -> list[jobs.Job]:
     """Lists the runs, newest first."""

@@ -154,12 +154,10 @@ class Flow(nn.Module):
                     self._log_prob(x, y, generator, first=True)
                 self.ready.fill_(True)
             self.started = True
-        value = -self._log_prob(x, y, generator, self._silence(generator)).mean()
-        yield Loss(
-            "model",
-            value,
-            {"loss": value.detach(), "bits_per_dim": value.detach() / self._nats_per_bit},
-        )
+        log_prob = self._log_prob(x, y, generator, self._silence(generator))
+        value = -log_prob.mean()
+        parts = {"loss": value.detach(), "bits_per_dim": value.detach() / self._nats_per_bit}
+        yield Loss("model", value, parts, each=lambda: -log_prob)
 
     def adapt(
         self,
@@ -313,13 +311,13 @@ class Flow(nn.Module):
         p = torch.sigmoid(h).view(-1, self.spec.channels, self.inner, self.inner)
         return (p - MARGIN) / (1 - 2 * MARGIN)
 
-    def encode(self, x: Images, y: Tensor | None) -> Tensor:
+    def encode(self, x: Images, y: Tensor | None, sampling: Config) -> Tensor:
         """Finds the noise of the middle of the levels of an image, (N, D)."""
         levels = self.spec.levels
         v = self._framed((x * (levels - 1) + 0.5) / levels, None)
         return self.forward(v, y)[0]
 
-    def decode(self, z: Tensor, y: Tensor | None) -> Images:
+    def decode(self, z: Tensor, y: Tensor | None, sampling: Config) -> Images:
         """Runs the flow backwards."""
         return self._seen(self.inverse(z, y))
 
@@ -341,7 +339,7 @@ class Flow(nn.Module):
         """Makes the images with these ids of this seed."""
         if y is None and self.classes:
             y = draw_labels(seed, ids, self.spec.shares, self.ready.device)
-        return self.decode(self.latent(ids, seed, sampling), y)
+        return self.decode(self.latent(ids, seed, sampling), y, sampling)
 
 
 class Step(nn.Module):

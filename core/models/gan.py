@@ -237,6 +237,10 @@ class GAN(nn.Module):
         self.probability.add_(step * up).clamp_(0, HIGHEST)
         return {"augmentation": self.probability.clone(), "overfitting": overfitting}
 
+    def criticise(self, x: Images, y: Tensor | None) -> Tensor:
+        """Gives the critic's logits of images, (N,)."""
+        return self.critic(x * 2 - 1, y)
+
     def shown_through(self, augmentation: nn.Module) -> None:
         """Puts another augmentation before the critic."""
         self.augmentation = augmentation
@@ -307,7 +311,7 @@ class GAN(nn.Module):
             * sampling.truncation
         )
 
-    def decode(self, z: Tensor, y: Tensor | None) -> Images:
+    def decode(self, z: Tensor, y: Tensor | None, sampling: Config) -> Images:
         """Runs the generator net."""
         return self.generator(z, y if self.classes else None).add(1).div(2)
 
@@ -320,7 +324,8 @@ class GAN(nn.Module):
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: GANSampling
     ) -> Images:
         """Makes the images with these ids of this seed."""
-        return self.decode(self.latent(ids, seed, sampling), self._labels(ids, y, seed))
+        z = self.latent(ids, seed, sampling)
+        return self.decode(z, self._labels(ids, y, seed), sampling)
 
     def _labels(self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int) -> Tensor | None:
         if y is not None or not self.classes:

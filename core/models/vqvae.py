@@ -184,7 +184,7 @@ class VQVAE(nn.Module):
             yield self._prior_loss(x, y, generator)
 
     def _autoencoder_loss(self, x: Images, generator: torch.Generator) -> Loss:
-        z = self._encode(x)
+        z = self.spell(x)
         codes = self.quantizer.nearest(z)
         vectors = self.quantizer.vectors(codes)
         recon = self._decode(z + (vectors - z).detach())  # straight through [3]
@@ -234,11 +234,16 @@ class VQVAE(nn.Module):
         """Turns images into codes, (N, T), row by row from the top left."""
         # in full precision also within autocast, so that a code never depends on it
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            return self.quantizer.nearest(self._encode(x))
+            return self.quantizer.nearest(self.spell(x))
 
     def restore(self, codes: Tensor) -> Images:
         """Turns codes (N, T) into images."""
         return self._decode(self.quantizer.vectors(codes)).clamp(0, 1)
+
+    def spell(self, x: Images) -> Tensor:
+        """Gives the vectors of images before they are rounded, (N, T, D)."""
+        z = self.encoder(pad(x * 2 - 1, self.inner))
+        return self.quantizer.bound(full(z.flatten(2).mT))
 
     def vectors(self, codes: Tensor) -> Tensor:
         """Gives the vectors of codes, (...) to (..., D)."""
@@ -261,10 +266,6 @@ class VQVAE(nn.Module):
     def layered(self) -> nn.Module:
         """Gives the decoder."""
         return self.decoder
-
-    def _encode(self, x: Tensor) -> Tensor:
-        z = self.encoder(pad(x * 2 - 1, self.inner))
-        return self.quantizer.bound(full(z.flatten(2).mT))  # (N, T, D)
 
     def _decode(self, vectors: Tensor) -> Tensor:
         # no bound in training: a sigmoid that has once gone all black never finds its way back

@@ -109,14 +109,13 @@ def extended(dataset: Dataset, extra: ExtraConfig) -> Dataset:
             f"{run.name} does not listen to classes, so its images have no labels. "
             "Choose a run that learned the classes, or train one with family.conditional=true."
         )
-    assert opened.sampling is not None
     assert dataset.y is not None
     ids = torch.arange(extra.made_images)
     labels = ids % len(opened.classes)
     where = next(opened.model.parameters()).device
     pixels = []
     for part in ids.split(500):
-        x = opened.model.sample(part, labels[part].to(where), 0, opened.sampling())
+        x = opened.model.sample(part, labels[part].to(where), 0, opened.usual)
         scale = (dataset.levels - 1) / 255
         pixels.append(np.round(to_bytes(x) * scale).astype(np.uint8))
     x, y = np.concatenate(pixels), labels.numpy()
