@@ -11,7 +11,7 @@ stay, and counts passes. So every attack can be watched and stopped at every ste
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,18 +19,35 @@ import torch
 from torch import Tensor
 
 from core import tensors  # its `noise` would be hidden by the attack of this name
-from core.catalog import Config, Registry, UserError
+from core.catalog import Config, Entry, Registry, UserError
 from core.tensors import Images
 from core.threat import Halted, Target, decide, length, wide, within
 
-attacks = Registry("attack", "core.attacks")
-"""``make(config, target, problem)`` is a generator that yields proposals and is sent the mask of images that stay.
 
-``extra``: ``norms``, the norms that it can be bounded by; ``smallest``, whether it looks for the smallest change
-instead of staying within a budget; ``free``, whether no norm bounds it; ``gradient``, whether it takes gradients;
-``passes(config, classes)``, at most how many passes each image costs; ``last``, whether it is tried only on what the
-others have left; ``needs``, a package that must be installed.
-"""
+@dataclass(frozen=True, kw_only=True)
+class Attack(Entry):
+    """An attack; ``make(config, target, problem)`` yields proposals and is sent the mask of images that stay.
+
+    Attributes:
+        norms: The norms that it can be bounded by.
+        gradient: It takes gradients.
+        passes: At most how many passes each image costs, of (config, number of classes).
+        smallest: It looks for the smallest change instead of staying within a budget.
+        free: No norm bounds it.
+        last: It is tried only on what the others have left.
+        needs: A package that must be installed.
+    """
+
+    norms: tuple[str, ...]
+    gradient: bool
+    passes: Callable[[Any, int], int]
+    smallest: bool = False
+    free: bool = False
+    last: bool = False
+    needs: str = ""
+
+
+attacks = Registry("attack", Attack, "core.attacks")
 
 Steps = Generator["Proposal", Tensor, None]
 NEAR = 1e-6  # slack of a budget, for float32
@@ -170,8 +187,8 @@ class Trial:
         start: Images | None = None,
     ) -> None:
         entry = attacks.get(name)
-        if norm not in entry.extra["norms"]:
-            allowed = ", ".join(entry.extra["norms"])
+        if norm not in entry.norms:
+            allowed = ", ".join(entry.norms)
             raise UserError(
                 f"{entry.title} must be bounded by one of {allowed}, got {norm}. Choose one of these."
             )
@@ -181,8 +198,8 @@ class Trial:
                 f"Install it with: pip install {missing}"
             )
         self.entry, self.target, self.norm, self.eps = entry, target, norm, eps
-        self.smallest: bool = entry.extra.get("smallest", False)
-        self.free: bool = entry.extra.get("free", False)
+        self.smallest = entry.smallest
+        self.free = entry.free
         if eps is None and not (self.smallest or self.free):
             raise UserError(
                 f"{entry.title} needs an attack strength eps, got none. For example 8/255."
@@ -346,5 +363,5 @@ def absent(name: str) -> str:
     """Names the package that an attack needs and does not find; empty where nothing is missing."""
     import importlib.util
 
-    package = attacks.get(name).extra.get("needs", "")
+    package = attacks.get(name).needs
     return package if package and importlib.util.find_spec(package) is None else ""

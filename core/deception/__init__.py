@@ -3,8 +3,6 @@
 One file in this folder is one trick, of the file's name: ``make(config, opened, dataset, target)`` with ``@tricks.add``
 yields :class:`Shown` as it goes on. ``encoder``, ``critic`` and ``likelihood`` attack a model, ``latent`` attacks a
 classifier with one, ``purify`` defends a classifier, ``harden`` a model. What they are made of stands here.
-
-``extra["fits"](opened)`` tells whether a model can be put to it, ``extra["classifier"]`` whether it needs a classifier.
 """
 
 from __future__ import annotations
@@ -17,15 +15,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.catalog import Config, Registry, UserError, knob
+from core.catalog import Config, Entry, Registry, UserError, knob
 from core.classifier import climb
 from core.datasets import Dataset
-from core.robustness.verdict import interval, percent
 from core.runs import Opened
+from core.stats import proportion
 from core.tensors import Images, noise, to_bytes, to_float
 from core.threat import default_eps
+from core.writing import percent
 
-tricks = Registry("trick", "core.deception")
+
+@dataclass(frozen=True, kw_only=True)
+class Trick(Entry):
+    """A trick; ``make(config, opened, dataset, target) -> Iterator[Shown]``.
+
+    Attributes:
+        fits: Tells whether a model can be put to it.
+        classifier: It needs a classifier; ``target`` is None otherwise.
+        times: Its usual attack strength, in those that suit the images.
+    """
+
+    fits: Callable[[Opened], bool]
+    classifier: bool = False
+    times: float = 1.0
+
+
+tricks = Registry("trick", Trick, "core.deception")
 LEVELS = (0.25, 0.5, 1.0, 2.0)  # of the strength that was asked for, on a curve
 
 
@@ -76,7 +91,7 @@ class TrickConfig(Config):
 def suited(name: str, opened: Opened) -> float:
     """Gives the attack strength at which a trick runs where 0 was asked for: what suits the images of a model."""
     usual = default_eps(opened.spec.channels, opened.spec.size, "linf")
-    return tricks.get(name).extra.get("times", 1.0) * usual
+    return tricks.get(name).times * usual
 
 
 # --- Images in, images out ------------------------------------------------------------------------------------------
@@ -180,7 +195,7 @@ def plain(name: str, value: str, what: str, n: int) -> dict[str, Any]:
 
 def share(name: str, count: int, n: int, what: str) -> dict[str, Any]:
     """Gives a row for so many of n, with its interval."""
-    low, high = interval(count, n)
+    low, high = proportion(count, n).interval
     return plain(name, percent(count / n), what, n) | {"low": percent(low), "high": percent(high)}
 
 

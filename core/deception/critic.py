@@ -24,9 +24,9 @@ from core.deception import (
     tricks,
 )
 from core.models import Criticises
-from core.robustness.verdict import percent
 from core.runs import Opened
 from core.threat import Target, eps_text
+from core.writing import percent
 
 
 @tricks.add(
@@ -34,7 +34,6 @@ from core.threat import Target, eps_text
     "Attack the critic",
     TrickConfig,
     fits=lambda opened: isinstance(opened.model, Criticises),
-    classifier=False,
 )
 def critic(
     config: TrickConfig, opened: Opened, dataset: Dataset, target: Target | None

@@ -84,7 +84,6 @@ class Steadied(nn.Module):
     "Train the VAE against it",
     HardenConfig,
     fits=lambda opened: isinstance(opened.model, Spreads),
-    classifier=False,
 )
 def harden(
     config: HardenConfig, opened: Opened, dataset: Dataset, target: Target | None

@@ -37,7 +37,6 @@ from core.threat import Target, eps_text
         # a path's likelihood is an estimate without a gradient
         isinstance(opened.model, Scores) and not isinstance(opened.model, Traces)
     ),
-    classifier=False,
     times=2.0,
 )
 def likelihood(

@@ -20,10 +20,10 @@ from core.catalog import Config, knob
 from core.datasets import Dataset
 from core.deception import Shown, TrickConfig, images_of, plain, share, strip, suited, tricks
 from core.models import Decodes, Encodes, Purifies, Spreads, Traces
-from core.robustness.verdict import percent
 from core.runs import Opened
 from core.tensors import Images, noise
 from core.threat import Target, eps_text
+from core.writing import percent
 
 DRAWS = 20  # of a random defence, for its final score
 

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from core import jobs
-from core.catalog import Config, Registry, UserError, knob
+from core.catalog import Config, Entry, Registry, UserError, knob
 from core.datasets import SPLITS, Dataset
+from core.writing import percent
 
 if TYPE_CHECKING:
     from core.quality import labels
@@ -29,12 +30,26 @@ CAP = 2000  # issues of one kind that are listed
 FOUND = "findings.json"
 RULES = 2  # of the checks; what was found by other ones is not shown any more
 
-checks = Registry("check")
-"""The kinds of issue, in the order in which they are looked for. ``make(look) -> Iterator[Issue]``; ``extra`` has
 
-* ``remedy``: what usually helps: ``exclude``, ``relabel`` or ``look``;
-* ``single``: True where a person decides one issue at a time, and nothing is offered for all of them;
-* ``compared`` and ``blind``: what the check compares, and what it therefore cannot see."""
+@dataclass(frozen=True, kw_only=True)
+class IssueKind(Entry):
+    """A kind of issue; ``make(look) -> Iterator[Issue]``.
+
+    Attributes:
+        remedy: What usually helps.
+        single: A person decides one issue at a time, and nothing is offered for all of them.
+        compared: What is compared, a sentence; empty where there is nothing to say.
+        blind: What therefore cannot be seen.
+    """
+
+    remedy: Literal["exclude", "relabel", "look"]
+    single: bool = False
+    compared: str = ""
+    blind: str = ""
+
+
+checks = Registry("check", IssueKind)
+"""The kinds of issue, in the order in which they are looked for."""
 
 
 class InspectConfig(Config):
@@ -310,8 +325,6 @@ def _twin(look: Look, kind: str, image: int, other: int, how: str) -> Issue:
 
 
 def _near(look: Look, kind: str, pair: Any, image: int, other: int, base: float = 1.0) -> Issue:
-    from core.quality import sets
-
     shift = " and ".join(
         f"{abs(by)} px {ways[by > 0]}"
         for by, ways in ((pair.right, ("across",) * 2), (pair.down, ("up or down",) * 2))
@@ -323,7 +336,7 @@ def _near(look: Look, kind: str, pair: Any, image: int, other: int, base: float 
         kind,
         image,
         other,
-        f"is the same, {moved}, but for {sets.percent(pair.difference)} of the contrast",
+        f"is the same, {moved}, but for {percent(pair.difference)} of the contrast",
     )
     return Issue(kind, image, base + 1 - pair.difference, made.sentence, (other,))
 
@@ -381,7 +394,6 @@ def doubt(look: Look) -> Iterator[Issue]:
 
 def _doubted(look: Look, kind: str, places: np.ndarray) -> Iterator[Issue]:
     from core.quality import labels
-    from core.quality.sets import percent
 
     found, dataset = look.judgement, look.dataset
     assert found is not None
@@ -513,11 +525,11 @@ class Findings:
                 "name": entry.name,
                 "title": entry.title,
                 "found": self.counts.get(entry.name, 0),
-                "compared": entry.extra["compared"],
-                "cannot_see": entry.extra["blind"],
+                "compared": entry.compared,
+                "cannot_see": entry.blind,
             }
             for entry in checks
-            if "compared" in entry.extra
+            if entry.compared
         ]
 
     def record(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from core.datasets import Dataset
 from core.robustness import certify, corruptions, foreign
 from core.robustness.questions import StudyConfig
 from core.robustness.study import Study
-from core.robustness.verdict import interval
+from core.stats import proportion
 from core.tensors import Images
 from core.threat import Target
 
@@ -93,7 +93,7 @@ def certificate(
     """Gives what was certified as plain values: the curve, and how often it abstained."""
     radii, shares = certify.curve(found)
     right = sum(each.right for each in found)
-    low, high = interval(right, len(found))
+    low, high = proportion(right, len(found)).interval
     return {
         "config": config.record(),
         "n": len(found),

@@ -91,17 +91,15 @@ def _steps(target: Target, config: StudyConfig, n: int, stands: float) -> list[t
     for name in names:
         entry = attacks.get(name)
         chosen = entry.config.of(settings[name], name)
-        steps = entry.extra["passes"](chosen, classes) / 2
+        steps = entry.passes(chosen, classes) / 2
         starts = 1
         if name == "quick":
             starts = 1 + min(chosen.record()["targets"], classes - 1)
         share = (1 + stands) / 2 if levels > 1 else stands  # weaker ones leave more
         left = 1.0 if name == "noise" else share + (1 - share) * EARLY / starts
-        if entry.extra.get("smallest") or entry.extra.get("free"):
+        if entry.smallest or entry.free:
             found.append((1.3 * steps, n))  # every step is judged and measured
-        elif (
-            entry.extra.get("last") or 2 * steps > 700
-        ):  # costly: tried on what the others have left
+        elif entry.last or 2 * steps > 700:  # costly: tried on what the others have left
             found.append((max(1, levels) * steps, n * stands))
         elif levels:
             found.append((levels * steps, n * left))

@@ -89,9 +89,9 @@ def names_of(config: StudyConfig) -> list[str]:
     names = list(dict.fromkeys(["noise", *names]))
     for name in names:
         entry = attacks.get(name)
-        if config.norm not in entry.extra["norms"]:
+        if config.norm not in entry.norms:
             raise UserError(
-                f"{entry.title} cannot be bounded by {config.norm}. It knows {', '.join(entry.extra['norms'])}: "
+                f"{entry.title} cannot be bounded by {config.norm}. It knows {', '.join(entry.norms)}: "
                 "choose one of these norms, or leave the attack out."
             )
         if missing := absent(name):

@@ -14,9 +14,10 @@ import torch
 
 from core import sheets
 from core.robustness.study import Study
-from core.robustness.verdict import percent, robustness
+from core.robustness.verdict import robustness
 from core.tensors import to_bytes
 from core.threat import eps_text
+from core.writing import percent
 
 SHOWN = 8  # images of a page
 

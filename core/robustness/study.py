@@ -23,7 +23,6 @@ from core.attacks import NEAR, Outcome, Trial, attacks
 from core.catalog import UserError
 from core.datasets import Dataset
 from core.robustness import identity
-from core.robustness.comparison import mcnemar
 from core.robustness.questions import (
     StudyConfig,
     fitting,
@@ -37,11 +36,11 @@ from core.robustness.verdict import (
     STRONG,
     UNMASKING,
     checks,
-    interval,
     many,
     robustness,
     verdict,
 )
+from core.stats import mcnemar, proportion
 from core.tensors import Images
 from core.threat import (
     Climb,
@@ -185,14 +184,14 @@ class Study:
 
     def _work(self) -> Iterator[None]:
         yield from self._clean()
-        todo = [name for name in self.names if attacks.get(name).extra.get("free")]
+        todo = [name for name in self.names if attacks.get(name).free]
         for name in todo:
             yield from self._free(name)
         bounded = [name for name in self.names if name not in todo]
         bounded.sort(key=lambda name: costly(name, self))  # what only tries what is left comes last
         # the headline first, so that there is a number soon; then the rest of the curve
         for name in bounded:
-            if attacks.get(name).extra.get("smallest"):
+            if attacks.get(name).smallest:
                 yield from self._smallest(name)
             elif self.given:
                 for k in range(len(self.grid)):
@@ -202,7 +201,7 @@ class Study:
         yield from self._probes()
         if not self.given:
             for name in bounded:
-                if not costly(name, self) and not attacks.get(name).extra.get("smallest"):
+                if not costly(name, self) and not attacks.get(name).smallest:
                     yield from self._bisect(name)
         yield from self._last()
 
@@ -569,7 +568,7 @@ class Study:
         for k, name in enumerate(self.target.classes):
             own = robust[y == k]
             if len(own):
-                low, high = interval(int(own.sum()), len(own))
+                low, high = proportion(int(own.sum()), len(own)).interval
                 classes.append(
                     {
                         "name": name,
@@ -578,7 +577,7 @@ class Study:
                         "n": len(own),
                     }
                 )
-        low, high = interval(int(robust.sum()), len(robust))
+        low, high = proportion(int(robust.sum()), len(robust)).interval
         return {
             "eps": eps,
             "text": eps_text(eps, self.config.norm),
@@ -670,7 +669,7 @@ class Study:
 
     def _described(self, name: str) -> dict[str, Any]:
         entry, spent = attacks.get(name), self.spent.get(name, {})
-        package = entry.extra.get("needs", "")
+        package = entry.needs
         return {
             "name": name,
             "title": entry.title,
@@ -691,8 +690,7 @@ def costly(name: str, study: Study) -> bool:
     """Tells whether an attack is worth trying only on what the others have left."""
     entry = attacks.get(name)
     config = entry.config.of(study.settings[name], name)
-    last: bool = entry.extra.get("last", False)
-    return last or entry.extra["passes"](config, len(study.target.classes)) > 700
+    return entry.last or entry.passes(config, len(study.target.classes)) > 700
 
 
 def check(

@@ -117,7 +117,7 @@ CASES = [
     (name, norm)
     for name in attacks.attacks.names()
     if name != "autoattack"
-    for norm in attacks.attacks.get(name).extra["norms"]
+    for norm in attacks.attacks.get(name).norms
 ]
 
 
@@ -136,14 +136,14 @@ def test_every_attack_stays_within_range_and_budget_and_counts_its_passes(
         and out.adversarial.max() <= 1
     )
     size = length(out.adversarial - x, norm)
-    if not entry.extra.get("free"):
-        assert (size[out.fooled] <= (math.inf if entry.extra.get("smallest") else eps) + 1e-5).all()
+    if not entry.free:
+        assert (size[out.fooled] <= (math.inf if entry.smallest else eps) + 1e-5).all()
     assert torch.equal(target.predict(out.adversarial) != y, out.fooled)
     assert torch.allclose(size[out.fooled], out.distance[out.fooled], atol=1e-5)
     assert out.distance[~out.fooled].isinf().all()
     assert out.forward == target.forward - len(x) > 0  # the last look is ours
-    assert (out.backward > 0) == entry.extra["gradient"]
-    assert entry.extra["passes"](entry.config.of(QUICK.get(name)), 10) > 0
+    assert (out.backward > 0) == entry.gradient
+    assert entry.passes(entry.config.of(QUICK.get(name)), 10) > 0
 
 
 @pytest.mark.parametrize("name", ["noise", "fgsm", "pgd", "quick", "square"])

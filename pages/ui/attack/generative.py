@@ -42,7 +42,7 @@ def draw(question: Question) -> None:
             format_func=lambda id: next(run.name for run in of if run.id == id),
         )
         opened = runs.open_model(jobs.get(id))
-        tricks = [entry for entry in deception.tricks if entry.extra["fits"](opened)]
+        tricks = [entry for entry in deception.tricks if entry.fits(opened)]
         if not tricks:
             st.caption("This family offers nothing to attack here. Choose another model.")
             return
@@ -77,7 +77,7 @@ def draw(question: Question) -> None:
         slot = st.empty()
         if pressed:
             config = shell.capped(entry.config.of(values, name))
-            judge = target(question) if entry.extra["classifier"] else None
+            judge = target(question) if entry.classifier else None
             steps = iter(entry.make(config, opened, dataset(question.data), judge))
             last = None
             for number in count():
