@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from core import jobs
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.datasets.dataset import assemble
+from core.models import SYNTHETIC_FAMILY, families
 from core.stats import bca, holm, sign_flip
 
 RESULT = "experiment.json"
@@ -62,8 +63,11 @@ class ExperimentConfig(Config):
     )
     batch: int = knob(64, "Images per step.", ge=8, le=1024, unit="images", advanced=True)
     width: int = knob(16, "Channels of the classifier's first layer.", ge=4, le=128, advanced=True)
-    family: Literal["vae", "gan", "flow", "diffusion", "vqvae"] = knob(
-        "vae", "The generative model of the synthetic arms.", advanced=True
+    family: str = knob(
+        SYNTHETIC_FAMILY,
+        "The generative model of the synthetic arms.",
+        advanced=True,
+        choices=families.names,
     )
     model_images: int = knob(
         20_000,

@@ -1,7 +1,7 @@
 """What every family of generative models offers, and the registry that finds them.
 
 One file in this folder is one family: config, blocks, model, loss, sampling, in reading order. It registers itself as
-``families.add(name, title, Config, sampling=SamplingConfig, presets=…)`` on a function ``build(config, spec)``.
+``families.add(name, title, Config, sampling=SamplingConfig, curves=…)`` on a function ``build(config, spec)``.
 How the five families fit the contract:
 
 =========  ==============================================  =====================================================
@@ -20,9 +20,9 @@ This module names torch only for the type checker, so that listing the families 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from core.catalog import Config, Entry, Registry
 
@@ -33,21 +33,61 @@ if TYPE_CHECKING:
     from core.tensors import Group, Loss
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A chart of what a training records: where a value is yielded, it is said how to read it.
+
+    Attributes:
+        key: Name of the value. With ``valid_`` before it, the same on held-out images; one that ends in a slash
+            stands for all values that begin so.
+        title: Of the chart; curves of one title share it.
+        reading: How to read it, in a sentence or two.
+        lines: Values that are drawn, with their labels; empty for training and held-out ones of the key.
+        scale: ``log`` where the end is a small part of the beginning.
+        place: ``first`` is seen at once, ``steering`` (what the training itself goes by) stands under the images.
+    """
+
+    key: str
+    title: str
+    reading: str
+    lines: Mapping[str, str] = field(default_factory=dict)
+    scale: Literal["linear", "log"] = "linear"
+    place: Literal["first", "steering", "further"] = "further"
+
+    def drawn(self, names: Iterable[str]) -> dict[str, str]:
+        """Gives those of the recorded values that belong in it, with their labels."""
+        if self.lines:
+            labels = dict(self.lines)
+        elif self.key.endswith("/"):
+            return {n: n.removeprefix(self.key) for n in names if n.startswith(self.key)}
+        else:
+            labels = {self.key: "training", f"valid_{self.key}": "held-out"}
+        there = set(names)
+        return {name: label for name, label in labels.items() if name in there}
+
+
+MEMORISES = "A held-out curve that rises while training falls: the model memorises."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family(Entry):
     """A family; ``make(config, spec) -> GenerativeModel``.
 
     Attributes:
         sampling: What sampling takes.
+        curves: What its training logs, in the order of the charts; a value that has none is drawn under its own name.
         critic: Images pass a critic while it learns, so augmentations before it must let gradients through.
     """
 
     sampling: type[Config]
+    curves: tuple[Curve, ...] = ()
     critic: bool = False
 
 
 families = Registry("family", Family, "core.models")
 
+DEFAULT_FAMILY = "gan"  # what is trained where nobody has chosen: good images within a minute
+SYNTHETIC_FAMILY = "vae"  # whose samples an experiment adds where nobody has chosen: steady on few images
 ADAPT_EVERY = 16  # steps between two calls of `Adapts.adapt`
 
 

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import Config, knob
-from core.models import Spec, families
+from core.models import MEMORISES, Curve, Spec, families
 from core.nets import LabelEmbedding, crop, pad, plan
 from core.tensors import Group, Images, Loss, draw_labels, noise, rows
 
@@ -103,6 +103,17 @@ class DiffusionSampling(Config):
         "heun",
         "Euler looks once per step, Heun twice; stochastic is Heun that renews some noise before each step.",
     )
+
+
+CURVES = (
+    Curve(
+        "loss",
+        "Loss",
+        "Squared error of the direction from noise to image, per number; lower is better. "
+        + MEMORISES,
+        place="first",
+    ),
+)
 
 
 class Diffusion(nn.Module):
@@ -561,6 +572,7 @@ def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Module:
     "Diffusion (flow matching)",
     DiffusionConfig,
     sampling=DiffusionSampling,
+    curves=CURVES,
     presets={
         "quick": {"train.images": 200_000},
         "good": {"family.width": 48, "train.images": 600_000},

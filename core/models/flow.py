@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import Config, knob
-from core.models import Spec, families
+from core.models import Curve, Spec, families
 from core.nets import LabelEmbedding, crop
 from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise, rows
 
@@ -90,6 +90,31 @@ class FlowSampling(Config):
         ge=0,
         le=1.5,
     )
+
+
+CURVES = (
+    Curve(
+        "loss", "Loss", "Negative log-likelihood in nats per image; lower is better.", place="first"
+    ),
+    Curve(
+        "bits_per_dim",
+        "Bits per dimension",
+        "How many bits a pixel costs under the model; lower is better. Held-out rising: the model memorises.",
+    ),
+    Curve(
+        "dropout",
+        "Dropout",
+        "Rises while held-out images cost more than training images, and falls otherwise.",
+        lines={"dropout": "share"},
+        place="steering",
+    ),
+    Curve(
+        "gap",
+        "Held-out less training (bits)",
+        "Bits per dimension that held-out images cost more than training images; the dropout keeps it small.",
+        lines={"gap": "gap"},
+    ),
+)
 
 
 class Flow(nn.Module):
@@ -444,6 +469,7 @@ class CouplingNet(nn.Module):
     "Flow (exact likelihood)",
     FlowConfig,
     sampling=FlowSampling,
+    curves=CURVES,
     presets={
         "quick": {"train.images": 200_000},
         "good": {"train.images": 2_000_000, "family.width": 256},

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import Config, knob
-from core.models import ADAPT_EVERY, Spec, families
+from core.models import ADAPT_EVERY, Curve, Spec, families
 from core.nets import (
     CriticAugmentation,
     Downward,
@@ -133,6 +133,37 @@ class GANSampling(Config):
         ge=0,
         le=1.5,
     )
+
+
+CURVES = (
+    Curve(
+        "opinions",
+        "How real images look to the critic",
+        "1 is certainly real. Both near 0.5: the critic can no longer tell them apart.",
+        lines={"D_real": "real ones", "D_fake": "generated ones"},
+        place="first",
+    ),
+    Curve(
+        "losses",
+        "Loss",
+        "What each side lowers, against the other: neither has to fall while the images get better.",
+        lines={"critic_loss": "critic", "generator_loss": "generator"},
+        place="first",
+    ),
+    Curve(
+        "augmentation",
+        "Augmentation of the critic's input",
+        "The probability rises while the critic tells training images from held-out ones, and falls otherwise.",
+        lines={"augmentation": "probability", "overfitting": "overfitting"},
+        place="steering",
+    ),
+    Curve(
+        "penalties",
+        "Gradient penalties",
+        "Squared slope of the critic; large means unstable.",
+        lines={"r1": "real (R1)", "r2": "generated (R2)", "gradient_penalty": "between (wgan-gp)"},
+    ),
+)
 
 
 class GAN(nn.Module):
@@ -496,6 +527,7 @@ CLASSIC = {
     "GAN (adversarial)",
     GANConfig,
     sampling=GANSampling,
+    curves=CURVES,
     critic=True,
     presets=PRESETS | {"classic": CLASSIC, "classic minimax": CLASSIC | {"family.loss": "minimax"}},
 )

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import Config, knob
-from core.models import Spec, families
+from core.models import MEMORISES, Curve, Spec, families
 from core.nets import Downward, LabelEmbedding, ResidualMLP, Upward, refresh_batch_statistics
 from core.tensors import Group, Images, Loss, all_mean, draw_labels, full, noise, rows
 
@@ -106,6 +106,27 @@ class VAESampling(Config):
         "mixture",
         "Draws latents from the mixture fitted to the codes, or from the standard normal.",
     )
+
+
+CURVES = (
+    Curve(
+        "loss",
+        "Loss",
+        "What it costs to say an image, in nats: lower is better, and a density may be below zero. "
+        + MEMORISES,
+        place="first",
+    ),
+    Curve(
+        "reconstruction_error",
+        "Reconstruction error",
+        "Mean squared difference of pixels in [0, 1].",
+    ),
+    Curve(
+        "kl",
+        "Divergence from the prior (KL)",
+        "Information in the latents, in nats per image.",
+    ),
+)
 
 
 class VAE(nn.Module):
@@ -400,7 +421,9 @@ PRESETS = {
 }
 
 
-@families.add("vae", "VAE (autoencoder)", VAEConfig, sampling=VAESampling, presets=PRESETS)
+@families.add(
+    "vae", "VAE (autoencoder)", VAEConfig, sampling=VAESampling, curves=CURVES, presets=PRESETS
+)
 def build(config: VAEConfig, spec: Spec) -> VAE:
     """Squeezes images into a few numbers and back: a smooth latent space, soft images, a likelihood bound."""
     return VAE(config, spec)

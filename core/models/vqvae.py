@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import Config, knob
-from core.models import Spec, families
+from core.models import MEMORISES, Curve, Spec, families
 from core.nets import LabelEmbedding, crop, pad
 from core.tensors import Group, Images, Loss, all_mean, draw_labels, full, noise, processes, rows
 
@@ -119,6 +119,38 @@ class VQVAESampling(Config):
         le=1,
         advanced=True,
     )
+
+
+CURVES = (
+    Curve(
+        "loss",
+        "Loss",
+        "What it costs to say an image, in nats: in training what the decoder misses of it, held out with its codes as "
+        "well. Lower is better, and it may be below zero. " + MEMORISES,
+        place="first",
+    ),
+    Curve(
+        "prior_loss",
+        "Loss of the prior",
+        "Nats per code: how well the second stage foretells the codes of the first.",
+    ),
+    Curve(
+        "codebook_use",
+        "Codes in use",
+        "Share of the codebook that was used lately.",
+        lines={"codebook_use": "share in use"},
+    ),
+    Curve(
+        "perplexity",
+        "Perplexity of the codes",
+        "How many codes are used as if all were used equally often.",
+    ),
+    Curve(
+        "reconstruction_error",
+        "Reconstruction error",
+        "Mean squared difference of pixels in [0, 1].",
+    ),
+)
 
 
 class VQVAE(nn.Module):
@@ -622,6 +654,7 @@ PRESETS = {
     "VQ-VAE (codes and a transformer)",
     VQVAEConfig,
     sampling=VQVAESampling,
+    curves=CURVES,
     presets=PRESETS,
 )
 def build(config: VQVAEConfig, spec: Spec) -> VQVAE:

@@ -6,10 +6,11 @@ of that step, so that a resumed run ends where an uninterrupted one would, bit b
 
 from core.training.batches import Transform, spec_of
 from core.training.config import TrainConfig, batch_of, lengthened, publish_steps
-from core.training.loop import Progress, Trainer
+from core.training.loop import CURVES, Progress, Trainer
 from core.training.update import Update
 
 __all__ = [
+    "CURVES",
     "Progress",
     "TrainConfig",
     "Trainer",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from core.catalog import UserError
 from core.datasets import Dataset
-from core.models import ADAPT_EVERY, Adapts, Eases, Fits, Trainable, Validates
+from core.models import ADAPT_EVERY, Adapts, Curve, Eases, Fits, Trainable, Validates
 from core.tensors import (
     Group,
     Images,
@@ -39,6 +39,10 @@ from core.training.guard import (
 )
 from core.training.update import Update, averaged, plain
 
+CURVES = (
+    Curve("grad_norm/", "Gradient norm", "Length of the gradient before clipping."),
+    Curve("lr", "Learning rate", "Warm-up, then the schedule.", lines={"lr": "learning rate"}),
+)
 LOOKS = 20  # equally spaced moments to publish of a training that may stop early
 
 

@@ -15,6 +15,7 @@ from pydantic import model_validator
 
 from core import jobs, machine, runs
 from core.catalog import Config, UserError, knob
+from core.models import Curve
 from core.settings import settings
 from core.work import Task, kinds
 
@@ -24,8 +25,45 @@ if TYPE_CHECKING:
     from core.datasets import Dataset
     from core.training import Progress
 
+QUALITY = (  # what the watch sees
+    Curve(
+        "distance",
+        "Distance to held-out images",
+        "Sliced Wasserstein distance between features of 500 images (fewer in small sets); lower is nearer.",
+        lines={"distance": "generated", "distance_floor": "real training images"},
+        scale="log",
+        place="first",
+    ),
+    Curve(
+        "copying",
+        "Copying",
+        "Share of samples nearer to a training image than to an equally likely held-out one: 0.5 is none. Rising far "
+        "above what real images have, the model repeats what it saw; Evaluate tests it.",
+        lines={"copying": "nearer to training"},
+        place="steering",
+    ),
+)
+SPEED = Curve(
+    "images_per_second",
+    "Speed",
+    "Images per second of training, without samples and checkpoints.",
+    lines={"images_per_second": "images/s"},
+)
 WATCHED = 20_000  # images of the shortest training that is worth a measure of quality
 COPYING = 0.6  # share of samples nearer to training than to held-out images from which a model is said to copy
+
+
+def curves(run: jobs.Job) -> tuple[Curve, ...]:
+    """Lists the charts of what a training logs: those of its network, of its quality, of the loop itself."""
+    from core import training
+    from core.classifier import CURVES
+    from core.models import families
+
+    family = runs.family_of(run)
+    # of a family that is not here any more, each value is drawn under its own name
+    known = families.get(family).curves if family in families else ()
+    own = CURVES if run.kind == "classifier" else known
+    return (*own, *QUALITY, *training.CURVES, SPEED)
 
 
 class AugmentConfig(Config):

@@ -131,7 +131,7 @@ def test_a_jump_of_the_learning_rate_is_said_before_and_in_the_record(here, caps
     jobs.resume(job.id)
     worker.work(job.path)
     assert told(job) == [note]  # once
-    (group,) = runs.groups_of(runs.record(job))
+    (group,) = runs.draft(runs.record(job)).groups
     cosine = [0.02 + 0.98 * (1 + np.cos(np.pi * done)) / 2 for done in (9 / 10, 10 / 20)]
     assert numbers(note)[:2] == pytest.approx([group.lr * each for each in cosine], rel=0.05)
     assert note.startswith("The learning rate does not go on where it was: it rises from ")

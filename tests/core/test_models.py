@@ -13,7 +13,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core.catalog import Config, Entry, UserError
-from core.models import Decodes, Encodes, Fits, GenerativeModel, Spec, Validates, build, families
+from core.models import (
+    Adapts,
+    Decodes,
+    Encodes,
+    Fits,
+    GenerativeModel,
+    Spec,
+    Validates,
+    build,
+    families,
+)
 from core.nets import LabelEmbedding, crop, pad, plan, refresh_batch_statistics
 
 SHARES = (0.5, 0.3, 0.2)
@@ -201,6 +211,23 @@ def test_losses_of_single_images_have_the_loss_for_a_mean_and_so_have_their_grad
     mean = torch.autograd.grad(each.mean(), params)
     for one, other in zip(whole, mean, strict=True):
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
+
+
+@every_variant
+def test_what_a_family_logs_it_says_how_to_read(entry, values):
+    model = made(entry, Spec(1, 8, 17, SHARES), **values)
+    x, y = images(model.spec)
+    logged: set[str] = set()
+    for progress in (0.0, 0.5, 1.0):
+        logged |= {name for loss in model.losses(x, y, rng(), progress) for name in loss.parts}
+    if isinstance(model, Adapts):
+        logged |= model.adapt(x, y, x, y, rng()).keys()
+    if isinstance(model, Validates):
+        logged |= model.eval().held_out(x, y, rng()).keys()
+    assert logged == {name for curve in entry.curves for name in curve.drawn(logged)}
+    titles = [curve.title for curve in entry.curves]
+    assert len(titles) == len(set(titles))
+    assert all(curve.reading.endswith(".") for curve in entry.curves)
 
 
 @every_variant
