@@ -26,6 +26,7 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
 
     from core import datasets
     from core import experiment as trials
+    from core.experiment.arms import arms
 
     torch.set_num_threads(settings().worker_threads)
     ask = task.part("dataset")
@@ -45,9 +46,9 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
         ]
     began, begun, total = time.time(), len(done), len(whole.places)
     for pair, size, arm, accuracy in trials.perform(whole, done, made):
-        jobs.write_json(task.path / trials.RESULT, whole.summary(done, made))
+        jobs.write_json(task.path / trials.RESULT, trials.summary(whole, done, made))
         task.say(
-            f"Pair {pair + 1} of {config.count}: {trials.ARMS[arm]}, {size} images per class",
+            f"Pair {pair + 1} of {config.count}: {arms.get(arm).title}, {size} images per class",
             begun=begun,
             started=began,
             done=len(done),
@@ -63,5 +64,5 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
         }
         if task.stopped():
             return
-    jobs.write_json(task.path / trials.RESULT, whole.summary(done, made))
-    yield {"images": len(done), "verdict": whole.summary(done, made)["verdict"]}
+    jobs.write_json(task.path / trials.RESULT, trials.summary(whole, done, made))
+    yield {"images": len(done), "verdict": trials.summary(whole, done, made)["verdict"]}

@@ -452,7 +452,7 @@ def test_views_are_asked_of_protocols():
         "gan": ["activations"],
         "vae": ["posterior", "activations"],
         "vqvae": ["codes", "activations"],
-        "flow": ["flow"],
+        "flow": ["unrolled"],
         "diffusion": ["denoising"],
     }
     with pytest.raises(
