@@ -16,7 +16,7 @@ left, right = st.columns([1, 2.4], gap="large")
 with left:
     form.draw()
 with right:
-    shown = shell.chosen_run(*runs.KINDS)
+    shown = shell.chosen_run()
     if shown is None:
         st.info(
             "Nothing is trained yet. Press **Start training**: the first images appear within seconds.",

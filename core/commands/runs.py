@@ -6,9 +6,7 @@ import argparse
 import sys
 
 from core import jobs, runs
-from core.commands import show, summary
-
-HELP = "List the runs, or show one."
+from core.commands import commands, show, summary
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,9 +14,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", nargs="?", metavar="RUN", help="show this one")
 
 
+@commands.add("runs", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
+    """List the runs, or show one."""
     if arguments.run_id:
-        job = jobs.find(arguments.run_id, *runs.KINDS)
+        job = runs.find(arguments.run_id)
         facts = summary(job) | {
             "path": str(job.path),
             "config": dict(job.config),

@@ -8,17 +8,14 @@ from core.experiment.config import ExperimentConfig
 from core.experiment.samples import samples_used
 from core.experiment.summary import Cell, summary
 from core.experiment.trial import (
-    RESULT,
     Experiment,
     acts,
     check,
     expected_seconds,
     perform,
-    result,
 )
 
 __all__ = [
-    "RESULT",
     "Cell",
     "Experiment",
     "ExperimentConfig",
@@ -26,7 +23,6 @@ __all__ = [
     "check",
     "expected_seconds",
     "perform",
-    "result",
     "samples_used",
     "summary",
 ]

@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from core import jobs
 from core.catalog import UserError
 from core.datasets import Dataset
 from core.datasets.dataset import assemble
 from core.experiment.arms import Arm, arms, ordered
 from core.experiment.config import ExperimentConfig
 from core.experiment.samples import with_samples
-
-RESULT = "experiment.json"
 
 
 def acts(pipeline: Any) -> bool:
@@ -253,9 +250,3 @@ def expected_seconds(dataset: Dataset, config: ExperimentConfig) -> float:
             seconds += (whole - 20 * per_step[None]) * config.model_images / 640
             seconds += config.steps * per_step[None]
     return seconds * config.count * len(config.sizes)
-
-
-def result(job: jobs.Job) -> dict[str, Any] | None:
-    """Reads what an experiment knows so far; None before its first fit."""
-    file = job.path / RESULT
-    return jobs.read_json(file) if file.exists() else None

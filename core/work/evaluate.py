@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import datasets, jobs, runs
 from core.catalog import Config, UserError
 from core.settings import settings
 from core.work import Task, kinds, submit
+
+if TYPE_CHECKING:
+    from core.evaluation import Evaluation
 
 
 def start(
@@ -74,7 +76,21 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     }
 
 
-@kinds.add("evaluate", "Evaluate a model", Config, lane="short", parts=_parts)
+def _read(job: jobs.Job) -> Evaluation | None:
+    from core import evaluation
+
+    return evaluation.read(job) if (job.path / "evaluation.json").exists() else None
+
+
+@kinds.add(
+    "evaluate",
+    "Evaluate a model",
+    Config,
+    lane="short",
+    parts=_parts,
+    shape={"evaluate": {"samples": int}},
+    read=_read,
+)
 def evaluate(task: Task) -> Iterator[dict[str, Any]]:
     """Draws samples of a run and measures them, metric by metric."""
     import torch
@@ -97,11 +113,6 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
             f"The dataset {dataset.name} has changed since {run.name} was trained, so it cannot be judged by it. "
             "Restore the images, or train a new run on the changed ones."
         )
-    began = time.time()
-
-    def say(text: str, share: float) -> None:
-        task.say(text, done=round(100 * share), total=100, begun=0, started=began)
-
     found = evaluation.Evaluation(
         job=task.job.id,
         run=run.id,
@@ -122,7 +133,7 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
         },
         path=task.path,
     )
-    study = Study(opened, dataset, config, sampling, say, lambda: bool(task.stopped()))
+    study = Study(opened, dataset, config, sampling, task.say, lambda: bool(task.stopped()))
     from dataclasses import replace
 
     try:
@@ -141,7 +152,6 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
             evaluation.write(found)
             yield {
                 "step": opened.step,
-                "images": round(100 * len(found.measurements) / len(study.names)),
                 "metric": measurement.metric,
                 "value": measurement.value,
                 "low": measurement.low,
@@ -153,9 +163,11 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
             found = replace(found, conditions=study.conditions(), classes=tuple(study.classes()))
             evaluation.write(found)
         if config.map:
-            say("Laying out the map", 0.92)
+            task.say("Laying out the map", 0.92)
             laid = slow_map(arrays["made_features"], arrays["real_features"], config.seed)
             evaluation.write_map(task.path, laid)
         evaluation.write(replace(found, finished=True))
+        task.say("", 1.0)
     except Stopped:
-        return
+        task.check()
+        raise

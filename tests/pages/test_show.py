@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core import jobs, runs, training
+from core import files, jobs, runs, training
 from core.models import families
 from core.work.train import QUALITY, curves
 from pages.ui import show
@@ -80,7 +80,7 @@ def test_every_record_of_a_run_has_a_curve(trained):
     beside = {"step", "images", "seconds", "test_accuracy", "n_test", "warning"}
     for id in trained.runs.values():
         run = jobs.get(id)
-        records, damaged = jobs.Log(run.path).read()
+        records, damaged = files.Log(run.path).read()
         assert damaged == 0
         found = show.charts(curves(run), {"run": records})
         drawn = {name for chart in found for name in chart.lines}
@@ -92,7 +92,7 @@ def test_the_logs_of_shipped_runs_have_all_their_charts(gallery):
     """They were written before a curve was declared anywhere."""
     titles = {}
     for run in runs.listing():
-        records, _ = jobs.Log(run.path).read()
+        records, _ = files.Log(run.path).read()
         found = show.charts(curves(run), {"run": records})
         drawn = {name for chart in found for name in chart.lines}
         for record in records:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from core import jobs, runs
+from core import files, jobs, runs
+from core.work import train as training
 from pages.ui import shell, show
 
 
@@ -26,10 +27,8 @@ def broken(sound: set[str]) -> None:
 @shell.guard()
 def table() -> None:
     """Lists the runs with a search, and compares up to four."""
-    from core.work.train import curves
-
     every = jobs.listing()
-    listed = [job for job in every if job.kind in runs.KINDS]
+    listed = [job for job in every if runs.is_run(job)]
     st.subheader("Runs", anchor=False)
     broken({job.id for job in every})
     words = (
@@ -126,6 +125,6 @@ def table() -> None:
                 f"{shell.plain(runs.family_of(run))}{shell.on(run)}, {run.state.get('done', 0):,} images"
             )
             show.film(run, key=f"train.compare.{run.id}", max_height=260)
-    log = {labels[run.id]: jobs.Log(run.path).read()[0] for run in several}
-    known = show.charts([curve for run in several for curve in curves(run)], log)
+    log = {labels[run.id]: files.Log(run.path).read()[0] for run in several}
+    known = show.charts([curve for run in several for curve in training.curves(run)], log)
     show.curves(log, known, key="train.compare")

@@ -6,7 +6,8 @@ from typing import Any
 
 import streamlit as st
 
-from core import jobs, runs, work
+from core import files, jobs, runs, work
+from core.work import train as training
 from pages.ui import shell, show
 
 
@@ -63,26 +64,24 @@ def head(run: jobs.Job) -> None:
             if asked.open:  # the network is built for it
                 foretell(run, int(images))
             shell.press(
-                st, "Go on", work.extend, run.id, images, key="train.longer", type="primary"
+                st, "Go on", training.extend, run.id, images, key="train.longer", type="primary"
             )
 
 
 @shell.guard()
 def foretell(run: jobs.Job, images: int) -> None:
     """Says what becomes of the learning rate when a run is given more images."""
-    if images > run.state.get("done", 0) and (words := work.lengthened(run.id, images)):
+    if images > run.state.get("done", 0) and (words := training.lengthened(run.id, images)):
         st.caption(shell.plain(words))
 
 
 @shell.guard()
 def live(id: str, status: str, sampled: bool) -> None:
     """Shows one run as it stands, with its images and curves; runs again every second while it is active."""
-    from core.work.train import curves
-
     run = jobs.get(id)
     if run.status != status or sampled != bool(runs.samples(run)):
         st.rerun()  # what is around this panel changes too
-    records, damaged = jobs.Log(run.path).read()
+    records, damaged = files.Log(run.path).read()
     last: dict[str, Any] = {}
     for record in records:
         last |= record
@@ -135,7 +134,7 @@ def live(id: str, status: str, sampled: bool) -> None:
     left, right = st.columns(2, gap="medium")
     marks = runs.marks(run, records)
     log = {run.name: records}
-    known = show.charts(curves(run), log)
+    known = show.charts(training.curves(run), log)
     first, steering, further = (
         [chart for chart in known if chart.place == place]
         for place in ("first", "steering", "further")

@@ -106,7 +106,7 @@ def draw() -> None:
         help="A family of generative models, or a classifier that can judge their images.",
     )
     kind, chosen = choice()
-    entry = families.get(chosen["family"]) if kind == "train" else work.kinds.get(kind)
+    entry = families.get(chosen["family"]) if kind == "train" else jobs.kinds.get(kind)
     st.caption(
         f"{entry.caption} Trained on **{shell.plain(datasets.describe(chosen['dataset']).title)}** "
         "(change it in the sidebar)."
