@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from core.work.train import AugmentConfig, augmentation, begin, follow
 if TYPE_CHECKING:
     from core.classifier import Classifier
     from core.datasets import Dataset
-    from core.models import Spec
+    from core.models import Curve, Spec
 
 
 class ExtraConfig(Config):
@@ -69,6 +69,12 @@ def _build(facts: Mapping[str, Any], spec: Spec) -> Classifier:
     return Classifier(ClassifierConfig.of(facts["classifier"], "classifier"), spec)
 
 
+def _curves(facts: Mapping[str, Any]) -> Sequence[Curve]:
+    from core.classifier import CURVES
+
+    return CURVES
+
+
 @kinds.add(
     "classifier",
     "Train a classifier",
@@ -82,7 +88,7 @@ def _build(facts: Mapping[str, Any], spec: Spec) -> Classifier:
     allow=_allow,
     processes=train.processes,
     resumes=train.RESUMES,
-    trained=jobs.Trained("classifier", _build),
+    trained=jobs.Trained("classifier", _build, _curves),
 )
 def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a classifier, the judge of what the models make; reports its accuracy on the test split at the end."""

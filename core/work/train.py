@@ -6,7 +6,7 @@ import math
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -62,14 +62,17 @@ COPYING = 0.6  # share of samples nearer to training than to held-out images fro
 def curves(run: jobs.Job) -> tuple[Curve, ...]:
     """Lists the charts of what a training logs: those of its network, of its quality, of the loop itself."""
     from core import training
-    from core.classifier import CURVES
+
+    own = runs.trained(run.config).curves(run.config)
+    return (*own, *QUALITY, *training.CURVES, SPEED)
+
+
+def _curves(facts: Mapping[str, Any]) -> Sequence[Curve]:
     from core.models import families
 
-    family = runs.family_of(run)
+    family = facts["family"]["name"]
     # of a family that is not here any more, each value is drawn under its own name
-    known = families.get(family).curves if family in families else ()
-    own = CURVES if run.kind == "classifier" else known
-    return (*own, *QUALITY, *training.CURVES, SPEED)
+    return families.get(family).curves if family in families else ()
 
 
 class AugmentConfig(Config):
@@ -220,7 +223,7 @@ def _build(facts: Mapping[str, Any], spec: Spec) -> Any:
     allow=lambda config: allow(config, config["family"]["name"]),
     processes=processes,
     resumes=RESUMES,
-    trained=jobs.Trained("family", _build),
+    trained=jobs.Trained("family", _build, _curves),
 )
 def train_model(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a generative model, with sample sheets of the same noise as it learns."""
