@@ -23,6 +23,7 @@ from core.datasets import SPLITS, Dataset
 from core.datasets.dataset import assemble, digests
 from core.settings import settings
 from core.watch import UNWATCHED, Watch
+from core.writing import percent
 
 COLUMNS = ("origin", "parent", "run", "seed", "parameters")
 _TRIES = 5  # samples drawn for each that is wanted, at most
@@ -219,7 +220,8 @@ def build(
                 done = (copy * len(train) + min(start + 500, len(train))) / (
                     config.copies * len(train)
                 )
-                watch.say(f"Augmenting: {done:.0%}", done * (0.5 if config.run else 1.0))
+                share = done * (0.5 if config.run else 1.0)
+                watch.say(f"Augmenting: {percent(done, 0)}", share)
                 watch.check()
             if dataset.y is not None:
                 added_y.append(dataset.y[train])

@@ -18,6 +18,7 @@ from typing import Any
 
 from core import files, jobs
 from core.catalog import Config, Entry, Registry, UserError, plain
+from core.writing import percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +84,10 @@ def wait(job: jobs.Job) -> jobs.Job:
             line = f"place {jobs.place(job)} in the queue"
         else:
             left = job.seconds_left
-            line = job.message or f"{job.share:4.0%}  {job.state.get('speed', 0):,.0f} images/s" + (
-                f"  {left:.0f} s left" if left is not None else ""
+            line = (
+                job.message
+                or f"{percent(job.share, 0):>5}  {job.state.get('speed', 0):,.0f} images/s"
+                + (f"  {left:.0f} s left" if left is not None else "")
             )
         if line != shown:
             end = "" if sys.stderr.isatty() else "\n"

@@ -12,6 +12,7 @@ from typing import Any
 from core import files, jobs, work
 from core.catalog import Config, UserError, parse
 from core.commands import commands, show, takes_values
+from core.writing import percent, percents
 
 FACTORY = """what package.module:factory gives: a torch.nn.Module (or a function of no arguments that returns one) that
   gets    images as float32 (N, channels, size, size), pixels from 0 to 1, of the channels and the size of --dataset;
@@ -80,8 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     head = next(row for row in report["results"] if row["eps"] == report["headline"])
     rows = [
-        f"{row['text']:>10}  robust {row['robust']:6.1%}  "
-        f"({row['interval'][0]:.1%} to {row['interval'][1]:.1%}, n = {row['n']})"
+        f"{row['text']:>10}  robust {percent(row['robust']):>6}  "
+        f"({percents(*row['interval'])}, n = {row['n']})"
         for row in report["results"]
     ]
     answers = [

@@ -7,6 +7,7 @@ import sys
 
 from core import jobs, runs
 from core.commands import commands, show, summary
+from core.writing import percent
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
         for job in runs.listing()
     ]
     lines = [
-        f"{row['run']:<44} {row['status']:<12} {row['done']:>4.0%}  {row['family']:<10} "
+        f"{row['run']:<44} {row['status']:<12} {percent(row['done'], 0):>5}  {row['family']:<10} "
         f"{row['dataset']:<14} {row['name']}"
         for row in rows
     ]

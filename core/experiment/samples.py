@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from core.experiment.arms import Lesson
+from core.writing import percent
 
 _REFUSED = {
     "confidence": "not taken for their class surely enough (experiment.confidence)",
@@ -36,7 +37,7 @@ def samples_used(made: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
             "model for longer (experiment.model_images), give it more real images, or ask less of the samples.",
             "",
         )
-    words = f"{kept:,} of {drawn:,} samples were used ({kept / drawn:.1%})"
+    words = f"{kept:,} of {drawn:,} samples were used ({percent(kept / drawn)})"
     without = sum(not row["kept"] for row in made)
     if without:
         words += f", in {without} of {len(made)} pairs none"

@@ -145,7 +145,7 @@ def summary(
     n = len(trial.test)
     error = 196 * math.sqrt(0.25 / n)
     notes = [
-        f"{n:,} real test images, the same for all; an accuracy near 50% of so few is known to "
+        f"{n:,} real test images, the same for all; an accuracy near 50 % of so few is known to "
         f"±{error:.1f} points, the paired differences more closely.",
         f"Every classifier is trained for {config.steps:,} steps of {config.batch} images.",
     ]

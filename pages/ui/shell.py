@@ -24,6 +24,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from core import datasets, jobs, runs, scratch, slices
 from core.catalog import UserError
 from core.settings import settings
+from core.writing import duration, percent
 
 PAGES = Path(__file__).resolve().parent.parent
 _log = logging.getLogger("simulacra")
@@ -505,20 +506,10 @@ def standing(job: jobs.Job) -> str:
         return f"waits, place {jobs.place(job)}"
     if job.status == "running":
         left = job.seconds_left
-        return f"{job.share:.0%}" + (
+        return f"{percent(job.share, 0)}" + (
             f", {duration(left)} left" if left is not None else ", starting"
         )
     return job.status
-
-
-def duration(seconds: float) -> str:
-    """Writes a time as a person would: 8 s, 2 min 5 s, 3 h 10 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def chosen_dataset() -> str:

@@ -245,13 +245,6 @@ def test_a_job_that_was_deleted_leaves_the_sidebar(visit, trained):
     assert "Short one" not in " ".join(seen.widget("run").options)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (59.4, "59 s"), (125, "2 min 5 s"), (11_400, "3 h 10 min")]
-)
-def test_durations_read_like_words(seconds, words):
-    assert shell.duration(seconds) == words
-
-
 # --- View only ----------------------------------------------------------------------------------
 
 
