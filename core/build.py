@@ -159,16 +159,14 @@ def foreign(run: jobs.Job, dataset: Dataset) -> str:
 
 
 def build(
-    dataset: Dataset,
-    config: BuildConfig,
-    watch: Watch = UNWATCHED,
+    dataset: Dataset, config: BuildConfig, watch: Watch = UNWATCHED
 ) -> tuple[Dataset, dict[str, Any], np.ndarray]:
     """Adds augmented copies and synthetic images to the training images.
 
     Args:
         dataset: The parent; it stays as it is.
         config: What joins.
-        watch: Follows it.
+        watch: Told how far it is; may end it.
 
     Returns:
         The new dataset (not saved), what was done in plain values, and some rejected samples, uint8 (n, C, H, W).
@@ -222,7 +220,8 @@ def build(
                 done = (copy * len(train) + min(start + 500, len(train))) / (
                     config.copies * len(train)
                 )
-                watch.say(f"Augmenting: {percent(done, 0)}", done * (0.5 if config.run else 1.0))
+                share = done * (0.5 if config.run else 1.0)
+                watch.say(f"Augmenting: {percent(done, 0)}", share)
                 watch.check()
             if dataset.y is not None:
                 added_y.append(dataset.y[train])

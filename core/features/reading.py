@@ -40,7 +40,7 @@ class ReaderNet(nn.Module):
         return self.last(self.body(x * 2 - 1))
 
 
-class Lesson(nn.Module):
+class ReadingLesson(nn.Module):
     """A reader in training, on a dataset whose every image is its own label: so it finds what is known of it.
 
     Attributes:
@@ -188,4 +188,4 @@ def taught_to_read(dataset: Dataset, found: Columns, where: torch.device, seed: 
     count = len(dataset)
     each = dataclasses.replace(dataset, y=np.arange(count), classes=("",) * count)
     config = TrainConfig(images=IMAGES, batch=64, seed=seed, precision="float32")
-    return Trainer(Lesson(net, found, dataset.splits["train"]), each, config, where)
+    return Trainer(ReadingLesson(net, found, dataset.splits["train"]), each, config, where)
