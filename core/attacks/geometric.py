@@ -13,7 +13,8 @@ from core import tensors
 from core.attacks import Problem, Proposal, Steps, attacks
 from core.catalog import Config, knob
 from core.tensors import Images
-from core.threat import NORMS, Target
+from core.norms import NORMS
+from core.target import Target
 
 
 class GeometricConfig(Config):
