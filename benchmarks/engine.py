@@ -88,7 +88,7 @@ def by_family(rounds: int) -> None:
                 for one, two in zip(speeds, prior(dataset, rounds), strict=True)
             ]
         quick = entry.presets["quick"]["train.images"]
-        published, sampling = run.published(), entry.extra["sampling"]()
+        published, sampling = run.published(), entry.sampling()
         if entry.name == "vqvae":
             published.begun.fill_(1.0)  # type: ignore[operator]
         draw: Any = published.sample

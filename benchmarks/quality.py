@@ -96,7 +96,7 @@ def measured(
         for part in ("train", "test", "valid")
     }
     n = min(n, len(real["test"]))
-    entry = families.get(family).extra["sampling"]
+    entry = families.get(family).sampling
     y = torch.arange(n) % model.classes if model.classes else None
     began = time.process_time()
     made = torch.cat(
@@ -183,11 +183,9 @@ def main() -> None:
         given |= dict(item.split("=", 1) for item in arguments.set)
         parts = assign(given, {"family": entry.config, "train": TrainConfig})
         values, train = parts["family"], TrainConfig.of(parts["train"], "train").record()
-        sampling = (
-            entry.extra["sampling"]
-            .of(dict(item.split("=", 1) for item in arguments.sampling), "sampling")
-            .record()
-        )
+        sampling = entry.sampling.of(
+            dict(item.split("=", 1) for item in arguments.sampling), "sampling"
+        ).record()
         images = arguments.images or min(
             DATA[arguments.data][3], images_within(family, values, train, dataset, seconds)
         )
@@ -224,7 +222,7 @@ def main() -> None:
                 with (arguments.out / "quality.jsonl").open("a") as log:
                     log.write(json.dumps(row) + "\n")
                 y = torch.arange(80) % model.classes if model.classes else None
-                x = to_bytes(model.sample(range(80), y, 0, entry.extra["sampling"](**sampling)))
+                x = to_bytes(model.sample(range(80), y, 0, entry.sampling(**sampling)))
                 (arguments.out / f"{arguments.data}-{family}-{seed}.png").write_bytes(
                     sheets.png(x, 10)
                 )

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -312,16 +312,16 @@ def unknown(kind: str, name: object, names: Iterable[str]) -> str:
 class Entry:
     """One choice: what it is called, what it takes, and what it does.
 
-    ``make`` is called with a config of type ``config`` first; what else it takes is the registry's contract.
-    ``presets`` map a name to dotted parameters (``{"quick": {"train.images": 50_000}}``).
+    A registry whose choices say more about themselves has a subclass of its own, whose fields are written by keyword.
+    ``presets`` map a name to dotted parameters (``{"quick": {"train.images": 50_000}}``). ``make`` is what was
+    decorated; it is called with a config of type ``config`` first, and what else it takes is the registry's contract.
     """
 
     name: str
     title: str
     config: type[Config]
-    make: Callable[..., Any]
-    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, kw_only=True)
+    make: Callable[..., Any] = field(init=False)
 
     @property
     def caption(self) -> str:
@@ -329,36 +329,41 @@ class Entry:
         return (self.make.__doc__ or "").strip().split("\n")[0]
 
 
-class Registry:
+P = ParamSpec("P")
+E = TypeVar("E", bound=Entry)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Registry(Generic[P, E]):
     """Maps names to entries; a scanned package is imported only when one of its entries is asked for.
 
     Args:
         kind: What an entry is, in a sentence: ``attack`` gives "There is no attack 'pdg'."
+        entry: The class of its entries, a dataclass.
         package: Name of a package whose modules each register one entry of the module's name.
     """
 
-    def __init__(self, kind: str, package: str | None = None) -> None:
+    def __init__(self, kind: str, entry: Callable[P, E], package: str | None = None) -> None:
         self.kind = kind
+        self._entry = entry
         self._package = package
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, E] = {}
 
-    def add(
-        self,
-        name: str,
-        title: str,
-        config: type[Config],
-        *,
-        presets: Mapping[str, Mapping[str, Any]] | None = None,
-        **extra: Any,
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Registers the decorated callable under ``name``."""
+    def add(self, *args: P.args, **fields: P.kwargs) -> Callable[[F], F]:
+        """Registers the decorated callable; takes the fields of the entry.
 
-        def register(make: Callable[..., Any]) -> Callable[..., Any]:
+        Raises:
+            TypeError: If a field is misspelt or missing, or the callable has no docstring.
+        """
+        entry = self._entry(*args, **fields)
+
+        def register(make: F) -> F:
             if not (make.__doc__ or "").strip():
                 raise TypeError(
-                    f"{self.kind} {name!r} needs a docstring: its first line is the caption on the page"
+                    f"{self.kind} {entry.name!r} needs a docstring: its first line is the caption on the page"
                 )
-            self._entries[name] = Entry(name, title, config, make, presets or {}, extra)
+            object.__setattr__(entry, "make", make)  # the one field that the decorator fills
+            self._entries[entry.name] = entry
             return make
 
         return register
@@ -367,7 +372,7 @@ class Registry:
         """Lists the names, without importing a scanned module."""
         return list(dict.fromkeys([*self._modules(), *self._entries]))
 
-    def get(self, name: str) -> Entry:
+    def get(self, name: str) -> E:
         """Finds an entry.
 
         Raises:
@@ -379,7 +384,7 @@ class Registry:
             raise UserError(unknown(self.kind, name, self.names()))
         return self._entries[name]
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[E]:
         return (self.get(name) for name in self.names())
 
     def __contains__(self, name: object) -> bool:

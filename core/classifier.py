@@ -12,7 +12,7 @@ References (used throughout the code):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -206,7 +206,7 @@ class Classifier(nn.Module):
             return x + config.sigma * rows(
                 torch.randn, x.shape, generator=generator, device=x.device
             )
-        eps = ramp * (config.eps or Budget(LINF, self.spec.channels, self.spec.size).usual)
+        eps = ramp * Budget(LINF, self.spec.channels, self.spec.size).chosen(config.eps)
         if config.defence == "pgd":
             u = rows(torch.rand, x.shape, generator=generator, device=x.device)
             return climb(

@@ -534,7 +534,7 @@ class Experiment:
         for _ in trainer:
             pass
         published: Any = trainer.published()
-        sampling = families.get(config.family).extra["sampling"]()
+        sampling = families.get(config.family).sampling()
         judge = self.fit(data, pair)
         count = config.synthetic_per_class * classes
         y = torch.arange(count) % classes

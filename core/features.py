@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import jobs, runs
-from core.catalog import Config, Registry, UserError, optional
+from core.catalog import Config, Entry, Registry, UserError, optional
 from core.classifier import Classifier, ClassifierConfig
 from core.datasets import Dataset
 from core.models import Spec
@@ -34,7 +34,7 @@ from core.settings import settings
 from core.tensors import Group, Images, Loss, to_float
 from core.training import TrainConfig, Trainer, spec_of
 
-extractors = Registry("extractor")
+extractors = Registry("extractor", Entry)
 """What turns images into features. ``make(dataset, device, weights, told) -> Extractor``; ``weights`` is a file or
 empty, ``told`` follows a training."""
 

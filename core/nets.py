@@ -215,7 +215,7 @@ class ResidualDownward(nn.Module):
         return self.rest(pad(x, self.inner))
 
 
-class Augmentation(nn.Module):
+class CriticAugmentation(nn.Module):
     """Moves, cuts and recolours what a critic sees, each for a share ``p`` of the images; differentiable.
 
     As long as most images pass unchanged, a generator that matches the augmented images also matches the plain ones;

@@ -196,6 +196,10 @@ class Budget:
             return linf
         return float(f"{self.norm.share * self.largest * linf:.2g}")
 
+    def chosen(self, eps: float) -> float:
+        """Gives a strength, or the usual one where :data:`SUITED` stands for it."""
+        return eps or self.usual
+
     def sweep(self) -> list[float]:
         """Gives rising strengths: from an eighth of the usual one, doubling up to where all images are one."""
         found = [self.usual / 8, self.usual / 4, self.usual / 2, self.usual]

@@ -423,7 +423,7 @@ def _load(run: jobs.Job, step: int, file: Path) -> Opened:
     ) in model.children():  # a pass is a slice: whoever asked may be gone before the next one
         part.register_forward_pre_hook(slices.between)
     family = family_of(run)
-    sampling = families.get(family).extra["sampling"] if run.kind == "train" else None
+    sampling = families.get(family).sampling if run.kind == "train" else None
     images = min(step * facts["train"]["batch"], facts["train"]["images"])
     return Opened(
         run.id,

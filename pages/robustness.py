@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from core import jobs, runs, work
+from core.datasets import Dataset
 from pages.ui import form, shell, show
 from pages.ui.attack import (
+    BY_KEY,
     Question,
     curve,
     dataset,
@@ -44,13 +47,13 @@ TOOLS = {
 BEYOND = {"corruptions": "Corruptions", "certified": "Certificate", "transfer": "Transfer"}
 
 
-def ask(data: str) -> Question:
+def ask(of: Dataset) -> Question:
     """Draws the controls, and gives the question that they ask."""
     from core import robustness
-    from core.attacks import absent, attacks
+    from core.attacks import attacks
     from core.robustness import foreign
 
-    choices = {c.id: c for c in foreign.available(data) if there(c.id, data)}
+    choices = {c.id: c for c in foreign.available(of.name) if there(c.id, of)}
     if not choices:
         choices = {"": foreign.Choice("", "No classifier yet", "Train one, or bring your own.")}
     if brought := st.session_state.pop("robust.brought", None):
@@ -72,7 +75,7 @@ def ask(data: str) -> Question:
     st.caption(shell.plain(choices[classifier].note))
     press = st.container()
     with st.expander("Settings"):
-        ready = [entry for entry in attacks if not absent(entry.name)]
+        ready = [entry for entry in attacks if not entry.missing]
         picked = st.multiselect(
             "Attacks",
             [entry.name for entry in ready],
@@ -87,20 +90,20 @@ def ask(data: str) -> Question:
     config = shell.capped(
         robustness.StudyConfig.of(values["robust.study"] | {"attacks": attacked}, "study")
     )
-    question = Question(data, classifier, tuple(sorted(config.record().items())))
+    question = Question(of, classifier, config)
     with press:
-        buttons(question, config)
+        buttons(question)
     if st.button("Bring your own", key="robust.own", icon=":material/upload:", width="stretch"):
-        own.draw(data)
+        own.draw(of.name)
     return question
 
 
-def buttons(question: Question, config: Any) -> None:
+def buttons(question: Question) -> None:
     """Offers to screen at once and to confirm as a job, with the time that it takes."""
-    from core.attacks import absent
+    from core.attacks import attacks
     from core.robustness.verdict import CONFIRMING
 
-    if not there(question.classifier, question.data):
+    if not there(question.classifier, question.dataset):
         teach.draw(question.data)
         return
     expected = _expected(question)
@@ -125,7 +128,7 @@ def buttons(question: Question, config: Any) -> None:
             args=("robust.study", {"n": expected.fits}),
             help="Attacks as many images as fit into a minute. Fewer images make the interval wider.",
         )
-    missing = absent("autoattack")
+    missing = attacks.get("autoattack").missing
     shell.press(
         st,
         "Confirm with AutoAttack",
@@ -194,7 +197,7 @@ def invite(question: Question) -> None:
             )
             answer(question, report, live=False)
             return
-    if not there(question.classifier, question.data):
+    if not there(question.classifier, question.dataset):
         st.info(
             f"There is no classifier of {shell.plain(question.data)} to attack yet. **Train a classifier** starts one "
             "as a job: you see how far it is, can stop it, and it goes on when you leave. **Bring your own** needs "
@@ -207,8 +210,8 @@ def invite(question: Question) -> None:
         "the curve as it comes; **Confirm** does it thoroughly, as a job.",
         icon=":material/shield:",
     )
-    found = dataset(question.data)
-    some = found.splits[dict(question.values)["split"]][:48]
+    found = question.dataset
+    some = found.splits[question.config.split][:48]
     show.pictures(
         show.as_bytes(found.x[some], found.levels),
         columns=16,
@@ -256,7 +259,7 @@ def rivals(question: Question, report: Mapping[str, Any]) -> dict[str, Mapping[s
 
     found = {}
     for choice in foreign.available(question.data):
-        other = known(Question(question.data, choice.id, question.values))
+        other = known(replace(question, classifier=choice.id))
         if choice.id != question.classifier and other is not None and other.done:
             found[choice.title] = other.report
     if not found:
@@ -338,6 +341,8 @@ def thorough(question: Question) -> None:
 @shell.guard()
 def watch(question: Question, id: str) -> None:
     """Follows one job: progress, the numbers so far, the gap to the screening, and what can be taken away."""
+    from core.norms import NEAR
+
     job = jobs.get(id)
     report = read(job)
     if job.active:
@@ -365,7 +370,7 @@ def watch(question: Question, id: str) -> None:
         )
         screened = known(question)
         before = screened and next(
-            (row for row in screened.report["results"] if abs(row["eps"] - at["eps"]) < 1e-6), None
+            (row for row in screened.report["results"] if abs(row["eps"] - at["eps"]) < NEAR), None
         )
         if before:
             gap = 100 * (before["robust"] - at["robust"])
@@ -447,8 +452,7 @@ def tool(question: Question, name: str) -> None:
             with st.expander("Every attack, with its parameters and cost"):
                 curve.effort(report)
     elif name == "fool":
-        config = dict(question.values)
-        fool.draw(question, str(config["norm"]), steps(question))
+        fool.draw(question)
     elif name == "generative":
         generative.draw(question)
     elif name == "beyond":
@@ -480,25 +484,16 @@ def tool(question: Question, name: str) -> None:
             question,
             study.x[place].cpu().numpy(),
             int(study.y[place]),
-            report["norm"],
-            steps(question),
             f"robust.opened.{row['index']}",
         )
         images.matrix(report, study)
 
 
-def steps(question: Question) -> list[float]:
-    """Gives the strengths that an opened image is attacked at."""
-    from core import robustness
-
-    found = dataset(question.data)
-    return robustness.sweep(found.channels, found.size, str(dict(question.values)["norm"]))
-
-
 @shell.guard()
 def page(data: str) -> None:
     """Draws the controls and what they lead to."""
-    if not dataset(data).labelled:
+    of = dataset(data)
+    if not of.labelled:
         st.info(
             "This dataset has no labels, so there is no classifier of it to attack. Choose another in the sidebar.",
             icon=":material/info:",
@@ -506,7 +501,7 @@ def page(data: str) -> None:
         return
     controls, stage = st.columns([1, 3.2], gap="medium")
     with controls:
-        question = ask(data)
+        question = ask(of)
     with stage:
         name = st.segmented_control(
             "What to look at",
@@ -523,12 +518,13 @@ def page(data: str) -> None:
         thorough(question)
 
 
-@st.cache_data(max_entries=64, ttl="10m", show_spinner="Measuring how fast it is")
+@st.cache_data(
+    max_entries=64, ttl="10m", show_spinner="Measuring how fast it is", hash_funcs=BY_KEY
+)
 def _expected(question: Question) -> Any:
     from core import robustness
 
-    config = robustness.StudyConfig.of(dict(question.values), "study")
-    return robustness.estimate(target(question), dataset(question.data), config)
+    return robustness.estimate(target(question), question.dataset, question.config)
 
 
 st.title("How does it stand up to attacks, and can you believe it?", anchor=False)

@@ -132,7 +132,7 @@ def the_form() -> None:
     shown = {key: parts[part] for key, part in keys.items() if part != "dataset"}
     own = {"pipeline", "critic", "made_by", "made_images"}  # asked for below, in words of their own
     made = form.form(shown, omit=own | ({"gpus"} if gpus() < 2 else set()))
-    made["train.augment"] = chain(bool(entry.extra.get("critic")))
+    made["train.augment"] = chain(entry.critic)
     if kind == "classifier":
         made["train.extra"] = extra(chosen["dataset"], parts["extra"].knobs())
     if parts["dataset"].knobs():

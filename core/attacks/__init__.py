@@ -10,6 +10,7 @@ stay, and counts passes. So every attack can be watched and stopped at every ste
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,19 +21,47 @@ from torch import Tensor
 
 from core import tensors  # its `noise` would be hidden by the attack of this name
 from core.ascent import Ascent
-from core.catalog import Config, Registry, UserError
+from core.catalog import Config, Entry, Registry, UserError
 from core.norms import LINF, NEAR, Norm, wide
-from core.tensors import Images
 from core.target import Halted, Target, decide
+from core.tensors import Images
 
-attacks = Registry("attack", "core.attacks")
-"""``make(config, target, problem)`` is a generator that yields proposals and is sent the mask of images that stay.
+COSTLY = 700  # passes per image, above which an attack is tried only on what the others have left
 
-``extra``: ``norms``, the norms that it can be bounded by; ``smallest``, whether it looks for the smallest change
-instead of staying within a budget; ``free``, whether no norm bounds it; ``gradient``, whether it takes gradients;
-``passes(config, classes)``, at most how many passes each image costs; ``last``, whether it is tried only on what the
-others have left; ``needs``, a package that must be installed.
-"""
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(Entry):
+    """An attack; ``make(config, target, problem)`` yields proposals and is sent the mask of images that stay.
+
+    Attributes:
+        norms: The norms that it can be bounded by.
+        gradient: It takes gradients.
+        passes: At most how many passes each image costs, of (config, number of classes).
+        smallest: It looks for the smallest change instead of staying within a budget.
+        free: No norm bounds it.
+        last: It is tried only on what the others have left.
+        needs: A package that must be installed.
+    """
+
+    norms: tuple[Norm, ...]
+    gradient: bool
+    passes: Callable[[Any, int], int]
+    smallest: bool = False
+    free: bool = False
+    last: bool = False
+    needs: str = ""
+
+    @property
+    def missing(self) -> str:
+        """The package that it needs and does not find; empty where nothing is missing."""
+        return self.needs if self.needs and importlib.util.find_spec(self.needs) is None else ""
+
+    def costly(self, config: Config, classes: int) -> bool:
+        """Tells whether it is worth trying only on what the others have left."""
+        return self.last or self.passes(config, classes) > COSTLY
+
+
+attacks = Registry("attack", Attack, "core.attacks")
 
 Steps = Generator["Proposal", Tensor, None]
 
@@ -176,20 +205,15 @@ class Trial:
         active: bool = True,
         start: Images | None = None,
     ) -> None:
-        entry = attacks.get(name)
-        if norm not in entry.extra["norms"]:
-            allowed = ", ".join(each.name for each in entry.extra["norms"])
+        entry = ready(name)
+        if norm not in entry.norms:
+            allowed = ", ".join(each.name for each in entry.norms)
             raise UserError(
                 f"{entry.title} must be bounded by one of {allowed}, got {norm.name}. Choose one of these."
             )
-        if missing := absent(name):
-            raise UserError(
-                f"{entry.title} needs the package {missing}, which is not installed. "
-                f"Install it with: pip install {missing}"
-            )
         self.entry, self.target, self.norm, self.eps = entry, target, norm, eps
-        self.smallest: bool = entry.extra.get("smallest", False)
-        self.free: bool = entry.extra.get("free", False)
+        self.smallest = entry.smallest
+        self.free = entry.free
         if eps is None and not (self.smallest or self.free):
             raise UserError(
                 f"{entry.title} needs an attack strength eps, got none. For example 8/255."
@@ -372,9 +396,16 @@ def run(name: str, target: Target, x: Images, y: Tensor, eps: float | None, **mo
     return trial.outcome
 
 
-def absent(name: str) -> str:
-    """Names the package that an attack needs and does not find; empty where nothing is missing."""
-    import importlib.util
+def ready(name: str) -> Attack:
+    """Finds an attack that can run here.
 
-    package = attacks.get(name).extra.get("needs", "")
-    return package if package and importlib.util.find_spec(package) is None else ""
+    Raises:
+        UserError: If it does not exist, or needs a package that is not installed.
+    """
+    entry = attacks.get(name)
+    if entry.missing:
+        raise UserError(
+            f"{entry.title} needs the package {entry.missing}, which is not installed. "
+            f"Install it with: pip install {entry.missing}"
+        )
+    return entry

@@ -16,8 +16,8 @@ from core.ascent import Annealed
 from core.attacks import Problem, Steps, attacks, climbed
 from core.catalog import Config, knob
 from core.norms import L2, NORMS, wide
-from core.tensors import Images
 from core.target import Climb, Target
+from core.tensors import Images
 
 
 class AdaptiveConfig(Config):

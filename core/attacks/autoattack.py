@@ -14,9 +14,9 @@ import torch
 
 from core.attacks import Problem, Proposal, Steps, attacks
 from core.catalog import Config, knob
-from core.tensors import Images
 from core.norms import NORMS
 from core.target import Target
+from core.tensors import Images
 
 
 class AutoAttackConfig(Config):

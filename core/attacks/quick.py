@@ -13,8 +13,8 @@ from core.ascent import Annealed
 from core.attacks import Problem, Steps, attacks, climbed
 from core.catalog import Config, knob
 from core.norms import NORMS
-from core.tensors import Images
 from core.target import Climb, Target, others
+from core.tensors import Images
 
 
 class QuickConfig(Config):

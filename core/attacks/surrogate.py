@@ -16,8 +16,8 @@ from core.ascent import Ascent, gradient
 from core.attacks import Problem, Proposal, Steps, attacks
 from core.catalog import Config, knob
 from core.norms import NORMS
-from core.tensors import Images
 from core.target import Climb, Target, others
+from core.tensors import Images
 
 
 class SurrogateConfig(Config):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from core.catalog import Config, Registry, UserError
+from core.catalog import Config, Entry, Registry, UserError
 from core.tensors import Images, noise
 
 Params = dict[str, Tensor]
@@ -24,17 +24,44 @@ GROUPS = (
     "Generative",
 )
 
-augmentations = Registry("augmentation")
-"""The steps. ``make(config, context) -> Augmentation``. What an entry says about itself beside its config:
+Code = Callable[[Any], str]  # of the step's config
 
-``group`` (of :data:`GROUPS`); ``strength``, the knob that is its magnitude ("" without one), and ``neutral``, the value
-of it that leaves an image as it is; ``chance``, the probability of a new step; ``slow`` for one that works image by
-image; ``smooth`` for one that a gradient passes, finite for every image, so that it may stand before a critic;
-``needs`` (``images`` of the dataset, a ``run``); ``labels`` for one that mixes them; ``units`` of what it draws;
-``code``, a function of the config that writes the step as one expression of ``x`` for other programs
-(:mod:`core.augment.exports`), ``torchvision`` and ``albumentations`` those that write a transform of these libraries
-where it does the same at every size; ``absent``, why there is no code.
-"""
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(Entry):
+    """A step; ``make(config, context) -> Operation``.
+
+    Attributes:
+        group: Of :data:`GROUPS`.
+        strength: The knob that is its magnitude, empty without one.
+        neutral: The value of that knob that leaves an image as it is.
+        chance: The probability of a new step.
+        slow: It works image by image.
+        smooth: A gradient passes it, finite for every image, so that it may stand before a critic.
+        needs: ``images`` of the dataset, a ``run``.
+        labels: It mixes them.
+        units: Of what it draws, by name.
+        code: Writes the step as one expression of ``x`` for other programs (:mod:`core.augment.exports`).
+        torchvision, albumentations: Write a transform of these libraries where it does the same at every size.
+        absent: Why there is no code.
+    """
+
+    group: str
+    strength: str = ""
+    neutral: float = 0.0
+    chance: float = 1.0
+    slow: bool = False
+    smooth: bool = False
+    needs: tuple[str, ...] = ()
+    labels: bool = False
+    units: Mapping[str, str] = field(default_factory=dict)
+    code: Code | None = None
+    torchvision: Code | None = None
+    albumentations: Code | None = None
+    absent: str = "needs a model of Simulacra"
+
+
+augmentations = Registry("augmentation", Augmentation)
 
 
 @dataclass(frozen=True)
@@ -91,7 +118,7 @@ class Draws:
 
 
 @runtime_checkable
-class Augmentation(Protocol):
+class Operation(Protocol):
     """One step: draws its parameters per image, and applies them to a batch.
 
     Names of drawn parameters that begin with ``_`` are for the machine and not shown.

@@ -15,7 +15,7 @@ from core.tensors import full, rows
 class CriticChain(nn.Module):
     """Changes images by a chain, each step for a share ``p`` of those that it would change; differentiable.
 
-    It stands in for :class:`core.nets.Augmentation`.
+    It stands in for :class:`core.nets.CriticAugmentation`.
 
     Raises:
         UserError: If no gradient passes through a step, so that a generator would not learn from its critic.

@@ -301,12 +301,12 @@ def _code(step: Step, dialect: str) -> tuple[str, str]:
     """Gives the step's expression, and the library's own transform where it does the same; both empty without any."""
     entry = augmentations.get(step.name)
     config = entry.config.of(step.config, step.name)
-    write, native = entry.extra.get("code"), entry.extra.get(dialect)
+    write, native = entry.code, getattr(entry, dialect)
     return (write(config) if write else ""), (native(config) if native else "")
 
 
 def _absent(step: Step) -> str:
-    why = augmentations.get(step.name).extra.get("absent", "needs a model of Simulacra")
+    why = augmentations.get(step.name).absent
     return f"# {step.title} is left out: it {why}."
 
 

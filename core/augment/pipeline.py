@@ -20,6 +20,7 @@ from core.augment.catalogue import (
     Context,
     Draws,
     Moves,
+    Operation,
     Params,
     augmentations,
     rows,
@@ -64,7 +65,7 @@ class Step:
         """
         entry = augmentations.get(name)
         values = entry.config.of(config, where or name).record()
-        chance = entry.extra.get("chance", 1.0) if probability is None else probability
+        chance = entry.chance if probability is None else probability
         if isinstance(chance, bool) or not isinstance(chance, int | float) or not 0 <= chance <= 1:
             raise UserError(
                 f"{where or name}.probability must be a number at least 0 and at most 1, got {chance!r:.80}. "
@@ -77,9 +78,14 @@ class Step:
         return cls(name, values, float(chance), on)
 
     @property
+    def entry(self) -> Augmentation:
+        """What the registry says of it."""
+        return augmentations.get(self.name)
+
+    @property
     def title(self) -> str:
         """What the step is called."""
-        return augmentations.get(self.name).title
+        return self.entry.title
 
 
 @dataclass(frozen=True)
@@ -168,17 +174,17 @@ class Pipeline:
     @property
     def slow(self) -> list[str]:
         """Titles of the steps that work image by image, which a training refuses."""
-        return [step.title for step in self._active() if _extra(step, "slow", False)]
+        return [step.title for step in self._active() if step.entry.slow]
 
     @property
     def mixing(self) -> list[str]:
         """Titles of the steps that change labels as well."""
-        return [step.title for step in self._active() if _extra(step, "labels", False)]
+        return [step.title for step in self._active() if step.entry.labels]
 
     @property
     def rigid(self) -> list[str]:
         """Titles of the steps that no gradient passes, which must not stand before a critic."""
-        return [step.title for step in self._active() if not _extra(step, "smooth", False)]
+        return [step.title for step in self._active() if not step.entry.smooth]
 
     def _active(self) -> list[Step]:
         return [step for step in self.steps if step.on]
@@ -225,10 +231,6 @@ class Pipeline:
         return replace(self, steps=(*self.steps[:place], new, *self.steps[place + 1 :]))
 
 
-def _extra(step: Step, what: str, default: Any) -> Any:
-    return augmentations.get(step.name).extra.get(what, default)
-
-
 @dataclass(frozen=True)
 class Drawn:
     """What one step has drawn for a batch.
@@ -260,7 +262,7 @@ class Chain:
 
     def __init__(self, pipeline: Pipeline, context: Context | None = None) -> None:
         self.pipeline, self.context = pipeline, context or Context()
-        self.steps: list[tuple[int, Step, str, Augmentation]] = []
+        self.steps: list[tuple[int, Step, str, Operation]] = []
         seen: dict[str, int] = {}
         for place, step in enumerate(pipeline.steps):
             number = seen[step.name] = seen.get(step.name, 0) + 1
@@ -352,7 +354,7 @@ class Chain:
         """Gives the labels of the changed images: shares (N, K) if a step mixes labels, else ``y`` itself."""
         shares: Tensor | None = None
         for (_, step, _, _), now in zip(self.steps, drawn, strict=True):
-            if not _extra(step, "labels", False):
+            if not step.entry.labels:
                 continue
             other = self.context.y
             if other is None:
@@ -376,7 +378,7 @@ class Chain:
         ]
 
 
-def _applied(made: Augmentation, x: Images, now: Drawn) -> Images:
+def _applied(made: Operation, x: Images, now: Drawn) -> Images:
     if not len(x):
         return x
     if x.device.type == "cpu":  # elsewhere, looking which ones are chosen would take longer
@@ -391,7 +393,7 @@ def _applied(made: Augmentation, x: Images, now: Drawn) -> Images:
 
 
 def _told(step: Step, row: Mapping[str, Tensor]) -> dict[str, str]:
-    units = _extra(step, "units", {})
+    units = step.entry.units
     words = {}
     for name, value in row.items():
         if name == "operation":
@@ -490,15 +492,15 @@ def magnitudes(name: str, count: int = 7) -> list[float]:
         UserError: If the step has no magnitude.
     """
     entry = augmentations.get(name)
-    strength = entry.extra.get("strength", "")
+    strength = entry.strength
     if not strength:
         raise UserError(
             f"{entry.title} has no magnitude to sweep. Steps with one are: "
-            + ", ".join(other.title for other in augmentations if other.extra.get("strength"))
+            + ", ".join(other.title for other in augmentations if other.strength)
             + "."
         )
     knob = entry.config.knobs()[strength]
-    start = float(entry.extra.get("neutral", 0.0))
+    start = float(entry.neutral)
     assert knob.low is not None
     assert knob.high is not None
     end = knob.low if start == knob.high else knob.high
@@ -511,7 +513,7 @@ def magnitudes(name: str, count: int = 7) -> list[float]:
 def at(name: str, config: Mapping[str, Any], value: float) -> Step:
     """Gives a step at one magnitude, for every image."""
     entry = augmentations.get(name)
-    strength = entry.extra["strength"]
+    strength = entry.strength
     kind = entry.config.knobs()[strength].type
     return Step.of(name, dict(config) | {strength: kind(value)}, 1.0)
 
@@ -535,4 +537,4 @@ def sweep(
         to_bytes(Chain(Pipeline((at(name, config, value),)), context)(x, seed, range(len(x)), y))
         for value in chosen
     ]
-    return Sweep(augmentations.get(name).extra["strength"], chosen, np.stack(made))
+    return Sweep(augmentations.get(name).strength, chosen, np.stack(made))

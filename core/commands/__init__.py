@@ -49,7 +49,7 @@ def sampling_of_run(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     wanted = families.names()
     if chosen.run_id:
         wanted = [runs.family_of(jobs.find(chosen.run_id, *runs.KINDS))]
-    return {f"({name}) ": families.get(name).extra["sampling"] for name in wanted}
+    return {f"({name}) ": families.get(name).sampling for name in wanted}
 
 
 def knob_lines(config: type[Config], prefix: str) -> list[str]:

@@ -158,16 +158,8 @@ def _here(
     plan = campaign.AttackConfig.of(config["attack"], "attack")
     dataset = datasets.load(choice["dataset"], config["dataset"]["config"])
     target = foreign.from_code(arguments.classifier, arguments.weights, dataset)
-    x, y, indices, data = robustness.images_of(dataset, plan.study())
-    study = robustness.Study(
-        target,
-        x,
-        y,
-        plan.study(),
-        indices=indices,
-        data=data | {"config": config["dataset"]["config"]},
-        dataset=dataset,
-    )
+    data = {"config": config["dataset"]["config"]}
+    study = robustness.Study.of(target, dataset, plan.study(), data=data)
     report = study.report
     for report in study:
         said = f"{report['robustness']['sentence']} {report['verdict']['sentence']}"

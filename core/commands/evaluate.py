@@ -164,7 +164,7 @@ def _number(value: float | None, scale: str) -> str:
 def _cell(m: Measurement | None) -> str:
     if m is None or not m.known:
         return "-"
-    scale = m.entry.extra["scale"]
+    scale = m.entry.scale
     around = "" if m.low is None else f" [{_number(m.low, scale)}, {_number(m.high, scale)}]"
     return _number(m.value, scale) + around
 
@@ -176,10 +176,8 @@ def _alone(one: Evaluation) -> Sequence[str]:
         if not m.known:
             lines.append(f"{m.title:<44} not measured: {m.note}")
             continue
-        floor = (
-            f"real images {_number(m.floor, m.entry.extra['scale'])}" if m.floor is not None else ""
-        )
-        words = [floor, f"n {m.n}", direction[m.entry.extra["direction"]]]
+        floor = f"real images {_number(m.floor, m.entry.scale)}" if m.floor is not None else ""
+        words = [floor, f"n {m.n}", direction[m.entry.direction]]
         lines.append(f"{m.title:<44} {_cell(m):<28} {', '.join(w for w in words if w)}")
     notes = [f"{m.title}: {m.note}" for m in one.measurements if m.known and m.note]
     return [*lines, *(f"note: {text}" for text in (*one.warnings, *notes)), *one.sentences]

@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> None:
     chosen = [families.get(arguments.name)] if arguments.name else list(families)
     rows, lines = [], []
     for entry in chosen:
-        sampling = entry.extra["sampling"]
+        sampling = entry.sampling
         rows.append(
             {
                 "name": entry.name,

@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         quality.checks.get(kind)
     for kind in arguments.exclude:
         entry = quality.checks.get(kind)
-        if entry.extra.get("single"):
+        if entry.single:
             raise UserError(
                 f"--exclude {kind} would decide all of {entry.title!r} in one way, and there a person decides each "
                 f"one. See them with --list {kind}, then use --label IMAGE=CLASS or --drop IMAGE."

@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from core import scratch
-from core.catalog import Config, Entry, UserError, unknown
+from core.catalog import Config, UserError, unknown
 from core.datasets import sources as _sources  # noqa: F401  (registers)
 from core.datasets import store
 from core.datasets.dataset import (
     SPLITS,
     Dataset,
     Progress,
+    Source,
     assemble,
     chunks,
     datasets,
@@ -68,7 +69,7 @@ class Description:
     name: str
     title: str
     caption: str
-    entry: Entry | None = None  # with its config, for a registered source
+    entry: Source | None = None  # with its config, for a registered source
     size: Mapping[str, int] | None = None  # images, channels, size, classes, for a saved set
 
     @property
@@ -144,7 +145,7 @@ def check(name: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return dict(values or {})
     entry = datasets.get(name)
     config = entry.config.of(values, where="dataset")
-    if (look := entry.extra.get("check")) is not None:
+    if (look := entry.check) is not None:
         config = look(config)
     return config.record()
 
@@ -191,7 +192,7 @@ def bring(name: str, values: Mapping[str, Any], progress: Progress | None = None
     settings().allow_change("import images")
     name = free(name)
     entry = datasets.get("folder")
-    config, _ = entry.extra["prepare"](entry.config.of(values, where="dataset"))
+    config, _ = entry.prepare(entry.config.of(values, where="dataset"))
     source = {"name": entry.name, "config": config.record()}
 
     def make(new: Path) -> Dataset:

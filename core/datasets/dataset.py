@@ -10,17 +10,33 @@ from typing import Any
 
 import numpy as np
 
-from core.catalog import Registry
+from core.catalog import Entry, Registry
 
 Progress = Callable[[int, int], None]  # (done, total)
 
 SPLITS = ("train", "valid", "test")
 FEWEST = 8  # images that make a dataset
 
-datasets = Registry("dataset")
-"""The sources. ``make(config, place, progress) -> Dataset`` builds one; it may stream its pixels into
-``place / "x.npy"``. ``extra["prepare"](config) -> (config, signature)`` makes sure that the source is there
-and says what it holds, so that a changed source is decoded again."""
+
+@dataclass(frozen=True, kw_only=True)
+class Source(Entry):
+    """A source; ``make(config, place, progress) -> Dataset`` may stream its pixels into ``place / "x.npy"``.
+
+    Attributes:
+        prepare: Makes sure that the source is there, and gives (config, signature): the signature says what it holds,
+            so that a changed source is decoded again.
+        weighs: Bytes of the pixels, where they are known before.
+        check: Looks at what a person chose, and tells what would be brought.
+        chain: The usual augmentations: ``photos``, ``faces`` or ``digits``.
+    """
+
+    prepare: Callable[[Any], tuple[Any, str]] = lambda config: (config, "")
+    weighs: Callable[[Any], int] | None = None
+    check: Callable[..., Any] | None = None
+    chain: str = "photos"
+
+
+datasets = Registry("dataset", Source)
 
 
 @dataclass(frozen=True, eq=False)

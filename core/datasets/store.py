@@ -25,8 +25,8 @@ import numpy as np
 from filelock import FileLock
 
 from core import machine, scratch, slices
-from core.catalog import Config, Entry, UserError, plain
-from core.datasets.dataset import SPLITS, Dataset, Progress, chunks, datasets
+from core.catalog import Config, UserError, plain
+from core.datasets.dataset import SPLITS, Dataset, Progress, Source, chunks, datasets
 from core.settings import settings
 
 VERSION = 1  # raise it when the format or the way of decoding changes
@@ -243,7 +243,7 @@ def remembered(key: str, dataset: Dataset | None = None) -> Dataset | None:
         return _memo.get(key)
 
 
-def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
+def cached(entry: Source, config: Config, progress: Progress | None) -> Dataset:
     """Opens a source's dataset from the cache, and builds it first if it is not there or damaged.
 
     Where nothing may be written, a small embedded one is made in memory instead; see :func:`_in_memory`.
@@ -251,8 +251,7 @@ def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
     Raises:
         UserError: If it is not prepared, and cannot be prepared here.
     """
-    prepare = entry.extra.get("prepare")
-    config, signature = prepare(config) if prepare else (config, "")
+    config, signature = entry.prepare(config)
     paths = {name for name, knob in config.knobs().items() if knob.path}
     values = {name: value for name, value in config.record().items() if name not in paths}
     text = json.dumps([VERSION, entry.name, values, signature], sort_keys=True)
@@ -280,7 +279,7 @@ def cached(entry: Entry, config: Config, progress: Progress | None) -> Dataset:
     return dataset
 
 
-def _prepared(place: Path, entry: Entry, config: Config, progress: Progress | None) -> Dataset:
+def _prepared(place: Path, entry: Source, config: Config, progress: Progress | None) -> Dataset:
     with explained(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(place.with_suffix(".lock"))
@@ -329,12 +328,12 @@ _made: OrderedDict[str, Dataset] = OrderedDict()  # in memory, where nothing may
 _making = threading.Lock()
 
 
-def _fits(entry: Entry, config: Config) -> bool:
-    weighs = entry.extra.get("weighs")
+def _fits(entry: Source, config: Config) -> bool:
+    weighs = entry.weighs
     return weighs is not None and weighs(config) <= settings().memory_mb * 2**20
 
 
-def _in_memory(key: str, entry: Entry, config: Config, progress: Progress | None) -> Dataset:
+def _in_memory(key: str, entry: Source, config: Config, progress: Progress | None) -> Dataset:
     """Makes an embedded dataset without a file, one at a time; the last two that fit are kept.
 
     Raises:
@@ -357,8 +356,8 @@ def _in_memory(key: str, entry: Entry, config: Config, progress: Progress | None
         return dataset
 
 
-def _unprepared(entry: Entry, config: Config) -> UserError:
-    weighs = entry.extra.get("weighs")
+def _unprepared(entry: Source, config: Config) -> UserError:
+    weighs = entry.weighs
     why = (
         f", which would take {weighs(config) / 2**20:.0f} MB: at most {settings().memory_mb} MB are made in memory"
         if weighs
@@ -393,7 +392,7 @@ def _cached() -> Iterator[tuple[str, dict[str, Any]]]:
                     yield source["name"], dict(source["config"])
 
 
-def _called(entry: Entry, config: Config) -> str:
+def _called(entry: Source, config: Config) -> str:
     knobs = config.knobs()
     words = ", ".join(
         f"{name}={plain(value)}"

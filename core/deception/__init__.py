@@ -3,8 +3,6 @@
 One file in this folder is one trick, of the file's name: ``make(config, opened, dataset, target)`` with ``@tricks.add``
 yields :class:`Shown` as it goes on. ``encoder``, ``critic`` and ``likelihood`` attack a model, ``latent`` attacks a
 classifier with one, ``purify`` defends a classifier, ``harden`` a model. What they are made of stands here.
-
-``extra["fits"](opened)`` tells whether a model can be put to it, ``extra["classifier"]`` whether it needs a classifier.
 """
 
 from __future__ import annotations
@@ -17,15 +15,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.catalog import Config, Registry, UserError, knob
-from core.classifier import climb
+from core.ascent import climb
+from core.catalog import Config, Entry, Registry, UserError, knob
 from core.datasets import Dataset
+from core.norms import LINF, SUITED, Budget
 from core.robustness.verdict import interval, percent
 from core.runs import Opened
 from core.tensors import Images, noise, to_bytes, to_float
-from core.threat import default_eps
 
-tricks = Registry("trick", "core.deception")
+
+@dataclass(frozen=True, kw_only=True)
+class Trick(Entry):
+    """A trick; ``make(config, opened, dataset, target) -> Iterator[Shown]``.
+
+    Attributes:
+        fits: Tells whether a model can be put to it.
+        classifier: It needs a classifier; ``target`` is None otherwise.
+        times: Its usual attack strength, in those that suit the images.
+    """
+
+    fits: Callable[[Opened], bool]
+    classifier: bool = False
+    times: float = 1.0
+
+
+tricks = Registry("trick", Trick, "core.deception")
 LEVELS = (0.25, 0.5, 1.0, 2.0)  # of the strength that was asked for, on a curve
 
 
@@ -61,7 +75,7 @@ class TrickConfig(Config):
         visitor=100,
     )
     eps: float = knob(
-        0.0,
+        SUITED,
         "Largest change of a pixel, of a range of 1: 0.1 is 26/255. 0 takes what suits the images.",
         title="Attack strength (eps)",
         ge=0,
@@ -73,10 +87,11 @@ class TrickConfig(Config):
     seed: int = knob(0, "Of everything random.", ge=0, le=2**31 - 1, log=True, advanced=True)
 
 
-def suited(name: str, opened: Opened) -> float:
-    """Gives the attack strength at which a trick runs where 0 was asked for: what suits the images of a model."""
-    usual = default_eps(opened.spec.channels, opened.spec.size, "linf")
-    return tricks.get(name).extra.get("times", 1.0) * usual
+def strength(name: str, opened: Opened, eps: float = SUITED) -> float:
+    """Gives the attack strength at which a trick runs, where one was asked for; else what suits a model's images."""
+    return (
+        eps or tricks.get(name).times * Budget(LINF, opened.spec.channels, opened.spec.size).usual
+    )
 
 
 # --- Images in, images out ------------------------------------------------------------------------------------------

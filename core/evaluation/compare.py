@@ -108,7 +108,7 @@ def _row(name: str, evaluations: Sequence[Evaluation]) -> Row:
         next((m for m in one.measurements if m.metric == name), None) for one in evaluations
     )
     known = [place for place, cell in enumerate(cells) if cell is not None and cell.known]
-    direction = entry.extra["direction"]
+    direction = entry.direction
     titles = dict.fromkeys(cell.title for cell in cells if cell is not None)
     refused = _refusal(name, [evaluations[k] for k in known], [cells[k] for k in known])
     best: tuple[int, ...] = ()
@@ -135,7 +135,7 @@ def _refusal(
     if len(counts) > 1:
         reasons.append(f"the number of samples ({' and '.join(map(str, counts))})")
     families = dict.fromkeys(one.family for one in evaluations)
-    if metrics.get(name).extra["own"] and len(families) > 1:
+    if metrics.get(name).own and len(families) > 1:
         reasons.append(f"the family ({' and '.join(families)}), whose own measure this is")
     if not reasons:
         return ""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from core.catalog import Config, Registry, UserError
+from core.catalog import Config, Entry, Registry, UserError
 
 if TYPE_CHECKING:
     from core.evaluation.study import Sample, Study
@@ -24,12 +24,39 @@ GROUPS = {
     "copying": "Copying",
 }
 
-metrics = Registry("metric")
-"""``make(study, sample) -> Found``. Extra: ``group`` of :data:`GROUPS`; ``direction``: lower, higher or empty;
-``means`` and ``doubt``: a sentence each; ``needs``: of features, judge, conditional, scores; ``fewest`` samples;
-``standard``: measured unless a choice is made; ``scale``: share, number or bits; ``floor``: which real images take the
-place of the samples: ``twin`` (as many as samples), ``unseen``, ``train``, or none; ``own``: the model's own yardstick,
-not comparable between families."""
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Entry):
+    """A metric; ``make(study, sample) -> Found``.
+
+    Attributes:
+        group: Of :data:`GROUPS`.
+        direction: Which is better; empty if neither.
+        means: What it measures, a sentence.
+        doubt: When not to trust it, a sentence.
+        needs: What must be there: features, judge, conditional, scores.
+        fewest: Samples.
+        standard: Measured unless a choice is made.
+        scale: How its value is written: share, number or bits.
+        floor: Which real images take the place of the samples for its floor: ``twin`` (as many as samples),
+            ``unseen``, ``train``, or none.
+        own: It is the model's own yardstick, not comparable between families.
+    """
+
+    group: str
+    direction: Literal["lower", "higher", ""]
+    means: str
+    doubt: str
+    needs: tuple[str, ...] = ("features",)
+    fewest: int = 50
+    standard: bool = True
+    scale: Literal["share", "number", "bits"] = "number"
+    floor: Literal["twin", "unseen", "train", ""] = ""
+    own: bool = False
+    config: type[Config] = Config
+
+
+metrics = Registry("metric", Metric)
 
 
 @dataclass(frozen=True)
@@ -50,48 +77,17 @@ def _found(estimate: Estimate, note: str = "", **details: Any) -> Found:
     return Found(estimate.value, low, high, estimate.n, note, details)
 
 
-def _add(
-    name: str,
-    title: str,
-    group: str,
-    direction: str,
-    means: str,
-    doubt: str,
-    *,
-    needs: tuple[str, ...] = ("features",),
-    fewest: int = 50,
-    standard: bool = True,
-    scale: str = "number",
-    floor: str = "",
-    own: bool = False,
-) -> Any:
-    return metrics.add(
-        name,
-        title,
-        Config,
-        group=group,
-        direction=direction,
-        means=means,
-        doubt=doubt,
-        needs=needs,
-        fewest=fewest,
-        standard=standard,
-        scale=scale,
-        floor=floor,
-        own=own,
-    )
-
-
 # --- Quality --------------------------------------------------------------------------------------------------------
 
 
-@_add(
+@metrics.add(
     "kid",
     "Kernel distance (KID)",
-    "quality",
-    "lower",
-    "How far the features of the samples are from those of real images; 0 is no difference, at any number of samples.",
-    "A few odd samples can move it, and it sees only what its feature network sees.",
+    group="quality",
+    direction="lower",
+    means="How far the features of the samples are from those of real images; 0 is no difference, at any "
+    "number of samples.",
+    doubt="A few odd samples can move it, and it sees only what its feature network sees.",
     floor="twin",
 )
 def _kid(study: Study, sample: Sample) -> Found:
@@ -101,13 +97,13 @@ def _kid(study: Study, sample: Sample) -> Found:
     return _found(kernel_distance(sample.features[: study.n], study.reference.features[: study.n]))
 
 
-@_add(
+@metrics.add(
     "frechet",
     "Fréchet distance",
-    "quality",
-    "lower",
-    "The distance that papers report, between the mean and spread of both sets of features; 0 is equal.",
-    "It grows when there are few samples: compare it at the same number only, beside the value of real images.",
+    group="quality",
+    direction="lower",
+    means="The distance that papers report, between the mean and spread of both sets of features; 0 is equal.",
+    doubt="It grows when there are few samples: compare it at the same number only, beside the value of real images.",
     floor="twin",
 )
 def _frechet(study: Study, sample: Sample) -> Found:
@@ -125,13 +121,14 @@ def _frechet(study: Study, sample: Sample) -> Found:
     return _found(frechet_estimate(sample.gaussian, study.reference.gaussian), note)
 
 
-@_add(
+@metrics.add(
     "frechet_inf",
     "Fréchet distance, extrapolated",
-    "quality",
-    "lower",
-    "What the Fréchet distance would be with endless samples, read off a line through its values at several numbers.",
-    "An extrapolation: with few samples the line is not straight, and the interval knows only its scatter.",
+    group="quality",
+    direction="lower",
+    means="What the Fréchet distance would be with endless samples, read off a line through its values at "
+    "several numbers.",
+    doubt="An extrapolation: with few samples the line is not straight, and the interval knows only its scatter.",
     standard=False,
     floor="twin",
 )
@@ -151,13 +148,13 @@ def _frechet_inf(study: Study, sample: Sample) -> Found:
     return _found(frechet_limit(one, other, sizes, seed=study.config.seed), note)
 
 
-@_add(
+@metrics.add(
     "sliced",
     "Sliced Wasserstein distance",
-    "quality",
-    "lower",
-    "How far features must move, on average over many directions, to turn samples into real images; 0 is equal.",
-    "It shrinks as samples grow in number, even for real images: compare it at the same number only.",
+    group="quality",
+    direction="lower",
+    means="How far features must move, on average over many directions, to turn samples into real images; 0 is equal.",
+    doubt="It shrinks as samples grow in number, even for real images: compare it at the same number only.",
     floor="twin",
 )
 def _sliced(study: Study, sample: Sample) -> Found:
@@ -167,13 +164,13 @@ def _sliced(study: Study, sample: Sample) -> Found:
     return _found(sliced_estimate(sample.features[: study.n], study.reference.features[: study.n]))
 
 
-@_add(
+@metrics.add(
     "emd",
     "Earth mover's distance",
-    "quality",
-    "lower",
-    "The least total way to carry every sample's features to a real image of its own, per image.",
-    "It is large even for real images against real ones, because no two pictures are equal: look at its distance "
+    group="quality",
+    direction="lower",
+    means="The least total way to carry every sample's features to a real image of its own, per image.",
+    doubt="It is large even for real images against real ones, because no two pictures are equal: look at its distance "
     "from the floor.",
     fewest=100,
     standard=False,
@@ -189,13 +186,13 @@ def _emd(study: Study, sample: Sample) -> Found:
     )
 
 
-@_add(
+@metrics.add(
     "inception_score",
     "Inception Score",
-    "quality",
-    "higher",
-    "High when each sample is clearly of one class and all classes occur; at most the number of classes.",
-    "It never looks at real images: a model that repeats one perfect picture per class gets the best score.",
+    group="quality",
+    direction="higher",
+    means="High when each sample is clearly of one class and all classes occur; at most the number of classes.",
+    doubt="It never looks at real images: a model that repeats one perfect picture per class gets the best score.",
     needs=("judge",),
     standard=False,
     floor="twin",
@@ -210,13 +207,13 @@ def _inception_score(study: Study, sample: Sample) -> Found:
 # --- Realism and variety --------------------------------------------------------------------------------------------
 
 
-@_add(
+@metrics.add(
     "precision",
     "Realism (precision)",
-    "variety",
-    "higher",
-    "The share of samples that lie among real images, so that they could be one.",
-    "Odd real images with wide neighbourhoods make it too kind, and it says nothing of variety.",
+    group="variety",
+    direction="higher",
+    means="The share of samples that lie among real images, so that they could be one.",
+    doubt="Odd real images with wide neighbourhoods make it too kind, and it says nothing of variety.",
     scale="share",
     floor="twin",
 )
@@ -227,13 +224,13 @@ def _precision(study: Study, sample: Sample) -> Found:
     return _found(share(sample.overlap.inside > 0))
 
 
-@_add(
+@metrics.add(
     "recall",
     "Variety (recall)",
-    "variety",
-    "higher",
-    "The share of real images that lie among the samples, so that the model could have made them.",
-    "Samples that are spread too widely, even unreal ones, raise it.",
+    group="variety",
+    direction="higher",
+    means="The share of real images that lie among the samples, so that the model could have made them.",
+    doubt="Samples that are spread too widely, even unreal ones, raise it.",
     scale="share",
     floor="twin",
 )
@@ -244,13 +241,13 @@ def _recall(study: Study, sample: Sample) -> Found:
     return _found(share(sample.overlap.recalled))
 
 
-@_add(
+@metrics.add(
     "density",
     "Density",
-    "variety",
-    "higher",
-    "How many real neighbourhoods a sample lies in, compared with what is usual; 1 is as dense as real images.",
-    "Above 1 is not better: samples crowd where real images are most common. Never rank by it.",
+    group="variety",
+    direction="higher",
+    means="How many real neighbourhoods a sample lies in, compared with what is usual; 1 is as dense as real images.",
+    doubt="Above 1 is not better: samples crowd where real images are most common. Never rank by it.",
     floor="twin",
 )
 def _density(study: Study, sample: Sample) -> Found:
@@ -260,13 +257,13 @@ def _density(study: Study, sample: Sample) -> Found:
     return _found(mean(sample.overlap.inside.double() / study.config.neighbours))
 
 
-@_add(
+@metrics.add(
     "coverage",
     "Coverage",
-    "variety",
-    "higher",
-    "The share of real images that have a sample nearby: missing kinds of pictures lower it.",
-    "It depends on the number of samples; only nearness counts, not how good the sample looks.",
+    group="variety",
+    direction="higher",
+    means="The share of real images that have a sample nearby: missing kinds of pictures lower it.",
+    doubt="It depends on the number of samples; only nearness counts, not how good the sample looks.",
     scale="share",
     floor="twin",
 )
@@ -280,13 +277,13 @@ def _coverage(study: Study, sample: Sample) -> Found:
 # --- Classes --------------------------------------------------------------------------------------------------------
 
 
-@_add(
+@metrics.add(
     "accuracy",
     "Right class",
-    "classes",
-    "higher",
-    "The share of samples that the judge, trained on real images, names as the class that was asked for.",
-    "It cannot tell a good picture from a caricature that is easy to name.",
+    group="classes",
+    direction="higher",
+    means="The share of samples that the judge, trained on real images, names as the class that was asked for.",
+    doubt="It cannot tell a good picture from a caricature that is easy to name.",
     needs=("judge", "conditional"),
     scale="share",
     floor="unseen",
@@ -298,13 +295,14 @@ def _accuracy(study: Study, sample: Sample) -> Found:
     return _found(share(sample.named == sample.y))
 
 
-@_add(
+@metrics.add(
     "classes",
     "Wrong shares of classes",
-    "classes",
-    "lower",
-    "The share of samples that would have to be of another class for all classes to occur as often as in real images.",
-    "The judge counts the classes, and its own mistakes count too; a few samples never fit exactly.",
+    group="classes",
+    direction="lower",
+    means="The share of samples that would have to be of another class for all classes to occur as often as "
+    "in real images.",
+    doubt="The judge counts the classes, and its own mistakes count too; a few samples never fit exactly.",
     needs=("judge",),
     scale="share",
     floor="unseen",
@@ -317,13 +315,14 @@ def _classes(study: Study, sample: Sample) -> Found:
     return _found(class_difference(study.reference.named, sample.named, count))
 
 
-@_add(
+@metrics.add(
     "synthetic_to_real",
     "Learning from samples",
-    "classes",
-    "higher",
-    "The accuracy on real images of a classifier that saw samples only: what they are worth as training data.",
-    "One training, one seed: differences of a percent or two are luck. The floor is the same training on real images.",
+    group="classes",
+    direction="higher",
+    means="The accuracy on real images of a classifier that saw samples only: what they are worth as training data.",
+    doubt="One training, one seed: differences of a percent or two are luck. The floor is the same training "
+    "on real images.",
     needs=("judge", "conditional"),
     standard=False,
     scale="share",
@@ -339,13 +338,13 @@ def _synthetic_to_real(study: Study, sample: Sample) -> Found:
 # --- Likelihood -----------------------------------------------------------------------------------------------------
 
 
-@_add(
+@metrics.add(
     "bits",
     "Bits per pixel value",
-    "likelihood",
-    "lower",
-    "How many bits the model needs for each pixel value of an unseen image: the fewer, the less it is surprised.",
-    "A bound, not the value itself, and of another kind in each family; it says little about how samples look.",
+    group="likelihood",
+    direction="lower",
+    means="How many bits the model needs for each pixel value of an unseen image: the fewer, the less it is surprised.",
+    doubt="A bound, not the value itself, and of another kind in each family; it says little about how samples look.",
     needs=("scores",),
     scale="bits",
 )
@@ -357,13 +356,13 @@ def _bits(study: Study, sample: Sample) -> Found:
     return _found(mean(study.bits("held_out")), note, levels=study.dataset.levels)
 
 
-@_add(
+@metrics.add(
     "bits_gap",
     "Bits, unseen less seen",
-    "likelihood",
-    "lower",
-    "How many bits more an unseen image takes than a training image: near 0, nothing was learned by heart.",
-    "The two sets of images differ by chance as well; the interval says how much.",
+    group="likelihood",
+    direction="lower",
+    means="How many bits more an unseen image takes than a training image: near 0, nothing was learned by heart.",
+    doubt="The two sets of images differ by chance as well; the interval says how much.",
     needs=("scores",),
     scale="bits",
 )
@@ -377,13 +376,13 @@ def _bits_gap(study: Study, sample: Sample) -> Found:
     return Found(value, value - half, value + half, unseen.n)
 
 
-@_add(
+@metrics.add(
     "losses",
     "Its own loss on unseen images",
-    "likelihood",
-    "",
-    "What the model was trained to lower, on unseen and on training images: a gap between them is overfitting.",
-    "Losses of different families, or of the two players of a GAN, mean different things and never rank models.",
+    group="likelihood",
+    direction="",
+    means="What the model was trained to lower, on unseen and on training images: a gap between them is overfitting.",
+    doubt="Losses of different families, or of the two players of a GAN, mean different things and never rank models.",
     needs=(),
     own=True,
 )
@@ -398,14 +397,14 @@ def _losses(study: Study, sample: Sample) -> Found:
 # --- Copying --------------------------------------------------------------------------------------------------------
 
 
-@_add(
+@metrics.add(
     "nearer",
     "Nearer to training than to unseen images",
-    "copying",
-    "lower",
-    "The share of samples whose nearest real image is a training image, when as many unseen ones are offered; "
+    group="copying",
+    direction="lower",
+    means="The share of samples whose nearest real image is a training image, when as many unseen ones are offered; "
     "half is chance.",
-    "It needs unseen images of the same source; near-duplicates between the two sets hide copies.",
+    doubt="It needs unseen images of the same source; near-duplicates between the two sets hide copies.",
     needs=(),
     scale="share",
     floor="unseen",
@@ -426,13 +425,13 @@ def _lines(study: Study) -> dict[str, Any]:
     return {"ceiling": ceiling, "limit": min(0.6, 0.5 + (ceiling - 0.5) / 2)}
 
 
-@_add(
+@metrics.add(
     "ratio",
     "Nearly identical",
-    "copying",
-    "lower",
-    "The share of samples that are three times nearer to one training image than to any other: verbatim copies.",
-    "Blind to copies of pictures that the training set holds twice.",
+    group="copying",
+    direction="lower",
+    means="The share of samples that are three times nearer to one training image than to any other: verbatim copies.",
+    doubt="Blind to copies of pictures that the training set holds twice.",
     needs=(),
     scale="share",
     floor="unseen",
@@ -445,14 +444,16 @@ def _ratio(study: Study, sample: Sample) -> Found:
     return _found(share(ratios(*sample.near[0].T) < 1 / 3))
 
 
-@_add(
+@metrics.add(
     "disguised",
     "Nearer to training, in disguise",
-    "copying",
-    "lower",
-    "As nearer to training than to unseen images, whatever was done to the picture: mirrored, turned, shifted, lighter "
+    group="copying",
+    direction="lower",
+    means="As nearer to training than to unseen images, whatever was done to the picture: mirrored, turned, "
+    "shifted, lighter "
     "or darker, with noise or in grey; half is chance.",
-    "It looks at coarse patterns without colour, of the first samples only; a crop, a zoom or a fold hides a copy.",
+    doubt="It looks at coarse patterns without colour, of the first samples only; a crop, a zoom or a fold "
+    "hides a copy.",
     needs=(),
     scale="share",
     floor="unseen",
@@ -462,14 +463,15 @@ def _disguised(study: Study, sample: Sample) -> Found:
     return _found(sample.disguised.share, **_lines(study))
 
 
-@_add(
+@metrics.add(
     "disguised_ratio",
     "Nearly identical, in disguise",
-    "copying",
-    "lower",
-    "The share of samples whose pattern is three times nearer to that of one training image than to any other, in one "
+    group="copying",
+    direction="lower",
+    means="The share of samples whose pattern is three times nearer to that of one training image than to "
+    "any other, in one "
     "of the ways to move or to light a picture.",
-    "Blind to copies of pictures that the training set holds twice, the second time mirrored for example.",
+    doubt="Blind to copies of pictures that the training set holds twice, the second time mirrored for example.",
     needs=(),
     scale="share",
     floor="unseen",
@@ -492,13 +494,14 @@ def _disguised_ratio(study: Study, sample: Sample) -> Found:
     return _found(share(same), way=most, shift=shift)
 
 
-@_add(
+@metrics.add(
     "authenticity",
     "Farther than neighbours (authenticity)",
-    "copying",
-    "higher",
-    "The share of samples that keep more distance from their nearest training image than that one has from its own.",
-    "Smooth or blurred samples score low without copying: compare it with real unseen images, its floor.",
+    group="copying",
+    direction="higher",
+    means="The share of samples that keep more distance from their nearest training image than that one has "
+    "from its own.",
+    doubt="Smooth or blurred samples score low without copying: compare it with real unseen images, its floor.",
     needs=(),
     scale="share",
     floor="unseen",
@@ -511,14 +514,15 @@ def _authenticity(study: Study, sample: Sample) -> Found:
     return _found(authenticity(distance[:, 0], index[:, 0], study.train_gaps))
 
 
-@_add(
+@metrics.add(
     "ct",
     "Too near in places (C_T)",
-    "copying",
-    "",
-    "Whether samples lie nearer to the training images than unseen images do, place by place: far below 0 is copying, "
+    group="copying",
+    direction="",
+    means="Whether samples lie nearer to the training images than unseen images do, place by place: far "
+    "below 0 is copying, "
     "far above is blur or noise.",
-    "A score in standard errors: it grows with the number of samples, and bad samples hide copies.",
+    doubt="A score in standard errors: it grows with the number of samples, and bad samples hide copies.",
     needs=("features",),
     fewest=100,
     floor="unseen",
@@ -545,13 +549,13 @@ def _ct(study: Study, sample: Sample) -> Found:
     )
 
 
-@_add(
+@metrics.add(
     "membership",
     "Does it know its training images",
-    "copying",
-    "lower",
-    "How well the model's own score tells training images from unseen ones; one half is a guess.",
-    "A weak attack: a model that withstands it may still give training images away to a stronger one.",
+    group="copying",
+    direction="lower",
+    means="How well the model's own score tells training images from unseen ones; one half is a guess.",
+    doubt="A weak attack: a model that withstands it may still give training images away to a stronger one.",
     needs=(),
     scale="share",
 )
@@ -579,7 +583,7 @@ def chosen(text: str) -> list[str]:
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if names in (["standard"], ["all"]):
-        return [entry.name for entry in metrics if names == ["all"] or entry.extra["standard"]]
+        return [entry.name for entry in metrics if names == ["all"] or entry.standard]
     if not names:
         raise UserError(
             "evaluate.metrics must name at least one metric, got none. Write standard, all, or "

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from core import jobs, runs
-from core.catalog import Config, Entry, UserError, knob
-from core.evaluation.entries import metrics
+from core.catalog import Config, UserError, knob
+from core.evaluation.entries import Metric, metrics
 
 
 class EvaluateConfig(Config):
@@ -106,7 +106,7 @@ class Measurement:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def entry(self) -> Entry:
+    def entry(self) -> Metric:
         """Its entry in :data:`metrics`."""
         return metrics.get(self.metric)
 

@@ -116,24 +116,23 @@ def _samples(arrays: Arrays) -> str:
 def _value(value: float | None, m: Measurement) -> str:
     if value is None:
         return "–"
-    return f"{value:.1%}" if m.entry.extra["scale"] == "share" else f"{value:.4g}"
+    return f"{value:.1%}" if m.entry.scale == "share" else f"{value:.4g}"
 
 
 def _numbers(found: Evaluation) -> str:
     rows = []
     for group, title in evaluation.GROUPS.items():
-        ours = [m for m in found.measurements if m.entry.extra["group"] == group]
+        ours = [m for m in found.measurements if m.entry.group == group]
         if not ours:
             continue
         rows.append(f'<tr><th colspan="5">{escape(title)}</th></tr>')
         for m in ours:
-            extra = m.entry.extra
-            words = [extra["means"], extra["doubt"] and f"Caution: {extra['doubt']}", m.note]
+            words = [m.entry.means, m.entry.doubt and f"Caution: {m.entry.doubt}", m.note]
             lines = "".join(f"<small>{escape(text)}</small>" for text in words if text)
             interval = "" if m.low is None else f"{_value(m.low, m)} to {_value(m.high, m)}"
             rows.append(
                 f"<tr><td>{escape(m.title)}{lines}</td>"
-                f'<td class="number">{_value(m.value, m)}<small>{_ARROWS[extra["direction"]]}</small></td>'
+                f'<td class="number">{_value(m.value, m)}<small>{_ARROWS[m.entry.direction]}</small></td>'
                 f'<td class="number">{interval}</td><td class="number">{_value(m.floor, m)}</td>'
                 f'<td class="number">{m.n or ""}</td></tr>'
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -241,7 +241,7 @@ class Study:
         return len(self.dataset.classes) > 1 and any(map(self._judged, self.names))
 
     def _judged(self, name: str) -> bool:
-        needs = _entries.metrics.get(name).extra["needs"]
+        needs = _entries.metrics.get(name).needs
         return "judge" in needs and ("conditional" not in needs or self.opened.model.classes > 0)
 
     def _open_judge(self, told: features.Told) -> None:
@@ -303,16 +303,16 @@ class Study:
             began = time.perf_counter()
             found, floor, note = None, None, ""
             try:
-                self._allow(entry.extra)
+                self._allow(entry)
                 found = entry.make(self, self.made)
                 if not math.isfinite(found.value):
                     found, note = None, "Its value is not a finite number for these samples."
-                elif entry.extra["floor"]:
-                    floor = entry.make(self, getattr(self, entry.extra["floor"]))
+                elif entry.floor:
+                    floor = entry.make(self, getattr(self, entry.floor))
             except UserError as error:
                 note = str(error)
-            uses = "features" in entry.extra["needs"]
-            by = self.extractor if uses else self.judge if "judge" in entry.extra["needs"] else None
+            uses = "features" in entry.needs
+            by = self.extractor if uses else self.judge if "judge" in entry.needs else None
             yield Measurement(
                 metric=name,
                 title=self._title(entry.title, name, by),
@@ -340,11 +340,11 @@ class Study:
             return title.replace("Fréchet distance", "FID")
         return f"{title}, {features.extractors.get(by.name).title.lower()}"
 
-    def _allow(self, extra: Mapping[str, Any]) -> None:
-        needs = extra["needs"]
-        if len(self.made.x) < extra["fewest"]:
+    def _allow(self, metric: _entries.Metric) -> None:
+        needs = metric.needs
+        if len(self.made.x) < metric.fewest:
             raise UserError(
-                f"It needs at least {extra['fewest']} samples, got {len(self.made.x)}. Draw more samples."
+                f"It needs at least {metric.fewest} samples, got {len(self.made.x)}. Draw more samples."
             )
         if "judge" in needs and self.judge is None:
             raise UserError(

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from core.catalog import Config, Registry
+from core.catalog import Config, Entry, Registry
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,21 @@ if TYPE_CHECKING:
 
     from core.tensors import Group, Loss
 
-families = Registry("family", "core.models")
+
+@dataclass(frozen=True, kw_only=True)
+class Family(Entry):
+    """A family; ``make(config, spec) -> GenerativeModel``.
+
+    Attributes:
+        sampling: What sampling takes.
+        critic: Images pass a critic while it learns, so augmentations before it must let gradients through.
+    """
+
+    sampling: type[Config]
+    critic: bool = False
+
+
+families = Registry("family", Family, "core.models")
 
 ADAPT_EVERY = 16  # steps between two calls of `Adapts.adapt`
 

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from core.catalog import Config, knob
 from core.models import ADAPT_EVERY, Spec, families
 from core.nets import (
-    Augmentation,
+    CriticAugmentation,
     Downward,
     LabelEmbedding,
     ResidualDownward,
@@ -156,7 +156,7 @@ class GAN(nn.Module):
         self.batch = 16 if "conv" in network else 128
         self.generator = GeneratorNet(config, spec, network, self.classes)
         self.critic = Critic(config, spec, network, self.classes)
-        self.augmentation = Augmentation(config.mirror)
+        self.augmentation = CriticAugmentation(config.mirror)
         self.register_buffer("probability", torch.zeros(()))
         self.register_buffer("gaps", torch.zeros(3))
 

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from core import jobs
-from core.catalog import Config, Registry, UserError, knob
+from core.catalog import Config, Entry, Registry, UserError, knob
 from core.datasets import SPLITS, Dataset
 
 if TYPE_CHECKING:
@@ -29,12 +29,26 @@ CAP = 2000  # issues of one kind that are listed
 FOUND = "findings.json"
 RULES = 2  # of the checks; what was found by other ones is not shown any more
 
-checks = Registry("check")
-"""The kinds of issue, in the order in which they are looked for. ``make(look) -> Iterator[Issue]``; ``extra`` has
 
-* ``remedy``: what usually helps: ``exclude``, ``relabel`` or ``look``;
-* ``single``: True where a person decides one issue at a time, and nothing is offered for all of them;
-* ``compared`` and ``blind``: what the check compares, and what it therefore cannot see."""
+@dataclass(frozen=True, kw_only=True)
+class IssueKind(Entry):
+    """A kind of issue; ``make(look) -> Iterator[Issue]``.
+
+    Attributes:
+        remedy: What usually helps.
+        single: A person decides one issue at a time, and nothing is offered for all of them.
+        compared: What is compared, a sentence; empty where there is nothing to say.
+        blind: What therefore cannot be seen.
+    """
+
+    remedy: Literal["exclude", "relabel", "look"]
+    single: bool = False
+    compared: str = ""
+    blind: str = ""
+
+
+checks = Registry("check", IssueKind)
+"""The kinds of issue, in the order in which they are looked for."""
 
 
 class InspectConfig(Config):
@@ -513,11 +527,11 @@ class Findings:
                 "name": entry.name,
                 "title": entry.title,
                 "found": self.counts.get(entry.name, 0),
-                "compared": entry.extra["compared"],
-                "cannot_see": entry.extra["blind"],
+                "compared": entry.compared,
+                "cannot_see": entry.blind,
             }
             for entry in checks
-            if "compared" in entry.extra
+            if entry.compared
         ]
 
     def record(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from core.robustness.closeup import Look, look
 from core.robustness.comparison import Paired, compare, references
 from core.robustness.cost import Estimate, estimate
-from core.robustness.questions import StudyConfig, images_of, sweep
+from core.robustness.questions import StudyConfig, images_of
 from core.robustness.study import Study, check
 
 __all__ = [
@@ -24,5 +24,4 @@ __all__ = [
     "images_of",
     "look",
     "references",
-    "sweep",
 ]

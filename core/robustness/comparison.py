@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from core.catalog import UserError
-from core.threat import eps_text
-
-NEAR = 1e-6  # slack of a budget, for float32
+from core.norms import NEAR, norm_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], eps: float) -> 
     for report in (first, second):
         if not any(math.isclose(row["eps"], eps, abs_tol=1e-9) for row in report["results"]):
             raise UserError(
-                f"{report['model']['name']} was not attacked at {eps_text(eps, report['norm'])}. "
+                f"{report['model']['name']} was not attacked at {norm_of(report['norm']).text(eps)}. "
                 "Attack it at this strength first."
             )
     tables = [

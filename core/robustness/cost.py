@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from core.attacks import Trial, attacks
 from core.datasets import Dataset
+from core.norms import SUITED
 from core.robustness.questions import StudyConfig, images_of, names_of, settings_of
 from core.robustness.study import PROBE
-from core.threat import Target, default_eps, parse_eps
+from core.target import Target
 
 PILOT = 64  # images of the longer of the two laps
 SLOW = 0.1  # seconds of a step with eight images above which the longer lap is left out
@@ -41,10 +42,9 @@ def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Estimate:
     asked = target.with_(eot=config.eot, bpda=config.bpda)
     there = len(dataset.splits[config.split])
     n = min(config.n, there)
-    x, y, *_ = images_of(dataset, StudyConfig.of(config.record() | {"n": min(PILOT, n)}, "study"))
-    usual = default_eps(target.channels, target.size, config.norm)
-    given = parse_eps(config.eps, target.channels, target.size, config.norm)
-    eps = max(given, default=usual) or usual
+    x, y, *_ = images_of(dataset, config.model_copy(update={"n": min(PILOT, n)}))
+    budget = config.budget(target)
+    eps = budget.chosen(max(budget.read(config.eps), default=SUITED))
 
     def lap(count: int) -> tuple[float, float]:
         """Seconds of a step with so many images, and the share of them that stands."""
@@ -52,7 +52,7 @@ def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Estimate:
         best, stands = math.inf, 1.0
         for _ in range(2):  # the quicker counts: whoever else is at work disturbs the other
             began = time.perf_counter()
-            trial = Trial("pgd", asked, x[:count], y[:count], eps, config.norm, steps, active=False)
+            trial = Trial("pgd", asked, x[:count], y[:count], eps, budget.norm, steps, active=False)
             for _ in trial:
                 pass
             best = min(best, (time.perf_counter() - began) / 9)
@@ -86,22 +86,20 @@ def _steps(target: Target, config: StudyConfig, n: int, stands: float) -> list[t
     names = names_of(config)
     settings = settings_of(config, names)
     classes = len(target.classes)
-    levels = len(parse_eps(config.eps, target.channels, target.size, config.norm))
+    levels = len(config.budget(target).read(config.eps))
     found: list[tuple[float, float]] = []
     for name in names:
         entry = attacks.get(name)
         chosen = entry.config.of(settings[name], name)
-        steps = entry.extra["passes"](chosen, classes) / 2
+        steps = entry.passes(chosen, classes) / 2
         starts = 1
         if name == "quick":
             starts = 1 + min(chosen.record()["targets"], classes - 1)
         share = (1 + stands) / 2 if levels > 1 else stands  # weaker ones leave more
         left = 1.0 if name == "noise" else share + (1 - share) * EARLY / starts
-        if entry.extra.get("smallest") or entry.extra.get("free"):
+        if entry.smallest or entry.free:
             found.append((1.3 * steps, n))  # every step is judged and measured
-        elif (
-            entry.extra.get("last") or 2 * steps > 700
-        ):  # costly: tried on what the others have left
+        elif entry.costly(chosen, classes):
             found.append((max(1, levels) * steps, n * stands))
         elif levels:
             found.append((levels * steps, n * left))

@@ -31,8 +31,8 @@ from core.datasets import Dataset
 from core.robustness import weights as files
 from core.robustness.study import fingerprint
 from core.settings import settings
+from core.target import Target
 from core.tensors import Images, device
-from core.threat import Target
 
 OWN = "own/"
 IMAGENET = 1000  # classes of torchvision's own weights

@@ -19,18 +19,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.attacks import NEAR, Outcome, Trial, attacks
+from core.attacks import Outcome, Trial, attacks
 from core.catalog import UserError
 from core.datasets import Dataset
+from core.gradients import Watched
+from core.norms import LINF, NEAR
 from core.robustness import identity
 from core.robustness.comparison import mcnemar
 from core.robustness.questions import (
     StudyConfig,
     fitting,
     floats,
+    images_of,
     names_of,
     settings_of,
-    sweep,
 )
 from core.robustness.verdict import (
     HONEST,
@@ -42,20 +44,8 @@ from core.robustness.verdict import (
     robustness,
     verdict,
 )
+from core.target import Climb, Halted, Target, margin
 from core.tensors import Images
-from core.threat import (
-    Climb,
-    Halted,
-    Target,
-    Watched,
-    default_eps,
-    eps_text,
-    largest,
-    length,
-    margin,
-    parse_eps,
-    steepest,
-)
 
 PROBE = 128  # images of the checks that need attacks of their own
 STRIDES = (1 / 4, 1)  # of the strength: at one of these steps the gradient must keep its promise
@@ -111,12 +101,11 @@ class Study:
         self.data = dict(data or {})
         self.names = names_of(config)
         self.settings = settings_of(config, self.names)
-        channels, size, norm = target.channels, target.size, config.norm
-        self.given = parse_eps(config.eps, channels, size, norm)
-        usual = default_eps(channels, size, norm)
-        self.grid = [e for e in self.given if e > 0] or (
-            [] if self.given else sweep(channels, size, norm)
-        )
+        self.budget = config.budget(target)
+        self.norm = self.budget.norm
+        self.given = self.budget.read(config.eps)
+        self.grid = [e for e in self.given or self.budget.sweep() if e > 0]
+        usual = self.budget.usual
         near = [k for k, e in enumerate(self.grid) if math.isclose(e, usual, rel_tol=1e-3)]
         self.head = near[0] if near else len(self.grid) - 1  # -1: nothing but eps 0 was asked for
         n = len(self.x)
@@ -137,6 +126,29 @@ class Study:
         self.spent: dict[str, dict[str, float]] = {}
         self.seconds, self.stopped, self.complete = 0.0, "", False
         self.doubtful = 0
+
+    @classmethod
+    def of(
+        cls,
+        target: Target,
+        dataset: Dataset,
+        config: StudyConfig,
+        *,
+        data: Mapping[str, Any] | None = None,
+        stop: Callable[[], str] = lambda: "",
+    ) -> Study:
+        """Prepares a study of images of a dataset, spread evenly over the split that the config names.
+
+        Args:
+            target, dataset, config, stop: As the study itself.
+            data: What the report says about the data beside its name, split and fingerprint.
+
+        Raises:
+            UserError: If the dataset has no labels, the split no images, or as the study itself.
+        """
+        x, y, indices, known = images_of(dataset, config)
+        known |= data or {}
+        return cls(target, x, y, config, indices=indices, data=known, dataset=dataset, stop=stop)
 
     def _sees_margin(self) -> bool:
         losses = [self.settings[name].get("loss") for name in self.names]
@@ -185,14 +197,14 @@ class Study:
 
     def _work(self) -> Iterator[None]:
         yield from self._clean()
-        todo = [name for name in self.names if attacks.get(name).extra.get("free")]
+        todo = [name for name in self.names if attacks.get(name).free]
         for name in todo:
             yield from self._free(name)
         bounded = [name for name in self.names if name not in todo]
         bounded.sort(key=lambda name: costly(name, self))  # what only tries what is left comes last
         # the headline first, so that there is a number soon; then the rest of the curve
         for name in bounded:
-            if attacks.get(name).extra.get("smallest"):
+            if attacks.get(name).smallest:
                 yield from self._smallest(name)
             elif self.given:
                 for k in range(len(self.grid)):
@@ -202,7 +214,7 @@ class Study:
         yield from self._probes()
         if not self.given:
             for name in bounded:
-                if not costly(name, self) and not attacks.get(name).extra.get("smallest"):
+                if not costly(name, self) and not attacks.get(name).smallest:
                     yield from self._bisect(name)
         yield from self._last()
 
@@ -237,9 +249,9 @@ class Study:
         y = self.y[: len(few)]
         _, _, slope = target.climb(few, Climb("ce", y))
         # a gradient is taken for lost only where the image is still named rightly
-        self.found["ce_zero"] = float((length(slope, "linf") == 0).float().mean())
+        self.found["ce_zero"] = float((LINF.length(slope) == 0).float().mean())
         _, _, slope = target.climb(few, Climb("margin", y))
-        zero = length(slope, "linf") == 0
+        zero = LINF.length(slope) == 0
         self.found["margin_zero"] = float(zero.float().mean())
         self.found["decisions"] = bool(zero.all()) and flat and probabilities
         yield
@@ -286,7 +298,7 @@ class Study:
     ) -> Iterator[Outcome]:
         where = torch.as_tensor(rows, device=self.x.device)
         trial = Trial(
-            name, self.target, self.x[where], self.y[where], eps, self.config.norm,
+            name, self.target, self.x[where], self.y[where], eps, self.norm,
             {**self.settings[name], **(more or {})}, seed=self.config.seed, ids=where,
         )  # fmt: skip
         spent = self.spent.setdefault(name, {"seconds": 0.0, "forward": 0, "backward": 0})
@@ -306,7 +318,7 @@ class Study:
         outside = (~moved.isfinite()).flatten(1).any(1) | (moved < 0).flatten(1).any(1)
         outside |= (moved > 1).flatten(1).any(1)
         if eps is not None:
-            size = length(moved - self.x[where][outcome.fooled], self.config.norm)
+            size = self.norm.length(moved - self.x[where][outcome.fooled])
             outside |= size > eps * (1 + 1e-5) + NEAR
         self.found["outside"] = self.found.get("outside", 0) + int(outside.sum())
 
@@ -399,7 +411,7 @@ class Study:
             name: str, eps: float, values: Mapping[str, Any], seed: int = 0
         ) -> Iterator[Outcome]:
             yield from Trial(
-                name, target, x, y, eps, config.norm, values, seed=config.seed + seed, ids=where
+                name, target, x, y, eps, self.norm, values, seed=config.seed + seed, ids=where
             )
 
         outcome = None
@@ -437,7 +449,7 @@ class Study:
         if not self.target.bpda:
             found["promise"] = self._promise(x, y, eps)
             yield
-        top = largest(target.channels, target.size, config.norm)
+        top = self.budget.largest
         for outcome in left("quick", top, {"targets": 2}):  # noqa: B007
             yield
         found["widest"] = float((~outcome.fooled).float().mean())
@@ -459,7 +471,7 @@ class Study:
         Near 1 wherever a gradient is of use; of several steps that which keeps it best, as one may be below a rounding.
         """
         _, before, slope = self.target.climb(x, Climb("margin", y))
-        ahead = steepest(slope, self.config.norm, x)
+        ahead = self.norm.steepest(slope, x)
         found = []
         for stride in STRIDES:
             moved = (x + stride * eps * ahead).clamp(0, 1)
@@ -497,7 +509,7 @@ class Study:
             where = torch.as_tensor(rows, device=self.x.device)
             y = self.y[where]
             trial = Trial(
-                name, peer.target if peer and peer.target else self.target, self.x[where], y, eps, config.norm,
+                name, peer.target if peer and peer.target else self.target, self.x[where], y, eps, self.norm,
                 values, seed=config.seed, ids=where, active=not peer,
             )  # fmt: skip
             for _ in trial:
@@ -581,7 +593,7 @@ class Study:
         low, high = interval(int(robust.sum()), len(robust))
         return {
             "eps": eps,
-            "text": eps_text(eps, self.config.norm),
+            "text": self.norm.text(eps),
             "robust": float(robust.mean()),
             "interval": [low, high],
             "n": len(robust),
@@ -670,7 +682,7 @@ class Study:
 
     def _described(self, name: str) -> dict[str, Any]:
         entry, spent = attacks.get(name), self.spent.get(name, {})
-        package = entry.extra.get("needs", "")
+        package = entry.needs
         return {
             "name": name,
             "title": entry.title,
@@ -691,8 +703,7 @@ def costly(name: str, study: Study) -> bool:
     """Tells whether an attack is worth trying only on what the others have left."""
     entry = attacks.get(name)
     config = entry.config.of(study.settings[name], name)
-    last: bool = entry.extra.get("last", False)
-    return last or entry.extra["passes"](config, len(study.target.classes)) > 700
+    return entry.costly(config, len(study.target.classes))
 
 
 def check(

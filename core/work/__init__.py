@@ -8,18 +8,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from core import jobs, runs
-from core.catalog import Config, Registry, UserError, assign
+from core.catalog import Config, Entry, Registry, UserError, assign
 from core.settings import settings
+from core.watch import Watch
 
-kinds = Registry("job kind", "core.work")
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Entry):
+    """A kind of job; ``make(task) -> Iterator[dict]`` yields what is worth logging.
+
+    Attributes:
+        lane: Jobs of one lane wait for each other.
+        parts: Gives the configs that the choices of a form fill, by the part of the job's record.
+    """
+
+    lane: Literal["train", "short"]
+    parts: Callable[[Mapping[str, str]], dict[str, type[Config]]]
 
 
-class Task:
-    """What a kind sees of its job: what was asked, where to write, and whether to stop."""
+kinds = Registry("job kind", Kind, "core.work")
+
+
+class Task(Watch):
+    """What a kind sees of its job: what was asked, where to write, and, as a watch, whom to tell and when to stop."""
 
     def __init__(self, job: jobs.Job, lead: bool = True) -> None:
         self.job = job
@@ -28,16 +44,24 @@ class Task:
         self.message = ""  # a last word on a job that has finished
         self._began = time.monotonic() - job.state.get("seconds", 0)  # a resumed job has used some
         self._told = 0.0
+        self._pace: dict[str, float] | None = None
 
     def part(self, name: str) -> dict[str, Any]:
         """Gives one part of the job's config."""
         return dict(self.job.config[name])
 
-    def say(self, message: str, **fields: Any) -> None:
-        """Shows a sentence and fields on the page, at most ten times a second."""
+    def say(self, text: str, done: float | None = None, total: float = 1.0, **fields: Any) -> None:
+        """Shows a sentence, how far it is and other fields on the page, at most ten times a second.
+
+        Time left is reckoned from the first call with ``done`` on.
+        """
+        if done is not None:
+            if self._pace is None:
+                self._pace = {"begun": done, "started": time.time()}
+            fields = {**self._pace, "done": done, "total": total, **fields}
         if self.lead and time.monotonic() - self._told > 0.1:
             self._told = time.monotonic()
-            jobs.set_state(self.path, message=message, told=time.time(), **fields)
+            jobs.set_state(self.path, message=text, told=time.time(), **fields)
 
     def stopped(self) -> str:
         """Tells why to stop now; empty to go on."""
@@ -87,9 +111,7 @@ def submit(
         _allow_training(kind, config)
     about = jobs.get(target).name if target else config["dataset"]["name"]
     title = "-".join([about, config["family"]["name"] if "family" in config else kind])
-    return jobs.create(
-        kind, entry.extra["lane"], config, title=title, target=target, name=name, who=who
-    )
+    return jobs.create(kind, entry.lane, config, title=title, target=target, name=name, who=who)
 
 
 def _allow_training(kind: str, config: dict[str, Any]) -> None:
@@ -127,7 +149,7 @@ def _allow_critic(kind: str, config: dict[str, Any]) -> None:
     from core.models import families
 
     name, values = config.get("family", {"name": kind, "config": {}}).values()
-    if kind != "train" or not families.get(name).extra.get("critic"):
+    if kind != "train" or not families.get(name).critic:
         raise UserError(
             f"augment.critic puts the pipeline before a GAN's critic, and a {name} has none. "
             "Leave augment.critic out: the pipeline then changes the training images."
@@ -225,7 +247,7 @@ def parts(kind: str, choice: Mapping[str, str]) -> dict[str, type[Config]]:
     Raises:
         UserError: If a chosen name does not exist.
     """
-    return kinds.get(kind).extra["parts"](choice)
+    return kinds.get(kind).parts(choice)
 
 
 def configure(

@@ -28,7 +28,7 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     from core import datasets, robustness
     from core.robustness import campaign, foreign
     from core.robustness.report import html, pictures
-    from core.threat import Halted
+    from core.target import Halted
 
     config = campaign.AttackConfig.of(task.part("attack"), "attack")
     id = config.classifier or task.job.target
@@ -51,11 +51,8 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     except Halted:
         return
     plan = config.study()
-    x, y, indices, data = robustness.images_of(dataset, plan)
-    data = data | {"config": ask["config"]}
-    study = robustness.Study(
-        target, x, y, plan, indices=indices, data=data, dataset=dataset, stop=task.stopped
-    )
+    data = {"config": ask["config"]}
+    study = robustness.Study.of(target, dataset, plan, data=data, stop=task.stopped)
     began, kept = time.time(), time.monotonic()
     for report in study:
         ends = report["complete"] or bool(study.stopped)

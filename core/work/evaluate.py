@@ -70,7 +70,7 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
 
     return {
         "evaluate": EvaluateConfig,
-        "sampling": families.get(choice["sampling"]).extra["sampling"],
+        "sampling": families.get(choice["sampling"]).sampling,
     }
 
 
@@ -87,7 +87,7 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
     run = jobs.get(task.job.target)
     config = evaluation.EvaluateConfig.of(task.part("evaluate"), "evaluate")
     chosen = task.part("sampling")
-    sampling = families.get(chosen["name"]).extra["sampling"].of(chosen["config"], "sampling")
+    sampling = families.get(chosen["name"]).sampling.of(chosen["config"], "sampling")
     opened = runs.open_model(run, config.step or None)
     facts = runs.record(run)["dataset"]
     task.say("Preparing the data")

@@ -249,7 +249,7 @@ class Measure:
         from core.models import families
         from core.tensors import to_bytes
 
-        sampling = families.get(family).extra["sampling"]()
+        sampling = families.get(family).sampling()
         ids = torch.arange(len(self.test)).split(100)
         made = torch.cat([model.sample(part, None, seed, sampling).cpu() for part in ids])
         x = torch.as_tensor(to_bytes(made)).float() / 255
@@ -277,7 +277,7 @@ def _sheet(
     y = None
     if model.classes:
         y = torch.arange(count, device=next(model.parameters()).device) % model.classes
-    sampling = families.get(entrant.name).extra["sampling"]()
+    sampling = families.get(entrant.name).sampling()
     x = to_bytes(model.sample(range(count), y, seed, sampling))
     folder = task.path / "samples" / entrant.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,7 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
         from core.models import families
         from core.tensors import to_bytes
 
-        sampling = families.get(facts["family"]["name"]).extra["sampling"]()
+        sampling = families.get(facts["family"]["name"]).sampling()
         columns = sheets.columns(len(facts["dataset"]["classes"]))
         count = columns * max(1, 64 // columns)
         y = None
@@ -246,7 +246,7 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
     from core.models import families
     from core.tensors import device, to_bytes, to_float
 
-    sampling = families.get(task.part("family")["name"]).extra["sampling"]()
+    sampling = families.get(task.part("family")["name"]).sampling()
     n = min(500, len(dataset.splits["valid"]), len(dataset.splits["train"]))
     spaced = {
         part: np.linspace(0, len(dataset.splits[part]) - 1, count).astype(int)

@@ -15,7 +15,7 @@ from core.augment.geometry import homographies, matrices, moved
 from core.augment.policies import COMMON, NAMES, operated
 from core.catalog import UserError
 
-EVERY = [entry.name for entry in augmentations if "run" not in entry.extra.get("needs", ())]
+EVERY = [entry.name for entry in augmentations if "run" not in entry.needs]
 SIZES = [(1, 8), (3, 32)]
 
 
@@ -59,7 +59,7 @@ def _slopes(name: str, x: torch.Tensor) -> tuple[torch.Tensor, float, float]:
     return gradient, float((gradient * way).sum()), (ends[0] - ends[1]) / 2e-6
 
 
-@pytest.mark.parametrize("name", [e.name for e in augmentations if e.extra.get("smooth")])
+@pytest.mark.parametrize("name", [e.name for e in augmentations if e.smooth])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_gradient_passes_the_steps_that_say_so(name, channels, doubled):
     x = 0.3 + 0.4 * images(4, channels, 12)
@@ -143,12 +143,12 @@ def test_probability_0_changes_nothing_and_1_every_image(name):
     assert 0.45 < half < 0.55
 
 
-@pytest.mark.parametrize("name", [n for n in EVERY if augmentations.get(n).extra.get("strength")])
+@pytest.mark.parametrize("name", [n for n in EVERY if augmentations.get(n).strength])
 def test_strength_0_is_the_identity_and_both_ends_are_pictures(name):
     x = images()
     start, *_, end = augment.magnitudes(name)
-    strength = augmentations.get(name).extra["strength"]
-    assert start == augmentations.get(name).extra.get("neutral", 0)
+    strength = augmentations.get(name).strength
+    assert start == augmentations.get(name).neutral
     kind = augmentations.get(name).config.knobs()[strength].type
     same = chain_of(name, x, **{strength: kind(start)})(x, 0, range(6))
     assert torch.allclose(same, x, atol=1e-4)
@@ -170,9 +170,9 @@ def test_a_constant_image_comes_out_as_a_picture(name):
 @pytest.mark.parametrize("name", EVERY)
 def test_every_entry_says_what_it_is(name):
     entry = augmentations.get(name)
-    assert entry.extra["group"] in augment.GROUPS
+    assert entry.group in augment.GROUPS
     assert entry.caption.endswith(".")
-    strength = entry.extra.get("strength", "")
+    strength = entry.strength
     assert not strength or strength in entry.config.knobs()
 
 

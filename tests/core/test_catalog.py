@@ -7,6 +7,7 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.error import HTTPError, URLError
@@ -235,7 +236,12 @@ def test_a_name_that_fits_none_or_several_is_refused(name, text):
 
 
 def test_an_entry_is_what_the_decorator_saw():
-    shapes = Registry("shape")
+    @dataclass(frozen=True, kw_only=True)
+    class Shape(Entry):
+        lane: str
+        closed: bool = True
+
+    shapes = Registry("shape", Shape)
 
     @shapes.add("ring", "A ring", Sample, presets={"thin": {"eps": 0.1}}, lane="short")
     def ring(config: Sample) -> str:
@@ -247,8 +253,8 @@ def test_an_entry_is_what_the_decorator_saw():
 
     entry = shapes.get("ring")
     assert (entry.name, entry.title, entry.config, entry.make) == ("ring", "A ring", Sample, ring)
-    assert (entry.caption, dict(entry.presets), entry.extra["lane"]) == (
-        "Draws a ring.", {"thin": {"eps": 0.1}}, "short",
+    assert (entry.caption, dict(entry.presets), entry.lane, entry.closed) == (
+        "Draws a ring.", {"thin": {"eps": 0.1}}, "short", True,
     )  # fmt: skip
     assert entry.make(Sample()) == "ring 10"
     assert list(shapes) == [entry]
@@ -256,10 +262,14 @@ def test_an_entry_is_what_the_decorator_saw():
     assert "square" not in shapes
     with pytest.raises(UserError, match=r"^There is no shape 'rung'\. Did you mean 'ring'\?$"):
         shapes.get("rung")
+    for wrong in ({"lane": "short", "close": True}, {}):  # misspelt, and missing
+        with pytest.raises(TypeError, match=r"close|lane"):
+            shapes.add("square", "A square", Sample, **wrong)
+    assert shapes.names() == ["ring"]
 
 
 def test_a_callable_without_a_docstring_is_not_registered():
-    shapes = Registry("shape")
+    shapes = Registry("shape", Entry)
     with pytest.raises(TypeError, match="needs a docstring"):
         shapes.add("dot", "A dot", Sample)(lambda config: None)
     assert shapes.names() == []
@@ -269,7 +279,7 @@ def test_a_scanned_package_is_listed_without_importing_its_modules(tmp_path, mon
     package = tmp_path / "zoo_of_shapes"
     package.mkdir()
     (package / "__init__.py").write_text(
-        "from core.catalog import Registry\nzoo = Registry('animal', __name__)\n"
+        "from core.catalog import Entry, Registry\nzoo = Registry('animal', Entry, __name__)\n"
     )
     (package / "_hidden.py").write_text("raise RuntimeError('never')")
     (package / "broken.py").write_text("raise RuntimeError('imported')")
@@ -326,7 +336,8 @@ def configs() -> list[tuple[str, type[Config]]]:
         found.append((f"{kind} {entry.name}", entry.config))
         found += [
             (f"{kind} {entry.name} {name}", value)
-            for name, value in entry.extra.items()
+            for name, value in vars(entry).items()
+            if name != "config"
             if isinstance(value, type) and issubclass(value, Config)
         ]
     from core.classifier import ClassifierConfig

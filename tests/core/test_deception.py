@@ -24,12 +24,8 @@ def test_a_trick_goes_to_its_end_with_numbers_and_pictures(gallery, name, family
     digits = datasets.load("digits")
     opened = runs.open_model(jobs.get(f"shipped-digits-{family}"))
     entry = deception.tricks.get(name)
-    assert entry.extra["fits"](opened)
-    target = (
-        foreign.target_of("shipped-digits-classifier", digits)
-        if entry.extra["classifier"]
-        else None
-    )
+    assert entry.fits(opened)
+    target = foreign.target_of("shipped-digits-classifier", digits) if entry.classifier else None
     config = entry.config.of({"n": 8, **QUICK[name]}, name)
     *_, last = entry.make(config, opened, digits, target)
     assert last.done == 1 and last.sentence and last.pictures
@@ -58,7 +54,7 @@ def test_a_second_opinion_is_never_trained_in_passing(monkeypatch):
     from core import datasets, features
     from core.catalog import UserError
     from core.deception.latent import second_opinion
-    from core.threat import Target
+    from core.target import Target
 
     monkeypatch.setattr(features, "judge", lambda *_: pytest.fail("a judge is trained in passing"))
     digits = datasets.load("digits")

@@ -80,7 +80,7 @@ def test_no_family_needs_float64_where_it_trains(toy, family):
         for _ in trainer:
             pass
         published = trainer.published()
-        published.sample(torch.arange(2), None, 0, entry.extra["sampling"]())
+        published.sample(torch.arange(2), None, 0, entry.sampling())
     assert watch.found == []
     with watch:  # it does notice
         torch.ones(2) * torch.ones(2).double()

@@ -68,7 +68,7 @@ def test_an_evaluation_measures_and_keeps_every_sample(evaluated):
     found = evaluation.read(evaluated.runs["gan evaluation"])
     assert found.finished
     assert (found.run, found.family, found.dataset) == (evaluated.runs["gan"], "gan", "digits")
-    asked = [entry.name for entry in evaluation.metrics if entry.extra["standard"]]
+    asked = [entry.name for entry in evaluation.metrics if entry.standard]
     assert [m.metric for m in found.measurements] == asked
     kid = found.get("kid")
     assert kid.low < kid.value < kid.high
@@ -494,14 +494,13 @@ def test_sentences_and_verdict_follow_the_numbers(evaluated):
 
 def test_every_metric_says_what_it_means_and_when_not_to_trust_it():
     for entry in evaluation.metrics:
-        extra = entry.extra
-        assert extra["group"] in evaluation.GROUPS
-        assert extra["direction"] in ("lower", "higher", "")
-        assert extra["scale"] in ("share", "number", "bits")
-        for text in (entry.caption, extra["means"], extra["doubt"]):
+        assert entry.group in evaluation.GROUPS
+        assert entry.direction in ("lower", "higher", "")
+        assert entry.scale in ("share", "number", "bits")
+        for text in (entry.caption, entry.means, entry.doubt):
             assert text.endswith(".")
             assert text[0].isupper()
-        assert extra["fewest"] >= 50
+        assert entry.fewest >= 50
 
 
 def test_the_report_is_one_file_with_pictures_settings_versions_and_seeds(evaluated):
@@ -520,7 +519,7 @@ def test_the_report_is_one_file_with_pictures_settings_versions_and_seeds(evalua
     ):
         assert report.escape(words) in page or words in page
     for m in found.measurements:
-        assert report.escape(m.entry.extra["doubt"]) in page
+        assert report.escape(m.entry.doubt) in page
 
 
 def test_the_command_prints_numbers_with_interval_floor_and_n(evaluated, capsys, setting):

@@ -28,7 +28,7 @@ from core.augment import (
 from core.augment.policies import NAMES, operated
 from core.catalog import UserError
 
-STEPS = [e.name for e in augmentations if e.extra.get("code")]
+STEPS = [e.name for e in augmentations if e.code]
 LEFT_OUT = {"mixup", "cutmix", "sample", "neighbour"}
 
 

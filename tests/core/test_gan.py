@@ -22,7 +22,7 @@ from core.models.gan import (
     generator_loss,
     penalties,
 )
-from core.nets import Augmentation, ResidualDownward, ResidualUpward
+from core.nets import CriticAugmentation, ResidualDownward, ResidualUpward
 from core.training import TrainConfig, Trainer, spec_of
 
 SHARES = (0.5, 0.3, 0.2)
@@ -407,16 +407,16 @@ def pictures(count: int = 40, channels: int = 3, size: int = 12) -> Tensor:
 
 def test_without_probability_images_pass_as_they_are():
     x = pictures()
-    assert torch.equal(Augmentation(mirror=True)(x, torch.tensor(0.0), rng(1)), x)
+    assert torch.equal(CriticAugmentation(mirror=True)(x, torch.tensor(0.0), rng(1)), x)
     half = x.bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(Augmentation()(half, torch.tensor(0.0), rng(1)), half.float())
+        assert torch.equal(CriticAugmentation()(half, torch.tensor(0.0), rng(1)), half.float())
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_with_probability_one_every_image_changes_in_its_own_way(channels):
     x = pictures(1, channels).expand(30, -1, -1, -1)
-    made = Augmentation()(x, torch.tensor(1.0), rng(1))
+    made = CriticAugmentation()(x, torch.tensor(1.0), rng(1))
     assert made.shape == x.shape
     assert made.isfinite().all()
     assert (made != x).flatten(1).any(1).all()
@@ -425,7 +425,7 @@ def test_with_probability_one_every_image_changes_in_its_own_way(channels):
 
 def test_each_of_three_changes_meets_its_share_of_the_images():
     x = pictures(4000, 1, 8)
-    made = Augmentation()(x, torch.tensor(0.3), rng(1))
+    made = CriticAugmentation()(x, torch.tensor(0.3), rng(1))
     changed = (made != x).flatten(1).any(1).float().mean()
     assert number(changed) == pytest.approx(1 - 0.7**3, abs=0.03)
 
@@ -434,9 +434,9 @@ def test_an_image_has_one_draw_whatever_else_is_in_the_batch():
     x, other = pictures(), pictures().flip(0)
     swapped = torch.cat([x[:20], other[20:]])
     p = torch.tensor(0.8)
-    first, second = (Augmentation(True)(each, p, rng(1)) for each in (x, swapped))
+    first, second = (CriticAugmentation(True)(each, p, rng(1)) for each in (x, swapped))
     assert torch.equal(first[:20], second[:20])
-    assert not torch.equal(first, Augmentation(True)(x, p, rng(2)))
+    assert not torch.equal(first, CriticAugmentation(True)(x, p, rng(2)))
 
 
 def test_the_augmentation_is_differentiable():
@@ -444,7 +444,7 @@ def test_the_augmentation_is_differentiable():
     weights = torch.randn(x.shape, generator=rng(3))
 
     def score(images: Tensor) -> Tensor:
-        made = Augmentation(True)(images, torch.tensor(0.9), rng(1))
+        made = CriticAugmentation(True)(images, torch.tensor(0.9), rng(1))
         return (made * weights).flatten(1).sum(1)
 
     (slope,) = torch.autograd.grad(score(x).sum(), x)
@@ -457,7 +457,7 @@ def test_images_shift_by_whole_pixels_and_by_parts_and_are_mirrored_only_if_aske
     x, chosen = pictures(2, 1, 8), torch.tensor([True, False])
 
     def moved(*u: float, mirror: bool = False) -> Tensor:
-        made = Augmentation(mirror)._moved(x, chosen, torch.tensor([u, u]))
+        made = CriticAugmentation(mirror)._moved(x, chosen, torch.tensor([u, u]))
         assert torch.equal(made[1], x[1])  # was not chosen
         return made[0]
 
@@ -473,7 +473,7 @@ def test_images_shift_by_whole_pixels_and_by_parts_and_are_mirrored_only_if_aske
 def test_the_cut_is_a_grey_square_of_half_the_size():
     x = torch.ones(3, 1, 8, 8)
     u = torch.tensor([[0.5, 0.5], [0.0, 0.5], [0.5, 0.5]])
-    made = Augmentation()._cut(x, torch.tensor([True, True, False]), u)
+    made = CriticAugmentation()._cut(x, torch.tensor([True, True, False]), u)
     assert (made == 0).flatten(1).sum(1).tolist() == [16, 8, 0]  # the second one lies half outside
     assert not made[0, 0, 2:6, 2:6].any()
 
@@ -481,7 +481,7 @@ def test_the_cut_is_a_grey_square_of_half_the_size():
 def test_colours_change_around_their_means():
     x = pictures(4)
     u = torch.tensor([[1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0], [1.0, 1.0, 1.0]])
-    made = Augmentation()._coloured(x, torch.tensor([True, True, True, False]), u)
+    made = CriticAugmentation()._coloured(x, torch.tensor([True, True, True, False]), u)
     assert torch.allclose(made[0], x[0] + 0.5, atol=1e-6)
     assert torch.allclose(made[1], (x[1] + x[1].mean()) / 2, atol=1e-6)
     assert torch.allclose(made[2], x[2].mean(0).expand(3, -1, -1), atol=1e-6)

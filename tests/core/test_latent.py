@@ -38,7 +38,7 @@ def space_of(
         torch.manual_seed(0)
         model: Any = build(family, TINY[family] | config, Spec(channels, size, 17, shares))
     model.eval().requires_grad_(False)
-    sampling = families.get(family).extra["sampling"]
+    sampling = families.get(family).sampling
     classes = tuple(f"class {k}" for k in range(model.classes))
     return latent.open_space(runs.Opened("run", 1, 0, family, model, model.spec, classes, sampling))
 
@@ -65,9 +65,7 @@ class Linear(nn.Module):
 
 def linear_space(matrix: torch.Tensor, kind: type = Linear) -> latent.Space:
     model = kind(matrix).eval().requires_grad_(False)
-    return latent.Space(
-        model, families.get("gan").extra["sampling"](), ("toy", 1), matrix.shape[1], 0
-    )
+    return latent.Space(model, families.get("gan").sampling(), ("toy", 1), matrix.shape[1], 0)
 
 
 # --- Points -------------------------------------------------------------------------------------

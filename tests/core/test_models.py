@@ -100,7 +100,7 @@ def test_images_of_every_size_are_in_range(entry, size, channels, classes):
     model = made(entry, spec).eval()
     assert isinstance(model, nn.Module)
     assert isinstance(model, GenerativeModel)
-    sampling = entry.extra["sampling"]()
+    sampling = entry.sampling()
     x = model.sample(range(3), None, 0, sampling)
     assert x.shape == (3, channels, size, size)
     assert x.dtype == torch.float32
@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_sample_whatever_the_batch(entry, values):
     model = made(entry, Spec(1, 8, 17, SHARES), **values)
     train(model)
     model.eval()
-    sampling = entry.extra["sampling"]()
+    sampling = entry.sampling()
     whole = model.sample(range(12), None, 5, sampling)
     assert torch.equal(model.sample(range(12), None, 5, sampling), whole)
     assert torch.allclose(model.sample([7], None, 5, sampling)[0], whole[7], atol=1 / 255)
@@ -199,7 +199,7 @@ def test_the_state_survives_safetensors(entry, values, tmp_path):
     )
     other = made(entry, spec, seed=1, **values)
     other.load_state_dict(load_file(tmp_path / "model.safetensors"))
-    sampling = entry.extra["sampling"]()
+    sampling = entry.sampling()
     drawn = [each.eval().sample(range(8), None, 0, sampling) for each in (model, other)]
     assert torch.equal(*drawn)
 
@@ -207,7 +207,7 @@ def test_the_state_survives_safetensors(entry, values, tmp_path):
 @pytest.mark.parametrize(("entry", "values"), able(Decodes), ids=named)
 def test_decoding_a_latent_is_sampling(entry, values):
     model = made(entry, Spec(1, 8, 17, SHARES), **values).eval()
-    sampling = entry.extra["sampling"]()
+    sampling = entry.sampling()
     y = torch.arange(6) % 3
     z = model.latent(range(6), 2, sampling)
     assert z.ndim == 2
@@ -223,7 +223,7 @@ def test_shares_of_classes_are_blended_labels(entry, values):
     model = made(entry, Spec(1, 8, 17, SHARES), **values)
     train(model)
     model.eval()
-    sampling = entry.extra["sampling"]()
+    sampling = entry.sampling()
     y = torch.arange(6) % 3
     shares = nn.functional.one_hot(y, 3).float()
     x = model.sample(range(6), y, 0, sampling)
@@ -243,7 +243,7 @@ def test_every_choice_of_the_sampling_changes_the_samples(entry):
     if isinstance(model, Fits):
         model.fit(*images(spec, 100))
     model.eval()
-    sampling: type[Config] = entry.extra["sampling"]
+    sampling: type[Config] = entry.sampling
     usual = model.sample(range(8), None, 0, sampling())
     for name, knob in sampling.knobs().items():
         values = knob.options or ((True, False) if knob.type is bool else (knob.low,))

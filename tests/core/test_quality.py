@@ -447,7 +447,7 @@ def test_contradicting_copies_are_a_kind_of_their_own_and_no_duplicates(contradi
     )
     assert "Their labels differ: " in near.sentence
     assert not {200, 202, 250, 253, 254} & {i.image for i in by.get("label", [])}
-    assert quality.checks.get("contradiction").extra["single"]
+    assert quality.checks.get("contradiction").single
 
 
 def test_a_person_says_which_label_of_copies_is_right(contradicting):
@@ -478,7 +478,7 @@ def test_what_the_checks_for_copies_cannot_see_is_said_and_true():
     rng = np.random.default_rng(0)
     rough = np.kron(rng.integers(0, 200, (200, 1, 4, 4)), np.ones((4, 4), int))
     x, n = (rough + rng.integers(0, 50, rough.shape)).astype(np.uint8), 20
-    said = " ".join(quality.checks.get(kind).extra["blind"] for kind in ("exact", "near"))
+    said = " ".join(quality.checks.get(kind).blind for kind in ("exact", "near"))
     for word, change in PLANTED.items():
         assert word in said
         assert copies(x, [change(image) for image in x[:n]]) <= 1, word

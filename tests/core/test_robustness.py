@@ -17,6 +17,7 @@ from core import datasets, jobs, work, worker
 from core.__main__ import main
 from core.attacks import run
 from core.catalog import UserError
+from core.norms import L2, LINF, NORMS, Budget
 from core.robustness import (
     Study,
     StudyConfig,
@@ -27,12 +28,11 @@ from core.robustness import (
     identity,
     images_of,
     look,
-    sweep,
 )
 from core.robustness.campaign import AttackConfig, transfer
 from core.robustness.questions import names_of
 from core.robustness.report import batch, html, pictures, python
-from core.threat import Climb, Target, default_eps
+from core.target import Climb, Target
 
 EPS = "26/255"
 
@@ -393,10 +393,10 @@ def test_a_larger_question_costs_more(plain, digits):
 
 
 def test_a_sweep_reaches_from_little_to_everything():
-    found = sweep(1, 8, "linf")
-    assert found[-1] == 1 and any(math.isclose(e, default_eps(1, 8, "linf")) for e in found)
-    assert default_eps(3, 32, "linf") == 8 / 255
-    assert default_eps(3, 32, "l2") == pytest.approx(0.5, abs=0.01)
+    grey = Budget(LINF, 1, 8)
+    found = grey.sweep()
+    assert found[-1] == grey.largest == 1 and grey.usual in found
+    assert Budget(L2, 3, 32).usual == pytest.approx(0.5, abs=0.01)
 
 
 # --- what cannot be attacked --------------------------------------------------------------------
@@ -497,13 +497,13 @@ def test_one_image_under_attack_rises_from_its_label_to_another(plain, digits):
     assert aimed.said[-1] == names[(int(y[3]) + 1) % 10]
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("norm", NORMS)
 def test_fmn_finds_a_change_of_every_image_where_the_range_cuts_most_steps(plain, digits, norm):
     x, y, *_ = images_of(digits, StudyConfig(n=60))  # a third of a digit's pixels are 0
     found = run("fmn", plain, x, y, None, norm=norm)
     assert found.fooled.all()
-    if norm == "l2":
-        best = run("ddn", plain, x, y, None, norm="l2")
+    if norm is L2:
+        best = run("ddn", plain, x, y, None, norm=L2)
         assert found.distance.mean() < 1.1 * best.distance.mean()
 
 

@@ -52,7 +52,7 @@ def test_the_settings_of_a_classifier_come_back_too():
     choice, values = work.flat(config)
     assert choice == {"dataset": "faces"}
     assert work.configure("classifier", choice, values) == config
-    assert work.kinds.get("classifier").extra["lane"] == "train"
+    assert work.kinds.get("classifier").lane == "train"
 
 
 @pytest.mark.parametrize(

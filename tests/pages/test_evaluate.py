@@ -133,7 +133,7 @@ def test_every_measure_has_value_interval_floor_number_and_meaning(visit, gan, f
     assert value.startswith(f"**{m.value:.1%}**")
     assert f"{m.low:.1%}\u00a0to\u00a0{m.high:.1%}" in value
     assert (floor, n) == (f"{m.floor:.1%}", f"{m.n:,}")
-    assert m.entry.extra["means"] in reading and m.entry.extra["doubt"] in reading
+    assert m.entry.means in reading and m.entry.doubt in reading
     for sentence in found.sentences:
         assert sentence in seen.texts("markdown")
     assert f"{found.conditions['n']:,} generated images from step {found.step}" in seen.texts(

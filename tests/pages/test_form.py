@@ -54,7 +54,7 @@ def test_every_dataset_has_its_parameters_on_the_train_page(visit, name):
 @pytest.mark.parametrize("name", ["gan", "vae"])
 def test_the_latent_page_draws_the_sampling_parameters(visit, trained, name):
     seen = visit("latent", run=trained.runs[name])
-    for parameter in families.get(name).extra["sampling"].knobs().values():
+    for parameter in families.get(name).sampling.knobs().values():
         assert seen.widget(f"latent.{name}.{parameter.name}").value == parameter.default
 
 

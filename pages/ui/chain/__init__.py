@@ -61,7 +61,7 @@ def first(data: str) -> str:
     """Names the preset that a visit begins with: one that leaves the images of this dataset what they are."""
     about = datasets.describe(data)
     if about.entry is not None:
-        return about.entry.extra.get("chain", "photos")
+        return about.entry.chain
     grey = about.size is not None and about.size["channels"] == 1
     return "digits" if grey else "photos"  # what a grey picture shows may be another thing mirrored
 
@@ -153,7 +153,7 @@ def builder() -> None:
         st.caption("The chain is empty: images pass through unchanged. Add a step.")
     entries = sorted(
         augment.augmentations,
-        key=lambda entry: augment.GROUPS.index(entry.extra["group"]),
+        key=lambda entry: augment.GROUPS.index(entry.group),
     )
     st.selectbox(
         "Add a step",
@@ -163,7 +163,7 @@ def builder() -> None:
         placeholder="Add a step",
         label_visibility="collapsed",
         format_func=lambda name: (
-            f"{augment.augmentations.get(name).extra['group']}: {augment.augmentations.get(name).title}"
+            f"{augment.augmentations.get(name).group}: {augment.augmentations.get(name).title}"
         ),
         on_change=lambda: _add(),
     )
@@ -242,7 +242,7 @@ def _settings(entry: Any, step: dict[str, Any], number: int) -> None:
     key = f"augment.step.{number}"
     for name, value in step["parameters"].items():  # set before they are drawn, once
         st.session_state.setdefault(f"{key}.{name}", value)
-    omit = {"run"} if "run" in entry.extra.get("needs", ()) else set()
+    omit = {"run"} if "run" in entry.needs else set()
     values = form.form({key: entry.config}, omit=omit)[key]
     if omit:
         values["run"] = _run(entry, step, key)
@@ -256,7 +256,7 @@ def _settings(entry: Any, step: dict[str, Any], number: int) -> None:
         key=f"{key}.probability!",
         help="1 changes every image, 0 none.",
     )
-    if entry.extra.get("slow"):
+    if entry.slow:
         st.caption(
             ":material/hourglass: Works image by image: for previews and for making a dataset, not within a training."
         )

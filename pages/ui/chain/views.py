@@ -134,7 +134,7 @@ def sweep(chain: Any, on: Images, seed: int) -> None:
     able = [
         (place, step)
         for place, step in enumerate(chain.steps)
-        if augment.augmentations.get(step.name).extra.get("strength")
+        if augment.augmentations.get(step.name).strength
     ]
     if not able:
         st.caption("No step of this chain has a strength. Add one, for example Rotate.")

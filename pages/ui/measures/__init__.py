@@ -44,7 +44,7 @@ def span(measurement: Measurement) -> str:
     """Writes the interval of 95 %; empty where there is none."""
     if measurement.low is None or measurement.high is None:
         return ""
-    scale = measurement.entry.extra["scale"]
+    scale = measurement.entry.scale
     return f"{number(measurement.low, scale)}\u00a0to\u00a0{number(measurement.high, scale)}"
 
 
@@ -86,7 +86,7 @@ def table(measurements: Sequence[Measurement]) -> None:
         "|:--|:--|--:|--:|:--|",
     ]
     for group, question in GROUPS.items():
-        found = [m for m in measurements if m.entry.extra["group"] == group and m.known]
+        found = [m for m in measurements if m.entry.group == group and m.known]
         if found:
             lines.append(f"| **{question}** | | | | |")
         lines += [_line(m) for m in found]
@@ -108,15 +108,15 @@ def name_of(measurement: Measurement) -> str:
 
 def _line(m: Measurement) -> str:
     """Writes a measure as one row of a table in markdown."""
-    extra = m.entry.extra
-    reading = f":small[{_cell(extra['means'])} :gray[{_cell(extra['doubt'])}]]"
+    metric = m.entry
+    reading = f":small[{_cell(metric.means)} :gray[{_cell(metric.doubt)}]]"
     if m.note:
         reading += f" :small[:material/warning: {_cell(m.note)}]"
     interval = span(m)
     cells = [
-        f"{_cell(name_of(m))}\u00a0{BETTER[extra['direction']]}",
-        f"**{number(m.value, extra['scale'])}**" + (f" :small[{interval}]" if interval else ""),
-        number(m.floor, extra["scale"]),
+        f"{_cell(name_of(m))}\u00a0{BETTER[metric.direction]}",
+        f"**{number(m.value, metric.scale)}**" + (f" :small[{interval}]" if interval else ""),
+        number(m.floor, metric.scale),
         f"{m.n:,}" if m.n else "–",
         reading,
     ]
@@ -132,7 +132,7 @@ def shares(measurements: Sequence[Measurement], *, key: str) -> bool:
     found = [
         m
         for m in measurements
-        if m.known and m.entry.extra["scale"] == "share" and m.entry.extra["direction"] == "higher"
+        if m.known and m.entry.scale == "share" and m.entry.direction == "higher"
     ]
     if found:
         dots({name_of(m): m for m in found}, key=key)
@@ -144,7 +144,7 @@ def dots(cells: Mapping[str, Measurement], *, key: str, axis: str = "") -> None:
     import plotly.graph_objects as go
 
     found = list(cells.values())
-    scale = found[0].entry.extra["scale"]
+    scale = found[0].entry.scale
     figure = go.Figure()
     figure.add_scatter(
         x=[m.floor for m in found],
@@ -195,7 +195,7 @@ def _whiskers(found: Sequence[Measurement]) -> dict[str, Any]:
 
 def advice(measurement: Measurement) -> str:
     """Names a measure and says which direction is better."""
-    direction = measurement.entry.extra["direction"]
+    direction = measurement.entry.direction
     return (
         f"{measurement.title} ({direction} is better)"
         if direction
@@ -210,7 +210,7 @@ def over_steps(points: Sequence[tuple[int, Measurement]], *, key: str) -> None:
     found = [m for _, m in points]
     steps = [step for step, _ in points]
     first = found[0]
-    scale = first.entry.extra["scale"]
+    scale = first.entry.scale
     figure = go.Figure()
     figure.add_scatter(
         x=steps,

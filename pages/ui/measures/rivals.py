@@ -103,7 +103,7 @@ def row_of(row: evaluation.Row, names: list[str]) -> dict[str, str]:
     for number, (name, cell) in enumerate(zip(names, row.cells, strict=True)):
         words = "–"
         if cell is not None and cell.known:
-            words = measures.number(cell.value, cell.entry.extra["scale"])
+            words = measures.number(cell.value, cell.entry.scale)
             words += f" ({interval})" if (interval := measures.span(cell)) else ""
         cells[name] = ("★ " if several and row.best == (number,) else "") + words
     verdict = row.refused

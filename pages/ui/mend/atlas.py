@@ -58,7 +58,7 @@ def draw(dataset: Any) -> None:
         if not chosen:
             st.caption("Draw a lasso around points to see their images, or mark a kind of issue.")
             return
-        if picked or not quality.checks.get(str(marked)).extra.get("single"):
+        if picked or not quality.checks.get(str(marked)).single:
             acts(dataset, chosen, "" if picked else str(marked))
         else:
             st.caption("These are decided one by one, under **What is wrong?**.")

@@ -110,7 +110,7 @@ def looked(found: Any, folded: bool) -> None:
     single = ", ".join(
         f"{entry.title} ({found.counts.get(entry.name, 0):,} found)"
         for entry in quality.checks
-        if "compared" not in entry.extra and entry.name not in ("label", "doubt")
+        if not entry.compared and entry.name not in ("label", "doubt")
     )
     words["every picture by itself."] = [single]
     title = "What was looked for, and what cannot be seen"
@@ -139,7 +139,7 @@ def listed(dataset: Any, found: Any, kinds: dict[str, Any], book: Any) -> None:
     titles = {name: f"{quality.checks.get(name).title} ({found.counts[name]:,})" for name in kinds}
     kind = shell.view(f"Found in {found.n:,} images", "data.kind", titles, pills=True)
     entry, issues = quality.checks.get(kind), kinds[kind]
-    words = [entry.caption, entry.extra.get("compared", ""), entry.extra.get("blind", "")]
+    words = [entry.caption, entry.compared, entry.blind]
     if kind == "label":
         words.append(shell.plain(found.facts["labels"]["sentence"]))
     st.caption(" ".join(word for word in words if word))
@@ -147,7 +147,7 @@ def listed(dataset: Any, found: Any, kinds: dict[str, Any], book: Any) -> None:
     key = f"data.issues.{kind}"
     page = min(st.session_state.get(key, 1), pages)
     part = issues[(page - 1) * PAGE : page * PAGE]
-    single = bool(entry.extra.get("single"))
+    single = entry.single
     evidence, table = st.columns([1, 1.5], gap="medium")
     with table:
         chosen = choose(dataset, part, book, kind, single)
@@ -283,12 +283,12 @@ def pictures(dataset: Any, part: list[Any], chosen: list[int], kind: str) -> Non
 
 def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry: Any) -> None:
     """Offers to leave out, relabel or accept the ticked issues, or all of this kind."""
-    single = bool(entry.extra.get("single"))
+    single = entry.single
     about = ticked or [issue for issue in issues if issue.sure or single]
     images = [issue.image for issue in about]
     all_of = f"all {len(about):,}" if len(about) == len(issues) else f"the {len(about):,} surest"
     words = "this one" if single else f"these {len(about)}" if ticked else all_of
-    remedy = entry.extra["remedy"]
+    remedy = entry.remedy
     with st.container(horizontal=True):
         st.button(
             f"Leave out {words}",
