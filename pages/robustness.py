@@ -176,7 +176,7 @@ def result(question: Question) -> None:
 @shell.guard()
 def live(question: Question) -> None:
     """Does a slice of the screening at each turn, and draws what is known; the page runs again when it is done."""
-    found = screen(question)
+    found = screen(question, target(question))
     if found.done:
         st.rerun()
     if found.report:

@@ -159,7 +159,7 @@ def _here(
     dataset = datasets.load(choice["dataset"], config["dataset"]["config"])
     target = foreign.from_code(arguments.classifier, arguments.weights, dataset)
     data = {"config": config["dataset"]["config"]}
-    study = robustness.Study.of(target, dataset, plan.study(), data=data)
+    study = robustness.begin(target, dataset, plan.study(), data=data)
     report = study.report
     for report in study:
         said = f"{report['robustness']['sentence']} {report['verdict']['sentence']}"

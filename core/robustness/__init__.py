@@ -10,7 +10,7 @@ from core.robustness.closeup import Look, look
 from core.robustness.comparison import Paired, compare, references
 from core.robustness.cost import Estimate, estimate
 from core.robustness.questions import StudyConfig, images_of
-from core.robustness.study import Study, check
+from core.robustness.study import Study, begin, check
 
 __all__ = [
     "Estimate",
@@ -18,6 +18,7 @@ __all__ = [
     "Paired",
     "Study",
     "StudyConfig",
+    "begin",
     "check",
     "compare",
     "estimate",

@@ -127,29 +127,6 @@ class Study:
         self.seconds, self.stopped, self.complete = 0.0, "", False
         self.doubtful = 0
 
-    @classmethod
-    def of(
-        cls,
-        target: Target,
-        dataset: Dataset,
-        config: StudyConfig,
-        *,
-        data: Mapping[str, Any] | None = None,
-        stop: Callable[[], str] = lambda: "",
-    ) -> Study:
-        """Prepares a study of images of a dataset, spread evenly over the split that the config names.
-
-        Args:
-            target, dataset, config, stop: As the study itself.
-            data: What the report says about the data beside its name, split and fingerprint.
-
-        Raises:
-            UserError: If the dataset has no labels, the split no images, or as the study itself.
-        """
-        x, y, indices, known = images_of(dataset, config)
-        known |= data or {}
-        return cls(target, x, y, config, indices=indices, data=known, dataset=dataset, stop=stop)
-
     def _sees_margin(self) -> bool:
         losses = [self.settings[name].get("loss") for name in self.names]
         return any(name in STRONG for name in self.names) or any(
@@ -692,6 +669,28 @@ class Study:
             "backward": int(spent.get("backward", 0)),
             "library": f"{package} {version(package)}" if package else "Simulacra",
         }
+
+
+def begin(
+    target: Target,
+    dataset: Dataset,
+    config: StudyConfig,
+    *,
+    data: Mapping[str, Any] | None = None,
+    stop: Callable[[], str] = lambda: "",
+) -> Study:
+    """Prepares a study of images of a dataset, spread evenly over the split that the config names.
+
+    Args:
+        target, dataset, config, stop: Of the study.
+        data: What the report says about the data beside its name, split and fingerprint.
+
+    Raises:
+        UserError: If the dataset has no labels, the split no images, or as the study itself.
+    """
+    x, y, indices, known = images_of(dataset, config)
+    known |= data or {}
+    return Study(target, x, y, config, indices=indices, data=known, dataset=dataset, stop=stop)
 
 
 def _paired(first: Tensor, second: Tensor) -> float:

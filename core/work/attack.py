@@ -52,7 +52,7 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
         return
     plan = config.study()
     data = {"config": ask["config"]}
-    study = robustness.Study.of(target, dataset, plan, data=data, stop=task.stopped)
+    study = robustness.begin(target, dataset, plan, data=data, stop=task.stopped)
     began, kept = time.time(), time.monotonic()
     for report in study:
         ends = report["complete"] or bool(study.stopped)

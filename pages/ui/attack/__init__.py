@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,8 @@ class Question:
         return {f"attack.{name}": value for name, value in values.items()}
 
 
-BY_KEY = {Question: lambda question: question.key}  # how Streamlit's caches know a question again
+# how Streamlit's caches know a question again
+BY_KEY: dict[str | type[Any], Callable[[Any], Any]] = {Question: lambda question: question.key}
 
 
 @st.cache_data(max_entries=8, show_spinner="Preparing the data")
@@ -144,14 +146,14 @@ def known(question: Question) -> Screening | None:
     return found if found is not None and found.report else None
 
 
-def screen(question: Question, seconds: float = 0.6) -> Screening:
+def screen(question: Question, target: Target, seconds: float = 0.6) -> Screening:
     """Begins the screening of a question, or carries it on."""
-    from core.robustness import Study
+    from core.robustness.study import begin
 
     with _guard:
         found = _screenings.get(question.key)
     if found is None or found.report.get("stopped"):
-        found = Screening(Study.of(target(question), question.dataset, question.config))
+        found = Screening(begin(target, question.dataset, question.config))
         with _guard:
             found = _screenings.setdefault(question.key, found)
             while len(_screenings) > KEPT:
