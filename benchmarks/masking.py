@@ -25,9 +25,9 @@ from benchmarks.robustness import Around, prepared
 from core import attacks, datasets
 from core.datasets import Dataset
 from core.robustness import Study, StudyConfig, foreign, images_of
-from core.robustness.verdict import percent
 from core.target import Target
 from core.tensors import Images
+from core.writing import percent
 
 Change = Callable[[nn.Module, Tensor], Tensor]
 HONEST, MASKED, CARE = {"green"}, {"amber", "red"}, {"green", "amber"}

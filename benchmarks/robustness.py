@@ -26,8 +26,8 @@ from core import attacks, classifier, datasets
 from core.datasets import Dataset
 from core.norms import LINF
 from core.robustness import Study, StudyConfig, estimate, foreign, images_of
-from core.robustness.verdict import interval
 from core.settings import settings
+from core.stats import proportion
 from core.target import Target
 from core.tensors import Images
 from core.training import TrainConfig, Trainer, spec_of
@@ -124,7 +124,7 @@ def trust(names: list[str], n: int, keep: Path) -> None:
             spent.append(time.process_time() - began)
         words = []
         for count in stands:
-            low, high = interval(count, len(x))
+            low, high = proportion(count, len(x)).interval
             words.append(f"{count / len(x):.1%} ({low:.1%} to {high:.1%})")
         gap = 100 * (stands[0] - stands[1]) / len(x)
         print(

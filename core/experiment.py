@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from core import jobs
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.datasets.dataset import assemble
+from core.stats import bca, holm, sign_flip
 
 RESULT = "experiment.json"
 QUICK = 3  # pairs of a quick look, which allows no verdict
@@ -125,73 +125,6 @@ class ExperimentConfig(Config):
     def arms(self) -> list[str]:
         """The arms, the plain one first."""
         return ["none", *(name for name in ARMS if name != "none" and getattr(self, name))]
-
-
-# --- Statistics -------------------------------------------------------------------------------------------------------
-
-
-def bca(
-    values: Sequence[float] | np.ndarray, level: float = 0.95, draws: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
-    """Computes the interval of a mean by the bias-corrected and accelerated bootstrap.
-
-    Args:
-        values: Paired differences, (n,).
-        level: Share of the time that such an interval holds the truth.
-        draws, seed: Of the bootstrap.
-
-    References:
-        Efron, 1987, Better bootstrap confidence intervals (equations 2.3 and 6.6)
-    """
-    x = np.asarray(values, float)
-    n, mean = len(x), float(np.mean(values))
-    if n < 2 or np.ptp(x) == 0:
-        return mean, mean
-    index = np.random.default_rng(seed).integers(0, n, (draws, n))
-    means = np.sort(x[index].mean(1))
-    normal = NormalDist()
-    below = ((means < mean).sum() + (means == mean).sum() / 2) / draws
-    bias = normal.inv_cdf(min(max(below, 1 / draws), 1 - 1 / draws))
-    left_out = (x.sum() - x) / (n - 1)
-    away = left_out.mean() - left_out
-    speed = float((away**3).sum() / (6 * ((away**2).sum()) ** 1.5))
-    ends = []
-    for share in ((1 - level) / 2, (1 + level) / 2):
-        z = bias + normal.inv_cdf(share)
-        ends.append(normal.cdf(bias + z / (1 - speed * z)))
-    low, high = np.quantile(means, ends)
-    return float(low), float(high)
-
-
-def sign_flip(values: Sequence[float] | np.ndarray, draws: int = 20_000, seed: int = 0) -> float:
-    """Tests whether paired differences are centred on 0: the share of sign patterns with at least this mean, two-sided.
-
-    Every pattern is tried for up to 14 pairs, else random ones.
-
-    References:
-        Fisher, 1935, The design of experiments (section 21)
-    """
-    x = np.asarray(values, float)
-    if len(x) <= 14:
-        signs = np.array(list(itertools.product((1, -1), repeat=len(x))))
-        means = np.abs((signs * x).mean(1))
-        return float((means >= abs(x.mean()) - 1e-12).mean())
-    signs = np.random.default_rng(seed).choice((-1, 1), (draws, len(x)))
-    means = np.abs((signs * x).mean(1))
-    return float(((means >= abs(x.mean()) - 1e-12).sum() + 1) / (draws + 1))
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """Adjusts p values for how many there are.
-
-    References:
-        Holm, 1979, A simple sequentially rejective multiple test procedure
-    """
-    adjusted, most = [0.0] * len(values), 0.0
-    for rank, place in enumerate(np.argsort(values)):
-        most = max(most, min(1.0, values[place] * (len(values) - rank)))
-        adjusted[place] = most
-    return adjusted
 
 
 @dataclass(frozen=True)

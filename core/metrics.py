@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,47 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.stats import Estimate, Z, mean, mean_of_few
+
 Features = np.ndarray | Tensor
 Pieces = Iterator[tuple[slice, slice, Tensor]]  # rows, columns, and what stands there
 
-Z = 1.959964  # half the width of an interval of 95 %, in standard errors
 _CELLS = 2_000_000  # entries of a distance or kernel matrix that are in memory at the same time
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number that was estimated from samples.
-
-    Attributes:
-        value: The estimate.
-        low, high: Its interval of 95 %, from the spread over the samples.
-        n: Number of samples.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-def mean(values: Features) -> Estimate:
-    """Estimates the mean of numbers (N,), with the interval of its standard error."""
-    x = double(values)
-    error = Z * float(x.std()) / len(x) ** 0.5 if len(x) > 1 else math.inf
-    return Estimate(float(x.mean()), float(x.mean()) - error, float(x.mean()) + error, len(x))
-
-
-def share(flags: Features) -> Estimate:
-    """Estimates a share of yes among flags (N,), with Wilson's interval.
-
-    References:
-        Wilson, 1927, Probable inference, the law of succession, and statistical inference
-    """
-    x = double(flags)
-    n, p = len(x), float(x.mean())
-    middle = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
-    return Estimate(p, min(p, middle - half), max(p, middle + half), n)
 
 
 # --- Distances between two clouds -----------------------------------------------------------------------------------
@@ -369,16 +334,9 @@ def earth_mover(a: Features, b: Features) -> float:
 
 def earth_mover_estimate(a: Features, b: Features, size: int, parts: int = 5) -> Estimate:
     """Averages the earth mover's distance over disjoint subsets of ``size`` points; the interval is Student's."""
-    from scipy.stats import t
-
     parts = min(parts, len(a) // size, len(b) // size)
     pieces = [slice(k * size, (k + 1) * size) for k in range(parts)]
-    found = np.array([earth_mover(a[piece], b[piece]) for piece in pieces])
-    half = math.nan
-    if parts > 1:
-        half = float(t.ppf(0.975, parts - 1) * found.std(ddof=1) / parts**0.5)
-    value = float(found.mean())
-    return Estimate(value, value - half, value + half, size)
+    return replace(mean_of_few([earth_mover(a[piece], b[piece]) for piece in pieces]), n=size)
 
 
 # --- Neighbourhoods -------------------------------------------------------------------------------------------------

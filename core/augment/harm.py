@@ -20,7 +20,7 @@ from core.augment.pipeline import Chain, Pipeline, at, magnitudes
 from core.augment.recipes import training
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
-from core.metrics import Estimate
+from core.stats import Estimate, mean_of_few, proportion
 from core.tensors import device, to_bytes, to_float
 
 OUTSIDE = (
@@ -58,19 +58,6 @@ class Strain:
             "floor": self.floor,
             "n": self.off.n,
         }
-
-
-def share(count: int, n: int) -> Estimate:
-    """Estimates a share with its interval of 95 %.
-
-    References:
-        Wilson, 1927, Probable inference, the law of succession, and statistical inference
-    """
-    z = 1.959964
-    p = count / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    return Estimate(p, max(0.0, middle - half), min(1.0, middle + half), n)
 
 
 class Manifold:
@@ -125,7 +112,7 @@ class Manifold:
         made = torch.as_tensor(to_bytes(made)).float() / 255
         points = torch.as_tensor(self.by.features(made)).float()
         drift = float((points - self.plain).norm(dim=1).median()) / self.unit
-        off = share(int((self._away(points) > self.bar).sum()), len(points))
+        off = proportion(int((self._away(points) > self.bar).sum()), len(points))
         return Strain(title, step, drift, off, self.floor)
 
 
@@ -290,20 +277,15 @@ def referees(
 
 
 def _paired(scores: list[float], plain: list[float]) -> dict[str, float | None]:
-    change = np.array(scores) - np.array(plain)
-    facts: dict[str, float | None] = {
+    change = mean_of_few(np.array(scores) - np.array(plain))
+    sure = change.n > 1
+    return {
         "accuracy": float(np.mean(scores)),
         "plain": float(np.mean(plain)),
-        "change": float(change.mean()),
-        "low": None,
-        "high": None,
+        "change": change.value,
+        "low": change.low if sure else None,
+        "high": change.high if sure else None,
     }
-    if len(change) >= 2:
-        from scipy.stats import t
-
-        half = float(t.ppf(0.975, len(change) - 1) * change.std(ddof=1) / len(change) ** 0.5)
-        facts |= {"low": float(change.mean()) - half, "high": float(change.mean()) + half}
-    return facts
 
 
 def leak(
@@ -357,7 +339,7 @@ def leak(
             ]
         )
     x = torch.as_tensor(to_bytes(x)).float() / 255
-    found = share(int(told.predict(place.by.features(x)).sum()), count)
+    found = proportion(int(told.predict(place.by.features(x)).sum()), count)
     floor = float(told.predict(place.by.features(place.x)).mean())
     if right.mean() < 0.6:
         words = (

@@ -19,9 +19,10 @@ from core.ascent import climb
 from core.catalog import Config, Entry, Registry, UserError, knob
 from core.datasets import Dataset
 from core.norms import LINF, SUITED, Budget
-from core.robustness.verdict import interval, percent
 from core.runs import Opened
+from core.stats import proportion
 from core.tensors import Images, noise, to_bytes, to_float
+from core.writing import percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +202,7 @@ def plain(name: str, value: str, what: str, n: int) -> dict[str, Any]:
 
 def share(name: str, count: int, n: int, what: str) -> dict[str, Any]:
     """Gives a row for so many of n, with its interval."""
-    low, high = interval(count, n)
+    low, high = proportion(count, n).interval
     return plain(name, percent(count / n), what, n) | {"low": percent(low), "high": percent(high)}
 
 

@@ -25,9 +25,9 @@ from core.deception import (
     usual,
 )
 from core.norms import LINF
-from core.robustness.verdict import percent
 from core.runs import Opened
 from core.target import Target
+from core.writing import percent
 
 
 @tricks.add(

@@ -18,12 +18,21 @@ from torch import Tensor, nn
 from core import attacks
 from core.catalog import knob
 from core.datasets import Dataset
-from core.deception import Shown, TrickConfig, images_of, plain, share, strength, strip, tricks
+from core.deception import (
+    Shown,
+    TrickConfig,
+    images_of,
+    plain,
+    share,
+    strength,
+    strip,
+    tricks,
+)
 from core.norms import LINF
-from core.robustness.verdict import percent
 from core.runs import Opened
 from core.target import Target
 from core.tensors import Images, noise
+from core.writing import percent
 
 DRAWS = 20  # of a random defence, for its final score
 

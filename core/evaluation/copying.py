@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
-from core.metrics import Estimate, Features, Z, double, share
+from core.metrics import Features, double
+from core.stats import Estimate, Z, mann_whitney, share
 
 
 def authenticity(distance: Features, index: Features, own: Features) -> Estimate:
@@ -85,7 +85,7 @@ def data_copying(
     for cell in np.unique(cell_of_held_out):
         ours, theirs = samples[cell_of_samples == cell], held_out[cell_of_held_out == cell]
         if min(len(ours), len(theirs)) >= fewest:
-            found.append((len(theirs), _mann_whitney(ours, theirs), len(ours)))
+            found.append((len(theirs), mann_whitney(ours, theirs), len(ours)))
     if not found:
         raise ValueError(f"no cell has {fewest} samples and held-out images")
     size, z, n = (np.array(column) for column in zip(*found, strict=True))
@@ -97,18 +97,6 @@ def data_copying(
         float(size.sum() / len(held_out)),
         int(n.sum()),
     )
-
-
-def _mann_whitney(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Gives the z of U; negative when ours are smaller."""
-    n, m = len(ours), len(theirs)
-    both = np.concatenate([ours, theirs])
-    ranks = rankdata(both)
-    u = ranks[:n].sum() - n * (n + 1) / 2
-    _, ties = np.unique(both, return_counts=True)
-    total = n + m
-    variance = n * m / 12 * (total + 1 - (ties**3 - ties).sum() / (total * (total - 1)))
-    return float((u - n * m / 2) / math.sqrt(variance)) if variance > 0 else 0.0
 
 
 def membership(members: np.ndarray, others: np.ndarray) -> tuple[Estimate, float]:
@@ -125,6 +113,8 @@ def membership(members: np.ndarray, others: np.ndarray) -> tuple[Estimate, float
         DeLong et al., 1988, Comparing the areas under two or more correlated ROC curves
         Carlini et al., 2022, Membership inference attacks from first principles, https://arxiv.org/abs/2112.03570
     """
+    from scipy.stats import rankdata
+
     n, m = len(members), len(others)
     ranks = rankdata(np.concatenate([members, others]))
     # share of the others that each member beats, and of the members that beat each other one

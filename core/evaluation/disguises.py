@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core import metrics
+from core.stats import Estimate
 from core.tensors import Images
 
 PAIRS = 20_000_000  # samples times training images that are compared in all ways
@@ -110,7 +111,7 @@ class Disguised:
     distance: Tensor
     index: Tensor
     way: Tensor
-    share: metrics.Estimate
+    share: Estimate
 
 
 def count(train: int, held_out: int) -> int:

@@ -14,7 +14,7 @@ from core.catalog import Config, Entry, Registry, UserError
 
 if TYPE_CHECKING:
     from core.evaluation.study import Sample, Study
-    from core.metrics import Estimate
+    from core.stats import Estimate
 
 GROUPS = {
     "quality": "Quality",
@@ -219,7 +219,7 @@ def _inception_score(study: Study, sample: Sample) -> Found:
 )
 def _precision(study: Study, sample: Sample) -> Found:
     """Counts the samples that lie within the neighbourhood of a real image."""
-    from core.metrics import share
+    from core.stats import share
 
     return _found(share(sample.overlap.inside > 0))
 
@@ -236,7 +236,7 @@ def _precision(study: Study, sample: Sample) -> Found:
 )
 def _recall(study: Study, sample: Sample) -> Found:
     """Counts the real images that lie within the neighbourhood of a sample."""
-    from core.metrics import share
+    from core.stats import share
 
     return _found(share(sample.overlap.recalled))
 
@@ -252,7 +252,7 @@ def _recall(study: Study, sample: Sample) -> Found:
 )
 def _density(study: Study, sample: Sample) -> Found:
     """Averages how many neighbourhoods of real images a sample lies in."""
-    from core.metrics import mean
+    from core.stats import mean
 
     return _found(mean(sample.overlap.inside.double() / study.config.neighbours))
 
@@ -269,7 +269,7 @@ def _density(study: Study, sample: Sample) -> Found:
 )
 def _coverage(study: Study, sample: Sample) -> Found:
     """Counts the real images with a sample within their own neighbourhood."""
-    from core.metrics import share
+    from core.stats import share
 
     return _found(share(sample.overlap.covered))
 
@@ -290,7 +290,7 @@ def _coverage(study: Study, sample: Sample) -> Found:
 )
 def _accuracy(study: Study, sample: Sample) -> Found:
     """Asks a classifier trained on real images whether samples show the class that was asked for."""
-    from core.metrics import share
+    from core.stats import share
 
     return _found(share(sample.named == sample.y))
 
@@ -330,7 +330,7 @@ def _classes(study: Study, sample: Sample) -> Found:
 )
 def _synthetic_to_real(study: Study, sample: Sample) -> Found:
     """Trains a classifier on samples and tests it on real images; the reverse is the metric "right class"."""
-    from core.metrics import share
+    from core.stats import share
 
     return _found(share(study.taught_by(sample)), trained_on=len(sample.x))
 
@@ -350,7 +350,7 @@ def _synthetic_to_real(study: Study, sample: Sample) -> Found:
 )
 def _bits(study: Study, sample: Sample) -> Found:
     """Averages the negative log-probability of held-out images, in bits per dimension."""
-    from core.metrics import mean
+    from core.stats import mean
 
     note = f"Uniform guessing needs {math.log2(study.dataset.levels):.2f} bits."
     return _found(mean(study.bits("held_out")), note, levels=study.dataset.levels)
@@ -368,7 +368,7 @@ def _bits(study: Study, sample: Sample) -> Found:
 )
 def _bits_gap(study: Study, sample: Sample) -> Found:
     """Compares the bits of held-out images with those of training images: the reading of overfitting."""
-    from core.metrics import mean
+    from core.stats import mean
 
     unseen, seen = mean(study.bits("held_out")), mean(study.bits("train"))
     half = math.hypot(unseen.high - unseen.value, seen.high - seen.value)
@@ -439,7 +439,7 @@ def _lines(study: Study) -> dict[str, Any]:
 def _ratio(study: Study, sample: Sample) -> Found:
     """Finds samples that single out one training image: those that are the same picture."""
     from core.evaluation.copying import ratios
-    from core.metrics import share
+    from core.stats import share
 
     return _found(share(ratios(*sample.near[0].T) < 1 / 3))
 
@@ -480,7 +480,7 @@ def _disguised_ratio(study: Study, sample: Sample) -> Found:
     """Finds samples that single out one training image after it was mirrored, turned, shifted, lit or turned grey."""
     from core.evaluation import disguises
     from core.evaluation.copying import ratios
-    from core.metrics import share
+    from core.stats import share
 
     found = sample.disguised
     same = ratios(*found.distance.T) < 1 / 3
@@ -530,6 +530,7 @@ def _authenticity(study: Study, sample: Sample) -> Found:
 def _ct(study: Study, sample: Sample) -> Found:
     """Tests in each region of the data whether samples lie nearer to training images than unseen images do."""
     from core.evaluation.copying import data_copying
+    from core.stats import Z
 
     held = study.held_out
     try:
@@ -539,7 +540,7 @@ def _ct(study: Study, sample: Sample) -> Found:
         raise UserError(
             "No region of the data has 10 samples and 10 unseen images. Draw more samples, or use a larger dataset."
         ) from None
-    half = 1.959964 * found.error
+    half = Z * found.error
     return Found(
         found.value,
         found.value - half,

@@ -20,6 +20,7 @@ import numpy as np
 from core import jobs
 from core.catalog import Config, Entry, Registry, UserError, knob
 from core.datasets import SPLITS, Dataset
+from core.writing import percent
 
 if TYPE_CHECKING:
     from core.quality import labels
@@ -324,8 +325,6 @@ def _twin(look: Look, kind: str, image: int, other: int, how: str) -> Issue:
 
 
 def _near(look: Look, kind: str, pair: Any, image: int, other: int, base: float = 1.0) -> Issue:
-    from core.quality import sets
-
     shift = " and ".join(
         f"{abs(by)} px {ways[by > 0]}"
         for by, ways in ((pair.right, ("across",) * 2), (pair.down, ("up or down",) * 2))
@@ -337,7 +336,7 @@ def _near(look: Look, kind: str, pair: Any, image: int, other: int, base: float 
         kind,
         image,
         other,
-        f"is the same, {moved}, but for {sets.percent(pair.difference)} of the contrast",
+        f"is the same, {moved}, but for {percent(pair.difference)} of the contrast",
     )
     return Issue(kind, image, base + 1 - pair.difference, made.sentence, (other,))
 
@@ -395,7 +394,6 @@ def doubt(look: Look) -> Iterator[Issue]:
 
 def _doubted(look: Look, kind: str, places: np.ndarray) -> Iterator[Issue]:
     from core.quality import labels
-    from core.quality.sets import percent
 
     found, dataset = look.judgement, look.dataset
     assert found is not None

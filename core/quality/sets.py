@@ -12,11 +12,7 @@ from core.catalog import UserError
 from core.datasets import Dataset
 from core.quality.measures import BATCH, Measures, Patches
 from core.tensors import to_float
-
-
-def percent(share: float) -> str:
-    """Writes a share as a person would: 0 %, 0.4 %, 47.3 %, 100 %."""
-    return f"{100 * share:.1f}".removesuffix(".0") + " %"
+from core.writing import percent
 
 
 def balance(dataset: Dataset) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from core.norms import LINF, Norm
 from core.robustness import certify, corruptions, foreign
 from core.robustness.questions import StudyConfig
 from core.robustness.study import Study
-from core.robustness.verdict import interval
+from core.stats import proportion
 from core.target import Target
 from core.tensors import Images
 
@@ -94,7 +94,7 @@ def certificate(
     """Gives what was certified as plain values: the curve, and how often it abstained."""
     radii, shares = certify.curve(found)
     right = sum(each.right for each in found)
-    low, high = interval(right, len(found))
+    low, high = proportion(right, len(found)).interval
     return {
         "config": config.record(),
         "n": len(found),

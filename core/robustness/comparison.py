@@ -11,6 +11,7 @@ import numpy as np
 
 from core.catalog import UserError
 from core.norms import NEAR, norm_of
+from core.stats import mcnemar
 
 
 @dataclass(frozen=True)
@@ -70,23 +71,6 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], eps: float) -> 
     a, b = (np.array([table[i] for i in shared]) for table in tables)
     only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
     return Paired(int((a & b).sum()), only_a, only_b, int((~a & ~b).sum()), mcnemar(only_a, only_b))
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Gives the two-sided probability of such a split of the disagreements by a fair coin."""
-    n, few = only_first + only_second, min(only_first, only_second)
-    if not n:
-        return 1.0
-    tail = (
-        sum(math.comb(n, k) for k in range(few + 1)) / 2**n
-        if n < 1000
-        else _normal(only_first, only_second)
-    )
-    return min(1.0, 2 * tail)
-
-
-def _normal(a: int, b: int) -> float:
-    return 0.5 * math.erfc((abs(a - b) - 1) / math.sqrt(2 * (a + b)))
 
 
 # AutoAttack, standard: what, norm, strength, model, clean and robust accuracy

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from core import features, runs
 from core.datasets import Dataset
-from core.robustness.comparison import mcnemar
+from core.stats import mcnemar
 from core.target import Target, decide
 from core.tensors import Images, to_float
 

@@ -15,8 +15,9 @@ import torch
 from core import sheets
 from core.norms import NEAR, norm_of
 from core.robustness.study import Study
-from core.robustness.verdict import percent, robustness
+from core.robustness.verdict import robustness
 from core.tensors import to_bytes
+from core.writing import percent
 
 SHOWN = 8  # images of a page
 

@@ -25,7 +25,6 @@ from core.datasets import Dataset
 from core.gradients import Watched
 from core.norms import LINF, NEAR
 from core.robustness import identity
-from core.robustness.comparison import mcnemar
 from core.robustness.questions import (
     StudyConfig,
     fitting,
@@ -39,11 +38,11 @@ from core.robustness.verdict import (
     STRONG,
     UNMASKING,
     checks,
-    interval,
     many,
     robustness,
     verdict,
 )
+from core.stats import mcnemar, proportion
 from core.target import Climb, Halted, Target, margin
 from core.tensors import Images
 
@@ -558,7 +557,7 @@ class Study:
         for k, name in enumerate(self.target.classes):
             own = robust[y == k]
             if len(own):
-                low, high = interval(int(own.sum()), len(own))
+                low, high = proportion(int(own.sum()), len(own)).interval
                 classes.append(
                     {
                         "name": name,
@@ -567,7 +566,7 @@ class Study:
                         "n": len(own),
                     }
                 )
-        low, high = interval(int(robust.sum()), len(robust))
+        low, high = proportion(int(robust.sum()), len(robust)).interval
         return {
             "eps": eps,
             "text": self.norm.text(eps),

@@ -6,15 +6,16 @@ References:
     Carlini et al., 2019, On evaluating adversarial robustness, https://arxiv.org/abs/1902.06705
     Athalye et al., 2018, Obfuscated gradients give a false sense of security, https://arxiv.org/abs/1802.00420
     Pintor et al., 2022, Indicators of attack failure, https://arxiv.org/abs/2106.09947
-    Wilson, 1927, Probable inference, the law of succession, and statistical inference
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from core.stats import proportion
+from core.writing import percent
 
 STRONG = ("quick", "autoattack")
 # attacks that a misleading gradient does not mislead
@@ -421,7 +422,7 @@ def _meant(found: Mapping[str, Any]) -> Check:
     if "identity" not in found:
         return _open(13, found)
     about, n = found["identity"], found["n"]
-    value, (low, _) = about["clean"], interval(round(about["clean"] * n), n)
+    value, low = about["clean"], proportion(round(about["clean"] * n), n).low
     guess = f"chance {percent(found['chance'])}, the largest class {percent(about['largest'])}"
     text = f"{percent(value)} of {n} images are named rightly without an attack ({guess})"
     if order := about.get("order"):
@@ -554,19 +555,3 @@ def robustness(
     return {
         "colour": colour, "sentence": sentence, "robust": value, "n": n, "interval": [low, high],
     }  # fmt: skip
-
-
-def percent(share: float) -> str:
-    """Writes a share as a person would: 0 %, 0.4 %, 47.3 %, 100 %."""
-    return f"{100 * share:.1f}".removesuffix(".0") + " %"
-
-
-def interval(successes: int, n: int) -> tuple[float, float]:
-    """Gives the 95 % interval of a share (Wilson); 0 to 1 without images."""
-    if not n:
-        return 0.0, 1.0
-    z, share = 1.959964, successes / n
-    centre = share + z * z / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
-    return (0.0 if successes == 0 else low), (1.0 if successes == n else high)

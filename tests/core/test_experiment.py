@@ -2,47 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
-from scipy import stats
 
 from core import experiment, jobs, work, worker
 from core.augment import Pipeline, harm, save
 from core.catalog import UserError
-from core.experiment import Cell, Experiment, ExperimentConfig, bca, holm, sign_flip
+from core.experiment import Cell, Experiment, ExperimentConfig
 
 TINY = {"per_class": "4", "steps": 20, "width": 4, "pairs": 6, "test_images": 50}
-
-
-def test_the_interval_is_that_of_scipy():
-    for seed in range(3):
-        x = np.random.default_rng(seed).exponential(2, 12)
-        low, high = bca(x, draws=40_000)
-        theirs = stats.bootstrap(
-            (x,), np.mean, method="BCa", n_resamples=40_000, rng=1
-        ).confidence_interval
-        assert low == pytest.approx(theirs.low, abs=0.04)
-        assert high == pytest.approx(theirs.high, abs=0.08)
-    assert bca([2.0, 2.0, 2.0]) == (2.0, 2.0)
-    assert bca([5.0]) == (5.0, 5.0)
-
-
-def test_a_sign_flip_test_counts_patterns():
-    assert sign_flip([1, 2, 3, 4, 5, 6]) == pytest.approx(2 / 64)
-    x = np.array([3.0, -1.0, 2.0, 0.5])
-    patterns = [
-        abs(np.dot(s, x)) >= abs(x.sum()) - 1e-9 for s in itertools.product((1, -1), repeat=4)
-    ]
-    assert sign_flip(x) == pytest.approx(np.mean(patterns))
-    assert sign_flip(np.random.default_rng(0).standard_normal(20) + 2) < 0.01
-    assert sign_flip([0.0] * 6) == 1
-
-
-def test_holm_is_the_step_down_of_bonferroni():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([]) == []
 
 
 @pytest.mark.parametrize(
@@ -275,13 +243,6 @@ def test_strain_grows_with_the_magnitude_and_starts_at_the_floor(toy):
         UserError, match="at least 20 training and 10 held-out images, and toy has 16 and 8"
     ):
         harm.Manifold(toy(24))
-
-
-def test_a_share_has_the_interval_of_wilson():
-    found = harm.share(3, 20)
-    theirs = stats.binomtest(3, 20).proportion_ci(method="wilson")
-    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
-    assert harm.share(0, 10).low == 0
 
 
 def test_referees_are_paired_and_told_as_they_come(here, toy):

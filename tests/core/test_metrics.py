@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import linalg
-from scipy.stats import binomtest, wasserstein_distance, wasserstein_distance_nd
+from scipy.stats import wasserstein_distance, wasserstein_distance_nd
 
-from core import metrics
+from core import metrics, stats
 
 
 def cloud(seed, n=4000, d=6):
@@ -204,7 +204,7 @@ def test_the_kernel_distance_has_no_bias_and_knows_its_noise():
     values = np.array([one.value for one in found])
     assert abs(values.mean()) < 3 * values.std() / 300**0.5
     half = np.mean([one.high - one.low for one in found]) / 2
-    assert half / metrics.Z == pytest.approx(values.std(), rel=0.25)
+    assert half / stats.Z == pytest.approx(values.std(), rel=0.25)
 
 
 def test_the_extrapolation_takes_the_bias_away():
@@ -228,12 +228,6 @@ def test_wrong_shares_are_the_samples_that_would_have_to_change():
     found = metrics.class_difference(real, fake, 3)
     assert found.value == pytest.approx(0.3)
     assert 0 < found.low < 0.3 < found.high < 1
-
-
-def test_shares_have_wilsons_interval():
-    found = metrics.share(np.arange(40) < 3)
-    expected = binomtest(3, 40).proportion_ci(method="wilson")
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_nearest_neighbours_by_brute_force_and_in_pieces(monkeypatch):

@@ -9,11 +9,10 @@ from core.robustness.verdict import (
     MOST,
     NAMES,
     checks,
-    interval,
-    percent,
     robustness,
     verdict,
 )
+from core.stats import proportion
 
 IDENTITY = {
     "clean": 0.97, "largest": 0.12, "order": None, "reading": None, "company": 0.0, "ours": False, "hardened": False,
@@ -158,7 +157,7 @@ def test_what_was_not_looked_at_stays_open():
 
 
 def at(successes: int, n: int) -> dict:
-    return ROW | {"robust": successes / n, "n": n, "interval": interval(successes, n)}
+    return ROW | {"robust": successes / n, "n": n, "interval": proportion(successes, n).interval}
 
 
 def test_too_few_images_are_said_and_never_believed():
@@ -180,7 +179,7 @@ def test_too_few_images_are_said_and_never_believed():
 def test_how_robust_it_is_goes_by_the_ends_of_the_interval():
     sound = {"colour": "green"}
     for n in range(201):
-        low, _ = interval(n, 200)
+        low = proportion(n, 200).low
         colour = "green" if low >= MOST else "red" if low <= 0.1 else "amber"
         assert robustness(at(n, 200), 0.1, sound)["colour"] == colour
     assert robustness(at(0, 17), 0.1, sound)["sentence"] == (
@@ -236,13 +235,3 @@ def test_the_clean_accuracy_tells_whether_it_is_the_model_that_is_meant(found, o
         assert said["sentence"].endswith(
             "; there is no reference yet to compare its clean accuracy with."
         )
-
-
-def test_the_interval_is_wilsons():
-    low, high = interval(142, 300)
-    assert (round(low, 3), round(high, 3)) == (
-        0.418,
-        0.530,
-    )  # as in the literature on 47.3 % of 300
-    assert interval(0, 50)[0] == 0 and interval(50, 50)[1] == 1 and interval(0, 0) == (0, 1)
-    assert [percent(v) for v in (0, 0.004, 0.4733, 1)] == ["0 %", "0.4 %", "47.3 %", "100 %"]

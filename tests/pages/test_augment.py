@@ -93,7 +93,7 @@ def test_classes_stand_side_by_side(visit):
 
 def test_how_far_a_chain_leads_is_measured_at_once(visit, monkeypatch):
     from core.augment import harm
-    from core.metrics import Estimate
+    from core.stats import Estimate
 
     rows = [harm.Strain("Rotate", 0, 0.4, Estimate(0.3, 0.25, 0.35, 300), 0.05)]
     monkeypatch.setattr(harm, "strain", lambda dataset, chain: rows)

@@ -1,0 +1,176 @@
+"""Statistics of what was counted and measured: estimates with their intervals, and tests.
+
+Intervals are of 95 %, tests are two-sided. scipy computes what it has; it is loaded when it is first needed, because
+its import takes longer than a page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Z = 1.959964  # half the width of an interval of 95 %, in standard errors
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number that was estimated from samples.
+
+    Attributes:
+        value: The estimate.
+        low, high: Its interval of 95 %, from the spread over the samples.
+        n: Number of samples.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its two ends."""
+        return self.low, self.high
+
+
+# --- Means and shares -------------------------------------------------------------------------------------------------
+
+
+def mean(values: np.ndarray | Tensor) -> Estimate:
+    """Estimates the mean of many numbers (N,), with the interval of its standard error."""
+    import torch
+
+    x = torch.as_tensor(values).double()
+    value = float(x.mean())
+    error = Z * float(x.std()) / len(x) ** 0.5 if len(x) > 1 else math.inf
+    return Estimate(value, value - error, value + error, len(x))
+
+
+def mean_of_few(values: Sequence[float] | np.ndarray) -> Estimate:
+    """Estimates the mean of a few numbers (N,), with Student's interval; nan for a single one."""
+    from scipy.stats import t
+
+    x = np.asarray(values, float)
+    n, value, half = len(x), float(np.mean(x)), math.nan
+    if n > 1:
+        half = float(t.ppf(0.975, n - 1) * x.std(ddof=1) / n**0.5)
+    return Estimate(value, value - half, value + half, n)
+
+
+def share(flags: np.ndarray | Tensor) -> Estimate:
+    """Estimates a share of yes among flags (N,), with Wilson's interval."""
+    return proportion(int(flags.sum()), len(flags))
+
+
+def proportion(count: int, n: int) -> Estimate:
+    """Estimates the share that ``count`` of ``n`` are, with Wilson's interval; of none it is 0 to 1.
+
+    References:
+        Wilson, 1927, Probable inference, the law of succession, and statistical inference
+    """
+    if not n:
+        return Estimate(math.nan, 0.0, 1.0, 0)
+    from scipy.stats import binomtest
+
+    found = binomtest(count, n).proportion_ci(method="wilson")
+    return Estimate(count / n, float(found.low), float(found.high), n)
+
+
+def bca(
+    values: Sequence[float] | np.ndarray, level: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Computes the interval of a mean by the bias-corrected and accelerated bootstrap.
+
+    Args:
+        values: Paired differences, (n,).
+        level: Share of the time that such an interval holds the truth.
+        draws, seed: Of the bootstrap.
+
+    References:
+        Efron, 1987, Better bootstrap confidence intervals (equations 2.3 and 6.6)
+    """
+    x = np.asarray(values, float)
+    if np.ptp(x) == 0:
+        return float(x[0]), float(x[0])
+    from scipy.stats import bootstrap
+
+    found = bootstrap(
+        (x,), np.mean, n_resamples=draws, confidence_level=level, method="BCa", rng=seed
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+# --- Tests ------------------------------------------------------------------------------------------------------------
+
+
+def sign_flip(values: Sequence[float] | np.ndarray, draws: int = 20_000, seed: int = 0) -> float:
+    """Tests whether paired differences are centred on 0: the share of sign patterns with at least this mean, two-sided.
+
+    Every pattern is tried while there are at most ``draws`` of them (14 pairs), else random ones.
+
+    References:
+        Fisher, 1935, The design of experiments (section 21)
+    """
+    from scipy.stats import permutation_test
+
+    return float(
+        permutation_test(
+            (np.asarray(values, float),),
+            # rounded, so that sums in another order are as large
+            lambda x, axis: np.abs(x.mean(axis)).round(10),
+            permutation_type="samples",
+            alternative="greater",
+            vectorized=True,
+            n_resamples=draws,
+            rng=seed,
+        ).pvalue
+    )
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Gives the two-sided probability of such a split of the disagreements by a fair coin.
+
+    References:
+        McNemar, 1947, Note on the sampling error of the difference between correlated proportions
+    """
+    if not only_first + only_second:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_first, only_first + only_second).pvalue)
+
+
+def mann_whitney(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Gives the z of Mann and Whitney's U for values (N,) and (M,), corrected for ties; negative when ours are smaller.
+
+    scipy's own test tells the probability only, which is 0 for all that is far out.
+    """
+    from scipy.stats import rankdata
+
+    n, m = len(ours), len(theirs)
+    both = np.concatenate([ours, theirs])
+    u = rankdata(both)[:n].sum() - n * (n + 1) / 2
+    _, ties = np.unique(both, return_counts=True)
+    total = n + m
+    variance = n * m / 12 * (total + 1 - (ties**3 - ties).sum() / (total * (total - 1)))
+    return float((u - n * m / 2) / math.sqrt(variance)) if variance > 0 else 0.0
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Adjusts p values for how many there are.
+
+    References:
+        Holm, 1979, A simple sequentially rejective multiple test procedure
+    """
+    adjusted, most = [0.0] * len(values), 0.0
+    for rank, place in enumerate(np.argsort(values)):
+        most = max(most, min(1.0, values[place] * (len(values) - rank)))
+        adjusted[place] = most
+    return adjusted

@@ -1,0 +1,50 @@
+"""Numbers as people read them: percent, intervals, durations, so many of something."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Writes a share: 0 %, 0.4 %, 47.3 %, 100 %; a dash for one that is not known.
+
+    >>> percent(0.4731), percent(0.4731, 0), percent(1)
+    ('47.3 %', '47 %', '100 %')
+    """
+    if share is None:
+        return "–"
+    text = f"{100 * share:.{digits}f}"
+    return (text.rstrip("0").rstrip(".") if digits else text) + " %"
+
+
+def percents(low: float, high: float, digits: int = 1) -> str:
+    """Writes an interval of shares.
+
+    >>> percents(0.4, 0.523)
+    '40 to 52.3 %'
+    """
+    return f"{percent(low, digits).removesuffix(' %')} to {percent(high, digits)}"
+
+
+def duration(seconds: float) -> str:
+    """Writes a time.
+
+    >>> duration(8.2), duration(125), duration(11400)
+    ('8 s', '2 min 5 s', '3 h 10 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def many(n: int | Sized, noun: str) -> str:
+    """Writes how many there are of something whose plural ends in s.
+
+    >>> many(1, "picture"), many(1200, "test image"), many([], "run")
+    ('1 picture', '1,200 test images', '0 runs')
+    """
+    n = n if isinstance(n, int) else len(n)
+    return f"{n:,} {noun}{'s' * (n != 1)}"
