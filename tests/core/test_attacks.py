@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from core import attacks
+from core.ascent import climb
 from core.attacks import Proposal, Trial, run
 from core.catalog import Config, UserError
 from core.norms import L1, L2, LINF, NORMS, Budget, norm_of
@@ -352,6 +354,24 @@ def test_cutting_back_gives_the_nearest_point_of_the_ball(norm):
     assert torch.allclose(norm.within(x, near, 0.25), near)
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_steepest_change_gains_what_the_dual_norm_measures(norm):
+    slope = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    ahead = norm.steepest(slope)
+    assert torch.allclose(norm.length(ahead), torch.ones(3))
+    gain = (ahead * slope).flatten(1).sum(1)
+    assert torch.allclose(gain, norm.dual.length(slope))
+    assert norm.dual.dual is norm
+
+
+def test_the_attack_and_the_training_against_it_climb_alike(target, net, arrays):
+    x, y = arrays["x"], arrays["y"]
+    start = LINF.within(x, arrays["start"], EPS)
+    out = run("pgd", target, x, y, EPS, config={"steps": 6}, active=False, start=start)
+    moved = climb(lambda m: F.cross_entropy(net(m), y, reduction="none"), x, start, EPS, 6)
+    assert torch.equal(out.adversarial, moved)
+
+
 def test_losses_are_what_their_papers_say():
     logits, y = torch.tensor([[3.0, 1.0, 0.0, -1.0], [0.0, 2.0, 1.5, 1.0]]), torch.tensor([0, 2])
     assert margin(logits, y).tolist() == [-2.0, 0.5]
@@ -376,7 +396,9 @@ def test_losses_are_what_their_papers_say():
     ],
 )
 def test_strengths_are_read_as_people_write_them(text, norm, found):
-    assert Budget(norm_of(norm), 1, 8).read(text) == pytest.approx(found)
+    budget = Budget(norm_of(norm), 1, 8)
+    assert budget.read(text) == pytest.approx(found)
+    assert budget.read(",".join(map(budget.norm.text, found))) == pytest.approx(found)
 
 
 @pytest.mark.parametrize(
