@@ -21,7 +21,8 @@ from torch import Tensor
 from core import tensors  # its `noise` would be hidden by the attack of this name
 from core.catalog import Config, Entry, Registry, UserError
 from core.tensors import Images
-from core.threat import Halted, Target, decide, length, wide, within
+from core.threat import Target, decide, length, wide, within
+from core.watch import Stopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,7 +290,7 @@ class Trial:
                 proposal = steps.send(stay)
         except StopIteration:
             out.complete = True
-        except Halted:
+        except Stopped:
             pass
         else:
             out.complete = True

@@ -13,7 +13,8 @@ from torch import nn
 from core import attacks, threat
 from core.attacks import Proposal, Trial, run
 from core.catalog import Config, UserError
-from core.threat import Climb, Halted, Target, length, parse_eps, within
+from core.threat import Climb, Target, length, parse_eps, within
+from core.watch import Stopped
 
 HERE = Path(__file__).parent / "oracles"
 EPS, L2 = 0.1, 0.4
@@ -244,7 +245,7 @@ def test_a_stopped_attack_keeps_what_it_has(target, arrays):
         nonlocal steps
         steps += 1
         if steps > 12:
-            raise Halted
+            raise Stopped
 
     target.on_pass = stop
     *_, last = trial

@@ -11,12 +11,15 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from core import datasets, slices
 from core.catalog import UserError
+
+if TYPE_CHECKING:
+    from core.robustness import Report
 
 KEPT = 12  # screenings that the server remembers
 TURNS = threading.BoundedSemaphore(1)  # one slice at a time, so that no visitor starves another
@@ -102,17 +105,17 @@ class Screening:
         found = dataset(question.data)
         config = robustness.StudyConfig.of(dict(question.values), "study")
         x, y, indices, data = robustness.images_of(found, config)
-        self.study = robustness.Study(
+        self.study = robustness.AttackStudy(
             target(question), x, y, config, indices=indices, data=data, dataset=found
         )
-        self.report: dict[str, Any] = {}
+        self.report: Report | None = None
         self._slices = iter(self.study)
         self._mine = threading.Lock()
 
     @property
     def done(self) -> bool:
         """Whether there is nothing left to do."""
-        return bool(self.report) and (self.report["complete"] or bool(self.report["stopped"]))
+        return self.report is not None and self.report.done
 
     def advance(self, seconds: float) -> None:
         """Works for about so long, unless somebody else is at it."""
@@ -143,7 +146,7 @@ def screen(question: Question, seconds: float = 0.6) -> Screening:
     """Begins the screening of a question, or carries it on."""
     with _guard:
         found = _screenings.get(question.key)
-    if found is None or found.report.get("stopped"):
+    if found is None or (found.report and found.report.stopped):
         found = Screening(question)
         with _guard:
             found = _screenings.setdefault(question.key, found)
@@ -151,13 +154,3 @@ def screen(question: Question, seconds: float = 0.6) -> Screening:
                 _screenings.popitem(last=False)
     found.advance(seconds)
     return found
-
-
-def percent(share: float) -> str:
-    """Writes a share as people read it: 41.3 %."""
-    return f"{100 * share:.1f} %"
-
-
-def interval(low: float, high: float) -> str:
-    """Writes an interval of shares."""
-    return f"{100 * low:.1f} to {100 * high:.1f} %"
