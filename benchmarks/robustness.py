@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from core import attacks, classifier, datasets
 from core.datasets import Dataset
 from core.norms import LINF
-from core.robustness import Study, StudyConfig, estimate, foreign, images_of
+from core.robustness import AttackStudy, StudyConfig, estimate, foreign, images_of
 from core.settings import settings
 from core.stats import proportion
 from core.target import Target
@@ -142,9 +142,10 @@ def masking(names: list[str], n: int, keep: Path) -> None:
         config = StudyConfig(n=n, eps=f"{eps}")
         x, y, *_ = images_of(dataset, config)
         for title, change in MASKS.items():
-            *_, report = Study(targeted(Around(net, change), dataset, title), x, y, config)
-            verdict = report["verdict"]
-            print(f"{name}, {title}: {verdict['colour']}: {verdict['sentence']}", flush=True)
+            *_, report = AttackStudy(targeted(Around(net, change), dataset, title), x, y, config)
+            print(
+                f"{name}, {title}: {report.verdict.colour}: {report.verdict.sentence}", flush=True
+            )
 
 
 def peers(
@@ -263,16 +264,16 @@ def screening(names: list[str], n: int, keep: Path) -> None:
         config = StudyConfig(n=n)
         told = estimate(target, dataset, config)
         x, y, *_ = images_of(dataset, config)
-        began, first, report = time.perf_counter(), 0.0, {}
-        for report in Study(target, x, y, config):
-            row = next(r for r in report["results"] if r["eps"] == report["headline"])
-            if not first and row["attacks"]:
+        began, first = time.perf_counter(), 0.0
+        study = AttackStudy(target, x, y, config)
+        for report in study:
+            if not first and report.head.attacks:
                 first = time.perf_counter() - began
         spent = time.perf_counter() - began
         print(
             f"{name}, {len(x)} images: first robust number after {first:.1f} s, all after {spent:.1f} s, told before: "
-            f"{told.seconds:.1f} s ({told.seconds / spent:.2f} of it); {report['verdict']['colour']}: "
-            f"{report['verdict']['sentence']}",
+            f"{told.seconds:.1f} s ({told.seconds / spent:.2f} of it); {study.report.verdict.colour}: "
+            f"{study.report.verdict.sentence}",
             flush=True,
         )
 

@@ -28,10 +28,6 @@ Score = Callable[[Tensor], Tensor]  # logits (N, K) -> what an attack raises, (N
 FEWEST = 1  # images of the smallest batch that is still halved
 
 
-class Halted(Exception):
-    """Stops an attack in the middle; what it has found is kept."""
-
-
 class Target:
     """A classifier under test: its preprocessing inside, its passes counted, evaluation mode, float32.
 
@@ -48,7 +44,7 @@ class Target:
         notes: What had to be done so that it works, in sentences.
         batch: Images at a time; halved when they do not fit into memory.
         detached: Whether it was found to cut the graph, so that it has no gradient at all.
-        on_pass: Called before every pass; it may raise :class:`Halted` to stop an attack in the middle.
+        on_pass: Called before every pass; it may raise :class:`core.watch.Stopped` to end an attack.
     """
 
     def __init__(

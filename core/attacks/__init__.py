@@ -23,10 +23,9 @@ from core import tensors  # its `noise` would be hidden by the attack of this na
 from core.ascent import Ascent
 from core.catalog import Config, Entry, Registry, UserError
 from core.norms import LINF, NEAR, Norm, wide
-from core.target import Halted, Target, decide
+from core.target import Target, decide
 from core.tensors import Images
-
-COSTLY = 700  # passes per image, above which an attack is tried only on what the others have left
+from core.watch import Stopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +54,6 @@ class Attack(Entry):
     def missing(self) -> str:
         """The package that it needs and does not find; empty where nothing is missing."""
         return self.needs if self.needs and importlib.util.find_spec(self.needs) is None else ""
-
-    def costly(self, config: Config, classes: int) -> bool:
-        """Tells whether it is worth trying only on what the others have left."""
-        return self.last or self.passes(config, classes) > COSTLY
 
 
 attacks = Registry("attack", Attack, "core.attacks")
@@ -303,7 +298,7 @@ class Trial:
                 proposal = steps.send(stay)
         except StopIteration:
             out.complete = True
-        except Halted:
+        except Stopped:
             pass
         else:
             out.complete = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from core.catalog import knob
 from core.datasets import Dataset
 from core.norms import LINF, Norm
 from core.robustness import certify, corruptions, foreign
+from core.robustness.measure import AttackStudy
 from core.robustness.questions import StudyConfig
-from core.robustness.study import Study
 from core.stats import proportion
 from core.target import Target
 from core.tensors import Images
+from core.watch import UNWATCHED, Watch
 
 
 class AttackConfig(StudyConfig):
@@ -55,17 +56,17 @@ class AttackConfig(StudyConfig):
 
 def extras(
     config: AttackConfig,
-    study: Study,
+    study: AttackStudy,
     target: Target,
     dataset: Dataset,
-    stop: Callable[[], str] = lambda: "",
+    watch: Watch = UNWATCHED,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Does what goes with a study, yielding the name of a result and its growing table; ends early when stopped."""
     if config.corruptions:
         for table in corruptions.accuracy(target, study.x, study.y, config.seed):
             done = sum(len(row) for row in table["accuracy"].values())
             yield "corruptions", table | {"done": f"{done} of {5 * len(corruptions.names())}"}
-            if stop():
+            if watch.stopped():
                 return
     if config.certify:
         settings = certify.CertifyConfig(sigma=config.certify)
@@ -78,7 +79,7 @@ def extras(
                     "certified",
                     certificate(found, settings) | {"done": f"{len(found)} of {len(x)}"},
                 )
-            if stop():
+            if watch.stopped():
                 return
     if config.transfer:
         others = [foreign.target_of(id.strip(), dataset) for id in config.transfer.split(",")]

@@ -15,7 +15,7 @@ from core.tensors import Images
 
 
 @dataclass(frozen=True)
-class Look:
+class Closeup:
     """One image under attack, at rising strength.
 
     Attributes:
@@ -42,7 +42,7 @@ def look(
     norm: Norm = LINF,
     towards: int | None = None,
     steps: int = 20,
-) -> Look:
+) -> Closeup:
     """Attacks one image (C, H, W) at rising strength, towards a class if one is given; about a second on digits."""
     device = target.device
     x = image[None].to(device)
@@ -73,4 +73,4 @@ def look(
             fooled = [s for s, row in zip(strengths, top, strict=True) if row[0][0] != names[label]]
             distance = min([distance, *fooled])
         smallest[each.name] = distance if math.isfinite(distance) else None
-    return Look(strengths, images.cpu(), [row[0][0] for row in top], top, trace, smallest)
+    return Closeup(strengths, images.cpu(), [row[0][0] for row in top], top, trace, smallest)

@@ -29,7 +29,7 @@ from core import jobs, runs
 from core.catalog import Config, UserError, knob, unknown
 from core.datasets import Dataset
 from core.robustness import weights as files
-from core.robustness.study import fingerprint
+from core.robustness.weights import fingerprint
 from core.settings import settings
 from core.target import Target
 from core.tensors import Images, device

@@ -12,7 +12,7 @@ from core.catalog import Config, UserError
 from core.work import Task, kinds
 
 if TYPE_CHECKING:
-    from core.robustness import Study
+    from core.robustness import AttackStudy, Report
 
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
@@ -27,8 +27,9 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     """Attacks a classifier on images of a dataset, and says whether to believe the number."""
     from core import datasets, robustness
     from core.robustness import campaign, foreign
+    from core.robustness.records import FILE
     from core.robustness.report import html, pictures
-    from core.target import Halted
+    from core.watch import Stopped
 
     config = campaign.AttackConfig.of(task.part("attack"), "attack")
     id = config.classifier or task.job.target
@@ -44,30 +45,28 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     def told(words: str, share: float) -> None:
         task.say(words, done=int(100 * share), total=100)
         if task.stopped():
-            raise Halted
+            raise Stopped
 
     try:
         target = foreign.target_of(id, dataset, told)
-    except Halted:
+    except Stopped:
         return
     plan = config.study()
     data = {"config": ask["config"]}
-    study = robustness.begin(target, dataset, plan, data=data, stop=task.stopped)
+    study = robustness.begin(target, dataset, plan, data=data, watch=task)
     began, kept = time.time(), time.monotonic()
     for report in study:
-        ends = report["complete"] or bool(study.stopped)
         with jobs.full_disk_told():
-            jobs.write_json(task.path / "report.json", report)
-            if ends or time.monotonic() - kept > 5:  # a clock may be set back
+            jobs.write_json(task.path / FILE, report.record())
+            if report.done or time.monotonic() - kept > 5:  # a clock may be set back
                 kept = time.monotonic()
                 _keep_arrays(task, study)
-        checks = report["checks"]
-        done = sum(check["outcome"] != "open" for check in checks)
-        said = f"{report['robustness']['sentence']} {report['verdict']['sentence']}"
-        task.say(said, begun=0, started=began, done=done, total=len(checks))
+        done = sum(check.outcome != "open" for check in report.checks)
+        said = f"{report.robustness.sentence} {report.verdict.sentence}"
+        task.say(said, begun=0, started=began, done=done, total=len(report.checks))
         yield _record(report)
     if not study.stopped:
-        for name, table in campaign.extras(config, study, target, dataset, task.stopped):
+        for name, table in campaign.extras(config, study, target, dataset, task):
             jobs.write_json(task.path / f"{name}.json", table)
             task.say(f"{name.capitalize()}: {table.get('done', '')}")
             yield {"stage": name}
@@ -75,7 +74,7 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     jobs.write_atomic(task.path / "report.html", page.encode())
 
 
-def _keep_arrays(task: Task, study: Study) -> None:
+def _keep_arrays(task: Task, study: AttackStudy) -> None:
     import numpy as np
 
     from core.robustness.report import batch
@@ -92,16 +91,15 @@ def _keep_arrays(task: Task, study: Study) -> None:
     jobs.write_atomic(task.path / "matrix.npz", memory.getvalue())
 
 
-def _record(report: Mapping[str, Any]) -> dict[str, Any]:
-    head = next(row for row in report["results"] if row["eps"] == report["headline"])
+def _record(report: Report) -> dict[str, Any]:
     return {
         "stage": "attack",
-        "images": report["clean"]["n"],
-        "eps": head["eps"],
-        "robust": head["robust"],
-        "clean": report["clean"]["value"],
-        "robustness": report["robustness"]["colour"],
-        "verdict": report["verdict"]["colour"],
-        "complete": report["complete"],
-        "seconds": report["seconds"],
+        "images": report.clean.n,
+        "eps": report.headline,
+        "robust": report.head.robust,
+        "clean": report.clean.value,
+        "robustness": report.robustness.colour,
+        "verdict": report.verdict.colour,
+        "complete": report.complete,
+        "seconds": report.seconds,
     }

@@ -16,7 +16,8 @@ from core.ascent import climb
 from core.attacks import Proposal, Trial, run
 from core.catalog import Config, UserError
 from core.norms import L1, L2, LINF, NORMS, Budget, norm_of
-from core.target import Climb, Halted, Target, dlr, margin
+from core.target import Climb, Target, dlr, margin
+from core.watch import Stopped
 
 HERE = Path(__file__).parent / "oracles"
 EPS, LONG = 0.1, 0.4
@@ -247,7 +248,7 @@ def test_a_stopped_attack_keeps_what_it_has(target, arrays):
         nonlocal steps
         steps += 1
         if steps > 12:
-            raise Halted
+            raise Stopped
 
     target.on_pass = stop
     *_, last = trial

@@ -21,7 +21,7 @@ from core.catalog import UserError
 from core.datasets import Dataset
 
 if TYPE_CHECKING:
-    from core.robustness import Study, StudyConfig
+    from core.robustness import AttackStudy, Report, StudyConfig
     from core.target import Target
 
 KEPT = 12  # screenings that the server remembers
@@ -110,16 +110,16 @@ def target(question: Question) -> Target:
 class Screening:
     """A study that visitors' turns carry on: whoever looks at it does the next slice."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: AttackStudy) -> None:
         self.study = study
-        self.report: dict[str, Any] = {}
+        self.report: Report | None = None
         self._slices = iter(self.study)
         self._mine = threading.Lock()
 
     @property
     def done(self) -> bool:
         """Whether there is nothing left to do."""
-        return bool(self.report) and (self.report["complete"] or bool(self.report["stopped"]))
+        return self.report is not None and self.report.done
 
     def advance(self, seconds: float) -> None:
         """Works for about so long, unless somebody else is at it."""
@@ -148,11 +148,11 @@ def known(question: Question) -> Screening | None:
 
 def screen(question: Question, target: Target, seconds: float = 0.6) -> Screening:
     """Begins the screening of a question, or carries it on."""
-    from core.robustness.study import begin
+    from core.robustness.measure import begin
 
     with _guard:
         found = _screenings.get(question.key)
-    if found is None or found.report.get("stopped"):
+    if found is None or (found.report and found.report.stopped):
         found = Screening(begin(target, question.dataset, question.config))
         with _guard:
             found = _screenings.setdefault(question.key, found)
@@ -160,13 +160,3 @@ def screen(question: Question, target: Target, seconds: float = 0.6) -> Screenin
                 _screenings.popitem(last=False)
     found.advance(seconds)
     return found
-
-
-def percent(share: float) -> str:
-    """Writes a share as people read it: 41.3 %."""
-    return f"{100 * share:.1f} %"
-
-
-def interval(low: float, high: float) -> str:
-    """Writes an interval of shares."""
-    return f"{100 * low:.1f} to {100 * high:.1f} %"

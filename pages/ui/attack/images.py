@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
@@ -11,16 +11,19 @@ import streamlit as st
 from pages.ui import shell, show
 from pages.ui.attack import BY_KEY, TURNS, Question, target
 
+if TYPE_CHECKING:
+    from core.robustness import AttackStudy, Report
+
 SHOWN = 48  # images of the wall at a time
 
 
-def matrix(report: Mapping[str, Any], study: Any) -> None:
+def matrix(report: Report, study: AttackStudy) -> None:
     """Draws images against attacks, sortable: the smallest eps at which each attack fools each image."""
     import pandas as pd
 
     from core.norms import norm_of
 
-    norm = norm_of(report["norm"])
+    norm = norm_of(report.norm)
     scale, unit = norm.scale, norm.unit
     columns: dict[str, list[float | None]] = {}
     for name, tried in study.fooled.items():
@@ -29,16 +32,14 @@ def matrix(report: Mapping[str, Any], study: Any) -> None:
             scale * study.grid[int(hit[:, i].argmax())] if hit[:, i].any() else None
             for i in range(hit.shape[1])
         ]
-    rows = report["images"]
+    rows = report.images
     frame = pd.DataFrame(
         {
-            "image": [row["index"] for row in rows],
-            "class": [row["label"] for row in rows],
-            "clean": [row["clean"] for row in rows],
-            "smallest": [
-                None if row["smallest"] is None else scale * row["smallest"] for row in rows
-            ],
-            "by": [row["by"] for row in rows],
+            "image": [row.index for row in rows],
+            "class": [row.label for row in rows],
+            "clean": [row.clean for row in rows],
+            "smallest": [None if row.smallest is None else scale * row.smallest for row in rows],
+            "by": [row.by for row in rows],
             **columns,
         }
     )
@@ -71,15 +72,15 @@ def matrix(report: Mapping[str, Any], study: Any) -> None:
     )
 
 
-def wall(report: Mapping[str, Any], study: Any) -> int:
+def wall(report: Report, study: AttackStudy) -> int:
     """Shows clean images, those that fall first at the front, and gives the place of the one that was chosen."""
-    order = sorted(
-        range(len(report["images"])),
-        key=lambda i: (
-            not report["images"][i]["right"],
-            report["images"][i]["smallest"] if report["images"][i]["smallest"] is not None else 9.0,
-        ),
-    )[:SHOWN]
+    rows = report.images
+
+    def falls(i: int) -> tuple[bool, float]:
+        smallest = rows[i].smallest
+        return not rows[i].right, 9.0 if smallest is None else smallest
+
+    order = sorted(range(len(rows)), key=falls)[:SHOWN]
     x = np.rint(study.x[order].cpu().numpy() * 255).astype(np.uint8)
     chosen = st.session_state.get("robust.image", 0)
     clicked = show.pictures(
@@ -90,9 +91,7 @@ def wall(report: Mapping[str, Any], study: Any) -> int:
         clickable=True,
         marks={min(chosen, len(order) - 1): "·"},
         max_height=170,
-        titles=[
-            f"image {report['images'][i]['index']}: {report['images'][i]['label']}" for i in order
-        ],
+        titles=[f"image {rows[i].index}: {rows[i].label}" for i in order],
     )
     if clicked is not None and clicked[0] != st.session_state.get("robust.clicked"):
         st.session_state["robust.clicked"] = clicked[0]
