@@ -399,7 +399,8 @@ def test_losses_are_what_their_papers_say():
 def test_strengths_are_read_as_people_write_them(text, norm, found):
     budget = Budget(norm_of(norm), 1, 8)
     assert budget.read(text) == pytest.approx(found)
-    assert budget.read(",".join(map(budget.norm.text, found))) == pytest.approx(found)
+    written = ",".join(map(budget.norm.text, found))  # to three digits
+    assert budget.read(written) == pytest.approx(found, abs=1 / 255)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def invite(question: Question) -> None:
         icon=":material/shield:",
     )
     found = question.dataset
+    assert found.y is not None  # without labels there is no question
     some = found.splits[question.config.split][:48]
     show.pictures(
         show.as_bytes(found.x[some], found.levels),
