@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from core.datasets import Dataset
+from core.writing import duration
 from pages.ui import form, shell
 from pages.ui.attack import BY_KEY, Question, own, target, teach, there
 from pages.ui.attack.confirmed import confirm
@@ -86,7 +87,7 @@ def buttons(question: Question) -> None:
         help="Attacks it here and now; the curve grows as you watch.",
         width="stretch",
     )
-    st.caption(f"About {shell.duration(expected.seconds)} for {expected.n:,} images.")
+    st.caption(f"About {duration(expected.seconds)} for {expected.n:,} images.")
     if expected.fits < expected.n:
         st.button(
             f"Take {expected.fits:,}, a minute's worth",
