@@ -5,15 +5,15 @@
 """
 
 from core.quality.check import InspectConfig, Issue, IssueKind, checks
-from core.quality.findings import FOUND, RULES, Findings, findings, newest
+from core.quality.findings import FOUND, RULES, InspectionFindings, findings, newest
 from core.quality.inspection import Inspection, inspect
 
 __all__ = [
     "FOUND",
     "RULES",
-    "Findings",
     "InspectConfig",
     "Inspection",
+    "InspectionFindings",
     "Issue",
     "IssueKind",
     "checks",

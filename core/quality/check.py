@@ -34,7 +34,7 @@ class IssueKind(Entry):
 K = TypeVar("K", bound=IssueKind)
 
 
-class _Checks(Registry[P, K]):
+class _IssueKinds(Registry[P, K]):
     """The kinds of issue, in the order in which they are looked for."""
 
     def names(self) -> list[str]:
@@ -47,7 +47,7 @@ class _Checks(Registry[P, K]):
         return super().get(name)
 
 
-checks = _Checks("check", IssueKind)
+checks = _IssueKinds("check", IssueKind)
 
 
 class InspectConfig(Config):

@@ -13,7 +13,7 @@ import numpy as np
 from core.catalog import UserError
 from core.datasets import SPLITS, Dataset
 from core.quality.check import InspectConfig, Issue, checks
-from core.quality.findings import CAP, Findings
+from core.quality.findings import CAP, InspectionFindings
 from core.watch import UNWATCHED, Watch
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Inspection:
 
 def inspect(
     dataset: Dataset, config: InspectConfig, watch: Watch = UNWATCHED
-) -> Iterator[tuple[str, float] | Findings]:
+) -> Iterator[tuple[str, float] | InspectionFindings]:
     """Inspects a dataset: yields (what was done, share that is done), and last the findings.
 
     Args:
@@ -172,7 +172,7 @@ def inspect(
     yield "facts", 0.85
     watch.say("Drawing the map")
     drawn = _map(found, [issue.image for issue in issues], config.map)
-    yield Findings(
+    yield InspectionFindings(
         dataset.fingerprint,
         len(dataset),
         time.monotonic() - began,

@@ -24,25 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CIRCLES = {
     "pages/ui/explore/__init__.py -> pages/ui/explore/directions.py",
 }
-NAMESAKES = {
-    "Block", "Draws", "Estimate", "Limits", "NoiseConfig", "Part", "Scaled", "Step",
-}  # fmt: skip
-KNOW_FAMILIES = {
-    "core/commands/train.py",
-    "core/deception/critic.py",
-    "core/deception/encoder.py",
-    "core/deception/harden.py",
-    "core/deception/latent.py",
-    "core/deception/likelihood.py",
-    "core/deception/purify.py",
-    "core/experiment.py",
-    "core/gallery/__main__.py",
-    "core/latent/inside.py",
-    "pages/overview.py",
-    "pages/train.py",
-    "pages/ui/explore/making.py",
-}
-LONG_PAGES = {"pages/robustness.py", "pages/train.py"}
+NAMESAKES = {"Limits", "NoiseConfig", "Part", "Scaled", "Trial"}
+KNOW_FAMILIES = {"core/gallery/__main__.py"}
+LONG_PAGES: set[str] = set()
 
 # Names that say nothing about what is inside.
 EMPTY_NAMES = {
