@@ -717,6 +717,6 @@ def test_a_check_is_one_file(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(check, "PACKAGE", "more_checks")
     assert quality.checks.names()[:2] == ["first", "blank"]
-    seen = found(dataset_of(shapes(80)[0]))
+    seen = found(dataset_of(shapes(200)[0]))
     assert seen.counts["first"] == 1
     assert seen.by_kind()["first"][0].sentence == "It comes first."
