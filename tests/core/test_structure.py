@@ -25,25 +25,10 @@ CIRCLES = {
     "pages/ui/explore/__init__.py -> pages/ui/explore/directions.py",
 }
 NAMESAKES = {
-    "Block", "Contrast", "Draws", "Entry", "Estimate", "Limits", "Look", "NoiseConfig", "Part",
-    "Pixels", "Prepared", "Scaled", "Step", "Study", "View",
+    "Contrast", "Entry", "Findings", "Limits", "Part", "Pixels", "Prepared", "Step", "Trial", "View",
 }  # fmt: skip
-KNOW_FAMILIES = {
-    "core/commands/train.py",
-    "core/deception/critic.py",
-    "core/deception/encoder.py",
-    "core/deception/harden.py",
-    "core/deception/latent.py",
-    "core/deception/likelihood.py",
-    "core/deception/purify.py",
-    "core/experiment.py",
-    "core/gallery/__main__.py",
-    "core/latent/inside.py",
-    "pages/overview.py",
-    "pages/train.py",
-    "pages/ui/explore/making.py",
-}
-LONG_PAGES = {"pages/robustness.py", "pages/train.py"}
+KNOW_FAMILIES = {"core/gallery/__main__.py"}
+LONG_PAGES: set[str] = set()
 
 # Names that say nothing about what is inside.
 EMPTY_NAMES = {
