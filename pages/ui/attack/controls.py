@@ -29,10 +29,11 @@ def ask(data: str) -> Question:
     preferred = [st.session_state.get("run"), *(id for id in choices if id), ""]
     start = next(id for id in preferred if id in choices)
     linked = st.query_params.get("robust.model") is not None or "robust.model" in st.session_state
+    first: dict[str, Any] = {} if linked else {"index": list(choices).index(start)}
     classifier = st.selectbox(
         "Classifier",
         list(choices),
-        **({} if linked else {"index": list(choices).index(start)}),
+        **first,
         key="robust.model",
         bind="query-params",
         format_func=lambda id: choices[id].title,
