@@ -25,8 +25,8 @@ from benchmarks.robustness import Around, prepared
 from core import attacks, datasets
 from core.datasets import Dataset
 from core.robustness import AttackStudy, StudyConfig, foreign, images_of
+from core.target import Target
 from core.tensors import Images
-from core.threat import Target
 from core.writing import percent
 
 Change = Callable[[nn.Module, Tensor], Tensor]

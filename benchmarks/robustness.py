@@ -24,11 +24,12 @@ from torch.nn import functional as F
 
 from core import attacks, classifier, datasets
 from core.datasets import Dataset
+from core.norms import LINF
 from core.robustness import AttackStudy, StudyConfig, estimate, foreign, images_of
 from core.settings import settings
 from core.stats import proportion
+from core.target import Target
 from core.tensors import Images
-from core.threat import Target, eps_text
 from core.training import TrainConfig, Trainer, spec_of
 
 CPU = torch.device("cpu")
@@ -127,7 +128,7 @@ def trust(names: list[str], n: int, keep: Path) -> None:
             words.append(f"{count / len(x):.1%} ({low:.1%} to {high:.1%})")
         gap = 100 * (stands[0] - stands[1]) / len(x)
         print(
-            f"{name} at {eps_text(eps)}, n = {len(x)} named rightly: screening {words[0]}, AutoAttack standard "
+            f"{name} at {LINF.text(eps)}, n = {len(x)} named rightly: screening {words[0]}, AutoAttack standard "
             f"{words[1]}; gap {gap:+.1f} points at 1/{spent[1] / spent[0]:.0f} of the time "
             f"({spent[0]:.1f} s, {spent[1]:.1f} s)",
             flush=True,
@@ -246,11 +247,11 @@ def speed(names: list[str], n: int, keep: Path, repeats: int = 7) -> None:
                     last = torch.as_tensor(made)
                     stands[way] = float((target.predict(last) == y).float().mean())
             first = best["own, success masks off"]
-            print(f"{name}, {title}, n = {len(x)}, {eps_text(eps)}")
+            print(f"{name}, {title}, n = {len(x)}, {LINF.text(eps)}")
             for way, seconds in best.items():
                 print(
                     f"  {way:<24} {seconds:7.2f} s, {seconds / first:.2f} of ours without masks; "
-                    f"{stands[way]:.1%} stand at {eps_text(strengths[0])}",
+                    f"{stands[way]:.1%} stand at {LINF.text(strengths[0])}",
                     flush=True,
                 )
 

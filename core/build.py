@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core import datasets, jobs, runs, tables
+from core import datasets, files, jobs, runs, tables
 from core.catalog import Config, UserError, knob
 from core.datasets import SPLITS, Dataset
 from core.datasets.dataset import assemble, digests
 from core.settings import settings
+from core.writing import percent
 
 COLUMNS = ("origin", "parent", "run", "seed", "parameters")
-RESULT = "build.json"
 _TRIES = 5  # samples drawn for each that is wanted, at most
 
 
@@ -221,7 +221,7 @@ def build(
                 done = (copy * len(train) + min(start + 500, len(train))) / (
                     config.copies * len(train)
                 )
-                told(f"Augmenting: {done:.0%}", done * (0.5 if config.run else 1.0))
+                told(f"Augmenting: {percent(done, 0)}", done * (0.5 if config.run else 1.0))
             if dataset.y is not None:
                 added_y.append(dataset.y[train])
     if config.run:
@@ -416,12 +416,6 @@ def _samples(
     return kept_x, kept_y, rows, refused, rejected
 
 
-def result(job: jobs.Job) -> dict[str, Any] | None:
-    """Reads what a build has made; None before its end."""
-    file = job.path / RESULT
-    return jobs.read_json(file) if file.exists() else None
-
-
 def origins(dataset: Dataset) -> dict[str, int]:
     """Counts real, augmented and synthetic images."""
     column = _columns(dataset)["origin"]
@@ -454,8 +448,8 @@ def archive(
     if isinstance(out, Path):
         memory = io.BytesIO()
         facts = archive(dataset, memory, progress)
-        with jobs.full_disk_told():
-            jobs.write_atomic(out, memory.getbuffer().tobytes())
+        with files.full_disk_told():
+            files.write_atomic(out, memory.getbuffer().tobytes())
         return facts
     start = out.tell()
     rows = []

@@ -42,7 +42,8 @@ BEYOND = {"corruptions": "Corruptions", "certified": "Certificate", "transfer": 
 @shell.guard()
 def page(data: str) -> None:
     """Draws the controls and what they lead to."""
-    if not dataset(data).labelled:
+    of = dataset(data)
+    if not of.labelled:
         st.info(
             "This dataset has no labels, so there is no classifier of it to attack. Choose another in the sidebar.",
             icon=":material/info:",
@@ -50,7 +51,7 @@ def page(data: str) -> None:
         return
     left, stage = st.columns([1, 3.2], gap="medium")
     with left:
-        question = controls.ask(data)
+        question = controls.ask(of)
     with stage:
         name = st.segmented_control(
             "What to look at",
@@ -81,8 +82,7 @@ def tool(question: Question, name: str) -> None:
             with st.expander("Every attack, with its parameters and cost"):
                 curve.effort(report)
     elif name == "fool":
-        config = dict(question.values)
-        fool.draw(question, str(config["norm"]), steps(question))
+        fool.draw(question)
     elif name == "generative":
         generative.draw(question)
     elif name == "beyond":
@@ -113,19 +113,9 @@ def tool(question: Question, name: str) -> None:
             question,
             study.x[place].cpu().numpy(),
             int(study.y[place]),
-            report.norm,
-            steps(question),
             f"robust.opened.{report.images[place].index}",
         )
         images.matrix(report, study)
-
-
-def steps(question: Question) -> list[float]:
-    """Gives the strengths that an opened image is attacked at."""
-    from core import robustness
-
-    found = dataset(question.data)
-    return robustness.sweep(found.channels, found.size, str(dict(question.values)["norm"]))
 
 
 def thorough(question: Question) -> None:

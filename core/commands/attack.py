@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import jobs, work
+from core import files, jobs, work
 from core.catalog import Config, UserError, parse
-from core.commands import show, takes_values
+from core.commands import commands, show, takes_values
+from core.writing import percent, percents
 
 if TYPE_CHECKING:
     from core.robustness import Report
 
-HELP = "Attack a classifier: robust accuracy, and whether to believe it."
 FACTORY = """what package.module:factory gives: a torch.nn.Module (or a function of no arguments that returns one) that
   gets    images as float32 (N, channels, size, size), pixels from 0 to 1, of the channels and the size of --dataset;
           its own normalisation (mean, std, [-1, 1]) and resizing belong into its forward
@@ -61,8 +61,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return work.parts("attack", {"dataset": chosen.dataset or "digits"})
 
 
+@commands.add("attack", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
-    """Runs it, prints the report, and gives the exit code."""
+    """Attack a classifier: robust accuracy, and whether to believe it."""
     if arguments.min_robust is not None and not 0 <= arguments.min_robust <= 1:
         raise UserError(
             f"--min-robust must be 0 to 1, got {arguments.min_robust}. For example 0.4."
@@ -82,8 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         else _job(arguments, choice, values)
     )
     rows = [
-        f"{row.text:>10}  robust {row.robust:6.1%}  "
-        f"({row.interval[0]:.1%} to {row.interval[1]:.1%}, n = {row.n})"
+        f"{row.text:>10}  robust {percent(row.robust):>6}  ({percents(*row.interval)}, n = {row.n})"
         for row in report.results
     ]
     answers = [f"{c.outcome:>5}  {c.number:>2} {c.name}: {c.finding}" for c in report.checks]
@@ -141,7 +141,7 @@ def _job(
         arguments.out.mkdir(parents=True, exist_ok=True)
         for file in job.path.iterdir():
             if file.suffix in (".npz", ".html") or file.name == records.FILE:
-                jobs.write_atomic(arguments.out / file.name, file.read_bytes())
+                files.write_atomic(arguments.out / file.name, file.read_bytes())
     return report, {"job": job.id}
 
 
@@ -157,16 +157,8 @@ def _here(
     plan = campaign.AttackConfig.of(config["attack"], "attack")
     dataset = datasets.load(choice["dataset"], config["dataset"]["config"])
     target = foreign.from_code(arguments.classifier, arguments.weights, dataset)
-    x, y, indices, data = robustness.images_of(dataset, plan.study())
-    study = robustness.AttackStudy(
-        target,
-        x,
-        y,
-        plan.study(),
-        indices=indices,
-        data=data | {"config": config["dataset"]["config"]},
-        dataset=dataset,
-    )
+    data = {"config": config["dataset"]["config"]}
+    study = robustness.begin(target, dataset, plan.study(), data=data)
     report = study.report
     for report in study:
         said = f"{report.robustness.sentence} {report.verdict.sentence}"
@@ -174,8 +166,8 @@ def _here(
     more = dict(campaign.extras(plan, study, target, dataset))
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        jobs.write_json(arguments.out / records.FILE, report.record())
+        files.write_json(arguments.out / records.FILE, report.record())
         page = html(report, pictures(study))
-        jobs.write_atomic(arguments.out / "report.html", page.encode())
-        jobs.write_atomic(arguments.out / "adversarial.npz", batch(study))
+        files.write_atomic(arguments.out / "report.html", page.encode())
+        files.write_atomic(arguments.out / "adversarial.npz", batch(study))
     return report, more

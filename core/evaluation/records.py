@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import io
-import math
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from core import jobs, runs
+from core import files, jobs, runs
 from core.catalog import Config, UserError, knob
-from core.evaluation.entries import Metric, metrics
+from core.evaluation.metrics import Measurement, metrics
 
 
 class EvaluateConfig(Config):
@@ -76,56 +75,6 @@ class EvaluateConfig(Config):
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One metric of one evaluation.
-
-    Attributes:
-        metric: Name in :data:`metrics`.
-        title: With the extractor, because values of different ones are different things.
-        value: None if it was not possible; ``note`` then says why, and what it needs.
-        low, high: The interval of 95 %.
-        floor: The same metric of real images in the place of the samples, of the same number.
-        n: Samples in the value.
-        extractor, hash: What saw the images; empty if nothing did.
-        seconds: Time it took.
-        note: A warning, or the reason for having no value.
-        details: More numbers by name.
-    """
-
-    metric: str
-    title: str
-    value: float | None
-    low: float | None
-    high: float | None
-    floor: float | None
-    n: int
-    extractor: str
-    hash: str
-    seconds: float
-    note: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def entry(self) -> Metric:
-        """Its entry in :data:`metrics`."""
-        return metrics.get(self.metric)
-
-    @property
-    def known(self) -> bool:
-        """Whether it has a value."""
-        return self.value is not None
-
-    @property
-    def half(self) -> float:
-        """Half the width of the interval, 0 without one."""
-        return 0.0 if self.low is None or self.high is None else (self.high - self.low) / 2
-
-    def record(self) -> dict[str, Any]:
-        """Gives the plain values, ready for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """What was found out about one checkpoint of a run, so far.
 
@@ -163,20 +112,6 @@ class Evaluation:
     def get(self, metric: str) -> Measurement | None:
         """Finds a measurement that has a value."""
         return next((m for m in self.measurements if m.metric == metric and m.known), None)
-
-    @property
-    def verdict(self) -> Any:
-        """Whether the model copies, by all tests together."""
-        from core.evaluation.words import verdict
-
-        return verdict(self)
-
-    @property
-    def sentences(self) -> tuple[str, str, str]:
-        """What it is good at, where it fails, and whether it copies, in plain words."""
-        from core.evaluation.words import sentences
-
-        return sentences(self)
 
     def arrays(self) -> Arrays | None:
         """Opens what is known of single images; None until it is written."""
@@ -242,21 +177,21 @@ def write(evaluation: Evaluation) -> None:
     """Writes what is known so far, in one piece."""
     facts = asdict(evaluation)
     facts.pop("path")
-    jobs.write_json(evaluation.path / "evaluation.json", facts)
+    files.write_json(evaluation.path / "evaluation.json", facts)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes the arrays of an evaluation, in one piece."""
     memory = io.BytesIO()
     np.savez_compressed(memory, allow_pickle=False, **arrays)
-    jobs.write_atomic(path / "arrays.npz", memory.getvalue())
+    files.write_atomic(path / "arrays.npz", memory.getvalue())
 
 
 def write_map(path: Path, laid: np.ndarray) -> None:
     """Writes the slow map (N + M, 2) of an evaluation, in one piece."""
     memory = io.BytesIO()
     np.save(memory, laid, allow_pickle=False)
-    jobs.write_atomic(path / "map-tsne.npy", memory.getvalue())
+    files.write_atomic(path / "map-tsne.npy", memory.getvalue())
 
 
 # --- Reading --------------------------------------------------------------------------------------------------------
@@ -280,7 +215,7 @@ def read(job: jobs.Job | str) -> Evaluation:
         raise UserError(
             f"The evaluation {job.name} has measured nothing yet{_why(job)}. Wait for it, or start another."
         )
-    facts = jobs.read_json(file)
+    facts = files.read_json(file)
     try:
         known = {f.name for f in fields(Measurement)}
         measured = tuple(
@@ -405,7 +340,7 @@ def watched(run: jobs.Job) -> list[dict[str, Any]]:
     keys = ("distance", "distance_floor", "copying", "copying_low", "copying_high")
     return [
         {"step": record["step"], "images": record["images"], **{key: record[key] for key in keys}}
-        for record in jobs.Log(run.path).read()[0]
+        for record in files.Log(run.path).read()[0]
         if all(key in record for key in keys)
     ]
 
@@ -448,8 +383,3 @@ def training_images(evaluation: Evaluation, index: Sequence[int] | np.ndarray) -
         UserError: If the dataset has changed.
     """
     return _pictures(_dataset(evaluation), np.asarray(index))
-
-
-def finite(value: float | None) -> float | None:
-    """Gives a number that JSON can hold, None for what is not finite."""
-    return value if value is not None and math.isfinite(value) else None

@@ -12,8 +12,8 @@ from typing import Any
 from core.robustness.closeup import Closeup, look
 from core.robustness.comparison import Paired, compare, references
 from core.robustness.cost import Cost, estimate
-from core.robustness.measure import AttackStudy, check
-from core.robustness.questions import StudyConfig, images_of, sweep
+from core.robustness.measure import AttackStudy, begin, check
+from core.robustness.questions import StudyConfig, images_of
 from core.robustness.records import Report
 
 __all__ = [
@@ -24,13 +24,13 @@ __all__ = [
     "Report",
     "Study",
     "StudyConfig",
+    "begin",
     "check",
     "compare",
     "estimate",
     "images_of",
     "look",
     "references",
-    "sweep",
 ]
 
 

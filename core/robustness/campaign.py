@@ -11,12 +11,13 @@ from torch import Tensor
 from core import attacks
 from core.catalog import knob
 from core.datasets import Dataset
+from core.norms import LINF, Norm
 from core.robustness import certify, corruptions, foreign
 from core.robustness.measure import AttackStudy
 from core.robustness.questions import StudyConfig
 from core.stats import proportion
+from core.target import Target
 from core.tensors import Images
-from core.threat import Target
 from core.watch import UNWATCHED, Watch
 
 
@@ -84,7 +85,7 @@ def extras(
         others = [foreign.target_of(id.strip(), dataset) for id in config.transfer.split(",")]
         yield (
             "transfer",
-            transfer([target, *others], study.x, study.y, study.grid[study.head], config.norm),
+            transfer([target, *others], study.x, study.y, study.grid[study.head], study.norm),
         )
 
 
@@ -114,7 +115,7 @@ def transfer(
     x: Images,
     y: Tensor,
     eps: float,
-    norm: str = "linf",
+    norm: Norm = LINF,
     values: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Attacks each classifier and shows its adversarial images to all: whose images fool whom.
@@ -148,5 +149,5 @@ def transfer(
         "fooled": fooled.tolist(),
         "n": counted.tolist(),
         "eps": eps,
-        "norm": norm,
+        "norm": norm.name,
     }

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from core.attacks import NEAR
 from core.catalog import UserError
+from core.norms import NEAR, norm_of
 from core.robustness.records import Report
 from core.stats import mcnemar
-from core.threat import eps_text
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def compare(first: Report, second: Report, eps: float) -> Paired:
     for report in (first, second):
         if report.at(eps) is None:
             raise UserError(
-                f"{report.model['name']} was not attacked at {eps_text(eps, report.norm)}. "
+                f"{report.model['name']} was not attacked at {norm_of(report.norm).text(eps)}. "
                 "Attack it at this strength first."
             )
     tables = [

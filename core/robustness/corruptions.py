@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core import tensors
+from core.target import Target
 from core.tensors import Images
-from core.threat import Target
 
 SEVERITIES = (1, 2, 3, 4, 5)
 Corruption = Callable[[Images, int, "Dice"], Tensor]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from core.attacks import Trial
 from core.datasets import Dataset
+from core.norms import SUITED
 from core.robustness.questions import StudyConfig, images_of
 from core.robustness.schedule import CLIMBS, PROBE, STILL, Schedule
-from core.threat import Target, default_eps, parse_eps
+from core.target import Target
 
 PILOT = 64  # images of the longer of the two laps
 SLOW = 0.1  # seconds of a step with eight images above which the longer lap is left out
@@ -41,10 +42,10 @@ def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Cost:
     asked = target.with_(eot=config.eot, bpda=config.bpda)
     there = len(dataset.splits[config.split])
     n = min(config.n, there)
-    x, y, *_ = images_of(dataset, StudyConfig.of(config.record() | {"n": min(PILOT, n)}, "study"))
-    usual = default_eps(target.channels, target.size, config.norm)
-    given = parse_eps(config.eps, target.channels, target.size, config.norm)
-    eps = max(given, default=usual) or usual
+    x, y, *_ = images_of(dataset, config.model_copy(update={"n": min(PILOT, n)}))
+    plan = Schedule.of(config, target)
+    budget = plan.budget
+    eps = budget.chosen(max(plan.given, default=SUITED))
 
     def lap(count: int) -> tuple[float, float]:
         """Seconds of a step with so many images, and the share of them that stands."""
@@ -52,7 +53,7 @@ def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Cost:
         best, stands = math.inf, 1.0
         for _ in range(2):  # the quicker counts: other work on the machine only lengthens a lap
             began = time.perf_counter()
-            trial = Trial("pgd", asked, x[:count], y[:count], eps, config.norm, steps, active=False)
+            trial = Trial("pgd", asked, x[:count], y[:count], eps, budget.norm, steps, active=False)
             for _ in trial:
                 pass
             best = min(best, (time.perf_counter() - began) / 9)
@@ -69,8 +70,6 @@ def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Cost:
         long, stands = lap(len(x))
         each = max(long - short, 1e-3 * long) / (len(x) - few)
         fixed = max(0.0, short - few * each)
-
-    plan = Schedule.of(config, target)
 
     def seconds(images: int) -> float:
         steps = [*_steps(plan, images, stands), *_probes(min(PROBE, images), stands)]

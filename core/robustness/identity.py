@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from core import features, runs
 from core.datasets import Dataset
 from core.stats import mcnemar
+from core.target import Target, decide
 from core.tensors import Images, to_float
-from core.threat import Target, decide
 
 SURE = 0.001  # probability of such a difference by chance, below which another reading is believed
 GAIN = 0.05  # share of the images by which another reading must be better

@@ -17,20 +17,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.attacks import NEAR, attacks
+from core.attacks import attacks
 from core.catalog import UserError
 from core.datasets import Dataset
+from core.norms import NEAR
 from core.robustness import probes
 from core.robustness.checks import answers, ordered
 from core.robustness.identity import Peer
-from core.robustness.questions import StudyConfig, fitting, floats
+from core.robustness.questions import StudyConfig, fitting, floats, images_of
 from core.robustness.records import Attacked, Clean, Report, Spread, Tried
 from core.robustness.schedule import Turn
 from core.robustness.tally import Tally, share
 from core.robustness.verdict import robustness, verdict
 from core.robustness.weights import fingerprint
+from core.target import Target
 from core.tensors import Images
-from core.threat import Target
 from core.watch import UNWATCHED, Stopped, Watch
 
 SLICE = 0.25  # seconds of work between two reports
@@ -308,6 +309,30 @@ def _spread(values: Sequence[float]) -> Spread:
         return Spread(0, None, None)
     quartiles = float(np.quantile(values, 0.25)), float(np.quantile(values, 0.75))
     return Spread(len(values), float(np.median(values)), quartiles)
+
+
+def begin(
+    target: Target,
+    dataset: Dataset,
+    config: StudyConfig,
+    *,
+    data: Mapping[str, Any] | None = None,
+    watch: Watch = UNWATCHED,
+) -> AttackStudy:
+    """Prepares a study of images of a dataset, spread evenly over the split that the config names.
+
+    Args:
+        target, dataset, config, watch: Of the study.
+        data: What the report says about the data beside its name, split and fingerprint.
+
+    Raises:
+        UserError: If the dataset has no labels, the split no images, or as the study itself.
+    """
+    x, y, indices, known = images_of(dataset, config)
+    known |= data or {}
+    return AttackStudy(
+        target, x, y, config, indices=indices, data=known, dataset=dataset, watch=watch
+    )
 
 
 def check(

@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.attacks import NEAR
 from core.datasets import Dataset
+from core.gradients import Watched
+from core.norms import LINF, NEAR
 from core.robustness import identity
 from core.robustness.checks import HONEST, many
 from core.robustness.findings import BLIND, Climbs, Past
 from core.robustness.schedule import CLIMBS, PROBE, STILL
 from core.robustness.tally import Tally, to_the_end
 from core.stats import mcnemar
+from core.target import Climb, margin
 from core.tensors import Images
-from core.threat import Climb, Watched, largest, length, margin, steepest
 
 STRIDES = (1 / 4, 1)  # of the strength: at one of these steps the gradient must keep its promise
 QUERIES = 300, 1000  # of the blind search: usually, and where the gradient is doubtful
@@ -60,9 +61,9 @@ def as_it_is(tally: Tally) -> Iterator[None]:
     y = tally.y[: len(few)]
     _, _, slope = target.climb(few, Climb("ce", y))
     # a gradient is taken for lost only where the image is still named rightly
-    found.ce_zero = float((length(slope, "linf") == 0).float().mean())
+    found.ce_zero = float((LINF.length(slope) == 0).float().mean())
     _, _, slope = target.climb(few, Climb("margin", y))
-    zero = length(slope, "linf") == 0
+    zero = LINF.length(slope) == 0
     found.margin_zero = float(zero.float().mean())
     found.decisions = bool(zero.all()) and flat and found.probabilities
     yield
@@ -107,7 +108,7 @@ def attacks(tally: Tally, peers: Sequence[identity.Peer], head: int) -> Iterator
         peers: Classifiers whose adversarial images are tried.
         head: Place of the headline in the grid.
     """
-    found, target, config, smallest = tally.findings, tally.target, tally.config, tally.smallest
+    found, target, smallest = tally.findings, tally.target, tally.smallest
     if not tally.schedule.grid:
         return
     rows = np.flatnonzero(tally.right)
@@ -140,7 +141,7 @@ def attacks(tally: Tally, peers: Sequence[identity.Peer], head: int) -> Iterator
         where = torch.as_tensor(rows, device=tally.x.device)
         found.promise = _promise(tally, tally.x[where], tally.y[where], eps)
         yield
-    top = largest(target.channels, target.size, config.norm)
+    top = tally.schedule.budget.largest
     outcome = yield from to_the_end(tally.trial("quick", rows, top, {"targets": 2}))
     found.widest = float((~outcome.fooled).float().mean())
     tally.note_fooled("quick", rows, top, outcome)
@@ -175,7 +176,7 @@ def _promise(tally: Tally, x: Images, y: Tensor, eps: float) -> float:
     """
     target = tally.target
     _, before, slope = target.climb(x, Climb("margin", y))
-    ahead = steepest(slope, tally.config.norm, x)
+    ahead = tally.norm.steepest(slope, x)
     kept = []
     for stride in STRIDES:
         moved = (x + stride * eps * ahead).clamp(0, 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core import jobs
+from core import files
 from core.robustness.findings import Answer, ClassStanding, Standing
 from core.robustness.identity import Identity
 from core.robustness.verdict import Robustness, Soundness, robustness
@@ -166,7 +166,7 @@ class Report:
 def read(folder: Path) -> Report | None:
     """Reads the report of a job as far as it has come; None before the first one."""
     file = folder / FILE
-    return Report.of(jobs.read_json(file)) if file.exists() else None
+    return Report.of(files.read_json(file)) if file.exists() else None
 
 
 def _row(json: Mapping[str, Any]) -> Standing:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from core import sheets
+from core.norms import NEAR, norm_of
 from core.robustness.measure import AttackStudy
 from core.robustness.records import Report
 from core.tensors import to_bytes
-from core.threat import eps_text
 from core.writing import percent
 
 SHOWN = 8  # images of a page
@@ -28,7 +28,7 @@ def batch(study: AttackStudy) -> bytes:
     ``adversarial`` holds for each image the smallest change found within the headline's budget, else the image itself.
     """
     eps = study.grid[study.head] if study.grid else 0.0
-    held = torch.as_tensor(study.smallest <= eps + 1e-6, device=study.x.device)
+    held = torch.as_tensor(study.smallest <= eps + NEAR, device=study.x.device)
     adversarial = torch.where(held[:, None, None, None], study.adversarial, study.x)
     memory = io.BytesIO()
     np.savez_compressed(
@@ -153,7 +153,7 @@ def html(report: Report, shown: Sequence[Mapping[str, Any]] = ()) -> str:
     images = "".join(
         f'<figure><img alt="clean, adversarial, difference" '
         f'src="data:image/png;base64,{base64.b64encode(p["png"]).decode()}">'
-        f"<figcaption>{_text(p['label'])} → {_text(p['said'])} at {_text(eps_text(p['eps'], report.norm))} "
+        f"<figcaption>{_text(p['label'])} → {_text(p['said'])} at {_text(norm_of(report.norm).text(p['eps']))} "
         f"({_text(p['by'])})</figcaption></figure>"
         for p in shown
     )

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.attacks import attacks
-from core.robustness.questions import StudyConfig, names_of, settings_of, sweep
-from core.threat import Target, default_eps, parse_eps
+from core.norms import Budget
+from core.robustness.questions import StudyConfig, names_of, settings_of
+from core.target import Target
 
 COSTLY = 700  # passes of an image above which an attack is tried only on what the others have left
 PROBE = 128  # images of the checks that need attacks of their own
@@ -57,6 +58,7 @@ class Schedule:
     Attributes:
         names: The attacks, in the order of the question; the placebo is always among them.
         settings: Parameters by attack.
+        budget: Its norm, and what is usual there.
         given: The strengths that were asked for, rising; none asks for a sweep.
         grid: The strengths above 0 that are tried, rising.
         head: Place of the headline in the grid; -1 where nothing but strength 0 was asked for.
@@ -65,6 +67,7 @@ class Schedule:
 
     names: tuple[str, ...]
     settings: Mapping[str, Mapping[str, Any]]
+    budget: Budget
     given: tuple[float, ...]
     grid: tuple[float, ...]
     head: int
@@ -79,10 +82,10 @@ class Schedule:
         """
         names = names_of(config)
         settings = settings_of(config, names)
-        kind = target.channels, target.size, config.norm
-        given = tuple(parse_eps(config.eps, *kind))
-        grid = tuple(e for e in given if e > 0) if given else tuple(sweep(*kind))
-        usual = default_eps(*kind)
+        budget = config.budget(target)
+        given = tuple(budget.read(config.eps))
+        grid = tuple(e for e in given or budget.sweep() if e > 0)
+        usual = budget.usual
         near = [k for k, e in enumerate(grid) if math.isclose(e, usual, rel_tol=1e-3)]
         head = near[0] if near else len(grid) - 1
         # the headline first, so that there is a number soon; then the rest of the curve
@@ -100,4 +103,4 @@ class Schedule:
             return Turn(name, passes, starts, at, left=left, sweeps=not given and not left)
 
         turns = sorted(map(turn, names), key=lambda turn: (not turn.free, turn.left))
-        return cls(tuple(names), settings, given, grid, head, tuple(turns))
+        return cls(tuple(names), settings, budget, given, grid, head, tuple(turns))

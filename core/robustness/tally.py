@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.attacks import NEAR, Outcome, Trial
+from core.attacks import Outcome, Trial
+from core.norms import NEAR
 from core.robustness.findings import ClassStanding, Findings, Standing
 from core.robustness.questions import StudyConfig
 from core.robustness.schedule import PROBE, Schedule
 from core.stats import proportion
+from core.target import Target
 from core.tensors import Images
-from core.threat import Target, eps_text, length
 from core.watch import Stopped
 
 # attacks that see through saturated logits, and that a misleading gradient does not mislead
@@ -29,6 +30,7 @@ class Tally:
     Attributes:
         target, x, y: The classifier, the images (N, C, H, W) and the labels (N,).
         schedule: What is tried.
+        norm: What measures a change.
         findings: What the checks are answered from.
         said: What the classifier answers, (N,); -1 for what is no number.
         asked: Whether it has answered.
@@ -46,6 +48,7 @@ class Tally:
     def __init__(self, target: Target, x: Images, y: Tensor, config: StudyConfig) -> None:
         self.target, self.x, self.y, self.config = target, x, y, config
         self.schedule = plan = Schedule.of(config, target)
+        self.norm = plan.budget.norm
         n, names = len(x), plan.names
         self.said, self.asked = np.full(n, -1), False
         self.right = np.zeros(n, bool)
@@ -87,7 +90,7 @@ class Tally:
         """Prepares an attack on some of the images; ``seed`` is added to the study's."""
         where = torch.as_tensor(rows, device=self.x.device)
         return Trial(
-            name, target or self.target, self.x[where], self.y[where], eps, self.config.norm, values,
+            name, target or self.target, self.x[where], self.y[where], eps, self.norm, values,
             seed=self.config.seed + seed, ids=where, active=active,
         )  # fmt: skip
 
@@ -112,7 +115,7 @@ class Tally:
         outside = (~moved.isfinite()).flatten(1).any(1) | (moved < 0).flatten(1).any(1)
         outside |= (moved > 1).flatten(1).any(1)
         if eps is not None:
-            size = length(moved - trial.x[trial.outcome.fooled], self.config.norm)
+            size = self.norm.length(moved - trial.x[trial.outcome.fooled])
             outside |= size > eps * (1 + 1e-5) + NEAR
         return int(outside.sum())
 
@@ -148,7 +151,7 @@ class Tally:
         classes = [(name, robust[y == k]) for k, name in enumerate(self.target.classes)]
         return Standing(
             eps,
-            eps_text(eps, self.config.norm),
+            self.norm.text(eps),
             *share(robust),
             dict(attacks),
             tuple(ClassStanding(name, *share(own)) for name, own in classes if len(own)),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import datasets, jobs, runs
 from core.catalog import Config, UserError
 from core.settings import settings
+from core.watch import Stopped
 from core.work import Task, kinds, submit
+
+if TYPE_CHECKING:
+    from core.evaluation import Evaluation
 
 
 def start(
@@ -74,13 +78,27 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     }
 
 
-@kinds.add("evaluate", "Evaluate a model", Config, lane="short", parts=_parts)
+def _read(job: jobs.Job) -> Evaluation | None:
+    from core import evaluation
+
+    return evaluation.read(job) if (job.path / "evaluation.json").exists() else None
+
+
+@kinds.add(
+    "evaluate",
+    "Evaluate a model",
+    Config,
+    lane="short",
+    parts=_parts,
+    shape={"evaluate": {"samples": int}},
+    read=_read,
+)
 def evaluate(task: Task) -> Iterator[dict[str, Any]]:
     """Draws samples of a run and measures them, metric by metric."""
     import torch
 
     from core import datasets, evaluation
-    from core.evaluation.study import Stopped, Study, slow_map
+    from core.evaluation.study import Evaluator, slow_map
     from core.models import families
 
     torch.set_num_threads(settings().worker_threads)
@@ -97,11 +115,6 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
             f"The dataset {dataset.name} has changed since {run.name} was trained, so it cannot be judged by it. "
             "Restore the images, or train a new run on the changed ones."
         )
-    began = time.time()
-
-    def say(text: str, share: float) -> None:
-        task.say(text, done=round(100 * share), total=100, begun=0, started=began)
-
     found = evaluation.Evaluation(
         job=task.job.id,
         run=run.id,
@@ -122,40 +135,44 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
         },
         path=task.path,
     )
-    study = Study(opened, dataset, config, sampling, say, lambda: bool(task.stopped()))
-    from dataclasses import replace
+    evaluator = Evaluator(opened, dataset, config, sampling, task)
 
     try:
-        study.prepare()
-        arrays = study.arrays()
+        evaluator.prepare()
+        arrays = evaluator.arrays()
         evaluation.write_arrays(task.path, arrays)
         found = replace(
             found,
-            conditions=study.conditions(),
-            classes=tuple(study.classes()),
-            warnings=tuple(study.warnings),
+            conditions=evaluator.conditions(),
+            classes=tuple(evaluator.classes()),
+            warnings=tuple(evaluator.warnings),
         )
         evaluation.write(found)
-        for measurement in study.measure():
+        for measurement in evaluator.measure():
             found = replace(found, measurements=(*found.measurements, measurement))
             evaluation.write(found)
             yield {
                 "step": opened.step,
-                "images": round(100 * len(found.measurements) / len(study.names)),
                 "metric": measurement.metric,
                 "value": measurement.value,
                 "low": measurement.low,
                 "high": measurement.high,
             }
-        if study.late and study.judge is not None:  # the classes that it sees were not known before
-            arrays = study.arrays()
+        if (
+            evaluator.late and evaluator.judge is not None
+        ):  # the classes that it sees were not known before
+            arrays = evaluator.arrays()
             evaluation.write_arrays(task.path, arrays)
-            found = replace(found, conditions=study.conditions(), classes=tuple(study.classes()))
+            found = replace(
+                found, conditions=evaluator.conditions(), classes=tuple(evaluator.classes())
+            )
             evaluation.write(found)
         if config.map:
-            say("Laying out the map", 0.92)
+            evaluator.watch.say("Laying out the map", 0.92)
             laid = slow_map(arrays["made_features"], arrays["real_features"], config.seed)
             evaluation.write_map(task.path, laid)
         evaluation.write(replace(found, finished=True))
+        task.say("", 1.0)
     except Stopped:
-        return
+        task.check()
+        raise

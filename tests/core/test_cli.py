@@ -238,10 +238,7 @@ def test_a_failed_training_exits_with_1(started, run, monkeypatch, capsys):
         yield {"step": 1}
         raise RuntimeError("inside")
 
-    entry = work.kinds.get("train")
-    monkeypatch.setitem(
-        work.kinds._entries, "train", type(entry)(**{**vars(entry), "make": broken})
-    )
+    monkeypatch.setitem(vars(jobs.kinds.get("train")), "make", broken)
     result = run("train", *TINY, "--wait", "--json", code=1)
     assert result["status"] == "failed"
     assert result["message"].startswith("Something went wrong inside Simulacra.")

@@ -20,6 +20,7 @@ from core.__main__ import main
 from core.catalog import UserError
 from core.datasets import Dataset, files, folder, labels, layout, pictures
 from core.datasets.pictures import Span, decode
+from core.files import read_json
 
 
 def png(array: np.ndarray) -> bytes:
@@ -592,7 +593,7 @@ def test_a_later_picture_is_read_with_the_range_of_its_set(tmp_path):
     assert "Its values 0 … 4095 were taken as black to white, as in its set." in half.notes
     above = latent.prepare(png(np.full((8, 8), 8190, np.uint16)), again)
     assert set(np.unique(above.x)) == {255}
-    assert "100.0% of its values lie above and are white as well." in above.notes
+    assert "100 % of its values lie above and are white as well." in above.notes
     plain = latent.prepare(png(np.full((8, 8), 100, np.uint8)), again)
     assert set(np.unique(plain.x)) == {100}
     child = datasets.assemble(
@@ -757,7 +758,7 @@ def test_a_folder_that_cannot_be_read_starts_no_job(tmp_path, capsys, monkeypatc
 
 def test_a_job_finds_a_folder_that_was_named_from_elsewhere(tmp_path, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(jobs, "spawn", lambda path: asked.append(jobs.read_json(path / "job.json")))
+    monkeypatch.setattr(jobs, "spawn", lambda path: asked.append(read_json(path / "job.json")))
     spread(tmp_path / "birds", tree(*some("a b", 5)))
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--dataset", "folder", "--set", "path=birds"]) == 0

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core import datasets, jobs, work, worker
+from core import datasets, files, jobs, work, worker
 from core.__main__ import main
 from core.attacks import run
 from core.catalog import UserError
+from core.norms import L2, LINF, NORMS, Budget
 from core.robustness import (
     AttackStudy,
     Report,
@@ -29,13 +30,12 @@ from core.robustness import (
     identity,
     images_of,
     look,
-    sweep,
 )
 from core.robustness.campaign import AttackConfig, transfer
 from core.robustness.questions import names_of
 from core.robustness.report import batch, html, pictures, python
 from core.robustness.schedule import COSTLY, Schedule
-from core.threat import Climb, Target, default_eps
+from core.target import Climb, Target
 from core.watch import Watch
 
 EPS = "26/255"
@@ -370,7 +370,7 @@ def test_the_program_of_an_earlier_report_still_runs(plain, digits, capsys):
 
 
 def test_a_report_of_before_says_how_robust_from_its_numbers(gallery):
-    written = jobs.read_json(gallery / "shipped-digits-classifier-attacked" / "report.json")
+    written = files.read_json(gallery / "shipped-digits-classifier-attacked" / "report.json")
     assert "robustness" not in written and "identity" not in written
     report = Report.of(written | {"of_later": 1})
     assert report.robustness.sentence.startswith("Partly robust: 19.9 % of 497")
@@ -435,10 +435,10 @@ def test_a_larger_question_costs_more(plain, digits):
 
 
 def test_a_sweep_reaches_from_little_to_everything():
-    found = sweep(1, 8, "linf")
-    assert found[-1] == 1 and any(math.isclose(e, default_eps(1, 8, "linf")) for e in found)
-    assert default_eps(3, 32, "linf") == 8 / 255
-    assert default_eps(3, 32, "l2") == pytest.approx(0.5, abs=0.01)
+    grey = Budget(LINF, 1, 8)
+    found = grey.sweep()
+    assert found[-1] == grey.largest == 1 and grey.usual in found
+    assert Budget(L2, 3, 32).usual == pytest.approx(0.5, abs=0.01)
 
 
 # --- what cannot be attacked --------------------------------------------------------------------
@@ -538,13 +538,13 @@ def test_one_image_under_attack_rises_from_its_label_to_another(plain, digits):
     assert aimed.said[-1] == names[(int(y[3]) + 1) % 10]
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("norm", NORMS)
 def test_fmn_finds_a_change_of_every_image_where_the_range_cuts_most_steps(plain, digits, norm):
     x, y, *_ = images_of(digits, StudyConfig(n=60))  # a third of a digit's pixels are 0
     found = run("fmn", plain, x, y, None, norm=norm)
     assert found.fooled.all()
-    if norm == "l2":
-        best = run("ddn", plain, x, y, None, norm="l2")
+    if norm is L2:
+        best = run("ddn", plain, x, y, None, norm=L2)
         assert found.distance.mean() < 1.1 * best.distance.mean()
 
 
@@ -571,11 +571,11 @@ def test_a_job_leaves_report_arrays_and_tables(at_once):
     job = work.submit("attack", {"dataset": "digits"}, values, target="shipped-digits-classifier")
     job = jobs.get(job.id)
     assert job.status == "finished", job.message
-    report = Report.of(jobs.read_json(job.path / "report.json"))
+    report = Report.of(files.read_json(job.path / "report.json"))
     assert report.complete and report.model["run"] == "shipped-digits-classifier"
-    assert len(jobs.read_json(job.path / "corruptions.json")["accuracy"]) == 15
-    assert jobs.read_json(job.path / "certified.json")["n"] == 2
-    assert jobs.read_json(job.path / "transfer.json")["names"][1].startswith("Digits")
+    assert len(files.read_json(job.path / "corruptions.json")["accuracy"]) == 15
+    assert files.read_json(job.path / "certified.json")["n"] == 2
+    assert files.read_json(job.path / "transfer.json")["names"][1].startswith("Digits")
     with np.load(job.path / "matrix.npz") as matrix:
         assert matrix["fooled"].shape == (3, 1, 20) and list(matrix["attacks"]) == [
             "noise",
@@ -597,7 +597,7 @@ def test_a_job_that_is_stopped_keeps_its_part(at_once, monkeypatch):
         "attack", {"dataset": "digits"}, {"attack.n": 60}, target="shipped-digits-classifier"
     )
     job = jobs.get(job.id)
-    report = Report.of(jobs.read_json(job.path / "report.json"))
+    report = Report.of(files.read_json(job.path / "report.json"))
     assert (
         job.status == "stopped" and not report.complete and report.stopped == "Stopped on request."
     )

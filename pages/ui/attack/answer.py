@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from pages.ui import shell, show
-from pages.ui.attack import Question, curve, dataset, known, screen, teach, there, verdict
+from pages.ui.attack import Question, curve, known, screen, target, teach, there, verdict
 from pages.ui.attack.confirmed import newest, read
 from pages.ui.attack.controls import again
 
@@ -34,7 +35,7 @@ def result(question: Question) -> None:
 @shell.guard()
 def live(question: Question) -> None:
     """Does a slice of the screening at each turn, and draws what is known; the page runs again when it is done."""
-    found = screen(question)
+    found = screen(question, target(question))
     if found.done:
         st.rerun()
     if found.report:
@@ -53,7 +54,7 @@ def invite(question: Question) -> None:
         )
         answer(question, report, live=False)
         return
-    if not there(question.classifier, question.data):
+    if not there(question.classifier, question.dataset):
         st.info(
             f"There is no classifier of {shell.plain(question.data)} to attack yet. **Train a classifier** starts one "
             "as a job: you see how far it is, can stop it, and it goes on when you leave. **Bring your own** needs "
@@ -66,8 +67,9 @@ def invite(question: Question) -> None:
         "the curve as it comes; **Confirm** does it thoroughly, as a job.",
         icon=":material/shield:",
     )
-    found = dataset(question.data)
-    some = found.splits[dict(question.values)["split"]][:48]
+    found = question.dataset
+    assert found.y is not None  # without labels there is no question
+    some = found.splits[question.config.split][:48]
     show.pictures(
         show.as_bytes(found.x[some], found.levels),
         columns=16,
@@ -110,7 +112,7 @@ def rivals(question: Question, report: Report) -> Mapping[str, Report]:
 
     found = {}
     for choice in foreign.available(question.data):
-        other = known(Question(question.data, choice.id, question.values))
+        other = known(replace(question, classifier=choice.id))
         if choice.id != question.classifier and other and other.done and other.report:
             found[choice.title] = other.report
     if not found:

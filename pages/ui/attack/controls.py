@@ -8,18 +8,20 @@ from typing import Any
 
 import streamlit as st
 
+from core.datasets import Dataset
+from core.writing import duration
 from pages.ui import form, shell
-from pages.ui.attack import Question, dataset, own, target, teach, there
+from pages.ui.attack import BY_KEY, Question, own, target, teach, there
 from pages.ui.attack.confirmed import confirm
 
 
-def ask(data: str) -> Question:
+def ask(of: Dataset) -> Question:
     """Draws the controls, and gives the question that they ask."""
     from core import robustness
-    from core.attacks import absent, attacks
+    from core.attacks import attacks
     from core.robustness import foreign
 
-    choices = {c.id: c for c in foreign.available(data) if there(c.id, data)}
+    choices = {c.id: c for c in foreign.available(of.name) if there(c.id, of)}
     if not choices:
         choices = {"": foreign.Choice("", "No classifier yet", "Train one, or bring your own.")}
     if brought := st.session_state.pop("robust.brought", None):
@@ -29,11 +31,11 @@ def ask(data: str) -> Question:
     preferred = [st.session_state.get("run"), *(id for id in choices if id), ""]
     start = next(id for id in preferred if id in choices)
     linked = st.query_params.get("robust.model") is not None or "robust.model" in st.session_state
-    first: dict[str, Any] = {} if linked else {"index": list(choices).index(start)}
+    begins: dict[str, Any] = {} if linked else {"index": list(choices).index(start)}
     classifier = st.selectbox(
         "Classifier",
         list(choices),
-        **first,
+        **begins,
         key="robust.model",
         bind="query-params",
         format_func=lambda id: choices[id].title,
@@ -42,7 +44,7 @@ def ask(data: str) -> Question:
     st.caption(shell.plain(choices[classifier].note))
     press = st.container()
     with st.expander("Settings"):
-        ready = [entry for entry in attacks if not absent(entry.name)]
+        ready = [entry for entry in attacks if not entry.missing]
         picked = st.multiselect(
             "Attacks",
             [entry.name for entry in ready],
@@ -57,20 +59,20 @@ def ask(data: str) -> Question:
     config = shell.capped(
         robustness.StudyConfig.of(values["robust.study"] | {"attacks": attacked}, "study")
     )
-    question = Question(data, classifier, tuple(sorted(config.record().items())))
+    question = Question(of, classifier, config)
     with press:
-        buttons(question, config)
+        buttons(question)
     if st.button("Bring your own", key="robust.own", icon=":material/upload:", width="stretch"):
-        own.draw(data)
+        own.draw(of.name)
     return question
 
 
-def buttons(question: Question, config: Any) -> None:
+def buttons(question: Question) -> None:
     """Offers to screen at once and to confirm as a job, with the time that it takes."""
-    from core.attacks import absent
+    from core.attacks import attacks
     from core.robustness.verdict import CONFIRMING
 
-    if not there(question.classifier, question.data):
+    if not there(question.classifier, question.dataset):
         teach.draw(question.data)
         return
     expected = _expected(question)
@@ -85,7 +87,7 @@ def buttons(question: Question, config: Any) -> None:
         help="Attacks it here and now; the curve grows as you watch.",
         width="stretch",
     )
-    st.caption(f"About {shell.duration(expected.seconds)} for {expected.n:,} images.")
+    st.caption(f"About {duration(expected.seconds)} for {expected.n:,} images.")
     if expected.fits < expected.n:
         st.button(
             f"Take {expected.fits:,}, a minute's worth",
@@ -95,7 +97,7 @@ def buttons(question: Question, config: Any) -> None:
             args=("robust.study", {"n": expected.fits}),
             help="Attacks as many images as fit into a minute. Fewer images make the interval wider.",
         )
-    missing = absent("autoattack")
+    missing = attacks.get("autoattack").missing
     shell.press(
         st,
         "Confirm with AutoAttack",
@@ -111,12 +113,13 @@ def buttons(question: Question, config: Any) -> None:
     )
 
 
-@st.cache_data(max_entries=64, ttl="10m", show_spinner="Measuring how fast it is")
+@st.cache_data(
+    max_entries=64, ttl="10m", show_spinner="Measuring how fast it is", hash_funcs=BY_KEY
+)
 def _expected(question: Question) -> Any:
     from core import robustness
 
-    config = robustness.StudyConfig.of(dict(question.values), "study")
-    return robustness.estimate(target(question), dataset(question.data), config)
+    return robustness.estimate(target(question), question.dataset, question.config)
 
 
 def go(question: Question) -> None:

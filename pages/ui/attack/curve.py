@@ -31,12 +31,15 @@ def draw(
     """
     import plotly.graph_objects as go
 
+    from core.norms import norm_of
+
     rows = report.results
     if len(rows) < 2:
         st.caption("The curve begins with the first attack that has ended.")
         return
     figure = go.Figure()
-    scale = 255 if report.norm == "linf" else 1
+    norm = norm_of(report.norm)
+    scale = norm.scale
     x = [scale * row.eps for row in rows]
     main = show.colour(0)
     figure.add_scatter(
@@ -90,18 +93,13 @@ def draw(
             name=line["model"],
             hovertext=line["source"],
         )
-    unit = (
-        "largest change of a pixel (/255)"
-        if scale == 255
-        else f"{report.norm.upper()} length of the change"
-    )
     figure.update_layout(
         height=height,
         margin={"l": 44, "r": 8, "t": 30, "b": 40},
         hovermode="x unified",
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
         xaxis={
-            "title": {"text": f"eps: {unit}", "font": {"size": 12}},
+            "title": {"text": f"eps: {norm.axis}", "font": {"size": 12}},
             "rangemode": "tozero",
         },
         yaxis={

@@ -8,7 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from core import jobs
+from core import files, jobs
+from core.writing import percent
 from pages.ui import shell, show
 from pages.ui.attack import Question
 
@@ -17,7 +18,7 @@ def _newest(of: Sequence[jobs.Job], name: str) -> dict[str, Any] | None:
     """Reads a result file of the newest job that has one."""
     for job in of:
         if (job.path / name).exists():
-            return jobs.read_json(job.path / name) | {"job": job.name}
+            return files.read_json(job.path / name) | {"job": job.name}
     return None
 
 
@@ -85,7 +86,7 @@ def corruptions(question: Question, of: Sequence[jobs.Job], ask: Callable[..., N
     )
     mean = sum(map(sum, rows.values())) / sum(map(len, rows.values()))
     st.caption(
-        f"Mean over all: {100 * mean:.1f} %; clean {100 * found['clean']:.1f} %, n = {found['n']} "
+        f"Mean over all: {percent(mean)}; clean {percent(found['clean'])}, n = {found['n']} "
         f"({shell.plain(found['job'])}). ImageNet-C-style: comparable between models here, not with published tables."
     )
 
@@ -148,8 +149,8 @@ def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None
     """Draws how images that fool one classifier fare with others."""
     import plotly.graph_objects as go
 
+    from core.norms import norm_of
     from core.robustness import foreign
-    from core.threat import eps_text
 
     names = {choice.id: choice.title for choice in foreign.available(question.data)}
     others = st.multiselect(
@@ -200,6 +201,6 @@ def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None
     )
     st.caption(
         f"Share fooled, of the images that both name rightly when clean ({min(map(min, found['n']))} to "
-        f"{max(map(max, found['n']))} of them); eps {eps_text(found['eps'], found['norm'])} "
+        f"{max(map(max, found['n']))} of them); eps {norm_of(found['norm']).text(found['eps'])} "
         f"({shell.plain(found['job'])})."
     )

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from pages.ui import shell, show
-from pages.ui.attack import TURNS, Question, dataset, target
+from pages.ui.attack import BY_KEY, TURNS, Question, target
 
 if TYPE_CHECKING:
     from core.robustness import AttackStudy, Report
@@ -21,8 +21,10 @@ def matrix(report: Report, study: AttackStudy) -> None:
     """Draws images against attacks, sortable: the smallest eps at which each attack fools each image."""
     import pandas as pd
 
-    scale = 255 if report.norm == "linf" else 1
-    unit = "/255" if scale == 255 else report.norm.upper()
+    from core.norms import norm_of
+
+    norm = norm_of(report.norm)
+    scale, unit = norm.scale, norm.unit
     columns: dict[str, list[float | None]] = {}
     for name, tried in study.fooled.items():
         hit = np.asarray(tried) == 1
@@ -99,9 +101,9 @@ def wall(report: Report, study: AttackStudy) -> int:
 
 @st.fragment
 @shell.guard()
-def opened(question: Question, x: Any, label: int, norm: str, steps: list[float], key: str) -> None:
+def opened(question: Question, x: Any, label: int, key: str) -> None:
     """Opens one image, float (C, H, W): clean, attacked, the difference, the guesses, and a slider for the strength."""
-    names = dataset(question.data).classes
+    names = question.dataset.classes
     towards = st.selectbox(
         "Make it",
         [None, *(i for i in range(len(names)) if i != label)],
@@ -110,7 +112,7 @@ def opened(question: Question, x: Any, label: int, norm: str, steps: list[float]
         width=220,
         help="Any wrong class, or one that you choose, which is harder.",
     )
-    look = _look(question, x, label, norm, tuple(steps), towards)
+    look = _look(question, x, label, towards)
     texts = look["texts"]
     fooled = [i for i, guess in enumerate(look["said"]) if guess != names[label]]
     step = st.select_slider(
@@ -154,25 +156,24 @@ def opened(question: Question, x: Any, label: int, norm: str, steps: list[float]
         trace(look["trace"], key)
 
 
-@st.cache_data(max_entries=64, show_spinner="Attacking this image")
-def _look(
-    question: Question, x: Any, label: int, norm: str, steps: tuple[float, ...], towards: int | None
-) -> dict[str, Any]:
+@st.cache_data(max_entries=64, show_spinner="Attacking this image", hash_funcs=BY_KEY)
+def _look(question: Question, x: Any, label: int, towards: int | None) -> dict[str, Any]:
     import torch
 
     from core import robustness
-    from core.threat import eps_text
+    from core.norms import norm_of
 
+    norm = norm_of(question.config.norm)
     with TURNS:
-        look = robustness.look(target(question), torch.as_tensor(x), label, norm, steps, towards)
+        look = robustness.look(target(question), torch.as_tensor(x), label, norm, towards)
     return {
-        "texts": [eps_text(eps, norm) for eps in look.eps],
+        "texts": [norm.text(eps) for eps in look.eps],
         "images": np.rint(look.images.numpy() * 255).astype(np.uint8),
         "said": look.said,
         "top": look.top,
         "trace": look.trace,
         "smallest": {
-            name: "none found" if value is None else eps_text(value, name)
+            name: "none found" if value is None else norm_of(name).text(value)
             for name, value in look.smallest.items()
         },
     }

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from core import jobs
+from core.writing import duration
 from pages.ui import form, shell, show
 from pages.ui.chain import dataset, recipes
 
@@ -40,7 +41,7 @@ def draw(chain: Any, data: str) -> None:
             width="stretch",
         )
         with press:
-            st.caption(f"Expected time: about {shell.duration(expected(chain, data, values))}.")
+            st.caption(f"Expected time: about {duration(expected(chain, data, values))}.")
     with right:
         found = recipes.newest("experiment", data)
         if not found:
@@ -90,10 +91,9 @@ def _expected(data: str, values: tuple[tuple[str, Any], ...]) -> float:
 @shell.guard()
 def watch(id: str) -> None:
     """Shows the verdict, the learning curves and the table as they fill."""
-    from core import experiment
 
     job = recipes.bar(id, "augment.proof")
-    found = experiment.result(job)
+    found = job.result()
     if found is None:
         st.caption("The first results arrive in a moment.")
         return
