@@ -25,7 +25,7 @@ CIRCLES = {
     "pages/ui/explore/__init__.py -> pages/ui/explore/directions.py",
 }
 NAMESAKES = {
-    "Contrast", "Entry", "Findings", "Limits", "Part", "Pixels", "Prepared", "Step", "Trial", "View",
+    "Contrast", "Entry", "Part", "Pixels", "Prepared", "Step", "Trial", "View",
 }  # fmt: skip
 KNOW_FAMILIES = {"core/gallery/__main__.py"}
 LONG_PAGES: set[str] = set()
