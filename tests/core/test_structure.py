@@ -36,6 +36,7 @@ LAYERS = [
         "untrusted",
         "stats",
         "writing",
+        "paper",
         "metrics",
     ],
     ["faces", "nets"],
