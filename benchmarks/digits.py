@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from core import jobs, runs, sheets, work
+from core import files, jobs, runs, sheets, work
 from core.tensors import to_bytes
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path)
     arguments = parser.parse_args()
     judge_job, _ = train("classifier", {"dataset": "digits"}, {"train.images": 60_000})
-    log = jobs.Log(judge_job.path).read()[0]
+    log = files.Log(judge_job.path).read()[0]
     accuracy = next(
         record["test_accuracy"] for record in reversed(log) if "test_accuracy" in record
     )

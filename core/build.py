@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core import datasets, jobs, runs, tables
+from core import datasets, files, jobs, runs, tables
 from core.catalog import Config, UserError, knob
 from core.datasets import SPLITS, Dataset
 from core.datasets.dataset import assemble, digests
@@ -25,7 +25,6 @@ from core.settings import settings
 from core.writing import percent
 
 COLUMNS = ("origin", "parent", "run", "seed", "parameters")
-RESULT = "build.json"
 _TRIES = 5  # samples drawn for each that is wanted, at most
 
 
@@ -417,12 +416,6 @@ def _samples(
     return kept_x, kept_y, rows, refused, rejected
 
 
-def result(job: jobs.Job) -> dict[str, Any] | None:
-    """Reads what a build has made; None before its end."""
-    file = job.path / RESULT
-    return jobs.read_json(file) if file.exists() else None
-
-
 def origins(dataset: Dataset) -> dict[str, int]:
     """Counts real, augmented and synthetic images."""
     column = _columns(dataset)["origin"]
@@ -455,8 +448,8 @@ def archive(
     if isinstance(out, Path):
         memory = io.BytesIO()
         facts = archive(dataset, memory, progress)
-        with jobs.full_disk_told():
-            jobs.write_atomic(out, memory.getbuffer().tobytes())
+        with files.full_disk_told():
+            files.write_atomic(out, memory.getbuffer().tobytes())
         return facts
     start = out.tell()
     rows = []

@@ -15,14 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core import jobs
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.datasets.dataset import assemble
 from core.stats import bca, holm, sign_flip
 from core.writing import percent
 
-RESULT = "experiment.json"
 QUICK = 3  # pairs of a quick look, which allows no verdict
 FEWEST = 6  # pairs from which a sign-flip test can be significant
 
@@ -629,9 +627,3 @@ def expected_seconds(dataset: Dataset, config: ExperimentConfig) -> float:
             seconds += (whole - 20 * per_step["none"]) * config.model_images / 640
             seconds += config.steps * per_step["none"]
     return seconds * config.count * len(config.sizes)
-
-
-def result(job: jobs.Job) -> dict[str, Any] | None:
-    """Reads what an experiment knows so far; None before its first fit."""
-    file = job.path / RESULT
-    return jobs.read_json(file) if file.exists() else None

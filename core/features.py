@@ -24,7 +24,7 @@ from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import jobs, runs
+from core import files, runs
 from core.catalog import Config, Entry, Registry, UserError, optional
 from core.classifier import Classifier, ClassifierConfig
 from core.datasets import Dataset
@@ -380,7 +380,7 @@ def judge(dataset: Dataset, device: torch.device, told: Told = _quietly) -> Judg
         else:
             settings().allow_change(f"train the judge of {dataset.name}")
             weights = _train(model, dataset, train, device, told)
-            jobs.keep(file, as_bytes(weights))
+            files.keep(file, as_bytes(weights))
     parts = {name: weights.pop(name).to(device) for name in ("centre", "scale", "accuracy")}
     model.load_state_dict(weights)
     model.to(device).eval().requires_grad_(False)
@@ -545,7 +545,7 @@ def self_supervised(dataset: Dataset, device: torch.device, told: Told = _quietl
             model = trainer.published()
             assert isinstance(model, Contrast)
             weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-            jobs.keep(file, as_bytes(weights))
+            files.keep(file, as_bytes(weights))
     model.load_state_dict(weights)
     model.hash = key
     return model.to(device).eval().requires_grad_(False)
@@ -574,7 +574,7 @@ def of_split(extractor: Extractor, dataset: Dataset, index: np.ndarray) -> np.nd
     found = np.concatenate(parts)
     memory = io.BytesIO()
     np.save(memory, found, allow_pickle=False)
-    jobs.keep(file, memory.getvalue())
+    files.keep(file, memory.getvalue())
     return found
 
 

@@ -11,26 +11,22 @@ after them, and never changed.
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import re
 import secrets
-import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from core import machine
-from core.catalog import UserError, unknown
+from core import files, machine
+from core.catalog import Config, Entry, Registry, UserError, unknown
 from core.settings import settings
 
 ACTIVE = ("queued", "running")
@@ -59,12 +55,57 @@ _NUMBERS = (
     "speed",
     "step",
 )
-_CHOSEN = {  # what lists and pages say of a job, and of which kind it is
-    "train": {"dataset": {"name": str}, "family": {"name": str}, "train": {"images": int}},
-    "classifier": {"dataset": {"name": str}, "train": {"images": int}},
-}
 _ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = _ROOT / "core" / "gallery"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the jobs of a kind train: they are runs, which others open.
+
+    Attributes:
+        part: The part of the config, and of the run's record, that describes the network: ``family``.
+        build: Makes the untrained network of a record for images of a :class:`core.models.Spec`; its weights come from
+            torch's global generator.
+    """
+
+    part: str
+    build: Callable[[Mapping[str, Any], Any], Any]
+
+
+@dataclass(frozen=True)
+class Kind(Entry):
+    """A kind of job: all that lists, pages and the job's process have to know of it.
+
+    ``make(task) -> Iterator[dict]`` does the work and yields what is worth logging. It has finished when it ends by
+    itself; when its :class:`core.work.Task` is stopped, it lets :class:`core.watch.Stopped` pass.
+
+    Attributes:
+        lane: Jobs of one lane wait for each other.
+        parts: Gives the config classes of a job by part, from what was chosen (``{"dataset": "digits"}``).
+        unit: Of what it counts: ``images``, ``fits``; empty when it tells shares.
+        shape: By part of the config, what lists and pages rely on, and of which type it is.
+        read: Reads what a job has found so far; None before there is anything.
+        files: Results that can be taken away, by name, and what they are called.
+        allow: Refuses a config before the job is made, and completes it where names stand for something.
+        processes: How many processes a config asks for.
+        resumes: What resuming an interrupted one would do.
+        trained: What it trains, None if it trains nothing that others open.
+    """
+
+    lane: Literal["train", "short"]
+    parts: Callable[[Mapping[str, str]], dict[str, type[Config]]]
+    unit: str = ""
+    shape: Mapping[str, Mapping[str, type]] = field(default_factory=dict)
+    read: Callable[[Job], Any] = lambda job: None
+    files: Mapping[str, str] = field(default_factory=dict)
+    allow: Callable[[dict[str, Any]], None] = lambda config: None
+    processes: Callable[[Mapping[str, Any]], int] = lambda config: 1
+    resumes: str = "Resume starts it again."
+    trained: Trained | None = None
+
+
+kinds = Registry("job kind", Kind, "core.work")
 
 
 @dataclass(frozen=True)
@@ -73,7 +114,7 @@ class Job:
 
     Attributes:
         id: Name of the folder, unique and never changed.
-        kind: What is done, a name of ``core.work.kinds``.
+        kind: What is done, a name of :data:`kinds`.
         lane: ``train`` or ``short``.
         target: Id of the run that it works on; empty for a job that makes one.
         config: By part (``dataset``, ``family``, ``train`` …): ``{"name": …, "config": {…}}`` or plain values.
@@ -121,9 +162,9 @@ class Job:
                 "Resume tries again."
             )
         if self.status == "interrupted":
-            return (
-                "Its process ended without a word (killed, or the machine restarted). "
-                "Resume goes on from the newest checkpoint."
+            kind = _kind(self.kind)
+            return "Its process ended without a word (killed, or the machine restarted)." + (
+                f" {kind.resumes}" if kind else ""
             )
         return str(self.state.get("message", ""))
 
@@ -134,6 +175,14 @@ class Job:
         if not total:
             return float(self.status == "finished")
         return min(1.0, self.state.get("done", 0) / total)
+
+    def result(self) -> Any:
+        """Reads what it has found so far, as its kind does; None before there is anything.
+
+        Raises:
+            UserError: If a file is damaged, or the kind is not known here.
+        """
+        return kinds.get(self.kind).read(self)
 
     @property
     def seconds_left(self) -> float | None:
@@ -195,16 +244,10 @@ def create(
         "who": who,
         "created": now,
     }
-    with full_disk_told():
-        new = settings().jobs / f".new-{id}"
-        new.mkdir(parents=True)
-        try:
-            write_json(new / "job.json", job)
-            write_json(new / "state.json", {"status": "queued", "since": now, "queued": now})
-            new.rename(settings().jobs / id)
-        except OSError:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
+    with files.full_disk_told():
+        with files.new_folder(settings().jobs / id) as new:
+            files.write_json(new / "job.json", job)
+            files.write_json(new / "state.json", {"status": "queued", "since": now, "queued": now})
         spawn(settings().jobs / id)
     return get(id)
 
@@ -277,13 +320,9 @@ def _last_words(job: Job) -> str:
 
 
 def _processes(path: Path) -> int:
-    """Counts the processes of a job: one for each GPU that it asks for, as far as there are any."""
-    asked = (read_json(path / "job.json")["config"].get("train") or {}).get("gpus", 1)
-    if asked == 1:
-        return 1
-    from core.tensors import gpus
-
-    return min(asked, gpus())
+    """Counts the processes of a job."""
+    words = files.read_json(path / "job.json")
+    return kinds.get(words["kind"]).processes(words["config"])
 
 
 def stop(id: str) -> Job:
@@ -298,7 +337,7 @@ def stop(id: str) -> Job:
         raise UserError(
             f"{job.name} is {job.status}, so there is nothing to stop. Resume or delete it instead."
         )
-    with full_disk_told():
+    with files.full_disk_told():
         (job.path / "STOP").touch()
     return get(id)
 
@@ -325,11 +364,11 @@ def resume(id: str, config: Mapping[str, Any] | None = None) -> Job:
         )
     _allow_queue()
     now = time.time()
-    with full_disk_told():
+    with files.full_disk_told():
         if config is not None:
-            words = read_json(job.path / "job.json")
-            write_json(job.path / "job.json", words | {"config": dict(config)})
-        write_json(
+            words = files.read_json(job.path / "job.json")
+            files.write_json(job.path / "job.json", words | {"config": dict(config)})
+        files.write_json(
             job.path / "state.json",
             dict(job.state) | {"status": "queued", "since": now, "queued": now, "message": ""},
         )
@@ -352,11 +391,8 @@ def delete(id: str) -> None:
             raise UserError(f"The process of {id} is still at work. Wait for its end.")
     elif (job := _own(id, "deleted")).active:
         raise UserError(f"{job.name} is {job.status}. Stop it before you delete it.")
-    # out of every list at once, even if the rest takes time
-    gone = path.with_name(f".gone-{id}")
-    with full_disk_told():
-        path.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    with files.full_disk_told():
+        files.delete_folder(path)
 
 
 def describe(id: str, *, name: str | None = None, note: str | None = None) -> Job:
@@ -367,7 +403,7 @@ def describe(id: str, *, name: str | None = None, note: str | None = None) -> Jo
     """
     settings().allow_change("rename or annotate a job")
     job = _own(id, "renamed or annotated")
-    words = read_json(job.path / "job.json")
+    words = files.read_json(job.path / "job.json")
     if name is not None:
         if not clean(name):
             raise UserError(
@@ -376,8 +412,8 @@ def describe(id: str, *, name: str | None = None, note: str | None = None) -> Jo
         words["name"] = clean(name)
     if note is not None:
         words["note"] = note.strip()[:4000]
-    with full_disk_told():
-        write_json(job.path / "job.json", words)
+    with files.full_disk_told():
+        files.write_json(job.path / "job.json", words)
     return get(id)
 
 
@@ -513,8 +549,8 @@ def read(path: Path) -> Job:
     Raises:
         UserError: If the folder is damaged.
     """
-    words = {"target": "", **read_json(path / "job.json")}  # older jobs had none
-    state = read_json(path / "state.json")
+    words = {"target": "", **files.read_json(path / "job.json")}  # older jobs had none
+    state = files.read_json(path / "state.json")
     for file, values, types in (
         ("job.json", words, _WORDS),
         ("state.json", state, {"status": str}),
@@ -527,10 +563,11 @@ def read(path: Path) -> Job:
     for key in _NUMBERS:
         if state.get(key) is not None and not isinstance(state[key], (int, float)):
             raise _damaged_part(path / "state.json", key)
-    for part, kinds in _CHOSEN.get(words["kind"], {}).items():
+    kind = _kind(words["kind"])
+    for part, shape in (kind.shape if kind else {}).items():
         made_of = words["config"].get(part)
-        for key, kind in kinds.items():
-            if not isinstance(made_of, dict) or not isinstance(made_of.get(key), kind):
+        for key, type in shape.items():
+            if not isinstance(made_of, dict) or not isinstance(made_of.get(key), type):
                 raise _damaged_part(path / "job.json", part)
     job = Job(
         id=path.name,
@@ -541,11 +578,18 @@ def read(path: Path) -> Job:
     )
     if job.active and not (is_alive(path) or (_just_asked(job) and not _has_ended(path))):
         # it may have ended between the two looks: the state that was written last counts
-        state = read_json(path / "state.json")
+        state = files.read_json(path / "state.json")
         return replace(
             job, state=state, status="interrupted" if state["status"] in ACTIVE else state["status"]
         )
     return job
+
+
+def _kind(name: str) -> Kind | None:
+    """Finds a kind; None for one that another version knew."""
+    with suppress(UserError):
+        return kinds.get(name)
+    return None
 
 
 def _damaged_part(file: Path, part: str) -> UserError:
@@ -617,142 +661,17 @@ def slot(job: Job, poll: float = 0.25) -> Iterator[bool]:
 
 def set_state(path: Path, **fields: Any) -> None:
     """Changes fields of the state; a new status starts a new ``since``."""
-    state = read_json(path / "state.json")
+    state = files.read_json(path / "state.json")
     if fields.get("status", state["status"]) != state["status"]:
         fields["since"] = time.time()
-    write_json(path / "state.json", state | fields)
+    files.write_json(path / "state.json", state | fields)
 
 
-class Log:
-    """The records of a job: one JSON object per line, appended whole; a damaged line is skipped and counted."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = path / "log.jsonl"
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Adds one record; after a crash in the middle of a line, on a line of its own."""
-        line = json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
-        with self.file.open("ab+") as file:
-            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-                line = "\n" + line
-            file.write(line.encode())
-
-    def read(self) -> tuple[list[dict[str, Any]], int]:
-        """Reads all whole records, and how many lines are damaged."""
-        with _parsing:
-            old = _parsed.pop(str(self.file), (0, 0, [], 0))
-            try:
-                with self.file.open("rb") as file:
-                    inode = os.fstat(file.fileno()).st_ino
-                    done, records, bad = old[1:] if old[0] == inode else (0, [], 0)
-                    file.seek(done)
-                    new = file.read()
-            except FileNotFoundError:
-                return [], 0
-            whole = new[: new.rfind(b"\n") + 1]  # the rest is still being written
-            more, worse = parse(whole)
-            records, bad = [*records, *more], bad + worse
-            _parsed[str(self.file)] = inode, done + len(whole), records, bad
-            while len(_parsed) > 32:
-                _parsed.pop(next(iter(_parsed)))
-            return records, bad
-
-    def cut(self, step: int) -> None:
-        """Drops the records after a step, before the job goes on from there."""
-        records, _ = self.read()
-        kept = "".join(
-            json.dumps(r, separators=(",", ":")) + "\n" for r in records if r.get("step", 0) <= step
-        )
-        write_atomic(self.file, kept.encode())
-
-
-# what was read of a log that only grows: by file, the inode, the bytes, the records, the damaged lines
-_parsed: dict[str, tuple[int, int, list[dict[str, Any]], int]] = {}
-_parsing = threading.Lock()
-
-
-def parse(lines: bytes) -> tuple[list[dict[str, Any]], int]:
-    """Reads the objects of JSON lines, and counts the lines that are damaged."""
-    records, bad = [], 0
-    for line in filter(bytes.strip, lines.splitlines()):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        if isinstance(record, dict) and not any(
-            isinstance(record.get(key), str) for key in ("step", "images", "seconds")
-        ):
-            records.append(record)
-        else:
-            bad += 1
-    return records, bad
-
-
-# --- Files ----------------------------------------------------------------------------------------------------------
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object.
+def outcome(job: Job, name: str) -> dict[str, Any] | None:
+    """Reads a result of a job that is one JSON file; None before it is written.
 
     Raises:
-        UserError: If the file is missing or damaged; the text names it.
+        UserError: If it is damaged.
     """
-    try:
-        value = json.loads(machine.patiently(path.read_bytes))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing. Restore it, or delete its folder.") from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}). Restore it, or delete its folder.") from None
-    if not isinstance(value, dict):
-        raise UserError(
-            f"{path} is damaged (it holds no object). Restore it, or delete its folder."
-        )
-    return value
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes a JSON object in one piece or not at all."""
-    write_atomic(path, json.dumps(value, allow_nan=False).encode())
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Writes a file in one piece or not at all."""
-    new = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-    try:
-        new.write_bytes(content)
-        machine.patiently(lambda: new.replace(path))
-    except OSError:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)
-        raise
-
-
-def keep(file: Path, content: bytes) -> None:
-    """Keeps in the cache what can be computed again: not on a view-only server, nor where the disk refuses."""
-    if not settings().view_only:
-        with suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(file, content)
-
-
-@contextmanager
-def full_disk_told() -> Iterator[None]:
-    """Turns "no space left" and "not for you" into sentences.
-
-    Raises:
-        UserError: Instead of OSError, when the disk is full, the quota used up, or the place may not be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise UserError(
-                f"This program may not write to {error.filename or settings().home}. Give it the permission, "
-                "or set SIMULACRA_HOME to a folder that it may write."
-            ) from None
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"The disk of {settings().home} is full. "
-            "Delete old runs or set SIMULACRA_HOME to a larger disk, then resume."
-        ) from None
+    file = job.path / name
+    return files.read_json(file) if file.exists() else None

@@ -16,19 +16,18 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import jobs, slices
+from core import files, jobs, slices
 from core.catalog import Config, UserError
-from core.models import GenerativeModel, Spec, families
+from core.models import Spec, families
 from core.settings import settings
 
 if TYPE_CHECKING:
     from torch import nn
 
-KINDS = ("train", "classifier")
 NEWEST = 2  # checkpoints that can be resumed from
 _FACTS = {  # what a record must hold, and of which kind
     "dataset": {"name": str, "config": dict, "classes": list, "images": dict},
@@ -62,14 +61,49 @@ class Opened:
     sampling: type[Config] | None
 
 
+@cache
+def _kinds() -> dict[str, jobs.Trained]:
+    """Gives what the kinds of jobs train that train something, by kind."""
+    return {kind.name: kind.trained for kind in jobs.kinds if kind.trained}
+
+
 def listing() -> list[jobs.Job]:
     """Lists the runs, newest first."""
-    return jobs.listing(*KINDS)
+    return jobs.listing(*_kinds())
+
+
+def find(text: str) -> jobs.Job:
+    """Finds a run as :func:`core.jobs.find` does.
+
+    Raises:
+        UserError: If nothing fits, or several do.
+    """
+    return jobs.find(text, *_kinds())
+
+
+def is_run(job: jobs.Job) -> bool:
+    """Tells whether a job trains something that others open."""
+    return job.kind in _kinds()
 
 
 def family_of(run: jobs.Job) -> str:
-    """Names the family of a run, or ``classifier``."""
-    return run.config["family"]["name"] if run.kind == "train" else "classifier"
+    """Names the family of a run; the kind where it has none (``classifier``)."""
+    part = run.config.get(_kinds()[run.kind].part, {})
+    return part["name"] if "config" in part else run.kind
+
+
+def trained(facts: Mapping[str, Any]) -> jobs.Trained:
+    """Finds what a record describes.
+
+    Raises:
+        UserError: If no kind of job that this version knows has written it.
+    """
+    for each in _kinds().values():
+        if each.part in facts:
+            return each
+    raise UserError(
+        "This record describes no network that this version knows. Open it with the version that has written it."
+    )
 
 
 def dataset_of(run: jobs.Job) -> str:
@@ -87,7 +121,7 @@ def record(run: jobs.Job) -> dict[str, Any]:
         raise UserError(
             f"{run.name} has not begun to train. Wait for its first checkpoint, or choose another run."
         )
-    facts = jobs.read_json(run.path / "run.json")
+    facts = files.read_json(run.path / "run.json")
     for key, kinds in _FACTS.items():
         part = facts.get(key)
         for name, kind in kinds.items():
@@ -125,7 +159,7 @@ def named(text: str) -> tuple[jobs.Job, int]:
     """
     name, at, digits = text.rpartition("@")
     wanted = at and digits.isdecimal()
-    run = jobs.find(name if wanted else text, *KINDS)
+    run = find(name if wanted else text)
     steps = checkpoints(run)
     if not steps:
         raise UserError(
@@ -163,10 +197,7 @@ def save_checkpoint(
     from safetensors.torch import save as as_bytes
 
     folder = path / "checkpoints"
-    new = folder / f".new-{facts['step']}"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    try:
+    with files.new_folder(folder / str(facts["step"]), replace=True) as new:
         weights = {
             name: value.detach().cpu().contiguous()
             for name, value in published.state_dict().items()
@@ -176,13 +207,7 @@ def save_checkpoint(
         memory = io.BytesIO()
         torch.save(state, memory)
         (new / "state.pt").write_bytes(memory.getbuffer())
-        jobs.write_json(new / "facts.json", facts)
-        target = folder / str(facts["step"])
-        shutil.rmtree(target, ignore_errors=True)
-        new.rename(target)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
+        files.write_json(new / "facts.json", facts)
     _prune(folder)
 
 
@@ -223,7 +248,7 @@ def _rated(folder: Path) -> tuple[bool, dict[int, dict[str, Any]]]:
     for path in folder.iterdir():
         if path.name.isdigit():
             try:
-                found[int(path.name)] = jobs.read_json(path / "facts.json")
+                found[int(path.name)] = files.read_json(path / "facts.json")
             except UserError:
                 continue
     older = {step: facts for step, facts in found.items() if "whole" not in facts}
@@ -236,7 +261,7 @@ def _rated(folder: Path) -> tuple[bool, dict[int, dict[str, Any]]]:
 def _wholes(path: Path, steps: Iterable[int]) -> dict[int, bool | None]:
     """Works out from the run's record which of its steps had all stages behind them."""
     try:
-        facts = jobs.read_json(path / "run.json")
+        facts = files.read_json(path / "run.json")
         groups = groups_of(facts)
     except (
         UserError,
@@ -258,8 +283,8 @@ def _wholes(path: Path, steps: Iterable[int]) -> dict[int, bool | None]:
 
 def groups_of(facts: Mapping[str, Any]) -> list[Any]:
     """Gives the groups of the network that a record describes, without their parameters."""
-    parts = ("family", "classifier", "spec", "train")
-    return _groups(json.dumps({key: facts[key] for key in parts if key in facts}))
+    parts = (trained(facts).part, "spec", "train")
+    return _groups(json.dumps({key: facts[key] for key in parts}))
 
 
 @lru_cache(64)
@@ -296,7 +321,7 @@ def cut(run: jobs.Job, step: int) -> None:
     """Drops all that came after a step, and what was half written, before training goes on from there."""
     for half in (run.path / "checkpoints").glob(".new-*"):
         shutil.rmtree(half, ignore_errors=True)
-    jobs.Log(run.path).cut(step)
+    files.Log(run.path).cut(step)
     for later, file in samples(run):
         if later > step:
             file.unlink()
@@ -448,11 +473,4 @@ def network(facts: dict[str, Any]) -> Any:
     spec = Spec(**{**facts["spec"], "shares": tuple(facts["spec"]["shares"])})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(facts["train"]["seed"])
-        if "family" in facts:
-            from core.models import build
-
-            model: GenerativeModel = build(facts["family"]["name"], facts["family"]["config"], spec)
-            return model
-        from core.classifier import Classifier, ClassifierConfig
-
-        return Classifier(ClassifierConfig.of(facts["classifier"], "classifier"), spec)
+        return trained(facts).build(facts, spec)

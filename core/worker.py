@@ -12,15 +12,17 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from core import jobs, machine
+from core import files, jobs, machine
 from core.catalog import UserError
+from core.jobs import kinds
 from core.settings import settings
-from core.work import Task, kinds
+from core.watch import Stopped
+from core.work import Task
 
 PATIENCE = timedelta(hours=2)  # that the others have while the first looks at what was trained
 
@@ -57,27 +59,26 @@ def work(path: Path) -> int:
                 )
                 task = Task(job)
                 last: dict[str, Any] = {}
-                with jobs.full_disk_told(), _together():
-                    for record in kinds.get(job.kind).make(task):
-                        jobs.Log(path).append(record)
-                        last |= record
+                status = "finished"
+                with files.full_disk_told(), _together():
+                    try:
+                        for record in kinds.get(job.kind).make(task):
+                            files.Log(path).append(record)
+                            last |= record
+                    except Stopped as stop:
+                        status, task.message = "stopped", str(stop)
                 if not last:  # killed after its last checkpoint: nothing was left to do
-                    for record in jobs.Log(path).read()[0]:
+                    for record in files.Log(path).read()[0]:
                         last |= record
-                reason = task.stopped()
-                train = job.config.get("train")
-                ended = not reason or (train and last.get("images") == train["images"])
-                done = {
-                    "done": last.get("images", 0),
-                    "speed": 0,
-                    "step": last.get("step", 0),
-                    "last": last,
-                }
                 jobs.set_state(
                     path,
-                    status="finished" if ended else "stopped",
-                    message=task.message if ended else reason,
-                    **done,
+                    status=status,
+                    message=task.message,
+                    done=task.done,
+                    total=task.total,
+                    speed=0,
+                    step=last.get("step", 0),
+                    last=last,
                 )
         except UserError as error:
             _fail(path, error)
@@ -90,14 +91,14 @@ def work(path: Path) -> int:
 
 def help_out(path: Path) -> int:
     """Trains beside the first process of the job, once its turn has come; gives the exit code."""
-    while (status := jobs.read_json(path / "state.json")["status"]) == "queued":
+    while (status := files.read_json(path / "state.json")["status"]) == "queued":
         time.sleep(0.2)
     if status != "running":
         return 0
     machine.step_back(settings().nice)
     job = jobs.get(path.name)
     try:
-        with _together():
+        with _together(), suppress(Stopped):
             for _ in kinds.get(job.kind).make(Task(job, lead=False)):
                 pass
     except Exception as error:
@@ -116,7 +117,7 @@ def _fail(path: Path, error: Exception) -> None:
         message = (
             f"Something went wrong inside Simulacra. The details are in {path / 'worker.log'}."
         )
-    if not (_several() and jobs.read_json(path / "state.json")["status"] == "failed"):
+    if not (_several() and files.read_json(path / "state.json")["status"] in ("failed", "stopped")):
         jobs.set_state(path, status="failed", message=message, speed=0)
 
 

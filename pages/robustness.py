@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import jobs, runs, work
+from core import files, jobs, runs, work
 from core.writing import duration, percent, percents
 from pages.ui import form, shell, show
 from pages.ui.attack import (
@@ -304,7 +304,7 @@ def newest(question: Question) -> jobs.Job | None:
 def read(job: jobs.Job) -> dict[str, Any] | None:
     """Reads the report of a job, as far as it has come."""
     file = job.path / "report.json"
-    return jobs.read_json(file) if file.exists() else None
+    return files.read_json(file) if file.exists() else None
 
 
 def confirm(question: Question, **values: Any) -> None:

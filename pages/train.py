@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import datasets, jobs, runs, work
+from core import datasets, files, jobs, runs, work
 from core.catalog import Knob, UserError
+from core.work import train as training
 from core.writing import duration, percent
 from pages.ui import form, shell, show
 
@@ -112,7 +113,7 @@ def the_form() -> None:
         help="A family of generative models, or a classifier that can judge their images.",
     )
     kind, chosen = choice()
-    entry = families.get(chosen["family"]) if kind == "train" else work.kinds.get(kind)
+    entry = families.get(chosen["family"]) if kind == "train" else jobs.kinds.get(kind)
     st.caption(
         f"{entry.caption} Trained on **{shell.plain(datasets.describe(chosen['dataset']).title)}** "
         "(change it in the sidebar)."
@@ -283,14 +284,14 @@ def head(run: jobs.Job) -> None:
             if asked.open:  # the network is built for it
                 foretell(run, int(images))
             shell.press(
-                st, "Go on", work.extend, run.id, images, key="train.longer", type="primary"
+                st, "Go on", training.extend, run.id, images, key="train.longer", type="primary"
             )
 
 
 @shell.guard()
 def foretell(run: jobs.Job, images: int) -> None:
     """Says what becomes of the learning rate when a run is given more images."""
-    if images > run.state.get("done", 0) and (words := work.lengthened(run.id, images)):
+    if images > run.state.get("done", 0) and (words := training.lengthened(run.id, images)):
         st.caption(shell.plain(words))
 
 
@@ -300,7 +301,7 @@ def live(id: str, status: str, sampled: bool) -> None:
     run = jobs.get(id)
     if run.status != status or sampled != bool(runs.samples(run)):
         st.rerun()  # what is around this panel changes too
-    records, damaged = jobs.Log(run.path).read()
+    records, damaged = files.Log(run.path).read()
     last: dict[str, Any] = {}
     for record in records:
         last |= record
@@ -521,7 +522,7 @@ def broken(sound: set[str]) -> None:
 def table() -> None:
     """Lists the runs with a search, and compares up to four."""
     every = jobs.listing()
-    listed = [job for job in every if job.kind in runs.KINDS]
+    listed = [job for job in every if runs.is_run(job)]
     st.subheader("Runs", anchor=False)
     broken({job.id for job in every})
     words = (
@@ -619,7 +620,7 @@ def table() -> None:
             )
             show.film(run, key=f"train.compare.{run.id}", max_height=260)
     show.curves(
-        {labels[run.id]: jobs.Log(run.path).read()[0] for run in several}, key="train.compare"
+        {labels[run.id]: files.Log(run.path).read()[0] for run in several}, key="train.compare"
     )
 
 
@@ -628,7 +629,7 @@ left, right = st.columns([1, 2.4], gap="large")
 with left:
     the_form()
 with right:
-    shown = shell.chosen_run(*runs.KINDS)
+    shown = shell.chosen_run()
     if shown is None:
         st.info(
             "Nothing is trained yet. Press **Start training**: the first images appear within seconds.",

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import jobs, untrusted
+from core import files, jobs, untrusted
 from core.augment import exports
 from core.augment.pipeline import FORMAT, VERSION, Chain, Pipeline, Step
 from core.catalog import UserError, unknown
@@ -148,11 +148,11 @@ def save(pipeline: Pipeline, name: str, who: str = "") -> str:
     whole = Pipeline(pipeline.steps, name)
     text = json.dumps(whole.record()["steps"], sort_keys=True)
     id = f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    with jobs.full_disk_told():
+    with files.full_disk_told():
         _folder().mkdir(parents=True, exist_ok=True)
         file = _folder() / f"{id}.json"
         if not file.exists():
-            jobs.write_json(file, whole.record() | {"created": time.time(), "who": who})
+            files.write_json(file, whole.record() | {"created": time.time(), "who": who})
     return id
 
 
@@ -168,7 +168,7 @@ def saved() -> list[Saved]:
 
 
 def _opened(file: Path) -> Saved:
-    record = jobs.read_json(file)
+    record = files.read_json(file)
     created, who = record.pop("created", 0.0), record.pop("who", "")
     pipeline = _of(record, str(file))
     return Saved(file.stem, pipeline.name, pipeline.hash, float(created), str(who), pipeline)
@@ -201,7 +201,7 @@ def forget(id: str) -> None:
             f"The pipeline {id!r} comes with the program and cannot be deleted. Only saved ones can."
         )
     load(id)
-    with jobs.full_disk_told():
+    with files.full_disk_told():
         (_folder() / f"{id}.json").unlink(missing_ok=True)
 
 

@@ -1,30 +1,42 @@
 """The commands of ``python -m core``: one file in this folder is one command, of the file's name.
 
-A module has ``HELP`` (a sentence), ``arguments(parser)`` and ``run(arguments)``, which gives the exit code, None for 0.
-It may have ``parameters(chosen)``: the configs that its ``--set`` takes, for its help. What is heavy is imported inside
-functions, so that any command starts at once.
+A module registers its ``run(arguments)``, which gives the exit code, None for 0, with ``@commands.add``; the first line
+of its docstring is the help. What is heavy is imported inside functions, so that any command starts at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import pkgutil
 import re
 import sys
 import time
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from core import jobs
-from core.catalog import Config, UserError, plain
+from core import files, jobs
+from core.catalog import Config, Entry, Registry, UserError, plain
 from core.writing import percent
 
 
-def names() -> list[str]:
-    """Lists the commands."""
-    return sorted(info.name for info in pkgutil.iter_modules(__path__))
+@dataclass(frozen=True, kw_only=True)
+class Command(Entry):
+    """A command; ``make(arguments)`` runs it and gives the exit code, None for 0.
+
+    Attributes:
+        arguments: Adds what it takes to a parser; ``--json`` is there.
+        parameters: Gives the configs that its ``--set`` takes, by their prefix, for its help.
+    """
+
+    title: str = ""
+    config: type[Config] = Config
+    arguments: Callable[[argparse.ArgumentParser], None]
+    parameters: Callable[[argparse.Namespace], Mapping[str, type[Config]]] | None = None
+
+
+commands = Registry("command", Command, "core.commands")
 
 
 def show(arguments: argparse.Namespace, facts: Mapping[str, Any], lines: Sequence[str]) -> None:
@@ -49,7 +61,7 @@ def sampling_of_run(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 
     wanted = families.names()
     if chosen.run_id:
-        wanted = [runs.family_of(jobs.find(chosen.run_id, *runs.KINDS))]
+        wanted = [runs.family_of(runs.find(chosen.run_id))]
     return {f"({name}) ": families.get(name).sampling for name in wanted}
 
 
@@ -120,7 +132,7 @@ def follow(job: jobs.Job, as_json: bool) -> int:
 
 def summary(job: jobs.Job) -> dict[str, Any]:
     """Gives what a job is and the last value of each of its records."""
-    records, damaged = jobs.Log(job.path).read()
+    records, damaged = files.Log(job.path).read()
     last: dict[str, Any] = {}
     for record in records:
         last |= record

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core import jobs, work
+from core import files, jobs, work
 from core.catalog import Config, UserError, parse
-from core.commands import show, takes_values
+from core.commands import commands, show, takes_values
 from core.writing import percent, percents
 
-HELP = "Attack a classifier: robust accuracy, and whether to believe it."
 FACTORY = """what package.module:factory gives: a torch.nn.Module (or a function of no arguments that returns one) that
   gets    images as float32 (N, channels, size, size), pixels from 0 to 1, of the channels and the size of --dataset;
           its own normalisation (mean, std, [-1, 1]) and resizing belong into its forward
@@ -59,8 +58,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return work.parts("attack", {"dataset": chosen.dataset or "digits"})
 
 
+@commands.add("attack", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
-    """Runs it, prints the report, and gives the exit code."""
+    """Attack a classifier: robust accuracy, and whether to believe it."""
     if arguments.min_robust is not None and not 0 <= arguments.min_robust <= 1:
         raise UserError(
             f"--min-robust must be 0 to 1, got {arguments.min_robust}. For example 0.4."
@@ -138,12 +138,12 @@ def _job(
         job = jobs.get(job.id)
     if not (job.path / "report.json").exists() or job.status not in ("finished", "stopped"):
         raise UserError(job.message or f"The job {job.id} is {job.status}. Start another one.")
-    report = jobs.read_json(job.path / "report.json") | {"job": job.id}
+    report = files.read_json(job.path / "report.json") | {"job": job.id}
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         for file in job.path.iterdir():
             if file.suffix in (".npz", ".html") or file.name == "report.json":
-                jobs.write_atomic(arguments.out / file.name, file.read_bytes())
+                files.write_atomic(arguments.out / file.name, file.read_bytes())
     return report
 
 
@@ -176,8 +176,8 @@ def _here(
     more = dict(campaign.extras(plan, study, target, dataset))
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        jobs.write_json(arguments.out / "report.json", report)
+        files.write_json(arguments.out / "report.json", report)
         page = html(report, pictures(study))
-        jobs.write_atomic(arguments.out / "report.html", page.encode())
-        jobs.write_atomic(arguments.out / "adversarial.npz", batch(study))
+        files.write_atomic(arguments.out / "report.html", page.encode())
+        files.write_atomic(arguments.out / "adversarial.npz", batch(study))
     return report | more

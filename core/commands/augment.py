@@ -6,15 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import jobs
+from core import files
 from core.catalog import UserError
-from core.commands import show
+from core.commands import commands, show
 from core.settings import settings
 
 if TYPE_CHECKING:
     from core.augment import Pipeline
-
-HELP = "Preview a pipeline as PNG, apply it to a folder of pictures, import or export its recipe."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +38,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@commands.add("augment", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
+    """Preview a pipeline as PNG, apply it to a folder of pictures, import or export its recipe."""
     from core import augment
 
     if arguments.pipeline is None:
@@ -136,8 +136,8 @@ def _preview(pipeline: Pipeline, arguments: argparse.Namespace) -> str:
         gap=2,
         scale=max(1, 96 // dataset.size),
     )
-    with jobs.full_disk_told():
-        jobs.write_atomic(out, sheet)
+    with files.full_disk_told():
+        files.write_atomic(out, sheet)
     return str(out)
 
 
@@ -171,9 +171,9 @@ def _applied(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, Any
     count, refused = 0, []
     with Directory(source) as folder:
         refused += folder.refused
-        files = sorted(folder.files, key=lambda file: file.name)
-        span = span_of_files(folder, files)
-        for number, file in enumerate(files):
+        found = sorted(folder.files, key=lambda file: file.name)
+        span = span_of_files(folder, found)
+        for number, file in enumerate(found):
             try:
                 data = folder.read(file, most_bytes(limit))
                 picture = decode(data, arguments.size, megapixels=limit, span=span)
@@ -187,7 +187,7 @@ def _applied(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, Any
             place = (target / file.name).with_suffix(".png")
             if place.exists():  # two pictures that differ in their ending alone
                 place = place.with_name(f"{place.stem}-{number}.png")
-            with jobs.full_disk_told():
+            with files.full_disk_told():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(made[0] if len(made) == 1 else made.transpose(1, 2, 0)).save(place)
             count += 1

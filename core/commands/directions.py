@@ -6,12 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from core import jobs, runs
+from core import files, runs
 from core.catalog import UserError
-from core.commands import named_class, show, takes_run
+from core.commands import commands, named_class, show, takes_run
 from core.writing import percent
 
-HELP = "Find directions in the latent space of a run, and show what they change."
 KINDS = ("principal", "factors", "local", "labels", "attributes")
 
 
@@ -28,7 +27,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="strips.png, one row per direction, from -3 to +3 steps")
 
 
+@commands.add("directions", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
+    """Find directions in the latent space of a run, and show what they change."""
     import numpy as np
 
     from core import latent, sheets
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"--count must be from 1 to 100 and --image at least 0, got {arguments.count} and "
             f"{arguments.image}. Leave them out."
         )
-    job = jobs.find(arguments.run_id, *runs.KINDS)
+    job = runs.find(arguments.run_id)
     opened = runs.open_model(job, arguments.step)
     space = latent.open_space(opened)
     labels = None
@@ -98,8 +99,8 @@ def run(arguments: argparse.Namespace) -> None:
     }
     if out is not None:
         x = np.concatenate([latent.filmstrip(space, point, each).x for each in found])
-        with jobs.full_disk_told():
-            jobs.write_atomic(out, sheets.png(x, len(latent.AMOUNTS), facts))
+        with files.full_disk_told():
+            files.write_atomic(out, sheets.png(x, len(latent.AMOUNTS), facts))
         facts["out"] = str(out)
     lines = (
         []

@@ -6,12 +6,10 @@ import argparse
 import io
 from pathlib import Path
 
-from core import jobs, runs
+from core import files, runs
 from core.catalog import UserError, parse
-from core.commands import named_class, show, takes_run, takes_values
+from core.commands import commands, named_class, show, takes_run, takes_values
 from core.datasets.pictures import KINDS
-
-HELP = "Find pictures in the latent space of a run, by its encoder or by search."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     takes_values(parser, "a sampling parameter, for example steps=50")
 
 
+@commands.add("encode", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
+    """Find pictures in the latent space of a run, by its encoder or by search."""
     import numpy as np
     import torch
 
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(
             "There is nothing to encode. Name a picture, or test images with --test 0 1 2."
         )
-    job = jobs.find(arguments.run_id, *runs.KINDS)
+    job = runs.find(arguments.run_id)
     opened = runs.open_model(job, arguments.step)
     sampling = opened.sampling.of(parse(arguments.set), "sampling") if opened.sampling else None
     if arguments.label is not None and not opened.classes:
@@ -104,8 +104,8 @@ def run(arguments: argparse.Namespace) -> None:
         else:
             sheet = np.concatenate([original, recon, latent.difference(original, recon)])
             content = sheets.png(sheet, len(x), facts)
-        with jobs.full_disk_told():
-            jobs.write_atomic(out, content)
+        with files.full_disk_told():
+            files.write_atomic(out, content)
         facts["out"] = str(out)
     lines = [
         f"{row['image']}: mean squared error {row['error']:.5f}, {row['seconds']:.2f} s"

@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core import evaluation, jobs, runs
+from core import evaluation, files, jobs, runs
 from core.catalog import Config, UserError, parse
-from core.commands import show, takes_values, wait
+from core.commands import commands, show, takes_values, wait
 from core.evaluation import Comparison, Evaluation, Measurement
-
-HELP = "Measure runs: quality, variety, classes, likelihood, and whether they copy."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +55,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return found
 
 
+@commands.add("evaluate", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
+    """Measure runs: quality, variety, classes, likelihood, and whether they copy."""
     from core.work import evaluate
 
     out = Path(arguments.report) if arguments.report else None
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"The folder {out.parent} of --report does not exist. Make it, or choose another."
         )
-    wanted = [jobs.find(text, *runs.KINDS) for text in arguments.run_ids]
+    wanted = [runs.find(text) for text in arguments.run_ids]
     found, failed = [], False
     for target in () if arguments.compare else wanted:
         evaluate.check(target, _values(arguments))  # all of them before the first one is measured
@@ -88,8 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     if out is not None and found:
         from core.evaluation import report
 
-        with jobs.full_disk_told():
-            jobs.write_atomic(out, report.html(found[0]))
+        with files.full_disk_told():
+            files.write_atomic(out, report.html(found[0]))
     facts = {
         "evaluations": [_facts(one) for one in found],
         "comparison": _compared(comparison) if len(found) > 1 else [],

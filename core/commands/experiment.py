@@ -8,10 +8,8 @@ from typing import Any
 
 from core import work
 from core.catalog import Config, parse
-from core.commands import ended, show, takes_values
+from core.commands import commands, ended, show, takes_values
 from core.writing import percent
-
-HELP = "Measure whether a pipeline or synthetic images help: paired arms, an interval, a verdict."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +27,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return work.parts("experiment", {"dataset": chosen.dataset})
 
 
+@commands.add("experiment", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
+    """Measure whether a pipeline or synthetic images help: paired arms, an interval, a verdict."""
     from core import datasets
     from core import experiment as trials
 
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         show(arguments, {"seconds": seconds}, [f"About {seconds:.0f} s."])
         return 0
     job = ended(work.submit("experiment", choice, values, who="command line"))
-    facts = trials.result(job) or {}
+    facts = job.result() or {}
     lines = []
     for cell in facts.get("cells", []):
         line = (

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core import jobs, runs
+from core import files, runs
 from core.catalog import UserError, parse
-from core.commands import named_class, sampling_of_run, show, takes_run, takes_values
+from core.commands import commands, named_class, sampling_of_run, show, takes_run, takes_values
 
-HELP = "Make a film of the way through several images of a run."
 parameters = sampling_of_run
 
 
@@ -38,7 +37,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     takes_values(parser, "a sampling parameter, for example truncation=0.8")
 
 
+@commands.add("interpolate", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> None:
+    """Make a film of the way through several images of a run."""
     from core import latent, sheets
 
     out = Path(arguments.out)
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     ids = arguments.through
     if min(ids) < 0:
         raise UserError(f"--through takes image numbers from 0, got {min(ids)}. Choose others.")
-    job = jobs.find(arguments.run_id, *runs.KINDS)
+    job = runs.find(arguments.run_id)
     opened = runs.open_model(job, arguments.step)
     sampling = opened.sampling.of(parse(arguments.set), "sampling") if opened.sampling else None
     space = latent.open_space(opened, sampling)
@@ -97,8 +98,8 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         pack = {".gif": latent.gif, ".webp": latent.webp, ".mp4": latent.mp4}[out.suffix]
         content = pack(x, arguments.fps, facts, arguments.scale)
-    with jobs.full_disk_told():
-        jobs.write_atomic(out, content)
+    with files.full_disk_told():
+        files.write_atomic(out, content)
     lines = [f"Wrote {len(x)} frames of {job.id}, step {opened.step}, to {out}"]
     if labels is not None:
         lines.append(f"Classes: {', '.join(opened.classes[label] for label in labels)}")

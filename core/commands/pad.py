@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from core import jobs, runs
+from core import runs
 from core.catalog import UserError
-from core.commands import show, takes_run
-
-HELP = "Keep a plane of a run's latent space as a picture, which the Overview opens with."
+from core.commands import commands, show, takes_run
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,10 +14,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     takes_run(parser)
 
 
+@commands.add("pad", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
+    """Keep a plane of a run's latent space as a picture, which the Overview opens with."""
     from core import latent
 
-    job = jobs.find(arguments.run_id, *runs.KINDS)
+    job = runs.find(arguments.run_id)
     if job.shipped:
         raise UserError(
             f"{job.name} ships with Simulacra and is for looking only, so nothing is kept beside it. "

@@ -6,9 +6,8 @@ import argparse
 import sys
 
 from core import jobs, work
-from core.commands import follow, show, takes_run
-
-HELP = "Go on with a stopped, failed or interrupted run, or give a finished one more images."
+from core.commands import commands, follow, show, takes_run
+from core.work import train
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,16 +22,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="follow the training to its end")
 
 
+@commands.add("resume", arguments=arguments)
 def run(arguments: argparse.Namespace) -> int:
-    """Queues the run again."""
+    """Go on with a stopped, failed or interrupted run, or give a finished one more images."""
     job = jobs.find(arguments.run_id)
     more = arguments.images
     note = ""
     if more is None:
         job = work.resume(job.id)
     else:
-        note = work.lengthened(job.id, more)  # before the job changes the record
-        job = work.extend(job.id, more)
+        note = train.lengthened(job.id, more)  # before the job changes the record
+        job = train.extend(job.id, more)
     if arguments.wait:
         if note:
             print(note, file=sys.stderr)

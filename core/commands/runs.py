@@ -6,10 +6,8 @@ import argparse
 import sys
 
 from core import jobs, runs
-from core.commands import show, summary
+from core.commands import commands, show, summary
 from core.writing import percent
-
-HELP = "List the runs, or show one."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +15,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", nargs="?", metavar="RUN", help="show this one")
 
 
+@commands.add("runs", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
+    """List the runs, or show one."""
     if arguments.run_id:
-        job = jobs.find(arguments.run_id, *runs.KINDS)
+        job = runs.find(arguments.run_id)
         facts = summary(job) | {
             "path": str(job.path),
             "config": dict(job.config),

@@ -7,11 +7,10 @@ import io
 import math
 from pathlib import Path
 
-from core import jobs, runs
+from core import files, runs
 from core.catalog import UserError, parse
-from core.commands import named_class, sampling_of_run, show, takes_run, takes_values
+from core.commands import commands, named_class, sampling_of_run, show, takes_run, takes_values
 
-HELP = "Draw images from a run."
 parameters = sampling_of_run
 
 
@@ -33,7 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     takes_values(parser, "a sampling parameter, for example temperature=0.8")
 
 
+@commands.add("sample", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> None:
+    """Draw images from a run."""
     import numpy as np
     import torch
 
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(
             f"The folder {out.parent} of --out does not exist. Make it, or choose another."
         )
-    job = jobs.find(arguments.run_id, *runs.KINDS)
+    job = runs.find(arguments.run_id)
     if job.kind != "train":
         raise UserError(
             f"{job.name} is a classifier, which draws no images. Choose a run of a generative model."
@@ -115,19 +116,19 @@ def run(arguments: argparse.Namespace) -> None:
         "count": arguments.n,
         "out": str(out),
     }
-    with jobs.full_disk_told():
+    with files.full_disk_told():
         if out.suffix == ".npz":
             arrays = {"x": x.numpy()}
             if y is not None:
                 arrays |= {"y": y.cpu().numpy(), "classes": np.array(opened.classes)}
             memory = io.BytesIO()
             np.savez_compressed(memory, allow_pickle=False, **arrays)
-            jobs.write_atomic(out, memory.getvalue())
+            files.write_atomic(out, memory.getvalue())
         else:
             columns = arguments.columns or max(
                 sheets.columns(len(opened.classes)), math.isqrt(arguments.n)
             )
-            jobs.write_atomic(out, sheets.png(to_bytes(x), columns, facts))
+            files.write_atomic(out, sheets.png(to_bytes(x), columns, facts))
     of = "" if label is None else f" of class {opened.classes[label]!r}"
     lines = [f"Wrote {arguments.n} images{of} of {job.id}, step {opened.step}, to {out}"]
     show(arguments, facts, lines)

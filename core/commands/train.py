@@ -6,11 +6,9 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from core import jobs, runs, work
+from core import runs, work
 from core.catalog import Config, UserError, parse
-from core.commands import follow, show, takes_values
-
-HELP = "Train a model or a classifier as a job of its own."
+from core.commands import commands, follow, show, takes_values
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +43,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     )
 
 
+@commands.add("train", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
+    """Train a model or a classifier as a job of its own."""
     values: dict[str, Any] = {}
     classifier, dataset, family = arguments.classifier, arguments.dataset, arguments.family
     if arguments.like and arguments.parent:
@@ -53,11 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"--from {arguments.parent} takes over the settings of that run, so --like has no place. Leave one out."
         )
     if arguments.like or arguments.parent:
-        model = (
-            runs.named(arguments.parent)[0]
-            if arguments.parent
-            else jobs.find(arguments.like, *runs.KINDS)
-        )
+        model = runs.named(arguments.parent)[0] if arguments.parent else runs.find(arguments.like)
         chosen, old = work.flat(model.config)
         classifier = classifier or (model.kind == "classifier" and family is None)
         # another dataset or family has other parameters: only the rest is taken over

@@ -13,9 +13,7 @@ import dataclasses
 import json
 import os
 import re
-import shutil
 import unicodedata
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +35,7 @@ from core.datasets.dataset import (
     split_by_content,
 )
 from core.datasets.folder import Preview, preview
+from core.files import delete_folder, new_folder, write_atomic
 from core.settings import settings
 
 __all__ = [
@@ -229,12 +228,11 @@ def _keep(name: str, make: Callable[[Path], Dataset]) -> Dataset:
     """Writes what ``make`` gives, which may have streamed its pixels into the folder, under a free name."""
     place = settings().datasets / name
     scratch.sweep(settings().datasets)
-    with store.written(place.with_name(f".new-{uuid.uuid4().hex}")) as new:
-        store.fill(new, lambda: make(new), name)
-        try:
-            new.rename(place)  # fails if somebody took the name meanwhile
-        except OSError as error:
-            raise _taken(name) if place.exists() else error from None
+    try:
+        with store.explained(place), new_folder(place) as new:
+            store.fill(new, lambda: make(new), name)
+    except FileExistsError:
+        raise _taken(name) from None
     return load(name)
 
 
@@ -265,9 +263,7 @@ def state(name: str, *, licence: str | None = None, consent: str | None = None) 
     }
     meta["terms"] = dict(meta.get("terms", {})) | {k: v for k, v in given.items() if v is not None}
     with store.explained(place):
-        new = place / f".meta-{uuid.uuid4().hex}"
-        new.write_text(json.dumps(meta, indent=1), "utf-8")
-        new.replace(place / "meta.json")
+        write_atomic(place / "meta.json", json.dumps(meta, indent=1).encode())
     return load(name)
 
 
@@ -283,11 +279,9 @@ def delete(name: str) -> None:
             f"The dataset {name!r} comes with the program and cannot be deleted. Only saved sets can."
         )
     place = _place(name)
-    gone = place.with_name(f".gone-{uuid.uuid4().hex}")
     store.forget(place)
     with store.explained(place):
-        place.rename(gone)  # at once for everybody; who has it open keeps it
-        shutil.rmtree(gone, ignore_errors=True)
+        delete_folder(place)
 
 
 def describe(name: str) -> Description:

@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from core import machine, scratch, slices
+from core import machine, slices
 from core.catalog import Config, UserError, plain
 from core.datasets.dataset import SPLITS, Dataset, Progress, Source, chunks, datasets
+from core.files import new_folder
 from core.settings import settings
 
 VERSION = 1  # raise it when the format or the way of decoding changes
@@ -185,25 +186,6 @@ def read(place: Path) -> Dataset:
 
 
 @contextmanager
-def written(place: Path) -> Iterator[Path]:
-    """Gives a fresh folder to fill, which is gone again if anything goes wrong.
-
-    Raises:
-        UserError: If the disk is full or the folder may not be written.
-    """
-    with explained(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.owned(place):
-            try:
-                shutil.rmtree(place, ignore_errors=True)
-                place.mkdir()
-                yield place
-            except BaseException:
-                shutil.rmtree(place, ignore_errors=True)
-                raise
-
-
-@contextmanager
 def explained(place: Path) -> Iterator[None]:
     """Turns the disk's refusals into sentences.
 
@@ -287,11 +269,9 @@ def _prepared(place: Path, entry: Source, config: Config, progress: Progress | N
     try:  # two processes at once: the second waits, then opens what the first has built
         dataset = _opened(place)
         if dataset is None:
-            with written(place.with_suffix(".new")) as new:
+            with explained(place), new_folder(place, replace=True) as new:
                 source = {"name": entry.name, "config": config.record()}
                 fill(new, lambda: entry.make(config, new, progress), entry.name, source)
-                shutil.rmtree(place, ignore_errors=True)
-                new.replace(place)
             dataset = read(place)
             _make_room(place)
         return dataset
@@ -386,7 +366,7 @@ def prepared() -> list[str]:
 def _cached() -> Iterator[tuple[str, dict[str, Any]]]:
     with suppress(OSError):
         for place in (settings().cache / "datasets").iterdir():
-            if place.is_dir() and place.suffix != ".new":
+            if place.is_dir() and place.name[0] != ".":
                 with suppress(Damaged, KeyError, TypeError):
                     source = read_meta(place)["source"]
                     yield source["name"], dict(source["config"])
@@ -407,7 +387,7 @@ def _make_room(keep: Path) -> None:
     folders = []
     for path in keep.parent.iterdir():
         with suppress(OSError):  # somebody else may clear up too
-            if path.is_dir() and path.suffix != ".new":
+            if path.is_dir() and path.name[0] != ".":
                 size = sum(file.stat().st_size for file in path.iterdir())
                 folders.append((path == keep, path.stat().st_mtime, size, path))
     total = sum(size for _, _, size, _ in folders)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core import jobs, runs
+from core import files, jobs, runs
 from core.catalog import Config, UserError, knob
 from core.evaluation.metrics import Measurement, metrics
 
@@ -177,21 +177,21 @@ def write(evaluation: Evaluation) -> None:
     """Writes what is known so far, in one piece."""
     facts = asdict(evaluation)
     facts.pop("path")
-    jobs.write_json(evaluation.path / "evaluation.json", facts)
+    files.write_json(evaluation.path / "evaluation.json", facts)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes the arrays of an evaluation, in one piece."""
     memory = io.BytesIO()
     np.savez_compressed(memory, allow_pickle=False, **arrays)
-    jobs.write_atomic(path / "arrays.npz", memory.getvalue())
+    files.write_atomic(path / "arrays.npz", memory.getvalue())
 
 
 def write_map(path: Path, laid: np.ndarray) -> None:
     """Writes the slow map (N + M, 2) of an evaluation, in one piece."""
     memory = io.BytesIO()
     np.save(memory, laid, allow_pickle=False)
-    jobs.write_atomic(path / "map-tsne.npy", memory.getvalue())
+    files.write_atomic(path / "map-tsne.npy", memory.getvalue())
 
 
 # --- Reading --------------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def read(job: jobs.Job | str) -> Evaluation:
         raise UserError(
             f"The evaluation {job.name} has measured nothing yet{_why(job)}. Wait for it, or start another."
         )
-    facts = jobs.read_json(file)
+    facts = files.read_json(file)
     try:
         known = {f.name for f in fields(Measurement)}
         measured = tuple(
@@ -340,7 +340,7 @@ def watched(run: jobs.Job) -> list[dict[str, Any]]:
     keys = ("distance", "distance_floor", "copying", "copying_low", "copying_high")
     return [
         {"step": record["step"], "images": record["images"], **{key: record[key] for key in keys}}
-        for record in jobs.Log(run.path).read()[0]
+        for record in files.Log(run.path).read()[0]
         if all(key in record for key in keys)
     ]
 

@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as as_bytes
 
-from core import jobs, latent, runs, sheets, work
+from core import files, jobs, latent, runs, sheets, work
 from core.catalog import UserError, unknown
 from core.settings import settings
 
@@ -134,44 +134,42 @@ def pack(job: jobs.Job, id: str, recipe: Recipe, place: Path = jobs.SHIPPED) -> 
             f"{job.id} is {job.status}, and only a finished job ships. {job.message} Resume it, or start again."
         )
     target = place / id
-    new = place / f".new-{id}"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    words = jobs.read_json(job.path / "job.json")
-    words |= {"name": recipe.name, "note": recipe.note, "who": "Simulacra"}
-    _write(new / "job.json", words)
-    state = jobs.read_json(job.path / "state.json")
-    _write(new / "state.json", {k: v for k, v in state.items() if k not in ("pid", "node")})
-    records = _thinned(jobs.Log(job.path).read()[0])
-    (new / "log.jsonl").write_text(
-        "".join(json.dumps(_rounded(record), separators=(",", ":")) + "\n" for record in records)
-    )
-    if job.kind in runs.KINDS:
-        _write(new / "run.json", jobs.read_json(job.path / "run.json"))
-        step = str(runs.preferred(job))
-        source, checkpoint = job.path / "checkpoints" / step, new / "checkpoints" / step
-        checkpoint.mkdir(parents=True)
-        _write(checkpoint / "facts.json", jobs.read_json(source / "facts.json"))
-        weights = load_file(source / "model.safetensors")
-        halved = {name: _halved(value) for name, value in weights.items()}
-        (checkpoint / "model.safetensors").write_bytes(as_bytes(halved))
-    if job.kind == "evaluate":
-        _write(
-            new / "evaluation.json",
-            jobs.read_json(job.path / "evaluation.json") | {"job": id},
-        )
-        for name in ("arrays.npz", "map-tsne.npy"):
-            shutil.copyfile(job.path / name, new / name)
-    if job.kind == "attack":
-        for name in ("report.json", "corruptions.json", "transfer.json"):
-            value = _rounded(jobs.read_json(job.path / name), 7)
-            (new / name).write_text(
-                json.dumps(value, separators=(",", ":"), ensure_ascii=False) + "\n", "utf-8"
+    with files.new_folder(target, replace=True) as new:
+        words = files.read_json(job.path / "job.json")
+        words |= {"name": recipe.name, "note": recipe.note, "who": "Simulacra"}
+        _write(new / "job.json", words)
+        state = files.read_json(job.path / "state.json")
+        _write(new / "state.json", {k: v for k, v in state.items() if k not in ("pid", "node")})
+        records = _thinned(files.Log(job.path).read()[0])
+        (new / "log.jsonl").write_text(
+            "".join(
+                json.dumps(_rounded(record), separators=(",", ":")) + "\n" for record in records
             )
-    for folder in [job.path / "samples", *(job.path / "samples").glob("*/")]:
-        _sheets(folder, new / folder.relative_to(job.path))
-    shutil.rmtree(target, ignore_errors=True)
-    new.rename(target)
+        )
+        if runs.is_run(job):
+            _write(new / "run.json", files.read_json(job.path / "run.json"))
+            step = str(runs.preferred(job))
+            source, checkpoint = job.path / "checkpoints" / step, new / "checkpoints" / step
+            checkpoint.mkdir(parents=True)
+            _write(checkpoint / "facts.json", files.read_json(source / "facts.json"))
+            weights = load_file(source / "model.safetensors")
+            halved = {name: _halved(value) for name, value in weights.items()}
+            (checkpoint / "model.safetensors").write_bytes(as_bytes(halved))
+        if job.kind == "evaluate":
+            _write(
+                new / "evaluation.json",
+                files.read_json(job.path / "evaluation.json") | {"job": id},
+            )
+            for name in ("arrays.npz", "map-tsne.npy"):
+                shutil.copyfile(job.path / name, new / name)
+        if job.kind == "attack":
+            for name in ("report.json", "corruptions.json", "transfer.json"):
+                value = _rounded(files.read_json(job.path / name), 7)
+                (new / name).write_text(
+                    json.dumps(value, separators=(",", ":"), ensure_ascii=False) + "\n", "utf-8"
+                )
+        for folder in [job.path / "samples", *(job.path / "samples").glob("*/")]:
+            _sheets(folder, new / folder.relative_to(job.path))
     if job.kind == "train":
         moved = _moved(job, target)
         if moved > LEVELS:
@@ -279,8 +277,8 @@ def main() -> int:
 
 def _stamp() -> None:
     """Lets the runs be listed in the order of the recipes: a second apart, before the newest of them."""
-    files = [jobs.SHIPPED / id / "job.json" for id in RECIPES]
-    words = {file: jobs.read_json(file) for file in files if file.exists()}
+    records = [jobs.SHIPPED / id / "job.json" for id in RECIPES]
+    words = {file: files.read_json(file) for file in records if file.exists()}
     newest = max((word["created"] for word in words.values()), default=0)
     for number, (file, word) in enumerate(words.items()):
         _write(file, word | {"created": int(newest) - number})

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import jobs
+from core import files
 from core.catalog import UserError, installed, optional
 from core.datasets import Dataset
 from core.latent.planes import MOST_SIDE
@@ -386,7 +386,7 @@ def _projected(
     xy = np.asarray(xy, np.float32)
     memory = io.BytesIO()
     np.save(memory, xy, allow_pickle=False)
-    jobs.keep(file, memory.getvalue())
+    files.keep(file, memory.getvalue())
     return xy
 
 

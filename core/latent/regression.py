@@ -15,7 +15,7 @@ from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import jobs
+from core import files
 from core.catalog import UserError, unknown
 from core.datasets import Dataset
 from core.latent.directions import Direction, move
@@ -194,7 +194,7 @@ def reader(dataset: Dataset, progress: Callable[[int, int], None] | None = None)
         else:
             settings().allow_change(f"train the reader of {dataset.name}")
             parts = _train(net, dataset, found, where, progress)
-            jobs.keep(file, as_bytes(parts))
+            files.keep(file, as_bytes(parts))
     extra = {name: parts.pop(name) for name in ("mean", "std", "accuracy", "n")}
     net.load_state_dict(parts)
     net = net.to(where).eval().requires_grad_(False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core import jobs, runs, sheets
+from core import files, jobs, runs, sheets
 from core.catalog import UserError
 from core.latent.planes import neighbourhood, principal_plane
 from core.latent.space import open_space
@@ -46,7 +46,5 @@ def shelve(run: jobs.Job) -> Path:
         "names": list(plane.names),
     }
     file = run.path / sheets.PAD
-    new = file.with_name(f".new-{sheets.PAD}")
-    new.write_bytes(sheets.png(x, CELLS, facts))
-    new.replace(file)
+    files.write_atomic(file, sheets.png(x, CELLS, facts))
     return file

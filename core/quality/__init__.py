@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from core import jobs
+from core import files, jobs
 from core.catalog import Config, Entry, Registry, UserError, knob
 from core.datasets import SPLITS, Dataset
 from core.writing import percent
@@ -643,7 +643,7 @@ def findings(job: jobs.Job) -> Findings | None:
 
 @functools.lru_cache(maxsize=8)
 def _findings(file: Path, written: int) -> Findings:
-    record = jobs.read_json(file)
+    record = files.read_json(file)
     try:
         index, places = record["map"]
         return Findings(

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from core import datasets, jobs
+from core import datasets, files
 from core.catalog import UserError, unknown
 from core.datasets import SPLITS, Dataset
 from core.datasets.dataset import FEWEST, assemble
@@ -83,7 +83,7 @@ def _place(dataset: Dataset) -> Path:
 def _records(dataset: Dataset) -> tuple[list[dict[str, Any]], int]:
     """Reads the whole lines of the log, afresh, and counts the others."""
     file = _place(dataset) / "log.jsonl"
-    return jobs.parse(file.read_bytes() if file.exists() else b"")
+    return files.parse(file.read_bytes() if file.exists() else b"")
 
 
 def open(dataset: Dataset) -> Book:
@@ -298,7 +298,7 @@ def undo(dataset: Dataset, id: str, *, who: str = "", seen: int) -> Book:
 
 def _write(dataset: Dataset, record: dict[str, Any], who: str, seen: int) -> Book:
     place = _place(dataset)
-    with jobs.full_disk_told():
+    with files.full_disk_told():
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / "log.lock"):
             records, _ = _records(dataset)
@@ -316,7 +316,7 @@ def _write(dataset: Dataset, record: dict[str, Any], who: str, seen: int) -> Boo
                 )
             new = record if "undo" in record else _news(dataset, record)
             if new["images"]:
-                jobs.Log(place).append(
+                files.Log(place).append(
                     new | {"id": secrets.token_hex(4), "time": time.time(), "who": who}
                 )
     told, past = [], _PAST.get(record.get("action", ""), "")

@@ -11,9 +11,7 @@ import importlib
 import math
 import os
 import re
-import shutil
 import sys
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +26,7 @@ from torch.overrides import TorchFunctionMode
 from core import jobs, runs
 from core.catalog import Config, UserError, knob, unknown
 from core.datasets import Dataset
+from core.files import delete_folder, full_disk_told, new_folder, read_json, write_json
 from core.robustness import weights as files
 from core.robustness.study import fingerprint
 from core.settings import settings
@@ -126,7 +125,7 @@ def available(dataset: str) -> list[Choice]:
             )
             found.append(Choice(run.id, run.name, note))
     for place in _own():
-        facts = jobs.read_json(place / "classifier.json")
+        facts = read_json(place / "classifier.json")
         if facts["dataset"] == dataset:
             note = f"Brought: {facts['config']['architecture']}. {told(_kept(facts))}"
             found.append(Choice(OWN + place.name, place.name, note))
@@ -272,16 +271,9 @@ def bring(name: str, file: bytes, config: ForeignConfig, dataset: Dataset) -> st
         "channels": dataset.channels,
         "size": dataset.size,
     }
-    new = place.with_name(f".new-{uuid.uuid4().hex}")
-    with jobs.full_disk_told():
-        new.mkdir(parents=True)
-        try:
-            (new / "model.safetensors").write_bytes(as_bytes(net.state_dict()))
-            jobs.write_json(new / "classifier.json", facts)
-            new.rename(place)
-        except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
+    with full_disk_told(), new_folder(place) as new:
+        (new / "model.safetensors").write_bytes(as_bytes(net.state_dict()))
+        write_json(new / "classifier.json", facts)
     return OWN + name
 
 
@@ -301,7 +293,7 @@ def kept(id: str) -> dict[str, Any]:
     Raises:
         UserError: If there is none of this id, or its record is damaged.
     """
-    facts = jobs.read_json(_place(id.removeprefix(OWN)) / "classifier.json")
+    facts = read_json(_place(id.removeprefix(OWN)) / "classifier.json")
     return {**facts, "preprocessing": _kept(facts), "notes": facts.get("notes", [])}
 
 
@@ -312,7 +304,8 @@ def delete(id: str) -> None:
         UserError: If the server is view-only, or there is none of this id.
     """
     settings().allow_change("delete a classifier")
-    shutil.rmtree(_place(id.removeprefix(OWN)), ignore_errors=True)
+    with full_disk_told():
+        delete_folder(_place(id.removeprefix(OWN)))
 
 
 def _folder() -> Path:
@@ -338,7 +331,7 @@ def _place(name: str) -> Path:
 
 def _brought(name: str, dataset: Dataset) -> Target:
     place = _place(name)
-    facts = jobs.read_json(place / "classifier.json")
+    facts = read_json(place / "classifier.json")
     _same_classes(name, facts["classes"], dataset)
     config = ForeignConfig.of(facts["config"], "classifier")
     weights = (place / "model.safetensors").read_bytes()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from core import jobs, runs
 from core.catalog import Config, UserError, knob
-from core.work import Task, kinds
+from core.work import Task, kinds, train
 from core.work.train import AugmentConfig, augmentation, begin, follow
 
 if TYPE_CHECKING:
+    from core.classifier import Classifier
     from core.datasets import Dataset
+    from core.models import Spec
 
 
 class ExtraConfig(Config):
@@ -49,7 +52,38 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     }
 
 
-@kinds.add("classifier", "Train a classifier", Config, lane="train", parts=_parts)
+def _allow(config: dict[str, Any]) -> None:
+    train.allow(config, "classifier")
+    if made_by := config["extra"]["made_by"]:
+        run = jobs.find(made_by, "train")
+        if run.config["dataset"] != config["dataset"]:
+            raise UserError(
+                f"{run.name} was trained on {runs.dataset_of(run)} as it was prepared then, and its images only join "
+                "those. Choose a run that was trained on this dataset with the same settings."
+            )
+
+
+def _build(facts: Mapping[str, Any], spec: Spec) -> Classifier:
+    from core.classifier import Classifier, ClassifierConfig
+
+    return Classifier(ClassifierConfig.of(facts["classifier"], "classifier"), spec)
+
+
+@kinds.add(
+    "classifier",
+    "Train a classifier",
+    Config,
+    lane="train",
+    parts=_parts,
+    unit="images",
+    shape={"dataset": {"name": str}, "train": {"images": int}},
+    read=partial(jobs.outcome, name=train.RECORD),
+    files=train.FILES,
+    allow=_allow,
+    processes=train.processes,
+    resumes=train.RESUMES,
+    trained=jobs.Trained("classifier", _build),
+)
 def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a classifier, the judge of what the models make; reports its accuracy on the test split at the end."""
     extra = ExtraConfig.of(task.job.config.get("extra"), "extra")
@@ -57,7 +91,7 @@ def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
         task, {"classifier": task.part("classifier"), "extra": extra.record(), **augmentation(task)}
     )
     yield from follow(task, extended(dataset, extra), facts, None)
-    if task.stopped() or not task.lead:
+    if not task.lead:
         return
     import torch
 

@@ -6,13 +6,16 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import datasets, jobs, runs
 from core.catalog import Config, UserError
 from core.settings import settings
 from core.watch import Stopped
 from core.work import Task, kinds, submit
+
+if TYPE_CHECKING:
+    from core.evaluation import Evaluation
 
 
 def start(
@@ -75,7 +78,21 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     }
 
 
-@kinds.add("evaluate", "Evaluate a model", Config, lane="short", parts=_parts)
+def _read(job: jobs.Job) -> Evaluation | None:
+    from core import evaluation
+
+    return evaluation.read(job) if (job.path / "evaluation.json").exists() else None
+
+
+@kinds.add(
+    "evaluate",
+    "Evaluate a model",
+    Config,
+    lane="short",
+    parts=_parts,
+    shape={"evaluate": {"samples": int}},
+    read=_read,
+)
 def evaluate(task: Task) -> Iterator[dict[str, Any]]:
     """Draws samples of a run and measures them, metric by metric."""
     import torch
@@ -136,7 +153,6 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
             evaluation.write(found)
             yield {
                 "step": opened.step,
-                "images": round(100 * len(found.measurements) / len(evaluator.metrics)),
                 "metric": measurement.metric,
                 "value": measurement.value,
                 "low": measurement.low,
@@ -156,5 +172,7 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
             laid = slow_map(arrays["made_features"], arrays["real_features"], config.seed)
             evaluation.write_map(task.path, laid)
         evaluation.write(replace(found, finished=True))
+        task.say("", 1.0)
     except Stopped:
-        return
+        task.check()
+        raise

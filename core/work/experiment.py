@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from core import jobs
+from core import files, jobs
 from core.catalog import Config
-from core.settings import settings
 from core.work import Task, kinds
+
+RESULT = "experiment.json"
 
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
@@ -19,49 +21,48 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     return {"dataset": datasets.config_of(choice["dataset"]), "experiment": ExperimentConfig}
 
 
-@kinds.add("experiment", "Does it help?", Config, lane="short", parts=_parts)
+@kinds.add(
+    "experiment",
+    "Does it help?",
+    Config,
+    lane="short",
+    parts=_parts,
+    unit="classifiers",
+    read=partial(jobs.outcome, name=RESULT),
+    resumes="Resume goes on from the classifiers that it has trained.",
+)
 def experiment(task: Task) -> Iterator[dict[str, Any]]:
     """Trains the same classifier with and without, again and again, and says whether it helps."""
-    import torch
-
-    from core import datasets
     from core import experiment as trials
 
-    torch.set_num_threads(settings().worker_threads)
-    ask = task.part("dataset")
     config = trials.ExperimentConfig.of(task.part("experiment"), "experiment")
-    task.say("Preparing the data")
-    dataset = datasets.load(ask["name"], ask["config"])
-    whole = trials.Experiment(dataset, config)
+    whole = trials.Experiment(task.dataset(), config)
     done: dict[tuple[int, int, str], float] = {}
     made: list[dict[str, Any]] = []
-    for record in jobs.Log(task.path).read()[0]:  # a resumed one keeps what it has
+    for record in files.Log(task.path).read()[0]:  # a resumed one keeps what it has
         if "accuracy" in record:
             done[record["pair"], record["size"], record["arm"]] = record["accuracy"]
-    old = trials.result(task.job)
+    old = task.job.result()
     if old is not None:
         made = [
             fact for fact in old["synthetic"] if (fact["pair"], fact["size"], fact["arm"]) in done
         ]
-    began, begun, total = time.time(), len(done), len(whole.places)
+    began, total = time.time(), len(whole.places)
+    task.say("Training the first classifier", len(done), total)
     for pair, size, arm, accuracy in trials.perform(whole, done, made):
-        jobs.write_json(task.path / trials.RESULT, whole.summary(done, made))
+        files.write_json(task.path / RESULT, whole.summary(done, made))
         task.say(
             f"Pair {pair + 1} of {config.count}: {trials.ARMS[arm]}, {size} images per class",
-            begun=begun,
-            started=began,
-            done=len(done),
-            total=total,
+            len(done),
+            total,
         )
         yield {
-            "images": len(done),
             "seconds": round(time.time() - began, 2),
             "pair": pair,
             "size": size,
             "arm": arm,
             "accuracy": accuracy,
         }
-        if task.stopped():
-            return
-    jobs.write_json(task.path / trials.RESULT, whole.summary(done, made))
-    yield {"images": len(done), "verdict": whole.summary(done, made)["verdict"]}
+        task.check()
+    files.write_json(task.path / RESULT, whole.summary(done, made))
+    yield {"verdict": whole.summary(done, made)["verdict"]}

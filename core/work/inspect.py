@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from core import jobs
+from core import files, jobs
 from core.catalog import Config
-from core.settings import settings
 from core.work import Task, kinds
+
+if TYPE_CHECKING:
+    from core.quality import Findings
 
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
@@ -19,39 +20,34 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     return {"dataset": datasets.config_of(choice["dataset"]), "inspect": InspectConfig}
 
 
-@kinds.add("inspect", "Inspect a dataset", Config, lane="short", parts=_parts)
+def _read(job: jobs.Job) -> Findings | None:
+    from core.quality import findings
+
+    return findings(job)
+
+
+@kinds.add(
+    "inspect", "Inspect a dataset", Config, lane="short", parts=_parts, unit="images", read=_read
+)
 def inspect(task: Task) -> Iterator[dict[str, Any]]:
     """Looks for duplicates, leaks, wrong labels, outliers and poor images; nothing is changed."""
-    import torch
+    from core import quality
 
-    from core import datasets, quality
-
-    torch.set_num_threads(settings().worker_threads)
-    ask = task.part("dataset")
-    task.say("Preparing the data")
-    dataset = datasets.load(ask["name"], ask["config"])
-    jobs.write_json(
+    dataset = task.dataset()
+    files.write_json(
         task.path / "content.json", {"fingerprint": dataset.fingerprint, "rules": quality.RULES}
     )
-    started = time.time()
-    share = 0.0
+    share, n = 0.0, len(dataset)
 
     def told(words: str) -> None:
-        task.say(
-            words, begun=0, started=started, done=int(share * len(dataset)), total=len(dataset)
-        )
+        task.say(words, int(share * n), n)
 
     for step in quality.inspect(dataset, quality.InspectConfig.of(task.part("inspect")), told):
         if isinstance(step, quality.Findings):
-            jobs.write_json(task.path / quality.FOUND, step.record())
-            yield {
-                "images": len(dataset),
-                "seconds": round(step.seconds, 1),
-                "found": step.counts,
-            }
+            files.write_json(task.path / quality.FOUND, step.record())
+            yield {"images": n, "seconds": round(step.seconds, 1), "found": step.counts}
             return
         name, share = step
         told(name)
-        yield {"images": int(share * len(dataset)), "passed": name}
-        if task.stopped():
-            return
+        yield {"images": int(share * n), "passed": name}
+        task.check()

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
 
-from core import jobs
+from core import files, jobs
 from core.catalog import Config, UserError, knob, unknown
-from core.settings import settings
 from core.work import Task, kinds
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def standings(job: jobs.Job) -> tuple[dict[str, Any], dict[str, list[dict[str, A
     """
     about: dict[str, Any] = {}
     found: dict[str, list[dict[str, Any]]] = {}
-    for record in jobs.Log(job.path).read()[0]:
+    for record in files.Log(job.path).read()[0]:
         if isinstance(family := record.get("family"), str):
             if all(isinstance(record.get(name), int | float) for name in _MEASURED):
                 found.setdefault(family, []).append(record)
@@ -91,35 +90,37 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     return {"dataset": datasets.config_of(choice["dataset"]), "race": RaceConfig}
 
 
-@kinds.add("race", "Let families race", Config, lane="train", parts=_parts)
+@kinds.add(
+    "race",
+    "Let families race",
+    Config,
+    lane="train",
+    parts=_parts,
+    unit="s",
+    shape={"dataset": {"name": str}, "race": {"seconds": int}},
+    read=standings,
+)
 def race(task: Task) -> Iterator[dict[str, Any]]:
     """Trains families for the same number of seconds, in turns, and measures them after each."""
     import torch
 
-    from core import datasets, runs
+    from core import runs
     from core.models import families
     from core.tensors import device
     from core.training import spec_of
 
     config = RaceConfig.of(task.part("race"), "race")
-    torch.set_num_threads(settings().worker_threads)
     # it begins anew when it was interrupted: how far each had come is worth nothing without its network
-    jobs.Log(task.path).cut(-1)
+    files.Log(task.path).cut(-1)
     shutil.rmtree(task.path / "samples", ignore_errors=True)
-    ask = task.part("dataset")
-    task.say("Preparing the data")
-    dataset = datasets.load(ask["name"], ask["config"])
+    dataset = task.dataset()
     task.say("Preparing the measure of quality")
 
     def told(words: str, done: float) -> None:
         task.say(words)
-        if task.stopped():
-            raise _Stopped
+        task.check()
 
-    try:
-        measure = Measure(dataset, told=told)
-    except _Stopped:
-        return
+    measure = Measure(dataset, told=told)
     # where one thread computes, its own time is the fairest clock: what else the machine does costs nobody a turn
     alone = device(training=True).type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter
@@ -137,19 +138,14 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
             "spec": {**vars(spec), "shares": list(spec.shares)},
         }
         entrants.append(Entrant(name, runs.network(facts), dataset, config, clock))
-    total, started = config.seconds * len(entrants), time.time()
+    total = config.seconds * len(entrants)
     for turn in range(1, config.turns + 1):
         for entrant in entrants:
             for _ in entrant.train(turn * config.seconds / config.turns):
-                if task.stopped():
-                    return
-                task.say(
-                    f"Turn {turn} of {config.turns}: {families.get(entrant.name).title}",
-                    begun=0,
-                    started=started,
-                    done=sum(each.seconds for each in entrants),
-                    total=total,
-                )
+                task.check()
+                title = families.get(entrant.name).title
+                done = sum(each.seconds for each in entrants)
+                task.say(f"Turn {turn} of {config.turns}: {title}", done, total)
             model = entrant.trainer.published()
             _sheet(task, entrant, model, turn, dataset, config.seed)
             yield {
@@ -159,10 +155,6 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
                 "images": entrant.trainer.step * entrant.trainer.batch,
                 **measure.of(model, entrant.name, config.seed),
             }
-
-
-class _Stopped(Exception):
-    """Somebody asked to stop before the race began."""
 
 
 class Entrant:
@@ -282,4 +274,4 @@ def _sheet(
     folder = task.path / "samples" / entrant.name
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"turn": turn, "images": entrant.trainer.step * entrant.trainer.batch}
-    jobs.write_atomic(folder / f"{turn}.png", sheets.png(x, columns, facts))
+    files.write_atomic(folder / f"{turn}.png", sheets.png(x, columns, facts))

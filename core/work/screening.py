@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from core import jobs
+from core import files, jobs
 from core.catalog import Config
-from core.settings import settings
 from core.work import Task, kinds
 
 RESULT = "screening.json"
@@ -21,41 +21,30 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     return {"dataset": datasets.config_of(choice["dataset"]), "screening": ScreeningConfig}
 
 
-@kinds.add("screening", "Is it too much?", Config, lane="short", parts=_parts)
+@kinds.add(
+    "screening",
+    "Is it too much?",
+    Config,
+    lane="short",
+    parts=_parts,
+    unit="classifiers",
+    read=partial(jobs.outcome, name=RESULT),
+)
 def screening(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a small classifier with each step, and judges it on clean images."""
-    import torch
-
-    from core import augment, datasets
+    from core import augment
     from core.augment import harm
 
-    torch.set_num_threads(settings().worker_threads)
-    ask = task.part("dataset")
     config = harm.ScreeningConfig.of(task.part("screening"), "screening")
     pipeline = augment.load(config.pipeline)
-    task.say("Preparing the data")
-    dataset = datasets.load(ask["name"], ask["config"])
+    dataset = task.dataset()
     began, found, leak = time.time(), {"rows": [], "fits": 0, "total": 1}, None
     if config.run:
         task.say("Looking for traces in the samples")
         leak = harm.leak(dataset, pipeline, config.run)
     for found in harm.referees(dataset, pipeline, config):
-        jobs.write_json(task.path / RESULT, {"rows": found["rows"], "leak": leak, "done": False})
-        task.say(
-            f"Referee {found['fits']} of {found['total']}",
-            begun=0,
-            started=began,
-            done=found["fits"],
-            total=found["total"],
-        )
-        yield {"images": found["fits"], "seconds": round(time.time() - began, 2)}
-        if task.stopped():
-            return
-    jobs.write_json(task.path / RESULT, {"rows": found["rows"], "leak": leak, "done": True})
-    yield {"images": found["fits"], "rows": len(found["rows"])}
-
-
-def result(job: jobs.Job) -> dict[str, Any] | None:
-    """Reads what a screening knows so far; None before its first referee."""
-    file = job.path / RESULT
-    return jobs.read_json(file) if file.exists() else None
+        files.write_json(task.path / RESULT, {"rows": found["rows"], "leak": leak, "done": False})
+        yield {"fits": found["fits"], "seconds": round(time.time() - began, 2)}
+        task.count("Referee", found["fits"], found["total"])
+    files.write_json(task.path / RESULT, {"rows": found["rows"], "leak": leak, "done": True})
+    yield {"rows": len(found["rows"])}

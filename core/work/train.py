@@ -7,24 +7,30 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
 
-from core import jobs, machine, runs
+from core import files, jobs, machine, runs
 from core.catalog import Config, UserError, knob
 from core.settings import settings
-from core.work import Task, kinds
+from core.watch import Stopped
+from core.work import Task, flat, kinds, parts, resume
 
 if TYPE_CHECKING:
     from torch import nn
 
     from core.datasets import Dataset
+    from core.models import Spec
     from core.training import Progress
 
 WATCHED = 20_000  # images of the shortest training that is worth a measure of quality
+RECORD = "run.json"
+FILES = {"log.jsonl": "Records (JSON lines)"}
+RESUMES = "Resume goes on from the newest checkpoint."
 COPYING = 0.6  # share of samples nearer to training than to held-out images from which a model is said to copy
 
 
@@ -61,7 +67,7 @@ def augmentation(task: Task) -> dict[str, Any]:
     """Gives what a run records of its augmentation: the whole pipeline, which may be deleted later; empty for none."""
     asked = task.job.config.get("augment") or {}
     chosen = asked.get("pipeline", "")
-    if not chosen or (task.path / "run.json").exists():  # a resumed run has it in its record
+    if not chosen or (task.path / RECORD).exists():  # a resumed run has it in its record
         return {}
     from core import augment
 
@@ -81,7 +87,103 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     }
 
 
-@kinds.add("train", "Train a model", Config, lane="train", parts=_parts)
+def processes(config: Mapping[str, Any]) -> int:
+    """Counts the processes of a training: one for each GPU that it asks for, as far as there are any."""
+    asked = config["train"].get("gpus", 1)
+    if asked == 1:
+        return 1
+    from core.tensors import gpus
+
+    return min(asked, gpus())
+
+
+def allow(config: dict[str, Any], family: str) -> None:
+    """Checks what a training asks of the server, its images and other runs, and names its parent in full.
+
+    Args:
+        config: Of the job.
+        family: What it trains, as :func:`core.runs.family_of` names it.
+
+    Raises:
+        UserError: If it cannot work.
+    """
+    from core import datasets
+
+    train, dataset = config["train"], config["dataset"]
+    _allow_images(train["images"])
+    if dataset["name"] not in datasets.datasets:  # a saved set says at once what it holds
+        index = datasets.load(dataset["name"]).splits["train"]
+        if not len(index):
+            raise UserError(
+                f"{dataset['name']} has no training images, so nothing can be learned from it. "
+                "Choose another dataset, or import it again with a training part."
+            )
+    if train["gpus"] > 1:
+        from core.tensors import gpus
+
+        if train["gpus"] > gpus():
+            raise UserError(
+                f"train.gpus must be at most {gpus()} on this server, got {train['gpus']}. Train on fewer GPUs."
+            )
+    if config["augment"]["critic"]:
+        _allow_critic(config, family)
+    if train["parent"]:
+        run, step = runs.named(train["parent"])
+        if runs.family_of(run) != family:
+            raise UserError(
+                f"{run.name} is of the family {runs.family_of(run)}, and a {family} cannot start from it. "
+                "Choose a run of the same family, or leave train.parent out."
+            )
+        train["parent"] = f"{run.id}@{step}"
+
+
+def _allow_images(count: int) -> None:
+    if count > settings().max_images:
+        raise UserError(
+            f"train.images must be at most {settings().max_images} on this server, got {count}. "
+            "Train for fewer images."
+        )
+
+
+def _allow_critic(config: Mapping[str, Any], family: str) -> None:
+    """Checks that there is a critic, and that it is shown augmented images at all."""
+    from core.models import families
+
+    if family not in families or not families.get(family).critic:
+        raise UserError(
+            f"augment.critic puts the pipeline before a GAN's critic, and a {family} has none. "
+            "Leave augment.critic out: the pipeline then changes the training images."
+        )
+    values = config["family"]["config"]
+    if not config["augment"]["pipeline"] or values["augment"] == "off":
+        raise UserError(
+            f"augment.critic needs a pipeline and a critic that sees augmented images, got augment.pipeline="
+            f"{config['augment']['pipeline']!r} and family.augment={values['augment']!r}. "
+            "Name a pipeline, and choose adaptive or always; or leave augment.critic out."
+        )
+
+
+def _build(facts: Mapping[str, Any], spec: Spec) -> Any:
+    from core.models import build
+
+    return build(facts["family"]["name"], facts["family"]["config"], spec)
+
+
+@kinds.add(
+    "train",
+    "Train a model",
+    Config,
+    lane="train",
+    parts=_parts,
+    unit="images",
+    shape={"dataset": {"name": str}, "family": {"name": str}, "train": {"images": int}},
+    read=partial(jobs.outcome, name=RECORD),
+    files=FILES,
+    allow=lambda config: allow(config, config["family"]["name"]),
+    processes=processes,
+    resumes=RESUMES,
+    trained=jobs.Trained("family", _build),
+)
 def train_model(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a generative model, with sample sheets of the same noise as it learns."""
     dataset, facts = begin(task, {"family": task.part("family"), **augmentation(task)})
@@ -100,7 +202,7 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
 
             y = torch.arange(count, device=next(model.parameters()).device) % model.classes
         x = to_bytes(model.sample(range(count), y, facts["train"]["seed"], sampling))
-        jobs.write_atomic(
+        files.write_atomic(
             task.path / "samples" / f"{step}.png",
             sheets.png(x, columns, {"step": step, "images": images}),
         )
@@ -112,27 +214,20 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     """Loads the dataset and completes the record of the run; a resumed run keeps the record that it has."""
     import torch
 
-    from core import datasets
     from core.tensors import agreed, device
     from core.training import spec_of
 
-    ask = task.part("dataset")
-    task.say("Preparing the data")
     if not task.lead:
         agreed(None)  # the first process has it prepared
-    dataset = datasets.load(
-        ask["name"],
-        ask["config"],
-        progress=lambda done, total: task.say(f"Preparing the data: {done} of {total} images"),
-    )
+    dataset = task.dataset()
     if task.lead:
         agreed(dataset.fingerprint)
     else:
         facts = agreed(None)
         torch.set_num_threads(facts["threads"])
         return dataset, facts
-    if (task.path / "run.json").exists():
-        facts = jobs.read_json(task.path / "run.json")
+    if (task.path / RECORD).exists():
+        facts = files.read_json(task.path / RECORD)
         if facts["dataset"]["fingerprint"] != dataset.fingerprint:
             raise UserError(
                 f"The dataset {dataset.name} has changed since this run began, so it cannot be resumed. "
@@ -142,13 +237,12 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
         agreed(facts)
         torch.set_num_threads(facts["threads"])
         return dataset, facts
-    torch.set_num_threads(settings().worker_threads)
     spec = spec_of(dataset)
     facts = {
         **what,
         "train": task.part("train"),
         "dataset": {
-            **ask,
+            **task.part("dataset"),
             "fingerprint": dataset.fingerprint,
             "classes": list(dataset.classes),
             "images": {part: len(index) for part, index in dataset.splits.items()},
@@ -170,7 +264,7 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     if facts["train"].get("parent"):
         facts["parent"] = _descent(facts)
     (task.path / "samples").mkdir(exist_ok=True)
-    jobs.write_json(task.path / "run.json", facts)
+    files.write_json(task.path / RECORD, facts)
     agreed(facts)
     return dataset, facts
 
@@ -183,7 +277,7 @@ def _extended(task: Task, facts: dict[str, Any]) -> None:
         step = {"step": steps[-1] if steps else 0}
         facts["extended"] = [*facts.get("extended", []), step | {"from": old, "to": new}]
         facts["train"]["images"] = new
-        jobs.write_json(task.path / "run.json", facts)
+        files.write_json(task.path / RECORD, facts)
 
 
 def _descent(facts: dict[str, Any]) -> dict[str, Any]:
@@ -205,7 +299,7 @@ def _descent(facts: dict[str, Any]) -> dict[str, Any]:
             "so its weights do not fit. "
             "Choose a run on images of this kind, or leave train.parent out."
         )
-    part = "family" if "family" in facts else "classifier"
+    part = runs.trained(facts).part
     pairs = {
         "dataset": [each["dataset"]["name"] for each in (theirs, facts)],
         "images of the dataset": [each["dataset"]["images"] for each in (theirs, facts)],
@@ -227,10 +321,6 @@ def _weights(facts: dict[str, Any]) -> dict[str, Any]:
     parent = facts["parent"]
     model = runs.open_model(jobs.get(parent["run"]), parent["step"]).model
     return {name: value.cpu() for name, value in model.state_dict().items()}
-
-
-class _Unmeasured(Exception):
-    """Somebody asked to stop while the measure was prepared."""
 
 
 def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], dict[str, float]]:
@@ -257,8 +347,7 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
 
     def told(words: str, done: float) -> None:
         task.say(words)
-        if task.stopped():
-            raise _Unmeasured
+        task.check()
 
     def prepare() -> None:
         task.say("Preparing the measure of quality")
@@ -280,7 +369,7 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
         if not real:
             try:
                 prepare()
-            except _Unmeasured:  # the training itself is asked to stop, which saves what there is
+            except Stopped:  # the training itself is asked to stop, which saves what there is
                 return {}
             began = time.monotonic()
         made = [model.sample(ids, None, seed, sampling) for ids in torch.arange(n).split(100)]
@@ -324,7 +413,7 @@ def follow(
     if config.batch == 0:  # from now on it is the run's own, whatever a later version advises
         facts["train"]["batch"] = batch_of(model, config)
         if task.lead:
-            jobs.write_json(task.path / "run.json", facts)
+            files.write_json(task.path / RECORD, facts)
         config = TrainConfig.of(facts["train"], "train")
     transform = None
     if facts.get("augment"):
@@ -358,7 +447,7 @@ def follow(
             note = lengthened(
                 config, groups, trainer.step, max(old, trainer.step), new, trainer.ease
             )
-            known = note and any(r.get("warning") == note for r in jobs.Log(task.path).read()[0])
+            known = note and any(r.get("warning") == note for r in files.Log(task.path).read()[0])
             warnings += [note] if note and not known else []
     if config.patience and trainer.whole is not None:
         warnings += [
@@ -366,7 +455,8 @@ def follow(
         ]
     for warning in warnings:
         yield {"step": trainer.step, "warning": warning}
-    saved, started = time.monotonic(), time.time()
+    saved = time.monotonic()
+    task.say("", begun, config.images)
     watched = task.lead and sheet is not None and config.watch and config.images >= WATCHED
     watch = _watch(task, dataset) if watched else None
 
@@ -409,10 +499,8 @@ def follow(
             memory["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
         task.say(
             "",
-            begun=begun,
-            started=started,
-            done=progress.images,
-            total=progress.total,
+            progress.images,
+            progress.total,
             speed=progress.images_per_second,
             seconds=progress.seconds,
             step=progress.step,
@@ -425,9 +513,10 @@ def follow(
             "images_per_second": round(progress.images_per_second, 1),
             **values,
         }
+        if reason and not ends:
+            raise Stopped(reason)
         if enough and not ends:
             task.message = enough
-        if (reason or enough) and not ends:
             return
 
 
@@ -445,6 +534,68 @@ def _enough(task: Task, facts: dict[str, Any], patience: float, step: int) -> st
     )
 
 
+def extend(id: str, images: int) -> jobs.Job:
+    """Lets a run see more images in all, from its newest checkpoint on: also one that has finished.
+
+    The schedule goes on as if the run had had this length from the start: the learning rate rises to what it would be
+    there, and falls to its end again; a VQ-VAE that has to returns to its first stage. :func:`lengthened` says so.
+
+    Args:
+        id: Of the run.
+        images: Images in all, those it has seen included.
+
+    Raises:
+        UserError: If it is no longer than the run is, more than the server allows, or the run cannot go on.
+    """
+    job = jobs.get(id)
+    if not runs.is_run(job):
+        raise UserError(f"{job.name} trains nothing, so it cannot be extended. Choose a run.")
+    parts_of = parts(job.kind, flat(job.config)[0])
+    seen = int(job.state.get("done", 0))
+    longer = parts_of["train"].of({**job.config["train"], "images": images}, "train").record()
+    if longer["images"] <= seen:
+        raise UserError(
+            f"{job.name} has seen {seen} images already, so train.images must be above that, got {images}. "
+            "Ask for more."
+        )
+    _allow_images(images)
+    if runs.checkpoints(job) and not runs.resumable(job):
+        raise UserError(
+            f"{job.name} has no checkpoint that training could go on from. Start a new run from it instead."
+        )
+    return resume(id, {**job.config, "train": longer})
+
+
+def lengthened(id: str, images: int) -> str:
+    """Says what :func:`extend` would do to the learning rate and the stages of a run; empty if its curve goes on.
+
+    Raises:
+        UserError: If the run cannot be read.
+    """
+    job = jobs.get(id)
+    saved = runs.checkpoints(job)
+    if not saved:
+        return ""
+    from core import training
+
+    facts = runs.record(job)
+    train = facts["train"]
+    if not train["batch"]:
+        return ""
+    # a roll-back halves the rate for good
+    back = sum({"warning", "images"} <= each.keys() for each in files.Log(job.path).read()[0])
+    old, new = (math.ceil(n / train["batch"]) for n in (train["images"], images))
+    config = training.TrainConfig.of(train, "train")
+    return training.lengthened(
+        config,
+        runs.groups_of(facts),
+        saved[-1],
+        max(old, saved[-1]),
+        max(new, saved[-1] + 1),
+        0.5**back,
+    )
+
+
 def _revision() -> str:
     """Reads the git revision of the code; empty outside a checkout."""
     try:
@@ -459,6 +610,3 @@ def _revision() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return run.stdout.strip()
-
-
-# --- The process ----------------------------------------------------------------------------------------------------

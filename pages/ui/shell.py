@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -100,21 +101,35 @@ def _import_heavy() -> None:
 # --- Pages ----------------------------------------------------------------------------------------------------------
 
 
-@cache
-def pages() -> dict[str, dict[str, Any]]:
-    """Finds the pages: every file in ``pages/`` says its own TITLE, ICON and ORDER in its first lines."""
-    found = {}
-    for file in PAGES.glob("*.py"):
-        facts = {}
+@dataclass(frozen=True)
+class Page:
+    """A page: its file's name, and what the first lines of the file say in TITLE, ICON and ORDER."""
+
+    name: str
+    title: str
+    icon: str
+    order: float
+
+    @classmethod
+    def of(cls, file: Path) -> Page:
+        """Reads the lines without running the page.
+
+        Raises:
+            TypeError: If one of them is missing.
+        """
+        said: dict[str, Any] = {}
         for line in ast.parse(file.read_text("utf-8")).body:
-            if (
-                isinstance(line, ast.Assign)
-                and isinstance(line.targets[0], ast.Name)
-                and line.targets[0].id.isupper()
-            ):
-                facts[line.targets[0].id.lower()] = ast.literal_eval(line.value)
-        found[file.stem] = facts
-    return dict(sorted(found.items(), key=lambda item: item[1]["order"]))
+            if isinstance(line, ast.Assign):
+                target = ast.unparse(line.targets[0])
+                if target in ("TITLE", "ICON", "ORDER"):
+                    said[target.lower()] = ast.literal_eval(line.value)
+        return cls(file.stem, **said)
+
+
+@cache
+def pages() -> list[Page]:
+    """Finds the pages, in their order: every file in ``pages/`` is one."""
+    return sorted(map(Page.of, PAGES.glob("*.py")), key=lambda page: page.order)
 
 
 def navigation() -> Any:
@@ -139,18 +154,16 @@ def navigation() -> Any:
     if asked := st.session_state.pop("_asked", None):
         with guard():
             attempt(asked[0], *asked[1])
-    entries = pages()
-    first = next(iter(entries))
     page = st.navigation(
         [
             st.Page(
-                PAGES / f"{name}.py",
-                title=facts["title"],
-                icon=facts["icon"],
-                url_path=name,
-                default=name == first,
+                PAGES / f"{page.name}.py",
+                title=page.title,
+                icon=page.icon,
+                url_path=page.name,
+                default=page is pages()[0],
             )
-            for name, facts in entries.items()
+            for page in pages()
         ],
         position="hidden" if fresh else "sidebar",
     )
@@ -384,7 +397,7 @@ def sidebar() -> None:
             help="What the Data page shows and the Train page trains on.",
         )
         every = jobs.listing()
-        listed = [job for job in every if job.kind in runs.KINDS]
+        listed = [job for job in every if runs.is_run(job)]
         ids = [run.id for run in listed]
         ready = next(
             (run.id for run in listed if run.kind == "train" and runs.checkpoints(run)), None

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 
-from core import jobs, sheets
+from core import files, sheets
 
 KEY = "latent.pad"
 
@@ -149,7 +149,7 @@ def test_the_overview_can_be_dragged_before_anything_is_loaded(tiny_runs, server
     x = np.random.default_rng(0).integers(0, 256, (225, 1, 8, 8)).astype(np.uint8)
     facts = {"cells": 15, "width": 6.0, "step": 1, "seed": 0, "label": None, "sampling": {}, "names": ["one", "two"]}  # fmt: skip
     (folder / sheets.PAD).write_bytes(sheets.png(x, 15, facts))
-    assert jobs.read_json(folder / "job.json")
+    assert files.read_json(folder / "job.json")
     app = server(home=place)
     screen.page.goto(app.url)
     expect(screen.key("overview.pad").locator("canvas.image[data-drawn]")).to_be_visible()

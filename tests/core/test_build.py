@@ -121,11 +121,11 @@ def test_samples_of_a_run_join_as_a_job(trained, setting, here):
         "build.distinct": False,
     }
     job = work.submit("build", {"dataset": "digits"}, values)
-    assert build.result(job) is None
+    assert job.result() is None
     worker.work(job.path)
     job = jobs.get(job.id)
     assert job.status == "finished", job.message
-    facts = build.result(job)
+    facts = job.result()
     assert facts is not None
     assert facts["added"]["synthetic"] == 20
     made = datasets.load("mixed")

@@ -301,8 +301,8 @@ def test_a_scanned_package_is_listed_without_importing_its_modules(tmp_path, mon
 
 def test_listing_every_choice_of_the_core_imports_no_torch():
     code = (
-        "import sys\nfrom core import datasets, work\nfrom core.models import families\n"
-        "print(datasets.names(), families.names(), work.kinds.names(), 'torch' in sys.modules)"
+        "import sys\nfrom core import datasets, jobs\nfrom core.models import families\n"
+        "print(datasets.names(), families.names(), jobs.kinds.names(), 'torch' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

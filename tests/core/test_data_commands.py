@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import augment, datasets, jobs, runs, sheets, work, worker
+from core import augment, datasets, files, jobs, runs, sheets, work, worker
 from core.__main__ import main
 from core.catalog import UserError
 
@@ -211,7 +211,7 @@ def test_a_run_is_trained_with_a_pipeline_and_records_it(here, monkeypatch):
     ]
     assert "augment" not in runs.record(plain)
     # the same seed, and yet other images: another model
-    first, second = (jobs.Log(run.path).read()[0][-1] for run in (plain, chained))
+    first, second = (files.Log(run.path).read()[0][-1] for run in (plain, chained))
     assert first["loss"] != second["loss"]
     classifier = here(None, **{"augment.pipeline": "digits"})
     assert classifier.status == "finished", classifier.message
@@ -232,7 +232,7 @@ def test_a_pipeline_stands_before_the_critic_where_there_is_one(here):
     told = [
         [
             record["critic_loss"]
-            for record in jobs.Log(run.path).read()[0]
+            for record in files.Log(run.path).read()[0]
             if "critic_loss" in record
         ]
         for run in (plain, chained, again)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import datasets
+from core import datasets, scratch
 from core.catalog import UserError
 from core.datasets import SPLITS, Dataset, assemble, digests, split_by_content, store
 from core.datasets.pictures import KINDS, NO_PICTURE, Span, decode
@@ -905,10 +905,14 @@ def test_a_pickle_in_the_cache_is_not_opened(tmp_path: Path):
 def test_what_a_killed_process_left_is_swept(home: Path):
     datasets.load("faces", FACES)
     place = entry_of_cache()
-    place.rename(place.with_suffix(".new"))  # as if it had died before the last step
-    (place.with_suffix(".new") / "x.npy").unlink()
+    half = place.with_name(".new-0")
+    place.rename(half)  # as if it had died before the last step
+    (half / "x.npy").unlink()
     store._memo.clear()
     assert len(datasets.load("faces", FACES)) == 60
+    os.utime(half, (0, 0))
+    scratch.sweep(place.parent)
+    assert not half.exists()
     assert entry_of_cache() == place
 
 

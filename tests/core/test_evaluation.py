@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from core import datasets, evaluation, features, jobs, runs, worker
+from core import datasets, evaluation, features, files, jobs, runs, worker
 from core.__main__ import main
 from core.catalog import Config, UserError
 from core.evaluation import EvaluateConfig, report
@@ -116,7 +116,7 @@ def test_the_same_seed_gives_the_same_numbers(asked):
 def test_progress_and_records_arrive_metric_by_metric(asked):
     job = asked()
     assert (job.status, job.share) == ("finished", 1)
-    records = jobs.Log(job.path).read()[0]
+    records = files.Log(job.path).read()[0]
     assert [record["metric"] for record in records] == ["kid", "precision", "coverage", "nearer"]
     assert evaluation.listing(job.target)[0].id == job.id
     assert evaluation.latest(job.target).job == job.id
@@ -175,7 +175,7 @@ def judgeless(monkeypatch):
 def test_a_judge_for_some_metrics_alone_comes_last_and_tells_how_far_it_is(asked, judgeless):
     job = asked(extractor="pixels", metrics="classes,kid,accuracy,nearer")
     assert job.status == "finished", job.message
-    records = [record["metric"] for record in jobs.Log(job.path).read()[0]]
+    records = [record["metric"] for record in files.Log(job.path).read()[0]]
     assert records == ["kid", "nearer", "classes", "accuracy"]
     words = [text for text, _ in judgeless]
     training = [text for text in words if text.startswith("Training the judge of digits, once")]
@@ -354,9 +354,9 @@ def test_colour_is_measured_like_grey(toy):
 
 def test_another_version_of_the_dataset_is_refused(asked, evaluated):
     run = jobs.get(evaluated.runs["gan"])
-    facts = jobs.read_json(run.path / "run.json")
+    facts = files.read_json(run.path / "run.json")
     facts["dataset"]["fingerprint"] = "0" * 64
-    jobs.write_json(run.path / "run.json", facts)
+    files.write_json(run.path / "run.json", facts)
     job = asked()
     assert job.status == "failed"
     assert "digits has changed since Tiny gan was trained" in job.message

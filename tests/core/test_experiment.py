@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core import experiment, jobs, work, worker
+from core import experiment, files, jobs, work, worker
 from core.augment import Pipeline, harm, save
 from core.catalog import UserError
 from core.experiment import Cell, Experiment, ExperimentConfig
@@ -75,17 +75,17 @@ def test_an_experiment_fills_live_stops_and_goes_on(here, toy):
         "experiment.synthetic_per_class": 4,
     }
     job = work.submit("experiment", {"dataset": "toy"}, values)
-    assert experiment.result(job) is None
+    assert job.result() is None
     whole = datasets.load("toy")
     config = ExperimentConfig.of(job.config["experiment"])
     trial = Experiment(whole, config)
     done: dict = {}
     first = next(experiment.perform(trial, done, []))
-    jobs.Log(job.path).append(dict(zip(("pair", "size", "arm", "accuracy"), first, strict=True)))
+    files.Log(job.path).append(dict(zip(("pair", "size", "arm", "accuracy"), first, strict=True)))
     worker.work(job.path)
     job = jobs.get(job.id)
     assert job.status == "finished", job.message
-    result = experiment.result(job)
+    result = job.result()
     assert result is not None
     assert (result["done"], result["fits"], result["total"]) == (True, 12, 12)
     assert result["verdict"] == ""  # a quick look has none
@@ -257,9 +257,8 @@ def test_referees_are_paired_and_told_as_they_come(here, toy):
     worker.work(job.path)
     job = jobs.get(job.id)
     assert job.status == "finished", job.message
-    from core.work import screening
 
-    result = screening.result(job)
+    result = job.result()
     assert result is not None
     assert result["done"]
     assert [row["title"] for row in result["rows"]] == [

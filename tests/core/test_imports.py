@@ -20,6 +20,7 @@ from core.__main__ import main
 from core.catalog import UserError
 from core.datasets import Dataset, files, folder, labels, layout, pictures
 from core.datasets.pictures import Span, decode
+from core.files import read_json
 
 
 def png(array: np.ndarray) -> bytes:
@@ -757,7 +758,7 @@ def test_a_folder_that_cannot_be_read_starts_no_job(tmp_path, capsys, monkeypatc
 
 def test_a_job_finds_a_folder_that_was_named_from_elsewhere(tmp_path, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(jobs, "spawn", lambda path: asked.append(jobs.read_json(path / "job.json")))
+    monkeypatch.setattr(jobs, "spawn", lambda path: asked.append(read_json(path / "job.json")))
     spread(tmp_path / "birds", tree(*some("a b", 5)))
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--dataset", "folder", "--set", "path=birds"]) == 0

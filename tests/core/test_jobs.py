@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from core import jobs, runs, work, worker
+from core import files, jobs, runs, work, worker
 from core.catalog import UserError
 from core.settings import settings
 
@@ -223,8 +223,8 @@ def test_a_job_without_a_process_is_interrupted(make):
 def test_a_new_job_has_time_to_start_its_process(make):
     job = make()
     assert job.status == "queued"
-    state = jobs.read_json(job.path / "state.json")
-    jobs.write_json(job.path / "state.json", state | {"since": time.time() - 60})
+    state = files.read_json(job.path / "state.json")
+    files.write_json(job.path / "state.json", state | {"since": time.time() - 60})
     assert jobs.get(job.id).status == "interrupted"
     assert jobs.get(job.id).message.startswith("Its process ended before the work began, without")
 
@@ -272,7 +272,7 @@ def test_a_clock_that_is_set_back_keeps_no_dead_job_alive(make, status):
         "status": status,
         "since": time.time() + 86_400,
     }  # written before the clock was set back
-    jobs.write_json(job.path / "state.json", ahead)
+    files.write_json(job.path / "state.json", ahead)
     assert jobs.get(job.id).status == "interrupted"
     with FileLock(job.path / "alive.lock"):
         assert jobs.get(job.id).status == status
@@ -306,10 +306,10 @@ def read_only(*args: Any) -> Any:
 )
 def test_a_value_of_another_kind_is_damage(here, file, part, value):
     job = here()
-    content = jobs.read_json(job.path / file)
+    content = files.read_json(job.path / file)
     where = content if file == "state.json" else content["config"]
     where[part] = value
-    jobs.write_json(job.path / file, content)
+    files.write_json(job.path / file, content)
     with pytest.raises(UserError, match=rf"{file} is damaged \({part} is missing or wrong\)"):
         jobs.get(job.id)
     assert [id for id, _ in jobs.damaged()] == [job.id]
@@ -321,15 +321,15 @@ def test_a_file_that_is_nested_too_deep_is_damage(here, monkeypatch):
     def too_deep(_: Any) -> Any:
         raise RecursionError("maximum recursion depth exceeded")
 
-    monkeypatch.setattr(jobs.json, "loads", too_deep)
+    monkeypatch.setattr(files.json, "loads", too_deep)
     with pytest.raises(UserError, match=r"json is damaged \(maximum recursion depth exceeded\)"):
         jobs.get(job.id)
-    assert jobs.parse(b"[[[\n") == ([], 1)
+    assert files.parse(b"[[[\n") == ([], 1)
 
 
 def test_a_record_of_words_in_place_of_numbers_is_counted_as_damaged():
     lines = b'{"step": 1, "images": 64}\n{"step": "x", "images": 64}\n{"warning": "w"}\n'
-    assert jobs.parse(lines) == ([{"step": 1, "images": 64}, {"warning": "w"}], 1)
+    assert files.parse(lines) == ([{"step": 1, "images": 64}, {"warning": "w"}], 1)
 
 
 def test_share_and_time_left_follow_the_pace_since_the_start(make):
@@ -340,9 +340,9 @@ def test_share_and_time_left_follow_the_pace_since_the_start(make):
         job = jobs.get(job.id)
         assert job.share == 0.25
         assert job.seconds_left == pytest.approx(150)
-        jobs.write_json(job.path / "state.json", {"status": "running", "done": 1, "total": 2})
+        files.write_json(job.path / "state.json", {"status": "running", "done": 1, "total": 2})
         assert jobs.get(job.id).seconds_left is None  # a record that says less than it should
-        jobs.write_json(job.path / "state.json", dict(job.state))
+        files.write_json(job.path / "state.json", dict(job.state))
         jobs.set_state(job.path, begun=250)
         assert jobs.get(job.id).seconds_left is None
 
@@ -439,13 +439,13 @@ def test_a_disk_that_fills_while_writing_leaves_nothing_half_written(make, home,
 
 
 def test_another_error_of_the_system_stays_what_it_is():
-    with pytest.raises(OSError, match="broken"), jobs.full_disk_told():
+    with pytest.raises(OSError, match="broken"), files.full_disk_told():
         raise OSError(errno.EIO, "broken")
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
 def test_a_place_that_may_not_be_written_is_named(number):
-    with pytest.raises(UserError) as caught, jobs.full_disk_told():
+    with pytest.raises(UserError) as caught, files.full_disk_told():
         raise OSError(number, "no", "/some/place")
     assert str(caught.value) == (
         "This program may not write to /some/place. Give it the permission, or set SIMULACRA_HOME to a folder that it "
@@ -512,7 +512,7 @@ def test_a_damaged_file_is_named_and_the_other_jobs_stay_in_the_list(make, file,
 )  # fmt: skip
 def test_a_value_of_the_wrong_kind_is_damage_too(make, file, key, value):
     good, bad = make(), make("stopped")
-    jobs.write_json(bad.path / file, jobs.read_json(bad.path / file) | {key: value})
+    files.write_json(bad.path / file, files.read_json(bad.path / file) | {key: value})
     assert [job.id for job in jobs.listing()] == [good.id]
     ((name, reason),) = jobs.damaged()
     assert (name, refused(jobs.get, bad.id)) == (bad.id, reason)
@@ -532,7 +532,7 @@ def test_a_stray_file_or_hidden_folder_is_no_job(make):
 
 
 def test_records_come_back_in_order(tmp_path):
-    log = jobs.Log(tmp_path)
+    log = files.Log(tmp_path)
     assert log.read() == ([], 0)
     for step in range(5):
         log.append({"step": step, "text": "line\nbreak \u2028"})
@@ -540,7 +540,7 @@ def test_records_come_back_in_order(tmp_path):
 
 
 def test_a_damaged_line_is_skipped_and_counted_and_a_half_written_one_is_not_there_yet(tmp_path):
-    log = jobs.Log(tmp_path)
+    log = files.Log(tmp_path)
     log.append({"step": 1})
     with log.file.open("ab") as file:
         file.write(b'{"step": 2\n[3]\n\n\xff\xfe\n{"step": 4}\n{"st')
@@ -550,14 +550,14 @@ def test_a_damaged_line_is_skipped_and_counted_and_a_half_written_one_is_not_the
 
 
 def test_what_was_read_is_read_again_when_it_grew(tmp_path):
-    log = jobs.Log(tmp_path)
+    log = files.Log(tmp_path)
     for step in range(20):
         log.append({"step": step})
         assert len(log.read()[0]) == step + 1
 
 
 def test_cutting_drops_what_came_after_a_step(tmp_path):
-    log = jobs.Log(tmp_path)
+    log = files.Log(tmp_path)
     for step in range(6):
         log.append({"step": step})
     with log.file.open("ab") as file:
@@ -575,19 +575,19 @@ def test_cutting_drops_what_came_after_a_step(tmp_path):
 
 def test_readers_never_see_half_a_file(tmp_path):
     path, stop, problems = tmp_path / "state.json", threading.Event(), []
-    jobs.write_json(path, {"n": 0, "fill": ""})
+    files.write_json(path, {"n": 0, "fill": ""})
 
     def read() -> None:
         while not stop.is_set():
             try:
-                value = jobs.read_json(path)
+                value = files.read_json(path)
                 assert len(value["fill"]) == value["n"] * 997
             except Exception as error:
                 problems.append(error)
 
     def write(offset: int) -> None:
         for n in range(offset, 60, 2):
-            jobs.write_json(path, {"n": n, "fill": "x" * n * 997})
+            files.write_json(path, {"n": n, "fill": "x" * n * 997})
 
     readers = [threading.Thread(target=read) for _ in range(2)]
     writers = [threading.Thread(target=write, args=(k,)) for k in range(2)]
@@ -649,7 +649,7 @@ def test_a_finished_job_says_so(here):
     job = here(name="mine")
     assert (job.status, job.message, job.share) == ("finished", "", 1)
     assert job.state["step"] == 4
-    records, damaged = jobs.Log(job.path).read()
+    records, damaged = files.Log(job.path).read()
     assert damaged == 0
     assert records[-1]["images"] == 256
     assert job.state["last"]["step"] == 4
@@ -660,10 +660,7 @@ def test_a_crash_is_a_short_sentence_and_the_traceback_is_in_the_log(here, monke
         yield {"step": 1}
         raise ZeroDivisionError("secret detail")
 
-    entry = work.kinds.get("train")
-    monkeypatch.setitem(
-        work.kinds._entries, "train", type(entry)(**{**vars(entry), "make": broken})
-    )
+    monkeypatch.setitem(vars(jobs.kinds.get("train")), "make", broken)
     job = here(work=False)
     assert worker.work(job.path) == 1
     job = jobs.get(job.id)
@@ -727,7 +724,7 @@ def until(true: Callable[[], Any], seconds: float = 90, what: str = "") -> Any:
 
 
 def begun(id: str) -> bool:
-    return len(jobs.Log(settings().jobs / id).read()[0]) >= 3
+    return len(files.Log(settings().jobs / id).read()[0]) >= 3
 
 
 def test_the_second_job_waits_for_its_turn_and_both_survive_who_started_them(home, setting):
@@ -803,7 +800,7 @@ def test_a_killed_training_says_so_and_resumes_bit_by_bit(home, setting, here, m
         assert ends[0].keys() == ends[1].keys()
         assert all(bool((ends[0][key] == ends[1][key]).all()) for key in ends[0]), family
         steps = [
-            [r["step"] for r in jobs.Log(home / "jobs" / id).read()[0]]
+            [r["step"] for r in files.Log(home / "jobs" / id).read()[0]]
             for id in (ids[family], whole[family].id)
         ]
         assert steps[0] == sorted(set(steps[0]))  # cut at the checkpoint, then on

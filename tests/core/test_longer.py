@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from core import datasets, jobs, runs, training, work, worker
+from core import datasets, files, jobs, runs, training, work, worker
 from core.__main__ import main
 from core.catalog import UserError
 from core.tensors import Group, whole
@@ -38,16 +38,16 @@ def refused(call: Any, *args: Any, **kwargs: Any) -> str:
 def test_a_finished_run_sees_more_images(here):
     job = here(images=320, **SMALL)
     assert (job.status, job.state["step"]) == ("finished", 10)
-    before = [record["lr"] for record in jobs.Log(job.path).read()[0]]
+    before = [record["lr"] for record in files.Log(job.path).read()[0]]
     old = weights(job, 10)
-    again = work.extend(job.id, 640)
+    again = training_work.extend(job.id, 640)
     assert again.status == "queued"
     worker.work(job.path)
     job = jobs.get(job.id)
     assert (job.status, job.state["step"], job.share) == ("finished", 20, 1)
     assert runs.record(job)["train"]["images"] == job.config["train"]["images"] == 640
     assert runs.record(job)["extended"] == [{"step": 10, "from": 320, "to": 640}]
-    records = [r for r in jobs.Log(job.path).read()[0] if "lr" in r]
+    records = [r for r in files.Log(job.path).read()[0] if "lr" in r]
     assert [record["step"] for record in records] == sorted({r["step"] for r in records})
     # the rate goes on where a run of that length would be, and comes down again
     after = [record["lr"] for record in records if record["step"] > 10]
@@ -58,17 +58,17 @@ def test_a_finished_run_sees_more_images(here):
 def test_an_extended_run_is_resumed_bit_by_bit(here, monkeypatch):
     ended, cut = here(images=320, **SMALL), here(images=320, **SMALL)
     for job in (ended, cut):
-        work.extend(job.id, 640)
+        training_work.extend(job.id, 640)
     worker.work(ended.path)
-    append = jobs.Log.append
+    append = files.Log.append
 
-    def stop(self: jobs.Log, record: dict[str, Any]) -> None:
+    def stop(self: files.Log, record: dict[str, Any]) -> None:
         append(self, record)
         if record["step"] == 14:
             (self.file.parent / "STOP").touch()
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs.Log, "append", stop)
+        patch.setattr(files.Log, "append", stop)
         worker.work(cut.path)
     assert jobs.get(cut.id).status == "stopped"
     jobs.resume(cut.id)
@@ -90,7 +90,7 @@ def test_an_extended_run_is_resumed_bit_by_bit(here, monkeypatch):
 def test_a_length_that_is_none_is_refused(here, setting, images, text):
     job = here(images=320, **SMALL)
     setting(max_images=1000)
-    assert refused(work.extend, job.id, images) == text.format(job.name)
+    assert refused(training_work.extend, job.id, images) == text.format(job.name)
     assert jobs.get(job.id).status == "finished"
     assert jobs.get(job.id).config["train"]["images"] == 320
 
@@ -99,7 +99,7 @@ def test_without_a_state_to_go_on_from_it_is_refused(here):
     job = here(images=320, **SMALL)
     for file in job.path.glob("checkpoints/*/state.pt"):
         file.unlink()
-    assert refused(work.extend, job.id, 640) == (
+    assert refused(training_work.extend, job.id, 640) == (
         f"{job.name} has no checkpoint that training could go on from. Start a new run from it instead."
     )
 
@@ -112,7 +112,7 @@ def test_the_command_line_extends(here, monkeypatch, capsys):
 
 
 def told(job: jobs.Job) -> list[str]:
-    return [r["warning"] for r in jobs.Log(job.path).read()[0] if "warning" in r]
+    return [r["warning"] for r in files.Log(job.path).read()[0] if "warning" in r]
 
 
 def numbers(text: str) -> list[float]:
@@ -121,7 +121,7 @@ def numbers(text: str) -> list[float]:
 
 def test_a_jump_of_the_learning_rate_is_said_before_and_in_the_record(here, capsys):
     job = here(images=320, **{**SMALL, "family.width": 8})
-    note = work.lengthened(job.id, 640)
+    note = training_work.lengthened(job.id, 640)
     assert main(["resume", job.id, "--images", "640", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["note"] == note
     worker.work(job.path)
@@ -135,10 +135,10 @@ def test_a_jump_of_the_learning_rate_is_said_before_and_in_the_record(here, caps
     assert numbers(note)[:2] == pytest.approx([group.lr * each for each in cosine], rel=0.05)
     assert note.startswith("The learning rate does not go on where it was: it rises from ")
     assert "at step 10, where a run of 20 steps has it" in note
-    assert work.lengthened(job.id, 1280) != ""  # from the end of its curve again
+    assert training_work.lengthened(job.id, 1280) != ""  # from the end of its curve again
     steady = here(images=320, **{**SMALL, "train.schedule": "constant"})
-    assert work.lengthened(steady.id, 640) == ""
-    assert work.lengthened(here(work=False).id, 640) == ""
+    assert training_work.lengthened(steady.id, 640) == ""
+    assert training_work.lengthened(here(work=False).id, 640) == ""
 
 
 def test_a_longer_schedule_is_foretold_for_every_schedule_warm_up_and_stage():
@@ -180,23 +180,23 @@ def test_the_best_checkpoint_of_a_family_in_stages_has_all_of_them_behind_it(her
     job = here("vqvae", images=640, **STAGED, **{"train.patience": 0.1})
     assert job.status == "finished", job.message
     folder = job.path / "checkpoints"
-    facts = {s: jobs.read_json(folder / str(s) / "facts.json") for s in runs.checkpoints(job)}
+    facts = {s: files.read_json(folder / str(s) / "facts.json") for s in runs.checkpoints(job)}
     assert min(facts, key=lambda step: facts[step]["score"]) < 20
     assert [step for step in facts if facts[step]["whole"]] == [20]
     assert runs.preferred(job) == runs.open_model(job).step == 20
-    assert "best held-out quality" not in str(runs.marks(job, jobs.Log(job.path).read()[0]))
+    assert "best held-out quality" not in str(runs.marks(job, files.Log(job.path).read()[0]))
     # an early end would leave half a network
     assert told(job) == [
         "It learns in stages, and each has its span, so that it cannot end early: train.patience is not followed."
     ]
     # a run of an older version did not note it: its record says it
     for step, each in facts.items():
-        jobs.write_json(
+        files.write_json(
             folder / str(step) / "facts.json", {k: each[k] for k in ("step", "images", "score")}
         )
     assert runs.preferred(job) == 20
     # extended, the checkpoint that was whole stays it until another is
-    work.extend(job.id, 6400)
+    training_work.extend(job.id, 6400)
     monkeypatch.setattr(training_work.Task, "stopped", lambda self: "Enough.")
     worker.work(job.path)
     job = jobs.get(job.id)
@@ -349,7 +349,7 @@ def test_a_run_whose_quality_no_longer_grows_ends_early(here, monkeypatch, famil
     assert job.share < 1
     # more images are a new chance
     scores = iter([0.5, 0.25, *[0.5] * 100])
-    work.extend(job.id, 4000)
+    training_work.extend(job.id, 4000)
     worker.work(job.path)
     assert jobs.get(job.id).state["step"] > 40 * 0.25 + job.state["step"]
 
@@ -374,11 +374,11 @@ def test_roll_backs_extensions_and_the_best_state_are_marked_where_they_happened
     monkeypatch.setattr(training.Trainer, "_one_step", step)
     monkeypatch.setattr(training_work, "_score", lambda look: 1.0)
     job = here(images=320, **SMALL)
-    work.extend(job.id, 640)
+    training_work.extend(job.id, 640)
     worker.work(job.path)
     job = jobs.get(job.id)
     assert job.status == "finished", (job.path / "worker.log").read_text()
-    records = jobs.Log(job.path).read()[0]
+    records = files.Log(job.path).read()[0]
     (back,) = {r["step"] for r in records if "warning" in r and "images" in r}
     best = runs.best_step(job.path / "checkpoints")
     assert back <= 7 and best is not None

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from core import jobs, machine
+from core import files, machine
 
 
 def test_the_memory_taken_is_in_mb_whatever_the_system_counts_in(monkeypatch):
@@ -49,13 +49,13 @@ def test_a_file_that_somebody_reads_is_replaced_a_moment_later_where_the_system_
 
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(PermissionError):  # here it means what it says
-        jobs.write_atomic(tmp_path / "state.json", b"1")
+        files.write_atomic(tmp_path / "state.json", b"1")
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(machine, "HOLDS", True)
-    jobs.write_atomic(tmp_path / "state.json", b"2")
+    files.write_atomic(tmp_path / "state.json", b"2")
     assert (tmp_path / "state.json").read_bytes() == b"2"
     assert refusals == []
     monkeypatch.setattr(machine, "PATIENCE", 0.05)
     refusals += [PermissionError(13, "in use")] * 1000
     with pytest.raises(PermissionError):
-        jobs.write_atomic(tmp_path / "state.json", b"3")
+        files.write_atomic(tmp_path / "state.json", b"3")

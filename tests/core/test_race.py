@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from core import __main__ as cli
-from core import datasets, features, jobs, runs, sheets, work, worker
+from core import datasets, features, files, jobs, runs, sheets, work, worker
 from core.catalog import UserError
 from core.training import spec_of
 from core.work.race import Entrant, Measure, RaceConfig, standings
@@ -36,7 +36,7 @@ def test_a_race_gives_each_family_the_same_seconds_in_turns(setting, monkeypatch
     assert worker.work(job.path) == 0
     job = jobs.get(job.id)
     assert job.status == "finished", job.message
-    records, damaged = jobs.Log(job.path).read()
+    records, damaged = files.Log(job.path).read()
     assert damaged == 0
     about, found = standings(job)
     assert records[0] == about
@@ -60,7 +60,7 @@ def test_a_race_gives_each_family_the_same_seconds_in_turns(setting, monkeypatch
     # again from the start: nothing of the first time is left
     jobs.set_state(job.path, status="interrupted")
     worker.work(job.path)
-    assert len(jobs.Log(job.path).read()[0]) == 5
+    assert len(files.Log(job.path).read()[0]) == 5
 
 
 def test_the_schedule_follows_the_clock():

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core import datasets, jobs, work, worker
+from core import datasets, files, jobs, work, worker
 from core.__main__ import main
 from core.attacks import run
 from core.catalog import UserError
@@ -529,11 +529,11 @@ def test_a_job_leaves_report_arrays_and_tables(at_once):
     job = work.submit("attack", {"dataset": "digits"}, values, target="shipped-digits-classifier")
     job = jobs.get(job.id)
     assert job.status == "finished", job.message
-    report = jobs.read_json(job.path / "report.json")
+    report = files.read_json(job.path / "report.json")
     assert report["complete"] and report["model"]["run"] == "shipped-digits-classifier"
-    assert len(jobs.read_json(job.path / "corruptions.json")["accuracy"]) == 15
-    assert jobs.read_json(job.path / "certified.json")["n"] == 2
-    assert jobs.read_json(job.path / "transfer.json")["names"][1].startswith("Digits")
+    assert len(files.read_json(job.path / "corruptions.json")["accuracy"]) == 15
+    assert files.read_json(job.path / "certified.json")["n"] == 2
+    assert files.read_json(job.path / "transfer.json")["names"][1].startswith("Digits")
     with np.load(job.path / "matrix.npz") as matrix:
         assert matrix["fooled"].shape == (3, 1, 20) and list(matrix["attacks"]) == [
             "noise",
@@ -555,7 +555,7 @@ def test_a_job_that_is_stopped_keeps_its_part(at_once, monkeypatch):
         "attack", {"dataset": "digits"}, {"attack.n": 60}, target="shipped-digits-classifier"
     )
     job = jobs.get(job.id)
-    report = jobs.read_json(job.path / "report.json")
+    report = files.read_json(job.path / "report.json")
     assert (
         job.status == "stopped"
         and not report["complete"]

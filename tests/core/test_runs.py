@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from core import jobs, runs, sheets, worker
+from core import files, jobs, runs, sheets, worker
 from core.catalog import UserError
 from core.models import Spec
 from core.settings import settings
@@ -31,9 +31,9 @@ def weights(run: jobs.Job, step: int) -> Path:
 
 
 def edit(run: jobs.Job, change: Callable[[dict[str, Any]], Any]) -> None:
-    facts = jobs.read_json(run.path / "run.json")
+    facts = files.read_json(run.path / "run.json")
     change(facts)
-    jobs.write_json(run.path / "run.json", facts)
+    files.write_json(run.path / "run.json", facts)
 
 
 # --- What a training leaves ---------------------------------------------------------------------
@@ -68,7 +68,7 @@ def test_a_training_leaves_a_record_checkpoints_and_samples(here, family):
     assert not any(param.requires_grad for param in opened.model.parameters())
     assert (opened.sampling is None) == (family is None)
     assert [step for step, _ in runs.samples(run)] == ([1, 2, 3, 4] if family else [])
-    records, _ = jobs.Log(run.path).read()
+    records, _ = files.Log(run.path).read()
     if family is None:
         assert 0 <= records[-1]["test_accuracy"] <= 1
         assert records[-1]["n_test"] == facts["dataset"]["images"]["test"]
@@ -179,7 +179,7 @@ def test_a_damaged_state_is_warned_of_and_training_goes_on_from_the_one_before(h
     worker.work(run.path)
     run = jobs.get(run.id)
     assert run.status == "finished"
-    records, _ = jobs.Log(run.path).read()
+    records, _ = files.Log(run.path).read()
     (warning,) = [record["warning"] for record in records if "warning" in record]
     assert warning.startswith(f"{run.path / 'checkpoints' / '4' / 'state.pt'} is damaged (")
     assert warning.endswith("Training goes on from step 3 instead.")
@@ -227,7 +227,7 @@ def test_a_training_that_was_killed_after_its_last_checkpoint_is_simply_finished
     worker.work(run.path)
     run = jobs.get(run.id)
     assert (run.status, run.share, run.state["last"]["step"]) == ("finished", 1, 4)
-    assert [record["step"] for record in jobs.Log(run.path).read()[0]] == [1, 2, 3, 4]
+    assert [record["step"] for record in files.Log(run.path).read()[0]] == [1, 2, 3, 4]
 
 
 def test_changed_images_are_not_resumed_on(here):
@@ -344,8 +344,8 @@ def stand_in(name: str) -> jobs.Job:
         "who": "",
         "created": 0.0,
     }
-    jobs.write_json(path / "job.json", words)
-    jobs.write_json(path / "state.json", {"status": "finished", "since": 0.0})
+    files.write_json(path / "job.json", words)
+    files.write_json(path / "state.json", {"status": "finished", "since": 0.0})
     return jobs.get(name)
 
 
@@ -395,7 +395,7 @@ def test_a_checkpoint_written_anew_is_opened_anew(loads):
 
 
 def test_a_thousand_runs_are_listed_within_a_second(home):
-    words = jobs.read_json(stand_in("20260101-000000-digits-vae-0000").path / "job.json")
+    words = files.read_json(stand_in("20260101-000000-digits-vae-0000").path / "job.json")
     for k in range(1, 1000):
         path = settings().jobs / f"20260101-000000-digits-vae-{k:04x}"
         path.mkdir()

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import datasets, jobs, runs, training, work
+from core import datasets, files, jobs, runs, training, work
 from core.catalog import UserError
 from core.classifier import ClassifierConfig
 from core.classifier import build as build_classifier
@@ -267,7 +267,7 @@ def test_torchrun_starts_a_job_stops_it_and_goes_on(two_gpus, monkeypatch):
     ), log
     step = job.state["step"]
     assert runs.checkpoints(job)[-1] == step < 3125
-    records = [r for r in jobs.Log(job.path).read()[0] if "loss" in r]
+    records = [r for r in files.Log(job.path).read()[0] if "loss" in r]
     assert [record["step"] for record in records] == sorted({r["step"] for r in records})
     one = Trainer(
         runs.network(runs.record(job)),
@@ -280,8 +280,8 @@ def test_torchrun_starts_a_job_stops_it_and_goes_on(two_gpus, monkeypatch):
     assert records[0]["loss"] == pytest.approx(first.values["loss"], rel=1e-4)
     # and a failure in one of them ends all, with its sentence
     monkeypatch.setattr(jobs, "_allow_queue", lambda: None)
-    facts = jobs.read_json(job.path / "run.json")
-    jobs.write_json(
+    facts = files.read_json(job.path / "run.json")
+    files.write_json(
         job.path / "run.json", facts | {"dataset": facts["dataset"] | {"fingerprint": "x"}}
     )
     jobs.resume(job.id)

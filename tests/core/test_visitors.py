@@ -20,6 +20,7 @@ from core import datasets, features, jobs, latent, runs, scratch, sheets, slices
 from core.__main__ import main
 from core.catalog import Config, UserError, knob
 from core.datasets import store
+from core.files import keep
 from core.models.diffusion import DiffusionSampling
 from core.robustness import StudyConfig
 from core.settings import VISITOR_MB, settings
@@ -143,7 +144,7 @@ def test_a_visitor_trains_no_network_and_keeps_no_features(home, setting):
 
 
 def test_a_full_or_read_only_disk_keeps_nothing_in_the_cache_and_says_nothing(home, read_only):
-    jobs.keep(home / "cache" / "x" / "y", b"1")
+    keep(home / "cache" / "x" / "y", b"1")
     assert not home.exists()
 
 

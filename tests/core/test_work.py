@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core import jobs, work, worker
+from core import files, jobs, work, worker
 from core.catalog import UserError
 from core.models import families
 
@@ -52,7 +52,7 @@ def test_the_settings_of_a_classifier_come_back_too():
     choice, values = work.flat(config)
     assert choice == {"dataset": "faces"}
     assert work.configure("classifier", choice, values) == config
-    assert work.kinds.get("classifier").lane == "train"
+    assert jobs.kinds.get("classifier").lane == "train"
 
 
 @pytest.mark.parametrize(
@@ -96,15 +96,15 @@ def test_what_a_training_says_on_the_way_is_in_its_state(here):
 def test_stopping_saves_a_checkpoint_first_and_resuming_finishes(here, monkeypatch):
     from core import runs
 
-    append, steps = jobs.Log.append, []
+    append, steps = files.Log.append, []
 
-    def stop_at_two(self: jobs.Log, record: dict[str, Any]) -> None:
+    def stop_at_two(self: files.Log, record: dict[str, Any]) -> None:
         append(self, record)
         steps.append(record["step"])
         if len(steps) == 2:
             (self.file.parent / "STOP").touch()
 
-    monkeypatch.setattr(jobs.Log, "append", stop_at_two)
+    monkeypatch.setattr(files.Log, "append", stop_at_two)
     job = here(images=640)
     assert (job.status, job.message) == ("stopped", "Stopped on request. Resume goes on from here.")
     assert runs.checkpoints(job)[-1] == job.state["step"] == 3

@@ -100,7 +100,7 @@ def kinds() -> dict[str, list[str]]:
     apart = work.submit("train", *KINDS["train"])  # in a process of its own, as all others would be
     jobs.spawn = lambda path: None
     features.quick = lambda data, device, *_: features.components(data, device)  # needs no training
-    found = {kind: ["not tried", "Add it to KINDS."] for kind in work.kinds.names()}
+    found = {kind: ["not tried", "Add it to KINDS."] for kind in jobs.kinds.names()}
     for kind, (choice, values) in KINDS.items():
         if kind == "evaluate":
             job = evaluate.start(jobs.get("shipped-digits-gan"), values)

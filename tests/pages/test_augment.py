@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from core import augment, datasets, jobs
+from core import augment, datasets, files, jobs
 from core.catalog import UserError
 
 
@@ -230,9 +230,9 @@ def finished(kind, choice, values, name, content):
     from core.settings import settings
 
     job = work.submit(kind, choice, values)
-    jobs.write_json(job.path / name, content)
-    state = jobs.read_json(job.path / "state.json")
-    jobs.write_json(job.path / "state.json", state | {"status": "finished"})
+    files.write_json(job.path / name, content)
+    state = files.read_json(job.path / "state.json")
+    files.write_json(job.path / "state.json", state | {"status": "finished"})
     return settings().jobs / job.id
 
 
@@ -250,7 +250,7 @@ def test_an_experiment_is_shown_in_percent_and_points(visit):
         "experiment",
         {"dataset": "digits"},
         {"experiment.pipeline": "digits"},
-        experiment.RESULT,
+        "experiment.json",
         trial.summary(done, []),
     )
     seen = visit("augment", **{"augment.view": "proof"}).calm()

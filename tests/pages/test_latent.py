@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from core import jobs, runs, sheets, work
+from core import files, jobs, runs, sheets, work
 
 
 def grid(seen):
@@ -255,7 +255,7 @@ def damage(run, step):
 
 def test_an_unknown_family_in_the_record_is_said(visit, trained):
     run = jobs.get(trained.runs["gan"])
-    facts = jobs.read_json(run.path / "run.json")
+    facts = files.read_json(run.path / "run.json")
     facts["family"]["name"] = "unicorn"
     (run.path / "run.json").write_text(json.dumps(facts))
     (words,) = visit("latent").errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core import jobs, sheets, work
+from core import files, jobs, sheets, work
 
 
 def raced(turns: int = 2, **values: object) -> jobs.Job:
@@ -13,7 +13,7 @@ def raced(turns: int = 2, **values: object) -> jobs.Job:
     job = work.submit(
         "race", {"dataset": "digits"}, {"race.families": "vae,flow", "race.seconds": 10} | values
     )
-    log = jobs.Log(job.path)
+    log = files.Log(job.path)
     log.append(
         {
             "floor": 1.0,

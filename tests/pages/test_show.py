@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core import jobs, runs
+from core import files, jobs, runs
 from pages.ui import show
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +77,7 @@ def test_every_record_of_a_run_has_a_curve(trained):
     """Each number that training reports is drawn somewhere; only where the training is, is not."""
     beside = {"step", "images", "seconds", "test_accuracy", "n_test", "warning"}
     for id in trained.runs.values():
-        records, damaged = jobs.Log(jobs.get(id).path).read()
+        records, damaged = files.Log(jobs.get(id).path).read()
         assert damaged == 0
         found = show.charts({"run": records})
         drawn = {name for labels, _ in found.values() for name in labels}

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from core import jobs, runs, work
+from core import files, jobs, runs, work
 from core.models import families
+from core.work import train
 from pages.ui import shell
 
 LONG = {"train.images": 5000}
@@ -275,8 +276,8 @@ def test_why_a_run_ended_is_said_and_it_can_be_resumed(visit, trained, spawned, 
         jobs.set_state(run.path, status="running")
         words = "Its process ended without a word"
     elif status == "queued":  # it never began, a minute after it was asked for
-        state, then = jobs.read_json(run.path / "state.json"), time.time() - 60
-        jobs.write_json(
+        state, then = files.read_json(run.path / "state.json"), time.time() - 60
+        files.write_json(
             run.path / "state.json", state | {"status": "queued", "since": then, "queued": then}
         )
         (run.path / "worker.log").write_text("Traceback\nImportError: no module 'x'\n")
@@ -292,7 +293,7 @@ def test_why_a_run_ended_is_said_and_it_can_be_resumed(visit, trained, spawned, 
     assert f"· {status}" in seen.texts("markdown")
     seen.press("train.resume").calm()
     assert spawned == [run.id]
-    assert jobs.read_json(run.path / "state.json")["status"] == "queued"
+    assert files.read_json(run.path / "state.json")["status"] == "queued"
     assert seen.all("train.stop")
 
 
@@ -524,11 +525,11 @@ def test_a_shipped_run_can_be_started_from_but_not_extended(visit, gallery, spaw
 
 def test_where_a_run_comes_from_and_what_it_took_is_said(visit, trained):
     run = jobs.get(trained.runs["vae"])
-    facts = jobs.read_json(run.path / "run.json")
+    facts = files.read_json(run.path / "run.json")
     parent = {"run": "x", "name": "Elder", "step": 7, "changed": {"train.seed": [0, 1]}}
-    jobs.write_json(run.path / "run.json", facts | {"parent": parent})
+    files.write_json(run.path / "run.json", facts | {"parent": parent})
     jobs.set_state(run.path, peak_mb=1234, peak_gpu_mb=567, message="Ended early: enough.")
-    jobs.Log(run.path).append(
+    files.Log(run.path).append(
         {"step": 5, "images": 320, "distance": 0.3, "distance_floor": 0.2}
         | {"copying": 0.55, "copying_low": 0.5, "copying_high": 0.6}
     )
@@ -545,5 +546,5 @@ def test_a_longer_run_is_told_what_becomes_of_its_learning_rate(visit, trained, 
     seen = visit("train", run=id).set(**{f"train__longer__images__{id}": 640})
     assert "The learning rate" not in seen.texts()
     seen.at.session_state["train.longer.open"] = True
-    assert work.lengthened(id, 640) in seen.run().texts()
+    assert train.lengthened(id, 640) in seen.run().texts()
     assert spawned == []

@@ -127,7 +127,7 @@ def evil(trained) -> dict[str, str]:
     """Names everything after a canary: runs, notes, a dataset and its classes, a race; gives the runs' ids."""
     import shutil
 
-    from core import datasets, jobs
+    from core import datasets, files, jobs
     from core.settings import settings
 
     some = datasets.load("digits")
@@ -142,18 +142,18 @@ def evil(trained) -> dict[str, str]:
     (place / "meta.json").write_text(json.dumps(meta | {"name": FOLDER}))
     shutil.copytree(jobs.SHIPPED / "shipped-race", settings().jobs / "20261101-000000-race-0000")
     for folder in settings().jobs.iterdir():
-        words = jobs.read_json(folder / "job.json")
+        words = files.read_json(folder / "job.json")
         words |= {"name": EVIL, "note": EVIL, "who": EVIL}
         words["config"]["dataset"]["name"] = FOLDER
-        jobs.write_json(folder / "job.json", words)
-        state = jobs.read_json(folder / "state.json") | {"message": EVIL}
-        jobs.write_json(folder / "state.json", state)
+        files.write_json(folder / "job.json", words)
+        state = files.read_json(folder / "state.json") | {"message": EVIL}
+        files.write_json(folder / "state.json", state)
         if (folder / "run.json").exists():
-            facts = jobs.read_json(folder / "run.json")
+            facts = files.read_json(folder / "run.json")
             facts["dataset"] |= {"name": FOLDER, "config": {}, "fingerprint": meta["fingerprint"]}
             if facts["dataset"]["classes"]:
                 facts["dataset"]["classes"] = classes
-            jobs.write_json(folder / "run.json", facts)
+            files.write_json(folder / "run.json", facts)
     return trained.runs
 
 
@@ -208,7 +208,7 @@ def test_no_page_makes_markdown_of_a_name(visit, evil):
         shown.open(page, **query)
         said = list(rendered(shown))
         assert any("evil" in text for _, text in said), page  # it is there
-        assert [(page, kind, text) for kind, text in said if LIVE.search(text)] == []
+        assert [(page.name, kind, text) for kind, text in said if LIVE.search(text)] == []
         for node in shown.at.get("plotly_chart"):
             assert "<b>h" not in node.proto.spec.replace("\\u003c", "<"), page
 
@@ -219,9 +219,9 @@ def test_no_page_makes_markdown_of_a_link(visit, trained, monkeypatch):
     monkeypatch.setitem(features._RECIPE, "digits", 640)  # of the judge that Robustness may train
     shown = visit(**dict.fromkeys([*ASKED, "data"], EVIL), run=trained.runs["classifier"])
     for page in shell.pages():
-        shown.open(page)
+        shown.open(page.name)
         said = list(rendered(shown))
-        assert [(page, kind, text) for kind, text in said if LIVE.search(text)] == []
+        assert [(page.name, kind, text) for kind, text in said if LIVE.search(text)] == []
 
 
 def test_a_toast_quotes_a_link_letter_by_letter(visit):

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import jobs
+from core import files, jobs
 from core.writing import percent
 from pages.ui import shell, show
 from pages.ui.attack import Question
@@ -18,7 +18,7 @@ def _newest(of: Sequence[jobs.Job], name: str) -> dict[str, Any] | None:
     """Reads a result file of the newest job that has one."""
     for job in of:
         if (job.path / name).exists():
-            return jobs.read_json(job.path / name) | {"job": job.name}
+            return files.read_json(job.path / name) | {"job": job.name}
     return None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import jobs, runs
+from core import files, jobs, runs
 from core.writing import percents
 from pages.ui import shell
 from pages.ui.chain import dataset, recipes
@@ -77,7 +77,7 @@ def quick(chain: Any, data: str) -> None:
                     "step": row.title,
                     "drift": row.drift,
                     "off the data": row.off.value,
-                    "95 %": percents(*row.off.interval, 0),
+                    "95 %": percents(row.off.low, row.off.high, 0),
                     "untouched": row.floor,
                     "n": row.off.n,
                     "reads": reading(row),
@@ -119,7 +119,7 @@ def watch(id: str) -> None:
     job = jobs.get(id)
     if not (job.path / "screening.json").exists():
         return
-    found = jobs.read_json(job.path / "screening.json")
+    found = files.read_json(job.path / "screening.json")
     slow = [row["title"] for row in found["rows"] if found["done"] and row["accuracy"] is None]
     st.dataframe(
         pd.DataFrame(

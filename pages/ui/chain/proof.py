@@ -91,10 +91,9 @@ def _expected(data: str, values: tuple[tuple[str, Any], ...]) -> float:
 @shell.guard()
 def watch(id: str) -> None:
     """Shows the verdict, the learning curves and the table as they fill."""
-    from core import experiment
 
     job = recipes.bar(id, "augment.proof")
-    found = experiment.result(job)
+    found = job.result()
     if found is None:
         st.caption("The first results arrive in a moment.")
         return

@@ -150,7 +150,6 @@ def sources(choice: str) -> tuple[str, str]:
 @shell.guard()
 def built(id: str) -> None:
     """Follows the build, and says what became of it."""
-    from core import build
 
     job = jobs.get(id)
     if job.active:
@@ -158,7 +157,7 @@ def built(id: str) -> None:
         return
     if job.message:
         (st.error if job.status == "failed" else st.warning)(shell.plain(job.message))
-    found = build.result(job)
+    found = job.result()
     if found:
         st.caption(shell.plain(found["sentence"]))
 
