@@ -178,7 +178,7 @@ def main() -> None:
     dataset, truth = planted(arguments.images, arguments.foreign)
     began, spent = time.perf_counter(), time.process_time()
     for step in quality.inspect(dataset, quality.InspectConfig()):
-        if isinstance(step, quality.InspectionFindings):
+        if isinstance(step, quality.Inspection):
             found = step
             break
         print(

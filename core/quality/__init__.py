@@ -5,17 +5,17 @@
 """
 
 from core.quality.check import InspectConfig, Issue, IssueKind, checks
-from core.quality.findings import FOUND, RULES, InspectionFindings, findings, newest
-from core.quality.inspection import Inspection, inspect
+from core.quality.findings import FOUND, RULES, Inspection, findings, newest
+from core.quality.inspection import Survey, inspect
 
 __all__ = [
     "FOUND",
     "RULES",
     "InspectConfig",
     "Inspection",
-    "InspectionFindings",
     "Issue",
     "IssueKind",
+    "Survey",
     "checks",
     "findings",
     "inspect",

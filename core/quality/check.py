@@ -14,7 +14,7 @@ PACKAGE = "core.quality.issues"  # every file in it registers one check or sever
 
 @dataclass(frozen=True, kw_only=True)
 class IssueKind(Entry):
-    """A kind of issue; ``make(inspection) -> Iterator[Issue]``.
+    """A kind of issue; ``make(survey) -> Iterator[Issue]``.
 
     Attributes:
         order: When it is looked for; a check sees what earlier ones have flagged.

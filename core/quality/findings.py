@@ -21,7 +21,7 @@ RULES = 2  # of the checks; what was found by other ones is not shown any more
 
 
 @dataclass(frozen=True)
-class InspectionFindings:
+class Inspection:
     """What an inspection has found.
 
     Attributes:
@@ -77,7 +77,7 @@ class InspectionFindings:
         }
 
 
-def findings(job: jobs.Job) -> InspectionFindings | None:
+def findings(job: jobs.Job) -> Inspection | None:
     """Reads what a job has found; None before its end.
 
     Raises:
@@ -89,14 +89,14 @@ def findings(job: jobs.Job) -> InspectionFindings | None:
     return _read.get((file, file.stat().st_mtime_ns), lambda: _findings(file))
 
 
-_read = Cache[InspectionFindings](8)
+_read = Cache[Inspection](8)
 
 
-def _findings(file: Path) -> InspectionFindings:
+def _findings(file: Path) -> Inspection:
     record = files.read_json(file)
     try:
         index, places = record["map"]
-        return InspectionFindings(
+        return Inspection(
             record["fingerprint"],
             record["n"],
             record["seconds"],

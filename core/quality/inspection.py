@@ -13,7 +13,7 @@ import numpy as np
 from core.catalog import UserError
 from core.datasets import SPLITS, Dataset
 from core.quality.check import InspectConfig, Issue, checks
-from core.quality.findings import CAP, InspectionFindings
+from core.quality.findings import CAP, Inspection
 from core.watch import UNWATCHED, Watch
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Inspection:
+class Survey:
     """What the checks share: the dataset, what was measured, and what earlier checks have found."""
 
     dataset: Dataset
@@ -125,7 +125,7 @@ class Inspection:
 
 def inspect(
     dataset: Dataset, config: InspectConfig, watch: Watch = UNWATCHED
-) -> Iterator[tuple[str, float] | InspectionFindings]:
+) -> Iterator[tuple[str, float] | Inspection]:
     """Inspects a dataset: yields (what was done, share that is done), and last the findings.
 
     Args:
@@ -144,7 +144,7 @@ def inspect(
     place = np.zeros(len(dataset), np.int64)
     for code, split in enumerate(SPLITS):
         place[dataset.splits[split]] = code
-    look = Inspection(dataset, config, found, place, watch)
+    look = Survey(dataset, config, found, place, watch)
     issues: list[Issue] = []
     counts: dict[str, int] = {}
     for number, entry in enumerate(checks):
@@ -172,7 +172,7 @@ def inspect(
     yield "facts", 0.85
     watch.say("Drawing the map")
     drawn = _map(found, [issue.image for issue in issues], config.map)
-    yield InspectionFindings(
+    yield Inspection(
         dataset.fingerprint,
         len(dataset),
         time.monotonic() - began,

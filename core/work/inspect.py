@@ -10,7 +10,7 @@ from core.catalog import Config
 from core.work import Task, kinds
 
 if TYPE_CHECKING:
-    from core.quality import InspectionFindings
+    from core.quality import Inspection
 
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
@@ -20,7 +20,7 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     return {"dataset": datasets.config_of(choice["dataset"]), "inspect": InspectConfig}
 
 
-def _read(job: jobs.Job) -> InspectionFindings | None:
+def _read(job: jobs.Job) -> Inspection | None:
     from core.quality import findings
 
     return findings(job)
@@ -39,7 +39,7 @@ def inspect(task: Task) -> Iterator[dict[str, Any]]:
     )
     n, config = len(dataset), quality.InspectConfig.of(task.part("inspect"))
     for step in task.each(quality.inspect(dataset, config, task)):
-        if isinstance(step, quality.InspectionFindings):
+        if isinstance(step, quality.Inspection):
             files.write_json(task.path / quality.FOUND, step.record())
             yield {"images": n, "seconds": round(step.seconds, 1), "found": step.counts}
             return

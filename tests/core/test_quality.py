@@ -44,9 +44,9 @@ def dataset_of(x, y=None, held: int = 60, classes=("bar", "blob"), **options):
     return assemble(x, y, classes if y is not None else (), splits, name="shapes", **options)
 
 
-def found(dataset, **values) -> quality.InspectionFindings:
+def found(dataset, **values) -> quality.Inspection:
     last = list(quality.inspect(dataset, InspectConfig(map=100, **values)))[-1]
-    assert isinstance(last, quality.InspectionFindings)
+    assert isinstance(last, quality.Inspection)
     return last
 
 
@@ -362,7 +362,7 @@ def test_a_class_needs_enough_images_before_a_label_of_it_is_judged():
 def test_labels_that_cannot_be_looked_at_are_told(labelled):
     x, _, _ = shapes(30, 8)
     one = dataset_of(x, np.zeros(30, np.int64) if labelled else None, 5, classes=("bar",))
-    look = quality.Inspection(one, InspectConfig(), measures.measure(one), np.zeros(30, np.int64))
+    look = quality.Survey(one, InspectConfig(), measures.measure(one), np.zeros(30, np.int64))
     assert look.judgement is None
     told = look.facts["labels"]
     assert told["reason"] == (
@@ -704,7 +704,7 @@ def test_a_check_is_one_file(tmp_path, monkeypatch):
         "from core.catalog import Config\n"
         "from core.quality.check import Issue, checks\n\n\n"
         '@checks.add("first", "First", Config, order=-1, remedy="look")\n'
-        "def first(inspection):\n"
+        "def first(survey):\n"
         '    """Images that come first."""\n'
         '    yield Issue("first", 0, 1.0, "It comes first.")\n',
         "utf-8",

@@ -8,11 +8,11 @@ import numpy as np
 
 from core.catalog import Config
 from core.quality.check import Issue, checks
-from core.quality.inspection import Inspection
+from core.quality.inspection import Survey
 
 
 @checks.add("blank", "Blank", Config, order=0, remedy="exclude")
-def blank(look: Inspection) -> Iterator[Issue]:
+def blank(look: Survey) -> Iterator[Issue]:
     """Images of one colour, or nearly so: nothing is on them."""
     contrast = look.measures.properties["contrast"]
     reach = look.measures.properties["highest"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from core.catalog import Config
 from core.quality.check import Issue, checks
-from core.quality.inspection import Inspection
+from core.quality.inspection import Survey
 from core.writing import percent
 
 _PIXELS = "Compares the pixels as they are kept here, byte by byte."
@@ -35,7 +35,7 @@ _MOVED = (
     compared="Looks at the copies that the checks for exact and near duplicates find.",
     blind="What these cannot see is not seen here either.",
 )
-def contradiction(look: Inspection) -> Iterator[Issue]:
+def contradiction(look: Survey) -> Iterator[Issue]:
     """Copies whose labels contradict each other: only a person can say which of the labels is right."""
     y = look.dataset.y
     if y is None:
@@ -68,7 +68,7 @@ def contradiction(look: Inspection) -> Iterator[Issue]:
     compared=_PIXELS,
     blind=_CHANGED,
 )
-def exact(look: Inspection) -> Iterator[Issue]:
+def exact(look: Survey) -> Iterator[Issue]:
     """Images with the same pixels and label as another one of the same split; they count twice."""
     for group in look.agreeing:
         for code in np.unique(look.place[group]):
@@ -86,7 +86,7 @@ def exact(look: Inspection) -> Iterator[Issue]:
     compared=_PIXELS,
     blind=_CHANGED,
 )
-def leak(look: Inspection) -> Iterator[Issue]:
+def leak(look: Survey) -> Iterator[Issue]:
     """Images with the same pixels and label as one that is held out: they make every report too good."""
     for group in look.agreeing:
         keeper = look.keeper(group)
@@ -98,7 +98,7 @@ def leak(look: Inspection) -> Iterator[Issue]:
 @checks.add(
     "near", "Near duplicates", Config, order=40, remedy="exclude", compared=_OVER, blind=_MOVED
 )
-def near(look: Inspection) -> Iterator[Issue]:
+def near(look: Survey) -> Iterator[Issue]:
     """Images that are another one of the same label, shifted by a few pixels or with small changes."""
     for pair in look.pairs:
         if look.place[pair.a] == look.place[pair.b] and look.agree(pair.a, pair.b):
@@ -108,7 +108,7 @@ def near(look: Inspection) -> Iterator[Issue]:
 @checks.add(
     "near_leak", "Near leaks", Config, order=50, remedy="exclude", compared=_OVER, blind=_MOVED
 )
-def near_leak(look: Inspection) -> Iterator[Issue]:
+def near_leak(look: Survey) -> Iterator[Issue]:
     """Images that are nearly one that is held out, of the same label: reports are too good, though less plainly."""
     for pair in look.pairs:
         if look.place[pair.a] != look.place[pair.b] and look.agree(pair.a, pair.b):
@@ -116,7 +116,7 @@ def near_leak(look: Inspection) -> Iterator[Issue]:
             yield _near(look, "near_leak", pair, first, last)
 
 
-def _twin(look: Inspection, kind: str, image: int, other: int, how: str) -> Issue:
+def _twin(look: Survey, kind: str, image: int, other: int, how: str) -> Issue:
     y, label = look.dataset.y, ""
     if y is not None and y[image] != y[other]:
         label = " Their labels differ: {} and {}.".format(
@@ -125,9 +125,7 @@ def _twin(look: Inspection, kind: str, image: int, other: int, how: str) -> Issu
     return Issue(kind, image, 1.0, f"{_capital(look.words(other))} {how}.{label}", (other,))
 
 
-def _near(
-    look: Inspection, kind: str, pair: Any, image: int, other: int, base: float = 1.0
-) -> Issue:
+def _near(look: Survey, kind: str, pair: Any, image: int, other: int, base: float = 1.0) -> Issue:
     shift = " and ".join(
         f"{abs(by)} px {ways[by > 0]}"
         for by, ways in ((pair.right, ("across",) * 2), (pair.down, ("up or down",) * 2))

@@ -8,12 +8,12 @@ import numpy as np
 
 from core.catalog import Config
 from core.quality.check import Issue, checks
-from core.quality.inspection import Inspection
+from core.quality.inspection import Survey
 from core.writing import percent
 
 
 @checks.add("label", "Label errors", Config, order=70, remedy="relabel")
-def label(look: Inspection) -> Iterator[Issue]:
+def label(look: Survey) -> Iterator[Issue]:
     """Labels that may well be wrong: images like this one have another."""
     found = look.judgement
     if found is not None and found.facts["judged"]:
@@ -21,14 +21,14 @@ def label(look: Inspection) -> Iterator[Issue]:
 
 
 @checks.add("doubt", "Labels for a look", Config, order=80, remedy="relabel", single=True)
-def doubt(look: Inspection) -> Iterator[Issue]:
+def doubt(look: Survey) -> Iterator[Issue]:
     """The labels that the other images contradict most, on a set where none can be judged: many will be right."""
     found = look.judgement
     if found is not None and not found.facts["judged"]:
         yield from _doubted(look, "doubt", found.look)
 
 
-def _doubted(look: Inspection, kind: str, places: np.ndarray) -> Iterator[Issue]:
+def _doubted(look: Survey, kind: str, places: np.ndarray) -> Iterator[Issue]:
     from core.quality import labels
 
     found, dataset = look.judgement, look.dataset

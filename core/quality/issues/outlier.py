@@ -8,7 +8,7 @@ import numpy as np
 
 from core.catalog import Config
 from core.quality.check import Issue, checks
-from core.quality.inspection import Inspection
+from core.quality.inspection import Survey
 
 
 @checks.add(
@@ -26,7 +26,7 @@ from core.quality.inspection import Inspection
         "and letters of another alphabet among letters; and so are more than 20 of one kind."
     ),
 )
-def outlier(look: Inspection) -> Iterator[Issue]:
+def outlier(look: Survey) -> Iterator[Issue]:
     """Images unlike all others: perhaps they do not belong here."""
     from core.quality import search
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from core.catalog import Config
 from core.quality.check import Issue, checks
-from core.quality.inspection import Inspection
+from core.quality.inspection import Survey
 
 
 @checks.add("size", "Odd sizes", Config, order=130, remedy="look")
-def size(look: Inspection) -> Iterator[Issue]:
+def size(look: Survey) -> Iterator[Issue]:
     """Pictures that were much smaller, or of another shape, before they were scaled; known for imported ones."""
     columns = look.dataset.attributes or {}
     if not {"width", "height"} <= columns.keys():

@@ -8,11 +8,11 @@ import numpy as np
 
 from core.catalog import Config
 from core.quality.check import Issue, checks
-from core.quality.inspection import Inspection
+from core.quality.inspection import Survey
 
 
 def _unusual(
-    look: Inspection, kind: str, name: str, sign: int, bar: float, words: str, floor: float
+    look: Survey, kind: str, name: str, sign: int, bar: float, words: str, floor: float
 ) -> Iterator[Issue]:
     """Flags images whose property is far from the set's own median, and not by a hair's breadth."""
     from core.quality import search
@@ -30,26 +30,26 @@ def _unusual(
 
 
 @checks.add("blurred", "Blurred", Config, order=90, remedy="look")
-def blurred(look: Inspection) -> Iterator[Issue]:
+def blurred(look: Survey) -> Iterator[Issue]:
     """Images with far weaker edges than the others have."""
     middle = float(np.median(look.measures.properties["sharpness"]))
     yield from _unusual(look, "blurred", "sharpness", -1, 4.0, "Its sharpness is", 0.4 * middle)
 
 
 @checks.add("dark", "Dark", Config, order=100, remedy="look")
-def dark(look: Inspection) -> Iterator[Issue]:
+def dark(look: Survey) -> Iterator[Issue]:
     """Images whose light parts are darker than those of the others."""
     yield from _unusual(look, "dark", "dark", -1, 5.0, "Its light parts have brightness", 0.25)
 
 
 @checks.add("bright", "Bright", Config, order=110, remedy="look")
-def bright(look: Inspection) -> Iterator[Issue]:
+def bright(look: Survey) -> Iterator[Issue]:
     """Images far brighter than the others."""
     yield from _unusual(look, "bright", "brightness", 1, 6.0, "Its mean brightness is", 0.3)
 
 
 @checks.add("clipped", "Clipped", Config, order=120, remedy="look")
-def clipped(look: Inspection) -> Iterator[Issue]:
+def clipped(look: Survey) -> Iterator[Issue]:
     """Images with many more pixels at pure black or white than the others: detail is lost there."""
     yield from _unusual(
         look, "clipped", "clipped", 1, 6.0, "The share of its pixels at an end is", 0.35
