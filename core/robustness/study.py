@@ -12,6 +12,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -61,6 +62,7 @@ STRIDES = (1 / 4, 1)  # of the strength: at one of these steps the gradient must
 BLIND = "a search that sees no gradient"
 QUERIES = 300, 1000  # of that search: usually, and where the gradient is doubtful
 SLICE = 0.25  # seconds of work between two looks
+version_of = cache(version)  # a report that grows asks many times a second
 LIMITS = (
     "The number is an upper bound: a stronger attack may lower it.",
     "It holds for these images, this norm and this budget, and for no other change of the picture.",
@@ -658,7 +660,7 @@ class Study:
             },
             "versions": {
                 "python": platform.python_version(),
-                **{name: version(name) for name in ("torch", "numpy")},
+                **{name: version_of(name) for name in ("torch", "numpy")},
             },
             "device": str(self.x.device),
             "seconds": round(self.seconds, 3),
@@ -677,7 +679,7 @@ class Study:
             "seconds": round(spent.get("seconds", 0.0), 3),
             "forward": int(spent.get("forward", 0)),
             "backward": int(spent.get("backward", 0)),
-            "library": f"{package} {version(package)}" if package else "Simulacra",
+            "library": f"{package} {version_of(package)}" if package else "Simulacra",
         }
 
 
