@@ -21,13 +21,14 @@ from core.deception import (
     noisy,
     plain,
     rising,
+    strength,
     strip,
-    suited,
     tricks,
 )
-from core.models import Quantizes
+from core.models import Encodes, Spells, Traces
+from core.norms import LINF
 from core.runs import Opened
-from core.threat import Target, eps_text
+from core.target import Target
 
 
 class EncoderConfig(TrickConfig):
@@ -39,7 +40,8 @@ class EncoderConfig(TrickConfig):
 
 
 def _encodes(opened: Opened) -> bool:
-    return opened.family in ("vae", "flow") or isinstance(opened.model, Quantizes)
+    # a path is followed by too many passes for each step of an attack
+    return isinstance(opened.model, Spells | Encodes) and not isinstance(opened.model, Traces)
 
 
 @tricks.add("encoder", "Attack the encoder", EncoderConfig, fits=_encodes, classifier=False)
@@ -48,7 +50,7 @@ def encoder(
 ) -> Iterator[Shown]:
     """Changes an image a little, and the model takes it for something else; random noise of the same size beside it."""
     x, y = images_of(opened, dataset, config.n)
-    eps = config.eps or suited("encoder", opened)
+    eps = strength("encoder", opened, config.eps)
     code, restored = coder(opened, y)
     with torch.no_grad():
         clean, back = code(x), restored(x)
@@ -70,7 +72,7 @@ def encoder(
             after = restored(level.kept)
         damage = [float((images - back).square().mean()) for images in (after, noised)]
         yield Shown(
-            f"A change of {eps_text(level.eps)} moves the code by {far:.2f} of the distance between two images, "
+            f"A change of {LINF.text(level.eps)} moves the code by {far:.2f} of the distance between two images, "
             f"{far / max(random, 1e-9):.1f} times as far as random noise of the same size.",
             [
                 plain("Shift of the code, attack", f"{far:.2f}", "1: distance of two images", len(x)),
@@ -81,7 +83,7 @@ def encoder(
             [
                 strip("Images", x),
                 strip("What the model makes of them", back),
-                strip(f"Changed by at most {eps_text(eps)}", level.kept),
+                strip(f"Changed by at most {LINF.text(eps)}", level.kept),
                 strip("What the model makes of these", after),
             ],
             level.curve,
@@ -92,12 +94,13 @@ def encoder(
 def coder(
     opened: Opened, y: Tensor
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """Gives code and reconstruction of a model; of a VQ-VAE, the code before it is rounded."""
+    """Gives code and reconstruction of a model; of one that spells, the code before it is rounded."""
     model = opened.model
-    if isinstance(model, Quantizes):
-        return model._encode, lambda x: model.restore(model.quantize(x))  # pyright: ignore
-    label = y if model.classes else None
-    return (
-        lambda x: model.encode(x, label),
-        lambda x: model.decode(model.encode(x, label), label).clamp(0, 1),
-    )
+    if isinstance(model, Spells):
+        return model.spell, lambda x: model.restore(model.quantize(x))
+    label, sampling = y if model.classes else None, opened.usual
+
+    def code(x: Tensor) -> Tensor:
+        return model.encode(x, label, sampling)
+
+    return code, lambda x: model.decode(code(x), label, sampling).clamp(0, 1)

@@ -7,6 +7,7 @@ import torch
 
 from core import datasets, deception, jobs, runs
 from core.deception.critic import auc
+from core.models import Spec
 from core.robustness import foreign
 
 QUICK = {
@@ -45,6 +46,53 @@ def test_a_trick_goes_to_its_end_with_numbers_and_pictures(gallery, name, family
         assert f"{lowest} against" in last.sentence
 
 
+class Drawn(torch.nn.Module):
+    """Makes images of latents, and says no more of itself."""
+
+    def latent(self, ids, seed, sampling): ...
+    def decode(self, z, y, sampling): ...
+
+
+class Exact(Drawn):
+    def encode(self, x, y, sampling): ...
+    def log_prob(self, x, y, generator): ...
+
+
+class Uncertain(Exact):
+    def spread(self, x, y): ...
+
+
+class Path(Exact):
+    def trace(self, ids, y, seed, sampling): ...
+    def states(self, ids, y, seed, sampling): ...
+
+
+class Cleaning(Path):
+    def purify(self, x, noise, steps, generator): ...
+
+
+class Critical(Drawn):
+    def criticise(self, x, y): ...
+    def shown_through(self, augmentation): ...
+
+
+@pytest.mark.parametrize(
+    ("kind", "fitting"),
+    [
+        (torch.nn.Identity, set()),
+        (Drawn, {"latent", "purify"}),
+        (Exact, {"latent", "encoder", "likelihood"}),
+        (Uncertain, {"latent", "encoder", "likelihood", "harden", "purify"}),
+        (Path, set()),
+        (Cleaning, {"purify"}),
+        (Critical, {"critic", "latent", "purify"}),
+    ],
+)
+def test_what_a_model_can_decides_which_tricks_it_is_put_to(kind, fitting):
+    opened = runs.Opened("run", 1, 1, "new", kind(), Spec(1, 8, 17), (), None)
+    assert {trick.name for trick in deception.tricks if trick.fits(opened)} == fitting
+
+
 def test_the_area_under_the_curve_counts_pairs():
     high, low = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0])
     assert auc(high, low) == (1 + 0.5 + 1 + 1) / 4
@@ -54,7 +102,7 @@ def test_a_second_opinion_is_never_trained_in_passing(monkeypatch):
     from core import datasets, features
     from core.catalog import UserError
     from core.deception.latent import second_opinion
-    from core.threat import Target
+    from core.target import Target
 
     monkeypatch.setattr(features, "judge", lambda *_: pytest.fail("a judge is trained in passing"))
     digits = datasets.load("digits")

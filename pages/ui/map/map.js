@@ -254,7 +254,7 @@ function show(me) {
     if (!words.ground) pixels.fill((255 << 24) | (b << 16) | (g << 8) | r);
     const places = place();
     const codes = me.columns.codes[me.trait], hollow = me.columns.hollow, quiet = new Set(facts.traits[me.trait].quiet);
-    const radius = (facts.count > 6000 ? 2.3 : facts.count > 1500 ? 2.9 : 3.7) * ratio, edge = Math.ceil(radius + 2 * ratio);
+    const radius = (facts.count > 6000 ? 2.2 : facts.count > 1500 ? 2.8 : 3.6) * ratio, edge = Math.ceil(radius + 2 * ratio);
     const rim = (words.ground ? 2 : 1.3) * ratio;
     const spots = [radius, radius + ratio].map((r) => [disc(r, width), disc(r, width, r - rim), disc(r + ratio, width)]);
     const faint = me.marks === "pictures" ? 0.35 : 1;

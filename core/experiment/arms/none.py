@@ -1,0 +1,17 @@
+"""The arm that all others are compared with."""
+
+from __future__ import annotations
+
+from core.catalog import Config
+from core.experiment.arms import Lesson, Trial, arms
+
+
+@arms.add(
+    "none",
+    "Real images only",
+    Config,
+    order=0,
+)
+def none(trial: Trial, pair: int, size: int) -> Lesson:
+    """Trains with the real images alone."""
+    return Lesson(trial.subset(pair, size))
