@@ -262,3 +262,60 @@ def test_a_page_is_one_file(visit, monkeypatch, tmp_path):
         assert "Greeting" in {page["page_name"] for page in registered}
     finally:
         shell.pages.cache_clear()
+
+
+CHECK = '''
+from core.robustness.checks import checks
+from core.robustness.findings import Answer
+
+@checks.add("grey", "Grey images are named", number=14, urgency=0)
+def grey(findings):
+    """A grey image has a class, too."""
+    return Answer("pass", "Grey was not asked for.")
+'''
+KIND = '''
+from core.catalog import Config, knob
+from core.jobs import kinds
+
+class TallyConfig(Config):
+    to: int = knob(3, "How far it counts.", ge=1, le=10)
+
+def parts(choice):
+    from core import datasets
+    return {"dataset": datasets.config_of(choice["dataset"]), "tally": TallyConfig}
+
+@kinds.add("tally", "Count", Config, lane="short", unit="numbers", parts=parts)
+def tally(task):
+    """Counts."""
+    for number in range(TallyConfig.of(task.part("tally"), "tally").to):
+        yield {"number": number}
+        task.count("Counting", number + 1, 3)
+'''
+
+
+def test_a_check_is_one_file(files):
+    import torch
+
+    from core import robustness
+    from core.robustness.checks import checks
+    from core.robustness.report import html
+
+    files.write("core.robustness.checks", "grey", CHECK, checks)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3)).eval()
+    x = torch.full((3, 1, 4, 4), 0.5)
+    report = robustness.check(net, x, net(x).argmax(1), eps="0.1")
+    last = report["checks"][-1]
+    assert (last["number"], last["name"]) == (14, "Grey images are named")
+    assert last["finding"] == "Grey was not asked for."
+    assert "Grey images are named" in html(robustness.Report.of(report))
+
+
+def test_a_kind_of_job_is_one_file(files, run):
+    from core import files as records
+    from core import work
+
+    files.write("core.work", "tally", KIND, jobs.kinds)
+    job = work.submit("tally", {"dataset": "digits"}, {"tally.to": 2}, name="Numbers")
+    worker.work(job.path)
+    assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
+    assert [row["number"] for row in records.Log(job.path).read()[0]] == [0, 1]
