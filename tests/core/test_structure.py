@@ -25,8 +25,8 @@ CIRCLES = {
     "pages/ui/explore/__init__.py -> pages/ui/explore/directions.py",
 }
 NAMESAKES = {
-    "Contrast", "Entry", "Findings", "Limits", "NoiseConfig", "Part", "Pixels", "Prepared", "Scaled", "Step",
-    "Trial", "View",
+    "Contrast", "Entry", "Part", "Pixels", "Prepared", "Step",
+    "View",
 }  # fmt: skip
 
 # Names that say nothing about what is inside.
