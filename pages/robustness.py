@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import files, jobs, runs, work
+from core import jobs, runs, work
 from pages.ui import form, shell, show
 from pages.ui.attack import (
     Question,
@@ -27,6 +27,8 @@ from pages.ui.attack import (
     there,
     verdict,
 )
+from pages.ui.job import panel
+from pages.ui.job import take as take_files
 
 TITLE = "Robustness"
 ICON = ":material/shield:"
@@ -186,7 +188,7 @@ def invite(question: Question) -> None:
     """Says what will happen and how long it takes, before anything was measured; shows a measured one if there is."""
     earlier = newest(question)
     if earlier is not None:
-        report = read(earlier)
+        report = earlier.result()
         if report is not None:
             st.caption(
                 f":material/history: {shell.plain(earlier.name)}, measured as a job. "
@@ -300,12 +302,6 @@ def newest(question: Question) -> jobs.Job | None:
     return next((job for job in asked(question) if (job.path / "report.json").exists()), None)
 
 
-def read(job: jobs.Job) -> dict[str, Any] | None:
-    """Reads the report of a job, as far as it has come."""
-    file = job.path / "report.json"
-    return files.read_json(file) if file.exists() else None
-
-
 def confirm(question: Question, **values: Any) -> None:
     """Starts the thorough measurement as a job."""
     target_of = question.classifier if question.classifier in {r.id for r in runs.listing()} else ""
@@ -339,20 +335,8 @@ def thorough(question: Question) -> None:
 def watch(question: Question, id: str) -> None:
     """Follows one job: progress, the numbers so far, the gap to the screening, and what can be taken away."""
     job = jobs.get(id)
-    report = read(job)
-    if job.active:
-        bar, stop = st.columns([4, 1], vertical_alignment="center")
-        bar.progress(job.share, text=shell.plain(job.message or shell.standing(job)))
-        stop.button(
-            "Stop",
-            key="robust.stop",
-            on_click=shell.attempt,
-            args=(jobs.stop, id),
-            disabled=not shell.may_change() or job.stopping,
-            help="What it has found is kept and marked.",
-        )
-    elif job.message:
-        (st.error if job.status == "failed" else st.warning)(shell.plain(job.message))
+    report = job.result()
+    panel(job, "robust", "What it has found is kept and marked.")
     if report is None:
         st.caption("The first numbers arrive in a moment.")
         return
@@ -373,22 +357,7 @@ def watch(question: Question, id: str) -> None:
                 f"; the screening said {100 * before['robust']:.1f} %, a gap of {gap:.1f} points"
             )
         st.markdown(words + ("." if report["complete"] else ", so far."))
-    with st.container(horizontal=True):
-        for name, title, mime in (
-            ("report.html", "Report (HTML)", "text/html"),
-            ("report.json", "Report (JSON)", "application/json"),
-            ("adversarial.npz", "Adversarial images (NPZ)", "application/octet-stream"),
-        ):
-            if (job.path / name).exists():
-                st.download_button(
-                    title,
-                    (job.path / name).read_bytes,
-                    f"{job.id}-{name}",
-                    mime,
-                    key=f"robust.take.{name}",
-                    icon=":material/download:",
-                    on_click="ignore",
-                )
+    take_files(job, "robust")
 
 
 def take(question: Question) -> None:
@@ -437,7 +406,7 @@ def tool(question: Question, name: str) -> None:
     found = known(question)
     screened = found is not None and found.done
     earlier = None if found is not None else newest(question)
-    report = found.report if screened else earlier and read(earlier)
+    report = found.report if screened else earlier and earlier.result()
     if name == "result":
         result(question)
         take(question)
