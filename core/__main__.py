@@ -6,8 +6,6 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from types import ModuleType
 from typing import NoReturn
 
 from core import commands
@@ -50,35 +48,34 @@ def _parser(argv: Sequence[str]) -> Parser:
         prog="python -m core", description="Train, list, sample and manage generative models."
     )
     choices = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in commands.names():
-        module = import_module(f"core.commands.{name}")
-        asked = bool(argv) and argv[0] == name
+    for command in commands.commands:
+        asked = bool(argv) and argv[0] == command.name
         made = choices.add_parser(
-            name,
-            help=module.HELP,
-            description=module.HELP,
+            command.name,
+            help=command.caption,
+            description=command.caption,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            epilog=_parameters(module, argv[1:]) if asked else "",
+            epilog=_parameters(command, argv[1:]) if asked else "",
         )
-        made.set_defaults(run=module.run)
+        made.set_defaults(run=command.make)
         made.add_argument("--json", action="store_true", help="print JSON, one object")
-        module.arguments(made)
+        command.arguments(made)
     return parser
 
 
-def _parameters(module: ModuleType, argv: Sequence[str]) -> str:
+def _parameters(command: commands.Command, argv: Sequence[str]) -> str:
     """Lists the parameters that ``--set`` takes for what the command line names; only when help is asked for."""
-    if not {"-h", "--help"} & set(argv) or not hasattr(module, "parameters"):
+    if not {"-h", "--help"} & set(argv) or command.parameters is None:
         return ""
     peek = Parser(prog="python -m core", add_help=False)
-    module.arguments(peek)  # nothing is required of a line that is not finished
+    command.arguments(peek)  # nothing is required of a line that is not finished
     for action in peek._actions:
         action.required = False
         if not action.option_strings and action.nargs is None:
             action.nargs = "?"
     chosen = peek.parse_known_args([word for word in argv if word not in ("-h", "--help")])[0]
     lines = ["parameters, for --set:"]
-    for part, config in module.parameters(chosen).items():
+    for part, config in command.parameters(chosen).items():
         lines += commands.knob_lines(config, part if not part or part.endswith(" ") else f"{part}.")
     return "\n".join(lines) if len(lines) > 1 else ""
 

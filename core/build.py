@@ -22,6 +22,7 @@ from core.catalog import Config, UserError, knob
 from core.datasets import SPLITS, Dataset
 from core.datasets.dataset import assemble, digests
 from core.settings import settings
+from core.writing import percent
 
 COLUMNS = ("origin", "parent", "run", "seed", "parameters")
 _TRIES = 5  # samples drawn for each that is wanted, at most
@@ -220,7 +221,7 @@ def build(
                 done = (copy * len(train) + min(start + 500, len(train))) / (
                     config.copies * len(train)
                 )
-                told(f"Augmenting: {done:.0%}", done * (0.5 if config.run else 1.0))
+                told(f"Augmenting: {percent(done, 0)}", done * (0.5 if config.run else 1.0))
             if dataset.y is not None:
                 added_y.append(dataset.y[train])
     if config.run:

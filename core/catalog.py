@@ -312,7 +312,8 @@ def unknown(kind: str, name: object, names: Iterable[str]) -> str:
 class Entry:
     """One choice: what it is called, what it takes, and what it does.
 
-    A registry whose choices say more about themselves has a subclass of its own, whose fields are written by keyword.
+    An empty title takes the name. A registry whose choices say more about themselves has a subclass of its own, whose
+    fields are written by keyword.
     ``presets`` map a name to dotted parameters (``{"quick": {"train.images": 50_000}}``). ``make`` is what was
     decorated; it is called with a config of type ``config`` first, and what else it takes is the registry's contract.
     """
@@ -322,6 +323,10 @@ class Entry:
     config: type[Config]
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, kw_only=True)
     make: Callable[..., Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", self.name.replace("_", " ").capitalize())
 
     @property
     def caption(self) -> str:

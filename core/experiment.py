@@ -19,6 +19,7 @@ from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.datasets.dataset import assemble
 from core.stats import bca, holm, sign_flip
+from core.writing import percent
 
 QUICK = 3  # pairs of a quick look, which allows no verdict
 FEWEST = 6  # pairs from which a sign-flip test can be significant
@@ -221,7 +222,7 @@ def samples_used(made: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
             "model for longer (experiment.model_images), give it more real images, or ask less of the samples.",
             "",
         )
-    words = f"{kept:,} of {drawn:,} samples were used ({kept / drawn:.1%})"
+    words = f"{kept:,} of {drawn:,} samples were used ({percent(kept / drawn)})"
     without = sum(not row["kept"] for row in made)
     if without:
         words += f", in {without} of {len(made)} pairs none"
@@ -540,7 +541,7 @@ class Experiment:
         n = len(self.test)
         error = 196 * math.sqrt(0.25 / n)
         notes = [
-            f"{n:,} real test images, the same for all; an accuracy near 50% of so few is known to "
+            f"{n:,} real test images, the same for all; an accuracy near 50 % of so few is known to "
             f"±{error:.1f} points, the paired differences more closely.",
             f"Every classifier is trained for {config.steps:,} steps of {config.batch} images.",
         ]

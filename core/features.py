@@ -33,6 +33,7 @@ from core.nets import refresh_batch_statistics
 from core.settings import settings
 from core.tensors import Group, Images, Loss, to_float
 from core.training import TrainConfig, Trainer, spec_of
+from core.writing import percent
 
 extractors = Registry("extractor", Entry)
 """What turns images into features. ``make(dataset, device, weights, told) -> Extractor``; ``weights`` is a file or
@@ -97,8 +98,8 @@ def choose(
         if found.accuracy >= POOR:
             return found, ""
         why = (
-            f"The judge of {dataset.name} names only {found.accuracy:.0%} of the test images rightly, "
-            f"below {POOR:.0%}, so it is not asked"
+            f"The judge of {dataset.name} names only {percent(found.accuracy, 0)} of the test images rightly, "
+            f"below {percent(POOR, 0)}, so it is not asked"
         )
     return self_supervised(
         dataset, device, told

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sized
+from typing import SupportsFloat
 
 
-def percent(share: float | None, digits: int = 1) -> str:
+def percent(share: SupportsFloat | None, digits: int = 1) -> str:
     """Writes a share: 0 %, 0.4 %, 47.3 %, 100 %; a dash for one that is not known.
 
     >>> percent(0.4731), percent(0.4731, 0), percent(1)
@@ -13,11 +14,11 @@ def percent(share: float | None, digits: int = 1) -> str:
     """
     if share is None:
         return "–"
-    text = f"{100 * share:.{digits}f}"
+    text = f"{100 * float(share):.{digits}f}"
     return (text.rstrip("0").rstrip(".") if digits else text) + " %"
 
 
-def percents(low: float, high: float, digits: int = 1) -> str:
+def percents(low: SupportsFloat, high: SupportsFloat, digits: int = 1) -> str:
     """Writes an interval of shares.
 
     >>> percents(0.4, 0.523)

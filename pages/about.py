@@ -7,6 +7,7 @@ import numpy as np
 import streamlit as st
 
 from core import datasets, evaluation, jobs, runs, sheets
+from core.writing import percent
 from pages.ui import measures, shell, show
 from pages.ui.tiles import tiles
 
@@ -156,7 +157,7 @@ def drag(run: jobs.Job, step: int, how: Drawn) -> None:
         count=facts["count"],
         key="about.ways",
         alt=f"The ways between {facts['count']} pairs of images of {run.name}, in {MOMENTS} moments",
-        labels=[f"{i / (MOMENTS - 1):.0%}" for i in range(MOMENTS)],
+        labels=[f"{percent(i / (MOMENTS - 1), 0)}" for i in range(MOMENTS)],
         film="the way",
         max_height=100,
         max_zoom=10,

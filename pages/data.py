@@ -14,6 +14,7 @@ from core import datasets, scratch, tables
 from core.catalog import UserError
 from core.datasets import pictures
 from core.settings import settings
+from core.writing import many
 from pages.ui import form, shell, show
 from pages.ui.mend import atlas, issues, versions
 
@@ -242,7 +243,7 @@ def read_as(upload: Any, name: str) -> dict[str, Any]:
     others = len(found.refused)
     st.markdown(
         f"**{found.pictures:,}** pictures"
-        + (f", and {others:,} other file{'s' if others > 1 else ''}" if others else "")
+        + (f", and {many(others, 'other file')}" if others else "")
     )
     # so does another choice of folders
     reading = reading_of(found, f"data.reading.{upload.file_id}.{training}")

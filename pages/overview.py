@@ -4,6 +4,7 @@ import numpy as np
 import streamlit as st
 
 from core import datasets, jobs, runs, work
+from core.writing import many
 from pages.ui import shell, show
 from pages.ui.explore.opening import opening
 
@@ -106,8 +107,7 @@ own = [run for run in listed if not run.shipped]
 counts = {status: sum(run.status == status for run in own) for status in jobs.STATUSES}
 words = [f"{number} {status}" for status, number in counts.items() if number]
 st.markdown(
-    f"**Trained here:** {len(own)} run{'s' * (len(own) != 1)}"
-    + (f" ({', '.join(words)})." if words else " yet.")
+    f"**Trained here:** {many(own, 'run')}" + (f" ({', '.join(words)})." if words else " yet.")
 )
 covers([run for run in models[1:] if not run.shipped][:4])
 if shipped := [run for run in models if run.shipped]:

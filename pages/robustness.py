@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from core import jobs, runs, work
+from core.writing import duration, percent, percents
 from pages.ui import form, shell, show
 from pages.ui.attack import (
     Question,
@@ -117,7 +118,7 @@ def buttons(question: Question, config: Any) -> None:
         help="Attacks it here and now; the curve grows as you watch.",
         width="stretch",
     )
-    st.caption(f"About {shell.duration(expected.seconds)} for {expected.n:,} images.")
+    st.caption(f"About {duration(expected.seconds)} for {expected.n:,} images.")
     if expected.fits < expected.n:
         st.button(
             f"Take {expected.fits:,}, a minute's worth",
@@ -343,7 +344,7 @@ def watch(question: Question, id: str) -> None:
     at = next((row for row in report["results"] if row["eps"] == report["headline"]), None)
     if at is not None:
         words = (
-            f"**{100 * at['robust']:.1f} %** ({100 * at['interval'][0]:.1f} to {100 * at['interval'][1]:.1f} %, "
+            f"**{percent(at['robust'])}** ({percents(*at['interval'])}, "
             f"n = {at['n']}) at {shell.plain(at['text'])}, worst case over "
             + shell.plain(", ".join(row["title"] for row in report["attacks"]))
         )
@@ -353,9 +354,7 @@ def watch(question: Question, id: str) -> None:
         )
         if before:
             gap = 100 * (before["robust"] - at["robust"])
-            words += (
-                f"; the screening said {100 * before['robust']:.1f} %, a gap of {gap:.1f} points"
-            )
+            words += f"; the screening said {percent(before['robust'])}, a gap of {gap:.1f} points"
         st.markdown(words + ("." if report["complete"] else ", so far."))
     take_files(job, "robust")
 

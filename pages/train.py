@@ -9,6 +9,7 @@ import streamlit as st
 from core import datasets, files, jobs, runs, work
 from core.catalog import Knob, UserError
 from core.work import train as training
+from core.writing import duration, percent
 from pages.ui import form, shell, show
 
 TITLE = "Train"
@@ -322,15 +323,15 @@ def live(id: str, status: str, sampled: bool) -> None:
         st.caption(f":material/warning: {shell.plain(str(warning))}")
     if last:
         facts = [f"**{last.get('images', 0):,}** of {run.config['train']['images']:,} images"]
-        facts += [f"**{shell.duration(last['seconds'])}** of training"] if "seconds" in last else []
+        facts += [f"**{duration(last['seconds'])}** of training"] if "seconds" in last else []
         if run.active:
             facts += [f"**{last.get('images_per_second', 0):,.0f}** images/s"]
         if "test_accuracy" in last:
             facts += [
-                f"accuracy on the test split **{last['test_accuracy']:.1%}** (n = {last['n_test']})"
+                f"accuracy on the test split **{percent(last['test_accuracy'])}** (n = {last['n_test']})"
             ]
         elif "valid_accuracy" in last:
-            facts += [f"accuracy on held-out images **{last['valid_accuracy']:.1%}**"]
+            facts += [f"accuracy on held-out images **{percent(last['valid_accuracy'])}**"]
         for name, place in (("peak_mb", "memory"), ("peak_gpu_mb", "memory of the GPU")):
             if name in run.state:
                 facts += [f"at most **{run.state[name]:,} MB** of {place}"]

@@ -22,6 +22,7 @@ from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.stats import Estimate, mean_of_few, proportion
 from core.tensors import device, to_bytes, to_float
+from core.writing import percent
 
 OUTSIDE = (
     0.95  # quantile of held-out images' distances beyond which an image is off the data's manifold
@@ -343,16 +344,19 @@ def leak(
     floor = float(told.predict(place.by.features(place.x)).mean())
     if right.mean() < 0.6:
         words = (
-            f"Augmented and plain images can hardly be told apart ({right.mean():.0%} right), "
+            f"Augmented and plain images can hardly be told apart ({percent(right.mean(), 0)} right), "
             "so no trace could be seen."
         )
     elif found.low > floor:
         words = (
-            f"{found.value:.0%} of the samples look augmented, of real held-out images {floor:.0%}: the chain has "
-            "leaked into what the model makes."
+            f"{percent(found.value, 0)} of the samples look augmented, of real held-out images {percent(floor, 0)}: "
+            "the chain has leaked into what the model makes."
         )
     else:
-        words = f"No trace: {found.value:.0%} of the samples look augmented, and {floor:.0%} of real held-out images."
+        words = (
+            f"No trace: {percent(found.value, 0)} of the samples look augmented, and {percent(floor, 0)} of real "
+            "held-out images."
+        )
     return {
         "run": model.run,
         **{

@@ -1,29 +1,42 @@
 """The commands of ``python -m core``: one file in this folder is one command, of the file's name.
 
-A module has ``HELP`` (a sentence), ``arguments(parser)`` and ``run(arguments)``, which gives the exit code, None for 0.
-It may have ``parameters(chosen)``: the configs that its ``--set`` takes, for its help. What is heavy is imported inside
-functions, so that any command starts at once.
+A module registers its ``run(arguments)``, which gives the exit code, None for 0, with ``@commands.add``; the first line
+of its docstring is the help. What is heavy is imported inside functions, so that any command starts at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import pkgutil
 import re
 import sys
 import time
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from core import files, jobs
-from core.catalog import Config, UserError, plain
+from core.catalog import Config, Entry, Registry, UserError, plain
+from core.writing import percent
 
 
-def names() -> list[str]:
-    """Lists the commands."""
-    return sorted(info.name for info in pkgutil.iter_modules(__path__))
+@dataclass(frozen=True, kw_only=True)
+class Command(Entry):
+    """A command; ``make(arguments)`` runs it and gives the exit code, None for 0.
+
+    Attributes:
+        arguments: Adds what it takes to a parser; ``--json`` is there.
+        parameters: Gives the configs that its ``--set`` takes, by their prefix, for its help.
+    """
+
+    title: str = ""
+    config: type[Config] = Config
+    arguments: Callable[[argparse.ArgumentParser], None]
+    parameters: Callable[[argparse.Namespace], Mapping[str, type[Config]]] | None = None
+
+
+commands = Registry("command", Command, "core.commands")
 
 
 def show(arguments: argparse.Namespace, facts: Mapping[str, Any], lines: Sequence[str]) -> None:
@@ -71,8 +84,10 @@ def wait(job: jobs.Job) -> jobs.Job:
             line = f"place {jobs.place(job)} in the queue"
         else:
             left = job.seconds_left
-            line = job.message or f"{job.share:4.0%}  {job.state.get('speed', 0):,.0f} images/s" + (
-                f"  {left:.0f} s left" if left is not None else ""
+            line = (
+                job.message
+                or f"{percent(job.share, 0):>5}  {job.state.get('speed', 0):,.0f} images/s"
+                + (f"  {left:.0f} s left" if left is not None else "")
             )
         if line != shown:
             end = "" if sys.stderr.isatty() else "\n"

@@ -11,9 +11,9 @@ from typing import Any
 
 from core import files, jobs, work
 from core.catalog import Config, UserError, parse
-from core.commands import show, takes_values
+from core.commands import commands, show, takes_values
+from core.writing import percent, percents
 
-HELP = "Attack a classifier: robust accuracy, and whether to believe it."
 FACTORY = """what package.module:factory gives: a torch.nn.Module (or a function of no arguments that returns one) that
   gets    images as float32 (N, channels, size, size), pixels from 0 to 1, of the channels and the size of --dataset;
           its own normalisation (mean, std, [-1, 1]) and resizing belong into its forward
@@ -58,8 +58,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return work.parts("attack", {"dataset": chosen.dataset or "digits"})
 
 
+@commands.add("attack", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
-    """Runs it, prints the report, and gives the exit code."""
+    """Attack a classifier: robust accuracy, and whether to believe it."""
     if arguments.min_robust is not None and not 0 <= arguments.min_robust <= 1:
         raise UserError(
             f"--min-robust must be 0 to 1, got {arguments.min_robust}. For example 0.4."
@@ -80,8 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     head = next(row for row in report["results"] if row["eps"] == report["headline"])
     rows = [
-        f"{row['text']:>10}  robust {row['robust']:6.1%}  "
-        f"({row['interval'][0]:.1%} to {row['interval'][1]:.1%}, n = {row['n']})"
+        f"{row['text']:>10}  robust {percent(row['robust']):>6}  "
+        f"({percents(*row['interval'])}, n = {row['n']})"
         for row in report["results"]
     ]
     answers = [

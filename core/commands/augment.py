@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from core import files
 from core.catalog import UserError
-from core.commands import show
+from core.commands import commands, show
 from core.settings import settings
 
 if TYPE_CHECKING:
     from core.augment import Pipeline
-
-HELP = "Preview a pipeline as PNG, apply it to a folder of pictures, import or export its recipe."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +38,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@commands.add("augment", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
+    """Preview a pipeline as PNG, apply it to a folder of pictures, import or export its recipe."""
     from core import augment
 
     if arguments.pipeline is None:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from core.catalog import Config, UserError, parse
-from core.commands import show, takes_values
+from core.commands import commands, show, takes_values
 from core.settings import settings
 
-HELP = "Bring weights for a network of torchvision as a classifier that can be attacked."
 _FLAGS = ("architecture", "resize", "crop", "mean", "std")
 
 
@@ -38,8 +37,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return {"": ForeignConfig}
 
 
+@commands.add("bring", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> None:
-    """Keeps the classifier, and says what it does to an image."""
+    """Bring weights for a network of torchvision as a classifier that can be attacked."""
     from core import datasets
     from core.robustness import foreign
 

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.catalog import Config, UserError, parse
-from core.commands import knob_lines, show, takes_values
-
-HELP = "List the datasets, or prepare and describe one."
+from core.commands import commands, knob_lines, show, takes_values
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +32,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return {"": datasets.config_of(chosen.name)} if chosen.name else {}
 
 
+@commands.add("datasets", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> None:
+    """List the datasets, or prepare and describe one."""
     from core import datasets
 
     if arguments.name is None:

@@ -6,9 +6,7 @@ import argparse
 
 from core import jobs
 from core.catalog import UserError
-from core.commands import show, takes_run
-
-HELP = "Delete a run and all its files, or a classifier that was brought (own/NAME), for good."
+from core.commands import commands, show, takes_run
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +15,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="really delete")
 
 
+@commands.add("delete", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
-    """Deletes its folder."""
+    """Delete a run and all its files, or a classifier that was brought (own/NAME), for good."""
     if arguments.run_id.startswith("own/"):
         from core.robustness import foreign
 

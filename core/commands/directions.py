@@ -8,9 +8,9 @@ from pathlib import Path
 
 from core import files, runs
 from core.catalog import UserError
-from core.commands import named_class, show, takes_run
+from core.commands import commands, named_class, show, takes_run
+from core.writing import percent
 
-HELP = "Find directions in the latent space of a run, and show what they change."
 KINDS = ("principal", "factors", "local", "labels", "attributes")
 
 
@@ -27,7 +27,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="strips.png, one row per direction, from -3 to +3 steps")
 
 
+@commands.add("directions", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
+    """Find directions in the latent space of a run, and show what they change."""
     import numpy as np
 
     from core import latent, sheets
@@ -64,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
 
         def told(done: int, total: int) -> None:
             if done % 6400 == 0:
-                print(f"Learning to read images: {done / total:.0%}", file=sys.stderr)
+                print(f"Learning to read images: {percent(done / total, 0)}", file=sys.stderr)
 
         reading = latent.reader(dataset, told)
         found = latent.regressed(space, dataset, reading, arguments.only)
@@ -113,6 +115,6 @@ def run(arguments: argparse.Namespace) -> None:
             other = next(iter(each.leaks.items()), None)
             words.append("nothing else" if other is None else f"{other[0]} by {other[1]:+.2f}")
         elif each.share is not None:
-            words.append(f"{each.share:.1%} of what there is to explain")
+            words.append(f"{percent(each.share)} of what there is to explain")
         lines.append(" ".join(words))
     show(arguments, facts, lines)

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from core import files, runs
 from core.catalog import UserError, parse
-from core.commands import named_class, show, takes_run, takes_values
+from core.commands import commands, named_class, show, takes_run, takes_values
 from core.datasets.pictures import KINDS
-
-HELP = "Find pictures in the latent space of a run, by its encoder or by search."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     takes_values(parser, "a sampling parameter, for example steps=50")
 
 
+@commands.add("encode", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
+    """Find pictures in the latent space of a run, by its encoder or by search."""
     import numpy as np
     import torch
 

@@ -10,10 +10,8 @@ from typing import Any
 
 from core import evaluation, files, jobs, runs
 from core.catalog import Config, UserError, parse
-from core.commands import show, takes_values, wait
+from core.commands import commands, show, takes_values, wait
 from core.evaluation import Comparison, Evaluation, Measurement
-
-HELP = "Measure runs: quality, variety, classes, likelihood, and whether they copy."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +55,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return found
 
 
+@commands.add("evaluate", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
+    """Measure runs: quality, variety, classes, likelihood, and whether they copy."""
     from core.work import evaluate
 
     out = Path(arguments.report) if arguments.report else None
@@ -109,7 +109,7 @@ def _values(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _facts(one: Evaluation) -> dict[str, Any]:
-    verdict = one.verdict
+    verdict = evaluation.verdict(one)
     return {
         "run": one.run,
         "name": one.name,
@@ -136,7 +136,7 @@ def _facts(one: Evaluation) -> dict[str, Any]:
         "classes": [dict(row) for row in one.classes],
         "copies": verdict.copies,
         "verdict": verdict.sentence,
-        "sentences": list(one.sentences),
+        "sentences": list(evaluation.sentences(one)),
         "warnings": list(one.warnings),
     }
 
@@ -180,7 +180,11 @@ def _alone(one: Evaluation) -> Sequence[str]:
         words = [floor, f"n {m.n}", direction[m.entry.direction]]
         lines.append(f"{m.title:<44} {_cell(m):<28} {', '.join(w for w in words if w)}")
     notes = [f"{m.title}: {m.note}" for m in one.measurements if m.known and m.note]
-    return [*lines, *(f"note: {text}" for text in (*one.warnings, *notes)), *one.sentences]
+    return [
+        *lines,
+        *(f"note: {text}" for text in (*one.warnings, *notes)),
+        *evaluation.sentences(one),
+    ]
 
 
 def _side_by_side(comparison: Comparison) -> Sequence[str]:

@@ -8,9 +8,8 @@ from typing import Any
 
 from core import work
 from core.catalog import Config, parse
-from core.commands import ended, show, takes_values
-
-HELP = "Measure whether a pipeline or synthetic images help: paired arms, an interval, a verdict."
+from core.commands import commands, ended, show, takes_values
+from core.writing import percent
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +27,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return work.parts("experiment", {"dataset": chosen.dataset})
 
 
+@commands.add("experiment", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
+    """Measure whether a pipeline or synthetic images help: paired arms, an interval, a verdict."""
     from core import datasets
     from core import experiment as trials
 
@@ -51,7 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     facts = job.result() or {}
     lines = []
     for cell in facts.get("cells", []):
-        line = f"{facts['arms'][cell['arm']]}, {cell['size']} per class: {cell['mean']:.1f}%"
+        line = (
+            f"{facts['arms'][cell['arm']]}, {cell['size']} per class: {percent(cell['mean'] / 100)}"
+        )
         if cell["idle"]:
             line += f", not tested: {cell['idle']}"
         elif cell["p"] is not None:

@@ -9,9 +9,7 @@ from typing import Any
 
 from core import jobs, work
 from core.catalog import Config, UserError, parse
-from core.commands import ended, show, takes_values
-
-HELP = "Write a dataset as ZIP (class folders, manifest.csv), or build a larger one first."
+from core.commands import commands, ended, show, takes_values
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +29,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return work.parts("build", {"dataset": chosen.dataset or "digits"})
 
 
+@commands.add("export", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
+    """Write a dataset as ZIP (class folders, manifest.csv), or build a larger one first."""
     from core import build, datasets
 
     if not arguments.out and not arguments.build:

@@ -6,9 +6,7 @@ import argparse
 from typing import Any
 
 from core.catalog import Config
-from core.commands import knob_lines, show
-
-HELP = "List the families of models, or the parameters of one."
+from core.commands import commands, knob_lines, show
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +14,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="describe this one")
 
 
+@commands.add("families", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
+    """List the families of models, or the parameters of one."""
     from core.models import families
 
     chosen = [families.get(arguments.name)] if arguments.name else list(families)

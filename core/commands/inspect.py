@@ -9,9 +9,7 @@ from typing import Any
 
 from core import work
 from core.catalog import Config, UserError, parse
-from core.commands import ended, show, takes_values
-
-HELP = "Find out what is wrong with a dataset; exclude or relabel what was found as a new version."
+from core.commands import commands, ended, show, takes_values
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +65,9 @@ def _label(dataset: Any, text: str) -> tuple[int, int]:
     return int(image), dataset.classes.index(name)
 
 
+@commands.add("inspect", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
+    """Find out what is wrong with a dataset; exclude or relabel what was found as a new version."""
     from core import datasets, quality
     from core.quality import decisions
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from core import files, runs
 from core.catalog import UserError, parse
-from core.commands import named_class, sampling_of_run, show, takes_run, takes_values
+from core.commands import commands, named_class, sampling_of_run, show, takes_run, takes_values
 
-HELP = "Make a film of the way through several images of a run."
 parameters = sampling_of_run
 
 
@@ -38,7 +37,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     takes_values(parser, "a sampling parameter, for example truncation=0.8")
 
 
+@commands.add("interpolate", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> None:
+    """Make a film of the way through several images of a run."""
     from core import latent, sheets
 
     out = Path(arguments.out)

@@ -6,9 +6,7 @@ import argparse
 
 from core import runs
 from core.catalog import UserError
-from core.commands import show, takes_run
-
-HELP = "Keep a plane of a run's latent space as a picture, which the Overview opens with."
+from core.commands import commands, show, takes_run
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +14,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     takes_run(parser)
 
 
+@commands.add("pad", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
+    """Keep a plane of a run's latent space as a picture, which the Overview opens with."""
     from core import latent
 
     job = runs.find(arguments.run_id)

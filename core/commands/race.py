@@ -11,9 +11,7 @@ from typing import Any
 
 from core import jobs, work
 from core.catalog import Config, parse
-from core.commands import show, takes_values
-
-HELP = "Train families for the same time on the same data, and compare them."
+from core.commands import commands, show, takes_values
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +30,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     return work.parts("race", {"dataset": chosen.dataset})
 
 
+@commands.add("race", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
+    """Train families for the same time on the same data, and compare them."""
     values: dict[str, Any] = dict(parse(arguments.set))
     values |= {
         f"race.{name}": value

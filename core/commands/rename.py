@@ -6,9 +6,7 @@ import argparse
 
 from core import jobs
 from core.catalog import UserError
-from core.commands import show, takes_run
-
-HELP = "Give a run another name or note."
+from core.commands import commands, show, takes_run
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +16,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--note", help="the new note")
 
 
+@commands.add("rename", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
+    """Give a run another name or note."""
     if arguments.name is None and arguments.note is None:
         raise UserError("Nothing to change: give --name or --note.")
     job = jobs.describe(jobs.find(arguments.run_id).id, name=arguments.name, note=arguments.note)

@@ -6,10 +6,8 @@ import argparse
 import sys
 
 from core import jobs, work
-from core.commands import follow, show, takes_run
+from core.commands import commands, follow, show, takes_run
 from core.work import train
-
-HELP = "Go on with a stopped, failed or interrupted run, or give a finished one more images."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="follow the training to its end")
 
 
+@commands.add("resume", arguments=arguments)
 def run(arguments: argparse.Namespace) -> int:
-    """Queues the run again."""
+    """Go on with a stopped, failed or interrupted run, or give a finished one more images."""
     job = jobs.find(arguments.run_id)
     more = arguments.images
     note = ""

@@ -6,9 +6,8 @@ import argparse
 import sys
 
 from core import jobs, runs
-from core.commands import show, summary
-
-HELP = "List the runs, or show one."
+from core.commands import commands, show, summary
+from core.writing import percent
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +15,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", nargs="?", metavar="RUN", help="show this one")
 
 
+@commands.add("runs", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
+    """List the runs, or show one."""
     if arguments.run_id:
         job = runs.find(arguments.run_id)
         facts = summary(job) | {
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
         for job in runs.listing()
     ]
     lines = [
-        f"{row['run']:<44} {row['status']:<12} {row['done']:>4.0%}  {row['family']:<10} "
+        f"{row['run']:<44} {row['status']:<12} {percent(row['done'], 0):>5}  {row['family']:<10} "
         f"{row['dataset']:<14} {row['name']}"
         for row in rows
     ]

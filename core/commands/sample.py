@@ -9,9 +9,8 @@ from pathlib import Path
 
 from core import files, runs
 from core.catalog import UserError, parse
-from core.commands import named_class, sampling_of_run, show, takes_run, takes_values
+from core.commands import commands, named_class, sampling_of_run, show, takes_run, takes_values
 
-HELP = "Draw images from a run."
 parameters = sampling_of_run
 
 
@@ -33,7 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     takes_values(parser, "a sampling parameter, for example temperature=0.8")
 
 
+@commands.add("sample", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> None:
+    """Draw images from a run."""
     import numpy as np
     import torch
 

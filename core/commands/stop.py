@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 
 from core import jobs
-from core.commands import show, takes_run
-
-HELP = "Stop a run; it saves a checkpoint first."
+from core.commands import commands, show, takes_run
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +13,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     takes_run(parser)
 
 
+@commands.add("stop", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
-    """Asks the run's process to end."""
+    """Stop a run; it saves a checkpoint first."""
     job = jobs.stop(jobs.find(arguments.run_id).id)
     show(arguments, {"run": job.id, "done": "stop"}, [f"{job.id}: asked to stop."])

@@ -8,9 +8,7 @@ from typing import Any
 
 from core import runs, work
 from core.catalog import Config, UserError, parse
-from core.commands import follow, show, takes_values
-
-HELP = "Train a model or a classifier as a job of its own."
+from core.commands import commands, follow, show, takes_values
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +43,9 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     )
 
 
+@commands.add("train", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
+    """Train a model or a classifier as a job of its own."""
     values: dict[str, Any] = {}
     classifier, dataset, family = arguments.classifier, arguments.dataset, arguments.family
     if arguments.like and arguments.parent:

@@ -54,6 +54,7 @@ from core.datasets.pictures import (
 )
 from core.datasets.store import Pixels
 from core.settings import settings
+from core.writing import many
 
 CLASSES = 1000  # at most
 _LISTED = 1000  # refused files that are kept by name
@@ -497,10 +498,10 @@ def folder(config: FolderConfig, place: Path, progress: Progress | None = None) 
     )
     if held := read.spoke["some"] + read.spoke["position"]:
         notes.append(
-            f"Metadata was removed from {held:,} picture{'s' if held > 1 else ''}; "
+            f"Metadata was removed from {many(held, 'picture')}; "
             f"{read.spoke['position']:,} of them held a position."
             if read.spoke["position"]
-            else f"Metadata was removed from {held:,} picture{'s' if held > 1 else ''}; none held a position."
+            else f"Metadata was removed from {many(held, 'picture')}; none held a position."
         )
     wide, high = (np.array(side, np.int64) for side in zip(*read.sizes, strict=True))
     listed = tuple((shown(name), shown(reason)) for name, reason in refused[:_LISTED])

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from core.catalog import UserError
 from core.datasets.dataset import SPLITS
 from core.datasets.labels import Labels
+from core.writing import many
 
 READINGS = ("file", "splits", "classes", "none")
 FEW = 2  # pictures of a folder that may be a stray
@@ -342,7 +343,7 @@ def readings(
     if 2 * mine >= theirs or any(name.casefold().endswith(".json") for name in named):
         return found, "file"
     note = (
-        f"{files_named} says the label of only {mine:,} picture{'s' * (mine != 1)}, and the folders of {theirs:,}: "
+        f"{files_named} says the label of only {many(mine, 'picture')}, and the folders of {theirs:,}: "
         "the folders are taken. Choose the file of labels (dataset.reading=file) if it is meant."
     )
     found[taken].notes.append(note)

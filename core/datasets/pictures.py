@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from core.catalog import installed, optional
 from core.datasets.dataset import Dataset
+from core.writing import percent
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit is asked before anything is decoded
 KINDS = "PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC"
@@ -409,7 +410,7 @@ def _eight(
     else:
         notes = [f"Its values 0 … {largest:g} were taken as black to white, as in its set."]
         if above:
-            notes.append(f"{above / seen:.1%} of its values lie above and are white as well.")
+            notes.append(f"{percent(above / seen)} of its values lie above and are white as well.")
     return Image.fromarray(flat), tuple(notes)
 
 

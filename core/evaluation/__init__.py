@@ -5,13 +5,12 @@ conditions and every measurement so far), ``arrays.npz`` (the samples, and what 
 real image), and ``map-tsne.npy``. Reading needs no torch; measuring stands in :mod:`core.evaluation.study`.
 """
 
-from core.evaluation.compare import Comparison, Row, compare, trajectory
-from core.evaluation.entries import GROUPS, chosen, metrics
+from core.evaluation.compare import Comparison, MetricRow, compare, trajectory
+from core.evaluation.metrics import GROUPS, Measurement, chosen, metrics
 from core.evaluation.records import (
     Arrays,
     EvaluateConfig,
     Evaluation,
-    Measurement,
     arrays_of,
     in_disguise,
     latest,
@@ -25,7 +24,7 @@ from core.evaluation.records import (
     write_arrays,
     write_map,
 )
-from core.evaluation.words import Test, Verdict, sentences, verdict
+from core.evaluation.verdict import Evidence, Verdict, sentences, verdict
 
 __all__ = [
     "GROUPS",
@@ -33,9 +32,9 @@ __all__ = [
     "Comparison",
     "EvaluateConfig",
     "Evaluation",
+    "Evidence",
     "Measurement",
-    "Row",
-    "Test",
+    "MetricRow",
     "Verdict",
     "arrays_of",
     "chosen",

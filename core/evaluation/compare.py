@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from core import jobs, tables
-from core.evaluation.entries import metrics
-
-if TYPE_CHECKING:
-    from core.evaluation.records import Evaluation, Measurement
+from core.catalog import UserError
+from core.evaluation.metrics import Measurement, metrics
+from core.evaluation.records import Evaluation, listing, read
 
 # what must be the same, and what a person calls it
 _SHARED = {
@@ -23,7 +21,7 @@ _WORDS = _SHARED | {"sampling": "the sampling settings", "seed": "the seed"}
 
 
 @dataclass(frozen=True)
-class Row:
+class MetricRow:
     """One metric of several evaluations.
 
     Attributes:
@@ -53,7 +51,7 @@ class Comparison:
     """
 
     evaluations: tuple[Evaluation, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[MetricRow, ...]
     differences: tuple[str, ...]
 
     def csv(self) -> str:
@@ -102,7 +100,7 @@ def _values(evaluations: Sequence[Evaluation], key: str) -> str:
     return " and ".join(dict.fromkeys(texts))
 
 
-def _row(name: str, evaluations: Sequence[Evaluation]) -> Row:
+def _row(name: str, evaluations: Sequence[Evaluation]) -> MetricRow:
     entry = metrics.get(name)
     cells = tuple(
         next((m for m in one.measurements if m.metric == name), None) for one in evaluations
@@ -115,7 +113,7 @@ def _row(name: str, evaluations: Sequence[Evaluation]) -> Row:
     sure = all(cells[k].low is not None for k in known)  # type: ignore[union-attr]
     if len(known) > 1 and direction and not refused and sure:
         best = _best({k: cells[k] for k in known}, direction)  # type: ignore[misc]
-    return Row(name, " / ".join(titles) or entry.title, direction, cells, best, refused)
+    return MetricRow(name, " / ".join(titles) or entry.title, direction, cells, best, refused)
 
 
 def _refusal(
@@ -162,9 +160,6 @@ def trajectory(run: jobs.Job) -> dict[str, list[tuple[int, Measurement]]]:
     Returns:
         By metric, (step, measurement) in order of the step; of several evaluations of a step, the newest.
     """
-    from core.catalog import UserError
-    from core.evaluation.records import listing, read
-
     found: dict[str, dict[int, Measurement]] = {}
     newest: dict[str, tuple[Evaluation, Measurement]] = {}
     for job in listing(run):

@@ -9,7 +9,7 @@ they are turned, such as a ring or a face, count no more than they should.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from core import metrics
 from core.stats import Estimate
 from core.tensors import Images
+from core.watch import UNWATCHED, Watch
 
 PAIRS = 20_000_000  # samples times training images that are compared in all ways
 MOST = 1000  # samples that are compared in all ways, and
@@ -123,19 +124,19 @@ def compare(
     samples: Images,
     train: Tensor,
     held_out: Tensor,
-    checked: Callable[[Iterator[int]], Iterator[int]] = lambda parts: parts,
+    watch: Watch = UNWATCHED,
 ) -> Disguised:
     """Looks for each sample among the training images, in all ways.
 
     Args:
         samples: Images in [0, 1], (n, C, H, W).
         train, held_out: Patterns (N, D) and (M, D) of the real images as they are.
-        checked: Passes the numbers of the pieces of work on, and may raise to stop it.
+        watch: Asked before each piece of work.
     """
     held_out = held_out[: len(train)]
     tried = ways(samples.shape[-1])
     views = [patterns(samples, way) for way in tried]
-    pieces = partial(_pieces, views, checked=checked)
+    pieces = partial(_pieces, watch, views)
     limit, group = (part[:, 0] for part in metrics.neighbours(pieces(held_out), views[0], 1))
     count = metrics.Nearer(limit, group)
 
@@ -151,13 +152,11 @@ def compare(
     return Disguised(near.sqrt(), index, apart.argmin(0), share)
 
 
-def _pieces(
-    views: Sequence[Tensor], real: Tensor, checked: Callable[[Iterator[int]], Iterator[int]]
-) -> metrics.Pieces:
+def _pieces(watch: Watch, views: Sequence[Tensor], real: Tensor) -> metrics.Pieces:
     """Yields the smallest squared distance of all views of a sample to each real image, piece by piece."""
     side = 1024
-    for top in checked(iter(range(0, len(views[0]), side))):
-        for left in checked(iter(range(0, len(real), side))):
+    for top in range(0, len(views[0]), side):
+        for left in watch.each(range(0, len(real), side)):
             columns = real[left : left + side]
             lengths = columns.square().sum(1)
             best = None

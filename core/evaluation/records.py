@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import math
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from core import files, jobs, runs
 from core.catalog import Config, UserError, knob
-from core.evaluation.entries import Metric, metrics
+from core.evaluation.metrics import Measurement, metrics
 
 
 class EvaluateConfig(Config):
@@ -76,56 +75,6 @@ class EvaluateConfig(Config):
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One metric of one evaluation.
-
-    Attributes:
-        metric: Name in :data:`metrics`.
-        title: With the extractor, because values of different ones are different things.
-        value: None if it was not possible; ``note`` then says why, and what it needs.
-        low, high: The interval of 95 %.
-        floor: The same metric of real images in the place of the samples, of the same number.
-        n: Samples in the value.
-        extractor, hash: What saw the images; empty if nothing did.
-        seconds: Time it took.
-        note: A warning, or the reason for having no value.
-        details: More numbers by name.
-    """
-
-    metric: str
-    title: str
-    value: float | None
-    low: float | None
-    high: float | None
-    floor: float | None
-    n: int
-    extractor: str
-    hash: str
-    seconds: float
-    note: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def entry(self) -> Metric:
-        """Its entry in :data:`metrics`."""
-        return metrics.get(self.metric)
-
-    @property
-    def known(self) -> bool:
-        """Whether it has a value."""
-        return self.value is not None
-
-    @property
-    def half(self) -> float:
-        """Half the width of the interval, 0 without one."""
-        return 0.0 if self.low is None or self.high is None else (self.high - self.low) / 2
-
-    def record(self) -> dict[str, Any]:
-        """Gives the plain values, ready for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """What was found out about one checkpoint of a run, so far.
 
@@ -163,20 +112,6 @@ class Evaluation:
     def get(self, metric: str) -> Measurement | None:
         """Finds a measurement that has a value."""
         return next((m for m in self.measurements if m.metric == metric and m.known), None)
-
-    @property
-    def verdict(self) -> Any:
-        """Whether the model copies, by all tests together."""
-        from core.evaluation.words import verdict
-
-        return verdict(self)
-
-    @property
-    def sentences(self) -> tuple[str, str, str]:
-        """What it is good at, where it fails, and whether it copies, in plain words."""
-        from core.evaluation.words import sentences
-
-        return sentences(self)
 
     def arrays(self) -> Arrays | None:
         """Opens what is known of single images; None until it is written."""
@@ -448,8 +383,3 @@ def training_images(evaluation: Evaluation, index: Sequence[int] | np.ndarray) -
         UserError: If the dataset has changed.
     """
     return _pictures(_dataset(evaluation), np.asarray(index))
-
-
-def finite(value: float | None) -> float | None:
-    """Gives a number that JSON can hold, None for what is not finite."""
-    return value if value is not None and math.isfinite(value) else None

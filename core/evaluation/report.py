@@ -60,7 +60,7 @@ def html(found: Evaluation, title: str = "") -> bytes:
         f"<h1>{escape(heading)}</h1>",
         f'<p class="dim">{escape(_subtitle(found))}</p>',
         '<div class="box">'
-        + "".join(f"<p>{escape(text)}</p>" for text in found.sentences)
+        + "".join(f"<p>{escape(text)}</p>" for text in evaluation.sentences(found))
         + "</div>",
         *([_samples(arrays)] if arrays else []),
         *([_section("Take note", _list(found.warnings))] if found.warnings else []),
@@ -143,7 +143,7 @@ def _numbers(found: Evaluation) -> str:
 
 
 def _copies(found: Evaluation, arrays: Arrays | None) -> str:
-    verdict = found.verdict
+    verdict = evaluation.verdict(found)
     text = f"<p><strong>{escape(verdict.sentence)}</strong></p>"
     text += _list(test.sentence for test in verdict.tests)
     text += f'<p class="dim">{escape(verdict.believe)}</p>'

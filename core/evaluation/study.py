@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -22,25 +22,44 @@ from core import features, metrics
 from core.catalog import Config, UserError
 from core.datasets import Dataset, assemble
 from core.evaluation import disguises
-from core.evaluation import entries as _entries
-from core.evaluation.records import EvaluateConfig, Measurement
+from core.evaluation.metrics import Measurement, Metric, Score, chosen
+from core.evaluation.metrics import metrics as registered
+from core.evaluation.records import EvaluateConfig
 from core.models import Scores, Validates
 from core.runs import Opened
+from core.stats import Estimate
 from core.tensors import Images, device, draw_labels, to_float
+from core.watch import UNWATCHED, Watch
 
 SCORED = 500  # held-out and training images whose likelihood is computed
 KEPT = 20_000  # samples that are kept to look at
 MAPPED = 5_000  # samples, and real images, of the slow map
 _REPEATS = 8  # draws of noise for the loss of one image
 
-Say = Callable[[str, float], None]
+
+class _Onward(Watch):
+    """Tells percent that never go back, as what is trained on the way knows nothing of the way as a whole."""
+
+    def __init__(self, whole: Watch) -> None:
+        self.whole, self.reached = whole, 0.0
+
+    def say(self, text: str, done: float | None = None, total: float = 1.0) -> None:
+        self.reached = max(self.reached, (done or 0.0) / total)
+        self.whole.say(text, round(100 * self.reached), 100)
+
+    def stopped(self) -> str:
+        return self.whole.stopped()
 
 
-class Stopped(Exception):
-    """Somebody asked to stop."""
+def _told(watch: Watch) -> features.Told:
+    def told(words: str, done: float) -> None:
+        watch.say(words, done)
+        watch.check()
+
+    return told
 
 
-class Sample:
+class ImageSet:
     """Images on trial: generated ones, or real ones in their place.
 
     Attributes:
@@ -51,38 +70,38 @@ class Sample:
 
     def __init__(
         self,
-        study: Study,
+        evaluator: Evaluator,
         x: np.ndarray,
         levels: int,
         y: np.ndarray | None,
         index: np.ndarray | None = None,
     ) -> None:
-        self.study, self.x, self.levels, self.y, self.index = study, x, levels, y, index
+        self.evaluator, self.x, self.levels, self.y, self.index = evaluator, x, levels, y, index
 
     def images(self, size: int = 500) -> Iterator[Images]:
         """Yields them as floats in [0, 1], some at a time, on the device."""
         for start in range(0, len(self.x), size):
             part = torch.as_tensor(np.asarray(self.x[start : start + size]))
-            yield to_float(part.to(self.study.device), self.levels)
+            yield to_float(part.to(self.evaluator.device), self.levels)
 
     @cached_property
     def features(self) -> Tensor:
         """Of the extractor, float32 (N, D)."""
         if self.index is not None:
-            found = features.of_split(self.study.extractor, self.study.dataset, self.index)
+            found = features.of_split(self.evaluator.extractor, self.evaluator.dataset, self.index)
         else:
             found = np.concatenate(
                 [
-                    self.study.extractor.features(x.cpu()).astype(np.float32)
-                    for x in self.study.checked(self.images())
+                    self.evaluator.extractor.features(x.cpu()).astype(np.float32)
+                    for x in self.evaluator.watch.each(self.images())
                 ]
             )
-        return torch.as_tensor(found).to(self.study.device)
+        return torch.as_tensor(found).to(self.evaluator.device)
 
     @cached_property
     def gaussian(self) -> metrics.Gaussian:
         """Mean and covariance of the features."""
-        return metrics.Gaussian(self.features[: self.study.n])
+        return metrics.Gaussian(self.features[: self.evaluator.n])
 
     @cached_property
     def pixels(self) -> Tensor:
@@ -92,7 +111,7 @@ class Sample:
     @cached_property
     def probabilities(self) -> np.ndarray:
         """Of each class, by the judge, (N, K)."""
-        judge = self.study.judge
+        judge = self.evaluator.judge
         assert judge is not None
         return np.concatenate([judge.probabilities(x) for x in self.images()])
 
@@ -101,21 +120,26 @@ class Sample:
         """The class that the judge sees, (N,)."""
         return self.probabilities.argmax(1)
 
+    @property
+    def classes(self) -> np.ndarray:
+        """The class of each: the true one or the one asked for, else the one that the judge sees, (N,)."""
+        return self.named if self.y is None else self.y
+
     @cached_property
     def overlap(self) -> metrics.Overlap:
         """With the reference, as many of one as of the other."""
-        n, k = self.study.n, self.study.config.neighbours
-        return metrics.overlap(self.study.reference.features[:n], self.features[:n], k)
+        n, k = self.evaluator.n, self.evaluator.config.neighbours
+        return metrics.overlap(self.evaluator.reference.features[:n], self.features[:n], k)
 
     @cached_property
     def near(self) -> tuple[Tensor, Tensor]:
         """Distances to the nearest and second nearest training image in pixels, and which they are, (N, 2)."""
-        return metrics.nearest(self.pixels, self.study.train.pixels, 2)
+        return metrics.nearest(self.pixels, self.evaluator.train.pixels, 2)
 
     @cached_property
     def near_features(self) -> tuple[Tensor, Tensor]:
         """Distance to the nearest training image in features, and which it is, (N, 1)."""
-        return metrics.nearest(self.features, self.study.train.features, 1)
+        return metrics.nearest(self.features, self.evaluator.train.features, 1)
 
     @cached_property
     def patterns(self) -> Tensor:
@@ -125,13 +149,13 @@ class Sample:
     @cached_property
     def disguised(self) -> disguises.Disguised:
         """What the first of them show in disguise."""
-        train, held_out = self.study.train, self.study.held_out
+        train, held_out = self.evaluator.train, self.evaluator.held_out
         few = disguises.count(len(train.x), len(held_out.x))
-        first = torch.cat(list(Sample(self.study, self.x[:few], self.levels, None).images()))
-        return disguises.compare(first, train.patterns, held_out.patterns, self.study.checked)
+        first = torch.cat(list(ImageSet(self.evaluator, self.x[:few], self.levels, None).images()))
+        return disguises.compare(first, train.patterns, held_out.patterns, self.evaluator.watch)
 
 
-class Study:
+class Evaluator:
     """Draws the samples of a model and measures them.
 
     Args:
@@ -139,12 +163,11 @@ class Study:
         dataset: What it was trained on.
         config: What to measure, and how.
         sampling: How to draw.
-        say: Told a sentence and the share that is done, 0 to 1.
-        stopped: Asked now and then whether to stop.
+        watch: Told percent; ends it where it says so.
 
     Raises:
         UserError: If a metric or extractor does not exist, or there are not enough real images.
-        Stopped: From any of its work, when ``stopped`` says so.
+        Stopped: From any of its work, when somebody asks for its end.
     """
 
     def __init__(
@@ -153,14 +176,12 @@ class Study:
         dataset: Dataset,
         config: EvaluateConfig,
         sampling: Config,
-        say: Say = lambda text, share: None,
-        stopped: Callable[[], bool] = lambda: False,
+        watch: Watch = UNWATCHED,
     ) -> None:
         self.opened, self.dataset, self.config, self.sampling = opened, dataset, config, sampling
-        self.say, self.stopped = say, stopped
-        self.reached = 0.0
-        self.doing = self._part(0.0, 0.0)
-        self.names = _entries.chosen(config.metrics)
+        self.watch = _Onward(watch)
+        self.doing = self.watch.part(0.0, 0.0)
+        self.metrics = [registered.get(name) for name in chosen(config.metrics)]
         self.device = device()
         self.warnings: list[str] = []
         other = {"test": "valid", "valid": "test", "train": "valid"}[config.reference]
@@ -186,7 +207,7 @@ class Study:
                 f"{config.samples} are drawn for the rest."
             )
 
-    def _real(self, split: str, most: int = 0) -> Sample:
+    def _real(self, split: str, most: int = 0) -> ImageSet:
         index = self.dataset.splits[split]
         if most and len(index) > most:
             index = index[np.linspace(0, len(index) - 1, most).astype(int)]
@@ -194,23 +215,18 @@ class Study:
         # a set that was sorted by class must not lose the last ones where only the first n count
         order = np.random.default_rng(0).permutation(len(index))
         index, y = index[order], None if y is None else y[order]
-        return Sample(self, np.asarray(self.dataset.x[index]), self.dataset.levels, y, index)
-
-    def checked(self, parts: Iterator[Any]) -> Iterator[Any]:
-        """Passes parts on until somebody asks to stop."""
-        for part in parts:
-            if self.stopped():
-                raise Stopped
-            yield part
+        return ImageSet(self, np.asarray(self.dataset.x[index]), self.dataset.levels, y, index)
 
     # --- preparing ------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Opens the extractor and the judge, draws the samples and looks them over."""
-        self.say("Preparing the features", 0.0)
+        self.watch.say("Preparing the features", 0.0)
         name, weights = self.config.extractor, self.config.weights
-        told = self._part(0.0, 0.3)
-        self.extractor, note = features.choose(name, self.dataset, self.device, weights, told)
+        told = self.watch.part(0.0, 0.3)
+        self.extractor, note = features.choose(
+            name, self.dataset, self.device, weights, _told(told)
+        )
         self.judge: features.Judge | None = None
         self.late = False  # whether a judge comes when everything else is measured
         if isinstance(self.extractor, features.Judge):
@@ -222,40 +238,30 @@ class Study:
         if note:
             self.warnings.append(note)
         self.made = self._draw()
-        self.say("Looking at the samples", 0.5)
+        self.watch.say("Looking at the samples", 0.5)
         self.width = self.made.features.shape[1]
-
-    def _part(self, start: float, stop: float) -> features.Told:
-        """Says how far a part of the work is, as a share of all of it; stops when somebody asks for that."""
-
-        def told(words: str, done: float) -> None:
-            if self.stopped():
-                raise Stopped
-            self.say(words, max(self.reached, start + (stop - start) * done))
-            self.reached = max(self.reached, start + (stop - start) * done)
-
-        return told
 
     def _asks_judge(self) -> bool:
         """Tells whether a metric that can be measured here needs the judge."""
-        return len(self.dataset.classes) > 1 and any(map(self._judged, self.names))
+        return len(self.dataset.classes) > 1 and any(map(self._judged, self.metrics))
 
-    def _judged(self, name: str) -> bool:
-        needs = _entries.metrics.get(name).needs
+    def _judged(self, metric: Metric) -> bool:
+        needs = metric.needs
         return "judge" in needs and ("conditional" not in needs or self.opened.model.classes > 0)
 
-    def _open_judge(self, told: features.Told) -> None:
-        found = features.judge(self.dataset, self.device, told)
+    def _open_judge(self, watch: Watch) -> None:
+        found = features.judge(self.dataset, self.device, _told(watch))
         if found.accuracy >= features.POOR:
             self.judge = found
 
-    def _draw(self) -> Sample:
+    def _draw(self) -> ImageSet:
         model, total = self.opened.model, self.config.samples
         shares, seed = model.spec.shares, self.config.seed
         parts, labels, bad = [], [], 0
         size = 100 if self.device.type == "cpu" else 500
-        first = max(0.02, self.reached)
-        for start in self.checked(iter(range(0, total, size))):
+        way = self.watch.part(max(0.02, self.watch.reached), 0.47)
+        for start in range(0, total, size):
+            way.count("Drawing samples", start, total)
             ids = torch.arange(start, min(start + size, total), device=self.device)
             y = draw_labels(seed, ids, shares, self.device) if model.classes else None
             with torch.no_grad():
@@ -266,7 +272,6 @@ class Study:
             )
             if y is not None:
                 labels.append(y.cpu().numpy())
-            self.say(f"Drawing samples: {start} of {total}", first + (0.47 - first) * start / total)
         made = np.concatenate(parts)
         if bad == len(made):
             raise UserError(
@@ -281,7 +286,7 @@ class Study:
             self.warnings.append(
                 f"All {len(made)} samples are the same picture: the model has collapsed."
             )
-        return Sample(self, made, 256, np.concatenate(labels) if labels else None)
+        return ImageSet(self, made, 256, np.concatenate(labels) if labels else None)
 
     # --- measuring ------------------------------------------------------------------------------------------------
 
@@ -290,57 +295,57 @@ class Study:
 
         A judge that has to be trained for some of them alone is trained when all others are measured.
         """
-        names = sorted(self.names, key=self._judged) if self.late else self.names
         waits = self.late
-        for place, name in enumerate(names):
-            entry = _entries.metrics.get(name)
-            share = 0.55 + 0.35 * place / len(names)
-            self.doing = self._part(share, share + 0.35 / len(names))
-            self.doing(f"Measuring: {entry.title}", 0.0)
-            if waits and self._judged(name):
+        ordered = sorted(self.metrics, key=self._judged) if waits else self.metrics
+        for place, metric in enumerate(ordered):
+            share = 0.55 + 0.35 * place / len(ordered)
+            self.doing = self.watch.part(share, share + 0.35 / len(ordered))
+            self.doing.say(f"Measuring: {metric.title}", 0.0)
+            self.doing.check()
+            if waits and self._judged(metric):
                 waits = False
                 self._open_judge(self.doing)
             began = time.perf_counter()
-            found, floor, note = None, None, ""
+            score, floor, note = None, None, ""
             try:
-                self._allow(entry)
-                found = entry.make(self, self.made)
-                if not math.isfinite(found.value):
-                    found, note = None, "Its value is not a finite number for these samples."
-                elif entry.floor:
-                    floor = entry.make(self, getattr(self, entry.floor))
+                self._allow(metric)
+                score = _score(metric.make(self, self.made))
+                if not math.isfinite(score.estimate.value):
+                    score, note = None, "Its value is not a finite number for these samples."
+                elif metric.floor:
+                    floor = _score(metric.make(self, getattr(self, metric.floor))).estimate
             except UserError as error:
                 note = str(error)
-            uses = "features" in entry.needs
-            by = self.extractor if uses else self.judge if "judge" in entry.needs else None
+            uses = "features" in metric.needs
+            by = self.extractor if uses else self.judge if "judge" in metric.needs else None
+            details = dict(score.details) if score else {}
+            if floor:
+                low, high = _ends(floor)
+                details |= {"floor_low": low, "floor_high": high, "floor_n": floor.n}
+            low, high = _ends(score.estimate) if score else (None, None)
             yield Measurement(
-                metric=name,
-                title=self._title(entry.title, name, by),
-                value=None if found is None else found.value,
-                low=None if found is None else found.low,
-                high=None if found is None else found.high,
-                floor=None if floor is None else floor.value,
-                n=0 if found is None else found.n,
+                metric=metric.name,
+                title=self._title(metric, by),
+                value=score.estimate.value if score else None,
+                low=low,
+                high=high,
+                floor=floor.value if floor else None,
+                n=score.estimate.n if score else 0,
                 extractor="" if by is None else by.name,
                 hash="" if by is None else by.hash,
                 seconds=round(time.perf_counter() - began, 3),
-                note=note or (found.note if found else ""),
-                details=({} if found is None else dict(found.details))
-                | (
-                    {}
-                    if floor is None
-                    else {"floor_low": floor.low, "floor_high": floor.high, "floor_n": floor.n}
-                ),
+                note=note or (score.note if score else ""),
+                details=details,
             )
 
-    def _title(self, title: str, name: str, by: Any) -> str:
+    def _title(self, metric: Metric, by: Any) -> str:
         if by is None:
-            return title
-        if name.startswith("frechet") and by.name == "inception":
-            return title.replace("Fréchet distance", "FID")
-        return f"{title}, {features.extractors.get(by.name).title.lower()}"
+            return metric.title
+        if metric.name.startswith("frechet") and by.name == "inception":
+            return metric.title.replace("Fréchet distance", "FID")
+        return f"{metric.title}, {features.extractors.get(by.name).title.lower()}"
 
-    def _allow(self, metric: _entries.Metric) -> None:
+    def _allow(self, metric: Metric) -> None:
         needs = metric.needs
         if len(self.made.x) < metric.fewest:
             raise UserError(
@@ -364,9 +369,9 @@ class Study:
 
     # --- what metrics ask for -------------------------------------------------------------------------------------
 
-    def classifier(self, sample: Sample) -> np.ndarray:
-        """Gives the class probabilities (N, K) that a score is computed of."""
-        return sample.probabilities
+    def pair(self, sample: ImageSet) -> tuple[Tensor, Tensor]:
+        """Gives the features of a sample and of the reference, equally many, (n, D) both."""
+        return sample.features[: self.n], self.reference.features[: self.n]
 
     @cached_property
     def train_gaps(self) -> Tensor:
@@ -385,11 +390,11 @@ class Study:
         few = self.train.features[:5000].cpu().numpy()
         return KMeans(count, n_init="auto", random_state=0).fit(few)
 
-    def cell(self, sample: Sample) -> np.ndarray:
+    def cell(self, sample: ImageSet) -> np.ndarray:
         """Gives the region of the data, (N,), that each image lies in."""
         return self._cells.predict(sample.features.cpu().numpy())
 
-    def taught_by(self, sample: Sample) -> np.ndarray:
+    def taught_by(self, sample: ImageSet) -> np.ndarray:
         """Trains a classifier on a sample, tests it on the reference; flags of what it names rightly, (M,)."""
         y = sample.y
         assert y is not None
@@ -403,7 +408,7 @@ class Study:
             {"train": order, "valid": order[:0], "test": order[:0]},
             levels=sample.levels,
         )
-        pupil = features.taught(own, self.dataset, self.device, self.config.seed, self.doing)
+        pupil = features.taught(own, self.dataset, self.device, self.config.seed, _told(self.doing))
         with torch.no_grad():
             named = torch.cat([pupil(x).argmax(1) for x in self.reference.images()])
         return named.cpu().numpy() == self.reference.y
@@ -429,7 +434,7 @@ class Study:
         with torch.no_grad():
             found = [
                 self.opened.model.log_prob(x[i], None if y is None else y[i], generator)
-                for i in self.checked(iter(index))
+                for i in self.watch.each(index)
             ]
         return torch.cat(found).double()
 
@@ -474,7 +479,7 @@ class Study:
             return self._log_probs[part].cpu().numpy()
         x, y = self._few(part)
         found = []
-        for place in self.checked(iter(range(len(x)))):
+        for place in self.watch.each(range(len(x))):
             few = None if y is None else y[place].expand(_REPEATS)
             own = self._own(x[place].expand(_REPEATS, *x.shape[1:]), few)
             found.append(-float(next(iter(own.values()))))
@@ -539,7 +544,7 @@ class Study:
 
     def _hidden(self, n: int, place: np.ndarray) -> dict[str, np.ndarray]:
         """Gives what each of ``n`` samples may be in disguise; nothing where that is not asked for."""
-        if not {"disguised", "disguised_ratio"} & set(self.names):
+        if not {"disguised", "disguised_ratio"} & {metric.name for metric in self.metrics}:
             return {}
         found, usual = self.made.disguised, self.unseen.disguised
         distance = found.distance[:n, 0].cpu().numpy()
@@ -562,31 +567,26 @@ class Study:
         """Gives realism, variety and share of each class; empty without a judge."""
         if self.judge is None or self.reference.y is None:
             return []
-        n, over = self.n, self.made.overlap
-        inside = (over.inside > 0).cpu().numpy()
-        recalled, covered = over.recalled.cpu().numpy(), over.covered.cpu().numpy()
-        real, named = self.reference.y[:n], self.made.named
-        asked = self.made.y
-        rows = []
-        for k, name in enumerate(self.dataset.classes):
-            ours, theirs = (named if asked is None else asked)[:n] == k, real == k
-            right = None
-            if asked is not None and (asked == k).any():
-                right = float((named[asked == k] == k).mean())
-            rows.append(
-                {
-                    "class": name,
-                    "real_share": float((self.reference.named == k).mean()),
-                    "made_share": float((named == k).mean()),
-                    "n_real": int(theirs.sum()),
-                    "n_made": int(ours.sum()),
-                    "precision": float(inside[ours].mean()) if ours.any() else None,
-                    "recall": float(recalled[theirs].mean()) if theirs.any() else None,
-                    "coverage": float(covered[theirs].mean()) if theirs.any() else None,
-                    "accuracy": right,
-                }
-            )
-        return rows
+        values = {}
+        for metric in registered:
+            if metric.each:
+                value, of = (torch.as_tensor(x).cpu().numpy() for x in metric.each(self))
+                values[metric.name] = value, of
+        real, made = self.reference.classes[: self.n], self.made.classes[: self.n]
+        return [
+            {
+                "class": name,
+                "real_share": float((self.reference.named == k).mean()),
+                "made_share": float((self.made.named == k).mean()),
+                "n_real": int((real == k).sum()),
+                "n_made": int((made == k).sum()),
+                **{
+                    metric: float(value[of == k].mean()) if (of == k).any() else None
+                    for metric, (value, of) in values.items()
+                },
+            }
+            for k, name in enumerate(self.dataset.classes)
+        ]
 
     def conditions(self) -> dict[str, Any]:
         """Gives everything that values must have in common to be compared."""
@@ -612,6 +612,16 @@ class Study:
             "judge_accuracy": self.judge.accuracy if self.judge else None,
             "device": str(self.device),
         }
+
+
+def _score(found: Estimate | Score) -> Score:
+    return found if isinstance(found, Score) else Score(found)
+
+
+def _ends(of: Estimate) -> tuple[float | None, float | None]:
+    """Gives the interval, None for one that is not known."""
+    known = math.isfinite(of.low) and math.isfinite(of.high)
+    return of.interval if known else (None, None)
 
 
 def _few_dimensions(made: Tensor, real: Tensor, most: int = 32) -> tuple[np.ndarray, np.ndarray]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from core import datasets, jobs, runs
 from core.catalog import Config, UserError
 from core.settings import settings
+from core.watch import Stopped
 from core.work import Task, kinds, submit
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
     import torch
 
     from core import datasets, evaluation
-    from core.evaluation.study import Stopped, Study, slow_map
+    from core.evaluation.study import Evaluator, slow_map
     from core.models import families
 
     torch.set_num_threads(settings().worker_threads)
@@ -133,21 +135,20 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
         },
         path=task.path,
     )
-    study = Study(opened, dataset, config, sampling, task.say, lambda: bool(task.stopped()))
-    from dataclasses import replace
+    evaluator = Evaluator(opened, dataset, config, sampling, task)
 
     try:
-        study.prepare()
-        arrays = study.arrays()
+        evaluator.prepare()
+        arrays = evaluator.arrays()
         evaluation.write_arrays(task.path, arrays)
         found = replace(
             found,
-            conditions=study.conditions(),
-            classes=tuple(study.classes()),
-            warnings=tuple(study.warnings),
+            conditions=evaluator.conditions(),
+            classes=tuple(evaluator.classes()),
+            warnings=tuple(evaluator.warnings),
         )
         evaluation.write(found)
-        for measurement in study.measure():
+        for measurement in evaluator.measure():
             found = replace(found, measurements=(*found.measurements, measurement))
             evaluation.write(found)
             yield {
@@ -157,13 +158,17 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
                 "low": measurement.low,
                 "high": measurement.high,
             }
-        if study.late and study.judge is not None:  # the classes that it sees were not known before
-            arrays = study.arrays()
+        if (
+            evaluator.late and evaluator.judge is not None
+        ):  # the classes that it sees were not known before
+            arrays = evaluator.arrays()
             evaluation.write_arrays(task.path, arrays)
-            found = replace(found, conditions=study.conditions(), classes=tuple(study.classes()))
+            found = replace(
+                found, conditions=evaluator.conditions(), classes=tuple(evaluator.classes())
+            )
             evaluation.write(found)
         if config.map:
-            task.say("Laying out the map", 0.92)
+            evaluator.watch.say("Laying out the map", 0.92)
             laid = slow_map(arrays["made_features"], arrays["real_features"], config.seed)
             evaluation.write_map(task.path, laid)
         evaluation.write(replace(found, finished=True))

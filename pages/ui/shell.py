@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from core import datasets, jobs, runs, scratch, slices
 from core.catalog import UserError
 from core.settings import settings
+from core.writing import duration, percent
 
 PAGES = Path(__file__).resolve().parent.parent
 _log = logging.getLogger("simulacra")
@@ -99,21 +101,35 @@ def _import_heavy() -> None:
 # --- Pages ----------------------------------------------------------------------------------------------------------
 
 
-@cache
-def pages() -> dict[str, dict[str, Any]]:
-    """Finds the pages: every file in ``pages/`` says its own TITLE, ICON and ORDER in its first lines."""
-    found = {}
-    for file in PAGES.glob("*.py"):
-        facts = {}
+@dataclass(frozen=True)
+class Page:
+    """A page: its file's name, and what the first lines of the file say in TITLE, ICON and ORDER."""
+
+    name: str
+    title: str
+    icon: str
+    order: float
+
+    @classmethod
+    def of(cls, file: Path) -> Page:
+        """Reads the lines without running the page.
+
+        Raises:
+            TypeError: If one of them is missing.
+        """
+        said: dict[str, Any] = {}
         for line in ast.parse(file.read_text("utf-8")).body:
-            if (
-                isinstance(line, ast.Assign)
-                and isinstance(line.targets[0], ast.Name)
-                and line.targets[0].id.isupper()
-            ):
-                facts[line.targets[0].id.lower()] = ast.literal_eval(line.value)
-        found[file.stem] = facts
-    return dict(sorted(found.items(), key=lambda item: item[1]["order"]))
+            if isinstance(line, ast.Assign):
+                target = ast.unparse(line.targets[0])
+                if target in ("TITLE", "ICON", "ORDER"):
+                    said[target.lower()] = ast.literal_eval(line.value)
+        return cls(file.stem, **said)
+
+
+@cache
+def pages() -> list[Page]:
+    """Finds the pages, in their order: every file in ``pages/`` is one."""
+    return sorted(map(Page.of, PAGES.glob("*.py")), key=lambda page: page.order)
 
 
 def navigation() -> Any:
@@ -138,18 +154,16 @@ def navigation() -> Any:
     if asked := st.session_state.pop("_asked", None):
         with guard():
             attempt(asked[0], *asked[1])
-    entries = pages()
-    first = next(iter(entries))
     page = st.navigation(
         [
             st.Page(
-                PAGES / f"{name}.py",
-                title=facts["title"],
-                icon=facts["icon"],
-                url_path=name,
-                default=name == first,
+                PAGES / f"{page.name}.py",
+                title=page.title,
+                icon=page.icon,
+                url_path=page.name,
+                default=page is pages()[0],
             )
-            for name, facts in entries.items()
+            for page in pages()
         ],
         position="hidden" if fresh else "sidebar",
     )
@@ -492,20 +506,10 @@ def standing(job: jobs.Job) -> str:
         return f"waits, place {jobs.place(job)}"
     if job.status == "running":
         left = job.seconds_left
-        return f"{job.share:.0%}" + (
+        return f"{percent(job.share, 0)}" + (
             f", {duration(left)} left" if left is not None else ", starting"
         )
     return job.status
-
-
-def duration(seconds: float) -> str:
-    """Writes a time as a person would: 8 s, 2 min 5 s, 3 h 10 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def chosen_dataset() -> str:

@@ -21,7 +21,7 @@ def test_first_deep_link_on_a_fresh_server(server, tiny_runs, tmp_path, screen, 
 
     names = screen.page.get_by_test_id("stSidebarNavLink")
     expect(names).to_have_count(len(shell.pages()))
-    titles = [facts["title"] for facts in shell.pages().values()]
+    titles = [page.title for page in shell.pages()]
     assert [name.get_by_test_id("stIconMaterial").count() for name in names.all()] == [1] * len(
         titles
     )

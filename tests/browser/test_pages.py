@@ -20,7 +20,7 @@ BACKGROUNDS = {
 # --- Every page ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", list(shell.pages()))
+@pytest.mark.parametrize("page", [page.name for page in shell.pages()])
 def test_page_opens_quietly_and_talks_to_nobody_else(gallery, screen, page):
     """The fixture looks at its requests and complaints when the test ends."""
     screen.open(gallery, "" if page == "overview" else page)  # the first page is the root
@@ -50,9 +50,9 @@ def test_no_link_and_no_picture_is_made_of_what_an_address_says(gallery, screen)
 
 def test_the_choice_goes_along_from_page_to_page(gallery, tiny_runs, screen):
     screen.open(gallery, "train", run=tiny_runs.runs["vae"])
-    for name, facts in shell.pages().items():
-        screen.page.get_by_test_id("stSidebarNavLink").filter(has_text=facts["title"]).click()
-        where = "/" if name == next(iter(shell.pages())) else f"/{name}"
+    for page in shell.pages():
+        screen.page.get_by_test_id("stSidebarNavLink").filter(has_text=page.title).click()
+        where = "/" if page is shell.pages()[0] else f"/{page.name}"
         screen.page.wait_for_url(lambda url, where=where: urlsplit(url).path == where)
         screen.ready()
         screen.chosen("run", "Tiny vae")

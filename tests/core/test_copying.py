@@ -11,7 +11,7 @@ import torch
 from core import datasets, metrics
 from core.catalog import Config
 from core.evaluation import EvaluateConfig, Evaluation, Measurement, copying, disguises, verdict
-from core.evaluation.study import Study
+from core.evaluation.study import Evaluator
 from core.models import Spec
 from core.runs import Opened
 from core.tensors import to_float
@@ -37,7 +37,7 @@ class Replay:
 def study(model, dataset, **values):
     opened = Opened("replay", 1, 1, "replay", model, model.spec, (), Config)
     config = EvaluateConfig.of({"extractor": "pca", **values})
-    made = Study(opened, dataset, config, Config())
+    made = Evaluator(opened, dataset, config, Config())
     made.prepare()
     return made
 
@@ -87,7 +87,7 @@ def test_a_model_that_replays_its_training_images_is_called_a_copy_and_fresh_ima
         assert found.copies is True
         assert sum(bool(test.flagged) for test in found.tests) >= 2
     assert sum(found.copies is not False for found in honest) <= 1
-    flags = [test.metric for found in honest for test in found.tests if test.flagged]
+    flags = [test.test.name for found in honest for test in found.tests if test.flagged]
     assert len(flags) <= 3, flags
 
 
@@ -161,7 +161,7 @@ def test_fresh_images_that_were_changed_in_the_same_way_are_none(draws, change):
     dataset, fresh = coloured(*draws(1))
     found = judged(Replay(fresh, 256, change=CHANGES[change]), dataset, samples=300)
     assert found.copies is False, found
-    assert not [t for t in found.tests if t.metric.startswith("disguised") and t.flagged]
+    assert not [t for t in found.tests if t.test.name.startswith("disguised") and t.flagged]
 
 
 def test_pictures_that_are_their_own_mirror_image_are_no_copies(draws):
@@ -182,7 +182,7 @@ def test_pictures_that_are_their_own_mirror_image_are_no_copies(draws):
         )
         found = judged(Replay(folded(fresh), 17), alike, samples=300)
         flags.append(found.copies is not False)
-        assert not [t for t in found.tests if t.metric.startswith("disguised") and t.flagged]
+        assert not [t for t in found.tests if t.test.name.startswith("disguised") and t.flagged]
     assert sum(flags) <= 1
 
 
@@ -269,7 +269,7 @@ def test_weak_tests_are_no_copying_however_many_agree(tests):
             (*(made[name] for name in tests), made["nearer"]), (), (), {}, path=Path(),
         )
     )  # fmt: skip
-    assert [test.metric for test in found.tests if test.flagged] == list(tests)
+    assert [test.test.name for test in found.tests if test.flagged] == list(tests)
     assert found.copies is False
     assert "as smooth samples also are" in found.sentence
 

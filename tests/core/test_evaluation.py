@@ -16,7 +16,7 @@ from core import datasets, evaluation, features, files, jobs, runs, worker
 from core.__main__ import main
 from core.catalog import Config, UserError
 from core.evaluation import EvaluateConfig, report
-from core.evaluation.study import Study
+from core.evaluation.study import Evaluator
 from core.models import Spec
 from core.runs import Opened
 from core.work import evaluate
@@ -52,7 +52,7 @@ class Fixed:
 
 def study(model, dataset, **values):
     opened = Opened("fixed", 7, 1, "fixed", model, model.spec, (), Config)
-    made = Study(opened, dataset, EvaluateConfig.of(CHEAP | {"samples": 60} | values), Config())
+    made = Evaluator(opened, dataset, EvaluateConfig.of(CHEAP | {"samples": 60} | values), Config())
     made.prepare()
     return made
 
@@ -163,9 +163,9 @@ def judgeless(monkeypatch):
     monkeypatch.setattr(features, "POOR", 0.0)
     say = Task.say
 
-    def heard(task, message, **fields):
-        told.append((message, fields.get("done", 0)))
-        say(task, message, **fields)
+    def heard(task, message, done=None, total=1.0, **fields):
+        told.append((message, done or 0))
+        say(task, message, done, total, **fields)
 
     monkeypatch.setattr(Task, "say", heard)
     return told
@@ -225,7 +225,7 @@ def test_sets_that_are_sorted_by_class_lose_none_where_only_the_first_count():
     ordered = dataclasses.replace(digits, splits=splits)
     model = Fixed(lambda ids: ids.view(-1, 1, 1, 1) / 500)
     opened = Opened("fixed", 7, 1, "fixed", model, model.spec, (), Config)
-    made = Study(opened, ordered, EvaluateConfig.of(CHEAP | {"samples": 1000}), Config())
+    made = Evaluator(opened, ordered, EvaluateConfig.of(CHEAP | {"samples": 1000}), Config())
     assert made.n < 600 < len(made.twin.x)  # fewer real images than samples
     for sample, few in ((made.twin, made.n), (made.train, made.scored), (made.reference, 100)):
         assert set(sample.y[:few]) == set(range(10))
@@ -313,7 +313,7 @@ def test_a_poor_judge_is_named_and_not_asked(toy, monkeypatch):
     monkeypatch.setattr(features, "judge", lambda *_: poor)
     made = study(Fixed(lambda ids: torch.rand(len(ids), 1, 8, 8)), dataset, extractor="judge")
     assert made.extractor.name == "self"
-    assert "names only 62% of the test images rightly, below 90%" in " ".join(made.warnings)
+    assert "names only 62 % of the test images rightly, below 90 %" in " ".join(made.warnings)
 
 
 def test_constant_samples_are_told_and_measured(toy):
@@ -460,10 +460,10 @@ def test_quality_over_the_steps(asked, evaluated):
 
 def test_sentences_and_verdict_follow_the_numbers(evaluated):
     one = evaluation.read(evaluated.runs["gan evaluation"])
-    good, fails, copies = one.sentences
+    good, fails, copies = evaluation.sentences(one)
     assert "%" in good
     assert "“" in fails
-    assert copies == one.verdict.sentence
+    assert copies == evaluation.verdict(one).sentence
     alarming = {
         "nearer": {
             "value": 0.7,
@@ -478,18 +478,18 @@ def test_sentences_and_verdict_follow_the_numbers(evaluated):
     }
     for metric, fields in alarming.items():
         one = changed(one, metric, **fields)
-    assert one.verdict.copies is True
-    assert "2 of 7 tests say so" in one.verdict.sentence
+    assert evaluation.verdict(one).copies is True
+    assert "2 of 7 tests say so" in evaluation.verdict(one).sentence
     only = changed(one, "ratio", value=0.0, low=0.0, high=0.001)
-    assert only.verdict.copies is None
+    assert evaluation.verdict(only).copies is None
     smooth = changed(only, "nearer", value=0.5, low=0.45, high=0.55)
-    assert smooth.verdict.copies is False
+    assert evaluation.verdict(smooth).copies is False
     smooth = changed(smooth, "ct", value=-9.0)
-    assert smooth.verdict.copies is False
-    assert "as smooth samples also are" in smooth.verdict.sentence
+    assert evaluation.verdict(smooth).copies is False
+    assert "as smooth samples also are" in evaluation.verdict(smooth).sentence
     unmeasured = dataclasses.replace(one, measurements=(), classes=())
-    assert unmeasured.verdict.copies is None
-    assert unmeasured.sentences[0] == "What it is good at was not measured."
+    assert evaluation.verdict(unmeasured).copies is None
+    assert evaluation.sentences(unmeasured)[0] == "What it is good at was not measured."
 
 
 def test_every_metric_says_what_it_means_and_when_not_to_trust_it():
@@ -511,7 +511,7 @@ def test_the_report_is_one_file_with_pictures_settings_versions_and_seeds(evalua
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
     assert "<script" not in page
     for words in (
-        found.sentences[0],
+        evaluation.sentences(found)[0],
         "Kernel distance (KID), judge",
         '"seed": 0',
         '"torch": "',

@@ -137,7 +137,7 @@ def test_an_arm_without_any_synthetic_image_was_not_tested(toy):
     (cell,) = (cell for cell in few["cells"] if cell["arm"] == "synthetic")
     assert cell["verdict"] == "cannot tell"
     assert (
-        "1 of 240 samples were used (0.4%), in 5 of 6 pairs none; 239 were not taken"
+        "1 of 240 samples were used (0.4 %), in 5 of 6 pairs none; 239 were not taken"
         in few["verdict"]
     )
     # with the chain beside them the arm is another training, which says so

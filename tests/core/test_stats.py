@@ -78,5 +78,6 @@ def test_numbers_are_written_in_one_way():
     assert [writing.percent(v) for v in shares] == ["0 %", "0.4 %", "47.3 %", "100 %", "–"]
     assert [writing.percent(v, 0) for v in shares] == ["0 %", "0 %", "47 %", "100 %", "–"]
     assert writing.percents(0.4, 0.523) == "40 to 52.3 %"
-    assert [writing.duration(s) for s in (8.2, 125, 11400)] == ["8 s", "2 min 5 s", "3 h 10 min"]
+    times = ["0 s", "59 s", "2 min 5 s", "3 h 10 min"]
+    assert [writing.duration(s) for s in (0, 59.4, 125, 11_400)] == times
     assert writing.many(1, "run") == "1 run" and writing.many(range(1200), "run") == "1,200 runs"

@@ -23,7 +23,7 @@ def test_it_says_what_the_model_is_good_at_where_it_fails_and_whether_it_copies(
     seen = visit("about", run=found.run).calm()
     words = seen.texts("markdown")
     assert "Tiny gan" in words and "1,094 images of **Digits" in words
-    assert all(sentence in words for sentence in found.sentences)
+    assert all(sentence in words for sentence in evaluation.sentences(found))
     assert seen.at.get("download_button")
     assert f"{found.conditions['n']:,} generated images" in seen.texts("caption")
 
@@ -38,7 +38,7 @@ def test_the_ways_lead_from_each_image_to_the_next_one(visit, measured, request)
     home = request.getfixturevalue("evaluated" if measured else "trained")
     seen = visit("about", run=home.runs["gan"]).calm()
     data = seen.pictures("about.ways")
-    assert (len(data["frames"]), data["count"], data["labels"][8]) == (17, 6, "50%")
+    assert (len(data["frames"]), data["count"], data["labels"][8]) == (17, 6, "50 %")
     assert data["film"] == "the way"
     last = seen.images("about.ways")
     assert np.abs(last.astype(int) - seen.images("about.samples")[1::2]).max() <= 1

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from core import datasets, evaluation, jobs, runs, sheets, work, worker
 from core.work import evaluate
+from core.writing import percent
 
 
 @pytest.fixture
@@ -50,11 +51,11 @@ def test_a_fresh_server_opens_with_the_shipped_run_measured(visit, gallery, sett
     setting(view_only=1)
     seen = visit("evaluate").calm()
     shipped = evaluation.latest("shipped-digits-gan")
-    assert all(sentence in seen.texts("markdown") for sentence in shipped.sentences)
+    assert all(sentence in seen.texts("markdown") for sentence in evaluation.sentences(shipped))
     assert "500 images · shipped" in seen.at.selectbox(key="evaluate.job").placeholder
     assert float(table(seen)["Right class"][1].split("%")[0].strip("*")) > 90
     seen = visit("about").calm()
-    assert all(sentence in seen.texts("markdown") for sentence in shipped.sentences)
+    assert all(sentence in seen.texts("markdown") for sentence in evaluation.sentences(shipped))
     assert (seen.images("about.samples") == shipped.arrays().made[:12]).all()
 
 
@@ -134,7 +135,7 @@ def test_every_measure_has_value_interval_floor_number_and_meaning(visit, gan, f
     assert f"{m.low:.1%}\u00a0to\u00a0{m.high:.1%}" in value
     assert (floor, n) == (f"{m.floor:.1%}", f"{m.n:,}")
     assert m.entry.means in reading and m.entry.doubt in reading
-    for sentence in found.sentences:
+    for sentence in evaluation.sentences(found):
         assert sentence in seen.texts("markdown")
     assert f"{found.conditions['n']:,} generated images from step {found.step}" in seen.texts(
         "caption"
@@ -264,7 +265,7 @@ def test_suspects_stand_above_their_nearest_training_images(visit, gan, found):
     assert (seen.images("evaluate.pairs.2") == evaluation.training_images(found, place)).all()
     titles = seen.pictures("evaluate.pairs.2")["titles"]
     assert titles == [
-        f"{done}: {share:.1%} of unseen real images lie as near in disguise"
+        f"{done}: {percent(share)} of unseen real images lie as near in disguise"
         for _, done, share in hidden
     ]
     assert any(title.startswith(("mirrored", "shifted", "turned")) for title in titles)
@@ -275,8 +276,10 @@ def test_suspects_stand_above_their_nearest_training_images(visit, gan, found):
         == evaluation.training_images(found, arrays.near_features[at])
     ).all()
     words = seen.texts("markdown", "success", "info", "error")
-    assert found.verdict.sentence in words and found.verdict.believe in words
-    assert all(test.sentence in words for test in found.verdict.tests)
+    assert (
+        evaluation.verdict(found).sentence in words and evaluation.verdict(found).believe in words
+    )
+    assert all(test.sentence in words for test in evaluation.verdict(found).tests)
     seen = visit("evaluate", run=gan.id, **{"evaluate.view": "Copies", "evaluate.suspects": "2"})
     assert (seen.images("evaluate.pairs.0") == arrays.made[arrays.suspects[12:24]]).all()
 

@@ -17,7 +17,7 @@ from core.catalog import UserError
 from pages.ui import shell
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = list(shell.pages())
+PAGES = [page.name for page in shell.pages()]
 
 
 # --- Every page, also those to come -------------------------------------------------------------
@@ -25,11 +25,22 @@ PAGES = list(shell.pages())
 
 def test_every_file_is_a_page():
     assert set(PAGES) == {file.stem for file in (ROOT / "pages").glob("*.py")}
-    orders = [facts["order"] for facts in shell.pages().values()]
+    orders = [page.order for page in shell.pages()]
     assert orders == sorted(set(orders))
-    for name, facts in shell.pages().items():
-        assert facts["title"], name
-        assert facts["icon"].startswith(":material/"), name
+    for page in shell.pages():
+        assert page.title, page.name
+        assert page.icon.startswith(":material/"), page.name
+
+
+@pytest.mark.parametrize("missing", ["TITLE", "ICON", "ORDER"])
+def test_a_page_that_does_not_say_its_place_is_refused(tmp_path, missing):
+    lines = {"TITLE": "'New'", "ICON": "':material/new_label:'", "ORDER": "9"}
+    file = tmp_path / "new.py"
+    file.write_text("".join(f"{key} = {value}\n" for key, value in lines.items()))
+    assert shell.Page.of(file) == shell.Page("new", "New", ":material/new_label:", 9)
+    file.write_text("".join(f"{key} = {value}\n" for key, value in lines.items() if key != missing))
+    with pytest.raises(TypeError, match=missing.lower()):
+        shell.Page.of(file)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -232,13 +243,6 @@ def test_a_job_that_was_deleted_leaves_the_sidebar(visit, trained):
     shutil.rmtree(job.path)
     seen.again("_running").calm()
     assert "Short one" not in " ".join(seen.widget("run").options)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (59.4, "59 s"), (125, "2 min 5 s"), (11_400, "3 h 10 min")]
-)
-def test_durations_read_like_words(seconds, words):
-    assert shell.duration(seconds) == words
 
 
 # --- View only ----------------------------------------------------------------------------------

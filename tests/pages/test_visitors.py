@@ -62,7 +62,7 @@ def test_every_page_opens_on_a_volume_that_may_only_be_read(
     there = files(trained.home)
     seen = visit(run=trained.runs["vae"])
     for page in shell.pages():
-        seen.open(page).calm()
+        seen.open(page.name).calm()
         assert len(seen.at.title) == 1
     assert files(trained.home) == there
 

@@ -208,7 +208,7 @@ def test_no_page_makes_markdown_of_a_name(visit, evil):
         shown.open(page, **query)
         said = list(rendered(shown))
         assert any("evil" in text for _, text in said), page  # it is there
-        assert [(page, kind, text) for kind, text in said if LIVE.search(text)] == []
+        assert [(page.name, kind, text) for kind, text in said if LIVE.search(text)] == []
         for node in shown.at.get("plotly_chart"):
             assert "<b>h" not in node.proto.spec.replace("\\u003c", "<"), page
 
@@ -219,9 +219,9 @@ def test_no_page_makes_markdown_of_a_link(visit, trained, monkeypatch):
     monkeypatch.setitem(features._RECIPE, "digits", 640)  # of the judge that Robustness may train
     shown = visit(**dict.fromkeys([*ASKED, "data"], EVIL), run=trained.runs["classifier"])
     for page in shell.pages():
-        shown.open(page)
+        shown.open(page.name)
         said = list(rendered(shown))
-        assert [(page, kind, text) for kind, text in said if LIVE.search(text)] == []
+        assert [(page.name, kind, text) for kind, text in said if LIVE.search(text)] == []
 
 
 def test_a_toast_quotes_a_link_letter_by_letter(visit):

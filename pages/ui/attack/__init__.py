@@ -151,13 +151,3 @@ def screen(question: Question, seconds: float = 0.6) -> Screening:
                 _screenings.popitem(last=False)
     found.advance(seconds)
     return found
-
-
-def percent(share: float) -> str:
-    """Writes a share as people read it: 41.3 %."""
-    return f"{100 * share:.1f} %"
-
-
-def interval(low: float, high: float) -> str:
-    """Writes an interval of shares."""
-    return f"{100 * low:.1f} to {100 * high:.1f} %"

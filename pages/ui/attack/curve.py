@@ -7,8 +7,8 @@ from typing import Any
 
 import streamlit as st
 
+from core.writing import percent
 from pages.ui import shell, show
-from pages.ui.attack import percent
 
 
 def draw(

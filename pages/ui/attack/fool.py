@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
+from core.writing import percent
 from pages.ui import shell, show
-from pages.ui.attack import Question, dataset, images, percent, target
+from pages.ui.attack import Question, dataset, images, target
 from pages.ui.canvas import canvas
 
 

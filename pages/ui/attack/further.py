@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from core import files, jobs
+from core.writing import percent
 from pages.ui import shell, show
 from pages.ui.attack import Question
 
@@ -85,7 +86,7 @@ def corruptions(question: Question, of: Sequence[jobs.Job], ask: Callable[..., N
     )
     mean = sum(map(sum, rows.values())) / sum(map(len, rows.values()))
     st.caption(
-        f"Mean over all: {100 * mean:.1f} %; clean {100 * found['clean']:.1f} %, n = {found['n']} "
+        f"Mean over all: {percent(mean)}; clean {percent(found['clean'])}, n = {found['n']} "
         f"({shell.plain(found['job'])}). ImageNet-C-style: comparable between models here, not with published tables."
     )
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import streamlit as st
 
+from core.writing import percent, percents
 from pages.ui import shell
-from pages.ui.attack import COLOURS, ROBUST, interval, percent
+from pages.ui.attack import COLOURS, ROBUST
 
 SIGNS = {"pass": "✓", "warn": "!", "fail": "✕", "open": "…"}
 OUTCOMES = {
@@ -54,7 +55,7 @@ def headline(report: Mapping[str, Any]) -> None:
         percent(clean["value"]),
         help="Share of the images that are named rightly as they are.",
     )
-    st.caption(f"{interval(*clean['interval'])} (95 %), n = {clean['n']}")
+    st.caption(f"{percents(*clean['interval'])} (95 %), n = {clean['n']}")
     at = head(report)
     if at["eps"] == 0:
         return
@@ -72,7 +73,7 @@ def headline(report: Mapping[str, Any]) -> None:
             help="Share of the images that no attack here has fooled: the worst case over all of them, image by "
             "image. A stronger attack may lower it.",
         )
-    st.caption(f"{interval(*at['interval'])} (95 %), n = {at['n']}")
+    st.caption(f"{percents(*at['interval'])} (95 %), n = {at['n']}")
 
 
 def doubts(report: Mapping[str, Any], again: Callable[[Mapping[str, Any]], None]) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from core import jobs, runs
+from core.writing import percents
 from pages.ui import shell
 from pages.ui.chain import dataset, recipes
 from pages.ui.job import panel
@@ -77,7 +78,7 @@ def quick(chain: Any, data: str) -> None:
                     "step": row.title,
                     "drift": row.drift,
                     "off the data": row.off.value,
-                    "95 %": f"{100 * row.off.low:.0f} to {100 * row.off.high:.0f} %",
+                    "95 %": percents(row.off.low, row.off.high, 0),
                     "untouched": row.floor,
                     "n": row.off.n,
                     "reads": reading(row),

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from core import jobs
+from core.writing import duration
 from pages.ui import form, shell, show
 from pages.ui.chain import dataset, recipes
 from pages.ui.job import panel
@@ -41,7 +42,7 @@ def draw(chain: Any, data: str) -> None:
             width="stretch",
         )
         with press:
-            st.caption(f"Expected time: about {shell.duration(expected(chain, data, values))}.")
+            st.caption(f"Expected time: about {duration(expected(chain, data, values))}.")
     with right:
         found = recipes.newest("experiment", data)
         if not found:

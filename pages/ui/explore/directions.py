@@ -8,6 +8,7 @@ import streamlit as st
 
 from core import runs
 from core.catalog import UserError, unknown
+from core.writing import percent
 from pages.ui import shell, show
 from pages.ui.explore import Here, keep, land
 
@@ -222,7 +223,7 @@ def about(direction: Any) -> str:
         if direction.share is not None:
             words.append(f"a step moves it by {direction.share:.2f} standard deviations")
     elif direction.share is not None:
-        words.append(f"{direction.share:.0%} of the variation")
+        words.append(f"{percent(direction.share, 0)} of the variation")
     leaks = sorted(direction.leaks.items(), key=lambda item: -abs(item[1]))[:2]
     if leaks:
         drags = ", ".join(f"{name} {value:+.2f}" for name, value in leaks if abs(value) > 0.1)

@@ -9,6 +9,7 @@ import streamlit as st
 
 from core import sheets
 from core.catalog import UserError
+from core.writing import percent
 from pages.ui import shell, show
 from pages.ui.explore import Here, land
 from pages.ui.tiles import tiles
@@ -226,7 +227,7 @@ def codes(here: Here) -> None:
             max_zoom=14,
         )
         st.caption(
-            f"Code {token}: {facts.use:.2%} of all places"
+            f"Code {token}: {percent(facts.use, 2)} of all places"
             + (", never used lately (dead)" if facts.dead else "")
             + ". Beside it the codes nearest to it: click one to paint with it."
         )

@@ -12,6 +12,7 @@ import streamlit as st
 from core.catalog import UserError
 from core.datasets.pictures import SUFFIXES
 from core.settings import settings
+from core.writing import percent
 from pages.ui import shell, show
 from pages.ui.canvas import canvas
 from pages.ui.explore import Here, land, live
@@ -181,7 +182,7 @@ def find(here: Here, name: str, content: Any, label: int | None) -> dict[str, An
                 slot,
                 columns=2,
                 scale=max(1, 120 // here.opened.spec.size),
-                caption=f"Looking for it: {step.done:.0%}, error {step.error:.4f}",
+                caption=f"Looking for it: {percent(step.done, 0)}, error {step.error:.4f}",
             )
     slot.empty()
     assert last is not None

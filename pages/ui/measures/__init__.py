@@ -50,7 +50,7 @@ def span(measurement: Measurement) -> str:
 
 def sentences(found: Evaluation) -> None:
     """Says in three sentences what the model is good at, where it fails, and whether it copies."""
-    for icon, sentence in zip(_SAYS, found.sentences, strict=True):
+    for icon, sentence in zip(_SAYS, evaluation.sentences(found), strict=True):
         if sentence:
             st.markdown(f"{icon} {shell.plain(sentence)}")
 

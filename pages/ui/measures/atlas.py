@@ -7,6 +7,7 @@ import streamlit as st
 
 from core import evaluation
 from core.evaluation import Evaluation
+from core.writing import percent
 from pages.ui import measures, shell, show
 from pages.ui.map import Trait, pack, points
 
@@ -100,8 +101,8 @@ def selection(found: Evaluation, picked: np.ndarray) -> None:
     if not len(picked):
         st.markdown("**Draw around points** to see their images here.")
         st.markdown(
-            f"{arrays.realistic.mean():.1%} of {len(arrays.made):,} generated images are realistic; "
-            f"{arrays.covered.mean():.1%} of {len(arrays.real):,} real ones are covered."
+            f"{percent(arrays.realistic.mean())} of {len(arrays.made):,} generated images are realistic; "
+            f"{percent(arrays.covered.mean())} of {len(arrays.real):,} real ones are covered."
         )
         if (~arrays.covered).any():
             st.caption("Press *real, missing* below the map to see what it never makes.")
@@ -118,7 +119,7 @@ def selection(found: Evaluation, picked: np.ndarray) -> None:
     ):
         st.markdown(
             f"**{title}: {len(index):,}**"
-            + (f", {flag[index].mean():.0%} of them {names}" if len(index) else "")
+            + (f", {percent(flag[index].mean(), 0)} of them {names}" if len(index) else "")
         )
         if len(index):
             shown = index[:SHOWN]

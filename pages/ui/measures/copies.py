@@ -5,6 +5,7 @@ import streamlit as st
 
 from core import evaluation
 from core.evaluation import Evaluation
+from core.writing import percent
 from pages.ui import measures, shell, show
 
 PAIRS = 12  # suspects side by side
@@ -14,7 +15,7 @@ PAIRS = 12  # suspects side by side
 @shell.guard()
 def draw(found: Evaluation) -> None:
     """Shows the verdict of the tests, then each sample beside its nearest training images."""
-    verdict = found.verdict
+    verdict = evaluation.verdict(found)
     sign = {True: st.error, False: st.success, None: st.info}[verdict.copies]
     sign(shell.plain(verdict.sentence), icon=":material/content_copy:")
     if (arrays := found.arrays()) is None:
@@ -44,7 +45,7 @@ def pairs(found: Evaluation, arrays: evaluation.Arrays) -> None:
         "Generated": (
             arrays.made[at],
             [
-                f"sample {i}: {share:.1%} of held-out real images lie as near to a training image"
+                f"sample {i}: {percent(share)} of held-out real images lie as near to a training image"
                 for i, share in zip(at, rank, strict=True)
             ],
         ),
@@ -88,7 +89,7 @@ def in_disguise(
     if near is None:
         return {}
     titles = [
-        f"{done}: {share:.1%} of unseen real images lie as near in disguise"
+        f"{done}: {percent(share)} of unseen real images lie as near in disguise"
         for _, done, share in near
     ]
     title = (

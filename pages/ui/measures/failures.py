@@ -5,6 +5,7 @@ import streamlit as st
 
 from core import evaluation
 from core.evaluation import Evaluation
+from core.writing import percent
 from pages.ui import measures, shell, show
 
 
@@ -23,8 +24,8 @@ def draw(found: Evaluation) -> None:
     with unreal:
         least = arrays.unreal[:40]
         st.markdown(
-            f"**Least real samples**: {(~arrays.realistic).mean():.1%} of {len(arrays.made):,} lie outside what real "
-            "images look like."
+            f"**Least real samples**: {percent((~arrays.realistic).mean())} of {len(arrays.made):,} lie outside what "
+            "real images look like."
         )
         show.pictures(
             arrays.made[least],
@@ -41,8 +42,8 @@ def draw(found: Evaluation) -> None:
     with missing:
         worst = arrays.uncovered[:40]
         st.markdown(
-            f"**Real images that it covers worst**: {(~arrays.covered).mean():.1%} of {len(arrays.real):,} have no "
-            "generated one near."
+            f"**Real images that it covers worst**: {percent((~arrays.covered).mean())} of {len(arrays.real):,} have "
+            "no generated one near."
         )
         show.pictures(
             evaluation.reference_images(found)[worst],

@@ -96,7 +96,7 @@ def unlike(names: list[str]) -> list[str]:
     return made
 
 
-def row_of(row: evaluation.Row, names: list[str]) -> dict[str, str]:
+def row_of(row: evaluation.MetricRow, names: list[str]) -> dict[str, str]:
     """Writes one line of the comparison."""
     cells = {}
     several = sum(cell is not None and cell.known for cell in row.cells) > 1

@@ -6,6 +6,8 @@ from typing import Any
 
 import streamlit as st
 
+from core import jobs
+from core.writing import many
 from pages.ui import shell
 
 SIGNS = {"exclude": "left out", "relabel": "other label", "accept": "fine"}
@@ -26,7 +28,7 @@ def act(dataset: Any, what: str, images: list[int], label: Any = None, *, kind: 
         who=shell.who(),
         seen=seen,
     )
-    _done(dataset, book, f"{len(images):,} image{'s' * (len(images) != 1)}: {SIGNS[what]}.")
+    _done(dataset, book, f"{many(images, 'image')}: {SIGNS[what]}.")
 
 
 def settle(dataset: Any, images: list[int], label: int, one: bool) -> None:
