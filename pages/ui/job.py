@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from core import jobs, work
+from core.writing import duration, percent
 from pages.ui import shell
 
 
@@ -22,10 +23,10 @@ def words(job: jobs.Job) -> str:
     left = job.seconds_left
     facts = [
         job.message,
-        f"{job.share:.0%}" if total else "",
+        percent(job.share, 0) if total else "",
         f"{done:,.0f} of {total:,.0f} {kind.unit}" if kind.unit and total else "",
         f"{speed:,.0f} {kind.unit}/s" if speed else "",
-        f"{shell.duration(left)} left" if left is not None else "",
+        f"{duration(left)} left" if left is not None else "",
     ]
     return " · ".join(filter(None, facts))
 

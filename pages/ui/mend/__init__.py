@@ -6,7 +6,6 @@ from typing import Any
 
 import streamlit as st
 
-from core import jobs
 from core.writing import many
 from pages.ui import shell
 
