@@ -18,7 +18,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -63,10 +62,9 @@ def trainer(dataset: datasets.Dataset, model: Any, batch: int = 0, **values: Any
 def steps(run: Trainer, count: int) -> None:
     """Takes steps as the loop does, with a record at the end."""
     stop = run.step + count
-    checking: deque[tuple[str, torch.Tensor]] = deque()
     while run.step < stop:
-        run._one_step(checking)
-    run._check(checking, 0)
+        run.one_step()
+    run.checks.look()
 
 
 def by_family(rounds: int) -> None:
@@ -152,7 +150,7 @@ def peers(rounds: int) -> None:
             print(f"{name}: left out, {error.name} is not installed.")
             continue
         run = trainer(dataset, model, BATCH)
-        count = len(run.x) // BATCH  # as many as in an epoch
+        count = len(run.train) // BATCH  # as many as in an epoch
         mine, other = in_turns(rounds, partial(steps, run, count), theirs)
         ratios = [b / a for a, b in zip(mine, other, strict=True)]
         speed, peer_speed = (count * BATCH / statistics.median(each) for each in (mine, other))
@@ -272,7 +270,7 @@ def accelerators(rounds: int) -> None:
     if not torch.cuda.is_available():
         print("accelerators: left out, there is no GPU that torch can use.")
         return
-    from core import training
+    from core.training import loop
 
     gpu = torch.device("cuda")
     dataset = datasets.load("faces", {"size": 32})
@@ -281,7 +279,7 @@ def accelerators(rounds: int) -> None:
         torch.cuda.get_device_name(),
         f"faces 32 px, batch 256, bf16 peak {peak() / 1e12:,.0f} TFLOP/s measured",
     )
-    layout = training._layout
+    layout = loop._layout
     for entry in families:
         preset = {
             key.removeprefix("family."): value
@@ -295,7 +293,7 @@ def accelerators(rounds: int) -> None:
             ("+ channels last", {"precision": "bfloat16", "compile": "off"}, True),
             ("+ compiled", {"precision": "bfloat16", "compile": "on"}, True),
         ):
-            training._layout = lambda device, wide=wide: (
+            loop._layout = lambda device, wide=wide: (
                 layout(device) if wide else torch.contiguous_format
             )
             model = build(entry.name, preset, spec)
@@ -315,7 +313,7 @@ def accelerators(rounds: int) -> None:
                 f"{share(run):.1%} of the peak, {torch.cuda.max_memory_allocated() / 2**20:,.0f} MB"
             )
             torch.cuda.reset_peak_memory_stats()
-    training._layout = layout
+    loop._layout = layout
 
 
 def peak() -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from core.catalog import Config, UserError, knob
 from core.datasets import SPLITS, Dataset
 from core.datasets.dataset import assemble, digests
 from core.settings import settings
+from core.watch import UNWATCHED, Watch
 from core.writing import percent
 
 COLUMNS = ("origin", "parent", "run", "seed", "parameters")
@@ -158,16 +159,14 @@ def foreign(run: jobs.Job, dataset: Dataset) -> str:
 
 
 def build(
-    dataset: Dataset,
-    config: BuildConfig,
-    told: Callable[[str, float], None] = lambda words, share: None,
+    dataset: Dataset, config: BuildConfig, watch: Watch = UNWATCHED
 ) -> tuple[Dataset, dict[str, Any], np.ndarray]:
     """Adds augmented copies and synthetic images to the training images.
 
     Args:
         dataset: The parent; it stays as it is.
         config: What joins.
-        told: Called with a sentence and the share that is done.
+        watch: Told how far it is; may end it.
 
     Returns:
         The new dataset (not saved), what was done in plain values, and some rejected samples, uint8 (n, C, H, W).
@@ -221,11 +220,13 @@ def build(
                 done = (copy * len(train) + min(start + 500, len(train))) / (
                     config.copies * len(train)
                 )
-                told(f"Augmenting: {percent(done, 0)}", done * (0.5 if config.run else 1.0))
+                share = done * (0.5 if config.run else 1.0)
+                watch.say(f"Augmenting: {percent(done, 0)}", share)
+                watch.check()
             if dataset.y is not None:
                 added_y.append(dataset.y[train])
     if config.run:
-        x, y, samples, refused, rejected = _samples(dataset, config, told)
+        x, y, samples, refused, rejected = _samples(dataset, config, watch)
         added_x += x
         added_y += y
         rows += samples
@@ -312,7 +313,7 @@ def _padded(column: np.ndarray, more: int) -> np.ndarray:
 
 
 def _samples(
-    dataset: Dataset, config: BuildConfig, told: Callable[[str, float], None]
+    dataset: Dataset, config: BuildConfig, watch: Watch
 ) -> tuple[
     list[np.ndarray], list[np.ndarray], list[tuple[Any, ...]], dict[str, int], list[np.ndarray]
 ]:
@@ -340,10 +341,15 @@ def _samples(
             f"The run {run.name} ignores labels, and one class is too few for a judge to sort its samples. "
             "Choose a model that listens to labels."
         )
-    told("Preparing the judge", 0.5)
+    watch.say("Preparing the judge", 0.5)
+
+    def told(words: str, done: float) -> None:
+        watch.say(words, 0.5 + 0.1 * done)
+        watch.check()
+
     judged = classes > 1
     by = (
-        features.judge(dataset, device(), lambda words, done: told(words, 0.5 + 0.1 * done))
+        features.judge(dataset, device(), told)
         if judged
         else features.components(dataset, device())
     )
@@ -412,7 +418,8 @@ def _samples(
             if classes:
                 kept_y.append(labels.numpy()[taken].astype(np.int64))
         done = 1 - sum(wanted.values()) / total
-        told(f"Sampling: {len(rows):,} of {total:,} kept, {number:,} drawn", 0.5 + 0.5 * done)
+        watch.say(f"Sampling: {len(rows):,} of {total:,} kept, {number:,} drawn", 0.5 + 0.5 * done)
+        watch.check()
     return kept_x, kept_y, rows, refused, rejected
 
 
@@ -427,11 +434,7 @@ def origins(dataset: Dataset) -> dict[str, int]:
 MANIFEST = ("file", "label", "split", "origin", "parent", "run", "seed", "parameters")
 
 
-def archive(
-    dataset: Dataset,
-    out: io.BufferedIOBase | Path,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, int]:
+def archive(dataset: Dataset, out: io.BufferedIOBase | Path) -> dict[str, int]:
     """Writes a dataset as ZIP: ``split/class/number.png``, ``manifest.csv`` and ``about.json``.
 
     The same dataset gives the same bytes. ``parent`` in the manifest is the file of the image that an augmented one was
@@ -440,14 +443,13 @@ def archive(
     Args:
         dataset: What to write.
         out: A file, or where to write one.
-        progress: Called with (done, total).
 
     Returns:
         ``images`` and ``bytes``.
     """
     if isinstance(out, Path):
         memory = io.BytesIO()
-        facts = archive(dataset, memory, progress)
+        facts = archive(dataset, memory)
         with files.full_disk_told():
             files.write_atomic(out, memory.getbuffer().tobytes())
         return facts
@@ -472,8 +474,6 @@ def archive(
                     str(columns["parameters"][i]),
                 )
             )
-            if progress and (i % 200 == 199 or i + 1 == len(names)):
-                progress(i + 1, len(names))
         about = {
             "name": dataset.name,
             "images": len(dataset),

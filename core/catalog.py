@@ -77,6 +77,7 @@ def knob(
     advanced: bool = False,
     path: bool = False,
     visitor: float | str | None = None,
+    choices: Callable[[], Iterable[str]] | None = None,
 ) -> Any:
     """Declares one parameter: default, bounds, unit and one sentence of help.
 
@@ -91,8 +92,10 @@ def knob(
         path: The value names a file or folder on the server; the page never offers it.
         visitor: The most that a visitor of a view-only server may ask for, "" of a text for none of it; see
             :meth:`Config.capped`.
+        choices: Lists the texts that are allowed, where they are the names of entries; asked whenever it matters.
     """
     extra = {
+        "choices": choices,
         "unit": unit,
         "title": title,
         "log": log,
@@ -192,24 +195,29 @@ class Config(BaseModel):
                 kind = where or cls.__name__.removesuffix("Config").lower()
                 raise UserError(unknown(f"parameter of {kind}", name, knobs))
         # pydantic reads "3" as a number, but not as the choice 3 of a Literal
-        chosen = {
+        chosen = values | {
             n: next((o for o in knobs[n].options if str(o) == v), v)
             for n, v in values.items()
             if isinstance(v, str)
         }
+
+        def refused(name: str) -> UserError:
+            dotted = f"{where}.{name}" if where else name
+            return UserError(
+                f"{dotted} must be {knobs[name].allowed}, got {values.get(name)!r:.80}. "
+                f"Leave it out to use {plain(knobs[name].default)}."
+            )
+
+        for name, value in chosen.items():  # pydantic does not know the names of entries
+            if knobs[name].options and value not in knobs[name].options:
+                raise refused(name)
         try:
-            return cls.model_validate(values | chosen)
+            return cls.model_validate(chosen)
         except ValidationError as error:
             problem = error.errors()[0]
             if not problem["loc"]:  # a rule across fields: its own text says everything
                 raise UserError(problem["msg"].removeprefix("Value error, ")) from None
-            name = str(problem["loc"][0])
-            dotted = f"{where}.{name}" if where else name
-            knob = knobs[name]
-            value = values.get(name)
-            raise UserError(
-                f"{dotted} must be {knob.allowed}, got {value!r:.80}. Leave it out to use {plain(knob.default)}."
-            ) from None
+            raise refused(str(problem["loc"][0])) from None
 
     def capped(self) -> tuple[Self, list[str]]:
         """Gives the config as a visitor of a view-only server may run it, and says what was capped.
@@ -238,9 +246,10 @@ def _knob(name: str, info: Any) -> Knob:
             if value is not None:
                 side, opened = ("low", "open_low") if key[0] == "g" else ("high", "open_high")
                 bounds |= {side: value, opened: key[1] == "t"}
-    extra = info.json_schema_extra or {}
+    extra = dict(info.json_schema_extra or {})
+    choices = extra.pop("choices", None)
     literal = get_origin(info.annotation) is Literal
-    options = get_args(info.annotation) if literal else ()
+    options = get_args(info.annotation) if literal else tuple(choices()) if choices else ()
     kind = type(options[0]) if options else info.annotation
     if kind not in (bool, int, float, str):
         raise TypeError(

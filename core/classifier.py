@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import Config, UserError, knob
-from core.models import Spec
+from core.models import MEMORISES, Curve, Spec
 from core.nets import BatchNorm2d, pad, plan, refresh_batch_statistics
 from core.tensors import Group, Images, Loss, full, rows
 
@@ -99,6 +99,27 @@ def suited_eps(channels: int, size: int) -> float:
     if channels > 1:
         return 8 / 255
     return 38 / 255 if size <= 8 else 51 / 255
+
+
+CURVES = (
+    Curve("loss", "Loss", "Cross entropy in nats; lower is better. " + MEMORISES, place="first"),
+    Curve(
+        "accuracy",
+        "Accuracy",
+        "Share of images whose class is named rightly.",
+        lines={
+            "accuracy": "training",
+            "valid_accuracy": "held-out",
+            "valid_hard_accuracy": "held-out, as it is trained (attacked or noisy)",
+        },
+        place="first",
+    ),
+    Curve(
+        "inconstancy",
+        "Inconstancy under attack (trades)",
+        "How far an attack moves the probabilities of the classes, in nats; lower is more constant.",
+    ),
+)
 
 
 class Classifier(nn.Module):

@@ -17,7 +17,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,10 +67,12 @@ class Trained:
         part: The part of the config, and of the run's record, that describes the network: ``family``.
         build: Makes the untrained network of a record for images of a :class:`core.models.Spec`; its weights come from
             torch's global generator.
+        curves: Gives the charts (:class:`core.models.Curve`) of what the network of a record logs in training.
     """
 
     part: str
     build: Callable[[Mapping[str, Any], Any], Any]
+    curves: Callable[[Mapping[str, Any]], Sequence[Any]]
 
 
 @dataclass(frozen=True)

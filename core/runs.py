@@ -60,6 +60,12 @@ class Opened:
     classes: tuple[str, ...]
     sampling: type[Config] | None
 
+    @property
+    def usual(self) -> Config:
+        """The family's usual choices when it draws images; of a generative model alone."""
+        assert self.sampling is not None
+        return self.sampling()
+
 
 @cache
 def _kinds() -> dict[str, jobs.Trained]:
@@ -262,7 +268,7 @@ def _wholes(path: Path, steps: Iterable[int]) -> dict[int, bool | None]:
     """Works out from the run's record which of its steps had all stages behind them."""
     try:
         facts = files.read_json(path / "run.json")
-        groups = groups_of(facts)
+        groups = draft(facts).groups
     except (
         UserError,
         KeyError,
@@ -281,15 +287,33 @@ def _wholes(path: Path, steps: Iterable[int]) -> dict[int, bool | None]:
     return found
 
 
-def groups_of(facts: Mapping[str, Any]) -> list[Any]:
-    """Gives the groups of the network that a record describes, without their parameters."""
+@dataclass(frozen=True)
+class Draft:
+    """What the network of a record is like, without its weights.
+
+    Attributes:
+        groups: Its groups, without their parameters.
+        classes: How many classes it listens to, or tells apart.
+    """
+
+    groups: list[Any]
+    classes: int
+
+
+def draft(facts: Mapping[str, Any]) -> Draft:
+    """Says what the network is like that a record describes.
+
+    Raises:
+        UserError: If the family or a parameter is not known to this version.
+    """
     parts = (trained(facts).part, "spec", "train")
-    return _groups(json.dumps({key: facts[key] for key in parts}))
+    return _draft(json.dumps({key: facts[key] for key in parts}))
 
 
 @lru_cache(64)
-def _groups(record: str) -> list[Any]:
-    return [replace(group, params=[]) for group in network(json.loads(record)).groups()]
+def _draft(record: str) -> Draft:
+    model = network(json.loads(record))
+    return Draft([replace(group, params=[]) for group in model.groups()], model.classes)
 
 
 def newest_state(run: jobs.Job) -> tuple[dict[str, Any] | None, list[str]]:

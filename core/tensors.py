@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,11 +33,15 @@ class Loss:
         group: Name of the parameter group that the trainer steps, and alone differentiates.
         value: Scalar to minimise, a mean over samples.
         parts: Named scalars for the record, without gradient; the trainer reads them only when it records.
+        each: Computes the loss of each sample, (N,): their mean is ``value``, and the gradient of their mean its
+            gradient. A function, because a training that does not ask for it should not pay for it; None for a loss
+            that is no mean over samples.
     """
 
     group: str
     value: Tensor
     parts: Mapping[str, Tensor] = field(default_factory=dict)
+    each: Callable[[], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Group:
         lr: Learning rate that suits the network, unless the person sets one.
         beta1, beta2: Moments of Adam.
         weight_decay: Decoupled, as in AdamW.
+        optimiser: How the parameters follow the gradient; ``adam`` is AdamW where weights decay.
         start, stop: Share of the training, 0 to 1, in which the group is trained; its schedule runs over that span.
     """
 
@@ -61,6 +66,7 @@ class Group:
     weight_decay: float = 0.0
     start: float = 0.0
     stop: float = 1.0
+    optimiser: Literal["adam"] = "adam"
 
 
 def whole(groups: Sequence[Group], progress: float) -> bool | None:

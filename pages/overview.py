@@ -4,6 +4,7 @@ import numpy as np
 import streamlit as st
 
 from core import datasets, jobs, runs, work
+from core.models import DEFAULT_FAMILY
 from core.writing import many
 from pages.ui import shell, show
 from pages.ui.explore.opening import opening
@@ -27,7 +28,7 @@ def train_default() -> None:
     job = shell.attempt(
         work.submit,
         "train",
-        {"dataset": "digits", "family": "gan"},
+        {"dataset": "digits", "family": DEFAULT_FAMILY},
         {},
         name="My first model",
         who=shell.who(),

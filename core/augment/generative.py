@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from core import jobs, runs
 from core.augment.catalogue import Context, Draws, Params, augmentations
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
-from core.models import Decodes, Encodes
+from core.models import Encodes
 from core.tensors import Images, noise
 
 
@@ -81,7 +80,7 @@ def _encodes(run: jobs.Job) -> bool:
             model = runs.open_model(run).model
         except UserError:
             return False
-        _can[family] = isinstance(model, Encodes) and isinstance(model, Decodes)
+        _can[family] = isinstance(model, Encodes)
     return _can[family]
 
 
@@ -114,10 +113,8 @@ class Sample:
         model = self.opened.model
         where = next(model.parameters()).device
         y = params["label"].to(where) if model.classes else None
-        sampling = self.opened.sampling
-        assert sampling is not None
         with torch.inference_mode():
-            made = model.sample(params["_id"].tolist(), y, 0, sampling())
+            made = model.sample(params["_id"].tolist(), y, 0, self.opened.usual)
         return made.clone().to(x)
 
 
@@ -148,8 +145,7 @@ class Neighbour:
 
     def __init__(self, config: NeighbourConfig, context: Context) -> None:
         self.config, self.opened = config, opened(config.run)
-        model = self.opened.model
-        if not (isinstance(model, Encodes) and isinstance(model, Decodes)):
+        if not isinstance(self.opened.model, Encodes):
             raise UserError(
                 f"The run {self.opened.run} is a {self.opened.family}, which cannot encode an image. "
                 "A VAE, flow or diffusion model can: choose one of their runs."
@@ -161,22 +157,18 @@ class Neighbour:
 
     def apply(self, x: Images, params: Params) -> Images:
         fitting(self.opened, x)
-        model = self.opened.model
+        model, sampling = self.opened.model, self.opened.usual
         where = next(model.parameters()).device
         y = params["label"].to(where) if model.classes else None
         with torch.inference_mode():
-            z = model.encode(x.to(where), y)
+            z = model.encode(x.to(where), y, sampling)
             moved = params["moved"].to(where)[:, None]
             step = noise(0, params["_key"], z.shape[1:], "neighbour", device=where)
             # keeps the length that latents have: the shares of old and new are those of a turn
             new = z * (1 - moved.square()).sqrt() + step * moved
-            old, made = _decoded(model, z, y), _decoded(model, new, y)
+            old, made = model.decode(z, y, sampling), model.decode(new, y, sampling)
         rest = (1 - params["moved"].to(x))[:, None, None, None] * (x - old.clone().to(x))
         return (made.clone().to(x) + rest).clamp(0, 1)
-
-
-def _decoded(model: Any, z: Tensor, y: Tensor | None) -> Tensor:
-    return model.decode(z, y)
 
 
 def _label(opened: runs.Opened, draws: Draws) -> Params:

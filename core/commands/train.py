@@ -9,6 +9,7 @@ from typing import Any
 from core import runs, work
 from core.catalog import Config, UserError, parse
 from core.commands import commands, follow, show, takes_values
+from core.models import DEFAULT_FAMILY
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     """Lists the configs that ``--set`` takes."""
     return work.parts(
-        *_choice(chosen.classifier, chosen.dataset or "digits", chosen.family or "gan")
+        *_choice(chosen.classifier, chosen.dataset or "digits", chosen.family or DEFAULT_FAMILY)
     )
 
 
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             name: value for name, value in old.items() if same.get(name.partition(".")[0], True)
         }
         dataset, family = dataset or chosen["dataset"], family or chosen.get("family")
-    kind, choice = _choice(classifier, dataset or "digits", family or "gan")
+    kind, choice = _choice(classifier, dataset or "digits", family or DEFAULT_FAMILY)
     if classifier and family and not (arguments.like or arguments.parent):
         raise UserError(
             f"--classifier and --family {family} exclude each other. Leave one of them out."

@@ -118,12 +118,6 @@ def images_of(opened: Opened, dataset: Dataset, n: int) -> tuple[Images, Tensor]
     return x, torch.as_tensor(y).to(where)
 
 
-def usual(opened: Opened) -> Config:
-    """Gives the family's usual choices of sampling."""
-    assert opened.sampling is not None
-    return opened.sampling()
-
-
 def pushed(
     score: Callable[[Tensor], Tensor], x: Images, eps: float, steps: int, seed: int
 ) -> Images:

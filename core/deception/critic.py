@@ -22,8 +22,8 @@ from core.deception import (
     strip,
     suited,
     tricks,
-    usual,
 )
+from core.models import Criticises
 from core.runs import Opened
 from core.threat import Target, eps_text
 from core.writing import percent
@@ -33,7 +33,7 @@ from core.writing import percent
     "critic",
     "Attack the critic",
     TrickConfig,
-    fits=lambda opened: opened.family == "gan",
+    fits=lambda opened: isinstance(opened.model, Criticises),
 )
 def critic(
     config: TrickConfig, opened: Opened, dataset: Dataset, target: Target | None
@@ -42,11 +42,11 @@ def critic(
     model = opened.model
     x, y = images_of(opened, dataset, config.n)
     label = y if model.classes else None
-    fake = model.sample(range(len(x)), label, config.seed, usual(opened))
+    fake = model.sample(range(len(x)), label, config.seed, opened.usual)
     eps = config.eps or suited("critic", opened)
 
     def score(images: Tensor) -> Tensor:
-        return model.critic(images * 2 - 1, label)
+        return model.criticise(images, label)
 
     with torch.no_grad():
         real = score(x)

@@ -25,7 +25,7 @@ from core.deception import (
     suited,
     tricks,
 )
-from core.models import Quantizes
+from core.models import Encodes, Spells, Traces
 from core.runs import Opened
 from core.threat import Target, eps_text
 
@@ -39,7 +39,8 @@ class EncoderConfig(TrickConfig):
 
 
 def _encodes(opened: Opened) -> bool:
-    return opened.family in ("vae", "flow") or isinstance(opened.model, Quantizes)
+    # a path is followed by too many passes for each step of an attack
+    return isinstance(opened.model, Spells | Encodes) and not isinstance(opened.model, Traces)
 
 
 @tricks.add("encoder", "Attack the encoder", EncoderConfig, fits=_encodes, classifier=False)
@@ -92,12 +93,13 @@ def encoder(
 def coder(
     opened: Opened, y: Tensor
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """Gives code and reconstruction of a model; of a VQ-VAE, the code before it is rounded."""
+    """Gives code and reconstruction of a model; of one that spells, the code before it is rounded."""
     model = opened.model
-    if isinstance(model, Quantizes):
-        return model._encode, lambda x: model.restore(model.quantize(x))  # pyright: ignore
-    label = y if model.classes else None
-    return (
-        lambda x: model.encode(x, label),
-        lambda x: model.decode(model.encode(x, label), label).clamp(0, 1),
-    )
+    if isinstance(model, Spells):
+        return model.spell, lambda x: model.restore(model.quantize(x))
+    label, sampling = y if model.classes else None, opened.usual
+
+    def code(x: Tensor) -> Tensor:
+        return model.encode(x, label, sampling)
+
+    return code, lambda x: model.decode(code(x), label, sampling).clamp(0, 1)

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.catalog import knob
+from core.catalog import Config, knob
 from core.classifier import climb
 from core.datasets import Dataset
 from core.deception import Shown, TrickConfig, images_of, plain, pushed, strip, suited, tricks
+from core.models import Batches, Fits, Spreads
 from core.runs import Opened
 from core.tensors import Group, Images, Loss
 from core.threat import Target, eps_text
@@ -42,10 +43,10 @@ class HardenConfig(TrickConfig):
 class Steadied(nn.Module):
     """A VAE that is trained to keep its code under attack; what the trainer needs, the VAE gives [1]."""
 
-    def __init__(self, model: Any, eps: float, weight: float) -> None:
+    def __init__(self, model: Any, eps: float, weight: float, sampling: Config) -> None:
         super().__init__()
-        self.model, self.eps, self.weight = model, eps, weight
-        self.batch = model.batch
+        self.model, self.eps, self.weight, self.sampling = model, eps, weight, sampling
+        self.batch = model.batch if isinstance(model, Batches) else 128
 
     def groups(self) -> list[Group]:
         """Gives the VAE's parameters."""
@@ -56,15 +57,15 @@ class Steadied(nn.Module):
     ) -> Iterator[Loss]:
         """Yields the VAE's loss, and the square shift of its code under the attack that it meets."""
         label = y if self.model.classes else None
-        code = self.model.encode(x, label)
+        code = self.model.encode(x, label, self.sampling)
         with torch.no_grad():
             fixed = code.detach()
         u = torch.rand(x.shape, generator=generator, device=x.device)
         moved = climb(
-            lambda m: (self.model.encode(m, label) - fixed).square().sum(1),
+            lambda m: (self.model.encode(m, label, self.sampling) - fixed).square().sum(1),
             x, x + self.eps * (2 * u - 1), self.eps, 3,
         )  # fmt: skip
-        shift = (self.model.encode(moved, label) - code).square().sum(1).mean()
+        shift = (self.model.encode(moved, label, self.sampling) - code).square().sum(1).mean()
         for loss in self.model.losses(x, y, generator, 1.0):
             yield Loss(
                 loss.group,
@@ -74,14 +75,15 @@ class Steadied(nn.Module):
 
     def fit(self, x: Images, y: Tensor | None) -> None:
         """Fits what the VAE fits."""
-        self.model.fit(x, y)
+        if isinstance(self.model, Fits):
+            self.model.fit(x, y)
 
 
 @tricks.add(
     "harden",
     "Train the VAE against it",
     HardenConfig,
-    fits=lambda opened: opened.family == "vae",
+    fits=lambda opened: isinstance(opened.model, Spreads),
 )
 def harden(
     config: HardenConfig, opened: Opened, dataset: Dataset, target: Target | None
@@ -91,8 +93,10 @@ def harden(
 
     eps = config.eps or suited("harden", opened)
     x, y = images_of(opened, dataset, config.n)
-    before = _damage(opened.model, x, y, eps, config)
-    net = Steadied(copy.deepcopy(opened.model).train().requires_grad_(True), eps, config.weight)
+    sampling = opened.usual
+    before = _damage(opened.model, x, y, eps, config, sampling)
+    own = copy.deepcopy(opened.model).train().requires_grad_(True)
+    net = Steadied(own, eps, config.weight, sampling)
     device = next(opened.model.parameters()).device
     train = TrainConfig(images=config.images, seed=config.seed)
     for progress in Trainer(net, dataset, train, device):
@@ -100,7 +104,7 @@ def harden(
             break
         yield Shown("Training against the attack.", done=0.95 * progress.images / progress.total)
     model = net.model.eval().requires_grad_(False)
-    after = _damage(model, x, y, eps, config)
+    after = _damage(model, x, y, eps, config, sampling)
     yield Shown(
         f"The attack of {eps_text(eps)} damaged reconstructions by {before['damage']:.4f} before and "
         f"{after['damage']:.4f} after; the error of untouched images went from {before['clean']:.4f} "
@@ -121,11 +125,13 @@ def harden(
     )  # fmt: skip
 
 
-def _damage(model: Any, x: Images, y: Tensor, eps: float, config: TrickConfig) -> dict[str, Any]:
+def _damage(
+    model: Any, x: Images, y: Tensor, eps: float, config: TrickConfig, sampling: Config
+) -> dict[str, Any]:
     label = y if model.classes else None
 
     def made(images: Tensor) -> Tensor:
-        return model.decode(model.encode(images, label), label)
+        return model.decode(model.encode(images, label, sampling), label, sampling)
 
     with torch.no_grad():
         back = made(x)

@@ -13,8 +13,8 @@ import torch
 from core import features
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
-from core.deception import Shown, plain, share, strip, tricks, usual
-from core.models import Decodes
+from core.deception import Shown, plain, share, strip, tricks
+from core.models import Decodes, Traces
 from core.robustness import foreign
 from core.runs import Opened
 from core.threat import Climb, Target
@@ -44,7 +44,8 @@ class LatentConfig(Config):
     "Latent adversarial examples",
     LatentConfig,
     fits=lambda opened: (
-        opened.family in ("gan", "vae", "flow") and isinstance(opened.model, Decodes)
+        # a path is followed by too many passes for each step of a search
+        isinstance(opened.model, Decodes) and not isinstance(opened.model, Traces)
     ),
     classifier=True,
 )
@@ -57,9 +58,10 @@ def latent(
     ids = torch.arange(config.n)
     label = (ids % classes).to(where)
     given = label if model.classes else None
-    start = model.latent(ids, config.seed, usual(opened)).detach()
+    sampling = opened.usual
+    start = model.latent(ids, config.seed, sampling).detach()
     with torch.no_grad():
-        drawn = model.decode(start, given).clamp(0, 1)
+        drawn = model.decode(start, given, sampling).clamp(0, 1)
     # only images that both name alike can become deceptive; without classes, that name is the label
     y = label if model.classes else second.predict(drawn)
     alike = (target.predict(drawn) == y) & (second.predict(drawn) == y)
@@ -74,7 +76,7 @@ def latent(
     adam = torch.optim.Adam([z], 0.05)
     best, fooled = drawn.clone(), torch.zeros(len(y), dtype=torch.bool, device=where)
     for step in range(1, config.steps + 1):
-        x = model.decode(z, given).clamp(0, 1)
+        x = model.decode(z, given, sampling).clamp(0, 1)
         first, judge = target.raw(x), second.raw(x)
         lead = Climb("margin", y)(first).clamp(max=1.0)
         kept = Climb("margin", y)(judge)  # below 0 while the label is kept

@@ -24,7 +24,7 @@ from core.deception import (
     suited,
     tricks,
 )
-from core.models import Scores
+from core.models import Scores, Traces
 from core.runs import Opened
 from core.threat import Target, eps_text
 
@@ -33,7 +33,10 @@ from core.threat import Target, eps_text
     "likelihood",
     "Attack the likelihood",
     TrickConfig,
-    fits=lambda opened: opened.family in ("vae", "flow") and isinstance(opened.model, Scores),
+    fits=lambda opened: (
+        # a path's likelihood is an estimate without a gradient
+        isinstance(opened.model, Scores) and not isinstance(opened.model, Traces)
+    ),
     times=2.0,
 )
 def likelihood(

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from core import attacks
-from core.catalog import knob
+from core.catalog import Config, knob
 from core.datasets import Dataset
 from core.deception import Shown, TrickConfig, images_of, plain, share, strip, suited, tricks
+from core.models import Decodes, Encodes, Purifies, Spreads, Traces
 from core.runs import Opened
 from core.tensors import Images, noise
 from core.threat import Target, eps_text
@@ -80,7 +81,11 @@ class Purified(nn.Module):
 
 
 def _purifies(opened: Opened) -> bool:
-    return opened.family in ("vae", "gan", "diffusion")
+    model = opened.model
+    # an exact encoder would leave everything in, and along a path a search takes too many passes
+    return isinstance(model, Purifies | Spreads) or (
+        isinstance(model, Decodes) and not isinstance(model, Encodes | Traces)
+    )
 
 
 @tricks.add("purify", "Purify before classifying", PurifyConfig, fits=_purifies, classifier=True)
@@ -168,35 +173,23 @@ def purification(
 
 def purifier(config: PurifyConfig, opened: Opened) -> tuple[Callable[[Tensor], Tensor], bool, str]:
     """Gives how a model cleans images, whether that is random, and why it has no full gradient (or nothing)."""
-    model = opened.model
-    if opened.family == "vae":
+    model, sampling = opened.model, opened.usual
+    if isinstance(model, Purifies):
+        drawn = torch.Generator(next(model.parameters()).device).manual_seed(config.seed)
+        return lambda x: model.purify(x, config.noise, config.inner, drawn), True, ""
+    if isinstance(model, Spreads):
 
         def encoded(x: Tensor) -> Tensor:
             # shares of classes for a model that wants a class where none is known
             shares = (
                 x.new_full((len(x), model.classes), 1 / model.classes) if model.classes else None
             )
-            return model.decode(model.encode(x, shares), shares).clamp(0, 1)
+            return model.decode(model.encode(x, shares, sampling), shares, sampling).clamp(0, 1)
 
         return encoded, False, ""
-    if opened.family == "diffusion":
-        drawn = torch.Generator(next(model.parameters()).device).manual_seed(config.seed)
-
-        def denoised(x: Tensor) -> Tensor:
-            t = 1 - config.noise
-            fresh = torch.randn(x.shape, generator=drawn, device=x.device)
-            state = t * (x * 2 - 1) + (1 - t) * fresh
-            for k in range(config.inner):
-                now = t + (1 - t) * k / config.inner
-                state = state + (1 - t) / config.inner * model.velocity(
-                    state, state.new_full((len(x),), now)
-                )
-            return ((state + 1) / 2).clamp(0, 1)
-
-        return denoised, True, ""
 
     def inverted(x: Tensor) -> Tensor:
-        return invert(model, x.detach(), 10 * config.inner, config.seed)
+        return invert(model, x.detach(), 10 * config.inner, config.seed, sampling)
 
     return (
         inverted,
@@ -205,24 +198,23 @@ def purifier(config: PurifyConfig, opened: Opened) -> tuple[Callable[[Tensor], T
     )
 
 
-def invert(model: Any, x: Images, steps: int, seed: int) -> Images:
+def invert(model: Any, x: Images, steps: int, seed: int, sampling: Config) -> Images:
     """Finds the generated images nearest to some, over all classes, by Adam on the latents [1]."""
     classes = max(1, model.classes)
     count, where = len(x), x.device
     y = torch.arange(classes, device=where).repeat_interleave(count) if model.classes else None
     goal = x.repeat(classes, 1, 1, 1)
-    z = 0.5 * noise(
-        seed, torch.arange(len(goal)), (model.config.latent_dim,), "inversion", device=where
-    )
+    dims = model.latent([0], seed, sampling).shape[1]
+    z = 0.5 * noise(seed, torch.arange(len(goal)), (dims,), "inversion", device=where)
     z.requires_grad_()
     adam = torch.optim.Adam([z], 0.1)
     with torch.enable_grad():
         for _ in range(steps):
-            error = (model.decode(z, y) - goal).square().flatten(1).mean(1)
+            error = (model.decode(z, y, sampling) - goal).square().flatten(1).mean(1)
             (z.grad,) = torch.autograd.grad(error.sum(), z)
             adam.step()
     with torch.no_grad():
-        found = model.decode(z, y).clamp(0, 1)
+        found = model.decode(z, y, sampling).clamp(0, 1)
         error = (found - goal).square().flatten(1).mean(1).view(classes, count)
     return found.view(classes, count, *x.shape[1:])[
         error.argmin(0), torch.arange(count, device=where)

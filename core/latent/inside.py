@@ -24,10 +24,10 @@ MOST_UNITS = 1024
 
 
 def views(space: Space) -> list[str]:
-    """Lists the views that a model offers: ``denoising``, ``flow``, ``codes``, ``posterior``, ``activations``."""
+    """Lists the views that a model offers: ``denoising``, ``unrolled``, ``codes``, ``posterior``, ``activations``."""
     offered = {
         "denoising": Traces,
-        "flow": Unrolls,
+        "unrolled": Unrolls,
         "codes": Spells,
         "posterior": Spreads,
         "activations": Layered,

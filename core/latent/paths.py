@@ -77,7 +77,7 @@ def path(
     if labels is not None:
         shares = F.one_hot(labels[list(ends)], model.classes).float()
         y = lerp(shares[0], shares[1], t)
-    return to_bytes(model.decode(PATHS[way](z[0], z[1], t), y))
+    return to_bytes(model.decode(PATHS[way](z[0], z[1], t), y, sampling))
 
 
 def spline(keyframes: Tensor, t: Tensor, loop: bool = False) -> Tensor:

@@ -175,9 +175,7 @@ class Space:
         z, y = self.split(points)
         if isinstance(self.model, Spells):
             return self.model.restore(self.codes(points))
-        if self.slow:
-            return self.model.decode(z, y, self.preview if quick else self.sampling)
-        return self.model.decode(z, y)
+        return self.model.decode(z, y, self.preview if quick else self.sampling)
 
     def smooth(self, points: Tensor) -> Images:
         """Decodes without rounding to codes, so that it has a derivative."""
@@ -199,8 +197,10 @@ class Space:
 
     @functools.cached_property
     def preview(self) -> Config:
-        """The sampling of a preview: at most a few steps."""
-        steps = getattr(self.sampling, "steps", FEW)
+        """The sampling of a preview: at most a few steps, where an image takes any."""
+        steps = self.sampling.record().get("steps")
+        if steps is None:
+            return self.sampling
         return self.sampling.model_copy(update={"steps": min(steps, FEW)})
 
     @torch.no_grad()
@@ -245,8 +245,7 @@ class Space:
                 parts.append(self.model.vectors(self.model.quantize(part)).flatten(1).float())
                 continue
             shares = self.split(self.join(part.new_zeros(len(part), self.latent), label))[1]
-            rest = (self.sampling,) if self.slow else ()
-            parts.append(self.join(self.model.encode(part, shares, *rest), shares))
+            parts.append(self.join(self.model.encode(part, shares, self.sampling), shares))
         return torch.cat(parts)
 
     # --- where latents lie --------------------------------------------------------------------------------------
@@ -314,9 +313,7 @@ def open_space(opened: runs.Opened, sampling: Config | None = None) -> Space:
         raise UserError(
             f"A {opened.family} has no latent space to walk in. Choose a run of a generative model."
         )
-    if sampling is None:
-        assert opened.sampling is not None
-        sampling = opened.sampling()
+    sampling = sampling or opened.usual
     spells = isinstance(model, Spells)
     with torch.no_grad():
         if spells:

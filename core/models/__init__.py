@@ -1,7 +1,7 @@
 """What every family of generative models offers, and the registry that finds them.
 
 One file in this folder is one family: config, blocks, model, loss, sampling, in reading order. It registers itself as
-``families.add(name, title, Config, sampling=SamplingConfig, presets=…)`` on a function ``build(config, spec)``.
+``families.add(name, title, Config, sampling=SamplingConfig, curves=…)`` on a function ``build(config, spec)``.
 How the five families fit the contract:
 
 =========  ==============================================  =====================================================
@@ -20,9 +20,9 @@ This module names torch only for the type checker, so that listing the families 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from core.catalog import Config, Entry, Registry
 
@@ -33,21 +33,61 @@ if TYPE_CHECKING:
     from core.tensors import Group, Loss
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A chart of what a training records: where a value is yielded, it is said how to read it.
+
+    Attributes:
+        key: Name of the value. With ``valid_`` before it, the same on held-out images; one that ends in a slash
+            stands for all values that begin so.
+        title: Of the chart; curves of one title share it.
+        reading: How to read it, in a sentence or two.
+        lines: Values that are drawn, with their labels; empty for training and held-out ones of the key.
+        scale: ``log`` where the end is a small part of the beginning.
+        place: ``first`` is seen at once, ``steering`` (what the training itself goes by) stands under the images.
+    """
+
+    key: str
+    title: str
+    reading: str
+    lines: Mapping[str, str] = field(default_factory=dict)
+    scale: Literal["linear", "log"] = "linear"
+    place: Literal["first", "steering", "further"] = "further"
+
+    def drawn(self, names: Iterable[str]) -> dict[str, str]:
+        """Gives those of the recorded values that belong in it, with their labels."""
+        if self.lines:
+            labels = dict(self.lines)
+        elif self.key.endswith("/"):
+            return {n: n.removeprefix(self.key) for n in names if n.startswith(self.key)}
+        else:
+            labels = {self.key: "training", f"valid_{self.key}": "held-out"}
+        there = set(names)
+        return {name: label for name, label in labels.items() if name in there}
+
+
+MEMORISES = "A held-out curve that rises while training falls: the model memorises."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family(Entry):
     """A family; ``make(config, spec) -> GenerativeModel``.
 
     Attributes:
         sampling: What sampling takes.
+        curves: What its training logs, in the order of the charts; a value that has none is drawn under its own name.
         critic: Images pass a critic while it learns, so augmentations before it must let gradients through.
     """
 
     sampling: type[Config]
+    curves: tuple[Curve, ...] = ()
     critic: bool = False
 
 
 families = Registry("family", Family, "core.models")
 
+DEFAULT_FAMILY = "gan"  # what is trained where nobody has chosen: good images within a minute
+SYNTHETIC_FAMILY = "vae"  # whose samples an experiment adds where nobody has chosen: steady on few images
 ADAPT_EVERY = 16  # steps between two calls of `Adapts.adapt`
 
 
@@ -77,9 +117,8 @@ class Spec:
 class Trainable(Protocol):
     """What the training loop needs of a network (all are `torch.nn.Module`).
 
-    Two plain attributes are looked for and need not be there: ``batch``, the images per step that suit the network,
-    and ``ease``, a factor of its penalties that the trainer lowers when the training diverges. A method ``hot()`` may
-    list the modules that are worth compiling.
+    What it uses where a network has it: :class:`Batches`, :class:`Eases`, :class:`Compiles`, :class:`Adapts`,
+    :class:`Fits`, :class:`Validates`.
     """
 
     def groups(self) -> list[Group]:
@@ -132,17 +171,20 @@ class Decodes(Protocol):
         """Draws the latents that `sample` would decode, (N, D)."""
         ...
 
-    def decode(self, z: Tensor, y: Tensor | None) -> Tensor:
-        """Turns latents (N, D) and labels (N,) or shares (N, K) into images."""
+    def decode(self, z: Tensor, y: Tensor | None, sampling: Config) -> Tensor:
+        """Turns latents (N, D) and labels (N,) or shares (N, K) into images; differentiable.
+
+        The sampling says how many steps a path takes, and how strongly it is guided; it draws nothing more.
+        """
         ...
 
 
 @runtime_checkable
-class Encodes(Protocol):
+class Encodes(Decodes, Protocol):
     """A model that finds the latent of an image."""
 
-    def encode(self, x: Tensor, y: Tensor | None) -> Tensor:
-        """Turns images into latents (N, D)."""
+    def encode(self, x: Tensor, y: Tensor | None, sampling: Config) -> Tensor:
+        """Turns images into latents (N, D), of which `decode` with the same sampling makes them again."""
         ...
 
 
@@ -192,6 +234,10 @@ class Spells(Quantizes, Protocol):
         """Turns vectors (N, T, D) into images without rounding them to codes; differentiable."""
         ...
 
+    def spell(self, x: Tensor) -> Tensor:
+        """Gives the vectors of images before they are rounded to codes, (N, T, D); differentiable."""
+        ...
+
     def use(self) -> tuple[Tensor, Tensor]:
         """Gives the share of each code in what was spelled in training, (V,), and which codes are dead, bool (V,)."""
         ...
@@ -199,10 +245,7 @@ class Spells(Quantizes, Protocol):
 
 @runtime_checkable
 class Traces(Protocol):
-    """A model whose sampling is a path from noise to an image.
-
-    If it has a latent space as well, its `decode` and `encode` take the sampling as their last argument.
-    """
+    """A model whose sampling is a path from noise to an image, of many passes; so is its `decode`, if it has one."""
 
     def trace(
         self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config
@@ -236,11 +279,75 @@ class Layered(Protocol):
 
 
 @runtime_checkable
-class Spreads(Protocol):
-    """A model that finds a normal distribution of latents for an image."""
+class Spreads(Encodes, Protocol):
+    """A model that finds a normal distribution of latents for an image; `encode` gives its mean."""
 
     def spread(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gives mean and logarithm of the variance of the latents of images, each (N, D)."""
+        ...
+
+
+@runtime_checkable
+class Purifies(Protocol):
+    """A model that cleans images: it takes them some of the way to noise, and back to what it has learned."""
+
+    def purify(self, x: Tensor, noise: float, steps: int, generator: torch.Generator) -> Tensor:
+        """Cleans images (N, C, H, W) in [0, 1]; random, and differentiable through every step.
+
+        Args:
+            x: The images.
+            noise: Share of the way to noise, above 0 and below 1.
+            steps: Of the way back.
+            generator: The source of the noise, on the device of ``x``.
+        """
+        ...
+
+
+@runtime_checkable
+class Criticises(Protocol):
+    """A model with a critic, which tells real images from generated ones."""
+
+    def criticise(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """Gives a logit per image in [0, 1], (N,), higher for one that looks more real; differentiable.
+
+        Args:
+            x: Images, (N, C, H, W).
+            y: Their labels (N,), for a model that listens to any.
+        """
+        ...
+
+    def shown_through(self, augmentation: torch.nn.Module) -> None:
+        """Puts another augmentation before the critic in training; see :class:`core.nets.Augmentation`."""
+        ...
+
+
+# --- What the trainer uses where a network has it -------------------------------------------------------------------
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """A network that knows how many images a step should have."""
+
+    batch: int
+
+
+@runtime_checkable
+class Eases(Protocol):
+    """A network with penalties of its own.
+
+    Attributes:
+        ease: Factor of the penalties, 1 at first; the trainer halves it each time that the training has diverged.
+    """
+
+    ease: float
+
+
+@runtime_checkable
+class Compiles(Protocol):
+    """A network with parts that are worth compiling."""
+
+    def hot(self) -> list[torch.nn.Module]:
+        """Lists them: together, nearly all of its time is spent in their forward passes."""
         ...
 
 

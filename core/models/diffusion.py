@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import Config, knob
-from core.models import Spec, families
+from core.models import MEMORISES, Curve, Spec, families
 from core.nets import LabelEmbedding, crop, pad, plan
 from core.tensors import Group, Images, Loss, draw_labels, noise, rows
 
@@ -105,6 +105,17 @@ class DiffusionSampling(Config):
     )
 
 
+CURVES = (
+    Curve(
+        "loss",
+        "Loss",
+        "Squared error of the direction from noise to image, per number; lower is better. "
+        + MEMORISES,
+        place="first",
+    ),
+)
+
+
 class Diffusion(nn.Module):
     """A velocity field that carries noise to images; see :class:`core.models.GenerativeModel`."""
 
@@ -153,8 +164,9 @@ class Diffusion(nn.Module):
         t = torch.sigmoid(mean + std * draw(torch.randn, (len(x),)))
         start = draw(torch.randn, x.shape)
         keep = draw(torch.rand, (len(x),)) >= DROP
-        value = self._errors(x * 2 - 1, start, t, y, keep).mean()
-        yield Loss("model", value, {"loss": value.detach()})
+        errors = self._errors(x * 2 - 1, start, t, y, keep)
+        value = errors.mean()
+        yield Loss("model", value, {"loss": value.detach()}, each=lambda: errors)
 
     def _errors(
         self, data: Tensor, start: Tensor, t: Tensor, y: Tensor | None, keep: Tensor | None
@@ -180,19 +192,25 @@ class Diffusion(nn.Module):
         """Draws the noise that a path starts from."""
         return noise(seed, ids, (self.dim,), "latent", device=self._device())
 
-    def decode(
-        self, z: Tensor, y: Tensor | None, sampling: DiffusionSampling | None = None
-    ) -> Images:
+    def decode(self, z: Tensor, y: Tensor | None, sampling: DiffusionSampling) -> Images:
         """Follows the path from noise to images; no fresh noise joins, whatever the sampler."""
-        *_, (x, _) = self._path(z, y, sampling or DiffusionSampling())
+        *_, (x, _) = self._path(z, y, sampling)
         return to_images(x)
 
-    def encode(
-        self, x: Images, y: Tensor | None, sampling: DiffusionSampling | None = None
-    ) -> Tensor:
+    def encode(self, x: Images, y: Tensor | None, sampling: DiffusionSampling) -> Tensor:
         """Follows the path backwards, from images to the noise that :meth:`decode` makes them of."""
-        *_, (z, _) = self._path(x * 2 - 1, y, sampling or DiffusionSampling(), ends=(1, 0))
+        *_, (z, _) = self._path(x * 2 - 1, y, sampling, ends=(1, 0))
         return z.flatten(1)
+
+    def purify(self, x: Images, noise: float, steps: int, generator: torch.Generator) -> Images:
+        """Adds noise to images, and follows Euler's path back from there, of no class in particular."""
+        start = 1 - noise
+        fresh = torch.randn(x.shape, generator=generator, device=x.device)
+        state = start * (x * 2 - 1) + (1 - start) * fresh
+        for step in range(steps):
+            t = state.new_full((len(x),), start + (1 - start) * step / steps)
+            state = state + (1 - start) / steps * self.velocity(state, t)
+        return to_images(state)
 
     def trace(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
@@ -554,6 +572,7 @@ def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Module:
     "Diffusion (flow matching)",
     DiffusionConfig,
     sampling=DiffusionSampling,
+    curves=CURVES,
     presets={
         "quick": {"train.images": 200_000},
         "good": {"family.width": 48, "train.images": 600_000},

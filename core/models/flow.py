@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import Config, knob
-from core.models import Spec, families
+from core.models import Curve, Spec, families
 from core.nets import LabelEmbedding, crop
 from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise, rows
 
@@ -92,6 +92,31 @@ class FlowSampling(Config):
     )
 
 
+CURVES = (
+    Curve(
+        "loss", "Loss", "Negative log-likelihood in nats per image; lower is better.", place="first"
+    ),
+    Curve(
+        "bits_per_dim",
+        "Bits per dimension",
+        "How many bits a pixel costs under the model; lower is better. Held-out rising: the model memorises.",
+    ),
+    Curve(
+        "dropout",
+        "Dropout",
+        "Rises while held-out images cost more than training images, and falls otherwise.",
+        lines={"dropout": "share"},
+        place="steering",
+    ),
+    Curve(
+        "gap",
+        "Held-out less training (bits)",
+        "Bits per dimension that held-out images cost more than training images; the dropout keeps it small.",
+        lines={"gap": "gap"},
+    ),
+)
+
+
 class Flow(nn.Module):
     """Couplings between an image and noise of the same size; see :class:`core.models.GenerativeModel`.
 
@@ -154,12 +179,10 @@ class Flow(nn.Module):
                     self._log_prob(x, y, generator, first=True)
                 self.ready.fill_(True)
             self.started = True
-        value = -self._log_prob(x, y, generator, self._silence(generator)).mean()
-        yield Loss(
-            "model",
-            value,
-            {"loss": value.detach(), "bits_per_dim": value.detach() / self._nats_per_bit},
-        )
+        log_prob = self._log_prob(x, y, generator, self._silence(generator))
+        value = -log_prob.mean()
+        parts = {"loss": value.detach(), "bits_per_dim": value.detach() / self._nats_per_bit}
+        yield Loss("model", value, parts, each=lambda: -log_prob)
 
     def adapt(
         self,
@@ -313,13 +336,13 @@ class Flow(nn.Module):
         p = torch.sigmoid(h).view(-1, self.spec.channels, self.inner, self.inner)
         return (p - MARGIN) / (1 - 2 * MARGIN)
 
-    def encode(self, x: Images, y: Tensor | None) -> Tensor:
+    def encode(self, x: Images, y: Tensor | None, sampling: Config) -> Tensor:
         """Finds the noise of the middle of the levels of an image, (N, D)."""
         levels = self.spec.levels
         v = self._framed((x * (levels - 1) + 0.5) / levels, None)
         return self.forward(v, y)[0]
 
-    def decode(self, z: Tensor, y: Tensor | None) -> Images:
+    def decode(self, z: Tensor, y: Tensor | None, sampling: Config) -> Images:
         """Runs the flow backwards."""
         return self._seen(self.inverse(z, y))
 
@@ -341,7 +364,7 @@ class Flow(nn.Module):
         """Makes the images with these ids of this seed."""
         if y is None and self.classes:
             y = draw_labels(seed, ids, self.spec.shares, self.ready.device)
-        return self.decode(self.latent(ids, seed, sampling), y)
+        return self.decode(self.latent(ids, seed, sampling), y, sampling)
 
 
 class Step(nn.Module):
@@ -446,6 +469,7 @@ class CouplingNet(nn.Module):
     "Flow (exact likelihood)",
     FlowConfig,
     sampling=FlowSampling,
+    curves=CURVES,
     presets={
         "quick": {"train.images": 200_000},
         "good": {"train.images": 2_000_000, "family.width": 256},

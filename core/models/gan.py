@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import Config, knob
-from core.models import ADAPT_EVERY, Spec, families
+from core.models import ADAPT_EVERY, Curve, Spec, families
 from core.nets import (
     CriticAugmentation,
     Downward,
@@ -135,6 +135,37 @@ class GANSampling(Config):
     )
 
 
+CURVES = (
+    Curve(
+        "opinions",
+        "How real images look to the critic",
+        "1 is certainly real. Both near 0.5: the critic can no longer tell them apart.",
+        lines={"D_real": "real ones", "D_fake": "generated ones"},
+        place="first",
+    ),
+    Curve(
+        "losses",
+        "Loss",
+        "What each side lowers, against the other: neither has to fall while the images get better.",
+        lines={"critic_loss": "critic", "generator_loss": "generator"},
+        place="first",
+    ),
+    Curve(
+        "augmentation",
+        "Augmentation of the critic's input",
+        "The probability rises while the critic tells training images from held-out ones, and falls otherwise.",
+        lines={"augmentation": "probability", "overfitting": "overfitting"},
+        place="steering",
+    ),
+    Curve(
+        "penalties",
+        "Gradient penalties",
+        "Squared slope of the critic; large means unstable.",
+        lines={"r1": "real (R1)", "r2": "generated (R2)", "gradient_penalty": "between (wgan-gp)"},
+    ),
+)
+
+
 class GAN(nn.Module):
     """A generator net and a critic; see :class:`core.models.GenerativeModel`."""
 
@@ -237,6 +268,10 @@ class GAN(nn.Module):
         self.probability.add_(step * up).clamp_(0, HIGHEST)
         return {"augmentation": self.probability.clone(), "overfitting": overfitting}
 
+    def criticise(self, x: Images, y: Tensor | None) -> Tensor:
+        """Gives the critic's logits of images, (N,)."""
+        return self.critic(x * 2 - 1, y)
+
     def shown_through(self, augmentation: nn.Module) -> None:
         """Puts another augmentation before the critic."""
         self.augmentation = augmentation
@@ -307,7 +342,7 @@ class GAN(nn.Module):
             * sampling.truncation
         )
 
-    def decode(self, z: Tensor, y: Tensor | None) -> Images:
+    def decode(self, z: Tensor, y: Tensor | None, sampling: Config) -> Images:
         """Runs the generator net."""
         return self.generator(z, y if self.classes else None).add(1).div(2)
 
@@ -320,7 +355,8 @@ class GAN(nn.Module):
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: GANSampling
     ) -> Images:
         """Makes the images with these ids of this seed."""
-        return self.decode(self.latent(ids, seed, sampling), self._labels(ids, y, seed))
+        z = self.latent(ids, seed, sampling)
+        return self.decode(z, self._labels(ids, y, seed), sampling)
 
     def _labels(self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int) -> Tensor | None:
         if y is not None or not self.classes:
@@ -491,6 +527,7 @@ CLASSIC = {
     "GAN (adversarial)",
     GANConfig,
     sampling=GANSampling,
+    curves=CURVES,
     critic=True,
     presets=PRESETS | {"classic": CLASSIC, "classic minimax": CLASSIC | {"family.loss": "minimax"}},
 )

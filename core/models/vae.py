@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import Config, knob
-from core.models import Spec, families
+from core.models import MEMORISES, Curve, Spec, families
 from core.nets import Downward, LabelEmbedding, ResidualMLP, Upward, refresh_batch_statistics
 from core.tensors import Group, Images, Loss, all_mean, draw_labels, full, noise, rows
 
@@ -108,6 +108,27 @@ class VAESampling(Config):
     )
 
 
+CURVES = (
+    Curve(
+        "loss",
+        "Loss",
+        "What it costs to say an image, in nats: lower is better, and a density may be below zero. "
+        + MEMORISES,
+        place="first",
+    ),
+    Curve(
+        "reconstruction_error",
+        "Reconstruction error",
+        "Mean squared difference of pixels in [0, 1].",
+    ),
+    Curve(
+        "kl",
+        "Divergence from the prior (KL)",
+        "Information in the latents, in nats per image.",
+    ),
+)
+
+
 class VAE(nn.Module):
     """An encoder and a decoder with Gaussian latents; see :class:`core.models.GenerativeModel`."""
 
@@ -177,15 +198,22 @@ class VAE(nn.Module):
         paid = kl.clamp_min(self.config.free_bits).sum()  # [6], eq. 15
         warm = min(1.0, progress / self.config.warmup) if self.config.warmup else 1.0
         value = nll + self.config.beta * warm * paid
-        yield Loss(
-            "model",
-            value,
-            {
-                "loss": value.detach(),
-                "reconstruction_error": error.detach(),
-                "kl": kl.detach().sum(),
-            },
-        )
+
+        def each() -> Tensor:
+            if (
+                self.config.likelihood == "gaussian"
+            ):  # at the best sigma its slope is 0: it may stand still
+                log_likelihood = gaussian(x, image(raw, x.shape[1]), error.detach().sqrt())
+            else:
+                log_likelihood = self._log_likelihood(x, raw)
+            costs = (
+                kl >= self.config.free_bits
+            )  # of the batch: below, a dimension costs what it may
+            paid = torch.where(costs, divergence(mean, log_var), self.config.free_bits).sum(1)
+            return self.config.beta * warm * paid - log_likelihood
+
+        parts = {"loss": value, "reconstruction_error": error, "kl": kl.sum()}
+        yield Loss("model", value, {name: part.detach() for name, part in parts.items()}, each)
 
     def held_out(
         self, x: Images, y: Tensor | None, generator: torch.Generator
@@ -228,10 +256,10 @@ class VAE(nn.Module):
         z = draw(mean, log_var, generator)
         refresh_batch_statistics(
             self.decoder,
-            (lambda i=i: self.decode(z[i], None if y is None else y[i]) for i in parts),
+            (lambda i=i: self._mean_image(z[i], None if y is None else y[i]) for i in parts),
         )
         errors = [
-            (self.decode(z[i], None if y is None else y[i]) - x[i]).square().flatten(1).mean(1)
+            (self._mean_image(z[i], None if y is None else y[i]) - x[i]).square().flatten(1).mean(1)
             for i in parts
         ]
         self.sigma.fill_(torch.cat(errors).mean().sqrt().clamp_min(1e-3))
@@ -252,7 +280,7 @@ class VAE(nn.Module):
             torch.linalg.cholesky(torch.as_tensor(mixture.covariances_))[pick].float()
         )
 
-    def encode(self, x: Images, y: Tensor | None) -> Tensor:
+    def encode(self, x: Images, y: Tensor | None, sampling: Config) -> Tensor:
         """Gives the posterior's mean."""
         return self._posterior(x, y)[0]
 
@@ -264,8 +292,11 @@ class VAE(nn.Module):
         """Gives the decoder."""
         return self.decoder
 
-    def decode(self, z: Tensor, y: Tensor | None) -> Images:
+    def decode(self, z: Tensor, y: Tensor | None, sampling: Config) -> Images:
         """Gives the mean image of a latent."""
+        return self._mean_image(z, y)
+
+    def _mean_image(self, z: Tensor, y: Tensor | None) -> Images:
         return image(self._raw(z, y), self.spec.channels)
 
     def latent(self, ids: Sequence[int] | Tensor, seed: int, sampling: VAESampling) -> Tensor:
@@ -291,7 +322,7 @@ class VAE(nn.Module):
         """Makes the images with these ids of this seed."""
         if y is None and self.classes:
             y = draw_labels(seed, ids, self.spec.shares, self.sigma.device)
-        return self.decode(self.latent(ids, seed, sampling), y)
+        return self.decode(self.latent(ids, seed, sampling), y, sampling)
 
     def _posterior(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         h = self.encoder(x * 2 - 1)
@@ -390,7 +421,9 @@ PRESETS = {
 }
 
 
-@families.add("vae", "VAE (autoencoder)", VAEConfig, sampling=VAESampling, presets=PRESETS)
+@families.add(
+    "vae", "VAE (autoencoder)", VAEConfig, sampling=VAESampling, curves=CURVES, presets=PRESETS
+)
 def build(config: VAEConfig, spec: Spec) -> VAE:
     """Squeezes images into a few numbers and back: a smooth latent space, soft images, a likelihood bound."""
     return VAE(config, spec)

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import Config, knob
-from core.models import Spec, families
+from core.models import MEMORISES, Curve, Spec, families
 from core.nets import LabelEmbedding, crop, pad
 from core.tensors import Group, Images, Loss, all_mean, draw_labels, full, noise, processes, rows
 
@@ -121,6 +121,38 @@ class VQVAESampling(Config):
     )
 
 
+CURVES = (
+    Curve(
+        "loss",
+        "Loss",
+        "What it costs to say an image, in nats: in training what the decoder misses of it, held out with its codes as "
+        "well. Lower is better, and it may be below zero. " + MEMORISES,
+        place="first",
+    ),
+    Curve(
+        "prior_loss",
+        "Loss of the prior",
+        "Nats per code: how well the second stage foretells the codes of the first.",
+    ),
+    Curve(
+        "codebook_use",
+        "Codes in use",
+        "Share of the codebook that was used lately.",
+        lines={"codebook_use": "share in use"},
+    ),
+    Curve(
+        "perplexity",
+        "Perplexity of the codes",
+        "How many codes are used as if all were used equally often.",
+    ),
+    Curve(
+        "reconstruction_error",
+        "Reconstruction error",
+        "Mean squared difference of pixels in [0, 1].",
+    ),
+)
+
+
 class VQVAE(nn.Module):
     """An autoencoder with codes and a prior over them; see :class:`core.models.GenerativeModel`.
 
@@ -184,7 +216,7 @@ class VQVAE(nn.Module):
             yield self._prior_loss(x, y, generator)
 
     def _autoencoder_loss(self, x: Images, generator: torch.Generator) -> Loss:
-        z = self._encode(x)
+        z = self.spell(x)
         codes = self.quantizer.nearest(z)
         vectors = self.quantizer.vectors(codes)
         recon = self._decode(z + (vectors - z).detach())  # straight through [3]
@@ -234,11 +266,16 @@ class VQVAE(nn.Module):
         """Turns images into codes, (N, T), row by row from the top left."""
         # in full precision also within autocast, so that a code never depends on it
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            return self.quantizer.nearest(self._encode(x))
+            return self.quantizer.nearest(self.spell(x))
 
     def restore(self, codes: Tensor) -> Images:
         """Turns codes (N, T) into images."""
         return self._decode(self.quantizer.vectors(codes)).clamp(0, 1)
+
+    def spell(self, x: Images) -> Tensor:
+        """Gives the vectors of images before they are rounded, (N, T, D)."""
+        z = self.encoder(pad(x * 2 - 1, self.inner))
+        return self.quantizer.bound(full(z.flatten(2).mT))
 
     def vectors(self, codes: Tensor) -> Tensor:
         """Gives the vectors of codes, (...) to (..., D)."""
@@ -261,10 +298,6 @@ class VQVAE(nn.Module):
     def layered(self) -> nn.Module:
         """Gives the decoder."""
         return self.decoder
-
-    def _encode(self, x: Tensor) -> Tensor:
-        z = self.encoder(pad(x * 2 - 1, self.inner))
-        return self.quantizer.bound(full(z.flatten(2).mT))  # (N, T, D)
 
     def _decode(self, vectors: Tensor) -> Tensor:
         # no bound in training: a sigmoid that has once gone all black never finds its way back
@@ -621,6 +654,7 @@ PRESETS = {
     "VQ-VAE (codes and a transformer)",
     VQVAEConfig,
     sampling=VQVAESampling,
+    curves=CURVES,
     presets=PRESETS,
 )
 def build(config: VQVAEConfig, spec: Spec) -> VQVAE:

@@ -41,12 +41,7 @@ def build(task: Task) -> Iterator[dict[str, Any]]:
             f"There is a dataset {name!r} already. Names are used once: choose another for build.name."
         )
     dataset, began = task.dataset(), time.time()
-
-    def told(words: str, share: float) -> None:
-        task.say(words, share)
-        task.check()
-
-    made, facts, rejected = building.build(dataset, config, told)
+    made, facts, rejected = building.build(dataset, config, task)
     kept = datasets.save(name, made)
     sheet = None
     if len(rejected):

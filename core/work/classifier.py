@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from core.work.train import AugmentConfig, augmentation, begin, follow
 if TYPE_CHECKING:
     from core.classifier import Classifier
     from core.datasets import Dataset
-    from core.models import Spec
+    from core.models import Curve, Spec
 
 
 class ExtraConfig(Config):
@@ -69,6 +69,12 @@ def _build(facts: Mapping[str, Any], spec: Spec) -> Classifier:
     return Classifier(ClassifierConfig.of(facts["classifier"], "classifier"), spec)
 
 
+def _curves(facts: Mapping[str, Any]) -> Sequence[Curve]:
+    from core.classifier import CURVES
+
+    return CURVES
+
+
 @kinds.add(
     "classifier",
     "Train a classifier",
@@ -82,7 +88,7 @@ def _build(facts: Mapping[str, Any], spec: Spec) -> Classifier:
     allow=_allow,
     processes=train.processes,
     resumes=train.RESUMES,
-    trained=jobs.Trained("classifier", _build),
+    trained=jobs.Trained("classifier", _build, _curves),
 )
 def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a classifier, the judge of what the models make; reports its accuracy on the test split at the end."""
@@ -143,14 +149,13 @@ def extended(dataset: Dataset, extra: ExtraConfig) -> Dataset:
             f"{run.name} does not listen to classes, so its images have no labels. "
             "Choose a run that learned the classes, or train one with family.conditional=true."
         )
-    assert opened.sampling is not None
     assert dataset.y is not None
     ids = torch.arange(extra.made_images)
     labels = ids % len(opened.classes)
     where = next(opened.model.parameters()).device
     pixels = []
     for part in ids.split(500):
-        x = opened.model.sample(part, labels[part].to(where), 0, opened.sampling())
+        x = opened.model.sample(part, labels[part].to(where), 0, opened.usual)
         scale = (dataset.levels - 1) / 255
         pixels.append(np.round(to_bytes(x) * scale).astype(np.uint8))
     x, y = np.concatenate(pixels), labels.numpy()

@@ -34,6 +34,7 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
 def experiment(task: Task) -> Iterator[dict[str, Any]]:
     """Trains the same classifier with and without, again and again, and says whether it helps."""
     from core import experiment as trials
+    from core.experiment.arms import arms
 
     config = trials.ExperimentConfig.of(task.part("experiment"), "experiment")
     whole = trials.Experiment(task.dataset(), config)
@@ -50,9 +51,9 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
     began, total = time.time(), len(whole.places)
     task.say("Training the first classifier", len(done), total)
     for pair, size, arm, accuracy in trials.perform(whole, done, made):
-        files.write_json(task.path / RESULT, whole.summary(done, made))
+        files.write_json(task.path / RESULT, trials.summary(whole, done, made))
         task.say(
-            f"Pair {pair + 1} of {config.count}: {trials.ARMS[arm]}, {size} images per class",
+            f"Pair {pair + 1} of {config.count}: {arms.get(arm).title}, {size} images per class",
             len(done),
             total,
         )
@@ -64,5 +65,6 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
             "accuracy": accuracy,
         }
         task.check()
-    files.write_json(task.path / RESULT, whole.summary(done, made))
-    yield {"verdict": whole.summary(done, made)["verdict"]}
+    summary = trials.summary(whole, done, made)
+    files.write_json(task.path / RESULT, summary)
+    yield {"verdict": summary["verdict"]}

@@ -6,7 +6,7 @@ import math
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from pydantic import model_validator
 
 from core import files, jobs, machine, runs
 from core.catalog import Config, UserError, knob
+from core.models import Curve
 from core.settings import settings
 from core.watch import Stopped
 from core.work import Task, flat, kinds, parts, resume
@@ -27,11 +28,51 @@ if TYPE_CHECKING:
     from core.models import Spec
     from core.training import Progress
 
+QUALITY = (  # what the watch sees
+    Curve(
+        "distance",
+        "Distance to held-out images",
+        "Sliced Wasserstein distance between features of 500 images (fewer in small sets); lower is nearer.",
+        lines={"distance": "generated", "distance_floor": "real training images"},
+        scale="log",
+        place="first",
+    ),
+    Curve(
+        "copying",
+        "Copying",
+        "Share of samples nearer to a training image than to an equally likely held-out one: 0.5 is none. Rising far "
+        "above what real images have, the model repeats what it saw; Evaluate tests it.",
+        lines={"copying": "nearer to training"},
+        place="steering",
+    ),
+)
+SPEED = Curve(
+    "images_per_second",
+    "Speed",
+    "Images per second of training, without samples and checkpoints.",
+    lines={"images_per_second": "images/s"},
+)
 WATCHED = 20_000  # images of the shortest training that is worth a measure of quality
 RECORD = "run.json"
 FILES = {"log.jsonl": "Records (JSON lines)"}
 RESUMES = "Resume goes on from the newest checkpoint."
 COPYING = 0.6  # share of samples nearer to training than to held-out images from which a model is said to copy
+
+
+def curves(run: jobs.Job) -> tuple[Curve, ...]:
+    """Lists the charts of what a training logs: those of its network, of its quality, of the loop itself."""
+    from core import training
+
+    own = runs.trained(run.config).curves(run.config)
+    return (*own, *QUALITY, *training.CURVES, SPEED)
+
+
+def _curves(facts: Mapping[str, Any]) -> Sequence[Curve]:
+    from core.models import families
+
+    family = facts["family"]["name"]
+    # of a family that is not here any more, each value is drawn under its own name
+    return families.get(family).curves if family in families else ()
 
 
 class AugmentConfig(Config):
@@ -182,7 +223,7 @@ def _build(facts: Mapping[str, Any], spec: Spec) -> Any:
     allow=lambda config: allow(config, config["family"]["name"]),
     processes=processes,
     resumes=RESUMES,
-    trained=jobs.Trained("family", _build),
+    trained=jobs.Trained("family", _build, _curves),
 )
 def train_model(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a generative model, with sample sheets of the same noise as it learns."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,95 +13,11 @@ import numpy as np
 import streamlit as st
 
 from core import jobs, runs, sheets, tables
+from core.models import Curve
 from pages.ui import shell
 from pages.ui.tiles import tiles
 
-CURVES: dict[
-    str, tuple[dict[str, str], str]
-] = {  # title of a chart: its records with their labels, and how to read it
-    "How real images look to the critic": (
-        {"D_real": "real ones", "D_fake": "generated ones"},
-        "1 is certainly real. Both near 0.5: the critic can no longer tell them apart.",
-    ),
-    "Loss": (
-        {
-            "loss": "training",
-            "valid_loss": "held-out",
-            "critic_loss": "critic",
-            "generator_loss": "generator",
-        },
-        "Lower is better for whom it belongs to; below zero is possible. "
-        "A held-out curve that rises while training falls: the model memorises.",
-    ),
-    "Distance to held-out images": (
-        {"distance": "generated", "distance_floor": "real training images"},
-        "Sliced Wasserstein distance between features of 500 images (fewer in small sets); lower is nearer.",
-    ),
-    "Accuracy": (
-        {
-            "accuracy": "training",
-            "valid_accuracy": "held-out",
-            "valid_hard_accuracy": "held-out, as it is trained (attacked or noisy)",
-        },
-        "Share of images whose class is named rightly.",
-    ),
-    "Copying": (
-        {"copying": "nearer to training"},
-        "Share of samples nearer to a training image than to an equally likely held-out one: 0.5 is none. "
-        "Rising far above what real images have, the model repeats what it saw; Evaluate tests it.",
-    ),
-    "Bits per dimension": (
-        {"bits_per_dim": "training", "valid_bits_per_dim": "held-out"},
-        "How many bits a pixel costs under the model; lower is better. Held-out rising: the model memorises.",
-    ),
-    "Loss of the prior": (
-        {"prior_loss": "training", "valid_prior_loss": "held-out"},
-        "Nats per code: how well the second stage foretells the codes of the first.",
-    ),
-    "Codes in use": (
-        {"codebook_use": "share in use"},
-        "Share of the codebook that was used lately.",
-    ),
-    "Perplexity of the codes": (
-        {"perplexity": "training"},
-        "How many codes are used as if all were used equally often.",
-    ),
-    "Dropout": (
-        {"dropout": "share"},
-        "Rises while held-out images cost more than training images, and falls otherwise.",
-    ),
-    "Held-out less training (bits)": (
-        {"gap": "gap"},
-        "Bits per dimension that held-out images cost more than training images; the dropout keeps it small.",
-    ),
-    "Augmentation of the critic's input": (
-        {"augmentation": "probability", "overfitting": "overfitting"},
-        "The probability rises while the critic tells training images from held-out ones, and falls otherwise.",
-    ),
-    "Divergence from the prior (KL)": (
-        {"kl": "training"},
-        "Information in the latents, in nats per image.",
-    ),
-    "Reconstruction error": (
-        {"reconstruction_error": "training", "valid_reconstruction_error": "held-out"},
-        "Mean squared difference of pixels in [0, 1].",
-    ),
-    "Gradient penalties": (
-        {"r1": "real (R1)", "r2": "generated (R2)"},
-        "Squared slope of the critic; large means unstable.",
-    ),
-    "Gradient norm": (
-        {},
-        "Length of the gradient before clipping.",
-    ),  # of every group that a run has
-    "Learning rate": ({"lr": "learning rate"}, "Warm-up, then the schedule."),
-    "Speed": (
-        {"images_per_second": "images/s"},
-        "Images per second of training, without samples and checkpoints.",
-    ),
-}
-_BESIDE = {"step", "seconds", "images", "copying_low", "copying_high", "test_accuracy", "n_test"}
-LOGARITHMIC = ("Distance to held-out images",)  # where the end is a hundredth of the beginning
+_AXES = {"step", "seconds", "images"}  # of a record: where it stands
 POINTS = 500  # of a curve; more cannot be seen, and a long training would choke the page
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
@@ -177,60 +95,65 @@ def short(number: float) -> str:
     return f"{number:.0f}"
 
 
-def charts(of: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, tuple[dict[str, str], str]]:
-    """Lists the charts for the records of runs: :data:`CURVES`, and one for every value that has no place there."""
-    names = dict.fromkeys(
-        name
-        for records in of.values()
-        for record in records
-        if "images" in record
-        for name, value in record.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    )
-    norms = {name: name.partition("/")[2] for name in names if name.startswith("grad_norm/")}
-    found = {
-        title: (norms if title == "Gradient norm" else labels, reading)
-        for title, (labels, reading) in CURVES.items()
-    }
-    drawn = {name for labels, _ in found.values() for name in labels} | _BESIDE
-    for name in names:
-        if name not in drawn:
+def charts(curves: Iterable[Curve], of: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Curve]:
+    """Lists the charts for the records of runs (name to records), in the order of their curves.
+
+    Curves of one title become one chart. A value that no curve draws gets a chart of its own, unless it was recorded
+    only once, or is an end of the interval of one that is drawn.
+    """
+    counts: dict[str, int] = {}
+    for records in of.values():
+        mine = Counter(
+            name
+            for record in records
+            if "images" in record
+            for name, value in record.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        )
+        counts = {name: max(counts.get(name, 0), mine[name]) for name in counts.keys() | mine}
+    found: dict[str, Curve] = {}
+    for curve in curves:
+        if lines := curve.drawn(counts):
+            same = found.setdefault(curve.title, curve)
+            reading = same.reading
+            if curve.reading not in reading:
+                reading += f" {curve.reading}"
+            known = same.lines if same is not curve else {}
+            found[curve.title] = replace(same, lines={**known, **lines}, reading=reading)
+    drawn = {name for curve in found.values() for name in curve.lines}
+    for name in sorted(counts.keys() - drawn - _AXES):
+        if counts[name] > 1 and name.removesuffix("_low").removesuffix("_high") not in drawn:
             title = name.replace("_", " ").capitalize()
-            found.setdefault(title, ({name: name}, "As the family reports it."))
-    return found
+            found.setdefault(title, Curve(name, title, "As the family reports it.", {name: name}))
+    return list(found.values())
 
 
 def curves(
     of: Mapping[str, Sequence[Mapping[str, Any]]],
+    charts: Sequence[Curve],
     *,
     key: str,
-    titles: Sequence[str] | None = None,
     height: int = 240,
     marks: Sequence[tuple[int, str]] = (),
 ) -> None:
-    """Draws the records of runs (name to records) over the images seen, one chart per kind of value.
+    """Draws the records of runs (name to records) over the images seen, as :func:`charts` listed them.
 
-    All of :func:`charts`, or those of some ``titles``.
     One run: colour tells the values apart. Several runs: colour tells the runs apart, and the dash the values.
     ``marks`` are moments, as images seen and a few words: dotted lines, which say their words under the pointer.
     """
     import plotly.graph_objects as go
 
-    drawn, known = 0, charts(of)
-    for title in known if titles is None else titles:
-        labels, reading = known[title]
+    if not charts:
+        st.caption("The first records arrive a moment after the start.")
+    for chart in charts:
         figure = go.Figure()
-        names: list[str] = []
         for number, (run, records) in enumerate(of.items()):
-            for name, label in labels.items():
+            for value, (name, label) in enumerate(chart.lines.items()):
                 points = [(r["images"], r[name]) for r in records if name in r]
                 if not points:
                     continue
                 every = -(-len(points) // POINTS)
                 points = points[:-1:every] + points[-1:]
-                if name not in names:
-                    names.append(name)
-                value = names.index(name)
                 line: dict[str, Any] = {
                     "width": 2,
                     "color": colour(number if len(of) > 1 else value),
@@ -245,8 +168,6 @@ def curves(
                     marker={"size": 5},
                     name=f"{run}: {label}" if len(of) > 1 else label,
                 )
-        if not figure.data:
-            continue
         for images, words in marks:
             figure.add_vline(images, line={"width": 1, "dash": "dot", "color": "#888"})
             figure.add_annotation(
@@ -264,7 +185,7 @@ def curves(
             margin={"l": 40, "r": 8, "t": 48, "b": 34},
             hovermode="x unified",
             showlegend=True,
-            title={"text": title, "font": {"size": 13}, "x": 0, "y": 0.98, "yanchor": "top"},
+            title={"text": chart.title, "font": {"size": 13}, "x": 0, "y": 0.98, "yanchor": "top"},
             legend={
                 "orientation": "h",
                 "y": 1.0,
@@ -274,18 +195,15 @@ def curves(
             },
             xaxis={"title": {"text": "images seen", "font": {"size": 11}, "standoff": 4}},
         )
-        if title in LOGARITHMIC:
+        if chart.scale == "log":
             figure.update_yaxes(type="log", dtick="D2")
         plot(
             figure,
-            key=f"{key}.{title}",
+            key=f"{key}.{chart.title}",
             config={"displayModeBar": False},
-            alt=f"{title} over images seen",
+            alt=f"{chart.title} over images seen",
         )
-        st.caption(reading)
-        drawn += 1
-    if not drawn:
-        st.caption("The first records arrive a moment after the start.")
+        st.caption(chart.reading)
 
 
 def plot(figure: Any, *, key: str, alt: str, **options: Any) -> Any:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core import training
 from core.catalog import UserError
 from core.classifier import ClassifierConfig
 from core.classifier import build as build_classifier
 from core.models import Spec, build, families
 from core.models.gan import squares
-from core.training import Streamed, TrainConfig, Trainer, spec_of
+from core.training import TrainConfig, Trainer, guard, loop, spec_of
+from core.training.batches import Split, Streamed
 
 CPU = torch.device("cpu")
 # dynamo hides its own warnings, but not where they are errors
@@ -83,14 +83,16 @@ def forget() -> Iterator[None]:
 @compiles
 @pytest.mark.parametrize("case", COMPILED)
 def test_a_compiled_training_is_the_plain_one(toy, case, monkeypatch):
-    monkeypatch.setattr(training, "BACKEND", "aot_eager")  # all but the making of machine code
+    monkeypatch.setattr(guard, "BACKEND", "aot_eager")  # all but the making of machine code
     dataset = toy(60, size=12)
     plain = remembered(trained(case, dataset)[0], case, dataset)
     graphs = torch._dynamo.utils.counters["stats"]
     graphs.clear()
     compiled, notes = trained(case, dataset, compile="on")
     assert notes == []
-    assert graphs["unique_graphs"] >= len({type(module) for module in compiled.compiled}) > 0
+    assert (
+        graphs["unique_graphs"] >= len({type(module) for module in compiled.compiler.modules}) > 0
+    )
     assert_near(plain, compiled, 0.02)
     copy = compiled.published()
     assert all(module._compiled_call_impl is None for module in copy.modules())
@@ -98,9 +100,9 @@ def test_a_compiled_training_is_the_plain_one(toy, case, monkeypatch):
 
 @pytest.mark.parametrize("asked", ["auto", "off"])
 def test_nothing_is_compiled_on_a_cpu_unless_it_is_asked_for(toy, asked):
-    config = TrainConfig(images=training.COMPILED, compile=asked)
+    config = TrainConfig(images=guard.COMPILED, compile=asked)
     run = Trainer(model_of("vae dense", spec_of(toy())), toy(), config, CPU)
-    assert run.compiled == []
+    assert run.compiler.modules == []
     assert all(module._compiled_call_impl is None for module in run.model.modules())
 
 
@@ -117,7 +119,7 @@ def test_what_cannot_be_compiled_is_said_or_trained_without(toy, monkeypatch):
     def broken(graph: Any, inputs: Any) -> Any:
         raise RuntimeError("no compiler\nwhich is long to tell")
 
-    monkeypatch.setattr(training, "BACKEND", broken)
+    monkeypatch.setattr(guard, "BACKEND", broken)
     dataset = toy(60)
     with pytest.raises(UserError) as caught:
         trained("vae dense", dataset, compile="on")
@@ -169,7 +171,7 @@ def test_channels_side_by_side_train_the_same(toy, case, monkeypatch):
     dataset = toy(60, size=12, channels=3)
     plain = remembered(trained(case, dataset)[0], case, dataset)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_layout", lambda device: torch.channels_last)
+        patch.setattr(loop, "_layout", lambda device: torch.channels_last)
         turned, _ = trained(case, dataset)
     wide = [p for p in turned.model.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
     assert bool(wide) == any(
@@ -180,7 +182,7 @@ def test_channels_side_by_side_train_the_same(toy, case, monkeypatch):
     # a state of one layout is gone on with in the other
     config = TrainConfig.of({"images": 64, "batch": 8, "warmup": 0})
     on = Trainer(model_of(case, spec_of(dataset)), dataset, config, CPU)
-    on.restore(training._copied(turned.state()))
+    on.restore(guard.copied(turned.state()))
     for optimiser in on.optimisers.values():
         for param, kept in optimiser.state.items():
             assert kept["exp_avg"].stride() == param.stride()
@@ -191,7 +193,7 @@ def test_short_floats_begin_near_long_ones(toy, case):
     dataset = toy(60, size=12)
     run, _ = trained(case, dataset, 1)
     half, _ = trained(case, dataset, 1, precision="bfloat16")
-    x = run._draw(run.x, run.y, 32, torch.Generator().manual_seed(0))
+    x = run._draw(run.train, 32, torch.Generator().manual_seed(0))
     values = []
     for each, wanted in ((run, False), (half, True)):
         each.model.load_state_dict(model_of(case, spec_of(dataset)).state_dict())
@@ -208,8 +210,8 @@ def test_images_are_kept_on_a_gpu_only_if_half_of_its_free_memory_holds_them(toy
         with monkeypatch.context() as patch:
             patch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**12))
             patch.setattr(Tensor, "to", lambda self, *places: self)
-            x, _ = training._on_device(dataset, "train", torch.device("cuda"))
-        assert isinstance(x, Streamed) != kept
+            split = Split(dataset, "train", torch.device("cuda"))
+        assert isinstance(split.x, Streamed) != kept
 
 
 def test_every_family_says_what_is_worth_compiling():

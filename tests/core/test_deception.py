@@ -7,6 +7,7 @@ import torch
 
 from core import datasets, deception, jobs, runs
 from core.deception.critic import auc
+from core.models import Spec
 from core.robustness import foreign
 
 QUICK = {
@@ -43,6 +44,53 @@ def test_a_trick_goes_to_its_end_with_numbers_and_pictures(gallery, name, family
         # the sentence says what the rows say, although the purifier draws anew each time it is asked
         assert f"{unaware['value']} against" in last.sentence
         assert f"{lowest} against" in last.sentence
+
+
+class Drawn(torch.nn.Module):
+    """Makes images of latents, and says no more of itself."""
+
+    def latent(self, ids, seed, sampling): ...
+    def decode(self, z, y, sampling): ...
+
+
+class Exact(Drawn):
+    def encode(self, x, y, sampling): ...
+    def log_prob(self, x, y, generator): ...
+
+
+class Uncertain(Exact):
+    def spread(self, x, y): ...
+
+
+class Path(Exact):
+    def trace(self, ids, y, seed, sampling): ...
+    def states(self, ids, y, seed, sampling): ...
+
+
+class Cleaning(Path):
+    def purify(self, x, noise, steps, generator): ...
+
+
+class Critical(Drawn):
+    def criticise(self, x, y): ...
+    def shown_through(self, augmentation): ...
+
+
+@pytest.mark.parametrize(
+    ("kind", "fitting"),
+    [
+        (torch.nn.Identity, set()),
+        (Drawn, {"latent", "purify"}),
+        (Exact, {"latent", "encoder", "likelihood"}),
+        (Uncertain, {"latent", "encoder", "likelihood", "harden", "purify"}),
+        (Path, set()),
+        (Cleaning, {"purify"}),
+        (Critical, {"critic", "latent", "purify"}),
+    ],
+)
+def test_what_a_model_can_decides_which_tricks_it_is_put_to(kind, fitting):
+    opened = runs.Opened("run", 1, 1, "new", kind(), Spec(1, 8, 17), (), None)
+    assert {trick.name for trick in deception.tricks if trick.fits(opened)} == fitting
 
 
 def test_the_area_under_the_curve_counts_pairs():

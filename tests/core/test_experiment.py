@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 
 from core import experiment, files, jobs, work, worker
 from core.augment import Pipeline, harm, save
 from core.catalog import UserError
-from core.experiment import Cell, Experiment, ExperimentConfig
+from core.experiment import Cell, Experiment, ExperimentConfig, arms, config
 
 TINY = {"per_class": "4", "steps": 20, "width": 4, "pairs": 6, "test_images": 50}
 
@@ -46,7 +49,7 @@ def test_arms_start_from_the_same_and_differ_only_in_what_is_asked(toy):
     test = {image.tobytes() for image in dataset.x[whole.test]}
     train = {image.tobytes() for image in dataset.x[dataset.splits["train"]]}
     assert not test & train
-    assert whole.places[: len(whole.config.arms)] == [(0, 4, arm) for arm in whole.config.arms]
+    assert whole.places[: len(whole.config.arms)] == [(0, 4, arm.name) for arm in whole.config.arms]
 
 
 def test_test_images_are_real_and_once(toy):
@@ -121,7 +124,7 @@ def summed(toy, made, change=0.0, **values):
         (pair, size, arm): 80.0 + pair + (change if arm in ("synthetic", "both") else 0)
         for pair, size, arm in trial.places
     }
-    return trial.summary(done, made)
+    return experiment.summary(trial, done, made)
 
 
 def test_an_arm_without_any_synthetic_image_was_not_tested(toy):
@@ -183,6 +186,39 @@ def test_the_command_says_why_an_arm_was_not_tested(here, toy, capsys, monkeypat
     assert "Synthetic images, 4 per class: " in said
     assert "not tested: no synthetic image was used, because none of " in said
     assert "+0.0" not in said
+
+
+ARM = '''
+from core.catalog import Config
+from core.experiment.arms import Lesson, arms
+
+@arms.add("fewer", "Half of the images", Config, order=9, leads=9, help="Trains with half.", on=True)
+def fewer(trial, pair, size):
+    """Trains with half of the real images."""
+    return Lesson(trial.subset(pair, size // 2))
+'''
+
+
+def test_an_arm_is_one_file(toy, tmp_path, monkeypatch):
+    (tmp_path / "fewer.py").write_text(ARM)
+    monkeypatch.setattr(arms, "__path__", [*arms.__path__, str(tmp_path)])
+    try:
+        asked = importlib.reload(config).ExperimentConfig
+        assert list(asked.knobs())[3:10] == [
+            "quick", "placebo", "chain", "trivial", "synthetic", "both", "fewer",
+        ]  # fmt: skip
+        off = {"placebo": False, "chain": False, "trivial": False}
+        trial = Experiment(toy(240), asked(**(TINY | off)))
+        assert [place[2] for place in trial.places[:2]] == ["none", "fewer"]
+        assert 0 <= trial.run(0, 4, "fewer")[0] <= 100
+        done = {place: 80.0 - (place[2] == "fewer") for place in trial.places}
+        verdict = experiment.summary(trial, done, [])["verdict"]
+        assert verdict.startswith("Half of the images hurts: -1.0 points")
+    finally:
+        arms.arms._entries.pop("fewer", None)
+        sys.modules.pop("core.experiment.arms.fewer", None)
+        monkeypatch.undo()
+        importlib.reload(config)
 
 
 def test_the_time_is_told_before(toy):

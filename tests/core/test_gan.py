@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -616,9 +615,8 @@ def test_a_training_steers_itself_and_resumes_where_it_was(toy, chained):
     assert number(whole.model.gaps.abs().sum()) > 0  # type: ignore[union-attr, operator]
     for stop in (20, 32):
         first, second = started(), started()
-        checking: Any = deque()
         for _ in range(stop):
-            first._one_step(checking)
+            first.one_step()
         second.restore(copy.deepcopy(first.state()))
         list(second)
         for name, value in whole.model.state_dict().items():

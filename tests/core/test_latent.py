@@ -59,7 +59,7 @@ class Linear(nn.Module):
 
         return noise(seed, ids, (self.first.in_features,), "latent")
 
-    def decode(self, z, y):
+    def decode(self, z, y, sampling):
         return (0.5 + self.first(z)).view(-1, 1, self.spec.size, self.spec.size)
 
 

@@ -38,7 +38,7 @@ class Layers(Linear):
         self.last = torch.nn.Linear(16, 16, bias=False)
         self.last.weight.data.copy_(torch.eye(16))
 
-    def decode(self, z, y):
+    def decode(self, z, y, sampling):
         return (0.5 + self.last(self.first(z))).view(-1, 1, 4, 4)
 
     def layered(self):
@@ -155,7 +155,7 @@ def attributed(n: int = 600) -> Any:
 
 
 class Encoder(Linear):
-    def encode(self, x, y):
+    def encode(self, x, y, sampling):
         return (x.flatten(1) * 255 - 128) / 25
 
 
@@ -237,7 +237,10 @@ def test_the_flow_encodes_exactly():
     x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)).double()
     y = torch.eye(2).double()[[0, 1, 1, 0]]
     torch.testing.assert_close(
-        space.model.decode(space.model.encode(x, y), y), x, rtol=0, atol=1e-6
+        space.model.decode(space.model.encode(x, y, space.sampling), y, space.sampling),
+        x,
+        rtol=0,
+        atol=1e-6,
     )
     space.model.float()
     found = latent.encode(space, x.float(), [0, 1, 1, 0])
@@ -449,7 +452,7 @@ def test_views_are_asked_of_protocols():
         "gan": ["activations"],
         "vae": ["posterior", "activations"],
         "vqvae": ["codes", "activations"],
-        "flow": ["flow"],
+        "flow": ["unrolled"],
         "diffusion": ["denoising"],
     }
     with pytest.raises(

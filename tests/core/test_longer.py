@@ -17,6 +17,7 @@ from core import datasets, files, jobs, runs, training, work, worker
 from core.__main__ import main
 from core.catalog import UserError
 from core.tensors import Group, whole
+from core.training.guard import Diverged
 from core.work import train as training_work
 
 SMALL = {"family.width": 16, "family.latent_dim": 4, "family.components": 2, "train.batch": 32}
@@ -130,7 +131,7 @@ def test_a_jump_of_the_learning_rate_is_said_before_and_in_the_record(here, caps
     jobs.resume(job.id)
     worker.work(job.path)
     assert told(job) == [note]  # once
-    (group,) = runs.groups_of(runs.record(job))
+    (group,) = runs.draft(runs.record(job)).groups
     cosine = [0.02 + 0.98 * (1 + np.cos(np.pi * done)) / 2 for done in (9 / 10, 10 / 20)]
     assert numbers(note)[:2] == pytest.approx([group.lr * each for each in cosine], rel=0.05)
     assert note.startswith("The learning rate does not go on where it was: it rises from ")
@@ -364,14 +365,14 @@ def test_without_patience_it_goes_on_to_the_end(here, monkeypatch):
 
 
 def test_roll_backs_extensions_and_the_best_state_are_marked_where_they_happened(here, monkeypatch):
-    one_step, trouble = training.Trainer._one_step, iter([True, True])
+    one_step, trouble = training.Trainer.one_step, iter([True, True])
 
-    def step(self, checking):
+    def step(self):
         if self.step == 7 and next(trouble, False):
-            raise training.Diverged("The model loss is nan")
-        return one_step(self, checking)
+            raise Diverged("The model loss is nan")
+        return one_step(self)
 
-    monkeypatch.setattr(training.Trainer, "_one_step", step)
+    monkeypatch.setattr(training.Trainer, "one_step", step)
     monkeypatch.setattr(training_work, "_score", lambda look: 1.0)
     job = here(images=320, **SMALL)
     training_work.extend(job.id, 640)

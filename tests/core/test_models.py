@@ -13,7 +13,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core.catalog import Config, Entry, UserError
-from core.models import Decodes, Encodes, Fits, GenerativeModel, Spec, Validates, build, families
+from core.models import (
+    Adapts,
+    Decodes,
+    Encodes,
+    Fits,
+    GenerativeModel,
+    Spec,
+    Validates,
+    build,
+    families,
+)
 from core.nets import LabelEmbedding, crop, pad, plan, refresh_batch_statistics
 
 SHARES = (0.5, 0.3, 0.2)
@@ -173,6 +183,53 @@ def test_every_parameter_receives_a_gradient(entry, values):
     assert set(names.values()) - seen == set()
 
 
+PER_IMAGE = [
+    (entry, values)
+    for entry in families
+    if entry.name in ("vae", "flow", "diffusion")
+    for values in variants(entry)
+]
+
+
+@pytest.mark.parametrize(
+    ("entry", "values"), [*PER_IMAGE, (families.get("vae"), {"free_bits": 0.2})], ids=named
+)
+def test_losses_of_single_images_have_the_loss_for_a_mean_and_so_have_their_gradients(
+    entry, values
+):
+    model = made(entry, Spec(1, 8, 17, SHARES), **values)
+    train(model)
+    x, y = images(model.spec, 6)
+    (loss,) = model.losses(x, y, rng(1), 0.7)
+    assert loss.each is not None
+    each = loss.each()
+    assert each.shape == (6,)
+    assert each.detach().unique().numel() == 6
+    assert torch.allclose(each.mean(), loss.value, rtol=1e-5)
+    params = list(model.parameters())
+    whole = torch.autograd.grad(loss.value, params, retain_graph=True)
+    mean = torch.autograd.grad(each.mean(), params)
+    for one, other in zip(whole, mean, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
+
+
+@every_variant
+def test_what_a_family_logs_it_says_how_to_read(entry, values):
+    model = made(entry, Spec(1, 8, 17, SHARES), **values)
+    x, y = images(model.spec)
+    logged: set[str] = set()
+    for progress in (0.0, 0.5, 1.0):
+        logged |= {name for loss in model.losses(x, y, rng(), progress) for name in loss.parts}
+    if isinstance(model, Adapts):
+        logged |= model.adapt(x, y, x, y, rng()).keys()
+    if isinstance(model, Validates):
+        logged |= model.eval().held_out(x, y, rng()).keys()
+    assert logged == {name for curve in entry.curves for name in curve.drawn(logged)}
+    titles = [curve.title for curve in entry.curves]
+    assert len(titles) == len(set(titles))
+    assert all(curve.reading.endswith(".") for curve in entry.curves)
+
+
 @every_variant
 def test_the_losses_depend_on_weights_batch_and_generator_alone(entry, values):
     first = made(entry, Spec(1, 8, 17, SHARES), **values)
@@ -211,11 +268,13 @@ def test_decoding_a_latent_is_sampling(entry, values):
     y = torch.arange(6) % 3
     z = model.latent(range(6), 2, sampling)
     assert z.ndim == 2
-    assert torch.equal(model.decode(z, y).detach(), model.sample(range(6), y, 2, sampling))
+    assert torch.equal(
+        model.decode(z, y, sampling).detach(), model.sample(range(6), y, 2, sampling)
+    )
     assert torch.allclose(model.latent([4], 2, sampling)[0], z[4], atol=1e-6)
     if isinstance(model, Encodes):
         x, labels = images(model.spec, 6)
-        assert model.encode(x, labels).shape == z.shape
+        assert model.encode(x, labels, sampling).shape == z.shape
 
 
 @every_variant

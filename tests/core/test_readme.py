@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from core import jobs, runs, work, worker
+from core import jobs, models, runs, work, worker
 from core.__main__ import main
+from core.catalog import UserError
+from core.deception import tricks
 from core.models import families
 from core.settings import Settings
 from tests.core import test_models as contract
@@ -21,14 +23,17 @@ README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture
-def mean():
+def mean(tmp_path, monkeypatch):
+    """The family of the README, as a file among the others; nothing else is changed."""
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
-    module = type(sys)("readme_family")
-    sys.modules["readme_family"] = module
-    exec(compile(code, "README.md", "exec"), module.__dict__)
+    (tmp_path / "families").mkdir()
+    (tmp_path / "families" / "mean.py").write_text(code)
+    place = [*models.__path__, str(tmp_path / "families")]
+    monkeypatch.setattr(models, "__path__", place)
     yield families.get("mean")
     families._entries.pop("mean")
-    sys.modules.pop("readme_family")
+    sys.modules.pop("core.models.mean")
+    del models.mean
 
 
 def test_the_family_in_the_readme_trains_and_samples(mean, monkeypatch):
@@ -48,6 +53,25 @@ def test_the_family_in_the_readme_trains_and_samples(mean, monkeypatch):
 
     real = datasets.load("digits").part("train")[0] / 16
     assert abs(opened.model.mean.numpy() - real.mean(0)).max() < 0.05
+
+
+def test_the_family_in_the_readme_is_offered_where_families_are(mean, toy):
+    from core.experiment import Experiment, ExperimentConfig
+
+    values = {"per_class": "4", "steps": 20, "width": 4, "test_images": 50, "confidence": 0}
+    values |= {"synthetic": True, "model_images": 200, "synthetic_per_class": 2, "family": "mean"}
+    trial = Experiment(toy(240), ExperimentConfig.of(values))
+    accuracy, made = trial.run(0, 4, "synthetic")
+    assert 0 <= accuracy <= 100 and made is not None and made["made"] == 4
+    assert "mean" in ExperimentConfig.knobs()["family"].options
+    with pytest.raises(UserError, match=r"experiment\.family must be one of diffusion, .*, mean, "):
+        ExperimentConfig.of({"family": "meen"}, "experiment")
+
+
+def test_the_family_in_the_readme_has_none_of_what_tricks_need(mean):
+    model = mean.make(mean.config(), models.Spec(1, 8, 17))
+    opened = runs.Opened("run", 1, 1, "mean", model, model.spec, (), mean.sampling)
+    assert not any(trick.fits(opened) for trick in tricks)
 
 
 def contracts():

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import datasets, files, jobs, runs, training, work
+from core import datasets, files, jobs, runs, work
 from core.catalog import UserError
 from core.classifier import ClassifierConfig
 from core.classifier import build as build_classifier
@@ -22,7 +22,7 @@ from core.datasets import Dataset, assemble
 from core.models import build, families
 from core.nets import BatchNorm1d, BatchNorm2d
 from core.tensors import agreed, all_mean, alone, processes, rows
-from core.training import TrainConfig, Trainer, batch_of, spec_of
+from core.training import TrainConfig, Trainer, batch_of, loop, spec_of
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +82,7 @@ def flat(state: Any, where: str = "") -> dict[str, Tensor]:
 
 def trained(case: str) -> dict[str, Any]:
     run = started(case)
-    training.publish_steps = lambda steps: set(range(1, steps + 1))  # a record at every step
+    loop.publish_steps = lambda steps: set(range(1, steps + 1))  # a record at every step
     values: dict[str, Any] = {}
     for record in run:
         values |= record.values
@@ -153,7 +153,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(training, "publish_steps", training.publish_steps)
+    monkeypatch.setattr(loop, "publish_steps", loop.publish_steps)
     yield
     torch.set_default_dtype(torch.float32)
 

@@ -21,7 +21,9 @@ from core.datasets import Dataset, assemble
 from core.models import Spec, build, families
 from core.settings import settings
 from core.tensors import Group, Loss, step_generator, to_float
-from core.training import Progress, Streamed, TrainConfig, Trainer, publish_steps, spec_of
+from core.training import Progress, TrainConfig, Trainer, publish_steps, spec_of
+from core.training.batches import Streamed
+from core.training.update import plain
 
 CPU = torch.device("cpu")
 NETWORKS = [*families.names(), "classifier"]
@@ -158,8 +160,8 @@ def test_the_test_images_are_never_read(toy, monkeypatch):
     dataset = dataclasses.replace(dataset, x=poisoned)
     for name in NETWORKS:
         run = trainer(dataset, network(name, spec_of(dataset)), images=40)
-        assert float(run.x.max()) <= 16
-        assert float(run.valid[0].max()) <= 16
+        assert float(run.train.x.max()) <= 16
+        assert float(run.valid.x.max()) <= 16
         list(run)
         run.held_out(run.published())
     assert "test" not in parts
@@ -261,7 +263,7 @@ def test_a_gradient_longer_than_the_limit_is_shortened_and_told_at_full_length(t
 
 @pytest.mark.parametrize("half_life", [0, 1, 500])
 def test_the_average_follows_its_closed_form(toy, half_life, monkeypatch):
-    monkeypatch.setattr("core.training.publish_steps", lambda steps: set(range(1, steps + 1)))
+    monkeypatch.setattr("core.training.loop.publish_steps", lambda steps: set(range(1, steps + 1)))
     model = Line(("model", 0, 1))
     run = trainer(toy(), model, images=240, average=half_life)
     expected = float(model.weights["model"].detach()[0])
@@ -377,7 +379,7 @@ def test_a_long_training_tells_of_itself_four_times_a_second(toy, monkeypatch):
         now[0] += 0.01
         return now[0]
 
-    monkeypatch.setattr("core.training.time.perf_counter", clock)
+    monkeypatch.setattr("core.training.loop.time.perf_counter", clock)
     run = trainer(toy(), images=2000)
     records = list(run)
     assert any(not record.publish for record in records)
@@ -477,7 +479,7 @@ def test_a_loss_that_is_no_number_sends_it_back_to_the_last_good_state(toy, grou
 
 
 def test_it_goes_back_past_what_was_not_published(toy, monkeypatch):
-    monkeypatch.setattr("core.training.publish_steps", lambda steps: {3, steps})
+    monkeypatch.setattr("core.training.loop.publish_steps", lambda steps: {3, steps})
     model = Line(("model", 0, 1))
     model.broken = lambda call, name: math.nan if call == 7 else 0.0
     run = trainer(toy(), model)
@@ -533,7 +535,7 @@ def test_a_set_that_stays_on_the_disk_trains_the_same(toy, name, monkeypatch):
     monkeypatch.setenv("SIMULACRA_DATA_MB", "0")
     settings.cache_clear()
     read = trainer(dataset, network(name, spec_of(dataset)), images=60)
-    assert isinstance(read.x, Streamed)
+    assert isinstance(read.train.x, Streamed)
     list(read)
     assert same(kept.state(), read.state())
     assert all(
@@ -602,3 +604,39 @@ def test_half_precision_trains_in_full_precision_weights(toy, name):
     for record in run:
         assert all(math.isfinite(value) for value in record.values.values())
     assert {param.dtype for param in run.model.parameters()} == {torch.float32}
+
+
+# --- The gradient ---------------------------------------------------------------------------------
+
+
+def test_a_step_follows_what_its_update_says(toy):
+    """The seam: a private training clips the gradient of each image; here, all of them to almost nothing."""
+    asked: list[str] = []
+
+    def clipped(loss: Loss, group: Group) -> tuple[Tensor, list[Tensor | None]]:
+        asked.append(group.name)
+        assert loss.each is not None
+        parts: list[list[Tensor]] = []
+        for each in loss.each():
+            grads = torch.autograd.grad(each, group.params, retain_graph=True)
+            scale = 1e-6 / torch.nn.utils.get_total_norm(grads)
+            parts.append([scale * grad for grad in grads])
+        return loss.value.detach(), [torch.stack(each).mean(0) for each in zip(*parts, strict=True)]
+
+    dataset = toy(60)
+    model = build("diffusion", {}, spec_of(dataset))
+    config = TrainConfig(images=32, batch=8, warmup=0)
+    *_, last = Trainer(model, dataset, config, CPU, update=clipped)
+    assert asked == ["model"] * 4
+    assert 0 < last.values["grad_norm/model"] <= 1e-6
+    assert last.values["loss"] > 0.1  # that of the images themselves
+
+
+def test_the_usual_update_is_the_gradient_of_the_loss():
+    net = Line(("a", 0.0, 1.0), ("b", 0.0, 1.0))
+    first, second = net.losses(torch.full((1, 1, 2, 2), 0.5), None, torch.Generator(), 0.0)
+    group, _ = net.groups()
+    value, grads = plain(first, group)
+    assert not value.requires_grad and torch.equal(value, first.value)
+    assert [grad.tolist() for grad in grads if grad is not None] == [[1.0, 1.0]]
+    assert plain(second, group)[1] == [None]  # it has no part in that loss

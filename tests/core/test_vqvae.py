@@ -105,7 +105,7 @@ def test_the_gradient_passes_straight_through_the_rounding(kind):
     model = made(quantizer=kind).double()
     x, _ = pictures(model)
     x = x.double()
-    z = model._encode(x)
+    z = model.spell(x)
     vectors = model.quantizer.vectors(model.quantizer.nearest(z)).double()
     at = vectors.detach().requires_grad_()
     error = (model._decode(at) - x).square().mean()
@@ -150,7 +150,7 @@ def test_the_codebook_of_a_training_step_is_the_running_mean_of_its_vectors():
     model = made(quantizer="codebook", codebook=16)
     x, y = pictures(model, 64)
     model.idle.zero_()  # none is dead
-    z = model._encode(x).detach().flatten(0, 1)
+    z = model.spell(x).detach().flatten(0, 1)
     counts, sums = model.quantizer.counts.clone(), model.quantizer.sums.clone()
     one_hot = nn.functional.one_hot(model.quantizer.nearest(z), 16).float()
     next(iter(model.losses(x, y, rng(), 0.0)))
@@ -171,7 +171,7 @@ def test_dead_codes_restart_at_vectors_of_the_batch_that_the_generator_picks():
     book.counts[3:6], book.sums[3:6] = 1e-3, 1e3  # far from everything
     model.idle.zero_()
     model.idle[3:5] = RECENT - 1
-    z = model._encode(x).detach().flatten(0, 1)
+    z = model.spell(x).detach().flatten(0, 1)
     again = made(quantizer="codebook", codebook=16)
     again.load_state_dict(model.state_dict())
     for each in (model, again):

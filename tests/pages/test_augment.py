@@ -251,7 +251,7 @@ def test_an_experiment_is_shown_in_percent_and_points(visit):
         {"dataset": "digits"},
         {"experiment.pipeline": "digits"},
         "experiment.json",
-        trial.summary(done, []),
+        experiment.summary(trial, done, []),
     )
     seen = visit("augment", **{"augment.view": "proof"}).calm()
     assert "helps" in seen.texts("markdown")

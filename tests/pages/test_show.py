@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core import files, jobs, runs
+from core import files, jobs, runs, training
+from core.models import families
+from core.work.train import QUALITY, curves
 from pages.ui import show
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,36 +79,75 @@ def test_every_record_of_a_run_has_a_curve(trained):
     """Each number that training reports is drawn somewhere; only where the training is, is not."""
     beside = {"step", "images", "seconds", "test_accuracy", "n_test", "warning"}
     for id in trained.runs.values():
-        records, damaged = files.Log(jobs.get(id).path).read()
+        run = jobs.get(id)
+        records, damaged = files.Log(run.path).read()
         assert damaged == 0
-        found = show.charts({"run": records})
-        drawn = {name for labels, _ in found.values() for name in labels}
+        found = show.charts(curves(run), {"run": records})
+        drawn = {name for chart in found for name in chart.lines}
         assert {name for record in records for name in record} - beside <= drawn
-        assert found.keys() == show.CURVES.keys()  # and in words of its own
+        assert "As the family reports it." not in {chart.reading for chart in found}
 
 
-def test_values_that_only_a_new_family_reports_are_drawn_too():
+def test_the_logs_of_shipped_runs_have_all_their_charts(gallery):
+    """They were written before a curve was declared anywhere."""
+    titles = {}
+    for run in runs.listing():
+        records, _ = files.Log(run.path).read()
+        found = show.charts(curves(run), {"run": records})
+        drawn = {name for chart in found for name in chart.lines}
+        for record in records:
+            beside = {"step", "seconds", "images", "test_accuracy", "n_test"}
+            assert {n for n in record if not n.startswith("copying_")} - beside <= drawn
+        assert "As the family reports it." not in {chart.reading for chart in found}
+        titles[run.id] = {chart.title: list(chart.lines.values()) for chart in found}
+    assert titles["shipped-digits-vqvae"]["Gradient norm"] == ["autoencoder", "prior"]
+    assert titles["shipped-digits-flow"]["Held-out less training (bits)"] == ["gap"]
+    assert len(titles["shipped-digits-robust"]["Accuracy"]) == 3
+
+
+def test_values_that_nobody_declared_are_drawn_under_their_own_names():
     records = [
         {"images": 64, "grad_norm/autoencoder": 1.0, "lr": 1.0, "my_own_part": 2.0, "step": 1},
-        {"images": 128, "grad_norm/prior": 3.0, "copying_low": 0.1, "warning": "None."},
+        {
+            "images": 128,
+            "grad_norm/prior": 3.0,
+            "copying": 0.5,
+            "copying_low": 0.1,
+            "warning": "N.",
+        },
+        {"images": 192, "my_own_part": 1.0, "copying": 0.5, "copying_low": 0.2, "once": 1.0},
     ]
-    found = show.charts({"run": records})
-    assert found["Gradient norm"][0] == {
+    found = {
+        chart.title: chart.lines
+        for chart in show.charts([*training.CURVES, *QUALITY], {"run": records})
+    }
+    assert found["Gradient norm"] == {
         "grad_norm/autoencoder": "autoencoder",
         "grad_norm/prior": "prior",
     }
-    assert found["My own part"][0] == {"my_own_part": "my_own_part"}
-    assert found.keys() - show.CURVES.keys() == {"My own part"}
+    assert found["My own part"] == {"my_own_part": "my_own_part"}
+    assert found.keys() == {"Gradient norm", "Learning rate", "Copying", "My own part"}
+
+
+def test_curves_of_several_families_share_a_chart_by_its_title():
+    of = {"a": [{"images": 1, "loss": 1.0}], "b": [{"images": 1, "critic_loss": 1.0}]}
+    both = [*families.get("vae").curves, *families.get("gan").curves, *families.get("vae").curves]
+    (chart,) = show.charts(both, of)
+    assert chart.lines == {"loss": "training", "critic_loss": "critic"}
+    assert chart.reading.count("nats") == 1 and "each side" in chart.reading
 
 
 def curve_page():
     import streamlit as st
 
+    from core.models import families
     from pages.ui import show
 
     one = [{"images": 64 * step, "loss": 1 / step, "valid_loss": 2 / step} for step in range(1, 5)]
+    of = {"a": one} if not st.session_state.get("two") else {"a": one, "b": one}
     show.curves(
-        {"a": one} if not st.session_state.get("two") else {"a": one, "b": one},
+        of,
+        show.charts(families.get("vae").curves, of),
         key="curves",
         marks=st.session_state.get("marks", ()),
     )

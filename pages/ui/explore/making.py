@@ -16,7 +16,7 @@ from pages.ui.tiles import tiles
 
 TITLES = {
     "denoising": "From noise to image",
-    "flow": "Layer by layer",
+    "unrolled": "Layer by layer",
     "activations": "Units of the network",
     "codes": "Codes",
     "posterior": "What the encoder says",
@@ -75,7 +75,7 @@ def denoising(here: Here) -> None:
     )
 
 
-def flow(here: Here) -> None:
+def unrolled(here: Here) -> None:
     """Shows what each layer of a flow makes of the noise."""
     from core import latent
 
@@ -331,7 +331,7 @@ def posterior(here: Here) -> None:
 
 DRAW: dict[str, Any] = {
     "denoising": denoising,
-    "flow": flow,
+    "unrolled": unrolled,
     "activations": activations,
     "codes": codes,
     "posterior": posterior,

@@ -157,14 +157,16 @@ def over_training(run: jobs.Job, found: Evaluation, metric: str) -> None:
 
 def watched(run: jobs.Job) -> None:
     """Draws what the training itself saw of its quality."""
+    from core.work.train import QUALITY
+
     looks = evaluation.watched(run)
     if looks:
         st.markdown(f"**What the training of {shell.plain(run.name)} saw of itself**")
-        titles = ("Distance to held-out images", "Copying")
-        for title, place in zip(titles, st.columns(2, gap="large"), strict=True):
+        charts = show.charts(QUALITY, {run.name: looks})
+        for chart, place in zip(charts, st.columns(len(charts), gap="large"), strict=True):
             with place:
                 show.curves(
-                    {run.name: looks}, key=f"evaluate.watched.{title}", titles=[title], height=200
+                    {run.name: looks}, [chart], key=f"evaluate.watched.{chart.key}", height=200
                 )
 
 

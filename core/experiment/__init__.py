@@ -1,0 +1,28 @@
+"""Does it help? An experiment with arms, equal steps, paired seeds, intervals and a verdict.
+
+Each pair draws its own training images, first weights and order, and every arm of it starts from those; only what is
+asked about differs. The test images are real, frozen, and none of them is near a training image.
+"""
+
+from core.experiment.config import ExperimentConfig
+from core.experiment.samples import samples_used
+from core.experiment.summary import Cell, summary
+from core.experiment.trial import (
+    Experiment,
+    acts,
+    check,
+    expected_seconds,
+    perform,
+)
+
+__all__ = [
+    "Cell",
+    "Experiment",
+    "ExperimentConfig",
+    "acts",
+    "check",
+    "expected_seconds",
+    "perform",
+    "samples_used",
+    "summary",
+]

@@ -1,0 +1,24 @@
+"""The arm of the chain and of generated images together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.catalog import Config
+from core.experiment.arms import Lesson, arms
+from core.experiment.samples import with_samples
+
+
+@arms.add(
+    "both",
+    "The chain and synthetic images",
+    Config,
+    order=5,
+    leads=4,
+    help="Also combines the chain with the synthetic images.",
+    pipeline=lambda config: config.pipeline,
+    samples=True,
+)
+def both(trial: Any, pair: int, size: int) -> Lesson:
+    """Trains with real images and samples, changed by the chain."""
+    return with_samples(trial, pair, size)

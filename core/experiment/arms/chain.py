@@ -1,0 +1,24 @@
+"""The arm of the saved pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.catalog import Config
+from core.experiment.arms import Lesson, arms
+
+
+@arms.add(
+    "chain",
+    "The chain",
+    Config,
+    order=2,
+    leads=5,
+    help="Trains with the chain.",
+    label="The chain",
+    on=True,
+    pipeline=lambda config: config.pipeline,
+)
+def chain(trial: Any, pair: int, size: int) -> Lesson:
+    """Trains with the real images, changed by the chain."""
+    return Lesson(trial.subset(pair, size))

@@ -1,0 +1,19 @@
+"""The arm that all others are compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.catalog import Config
+from core.experiment.arms import Lesson, arms
+
+
+@arms.add(
+    "none",
+    "Real images only",
+    Config,
+    order=0,
+)
+def none(trial: Any, pair: int, size: int) -> Lesson:
+    """Trains with the real images alone."""
+    return Lesson(trial.subset(pair, size))

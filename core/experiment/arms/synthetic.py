@@ -1,0 +1,24 @@
+"""The arm of generated images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.catalog import Config
+from core.experiment.arms import Lesson, arms
+from core.experiment.samples import with_samples
+
+
+@arms.add(
+    "synthetic",
+    "Synthetic images",
+    Config,
+    order=4,
+    leads=3,
+    help=("Also trains a generative model on each arm's real images, and adds its samples."),
+    label="Synthetic images",
+    samples=True,
+)
+def synthetic(trial: Any, pair: int, size: int) -> Lesson:
+    """Trains with the real images, and with samples of a model that has seen only those."""
+    return with_samples(trial, pair, size)

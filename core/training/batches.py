@@ -1,0 +1,91 @@
+"""The images of a training: where they lie, and how a batch of them is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.catalog import UserError
+from core.datasets import Dataset
+from core.models import Spec
+from core.settings import settings
+from core.tensors import Images, rows, to_float
+
+Transform = Callable[[Tensor, torch.Generator], Tensor]
+
+
+def spec_of(dataset: Dataset) -> Spec:
+    """Describes the images of a dataset to a model.
+
+    Raises:
+        UserError: If the dataset has less than two training images.
+    """
+    index = dataset.splits["train"]
+    if len(index) < 2:
+        raise UserError(
+            f"Training needs at least 2 images, {dataset.name} has {len(index)}. Choose a larger dataset."
+        )
+    shares: tuple[float, ...] = ()
+    if dataset.y is not None:
+        labels = torch.as_tensor(np.asarray(dataset.y[index]))
+        counts = torch.bincount(labels, minlength=len(dataset.classes)).double()
+        shares = tuple((counts / counts.sum()).tolist())
+    return Spec(dataset.channels, dataset.size, dataset.levels, shares)
+
+
+class Split:
+    """A part of a dataset where it is trained, or on the disk if it is too large for that.
+
+    Attributes:
+        x: Levels, uint8 (N, C, H, W).
+        y: Labels (N,), or None.
+        levels: Values that a pixel can take.
+    """
+
+    def __init__(self, dataset: Dataset, part: str, device: torch.device, limit: int = 0) -> None:
+        index = dataset.splits[part][: limit or None]
+        self.levels, self.device = dataset.levels, device
+        self.y = None
+        if dataset.y is not None:
+            self.y = torch.as_tensor(np.asarray(dataset.y[index])).to(device)
+        budget = settings().data_mb * 2**20
+        if device.type == "cuda":  # the networks want room too
+            budget = min(budget, torch.cuda.mem_get_info(device)[0] // 2)
+        if len(index) * math.prod(dataset.x.shape[1:]) > budget:
+            self.x: Tensor | Streamed = Streamed(dataset.x, index, device)
+        else:
+            self.x = torch.as_tensor(np.asarray(dataset.x[index])).to(device)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def at(self, index: Tensor) -> tuple[Images, Tensor | None]:
+        """Gives the images of an index (n,) in [0, 1], with their labels."""
+        return to_float(self.x[index], self.levels), None if self.y is None else self.y[index]
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Images, Tensor | None]:
+        """Draws images in [0, 1] with their labels: of a draw that all processes make, this one's ``count``."""
+        draw = partial(torch.randint, len(self.x))
+        return self.at(rows(draw, (count,), generator=generator, device=self.device))
+
+
+class Streamed:
+    """Images that stay on the disk, of which batches are read as they are needed."""
+
+    def __init__(self, x: np.ndarray, index: np.ndarray, device: torch.device) -> None:
+        self.x, self.index, self.device = x, index, device
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Reads the images of an index (n,), uint8 (n, C, H, W)."""
+        batch = torch.from_numpy(self.x[self.index[index.cpu().numpy()]])
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        return batch.to(self.device, non_blocking=True)
