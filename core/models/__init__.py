@@ -87,7 +87,9 @@ class Family(Entry):
 families = Registry("family", Family, "core.models")
 
 DEFAULT_FAMILY = "gan"  # what is trained where nobody has chosen: good images within a minute
-SYNTHETIC_FAMILY = "vae"  # whose samples an experiment adds where nobody has chosen: steady on few images
+SYNTHETIC_FAMILY = (
+    "vae"  # whose samples an experiment adds where nobody has chosen: steady on few images
+)
 ADAPT_EVERY = 16  # steps between two calls of `Adapts.adapt`
 
 

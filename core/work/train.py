@@ -629,7 +629,7 @@ def lengthened(id: str, images: int) -> str:
     config = training.TrainConfig.of(train, "train")
     return training.lengthened(
         config,
-        runs.groups_of(facts),
+        runs.draft(facts).groups,
         saved[-1],
         max(old, saved[-1]),
         max(new, saved[-1] + 1),

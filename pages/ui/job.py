@@ -28,7 +28,7 @@ def words(job: jobs.Job) -> str:
         f"{speed:,.0f} {kind.unit}/s" if speed else "",
         f"{duration(left)} left" if left is not None else "",
     ]
-    return " · ".join(filter(None, facts))
+    return " · ".join(filter(None, facts)) or shell.standing(job)
 
 
 def progress(job: jobs.Job) -> None:
