@@ -24,9 +24,9 @@ from torch.nn import functional as F
 from benchmarks.robustness import Around, prepared
 from core import attacks, datasets
 from core.datasets import Dataset
-from core.robustness import Study, StudyConfig, foreign, images_of
+from core.robustness import AttackStudy, StudyConfig, foreign, images_of
+from core.target import Target
 from core.tensors import Images
-from core.threat import Target
 from core.writing import percent
 
 Change = Callable[[nn.Module, Tensor], Tensor]
@@ -223,17 +223,17 @@ def judge(name: str, titles: Sequence[str], n: int, keep: Path) -> list[str]:
             name=title,
         )  # fmt: skip
         began = time.process_time()
-        study = Study(target, x, y, config, indices=indices, dataset=dataset)
+        study = AttackStudy(target, x, y, config, indices=indices, dataset=dataset)
         *_, report = study
         spent = time.process_time() - began
-        said, colour = report["robustness"]["robust"], report["verdict"]["colour"]
+        said, colour = report.robustness.robust, report.verdict.colour
         real = truth(net, target, x, y, eps, study.smallest > eps)
         near = said <= real + NEAR
         right = colour in disguise.allowed and (near or not disguise.true)
         right &= near or colour != "green"
         print(
             f"{'right' if right else 'WRONG'}  {name}, {title}: {colour}, {percent(said)} said, "
-            f"{percent(real)} is left by an attack that knows it, {spent:.1f} s: {report['verdict']['sentence']}",
+            f"{percent(real)} is left by an attack that knows it, {spent:.1f} s: {report.verdict.sentence}",
             flush=True,
         )
         if not right:

@@ -24,11 +24,12 @@ from torch.nn import functional as F
 
 from core import attacks, classifier, datasets
 from core.datasets import Dataset
-from core.robustness import Study, StudyConfig, estimate, foreign, images_of
+from core.norms import LINF
+from core.robustness import AttackStudy, StudyConfig, estimate, foreign, images_of
 from core.settings import settings
 from core.stats import proportion
+from core.target import Target
 from core.tensors import Images
-from core.threat import Target, eps_text
 from core.training import TrainConfig, Trainer, spec_of
 
 CPU = torch.device("cpu")
@@ -127,7 +128,7 @@ def trust(names: list[str], n: int, keep: Path) -> None:
             words.append(f"{count / len(x):.1%} ({low:.1%} to {high:.1%})")
         gap = 100 * (stands[0] - stands[1]) / len(x)
         print(
-            f"{name} at {eps_text(eps)}, n = {len(x)} named rightly: screening {words[0]}, AutoAttack standard "
+            f"{name} at {LINF.text(eps)}, n = {len(x)} named rightly: screening {words[0]}, AutoAttack standard "
             f"{words[1]}; gap {gap:+.1f} points at 1/{spent[1] / spent[0]:.0f} of the time "
             f"({spent[0]:.1f} s, {spent[1]:.1f} s)",
             flush=True,
@@ -141,9 +142,10 @@ def masking(names: list[str], n: int, keep: Path) -> None:
         config = StudyConfig(n=n, eps=f"{eps}")
         x, y, *_ = images_of(dataset, config)
         for title, change in MASKS.items():
-            *_, report = Study(targeted(Around(net, change), dataset, title), x, y, config)
-            verdict = report["verdict"]
-            print(f"{name}, {title}: {verdict['colour']}: {verdict['sentence']}", flush=True)
+            *_, report = AttackStudy(targeted(Around(net, change), dataset, title), x, y, config)
+            print(
+                f"{name}, {title}: {report.verdict.colour}: {report.verdict.sentence}", flush=True
+            )
 
 
 def peers(
@@ -245,11 +247,11 @@ def speed(names: list[str], n: int, keep: Path, repeats: int = 7) -> None:
                     last = torch.as_tensor(made)
                     stands[way] = float((target.predict(last) == y).float().mean())
             first = best["own, success masks off"]
-            print(f"{name}, {title}, n = {len(x)}, {eps_text(eps)}")
+            print(f"{name}, {title}, n = {len(x)}, {LINF.text(eps)}")
             for way, seconds in best.items():
                 print(
                     f"  {way:<24} {seconds:7.2f} s, {seconds / first:.2f} of ours without masks; "
-                    f"{stands[way]:.1%} stand at {eps_text(strengths[0])}",
+                    f"{stands[way]:.1%} stand at {LINF.text(strengths[0])}",
                     flush=True,
                 )
 
@@ -262,16 +264,16 @@ def screening(names: list[str], n: int, keep: Path) -> None:
         config = StudyConfig(n=n)
         told = estimate(target, dataset, config)
         x, y, *_ = images_of(dataset, config)
-        began, first, report = time.perf_counter(), 0.0, {}
-        for report in Study(target, x, y, config):
-            row = next(r for r in report["results"] if r["eps"] == report["headline"])
-            if not first and row["attacks"]:
+        began, first = time.perf_counter(), 0.0
+        study = AttackStudy(target, x, y, config)
+        for report in study:
+            if not first and report.head.attacks:
                 first = time.perf_counter() - began
         spent = time.perf_counter() - began
         print(
             f"{name}, {len(x)} images: first robust number after {first:.1f} s, all after {spent:.1f} s, told before: "
-            f"{told.seconds:.1f} s ({told.seconds / spent:.2f} of it); {report['verdict']['colour']}: "
-            f"{report['verdict']['sentence']}",
+            f"{told.seconds:.1f} s ({told.seconds / spent:.2f} of it); {study.report.verdict.colour}: "
+            f"{study.report.verdict.sentence}",
             flush=True,
         )
 

@@ -12,16 +12,18 @@ References (used throughout the code):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.ascent import climb
 from core.catalog import Config, UserError, knob
 from core.models import MEMORISES, Curve, Spec
 from core.nets import BatchNorm2d, pad, plan, refresh_batch_statistics
+from core.norms import LINF, SUITED, Budget
 from core.tensors import Group, Images, Loss, full, rows
 
 
@@ -56,7 +58,7 @@ class ClassifierConfig(Config):
         title="Training against attacks",
     )
     eps: float = knob(
-        0.0,
+        SUITED,
         "Largest change of a pixel that pgd and trades train against, of a range of 1; 0 takes what suits the images "
         "(38/255 at 8 px, 51/255 grey, 8/255 colour).",
         title="Attack strength trained against (eps)",
@@ -92,13 +94,6 @@ class ClassifierConfig(Config):
 
 
 SURVIVORS = 100  # of 500 held-out images, those that are attacked to choose the best checkpoint
-
-
-def suited_eps(channels: int, size: int) -> float:
-    """Gives the largest change of a pixel at which images of this kind are usually attacked."""
-    if channels > 1:
-        return 8 / 255
-    return 38 / 255 if size <= 8 else 51 / 255
 
 
 CURVES = (
@@ -232,7 +227,7 @@ class Classifier(nn.Module):
             return x + config.sigma * rows(
                 torch.randn, x.shape, generator=generator, device=x.device
             )
-        eps = ramp * (config.eps or suited_eps(self.spec.channels, self.spec.size))
+        eps = ramp * Budget(LINF, self.spec.channels, self.spec.size).chosen(config.eps)
         if config.defence == "pgd":
             u = rows(torch.rand, x.shape, generator=generator, device=x.device)
             return climb(
@@ -248,20 +243,6 @@ class Classifier(nn.Module):
         return climb(
             lambda moved: divergence(logits, self(moved)), x, start, eps, config.attack_steps
         )
-
-
-def climb(
-    loss: Callable[[Tensor], Tensor], x: Images, start: Tensor, eps: float, steps: int
-) -> Images:
-    """Climbs a loss (N,) by signed steps, inside [0, 1] and the box of half-width ``eps`` around ``x`` ([1], eq. 2)."""
-    low, high = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
-    moved = torch.clamp(start, low, high)
-    for _ in range(steps):
-        with torch.enable_grad():
-            moved = moved.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(loss(moved).sum(), moved)
-        moved = torch.clamp(moved + 2.5 * eps / steps * slope.sign(), low, high)
-    return moved.detach()
 
 
 def divergence(logits: Tensor, other: Tensor) -> Tensor:

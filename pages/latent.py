@@ -7,7 +7,7 @@ import streamlit as st
 from core import jobs, runs
 from core.catalog import UserError
 from pages.ui import form, pad, shell
-from pages.ui.explore import LIMIT, Choice, Here, image, keep, tools, window
+from pages.ui.explore import LIMIT, Choice, Here, image, tools, view_link, window
 
 TITLE = "Latent space"
 ICON = ":material/explore:"
@@ -95,12 +95,12 @@ def choose(run: jobs.Job) -> Choice:
     from core import latent
 
     if latent.supports(opened.model):
-        choice = keep.plane(choice, opened)
+        choice = view_link.plane(choice, opened)
     st.caption(
         f"{shell.plain(run.name)} after {opened.images:,} images (step {opened.step:,})."
         + (" It is still learning." if run.active else "")
     )
-    keep.recall(run)
+    view_link.recall(run)
     return choice
 
 
@@ -108,9 +108,9 @@ def choose(run: jobs.Job) -> Choice:
 @shell.guard()
 def wander(choice: Choice) -> None:
     """Draws the pad, and answers it; only this part runs again while somebody drags."""
-    start, went = keep.arrival(choice)
+    start, went = view_link.arrival(choice)
     asked = pad.view("latent.pad", choice.key, start, LIMIT, went)
-    keep.remember(choice, asked)
+    view_link.remember(choice, asked)
     try:
         here = Here(choice, asked)
     except UserError:
@@ -136,13 +136,13 @@ def wander(choice: Choice) -> None:
         exact=exact,
         went=went,
         home=choice.start,
-        marks=keep.marks(here),
+        marks=view_link.marks(here),
         ms=took,
         limit=LIMIT,
         on_view=lambda: moved(choice),
-        on_drop=keep.dropped,
+        on_drop=view_link.dropped,
     )
-    keep.below(here)
+    view_link.below(here)
 
 
 def moved(choice: Choice) -> None:
@@ -156,7 +156,7 @@ def moved(choice: Choice) -> None:
 @shell.guard()
 def use(choice: Choice, tool: str) -> None:
     """Draws the chosen tool, from the place where the ring is."""
-    start, went = keep.arrival(choice)
+    start, went = view_link.arrival(choice)
     tools.TOOLS[tool].draw(Here(choice, pad.view("latent.pad", choice.key, start, LIMIT, went)))
 
 

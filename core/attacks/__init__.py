@@ -10,6 +10,7 @@ stay, and counts passes. So every attack can be watched and stopped at every ste
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +20,12 @@ import torch
 from torch import Tensor
 
 from core import tensors  # its `noise` would be hidden by the attack of this name
+from core.ascent import Ascent
 from core.catalog import Config, Entry, Registry, UserError
+from core.norms import LINF, NEAR, Norm, wide
+from core.target import Target, decide
 from core.tensors import Images
-from core.threat import Halted, Target, decide, length, wide, within
+from core.watch import Stopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,7 @@ class Attack(Entry):
         needs: A package that must be installed.
     """
 
-    norms: tuple[str, ...]
+    norms: tuple[Norm, ...]
     gradient: bool
     passes: Callable[[Any, int], int]
     smallest: bool = False
@@ -46,11 +50,15 @@ class Attack(Entry):
     last: bool = False
     needs: str = ""
 
+    @property
+    def missing(self) -> str:
+        """The package that it needs and does not find; empty where nothing is missing."""
+        return self.needs if self.needs and importlib.util.find_spec(self.needs) is None else ""
+
 
 attacks = Registry("attack", Attack, "core.attacks")
 
 Steps = Generator["Proposal", Tensor, None]
-NEAR = 1e-6  # slack of a budget, for float32
 
 
 @dataclass
@@ -64,19 +72,25 @@ class Problem:
         seed, ids: What random draws depend on; ids (N,).
         towards: Class that each image should be taken for (N,), or None for any wrong one.
         first: Where to begin instead of a random place (N, C, H, W), for comparisons.
+        left: Which of the images that it began with these are, (N,).
     """
 
     x: Images
     y: Tensor
     eps: float
-    norm: str
+    norm: Norm
     seed: int
     ids: Tensor
     towards: Tensor | None = None
     first: Images | None = None
+    left: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = torch.arange(len(self.x), device=self.x.device)
 
     def keep(self, mask: Tensor) -> None:
         """Drops the images that are done."""
+        self.left = self.left[mask]
         self.x, self.y, self.ids = self.x[mask], self.y[mask], self.ids[mask]
         self.towards = None if self.towards is None else self.towards[mask]
         self.first = None if self.first is None else self.first[mask]
@@ -95,15 +109,15 @@ class Problem:
         """Draws a place within the budget: uniform in the box, or a random direction at a random length."""
         if self.first is not None:
             return self.first
-        if self.norm == "linf":
+        if self.norm.box:
             moved = self.x + self.eps * (2 * self.uniform(stream) - 1)
             return moved.clamp(0, 1)
         change = self.normal(stream)
         reach = tensors.noise(
             self.seed, self.ids, (1,), f"{stream} length", uniform=True, device=self.x.device
         )
-        change = change / wide(length(change, self.norm).clamp_min(1e-12))
-        return within(self.x, self.x + self.eps * wide(reach) * change, self.eps, self.norm)
+        change = change / wide(self.norm.length(change).clamp_min(1e-12))
+        return self.norm.within(self.x, self.x + self.eps * wide(reach) * change, self.eps)
 
 
 @dataclass
@@ -177,7 +191,7 @@ class Trial:
         x: Images,
         y: Tensor,
         eps: float | None,
-        norm: str = "linf",
+        norm: Norm = LINF,
         config: Config | Mapping[str, Any] | None = None,
         *,
         seed: int = 0,
@@ -186,16 +200,11 @@ class Trial:
         active: bool = True,
         start: Images | None = None,
     ) -> None:
-        entry = attacks.get(name)
+        entry = ready(name)
         if norm not in entry.norms:
-            allowed = ", ".join(entry.norms)
+            allowed = ", ".join(each.name for each in entry.norms)
             raise UserError(
-                f"{entry.title} must be bounded by one of {allowed}, got {norm}. Choose one of these."
-            )
-        if missing := absent(name):
-            raise UserError(
-                f"{entry.title} needs the package {missing}, which is not installed. "
-                f"Install it with: pip install {missing}"
+                f"{entry.title} must be bounded by one of {allowed}, got {norm.name}. Choose one of these."
             )
         self.entry, self.target, self.norm, self.eps = entry, target, norm, eps
         self.smallest = entry.smallest
@@ -261,9 +270,9 @@ class Trial:
                 known = None if strayed else proposal.logits
                 said = decide(self.target.logits(kept) if known is None else known)
                 hit = said != y if self.towards is None else said == self.towards[left]
-                # the largest change is cut to the last bit, a length is not
-                if self.smallest or self.norm != "linf":
-                    size = length(kept - x, self.norm)
+                # a box is kept to the last bit, a length is not
+                if self.smallest or not self.norm.box:
+                    size = self.norm.length(kept - x)
                     hit = hit & (size <= bound + NEAR)
                 stay = torch.ones_like(hit)
                 if self.smallest:
@@ -289,7 +298,7 @@ class Trial:
                 proposal = steps.send(stay)
         except StopIteration:
             out.complete = True
-        except Halted:
+        except Stopped:
             pass
         else:
             out.complete = True
@@ -302,11 +311,11 @@ class Trial:
     def _cut(self, x: Images, moved: Tensor, bound: float) -> tuple[Images, int]:
         """Cuts proposed images back to range and budget; tells how many were outside by more than float32's slack."""
         free = bound == float("inf")
-        kept = moved.clamp(0, 1) if free else within(x, moved, bound, self.norm)
+        kept = moved.clamp(0, 1) if free else self.norm.within(x, moved, bound)
         if float(torch.dist(kept, moved, float("inf"))) <= NEAR:  # never with a nan
             return kept, 0
         sound = moved.nan_to_num(0.0)
-        kept = sound.clamp(0, 1) if free else within(x, sound, bound, self.norm)
+        kept = sound.clamp(0, 1) if free else self.norm.within(x, sound, bound)
         near = (kept - moved).abs().flatten(1).amax(1) <= NEAR
         return kept, int((~near).sum())
 
@@ -343,8 +352,31 @@ class Trial:
         return out
 
     def _measured(self) -> Tensor:
-        size = length(self.outcome.adversarial - self.x, self.norm)
+        size = self.norm.length(self.outcome.adversarial - self.x)
         return size.masked_fill(~self.outcome.fooled, torch.inf)
+
+
+def climbed(
+    problem: Problem,
+    ascent: Ascent,
+    ask: Callable[[Images, int], tuple[Tensor | None, Tensor | None, Tensor]],
+) -> Steps:
+    """Climbs to the end, and proposes every place on the way.
+
+    Args:
+        problem: What is left of it shrinks with the images that are done.
+        ascent: Where to begin, and how to step.
+        ask: Gives logits and scores, where they are known, and the gradient at images and the number of the step.
+    """
+    for step in range(ascent.steps):
+        logits, score, slope = ask(ascent.at, step)
+        keep = yield Proposal(ascent.at, logits, score)
+        if not bool(keep.all()):
+            problem.keep(keep)
+            ascent.keep(keep)
+            slope = slope[keep]
+        ascent.step(slope)
+    problem.keep((yield Proposal(ascent.at)))
 
 
 def run(name: str, target: Target, x: Images, y: Tensor, eps: float | None, **more: Any) -> Outcome:
@@ -359,9 +391,16 @@ def run(name: str, target: Target, x: Images, y: Tensor, eps: float | None, **mo
     return trial.outcome
 
 
-def absent(name: str) -> str:
-    """Names the package that an attack needs and does not find; empty where nothing is missing."""
-    import importlib.util
+def ready(name: str) -> Attack:
+    """Finds an attack that can run here.
 
-    package = attacks.get(name).needs
-    return package if package and importlib.util.find_spec(package) is None else ""
+    Raises:
+        UserError: If it does not exist, or needs a package that is not installed.
+    """
+    entry = attacks.get(name)
+    if entry.missing:
+        raise UserError(
+            f"{entry.title} needs the package {entry.missing}, which is not installed. "
+            f"Install it with: pip install {entry.missing}"
+        )
+    return entry

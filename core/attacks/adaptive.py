@@ -8,16 +8,16 @@ References (used throughout the code):
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from core import tensors
-from core.attacks import Problem, Proposal, Steps, attacks
+from core.ascent import Annealed
+from core.attacks import Problem, Steps, attacks, climbed
 from core.catalog import Config, knob
+from core.norms import L2, NORMS, wide
+from core.target import Climb, Target
 from core.tensors import Images
-from core.threat import NORMS, Climb, Target, length, steepest, wide, within
 
 
 class AdaptiveConfig(Config):
@@ -52,25 +52,19 @@ def adaptive(config: AdaptiveConfig, target: Target, problem: Problem) -> Steps:
     """Climbs gradients that pass what stands before the network [1], averaged over places nearby, or both."""
     for turn, (passed, averaged) in enumerate(WAYS):
         asked = target.with_(bpda=True, bypass=True) if passed else target.with_()
-        moved = before = problem.start(f"start {turn}")
-        for step in range(config.steps):
-            logits, slope = _slope(config, asked, problem, moved, f"{turn} {step}", averaged)
-            target.forward, target.backward = (
-                target.forward + asked.forward,
-                target.backward + asked.backward,
-            )
+
+        def ask(
+            x: Images, step: int, asked: Target = asked, averaged: bool = averaged, turn: int = turn
+        ) -> tuple[Tensor | None, None, Tensor]:
+            logits, slope = _slope(config, asked, problem, x, f"{turn} {step}", averaged)
+            target.forward += asked.forward
+            target.backward += asked.backward
             asked.forward = asked.backward = 0
-            keep = yield Proposal(moved, logits)
-            if not bool(keep.all()):
-                problem.keep(keep)
-                moved, before, slope = moved[keep], before[keep], slope[keep]
-            size = problem.eps * (1 + math.cos(math.pi * step / config.steps))
-            ahead = moved + size * steepest(slope, problem.norm, moved)
-            ahead = within(problem.x, ahead, problem.eps, problem.norm)
-            share = 0.75 if step else 1.0
-            ahead = moved + share * (ahead - moved) + (1 - share) * (moved - before)
-            before, moved = moved, within(problem.x, ahead, problem.eps, problem.norm)
-        problem.keep((yield Proposal(moved)))
+            return logits, None, slope
+
+        start = problem.start(f"start {turn}")
+        ascent = Annealed(problem.norm, problem.eps, problem.x, start, config.steps)
+        yield from climbed(problem, ascent, ask)
 
 
 def _slope(
@@ -87,9 +81,9 @@ def _slope(
             problem.seed, problem.ids, x.shape[1:], f"near {stream} {draw}", device=x.device
         )
         reach = config.radius * problem.eps
-        size = 1.0 if problem.norm == "linf" else wide(length(change, problem.norm))
+        size = 1.0 if problem.norm.box else wide(problem.norm.length(change))
         near = (x + reach * change / size).clamp(0, 1)
         _, _, slope = target.climb(near, goal)
         # places where it is steep by accident must not outvote the others
-        total += slope / wide(length(slope, "l2").clamp_min(1e-30))
+        total += L2.steepest(slope)
     return None, total

@@ -14,10 +14,9 @@ import torch
 
 from core.attacks import Problem, Proposal, Steps, attacks
 from core.catalog import Config, knob
+from core.norms import NORMS
+from core.target import Target
 from core.tensors import Images
-from core.threat import NORMS, Target
-
-NAMES = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 
 class AutoAttackConfig(Config):
@@ -50,7 +49,7 @@ def autoattack(config: AutoAttackConfig, target: Target, problem: Problem) -> St
         )
     if len(target.classes) < 4:
         target.notes.append("AutoAttack: APGD-T is left out, its loss needs 4 classes.")
-    made = components(target, problem.eps, NAMES[problem.norm], problem.seed, rounds)
+    made = components(target, problem.eps, problem.norm.title, problem.seed, rounds)
     for perturb in made.values():
         todo = torch.ones(len(problem.x), dtype=torch.bool, device=problem.x.device)
         while bool(todo.any()):

@@ -11,7 +11,8 @@ import torch
 
 from core.attacks import Problem, Proposal, Steps, attacks
 from core.catalog import Config, knob
-from core.threat import Climb, Target, wide
+from core.norms import L2, wide
+from core.target import Climb, Target
 
 
 class CWConfig(Config):
@@ -42,7 +43,7 @@ class CWConfig(Config):
     "cw",
     "Carlini-Wagner (smallest L2 change)",
     CWConfig,
-    norms=("l2",),
+    norms=(L2,),
     smallest=True,
     gradient=True,
     passes=lambda config, classes: 2 * config.searches * config.steps,

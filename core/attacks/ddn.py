@@ -12,7 +12,8 @@ import torch
 
 from core.attacks import Problem, Proposal, Steps, attacks
 from core.catalog import Config, knob
-from core.threat import Climb, Target, decide, length, wide
+from core.norms import L2, wide
+from core.target import Climb, Target, decide
 
 
 class DDNConfig(Config):
@@ -33,7 +34,7 @@ class DDNConfig(Config):
     "ddn",
     "DDN (smallest L2 change)",
     DDNConfig,
-    norms=("l2",),
+    norms=(L2,),
     smallest=True,
     gradient=True,
     passes=lambda config, classes: 2 * config.steps,
@@ -48,14 +49,14 @@ def ddn(config: DDNConfig, target: Target, problem: Problem) -> Steps:
         moved = x + change
         logits, value, slope = target.climb(moved, Climb("ce", y))
         yield Proposal(moved, logits, value)
-        size = length(slope, "l2")
+        size = L2.length(slope)
         empty = size == 0
         if bool(empty.any()):  # no gradient: any direction is as good
             slope = torch.where(wide(empty), problem.normal(f"direction {step}"), slope)
-            size = length(slope, "l2")
+            size = L2.length(slope)
         change = change + rate * slope / wide(size)
         fooled = decide(logits) != y
         radius = radius * torch.where(fooled, 1 - config.change, 1 + config.change)
-        change = change * wide(radius / length(change, "l2").clamp_min(1e-12))
+        change = change * wide(radius / L2.length(change).clamp_min(1e-12))
         change = (x + change).clamp(0, 1) - x
     yield Proposal(x + change)

@@ -10,7 +10,8 @@ import torch
 
 from core.attacks import Problem, Proposal, Steps, attacks
 from core.catalog import Config, knob
-from core.threat import Target, decide, others, wide
+from core.norms import L2, LINF, wide
+from core.target import Target, decide, others
 
 
 class DeepFoolConfig(Config):
@@ -33,7 +34,7 @@ class DeepFoolConfig(Config):
     "deepfool",
     "DeepFool (smallest change)",
     DeepFoolConfig,
-    norms=("linf", "l2"),
+    norms=(LINF, L2),
     smallest=True,
     gradient=True,
     passes=lambda config, classes: config.steps * (1 + min(config.candidates, classes)) // 4,
@@ -47,7 +48,7 @@ def deepfool(config: DeepFoolConfig, target: Target, problem: Problem) -> Steps:
     chosen = torch.cat([y[:, None], rivals], 1)
     total, moved = torch.zeros_like(x), x.clone()
     left = torch.arange(len(x), device=x.device)
-    norm = 1 if problem.norm == "linf" else 2  # the dual norm measures gradients
+    order = problem.norm.dual.order
     for _ in range(config.steps):
         logits, slopes = target.jacobian(moved[left], chosen[left])
         still = decide(logits) == y[left]
@@ -57,13 +58,13 @@ def deepfool(config: DeepFoolConfig, target: Target, problem: Problem) -> Steps:
         lead = logits.gather(1, chosen[left])
         gap = lead[:, 1:] - lead[:, :1]  # below 0
         slope = slopes[:, 1:] - slopes[:, :1]
-        size = torch.linalg.vector_norm(slope.flatten(2), norm, dim=2).clamp_min(1e-12)
+        size = torch.linalg.vector_norm(slope.flatten(2), order, dim=2).clamp_min(1e-12)
         nearest = (gap.abs() / size).argmin(1, keepdim=True)
         way = slope.gather(1, nearest.view(-1, 1, 1, 1, 1).expand(-1, 1, *x.shape[1:])).squeeze(1)
         reach = (gap.abs().gather(1, nearest).squeeze(1) + 1e-4) / size.gather(1, nearest).squeeze(
             1
         )
-        unit = way.sign() if norm == 1 else way / wide(size.gather(1, nearest).squeeze(1))
+        unit = way.sign() * (way.abs() / wide(size.gather(1, nearest).squeeze(1))) ** (order - 1)
         total[left] += wide(reach) * unit
         moved[left] = (x[left] + (1 + config.overshoot) * total[left]).clamp(0, 1)
         yield Proposal(moved)

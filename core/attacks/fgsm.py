@@ -10,7 +10,8 @@ from typing import Literal
 
 from core.attacks import Problem, Proposal, Steps, attacks
 from core.catalog import Config, knob
-from core.threat import NORMS, Climb, Target, steepest
+from core.norms import NORMS
+from core.target import Climb, Target
 
 
 class FGSMConfig(Config):
@@ -34,5 +35,5 @@ def fgsm(config: FGSMConfig, target: Target, problem: Problem) -> Steps:
     """Takes one step along the gradient: the quickest attack, and the weakest."""
     x = problem.x
     _, value, slope = target.climb(x, Climb(config.loss, problem.y, problem.towards))
-    moved = x + problem.eps * steepest(slope, problem.norm, x)
+    moved = x + problem.eps * problem.norm.steepest(slope, x)
     yield Proposal(moved.clamp(0, 1), score=value)

@@ -12,9 +12,8 @@ import torch
 
 from core.attacks import Problem, Proposal, Steps, attacks
 from core.catalog import Config, knob
-from core.threat import NORMS, Climb, Target, decide, length, wide, within
-
-DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
+from core.norms import L2, NORMS, wide
+from core.target import Climb, Target, decide
 
 
 class FMNConfig(Config):
@@ -54,13 +53,13 @@ def fmn(config: FMNConfig, target: Target, problem: Problem) -> Steps:
         yield Proposal(moved, logits, value)
         stuck = ((moved <= 0) & (slope < 0)) | ((moved >= 1) & (slope > 0))
         slope = slope.masked_fill(stuck, 0.0)  # what the range would cut off leads nowhere
-        fooled, size = decide(logits) != y, length(change, norm)
+        fooled, size = decide(logits) != y, norm.length(change)
         best = torch.where(fooled & (size < best), size, best)
         # just past where the boundary would be if the classifier were linear, until it was fooled once
-        reach = size + 1.001 * value.abs() / length(slope, DUAL[norm]).clamp_min(1e-12) + 1e-5
+        reach = size + 1.001 * value.abs() / norm.dual.length(slope).clamp_min(1e-12) + 1e-5
         grown = torch.where(best.isinf(), reach, eps * (1 + grow))
         eps = torch.where(fooled, torch.minimum(eps * (1 - grow), best * (1 - grow)), grown)
         eps = torch.minimum(eps, best)
-        ahead = x + change + rate * slope / wide(length(slope, "l2").clamp_min(1e-12))
-        change = within(x, ahead, eps, norm) - x
+        ahead = x + change + rate * slope / wide(L2.length(slope).clamp_min(1e-12))
+        change = norm.within(x, ahead, eps) - x
     yield Proposal(x + change)

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from core import tensors
 from core.attacks import Problem, Proposal, Steps, attacks
 from core.catalog import Config, knob
+from core.norms import NORMS
+from core.target import Target
 from core.tensors import Images
-from core.threat import NORMS, Target
 
 
 class GeometricConfig(Config):

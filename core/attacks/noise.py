@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from core.attacks import Problem, Proposal, Steps, attacks
 from core.catalog import Config, knob
-from core.threat import NORMS, Target, length, wide
+from core.norms import NORMS, wide
+from core.target import Target
 
 
 class NoiseConfig(Config):
@@ -24,11 +25,11 @@ class NoiseConfig(Config):
 def noise(config: NoiseConfig, target: Target, problem: Problem) -> Steps:
     """Changes pixels at random, without looking at the classifier: what it breaks was hardly robust."""
     for draw in range(config.draws):
-        if problem.norm == "linf":  # the corners of the box: the strongest that chance can do
+        if problem.norm.box:  # the corners of the box: the strongest that chance can do
             moved = problem.x + problem.eps * (problem.uniform(f"placebo {draw}") - 0.5).sign()
         else:
             change = problem.normal(f"placebo {draw}")
-            size = length(change, problem.norm).clamp_min(1e-12)
+            size = problem.norm.length(change).clamp_min(1e-12)
             moved = problem.x + problem.eps * change / wide(size)
         keep = yield Proposal(moved.clamp(0, 1))
         problem.keep(keep)

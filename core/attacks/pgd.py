@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
-
-from core.attacks import Problem, Proposal, Steps, attacks
+from core.ascent import Ascent
+from core.attacks import Problem, Steps, attacks, climbed
 from core.catalog import Config, knob
-from core.threat import NORMS, Climb, Target, steepest, wide, within
+from core.norms import NORMS
+from core.target import Climb, Target
 
 
 class PGDConfig(Config):
@@ -45,21 +45,14 @@ class PGDConfig(Config):
 )
 def pgd(config: PGDConfig, target: Target, problem: Problem) -> Steps:
     """Climbs the loss in many small steps, each cut back to the budget."""
-    size = config.step_size * problem.eps / config.steps
     for restart in range(config.restarts):
-        moved = problem.start(f"start {restart}") if config.random_start else problem.x
-        past = torch.zeros_like(moved)
-        for _ in range(config.steps):
-            goal = Climb(config.loss, problem.y, problem.towards)
-            logits, value, slope = target.climb(moved, goal)
-            keep = yield Proposal(moved, logits, value)
-            if not bool(keep.all()):
-                problem.keep(keep)
-                moved, slope, past = moved[keep], slope[keep], past[keep]
-            if config.momentum:
-                slope = slope / wide(slope.abs().flatten(1).mean(1).clamp_min(1e-30))
-                past = slope = config.momentum * past + slope
-            ahead = moved + size * steepest(slope, problem.norm, moved)
-            moved = within(problem.x, ahead, problem.eps, problem.norm)
-        keep = yield Proposal(moved)
-        problem.keep(keep)
+        start = problem.start(f"start {restart}") if config.random_start else problem.x
+        ascent = Ascent(
+            problem.norm, problem.eps, problem.x, start,
+            config.steps, config.step_size, config.momentum,
+        )  # fmt: skip
+        yield from climbed(
+            problem,
+            ascent,
+            lambda x, _: target.climb(x, Climb(config.loss, problem.y, problem.towards)),
+        )

@@ -7,13 +7,14 @@ References:
 
 from __future__ import annotations
 
-import math
-
 import torch
 
-from core.attacks import Problem, Proposal, Steps, attacks
+from core.ascent import Annealed
+from core.attacks import Problem, Steps, attacks, climbed
 from core.catalog import Config, knob
-from core.threat import NORMS, Climb, Target, others, steepest, within
+from core.norms import NORMS
+from core.target import Climb, Target, others
+from core.tensors import Images
 
 
 class QuickConfig(Config):
@@ -44,29 +45,18 @@ def quick(config: QuickConfig, target: Target, problem: Problem) -> Steps:
     ranked = others(clean.nan_to_num(0.0), problem.y).topk(rounds, 1).indices
     # a scale of the logits at which float32 neither saturates nor vanishes; decisions do not depend on it
     scale = clean.std(1, keepdim=True).clamp_min(1e-12)
+
+    def ask(x: Images, turn: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        if turn:
+            goal = Climb("margin", problem.y, ranked[problem.left, turn - 1])
+        else:
+            goal = Scaled(problem.y, scale[problem.left])
+        return target.climb(x, goal)
+
     for turn in range(rounds + 1):
-        moved = problem.start(f"start {turn}")
-        before = moved
-        for step in range(config.steps):
-            goal: Climb = Scaled(problem.y, scale)
-            if turn:
-                goal = Climb("margin", problem.y, ranked[:, turn - 1])
-            logits, value, slope = target.climb(moved, goal)
-            keep = yield Proposal(moved, logits, value)
-            if not bool(keep.all()):
-                problem.keep(keep)
-                moved, before, slope = moved[keep], before[keep], slope[keep]
-                ranked, scale = ranked[keep], scale[keep]
-            size = problem.eps * (1 + math.cos(math.pi * step / config.steps))
-            ahead = moved + size * steepest(slope, problem.norm, moved)
-            ahead = within(problem.x, ahead, problem.eps, problem.norm)
-            share = 0.75 if step else 1.0
-            ahead = moved + share * (ahead - moved) + (1 - share) * (moved - before)
-            before, moved = moved, within(problem.x, ahead, problem.eps, problem.norm)
-        keep = yield Proposal(moved)
-        if not bool(keep.all()):
-            problem.keep(keep)
-            ranked, scale = ranked[keep], scale[keep]
+        start = problem.start(f"start {turn}")
+        ascent = Annealed(problem.norm, problem.eps, problem.x, start, config.steps)
+        yield from climbed(problem, ascent, lambda x, _, turn=turn: ask(x, turn))
 
 
 class Scaled(Climb):

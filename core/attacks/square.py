@@ -13,7 +13,8 @@ import torch
 from core import tensors
 from core.attacks import Problem, Proposal, Steps, attacks
 from core.catalog import Config, knob
-from core.threat import NORMS, Climb, Target, within
+from core.norms import NORMS
+from core.target import Climb, Target
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10 000 queries
 
@@ -44,7 +45,7 @@ def square(config: SquareConfig, target: Target, problem: Problem) -> Steps:
     """
     channels, size = problem.x.shape[1:3]
     sign = (problem.uniform("stripes")[:, :, :1, :] - 0.5).sign()
-    best = within(problem.x, problem.x + problem.eps * sign, problem.eps, problem.norm)
+    best = problem.norm.within(problem.x, problem.x + problem.eps * sign, problem.eps)
     lead = torch.full((len(best),), -math.inf, device=best.device)
     moved = best
     rows = torch.arange(size, device=best.device)
@@ -74,8 +75,8 @@ def square(config: SquareConfig, target: Target, problem: Problem) -> Steps:
         across = (rows >= corner[:, 1:]) & (rows < corner[:, 1:] + edge)
         patch = (down[:, :, None] & across[:, None, :])[:, None]
         colour = problem.eps * (u[:, 2:] - 0.5).sign()[:, :, None, None]
-        if problem.norm == "linf":
+        if problem.norm.box:
             moved = torch.where(patch, problem.x + colour, best)
-        else:
-            moved = best + patch * colour / (edge if problem.norm == "l2" else edge**2)
-        moved = within(problem.x, moved, problem.eps, problem.norm)
+        else:  # a square of one colour, of length eps
+            moved = best + patch * colour / edge ** (2 / problem.norm.order)
+        moved = problem.norm.within(problem.x, moved, problem.eps)

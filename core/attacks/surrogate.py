@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.ascent import Ascent, gradient
 from core.attacks import Problem, Proposal, Steps, attacks
 from core.catalog import Config, knob
+from core.norms import NORMS
+from core.target import Climb, Target, others
 from core.tensors import Images
-from core.threat import NORMS, Climb, Target, others, steepest, within
 
 
 class SurrogateConfig(Config):
@@ -122,16 +124,8 @@ def _climbed(
     config: SurrogateConfig, net: nn.Module, problem: Problem, aim: Tensor | None, stream: str
 ) -> Images:
     """Climbs the lead of a wrong class in the network that has learned."""
-    moved = problem.start(stream)
-    size = 2.5 * problem.eps / config.steps
-    goal = Climb("margin", problem.y, aim)
-    past = torch.zeros_like(moved)
+    goal, start = Climb("margin", problem.y, aim), problem.start(stream)
+    ascent = Ascent(problem.norm, problem.eps, problem.x, start, config.steps, momentum=0.75)
     for _ in range(config.steps):
-        with torch.enable_grad():
-            at = moved.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(goal(net(2 * at - 1)).sum(), at)
-        slope = slope / slope.abs().flatten(1).mean(1).clamp_min(1e-30).view(-1, 1, 1, 1)
-        past = 0.75 * past + slope
-        ahead = moved + size * steepest(past, problem.norm, moved)
-        moved = within(problem.x, ahead, problem.eps, problem.norm)
-    return moved.detach()
+        ascent.step(gradient(lambda x: goal(net(2 * x - 1)), ascent.at))
+    return ascent.at.detach()

@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import files, jobs, work
 from core.catalog import Config, UserError, parse
 from core.commands import commands, show, takes_values
 from core.writing import percent, percents
+
+if TYPE_CHECKING:
+    from core.robustness import Report
 
 FACTORY = """what package.module:factory gives: a torch.nn.Module (or a function of no arguments that returns one) that
   gets    images as float32 (N, channels, size, size), pixels from 0 to 1, of the channels and the size of --dataset;
@@ -74,28 +77,21 @@ def run(arguments: argparse.Namespace) -> int:
         if (given := getattr(arguments, name)) is not None:
             values[f"attack.{name}"] = given
     choice = {"dataset": arguments.dataset}
-    report = (
+    report, more = (
         _here(arguments, choice, values)
         if ":" in arguments.classifier
         else _job(arguments, choice, values)
     )
-    head = next(row for row in report["results"] if row["eps"] == report["headline"])
     rows = [
-        f"{row['text']:>10}  robust {percent(row['robust']):>6}  "
-        f"({percents(*row['interval'])}, n = {row['n']})"
-        for row in report["results"]
+        f"{row.text:>10}  robust {percent(row.robust):>6}  ({percents(*row.interval)}, n = {row.n})"
+        for row in report.results
     ]
-    answers = [
-        f"{c['outcome']:>5}  {c['number']:>2} {c['name']}: {c['finding']}" for c in report["checks"]
-    ]
+    answers = [f"{c.outcome:>5}  {c.number:>2} {c.name}: {c.finding}" for c in report.checks]
     show(
         arguments,
-        report,
+        report.record() | more,
         [
-            *(
-                f"{report[key]['colour']}: {report[key]['sentence']}"
-                for key in ("robustness", "verdict")
-            ),
+            *(f"{said.colour}: {said.sentence}" for said in (report.robustness, report.verdict)),
             *rows,
             *answers,
             *_reference(arguments.dataset, report),
@@ -104,17 +100,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.min_robust is None:
         return 0
     short = (
-        head["robust"] < arguments.min_robust
-        or not report["verdict"]["believable"]
-        or not report["complete"]
+        report.head.robust < arguments.min_robust
+        or not report.verdict.believable
+        or not report.complete
     )
     return 1 if short else 0
 
 
-def _reference(dataset: str, report: Mapping[str, Any]) -> list[str]:
+def _reference(dataset: str, report: Report) -> list[str]:
     """Says how to get something to compare the clean accuracy with, where there is nothing."""
-    about = report["identity"]
-    if not about or about["compared"]:
+    if not report.identity or report.identity.compared:
         return []
     return [
         f"No reference yet. To compare: python -m core train --classifier --dataset {dataset} --wait"
@@ -123,7 +118,10 @@ def _reference(dataset: str, report: Mapping[str, Any]) -> list[str]:
 
 def _job(
     arguments: argparse.Namespace, choice: dict[str, str], values: dict[str, Any]
-) -> dict[str, Any]:
+) -> tuple[Report, dict[str, Any]]:
+    """Attacks as a job, and waits for it; gives the report and what goes with it."""
+    from core.robustness import records
+
     target = arguments.classifier
     if target and not target.startswith("own/"):
         target = jobs.find(target, "classifier").id
@@ -136,48 +134,40 @@ def _job(
             print(shown, file=sys.stderr, flush=True)
         time.sleep(0.2)
         job = jobs.get(job.id)
-    if not (job.path / "report.json").exists() or job.status not in ("finished", "stopped"):
+    report = records.read(job.path)
+    if report is None or job.status not in ("finished", "stopped"):
         raise UserError(job.message or f"The job {job.id} is {job.status}. Start another one.")
-    report = files.read_json(job.path / "report.json") | {"job": job.id}
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         for file in job.path.iterdir():
-            if file.suffix in (".npz", ".html") or file.name == "report.json":
+            if file.suffix in (".npz", ".html") or file.name == records.FILE:
                 files.write_atomic(arguments.out / file.name, file.read_bytes())
-    return report
+    return report, {"job": job.id}
 
 
 def _here(
     arguments: argparse.Namespace, choice: dict[str, str], values: dict[str, Any]
-) -> dict[str, Any]:
+) -> tuple[Report, dict[str, Any]]:
     """Attacks code of this machine in this process; a job never runs it."""
     from core import datasets, robustness
-    from core.robustness import campaign, foreign
+    from core.robustness import campaign, foreign, records
     from core.robustness.report import batch, html, pictures
 
     config = work.configure("attack", choice, values)
     plan = campaign.AttackConfig.of(config["attack"], "attack")
     dataset = datasets.load(choice["dataset"], config["dataset"]["config"])
     target = foreign.from_code(arguments.classifier, arguments.weights, dataset)
-    x, y, indices, data = robustness.images_of(dataset, plan.study())
-    study = robustness.Study(
-        target,
-        x,
-        y,
-        plan.study(),
-        indices=indices,
-        data=data | {"config": config["dataset"]["config"]},
-        dataset=dataset,
-    )
+    data = {"config": config["dataset"]["config"]}
+    study = robustness.begin(target, dataset, plan.study(), data=data)
     report = study.report
     for report in study:
-        said = f"{report['robustness']['sentence']} {report['verdict']['sentence']}"
+        said = f"{report.robustness.sentence} {report.verdict.sentence}"
         print(said, file=sys.stderr, flush=True)
     more = dict(campaign.extras(plan, study, target, dataset))
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        files.write_json(arguments.out / "report.json", report)
+        files.write_json(arguments.out / records.FILE, report.record())
         page = html(report, pictures(study))
         files.write_atomic(arguments.out / "report.html", page.encode())
         files.write_atomic(arguments.out / "adversarial.npz", batch(study))
-    return report | more
+    return report, more

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.ascent import climb
 from core.catalog import Config, Entry, Registry, UserError, knob
-from core.classifier import climb
 from core.datasets import Dataset
+from core.norms import LINF, SUITED, Budget
 from core.runs import Opened
 from core.stats import proportion
 from core.tensors import Images, noise, to_bytes, to_float
-from core.threat import default_eps
 from core.writing import percent
 
 
@@ -76,7 +76,7 @@ class TrickConfig(Config):
         visitor=100,
     )
     eps: float = knob(
-        0.0,
+        SUITED,
         "Largest change of a pixel, of a range of 1: 0.1 is 26/255. 0 takes what suits the images.",
         title="Attack strength (eps)",
         ge=0,
@@ -88,10 +88,11 @@ class TrickConfig(Config):
     seed: int = knob(0, "Of everything random.", ge=0, le=2**31 - 1, log=True, advanced=True)
 
 
-def suited(name: str, opened: Opened) -> float:
-    """Gives the attack strength at which a trick runs where 0 was asked for: what suits the images of a model."""
-    usual = default_eps(opened.spec.channels, opened.spec.size, "linf")
-    return tricks.get(name).times * usual
+def strength(name: str, opened: Opened, eps: float = SUITED) -> float:
+    """Gives the attack strength at which a trick runs, where one was asked for; else what suits a model's images."""
+    return (
+        eps or tricks.get(name).times * Budget(LINF, opened.spec.channels, opened.spec.size).usual
+    )
 
 
 # --- Images in, images out ------------------------------------------------------------------------------------------

@@ -19,13 +19,14 @@ from core.deception import (
     plain,
     rising,
     share,
+    strength,
     strip,
-    suited,
     tricks,
 )
 from core.models import Criticises
+from core.norms import LINF
 from core.runs import Opened
-from core.threat import Target, eps_text
+from core.target import Target
 from core.writing import percent
 
 
@@ -43,7 +44,7 @@ def critic(
     x, y = images_of(opened, dataset, config.n)
     label = y if model.classes else None
     fake = model.sample(range(len(x)), label, config.seed, opened.usual)
-    eps = config.eps or suited("critic", opened)
+    eps = strength("critic", opened, config.eps)
 
     def score(images: Tensor) -> Tensor:
         return model.criticise(images, label)
@@ -60,14 +61,14 @@ def critic(
             taken = int((score(level.moved) > real.median()).sum())
         yield Shown(
             f"Untouched, the critic ranks a real image above a generated one in {percent(attack[0])} of the pairs; "
-            f"after a change of {eps_text(level.eps)} in {percent(attack[-1])}.",
+            f"after a change of {LINF.text(level.eps)} in {percent(attack[-1])}.",
             [
                 plain("Told apart before", f"{attack[0]:.3f}", "AUC: 1 always, 0.5 by chance", len(x)),
                 plain("After the attack", f"{attack[-1]:.3f}", "AUC after the change", len(x)),
                 plain("After noise", f"{random[-1]:.3f}", "AUC, random noise of the same size", len(x)),
                 share("More real than half of the real", taken, len(x), "generated images above the median real one"),
             ],
-            [strip("Generated", fake), strip(f"Changed by at most {eps_text(eps)}", level.kept)],
+            [strip("Generated", fake), strip(f"Changed by at most {LINF.text(eps)}", level.kept)],
             level.curve,
             level.done,
         )  # fmt: skip

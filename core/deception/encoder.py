@@ -21,13 +21,14 @@ from core.deception import (
     noisy,
     plain,
     rising,
+    strength,
     strip,
-    suited,
     tricks,
 )
 from core.models import Encodes, Spells, Traces
+from core.norms import LINF
 from core.runs import Opened
-from core.threat import Target, eps_text
+from core.target import Target
 
 
 class EncoderConfig(TrickConfig):
@@ -49,7 +50,7 @@ def encoder(
 ) -> Iterator[Shown]:
     """Changes an image a little, and the model takes it for something else; random noise of the same size beside it."""
     x, y = images_of(opened, dataset, config.n)
-    eps = config.eps or suited("encoder", opened)
+    eps = strength("encoder", opened, config.eps)
     code, restored = coder(opened, y)
     with torch.no_grad():
         clean, back = code(x), restored(x)
@@ -71,7 +72,7 @@ def encoder(
             after = restored(level.kept)
         damage = [float((images - back).square().mean()) for images in (after, noised)]
         yield Shown(
-            f"A change of {eps_text(level.eps)} moves the code by {far:.2f} of the distance between two images, "
+            f"A change of {LINF.text(level.eps)} moves the code by {far:.2f} of the distance between two images, "
             f"{far / max(random, 1e-9):.1f} times as far as random noise of the same size.",
             [
                 plain("Shift of the code, attack", f"{far:.2f}", "1: distance of two images", len(x)),
@@ -82,7 +83,7 @@ def encoder(
             [
                 strip("Images", x),
                 strip("What the model makes of them", back),
-                strip(f"Changed by at most {eps_text(eps)}", level.kept),
+                strip(f"Changed by at most {LINF.text(eps)}", level.kept),
                 strip("What the model makes of these", after),
             ],
             level.curve,

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.ascent import climb
 from core.catalog import Config, knob
-from core.classifier import climb
 from core.datasets import Dataset
-from core.deception import Shown, TrickConfig, images_of, plain, pushed, strip, suited, tricks
+from core.deception import Shown, TrickConfig, images_of, plain, pushed, strength, strip, tricks
 from core.models import Batches, Fits, Spreads
+from core.norms import LINF
 from core.runs import Opened
+from core.target import Target
 from core.tensors import Group, Images, Loss
-from core.threat import Target, eps_text
 
 
 class HardenConfig(TrickConfig):
@@ -91,7 +92,7 @@ def harden(
     """Trains the VAE on with the attack on its encoder; damage and clean quality, before and after."""
     from core.training import TrainConfig, Trainer
 
-    eps = config.eps or suited("harden", opened)
+    eps = strength("harden", opened, config.eps)
     x, y = images_of(opened, dataset, config.n)
     sampling = opened.usual
     before = _damage(opened.model, x, y, eps, config, sampling)
@@ -106,7 +107,7 @@ def harden(
     model = net.model.eval().requires_grad_(False)
     after = _damage(model, x, y, eps, config, sampling)
     yield Shown(
-        f"The attack of {eps_text(eps)} damaged reconstructions by {before['damage']:.4f} before and "
+        f"The attack of {LINF.text(eps)} damaged reconstructions by {before['damage']:.4f} before and "
         f"{after['damage']:.4f} after; the error of untouched images went from {before['clean']:.4f} "
         f"to {after['clean']:.4f}.",
         [

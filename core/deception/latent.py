@@ -17,7 +17,7 @@ from core.deception import Shown, plain, share, strip, tricks
 from core.models import Decodes, Traces
 from core.robustness import foreign
 from core.runs import Opened
-from core.threat import Climb, Target
+from core.target import Climb, Target
 
 
 class LatentConfig(Config):

@@ -20,13 +20,14 @@ from core.deception import (
     plain,
     rising,
     share,
+    strength,
     strip,
-    suited,
     tricks,
 )
 from core.models import Scores, Traces
+from core.norms import LINF
 from core.runs import Opened
-from core.threat import Target, eps_text
+from core.target import Target
 
 
 @tricks.add(
@@ -46,7 +47,7 @@ def likelihood(
     model = opened.model
     x, y = images_of(opened, dataset, config.n)
     strange = 1 - x
-    eps = config.eps or suited("likelihood", opened)
+    eps = strength("likelihood", opened, config.eps)
     bits = x[0].numel() * float(np.log(2))
     label = y if model.classes else None
 
@@ -66,14 +67,14 @@ def likelihood(
         usual = -float(real.mean())
         yield Shown(
             f"Images turned inside out cost {attack[0]:.2f} bits per dimension, real ones {usual:.2f}; "
-            f"after a change of {eps_text(level.eps)}, {attack[-1]:.2f}.",
+            f"after a change of {LINF.text(level.eps)}, {attack[-1]:.2f}.",
             [
                 plain("Real images", f"{usual:.2f}", "bits per dimension, lower is likelier", len(x)),
                 plain("Inside out", f"{attack[0]:.2f}", "the same before the attack", len(x)),
                 plain("After the attack", f"{attack[-1]:.2f}", "the same after it", len(x)),
                 share("Likelier than half of the real", above, len(x), "attacked images above the median real one"),
             ],
-            [strip("Inside out", strange), strip(f"Changed by at most {eps_text(level.eps)}", level.moved)],
+            [strip("Inside out", strange), strip(f"Changed by at most {LINF.text(level.eps)}", level.moved)],
             level.curve,
             level.done,
         )  # fmt: skip

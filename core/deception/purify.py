@@ -18,11 +18,21 @@ from torch import Tensor, nn
 from core import attacks
 from core.catalog import Config, knob
 from core.datasets import Dataset
-from core.deception import Shown, TrickConfig, images_of, plain, share, strip, suited, tricks
+from core.deception import (
+    Shown,
+    TrickConfig,
+    images_of,
+    plain,
+    share,
+    strength,
+    strip,
+    tricks,
+)
 from core.models import Decodes, Encodes, Purifies, Spreads, Traces
+from core.norms import LINF
 from core.runs import Opened
+from core.target import Target
 from core.tensors import Images, noise
-from core.threat import Target, eps_text
 from core.writing import percent
 
 DRAWS = 20  # of a random defence, for its final score
@@ -95,7 +105,7 @@ def purification(
     """Cleans images with the model before they are classified, and attacks that in three ways, ever stronger [3, 4]."""
     x, y = images_of(opened, dataset, config.n)
     y = y.to(target.device)
-    eps = config.eps or suited("purify", opened)
+    eps = strength("purify", opened, config.eps)
     purify, random, why_not = purifier(config, opened)
     draws = DRAWS if random else 1
     facts = {**target.facts, "purifier": opened.run}
@@ -135,7 +145,7 @@ def purification(
     grey = score(moved)
     unaware = "the attacker does not know of the purifier"
     numbers += [
-        row("No defence, attacked", undefended(moved), f"PGD of {eps_text(eps)}"),
+        row("No defence, attacked", undefended(moved), f"PGD of {LINF.text(eps)}"),
         row("1. Attack on the classifier alone", grey, unaware),
     ]
     words = "Attacking through the purifier, taken for the identity (BPDA)."

@@ -13,7 +13,7 @@ from core.models import SYNTHETIC_FAMILY, families
 QUICK = 3  # pairs of a quick look, which allows no verdict
 
 
-class Question(Config):
+class Asked(Config):
     """What is asked, of how many images, how often."""
 
     pipeline: str = knob("digits", "The saved pipeline in question.", title="Pipeline")
@@ -33,7 +33,7 @@ def _switches(entries: list[Arm]) -> dict[str, Any]:
     }
 
 
-_Switched: Any = create_model("_Switched", __base__=Question, **_switches(ordered()))
+_Switched: Any = create_model("_Switched", __base__=Asked, **_switches(ordered()))
 
 
 class ExperimentConfig(_Switched):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from core.experiment.arms import Lesson
+from core.experiment.arms import Lesson, Trial
 from core.writing import percent
 
 _REFUSED = {
@@ -44,7 +44,7 @@ def samples_used(made: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     return "", f"{words}; {reasons}." if reasons else f"{words}."
 
 
-def with_samples(trial: Any, pair: int, size: int) -> Lesson:
+def with_samples(trial: Trial, pair: int, size: int) -> Lesson:
     """Adds samples of a model that has seen nothing but the real images of a pair."""
     import torch
 
@@ -54,6 +54,7 @@ def with_samples(trial: Any, pair: int, size: int) -> Lesson:
     from core.training import TrainConfig, Trainer, batch_of, spec_of
 
     data = trial.subset(pair, size)
+    assert data.y is not None
     config, classes = trial.config, len(data.classes)
     seed = (config.seed * 1000 + pair) % 2**31
     with torch.random.fork_rng(devices=[]):

@@ -150,7 +150,7 @@ class Flow(nn.Module):
         self.lr = 1e-3 if tiny else 2e-3
         self.scales = nn.ModuleList(
             nn.ModuleList(
-                Step(shape, config.channels if len(shape) > 1 else width, extra, seed)
+                FlowStep(shape, config.channels if len(shape) > 1 else width, extra, seed)
                 for seed in range(config.steps)
             )
             for shape in shapes
@@ -367,7 +367,7 @@ class Flow(nn.Module):
         return self.decode(self.latent(ids, seed, sampling), y, sampling)
 
 
-class Step(nn.Module):
+class FlowStep(nn.Module):
     """Normalises, mixes, and changes one half of the numbers, knowing the other ([2], figure 2).
 
     The half that is changed comes last: where a scale ends it is the half that is done, and the other goes on.

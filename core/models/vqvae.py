@@ -556,7 +556,7 @@ class Prior(nn.Module):
         self.label = LabelEmbedding(classes, width) if classes else None
         self.embed = nn.Embedding(count, width)
         self.position = nn.Parameter(0.1 * torch.randn(length, width))
-        self.blocks = nn.ModuleList(Block(width) for _ in range(config.prior_depth))
+        self.blocks = nn.ModuleList(PriorBlock(width) for _ in range(config.prior_depth))
         self.norm = nn.LayerNorm(width)
         self.last = nn.Linear(width, count)
 
@@ -594,7 +594,7 @@ class Prior(nn.Module):
         return self.last(self.norm(h))
 
 
-class Block(nn.Module):
+class PriorBlock(nn.Module):
     """Attends to itself and what came before, then thinks about it."""
 
     def __init__(self, width: int) -> None:

@@ -6,23 +6,34 @@
 
 from __future__ import annotations
 
-from core.robustness.closeup import Look, look
+from collections.abc import Iterator
+from typing import Any
+
+from core.robustness.closeup import Closeup, look
 from core.robustness.comparison import Paired, compare, references
-from core.robustness.cost import Estimate, estimate
-from core.robustness.questions import StudyConfig, images_of, sweep
-from core.robustness.study import Study, check
+from core.robustness.cost import Cost, estimate
+from core.robustness.measure import AttackStudy, begin, check
+from core.robustness.questions import StudyConfig, images_of
+from core.robustness.records import Report
 
 __all__ = [
-    "Estimate",
-    "Look",
+    "AttackStudy",
+    "Closeup",
+    "Cost",
     "Paired",
+    "Report",
     "Study",
     "StudyConfig",
+    "begin",
     "check",
     "compare",
     "estimate",
     "images_of",
     "look",
     "references",
-    "sweep",
 ]
+
+
+def Study(*asked: Any, **more: Any) -> Iterator[dict[str, Any]]:
+    """Attacks as :class:`AttackStudy`, giving plain values: the program in a report of an older version asks for it."""
+    return (report.record() for report in AttackStudy(*asked, **more))

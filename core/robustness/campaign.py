@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,14 @@ from torch import Tensor
 from core import attacks
 from core.catalog import knob
 from core.datasets import Dataset
+from core.norms import LINF, Norm
 from core.robustness import certify, corruptions, foreign
+from core.robustness.measure import AttackStudy
 from core.robustness.questions import StudyConfig
-from core.robustness.study import Study
 from core.stats import proportion
+from core.target import Target
 from core.tensors import Images
-from core.threat import Target
+from core.watch import UNWATCHED, Watch
 
 
 class AttackConfig(StudyConfig):
@@ -54,17 +56,17 @@ class AttackConfig(StudyConfig):
 
 def extras(
     config: AttackConfig,
-    study: Study,
+    study: AttackStudy,
     target: Target,
     dataset: Dataset,
-    stop: Callable[[], str] = lambda: "",
+    watch: Watch = UNWATCHED,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Does what goes with a study, yielding the name of a result and its growing table; ends early when stopped."""
     if config.corruptions:
         for table in corruptions.accuracy(target, study.x, study.y, config.seed):
             done = sum(len(row) for row in table["accuracy"].values())
             yield "corruptions", table | {"done": f"{done} of {5 * len(corruptions.names())}"}
-            if stop():
+            if watch.stopped():
                 return
     if config.certify:
         settings = certify.CertifyConfig(sigma=config.certify)
@@ -77,13 +79,13 @@ def extras(
                     "certified",
                     certificate(found, settings) | {"done": f"{len(found)} of {len(x)}"},
                 )
-            if stop():
+            if watch.stopped():
                 return
     if config.transfer:
         others = [foreign.target_of(id.strip(), dataset) for id in config.transfer.split(",")]
         yield (
             "transfer",
-            transfer([target, *others], study.x, study.y, study.grid[study.head], config.norm),
+            transfer([target, *others], study.x, study.y, study.grid[study.head], study.norm),
         )
 
 
@@ -113,7 +115,7 @@ def transfer(
     x: Images,
     y: Tensor,
     eps: float,
-    norm: str = "linf",
+    norm: Norm = LINF,
     values: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Attacks each classifier and shows its adversarial images to all: whose images fool whom.
@@ -147,5 +149,5 @@ def transfer(
         "fooled": fooled.tolist(),
         "n": counted.tolist(),
         "eps": eps,
-        "norm": norm,
+        "norm": norm.name,
     }

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from core import tensors
 from core.catalog import Config, knob
+from core.target import Target
 from core.tensors import Images
-from core.threat import Target
 
 ABSTAIN = -1
 

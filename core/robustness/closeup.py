@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from core.attacks import Trial
-from core.robustness.questions import sweep
+from core.attacks import run
+from core.norms import L2, LINF, Budget, Norm
+from core.target import Target
 from core.tensors import Images
-from core.threat import Target
 
 
 @dataclass(frozen=True)
-class Look:
+class Closeup:
     """One image under attack, at rising strength.
 
     Attributes:
@@ -40,31 +39,25 @@ def look(
     target: Target,
     image: Tensor,
     label: int,
-    norm: str = "linf",
-    eps: Sequence[float] | None = None,
+    norm: Norm = LINF,
     towards: int | None = None,
     steps: int = 20,
-) -> Look:
+) -> Closeup:
     """Attacks one image (C, H, W) at rising strength, towards a class if one is given; about a second on digits."""
     device = target.device
     x = image[None].to(device)
     y = torch.tensor([label], device=device)
     goal = None if towards is None else torch.tensor([towards], device=device)
-    strengths = [
-        0.0,
-        *sorted(e for e in (eps or sweep(target.channels, target.size, norm)) if e > 0),
-    ]
+    strengths = [0.0, *Budget(norm, target.channels, target.size).sweep()]
     made, trace = [x], []
     for strength in strengths[1:]:
         # the same start as at the last strength, so that the slider moves smoothly
-        trial = Trial(
-            "pgd", target, x, y, strength, norm, {"steps": steps, "loss": "margin", "random_start": False},
-            towards=goal, active=False,
+        outcome = run(
+            "pgd", target, x, y, strength, norm=norm, towards=goal, active=False,
+            config={"steps": steps, "loss": "margin", "random_start": False},
         )  # fmt: skip
-        for _ in trial:
-            pass
-        made.append(trial.outcome.adversarial)
-        trace = trial.outcome.trace
+        made.append(outcome.adversarial)
+        trace = outcome.trace
     images = torch.cat(made)
     probabilities = target.probabilities(images)
     best = probabilities.topk(min(5, probabilities.shape[1]), 1)
@@ -74,13 +67,10 @@ def look(
         for values, rows in zip(best.values, best.indices, strict=True)
     ]
     smallest: dict[str, float | None] = {}
-    for each, name in (("linf", "fmn"), ("l2", "ddn")):
-        trial = Trial(name, target, x, y, None, each)
-        for _ in trial:
-            pass
-        distance = float(trial.outcome.distance[0])
-        if each == norm and towards is None:  # a step of the sweep may have found a smaller one
+    for each, name in ((LINF, "fmn"), (L2, "ddn")):
+        distance = float(run(name, target, x, y, None, norm=each).distance[0])
+        if each is norm and towards is None:  # a step of the sweep may have found a smaller one
             fooled = [s for s, row in zip(strengths, top, strict=True) if row[0][0] != names[label]]
             distance = min([distance, *fooled])
-        smallest[each] = distance if math.isfinite(distance) else None
-    return Look(strengths, images.cpu(), [row[0][0] for row in top], top, trace, smallest)
+        smallest[each.name] = distance if math.isfinite(distance) else None
+    return Closeup(strengths, images.cpu(), [row[0][0] for row in top], top, trace, smallest)

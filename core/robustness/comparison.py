@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from core.catalog import UserError
+from core.norms import NEAR, norm_of
+from core.robustness.records import Report
 from core.stats import mcnemar
-from core.threat import eps_text
-
-NEAR = 1e-6  # slack of a budget, for float32
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Paired:
         return self.both + self.only_first + self.only_second + self.neither
 
 
-def compare(first: Mapping[str, Any], second: Mapping[str, Any], eps: float) -> Paired:
+def compare(first: Report, second: Report, eps: float) -> Paired:
     """Compares two reports at one strength, image by image, by the exact test of McNemar.
 
     Raises:
@@ -47,26 +45,23 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], eps: float) -> 
         McNemar, 1947, Note on the sampling error of the difference between correlated proportions
     """
     for key in ("fingerprint", "split"):
-        if first["data"].get(key) != second["data"].get(key):
+        if first.data.get(key) != second.data.get(key):
             raise UserError(
                 "The two reports are of different images, so they cannot be compared image by image. "
                 "Attack both models on the same dataset."
             )
     for report in (first, second):
-        if not any(math.isclose(row["eps"], eps, abs_tol=1e-9) for row in report["results"]):
+        if report.at(eps) is None:
             raise UserError(
-                f"{report['model']['name']} was not attacked at {eps_text(eps, report['norm'])}. "
+                f"{report.model['name']} was not attacked at {norm_of(report.norm).text(eps)}. "
                 "Attack it at this strength first."
             )
     tables = [
-        {
-            row["index"]: row["right"] and (row["smallest"] is None or row["smallest"] > eps + NEAR)
-            for row in report["images"]
-        }
+        {image.index: image.stands(eps + NEAR) for image in report.images}
         for report in (first, second)
     ]
     shared = sorted(tables[0].keys() & tables[1].keys())
-    if not shared or first["norm"] != second["norm"]:
+    if not shared or first.norm != second.norm:
         raise UserError(
             "The two reports share no image or norm. Attack both models on the same images."
         )

@@ -19,14 +19,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core import tensors
+from core.target import Target
 from core.tensors import Images
-from core.threat import Target
 
 SEVERITIES = (1, 2, 3, 4, 5)
-Corruption = Callable[[Images, int, "Draws"], Tensor]
+Corruption = Callable[[Images, int, "Dice"], Tensor]
 
 
-class Draws:
+class Dice:
     """Random numbers that depend on the seed, the image's number and the stream alone."""
 
     def __init__(self, seed: int, ids: Tensor, device: torch.device) -> None:
@@ -69,7 +69,7 @@ def corrupt(
     if not severity:
         return x
     numbers = torch.arange(len(x)) if ids is None else torch.as_tensor(ids)
-    draws = Draws(seed, numbers.to(x.device), x.device)
+    draws = Dice(seed, numbers.to(x.device), x.device)
     return _KINDS[name](x, severity - 1, draws).clamp(0, 1)
 
 
@@ -105,11 +105,11 @@ def accuracy(
 # --- Noise ----------------------------------------------------------------------------------------------------------
 
 
-def _gaussian_noise(x: Images, level: int, draws: Draws) -> Tensor:
+def _gaussian_noise(x: Images, level: int, draws: Dice) -> Tensor:
     return x + (0.08, 0.12, 0.18, 0.26, 0.38)[level] * draws.normal(x.shape[1:], "gaussian noise")
 
 
-def _shot_noise(x: Images, level: int, draws: Draws) -> Tensor:
+def _shot_noise(x: Images, level: int, draws: Dice) -> Tensor:
     """Counts photons: a Poisson draw by inversion, exact, from one uniform number per pixel."""
     photons = (60, 25, 12, 5, 3)[level]
     return poisson(x * photons, draws.uniform(x.shape[1:], "shot noise")) / photons
@@ -127,7 +127,7 @@ def poisson(mean: Tensor, u: Tensor) -> Tensor:
     return count.float()
 
 
-def _impulse_noise(x: Images, level: int, draws: Draws) -> Tensor:
+def _impulse_noise(x: Images, level: int, draws: Dice) -> Tensor:
     amount = (0.03, 0.06, 0.09, 0.17, 0.27)[level]
     u = draws.uniform(x.shape[1:], "impulse noise")
     return torch.where(u < amount / 2, 0.0, torch.where(u > 1 - amount / 2, 1.0, x))
@@ -136,12 +136,12 @@ def _impulse_noise(x: Images, level: int, draws: Draws) -> Tensor:
 # --- Blur -----------------------------------------------------------------------------------------------------------
 
 
-def _defocus_blur(x: Images, level: int, draws: Draws) -> Tensor:
+def _defocus_blur(x: Images, level: int, draws: Dice) -> Tensor:
     radius, soft = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))[level]
     return convolve(x, disk(radius * _scale(x), soft))
 
 
-def _glass_blur(x: Images, level: int, draws: Draws) -> Tensor:
+def _glass_blur(x: Images, level: int, draws: Dice) -> Tensor:
     """Blurs, swaps each pixel with a near one some times, blurs again."""
     sigma, reach, turns = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[level]
     sigma = sigma * max(0.35, _scale(x) ** 0.5)
@@ -161,7 +161,7 @@ def _glass_blur(x: Images, level: int, draws: Draws) -> Tensor:
     return convolve(x, gaussian(sigma))
 
 
-def _motion_blur(x: Images, level: int, draws: Draws) -> Tensor:
+def _motion_blur(x: Images, level: int, draws: Dice) -> Tensor:
     """Smears along a line of a random angle, with weights that fall like a bell."""
     radius, sigma = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))[level]
     radius, sigma = max(1, round(radius * _scale(x))), max(0.5, sigma * _scale(x))
@@ -187,7 +187,7 @@ def _moved(x: Images, right: Tensor, down: Tensor) -> Tensor:
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
-def _zoom_blur(x: Images, level: int, draws: Draws) -> Tensor:
+def _zoom_blur(x: Images, level: int, draws: Dice) -> Tensor:
     top, step = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))[level]
     factors = [1 + step * k for k in range(math.ceil((top - 1) / step))]
     total = x.clone()
@@ -206,7 +206,7 @@ def zoomed(x: Images, factor: float) -> Tensor:
 # --- Weather --------------------------------------------------------------------------------------------------------
 
 
-def _snow(x: Images, level: int, draws: Draws) -> Tensor:
+def _snow(x: Images, level: int, draws: Dice) -> Tensor:
     mean, spread, zoom, cut, radius, sigma, keep = (
         (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
         (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
@@ -226,20 +226,20 @@ def _snow(x: Images, level: int, draws: Draws) -> Tensor:
     return keep * x + (1 - keep) * white + flakes + flakes.rot90(2, (2, 3))
 
 
-def _frost(x: Images, level: int, draws: Draws) -> Tensor:
+def _frost(x: Images, level: int, draws: Dice) -> Tensor:
     """Lays ice over the image: here drawn as sharp ridges of a fractal, where the original has photographs."""
     keep, ice = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))[level]
     ridges = 1 - (2 * plasma(x, draws, 2.0, "frost") - 1).abs()
     return keep * x + ice * ridges.square()
 
 
-def _fog(x: Images, level: int, draws: Draws) -> Tensor:
+def _fog(x: Images, level: int, draws: Dice) -> Tensor:
     amount, decay = ((1.5, 2), (2.0, 2), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))[level]
     top = x.flatten(1).amax(1).view(-1, 1, 1, 1)
     return (x + amount * plasma(x, draws, decay, "fog")) * top / (top + amount)
 
 
-def plasma(x: Images, draws: Draws, decay: float, stream: str) -> Tensor:
+def plasma(x: Images, draws: Dice, decay: float, stream: str) -> Tensor:
     """Draws clouds in [0, 1], (N, 1, H, W): noise of every size, each finer one weaker by ``decay``."""
     size = 2 ** math.ceil(math.log2(max(x.shape[2:])))
     total = torch.zeros(len(x), 1, size, size, device=x.device)
@@ -258,7 +258,7 @@ def plasma(x: Images, draws: Draws, decay: float, stream: str) -> Tensor:
     return (total - low) / (high - low).clamp_min(1e-6)
 
 
-def _brightness(x: Images, level: int, draws: Draws) -> Tensor:
+def _brightness(x: Images, level: int, draws: Dice) -> Tensor:
     """Raises the value of hue, saturation and value: all channels by the same factor."""
     amount = (0.1, 0.2, 0.3, 0.4, 0.5)[level]
     value = x.amax(1, keepdim=True)
@@ -269,13 +269,13 @@ def _brightness(x: Images, level: int, draws: Draws) -> Tensor:
 # --- Digital --------------------------------------------------------------------------------------------------------
 
 
-def _contrast(x: Images, level: int, draws: Draws) -> Tensor:
+def _contrast(x: Images, level: int, draws: Dice) -> Tensor:
     amount = (0.4, 0.3, 0.2, 0.1, 0.05)[level]
     mean = x.mean((2, 3), keepdim=True)
     return (x - mean) * amount + mean
 
 
-def _elastic_transform(x: Images, level: int, draws: Draws) -> Tensor:
+def _elastic_transform(x: Images, level: int, draws: Dice) -> Tensor:
     """Bends the image by a smooth random field and a random affine map; the small published set, for 224 px."""
     alpha, sigma, affine = (
         (244 * 2, 244 * 0.7, 244 * 0.1),
@@ -300,14 +300,14 @@ def _elastic_transform(x: Images, level: int, draws: Draws) -> Tensor:
     return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
 
 
-def _pixelate(x: Images, level: int, draws: Draws) -> Tensor:
+def _pixelate(x: Images, level: int, draws: Dice) -> Tensor:
     share = (0.6, 0.5, 0.4, 0.3, 0.25)[level]
     small = max(1, round(x.shape[-1] * share))
     down = F.interpolate(x, (small, small), mode="area")
     return F.interpolate(down, x.shape[2:], mode="nearest")
 
 
-def _jpeg_compression(x: Images, level: int, draws: Draws) -> Tensor:
+def _jpeg_compression(x: Images, level: int, draws: Dice) -> Tensor:
     return jpeg(x, (25, 18, 15, 10, 7)[level])
 
 

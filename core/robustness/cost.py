@@ -6,11 +6,12 @@ import math
 import time
 from dataclasses import dataclass
 
-from core.attacks import Trial, attacks
+from core.attacks import Trial
 from core.datasets import Dataset
-from core.robustness.questions import StudyConfig, images_of, names_of, settings_of
-from core.robustness.study import PROBE
-from core.threat import Target, default_eps, parse_eps
+from core.norms import SUITED
+from core.robustness.questions import StudyConfig, images_of
+from core.robustness.schedule import CLIMBS, PROBE, STILL, Schedule
+from core.target import Target
 
 PILOT = 64  # images of the longer of the two laps
 SLOW = 0.1  # seconds of a step with eight images above which the longer lap is left out
@@ -18,7 +19,7 @@ EARLY = 0.3  # share of an attack's first start after which an image that falls 
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Cost:
     """What a study will cost on this machine.
 
     Attributes:
@@ -32,7 +33,7 @@ class Estimate:
     fits: int
 
 
-def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Estimate:
+def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Cost:
     """Attacks a few of the images for a few steps, and tells how long a study will take and what fits into a minute.
 
     Raises:
@@ -41,18 +42,18 @@ def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Estimate:
     asked = target.with_(eot=config.eot, bpda=config.bpda)
     there = len(dataset.splits[config.split])
     n = min(config.n, there)
-    x, y, *_ = images_of(dataset, StudyConfig.of(config.record() | {"n": min(PILOT, n)}, "study"))
-    usual = default_eps(target.channels, target.size, config.norm)
-    given = parse_eps(config.eps, target.channels, target.size, config.norm)
-    eps = max(given, default=usual) or usual
+    x, y, *_ = images_of(dataset, config.model_copy(update={"n": min(PILOT, n)}))
+    plan = Schedule.of(config, target)
+    budget = plan.budget
+    eps = budget.chosen(max(plan.given, default=SUITED))
 
     def lap(count: int) -> tuple[float, float]:
         """Seconds of a step with so many images, and the share of them that stands."""
         steps = {"steps": 8, "loss": "margin"}
         best, stands = math.inf, 1.0
-        for _ in range(2):  # the quicker counts: whoever else is at work disturbs the other
+        for _ in range(2):  # the quicker counts: other work on the machine only lengthens a lap
             began = time.perf_counter()
-            trial = Trial("pgd", asked, x[:count], y[:count], eps, config.norm, steps, active=False)
+            trial = Trial("pgd", asked, x[:count], y[:count], eps, budget.norm, steps, active=False)
             for _ in trial:
                 pass
             best = min(best, (time.perf_counter() - began) / 9)
@@ -71,45 +72,39 @@ def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Estimate:
         fixed = max(0.0, short - few * each)
 
     def seconds(images: int) -> float:
-        steps = [*_steps(target, config, images, stands), *_probes(min(PROBE, images), stands)]
+        steps = [*_steps(plan, images, stands), *_probes(min(PROBE, images), stands)]
         return sum(count * (fixed + each * width) for count, width in steps)
 
     low, high = 1, there
     while low < high:  # the cost rises with the images, but not in proportion
         middle = (low + high + 1) // 2
         low, high = (middle, high) if seconds(middle) <= 60 else (low, middle - 1)
-    return Estimate(seconds(n), n, low)
+    return Cost(seconds(n), n, low)
 
 
-def _steps(target: Target, config: StudyConfig, n: int, stands: float) -> list[tuple[float, float]]:
+def _steps(plan: Schedule, n: int, stands: float) -> list[tuple[float, float]]:
     """Lists the attacks as steps (one forward and one backward pass each) and the images that take part on average."""
-    names = names_of(config)
-    settings = settings_of(config, names)
-    classes = len(target.classes)
-    levels = len(parse_eps(config.eps, target.channels, target.size, config.norm))
     found: list[tuple[float, float]] = []
-    for name in names:
-        entry = attacks.get(name)
-        chosen = entry.config.of(settings[name], name)
-        steps = entry.passes(chosen, classes) / 2
-        starts = 1
-        if name == "quick":
-            starts = 1 + min(chosen.record()["targets"], classes - 1)
+    for turn in plan.turns:
+        steps, levels = turn.passes / 2, len(turn.at)
         share = (1 + stands) / 2 if levels > 1 else stands  # weaker ones leave more
-        left = 1.0 if name == "noise" else share + (1 - share) * EARLY / starts
-        if entry.smallest or entry.free:
+        left = 1.0 if turn.name == "noise" else share + (1 - share) * EARLY / turn.starts
+        if turn.smallest or turn.free:
             found.append((1.3 * steps, n))  # every step is judged and measured
-        elif entry.last or 2 * steps > 700:  # costly: tried on what the others have left
-            found.append((max(1, levels) * steps, n * stands))
-        elif levels:
+        elif turn.left:
+            found.append((levels * steps, n * stands))
+        else:
             found.append((levels * steps, n * left))
-        else:  # the usual strength; then, at about six others, groups that enclose every image, half of which fall
-            again = min(3, starts)
+        if (
+            turn.sweeps
+        ):  # about six other strengths, for groups around every image, half of which fall
+            again = min(3, turn.starts)
             width = n * 2.3 * (1 + EARLY / again) / 2
-            found += [(steps, n * left), (6 * steps * again / starts, width / 6)]
+            found.append((6 * steps * again / turn.starts, width / 6))
     return found
 
 
 def _probes(n: int, stands: float) -> list[tuple[float, float]]:
-    # probes of PGD; looks at the images as they are; what does not rest on the gradient
-    return [(123, n * (stands + (1 - stands) * EARLY)), (25, n), (400, n * stands)]
+    climbs = STILL + sum(values.get("steps", 1) for _, _, values, _ in CLIMBS)
+    # what climbs; looks at the images as they are; what does not rest on the gradient
+    return [(climbs, n * (stands + (1 - stands) * EARLY)), (25, n), (400, n * stands)]

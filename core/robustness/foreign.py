@@ -28,10 +28,10 @@ from core.catalog import Config, UserError, knob, unknown
 from core.datasets import Dataset
 from core.files import delete_folder, full_disk_told, new_folder, read_json, write_json
 from core.robustness import weights as files
-from core.robustness.study import fingerprint
+from core.robustness.weights import fingerprint
 from core.settings import settings
+from core.target import Target
 from core.tensors import Images, device
-from core.threat import Target
 
 OWN = "own/"
 IMAGENET = 1000  # classes of torchvision's own weights

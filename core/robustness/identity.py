@@ -11,7 +11,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from core import features, runs
 from core.datasets import Dataset
 from core.stats import mcnemar
+from core.target import Target, decide
 from core.tensors import Images, to_float
-from core.threat import Target, decide
 
 SURE = 0.001  # probability of such a difference by chance, below which another reading is believed
 GAIN = 0.05  # share of the images by which another reading must be better
@@ -46,6 +46,85 @@ class Peer:
     name: str
     right: np.ndarray
     target: Target | None = None
+
+
+@dataclass(frozen=True)
+class OtherOrder:
+    """Another order of the classes in which the answers are right much more often.
+
+    Attributes:
+        pairs: (class, the class whose place it has in the answers), where they differ.
+        share, given: Share that is named rightly in this order, and as it is.
+        n: Images.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    share: float
+    given: float
+    n: int
+
+
+@dataclass(frozen=True)
+class OtherReading:
+    """Another way to hand over the images: share named rightly with it, and as it is, of n images."""
+
+    name: str
+    share: float
+    given: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """The usual mistakes, as far as they were found.
+
+    Attributes:
+        order: Of the classes, where another one is right much more often.
+        reading: Of the images, where another one is right much more often.
+        company: Share of the images whose answer depends on the images beside them.
+    """
+
+    order: OtherOrder | None = None
+    reading: OtherReading | None = None
+    company: float = 0.0
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What else names these images: share named rightly, probability by chance of a difference as large."""
+
+    name: str
+    share: float
+    p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity(Mistakes):
+    """Whether it is the model that is meant.
+
+    Attributes:
+        clean, largest: Share named rightly without an attack, and share of the largest class.
+        ours: Whether it was trained here.
+        hardened: Whether it was trained against attacks, which costs clean accuracy.
+        compared: Whether there is a classifier to compare with.
+        peers: What names the same images.
+    """
+
+    clean: float
+    largest: float
+    ours: bool
+    hardened: bool
+    compared: bool
+    peers: tuple[Beside, ...] = ()
+
+    @classmethod
+    def of(cls, json: Mapping[str, Any]) -> Identity:
+        """Reads what :func:`dataclasses.asdict` gave."""
+        order, reading = json["order"], json["reading"]
+        if order:
+            order = OtherOrder(**order | {"pairs": tuple((a, b) for a, b in order["pairs"])})
+        given = {"order": order or None, "reading": OtherReading(**reading) if reading else None}
+        return cls(**{**json, **given, "peers": tuple(Beside(**peer) for peer in json["peers"])})
 
 
 def peers(
@@ -175,7 +254,7 @@ def _resized(x: Tensor, side: int) -> Tensor:
 
 def look(
     target: Target, x: Images, y: Tensor, said: np.ndarray, dataset: Dataset | None
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Mistakes]:
     """Looks for the usual mistakes, yielding what was found so far.
 
     Args:
@@ -183,19 +262,10 @@ def look(
         x, y: The images (N, C, H, W) and labels (N,).
         said: What it answers, (N,).
         dataset: Where they come from, for its mean and std; of these images when it is not known.
-
-    Yields:
-        ``order``: which class answers as which, where another order of the classes is right much more often;
-        ``reading``: another way to hand over the images with which it is right much more often;
-        ``company``: share of the images whose answer depends on the images beside them.
     """
     target = target.with_(eot=1)
     labels = y.cpu().numpy()
-    found: dict[str, Any] = {
-        "order": order(labels, said, target.classes),
-        "reading": None,
-        "company": _company(target, x),
-    }
+    found = Mistakes(order(labels, said, target.classes), company=_company(target, x))
     yield found
     pick = np.linspace(0, len(x) - 1, min(len(x), TRIED)).astype(int)
     some = x[torch.as_tensor(pick, device=x.device)]
@@ -203,7 +273,7 @@ def look(
     if (~own).sum() < GAIN * len(own):
         return  # as good as right: no other reading can be much better
     mean, std = _level(dataset, x)
-    tried: list[tuple[int, bool, float, dict[str, Any]]] = []
+    tried: list[tuple[int, bool, float, OtherReading]] = []
     rare = {f"mean {m:g} and std {s:g}" for m, s in _PLAIN} - {"mean 0.5 and std 0.25"}
     for name, change in readings(
         target.channels, target.size, mean, std, target.facts.get("preprocessing", {})
@@ -217,15 +287,14 @@ def look(
         chance = mcnemar(int((own & ~other).sum()), int((other & ~own).sum()))
         if gain > GAIN * len(own) and chance < SURE:
             loss = float(nn.functional.cross_entropy(logits, torch.as_tensor(labels[pick])))
-            facts = {"name": name, "share": float(other.mean()), "given": float(own.mean())}
-            tried.append((gain, name in rare, loss, {**facts, "n": len(own)}))
-            best = max(each[0] for each in tried)
-            equal = [each for each in tried if each[0] >= best - TIE * len(own)]
-            found["reading"] = min(equal, key=lambda each: each[1:3])[
-                3
-            ]  # the usual one, then the surest
-            if found["order"] and found["reading"]["share"] > found["order"]["share"] + GAIN:
-                found["order"] = None  # an order made of the answers to other images
+            reading = OtherReading(name, float(other.mean()), float(own.mean()), len(own))
+            tried.append((gain, name in rare, loss, reading))
+            most = max(gain for gain, *_ in tried)
+            equal = [each for each in tried if each[0] >= most - TIE * len(own)]
+            *_, best = min(equal, key=lambda each: each[1:3])  # the usual one, then the surest
+            # an order that is right less often is made of the answers to other images
+            keeps = found.order and best.share <= found.order.share + GAIN
+            found = replace(found, order=found.order if keeps else None, reading=best)
         yield found
 
 
@@ -248,7 +317,7 @@ def _company(target: Target, x: Images) -> float:
     return float(((alone - beside).nan_to_num(0.0).abs().amax(1) > 1e-2 * size).float().mean())
 
 
-def order(y: np.ndarray, said: np.ndarray, classes: Sequence[str]) -> dict[str, Any] | None:
+def order(y: np.ndarray, said: np.ndarray, classes: Sequence[str]) -> OtherOrder | None:
     """Finds the order of the classes in which the answers are right most often, if that is much more often.
 
     Each half of the images is judged by the order that the other half suggests, so that chance suggests none.
@@ -258,8 +327,7 @@ def order(y: np.ndarray, said: np.ndarray, classes: Sequence[str]) -> dict[str, 
         classes: Their names.
 
     Returns:
-        ``pairs`` ([class, the class whose place it has in the answers], where they differ), ``share``, ``given`` and
-        ``n``; None where the order as given does as well.
+        The order; None where the order as given does as well.
     """
     half = np.arange(len(y)) % 2 == 0
     other = np.zeros(len(y), bool)
@@ -270,10 +338,8 @@ def order(y: np.ndarray, said: np.ndarray, classes: Sequence[str]) -> dict[str, 
     if other.sum() - own.sum() <= GAIN * len(y) or chance >= SURE:
         return None
     best = _named(y, said, len(classes), np.arange(len(classes)))
-    pairs = [[classes[label], classes[place]] for place, label in enumerate(best) if place != label]
-    return {
-        "pairs": pairs, "share": float(other.mean()), "given": float(own.mean()), "n": len(y),
-    }  # fmt: skip
+    pairs = tuple((classes[y], classes[k]) for k, y in enumerate(best) if k != y)
+    return OtherOrder(pairs, float(other.mean()), float(own.mean()), len(y))
 
 
 def _named(y: np.ndarray, said: np.ndarray, classes: int, answers: np.ndarray) -> np.ndarray:

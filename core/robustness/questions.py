@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.attacks import absent, attacks
+from core.attacks import attacks, ready
 from core.catalog import Config, UserError, knob, parse, unknown
 from core.datasets import Dataset
+from core.norms import Budget, norm_of
+from core.target import Target
 from core.tensors import Images, to_float
-from core.threat import Target, default_eps, largest
 
 
 class StudyConfig(Config):
@@ -78,6 +79,10 @@ class StudyConfig(Config):
         advanced=True,
     )
 
+    def budget(self, of: Target | Dataset) -> Budget:
+        """Gives the norm of this study and the strengths on images of the shape of a classifier's or a dataset's."""
+        return Budget(norm_of(self.norm), of.channels, of.size)
+
 
 def names_of(config: StudyConfig) -> list[str]:
     """Lists the attacks of a study; the placebo is always among them.
@@ -88,16 +93,12 @@ def names_of(config: StudyConfig) -> list[str]:
     names = [word.strip().lower() for word in config.attacks.split(",") if word.strip()]
     names = list(dict.fromkeys(["noise", *names]))
     for name in names:
-        entry = attacks.get(name)
-        if config.norm not in entry.norms:
+        entry = ready(name)
+        known = [norm.name for norm in entry.norms]
+        if config.norm not in known:
             raise UserError(
-                f"{entry.title} cannot be bounded by {config.norm}. It knows {', '.join(entry.norms)}: "
+                f"{entry.title} cannot be bounded by {config.norm}. It knows {', '.join(known)}: "
                 "choose one of these norms, or leave the attack out."
-            )
-        if missing := absent(name):
-            raise UserError(
-                f"{entry.title} needs the package {missing}, which is not installed. "
-                f"Install it with: pip install {missing}"
             )
     return names
 
@@ -117,15 +118,6 @@ def settings_of(config: StudyConfig, names: Sequence[str]) -> dict[str, dict[str
     for name, values in found.items():
         attacks.get(name).config.of(values, name)
     return found
-
-
-def sweep(channels: int, size: int, norm: str) -> list[float]:
-    """Gives the strengths of a sweep: from an eighth of the usual one, doubling up to where all images are one."""
-    usual, top = default_eps(channels, size, norm), largest(channels, size, norm)
-    found = [usual / 8, usual / 4, usual / 2, usual]
-    while found[-1] * 2 < top:
-        found.append(found[-1] * 2)
-    return [*found, top]
 
 
 def fitting(target: Target, x: Any, y: Any) -> tuple[Images, Tensor]:

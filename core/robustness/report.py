@@ -13,22 +13,22 @@ import numpy as np
 import torch
 
 from core import sheets
-from core.robustness.study import Study
-from core.robustness.verdict import robustness
+from core.norms import NEAR, norm_of
+from core.robustness.measure import AttackStudy
+from core.robustness.records import Report
 from core.tensors import to_bytes
-from core.threat import eps_text
 from core.writing import percent
 
 SHOWN = 8  # images of a page
 
 
-def batch(study: Study) -> bytes:
+def batch(study: AttackStudy) -> bytes:
     """Packs images, adversarial images, labels and numbers as .npz: x, adversarial, y, indices, smallest, eps.
 
     ``adversarial`` holds for each image the smallest change found within the headline's budget, else the image itself.
     """
     eps = study.grid[study.head] if study.grid else 0.0
-    held = torch.as_tensor(study.smallest <= eps + 1e-6, device=study.x.device)
+    held = torch.as_tensor(study.smallest <= eps + NEAR, device=study.x.device)
     adversarial = torch.where(held[:, None, None, None], study.adversarial, study.x)
     memory = io.BytesIO()
     np.savez_compressed(
@@ -44,7 +44,7 @@ def batch(study: Study) -> bytes:
     return memory.getvalue()
 
 
-def pictures(study: Study) -> list[dict[str, Any]]:
+def pictures(study: AttackStudy) -> list[dict[str, Any]]:
     """Chooses images that fell, spread over the classes, each as PNG bytes: clean, adversarial, difference enlarged."""
     fell = np.flatnonzero(np.isfinite(study.smallest))
     y = study.y.cpu().numpy()
@@ -70,9 +70,9 @@ def pictures(study: Study) -> list[dict[str, Any]]:
     return made
 
 
-def python(report: Mapping[str, Any]) -> str:
+def python(report: Report) -> str:
     """Writes the program that repeats the number without the app."""
-    model, data, config = report["model"], report["data"], report["config"]
+    model, data, config = report.model, report.data, report.config
     given = {k: v for k, v in config.items() if k not in ("split",)}
     place = {"": "", "run": model.get("run", ""), "plain": "", "brought": f"own/{model['name']}"}
     lines = [
@@ -92,72 +92,68 @@ def python(report: Mapping[str, Any]) -> str:
     lines += [
         f"config = robustness.StudyConfig.of({given | {'split': config['split']}!r})",
         "x, y, indices, data = robustness.images_of(dataset, config)",
-        "for report in robustness.Study(target, x, y, config, indices=indices, data=data, dataset=dataset):",
+        "for report in robustness.AttackStudy(target, x, y, config, indices=indices, data=data, dataset=dataset):",
         "    pass",
-        "print(report['verdict']['sentence'])",
+        "print(report.verdict.sentence)",
     ]
     if "fingerprint" in data:
         lines.insert(4, f"assert dataset.fingerprint == {data['fingerprint']!r}")
     return "\n".join(lines) + "\n"
 
 
-def html(report: Mapping[str, Any], shown: Sequence[Mapping[str, Any]] = ()) -> str:
+def html(report: Report, shown: Sequence[Mapping[str, Any]] = ()) -> str:
     """Writes the report as one page that needs nothing else: verdict, curve, checks, attacks, pictures, the program."""
-    verdict, model, data = report["verdict"], report["model"], report["data"]
-    head = next(row for row in report["results"] if row["eps"] == report["headline"])
-    how = report.get("robustness") or robustness(
-        head, report["chance"], verdict, report["complete"]
-    )
+    model, data, head = report.model, report.data, report.head
     colours = {"green": "#2b8a3e", "amber": "#b35c00", "red": "#c92a2a"}
     rows = [
         [
-            row["text"],
-            percent(row["robust"]),
-            f"{percent(row['interval'][0])} to {percent(row['interval'][1])}",
-            str(row["n"]),
-            ", ".join(f"{name} {percent(value)}" for name, value in row["attacks"].items()),
+            row.text,
+            percent(row.robust),
+            f"{percent(row.interval[0])} to {percent(row.interval[1])}",
+            str(row.n),
+            ", ".join(f"{name} {percent(value)}" for name, value in row.attacks.items()),
         ]
-        for row in report["results"]
+        for row in report.results
     ]
     classes = [
         [
-            c["name"],
-            percent(c["robust"]),
-            f"{percent(c['interval'][0])} to {percent(c['interval'][1])}",
-            str(c["n"]),
+            c.name,
+            percent(c.robust),
+            f"{percent(c.interval[0])} to {percent(c.interval[1])}",
+            str(c.n),
         ]
-        for c in head["classes"]
+        for c in head.classes
     ]
     checks = [
         [
-            str(c["number"]),
-            c["name"],
-            c["outcome"],
-            " ".join(filter(None, [c["finding"], c["advice"]])),
+            str(c.number),
+            c.name,
+            c.outcome,
+            " ".join(filter(None, [c.finding, c.advice])),
         ]
-        for c in report["checks"]
+        for c in report.checks
     ]
-    order = ((report.get("identity") or {}).get("order") or {}).get("pairs", [])
+    order = report.identity and report.identity.order
     tried = [
         [
-            a["title"],
-            json.dumps(a["parameters"]),
-            a["library"],
-            f"{a['seconds']:.1f} s",
-            str(a["forward"]),
-            str(a["backward"]),
+            a.title,
+            json.dumps(a.parameters),
+            a.library,
+            f"{a.seconds:.1f} s",
+            str(a.forward),
+            str(a.backward),
         ]
-        for a in report["attacks"]
+        for a in report.attacks
     ]
     state = (
         ""
-        if report["complete"]
-        else f"<p><b>Not complete.</b> {_text(report['stopped'] or 'Still at work.')}</p>"
+        if report.complete
+        else f"<p><b>Not complete.</b> {_text(report.stopped or 'Still at work.')}</p>"
     )
     images = "".join(
         f'<figure><img alt="clean, adversarial, difference" '
         f'src="data:image/png;base64,{base64.b64encode(p["png"]).decode()}">'
-        f"<figcaption>{_text(p['label'])} → {_text(p['said'])} at {_text(eps_text(p['eps'], report['norm']))} "
+        f"<figcaption>{_text(p['label'])} → {_text(p['said'])} at {_text(norm_of(report.norm).text(p['eps']))} "
         f"({_text(p['by'])})</figcaption></figure>"
         for p in shown
     )
@@ -169,41 +165,40 @@ def html(report: Mapping[str, Any], shown: Sequence[Mapping[str, Any]] = ()) -> 
         "Asked as": f"{model['mode']} mode, {model['dtype']}, EOT {model['eot']}, BPDA {model['bpda']}",
         "Data": f"{data.get('name', 'arrays')}, {data.get('split', '')}, n = {data['n']}, seed {data['seed']}, "
         f"fingerprint {data.get('fingerprint', '')[:16]}",
-        "Threat": f"{report['threat']['goal']}; {report['threat']['knowledge']}; {report['norm']}; "
-        f"{report['threat']['units']}",
-        "Clean accuracy of the same images": percent(report["clean"]["value"]),
-        "Versions": json.dumps(report["versions"]),
-        "Time": f"{report['seconds']:.1f} s on {report['device']}",
-        "Images": ", ".join(str(image["index"]) for image in report["images"][:2000]),
+        "Threat": f"{report.threat['goal']}; {report.threat['knowledge']}; {report.norm}; {report.threat['units']}",
+        "Clean accuracy of the same images": percent(report.clean.value),
+        "Versions": json.dumps(report.versions),
+        "Time": f"{report.seconds:.1f} s on {report.device}",
+        "Images": ", ".join(str(image.index) for image in report.images[:2000]),
     }
     distances = [
         [
             name,
-            str(d["fooled"]),
-            f"{d['median']:.4f}",
-            f"{d['quartiles'][0]:.4f} to {d['quartiles'][1]:.4f}",
+            str(spread.fooled),
+            f"{spread.median:.4f}",
+            f"{spread.quartiles[0]:.4f} to {spread.quartiles[1]:.4f}",
         ]
-        for name, d in report["distances"].items()
-        if d["median"] is not None
+        for name, spread in report.distances.items()
+        if spread.median is not None and spread.quartiles
     ]
     parts = [
         *(
-            f'<p class="verdict" style="border-color:{colours[said["colour"]]}">{_text(said["sentence"])}</p>'
-            for said in (how, verdict)
+            f'<p class="verdict" style="border-color:{colours[said.colour]}">{_text(said.sentence)}</p>'
+            for said in (report.robustness, report.verdict)
         ),
         state,
         _curve(report),
         _table("Strength and robust accuracy (worst of all attacks, per image)",
                ["eps", "robust", "95 % interval", "n", "by attack"], rows),
-        _table(f"By class at {head['text']}", ["class", "robust", "95 % interval", "n"], classes),
+        _table(f"By class at {head.text}", ["class", "robust", "95 % interval", "n"], classes),
         _table(f"The {len(checks)} checks", ["", "check", "outcome", "finding, and what to do"], checks),
-        _table("Which class answers as which", ["images of", "are answered as"], order) if order else "",
+        _table("Which class answers as which", ["images of", "are answered as"], order.pairs) if order else "",
         _table("Attacks", ["attack", "parameters", "library", "time", "forward", "backward"], tried),
         _table("Smallest changes", ["attack", "fooled", "median", "quartiles"], distances) if distances else "",
         f"<h2>Images: clean, adversarial, difference enlarged</h2>{images}" if images else "",
         _table("What was attacked, and how", ["", ""], [[k, v] for k, v in facts.items()]),
         "<h2>What this does not prove</h2><ul>"
-        + "".join(f"<li>{_text(t)}</li>" for t in [*report["limits"], *report["notes"]])
+        + "".join(f"<li>{_text(t)}</li>" for t in [*report.limits, *report.notes])
         + "</ul>",
         f"<h2>The same number without the app</h2><pre>{_text(python(report))}</pre>",
     ]  # fmt: skip
@@ -212,9 +207,9 @@ def html(report: Mapping[str, Any], shown: Sequence[Mapping[str, Any]] = ()) -> 
     )
 
 
-def _curve(report: Mapping[str, Any]) -> str:
+def _curve(report: Report) -> str:
     """Draws robust accuracy against strength, with its interval, the placebo, and chance."""
-    rows = report["results"]
+    rows = report.results
     if len(rows) < 2:
         return ""
     width, height, left, top = 640, 260, 44, 12
@@ -224,23 +219,23 @@ def _curve(report: Mapping[str, Any]) -> str:
         return f"{left + k * step:.1f},{top + (1 - value) * (height - top - 40):.1f}"
 
     band = " ".join(
-        [at(k, r["interval"][1]) for k, r in enumerate(rows)]
-        + [at(k, rows[k]["interval"][0]) for k in reversed(range(len(rows)))]
+        [at(k, r.interval[1]) for k, r in enumerate(rows)]
+        + [at(k, rows[k].interval[0]) for k in reversed(range(len(rows)))]
     )
-    line = " ".join(at(k, r["robust"]) for k, r in enumerate(rows))
+    line = " ".join(at(k, r.robust) for k, r in enumerate(rows))
     placebo = " ".join(
-        at(k, r["attacks"].get("noise", r["robust"] if not k else 0)) for k, r in enumerate(rows)
-        if not k or "noise" in r["attacks"]
+        at(k, r.attacks.get("noise", r.robust if not k else 0)) for k, r in enumerate(rows)
+        if not k or "noise" in r.attacks
     )  # fmt: skip
     ticks = "".join(
-        f'<text x="{left + k * step:.0f}" y="{height - 18}" text-anchor="middle">{_text(r["text"])}</text>'
+        f'<text x="{left + k * step:.0f}" y="{height - 18}" text-anchor="middle">{_text(r.text)}</text>'
         for k, r in enumerate(rows)
     )
     marks = "".join(
         f'<text x="{left - 6}" y="{float(at(0, v).split(",")[1]) + 4:.0f}" text-anchor="end">{percent(v)}</text>'
         for v in (0, 0.5, 1)
     )
-    chance = at(0, report["chance"]), at(len(rows) - 1, report["chance"])
+    chance = at(0, report.chance), at(len(rows) - 1, report.chance)
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Robust accuracy against attack strength">'
         f'<polygon points="{band}" fill="#3b5bdb" opacity="0.18"/>'

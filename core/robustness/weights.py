@@ -11,6 +11,7 @@ References:
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import pickletools
@@ -22,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from core import untrusted
 from core.catalog import UserError
@@ -692,3 +693,14 @@ def _weights(place: dict[Any, Any]) -> dict[str, Part] | None:
     ):
         return None
     return plain
+
+
+def fingerprint(model: Any) -> str:
+    """Takes the sha-256 of a module's weights, 16 digits; empty for what has none."""
+    if not isinstance(model, nn.Module):
+        return ""
+    mark = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        mark.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        mark.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return mark.hexdigest()[:16]

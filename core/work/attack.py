@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from core import files, jobs
@@ -14,7 +13,7 @@ from core.watch import Stopped
 from core.work import Task, kinds
 
 if TYPE_CHECKING:
-    from core.robustness import Study
+    from core.robustness import AttackStudy, Report
 
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
@@ -22,6 +21,12 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     from core.robustness.campaign import AttackConfig
 
     return {"dataset": datasets.config_of(choice["dataset"]), "attack": AttackConfig}
+
+
+def _read(job: jobs.Job) -> Report | None:
+    from core.robustness import records
+
+    return records.read(job.path)
 
 
 @kinds.add(
@@ -32,7 +37,7 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     parts=_parts,
     unit="checks",
     shape={"dataset": {"name": str}, "attack": {"classifier": str}},
-    read=partial(jobs.outcome, name="report.json"),
+    read=_read,
     files={
         "report.html": "Report (HTML)",
         "report.json": "Report (JSON)",
@@ -43,8 +48,8 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     """Attacks a classifier on images of a dataset, and says whether to believe the number."""
     from core import robustness
     from core.robustness import campaign, foreign
+    from core.robustness.records import FILE
     from core.robustness.report import html, pictures
-    from core.threat import Halted
 
     config = campaign.AttackConfig.of(task.part("attack"), "attack")
     id = config.classifier or task.job.target
@@ -58,35 +63,25 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
 
     def told(words: str, share: float) -> None:
         task.say(words)
-        if task.stopped():
-            raise Halted
-
-    try:
-        target = foreign.target_of(id, dataset, told)
-    except Halted:
         task.check()
-        return
+
+    target = foreign.target_of(id, dataset, told)
     plan = config.study()
-    x, y, indices, data = robustness.images_of(dataset, plan)
-    data = data | {"config": ask["config"]}
-    study = robustness.Study(
-        target, x, y, plan, indices=indices, data=data, dataset=dataset, stop=task.stopped
-    )
+    data = {"config": ask["config"]}
+    study = robustness.begin(target, dataset, plan, data=data, watch=task)
     kept = time.monotonic()
     for report in study:
-        ends = report["complete"] or bool(study.stopped)
         with files.full_disk_told():
-            files.write_json(task.path / "report.json", report)
-            if ends or time.monotonic() - kept > 5:  # a clock may be set back
+            files.write_json(task.path / FILE, report.record())
+            if report.done or time.monotonic() - kept > 5:  # a clock may be set back
                 kept = time.monotonic()
                 _keep_arrays(task, study)
-        checks = report["checks"]
-        done = sum(check["outcome"] != "open" for check in checks)
-        said = f"{report['robustness']['sentence']} {report['verdict']['sentence']}"
-        task.say(said, done, len(checks))
+        done = sum(check.outcome != "open" for check in report.checks)
+        said = f"{report.robustness.sentence} {report.verdict.sentence}"
+        task.say(said, done, len(report.checks))
         yield _record(report)
     if not study.stopped:
-        for name, table in campaign.extras(config, study, target, dataset, task.stopped):
+        for name, table in campaign.extras(config, study, target, dataset, task):
             files.write_json(task.path / f"{name}.json", table)
             task.say(f"{name.capitalize()}: {table.get('done', '')}")
             yield {"stage": name}
@@ -97,7 +92,7 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     task.check()  # what goes with the study may have been cut
 
 
-def _keep_arrays(task: Task, study: Study) -> None:
+def _keep_arrays(task: Task, study: AttackStudy) -> None:
     import numpy as np
 
     from core.robustness.report import batch
@@ -114,16 +109,15 @@ def _keep_arrays(task: Task, study: Study) -> None:
     files.write_atomic(task.path / "matrix.npz", memory.getvalue())
 
 
-def _record(report: Mapping[str, Any]) -> dict[str, Any]:
-    head = next(row for row in report["results"] if row["eps"] == report["headline"])
+def _record(report: Report) -> dict[str, Any]:
     return {
         "stage": "attack",
-        "images": report["clean"]["n"],
-        "eps": head["eps"],
-        "robust": head["robust"],
-        "clean": report["clean"]["value"],
-        "robustness": report["robustness"]["colour"],
-        "verdict": report["verdict"]["colour"],
-        "complete": report["complete"],
-        "seconds": report["seconds"],
+        "images": report.clean.n,
+        "eps": report.headline,
+        "robust": report.head.robust,
+        "clean": report.clean.value,
+        "robustness": report.robustness.colour,
+        "verdict": report.verdict.colour,
+        "complete": report.complete,
+        "seconds": report.seconds,
     }

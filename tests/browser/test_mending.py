@@ -87,9 +87,8 @@ def test_a_lasso_on_the_map_shows_and_decides(server, screen, home, shapes):
     screen.open(here, "data", data="shapes", **{"data.view": "map"})
     found = quality.findings(jobs.get(job.id))
     assert found is not None
-    plot = screen.page.locator(".js-plotly-plot .nsewdrag")
-    expect(plot).to_be_visible()
-    box = plot.bounding_box()
+    screen.canvas("data.map.None")
+    box = screen.key("data.map.None").locator("canvas.over").bounding_box()
     assert box is not None
     corners = [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99), (0.01, 0.02)]
     spots = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]

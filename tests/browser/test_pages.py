@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import expect
 
 from core import sheets
-from pages.ui import shell
+from pages.ui import component, shell
 from tests.pages.test_data import BIRDS, pack
 
 BACKGROUNDS = {
@@ -81,6 +82,46 @@ def test_both_themes(gallery, another, theme):
     expect(app).to_have_css("background-color", BACKGROUNDS[theme])
     expect(screen.canvas("latent.grid")).to_be_visible()
     assert screen.colours("latent.grid") > 3
+
+
+# --- What components share ----------------------------------------------------------------------
+
+ENDLESS = """
+function begin() { window.seen = { begun: (window.seen?.begun ?? 0) + 1, drawn: [], ticks: 0, late: 0 }; return {}; }
+function show(me) {
+  const tick = () => { seen.ticks++; me.frame("tick", tick); };
+  me.frame("tick", tick);
+  me.after("late", 300, () => { seen.late++; });
+  return () => { seen.drawn.push(me.data); };
+}
+"""
+LEAVING = """async (source) => {
+  const { default: mount } = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  document.body.innerHTML = '<div><div class="box" style="width: 50px">x</div></div>';
+  const parentElement = document.body.firstElementChild, box = parentElement.firstElementChild;
+  const given = (data) => ({ data, parentElement, setStateValue() {}, setTriggerValue() {} });
+  const pause = (time) => new Promise((done) => setTimeout(done, time));
+  mount(given(1));
+  const leave = mount(given(2)), told = [];
+  for (const width of ["60px", "70px"]) {
+    const { drawn, ticks } = seen, [was, ticked] = [drawn.length, ticks];
+    box.style.width = width;
+    await pause(100);
+    told.push([drawn.at(-1), drawn.length > was, seen.ticks > ticked]);
+    if (told.length === 1) leave();
+  }
+  await pause(250);
+  return [seen.begun, told, seen.late];
+}"""
+
+
+def test_a_component_that_leaves_the_page_stops_all_that_it_began(screen):
+    stage = Path(component.__file__).with_name("stage.js").read_text("utf-8")
+    begun, (here, gone), late = screen.page.evaluate(LEAVING, stage + ENDLESS)
+    assert begun == 1  # new data are no new beginning
+    assert here == [2, True, True]
+    assert gone == [2, False, False]
+    assert late == 0
 
 
 # --- Overview -----------------------------------------------------------------------------------
@@ -218,6 +259,32 @@ def test_latent_by_keyboard_alone(gallery, tiny_runs, screen):
     screen.page.keyboard.press("Enter")
     columns = 8  # of a grid without classes
     screen.until(lambda: address(screen).get("ends") == f"{2 + columns}-1")
+
+
+def test_latent_map_decodes_a_click_the_place_under_the_cross_and_a_lasso(
+    gallery, tiny_runs, screen
+):
+    screen.open(gallery, "latent", run=tiny_runs.runs["vae"], **{"latent.tool": "Map"})
+    screen.canvas("latent.map")
+    over = screen.key("latent.map").locator("canvas.over")
+    box = over.bounding_box()
+    over.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    before = screen.pixels("latent.map.here")
+    over.focus()
+    for _ in range(15):
+        screen.page.keyboard.press("ArrowRight")
+    screen.page.keyboard.press("Enter")
+    screen.until(lambda: screen.pixels("latent.map.here") != before)
+    screen.ready()
+    over.scroll_into_view_if_needed()
+    box, mouse = over.bounding_box(), screen.page.mouse
+    mouse.move(box["x"] + 5, box["y"] + 5)
+    mouse.down()
+    for x, y in ((0.98, 0.02), (0.98, 0.98), (0.02, 0.98)):
+        mouse.move(box["x"] + box["width"] * x, box["y"] + box["height"] * y, steps=4)
+    mouse.up()
+    assert screen.colours("latent.map.ring") > 3
+    expect(screen.key("latent.map").locator(".said")).to_contain_text("selected")
 
 
 def press(screen, index, columns=10, rows=6):

@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from core import attacks, threat
+from core import attacks
+from core.ascent import climb
 from core.attacks import Proposal, Trial, run
 from core.catalog import Config, UserError
-from core.threat import Climb, Halted, Target, length, parse_eps, within
+from core.norms import L1, L2, LINF, NORMS, Budget, norm_of
+from core.target import Climb, Target, dlr, margin
+from core.watch import Stopped
 
 HERE = Path(__file__).parent / "oracles"
-EPS, L2 = 0.1, 0.4
+EPS, LONG = 0.1, 0.4
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +72,13 @@ def test_pgd_from_the_same_start_is_that_of_other_libraries_image_by_image(
 
 def test_pgd_in_l2_is_that_of_foolbox_image_by_image(target, arrays):
     values = {"steps": 20, "random_start": False}
-    out = run("pgd", target, arrays["x"], arrays["y"], L2, norm="l2", config=values, active=False)
+    out = run("pgd", target, arrays["x"], arrays["y"], LONG, norm=L2, config=values, active=False)
     assert (out.adversarial - arrays["foolbox_pgd_l2"]).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(("name", "steps"), [("deepfool", 50), ("ddn", 200)])
 def test_the_smallest_changes_are_as_small_as_those_of_adv_lib(target, arrays, name, steps):
-    out = run(name, target, arrays["x"], arrays["y"], None, norm="l2", config={"steps": steps})
+    out = run(name, target, arrays["x"], arrays["y"], None, norm=L2, config={"steps": steps})
     assert bool(out.fooled.all())
     assert float(out.distance.mean()) == pytest.approx(float(arrays[name].mean()), rel=0.01)
 
@@ -126,7 +130,7 @@ def test_every_attack_stays_within_range_and_budget_and_counts_its_passes(
     target, arrays, name, norm
 ):
     entry = attacks.attacks.get(name)
-    eps = {"linf": 0.2, "l2": 1.0, "l1": 5.0}[norm]
+    eps = {LINF: 0.2, L2: 1.0, L1: 5.0}[norm]
     x, y = arrays["x"][:12], arrays["y"][:12]
     out = run(name, target, x, y, eps, norm=norm, config=QUICK.get(name))
     assert out.complete
@@ -135,7 +139,7 @@ def test_every_attack_stays_within_range_and_budget_and_counts_its_passes(
         and out.adversarial.min() >= 0
         and out.adversarial.max() <= 1
     )
-    size = length(out.adversarial - x, norm)
+    size = norm.length(out.adversarial - x)
     if not entry.free:
         assert (size[out.fooled] <= (math.inf if entry.smallest else eps) + 1e-5).all()
     assert torch.equal(target.predict(out.adversarial) != y, out.fooled)
@@ -167,14 +171,14 @@ def test_every_attack_finds_the_flip_of_a_linear_classifier(name, norm):
     x = torch.full((3, 1, 4, 4), 0.52) + 0.002 * torch.arange(3).view(3, 1, 1, 1)
     y = torch.where(target.predict(x) == 0, 0, 1)
     far = (weights @ x.flatten(1).T - 2).abs().max() + 1e-3  # in logits
-    reach = far / {"linf": 4.0, "l2": 1.0, "l1": 0.25}[norm] * 1.3
+    reach = far / {LINF: 4.0, L2: 1.0, L1: 0.25}[norm] * 1.3
     out = run(name, target, x, y, float(reach), norm=norm, config=QUICK.get(name))
     assert bool((out.distance <= (math.inf if name == "cw" else 3 * reach)).all()), out.distance
 
 
 def test_an_attack_that_strays_is_cut_back_and_judged_on_what_is_left(target, arrays):
     @attacks.attacks.add(
-        "stray", "Stray", Config, norms=("linf",), gradient=False, passes=lambda c, k: 1
+        "stray", "Stray", Config, norms=(LINF,), gradient=False, passes=lambda c, k: 1
     )
     def stray(config, target, problem):
         """Leaves every budget, and lies about its success."""
@@ -191,7 +195,7 @@ def test_an_attack_that_strays_is_cut_back_and_judged_on_what_is_left(target, ar
 
 def test_a_proposal_that_is_not_a_number_is_judged_on_what_is_kept_of_it(target, arrays):
     @attacks.attacks.add(
-        "broken", "Broken", Config, norms=("linf",), gradient=False, passes=lambda c, k: 1
+        "broken", "Broken", Config, norms=(LINF,), gradient=False, passes=lambda c, k: 1
     )
     def broken(config, target, problem):
         """Proposes nonsense, and says that it fools."""
@@ -224,7 +228,7 @@ def test_an_attack_without_masks_asks_once_per_step_and_once_for_its_end(target,
     out = run("pgd", target, x, y, EPS, config={"steps": 5}, active=False)
     assert (out.forward, out.backward) == (6 * len(x), 5 * len(x))
     assert torch.equal(out.fooled, target.predict(out.adversarial) != y)
-    size = length(out.adversarial - x, "linf").masked_fill(~out.fooled, torch.inf)
+    size = LINF.length(out.adversarial - x).masked_fill(~out.fooled, torch.inf)
     assert torch.equal(out.distance, size)
 
 
@@ -244,7 +248,7 @@ def test_a_stopped_attack_keeps_what_it_has(target, arrays):
         nonlocal steps
         steps += 1
         if steps > 12:
-            raise Halted
+            raise Stopped
 
     target.on_pass = stop
     *_, last = trial
@@ -283,12 +287,12 @@ def test_memory_that_is_short_halves_the_batch_and_says_so(net, arrays):
 @pytest.mark.parametrize(
     ("name", "eps", "norm", "text"),
     [
-        ("pdg", 0.1, "linf", "There is no attack 'pdg'. Did you mean 'pgd'?"),
-        ("pgd", None, "linf", "PGD needs an attack strength eps, got none. For example 8/255."),
+        ("pdg", 0.1, LINF, "There is no attack 'pdg'. Did you mean 'pgd'?"),
+        ("pgd", None, LINF, "PGD needs an attack strength eps, got none. For example 8/255."),
         (
             "ddn",
             None,
-            "linf",
+            LINF,
             "DDN (smallest L2 change) must be bounded by one of l2, got linf. Choose one of these.",
         ),
     ],
@@ -334,36 +338,52 @@ def test_a_random_model_is_averaged_over_draws(net, arrays):
     assert (many.forward, many.backward) == (5 * 32, 5 * 32)
 
 
-@pytest.mark.parametrize("norm", threat.NORMS)
+@pytest.mark.parametrize("norm", NORMS)
 def test_cutting_back_gives_the_nearest_point_of_the_ball(norm):
     rng = torch.Generator().manual_seed(0)
     x = torch.full((5, 1, 4, 4), 0.5)
     moved = x + 0.1 * torch.randn(x.shape, generator=rng)
-    cut = within(x, moved, 0.25, norm)
-    assert (length(cut - x, norm) <= 0.25 + 1e-6).all()
+    cut = norm.within(x, moved, 0.25)
+    assert (norm.length(cut - x) <= 0.25 + 1e-6).all()
     # no point of the ball is nearer: a projection's remainder makes no acute angle with any way inside
     for k in range(50):
-        inside = within(
-            x, x + torch.randn(x.shape, generator=torch.Generator().manual_seed(k)), 0.25, norm
+        inside = norm.within(
+            x, x + torch.randn(x.shape, generator=torch.Generator().manual_seed(k)), 0.25
         )
         assert (((moved - cut) * (inside - cut)).flatten(1).sum(1) <= 1e-5).all()
     near = x + 0.001 * torch.ones_like(x)
-    assert torch.allclose(within(x, near, 0.25, norm), near)
+    assert torch.allclose(norm.within(x, near, 0.25), near)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_steepest_change_gains_what_the_dual_norm_measures(norm):
+    slope = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    ahead = norm.steepest(slope)
+    assert torch.allclose(norm.length(ahead), torch.ones(3))
+    gain = (ahead * slope).flatten(1).sum(1)
+    assert torch.allclose(gain, norm.dual.length(slope))
+    assert norm.dual.dual is norm
+
+
+def test_the_attack_and_the_training_against_it_climb_alike(target, net, arrays):
+    x, y = arrays["x"], arrays["y"]
+    start = LINF.within(x, arrays["start"], EPS)
+    out = run("pgd", target, x, y, EPS, config={"steps": 6}, active=False, start=start)
+    moved = climb(lambda m: F.cross_entropy(net(m), y, reduction="none"), x, start, EPS, 6)
+    assert torch.equal(out.adversarial, moved)
 
 
 def test_losses_are_what_their_papers_say():
     logits, y = torch.tensor([[3.0, 1.0, 0.0, -1.0], [0.0, 2.0, 1.5, 1.0]]), torch.tensor([0, 2])
-    assert threat.margin(logits, y).tolist() == [-2.0, 0.5]
-    assert threat.margin(logits, y, torch.tensor([2, 0])).tolist() == [-3.0, -1.5]
-    assert torch.allclose(threat.dlr(logits, y), torch.tensor([-2 / 3, 0.5 / 1.0]))
+    assert margin(logits, y).tolist() == [-2.0, 0.5]
+    assert margin(logits, y, torch.tensor([2, 0])).tolist() == [-3.0, -1.5]
+    assert torch.allclose(dlr(logits, y), torch.tensor([-2 / 3, 0.5 / 1.0]))
     assert torch.allclose(
-        threat.dlr(logits, y, torch.tensor([2, 0])), torch.tensor([-3 / 3.5, -1.5 / 1.5])
+        dlr(logits, y, torch.tensor([2, 0])), torch.tensor([-3 / 3.5, -1.5 / 1.5])
     )
-    assert torch.allclose(threat.dlr(1000 * logits, y), threat.dlr(logits, y))
+    assert torch.allclose(dlr(1000 * logits, y), dlr(logits, y))
     two = logits[:, :2]
-    assert torch.allclose(
-        threat.dlr(two, torch.tensor([0, 1])), threat.margin(two, torch.tensor([0, 1]))
-    )
+    assert torch.allclose(dlr(two, torch.tensor([0, 1])), margin(two, torch.tensor([0, 1])))
 
 
 @pytest.mark.parametrize(
@@ -377,7 +397,10 @@ def test_losses_are_what_their_papers_say():
     ],
 )
 def test_strengths_are_read_as_people_write_them(text, norm, found):
-    assert parse_eps(text, 1, 8, norm) == pytest.approx(found)
+    budget = Budget(norm_of(norm), 1, 8)
+    assert budget.read(text) == pytest.approx(found)
+    written = ",".join(map(budget.norm.text, found))  # to three digits
+    assert budget.read(written) == pytest.approx(found, abs=1 / 255)
 
 
 @pytest.mark.parametrize(
@@ -394,5 +417,5 @@ def test_strengths_are_read_as_people_write_them(text, norm, found):
 )
 def test_strengths_that_make_no_sense_are_asked_back(text, said):
     with pytest.raises(UserError) as caught:
-        parse_eps(text, 1, 8)
+        Budget(LINF, 1, 8).read(text)
     assert str(caught.value) == said

@@ -10,9 +10,11 @@ import torch
 from torch.nn import functional as F
 
 from core import datasets, runs
+from core.ascent import climb
 from core.catalog import UserError
-from core.classifier import Classifier, ClassifierConfig, build, climb, divergence, suited_eps
+from core.classifier import Classifier, ClassifierConfig, build, divergence
 from core.models import Fits, Spec, Trainable, Validates
+from core.norms import LINF, SUITED, Budget
 from core.tensors import to_float
 from core.training import TrainConfig, Trainer, spec_of
 from core.work.classifier import ExtraConfig, extended
@@ -200,7 +202,8 @@ def test_a_record_of_before_the_defences_still_opens():
 
 @pytest.mark.parametrize(("kind", "eps"), [((1, 8), 38), ((1, 28), 51), ((3, 32), 8)])
 def test_the_suited_strength_belongs_to_the_kind_of_images(kind, eps):
-    assert suited_eps(*kind) == eps / 255
+    budget = Budget(LINF, *kind)
+    assert budget.usual == budget.chosen(SUITED) == eps / 255 and budget.chosen(0.5) == 0.5
 
 
 def test_an_unknown_defence_is_refused():

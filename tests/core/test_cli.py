@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import jobs, runs, sheets, work, worker
+from core import commands, jobs, runs, sheets, work, worker
 from core.__main__ import main
 from core.settings import settings
 
@@ -268,9 +268,7 @@ def test_the_help_of_train_lists_every_parameter(words, capsys):
             assert "default" in line
 
 
-@pytest.mark.parametrize(
-    "command", ["", "datasets", "families", "runs", "sample", "stop", "resume", "delete", "rename"]
-)
+@pytest.mark.parametrize("command", ["", *commands.names()])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*command.split(), "--help"])

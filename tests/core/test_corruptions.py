@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from core.catalog import UserError
 from core.robustness import certify, corruptions
-from core.threat import Target
+from core.target import Target
 
 ARRAYS = Path(__file__).parent / "oracles" / "corruptions.npz"
 # mean difference of local means, of 255, that is allowed: what is drawn at random differs by its luck

@@ -102,7 +102,7 @@ def test_a_second_opinion_is_never_trained_in_passing(monkeypatch):
     from core import datasets, features
     from core.catalog import UserError
     from core.deception.latent import second_opinion
-    from core.threat import Target
+    from core.target import Target
 
     monkeypatch.setattr(features, "judge", lambda *_: pytest.fail("a judge is trained in passing"))
     digits = datasets.load("digits")

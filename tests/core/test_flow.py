@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from core.models import Spec, flow
-from core.models.flow import Flow, FlowConfig, FlowSampling, Step
+from core.models.flow import Flow, FlowConfig, FlowSampling, FlowStep
 from core.tensors import all_mean
 from core.training import TrainConfig, Trainer, spec_of
 
@@ -35,7 +35,7 @@ def made(spec: Spec, *, spread: float = 0.3, **values: Any) -> Flow:
                 * torch.randn(param.shape, generator=rng(k))
                 / max(1, param[0].numel()) ** 0.5
             )
-        for k, step in enumerate(m for m in model.modules() if isinstance(m, Step)):
+        for k, step in enumerate(m for m in model.modules() if isinstance(m, FlowStep)):
             step.centre += torch.randn(step.centre.shape, generator=rng(k))
             step.spread += torch.rand(step.spread.shape, generator=rng(k))
     return model.eval()
@@ -82,7 +82,7 @@ def test_the_probabilities_of_all_images_sum_to_the_share_of_the_noise_that_make
     spec = Spec(1, 2, 3, SHARES)
     model = made(spec, network=network, spread=0.5).double()
     with torch.no_grad():
-        for step in (m for m in model.modules() if isinstance(m, Step)):
+        for step in (m for m in model.modules() if isinstance(m, FlowStep)):
             step.centre.zero_()  # most of the noise makes an image
             step.spread.fill_(1.0)
         every = torch.cartesian_prod(*[torch.arange(3)] * 4).view(81, 1, 2, 2).double() / 2
@@ -189,7 +189,7 @@ def test_the_temperature_scales_the_noise():
 def test_samples_stay_finite_when_the_scales_saturate(network):
     model = made(Spec(1, 16, 256), network=network, steps=8)
     with torch.no_grad():
-        for step in (m for m in model.modules() if isinstance(m, Step)):
+        for step in (m for m in model.modules() if isinstance(m, FlowStep)):
             step.net.last.bias.fill_(1e4)
     h = torch.randn(4, *model.shapes[0], generator=rng())
     first: Any = model.scales[0]
@@ -210,7 +210,7 @@ def test_the_first_batch_makes_every_step_normal(network):
     x, y = pictures(spec, 64)
     next(model.losses(x, y, rng(1), 0.0))
     normal: list[Tensor] = []
-    for step in (m for m in model.modules() if isinstance(m, Step)):
+    for step in (m for m in model.modules() if isinstance(m, FlowStep)):
         step.register_forward_pre_hook(
             lambda s, args: normal.append((args[0] - s.centre) / s.spread)
         )
@@ -313,7 +313,7 @@ def test_in_half_precision_the_likelihood_stays_a_float32(network):
     full = model.log_prob(x, y, rng())
     fast: set[torch.dtype] = set()
     exact: set[torch.dtype] = set()
-    for step in (m for m in model.modules() if isinstance(m, Step)):
+    for step in (m for m in model.modules() if isinstance(m, FlowStep)):
         step.net.first.register_forward_hook(lambda _, __, out: fast.add(out.dtype))
         step.net.last.register_forward_hook(lambda _, __, out: exact.add(out.dtype))
     with torch.autocast("cpu", torch.bfloat16):

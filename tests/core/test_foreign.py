@@ -14,7 +14,7 @@ from core import datasets
 from core.catalog import UserError
 from core.robustness import foreign
 from core.robustness.foreign import ForeignConfig
-from core.robustness.study import fingerprint
+from core.robustness.weights import fingerprint
 
 
 @pytest.fixture

@@ -17,22 +17,26 @@ from core import datasets, files, jobs, work, worker
 from core.__main__ import main
 from core.attacks import run
 from core.catalog import UserError
+from core.norms import L2, LINF, NORMS, Budget
 from core.robustness import (
-    Study,
+    AttackStudy,
+    Report,
     StudyConfig,
     check,
     comparison,
+    cost,
     estimate,
     foreign,
     identity,
     images_of,
     look,
-    sweep,
 )
 from core.robustness.campaign import AttackConfig, transfer
 from core.robustness.questions import names_of
 from core.robustness.report import batch, html, pictures, python
-from core.threat import Climb, Target, default_eps
+from core.robustness.schedule import COSTLY, Schedule
+from core.target import Climb, Target
+from core.watch import Watch
 
 EPS = "26/255"
 
@@ -82,17 +86,17 @@ def changed(target: Target, name: str) -> Target:
     return Target(Outside(target.module, CHANGES[name]).eval(), target.classes, 1, 8, name=name)
 
 
-def study(target: Target, digits, n: int = 50, **values) -> Study:
+def study(target: Target, digits, n: int = 50, **values) -> AttackStudy:
     config = StudyConfig.of({"eps": EPS, "n": n, **values})
     x, y, indices, data = images_of(digits, config)
-    made = Study(target, x, y, config, indices=indices, data=data, dataset=digits)
+    made = AttackStudy(target, x, y, config, indices=indices, data=data, dataset=digits)
     for _ in made:
         pass
     return made
 
 
 def robust_at(report) -> float:
-    return next(row["robust"] for row in report["results"] if row["eps"] == report["headline"])
+    return report.head.robust
 
 
 # --- masking ------------------------------------------------------------------------------------
@@ -106,40 +110,38 @@ def test_masked_gradients_are_found_and_robustness_is_not_called_masked(base, re
         colours = {"plain": "green", "rounded": "red"}
     for name in colours:
         found[name] = study(changed(target, name), digits).report
-    assert {name: r["verdict"]["colour"] for name, r in found.items()} == colours
+    assert {name: r.verdict.colour for name, r in found.items()} == colours
     truth = robust_at(found["plain"])
     if base == "plain":
         assert abs(robust_at(found["large"]) - truth) < 0.02
         assert robust_at(found["low"]) == truth
-        assert "cross-entropy gradients are zero" in found["large"]["verdict"]["sentence"]
-    assert found["rounded"]["verdict"]["sentence"].endswith(
+        assert "cross-entropy gradients are zero" in found["large"].verdict.sentence
+    assert found["rounded"].verdict.sentence.endswith(
         "is not robustness: 100 % of the gradients are zero."
     )
-    repaired = study(
-        changed(target, "rounded"), digits, **found["rounded"]["checks"][5]["action"]
-    ).report
-    assert repaired["verdict"]["colour"] == "green"
+    repaired = study(changed(target, "rounded"), digits, **found["rounded"].checks[5].action).report
+    assert repaired.verdict.colour == "green"
     assert robust_at(repaired) <= truth + 0.2
 
 
 def test_a_ripple_that_shatters_gradients_is_red_and_what_probes_fool_counts(plain, digits):
     made = study(changed(plain, "rippled"), digits)
     report = made.report
-    assert report["verdict"]["colour"] == "red" and not report["verdict"]["believable"]
-    assert report["robustness"]["colour"] != "green"
-    outcome = {check["number"]: check["outcome"] for check in report["checks"]}
+    assert report.verdict.colour == "red" and not report.verdict.believable
+    assert report.robustness.colour != "green"
+    outcome = {check.number: check.outcome for check in report.checks}
     assert outcome[6] == outcome[7] == "fail"
-    assert "a step along the gradient gains" in report["checks"][5]["finding"]
-    assert report["checks"][5]["action"]["attacks"].startswith("noise,fgsm,quick,adaptive")
+    assert "a step along the gradient gains" in report.checks[5].finding
+    assert report.checks[5].action["attacks"].startswith("noise,fgsm,quick,adaptive")
     # its own gradients leave far more; what fooled it otherwise is counted, image by image
     truth = float((~run("quick", plain, made.x, made.y, 26 / 255).fooled).float().mean())
     assert robust_at(report) <= truth + 0.06
-    assert min(report["results"][1]["attacks"].values()) > truth + 0.06
+    assert min(report.results[1].attacks.values()) > truth + 0.06
     assert "adaptive" in made.by
 
 
 def test_straight_through_rounding_is_no_mask(robust, digits):
-    assert study(changed(robust, "straight"), digits).report["verdict"]["colour"] == "green"
+    assert study(changed(robust, "straight"), digits).report.verdict.colour == "green"
 
 
 def test_a_module_in_front_of_the_network_is_passed_whatever_it_does(plain, digits):
@@ -159,10 +161,10 @@ def test_a_module_in_front_of_the_network_is_passed_whatever_it_does(plain, digi
 
 def test_a_normalisation_that_is_missing_is_named(plain, digits):
     report = study(changed(plain, "normalised"), digits).report
-    assert report["verdict"]["colour"] == "red"
-    assert report["identity"]["reading"]["name"] == "mean 0.5 and std 0.25"
-    assert report["identity"]["reading"]["share"] == pytest.approx(0.98, abs=0.03)
-    assert "with mean 0.5 and std 0.25 it names" in report["verdict"]["sentence"]
+    assert report.verdict.colour == "red"
+    assert report.identity.reading.name == "mean 0.5 and std 0.25"
+    assert report.identity.reading.share == pytest.approx(0.98, abs=0.03)
+    assert "with mean 0.5 and std 0.25 it names" in report.verdict.sentence
 
 
 def test_a_normalisation_too_many_is_taken_out(plain, digits):
@@ -172,7 +174,7 @@ def test_a_normalisation_too_many_is_taken_out(plain, digits):
     x, y, *_ = images_of(digits, StudyConfig(n=60))
     said = target.predict(x).numpy()
     *_, found = identity.look(target, x, y, said, digits)
-    assert found["reading"]["share"] > 0.9 > 0.2 > found["reading"]["given"]
+    assert found.reading.share > 0.9 > 0.2 > found.reading.given
     mean, std = torch.tensor([0.3]), torch.tensor([0.4])
     ways = dict(identity.readings(1, 8, mean, std, inside))
     seen = {name: (change(x) + 1) / 0.5 for name, change in ways.items() if "px" not in name}
@@ -186,22 +188,22 @@ def test_images_with_dark_and_light_exchanged_are_no_other_order(plain, digits):
     target = Target(made, plain.classes, 1, 8)
     x, y, *_ = images_of(digits, StudyConfig(n=200))
     said = target.predict(x).numpy()
-    first, *_, found = [dict(each) for each in identity.look(target, x, y, said, digits)]
-    assert first["order"] is not None and found["order"] is None
-    assert found["reading"]["name"] == "dark and light exchanged"
+    first, *_, found = identity.look(target, x, y, said, digits)
+    assert first.order is not None and found.order is None
+    assert found.reading.name == "dark and light exchanged"
 
 
 def test_classes_in_another_order_are_found_and_every_check_says_why_it_was_not_made(plain, digits):
     report = study(changed(plain, "turned"), digits).report
-    assert report["clean"]["value"] == 0 and report["complete"]
-    assert report["verdict"]["colour"] == "red"
-    assert report["identity"]["order"]["pairs"] == [
-        [name, digits.classes[(k + 1) % 10]]
+    assert report.clean.value == 0 and report.complete
+    assert report.verdict.colour == "red"
+    assert report.identity.order.pairs == tuple(
+        (name, digits.classes[(k + 1) % 10])
         for k, name in [(9, "9"), *enumerate(digits.classes[:9])]
-    ]
-    assert "it answers 9 as 0, 0 as 1, 1 as 2" in report["verdict"]["sentence"]
-    left = [check for check in report["checks"] if check["outcome"] == "open"]
-    assert left and {check["finding"] for check in left} == {
+    )
+    assert "it answers 9 as 0, 0 as 1, 1 as 2" in report.verdict.sentence
+    left = [check for check in report.checks if check.outcome == "open"]
+    assert left and {check.finding for check in left} == {
         "No image is named rightly, so there is none to attack."
     }
 
@@ -213,8 +215,8 @@ def test_an_order_of_classes_is_not_seen_in_what_chance_makes():
     assert identity.order(y, y, [str(k) for k in range(10)]) is None
     swapped = np.where(y == 3, 5, np.where(y == 5, 3, y))
     found = identity.order(y, swapped, [str(k) for k in range(10)])
-    assert found is not None and found["pairs"] == [["5", "3"], ["3", "5"]]
-    assert found["share"] == 1
+    assert found is not None and found.pairs == (("5", "3"), ("3", "5"))
+    assert found.share == 1
 
 
 def test_a_part_in_training_mode_is_put_into_evaluation_and_what_cannot_be_is_told(digits):
@@ -233,8 +235,8 @@ def test_a_part_in_training_mode_is_put_into_evaluation_and_what_cannot_be_is_to
     net[1].train()
     assert Target(net, digits.classes, 1, 8).notes and not net[1].training
     report = study(Target(Stuck().eval(), digits.classes, 1, 8), digits, n=20).report
-    assert report["checks"][8]["outcome"] == "fail"
-    assert "depend on the images beside them" in report["checks"][8]["finding"]
+    assert report.checks[8].outcome == "fail"
+    assert "depend on the images beside them" in report.checks[8].finding
 
 
 def test_nothing_is_trained_to_compare_with(plain, digits, monkeypatch):
@@ -253,37 +255,37 @@ def test_nothing_is_trained_to_compare_with(plain, digits, monkeypatch):
 def test_few_images_of_a_poor_classifier_are_neither_robust_nor_believed(digits):
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
     report = study(Target(net, digits.classes, 1, 8), digits, n=17).report
-    assert report["robustness"]["colour"] == "red" and report["robustness"]["n"] == 17
-    assert not report["verdict"]["believable"] and report["verdict"]["colour"] != "green"
-    assert "17 images are too few" in report["robustness"]["sentence"]
+    assert report.robustness.colour == "red" and report.robustness.n == 17
+    assert not report.verdict.believable and report.verdict.colour != "green"
+    assert "17 images are too few" in report.robustness.sentence
 
 
 def test_a_weak_attack_alone_is_not_believed_on_saturated_logits(plain, digits):
     report = study(changed(plain, "large"), digits, attacks="fgsm,pgd").report
-    assert report["verdict"]["colour"] == "red"
-    assert report["verdict"]["sentence"].endswith("withstand every attack") is False
-    action = report["checks"][4]["action"]
+    assert report.verdict.colour == "red"
+    assert report.verdict.sentence.endswith("withstand every attack") is False
+    action = report.checks[4].action
     again = study(changed(plain, "large"), digits, **action).report
-    assert again["verdict"]["colour"] == "amber"
+    assert again.verdict.colour == "amber"
 
 
 def test_probabilities_are_found_and_attacked_through_their_logarithm(plain, digits):
     report = study(changed(plain, "softmax"), digits).report
-    assert report["checks"][9]["outcome"] == "warn"
+    assert report.checks[9].outcome == "warn"
     assert robust_at(report) == robust_at(study(plain, digits).report)
 
 
 def test_dropout_left_on_is_red_until_draws_are_averaged(plain, digits):
     report = study(changed(plain, "dropout"), digits).report
-    assert report["verdict"]["colour"] == "red"
-    assert report["checks"][8]["action"] == {"eot": 20}
-    assert "two passes of the same image differ" in report["verdict"]["sentence"]
+    assert report.verdict.colour == "red"
+    assert report.checks[8].action == {"eot": 20}
+    assert "two passes of the same image differ" in report.verdict.sentence
 
 
 def test_a_classifier_that_only_decides_is_red(plain, digits):
     report = study(changed(plain, "argmax"), digits, n=30).report
-    assert report["verdict"]["colour"] == "red"
-    assert "decisions only" in report["verdict"]["sentence"]
+    assert report.verdict.colour == "red"
+    assert "decisions only" in report.verdict.sentence
 
 
 def test_a_gradient_taken_inside_is_noticed(plain, digits):
@@ -295,7 +297,7 @@ def test_a_gradient_taken_inside_is_noticed(plain, digits):
 
     made = Target(Outside(plain.module, inner).eval(), plain.classes, 1, 8)
     report = study(made, digits, n=20).report
-    assert report["checks"][10]["outcome"] == "fail"
+    assert report.checks[10].outcome == "fail"
 
 
 def test_outputs_that_are_no_numbers_count_as_errors(plain, digits):
@@ -304,9 +306,9 @@ def test_outputs_that_are_no_numbers_count_as_errors(plain, digits):
         return torch.where((x.mean((1, 2, 3)) > 0.32)[:, None], math.nan, out)
 
     made = study(Target(Outside(plain.module, broken).eval(), plain.classes, 1, 8), digits)
-    json.dumps(made.report, allow_nan=False)
-    assert made.report["clean"]["value"] < 0.95
-    assert "not a number" in {image["clean"] for image in made.report["images"]}
+    json.dumps(made.report.record(), allow_nan=False)
+    assert made.report.clean.value < 0.95
+    assert "not a number" in {image.clean for image in made.report.images}
 
 
 # --- the sweep and the report -------------------------------------------------------------------
@@ -314,22 +316,24 @@ def test_outputs_that_are_no_numbers_count_as_errors(plain, digits):
 
 def test_a_sweep_falls_to_chance_and_reports_all_that_a_reader_needs(plain, digits):
     made = study(plain, digits, eps="", n=80)
-    report = json.loads(json.dumps(made.report, allow_nan=False))
-    values = [row["robust"] for row in report["results"]]
+    plainly = json.loads(json.dumps(made.report.record(), allow_nan=False))
+    report = Report.of(plainly)
+    assert report.record() == plainly  # what is written is what is read
+    values = [row.robust for row in report.results]
     assert values == sorted(values, reverse=True)
-    assert values[0] == report["clean"]["value"] > 0.9 and values[-1] == 0
-    assert report["complete"] and report["stopped"] == ""
-    for row in report["results"]:
-        assert row["interval"][0] <= row["robust"] <= row["interval"][1]
-        assert sum(c["n"] for c in row["classes"]) == row["n"] == 80
-        assert all(0 <= value <= report["clean"]["value"] for value in row["attacks"].values())
+    assert values[0] == report.clean.value > 0.9 and values[-1] == 0
+    assert report.complete and report.stopped == ""
+    for row in report.results:
+        assert row.interval[0] <= row.robust <= row.interval[1]
+        assert sum(c.n for c in row.classes) == row.n == 80
+        assert all(0 <= value <= report.clean.value for value in row.attacks.values())
         # the number is the worst per image, so no attack alone is below it
-        assert all(value >= row["robust"] - 1e-9 for value in row["attacks"].values())
+        assert all(value >= row.robust - 1e-9 for value in row.attacks.values())
     for key in ("verdict", "checks", "threat", "versions", "model", "data", "limits", "config"):
-        assert report[key]
-    quick = next(a for a in report["attacks"] if a["name"] == "quick")
-    assert quick["forward"] > 0 and quick["backward"] > 0 and quick["parameters"]["steps"] == 20
-    assert len(report["checks"]) == 13
+        assert plainly[key]
+    quick = next(a for a in report.attacks if a.name == "quick")
+    assert quick.forward > 0 and quick.backward > 0 and quick.parameters["steps"] == 20
+    assert len(report.checks) == 13
     # what is said to fool does, within what it is said to cost
     fell = np.isfinite(made.smallest)
     moved = made.adversarial[torch.as_tensor(fell)]
@@ -337,7 +341,7 @@ def test_a_sweep_falls_to_chance_and_reports_all_that_a_reader_needs(plain, digi
     size = (moved - made.x[torch.as_tensor(fell)]).abs().flatten(1).amax(1).numpy()
     assert (size <= made.smallest[fell] + 1e-5).all()
     page = html(report, pictures(made))
-    assert report["verdict"]["sentence"] in page
+    assert report.verdict.sentence in page
     assert "http" not in page  # it needs nothing else
     assert page.count("<img") == 8 and "<script" not in page
     with np.load(io.BytesIO(batch(made))) as kept:
@@ -350,30 +354,68 @@ def test_a_sweep_falls_to_chance_and_reports_all_that_a_reader_needs(plain, digi
 def test_the_program_of_a_report_repeats_its_number(plain, digits, capsys):
     report = study(plain, digits, n=20).report
     exec(compile(python(report), "report", "exec"), {})
-    assert capsys.readouterr().out.strip() == report["verdict"]["sentence"]
+    assert capsys.readouterr().out.strip() == report.verdict.sentence
+
+
+def test_the_program_of_an_earlier_report_still_runs(plain, digits, capsys):
+    report = study(plain, digits, n=4, eps="0").report
+    earlier = python(report).replace("AttackStudy", "Study")
+    exec(
+        compile(
+            earlier.replace("report.verdict.sentence", "report['verdict']['sentence']"), "", "exec"
+        ),
+        {},
+    )
+    assert capsys.readouterr().out.strip() == report.verdict.sentence
+
+
+def test_a_report_of_before_says_how_robust_from_its_numbers(gallery):
+    written = files.read_json(gallery / "shipped-digits-classifier-attacked" / "report.json")
+    assert "robustness" not in written and "identity" not in written
+    report = Report.of(written | {"of_later": 1})
+    assert report.robustness.sentence.startswith("Partly robust: 19.9 % of 497")
+    assert report.head.eps == report.headline and report.identity is None
+    assert {key: report.record()[key] for key in written} == written
+
+
+def test_what_is_dear_is_tried_last_and_the_cost_reads_the_same_schedule(plain):
+    def plan(**values):
+        return Schedule.of(StudyConfig(**values), plain)
+
+    for queries, left in ((COSTLY, False), (COSTLY + 1, True)):
+        made = plan(attacks="square,fgsm,geometric", options=f"square.queries={queries}")
+        *_, last = made.turns
+        square = next(turn for turn in made.turns if turn.name == "square")
+        assert (square.left, last is square) == (left, left)
+        assert square.sweeps != left and made.turns[0].name == "geometric"
+    assert plan(eps="0").turns[0].at == () and plan(eps="0,4/255,8/255").turns[0].at == (0, 1)
+    few, many = (StudyConfig(eps=eps, attacks="quick") for eps in ("0,8/255", "4/255,8/255"))
+    few, many = (cost._steps(Schedule.of(config, plain), 10, 1.0) for config in (few, many))
+    assert [2 * steps for steps, _ in few] == [steps for steps, _ in many]
 
 
 def test_strengths_zero_and_one_are_the_ends(plain, digits):
     report = study(plain, digits, eps="0, 1", n=20).report
-    assert [row["eps"] for row in report["results"]] == [0, 1]
-    assert report["results"][1]["robust"] == 0
+    assert [row.eps for row in report.results] == [0, 1]
+    assert report.results[1].robust == 0
     only = study(plain, digits, eps="0", n=20).report
-    assert [row["eps"] for row in only["results"]] == [0] and only["complete"]
+    assert [row.eps for row in only.results] == [0] and only.complete
 
 
 def test_a_stopped_study_keeps_and_marks_what_it_has(plain, digits):
     config = StudyConfig.of({"eps": EPS, "n": 60})
     x, y, *_ = images_of(digits, config)
-    asked = 0
 
-    def stop() -> str:
-        nonlocal asked
-        asked += 1
-        return "Stopped on request." if asked > 25 else ""
+    class Impatient(Watch):
+        asked = 0
 
-    *_, report = Study(plain, x, y, config, stop=stop)
-    assert not report["complete"] and report["stopped"] == "Stopped on request."
-    assert report["clean"]["n"] == 60 and report["verdict"]["colour"] == "amber"
+        def stopped(self) -> str:
+            self.asked += 1
+            return "Stopped on request." if self.asked > 25 else ""
+
+    *_, report = AttackStudy(plain, x, y, config, watch=Impatient())
+    assert not report.complete and report.stopped == "Stopped on request."
+    assert report.clean.n == 60 and report.verdict.colour == "amber"
 
 
 @pytest.mark.parametrize("values", [{"n": 120}, {"attacks": "quick", "eps": EPS}])
@@ -393,10 +435,10 @@ def test_a_larger_question_costs_more(plain, digits):
 
 
 def test_a_sweep_reaches_from_little_to_everything():
-    found = sweep(1, 8, "linf")
-    assert found[-1] == 1 and any(math.isclose(e, default_eps(1, 8, "linf")) for e in found)
-    assert default_eps(3, 32, "linf") == 8 / 255
-    assert default_eps(3, 32, "l2") == pytest.approx(0.5, abs=0.01)
+    grey = Budget(LINF, 1, 8)
+    found = grey.sweep()
+    assert found[-1] == grey.largest == 1 and grey.usual in found
+    assert Budget(L2, 3, 32).usual == pytest.approx(0.5, abs=0.01)
 
 
 # --- what cannot be attacked --------------------------------------------------------------------
@@ -431,9 +473,9 @@ def test_what_cannot_be_attacked_is_said_in_a_sentence(x, y, values, text):
 def test_images_that_do_not_fit_the_model_are_refused(plain, digits):
     x, y, *_ = images_of(digits, StudyConfig(n=4))
     with pytest.raises(UserError, match=r"takes images of 1 channel\(s\), these have 3"):
-        Study(plain, x.repeat(1, 3, 1, 1), y, StudyConfig(n=4))
+        AttackStudy(plain, x.repeat(1, 3, 1, 1), y, StudyConfig(n=4))
     with pytest.raises(UserError, match="takes images of 8×8 px, these have 16×16"):
-        Study(plain, F.interpolate(x, (16, 16)), y, StudyConfig(n=4))
+        AttackStudy(plain, F.interpolate(x, (16, 16)), y, StudyConfig(n=4))
     wrong = Target(LINEAR, ["a", "b"], 1, 4, name="linear")
     with pytest.raises(UserError, match="linear gives 3 logits, but the data has 2 classes"):
         wrong.logits(IMAGES)
@@ -468,7 +510,7 @@ def test_a_model_of_one_class_is_refused():
 
 def test_two_models_are_compared_image_by_image(plain, robust, digits):
     first, second = (study(t, digits, n=60).report for t in (plain, robust))
-    pair = comparison.compare(first, second, first["headline"])
+    pair = comparison.compare(first, second, first.headline)
     assert pair.n == 60
     assert pair.both + pair.only_first == round(60 * robust_at(first))
     assert pair.only_second > pair.only_first and pair.p < 0.05
@@ -496,13 +538,13 @@ def test_one_image_under_attack_rises_from_its_label_to_another(plain, digits):
     assert aimed.said[-1] == names[(int(y[3]) + 1) % 10]
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("norm", NORMS)
 def test_fmn_finds_a_change_of_every_image_where_the_range_cuts_most_steps(plain, digits, norm):
     x, y, *_ = images_of(digits, StudyConfig(n=60))  # a third of a digit's pixels are 0
     found = run("fmn", plain, x, y, None, norm=norm)
     assert found.fooled.all()
-    if norm == "l2":
-        best = run("ddn", plain, x, y, None, norm="l2")
+    if norm is L2:
+        best = run("ddn", plain, x, y, None, norm=L2)
         assert found.distance.mean() < 1.1 * best.distance.mean()
 
 
@@ -529,8 +571,8 @@ def test_a_job_leaves_report_arrays_and_tables(at_once):
     job = work.submit("attack", {"dataset": "digits"}, values, target="shipped-digits-classifier")
     job = jobs.get(job.id)
     assert job.status == "finished", job.message
-    report = files.read_json(job.path / "report.json")
-    assert report["complete"] and report["model"]["run"] == "shipped-digits-classifier"
+    report = Report.of(files.read_json(job.path / "report.json"))
+    assert report.complete and report.model["run"] == "shipped-digits-classifier"
     assert len(files.read_json(job.path / "corruptions.json")["accuracy"]) == 15
     assert files.read_json(job.path / "certified.json")["n"] == 2
     assert files.read_json(job.path / "transfer.json")["names"][1].startswith("Digits")
@@ -541,7 +583,7 @@ def test_a_job_leaves_report_arrays_and_tables(at_once):
             "quick",
         ]
     assert (job.path / "adversarial.npz").exists()
-    assert report["verdict"]["sentence"].replace("%", "") in (
+    assert report.verdict.sentence.replace("%", "") in (
         job.path / "report.html"
     ).read_text().replace("%", "")
 
@@ -555,11 +597,9 @@ def test_a_job_that_is_stopped_keeps_its_part(at_once, monkeypatch):
         "attack", {"dataset": "digits"}, {"attack.n": 60}, target="shipped-digits-classifier"
     )
     job = jobs.get(job.id)
-    report = files.read_json(job.path / "report.json")
+    report = Report.of(files.read_json(job.path / "report.json"))
     assert (
-        job.status == "stopped"
-        and not report["complete"]
-        and report["stopped"] == "Stopped on request."
+        job.status == "stopped" and not report.complete and report.stopped == "Stopped on request."
     )
     assert (job.path / "adversarial.npz").exists() and "Not complete." in (
         job.path / "report.html"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -171,8 +172,15 @@ class Visit:
         return found[0]
 
     def pictures(self, key: str) -> dict[str, Any]:
-        """Gives what a component got to draw: frames, count, marks, titles, alt …"""
-        return json.loads(self._tiles(key).proto.json)
+        """Gives what a component got to draw: frames, count, marks, titles, alt …; of a map, words and facts."""
+        proto, found, at = self._tiles(key).proto, {}, 0
+        if proto.json:
+            return json.loads(proto.json)
+        for _ in range(2):
+            (size,) = struct.unpack_from("<I", proto.bytes, at)
+            found |= json.loads(proto.bytes[at + 4 : at + 4 + size])
+            at += 4 + size
+        return found
 
     def images(self, key: str) -> Any:
         """Gives the images that a component got to draw, uint8 (N, C, H, W)."""

@@ -532,7 +532,13 @@ def test_the_map_marks_a_kind_and_shows_its_images(visit, tmp_path, doubles):
     doubles(tmp_path)
     seen = visit("data", data="doubles", **{"data.view": "map"}).calm()
     assert "Draw a lasso" in seen.texts("caption")
+    data = seen.pictures("data.map.None")
+    assert [trait["title"] for trait in data["traits"]] == ["Class"]
+    seen.told("data.map.None", {"picked": {"of": data["id"], "indices": [0, 3, 5]}}).calm()
+    assert seen.pictures("data.lasso")["titles"][1].startswith(data["titles"][3])
+    assert "3 images in the lasso" in seen.texts("caption")
     seen.set(data__mark="exact").calm()
+    assert seen.pictures("data.map.exact")["traits"][0]["title"] == "Marked"
     assert seen.pictures("data.lasso")["count"] == 1
     seen.press("data.lasso.exclude").calm()
     assert "1 image: left out." in seen.texts("toast")

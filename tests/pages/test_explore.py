@@ -232,37 +232,40 @@ def test_each_family_has_its_own_view(visit, home, family, key):
 def test_the_map_decodes_where_it_is_clicked_and_what_is_ringed(visit, trained, name):
     seen = tool(visit("latent", run=trained.runs[name]), "map").calm()
     data = seen.pictures("latent.map")
-    assert len(data["points"]) > 20
-    left, top, right, bottom = data["box"]
-    seen.told("latent.map", {"chosen": {"number": 1, "at": [(left + right) / 2, (top + bottom) / 2]}}).calm()  # fmt: skip
+    assert data["count"] > 20
+    seen.told("latent.map", {"picked": {"of": data["id"], "at": [0.5, 0.5]}}).calm()
     image = images(seen, "latent.map.here")[0][0]
     assert len(images(seen, "latent.map.near")) == 4
     seen.press("latent.map.land").calm()
     assert (exact(seen) == image).all()
-    seen.told("latent.map", {"chosen": {"number": 2, "inside": [0, 1, 2, 5]}}).calm()
+    seen.told("latent.map", {"picked": {"of": data["id"], "indices": [0, 1, 2, 5]}}).calm()
     assert len(images(seen, "latent.map.ring")) == 4
 
 
 def test_a_way_between_anchors_is_drawn_on_the_map(visit, trained):
     seen = tool(visit("latent", run=trained.runs["vae"]), "map")
-    left, top, right, bottom = seen.pictures("latent.map")["box"]
-    for number, (name, x) in enumerate((("A", 0.2), ("B", 0.8))):
-        place = [left + x * (right - left), (top + bottom) / 2]
-        seen.told("latent.map", {"chosen": {"number": number + 1, "at": place}})
+    of = seen.pictures("latent.map")["id"]
+    for name, x in (("A", 0.2), ("B", 0.8)):
+        seen.told("latent.map", {"picked": {"of": of, "at": [x, 0.5]}})
         seen.press(f"latent.map.{name}").calm()
-    assert len(seen.pictures("latent.map")["path"]) == 24
+    data = seen.pictures("latent.map")
+    assert len(data["path"]) == 24
+    ends = {mark["label"]: mark["at"] for mark in data["marks"]}
+    assert ends["A"] == pytest.approx([0.2, 0.5])
+    assert ends["B"] == pytest.approx([0.8, 0.5])
     assert seen.shown("latent.map.way")
 
 
 @pytest.mark.parametrize(
-    "chosen",
-    [None, 7, [], {}, {"number": 1}, {"number": "x", "at": [0, 0]}, {"number": 1, "at": [float("nan"), 0]}, {"number": 1, "at": [1e99, 0]},
-     {"number": 1, "inside": "x"}, {"number": 1, "inside": [10**9, -1, "x", 1.5]}],
+    "picked",
+    [None, 7, [], {}, {"of": "?", "at": [0, 0]}, {"at": [float("nan"), 0]}, {"at": [1e99, 0]}, {"indices": "x"},
+     {"indices": [10**9, -1, "x", 1.5]}],
 )  # fmt: skip
-def test_nonsense_on_the_map_is_ignored(visit, trained, chosen):
-    seen = tool(visit("latent", run=trained.runs["vae"]), "map").told(
-        "latent.map", {"chosen": chosen}
-    )
+def test_nonsense_on_the_map_is_ignored(visit, trained, picked):
+    seen = tool(visit("latent", run=trained.runs["vae"]), "map")
+    if isinstance(picked, dict) and picked:
+        picked = {"of": seen.pictures("latent.map")["id"]} | picked
+    seen.told("latent.map", {"picked": picked})
     assert not seen.calm().shown("latent.map.here")
     assert not seen.shown("latent.map.ring")
 
@@ -271,8 +274,8 @@ def test_nonsense_on_the_map_is_ignored(visit, trained, chosen):
 def test_every_colour_has_its_legend(visit, trained, colour):
     seen = tool(visit("latent", run=trained.runs["vae"]), "map", **{"latent.map.colour": colour}).calm()  # fmt: skip
     data = seen.pictures("latent.map")
-    assert len(data["legend"]) == len(data["colours"]) > 1
-    assert {point[2] for point in data["points"]} <= set(range(len(data["colours"])))
+    (trait,) = data["traits"]
+    assert len(trait["names"]) == len(trait["colours"]) > 1
 
 
 # --- Films --------------------------------------------------------------------------------------

@@ -228,7 +228,7 @@ def test_a_place_in_the_address_that_is_none_is_left_alone(visit, trained, text)
 
 def saved(seen):
     """Takes the picture away that the button offers."""
-    from pages.ui.explore import Choice, Here, keep
+    from pages.ui.explore import Choice, Here, view_link
     from pages.ui.pad import View
 
     state = seen.at.session_state
@@ -240,7 +240,7 @@ def saved(seen):
         state["latent.plane"], (0, 1), state["latent.image"],
     )  # fmt: skip
     assert choice.key == data["plane"]
-    return keep.picture(Here(choice, View(tuple(data["exact"]["at"]), (0.0, 0.0, 6.0))))
+    return view_link.picture(Here(choice, View(tuple(data["exact"]["at"]), (0.0, 0.0, 6.0))))
 
 
 def drop(seen, content):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ def quick(monkeypatch: pytest.MonkeyPatch):
 
     attack._screenings.clear()
     monkeypatch.setattr(
-        robustness, "estimate", lambda target, dataset, config: robustness.Estimate(7, 497, 120)
+        robustness, "estimate", lambda target, dataset, config: robustness.Cost(7, 497, 120)
     )
 
 
@@ -115,25 +115,22 @@ def test_all_checks_are_listed(visit, gallery):
 
 
 def test_on_red_the_number_is_struck_out_and_a_button_mends_it(visit, gallery):
+    from core.robustness.verdict import Soundness
     from pages.ui import attack
 
     seen = screened(visit)
     (found,) = attack._screenings.values()
-    report = json.loads(json.dumps(found.report))
-    report["verdict"] = {
-        "colour": "red",
-        "sentence": "97 % is not robustness.",
-        "believable": False,
-    }
-    report["checks"][5] |= {
-        "outcome": "fail", "finding": "96.7 % of the gradients are zero.", "advice": "Let them pass.",
-        "button": "Let gradients pass (BPDA)", "action": {"bpda": True},
-    }  # fmt: skip
-    found.report = report
+    checks = list(found.report.checks)
+    checks[5] = replace(
+        checks[5], outcome="fail", finding="96.7 % of the gradients are zero.", advice="Let them pass.",
+        button="Let gradients pass (BPDA)", action={"bpda": True},
+    )  # fmt: skip
+    masked = Soundness("red", "97 % is not robustness.", False)
+    found.report = replace(found.report, verdict=masked, checks=checks)
     seen.run()
     assert any("Not believable" in text for text in seen.errors)
     assert "~~" in "".join(node.value for node in seen.at.markdown)
-    seen.press(f"robust.mend.{report['checks'][5]['number']}")
+    seen.press("robust.mend.6")
     assert seen.widget("robust.study.bpda").value is True
 
 

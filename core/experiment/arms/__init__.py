@@ -8,10 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from core.catalog import Entry, Registry
 from core.datasets import Dataset
+
+
+@runtime_checkable
+class Trial(Protocol):
+    """What an arm sees of an experiment.
+
+    Attributes:
+        config: What was asked.
+    """
+
+    config: Any
+
+    def subset(self, pair: int, size: int) -> Dataset:
+        """Gives the real training images of a pair, ``size`` of each class."""
+        ...
+
+    def dataset_of(self, x: np.ndarray, y: np.ndarray) -> Dataset:
+        """Makes a dataset of training images, levels (N, C, H, W), and their labels (N,)."""
+        ...
+
+    def fit(self, data: Dataset, pair: int) -> Any:
+        """Trains a classifier on it, as all arms do."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from core.catalog import Config
-from core.experiment.arms import Lesson, arms
+from core.experiment.arms import Lesson, Trial, arms
 from core.experiment.samples import with_samples
 
 
@@ -19,6 +17,6 @@ from core.experiment.samples import with_samples
     pipeline=lambda config: config.pipeline,
     samples=True,
 )
-def both(trial: Any, pair: int, size: int) -> Lesson:
+def both(trial: Trial, pair: int, size: int) -> Lesson:
     """Trains with real images and samples, changed by the chain."""
     return with_samples(trial, pair, size)

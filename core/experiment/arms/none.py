@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from core.catalog import Config
-from core.experiment.arms import Lesson, arms
+from core.experiment.arms import Lesson, Trial, arms
 
 
 @arms.add(
@@ -14,6 +12,6 @@ from core.experiment.arms import Lesson, arms
     Config,
     order=0,
 )
-def none(trial: Any, pair: int, size: int) -> Lesson:
+def none(trial: Trial, pair: int, size: int) -> Lesson:
     """Trains with the real images alone."""
     return Lesson(trial.subset(pair, size))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from core.catalog import Config
-from core.experiment.arms import Lesson, arms
+from core.experiment.arms import Lesson, Trial, arms
 
 
 @arms.add(
@@ -18,8 +16,9 @@ from core.experiment.arms import Lesson, arms
     help="Also trains on the real images twice: it must not help.",
     on=True,
 )
-def placebo(trial: Any, pair: int, size: int) -> Lesson:
+def placebo(trial: Trial, pair: int, size: int) -> Lesson:
     """Trains with the same images twice, in an order of their own."""
     data = trial.subset(pair, size)
+    assert data.y is not None
     twice = trial.dataset_of(np.concatenate([data.x, data.x]), np.concatenate([data.y, data.y]))
     return Lesson(twice, order=1)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from core.catalog import Config
-from core.experiment.arms import Lesson, arms
+from core.experiment.arms import Lesson, Trial, arms
 from core.experiment.samples import with_samples
 
 
@@ -19,6 +17,6 @@ from core.experiment.samples import with_samples
     label="Synthetic images",
     samples=True,
 )
-def synthetic(trial: Any, pair: int, size: int) -> Lesson:
+def synthetic(trial: Trial, pair: int, size: int) -> Lesson:
     """Trains with the real images, and with samples of a model that has seen only those."""
     return with_samples(trial, pair, size)

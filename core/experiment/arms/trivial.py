@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from core.catalog import Config
-from core.experiment.arms import Lesson, arms
+from core.experiment.arms import Lesson, Trial, arms
 
 
 @arms.add(
@@ -19,6 +17,6 @@ from core.experiment.arms import Lesson, arms
     on=True,
     pipeline=lambda config: "trivial",
 )
-def trivial(trial: Any, pair: int, size: int) -> Lesson:
+def trivial(trial: Trial, pair: int, size: int) -> Lesson:
     """Trains with the real images, changed by TrivialAugment."""
     return Lesson(trial.subset(pair, size))

@@ -10,13 +10,19 @@ import json
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from core import datasets, slices
 from core.catalog import UserError
+from core.datasets import Dataset
+
+if TYPE_CHECKING:
+    from core.robustness import AttackStudy, Report, StudyConfig
+    from core.target import Target
 
 KEPT = 12  # screenings that the server remembers
 TURNS = threading.BoundedSemaphore(1)  # one slice at a time, so that no visitor starves another
@@ -33,86 +39,87 @@ class Question:
     """What is asked.
 
     Attributes:
-        data: Name of the dataset.
+        dataset: Whose images are attacked.
         classifier: Which one of :func:`core.robustness.foreign.available`.
-        values: Of the study's config, as (name, value).
+        config: The study, checked.
     """
 
-    data: str
+    dataset: Dataset
     classifier: str
-    values: tuple[tuple[str, Any], ...]
+    config: StudyConfig
+
+    @property
+    def data(self) -> str:
+        """Name of the dataset."""
+        return self.dataset.name
 
     @property
     def key(self) -> str:
         """Identity of the question."""
-        text = json.dumps([self.data, self.classifier, self.values])
+        text = json.dumps([self.data, self.classifier, self.config.record()])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def job_values(self) -> dict[str, Any]:
         """Gives the question as the parameters of a job of the kind ``attack``."""
-        return {"attack.classifier": self.classifier} | {
-            f"attack.{name}": value for name, value in self.values
-        }
+        values = {"classifier": self.classifier, **self.config.record()}
+        return {f"attack.{name}": value for name, value in values.items()}
+
+
+# how Streamlit's caches know a question again
+BY_KEY: dict[str | type[Any], Callable[[Any], Any]] = {Question: lambda question: question.key}
 
 
 @st.cache_data(max_entries=8, show_spinner="Preparing the data")
-def _opened(name: str, _stamp: str) -> Any:
+def _opened(name: str, _stamp: str) -> Dataset:
     return datasets.load(name, {})
 
 
-def dataset(name: str) -> Any:
+def dataset(name: str) -> Dataset:
     """Opens a dataset as it is by default, once for all visitors."""
     return _opened(name, datasets.describe(name).title)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the classifier")
-def _target(classifier: str, data: str, _fingerprint: str) -> Any:
+def _target(classifier: str, _dataset: Dataset, fingerprint: str) -> Target:
     from core.robustness import foreign
 
-    return foreign.target_of(classifier, dataset(data))
+    return foreign.target_of(classifier, _dataset)
 
 
-def there(classifier: str, data: str) -> bool:
+def there(classifier: str, of: Dataset) -> bool:
     """Tells whether a classifier can be opened at once; a dataset's own plain one has to be trained first."""
     from core import features
 
-    return bool(classifier) or features.judged(dataset(data))
+    return bool(classifier) or features.judged(of)
 
 
-def target(question: Question) -> Any:
+def target(question: Question) -> Target:
     """Opens the classifier, once for all visitors; each use takes a copy, which counts its passes for itself.
 
     Raises:
         UserError: If there is none yet: a page trains none in passing.
     """
-    found = dataset(question.data)
-    if not there(question.classifier, question.data):
+    of = question.dataset
+    if not there(question.classifier, of):
         raise UserError(
-            f"There is no classifier of {found.name} yet. Train one, which is a job of its own, or bring yours."
+            f"There is no classifier of {of.name} yet. Train one, which is a job of its own, or bring yours."
         )
-    return _target(question.classifier, question.data, found.fingerprint).with_()
+    return _target(question.classifier, of, of.fingerprint).with_()
 
 
 class Screening:
     """A study that visitors' turns carry on: whoever looks at it does the next slice."""
 
-    def __init__(self, question: Question) -> None:
-        from core import robustness
-
-        found = dataset(question.data)
-        config = robustness.StudyConfig.of(dict(question.values), "study")
-        x, y, indices, data = robustness.images_of(found, config)
-        self.study = robustness.Study(
-            target(question), x, y, config, indices=indices, data=data, dataset=found
-        )
-        self.report: dict[str, Any] = {}
+    def __init__(self, study: AttackStudy) -> None:
+        self.study = study
+        self.report: Report | None = None
         self._slices = iter(self.study)
         self._mine = threading.Lock()
 
     @property
     def done(self) -> bool:
         """Whether there is nothing left to do."""
-        return bool(self.report) and (self.report["complete"] or bool(self.report["stopped"]))
+        return self.report is not None and self.report.done
 
     def advance(self, seconds: float) -> None:
         """Works for about so long, unless somebody else is at it."""
@@ -139,12 +146,14 @@ def known(question: Question) -> Screening | None:
     return found if found is not None and found.report else None
 
 
-def screen(question: Question, seconds: float = 0.6) -> Screening:
+def screen(question: Question, target: Target, seconds: float = 0.6) -> Screening:
     """Begins the screening of a question, or carries it on."""
+    from core.robustness.measure import begin
+
     with _guard:
         found = _screenings.get(question.key)
-    if found is None or found.report.get("stopped"):
-        found = Screening(question)
+    if found is None or (found.report and found.report.stopped):
+        found = Screening(begin(target, question.dataset, question.config))
         with _guard:
             found = _screenings.setdefault(question.key, found)
             while len(_screenings) > KEPT:

@@ -7,18 +7,18 @@ import streamlit as st
 
 from core.writing import percent
 from pages.ui import shell, show
-from pages.ui.attack import Question, dataset, images, target
+from pages.ui.attack import Question, images, target
 from pages.ui.canvas import canvas
 
 
 @shell.guard()
-def draw(question: Question, norm: str, steps: list[float]) -> None:
+def draw(question: Question) -> None:
     """Takes a drawing, names it, and attacks it on request."""
     import torch
 
     from core import latent
 
-    found = dataset(question.data)
+    found = question.dataset
     left, right = st.columns([1, 1.9], gap="large")
     with left:
         st.markdown("**1. Draw** one of: " + shell.plain(", ".join(found.classes[:12])))
@@ -62,4 +62,4 @@ def draw(question: Question, norm: str, steps: list[float]) -> None:
             on_click=lambda: st.session_state.update({"robust.fooled": got[0]}),
         )
         if st.session_state.get("robust.fooled") == got[0]:
-            images.opened(question, np.asarray(x[0].cpu()), guess, norm, steps, "robust.mine")
+            images.opened(question, np.asarray(x[0].cpu()), guess, "robust.mine")

@@ -149,8 +149,8 @@ def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None
     """Draws how images that fool one classifier fare with others."""
     import plotly.graph_objects as go
 
+    from core.norms import norm_of
     from core.robustness import foreign
-    from core.threat import eps_text
 
     names = {choice.id: choice.title for choice in foreign.available(question.data)}
     others = st.multiselect(
@@ -201,6 +201,6 @@ def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None
     )
     st.caption(
         f"Share fooled, of the images that both name rightly when clean ({min(map(min, found['n']))} to "
-        f"{max(map(max, found['n']))} of them); eps {eps_text(found['eps'], found['norm'])} "
+        f"{max(map(max, found['n']))} of them); eps {norm_of(found['norm']).text(found['eps'])} "
         f"({shell.plain(found['job'])})."
     )

@@ -10,14 +10,14 @@ import streamlit as st
 
 from core import jobs, runs
 from pages.ui import form, shell, show
-from pages.ui.attack import TURNS, Question, dataset, target
+from pages.ui.attack import TURNS, Question, target
 
 
 @shell.guard()
 def draw(question: Question) -> None:
     """Offers the tricks that the chosen model can be put to, and shows one of them."""
     from core import deception
-    from core.threat import eps_text
+    from core.norms import LINF
 
     of = [
         run
@@ -55,14 +55,12 @@ def draw(question: Question) -> None:
         entry = deception.tricks.get(name)
         st.caption(shell.plain(entry.caption))
         key = f"robust.trick.{name}"
-        if (
-            "eps" in entry.config.knobs()
-        ):  # the slider shows what it runs at, not a 0 that stands for it
-            st.session_state.setdefault(f"{key}.eps", round(deception.suited(name, opened), 4))
+        if "eps" in entry.config.knobs():  # the slider shows what it runs at, not a 0 for it
+            st.session_state.setdefault(f"{key}.eps", round(deception.strength(name, opened), 4))
         values = form.form({key: entry.config})[key]
         if "eps" in values:
-            used = values["eps"] or deception.suited(name, opened)
-            st.caption(f"Runs at an attack strength of {eps_text(used)}.")
+            used = deception.strength(name, opened, values["eps"])
+            st.caption(f"Runs at an attack strength of {LINF.text(used)}.")
         pressed = st.button("Try it", type="primary", key="robust.try", icon=":material/bolt:")
     with right:
         key = (
@@ -78,7 +76,7 @@ def draw(question: Question) -> None:
         if pressed:
             config = shell.capped(entry.config.of(values, name))
             judge = target(question) if entry.classifier else None
-            steps = iter(entry.make(config, opened, dataset(question.data), judge))
+            steps = iter(entry.make(config, opened, question.dataset, judge))
             last = None
             for number in count():
                 with TURNS:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
 
 from pages.ui import shell, show
-from pages.ui.attack import TURNS, Question, dataset, target
+from pages.ui.attack import BY_KEY, TURNS, Question, target
+
+if TYPE_CHECKING:
+    from core.robustness import AttackStudy, Report
 
 SHOWN = 48  # images of the wall at a time
 
 
-def matrix(report: Mapping[str, Any], study: Any) -> None:
+def matrix(report: Report, study: AttackStudy) -> None:
     """Draws images against attacks, sortable: the smallest eps at which each attack fools each image."""
     import pandas as pd
 
-    scale = 255 if report["norm"] == "linf" else 1
-    unit = "/255" if scale == 255 else report["norm"].upper()
+    from core.norms import norm_of
+
+    norm = norm_of(report.norm)
+    scale, unit = norm.scale, norm.unit
     columns: dict[str, list[float | None]] = {}
     for name, tried in study.fooled.items():
         hit = np.asarray(tried) == 1
@@ -27,16 +32,14 @@ def matrix(report: Mapping[str, Any], study: Any) -> None:
             scale * study.grid[int(hit[:, i].argmax())] if hit[:, i].any() else None
             for i in range(hit.shape[1])
         ]
-    rows = report["images"]
+    rows = report.images
     frame = pd.DataFrame(
         {
-            "image": [row["index"] for row in rows],
-            "class": [row["label"] for row in rows],
-            "clean": [row["clean"] for row in rows],
-            "smallest": [
-                None if row["smallest"] is None else scale * row["smallest"] for row in rows
-            ],
-            "by": [row["by"] for row in rows],
+            "image": [row.index for row in rows],
+            "class": [row.label for row in rows],
+            "clean": [row.clean for row in rows],
+            "smallest": [None if row.smallest is None else scale * row.smallest for row in rows],
+            "by": [row.by for row in rows],
             **columns,
         }
     )
@@ -69,15 +72,15 @@ def matrix(report: Mapping[str, Any], study: Any) -> None:
     )
 
 
-def wall(report: Mapping[str, Any], study: Any) -> int:
+def wall(report: Report, study: AttackStudy) -> int:
     """Shows clean images, those that fall first at the front, and gives the place of the one that was chosen."""
-    order = sorted(
-        range(len(report["images"])),
-        key=lambda i: (
-            not report["images"][i]["right"],
-            report["images"][i]["smallest"] if report["images"][i]["smallest"] is not None else 9.0,
-        ),
-    )[:SHOWN]
+    rows = report.images
+
+    def falls(i: int) -> tuple[bool, float]:
+        smallest = rows[i].smallest
+        return not rows[i].right, 9.0 if smallest is None else smallest
+
+    order = sorted(range(len(rows)), key=falls)[:SHOWN]
     x = np.rint(study.x[order].cpu().numpy() * 255).astype(np.uint8)
     chosen = st.session_state.get("robust.image", 0)
     clicked = show.pictures(
@@ -88,9 +91,7 @@ def wall(report: Mapping[str, Any], study: Any) -> int:
         clickable=True,
         marks={min(chosen, len(order) - 1): "·"},
         max_height=170,
-        titles=[
-            f"image {report['images'][i]['index']}: {report['images'][i]['label']}" for i in order
-        ],
+        titles=[f"image {rows[i].index}: {rows[i].label}" for i in order],
     )
     if clicked is not None and clicked[0] != st.session_state.get("robust.clicked"):
         st.session_state["robust.clicked"] = clicked[0]
@@ -100,9 +101,9 @@ def wall(report: Mapping[str, Any], study: Any) -> int:
 
 @st.fragment
 @shell.guard()
-def opened(question: Question, x: Any, label: int, norm: str, steps: list[float], key: str) -> None:
+def opened(question: Question, x: Any, label: int, key: str) -> None:
     """Opens one image, float (C, H, W): clean, attacked, the difference, the guesses, and a slider for the strength."""
-    names = dataset(question.data).classes
+    names = question.dataset.classes
     towards = st.selectbox(
         "Make it",
         [None, *(i for i in range(len(names)) if i != label)],
@@ -111,7 +112,7 @@ def opened(question: Question, x: Any, label: int, norm: str, steps: list[float]
         width=220,
         help="Any wrong class, or one that you choose, which is harder.",
     )
-    look = _look(question, x, label, norm, tuple(steps), towards)
+    look = _look(question, x, label, towards)
     texts = look["texts"]
     fooled = [i for i, guess in enumerate(look["said"]) if guess != names[label]]
     step = st.select_slider(
@@ -155,25 +156,24 @@ def opened(question: Question, x: Any, label: int, norm: str, steps: list[float]
         trace(look["trace"], key)
 
 
-@st.cache_data(max_entries=64, show_spinner="Attacking this image")
-def _look(
-    question: Question, x: Any, label: int, norm: str, steps: tuple[float, ...], towards: int | None
-) -> dict[str, Any]:
+@st.cache_data(max_entries=64, show_spinner="Attacking this image", hash_funcs=BY_KEY)
+def _look(question: Question, x: Any, label: int, towards: int | None) -> dict[str, Any]:
     import torch
 
     from core import robustness
-    from core.threat import eps_text
+    from core.norms import norm_of
 
+    norm = norm_of(question.config.norm)
     with TURNS:
-        look = robustness.look(target(question), torch.as_tensor(x), label, norm, steps, towards)
+        look = robustness.look(target(question), torch.as_tensor(x), label, norm, towards)
     return {
-        "texts": [eps_text(eps, norm) for eps in look.eps],
+        "texts": [norm.text(eps) for eps in look.eps],
         "images": np.rint(look.images.numpy() * 255).astype(np.uint8),
         "said": look.said,
         "top": look.top,
         "trace": look.trace,
         "smallest": {
-            name: "none found" if value is None else eps_text(value, name)
+            name: "none found" if value is None else norm_of(name).text(value)
             for name, value in look.smallest.items()
         },
     }

@@ -5,24 +5,21 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
-import streamlit as st
 from PIL import Image
+
+from pages.ui.component import component
 
 PIXELS = 224  # of the drawing, whatever the screen
 LONGEST = 2_000_000  # signs of a drawing as text
-_HERE = Path(__file__).parent
-_mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIssue]
-    "simulacra_canvas",
-    html='<div class="box"><canvas role="img"></canvas><div class="under">'
+_show = component(
+    __file__,
+    '<canvas role="img"></canvas><div class="under">'
     '<button type="button" class="undo" title="Take the last stroke back">Undo</button>'
     '<button type="button" class="clear" title="Begin again">Clear</button>'
-    '<label>Brush<input type="range" min="0.02" max="0.2" step="0.01"></label></div></div>',
-    css=(_HERE / "canvas.css").read_text("utf-8"),
-    js=(_HERE / "canvas.js").read_text("utf-8"),
+    '<label>Brush<input type="range" min="0.02" max="0.2" step="0.01"></label></div>',
+    "drawing",
 )
 
 
@@ -42,9 +39,7 @@ def canvas(
         nothing is drawn.
     """
     data = {"alt": alt, "brush": brush, "side": side, "pixels": PIXELS}
-    drawing = _mount(key=key, data=data, on_drawing_change=lambda: None).drawing
-    if not isinstance(drawing, Mapping):  # comes from a browser: anything may be in it
-        return None
+    drawing = _show(key, data)["drawing"]
     number, text = drawing.get("number"), drawing.get("png")
     head = "data:image/png;base64,"
     if not isinstance(number, int) or not isinstance(text, str) or len(text) > LONGEST:

@@ -1,28 +1,18 @@
 // A sheet to draw on with mouse, finger or pen. Strokes are kept as lines, so that undo takes back whole strokes.
-const instances = new WeakMap();
+function begin() { return { strokes: [] }; }
 
-export default function (component) {
-  const { data, parentElement, setStateValue } = component;
-  const canvas = parentElement.querySelector("canvas");
-  const width = parentElement.querySelector("input");
-  const side = data.pixels;
-
-  let me = instances.get(parentElement);
-  if (!me) {
-    me = { strokes: [], number: 0 };
-    instances.set(parentElement, me);
+function show(me) {
+  const { data } = me, canvas = me.find("canvas"), brush = me.find("input"), side = data.pixels;
+  if (canvas.width !== side) {
     canvas.width = canvas.height = side;
-    width.value = data.brush;
+    brush.value = data.brush;
   }
   canvas.setAttribute("aria-label", data.alt);
   canvas.style.maxWidth = `${data.side}px`;
-  const place = (event) => {
-    const box = canvas.getBoundingClientRect();
-    return [((event.clientX - box.left) * side) / box.width, ((event.clientY - box.top) * side) / box.height];
-  };
+  const place = (event) => share(event, canvas).map((value) => value * side);
   canvas.onpointerdown = (event) => {
     canvas.setPointerCapture(event.pointerId);
-    me.strokes.push({ width: Number(width.value) * side, erase: event.button === 2 || event.shiftKey, points: [place(event)] });
+    me.strokes.push({ width: Number(brush.value) * side, erase: event.button === 2 || event.shiftKey, points: [place(event)] });
     me.on = event.pointerId;
     draw();
   };
@@ -38,29 +28,24 @@ export default function (component) {
     send();
   };
   canvas.oncontextmenu = (event) => event.preventDefault();
-  parentElement.querySelector(".undo").onclick = () => { me.strokes.pop(); draw(); send(); };
-  parentElement.querySelector(".clear").onclick = () => { me.strokes = []; draw(); send(); };
-  draw();
-  return () => instances.delete(parentElement);
+  me.find(".undo").onclick = () => { me.strokes.pop(); send(); };
+  me.find(".clear").onclick = () => { me.strokes = []; send(); };
+  return draw;
 
   function draw() {
     const pen = canvas.getContext("2d");
     pen.fillStyle = "#000";
     pen.fillRect(0, 0, side, side);
-    pen.lineCap = pen.lineJoin = "round";
-    for (const stroke of me.strokes) {
-      pen.strokeStyle = stroke.erase ? "#000" : "#fff";
-      pen.lineWidth = stroke.width;
-      pen.beginPath();
-      stroke.points.forEach(([x, y], i) => (i ? pen.lineTo(x, y) : pen.moveTo(x, y)));
-      if (stroke.points.length === 1) pen.lineTo(stroke.points[0][0] + 0.01, stroke.points[0][1]);
-      pen.stroke();
+    pen.lineCap = "round";
+    for (const { width, erase, points } of me.strokes) {
+      const [[x, y]] = points;
+      line(pen, points.length > 1 ? points : [[x, y], [x + 0.01, y]], erase ? "#000" : "#fff", width);
     }
     canvas.dataset.strokes = String(me.strokes.length);
   }
 
   function send() {
-    me.number = Math.max(Date.now(), me.number + 1);
-    setStateValue("drawing", { number: me.number, png: me.strokes.length ? canvas.toDataURL("image/png") : "" });
+    draw();
+    me.send("drawing", { png: me.strokes.length ? canvas.toDataURL("image/png") : "" });
   }
 }

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-from pathlib import Path
-
 import numpy as np
-import streamlit as st
 
 from core import sheets
+from pages.ui.component import component, data_url
 
-_HERE = Path(__file__).parent
-_mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIssue]
-    "simulacra_compare",
-    html='<div class="box"><canvas></canvas><input type="range" min="0" max="100" step="1"></div>',
-    css=(_HERE / "compare.css").read_text("utf-8"),
-    js=(_HERE / "compare.js").read_text("utf-8"),
+_show = component(
+    __file__, '<canvas role="img"></canvas><input type="range" min="0" max="100" step="1">'
 )
 
 
@@ -23,13 +16,10 @@ def compare(
     before: np.ndarray, after: np.ndarray, *, alt: str, key: str, max_height: int = 360
 ) -> None:
     """Shows two pictures, uint8 (C, H, W) of the same size, with a border that mouse, finger or arrow keys move."""
-    sheet = sheets.png(np.stack([before, after]), 2)
-    _mount(
-        key=key,
-        data={
-            "sheet": "data:image/png;base64," + base64.b64encode(sheet).decode(),
-            "tile": [before.shape[1], before.shape[2]],
-            "alt": alt,
-            "maxHeight": max_height,
-        },
-    )
+    data = {
+        "sheet": data_url(sheets.png(np.stack([before, after]), 2)),
+        "tile": [before.shape[1], before.shape[2]],
+        "alt": alt,
+        "maxHeight": max_height,
+    }
+    _show(key, data)

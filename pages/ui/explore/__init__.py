@@ -252,9 +252,9 @@ def save(
 
 def live(x: np.ndarray, slot: Any, *, columns: int, scale: int, caption: str = "") -> None:
     """Shows images for the moment while something is computed, uint8 (N, C, H, W)."""
-    from pages.ui.pad import source
+    from pages.ui.component import data_url
 
-    slot.image(source(sheets.png(x, columns, scale=scale, gap=2)), caption=caption or None)
+    slot.image(data_url(sheets.png(x, columns, scale=scale, gap=2)), caption=caption or None)
 
 
 def caption_of(facts: Mapping[str, Any]) -> str:

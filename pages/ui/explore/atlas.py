@@ -8,8 +8,8 @@ import numpy as np
 import streamlit as st
 
 from pages.ui import shell, show
-from pages.ui.chart import chart
 from pages.ui.explore import TURNS, Here, land
+from pages.ui.map import Answer, Trait, pack, points
 
 CELLS = 15
 COUNT = 600
@@ -62,27 +62,44 @@ def draw(here: Here) -> None:
         ends.clear()
     way = between(here, atlas, ends)
     with picture:
-        got = chart(
+        answer = points(
+            pack(
+                {"": shares(atlas, atlas.xy)},
+                [Trait(COLOURS[colour], np.array(groups), titles, colours=colours)],
+                None,
+                atlas.real,
+            ),
             key="latent.map",
             alt=f"{len(atlas.xy)} images in two dimensions by {method}, coloured by {COLOURS[colour]}",
-            sheet=sheet,
-            box=atlas.box,
-            points=[
-                (x, y, group, not real)
-                for (x, y), group, real in zip(atlas.xy, groups, atlas.real, strict=True)
+            height=460,
+            ground=sheet,
+            path=[(x, y) for x, y in shares(atlas, atlas.place(way))] if way is not None else [],
+            marks=[
+                (name, x, y)
+                for name, (x, y) in zip(
+                    ("here", "A", "B"),
+                    shares(atlas, [*atlas.place(here.point[None]), *ends]),
+                    strict=False,
+                )
             ],
-            colours=colours,
-            titles=titles,
-            path=[tuple(place) for place in atlas.place(way)] if way is not None else [],
-            marks=[("here", *atlas.place(here.point[None])[0])]
-            + [(name, *place) for name, place in zip("AB", ends, strict=False)],
         )
         st.caption(
-            "Round: real images. Square: samples of the model. "
-            + shell.plain(" ".join(atlas.notes))
+            "Rings: real images. Discs: samples of the model. " + shell.plain(" ".join(atlas.notes))
         )
     with below:
-        found(here, atlas, got, ends, way)
+        found(here, atlas, answer, ends, way)
+
+
+def shares(atlas: Any, xy: Any) -> np.ndarray:
+    """Gives places of the map in shares of its box, from the upper left corner, (M, 2)."""
+    low, high = np.array(atlas.box).reshape(2, 2)
+    return (np.asarray(xy) - low) / (high - low)
+
+
+def place(atlas: Any, at: tuple[float, float]) -> tuple[float, float]:
+    """Gives the place of the map that lies at shares of its box."""
+    left, top, right, bottom = atlas.box
+    return left + at[0] * (right - left), top + at[1] * (bottom - top)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -127,12 +144,13 @@ def between(here: Here, atlas: Any, ends: list[Any]) -> Any:
     return latent.walk(here.space, atlas.point_at(np.asarray(ends)), PATH, way="slerp", loop=False)
 
 
-def found(here: Here, atlas: Any, got: Any, ends: list[Any], way: Any) -> None:
+def found(here: Here, atlas: Any, answer: Answer, ends: list[Any], way: Any) -> None:
     """Shows what lies at the click, inside the ring, or on the way."""
     from core import latent
 
-    if got is not None and got.at is not None:
-        point = atlas.point_at(np.asarray([got.at]))
+    if answer.at is not None:
+        at = place(atlas, answer.at)
+        point = atlas.point_at(np.asarray([at]))
         image = here.space.image(point[0])
         show.pictures(
             image[None],
@@ -166,19 +184,19 @@ def found(here: Here, atlas: Any, got: Any, ends: list[Any], way: Any) -> None:
                     f"{name} is here",
                     key=f"latent.map.{name}",
                     on_click=anchor,
-                    args=(ends, number, got.at),
+                    args=(ends, number, at),
                     help="An end of a way, which is then drawn on the map.",
                 )
-    elif got is not None:
-        points = atlas.points[list(got.inside[:60])]
+    elif answer.picked:
+        inside = atlas.points[answer.picked[:60]]
         show.pictures(
-            here.space.images(points, quick=True),
+            here.space.images(inside, quick=True),
             columns=5,
             key="latent.map.ring",
-            alt=f"{len(points)} images inside the ring, as the model draws them",
+            alt=f"{len(inside)} images inside the ring, as the model draws them",
             max_height=300,
         )
-        st.caption(f"{len(got.inside)} points, as the model draws them.")
+        st.caption(f"{len(answer.picked)} points, as the model draws them.")
     if way is not None:
         show.pictures(
             here.space.images(way[:: PATH // 8], quick=True),

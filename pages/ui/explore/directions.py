@@ -10,7 +10,7 @@ from core import runs
 from core.catalog import UserError, unknown
 from core.writing import percent
 from pages.ui import shell, show
-from pages.ui.explore import Here, keep, land
+from pages.ui.explore import Here, land, view_link
 
 MOST = 6
 KINDS = {
@@ -202,12 +202,12 @@ def _named(key: str, name: str, _here: Here) -> Any:
 
 def take(here: Here, name: str, axis: int) -> None:
     """Makes a direction an axis of the pad, through the image under the ring."""
-    axes = list(keep.axes(here.choice.run))
+    axes = list(view_link.axes(here.choice.run))
     if len(axes) < 2:
         main = [f"principal{SEPARATOR}{direction.name}" for direction in of_kind(here, "principal")]
         axes = (main * 2)[:2]
     axes[axis] = name
-    keep.take_axes(here.choice.run, axes)
+    view_link.take_axes(here.choice.run, axes)
     st.session_state["latent.plane"] = "directions"
     land(here, here.point, "the image that was under the ring")
 

@@ -2,7 +2,8 @@
 
 A component with its own JavaScript, because a chart of Streamlit's asks the server for each picture, and sends all
 selected points back. Places, traits and one sheet of thumbnails travel once, as bytes; hovering, colouring, zooming
-and the change from one projection to another happen in the browser alone.
+and the change from one projection to another happen in the browser alone. On a map with a ground, which is a picture
+of what lies between the points, any place can be clicked.
 """
 
 from __future__ import annotations
@@ -14,23 +15,20 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import streamlit as st
 from PIL import Image
 
 from core import sheets
+from pages.ui.component import component, data_url, indices, numbers
 
-_HERE = Path(__file__).parent
-_mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIssue]
-    "simulacra_map",
-    html='<div class="box"><div class="bar"></div><div class="stage"><canvas class="points"></canvas>'
+_show = component(
+    __file__,
+    '<div class="bar"></div><div class="stage"><canvas class="points"></canvas>'
     '<canvas class="over"></canvas><div class="card" hidden><canvas></canvas><p></p></div></div>'
-    '<div class="legend"></div><p class="said" role="status"></p></div>',
-    css=(_HERE / "map.css").read_text("utf-8"),
-    js=(_HERE / "map.js").read_text("utf-8"),
+    '<div class="legend"></div><p class="said" role="status"></p>',
+    "look",
+    "picked",
 )
 _PIXELS = 6_000_000  # of the sheet of thumbnails: what a browser decodes in a tenth of a second
 _LOSSLESS = 3_000_000  # bytes of a sheet up to which it travels without loss
@@ -45,12 +43,14 @@ class Trait:
         codes: Which of the names each point has, (P,).
         names: What the codes mean; an empty name is not told on hovering.
         quiet: Codes that are drawn faintly, below the others.
+        colours: One per name; those of the theme when left out.
     """
 
     title: str
     codes: np.ndarray
     names: Sequence[str]
     quiet: Sequence[int] = ()
+    colours: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -60,26 +60,32 @@ class Answer:
     Attributes:
         look: The chosen ``view`` and ``colour`` by name, and ``marks`` (dots or pictures); empty before a choice.
         picked: Indices of the points in the lasso, ascending; empty without one.
+        at: The place of a click on the ground, in shares of its sides from the upper left corner; None without one.
     """
 
     look: dict[str, str]
     picked: list[int]
+    at: tuple[float, float] | None = None
 
 
 def pack(
     views: Mapping[str, np.ndarray],
     traits: Sequence[Trait],
-    images: np.ndarray,
+    images: np.ndarray | None,
     hollow: np.ndarray,
+    titles: Sequence[str] = (),
 ) -> bytes:
     """Packs all that the browser needs into one piece, to be kept and sent as it is.
 
     Args:
         views: Places of the points by the name of the projection, (P, 2); a point at nan is not drawn.
         traits: What points can be coloured by; the first one is shown first.
-        images: One per point, uint8 (P, C, H, W), 0 … 255; shrunk where the sheet would be too large.
+        images: One per point, uint8 (P, C, H, W), 0 … 255; shrunk where the sheet would be too large. None for a map
+            that shows no thumbnails.
         hollow: Whether a point is drawn as a ring, (P,).
+        titles: What each point is called on hovering, before the names of its traits.
     """
+    images = np.zeros((len(hollow), 1, 0, 0), np.uint8) if images is None else images
     count, _, height, width = images.shape
     shrink = min(1.0, math.sqrt(_PIXELS / max(1, count * height * width)))
     if shrink < 1:
@@ -92,16 +98,29 @@ def pack(
         "columns": columns,
         "views": [{"name": name, "fit": _fit(place)} for name, place in views.items()],
         "traits": [
-            {"title": t.title, "names": list(t.names), "quiet": list(t.quiet)} for t in traits
+            {
+                "title": t.title,
+                "names": list(t.names),
+                "quiet": list(t.quiet),
+                "colours": list(t.colours),
+            }
+            for t in traits
         ],
+        "titles": list(titles),
     }
-    parts = [np.asarray(place, "<f4").tobytes() for place in views.values()]
-    parts += [np.asarray(trait.codes, "<u2").tobytes() for trait in traits]
-    parts += [np.asarray(hollow, np.uint8).tobytes(), _sheet(images, columns)]
-    body = b"".join(parts)
-    facts["id"] = hashlib.sha256(json.dumps(facts).encode() + body).hexdigest()[:16]
+    places = [np.asarray(place, "<f4").tobytes() for place in views.values()]
+    sheet = _sheet(images, columns)
+    parts = [*places, *(np.asarray(trait.codes, "<u2").tobytes() for trait in traits)]
+    body = b"".join([*parts, np.asarray(hollow, np.uint8).tobytes(), sheet])
+    # which points they are, whatever they are coloured by, and what the browser got
+    facts["id"] = _digest(b"".join(places[:1]) + sheet)
+    facts["version"] = _digest(json.dumps(facts).encode() + body)
     head = json.dumps(facts).encode()
     return struct.pack("<I", len(head)) + head + body
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _fit(place: np.ndarray) -> list[float]:
@@ -126,7 +145,7 @@ def _shrunk(images: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _sheet(images: np.ndarray, columns: int) -> bytes:
     """Lays thumbnails out in rows and encodes them; JPEG where PNG would be long to travel."""
-    if not len(images):
+    if not images.size:
         return b""
     if images.nbytes <= _LOSSLESS:
         return sheets.png(images, columns)
@@ -136,7 +155,15 @@ def _sheet(images: np.ndarray, columns: int) -> bytes:
 
 
 def points(
-    packed: bytes, *, alt: str, key: str, look: Mapping[str, str], height: int = 440
+    packed: bytes,
+    *,
+    alt: str,
+    key: str,
+    look: Mapping[str, str] | None = None,
+    height: int = 440,
+    ground: bytes = b"",
+    path: Sequence[tuple[float, float]] = (),
+    marks: Sequence[tuple[str, float, float]] = (),
 ) -> Answer:
     """Shows a map.
 
@@ -147,36 +174,36 @@ def points(
         look: What to show first: ``view``, ``colour``, ``marks``. Keep it the same while the person is on the page,
             so that nothing is sent twice.
         height: Of the map itself, in CSS pixels.
+        ground: A picture below the points, PNG or JPEG. It fills the square from (0, 0) to (1, 1), where all points
+            are then; a click gives a place on it.
+        path: Places of a line to draw.
+        marks: A short word with its place.
     """
     (size,) = struct.unpack_from("<I", packed)
     facts = json.loads(packed[4 : 4 + size])
-    words = json.dumps({"alt": alt, "look": dict(look), "height": height}).encode()
-    got = _mount(
-        key=key,
-        data=struct.pack("<I", len(words)) + words + packed,
-        on_look_change=lambda: None,
-        on_picked_change=lambda: None,
-    )
-    return Answer(_look(got.look, facts), _picked(got.picked, facts))
-
-
-def _look(value: Any, facts: Mapping[str, Any]) -> dict[str, str]:
-    """Takes from a browser's answer, in which anything may be, the names that exist."""
+    words = {
+        "alt": alt,
+        "look": dict(look or {}),
+        "height": height,
+        "ground": data_url(ground) if ground else "",
+        "path": [[float(x), float(y)] for x, y in path],
+        "marks": [{"label": label, "at": [float(x), float(y)]} for label, x, y in marks],
+    }
+    head = json.dumps(words).encode()
+    got = _show(key, struct.pack("<I", len(head)) + head + packed)
+    picked = got["picked"] if got["picked"].get("of") == facts["id"] else {}
     known = {
         "view": [view["name"] for view in facts["views"]],
         "colour": [trait["title"] for trait in facts["traits"]],
         "marks": ["dots", "pictures"],
     }
-    if not isinstance(value, Mapping):
-        return {}
-    return {name: value[name] for name, names in known.items() if value.get(name) in names}
-
-
-def _picked(value: Any, facts: Mapping[str, Any]) -> list[int]:
-    """Takes from a browser's answer the points of this map."""
-    if not isinstance(value, Mapping) or value.get("of") != facts["id"]:
-        return []
-    indices = value.get("indices")
-    if not isinstance(indices, list) or len(indices) > facts["count"]:
-        return []
-    return sorted({i for i in indices if type(i) is int and 0 <= i < facts["count"]})
+    at = numbers(picked.get("at"), 2, 10) if ground else None
+    return Answer(
+        {
+            name: got["look"][name]
+            for name, names in known.items()
+            if got["look"].get(name) in names
+        },
+        indices(picked.get("indices"), facts["count"]),
+        (at[0], at[1]) if at else None,
+    )

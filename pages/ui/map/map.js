@@ -1,29 +1,27 @@
-// One instance per mounted component; the function below runs again with new data, the DOM and this map survive.
-const instances = new WeakMap();
+// A map of points: places by view, codes by trait, and a sheet of thumbnails; perhaps a ground, any place of which is asked for.
 const NEIGHBOURS = 24;  // that a click or Enter takes
 const REACH = 14;  // CSS pixels from the pointer to a point that it rests on
+const WHITE = [255, 255, 255];
+const MARGIN = 8;  // CSS pixels around all points
 
-export default function (component) {
-  const { data, parentElement, setStateValue } = component;
-  const find = (name) => parentElement.querySelector(name);
-  const box = find(".box"), bar = find(".bar"), stage = find(".stage"), legend = find(".legend"), said = find(".said");
+function begin() { return { look: null, tool: "select", alone: -1, hover: -1, path: null, chosen: null, cursor: null, painted: 0 }; }
+
+function show(me) {
+  const { data, box, find } = me;
+  const bar = find(".bar"), stage = find(".stage"), legend = find(".legend"), said = find(".said");
   const base = find("canvas.points"), over = find("canvas.over"), card = find(".card");
   const [words, facts, columns] = unpack(data);
 
-  let me = instances.get(parentElement);
-  if (!me) {
-    me = { look: words.look, tool: "select", alone: -1, hover: -1, path: null, chosen: null, painted: 0 };
-    instances.set(parentElement, me);
-    me.observer = new ResizeObserver(() => requestAnimationFrame(paint));
-    me.observer.observe(box);
-  }
-  if (!me.facts || me.facts.id !== facts.id) {
-    Object.assign(me, { facts, hover: -1, chosen: null, alone: -1, sheet: null, places: null });
+  me.look ??= words.look;
+  me.load([words.ground]);
+  if (me.version !== facts.version) {
+    me.version = facts.version;
+    if (me.id !== facts.id) Object.assign(me, { id: facts.id, hover: -1, chosen: null, sheet: null, places: null });
+    me.alone = -1;
     me.columns = columns();
     const bytes = me.columns.sheet;
-    if (bytes.length) {
-      const id = facts.id;
-      createImageBitmap(new Blob([bytes])).then((sheet) => { if (me.facts.id === id) { me.sheet = sheet; paint(); } });
+    if (bytes.length && !me.sheet) {
+      createImageBitmap(new Blob([bytes])).then((sheet) => { if (me.id === facts.id) { me.sheet = sheet; me.redraw(); } });
     }
   }
   const chosen = (kind, names) => (names.includes(me.look[kind]) ? me.look[kind] : names[0]);
@@ -33,10 +31,12 @@ export default function (component) {
   if (me.shown !== facts.id + me.view) { me.shown = facts.id + me.view; whole(); }
 
   stage.style.height = `${words.height}px`;
+  stage.style.maxWidth = words.ground ? `${words.height}px` : "";
   over.tabIndex = 0;
   over.setAttribute("role", "application");
-  over.setAttribute("aria-label", `${words.alt}. Arrow keys go from point to point, Enter takes a point and its `
-    + "neighbours, plus and minus zoom, Escape lets go.");
+  over.setAttribute("aria-label", `${words.alt}. ` + (words.ground
+    ? "Arrow keys move a cross, Enter takes the place under it, "
+    : "Arrow keys go from point to point, Enter takes a point and its neighbours, ") + "plus and minus zoom, Escape lets go.");
   base.setAttribute("aria-hidden", "true");
   over.onpointerdown = down;
   over.onpointermove = move;
@@ -49,10 +49,9 @@ export default function (component) {
     zoom(Math.exp(-event.deltaY / 400), event.offsetX, event.offsetY);
   };
   over.onkeydown = key;
-  over.onblur = () => rest(-1);
+  over.onblur = () => { me.cursor = null; me.hover = -1; mark(); };
   tools();
-  paint();
-  return () => { me.observer.disconnect(); instances.delete(parentElement); };
+  return paint;
 
   // --- What arrives: words, facts, then the columns and the sheet of thumbnails -----------------------------------
 
@@ -92,7 +91,7 @@ export default function (component) {
     };
     group("Colour", facts.traits.map((t) => t.title), me.trait, (i) => change({ colour: facts.traits[i].title }));
     group("Arranged by", facts.views.map((v) => v.name), me.view, (i) => change({ view: facts.views[i].name }));
-    group("Show", ["Dots", "Pictures"], me.marks === "dots" ? 0 : 1, (i) => change({ marks: ["dots", "pictures"][i] }));
+    if (me.columns.sheet.length) group("Show", ["Dots", "Pictures"], me.marks === "dots" ? 0 : 1, (i) => change({ marks: ["dots", "pictures"][i] }));
     group("Drag to", ["Select", "Move"], me.tool === "select" ? 0 : 1, (i) => { me.tool = ["select", "move"][i]; tools(); });
     const zooms = document.createElement("span");
     zooms.className = "group";
@@ -125,7 +124,7 @@ export default function (component) {
     if (me.shown !== facts.id + me.view) { me.shown = facts.id + me.view; whole(); }
     tools();
     paint();
-    setStateValue("look", {
+    me.tell("look", {
       view: facts.views[me.view].name, colour: facts.traits[me.trait].title, marks: me.marks,
     });
   }
@@ -137,9 +136,7 @@ export default function (component) {
       if (!counts.has(code) || !name) return [];
       const made = button("", me.alone === code, () => { me.alone = me.alone === code ? -1 : code; names(); paint(); },
         `${name}: ${counts.get(code)}; press to see these alone`);
-      const spot = document.createElement("i");
-      spot.style.background = `rgb(${colours()[code % colours().length].join(" ")})`;
-      made.append(spot, `${name} (${counts.get(code).toLocaleString("en")})`);
+      made.append(spotted(css(code)), `${name} (${counts.get(code).toLocaleString("en")})`);
       return [made];
     }));
   }
@@ -147,21 +144,29 @@ export default function (component) {
   // --- Geometry ---------------------------------------------------------------------------------------------------
 
   function whole() {
-    const [left, top, right, bottom] = facts.views[me.view].fit;
-    me.frame = null;
+    const [left, top, right, bottom] = words.ground ? [0, 0, 1, 1] : facts.views[me.view].fit;
+    me.sight = null;
     me.wanted = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top];
   }
 
-  function frame() {  // centre in the units of the projection, and CSS pixels per unit
-    if (!me.frame) {
-      const [x, y, w, h] = me.wanted;
-      me.frame = { x, y, scale: Math.min((stage.clientWidth - 16) / w, (stage.clientHeight - 16) / h) };
-    }
-    return me.frame;
+  function sight() {  // centre in the units of the projection, and CSS pixels per unit; all of it until somebody moves
+    if (me.sight) return me.sight;
+    const [x, y, w, h] = me.wanted, margin = words.ground ? 0 : 2 * MARGIN;
+    return { x, y, scale: Math.min((stage.clientWidth - margin) / w, (stage.clientHeight - margin) / h) };
+  }
+
+  function spot([x, y]) {  // of a place, in CSS pixels
+    const s = sight();
+    return [(x - s.x) * s.scale + stage.clientWidth / 2, (y - s.y) * s.scale + stage.clientHeight / 2];
+  }
+
+  function under(x, y) {  // the place there
+    const s = sight();
+    return [(x - stage.clientWidth / 2) / s.scale + s.x, (y - stage.clientHeight / 2) / s.scale + s.y];
   }
 
   function zoom(by, x, y) {
-    const f = frame();
+    const f = (me.sight = sight());
     const dx = x - stage.clientWidth / 2, dy = y - stage.clientHeight / 2;
     f.x += dx / f.scale - dx / (f.scale * by);
     f.y += dy / f.scale - dy / (f.scale * by);
@@ -170,7 +175,7 @@ export default function (component) {
   }
 
   function place() {  // of every point on the stage, in CSS pixels
-    const f = frame(), at = me.columns.places[me.view], n = facts.count;
+    const f = sight(), at = me.columns.places[me.view], n = facts.count;
     const places = me.places && me.places.length === 2 * n ? me.places : (me.places = new Float32Array(2 * n));
     const cx = stage.clientWidth / 2 - f.x * f.scale, cy = stage.clientHeight / 2 - f.y * f.scale;
     for (let i = 0; i < n; i++) {
@@ -195,7 +200,8 @@ export default function (component) {
 
   function colours() {
     const style = getComputedStyle(box);
-    const list = style.getPropertyValue("--st-chart-categorical-colors").split(/,(?![^(]*\))/).filter((c) => c.trim());
+    const own = facts.traits[me.trait].colours, themes = style.getPropertyValue("--st-chart-categorical-colors");
+    const list = own.length ? own : themes.split(/,(?![^(]*\))/).filter((colour) => colour.trim());
     const text = list.join() + style.getPropertyValue("--st-secondary-background-color");
     if (me.palette?.text !== text) {
       const pen = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
@@ -209,20 +215,22 @@ export default function (component) {
     return me.palette.list;
   }
 
-  function disc(radius, width, hollow) {  // the offsets of its pixels
+  function css(code) { return `rgb(${colours()[code % colours().length].join(" ")})`; }
+
+  function disc(radius, width, inner = 0) {  // the offsets of its pixels
     const spots = [];
     const r = Math.ceil(radius);
     for (let y = -r; y <= r; y++) {
       for (let x = -r; x <= r; x++) {
         const far = Math.hypot(x, y);
-        if (far <= radius && !(hollow && far < radius - 1.3)) spots.push(y * width + x);
+        if (far <= radius && far >= inner) spots.push(y * width + x);
       }
     }
     return spots;
   }
 
   function order() {  // quiet ones below, then by code: what is drawn last is seen
-    const key = facts.id + me.trait;
+    const key = facts.version + me.trait;
     if (me.ordered?.key !== key) {
       const codes = me.columns.codes[me.trait], quiet = new Set(facts.traits[me.trait].quiet);
       const one = facts.traits[me.trait].names.length > 4 || !quiet.size;  // no group on top of another
@@ -234,45 +242,60 @@ export default function (component) {
   }
 
   function paint() {
-    const ratio = window.devicePixelRatio || 1;
+    const ratio = me.ratio();
     const width = Math.round(stage.clientWidth * ratio), height = Math.round(stage.clientHeight * ratio);
     if (!width || !height) return;
     const began = performance.now();
-    for (const canvas of [base, over]) {
-      if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; me.image = null; }
-    }
-    const pen = base.getContext("2d");
-    me.image ??= pen.createImageData(width, height);
-    const pixels = new Uint32Array(me.image.data.buffer);
-    const palette = colours();
-    const [r, g, b] = me.palette.ground;
-    pixels.fill((255 << 24) | (b << 16) | (g << 8) | r);
+    for (const canvas of [base, over]) if (sized(canvas, width, height, ratio)) me.image = null;
+    const pen = base.getContext("2d"), palette = colours();
+    if (words.ground) ground(pen, ratio);
+    else me.image ??= pen.createImageData(width, height);
+    const pixels = new Uint32Array(me.image.data.buffer), [r, g, b] = me.palette.ground;
+    if (!words.ground) pixels.fill((255 << 24) | (b << 16) | (g << 8) | r);
     const places = place();
     const codes = me.columns.codes[me.trait], hollow = me.columns.hollow, quiet = new Set(facts.traits[me.trait].quiet);
-    const radius = (facts.count > 6000 ? 2.2 : facts.count > 1500 ? 2.8 : 3.6) * ratio, edge = Math.ceil(radius + ratio);
-    const spots = [0, 1].map((loud) => [disc(radius + loud * ratio, width, false), disc(radius + loud * ratio, width, true)]);
+    const radius = (facts.count > 6000 ? 2.2 : facts.count > 1500 ? 2.8 : 3.6) * ratio, edge = Math.ceil(radius + 2 * ratio);
+    const rim = (words.ground ? 2 : 1.3) * ratio;
+    const spots = [radius, radius + ratio].map((r) => [disc(r, width), disc(r, width, r - rim), disc(r + ratio, width)]);
     const faint = me.marks === "pictures" ? 0.35 : 1;
     for (const i of order()) {
       const x = Math.round(places[2 * i] * ratio), y = Math.round(places[2 * i + 1] * ratio);
       if (!(x >= edge && y >= edge && x < width - edge && y < height - edge)) continue;  // nan is nowhere
       const shown = me.chosen ? me.chosen[i] : open(i) ? 1 : 0;
       const part = Math.round(256 * faint * (shown ? (quiet.has(codes[i]) && !me.chosen ? 0.3 : 0.85) : 0.07));
-      const rest = 256 - part, c = palette[codes[i] % palette.length];
-      const redBlue = (c[0] | (c[2] << 16)) * part, green = (c[1] << 8) * part, start = y * width + x;
-      for (const spot of spots[quiet.size && !quiet.has(codes[i]) ? 1 : 0][hollow[i] ? 1 : 0]) {
-        const old = pixels[start + spot];
-        pixels[start + spot] = 0xff000000 | ((((old & 0xff00ff) * rest + redBlue) / 256) & 0xff00ff)
-          | ((((old & 0xff00) * rest + green) / 256) & 0xff00);
-      }
+      const [full, ring, halo] = spots[quiet.size && !quiet.has(codes[i]) ? 1 : 0], start = y * width + x;
+      if (words.ground) blend(pixels, start, halo, WHITE, part);
+      blend(pixels, start, hollow[i] ? ring : full, palette[codes[i] % palette.length], part);
     }
     pen.putImageData(me.image, 0, 0);
-    if (me.marks === "pictures" && me.sheet) thumbnails(pen, ratio, palette);
+    if (me.marks === "pictures" && me.sheet) thumbnails(pen, ratio);
     mark();
     base.dataset.drawn = String(++me.painted);
     base.dataset.milliseconds = (performance.now() - began).toFixed(1);
   }
 
-  function thumbnails(pen, ratio, palette) {  // one per cell, so that none covers another
+  // Sets a colour over pixels, which are opaque, in parts of 256.
+  function blend(pixels, start, spots, [red, green, blue], part) {
+    const rest = 256 - part, redBlue = (red | (blue << 16)) * part, middle = (green << 8) * part;
+    for (const spot of spots) {
+      const old = pixels[start + spot];
+      pixels[start + spot] = 0xff000000 | ((((old & 0xff00ff) * rest + redBlue) / 256) & 0xff00ff)
+        | ((((old & 0xff00) * rest + middle) / 256) & 0xff00);
+    }
+  }
+
+  // The picture below the points, faintly, so that they stand out.
+  function ground(pen, ratio) {
+    const picture = me.picture(words.ground), [left, top] = spot([0, 0]), side = sight().scale * ratio;
+    pen.fillStyle = me.colour("secondary-background-color");
+    pen.fillRect(0, 0, base.width, base.height);
+    pen.globalAlpha = 0.55;
+    if (picture) pen.drawImage(picture, left * ratio, top * ratio, side, side);
+    pen.globalAlpha = 1;
+    me.image = pen.getImageData(0, 0, base.width, base.height);
+  }
+
+  function thumbnails(pen, ratio) {  // one per cell, so that none covers another
     const [height, width] = facts.tile;
     const side = Math.max(1, Math.round((34 * ratio) / Math.max(height, width)));
     const w = Math.max(height, width) > 48 ? 40 * ratio : width * side, h = (w * height) / width;
@@ -288,7 +311,7 @@ export default function (component) {
     pen.imageSmoothingEnabled = w % width !== 0;
     for (const { i, x, y } of taken.values()) {
       picture(pen, i, x, y, w, h);
-      pen.strokeStyle = `rgb(${palette[me.columns.codes[me.trait][i] % palette.length].join(" ")})`;
+      pen.strokeStyle = css(me.columns.codes[me.trait][i]);
       pen.lineWidth = 2 * ratio;
       pen.setLineDash(me.columns.hollow[i] ? [2 * ratio, 2 * ratio] : []);
       pen.strokeRect(x, y, w, h);
@@ -302,25 +325,35 @@ export default function (component) {
   }
 
   function mark() {  // what moves with the pointer: the lasso, the point under it and its picture
-    const ratio = window.devicePixelRatio || 1;
-    const pen = over.getContext("2d");
+    const ratio = me.ratio(), pen = over.getContext("2d"), accent = me.accent();
+    const scaled = (places) => places.map(([x, y]) => [x * ratio, y * ratio]);
     pen.clearRect(0, 0, over.width, over.height);
-    pen.strokeStyle = getComputedStyle(box).getPropertyValue("--st-primary-color");
-    pen.lineWidth = 2 * ratio;
-    if (me.path && me.tool === "select") {
-      pen.beginPath();
-      me.path.forEach(([x, y]) => pen.lineTo(x * ratio, y * ratio));
-      pen.closePath();
-      pen.stroke();
+    if (words.path.length > 1) {
+      const path = scaled(words.path.map(spot));
+      line(pen, path, "#fff", 5 * ratio);
+      line(pen, path, accent, 2.5 * ratio);
     }
-    card.hidden = me.hover < 0 || !me.sheet;
+    if (me.path && me.tool === "select") line(pen, scaled([...me.path, me.path[0]]), accent, 2 * ratio);
+    for (const { label, at } of words.marks) pill(pen, scaled([spot(at)])[0], label, accent, ratio);
+    if (me.cursor) pill(pen, scaled([spot(me.cursor)])[0], "+", "#1b1d29", ratio);
     over.dataset.hover = String(me.hover);
-    if (me.hover < 0) return;
+    card.hidden = me.hover < 0 || !me.places;
+    if (card.hidden) return;
     const x = me.places[2 * me.hover], y = me.places[2 * me.hover + 1];
+    pen.strokeStyle = accent;
+    pen.lineWidth = 2 * ratio;
     pen.beginPath();
     pen.arc(x * ratio, y * ratio, 6 * ratio, 0, 7);
     pen.stroke();
-    if (!me.sheet) return;
+    card.querySelector("canvas").hidden = !me.sheet;
+    if (me.sheet) enlarge();
+    card.querySelector("p").textContent = about(me.hover);
+    const right = x + 14 + card.offsetWidth > stage.clientWidth, low = y + 14 + card.offsetHeight > stage.clientHeight;
+    card.style.transform = `translate(${Math.max(0, right ? x - 14 - card.offsetWidth : x + 14)}px, `
+      + `${Math.max(0, low ? y - 14 - card.offsetHeight : y + 14)}px)`;
+  }
+
+  function enlarge() {  // the thumbnail of the point under the pointer
     const [height, width] = facts.tile, big = Math.max(1, Math.round(96 / Math.max(height, width)));
     const view = card.querySelector("canvas");
     view.width = width;
@@ -328,15 +361,12 @@ export default function (component) {
     view.style.width = `${width * big}px`;
     view.style.height = `${height * big}px`;
     picture(view.getContext("2d"), me.hover, 0, 0, width, height);
-    card.querySelector("p").textContent = about(me.hover);
-    const right = x + 14 + card.offsetWidth > stage.clientWidth, low = y + 14 + card.offsetHeight > stage.clientHeight;
-    card.style.transform = `translate(${Math.max(0, right ? x - 14 - card.offsetWidth : x + 14)}px, `
-      + `${Math.max(0, low ? y - 14 - card.offsetHeight : y + 14)}px)`;
   }
 
   function about(i) {  // "generated" is not told beside "generated, realistic"
     const names = facts.traits.map((t, k) => t.names[me.columns.codes[k][i]] ?? "").filter(Boolean);
-    return names.filter((name) => !names.some((other) => other !== name && other.startsWith(name))).join(" · ");
+    const told = names.filter((name) => !names.some((other) => other !== name && other.startsWith(name)));
+    return [facts.titles[i], ...told].filter(Boolean).join(" · ");
   }
 
   // --- Pointer and keys -------------------------------------------------------------------------------------------
@@ -355,7 +385,7 @@ export default function (component) {
     if (!me.path) { if (me.places) rest(nearest(x, y, REACH)); return; }
     me.path.push([x, y]);
     if (me.tool === "move") {
-      const f = frame();
+      const f = (me.sight = sight());
       f.x -= (x - me.grab[0]) / f.scale;
       f.y -= (y - me.grab[1]) / f.scale;
       me.grab = [x, y];
@@ -370,7 +400,8 @@ export default function (component) {
     if (!path || !me.places) return;
     const xs = path.map((p) => p[0]), ys = path.map((p) => p[1]);
     const small = Math.max(...xs) - Math.min(...xs) < 5 && Math.max(...ys) - Math.min(...ys) < 5;
-    if (small) {
+    if (small && words.ground) take(null, under(event.offsetX, event.offsetY));
+    else if (small) {
       const i = nearest(event.offsetX, event.offsetY, REACH);
       i < 0 ? take(null) : take(around(i));
     } else if (me.tool === "select") {
@@ -397,28 +428,36 @@ export default function (component) {
     return all.sort((a, b) => a[0] - b[0]).slice(0, NEIGHBOURS).map((pair) => pair[1]);
   }
 
-  function take(indices) {
+  function take(indices, at) {  // points, a place of the ground, or neither
     me.chosen = indices ? new Uint8Array(facts.count) : null;
     for (const i of indices ?? []) me.chosen[i] = 1;
     said.textContent = indices ? `${indices.length.toLocaleString("en")} selected. Click beside the points to let go.` : "";
     paint();
-    setStateValue("picked", indices ? { of: facts.id, indices } : null);
+    me.tell("picked", indices ? { of: facts.id, indices } : at ? { of: facts.id, at } : null);
   }
 
   function key(event) {
-    const ways = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
-    if (event.key in ways) {
-      const [wx, wy] = ways[event.key];
-      const from = me.hover;
-      const x = from < 0 ? stage.clientWidth / 2 : me.places[2 * from], y = from < 0 ? stage.clientHeight / 2 : me.places[2 * from + 1];
-      const ahead = (dx, dy, i) => i !== from && dx * wx + dy * wy > Math.abs(dx * wy) + Math.abs(dy * wx);
-      const next = from < 0 ? nearest(x, y, 1e9) : nearest(x, y, 1e9, ahead);
-      if (next >= 0) { rest(next); said.textContent = about(next); }
-    } else if (event.key === "Enter" && me.hover >= 0) take(around(me.hover));
+    const middle = [stage.clientWidth / 2, stage.clientHeight / 2];
+    if (event.key in ARROWS) step(ARROWS[event.key], middle);
+    else if ((event.key === "Enter" || event.key === " ") && words.ground) take(null, me.cursor ?? under(...middle));
+    else if (event.key === "Enter" && me.hover >= 0) take(around(me.hover));
     else if (event.key === "Escape") take(null);
-    else if (event.key === "+" || event.key === "=") zoom(1.4, stage.clientWidth / 2, stage.clientHeight / 2);
-    else if (event.key === "-") zoom(0.7, stage.clientWidth / 2, stage.clientHeight / 2);
+    else if (event.key === "+" || event.key === "=") zoom(1.4, ...middle);
+    else if (event.key === "-") zoom(0.7, ...middle);
     else return;
     event.preventDefault();
+  }
+
+  function step([wx, wy], middle) {  // the cross on the ground, or to the next point
+    if (words.ground) {
+      const [x, y] = me.cursor ?? under(...middle), far = 0.02 * stage.clientWidth / sight().scale;
+      me.cursor = [clamp(x + wx * far, 0, 1), clamp(y + wy * far, 0, 1)];
+      mark();
+      return;
+    }
+    const from = me.hover, [x, y] = from < 0 ? middle : [me.places[2 * from], me.places[2 * from + 1]];
+    const ahead = (dx, dy, i) => i !== from && dx * wx + dy * wy > Math.abs(dx * wy) + Math.abs(dy * wx);
+    const next = from < 0 ? nearest(x, y, 1e9) : nearest(x, y, 1e9, ahead);
+    if (next >= 0) { rest(next); said.textContent = about(next); }
   }
 }

@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 
 from pages.ui import mend, shell, show
+from pages.ui.map import Trait, pack, points
 
 SHOWN = 60  # images of a lasso that are shown
 
@@ -18,7 +19,7 @@ def draw(dataset: Any) -> None:
 
     job = quality.newest(dataset)
     found = job.result() if job is not None and not job.active else None
-    if found is None:
+    if job is None or found is None:
         st.caption(
             "The map is made by the inspection: choose **What is wrong?** and press Inspect."
         )
@@ -40,19 +41,13 @@ def draw(dataset: Any) -> None:
     )
     left, right = st.columns([1.5, 1], gap="medium")
     with left:
-        event = show.plot(
-            figure(dataset, index, xy, flagged),
+        answer = points(
+            packed(dataset.fingerprint, job.id, marked, dataset, index, xy, flagged),
             key=f"data.map.{marked}",
-            on_select="rerun",
-            selection_mode=("lasso", "box"),
-            config={"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "autoScale2d"]},
-            alt="Every image as a point; near points are alike",
+            height=400,
+            alt=f"{len(index):,} images as points; near points are alike",
         )
-    picked = [
-        int(point["customdata"])
-        for point in (event.selection.points if event else [])
-        if point.get("customdata") is not None
-    ]
+    picked = [int(index[i]) for i in answer.picked]
     chosen = picked or list(index[flagged])
     with right:
         if not chosen:
@@ -99,54 +94,28 @@ def acts(dataset: Any, chosen: list[int], kind: str) -> None:
             )
 
 
-def figure(dataset: Any, index: np.ndarray, xy: np.ndarray, flagged: np.ndarray) -> Any:
-    """Draws points by class, ringing those that are flagged."""
-    import plotly.graph_objects as go
+@st.cache_data(max_entries=8, show_spinner=False)
+def packed(
+    fingerprint: str,
+    job: str,
+    marked: str | None,
+    _dataset: Any,
+    _index: np.ndarray,
+    _xy: np.ndarray,
+    _flagged: np.ndarray,
+) -> bytes:
+    """Packs the images of the map, coloured by class; those that are marked are rings, and the others faint."""
+    from core import quality
 
-    made = go.Figure()
-    labels = np.zeros(len(index), int) if dataset.y is None else np.asarray(dataset.y[index])
-    many = len(dataset.classes) > 12
-    for k in np.unique(labels):
-        here = labels == k
-        made.add_scattergl(
-            x=xy[here, 0],
-            y=xy[here, 1],
-            mode="markers",
-            name=dataset.classes[k] if dataset.labelled else "images",
-            customdata=index[here],
-            marker={
-                "size": 5,
-                "opacity": 0.35 if flagged.any() else 0.8,
-                **(
-                    {}
-                    if many
-                    else {"color": show.colour(int(k)), "symbol": int(k) // len(show.palette()) * 2}
-                ),
-            },
-            hovertemplate="image %{customdata}<extra>%{fullData.name}</extra>",
-        )
-    if flagged.any():
-        made.add_scattergl(
-            x=xy[flagged, 0],
-            y=xy[flagged, 1],
-            mode="markers",
-            name="marked",
-            customdata=index[flagged],
-            marker={
-                "size": 9,
-                "symbol": "circle-open",
-                "line": {"width": 2},
-                "color": show.colour(4),
-            },
-            hovertemplate="image %{customdata}<extra>marked</extra>",
-        )
-    made.update_layout(
-        height=470,
-        dragmode="lasso",
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        xaxis={"visible": False},
-        yaxis={"visible": False, "scaleanchor": "x"},
-        legend={"font": {"size": 11}, "itemsizing": "constant"},
-        showlegend=not many,
+    labels = np.zeros(len(_index), int) if _dataset.y is None else _dataset.y[_index]
+    traits = [Trait("Class", labels, _dataset.classes if _dataset.labelled else ["images"])]
+    if marked:
+        kind = quality.checks.get(marked).title
+        traits.insert(0, Trait("Marked", _flagged, ["not marked", kind], quiet=(0,)))
+    return pack(
+        {"": _xy * [1, -1]},  # y goes down on a screen
+        traits,
+        show.as_bytes(_dataset.x[_index], _dataset.levels),
+        _flagged,
+        titles=[f"image {i}" for i in _index],
     )
-    return made

@@ -7,18 +7,16 @@ its own JavaScript, because Streamlit's slider speaks only when it is released.
 
 from __future__ import annotations
 
-import base64
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from pages.ui.component import component, data_url, numbers, told
+
 PINS = 24  # that a plane can hold
 NOTHING_YET = 0  # the number of the view before the browser has asked for anything
-_HERE = Path(__file__).parent
 _BUTTONS = (
     ("undo", "↶", "Back to the place before (Backspace)"),
     ("home", "⌂", "Where this plane begins (Home)"),
@@ -26,9 +24,9 @@ _BUTTONS = (
     ("in", "+", "See less of it, finer (plus)"),
     ("pin", "Pin", "Keep this place, or drop the pin under the ring (P)"),
 )
-_mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIssue]
-    "simulacra_pad",
-    html='<div class="box"><div class="views"><div><div class="plane"><canvas class="ground"></canvas>'
+_show = component(
+    __file__,
+    '<div class="views"><div><div class="plane"><canvas class="ground"></canvas>'
     '<canvas class="over" tabindex="0" role="application"></canvas></div><div class="under">'
     + "".join(
         f'<button type="button" class="{act}" data-act="{act}" title="{title}" aria-label="{title}">{sign}</button>'
@@ -36,9 +34,9 @@ _mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIss
     )
     + '</div></div><div class="seen"><canvas class="image" role="img"></canvas><div class="under">'
     '<span class="kind"></span><span class="meter"></span></div></div></div>'
-    '<div class="words" aria-live="polite"></div></div>',
-    css=(_HERE / "pad.css").read_text("utf-8"),
-    js=(_HERE / "pad.js").read_text("utf-8"),
+    '<div class="words" aria-live="polite"></div>',
+    "view",
+    "dropped",
 )
 
 
@@ -73,9 +71,8 @@ def view(key: str, plane: str, start: View, limit: float, went: int = 0) -> View
         limit: Places lie within plus and minus this.
         went: The journey that the pad was last sent on; what was asked before it is past.
     """
-    state = st.session_state.get(key) or {}
-    asked = state.get("view") if isinstance(state, Mapping) else None
-    if not isinstance(asked, Mapping) or asked.get("plane") != plane or asked.get("went") != went:
+    asked = told(st.session_state.get(key), "view")
+    if asked.get("plane") != plane or asked.get("went") != went:
         return start
     at, window = numbers(asked.get("at"), 2, limit), numbers(asked.get("window"), 3, 2 * limit)
     number = asked.get("number")
@@ -91,18 +88,6 @@ def view(key: str, plane: str, start: View, limit: float, went: int = 0) -> View
         bool(asked.get("rest")),
         str(asked.get("has")),
     )
-
-
-def numbers(value: Any, count: int, limit: float) -> tuple[float, ...] | None:
-    """Takes so many finite numbers within plus and minus ``limit``; None of anything else."""
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != count:
-        return None
-    for each in value:
-        if isinstance(each, bool) or not isinstance(each, int | float):
-            return None
-        if not math.isfinite(each) or abs(each) > limit:
-            return None
-    return tuple(float(each) for each in value)
 
 
 @dataclass(frozen=True)
@@ -190,19 +175,13 @@ def pad(
             "plane": plane,
             "cells": sheet.cells,
             "window": list(sheet.window),
-            "src": source(sheet.content),
+            "src": data_url(sheet.content),
         }
     if exact is not None:
         data["exact"] = {
             "key": f"{plane} {asked.at} {asked.number}",
             "plane": plane,
             "at": list(asked.at),
-            "src": source(exact),
+            "src": data_url(exact),
         }
-    _mount(key=key, data=data, on_view_change=on_view, on_dropped_change=on_drop)
-
-
-def source(content: bytes) -> str:
-    """Writes a picture as an address that needs no request."""
-    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    _show(key, data, view=on_view, dropped=on_drop)

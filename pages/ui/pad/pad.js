@@ -1,48 +1,40 @@
-// One instance per mounted pad; the function below runs again with new data, the DOM and this map survive.
+// A plane to drag on.
 //
 // The plane is shown through a window: its centre and how wide it is, in units of the plane, y downwards. A sheet holds
 // the images of the cells of one window. Dragging only looks things up in the sheet that is here; the server is asked
 // for a new sheet when the window moves, and for the exact image when the pointer rests. One request is under way at a
 // time, and only the newest wish follows it.
-const instances = new WeakMap();
 const REST = 140;      // ms without a move until the exact image is asked for
 const PATIENCE = 8000; // ms until a request counts as lost
 const PINS = 24;
 const LARGEST = 8e6; // bytes of a picture dropped here
 const EDGE = 0.05;     // share of the pad beside its border in which a held pointer moves the window on
 
-export default function (component) {
-  const { data, parentElement, setStateValue, setTriggerValue } = component;
-  const $ = (name) => parentElement.querySelector(name);
-  const box = $(".box"), plane = $(".plane"), ground = $(".ground"), over = $(".over"), image = $(".image");
+function begin() {
+  return {
+    plane: null, at: [0, 0], window: [0, 0, 1], sheet: null, exact: null, trail: [], pins: [], sent: null, again: false, went: -1,
+    pointers: new Map(), pinch: 0, moved: 0, seen: 0, times: [], ms: {},
+  };
+}
 
-  let me = instances.get(parentElement);
-  if (!me) {
-    me = {
-      plane: null, at: [0, 0], window: [0, 0, 1], sheet: null, exact: null, trail: [], pins: [], number: 0, sent: null,
-      again: false, timer: 0, frame: 0, went: -1, pointers: new Map(), pinch: 0, side: 0, moved: 0, seen: 0, times: [], ms: {},
-    };
-    instances.set(parentElement, me);
-    me.observer = new ResizeObserver(() => requestAnimationFrame(() => { me.side = 0; me.redraw(); }));
-    me.observer.observe(box);
-  }
-  me.set = setStateValue;
-  me.redraw = redraw;
-  me.data = data;
+function show(me) {
+  const { data, box, find, redraw } = me;
+  const plane = find(".plane"), ground = find(".ground"), over = find(".over"), image = find(".image");
+
   box.classList.toggle("still", !data.roams);
   over.setAttribute("aria-label", data.alt);
   if (data.plane !== me.plane || data.go.number !== me.went) arrive();
   if (me.sent && data.answer >= me.sent.number) answered();
-  if (data.sheet && data.sheet.key !== me.sheet?.key) take(data.sheet);
+  if (data.sheet && data.sheet.key !== me.sheet?.key) take("sheet", data.sheet);
   else if (!data.sheet && !me.sheet) wish(true);
-  if (data.exact && data.exact.key !== me.exact?.key) finish(data.exact);
+  if (data.exact && data.exact.key !== me.exact?.key) take("exact", data.exact);
 
   over.onpointerdown = down;
   over.onpointermove = move;
   over.onpointerup = over.onpointercancel = up;
   over.onkeydown = key;
   over.onwheel = (event) => {
-    if (parentElement.activeElement !== over && over.getRootNode().activeElement !== over) return; // the page scrolls
+    if (over.getRootNode().activeElement !== over) return; // the page scrolls
     event.preventDefault();
     zoom(Math.exp(event.deltaY * 0.0015), place(event));
   };
@@ -50,12 +42,8 @@ export default function (component) {
   over.onfocus = over.onblur = redraw;
   box.ondragover = (event) => event.preventDefault();
   box.ondrop = (event) => { event.preventDefault(); drop(event.dataTransfer.files[0]); };
-  for (const button of parentElement.querySelectorAll("button")) button.onclick = () => act(button.dataset.act);
-  redraw();
-  return () => {
-    clearTimeout(me.timer); clearTimeout(me.lost); cancelAnimationFrame(me.frame);
-    me.observer.disconnect(); instances.delete(parentElement);
-  };
+  for (const button of box.querySelectorAll("button")) button.onclick = () => act(button.dataset.act);
+  return draw;
 
   // --- What comes from the server -----------------------------------------------------------------------------------
 
@@ -79,32 +67,19 @@ export default function (component) {
   function answered() {
     me.answer = me.sent;
     me.sent = null;
-    clearTimeout(me.lost);
+    me.drop("lost");
     me.ms = { ...data.ms };
     if (me.again) { me.again = false; wish(me.rest); }
   }
 
-  function take(sheet) {
-    const asked = me.answer;
-    const picture = new Image();
-    picture.src = sheet.src;
+  function take(what, got) {
+    const asked = me.answer, picture = new Image();
+    picture.src = got.src;
     picture.decode().then(() => {
-      if (sheet.plane !== me.plane) return;
-      me.sheet = { ...sheet, picture };
-      time(asked, "sheet");
-      me.moved++;
-      redraw();
-    }, () => {});
-  }
-
-  function finish(exact) {
-    const asked = me.answer;
-    const picture = new Image();
-    picture.src = exact.src;
-    picture.decode().then(() => {
-      if (exact.plane !== me.plane) return;
-      me.exact = { ...exact, picture };
-      time(asked, "exact");
+      if (got.plane !== me.plane) return;
+      me[what] = { ...got, picture };
+      time(asked, what);
+      if (what === "sheet") me.moved++;
       redraw();
     }, () => {});
   }
@@ -125,9 +100,8 @@ export default function (component) {
     if (me.sent) { me.again = true; return; }
     me.number = Math.max(Date.now(), me.number + 1);
     me.sent = { number: me.number, when: performance.now() };
-    clearTimeout(me.lost);
-    me.lost = setTimeout(() => { me.sent = null; if (me.again) { me.again = false; wish(me.rest); } }, PATIENCE);
-    me.set("view", {
+    me.after("lost", PATIENCE, () => { me.sent = null; if (me.again) { me.again = false; wish(me.rest); } });
+    me.tell("view", {
       number: me.number, plane: me.plane, at: me.at, window: me.window, pins: me.pins, rest,
       has: me.sheet?.key ?? "", went: me.went,
     });
@@ -139,11 +113,11 @@ export default function (component) {
     const bytes = new Uint8Array(await file.arrayBuffer());
     let text = "";
     for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
-    setTriggerValue("dropped", { content: btoa(text) });
+    me.trigger("dropped", { content: btoa(text) });
   }
 
   function rested() {
-    clearTimeout(me.timer);
+    me.drop("rest");
     const last = me.trail[me.trail.length - 1];
     if (!last || last[0] !== me.at[0] || last[1] !== me.at[1]) {
       me.trail.push([...me.at]);
@@ -155,21 +129,18 @@ export default function (component) {
   }
 
   function later(rest = true, wait = REST) {
-    clearTimeout(me.timer);
-    me.timer = setTimeout(rest ? rested : () => wish(false), wait);
+    me.after("rest", wait, rest ? rested : () => wish(false));
   }
 
   // --- Moving -------------------------------------------------------------------------------------------------------
 
   function place(event) {
-    const r = over.getBoundingClientRect(), [cx, cy, span] = me.window;
-    return [cx + ((event.clientX - r.left) / r.width - 0.5) * span, cy + ((event.clientY - r.top) / r.height - 0.5) * span];
+    const [x, y] = share(event, over), [cx, cy, span] = me.window;
+    return [cx + (x - 0.5) * span, cy + (y - 0.5) * span];
   }
 
   // Places have few digits, so that the address and a saved picture name them exactly.
   function round(value) { return Math.round(value * 1e4) / 1e4; }
-
-  function clamp(value, low, high) { return Math.min(high, Math.max(low, value)); }
 
   function to(at) {
     const limit = me.data.limit, [cx, cy, span] = me.window;
@@ -224,8 +195,7 @@ export default function (component) {
   function up(event) {
     me.pointers.delete(event.pointerId);
     me.pinch = 0;
-    cancelAnimationFrame(me.pushing);
-    me.pushing = 0;
+    me.drop("push");
     rested();
   }
 
@@ -236,14 +206,12 @@ export default function (component) {
 
   // Moves the window on while a held pointer is at the border or beyond it.
   function push() {
-    if (me.pushing || !me.data.roams) return;
+    if (me.waits("push") || !me.data.roams) return;
     let then = performance.now();
     const step = (now) => {
-      me.pushing = 0;
       const event = [...me.pointers.values()][0];
       if (!event || me.pointers.size !== 1) return;
-      const r = over.getBoundingClientRect();
-      const px = (event.clientX - r.left) / r.width, py = (event.clientY - r.top) / r.height;
+      const [px, py] = share(event, over);
       const pull = (p) => (p < EDGE ? Math.max(-1, (p - EDGE) * 8) : p > 1 - EDGE ? Math.min(1, (p - 1 + EDGE) * 8) : 0);
       const dx = pull(px), dy = pull(py);
       if (!dx && !dy) return;
@@ -257,16 +225,15 @@ export default function (component) {
       const s = me.sheet?.window;
       if (s && Math.max(Math.abs(s[0] - me.window[0]), Math.abs(s[1] - me.window[1])) > span * 0.12) wish(false);
       later();
-      me.pushing = requestAnimationFrame(step);
+      me.frame("push", step);
     };
-    me.pushing = requestAnimationFrame(step);
+    me.frame("push", step);
   }
 
   function key(event) {
-    const arrows = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     const cell = me.window[2] / (me.sheet?.cells ?? 15);
-    if (event.key in arrows) {
-      const [dx, dy] = arrows[event.key];
+    if (event.key in ARROWS) {
+      const [dx, dy] = ARROWS[event.key];
       if (event.shiftKey) {
         shift([me.window[0] + (dx * me.window[2]) / 3, me.window[1] + (dy * me.window[2]) / 3]);
       } else {
@@ -313,43 +280,38 @@ export default function (component) {
 
   function speak() {
     const [x, y] = me.at.map((value) => value.toFixed(2));
-    $(".words").textContent = `Position ${x} to the right, ${y} downwards.`;
+    find(".words").textContent = `Position ${x} to the right, ${y} downwards.`;
   }
 
   // --- Drawing ------------------------------------------------------------------------------------------------------
-
-  function redraw() {
-    if (me.frame) return;
-    me.frame = requestAnimationFrame(() => { me.frame = 0; draw(); });
-  }
 
   function measure() {
     const wide = box.clientWidth;
     if (!wide) return false;
     const stacked = wide < 300;
-    $(".views").classList.toggle("stacked", stacked);
+    find(".views").classList.toggle("stacked", stacked);
     const side = Math.floor(Math.min(me.data.side, stacked ? wide : (wide - 16) / 2));
     const [height, width] = me.data.tile;
     const fit = side / Math.max(height, width), factor = fit >= 2 ? Math.floor(fit) : fit;
-    plane.style.width = plane.style.height = $(".seen").style.width = `${side}px`;
+    plane.style.width = plane.style.height = find(".seen").style.width = `${side}px`;
     image.style.width = `${Math.round(width * factor)}px`;
     image.style.height = `${Math.round(height * factor)}px`;
     image.classList.toggle("crisp", fit >= 2);
-    me.ratio = window.devicePixelRatio || 1;
-    ground.width = ground.height = over.width = over.height = Math.round(side * me.ratio);
+    me.dots = me.ratio();
+    ground.width = ground.height = over.width = over.height = Math.round(side * me.dots);
     if (image.width !== width || image.height !== height) { image.width = width; image.height = height; }
-    me.side = side;
+    me.resized = false;
     me.ground = -1;
     return true;
   }
 
   function draw() {
-    if (!me.side && !measure()) return;
+    if (me.resized && !measure()) return;
     if (me.data.tile[0] !== image.height || me.data.tile[1] !== image.width) measure();
     if (me.ground !== me.moved || me.groundKey !== me.sheet?.key) drawGround();
     drawOver();
     drawImage();
-    $(".undo").disabled = me.trail.length < 2;
+    find(".undo").disabled = me.trail.length < 2;
   }
 
   // The cells of the sheet where they lie in the window; an old sheet moves and grows with it until the new one is here.
@@ -371,19 +333,15 @@ export default function (component) {
   }
 
   function drawOver() {
-    const pen = over.getContext("2d"), size = over.width, r = me.ratio;
+    const pen = over.getContext("2d"), size = over.width, r = me.dots;
     pen.clearRect(0, 0, size, size);
-    const accent = getComputedStyle(box).getPropertyValue("--st-primary-color") || "#4b49c8";
+    const accent = me.accent();
     over.dataset.left = me.window[0];
     const trail = [...me.trail.map(screen), screen(me.at)];
-    pen.lineJoin = "round";
-    for (const [colour, wide] of [["rgba(0,0,0,.55)", 4 * r], ["rgba(255,255,255,.9)", 2 * r]]) {
-      pen.strokeStyle = colour; pen.lineWidth = wide;
-      pen.beginPath();
-      trail.slice(-16).forEach(([x, y], i) => (i ? pen.lineTo(x, y) : pen.moveTo(x, y)));
-      pen.stroke();
-    }
-    for (const [x, y] of trail.slice(-16, -1)) dot(pen, x, y, 3 * r, "#fff");
+    const recent = trail.slice(-16);
+    line(pen, recent, "rgba(0,0,0,.55)", 4 * r);
+    line(pen, recent, "rgba(255,255,255,.9)", 2 * r);
+    for (const [x, y] of recent.slice(0, -1)) dot(pen, x, y, 3 * r, "#fff");
     me.pins.forEach((pin, i) => label(pen, screen(pin), String(i + 1), accent));
     for (const mark of me.data.marks) {
       const [x, y] = screen(mark.at);
@@ -399,18 +357,12 @@ export default function (component) {
   function ring(pen, x, y, radius) { pen.beginPath(); pen.arc(x, y, radius, 0, 2 * Math.PI); pen.stroke(); }
   function dot(pen, x, y, radius, colour) {
     pen.beginPath(); pen.arc(x, y, radius, 0, 2 * Math.PI); pen.fillStyle = colour; pen.fill();
-    pen.lineWidth = me.ratio; pen.strokeStyle = "rgba(0,0,0,.6)"; pen.stroke();
+    pen.lineWidth = me.dots; pen.strokeStyle = "rgba(0,0,0,.6)"; pen.stroke();
   }
 
   function label(pen, [x, y], text, colour) {
-    const r = me.ratio;
-    if (x < -9 * r || y < -9 * r || x > over.width + 9 * r || y > over.height + 9 * r) return;
-    pen.font = `600 ${11 * r}px sans-serif`;
-    const half = Math.max(9 * r, pen.measureText(text).width / 2 + 5 * r);
-    pen.beginPath(); pen.roundRect(x - half, y - 9 * r, 2 * half, 18 * r, 9 * r);
-    pen.fillStyle = colour; pen.fill(); pen.lineWidth = 1.5 * r; pen.strokeStyle = "#fff"; pen.stroke();
-    pen.fillStyle = "#fff"; pen.textAlign = "center"; pen.textBaseline = "middle";
-    pen.fillText(text, x, y + r * 0.5);
+    const far = 9 * me.dots;  // one outside is not drawn
+    if (x > -far && y > -far && x < over.width + far && y < over.height + far) pill(pen, [x, y], text, colour, me.dots);
   }
 
   // The exact image where it is here; else the four nearest cells, weighted by how near they are.
@@ -443,8 +395,8 @@ export default function (component) {
     image.dataset.kind = final ? "final" : "preview";
     image.dataset.drawn = String(++me.seen);
     image.setAttribute("aria-label", `${me.data.seen} at ${me.at.map((value) => value.toFixed(2)).join(", ")}`);
-    $(".kind").textContent = final ? "final" : "preview";
-    $(".kind").classList.toggle("final", Boolean(final));
+    find(".kind").textContent = final ? "final" : "preview";
+    find(".kind").classList.toggle("final", Boolean(final));
     meter(now);
   }
 
@@ -457,7 +409,7 @@ export default function (component) {
       const rate = ((me.times.length - 1) * 1000) / (now - me.times[0]);
       words.push(`${Math.round(rate)} frames/s`);
     }
-    $(".meter").textContent = words.join(" · ");
+    find(".meter").textContent = words.join(" · ");
   }
 
   function ms(value) { return value < 9.95 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`; }

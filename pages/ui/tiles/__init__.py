@@ -6,20 +6,11 @@ deaf to clicks. Sheets arrive as they rest in a run's folder, so nothing is enco
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import streamlit as st
+from pages.ui.component import FILM, component, data_url
 
-_HERE = Path(__file__).parent
-_mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIssue]
-    "simulacra_tiles",
-    html='<div class="box"><canvas></canvas><div class="film"><button type="button"></button>'
-    '<input type="range" min="0" step="1"><output></output></div></div>',
-    css=(_HERE / "tiles.css").read_text("utf-8"),
-    js=(_HERE / "tiles.js").read_text("utf-8"),
-)
+_show = component(__file__, f"<canvas></canvas>{FILM}", "clicked")
 
 
 def tiles(
@@ -61,7 +52,7 @@ def tiles(
         (click number, index) of the last click; None before one. A click number is new for every click.
     """
     data = {
-        "frames": ["data:image/png;base64," + base64.b64encode(frame).decode() for frame in frames],
+        "frames": [data_url(frame) for frame in frames],
         "tile": list(tile),
         "columns": columns,
         "count": count,
@@ -76,9 +67,7 @@ def tiles(
         "loop": loop,
         "film": film,
     }
-    clicked = _mount(key=key, data=data, on_clicked_change=lambda: None).clicked
-    if not isinstance(clicked, Mapping):  # comes from a browser: anything may be in it
-        return None
+    clicked = _show(key, data)["clicked"]
     number, index = clicked.get("number"), clicked.get("index")
     if not isinstance(number, int) or not isinstance(index, int) or not 0 <= index < count:
         return None

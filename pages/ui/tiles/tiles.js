@@ -1,43 +1,14 @@
-// One instance per mounted component; the function below runs again with new data, the DOM and this map survive.
-const instances = new WeakMap();
+// Pictures in rows, from one sheet of many; several sheets are a film.
+function begin() { return { hover: -1, focus: 0 }; }
 
-export default function (component) {
-  const { data, parentElement, setStateValue } = component;
-  const canvas = parentElement.querySelector("canvas");
-  const film = parentElement.querySelector(".film");
-  const slider = film.querySelector("input");
-  const button = film.querySelector("button");
-  const output = film.querySelector("output");
-
-  let me = instances.get(parentElement);
-  if (!me) {
-    me = { sheets: [], sources: [], frame: -1, hover: -1, focus: 0, number: 0, timer: 0, left: 0 };
-    instances.set(parentElement, me);
-    me.observer = new ResizeObserver(() => requestAnimationFrame(draw));
-    me.observer.observe(parentElement.querySelector(".box"));
-  }
-  const following = me.frame < 0 || me.frame >= me.sources.length - 1;
-  me.data = data;
-  me.set = setStateValue;
-  if (data.frames.length !== me.sources.length || data.frames.some((source, i) => source !== me.sources[i])) {
-    me.sheets = data.frames.map((source, i) => {
-      if (source === me.sources[i]) return me.sheets[i];
-      const sheet = new Image();
-      sheet.onload = () => me.draw();
-      sheet.src = source;
-      return sheet;
-    });
-    me.sources = data.frames;
-  }
-  if (following && !me.timer) me.frame = data.frames.length - 1;
-  me.frame = Math.min(me.frame, data.frames.length - 1);
-  me.draw = draw;
-
-  film.hidden = data.frames.length < 2;
-  slider.max = Math.max(0, data.frames.length - 1);
-  slider.setAttribute("aria-label", `Moment of ${data.film}`);
-  slider.oninput = () => { me.frame = Number(slider.value); stop(); };
-  button.onclick = () => (me.timer ? stop() : play());
+function show(me) {
+  const { data, box } = me, canvas = me.find("canvas");
+  me.load(data.frames);
+  const time = film(me, {
+    end: data.frames.length - 1, pace: data.pace, step: 1, loop: data.loop,
+    moment: `Moment of ${data.film}`, replay: `Replay ${data.film}`,
+  });
+  me.find(".film").hidden = data.frames.length < 2;
   canvas.setAttribute("role", data.clickable ? "application" : "img");
   canvas.setAttribute("aria-label", data.alt);
   canvas.tabIndex = data.clickable ? 0 : -1;
@@ -50,57 +21,31 @@ export default function (component) {
   canvas.onpointerleave = () => { me.hover = -1; draw(); };
   canvas.onclick = (event) => { const index = at(event); if (data.clickable && index >= 0) choose(index); };
   canvas.onkeydown = (event) => {
-    const moves = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: data.columns, ArrowUp: -data.columns };
     if (!data.clickable) return;
-    if (event.key in moves) {
-      me.focus = Math.max(0, Math.min(data.count - 1, me.focus + moves[event.key]));
-      me.hover = me.focus;
+    if (event.key in ARROWS) {
+      const [across, down] = ARROWS[event.key];
+      me.hover = me.focus = clamp(me.focus + across + down * data.columns, 0, data.count - 1);
       draw();
-      event.preventDefault();
-    } else if (event.key === "Enter" || event.key === " ") {
-      choose(me.focus);
-      event.preventDefault();
-    }
+    } else if (event.key === "Enter" || event.key === " ") choose(me.focus);
+    else return;
+    event.preventDefault();
   };
-  draw();
-  return () => { stop(); me.observer.disconnect(); instances.delete(parentElement); };
+  return draw;
 
   function choose(index) {
     me.focus = index;
-    me.number = Date.now();
-    me.set("clicked", { number: me.number, index });
-  }
-
-  function play() {
-    if (me.frame >= me.sources.length - 1) me.frame = 0;
-    button.textContent = "❚❚";
-    button.setAttribute("aria-label", "Pause");
-    me.timer = setInterval(() => {
-      if (me.frame >= me.sources.length - 1 && !me.data.loop) return stop();
-      me.frame = (me.frame + 1) % me.sources.length;
-      draw();
-    }, data.pace);
-    draw();
-  }
-
-  function stop() {
-    clearInterval(me.timer);
-    me.timer = 0;
-    draw();
+    me.send("clicked", { index });
   }
 
   // Geometry in device pixels, so that a pixel of the picture is a whole number of pixels of the screen.
   function layout() {
-    const ratio = window.devicePixelRatio || 1;
-    const [height, width] = me.data.tile;
-    const columns = Math.max(1, Math.min(me.data.columns, me.data.count));
-    const rows = Math.ceil(me.data.count / columns);
-    const room = parentElement.querySelector(".box").clientWidth * ratio;
+    const ratio = me.ratio(), [height, width] = data.tile;
+    const columns = Math.max(1, Math.min(data.columns, data.count)), rows = Math.ceil(data.count / columns);
     const gap = Math.round(2 * ratio);
     let zoom = Math.min(
-      (room - gap * (columns + 1)) / (columns * width),
-      (me.data.maxHeight * ratio - gap * (rows + 1)) / (rows * height),
-      me.data.maxZoom * ratio,
+      (box.clientWidth * ratio - gap * (columns + 1)) / (columns * width),
+      (data.maxHeight * ratio - gap * (rows + 1)) / (rows * height),
+      data.maxZoom * ratio,
     );
     const step = Math.min(height, width) >= 24 ? 2 : 1;  // larger pictures may be enlarged by halves
     zoom = zoom >= 1 ? Math.floor(zoom * step) / step : Math.max(zoom, 0.05);
@@ -109,40 +54,27 @@ export default function (component) {
   }
 
   function at(event) {
-    const l = layout();
-    const box = canvas.getBoundingClientRect();
-    const x = (event.clientX - box.left) * l.ratio, y = (event.clientY - box.top) * l.ratio;
+    const l = layout(), place = canvas.getBoundingClientRect();
+    const x = (event.clientX - place.left) * l.ratio, y = (event.clientY - place.top) * l.ratio;
     const column = Math.floor((x - l.gap / 2) / (l.w + l.gap)), row = Math.floor((y - l.gap / 2) / (l.h + l.gap));
     const index = row * l.columns + column;
-    return column >= 0 && column < l.columns && row >= 0 && index < me.data.count ? index : -1;
+    return column >= 0 && column < l.columns && row >= 0 && index < data.count ? index : -1;
   }
 
   function draw() {
-    const sheet = me.sheets[me.frame];
-    if (!film.hidden) {
-      slider.value = me.frame;
-      output.textContent = me.data.labels[me.frame] ?? "";
-      slider.setAttribute("aria-valuetext", output.textContent);
-      if (!me.timer) { button.textContent = "▶"; button.setAttribute("aria-label", `Replay ${data.film}`); }
-    }
-    if (!sheet || !sheet.complete || !sheet.naturalWidth) return;
-    const l = layout();
-    const [height, width] = me.data.tile;
-    if (canvas.width !== l.total[0] || canvas.height !== l.total[1]) {
-      [canvas.width, canvas.height] = l.total;
-      canvas.style.width = `${l.total[0] / l.ratio}px`;
-      canvas.style.height = `${l.total[1] / l.ratio}px`;
-    }
-    const pen = canvas.getContext("2d");
+    time.say(data.labels[time.at] ?? "");
+    const sheet = me.picture(data.frames[time.at]);
+    if (!sheet) return;
+    const l = layout(), [height, width] = data.tile, pen = canvas.getContext("2d");
+    sized(canvas, ...l.total, l.ratio);
     pen.clearRect(0, 0, canvas.width, canvas.height);
     pen.imageSmoothingEnabled = l.zoom % 1 !== 0;
-    const style = getComputedStyle(parentElement.querySelector(".box"));
-    const accent = style.getPropertyValue("--st-primary-color") || "#4b49c8";
-    for (let i = 0; i < me.data.count; i++) {
+    const accent = me.accent();
+    for (let i = 0; i < data.count; i++) {
       const column = i % l.columns, row = Math.floor(i / l.columns);
       const x = l.gap + column * (l.w + l.gap), y = l.gap + row * (l.h + l.gap);
       pen.drawImage(sheet, column * width, row * height, width, height, x, y, l.w, l.h);
-      const mark = me.data.marks[i];
+      const mark = data.marks[i];
       if (mark !== undefined || i === me.hover) {
         pen.lineWidth = l.gap;
         pen.strokeStyle = accent;
@@ -159,7 +91,7 @@ export default function (component) {
         pen.fillText(mark, x + side / 2, y + side * 0.55);
       }
     }
-    canvas.dataset.frame = String(me.frame);
-    canvas.dataset.drawn = String(Number(canvas.dataset.drawn || 0) + 1);
+    canvas.dataset.frame = String(time.at);
+    counted(canvas);
   }
 }

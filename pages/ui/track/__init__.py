@@ -5,21 +5,13 @@ A component with its own JavaScript, because a replay must not wait for the serv
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-import streamlit as st
+from pages.ui.component import FILM, component, data_url
 
-_HERE = Path(__file__).parent
-_mount = st.components.v2.component(  # pyright: ignore[reportAttributeAccessIssue]
-    "simulacra_track",
-    html='<div class="track"><canvas class="chart" role="img"></canvas><div class="film">'
-    '<button type="button"></button><input type="range" min="0" max="1000" step="1"><output></output></div>'
-    '<div class="lanes"></div></div>',
-    css=(_HERE / "track.css").read_text("utf-8"),
-    js=(_HERE / "track.js").read_text("utf-8"),
+_show = component(
+    __file__, f'<canvas class="chart" role="img"></canvas>{FILM}<div class="lanes"></div>'
 )
 REPLAY = 20  # seconds that a replay takes
 
@@ -68,12 +60,7 @@ def track(
                 "title": title,
                 "colour": colour,
                 "moments": [
-                    asdict(moment)
-                    | {
-                        "sheet": "data:image/png;base64," + base64.b64encode(moment.sheet).decode()
-                        if moment.sheet
-                        else ""
-                    }
+                    asdict(moment) | {"sheet": data_url(moment.sheet) if moment.sheet else ""}
                     for moment in moments
                 ],
             }
@@ -84,4 +71,4 @@ def track(
         "live": live,
         "replay": REPLAY,
     }
-    _mount(key=key, data=data)
+    _show(key, data)

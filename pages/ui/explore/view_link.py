@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ import streamlit as st
 from core import jobs, runs
 from core.catalog import UserError
 from pages.ui import pad, shell
+from pages.ui.component import numbers, told
 from pages.ui.explore import LIMIT, Choice, Here, land, save
 
 FIELDS = {  # the controls of each kind of plane, after "latent."
@@ -184,11 +184,11 @@ def write(view: pad.View) -> tuple[str, str]:
 
 def read(at: str, pins: str = "") -> pad.View | None:
     """Reads what :func:`write` wrote; None of anything else."""
-    values = pad.numbers(_floats(at), 5, 2 * LIMIT)
+    values = numbers(_floats(at), 5, 2 * LIMIT)
     if values is None or values[4] <= 0 or max(map(abs, values[:4])) > LIMIT:
         return None
     listed = _floats(pins)[: 2 * pad.PINS]
-    kept = [pad.numbers(listed[i : i + 2], 2, LIMIT) for i in range(0, len(listed) - 1, 2)]
+    kept = [numbers(listed[i : i + 2], 2, LIMIT) for i in range(0, len(listed) - 1, 2)]
     x, y, *window = values
     return pad.View(
         (x, y),
@@ -301,8 +301,7 @@ def _uploaded() -> None:
 
 def dropped() -> None:
     """Takes a picture that was dropped on the pad."""
-    got = (st.session_state.get("latent.pad") or {}).get("dropped")
-    text = got.get("content") if isinstance(got, Mapping) else None
+    text = told(st.session_state.get("latent.pad"), "dropped").get("content")
     if not isinstance(text, str) or len(text) > LARGEST * 4 / 3 + 4:
         return
     try:

@@ -1,0 +1,237 @@
+"""How large a change of images is, and how large it may be: norms, and ``eps``, the strength of an attack.
+
+Images are float32 (N, C, H, W) in [0, 1]; ``eps`` is on that scale, whatever the classifier does to its input.
+
+References (used throughout the code):
+    [1] Duchi et al., 2008, Efficient projections onto the l1-ball, https://doi.org/10.1145/1390156.1390191
+    [2] Tramer and Boneh, 2019, Adversarial training and robustness for multiple perturbations, https://arxiv.org/abs/1904.13000
+    [3] Croce and Hein, 2020, Reliable evaluation (AutoAttack), https://arxiv.org/abs/2003.01690
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.catalog import UserError
+from core.tensors import Images
+
+NEAR = 1e-6  # slack of a budget, for float32
+SUITED = 0.0  # the ``eps`` of a config that stands for what suits the images
+
+
+class Norm(ABC):
+    """One way to measure a change; the changes that are no longer than ``eps`` are its ball.
+
+    Attributes:
+        name: In configs and reports.
+        title: As libraries of attacks write it.
+        order: Which of the p-norms it is.
+        share: The usual strength, of :meth:`largest` times that of Linf: CIFAR-10's proportions [3].
+        box: It bounds every pixel for itself, so that its ball is kept to the last bit.
+        scale, unit: What people multiply ``eps`` with, and what they write behind it.
+        axis: What a curve against ``eps`` is drawn over.
+    """
+
+    name: str
+    title: str
+    order: float
+    share: float
+    box: bool = False
+    scale: int = 1
+    unit: str
+    axis: str
+
+    @abstractmethod
+    def length(self, change: Tensor) -> Tensor:
+        """Measures changes (N, …), (N,)."""
+
+    @abstractmethod
+    def within(self, x: Images, moved: Tensor, eps: float | Tensor) -> Images:
+        """Gives the images in [0, 1] and within ``eps`` (one, or one per image) of ``x`` that ``moved`` stands for.
+
+        The change is projected onto the ball, then clipped to the range, which only shortens it.
+        """
+
+    @abstractmethod
+    def steepest(self, slope: Tensor, x: Images | None = None) -> Tensor:
+        """Gives the change of length 1 that follows a gradient (N, C, H, W) best, from images where it matters."""
+
+    @abstractmethod
+    def largest(self, pixels: int) -> float:
+        """Gives the budget within which so many pixels can become any others."""
+
+    @property
+    def dual(self) -> Norm:
+        """The norm that measures gradients where this one measures changes."""
+        return next(norm for norm in NORMS if 1 / norm.order + 1 / self.order == 1)
+
+    def text(self, eps: float) -> str:
+        """Writes a strength: Linf as levels of 255, the others as a number.
+
+        >>> LINF.text(8 / 255), L2.text(0.5)
+        ('8/255', '0.5')
+        """
+        return f"{eps * self.scale:.3g}{self.unit if self.box else ''}"
+
+
+class _Linf(Norm):
+    name, title, order, share = "linf", "Linf", math.inf, 1.0
+    box, scale, unit, axis = True, 255, "/255", "largest change of a pixel (/255)"
+
+    def length(self, change: Tensor) -> Tensor:
+        return change.flatten(1).abs().amax(1)
+
+    def within(self, x: Images, moved: Tensor, eps: float | Tensor) -> Images:
+        half = wide(eps) if isinstance(eps, Tensor) else eps
+        return torch.clamp(moved, x - half, x + half).clamp_(0, 1)
+
+    def steepest(self, slope: Tensor, x: Images | None = None) -> Tensor:
+        return slope.sign()
+
+    def largest(self, pixels: int) -> float:
+        return 1.0
+
+
+class _L2(Norm):
+    name, title, order, share = "l2", "L2", 2.0, 0.29
+    unit, axis = "L2", "L2 length of the change"
+
+    def length(self, change: Tensor) -> Tensor:
+        return change.flatten(1).square().sum(1).sqrt()
+
+    def within(self, x: Images, moved: Tensor, eps: float | Tensor) -> Images:
+        change = moved - x
+        shrink = (eps / self.length(change).clamp_min(1e-12)).clamp(max=1)
+        return (x + change * wide(shrink)).clamp(0, 1)
+
+    def steepest(self, slope: Tensor, x: Images | None = None) -> Tensor:
+        return slope / wide(self.length(slope).clamp_min(1e-30))
+
+    def largest(self, pixels: int) -> float:
+        return math.sqrt(pixels)
+
+
+class _L1(Norm):
+    name, title, order, share = "l1", "L1", 1.0, 0.125
+    unit, axis = "L1", "L1 length of the change"
+
+    def length(self, change: Tensor) -> Tensor:
+        return change.flatten(1).abs().sum(1)
+
+    def within(self, x: Images, moved: Tensor, eps: float | Tensor) -> Images:
+        change = moved - x
+        flat = change.flatten(1)
+        eps = torch.as_tensor(eps, dtype=flat.dtype, device=flat.device)
+        eps = eps.expand(len(flat))[:, None]
+        size = flat.abs()
+        ranked = size.sort(1, descending=True).values  # [1], figure 1
+        excess = ranked.cumsum(1) - eps
+        count = torch.arange(1, flat.shape[1] + 1, device=flat.device)
+        held = (ranked - excess / count > 0).sum(1).clamp_min(1)
+        cut = (excess.gather(1, held[:, None] - 1) / held[:, None]).clamp_min(0)
+        short = (flat.sign() * (size - cut).clamp_min(0)).view_as(change)
+        return (x + torch.where(wide(size.sum(1) <= eps[:, 0]), change, short)).clamp(0, 1)
+
+    def steepest(self, slope: Tensor, x: Images | None = None) -> Tensor:
+        # the steepest twentieth of the pixels that can still move share it ([2], section 5)
+        flat = slope.flatten(1)
+        if x is not None:
+            stuck = ((x >= 1) & (slope > 0)) | ((x <= 0) & (slope < 0))
+            flat = flat.masked_fill(stuck.flatten(1), 0.0)
+        count = max(1, flat.shape[1] // 20)
+        edge = flat.abs().topk(count, 1).values[:, -1:]
+        chosen = flat.sign() * (flat.abs() >= edge)
+        return (chosen / chosen.abs().sum(1, keepdim=True).clamp_min(1)).view_as(slope)
+
+    def largest(self, pixels: int) -> float:
+        return float(pixels)
+
+
+LINF, L2, L1 = _Linf(), _L2(), _L1()
+NORMS: tuple[Norm, ...] = (LINF, L2, L1)
+
+
+def norm_of(name: str) -> Norm:
+    """Finds the norm that a config or a report names.
+
+    Raises:
+        KeyError: If there is none.
+    """
+    return {norm.name: norm for norm in NORMS}[name]
+
+
+def wide(v: Tensor) -> Tensor:
+    """Gives one number per image a shape that multiplies images, (N, 1, 1, 1)."""
+    return v.view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The strengths ``eps`` of attacks on images of one shape, in one norm: what is usual, what people ask for.
+
+    Attributes:
+        norm: What measures a change.
+        channels, size: Of the images, which are square.
+    """
+
+    norm: Norm
+    channels: int
+    size: int
+
+    @property
+    def largest(self) -> float:
+        """The strength at which any image becomes any other."""
+        return self.norm.largest(self.channels * self.size * self.size)
+
+    @property
+    def usual(self) -> float:
+        """The strength at which images of this kind are usually attacked."""
+        linf = (8 if self.channels > 1 else 38 if self.size <= 8 else 51) / 255
+        if self.norm is LINF:
+            return linf
+        return float(f"{self.norm.share * self.largest * linf:.2g}")
+
+    def chosen(self, eps: float) -> float:
+        """Gives a strength, or the usual one where :data:`SUITED` stands for it."""
+        return eps or self.usual
+
+    def sweep(self) -> list[float]:
+        """Gives rising strengths: from an eighth of the usual one, doubling up to where all images are one."""
+        found = [self.usual / 8, self.usual / 4, self.usual / 2, self.usual]
+        while found[-1] * 2 < self.largest:
+            found.append(found[-1] * 2)
+        return [*found, self.largest]
+
+    def read(self, text: str) -> list[float]:
+        """Reads strengths as a person writes them, ``8/255, 0.1``; rising, without repeats.
+
+        Raises:
+            UserError: If one is no number, negative, or larger than any image needs ("8" where "8/255" was meant).
+        """
+        top, example = self.largest, LINF.text(8 / 255)
+        found = []
+        for word in filter(None, text.replace(";", ",").replace(" ", ",").split(",")):
+            try:
+                above, _, below = word.partition("/")
+                eps = float(above) / (float(below) if below else 1.0)
+            except (ValueError, ZeroDivisionError):
+                raise UserError(
+                    f"An attack strength must be a number, got {word!r}. For example {example}, or 0.1."
+                ) from None
+            if not 0 <= eps < math.inf:
+                raise UserError(
+                    f"An attack strength must be 0 or more, got {word}. For example {example}."
+                )
+            if eps > top:
+                meant = self.norm.box and eps <= self.norm.scale
+                raise UserError(
+                    f"An attack strength must be at most {top:g} ({self.norm.name}, pixels from 0 to 1), got {word}. "
+                    + (f"Did you mean {word}{self.norm.unit}?" if meant else "Lower it.")
+                )
+            found.append(eps)
+        return sorted(set(found))

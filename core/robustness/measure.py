@@ -1,0 +1,388 @@
+"""A study of one classifier: attacks at rising strength, the checks, and a report that grows while it works.
+
+>>> study = AttackStudy(target, x, y, StudyConfig())
+>>> for report in study:  # doctest: +SKIP
+...     print(report.verdict.sentence)
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.attacks import attacks
+from core.catalog import UserError
+from core.datasets import Dataset
+from core.norms import NEAR
+from core.robustness import probes
+from core.robustness.checks import answers, ordered
+from core.robustness.identity import Peer
+from core.robustness.questions import StudyConfig, fitting, floats, images_of
+from core.robustness.records import Attacked, Clean, Report, Spread, Tried
+from core.robustness.schedule import Turn
+from core.robustness.tally import Tally, share
+from core.robustness.verdict import robustness, verdict
+from core.robustness.weights import fingerprint
+from core.target import Target
+from core.tensors import Images
+from core.watch import UNWATCHED, Stopped, Watch
+
+SLICE = 0.25  # seconds of work between two reports
+LIMITS = (
+    "The number is an upper bound: a stronger attack may lower it.",
+    "It holds for these images, this norm and this budget, and for no other change of the picture.",
+    "The attacker is taken to know the model and its weights (white box).",
+)
+
+
+class AttackStudy(Tally):
+    """Attacks a classifier and judges the number; iterate it for the report as it grows.
+
+    Args:
+        target: The classifier; asked as the config says (EOT, BPDA).
+        x, y: Images (N, C, H, W) in [0, 1] and labels (N,); more than ``config.n`` are cut.
+        config: What to do.
+        indices: Of the images in their dataset, for the report.
+        data: What the report says about the data.
+        dataset: Where the images come from, for what the clean accuracy is compared with; not needed.
+        watch: Asked often; a reason to stop ends the study, which keeps what it has.
+
+    Raises:
+        UserError: If an attack or parameter does not exist, or the images do not fit the classifier.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        x: Images,
+        y: Tensor,
+        config: StudyConfig,
+        *,
+        indices: Sequence[int] | None = None,
+        data: Mapping[str, Any] | None = None,
+        dataset: Dataset | None = None,
+        watch: Watch = UNWATCHED,
+    ) -> None:
+        asked = target.with_(eot=config.eot, bpda=config.bpda)
+        if config.batch:
+            asked.batch = config.batch
+        x, y = fitting(asked, x, y)
+        self.notes: list[str] = []
+        if config.n > len(x):
+            self.notes.append(f"{config.n} images were asked for; there are {len(x)}.")
+        x, y = x[: config.n].to(target.device), y[: config.n].to(target.device)
+        super().__init__(asked, x, y, config)
+        self.watch, self.dataset, self.data = watch, dataset, dict(data or {})
+        self.indices = list(indices or range(len(x)))[: len(x)]
+        self.peers: list[Peer] = []
+        self.grid, self.head = self.schedule.grid, self.schedule.head
+        self.seconds, self.complete = 0.0, False
+
+    # --- the work -------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Report]:
+        """Works, yielding the report at least every quarter of a second, and once more when it is complete."""
+        began = last = time.perf_counter()
+        self.target.on_pass = self._pulse
+        try:
+            for _ in self._work():
+                now = time.perf_counter()
+                self.seconds = now - began
+                if now - last > SLICE:
+                    last = now
+                    yield self.report
+                self.target.on_pass = self._pulse
+                self._pulse()
+            if not self.stopped:
+                self.complete = True
+                if not self.grid:
+                    self.findings.why_open = "No strength above 0 was asked for."
+                elif not self.right.any():
+                    self.findings.why_open = (
+                        "No image is named rightly, so there is none to attack."
+                    )
+        except Stopped:
+            pass  # an attack ends where it is, and what it has found was kept
+        finally:
+            self.target.on_pass = None
+        if self.stopped:
+            self.findings.why_open = "The study was stopped before."
+        self.seconds = time.perf_counter() - began
+        yield self.report
+
+    def _pulse(self) -> None:
+        self.stopped = self.stopped or self.watch.stopped()
+        self.halt()
+
+    def _work(self) -> Iterator[None]:
+        yield from probes.as_it_is(self)
+        yield from probes.compare(self, self.dataset, self.indices, self.peers)
+        for turn in self.schedule.turns:
+            if turn.free:
+                yield from self._free(turn.name)
+            elif turn.smallest:
+                yield from self._smallest(turn.name)
+            elif self.grid:
+                for k in turn.at:
+                    yield from self._bounded(turn.name, k, self._open(turn, k))
+        yield from probes.attacks(self, self.peers, self.head)
+        for turn in self.schedule.turns:
+            if turn.sweeps:
+                yield from self._bisect(turn.name)
+        for check in ordered():
+            if check.probe:
+                self.findings.measured[check.name] = yield from check.probe(self)
+        self.findings.doubtful = self.doubtful
+        self._move_the_headline()
+        yield
+
+    def _open(self, turn: Turn, k: int) -> np.ndarray:
+        """Gives the images that an attack has still to try at a strength."""
+        left = self.right & (self.fooled[turn.name][k] != 1)
+        if turn.left:
+            left &= self.smallest > self.grid[k] + NEAR
+        return np.flatnonzero(left)
+
+    def _bounded(
+        self, name: str, k: int, rows: np.ndarray, more: Mapping[str, Any] | None = None
+    ) -> Iterator[None]:
+        if not len(rows):
+            return
+        table, eps, outcome = self.fooled[name], self.grid[k], None
+        for outcome in self.attack(name, rows, eps, more):
+            table[k, rows] = outcome.fooled.cpu().numpy()
+            yield
+        assert outcome is not None
+        hit = self.note_fooled(name, rows, eps, outcome)
+        table[k, rows] = hit
+        table[k:, rows[hit]] = 1  # whoever is fooled within a budget is within a larger one
+
+    def _smallest(self, name: str) -> Iterator[None]:
+        rows, outcome = np.flatnonzero(self.right), None
+        for outcome in self.attack(name, rows, None) if len(rows) else ():  # noqa: B007
+            yield
+        if outcome is None:
+            return
+        distance = outcome.distance.cpu().numpy()
+        for k, eps in enumerate(self.grid):
+            self.fooled[name][k, rows] = distance <= eps + NEAR
+        hit = np.isfinite(distance)
+        self.distances[name] = [float(v) for v in distance[hit]]
+        self.note(name, rows[hit], distance[hit], outcome.adversarial[outcome.fooled])
+
+    def _free(self, name: str) -> Iterator[None]:
+        rows = np.flatnonzero(self.right)
+        self.beyond[name] = ~self.right
+        for outcome in self.attack(name, rows, None) if len(rows) else ():
+            self.beyond[name][rows] = outcome.fooled.cpu().numpy()
+            yield
+
+    def _bisect(self, name: str) -> Iterator[None]:
+        """Finds between which two strengths each image falls, so that most are never tried."""
+        table, top = self.fooled[name], len(self.grid)
+        low = np.where(table[self.head] == 1, -1, self.head)
+        high = np.where(table[self.head] == 1, self.head, top)
+        low[~self.right] = high[~self.right] = top
+        more = {"targets": 2} if name == "quick" else None
+        while True:
+            middle = np.where(high - low > 1, (low + high) // 2, -1)
+            if not (middle >= 0).any():
+                return
+            k = int(np.bincount(middle[middle >= 0]).argmax())  # the largest group first
+            group = middle == k
+            yield from self._bounded(name, k, np.flatnonzero(group), more)
+            hit = table[k] == 1
+            high, low = np.where(group & hit, k, high), np.where(group & ~hit, k, low)
+            below = table[:k, group & ~hit]
+            table[:k, group & ~hit] = np.where(below == -1, 0, below)
+
+    def _move_the_headline(self) -> None:
+        """A strength at which nothing falls tells nothing: the headline of a sweep moves to where something does."""
+        clean = self.right.mean()
+        if self.schedule.given or self.head < 0 or self.robust(self.head).mean() < 0.99 * clean:
+            return
+        falls = [k for k in range(len(self.grid)) if self.robust(k).mean() < 0.9 * clean]
+        self.head = falls[0] if falls else self.head
+
+    # --- the report -----------------------------------------------------------------------------------------------
+
+    @property
+    def report(self) -> Report:
+        """What is known now."""
+        found, target, config = self.findings, self.target, self.config
+        rows = [self.row(0.0, self.right, {})]
+        for k, eps in enumerate(self.grid):
+            alone = {
+                name: float((self.right & (table[k] != 1)).mean())
+                for name, table in self.fooled.items()
+                if (table[k][self.right] != -1).any()
+            }
+            rows.append(self.row(eps, self.robust(k), alone))
+        head, said = rows[self.head + 1], answers(found)
+        sound = verdict(found, said, head, rows[0].robust)
+        return Report(
+            complete=self.complete,
+            stopped=self.stopped,
+            robustness=robustness(head, found.chance, sound, self.complete),
+            verdict=sound,
+            checks=said,
+            clean=Clean(*share(self.right)),
+            chance=found.chance,
+            identity=found.identity,
+            norm=config.norm,
+            headline=head.eps,
+            results=rows,
+            beyond={name: float((self.right & ~hit).mean()) for name, hit in self.beyond.items()},
+            distances={name: _spread(values) for name, values in self.distances.items()},
+            attacks=[self._described(name) for name in self.schedule.names],
+            images=self._images(),
+            data=self.data | {"n": len(self.x), "seed": config.seed},
+            model={
+                **target.facts,
+                "name": target.name,
+                "classes": list(target.classes),
+                "channels": target.channels,
+                "size": target.size,
+                "dtype": "float32",
+                "mode": "evaluation",
+                "eot": config.eot,
+                "bpda": config.bpda,
+            },
+            threat={
+                "goal": "any wrong class",
+                "knowledge": "everything (white box)",
+                "norm": config.norm,
+                "range": [0, 1],
+                "units": "pixels from 0 to 1; the model's own preprocessing is inside it",
+            },
+            versions={
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "numpy")},
+            },
+            device=str(self.x.device),
+            seconds=round(self.seconds, 3),
+            notes=[*self.notes, *dict.fromkeys(target.notes)],
+            limits=list(LIMITS),
+            config=config.record(),
+        )
+
+    def _images(self) -> list[Attacked]:
+        """Describes every image; none before the classifier has answered."""
+        if not self.asked:
+            return []
+        names = self.target.classes
+        return [
+            Attacked(
+                int(self.indices[i]),
+                names[int(self.y[i])],
+                names[int(self.said[i])] if self.said[i] >= 0 else "not a number",
+                bool(self.right[i]),
+                float(self.smallest[i]) if np.isfinite(self.smallest[i]) else None,
+                str(self.by[i]),
+            )
+            for i in range(len(self.x))
+        ]
+
+    def _described(self, name: str) -> Tried:
+        entry, spent = attacks.get(name), self.spent.get(name, {})
+        parameters = entry.config.of(self.schedule.settings[name], name).record()
+        return Tried(
+            name,
+            entry.title,
+            parameters,
+            round(spent.get("seconds", 0.0), 3),
+            int(spent.get("forward", 0)),
+            int(spent.get("backward", 0)),
+            f"{entry.needs} {version(entry.needs)}" if entry.needs else "Simulacra",
+        )
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    if not values:
+        return Spread(0, None, None)
+    quartiles = float(np.quantile(values, 0.25)), float(np.quantile(values, 0.75))
+    return Spread(len(values), float(np.median(values)), quartiles)
+
+
+def begin(
+    target: Target,
+    dataset: Dataset,
+    config: StudyConfig,
+    *,
+    data: Mapping[str, Any] | None = None,
+    watch: Watch = UNWATCHED,
+) -> AttackStudy:
+    """Prepares a study of images of a dataset, spread evenly over the split that the config names.
+
+    Args:
+        target, dataset, config, watch: Of the study.
+        data: What the report says about the data beside its name, split and fingerprint.
+
+    Raises:
+        UserError: If the dataset has no labels, the split no images, or as the study itself.
+    """
+    x, y, indices, known = images_of(dataset, config)
+    known |= data or {}
+    return AttackStudy(
+        target, x, y, config, indices=indices, data=known, dataset=dataset, watch=watch
+    )
+
+
+def check(
+    model: Any,
+    x: Any,
+    y: Any,
+    *,
+    classes: Sequence[str] | None = None,
+    name: str = "model",
+    **values: Any,
+) -> dict[str, Any]:
+    """Attacks any module on images and labels, and says whether to believe the number; gives the whole report
+    as plain values, with the keys that ``--json`` prints.
+
+    Args:
+        model: A ``torch.nn.Module`` (or callable) from images in [0, 1] to logits; its normalisation is its own.
+        x: Images, float (N, C, H, W) in [0, 1].
+        y: Labels (N,), whole numbers from 0.
+        classes: Names; numbers when left out.
+        name: Of the model, for the report.
+        values: Of :class:`StudyConfig`, for example ``eps="8/255", attacks="quick,autoattack"``.
+
+    Raises:
+        UserError: If the model, the images or a value cannot be used.
+    """
+    x, y = torch.as_tensor(x), torch.as_tensor(y)
+    config = StudyConfig.of({"n": max(1, len(x)), **values}, "attack")
+    floats(x)
+    device = (
+        next((p.device for p in model.parameters()), torch.device("cpu"))
+        if isinstance(model, nn.Module)
+        else "cpu"
+    )
+    if classes is None:
+        if isinstance(model, nn.Module):
+            model.eval()
+        with torch.no_grad():
+            classes = [str(k) for k in range(model(x[:1].to(device)).shape[1])]
+    if len(classes) < 2:
+        raise UserError(
+            f"A classifier needs at least 2 classes, got {len(classes)}. Give it one logit per class."
+        )
+    target = Target(
+        model,
+        classes,
+        x.shape[1],
+        x.shape[2],
+        name=name,
+        facts={"hash": fingerprint(model)},
+        device=device,
+    )
+    *_, report = AttackStudy(target, x, y, config)
+    return report.record()

@@ -1,0 +1,262 @@
+"""One more of a thing is one more file: it is written, and form, command line, contract tests and reports find it.
+
+The file stands in a folder of its own that the scanned package is told to look into as well, so that nothing is left
+behind; what has no scanned package is a paragraph more in the file that holds its kind.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from core import jobs, worker
+from core.__main__ import main
+from core.catalog import Registry
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ATTACK = '''
+from core.attacks import Problem, Proposal, attacks
+from core.catalog import Config, knob
+
+class GreyConfig(Config):
+    share: float = knob(1.0, "How far towards grey.", ge=0, le=1)
+
+@attacks.add("grey", "Grey", GreyConfig, norms=("linf",), gradient=False, passes=lambda config, classes: 1)
+def grey(config, target, problem: Problem):
+    """Moves every pixel towards grey."""
+    move = (0.5 - problem.x).clamp(-problem.eps, problem.eps)
+    yield Proposal(problem.x + config.share * move)
+'''
+AUGMENTATION = '''
+class DimConfig(Config):
+    """How dark it becomes."""
+    share: float = knob(0.3, "Largest share of the light that is taken.", ge=0, le=0.9)
+
+@augmentations.add("dim", "Dim", DimConfig, group="Noise and blur", smooth=True, strength="share", units={"share": ""},
+                   code=lambda c: f"x * (1 - random.uniform(0, {c.share:g}))")
+class Dim(Configured[DimConfig]):
+    """Takes light from the image."""
+    def draw(self, draws: Draws) -> Params:
+        return {"share": draws.uniform("share", high=self.config.share)}
+    def apply(self, x: Images, params: Params) -> Images:
+        return x * (1 - spread(params["share"]))
+'''
+SOURCE = '''
+class BarsConfig(Config):
+    """The choices of the bars."""
+    valid_share: float = valid_share_knob()
+
+@datasets.add("bars", "Bars", BarsConfig, weighs=lambda config: 240 * 64)
+def bars(config: BarsConfig, place: Path, progress: Progress | None = None) -> Dataset:
+    """Upright and level bars."""
+    y = np.arange(240) % 2
+    x = np.zeros((240, 1, 8, 8), np.uint8)
+    for k in range(240):
+        x[k, 0, :, k // 2 % 8] = 40 + k // 2
+        x[k] = x[k].transpose(0, 2, 1) if y[k] else x[k]
+    splits = split_by_content(digests(x), y, valid_share=config.valid_share, test_share=0.2)
+    terms = {"licence": "CC0", "consent": "not needed"}
+    return assemble(x, y, ("upright", "level"), splits, terms=terms)
+'''
+COMMAND = '''
+"""Greets."""
+from core.commands import show
+
+HELP = "Greet somebody."
+
+def arguments(parser):
+    parser.add_argument("who")
+
+def run(arguments):
+    show(arguments, {"greeting": f"Hello, {arguments.who}"}, [f"Hello, {arguments.who}"])
+'''
+PAGE = '''
+"""Greets."""
+import streamlit as st
+from pages.ui import shell
+
+TITLE = "Greeting"
+ICON = ":material/waving_hand:"
+ORDER = 99
+shell.enter()
+st.title("Hello")
+'''
+
+
+class Files:
+    """Writes files of plug-ins, and takes them away again."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder, self.patch = folder, patch
+        self.undo: list[Callable[[], object]] = []
+
+    def write(self, package: str, name: str, text: str, registry: Registry | None = None) -> None:
+        """Writes a file of a scanned package, whose registry forgets it afterwards."""
+        place = self.folder / package
+        place.mkdir(exist_ok=True)
+        (place / f"{name}.py").write_text(text, "utf-8")
+        importlib.invalidate_caches()
+        parent = importlib.import_module(package)
+        self.patch.setattr(parent, "__path__", [*parent.__path__, str(place)])
+        self.undo.append(lambda: sys.modules.pop(f"{package}.{name}", None))
+        self.undo.append(lambda: vars(parent).pop(name, None))
+        self._forget(registry, name)
+
+    def append(self, module: str, name: str, text: str, registry: Registry) -> None:
+        """Adds a paragraph to a file that is there, whose registry forgets it afterwards."""
+        held = vars(importlib.import_module(module))
+        before = dict(held)
+        self.undo.append(lambda: (held.clear(), held.update(before)))
+        self._forget(registry, name)
+        exec(compile(text, f"{module}, and {name}", "exec"), held)
+
+    def _forget(self, registry: Registry | None, name: str) -> None:
+        if registry is not None:
+            self.undo.append(lambda: registry._entries.pop(name, None))
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
+    """Writes one file more: `files.write("core.attacks", "grey", text, registry)`."""
+    found = Files(tmp_path, monkeypatch)
+    yield found
+    for undo in reversed(found.undo):
+        undo()
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Runs a command here: `run("families", "mean")`; gives its lines, or its answer with `--json`."""
+
+    def do(*words: object) -> Any:
+        capsys.readouterr()
+        assert main([*map(str, words)]) in (0, None)
+        out = capsys.readouterr().out
+        return json.loads(out.splitlines()[-1]) if "--json" in words else out
+
+    return do
+
+
+def contracts(file: str, name: str) -> list[str]:
+    """Reads a file of contract tests anew, as a new start would, and gives those that hold this one to account."""
+    spec = importlib.util.spec_from_file_location(f"again_{Path(file).stem}", ROOT / file)
+    assert spec is not None and spec.loader is not None
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = []
+    for title, test in vars(module).items():
+        for mark in getattr(test, "pytestmark", ()):
+            if mark.name == "parametrize" and title.startswith("test_"):
+                values = [v if isinstance(v, tuple | list) else (v,) for v in mark.args[1]]
+                named = [v for v in values if name in (v[0], getattr(v[0], "name", None))]
+                found += [title] * bool(named)
+    return found
+
+
+def test_an_attack_is_one_file(files, visit, run, tmp_path, monkeypatch):
+    from core import robustness
+    from core.attacks import attacks
+
+    said = robustness.Estimate(7, 497, 120)  # the expected time is not measured
+    monkeypatch.setattr(robustness, "estimate", lambda target, dataset, config: said)
+    files.write("core.attacks", "grey", ATTACK, attacks)
+    assert len(contracts("tests/core/test_attacks.py", "grey")) >= 2
+    assert "Grey" in visit("robustness").calm().widget("robust.attacks").options
+    (tmp_path / "grey_net.py").write_text(
+        "import torch\ndef make():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        words = [
+            "--classifier",
+            "grey_net:make",
+            "--attacks",
+            "grey",
+            "--set",
+            "attack.options=grey.share=0.5",
+        ]
+        report = run("attack", *words, "--n", 24, "--eps", "0.1", "--out", tmp_path, "--json")
+    finally:
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("grey_net", None)
+    assert "grey" in report["results"][-1]["attacks"]
+    assert "grey" in (tmp_path / "report.html").read_text("utf-8").lower()
+
+
+def test_a_family_is_one_file(files, visit, run, monkeypatch):
+    from core.models import families
+
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    files.write("core.models", "mean", code, families)
+    assert len(set(contracts("tests/core/test_models.py", "mean"))) >= 8
+    assert "The mean image" in run("families")
+    seen = visit("train").set(train__what="mean").calm()
+    assert seen.all("train.mean.start")
+    words = ["--family", "mean", "--images", 128, "--set", "family.start=0.25", "--json"]
+    words += ["--set", "train.watch=false"]
+    id = run("train", *words)["run"]
+    worker.work(jobs.get(id).path)
+    assert jobs.get(id).status == "finished", jobs.get(id).message
+    shown = visit("train", run=id).calm()
+    assert "mean" in shown.texts()
+    assert run("sample", id, "-n", 2, "--out", files.folder / "x.npz", "--json")["count"] == 2
+
+
+def test_an_augmentation_is_one_class_more(files, visit, run):
+    from core.augment import augmentations
+
+    files.append("core.augment.grain", "dim", AUGMENTATION, augmentations)
+    assert len(contracts("tests/core/test_augment.py", "dim")) >= 2
+    assert "Takes light from the image." in run("augment")
+    chain = json.dumps([["dim", {"share": 0.5}, 1.0, 1]])
+    seen = visit("augment", chain=chain).calm()
+    assert [step["name"] for step in seen.at.session_state["augment.chain"]] == ["dim"]
+    recipe = files.folder / "dim.json"
+    step = {"name": "dim", "parameters": {"share": 0.5}, "probability": 1.0, "enabled": True}
+    whole = {"format": "simulacra-pipeline", "version": 1, "name": "Dim", "steps": [step]}
+    recipe.write_text(json.dumps(whole), "utf-8")
+    out = files.folder / "dim.png"
+    assert run("augment", recipe, "-n", 2, "--draws", 2, "--out", out, "--json")["steps"] == 1
+    assert "random.uniform(0, 0.5)" in run("augment", recipe, "--export", "torchvision")
+
+
+def test_a_source_of_data_is_one_function_more(files, visit, run):
+    from core.datasets import datasets
+
+    files.append("core.datasets.sources", "bars", SOURCE, datasets)
+    assert contracts("tests/core/test_datasets.py", "bars")
+    assert "Upright and level bars." in run("datasets")
+    assert run("datasets", "bars", "--json")["images"] == 240
+    assert "Bars" in visit("data", data="bars").calm().texts()
+
+
+def test_a_command_is_one_file(files, run):
+    files.write("core.commands", "greet", COMMAND)
+    assert contracts("tests/core/test_cli.py", "greet") == ["test_every_command_has_help"]
+    assert run("greet", "you", "--json") == {"greeting": "Hello, you"}
+
+
+def test_a_page_is_one_file(visit, monkeypatch, tmp_path):
+    from pages.ui import shell
+
+    for file in (ROOT / "pages").glob("*.py"):
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "ui").symlink_to(ROOT / "pages" / "ui")
+    (tmp_path / "greeting.py").write_text(PAGE, "utf-8")
+    monkeypatch.setattr(shell, "PAGES", tmp_path)
+    shell.pages.cache_clear()
+    try:
+        assert list(shell.pages())[-1] == "greeting"
+        registered = visit("overview").calm().at._registered_pages.values()
+        assert "Greeting" in {page["page_name"] for page in registered}
+    finally:
+        shell.pages.cache_clear()
