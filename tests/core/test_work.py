@@ -249,7 +249,6 @@ def test_a_kind_of_job_that_trains_is_one_file(tmp_path, monkeypatch, here):
     (tmp_path / "small.py").write_text(ONE_MORE, encoding="utf-8")
     monkeypatch.setattr(work, "__path__", [*work.__path__, str(tmp_path)])
     runs._kinds.cache_clear()
-    monkeypatch.setattr(jobs.kinds, "_entries", dict(jobs.kinds._entries))
     try:
         here(work=False)  # so that this process works, and starts no other
         assert jobs.kinds.get("small").caption == "Learns the classes with few numbers."
@@ -265,6 +264,7 @@ def test_a_kind_of_job_that_trains_is_one_file(tmp_path, monkeypatch, here):
         assert runs.checkpoints(job)[-1] == 4
     finally:
         sys.modules.pop("core.work.small", None)
+        jobs.kinds._entries.pop("small", None)
         runs._kinds.cache_clear()
 
 
