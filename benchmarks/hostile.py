@@ -63,7 +63,7 @@ def refused(what: str, act: Callable[[], object]) -> None:
 
 def here() -> None:
     """Refuses files against lowered limits."""
-    few = weights.Limits(tensors=1000)
+    few = weights.WeightLimits(tensors=1000)
     dict_of, safe_of = state_dict(1001), safe({f"w{i}": torch.zeros(256) for i in range(1001)})
     deep = json.dumps({"a": [[[[[[]]]]]]})
     with (

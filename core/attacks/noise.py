@@ -8,7 +8,7 @@ from core.norms import NORMS, wide
 from core.target import Target
 
 
-class NoiseConfig(Config):
+class PlaceboConfig(Config):
     """Parameters of the placebo."""
 
     draws: int = knob(10, "How often each image gets new noise.", ge=1, le=10_000, unit="draws")
@@ -17,12 +17,12 @@ class NoiseConfig(Config):
 @attacks.add(
     "noise",
     "Random noise",
-    NoiseConfig,
+    PlaceboConfig,
     norms=NORMS,
     gradient=False,
     passes=lambda config, classes: config.draws,
 )
-def noise(config: NoiseConfig, target: Target, problem: Problem) -> Steps:
+def noise(config: PlaceboConfig, target: Target, problem: Problem) -> Steps:
     """Changes pixels at random, without looking at the classifier: what it breaks was hardly robust."""
     for draw in range(config.draws):
         if problem.norm.box:  # the corners of the box: the strongest that chance can do

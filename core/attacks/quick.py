@@ -50,7 +50,7 @@ def quick(config: QuickConfig, target: Target, problem: Problem) -> Steps:
         if turn:
             goal = Climb("margin", problem.y, ranked[problem.left, turn - 1])
         else:
-            goal = Scaled(problem.y, scale[problem.left])
+            goal = ScaledClimb(problem.y, scale[problem.left])
         return target.climb(x, goal)
 
     for turn in range(rounds + 1):
@@ -59,7 +59,7 @@ def quick(config: QuickConfig, target: Target, problem: Problem) -> Steps:
         yield from climbed(problem, ascent, lambda x, _, turn=turn: ask(x, turn))
 
 
-class Scaled(Climb):
+class ScaledClimb(Climb):
     """The cross entropy of logits that are brought to a spread of 3: large ones do not saturate it."""
 
     def __init__(self, y: torch.Tensor, scale: torch.Tensor) -> None:

@@ -155,18 +155,11 @@ def _compared(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def _number(value: float | None, scale: str) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.1%}" if scale == "share" else f"{value:.4g}"
-
-
 def _cell(m: Measurement | None) -> str:
     if m is None or not m.known:
-        return "-"
-    scale = m.entry.scale
-    around = "" if m.low is None else f" [{_number(m.low, scale)}, {_number(m.high, scale)}]"
-    return _number(m.value, scale) + around
+        return "–"
+    around = f" [{m.written(m.low)}, {m.written(m.high)}]" if m.interval else ""
+    return m.written(m.value) + around
 
 
 def _alone(one: Evaluation) -> Sequence[str]:
@@ -176,7 +169,7 @@ def _alone(one: Evaluation) -> Sequence[str]:
         if not m.known:
             lines.append(f"{m.title:<44} not measured: {m.note}")
             continue
-        floor = f"real images {_number(m.floor, m.entry.scale)}" if m.floor is not None else ""
+        floor = f"real images {m.written(m.floor)}" if m.floor is not None else ""
         words = [floor, f"n {m.n}", direction[m.entry.direction]]
         lines.append(f"{m.title:<44} {_cell(m):<28} {', '.join(w for w in words if w)}")
     notes = [f"{m.title}: {m.note}" for m in one.measurements if m.known and m.note]

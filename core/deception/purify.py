@@ -183,17 +183,16 @@ def purification(
 
 def purifier(config: PurifyConfig, opened: Opened) -> tuple[Callable[[Tensor], Tensor], bool, str]:
     """Gives how a model cleans images, whether that is random, and why it has no full gradient (or nothing)."""
-    model, sampling = opened.model, opened.usual
+    model, sampling, classes = opened.model, opened.usual, opened.model.classes
+    device = next(model.parameters()).device
     if isinstance(model, Purifies):
-        drawn = torch.Generator(next(model.parameters()).device).manual_seed(config.seed)
+        drawn = torch.Generator(device).manual_seed(config.seed)
         return lambda x: model.purify(x, config.noise, config.inner, drawn), True, ""
     if isinstance(model, Spreads):
 
         def encoded(x: Tensor) -> Tensor:
             # shares of classes for a model that wants a class where none is known
-            shares = (
-                x.new_full((len(x), model.classes), 1 / model.classes) if model.classes else None
-            )
+            shares = x.new_full((len(x), classes), 1 / classes) if classes else None
             return model.decode(model.encode(x, shares, sampling), shares, sampling).clamp(0, 1)
 
         return encoded, False, ""

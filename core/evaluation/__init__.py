@@ -6,7 +6,7 @@ real image), and ``map-tsne.npy``. Reading needs no torch; measuring stands in :
 """
 
 from core.evaluation.compare import Comparison, MetricRow, compare, trajectory
-from core.evaluation.metrics import GROUPS, Measurement, chosen, metrics
+from core.evaluation.metrics import GROUPS, Measurement, by_class, chosen, metrics
 from core.evaluation.records import (
     Arrays,
     EvaluateConfig,
@@ -37,6 +37,7 @@ __all__ = [
     "MetricRow",
     "Verdict",
     "arrays_of",
+    "by_class",
     "chosen",
     "compare",
     "in_disguise",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from core.experiment.arms import Lesson, Trial
+from core.experiment.arms import Lesson, Setup
 from core.writing import percent
 
 _REFUSED = {
@@ -44,7 +44,7 @@ def samples_used(made: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     return "", f"{words}; {reasons}." if reasons else f"{words}."
 
 
-def with_samples(trial: Trial, pair: int, size: int) -> Lesson:
+def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
     """Adds samples of a model that has seen nothing but the real images of a pair."""
     import torch
 

@@ -489,7 +489,7 @@ def size(look: Look) -> Iterator[Issue]:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Inspection:
     """What an inspection has found.
 
     Attributes:
@@ -547,7 +547,7 @@ class Findings:
 
 def inspect(
     dataset: Dataset, config: InspectConfig, told: Callable[[str], None] = lambda words: None
-) -> Iterator[tuple[str, float] | Findings]:
+) -> Iterator[tuple[str, float] | Inspection]:
     """Inspects a dataset: yields (what was done, share that is done), and last the findings.
 
     Args:
@@ -593,7 +593,7 @@ def inspect(
     yield "facts", 0.85
     told("Drawing the map")
     drawn = _map(found, [issue.image for issue in issues], config.map)
-    yield Findings(
+    yield Inspection(
         dataset.fingerprint,
         len(dataset),
         time.monotonic() - began,
@@ -629,7 +629,7 @@ def _map(measures: Measures, flagged: list[int], most: int) -> tuple[np.ndarray,
 # --- Findings of a job ------------------------------------------------------------------------------------------------
 
 
-def findings(job: jobs.Job) -> Findings | None:
+def findings(job: jobs.Job) -> Inspection | None:
     """Reads what a job has found; None before its end.
 
     Raises:
@@ -642,11 +642,11 @@ def findings(job: jobs.Job) -> Findings | None:
 
 
 @functools.lru_cache(maxsize=8)
-def _findings(file: Path, written: int) -> Findings:
+def _findings(file: Path, written: int) -> Inspection:
     record = files.read_json(file)
     try:
         index, places = record["map"]
-        return Findings(
+        return Inspection(
             record["fingerprint"],
             record["n"],
             record["seconds"],

@@ -338,7 +338,7 @@ def order(y: np.ndarray, said: np.ndarray, classes: Sequence[str]) -> OtherOrder
     if other.sum() - own.sum() <= GAIN * len(y) or chance >= SURE:
         return None
     best = _named(y, said, len(classes), np.arange(len(classes)))
-    pairs = tuple((classes[y], classes[k]) for k, y in enumerate(best) if k != y)
+    pairs = tuple((classes[int(y)], classes[k]) for k, y in enumerate(best) if k != y)
     return OtherOrder(pairs, float(other.mean()), float(own.mean()), len(y))
 
 

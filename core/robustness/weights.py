@@ -31,7 +31,7 @@ from core.settings import settings
 
 
 @dataclass(frozen=True)
-class Limits:
+class WeightLimits:
     """How much a file of weights may hold; its size is bounded by the server's limit for uploads.
 
     Attributes:
@@ -51,7 +51,7 @@ class Limits:
     name: int = 500
 
 
-LIMITS = Limits()
+LIMITS = WeightLimits()
 ALONE = (
     "Open it where it was made, and save the weights alone: torch.save(model.state_dict(), file), or "
     "safetensors.torch.save_file(model.state_dict(), file)."
@@ -331,7 +331,9 @@ def _header(file: bytes) -> dict[str, Part]:
     if not 2 <= size <= len(file) - 8:
         raise _unreadable("it is neither safetensors nor a state dict, or is cut off")
     _allow("A header", "bytes", size, LIMITS.text)
-    bounds = untrusted.Limits(characters=LIMITS.text, depth=4, values=14 * LIMITS.tensors + 200)
+    bounds = untrusted.WeightLimits(
+        characters=LIMITS.text, depth=4, values=14 * LIMITS.tensors + 200
+    )
     try:
         header = untrusted.read_json(file[8 : 8 + size].decode(), "The header of weights", bounds)
     except (untrusted.NoData, UnicodeDecodeError):

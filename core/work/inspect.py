@@ -10,7 +10,7 @@ from core.catalog import Config
 from core.work import Task, kinds
 
 if TYPE_CHECKING:
-    from core.quality import Findings
+    from core.quality import Inspection
 
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
@@ -20,7 +20,7 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     return {"dataset": datasets.config_of(choice["dataset"]), "inspect": InspectConfig}
 
 
-def _read(job: jobs.Job) -> Findings | None:
+def _read(job: jobs.Job) -> Inspection | None:
     from core.quality import findings
 
     return findings(job)
@@ -43,7 +43,7 @@ def inspect(task: Task) -> Iterator[dict[str, Any]]:
         task.say(words, int(share * n), n)
 
     for step in quality.inspect(dataset, quality.InspectConfig.of(task.part("inspect")), told):
-        if isinstance(step, quality.Findings):
+        if isinstance(step, quality.Inspection):
             files.write_json(task.path / quality.FOUND, step.record())
             yield {"images": n, "seconds": round(step.seconds, 1), "found": step.counts}
             return

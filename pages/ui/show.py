@@ -110,7 +110,7 @@ def charts(curves: Iterable[Curve], of: Mapping[str, Sequence[Mapping[str, Any]]
             for name, value in record.items()
             if isinstance(value, int | float) and not isinstance(value, bool)
         )
-        counts = {name: max(counts.get(name, 0), mine[name]) for name in counts.keys() | mine}
+        counts |= {name: max(counts.get(name, 0), count) for name, count in mine.items()}
     found: dict[str, Curve] = {}
     for curve in curves:
         if lines := curve.drawn(counts):

@@ -44,9 +44,9 @@ def dataset_of(x, y=None, held: int = 60, classes=("bar", "blob"), **options):
     return assemble(x, y, classes if y is not None else (), splits, name="shapes", **options)
 
 
-def found(dataset, **values) -> quality.Findings:
+def found(dataset, **values) -> quality.Inspection:
     last = list(quality.inspect(dataset, InspectConfig(map=100, **values)))[-1]
-    assert isinstance(last, quality.Findings)
+    assert isinstance(last, quality.Inspection)
     return last
 
 

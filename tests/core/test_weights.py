@@ -21,7 +21,7 @@ from core import datasets
 from core.catalog import UserError
 from core.robustness import foreign, weights
 from core.robustness.foreign import ForeignConfig
-from core.robustness.weights import Limits
+from core.robustness.weights import WeightLimits
 
 
 def saved(value, **how) -> bytes:
@@ -97,12 +97,12 @@ def test_a_state_dict_without_check_sums_is_read():
     assert torch.equal(read(file)["w1"], torch.ones(2))
 
 
-# --- Limits, before any number is read ------------------------------------------------------------------------------
+# --- WeightLimits, before any number is read ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [as_bytes, saved])
 def test_so_many_tensors_pass_and_one_more_is_refused_before_it_is_read(make, monkeypatch, request):
-    monkeypatch.setattr(weights, "LIMITS", Limits(tensors=20))
+    monkeypatch.setattr(weights, "LIMITS", WeightLimits(tensors=20))
     assert len(read(make(tensors(20)))) == 20
     request.getfixturevalue("untouched")
     with pytest.raises(
@@ -119,19 +119,19 @@ def test_the_parts_steps_levels_and_bytes_of_a_state_dict_are_bounded(monkeypatc
     steps = sum(1 for _ in weights.pickletools.genops(zipped(plain, "archive/data.pkl")))
     levels = 4  # dicts inside each other
     for limits, file in (
-        (Limits(members=parts), plain),
-        (Limits(text=size), plain),
-        (Limits(steps=steps), plain),
-        (Limits(depth=levels), deep),
+        (WeightLimits(members=parts), plain),
+        (WeightLimits(text=size), plain),
+        (WeightLimits(steps=steps), plain),
+        (WeightLimits(depth=levels), deep),
     ):
         monkeypatch.setattr(weights, "LIMITS", limits)
         assert read(file)
     request.getfixturevalue("untouched")
     for limits, file, words in (
-        (Limits(members=parts - 1), plain, f"at most {parts - 1} parts, got {parts}"),
-        (Limits(text=size - 1), plain, f"at most {size - 1} bytes, got {size}"),
-        (Limits(steps=steps - 1), plain, f"at most {steps - 1} instructions, got {steps}"),
-        (Limits(depth=levels - 1), deep, f"at most {levels - 1} levels, got {levels}"),
+        (WeightLimits(members=parts - 1), plain, f"at most {parts - 1} parts, got {parts}"),
+        (WeightLimits(text=size - 1), plain, f"at most {size - 1} bytes, got {size}"),
+        (WeightLimits(steps=steps - 1), plain, f"at most {steps - 1} instructions, got {steps}"),
+        (WeightLimits(depth=levels - 1), deep, f"at most {levels - 1} levels, got {levels}"),
     ):
         monkeypatch.setattr(weights, "LIMITS", limits)
         with pytest.raises(UserError, match=words):
@@ -140,7 +140,7 @@ def test_the_parts_steps_levels_and_bytes_of_a_state_dict_are_bounded(monkeypatc
 
 @pytest.mark.parametrize("make", [as_bytes, saved])
 def test_a_name_at_the_limit_is_read_and_one_longer_is_refused(make, monkeypatch, request):
-    monkeypatch.setattr(weights, "LIMITS", Limits(name=5))
+    monkeypatch.setattr(weights, "LIMITS", WeightLimits(name=5))
     assert list(read(make({"abcde": torch.ones(1)}))) == ["abcde"]
     request.getfixturevalue("untouched")
     with pytest.raises(UserError, match="name of a tensor may have at most 5 characters, got 6"):
@@ -175,10 +175,10 @@ def test_instructions_that_torch_never_writes_are_refused(code, untouched):
 def test_the_header_of_safetensors_is_bounded(monkeypatch, request):
     file = as_bytes(tensors(3))
     size = int.from_bytes(file[:8], "little")
-    monkeypatch.setattr(weights, "LIMITS", Limits(text=size))
+    monkeypatch.setattr(weights, "LIMITS", WeightLimits(text=size))
     assert len(read(file)) == 3
     request.getfixturevalue("untouched")
-    monkeypatch.setattr(weights, "LIMITS", Limits(text=size - 1))
+    monkeypatch.setattr(weights, "LIMITS", WeightLimits(text=size - 1))
     with pytest.raises(UserError, match=f"A header may have at most {size - 1} bytes, got {size}"):
         weights.look(file)
 

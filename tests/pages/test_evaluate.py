@@ -131,9 +131,9 @@ def test_every_measure_has_value_interval_floor_number_and_meaning(visit, gan, f
     m = found.get("precision")
     name, value, floor, n, reading = rows["Realism (precision)"]
     assert name.endswith("↑")
-    assert value.startswith(f"**{m.value:.1%}**")
-    assert f"{m.low:.1%}\u00a0to\u00a0{m.high:.1%}" in value
-    assert (floor, n) == (f"{m.floor:.1%}", f"{m.n:,}")
+    assert value.startswith(f"**{percent(m.value)}**")
+    assert f"{percent(m.low)}\u00a0to\u00a0{percent(m.high)}" in value
+    assert (floor, n) == (percent(m.floor), f"{m.n:,}")
     assert m.entry.means in reading and m.entry.doubt in reading
     for sentence in evaluation.sentences(found):
         assert sentence in seen.texts("markdown")

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from core.catalog import Config, Entry, Registry, UserError
 from core.stats import Estimate
+from core.writing import percent
 
 GROUPS = {
     "quality": "Quality",
@@ -128,6 +129,12 @@ class Measurement:
         """Half the width of the interval, 0 without one."""
         return (self.interval[1] - self.interval[0]) / 2 if self.interval else 0.0
 
+    def written(self, number: float | None, digits: int = 4) -> str:
+        """Writes a number of its scale: a share in percent, all else in so many digits; a dash for None."""
+        if number is None or self.entry.scale == "share":
+            return percent(number)
+        return f"{number:.{digits}g}"
+
     def record(self) -> dict[str, Any]:
         """Gives the plain values, ready for JSON."""
         return asdict(self)
@@ -170,6 +177,12 @@ def chosen(text: str) -> list[str]:
             f"names with commas: {', '.join(metrics.names())}."
         )
     return [metrics.get(name).name for name in dict.fromkeys(names)]
+
+
+def by_class(rows: Iterable[Mapping[str, Any]]) -> list[Metric]:
+    """Lists the metrics that have a value in a table of classes."""
+    rows = list(rows)
+    return [m for m in metrics if m.each and any(row.get(m.name) is not None for row in rows)]
 
 
 def scan() -> None:

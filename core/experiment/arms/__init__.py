@@ -17,7 +17,7 @@ from core.datasets import Dataset
 
 
 @runtime_checkable
-class Trial(Protocol):
+class Setup(Protocol):
     """What an arm sees of an experiment.
 
     Attributes:

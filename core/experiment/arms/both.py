@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.catalog import Config
-from core.experiment.arms import Lesson, Trial, arms
+from core.experiment.arms import Lesson, Setup, arms
 from core.experiment.samples import with_samples
 
 
@@ -17,6 +17,6 @@ from core.experiment.samples import with_samples
     pipeline=lambda config: config.pipeline,
     samples=True,
 )
-def both(trial: Trial, pair: int, size: int) -> Lesson:
+def both(trial: Setup, pair: int, size: int) -> Lesson:
     """Trains with real images and samples, changed by the chain."""
     return with_samples(trial, pair, size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.catalog import Config
-from core.experiment.arms import Lesson, Trial, arms
+from core.experiment.arms import Lesson, Setup, arms
 
 
 @arms.add(
@@ -12,6 +12,6 @@ from core.experiment.arms import Lesson, Trial, arms
     Config,
     order=0,
 )
-def none(trial: Trial, pair: int, size: int) -> Lesson:
+def none(trial: Setup, pair: int, size: int) -> Lesson:
     """Trains with the real images alone."""
     return Lesson(trial.subset(pair, size))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from core.catalog import Config
-from core.experiment.arms import Lesson, Trial, arms
+from core.experiment.arms import Lesson, Setup, arms
 
 
 @arms.add(
@@ -16,7 +16,7 @@ from core.experiment.arms import Lesson, Trial, arms
     help="Also trains on the real images twice: it must not help.",
     on=True,
 )
-def placebo(trial: Trial, pair: int, size: int) -> Lesson:
+def placebo(trial: Setup, pair: int, size: int) -> Lesson:
     """Trains with the same images twice, in an order of their own."""
     data = trial.subset(pair, size)
     assert data.y is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.catalog import Config
-from core.experiment.arms import Lesson, Trial, arms
+from core.experiment.arms import Lesson, Setup, arms
 from core.experiment.samples import with_samples
 
 
@@ -17,6 +17,6 @@ from core.experiment.samples import with_samples
     label="Synthetic images",
     samples=True,
 )
-def synthetic(trial: Trial, pair: int, size: int) -> Lesson:
+def synthetic(trial: Setup, pair: int, size: int) -> Lesson:
     """Trains with the real images, and with samples of a model that has seen only those."""
     return with_samples(trial, pair, size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.catalog import Config
-from core.experiment.arms import Lesson, Trial, arms
+from core.experiment.arms import Lesson, Setup, arms
 
 
 @arms.add(
@@ -17,6 +17,6 @@ from core.experiment.arms import Lesson, Trial, arms
     on=True,
     pipeline=lambda config: "trivial",
 )
-def trivial(trial: Trial, pair: int, size: int) -> Lesson:
+def trivial(trial: Setup, pair: int, size: int) -> Lesson:
     """Trains with the real images, changed by TrivialAugment."""
     return Lesson(trial.subset(pair, size))

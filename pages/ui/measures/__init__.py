@@ -9,6 +9,7 @@ import streamlit as st
 
 from core import evaluation, jobs
 from core.catalog import UserError
+from core.writing import percent
 from pages.ui import shell, show
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ BETTER = {"higher": "↑", "lower": "↓", "": ""}
 WAITS = "The images are being drawn. This view appears when they have been compared, before the slower measures."
 _FLOOR = "real images in its place"
 _VALUE = "value, with its interval"
+SYMBOLS = ("circle", "square", "triangle-up", "cross", "x")  # of measures, class by class
 _PLAIN = {"displayModeBar": False}
 _LEGEND = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}}
 _SAYS = (":material/thumb_up:", ":material/thumb_down:", ":material/content_copy:")
@@ -35,7 +37,7 @@ def number(value: float | None, scale: str) -> str:
     if value is None:
         return "–"
     if scale == "share":
-        return f"{value:.1%}"
+        return percent(value)
     text = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     return text if "e" not in text or abs(value) < 1e-4 else f"{value:.4f}"
 
@@ -71,7 +73,7 @@ def conditions(found: Evaluation) -> str:
         f"({found.images:,} training images seen)",
         f"against {facts['n_reference']:,} real ones ({facts['reference']} split of {facts['dataset']})",
         f"features: {facts['extractor']} {str(facts['hash'])[:8]}"
-        + (f" ({judge:.1%} right on test images)" if judge is not None else ""),
+        + (f" ({percent(judge)} right on test images)" if judge is not None else ""),
         *(f"{name} {value}" for name, value in facts["sampling"].items()),
         f"seed {facts['seed']}",
     ]
@@ -249,7 +251,7 @@ def over_steps(points: Sequence[tuple[int, Measurement]], *, key: str) -> None:
 
 
 def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
-    """Draws realism, variety and share of each class, beside what real images have."""
+    """Draws what measures say of each class, and its share, beside what real images have."""
     from plotly.subplots import make_subplots
 
     names = [str(row["class"]) for row in classes]
@@ -257,19 +259,19 @@ def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
         1,
         2,
         horizontal_spacing=0.07,
-        subplot_titles=("Realism and variety within the class", "Share of all images"),
+        subplot_titles=("Within the class", "Share of all images"),
     )
-    kinds = (
-        ("precision", "realism (precision)", "circle"),
-        ("recall", "variety (recall)", "square"),
-    )
-    for place, (column, name, symbol) in enumerate(kinds):
+    for place, metric in enumerate(evaluation.by_class(classes)):
         figure.add_scatter(
             x=names,
-            y=[row[column] for row in classes],
-            name=name,
+            y=[row.get(metric.name) for row in classes],
+            name=metric.title.lower(),
             mode="markers",
-            marker={"size": 10, "symbol": symbol, "color": show.colour(place)},
+            marker={
+                "size": 10,
+                "symbol": SYMBOLS[place % len(SYMBOLS)],
+                "color": show.colour(place),
+            },
             row=1,
             col=1,
         )
@@ -303,7 +305,7 @@ def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
         figure,
         key=key,
         config=_PLAIN,
-        alt="Realism, variety and share of each class",
+        alt="Realism, variety and other measures of each class, and its share",
     )
 
 

@@ -66,12 +66,8 @@ def draw(found: Evaluation) -> None:
     measures.per_class(found.classes, key="evaluate.classes")
     with st.expander("As a table"):
         frame = pd.DataFrame(found.classes)
-        shares = [name for name in frame if name.endswith("share")] + [
-            "precision",
-            "recall",
-            "coverage",
-            "accuracy",
-        ]
+        shares = [name for name in frame if name.endswith("share")]
+        shares += [metric.name for metric in evaluation.by_class(found.classes)]
         st.dataframe(
             show.named(frame, "name", "class"),
             hide_index=True,

@@ -67,7 +67,7 @@ def preset() -> None:
         for name, knob in cls.knobs().items()
     }
     picked = st.session_state.get("train.preset")
-    fill(defaults | dict(families.get(chosen["family"]).presets.get(picked, {})), chosen)
+    fill(defaults | dict(families.get(chosen["family"]).presets.get(picked or "", {})), chosen)
 
 
 def fill(values: dict[str, Any], chosen: dict[str, str]) -> None:
@@ -101,7 +101,7 @@ def draw() -> None:
         "What to train",
         names,
         key="train.what",
-        format_func=titles.get,
+        format_func=titles.__getitem__,
         persist_state="session",
         help="A family of generative models, or a classifier that can judge their images.",
     )
