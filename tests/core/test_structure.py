@@ -25,10 +25,8 @@ CIRCLES = {
     "pages/ui/explore/__init__.py -> pages/ui/explore/directions.py",
 }
 NAMESAKES = {
-    "Contrast", "Entry", "Part", "Pixels", "Prepared", "Step", "Trial", "View",
+    "Contrast", "Entry", "Part", "Pixels", "Prepared", "Step", "View",
 }  # fmt: skip
-KNOW_FAMILIES = {"core/gallery/__main__.py"}
-LONG_PAGES: set[str] = set()
 
 # Names that say nothing about what is inside.
 EMPTY_NAMES = {
