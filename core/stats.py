@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,6 +70,7 @@ def share(flags: np.ndarray | Tensor) -> Estimate:
     return proportion(int(flags.sum()), len(flags))
 
 
+@lru_cache(10_000)  # a report that grows asks for the same ones many times a second
 def proportion(count: int, n: int) -> Estimate:
     """Estimates the share that ``count`` of ``n`` are, with Wilson's interval; of none it is 0 to 1.
 

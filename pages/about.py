@@ -188,27 +188,5 @@ def judged(run: jobs.Job, found: evaluation.Evaluation) -> None:
 
 
 st.title("What is this model, and what can it do?", anchor=False)
-shown = shell.chosen_run("train")
-if shown is None:
-    st.info(
-        "There is no trained model yet. The default one takes a minute.", icon=":material/info:"
-    )
-    shell.go("overview", "Train the default model")
-else:
-    if (other := shell.chosen_run()) is not None and other.id != shown.id:
-        st.caption(
-            f":material/info: {shell.plain(other.name)} is a classifier, which makes no images. "
-            f"This is {shell.plain(shown.name)}."
-        )
-    if runs.checkpoints(shown):
-        about(shown)
-    else:
-        st.info(
-            f"{shell.plain(shown.name)} has no checkpoint"
-            + (
-                " yet. Its first one appears seconds after its start."
-                if shown.active
-                else f": it is {shown.status}. Choose another run in the sidebar."
-            )
-        )
-        shell.go("train", "Watch it train" if shown.active else "See what happened")
+if (shown := shell.chosen_model()) is not None:
+    about(shown)

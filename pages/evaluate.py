@@ -8,6 +8,7 @@ import streamlit as st
 from core import evaluation, jobs, runs, work
 from core.evaluation import Evaluation
 from pages.ui import form, measures, shell, show
+from pages.ui import job as job_panel
 from pages.ui.measures import atlas, copies, failures, rivals
 
 TITLE = "Evaluate"
@@ -82,17 +83,7 @@ def follow(id: str, known: tuple[str, int, bool]) -> None:
     job = jobs.get(id)
     if standing(job) != known:
         st.rerun()
-    bar, stop = st.columns([4, 1], vertical_alignment="center")
-    bar.progress(job.share, text=shell.plain(job.message or shell.standing(job)))
-    stop.button(
-        "Stopping…" if job.stopping else "Stop",
-        icon=":material/stop:",
-        key="evaluate.stop",
-        on_click=shell.attempt,
-        args=(jobs.stop, id),
-        disabled=not shell.may_change() or job.stopping,
-        width="stretch",
-    )
+    job_panel.panel(job, "evaluate", "What is measured by then is kept.")
 
 
 def standing(job: jobs.Job) -> tuple[str, int, bool]:
@@ -133,11 +124,8 @@ def page(run: jobs.Job) -> None:
         return
     if job.active:
         shell.live(follow, 1, job.id, standing(job))
-    elif job.status != "finished":
-        (st.error if job.status == "failed" else st.warning)(
-            shell.plain(job.message or f"This evaluation is {job.status}."),
-            icon=":material/info:",
-        )
+    else:
+        job_panel.panel(job, "evaluate")
     found = measures.opened(job)
     if found is None and not job.active:
         found = evaluation.latest(run)  # rather an older one than nothing
@@ -195,28 +183,5 @@ def invite(run: jobs.Job) -> None:
 
 
 st.title("How good is it, how sure are we, and is it a copy?", anchor=False)
-shown = shell.chosen_run("train")
-if shown is None:
-    st.info(
-        "There is no trained model to measure yet. The default one takes a minute.",
-        icon=":material/info:",
-    )
-    shell.go("overview", "Train the default model")
-else:
-    if (other := shell.chosen_run()) is not None and other.id != shown.id:
-        st.caption(
-            f":material/info: {shell.plain(other.name)} is a classifier, which makes no images. "
-            f"This is {shell.plain(shown.name)}."
-        )
-    if not runs.checkpoints(shown):
-        st.info(
-            f"{shell.plain(shown.name)} has no checkpoint"
-            + (
-                " yet. Its first one appears seconds after its start."
-                if shown.active
-                else f": it is {shown.status}. Choose another run in the sidebar."
-            )
-        )
-        shell.go("train", "Watch it train" if shown.active else "See what happened")
-    else:
-        page(shown)
+if (shown := shell.chosen_model(" to measure")) is not None:
+    page(shown)

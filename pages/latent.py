@@ -161,28 +161,6 @@ def use(checkpoint: Checkpoint, choice: Choice, tool: str) -> None:
 
 
 st.title("What has it learned? Drag, and see", anchor=False)
-shown = shell.chosen_run("train")
-if shown is None:
-    st.info(
-        "There is no trained model yet. The default one takes a minute.", icon=":material/info:"
-    )
-    shell.go("overview", "Train the default model")
-else:
-    if (chosen := shell.chosen_run()) is not None and chosen.id != shown.id:
-        st.caption(
-            f":material/info: {shell.plain(chosen.name)} is a classifier, which makes no images. "
-            f"This is {shell.plain(shown.name)}."
-        )
-    if not runs.checkpoints(shown):
-        st.info(
-            f"{shell.plain(shown.name)} has no checkpoint"
-            + (
-                " yet. Its first one appears seconds after its start."
-                if shown.active
-                else f": it is {shown.status}. Choose another run in the sidebar."
-            )
-        )
-        shell.go("train", "Watch it train" if shown.active else "See what happened")
-    else:
-        explore(shown.id)
-        shell.go("train", "Train another, and compare the two")
+if (shown := shell.chosen_model()) is not None:
+    explore(shown.id)
+    shell.go("train", "Train another, and compare the two")

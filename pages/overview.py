@@ -6,7 +6,7 @@ import streamlit as st
 from core import datasets, jobs, runs, sheets, work
 from core.models import DEFAULT_FAMILY
 from core.writing import many
-from pages.ui import shell, show
+from pages.ui import job, shell, show
 from pages.ui.explore.opening import opening
 
 TITLE = "Overview"
@@ -25,7 +25,7 @@ def examples(name: str, count: int) -> np.ndarray:
 
 def train_default() -> None:
     """Starts the default training and makes it the chosen run."""
-    job = shell.attempt(
+    started = shell.attempt(
         work.submit,
         "train",
         {"dataset": "digits", "family": DEFAULT_FAMILY},
@@ -33,18 +33,18 @@ def train_default() -> None:
         name="My first model",
         who=shell.who(),
     )
-    if job is not None:
-        st.session_state["run"] = job.id
+    if started is not None:
+        st.session_state["run"] = started.id
 
 
 @shell.guard()
 def live(id: str) -> None:
     """Follows one run until it ends."""
-    job = jobs.get(id)
-    if not job.active:
+    run = jobs.get(id)
+    if not run.active:
         st.rerun()
-    st.progress(job.share, text=shell.plain(f"{job.name}: {job.message or shell.standing(job)}"))
-    if not show.film(job, key="overview.live", max_height=300):
+    st.progress(run.share, text=shell.plain(f"{run.name}: {job.words(run)}"))
+    if not show.film(run, key="overview.live", max_height=300):
         st.caption("The first images appear within seconds.")
     shell.go("train", "Watch it on the Train page")
 

@@ -4,8 +4,9 @@ import pandas as pd
 import streamlit as st
 
 from core import jobs, work
-from core.work.race import RaceConfig, standings
+from core.work.race import RaceConfig
 from pages.ui import form, shell, show, track
+from pages.ui import job as job_panel
 
 TITLE = "Race"
 ICON = ":material/sports_score:"
@@ -100,12 +101,9 @@ def live(id: str, status: str) -> None:
     job = jobs.get(id)
     if job.status != status:
         st.rerun()
-    about, found = standings(job)
+    about, found = job.result()
     config = RaceConfig.of(job.config["race"], "race")
-    if job.active:
-        st.progress(job.share, text=shell.plain(job.message or shell.standing(job)))
-    elif job.message:
-        (st.error if job.status == "failed" else st.warning)(shell.plain(job.message))
+    job_panel.progress(job)
     if not found:
         st.caption(
             "The first turn is measured when its time is over."
@@ -167,16 +165,10 @@ def head(job: jobs.Job) -> None:
     title.markdown(f"{words}{job.status}{replay}")
     with actions:
         if job.active:
-            st.button(
-                "Stopping…" if job.stopping else "Stop",
-                icon=":material/stop:",
-                key="race.stop",
-                on_click=shell.attempt,
-                args=(jobs.stop, job.id),
-                disabled=not shell.may_change() or job.stopping,
-                width="stretch",
-            )
+            job_panel.stop(st, job, "race", "The turns that are over are kept.")
         else:
+            if job.status != "finished":
+                job_panel.resume(st, job, "race")
             st.button(
                 "Delete",
                 icon=":material/delete:",

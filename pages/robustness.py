@@ -22,6 +22,8 @@ from pages.ui.attack import (
     verdict,
 )
 from pages.ui.attack.confirmed import asked, confirm, newest, read
+from pages.ui.job import panel
+from pages.ui.job import take as take_files
 
 TITLE = "Robustness"
 ICON = ":material/shield:"
@@ -145,19 +147,7 @@ def watch(question: Question, id: str) -> None:
     """Follows one job: progress, the numbers so far, the gap to the screening, and what can be taken away."""
     job = jobs.get(id)
     report = read(job)
-    if job.active:
-        bar, stop = st.columns([4, 1], vertical_alignment="center")
-        bar.progress(job.share, text=shell.plain(job.message or shell.standing(job)))
-        stop.button(
-            "Stop",
-            key="robust.stop",
-            on_click=shell.attempt,
-            args=(jobs.stop, id),
-            disabled=not shell.may_change() or job.stopping,
-            help="What it has found is kept and marked.",
-        )
-    elif job.message:
-        (st.error if job.status == "failed" else st.warning)(shell.plain(job.message))
+    panel(job, "robust", "What it has found is kept and marked.")
     if report is None:
         st.caption("The first numbers arrive in a moment.")
         return
@@ -171,22 +161,7 @@ def watch(question: Question, id: str) -> None:
         gap = 100 * (before.robust - at.robust)
         text += f"; the screening said {percent(before.robust)}, a gap of {gap:.1f} points"
     st.markdown(text + ("." if report.complete else ", so far."))
-    with st.container(horizontal=True):
-        for name, title, mime in (
-            ("report.html", "Report (HTML)", "text/html"),
-            ("report.json", "Report (JSON)", "application/json"),
-            ("adversarial.npz", "Adversarial images (NPZ)", "application/octet-stream"),
-        ):
-            if (job.path / name).exists():
-                st.download_button(
-                    title,
-                    (job.path / name).read_bytes,
-                    f"{job.id}-{name}",
-                    mime,
-                    key=f"robust.take.{name}",
-                    icon=":material/download:",
-                    on_click="ignore",
-                )
+    take_files(job, "robust")
 
 
 st.title("How does it stand up to attacks, and can you believe it?", anchor=False)

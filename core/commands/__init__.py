@@ -92,7 +92,7 @@ class Terminal(Watch):
 
 def wait(job: jobs.Job) -> jobs.Job:
     """Waits for the end of a job, with its progress on stderr; gives the job as it ended."""
-    shown = ""
+    shown, unit = "", jobs.kinds.get(job.kind).unit
     while job.active:
         if job.status == "queued":
             line = f"place {jobs.place(job)} in the queue"
@@ -100,7 +100,7 @@ def wait(job: jobs.Job) -> jobs.Job:
             left = job.seconds_left
             line = (
                 job.message
-                or f"{percent(job.share, 0):>5}  {job.state.get('speed', 0):,.0f} images/s"
+                or f"{percent(job.share, 0):>5}  {job.state.get('speed', 0):,.0f} {unit}/s"
                 + (f"  {left:.0f} s left" if left is not None else "")
             )
         if line != shown:
@@ -132,13 +132,12 @@ def ended(job: jobs.Job) -> jobs.Job:
 def follow(job: jobs.Job, as_json: bool) -> int:
     """Waits for the end of a job, with its progress on stderr; prints one object or one line, gives the exit code."""
     job = wait(job)
-    result = summary(job)
+    result, unit = summary(job), jobs.kinds.get(job.kind).unit
+    done = f"{result['images']} {unit}" if unit else percent(job.share, 0)
     if as_json:
         print(json.dumps(result))
     else:
-        print(
-            f"{job.id}: {job.status} after {result['images']} images, {result['seconds']} s. {job.message}".strip()
-        )
+        print(f"{job.id}: {job.status} after {done}, {result['seconds']} s. {job.message}".strip())
     if job.status in ("failed", "interrupted"):
         print(f"error: {job.message}", file=sys.stderr)
     return 0 if job.status in ("finished", "stopped") else 1
@@ -150,7 +149,8 @@ def summary(job: jobs.Job) -> dict[str, Any]:
     last: dict[str, Any] = {}
     for record in records:
         last |= record
-    images, seconds = last.pop("images", 0), last.pop("seconds", 0.0)
+    images = last.pop("images", job.state.get("done") or 0)
+    seconds = last.pop("seconds", 0.0)
     last.pop("images_per_second", None)
     facts = {
         "run": job.id,

@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
             else work.submit("inspect", choice, values, who="command line")
         )
         job = ended(job)
-    found = quality.findings(job)
+    found = job.result()
     if found is None:
         raise UserError(f"The inspection {job.id} has not ended. Resume it, or start another one.")
     seen = decisions.open(dataset).version

@@ -57,9 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _result(arguments: argparse.Namespace, job: jobs.Job) -> None:
     """Prints where each family is at the end, the nearest to real images first."""
-    from core.work.race import standings
-
-    about, found = standings(job)
+    about, found = job.result()
     last = sorted((records[-1] for records in found.values()), key=lambda record: record["ratio"])
     facts = {"race": job.id, "status": job.status, "message": job.message, "measure": about}
     if arguments.json:

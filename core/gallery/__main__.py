@@ -47,10 +47,14 @@ class Recipe:
     target: str = ""  # the run of the gallery that it is about
 
 
-def _model(dataset: str, family: str, name: str, images: int, **values: Any) -> Recipe:
-    own = {f"family.{name}": value for name, value in values.items()}
-    choice = {"dataset": dataset, "family": family}
-    return Recipe("train", choice, name, "", {"train.images": images, "train.seed": 0, **own})
+FEW = {"family.components": 10}  # more would not fit into the gallery
+
+
+def _model(
+    dataset: str, family: str, name: str, images: int, more: Mapping[str, Any] | None = None
+) -> Recipe:
+    values = {"train.images": images, "train.seed": 0, **(more or {})}
+    return Recipe("train", {"dataset": dataset, "family": family}, name, values=values)
 
 
 def _attacked(name: str, target: str, other: str) -> Recipe:
@@ -69,13 +73,12 @@ def _attacked(name: str, target: str, other: str) -> Recipe:
 # in the order in which they are listed; the first one is what a visitor sees who has chosen nothing
 RECIPES: dict[str, Recipe] = {
     "shipped-digits-gan": _model("digits", "gan", "Digits, GAN", 200_000),
-    # more components would not fit into the gallery
-    "shipped-digits-vae": _model("digits", "vae", "Digits, VAE", 400_000, components=10),
+    "shipped-digits-vae": _model("digits", "vae", "Digits, VAE", 400_000, FEW),
     "shipped-digits-vqvae": _model("digits", "vqvae", "Digits, VQ-VAE", 150_000),
     "shipped-digits-flow": _model("digits", "flow", "Digits, flow", 200_000),
     "shipped-digits-diffusion": _model("digits", "diffusion", "Digits, diffusion", 200_000),
     "shipped-faces-gan": replace(_model("faces", "gan", "Faces, GAN", 80_000), pad=True),
-    "shipped-faces-vae": _model("faces", "vae", "Faces, VAE", 300_000, components=10),
+    "shipped-faces-vae": _model("faces", "vae", "Faces, VAE", 300_000, FEW),
     "shipped-faces-diffusion": _model("faces", "diffusion", "Faces, diffusion", 150_000),
     "shipped-digits-classifier": Recipe(
         "classifier",

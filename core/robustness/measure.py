@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -34,6 +35,7 @@ from core.target import Target
 from core.tensors import Images
 from core.watch import UNWATCHED, Stopped, Watch
 
+version_of = cache(version)  # a report that grows asks many times a second
 SLICE = 0.25  # seconds of work between two reports
 LIMITS = (
     "The number is an upper bound: a stronger attack may lower it.",
@@ -264,7 +266,7 @@ class AttackStudy(Tally):
             },
             versions={
                 "python": platform.python_version(),
-                **{name: version(name) for name in ("torch", "numpy")},
+                **{name: version_of(name) for name in ("torch", "numpy")},
             },
             device=str(self.x.device),
             seconds=round(self.seconds, 3),
@@ -300,7 +302,7 @@ class AttackStudy(Tally):
             round(spent.get("seconds", 0.0), 3),
             int(spent.get("forward", 0)),
             int(spent.get("backward", 0)),
-            f"{entry.needs} {version(entry.needs)}" if entry.needs else "Simulacra",
+            f"{entry.needs} {version_of(entry.needs)}" if entry.needs else "Simulacra",
         )
 
 

@@ -331,9 +331,7 @@ def _header(file: bytes) -> dict[str, Part]:
     if not 2 <= size <= len(file) - 8:
         raise _unreadable("it is neither safetensors nor a state dict, or is cut off")
     _allow("A header", "bytes", size, LIMITS.text)
-    bounds = untrusted.WeightLimits(
-        characters=LIMITS.text, depth=4, values=14 * LIMITS.tensors + 200
-    )
+    bounds = untrusted.Limits(characters=LIMITS.text, depth=4, values=14 * LIMITS.tensors + 200)
     try:
         header = untrusted.read_json(file[8 : 8 + size].decode(), "The header of weights", bounds)
     except (untrusted.NoData, UnicodeDecodeError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from core import files, jobs
@@ -24,6 +23,12 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     return {"dataset": datasets.config_of(choice["dataset"]), "attack": AttackConfig}
 
 
+def _read(job: jobs.Job) -> Report | None:
+    from core.robustness import records
+
+    return records.read(job.path)
+
+
 @kinds.add(
     "attack",
     "Attack a classifier",
@@ -32,7 +37,7 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     parts=_parts,
     unit="checks",
     shape={"dataset": {"name": str}, "attack": {"classifier": str}},
-    read=partial(jobs.outcome, name="report.json"),
+    read=_read,
     files={
         "report.html": "Report (HTML)",
         "report.json": "Report (JSON)",

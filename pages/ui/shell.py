@@ -526,6 +526,39 @@ def chosen_run(*kinds: str) -> jobs.Job | None:
     )
 
 
+def chosen_model(purpose: str = "") -> jobs.Job | None:
+    """Gives the generative model that a page is about; where there is none to open, says why and where to go, and None.
+
+    Args:
+        purpose: Words after "no trained model", with a space before them.
+    """
+    run, chosen = chosen_run("train"), chosen_run()
+    if run is None:
+        st.info(
+            f"There is no trained model{purpose} yet. The default one takes a minute.",
+            icon=":material/info:",
+        )
+        go("overview", "Train the default model")
+        return None
+    if chosen is not None and chosen.id != run.id:
+        st.caption(
+            f":material/info: {plain(chosen.name)} is a {plain(runs.family_of(chosen))}, which makes no images. "
+            f"This is {plain(run.name)}."
+        )
+    if runs.checkpoints(run):
+        return run
+    st.info(
+        f"{plain(run.name)} has no checkpoint"
+        + (
+            " yet. Its first one appears seconds after its start."
+            if run.active
+            else f": it is {run.status}. Choose another run in the sidebar."
+        )
+    )
+    go("train", "Watch it train" if run.active else "See what happened")
+    return None
+
+
 def who() -> str:
     """Names the visitor where the server asks for a login; empty otherwise."""
     return str(st.user.get("email") or "") if st.user else ""

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import commands, jobs, runs, sheets, work, worker
+from core import jobs, runs, sheets, work, worker
 from core.__main__ import main
+from core.commands import commands
 from core.settings import settings
 
 ROOT = Path(__file__).resolve().parents[2]

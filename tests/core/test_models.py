@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -67,12 +68,16 @@ def named(value: object) -> str:
     return getattr(value, "name", str(value))
 
 
+@cache
+def examples() -> list[tuple[Entry, dict[str, Any], Any]]:
+    """One small model of each family and variant, to ask what it can; each is built once, while tests are collected."""
+    spec = Spec(1, 8, 17, SHARES)
+    return [(e, v, made(e, spec, **v)) for e in families for v in variants(e)]
+
+
 def able(protocol: type) -> list[tuple[Entry, dict[str, Any]]]:
     """The families and variants whose models have a capability."""
-    spec = Spec(1, 8, 17, SHARES)
-    return [
-        (e, v) for e in families for v in variants(e) if isinstance(made(e, spec, **v), protocol)
-    ]
+    return [(entry, values) for entry, values, model in examples() if isinstance(model, protocol)]
 
 
 every = pytest.mark.parametrize("entry", list(families), ids=named)

@@ -25,8 +25,6 @@ CIRCLES = {
     "pages/ui/explore/__init__.py -> pages/ui/explore/directions.py",
 }
 NAMESAKES = {"Part"}
-KNOW_FAMILIES = {"core/gallery/__main__.py"}
-LONG_PAGES: set[str] = set()
 
 # Names that say nothing about what is inside.
 EMPTY_NAMES = {
@@ -317,7 +315,7 @@ def test_a_page_chooses_calls_and_draws_in_few_lines():
         f"pages/{path.name}": path.read_text("utf-8").count("\n")
         for path in ROOT.glob("pages/*.py")
     }
-    assert {name for name, count in lines.items() if count > 250} == set(), lines
+    assert len(lines) >= 9 and {name: n for name, n in lines.items() if n > 250} == {}
 
 
 def test_the_first_page_needs_no_torch_and_core_no_streamlit():

@@ -5,15 +5,18 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from core import files, jobs, work, worker
+from core import datasets, files, jobs, runs, work, worker
 from core.catalog import UserError
 from core.models import families
+from core.work import train
 
 TRAIN = {"dataset": "digits", "family": "vae"}
 
@@ -195,3 +198,89 @@ def test_a_classifier_that_an_attack_needs_first_tells_how_far_it_is_and_stops(h
     job = jobs.read(job.path)
     assert seen == ["Training the judge of digits: 1 of 10 images"]
     assert job.status == "stopped"
+
+
+ONE_MORE = '''
+"""Trains a small classifier."""
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from core import datasets, jobs
+from core.catalog import Config, knob
+from core.classifier import CURVES, Classifier, ClassifierConfig
+from core.training import TrainConfig
+from core.work import Task, kinds, train
+
+
+class SmallConfig(Config):
+    """What is asked of it."""
+
+    width: int = knob(4, "Of its layers.", ge=1, le=64, title="Width")
+
+
+@kinds.add(
+    "small",
+    "Train a small classifier",
+    Config,
+    lane="train",
+    parts=lambda choice: {
+        "dataset": datasets.config_of(choice["dataset"]),
+        "small": SmallConfig,
+        "augment": train.AugmentConfig,
+        "train": TrainConfig,
+    },
+    unit="images",
+    allow=lambda config: train.allow(config, "small"),
+    resumes=train.RESUMES,
+    trained=jobs.Trained(
+        "small",
+        lambda facts, spec: Classifier(ClassifierConfig(), spec),
+        lambda facts: CURVES,
+    ),
+)
+def small(task: Task) -> Iterator[dict[str, Any]]:
+    """Learns the classes with few numbers."""
+    dataset, facts = train.begin(task, {"small": task.part("small")})
+    yield from train.follow(task, dataset, facts, None)
+'''
+
+
+def test_a_kind_of_job_that_trains_is_one_file(tmp_path, monkeypatch, here):
+    (tmp_path / "small.py").write_text(ONE_MORE, encoding="utf-8")
+    monkeypatch.setattr(work, "__path__", [*work.__path__, str(tmp_path)])
+    runs._kinds.cache_clear()
+    try:
+        here(work=False)  # so that this process works, and starts no other
+        assert jobs.kinds.get("small").caption == "Learns the classes with few numbers."
+        job = work.submit("small", {"dataset": "digits"}, {"images": 128, "batch": 64, "width": 8})
+        assert worker.work(job.path) == 0
+        job = jobs.get(job.id)
+        assert (job.status, job.share, runs.family_of(job)) == ("finished", 1, "small")
+        assert job.id in [run.id for run in runs.listing()]
+        assert runs.find(job.id).id == job.id
+        assert runs.open_model(job).step == 2
+        assert train.extend(job.id, 256).config["train"]["images"] == 256
+        assert worker.work(job.path) == 0
+        assert runs.checkpoints(job)[-1] == 4
+    finally:
+        sys.modules.pop("core.work.small", None)
+        jobs.kinds._entries.pop("small", None)
+        runs._kinds.cache_clear()
+
+
+def test_a_training_is_refused_before_it_starts_where_it_could_only_fail(here, setting):
+    digits = datasets.load("digits")
+    everything = np.concatenate([*digits.splits.values()])
+    none = digits.splits["train"][:0]
+    splits = {"train": none, "valid": none, "test": np.sort(everything)}
+    datasets.save(
+        "only-test",
+        datasets.assemble(digits.x, digits.y, digits.classes, splits, levels=digits.levels),
+    )
+    choice = {"dataset": "only-test", "family": "vae"}
+    with pytest.raises(UserError, match="only-test has no training images"):
+        work.submit("train", choice)
+    setting(device="mps")
+    with pytest.raises(UserError, match="SIMULACRA_DEVICE is mps"):
+        work.submit("train", choice | {"dataset": "digits"})
+    assert jobs.listing() == []

@@ -26,11 +26,12 @@ ROOT = Path(__file__).resolve().parents[2]
 ATTACK = '''
 from core.attacks import Problem, Proposal, attacks
 from core.catalog import Config, knob
+from core.norms import LINF
 
 class GreyConfig(Config):
     share: float = knob(1.0, "How far towards grey.", ge=0, le=1)
 
-@attacks.add("grey", "Grey", GreyConfig, norms=("linf",), gradient=False, passes=lambda config, classes: 1)
+@attacks.add("grey", "Grey", GreyConfig, norms=(LINF,), gradient=False, passes=lambda config, classes: 1)
 def grey(config, target, problem: Problem):
     """Moves every pixel towards grey."""
     move = (0.5 - problem.x).clamp(-problem.eps, problem.eps)
@@ -68,15 +69,14 @@ def bars(config: BarsConfig, place: Path, progress: Progress | None = None) -> D
     return assemble(x, y, ("upright", "level"), splits, terms=terms)
 '''
 COMMAND = '''
-"""Greets."""
-from core.commands import show
-
-HELP = "Greet somebody."
+from core.commands import commands, show
 
 def arguments(parser):
     parser.add_argument("who")
 
+@commands.add("greet", arguments=arguments)
 def run(arguments):
+    """Greet somebody."""
     show(arguments, {"greeting": f"Hello, {arguments.who}"}, [f"Hello, {arguments.who}"])
 '''
 PAGE = '''
@@ -166,7 +166,7 @@ def test_an_attack_is_one_file(files, visit, run, tmp_path, monkeypatch):
     from core import robustness
     from core.attacks import attacks
 
-    said = robustness.Estimate(7, 497, 120)  # the expected time is not measured
+    said = robustness.Cost(7, 497, 120)  # the expected time is not measured
     monkeypatch.setattr(robustness, "estimate", lambda target, dataset, config: said)
     files.write("core.attacks", "grey", ATTACK, attacks)
     assert len(contracts("tests/core/test_attacks.py", "grey")) >= 2
@@ -240,7 +240,9 @@ def test_a_source_of_data_is_one_function_more(files, visit, run):
 
 
 def test_a_command_is_one_file(files, run):
-    files.write("core.commands", "greet", COMMAND)
+    from core.commands import commands
+
+    files.write("core.commands", "greet", COMMAND, commands)
     assert contracts("tests/core/test_cli.py", "greet") == ["test_every_command_has_help"]
     assert run("greet", "you", "--json") == {"greeting": "Hello, you"}
 
@@ -255,8 +257,65 @@ def test_a_page_is_one_file(visit, monkeypatch, tmp_path):
     monkeypatch.setattr(shell, "PAGES", tmp_path)
     shell.pages.cache_clear()
     try:
-        assert list(shell.pages())[-1] == "greeting"
+        assert shell.pages()[-1].title == "Greeting"
         registered = visit("overview").calm().at._registered_pages.values()
         assert "Greeting" in {page["page_name"] for page in registered}
     finally:
         shell.pages.cache_clear()
+
+
+CHECK = '''
+from core.robustness.checks import checks
+from core.robustness.findings import Answer
+
+@checks.add("grey", "Grey images are named", number=14, urgency=0)
+def grey(findings):
+    """A grey image has a class, too."""
+    return Answer("pass", "Grey was not asked for.")
+'''
+KIND = '''
+from core.catalog import Config, knob
+from core.jobs import kinds
+
+class TallyConfig(Config):
+    to: int = knob(3, "How far it counts.", ge=1, le=10)
+
+def parts(choice):
+    from core import datasets
+    return {"dataset": datasets.config_of(choice["dataset"]), "tally": TallyConfig}
+
+@kinds.add("tally", "Count", Config, lane="short", unit="numbers", parts=parts)
+def tally(task):
+    """Counts."""
+    for number in range(TallyConfig.of(task.part("tally"), "tally").to):
+        yield {"number": number}
+        task.count("Counting", number + 1, 3)
+'''
+
+
+def test_a_check_is_one_file(files):
+    import torch
+
+    from core import robustness
+    from core.robustness.checks import checks
+    from core.robustness.report import html
+
+    files.write("core.robustness.checks", "grey", CHECK, checks)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3)).eval()
+    x = torch.full((3, 1, 4, 4), 0.5)
+    report = robustness.check(net, x, net(x).argmax(1), eps="0.1")
+    last = report["checks"][-1]
+    assert (last["number"], last["name"]) == (14, "Grey images are named")
+    assert last["finding"] == "Grey was not asked for."
+    assert "Grey images are named" in html(robustness.Report.of(report))
+
+
+def test_a_kind_of_job_is_one_file(files, run):
+    from core import files as records
+    from core import work
+
+    files.write("core.work", "tally", KIND, jobs.kinds)
+    job = work.submit("tally", {"dataset": "digits"}, {"tally.to": 2}, name="Numbers")
+    worker.work(job.path)
+    assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
+    assert [row["number"] for row in records.Log(job.path).read()[0]] == [0, 1]

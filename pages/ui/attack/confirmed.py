@@ -29,9 +29,7 @@ def newest(question: Question) -> jobs.Job | None:
 
 def read(job: jobs.Job | None) -> Report | None:
     """Reads the report of a job, as far as it has come."""
-    from core.robustness import records
-
-    return records.read(job.path) if job else None
+    return job.result() if job else None
 
 
 def confirm(question: Question, **values: Any) -> None:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from core import jobs, runs, work
 from pages.ui import shell
+from pages.ui.job import panel
 
 IMAGES = 60_000  # seen by such a classifier, repeats included; the Train page trains longer ones
 
@@ -49,12 +50,5 @@ def follow(id: str) -> None:
         elif job.message:
             st.session_state["_refused"] = job.message
         st.rerun()
-    st.progress(job.share, text=f"Training a classifier: {shell.plain(shell.standing(job))}")
-    st.button(
-        "Stop",
-        key="robust.teach.stop",
-        on_click=shell.attempt,
-        args=(jobs.stop, id),
-        disabled=not shell.may_change() or job.stopping,
-        help="What it has learned is kept.",
-    )
+    st.caption("Training a classifier")
+    panel(job, "robust.teach", "What it has learned is kept.")

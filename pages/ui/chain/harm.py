@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import files, jobs, runs
+from core import jobs, runs
 from core.writing import percents
 from pages.ui import shell
 from pages.ui.chain import dataset, recipes
+from pages.ui.job import panel
 
 DRIFT = "Median distance of the judge's features from the original; 1 is as far as another image of the class."
 OFF = "Share of changed images that lie off the data; untouched held-out images have the floor beside it."
@@ -115,11 +116,10 @@ def _strain(data: str, _hash: str, _chain: Any) -> list[Any]:
 @shell.guard()
 def watch(id: str) -> None:
     """Shows the referees as they come in."""
-    recipes.bar(id, "augment.screening")
     job = jobs.get(id)
-    if not (job.path / "screening.json").exists():
+    panel(job, "augment.screening", "What it has found is kept.")
+    if (found := job.result()) is None:
         return
-    found = files.read_json(job.path / "screening.json")
     slow = [row["title"] for row in found["rows"] if found["done"] and row["accuracy"] is None]
     st.dataframe(
         pd.DataFrame(

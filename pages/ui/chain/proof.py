@@ -11,6 +11,7 @@ from core import jobs
 from core.writing import duration
 from pages.ui import form, shell, show
 from pages.ui.chain import dataset, recipes
+from pages.ui.job import panel
 
 
 def draw(chain: Any, data: str) -> None:
@@ -91,8 +92,8 @@ def _expected(data: str, values: tuple[tuple[str, Any], ...]) -> float:
 @shell.guard()
 def watch(id: str) -> None:
     """Shows the verdict, the learning curves and the table as they fill."""
-
-    job = recipes.bar(id, "augment.proof")
+    job = jobs.get(id)
+    panel(job, "augment.proof", "What it has measured is kept.")
     found = job.result()
     if found is None:
         st.caption("The first results arrive in a moment.")

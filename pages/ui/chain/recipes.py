@@ -152,22 +152,3 @@ def train() -> bool:
         type="tertiary",
     )
     return st.session_state.pop("augment.goes", False)
-
-
-@shell.guard()
-def bar(id: str, key: str) -> jobs.Job:
-    """Shows how a job stands, with a button to stop it."""
-    job = jobs.get(id)
-    if job.active:
-        progress, stop = st.columns([5, 1], vertical_alignment="center")
-        progress.progress(job.share, text=shell.plain(job.message or shell.standing(job)))
-        stop.button(
-            "Stop",
-            key=f"{key}.stop",
-            on_click=shell.attempt,
-            args=(jobs.stop, id),
-            disabled=not shell.may_change() or job.stopping,
-        )
-    elif job.message:
-        (st.error if job.status == "failed" else st.warning)(shell.plain(job.message))
-    return job

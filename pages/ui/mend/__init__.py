@@ -6,7 +6,6 @@ from typing import Any
 
 import streamlit as st
 
-from core import jobs
 from core.writing import many
 from pages.ui import shell
 
@@ -68,16 +67,3 @@ def opened(dataset: Any) -> Any:
     book = decisions.open(dataset)
     st.session_state[f"mend.seen.{dataset.fingerprint}"] = book.version
     return book
-
-
-def progress(job: jobs.Job, key: str) -> None:
-    """Shows how a job stands, with a button to stop it."""
-    bar, stop = st.columns([5, 1], vertical_alignment="center")
-    bar.progress(job.share, text=shell.plain(job.message or shell.standing(job)))
-    stop.button(
-        "Stop",
-        key=f"{key}.stop",
-        on_click=shell.attempt,
-        args=(jobs.stop, job.id),
-        disabled=not shell.may_change() or job.stopping,
-    )

@@ -19,7 +19,7 @@ def draw(dataset: Any) -> None:
     from core import quality
 
     job = quality.newest(dataset)
-    found = quality.findings(job) if job is not None and not job.active else None
+    found = job.result() if job is not None and not job.active else None
     if job is None or found is None:
         st.caption(
             "The map is made by the inspection: choose **What is wrong?** and press Inspect."

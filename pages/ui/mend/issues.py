@@ -12,6 +12,7 @@ import streamlit as st
 
 from core import jobs, sheets, work
 from pages.ui import form, mend, shell, show
+from pages.ui import job as job_panel
 
 PAGE = 12  # issues whose pictures are shown at a time
 
@@ -33,7 +34,7 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
     if job.active:
         shell.live(watch, 1, job.id)
         return
-    found = quality.findings(job)
+    found = job.result()
     if found is None:
         ask(choice, prepared, job)
         return
@@ -61,8 +62,8 @@ def ask(choice: str, prepared: Mapping[str, Any], failed: jobs.Job | None) -> No
     """Offers to inspect the dataset."""
     from core import quality
 
-    if failed is not None and failed.message:
-        st.error(shell.plain(failed.message))
+    if failed is not None:
+        job_panel.panel(failed, "data.inspect")
     st.caption(
         "Looks at every image once: duplicates and near duplicates, leaks between the splits, labels that are probably "
         "wrong, outliers, blank, blurred, dark and clipped images, balance and variety."
@@ -95,7 +96,7 @@ def watch(id: str) -> None:
     job = jobs.get(id)
     if not job.active:
         st.rerun()
-    mend.progress(job, "data.inspect")
+    job_panel.panel(job, "data.inspect")
 
 
 def looked(found: Any, folded: bool) -> None:

@@ -11,6 +11,7 @@ import streamlit as st
 
 from core import datasets, jobs, runs, scratch, work
 from pages.ui import form, mend, shell
+from pages.ui import job as job_panel
 
 
 def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
@@ -152,11 +153,7 @@ def built(id: str) -> None:
     """Follows the build, and says what became of it."""
 
     job = jobs.get(id)
-    if job.active:
-        mend.progress(job, "data.build")
-        return
-    if job.message:
-        (st.error if job.status == "failed" else st.warning)(shell.plain(job.message))
+    job_panel.panel(job, "data.build")
     found = job.result()
     if found:
         st.caption(shell.plain(found["sentence"]))

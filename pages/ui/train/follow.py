@@ -6,10 +6,10 @@ from typing import Any
 
 import streamlit as st
 
-from core import files, jobs, runs, work
+from core import files, jobs, runs
 from core.work import train as training
 from core.writing import duration, percent
-from pages.ui import shell, show
+from pages.ui import job, shell, show
 
 
 def head(run: jobs.Job) -> None:
@@ -29,25 +29,9 @@ def head(run: jobs.Job) -> None:
         f"**{shell.plain(run.name)}** · {shell.plain(runs.family_of(run))}{shell.on(run)} · {standing}"
     )
     if run.active:
-        places[0].button(
-            "Stopping…" if run.stopping else "Stop",
-            icon=":material/stop:",
-            key="train.stop",
-            on_click=shell.attempt,
-            args=(jobs.stop, run.id),
-            disabled=not shell.may_change() or run.stopping,
-            width="stretch",
-        )
+        job.stop(places[0], run, "train", "What it has learned is kept.")
     if stopped:
-        places[0].button(
-            "Resume",
-            icon=":material/play_arrow:",
-            key="train.resume",
-            on_click=shell.attempt,
-            args=(work.resume, run.id),
-            disabled=not shell.may_change(),
-            width="stretch",
-        )
+        job.resume(places[0], run, "train")
     if longer:
         with places[-1].popover(
             "Train longer",
@@ -86,16 +70,7 @@ def live(id: str, status: str, sampled: bool) -> None:
     last: dict[str, Any] = {}
     for record in records:
         last |= record
-    if run.active:
-        st.progress(
-            run.share,
-            text="Saving a checkpoint"
-            if run.stopping
-            else shell.plain(run.message or shell.standing(run)),
-        )
-    elif run.message:
-        tell = {"failed": st.error, "finished": st.info}.get(run.status, st.warning)
-        tell(shell.plain(run.message))
+    job.progress(run)
     if damaged:
         st.caption(
             f":material/warning: {damaged} damaged line(s) in {shell.plain(str(run.path / 'log.jsonl'))} were left out."
@@ -103,10 +78,10 @@ def live(id: str, status: str, sampled: bool) -> None:
     for warning in [r["warning"] for r in records if "warning" in r][-2:]:
         st.caption(f":material/warning: {shell.plain(str(warning))}")
     if last:
-        facts = [f"**{last.get('images', 0):,}** of {run.config['train']['images']:,} images"]
+        facts = []
+        if not run.active:  # else the bar says it
+            facts += [f"**{last.get('images', 0):,}** of {run.config['train']['images']:,} images"]
         facts += [f"**{duration(last['seconds'])}** of training"] if "seconds" in last else []
-        if run.active:
-            facts += [f"**{last.get('images_per_second', 0):,.0f}** images/s"]
         if "test_accuracy" in last:
             facts += [
                 f"accuracy on the test split **{percent(last['test_accuracy'])}** (n = {last['n_test']})"
