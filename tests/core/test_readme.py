@@ -189,10 +189,9 @@ def test_the_family_in_the_architecture_learns_and_says_what_it_can(block, toy, 
     (loss,) = model.losses(x, None, None, 1.0)
     assert loss.value < before / 3 and torch.isclose(loss.each().mean(), loss.value)
     assert all(isinstance(model, what) for what in (models.Encodes, models.Fits))
-    x = model.sample([7], None, 3, sampling)
-    assert (
-        torch.equal(x, model.sample([5, 7], None, 3, sampling)[1:]) and 0 <= x.min() <= x.max() <= 1
-    )
+    made = model.sample([5, 7], None, 3, sampling)
+    assert 0 <= made.min() <= made.max() <= 1
+    assert (made[1:] - model.sample([7], None, 3, sampling)).abs().max() < 1 / 255
     assert main(["families"]) in (0, None)
     assert "Linear autoencoder" in capsys.readouterr().out
 
