@@ -328,9 +328,10 @@ class Evaluator:
     def _title(self, metric: Metric, by: Any) -> str:
         if by is None:
             return metric.title
-        if metric.name.startswith("frechet") and by.name == "inception":
-            return metric.title.replace("Fréchet distance", "FID")
-        return f"{metric.title}, {features.extractors.get(by.name).title.lower()}"
+        seen = features.extractors.get(by.name)
+        if seen.frechet and metric.name.startswith("frechet"):
+            return metric.title.replace("Fréchet distance", seen.frechet)
+        return f"{metric.title}, {seen.title.lower()}"
 
     def _allow(self, metric: Metric) -> None:
         needs = metric.needs

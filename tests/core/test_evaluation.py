@@ -18,7 +18,7 @@ from core.__main__ import main
 from core.catalog import Config, UserError
 from core.evaluation import EvaluateConfig, report
 from core.evaluation.study import Evaluator
-from core.features import choice
+from core.features.extractors import judge as judges
 from core.models import Spec
 from core.runs import Opened
 from core.work import evaluate
@@ -259,7 +259,7 @@ def test_what_cannot_be_evaluated_is_refused_at_once(evaluated):
         (gan, {"metrics": ","}, "must name at least one metric, got none. Write standard, all, or"),
         (gan, {"step": 99_999}, "has no checkpoint at step 99999. It has: "),
         (gan, {"samples": 10}, "evaluate.samples must be a whole number at least 50"),
-        (gan, {"extractor": "jury"}, "must be one of judge, self, pca, pixels, inception, dinov2"),
+        (gan, {"extractor": "jury"}, "must be one of dinov2, inception, judge, pca, pixels, self"),
     ]:
         with pytest.raises(UserError, match=re.escape(words)):
             evaluate.start(run, given)
@@ -312,7 +312,7 @@ def test_a_poor_judge_is_named_and_not_asked(toy, monkeypatch):
     monkeypatch.setitem(features.LENGTHS, "other", 512)
     dataset = toy(360)
     poor = dataclasses.replace(features.judge(dataset, torch.device("cpu")), accuracy=0.62)
-    monkeypatch.setattr(choice, "judge", lambda *_: poor)
+    monkeypatch.setattr(judges, "judge", lambda *_: poor)
     made = study(Fixed(lambda ids: torch.rand(len(ids), 1, 8, 8)), dataset, extractor="judge")
     assert made.extractor.name == "self"
     assert "names only 62 % of the test images rightly, below 90 %" in " ".join(made.warnings)

@@ -319,7 +319,7 @@ def test_a_page_chooses_calls_and_draws_in_few_lines():
 
 
 def test_the_first_page_needs_no_torch_and_core_no_streamlit():
-    code = f"import sys, {', '.join(FIRST_PAGE)}\nprint(*{{'torch', 'streamlit'}} & sys.modules.keys())"
+    code = f"import sys, {', '.join(FIRST_PAGE)}\ncore.evaluation.EvaluateConfig.knobs()\nprint(*{{'torch', 'streamlit'}} & sys.modules.keys())"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
