@@ -616,8 +616,9 @@ def _few_dimensions(made: Tensor, real: Tensor, most: int = 32) -> tuple[np.ndar
     """Reduces features to at most 32 dimensions, along the main directions of the real ones, float16."""
     if made.shape[1] > most:
         centre = real.mean(0)
-        _, _, directions = torch.pca_lowrank((real - centre).float(), most, center=False)
-        made, real = ((x - centre).float() @ directions for x in (made, real))
+        moved = (real - centre).double()
+        directions = torch.linalg.eigh(moved.T @ moved)[1][:, -most:].flip(1)  # (D, most)
+        made, real = ((x - centre).double() @ directions for x in (made, real))
     return tuple(x.half().cpu().numpy() for x in (made, real))  # type: ignore[return-value]
 
 

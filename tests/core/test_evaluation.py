@@ -17,7 +17,7 @@ from core import datasets, evaluation, features, files, jobs, runs, trained, wor
 from core.__main__ import main
 from core.catalog import Config, UserError
 from core.evaluation import EvaluateConfig, report
-from core.evaluation.study import Evaluator
+from core.evaluation.study import Evaluator, _few_dimensions
 from core.features.extractors import judge as judges
 from core.models import Spec
 from core.runs import Opened
@@ -306,6 +306,18 @@ def test_one_class_and_no_labels_fall_back_and_say_so(toy, monkeypatch):
         assert found["kid"].title == "Kernel distance (KID), self-supervised"
         assert "needs a judge of the classes" in found["accuracy"].note
         assert made.classes() == []
+
+
+def test_what_is_kept_of_features_is_the_same_every_time_and_has_most_of_their_spread():
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 48, generator=draws) * torch.logspace(0, -3, 48)
+    before = torch.get_rng_state()
+    made, real = _few_dimensions(x[:50], x)
+    assert torch.equal(before, torch.get_rng_state())
+    assert made.shape == (50, 32) and real.shape == (200, 32) and np.array_equal(made, real[:50])
+    spread = real.astype(np.float64).var(0)
+    assert (np.diff(spread) <= 0).all()
+    assert spread.sum() == pytest.approx(float(x.double().var(0, correction=0).sum()), rel=1e-2)
 
 
 def test_a_poor_judge_is_named_and_not_asked(toy, monkeypatch):
