@@ -223,7 +223,7 @@ def inspect(file: bytes) -> Found:
     )
 
 
-def _classes(parts: Mapping[str, files.Part]) -> int:
+def _classes(parts: Mapping[str, files.StoredTensor]) -> int:
     heads = [
         name
         for name, part in parts.items()
@@ -455,7 +455,9 @@ def _notes(contents: files.Contents, found: files.Fit) -> list[str]:
 
 
 def _fitted(
-    architecture: str, parts: Mapping[str, files.Part], wanted: Mapping[str, tuple[int, ...]]
+    architecture: str,
+    parts: Mapping[str, files.StoredTensor],
+    wanted: Mapping[str, tuple[int, ...]],
 ) -> files.Fit:
     made = {
         name
@@ -473,7 +475,7 @@ def _fitted(
 def _misfit(
     architecture: str,
     classes: int,
-    parts: Mapping[str, files.Part],
+    parts: Mapping[str, files.StoredTensor],
     found: files.Fit,
     wanted: Mapping[str, Tensor],
 ) -> UserError:
@@ -505,7 +507,7 @@ def _misfit(
 
 
 def _other_classes(
-    found: files.Fit, parts: Mapping[str, files.Part], wanted: Mapping[str, Any]
+    found: files.Fit, parts: Mapping[str, files.StoredTensor], wanted: Mapping[str, Any]
 ) -> int:
     """Gives the number of classes in the file, if nothing but the last layer differs; else 0."""
     counts = set()
@@ -520,7 +522,7 @@ def _other_classes(
     return counts.pop() if len(counts) == 1 and len(found.shapes) <= 2 else 0
 
 
-def _nearest(architecture: str, parts: Mapping[str, files.Part]) -> str:
+def _nearest(architecture: str, parts: Mapping[str, files.StoredTensor]) -> str:
     """Finds another network that the weights fit, those of like names first; empty if there is none."""
     families: dict[str, list[str]] = {}
     for name in architectures():

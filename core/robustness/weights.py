@@ -108,7 +108,7 @@ _ALLOWED = {*_STORAGES, *_DTYPES, _TENSOR, *_PARAMETERS, *_PLAIN}
 
 
 @dataclass(frozen=True)
-class Part:
+class StoredTensor:
     """A tensor as its file describes it.
 
     Attributes:
@@ -149,7 +149,7 @@ class Contents:
     """
 
     kind: str
-    parts: Mapping[str, Part]
+    parts: Mapping[str, StoredTensor]
     source: str = ""
     others: tuple[str, ...] = ()
     names: Mapping[str, str] | None = None
@@ -269,7 +269,7 @@ class Fit:
 
 
 def fit(
-    parts: Mapping[str, Part], wanted: Mapping[str, tuple[int, ...]], may_miss: set[str]
+    parts: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]], may_miss: set[str]
 ) -> Fit:
     """Finds the network's names among those in a file, whatever a wrapper has put before all of them.
 
@@ -325,7 +325,7 @@ def _unreadable(why: str) -> UserError:
     )
 
 
-def _header(file: bytes) -> dict[str, Part]:
+def _header(file: bytes) -> dict[str, StoredTensor]:
     """Reads the header of safetensors: a length, JSON, and then nothing but numbers."""
     size = int.from_bytes(file[:8], "little") if len(file) >= 8 else len(file)
     if not 2 <= size <= len(file) - 8:
@@ -349,7 +349,7 @@ def _header(file: bytes) -> dict[str, Part]:
             raise _unreadable(f"the tensor {name[:80]!r} is described in an unknown way") from None
         if not _counts((*shape, start, end)) or len(shape) > 8:
             raise _unreadable(f"the tensor {name[:80]!r} has no plain shape")
-        part = parts[name] = Part(dtype, shape, name, math.prod(shape))
+        part = parts[name] = StoredTensor(dtype, shape, name, math.prod(shape))
         _allow_part(name, part)
         if end - start != part.nbytes or end > room:
             raise _unreadable(f"the tensor {name[:80]!r} claims more numbers than there are")
@@ -457,7 +457,7 @@ class _Walk:
         self.levels: dict[int, int] = {}  # of each collection on the way, by its id
 
     def walk(self, code: bytes) -> Any:
-        """Gives what the pickle would build: dicts, lists, tuples, plain values, and :class:`Part` for tensors."""
+        """Gives what the pickle would build: dicts, lists, tuples, plain values; for tensors :class:`StoredTensor`."""
         steps = 0
         try:
             for opcode, value, _ in pickletools.genops(code):
@@ -541,7 +541,7 @@ class _Walk:
         del self.stack[place:]
         return found
 
-    def _storage(self, given: Any) -> Part:
+    def _storage(self, given: Any) -> StoredTensor:
         word, kind, key, _, held = given
         if word != "storage" or not isinstance(key, str) or not _counts((held,)):
             raise ValueError
@@ -550,12 +550,12 @@ class _Walk:
             raise UserError(
                 f"The storage {key[:80]!r} of this file claims {held} numbers and holds fewer. {ALONE}"
             )
-        return Part(dtype, (), key, held)
+        return StoredTensor(dtype, (), key, held)
 
     def _made(self, what: Any, given: Any) -> Any:
         name = what.text
         if name in _PARAMETERS:
-            if not isinstance(given[0], Part):
+            if not isinstance(given[0], StoredTensor):
                 raise ValueError
             return given[0]
         if name == _TENSOR:
@@ -563,7 +563,7 @@ class _Walk:
             self.tensors += 1
             _allow("A file of weights", "tensors", self.tensors, LIMITS.tensors)
             if not (
-                isinstance(storage, Part)
+                isinstance(storage, StoredTensor)
                 and len(shape) == len(stride) <= 8
                 and _counts((offset, *shape, *stride))
             ):
@@ -635,7 +635,7 @@ def _allow(what: str, of: str, found: int, most: int) -> None:
         raise UserError(f"{what} may have at most {most:,} {of}, got {found:,}. {ALONE}")
 
 
-def _allow_part(name: str, part: Part) -> None:
+def _allow_part(name: str, part: StoredTensor) -> None:
     if part.numel > part.held:
         raise UserError(
             f"The tensor {name[:80]!r} claims {part.numel} numbers and holds fewer. {ALONE}"
@@ -649,13 +649,13 @@ def _allow_part(name: str, part: Part) -> None:
         raise UserError(f"The tensor {name[:80]!r} reads beyond its numbers. {ALONE}")
 
 
-def _found(whole: Any) -> tuple[str, dict[str, Part], tuple[str, ...]]:
+def _found(whole: Any) -> tuple[str, dict[str, StoredTensor], tuple[str, ...]]:
     """Finds the weights in what a checkpoint holds: where they stand, and where others do."""
     if not isinstance(whole, dict) or not whole:
         raise UserError(f"This file holds no state dict but {type(whole).__name__}. {ALONE}")
     if (plain := _weights(whole)) is not None:
         return "", plain, ()
-    found: dict[str, dict[str, Part]] = {}
+    found: dict[str, dict[str, StoredTensor]] = {}
     seen, level = {id(whole)}, [("", whole)]
     for _ in range(3):
         below = []
@@ -672,7 +672,7 @@ def _found(whole: Any) -> tuple[str, dict[str, Part], tuple[str, ...]]:
                     found[where] = weights
         level = below
     if not found:
-        odd = next((str(k) for k, v in whole.items() if not isinstance(v, Part)), "")
+        odd = next((str(k) for k, v in whole.items() if not isinstance(v, StoredTensor)), "")
         raise UserError(f"The entry {odd[:80]!r} of this file is no plain tensor. {ALONE}")
 
     def rank(where: str) -> tuple[int, int, int]:
@@ -685,11 +685,11 @@ def _found(whole: Any) -> tuple[str, dict[str, Part], tuple[str, ...]]:
     return first, found[first], tuple(others)
 
 
-def _weights(place: dict[Any, Any]) -> dict[str, Part] | None:
+def _weights(place: dict[Any, Any]) -> dict[str, StoredTensor] | None:
     """Gives a dict of tensors, or None if it is something else."""
     plain = {key: value for key, value in place.items() if not str(key).endswith("_extra_state")}
     if not plain or not all(
-        isinstance(key, str) and isinstance(value, Part) for key, value in plain.items()
+        isinstance(key, str) and isinstance(value, StoredTensor) for key, value in plain.items()
     ):
         return None
     return plain

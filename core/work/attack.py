@@ -51,13 +51,13 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     from core.robustness.records import FILE
     from core.robustness.report import html, pictures
 
-    config = campaign.AttackConfig.of(task.part("attack"), "attack")
+    config = campaign.AttackConfig.of(task.config("attack"), "attack")
     id = config.classifier or task.job.target
     if ":" in id:
         raise UserError(
             f"A job cannot run the code {id!r}. Use python -m core attack --classifier on your own machine."
         )
-    ask = task.part("dataset")
+    ask = task.config("dataset")
     dataset = task.dataset()
     task.say("Opening the classifier")
     target = foreign.target_of(id, dataset, task.aside())

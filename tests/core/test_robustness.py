@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -363,6 +364,8 @@ def test_a_sweep_falls_to_chance_and_reports_all_that_a_reader_needs(plain, digi
     assert report.verdict.sentence in page
     assert "http" not in page  # it needs nothing else
     assert page.count("<img") == 8 and "<script" not in page
+    odd = html(dataclasses.replace(report, notes=["<script>"]), [pictures(made)[0] | {"by": "<i>"}])
+    assert "<li>&lt;script&gt;</li>" in odd and "(&lt;i&gt;)" in odd and "<script>" not in odd
     with np.load(io.BytesIO(batch(made))) as kept:
         assert kept["adversarial"].shape == (80, 1, 8, 8)
         said = plain.predict(torch.as_tensor(kept["adversarial"])).numpy()

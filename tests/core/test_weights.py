@@ -394,7 +394,7 @@ def test_the_remedy_is_the_right_one(net, few):
 def test_the_right_depth_of_a_family_is_found_whatever_stands_first_in_it(monkeypatch):
     monkeypatch.setattr(foreign, "architectures", lambda: ["resnet101", "resnet18", "resnet34"])
     shapes = foreign._shapes("resnet18") | {"fc.weight": (10, 512), "fc.bias": (10,)}
-    parts = {n: weights.Part(torch.float32, shape, n, 1) for n, shape in shapes.items()}
+    parts = {n: weights.StoredTensor(torch.float32, shape, n, 1) for n, shape in shapes.items()}
     for wrong in ("resnet34", "resnet101"):
         assert foreign._nearest(wrong, parts) == "resnet18"
 
