@@ -75,18 +75,17 @@ def python(report: Report) -> str:
     given = {k: v for k, v in config.items() if k not in ("split",)}
     place = {"": "", "run": model.get("run", ""), "plain": "", "brought": f"own/{model['name']}"}
     lines = [
-        "from core import datasets, robustness",
-        "from core.robustness import foreign",
+        "from core import classifiers, datasets, robustness",
         "",
         f"dataset = datasets.load({data.get('name', 'digits')!r}, {data.get('config') or {}!r})",
     ]
     if model.get("kind") == "code":
         lines.append(
-            f"target = foreign.from_code({model['place']!r}, None, dataset)  # add the file of your weights"
+            f"target = classifiers.from_code({model['place']!r}, None, dataset)  # add the file of your weights"
         )
     else:
         lines.append(
-            f"target = foreign.target_of({place.get(model.get('kind', ''), '')!r}, dataset)"
+            f"target = classifiers.target_of({place.get(model.get('kind', ''), '')!r}, dataset)"
         )
     lines += [
         f"config = robustness.StudyConfig.of({given | {'split': config['split']}!r})",
@@ -96,7 +95,7 @@ def python(report: Report) -> str:
         "print(report.verdict.sentence)",
     ]
     if "fingerprint" in data:
-        lines.insert(4, f"assert dataset.fingerprint == {data['fingerprint']!r}")
+        lines.insert(3, f"assert dataset.fingerprint == {data['fingerprint']!r}")
     return "\n".join(lines) + "\n"
 
 

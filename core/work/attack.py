@@ -46,8 +46,8 @@ def _read(job: jobs.Job) -> Report | None:
 )
 def attack(task: Task) -> Iterator[dict[str, Any]]:
     """Attacks a classifier on images of a dataset, and says whether to believe the number."""
-    from core import robustness
-    from core.robustness import campaign, foreign
+    from core import classifiers, robustness
+    from core.robustness import campaign
     from core.robustness.records import FILE
     from core.robustness.report import html, pictures
 
@@ -60,7 +60,7 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     ask = task.config("dataset")
     dataset = task.dataset()
     task.say("Opening the classifier")
-    target = foreign.target_of(id, dataset, task.aside())
+    target = classifiers.target_of(id, dataset, task.aside())
     plan = config.study()
     data = {"config": ask["config"]}
     study = robustness.begin(target, dataset, plan, data=data, watch=task)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core import datasets, files, jobs, work, worker
+from core import classifiers, datasets, files, jobs, work, worker
 from core.__main__ import main
 from core.attacks import run
 from core.catalog import UserError
@@ -28,7 +28,6 @@ from core.robustness import (
     comparison,
     cost,
     estimate,
-    foreign,
     identity,
     images_of,
     look,
@@ -50,12 +49,12 @@ def digits():
 
 @pytest.fixture
 def plain(digits, gallery) -> Target:
-    return foreign.target_of("shipped-digits-classifier", digits)
+    return classifiers.target_of("shipped-digits-classifier", digits)
 
 
 @pytest.fixture
 def robust(digits, gallery) -> Target:
-    return foreign.target_of("shipped-digits-robust", digits)
+    return classifiers.target_of("shipped-digits-robust", digits)
 
 
 @pytest.fixture(autouse=True)
@@ -382,6 +381,11 @@ def test_the_program_of_a_report_repeats_its_number(plain, digits, capsys):
 def test_the_program_of_an_earlier_report_still_runs(plain, digits, capsys):
     report = study(plain, digits, n=4, eps="0").report
     earlier = python(report).replace("AttackStudy", "Study")
+    imports = "from core import classifiers, datasets, robustness\n"
+    assert imports in earlier
+    earlier = earlier.replace(
+        imports, "from core import datasets, robustness\nfrom core.robustness import foreign\n"
+    ).replace("classifiers.target_of", "foreign.target_of")
     exec(
         compile(
             earlier.replace("report.verdict.sentence", "report['verdict']['sentence']"), "", "exec"

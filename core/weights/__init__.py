@@ -11,7 +11,6 @@ References:
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import pickletools
@@ -20,14 +19,16 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from core import untrusted
 from core.catalog import UserError
 from core.settings import settings
+from core.weights.names import COPIES, clean
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,6 @@ ALONE = (
     "Open it where it was made, and save the weights alone: torch.save(model.state_dict(), file), or "
     "safetensors.torch.save_file(model.state_dict(), file)."
 )
-# names that torch.compile and wrappers for several GPUs put into the middle of others
-_WRAPPERS = re.compile(
-    r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
-)
 # where training programs keep the weights, in the order in which they are looked for
 _KEYS = (
     *("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params"),
@@ -74,7 +71,7 @@ _KEYS = (
         "averaged",
     ),
 )
-_COPIES = re.compile("ema|avg|averaged|teacher|target")  # of the weights that were trained
+_HEAD = re.compile(r"(?:^|\.)(?:fc|classifier|heads?)\b")  # of a name that ends in "bias"
 _OTHERS = re.compile(r"optim|sched|scaler|loss|criterion|hyper|rng|callback|loop", re.IGNORECASE)
 _STORAGES = {
     "torch.FloatStorage": torch.float32,
@@ -154,6 +151,42 @@ class Contents:
     others: tuple[str, ...] = ()
     names: Mapping[str, str] | None = None
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor."""
+        return {name: part.shape for name, part in self.parts.items()}
+
+    @property
+    def megabytes(self) -> float:
+        """What they take once they are built."""
+        return sum(part.nbytes for part in self.parts.values()) / 2**20
+
+    @property
+    def classes(self) -> int:
+        """Outputs of the last layer, by the names that torchvision gives it; 0 where there is none of these."""
+        heads = [
+            name
+            for name, part in self.parts.items()
+            if len(part.shape) == 1
+            and name.endswith("bias")
+            and _HEAD.search(name)
+            and "aux" not in name.lower()
+        ]
+        last = max(
+            heads, key=lambda name: [int(part) for part in re.findall(r"\d{1,9}", name)], default=""
+        )
+        return self.parts[last].shape[0] if last else 0
+
+
+def read(path: Path) -> bytes:
+    """Reads a file of weights, or as much of one that is too large as :func:`look` needs to refuse it.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as opened:
+        return opened.read(settings().upload_mb * 2**20 + 1)
+
 
 def look(file: bytes) -> Contents:
     """Looks at what a file of weights describes, without building any of it.
@@ -222,11 +255,6 @@ def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str
 # --- The names ------------------------------------------------------------------------------------------------------
 
 
-def clean(name: str) -> str:
-    """Takes the names of wrappers out of a name: ``module._orig_mod.conv1.weight`` is ``module.conv1.weight``."""
-    return _WRAPPERS.sub("", name)
-
-
 def _cleaned(found: Contents) -> Contents:
     names = {}
     for name in found.parts:
@@ -240,78 +268,6 @@ def _cleaned(found: Contents) -> Contents:
         names[short] = name
     return replace(
         found, parts={short: found.parts[name] for short, name in names.items()}, names=names
-    )
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How the names in a file meet those of a network.
-
-    Attributes:
-        prefix: What stands before each of the network's names in the file.
-        chosen: The network's names: those in the file.
-        missing, extra: Names that only the network has, and that only the file has, below the prefix.
-        shapes: Names of another shape.
-        left: Names in the file that stand outside the prefix.
-    """
-
-    prefix: str
-    chosen: dict[str, str]
-    missing: list[str]
-    extra: list[str]
-    shapes: list[str]
-    left: list[str]
-
-    @property
-    def whole(self) -> bool:
-        """Whether the network gets all its tensors, and no other is left below the prefix."""
-        return not (self.missing or self.extra or self.shapes)
-
-
-def fit(
-    parts: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]], may_miss: set[str]
-) -> Fit:
-    """Finds the network's names among those in a file, whatever a wrapper has put before all of them.
-
-    Args:
-        parts: What the file holds.
-        wanted: The shapes of the network's tensors.
-        may_miss: Names that the network can make itself.
-    """
-    short = {clean(name): name for name in wanted}
-    if all(
-        name.startswith("module.") for name in short
-    ):  # a factory that wraps it for several GPUs
-        short = {name.removeprefix("module."): own for name, own in short.items()}
-    endings = [name for name in short if short[name] not in may_miss]
-    some = {*endings[:3], *endings[-3:], *endings[len(endings) // 2 :][:3]}
-    before = [""] + [
-        name[: -len(end)]
-        for name in parts
-        for end in some
-        if name.endswith("." + end) and len(name) > len(end)
-    ]
-    prefixes = list(dict.fromkeys(before))[:50]
-    # a plain name beats one of an averaged copy or a teacher, where both are whole
-    plain = [*("", "model.", "net.", "module.", "network."), *prefixes]
-    best = max(
-        prefixes,
-        key=lambda prefix: (
-            sum(prefix + name in parts for name in short),
-            -len(_COPIES.findall(prefix)),
-            -plain.index(prefix),
-        ),
-    )
-    chosen = {own: best + name for name, own in short.items() if best + name in parts}
-    below = [name for name in parts if name.startswith(best)]
-    known = {best + name for name in short}
-    return Fit(
-        best,
-        chosen,
-        [own for own in wanted if own not in chosen and own not in may_miss],
-        [name for name in below if name not in known],
-        [own for own, name in chosen.items() if parts[name].shape != tuple(wanted[own])],
-        [name for name in parts if not name.startswith(best)],
     )
 
 
@@ -678,7 +634,7 @@ def _found(whole: Any) -> tuple[str, dict[str, StoredTensor], tuple[str, ...]]:
     def rank(where: str) -> tuple[int, int, int]:
         words = where.split(".")
         places = [_KEYS.index(word) for word in words if word in _KEYS]
-        copies = len(_COPIES.findall(where))
+        copies = len(COPIES.findall(where))
         return max(places, default=len(_KEYS)), copies, -len(found[where])
 
     first, *others = sorted(found, key=rank)
@@ -693,14 +649,3 @@ def _weights(place: dict[Any, Any]) -> dict[str, StoredTensor] | None:
     ):
         return None
     return plain
-
-
-def fingerprint(model: Any) -> str:
-    """Takes the sha-256 of a module's weights, 16 digits; empty for what has none."""
-    if not isinstance(model, nn.Module):
-        return ""
-    mark = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        mark.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        mark.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return mark.hexdigest()[:16]
