@@ -27,6 +27,7 @@ import torch
 from safetensors.torch import save as safe
 
 from benchmarks.app import FLAGS, URL, memory, ready, serve
+from benchmarks.evidence import row
 from core import augment, untrusted
 from core.augment import recipes
 from core.catalog import UserError
@@ -54,10 +55,9 @@ def refused(what: str, act: Callable[[], object]) -> None:
         else:
             raise SystemExit(f"{what}: it was not refused")
     grown = memory(os.getpid()) - before
-    print(
+    row(
         f"{what}: {TIMES} refused, {grown:+.1f} MB, median {statistics.median(times):.1f} ms of CPU, "
-        f"most {max(times):.1f} ms",
-        flush=True,
+        f"most {max(times):.1f} ms"
     )
 
 
@@ -170,8 +170,8 @@ def served() -> None:
                     busy.append(first_render(play))
                 time.sleep(2)
                 grown = memory(server.pid) - before
-            print(
-                f"server: {2 * TIMES} files refused, {grown:+.0f} MB; "
+            row(
+                f"A server that refuses: {2 * TIMES} files refused, {grown:+.0f} MB; "
                 f"a second visitor's first render: idle median {statistics.median(idle):.0f} ms (n = {len(idle)}), "
                 f"meanwhile {statistics.median(busy):.0f} ms (n = {len(busy)})"
             )

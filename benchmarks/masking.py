@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.evidence import row
 from benchmarks.robustness import Around, prepared
 from core import attacks, datasets
 from core.datasets import Dataset
@@ -257,7 +258,10 @@ def main() -> None:
         for each in judge(name, arguments.only, arguments.n, arguments.keep)
     ]
     count = len(arguments.network) * len(arguments.only)
-    print(f"{count - len(wrong)} of {count} judged rightly, n = {arguments.n} each")
+    row(
+        f"Disguises of {', '.join(arguments.network)}: {count - len(wrong)} of {count} judged rightly",
+        f"n = {arguments.n} each",
+    )
     sys.exit(bool(wrong))
 
 
