@@ -46,13 +46,13 @@ class Gaussian:
         self.covariance = products / (len(self.points) - 1)
 
     def rows(self) -> Iterator[Tensor]:
-        """Yields the points in float64, some rows at a time."""
+        """Yields the points in float64, some rows at a time, (R, D)."""
         for rows in self.points.split(max(1, _CELLS // self.points.shape[1])):
             yield rows.double()
 
     @cached_property
     def factor(self) -> tuple[Tensor, bool]:
-        """A matrix F with F Fᵀ = covariance, and whether it can be inverted."""
+        """A matrix F (D, D) with F Fᵀ = covariance, and whether it can be inverted."""
         lower, bad = torch.linalg.cholesky_ex(self.covariance)
         whole = not bad and float(lower.diagonal().min()) > 1e-7 * float(lower.diagonal().max())
         if whole:
@@ -531,7 +531,7 @@ def _none_of(r: Tensor, n: int, m: int) -> Tensor:
 
 
 def double(x: Features) -> Tensor:
-    """Gives a float64 tensor, on the device of ``x``."""
+    """Gives a float64 tensor of the same shape, on the device of ``x``."""
     return torch.as_tensor(x).double()
 
 
@@ -601,7 +601,7 @@ def middle(x: Tensor) -> Tensor:
 
 
 def tiles(a: Tensor, b: Tensor, centre: Tensor | None = None) -> Pieces:
-    """Yields :func:`squared` of all pairs in pieces that fit into the memory: rows, columns, distances."""
+    """Yields :func:`squared` of all pairs of (N, D) and (M, D) in pieces: rows, columns, distances."""
     centre = middle(b) if centre is None else centre
     wide = min(len(b), _side())
     tall = max(1, _CELLS // wide)

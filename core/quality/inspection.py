@@ -132,6 +132,9 @@ def inspect(
         dataset: What is looked at; nothing of it is changed.
         config: What is looked for.
         watch: Hears sentences as it goes.
+
+    Raises:
+        UserError: If the dataset has no image.
     """
     from core.quality import measures, sets
 
