@@ -28,10 +28,9 @@ from safetensors.torch import save as safe
 
 from benchmarks.app import FLAGS, URL, memory, ready, serve
 from benchmarks.evidence import row
-from core import augment, untrusted
+from core import augment, untrusted, weights
 from core.augment import recipes
 from core.catalog import UserError
-from core.robustness import foreign, weights
 
 TIMES = 20
 
@@ -71,16 +70,16 @@ def here() -> None:
         mock.patch.object(untrusted, "LIMITS", untrusted.Limits(depth=5)),
     ):
         try:
-            foreign.inspect(state_dict(8))  # what is loaded once is not counted
+            weights.look(state_dict(8))  # what is loaded once is not counted
         except UserError as error:
             raise SystemExit(str(error)) from None
         refused(
             f"a state dict of 1,001 tensors ({len(dict_of) / 2**20:.1f} MB)",
-            lambda: foreign.inspect(dict_of),
+            lambda: weights.look(dict_of),
         )
         refused(
             f"safetensors of 1,001 tensors ({len(safe_of) / 2**20:.1f} MB)",
-            lambda: foreign.inspect(safe_of),
+            lambda: weights.look(safe_of),
         )
 
         def recipe() -> None:

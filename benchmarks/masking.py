@@ -23,9 +23,9 @@ from torch.nn import functional as F
 
 from benchmarks.evidence import row
 from benchmarks.robustness import Around, prepared
-from core import attacks, datasets
+from core import attacks, classifiers, datasets
 from core.datasets import Dataset
-from core.robustness import AttackStudy, StudyConfig, foreign, images_of
+from core.robustness import AttackStudy, StudyConfig, images_of
 from core.target import Target
 from core.tensors import Images
 from core.writing import percent
@@ -189,7 +189,7 @@ def opened(name: str, keep: Path) -> tuple[nn.Module, Dataset, float]:
     """Opens a network: one that ships, or one that is trained once and kept."""
     if name in SHIPPED:
         dataset = datasets.load("digits")
-        target = foreign.target_of(f"shipped-digits-{SHIPPED[name]}", dataset)
+        target = classifiers.target_of(f"shipped-digits-{SHIPPED[name]}", dataset)
         return target.module, dataset, 38 / 255  # pyright: ignore[reportReturnType]
     return prepared(name, keep)
 

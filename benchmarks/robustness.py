@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.evidence import row
-from core import attacks, classifier, datasets
+from core import attacks, brought, classifier, datasets
 from core.datasets import Dataset
 from core.norms import LINF
-from core.robustness import AttackStudy, StudyConfig, estimate, foreign, images_of
+from core.robustness import AttackStudy, StudyConfig, estimate, images_of
 from core.settings import settings
 from core.stats import proportion
-from core.target import Target
+from core.target import Target, laid_out
 from core.tensors import Images
 from core.training import TrainConfig, Trainer, spec_of
 
@@ -102,8 +102,8 @@ def prepared(name: str, keep: Path) -> tuple[nn.Module, Dataset, float]:
 
 def targeted(net: nn.Module, dataset: Dataset, name: str) -> Target:
     """Makes a classifier the target of attacks, as the product does; the libraries get it as it was."""
-    own = foreign.laid_out(copy.deepcopy(net), CPU, dataset.size)
-    return Target(own, dataset.classes, dataset.channels, dataset.size, name=name)
+    own = laid_out(brought.classifier(copy.deepcopy(net), dataset, dataset.classes, {}))
+    return Target(own.model, dataset.classes, dataset.channels, dataset.size, name=name)
 
 
 def right(target: Target, dataset: Dataset, n: int) -> tuple[Images, Tensor]:
