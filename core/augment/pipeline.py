@@ -326,7 +326,7 @@ class Chain:
                 if not every and self._goes_on(place + 1, fill):
                     continue
                 here = geometry.moved(start, joint, fill)
-                # untouched so far: to the bit what it was
+                # no step has touched it: it stays equal bit by bit
                 still = (joint == _STILL.to(x)).all(2).all(1)
                 here = torch.where(still[:, None, None, None], start, here)
             else:

@@ -77,7 +77,7 @@ def neighbours(
     where = torch.zeros(len(query), k, dtype=torch.int64)
     for part in np.array_split(index, max(1, len(index) // 4096)):
         real = dataset.images(part).flatten(1)
-        far = real.square().sum(1) - 2 * query @ real.T  # (N, m), but for what is the same for all
+        far = real.square().sum(1) - 2 * query @ real.T  # (N, m), without the terms that all share
         names = torch.as_tensor(part)[None].expand(len(query), -1)
         if own is not None:
             far = far.masked_fill(names == own, torch.inf)

@@ -139,7 +139,7 @@ def inspect(
     from core.quality import measures, sets
 
     began = time.monotonic()
-    watch = watch.aside()  # what is done is a share of the whole, which the caller tells
+    watch = watch.aside()  # the caller counts, from the shares that are yielded
     if not len(dataset):
         raise UserError("An inspection needs at least 1 image, got 0. Choose a larger dataset.")
     found = measures.measure(dataset, watch)

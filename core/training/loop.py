@@ -83,7 +83,7 @@ class Laps:
         self.start()
 
     def start(self) -> None:
-        """Begins anew; what has passed since the last lap is nobody's."""
+        """Begins anew; the time since the last lap is not counted."""
         self._since = time.perf_counter()
 
     def lap(self, name: str) -> None:
