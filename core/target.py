@@ -94,7 +94,11 @@ class Target:
         return other
 
     def raw(self, x: Images) -> Tensor:
-        """Gives what the module gives, once, (N, K)."""
+        """Gives what the module gives, once, (N, K).
+
+        Raises:
+            UserError: If it gives no row of logits per image, or not one per class.
+        """
         out = self.module(x)
         if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x):
             shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__

@@ -35,7 +35,11 @@ class FactoryConfig(Config):
 def classifier(
     config: FactoryConfig, file: bytes, dataset: Dataset, record: Mapping[str, Any] | None
 ) -> Opened:
-    """What package.module:factory of this machine gives, with weights from a file."""
+    """What package.module:factory of this machine gives, with weights from a file.
+
+    Raises:
+        UserError: If there is no such module, the weights do not fit, or it cannot answer the dataset's images.
+    """
     place, (channels, size) = config.place, (dataset.channels, dataset.size)
     net = _called(place)
     if config.weights:

@@ -394,7 +394,11 @@ class _Walk:
         self.levels: dict[int, int] = {}  # of each collection on the way, by its id
 
     def walk(self, code: bytes) -> Any:
-        """Gives what the pickle would build: dicts, lists, tuples, plain values; for tensors :class:`StoredTensor`."""
+        """Gives what the pickle would build: dicts, lists, tuples, plain values; for tensors :class:`StoredTensor`.
+
+        Raises:
+            UserError: If the pickle is damaged, too long, or asks for anything else.
+        """
         steps = 0
         try:
             for opcode, value, _ in pickletools.genops(code):
