@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 from core.catalog import UserError
 from core.gradients import StraightThrough, bypassed
-from core.tensors import Images
+from core.runs import Opened
+from core.tensors import Images, device
 
 Score = Callable[[Tensor], Tensor]  # logits (N, K) -> what an attack raises, (N,)
 FEWEST = 1  # images of the smallest batch that is still halved
@@ -73,6 +74,19 @@ class Target:
                 module.eval()
                 self.notes.append("It was in training mode, and was put into evaluation mode.")
             module.to(self.device)
+
+    @classmethod
+    def of(cls, opened: Opened) -> Target:
+        """Puts a classifier under test: one that was trained here, or brought."""
+        return cls(
+            opened.model,
+            opened.classes,
+            opened.spec.channels,
+            opened.spec.size,
+            name=opened.name,
+            facts=opened.facts,
+            device=device(),
+        )
 
     def with_(self, **changes: Any) -> Target:
         """Gives the same classifier, asked in another way: ``with_(eot=20, bpda=True)``; it counts for itself."""
@@ -236,6 +250,13 @@ class Target:
                 self.notes.append(f"Memory was short: it is asked {self.batch} images at a time.")
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
+
+
+def laid_out(opened: Opened) -> Opened:
+    """Lays the weights of convolutions out as a processor likes them: a quarter faster at 28 px, slower at 8."""
+    if device().type == "cpu" and opened.spec.size >= 16:
+        opened.model.to(memory_format=torch.channels_last)
+    return opened
 
 
 def _rows(score: Score, logits: Tensor, rows: slice) -> Tensor:

@@ -30,9 +30,8 @@ from core.robustness.records import Attacked, Clean, Report, Spread, Tried
 from core.robustness.schedule import Turn
 from core.robustness.tally import Tally, share
 from core.robustness.verdict import robustness, verdict
-from core.robustness.weights import fingerprint
 from core.target import Target
-from core.tensors import Images
+from core.tensors import Images, fingerprint
 from core.watch import UNWATCHED, Stopped, Watch
 
 version_of = cache(version)  # a report that grows asks many times a second

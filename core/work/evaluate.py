@@ -103,8 +103,8 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
 
     torch.set_num_threads(settings().worker_threads)
     run = jobs.get(task.job.target)
-    config = evaluation.EvaluateConfig.of(task.part("evaluate"), "evaluate")
-    chosen = task.part("sampling")
+    config = evaluation.EvaluateConfig.of(task.config("evaluate"), "evaluate")
+    chosen = task.config("sampling")
     sampling = families.get(chosen["name"]).sampling.of(chosen["config"], "sampling")
     opened = runs.open_model(run, config.step or None)
     facts = runs.record(run)["dataset"]

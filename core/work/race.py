@@ -108,7 +108,7 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
     from core.tensors import device
     from core.training import spec_of
 
-    config = RaceConfig.of(task.part("race"), "race")
+    config = RaceConfig.of(task.config("race"), "race")
     # it begins anew when it was interrupted: how far each had come is worth nothing without its network
     files.Log(task.path).cut(-1)
     shutil.rmtree(task.path / "samples", ignore_errors=True)

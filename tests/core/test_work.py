@@ -240,7 +240,7 @@ class SmallConfig(Config):
 )
 def small(task: Task) -> Iterator[dict[str, Any]]:
     """Learns the classes with few numbers."""
-    dataset, facts = train.begin(task, {"small": task.part("small")})
+    dataset, facts = train.begin(task, {"small": task.config("small")})
     yield from train.follow(task, dataset, facts, None)
 '''
 

@@ -280,14 +280,10 @@ from core.jobs import kinds
 class TallyConfig(Config):
     to: int = knob(3, "How far it counts.", ge=1, le=10)
 
-def parts(choice):
-    from core import datasets
-    return {"dataset": datasets.config_of(choice["dataset"]), "tally": TallyConfig}
-
-@kinds.add("tally", "Count", Config, lane="short", unit="numbers", parts=parts)
+@kinds.add("tally", "Count", Config, lane="short", unit="numbers", parts=lambda choice: {"tally": TallyConfig})
 def tally(task):
     """Counts."""
-    for number in range(TallyConfig.of(task.part("tally"), "tally").to):
+    for number in range(TallyConfig.of(task.config("tally"), "tally").to):
         yield {"number": number}
         task.count("Counting", number + 1, 3)
 '''
@@ -315,7 +311,8 @@ def test_a_kind_of_job_is_one_file(files, run):
     from core import work
 
     files.write("core.work", "tally", KIND, jobs.kinds)
-    job = work.submit("tally", {"dataset": "digits"}, {"tally.to": 2}, name="Numbers")
+    job = work.submit("tally", {}, {"tally.to": 2}, name="Numbers")
+    assert "-tally-" in job.id
     worker.work(job.path)
     assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
     assert [row["number"] for row in records.Log(job.path).read()[0]] == [0, 1]
