@@ -21,8 +21,9 @@ from torch.nn import functional as F
 
 from core.ascent import climb
 from core.catalog import Config, UserError, knob
+from core.media import media
 from core.models import MEMORISES, Curve, Spec
-from core.nets import BatchNorm2d, pad, plan, refresh_batch_statistics
+from core.nets import refresh_batch_statistics
 from core.norms import LINF, SUITED, Budget
 from core.tensors import Group, Images, Loss, full, rows
 
@@ -118,7 +119,7 @@ CURVES = (
 
 
 class Classifier(nn.Module):
-    """Convolutions with batch norm down to 4 to 8 px, a feature layer, one logit per class."""
+    """The medium's body (of images: convolutions), a feature layer, one logit per class."""
 
     def __init__(self, config: ClassifierConfig, spec: Spec) -> None:
         super().__init__()
@@ -128,27 +129,8 @@ class Classifier(nn.Module):
                 "Choose a dataset with labels."
             )
         self.config, self.spec, self.classes = config, spec, spec.classes
-        base, doublings = plan(spec.size)
-        self.inner = base * 2**doublings
-        width = config.width
-        layers: list[nn.Module] = []
-        before = spec.channels
-        for level in range(doublings):
-            after = min(width * 2**level, 4 * width)
-            layers += [
-                nn.Conv2d(before, after, 3, 1, 1, bias=False),
-                BatchNorm2d(after),
-                nn.ReLU(),
-            ]
-            layers += [
-                nn.Conv2d(after, after, 4, 2, 1, bias=False),
-                BatchNorm2d(after),
-                nn.ReLU(),
-            ]
-            before = after
-        self.body = nn.Sequential(
-            *layers, nn.Flatten(), nn.Linear(before * base**2, config.features), nn.ReLU()
-        )
+        body = media.get(spec.medium).body
+        self.body = body(spec.shape, config.width, config.features)
         self.last = nn.Linear(config.features, spec.classes)
 
     def forward(self, x: Images) -> Tensor:
@@ -157,7 +139,7 @@ class Classifier(nn.Module):
 
     def features(self, x: Images) -> Tensor:
         """Gives the features, (N, D)."""
-        return self.body(pad(x * 2 - 1, self.inner))
+        return self.body(x)
 
     def groups(self) -> list[Group]:
         """Gives all parameters as one group."""
@@ -227,7 +209,7 @@ class Classifier(nn.Module):
             return x + config.sigma * rows(
                 torch.randn, x.shape, generator=generator, device=x.device
             )
-        eps = ramp * Budget(LINF, self.spec.channels, self.spec.size).chosen(config.eps)
+        eps = ramp * Budget(LINF, self.spec.shape, self.spec.medium).chosen(config.eps)
         if config.defence == "pgd":
             u = rows(torch.rand, x.shape, generator=generator, device=x.device)
             return climb(

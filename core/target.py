@@ -74,6 +74,11 @@ class Target:
                 self.notes.append("It was in training mode, and was put into evaluation mode.")
             module.to(self.device)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image, (C, H, W)."""
+        return self.channels, self.size, self.size
+
     def with_(self, **changes: Any) -> Target:
         """Gives the same classifier, asked in another way: ``with_(eot=20, bpda=True)``; it counts for itself."""
         other = copy.copy(self)

@@ -90,9 +90,7 @@ class TrickConfig(Config):
 
 def strength(name: str, opened: Opened, eps: float = SUITED) -> float:
     """Gives the attack strength at which a trick runs, where one was asked for; else what suits a model's images."""
-    return (
-        eps or tricks.get(name).times * Budget(LINF, opened.spec.channels, opened.spec.size).usual
-    )
+    return eps or tricks.get(name).times * Budget(LINF, opened.spec.shape, opened.spec.medium).usual
 
 
 # --- Images in, images out ------------------------------------------------------------------------------------------
@@ -110,7 +108,7 @@ def images_of(opened: Opened, dataset: Dataset, n: int) -> tuple[Images, Tensor]
     pick = evenly(index, n)
     where = next(opened.model.parameters()).device
     x = dataset.images(pick, where)
-    if tuple(x.shape[1:]) != (opened.spec.channels, opened.spec.size, opened.spec.size):
+    if tuple(x.shape[1:]) != opened.spec.shape:
         raise UserError(
             f"{opened.run} makes images of {opened.spec.size} px, {dataset.name} has {dataset.size} px. "
             "Choose the dataset that it was trained on, at the same size."

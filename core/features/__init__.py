@@ -6,7 +6,7 @@ hash travel with them. An extractor is a file in :mod:`core.features.extractors`
 """
 
 from core.features.choice import POOR, choose, quick
-from core.features.extractor import LENGTHS, Extractor, extractors, of_split, small
+from core.features.extractor import LENGTHS, Extractor, extractors, of_split
 from core.features.extractors.judge import Judge, judge, judged, taught
 from core.features.extractors.pca import Components, components
 from core.features.extractors.self import self_supervised
@@ -30,6 +30,5 @@ __all__ = [
     "reader",
     "reader_ready",
     "self_supervised",
-    "small",
     "taught",
 ]

@@ -9,7 +9,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from core import files
 from core.catalog import Entry, Registry
@@ -49,11 +48,6 @@ class Extractor(Protocol):
 def bounded(parts: list[Tensor]) -> np.ndarray:
     """Joins standardised features and keeps each within ten standard deviations, float64 (N, D)."""
     return torch.cat(parts).clamp(-_FAR, _FAR).double().cpu().numpy()
-
-
-def small(x: Images) -> Tensor:
-    """Flattens images to pixels, at most 32 a side, (N, P)."""
-    return F.adaptive_avg_pool2d(x, min(32, x.shape[-1])).flatten(1)
 
 
 def spread(reference: Tensor) -> Tensor:

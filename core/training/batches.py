@@ -35,7 +35,8 @@ def spec_of(dataset: Dataset) -> Spec:
         labels = torch.as_tensor(np.asarray(dataset.y[index]))
         counts = torch.bincount(labels, minlength=len(dataset.classes)).double()
         shares = tuple((counts / counts.sum()).tolist())
-    return Spec(dataset.channels, dataset.size, dataset.levels, shares)
+    shape = tuple(dataset.images(index[:1]).shape[1:])
+    return Spec(dataset.medium.name, shape, dataset.levels, shares)
 
 
 class Split:

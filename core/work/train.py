@@ -16,7 +16,7 @@ from pydantic import model_validator
 
 from core import files, jobs, machine, runs
 from core.catalog import Config, UserError, knob
-from core.models import Curve
+from core.models import Curve, Spec
 from core.settings import settings
 from core.watch import Stopped
 from core.work import Task, flat, kinds, parts, resume
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from core.datasets import Dataset
-    from core.models import Spec
     from core.training import Progress
 
 QUALITY = (  # what the watch sees
@@ -288,12 +287,7 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
             "classes": list(dataset.classes),
             "images": {part: len(index) for part, index in dataset.splits.items()},
         },
-        "spec": {
-            "channels": spec.channels,
-            "size": spec.size,
-            "levels": spec.levels,
-            "shares": list(spec.shares),
-        },
+        "spec": spec.record(),
         "threads": torch.get_num_threads(),
         "device": str(device(training=True)),
         "versions": {
@@ -330,10 +324,7 @@ def _descent(facts: dict[str, Any]) -> dict[str, Any]:
     run, step = runs.named(facts["train"]["parent"])
     theirs = runs.record(run)
     spec, other = facts["spec"], theirs["spec"]
-    shapes = [
-        f"{each['channels']} channel(s) of {each['size']} px in {len(each['shares'])} classes"
-        for each in (other, spec)
-    ]
+    shapes = [str(Spec.of(each)) for each in (other, spec)]
     if shapes[0] != shapes[1]:
         raise UserError(
             f"{run.name} was trained on images with {shapes[0]}, and these have {shapes[1]}, "

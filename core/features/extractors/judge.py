@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def _recipe(dataset: Dataset) -> dict[str, Any]:
     return {
         "classifier": ClassifierConfig().record(),
         "train": TrainConfig(images=images, batch=128, precision="float32").record(),
-        "spec": asdict(spec_of(dataset)),
+        "spec": spec_of(dataset).record(),
         "data": dataset.fingerprint,
     }
 
