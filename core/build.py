@@ -266,6 +266,7 @@ def build(
         notes=(*dataset.notes, sentence),
         source={**dataset.source, "build": config.record()},
         terms=dataset.terms,
+        medium=dataset.medium.name,
     )
     facts = {
         "images": len(made),
@@ -313,7 +314,7 @@ def _samples(
 
     from core import features
     from core.augment.generative import fitting, opened
-    from core.tensors import device, to_bytes, to_float
+    from core.tensors import device
 
     run = jobs.find(config.run, "train")
     problem = foreign(run, dataset)
@@ -363,8 +364,8 @@ def _samples(
         with torch.inference_mode():
             y = labels.to(where) if model.model.classes else None
             x = model.model.sample(ids, y, config.seed, sampling()).clone().cpu()
-        raw = to_bytes(x, dataset.levels)
-        x = to_float(torch.as_tensor(raw), dataset.levels)
+        raw = dataset.medium.kept(x, dataset.levels)
+        x = dataset.medium.seen(torch.as_tensor(raw), dataset.levels)
         points = by.features(x)
         chances = None
         if judged:

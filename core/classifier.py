@@ -25,7 +25,7 @@ from core.media import media
 from core.models import MEMORISES, Curve, Spec
 from core.nets import refresh_batch_statistics
 from core.norms import LINF, SUITED, Budget
-from core.tensors import Group, Images, Loss, full, rows
+from core.tensors import Batch, Group, Loss, full, rows
 
 
 class ClassifierConfig(Config):
@@ -133,11 +133,11 @@ class Classifier(nn.Module):
         self.body = body(spec.shape, config.width, config.features)
         self.last = nn.Linear(config.features, spec.classes)
 
-    def forward(self, x: Images) -> Tensor:
+    def forward(self, x: Batch) -> Tensor:
         """Gives logits, (N, classes), of images in [0, 1]."""
         return self.last(self.features(x))
 
-    def features(self, x: Images) -> Tensor:
+    def features(self, x: Batch) -> Tensor:
         """Gives the features, (N, D)."""
         return self.body(x)
 
@@ -152,7 +152,7 @@ class Classifier(nn.Module):
         return [self.body]
 
     def losses(
-        self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
+        self, x: Batch, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
         """Yields the cross entropy in nats, of images that its defence has made harder; with trades, and constancy."""
         assert y is not None
@@ -168,9 +168,7 @@ class Classifier(nn.Module):
         accuracy = (logits.detach().argmax(1) == y).float().mean()
         yield Loss("classifier", value, {"loss": value.detach(), "accuracy": accuracy, **parts})
 
-    def held_out(
-        self, x: Images, y: Tensor | None, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def held_out(self, x: Batch, y: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
         """Gives cross entropy (decides the best checkpoint) and accuracy on held-out images.
 
         A hardened classifier is chosen by its cross entropy on images as hard as those it learned from.
@@ -188,7 +186,7 @@ class Classifier(nn.Module):
             "valid_hard_accuracy": (hard.argmax(1) == labels).float().mean(),
         }
 
-    def fit(self, x: Images, y: Tensor | None) -> None:
+    def fit(self, x: Batch, y: Tensor | None) -> None:
         """Recomputes the batch statistics for the averaged weights, of images like those that it learned from."""
         parts = list(torch.arange(len(x), device=x.device).tensor_split(-(-len(x) // 256)))
         refresh_batch_statistics(self, (lambda i=i: self(x[i]) for i in parts))
@@ -200,7 +198,7 @@ class Classifier(nn.Module):
             hard = [torch.cat([x[i], h]) for i, h in zip(parts, hard, strict=False)]
         refresh_batch_statistics(self, (lambda h=h: self(h) for h in hard))
 
-    def _hardened(self, x: Images, y: Tensor, generator: torch.Generator, ramp: float) -> Images:
+    def _hardened(self, x: Batch, y: Tensor, generator: torch.Generator, ramp: float) -> Batch:
         """Gives the images that the defence trains on; ``ramp`` is the share of its full strength."""
         config = self.config
         if config.defence == "none":

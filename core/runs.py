@@ -189,7 +189,7 @@ def named(text: str) -> tuple[jobs.Job, int]:
 
 def samples(run: jobs.Job) -> list[tuple[int, Path]]:
     """Lists the sample sheets as (step, file), oldest first."""
-    files = (run.path / "samples").glob("*.png")
+    files = (run.path / "samples").glob("*")
     return sorted((int(file.stem), file) for file in files if file.stem.isdecimal())
 
 

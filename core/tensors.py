@@ -22,7 +22,7 @@ from core.catalog import UserError
 from core.settings import settings
 
 Images = Float[Tensor, "n c h w"]
-Items = Float[Tensor, "n ..."]  # of any medium, either side
+Batch = Float[Tensor, "n ..."]  # of any medium, either side
 Labels = Int[Tensor, " n"]
 Bytes = UInt8[np.ndarray, "n c h w"]
 

@@ -272,6 +272,38 @@ def from_digests(joined: bytes) -> np.ndarray:
     return np.frombuffer(joined, dtype="<u8").astype(np.uint64)
 
 
+def together(keys: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Gives what has the same group (a patient, a speaker) one hash, for :func:`split_by_content` to keep together.
+
+    What has the same content stays together, too, and with it the groups that share it.
+
+    Args:
+        keys: Content hashes, uint64 (N,).
+        group: Of each, values of any kind, (N,).
+
+    Returns:
+        uint64 (N,): of groups that share no content, a hash of the group's value alone, so that further members
+        do not move it.
+
+    >>> together(np.array([1, 2, 3, 3], np.uint64), np.array(["a", "a", "b", "c"])).tolist()[2:]
+    [1957948516733239095, 1957948516733239095]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    values, groups = np.unique(group, return_inverse=True)
+    contents = np.unique(keys, return_inverse=True)[1]
+    size = len(values) + len(keys)
+    links = coo_array((np.ones(len(keys)), (groups, len(values) + contents)), (size, size))
+    part = connected_components(links, directed=False)[1]
+    named = from_digests(
+        b"".join(hashlib.blake2b(str(v).encode(), digest_size=8).digest() for v in values)
+    )
+    least = np.full(part.max(initial=-1) + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(least, part[: len(values)], named)
+    return least[part[groups]]
+
+
 def leaks(keys: np.ndarray, given: np.ndarray) -> np.ndarray:
     """Marks images that a later split holds as well: a test image in train or valid, a valid image in train.
 

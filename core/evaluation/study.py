@@ -29,7 +29,7 @@ from core.media import Medium
 from core.models import Scores, Validates
 from core.runs import Opened
 from core.stats import Estimate
-from core.tensors import Images, Items, device, draw_labels
+from core.tensors import Batch, device, draw_labels
 from core.watch import UNWATCHED, Watch
 
 SCORED = 500  # held-out and training images whose likelihood is computed
@@ -53,7 +53,7 @@ class _Onward(Watch):
 
 
 class ImageSet:
-    """Images on trial: generated ones, or real ones in their place.
+    """Items on trial: generated ones, or real ones in their place.
 
     Attributes:
         x: uint8 (N, C, H, W), 0 … ``levels - 1``.
@@ -76,13 +76,13 @@ class ImageSet:
         """What they are."""
         return self.evaluator.dataset.medium
 
-    def items(self, size: int = 500) -> Iterator[Items]:
+    def items(self, size: int = 500) -> Iterator[Batch]:
         """Yields them as floats in [0, 1], some at a time, on the device."""
         for start in range(0, len(self.x), size):
             part = torch.as_tensor(np.asarray(self.x[start : start + size]))
             yield self.medium.read(part.to(self.evaluator.device), self.levels)
 
-    def images(self) -> Iterator[Items]:
+    def images(self) -> Iterator[Batch]:
         """Yields what a model sees of them, some at a time, on the device."""
         yield from map(self.medium.to_model, self.items())
 
@@ -343,7 +343,12 @@ class Evaluator:
         return f"{metric.title}, {features.extractors.get(by.name).title.lower()}"
 
     def _allow(self, metric: Metric) -> None:
-        needs = metric.needs
+        needs, form = metric.needs, self.dataset.medium.model
+        if form not in metric.takes:
+            raise UserError(
+                f"It takes {' or '.join(metric.takes)}s, and a model sees a {form} of this data. "
+                "Choose another metric."
+            )
         if len(self.made.x) < metric.fewest:
             raise UserError(
                 f"It needs at least {metric.fewest} samples, got {len(self.made.x)}. Draw more samples."
@@ -418,7 +423,7 @@ class Evaluator:
         """Number of held-out, and of training images, whose likelihood is computed."""
         return min(SCORED, len(self.held_out.x), len(self.train.x))
 
-    def _few(self, part: str) -> tuple[Images, Tensor | None]:
+    def _few(self, part: str) -> tuple[Batch, Tensor | None]:
         of = self.train if part == "train" else self.held_out
         x = of.medium.seen(torch.as_tensor(of.x[: self.scored]).to(self.device), of.levels)
         if not self.opened.model.classes or of.y is None:
@@ -450,7 +455,7 @@ class Evaluator:
         x, y = self._few(part)
         return {name: float(value) for name, value in self._own(x, y).items()}
 
-    def _own(self, x: Images, y: Tensor | None) -> dict[str, Tensor]:
+    def _own(self, x: Batch, y: Tensor | None) -> dict[str, Tensor]:
         """Computes losses of a batch: the held-out measure where the family has one, else what it trains on."""
         generator = torch.Generator(self.device).manual_seed(self.config.seed)
         if isinstance(self.opened.model, Validates):
@@ -542,7 +547,8 @@ class Evaluator:
 
     def _hidden(self, n: int, place: np.ndarray) -> dict[str, np.ndarray]:
         """Gives what each of ``n`` samples may be in disguise; nothing where that is not asked for."""
-        if not {"disguised", "disguised_ratio"} & {metric.name for metric in self.metrics}:
+        asked = {"disguised", "disguised_ratio"} & {metric.name for metric in self.metrics}
+        if not asked or self.dataset.medium.model != "picture":
             return {}
         found, usual = self.made.disguised, self.unseen.disguised
         distance = found.distance[:n, 0].cpu().numpy()

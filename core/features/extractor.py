@@ -14,7 +14,7 @@ from core import files
 from core.catalog import Entry, Registry
 from core.datasets import Dataset
 from core.settings import settings
-from core.tensors import Images
+from core.tensors import Batch
 
 extractors = Registry("extractor", Entry, "core.features.extractors")
 """What turns images into features. ``make(dataset, device, weights, watch) -> Extractor``; ``weights`` is a file or
@@ -40,7 +40,7 @@ class Extractor(Protocol):
     @property
     def hash(self) -> str: ...
 
-    def features(self, x: Images) -> np.ndarray:
+    def features(self, x: Batch) -> np.ndarray:
         """Gives features of images in [0, 1], float64 (N, D)."""
         ...
 

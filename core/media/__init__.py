@@ -93,11 +93,11 @@ class Medium(Entry):
         """Turns what a model has made, (N, …), into items as they are stored, in memory."""
         return self.write(self.from_model(x), levels)
 
-    def again(self, x: Tensor, levels: int = 256) -> Tensor:
-        """Gives what a model sees of what a model has made, once it was stored, on the CPU."""
+    def items(self, x: Tensor, levels: int = 256) -> Tensor:
+        """Turns what a model has made, (N, …), into the items in [0, 1] that are read once it was stored."""
         import torch
 
-        return self.seen(torch.as_tensor(self.kept(x, levels)), levels)
+        return self.read(torch.as_tensor(self.kept(x, levels)), levels)
 
 
 media = Registry("medium", Medium, "core.media")

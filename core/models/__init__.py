@@ -451,6 +451,21 @@ class Validates(Protocol):
         ...
 
 
+def dense(network: str, spec: Spec) -> bool:
+    """Tells whether a choice of networks is ``dense``; ``auto`` is, for what is no picture, and for tiny ones.
+
+    Raises:
+        UserError: If another network was chosen for what is no picture.
+    """
+    if network == "auto":
+        return spec.form != "picture" or spec.size <= 8
+    if network != "dense" and spec.form != "picture":
+        raise UserError(
+            f"family.network must be auto or dense for a {spec.form}, got {network!r}. Choose one of them."
+        )
+    return network == "dense"
+
+
 def build(name: str, values: Mapping[str, Any], spec: Spec) -> GenerativeModel:
     """Builds an untrained model of a family.
 

@@ -231,7 +231,6 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
     def sheet(model: Any, step: int, images: int) -> None:
         from core import sheets
         from core.models import families
-        from core.tensors import to_bytes
 
         sampling = families.get(facts["family"]["name"]).sampling()
         columns = sheets.columns(len(facts["dataset"]["classes"]))
@@ -241,10 +240,11 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
             import torch
 
             y = torch.arange(count, device=next(model.parameters()).device) % model.classes
-        x = to_bytes(model.sample(range(count), y, facts["train"]["seed"], sampling))
+        medium = dataset.medium
+        x = medium.kept(model.sample(range(count), y, facts["train"]["seed"], sampling))
         files.write_atomic(
-            task.path / "samples" / f"{step}.png",
-            sheets.png(x, columns, {"step": step, "images": images}),
+            task.path / "samples" / f"{step}{medium.suffix}",
+            medium.make(x, columns, {"step": step, "images": images}),
         )
 
     yield from follow(task, dataset, facts, sheet)
@@ -366,7 +366,7 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
     from core import features, metrics
     from core.datasets import evenly
     from core.models import families
-    from core.tensors import device, to_bytes, to_float
+    from core.tensors import device
 
     sampling = families.get(task.part("family")["name"]).sampling()
     n = min(500, len(dataset.splits["valid"]), len(dataset.splits["train"]))
@@ -374,15 +374,15 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
         part: evenly(dataset.splits[part], count)
         for part, count in (("train", 10_000), ("valid", n))
     }
-    real: dict[str, Any] = {}
+    medium, real = dataset.medium, {}
     cost, since = 0.0, time.monotonic()
 
     def prepare() -> None:
         task.say("Preparing the measure of quality")
         by = real["by"] = features.quick(dataset, device(), task.aside())
         for part, index in spaced.items():
-            real[part] = dataset.images(index)
-        real["features"] = by.features(real["valid"])
+            real[part] = dataset.items(index)
+        real["features"] = by.features(medium.to_model(real["valid"]))
         few = dataset.images(evenly(spaced["train"], n))
         real["floor"] = metrics.sliced_wasserstein(by.features(few), real["features"])
 
@@ -400,8 +400,9 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
                 return {}
             began = time.monotonic()
         made = [model.sample(ids, None, seed, sampling) for ids in torch.arange(n).split(100)]
-        x = to_float(torch.as_tensor(to_bytes(torch.cat(made))))
-        distance = metrics.sliced_wasserstein(real["by"].features(x), real["features"])
+        x = medium.items(torch.cat(made))
+        seen = real["by"].features(medium.to_model(x))
+        distance = metrics.sliced_wasserstein(seen, real["features"])
         copies = metrics.nearer_to_training(x.numpy(), real["train"].numpy(), real["valid"].numpy())
         since = time.monotonic()
         cost = since - began

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from core.catalog import Config, Entry, Registry, UserError
+from core.media import FORMS, Form
 from core.stats import Estimate
 from core.writing import percent
 
@@ -36,6 +37,7 @@ class Metric(Entry):
         means: What it measures, a sentence.
         doubt: When not to trust it, a sentence.
         needs: What must be there: features, judge, conditional, scores.
+        takes: The forms, of what a model sees, that it can measure.
         fewest: Samples.
         standard: Measured unless a choice is made.
         scale: How its value is written: share, number or bits.
@@ -52,6 +54,7 @@ class Metric(Entry):
     means: str
     doubt: str
     needs: tuple[str, ...] = ("features",)
+    takes: tuple[Form, ...] = FORMS
     fewest: int = 50
     standard: bool = True
     scale: Literal["share", "number", "bits"] = "number"

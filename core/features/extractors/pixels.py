@@ -11,7 +11,7 @@ from torch import Tensor
 from core.catalog import Config
 from core.datasets import Dataset, evenly
 from core.features.extractor import extractors
-from core.tensors import Images, coarse
+from core.tensors import Batch, coarse
 from core.watch import UNWATCHED, Watch
 
 IMAGES = 5000  # of the training images, at most
@@ -34,7 +34,7 @@ class Pixels:
     scale: Tensor
 
     @torch.inference_mode()
-    def features(self, x: Images) -> np.ndarray:
+    def features(self, x: Batch) -> np.ndarray:
         """Gives centred pixels of images in [0, 1], float64 (N, D)."""
         parts = [
             (coarse(part.to(self.mean.device)) - self.mean) / self.scale for part in x.split(500)
