@@ -76,6 +76,7 @@ class Description:
     caption: str
     entry: Source | None = None  # with its config, for a registered source
     size: Mapping[str, int] | None = None  # images, channels, size, classes, for a saved set
+    medium: str = "image"
 
     @property
     def saved(self) -> bool:
@@ -294,7 +295,7 @@ def describe(name: str) -> Description:
     """
     if name in datasets:
         entry = datasets.get(name)
-        return Description(name, entry.title, entry.caption, entry)
+        return Description(name, entry.title, entry.caption, entry, medium=entry.medium)
     place = _place(name)
     try:
         meta = store.read_meta(place)
@@ -306,6 +307,7 @@ def describe(name: str) -> Description:
             name,
             f"{media.get(meta['modality']).told(n, tuple(shape))}, {words}.",
             size={"images": n, "channels": shape[0], "size": shape[-1], "classes": classes},
+            medium=meta["modality"],
         )
     except (store.Damaged, ValueError, KeyError, TypeError):
         return Description(

@@ -112,7 +112,7 @@ class Dataset:
     @property
     def size(self) -> int:
         """Height and width of images in pixels."""
-        return self.x.shape[2]
+        return self.x.shape[-1]
 
     @property
     def channels(self) -> int:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from core.ascent import climb
-from core.catalog import Config, Entry, Registry, UserError, knob, seed_knob
+from core.catalog import Config, Registry, UserError, knob, seed_knob
 from core.datasets import Dataset, evenly
+from core.media import Taker
 from core.norms import LINF, SUITED, Budget
 from core.runs import Opened
 from core.stats import proportion
@@ -26,8 +27,8 @@ from core.writing import percent
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trick(Entry):
-    """A trick; ``make(config, opened, dataset, target) -> Iterator[Shown]``.
+class Trick(Taker):
+    """A trick; ``make(config, opened, dataset, target) -> Iterator[Shown]``. It takes what the model sees.
 
     Attributes:
         fits: Tells whether a model can be put to it.

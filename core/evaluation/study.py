@@ -343,12 +343,8 @@ class Evaluator:
         return f"{metric.title}, {features.extractors.get(by.name).title.lower()}"
 
     def _allow(self, metric: Metric) -> None:
-        needs, form = metric.needs, self.dataset.medium.model
-        if form not in metric.takes:
-            raise UserError(
-                f"It takes {' or '.join(metric.takes)}s, and a model sees a {form} of this data. "
-                "Choose another metric."
-            )
+        needs = metric.needs
+        metric.allow(self.dataset.medium.model, registered)
         if len(self.made.x) < metric.fewest:
             raise UserError(
                 f"It needs at least {metric.fewest} samples, got {len(self.made.x)}. Draw more samples."

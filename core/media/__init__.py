@@ -8,19 +8,24 @@ Torch is imported where it computes, so that listing the media costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from core.catalog import Config, Entry, Registry
+from core.catalog import Config, Entry, Registry, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Form = Literal["picture", "vector", "sequence"]  # (C, H, W), (D,), (C, T)
 FORMS: tuple[Form, ...] = ("picture", "vector", "sequence")
+
+
+def form_of(shape: Sequence[int]) -> Form:
+    """Tells the form of one item, or of what a model sees of it, by its shape."""
+    return {1: "vector", 2: "sequence"}.get(len(shape), "picture")  # type: ignore[return-value]
 
 
 def _floats(x: Tensor, levels: int) -> Tensor:
@@ -101,3 +106,27 @@ class Medium(Entry):
 
 
 media = Registry("medium", Medium, "core.media")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taker(Entry):
+    """An entry that is made for some forms of data: of items or of what a model sees, as its registry says.
+
+    Attributes:
+        takes: The forms.
+    """
+
+    takes: tuple[Form, ...] = ("picture",)
+
+    def allow(self, form: Form, registry: Iterable[Taker]) -> None:
+        """Refuses other forms.
+
+        Raises:
+            UserError: With those of the registry that take it.
+        """
+        if form not in self.takes:
+            others = ", ".join(entry.name for entry in registry if form in entry.takes)
+            raise UserError(
+                f"{self.title} takes {' or '.join(self.takes)}s, and this is a {form}. "
+                f"Choose from: {others or 'none yet'}."
+            )

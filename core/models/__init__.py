@@ -24,8 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from core.catalog import Config, Entry, Registry, UserError
-from core.media import Form, media
+from core.catalog import Config, Registry, UserError
+from core.media import Form, Taker, media
 
 if TYPE_CHECKING:
     import torch
@@ -71,34 +71,18 @@ MEMORISES = "A held-out curve that rises while training falls: the model memoris
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family(Entry):
-    """A family; ``make(config, spec) -> GenerativeModel``.
+class Family(Taker):
+    """A family; ``make(config, spec) -> GenerativeModel``. It takes what a model sees.
 
     Attributes:
         sampling: What sampling takes.
         curves: What its training logs, in the order of the charts; a value that has none is drawn under its own name.
         critic: Images pass a critic while it learns, so augmentations before it must let gradients through.
-        takes: The forms that it can learn, of what a model sees.
     """
 
     sampling: type[Config]
     curves: tuple[Curve, ...] = ()
     critic: bool = False
-    takes: tuple[Form, ...] = ("picture",)
-
-    def allow(self, medium: str) -> None:
-        """Refuses what the family cannot learn.
-
-        Raises:
-            UserError: If a model sees something of the medium that is none of :attr:`takes`.
-        """
-        form = media.get(medium).model
-        if form not in self.takes:
-            able = [entry.name for entry in families if form in entry.takes]
-            raise UserError(
-                f"A {self.name} learns from {' or '.join(self.takes)}s, and a model sees a {form} of {medium} data. "
-                f"Choose from: {', '.join(able) or 'no family yet'}."
-            )
 
 
 families = Registry("family", Family, "core.models")
@@ -473,5 +457,5 @@ def build(name: str, values: Mapping[str, Any], spec: Spec) -> GenerativeModel:
         UserError: If the family or a parameter does not exist, a value is not allowed, or it cannot learn such data.
     """
     entry = families.get(name)
-    entry.allow(spec.medium)
+    entry.allow(spec.form, families)
     return entry.make(entry.config.of(values, "family"), spec)

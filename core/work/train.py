@@ -16,6 +16,7 @@ from pydantic import model_validator
 
 from core import files, jobs, machine, runs
 from core.catalog import Config, UserError, knob
+from core.media import media
 from core.models import Curve, Spec
 from core.settings import settings
 from core.watch import Stopped
@@ -148,6 +149,7 @@ def allow(config: dict[str, Any], family: str) -> None:
         UserError: If it cannot work.
     """
     from core import datasets
+    from core.models import families
 
     train, dataset = config["train"], config["dataset"]
     _allow_images(train["images"])
@@ -165,6 +167,13 @@ def allow(config: dict[str, Any], family: str) -> None:
             raise UserError(
                 f"train.gpus must be at most {gpus()} on this server, got {train['gpus']}. Train on fewer GPUs."
             )
+    form = media.get(datasets.describe(dataset["name"]).medium).model
+    if family in families:
+        families.get(family).allow(form, families)
+    if config["augment"]["pipeline"] and form != "picture":
+        raise UserError(
+            f"augment.pipeline changes pictures, and this is a {form}. Leave augment.pipeline out."
+        )
     if config["augment"]["critic"]:
         _allow_critic(config, family)
     if train["parent"]:

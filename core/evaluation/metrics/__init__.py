@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from core.catalog import Config, Entry, Registry, UserError
-from core.media import FORMS, Form
+from core.media import FORMS, Form, Taker
 from core.stats import Estimate
 from core.writing import percent
 
@@ -28,8 +28,8 @@ GROUPS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric(Entry):
-    """A metric; ``make(evaluator, sample) -> Estimate | Score``.
+class Metric(Taker):
+    """A metric; ``make(evaluator, sample) -> Estimate | Score``. It takes what a model sees.
 
     Attributes:
         group: Of :data:`GROUPS`.
@@ -37,7 +37,6 @@ class Metric(Entry):
         means: What it measures, a sentence.
         doubt: When not to trust it, a sentence.
         needs: What must be there: features, judge, conditional, scores.
-        takes: The forms, of what a model sees, that it can measure.
         fewest: Samples.
         standard: Measured unless a choice is made.
         scale: How its value is written: share, number or bits.
