@@ -337,7 +337,7 @@ def _samples(
     watch.say("Preparing the judge", 0.5)
     judged = classes > 1
     by = (
-        features.judge(dataset, device(), watch.aside())
+        features.judge(dataset, device(), watch.part(0.5, 0.6))
         if judged
         else features.components(dataset, device())
     )
@@ -401,7 +401,7 @@ def _samples(
             if classes:
                 kept_y.append(labels.numpy()[taken].astype(np.int64))
         done = 1 - sum(wanted.values()) / total
-        watch.say(f"Sampling: {len(rows):,} of {total:,} kept, {number:,} drawn", 0.5 + 0.5 * done)
+        watch.say(f"Sampling: {len(rows):,} of {total:,} kept, {number:,} drawn", 0.6 + 0.4 * done)
         watch.check()
     return kept_x, kept_y, rows, refused, rejected
 

@@ -14,7 +14,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,13 +42,16 @@ class Opened:
     """A trained network, ready for use and shared between visitors: never change it.
 
     Attributes:
-        run: Id of the run.
-        step: Step of the checkpoint.
-        images: Images seen until then.
+        run: Id of the run, or of what was brought from outside; empty for what is kept under none.
+        step: Step of the checkpoint; 0 for what is no run.
+        images: Images seen until then; 0 for what is no run.
         family: Name of the family, or ``classifier``.
         model: The network in evaluation mode; its parameters need no gradient.
         classes: Names of the classes that the model listens to, or tells apart; empty for a model without labels.
         sampling: The family's sampling config class; None for a classifier.
+        name: For people.
+        facts: What a report says of it: hash, architecture, preprocessing.
+        notes: What was left out when it was brought, in sentences.
     """
 
     run: str
@@ -59,6 +62,9 @@ class Opened:
     spec: Spec
     classes: tuple[str, ...]
     sampling: type[Config] | None
+    name: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def usual(self) -> Config:
@@ -455,9 +461,7 @@ def _load(run: jobs.Job, step: int, file: Path) -> Opened:
             f"{file} does not fit the settings in run.json: {str(error).splitlines()[-1].strip()}"
         ) from None
     model = model.to(device()).eval().requires_grad_(False)
-    for (
-        part
-    ) in model.children():  # a pass is a slice: whoever asked may be gone before the next one
+    for part in model.children():  # between two passes a visitor who has left ends the work
         part.register_forward_pre_hook(slices.between)
     family = family_of(run)
     sampling = families.get(family).sampling if run.kind == "train" else None

@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 from core.catalog import UserError
 from core.gradients import StraightThrough, bypassed
-from core.tensors import Images
+from core.runs import Opened
+from core.tensors import Images, device
 
 Score = Callable[[Tensor], Tensor]  # logits (N, K) -> what an attack raises, (N,)
 FEWEST = 1  # images of the smallest batch that is still halved
@@ -74,6 +75,13 @@ class Target:
                 self.notes.append("It was in training mode, and was put into evaluation mode.")
             module.to(self.device)
 
+    @classmethod
+    def of(cls, opened: Opened) -> Target:
+        """Puts a classifier under test: one that was trained here, or brought."""
+        model, spec, name, facts = opened.model, opened.spec, opened.name, opened.facts
+        side = spec.channels, spec.size
+        return cls(model, opened.classes, *side, name=name, facts=facts, device=device())
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of one image, (C, H, W)."""
@@ -91,7 +99,11 @@ class Target:
         return other
 
     def raw(self, x: Images) -> Tensor:
-        """Gives what the module gives, once, (N, K)."""
+        """Gives what the module gives, once, (N, K).
+
+        Raises:
+            UserError: If it gives no row of logits per image, or not one per class.
+        """
         out = self.module(x)
         if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x):
             shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -241,6 +253,13 @@ class Target:
                 self.notes.append(f"Memory was short: it is asked {self.batch} images at a time.")
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
+
+
+def laid_out(opened: Opened) -> Opened:
+    """Lays the weights of convolutions out as a processor likes them: a quarter faster at 28 px, slower at 8."""
+    if device().type == "cpu" and opened.spec.size >= 16:
+        opened.model.to(memory_format=torch.channels_last)
+    return opened
 
 
 def _rows(score: Score, logits: Tensor, rows: slice) -> Tensor:

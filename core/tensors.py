@@ -5,6 +5,7 @@ Images are float32 (N, C, H, W) in [0, 1] at every border.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from core.catalog import UserError
@@ -108,7 +109,7 @@ def device(training: bool = False) -> torch.device:
 
 
 def caveat(where: torch.device) -> str:
-    """Says what whoever trains on a device should know; empty for one that this project is tried on."""
+    """Says what to know before training on a device; empty for one that this project is tried on."""
     if where.type != "mps":
         return ""
     return (
@@ -332,3 +333,14 @@ def give_memory_back() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
         if trim is not None:
             trim(0)
+
+
+def fingerprint(module: Any) -> str:
+    """Takes the sha-256 of a module's weights, 16 digits; empty for what has none."""
+    if not isinstance(module, nn.Module):
+        return ""
+    mark = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        mark.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        mark.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return mark.hexdigest()[:16]

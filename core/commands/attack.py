@@ -120,12 +120,10 @@ def _job(
     arguments: argparse.Namespace, choice: dict[str, str], values: dict[str, Any]
 ) -> tuple[Report, dict[str, Any]]:
     """Attacks as a job, and waits for it; gives the report and what goes with it."""
+    from core import classifiers
     from core.robustness import records
 
-    target = arguments.classifier
-    if target and not target.startswith("own/"):
-        target = jobs.find(target, "classifier").id
-    values["attack.classifier"] = target
+    values["attack.classifier"] = classifiers.find(arguments.classifier)
     job = work.submit("attack", choice, values, who="command line")
     shown = ""
     while job.active:
@@ -149,14 +147,14 @@ def _here(
     arguments: argparse.Namespace, choice: dict[str, str], values: dict[str, Any]
 ) -> tuple[Report, dict[str, Any]]:
     """Attacks code of this machine in this process; a job never runs it."""
-    from core import datasets, robustness
-    from core.robustness import campaign, foreign, records
+    from core import classifiers, datasets, robustness
+    from core.robustness import campaign, records
     from core.robustness.report import batch, html, pictures
 
     config = work.configure("attack", choice, values)
     plan = campaign.AttackConfig.of(config["attack"], "attack")
     dataset = datasets.load(choice["dataset"], config["dataset"]["config"])
-    target = foreign.from_code(arguments.classifier, arguments.weights, dataset)
+    target = classifiers.from_code(arguments.classifier, arguments.weights, dataset)
     data = {"config": config["dataset"]["config"]}
     study = robustness.begin(target, dataset, plan.study(), data=data)
     report = study.report

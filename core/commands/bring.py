@@ -6,9 +6,8 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.catalog import Config, UserError, parse
+from core.catalog import Config, parse
 from core.commands import commands, show, takes_values
-from core.settings import settings
 
 _FLAGS = ("architecture", "resize", "crop", "mean", "std")
 
@@ -18,6 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", type=Path, help="a .safetensors file, or a .pt state dict")
     parser.add_argument("--name", default="", help="what it is called; the file's name otherwise")
     parser.add_argument("--dataset", default="digits", help="whose classes it knows (digits)")
+    parser.add_argument(
+        "--origin", default="torchvision", help="what its network comes from (torchvision)"
+    )
     parser.add_argument("--architecture", help="name in torchvision.models (resnet18)")
     parser.add_argument(
         "--resize", help="px of a side before the network; 0 as trained, -1 as it is"
@@ -32,47 +34,41 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     """Lists the configs that ``--set`` takes."""
-    from core.robustness.foreign import ForeignConfig
+    from core import brought
 
-    return {"": ForeignConfig}
+    return {"": brought.origins.get(chosen.origin).config}
 
 
 @commands.add("bring", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> None:
     """Bring weights for a network of torchvision as a classifier that can be attacked."""
-    from core import datasets
-    from core.robustness import foreign
+    from core import brought, datasets, weights
 
     values = dict(parse(arguments.set))
     values |= {name: v for name in _FLAGS if (v := getattr(arguments, name)) is not None}
-    limit = settings().upload_mb
-    try:
-        with arguments.weights.open("rb") as opened:
-            file = opened.read(limit * 2**20 + 1)  # one more than is allowed: it is refused
-    except OSError as error:
-        raise UserError(
-            f"{arguments.weights} cannot be read ({error.strerror}). Give a .safetensors or .pt file."
-        ) from None
-    config = foreign.ForeignConfig.of(values, "classifier")
+    file = weights.read(arguments.weights)
     dataset = datasets.load(arguments.dataset, {})
-    inside = foreign.inspect(file)
-    id = foreign.bring(
-        arguments.name or foreign.called(arguments.weights.name), file, config, dataset
+    contents = weights.look(file)
+    kept = brought.keep(
+        arguments.name or brought.called(arguments.weights.name),
+        file,
+        values,
+        dataset,
+        arguments.origin,
     )
-    kept = foreign.kept(id)
     facts = {
-        "id": id,
+        "id": kept.id,
         "dataset": dataset.name,
-        "kind": inside.kind,
-        "tensors": inside.tensors,
-        "classes": inside.classes,
-        "preprocessing": kept["preprocessing"],
-        "notes": kept["notes"],
+        "kind": contents.kind,
+        "tensors": len(contents.parts),
+        "classes": contents.classes,
+        "preprocessing": kept.record["preprocessing"],
+        "notes": kept.record["notes"],
     }
     lines = [
-        f"{id}: {inside.kind} of {inside.tensors:,} tensors, for {dataset.name}.",
-        foreign.told(kept["preprocessing"]),
-        *kept["notes"],
-        f"Attack it: python -m core attack --dataset {dataset.name} --classifier {id}",
+        f"{kept.id}: {contents.kind} of {len(contents.parts):,} tensors, for {dataset.name}.",
+        kept.note,
+        *kept.record["notes"],
+        f"Attack it: python -m core attack --dataset {dataset.name} --classifier {kept.id}",
     ]
     show(arguments, facts, lines)

@@ -18,18 +18,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 @commands.add("delete", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
     """Delete a run and all its files, or a classifier that was brought (own/NAME), for good."""
-    if arguments.run_id.startswith("own/"):
-        from core.robustness import foreign
+    from core import brought
 
-        id = arguments.run_id
-        foreign.kept(id)
-        if not arguments.yes:
-            raise UserError(f"This deletes the classifier {id} for good. Add --yes to do it.")
-        foreign.delete(id)
-        show(arguments, {"classifier": id, "done": "delete"}, [f"{id}: deleted."])
-        return
-    job = jobs.find(arguments.run_id)
+    room, kind = (brought, "classifier") if brought.holds(arguments.run_id) else (jobs, "run")
+    id = room.find(arguments.run_id).id
     if not arguments.yes:
-        raise UserError(f"This deletes {job.id} and all its files for good. Add --yes to do it.")
-    jobs.delete(job.id)
-    show(arguments, {"run": job.id, "done": "delete"}, [f"{job.id}: deleted."])
+        raise UserError(f"This deletes {id} and all its files for good. Add --yes to do it.")
+    room.delete(id)
+    show(arguments, {kind: id, "done": "delete"}, [f"{id}: deleted."])

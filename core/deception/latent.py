@@ -10,12 +10,11 @@ from collections.abc import Iterator
 
 import torch
 
-from core import features
+from core import classifiers, features
 from core.catalog import Config, UserError, knob, seed_knob
 from core.datasets import Dataset
 from core.deception import Shown, plain, share, strip, tricks
 from core.models import Decodes, Traces
-from core.robustness import foreign
 from core.runs import Opened
 from core.target import Climb, Target
 
@@ -52,7 +51,11 @@ class LatentConfig(Config):
 def latent(
     config: LatentConfig, opened: Opened, dataset: Dataset, target: Target
 ) -> Iterator[Shown]:
-    """Searches images that the model draws, that fool the classifier, and whose label a second classifier keeps [1]."""
+    """Searches images that the model draws, that fool the classifier, and whose label a second classifier keeps [1].
+
+    Raises:
+        UserError: If the two classifiers agree on none of the model's images.
+    """
     second = second_opinion(target, dataset)
     model, classes, where = opened.model, len(target.classes), target.device
     ids = torch.arange(config.n)
@@ -118,12 +121,12 @@ def second_opinion(target: Target, dataset: Dataset) -> Target:
         UserError: If there is no other.
     """
     # one that was trained against attacks goes wrong in other places than a plain one
-    for choice in sorted(foreign.available(dataset.name), key=lambda c: "against" not in c.note):
+    for choice in sorted(classifiers.available(dataset.name), key=lambda each: not each.hardened):
         if not choice.id and not features.judged(dataset):
             continue  # nothing is trained in passing
         if choice.id != target.facts.get("run", ""):
             try:
-                other = foreign.target_of(choice.id, dataset)
+                other = classifiers.target_of(choice.id, dataset)
             except UserError:
                 continue
             if other.facts.get("hash") != target.facts.get("hash"):

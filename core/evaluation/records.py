@@ -15,6 +15,7 @@ from core import files, jobs, runs, sheets
 from core.cache import Cache
 from core.catalog import Config, UserError, knob, seed_knob
 from core.evaluation.metrics import Measurement, metrics
+from core.features import extractors
 
 
 class EvaluateConfig(Config):
@@ -43,11 +44,12 @@ class EvaluateConfig(Config):
         log=True,
         advanced=True,
     )
-    extractor: Literal["judge", "self", "pca", "pixels", "inception", "dinov2"] = knob(
+    extractor: str = knob(
         "judge",
         "What sees the images: the judge knows the classes of the dataset; without a good one, a network that "
         "learned from the images alone takes its place.",
         title="Seen through",
+        choices=extractors.names,
     )
     reference: Literal["test", "valid", "train"] = knob(
         "test",

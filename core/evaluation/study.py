@@ -338,9 +338,10 @@ class Evaluator:
     def _title(self, metric: Metric, by: Any) -> str:
         if by is None:
             return metric.title
-        if metric.name.startswith("frechet") and by.name == "inception":
-            return metric.title.replace("Fréchet distance", "FID")
-        return f"{metric.title}, {features.extractors.get(by.name).title.lower()}"
+        seen = features.extractors.get(by.name)
+        if seen.frechet and metric.name.startswith("frechet"):
+            return metric.title.replace("Fréchet distance", seen.frechet)
+        return f"{metric.title}, {seen.title.lower()}"
 
     def _allow(self, metric: Metric) -> None:
         needs = metric.needs
@@ -628,8 +629,9 @@ def _few_dimensions(made: Tensor, real: Tensor, most: int = 32) -> tuple[np.ndar
     """Reduces features to at most 32 dimensions, along the main directions of the real ones, float16."""
     if made.shape[1] > most:
         centre = real.mean(0)
-        _, _, directions = torch.pca_lowrank((real - centre).float(), most, center=False)
-        made, real = ((x - centre).float() @ directions for x in (made, real))
+        moved = (real - centre).double()
+        directions = torch.linalg.eigh(moved.T @ moved)[1][:, -most:].flip(1)  # (D, most)
+        made, real = ((x - centre).double() @ directions for x in (made, real))
     return tuple(x.half().cpu().numpy() for x in (made, real))  # type: ignore[return-value]
 
 

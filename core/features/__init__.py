@@ -2,20 +2,30 @@
 
 Features are standardised by the training images of the dataset, because a distance between raw features depends on
 their arbitrary scale. Values from different extractors, or of different datasets, must never be compared: name and
-hash travel with them. An extractor is a file in :mod:`core.features.extractors`.
+hash travel with them. An extractor is a file in :mod:`core.features.extractors`. What needs torch is imported when it
+is first asked for, so that listing the extractors costs nothing.
 """
 
-from core.features.choice import POOR, choose, quick
-from core.features.extractor import LENGTHS, Extractor, extractors, of_split
-from core.features.extractors.judge import Judge, judge, judged, taught
-from core.features.extractors.pca import Components, components
-from core.features.extractors.self import self_supervised
-from core.features.reading import Reader, readable, reader, reader_ready
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from core.features.extractors import Extractor, extractors
+
+if TYPE_CHECKING:
+    from core.features.choice import POOR, choose, quick
+    from core.features.embedding import LENGTHS, Embedding, of_split
+    from core.features.extractors.judge import Judge, judge, judged, taught
+    from core.features.extractors.pca import Components, components
+    from core.features.extractors.self import self_supervised
+    from core.features.reading import Reader, readable, reader, reader_ready
 
 __all__ = [
     "LENGTHS",
     "POOR",
     "Components",
+    "Embedding",
     "Extractor",
     "Judge",
     "Reader",
@@ -32,3 +42,13 @@ __all__ = [
     "self_supervised",
     "taught",
 ]
+_ROOMS = ("choice", "embedding", "reading", "extractors.judge", "extractors.pca", "extractors.self")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for room in _ROOMS:
+            module = importlib.import_module(f"core.features.{room}")
+            if name in vars(module):
+                return vars(module)[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

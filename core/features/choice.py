@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from core.datasets import Dataset
-from core.features.extractor import Extractor, extractors
+from core.features.embedding import Embedding
+from core.features.extractors import extractors
 from core.features.extractors.judge import Judge, judge, judged
 from core.features.extractors.pca import Components, components
 from core.features.extractors.self import self_supervised
@@ -13,32 +14,34 @@ from core.settings import settings
 from core.watch import UNWATCHED, Watch
 from core.writing import percent
 
-POOR = 0.9  # accuracy of a judge below which it is not asked
+POOR = 0.9  # a judge of lower accuracy is not used
 
 
 def choose(
     name: str, dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
-) -> tuple[Extractor, str]:
+) -> tuple[Embedding, str]:
     """Opens an extractor, or the one to take instead of a judge that cannot judge; says so in a sentence, else empty.
 
     Raises:
         UserError: If there is no such extractor, or what it needs is not there.
     """
     entry = extractors.get(name)
-    if name != "judge":
+    form = dataset.medium.model
+    entry.allow(form, extractors)
+    if not entry.labels:
         return entry.make(dataset, device, weights, watch), ""
     if len(dataset.classes) < 2:
         few = "no labels" if not dataset.labelled else "one class only"
         why = f"{dataset.name} has {few}, so there is no judge"
     else:
-        found = judge(dataset, device, watch)
+        found = entry.make(dataset, device, weights, watch)
         if found.accuracy >= POOR:
             return found, ""
         why = (
             f"The judge of {dataset.name} names only {percent(found.accuracy, 0)} of the test images rightly, "
             f"below {percent(POOR, 0)}, so it is not asked"
         )
-    if dataset.medium.model != "picture":
+    if form not in extractors.get("self").takes:
         return components(dataset, device), f"{why}; features are principal components."
     other = self_supervised(dataset, device, watch)
     return other, f"{why}; features come from a network that learned from the images alone."

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from core import classifiers as foreign  # the program in a report of an older version asks for it
 from core.robustness.closeup import Closeup, look
 from core.robustness.comparison import Paired, compare, references
 from core.robustness.cost import Cost, estimate
@@ -28,6 +29,7 @@ __all__ = [
     "check",
     "compare",
     "estimate",
+    "foreign",
     "images_of",
     "look",
     "references",

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from core import attacks
+from core import attacks, classifiers
 from core.catalog import knob
 from core.datasets import Dataset
 from core.norms import LINF, Norm
-from core.robustness import certify, corruptions, foreign
+from core.robustness import certify, corruptions
 from core.robustness.measure import AttackStudy
 from core.robustness.questions import StudyConfig
 from core.stats import proportion
@@ -82,7 +82,7 @@ def extras(
             if watch.stopped():
                 return
     if config.transfer:
-        others = [foreign.target_of(id.strip(), dataset) for id in config.transfer.split(",")]
+        others = [classifiers.target_of(id.strip(), dataset) for id in config.transfer.split(",")]
         yield (
             "transfer",
             transfer([target, *others], study.x, study.y, study.grid[study.head], study.norm),
@@ -118,7 +118,7 @@ def transfer(
     norm: Norm = LINF,
     values: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Attacks each classifier and shows its adversarial images to all: whose images fool whom.
+    """Attacks each classifier and shows its adversarial images to all the others: which of them are fooled.
 
     Only images that a pair names rightly both are counted, so that a mistake is not taken for transfer.
 

@@ -30,9 +30,8 @@ from core.robustness.records import Attacked, Clean, Report, Spread, Tried
 from core.robustness.schedule import Turn
 from core.robustness.tally import Tally, share
 from core.robustness.verdict import robustness, verdict
-from core.robustness.weights import fingerprint
 from core.target import Target
-from core.tensors import Images
+from core.tensors import Images, fingerprint
 from core.watch import UNWATCHED, Stopped, Watch
 
 version_of = cache(version)  # a report that grows asks many times a second
@@ -111,7 +110,7 @@ class AttackStudy(Tally):
                         "No image is named rightly, so there is none to attack."
                     )
         except Stopped:
-            pass  # an attack ends where it is, and what it has found was kept
+            pass  # the attack is cut short; its results so far are kept
         finally:
             self.target.on_pass = None
         if self.stopped:
@@ -164,7 +163,7 @@ class AttackStudy(Tally):
         assert outcome is not None
         hit = self.note_fooled(name, rows, eps, outcome)
         table[k, rows] = hit
-        table[k:, rows[hit]] = 1  # whoever is fooled within a budget is within a larger one
+        table[k:, rows[hit]] = 1  # an image that a budget fools is fooled by a larger one, too
 
     def _smallest(self, name: str) -> Iterator[None]:
         rows, outcome = np.flatnonzero(self.right), None

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import html as escaping
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from core import sheets
+from core import paper, sheets
 from core.norms import NEAR, norm_of
+from core.robustness.findings import ClassStanding, Standing
 from core.robustness.measure import AttackStudy
 from core.robustness.records import Report
 from core.tensors import to_bytes
-from core.writing import percent
+from core.writing import percent, percents
 
 SHOWN = 8  # images of a page
 
@@ -76,18 +75,17 @@ def python(report: Report) -> str:
     given = {k: v for k, v in config.items() if k not in ("split",)}
     place = {"": "", "run": model.get("run", ""), "plain": "", "brought": f"own/{model['name']}"}
     lines = [
-        "from core import datasets, robustness",
-        "from core.robustness import foreign",
+        "from core import classifiers, datasets, robustness",
         "",
         f"dataset = datasets.load({data.get('name', 'digits')!r}, {data.get('config') or {}!r})",
     ]
     if model.get("kind") == "code":
         lines.append(
-            f"target = foreign.from_code({model['place']!r}, None, dataset)  # add the file of your weights"
+            f"target = classifiers.from_code({model['place']!r}, None, dataset)  # add the file of your weights"
         )
     else:
         lines.append(
-            f"target = foreign.target_of({place.get(model.get('kind', ''), '')!r}, dataset)"
+            f"target = classifiers.target_of({place.get(model.get('kind', ''), '')!r}, dataset)"
         )
     lines += [
         f"config = robustness.StudyConfig.of({given | {'split': config['split']}!r})",
@@ -97,66 +95,69 @@ def python(report: Report) -> str:
         "print(report.verdict.sentence)",
     ]
     if "fingerprint" in data:
-        lines.insert(4, f"assert dataset.fingerprint == {data['fingerprint']!r}")
+        lines.insert(3, f"assert dataset.fingerprint == {data['fingerprint']!r}")
     return "\n".join(lines) + "\n"
 
 
 def html(report: Report, shown: Sequence[Mapping[str, Any]] = ()) -> str:
     """Writes the report as one page that needs nothing else: verdict, curve, checks, attacks, pictures, the program."""
     model, data, head = report.model, report.data, report.head
-    colours = {"green": "#2b8a3e", "amber": "#b35c00", "red": "#c92a2a"}
-    rows = [
-        [
-            row.text,
-            percent(row.robust),
-            f"{percent(row.interval[0])} to {percent(row.interval[1])}",
-            str(row.n),
-            ", ".join(f"{name} {percent(value)}" for name, value in row.attacks.items()),
-        ]
-        for row in report.results
-    ]
-    classes = [
-        [
-            c.name,
-            percent(c.robust),
-            f"{percent(c.interval[0])} to {percent(c.interval[1])}",
-            str(c.n),
-        ]
-        for c in head.classes
-    ]
-    checks = [
-        [
-            str(c.number),
-            c.name,
-            c.outcome,
-            " ".join(filter(None, [c.finding, c.advice])),
-        ]
-        for c in report.checks
-    ]
     order = report.identity and report.identity.order
-    tried = [
-        [
-            a.title,
-            json.dumps(a.parameters),
-            a.library,
-            f"{a.seconds:.1f} s",
-            str(a.forward),
-            str(a.backward),
-        ]
-        for a in report.attacks
+    tables = [
+        (
+            "Strength and robust accuracy (worst of all attacks, per image)",
+            ["eps", "robust", "95 % interval", "n", "by attack"],
+            [
+                [
+                    *_standing(row.text, row),
+                    ", ".join(f"{k} {percent(v)}" for k, v in row.attacks.items()),
+                ]
+                for row in report.results
+            ],
+        ),
+        (
+            f"By class at {head.text}",
+            ["class", "robust", "95 % interval", "n"],
+            [_standing(each.name, each) for each in head.classes],
+        ),
+        (
+            f"The {len(report.checks)} checks",
+            ["", "check", "outcome", "finding, and what to do"],
+            [
+                [c.number, c.name, c.outcome, f"{c.finding} {c.advice}".strip()]
+                for c in report.checks
+            ],
+        ),
+        (
+            "Which class answers as which",
+            ["images of", "are answered as"],
+            order.pairs if order else (),
+        ),
+        (
+            "Attacks",
+            ["attack", "parameters", "library", "time", "forward", "backward"],
+            [
+                [
+                    a.title,
+                    json.dumps(a.parameters),
+                    a.library,
+                    f"{a.seconds:.1f} s",
+                    a.forward,
+                    a.backward,
+                ]
+                for a in report.attacks
+            ],
+        ),
+        (
+            "Smallest changes",
+            ["attack", "fooled", "median", "quartiles"],
+            [
+                [name, s.fooled, f"{s.median:.4f}", "{:.4f} to {:.4f}".format(*s.quartiles)]
+                for name, s in report.distances.items()
+                if s.median is not None and s.quartiles
+            ],
+        ),
     ]
-    state = (
-        ""
-        if report.complete
-        else f"<p><b>Not complete.</b> {_text(report.stopped or 'Still at work.')}</p>"
-    )
-    images = "".join(
-        f'<figure><img alt="clean, adversarial, difference" '
-        f'src="data:image/png;base64,{base64.b64encode(p["png"]).decode()}">'
-        f"<figcaption>{_text(p['label'])} → {_text(p['said'])} at {_text(norm_of(report.norm).text(p['eps']))} "
-        f"({_text(p['by'])})</figcaption></figure>"
-        for p in shown
-    )
     facts = {
         "Model": f"{model['name']}, {model['channels']}×{model['size']}×{model['size']}, hash {model.get('hash', '')}",
         "Model's training and preprocessing": json.dumps(
@@ -171,108 +172,47 @@ def html(report: Report, shown: Sequence[Mapping[str, Any]] = ()) -> str:
         "Time": f"{report.seconds:.1f} s on {report.device}",
         "Images": ", ".join(str(image.index) for image in report.images[:2000]),
     }
-    distances = [
-        [
-            name,
-            str(spread.fooled),
-            f"{spread.median:.4f}",
-            f"{spread.quartiles[0]:.4f} to {spread.quartiles[1]:.4f}",
-        ]
-        for name, spread in report.distances.items()
-        if spread.median is not None and spread.quartiles
-    ]
-    parts = [
-        *(
-            f'<p class="verdict" style="border-color:{colours[said.colour]}">{_text(said.sentence)}</p>'
-            for said in (report.robustness, report.verdict)
-        ),
-        state,
-        _curve(report),
-        _table("Strength and robust accuracy (worst of all attacks, per image)",
-               ["eps", "robust", "95 % interval", "n", "by attack"], rows),
-        _table(f"By class at {head.text}", ["class", "robust", "95 % interval", "n"], classes),
-        _table(f"The {len(checks)} checks", ["", "check", "outcome", "finding, and what to do"], checks),
-        _table("Which class answers as which", ["images of", "are answered as"], order.pairs) if order else "",
-        _table("Attacks", ["attack", "parameters", "library", "time", "forward", "backward"], tried),
-        _table("Smallest changes", ["attack", "fooled", "median", "quartiles"], distances) if distances else "",
-        f"<h2>Images: clean, adversarial, difference enlarged</h2>{images}" if images else "",
-        _table("What was attacked, and how", ["", ""], [[k, v] for k, v in facts.items()]),
-        "<h2>What this does not prove</h2><ul>"
-        + "".join(f"<li>{_text(t)}</li>" for t in [*report.limits, *report.notes])
-        + "</ul>",
-        f"<h2>The same number without the app</h2><pre>{_text(python(report))}</pre>",
-    ]  # fmt: skip
-    return _PAGE.replace("TITLE", _text(f"Robustness of {model['name']}")).replace(
-        "BODY", "\n".join(parts)
+    return paper.render(
+        "robustness/report.html",
+        f"Robustness of {model['name']}",
+        report=report,
+        curve=_curve(report),
+        tables=tables,
+        shown=[{**p, "at": norm_of(report.norm).text(p["eps"])} for p in shown],
+        facts=facts,
+        program=python(report),
     )
 
 
-def _curve(report: Report) -> str:
-    """Draws robust accuracy against strength, with its interval, the placebo, and chance."""
+def _standing(name: str, at: Standing | ClassStanding) -> list[Any]:
+    return [name, percent(at.robust), percents(*at.interval), at.n]
+
+
+def _curve(report: Report) -> dict[str, Any] | None:
+    """Places robust accuracy against strength, with its interval, the placebo and chance, on 640 × 260."""
     rows = report.results
     if len(rows) < 2:
-        return ""
-    width, height, left, top = 640, 260, 44, 12
-    step = (width - left - 12) / (len(rows) - 1)
+        return None
+    across = [44 + k * 584 / (len(rows) - 1) for k in range(len(rows))]
 
-    def at(k: int, value: float) -> str:
-        return f"{left + k * step:.1f},{top + (1 - value) * (height - top - 40):.1f}"
+    def down(share: float) -> float:
+        return 12 + (1 - share) * 208
 
-    band = " ".join(
-        [at(k, r.interval[1]) for k, r in enumerate(rows)]
-        + [at(k, rows[k].interval[0]) for k in reversed(range(len(rows)))]
-    )
-    line = " ".join(at(k, r.robust) for k, r in enumerate(rows))
-    placebo = " ".join(
-        at(k, r.attacks.get("noise", r.robust if not k else 0)) for k, r in enumerate(rows)
-        if not k or "noise" in r.attacks
-    )  # fmt: skip
-    ticks = "".join(
-        f'<text x="{left + k * step:.0f}" y="{height - 18}" text-anchor="middle">{_text(r.text)}</text>'
-        for k, r in enumerate(rows)
-    )
-    marks = "".join(
-        f'<text x="{left - 6}" y="{float(at(0, v).split(",")[1]) + 4:.0f}" text-anchor="end">{percent(v)}</text>'
-        for v in (0, 0.5, 1)
-    )
-    chance = at(0, report.chance), at(len(rows) - 1, report.chance)
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Robust accuracy against attack strength">'
-        f'<polygon points="{band}" fill="#3b5bdb" opacity="0.18"/>'
-        f'<polyline points="{placebo}" fill="none" stroke="#868e96" stroke-dasharray="5 4" stroke-width="2"/>'
-        f'<polyline points="{" ".join(chance)}" fill="none" stroke="#c92a2a" stroke-dasharray="2 4"/>'
-        f'<polyline points="{line}" fill="none" stroke="#3b5bdb" stroke-width="2.5"/>{ticks}{marks}</svg>'
-        "<p>Blue: robust accuracy with its 95 % interval. Grey, dashed: random noise of the same size, the placebo. "
-        "Red, dotted: chance.</p>"
-    )
+    def line(points: Iterable[tuple[float, float]]) -> str:
+        return " ".join(f"{x:.1f},{down(share):.1f}" for x, share in points)
 
-
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{_text(cell)}</th>" for cell in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<h2>{_text(title)}</h2><table><tr>{top}</tr>{body}</table>"
-
-
-def _text(value: object) -> str:
-    return escaping.escape(str(value))
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>TITLE</title>
-<style>
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-.verdict { border-left: 6px solid; padding: .6rem 1rem; font-size: 1.2rem; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-th, td { text-align: left; vertical-align: top; padding: .25rem .6rem; border-bottom: 1px solid #8884; }
-td { overflow-wrap: anywhere; }
-figure { display: inline-block; margin: .4rem; } img { image-rendering: pixelated; }
-figcaption { font-size: .8rem; } pre { overflow-x: auto; padding: .8rem; background: #8882; }
-svg { width: 100%; max-width: 640px; font-size: 11px; } svg text { fill: currentColor; }
-</style>
-<h1>TITLE</h1>
-BODY
-</html>
-"""
+    ends = list(zip(across, rows, strict=True))
+    noise = [
+        (x, row.attacks.get("noise", None if k else row.robust)) for k, (x, row) in enumerate(ends)
+    ]
+    return {
+        "band": line(
+            [(x, row.interval[1]) for x, row in ends]
+            + [(x, row.interval[0]) for x, row in ends[::-1]]
+        ),
+        "line": line((x, row.robust) for x, row in ends),
+        "placebo": line((x, share) for x, share in noise if share is not None),
+        "chance": line((x, report.chance) for x in (across[0], across[-1])),
+        "ticks": [(f"{x:.0f}", row.text) for x, row in ends],
+        "marks": [(f"{down(share) + 4:.0f}", share) for share in (0, 0.5, 1)],
+    }

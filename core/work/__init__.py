@@ -38,7 +38,7 @@ class Task(Watch):
         self._told = 0.0
         self._pace: dict[str, float] = {}
 
-    def part(self, name: str) -> dict[str, Any]:
+    def config(self, name: str) -> dict[str, Any]:
         """Gives one part of the job's config."""
         return dict(self.job.config[name])
 
@@ -52,9 +52,8 @@ class Task(Watch):
         import torch
 
         torch.set_num_threads(settings().worker_threads)
-        ask = self.part("dataset")
+        ask = self.config("dataset")
         self.say("Preparing the data")
-
         return datasets.load(ask["name"], ask["config"], self.aside())
 
     def say(self, text: str, done: float | None = None, total: float = 1.0, **fields: Any) -> None:
@@ -114,7 +113,7 @@ def submit(
 
         device()
     entry.allow(config)
-    about = jobs.get(target).name if target else config["dataset"]["name"]
+    about = jobs.get(target).name if target else choice.get("dataset", "")
     title = f"{about}-{choice.get('family', kind)}"
     return jobs.create(kind, entry.lane, config, title=title, target=target, name=name, who=who)
 

@@ -46,21 +46,21 @@ def _read(job: jobs.Job) -> Report | None:
 )
 def attack(task: Task) -> Iterator[dict[str, Any]]:
     """Attacks a classifier on images of a dataset, and says whether to believe the number."""
-    from core import robustness
-    from core.robustness import campaign, foreign
+    from core import classifiers, robustness
+    from core.robustness import campaign
     from core.robustness.records import FILE
     from core.robustness.report import html, pictures
 
-    config = campaign.AttackConfig.of(task.part("attack"), "attack")
+    config = campaign.AttackConfig.of(task.config("attack"), "attack")
     id = config.classifier or task.job.target
     if ":" in id:
         raise UserError(
             f"A job cannot run the code {id!r}. Use python -m core attack --classifier on your own machine."
         )
-    ask = task.part("dataset")
+    ask = task.config("dataset")
     dataset = task.dataset()
     task.say("Opening the classifier")
-    target = foreign.target_of(id, dataset, task.aside())
+    target = classifiers.target_of(id, dataset, task.aside())
     plan = config.study()
     data = {"config": ask["config"]}
     study = robustness.begin(target, dataset, plan, data=data, watch=task)
@@ -84,7 +84,7 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     files.write_atomic(task.path / "report.html", page.encode())
     if study.stopped:
         raise Stopped(study.stopped)
-    task.check()  # what goes with the study may have been cut
+    task.check()  # the extras of the study may have been cut short
 
 
 def _keep_arrays(task: Task, study: AttackStudy) -> None:

@@ -34,7 +34,7 @@ def build(task: Task) -> Iterator[dict[str, Any]]:
     from core import build as building
     from core import datasets, sheets
 
-    config = building.BuildConfig.of(task.part("build"), "build")
+    config = building.BuildConfig.of(task.config("build"), "build")
     name = datasets.slug(config.name)
     if name in datasets.names():
         raise UserError(

@@ -94,7 +94,8 @@ def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a classifier, the judge of what the models make; reports its accuracy on the test split at the end."""
     extra = ExtraConfig.of(task.job.config.get("extra"), "extra")
     dataset, facts = begin(
-        task, {"classifier": task.part("classifier"), "extra": extra.record(), **augmentation(task)}
+        task,
+        {"classifier": task.config("classifier"), "extra": extra.record(), **augmentation(task)},
     )
     yield from follow(task, extended(dataset, extra), facts, None)
     if not task.lead:

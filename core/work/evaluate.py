@@ -37,7 +37,11 @@ def start(
 
 
 def check(run: jobs.Job, values: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """Refuses what :func:`start` would refuse, and gives the choice that it starts with."""
+    """Refuses what :func:`start` would refuse, and gives the choice that it starts with.
+
+    Raises:
+        UserError: If the run draws no images, lacks the checkpoint, or a value is not allowed.
+    """
     from core.evaluation import chosen
 
     if run.kind != "train":
@@ -103,8 +107,8 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
 
     torch.set_num_threads(settings().worker_threads)
     run = jobs.get(task.job.target)
-    config = evaluation.EvaluateConfig.of(task.part("evaluate"), "evaluate")
-    chosen = task.part("sampling")
+    config = evaluation.EvaluateConfig.of(task.config("evaluate"), "evaluate")
+    chosen = task.config("sampling")
     sampling = families.get(chosen["name"]).sampling.of(chosen["config"], "sampling")
     opened = runs.open_model(run, config.step or None)
     facts = runs.record(run)["dataset"]

@@ -36,7 +36,7 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
     from core import experiment as trials
     from core.experiment.arms import arms
 
-    config = trials.ExperimentConfig.of(task.part("experiment"), "experiment")
+    config = trials.ExperimentConfig.of(task.config("experiment"), "experiment")
     whole = trials.Experiment(task.dataset(), config)
     done: dict[tuple[int, int, str], float] = {}
     made: list[dict[str, Any]] = []

@@ -37,7 +37,7 @@ def inspect(task: Task) -> Iterator[dict[str, Any]]:
     files.write_json(
         task.path / "content.json", {"fingerprint": dataset.fingerprint, "rules": quality.RULES}
     )
-    n, config = len(dataset), quality.InspectConfig.of(task.part("inspect"))
+    n, config = len(dataset), quality.InspectConfig.of(task.config("inspect"))
     for step in task.each(quality.inspect(dataset, config, task)):
         if isinstance(step, quality.Inspection):
             files.write_json(task.path / quality.FOUND, step.record())

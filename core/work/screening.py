@@ -35,7 +35,7 @@ def screening(task: Task) -> Iterator[dict[str, Any]]:
     from core import augment
     from core.augment import harm
 
-    config = harm.ScreeningConfig.of(task.part("screening"), "screening")
+    config = harm.ScreeningConfig.of(task.config("screening"), "screening")
     pipeline = augment.load(config.pipeline)
     dataset = task.dataset()
     began, found, leak = time.time(), {"rows": [], "fits": 0, "total": 1}, None

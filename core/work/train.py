@@ -235,7 +235,7 @@ def _build(facts: Mapping[str, Any], spec: Spec) -> Any:
 )
 def train_model(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a generative model, with sample sheets of the same noise as it learns."""
-    dataset, facts = begin(task, {"family": task.part("family"), **augmentation(task)})
+    dataset, facts = begin(task, {"family": task.config("family"), **augmentation(task)})
 
     def sheet(model: Any, step: int, images: int) -> None:
         from core import sheets
@@ -260,7 +260,11 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
 
 
 def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
-    """Loads the dataset and completes the record of the run; a resumed run keeps the record that it has."""
+    """Loads the dataset and completes the record of the run; a resumed run keeps the record that it has.
+
+    Raises:
+        UserError: If the images of a resumed run have changed, or the dataset cannot be used.
+    """
     import torch
 
     from core.tensors import agreed, device
@@ -289,9 +293,9 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     spec = spec_of(dataset)
     facts = {
         **what,
-        "train": task.part("train"),
+        "train": task.config("train"),
         "dataset": {
-            **task.part("dataset"),
+            **task.config("dataset"),
             "fingerprint": dataset.fingerprint,
             "classes": list(dataset.classes),
             "images": {part: len(index) for part, index in dataset.splits.items()},
@@ -315,7 +319,7 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
 
 def _extended(task: Task, facts: dict[str, Any]) -> None:
     """Notes in the record that the run was given another length."""
-    old, new = facts["train"]["images"], task.part("train")["images"]
+    old, new = facts["train"]["images"], task.config("train")["images"]
     if old != new:
         steps = runs.checkpoints(task.job)
         step = {"step": steps[-1] if steps else 0}
@@ -377,7 +381,7 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
     from core.models import families
     from core.tensors import device
 
-    sampling = families.get(task.part("family")["name"]).sampling()
+    sampling = families.get(task.config("family")["name"]).sampling()
     n = min(500, len(dataset.splits["valid"]), len(dataset.splits["train"]))
     spaced = {
         part: evenly(dataset.splits[part], count)
@@ -507,7 +511,7 @@ def follow(
         # who may stop early has to look whenever a look is due
         now = progress.publish and config.patience > 0
         look = watch(published, config.seed, progress.step / progress.steps, now) if watch else {}
-        # a generative model's own loss says little about its samples
+        # a generative model's own loss does not tell how good its samples are
         score = _score(look) if sheet else next(iter(values.values()), None)
         where = {"step": progress.step, "images": progress.images, "score": score}
         where |= {"whole": trainer.whole}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core import datasets, deception, jobs, runs
+from core import classifiers, datasets, deception, jobs, runs
 from core.deception.critic import auc
 from core.models import Spec
-from core.robustness import foreign
 
 QUICK = {
     "encoder": {}, "critic": {}, "likelihood": {"steps": 5}, "latent": {"steps": 60},
@@ -26,7 +25,9 @@ def test_a_trick_goes_to_its_end_with_numbers_and_pictures(gallery, name, family
     opened = runs.open_model(jobs.get(f"shipped-digits-{family}"))
     entry = deception.tricks.get(name)
     assert entry.fits(opened)
-    target = foreign.target_of("shipped-digits-classifier", digits) if entry.classifier else None
+    target = (
+        classifiers.target_of("shipped-digits-classifier", digits) if entry.classifier else None
+    )
     config = entry.config.of({"n": 8, **QUICK[name]}, name)
     *_, last = entry.make(config, opened, digits, target)
     assert last.done == 1 and last.sentence and last.pictures

@@ -17,8 +17,8 @@ from core import datasets, evaluation, features, files, jobs, runs, trained, wor
 from core.__main__ import main
 from core.catalog import Config, UserError
 from core.evaluation import EvaluateConfig, report
-from core.evaluation.study import Evaluator
-from core.features import choice
+from core.evaluation.study import Evaluator, _few_dimensions
+from core.features.extractors import judge as judges
 from core.models import Spec
 from core.runs import Opened
 from core.work import evaluate
@@ -259,7 +259,7 @@ def test_what_cannot_be_evaluated_is_refused_at_once(evaluated):
         (gan, {"metrics": ","}, "must name at least one metric, got none. Write standard, all, or"),
         (gan, {"step": 99_999}, "has no checkpoint at step 99999. It has: "),
         (gan, {"samples": 10}, "evaluate.samples must be a whole number at least 50"),
-        (gan, {"extractor": "jury"}, "must be one of judge, self, pca, pixels, inception, dinov2"),
+        (gan, {"extractor": "jury"}, "must be one of dinov2, inception, judge, pca, pixels, self"),
     ]:
         with pytest.raises(UserError, match=re.escape(words)):
             evaluate.start(run, given)
@@ -308,11 +308,23 @@ def test_one_class_and_no_labels_fall_back_and_say_so(toy, monkeypatch):
         assert made.classes() == []
 
 
+def test_what_is_kept_of_features_is_the_same_every_time_and_has_most_of_their_spread():
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 48, generator=draws) * torch.logspace(0, -3, 48)
+    before = torch.get_rng_state()
+    made, real = _few_dimensions(x[:50], x)
+    assert torch.equal(before, torch.get_rng_state())
+    assert made.shape == (50, 32) and real.shape == (200, 32) and np.array_equal(made, real[:50])
+    spread = real.astype(np.float64).var(0)
+    assert (np.diff(spread) <= 0).all()
+    assert spread.sum() == pytest.approx(float(x.double().var(0, correction=0).sum()), rel=1e-2)
+
+
 def test_a_poor_judge_is_named_and_not_asked(toy, monkeypatch):
     monkeypatch.setitem(features.LENGTHS, "other", 512)
     dataset = toy(360)
     poor = dataclasses.replace(features.judge(dataset, torch.device("cpu")), accuracy=0.62)
-    monkeypatch.setattr(choice, "judge", lambda *_: poor)
+    monkeypatch.setattr(judges, "judge", lambda *_: poor)
     made = study(Fixed(lambda ids: torch.rand(len(ids), 1, 8, 8)), dataset, extractor="judge")
     assert made.extractor.name == "self"
     assert "names only 62 % of the test images rightly, below 90 %" in " ".join(made.warnings)

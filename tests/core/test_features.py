@@ -8,7 +8,7 @@ import torch
 
 from core import catalog, datasets, features
 from core.catalog import UserError
-from core.features import extractor
+from core.features import embedding
 from core.tensors import to_float
 
 CPU = torch.device("cpu")
@@ -58,7 +58,7 @@ def test_a_unit_that_no_image_moves_keeps_its_own_scale():
     reference = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor(
         [2.0, 0.0, 0.05]
     )
-    found = extractor.spread(reference)
+    found = embedding.spread(reference)
     assert found[1] == 1
     assert torch.allclose(found[[0, 2]], torch.tensor([2.0, 0.05]), rtol=0.1)
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from core import datasets, evaluation, files, jobs, runs, work
+from core import classifiers, datasets, evaluation, files, jobs, runs, work
 from core.catalog import UserError
 from core.gallery import __main__ as making
 from core.gallery.__main__ import LARGEST_MB, RECIPES, pack
-from core.robustness import StudyConfig, foreign, images_of
+from core.robustness import StudyConfig, images_of
 
 THERE = [id for id in RECIPES if (jobs.SHIPPED / id).is_dir()]
 
@@ -123,7 +123,7 @@ def test_a_shipped_attack_is_of_the_shipped_weights_and_images(gallery, id):
     digits = datasets.load("digits")
     assert report["complete"] and report["verdict"]["colour"] == "green"
     assert report["data"]["fingerprint"] == digits.fingerprint
-    target = foreign.target_of(job.target, digits)
+    target = classifiers.target_of(job.target, digits)
     assert report["model"]["hash"] == target.facts["hash"]
     x, y, *_ = images_of(digits, StudyConfig(n=1000))
     right = (target.predict(x) == y).tolist()

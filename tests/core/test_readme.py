@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import itertools
 import re
+import subprocess
 import sys
+from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from core import jobs, models, runs, work, worker
+import core
+from benchmarks import evidence
+from benchmarks.evidence import Row, rows
+from core import files, jobs, models, runs, work, worker
 from core.__main__ import main
 from core.catalog import UserError
 from core.deception import tricks
@@ -19,7 +27,8 @@ from core.settings import Settings
 from tests.core import test_models as contract
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text("utf-8")
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text("utf-8")
 
 
 @pytest.fixture
@@ -121,3 +130,213 @@ def test_every_setting_is_in_the_docs_with_its_default():
     for name, default in told.items():
         if default is not None:
             assert rows[name] == str(default).lower(), name
+
+
+# --- docs/architecture.md -------------------------------------------------------------------------------------------
+
+
+def blocks() -> dict[str, str]:
+    """The programs of the architecture, by the file that each one says it is; "" is the one that is a script."""
+    programs = re.findall(r"```python\n(?:# (core/\S+)\n)?(.*?)```", ARCHITECTURE, re.S)
+    found = dict(programs)
+    assert len(found) == len(programs) >= 7
+    return found
+
+
+@pytest.fixture
+def block(tmp_path, monkeypatch):
+    """Puts a program of the architecture where it says: `block("core/attacks/bim.py", attacks)`; forgets it afterwards."""
+    written = []
+
+    def put(file, *registries):
+        package, name = file.removesuffix(".py").replace("/", ".").rpartition(".")[::2]
+        parent = importlib.import_module(package)
+        folder = tmp_path / package
+        folder.mkdir()
+        (folder / f"{name}.py").write_text(blocks()[file], "utf-8")
+        monkeypatch.setattr(parent, "__path__", [*parent.__path__, str(folder)])
+        written.append((parent, name, registries))
+        importlib.import_module(f"{package}.{name}")
+        return [registry.get(name) for registry in registries]
+
+    yield put
+    for parent, name, registries in written:
+        sys.modules.pop(f"{parent.__name__}.{name}", None)
+        vars(parent).pop(name, None)
+        for registry in registries:
+            registry._entries.pop(name, None)
+
+
+def test_every_file_in_the_architecture_is_run():
+    here = Path(__file__).read_text("utf-8")
+    assert [file for file in blocks() if file and f'block("{file}"' not in here] == []
+
+
+def test_the_script_in_the_architecture_runs(capsys):
+    told = {}
+    exec(compile(blocks()[""], "docs/architecture.md", "exec"), told)
+    assert told["x"].shape == (4, 1, 8, 8) and 0 <= told["x"].min() <= told["x"].max() <= 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("128 {")
+
+
+def test_the_family_in_the_architecture_learns_and_says_what_it_can(block, toy, capsys):
+    (entry,) = block("core/models/linear.py", families)
+    data = toy(120)
+    x = data.images(data.splits["train"])
+    net = entry.make(entry.config(latent_dim=4), core.spec_of(data))
+    before = next(net.losses(x, None, None, 0.0)).value.item()
+    trainer = core.Trainer(net, data, core.TrainConfig(images=3000, batch=20), torch.device("cpu"))
+    for at in trainer:
+        assert entry.curves[0].drawn(at.values) == {"error": "training"}
+    model, sampling = trainer.published(), entry.sampling()
+    (loss,) = model.losses(x, None, None, 1.0)
+    assert loss.value < before / 3 and torch.isclose(loss.each().mean(), loss.value)
+    assert all(isinstance(model, what) for what in (models.Encodes, models.Fits))
+    made = model.sample([5, 7], None, 3, sampling)
+    assert 0 <= made.min() <= made.max() <= 1
+    assert (made[1:] - model.sample([7], None, 3, sampling)).abs().max() < 1 / 255
+    assert main(["families"]) in (0, None)
+    assert "Linear autoencoder" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_attack_in_the_architecture_fools_within_its_budget(block, norm):
+    from core import attacks, norms
+    from core.target import Target
+
+    block("core/attacks/bim.py", attacks.attacks)
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    x = torch.rand(20, 1, 4, 4)
+    y, measure = net(x).argmax(1), norms.norm_of(norm)
+    eps = 0.3 * measure.largest(16) ** 0.9
+    done = attacks.run("bim", Target(net, ["a", "b", "c"], 1, 4), x, y, eps, norm=measure)
+    assert done.fooled.float().mean() > 0.5 and 1 < done.steps <= 11
+    assert measure.length(done.adversarial - x).max() <= eps + norms.NEAR
+
+
+def test_the_metric_in_the_architecture_counts_copies_and_tells_the_verdict(block):
+    from core.evaluation.metrics import Measurement, copy_tests, metrics
+
+    metric, test = block("core/evaluation/metrics/identical.py", metrics, copy_tests)
+    sample = SimpleNamespace(
+        near=(torch.tensor([[0.0, 2.0], [0.1, 3.0], [0.0, 1.0], [2.0, 2.0]]), None)
+    )
+    found = metric.make(None, sample)
+    assert (found.value, found.n) == (0.5, 4) and found.low < 0.5 < found.high
+    measured = Measurement("identical", metric.title, 0.5, 0.2, 0.8, 0.0, 4, "", "", 0.0)
+    assert test.make(measured) == (
+        True,
+        "50 % of the samples are a training image, pixel by pixel.",
+    )
+    assert metrics.get("identical").short == "Identical to a training image"
+
+
+def test_the_check_and_the_arm_in_the_architecture_say_what_they_promise(block, toy):
+    from core.experiment.arms import arms, ordered
+    from core.robustness.checks import answers, checks
+    from core.robustness.findings import Findings
+
+    block("core/robustness/checks/few.py", checks)
+    last = answers(Findings(n=20, probed=20, chance=0.1))[-1]
+    assert (last.number, last.outcome, last.finding) == (14, "warn", "It rests on 20 images.")
+    assert answers(Findings(n=50, probed=20, chance=0.1))[-1].outcome == "pass"
+    (arm,) = block("core/experiment/arms/half.py", arms)
+    trial = SimpleNamespace(config=None, dataset_of=toy, fit=toy)
+    trial.subset = lambda pair, size: toy(12 * size)
+    assert ordered()[-1].name == "half" and len(arm.make(trial, 0, 10).data) == 60
+
+
+def test_the_kind_of_job_in_the_architecture_does_its_work(block, monkeypatch):
+    block("core/work/census.py", jobs.kinds)
+    monkeypatch.setattr(jobs, "spawn", lambda path: None)
+    job = work.submit("census", {"dataset": "digits"})
+    worker.work(job.path)
+    job = jobs.get(job.id)
+    assert (job.status, job.share) == ("finished", 1.0), job.message
+    rows = files.Log(job.path).read()[0]
+    assert [row["class"] for row in rows] == list("0123456789")
+    assert sum(row[split] for row in rows for split in ("train", "valid", "test")) == 1797
+
+
+# --- docs/evidence.md -----------------------------------------------------------------------------------------------
+
+WORDS = "half an?|an?|one|two|three|four|five|six|ten|twenty|a hundred|a thousand"
+NUMBER = rf"(?:(?:\d[\d., ]*\d|\d)[- ]?|\b(?:{WORDS})[- ])"
+UNIT = r"(?:m?s|sec(?:ond)?s?|min(?:ute)?s?|h|hours?|[kKMG]B|%|(?:percentage )?points?|times|images/s|frames/s|×|-fold)"
+FIGURE = re.compile(rf"{NUMBER}{UNIT}(?![\w-])|\b1/\d+|\bhalf the time|\btwice as")
+
+
+def unproven(text: str, found: list[Row]) -> list[str]:
+    """The figures of a text that no row quotes, and the quotes of rows that do not stand in it."""
+    prose = " ".join(re.sub(r"```.*?```|`[^`]*`", " ", text, flags=re.S).split())
+    quotes = [each.in_readme for each in found if each.in_readme]
+    left = prose
+    for quote in quotes:
+        left = left.replace(quote, "…")
+    return FIGURE.findall(left) + [quote for quote in quotes if quote not in prose]
+
+
+def test_every_figure_in_the_readme_has_a_row_of_evidence():
+    found = rows((ROOT / "docs/evidence.md").read_text("utf-8"))
+    assert len(found) >= 3 and unproven(README, found) == []
+    for each in found:
+        assert each.claim and each.measured and each.machine
+        assert (ROOT / f"benchmarks/{each.script}.py").exists(), each.claim
+        assert date.fromisoformat(each.date).year >= 2026
+
+
+def test_a_figure_without_a_row_is_found_and_so_is_a_row_that_the_readme_does_not_repeat():
+    said = Row("a", "61 s", "", "digits", "2026-11-24", "m", "61 s of training")
+    text = "After 61 s of\ntraining it is there, in half a minute, 3 GB, 1/15 of it, one point, 12.5 %, 2 times. `4 s`"
+    assert unproven(text, [said]) == [
+        "half a minute",
+        "3 GB",
+        "1/15",
+        "one point",
+        "12.5 %",
+        "2 times",
+    ]
+    assert unproven("Within seconds; four runs, 2 of 3 classes.", [said]) == ["61 s of training"]
+
+
+def test_a_benchmark_replaces_its_own_row_and_leaves_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evidence, "FILE", tmp_path / "evidence.md")
+    main_module = SimpleNamespace(__spec__=SimpleNamespace(name="benchmarks.digits"))
+    monkeypatch.setitem(sys.modules, "__main__", main_module)
+    evidence.row("Training: 61 s", "one | core", said="61 s of training")
+    evidence.row("Sampling:  2 s")
+    main_module.__spec__.name = "benchmarks.engine"
+    evidence.row("Training: 9 s")
+    main_module.__spec__.name = "benchmarks.digits"
+    evidence.row("Training: 59 s", said="59 s of training")
+    text = evidence.FILE.read_text("utf-8")
+    got = [(each.script, each.claim, each.measured, each.in_readme) for each in rows(text)]
+    assert got == [
+        ("digits", "Sampling", "2 s", ""),
+        ("digits", "Training", "59 s", "59 s of training"),
+        ("engine", "Training", "9 s", ""),
+    ]
+    assert evidence.table(rows(text)) == text
+    assert "Sampling:  2 s" in capsys.readouterr().out
+
+
+# --- Core in ten names ----------------------------------------------------------------------------------------------
+
+
+def test_core_offers_ten_names_and_imports_nothing_for_them():
+    code = (
+        "import sys, core; print(len(core.__all__), *(n for n in sys.modules if n.startswith('core.')), "
+        "*({'torch', 'streamlit', 'numpy', 'pydantic'} & sys.modules.keys()))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert out.stdout.strip() == "10", out.stderr
+
+
+def test_the_ten_names_of_core_are_what_their_rooms_say_and_are_in_the_docs():
+    assert {*core.__all__} <= {*dir(core)} and core.UserError is UserError
+    assert core.submit is work.submit and core.families is families
+    for name in core.__all__:
+        assert f"`core.{name}" in ARCHITECTURE and getattr(core, name).__module__ != "core"
+    with pytest.raises(AttributeError, match="module 'core' has no attribute 'train'"):
+        core.train  # noqa: B018

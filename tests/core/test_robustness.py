@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core import datasets, files, jobs, work, worker
+from core import classifiers, datasets, files, jobs, work, worker
 from core.__main__ import main
 from core.attacks import run
 from core.catalog import UserError
@@ -27,7 +28,6 @@ from core.robustness import (
     comparison,
     cost,
     estimate,
-    foreign,
     identity,
     images_of,
     look,
@@ -49,12 +49,12 @@ def digits():
 
 @pytest.fixture
 def plain(digits, gallery) -> Target:
-    return foreign.target_of("shipped-digits-classifier", digits)
+    return classifiers.target_of("shipped-digits-classifier", digits)
 
 
 @pytest.fixture
 def robust(digits, gallery) -> Target:
-    return foreign.target_of("shipped-digits-robust", digits)
+    return classifiers.target_of("shipped-digits-robust", digits)
 
 
 @pytest.fixture(autouse=True)
@@ -363,6 +363,8 @@ def test_a_sweep_falls_to_chance_and_reports_all_that_a_reader_needs(plain, digi
     assert report.verdict.sentence in page
     assert "http" not in page  # it needs nothing else
     assert page.count("<img") == 8 and "<script" not in page
+    odd = html(dataclasses.replace(report, notes=["<script>"]), [pictures(made)[0] | {"by": "<i>"}])
+    assert "<li>&lt;script&gt;</li>" in odd and "(&lt;i&gt;)" in odd and "<script>" not in odd
     with np.load(io.BytesIO(batch(made))) as kept:
         assert kept["adversarial"].shape == (80, 1, 8, 8)
         said = plain.predict(torch.as_tensor(kept["adversarial"])).numpy()
@@ -379,6 +381,11 @@ def test_the_program_of_a_report_repeats_its_number(plain, digits, capsys):
 def test_the_program_of_an_earlier_report_still_runs(plain, digits, capsys):
     report = study(plain, digits, n=4, eps="0").report
     earlier = python(report).replace("AttackStudy", "Study")
+    imports = "from core import classifiers, datasets, robustness\n"
+    assert imports in earlier
+    earlier = earlier.replace(
+        imports, "from core import datasets, robustness\nfrom core.robustness import foreign\n"
+    ).replace("classifiers.target_of", "foreign.target_of")
     exec(
         compile(
             earlier.replace("report.verdict.sentence", "report['verdict']['sentence']"), "", "exec"

@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import save as as_bytes
 from torch import nn
 
-from core import datasets
+from core import brought, classifiers, datasets, weights
+from core.brought import torchvision
+from core.brought.torchvision import TorchvisionConfig
 from core.catalog import UserError
-from core.robustness import foreign, weights
-from core.robustness.foreign import ForeignConfig
-from core.robustness.weights import WeightLimits
+from core.weights import WeightLimits
 
 
 def saved(value, **how) -> bytes:
@@ -253,7 +253,7 @@ def test_a_storage_that_is_shorter_than_it_claims_is_refused(untouched):
 
 def test_numbers_that_are_not_finite_name_their_tensor(net):
     digits = datasets.load("digits")
-    config = ForeignConfig(architecture="squeezenet1_1")
+    config = {"architecture": "squeezenet1_1"}
     name = "features.3.squeeze.weight"
     for bad in (float("nan"), float("inf")):
         state = {key: value.clone() for key, value in net.state_dict().items()}
@@ -262,23 +262,23 @@ def test_numbers_that_are_not_finite_name_their_tensor(net):
             with pytest.raises(
                 UserError, match=f"The tensor '{name}' of this file holds a number that is"
             ):
-                foreign.bring("net", file, config, digits)
+                brought.keep("net", file, config, digits)
     wide = net.state_dict() | {name: net.state_dict()[name].double() + 1e300}
     with pytest.raises(UserError, match=f"The tensor '{name}' .* too large for float32"):
-        foreign.bring("net", saved(wide), config, digits)
+        brought.keep("net", saved(wide), config, digits)
     coarse = net.state_dict() | {name: net.state_dict()[name].to(torch.int8)}
     with pytest.raises(UserError, match=f"The tensor '{name}' of this file is of int8"):
-        foreign.bring("net", saved(coarse), config, digits)
+        brought.keep("net", saved(coarse), config, digits)
     variance = {"running_var": torch.tensor([1.0, -0.1])}
     with pytest.raises(UserError, match="'running_var' of this file is a variance and holds"):
         read(saved(variance))
     for field in ("mean", "std"):
         for value in ("nan", "0.5,inf,0.5"):
             with pytest.raises(UserError, match=f"{field} must be one or three numbers"):
-                foreign.bring(
-                    "net", as_bytes(net.state_dict()), ForeignConfig(**{"architecture": "squeezenet1_1", field: value}), digits
+                brought.keep(
+                    "net", as_bytes(net.state_dict()), {"architecture": "squeezenet1_1", field: value}, digits
                 )  # fmt: skip
-    assert not (foreign._folder()).exists()  # nothing was left behind
+    assert not (brought._folder()).exists()  # nothing was left behind
 
 
 # --- Names ----------------------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ def test_numbers_that_are_not_finite_name_their_tensor(net):
 
 def same(file: bytes, net: nn.Module, architecture: str = "squeezenet1_1") -> list[str]:
     """Brings a file, and checks that it answers as the network does; gives the notes."""
-    made, notes = foreign._network(ForeignConfig(architecture=architecture), file, 10)
+    made, notes = torchvision.network(TorchvisionConfig(architecture=architecture), file, 10)
     x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(made(x), net(x))
@@ -306,7 +306,7 @@ def test_what_a_wrapper_puts_before_all_names_is_taken_away(net, prefix):
     assert same(saved({"state_dict": state, "epoch": 3}), net) == [
         "Taken from 'state_dict' of the checkpoint."
     ]
-    assert foreign.inspect(as_bytes(state)).classes == 10
+    assert weights.look(as_bytes(state)).classes == 10
 
 
 def test_a_name_in_the_middle_that_compiling_has_put_there_is_taken_away(net):
@@ -359,12 +359,12 @@ def test_what_stands_outside_the_network_is_left_out_and_told(net):
 @pytest.fixture
 def few(monkeypatch):
     some = ["resnet18", "squeezenet1_0", "squeezenet1_1", "vgg11"]
-    monkeypatch.setattr(foreign, "architectures", lambda: some)
+    monkeypatch.setattr(torchvision, "architectures", lambda: some)
 
 
 def remedy(file: bytes, architecture: str, classes: int = 10) -> str:
     with pytest.raises(UserError) as error:
-        foreign._network(ForeignConfig(architecture=architecture), file, classes)
+        torchvision.network(TorchvisionConfig(architecture=architecture), file, classes)
     return str(error.value)
 
 
@@ -392,11 +392,10 @@ def test_the_remedy_is_the_right_one(net, few):
 
 
 def test_the_right_depth_of_a_family_is_found_whatever_stands_first_in_it(monkeypatch):
-    monkeypatch.setattr(foreign, "architectures", lambda: ["resnet101", "resnet18", "resnet34"])
-    shapes = foreign._shapes("resnet18") | {"fc.weight": (10, 512), "fc.bias": (10,)}
-    parts = {n: weights.Part(torch.float32, shape, n, 1) for n, shape in shapes.items()}
+    monkeypatch.setattr(torchvision, "architectures", lambda: ["resnet101", "resnet18", "resnet34"])
+    shapes = torchvision._shapes("resnet18") | {"fc.weight": (10, 512), "fc.bias": (10,)}
     for wrong in ("resnet34", "resnet101"):
-        assert foreign._nearest(wrong, parts) == "resnet18"
+        assert torchvision._nearest(wrong, shapes) == "resnet18"
 
 
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
@@ -417,14 +416,14 @@ def test_googlenet_and_inception_answer_as_those_of_torchvision(name):
         plain = theirs(x)
     assert not torch.equal(expected, plain)
     for given, transform, answer in ((state, True, expected), (without, False, plain)):
-        config = ForeignConfig(architecture=name, transform_input=transform)
-        made, _ = foreign._network(config, as_bytes(given), 10)
+        config = TorchvisionConfig(architecture=name, transform_input=transform)
+        made, _ = torchvision.network(config, as_bytes(given), 10)
         with torch.no_grad():
             assert torch.equal(made(x), answer)
 
 
 def test_a_network_that_computes_its_widths_is_built_without_memory():
-    net = foreign._bare("regnet_y_400mf", 10)
+    net = torchvision._bare("regnet_y_400mf", 10)
     assert all(part.is_meta for part in net.parameters())
 
 
@@ -432,7 +431,9 @@ def test_a_network_that_computes_its_widths_is_built_without_memory():
 
 
 def settled(architecture: str, size: int, takes: bool = True, **given) -> tuple[int, int]:
-    said = foreign._settled(ForeignConfig(architecture=architecture, **given), lambda: takes, size)
+    said = torchvision.settled(
+        TorchvisionConfig(architecture=architecture, **given), lambda: takes, size
+    )
     return said["resize"], said["crop"]
 
 
@@ -450,24 +451,25 @@ def test_small_images_are_not_blown_up_unless_the_network_needs_it():
 
 def test_what_a_kept_classifier_does_to_an_image_is_always_told(net, home):
     digits = datasets.load("digits")
-    id = foreign.bring(
-        "told", as_bytes(net.state_dict()), ForeignConfig(architecture="squeezenet1_1", resize=64, std="0.5"), digits
-    )  # fmt: skip
+    id = brought.keep(
+        "told", as_bytes(net.state_dict()), {"architecture": "squeezenet1_1", "resize": 64, "std": "0.5"}, digits
+    ).id  # fmt: skip
     words = (
         "Brought: squeezenet1_1. Images are resized to 64 px; minus 0.485, 0.456, 0.406, divided by 0.5, 0.5, 0.5 "
         "(from torchvision's weights of squeezenet1_1)."
     )
-    assert words in [choice.note for choice in foreign.available("digits")]
-    assert foreign.target_of(id, digits).facts["preprocessing"]["resize"] == 64
+    assert words in [choice.note for choice in classifiers.available("digits")]
+    assert classifiers.target_of(id, digits).facts["preprocessing"]["resize"] == 64
     file = home / "classifiers" / "told" / "classifier.json"
     old = json.loads(file.read_text())
-    del old["preprocessing"], old["notes"]
+    del old["preprocessing"], old["notes"], old["origin"]
     old["config"] = {
         "architecture": "squeezenet1_1"
     }  # kept by an earlier version, with zeros that meant torchvision
     file.write_text(json.dumps(old))
-    assert foreign.kept(id)["preprocessing"]["resize"] == 256
-    assert foreign.kept(id)["preprocessing"]["crop"] == 224
+    old = classifiers.open_model(id, digits)
+    assert old.facts["preprocessing"]["resize"] == 256
+    assert old.facts["preprocessing"]["crop"] == 224
 
 
 def test_a_network_that_cannot_take_the_images_says_so(net):
@@ -475,14 +477,14 @@ def test_a_network_that_cannot_take_the_images_says_so(net):
     with pytest.raises(
         UserError, match="squeezenet1_1 cannot take images of 8 px at their own size"
     ):
-        foreign.bring(
-            "net", as_bytes(net.state_dict()), ForeignConfig(architecture="squeezenet1_1", resize=-1), digits
+        brought.keep(
+            "net", as_bytes(net.state_dict()), {"architecture": "squeezenet1_1", "resize": -1}, digits
         )  # fmt: skip
 
 
 def test_a_file_gives_a_name_that_is_allowed():
     names = [
-        foreign.called(file) for file in ("w.pt", "best model.ckpt.pt", "été.pt", "….pt", "a" * 99)
+        brought.called(file) for file in ("w.pt", "best model.ckpt.pt", "été.pt", "….pt", "a" * 99)
     ]
     assert names == ["w", "best model-ckpt", "t", "classifier", "a" * 60]
 
@@ -503,7 +505,7 @@ def test_the_command_brings_tells_and_deletes(net, tmp_path, capsys):
     assert "mean must be one or three numbers" in capsys.readouterr().err
     assert main(["delete", "own/my-net"]) == 2
     assert main(["delete", "own/my-net", "--yes"]) == 0
-    assert "own/my-net" not in [choice.id for choice in foreign.available("digits")]
+    assert "own/my-net" not in [choice.id for choice in classifiers.available("digits")]
 
 
 def test_a_factory_of_this_machine_gets_weights_under_any_wrapper(net, tmp_path, monkeypatch):
@@ -519,7 +521,7 @@ def test_a_factory_of_this_machine_gets_weights_under_any_wrapper(net, tmp_path,
     file = tmp_path / "w.pt"
     file.write_bytes(saved({"model": {f"module.{n}": v for n, v in net.state_dict().items()}}))
     with torch.random.fork_rng(devices=[]):
-        target = foreign.from_code("mine_made:make", file, datasets.load("digits"))
+        target = classifiers.from_code("mine_made:make", file, datasets.load("digits"))
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     wide = nn.functional.interpolate(x.expand(-1, 3, -1, -1), (32, 32))
     with torch.no_grad():

@@ -251,8 +251,8 @@ def test_a_dataset_without_labels_says_so(visit, trained):
 
 
 def test_weights_that_are_refused_are_looked_at_once(monkeypatch):
+    from core import weights
     from core.catalog import UserError
-    from core.robustness import foreign
     from pages.ui.attack import own
 
     monkeypatch.setattr(own.st, "session_state", {})
@@ -260,6 +260,6 @@ def test_weights_that_are_refused_are_looked_at_once(monkeypatch):
     for _ in range(2):
         with pytest.raises(UserError, match="This file holds no weights that can be read"):
             own.looked("one", b"nothing")
-        monkeypatch.setattr(foreign, "inspect", lambda file: pytest.fail("it was looked at again"))
-    monkeypatch.setattr(foreign, "inspect", lambda file: 3)
+        monkeypatch.setattr(weights, "look", lambda file: pytest.fail("it was looked at again"))
+    monkeypatch.setattr(weights, "look", lambda file: 3)
     assert own.looked("another", b"") == own.looked("another", b"") == 3

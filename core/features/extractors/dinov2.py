@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from core.catalog import Config
 from core.datasets import Dataset
-from core.features.extractor import extractors
+from core.features.extractors import extractors
 from core.features.published import Published, published
 from core.watch import UNWATCHED, Watch
 
 
-@extractors.add("dinov2", "DINOv2", Config)
+@extractors.add("dinov2", "DINOv2", takes=("picture",))
 def dinov2(
     dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
 ) -> Published:

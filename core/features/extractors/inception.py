@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from core.catalog import Config
 from core.datasets import Dataset
-from core.features.extractor import extractors
+from core.features.extractors import extractors
 from core.features.published import Published, published
 from core.watch import UNWATCHED, Watch
 
 
-@extractors.add("inception", "Inception", Config)
+@extractors.add("inception", "Inception", frechet="FID", takes=("picture",))
 def inception(
     dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
 ) -> Published:

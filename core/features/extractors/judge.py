@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from core import runs
-from core.catalog import Config
 from core.classifier import Classifier, ClassifierConfig
 from core.datasets import Dataset, evenly
-from core.features.extractor import LENGTHS, bounded, extractors, spread
+from core.features.embedding import LENGTHS, bounded, spread
+from core.features.extractors import extractors
 from core.settings import settings
 from core.tensors import Batch
 from core.trained import finished, once
@@ -136,7 +136,7 @@ def taught(
     return finished(trainer, "Training a classifier on them", watch)
 
 
-@extractors.add("judge", "Judge", Config)
+@extractors.add("judge", "Judge", labels=True)
 def _judge(
     dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
 ) -> Judge:

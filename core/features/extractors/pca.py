@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.catalog import Config
 from core.datasets import Dataset, evenly
-from core.features.extractor import bounded, extractors
+from core.features.embedding import bounded
+from core.features.extractors import extractors
 from core.tensors import Batch, coarse
 from core.watch import UNWATCHED, Watch
 
@@ -54,7 +54,7 @@ def components(dataset: Dataset, device: torch.device, count: int = 64) -> Compo
     return Components("pca", dataset.fingerprint[:16], mean, vectors)
 
 
-@extractors.add("pca", "Principal components", Config)
+@extractors.add("pca", "Principal components")
 def pca(
     dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
 ) -> Components:

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.catalog import Config
 from core.datasets import Dataset, evenly
-from core.features.extractor import extractors
+from core.features.extractors import extractors
 from core.tensors import Batch, coarse
 from core.watch import UNWATCHED, Watch
 
@@ -42,7 +41,7 @@ class Pixels:
         return torch.cat(parts).double().cpu().numpy()
 
 
-@extractors.add("pixels", "Pixels", Config)
+@extractors.add("pixels", "Pixels")
 def pixels(
     dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
 ) -> Pixels:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.catalog import Config
 from core.classifier import Classifier, ClassifierConfig
 from core.datasets import Dataset
-from core.features.extractor import LENGTHS, bounded, extractors, spread
+from core.features.embedding import LENGTHS, bounded, spread
+from core.features.extractors import extractors
 from core.models import Spec
 from core.nets import refresh_batch_statistics
 from core.settings import settings
@@ -127,7 +127,7 @@ def self_supervised(
     return model.to(device).eval().requires_grad_(False)
 
 
-@extractors.add("self", "Self-supervised", Config)
+@extractors.add("self", "Self-supervised", takes=("picture",))
 def _self(
     dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
 ) -> ContrastNet:

@@ -40,7 +40,7 @@ class Question:
 
     Attributes:
         dataset: Whose images are attacked.
-        classifier: Which one of :func:`core.robustness.foreign.available`.
+        classifier: Which one of :func:`core.classifiers.available`.
         config: The study, checked.
     """
 
@@ -81,9 +81,9 @@ def dataset(name: str) -> Dataset:
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the classifier")
 def _target(classifier: str, _dataset: Dataset, fingerprint: str) -> Target:
-    from core.robustness import foreign
+    from core import classifiers
 
-    return foreign.target_of(classifier, _dataset)
+    return classifiers.target_of(classifier, _dataset)
 
 
 def there(classifier: str, of: Dataset) -> bool:

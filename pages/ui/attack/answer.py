@@ -108,11 +108,10 @@ def answer(question: Question, report: Report, live: bool) -> None:
 
 def rivals(question: Question, report: Report) -> Mapping[str, Report]:
     """Offers other classifiers measured on the same images, and says whether they differ by more than chance."""
-    from core import robustness
-    from core.robustness import foreign
+    from core import classifiers, robustness
 
     found = {}
-    for choice in foreign.available(question.data):
+    for choice in classifiers.available(question.data):
         other = known(replace(question, classifier=choice.id))
         if choice.id != question.classifier and other and other.done and other.report:
             found[choice.title] = other.report

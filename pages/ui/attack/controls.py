@@ -17,13 +17,12 @@ from pages.ui.attack.confirmed import confirm
 
 def ask(of: Dataset) -> Question:
     """Draws the controls, and gives the question that they ask."""
-    from core import robustness
+    from core import classifiers, robustness
     from core.attacks import attacks
-    from core.robustness import foreign
 
-    choices = {c.id: c for c in foreign.available(of.name) if there(c.id, of)}
+    choices = {c.id: c for c in classifiers.available(of.name) if there(c.id, of)}
     if not choices:
-        choices = {"": foreign.Choice("", "No classifier yet", "Train one, or bring your own.")}
+        choices = {"": classifiers.Choice("", "No classifier yet", "Train one, or bring your own.")}
     if brought := st.session_state.pop("robust.brought", None):
         st.session_state["robust.model"] = brought
     if st.session_state.get("robust.model", next(iter(choices))) not in choices:

@@ -149,10 +149,10 @@ def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None
     """Draws how images that fool one classifier fare with others."""
     import plotly.graph_objects as go
 
+    from core import classifiers
     from core.norms import norm_of
-    from core.robustness import foreign
 
-    names = {choice.id: choice.title for choice in foreign.available(question.data)}
+    names = {choice.id: choice.title for choice in classifiers.available(question.data)}
     others = st.multiselect(
         "Try them on",
         [id for id in names if id not in ("", question.classifier)],

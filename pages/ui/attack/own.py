@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from core.catalog import UserError
+from core.datasets import Dataset
 from core.settings import settings
 from pages.ui import form, shell
 from pages.ui.attack import dataset
+
+if TYPE_CHECKING:
+    from core.weights import Contents
 
 CODE = """from core.robustness import check
 report = check(model, x, y)  # images in [0, 1]
@@ -23,9 +27,10 @@ report = check(model, x, y)  # images in [0, 1]
 @shell.guard()
 def draw(data: str) -> None:
     """Takes weights, says what is in them, and keeps them under a name."""
-    from core.robustness import foreign
+    from core import brought
 
     found = dataset(data)
+    ways = [each for each in brought.origins if each.files]
     st.markdown(
         "**Bring weights**, not code: a `.safetensors` file, or a `.pt`, `.pth` or `.ckpt` checkpoint, for an "
         "architecture of torchvision. Whole pickled models and TorchScript are refused, because opening them runs "
@@ -33,9 +38,12 @@ def draw(data: str) -> None:
     )
     left, right = st.columns([1, 1.2], gap="large")
     with left:
+        origin = ways[0]
+        if len(ways) > 1:
+            origin = st.selectbox("Origin", ways, format_func=lambda each: each.title)
         upload = st.file_uploader(
             "Weights",
-            type=["safetensors", "pt", "pth", "ckpt"],
+            type=list(origin.files),
             key="robust.upload",
             max_upload_size=settings().upload_mb,
             disabled=not shell.may_change(),
@@ -47,7 +55,7 @@ def draw(data: str) -> None:
             max_chars=60,
             disabled=not shell.may_change(),
         )
-        values = form.form({"robust.foreign": foreign.ForeignConfig})["robust.foreign"]
+        values = form.form({"robust.weights": origin.config})["robust.weights"]
     with right:
         st.caption(
             "Preprocessing (size, mean, standard deviation) belongs to the classifier: the attack strength stays in "
@@ -59,30 +67,29 @@ def draw(data: str) -> None:
             st.code(CODE, language="python")
         else:
             with shell.guard():  # beside the file, not below the form
-                keep(upload, name, values, found)
-    for choice in foreign.available(data):
-        if choice.id.startswith("own/"):
-            with st.container(horizontal=True, vertical_alignment="center"):
-                st.markdown(f"**{shell.plain(choice.title)}** · {shell.plain(choice.note)}")
-                if st.button(
-                    "Delete",
-                    key=f"robust.own.delete.{choice.id}",
-                    type="tertiary",
-                    icon=":material/delete:",
-                    disabled=not shell.may_change(),
-                ):
-                    foreign.delete(choice.id)
-                    st.rerun()
+                keep(upload, name, values, found, origin.name)
+    for each in brought.listing(data):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{shell.plain(each.name)}** · {shell.plain(each.note)}")
+            if st.button(
+                "Delete",
+                key=f"robust.own.delete.{each.id}",
+                type="tertiary",
+                icon=":material/delete:",
+                disabled=not shell.may_change(),
+            ):
+                brought.delete(each.id)
+                st.rerun()
 
 
-def keep(upload: Any, name: str, values: dict[str, Any], found: Any) -> None:
+def keep(upload: Any, name: str, values: dict[str, Any], found: Dataset, origin: str) -> None:
     """Says what the file holds, and keeps it when that is asked for."""
-    from core.robustness import foreign
+    from core import brought
 
     content = upload.getvalue()
     inside = looked(upload.file_id, content)
     st.success(
-        f"A {inside.kind} of {inside.tensors:,} tensors, {inside.megabytes:.1f} MB"
+        f"A {inside.kind} of {len(inside.parts):,} tensors, {inside.megabytes:.1f} MB"
         + (f", with {inside.classes} classes" if inside.classes else "")
         + (f", from `{shell.plain(inside.source)}` of the checkpoint" if inside.source else "")
         + ".",
@@ -98,29 +105,27 @@ def keep(upload: Any, name: str, values: dict[str, Any], found: Any) -> None:
         disabled=not shell.may_change(),
         help="Fits the weights into the architecture, and names the first one that does not fit.",
     ):
-        config = foreign.ForeignConfig.of(values, "classifier")
-        st.session_state["robust.brought"] = foreign.bring(
-            name or foreign.called(upload.name), content, config, found
-        )
-        facts = foreign.kept(st.session_state["robust.brought"])
-        words = ["Kept, and chosen. Press Screen it.", foreign.told(facts["preprocessing"])]
-        st.session_state["_done"] = " ".join([*words, *facts["notes"]])
+        called = name or brought.called(upload.name)
+        kept = brought.keep(called, content, values, found, origin)
+        st.session_state["robust.brought"] = kept.id
+        said = ["Kept, and chosen. Press Screen it.", kept.note, *kept.record["notes"]]
+        st.session_state["_done"] = " ".join(said)
         st.rerun()
 
 
-def looked(file: str, content: bytes) -> Any:
+def looked(file: str, content: bytes) -> Contents:
     """Looks at a file once, not at every run of the page; a refusal is remembered as well.
 
     Raises:
         UserError: If it is refused.
     """
-    from core.robustness import foreign
+    from core import weights
     from core.tensors import give_memory_back
 
     known, found = st.session_state.get("robust.looked", ("", None))
     if known != file:
         try:
-            found = foreign.inspect(content)
+            found = weights.look(content)
         except UserError as error:
             found = str(error)
             later = threading.Timer(2, give_memory_back)  # when nobody holds the file any more

@@ -17,6 +17,7 @@ import numpy as np
 import streamlit as st
 
 from core import jobs, runs, sheets
+from core.catalog import UserError, unknown
 from pages.ui.pad import Sheet, View
 
 LIMIT = 6.0  # places on a plane lie within plus and minus this
@@ -25,6 +26,8 @@ WINDOWS = {  # where each kind of plane begins: centre and width
     "labels": (0.0, 0.0, 3.0),
 }
 WINDOW = (0.0, 0.0, 6.0)
+MOST = 6  # directions at a time
+SEPARATOR = ": "  # between the kind and the name of a direction in the session
 EXACT = 16  # pixels up to which a sheet is sent without loss; larger ones only pass by
 TURNS = threading.BoundedSemaphore(2)  # more decodes at once only make each of them later
 
@@ -172,9 +175,7 @@ def plane_of(here: Here) -> Any:
     if choice.kind == "anchors":
         return latent.anchors_plane(here.usual, here.drawn([int(i) for i in choice.which]))
     if choice.kind == "directions":
-        from pages.ui.explore import directions
-
-        across, down = (directions.named(here, str(name)) for name in choice.which)
+        across, down = (named(here, str(name)) for name in choice.which)
         return latent.directions_plane(here.usual, here.origin, across, down)
     first, second = (int(i) for i in choice.which)
     if choice.kind == "labels":
@@ -184,6 +185,46 @@ def plane_of(here: Here) -> Any:
     if choice.kind == "coordinates":
         return latent.coordinates_plane(here.usual, here.origin, first, second)
     return latent.principal_plane(here.usual, here.origin, (first, second))
+
+
+def of_kind(here: Here, kind: str, at: Any = None) -> list[Any]:
+    """Finds the directions of a kind that the model alone gives, in the order of their weight."""
+    from core import latent
+
+    if kind == "factors":
+        return latent.factors(here.usual, MOST)
+    if kind == "local":
+        return latent.local(here.space, here.point if at is None else at, MOST)
+    return latent.principal(here.usual, MOST)
+
+
+def regressed(here: Here, names: tuple[str, ...]) -> list[Any]:
+    """Finds the directions of labels and attributes by name; they are kept, for all visitors."""
+    return _regressed((here.checkpoint.run, here.checkpoint.step, names), here)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _regressed(key: tuple[str, int, tuple[str, ...]], _here: Here) -> list[Any]:
+    from core import features, latent
+
+    reading = features.reader(_here.dataset)
+    return latent.regressed(_here.usual, _here.dataset, reading, names=list(key[2]))
+
+
+def named(here: Here, name: str) -> Any:
+    """Finds a direction again by its kind and name; a local one at the origin of the plane."""
+    return _named(here.key, name, here)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _named(key: str, name: str, _here: Here) -> Any:
+    kind, _, short = name.partition(SEPARATOR)
+    known = kind == "known"
+    found = regressed(_here, (short,)) if known else of_kind(_here, kind, _here.origin)
+    for direction in found:
+        if direction.name == short:
+            return direction
+    raise UserError(unknown("direction", short, [direction.name for direction in found]))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -7,19 +7,16 @@ from typing import Any
 import streamlit as st
 
 from core import runs
-from core.catalog import UserError, unknown
 from core.writing import percent
 from pages.ui import shell, show
-from pages.ui.explore import Here, land, view_link
+from pages.ui.explore import MOST, SEPARATOR, Here, land, of_kind, regressed, view_link
 
-MOST = 6
 KINDS = {
     "principal": "Main",
     "local": "Near this image",
     "known": "Labels and attributes",
     "factors": "First layer (SeFa)",
 }
-SEPARATOR = ": "  # between the kind and the name of a direction in the session
 
 
 def draw(here: Here) -> None:
@@ -85,17 +82,6 @@ def offered(here: Here) -> list[str]:
         "known": features.readable(here.dataset) and not here.space.slow,
     }
     return [kind for kind in KINDS if has.get(kind, True)]
-
-
-def of_kind(here: Here, kind: str, at: Any = None) -> list[Any]:
-    """Finds the directions of a kind that the model alone gives, in the order of their weight."""
-    from core import latent
-
-    if kind == "factors":
-        return latent.factors(here.usual, MOST)
-    if kind == "local":
-        return latent.local(here.space, here.point if at is None else at, MOST)
-    return latent.principal(here.usual, MOST)
 
 
 def known(here: Here) -> list[Any]:
@@ -166,35 +152,6 @@ def combine(here: Here, plus: str, minus: str) -> None:
     )
     point = latent.arithmetic(here.space, added, taken, here.point)
     land(here, point, f"{plus} - {minus}")
-
-
-def regressed(here: Here, names: tuple[str, ...]) -> list[Any]:
-    """Finds the directions of labels and attributes by name; they are kept, for all visitors."""
-    return _regressed((here.checkpoint.run, here.checkpoint.step, names), here)
-
-
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _regressed(key: tuple[str, int, tuple[str, ...]], _here: Here) -> list[Any]:
-    from core import features, latent
-
-    reading = features.reader(_here.dataset)
-    return latent.regressed(_here.usual, _here.dataset, reading, names=list(key[2]))
-
-
-def named(here: Here, name: str) -> Any:
-    """Finds a direction again by its kind and name; a local one at the origin of the plane."""
-    return _named(here.key, name, here)
-
-
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _named(key: str, name: str, _here: Here) -> Any:
-    kind, _, short = name.partition(SEPARATOR)
-    known = kind == "known"
-    found = regressed(_here, (short,)) if known else of_kind(_here, kind, _here.origin)
-    for direction in found:
-        if direction.name == short:
-            return direction
-    raise UserError(unknown("direction", short, [direction.name for direction in found]))
 
 
 def take(here: Here, name: str, axis: int) -> None:

@@ -95,7 +95,7 @@ def draw() -> None:
     from core.models import DEFAULT_FAMILY, families
     from core.tensors import gpus
 
-    # the one that the Overview trains comes first, and is the choice of who has made none
+    # the family that the Overview trains comes first, and is chosen at first
     sees = media.get(datasets.describe(shell.chosen_dataset()).medium).model
     fitting = [entry.name for entry in families if sees in entry.takes]
     names = [*sorted(fitting, key=lambda name: name != DEFAULT_FAMILY), "classifier"]

@@ -11,7 +11,6 @@ References:
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import pickletools
@@ -20,14 +19,16 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from core import untrusted
 from core.catalog import UserError
 from core.settings import settings
+from core.weights.names import COPIES, clean
 
 
 @dataclass(frozen=True)
@@ -56,50 +57,29 @@ ALONE = (
     "Open it where it was made, and save the weights alone: torch.save(model.state_dict(), file), or "
     "safetensors.torch.save_file(model.state_dict(), file)."
 )
-# names that torch.compile and wrappers for several GPUs put into the middle of others
-_WRAPPERS = re.compile(
-    r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
-)
 # where training programs keep the weights, in the order in which they are looked for
 _KEYS = (
     *("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params"),
     *("model_state", "model_weights", "net_state_dict", "state", "classifier", "backbone"),
-    *(
-        "ema",
-        "model_ema",
-        "state_dict_ema",
-        "ema_state_dict",
-        "ema_model",
-        "params_ema",
-        "averaged",
-    ),
+    *("ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "params_ema"),
+    "averaged",
 )
-_COPIES = re.compile("ema|avg|averaged|teacher|target")  # of the weights that were trained
+_HEAD = re.compile(r"(?:^|\.)(?:fc|classifier|heads?)\b")  # of a name that ends in "bias"
 _OTHERS = re.compile(r"optim|sched|scaler|loss|criterion|hyper|rng|callback|loop", re.IGNORECASE)
-_STORAGES = {
-    "torch.FloatStorage": torch.float32,
-    "torch.DoubleStorage": torch.float64,
-    "torch.HalfStorage": torch.float16,
-    "torch.BFloat16Storage": torch.bfloat16,
-    "torch.LongStorage": torch.int64,
-    "torch.IntStorage": torch.int32,
-    "torch.ShortStorage": torch.int16,
-    "torch.CharStorage": torch.int8,
-    "torch.ByteStorage": torch.uint8,
-    "torch.BoolStorage": torch.bool,
-}
-_SAFE_TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
+_TYPES = [  # the name of its storage in a pickle, its name in safetensors, and the type
+    ("Double", "F64", torch.float64),
+    ("Float", "F32", torch.float32),
+    ("Half", "F16", torch.float16),
+    ("BFloat16", "BF16", torch.bfloat16),
+    ("Long", "I64", torch.int64),
+    ("Int", "I32", torch.int32),
+    ("Short", "I16", torch.int16),
+    ("Char", "I8", torch.int8),
+    ("Byte", "U8", torch.uint8),
+    ("Bool", "BOOL", torch.bool),
+]
+_STORAGES = {f"torch.{storage}Storage": dtype for storage, _, dtype in _TYPES}
+_SAFE_TYPES = {name: dtype for _, name, dtype in _TYPES}
 _DTYPES = {str(dtype) for dtype in _SAFE_TYPES.values()}
 _TENSOR = "torch._utils._rebuild_tensor_v2"
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
@@ -108,7 +88,7 @@ _ALLOWED = {*_STORAGES, *_DTYPES, _TENSOR, *_PARAMETERS, *_PLAIN}
 
 
 @dataclass(frozen=True)
-class Part:
+class StoredTensor:
     """A tensor as its file describes it.
 
     Attributes:
@@ -145,14 +125,53 @@ class Contents:
         parts: The tensors by name, without the names of wrappers.
         source: Where in a checkpoint they stand, ``state_dict`` for example; empty for a plain file.
         others: Other places of the checkpoint that hold a set of weights, and were left.
-        names: The name in the file of each.
     """
 
     kind: str
-    parts: Mapping[str, Part]
+    parts: Mapping[str, StoredTensor]
     source: str = ""
     others: tuple[str, ...] = ()
-    names: Mapping[str, str] | None = None
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor."""
+        return {name: part.shape for name, part in self.parts.items()}
+
+    @property
+    def megabytes(self) -> float:
+        """What they take once they are built."""
+        return sum(part.nbytes for part in self.parts.values()) / 2**20
+
+    @property
+    def classes(self) -> int:
+        """Outputs of the last layer, by the names that torchvision gives it; 0 where there is none of these."""
+        heads = [
+            name
+            for name, part in self.parts.items()
+            if len(part.shape) == 1
+            and name.endswith("bias")
+            and _HEAD.search(name)
+            and "aux" not in name.lower()
+        ]
+        last = max(
+            heads, key=lambda name: [int(part) for part in re.findall(r"\d{1,9}", name)], default=""
+        )
+        return self.parts[last].shape[0] if last else 0
+
+
+def read(path: Path) -> bytes:
+    """Reads a file of weights, or as much of one that is too large as :func:`look` needs to refuse it.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        with path.open("rb") as opened:
+            return opened.read(settings().upload_mb * 2**20 + 1)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}). Give a .safetensors or .pt file."
+        ) from None
 
 
 def look(file: bytes) -> Contents:
@@ -179,7 +198,7 @@ def look(file: bytes) -> Contents:
         )
     else:
         found = Contents("safetensors", _header(file))
-    return _cleaned(found)
+    return replace(found, parts=_cleaned(found.parts))
 
 
 def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str, Tensor]:
@@ -193,7 +212,6 @@ def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str
     Raises:
         UserError: If the file is damaged, or a number is not finite; the tensor is named.
     """
-    names = contents.names or {}
     if contents.kind == "safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load as opened
@@ -202,7 +220,7 @@ def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str
             every = opened(file)
         except (SafetensorError, ValueError, OverflowError, RuntimeError) as error:
             raise _unreadable(str(error)) from None
-        made = {name: every[names.get(old, old)] for name, old in chosen.items()}
+        made = {name: every[contents.parts[old].key] for name, old in chosen.items()}
     else:
         made = dict(_built(file, contents, chosen))
     for name, tensor in made.items():
@@ -219,17 +237,10 @@ def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str
     return made
 
 
-# --- The names ------------------------------------------------------------------------------------------------------
-
-
-def clean(name: str) -> str:
-    """Takes the names of wrappers out of a name: ``module._orig_mod.conv1.weight`` is ``module.conv1.weight``."""
-    return _WRAPPERS.sub("", name)
-
-
-def _cleaned(found: Contents) -> Contents:
-    names = {}
-    for name in found.parts:
+def _cleaned(parts: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Takes the names of wrappers out of those of the tensors."""
+    names: dict[str, str] = {}
+    for name in parts:
         _allow("The name of a tensor", "characters", len(name), LIMITS.name)
         short = clean(name)
         if short in names:
@@ -238,81 +249,7 @@ def _cleaned(found: Contents) -> Contents:
                 f"One of each is allowed. {ALONE}"
             )
         names[short] = name
-    return replace(
-        found, parts={short: found.parts[name] for short, name in names.items()}, names=names
-    )
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How the names in a file meet those of a network.
-
-    Attributes:
-        prefix: What stands before each of the network's names in the file.
-        chosen: The network's names: those in the file.
-        missing, extra: Names that only the network has, and that only the file has, below the prefix.
-        shapes: Names of another shape.
-        left: Names in the file that stand outside the prefix.
-    """
-
-    prefix: str
-    chosen: dict[str, str]
-    missing: list[str]
-    extra: list[str]
-    shapes: list[str]
-    left: list[str]
-
-    @property
-    def whole(self) -> bool:
-        """Whether the network gets all its tensors, and no other is left below the prefix."""
-        return not (self.missing or self.extra or self.shapes)
-
-
-def fit(
-    parts: Mapping[str, Part], wanted: Mapping[str, tuple[int, ...]], may_miss: set[str]
-) -> Fit:
-    """Finds the network's names among those in a file, whatever a wrapper has put before all of them.
-
-    Args:
-        parts: What the file holds.
-        wanted: The shapes of the network's tensors.
-        may_miss: Names that the network can make itself.
-    """
-    short = {clean(name): name for name in wanted}
-    if all(
-        name.startswith("module.") for name in short
-    ):  # a factory that wraps it for several GPUs
-        short = {name.removeprefix("module."): own for name, own in short.items()}
-    endings = [name for name in short if short[name] not in may_miss]
-    some = {*endings[:3], *endings[-3:], *endings[len(endings) // 2 :][:3]}
-    before = [""] + [
-        name[: -len(end)]
-        for name in parts
-        for end in some
-        if name.endswith("." + end) and len(name) > len(end)
-    ]
-    prefixes = list(dict.fromkeys(before))[:50]
-    # a plain name beats one of an averaged copy or a teacher, where both are whole
-    plain = [*("", "model.", "net.", "module.", "network."), *prefixes]
-    best = max(
-        prefixes,
-        key=lambda prefix: (
-            sum(prefix + name in parts for name in short),
-            -len(_COPIES.findall(prefix)),
-            -plain.index(prefix),
-        ),
-    )
-    chosen = {own: best + name for name, own in short.items() if best + name in parts}
-    below = [name for name in parts if name.startswith(best)]
-    known = {best + name for name in short}
-    return Fit(
-        best,
-        chosen,
-        [own for own in wanted if own not in chosen and own not in may_miss],
-        [name for name in below if name not in known],
-        [own for own, name in chosen.items() if parts[name].shape != tuple(wanted[own])],
-        [name for name in parts if not name.startswith(best)],
-    )
+    return {short: parts[name] for short, name in names.items()}
 
 
 # --- safetensors ----------------------------------------------------------------------------------------------------
@@ -325,7 +262,7 @@ def _unreadable(why: str) -> UserError:
     )
 
 
-def _header(file: bytes) -> dict[str, Part]:
+def _header(file: bytes) -> dict[str, StoredTensor]:
     """Reads the header of safetensors: a length, JSON, and then nothing but numbers."""
     size = int.from_bytes(file[:8], "little") if len(file) >= 8 else len(file)
     if not 2 <= size <= len(file) - 8:
@@ -349,7 +286,7 @@ def _header(file: bytes) -> dict[str, Part]:
             raise _unreadable(f"the tensor {name[:80]!r} is described in an unknown way") from None
         if not _counts((*shape, start, end)) or len(shape) > 8:
             raise _unreadable(f"the tensor {name[:80]!r} has no plain shape")
-        part = parts[name] = Part(dtype, shape, name, math.prod(shape))
+        part = parts[name] = StoredTensor(dtype, shape, name, math.prod(shape))
         _allow_part(name, part)
         if end - start != part.nbytes or end > room:
             raise _unreadable(f"the tensor {name[:80]!r} claims more numbers than there are")
@@ -457,7 +394,11 @@ class _Walk:
         self.levels: dict[int, int] = {}  # of each collection on the way, by its id
 
     def walk(self, code: bytes) -> Any:
-        """Gives what the pickle would build: dicts, lists, tuples, plain values, and :class:`Part` for tensors."""
+        """Gives what the pickle would build: dicts, lists, tuples, plain values; for tensors :class:`StoredTensor`.
+
+        Raises:
+            UserError: If the pickle is damaged, too long, or asks for anything else.
+        """
         steps = 0
         try:
             for opcode, value, _ in pickletools.genops(code):
@@ -466,12 +407,9 @@ class _Walk:
                 if opcode.name == "STOP":
                     return self.stack.pop()
                 self._step(opcode.name, value)
-        except (
-            *(ValueError, IndexError, KeyError),
-            *(TypeError, AttributeError, OverflowError),
-        ) as error:
-            if isinstance(error, UserError):
-                raise
+        except UserError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
             raise UserError(
                 f"This file is damaged: its pickle cannot be followed. {ALONE}"
             ) from None
@@ -541,7 +479,7 @@ class _Walk:
         del self.stack[place:]
         return found
 
-    def _storage(self, given: Any) -> Part:
+    def _storage(self, given: Any) -> StoredTensor:
         word, kind, key, _, held = given
         if word != "storage" or not isinstance(key, str) or not _counts((held,)):
             raise ValueError
@@ -550,12 +488,12 @@ class _Walk:
             raise UserError(
                 f"The storage {key[:80]!r} of this file claims {held} numbers and holds fewer. {ALONE}"
             )
-        return Part(dtype, (), key, held)
+        return StoredTensor(dtype, (), key, held)
 
     def _made(self, what: Any, given: Any) -> Any:
         name = what.text
         if name in _PARAMETERS:
-            if not isinstance(given[0], Part):
+            if not isinstance(given[0], StoredTensor):
                 raise ValueError
             return given[0]
         if name == _TENSOR:
@@ -563,7 +501,7 @@ class _Walk:
             self.tensors += 1
             _allow("A file of weights", "tensors", self.tensors, LIMITS.tensors)
             if not (
-                isinstance(storage, Part)
+                isinstance(storage, StoredTensor)
                 and len(shape) == len(stride) <= 8
                 and _counts((offset, *shape, *stride))
             ):
@@ -635,7 +573,7 @@ def _allow(what: str, of: str, found: int, most: int) -> None:
         raise UserError(f"{what} may have at most {most:,} {of}, got {found:,}. {ALONE}")
 
 
-def _allow_part(name: str, part: Part) -> None:
+def _allow_part(name: str, part: StoredTensor) -> None:
     if part.numel > part.held:
         raise UserError(
             f"The tensor {name[:80]!r} claims {part.numel} numbers and holds fewer. {ALONE}"
@@ -649,13 +587,13 @@ def _allow_part(name: str, part: Part) -> None:
         raise UserError(f"The tensor {name[:80]!r} reads beyond its numbers. {ALONE}")
 
 
-def _found(whole: Any) -> tuple[str, dict[str, Part], tuple[str, ...]]:
+def _found(whole: Any) -> tuple[str, dict[str, StoredTensor], tuple[str, ...]]:
     """Finds the weights in what a checkpoint holds: where they stand, and where others do."""
     if not isinstance(whole, dict) or not whole:
         raise UserError(f"This file holds no state dict but {type(whole).__name__}. {ALONE}")
     if (plain := _weights(whole)) is not None:
         return "", plain, ()
-    found: dict[str, dict[str, Part]] = {}
+    found: dict[str, dict[str, StoredTensor]] = {}
     seen, level = {id(whole)}, [("", whole)]
     for _ in range(3):
         below = []
@@ -672,35 +610,24 @@ def _found(whole: Any) -> tuple[str, dict[str, Part], tuple[str, ...]]:
                     found[where] = weights
         level = below
     if not found:
-        odd = next((str(k) for k, v in whole.items() if not isinstance(v, Part)), "")
+        odd = next((str(k) for k, v in whole.items() if not isinstance(v, StoredTensor)), "")
         raise UserError(f"The entry {odd[:80]!r} of this file is no plain tensor. {ALONE}")
 
     def rank(where: str) -> tuple[int, int, int]:
         words = where.split(".")
         places = [_KEYS.index(word) for word in words if word in _KEYS]
-        copies = len(_COPIES.findall(where))
+        copies = len(COPIES.findall(where))
         return max(places, default=len(_KEYS)), copies, -len(found[where])
 
     first, *others = sorted(found, key=rank)
     return first, found[first], tuple(others)
 
 
-def _weights(place: dict[Any, Any]) -> dict[str, Part] | None:
+def _weights(place: dict[Any, Any]) -> dict[str, StoredTensor] | None:
     """Gives a dict of tensors, or None if it is something else."""
     plain = {key: value for key, value in place.items() if not str(key).endswith("_extra_state")}
     if not plain or not all(
-        isinstance(key, str) and isinstance(value, Part) for key, value in plain.items()
+        isinstance(key, str) and isinstance(value, StoredTensor) for key, value in plain.items()
     ):
         return None
     return plain
-
-
-def fingerprint(model: Any) -> str:
-    """Takes the sha-256 of a module's weights, 16 digits; empty for what has none."""
-    if not isinstance(model, nn.Module):
-        return ""
-    mark = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        mark.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        mark.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return mark.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What an extractor is, and the features of a dataset's images, computed once."""
+"""What an opened extractor offers, and the features of a dataset's images, computed once."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ import torch
 from torch import Tensor
 
 from core import files
-from core.catalog import Entry, Registry
 from core.datasets import Dataset
 from core.settings import settings
 from core.tensors import Batch
-
-extractors = Registry("extractor", Entry, "core.features.extractors")
-"""What turns images into features. ``make(dataset, device, weights, watch) -> Extractor``; ``weights`` is a file or
-empty, ``watch`` follows a training."""
 
 # images seen in training, as long as the accuracy still rises; a change makes another judge, with another hash
 LENGTHS = {"digits": 60_000, "other": 150_000}
@@ -26,12 +21,12 @@ _FAR = 10.0  # standard deviations at which a feature stops: one that hardly eve
 
 
 @runtime_checkable
-class Extractor(Protocol):
+class Embedding(Protocol):
     """Turns images into features.
 
     Attributes:
-        name: Of the entry in :data:`extractors`.
-        hash: Tells extractors of other data, training or weights apart.
+        name: Of the extractor.
+        hash: Tells those of other data, training or weights apart.
     """
 
     @property
@@ -59,21 +54,21 @@ def spread(reference: Tensor) -> Tensor:
     return torch.where(found < 1e-3, 1.0, found)
 
 
-def of_split(extractor: Extractor, dataset: Dataset, index: np.ndarray) -> np.ndarray:
+def of_split(embedding: Embedding, dataset: Dataset, index: np.ndarray) -> np.ndarray:
     """Gives the features of images of a dataset, float32 (N, D); computed once, then from the cache.
 
     The name in the cache holds the dataset's fingerprint and the extractor's hash, so that neither an older version
     of the data nor another training is ever taken for this one.
     """
     mark = hashlib.sha256(np.ascontiguousarray(index, "<i8").tobytes()).hexdigest()[:12]
-    name = f"{dataset.fingerprint[:16]}-{extractor.name}-{extractor.hash}-{mark}.npy"
+    name = f"{dataset.fingerprint[:16]}-{embedding.name}-{embedding.hash}-{mark}.npy"
     file = settings().cache / "features" / name
     try:
         return np.load(file, allow_pickle=False)
     except (OSError, ValueError):  # not there, or damaged: computed again
         pass
     parts = dataset.batches(index, 2000)
-    found = np.concatenate([extractor.features(x).astype(np.float32) for x in parts])
+    found = np.concatenate([embedding.features(x).astype(np.float32) for x in parts])
     memory = io.BytesIO()
     np.save(memory, found, allow_pickle=False)
     files.keep(file, memory.getvalue())

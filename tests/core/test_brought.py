@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save as as_bytes
 from torch import nn
 
-from core import datasets
-from core.catalog import UserError
-from core.robustness import foreign
-from core.robustness.foreign import ForeignConfig
-from core.robustness.weights import fingerprint
+from core import brought, classifiers, datasets
+from core.catalog import Config, Registry, UserError, knob
+from core.models import Spec
+from core.runs import Opened
+from core.target import Target, laid_out
+from core.tensors import fingerprint
+from core.weights import load, look
 
 
 @pytest.fixture
@@ -35,22 +38,21 @@ def saved(value) -> bytes:
 def test_weights_for_a_known_architecture_become_a_classifier(weights, kind):
     digits = datasets.load("digits")
     file = as_bytes(weights) if kind == "safetensors" else saved({"state_dict": weights})
-    found = foreign.inspect(file)
-    assert (found.kind, found.tensors, found.classes) == (kind, len(weights), 10)
-    id = foreign.bring(
-        "My net", file, ForeignConfig(architecture="squeezenet1_1", resize=64, crop=-1), digits
-    )
-    assert id == "own/my-net" and id in [choice.id for choice in foreign.available("digits")]
-    target = foreign.target_of(id, digits)
+    found = look(file)
+    assert (found.kind, len(found.parts), found.classes) == (kind, len(weights), 10)
+    values = {"architecture": "squeezenet1_1", "resize": 64, "crop": -1}
+    id = brought.keep("My net", file, values, digits).id
+    assert id == "own/my-net" and id in [each.id for each in classifiers.available("digits")]
+    target = classifiers.target_of(id, digits)
     assert target.facts["preprocessing"]["mean"] == [0.485, 0.456, 0.406]  # read from torchvision
     assert target.logits(torch.rand(2, 1, 8, 8)).shape == (2, 10)
     with pytest.raises(
         UserError, match=r"There is a classifier 'my-net' already. Choose another name"
     ):
-        foreign.bring("my net", file, ForeignConfig(architecture="squeezenet1_1"), digits)
-    foreign.delete(id)
+        brought.keep("my net", file, values, digits)
+    brought.delete(id)
     with pytest.raises(UserError, match="There is no classifier 'my-net'"):
-        foreign.target_of(id, digits)
+        classifiers.target_of(id, digits)
 
 
 @pytest.mark.parametrize("size", [8, 32])
@@ -59,7 +61,7 @@ def test_the_layout_of_weights_changes_neither_answers_nor_the_fingerprint(size)
     x = torch.rand(5, 3, size, size)
     with torch.no_grad():
         before, mark = net(x), fingerprint(net)
-        foreign.laid_out(net, torch.device("cpu"), size)
+        laid_out(Opened("", 0, 0, "classifier", net, Spec("image", (3, size, size), 256), (), None))
         assert torch.allclose(net(x), before, atol=1e-5)
     assert fingerprint(net) == mark
     lasting = net[0].weight.is_contiguous(memory_format=torch.channels_last)
@@ -94,15 +96,15 @@ def test_bombs_pickles_and_programs_stay_outside(weights, setting):
         (b"PK\x03\x04broken", "This file is damaged"),
     ):
         with pytest.raises(UserError, match=text):
-            foreign.inspect(file)
+            look(file)
     setting(max_upload_mb=1)
     with pytest.raises(UserError, match="Weights must be at most 1 MB on this server, got 3 MB"):
-        foreign.inspect(as_bytes(weights))
+        look(as_bytes(weights))
 
 
 def test_weights_that_do_not_fit_name_the_first_key(weights, setting):
     digits = datasets.load("digits")
-    config = ForeignConfig(architecture="squeezenet1_1")
+    config = {"architecture": "squeezenet1_1"}
     first = next(iter(weights))
     for change, text in (
         ({first: None}, f"'{first}' is missing"),
@@ -111,7 +113,7 @@ def test_weights_that_do_not_fit_name_the_first_key(weights, setting):
     ):
         file = as_bytes({k: v for k, v in (weights | change).items() if v is not None})
         with pytest.raises(UserError, match=text):
-            foreign.bring("net", file, config, digits)
+            brought.keep("net", file, config, digits)
     for values, text in (
         (
             {"architecture": "squeezenet1_2"},
@@ -124,11 +126,73 @@ def test_weights_that_do_not_fit_name_the_first_key(weights, setting):
         ({"architecture": "squeezenet1_1", "std": "0"}, "std must be above 0, got '0'"),
     ):
         with pytest.raises(UserError, match=text):
-            foreign.bring("net", as_bytes(weights), ForeignConfig(**values), digits)
+            brought.keep("net", as_bytes(weights), values, digits)
     with pytest.raises(UserError, match="A classifier's name must be 1 to 60 letters"):
-        foreign.bring("../net", as_bytes(weights), config, digits)
+        brought.keep("../net", as_bytes(weights), config, digits)
     setting(view_only=1)
     with pytest.raises(
         UserError, match="This server is for viewing only, so it cannot bring a classifier"
     ):
-        foreign.bring("net", as_bytes(weights), config, digits)
+        brought.keep("net", as_bytes(weights), config, digits)
+
+
+def test_what_comes_from_outside_comes_out_as_what_a_run_comes_out_as(weights, gallery):
+    digits = datasets.load("digits")
+    values = {"architecture": "squeezenet1_1", "resize": 32}
+    kept = brought.keep("alike", as_bytes(weights), values, digits)
+    run, own = (
+        classifiers.open_model(classifiers.find(id), digits)
+        for id in ("shipped-digits-classifier", kept.id)
+    )
+    x = torch.rand(2, 1, 8, 8)
+    for opened in (run, own):
+        assert opened.family == "classifier" and opened.sampling is None and opened.run
+        spec = opened.spec
+        assert opened.classes == digits.classes and (spec.channels, spec.size) == (1, 8)
+        assert len(opened.facts["hash"]) == 16 and opened.name
+        assert not any(part.training for part in opened.model.modules())
+        assert not any(part.requires_grad for part in opened.model.parameters())
+        target = Target.of(opened)
+        assert torch.equal(target.logits(x), opened.model(x)) and target.notes == []
+    other = replace(digits, classes=(*digits.classes, "more"))
+    for id in (run.run, own.run):
+        with pytest.raises(
+            UserError, match=r"tells 10 classes apart .* Choose the dataset that it"
+        ):
+            classifiers.open_model(id, other)
+
+
+def test_another_origin_is_one_file_and_what_it_gives_is_kept_and_opened(weights, monkeypatch):
+    """A line through all pixels, whose only parameter is its scale."""
+
+    class ScaleConfig(Config):
+        scale: float = knob(1.0, "What its answers are multiplied by.", ge=0)
+
+    class Scaled(nn.Module):
+        def __init__(self, net: nn.Module, scale: float) -> None:
+            super().__init__()
+            self.net, self.scale = net, scale
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x) * self.scale
+
+    monkeypatch.setattr(brought, "origins", Registry("origin", brought.Origin))
+
+    @brought.origins.add(
+        "line", "A line", ScaleConfig, files=("safetensors",), note=lambda r: "A line."
+    )
+    def line(config, file, dataset, record):
+        """A line through all pixels."""
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        found = look(file)
+        net.load_state_dict(load(file, found, {name: name for name in found.parts}))
+        facts = {"kind": "brought", "preprocessing": {}, "hash": fingerprint(net)}
+        return brought.classifier(Scaled(net, config.scale), dataset, dataset.classes, facts)
+
+    digits, net = datasets.load("digits"), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    kept = brought.keep("line", as_bytes(net.state_dict()), {"scale": "3"}, digits, "line")
+    assert [each.note for each in classifiers.available("digits") if each.id == kept.id] == [
+        "Brought: A line."
+    ]
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.allclose(classifiers.target_of("own/line", digits).logits(x), net(x) * 3)

@@ -1,0 +1,216 @@
+"""The door for models from outside: what comes out is what a run comes out as, :class:`core.runs.Opened`.
+
+One file in this folder is one origin, of the file's name. What is brought is kept by its weights
+alone, never as a program: ``classifiers/NAME/`` holds ``model.safetensors`` and ``classifier.json``, what was written
+down of it. Its id is ``own/NAME``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from core.catalog import Entry, Registry, UserError, unknown
+from core.datasets import Dataset
+from core.files import delete_folder, full_disk_told, new_folder, read_json, write_json
+from core.models import Spec
+from core.runs import Opened
+from core.settings import settings
+from core.tensors import device
+
+OWN = "own/"
+USUAL = "torchvision"  # the origin of what was kept before it was written down
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin(Entry):
+    """A way in for models; ``make(config, file, dataset, record) -> Opened`` gives a classifier of a dataset.
+
+    ``file`` holds the weights, and ``record`` what was written down when it was kept; None at first.
+
+    Attributes:
+        files: Endings of the files of weights that it takes; empty for what enters by code, which is never kept.
+        note: Says in a sentence what a kept one is and does to an image, of its record.
+    """
+
+    files: tuple[str, ...] = ()
+    note: Callable[[Mapping[str, Any]], str] = lambda record: ""
+
+
+origins = Registry("origin of models", Origin, "core.brought")
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A classifier that was brought.
+
+    Attributes:
+        id: ``own/NAME``.
+        path: Its folder.
+        record: What was written down of it.
+    """
+
+    id: str
+    path: Path
+    record: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Its name, for people."""
+        return self.path.name
+
+    @property
+    def origin(self) -> Origin:
+        """Where it comes from."""
+        return origins.get(self.record.get("origin", USUAL))
+
+    @property
+    def note(self) -> str:
+        """What it is and does to an image, in words."""
+        return f"Brought: {self.origin.note(self.record)}"
+
+
+def holds(id: str) -> bool:
+    """Tells whether an id is one of those that are given here."""
+    return id.startswith(OWN)
+
+
+def listing(dataset: str) -> list[Brought]:
+    """Lists what was brought for a dataset, by name."""
+    return [each for path in _folders() if (each := _read(path)).record["dataset"] == dataset]
+
+
+def find(id: str) -> Brought:
+    """Finds what was brought by its id.
+
+    Raises:
+        UserError: If there is none of this id, or its record is damaged.
+    """
+    known = {path.name: path for path in _folders()}
+    name = id.removeprefix(OWN)
+    if name not in known:  # never a path made of what somebody typed
+        raise UserError(unknown("classifier", name, known))
+    return _read(known[name])
+
+
+def open_model(id: str, dataset: Dataset) -> Opened:
+    """Opens what was brought, for the images of a dataset.
+
+    Raises:
+        UserError: If there is none of this id, or it is damaged.
+    """
+    found = find(id)
+    config = found.origin.config.of(found.record["config"], "classifier")
+    file = (found.path / "model.safetensors").read_bytes()
+    made = found.origin.make(config, file, dataset, found.record)
+    return replace(made, run=id, name=found.name)
+
+
+def keep(
+    name: str, file: bytes, values: Mapping[str, Any], dataset: Dataset, origin: str = USUAL
+) -> Brought:
+    """Keeps weights as a classifier of a dataset; ``values`` are the parameters of its origin.
+
+    Raises:
+        UserError: If the server is view-only, the name is not allowed or taken, a parameter is not allowed, the
+            weights are not safe or do not fit.
+    """
+    from safetensors.torch import save as as_bytes
+
+    settings().allow_change("bring a classifier")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,59}", name.strip()):
+        raise UserError(
+            f"A classifier's name must be 1 to 60 letters, digits, dashes, underscores or spaces, got {name!r}. "
+            "For example 'my-resnet'."
+        )
+    name = re.sub(r"\s+", "-", name.strip()).lower()
+    path = _folder() / name
+    if path.exists():
+        raise UserError(
+            f"There is a classifier {name!r} already. Choose another name, or delete that one first."
+        )
+    settings().allow_disk(len(file) / 2**20)
+    entry = origins.get(origin)
+    config = entry.config.of(values, "classifier")
+    made = entry.make(config, file, dataset, None)
+    weights = {n: v.cpu().contiguous() for n, v in made.model.net.state_dict().items()}
+    record = {
+        "origin": origin,
+        "config": config.record(),
+        "preprocessing": made.facts["preprocessing"],
+        "notes": list(made.notes),
+        "dataset": dataset.name,
+        "classes": list(dataset.classes),
+        "channels": dataset.channels,
+        "size": dataset.size,
+    }
+    with full_disk_told(), new_folder(path) as new:
+        (new / "model.safetensors").write_bytes(as_bytes(weights))
+        write_json(new / "classifier.json", record)
+    return Brought(OWN + name, path, record)
+
+
+def delete(id: str) -> None:
+    """Deletes what was brought.
+
+    Raises:
+        UserError: If the server is view-only, or there is none of this id.
+    """
+    settings().allow_change("delete a classifier")
+    with full_disk_told():
+        delete_folder(find(id).path)
+
+
+def called(file: str) -> str:
+    """Makes a classifier's name of the name of its file.
+
+    >>> called("best model.ckpt.pt")
+    'best model-ckpt'
+    """
+    plain = re.sub(r"[^A-Za-z0-9 _-]+", "-", Path(file).stem).strip("-_ ")
+    return plain[:60] or "classifier"
+
+
+def classifier(
+    model: nn.Module,
+    dataset: Dataset,
+    classes: Sequence[str],
+    facts: Mapping[str, Any],
+    notes: Sequence[str] = (),
+) -> Opened:
+    """Gives a module that maps images (N, C, H, W) in [0, 1] to logits (N, K) as a run's classifier is given."""
+    model = model.to(device()).eval().requires_grad_(False)
+    spec = Spec(dataset.medium.name, dataset.shape, dataset.levels)
+    return Opened(
+        "", 0, 0, "classifier", model, spec, tuple(classes), None, facts=facts, notes=tuple(notes)
+    )
+
+
+def raised(error: Exception) -> str:
+    """Names an error of somebody else's program in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
+
+
+def _folder() -> Path:
+    return settings().home.absolute() / "classifiers"
+
+
+def _folders() -> list[Path]:
+    try:
+        with os.scandir(_folder()) as entries:
+            return sorted(
+                Path(e.path) for e in entries if e.is_dir() and not e.name.startswith(".")
+            )
+    except FileNotFoundError:
+        return []
+
+
+def _read(path: Path) -> Brought:
+    return Brought(OWN + path.name, path, read_json(path / "classifier.json"))

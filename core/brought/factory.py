@@ -1,0 +1,102 @@
+"""Any module, by code: on the engineer's own machine, never through the web and never kept."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from core import brought, weights
+from core.brought import origins
+from core.catalog import Config, UserError, knob
+from core.datasets import Dataset
+from core.runs import Opened
+from core.target import Target
+from core.tensors import fingerprint
+from core.weights import names
+
+EXAMPLE = "Write package.module:factory, for example mymodels.resnet:make."
+
+
+class FactoryConfig(Config):
+    """Which program of this machine makes the network."""
+
+    place: str = knob("", "package.module:factory, which gives a torch.nn.Module.")
+    weights: str = knob("", "File of weights that it gets; empty leaves its own.", path=True)
+
+
+@origins.add("factory", "A module of this machine", FactoryConfig)
+def classifier(
+    config: FactoryConfig, file: bytes, dataset: Dataset, record: Mapping[str, Any] | None
+) -> Opened:
+    """What package.module:factory of this machine gives, with weights from a file.
+
+    Raises:
+        UserError: If there is no such module, the weights do not fit, or it cannot answer the dataset's images.
+    """
+    place, (channels, size) = config.place, (dataset.channels, dataset.size)
+    net = _called(place)
+    if config.weights:
+        _fill(net, Path(config.weights), place)
+    net.eval()
+    facts = {"kind": "code", "place": place, "hash": fingerprint(net)}
+    made = replace(brought.classifier(net, dataset, dataset.classes, facts), name=place)
+    try:
+        Target.of(made).logits(torch.full((2, channels, size, size), 0.5))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a network raises at images that it does not take
+        raise UserError(
+            f"{place} cannot answer images of {channels} × {size} × {size} ({brought.raised(error)}). It gets images "
+            f"as {dataset.name} has them, float32 from 0 to 1. Resize them or repeat their channel in its forward, or "
+            "choose the dataset that it was trained for."
+        ) from error
+    return made
+
+
+def _called(place: str) -> nn.Module:
+    module_name, _, factory = place.partition(":")
+    if not module_name or not factory:
+        raise UserError(
+            f"A classifier by code needs a module and a function, got {place!r}. {EXAMPLE}"
+        )
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        made = getattr(importlib.import_module(module_name), factory)
+    except ImportError as error:
+        raise UserError(f"{module_name} cannot be imported ({error}). {EXAMPLE}") from None
+    except AttributeError:
+        raise UserError(f"{module_name} has no {factory}. {EXAMPLE}") from None
+    try:
+        net = made if isinstance(made, nn.Module) else made()
+    except Exception as error:  # whatever the program of this machine raises
+        raise UserError(
+            f"{place} could not be called without arguments ({brought.raised(error)}). "
+            "It must give a torch.nn.Module. Call it in Python to see where it fails."
+        ) from error
+    if not isinstance(net, nn.Module):
+        raise UserError(f"{place} gave {type(net).__name__}, not a torch.nn.Module. {EXAMPLE}")
+    return net
+
+
+def _fill(net: nn.Module, path: Path, place: str) -> None:
+    """Gives a network the weights in a file, whatever a wrapper has put before their names."""
+    file = weights.read(path)
+    contents = weights.look(file)
+    wanted = net.state_dict()
+    may_miss = {name for name in wanted if name.endswith("num_batches_tracked")}
+    found = names.fit(contents.shapes, {n: tuple(v.shape) for n, v in wanted.items()}, may_miss)
+    for name in [*found.missing, *found.shapes, *found.extra]:
+        raise UserError(
+            f"{path} does not fit {place}: {name!r} is missing or has another shape. "
+            "Give the weights that belong to it."
+        )
+    net.load_state_dict(wanted | weights.load(file, contents, found.chosen))
