@@ -180,7 +180,7 @@ class Diffusion(nn.Module):
         return error / precondition(self.config.objective, t).out ** 2
 
     def held_out(self, x: Batch, y: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
-        """Gives the loss of images (N, C, H, W) at eight fixed times, the octiles of the training's."""
+        """Gives the loss of images (N, …) at eight fixed times, the octiles of the training's."""
         mean, std = TIMES[self.config.objective]
         octile = (torch.arange(len(x), device=x.device) % 8 + 0.5) / 8
         t = torch.sigmoid(mean + std * torch.special.ndtri(octile))
@@ -194,7 +194,7 @@ class Diffusion(nn.Module):
         return noise(seed, ids, (self.dim,), "latent", device=self._device())
 
     def decode(self, z: Tensor, y: Tensor | None, sampling: DiffusionSampling) -> Batch:
-        """Follows the path from noise (N, D) to images (N, C, H, W); no sampler adds fresh noise here."""
+        """Follows the path from noise (N, D) to images (N, …); no sampler adds fresh noise here."""
         *_, (x, _) = self._path(z, y, sampling)
         return to_images(x)
 
@@ -216,14 +216,14 @@ class Diffusion(nn.Module):
     def trace(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
     ) -> Iterator[Batch]:
-        """Yields the images (N, C, H, W) expected after every step of :meth:`sample`; the last ones are the samples."""
+        """Yields the images (N, …) expected after every step of :meth:`sample`; the last ones are the samples."""
         for _, clean in self._drawing(ids, y, seed, sampling):
             yield to_images(clean)
 
     def states(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
     ) -> Iterator[tuple[float, Batch, Batch]]:
-        """Yields time, the noisy and the expected images (N, C, H, W), from the start of :meth:`sample` on."""
+        """Yields time, the noisy and the expected images (N, …), from the start of :meth:`sample` on."""
         z = self.latent(ids, seed, sampling).view(-1, *self.shape)
         with torch.no_grad():
             clean = z + self._field(self._labels(ids, y, seed), sampling.guidance)(z, 0.0)
@@ -262,7 +262,7 @@ class Diffusion(nn.Module):
     def sample(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
     ) -> Batch:
-        """Makes the images with these ids of this seed, (N, C, H, W) in [0, 1]."""
+        """Makes the images with these ids of this seed, (N, …) in [0, 1]."""
         *_, last = self.trace(ids, y, seed, sampling)
         return last
 
@@ -421,7 +421,7 @@ def wide(t: Tensor, x: Tensor) -> Tensor:
 
 
 def to_images(x: Tensor) -> Batch:
-    """Turns centred images (N, C, H, W), -1 to 1, into images in [0, 1]."""
+    """Turns centred images (N, …), -1 to 1, into images in [0, 1]."""
     return x.add(1).div(2).clamp(0, 1)
 
 

@@ -127,7 +127,7 @@ def self_supervised(
     return model.to(device).eval().requires_grad_(False)
 
 
-@extractors.add("self", "Self-supervised")
+@extractors.add("self", "Self-supervised", takes=("picture",))
 def _self(
     dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
 ) -> ContrastNet:
