@@ -39,6 +39,8 @@ def choose(
             f"The judge of {dataset.name} names only {percent(found.accuracy, 0)} of the test images rightly, "
             f"below {percent(POOR, 0)}, so it is not asked"
         )
+    if dataset.medium.model != "picture":
+        return components(dataset, device), f"{why}; features are principal components."
     other = self_supervised(dataset, device, watch)
     return other, f"{why}; features come from a network that learned from the images alone."
 
