@@ -23,7 +23,8 @@ from core.cache import Cache
 from core.catalog import Config, UserError
 from core.datasets import Dataset
 from core.models import Decodes, Encodes, Spells, Spreads, Traces
-from core.tensors import Images, draw_labels, to_bytes
+from core.nets import labels_for
+from core.tensors import Images, to_bytes
 
 BATCH = 512  # images decoded at once
 FEW = 5  # steps of a preview of a model whose sampling is a path
@@ -99,11 +100,9 @@ class Space:
             seed: Of the samples.
         """
         y = None
-        if self.model.classes:
-            if labels is None:
-                y = draw_labels(seed, ids, self.model.spec.shares, self.device)
-            else:
-                y = torch.as_tensor([self.known(label) for label in labels], device=self.device)
+        if self.model.classes and labels is not None:
+            y = torch.as_tensor([self.known(label) for label in labels], device=self.device)
+        y = labels_for(self.model, ids, y, seed)
         if isinstance(self.model, Spells):
             codes = self.model.write(ids, y, seed, self.sampling)
             return self.model.vectors(codes).flatten(1).float()
