@@ -24,6 +24,8 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
+from benchmarks.evidence import row
+
 ROOT = Path(__file__).resolve().parent.parent
 PORT = 8677
 URL = f"http://127.0.0.1:{PORT}"
@@ -138,7 +140,7 @@ def many(home: Path) -> None:
             start = time.perf_counter()
             test.run()
             times.append(time.perf_counter() - start)
-        print(f"{name} over 1 000 runs: {statistics.median(times):.2f} s")
+        row(f"{name} over 1 000 runs: {statistics.median(times):.2f} s")
 
 
 def train(*words: str, home: Path) -> dict[str, Any]:
@@ -179,7 +181,7 @@ def main() -> None:
                 page.close()
                 server.terminate()
                 server.wait()
-            print(
+            row(
                 f"server start to first render: median {statistics.median(firsts):.2f} s of {arguments.starts}"
             )
             server = serve(home)
@@ -189,11 +191,11 @@ def main() -> None:
             button = page.locator(".st-key-overview-train button").first
             button.wait_for()
             time.sleep(10)  # the imports in the background are over
-            print(f"memory of the server, no model: {memory(server.pid):.0f} MB")
+            row(f"memory of the server, no model: {memory(server.pid):.0f} MB")
             start = time.perf_counter()
             button.click()
             page.wait_for_selector(".st-key-overview-live canvas[data-drawn]", timeout=60_000)
-            print(f"press to first sample sheet: {time.perf_counter() - start:.1f} s")
+            row(f"press to first sample sheet: {time.perf_counter() - start:.1f} s")
             page.close()
             job = next(path for path in (home / "jobs").iterdir() if not path.name.startswith("."))
             while json.loads((job / "state.json").read_text())["status"] in ("queued", "running"):
@@ -204,12 +206,12 @@ def main() -> None:
             page.get_by_role("slider", name="Truncation").focus()
             latency(page, 10)
             idle = latency(page, arguments.moves)
-            print(f"memory of the server, one model: {memory(server.pid):.0f} MB")
-            print(f"slider to new image, idle: {spread(idle)}")
+            row(f"memory of the server, one model: {memory(server.pid):.0f} MB")
+            row(f"slider to new image, idle: {spread(idle)}")
             train("--images", "2000000", home=home)
             time.sleep(8)
             busy = latency(page, arguments.moves)
-            print(f"slider to new image while a job trains: {spread(busy)}")
+            row(f"slider to new image while a job trains: {spread(busy)}")
             browser.close()
         for path in (home / "jobs").iterdir():
             (path / "STOP").touch()

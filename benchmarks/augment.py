@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.evidence import row
 from core import augment, sheets
 from core.augment import Chain, Pipeline, Step
 
@@ -114,7 +115,7 @@ def compared(chain: Chain, size: int, channels: int, seconds: float) -> None:
             lambda: [other(image=array)["image"] for array in arrays], 64, seconds
         )
     mine = rates["this, batched"]
-    print(
+    row(
         f"{channels} x {size} px: "
         + "; ".join(
             f"{name} {rate:,.0f} per CPU-s (1 : {mine / rate:.2f})" for name, rate in rates.items()

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.evidence import row
 from core import files, jobs, runs, sheets, work
+from core.models import DEFAULT_FAMILY
 from core.tensors import to_bytes
 
 
@@ -32,7 +34,7 @@ def train(kind: str, choice: dict[str, str], values: dict[str, object]) -> tuple
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--family", default="gan")
+    parser.add_argument("--family", default=DEFAULT_FAMILY)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--sheet", type=Path)
     arguments = parser.parse_args()
@@ -53,11 +55,13 @@ def main() -> None:
         with torch.inference_mode():
             probabilities = judge(x).softmax(1)
         shares = torch.bincount(probabilities.argmax(1), minlength=10) / 1000
-        print(
-            f"{arguments.family} seed {seed}: {wall:.1f} s in all, {job.state['seconds']:.1f} s of steps on "
+        default = arguments.family == DEFAULT_FAMILY and not seed
+        row(
+            f"{arguments.family} on digits, seed {seed}: {wall:.1f} s in all, {job.state['seconds']:.1f} s of steps on "
             f"{runs.record(job)['threads']} thread(s); "
             f"smallest class {float(shares.min()):.1%}, largest {float(shares.max()):.1%}, "
-            f"mean confidence {float(probabilities.max(1).values.mean()):.3f}"
+            f"mean confidence {float(probabilities.max(1).values.mean()):.3f}",
+            said=f"{wall:.0f} s of training" if default else "",
         )
         if arguments.sheet:
             arguments.sheet.write_bytes(sheets.png(to_bytes(x[:100]), 10, scale=6, gap=2))

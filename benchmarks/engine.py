@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.evidence import row
 from core import datasets
 from core.models import build, families
 from core.models.vqvae import VQVAE, VQVAESampling
@@ -124,7 +125,7 @@ def cache(rounds: int) -> None:
 
         with_cache, without = in_turns(rounds, lambda: write(True), lambda: write(False))
         ratios = [b / a for a, b in zip(with_cache, without, strict=True)]
-        print(
+        row(
             f"prior, {model.grid}×{model.grid} codes, 64 at once: with the cache "
             f"{64 / statistics.median(with_cache):,.0f} images/CPU-s, without {64 / statistics.median(without):,.0f}; "
             f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
@@ -154,7 +155,7 @@ def peers(rounds: int) -> None:
         mine, other = in_turns(rounds, partial(steps, run, count), theirs)
         ratios = [b / a for a, b in zip(mine, other, strict=True)]
         speed, peer_speed = (count * BATCH / statistics.median(each) for each in (mine, other))
-        print(
+        row(
             f"{name}: ours {speed:,.0f} images/CPU-s ({size:,} weights), "
             f"{title} {peer_speed:,.0f} ({their_size:,}); ratio {statistics.median(ratios):.2f} "
             f"({min(ratios):.2f} to {max(ratios):.2f})"
@@ -308,8 +309,8 @@ def accelerators(rounds: int) -> None:
                 found.append(20 * 256 / (time.perf_counter() - start))
             speed = statistics.median(found)
             base = base or speed
-            print(
-                f"{entry.name:<10} {title:<16} {speed:>10,.0f} images/s, {speed / base:.2f} of float32; "
+            row(
+                f"{entry.name}, {title}: {speed:,.0f} images/s, {speed / base:.2f} of float32; "
                 f"{share(run):.1%} of the peak, {torch.cuda.max_memory_allocated() / 2**20:,.0f} MB"
             )
             torch.cuda.reset_peak_memory_stats()

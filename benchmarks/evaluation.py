@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.evidence import row
 from core import metrics
 
 
@@ -64,7 +65,9 @@ def speed(n: int = 5000) -> None:
                 f"  {name:<18} ours {times[0]:7.3f} s   torch-fidelity {times[1]:7.3f} s",
                 flush=True,
             )
-        print(f"  in sum: {sums[0]:.2f} s against {sums[1]:.2f} s, {sums[1] / sums[0]:.1f} times")
+        row(
+            f"{n} against {n}, {width}: {sums[0]:.2f} s against {sums[1]:.2f} s, {sums[1] / sums[0]:.1f} times"
+        )
         for name in ours.keys() - theirs.keys():
             print(f"  {name:<24} ours {_timed(ours[name]):7.3f} s", flush=True)
 
@@ -154,7 +157,7 @@ def interval(draws: int = 100, n: int = 500) -> None:
             for _ in range(draws)
         ]
         hits = sum(one.low <= truth <= one.high for one in found)
-        print(f"  {name:<14} KID {truth:9.5f}: held in {hits} of {draws} draws of {n}", flush=True)
+        row(f"Interval of KID, {name}: {truth:.5f} held in {hits} of {draws} draws of {n}")
 
 
 OVER = """async moves => {
@@ -235,10 +238,9 @@ def the_map(n: int = 10_000) -> None:
                 time.sleep(2)
                 before = len(sent)
                 took, seen = page.evaluate(OVER, 300)
-                print(
+                row(
                     f"{2 * n} points, {name}: drawn {drawn:.2f} s after the press, with pictures {pictures:.2f} s; "
-                    f"pointer {spread(took)}, {seen} of 300 rests on a picture, {len(sent) - before} requests",
-                    flush=True,
+                    f"pointer {spread(took)}, {seen} of 300 rests on a picture, {len(sent) - before} requests"
                 )
                 page.close()
             browser.close()

@@ -6,6 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
+from benchmarks.evidence import row
 from core import datasets, faces, jobs, runs, sheets, work
 from core.tensors import to_bytes
 
@@ -19,7 +20,7 @@ def main() -> None:
     for size in (16, 32, 64):
         start, cpu = time.perf_counter(), time.process_time()
         faces.draw(faces.attributes(0, 10_000), size)
-        print(
+        row(
             f"10 000 faces at {size} px: {time.perf_counter() - start:.1f} s ({time.process_time() - cpu:.1f} s of CPU)"
         )
     if not arguments.train:
@@ -45,8 +46,8 @@ def main() -> None:
         x = to_bytes(opened.model.sample(range(60), None, 0, opened.sampling()))
         file = arguments.out / f"faces-{family}.png"
         file.write_bytes(sheets.png(x, 10, scale=3, gap=2))
-        print(
-            f"{family}: {opened.images} images in {arguments.train:.0f} s from the job's start, "
+        row(
+            f"faces, {family}: {opened.images} images in {arguments.train:.0f} s from the job's start, "
             f"{opened.images / job.state['seconds']:.0f} images/s: {file}"
         )
 

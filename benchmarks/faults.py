@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.evidence import row
 from core import datasets, quality
 
 
@@ -139,14 +140,14 @@ def responsive(count: int, turns: int) -> None:
             time.sleep(8)  # the imports in the background are over
             turned(page, 5)
             idle = turned(page, turns)
-            print(f"a page of {count:,} images, idle: {spread(idle)} (n = {len(idle)})", flush=True)
+            row(f"A page of {count:,} images, idle: {spread(idle)} (n = {len(idle)})")
             job = work.submit("inspect", {"dataset": "planted"}, who="benchmark")
             while jobs.get(job.id).status == "queued":
                 time.sleep(0.1)
             began = time.monotonic()
             busy = turned(page, 10_000, lambda: jobs.get(job.id).active)
-            print(
-                f"while they are inspected ({time.monotonic() - began:.0f} s, then {jobs.get(job.id).status}): "
+            row(
+                f"A page while they are inspected: ({time.monotonic() - began:.0f} s, then {jobs.get(job.id).status}) "
                 f"{spread(busy)} (n = {len(busy)})"
             )
             browser.close()
@@ -186,7 +187,7 @@ def main() -> None:
             flush=True,
         )
     wall, spent = time.perf_counter() - began, time.process_time() - spent
-    print(f"{len(dataset):,} images in {wall:.0f} s, {spent:.0f} CPU-s on one thread")
+    row(f"Inspecting {len(dataset):,} images: {wall:.0f} s, {spent:.0f} CPU-s on one thread")
     copies = dict(zip(np.concatenate([truth["exact"], truth["near"]]), truth["twins"], strict=True))
     for kind in ("exact", "near", "leak", "blank", "outlier"):
         flagged = [issue for issue in found.issues if issue.kind == kind]
@@ -201,8 +202,8 @@ def main() -> None:
                 or (kind in ("exact", "near") and {image, int(copies[image])} <= pair)
             }
         precision, recall = len(hits) / max(1, found.counts.get(kind, 0)), len(hits) / len(wanted)
-        print(
-            f"{kind:<8} precision {precision:.3f}, recall {recall:.3f} "
+        row(
+            f"Planted faults, {kind}: precision {precision:.3f}, recall {recall:.3f} "
             f"({found.counts.get(kind, 0)} flagged, {len(wanted)} planted)"
         )
     ranked = [
@@ -212,8 +213,8 @@ def main() -> None:
     ]
     right = np.cumsum(ranked)
     average = sum(right[i] / (i + 1) for i, hit in enumerate(ranked) if hit) / len(truth["label"])
-    print(
-        f"label    average precision {average:.3f} ({len(ranked)} listed, "
+    row(
+        f"Planted faults, label: average precision {average:.3f} ({len(ranked)} listed, "
         f"{int(right[-1]) if len(right) else 0} of {len(truth['label'])} planted among them)"
     )
 

@@ -27,10 +27,10 @@ import torch
 from safetensors.torch import save as safe
 
 from benchmarks.app import FLAGS, URL, memory, ready, serve
-from core import augment, untrusted
+from benchmarks.evidence import row
+from core import augment, untrusted, weights
 from core.augment import recipes
 from core.catalog import UserError
-from core.robustness import foreign, weights
 
 TIMES = 20
 
@@ -54,10 +54,9 @@ def refused(what: str, act: Callable[[], object]) -> None:
         else:
             raise SystemExit(f"{what}: it was not refused")
     grown = memory(os.getpid()) - before
-    print(
+    row(
         f"{what}: {TIMES} refused, {grown:+.1f} MB, median {statistics.median(times):.1f} ms of CPU, "
-        f"most {max(times):.1f} ms",
-        flush=True,
+        f"most {max(times):.1f} ms"
     )
 
 
@@ -71,16 +70,16 @@ def here() -> None:
         mock.patch.object(untrusted, "LIMITS", untrusted.Limits(depth=5)),
     ):
         try:
-            foreign.inspect(state_dict(8))  # what is loaded once is not counted
+            weights.look(state_dict(8))  # what is loaded once is not counted
         except UserError as error:
             raise SystemExit(str(error)) from None
         refused(
             f"a state dict of 1,001 tensors ({len(dict_of) / 2**20:.1f} MB)",
-            lambda: foreign.inspect(dict_of),
+            lambda: weights.look(dict_of),
         )
         refused(
             f"safetensors of 1,001 tensors ({len(safe_of) / 2**20:.1f} MB)",
-            lambda: foreign.inspect(safe_of),
+            lambda: weights.look(safe_of),
         )
 
         def recipe() -> None:
@@ -170,8 +169,8 @@ def served() -> None:
                     busy.append(first_render(play))
                 time.sleep(2)
                 grown = memory(server.pid) - before
-            print(
-                f"server: {2 * TIMES} files refused, {grown:+.0f} MB; "
+            row(
+                f"A server that refuses: {2 * TIMES} files refused, {grown:+.0f} MB; "
                 f"a second visitor's first render: idle median {statistics.median(idle):.0f} ms (n = {len(idle)}), "
                 f"meanwhile {statistics.median(busy):.0f} ms (n = {len(busy)})"
             )

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.evidence import row
 from core import datasets
 from core.catalog import UserError
 from core.quality import labels, measures
@@ -130,6 +131,11 @@ def line(name: str, rate: float, found: labels.Judgement, wrong: np.ndarray) -> 
         for value in figures
     )
     print(f"{name:<20} {rate:6.2f} {told}  {facts['judged'] or 'no'}", flush=True)
+    if rate == 0.05:
+        row(
+            f"Wrong labels in {name}, one in twenty: {len(found.rows[found.suspect])} suspects, "
+            f"{suspect.mean() if len(suspect) else 0:.3f} of them planted, {facts['precision'] or 0:.3f} estimated"
+        )
 
 
 if __name__ == "__main__":

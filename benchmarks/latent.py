@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.evidence import row
 from core import features, jobs, latent, runs
 from core.tensors import to_float
 
@@ -157,8 +158,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("pad", "inversion", "directions"))
-    parser.add_argument("runs", nargs="+", help="ids or names of runs")
+    ways = ("pad", "inversion", "directions")
+    parser.add_argument("what", nargs="?", choices=ways, default="pad")
+    shipped = ["shipped-faces-gan"]
+    parser.add_argument("runs", nargs="*", default=shipped, help="ids or names of runs")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--refreshes", type=int, default=1000)
     parser.add_argument("--count", type=int, default=20, help="images to invert")
@@ -174,6 +177,8 @@ def main() -> None:
         else:
             found.append(effects(run))
         print(json.dumps(found[-1], indent=2), flush=True)
+        figures = {k: v for k, v in found[-1].items() if isinstance(v, int | float)}
+        row(f"{arguments.what} of {name}: {', '.join(f'{k} {v:.4g}' for k, v in figures.items())}")
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2))
 

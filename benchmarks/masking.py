@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.evidence import row
 from benchmarks.robustness import Around, prepared
-from core import attacks, datasets
+from core import attacks, classifiers, datasets
 from core.datasets import Dataset
-from core.robustness import AttackStudy, StudyConfig, foreign, images_of
+from core.robustness import AttackStudy, StudyConfig, images_of
 from core.target import Target
 from core.tensors import Images
 from core.writing import percent
@@ -188,7 +189,7 @@ def opened(name: str, keep: Path) -> tuple[nn.Module, Dataset, float]:
     """Opens a network: one that ships, or one that is trained once and kept."""
     if name in SHIPPED:
         dataset = datasets.load("digits")
-        target = foreign.target_of(f"shipped-digits-{SHIPPED[name]}", dataset)
+        target = classifiers.target_of(f"shipped-digits-{SHIPPED[name]}", dataset)
         return target.module, dataset, 38 / 255  # pyright: ignore[reportReturnType]
     return prepared(name, keep)
 
@@ -257,7 +258,10 @@ def main() -> None:
         for each in judge(name, arguments.only, arguments.n, arguments.keep)
     ]
     count = len(arguments.network) * len(arguments.only)
-    print(f"{count - len(wrong)} of {count} judged rightly, n = {arguments.n} each")
+    row(
+        f"Disguises of {', '.join(arguments.network)}: {count - len(wrong)} of {count} judged rightly",
+        f"n = {arguments.n} each",
+    )
     sys.exit(bool(wrong))
 
 

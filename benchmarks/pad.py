@@ -27,6 +27,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 
 from benchmarks.app import FLAGS, PORT, ROOT, URL, memory, ready, serve, spread, train
+from benchmarks.evidence import row
 
 DRAG = """async seconds => {
     const over = window._pad.querySelector(".over"), image = window._pad.querySelector(".image");
@@ -224,10 +225,9 @@ def main() -> None:
             )
         browser.close()
     line, drag = (statistics.median(column) for column in zip(*visits, strict=True))
-    print(
+    row(
         f"Overview of a fresh server: first line after {line:.2f} s, dragged {drag:.2f} s later "
-        "(median of 3)",
-        flush=True,
+        "(median of 3)"
     )
     server = serve(home)
     try:
@@ -239,23 +239,21 @@ def main() -> None:
                 got = in_chromium(page, run, arguments.times)
                 page.close()
                 drawn, offered = got["rate"]
-                print(
+                row(
                     f"{family}: dragging {drawn:.0f} frames/s (the browser offered {offered:.0f}); "
-                    f"new neighbourhood {spread(got['sheets'])}; exact image {spread(got['exact'])}",
-                    flush=True,
+                    f"new neighbourhood {spread(got['sheets'])}; exact image {spread(got['exact'])}"
                 )
             browser.close()
         for family in ("gan", "vae"):
             took = asyncio.run(ten(runs[family], 10, arguments.times))
             every = [each for session in took for each in session]
             medians = [statistics.median(session) for session in took]
-            print(
+            row(
                 f"{family}, ten sessions dragging: {spread(every)}; medians of the sessions "
-                f"{min(medians):.0f} to {max(medians):.0f} ms",
-                flush=True,
+                f"{min(medians):.0f} to {max(medians):.0f} ms"
             )
         before, after = asyncio.run(refreshes(runs["gan"], server.pid, arguments.refreshes))
-        print(
+        row(
             f"memory of the server over {arguments.refreshes} refreshes: {before:.0f} to {after:.0f} MB"
         )
     finally:

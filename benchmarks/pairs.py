@@ -23,6 +23,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.evidence import row
+
 ROOT = Path(__file__).resolve().parent.parent
 THINGS = ["train gan", "train vae", "train diffusion", "attack", "first render", "pad"]
 
@@ -110,7 +112,7 @@ def main() -> None:
     from scipy.stats import t
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--base", required=True)
+    parser.add_argument("--base", default="HEAD")
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--only", default="", help="pattern of things: train, attack …")
     parser.add_argument("--most", type=float, default=1.05, help="the largest upper end")
@@ -132,7 +134,10 @@ def main() -> None:
             ratio, low, high = (math.exp(x) for x in (middle, middle - half, middle + half))
             over |= high > arguments.most
             found[thing] = [round(x, 4) for x in (ratio, low, high)]
-            print(f"{thing:<16} {ratio:.3f} ({low:.3f} to {high:.3f})", flush=True)
+            row(
+                f"CPU time beside an older revision, {thing}: {ratio:.3f} ({low:.3f} to {high:.3f})",
+                f"{arguments.pairs} pairs, base {arguments.base}",
+            )
     print(json.dumps({"base": arguments.base, "pairs": arguments.pairs, "ratio": found}))
     sys.exit(over)
 

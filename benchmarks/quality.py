@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.evidence import row
 from core import datasets, metrics, sheets
 from core.catalog import assign
 from core.features import Judge, judge
@@ -218,9 +219,9 @@ def main() -> None:
             )
             if arguments.out:
                 arguments.out.mkdir(parents=True, exist_ok=True)
-                row = {"data": arguments.data, "family": family, "seed": seed, **facts}
+                told = {"data": arguments.data, "family": family, "seed": seed, **facts}
                 with (arguments.out / "quality.jsonl").open("a") as log:
-                    log.write(json.dumps(row) + "\n")
+                    log.write(json.dumps(told) + "\n")
                 y = torch.arange(80) % model.classes if model.classes else None
                 x = to_bytes(model.sample(range(80), y, 0, entry.sampling(**sampling)))
                 (arguments.out / f"{arguments.data}-{family}-{seed}.png").write_bytes(
@@ -235,14 +236,13 @@ def main() -> None:
             "cpu_seconds",
             "images_per_second",
         )
-        print(
-            f"{family}: "
+        row(
+            f"{arguments.data}, {family}: "
             + ", ".join(
                 f"{name} {statistics.mean(values):.3g} ({min(values):.3g} to {max(values):.3g})"
                 for name in names
                 if (values := [facts[name] for facts in found if name in facts])
-            ),
-            flush=True,
+            )
         )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,13 +23,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import attacks, classifier, datasets
+from benchmarks.evidence import row
+from core import attacks, brought, classifier, datasets
 from core.datasets import Dataset
 from core.norms import LINF
-from core.robustness import AttackStudy, StudyConfig, estimate, foreign, images_of
+from core.robustness import AttackStudy, StudyConfig, estimate, images_of
 from core.settings import settings
 from core.stats import proportion
-from core.target import Target
+from core.target import Target, laid_out
 from core.tensors import Images
 from core.training import TrainConfig, Trainer, spec_of
 
@@ -100,8 +102,8 @@ def prepared(name: str, keep: Path) -> tuple[nn.Module, Dataset, float]:
 
 def targeted(net: nn.Module, dataset: Dataset, name: str) -> Target:
     """Makes a classifier the target of attacks, as the product does; the libraries get it as it was."""
-    own = foreign.laid_out(copy.deepcopy(net), CPU, dataset.size)
-    return Target(own, dataset.classes, dataset.channels, dataset.size, name=name)
+    own = laid_out(brought.classifier(copy.deepcopy(net), dataset, dataset.classes, {}))
+    return Target(own.model, dataset.classes, dataset.channels, dataset.size, name=name)
 
 
 def right(target: Target, dataset: Dataset, n: int) -> tuple[Images, Tensor]:
@@ -113,6 +115,7 @@ def right(target: Target, dataset: Dataset, n: int) -> tuple[Images, Tensor]:
 
 def trust(names: list[str], n: int, keep: Path) -> None:
     """Prints what stands after the screening and after AutoAttack standard, and the ratio of their times."""
+    gaps, ratios = [], []
     for name in names:
         net, dataset, eps = prepared(name, keep)
         target = targeted(net, dataset, name)
@@ -127,12 +130,19 @@ def trust(names: list[str], n: int, keep: Path) -> None:
             low, high = proportion(count, len(x)).interval
             words.append(f"{count / len(x):.1%} ({low:.1%} to {high:.1%})")
         gap = 100 * (stands[0] - stands[1]) / len(x)
+        gaps, ratios = [*gaps, abs(gap)], [*ratios, spent[1] / spent[0]]
         print(
             f"{name} at {LINF.text(eps)}, n = {len(x)} named rightly: screening {words[0]}, AutoAttack standard "
             f"{words[1]}; gap {gap:+.1f} points at 1/{spent[1] / spent[0]:.0f} of the time "
             f"({spent[0]:.1f} s, {spent[1]:.1f} s)",
             flush=True,
         )
+    near, times = math.ceil(max(gaps)), f"1/{min(ratios):.0f} to 1/{max(ratios):.0f}"
+    row(
+        f"Screening beside AutoAttack: at most {max(gaps):.1f} points apart, at {times} of its time",
+        f"{len(names)} classifiers: {', '.join(names)}; at most {n} images each",
+        said=f"within {near} point{'s' * (near != 1)} of AutoAttack at {times} of its time",
+    )
 
 
 def masking(names: list[str], n: int, keep: Path) -> None:
@@ -270,11 +280,10 @@ def screening(names: list[str], n: int, keep: Path) -> None:
             if not first and report.head.attacks:
                 first = time.perf_counter() - began
         spent = time.perf_counter() - began
-        print(
+        row(
             f"{name}, {len(x)} images: first robust number after {first:.1f} s, all after {spent:.1f} s, told before: "
             f"{told.seconds:.1f} s ({told.seconds / spent:.2f} of it); {study.report.verdict.colour}: "
-            f"{study.report.verdict.sentence}",
-            flush=True,
+            f"{study.report.verdict.sentence}"
         )
 
 
@@ -282,7 +291,7 @@ def main() -> None:
     """Measures what is asked for."""
     ways = {"trust": trust, "masking": masking, "speed": speed, "screening": screening}
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=ways)
+    parser.add_argument("what", nargs="?", choices=ways, default="trust")
     parser.add_argument("network", nargs="*", default=["digits", "digits-robust"])
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--keep", type=Path, default=Path("/tmp/robustness-networks"))

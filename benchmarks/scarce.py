@@ -15,6 +15,7 @@ import time
 
 import torch
 
+from benchmarks.evidence import row
 from benchmarks.quality import CPU, fewer, measured, prepared, started
 from core.augment import CriticChain, load
 from core.catalog import assign
@@ -72,9 +73,10 @@ def main() -> None:
                 + (f"; at the end {course}" if course else ""),
                 flush=True,
             )
-        print(
-            f"{augment}: ratio {statistics.mean(ratios):.3g} ({min(ratios):.3g} to {max(ratios):.3g})",
-            flush=True,
+        row(
+            f"{arguments.count} images, {augment}: ratio {statistics.mean(ratios):.3g} "
+            f"({min(ratios):.3g} to {max(ratios):.3g})",
+            f"{len(ratios)} seeds, {arguments.images:,} images seen",
         )
 
 

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets as tv
 from torchvision import transforms
 
+from benchmarks.evidence import row
 from core import datasets
 from core.catalog import assign
 from core.models import build
@@ -112,8 +113,8 @@ def main() -> None:
             )
         total = sum(split.values())
         core = sum(split[name] for name in ("forward", "backward", "optimiser")) / total
-        print(
-            f"{title:<20} ours {statistics.median(speeds):>7,.0f} images/s, "
+        row(
+            f"{title}, beside the textbook: ours {statistics.median(speeds):>7,.0f} images/s, "
             f"textbook {statistics.median(peers):>7,.0f}, "
             f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); "
             f"outside forward, backward, optimiser {1 - core:.1%}: "

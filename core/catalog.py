@@ -227,7 +227,7 @@ class Config(BaseModel):
     def capped(self) -> tuple[Self, list[str]]:
         """Gives the config as a visitor of a view-only server may run it, and says what was capped.
 
-        A link may ask for anything that is allowed, and the server works for whoever follows it.
+        A link may ask for anything that is allowed, and the server works for anybody who follows it.
         """
         lower, words = {}, []
         for name, knob in type(self).knobs().items():

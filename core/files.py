@@ -169,7 +169,7 @@ class Log:
         write_atomic(self.file, kept.encode())
 
 
-# what was read of a log that only grows: by file, the inode, the bytes, the records, the damaged lines
+# of a log that only grows, by file: inode, bytes read, records, damaged lines
 _parsed: dict[str, tuple[int, int, list[dict[str, Any]], int]] = {}
 _parsing = threading.Lock()
 

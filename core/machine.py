@@ -29,7 +29,7 @@ def apart(nice: int) -> dict[str, Any]:
 
 
 def step_back(nice: int) -> None:
-    """Lets other processes go first, by so much (0 to 19); on Windows whoever started this one has seen to it."""
+    """Lets other processes go first, by so much (0 to 19); on Windows the starting process has done it already."""
     if hasattr(os, "nice"):
         os.nice(nice)
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from core.stats import Estimate, Z, mean, mean_of_few
 
 Features = np.ndarray | Tensor
-Pieces = Iterator[tuple[slice, slice, Tensor]]  # rows, columns, and what stands there
+Pieces = Iterator[tuple[slice, slice, Tensor]]  # rows, columns, and their distances
 
 _CELLS = 2_000_000  # entries of a distance or kernel matrix that are in memory at the same time
 
@@ -46,13 +46,13 @@ class Gaussian:
         self.covariance = products / (len(self.points) - 1)
 
     def rows(self) -> Iterator[Tensor]:
-        """Yields the points in float64, some rows at a time."""
+        """Yields the points in float64, some rows at a time, (R, D)."""
         for rows in self.points.split(max(1, _CELLS // self.points.shape[1])):
             yield rows.double()
 
     @cached_property
     def factor(self) -> tuple[Tensor, bool]:
-        """A matrix F with F Fᵀ = covariance, and whether it can be inverted."""
+        """A matrix F (D, D) with F Fᵀ = covariance, and whether it can be inverted."""
         lower, bad = torch.linalg.cholesky_ex(self.covariance)
         whole = not bad and float(lower.diagonal().min()) > 1e-7 * float(lower.diagonal().max())
         if whole:
@@ -204,7 +204,7 @@ def kernel_distance(a: Features, b: Features) -> Estimate:
     inner_a, inner_b = rows_a / (n - 1), rows_b / (m - 1)  # mean kernel of a point with its own set
     outer_a, outer_b = rows_ab / m, rows_ba / n  # and with the other one
     value = float(inner_a.mean() + inner_b.mean() - 2 * outer_a.mean())
-    # what is left of the kernel without its row means, in the mean of squares: the degenerate part
+    # mean square of the kernel after its row means are taken off: the degenerate part
     left_a = max(0.0, squares_a - 2 * float(inner_a.square().mean()) + float(inner_a.mean()) ** 2)
     left_b = max(0.0, squares_b - 2 * float(inner_b.square().mean()) + float(inner_b.mean()) ** 2)
     left_ab = max(
@@ -371,6 +371,10 @@ class Overlap:
 def overlap(real: Features, fake: Features, k: int = 5) -> Overlap:
     """Compares two sets of features by their neighbourhoods: balls up to the k-th nearest neighbour of the same set.
 
+    Args:
+        real, fake: Features of dataset images (M, D) and of samples (N, D), of one extractor.
+        k: Which neighbour of the same set ends a ball.
+
     References:
         Kynkäänniemi et al., 2019, Improved precision and recall metric, https://arxiv.org/abs/1904.06991
         Naeem et al., 2020, Reliable fidelity and diversity metrics, https://arxiv.org/abs/2002.09797
@@ -531,7 +535,7 @@ def _none_of(r: Tensor, n: int, m: int) -> Tensor:
 
 
 def double(x: Features) -> Tensor:
-    """Gives a float64 tensor, on the device of ``x``."""
+    """Gives a float64 tensor of the same shape, on the device of ``x``."""
     return torch.as_tensor(x).double()
 
 
@@ -601,7 +605,7 @@ def middle(x: Tensor) -> Tensor:
 
 
 def tiles(a: Tensor, b: Tensor, centre: Tensor | None = None) -> Pieces:
-    """Yields :func:`squared` of all pairs in pieces that fit into the memory: rows, columns, distances."""
+    """Yields :func:`squared` of all pairs of (N, D) and (M, D) in pieces: rows, columns, distances."""
     centre = middle(b) if centre is None else centre
     wide = min(len(b), _side())
     tall = max(1, _CELLS // wide)

@@ -239,7 +239,7 @@ class CriticAugmentation(nn.Module):
 
         ``parts`` says how many batches lie one behind the other in them.
         """
-        if p.device.type == "cpu" and p == 0:  # elsewhere, looking would take as long as doing
+        if p.device.type == "cpu" and p == 0:  # on a GPU this test would wait for it
             return full(x)
         with torch.autocast(x.device.type, enabled=False):
             x = full(x)

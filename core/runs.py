@@ -452,9 +452,7 @@ def _load(run: jobs.Job, step: int, file: Path) -> Opened:
             f"{file} does not fit the settings in run.json: {str(error).splitlines()[-1].strip()}"
         ) from None
     model = model.to(device()).eval().requires_grad_(False)
-    for (
-        part
-    ) in model.children():  # a pass is a slice: whoever asked may be gone before the next one
+    for part in model.children():  # between two passes a visitor who has left ends the work
         part.register_forward_pre_hook(slices.between)
     family = family_of(run)
     sampling = families.get(family).sampling if run.kind == "train" else None

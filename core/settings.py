@@ -159,7 +159,7 @@ class Settings(BaseSettings):
                 place = place.parent
             free = shutil.disk_usage(place).free / 2**20
         except OSError:
-            return  # nothing can be known of it; whoever writes is told
+            return  # its size is unknown; writing will say so
         if free - needed_mb < self.min_free_mb:
             raise UserError(
                 f"The disk of {self.home} has {free:.0f} MB left, "

@@ -78,15 +78,9 @@ class Target:
     @classmethod
     def of(cls, opened: Opened) -> Target:
         """Puts a classifier under test: one that was trained here, or brought."""
-        return cls(
-            opened.model,
-            opened.classes,
-            opened.spec.channels,
-            opened.spec.size,
-            name=opened.name,
-            facts=opened.facts,
-            device=device(),
-        )
+        model, spec, name, facts = opened.model, opened.spec, opened.name, opened.facts
+        side = spec.channels, spec.size
+        return cls(model, opened.classes, *side, name=name, facts=facts, device=device())
 
     def with_(self, **changes: Any) -> Target:
         """Gives the same classifier, asked in another way: ``with_(eot=20, bpda=True)``; it counts for itself."""
@@ -100,7 +94,11 @@ class Target:
         return other
 
     def raw(self, x: Images) -> Tensor:
-        """Gives what the module gives, once, (N, K)."""
+        """Gives what the module gives, once, (N, K).
+
+        Raises:
+            UserError: If it gives no row of logits per image, or not one per class.
+        """
         out = self.module(x)
         if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x):
             shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__

@@ -107,7 +107,7 @@ def device(training: bool = False) -> torch.device:
 
 
 def caveat(where: torch.device) -> str:
-    """Says what whoever trains on a device should know; empty for one that this project is tried on."""
+    """Says what to know before training on a device; empty for one that this project is tried on."""
     if where.type != "mps":
         return ""
     return (

@@ -24,7 +24,7 @@ from core.settings import settings
 from core.watch import Stopped
 from core.work import Task
 
-PATIENCE = timedelta(hours=2)  # that the others have while the first looks at what was trained
+PATIENCE = timedelta(hours=2)  # of other processes, while the first one measures and publishes
 
 
 def work(path: Path) -> int:

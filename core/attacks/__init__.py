@@ -325,7 +325,7 @@ class Trial:
         What the smallest change leaves on the very boundary is pushed a little further first.
         """
         out = self.outcome
-        self.target.on_pass = None  # stopped or not, what was found is verified
+        self.target.on_pass = None  # results are verified even after a stop
         if not bool(out.fooled.any()):
             return out
         if self.sure:  # this is how the last proposal was judged

@@ -84,6 +84,6 @@ def _slope(
         size = 1.0 if problem.norm.box else wide(problem.norm.length(change))
         near = (x + reach * change / size).clamp(0, 1)
         _, _, slope = target.climb(near, goal)
-        # places where it is steep by accident must not outvote the others
+        # a few places where the slope is steep by accident must not decide
         total += L2.steepest(slope)
     return None, total

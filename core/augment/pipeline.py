@@ -326,7 +326,7 @@ class Chain:
                 if not every and self._goes_on(place + 1, fill):
                     continue
                 here = geometry.moved(start, joint, fill)
-                # untouched so far: to the bit what it was
+                # no step has touched it: it stays equal bit by bit
                 still = (joint == _STILL.to(x)).all(2).all(1)
                 here = torch.where(still[:, None, None, None], start, here)
             else:
@@ -351,7 +351,11 @@ class Chain:
         return self.apply(x, self.draw(seed, torch.as_tensor(ids, device=x.device), y))
 
     def labels(self, y: Tensor, drawn: Sequence[Drawn]) -> Tensor:
-        """Gives the labels of the changed images: shares (N, K) if a step mixes labels, else ``y`` itself."""
+        """Gives the labels of the changed images: shares (N, K) if a step mixes labels, else ``y`` (N,) itself.
+
+        Raises:
+            UserError: If a step mixes labels and the images have none.
+        """
         shares: Tensor | None = None
         for (_, step, _, _), now in zip(self.steps, drawn, strict=True):
             if not step.entry.labels:
@@ -381,7 +385,7 @@ class Chain:
 def _applied(made: Operation, x: Images, now: Drawn) -> Images:
     if not len(x):
         return x
-    if x.device.type == "cpu":  # elsewhere, looking which ones are chosen would take longer
+    if x.device.type == "cpu":  # on a GPU this look would wait for it
         if bool(now.chosen.all()):
             return made.apply(x, now.params)
         if not bool(now.chosen.any()):

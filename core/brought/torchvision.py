@@ -103,12 +103,8 @@ def classifier(
     classes = record["classes"] if record else dataset.classes
     net, notes = network(config, file, len(classes))
     done = preprocessing(record) if record else tried(net, config, dataset.channels, dataset.size)
-    facts = {
-        "kind": "brought",
-        "architecture": config.architecture,
-        "preprocessing": done,
-        "hash": fingerprint(net),
-    }
+    facts = {"kind": "brought", "architecture": config.architecture, "preprocessing": done}
+    facts["hash"] = fingerprint(net)
     return laid_out(brought.classifier(Prepared(net, done), dataset, classes, facts, notes))
 
 
@@ -338,7 +334,11 @@ def tried(net: nn.Module, config: TorchvisionConfig, channels: int, size: int) -
 def settled(
     config: TorchvisionConfig, takes: Callable[[], bool], size: int = IMAGENET
 ) -> dict[str, Any]:
-    """Settles what is done to an image; ``takes`` tells whether the network takes images of their own size."""
+    """Settles what is done to an image; ``takes`` tells whether the network takes images of their own size.
+
+    Raises:
+        UserError: If the mean or the spread that was given is no row of numbers.
+    """
     from torchvision import models
 
     resize, crop, mean, std = -1, -1, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

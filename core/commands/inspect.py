@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
             dataset, "exclude", arguments.drop, who="command line", seen=seen
         ).version
     if given:
-        labels = dict(given)  # what is said of one image wins over what is suggested for all
+        labels = dict(given)  # a label that was given for one image wins over a suggestion for all
         decisions.decide(
             dataset,
             "relabel",

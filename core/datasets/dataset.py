@@ -184,6 +184,12 @@ def assemble(
 ) -> Dataset:
     """Puts a dataset together and takes its fingerprint.
 
+    Args:
+        x: Levels, uint8 (N, C, H, W), 0 … ``levels - 1``.
+        y: Labels, whole numbers (N,), or None.
+        classes: Their names.
+        splits: Rows of each split, (n,).
+
     Raises:
         ValueError: If the parts do not fit together.
     """

@@ -42,7 +42,11 @@ class LatentConfig(ImagesConfig):
 def latent(
     config: LatentConfig, opened: Opened, dataset: Dataset, target: Target
 ) -> Iterator[Shown]:
-    """Searches images that the model draws, that fool the classifier, and whose label a second classifier keeps [1]."""
+    """Searches images that the model draws, that fool the classifier, and whose label a second classifier keeps [1].
+
+    Raises:
+        UserError: If the two classifiers agree on none of the model's images.
+    """
     second = second_opinion(target, dataset)
     model, classes, where = opened.model, len(target.classes), target.device
     ids = torch.arange(config.n)

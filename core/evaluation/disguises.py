@@ -29,7 +29,7 @@ _FINEST = 32  # pixels a side that are looked at; a shift is found to one of the
 _COARSE = 16  # pixels a side of a pattern, at most
 _FLAT = 0.02  # contrast at which an image begins to have a pattern
 
-_TURNS: dict[str, Callable[[Tensor], Tensor]] = {  # what was done, and what undoes it
+_TURNS: dict[str, Callable[[Tensor], Tensor]] = {  # by the disguise, the map that undoes it
     "": lambda x: x,
     "mirrored": lambda x: x.flip(-1),
     "upside down": lambda x: x.flip(-2),

@@ -14,7 +14,7 @@ from core.settings import settings
 from core.watch import UNWATCHED, Watch
 from core.writing import percent
 
-POOR = 0.9  # accuracy of a judge below which it is not asked
+POOR = 0.9  # a judge of lower accuracy is not used
 
 
 def choose(

@@ -70,7 +70,7 @@ def _attacked(name: str, target: str, other: str) -> Recipe:
     )
 
 
-# in the order in which they are listed; the first one is what a visitor sees who has chosen nothing
+# in the order in which they are listed; the first one is shown to a visitor who has chosen nothing
 RECIPES: dict[str, Recipe] = {
     "shipped-digits-gan": _model("digits", "gan", "Digits, GAN", 200_000),
     "shipped-digits-vae": _model("digits", "vae", "Digits, VAE", 400_000, FEW),

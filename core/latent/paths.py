@@ -169,6 +169,11 @@ def _segments(count: int, last: int, segment: Tensor, s: Tensor) -> list[tuple[i
 def truncate(space: Space, points: Tensor | np.ndarray, psi: float) -> Tensor:
     """Pulls latents towards the middle of all: 0 is the middle itself, 1 leaves them, more exaggerates.
 
+    Points (N, D + K) to the same.
+
+    Raises:
+        UserError: If ``psi`` is not from 0 to 2.
+
     References:
         Brock et al., 2018, Large scale GAN training (the truncation trick), https://arxiv.org/abs/1809.11096
     """

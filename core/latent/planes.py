@@ -83,7 +83,7 @@ class Plane:
 
 
 def plane(space: Space, kind: str, origin: Tensor, **choice: Any) -> Plane:
-    """Makes a plane of a kind of :data:`PLANES`; ``choice`` goes to the function of that name.
+    """Makes a plane of a kind of :data:`PLANES` at a point (D + K,); ``choice`` goes to the function of that name.
 
     Raises:
         UserError: If there is no such kind, or the choice does not fit the space.
@@ -103,7 +103,7 @@ def plane(space: Space, kind: str, origin: Tensor, **choice: Any) -> Plane:
 
 
 def principal_plane(space: Space, origin: Tensor, which: tuple[int, int] = (0, 1)) -> Plane:
-    """Spans two of the principal directions at a point.
+    """Spans two of the principal directions at a point (D + K,).
 
     Raises:
         UserError: If there is no such direction.
@@ -126,7 +126,7 @@ def principal_plane(space: Space, origin: Tensor, which: tuple[int, int] = (0, 1
 
 
 def directions_plane(space: Space, origin: Tensor, first: Direction, second: Direction) -> Plane:
-    """Spans two directions at a point."""
+    """Spans two directions at a point (D + K,)."""
     return _spanned(space, origin, first.vector, second.vector, (first.name, second.name))
 
 
@@ -157,7 +157,7 @@ def labels_plane(
 
     Args:
         space: Of a model that listens to classes, whose shares are then blended.
-        origin: What stays the same.
+        origin: What stays the same, (D + K,).
         a, b: The classes.
         codes: For a model that does not listen: the mean points of the images of both classes, each (D,).
         classes: The names of all classes; their numbers stand for them otherwise.
@@ -195,7 +195,7 @@ def labels_plane(
 
 
 def coordinates_plane(space: Space, origin: Tensor, i: int, j: int) -> Plane:
-    """Traverses two numbers of the latent; a step is their standard deviation.
+    """Traverses two numbers of the latent at a point (D + K,); a step is their standard deviation.
 
     Raises:
         UserError: If the latent has no such number.
@@ -226,7 +226,11 @@ def _spanned(
 
 
 def grid(centre: tuple[float, float], span: float, n: int) -> np.ndarray:
-    """Lists the positions of n × n images row by row, (n², 2): across, then down, ``span`` to each side."""
+    """Lists the positions of n × n images row by row, (n², 2): across, then down, ``span`` to each side.
+
+    Raises:
+        UserError: If the span or the number of images is out of bounds.
+    """
     if not (math.isfinite(span) and 1e-4 <= span <= FARTHEST):
         raise UserError(f"The span must be from 0.0001 to {FARTHEST:g} steps, got {span}. Try 3.")
     if not 1 <= n <= MOST_SIDE:

@@ -77,7 +77,7 @@ def neighbours(
     where = torch.zeros(len(query), k, dtype=torch.int64)
     for part in np.array_split(index, max(1, len(index) // 4096)):
         real = dataset.images(part).flatten(1)
-        far = real.square().sum(1) - 2 * query @ real.T  # (N, m), but for what is the same for all
+        far = real.square().sum(1) - 2 * query @ real.T  # (N, m), without the terms that all share
         names = torch.as_tensor(part)[None].expand(len(query), -1)
         if own is not None:
             far = far.masked_fill(names == own, torch.inf)
@@ -151,7 +151,11 @@ class Map:
         return _blend(own, every, torch.as_tensor(self.xy)).numpy()
 
     def point_at(self, xy: np.ndarray | Sequence[Any]) -> Tensor:
-        """Finds points for places (M, 2), (M, D + K): exact where the map is straight, else between its neighbours."""
+        """Finds points for places (M, 2), (M, D + K): exact where the map is straight, else between its neighbours.
+
+        Raises:
+            UserError: If a place is not finite.
+        """
         at = torch.as_tensor(np.asarray(xy, np.float32)).reshape(-1, 2)
         if not bool(at.isfinite().all()):
             raise UserError("A place on the map must be finite. Click inside it.")
@@ -166,7 +170,11 @@ class Map:
         return found
 
     def lattice(self, n: int = 15, quick: bool = True) -> np.ndarray:
-        """Decodes n × n places over :attr:`box`, uint8 (n², C, H, W), row by row from the top."""
+        """Decodes n × n places over :attr:`box`, uint8 (n², C, H, W), row by row from the top.
+
+        Raises:
+            UserError: If there are too few or too many images a side.
+        """
         if not 2 <= n <= MOST_SIDE:
             raise UserError(f"A lattice must have 2 to {MOST_SIDE} images a side, got {n}. Try 15.")
         left, top, right, bottom = self.box

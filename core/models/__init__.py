@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Curve:
-    """A chart of what a training records: where a value is yielded, it is said how to read it.
+    """A chart of what a training records, declared beside the loss that yields it, with how to read it.
 
     Attributes:
         key: Name of the value. With ``valid_`` before it, the same on held-out images; one that ends in a slash

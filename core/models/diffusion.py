@@ -158,7 +158,7 @@ class Diffusion(nn.Module):
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
-        """Yields the weighted squared error of the velocity at random times; some labels are hidden [4]."""
+        """Yields the weighted squared error of the velocity at random times; labels (N,), some hidden [4]."""
         mean, std = TIMES[self.config.objective]
         draw = partial(rows, generator=generator, device=x.device)
         t = torch.sigmoid(mean + std * draw(torch.randn, (len(x),)))
@@ -179,7 +179,7 @@ class Diffusion(nn.Module):
     def held_out(
         self, x: Images, y: Tensor | None, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Gives the loss at eight fixed times, the octiles of the training's."""
+        """Gives the loss of images (N, C, H, W) at eight fixed times, the octiles of the training's."""
         mean, std = TIMES[self.config.objective]
         octile = (torch.arange(len(x), device=x.device) % 8 + 0.5) / 8
         t = torch.sigmoid(mean + std * torch.special.ndtri(octile))
@@ -189,16 +189,16 @@ class Diffusion(nn.Module):
     # --- from noise to images and back --------------------------------------------------------------------------
 
     def latent(self, ids: Sequence[int] | Tensor, seed: int, sampling: DiffusionSampling) -> Tensor:
-        """Draws the noise that a path starts from."""
+        """Draws the noise that a path starts from, (N, D)."""
         return noise(seed, ids, (self.dim,), "latent", device=self._device())
 
     def decode(self, z: Tensor, y: Tensor | None, sampling: DiffusionSampling) -> Images:
-        """Follows the path from noise to images; no fresh noise joins, whatever the sampler."""
+        """Follows the path from noise (N, D) to images (N, C, H, W); no sampler adds fresh noise here."""
         *_, (x, _) = self._path(z, y, sampling)
         return to_images(x)
 
     def encode(self, x: Images, y: Tensor | None, sampling: DiffusionSampling) -> Tensor:
-        """Follows the path backwards, from images to the noise that :meth:`decode` makes them of."""
+        """Follows the path backwards, from images to the noise (N, D) that :meth:`decode` makes them of."""
         *_, (z, _) = self._path(x * 2 - 1, y, sampling, ends=(1, 0))
         return z.flatten(1)
 
@@ -215,14 +215,14 @@ class Diffusion(nn.Module):
     def trace(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
     ) -> Iterator[Images]:
-        """Yields the images that are expected after every step of :meth:`sample`; the last ones are the samples."""
+        """Yields the images (N, C, H, W) expected after every step of :meth:`sample`; the last ones are the samples."""
         for _, clean in self._drawing(ids, y, seed, sampling):
             yield to_images(clean)
 
     def states(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
     ) -> Iterator[tuple[float, Images, Images]]:
-        """Yields time, the noisy images and the expected ones, from the start of :meth:`sample` on."""
+        """Yields time, the noisy and the expected images (N, C, H, W), from the start of :meth:`sample` on."""
         z = self.latent(ids, seed, sampling).view(-1, *self.shape)
         with torch.no_grad():
             clean = z + self._field(labels_for(self, ids, y, seed), sampling.guidance)(z, 0.0)
@@ -256,7 +256,7 @@ class Diffusion(nn.Module):
     def sample(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
     ) -> Images:
-        """Makes the images with these ids of this seed."""
+        """Makes the images with these ids of this seed, (N, C, H, W) in [0, 1]."""
         *_, last = self.trace(ids, y, seed, sampling)
         return last
 
@@ -351,7 +351,7 @@ def solve(
 
     Args:
         field: Velocity at a state and a time.
-        x: The state at the first time.
+        x: The state at the first time, (N, …).
         times: Of the steps' ends, in either direction.
         heun: Averages the velocities at both ends of a step (order 2), instead of Euler's first one (order 1).
         renew: Exchanges noise before a step: gives the new state and its time.
@@ -368,7 +368,13 @@ def solve(
 
 
 def churn(x: Tensor, t: float, fresh: Tensor, steps: int) -> tuple[Tensor, float]:
-    """Adds fresh noise, which takes a state back to an earlier time of the same path ([3], algorithm 2)."""
+    """Adds fresh noise, which takes a state back to an earlier time of the same path ([3], algorithm 2).
+
+    Args:
+        x, fresh: The state and standard normal noise, both (N, C, H, W).
+        t: The time of the state, above 0 and below 1.
+        steps: Of the whole path.
+    """
     sigma = (1 - t) / t
     raised = sigma * (1 + min(CHURN / steps, math.sqrt(2) - 1))
     earlier = 1 / (1 + raised)
@@ -409,7 +415,7 @@ def wide(t: Tensor) -> Tensor:
 
 
 def to_images(x: Tensor) -> Images:
-    """Turns centred images into images in [0, 1]."""
+    """Turns centred images (N, C, H, W), -1 to 1, into images in [0, 1]."""
     return x.add(1).div(2).clamp(0, 1)
 
 

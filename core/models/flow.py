@@ -172,7 +172,7 @@ class Flow(nn.Module):
     def losses(
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
-        """Yields the negative log-likelihood in nats per image; the first batch sets the scales of every step [2]."""
+        """Yields the negative log-likelihood of (N, C, H, W) in nats per image; the first batch sets all scales [2]."""
         if not self.started:  # asks the device once, and not at every step
             if not self.ready:
                 with torch.no_grad():
@@ -192,7 +192,13 @@ class Flow(nn.Module):
         valid_y: Tensor | None,
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
-        """Silences more units where held-out images are less probable than training images, and fewer where not."""
+        """Silences more units where held-out images are less probable than training images, and fewer where not.
+
+        Args:
+            x, y: Training images (N, C, H, W) in [0, 1], and their labels (N,), if any.
+            valid_x, valid_y: As many held-out ones.
+            generator: Of the dequantisation.
+        """
         known = self.log_prob(x, y, generator).mean()
         gap = (
             all_mean(known - self.log_prob(valid_x, valid_y, generator).mean()) / self._nats_per_bit
@@ -216,7 +222,10 @@ class Flow(nn.Module):
     def held_out(
         self, x: Images, y: Tensor | None, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Gives the negative log-likelihood in bits per dimension; what it is above training is learnt by heart."""
+        """Gives the negative log-likelihood of images (N, C, H, W) in bits per dimension.
+
+        By as much as it lies above that of training images, these were learnt by heart.
+        """
         return {"valid_bits_per_dim": -self.log_prob(x, y, generator).mean() / self._nats_per_bit}
 
     def log_prob(self, x: Images, y: Tensor | None, generator: torch.Generator) -> Tensor:
@@ -295,7 +304,7 @@ class Flow(nn.Module):
         return v
 
     def unroll(self, z: Tensor, y: Tensor | None) -> Iterator[tuple[str, Images]]:
-        """Yields the images that the noise would be if no more steps were undone, from none to all of them."""
+        """Yields the images (N, C, H, W) that noise (N, D) would be if no more steps were undone, from none to all."""
         for name, v in self._undone(z, y, shown=True):
             yield name, self._seen(v)
 
@@ -343,7 +352,7 @@ class Flow(nn.Module):
         return self.forward(v, y)[0]
 
     def decode(self, z: Tensor, y: Tensor | None, sampling: Config) -> Images:
-        """Runs the flow backwards."""
+        """Runs the flow backwards, from noise (N, D) to images (N, C, H, W)."""
         return self._seen(self.inverse(z, y))
 
     def _seen(self, v: Tensor) -> Images:
@@ -352,7 +361,7 @@ class Flow(nn.Module):
         return ((v * levels - 0.5) / (levels - 1)).clamp(0, 1)
 
     def latent(self, ids: Sequence[int] | Tensor, seed: int, sampling: FlowSampling) -> Tensor:
-        """Draws standard normal noise, scaled by the temperature."""
+        """Draws standard normal noise, scaled by the temperature, (N, D)."""
         count = self.spec.channels * self.inner**2
         z = noise(seed, ids, (count,), "latent", device=self.ready.device)
         return z * sampling.temperature
@@ -361,7 +370,7 @@ class Flow(nn.Module):
     def sample(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: FlowSampling
     ) -> Images:
-        """Makes the images with these ids of this seed."""
+        """Makes the images with these ids of this seed, (N, C, H, W) in [0, 1]."""
         y = labels_for(self, ids, y, seed)
         return self.decode(self.latent(ids, seed, sampling), y, sampling)
 
@@ -394,14 +403,14 @@ class FlowStep(nn.Module):
 
     @torch.no_grad()
     def fit(self, h: Tensor) -> None:
-        """Sets centre and spread so that these inputs leave the normalisation with mean 0 and variance 1."""
+        """Sets centre and spread so that these inputs (N, C, …) leave the normalisation with mean 0 and variance 1."""
         axes = [axis for axis in range(h.ndim) if axis != 1]
         self.centre.copy_(all_mean(h.mean(axes)).view_as(self.centre))
         squares = (h - self.centre).square()
         self.spread.copy_(all_mean(squares.mean(axes)).sqrt().clamp_min(1e-3).view_as(self.spread))
 
     def hidden(self, h: Tensor) -> tuple[int, ...]:
-        """Gives the shape of each of the two layers of hidden units of its coupling."""
+        """Gives the shape of each of the two layers of hidden units of its coupling, for inputs (N, C, …)."""
         return len(h), self.net.width, *h.shape[2:]
 
     def forward(self, h: Tensor, e: Tensor | None, kept: Kept | None) -> tuple[Tensor, Tensor]:
@@ -416,7 +425,7 @@ class FlowStep(nn.Module):
         return torch.cat([known, rest], 1), log_det
 
     def inverse(self, h: Tensor, e: Tensor | None) -> Tensor:
-        """Undoes the step."""
+        """Undoes the step; (N, C, …) to the same."""
         known, rest = h.split([self.known, self.changed], 1)
         log_scale, shift = self._coupling(known, e, None)
         h = torch.cat([known, rest * (-log_scale).exp() - shift], 1).index_select(1, self.back)
@@ -459,7 +468,8 @@ class CouplingNet(nn.Module):
         h = F.leaky_relu(h + second(inside), 0.2)
         if kept is not None:
             h = h * kept[1] * kept[2]
-        with torch.autocast(h.device.type, enabled=False):  # what it says enters the determinant
+        # in full precision: the likelihood sums the logarithms of these scales
+        with torch.autocast(h.device.type, enabled=False):
             return self.last(h.to(known.dtype))
 
 

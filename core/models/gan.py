@@ -147,7 +147,7 @@ CURVES = (
     Curve(
         "losses",
         "Loss",
-        "What each side lowers, against the other: neither has to fall while the images get better.",
+        "Each side lowers its own loss against the other: neither has to fall while the images get better.",
         lines={"critic_loss": "critic", "generator_loss": "generator"},
         place="first",
     ),

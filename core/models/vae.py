@@ -119,7 +119,7 @@ CURVES = (
     Curve(
         "loss",
         "Loss",
-        "What it costs to say an image, in nats: lower is better, and a density may be below zero. "
+        "Nats that it takes to describe an image: lower is better; with a density it may be below zero. "
         + MEMORISES,
         place="first",
     ),

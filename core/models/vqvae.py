@@ -125,8 +125,8 @@ CURVES = (
     Curve(
         "loss",
         "Loss",
-        "What it costs to say an image, in nats: in training what the decoder misses of it, held out with its codes as "
-        "well. Lower is better, and it may be below zero. " + MEMORISES,
+        "Nats that it takes to describe an image: in training the decoder's error alone, held out the codes as well. "
+        "Lower is better, and it may be below zero. " + MEMORISES,
         place="first",
     ),
     Curve(

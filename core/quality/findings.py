@@ -17,7 +17,7 @@ from core.quality.check import Issue, checks
 
 CAP = 2000  # issues of one kind that are listed
 FOUND = "findings.json"
-RULES = 2  # of the checks; what was found by other ones is not shown any more
+RULES = 2  # version of the checks; findings of another version are not shown
 
 
 @dataclass(frozen=True)

@@ -132,11 +132,14 @@ def inspect(
         dataset: What is looked at; nothing of it is changed.
         config: What is looked for.
         watch: Hears sentences as it goes.
+
+    Raises:
+        UserError: If the dataset has no image.
     """
     from core.quality import measures, sets
 
     began = time.monotonic()
-    watch = watch.aside()  # what is done is a share of the whole, which the caller tells
+    watch = watch.aside()  # the caller counts, from the shares that are yielded
     if not len(dataset):
         raise UserError("An inspection needs at least 1 image, got 0. Choose a larger dataset.")
     found = measures.measure(dataset, watch)

@@ -118,7 +118,7 @@ def transfer(
     norm: Norm = LINF,
     values: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Attacks each classifier and shows its adversarial images to all: whose images fool whom.
+    """Attacks each classifier and shows its adversarial images to all the others: which of them are fooled.
 
     Only images that a pair names rightly both are counted, so that a mistake is not taken for transfer.
 

@@ -51,7 +51,7 @@ def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Cost:
         """Seconds of a step with so many images, and the share of them that stands."""
         steps = {"steps": 8, "loss": "margin"}
         best, stands = math.inf, 1.0
-        for _ in range(2):  # the quicker counts: other work on the machine only lengthens a lap
+        for _ in range(2):  # the quicker one counts: other work on the machine can only slow a lap
             began = time.perf_counter()
             trial = Trial("pgd", asked, x[:count], y[:count], eps, budget.norm, steps, active=False)
             for _ in trial:
@@ -106,5 +106,5 @@ def _steps(plan: Schedule, n: int, stands: float) -> list[tuple[float, float]]:
 
 def _probes(n: int, stands: float) -> list[tuple[float, float]]:
     climbs = STILL + sum(values.get("steps", 1) for _, _, values, _ in CLIMBS)
-    # what climbs; looks at the images as they are; what does not rest on the gradient
+    # climbs; passes of unchanged images; attacks without the gradient
     return [(climbs, n * (stands + (1 - stands) * EARLY)), (25, n), (400, n * stands)]

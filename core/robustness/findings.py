@@ -124,7 +124,7 @@ class Answer:
         button: Text of a button that does it; empty where a person has to.
         action: Parameters of the study to run again with.
         number, name: Of the check.
-        urgency: Of several troubles, that which explains most has the most.
+        urgency: The trouble with the highest one is named first: it explains most of the others.
     """
 
     outcome: Literal["pass", "warn", "fail", "open"]

@@ -110,7 +110,7 @@ class AttackStudy(Tally):
                         "No image is named rightly, so there is none to attack."
                     )
         except Stopped:
-            pass  # an attack ends where it is, and what it has found was kept
+            pass  # the attack is cut short; its results so far are kept
         finally:
             self.target.on_pass = None
         if self.stopped:
@@ -163,7 +163,7 @@ class AttackStudy(Tally):
         assert outcome is not None
         hit = self.note_fooled(name, rows, eps, outcome)
         table[k, rows] = hit
-        table[k:, rows[hit]] = 1  # whoever is fooled within a budget is within a larger one
+        table[k:, rows[hit]] = 1  # an image that a budget fools is fooled by a larger one, too
 
     def _smallest(self, name: str) -> Iterator[None]:
         rows, outcome = np.flatnonzero(self.right), None

@@ -1,7 +1,7 @@
 """What the checks are answered from: looks at the classifier as it is, and small attacks of other kinds.
 
 Each probe works in steps, so that it can be watched and stopped, and writes into the tally's findings. An image that a
-probe fools counts as fooled: whoever finds a way has found it.
+probe fools counts as fooled: it does not matter which attack found the way.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from core.target import Target
 
 COSTLY = 700  # passes of an image above which an attack is tried only on what the others have left
 PROBE = 128  # images of the checks that need attacks of their own
-# of these checks: name, attack, its parameters, what is added to the seed
+# name, attack, its parameters, added to the seed
 CLIMBS: tuple[tuple[str, str, dict[str, Any], int], ...] = (
     ("one", "fgsm", {"loss": "margin"}, 0),
     ("short", "pgd", {"steps": 20, "loss": "margin"}, 0),

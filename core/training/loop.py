@@ -83,7 +83,7 @@ class Laps:
         self.start()
 
     def start(self) -> None:
-        """Begins anew; what has passed since the last lap is nobody's."""
+        """Begins anew; the time since the last lap is not counted."""
         self._since = time.perf_counter()
 
     def lap(self, name: str) -> None:
@@ -210,7 +210,7 @@ class Trainer:
         self._check(f"The {loss.group} gradient", norm.detach())
         if self.config.clip:
             scale = (self.config.clip / (norm + 1e-6)).clamp(max=1.0)
-            # on a GPU the test would force it to finish what it is at, which takes longer than to scale by 1
+            # on a GPU the test would wait for all that is under way, which takes longer than to scale by 1
             if self.device.type != "cpu" or scale < 1:
                 held = [param for param in group.params if param.grad is not None]
                 # not in place: two parameters may share a gradient

@@ -41,7 +41,7 @@ def plain(loss: Loss, group: Group) -> tuple[Tensor, list[Tensor | None]]:
 
 def averaged(loss: Loss, group: Group) -> tuple[Tensor, list[Tensor | None]]:
     """Averages the loss and its gradient over the processes, all in one exchange."""
-    value, grads = plain(loss, group)  # what is no number in one is none in all
+    value, grads = plain(loss, group)  # nan in one process is nan in all
     held = [value, *(grad for grad in grads if grad is not None)]
     joined = all_mean(torch.cat([each.reshape(-1) for each in held]))
     mean, *parts = joined.split([each.numel() for each in held])

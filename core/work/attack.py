@@ -84,7 +84,7 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     files.write_atomic(task.path / "report.html", page.encode())
     if study.stopped:
         raise Stopped(study.stopped)
-    task.check()  # what goes with the study may have been cut
+    task.check()  # the extras of the study may have been cut short
 
 
 def _keep_arrays(task: Task, study: AttackStudy) -> None:

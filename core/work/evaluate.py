@@ -37,7 +37,11 @@ def start(
 
 
 def check(run: jobs.Job, values: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """Refuses what :func:`start` would refuse, and gives the choice that it starts with."""
+    """Refuses what :func:`start` would refuse, and gives the choice that it starts with.
+
+    Raises:
+        UserError: If the run draws no images, lacks the checkpoint, or a value is not allowed.
+    """
     from core.evaluation import chosen
 
     if run.kind != "train":

@@ -109,7 +109,7 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
     from core.training import spec_of
 
     config = RaceConfig.of(task.config("race"), "race")
-    # it begins anew when it was interrupted: how far each had come is worth nothing without its network
+    # an interrupted race begins anew: no networks were kept
     files.Log(task.path).cut(-1)
     shutil.rmtree(task.path / "samples", ignore_errors=True)
     dataset = task.dataset()

@@ -252,7 +252,11 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
 
 
 def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
-    """Loads the dataset and completes the record of the run; a resumed run keeps the record that it has."""
+    """Loads the dataset and completes the record of the run; a resumed run keeps the record that it has.
+
+    Raises:
+        UserError: If the images of a resumed run have changed, or the dataset cannot be used.
+    """
     import torch
 
     from core.tensors import agreed, device
@@ -506,7 +510,7 @@ def follow(
         # who may stop early has to look whenever a look is due
         now = progress.publish and config.patience > 0
         look = watch(published, config.seed, progress.step / progress.steps, now) if watch else {}
-        # a generative model's own loss says little about its samples
+        # a generative model's own loss does not tell how good its samples are
         score = _score(look) if sheet else next(iter(values.values()), None)
         where = {"step": progress.step, "images": progress.images, "score": score}
         where |= {"whole": trainer.whole}

@@ -2,7 +2,7 @@
 
 A folder holds ``__init__.py``, ``NAME.js`` and ``NAME.css``. ``stage.js`` stands in front of its script, and says what
 a script defines; ``stage.css`` stands in front of its style. What a browser tells may be anything that anybody wrote:
-it is read with :func:`told`, :func:`numbers` and :func:`indices`, which give nothing of what is no such thing.
+it is read with :func:`told`, :func:`numbers` and :func:`indices`, which give an empty value for anything else.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def _import_heavy() -> None:
     )  # a page decodes small batches; more threads only fight with the worker
     list(families)
     gc.collect()
-    gc.freeze()  # what is imported never becomes garbage: the collector need not look at it again
+    gc.freeze()  # imported modules never become garbage: the collector need not visit them
 
 
 # --- Pages ----------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from core.watch import Watch
 from pages.ui import shell
 from pages.ui.tiles import tiles
 
-_AXES = {"step", "seconds", "images"}  # of a record: where it stands
+_AXES = {"step", "seconds", "images"}  # of a record: positions, not measurements
 POINTS = 500  # of a curve; more cannot be seen, and a long training would choke the page
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _LEGEND: dict[str, Any] = {

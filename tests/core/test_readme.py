@@ -8,6 +8,7 @@ import itertools
 import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,8 @@ import pytest
 import torch
 
 import core
+from benchmarks import evidence
+from benchmarks.evidence import Row, rows
 from core import files, jobs, models, runs, work, worker
 from core.__main__ import main
 from core.catalog import UserError
@@ -254,6 +257,68 @@ def test_the_kind_of_job_in_the_architecture_does_its_work(block, monkeypatch):
     rows = files.Log(job.path).read()[0]
     assert [row["class"] for row in rows] == list("0123456789")
     assert sum(row[split] for row in rows for split in ("train", "valid", "test")) == 1797
+
+
+# --- docs/evidence.md -----------------------------------------------------------------------------------------------
+
+WORDS = "half an?|an?|one|two|three|four|five|six|ten|twenty|a hundred|a thousand"
+NUMBER = rf"(?:(?:\d[\d., ]*\d|\d)[- ]?|\b(?:{WORDS})[- ])"
+UNIT = r"(?:m?s|sec(?:ond)?s?|min(?:ute)?s?|h|hours?|[kKMG]B|%|(?:percentage )?points?|times|images/s|frames/s|×|-fold)"
+FIGURE = re.compile(rf"{NUMBER}{UNIT}(?![\w-])|\b1/\d+|\bhalf the time|\btwice as")
+
+
+def unproven(text: str, found: list[Row]) -> list[str]:
+    """The figures of a text that no row quotes, and the quotes of rows that do not stand in it."""
+    prose = " ".join(re.sub(r"```.*?```|`[^`]*`", " ", text, flags=re.S).split())
+    quotes = [each.in_readme for each in found if each.in_readme]
+    left = prose
+    for quote in quotes:
+        left = left.replace(quote, "…")
+    return FIGURE.findall(left) + [quote for quote in quotes if quote not in prose]
+
+
+def test_every_figure_in_the_readme_has_a_row_of_evidence():
+    found = rows((ROOT / "docs/evidence.md").read_text("utf-8"))
+    assert len(found) >= 3 and unproven(README, found) == []
+    for each in found:
+        assert each.claim and each.measured and each.machine
+        assert (ROOT / f"benchmarks/{each.script}.py").exists(), each.claim
+        assert date.fromisoformat(each.date).year >= 2026
+
+
+def test_a_figure_without_a_row_is_found_and_so_is_a_row_that_the_readme_does_not_repeat():
+    said = Row("a", "61 s", "", "digits", "2026-11-24", "m", "61 s of training")
+    text = "After 61 s of\ntraining it is there, in half a minute, 3 GB, 1/15 of it, one point, 12.5 %, 2 times. `4 s`"
+    assert unproven(text, [said]) == [
+        "half a minute",
+        "3 GB",
+        "1/15",
+        "one point",
+        "12.5 %",
+        "2 times",
+    ]
+    assert unproven("Within seconds; four runs, 2 of 3 classes.", [said]) == ["61 s of training"]
+
+
+def test_a_benchmark_replaces_its_own_row_and_leaves_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evidence, "FILE", tmp_path / "evidence.md")
+    main_module = SimpleNamespace(__spec__=SimpleNamespace(name="benchmarks.digits"))
+    monkeypatch.setitem(sys.modules, "__main__", main_module)
+    evidence.row("Training: 61 s", "one | core", said="61 s of training")
+    evidence.row("Sampling:  2 s")
+    main_module.__spec__.name = "benchmarks.engine"
+    evidence.row("Training: 9 s")
+    main_module.__spec__.name = "benchmarks.digits"
+    evidence.row("Training: 59 s", said="59 s of training")
+    text = evidence.FILE.read_text("utf-8")
+    got = [(each.script, each.claim, each.measured, each.in_readme) for each in rows(text)]
+    assert got == [
+        ("digits", "Sampling", "2 s", ""),
+        ("digits", "Training", "59 s", "59 s of training"),
+        ("engine", "Training", "9 s", ""),
+    ]
+    assert evidence.table(rows(text)) == text
+    assert "Sampling:  2 s" in capsys.readouterr().out
 
 
 # --- Core in ten names ----------------------------------------------------------------------------------------------

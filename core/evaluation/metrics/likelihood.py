@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     group="likelihood",
     direction="lower",
     means="How many bits the model needs for each pixel value of an unseen image: the fewer, the less it is surprised.",
-    doubt="A bound, not the value itself, and of another kind in each family; it says little about how samples look.",
+    doubt="A bound, not the value itself, computed differently in each family; a good one need not mean good samples.",
     needs=("scores",),
     scale="bits",
 )

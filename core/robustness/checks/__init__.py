@@ -36,7 +36,7 @@ class Check(Entry):
 
     Attributes:
         number: Its place in a report; a check keeps it for good.
-        urgency: Of several troubles, that which explains most has the most, and is named first.
+        urgency: The trouble with the highest one is named first: it explains most of the others.
         probe: What it measures by itself, if anything.
     """
 

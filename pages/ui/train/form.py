@@ -94,7 +94,7 @@ def draw() -> None:
     from core.models import DEFAULT_FAMILY, families
     from core.tensors import gpus
 
-    # the one that the Overview trains comes first, and is the choice of who has made none
+    # the family that the Overview trains comes first, and is chosen at first
     names = [*sorted(families.names(), key=lambda name: name != DEFAULT_FAMILY), "classifier"]
     titles = {entry.name: entry.title for entry in families} | {"classifier": "Classifier (judge)"}
     st.selectbox(
