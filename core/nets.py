@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.tensors import all_mean, full, processes, rows
+from core.tensors import all_mean, draw_labels, full, processes, rows
 
 
 class ResidualMLP(nn.Module):
@@ -337,6 +337,18 @@ def flat(
 
 
 @torch.no_grad()
+def labels_for(
+    model: Any, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int
+) -> Tensor | None:
+    """Gives the labels that were asked for; without, draws them as often as the training data has them, (N,).
+
+    None for a model without classes.
+    """
+    if y is not None or not model.classes:
+        return y
+    return draw_labels(seed, ids, model.spec.shares, next(model.parameters()).device)
+
+
 def refresh_batch_statistics(net: nn.Module, batches: Iterable[Callable[[], object]]) -> None:
     """Recomputes the running statistics of every batch norm in ``net`` as plain averages over the given forward passes.
 

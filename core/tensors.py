@@ -223,6 +223,14 @@ def draw_labels(
 # --- Images ---------------------------------------------------------------------------------------------------------
 
 
+def luminance(x: Images) -> Tensor:
+    """Gives the brightness of images, (N, 1, H, W), with the weights of ITU-R BT.601."""
+    if x.shape[1] == 1:
+        return x
+    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)
+    return (x * weights).sum(1, keepdim=True)
+
+
 def to_float(x: Tensor, levels: int = 256) -> Tensor:
     """Turns uint8 levels 0 … levels-1 into float32 in [0, 1]."""
     return x.to(torch.float32).div_(levels - 1)

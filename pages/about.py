@@ -171,16 +171,7 @@ def judged(run: jobs.Job, found: evaluation.Evaluation) -> None:
         st.caption(f":material/warning: {shell.plain(warning)}")
     st.caption(measures.conditions(found))
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.download_button(
-            "Report (HTML)",
-            lambda: measures.report(found),
-            f"{run.id}-step{found.step}.html",
-            "text/html",
-            key="about.report",
-            icon=":material/download:",
-            on_click="ignore",
-            help="One file with every measure, settings, versions and seeds; it opens anywhere.",
-        )
+        measures.report(run, found, "about.report")
         shell.go("evaluate", "Every number behind it", ":material/speed:")
     st.caption(
         ":material/link: The address of this page opens the same model for everybody who can reach this server."

@@ -154,16 +154,7 @@ def page(run: jobs.Job) -> None:
     else:
         good(found)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.download_button(
-            "Report (HTML)",
-            lambda: measures.report(found),
-            f"{run.id}-step{found.step}.html",
-            "text/html",
-            key="evaluate.report",
-            icon=":material/download:",
-            on_click="ignore",
-            help="One file with every measure, settings, versions and seeds; it opens anywhere.",
-        )
+        measures.report(run, found, "evaluate.report")
         shell.go("about", "A page about this model to share", ":material/share:")
     shell.go("latent", "Explore what it learned")
 

@@ -81,32 +81,14 @@ def components(
 
     shared: dict[str, Any] = {"norm": norm, "eps": eps, "seed": seed, "device": str(target.device)}
     quiet = _Silent()
-    found: dict[str, Any] = {
-        "apgd-ce": APGDAttack(
-            logits,
-            n_iter=100,
-            n_restarts=1,
-            eot_iter=1,
-            rho=0.75,
-            verbose=False,
-            logger=quiet,
-            **shared,
-        )
-    }
+    steps: dict[str, Any] = {"n_iter": 100, "n_restarts": 1, "verbose": False, **shared}
+    apgd = {"eot_iter": 1, "rho": 0.75, "logger": quiet, **steps}
+    found: dict[str, Any] = {"apgd-ce": APGDAttack(logits, **apgd)}
     found["apgd-ce"].loss = "ce"
     if len(target.classes) >= 4:
-        found["apgd-t"] = APGDAttack_targeted(
-            logits,
-            n_iter=100,
-            n_restarts=1,
-            eot_iter=1,
-            rho=0.75,
-            verbose=False,
-            logger=quiet,
-            **shared,
-        )
+        found["apgd-t"] = APGDAttack_targeted(logits, **apgd)
         found["apgd-t"].n_target_classes = rounds
-    found["fab-t"] = FABAttack_PT(logits, n_iter=100, n_restarts=1, verbose=False, **shared)
+    found["fab-t"] = FABAttack_PT(logits, **steps)
     found["fab-t"].targeted = True
     found["fab-t"].n_target_classes = rounds
     found["square"] = SquareAttack(

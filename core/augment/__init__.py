@@ -6,10 +6,10 @@ contract. :class:`Pipeline` is data, :class:`Chain` runs it. Adding a step is on
 
 from __future__ import annotations
 
-from core.augment import generative as _generative  # noqa: F401  (registers)
-from core.augment import geometry as _geometry  # noqa: F401  (registers)
+from core.augment import generative as _generative  # registers
+from core.augment import geometry as _geometry  # registers
 from core.augment import harm
-from core.augment import mixing as _mixing  # noqa: F401  (registers)
+from core.augment import mixing as _mixing  # registers
 from core.augment.catalogue import GROUPS, Context, augmentations
 from core.augment.critic import CriticChain
 from core.augment.generative import runs_for
@@ -42,37 +42,3 @@ from core.augment.recipes import (
     training,
     unfolded,
 )
-
-__all__ = [
-    "DIALECTS",
-    "GROUPS",
-    "MAX_STEPS",
-    "Chain",
-    "Context",
-    "CriticChain",
-    "Drawn",
-    "Frame",
-    "Pipeline",
-    "Preset",
-    "Saved",
-    "Step",
-    "Sweep",
-    "augmentations",
-    "export",
-    "film",
-    "forget",
-    "grid",
-    "harm",
-    "load",
-    "magnitudes",
-    "photos",
-    "presets",
-    "read",
-    "runs_for",
-    "save",
-    "saved",
-    "sweep",
-    "trainable",
-    "training",
-    "unfolded",
-]

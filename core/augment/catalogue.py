@@ -155,14 +155,6 @@ def spread(value: Tensor) -> Tensor:
     return value[:, None, None, None]
 
 
-def luminance(x: Images) -> Tensor:
-    """Gives the brightness of images, (N, 1, H, W), with the weights of ITU-R BT.601."""
-    if x.shape[1] == 1:
-        return x
-    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)
-    return (x * weights).sum(1, keepdim=True)
-
-
 def needed(context: Context, what: str) -> Tensor:
     """Gives the other images that a step mixes in.
 

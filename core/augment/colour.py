@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from core.augment.catalogue import Configured, Draws, Params, augmentations, luminance, spread
+from core.augment.catalogue import Configured, Draws, Params, augmentations, spread
 from core.catalog import Config, knob
-from core.tensors import Images
+from core.tensors import Images, luminance
 
 
 class AmountConfig(Config):
@@ -75,17 +76,22 @@ def posterised(x: Images, bits: Tensor) -> Images:
     return torch.where(spread(bits) >= 8, x, fewer)
 
 
-@augmentations.add(
-    "brightness",
-    "Brightness",
-    AmountConfig,
-    group="Colour",
-    smooth=True,
-    strength="amount",
-    units={"factor": "×"},
-    code=lambda c: f"brighter(x, random.uniform({1 - c.amount:g}, {1 + c.amount:g}))",
-    torchvision=lambda c: f"v2.ColorJitter(brightness={c.amount:g})",
-)
+def _scaling(name: str, code: str) -> Callable[[type[Scaled]], type[Scaled]]:
+    """Registers a step that multiplies by a factor, which a function of this module does."""
+    return augmentations.add(
+        name,
+        "",
+        AmountConfig,
+        group="Colour",
+        smooth=True,
+        strength="amount",
+        units={"factor": "×"},
+        code=lambda c: f"{code}(x, random.uniform({1 - c.amount:g}, {1 + c.amount:g}))",
+        torchvision=lambda c: f"v2.ColorJitter({name}={c.amount:g})",
+    )
+
+
+@_scaling("brightness", "brighter")
 class Brightness(Scaled):
     """Makes the image brighter or darker by a factor."""
 
@@ -93,17 +99,7 @@ class Brightness(Scaled):
         return brighter(x, params["factor"])
 
 
-@augmentations.add(
-    "contrast",
-    "Contrast",
-    AmountConfig,
-    group="Colour",
-    smooth=True,
-    strength="amount",
-    units={"factor": "×"},
-    code=lambda c: f"contrasted(x, random.uniform({1 - c.amount:g}, {1 + c.amount:g}))",
-    torchvision=lambda c: f"v2.ColorJitter(contrast={c.amount:g})",
-)
+@_scaling("contrast", "contrasted")
 class Contrast(Scaled):
     """Raises or lowers the contrast about the mean brightness."""
 
@@ -111,17 +107,7 @@ class Contrast(Scaled):
         return contrasted(x, params["factor"])
 
 
-@augmentations.add(
-    "saturation",
-    "Saturation",
-    AmountConfig,
-    group="Colour",
-    smooth=True,
-    strength="amount",
-    units={"factor": "×"},
-    code=lambda c: f"coloured(x, random.uniform({1 - c.amount:g}, {1 + c.amount:g}))",
-    torchvision=lambda c: f"v2.ColorJitter(saturation={c.amount:g})",
-)
+@_scaling("saturation", "coloured")
 class Saturation(Scaled):
     """Makes colours stronger or paler; a grey image stays as it is."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -159,10 +160,9 @@ def _partners(draws: Draws, count: int) -> Tensor:
     return (draws.uniform("partner") * count).long().clamp(max=count - 1)
 
 
-@augmentations.add(
-    "mixup",
-    "MixUp",
-    MixConfig,
+_mixing = partial(
+    augmentations.add,
+    config=MixConfig,
     group="Cut and mix",
     strength="alpha",
     needs=("images",),
@@ -170,6 +170,9 @@ def _partners(draws: Draws, count: int) -> Tensor:
     units={"share": " of itself"},
     absent="mixes images and labels of a whole batch",
 )
+
+
+@_mixing("mixup", "MixUp")
 class MixUp(Mixing):
     """Blends the image with another one, and their labels with the same share.
 
@@ -186,17 +189,7 @@ class MixUp(Mixing):
         return other + (x - other) * spread(params["share"])
 
 
-@augmentations.add(
-    "cutmix",
-    "CutMix",
-    MixConfig,
-    group="Cut and mix",
-    strength="alpha",
-    needs=("images",),
-    labels=True,
-    units={"share": " of itself"},
-    absent="mixes images and labels of a whole batch",
-)
+@_mixing("cutmix", "CutMix")
 class CutMix(Mixing):
     """Puts a box of another image into this one, and mixes the labels by area.
 

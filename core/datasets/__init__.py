@@ -20,7 +20,7 @@ from typing import Any
 
 from core import scratch
 from core.catalog import Config, UserError, unknown
-from core.datasets import sources as _sources  # noqa: F401  (registers)
+from core.datasets import sources as _sources  # registers
 from core.datasets import store
 from core.datasets.columns import Columns, columns, scores
 from core.datasets.dataset import (
@@ -40,31 +40,6 @@ from core.files import delete_folder, new_folder, write_atomic
 from core.media import media
 from core.settings import settings
 from core.watch import UNWATCHED, Watch
-
-__all__ = [
-    "SPLITS",
-    "Columns",
-    "Dataset",
-    "Description",
-    "Preview",
-    "assemble",
-    "check",
-    "columns",
-    "config_of",
-    "datasets",
-    "delete",
-    "describe",
-    "digests",
-    "evenly",
-    "fingerprint",
-    "load",
-    "names",
-    "preview",
-    "save",
-    "scores",
-    "split_by_content",
-    "state",
-]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,8 +64,8 @@ class Shown:
     done: float = 0.0
 
 
-class TrickConfig(Config):
-    """Parameters that most tricks share."""
+class ImagesConfig(Config):
+    """How many images a trick is tried on."""
 
     n: int = knob(
         32,
@@ -76,6 +76,11 @@ class TrickConfig(Config):
         unit="images",
         visitor=100,
     )
+
+
+class TrickConfig(ImagesConfig):
+    """Parameters that most tricks share."""
+
     eps: float = knob(
         SUITED,
         "Largest change of a pixel, of a range of 1: 0.1 is 26/255. 0 takes what suits the images.",

@@ -11,26 +11,17 @@ from collections.abc import Iterator
 import torch
 
 from core import classifiers, features
-from core.catalog import Config, UserError, knob, seed_knob
+from core.catalog import UserError, knob, seed_knob
 from core.datasets import Dataset
-from core.deception import Shown, plain, share, strip, tricks
+from core.deception import ImagesConfig, Shown, plain, share, strip, tricks
 from core.models import Decodes, Traces
 from core.runs import Opened
 from core.target import Climb, Target
 
 
-class LatentConfig(Config):
+class LatentConfig(ImagesConfig):
     """Parameters of the search for deceptive latents."""
 
-    n: int = knob(
-        32,
-        "How many images are attacked.",
-        title="Images",
-        ge=1,
-        le=1000,
-        unit="images",
-        visitor=100,
-    )
     steps: int = knob(200, "Steps of the search.", ge=1, le=5000, unit="steps", visitor=400)
     near: float = knob(
         0.01, "Pull towards the latent that it began with.", ge=0, le=10, log=True, advanced=True

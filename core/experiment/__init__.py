@@ -14,15 +14,3 @@ from core.experiment.trial import (
     expected_seconds,
     perform,
 )
-
-__all__ = [
-    "Cell",
-    "Experiment",
-    "ExperimentConfig",
-    "acts",
-    "check",
-    "expected_seconds",
-    "perform",
-    "samples_used",
-    "summary",
-]

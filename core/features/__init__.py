@@ -21,34 +21,12 @@ if TYPE_CHECKING:
     from core.features.extractors.self import self_supervised
     from core.features.reading import Reader, readable, reader, reader_ready
 
-__all__ = [
-    "LENGTHS",
-    "POOR",
-    "Components",
-    "Embedding",
-    "Extractor",
-    "Judge",
-    "Reader",
-    "choose",
-    "components",
-    "extractors",
-    "judge",
-    "judged",
-    "of_split",
-    "quick",
-    "readable",
-    "reader",
-    "reader_ready",
-    "self_supervised",
-    "taught",
-]
 _ROOMS = ("choice", "embedding", "reading", "extractors.judge", "extractors.pca", "extractors.self")
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        for room in _ROOMS:
-            module = importlib.import_module(f"core.features.{room}")
-            if name in vars(module):
-                return vars(module)[name]
+    for room in () if name.startswith("_") else _ROOMS:
+        module = importlib.import_module(f"core.features.{room}")
+        if name in vars(module):
+            return vars(module)[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

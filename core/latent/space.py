@@ -24,7 +24,8 @@ from core.catalog import Config, UserError
 from core.datasets import Dataset
 from core.media import Medium, media
 from core.models import Decodes, Encodes, Spells, Spreads, Traces
-from core.tensors import Batch, draw_labels
+from core.nets import labels_for
+from core.tensors import Batch
 
 BATCH = 512  # images decoded at once
 FEW = 5  # steps of a preview of a model whose sampling is a path
@@ -105,11 +106,9 @@ class Space:
             seed: Of the samples.
         """
         y = None
-        if self.model.classes:
-            if labels is None:
-                y = draw_labels(seed, ids, self.model.spec.shares, self.device)
-            else:
-                y = torch.as_tensor([self.known(label) for label in labels], device=self.device)
+        if self.model.classes and labels is not None:
+            y = torch.as_tensor([self.known(label) for label in labels], device=self.device)
+        y = labels_for(self.model, ids, y, seed)
         if isinstance(self.model, Spells):
             codes = self.model.write(ids, y, seed, self.sampling)
             return self.model.vectors(codes).flatten(1).float()

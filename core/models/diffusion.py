@@ -34,8 +34,8 @@ from torch.nn import functional as F
 
 from core.catalog import Config, knob
 from core.models import MEMORISES, Curve, Spec, dense, families
-from core.nets import LabelEmbedding, crop, pad, plan
-from core.tensors import Batch, Group, Loss, draw_labels, noise, rows
+from core.nets import LabelEmbedding, crop, labels_for, pad, plan
+from core.tensors import Batch, Group, Loss, noise, rows
 
 TIMES = {
     "flow": (0.0, 1.0),
@@ -226,7 +226,7 @@ class Diffusion(nn.Module):
         """Yields time, the noisy and the expected images (N, …), from the start of :meth:`sample` on."""
         z = self.latent(ids, seed, sampling).view(-1, *self.shape)
         with torch.no_grad():
-            clean = z + self._field(self._labels(ids, y, seed), sampling.guidance)(z, 0.0)
+            clean = z + self._field(labels_for(self, ids, y, seed), sampling.guidance)(z, 0.0)
         yield 0.0, to_images(z), to_images(clean)
         for step, (x, clean) in enumerate(self._drawing(ids, y, seed, sampling), start=1):
             yield step / sampling.steps, to_images(x), to_images(clean)
@@ -243,7 +243,7 @@ class Diffusion(nn.Module):
         z = self.latent(ids, seed, sampling)
         path = self._path(
             z,
-            self._labels(ids, y, seed),
+            labels_for(self, ids, y, seed),
             sampling,
             renew=renew if sampling.sampler == "stochastic" else None,
         )
@@ -253,11 +253,6 @@ class Diffusion(nn.Module):
             if found is None:
                 return
             yield found
-
-    def _labels(self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int) -> Tensor | None:
-        if y is not None or not self.classes:
-            return y
-        return draw_labels(seed, ids, self.spec.shares, self._device())
 
     def sample(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling

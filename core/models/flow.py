@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from core.catalog import Config, knob
 from core.models import Curve, Spec, families
-from core.nets import LabelEmbedding, crop
-from core.tensors import Group, Images, Loss, all_mean, draw_labels, noise, rows
+from core.nets import LabelEmbedding, crop, labels_for
+from core.tensors import Group, Images, Loss, all_mean, noise, rows
 
 # Of the logit transform ([1], section 4.1): keeps black and white away from infinity, yet leaves them room. A wider
 # one makes spikes of them, which cost likelihood and show as grey dust in the samples; a narrower one long tails.
@@ -371,8 +371,7 @@ class Flow(nn.Module):
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: FlowSampling
     ) -> Images:
         """Makes the images with these ids of this seed, (N, C, H, W) in [0, 1]."""
-        if y is None and self.classes:
-            y = draw_labels(seed, ids, self.spec.shares, self.ready.device)
+        y = labels_for(self, ids, y, seed)
         return self.decode(self.latent(ids, seed, sampling), y, sampling)
 
 

@@ -37,9 +37,10 @@ from core.nets import (
     ResidualUpward,
     Upward,
     flat,
+    labels_for,
     refresh_batch_statistics,
 )
-from core.tensors import Group, Images, Loss, all_mean, draw_labels, full, noise, rows
+from core.tensors import Group, Images, Loss, all_mean, full, noise, rows
 
 GULRAJANI = 10.0  # weight of the gradient penalty of wgan-gp [8]
 HIGHEST = 0.8  # above it, generated images start to look augmented themselves [9]
@@ -328,7 +329,7 @@ class GAN(nn.Module):
             (
                 lambda k=k: self.generator(
                     noise(k, ids, (self.config.latent_dim,), "fit", device=x.device),
-                    self._labels(ids, None, k),
+                    labels_for(self, ids, None, k),
                 )
                 for k in range(8)
             ),
@@ -356,12 +357,7 @@ class GAN(nn.Module):
     ) -> Images:
         """Makes the images with these ids of this seed."""
         z = self.latent(ids, seed, sampling)
-        return self.decode(z, self._labels(ids, y, seed), sampling)
-
-    def _labels(self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int) -> Tensor | None:
-        if y is not None or not self.classes:
-            return y
-        return draw_labels(seed, ids, self.spec.shares, next(self.parameters()).device)
+        return self.decode(z, labels_for(self, ids, y, seed), sampling)
 
 
 class GeneratorNet(nn.Module):

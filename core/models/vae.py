@@ -30,7 +30,14 @@ from torch.nn import functional as F
 
 from core.catalog import Config, knob
 from core.models import MEMORISES, Curve, Spec, dense, families
-from core.nets import Downward, LabelEmbedding, ResidualMLP, Upward, refresh_batch_statistics
+from core.nets import (
+    Downward,
+    LabelEmbedding,
+    ResidualMLP,
+    Upward,
+    labels_for,
+    refresh_batch_statistics,
+)
 from core.tensors import Batch, Group, Loss, all_mean, draw_labels, full, noise, rows
 
 DRAWS = 16  # latents per image that `log_prob` looks at
@@ -316,8 +323,7 @@ class VAE(nn.Module):
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: VAESampling
     ) -> Batch:
         """Makes the images with these ids of this seed."""
-        if y is None and self.classes:
-            y = draw_labels(seed, ids, self.spec.shares, self.sigma.device)
+        y = labels_for(self, ids, y, seed)
         return self.decode(self.latent(ids, seed, sampling), y, sampling)
 
     def _posterior(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -34,8 +34,8 @@ from torch.nn import functional as F
 
 from core.catalog import Config, knob
 from core.models import MEMORISES, Curve, Spec, families
-from core.nets import LabelEmbedding, crop, pad
-from core.tensors import Group, Images, Loss, all_mean, draw_labels, full, noise, processes, rows
+from core.nets import LabelEmbedding, crop, labels_for, pad
+from core.tensors import Group, Images, Loss, all_mean, full, noise, processes, rows
 
 CODE_DIM = 8  # numbers per code of a learned codebook
 HEAD = 16  # width of a head of attention
@@ -349,8 +349,7 @@ class VQVAE(nn.Module):
         Before the prior's stage has begun, each code is drawn by itself, as often as the training images have it at
         its place: this shows what the decoder can do, not yet how codes go together.
         """
-        if y is None and self.classes:
-            y = draw_labels(seed, ids, self.spec.shares, self.sigma.device)
+        y = labels_for(self, ids, y, seed)
         return self.restore(self.write(ids, y, seed, sampling))
 
     def write(

@@ -7,17 +7,3 @@
 from core.quality.check import InspectConfig, Issue, IssueKind, checks
 from core.quality.findings import FOUND, RULES, Inspection, findings, newest
 from core.quality.inspection import Survey, inspect
-
-__all__ = [
-    "FOUND",
-    "RULES",
-    "InspectConfig",
-    "Inspection",
-    "Issue",
-    "IssueKind",
-    "Survey",
-    "checks",
-    "findings",
-    "inspect",
-    "newest",
-]

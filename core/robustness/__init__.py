@@ -17,24 +17,6 @@ from core.robustness.measure import AttackStudy, begin, check
 from core.robustness.questions import StudyConfig, images_of
 from core.robustness.records import Report
 
-__all__ = [
-    "AttackStudy",
-    "Closeup",
-    "Cost",
-    "Paired",
-    "Report",
-    "Study",
-    "StudyConfig",
-    "begin",
-    "check",
-    "compare",
-    "estimate",
-    "foreign",
-    "images_of",
-    "look",
-    "references",
-]
-
 
 def Study(*asked: Any, **more: Any) -> Iterator[dict[str, Any]]:
     """Attacks as :class:`AttackStudy`, giving plain values: the program in a report of an older version asks for it."""

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from core import tensors
 from core.target import Target
-from core.tensors import Images
+from core.tensors import Images, luminance
 
 SEVERITIES = (1, 2, 3, 4, 5)
 Corruption = Callable[[Images, int, "Dice"], Tensor]
@@ -222,7 +222,7 @@ def _snow(x: Images, level: int, draws: Dice) -> Tensor:
     flakes = _smeared(
         flakes.clamp(0, 1), max(1, round(radius * scale)), max(0.5, sigma * scale), angle
     )
-    white = torch.maximum(x, grey(x) * 1.5 + 0.5)
+    white = torch.maximum(x, luminance(x) * 1.5 + 0.5)
     return keep * x + (1 - keep) * white + flakes + flakes.rot90(2, (2, 3))
 
 
@@ -397,14 +397,6 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
         x = F.pad(x, (half - mirrored,) * 4, mode="replicate")
     weights = kernel.to(x)[None, None].expand(channels, 1, -1, -1)
     return F.conv2d(x, weights, groups=channels)
-
-
-def grey(x: Images) -> Tensor:
-    """Gives the brightness of images, (N, 1, H, W)."""
-    if x.shape[1] == 1:
-        return x
-    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)
-    return (x * weights).sum(1, keepdim=True)
 
 
 _KINDS: dict[str, Corruption] = {

@@ -8,16 +8,3 @@ from core.training.batches import Transform, spec_of
 from core.training.config import TrainConfig, batch_of, lengthened, publish_steps
 from core.training.loop import CURVES, Progress, Trainer
 from core.training.update import Update
-
-__all__ = [
-    "CURVES",
-    "Progress",
-    "TrainConfig",
-    "Trainer",
-    "Transform",
-    "Update",
-    "batch_of",
-    "lengthened",
-    "publish_steps",
-    "spec_of",
-]

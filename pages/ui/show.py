@@ -22,6 +22,13 @@ from pages.ui.tiles import tiles
 _AXES = {"step", "seconds", "images"}  # of a record: positions, not measurements
 POINTS = 500  # of a curve; more cannot be seen, and a long training would choke the page
 _DASHES = ("solid", "dash", "dot", "dashdot")
+_LEGEND: dict[str, Any] = {
+    "orientation": "h",
+    "y": 1.0,
+    "yanchor": "bottom",
+    "x": 0,
+    "font": {"size": 11},
+}
 
 
 class Bar(Watch):
@@ -199,13 +206,7 @@ def curves(
             hovermode="x unified",
             showlegend=True,
             title={"text": chart.title, "font": {"size": 13}, "x": 0, "y": 0.98, "yanchor": "top"},
-            legend={
-                "orientation": "h",
-                "y": 1.0,
-                "yanchor": "bottom",
-                "x": 0,
-                "font": {"size": 11},
-            },
+            legend=_LEGEND,
             xaxis={"title": {"text": "images seen", "font": {"size": 11}, "standoff": 4}},
         )
         if chart.scale == "log":
@@ -281,14 +282,7 @@ def bars(counts: Mapping[str, Mapping[str, int]], *, key: str, height: int = 260
         height=height,
         margin={"l": 36, "r": 4, "t": 30, "b": 24},
         xaxis={"type": "category"},
-        legend={
-            "orientation": "h",
-            "y": 1.0,
-            "yanchor": "bottom",
-            "x": 0,
-            "font": {"size": 11},
-            "traceorder": "normal",
-        },
+        legend=_LEGEND | {"traceorder": "normal"},
     )
     plot(figure, key=key, config={"displayModeBar": False}, alt="Images per class and split")
 

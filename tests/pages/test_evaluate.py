@@ -398,8 +398,8 @@ def test_further_checkpoints_are_measured_under_the_same_conditions(
 
 
 def test_the_report_is_one_file_with_every_measure(found):
-    from pages.ui import measures
+    from core.evaluation import report
 
-    text = measures.report(found).decode()
+    text = report.html(found).decode()
     assert all(m.entry.title in text for m in found.measurements if m.known)
     assert not re.search(r'(src|href)="(?!data:|#)', text)

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from core.evaluation.metrics import metrics
 from core.stats import Estimate, mean, share
 
 if TYPE_CHECKING:
     from core.evaluation.study import Evaluator, ImageSet
-
-
-def _inside(evaluator: Evaluator) -> tuple[Any, Any]:
-    return evaluator.made.overlap.inside > 0, evaluator.made.classes[: evaluator.n]
-
-
-def _recalled(evaluator: Evaluator) -> tuple[Any, Any]:
-    return evaluator.made.overlap.recalled, evaluator.reference.classes[: evaluator.n]
-
-
-def _covered(evaluator: Evaluator) -> tuple[Any, Any]:
-    return evaluator.made.overlap.covered, evaluator.reference.classes[: evaluator.n]
 
 
 @metrics.add(
@@ -33,7 +21,7 @@ def _covered(evaluator: Evaluator) -> tuple[Any, Any]:
     scale="share",
     floor="twin",
     praise="of its pictures could be real ones",
-    each=_inside,
+    each=lambda e: (e.made.overlap.inside > 0, e.made.classes[: e.n]),
 )
 def _precision(evaluator: Evaluator, sample: ImageSet) -> Estimate:
     """Counts the samples that lie within the neighbourhood of a real image."""
@@ -49,7 +37,7 @@ def _precision(evaluator: Evaluator, sample: ImageSet) -> Estimate:
     doubt="Samples that are spread too widely, even unreal ones, raise it.",
     scale="share",
     floor="twin",
-    each=_recalled,
+    each=lambda e: (e.made.overlap.recalled, e.reference.classes[: e.n]),
 )
 def _recall(evaluator: Evaluator, sample: ImageSet) -> Estimate:
     """Counts the real images that lie within the neighbourhood of a sample."""
@@ -80,7 +68,7 @@ def _density(evaluator: Evaluator, sample: ImageSet) -> Estimate:
     scale="share",
     floor="twin",
     praise="of the real pictures have one of its own nearby",
-    each=_covered,
+    each=lambda e: (e.made.overlap.covered, e.reference.classes[: e.n]),
 )
 def _coverage(evaluator: Evaluator, sample: ImageSet) -> Estimate:
     """Counts the real images with a sample within their own neighbourhood."""

@@ -37,10 +37,39 @@ def _start(
     )
 
 
-def corruptions(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None]) -> None:
-    """Draws accuracy per corruption and severity."""
+def _shares(
+    z: Sequence[Sequence[float]],
+    x: Sequence[Any],
+    y: Sequence[str],
+    *,
+    key: str,
+    hover: str,
+    alt: str,
+    **layout: Any,
+) -> None:
+    """Draws a table of shares as colours, with the first row on top."""
     import plotly.graph_objects as go
 
+    figure = go.Figure(
+        go.Heatmap(
+            z=z,
+            x=x,
+            y=y,
+            zmin=0,
+            zmax=1,
+            colorscale=show.sequence(),
+            texttemplate="%{z:.0%}",
+            hovertemplate=f"{hover}<extra></extra>",
+            colorbar={"tickformat": ".0%"},
+        )
+    )
+    figure.update_layout(**layout)
+    figure.update_yaxes(autorange="reversed")
+    show.plot(figure, key=key, config={"displayModeBar": False}, alt=alt)
+
+
+def corruptions(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None]) -> None:
+    """Draws accuracy per corruption and severity."""
     from core.robustness import corruptions as core
 
     _start(
@@ -58,31 +87,16 @@ def corruptions(question: Question, of: Sequence[jobs.Job], ask: Callable[..., N
         )
         return
     rows = found["accuracy"]
-    names = list(rows)
-    figure = go.Figure(
-        go.Heatmap(
-            z=[rows[name] for name in names],
-            x=[1, 2, 3, 4, 5],
-            y=[name.replace("_", " ") for name in names],
-            zmin=0,
-            zmax=1,
-            colorscale=show.sequence(),
-            texttemplate="%{z:.0%}",
-            hovertemplate="%{y}, severity %{x}: %{z:.1%}<extra></extra>",
-            colorbar={"tickformat": ".0%"},
-        )
-    )
-    figure.update_layout(
-        height=28 * len(names) + 80,
+    _shares(
+        list(rows.values()),
+        [1, 2, 3, 4, 5],
+        [name.replace("_", " ") for name in rows],
+        key="robust.corruptions",
+        hover="%{y}, severity %{x}: %{z:.1%}",
+        alt="Accuracy per kind of corruption and severity",
+        height=28 * len(rows) + 80,
         margin={"l": 130, "r": 8, "t": 10, "b": 40},
         xaxis={"title": {"text": "severity"}, "dtick": 1},
-        yaxis={"autorange": "reversed"},
-    )
-    show.plot(
-        figure,
-        key="robust.corruptions",
-        config={"displayModeBar": False},
-        alt="Accuracy per kind of corruption and severity",
     )
     mean = sum(map(sum, rows.values())) / sum(map(len, rows.values()))
     st.caption(
@@ -147,8 +161,6 @@ def certified(question: Question, of: Sequence[jobs.Job], ask: Callable[..., Non
 
 def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None]) -> None:
     """Draws how images that fool one classifier fare with others."""
-    import plotly.graph_objects as go
-
     from core import classifiers
     from core.norms import norm_of
 
@@ -174,30 +186,17 @@ def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None
             "Choose the others, then measure."
         )
         return
-    figure = go.Figure(
-        go.Heatmap(
-            z=found["fooled"],
-            x=found["names"],
-            y=found["names"],
-            zmin=0,
-            zmax=1,
-            colorscale=show.sequence(),
-            texttemplate="%{z:.0%}",
-            hovertemplate="made against %{y}, shown to %{x}: %{z:.1%} fooled<extra></extra>",
-            colorbar={"tickformat": ".0%"},
-        )
-    )
-    figure.update_layout(
+    _shares(
+        found["fooled"],
+        found["names"],
+        found["names"],
+        key="robust.transfer",
+        hover="made against %{y}, shown to %{x}: %{z:.1%} fooled",
+        alt="Share of adversarial images of each model that fool each other model",
         height=70 * len(found["names"]) + 120,
         margin={"l": 160, "r": 8, "t": 10, "b": 60},
         xaxis={"title": {"text": "shown to"}},
-        yaxis={"title": {"text": "made against"}, "autorange": "reversed"},
-    )
-    show.plot(
-        figure,
-        key="robust.transfer",
-        config={"displayModeBar": False},
-        alt="Share of adversarial images of each model that fool each other model",
+        yaxis={"title": {"text": "made against"}},
     )
     st.caption(
         f"Share fooled, of the images that both name rightly when clean ({min(map(min, found['n']))} to "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,30 +109,16 @@ def draw(here: Here) -> None:
             + (f"; more than {MOST_FRAMES} are not made here." if frames == MOST_FRAMES else ".")
         )
         with st.container(horizontal=True):
-            save(
-                "GIF",
-                lambda: latent.gif(x, rate, facts),
-                f"{name}.gif",
-                key="latent.film.gif",
-                mime="image/gif",
-                help="With its settings inside.",
-            )
-            save(
-                "WebP",
-                lambda: latent.webp(x, rate, facts),
-                f"{name}.webp",
-                key="latent.film.webp",
-                mime="image/webp",
-                help="Every pixel as it is, with its settings inside.",
-            )
-            if latent.mp4_ready():
+            kinds = [("GIF", "image/gif", latent.gif), ("WebP", "image/webp", latent.webp)]
+            kinds += [("MP4", "video/mp4", latent.mp4)] * latent.mp4_ready()
+            for label, mime, write in kinds:
                 save(
-                    "MP4",
-                    lambda: latent.mp4(x, rate, facts),
-                    f"{name}.mp4",
-                    key="latent.film.mp4",
-                    mime="video/mp4",
-                    help="With its settings inside.",
+                    label,
+                    partial(write, x, rate, facts),
+                    f"{name}.{label.lower()}",
+                    key=f"latent.film.{label.lower()}",
+                    mime=mime,
+                    help=f"{'Every pixel as it is, w' if label == 'WebP' else 'W'}ith its settings inside.",
                 )
             save(
                 "Strip",

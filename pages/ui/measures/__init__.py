@@ -57,11 +57,24 @@ def sentences(found: Evaluation) -> None:
             st.markdown(f"{icon} {shell.plain(sentence)}")
 
 
-def report(found: Evaluation) -> bytes:
-    """Writes the report of an evaluation, when it is asked for."""
-    from core.evaluation import report
+def report(run: jobs.Job, found: Evaluation, key: str) -> None:
+    """Offers the report of an evaluation, which is written when it is asked for."""
 
-    return report.html(found)
+    def write() -> bytes:
+        from core.evaluation import report
+
+        return report.html(found)
+
+    st.download_button(
+        "Report (HTML)",
+        write,
+        f"{run.id}-step{found.step}.html",
+        "text/html",
+        key=key,
+        icon=":material/download:",
+        on_click="ignore",
+        help="One file with every measure, settings, versions and seeds; it opens anywhere.",
+    )
 
 
 def conditions(found: Evaluation) -> str:
