@@ -78,15 +78,9 @@ class Target:
     @classmethod
     def of(cls, opened: Opened) -> Target:
         """Puts a classifier under test: one that was trained here, or brought."""
-        return cls(
-            opened.model,
-            opened.classes,
-            opened.spec.channels,
-            opened.spec.size,
-            name=opened.name,
-            facts=opened.facts,
-            device=device(),
-        )
+        model, spec, name, facts = opened.model, opened.spec, opened.name, opened.facts
+        side = spec.channels, spec.size
+        return cls(model, opened.classes, *side, name=name, facts=facts, device=device())
 
     def with_(self, **changes: Any) -> Target:
         """Gives the same classifier, asked in another way: ``with_(eot=20, bpda=True)``; it counts for itself."""

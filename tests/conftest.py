@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import annotations
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -28,6 +30,9 @@ KEPT = {"SIMULACRA_DATA_DIR", "SIMULACRA_BROWSER"}
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests run side by side already; two threads in each would only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+annotations.install()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -89,10 +89,7 @@ def _called(place: str) -> nn.Module:
 
 def _fill(net: nn.Module, path: Path, place: str) -> None:
     """Gives a network the weights in a file, whatever a wrapper has put before their names."""
-    try:
-        file = weights.read(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error}). Give --weights a file.") from None
+    file = weights.read(path)
     contents = weights.look(file)
     wanted = net.state_dict()
     may_miss = {name for name in wanted if name.endswith("num_batches_tracked")}

@@ -103,12 +103,8 @@ def classifier(
     classes = record["classes"] if record else dataset.classes
     net, notes = network(config, file, len(classes))
     done = preprocessing(record) if record else tried(net, config, dataset.channels, dataset.size)
-    facts = {
-        "kind": "brought",
-        "architecture": config.architecture,
-        "preprocessing": done,
-        "hash": fingerprint(net),
-    }
+    facts = {"kind": "brought", "architecture": config.architecture, "preprocessing": done}
+    facts["hash"] = fingerprint(net)
     return laid_out(brought.classifier(Prepared(net, done), dataset, classes, facts, notes))
 
 

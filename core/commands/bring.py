@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.catalog import Config, UserError, parse
+from core.catalog import Config, parse
 from core.commands import commands, show, takes_values
 
 _FLAGS = ("architecture", "resize", "crop", "mean", "std")
@@ -46,12 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     values = dict(parse(arguments.set))
     values |= {name: v for name in _FLAGS if (v := getattr(arguments, name)) is not None}
-    try:
-        file = weights.read(arguments.weights)
-    except OSError as error:
-        raise UserError(
-            f"{arguments.weights} cannot be read ({error.strerror}). Give a .safetensors or .pt file."
-        ) from None
+    file = weights.read(arguments.weights)
     dataset = datasets.load(arguments.dataset, {})
     contents = weights.look(file)
     kept = brought.keep(

@@ -61,42 +61,25 @@ ALONE = (
 _KEYS = (
     *("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params"),
     *("model_state", "model_weights", "net_state_dict", "state", "classifier", "backbone"),
-    *(
-        "ema",
-        "model_ema",
-        "state_dict_ema",
-        "ema_state_dict",
-        "ema_model",
-        "params_ema",
-        "averaged",
-    ),
+    *("ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "params_ema"),
+    "averaged",
 )
 _HEAD = re.compile(r"(?:^|\.)(?:fc|classifier|heads?)\b")  # of a name that ends in "bias"
 _OTHERS = re.compile(r"optim|sched|scaler|loss|criterion|hyper|rng|callback|loop", re.IGNORECASE)
-_STORAGES = {
-    "torch.FloatStorage": torch.float32,
-    "torch.DoubleStorage": torch.float64,
-    "torch.HalfStorage": torch.float16,
-    "torch.BFloat16Storage": torch.bfloat16,
-    "torch.LongStorage": torch.int64,
-    "torch.IntStorage": torch.int32,
-    "torch.ShortStorage": torch.int16,
-    "torch.CharStorage": torch.int8,
-    "torch.ByteStorage": torch.uint8,
-    "torch.BoolStorage": torch.bool,
-}
-_SAFE_TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
+_TYPES = [  # the name of its storage in a pickle, its name in safetensors, and the type
+    ("Double", "F64", torch.float64),
+    ("Float", "F32", torch.float32),
+    ("Half", "F16", torch.float16),
+    ("BFloat16", "BF16", torch.bfloat16),
+    ("Long", "I64", torch.int64),
+    ("Int", "I32", torch.int32),
+    ("Short", "I16", torch.int16),
+    ("Char", "I8", torch.int8),
+    ("Byte", "U8", torch.uint8),
+    ("Bool", "BOOL", torch.bool),
+]
+_STORAGES = {f"torch.{storage}Storage": dtype for storage, _, dtype in _TYPES}
+_SAFE_TYPES = {name: dtype for _, name, dtype in _TYPES}
 _DTYPES = {str(dtype) for dtype in _SAFE_TYPES.values()}
 _TENSOR = "torch._utils._rebuild_tensor_v2"
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
@@ -142,14 +125,12 @@ class Contents:
         parts: The tensors by name, without the names of wrappers.
         source: Where in a checkpoint they stand, ``state_dict`` for example; empty for a plain file.
         others: Other places of the checkpoint that hold a set of weights, and were left.
-        names: The name in the file of each.
     """
 
     kind: str
     parts: Mapping[str, StoredTensor]
     source: str = ""
     others: tuple[str, ...] = ()
-    names: Mapping[str, str] | None = None
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -182,10 +163,15 @@ def read(path: Path) -> bytes:
     """Reads a file of weights, or as much of one that is too large as :func:`look` needs to refuse it.
 
     Raises:
-        OSError: If it cannot be read.
+        UserError: If it cannot be read.
     """
-    with path.open("rb") as opened:
-        return opened.read(settings().upload_mb * 2**20 + 1)
+    try:
+        with path.open("rb") as opened:
+            return opened.read(settings().upload_mb * 2**20 + 1)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}). Give a .safetensors or .pt file."
+        ) from None
 
 
 def look(file: bytes) -> Contents:
@@ -212,7 +198,7 @@ def look(file: bytes) -> Contents:
         )
     else:
         found = Contents("safetensors", _header(file))
-    return _cleaned(found)
+    return replace(found, parts=_cleaned(found.parts))
 
 
 def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str, Tensor]:
@@ -226,7 +212,6 @@ def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str
     Raises:
         UserError: If the file is damaged, or a number is not finite; the tensor is named.
     """
-    names = contents.names or {}
     if contents.kind == "safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load as opened
@@ -235,7 +220,7 @@ def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str
             every = opened(file)
         except (SafetensorError, ValueError, OverflowError, RuntimeError) as error:
             raise _unreadable(str(error)) from None
-        made = {name: every[names.get(old, old)] for name, old in chosen.items()}
+        made = {name: every[contents.parts[old].key] for name, old in chosen.items()}
     else:
         made = dict(_built(file, contents, chosen))
     for name, tensor in made.items():
@@ -252,12 +237,10 @@ def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str
     return made
 
 
-# --- The names ------------------------------------------------------------------------------------------------------
-
-
-def _cleaned(found: Contents) -> Contents:
-    names = {}
-    for name in found.parts:
+def _cleaned(parts: Mapping[str, Part]) -> dict[str, Part]:
+    """Takes the names of wrappers out of those of the tensors."""
+    names: dict[str, str] = {}
+    for name in parts:
         _allow("The name of a tensor", "characters", len(name), LIMITS.name)
         short = clean(name)
         if short in names:
@@ -266,9 +249,7 @@ def _cleaned(found: Contents) -> Contents:
                 f"One of each is allowed. {ALONE}"
             )
         names[short] = name
-    return replace(
-        found, parts={short: found.parts[name] for short, name in names.items()}, names=names
-    )
+    return {short: parts[name] for short, name in names.items()}
 
 
 # --- safetensors ----------------------------------------------------------------------------------------------------
@@ -426,12 +407,9 @@ class _Walk:
                 if opcode.name == "STOP":
                     return self.stack.pop()
                 self._step(opcode.name, value)
-        except (
-            *(ValueError, IndexError, KeyError),
-            *(TypeError, AttributeError, OverflowError),
-        ) as error:
-            if isinstance(error, UserError):
-                raise
+        except UserError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
             raise UserError(
                 f"This file is damaged: its pickle cannot be followed. {ALONE}"
             ) from None

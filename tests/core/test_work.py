@@ -250,7 +250,6 @@ def test_a_kind_of_job_that_trains_is_one_file(tmp_path, monkeypatch, here):
     monkeypatch.setattr(work, "__path__", [*work.__path__, str(tmp_path)])
     runs._kinds.cache_clear()
     try:
-        here(work=False)  # so that this process works, and starts no other
         assert jobs.kinds.get("small").caption == "Learns the classes with few numbers."
         job = work.submit("small", {"dataset": "digits"}, {"images": 128, "batch": 64, "width": 8})
         assert worker.work(job.path) == 0

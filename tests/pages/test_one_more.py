@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -162,6 +163,12 @@ def contracts(file: str, name: str) -> list[str]:
     return found
 
 
+def drawn(seen: Any) -> list[str]:
+    """Gives the titles of the charts on a page."""
+    charts = [json.loads(chart.proto.spec) for chart in seen.at.get("plotly_chart")]
+    return [chart["layout"].get("title", {}).get("text", "") for chart in charts]
+
+
 def test_an_attack_is_one_file(files, visit, run, tmp_path, monkeypatch):
     from core import robustness
     from core.attacks import attacks
@@ -196,6 +203,12 @@ def test_a_family_is_one_file(files, visit, run, monkeypatch):
     from core.models import families
 
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    curve = 'curves=(Curve("loss", "Distance from the mean image", "It falls.", place="first"),)'
+    code = code.replace("sampling=MeanSampling)", f"sampling=MeanSampling, {curve})")
+    code = code.replace("import Spec, families", "import Curve, Spec, families")
+    loss = "(x - self.mean).square().mean()"
+    assert loss in code
+    code = code.replace(loss, f'(far := {loss}), {{"loss": far.detach()}}')
     files.write("core.models", "mean", code, families)
     assert len(set(contracts("tests/core/test_models.py", "mean"))) >= 8
     assert "The mean image" in run("families")
@@ -208,6 +221,7 @@ def test_a_family_is_one_file(files, visit, run, monkeypatch):
     assert jobs.get(id).status == "finished", jobs.get(id).message
     shown = visit("train", run=id).calm()
     assert "mean" in shown.texts()
+    assert "Distance from the mean image" in drawn(shown)
     assert run("sample", id, "-n", 2, "--out", files.folder / "x.npz", "--json")["count"] == 2
 
 
@@ -316,3 +330,175 @@ def test_a_kind_of_job_is_one_file(files, run):
     worker.work(job.path)
     assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
     assert [row["number"] for row in records.Log(job.path).read()[0]] == [0, 1]
+
+
+METRIC = '''
+from core.evaluation.metrics import copy_tests, metrics
+from core.stats import share
+
+@metrics.add("glow", "Glow (share of light)", group="quality", direction="higher", means="How bright it is.",
+             doubt="Of dark pictures.", scale="share", floor="unseen", praise="of its pictures glow",
+             each=lambda evaluator: (evaluator.made.features[:, 0] > 0.1, evaluator.made.named))
+def glow(evaluator, sample):
+    """Counts bright samples."""
+    return share(sample.features[:, 0] > 0.1)
+'''
+COPY_TEST = '''
+from core.evaluation.metrics import copy_tests
+
+@copy_tests.add("glow", strong=True)
+def glows(m):
+    """A sample that glows is a copy."""
+    return m.value > 0.5, "Its samples glow like copies."
+'''
+EXTRACTOR = '''
+from core.features.extractors import extractors
+
+class Light:
+    name, hash = "light", "1"
+    def features(self, x):
+        return x.flatten(1).mean(1, keepdim=True).double().cpu().numpy()
+
+@extractors.add("light", "Light", frechet="Lighting distance")
+def light(dataset, device, weights="", watch=None):
+    """The mean of all pixels."""
+    return Light()
+'''
+ISSUE = '''
+from core.catalog import Config
+from core.quality.check import Issue, checks
+
+@checks.add("dim", "Dim", Config, order=99, remedy="exclude")
+def dim(survey):
+    """Images without bright pixels."""
+    yield Issue("dim", 3, 1.0, "It is dim.")
+'''
+ARM = '''
+from core.catalog import Config
+from core.experiment.arms import Lesson, arms
+
+@arms.add("half", "Half of the images", Config, order=9, help="Trains with every second image.")
+def half(trial, pair, size):
+    """Trains with half of the real images."""
+    data = trial.subset(pair, size)
+    return Lesson(trial.dataset_of(data.x[::2], data.y[::2]))
+'''
+TRAINS = '''
+import torch
+from core import jobs, runs
+from core.catalog import Config
+from core.jobs import kinds
+from core.models import Curve
+from core.tensors import Group, Loss
+from core.training import TrainConfig
+from core.work import train
+
+class Plane(torch.nn.Module):
+    classes = 0
+    def __init__(self, spec):
+        super().__init__()
+        self.spec = spec
+        self.mean = torch.nn.Parameter(torch.zeros(spec.channels, spec.size, spec.size))
+    def groups(self):
+        return [Group("model", [self.mean], lr=3e-2)]
+    def losses(self, x, y, generator, progress):
+        far = (x - self.mean).square().mean()
+        yield Loss("model", far, {"loss": far.detach()})
+
+class PlaneConfig(Config):
+    """What a plane takes."""
+
+def parts(choice):
+    from core import datasets
+    return {"dataset": datasets.config_of(choice["dataset"]), "plane": PlaneConfig, "train": TrainConfig}
+
+@kinds.add("plane", "Train a plane", Config, lane="train", unit="images", parts=parts,
+           trained=jobs.Trained("plane", lambda facts, spec: Plane(spec),
+                                lambda facts: (Curve("loss", "Distance from the plane", "It falls.", place="first"),)))
+def plane(task):
+    """Trains a plane."""
+    dataset, facts = train.begin(task, {"plane": task.config("plane")})
+    yield from train.follow(task, dataset, facts, None)
+'''
+
+
+def test_a_metric_a_test_of_copying_and_an_extractor_are_one_file_each(
+    files, visit, run, gallery, monkeypatch
+):
+    from core import features
+    from core.evaluation.metrics import copy_tests, metrics
+
+    files.write("core.features.extractors", "light", EXTRACTOR, features.extractors)
+    files.write("core.evaluation.metrics", "glow", METRIC, metrics)
+    files.write("core.evaluation.metrics", "glow_test", COPY_TEST, copy_tests)
+    files.undo.append(lambda: copy_tests._entries.pop("glow", None))
+    sys.modules["core.evaluation.metrics"].scan()  # as a new start does
+    monkeypatch.setattr(jobs, "spawn", worker.work)
+    name, out = "shipped-digits-vae", files.folder / "report.html"
+    words = ["--metrics", "glow", "--extractor", "light", "--samples", 60, "--set", "map=false"]
+    (found,) = run("evaluate", name, *words, "--report", out, "--json")["evaluations"]
+    assert found["metrics"]["glow"]["extractor"] == "light@1"
+    text = out.read_text("utf-8")
+    assert "Glow (share of light)" in text and "Its samples glow like copies." in text
+    seen = visit("evaluate", run=name).calm()
+    assert "Glow" in seen.texts()
+
+
+def test_a_check_of_a_dataset_is_one_file(files, visit, run, monkeypatch):
+    from core.datasets import datasets
+    from core.quality import checks
+
+    files.append("core.datasets.sources", "bars", SOURCE, datasets)
+    files.write("core.quality.issues", "dim", ISSUE, checks)
+    monkeypatch.setattr(jobs, "spawn", worker.work)
+    found = run("inspect", "bars", "--list", "dim", "--json")
+    assert found["counts"]["dim"] == 1 and found["issues"][0]["sentence"] == "It is dim."
+    assert (
+        "Dim (1)"
+        in visit("data", data="bars", **{"data.view": "issues"}).calm().widget("data.kind").options
+    )
+
+
+def test_an_arm_of_an_experiment_is_one_file(tmp_path):
+    inside = "core", "experiment", "arms"
+    for depth in range(3):  # a copy of the app that only this folder of is its own
+        folder = tmp_path.joinpath(*inside[: depth + 1])
+        folder.mkdir()
+        for file in ROOT.joinpath(*inside[: depth + 1]).iterdir():
+            if file.name not in (*inside[depth + 1 : depth + 2], "__pycache__"):
+                (folder / file.name).symlink_to(file)
+    (folder / "half.py").write_text(ARM, "utf-8")
+    switches = [
+        "placebo=false",
+        "chain=false",
+        "trivial=false",
+        "half=true",
+        "steps=20",
+        "test_images=50",
+    ]
+    words = [word for each in switches for word in ("--set", f"experiment.{each}")]
+    words = ["experiment", "--quick", "--per-class", "4", *words, "--json"]
+    code = "import sys; from core import jobs, worker; from core.__main__ import main; jobs.spawn = worker.work; "
+    code += f"sys.exit(main({words!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["arms"] == {"none": "Real images only", "half": "Half of the images"}
+    assert {(cell["arm"], cell["size"]) for cell in found["cells"]} == {("none", 4), ("half", 4)}
+
+
+def test_a_kind_of_job_that_trains_is_one_file(files, visit):
+    from core import runs, work
+
+    files.write("core.work", "plane", TRAINS, jobs.kinds)
+    runs._kinds.cache_clear()
+    files.undo.insert(0, runs._kinds.cache_clear)  # last of all
+    values = {"train.images": 640, "train.batch": 64, "train.watch": False}
+    job = work.submit("plane", {"dataset": "digits"}, values)
+    worker.work(job.path)
+    assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
+    assert job.id in {run.id for run in runs.listing()}
+    assert runs.open_model(jobs.get(job.id)).model.mean.mean() > 0
+    assert "Distance from the plane" in drawn(visit("train", run=job.id).calm())

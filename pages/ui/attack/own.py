@@ -30,7 +30,7 @@ def draw(data: str) -> None:
     from core import brought
 
     found = dataset(data)
-    ways = [each.name for each in brought.origins if each.files]
+    ways = [each for each in brought.origins if each.files]
     st.markdown(
         "**Bring weights**, not code: a `.safetensors` file, or a `.pt`, `.pth` or `.ckpt` checkpoint, for an "
         "architecture of torchvision. Whole pickled models and TorchScript are refused, because opening them runs "
@@ -38,17 +38,9 @@ def draw(data: str) -> None:
     )
     left, right = st.columns([1, 1.2], gap="large")
     with left:
-        chosen = (
-            ways[0]
-            if len(ways) == 1
-            else st.selectbox(
-                "Origin",
-                ways,
-                key="robust.own.origin",
-                format_func=lambda name: brought.origins.get(name).title,
-            )
-        )
-        origin = brought.origins.get(chosen)
+        origin = ways[0]
+        if len(ways) > 1:
+            origin = st.selectbox("Origin", ways, format_func=lambda each: each.title)
         upload = st.file_uploader(
             "Weights",
             type=list(origin.files),
