@@ -237,7 +237,7 @@ def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str
     return made
 
 
-def _cleaned(parts: Mapping[str, Part]) -> dict[str, Part]:
+def _cleaned(parts: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """Takes the names of wrappers out of those of the tensors."""
     names: dict[str, str] = {}
     for name in parts:
