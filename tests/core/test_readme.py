@@ -167,6 +167,26 @@ def block(tmp_path, monkeypatch):
             registry._entries.pop(name, None)
 
 
+def test_every_room_stands_on_the_map_of_the_architecture():
+    chart = ARCHITECTURE.split("```")[1]
+    rooms = {*re.findall(r"(?<![\w*])\w+(?:/|\.py)", chart)}
+    there = {
+        f"{path.name}/" if path.is_dir() else path.name
+        for folder in ("core", "pages/ui")
+        for path in (ROOT / folder).iterdir()
+        if path.suffix == ".py"
+        or (path / "__init__.py").exists()
+        or (path / "__main__.py").exists()
+    }
+    assert there - {"__init__.py"} - rooms == set()
+    inside = {path.name for folder in ("core", "pages") for path in (ROOT / folder).rglob("*/")}
+    assert {
+        room
+        for room in rooms - there
+        if room.rstrip("/") not in {*inside, "core", "pages", "app.py"}
+    } == set()
+
+
 def test_every_file_in_the_architecture_is_run():
     here = Path(__file__).read_text("utf-8")
     assert [file for file in blocks() if file and f'block("{file}"' not in here] == []
