@@ -174,7 +174,7 @@ def test_a_running_evaluation_shows_what_is_there_already(visit, gan, found):
     with FileLock(found.path / "alive.lock"):
         seen = visit("evaluate", run=gan.id).calm()
         assert len(table(seen)) == 2
-        assert seen.at.get("progress")[0].proto.text == "Measuring: Coverage"
+        assert seen.at.get("progress")[0].proto.text.startswith("Measuring: Coverage · 40 % · ")
         file.write_text(json.dumps(facts))
         seen.again("follow")
         assert len(table(seen.run())) > 2

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from core import datasets, jobs, quality, worker
+from core import datasets, jobs, worker
 from core.__main__ import main
 from core.quality import decisions
 
@@ -77,7 +77,7 @@ def test_older_decisions_and_recipes_stand_and_make_what_they_made(kept, ask, ho
     facts = ask("datasets", "digits")
     assert facts["fingerprint"].startswith("18de3a0b367fd87f")
     assert decisions.open(datasets.load("digits")).summary["excluded"] == 1
-    assert len(quality.apply(datasets.load("digits"), "mended", "somebody")) == 1796
+    assert len(decisions.apply(datasets.load("digits"), "mended", "somebody")) == 1796
     assert ask("export", "mended", "--out", tmp_path / "mended.zip")["images"] == 1796
     assert ask("augment", "kept-ca54a279")["steps"] == 5
     assert (home / "cache" / "datasets" / "4932d2d73eb0dc219592022dda5c9812").is_dir()

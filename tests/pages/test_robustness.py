@@ -32,13 +32,16 @@ def screened(visit: Any, **query: str) -> Any:
     from pages.ui import attack
 
     key = tuple(f"{name} {value}" for name, value in sorted(query.items()))
-    attack._screenings.update(SCREENED.get(key, {}))
+    for question, found in SCREENED.get(key, {}).items():
+        attack._screenings.put(question, found)
     seen = visit("robustness", **SMALL, **query).calm()
     if key not in SCREENED:
         seen.press("robust.screen")
     for _ in range(200):
         if seen.all("robust.html"):
-            SCREENED[key] = dict(attack._screenings)
+            SCREENED[key] = {
+                question: found for question, (found, _) in attack._screenings._kept.items()
+            }
             return seen.calm()
         seen.run()
     raise AssertionError("the screening does not end")

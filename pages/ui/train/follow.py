@@ -79,7 +79,7 @@ def live(id: str, status: str, sampled: bool) -> None:
         st.caption(f":material/warning: {shell.plain(str(warning))}")
     if last:
         facts = []
-        if not run.active:  # else the bar says it
+        if run.status != "running":  # else the bar says it
             facts += [f"**{last.get('images', 0):,}** of {run.config['train']['images']:,} images"]
         facts += [f"**{duration(last['seconds'])}** of training"] if "seconds" in last else []
         if "test_accuracy" in last:
