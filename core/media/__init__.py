@@ -90,6 +90,9 @@ class Medium(Entry):
     parts: Mapping[str, Any] = field(default_factory=dict)
     config: type[Config] = Config
 
+    def __reduce__(self) -> tuple[Callable[[str], Medium], tuple[str]]:
+        return named, (self.name,)  # functions of a medium need not be pickled with its datasets
+
     def seen(self, x: Tensor, levels: int) -> Tensor:
         """Turns stored items (N, …) of so many levels into what a model sees of them."""
         return self.to_model(self.read(x, levels))
@@ -106,6 +109,15 @@ class Medium(Entry):
 
 
 media = Registry("medium", Medium, "core.media")
+
+
+def named(name: str) -> Medium:
+    """Finds a medium.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
+    return media.get(name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
+import pickle
 import zipfile
 from typing import Any
 
@@ -42,6 +44,7 @@ def test_an_image_is_what_a_model_sees_of_it():
     image = media.get("image")
     x = torch.rand(2, 3, 8, 8)
     assert image.to_model(x) is x and image.from_model(x) is x
+    assert pickle.loads(pickle.dumps(image)) is image and copy.deepcopy(image) is image
     assert image.item == image.model == "picture"
     assert image.told(3, (1, 8, 8)) == "3 grey images of 8×8 px"
 
