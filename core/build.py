@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from core import datasets, files, jobs, runs, sheets, tables
+from core import datasets, files, jobs, runs, tables
 from core.catalog import Config, UserError, knob, seed_knob
 from core.datasets import SPLITS, Dataset
 from core.datasets.dataset import assemble, digests
@@ -144,7 +143,7 @@ def foreign(run: jobs.Job, dataset: Dataset) -> str:
             "checked against the held-out images. Choose a run that was trained on this dataset."
         )
     held = np.concatenate([dataset.splits["valid"], dataset.splits["test"]])
-    if (trained.channels, trained.size) != (dataset.channels, dataset.size):
+    if trained.shape != dataset.shape:
         return ""
     both = np.isin(
         digests(np.asarray(dataset.x[held])),
@@ -267,6 +266,7 @@ def build(
         notes=(*dataset.notes, sentence),
         source={**dataset.source, "build": config.record()},
         terms=dataset.terms,
+        medium=dataset.medium.name,
     )
     facts = {
         "images": len(made),
@@ -314,7 +314,7 @@ def _samples(
 
     from core import features
     from core.augment.generative import fitting, opened
-    from core.tensors import device, to_bytes, to_float
+    from core.tensors import device
 
     run = jobs.find(config.run, "train")
     problem = foreign(run, dataset)
@@ -364,8 +364,8 @@ def _samples(
         with torch.inference_mode():
             y = labels.to(where) if model.model.classes else None
             x = model.model.sample(ids, y, config.seed, sampling()).clone().cpu()
-        raw = to_bytes(x, dataset.levels)
-        x = to_float(torch.as_tensor(raw), dataset.levels)
+        raw = dataset.medium.kept(x, dataset.levels)
+        x = dataset.medium.seen(torch.as_tensor(raw), dataset.levels)
         points = by.features(x)
         chances = None
         if judged:
@@ -442,7 +442,9 @@ def archive(dataset: Dataset, out: io.BufferedIOBase | Path) -> dict[str, int]:
     columns = _columns(dataset)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as packed:
         for i, (file, split) in enumerate(names):
-            packed.writestr(_member(file), _png(np.asarray(dataset.x[i]), dataset.levels))
+            packed.writestr(
+                _member(file), dataset.medium.alone(np.asarray(dataset.x[i]), dataset.levels)
+            )
             parent, seed = int(columns["parent"][i]), int(columns["seed"][i])
             label = "" if dataset.y is None else dataset.classes[dataset.y[i]]
             rows.append(
@@ -489,7 +491,7 @@ def _files(dataset: Dataset) -> Iterator[tuple[str, str]]:
     width = len(str(max(0, len(dataset) - 1)))
     for i in range(len(dataset)):
         folder = "" if dataset.y is None else folders[int(dataset.y[i])] + "/"
-        yield f"{split_of[i]}/{folder}{i:0{width}d}.png", split_of[i]
+        yield f"{split_of[i]}/{folder}{i:0{width}d}{dataset.medium.suffix}", split_of[i]
 
 
 def _folders(classes: tuple[str, ...]) -> list[str]:
@@ -501,14 +503,6 @@ def _folders(classes: tuple[str, ...]) -> list[str]:
         taken = {one.casefold() for one in made}
         made.append(plain if plain.casefold() not in taken else f"{plain} {number}")
     return made
-
-
-def _png(image: np.ndarray, levels: int) -> bytes:
-    image = sheets.as_bytes(image, levels)
-    out = io.BytesIO()
-    picture = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-    Image.fromarray(picture).save(out, "PNG", compress_level=6)
-    return out.getvalue()
 
 
 def changes(dataset: Dataset) -> Mapping[str, Any]:

@@ -21,10 +21,11 @@ from torch.nn import functional as F
 
 from core.ascent import climb
 from core.catalog import Config, UserError, knob
+from core.media import media
 from core.models import MEMORISES, Curve, Spec
-from core.nets import BatchNorm2d, pad, plan, refresh_batch_statistics
+from core.nets import refresh_batch_statistics
 from core.norms import LINF, SUITED, Budget
-from core.tensors import Group, Images, Loss, full, rows
+from core.tensors import Batch, Group, Loss, full, rows
 
 
 class ClassifierConfig(Config):
@@ -118,7 +119,7 @@ CURVES = (
 
 
 class Classifier(nn.Module):
-    """Convolutions with batch norm down to 4 to 8 px, a feature layer, one logit per class."""
+    """The medium's body (of images: convolutions), a feature layer, one logit per class."""
 
     def __init__(self, config: ClassifierConfig, spec: Spec) -> None:
         super().__init__()
@@ -128,36 +129,17 @@ class Classifier(nn.Module):
                 "Choose a dataset with labels."
             )
         self.config, self.spec, self.classes = config, spec, spec.classes
-        base, doublings = plan(spec.size)
-        self.inner = base * 2**doublings
-        width = config.width
-        layers: list[nn.Module] = []
-        before = spec.channels
-        for level in range(doublings):
-            after = min(width * 2**level, 4 * width)
-            layers += [
-                nn.Conv2d(before, after, 3, 1, 1, bias=False),
-                BatchNorm2d(after),
-                nn.ReLU(),
-            ]
-            layers += [
-                nn.Conv2d(after, after, 4, 2, 1, bias=False),
-                BatchNorm2d(after),
-                nn.ReLU(),
-            ]
-            before = after
-        self.body = nn.Sequential(
-            *layers, nn.Flatten(), nn.Linear(before * base**2, config.features), nn.ReLU()
-        )
+        body = media.get(spec.medium).body
+        self.body = body(spec.shape, config.width, config.features)
         self.last = nn.Linear(config.features, spec.classes)
 
-    def forward(self, x: Images) -> Tensor:
+    def forward(self, x: Batch) -> Tensor:
         """Gives logits, (N, classes), of images in [0, 1]."""
         return self.last(self.features(x))
 
-    def features(self, x: Images) -> Tensor:
+    def features(self, x: Batch) -> Tensor:
         """Gives the features, (N, D)."""
-        return self.body(pad(x * 2 - 1, self.inner))
+        return self.body(x)
 
     def groups(self) -> list[Group]:
         """Gives all parameters as one group."""
@@ -170,7 +152,7 @@ class Classifier(nn.Module):
         return [self.body]
 
     def losses(
-        self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
+        self, x: Batch, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
         """Yields the cross entropy in nats, of images that its defence has made harder; with trades, and constancy."""
         assert y is not None
@@ -186,9 +168,7 @@ class Classifier(nn.Module):
         accuracy = (logits.detach().argmax(1) == y).float().mean()
         yield Loss("classifier", value, {"loss": value.detach(), "accuracy": accuracy, **parts})
 
-    def held_out(
-        self, x: Images, y: Tensor | None, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def held_out(self, x: Batch, y: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
         """Gives cross entropy (decides the best checkpoint) and accuracy on held-out images.
 
         A hardened classifier is chosen by its cross entropy on images as hard as those it learned from.
@@ -206,7 +186,7 @@ class Classifier(nn.Module):
             "valid_hard_accuracy": (hard.argmax(1) == labels).float().mean(),
         }
 
-    def fit(self, x: Images, y: Tensor | None) -> None:
+    def fit(self, x: Batch, y: Tensor | None) -> None:
         """Recomputes the batch statistics for the averaged weights, of images like those that it learned from."""
         parts = list(torch.arange(len(x), device=x.device).tensor_split(-(-len(x) // 256)))
         refresh_batch_statistics(self, (lambda i=i: self(x[i]) for i in parts))
@@ -218,7 +198,7 @@ class Classifier(nn.Module):
             hard = [torch.cat([x[i], h]) for i, h in zip(parts, hard, strict=False)]
         refresh_batch_statistics(self, (lambda h=h: self(h) for h in hard))
 
-    def _hardened(self, x: Images, y: Tensor, generator: torch.Generator, ramp: float) -> Images:
+    def _hardened(self, x: Batch, y: Tensor, generator: torch.Generator, ramp: float) -> Batch:
         """Gives the images that the defence trains on; ``ramp`` is the share of its full strength."""
         config = self.config
         if config.defence == "none":
@@ -227,7 +207,7 @@ class Classifier(nn.Module):
             return x + config.sigma * rows(
                 torch.randn, x.shape, generator=generator, device=x.device
             )
-        eps = ramp * Budget(LINF, self.spec.channels, self.spec.size).chosen(config.eps)
+        eps = ramp * Budget(LINF, self.spec.shape, self.spec.medium).chosen(config.eps)
         if config.defence == "pgd":
             u = rows(torch.rand, x.shape, generator=generator, device=x.device)
             return climb(

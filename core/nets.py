@@ -144,6 +144,33 @@ class Downward(nn.Module):
         return self.layers(pad(x, self.inner))
 
 
+class ConvFeatures(nn.Sequential):
+    """Maps an image in [0, 1] to a vector: convolutions with batch norm down to 4 to 8 px, and a layer on top."""
+
+    def __init__(self, channels: int, size: int, width: int, outputs: int) -> None:
+        base, doublings = plan(size)
+        layers: list[nn.Module] = []
+        before = channels
+        for level in range(doublings):
+            after = min(width * 2**level, 4 * width)
+            layers += [
+                nn.Conv2d(before, after, 3, 1, 1, bias=False),
+                BatchNorm2d(after),
+                nn.ReLU(),
+            ]
+            layers += [
+                nn.Conv2d(after, after, 4, 2, 1, bias=False),
+                BatchNorm2d(after),
+                nn.ReLU(),
+            ]
+            before = after
+        super().__init__(*layers, nn.Flatten(), nn.Linear(before * base**2, outputs), nn.ReLU())
+        self.inner = base * 2**doublings
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(pad(input * 2 - 1, self.inner))
+
+
 class ResidualConv(nn.Module):
     """Adds to its input what a 1×1, a grouped 3×3 and a 1×1 convolution make of it; no normalisation.
 

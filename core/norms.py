@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from core.catalog import UserError
+from core.media import media
 from core.tensors import Images
 
 NEAR = 1e-6  # slack of a budget, for float32
@@ -172,26 +173,38 @@ def wide(v: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Budget:
-    """The strengths ``eps`` of attacks on images of one shape, in one norm: what is usual, what people ask for.
+    """The strengths ``eps`` of attacks on items of one shape, in one norm: what is usual, what people ask for.
 
     Attributes:
         norm: What measures a change.
-        channels, size: Of the images, which are square.
+        shape: Of the items, (C, H, W) for images.
+        medium: Of the items, which says what is usual.
+
+    Raises:
+        UserError: If changes of such items are not measured in that norm.
     """
 
     norm: Norm
-    channels: int
-    size: int
+    shape: tuple[int, ...]
+    medium: str = "image"
+
+    def __post_init__(self) -> None:
+        known = media.get(self.medium).norms
+        if self.norm.name not in known:
+            raise UserError(
+                f"A change of this medium ({self.medium}) is not measured in {self.norm.title}. "
+                f"Choose from: {', '.join(known)}."
+            )
 
     @property
     def largest(self) -> float:
         """The strength at which any image becomes any other."""
-        return self.norm.largest(self.channels * self.size * self.size)
+        return self.norm.largest(math.prod(self.shape))
 
     @property
     def usual(self) -> float:
-        """The strength at which images of this kind are usually attacked."""
-        linf = (8 if self.channels > 1 else 38 if self.size <= 8 else 51) / 255
+        """The strength at which items of this kind are usually attacked."""
+        linf = media.get(self.medium).usual(self.shape)
         if self.norm is LINF:
             return linf
         return float(f"{self.norm.share * self.largest * linf:.2g}")

@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -32,7 +32,7 @@ NEWEST = 2  # checkpoints that can be resumed from
 _FACTS = {  # what a record must hold, and of which kind
     "dataset": {"name": str, "config": dict, "classes": list, "images": dict},
     "train": {"batch": int, "images": int, "seed": int},
-    "spec": {"channels": int, "size": int, "levels": int, "shares": list},
+    "spec": {"levels": int, "shares": list},
 }
 SPACED = 12  # older ones that are kept to look at, spread evenly over the logarithm of the step
 
@@ -134,18 +134,27 @@ def record(run: jobs.Job) -> dict[str, Any]:
             f"{run.name} has not begun to train. Wait for its first checkpoint, or choose another run."
         )
     facts = files.read_json(run.path / "run.json")
+    if wrong := next(_wrong(facts), ""):
+        raise UserError(
+            f"{run.path / 'run.json'} is damaged ({wrong} is missing or wrong). Restore it, or delete its folder."
+        )
+    return facts
+
+
+def _wrong(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Names what a record lacks, or holds in another form."""
     for key, kinds in _FACTS.items():
         part = facts.get(key)
-        for name, kind in kinds.items():
-            if not isinstance(part, dict) or not isinstance(part.get(name), kind):
-                file, what = (
-                    run.path / "run.json",
-                    f"{key}.{name}" if isinstance(part, dict) else key,
-                )
-                raise UserError(
-                    f"{file} is damaged ({what} is missing or wrong). Restore it, or delete its folder."
-                )
-    return facts
+        if not isinstance(part, dict):
+            yield key
+        else:
+            yield from (
+                f"{key}.{name}" for name in kinds if not isinstance(part.get(name), kinds[name])
+            )
+    try:
+        Spec.of(facts["spec"])
+    except (KeyError, TypeError):
+        yield "spec.shape"
 
 
 def checkpoints(run: jobs.Job) -> list[int]:
@@ -186,7 +195,7 @@ def named(text: str) -> tuple[jobs.Job, int]:
 
 def samples(run: jobs.Job) -> list[tuple[int, Path]]:
     """Lists the sample sheets as (step, file), oldest first."""
-    files = (run.path / "samples").glob("*.png")
+    files = (run.path / "samples").glob("*")
     return sorted((int(file.stem), file) for file in files if file.stem.isdecimal())
 
 
@@ -477,7 +486,7 @@ def network(facts: dict[str, Any]) -> Any:
     """
     import torch
 
-    spec = Spec(**{**facts["spec"], "shares": tuple(facts["spec"]["shares"])})
+    spec = Spec.of(facts["spec"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(facts["train"]["seed"])
         return trained(facts).build(facts, spec)

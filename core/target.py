@@ -82,6 +82,11 @@ class Target:
         side = spec.channels, spec.size
         return cls(model, opened.classes, *side, name=name, facts=facts, device=device())
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image, (C, H, W)."""
+        return self.channels, self.size, self.size
+
     def with_(self, **changes: Any) -> Target:
         """Gives the same classifier, asked in another way: ``with_(eot=20, bpda=True)``; it counts for itself."""
         other = copy.copy(self)

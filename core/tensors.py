@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from core.catalog import UserError
 from core.settings import settings
 
 Images = Float[Tensor, "n c h w"]
+Batch = Float[Tensor, "n ..."]  # of any medium, either side
 Labels = Int[Tensor, " n"]
 Bytes = UInt8[np.ndarray, "n c h w"]
 
@@ -230,6 +232,12 @@ def to_bytes(x: Tensor, levels: int = 256) -> np.ndarray:
     """Turns images in [0, 1] into uint8 0 … levels-1 in memory; values outside are clipped, nan becomes 0."""
     x = x.detach().nan_to_num(0.0).clamp(0, 1).mul(levels - 1)
     return x.round().to(torch.uint8).cpu().numpy()
+
+
+def coarse(x: Tensor) -> Tensor:
+    """Flattens (N, …) to vectors, (N, P); pictures are shrunk to at most 32 px a side."""
+    small = adaptive_avg_pool2d(x, min(32, x.shape[-1])) if x.ndim == 4 else x
+    return small.flatten(1)
 
 
 # --- Several processes ----------------------------------------------------------------------------------------------

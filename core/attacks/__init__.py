@@ -21,7 +21,8 @@ from torch import Tensor
 
 from core import tensors  # its `noise` would be hidden by the attack of this name
 from core.ascent import Ascent
-from core.catalog import Config, Entry, Registry, UserError
+from core.catalog import Config, Registry, UserError
+from core.media import Taker, form_of
 from core.norms import LINF, NEAR, Norm, wide
 from core.target import Target, decide
 from core.tensors import Images
@@ -29,8 +30,10 @@ from core.watch import Stopped
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack(Entry):
+class Attack(Taker):
     """An attack; ``make(config, target, problem)`` yields proposals and is sent the mask of images that stay.
+
+    It takes items.
 
     Attributes:
         norms: The norms that it can be bounded by.
@@ -201,6 +204,7 @@ class Trial:
         start: Images | None = None,
     ) -> None:
         entry = ready(name)
+        entry.allow(form_of(x.shape[1:]), attacks)
         if norm not in entry.norms:
             allowed = ", ".join(each.name for each in entry.norms)
             raise UserError(

@@ -9,7 +9,8 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from core.catalog import Config, Entry, Registry, UserError
+from core.catalog import Config, Registry, UserError
+from core.media import Taker
 from core.tensors import Images, noise
 
 Params = dict[str, Tensor]
@@ -28,8 +29,8 @@ Code = Callable[[Any], str]  # of the step's config
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augmentation(Entry):
-    """A step; ``make(config, context) -> Operation``.
+class Augmentation(Taker):
+    """A step; ``make(config, context) -> Operation``. It takes what a model sees.
 
     Attributes:
         group: Of :data:`GROUPS`.

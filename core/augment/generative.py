@@ -10,7 +10,7 @@ from core import jobs, runs
 from core.augment.catalogue import Context, Draws, Params, augmentations
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
-from core.models import Encodes
+from core.models import Encodes, Spec
 from core.tensors import Images, noise
 
 
@@ -39,10 +39,11 @@ def fitting(model: runs.Opened, x: Images) -> None:
         UserError: If channels or size differ.
     """
     spec = model.spec
-    if (spec.channels, spec.size) != (x.shape[1], x.shape[2]):
+    shapes = [" × ".join(map(str, shape)) for shape in (spec.shape, x.shape[1:])]
+    if shapes[0] != shapes[1]:
         raise UserError(
-            f"The run {model.run} makes images of {spec.channels} × {spec.size} × {spec.size}, and these have "
-            f"{x.shape[1]} × {x.shape[2]} × {x.shape[3]}. Choose a run that was trained on images like these."
+            f"The run {model.run} makes images of {shapes[0]}, and these have {shapes[1]}. "
+            "Choose a run that was trained on images like these."
         )
 
 
@@ -61,8 +62,8 @@ def runs_for(name: str, dataset: Dataset) -> list[jobs.Job]:
             facts = runs.record(run)
         except UserError:
             continue
-        spec = facts["spec"]
-        if (spec["channels"], spec["size"]) != (dataset.channels, dataset.size):
+        spec = Spec.of(facts["spec"])
+        if (spec.medium, spec.shape) != (dataset.medium.name, dataset.shape):
             continue
         if name == "neighbour" and not _encodes(run):
             continue

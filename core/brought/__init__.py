@@ -186,7 +186,7 @@ def classifier(
 ) -> Opened:
     """Gives a module that maps images (N, C, H, W) in [0, 1] to logits (N, K) as a run's classifier is given."""
     model = model.to(device()).eval().requires_grad_(False)
-    spec = Spec(dataset.channels, dataset.size, dataset.levels)
+    spec = Spec(dataset.medium.name, dataset.shape, dataset.levels)
     return Opened(
         "", 0, 0, "classifier", model, spec, tuple(classes), None, facts=facts, notes=tuple(notes)
     )

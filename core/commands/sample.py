@@ -39,17 +39,19 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
 
     from core import latent, sheets
+    from core.media import media
     from core.models import Decodes
-    from core.tensors import device, to_bytes, to_float
+    from core.tensors import device
 
     if not 1 <= arguments.n <= 100_000:
         raise UserError(
             f"-n must be at least 1 and at most 100000, got {arguments.n}. Draw more in several calls."
         )
     out = Path(arguments.out)
-    if out.suffix not in (".png", ".npz"):
+    known = [*dict.fromkeys(medium.suffix for medium in media), ".npz"]
+    if out.suffix not in known:
         raise UserError(
-            f"--out must end in .png or .npz, got {arguments.out!r}. Choose one of the two."
+            f"--out must end in {' or '.join(known)}, got {arguments.out!r}. Choose one of them."
         )
     if not out.parent.is_dir():
         raise UserError(
@@ -61,6 +63,12 @@ def run(arguments: argparse.Namespace) -> None:
             f"{job.name} is a classifier, which draws no images. Choose a run of a generative model."
         )
     opened = runs.open_model(job, arguments.step)
+    medium = media.get(opened.spec.medium)
+    if out.suffix not in (medium.suffix, ".npz"):
+        raise UserError(
+            f"Samples of {job.name} are written as {medium.suffix} or .npz, got {arguments.out!r}. "
+            "Choose one of the two."
+        )
     walks = isinstance(opened.model, Decodes)
     if arguments.between and not walks:
         raise UserError(f"{job.name} has no latent space to walk in. Leave --between out.")
@@ -93,9 +101,9 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.way,
             arguments.n,
         )
-        x, y = to_float(torch.as_tensor(way)), None
+        x, y = medium.read(torch.as_tensor(way), 256), None
     else:
-        x = torch.cat(
+        seen = torch.cat(
             [
                 opened.model.sample(
                     range(i, min(i + 500, arguments.n)),
@@ -106,6 +114,7 @@ def run(arguments: argparse.Namespace) -> None:
                 for i in range(0, arguments.n, 500)
             ]
         )
+        x = medium.from_model(seen)
     facts = {
         "run": job.id,
         "step": opened.step,
@@ -128,7 +137,7 @@ def run(arguments: argparse.Namespace) -> None:
             columns = arguments.columns or max(
                 sheets.columns(len(opened.classes)), math.isqrt(arguments.n)
             )
-            files.write_atomic(out, sheets.png(to_bytes(x), columns, facts))
+            files.write_atomic(out, medium.make(medium.write(x, 256), columns, facts))
     of = "" if label is None else f" of class {opened.classes[label]!r}"
     lines = [f"Wrote {arguments.n} images{of} of {job.id}, step {opened.step}, to {out}"]
     show(arguments, facts, lines)

@@ -37,6 +37,7 @@ from core.datasets.dataset import (
 )
 from core.datasets.folder import Preview, preview
 from core.files import delete_folder, new_folder, write_atomic
+from core.media import media
 from core.settings import settings
 from core.watch import UNWATCHED, Watch
 
@@ -75,6 +76,7 @@ class Description:
     caption: str
     entry: Source | None = None  # with its config, for a registered source
     size: Mapping[str, int] | None = None  # images, channels, size, classes, for a saved set
+    medium: str = "image"
 
     @property
     def saved(self) -> bool:
@@ -293,22 +295,21 @@ def describe(name: str) -> Description:
     """
     if name in datasets:
         entry = datasets.get(name)
-        return Description(name, entry.title, entry.caption, entry)
+        return Description(name, entry.title, entry.caption, entry, medium=entry.medium)
+    place = _place(name)
     try:
-        meta = store.read_meta(_place(name))
-        n, channels, size, _ = meta["shape"]
+        meta = store.read_meta(place)
+        n, *shape = meta["shape"]
         classes = len(meta["classes"])
-        kind = "colour" if channels == 3 else "grey"
         words = f"{classes} class{'' if classes == 1 else 'es'}" if classes else "no classes"
         return Description(
             name,
             name,
-            f"{n} {kind} images of {size}×{size} px, {words}.",
-            size={"images": n, "channels": channels, "size": size, "classes": classes},
+            f"{media.get(meta['modality']).told(n, tuple(shape))}, {words}.",
+            size={"images": n, "channels": shape[0], "size": shape[-1], "classes": classes},
+            medium=meta["modality"],
         )
-    except (store.Damaged, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, UserError):
-            raise
+    except (store.Damaged, ValueError, KeyError, TypeError):
         return Description(
             name, name, "Damaged: its meta.json cannot be read. Delete it, and import it again."
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.catalog import Entry, Registry
+from core.media import Medium, media
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,12 +31,14 @@ class Source(Entry):
         weighs: Bytes of the pixels, where they are known before.
         check: Looks at what a person chose, and tells what would be brought.
         chain: The usual augmentations: ``photos``, ``faces`` or ``digits``.
+        medium: What it gives, a name of :data:`core.media.media`.
     """
 
     prepare: Callable[[Any], tuple[Any, str]] = lambda config: (config, "")
     weighs: Callable[[Any], int] | None = None
     check: Callable[..., Any] | None = None
     chain: str = "photos"
+    medium: str = "image"
 
 
 datasets = Registry("dataset", Source)
@@ -43,19 +46,19 @@ datasets = Registry("dataset", Source)
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images with what is known about them; never changed, only replaced by a new version with a parent.
+    """Items of one medium with what is known about them; never changed, only replaced by a version with a parent.
 
-    Shapes: ``x`` is uint8 (N, C, H, W) with values 0 … ``levels - 1``, in memory or memory-mapped, and is
-    read as ``x / (levels - 1)``. ``y`` is int64 (N,) or None. Each split is a sorted int64 array of indices;
-    the three are disjoint and cover every image. ``terms`` are the ``licence`` of the images and the ``consent`` of the
-    people on them; they travel with every version.
+    Shapes: ``x`` is of the shape and type of the medium, in memory or memory-mapped; images are uint8 (N, C, H, W) with
+    values 0 … ``levels - 1``, and are read as ``x / (levels - 1)``. ``y`` is int64 (N,) or None. Each split is a sorted
+    int64 array of indices; the three are disjoint and cover every item. ``terms`` are the ``licence`` of the items and
+    the ``consent`` of the people on them; they travel with every version.
 
     Raises:
         ValueError: If the parts do not fit together.
     """
 
     name: str
-    modality: str
+    medium: Medium
     x: np.ndarray = field(repr=False)
     y: np.ndarray | None = field(repr=False)
     classes: tuple[str, ...]
@@ -71,9 +74,10 @@ class Dataset:
 
     def __post_init__(self) -> None:
         n = len(self.x)
-        if self.x.ndim != 4 or self.x.dtype != np.uint8 or self.x.shape[1] not in (1, 3):
+        medium = self.medium
+        if self.x.dtype != medium.dtype or not medium.fits(self.x.shape[1:]):
             raise ValueError(
-                f"x must be uint8 (N, 1 or 3, H, W), got {self.x.dtype} {self.x.shape}"
+                f"x must be {medium.dtype} {medium.shape}, got {self.x.dtype} {self.x.shape}"
             )
         if not 2 <= self.levels <= 256:
             raise ValueError(f"levels must be 2 to 256, got {self.levels}")
@@ -101,13 +105,18 @@ class Dataset:
         return len(self.x)
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one item, (C, H, W) for images."""
+        return self.x.shape[1:]
+
+    @property
     def size(self) -> int:
-        """Height and width in pixels."""
-        return self.x.shape[2]
+        """Height and width of images in pixels."""
+        return self.x.shape[-1]
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for colour."""
+        """Of images: 1 for grey, 3 for colour."""
         return self.x.shape[1]
 
     @property
@@ -147,14 +156,16 @@ class Dataset:
         return str(source.get("name", self.name))
 
     def images(self, index: Any, device: Any = "cpu") -> Tensor:
-        """Gives images as models see them, float32 (n, C, H, W) in [0, 1]; ``index`` is a slice or rows (n,)."""
-        import torch
+        """Gives what models see of items, float32 (n, …) in [0, 1]; ``index`` is a slice or rows (n,)."""
+        return self.medium.to_model(self.items(index, device))
 
-        from core.tensors import to_float
+    def items(self, index: Any, device: Any = "cpu") -> Tensor:
+        """Gives the items themselves, float32 (n, …) in [0, 1]; ``index`` is a slice or rows (n,)."""
+        import torch
 
         # a slice of a memory map cannot be written to, which torch does not take
         x = np.require(self.x[index], requirements=["W", "E"])
-        return to_float(torch.as_tensor(x).to(device), self.levels)
+        return self.medium.read(torch.as_tensor(x).to(device), self.levels)
 
     def batches(self, index: np.ndarray, size: int = 500, device: Any = "cpu") -> Iterator[Tensor]:
         """Yields the images of rows (n,) in equal parts of about ``size``, each as :meth:`images` gives them."""
@@ -173,6 +184,7 @@ def assemble(
     classes: tuple[str, ...],
     splits: Mapping[str, np.ndarray],
     *,
+    medium: str = "image",
     levels: int = 256,
     attributes: Mapping[str, np.ndarray] | None = None,
     name: str = "",
@@ -196,7 +208,7 @@ def assemble(
     mark = fingerprint(x, y, classes, splits, levels)
     return Dataset(
         name,
-        "image",
+        media.get(medium),
         x,
         y,
         tuple(classes),
@@ -264,6 +276,38 @@ def digests(x: np.ndarray) -> np.ndarray:
 def from_digests(joined: bytes) -> np.ndarray:
     """Reads joined digests as uint64 (N,)."""
     return np.frombuffer(joined, dtype="<u8").astype(np.uint64)
+
+
+def together(keys: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Gives what has the same group (a patient, a speaker) one hash, for :func:`split_by_content` to keep together.
+
+    What has the same content stays together, too, and with it the groups that share it.
+
+    Args:
+        keys: Content hashes, uint64 (N,).
+        group: Of each, values of any kind, (N,).
+
+    Returns:
+        uint64 (N,): of groups that share no content, a hash of the group's value alone, so that further members
+        do not move it.
+
+    >>> together(np.array([1, 2, 3, 3], np.uint64), np.array(["a", "a", "b", "c"])).tolist()[2:]
+    [1957948516733239095, 1957948516733239095]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    values, groups = np.unique(group, return_inverse=True)
+    contents = np.unique(keys, return_inverse=True)[1]
+    size = len(values) + len(keys)
+    links = coo_array((np.ones(len(keys)), (groups, len(values) + contents)), (size, size))
+    part = connected_components(links, directed=False)[1]
+    named = from_digests(
+        b"".join(hashlib.blake2b(str(v).encode(), digest_size=8).digest() for v in values)
+    )
+    least = np.full(part.max(initial=-1) + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(least, part[: len(values)], named)
+    return least[part[groups]]
 
 
 def leaks(keys: np.ndarray, given: np.ndarray) -> np.ndarray:

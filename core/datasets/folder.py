@@ -611,7 +611,7 @@ def _written(
     read = _Read()
     seen: dict[int, set[bytes]] = {0: set(), 1: set(), 2: set()}
     wide = 3 if config.channels == "colour" else 1
-    with PixelFile(place / "x.npy", wide, config.size) as pixels:
+    with PixelFile(place / "x.npy", (wide, config.size, config.size)) as pixels:
         for (file, header, label, code), decoded in _decoded(source, placed, config, span, watch):
             if isinstance(decoded, str):
                 read.refused.append((file.name, decoded))
@@ -625,7 +625,7 @@ def _written(
                 read.repeated += 1
                 continue
             seen[code].add(mark)
-            if len(image) > pixels.channels:
+            if len(image) > pixels.shape[0]:
                 pixels.widen()
             pixels.add(image)
             read.labels.append(label)

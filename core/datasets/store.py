@@ -28,6 +28,7 @@ from core.cache import Cache
 from core.catalog import Config, UserError, plain
 from core.datasets.dataset import SPLITS, Dataset, Source, chunks, datasets
 from core.files import new_folder
+from core.media import media
 from core.settings import settings
 from core.watch import Watch
 
@@ -47,21 +48,21 @@ class Unwritable(UserError):
 
 
 class PixelFile:
-    """Writes images of one size, one after the other, into an ``.npy`` file.
+    """Writes items of one shape, one after the other, into an ``.npy`` file.
 
     Plain writes instead of a writable memory map: a full disk is an error here, and a dead process there.
     """
 
-    def __init__(self, file: Path, channels: int, size: int) -> None:
-        self.file, self.channels, self.size, self.count = file, channels, size, 0
+    def __init__(self, file: Path, shape: tuple[int, ...], dtype: str = "uint8") -> None:
+        self.file, self.shape, self.dtype, self.count = file, shape, np.dtype(dtype), 0
         self._out = file.open("wb")
         self._header()
 
     def add(self, image: np.ndarray) -> None:
-        """Appends an image (C, H, W) or a batch of them (n, C, H, W); grey fills three channels if need be."""
-        batch = image.reshape(-1, *image.shape[-3:])
-        if batch.shape[1] < self.channels:
-            batch = np.repeat(batch, self.channels, axis=1)
+        """Appends an item (…) or a batch of them (n, …); grey images fill three channels if need be."""
+        batch = image.reshape(-1, *image.shape[-len(self.shape) :])
+        if batch.shape[1] < self.shape[0]:
+            batch = np.repeat(batch, self.shape[0], axis=1)
         self._out.write(np.ascontiguousarray(batch).data)
         self.count += len(batch)
 
@@ -69,7 +70,7 @@ class PixelFile:
         """Goes from grey to colour, with the images written so far."""
         self.close()
         grey = self.file.rename(self.file.with_suffix(".grey"))
-        self.channels, self.count, self._out = 3, 0, self.file.open("wb")
+        self.shape, self.count, self._out = (3, *self.shape[1:]), 0, self.file.open("wb")
         self._header()
         for chunk in chunks(np.load(grey, mmap_mode="r")):
             self.add(chunk)
@@ -93,9 +94,9 @@ class PixelFile:
         self.close()
 
     def _header(self) -> None:  # numpy pads it, so that the number of images can grow in place
-        shape = (self.count, self.channels, self.size, self.size)
+        shape = (self.count, *self.shape)
         np.lib.format.write_array_header_1_0(
-            self._out, {"descr": "|u1", "fortran_order": False, "shape": shape}
+            self._out, {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
         )
 
 
@@ -103,7 +104,7 @@ def write(dataset: Dataset, place: Path) -> None:
     """Writes a dataset into an existing folder; pixels that its source streamed there stay as they are."""
     if not (place / "x.npy").exists():
         settings().allow_disk(dataset.x.nbytes / 2**20)
-        with PixelFile(place / "x.npy", dataset.channels, dataset.size) as pixels:
+        with PixelFile(place / "x.npy", dataset.shape, dataset.medium.dtype) as pixels:
             for chunk in chunks(dataset.x):
                 pixels.add(chunk)
     if (y := dataset.y) is not None:
@@ -118,10 +119,11 @@ def write(dataset: Dataset, place: Path) -> None:
     meta = {
         field.name: getattr(dataset, field.name)
         for field in dataclasses.fields(dataset)
-        if field.name not in ("x", "y", "splits", "attributes")
+        if field.name not in ("medium", "x", "y", "splits", "attributes")
     }
     meta |= {
         "version": VERSION,
+        "modality": dataset.medium.name,
         "shape": dataset.x.shape,
         "labelled": dataset.labelled,
         "attributes": None if dataset.attributes is None else list(dataset.attributes),
@@ -168,7 +170,7 @@ def read(place: Path) -> Dataset:
         file = place
         return Dataset(
             meta["name"],
-            meta["modality"],
+            media.get(meta["modality"]),
             x,
             y,
             tuple(meta["classes"]),

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from core.ascent import climb
-from core.catalog import Config, Entry, Registry, UserError, knob, seed_knob
+from core.catalog import Config, Registry, UserError, knob, seed_knob
 from core.datasets import Dataset, evenly
+from core.media import Taker
 from core.norms import LINF, SUITED, Budget
 from core.runs import Opened
 from core.stats import proportion
@@ -26,8 +27,8 @@ from core.writing import percent
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trick(Entry):
-    """A trick; ``make(config, opened, dataset, target) -> Iterator[Shown]``.
+class Trick(Taker):
+    """A trick; ``make(config, opened, dataset, target) -> Iterator[Shown]``. It takes what the model sees.
 
     Attributes:
         fits: Tells whether a model can be put to it.
@@ -90,9 +91,7 @@ class TrickConfig(Config):
 
 def strength(name: str, opened: Opened, eps: float = SUITED) -> float:
     """Gives the attack strength at which a trick runs, where one was asked for; else what suits a model's images."""
-    return (
-        eps or tricks.get(name).times * Budget(LINF, opened.spec.channels, opened.spec.size).usual
-    )
+    return eps or tricks.get(name).times * Budget(LINF, opened.spec.shape, opened.spec.medium).usual
 
 
 # --- Images in, images out ------------------------------------------------------------------------------------------
@@ -110,7 +109,7 @@ def images_of(opened: Opened, dataset: Dataset, n: int) -> tuple[Images, Tensor]
     pick = evenly(index, n)
     where = next(opened.model.parameters()).device
     x = dataset.images(pick, where)
-    if tuple(x.shape[1:]) != (opened.spec.channels, opened.spec.size, opened.spec.size):
+    if tuple(x.shape[1:]) != opened.spec.shape:
         raise UserError(
             f"{opened.run} makes images of {opened.spec.size} px, {dataset.name} has {dataset.size} px. "
             "Choose the dataset that it was trained on, at the same size."

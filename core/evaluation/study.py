@@ -25,10 +25,11 @@ from core.evaluation import disguises
 from core.evaluation.metrics import Measurement, Metric, Score, chosen
 from core.evaluation.metrics import metrics as registered
 from core.evaluation.records import EvaluateConfig
+from core.media import Medium
 from core.models import Scores, Validates
 from core.runs import Opened
 from core.stats import Estimate
-from core.tensors import Images, device, draw_labels, to_bytes, to_float
+from core.tensors import Batch, device, draw_labels
 from core.watch import UNWATCHED, Watch
 
 SCORED = 500  # held-out and training images whose likelihood is computed
@@ -52,7 +53,7 @@ class _Onward(Watch):
 
 
 class ImageSet:
-    """Images on trial: generated ones, or real ones in their place.
+    """Items on trial: generated ones, or real ones in their place.
 
     Attributes:
         x: uint8 (N, C, H, W), 0 … ``levels - 1``.
@@ -70,11 +71,20 @@ class ImageSet:
     ) -> None:
         self.evaluator, self.x, self.levels, self.y, self.index = evaluator, x, levels, y, index
 
-    def images(self, size: int = 500) -> Iterator[Images]:
+    @property
+    def medium(self) -> Medium:
+        """What they are."""
+        return self.evaluator.dataset.medium
+
+    def items(self, size: int = 500) -> Iterator[Batch]:
         """Yields them as floats in [0, 1], some at a time, on the device."""
         for start in range(0, len(self.x), size):
             part = torch.as_tensor(np.asarray(self.x[start : start + size]))
-            yield to_float(part.to(self.evaluator.device), self.levels)
+            yield self.medium.read(part.to(self.evaluator.device), self.levels)
+
+    def images(self) -> Iterator[Batch]:
+        """Yields what a model sees of them, some at a time, on the device."""
+        yield from map(self.medium.to_model, self.items())
 
     @cached_property
     def features(self) -> Tensor:
@@ -98,7 +108,7 @@ class ImageSet:
     @cached_property
     def pixels(self) -> Tensor:
         """At most 32 a side, float32 (N, P) in [0, 1]."""
-        return torch.cat([features.small(x) for x in self.images()])
+        return torch.cat([self.medium.near(x) for x in self.items()])
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -256,7 +266,7 @@ class Evaluator:
             with torch.no_grad():
                 x = model.sample(ids, y, seed, self.sampling)
             bad += int((~torch.isfinite(x)).flatten(1).any(1).sum())
-            parts.append(to_bytes(x))
+            parts.append(self.dataset.medium.kept(x))
             if y is not None:
                 labels.append(y.cpu().numpy())
         made = np.concatenate(parts)
@@ -335,6 +345,7 @@ class Evaluator:
 
     def _allow(self, metric: Metric) -> None:
         needs = metric.needs
+        metric.allow(self.dataset.medium.model, registered)
         if len(self.made.x) < metric.fewest:
             raise UserError(
                 f"It needs at least {metric.fewest} samples, got {len(self.made.x)}. Draw more samples."
@@ -395,6 +406,7 @@ class Evaluator:
             self.dataset.classes,
             {"train": order, "valid": order[:0], "test": order[:0]},
             levels=sample.levels,
+            medium=self.dataset.medium.name,
         )
         pupil = features.taught(own, self.dataset, self.device, self.config.seed, self.doing)
         with torch.no_grad():
@@ -408,9 +420,9 @@ class Evaluator:
         """Number of held-out, and of training images, whose likelihood is computed."""
         return min(SCORED, len(self.held_out.x), len(self.train.x))
 
-    def _few(self, part: str) -> tuple[Images, Tensor | None]:
+    def _few(self, part: str) -> tuple[Batch, Tensor | None]:
         of = self.train if part == "train" else self.held_out
-        x = to_float(torch.as_tensor(of.x[: self.scored]).to(self.device), of.levels)
+        x = of.medium.seen(torch.as_tensor(of.x[: self.scored]).to(self.device), of.levels)
         if not self.opened.model.classes or of.y is None:
             return x, None
         return x, torch.as_tensor(of.y[: self.scored]).to(self.device)
@@ -432,7 +444,7 @@ class Evaluator:
 
     def bits(self, part: str) -> Tensor:
         """Gives bits per dimension of images of ``train`` or ``held_out``, (n,)."""
-        dim = math.prod(self.dataset.x.shape[1:])
+        dim = math.prod(self.opened.model.spec.shape)
         return -self._log_probs[part] / (dim * math.log(2))
 
     def losses(self, part: str) -> dict[str, float]:
@@ -440,7 +452,7 @@ class Evaluator:
         x, y = self._few(part)
         return {name: float(value) for name, value in self._own(x, y).items()}
 
-    def _own(self, x: Images, y: Tensor | None) -> dict[str, Tensor]:
+    def _own(self, x: Batch, y: Tensor | None) -> dict[str, Tensor]:
         """Computes losses of a batch: the held-out measure where the family has one, else what it trains on."""
         generator = torch.Generator(self.device).manual_seed(self.config.seed)
         if isinstance(self.opened.model, Validates):
@@ -532,7 +544,8 @@ class Evaluator:
 
     def _hidden(self, n: int, place: np.ndarray) -> dict[str, np.ndarray]:
         """Gives what each of ``n`` samples may be in disguise; nothing where that is not asked for."""
-        if not {"disguised", "disguised_ratio"} & {metric.name for metric in self.metrics}:
+        asked = {"disguised", "disguised_ratio"} & {metric.name for metric in self.metrics}
+        if not asked or self.dataset.medium.model != "picture":
             return {}
         found, usual = self.made.disguised, self.unseen.disguised
         distance = found.distance[:n, 0].cpu().numpy()

@@ -50,7 +50,6 @@ def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
 
     from core.build import gate
     from core.models import build, families
-    from core.tensors import to_bytes, to_float
     from core.training import TrainConfig, Trainer, batch_of, spec_of
 
     data = trial.subset(pair, size)
@@ -81,8 +80,8 @@ def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
                 for ids in torch.arange(count).split(200)
             ]
         )
-        raw = to_bytes(made, data.levels)
-        x = to_float(torch.as_tensor(raw), data.levels)
+        raw = data.medium.kept(made, data.levels)
+        x = data.medium.seen(torch.as_tensor(raw), data.levels)
         shares = torch.cat([judge(part).softmax(1) for part in x.split(500)])
         labels = y if published.classes else shares.argmax(1)
         real = judge.features(data.images(slice(None)))

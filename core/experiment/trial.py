@@ -153,6 +153,7 @@ class Experiment:
             {"train": np.arange(len(x)), "valid": none, "test": none},
             levels=self.dataset.levels,
             name=self.dataset.name,
+            medium=self.dataset.medium.name,
         )
 
     def fit(self, data: Dataset, pair: int, transform: Any = None, order: int = 0) -> Any:

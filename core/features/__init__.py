@@ -15,7 +15,7 @@ from core.features.extractors import Extractor, extractors
 
 if TYPE_CHECKING:
     from core.features.choice import POOR, choose, quick
-    from core.features.embedding import LENGTHS, Embedding, of_split, small
+    from core.features.embedding import LENGTHS, Embedding, of_split
     from core.features.extractors.judge import Judge, judge, judged, taught
     from core.features.extractors.pca import Components, components
     from core.features.extractors.self import self_supervised
@@ -40,7 +40,6 @@ __all__ = [
     "reader",
     "reader_ready",
     "self_supervised",
-    "small",
     "taught",
 ]
 _ROOMS = ("choice", "embedding", "reading", "extractors.judge", "extractors.pca", "extractors.self")

@@ -26,6 +26,8 @@ def choose(
         UserError: If there is no such extractor, or what it needs is not there.
     """
     entry = extractors.get(name)
+    form = dataset.medium.model
+    entry.allow(form, extractors)
     if not entry.labels:
         return entry.make(dataset, device, weights, watch), ""
     if len(dataset.classes) < 2:
@@ -39,6 +41,8 @@ def choose(
             f"The judge of {dataset.name} names only {percent(found.accuracy, 0)} of the test images rightly, "
             f"below {percent(POOR, 0)}, so it is not asked"
         )
+    if form not in extractors.get("self").takes:
+        return components(dataset, device), f"{why}; features are principal components."
     other = self_supervised(dataset, device, watch)
     return other, f"{why}; features come from a network that learned from the images alone."
 

@@ -9,12 +9,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from core import files
 from core.datasets import Dataset
 from core.settings import settings
-from core.tensors import Images
+from core.tensors import Batch
 
 # images seen in training, as long as the accuracy still rises; a change makes another judge, with another hash
 LENGTHS = {"digits": 60_000, "other": 150_000}
@@ -36,7 +35,7 @@ class Embedding(Protocol):
     @property
     def hash(self) -> str: ...
 
-    def features(self, x: Images) -> np.ndarray:
+    def features(self, x: Batch) -> np.ndarray:
         """Gives features of images in [0, 1], float64 (N, D)."""
         ...
 
@@ -44,11 +43,6 @@ class Embedding(Protocol):
 def bounded(parts: list[Tensor]) -> np.ndarray:
     """Joins standardised features and keeps each within ten standard deviations, float64 (N, D)."""
     return torch.cat(parts).clamp(-_FAR, _FAR).double().cpu().numpy()
-
-
-def small(x: Images) -> Tensor:
-    """Flattens images to pixels, at most 32 a side, (N, P)."""
-    return F.adaptive_avg_pool2d(x, min(32, x.shape[-1])).flatten(1)
 
 
 def spread(reference: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from core.catalog import Config, UserError, unknown
 from core.latent.space import Space
-from core.tensors import to_bytes
+from core.media import media
 
 MOST_FRAMES = 2000
 
@@ -61,7 +61,7 @@ def path(
     way: str,
     steps: int,
 ) -> np.ndarray:
-    """Decodes the way from one sample to another, uint8 (steps, C, H, W); the class, where there is one, is blended.
+    """Decodes the way from one sample to another, for images to uint8 (steps, C, H, W); a class is blended.
 
     Args:
         model: One that decodes.
@@ -77,7 +77,8 @@ def path(
     if labels is not None:
         shares = F.one_hot(labels[list(ends)], model.classes).float()
         y = lerp(shares[0], shares[1], t)
-    return to_bytes(model.decode(PATHS[way](z[0], z[1], t), y, sampling))
+    made = model.decode(PATHS[way](z[0], z[1], t), y, sampling)
+    return media.get(model.spec.medium).kept(made)
 
 
 def spline(keyframes: Tensor, t: Tensor, loop: bool = False) -> Tensor:

@@ -22,8 +22,9 @@ from core import datasets, jobs, runs
 from core.cache import Cache
 from core.catalog import Config, UserError
 from core.datasets import Dataset
+from core.media import Medium, media
 from core.models import Decodes, Encodes, Spells, Spreads, Traces
-from core.tensors import Images, draw_labels, to_bytes
+from core.tensors import Batch, draw_labels
 
 BATCH = 512  # images decoded at once
 FEW = 5  # steps of a preview of a model whose sampling is a path
@@ -63,6 +64,11 @@ class Space:
     def device(self) -> torch.device:
         """Where the model lives."""
         return next(self.model.parameters()).device
+
+    @property
+    def medium(self) -> Medium:
+        """What the model makes."""
+        return media.get(self.model.spec.medium)
 
     @property
     def slow(self) -> bool:
@@ -164,8 +170,8 @@ class Space:
             )
         return points
 
-    def decode(self, points: Tensor, quick: bool = False) -> Images:
-        """Turns points into images in [0, 1], (N, C, H, W); differentiable, and unchecked.
+    def decode(self, points: Tensor, quick: bool = False) -> Batch:
+        """Turns points into what a model sees, (N, …) in [0, 1]; differentiable, and unchecked.
 
         Args:
             points: Shape (N, D + K).
@@ -176,7 +182,7 @@ class Space:
             return self.model.restore(self.codes(points))
         return self.model.decode(z, y, self.preview if quick else self.sampling)
 
-    def smooth(self, points: Tensor) -> Images:
+    def smooth(self, points: Tensor) -> Batch:
         """Decodes without rounding to codes, so that it has a derivative."""
         if isinstance(self.model, Spells):
             return self.model.paint(self._vectors(points))
@@ -191,7 +197,7 @@ class Space:
 
     @functools.cached_property
     def _places(self) -> int:
-        x = torch.zeros(1, self.model.spec.channels, *[self.model.spec.size] * 2)
+        x = torch.zeros(1, *self.model.spec.shape)
         return self.model.quantize(x.to(self.device)).shape[1]
 
     @functools.cached_property
@@ -206,16 +212,16 @@ class Space:
     def images(
         self, points: Tensor | np.ndarray | Sequence[Any], quick: bool = False
     ) -> np.ndarray:
-        """Decodes points to uint8 (N, C, H, W).
+        """Decodes points to items, for images uint8 (N, C, H, W).
 
         Raises:
             UserError: If a point is not one of this space.
         """
         parts = self.checked(points).split(BATCH)
-        return np.concatenate([to_bytes(self.decode(part, quick)) for part in parts])
+        return np.concatenate([self.medium.kept(self.decode(part, quick)) for part in parts])
 
     def image(self, point: Tensor | np.ndarray | Sequence[Any]) -> np.ndarray:
-        """Decodes one point alone, so that the same point always gives the same pixels, uint8 (C, H, W).
+        """Decodes one point alone, so that the same point always gives the same item, for images uint8 (C, H, W).
 
         Raises:
             UserError: If the point is not one of this space.
@@ -223,7 +229,7 @@ class Space:
         return self.images(point)[0]
 
     @torch.no_grad()
-    def encode(self, x: Images, labels: Sequence[int] | None = None) -> Tensor:
+    def encode(self, x: Batch, labels: Sequence[int] | None = None) -> Tensor:
         """Finds the points of images in [0, 1], (N, D + K).
 
         Raises:

@@ -24,7 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from core.catalog import Config, Entry, Registry
+from core.catalog import Config, Registry, UserError
+from core.media import Form, Taker, media
 
 if TYPE_CHECKING:
     import torch
@@ -70,8 +71,8 @@ MEMORISES = "A held-out curve that rises while training falls: the model memoris
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family(Entry):
-    """A family; ``make(config, spec) -> GenerativeModel``.
+class Family(Taker):
+    """A family; ``make(config, spec) -> GenerativeModel``. It takes what a model sees.
 
     Attributes:
         sampling: What sampling takes.
@@ -95,19 +96,58 @@ ADAPT_EVERY = 16  # steps between two calls of `Adapts.adapt`
 
 @dataclass(frozen=True)
 class Spec:
-    """The images that a model has to make.
+    """What a model has to make.
 
     Attributes:
-        channels: 1 for grey, 3 for colour.
-        size: Height and width in pixels.
-        levels: Values that a pixel of the dataset can take; 256 for bytes, 17 for digits.
+        medium: Name of what the dataset is made of, in :data:`core.media.media`.
+        shape: Of what the model sees of one item: (C, H, W) for images.
+        levels: Values that a number of the dataset can take; 256 for bytes, 17 for digits.
         shares: Share of each class in the training data, summing to 1; empty without labels.
     """
 
-    channels: int
-    size: int
+    medium: str
+    shape: tuple[int, ...]
     levels: int
     shares: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Spec:
+        """Reads what :meth:`record` gave."""
+        if "shape" in record:
+            medium, shape = record["medium"], tuple(record["shape"])
+        else:
+            medium, shape = "image", (record["channels"], record["size"], record["size"])
+        return cls(medium, shape, record["levels"], tuple(record["shares"]))
+
+    def record(self) -> dict[str, Any]:
+        """Gives plain values, ready for JSON; those of images as they have been from the start."""
+        if self.medium == "image":
+            what = {"channels": self.channels, "size": self.size}
+        else:
+            what = {"medium": self.medium, "shape": list(self.shape)}
+        return {**what, "levels": self.levels, "shares": list(self.shares)}
+
+    @property
+    def form(self) -> Form:
+        """Whether the model sees a picture, a vector or a sequence."""
+        return media.get(self.medium).model
+
+    def __str__(self) -> str:
+        if self.form == "picture":
+            kind = f"{self.channels} channel(s) of {self.size} px"
+        else:
+            kind = f"{' × '.join(map(str, self.shape))} numbers"
+        return f"{kind} in {self.classes} classes"
+
+    @property
+    def channels(self) -> int:
+        """Of a picture: 1 for grey, 3 for colour."""
+        return self.shape[0]
+
+    @property
+    def size(self) -> int:
+        """Height and width of a picture in pixels."""
+        return self.shape[-1]
 
     @property
     def classes(self) -> int:
@@ -395,11 +435,27 @@ class Validates(Protocol):
         ...
 
 
+def dense(network: str, spec: Spec) -> bool:
+    """Tells whether a choice of networks is ``dense``; ``auto`` is, for what is no picture, and for tiny ones.
+
+    Raises:
+        UserError: If another network was chosen for what is no picture.
+    """
+    if network == "auto":
+        return spec.form != "picture" or spec.size <= 8
+    if network != "dense" and spec.form != "picture":
+        raise UserError(
+            f"family.network must be auto or dense for a {spec.form}, got {network!r}. Choose one of them."
+        )
+    return network == "dense"
+
+
 def build(name: str, values: Mapping[str, Any], spec: Spec) -> GenerativeModel:
     """Builds an untrained model of a family.
 
     Raises:
-        UserError: If the family or a parameter does not exist, or a value is not allowed.
+        UserError: If the family or a parameter does not exist, a value is not allowed, or it cannot learn such data.
     """
     entry = families.get(name)
+    entry.allow(spec.form, families)
     return entry.make(entry.config.of(values, "family"), spec)

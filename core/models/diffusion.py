@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import Config, knob
-from core.models import MEMORISES, Curve, Spec, families
+from core.models import MEMORISES, Curve, Spec, dense, families
 from core.nets import LabelEmbedding, crop, pad, plan
-from core.tensors import Group, Images, Loss, draw_labels, noise, rows
+from core.tensors import Batch, Group, Loss, draw_labels, noise, rows
 
 TIMES = {
     "flow": (0.0, 1.0),
@@ -58,7 +58,8 @@ class DiffusionConfig(Config):
         "What is learned: the direction from noise to image (flow matching), or the clean image (denoising).",
     )
     network: Literal["auto", "dense", "unet"] = knob(
-        "auto", "Network that removes the noise; auto takes dense at 8 px and unet above."
+        "auto",
+        "Network that removes the noise; auto takes dense at 8 px and for vectors, unet above.",
     )
     conditional: bool = knob(
         True,
@@ -122,15 +123,17 @@ class Diffusion(nn.Module):
     def __init__(self, config: DiffusionConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.shape = (spec.channels, spec.size, spec.size)
+        self.shape = spec.shape
         self.dim = math.prod(self.shape)
         self.classes = spec.classes if config.conditional else 0
-        dense = config.network == "dense" or (config.network == "auto" and spec.size <= 8)
+        flat = dense(config.network, spec)
         self.batch = 128
-        self.lr = 1.25e-3 if dense else 2e-3
+        self.lr = 1.25e-3 if flat else 2e-3
         self.code = Code(self.classes)
-        make = Dense if dense else UNet
-        self.net = make(spec.channels, spec.size, config.width, config.depth)
+        if flat:
+            self.net: nn.Module = Dense(self.dim, config.width, config.depth)
+        else:
+            self.net = UNet(spec.channels, spec.size, config.width, config.depth)
 
     def groups(self) -> list[Group]:
         """Gives all parameters as one group."""
@@ -142,21 +145,21 @@ class Diffusion(nn.Module):
         """Expects ``data - noise`` for images on the path.
 
         Args:
-            x: Images on the path, centred, (N, C, H, W).
+            x: Images on the path, centred, (N, …).
             t: Times, 0 is noise and 1 is data, (N,).
             y: Labels (N,), or shares of classes (N, K); None for any class.
             keep: False for an image whose label is to be ignored, (N,).
         """
         skip, out, inner, level = precondition(self.config.objective, t)
-        raw = self.net(x * wide(inner), self.code(level, y, keep)).to(x.dtype)
-        return wide(skip) * x + wide(out) * raw
+        raw = self.net(x * wide(inner, x), self.code(level, y, keep)).to(x.dtype)
+        return wide(skip, x) * x + wide(out, x) * raw
 
     def hot(self) -> list[nn.Module]:
         """Lists what compiling speeds up."""
         return [self.code, self.net]
 
     def losses(
-        self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
+        self, x: Batch, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
         """Yields the weighted squared error of the velocity at random times; labels (N,), some hidden [4]."""
         mean, std = TIMES[self.config.objective]
@@ -172,14 +175,12 @@ class Diffusion(nn.Module):
         self, data: Tensor, start: Tensor, t: Tensor, y: Tensor | None, keep: Tensor | None
     ) -> Tensor:
         """Gives the weighted squared error per image, (N,)."""
-        x = torch.lerp(start, data, wide(t))
+        x = torch.lerp(start, data, wide(t, data))
         error = (self.velocity(x, t, y, keep) - (data - start)).square().flatten(1).mean(1)
         return error / precondition(self.config.objective, t).out ** 2
 
-    def held_out(
-        self, x: Images, y: Tensor | None, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Gives the loss of images (N, C, H, W) at eight fixed times, the octiles of the training's."""
+    def held_out(self, x: Batch, y: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+        """Gives the loss of images (N, …) at eight fixed times, the octiles of the training's."""
         mean, std = TIMES[self.config.objective]
         octile = (torch.arange(len(x), device=x.device) % 8 + 0.5) / 8
         t = torch.sigmoid(mean + std * torch.special.ndtri(octile))
@@ -192,17 +193,17 @@ class Diffusion(nn.Module):
         """Draws the noise that a path starts from, (N, D)."""
         return noise(seed, ids, (self.dim,), "latent", device=self._device())
 
-    def decode(self, z: Tensor, y: Tensor | None, sampling: DiffusionSampling) -> Images:
-        """Follows the path from noise (N, D) to images (N, C, H, W); no sampler adds fresh noise here."""
+    def decode(self, z: Tensor, y: Tensor | None, sampling: DiffusionSampling) -> Batch:
+        """Follows the path from noise (N, D) to images (N, …); no sampler adds fresh noise here."""
         *_, (x, _) = self._path(z, y, sampling)
         return to_images(x)
 
-    def encode(self, x: Images, y: Tensor | None, sampling: DiffusionSampling) -> Tensor:
+    def encode(self, x: Batch, y: Tensor | None, sampling: DiffusionSampling) -> Tensor:
         """Follows the path backwards, from images to the noise (N, D) that :meth:`decode` makes them of."""
         *_, (z, _) = self._path(x * 2 - 1, y, sampling, ends=(1, 0))
         return z.flatten(1)
 
-    def purify(self, x: Images, noise: float, steps: int, generator: torch.Generator) -> Images:
+    def purify(self, x: Batch, noise: float, steps: int, generator: torch.Generator) -> Batch:
         """Adds noise to images, and follows Euler's path back from there, of no class in particular."""
         start = 1 - noise
         fresh = torch.randn(x.shape, generator=generator, device=x.device)
@@ -214,15 +215,15 @@ class Diffusion(nn.Module):
 
     def trace(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
-    ) -> Iterator[Images]:
-        """Yields the images (N, C, H, W) expected after every step of :meth:`sample`; the last ones are the samples."""
+    ) -> Iterator[Batch]:
+        """Yields the images (N, …) expected after every step of :meth:`sample`; the last ones are the samples."""
         for _, clean in self._drawing(ids, y, seed, sampling):
             yield to_images(clean)
 
     def states(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
-    ) -> Iterator[tuple[float, Images, Images]]:
-        """Yields time, the noisy and the expected images (N, C, H, W), from the start of :meth:`sample` on."""
+    ) -> Iterator[tuple[float, Batch, Batch]]:
+        """Yields time, the noisy and the expected images (N, …), from the start of :meth:`sample` on."""
         z = self.latent(ids, seed, sampling).view(-1, *self.shape)
         with torch.no_grad():
             clean = z + self._field(self._labels(ids, y, seed), sampling.guidance)(z, 0.0)
@@ -260,8 +261,8 @@ class Diffusion(nn.Module):
 
     def sample(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
-    ) -> Images:
-        """Makes the images with these ids of this seed, (N, C, H, W) in [0, 1]."""
+    ) -> Batch:
+        """Makes the images with these ids of this seed, (N, …) in [0, 1]."""
         *_, last = self.trace(ids, y, seed, sampling)
         return last
 
@@ -297,7 +298,7 @@ class Diffusion(nn.Module):
 
     # --- likelihood ---------------------------------------------------------------------------------------------
 
-    def log_prob(self, x: Images, y: Tensor | None, generator: torch.Generator) -> Tensor:
+    def log_prob(self, x: Batch, y: Tensor | None, generator: torch.Generator) -> Tensor:
         """Estimates a lower bound of the log-probability of the levels in nats, (N,), without guidance.
 
         The probability-flow ODE, 32 Heun steps; the divergence is exact up to 64 values per image and else estimated
@@ -414,13 +415,13 @@ def log_density(field: Field, x: Tensor, probes: Tensor, share: float, steps: in
     return state[:, -1] - 0.5 * (start.square() + math.log(2 * math.pi)).sum(1)
 
 
-def wide(t: Tensor) -> Tensor:
-    """Lets (N,) multiply images."""
-    return t.view(-1, 1, 1, 1)
+def wide(t: Tensor, x: Tensor) -> Tensor:
+    """Lets (N,) multiply ``x`` (N, …)."""
+    return t.view(-1, *[1] * (x.ndim - 1))
 
 
-def to_images(x: Tensor) -> Images:
-    """Turns centred images (N, C, H, W), -1 to 1, into images in [0, 1]."""
+def to_images(x: Tensor) -> Batch:
+    """Turns centred images (N, …), -1 to 1, into images in [0, 1]."""
     return x.add(1).div(2).clamp(0, 1)
 
 
@@ -450,9 +451,9 @@ class Code(nn.Module):
 class Dense(nn.Module):
     """A residual network on all pixels at once; time and class scale and shift the input of every block [6]."""
 
-    def __init__(self, channels: int, size: int, width: int, depth: int) -> None:
+    def __init__(self, pixels: int, width: int, depth: int) -> None:
         super().__init__()
-        pixels, width = channels * size**2, 4 * width
+        width = 4 * width
         self.first = nn.Linear(pixels, width)
         self.blocks = nn.ModuleList(
             nn.ModuleDict(
@@ -579,6 +580,7 @@ def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Module:
     DiffusionConfig,
     sampling=DiffusionSampling,
     curves=CURVES,
+    takes=("picture", "vector"),
     presets={
         "quick": {"train.images": 200_000},
         "good": {"family.width": 48, "train.images": 600_000},

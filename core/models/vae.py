@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import Config, knob
-from core.models import MEMORISES, Curve, Spec, families
+from core.models import MEMORISES, Curve, Spec, dense, families
 from core.nets import Downward, LabelEmbedding, ResidualMLP, Upward, refresh_batch_statistics
-from core.tensors import Group, Images, Loss, all_mean, draw_labels, full, noise, rows
+from core.tensors import Batch, Group, Loss, all_mean, draw_labels, full, noise, rows
 
 DRAWS = 16  # latents per image that `log_prob` looks at
 CODES = 70  # codes per Gaussian of the mixture: fewer learn them by heart, more leave holes between the modes
@@ -41,7 +41,7 @@ class VAEConfig(Config):
     """Parameters of a VAE."""
 
     network: Literal["auto", "dense", "conv"] = knob(
-        "auto", "Networks of both sides; auto takes dense at 8 px and conv above."
+        "auto", "Networks of both sides; auto takes dense at 8 px and for vectors, conv above."
     )
     likelihood: Literal["gaussian", "bernoulli", "discretised"] = knob(
         "gaussian",
@@ -140,26 +140,24 @@ class VAE(nn.Module):
     def __init__(self, config: VAEConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        network = (
-            config.network if config.network != "auto" else ("dense" if spec.size <= 8 else "conv")
-        )
+        flat = dense(config.network, spec)
         self.dim = config.latent_dim
-        self.batch = 128 if network == "dense" else 32  # many small steps learn more in a minute
+        self.batch = 128 if flat else 32  # many small steps learn more in a minute
         self.classes = spec.classes if config.conditional else 0
         extra = 32 if self.classes else 0
         self.embed = LabelEmbedding(self.classes, extra) if self.classes else None
         # a discretised likelihood needs a spread next to every mean
-        outputs = spec.channels * (2 if config.likelihood == "discretised" else 1)
-        if network == "dense":
+        outputs = spec.shape[0] * (2 if config.likelihood == "discretised" else 1)
+        if flat:
             width = config.width or 256
             self.encoder: nn.Module = nn.Sequential(
                 nn.Flatten(),
-                ResidualMLP(spec.channels * spec.size**2, width, 2, width),
+                ResidualMLP(math.prod(spec.shape), width, 2, width),
                 nn.LeakyReLU(0.2),
             )
             self.decoder: nn.Module = nn.Sequential(
-                ResidualMLP(self.dim + extra, width, 2, outputs * spec.size**2),
-                nn.Unflatten(1, (outputs, spec.size, spec.size)),
+                ResidualMLP(self.dim + extra, width, 2, outputs * math.prod(spec.shape[1:])),
+                nn.Unflatten(1, (outputs, *spec.shape[1:])),
             )
         else:
             width = 8 * (config.width or 32)
@@ -181,7 +179,7 @@ class VAE(nn.Module):
         return [self.encoder, self.decoder]
 
     def losses(
-        self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
+        self, x: Batch, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
         """Yields the negative evidence bound in nats per image, a Gaussian's with the sigma best for the batch [3]."""
         mean, log_var = self._posterior(x, y)
@@ -215,9 +213,7 @@ class VAE(nn.Module):
         parts = {"loss": value, "reconstruction_error": error, "kl": kl.sum()}
         yield Loss("model", value, {name: part.detach() for name, part in parts.items()}, each)
 
-    def held_out(
-        self, x: Images, y: Tensor | None, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def held_out(self, x: Batch, y: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
         """Gives the negative evidence bound in nats per image, with the sigma fitted on training images."""
         mean, log_var = self._posterior(x, y)
         raw = self._raw(draw(mean, log_var, generator), y)
@@ -227,7 +223,7 @@ class VAE(nn.Module):
             "valid_reconstruction_error": (image(raw, x.shape[1]) - x).square().mean(),
         }
 
-    def log_prob(self, x: Images, y: Tensor | None, generator: torch.Generator) -> Tensor:
+    def log_prob(self, x: Batch, y: Tensor | None, generator: torch.Generator) -> Tensor:
         """Gives a lower bound of the log-probability of the levels under the normal prior, in nats, (N,).
 
         Importance-weighted over several latents [7]: the mean over them of p(x, z) / q(z | x), before the logarithm.
@@ -242,7 +238,7 @@ class VAE(nn.Module):
         return torch.logsumexp(torch.stack(weights), 0) - math.log(DRAWS)
 
     @torch.no_grad()
-    def fit(self, x: Images, y: Tensor | None) -> None:
+    def fit(self, x: Batch, y: Tensor | None) -> None:
         """Fits batch statistics, the decoder's sigma and the mixture of latents on training images [4]."""
         from sklearn.mixture import GaussianMixture
 
@@ -280,11 +276,11 @@ class VAE(nn.Module):
             torch.linalg.cholesky(torch.as_tensor(mixture.covariances_))[pick].float()
         )
 
-    def encode(self, x: Images, y: Tensor | None, sampling: Config) -> Tensor:
+    def encode(self, x: Batch, y: Tensor | None, sampling: Config) -> Tensor:
         """Gives the posterior's mean."""
         return self._posterior(x, y)[0]
 
-    def spread(self, x: Images, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    def spread(self, x: Batch, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gives mean and logarithm of the variance of the latents of images, each (N, D)."""
         return self._posterior(x, y)
 
@@ -292,12 +288,12 @@ class VAE(nn.Module):
         """Gives the decoder."""
         return self.decoder
 
-    def decode(self, z: Tensor, y: Tensor | None, sampling: Config) -> Images:
+    def decode(self, z: Tensor, y: Tensor | None, sampling: Config) -> Batch:
         """Gives the mean image of a latent."""
         return self._mean_image(z, y)
 
-    def _mean_image(self, z: Tensor, y: Tensor | None) -> Images:
-        return image(self._raw(z, y), self.spec.channels)
+    def _mean_image(self, z: Tensor, y: Tensor | None) -> Batch:
+        return image(self._raw(z, y), self.spec.shape[0])
 
     def latent(self, ids: Sequence[int] | Tensor, seed: int, sampling: VAESampling) -> Tensor:
         """Draws latents from the mixture or the standard normal; the temperature scales their spread."""
@@ -318,7 +314,7 @@ class VAE(nn.Module):
     @torch.no_grad()
     def sample(
         self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: VAESampling
-    ) -> Images:
+    ) -> Batch:
         """Makes the images with these ids of this seed."""
         if y is None and self.classes:
             y = draw_labels(seed, ids, self.spec.shares, self.sigma.device)
@@ -422,7 +418,13 @@ PRESETS = {
 
 
 @families.add(
-    "vae", "VAE (autoencoder)", VAEConfig, sampling=VAESampling, curves=CURVES, presets=PRESETS
+    "vae",
+    "VAE (autoencoder)",
+    VAEConfig,
+    sampling=VAESampling,
+    curves=CURVES,
+    presets=PRESETS,
+    takes=("picture", "vector"),
 )
 def build(config: VAEConfig, spec: Spec) -> VAE:
     """Squeezes images into a few numbers and back: a smooth latent space, soft images, a likelihood bound."""

@@ -426,4 +426,5 @@ def derived(
         notes=tuple(dict.fromkeys(notes)),
         source={**dataset.source, **source},
         terms=dataset.terms,
+        medium=dataset.medium.name,
     )

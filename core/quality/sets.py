@@ -195,7 +195,7 @@ def compare(real: Dataset, other: Dataset, n: int = 1000, seed: int = 0) -> dict
     Raises:
         UserError: If the images differ in size or channels, or there are too few.
     """
-    if (real.channels, real.size) != (other.channels, other.size):
+    if real.shape != other.shape:
         raise UserError(
             f"Both sets need images of one kind: {real.name} has {real.channels} × {real.size} px, {other.name} "
             f"{other.channels} × {other.size} px. Import one of them again at the other's size."

@@ -48,7 +48,7 @@ def look(
     x = image[None].to(device)
     y = torch.tensor([label], device=device)
     goal = None if towards is None else torch.tensor([towards], device=device)
-    strengths = [0.0, *Budget(norm, target.channels, target.size).sweep()]
+    strengths = [0.0, *Budget(norm, target.shape).sweep()]
     made, trace = [x], []
     for strength in strengths[1:]:
         # the same start as at the last strength, so that the slider moves smoothly

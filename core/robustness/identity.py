@@ -22,7 +22,7 @@ from core import features, runs
 from core.datasets import Dataset, evenly
 from core.stats import mcnemar
 from core.target import Target, decide
-from core.tensors import Images
+from core.tensors import Images, coarse
 
 SURE = 0.001  # probability of such a difference by chance, below which another reading is believed
 GAIN = 0.05  # share of the images by which another reading must be better
@@ -147,13 +147,12 @@ def _nearest(dataset: Dataset, x: Images, y: Tensor, indices: Sequence[int]) -> 
         return None
     pool = evenly(pool, POOL)
     labels = torch.as_tensor(dataset.y[pool])
-    known = features.small(dataset.images(pool))
+    known = coarse(dataset.images(pool))
     centre = known.mean(0)  # distances of float32 are right only near 0
     known = known - centre
     size = known.square().sum(1)
     nearest = [
-        (size - 2 * (features.small(part) - centre) @ known.T).argmin(1)
-        for part in x.cpu().split(500)
+        (size - 2 * (coarse(part) - centre) @ known.T).argmin(1) for part in x.cpu().split(500)
     ]
     return (labels[torch.cat(nearest)] == y.cpu()).numpy()
 

@@ -78,7 +78,7 @@ class StudyConfig(Config):
 
     def budget(self, of: Target | Dataset) -> Budget:
         """Gives the norm of this study and the strengths on images of the shape of a classifier's or a dataset's."""
-        return Budget(norm_of(self.norm), of.channels, of.size)
+        return Budget(norm_of(self.norm), of.shape)
 
 
 def names_of(config: StudyConfig) -> list[str]:

@@ -14,7 +14,7 @@ from core.catalog import UserError
 from core.datasets import Dataset
 from core.models import Spec
 from core.settings import settings
-from core.tensors import Images, rows, to_float
+from core.tensors import Batch, rows
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -35,21 +35,23 @@ def spec_of(dataset: Dataset) -> Spec:
         labels = torch.as_tensor(np.asarray(dataset.y[index]))
         counts = torch.bincount(labels, minlength=len(dataset.classes)).double()
         shares = tuple((counts / counts.sum()).tolist())
-    return Spec(dataset.channels, dataset.size, dataset.levels, shares)
+    shape = tuple(dataset.images(index[:1]).shape[1:])
+    return Spec(dataset.medium.name, shape, dataset.levels, shares)
 
 
 class Split:
     """A part of a dataset where it is trained, or on the disk if it is too large for that.
 
     Attributes:
-        x: Levels, uint8 (N, C, H, W).
+        medium: What it is a part of.
+        x: Stored items, (N, …).
         y: Labels (N,), or None.
         levels: Values that a pixel can take.
     """
 
     def __init__(self, dataset: Dataset, part: str, device: torch.device, limit: int = 0) -> None:
         index = dataset.splits[part][: limit or None]
-        self.levels, self.device = dataset.levels, device
+        self.medium, self.levels, self.device = dataset.medium, dataset.levels, device
         self.y = None
         if dataset.y is not None:
             self.y = torch.as_tensor(np.asarray(dataset.y[index])).to(device)
@@ -64,18 +66,20 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
-    def at(self, index: Tensor) -> tuple[Images, Tensor | None]:
+    def at(self, index: Tensor) -> tuple[Batch, Tensor | None]:
         """Gives the images of an index (n,) in [0, 1], with their labels."""
-        return to_float(self.x[index], self.levels), None if self.y is None else self.y[index]
+        return self.medium.seen(self.x[index], self.levels), None if self.y is None else self.y[
+            index
+        ]
 
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Images, Tensor | None]:
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Batch, Tensor | None]:
         """Draws images in [0, 1] with their labels: of a draw that all processes make, this one's ``count``."""
         draw = partial(torch.randint, len(self.x))
         return self.at(rows(draw, (count,), generator=generator, device=self.device))
 
 
 class Streamed:
-    """Images that stay on the disk, of which batches are read as they are needed."""
+    """Items that stay on the disk, of which batches are read as they are needed."""
 
     def __init__(self, x: np.ndarray, index: np.ndarray, device: torch.device) -> None:
         self.x, self.index, self.device = x, index, device

@@ -16,8 +16,8 @@ from core.catalog import UserError
 from core.datasets import Dataset
 from core.models import ADAPT_EVERY, Adapts, Curve, Eases, Fits, Trainable, Validates
 from core.tensors import (
+    Batch,
     Group,
-    Images,
     Loss,
     agreed,
     all_mean,
@@ -182,10 +182,11 @@ class Trainer:
 
     def _draw(
         self, split: Split, count: int, generator: torch.Generator
-    ) -> tuple[Images, Tensor | None]:
+    ) -> tuple[Batch, Tensor | None]:
         """Draws images in [0, 1], transformed, with their labels."""
         x, y = split.draw(count, generator)
-        x = x.contiguous(memory_format=self.layout)
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=self.layout)
         return (x if self.transform is None else self.transform(x, generator)), y
 
     def _forward(self, losses: Iterator[Loss]) -> Loss | None:

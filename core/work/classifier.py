@@ -136,7 +136,6 @@ def extended(dataset: Dataset, extra: ExtraConfig) -> Dataset:
     import torch
 
     from core import datasets
-    from core.tensors import to_bytes, to_float
 
     run = jobs.find(extra.made_by, "train")
     opened, facts = runs.open_model(run), runs.record(run)
@@ -157,8 +156,8 @@ def extended(dataset: Dataset, extra: ExtraConfig) -> Dataset:
     pixels = []
     for part in ids.split(500):
         x = opened.model.sample(part, labels[part].to(where), 0, opened.usual)
-        shown = to_float(torch.as_tensor(to_bytes(x)))  # the very images that people see
-        pixels.append(to_bytes(shown, dataset.levels))
+        shown = dataset.medium.items(x)  # the very images that people see
+        pixels.append(dataset.medium.write(shown, dataset.levels))
     x, y = np.concatenate(pixels), labels.numpy()
     new = np.arange(len(dataset), len(dataset) + len(x))
     return datasets.assemble(
@@ -170,4 +169,5 @@ def extended(dataset: Dataset, extra: ExtraConfig) -> Dataset:
         name=dataset.name,
         parent=dataset.fingerprint,
         source=dataset.source,
+        medium=dataset.medium.name,
     )

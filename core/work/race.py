@@ -198,8 +198,9 @@ class Measure:
 
         def some(part: str, count: int) -> Any:
             pick = evenly(dataset.splits[part], count)
-            return dataset.images(pick)
+            return dataset.items(pick)
 
+        self.medium = dataset.medium
         self.train, self.test = some("train", 5000), some("test", most)
         if len(self.test) < 10:
             raise UserError(
@@ -207,8 +208,8 @@ class Measure:
                 "Choose a larger dataset."
             )
         self.by = features.quick(dataset, device(), watch)
-        self.reference = self.by.features(self.train)
-        self.floor = metrics.frechet(self.reference, self.by.features(self.test))
+        self.reference = self._features(self.train)
+        self.floor = metrics.frechet(self.reference, self._features(self.test))
         real = metrics.nearer_to_training(
             some("valid", most).numpy(), self.train.numpy(), self.test.numpy()
         )
@@ -220,21 +221,23 @@ class Measure:
             "copying_of_copies": (1 + min(1.0, len(self.test) / len(self.train))) / 2,
         }
 
+    def _features(self, x: Any) -> Any:
+        return self.by.features(self.medium.to_model(x))
+
     def of(self, model: Any, family: str, seed: int) -> dict[str, float]:
         """Measures a published model."""
         import torch
 
         from core import metrics
         from core.models import families
-        from core.tensors import to_bytes, to_float
 
         sampling = families.get(family).sampling()
         ids = torch.arange(len(self.test)).split(100)
         made = torch.cat([model.sample(part, None, seed, sampling).cpu() for part in ids])
-        x = to_float(torch.as_tensor(to_bytes(made)))
+        x = self.medium.items(made)
         copies = metrics.nearer_to_training(x.numpy(), self.train.numpy(), self.test.numpy())
         return {
-            "ratio": metrics.frechet(self.reference, self.by.features(x)) / self.floor,
+            "ratio": metrics.frechet(self.reference, self._features(x)) / self.floor,
             "copying": copies.value,
             "copying_low": copies.low,
             "copying_high": copies.high,
@@ -249,7 +252,6 @@ def _sheet(
 
     from core import sheets
     from core.models import families
-    from core.tensors import to_bytes
 
     columns = sheets.columns(len(dataset.classes))
     count = columns * max(1, TILES // columns)
@@ -257,8 +259,9 @@ def _sheet(
     if model.classes:
         y = torch.arange(count, device=next(model.parameters()).device) % model.classes
     sampling = families.get(entrant.name).sampling()
-    x = to_bytes(model.sample(range(count), y, seed, sampling))
+    medium = dataset.medium
+    x = medium.kept(model.sample(range(count), y, seed, sampling))
     folder = task.path / "samples" / entrant.name
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"turn": turn, "images": entrant.trainer.step * entrant.trainer.batch}
-    files.write_atomic(folder / f"{turn}.png", sheets.png(x, columns, facts))
+    files.write_atomic(folder / f"{turn}{medium.suffix}", medium.make(x, columns, facts))

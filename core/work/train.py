@@ -16,7 +16,8 @@ from pydantic import model_validator
 
 from core import files, jobs, machine, runs
 from core.catalog import Config, UserError, knob
-from core.models import Curve
+from core.media import media
+from core.models import Curve, Spec
 from core.settings import settings
 from core.watch import Stopped
 from core.work import Task, flat, kinds, parts, resume
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from core.datasets import Dataset
-    from core.models import Spec
     from core.training import Progress
 
 QUALITY = (  # what the watch sees
@@ -149,6 +149,7 @@ def allow(config: dict[str, Any], family: str) -> None:
         UserError: If it cannot work.
     """
     from core import datasets
+    from core.models import families
 
     train, dataset = config["train"], config["dataset"]
     _allow_images(train["images"])
@@ -166,6 +167,13 @@ def allow(config: dict[str, Any], family: str) -> None:
             raise UserError(
                 f"train.gpus must be at most {gpus()} on this server, got {train['gpus']}. Train on fewer GPUs."
             )
+    form = media.get(datasets.describe(dataset["name"]).medium).model
+    if family in families:
+        families.get(family).allow(form, families)
+    if config["augment"]["pipeline"] and form != "picture":
+        raise UserError(
+            f"augment.pipeline changes pictures, and this is a {form}. Leave augment.pipeline out."
+        )
     if config["augment"]["critic"]:
         _allow_critic(config, family)
     if train["parent"]:
@@ -232,7 +240,6 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
     def sheet(model: Any, step: int, images: int) -> None:
         from core import sheets
         from core.models import families
-        from core.tensors import to_bytes
 
         sampling = families.get(facts["family"]["name"]).sampling()
         columns = sheets.columns(len(facts["dataset"]["classes"]))
@@ -242,10 +249,11 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
             import torch
 
             y = torch.arange(count, device=next(model.parameters()).device) % model.classes
-        x = to_bytes(model.sample(range(count), y, facts["train"]["seed"], sampling))
+        medium = dataset.medium
+        x = medium.kept(model.sample(range(count), y, facts["train"]["seed"], sampling))
         files.write_atomic(
-            task.path / "samples" / f"{step}.png",
-            sheets.png(x, columns, {"step": step, "images": images}),
+            task.path / "samples" / f"{step}{medium.suffix}",
+            medium.make(x, columns, {"step": step, "images": images}),
         )
 
     yield from follow(task, dataset, facts, sheet)
@@ -292,12 +300,7 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
             "classes": list(dataset.classes),
             "images": {part: len(index) for part, index in dataset.splits.items()},
         },
-        "spec": {
-            "channels": spec.channels,
-            "size": spec.size,
-            "levels": spec.levels,
-            "shares": list(spec.shares),
-        },
+        "spec": spec.record(),
         "threads": torch.get_num_threads(),
         "device": str(device(training=True)),
         "versions": {
@@ -334,10 +337,7 @@ def _descent(facts: dict[str, Any]) -> dict[str, Any]:
     run, step = runs.named(facts["train"]["parent"])
     theirs = runs.record(run)
     spec, other = facts["spec"], theirs["spec"]
-    shapes = [
-        f"{each['channels']} channel(s) of {each['size']} px in {len(each['shares'])} classes"
-        for each in (other, spec)
-    ]
+    shapes = [str(Spec.of(each)) for each in (other, spec)]
     if shapes[0] != shapes[1]:
         raise UserError(
             f"{run.name} was trained on images with {shapes[0]}, and these have {shapes[1]}, "
@@ -379,7 +379,7 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
     from core import features, metrics
     from core.datasets import evenly
     from core.models import families
-    from core.tensors import device, to_bytes, to_float
+    from core.tensors import device
 
     sampling = families.get(task.config("family")["name"]).sampling()
     n = min(500, len(dataset.splits["valid"]), len(dataset.splits["train"]))
@@ -387,15 +387,15 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
         part: evenly(dataset.splits[part], count)
         for part, count in (("train", 10_000), ("valid", n))
     }
-    real: dict[str, Any] = {}
+    medium, real = dataset.medium, {}
     cost, since = 0.0, time.monotonic()
 
     def prepare() -> None:
         task.say("Preparing the measure of quality")
         by = real["by"] = features.quick(dataset, device(), task.aside())
         for part, index in spaced.items():
-            real[part] = dataset.images(index)
-        real["features"] = by.features(real["valid"])
+            real[part] = dataset.items(index)
+        real["features"] = by.features(medium.to_model(real["valid"]))
         few = dataset.images(evenly(spaced["train"], n))
         real["floor"] = metrics.sliced_wasserstein(by.features(few), real["features"])
 
@@ -413,8 +413,9 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
                 return {}
             began = time.monotonic()
         made = [model.sample(ids, None, seed, sampling) for ids in torch.arange(n).split(100)]
-        x = to_float(torch.as_tensor(to_bytes(torch.cat(made))))
-        distance = metrics.sliced_wasserstein(real["by"].features(x), real["features"])
+        x = medium.items(torch.cat(made))
+        seen = real["by"].features(medium.to_model(x))
+        distance = metrics.sliced_wasserstein(seen, real["features"])
         copies = metrics.nearer_to_training(x.numpy(), real["train"].numpy(), real["valid"].numpy())
         since = time.monotonic()
         cost = since - began

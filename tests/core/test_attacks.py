@@ -397,7 +397,7 @@ def test_losses_are_what_their_papers_say():
     ],
 )
 def test_strengths_are_read_as_people_write_them(text, norm, found):
-    budget = Budget(norm_of(norm), 1, 8)
+    budget = Budget(norm_of(norm), (1, 8, 8))
     assert budget.read(text) == pytest.approx(found)
     written = ",".join(map(budget.norm.text, found))  # to three digits
     assert budget.read(written) == pytest.approx(found, abs=1 / 255)
@@ -417,5 +417,5 @@ def test_strengths_are_read_as_people_write_them(text, norm, found):
 )
 def test_strengths_that_make_no_sense_are_asked_back(text, said):
     with pytest.raises(UserError) as caught:
-        Budget(LINF, 1, 8).read(text)
+        Budget(LINF, (1, 8, 8)).read(text)
     assert str(caught.value) == said

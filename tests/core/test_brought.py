@@ -61,7 +61,7 @@ def test_the_layout_of_weights_changes_neither_answers_nor_the_fingerprint(size)
     x = torch.rand(5, 3, size, size)
     with torch.no_grad():
         before, mark = net(x), fingerprint(net)
-        laid_out(Opened("", 0, 0, "classifier", net, Spec(3, size, 256), (), None))
+        laid_out(Opened("", 0, 0, "classifier", net, Spec("image", (3, size, size), 256), (), None))
         assert torch.allclose(net(x), before, atol=1e-5)
     assert fingerprint(net) == mark
     lasting = net[0].weight.is_contiguous(memory_format=torch.channels_last)

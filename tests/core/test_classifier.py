@@ -35,7 +35,9 @@ def made(spec: Spec, **values: object) -> Classifier:
 @pytest.mark.parametrize("size", [8, 28, 30, 64])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_of_every_size_get_one_logit_per_class(size, channels):
-    model = made(Spec(channels, size, 256, (0.25,) * 4), width=8, features=16).eval()
+    model = made(
+        Spec("image", (channels, size, size), 256, (0.25,) * 4), width=8, features=16
+    ).eval()
     x = torch.rand(3, channels, size, size, generator=rng())
     assert model(x).shape == (3, 4)
     assert model.features(x).shape == (3, 16)
@@ -46,14 +48,14 @@ def test_images_of_every_size_get_one_logit_per_class(size, channels):
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_classes_are_refused(count):
     with pytest.raises(UserError) as caught:
-        made(Spec(1, 8, 17, (1.0,) * count))
+        made(Spec("image", (1, 8, 8), 17, (1.0,) * count))
     assert str(caught.value) == (
         f"A classifier needs a dataset with at least 2 classes, got {count}. Choose a dataset with labels."
     )
 
 
 def test_it_offers_what_the_loop_and_the_checkpoints_need():
-    model = made(Spec(1, 8, 17, (0.5, 0.5)), weight_decay=0.1)
+    model = made(Spec("image", (1, 8, 8), 17, (0.5, 0.5)), weight_decay=0.1)
     assert isinstance(model, Trainable)
     assert isinstance(model, Fits)
     assert isinstance(model, Validates)
@@ -67,7 +69,7 @@ def test_it_offers_what_the_loop_and_the_checkpoints_need():
 
 
 def test_the_loss_is_the_cross_entropy_with_the_asked_smoothing():
-    model = made(Spec(1, 8, 17, (0.5, 0.5)), smoothing=0.2).eval()
+    model = made(Spec("image", (1, 8, 8), 17, (0.5, 0.5)), smoothing=0.2).eval()
     x, y = torch.rand(8, 1, 8, 8, generator=rng()), torch.arange(8) % 2
     (loss,) = model.losses(x, y, rng(), 0.0)
     log_prob = F.log_softmax(model(x), 1)
@@ -104,7 +106,7 @@ def test_it_learns_what_can_be_told_apart(toy):
 
 @pytest.mark.parametrize("count", [2, 257])
 def test_fitting_recomputes_the_batch_statistics_and_nothing_else(count):
-    model = made(Spec(1, 8, 17, (0.5, 0.5)), width=8).eval()
+    model = made(Spec("image", (1, 8, 8), 17, (0.5, 0.5)), width=8).eval()
     before = copy.deepcopy(model)
     x, y = torch.rand(count, 1, 8, 8, generator=rng()), torch.arange(count) % 2
     model.fit(x, y)
@@ -162,7 +164,7 @@ def test_a_hardened_classifier_learns_and_is_published_ready(toy, defence):
 
 @pytest.mark.parametrize(("defence", "bound"), [("pgd", 0.1), ("trades", 0.1)])
 def test_it_trains_on_images_that_are_changed_within_its_budget(defence, bound):
-    spec = Spec(1, 8, 17, (0.5, 0.5))
+    spec = Spec("image", (1, 8, 8), 17, (0.5, 0.5))
     model = made(spec, width=4, features=8, defence=defence, eps=bound, attack_steps=3)
     x, y = torch.rand(6, 1, 8, 8, generator=rng()), torch.arange(6) % 2
     hard = model._hardened(x, y, rng(), 1.0)
@@ -202,7 +204,7 @@ def test_a_record_of_before_the_defences_still_opens():
 
 @pytest.mark.parametrize(("kind", "eps"), [((1, 8), 38), ((1, 28), 51), ((3, 32), 8)])
 def test_the_suited_strength_belongs_to_the_kind_of_images(kind, eps):
-    budget = Budget(LINF, *kind)
+    budget = Budget(LINF, (kind[0], kind[1], kind[1]))
     assert budget.usual == budget.chosen(SUITED) == eps / 255 and budget.chosen(0.5) == 0.5
 
 

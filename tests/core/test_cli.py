@@ -305,7 +305,7 @@ def test_every_command_has_help(command, capsys):
         ("resume ../x", "There is no run '../x'. Choose from: none yet."),
         ("delete nobody --yes", "There is no run 'nobody'. Choose from: none yet."),
         ("sample nobody --out a.png", "There is no run 'nobody'. Choose from: none yet."),
-        ("sample nobody --out a.gif", "--out must end in .png or .npz, got 'a.gif'. Choose one of the two."),
+        ("sample nobody --out a.gif", "--out must end in .png or .npz, got 'a.gif'. Choose one of them."),
         ("sample nobody --out no/such/a.png", "The folder no/such of --out does not exist. Make it, or choose another."),
         ("sample nobody -n 0 --out a.png", "-n must be at least 1 and at most 100000, got 0. Draw more in several calls."),
         ("sample nobody -n x --out a.png", "Argument -n: invalid int value: 'x'. See python -m core sample --help."),

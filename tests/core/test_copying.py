@@ -23,7 +23,7 @@ class Replay:
     def __init__(self, x: np.ndarray, levels: int, noise: float = 0.0, change=None) -> None:
         self.x, self.noise, self.classes = to_float(torch.as_tensor(x), levels), noise, 0
         self.change = change
-        self.spec = Spec(x.shape[1], x.shape[2], levels)
+        self.spec = Spec("image", (x.shape[1], x.shape[2], x.shape[2]), levels)
 
     def sample(self, ids, y, seed, sampling):
         generator = torch.Generator().manual_seed(int(ids[0]) + seed)

@@ -177,7 +177,7 @@ def test_every_source_keeps_the_contract(
 
     found = datasets.load(name, values, Heard())
     assert found.name == name
-    assert found.modality == "image"
+    assert found.medium.name == "image"
     assert found.parent is None
     assert found.x.dtype == np.uint8
     assert found.x.shape[1:] == (

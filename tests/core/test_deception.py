@@ -90,7 +90,7 @@ class Critical(Drawn):
     ],
 )
 def test_what_a_model_can_decides_which_tricks_it_is_put_to(kind, fitting):
-    opened = runs.Opened("run", 1, 1, "new", kind(), Spec(1, 8, 17), (), None)
+    opened = runs.Opened("run", 1, 1, "new", kind(), Spec("image", (1, 8, 8), 17), (), None)
     assert {trick.name for trick in deception.tricks if trick.fits(opened)} == fitting
 
 

@@ -35,7 +35,9 @@ def made(
 ) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return build("diffusion", values, Spec(channels, size, levels, (1 / 3,) * classes))
+        return build(
+            "diffusion", values, Spec("image", (channels, size, size), levels, (1 / 3,) * classes)
+        )
 
 
 def taught(steps: int = 20, **values: Any) -> Any:

@@ -46,7 +46,7 @@ class Fixed:
     classes = 0
 
     def __init__(self, draw, channels=1, size=8):
-        self.draw, self.spec = draw, Spec(channels, size, 256)
+        self.draw, self.spec = draw, Spec("image", (channels, size, size), 256)
 
     def sample(self, ids, y, seed, sampling):
         return self.draw(ids).expand(len(ids), self.spec.channels, self.spec.size, self.spec.size)

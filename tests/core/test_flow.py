@@ -55,7 +55,7 @@ def pictures(spec: Spec, count: int = 8) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("size", [4, 5])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_the_log_probability_is_that_of_the_full_jacobian(network, size, channels):
-    spec = Spec(channels, size, 17, SHARES)
+    spec = Spec("image", (channels, size, size), 17, SHARES)
     model = made(spec, network=network).double()
     x, y = pictures(spec, 2)
     value = model.log_prob(x.double(), y, rng(3))
@@ -79,7 +79,7 @@ def test_the_log_probability_is_that_of_the_full_jacobian(network, size, channel
 
 @pytest.mark.parametrize("network", ["dense", "conv"])
 def test_the_probabilities_of_all_images_sum_to_the_share_of_the_noise_that_makes_one(network):
-    spec = Spec(1, 2, 3, SHARES)
+    spec = Spec("image", (1, 2, 2), 3, SHARES)
     model = made(spec, network=network, spread=0.5).double()
     with torch.no_grad():
         for step in (m for m in model.modules() if isinstance(m, FlowStep)):
@@ -103,7 +103,7 @@ def test_the_probabilities_of_all_images_sum_to_the_share_of_the_noise_that_make
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_a_model_that_knows_nothing_needs_the_bits_of_a_level(levels, monkeypatch):
-    spec = Spec(3, 9, levels)  # in a frame of 10 px, which must cost nothing
+    spec = Spec("image", (3, 9, 9), levels)  # in a frame of 10 px, which must cost nothing
     model = made(spec, network="conv")
 
     def even(self: Flow, v: Tensor, *_: object) -> tuple[Tensor, Tensor]:
@@ -120,7 +120,7 @@ def test_a_model_that_knows_nothing_needs_the_bits_of_a_level(levels, monkeypatc
 
 
 def test_the_noise_of_dequantisation_fills_exactly_one_level(monkeypatch):
-    spec = Spec(1, 8, 5)
+    spec = Spec("image", (1, 8, 8), 5)
     model = made(spec)
     seen: list[Tensor] = []
 
@@ -148,7 +148,7 @@ def test_the_noise_of_dequantisation_fills_exactly_one_level(monkeypatch):
 @both
 @pytest.mark.parametrize("size", [8, 13, 30, 32])
 def test_the_inverse_is_exact(network, size):
-    spec = Spec(3 if size < 16 else 1, size, 256, SHARES)
+    spec = Spec("image", (3 if size < 16 else 1, size, size), 256, SHARES)
     model = made(spec, network=network, spread=0.1)
     x, y = pictures(spec, 64)
     next(model.losses(x, y, rng(), 0.0))  # sets the scales
@@ -171,7 +171,7 @@ def test_the_inverse_is_exact(network, size):
 
 
 def test_the_temperature_scales_the_noise():
-    spec = Spec(1, 8, 17, SHARES)
+    spec = Spec("image", (1, 8, 8), 17, SHARES)
     model = made(spec)
     one, half, none = (
         model.latent(range(5), 3, FlowSampling(temperature=t)) for t in (1.0, 0.5, 0.0)
@@ -187,7 +187,7 @@ def test_the_temperature_scales_the_noise():
 
 @both
 def test_samples_stay_finite_when_the_scales_saturate(network):
-    model = made(Spec(1, 16, 256), network=network, steps=8)
+    model = made(Spec("image", (1, 16, 16), 256), network=network, steps=8)
     with torch.no_grad():
         for step in (m for m in model.modules() if isinstance(m, FlowStep)):
             step.net.last.bias.fill_(1e4)
@@ -203,7 +203,7 @@ def test_samples_stay_finite_when_the_scales_saturate(network):
 
 @both
 def test_the_first_batch_makes_every_step_normal(network):
-    spec = Spec(1, 16, 256, SHARES)
+    spec = Spec("image", (1, 16, 16), 256, SHARES)
     torch_state = torch.random.get_rng_state()
     model = Flow(FlowConfig(network=network, steps=3, width=16, channels=4), spec).train()
     torch.random.set_rng_state(torch_state)
@@ -226,7 +226,7 @@ def test_the_first_batch_makes_every_step_normal(network):
 
 
 def test_the_scales_are_set_once_and_travel_with_the_state():
-    spec = Spec(1, 8, 17, SHARES)
+    spec = Spec("image", (1, 8, 8), 17, SHARES)
     model, other = (made(spec).train() for _ in range(2))
     x, y = pictures(spec, 32)
     next(model.losses(x, y, rng(), 0.0))
@@ -239,7 +239,7 @@ def test_the_scales_are_set_once_and_travel_with_the_state():
 
 
 def test_two_processes_agree_on_the_scales(monkeypatch):
-    whole, half = (made(Spec(1, 8, 17)).scales[0][0] for _ in range(2))  # type: ignore[index]
+    whole, half = (made(Spec("image", (1, 8, 8), 17)).scales[0][0] for _ in range(2))  # type: ignore[index]
     h = torch.randn(64, 64, generator=rng()) * 3 + 1
     whole.fit(h)
     mean = h.mean(0)
@@ -267,7 +267,7 @@ def test_the_trained_and_the_averaged_weights_share_their_scales_and_the_bits_fa
 
 
 def test_units_are_silenced_in_training_only():
-    spec = Spec(1, 8, 17, SHARES)
+    spec = Spec("image", (1, 8, 8), 17, SHARES)
     model, plain = (made(spec).train() for _ in range(2))
     model.silenced.fill_(64)
     x, y = pictures(spec)
@@ -285,7 +285,7 @@ def test_units_are_silenced_in_training_only():
 
 
 def test_a_gap_to_held_out_images_silences_units_until_it_is_allowed():
-    spec = Spec(1, 8, 17, SHARES)
+    spec = Spec("image", (1, 8, 8), 17, SHARES)
     model = made(spec, gap=0.0)
     with torch.no_grad():
         x, y = pictures(spec, 64)
@@ -307,7 +307,7 @@ def test_a_gap_to_held_out_images_silences_units_until_it_is_allowed():
 
 @both
 def test_in_half_precision_the_likelihood_stays_a_float32(network):
-    spec = Spec(1, 16, 256, SHARES)
+    spec = Spec("image", (1, 16, 16), 256, SHARES)
     model = made(spec, network=network, spread=0.1)
     x, y = pictures(spec)
     full = model.log_prob(x, y, rng())
@@ -334,6 +334,6 @@ def test_in_half_precision_the_likelihood_stays_a_float32(network):
     ],
 )
 def test_the_network_fits_the_size(size, shapes):
-    model = Flow(FlowConfig(steps=1), Spec(1, size, 256))
+    model = Flow(FlowConfig(steps=1), Spec("image", (1, size, size), 256))
     assert model.shapes == shapes
     assert sum(isinstance(m, nn.Conv2d) for m in model.modules()) == 4 * (len(shapes) - 1)

@@ -46,7 +46,7 @@ def images(spec: Spec, count: int = 16) -> tuple[Tensor, Tensor]:
 
 def gan(loss: str, network: str = "residual", spec: Spec | None = None, **values: Any) -> GAN:
     """A model with weights from a seed, after a few steps."""
-    spec = spec or Spec(1, 8, 17, SHARES)
+    spec = spec or Spec("image", (1, 8, 8), 17, SHARES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: Any = build("gan", {"loss": loss, "network": network} | values, spec)
@@ -328,7 +328,7 @@ def test_the_classic_preset_is_the_classic_gan():
     loop = TrainConfig.of(
         {k.removeprefix("train."): v for k, v in preset.items() if k.startswith("train.")}
     )
-    model = GAN(config, Spec(1, 28, 256, (0.1,) * 10))
+    model = GAN(config, Spec("image", (1, 28, 28), 256, (0.1,) * 10))
 
     def layers(net: nn.Module) -> list[str]:
         return [
@@ -355,7 +355,7 @@ def test_the_classic_preset_is_the_classic_gan():
 
 @pytest.mark.parametrize(("size", "network"), [(8, "residual"), (9, "conv"), (32, "conv")])
 def test_the_default_gan_compares_pairs_and_fits_its_network_to_the_size(size, network):
-    model = GAN(GANConfig(), Spec(1, size, 256, SHARES))
+    model = GAN(GANConfig(), Spec("image", (1, size, size), 256, SHARES))
     assert (model.network, model.config.loss, model.classes) == (network, "relativistic", 3)
     norms = [type(m).__name__ for m in model.critic.modules() if "Norm" in type(m).__name__]
     assert norms == []  # batch norm is the generator's alone
@@ -370,7 +370,7 @@ def test_every_preset_is_a_gan_that_takes_a_step(name):
     assert all(key.partition(".")[0] in ("family", "train") for key in given)
     values = {k[7:]: v for k, v in given.items() if k.startswith("family.")}
     TrainConfig.of({k[6:]: v for k, v in given.items() if k.startswith("train.")})
-    model: Any = build("gan", values, Spec(3, 16, 256, SHARES))
+    model: Any = build("gan", values, Spec("image", (3, 16, 16), 256, SHARES))
     x, y = images(model.spec, 2)
     assert all(loss.value.isfinite() for loss in model.losses(x, y, rng(), 0.5))
 
@@ -383,7 +383,7 @@ def test_the_residual_networks_mirror_each_other_without_norms(size):
     assert down(x).shape == (2, 7)
     for net in (up, down):
         assert not [m for m in net.modules() if "Norm" in type(m).__name__]
-    model = GAN(GANConfig(network="residual", width=8), Spec(3, size, 256))
+    model = GAN(GANConfig(network="residual", width=8), Spec("image", (3, size, size), 256))
     assert isinstance(model.critic.body, ResidualDownward)
 
 

@@ -36,7 +36,9 @@ def space_of(
     """The space of an untrained model."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model: Any = build(family, TINY[family] | config, Spec(channels, size, 17, shares))
+        model: Any = build(
+            family, TINY[family] | config, Spec("image", (channels, size, size), 17, shares)
+        )
     model.eval().requires_grad_(False)
     sampling = families.get(family).sampling
     classes = tuple(f"class {k}" for k in range(model.classes))
@@ -50,7 +52,7 @@ class Linear(nn.Module):
 
     def __init__(self, matrix: torch.Tensor, size: int = 4) -> None:
         super().__init__()
-        self.spec = Spec(1, size, 256)
+        self.spec = Spec("image", (1, size, size), 256)
         self.first = nn.Linear(matrix.shape[1], matrix.shape[0], bias=False)
         self.first.weight.data.copy_(matrix)
 
@@ -186,7 +188,9 @@ def test_a_model_that_makes_nan_gives_black_and_no_crash():
 
 
 def test_a_classifier_has_no_space():
-    opened: Any = runs.Opened("run", 1, 0, "classifier", nn.Linear(2, 2), Spec(1, 8, 17), (), None)
+    opened: Any = runs.Opened(
+        "run", 1, 0, "classifier", nn.Linear(2, 2), Spec("image", (1, 8, 8), 17), (), None
+    )
     with pytest.raises(UserError, match="A classifier has no latent space"):
         latent.open_space(opened)
 

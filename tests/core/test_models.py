@@ -71,7 +71,7 @@ def named(value: object) -> str:
 @cache
 def examples() -> list[tuple[Entry, dict[str, Any], Any]]:
     """One small model of each family and variant, to ask what it can; each is built once, while tests are collected."""
-    spec = Spec(1, 8, 17, SHARES)
+    spec = Spec("image", (1, 8, 8), 17, SHARES)
     return [(e, v, made(e, spec, **v)) for e in families for v in variants(e)]
 
 
@@ -111,7 +111,7 @@ def train(model: Any, count: int = 4, seed: int = 0) -> dict[str, list[float]]:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [8, 16, 28, 30, 32, 64])
 def test_images_of_every_size_are_in_range(entry, size, channels, classes):
-    spec = Spec(channels, size, 256, SHARES[:classes])
+    spec = Spec("image", (channels, size, size), 256, SHARES[:classes])
     model = made(entry, spec).eval()
     assert isinstance(model, nn.Module)
     assert isinstance(model, GenerativeModel)
@@ -134,7 +134,7 @@ def test_images_of_every_size_are_in_range(entry, size, channels, classes):
 
 @every_variant
 def test_the_same_seed_gives_the_same_sample_whatever_the_batch(entry, values):
-    model = made(entry, Spec(1, 8, 17, SHARES), **values)
+    model = made(entry, Spec("image", (1, 8, 8), 17, SHARES), **values)
     train(model)
     model.eval()
     sampling = entry.sampling()
@@ -151,7 +151,7 @@ def test_the_same_seed_gives_the_same_sample_whatever_the_batch(entry, values):
 
 @every_variant
 def test_the_groups_are_disjoint_and_hold_every_parameter(entry, values):
-    model = made(entry, Spec(3, 16, 256, SHARES), **values)
+    model = made(entry, Spec("image", (3, 16, 16), 256, SHARES), **values)
     groups = model.groups()
     ids = [id(param) for group in groups for param in group.params]
     assert len(ids) == len(set(ids))
@@ -165,7 +165,7 @@ def test_the_groups_are_disjoint_and_hold_every_parameter(entry, values):
 
 @every_variant
 def test_every_parameter_receives_a_gradient(entry, values):
-    model = made(entry, Spec(1, 16, 256, SHARES), **values)
+    model = made(entry, Spec("image", (1, 16, 16), 256, SHARES), **values)
     train(model)  # layers that start at zero move first
     x, y = images(model.spec)
     names = {id(param): name for name, param in model.named_parameters()}
@@ -202,7 +202,7 @@ PER_IMAGE = [
 def test_losses_of_single_images_have_the_loss_for_a_mean_and_so_have_their_gradients(
     entry, values
 ):
-    model = made(entry, Spec(1, 8, 17, SHARES), **values)
+    model = made(entry, Spec("image", (1, 8, 8), 17, SHARES), **values)
     train(model)
     x, y = images(model.spec, 6)
     (loss,) = model.losses(x, y, rng(1), 0.7)
@@ -220,7 +220,7 @@ def test_losses_of_single_images_have_the_loss_for_a_mean_and_so_have_their_grad
 
 @every_variant
 def test_what_a_family_logs_it_says_how_to_read(entry, values):
-    model = made(entry, Spec(1, 8, 17, SHARES), **values)
+    model = made(entry, Spec("image", (1, 8, 8), 17, SHARES), **values)
     x, y = images(model.spec)
     logged: set[str] = set()
     for progress in (0.0, 0.5, 1.0):
@@ -237,7 +237,7 @@ def test_what_a_family_logs_it_says_how_to_read(entry, values):
 
 @every_variant
 def test_the_losses_depend_on_weights_batch_and_generator_alone(entry, values):
-    first = made(entry, Spec(1, 8, 17, SHARES), **values)
+    first = made(entry, Spec("image", (1, 8, 8), 17, SHARES), **values)
     second = copy.deepcopy(first)
     torch.manual_seed(99)
     a, b = train(first), train(second)
@@ -249,7 +249,7 @@ def test_the_losses_depend_on_weights_batch_and_generator_alone(entry, values):
 
 @every_variant
 def test_the_state_survives_safetensors(entry, values, tmp_path):
-    spec = Spec(1, 12, 256, SHARES)
+    spec = Spec("image", (1, 12, 12), 256, SHARES)
     model = made(entry, spec, **values)
     train(model, 2)
     x, y = images(spec, 64)
@@ -268,7 +268,7 @@ def test_the_state_survives_safetensors(entry, values, tmp_path):
 
 @pytest.mark.parametrize(("entry", "values"), able(Decodes), ids=named)
 def test_decoding_a_latent_is_sampling(entry, values):
-    model = made(entry, Spec(1, 8, 17, SHARES), **values).eval()
+    model = made(entry, Spec("image", (1, 8, 8), 17, SHARES), **values).eval()
     sampling = entry.sampling()
     y = torch.arange(6) % 3
     z = model.latent(range(6), 2, sampling)
@@ -284,7 +284,7 @@ def test_decoding_a_latent_is_sampling(entry, values):
 
 @every_variant
 def test_shares_of_classes_are_blended_labels(entry, values):
-    model = made(entry, Spec(1, 8, 17, SHARES), **values)
+    model = made(entry, Spec("image", (1, 8, 8), 17, SHARES), **values)
     train(model)
     model.eval()
     sampling = entry.sampling()
@@ -301,7 +301,7 @@ def test_shares_of_classes_are_blended_labels(entry, values):
 
 @every
 def test_every_choice_of_the_sampling_changes_the_samples(entry):
-    spec = Spec(1, 8, 17, SHARES)
+    spec = Spec("image", (1, 8, 8), 17, SHARES)
     model = made(entry, spec)
     train(model, 10)
     if isinstance(model, Fits):
@@ -321,7 +321,7 @@ def test_every_choice_of_the_sampling_changes_the_samples(entry):
 @pytest.mark.parametrize(("entry", "values"), able(Fits), ids=named)
 @pytest.mark.parametrize("count", [2, 257])
 def test_fitting_is_deterministic_and_changes_nothing_trainable(entry, values, count):
-    spec = Spec(1, 12, 256, SHARES)
+    spec = Spec("image", (1, 12, 12), 256, SHARES)
     model = made(entry, spec, **values)
     train(model, 2)
     model.eval()
@@ -346,7 +346,7 @@ def test_fitting_is_deterministic_and_changes_nothing_trainable(entry, values, c
 
 @pytest.mark.parametrize(("entry", "values"), able(Validates), ids=named)
 def test_held_out_values_are_numbers_that_the_generator_repeats(entry, values):
-    model = made(entry, Spec(1, 8, 17, SHARES), **values).eval()
+    model = made(entry, Spec("image", (1, 8, 8), 17, SHARES), **values).eval()
     with torch.no_grad():
         first, again = (model.held_out(*images(model.spec), rng(1)) for _ in range(2))
     assert {name: float(value) for name, value in first.items()} == {
@@ -357,9 +357,9 @@ def test_held_out_values_are_numbers_that_the_generator_repeats(entry, values):
 
 def test_a_family_that_does_not_exist_is_told():
     with pytest.raises(UserError, match=r"^There is no family 'gam'\. Did you mean 'gan'\?$"):
-        build("gam", {}, Spec(1, 8, 17))
+        build("gam", {}, Spec("image", (1, 8, 8), 17))
     with pytest.raises(UserError) as caught:
-        build("gan", {"latent_dim": 0}, Spec(1, 8, 17))
+        build("gan", {"latent_dim": 0}, Spec("image", (1, 8, 8), 17))
     assert str(caught.value) == (
         "family.latent_dim must be a whole number at least 1 and at most 1024, got 0. Leave it out to use 64."
     )
@@ -370,7 +370,7 @@ def test_a_latent_of_no_dimension_is_refused():
         with pytest.raises(
             UserError, match=r"family\.latent_dim must be a whole number at least 1 "
         ):
-            build(family, {"latent_dim": 0}, Spec(1, 8, 17))
+            build(family, {"latent_dim": 0}, Spec("image", (1, 8, 8), 17))
 
 
 # --- Blocks -------------------------------------------------------------------------------------

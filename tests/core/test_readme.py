@@ -78,7 +78,7 @@ def test_the_family_in_the_readme_is_offered_where_families_are(mean, toy):
 
 
 def test_the_family_in_the_readme_has_none_of_what_tricks_need(mean):
-    model = mean.make(mean.config(), models.Spec(1, 8, 17))
+    model = mean.make(mean.config(), models.Spec("image", (1, 8, 8), 17))
     opened = runs.Opened("run", 1, 1, "mean", model, model.spec, (), mean.sampling)
     assert not any(trick.fits(opened) for trick in tricks)
 

@@ -463,10 +463,10 @@ def test_a_larger_question_costs_more(plain, digits):
 
 
 def test_a_sweep_reaches_from_little_to_everything():
-    grey = Budget(LINF, 1, 8)
+    grey = Budget(LINF, (1, 8, 8))
     found = grey.sweep()
     assert found[-1] == grey.largest == 1 and grey.usual in found
-    assert Budget(L2, 3, 32).usual == pytest.approx(0.5, abs=0.01)
+    assert Budget(L2, (3, 32, 32)).usual == pytest.approx(0.5, abs=0.01)
 
 
 # --- what cannot be attacked --------------------------------------------------------------------

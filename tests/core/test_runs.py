@@ -318,7 +318,14 @@ def loads(monkeypatch: pytest.MonkeyPatch, home: Path) -> list[str]:
         time.sleep(0.02)
         done.append(run.id)
         return runs.Opened(
-            run.id, step, 0, "vae", nn.Linear(2**17, 1, bias=False), Spec(1, 8, 17), (), None
+            run.id,
+            step,
+            0,
+            "vae",
+            nn.Linear(2**17, 1, bias=False),
+            Spec("image", (1, 8, 8), 17),
+            (),
+            None,
         )
 
     monkeypatch.setattr(runs, "_load", load)

@@ -171,9 +171,9 @@ def test_the_shares_of_classes_are_those_of_the_training_images():
     y = np.array([0, 0, 0, 1, 2, 2, 2, 2, 1, 1])
     splits = {"train": np.arange(4), "valid": np.arange(4, 8), "test": np.arange(8, 10)}
     dataset = assemble(np.zeros((10, 3, 8, 8), np.uint8), y, ("a", "b", "c"), splits, levels=17)
-    assert spec_of(dataset) == Spec(3, 8, 17, (0.75, 0.25, 0.0))
+    assert spec_of(dataset) == Spec("image", (3, 8, 8), 17, (0.75, 0.25, 0.0))
     bare = assemble(np.zeros((10, 1, 8, 8), np.uint8), None, (), splits)
-    assert spec_of(bare) == Spec(1, 8, 256, ())
+    assert spec_of(bare) == Spec("image", (1, 8, 8), 256, ())
 
 
 def test_one_training_image_is_too_few(toy):

@@ -45,7 +45,7 @@ def images(spec: Spec, count: int = 16) -> tuple[Tensor, Tensor]:
 def vae(size: int = 8, levels: int = 17, **values: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return build("vae", values, Spec(1, size, levels, SHARES))
+        return build("vae", values, Spec("image", (1, size, size), levels, SHARES))
 
 
 def train(model: VAE, count: int) -> None:
@@ -197,7 +197,7 @@ def test_the_log_probability_is_a_bound_that_tightens_to_that_of_the_levels(
 
 
 def test_free_bits_cost_nothing():
-    x, y = images(Spec(1, 8, 17, SHARES))
+    x, y = images(Spec("image", (1, 8, 8), 17, SHARES))
     free, plain = vae(free_bits=0.5, warmup=0.0, beta=2.0), vae(warmup=0.0, beta=2.0)
     mean = torch.zeros(16, 32)
     mean[:, 0], mean[:8, 1] = 2.0, 1.2  # KL 2 in every image; 0.72 in half of them; none
@@ -216,7 +216,7 @@ def test_every_preset_is_a_vae_that_takes_a_step(name):
     assert all(key.partition(".")[0] in ("family", "train") for key in given)
     TrainConfig.of({k[6:]: v for k, v in given.items() if k.startswith("train.")})
     values = {k[7:]: v for k, v in given.items() if k.startswith("family.")}
-    model: Any = build("vae", values, Spec(3, 16, 256, SHARES))
+    model: Any = build("vae", values, Spec("image", (3, 16, 16), 256, SHARES))
     x, y = images(model.spec, 2)
     assert all(loss.value.isfinite() for loss in model.losses(x, y, rng(), 0.5))
 

@@ -37,7 +37,7 @@ def rng(seed: int = 0) -> torch.Generator:
 def made(spec: Spec | None = None, **values: Any) -> VQVAE:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = build("vqvae", values, spec or Spec(1, 8, 17, SHARES))
+        model = build("vqvae", values, spec or Spec("image", (1, 8, 8), 17, SHARES))
     assert isinstance(model, VQVAE)
     return model
 
@@ -96,7 +96,7 @@ def test_the_rounded_vector_is_the_nearest_of_all():
 def test_levels_that_make_no_vocabulary_are_refused():
     for text in ("5,,5", "1,5", "five", "65", "64,65", "16,16,17", ""):
         with pytest.raises(UserError, match=r"^family\.levels must be whole numbers from 2 to 64 "):
-            build("vqvae", {"levels": text}, Spec(1, 8, 17))
+            build("vqvae", {"levels": text}, Spec("image", (1, 8, 8), 17))
     assert made(levels=" 3, 4 ").quantizer.count == 12
 
 
@@ -423,7 +423,7 @@ def test_codes_of_every_size_and_back(size):
     grid, halvings = tokens(size)
     assert 3 <= grid <= 8
     assert size <= grid * 2**halvings
-    model = made(Spec(3, size, 256)).eval()
+    model = made(Spec("image", (3, size, size), 256)).eval()
     assert isinstance(model, Quantizes) and isinstance(model, Fits) and isinstance(model, Validates)
     x = torch.rand(2, 3, size, size, generator=rng())
     codes = model.quantize(x)
@@ -444,7 +444,7 @@ def test_the_presets_build_what_they_promise():
 
 
 def test_a_decoder_that_has_gone_all_black_feels_the_way_back():
-    model = made(Spec(1, 16, 256))
+    model = made(Spec("image", (1, 16, 16), 256))
     last = [m for m in model.decoder if isinstance(m, nn.Conv2d)][-1]
     x, _ = pictures(model)
     with torch.no_grad():

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from core.catalog import Config, Entry, Registry, UserError
+from core.media import FORMS, Form, Taker
 from core.stats import Estimate
 from core.writing import percent
 
@@ -27,8 +28,8 @@ GROUPS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric(Entry):
-    """A metric; ``make(evaluator, sample) -> Estimate | Score``.
+class Metric(Taker):
+    """A metric; ``make(evaluator, sample) -> Estimate | Score``. It takes what a model sees.
 
     Attributes:
         group: Of :data:`GROUPS`.
@@ -52,6 +53,7 @@ class Metric(Entry):
     means: str
     doubt: str
     needs: tuple[str, ...] = ("features",)
+    takes: tuple[Form, ...] = FORMS
     fewest: int = 50
     standard: bool = True
     scale: Literal["share", "number", "bits"] = "number"

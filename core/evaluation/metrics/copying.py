@@ -91,6 +91,7 @@ def _ratio_test(m: Measurement) -> tuple[bool, str]:
     needs=(),
     scale="share",
     floor="unseen",
+    takes=("picture",),
 )
 def _disguised(evaluator: Evaluator, sample: ImageSet) -> Score:
     """Asks of samples whether a training image or an unseen one is nearer, whichever way the picture is turned."""
@@ -117,6 +118,7 @@ def _disguised_test(m: Measurement) -> tuple[bool, str]:
     needs=(),
     scale="share",
     floor="unseen",
+    takes=("picture",),
 )
 def _disguised_ratio(evaluator: Evaluator, sample: ImageSet) -> Score:
     """Finds samples that single out one training image after it was mirrored, turned, shifted, lit or turned grey."""

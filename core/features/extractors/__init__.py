@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.catalog import Config, Entry, Registry
+from core.catalog import Config, Registry
+from core.media import FORMS, Form, Taker
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extractor(Entry):
+class Extractor(Taker):
     """An extractor; ``make(dataset, device, weights, watch) -> Embedding``.
 
-    ``weights`` is a file, or empty; ``watch`` follows a training.
+    It takes what a model sees. ``weights`` is a file, or empty; ``watch`` follows a training.
 
     Attributes:
         labels: It learns from labels and has an accuracy; where that is poor, another one takes its place.
@@ -23,6 +24,7 @@ class Extractor(Entry):
 
     labels: bool = False
     frechet: str = ""
+    takes: tuple[Form, ...] = FORMS
     config: type[Config] = Config
 
 

@@ -10,7 +10,7 @@ from core.features.published import Published, published
 from core.watch import UNWATCHED, Watch
 
 
-@extractors.add("dinov2", "DINOv2")
+@extractors.add("dinov2", "DINOv2", takes=("picture",))
 def dinov2(
     dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
 ) -> Published:

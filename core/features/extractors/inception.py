@@ -10,7 +10,7 @@ from core.features.published import Published, published
 from core.watch import UNWATCHED, Watch
 
 
-@extractors.add("inception", "Inception", frechet="FID")
+@extractors.add("inception", "Inception", frechet="FID", takes=("picture",))
 def inception(
     dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
 ) -> Published:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from core.datasets import Dataset, evenly
 from core.features.embedding import LENGTHS, bounded, spread
 from core.features.extractors import extractors
 from core.settings import settings
-from core.tensors import Images
+from core.tensors import Batch
 from core.trained import finished, once
 from core.training import TrainConfig, Trainer, spec_of
 from core.watch import UNWATCHED, Watch
@@ -42,13 +42,13 @@ class Judge:
     accuracy: float
 
     @torch.inference_mode()
-    def features(self, x: Images) -> np.ndarray:
+    def features(self, x: Batch) -> np.ndarray:
         """Gives standardised features of images in [0, 1], float64 (N, D)."""
         parts = [(self.model.features(part) - self.centre) / self.scale for part in self._parts(x)]
         return bounded(parts)
 
     @torch.inference_mode()
-    def probabilities(self, x: Images) -> np.ndarray:
+    def probabilities(self, x: Batch) -> np.ndarray:
         """Gives the probability of each class, float64 (N, K)."""
         parts = [self.model(part).double().softmax(1) for part in self._parts(x)]
         return torch.cat(parts).cpu().numpy()
@@ -62,7 +62,7 @@ def _recipe(dataset: Dataset) -> dict[str, Any]:
     return {
         "classifier": ClassifierConfig().record(),
         "train": TrainConfig(images=images, batch=128, precision="float32").record(),
-        "spec": asdict(spec_of(dataset)),
+        "spec": spec_of(dataset).record(),
         "data": dataset.fingerprint,
     }
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from core.datasets import Dataset, evenly
-from core.features.embedding import bounded, small
+from core.features.embedding import bounded
 from core.features.extractors import extractors
-from core.tensors import Images
+from core.tensors import Batch, coarse
 from core.watch import UNWATCHED, Watch
 
 IMAGES = 5000  # of the training images, at most
@@ -34,10 +34,10 @@ class Components:
     vectors: Tensor
 
     @torch.inference_mode()
-    def features(self, x: Images) -> np.ndarray:
+    def features(self, x: Batch) -> np.ndarray:
         """Gives standardised features of images in [0, 1], float64 (N, D)."""
         parts = [
-            (small(part.to(self.mean.device)) - self.mean) @ self.vectors for part in x.split(500)
+            (coarse(part.to(self.mean.device)) - self.mean) @ self.vectors for part in x.split(500)
         ]
         return bounded(parts)
 
@@ -45,7 +45,7 @@ class Components:
 def components(dataset: Dataset, device: torch.device, count: int = 64) -> Components:
     """Computes the principal components of up to 5 000 training images, on at most 32 px."""
     pick = evenly(dataset.splits["train"], IMAGES)
-    pixels = torch.cat([small(part) for part in dataset.batches(pick, device=device)])
+    pixels = torch.cat([coarse(part) for part in dataset.batches(pick, device=device)])
     mean = pixels.mean(0)
     _, scale, vectors = torch.linalg.svd((pixels - mean).double(), full_matrices=False)
     scale = scale / max(1, len(pixels) - 1) ** 0.5  # standard deviations along the components

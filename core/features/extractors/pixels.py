@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from core.datasets import Dataset, evenly
-from core.features.embedding import small
 from core.features.extractors import extractors
-from core.tensors import Images
+from core.tensors import Batch, coarse
 from core.watch import UNWATCHED, Watch
 
 IMAGES = 5000  # of the training images, at most
@@ -34,10 +33,10 @@ class Pixels:
     scale: Tensor
 
     @torch.inference_mode()
-    def features(self, x: Images) -> np.ndarray:
+    def features(self, x: Batch) -> np.ndarray:
         """Gives centred pixels of images in [0, 1], float64 (N, D)."""
         parts = [
-            (small(part.to(self.mean.device)) - self.mean) / self.scale for part in x.split(500)
+            (coarse(part.to(self.mean.device)) - self.mean) / self.scale for part in x.split(500)
         ]
         return torch.cat(parts).double().cpu().numpy()
 
@@ -48,6 +47,6 @@ def pixels(
 ) -> Pixels:
     """The pixels themselves, at most 32 a side: a shift by one of them counts as a large change."""
     pick = evenly(dataset.splits["train"], IMAGES)
-    found = torch.cat([small(part) for part in dataset.batches(pick, device=device)])
+    found = torch.cat([coarse(part) for part in dataset.batches(pick, device=device)])
     scale = (found - found.mean(0)).square().mean().sqrt().clamp_min(1e-3)
     return Pixels("pixels", dataset.fingerprint[:16], found.mean(0), scale)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class ContrastNet(nn.Module):
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
-        any_classes = Spec(spec.channels, spec.size, spec.levels, (0.5, 0.5))
+        any_classes = replace(spec, shares=(0.5, 0.5))
         self.body = Classifier(ClassifierConfig(), any_classes)
         self.body.last = nn.Identity()  # type: ignore[assignment]
         self.head = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32))
@@ -110,7 +110,7 @@ def self_supervised(
     """Opens the self-supervised extractor of a dataset; the first time it is trained, which takes about a minute."""
     spec = spec_of(dataset)
     train = TrainConfig(images=LENGTHS["other"], batch=256, precision="float32", average=100)
-    facts = {"train": train.record(), "spec": asdict(spec), "data": dataset.fingerprint, "kind": 1}
+    facts = {"train": train.record(), "spec": spec.record(), "data": dataset.fingerprint, "kind": 1}
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # noqa: TID251 - the first weights, inside the fork
@@ -127,7 +127,7 @@ def self_supervised(
     return model.to(device).eval().requires_grad_(False)
 
 
-@extractors.add("self", "Self-supervised")
+@extractors.add("self", "Self-supervised", takes=("picture",))
 def _self(
     dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
 ) -> ContrastNet:

@@ -43,7 +43,8 @@ def ask(of: Dataset) -> Question:
     st.caption(shell.plain(choices[classifier].note))
     press = st.container()
     with st.expander("Settings"):
-        ready = [entry for entry in attacks if not entry.missing]
+        takes = of.medium.item
+        ready = [entry for entry in attacks if not entry.missing and takes in entry.takes]
         picked = st.multiselect(
             "Attacks",
             [entry.name for entry in ready],

@@ -42,7 +42,8 @@ def draw(question: Question) -> None:
             format_func=lambda id: next(run.name for run in of if run.id == id),
         )
         opened = runs.open_model(jobs.get(id))
-        tricks = [entry for entry in deception.tricks if entry.fits(opened)]
+        sees = opened.spec.form
+        tricks = [entry for entry in deception.tricks if sees in entry.takes and entry.fits(opened)]
         if not tricks:
             st.caption("This family offers nothing to attack here. Choose another model.")
             return

@@ -15,6 +15,7 @@ import streamlit as st
 
 from core import datasets, sheets
 from core.catalog import UserError
+from core.media import media
 from pages.ui import form, shell
 
 KEY = "augment.chain"
@@ -153,8 +154,9 @@ def builder() -> None:
         _step(place, step)
     if not st.session_state[KEY]:
         st.caption("The chain is empty: images pass through unchanged. Add a step.")
+    sees = media.get(datasets.describe(shell.chosen_dataset()).medium).model
     entries = sorted(
-        augment.augmentations,
+        (entry for entry in augment.augmentations if sees in entry.takes),
         key=lambda entry: augment.GROUPS.index(entry.group),
     )
     st.selectbox(

@@ -91,11 +91,14 @@ def command(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
 
 def draw() -> None:
     """Draws the form: what to train, its parameters, the button."""
+    from core.media import media
     from core.models import DEFAULT_FAMILY, families
     from core.tensors import gpus
 
     # the family that the Overview trains comes first, and is chosen at first
-    names = [*sorted(families.names(), key=lambda name: name != DEFAULT_FAMILY), "classifier"]
+    sees = media.get(datasets.describe(shell.chosen_dataset()).medium).model
+    fitting = [entry.name for entry in families if sees in entry.takes]
+    names = [*sorted(fitting, key=lambda name: name != DEFAULT_FAMILY), "classifier"]
     titles = {entry.name: entry.title for entry in families} | {"classifier": "Classifier (judge)"}
     st.selectbox(
         "What to train",

@@ -1,0 +1,132 @@
+"""What a dataset can be made of; each file beside this one is one medium, of the file's name.
+
+A medium has two sides. The *item* is stored, shown, exported, attacked and compared for copies. What a *model sees* may
+be another thing, which ``to_model`` makes of items and ``from_model`` turns back into them; of images it is the image.
+Families, features and metrics take the model's side; copies, players, exports and budgets take the item.
+Torch is imported where it computes, so that listing the media costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from core.catalog import Config, Entry, Registry, UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Form = Literal["picture", "vector", "sequence"]  # (C, H, W), (D,), (C, T)
+FORMS: tuple[Form, ...] = ("picture", "vector", "sequence")
+
+
+def form_of(shape: Sequence[int]) -> Form:
+    """Tells the form of one item, or of what a model sees of it, by its shape."""
+    return {1: "vector", 2: "sequence"}.get(len(shape), "picture")  # type: ignore[return-value]
+
+
+def _floats(x: Tensor, levels: int) -> Tensor:
+    from core.tensors import to_float
+
+    return to_float(x, levels)
+
+
+def _levels(x: Tensor, levels: int) -> np.ndarray:
+    from core.tensors import to_bytes
+
+    return to_bytes(x, levels)
+
+
+def _coarse(x: Tensor) -> Tensor:
+    from core.tensors import coarse
+
+    return coarse(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Medium(Entry):
+    """A medium; ``make(x, columns, facts=None, **layout) -> bytes`` shows items, uint8 (N, …) 0 … 255, in one file.
+
+    Attributes:
+        item, model: The forms of the two sides.
+        shape: Of stored items, in words.
+        fits: Tells whether items of a shape (…) are of this medium.
+        told: Says how many items of a shape a dataset holds.
+        alone: Writes one stored item (…) of so many levels as a file; its ``suffix``, and its ``mime`` type.
+        body: Makes the network of a judge: from what a model sees of a shape (…), with a width, to so many features.
+        usual: The usual strength of an attack on items of a shape (…): the largest change of a number, of a range of 1.
+        norms: Names of the norms that measure a change.
+        source: The dataset source that imports files.
+        dtype: Of stored items.
+        read: Turns stored items of so many levels into float32 in [0, 1].
+        write: Turns items in [0, 1] into stored ones of so many levels.
+        to_model: Makes what a model sees of items, (N, …) in [0, 1] both; differentiable.
+        from_model: Makes items of what a model has made.
+        near: Gives the vectors of items by whose distances copies and duplicates are told, (N, P).
+        parts: What only this medium has, and pages find through it.
+    """
+
+    item: Form
+    model: Form
+    shape: str
+    fits: Callable[[tuple[int, ...]], bool]
+    told: Callable[[int, tuple[int, ...]], str]
+    alone: Callable[[np.ndarray, int], bytes]
+    suffix: str
+    mime: str
+    body: Callable[[tuple[int, ...], int, int], nn.Module]
+    usual: Callable[[tuple[int, ...]], float]
+    norms: tuple[str, ...] = ("linf", "l2", "l1")
+    source: str = ""
+    dtype: str = "uint8"
+    read: Callable[[Tensor, int], Tensor] = _floats
+    write: Callable[[Tensor, int], np.ndarray] = _levels
+    to_model: Callable[[Tensor], Tensor] = lambda x: x
+    from_model: Callable[[Tensor], Tensor] = lambda x: x
+    near: Callable[[Tensor], Tensor] = _coarse
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    config: type[Config] = Config
+
+    def seen(self, x: Tensor, levels: int) -> Tensor:
+        """Turns stored items (N, …) of so many levels into what a model sees of them."""
+        return self.to_model(self.read(x, levels))
+
+    def kept(self, x: Tensor, levels: int = 256) -> np.ndarray:
+        """Turns what a model has made, (N, …), into items as they are stored, in memory."""
+        return self.write(self.from_model(x), levels)
+
+    def items(self, x: Tensor, levels: int = 256) -> Tensor:
+        """Turns what a model has made, (N, …), into the items in [0, 1] that are read once it was stored."""
+        import torch
+
+        return self.read(torch.as_tensor(self.kept(x, levels)), levels)
+
+
+media = Registry("medium", Medium, "core.media")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taker(Entry):
+    """An entry that is made for some forms of data: of items or of what a model sees, as its registry says.
+
+    Attributes:
+        takes: The forms.
+    """
+
+    takes: tuple[Form, ...] = ("picture",)
+
+    def allow(self, form: Form, registry: Iterable[Taker]) -> None:
+        """Refuses other forms.
+
+        Raises:
+            UserError: With those of the registry that take it.
+        """
+        if form not in self.takes:
+            others = ", ".join(entry.name for entry in registry if form in entry.takes)
+            raise UserError(
+                f"{self.title} takes {' or '.join(self.takes)}s, and this is a {form}. "
+                f"Choose from: {others or 'none yet'}."
+            )

@@ -1,0 +1,62 @@
+"""Square images, grey or in colour: what is stored is what a model sees."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from core import sheets
+from core.media import media
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def _alone(x: np.ndarray, levels: int) -> bytes:
+    x = sheets.as_bytes(x, levels)
+    out = io.BytesIO()
+    picture = x[0] if len(x) == 1 else x.transpose(1, 2, 0)
+    Image.fromarray(picture).save(out, "PNG", compress_level=6)
+    return out.getvalue()
+
+
+def _told(count: int, shape: tuple[int, ...]) -> str:
+    channels, size, _ = shape
+    kind = "colour" if channels == 3 else "grey"
+    return f"{count} {kind} images of {size}×{size} px"
+
+
+def _body(shape: tuple[int, ...], width: int, features: int) -> nn.Module:
+    from core.nets import ConvFeatures
+
+    return ConvFeatures(shape[0], shape[-1], width, features)
+
+
+def _usual(shape: tuple[int, ...]) -> float:
+    return (8 if shape[0] > 1 else 38 if shape[-1] <= 8 else 51) / 255
+
+
+@media.add(
+    "image",
+    "Images",
+    item="picture",
+    model="picture",
+    shape="(N, 1 or 3, H, W)",
+    fits=lambda shape: len(shape) == 3 and shape[0] in (1, 3),
+    told=_told,
+    alone=_alone,
+    suffix=".png",
+    mime="image/png",
+    body=_body,
+    usual=_usual,
+    source="folder",
+)
+def image(
+    x: np.ndarray, columns: int, facts: Mapping[str, Any] | None = None, **layout: int
+) -> bytes:
+    """Shows images side by side as one PNG."""
+    return sheets.png(x, columns, facts, **layout)
