@@ -32,15 +32,29 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# The files that take longest, which begin first: whoever takes the last one makes the others wait.
+LONG = (
+    "core/test_robustness", "browser/", "pages/test_robustness", "elsewhere/", "core/test_several", "core/test_jobs",
+    "core/test_evaluation", "core/test_accelerators", "core/test_experiment", "core/test_longer", "core/test_race",
+    "core/test_attacks", "core/test_cli", "pages/",
+)  # fmt: skip
+
 annotations.install()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks each test that looks through a browser, so that `-m "not browser"` leaves it out."""
+    """Marks each test that looks through a browser, so that `-m "not browser"` leaves it out; long files come first."""
     for item in items:
         if "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker("browser")
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """Gives the place of a test's file among :data:`LONG`; the order within a file stays."""
+    file = item.nodeid.removeprefix("tests/")
+    return next((turn for turn, start in enumerate(LONG) if file.startswith(start)), len(LONG))
 
 
 # --- Settings -----------------------------------------------------------------------------------

@@ -35,6 +35,12 @@ def shapes(home):
     return datasets.bring("shapes", {"path": str(file), "size": 12})
 
 
+@pytest.fixture(scope="module")
+def empty(server):
+    """A server where nothing was made yet, for the tests that look at what ships with the code."""
+    return server()
+
+
 def test_from_what_is_wrong_to_a_version_that_train_uses(server, screen, home, shapes):
     here = server(home=home)
     screen.open(here, "data", data="shapes", **{"data.view": "issues"})
@@ -103,9 +109,8 @@ def test_a_lasso_on_the_map_shows_and_decides(server, screen, home, shapes):
     screen.says(f"{len(shapes)} images: fine.")
 
 
-def test_a_chain_is_built_the_border_dragged_and_train_takes_it(server, screen, home):
-    here = server(home=home)
-    screen.open(here, "augment", data="digits", **{"augment.view": "before"})
+def test_a_chain_is_built_the_border_dragged_and_train_takes_it(empty, screen):
+    screen.open(empty, "augment", data="digits", **{"augment.view": "before"})
     canvas = screen.key("augment.compare").locator("canvas")
     expect(canvas).to_have_attribute("data-border", re.compile(r"\d+"))
     add = screen.key("augment.add").get_by_role("combobox")
@@ -134,9 +139,9 @@ def test_a_chain_is_built_the_border_dragged_and_train_takes_it(server, screen, 
     screen.chosen("train.augment.pipeline", "(saved)")
 
 
-def test_the_experiment_is_started_without_scrolling_and_no_arm_is_cut_short(server, screen, home):
+def test_the_experiment_is_started_without_scrolling_and_no_arm_is_cut_short(empty, screen):
     screen.page.set_viewport_size({"width": 1280, "height": 800})
-    screen.open(server(home=home), "augment", data="digits", **{"augment.view": "proof"})
+    screen.open(empty, "augment", data="digits", **{"augment.view": "proof"})
     expect(screen.button("augment.prove")).to_be_in_viewport(ratio=1)
     arms = screen.page.locator(
         "[class*=st-key-augment-experiment-] [data-testid=stCheckbox] label p"
