@@ -74,11 +74,15 @@ def new_folder(place: Path, *, replace: bool = False) -> Iterator[Path]:
         try:
             new.mkdir()
             yield new
+            taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
             if replace:
                 shutil.rmtree(place, ignore_errors=True)
             elif place.exists():
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
-            new.rename(place)
+                raise taken
+            try:
+                new.rename(place)
+            except OSError as error:  # somebody was faster
+                raise (taken if error.errno == errno.ENOTEMPTY else error) from None
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise

@@ -358,8 +358,9 @@ def newest_state(run: jobs.Job) -> tuple[dict[str, Any] | None, list[str]]:
 
 def cut(run: jobs.Job, step: int) -> None:
     """Drops all that came after a step, and what was half written, before training goes on from there."""
-    for half in (run.path / "checkpoints").glob(".new-*"):
+    for half in (run.path / "checkpoints").glob(".new-*"):  # a folder, or its lock
         shutil.rmtree(half, ignore_errors=True)
+        half.with_suffix(".lock").unlink(missing_ok=True)
     files.Log(run.path).cut(step)
     for later, file in samples(run):
         if later > step:

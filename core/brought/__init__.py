@@ -68,7 +68,7 @@ class Brought:
     @property
     def origin(self) -> Origin:
         """Where it comes from."""
-        return origins.get(self.record.get("origin", USUAL))
+        return _kept(self.record.get("origin", USUAL))
 
     @property
     def note(self) -> str:
@@ -136,7 +136,7 @@ def keep(
             f"There is a classifier {name!r} already. Choose another name, or delete that one first."
         )
     settings().allow_disk(len(file) / 2**20)
-    entry = origins.get(origin)
+    entry = _kept(origin)
     config = entry.config.of(values, "classifier")
     made = entry.make(config, file, dataset, None)
     weights = {n: v.cpu().contiguous() for n, v in made.model.net.state_dict().items()}
@@ -196,6 +196,14 @@ def raised(error: Exception) -> str:
     """Names an error of somebody else's program in one line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
+
+
+def _kept(name: str) -> Origin:
+    entry = origins.get(name)
+    if not entry.files:  # a record or a flag never runs a program
+        allowed = ", ".join(each.name for each in origins if each.files)
+        raise UserError(f"{entry.title} is code, which is never kept. Choose from: {allowed}.")
+    return entry
 
 
 def _folder() -> Path:

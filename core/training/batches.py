@@ -58,7 +58,7 @@ class Split:
         budget = settings().data_mb * 2**20
         if device.type == "cuda":  # the networks want room too
             budget = min(budget, torch.cuda.mem_get_info(device)[0] // 2)
-        if len(index) * math.prod(dataset.x.shape[1:]) > budget:
+        if len(index) * math.prod(dataset.shape) * dataset.x.itemsize > budget:
             self.x: Tensor | Streamed = Streamed(dataset.x, index, device)
         else:
             self.x = torch.as_tensor(np.asarray(dataset.x[index])).to(device)

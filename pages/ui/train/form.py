@@ -199,7 +199,7 @@ def chain(critic: bool) -> dict[str, Any]:
 def _listens(run: jobs.Job) -> bool:
     try:
         return runs.draft(runs.record(run)).classes > 0
-    except UserError:
+    except (UserError, KeyError, TypeError):  # its record is damaged
         return False
 
 
