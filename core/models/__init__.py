@@ -359,7 +359,7 @@ class Criticises(Protocol):
         ...
 
     def shown_through(self, augmentation: torch.nn.Module) -> None:
-        """Puts another augmentation before the critic in training; see :class:`core.nets.Augmentation`."""
+        """Puts another augmentation before the critic in training; see :class:`core.nets.CriticAugmentation`."""
         ...
 
 

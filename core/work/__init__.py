@@ -168,6 +168,3 @@ def flat(config: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
         for name, plain in (value["config"] if part in choice else value).items()
     }
     return choice, values
-
-
-# --- Training -------------------------------------------------------------------------------------------------------
