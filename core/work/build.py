@@ -53,4 +53,5 @@ def build(task: Task) -> Iterator[dict[str, Any]]:
         task.path / RESULT,
         {"name": kept.name, "fingerprint": kept.fingerprint, "rejected": sheet, **facts},
     )
+    task.say("", 1.0)
     yield {"images": len(kept), "seconds": seconds, "dataset": kept.name, "added": facts["added"]}

@@ -41,6 +41,7 @@ def inspect(task: Task) -> Iterator[dict[str, Any]]:
     for step in task.each(quality.inspect(dataset, config, task)):
         if isinstance(step, quality.Inspection):
             files.write_json(task.path / quality.FOUND, step.record())
+            task.say("", n, n)
             yield {"images": n, "seconds": round(step.seconds, 1), "found": step.counts}
             return
         name, share = step
