@@ -191,9 +191,10 @@ def classifier(
     facts: Mapping[str, Any],
     notes: Sequence[str] = (),
 ) -> Opened:
-    """Gives a module that maps images (N, C, H, W) in [0, 1] to logits (N, K) as a run's classifier is given."""
+    """Gives a module that maps what a model sees of items to logits (N, K) as a run's classifier is given."""
     model = model.to(device()).eval().requires_grad_(False)
-    spec = Spec(dataset.medium.name, dataset.shape, dataset.levels)
+    seen = tuple(dataset.images(slice(1)).shape[1:])
+    spec = Spec(dataset.medium.name, seen, dataset.levels)
     return Opened(
         "", 0, 0, "classifier", model, spec, tuple(classes), None, facts=facts, notes=tuple(notes)
     )
