@@ -77,7 +77,16 @@ class Target:
 
     @classmethod
     def of(cls, opened: Opened) -> Target:
-        """Puts a classifier under test: one that was trained here, or brought."""
+        """Puts a classifier under test: one that was trained here, or brought.
+
+        Raises:
+            UserError: If it sees no pictures.
+        """
+        if opened.spec.form != "picture":
+            raise UserError(
+                f"{opened.name or 'This classifier'} sees a {opened.spec.form}, and only classifiers of pictures can "
+                "be attacked yet. Choose a dataset of pictures."
+            )
         model, spec, name, facts = opened.model, opened.spec, opened.name, opened.facts
         side = spec.channels, spec.size
         return cls(model, opened.classes, *side, name=name, facts=facts, device=device())

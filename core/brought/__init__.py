@@ -26,13 +26,15 @@ from core.tensors import device
 
 OWN = "own/"
 USUAL = "torchvision"  # the origin of what was kept before it was written down
+_RECORD = {"config": dict, "dataset": str, "classes": list}  # what a record must hold
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin(Entry):
     """A way in for models; ``make(config, file, dataset, record) -> Opened`` gives a classifier of a dataset.
 
-    ``file`` holds the weights, and ``record`` what was written down when it was kept; None at first.
+    ``file`` holds the weights, and ``record`` what was written down when it was kept; None at first. What is kept of
+    the model are the weights of its ``net``, and ``preprocessing`` of its facts, where there is any.
 
     Attributes:
         files: Endings of the files of weights that it takes; empty for what enters by code, which is never kept.
@@ -73,6 +75,8 @@ class Brought:
     @property
     def note(self) -> str:
         """What it is and does to an image, in words."""
+        if (name := self.record.get("origin", USUAL)) not in origins:
+            return f"Brought from {name}, which this version does not know."
         return f"Brought: {self.origin.note(self.record)}"
 
 
@@ -118,8 +122,8 @@ def keep(
     """Keeps weights as a classifier of a dataset; ``values`` are the parameters of its origin.
 
     Raises:
-        UserError: If the server is view-only, the name is not allowed or taken, a parameter is not allowed, the
-            weights are not safe or do not fit.
+        UserError: If the server is view-only, the name is not allowed or taken, the origin takes no weights, a
+            parameter is not allowed, the weights are not safe or do not fit.
     """
     from safetensors.torch import save as as_bytes
 
@@ -143,7 +147,7 @@ def keep(
     record = {
         "origin": origin,
         "config": config.record(),
-        "preprocessing": made.facts["preprocessing"],
+        "preprocessing": made.facts.get("preprocessing", {}),
         "notes": list(made.notes),
         "dataset": dataset.name,
         "classes": list(dataset.classes),
@@ -184,9 +188,10 @@ def classifier(
     facts: Mapping[str, Any],
     notes: Sequence[str] = (),
 ) -> Opened:
-    """Gives a module that maps images (N, C, H, W) in [0, 1] to logits (N, K) as a run's classifier is given."""
+    """Gives a module that maps what a model sees of items to logits (N, K) as a run's classifier is given."""
     model = model.to(device()).eval().requires_grad_(False)
-    spec = Spec(dataset.medium.name, dataset.shape, dataset.levels)
+    seen = tuple(dataset.images(slice(1)).shape[1:])
+    spec = Spec(dataset.medium.name, seen, dataset.levels)
     return Opened(
         "", 0, 0, "classifier", model, spec, tuple(classes), None, facts=facts, notes=tuple(notes)
     )
@@ -221,4 +226,11 @@ def _folders() -> list[Path]:
 
 
 def _read(path: Path) -> Brought:
-    return Brought(OWN + path.name, path, read_json(path / "classifier.json"))
+    file = path / "classifier.json"
+    record = read_json(file)
+    for key, kind in _RECORD.items():
+        if not isinstance(record.get(key), kind):
+            raise UserError(
+                f"{file} is damaged ({key} is missing or wrong). Restore it, or delete its folder."
+            )
+    return Brought(OWN + path.name, path, record)

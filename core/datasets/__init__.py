@@ -274,6 +274,13 @@ def describe(name: str) -> Description:
     place = _place(name)
     try:
         meta = store.read_meta(place)
+        if meta["modality"] not in media:
+            return Description(
+                name,
+                name,
+                f"Of a medium that this version does not know: {meta['modality']!r}. "
+                "Put its file back into core/media.",
+            )
         n, *shape = meta["shape"]
         classes = len(meta["classes"])
         words = f"{classes} class{'' if classes == 1 else 'es'}" if classes else "no classes"

@@ -33,7 +33,6 @@ class Regression:
         points: Shape (N, D + K).
         weights: Change of each column, in standard deviations, per unit of each number of a point, (D + K, A).
         accuracy, chance: Of reading columns off held-out points, and of guessing, (A,).
-        true: Whether the columns are the truth, and not read by a reader.
     """
 
     table: Columns
@@ -41,7 +40,6 @@ class Regression:
     weights: Tensor = field(repr=False)
     accuracy: np.ndarray
     chance: np.ndarray
-    true: bool
 
 
 def study(space: Space, dataset: Dataset, reading: Reader | None = None) -> Regression:
@@ -91,7 +89,7 @@ def study(space: Space, dataset: Dataset, reading: Reader | None = None) -> Regr
             values = torch.cat([reading.read(space.decode(part)) for part in points.split(500)])
             found = Columns(reading.names, values.cpu().numpy(), reading.binary, reading.labels)
         weights, accuracy, chance = regress(points, found)
-        return Regression(found, points, weights, accuracy, chance, bool(space.encodes))
+        return Regression(found, points, weights, accuracy, chance)
 
     with torch.no_grad():
         return remember(space, ("study", dataset.fingerprint), make)

@@ -23,6 +23,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core import datasets, jobs, runs, scratch, slices
 from core.catalog import UserError
+from core.media import media
 from core.settings import settings
 from core.writing import duration, percent
 
@@ -385,7 +386,8 @@ def explore(run: jobs.Job, label: str = "Explore it", *, key: str) -> None:
 def sidebar() -> None:
     """Draws the choice of dataset and run, and what is running now."""
     with st.sidebar:
-        options = [name for name in datasets.names() if name != "folder"]
+        importers = {medium.source for medium in media}  # sources without anything of their own
+        options = [name for name in datasets.names() if name not in importers]
         if imported := st.session_state.pop("data.next", None):
             st.session_state["data"] = imported
         choose("data", options, options[0])

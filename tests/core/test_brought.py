@@ -196,3 +196,18 @@ def test_another_origin_is_one_file_and_what_it_gives_is_kept_and_opened(weights
     ]
     x = torch.rand(2, 1, 8, 8)
     assert torch.allclose(classifiers.target_of("own/line", digits).logits(x), net(x) * 3)
+    brought.origins._entries.clear()  # the file is gone, and the list of classifiers still opens
+    (found,) = brought.listing("digits")
+    assert found.note == "Brought from line, which this version does not know."
+    with pytest.raises(UserError, match=r"There is no origin 'line'"):
+        classifiers.target_of("own/line", digits)
+    (kept.path / "classifier.json").write_text('{"dataset": "digits", "classes": []}')
+    with pytest.raises(UserError, match=r"json is damaged \(config is missing or wrong\)"):
+        brought.find(kept.id)
+
+
+def test_what_enters_by_code_is_never_kept():
+    values = {"place": "antigravity:make"}
+    with pytest.raises(UserError, match=r"never kept.*from: torchvision\."):
+        brought.keep("net", b"", values, datasets.load("digits"), "factory")
+    assert brought.listing("digits") == []

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from core import build, datasets, evaluation, jobs, latent, runs, worker
+from core import brought, build, datasets, evaluation, jobs, latent, runs, worker
 from core.__main__ import main
 from core.catalog import UserError
 from core.classifier import Classifier, ClassifierConfig
@@ -23,6 +23,7 @@ from core.datasets.dataset import together
 from core.media import FORMS, media
 from core.models import Spec, families
 from core.norms import L1, LINF, Budget
+from core.target import Target
 from core.training import spec_of
 from core.work import submit
 
@@ -162,6 +163,14 @@ def test_what_does_not_take_signals_says_so():
         match=r"GAN .*takes pictures, and this is a vector\. Choose from: diffusion, vae\.",
     ):
         submit("train", {"dataset": "waves", "family": "gan"})
+    data = datasets.load("waves")
+    judge = Classifier(ClassifierConfig(width=4), spec_of(data))
+    opened = brought.classifier(judge, data, data.classes, {})
+    assert opened.spec.shape == (16,)
+    with pytest.raises(
+        UserError, match="This classifier sees a vector, and only classifiers of pictures can be"
+    ):
+        Target.of(opened)
     with pytest.raises(UserError, match="must be auto or dense for a vector, got 'conv'"):
         families.get("vae").make(
             families.get("vae").config.of({"network": "conv"}, "family"), Spec("signal", (16,), 256)

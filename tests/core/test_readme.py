@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -233,6 +234,25 @@ def test_the_attack_in_the_architecture_fools_within_its_budget(block, norm):
     done = attacks.run("bim", Target(net, ["a", "b", "c"], 1, 4), x, y, eps, norm=measure)
     assert done.fooled.float().mean() > 0.5 and 1 < done.steps <= 11
     assert measure.length(done.adversarial - x).max() <= eps + norms.NEAR
+
+
+def test_the_medium_in_the_architecture_is_kept_shown_and_learned(block):
+    from core.datasets import assemble
+    from core.media import media
+
+    (entry,) = block("core/media/reading.py", media)
+    x = np.arange(24, dtype=np.uint8).reshape(8, 3)
+    splits = {"train": np.arange(6), "valid": np.array([6]), "test": np.array([7])}
+    data = assemble(x, np.arange(8) % 2, ("a", "b"), splits, medium="reading")
+    seen, spec = data.images(slice(8)), core.spec_of(data)
+    assert np.array_equal(entry.kept(seen), x) and entry.told(*x.shape[:1], x.shape[1:])[0] == "8"
+    assert entry.make(x, 1).decode().splitlines()[:2] == ["0,1,2", "0,1,2"]
+    assert entry.alone(x[1], 256).decode().split() == ["value", "3", "4", "5"]
+    assert entry.body((3,), 4, 5)(seen).shape == (8, 5)
+    vae = families.get("vae")
+    net = vae.make(vae.config(latent_dim=2, width=16), spec)
+    (loss,) = net.losses(seen, torch.arange(8) % 2, None, 0.0)
+    assert loss.value.isfinite() and net.spec.shape == (3,)
 
 
 def test_the_metric_in_the_architecture_counts_copies_and_tells_the_verdict(block):
