@@ -74,7 +74,9 @@ class Task(Watch):
         if not self.lead:
             return ""
         if (self.path / "STOP").exists():
-            return "Stopped on request. Resume goes on from here."
+            kind = jobs.kinds.get(self.job.kind)
+            how = "Resume goes on from here." if kind.trained else kind.resumes
+            return f"Stopped on request. {how}"
         limit = settings().max_seconds
         if limit and time.monotonic() - self._began > limit:
             return f"Stopped at this server's limit of {limit} seconds."
