@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from core import datasets, evaluation, jobs, runs, sheets, work, worker
 from core.work import evaluate
-from core.writing import percent
+from core.writing import percent, percents
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_every_measure_has_value_interval_floor_number_and_meaning(visit, gan, f
     name, value, floor, n, reading = rows["Realism (precision)"]
     assert name.endswith("↑")
     assert value.startswith(f"**{percent(m.value)}**")
-    assert f"{percent(m.low)}\u00a0to\u00a0{percent(m.high)}" in value
+    assert percents(m.low, m.high).replace(" ", "\u00a0") in value
     assert (floor, n) == (percent(m.floor), f"{m.n:,}")
     assert m.entry.means in reading and m.entry.doubt in reading
     for sentence in evaluation.sentences(found):

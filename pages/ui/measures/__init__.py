@@ -9,7 +9,7 @@ import streamlit as st
 
 from core import evaluation, jobs
 from core.catalog import UserError
-from core.writing import percent
+from core.writing import percent, percents
 from pages.ui import shell, show
 
 if TYPE_CHECKING:
@@ -46,8 +46,13 @@ def span(measurement: Measurement) -> str:
     """Writes the interval of 95 %; empty where there is none."""
     if measurement.low is None or measurement.high is None:
         return ""
-    scale = measurement.entry.scale
-    return f"{number(measurement.low, scale)}\u00a0to\u00a0{number(measurement.high, scale)}"
+    low, high, scale = measurement.low, measurement.high, measurement.entry.scale
+    text = (
+        percents(low, high)
+        if scale == "share"
+        else f"{number(low, scale)} to {number(high, scale)}"
+    )
+    return text.replace(" ", "\u00a0")
 
 
 def sentences(found: Evaluation) -> None:
