@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from core.catalog import Entry, Registry, UserError, unknown
+from core.catalog import Entry, Registry, UserError, reason, unknown
 from core.datasets import Dataset
 from core.files import delete_folder, full_disk_told, new_folder, read_json, write_json
 from core.models import Spec
@@ -111,7 +111,12 @@ def open_model(id: str, dataset: Dataset) -> Opened:
     """
     found = find(id)
     config = found.origin.config.of(found.record["config"], "classifier")
-    file = (found.path / "model.safetensors").read_bytes()
+    try:
+        file = (found.path / "model.safetensors").read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"The weights of {found.name} cannot be read: {reason(error)}. Delete it and bring it again."
+        ) from None
     made = found.origin.make(config, file, dataset, found.record)
     return replace(made, run=id, name=found.name)
 

@@ -149,7 +149,7 @@ def summary(job: jobs.Job) -> dict[str, Any]:
     last: dict[str, Any] = {}
     for record in records:
         last |= record
-    images = last.pop("images", job.state.get("done") or 0)
+    images = last.pop("images", int(job.state.get("done") or 0))
     seconds = last.pop("seconds", 0.0)
     last.pop("images_per_second", None)
     facts = {

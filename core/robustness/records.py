@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core import files
+from core.catalog import UserError
 from core.robustness.findings import Answer, ClassStanding, Standing
 from core.robustness.identity import Identity
 from core.robustness.verdict import Robustness, Soundness, robustness
@@ -164,9 +165,20 @@ class Report:
 
 
 def read(folder: Path) -> Report | None:
-    """Reads the report of a job as far as it has come; None before the first one."""
+    """Reads the report of a job as far as it has come; None before the first one.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
     file = folder / FILE
-    return Report.of(files.read_json(file)) if file.exists() else None
+    if not file.exists():
+        return None
+    try:
+        return Report.of(files.read_json(file))
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{file} is damaged. Measure again to make a new report.") from None
 
 
 def _row(json: Mapping[str, Any]) -> Standing:

@@ -196,6 +196,11 @@ def test_another_origin_is_one_file_and_what_it_gives_is_kept_and_opened(weights
     ]
     x = torch.rand(2, 1, 8, 8)
     assert torch.allclose(classifiers.target_of("own/line", digits).logits(x), net(x) * 3)
+    weights = kept.path / "model.safetensors"
+    weights.rename(kept.path / "away")
+    with pytest.raises(UserError, match=r"weights of line cannot be read.*bring it again"):
+        classifiers.target_of("own/line", digits)
+    (kept.path / "away").rename(weights)
     brought.origins._entries.clear()  # the file is gone, and the list of classifiers still opens
     (found,) = brought.listing("digits")
     assert found.note == "Brought from line, which this version does not know."

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from core.catalog import UserError
 from core.robustness.checks import answers, checks, ordered
 from core.robustness.findings import Answer, Climbs, Findings, Past, Standing
 from core.robustness.identity import Beside, Identity, OtherOrder, OtherReading
@@ -275,3 +276,13 @@ def test_a_check_in_a_file_of_its_own_is_asked_measured_and_listed(tmp_path, mon
     report = robustness.check(net, torch.zeros(3, 1, 4, 4), torch.zeros(3).long(), eps="0")
     assert report["checks"][13]["finding"] == "3 images." and report["verdict"]["colour"] == "red"
     sys.modules.pop("core.robustness.checks.even")
+
+
+@pytest.mark.parametrize("words", ["[]", "{}", '{"results": [], "headline": 0}', "{"])
+def test_a_damaged_report_is_a_sentence(tmp_path, words):
+    from core.robustness import records
+
+    assert records.read(tmp_path) is None
+    (tmp_path / records.FILE).write_text(words)
+    with pytest.raises(UserError, match="damaged"):
+        records.read(tmp_path)
