@@ -21,12 +21,18 @@ if TYPE_CHECKING:
     from core.features.extractors.self import self_supervised
     from core.features.reading import Reader, readable, reader, reader_ready
 
-_ROOMS = ("choice", "embedding", "reading", "extractors.judge", "extractors.pca", "extractors.self")
+_ROOMS = {
+    "choice": "POOR choose quick",
+    "embedding": "LENGTHS Embedding of_split",
+    "extractors.judge": "Judge judge judged taught",
+    "extractors.pca": "Components components",
+    "extractors.self": "self_supervised",
+    "reading": "Reader readable reader reader_ready",
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    for room in () if name.startswith("_") else _ROOMS:
-        module = importlib.import_module(f"core.features.{room}")
-        if name in vars(module):
-            return vars(module)[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_ROOM_OF[name]}"), name)

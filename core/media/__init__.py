@@ -66,7 +66,6 @@ class Medium(Entry):
         to_model: Makes what a model sees of items, (N, …) in [0, 1] both; differentiable.
         from_model: Makes items of what a model has made.
         near: Gives the vectors of items by whose distances copies and duplicates are told, (N, P).
-        parts: What only this medium has, and pages find through it.
     """
 
     item: Form
@@ -87,7 +86,6 @@ class Medium(Entry):
     to_model: Callable[[Tensor], Tensor] = lambda x: x
     from_model: Callable[[Tensor], Tensor] = lambda x: x
     near: Callable[[Tensor], Tensor] = _coarse
-    parts: Mapping[str, Any] = field(default_factory=dict)
     config: type[Config] = Config
 
     def __reduce__(self) -> tuple[Callable[[str], Medium], tuple[str]]:

@@ -175,9 +175,9 @@ def read(folder: Path) -> Report | None:
         return None
     try:
         return Report.of(files.read_json(file))
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
         raise UserError(f"{file} is damaged. Measure again to make a new report.") from None
 
 

@@ -121,3 +121,22 @@ def test_weights_that_cannot_be_loaded_are_a_sentence(tmp_path, monkeypatch):
         UserError, match=r"cannot be loaded \(no connection\).* without a connection"
     ):
         features.choose("inception", datasets.load("digits"), CPU)
+
+
+def test_the_room_offers_its_names_where_they_are_and_no_others():
+    import ast
+    from pathlib import Path
+
+    from core import features
+
+    (seen_by_types,) = (
+        line.body
+        for line in ast.parse(Path(features.__file__).read_text("utf-8")).body
+        if isinstance(line, ast.If)
+    )
+    assert set(features._ROOM_OF) == {name.name for line in seen_by_types for name in line.names}
+    for name in features._ROOM_OF:
+        assert getattr(features, name) is not None
+    for wrong in ("jugde", "np"):  # misspelt, and what only a file inside imports
+        with pytest.raises(AttributeError, match=wrong):
+            getattr(features, wrong)
