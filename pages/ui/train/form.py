@@ -198,21 +198,14 @@ def chain(critic: bool) -> dict[str, Any]:
 
 def _listens(run: jobs.Job) -> bool:
     try:
-        return runs.draft(runs.record(run)).classes > 0
+        return runs.classes_of(run) > 0
     except (UserError, KeyError, TypeError):  # its record is damaged
         return False
 
 
 def extra(dataset: str, knobs: dict[str, Knob]) -> dict[str, Any]:
     """Asks for a run whose images a classifier learns from as well, and for how many; their classes are its labels."""
-    of = [
-        run
-        for run in runs.listing()
-        if run.kind == "train"
-        and runs.dataset_of(run) == dataset
-        and runs.checkpoints(run)
-        and _listens(run)
-    ]
+    of = [run for run in runs.generators(dataset) if _listens(run)]
     able = {run.id: shell.called(run) for run in of}
     key = "train.extra.made_by"
     asked = st.session_state.get(key)
