@@ -30,6 +30,7 @@ class Source(Entry):
             so that a changed source is decoded again.
         weighs: Bytes of the pixels, where they are known before.
         check: Looks at what a person chose, and tells what would be brought.
+        teaches: Tells whether there are training images, as far as that is known before it is read.
         chain: The usual augmentations: ``photos``, ``faces`` or ``digits``.
         medium: What it gives, a name of :data:`core.media.media`.
     """
@@ -37,6 +38,7 @@ class Source(Entry):
     prepare: Callable[[Any], tuple[Any, str]] = lambda config: (config, "")
     weighs: Callable[[Any], int] | None = None
     check: Callable[..., Any] | None = None
+    teaches: Callable[[Any], bool] = lambda config: True
     chain: str = "photos"
     medium: str = "image"
 

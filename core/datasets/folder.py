@@ -408,7 +408,18 @@ def check(config: FolderConfig) -> FolderConfig:
     return config.model_copy(update={"path": str(Path(config.path).expanduser().absolute())})
 
 
-@datasets.add("folder", "Your own pictures", FolderConfig, prepare=_prepare, check=check)
+def teaches(config: FolderConfig) -> bool:
+    """Tells whether some picture is not given to another split than ``train``.
+
+    Raises:
+        UserError: As :func:`check`.
+    """
+    return any(split == 0 for *_, split in plan(config).reading.placed)
+
+
+@datasets.add(
+    "folder", "Your own pictures", FolderConfig, prepare=_prepare, check=check, teaches=teaches
+)
 def folder(config: FolderConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Your own pictures, from a directory or a ZIP: one folder per class, splits of such folders, or all in one.
 

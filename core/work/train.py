@@ -158,13 +158,11 @@ def allow(config: dict[str, Any], family: str) -> None:
 
     train, dataset = config["train"], config["dataset"]
     _allow_images(train["images"])
-    if dataset["name"] not in datasets.datasets:  # a saved set says at once what it holds
-        index = datasets.load(dataset["name"]).splits["train"]
-        if not len(index):
-            raise UserError(
-                f"{dataset['name']} has no training images, so nothing can be learned from it. "
-                "Choose another dataset, or import it again with a training part."
-            )
+    if not datasets.teaches(dataset["name"], dataset["config"]):
+        raise UserError(
+            f"{dataset['name']} has no training images, so nothing can be learned from it. "
+            "Choose another dataset, or import it again with a training part."
+        )
     if train["gpus"] > 1:
         from core.tensors import gpus
 
@@ -275,17 +273,22 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
 
     Raises:
         UserError: If the images of a resumed run have changed, or the dataset cannot be used.
+        Stopped: If somebody asked for the end meanwhile.
     """
     import torch
 
     from core.tensors import agreed, device
     from core.training import spec_of
 
-    if not task.lead:
-        agreed(None)  # the first process has it prepared
-    dataset = task.dataset()
+    if not task.lead and (reason := agreed(None)):  # the first process has it prepared
+        raise Stopped(reason)
+    try:
+        dataset = task.dataset()
+    except Stopped as stop:
+        agreed(str(stop))
+        raise
     if task.lead:
-        agreed(dataset.fingerprint)
+        agreed("")
     else:
         facts = agreed(None)
         torch.set_num_threads(facts["threads"])
