@@ -43,7 +43,7 @@ from core.latent.inside import (
     vocabulary,
     without,
 )
-from core.latent.paths import PATHS, WAYS, lerp, path, slerp, spline, truncate, walk
+from core.latent.paths import PATHS, WAYS, lerp, path, slerp, spline, walk
 from core.latent.planes import (
     PLANES,
     Plane,
