@@ -3,7 +3,7 @@
 One file in this folder is one origin, of the file's name. What is brought is kept by its weights alone, never as a
 program. A classifier is ``classifiers/NAME/`` with ``model.safetensors`` and ``classifier.json``, what was written down
 of it; its id is ``own/NAME``. A generative model is a run with one checkpoint, which a job
-of ``core/work/bring.py`` makes.
+of ``core/kinds/bring.py`` makes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from torch import nn
 from core import datasets, jobs
 from core.catalog import Config, Entry, Registry, UserError, reason, unknown
 from core.datasets import Dataset
-from core.files import delete_folder, full_disk_told, new_folder, read_json, write_json
+from core.ground.files import delete_folder, full_disk_told, new_folder, read_json, write_json
+from core.ground.settings import settings
 from core.models import Spec
 from core.runs import Opened
-from core.settings import settings
 from core.tensors import device
 
 OWN = "own/"

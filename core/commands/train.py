@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from core import runs, work
+from core import kinds, runs
 from core.catalog import Config, UserError, parse, unknown
 from core.commands import commands, follow, show, takes_values
+from core.kinds.train import trainers
 from core.models import DEFAULT_FAMILY
-from core.work.train import trainers
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     """Lists the configs that ``--set`` takes."""
-    return work.parts(
+    return kinds.parts(
         *_choice(chosen.kind, chosen.dataset or "digits", chosen.family or DEFAULT_FAMILY)
     )
 
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.like or arguments.parent:
         model = runs.named(arguments.parent)[0] if arguments.parent else runs.find(arguments.like)
-        chosen, old = work.flat(model.config)
+        chosen, old = kinds.flat(model.config)
         kind = kind or (model.kind if family is None else None)
         dataset, family = dataset or chosen["dataset"], family or chosen.get("family")
     elif kind not in (None, "train") and family:
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"--{kind} and --family {family} exclude each other. Leave one of them out."
         )
     kind, choice = _choice(kind, dataset or "digits", family or DEFAULT_FAMILY)
-    classes = work.parts(kind, choice)
+    classes = kinds.parts(kind, choice)
     # another dataset or family has other parameters: only the rest is taken over
     for name, value in old.items():
         part = name.partition(".")[0]
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         for n in ("images", "seed", "gpus", "parent")
         if (v := getattr(arguments, n)) is not None
     }
-    job = work.submit(kind, choice, values, name=arguments.name, who="command line")
+    job = kinds.submit(kind, choice, values, name=arguments.name, who="command line")
     if arguments.wait:
         return follow(job, arguments.json)
     lines = [
