@@ -99,7 +99,8 @@ def draw() -> None:
     fitting = [entry.name for entry in families if sees in entry.takes]
     others = {name: kind for name, kind in training.trainers().items() if name != "train"}
     names = [*sorted(fitting, key=lambda name: name != DEFAULT_FAMILY), *others]
-    titles = {each.name: each.title for each in (*families, *others.values())}
+    titles = {each.name: each.title for each in families}
+    titles |= {n: kind.title.removeprefix("Train ").capitalize() for n, kind in others.items()}
     st.selectbox(
         "What to train",
         names,
