@@ -16,7 +16,7 @@ from core.__main__ import main
 from core.catalog import UserError
 from core.datasets import Dataset, Preview, assemble, digests, labels, split_by_content
 from core.media import media
-from core.quality import decisions
+from core.quality import decisions, measures, sets
 from core.quality import labels as quality_labels
 from tests.core.test_imports import KINDS, load, put, some, tree
 
@@ -169,6 +169,21 @@ def test_labels_are_judged_by_the_pictures_of_others(torn, monkeypatch):
     (keys,) = seen
     assert len(np.unique(keys)) == 15
     assert all(len(np.unique(keys[torn.members == name])) == 1 for name in np.unique(torn.members))
+
+
+def test_halves_of_the_training_images_are_compared_as_strangers():
+    rng = np.random.default_rng(0)
+    base = np.repeat(rng.integers(0, 250, (60, 1, 8, 8)), 4, 0)
+    x = (base + rng.integers(0, 6, base.shape)).astype(np.uint8)  # four of each look the same
+    splits = {"train": np.arange(160), "valid": np.arange(160, 200), "test": np.arange(200, 240)}
+    owners = {"group": np.repeat(np.arange(60), 4).astype(str)}
+    floors = []
+    for options in ({}, {"group": "patient", "attributes": owners}):
+        dataset = assemble(x, None, (), splits, **options)
+        facts = sets.coverage(dataset, measures.measure(dataset))
+        assert facts is not None
+        floors.append(facts["floor"])
+    assert floors[0] > floors[1] + 0.2
 
 
 # --- Versions and what is taken away --------------------------------------------------------------
