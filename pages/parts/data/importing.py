@@ -144,12 +144,15 @@ def read_as(upload: Any, name: str) -> tuple[str, dict[str, Any]]:
         f"**{found.pictures:,}** pictures"
         + (f", and {many(others, 'other file')}" if others else "")
     )
-    # so does another choice of folders
-    reading = reading_of(found, f"data.reading.{upload.file_id}.{'.'.join(chosen.values())}")
-    values = {"reading": reading["kind"]}
+    values: dict[str, Any] = {}
     if found.columns:
         columns = dataclasses.replace(knobs["group"], options=("", *found.columns))
         values["group"] = form.control(columns, place)
+    if not found.readings:
+        return found.source, values
+    # another choice of folders begins with its own, too
+    reading = reading_of(found, f"data.reading.{upload.file_id}.{'.'.join(chosen.values())}")
+    values["reading"] = reading["kind"]
     if wrong or any(folder["taken_as"] in datasets.SPLITS for folder in reading["folders"]):
         values["training"] = form.control(knobs["training"], place)
     if wrong:
