@@ -5,7 +5,7 @@ from pages.parts import shell
 page = shell.navigation()
 try:
     with shell.guard():
-        shell.sidebar()
+        shell.sidebar(page)
         shell.told()
         shell.run(page)
 finally:

@@ -15,6 +15,7 @@ from pages.parts.tiles import tiles
 TITLE = "About this model"
 ICON = ":material/info:"
 ORDER = 3.7
+RUN = True
 shell.enter()
 SAMPLES = 12  # the first ones, whatever they look like
 MOMENTS = 17  # on the way from one sample to another

@@ -14,6 +14,7 @@ from pages.parts.evaluate import atlas, copies, failures, rivals
 TITLE = "Evaluate"
 ICON = ":material/speed:"
 ORDER = 3.6
+RUN = True
 shell.enter()
 VIEWS = ("How good", "Map", "Copies", "Failures", "Compare")  # as the address names them
 

@@ -22,6 +22,7 @@ from pages.parts.latent import (
 TITLE = "Latent space"
 ICON = ":material/explore:"
 ORDER = 4
+RUN = True
 shell.enter()
 
 

@@ -9,6 +9,7 @@ from pages.parts.train import compare, follow, form, manage
 TITLE = "Train"
 ICON = ":material/model_training:"
 ORDER = 3
+RUN = True
 shell.enter()
 
 shell.header("What does a model learn, and how fast?")

@@ -32,7 +32,8 @@ def component(file: str, html: str, *states: str) -> Callable[..., dict[str, dic
 
     Returns:
         A function of ``key`` (unique on the page), ``data`` (for JSON, or bytes) and a callback per state. It shows the
-        component, and gives what :func:`told` reads of each state.
+        component, and gives what :func:`told` reads of each state. Data for JSON say, too, how the visitor wants small
+        pictures enlarged.
     """
     folder = Path(file).parent
 
@@ -49,10 +50,17 @@ def component(file: str, html: str, *states: str) -> Callable[..., dict[str, dic
 
     def show(key: str, data: Any, **called: Callable[[], None]) -> dict[str, dict[str, Any]]:
         answers = {f"on_{name}_change": called.get(name, lambda: None) for name in states}
+        if isinstance(data, dict):
+            data = data | {"smooth": smooth()}
         got = mount(key=key, data=data, **answers)
         return {name: told(got, name) for name in states}
 
     return show
+
+
+def smooth() -> bool:
+    """Tells whether the visitor wants small pictures enlarged smoothly; see the switch in the sidebar."""
+    return bool(st.session_state.get("smooth", True))
 
 
 def told(state: Any, name: str) -> dict[str, Any]:

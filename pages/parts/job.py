@@ -21,14 +21,14 @@ def words(job: jobs.Job) -> str:
         return shell.standing(job)
     done, total, speed = (job.state.get(name) or 0 for name in ("done", "total", "speed"))
     left = job.seconds_left
-    facts = [
+    parts = [
         job.message,
         percent(job.share, 0) if total else "",
         f"{done:,.0f} of {total:,.0f} {kind.unit}" if kind.unit and total else "",
         f"{speed:,.0f} {kind.unit}/s" if speed else "",
         f"{duration(left)} left" if left is not None else "",
     ]
-    return " · ".join(filter(None, facts)) or shell.standing(job)
+    return " · ".join(filter(None, parts)) or shell.standing(job)
 
 
 def progress(job: jobs.Job) -> None:

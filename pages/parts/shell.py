@@ -105,12 +105,16 @@ def _import_heavy() -> None:
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its file's name, and what the first lines of the file say in TITLE, ICON and ORDER."""
+    """A page: its file's name, and what the first lines of the file say in TITLE, ICON, ORDER and RUN.
+
+    RUN may be left out: it tells whether the page is about the run that is chosen in the sidebar.
+    """
 
     name: str
     title: str
     icon: str
     order: float
+    run: bool = False
 
     @classmethod
     def of(cls, file: Path) -> Page:
@@ -123,7 +127,7 @@ class Page:
         for line in ast.parse(file.read_text("utf-8")).body:
             if isinstance(line, ast.Assign):
                 target = ast.unparse(line.targets[0])
-                if target in ("TITLE", "ICON", "ORDER"):
+                if target in ("TITLE", "ICON", "ORDER", "RUN"):
                     said[target.lower()] = ast.literal_eval(line.value)
         return cls(file.stem, **said)
 
@@ -149,7 +153,6 @@ def navigation() -> Any:
         layout="wide",
         initial_sidebar_state=240,
     )
-    dress()
     admit()
     _drop_endless()
     fresh = not st.session_state.get("_begun") and time.monotonic() - _first_asked() < 60
@@ -172,18 +175,23 @@ def navigation() -> Any:
     )
     if fresh:
         st.rerun()
+    dress()
     return page
 
 
 def dress() -> None:
     """Puts our mark above the pages, in the colours of the visitor's theme, and what the theme cannot say."""
     theme = st.context.theme.type or "light"
-    colours = {"INK": "textColor", "ACCENT": "primaryColor", "GROUND": "secondaryBackgroundColor"}
-    mark = (PAGES / "parts" / "mark.svg").read_text("utf-8")
+    mark, style = (
+        (PAGES / "parts" / name).read_text("utf-8") for name in ("mark.svg", "shell.css")
+    )
+    colours = {"ink": "textColor", "accent": "primaryColor", "ground": "backgroundColor"}
     for name, option in colours.items():
-        mark = mark.replace(name, st.get_option(f"theme.{theme}.{option}"))
+        colours[name] = st.get_option(f"theme.{theme}.{option}")
+        mark = mark.replace(name.upper(), colours[name])
     st.logo(mark, size="large")
-    st.html(PAGES / "parts" / "shell.css")
+    told = "".join(f"--{name}: {colour}; " for name, colour in colours.items())
+    st.html(f"<style>:root {{ {told}}}\n{style}</style>")
 
 
 @cache
@@ -262,6 +270,19 @@ def header(question: str) -> Any:
             vertical_alignment="center",
             width="content",
         )
+
+
+@contextmanager
+def empty(reason: str, icon: str = ":material/image_search:") -> Iterator[None]:
+    """Says why there is nothing to see yet; what can be done about it is drawn inside::
+
+    with shell.empty("Nobody has raced yet. The first turn takes seconds."):
+        shell.press(st, "Race", kinds.submit, "race", key="race.start")
+    """
+    with st.container(border=True, horizontal_alignment="center", gap="small"):
+        st.markdown(f"## {icon}", text_alignment="center")
+        st.markdown(reason, text_alignment="center")
+        yield
 
 
 def go(name: str, label: str, icon: str = ":material/arrow_forward:") -> None:
@@ -356,20 +377,20 @@ def refuse(error: Exception | str) -> None:
 
 def told() -> None:
     """Shows what the last button press was refused for, or has done."""
-    if words := st.session_state.pop("_done", None):
-        st.toast(plain(words), icon=":material/check:")
-    if words := st.session_state.pop("_refused", None):
-        refuse(words)
+    if done := st.session_state.pop("_done", None):
+        st.toast(plain(done), icon=":material/check:")
+    if refused := st.session_state.pop("_refused", None):
+        refuse(refused)
 
 
 def capped(asked: Any) -> Any:
     """Gives a config as it may be run here: on a view-only server large values are capped, which is said."""
     if not settings().view_only:
         return asked
-    made, words = asked.capped()
-    for each in words:
-        st.caption(f":material/speed: {plain(each)}")
-    return made
+    config, cuts = asked.capped()
+    for cut in cuts:
+        st.caption(f":material/speed: {plain(cut)}")
+    return config
 
 
 def may_change() -> bool:
@@ -424,38 +445,39 @@ def explore(run: jobs.Job, label: str = "Explore it", *, key: str) -> None:
         st.switch_page(PAGES / "latent.py")
 
 
-def sidebar() -> None:
-    """Draws the choice of dataset and run, and what is running now."""
+def sidebar(page: Any) -> None:
+    """Draws the choice of dataset, of the run where the page is about one, and what is running now.
+
+    The runs are those of the dataset, and the one that a link or another page has named.
+    """
     with st.sidebar:
         importers = {medium.source for medium in media}  # sources without anything of their own
         options = [name for name in datasets.names() if name not in importers]
         if imported := st.session_state.pop("data.next", None):
             st.session_state["data"] = imported
-        choose("data", options, options[0])
+            _forget_run()
+        every = jobs.listing()
+        listed = [job for job in every if runs.is_run(job)]
+        wanted = next((run for run in listed if run.id == _wanted("run")), None)
+        usual = runs.dataset_of(wanted) if wanted is not None else ""
+        choose("data", options, usual if usual in options else options[0])
         st.selectbox(
             "Dataset",
             options,
             key="data",
             format_func=lambda name: datasets.describe(name).title,
+            on_change=_forget_run,
             help="What the Data page shows and the Train page trains on.",
         )
-        every = jobs.listing()
-        listed = [job for job in every if runs.is_run(job)]
-        ids = [run.id for run in listed]
-        ready = next(
-            (run.id for run in listed if runs.generates(run) and runs.checkpoints(run)), None
-        )
-        choose("run", ids, ready or (ids[0] if ids else None))
-        names = {run.id: called(run) for run in listed}
-        st.selectbox(
-            "Run",
-            ids,
-            key="run",
-            disabled=not ids,
-            format_func=lambda id: names.get(id, str(id)),
-            placeholder="Nothing trained yet",
-            help="The trained model that the pages explore. The address names it, so a copied link opens the same one.",
-        )
+        own = {
+            run.id: run
+            for run in listed
+            if run is wanted or runs.dataset_of(run) == st.session_state["data"]
+        }
+        ready = (run.id for run in own.values() if runs.generates(run) and runs.checkpoints(run))
+        choose("run", list(own), next(ready, next(iter(own), None)))
+        if any(each.run for each in pages() if each.title == page.title):
+            _choose_run(own)
         for key in ("data", "run"):
             if st.session_state[key] and st.query_params.get(key) != st.session_state[key]:
                 st.query_params[key] = st.session_state[key]
@@ -465,6 +487,50 @@ def sidebar() -> None:
             live(_running, 2, tuple((job.id, job.status) for job in active[:3]))
         if settings().view_only:
             st.caption(":material/visibility: This server is for viewing only.")
+        st.toggle(
+            "Smooth pixels",
+            value=True,
+            key="smooth",
+            bind="query-params",
+            help="Small pictures are enlarged smoothly, as a photograph is; off, each pixel is a square of its own.",
+        )
+        if st.button("Glossary", key="glossary", icon=":material/menu_book:", type="tertiary"):
+            glossary()
+
+
+def _choose_run(of: Mapping[str, jobs.Job]) -> None:
+    """Draws the choice of one of these runs, and below it what its line has no room for."""
+    st.selectbox(
+        "Run",
+        list(of),
+        key="run",
+        disabled=not of,
+        format_func=lambda id: f"{icon_of(of[id])} {of[id].name}" if id in of else str(id),
+        placeholder="Nothing trained yet",
+        help="The trained model that this page is about. The address names it, so a copied link opens the same one.",
+    )
+    if (run := of.get(st.session_state["run"])) is not None:
+        name = f"{plain(run.name)}, " if len(run.name) > 16 else ""
+        when = "ships with Simulacra" if run.shipped else f"begun {since(run)}"
+        st.caption(f"{name}{plain(runs.family_of(run))}{on(run)}, {when}")
+
+
+def _forget_run() -> None:
+    """Lets the newest run of another dataset be chosen."""
+    for key in ("run", "chosen.run"):
+        st.session_state.pop(key, None)
+    st.query_params.pop("run", None)
+
+
+@st.dialog("Glossary", width="large")
+def glossary() -> None:
+    """Shows the terms that pages use, as ``docs/glossary.md`` explains them."""
+    asked = st.text_input("Find", key="glossary.find", placeholder="a word").strip().lower()
+    for part in (PAGES.parent / "docs" / "glossary.md").read_text("utf-8").split("\n## ")[1:]:
+        title, _, body = part.partition("\n")
+        head, rows = body.strip().split("\n")[:2], body.strip().split("\n")[2:]
+        if rows := [row for row in rows if asked in row.lower()]:
+            st.markdown("\n".join([f"**{title}**", "", *head, *rows]))
 
 
 def choose(key: str, options: list[str], default: str | None) -> None:
@@ -473,8 +539,7 @@ def choose(key: str, options: list[str], default: str | None) -> None:
     Not Streamlit's own binding to the address: that one leaves a default out, and the default (the newest run) changes.
     A widget's own state is lost when the visitor goes on before the page is drawn, so a copy is kept beside it.
     """
-    kept = f"chosen.{key}"
-    wanted = st.session_state.get(key) or st.session_state.get(kept) or st.query_params.get(key)
+    wanted = _wanted(key)
     if wanted not in options:
         if wanted:
             st.toast(
@@ -482,7 +547,12 @@ def choose(key: str, options: list[str], default: str | None) -> None:
                 icon=":material/link_off:",
             )
         wanted = default
-    st.session_state[key] = st.session_state[kept] = wanted
+    st.session_state[key] = st.session_state[f"chosen.{key}"] = wanted
+
+
+def _wanted(key: str) -> str | None:
+    state = st.session_state
+    return state.get(key) or state.get(f"chosen.{key}") or st.query_params.get(key)
 
 
 def view(
@@ -561,10 +631,16 @@ def chosen_dataset() -> str:
 
 
 def chosen_run(generator: bool = False) -> jobs.Job | None:
-    """Gives the run that the visitor chose, the newest generative model if it is to be one; None without one."""
-    listed = [run for run in runs.listing() if runs.generates(run) or not generator]
+    """Gives the chosen run, or the newest generative model of the dataset if it is to be one; None without one."""
+    data, chosen = st.session_state.get("data"), st.session_state.get("run")
+    listed = [
+        run
+        for run in runs.listing()
+        if (runs.generates(run) or not generator)
+        and (run.id == chosen or runs.dataset_of(run) == data)
+    ]
     return next(
-        (run for run in listed if run.id == st.session_state.get("run")),
+        (run for run in listed if run.id == chosen),
         listed[0] if listed else None,
     )
 
@@ -577,11 +653,8 @@ def chosen_model(purpose: str = "") -> jobs.Job | None:
     """
     run, chosen = chosen_run(generator=True), chosen_run()
     if run is None:
-        st.info(
-            f"There is no trained model{purpose} yet. The default one takes a minute.",
-            icon=":material/info:",
-        )
-        go("overview", "Train the default model")
+        with empty(f"There is no trained model{purpose} on this dataset yet. One takes a minute."):
+            go("train", "Train one")
         return None
     if chosen is not None and chosen.id != run.id:
         st.caption(
@@ -590,15 +663,14 @@ def chosen_model(purpose: str = "") -> jobs.Job | None:
         )
     if runs.checkpoints(run):
         return run
-    st.info(
-        f"{plain(run.name)} has no checkpoint"
-        + (
-            " yet. Its first one appears seconds after its start."
-            if run.active
-            else f": it is {run.status}. Choose another run in the sidebar."
-        )
+    reason = f"{plain(run.name)} has no checkpoint"
+    reason += (
+        " yet. Its first one appears seconds after its start."
+        if run.active
+        else f": it is {run.status}. Choose another run in the sidebar."
     )
-    go("train", "Watch it train" if run.active else "See what happened")
+    with empty(reason):
+        go("train", "Watch it train" if run.active else "See what happened")
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,11 +24,18 @@ from pages.parts.tiles import tiles
 _AXES = {"step", "seconds", "images"}  # of a record: positions, not measurements
 POINTS = 500  # of a curve; more cannot be seen, and a long training would choke the page
 _DASHES = ("solid", "dash", "dot", "dashdot")
+# Of every chart, where it says nothing else itself. Labels find their own room; the legend stands above the plot.
+_AXIS: dict[str, Any] = {
+    "automargin": True,
+    "title": {"font": {"size": 12}, "standoff": 6},
+    "tickfont": {"size": 11},
+}
 _LEGEND: dict[str, Any] = {
     "orientation": "h",
     "y": 1.0,
     "yanchor": "bottom",
     "x": 0,
+    "xanchor": "left",
     "font": {"size": 11},
 }
 
@@ -56,8 +64,8 @@ def pictures(
 ) -> tuple[int, int] | None:
     """Shows images, uint8 (N, C, H, W), in rows; see :func:`pages.parts.tiles.tiles` for the options."""
     if not len(x):
-        st.caption("No image fits this choice.")
-        return None
+        with shell.empty("No image fits this choice."):
+            return None
     sheet = sheets.png(x, columns)
     return tiles(
         [sheet], tile=x.shape[2:], columns=columns, count=len(x), alt=alt, key=key, **options
@@ -67,37 +75,37 @@ def pictures(
 def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_000) -> bool:
     """Shows how the same noise looked at each step of a training, with a slider; False without any sheet."""
     every = runs.samples(run)
-    found = [(step, file) for step, file in every if whole(file)]
-    if lost := len(every) - len(found):
+    moments = [(step, file) for step, file in every if whole(file)]
+    if lost := len(every) - len(moments):
         st.caption(
             f":material/warning: {lost} damaged picture(s) of its training were left out, in "
             + shell.plain(str(run.path / "samples"))
         )
-    if not found:
+    if not moments:
         return False
-    size = sum(file.stat().st_size for _, file in found)
+    size = sum(file.stat().st_size for _, file in moments)
     if size > budget:  # fewer moments rather than a slow page; always the last one
-        keep = max(2, int(len(found) * budget / size))
-        found = [found[round(i * (len(found) - 1) / (keep - 1))] for i in range(keep)]
-    frames = [file.read_bytes() for _, file in found]
-    facts = sheets.facts(frames[-1])
+        keep = max(2, int(len(moments) * budget / size))
+        moments = [moments[round(i * (len(moments) - 1) / (keep - 1))] for i in range(keep)]
+    frames = [file.read_bytes() for _, file in moments]
+    sheet = sheets.facts(frames[-1])
     tiles(
         frames,
-        tile=facts["tile"],
-        columns=facts["columns"],
-        count=facts["count"],
+        tile=sheet["tile"],
+        columns=sheet["columns"],
+        count=sheet["count"],
         key=key,
         max_height=max_height,
         labels=[f"{short(sheets.facts(frame)['images'])} images" for frame in frames],
-        alt=f"Images that {run.name} made from the same noise at {len(found)} moments of its training",
+        alt=f"Images that {run.name} made from the same noise at {len(moments)} moments of its training",
     )
     return True
 
 
 @st.cache_data(max_entries=20_000, show_spinner=False)
 def _readable(file: str, _mtime: int) -> bool:
-    facts = sheets.whole(Path(file).read_bytes())
-    return facts is not None and "images" in facts
+    sheet = sheets.whole(Path(file).read_bytes())
+    return sheet is not None and "images" in sheet
 
 
 def whole(file: Path) -> bool:
@@ -132,21 +140,23 @@ def charts(curves: Iterable[Curve], of: Mapping[str, Sequence[Mapping[str, Any]]
             if isinstance(value, int | float) and not isinstance(value, bool)
         )
         counts |= {name: max(counts.get(name, 0), count) for name, count in mine.items()}
-    found: dict[str, Curve] = {}
+    by_title: dict[str, Curve] = {}
     for curve in curves:
         if lines := curve.drawn(counts):
-            same = found.setdefault(curve.title, curve)
+            same = by_title.setdefault(curve.title, curve)
             reading = same.reading
             if curve.reading not in reading:
                 reading += f" {curve.reading}"
             known = same.lines if same is not curve else {}
-            found[curve.title] = replace(same, lines={**known, **lines}, reading=reading)
-    drawn = {name for curve in found.values() for name in curve.lines}
+            by_title[curve.title] = replace(same, lines={**known, **lines}, reading=reading)
+    drawn = {name for curve in by_title.values() for name in curve.lines}
     for name in sorted(counts.keys() - drawn - _AXES):
         if counts[name] > 1 and name.removesuffix("_low").removesuffix("_high") not in drawn:
             title = name.replace("_", " ").capitalize()
-            found.setdefault(title, Curve(name, title, "As the family reports it.", {name: name}))
-    return list(found.values())
+            by_title.setdefault(
+                title, Curve(name, title, "As the family reports it.", {name: name})
+            )
+    return list(by_title.values())
 
 
 def curves(
@@ -165,7 +175,10 @@ def curves(
     import plotly.graph_objects as go
 
     if not charts:
-        st.caption("The first records arrive a moment after the start.")
+        with shell.empty(
+            "The first records arrive a moment after the start.", ":material/show_chart:"
+        ):
+            return
     for chart in charts:
         figure = go.Figure()
         for number, (run, records) in enumerate(of.items()):
@@ -189,7 +202,7 @@ def curves(
                     marker={"size": 5},
                     name=f"{run}: {label}" if len(of) > 1 else label,
                 )
-        for images, words in marks:
+        for images, said in marks:
             figure.add_vline(images, line={"width": 1, "dash": "dot", "color": "#888"})
             figure.add_annotation(
                 x=images,
@@ -197,42 +210,71 @@ def curves(
                 yref="paper",
                 yanchor="top",
                 text="◆",
-                hovertext=words,
+                hovertext=said,
                 showarrow=False,
                 font={"size": 11},
             )
         figure.update_layout(
             height=height,
-            margin={"l": 40, "r": 8, "t": 48, "b": 34},
             hovermode="x unified",
             showlegend=True,
-            title={"text": chart.title, "font": {"size": 13}, "x": 0, "y": 0.98, "yanchor": "top"},
-            legend=_LEGEND,
-            xaxis={"title": {"text": "images seen", "font": {"size": 11}, "standoff": 4}},
+            title=chart.title,
+            xaxis_title="images seen",
         )
         if chart.scale == "log":
-            figure.update_yaxes(type="log", dtick="D2")
-        plot(
-            figure,
-            key=f"{key}.{chart.title}",
-            config={"displayModeBar": False},
-            alt=f"{chart.title} over images seen",
-        )
+            figure.update_yaxes(type="log")
+        plot(figure, key=f"{key}.{chart.title}", alt=f"{chart.title} over images seen")
         st.caption(chart.reading)
 
 
 def plot(figure: Any, *, key: str, alt: str, **options: Any) -> Any:
-    """Draws a figure of Plotly's, with every name in it as it is written.
+    """Draws a figure of Plotly's in the one style of all charts, with every name in it as it is written.
+
+    What a figure sets itself stays, for example a place of its own for the legend. A log axis reads 0.1, 1, 10.
 
     Plotly reads tags in names, categories and labels, links among them; a class or a run may be called anything.
     """
+    own = figure.layout.to_plotly_json()
+    own.pop("template", None)
+    top = 8 + (24 if own.get("title") else 0) + (22 if len(figure.data) > 1 else 0)
+    figure.update_layout(
+        margin={"l": 8, "r": 8, "t": top, "b": 8},
+        legend=_LEGEND,
+        title={"font": {"size": 13}, "x": 0, "y": 0.98, "yanchor": "top"},
+    )
+    figure.update_xaxes(_AXIS)
+    figure.update_yaxes(_AXIS)
+    figure.update_layout(own)
+    for axis in (*figure.select_xaxes({"type": "log"}), *figure.select_yaxes({"type": "log"})):
+        if axis.tickvals is None:
+            axis.tickvals = _decades(figure, axis)
+            axis.ticktext = [f"{value:g}" for value in axis.tickvals]
     for trace in figure.data:
         for field in ("name", "x", "y", "text", "hovertext", "customdata"):
             if field in trace and (value := trace[field]) is not None:
                 trace[field] = _inert(value)
     for note in figure.layout.annotations:
         note.text, note.hovertext = _inert(note.text), _inert(note.hovertext)
+    options = {"config": {"displayModeBar": False}} | options
     return st.plotly_chart(figure, key=key, alt=alt, **options)
+
+
+def _decades(figure: Any, axis: Any) -> list[float]:
+    """Gives the powers of ten that the traces on a log axis reach over; with 2 and 5 between where they are few."""
+    letter = axis.plotly_name[0]
+    mine = (axis.plotly_name.replace("axis", ""), None)
+    drawn = [trace[letter] for trace in figure.data if trace[f"{letter}axis"] in mine]
+    values = [value for each in drawn for value in each if value is not None and value > 0]
+    if not values:
+        return []
+    low, high = (math.log10(end(values)) for end in (min, max))
+    steps = (1,) if high - low > 2 else (1, 2, 5)
+    every = [
+        step * 10.0**power
+        for power in range(math.floor(low), math.ceil(high) + 1)
+        for step in steps
+    ]
+    return [value for value in every if low - 0.35 <= math.log10(value) <= high + 0.35]
 
 
 def _inert(value: Any) -> Any:
@@ -279,13 +321,9 @@ def bars(counts: Mapping[str, Mapping[str, int]], *, key: str, height: int = 260
             marker_color=colour(number),
         )
     figure.update_layout(
-        barmode="stack",
-        height=height,
-        margin={"l": 36, "r": 4, "t": 30, "b": 24},
-        xaxis={"type": "category"},
-        legend=_LEGEND | {"traceorder": "normal"},
+        barmode="stack", height=height, xaxis_type="category", legend_traceorder="normal"
     )
-    plot(figure, key=key, config={"displayModeBar": False}, alt="Images per class and split")
+    plot(figure, key=key, alt="Images per class and split")
 
 
 def cover(file: Path, *, key: str, alt: str) -> None:
@@ -293,10 +331,10 @@ def cover(file: Path, *, key: str, alt: str) -> None:
     if not whole(file):
         return
     content = file.read_bytes()
-    layout = sheets.facts(content)
-    columns = min(6, layout["columns"])
+    sheet = sheets.facts(content)
+    columns = min(6, sheet["columns"])
     x = sheets.tiles(content)
-    pick = [row * layout["columns"] + column for row in range(3) for column in range(columns)]
+    pick = [row * sheet["columns"] + column for row in range(3) for column in range(columns)]
     pictures(
         x[[i for i in pick if i < len(x)]],
         columns=columns,

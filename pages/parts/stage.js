@@ -8,7 +8,7 @@ const stages = new WeakMap();
 export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
   if (!stages.has(parentElement)) stages.set(parentElement, stage(parentElement));
   const me = stages.get(parentElement);
-  Object.assign(me, { data, tell: setStateValue, trigger: setTriggerValue });
+  Object.assign(me, { data, smooth: data.smooth, tell: setStateValue, trigger: setTriggerValue });
   me.draw = show(me);
   me.redraw();
   return () => { me.end(); stages.delete(parentElement); };
@@ -62,6 +62,12 @@ function stage(root) {
     ratio: () => window.devicePixelRatio || 1,
     colour: (name) => getComputedStyle(box).getPropertyValue(`--st-${name}`),
     accent: () => me.colour("primary-color") || "#4b49c8",
+    ground: () => me.colour("background-color") || "#fff",  // what stands on the accent
+    // Smooth where the visitor wants it, or where squares would not be equal.
+    enlarge(pen, zoom) {
+      pen.imageSmoothingEnabled = me.smooth || zoom % 1 !== 0;
+      pen.imageSmoothingQuality = "high";
+    },
     end() {
       observer.disconnect();
       for (const cancel of pending.values()) cancel();
@@ -102,12 +108,12 @@ function line(pen, points, colour, width) {
 }
 
 // A short word on a pill around a place.
-function pill(pen, [x, y], text, colour, ratio) {
+function pill(pen, [x, y], text, colour, ratio, ink = "#fff") {
   pen.font = `600 ${11 * ratio}px sans-serif`;
   const half = Math.max(9 * ratio, pen.measureText(text).width / 2 + 5 * ratio);
   pen.beginPath(); pen.roundRect(x - half, y - 9 * ratio, 2 * half, 18 * ratio, 9 * ratio);
   pen.fillStyle = colour; pen.fill(); pen.lineWidth = 1.5 * ratio; pen.strokeStyle = "#fff"; pen.stroke();
-  pen.fillStyle = "#fff"; pen.textAlign = "center"; pen.textBaseline = "middle";
+  pen.fillStyle = ink; pen.textAlign = "center"; pen.textBaseline = "middle";
   pen.fillText(text, x, y + ratio * 0.5);
 }
 

@@ -24,7 +24,7 @@ function show(me) {
     if (sized(canvas, w, h, ratio)) slider.style.width = canvas.style.width;
     slider.value = Math.round(100 * me.border);
     const pen = canvas.getContext("2d"), border = Math.round(w * me.border);
-    pen.imageSmoothingEnabled = zoom % 1 !== 0;
+    me.enlarge(pen, zoom);
     pen.drawImage(sheet, width, 0, width, height, 0, 0, w, h);
     pen.save();
     pen.beginPath();

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from core.ground import sheets
-from pages.parts.component import component, data_url, indices, numbers
+from pages.parts.component import component, data_url, indices, numbers, smooth
 
 _show = component(
     __file__,
@@ -92,7 +92,7 @@ def pack(
         height, width = max(4, int(height * shrink)), max(4, int(width * shrink))
         images = _shrunk(images, height, width)
     columns = max(1, math.ceil(math.sqrt(count)))
-    facts = {
+    table = {
         "count": count,
         "tile": [height, width],
         "columns": columns,
@@ -113,9 +113,9 @@ def pack(
     parts = [*places, *(np.asarray(trait.codes, "<u2").tobytes() for trait in traits)]
     body = b"".join([*parts, np.asarray(hollow, np.uint8).tobytes(), sheet])
     # which points they are, whatever they are coloured by, and what the browser got
-    facts["id"] = _digest(b"".join(places[:1]) + sheet)
-    facts["version"] = _digest(json.dumps(facts).encode() + body)
-    head = json.dumps(facts).encode()
+    table["id"] = _digest(b"".join(places[:1]) + sheet)
+    table["version"] = _digest(json.dumps(table).encode() + body)
+    head = json.dumps(table).encode()
     return struct.pack("<I", len(head)) + head + body
 
 
@@ -180,21 +180,22 @@ def points(
         marks: A short word with its place.
     """
     (size,) = struct.unpack_from("<I", packed)
-    facts = json.loads(packed[4 : 4 + size])
-    words = {
+    table = json.loads(packed[4 : 4 + size])
+    shown = {
         "alt": alt,
         "look": dict(look or {}),
         "height": height,
+        "smooth": smooth(),
         "ground": data_url(ground) if ground else "",
         "path": [[float(x), float(y)] for x, y in path],
         "marks": [{"label": label, "at": [float(x), float(y)]} for label, x, y in marks],
     }
-    head = json.dumps(words).encode()
+    head = json.dumps(shown).encode()
     got = _show(key, struct.pack("<I", len(head)) + head + packed)
-    picked = got["picked"] if got["picked"].get("of") == facts["id"] else {}
+    picked = got["picked"] if got["picked"].get("of") == table["id"] else {}
     known = {
-        "view": [view["name"] for view in facts["views"]],
-        "colour": [trait["title"] for trait in facts["traits"]],
+        "view": [view["name"] for view in table["views"]],
+        "colour": [trait["title"] for trait in table["traits"]],
         "marks": ["dots", "pictures"],
     }
     at = numbers(picked.get("at"), 2, 10) if ground else None
@@ -204,6 +205,6 @@ def points(
             for name, names in known.items()
             if got["look"].get(name) in names
         },
-        indices(picked.get("indices"), facts["count"]),
+        indices(picked.get("indices"), table["count"]),
         (at[0], at[1]) if at else None,
     )

@@ -13,6 +13,8 @@ function show(me) {
   const [words, facts, columns] = unpack(data);
 
   me.look ??= words.look;
+  me.smooth = words.smooth;
+  card.classList.toggle("smooth", me.smooth);
   me.load([words.ground]);
   if (me.version !== facts.version) {
     me.version = facts.version;
@@ -308,7 +310,7 @@ function show(me) {
       const far = Math.hypot(x - (column + 0.5) * (w + 4), y - (row + 0.5) * (h + 4)) - (loud ? 1e4 : 0);
       if (!taken.has(cell) || far < taken.get(cell).far) taken.set(cell, { far, i, x: column * (w + 4) + 2, y: row * (h + 4) + 2 });
     }
-    pen.imageSmoothingEnabled = w % width !== 0;
+    me.enlarge(pen, w / width);
     for (const { i, x, y } of taken.values()) {
       picture(pen, i, x, y, w, h);
       pen.strokeStyle = css(me.columns.codes[me.trait][i]);
@@ -334,7 +336,7 @@ function show(me) {
       line(pen, path, accent, 2.5 * ratio);
     }
     if (me.path && me.tool === "select") line(pen, scaled([...me.path, me.path[0]]), accent, 2 * ratio);
-    for (const { label, at } of words.marks) pill(pen, scaled([spot(at)])[0], label, accent, ratio);
+    for (const { label, at } of words.marks) pill(pen, scaled([spot(at)])[0], label, accent, ratio, me.ground());
     if (me.cursor) pill(pen, scaled([spot(me.cursor)])[0], "+", "#1b1d29", ratio);
     over.dataset.hover = String(me.hover);
     card.hidden = me.hover < 0 || !me.places;

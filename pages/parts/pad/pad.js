@@ -296,7 +296,8 @@ function show(me) {
     plane.style.width = plane.style.height = find(".seen").style.width = `${side}px`;
     image.style.width = `${Math.round(width * factor)}px`;
     image.style.height = `${Math.round(height * factor)}px`;
-    image.classList.toggle("crisp", fit >= 2);
+    image.classList.toggle("crisp", fit >= 2 && !me.smooth);
+    me.smoothed = me.smooth;
     me.dots = me.ratio();
     ground.width = ground.height = over.width = over.height = Math.round(side * me.dots);
     if (image.width !== width || image.height !== height) { image.width = width; image.height = height; }
@@ -306,7 +307,7 @@ function show(me) {
   }
 
   function draw() {
-    if (me.resized && !measure()) return;
+    if ((me.resized || me.smoothed !== me.smooth) && !measure()) return;
     if (me.data.tile[0] !== image.height || me.data.tile[1] !== image.width) measure();
     if (me.ground !== me.moved || me.groundKey !== me.sheet?.key) drawGround();
     drawOver();
@@ -342,7 +343,7 @@ function show(me) {
     line(pen, recent, "rgba(0,0,0,.55)", 4 * r);
     line(pen, recent, "rgba(255,255,255,.9)", 2 * r);
     for (const [x, y] of recent.slice(0, -1)) dot(pen, x, y, 3 * r, "#fff");
-    me.pins.forEach((pin, i) => label(pen, screen(pin), String(i + 1), accent));
+    me.pins.forEach((pin, i) => label(pen, screen(pin), String(i + 1), accent, me.ground()));
     for (const mark of me.data.marks) {
       const [x, y] = screen(mark.at);
       dot(pen, x, y, 3.5 * r, "#1b1d29");
@@ -360,9 +361,9 @@ function show(me) {
     pen.lineWidth = me.dots; pen.strokeStyle = "rgba(0,0,0,.6)"; pen.stroke();
   }
 
-  function label(pen, [x, y], text, colour) {
+  function label(pen, [x, y], text, colour, ink) {
     const far = 9 * me.dots;  // one outside is not drawn
-    if (x > -far && y > -far && x < over.width + far && y < over.height + far) pill(pen, [x, y], text, colour, me.dots);
+    if (x > -far && y > -far && x < over.width + far && y < over.height + far) pill(pen, [x, y], text, colour, me.dots, ink);
   }
 
   // The exact image where it is here; else the four nearest cells, weighted by how near they are.

@@ -68,7 +68,7 @@ function show(me) {
     const l = layout(), [height, width] = data.tile, pen = canvas.getContext("2d");
     sized(canvas, ...l.total, l.ratio);
     pen.clearRect(0, 0, canvas.width, canvas.height);
-    pen.imageSmoothingEnabled = l.zoom % 1 !== 0;
+    me.enlarge(pen, l.zoom);
     const accent = me.accent();
     for (let i = 0; i < data.count; i++) {
       const column = i % l.columns, row = Math.floor(i / l.columns);
@@ -84,7 +84,7 @@ function show(me) {
         const side = Math.min(18 * l.ratio, l.h * 0.45);
         pen.fillStyle = accent;
         pen.fillRect(x, y, side, side);
-        pen.fillStyle = "#fff";
+        pen.fillStyle = me.ground();
         pen.font = `600 ${side * 0.75}px sans-serif`;
         pen.textAlign = "center";
         pen.textBaseline = "middle";

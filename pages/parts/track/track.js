@@ -53,7 +53,7 @@ function show(me) {
     canvas.width = sheet.naturalWidth * zoom;
     canvas.height = sheet.naturalHeight * zoom;
     const ink = canvas.getContext("2d");
-    ink.imageSmoothingEnabled = false;
+    me.enlarge(ink, zoom);
     ink.drawImage(sheet, 0, 0, canvas.width, canvas.height);
   }
 
