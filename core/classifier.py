@@ -98,7 +98,7 @@ SURVIVORS = 100  # of 500 held-out images, those that are attacked to choose the
 
 
 CURVES = (
-    Curve("loss", "Loss", "Cross entropy in nats; lower is better. " + MEMORISES, place="first"),
+    Curve("loss", "Loss", "Cross entropy in nats; lower is better. " + MEMORISES, position="first"),
     Curve(
         "accuracy",
         "Accuracy",
@@ -108,7 +108,7 @@ CURVES = (
             "valid_accuracy": "held-out",
             "valid_hard_accuracy": "held-out, as it is trained (attacked or noisy)",
         },
-        place="first",
+        position="first",
     ),
     Curve(
         "inconstancy",

@@ -96,7 +96,7 @@ def wait(job: jobs.Job) -> jobs.Job:
     shown, unit = "", jobs.kinds.get(job.kind).unit
     while job.active:
         if job.status == "queued":
-            line = f"place {jobs.place(job)} in the queue"
+            line = f"place {jobs.position(job)} in the queue"
         else:
             left = job.seconds_left
             line = (

@@ -55,47 +55,47 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def new_folder(place: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Gives a fresh folder to fill. It stands at ``place`` once it is filled, and is gone again after an error.
+def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Gives a fresh folder to fill. It stands at ``path`` once it is filled, and is gone again after an error.
 
     Until then it lies beside it as ``.new-…``, and :func:`core.ground.scratch.sweep` sees that somebody owns it.
 
     Args:
-        place: Where it belongs; the folder around it is made.
+        path: Where it belongs; the folder around it is made.
         replace: Whether an older one of that name gives way.
 
     Raises:
-        FileExistsError: If somebody took the place meanwhile.
+        FileExistsError: If there is a folder of that name meanwhile.
         OSError: If the disk refuses.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    new = place.with_name(f".new-{uuid.uuid4().hex}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".new-{uuid.uuid4().hex}")
     with scratch.owned(new):
         try:
             new.mkdir()
             yield new
-            taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
+            exists = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
             if replace:
-                shutil.rmtree(place, ignore_errors=True)
-            elif place.exists():
-                raise taken
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.exists():
+                raise exists
             try:
-                new.rename(place)
+                new.rename(path)
             except OSError as error:  # somebody was faster
-                raise (taken if error.errno == errno.ENOTEMPTY else error) from None
+                raise (exists if error.errno == errno.ENOTEMPTY else error) from None
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise
 
 
-def delete_folder(place: Path) -> None:
+def delete_folder(path: Path) -> None:
     """Takes a folder out of every list at once, even if the rest takes time; who has a file of it open keeps it.
 
     Raises:
         OSError: If the disk refuses; the folder is whole then.
     """
-    gone = place.with_name(f".gone-{uuid.uuid4().hex}")
-    place.rename(gone)
+    gone = path.with_name(f".gone-{uuid.uuid4().hex}")
+    path.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 
@@ -112,7 +112,7 @@ def full_disk_told() -> Iterator[None]:
     """Turns "no space left" and "not for you" into sentences.
 
     Raises:
-        UserError: Instead of OSError, when the disk is full, the quota used up, or the place may not be written.
+        UserError: Instead of OSError, when the disk is full, the quota used up, or the file may not be written.
     """
     try:
         yield
@@ -167,10 +167,10 @@ class Log:
     def cut(self, step: int) -> None:
         """Drops the records after a step, before the job goes on from there."""
         records, _ = self.read()
-        kept = "".join(
+        lines = "".join(
             json.dumps(r, separators=(",", ":")) + "\n" for r in records if r.get("step", 0) <= step
         )
-        write_atomic(self.file, kept.encode())
+        write_atomic(self.file, lines.encode())
 
 
 # of a log that only grows, by file: inode, bytes read, records, damaged lines
@@ -182,10 +182,9 @@ def parse(lines: bytes) -> tuple[list[dict[str, Any]], int]:
     """Reads the objects of JSON lines, and counts the lines that are damaged."""
     records, bad = [], 0
     for line in filter(bytes.strip, lines.splitlines()):
-        try:
+        record = None
+        with suppress(ValueError, RecursionError):
             record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
         if isinstance(record, dict) and not any(
             isinstance(record.get(key), str) for key in ("step", "images", "seconds")
         ):

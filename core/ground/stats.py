@@ -81,8 +81,8 @@ def proportion(count: int, n: int) -> Estimate:
         return Estimate(math.nan, 0.0, 1.0, 0)
     from scipy.stats import binomtest
 
-    found = binomtest(count, n).proportion_ci(method="wilson")
-    return Estimate(count / n, float(found.low), float(found.high), n)
+    low, high = binomtest(count, n).proportion_ci(method="wilson")
+    return Estimate(count / n, float(low), float(high), n)
 
 
 def bca(
@@ -103,10 +103,10 @@ def bca(
         return float(x[0]), float(x[0])
     from scipy.stats import bootstrap
 
-    found = bootstrap(
+    low, high = bootstrap(
         (x,), np.mean, n_resamples=draws, confidence_level=level, method="BCa", rng=seed
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(low), float(high)
 
 
 # --- Tests ------------------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def holm(values: Sequence[float]) -> list[float]:
         Holm, 1979, A simple sequentially rejective multiple test procedure
     """
     adjusted, most = [0.0] * len(values), 0.0
-    for rank, place in enumerate(np.argsort(values)):
-        most = max(most, min(1.0, values[place] * (len(values) - rank)))
-        adjusted[place] = most
+    for rank, index in enumerate(np.argsort(values)):
+        most = max(most, min(1.0, values[index] * (len(values) - rank)))
+        adjusted[index] = most
     return adjusted

@@ -36,7 +36,7 @@ QUALITY = (  # what the watch sees
         "Sliced Wasserstein distance between features of 500 images (fewer in small sets); lower is nearer.",
         lines={"distance": "generated", "distance_floor": "real training images"},
         scale="log",
-        place="first",
+        position="first",
     ),
     Curve(
         "copying",
@@ -44,7 +44,7 @@ QUALITY = (  # what the watch sees
         "Share of samples nearer to a training image than to an equally likely held-out one: 0.5 is none. Rising far "
         "above what real images have, the model repeats what it saw; Evaluate tests it.",
         lines={"copying": "nearer to training"},
-        place="steering",
+        position="steering",
     ),
 )
 SPEED = Curve(

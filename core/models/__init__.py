@@ -45,7 +45,7 @@ class Curve:
         reading: How to read it, in a sentence or two.
         lines: Values that are drawn, with their labels; empty for training and held-out ones of the key.
         scale: ``log`` where the end is a small part of the beginning.
-        place: ``first`` is seen at once, ``steering`` (what the training itself goes by) stands under the images.
+        position: ``first`` is seen at once, ``steering`` (what the training itself goes by) stands under the images.
     """
 
     key: str
@@ -53,18 +53,15 @@ class Curve:
     reading: str
     lines: Mapping[str, str] = field(default_factory=dict)
     scale: Literal["linear", "log"] = "linear"
-    place: Literal["first", "steering", "further"] = "further"
+    position: Literal["first", "steering", "further"] = "further"
 
     def drawn(self, names: Iterable[str]) -> dict[str, str]:
         """Gives those of the recorded values that belong in it, with their labels."""
-        if self.lines:
-            labels = dict(self.lines)
-        elif self.key.endswith("/"):
+        if self.key.endswith("/") and not self.lines:
             return {n: n.removeprefix(self.key) for n in names if n.startswith(self.key)}
-        else:
-            labels = {self.key: "training", f"valid_{self.key}": "held-out"}
-        there = set(names)
-        return {name: label for name, label in labels.items() if name in there}
+        labels = self.lines or {self.key: "training", f"valid_{self.key}": "held-out"}
+        recorded = set(names)
+        return {name: label for name, label in labels.items() if name in recorded}
 
 
 MEMORISES = "A held-out curve that rises while training falls: the model memorises."
@@ -88,9 +85,7 @@ class Family(Taker):
 families = Registry("family", Family, "core.models")
 
 DEFAULT_FAMILY = "gan"  # what is trained where nobody has chosen: good images within a minute
-SYNTHETIC_FAMILY = (
-    "vae"  # whose samples an experiment adds where nobody has chosen: steady on few images
-)
+SYNTHETIC_FAMILY = "vae"  # whose samples an experiment adds by default: steady on few images
 ADAPT_EVERY = 16  # steps between two calls of `Adapts.adapt`
 
 
@@ -122,10 +117,10 @@ class Spec:
     def record(self) -> dict[str, Any]:
         """Gives plain values, ready for JSON; those of images as they have been from the start."""
         if self.medium == "image":
-            what = {"channels": self.channels, "size": self.size}
+            shape = {"channels": self.channels, "size": self.size}
         else:
-            what = {"medium": self.medium, "shape": list(self.shape)}
-        return {**what, "levels": self.levels, "shares": list(self.shares)}
+            shape = {"medium": self.medium, "shape": list(self.shape)}
+        return {**shape, "levels": self.levels, "shares": list(self.shares)}
 
     @property
     def form(self) -> Form:

@@ -112,7 +112,7 @@ CURVES = (
         "Loss",
         "Squared error of the direction from noise to image, per number; lower is better. "
         + MEMORISES,
-        place="first",
+        position="first",
     ),
 )
 

@@ -94,7 +94,10 @@ class FlowSampling(Config):
 
 CURVES = (
     Curve(
-        "loss", "Loss", "Negative log-likelihood in nats per image; lower is better.", place="first"
+        "loss",
+        "Loss",
+        "Negative log-likelihood in nats per image; lower is better.",
+        position="first",
     ),
     Curve(
         "bits_per_dim",
@@ -106,7 +109,7 @@ CURVES = (
         "Dropout",
         "Rises while held-out images cost more than training images, and falls otherwise.",
         lines={"dropout": "share"},
-        place="steering",
+        position="steering",
     ),
     Curve(
         "gap",

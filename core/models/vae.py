@@ -121,7 +121,7 @@ CURVES = (
         "Loss",
         "Nats that it takes to describe an image: lower is better; with a density it may be below zero. "
         + MEMORISES,
-        place="first",
+        position="first",
     ),
     Curve(
         "reconstruction_error",

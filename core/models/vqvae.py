@@ -127,7 +127,7 @@ CURVES = (
         "Loss",
         "Nats that it takes to describe an image: in training the decoder's error alone, held out the codes as well. "
         "Lower is better, and it may be below zero. " + MEMORISES,
-        place="first",
+        position="first",
     ),
     Curve(
         "prior_loss",

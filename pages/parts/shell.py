@@ -506,7 +506,7 @@ def _running(known: tuple[tuple[str, str], ...]) -> None:
 def standing(job: jobs.Job) -> str:
     """Says in a few words how a job stands."""
     if job.status == "queued":
-        return f"waits, place {jobs.place(job)}"
+        return f"waits, place {jobs.position(job)}"
     if job.status == "running":
         left = job.seconds_left
         return f"{percent(job.share, 0)}" + (

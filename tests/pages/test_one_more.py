@@ -203,7 +203,7 @@ def test_a_family_is_one_file(files, visit, run, monkeypatch):
     from core.models import families
 
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
-    curve = 'curves=(Curve("loss", "Distance from the mean image", "It falls.", place="first"),)'
+    curve = 'curves=(Curve("loss", "Distance from the mean image", "It falls.", position="first"),)'
     code = code.replace("sampling=MeanSampling)", f"sampling=MeanSampling, {curve})")
     code = code.replace("import Spec, families", "import Curve, Spec, families")
     loss = "(x - self.mean).square().mean()"
@@ -414,7 +414,7 @@ def parts(choice):
 
 @kinds.add("plane", "Train a plane", Config, lane="train", unit="images", parts=parts,
            trained=jobs.Trained("plane", lambda facts, spec: Plane(spec),
-                                lambda facts: (Curve("loss", "Distance from the plane", "It falls.", place="first"),)))
+                                lambda facts: (Curve("loss", "Distance from the plane", "It falls.", position="first"),)))
 def plane(task):
     """Trains a plane."""
     dataset, facts = train.begin(task, {"plane": task.config("plane")})
