@@ -103,19 +103,9 @@ def knob(
         "path": path,
         "visitor": visitor,
     }
-    return (
-        Field(
-            default,
-            ge=ge,
-            le=le,
-            gt=gt,
-            lt=lt,
-            description=help,
-            allow_inf_nan=False,
-            json_schema_extra=extra,
-        )
-        if isinstance(default, float)
-        else Field(default, ge=ge, le=le, gt=gt, lt=lt, description=help, json_schema_extra=extra)
+    finite: dict[str, Any] = {"allow_inf_nan": False} if isinstance(default, float) else {}
+    return Field(
+        default, description=help, ge=ge, le=le, gt=gt, lt=lt, json_schema_extra=extra, **finite
     )
 
 
@@ -157,19 +147,13 @@ class Knob:
             return "one of " + ", ".join(map(str, self.options))
         if self.type is bool:
             return "true or false"
-        words = {int: "a whole number", float: "a number", str: "a text"}[self.type]
-        low = (
-            f"{'above' if self.open_low else 'at least'} {plain(self.low)}"
-            if self.low is not None
-            else ""
-        )
-        high = (
-            f"{'below' if self.open_high else 'at most'} {plain(self.high)}"
-            if self.high is not None
-            else ""
-        )
-        bounds = " and ".join(part for part in (low, high) if part)
-        return f"{words} {bounds}" if bounds else words
+        noun = {int: "a whole number", float: "a number", str: "a text"}[self.type]
+        bounds = []
+        if self.low is not None:
+            bounds.append(f"{'above' if self.open_low else 'at least'} {plain(self.low)}")
+        if self.high is not None:
+            bounds.append(f"{'below' if self.open_high else 'at most'} {plain(self.high)}")
+        return f"{noun} {' and '.join(bounds)}".rstrip()
 
 
 class Config(BaseModel):
@@ -229,14 +213,14 @@ class Config(BaseModel):
 
         A link may ask for anything that is allowed, and the server works for anybody who follows it.
         """
-        lower, words = {}, []
+        lower, sentences = {}, []
         for name, knob in type(self).knobs().items():
             most, value = knob.visitor, getattr(self, name)
             if most is not None and value > most:
                 lower[name] = knob.type(most)
                 limit = f"capped at {plain(most)}" if most != "" else "left out"
-                words.append(f"{knob.label}: {plain(value)}, {limit} in view-only.")
-        return self.model_copy(update=lower), words
+                sentences.append(f"{knob.label}: {plain(value)}, {limit} in view-only.")
+        return self.model_copy(update=lower), sentences
 
     def record(self) -> dict[str, Any]:
         """Gives the plain values, ready for JSON."""
@@ -267,14 +251,9 @@ def plain(value: Any) -> str:
     """Writes a value as a person would: no trailing zeros, no quotes around an empty text but their own."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float):
-        return (
-            str(int(value))
-            if value.is_integer() and abs(value) < 1e15
-            else f"{value:g}"
-            if math.isfinite(value)
-            else str(value)
-        )
+    if isinstance(value, float) and math.isfinite(value):
+        whole = value.is_integer() and abs(value) < 1e15
+        return str(int(value)) if whole else f"{value:g}"
     return repr(value) if value == "" else str(value)
 
 
@@ -301,9 +280,9 @@ def broken_off(error: BaseException) -> str:
     "the server's name was not found, as without a network"
     """
     text = str(error)
-    for pattern, words in _BROKEN.items():
-        if found := re.search(pattern, text, re.IGNORECASE):
-            return words.format(next((part for part in found.groups() if part), ""))
+    for pattern, cause in _BROKEN.items():
+        if match := re.search(pattern, text, re.IGNORECASE):
+            return cause.format(next(filter(None, match.groups()), ""))
     return re.sub(r"<urlopen error (.*)>|\[Errno -?\d+\] ?", r"\1", reason(error)).rstrip(". ")
 
 
@@ -420,12 +399,8 @@ class Registry(Generic[P, E]):
     def _modules(self) -> list[str]:
         if self._package is None:
             return []
-        package: ModuleType = importlib.import_module(self._package)
-        return sorted(
-            info.name
-            for info in pkgutil.iter_modules(package.__path__)
-            if not info.name.startswith("_")
-        )
+        modules = pkgutil.iter_modules(importlib.import_module(self._package).__path__)
+        return sorted(info.name for info in modules if not info.name.startswith("_"))
 
 
 def parse(texts: Iterable[str]) -> dict[str, str]:
@@ -455,23 +430,21 @@ def assign(
     Raises:
         UserError: If a name is unknown, or short and shared by several configs.
     """
-    sorted_values: dict[str, dict[str, Any]] = {part: {} for part in configs}
-    full = {
+    by_config: dict[str, dict[str, Any]] = {part: {} for part in configs}
+    dotted = {
         f"{part}.{name}": (part, name)
         for part, config in configs.items()
         for name in config.knobs()
     }
-    for given, value in values.items():
-        owners = [key for key in full if key == given or key.partition(".")[2] == given]
+    for text, value in values.items():
+        owners = [key for key, (_, name) in dotted.items() if text in (key, name)]
         if not owners:
-            short = [name for _, name in full.values()]
-            raise UserError(
-                unknown("parameter", given, [*full, *short] if "." not in given else full)
-            )
+            short = [name for _, name in dotted.values()] if "." not in text else []
+            raise UserError(unknown("parameter", text, [*dotted, *short]))
         if len(owners) > 1:
             raise UserError(
-                f"The parameter {given!r} is ambiguous. Write one of: {', '.join(sorted(owners))}."
+                f"The parameter {text!r} is ambiguous. Write one of: {', '.join(sorted(owners))}."
             )
-        part, name = full[owners[0]]
-        sorted_values[part][name] = value
-    return sorted_values
+        part, name = dotted[owners[0]]
+        by_config[part][name] = value
+    return by_config

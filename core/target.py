@@ -36,7 +36,7 @@ class Target:
         name: For people.
         channels, size: Of the images that it takes.
         classes: Their names; as many as it has logits.
-        facts: What a report says about it: run, hash, architecture, preprocessing.
+        card: What a report says about it: run, hash, architecture, preprocessing.
         eot: Draws that are averaged wherever it is asked, for a model that is random [2].
         bpda: Whether steps without a gradient (rounding, signs, casts) pass it through unchanged [2].
         bypass: Whether the gradient passes whatever is done to the image before a part of the module gets it [2].
@@ -56,12 +56,12 @@ class Target:
         size: int,
         *,
         name: str = "classifier",
-        facts: Mapping[str, Any] | None = None,
+        card: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.module, self.name = module, name
         self.classes, self.channels, self.size = tuple(classes), channels, size
-        self.facts = dict(facts or {})
+        self.card = dict(card or {})
         self.device = torch.device(device)
         self.eot, self.bpda, self.bypass, self.logs = 1, False, False, False
         self.forward = self.backward = 0
@@ -87,9 +87,9 @@ class Target:
                 f"{opened.name or 'This classifier'} sees a {opened.spec.form}, and only classifiers of pictures can "
                 "be attacked yet. Choose a dataset of pictures."
             )
-        model, spec, name, facts = opened.model, opened.spec, opened.name, opened.facts
+        model, spec, name, card = opened.model, opened.spec, opened.name, opened.card
         side = spec.channels, spec.size
-        return cls(model, opened.classes, *side, name=name, facts=facts, device=device())
+        return cls(model, opened.classes, *side, name=name, card=card, device=device())
 
     @property
     def shape(self) -> tuple[int, int, int]:

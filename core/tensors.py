@@ -25,6 +25,7 @@ from core.ground.settings import settings
 Images = Float[Tensor, "n c h w"]
 Batch = Float[Tensor, "n ..."]  # of any medium, either side
 Labels = Int[Tensor, " n"]
+Ids = Sequence[int] | Tensor  # a number for each sample, (N,)
 Bytes = UInt8[np.ndarray, "n c h w"]
 
 
@@ -95,15 +96,13 @@ def device(training: bool = False) -> torch.device:
     wanted = settings().device
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there[wanted]:
+    available = ["cpu"]
+    available += ["cuda"] if torch.cuda.is_available() else []
+    available += ["mps"] if torch.backends.mps.is_available() else []
+    if wanted not in available:
         raise UserError(
             f"SIMULACRA_DEVICE is {wanted}, and PyTorch finds no such device on this computer. "
-            f"It finds {' and '.join(name for name in there if there[name])}. Correct the variable, or unset it."
+            f"It finds {' and '.join(available)}. Correct the variable, or unset it."
         )
     return torch.device("cpu" if wanted == "mps" and not training else wanted)
 
@@ -130,7 +129,7 @@ _MASK = 0xFFFFFFFF
 
 def noise(
     seed: int,
-    ids: Sequence[int] | Tensor,
+    ids: Ids,
     shape: Sequence[int],
     stream: str,
     *,
@@ -164,11 +163,11 @@ def noise(
     block = torch.arange(blocks, device=device).expand(len(ids), blocks)
     salt = torch.full_like(block, zlib.crc32(stream.encode()))
     high = ((ids >> 32) & _MASK)[:, None].expand_as(block)
-    words = philox(
+    bits = philox(
         (block, (ids & _MASK)[:, None].expand_as(block), high, salt),
         (seed & _MASK, (seed >> 32) & _MASK),
     )
-    u = torch.stack([(word >> 9).to(torch.float32) for word in words], -1)
+    u = torch.stack([(word >> 9).to(torch.float32) for word in bits], -1)
     u = u.add_(0.5).mul_(2.0**-23)  # (N, blocks, 4), exact, in (0, 1)
     if not uniform:
         radius = u[..., :2].log().mul_(-2).sqrt_()
@@ -185,7 +184,7 @@ def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, ...
         p0, p1 = (
             c0 * 0xD2511F53,
             c2 * 0xCD9E8D57,
-        )  # the 64-bit products wrap around, their bits are right
+        )  # these wrap around, their lower 64 bits are right
         c0, c1, c2, c3 = (  # in place, because memory is what takes the time
             (p1 >> 32).bitwise_and_(_MASK).bitwise_xor_(c1).bitwise_xor_(k0),
             p1.bitwise_and_(_MASK),
@@ -200,24 +199,22 @@ def step_generator(
     device: torch.device, seed: int, step: int, rollbacks: int = 0
 ) -> torch.Generator:
     """Makes the generator of one training step; resuming a run needs nothing else."""
-    words = np.random.SeedSequence([seed & (2**64 - 1), step, rollbacks]).generate_state(
-        2, np.uint32
-    )
-    return torch.Generator(device).manual_seed((int(words[0]) << 31) ^ int(words[1]))
+    sequence = np.random.SeedSequence([seed & (2**64 - 1), step, rollbacks])
+    high, low = map(int, sequence.generate_state(2, np.uint32))
+    return torch.Generator(device).manual_seed((high << 31) ^ low)
 
 
 def draw_labels(
     seed: int,
-    ids: Sequence[int] | Tensor,
+    ids: Ids,
     shares: Sequence[float],
     device: torch.device | str,
     stream: str = "label",
 ) -> Tensor:
     """Draws a class per id with the given shares; int64 (N,)."""
     edges = torch.tensor(np.cumsum(shares)[:-1], dtype=torch.float32, device=device)
-    return torch.bucketize(
-        noise(seed, ids, (), stream, uniform=True, device=device), edges, right=True
-    )
+    u = noise(seed, ids, (), stream, uniform=True, device=device)  # (N,)
+    return torch.bucketize(u, edges, right=True)
 
 
 # --- Images ---------------------------------------------------------------------------------------------------------
@@ -285,11 +282,11 @@ def rows(
     Returns:
         Shape ``shape``; alone, what ``draw(shape, **options)`` gives.
     """
-    count, place = processes()
+    count, rank = processes()
     if count == 1:
         return draw(tuple(shape), **options)
-    whole = draw((shape[0] * count, *shape[1:]), **options)
-    return whole.unflatten(0, (parts, count, -1))[:, place].flatten(0, 1)
+    joint = draw((shape[0] * count, *shape[1:]), **options)
+    return joint.unflatten(0, (parts, count, -1))[:, rank].flatten(0, 1)
 
 
 class _Sum(torch.autograd.Function):
@@ -320,9 +317,9 @@ def agreed(value: Any) -> Any:
     """Gives what the first process says to all of them: a plain value, or one with tensors on the CPU."""
     if processes()[0] == 1:
         return value
-    told = [value]
-    torch.distributed.broadcast_object_list(told, device=torch.device("cpu"))
-    return told[0]
+    values = [value]
+    torch.distributed.broadcast_object_list(values, device=torch.device("cpu"))
+    return values[0]
 
 
 def full(x: Tensor) -> Tensor:
@@ -337,18 +334,16 @@ def give_memory_back() -> None:
     import sys
 
     gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
-        if trim is not None:
-            trim(0)
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc
+        libc.malloc_trim(0)
 
 
 def fingerprint(module: Any) -> str:
     """Takes the sha-256 of a module's weights, 16 digits; empty for what has none."""
     if not isinstance(module, nn.Module):
         return ""
-    mark = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
-        mark.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        mark.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return mark.hexdigest()[:16]
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -150,7 +150,7 @@ def drag(run: jobs.Job, step: int, how: Drawn) -> None:
         show.film(run, key="about.film", max_height=220)
         return
     st.markdown("**Drag** from each image to the next one: what lies between was in no dataset")
-    facts = sheets.facts(frames[0])
+    facts = sheets.metadata(frames[0])
     tiles(
         frames,
         tile=facts["tile"],

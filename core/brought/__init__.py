@@ -152,7 +152,7 @@ def keep(
     record = {
         "origin": origin,
         "config": config.record(),
-        "preprocessing": made.facts.get("preprocessing", {}),
+        "preprocessing": made.card.get("preprocessing", {}),
         "notes": list(made.notes),
         "dataset": dataset.name,
         "classes": list(dataset.classes),
@@ -198,7 +198,7 @@ def classifier(
     seen = tuple(dataset.images(slice(1)).shape[1:])
     spec = Spec(dataset.medium.name, seen, dataset.levels)
     return Opened(
-        "", 0, 0, "classifier", model, spec, tuple(classes), None, facts=facts, notes=tuple(notes)
+        "", 0, 0, "classifier", model, spec, tuple(classes), None, card=facts, notes=tuple(notes)
     )
 
 

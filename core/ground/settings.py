@@ -128,10 +128,8 @@ class Settings(BaseSettings):
     @property
     def worker_threads(self) -> int:
         """Threads of a worker: all cores but one, at least one."""
-        if hasattr(os, "sched_getaffinity"):
-            cores = len(os.sched_getaffinity(0))
-        else:
-            cores = os.cpu_count() or 2
+        counted = hasattr(os, "sched_getaffinity")
+        cores = len(os.sched_getaffinity(0)) if counted else os.cpu_count() or 2
         return self.threads or max(1, cores - 1)
 
     def allow_change(self, what: str) -> None:

@@ -246,7 +246,7 @@ class AttackStudy(Tally):
             images=self._images(),
             data=self.data | {"n": len(self.x), "seed": config.seed},
             model={
-                **target.facts,
+                **target.card,
                 "name": target.name,
                 "classes": list(target.classes),
                 "channels": target.channels,
@@ -382,7 +382,7 @@ def check(
         x.shape[1],
         x.shape[2],
         name=name,
-        facts={"hash": fingerprint(model)},
+        card={"hash": fingerprint(model)},
         device=device,
     )
     *_, report = AttackStudy(target, x, y, config)

@@ -80,13 +80,13 @@ def compare(
     if dataset is not None:
         peers += sanity.peers(dataset, tally.x, tally.y, indices, target)
     _, counts = np.unique(tally.y.cpu().numpy(), return_counts=True)
-    kind = target.facts.get("kind")
+    kind = target.card.get("kind")
     tally.findings.identity = sanity.Identity(
         **vars(mistakes),
         clean=float(right.mean()),
         largest=float(counts.max() / counts.sum()),
         ours=kind in ("run", "plain"),
-        hardened=target.facts.get("training", {}).get("defence", "none") != "none",
+        hardened=target.card.get("training", {}).get("defence", "none") != "none",
         compared=kind == "plain" or any(peer.target for peer in peers),
         peers=tuple(
             sanity.Beside(

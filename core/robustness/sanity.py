@@ -166,7 +166,7 @@ def _networks(dataset: Dataset, target: Target) -> Iterator[Target]:
             module, dataset.classes, dataset.channels, dataset.size, name=name, device=target.device
         )
 
-    if target.facts.get("kind") != "plain" and features.judged(dataset):
+    if target.card.get("kind") != "plain" and features.judged(dataset):
         judge = features.judge(dataset, target.device)
         yield made(judge.model, f"the plain classifier of {dataset.name}")
     left = PEERS
@@ -174,7 +174,7 @@ def _networks(dataset: Dataset, target: Target) -> Iterator[Target]:
         if not left:
             return
         fits = run.kind == "classifier" and run.status == "finished" and runs.checkpoints(run)
-        if not fits or run.id == target.facts.get("run") or runs.dataset_of(run) != dataset.name:
+        if not fits or run.id == target.card.get("run") or runs.dataset_of(run) != dataset.name:
             continue
         if runs.record(run)["dataset"]["fingerprint"] != dataset.fingerprint:
             continue
@@ -276,7 +276,7 @@ def look(
     tried: list[tuple[int, bool, float, OtherReading]] = []
     rare = {f"mean {m:g} and std {s:g}" for m, s in _PLAIN} - {"mean 0.5 and std 0.25"}
     for name, change in readings(
-        target.channels, target.size, mean, std, target.facts.get("preprocessing", {})
+        target.channels, target.size, mean, std, target.card.get("preprocessing", {})
     ):
         try:
             logits = target.logits(change(some)).cpu()

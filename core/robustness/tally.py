@@ -71,7 +71,7 @@ class Tally:
             strong=strong,
             unmasking=any(name in UNMASKING for name in names),
             sees_margin=strong or bool(losses & {"margin", "dlr"}),
-            purifier=bool(target.facts.get("purifier")),
+            purifier=bool(target.card.get("purifier")),
         )
 
     # --- attacks --------------------------------------------------------------------------------------------------

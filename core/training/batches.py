@@ -68,9 +68,8 @@ class Split:
 
     def at(self, index: Tensor) -> tuple[Batch, Tensor | None]:
         """Gives the images of an index (n,) in [0, 1], with their labels."""
-        return self.medium.seen(self.x[index], self.levels), None if self.y is None else self.y[
-            index
-        ]
+        x = self.medium.seen(self.x[index], self.levels)
+        return x, None if self.y is None else self.y[index]
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Batch, Tensor | None]:
         """Draws images in [0, 1] with their labels: of a draw that all processes make, this one's ``count``."""

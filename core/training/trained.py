@@ -43,9 +43,9 @@ def once(
             if not file.exists():
                 settings().allow_change(f"train {what}")
                 net = finished(trainer(), f"Training {what}, once for these images", watch)
-                kept = {name: value.cpu().contiguous() for name, value in weights(net).items()}
-                files.keep(file, as_bytes(kept))
-                return kept  # where the disk refuses, there is no file
+                tensors = {name: value.cpu().contiguous() for name, value in weights(net).items()}
+                files.keep(file, as_bytes(tensors))
+                return tensors  # where the disk refuses, there is no file
     return from_bytes(file.read_bytes())
 
 

@@ -124,7 +124,7 @@ class Contents:
         kind: ``safetensors`` or ``state dict``.
         parts: The tensors by name, without the names of wrappers.
         source: Where in a checkpoint they stand, ``state_dict`` for example; empty for a plain file.
-        others: Other places of the checkpoint that hold a set of weights, and were left.
+        others: Other entries of the checkpoint that hold a set of weights, and were left.
     """
 
     kind: str
@@ -145,17 +145,13 @@ class Contents:
     @property
     def classes(self) -> int:
         """Outputs of the last layer, by the names that torchvision gives it; 0 where there is none of these."""
-        heads = [
+        biases = [
             name
             for name, part in self.parts.items()
-            if len(part.shape) == 1
-            and name.endswith("bias")
-            and _HEAD.search(name)
-            and "aux" not in name.lower()
+            if len(part.shape) == 1 and name.endswith("bias") and "aux" not in name.lower()
         ]
-        last = max(
-            heads, key=lambda name: [int(part) for part in re.findall(r"\d{1,9}", name)], default=""
-        )
+        heads = filter(_HEAD.search, biases)
+        last = max(heads, key=lambda name: [*map(int, re.findall(r"\d{1,9}", name))], default="")
         return self.parts[last].shape[0] if last else 0
 
 
@@ -188,17 +184,17 @@ def look(file: bytes) -> Contents:
         )
     if file[8:9] == b"{" and int.from_bytes(file[:8], "little") < len(file):
         # looked at first: the length at the start can look like the first byte of anything
-        found = Contents("safetensors", _header(file))
+        contents = Contents("safetensors", _header(file))
     elif file[:2] == b"PK":
-        found = _checkpoint(file)
+        contents = _checkpoint(file)
     elif file[:1] == b"\x80" or file[:2] == b"\x1f\x8b":
         raise UserError(
             "This file is a pickle, which can run any program when it is opened; PyTorch before 1.6 wrote weights so, "
             f"too. {ALONE}"
         )
     else:
-        found = Contents("safetensors", _header(file))
-    return replace(found, parts=_cleaned(found.parts))
+        contents = Contents("safetensors", _header(file))
+    return replace(contents, parts=_cleaned(contents.parts))
 
 
 def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str, Tensor]:
@@ -220,10 +216,10 @@ def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str
             every = opened(file)
         except (SafetensorError, ValueError, OverflowError, RuntimeError) as error:
             raise _unreadable(str(error)) from None
-        made = {name: every[contents.parts[old].key] for name, old in chosen.items()}
+        tensors = {name: every[contents.parts[old].key] for name, old in chosen.items()}
     else:
-        made = dict(_built(file, contents, chosen))
-    for name, tensor in made.items():
+        tensors = dict(_built(file, contents, chosen))
+    for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise UserError(
                 f"The tensor {name[:80]!r} of this file holds a number that is not finite (NaN or infinity). "
@@ -234,7 +230,7 @@ def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str
                 f"The tensor {name[:80]!r} of this file is a variance and holds a number below 0. "
                 "All must be at least 0. Bring the weights as they were saved."
             )
-    return made
+    return tensors
 
 
 def _cleaned(parts: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
@@ -310,13 +306,13 @@ def _checkpoint(file: bytes) -> Contents:
         raise UserError(
             f"This file was written with another order of bytes; only little-endian is read. {ALONE}"
         )
+    folder = root + "data/"
     sizes = {
-        name.removeprefix(root + "data/"): info.file_size
+        name.removeprefix(folder): info.file_size
         for name, info in members.items()
-        if name.startswith(root + "data/")
+        if name.startswith(folder)
     }
-    whole = _Walk(sizes).walk(bytes(_record(file, pickle)))
-    source, parts, others = _found(whole)
+    source, parts, others = _weights_in(_Walk(sizes).walk(bytes(_record(file, pickle))))
     for name, part in parts.items():
         _allow_part(name, part)
     built = sum(part.nbytes for part in parts.values())
@@ -373,13 +369,13 @@ def _built(
     file: bytes, contents: Contents, chosen: Mapping[str, str]
 ) -> Iterator[tuple[str, Tensor]]:
     members, root = _members(file)
-    held, key = bytearray(), ""
+    storage, key = bytearray(), ""
     for name, old in sorted(chosen.items(), key=lambda pair: contents.parts[pair[1]].key):
         part = contents.parts[old]
         if part.key != key:  # tensors that share a storage read it once
-            held, key = bytearray(_record(file, members[f"{root}data/{part.key}"])), part.key
-        flat = torch.frombuffer(held, dtype=part.dtype)
-        view = flat.as_strided(part.shape, part.stride, part.offset)
+            storage, key = bytearray(_record(file, members[f"{root}data/{part.key}"])), part.key
+        numbers = torch.frombuffer(storage, dtype=part.dtype)
+        view = numbers.as_strided(part.shape, part.stride, part.offset)
         yield name, torch.empty(part.shape, dtype=part.dtype).copy_(view)
 
 
@@ -427,32 +423,32 @@ class _Walk:
             stack.append(self.memo[value])
         elif name == "MARK":
             self.marks.append(len(stack))
-        elif name in _MADE:
-            stack.append(_MADE[name]())
+        elif name in _NEW:
+            stack.append(_NEW[name]())
             self._holds(stack[-1], [], new=True)
         elif name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
-            many = self._marked() if name == "TUPLE" else self._last(int(name[-1]))
-            stack.append(tuple(many))
-            self._holds(stack[-1], many, new=True)
+            items = self._marked() if name == "TUPLE" else self._last(int(name[-1]))
+            stack.append(tuple(items))
+            self._holds(stack[-1], items, new=True)
         elif name in ("APPEND", "APPENDS"):
-            many = self._last(1) if name == "APPEND" else self._marked()
-            stack[-1].extend(many)
-            self._holds(stack[-1], many)
+            items = self._last(1) if name == "APPEND" else self._marked()
+            stack[-1].extend(items)
+            self._holds(stack[-1], items)
         elif name in ("SETITEM", "SETITEMS"):
-            many = self._last(2) if name == "SETITEM" else self._marked()
-            for key, last in zip(many[::2], many[1::2], strict=True):
-                stack[-1][_key(key)] = last
-            self._holds(stack[-1], many)
+            items = self._last(2) if name == "SETITEM" else self._marked()
+            for key, item in zip(items[::2], items[1::2], strict=True):
+                stack[-1][_key(key)] = item
+            self._holds(stack[-1], items)
         elif name == "GLOBAL":
             stack.append(_name(*value.split(" ", 1)))
         elif name == "STACK_GLOBAL":
-            last, module = stack.pop(), stack.pop()
-            stack.append(_name(module, last))
+            attribute, module = stack.pop(), stack.pop()
+            stack.append(_name(module, attribute))
         elif name == "BINPERSID":
             stack.append(self._storage(stack.pop()))
         elif name == "REDUCE":
-            given, what = stack.pop(), stack.pop()
-            stack.append(self._made(what, given))
+            arguments, function = stack.pop(), stack.pop()
+            stack.append(self._call(function, arguments))
             if isinstance(stack[-1], dict | tuple):
                 self._holds(stack[-1], [], new=True)
         elif name == "BUILD":  # what was added to a dict, such as its versions
@@ -474,13 +470,13 @@ class _Walk:
         return self._marked()
 
     def _marked(self) -> list[Any]:
-        place = self.marks.pop()
-        found = self.stack[place:]
-        del self.stack[place:]
-        return found
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
 
-    def _storage(self, given: Any) -> StoredTensor:
-        word, kind, key, _, held = given
+    def _storage(self, id: Any) -> StoredTensor:
+        word, kind, key, _, held = id
         if word != "storage" or not isinstance(key, str) or not _counts((held,)):
             raise ValueError
         dtype = _STORAGES[kind.text]
@@ -490,14 +486,15 @@ class _Walk:
             )
         return StoredTensor(dtype, (), key, held)
 
-    def _made(self, what: Any, given: Any) -> Any:
-        name = what.text
+    def _call(self, function: Any, arguments: Any) -> Any:
+        """Describes what one of the few functions that may stand in a pickle would give."""
+        name = function.text
         if name in _PARAMETERS:
-            if not isinstance(given[0], StoredTensor):
+            if not isinstance(arguments[0], StoredTensor):
                 raise ValueError
-            return given[0]
+            return arguments[0]
         if name == _TENSOR:
-            storage, offset, shape, stride = given[:4]
+            storage, offset, shape, stride = arguments[:4]
             self.tensors += 1
             _allow("A file of weights", "tensors", self.tensors, LIMITS.tensors)
             if not (
@@ -508,12 +505,12 @@ class _Walk:
                 raise ValueError
             return replace(storage, shape=tuple(shape), offset=offset, stride=tuple(stride))
         if name == "torch.Size":
-            (sizes,) = given
+            (sizes,) = arguments
             if not isinstance(sizes, tuple) or len(sizes) > 8 or not _counts(sizes):
                 raise ValueError  # one instruction must not copy what many have written
             return sizes
         if name == "collections.OrderedDict":
-            if given:
+            if arguments:
                 raise ValueError  # its entries are set one by one
             return {}
         if name in ("collections.Counter", "torch.device"):
@@ -528,7 +525,7 @@ class _Name:
     text: str
 
 
-_MADE: dict[str, Any] = {
+_NEW: dict[str, Any] = {  # instructions that push something new: what makes it
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
@@ -568,9 +565,9 @@ def _counts(values: tuple[Any, ...]) -> bool:
     return all(type(value) is int and 0 <= value < 2**40 for value in values)
 
 
-def _allow(what: str, of: str, found: int, most: int) -> None:
-    if found > most:
-        raise UserError(f"{what} may have at most {most:,} {of}, got {found:,}. {ALONE}")
+def _allow(what: str, of: str, count: int, most: int) -> None:
+    if count > most:
+        raise UserError(f"{what} may have at most {most:,} {of}, got {count:,}. {ALONE}")
 
 
 def _allow_part(name: str, part: StoredTensor) -> None:
@@ -587,47 +584,44 @@ def _allow_part(name: str, part: StoredTensor) -> None:
         raise UserError(f"The tensor {name[:80]!r} reads beyond its numbers. {ALONE}")
 
 
-def _found(whole: Any) -> tuple[str, dict[str, StoredTensor], tuple[str, ...]]:
-    """Finds the weights in what a checkpoint holds: where they stand, and where others do."""
-    if not isinstance(whole, dict) or not whole:
-        raise UserError(f"This file holds no state dict but {type(whole).__name__}. {ALONE}")
-    if (plain := _weights(whole)) is not None:
+def _weights_in(
+    checkpoint: Any,
+) -> tuple[str, dict[str, StoredTensor], tuple[str, ...]]:
+    """Finds the weights in what a checkpoint holds: under which key they stand, and under which others do."""
+    if not isinstance(checkpoint, dict) or not checkpoint:
+        raise UserError(f"This file holds no state dict but {type(checkpoint).__name__}. {ALONE}")
+    if (plain := _weights(checkpoint)) is not None:
         return "", plain, ()
-    found: dict[str, dict[str, StoredTensor]] = {}
-    seen, level = {id(whole)}, [("", whole)]
+    by_path: dict[str, dict[str, StoredTensor]] = {}
+    visited, level = {id(checkpoint)}, [("", checkpoint)]
     for _ in range(3):
         below = []
-        for path, place in level:
-            for key, value in place.items():
-                if not isinstance(value, dict) or id(value) in seen or _OTHERS.search(str(key)):
+        for path, entries in level:
+            for key, value in entries.items():
+                if not isinstance(value, dict) or id(value) in visited or _OTHERS.search(str(key)):
                     continue
-                seen.add(id(value))
-                where = f"{path}.{key}" if path else str(key)
-                weights = _weights(value)
-                if weights is None:
-                    below.append((where, value))
+                visited.add(id(value))
+                inner = f"{path}.{key}" if path else str(key)
+                if (weights := _weights(value)) is None:
+                    below.append((inner, value))
                 else:
-                    found[where] = weights
+                    by_path[inner] = weights
         level = below
-    if not found:
-        odd = next((str(k) for k, v in whole.items() if not isinstance(v, StoredTensor)), "")
+    if not by_path:
+        odd = next((str(k) for k, v in checkpoint.items() if not isinstance(v, StoredTensor)), "")
         raise UserError(f"The entry {odd[:80]!r} of this file is no plain tensor. {ALONE}")
 
-    def rank(where: str) -> tuple[int, int, int]:
-        words = where.split(".")
-        places = [_KEYS.index(word) for word in words if word in _KEYS]
-        copies = len(COPIES.findall(where))
-        return max(places, default=len(_KEYS)), copies, -len(found[where])
+    def rank(path: str) -> tuple[int, int, int]:
+        ranks = [_KEYS.index(key) for key in path.split(".") if key in _KEYS]
+        copies = len(COPIES.findall(path))
+        return max(ranks, default=len(_KEYS)), copies, -len(by_path[path])
 
-    first, *others = sorted(found, key=rank)
-    return first, found[first], tuple(others)
+    first, *others = sorted(by_path, key=rank)
+    return first, by_path[first], tuple(others)
 
 
-def _weights(place: dict[Any, Any]) -> dict[str, StoredTensor] | None:
+def _weights(entries: dict[Any, Any]) -> dict[str, StoredTensor] | None:
     """Gives a dict of tensors, or None if it is something else."""
-    plain = {key: value for key, value in place.items() if not str(key).endswith("_extra_state")}
-    if not plain or not all(
-        isinstance(key, str) and isinstance(value, StoredTensor) for key, value in plain.items()
-    ):
-        return None
-    return plain
+    plain = {key: value for key, value in entries.items() if not str(key).endswith("_extra_state")}
+    tensors = all(isinstance(k, str) and isinstance(v, StoredTensor) for k, v in plain.items())
+    return plain if plain and tensors else None

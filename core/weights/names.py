@@ -54,29 +54,20 @@ def fit(
         may_miss: Names that the network can make itself.
     """
     short = {clean(name): name for name in wanted}
-    if all(
-        name.startswith("module.") for name in short
-    ):  # a factory that wraps it for several GPUs
+    if all(name.startswith("module.") for name in short):  # a factory wraps it for several GPUs
         short = {name.removeprefix("module."): own for name, own in short.items()}
     endings = [name for name in short if short[name] not in may_miss]
     some = {*endings[:3], *endings[-3:], *endings[len(endings) // 2 :][:3]}
-    before = [""] + [
-        name[: -len(end)]
-        for name in held
-        for end in some
-        if name.endswith("." + end) and len(name) > len(end)
-    ]
-    prefixes = list(dict.fromkeys(before))[:50]
+    before = [name.removesuffix(end) for name in held for end in some if name.endswith("." + end)]
+    prefixes = list(dict.fromkeys(["", *before]))[:50]
     # a plain name beats one of an averaged copy or a teacher, where both are whole
-    plain = [*("", "model.", "net.", "module.", "network."), *prefixes]
-    best = max(
-        prefixes,
-        key=lambda prefix: (
-            sum(prefix + name in held for name in short),
-            -len(COPIES.findall(prefix)),
-            -plain.index(prefix),
-        ),
-    )
+    plain = ["", "model.", "net.", "module.", "network.", *prefixes]
+
+    def rank(prefix: str) -> tuple[int, int, int]:
+        fitting = sum(prefix + name in held for name in short)
+        return fitting, -len(COPIES.findall(prefix)), -plain.index(prefix)
+
+    best = max(prefixes, key=rank)
     chosen = {own: best + name for name, own in short.items() if best + name in held}
     below = [name for name in held if name.startswith(best)]
     known = {best + name for name in short}

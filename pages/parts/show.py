@@ -80,7 +80,7 @@ def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_
         keep = max(2, int(len(found) * budget / size))
         found = [found[round(i * (len(found) - 1) / (keep - 1))] for i in range(keep)]
     frames = [file.read_bytes() for _, file in found]
-    facts = sheets.facts(frames[-1])
+    facts = sheets.metadata(frames[-1])
     tiles(
         frames,
         tile=facts["tile"],
@@ -88,7 +88,7 @@ def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_
         count=facts["count"],
         key=key,
         max_height=max_height,
-        labels=[f"{short(sheets.facts(frame)['images'])} images" for frame in frames],
+        labels=[f"{short(sheets.metadata(frame)['images'])} images" for frame in frames],
         alt=f"Images that {run.name} made from the same noise at {len(found)} moments of its training",
     )
     return True
@@ -293,7 +293,7 @@ def cover(file: Path, *, key: str, alt: str) -> None:
     if not whole(file):
         return
     content = file.read_bytes()
-    layout = sheets.facts(content)
+    layout = sheets.metadata(content)
     columns = min(6, layout["columns"])
     x = sheets.tiles(content)
     pick = [row * layout["columns"] + column for row in range(3) for column in range(columns)]

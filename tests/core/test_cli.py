@@ -394,7 +394,7 @@ def test_samples_are_a_picture_that_says_how_it_was_made(here, run, tmp_path):
     )
     assert text.strip() == f"Wrote 20 images of {job.id}, step 4, to {tmp_path / 'grid.png'}"
     content = (tmp_path / "grid.png").read_bytes()
-    facts = sheets.facts(content)
+    facts = sheets.metadata(content)
     assert facts | {"run": job.id, "step": 4, "seed": 3, "sampling": {"truncation": 1.0}} == facts
     with Image.open(io.BytesIO(content)) as picture:
         assert picture.size == (40, 32)

@@ -190,7 +190,7 @@ def test_a_normalisation_that_is_missing_is_named(plain, digits):
 def test_a_normalisation_too_many_is_taken_out(plain, digits):
     inside = {"mean": [-1.0], "std": [0.5]}
     made = Outside(plain.module, lambda net, x: net((x + 1) / 0.5)).eval()
-    target = Target(made, plain.classes, 1, 8, facts={"preprocessing": inside})
+    target = Target(made, plain.classes, 1, 8, card={"preprocessing": inside})
     x, y, *_ = images_of(digits, StudyConfig(n=60))
     said = target.predict(x).numpy()
     *_, found = sanity.look(target, x, y, said, digits)

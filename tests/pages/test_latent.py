@@ -276,5 +276,5 @@ def test_the_files_carry_their_settings(visit, trained):
     seen = visit("latent").set(latent__seed=3)
     labels = {button.label for button in seen.at.get("download_button")}
     assert labels == {"Grid", "Strip", "Save image"}
-    facts = sheets.facts(base64.b64decode(grid(seen)[0].partition(",")[2]))
+    facts = sheets.metadata(base64.b64decode(grid(seen)[0].partition(",")[2]))
     assert facts["count"] == 60

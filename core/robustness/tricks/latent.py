@@ -116,12 +116,12 @@ def second_opinion(target: Target, dataset: Dataset) -> Target:
     for choice in sorted(classifiers.available(dataset.name), key=lambda each: not each.hardened):
         if not choice.id and not features.judged(dataset):
             continue  # nothing is trained in passing
-        if choice.id != target.facts.get("run", ""):
+        if choice.id != target.card.get("run", ""):
             try:
                 other = classifiers.target_of(choice.id, dataset)
             except UserError:
                 continue
-            if other.facts.get("hash") != target.facts.get("hash"):
+            if other.card.get("hash") != target.card.get("hash"):
                 return other
     raise UserError(
         f"A second classifier of {dataset.name} is needed to keep the label, and there is none. "

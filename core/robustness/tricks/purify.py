@@ -108,12 +108,12 @@ def purification(
     eps = strength("purify", opened, config.eps)
     purify, random, why_not = purifier(config, opened)
     draws = DRAWS if random else 1
-    facts = {**target.facts, "purifier": opened.run}
+    facts = {**target.card, "purifier": opened.run}
 
     def behind(through: str, eot: int) -> Target:
         made = Target(
             Purified(purify, target.module, through), target.classes, target.channels, target.size,
-            name="purified", facts=facts, device=target.device,
+            name="purified", card=facts, device=target.device,
         )  # fmt: skip
         return made.with_(eot=eot, logs=target.logs)
 
