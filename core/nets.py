@@ -71,7 +71,7 @@ def widths(width: int, levels: int, most: int = 8) -> list[int]:
     return [width * min(2**level, most) for level in range(levels)]
 
 
-class _Shared:
+class _SharedStatistics:
     """Batch norm whose statistics, in training, are those of the batch of all processes."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,11 +95,11 @@ class _Shared:
         return (h * scale.view(shape) + norm.bias.view(shape)).to(x.dtype)
 
 
-class BatchNorm1d(_Shared, nn.BatchNorm1d):
+class BatchNorm1d(_SharedStatistics, nn.BatchNorm1d):
     """Normalises vectors (N, C) by the statistics of the batch, however many processes share it."""
 
 
-class BatchNorm2d(_Shared, nn.BatchNorm2d):
+class BatchNorm2d(_SharedStatistics, nn.BatchNorm2d):
     """Normalises images (N, C, H, W) by the statistics of the batch, however many processes share it."""
 
 
@@ -107,7 +107,7 @@ class Upward(nn.Module):
     """Maps a vector to an image: a small grid, then transposed convolutions that double it, with batch norm.
 
     Channels double with each halving of the grid, from ``width`` at half the size of the image to at most 8 times that.
-    Values of any size come out; whoever wants an image in [-1, 1] takes their tanh.
+    The output is unbounded; its tanh is an image in [-1, 1].
 
     References:
         Radford et al., 2015, DCGAN, https://arxiv.org/abs/1511.06434
@@ -198,7 +198,7 @@ class ResidualConv(nn.Module):
 class ResidualUpward(nn.Module):
     """Maps a vector to an image: a learned small grid, weighed by the vector, and residual blocks at every doubling.
 
-    Channels as in :class:`Upward`, the image itself included; values of any size come out.
+    Channels as in :class:`Upward`, the image itself included; the output is unbounded.
     """
 
     def __init__(self, inputs: int, channels: int, size: int, width: int, depth: int = 2) -> None:

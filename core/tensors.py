@@ -259,7 +259,7 @@ def processes() -> tuple[int, int]:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Lets this process compute something by itself; the others wait for it where they next meet."""
+    """Lets this process compute something by itself; the others wait for it at the next exchange."""
     global _alone
     before, _alone = _alone, True
     try:
@@ -290,7 +290,7 @@ def rows(
 
 
 class _Sum(torch.autograd.Function):
-    """Adds over the processes; so does its gradient, because each process's result depends on all the inputs."""
+    """Adds over the processes; its gradient adds, too, because each result depends on the inputs of all."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -328,7 +328,7 @@ def full(x: Tensor) -> Tensor:
 
 
 def give_memory_back() -> None:
-    """Gives memory back to the machine: what hangs in cycles, and what the C library would keep for later."""
+    """Gives memory back to the machine: reference cycles, and what the C library holds for reuse."""
     import ctypes
     import gc
     import sys

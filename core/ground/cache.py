@@ -1,4 +1,4 @@
-"""What was made last and may be asked for again, shared by the threads of a process and bounded."""
+"""A bounded cache of what was used last, shared by the threads of a process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 
 class Cache(Generic[Value]):
-    """Keeps the values that were used last; what several threads ask for at once is made by one of them.
+    """Keeps the values that were used last; a value that several threads need at once is made by one of them.
 
     Args:
         limit: What all values may weigh together, or a function that says it. The newest stays whatever it weighs.

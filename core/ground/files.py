@@ -1,4 +1,4 @@
-"""The files of the whole house: JSON, logs that grow, and files and folders written in one piece or not at all."""
+"""JSON, logs that grow, and files and folders that are written in one piece or not at all."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def delete_folder(path: Path) -> None:
-    """Takes a folder out of every list at once, even if the rest takes time; who has a file of it open keeps it.
+    """Renames a folder, so that no list shows it any more, and deletes it; open files of it stay readable.
 
     Raises:
         OSError: If the disk refuses; the folder is whole then.
@@ -109,7 +109,7 @@ def keep(file: Path, content: bytes) -> None:
 
 @contextmanager
 def full_disk_told() -> Iterator[None]:
-    """Turns "no space left" and "not for you" into sentences.
+    """Turns "no space left" and "permission denied" into sentences.
 
     Raises:
         UserError: Instead of OSError, when the disk is full, the quota used up, or the file may not be written.

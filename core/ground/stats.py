@@ -92,7 +92,7 @@ def bca(
 
     Args:
         values: Paired differences, (n,).
-        level: Share of the time that such an interval holds the truth.
+        level: Share of such intervals that contain the true mean.
         draws, seed: Of the bootstrap.
 
     References:
@@ -125,7 +125,7 @@ def sign_flip(values: Sequence[float] | np.ndarray, draws: int = 20_000, seed: i
     return float(
         permutation_test(
             (np.asarray(values, float),),
-            # rounded, so that sums in another order are as large
+            # rounded, so that equal sums in another order compare as equal
             lambda x, axis: np.abs(x.mean(axis)).round(10),
             permutation_type="samples",
             alternative="greater",
@@ -152,7 +152,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 def mann_whitney(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Gives the z of Mann and Whitney's U for values (N,) and (M,), corrected for ties; negative when ours are smaller.
 
-    scipy's own test tells the probability only, which is 0 for all that is far out.
+    scipy's own test gives the p value only, which is 0 for every large z.
     """
     from scipy.stats import rankdata
 

@@ -1,4 +1,4 @@
-"""Text that a visitor brings, read as data: its length, depth and numbers are bounded before a parser sees it.
+"""Text that a visitor brings, read as data: its length, depth and numbers are checked before a parser reads it.
 
 One function for JSON and one for JSON or YAML; recipes, chains in an address and the views inside pictures go through
 them. What comes out is made of dicts with text as keys, lists, texts, finite numbers, booleans and None.

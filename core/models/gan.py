@@ -247,7 +247,8 @@ class GAN(nn.Module):
 
         Overfitting is how far held-out images are on the way from training images (0) to generated ones (1) in the
         critic's eyes ([9], eq. 1). Differences of logits alone enter, so that it means the same for every loss; their
-        running averages, so that a small batch suffices; and a critic that is fooled has no say.
+        running averages, so that a small batch suffices; and a critic that takes generated images for real ones counts
+        for little.
         """
         if self.config.augment != "adaptive":
             return {}

@@ -64,7 +64,7 @@ class Compiler:
 
     Attributes:
         modules: Those that are compiled.
-        failures: What says, in the middle of a step, that it did not work.
+        failures: Exceptions that a step raises when compiling fails.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig, device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Weights that nobody vouches for: what a file says it holds is looked at first, and only then are numbers read.
+"""Weights from untrusted files: what a file describes is checked before any number is read.
 
 A state dict is a ZIP with a pickle inside. The pickle is never run: its instructions are walked, and only those that
 describe a tensor (of which storage, with which shape) have a meaning here. Everything that would be built is counted
@@ -94,14 +94,14 @@ class StoredTensor:
     Attributes:
         dtype, shape: Its own.
         key: Of the storage that holds its numbers; the name in the file for safetensors.
-        held: Numbers in that storage.
-        offset, stride: Where its own stand among them.
+        stored: How many numbers that storage has.
+        offset, stride: Where its own are among them.
     """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     key: str
-    held: int
+    stored: int
     offset: int = 0
     stride: tuple[int, ...] = ()
 
@@ -395,11 +395,9 @@ class _Walk:
         Raises:
             UserError: If the pickle is damaged, too long, or asks for anything else.
         """
-        steps = 0
         try:
-            for opcode, value, _ in pickletools.genops(code):
-                steps += 1
-                _allow("A pickle of weights", "instructions", steps, LIMITS.steps)
+            for step, (opcode, value, _) in enumerate(pickletools.genops(code), start=1):
+                _allow("A pickle of weights", "instructions", step, LIMITS.steps)
                 if opcode.name == "STOP":
                     return self.stack.pop()
                 self._step(opcode.name, value)
@@ -427,15 +425,15 @@ class _Walk:
             stack.append(_NEW[name]())
             self._holds(stack[-1], [], new=True)
         elif name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
-            items = self._marked() if name == "TUPLE" else self._last(int(name[-1]))
+            items = self._pop(name)
             stack.append(tuple(items))
             self._holds(stack[-1], items, new=True)
         elif name in ("APPEND", "APPENDS"):
-            items = self._last(1) if name == "APPEND" else self._marked()
+            items = self._pop(name)
             stack[-1].extend(items)
             self._holds(stack[-1], items)
         elif name in ("SETITEM", "SETITEMS"):
-            items = self._last(2) if name == "SETITEM" else self._marked()
+            items = self._pop(name)
             for key, item in zip(items[::2], items[1::2], strict=True):
                 stack[-1][_key(key)] = item
             self._holds(stack[-1], items)
@@ -465,26 +463,24 @@ class _Walk:
         level = self.levels[id(holder)] = max(before, 1 + max(inner, default=0))
         _allow("A pickle of weights", "levels", level, LIMITS.depth)
 
-    def _last(self, count: int) -> list[Any]:
-        self.marks.append(len(self.stack) - count)
-        return self._marked()
-
-    def _marked(self) -> list[Any]:
-        start = self.marks.pop()
+    def _pop(self, name: str) -> list[Any]:
+        """Takes what an instruction works on from the stack: a fixed number of items, or all since the last mark."""
+        count = _ITEMS.get(name)
+        start = len(self.stack) - count if count else self.marks.pop()
         items = self.stack[start:]
         del self.stack[start:]
         return items
 
     def _storage(self, id: Any) -> StoredTensor:
-        word, kind, key, _, held = id
-        if word != "storage" or not isinstance(key, str) or not _counts((held,)):
+        word, kind, key, _, count = id
+        if word != "storage" or not isinstance(key, str) or not _counts((count,)):
             raise ValueError
         dtype = _STORAGES[kind.text]
-        if self.sizes.get(key) != held * dtype.itemsize:
+        if self.sizes.get(key) != count * dtype.itemsize:
             raise UserError(
-                f"The storage {key[:80]!r} of this file claims {held} numbers and holds fewer. {ALONE}"
+                f"The storage {key[:80]!r} of this file claims {count} numbers and holds fewer. {ALONE}"
             )
-        return StoredTensor(dtype, (), key, held)
+        return StoredTensor(dtype, (), key, count)
 
     def _call(self, function: Any, arguments: Any) -> Any:
         """Describes what one of the few functions that may stand in a pickle would give."""
@@ -533,6 +529,7 @@ _NEW: dict[str, Any] = {  # instructions that push something new: what makes it
     "NEWFALSE": lambda: False,
     "NONE": lambda: None,
 }
+_ITEMS = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2}
 _PUSHED = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"),
@@ -571,7 +568,7 @@ def _allow(what: str, of: str, count: int, most: int) -> None:
 
 
 def _allow_part(name: str, part: StoredTensor) -> None:
-    if part.numel > part.held:
+    if part.numel > part.stored:
         raise UserError(
             f"The tensor {name[:80]!r} claims {part.numel} numbers and holds fewer. {ALONE}"
         )
@@ -580,7 +577,7 @@ def _allow_part(name: str, part: StoredTensor) -> None:
             f"The tensor {name[:80]!r} has no numbers. Each needs at least one. {ALONE}"
         )
     last = sum((size - 1) * step for size, step in zip(part.shape, part.stride, strict=False))
-    if part.offset + last >= part.held:
+    if part.offset + last >= part.stored:
         raise UserError(f"The tensor {name[:80]!r} reads beyond its numbers. {ALONE}")
 
 
