@@ -27,63 +27,77 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(
-        Path("var"), description="Where jobs, imported datasets and caches are written."
+        default=Path("var"), description="Where jobs, imported datasets and caches are written."
     )
     data_dir: Path | None = Field(
-        None, description="Where downloaded datasets live; HOME/data by default."
+        default=None, description="Where downloaded datasets live; HOME/data by default."
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="Device that trains and samples; mps (Apple's GPU) trains only."
+        default="auto", description="Device that trains and samples; mps (Apple's GPU) trains only."
     )
-    slots_train: int = Field(1, ge=1, le=64, description="Trainings that run at the same time.")
-    slots_short: int = Field(1, ge=1, le=64, description="Short jobs that run at the same time.")
+    slots_train: int = Field(
+        default=1, ge=1, le=64, description="Trainings that run at the same time."
+    )
+    slots_short: int = Field(
+        default=1, ge=1, le=64, description="Short jobs that run at the same time."
+    )
     threads: int = Field(
-        0,
+        default=0,
         ge=0,
         le=256,
         description="Processor threads of a worker; 0 leaves one core to the pages.",
     )
-    nice: int = Field(10, ge=0, le=19, description="How far a worker steps back for the pages.")
-    view_only: bool = Field(False, description="Serve everything for looking, change nothing.")
-    gallery: bool = Field(True, description="Show the trained runs that ship with the code.")
-    max_images: int = Field(1_000_000_000, ge=1, description="Images that one training may see.")
+    nice: int = Field(
+        default=10, ge=0, le=19, description="How far a worker steps back for the pages."
+    )
+    view_only: bool = Field(
+        default=False, description="Serve everything for looking, change nothing."
+    )
+    gallery: bool = Field(
+        default=True, description="Show the trained runs that ship with the code."
+    )
+    max_images: int = Field(
+        default=1_000_000_000, ge=1, description="Images that one training may see."
+    )
     max_seconds: int = Field(
-        0, ge=0, description="Seconds that one job may run; 0 is without limit."
+        default=0, ge=0, description="Seconds that one job may run; 0 is without limit."
     )
-    max_queue: int = Field(20, ge=1, description="Jobs that may wait at the same time.")
-    max_upload_mb: int = Field(200, ge=1, description="Size of an uploaded file.")
+    max_queue: int = Field(default=20, ge=1, description="Jobs that may wait at the same time.")
+    max_upload_mb: int = Field(default=200, ge=1, description="Size of an uploaded file.")
     max_unpacked_mb: int = Field(
-        2_000, ge=1, description="Size of what an uploaded ZIP unpacks to."
+        default=2_000, ge=1, description="Size of what an uploaded ZIP unpacks to."
     )
-    max_files: int = Field(200_000, ge=1, description="Images that a folder or ZIP may hold.")
+    max_files: int = Field(
+        default=200_000, ge=1, description="Images that a folder or ZIP may hold."
+    )
     max_megapixels: float = Field(
-        16.0, gt=0, description="Size of one picture before it is scaled."
+        default=16.0, gt=0, description="Size of one picture before it is scaled."
     )
     max_gigapixels: float = Field(
-        40.0,
+        default=40.0,
         gt=0,
         description="Size of all pictures of one import, before they are scaled.",
     )
     min_free_mb: int = Field(
-        500, ge=0, description="Disk space that must stay free for a job to start."
+        default=500, ge=0, description="Disk space that must stay free for a job to start."
     )
     data_mb: int = Field(
-        4_000,
+        default=4_000,
         ge=0,
         description="Images that a training keeps in memory, or on the GPU; larger sets are read as needed.",
     )
     cache_mb: int = Field(
-        8_000,
+        default=8_000,
         ge=1,
         description="Disk space of prepared datasets; what was not used for longest goes.",
     )
     memory_mb: int = Field(
-        32,
+        default=32,
         ge=0,
         description="Size of an embedded dataset that is made in memory where nothing may be written.",
     )
     models_mb: int = Field(
-        1_000, ge=1, description="Memory that models shared between visitors may take."
+        default=1_000, ge=1, description="Memory that models shared between visitors may take."
     )
 
     @property
