@@ -148,6 +148,7 @@ def facts(dataset: datasets.Dataset) -> None:
         f"**{len(dataset):,}** {kind} images of **{dataset.size} × {dataset.size}** pixels, {dataset.levels} levels"
         + (f", **{len(dataset.classes)}** classes" if dataset.labelled else ", without labels")
         + f"  \n{splits}"
+        + (f", kept together by **{shell.plain(dataset.group)}**" if dataset.group else "")
     )
     for note in dataset.notes:
         st.caption(f":material/info: {shell.plain(note)}")
