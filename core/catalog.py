@@ -96,6 +96,10 @@ def knob(
     """
     extra = {
         "choices": choices,
+        "low": ge if gt is None else gt,
+        "high": le if lt is None else lt,
+        "open_low": gt is not None,
+        "open_high": lt is not None,
         "unit": unit,
         "title": title,
         "log": log,
@@ -228,13 +232,6 @@ class Config(BaseModel):
 
 
 def _knob(name: str, info: Any) -> Knob:
-    bounds: dict[str, Any] = {}
-    for rule in info.metadata:
-        for key in ("ge", "gt", "le", "lt"):
-            value = getattr(rule, key, None)
-            if value is not None:
-                side, opened = ("low", "open_low") if key[0] == "g" else ("high", "open_high")
-                bounds |= {side: value, opened: key[1] == "t"}
     extra = dict(info.json_schema_extra or {})
     choices = extra.pop("choices", None)
     literal = get_origin(info.annotation) is Literal
@@ -244,7 +241,7 @@ def _knob(name: str, info: Any) -> Knob:
         raise TypeError(
             f"parameter {name!r} must be int, float, bool, str or Literal, got {info.annotation!r}"
         )
-    return Knob(name, kind, info.default, info.description or "", options, **bounds, **extra)
+    return Knob(name, kind, info.default, info.description or "", options, **extra)
 
 
 def plain(value: Any) -> str:

@@ -93,18 +93,18 @@ def device(training: bool = False) -> torch.device:
     Raises:
         UserError: If this computer has no such device.
     """
-    wanted = settings().device
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    name = settings().device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     available = ["cpu"]
     available += ["cuda"] if torch.cuda.is_available() else []
     available += ["mps"] if torch.backends.mps.is_available() else []
-    if wanted not in available:
+    if name not in available:
         raise UserError(
-            f"SIMULACRA_DEVICE is {wanted}, and PyTorch finds no such device on this computer. "
+            f"SIMULACRA_DEVICE is {name}, and PyTorch finds no such device on this computer. "
             f"It finds {' and '.join(available)}. Correct the variable, or unset it."
         )
-    return torch.device("cpu" if wanted == "mps" and not training else wanted)
+    return torch.device("cpu" if name == "mps" and not training else name)
 
 
 def caveat(where: torch.device) -> str:

@@ -111,10 +111,10 @@ RECIPES: dict[str, Recipe] = {
 
 def job_of(recipe: Recipe) -> jobs.Job:
     """Finds the job of a recipe in this home, or starts it."""
-    wanted = kinds.configure(recipe.kind, recipe.choice, recipe.values)
+    config = kinds.configure(recipe.kind, recipe.choice, recipe.values)
     for job in jobs.listing(recipe.kind):
         try:  # parameters that came later have the values that they had before
-            same = kinds.configure(recipe.kind, *kinds.flat(job.config)) == wanted
+            same = kinds.configure(recipe.kind, *kinds.flat(job.config)) == config
         except UserError:
             continue
         if same and job.target == recipe.target and not job.shipped:
@@ -249,8 +249,8 @@ def main() -> int:
         for name in arguments.name:
             if name not in RECIPES:
                 raise UserError(unknown("run of the gallery", name, RECIPES))
-        wanted = arguments.name or [n for n in RECIPES if not (jobs.SHIPPED / n).exists()]
-        for id in wanted:
+        missing = [id for id in RECIPES if not (jobs.SHIPPED / id).exists()]
+        for id in arguments.name or missing:
             job = job_of(RECIPES[id])
             print(f"{id}: {job.id}", flush=True)
             while job.active:

@@ -147,19 +147,20 @@ class Log:
     def read(self) -> tuple[list[dict[str, Any]], int]:
         """Reads all whole records, and how many lines are damaged."""
         with _parsing:
-            old = _parsed.pop(str(self.file), (0, 0, [], 0))
+            known, size, records, bad = _parsed.pop(str(self.file), (0, 0, [], 0))
             try:
                 with self.file.open("rb") as file:
                     inode = os.fstat(file.fileno()).st_ino
-                    done, records, bad = old[1:] if old[0] == inode else (0, [], 0)
-                    file.seek(done)
+                    if inode != known:  # another file since
+                        size, records, bad = 0, [], 0
+                    file.seek(size)
                     new = file.read()
             except FileNotFoundError:
                 return [], 0
-            whole = new[: new.rfind(b"\n") + 1]  # the rest is still being written
-            more, worse = parse(whole)
+            lines = new[: new.rfind(b"\n") + 1]  # the rest is still being written
+            more, worse = parse(lines)
             records, bad = [*records, *more], bad + worse
-            _parsed[str(self.file)] = inode, done + len(whole), records, bad
+            _parsed[str(self.file)] = inode, size + len(lines), records, bad
             while len(_parsed) > 32:
                 _parsed.pop(next(iter(_parsed)))
             return records, bad

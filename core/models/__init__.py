@@ -20,7 +20,7 @@ This module names torch only for the type checker, so that listing the families 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from core.tensors import Group, Loss
+    from core.tensors import Group, Ids, Loss
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class GenerativeModel(Trainable, Protocol):
     spec: Spec
     classes: int
 
-    def sample(self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config) -> Tensor:
+    def sample(self, ids: Ids, y: Tensor | None, seed: int, sampling: Config) -> Tensor:
         """Makes the images with these ids of this seed, (N, C, H, W) in [0, 1].
 
         Args:
@@ -204,7 +204,7 @@ class GenerativeModel(Trainable, Protocol):
 class Decodes(Protocol):
     """A model with a latent space to walk in."""
 
-    def latent(self, ids: Sequence[int], seed: int, sampling: Config) -> Tensor:
+    def latent(self, ids: Ids, seed: int, sampling: Config) -> Tensor:
         """Draws the latents that `sample` would decode, (N, D)."""
         ...
 
@@ -255,7 +255,7 @@ class Quantizes(Protocol):
 class Spells(Quantizes, Protocol):
     """A model that spells images: its codes are vectors, so that there are points between two codes."""
 
-    def write(self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config) -> Tensor:
+    def write(self, ids: Ids, y: Tensor | None, seed: int, sampling: Config) -> Tensor:
         """Draws the codes that `sample` would restore, (N, T)."""
         ...
 
@@ -284,14 +284,12 @@ class Spells(Quantizes, Protocol):
 class Traces(Protocol):
     """A model whose sampling is a path from noise to an image, of many passes; so is its `decode`, if it has one."""
 
-    def trace(
-        self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config
-    ) -> Iterator[Tensor]:
+    def trace(self, ids: Ids, y: Tensor | None, seed: int, sampling: Config) -> Iterator[Tensor]:
         """Yields the images that the model expects at every step of `sample`; the last ones are the samples."""
         ...
 
     def states(
-        self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config
+        self, ids: Ids, y: Tensor | None, seed: int, sampling: Config
     ) -> Iterator[tuple[float, Tensor, Tensor]]:
         """Yields time (0 noise, 1 data), the noisy images and the expected ones, from the start of `sample` on."""
         ...

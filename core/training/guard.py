@@ -70,13 +70,13 @@ class Compiler:
     def __init__(self, model: nn.Module, config: TrainConfig, device: torch.device) -> None:
         self.modules: list[nn.Module] = []
         self.failures: tuple[type[Exception], ...] = ()
-        wanted = config.compile == "on" or (
+        compiles = config.compile == "on" or (
             config.compile == "auto"
             and device.type == "cuda"
             and processes()[0] == 1  # a graph would have to hold the exchange between processes
             and config.images >= COMPILED
         )
-        if wanted and isinstance(model, Compiles):
+        if compiles and isinstance(model, Compiles):
             from torch._dynamo.exc import TorchDynamoException
 
             self.failures = (TorchDynamoException,)

@@ -210,10 +210,10 @@ class Trainer:
             scale = (self.config.clip / (norm + 1e-6)).clamp(max=1.0)
             # on a GPU the test would force a synchronisation, which takes longer than scaling by 1
             if self.device.type != "cpu" or scale < 1:
-                held = [param for param in group.params if param.grad is not None]
+                params = [param for param in group.params if param.grad is not None]
                 # not in place: two parameters may share a gradient
-                clipped = torch._foreach_mul([param.grad for param in held], scale)  # pyright: ignore
-                for param, grad in zip(held, clipped, strict=True):
+                clipped = torch._foreach_mul([param.grad for param in params], scale)  # pyright: ignore
+                for param, grad in zip(params, clipped, strict=True):
                     param.grad = grad
         learning_rate = self._rate(group, progress)
         for options in optimiser.param_groups:
@@ -278,7 +278,7 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
         since, last = self.step, time.perf_counter()
-        # where several processes record next; their clocks differ, so they agree on a step
+        # of several processes, whose clocks differ, the step at which they record next
         due = since + 1
         self.checks = Checks()
         while self.step < self.steps:
