@@ -58,18 +58,6 @@ def _model(
     return Recipe("train", {"dataset": dataset, "family": family}, name, values=values)
 
 
-def _attacked(name: str, target: str, other: str) -> Recipe:
-    values = {
-        "attack.classifier": f"shipped-digits-{target}",
-        "attack.attacks": "noise,quick,autoattack",
-        "attack.corruptions": True,
-        "attack.transfer": f"shipped-digits-{other}",
-    }
-    choice = {"dataset": "digits"}
-    target = f"shipped-digits-{target}"
-    return Recipe("attack", choice, f"{name}, attacked", values=values, target=target)
-
-
 # in the order in which they are listed; the first one is shown to a visitor who has chosen nothing
 RECIPES: dict[str, Recipe] = {
     "shipped-digits-gan": _model("digits", "gan", "Digits, GAN", 200_000),
@@ -105,7 +93,18 @@ RECIPES: dict[str, Recipe] = {
         values={"evaluate.samples": 500, "evaluate.seed": 0},
         target="shipped-digits-gan",
     ),
-    "shipped-digits-classifier-attacked": _attacked("Digits, classifier", "classifier", "robust"),
+    "shipped-digits-classifier-attacked": Recipe(
+        "attack",
+        {"dataset": "digits"},
+        "Digits, classifier, attacked",
+        values={
+            "attack.classifier": "shipped-digits-classifier",
+            "attack.attacks": "noise,quick,autoattack",
+            "attack.corruptions": True,
+            "attack.transfer": "shipped-digits-robust",
+        },
+        target="shipped-digits-classifier",
+    ),
 }
 
 
