@@ -130,7 +130,7 @@ class Target:
     def logits(self, x: Images) -> Tensor:
         """Gives logits, (N, K), without gradient, in batches."""
         with torch.no_grad():
-            return self._in_parts(lambda part: self._averaged(part), x.to(self.device))
+            return self._in_parts(lambda part, _: (self._averaged(part),), x.to(self.device))[0]
 
     def predict(self, x: Images) -> Tensor:
         """Names the class of each image, (N,); -1 where the output is not a number."""
@@ -145,86 +145,61 @@ class Target:
 
         A classifier that cuts its graph has gradient 0, and :attr:`detached` says so.
         """
-        values: list[Tensor] = []
-        taken = 0
 
-        def part(x: Tensor) -> Tensor:
-            nonlocal taken
-            rows = slice(taken, taken + len(x))
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
             sums: list[Tensor] = []
             for _ in range(self.eot):
-                moved = x.detach().requires_grad_()
+                image = x.detach().requires_grad_()
                 with torch.enable_grad():
-                    out = self._once(moved)
-                    each = _rows(score, out, rows)
+                    out = self._once(image)
+                    value = _rows(score, out, rows)
                 slope = None
                 if out.requires_grad:
-                    (slope,) = torch.autograd.grad(each.sum(), moved, allow_unused=True)
+                    (slope,) = torch.autograd.grad(value.sum(), image, allow_unused=True)
                 if slope is None:
                     self.detached, slope = True, torch.zeros_like(x)
                 self.backward += len(x)
-                drawn = [out.detach(), each.detach(), slope]
+                drawn = [out.detach(), value.detach(), slope]
                 sums = [a + b for a, b in zip(sums, drawn, strict=True)] if sums else drawn
             logits, value, slope = sums if self.eot == 1 else [total / self.eot for total in sums]
-            taken += len(x)
-            values.append(value)
-            kept.append(logits)
-            return slope.nan_to_num(0.0, 0.0, 0.0)
+            return logits, value, slope.nan_to_num(0.0, 0.0, 0.0)
 
-        kept: list[Tensor] = []
-
-        def reset() -> None:
-            nonlocal taken
-            taken = 0
-            values.clear()
-            kept.clear()
-
-        slopes = self._in_parts(part, x, reset)
-        return torch.cat(kept), torch.cat(values), slopes
+        logits, value, slopes = self._in_parts(part, x)
+        return logits, value, slopes
 
     def jacobian(self, x: Images, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Gives logits (N, K) and the gradients of those of chosen classes (N, k), (N, k, C, H, W); nan becomes 0."""
-        kept: list[Tensor] = []
-        taken = 0
 
-        def part(x: Tensor) -> Tensor:
-            nonlocal taken
-            classes = chosen[taken : taken + len(x)]
-            taken += len(x)
-            moved = x.detach().requires_grad_()
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            classes = chosen[rows]
+            image = x.detach().requires_grad_()
             with torch.enable_grad():
-                out = self._once(moved)
-                wanted = out.gather(1, classes)
-            kept.append(out.detach())
+                out = self._once(image)
+                picked = out.gather(1, classes)  # (n, k)
             count = classes.shape[1]
             if not out.requires_grad:
                 self.detached = True
-                return x.new_zeros(len(x), count, *x.shape[1:])
+                return out.detach(), x.new_zeros(len(x), count, *x.shape[1:])
             slopes = [
-                torch.autograd.grad(wanted[:, k].sum(), moved, retain_graph=k + 1 < count)[0]
+                torch.autograd.grad(picked[:, k].sum(), image, retain_graph=k + 1 < count)[0]
                 for k in range(count)
             ]
             self.backward += len(x) * count
-            return torch.stack(slopes, 1).nan_to_num(0.0, 0.0, 0.0)
+            return out.detach(), torch.stack(slopes, 1).nan_to_num(0.0, 0.0, 0.0)
 
-        def reset() -> None:
-            nonlocal taken
-            taken = 0
-            kept.clear()
-
-        slopes = self._in_parts(part, x, reset)
-        return torch.cat(kept), slopes
+        logits, slopes = self._in_parts(part, x)
+        return logits, slopes
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _once(self, x: Tensor) -> Tensor:
         if self.on_pass is not None:
             self.on_pass()
-        with ExitStack() as ways:
+        with ExitStack() as modes:
             if self.bpda:
-                ways.enter_context(StraightThrough())
+                modes.enter_context(StraightThrough())
             if self.bypass and isinstance(self.module, nn.Module):
-                ways.enter_context(bypassed(self.module, x))
+                modes.enter_context(bypassed(self.module, x))
             try:
                 out = self.raw(x)
             except RuntimeError as error:
@@ -244,15 +219,17 @@ class Target:
         return torch.stack([self._once(x).softmax(1) for _ in range(self.eot)]).mean(0).log()
 
     def _in_parts(
-        self, make: Callable[[Tensor], Tensor], x: Tensor, reset: Callable[[], None] = lambda: None
-    ) -> Tensor:
-        """Applies a function batch by batch; a batch that does not fit into memory is halved, and said."""
+        self, make: Callable[[Tensor, slice], tuple[Tensor, ...]], x: Tensor
+    ) -> list[Tensor]:
+        """Applies a function to batches and their rows; a batch that does not fit into memory is halved, and said."""
         while True:
             try:
-                parts = [make(part) for part in x.split(self.batch)]
-                return torch.cat(parts) if len(parts) != 1 else parts[0]
+                parts = [
+                    make(part, slice(k * self.batch, k * self.batch + len(part)))
+                    for k, part in enumerate(x.split(self.batch))
+                ]
+                return [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
             except (torch.OutOfMemoryError, MemoryError) as error:
-                reset()
                 if self.batch <= FEWEST:
                     raise UserError(
                         f"Not even one image fits into the memory with {self.name} ({error}). "
