@@ -189,11 +189,11 @@ class Budget:
     medium: str = "image"
 
     def __post_init__(self) -> None:
-        known = media.get(self.medium).norms
-        if self.norm.name not in known:
+        norms = media.get(self.medium).norms
+        if self.norm.name not in norms:
             raise UserError(
                 f"A change of this medium ({self.medium}) is not measured in {self.norm.title}. "
-                f"Choose from: {', '.join(known)}."
+                f"Choose from: {', '.join(norms)}."
             )
 
     @property
@@ -215,10 +215,10 @@ class Budget:
 
     def sweep(self) -> list[float]:
         """Gives rising strengths: from an eighth of the usual one, doubling up to where all images are one."""
-        found = [self.usual / 8, self.usual / 4, self.usual / 2, self.usual]
-        while found[-1] * 2 < self.largest:
-            found.append(found[-1] * 2)
-        return [*found, self.largest]
+        strengths = [self.usual / divisor for divisor in (8, 4, 2, 1)]
+        while strengths[-1] * 2 < self.largest:
+            strengths.append(strengths[-1] * 2)
+        return [*strengths, self.largest]
 
     def read(self, text: str) -> list[float]:
         """Reads strengths as a person writes them, ``8/255, 0.1``; rising, without repeats.
@@ -227,7 +227,7 @@ class Budget:
             UserError: If one is no number, negative, or larger than any image needs ("8" where "8/255" was meant).
         """
         top, example = self.largest, LINF.text(8 / 255)
-        found = []
+        strengths = []
         for word in filter(None, text.replace(";", ",").replace(" ", ",").split(",")):
             try:
                 above, _, below = word.partition("/")
@@ -246,5 +246,5 @@ class Budget:
                     f"An attack strength must be at most {top:g} ({self.norm.name}, pixels from 0 to 1), got {word}. "
                     + (f"Did you mean {word}{self.norm.unit}?" if meant else "Lower it.")
                 )
-            found.append(eps)
-        return sorted(set(found))
+            strengths.append(eps)
+        return sorted(set(strengths))
