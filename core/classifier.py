@@ -233,8 +233,3 @@ def divergence(logits: Tensor, other: Tensor) -> Tensor:
         reduction="none",
         log_target=True,
     ).sum(1)
-
-
-def build(config: ClassifierConfig, spec: Spec) -> Classifier:
-    """Trains a small convolutional network to name the class of an image."""
-    return Classifier(config, spec)
