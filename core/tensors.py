@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -26,7 +26,6 @@ Images = Float[Tensor, "n c h w"]
 Batch = Float[Tensor, "n ..."]  # of any medium, either side
 Labels = Int[Tensor, " n"]
 Ids = Sequence[int] | Tensor  # a number for each sample, (N,)
-Bytes = UInt8[np.ndarray, "n c h w"]
 
 
 @dataclass(frozen=True)
