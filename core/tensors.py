@@ -180,10 +180,8 @@ def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, ...
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        p0, p1 = (
-            c0 * 0xD2511F53,
-            c2 * 0xCD9E8D57,
-        )  # these wrap around, their lower 64 bits are right
+        # these products wrap around, but their lower 64 bits are right
+        p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
         c0, c1, c2, c3 = (  # in place, because memory is what takes the time
             (p1 >> 32).bitwise_and_(_MASK).bitwise_xor_(c1).bitwise_xor_(k0),
             p1.bitwise_and_(_MASK),

@@ -176,9 +176,7 @@ class Flow(nn.Module):
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
         """Yields the negative log-likelihood of (N, C, H, W) in nats per image; the first batch sets all scales [2]."""
-        if (
-            not self.started
-        ):  # on a GPU, reading `ready` forces a synchronisation: once, not at each step
+        if not self.started:  # reading `ready` of a GPU forces a synchronisation, so only once
             if not self.ready:
                 with torch.no_grad():
                     self._log_prob(x, y, generator, first=True)

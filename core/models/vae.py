@@ -205,15 +205,11 @@ class VAE(nn.Module):
         value = nll + self.config.beta * warm * paid
 
         def each() -> Tensor:
-            if (
-                self.config.likelihood == "gaussian"
-            ):  # the best sigma has no slope, so it is detached
+            if self.config.likelihood == "gaussian":  # at the best sigma, its own gradient is 0
                 log_likelihood = gaussian(x, image(raw, x.shape[1]), error.detach().sqrt())
             else:
                 log_likelihood = self._log_likelihood(x, raw)
-            used = (
-                kl >= self.config.free_bits
-            )  # a dimension below, over the batch, costs a constant
+            used = kl >= self.config.free_bits  # over the batch; another dimension costs a constant
             paid = torch.where(used, divergence(mean, log_var), self.config.free_bits).sum(1)
             return self.config.beta * warm * paid - log_likelihood
 
