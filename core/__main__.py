@@ -47,16 +47,18 @@ def _parser(argv: Sequence[str]) -> Parser:
     )
     choices = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in commands.commands:
+        chosen = argv[:1] == [command.name]
         subparser = choices.add_parser(
             command.name,
             help=command.caption,
             description=command.caption,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            epilog=_parameters(command, argv[1:]) if argv[:1] == [command.name] else "",
+            epilog=_parameters(command, argv[1:]) if chosen else "",
         )
         subparser.set_defaults(run=command.make)
         subparser.add_argument("--json", action="store_true", help="print JSON, one object")
-        command.arguments(subparser)
+        if chosen:  # the arguments of the others are not needed, and may cost time to know
+            command.arguments(subparser)
     return parser
 
 

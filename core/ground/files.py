@@ -75,14 +75,21 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             new.mkdir()
             yield new
             exists = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            gone = new.with_name(f".gone-{new.name[5:]}")
             if replace:
-                shutil.rmtree(path, ignore_errors=True)
+                with suppress(FileNotFoundError):
+                    path.rename(gone)
             elif path.exists():
                 raise exists
             try:
                 new.rename(path)
-            except OSError as error:  # somebody was faster
-                raise (exists if error.errno == errno.ENOTEMPTY else error) from None
+            except OSError as error:
+                if error.errno == errno.ENOTEMPTY:  # somebody was faster
+                    raise exists from None
+                with suppress(OSError):
+                    gone.rename(path)
+                raise
+            shutil.rmtree(gone, ignore_errors=True)
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise

@@ -52,6 +52,7 @@ def create(
     target: str = "",
     name: str = "",
     who: str = "",
+    put: Mapping[str, bytes] | None = None,
 ) -> Job:
     """Writes a job's folder and starts its process, which waits for its turn.
 
@@ -60,6 +61,7 @@ def create(
         title: Start of the id, for example ``digits-vae``.
         target: Id of the run that it works on; empty for a job that makes one.
         name: The person's name for it; the title when empty.
+        put: Files that it finds in its folder, by name.
 
     Raises:
         UserError: If the server is view-only, its queue or its disk is full.
@@ -82,6 +84,8 @@ def create(
     }
     with files.full_disk_told():
         with files.new_folder(settings().jobs / id) as new:
+            for file, content in (put or {}).items():
+                (new / file).write_bytes(content)
             files.write_json(new / "job.json", request)
             files.write_json(new / "state.json", {"status": "queued", "since": now, "queued": now})
         spawn(settings().jobs / id)

@@ -18,11 +18,13 @@ class Trained:
         build: Makes the untrained network of a record for images of a :class:`core.models.Spec`; its weights come from
             torch's global generator.
         curves: Gives the charts (:class:`core.models.Curve`) of what the network of a record logs in training.
+        sampling: Gives how one of a name draws, None if it knows none of it; itself None for what makes nothing.
     """
 
     part: str
     build: Callable[[Mapping[str, Any], Any], Any]
     curves: Callable[[Mapping[str, Any]], Sequence[Any]]
+    sampling: Callable[[str], type[Config] | None] | None = None
 
 
 @dataclass(frozen=True)
