@@ -75,7 +75,7 @@ class Trained:
     curves: Callable[[Mapping[str, Any]], Sequence[Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Kind(Entry):
     """A kind of job: all that lists, pages and the job's process have to know of it.
 
