@@ -263,7 +263,7 @@ def _sample(dataset: Dataset, config: BuildConfig, added: Added, watch: Watch) -
     from core.measure import features
     from core.tensors import device
 
-    run = jobs.find(config.run, "train")
+    run = runs.find(config.run, generator=True)
     if problem := foreign(run, dataset):
         raise UserError(problem)
     source = opened(config.run)

@@ -46,7 +46,7 @@ def check(run: jobs.Job, values: Mapping[str, Any] | None = None) -> dict[str, s
     """
     from core.measure import chosen
 
-    if run.kind != "train":
+    if not runs.generates(run):
         raise UserError(
             f"{run.name} is a classifier, which draws no images. Choose a run of a generative model."
         )
@@ -69,9 +69,8 @@ def check(run: jobs.Job, values: Mapping[str, Any] | None = None) -> dict[str, s
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     from core.measure import EvaluateConfig
-    from core.models import families
 
-    return {"evaluate": EvaluateConfig, "sampling": families.get(choice["sampling"]).sampling}
+    return {"evaluate": EvaluateConfig, "sampling": runs.sampling(choice["sampling"])}
 
 
 def _read(job: jobs.Job) -> Evaluation | None:
@@ -95,13 +94,12 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
     from core import measure
     from core.measure.breakdown import per_class, per_image, slow_map
     from core.measure.study import Evaluator
-    from core.models import families
 
     torch.set_num_threads(settings().worker_threads)
     run = jobs.get(task.job.target)
     config = measure.EvaluateConfig.of(task.config("evaluate"), "evaluate")
     chosen = task.config("sampling")
-    sampling = families.get(chosen["name"]).sampling.of(chosen["config"], "sampling")
+    sampling = runs.sampling(chosen["name"]).of(chosen["config"], "sampling")
     opened = runs.open_model(run, config.step or None)
     source = runs.record(run)["dataset"]
     task.say("Preparing the data")
