@@ -317,8 +317,8 @@ class Entry:
     """
 
     name: str
-    title: str
-    config: type[Config]
+    title: str = ""
+    config: type[Config] = Config
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, kw_only=True)
     make: Callable[..., Any] = field(init=False)
 

@@ -33,7 +33,6 @@ class Command(Entry):
     """
 
     title: str = ""
-    config: type[Config] = Config
     arguments: Callable[[argparse.ArgumentParser], None]
     parameters: Callable[[argparse.Namespace], Mapping[str, type[Config]]] | None = None
 

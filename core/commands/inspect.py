@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
             seen = decisions.decide(
                 dataset, "exclude", images, kind=kind, who="command line", seen=seen
             ).version
-    judged = found.facts["labels"]
+    judged = found.overview["labels"]
     if arguments.relabel:
         wrong = [issue for issue in found.issues if issue.kind == "label" and issue.sure]
         given = [(issue.image, issue.label or 0) for issue in wrong] + given
@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
             "with --list doubt, and decide about single ones with --label IMAGE=CLASS."
         )
     facts: dict[str, Any] = {"job": job.id, "dataset": dataset.name, "images": found.n}
-    facts |= {"counts": found.counts, "facts": found.facts, "seconds": found.seconds}
+    facts |= {"counts": found.counts, "facts": found.overview, "seconds": found.seconds}
     names = ("judged", "reason", "accuracy", "precision", "suspects", "sure", "found", "n")
     facts["labels"] = {name: judged[name] for name in names}
     facts["checks"] = found.looked()
@@ -152,7 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{row['title']} ({row['found']:,} found)"
         )
     lines += [f"{', '.join(titles)}: {words}" for words, titles in seen_by.items()]
-    for fact in found.facts.values():
+    for fact in found.overview.values():
         lines += [one["sentence"] for one in (fact if isinstance(fact, list) else [fact])]
     if arguments.list:
         mine = [issue for issue in found.issues if issue.kind == arguments.list]

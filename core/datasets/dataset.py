@@ -188,6 +188,13 @@ class Dataset:
             name: {split: int(table[split][i]) for split in SPLITS} for i, name in enumerate(names)
         }
 
+    def split_of(self) -> np.ndarray:
+        """Gives the position in :data:`SPLITS` of each image's split, int64 (N,)."""
+        codes = np.zeros(len(self), np.int64)
+        for code, split in enumerate(SPLITS):
+            codes[self.splits[split]] = code
+        return codes
+
     @property
     def members(self) -> np.ndarray | None:
         """Names the group of each item, str (N,), empty for none; None where nothing keeps items together."""

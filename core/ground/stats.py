@@ -35,6 +35,13 @@ class Estimate:
     high: float
     n: int
 
+    @classmethod
+    def around(
+        cls, value: float, half: float, n: int, low: float = -math.inf, high: float = math.inf
+    ) -> Estimate:
+        """Gives a value with as wide an interval on either side, cut at the ends of its range."""
+        return cls(value, max(value - half, low), min(value + half, high), n)
+
     @property
     def interval(self) -> tuple[float, float]:
         """Its two ends."""
@@ -51,7 +58,7 @@ def mean(values: np.ndarray | Tensor) -> Estimate:
     x = torch.as_tensor(values).double()
     value = float(x.mean())
     error = Z * float(x.std()) / len(x) ** 0.5 if len(x) > 1 else math.inf
-    return Estimate(value, value - error, value + error, len(x))
+    return Estimate.around(value, error, len(x))
 
 
 def mean_of_few(values: Sequence[float] | np.ndarray) -> Estimate:
@@ -62,7 +69,7 @@ def mean_of_few(values: Sequence[float] | np.ndarray) -> Estimate:
     n, value, half = len(x), float(np.mean(x)), math.nan
     if n > 1:
         half = float(t.ppf(0.975, n - 1) * x.std(ddof=1) / n**0.5)
-    return Estimate(value, value - half, value + half, n)
+    return Estimate.around(value, half, n)
 
 
 def share(flags: np.ndarray | Tensor) -> Estimate:

@@ -27,7 +27,7 @@ class Trained:
     sampling: Callable[[str], type[Config] | None] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Kind(Entry):
     """A kind of job: all that lists, pages and the job's process have to know of it.
 

@@ -86,7 +86,6 @@ class Medium(Entry):
     to_model: Callable[[Tensor], Tensor] = lambda x: x
     from_model: Callable[[Tensor], Tensor] = lambda x: x
     near: Callable[[Tensor], Tensor] = _coarse
-    config: type[Config] = Config
 
     def __reduce__(self) -> tuple[Callable[[str], Medium], tuple[str]]:
         return named, (self.name,)  # functions of a medium need not be pickled with its datasets

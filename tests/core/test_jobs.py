@@ -608,7 +608,12 @@ def test_readers_never_see_half_a_file(tmp_path):
 
 def test_places_are_counted_by_lane_from_the_oldest(make):
     first, short, second, third = make(), make(lane="short"), make(), make()
-    assert [jobs.position(jobs.get(job.id)) for job in (first, second, third, short)] == [1, 2, 3, 1]
+    assert [jobs.position(jobs.get(job.id)) for job in (first, second, third, short)] == [
+        1,
+        2,
+        3,
+        1,
+    ]
     assert jobs.position(make("finished")) == 0
     jobs.set_state(first.path, status="finished")
     assert [jobs.position(jobs.get(job.id)) for job in (second, third)] == [1, 2]

@@ -68,7 +68,7 @@ def test_a_measured_checkpoint_that_is_gone_is_said(visit, found):
     seen = visit("about", run=found.run).calm()
     left = runs.preferred(run)
     assert (
-        f"Images and measures are of step {found.step:,}, whose checkpoint is not kept any more; "
+        f"Images and measures are of step {found.step:,}, whose checkpoint was deleted since; "
         f"what you drag is of step {left:,}."
     ) in seen.texts("caption")
     assert (seen.images("about.samples") == found.arrays().made[:12]).all()

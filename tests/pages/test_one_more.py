@@ -340,7 +340,7 @@ from core.ground.stats import share
 
 @metrics.add("glow", "Glow (share of light)", group="quality", direction="higher", means="How bright it is.",
              doubt="Of dark pictures.", scale="share", floor="unseen", praise="of its pictures glow",
-             each=lambda evaluator: (evaluator.made.features[:, 0] > 0.1, evaluator.made.named))
+             each=lambda evaluator: (evaluator.samples.features[:, 0] > 0.1, evaluator.samples.named))
 def glow(evaluator, sample):
     """Counts bright samples."""
     return share(sample.features[:, 0] > 0.1)
@@ -373,7 +373,7 @@ from core.quality.check import Issue, checks
 @checks.add("dim", "Dim", Config, order=99, remedy="exclude")
 def dim(survey):
     """Images without bright pixels."""
-    yield Issue("dim", 3, 1.0, "It is dim.")
+    yield Issue(3, 1.0, "It is dim.")
 '''
 ARM = '''
 from core.catalog import Config

@@ -44,7 +44,7 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
     if book.damaged:
         st.warning(shell.plain(book.damaged), icon=":material/warning:")
     by_kind = found.by_kind()
-    told = found.facts["labels"]
+    told = found.overview["labels"]
     if dataset.labelled and not told["judged"]:
         st.info(shell.plain(told["sentence"]), icon=":material/help:")
     if by_kind:
@@ -125,7 +125,7 @@ def whole(found: Any) -> None:
     """Says how the set stands as a whole: balance, variety, how well it stands for held-out images, bias."""
     facts = [
         one
-        for name, fact in found.facts.items()
+        for name, fact in found.overview.items()
         for one in (fact if isinstance(fact, list) else [fact])
         if name != "labels" or one["judged"]  # else it stands above
     ]
@@ -146,7 +146,7 @@ def listed(dataset: Any, found: Any, by_kind: dict[str, Any], book: Any) -> None
     entry, issues = quality.checks.get(kind), by_kind[kind]
     words = [entry.caption, entry.compared, entry.blind]
     if kind == "label":
-        words.append(shell.plain(found.facts["labels"]["sentence"]))
+        words.append(shell.plain(found.overview["labels"]["sentence"]))
     st.caption(" ".join(word for word in words if word))
     pages = -(-len(issues) // PAGE)
     key = f"data.issues.{kind}"

@@ -56,8 +56,8 @@ def _done(dataset: Any, book: Any, words: str) -> None:
         st.session_state[f"mend.seen.{dataset.fingerprint}"] = (
             book.version
         )  # a second press is no other's
-        new = not book.told.startswith("Nothing is new")
-        st.session_state["_done"] = f"{words * new} {book.told}".strip()
+        new = not book.news.startswith("Nothing is new")
+        st.session_state["_done"] = f"{words * new} {book.news}".strip()
 
 
 def opened(dataset: Any) -> Any:

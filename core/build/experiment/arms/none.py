@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from core.build.experiment.arms import Lesson, Setup, arms
-from core.catalog import Config
 
 
 @arms.add(
     "none",
     "Real images only",
-    Config,
     order=0,
 )
 def none(trial: Setup, pair: int, size: int) -> Lesson:

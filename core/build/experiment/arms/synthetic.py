@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from core.build.experiment.arms import Lesson, Setup, arms
 from core.build.experiment.samples import with_samples
-from core.catalog import Config
 
 
 @arms.add(
     "synthetic",
     "Synthetic images",
-    Config,
     order=4,
     leads=3,
     help=("Also trains a generative model on each arm's real images, and adds its samples."),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from core.build.experiment.arms import Lesson, Setup, arms
-from core.catalog import Config
 
 
 @arms.add(
     "trivial",
     "TrivialAugment",
-    Config,
     order=3,
     leads=2,
     help="Also trains with TrivialAugment, which needs no tuning.",
