@@ -31,7 +31,7 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 def run(arguments: argparse.Namespace) -> int:
     """Measure whether a pipeline or synthetic images help: paired arms, an interval, a verdict."""
     from core import datasets
-    from core.build import experiment as trials
+    from core.building import experiment as trials
 
     values: dict[str, Any] = parse(arguments.set)
     for name in ("pipeline", "per_class"):

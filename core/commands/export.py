@@ -32,7 +32,7 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 @commands.add("export", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
     """Write a dataset as ZIP (class folders, manifest.csv), or build a larger one first."""
-    from core import build, datasets
+    from core import building, datasets
 
     if not arguments.out and not arguments.build:
         raise UserError(
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         config = kinds.configure("build", choice, values)["dataset"]["config"]
         dataset = datasets.load(arguments.dataset, config)
     if out is not None:
-        facts |= {"out": str(out), **build.archive(dataset, out)}
+        facts |= {"out": str(out), **building.archive(dataset, out)}
         lines.append(
             f"Wrote {facts['images']:,} images of {dataset.name} to {out} ({facts['bytes'] / 2**20:.1f} MB)"
         )

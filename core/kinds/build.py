@@ -19,13 +19,12 @@ RESULT = "build.json"
     "build",
     "Build a dataset",
     lane="short",
-    parts=on_dataset("build", "core.build", "BuildConfig"),
+    parts=on_dataset("build", "core.building", "BuildConfig"),
     read=partial(jobs.outcome, name=RESULT),
 )
 def build(task: Task) -> Iterator[dict[str, Any]]:
     """Adds augmented copies and filtered samples to the training images, as a new dataset with its parent."""
-    from core import build as building
-    from core import datasets
+    from core import building, datasets
     from core.ground import sheets
 
     config = building.BuildConfig.of(task.config("build"), "build")

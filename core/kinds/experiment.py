@@ -18,15 +18,15 @@ RESULT = "experiment.json"
     "experiment",
     "Does it help?",
     lane="short",
-    parts=on_dataset("experiment", "core.build.experiment", "ExperimentConfig"),
+    parts=on_dataset("experiment", "core.building.experiment", "ExperimentConfig"),
     unit="classifiers",
     read=partial(jobs.outcome, name=RESULT),
     resumes="Resume goes on from the classifiers that it has trained.",
 )
 def experiment(task: Task) -> Iterator[dict[str, Any]]:
     """Trains the same classifier with and without, again and again, and says whether it helps."""
-    from core.build import experiment as trials
-    from core.build.experiment.arms import arms
+    from core.building import experiment as trials
+    from core.building.experiment.arms import arms
 
     config = trials.ExperimentConfig.of(task.config("experiment"), "experiment")
     whole = trials.Experiment(task.dataset(), config)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core import build, datasets, quality
+from core import building, datasets, quality
 from core.__main__ import main
 from core.catalog import UserError
 from core.datasets import Dataset, Preview, assemble, digests, labels, split_by_content
@@ -190,13 +190,13 @@ def test_halves_of_the_training_images_are_compared_as_strangers():
 
 
 def test_copies_belong_to_whom_their_parent_does_and_the_zip_says_so(torn, tmp_path):
-    config = build.BuildConfig(name="more", pipeline="digits")
-    made, _, _ = build.build(torn, config)
+    config = building.BuildConfig(name="more", pipeline="digits")
+    made, _, _ = building.build(torn, config)
     kept = datasets.save("more", made)
     assert kept.group == "patient" and kept.members is not None and torn.members is not None
     train = torn.splits["train"]
     assert kept.members[60:].tolist() == torn.members[train].tolist()
-    build.archive(kept, tmp_path / "out.zip")
+    building.archive(kept, tmp_path / "out.zip")
     with zipfile.ZipFile(tmp_path / "out.zip") as packed:
         rows = list(csv.DictReader(io.TextIOWrapper(packed.open("manifest.csv"))))
         about = json.loads(packed.read("about.json"))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from core import brought, build, datasets, jobs, latent, measure, runs, worker
+from core import brought, building, datasets, jobs, latent, measure, runs, worker
 from core.__main__ import main
 from core.catalog import UserError
 from core.classifier import Classifier, ClassifierConfig
@@ -139,7 +139,7 @@ def test_signals_are_trained_on_evaluated_and_walked_through(trained, family, tm
 
 def test_signals_are_exported(tmp_path):
     data = datasets.load("waves")
-    build.archive(data, tmp_path / "waves.zip")
+    building.archive(data, tmp_path / "waves.zip")
     with zipfile.ZipFile(tmp_path / "waves.zip") as packed:
         names = [name for name in packed.namelist() if name.endswith(".csv") and "/" in name]
         assert len(names) == 600

@@ -377,7 +377,7 @@ def dim(survey):
 '''
 ARM = '''
 from core.catalog import Config
-from core.build.experiment.arms import Lesson, arms
+from core.building.experiment.arms import Lesson, arms
 
 @arms.add("half", "Half of the images", Config, order=9, help="Trains with every second image.")
 def half(trial, pair, size):
@@ -462,7 +462,7 @@ def test_a_check_of_a_dataset_is_one_file(files, visit, run, monkeypatch):
 
 
 def test_an_arm_of_an_experiment_is_one_file(tmp_path):
-    inside = "core", "build", "experiment", "arms"
+    inside = "core", "building", "experiment", "arms"
     for depth in range(4):  # a copy of the app that only this folder of is its own
         folder = tmp_path.joinpath(*inside[: depth + 1])
         folder.mkdir()

@@ -86,12 +86,12 @@ def make(dataset: Any, name: str) -> None:
 
 def add(choice: str, prepared: Mapping[str, Any]) -> None:
     """Offers a version with augmented and synthetic images added."""
-    from core import build
+    from core import building
 
     st.markdown("**Add images**")
     with st.expander("Augmented and synthetic ones, to the training part"):
         pipeline, run = sources(choice)
-        values = form.form({"data.build": build.BuildConfig}, omit={"pipeline", "run"})[
+        values = form.form({"data.build": building.BuildConfig}, omit={"pipeline", "run"})[
             "data.build"
         ]
         values |= {"pipeline": pipeline, "run": run}
@@ -159,10 +159,10 @@ def built(id: str) -> None:
 
 def take(dataset: Any) -> None:
     """Offers the dataset as a ZIP of class folders with a manifest."""
-    from core import build
+    from core import building
 
     st.markdown("**Take it away**")
-    origins = build.origins(dataset)
+    origins = building.origins(dataset)
     st.caption(
         "A ZIP with one folder per class and `manifest.csv` (file, label, split, origin, parent, run, seed, "
         f"parameters{', group' if dataset.group else ''}): "
@@ -175,7 +175,7 @@ def take(dataset: Any) -> None:
     def archive() -> bytes:
         with scratch.temporary() as folder:
             file = folder / "dataset.zip"
-            build.archive(dataset, file)
+            building.archive(dataset, file)
             return file.read_bytes()
 
     st.download_button(

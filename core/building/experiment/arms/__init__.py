@@ -77,7 +77,7 @@ class Arm(Entry):
     samples: bool = False
 
 
-arms = Registry("arm", Arm, "core.build.experiment.arms")
+arms = Registry("arm", Arm, "core.building.experiment.arms")
 
 
 def ordered() -> list[Arm]:

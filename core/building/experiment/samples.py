@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from core.build.experiment.arms import Lesson, Setup
+from core.building.experiment.arms import Lesson, Setup
 from core.ground.writing import percent
 
 _REFUSED = {
@@ -48,7 +48,7 @@ def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
     """Adds samples of a model that has seen nothing but the real images of a pair."""
     import torch
 
-    from core.build.gate import gate
+    from core.building.gate import gate
     from core.models import build, families
     from core.training import TrainConfig, Trainer, batch_of, spec_of
     from core.training.trained import finished

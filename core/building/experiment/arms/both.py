@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from core.build.experiment.arms import Lesson, Setup, arms
-from core.build.experiment.samples import with_samples
+from core.building.experiment.arms import Lesson, Setup, arms
+from core.building.experiment.samples import with_samples
 
 
 @arms.add(

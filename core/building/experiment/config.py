@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import create_model
 
-from core.build.experiment.arms import Arm, ordered
+from core.building.experiment.arms import Arm, ordered
 from core.catalog import Config, UserError, knob, seed_knob
 from core.models import SYNTHETIC_FAMILY, families
 

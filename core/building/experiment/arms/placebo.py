@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.build.experiment.arms import Lesson, Setup, arms
+from core.building.experiment.arms import Lesson, Setup, arms
 
 
 @arms.add(

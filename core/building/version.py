@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from core import datasets, jobs, runs
-from core.build.gate import REASONS, gate
+from core.building.gate import REASONS, gate
 from core.catalog import Config, UserError, knob, seed_knob
 from core.datasets import Dataset
 from core.datasets.dataset import assemble, digests

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from core.build.experiment.arms import Arm, arms, ordered
-from core.build.experiment.config import ExperimentConfig
-from core.build.experiment.samples import with_samples
+from core.building.experiment.arms import Arm, arms, ordered
+from core.building.experiment.config import ExperimentConfig
+from core.building.experiment.samples import with_samples
 from core.catalog import UserError
 from core.datasets import Dataset
 from core.datasets.dataset import assemble

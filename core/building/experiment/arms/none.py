@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.build.experiment.arms import Lesson, Setup, arms
+from core.building.experiment.arms import Lesson, Setup, arms
 
 
 @arms.add(

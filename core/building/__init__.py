@@ -4,6 +4,6 @@ Children inherit the split of their parent, so only training images have any; a 
 too. Nothing is ever added to what is held out.
 """
 
-from core.build.archive import MANIFEST, archive
-from core.build.gate import Gated, gate
-from core.build.version import BuildConfig, build, changes, foreign, origins
+from core.building.archive import MANIFEST, archive
+from core.building.gate import Gated, gate
+from core.building.version import BuildConfig, build, changes, foreign, origins

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.build.version import COLUMNS, origins, provenance
+from core.building.version import COLUMNS, origins, provenance
 from core.datasets import SPLITS, Dataset
 from core.ground import files, tables
 

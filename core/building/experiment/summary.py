@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from core.build.experiment.arms import Arm, arms
-from core.build.experiment.config import QUICK
-from core.build.experiment.samples import samples_used
-from core.build.experiment.trial import Experiment
+from core.building.experiment.arms import Arm, arms
+from core.building.experiment.config import QUICK
+from core.building.experiment.samples import samples_used
+from core.building.experiment.trial import Experiment
 from core.ground.stats import bca, holm, sign_flip
 
 FEWEST = 6  # pairs from which a sign-flip test can be significant
@@ -24,7 +24,7 @@ class Cell:
     """One arm at one size.
 
     Attributes:
-        arm: A name of :data:`core.build.experiment.arms.arms`.
+        arm: A name of :data:`core.building.experiment.arms.arms`.
         size: Real images per class.
         accuracies, plain: Of the arm and of real images only, by pair, in percent.
         idle: Why the arm was the same training as real images only; empty where it was not.
