@@ -78,7 +78,7 @@ def open_model(id: str, dataset: Dataset, watch: Watch = UNWATCHED) -> Opened:
 
 def target_of(id: str, dataset: Dataset, watch: Watch = UNWATCHED) -> Target:
     """Puts a classifier under test, which :func:`open_model` opens."""
-    return Target.of(open_model(id, dataset, watch))
+    return Target.of(open_model(id, dataset, watch), dataset)
 
 
 def from_code(place: str, weights: str | Path | None, dataset: Dataset) -> Target:
@@ -90,7 +90,7 @@ def from_code(place: str, weights: str | Path | None, dataset: Dataset) -> Targe
     """
     origin = brought.origins.get("factory")
     config = origin.config.of({"place": place, "weights": str(weights or "")}, "classifier")
-    return Target.of(origin.make(config, b"", dataset, None))
+    return Target.of(origin.make(config, b"", dataset, None), dataset)
 
 
 def _plain(dataset: Dataset, watch: Watch) -> Opened:

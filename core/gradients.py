@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from core.tensors import Images
+from core.tensors import Batch
 
 ALIKE = 0.5  # correlation with the image from which on an input of a part is taken for the image, changed
 
@@ -47,7 +47,7 @@ class StraightThrough(TorchFunctionMode):
 
 
 @contextmanager
-def bypassed(module: nn.Module, x: Images) -> Iterator[None]:
+def bypassed(module: nn.Module, x: Batch) -> Iterator[None]:
     """Lets the gradient pass all that is done to images before a part of the module gets them ([1], sec. 4.1).
 
     Whatever part is handed something of the images' own shape that goes up and down with them gets the same values,

@@ -1,6 +1,6 @@
 """What an attack is up against: the classifier under test, and the scores of its logits that an attack raises.
 
-Images are float32 (N, C, H, W) in [0, 1].
+It is asked with items, float32 (N, …) in [0, 1], (N, C, H, W) for images; what it sees of them, the medium says.
 
 References (used throughout the code):
     [1] Croce and Hein, 2020, Reliable evaluation (AutoAttack, DLR loss), https://arxiv.org/abs/2003.01690
@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import UserError
+from core.datasets import Dataset
 from core.gradients import StraightThrough, bypassed
+from core.media import media
 from core.runs import Opened
-from core.tensors import Images, device
+from core.tensors import Batch, device
 
 Score = Callable[[Tensor], Tensor]  # logits (N, K) -> what an attack raises, (N,)
 FEWEST = 1  # images of the smallest batch that is still halved
@@ -34,7 +36,8 @@ class Target:
 
     Attributes:
         name: For people.
-        channels, size: Of the images that it takes.
+        shape: Of one item, (C, H, W) for images.
+        medium: Of the items.
         classes: Their names; as many as it has logits.
         facts: What a report says about it: run, hash, architecture, preprocessing.
         eot: Draws that are averaged wherever it is asked, for a model that is random [2].
@@ -52,21 +55,21 @@ class Target:
         self,
         module: nn.Module | Callable[[Tensor], Tensor],
         classes: Sequence[str],
-        channels: int,
-        size: int,
+        shape: Sequence[int],
         *,
+        medium: str = "image",
         name: str = "classifier",
         facts: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.module, self.name = module, name
-        self.classes, self.channels, self.size = tuple(classes), channels, size
+        self.classes, self.shape, self.medium = tuple(classes), tuple(shape), media.get(medium)
         self.facts = dict(facts or {})
         self.device = torch.device(device)
         self.eot, self.bpda, self.bypass, self.logs = 1, False, False, False
         self.forward = self.backward = 0
         self.notes: list[str] = []
-        self.batch = max(16, min(1000, 2**20 // (channels * size * size)))
+        self.batch = max(16, min(1000, 2**20 // math.prod(self.shape)))
         self.detached = False
         self.on_pass: Callable[[], None] | None = None
         if isinstance(module, nn.Module):
@@ -76,25 +79,25 @@ class Target:
             module.to(self.device)
 
     @classmethod
-    def of(cls, opened: Opened) -> Target:
-        """Puts a classifier under test: one that was trained here, or brought.
+    def of(cls, opened: Opened, dataset: Dataset) -> Target:
+        """Puts a classifier under test on the items of a dataset: one that was trained here, or brought.
 
         Raises:
-            UserError: If it sees no pictures.
+            UserError: If it sees something else than these items.
         """
-        if opened.spec.form != "picture":
+        medium, spec = dataset.medium.name, opened.spec
+        seen = tuple(dataset.images(slice(1)).shape[1:])
+        if (medium, seen) != (spec.medium, spec.shape):
             raise UserError(
-                f"{opened.name or 'This classifier'} sees a {opened.spec.form}, and only classifiers of pictures can "
-                "be attacked yet. Choose a dataset of pictures."
+                f"{opened.name or 'This classifier'} sees {spec.medium}s of {_times(spec.shape)}, {dataset.name} gives {medium}s of "
+                f"{_times(seen)}. Choose the dataset that it was trained on, at the same size, or let the model's "
+                "preprocessing resize them."
             )
-        model, spec, name, facts = opened.model, opened.spec, opened.name, opened.facts
-        side = spec.channels, spec.size
-        return cls(model, opened.classes, *side, name=name, facts=facts, device=device())
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of one image, (C, H, W)."""
-        return self.channels, self.size, self.size
+        shape, facts = dataset.shape, opened.facts
+        return cls(
+            opened.model, opened.classes, shape,
+            medium=medium, name=opened.name, facts=facts, device=device(),
+        )  # fmt: skip
 
     def with_(self, **changes: Any) -> Target:
         """Gives the same classifier, asked in another way: ``with_(eot=20, bpda=True)``; it counts for itself."""
@@ -107,12 +110,15 @@ class Target:
             setattr(other, name, value)
         return other
 
-    def raw(self, x: Images) -> Tensor:
-        """Gives what the module gives, once, (N, K).
+    def raw(self, x: Batch) -> Tensor:
+        """Gives what the module gives of items, once, (N, K).
 
         Raises:
             UserError: If it gives no row of logits per image, or not one per class.
         """
+        return self._answered(self.medium.to_model(x))
+
+    def _answered(self, x: Tensor) -> Tensor:
         out = self.module(x)
         if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x):
             shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -127,20 +133,20 @@ class Target:
             )
         return out.float()
 
-    def logits(self, x: Images) -> Tensor:
+    def logits(self, x: Batch) -> Tensor:
         """Gives logits, (N, K), without gradient, in batches."""
         with torch.no_grad():
             return self._in_parts(lambda part: self._averaged(part), x.to(self.device))
 
-    def predict(self, x: Images) -> Tensor:
+    def predict(self, x: Batch) -> Tensor:
         """Names the class of each image, (N,); -1 where the output is not a number."""
         return decide(self.logits(x))
 
-    def probabilities(self, x: Images) -> Tensor:
+    def probabilities(self, x: Batch) -> Tensor:
         """Gives the probability of each class, (N, K)."""
         return self.logits(x).softmax(1)
 
-    def climb(self, x: Images, score: Score) -> tuple[Tensor, Tensor, Tensor]:
+    def climb(self, x: Batch, score: Score) -> tuple[Tensor, Tensor, Tensor]:
         """Gives logits (N, K), the score (N,) and its gradient at the images (N, C, H, W); nan becomes 0.
 
         A classifier that cuts its graph has gradient 0, and :attr:`detached` says so.
@@ -182,7 +188,7 @@ class Target:
         slopes = self._in_parts(part, x, reset)
         return torch.cat(kept), torch.cat(values), slopes
 
-    def jacobian(self, x: Images, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def jacobian(self, x: Batch, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Gives logits (N, K) and the gradients of those of chosen classes (N, k), (N, k, C, H, W); nan becomes 0."""
         kept: list[Tensor] = []
         taken = 0
@@ -223,10 +229,11 @@ class Target:
         with ExitStack() as ways:
             if self.bpda:
                 ways.enter_context(StraightThrough())
+            seen = self.medium.to_model(x)
             if self.bypass and isinstance(self.module, nn.Module):
-                ways.enter_context(bypassed(self.module, x))
+                ways.enter_context(bypassed(self.module, seen))
             try:
-                out = self.raw(x)
+                out = self._answered(seen)
             except RuntimeError as error:
                 if not self.bypass or isinstance(error, torch.OutOfMemoryError):
                     raise
@@ -262,6 +269,10 @@ class Target:
                 self.notes.append(f"Memory was short: it is asked {self.batch} images at a time.")
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))
 
 
 def laid_out(opened: Opened) -> Opened:

@@ -40,7 +40,7 @@ def classifier(
     Raises:
         UserError: If there is no such module, the weights do not fit, or it cannot answer the dataset's images.
     """
-    place, (channels, size) = config.place, (dataset.channels, dataset.size)
+    place = config.place
     net = _called(place)
     if config.weights:
         _fill(net, Path(config.weights), place)
@@ -48,12 +48,12 @@ def classifier(
     facts = {"kind": "code", "place": place, "hash": fingerprint(net)}
     made = replace(brought.classifier(net, dataset, dataset.classes, facts), name=place)
     try:
-        Target.of(made).logits(torch.full((2, channels, size, size), 0.5))
+        Target.of(made, dataset).logits(torch.full((2, *dataset.shape), 0.5))
     except UserError:
         raise
     except Exception as error:  # whatever a network raises at images that it does not take
         raise UserError(
-            f"{place} cannot answer images of {channels} × {size} × {size} ({brought.raised(error)}). It gets images "
+            f"{place} cannot answer images of {' × '.join(map(str, dataset.shape))} ({brought.raised(error)}). It gets images "
             f"as {dataset.name} has them, float32 from 0 to 1. Resize them or repeat their channel in its forward, or "
             "choose the dataset that it was trained for."
         ) from error

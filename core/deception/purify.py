@@ -112,8 +112,8 @@ def purification(
 
     def behind(through: str, eot: int) -> Target:
         made = Target(
-            Purified(purify, target.module, through), target.classes, target.channels, target.size,
-            name="purified", facts=facts, device=target.device,
+            Purified(purify, target.module, through), target.classes, target.shape,
+            medium=target.medium.name, name="purified", facts=facts, device=target.device,
         )  # fmt: skip
         return made.with_(eot=eot, logs=target.logs)
 

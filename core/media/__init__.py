@@ -109,6 +109,13 @@ class Medium(Entry):
 media = Registry("medium", Medium, "core.media")
 
 
+def recorded(medium: str, shape: Sequence[int]) -> dict[str, Any]:
+    """Says in plain values what one side of a medium is like; of images as it has been from the start."""
+    if medium == "image":
+        return {"channels": shape[0], "size": shape[-1]}
+    return {"medium": medium, "shape": list(shape)}
+
+
 def named(name: str) -> Medium:
     """Finds a medium.
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from core.catalog import Config, Registry, UserError
-from core.media import Form, Taker, media
+from core.media import Form, Taker, media, recorded
 
 if TYPE_CHECKING:
     import torch
@@ -121,11 +121,8 @@ class Spec:
 
     def record(self) -> dict[str, Any]:
         """Gives plain values, ready for JSON; those of images as they have been from the start."""
-        if self.medium == "image":
-            what = {"channels": self.channels, "size": self.size}
-        else:
-            what = {"medium": self.medium, "shape": list(self.shape)}
-        return {**what, "levels": self.levels, "shares": list(self.shares)}
+        side = recorded(self.medium, self.shape)
+        return {**side, "levels": self.levels, "shares": list(self.shares)}
 
     @property
     def form(self) -> Form:

@@ -17,7 +17,7 @@ from core.robustness.measure import AttackStudy
 from core.robustness.questions import StudyConfig
 from core.stats import proportion
 from core.target import Target
-from core.tensors import Images
+from core.tensors import Batch
 from core.watch import UNWATCHED, Watch
 
 
@@ -112,7 +112,7 @@ def certificate(
 
 def transfer(
     targets: Sequence[Target],
-    x: Images,
+    x: Batch,
     y: Tensor,
     eps: float,
     norm: Norm = LINF,
@@ -124,7 +124,7 @@ def transfer(
 
     Args:
         targets: The classifiers, of the same classes.
-        x, y: Images (N, C, H, W) and labels (N,).
+        x, y: Items (N, …) and labels (N,).
         eps, norm: Budget.
         values: Parameters of the screening attack.
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from core import paper, sheets
-from core.norms import NEAR, norm_of
+from core.norms import NEAR, norm_of, wide
 from core.robustness.findings import ClassStanding, Standing
 from core.robustness.measure import AttackStudy
 from core.robustness.records import Report
@@ -28,7 +28,7 @@ def batch(study: AttackStudy) -> bytes:
     """
     eps = study.grid[study.head] if study.grid else 0.0
     held = torch.as_tensor(study.smallest <= eps + NEAR, device=study.x.device)
-    adversarial = torch.where(held[:, None, None, None], study.adversarial, study.x)
+    adversarial = torch.where(wide(held, study.x), study.adversarial, study.x)
     memory = io.BytesIO()
     np.savez_compressed(
         memory,

@@ -152,7 +152,7 @@ def test_what_comes_from_outside_comes_out_as_what_a_run_comes_out_as(weights, g
         assert len(opened.facts["hash"]) == 16 and opened.name
         assert not any(part.training for part in opened.model.modules())
         assert not any(part.requires_grad for part in opened.model.parameters())
-        target = Target.of(opened)
+        target = Target.of(opened, digits)
         assert torch.equal(target.logits(x), opened.model(x)) and target.notes == []
     other = replace(digits, classes=(*digits.classes, "more"))
     for id in (run.run, own.run):

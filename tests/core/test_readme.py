@@ -231,7 +231,7 @@ def test_the_attack_in_the_architecture_fools_within_its_budget(block, norm):
     x = torch.rand(20, 1, 4, 4)
     y, measure = net(x).argmax(1), norms.norm_of(norm)
     eps = 0.3 * measure.largest(16) ** 0.9
-    done = attacks.run("bim", Target(net, ["a", "b", "c"], 1, 4), x, y, eps, norm=measure)
+    done = attacks.run("bim", Target(net, ["a", "b", "c"], (1, 4, 4)), x, y, eps, norm=measure)
     assert done.fooled.float().mean() > 0.5 and 1 < done.steps <= 11
     assert measure.length(done.adversarial - x).max() <= eps + norms.NEAR
 
