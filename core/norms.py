@@ -1,6 +1,7 @@
 """How large a change of images is, and how large it may be: norms, and ``eps``, the strength of an attack.
 
-Items are float32 (N, …) in [0, 1], (N, C, H, W) for images; ``eps`` is on that scale, whatever the classifier does to its input.
+Items are float32 (N, …) in [0, 1], images (N, C, H, W); ``eps`` is on that scale, whatever the classifier does to its
+input.
 
 References (used throughout the code):
     [1] Duchi et al., 2008, Efficient projections onto the l1-ball, https://doi.org/10.1145/1390156.1390191

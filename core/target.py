@@ -88,8 +88,9 @@ class Target:
         medium, spec = dataset.medium.name, opened.spec
         seen = tuple(dataset.images(slice(1)).shape[1:])
         if (medium, seen) != (spec.medium, spec.shape):
+            name = opened.name or "This classifier"
             raise UserError(
-                f"{opened.name or 'This classifier'} sees {spec.medium}s of {_times(spec.shape)}, {dataset.name} gives {medium}s of "
+                f"{name} sees {spec.medium}s of {_times(spec.shape)}, {dataset.name} gives {medium}s of "
                 f"{_times(seen)}. Choose the dataset that it was trained on, at the same size, or let the model's "
                 "preprocessing resize them."
             )

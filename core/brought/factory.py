@@ -53,9 +53,9 @@ def classifier(
         raise
     except Exception as error:  # whatever a network raises at images that it does not take
         raise UserError(
-            f"{place} cannot answer images of {' × '.join(map(str, dataset.shape))} ({brought.raised(error)}). It gets images "
-            f"as {dataset.name} has them, float32 from 0 to 1. Resize them or repeat their channel in its forward, or "
-            "choose the dataset that it was trained for."
+            f"{place} cannot answer images of {' × '.join(map(str, dataset.shape))} ({brought.raised(error)}). It gets "
+            f"what {dataset.name} gives to models, float32 from 0 to 1. Resize images or repeat their channel in its "
+            "forward, or choose the dataset that it was trained for."
         ) from error
     return made
 

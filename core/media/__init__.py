@@ -116,6 +116,13 @@ def recorded(medium: str, shape: Sequence[int]) -> dict[str, Any]:
     return {"medium": medium, "shape": list(shape)}
 
 
+def side_of(record: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
+    """Reads what :func:`recorded` gave: the medium's name, and the shape."""
+    if "shape" in record:
+        return record["medium"], tuple(record["shape"])
+    return "image", (record["channels"], record["size"], record["size"])
+
+
 def named(name: str) -> Medium:
     """Finds a medium.
 

@@ -11,10 +11,11 @@ from torch import Tensor
 from core import attacks, classifiers
 from core.catalog import knob
 from core.datasets import Dataset
+from core.media import Medium
 from core.norms import LINF, Norm
 from core.robustness import certify, corruptions
 from core.robustness.measure import AttackStudy
-from core.robustness.questions import StudyConfig
+from core.robustness.questions import StudyConfig, names_of
 from core.stats import proportion
 from core.target import Target
 from core.tensors import Batch
@@ -48,6 +49,16 @@ class AttackConfig(StudyConfig):
         advanced=True,
     )
 
+    def allow(self, medium: Medium) -> None:
+        """Refuses what items of a medium cannot be put to.
+
+        Raises:
+            UserError: With what can.
+        """
+        names_of(self, medium)
+        if self.corruptions:
+            corruptions.names(medium.item)
+
     def study(self) -> StudyConfig:
         """Gives the part that is the study."""
         names = StudyConfig.knobs()
@@ -65,7 +76,10 @@ def extras(
     if config.corruptions:
         for table in corruptions.accuracy(target, study.x, study.y, config.seed):
             done = sum(len(row) for row in table["accuracy"].values())
-            yield "corruptions", table | {"done": f"{done} of {5 * len(corruptions.names())}"}
+            yield (
+                "corruptions",
+                table | {"done": f"{done} of {5 * len(corruptions.names())}"},
+            )
             if watch.stopped():
                 return
     if config.certify:

@@ -160,9 +160,10 @@ def floats(x: Tensor, axes: int = 3) -> None:
         UserError: With what it holds instead.
     """
     if x.ndim != 1 + axes or not x.is_floating_point():
+        what = {1: "Vectors", 2: "Sequences"}.get(axes, "Images")
         side = {1: "D", 2: "C, T"}.get(axes, "C, H, W")
         raise UserError(
-            f"{'Images' if axes == 3 else 'Items'} must be floats of shape (N, {side}) in 0 … 1, got {x.dtype} {tuple(x.shape)}. "
+            f"{what} must be floats of shape (N, {side}) in 0 … 1, got {x.dtype} {tuple(x.shape)}. "
             "Divide bytes by 255."
         )
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from core import paper, sheets
+from core.media import side_of
 from core.norms import NEAR, norm_of, wide
 from core.robustness.findings import ClassStanding, Standing
 from core.robustness.measure import AttackStudy
@@ -44,7 +45,12 @@ def batch(study: AttackStudy) -> bytes:
 
 
 def pictures(study: AttackStudy) -> list[dict[str, Any]]:
-    """Chooses images that fell, spread over the classes, each as PNG bytes: clean, adversarial, difference enlarged."""
+    """Chooses images that fell, spread over the classes, each as PNG bytes: clean, adversarial, difference enlarged.
+
+    What is no picture is not drawn.
+    """
+    if study.target.medium.item != "picture":
+        return []
     fell = np.flatnonzero(np.isfinite(study.smallest))
     y = study.y.cpu().numpy()
     order = sorted(fell, key=lambda i: (list(y[fell[fell <= i]]).count(y[i]), int(y[i])))[:SHOWN]
@@ -159,7 +165,7 @@ def html(report: Report, shown: Sequence[Mapping[str, Any]] = ()) -> str:
         ),
     ]
     facts = {
-        "Model": f"{model['name']}, {model['channels']}×{model['size']}×{model['size']}, hash {model.get('hash', '')}",
+        "Model": f"{model['name']}, {'×'.join(map(str, side_of(model)[1]))}, hash {model.get('hash', '')}",
         "Model's training and preprocessing": json.dumps(
             model.get("training") or model.get("preprocessing") or {}
         ),

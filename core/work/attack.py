@@ -23,6 +23,15 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     return {"dataset": datasets.config_of(choice["dataset"]), "attack": AttackConfig}
 
 
+def _allow(config: dict[str, Any]) -> None:
+    from core import datasets
+    from core.media import media
+    from core.robustness.campaign import AttackConfig
+
+    medium = media.get(datasets.describe(config["dataset"]["name"]).medium)
+    AttackConfig.of(config["attack"], "attack").allow(medium)
+
+
 def _read(job: jobs.Job) -> Report | None:
     from core.robustness import records
 
@@ -35,6 +44,7 @@ def _read(job: jobs.Job) -> Report | None:
     Config,
     lane="short",
     parts=_parts,
+    allow=_allow,
     unit="checks",
     shape={"dataset": {"name": str}, "attack": {"classifier": str}},
     read=_read,

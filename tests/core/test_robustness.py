@@ -502,9 +502,9 @@ def test_what_cannot_be_attacked_is_said_in_a_sentence(x, y, values, text):
 
 def test_images_that_do_not_fit_the_model_are_refused(plain, digits):
     x, y, *_ = images_of(digits, StudyConfig(n=4))
-    with pytest.raises(UserError, match=r"takes images of 1 channel\(s\), these have 3"):
+    with pytest.raises(UserError, match="takes images of 1 × 8 × 8, these have 3 × 8 × 8"):
         AttackStudy(plain, x.repeat(1, 3, 1, 1), y, StudyConfig(n=4))
-    with pytest.raises(UserError, match="takes images of 8×8 px, these have 16×16"):
+    with pytest.raises(UserError, match="takes images of 1 × 8 × 8, these have 1 × 16 × 16"):
         AttackStudy(plain, F.interpolate(x, (16, 16)), y, StudyConfig(n=4))
     wrong = Target(LINEAR, ["a", "b"], (1, 4, 4), name="linear")
     with pytest.raises(UserError, match="linear gives 3 logits, but the data has 2 classes"):
