@@ -112,14 +112,11 @@ class Target:
         return other
 
     def raw(self, x: Batch) -> Tensor:
-        """Gives what the module gives of items, once, (N, K).
+        """Gives what the module gives of what it sees of items, once, (N, K).
 
         Raises:
             UserError: If it gives no row of logits per image, or not one per class.
         """
-        return self._answered(self.medium.to_model(x))
-
-    def _answered(self, x: Tensor) -> Tensor:
         out = self.module(x)
         if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x):
             shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -234,7 +231,7 @@ class Target:
             if self.bypass and isinstance(self.module, nn.Module):
                 ways.enter_context(bypassed(self.module, seen))
             try:
-                out = self._answered(seen)
+                out = self.raw(seen)
             except RuntimeError as error:
                 if not self.bypass or isinstance(error, torch.OutOfMemoryError):
                     raise

@@ -57,10 +57,12 @@ def draw(question: Question) -> None:
         st.caption(shell.plain(entry.caption))
         key = f"robust.trick.{name}"
         if "eps" in entry.config.knobs():  # the slider shows what it runs at, not a 0 for it
-            st.session_state.setdefault(f"{key}.eps", round(deception.strength(name, opened), 4))
+            st.session_state.setdefault(
+                f"{key}.eps", round(deception.strength(name, question.dataset), 4)
+            )
         values = form.form({key: entry.config})[key]
         if "eps" in values:
-            used = deception.strength(name, opened, values["eps"])
+            used = deception.strength(name, question.dataset, values["eps"])
             st.caption(f"Runs at an attack strength of {LINF.text(used)}.")
         pressed = st.button("Try it", type="primary", key="robust.try", icon=":material/bolt:")
     with right:
