@@ -176,7 +176,6 @@ def build(
     import torch
 
     from core import augment
-    from core.tensors import to_bytes
 
     train = dataset.splits["train"]
     if not config.pipeline and not config.run:
@@ -198,7 +197,7 @@ def build(
             raise UserError(
                 f"{mixing[0]} mixes labels, and an image of a dataset has one class. Switch it off."
             )
-        x = dataset.images(train)
+        x = dataset.items(train)
         y = None if dataset.y is None else torch.as_tensor(dataset.y[train])
         chain = augment.Chain(pipeline, augment.Context(x, y, len(dataset.classes)))
         for copy in range(config.copies):
@@ -206,7 +205,7 @@ def build(
                 part = slice(start, start + 500)
                 ids = torch.as_tensor(train[part]) * 1000 + copy
                 drawn = chain.draw(config.seed, ids, None if y is None else y[part])
-                added_x.append(to_bytes(chain.apply(x[part], drawn), dataset.levels))
+                added_x.append(dataset.medium.write(chain.apply(x[part], drawn), dataset.levels))
                 for i, image in enumerate(train[part]):
                     said = [
                         {"step": step.name, **words}

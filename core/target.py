@@ -85,8 +85,7 @@ class Target:
         Raises:
             UserError: If it sees something else than these items.
         """
-        medium, spec = dataset.medium.name, opened.spec
-        seen = tuple(dataset.images(slice(1)).shape[1:])
+        medium, spec, seen = dataset.medium.name, opened.spec, dataset.seen
         if (medium, seen) != (spec.medium, spec.shape):
             name = opened.name or "This classifier"
             raise UserError(

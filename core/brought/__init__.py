@@ -195,8 +195,7 @@ def classifier(
 ) -> Opened:
     """Gives a module that maps what a model sees of items to logits (N, K) as a run's classifier is given."""
     model = model.to(device()).eval().requires_grad_(False)
-    seen = tuple(dataset.images(slice(1)).shape[1:])
-    spec = Spec(dataset.medium.name, seen, dataset.levels)
+    spec = Spec(dataset.medium.name, dataset.seen, dataset.levels)
     return Opened(
         "", 0, 0, "classifier", model, spec, tuple(classes), None, facts=facts, notes=tuple(notes)
     )

@@ -110,6 +110,11 @@ class Dataset:
         return self.x.shape[1:]
 
     @property
+    def seen(self) -> tuple[int, ...]:
+        """Shape of what a model sees of one item."""
+        return tuple(self.images(slice(1)).shape[1:])
+
+    @property
     def size(self) -> int:
         """Height and width of images in pixels."""
         return self.x.shape[-1]

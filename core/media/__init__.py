@@ -101,9 +101,13 @@ class Medium(Entry):
 
     def items(self, x: Tensor, levels: int = 256) -> Tensor:
         """Turns what a model has made, (N, …), into the items in [0, 1] that are read once it was stored."""
+        return self.stored(self.from_model(x), levels)
+
+    def stored(self, x: Tensor, levels: int = 256) -> Tensor:
+        """Turns items into what is read once they were stored."""
         import torch
 
-        return self.read(torch.as_tensor(self.kept(x, levels)), levels)
+        return self.read(torch.as_tensor(self.write(x, levels)), levels)
 
 
 media = Registry("medium", Medium, "core.media")

@@ -12,7 +12,7 @@ from core import attacks, classifiers
 from core.catalog import knob
 from core.datasets import Dataset
 from core.media import Medium
-from core.norms import LINF, Norm
+from core.norms import LINF, Budget, Norm, norm_of
 from core.robustness import certify, corruptions
 from core.robustness.measure import AttackStudy
 from core.robustness.questions import StudyConfig, names_of
@@ -55,6 +55,7 @@ class AttackConfig(StudyConfig):
         Raises:
             UserError: With what can.
         """
+        Budget(norm_of(self.norm), (), medium.name)  # whatever the shape
         names_of(self, medium)
         if self.corruptions:
             corruptions.names(medium.item)

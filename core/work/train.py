@@ -167,13 +167,14 @@ def allow(config: dict[str, Any], family: str) -> None:
             raise UserError(
                 f"train.gpus must be at most {gpus()} on this server, got {train['gpus']}. Train on fewer GPUs."
             )
-    form = media.get(datasets.describe(dataset["name"]).medium).model
+    medium = media.get(datasets.describe(dataset["name"]).medium)
     if family in families:
-        families.get(family).allow(form, families)
-    if config["augment"]["pipeline"] and form != "picture":
-        raise UserError(
-            f"augment.pipeline changes pictures, and this is a {form}. Leave augment.pipeline out."
-        )
+        families.get(family).allow(medium.model, families)
+    if pipeline := config["augment"]["pipeline"]:
+        from core import augment
+
+        before = config["augment"]["critic"]  # which sees what models see
+        augment.load(pipeline).allow(medium.model if before else medium.item)
     if config["augment"]["critic"]:
         _allow_critic(config, family)
     if train["parent"]:

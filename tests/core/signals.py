@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from core import tables
-from core.catalog import Config
+from core.augment.catalogue import Configured, Draws, Params, augmentations
+from core.catalog import Config, knob
 from core.datasets import Dataset, assemble, datasets, digests, split_by_content
 from core.datasets.dataset import together
 from core.media import media
+from core.norms import wide
 from core.watch import UNWATCHED, Watch
 
 LENGTH = 16
@@ -69,6 +71,27 @@ def signal(
 ) -> bytes:
     """Shows signals as a table, one in each row."""
     return tables.write(tuple(map(str, range(x.shape[-1]))), x[:, 0].tolist()).encode()
+
+
+class GainConfig(Config):
+    """How much louder, or softer."""
+
+    amount: float = knob(0.2, "Largest change of the loudness; 0 changes nothing.", ge=0, le=0.9)
+
+
+@augmentations.add(
+    "gain", "Gain", GainConfig, group="Loudness", takes=("sequence",), strength="amount",
+    smooth=True, units={"gain": " times"}, absent="is of signals",
+)  # fmt: skip
+class Gain(Configured[GainConfig]):
+    """Makes a signal louder or softer."""
+
+    def draw(self, draws: Draws) -> Params:
+        amount = self.config.amount
+        return {"gain": draws.uniform("gain", low=1 - amount, high=1 + amount)}
+
+    def apply(self, x: Tensor, params: Params) -> Tensor:
+        return (0.5 + (x - 0.5) * wide(params["gain"], x)).clamp(0, 1)
 
 
 @datasets.add("waves", "Waves", Config, medium="signal", weighs=lambda config: 600 * LENGTH)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from core import brought, build, datasets, evaluation, jobs, latent, runs, worker
+from core import augment, brought, build, datasets, evaluation, jobs, latent, runs, worker
 from core.__main__ import main
 from core.attacks import attacks, run
 from core.catalog import UserError
@@ -25,14 +25,18 @@ from core.media import FORMS, media
 from core.models import Spec, families
 from core.norms import L1, L2, LINF, Budget
 from core.target import Target
-from core.training import spec_of
+from core.training import TrainConfig, Trainer, spec_of
 from core.work import submit
 
 importlib.import_module("tests.core.signals")  # registers a medium and a dataset
 # which are known here alone, so that no other test meets them
 SECOND = [
     (registry, registry._entries.pop(name))  # type: ignore[attr-defined]
-    for registry, name in ((media, "signal"), (datasets.datasets, "waves"))
+    for registry, name in (
+        (media, "signal"),
+        (datasets.datasets, "waves"),
+        (augment.augmentations, "gain"),
+    )
 ]
 
 
@@ -86,8 +90,8 @@ def test_a_group_is_never_divided_and_content_neither():
 def trained(here: Any) -> Any:
     """Trains a family on the waves: `trained("vae")` gives the run."""
 
-    def train(family: str) -> jobs.Job:
-        values = {"train.images": 256, "train.batch": 64}
+    def train(family: str, **more: Any) -> jobs.Job:
+        values = {"train.images": 256, "train.batch": 64} | more
         job = submit("train", {"dataset": "waves", "family": family}, values)
         worker.work(job.path)
         assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
@@ -250,6 +254,36 @@ def test_a_classifier_of_signals_is_attacked_by_job_and_command(
         len(json.loads((jobs.get(report["job"]).path / "certified.json").read_text())["images"])
         == 2
     )
+
+
+def test_a_step_changes_the_signal_and_the_model_sees_that(trained):
+    data = datasets.load("waves")
+    model = families.get("vae").make(families.get("vae").config(), spec_of(data))
+
+    trainer = Trainer(
+        model,
+        data,
+        TrainConfig(batch=8),
+        torch.device("cpu"),
+        lambda x, _: torch.full_like(x, 0.75),
+    )
+    seen, _ = trainer._draw(trainer.train, 8, torch.Generator().manual_seed(0))
+    assert torch.allclose(seen, torch.full((8, 16), (np.log(8.5) / np.log(16) + 1) / 2).float())
+    louder = augment.Pipeline.of([{"name": "gain", "parameters": {"amount": 0.5}}])
+    x = data.items(slice(60))
+    moved = augment.Chain(louder)(x, 0, range(60))
+    gain = (moved - 0.5).norm(dim=2) / (x - 0.5).norm(dim=2)
+    assert 0.5 <= gain.min() < 0.6 and 1.2 < gain.max() <= 1.5
+    with pytest.raises(
+        UserError,
+        match=r"Mirror left and right takes pictures, and this is a sequence.*: sample, neighbour, gain\.",
+    ):
+        augment.Chain(augment.Pipeline.of([{"name": "flip"}]))(x, 0, range(60))
+    id = augment.save(louder, "Louder")
+    assert id in augment.trainable("sequence") and "photos" not in augment.trainable("sequence")
+    assert runs.record(trained("vae", **{"augment.pipeline": id}))["augment"]["name"] == "Louder"
+    with pytest.raises(UserError, match=r"takes pictures, and this is a sequence"):
+        trained("vae", **{"augment.pipeline": "photos"})
 
 
 def test_what_does_not_take_signals_says_so():
