@@ -55,8 +55,8 @@ class AttackConfig(StudyConfig):
         Raises:
             UserError: With what can.
         """
-        Budget(norm_of(self.norm), (), medium.name)  # whatever the shape
         names_of(self, medium)
+        Budget(norm_of(self.norm), (), medium.name)  # whatever the shape
         if self.corruptions:
             corruptions.names(medium.item)
 
