@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import files
 from core.catalog import UserError
 from core.commands import commands, show
-from core.settings import settings
+from core.ground import files
+from core.ground.settings import settings
 
 if TYPE_CHECKING:
     from core.augment import Pipeline

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core import files, runs
+from core import runs
 from core.catalog import UserError, parse
 from core.commands import commands, named_class, sampling_of_run, show, takes_run, takes_values
+from core.ground import files
 
 parameters = sampling_of_run
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from core.catalog import UserError
 from core.datasets import Dataset, pictures
+from core.ground.settings import settings
 from core.latent.space import Space, remember
-from core.settings import settings
 from core.tensors import Images, to_bytes, to_float
 
 CANVAS = 256  # pixels of a drawing that is looked at before it is made small

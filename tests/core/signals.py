@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core import tables
 from core.augment.catalogue import Configured, Draws, Params, augmentations
 from core.catalog import Config, knob
 from core.datasets import Dataset, assemble, datasets, digests, split_by_content
 from core.datasets.dataset import together
+from core.ground import tables
+from core.ground.watch import UNWATCHED, Watch
 from core.media import media
 from core.norms import wide
-from core.watch import UNWATCHED, Watch
 
 LENGTH = 16
 MU = 15.0  # of the mu-law
