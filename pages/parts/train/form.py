@@ -9,6 +9,7 @@ import streamlit as st
 
 from core import datasets, jobs, kinds, runs
 from core.catalog import Knob, UserError
+from core.media import Form
 from pages.parts import form, shell
 
 
@@ -96,7 +97,8 @@ def draw() -> None:
     from core.tensors import gpus
 
     # the family that the Overview trains comes first, and is chosen at first
-    sees = media.get(datasets.describe(shell.chosen_dataset()).medium).model
+    about = datasets.describe(shell.chosen_dataset())
+    sees = media.get(about.medium).model
     fitting = [entry.name for entry in families if sees in entry.takes]
     names = [*sorted(fitting, key=lambda name: name != DEFAULT_FAMILY), "classifier"]
     titles = {entry.name: entry.title for entry in families} | {"classifier": "Classifier (judge)"}
@@ -130,7 +132,9 @@ def draw() -> None:
     shown = {key: parts[part] for key, part in keys.items() if part != "dataset"}
     own = {"pipeline", "critic", "made_by", "made_images"}  # asked for below, in words of their own
     made = form.form(shown, omit=own | ({"gpus"} if gpus() < 2 else set()))
-    made["train.augment"] = chain(kind == "train" and families.get(chosen["family"]).critic)
+    made["train.augment"] = chain(
+        kind == "train" and families.get(chosen["family"]).critic, media.get(about.medium).item
+    )
     if kind == "classifier":
         made["train.extra"] = extra(chosen["dataset"], parts["extra"].knobs())
     if parts["dataset"].knobs():
@@ -168,11 +172,11 @@ def draw() -> None:
         st.code(command(kind, chosen, values), language="bash", wrap_lines=True)
 
 
-def chain(critic: bool) -> dict[str, Any]:
+def chain(critic: bool, items: Form) -> dict[str, Any]:
     """Asks for a chain of Augment, a preset, a saved one, or none, and for its place if there is a critic."""
     from core import augment
 
-    titles = {"": "none"} | augment.trainable()
+    titles = {"": "none"} | augment.trainable(items)
     key = "train.augment.pipeline"
     if st.session_state.get(key) not in titles:  # deleted meanwhile
         st.session_state[key] = ""
