@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from core import datasets, jobs, runs, sheets, work
+from core import datasets, jobs, runs, work
 from core.models import DEFAULT_FAMILY
 from core.writing import many
 from pages.ui import job, shell, show
@@ -20,7 +20,7 @@ def examples(name: str, count: int) -> np.ndarray:
     """Loads a few images of an embedded dataset, as wide as high."""
     values = {"count": 64} if name == "faces" else {}
     dataset = datasets.load(name, values)
-    return sheets.as_bytes(dataset.x[:count], dataset.levels)
+    return dataset.pictures(slice(count))
 
 
 def train_default() -> None:

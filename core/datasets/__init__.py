@@ -36,6 +36,7 @@ from core.datasets.dataset import (
     split_by_content,
 )
 from core.datasets.folder import Preview, preview
+from core.datasets.own import PreparedItem, prepare, reader
 from core.files import delete_folder, new_folder, write_atomic
 from core.media import media
 from core.settings import settings

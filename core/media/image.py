@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -54,9 +53,8 @@ def _usual(shape: tuple[int, ...]) -> float:
     body=_body,
     usual=_usual,
     source="folder",
+    parts=frozenset({"drawing", "inspection", "corruptions"}),
 )
-def image(
-    x: np.ndarray, columns: int, facts: Mapping[str, Any] | None = None, **layout: int
-) -> bytes:
-    """Shows images side by side as one PNG."""
-    return sheets.png(x, columns, facts, **layout)
+def image(x: np.ndarray, levels: int) -> np.ndarray:
+    """Shows images as they are."""
+    return sheets.as_bytes(x, levels)

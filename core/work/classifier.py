@@ -102,8 +102,6 @@ def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
         return
     import torch
 
-    from core.tensors import to_float
-
     opened = runs.open_model(jobs.get(task.job.id))
     x, y = dataset.part("test")
     if y is None or not len(x):
@@ -111,7 +109,9 @@ def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
     with torch.inference_mode():
         where = next(opened.model.parameters()).device
         right = [
-            opened.model(to_float(torch.as_tensor(x[i]).to(where), dataset.levels)).argmax(1).cpu()
+            opened.model(dataset.medium.seen(torch.as_tensor(x[i]).to(where), dataset.levels))
+            .argmax(1)
+            .cpu()
             == torch.as_tensor(y[i])
             for i in torch.arange(len(x)).split(500)
         ]

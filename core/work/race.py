@@ -259,9 +259,8 @@ def _sheet(
     if model.classes:
         y = torch.arange(count, device=next(model.parameters()).device) % model.classes
     sampling = families.get(entrant.name).sampling()
-    medium = dataset.medium
-    x = medium.kept(model.sample(range(count), y, seed, sampling))
+    x = dataset.medium.shown(model.sample(range(count), y, seed, sampling))
     folder = task.path / "samples" / entrant.name
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"turn": turn, "images": entrant.trainer.step * entrant.trainer.batch}
-    files.write_atomic(folder / f"{turn}{medium.suffix}", medium.make(x, columns, facts))
+    files.write_atomic(folder / f"{turn}.png", sheets.png(x, columns, facts))

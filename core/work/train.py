@@ -249,12 +249,9 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
             import torch
 
             y = torch.arange(count, device=next(model.parameters()).device) % model.classes
-        medium = dataset.medium
-        x = medium.kept(model.sample(range(count), y, facts["train"]["seed"], sampling))
-        files.write_atomic(
-            task.path / "samples" / f"{step}{medium.suffix}",
-            medium.make(x, columns, {"step": step, "images": images}),
-        )
+        made = model.sample(range(count), y, facts["train"]["seed"], sampling)
+        content = sheets.png(dataset.medium.shown(made), columns, {"step": step, "images": images})
+        files.write_atomic(task.path / "samples" / f"{step}.png", content)
 
     yield from follow(task, dataset, facts, sheet)
 

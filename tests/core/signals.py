@@ -6,9 +6,7 @@ The dataset beside it holds slow and fast waves; a speaker's waves are never div
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ from core.media import media
 from core.watch import UNWATCHED, Watch
 
 LENGTH = 16
+HEIGHT = 12  # of a picture
 MU = 15.0  # of the mu-law
 
 
@@ -64,11 +63,11 @@ def _body(shape: tuple[int, ...], width: int, features: int) -> nn.Module:
     to_model=_companded,
     from_model=_expanded,
 )
-def signal(
-    x: np.ndarray, columns: int, facts: Mapping[str, Any] | None = None, **layout: int
-) -> bytes:
-    """Shows signals as a table, one in each row."""
-    return tables.write(tuple(map(str, range(x.shape[-1]))), x[:, 0].tolist()).encode()
+def signal(x: np.ndarray, levels: int) -> np.ndarray:
+    """Draws signals as dark lines on white."""
+    row = (HEIGHT - 1) - x.astype(int) * (HEIGHT - 1) // (levels - 1)  # (N, 1, L)
+    line = row[:, :, None] == np.arange(HEIGHT)[:, None]  # (N, 1, H, L)
+    return np.where(line, 0, 255).astype(np.uint8)
 
 
 @datasets.add("waves", "Waves", Config, medium="signal", weighs=lambda config: 600 * LENGTH)

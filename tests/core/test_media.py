@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from core import brought, build, datasets, evaluation, jobs, latent, runs, worker
+from core import brought, build, datasets, evaluation, jobs, latent, runs, sheets, worker
 from core.__main__ import main
 from core.catalog import UserError
 from core.classifier import Classifier, ClassifierConfig
@@ -110,15 +110,18 @@ def test_signals_are_trained_on_evaluated_and_walked_through(trained, family, tm
     run = trained(family)
     facts = runs.record(run)["spec"]
     assert (facts["medium"], facts["shape"], facts["levels"]) == ("signal", [16], 256)
-    assert [file.suffix for _, file in runs.samples(run)][-1:] == [".csv"]
+    assert [file.suffix for _, file in runs.samples(run)][-1:] == [".png"]
     opened = runs.open_model(run)
     space = latent.open_space(opened)
     way = latent.walk(space, space.draw([0, 1], None, 0), 5, "lerp", False)
-    assert space.images(way).shape == (5, 1, 16)
+    assert space.items(way).shape == (5, 1, 16) and space.images(way).shape == (5, 1, 12, 16)
     assert main(["sample", run.id, "-n", "3", "--out", str(tmp_path / "x.npz")]) == 0
     assert np.load(tmp_path / "x.npz")["x"].shape == (3, 1, 16)
-    assert main(["interpolate", run.id, "--frames", "5", "--out", str(tmp_path / "way.csv")]) == 0
-    assert len((tmp_path / "way.csv").read_text().splitlines()) == 6
+    assert main(["sample", run.id, "-n", "1", "--out", str(tmp_path / "x.csv")]) == 0
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == 17
+    assert main(["interpolate", run.id, "--frames", "5", "--out", str(tmp_path / "way.png")]) == 0
+    drawn = sheets.tiles((tmp_path / "way.png").read_bytes())
+    assert (drawn == space.images(latent.walk(space, space.draw([0, 1, 2], None, 0), 5))).all()
     asked = {
         "samples": 100,
         "map": False,

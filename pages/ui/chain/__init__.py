@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from core import datasets, sheets
+from core import datasets
 from core.catalog import UserError
 from core.media import media
 from pages.ui import form, shell
@@ -332,7 +332,7 @@ def examples(name: str, count: int) -> Images:
         f"image {i}" + (f": {found.classes[int(found.y[i])]}" if found.y is not None else "")
         for i in index
     ]
-    return Images(sheets.as_bytes(found.x[index], found.levels), y, names, name)
+    return Images(found.pictures(index), y, names, name)
 
 
 def ready(chain: Any, on: Images) -> Any:

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import jobs, sheets, work
+from core import jobs, work
 from pages.ui import form, mend, shell, show
 from pages.ui import job as job_panel
 
@@ -212,7 +211,7 @@ def sides(dataset: Any, issue: Any) -> None:
             name = dataset.classes[label]
             with column:
                 show.pictures(
-                    sheets.as_bytes(dataset.x[np.asarray(mine[:1])], dataset.levels),
+                    dataset.pictures(mine[:1]),
                     columns=1,
                     key=f"data.side.{label}",
                     alt=f"Image {mine[0]}, labelled {name}",
@@ -266,7 +265,7 @@ def pictures(dataset: Any, part: list[Any], chosen: list[int], kind: str) -> Non
     if most and len(shown) > 4:
         columns *= 2 if most == 1 else 1
     show.pictures(
-        sheets.as_bytes(dataset.x[np.asarray(index)], dataset.levels),
+        dataset.pictures(index),
         columns=columns,
         key=f"data.evidence.{kind}",
         alt=f"Images of {len(shown)} issues"
