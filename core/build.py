@@ -191,6 +191,7 @@ def build(
     refused = {"confidence": 0, "authenticity": 0, "duplicates": 0}
     rejected: list[np.ndarray] = []
     if config.pipeline:
+        dataset.medium.require("augmentation")
         settings().allow_disk(len(train) * config.copies * dataset.x[:1].nbytes / 2**20)
         pipeline = augment.load(config.pipeline)
         mixing = pipeline.mixing

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from core import datasets
 from pages.ui import chain as parts
 from pages.ui import form, shell
 from pages.ui.chain import harm, proof, recipes, views
@@ -32,6 +33,8 @@ VIEWS = {
 def page(data: str) -> None:
     """Draws the chain beside what it does; only this part runs again when a control moves."""
     shell.told()
+    if not shell.has(datasets.describe(data).medium, "augmentation"):
+        return
     name = shell.view("What to look at", "augment.view", VIEWS, label_visibility="collapsed")
     chain_side, stage = st.columns([1, 2.5], gap="medium")
     with chain_side:

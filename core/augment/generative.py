@@ -11,7 +11,7 @@ from core.augment.catalogue import Context, Draws, Params, augmentations
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.models import Encodes, Spec
-from core.tensors import Images, noise
+from core.tensors import Batch, Images, noise
 
 
 def run_knob() -> Any:
@@ -32,7 +32,7 @@ def opened(run: str) -> runs.Opened:
     return runs.open_model(jobs.find(run, "train"))
 
 
-def fitting(model: runs.Opened, x: Images) -> None:
+def fitting(model: runs.Opened, x: Batch) -> None:
     """Refuses a model of images of another kind.
 
     Raises:

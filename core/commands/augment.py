@@ -122,6 +122,7 @@ def _preview(pipeline: Pipeline, arguments: argparse.Namespace) -> str:
             f"--out must be a .png in a folder that exists, got {arguments.out!r}. For example grid.png."
         )
     dataset = datasets.load(arguments.dataset)
+    dataset.medium.require("augmentation")
     spaced = datasets.evenly(np.arange(len(dataset)), arguments.n)
     x = dataset.images(spaced)
     y = None if dataset.y is None else torch.as_tensor(dataset.y[spaced])

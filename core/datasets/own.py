@@ -36,11 +36,16 @@ class PreparedItem:
     notes: tuple[str, ...] = ()
 
     @property
-    def seen(self) -> Tensor:
-        """What a model sees of it, (1, …) in [0, 1]."""
+    def item(self) -> Tensor:
+        """The item alone, (1, …) in [0, 1]."""
         import torch
 
-        return self.dataset.medium.seen(torch.as_tensor(self.x[None]), self.dataset.levels)
+        return self.dataset.medium.read(torch.as_tensor(self.x[None]), self.dataset.levels)
+
+    @property
+    def seen(self) -> Tensor:
+        """What a model sees of it, (1, …) in [0, 1]."""
+        return self.dataset.medium.to_model(self.item)
 
     @property
     def picture(self) -> np.ndarray:

@@ -61,8 +61,8 @@ class Medium(Entry):
         usual: The usual strength of an attack on items of a shape (…): the largest change of a number, of a range of 1.
         norms: Names of the norms that measure a change.
         source: The dataset source that imports files, and makes an item of a visitor's own.
-        parts: Of pages and commands, those that are about this medium alone: ``drawing`` by hand, ``inspection`` of a
-            dataset, ``corruptions`` as cameras and scanners make them.
+        parts: What pages and commands offer for this medium and not for every one: ``augmentation`` of the items,
+            ``inspection`` of a dataset, ``drawing`` of an item by hand, ``corruptions`` as of a camera or a scanner.
         dtype: Of stored items.
         read: Turns stored items of so many levels into float32 in [0, 1].
         write: Turns items in [0, 1] into stored ones of so many levels.
@@ -94,6 +94,18 @@ class Medium(Entry):
 
     def __reduce__(self) -> tuple[Callable[[str], Medium], tuple[str]]:
         return named, (self.name,)  # functions of a medium need not be pickled with its datasets
+
+    def require(self, part: str) -> None:
+        """Refuses what this medium does not have.
+
+        Raises:
+            UserError: With the media that have the part.
+        """
+        if part not in self.parts:
+            able = " or ".join(medium.title.lower() for medium in media if part in medium.parts)
+            raise UserError(
+                f"There is no {part} of {self.title.lower()} yet, only of {able}. Choose a dataset of those."
+            )
 
     def pictures(self, x: np.ndarray, levels: int = 256) -> np.ndarray:
         """Draws stored items (N, …) of so many levels, uint8 (N, 1 or 3, H, W): on walls, pads, maps and sheets."""

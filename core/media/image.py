@@ -53,7 +53,7 @@ def _usual(shape: tuple[int, ...]) -> float:
     body=_body,
     usual=_usual,
     source="folder",
-    parts=frozenset({"drawing", "inspection", "corruptions"}),
+    parts=frozenset({"augmentation", "inspection", "drawing", "corruptions"}),
 )
 def image(x: np.ndarray, levels: int) -> np.ndarray:
     """Shows images as they are."""

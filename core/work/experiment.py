@@ -21,12 +21,19 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     return {"dataset": datasets.config_of(choice["dataset"]), "experiment": ExperimentConfig}
 
 
+def _allow(config: dict[str, Any]) -> None:
+    from core import datasets
+
+    datasets.describe(config["dataset"]["name"]).medium.require("augmentation")
+
+
 @kinds.add(
     "experiment",
     "Does it help?",
     Config,
     lane="short",
     parts=_parts,
+    allow=_allow,
     unit="classifiers",
     read=partial(jobs.outcome, name=RESULT),
     resumes="Resume goes on from the classifiers that it has trained.",

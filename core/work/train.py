@@ -16,7 +16,6 @@ from pydantic import model_validator
 
 from core import files, jobs, machine, runs
 from core.catalog import Config, UserError, knob
-from core.media import media
 from core.models import Curve, Spec
 from core.settings import settings
 from core.watch import Stopped
@@ -167,13 +166,11 @@ def allow(config: dict[str, Any], family: str) -> None:
             raise UserError(
                 f"train.gpus must be at most {gpus()} on this server, got {train['gpus']}. Train on fewer GPUs."
             )
-    form = media.get(datasets.describe(dataset["name"]).medium).model
+    medium = datasets.describe(dataset["name"]).medium
     if family in families:
-        families.get(family).allow(form, families)
-    if config["augment"]["pipeline"] and form != "picture":
-        raise UserError(
-            f"augment.pipeline changes pictures, and this is a {form}. Leave augment.pipeline out."
-        )
+        families.get(family).allow(medium.model, families)
+    if config["augment"]["pipeline"]:
+        medium.require("augmentation")
     if config["augment"]["critic"]:
         _allow_critic(config, family)
     if train["parent"]:

@@ -23,7 +23,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core import datasets, jobs, runs, scratch, slices
 from core.catalog import UserError
-from core.media import media
+from core.media import Medium, media
 from core.settings import settings
 from core.writing import duration, percent
 
@@ -242,6 +242,16 @@ def guard() -> Iterator[None]:
             "Go on with another page, or reload this one.",
             icon=":material/sentiment_dissatisfied:",
         )
+
+
+def has(medium: Medium, part: str) -> bool:
+    """Tells whether a medium has a part, and says in a sentence where it has not."""
+    try:
+        medium.require(part)
+    except UserError as error:
+        st.info(plain(str(error)), icon=":material/info:")
+        return False
+    return True
 
 
 def attempt(act: Any, *args: Any, **kwargs: Any) -> Any:

@@ -18,6 +18,8 @@ def draw(question: Question) -> None:
     import torch
 
     found = question.dataset
+    if not shell.has(found.medium, "drawing"):
+        return
     left, right = st.columns([1, 1.9], gap="large")
     with left:
         st.markdown("**1. Draw** one of: " + shell.plain(", ".join(found.classes[:12])))
@@ -35,7 +37,7 @@ def draw(question: Question) -> None:
             )
             return
         prepared = datasets.prepare(got[1], found)
-        x = prepared.seen
+        x = prepared.item
         with torch.inference_mode():
             shares = target(question).probabilities(x)[0]
         guess = int(shares.argmax())

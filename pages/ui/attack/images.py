@@ -164,14 +164,13 @@ def _look(question: Question, x: Any, label: int, towards: int | None) -> dict[s
 
     from core import robustness
     from core.norms import norm_of
-    from core.tensors import to_bytes
 
     norm = norm_of(question.config.norm)
     with TURNS:
         look = robustness.look(target(question), torch.as_tensor(x), label, norm, towards)
     return {
         "texts": [norm.text(eps) for eps in look.eps],
-        "images": to_bytes(look.images),
+        "images": question.dataset.medium.drawn(look.images),
         "said": look.said,
         "top": look.top,
         "trace": look.trace,

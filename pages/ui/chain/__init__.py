@@ -15,7 +15,6 @@ import streamlit as st
 
 from core import datasets
 from core.catalog import UserError
-from core.media import media
 from pages.ui import form, shell
 
 KEY = "augment.chain"
@@ -154,7 +153,7 @@ def builder() -> None:
         _step(place, step)
     if not st.session_state[KEY]:
         st.caption("The chain is empty: images pass through unchanged. Add a step.")
-    sees = media.get(datasets.describe(shell.chosen_dataset()).medium).model
+    sees = datasets.describe(shell.chosen_dataset()).medium.model
     entries = sorted(
         (entry for entry in augment.augmentations if sees in entry.takes),
         key=lambda entry: augment.GROUPS.index(entry.group),

@@ -120,8 +120,10 @@ def sources(choice: str) -> tuple[str, str]:
     """Asks for the chain that makes copies and the run that makes samples; either may be none."""
     from core import augment
 
-    chains = {"": "none"} | {preset.id: preset.title for preset in augment.presets()}
-    chains |= {one.id: f"{one.name} (saved)" for one in augment.saved()}
+    chains = {"": "none"}
+    if "augmentation" in datasets.describe(choice).medium.parts:
+        chains |= {preset.id: preset.title for preset in augment.presets()}
+        chains |= {one.id: f"{one.name} (saved)" for one in augment.saved()}
     able = {
         run.id: shell.called(run)
         for run in runs.listing()

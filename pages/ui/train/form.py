@@ -91,12 +91,11 @@ def command(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
 
 def draw() -> None:
     """Draws the form: what to train, its parameters, the button."""
-    from core.media import media
     from core.models import DEFAULT_FAMILY, families
     from core.tensors import gpus
 
     # the family that the Overview trains comes first, and is chosen at first
-    sees = media.get(datasets.describe(shell.chosen_dataset()).medium).model
+    sees = datasets.describe(shell.chosen_dataset()).medium.model
     fitting = [entry.name for entry in families if sees in entry.takes]
     names = [*sorted(fitting, key=lambda name: name != DEFAULT_FAMILY), "classifier"]
     titles = {entry.name: entry.title for entry in families} | {"classifier": "Classifier (judge)"}
@@ -172,6 +171,8 @@ def chain(critic: bool) -> dict[str, Any]:
     """Asks for a chain of Augment, a preset, a saved one, or none, and for its place if there is a critic."""
     from core import augment
 
+    if "augmentation" not in datasets.describe(shell.chosen_dataset()).medium.parts:
+        return {"pipeline": "", "critic": False}
     titles = {"": "none"} | augment.trainable()
     key = "train.augment.pipeline"
     if st.session_state.get(key) not in titles:  # deleted meanwhile
