@@ -58,10 +58,12 @@ _PICTURES = ("first", "pairs", "pairs_refused", "unreal", "worst", "worst_refuse
 
 def _subtitle(found: Evaluation) -> str:
     size, channels = found.conditions.get("size", "?"), found.conditions.get("channels", 1)
-    kind = "colour" if channels == 3 else "grey"
+    kind = f"{size}×{size} px, {'colour' if channels == 3 else 'grey'}"
+    if "shape" in found.conditions:
+        kind = found.medium.title.lower()
     day = time.strftime("%d %B %Y", time.localtime(found.created))
     return (
-        f"{found.family} trained on {found.dataset} ({size}×{size} px, {kind}), {found.images:,} images seen, "
+        f"{found.family} trained on {found.dataset} ({kind}), {found.images:,} images seen, "
         f"step {found.step}; measured on {day} with {found.conditions.get('n_samples', '?')} samples."
     )
 

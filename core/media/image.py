@@ -26,7 +26,7 @@ def _alone(x: np.ndarray, levels: int) -> bytes:
 def _told(count: int, shape: tuple[int, ...]) -> str:
     channels, size, _ = shape
     kind = "colour" if channels == 3 else "grey"
-    return f"{count} {kind} images of {size}×{size} px"
+    return f"{count:,} {kind} images of {size}×{size} px"
 
 
 def _body(shape: tuple[int, ...], width: int, features: int) -> nn.Module:
