@@ -1,6 +1,6 @@
 """The entrance of the dashboard: ``streamlit run app.py``, or ``make app``."""
 
-from pages.ui import shell
+from pages.parts import shell
 
 page = shell.navigation()
 try:

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from benchmarks.evidence import row
-from core import augment, sheets
+from core import augment
 from core.augment import Chain, Pipeline, Step
+from core.ground import sheets
 
 STEPS = (
     Step.of("rotate", {"degrees": 15.0}),

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.evidence import row
-from core import files, jobs, runs, sheets, work
+from core import jobs, kinds, runs
+from core.ground import files, sheets
 from core.models import DEFAULT_FAMILY
 from core.tensors import to_bytes
 
@@ -22,7 +23,7 @@ from core.tensors import to_bytes
 def train(kind: str, choice: dict[str, str], values: dict[str, object]) -> tuple[jobs.Job, float]:
     """Trains in a job and waits; gives the job and its wall-clock seconds."""
     start = time.perf_counter()
-    job = work.submit(kind, choice, values)
+    job = kinds.submit(kind, choice, values)
     while job.active:
         time.sleep(0.1)
         job = jobs.get(job.id)

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.evidence import row
-from core import metrics
+from core.measure import distances
 
 
 def _clouds(n: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,14 +75,14 @@ def speed(n: int = 5000) -> None:
 def _ours(n: int, width: int) -> dict[str, Callable[[], object]]:
     a, b, logits = _clouds(n, width)
     return {
-        "Fréchet distance": lambda: metrics.frechet(b, a),
-        "KID": lambda: metrics.kernel_distance(b, a),
-        "Inception Score": lambda: metrics.inception_score(logits.double().softmax(1)),
-        "precision, recall": lambda: metrics.overlap(a, b, 3),
-        "Fréchet, with interval": lambda: metrics.frechet_estimate(b, a),
-        "sliced": lambda: metrics.sliced_estimate(b, a),
-        "earth mover's": lambda: metrics.earth_mover_estimate(b, a, min(500, n // 2)),
-        "nearer to training": lambda: metrics.nearer_to_training(b, a, b[: n // 5]),
+        "Fréchet distance": lambda: distances.frechet(b, a),
+        "KID": lambda: distances.kernel_distance(b, a),
+        "Inception Score": lambda: distances.inception_score(logits.double().softmax(1)),
+        "precision, recall": lambda: distances.overlap(a, b, 3),
+        "Fréchet, with interval": lambda: distances.frechet_estimate(b, a),
+        "sliced": lambda: distances.sliced_estimate(b, a),
+        "earth mover's": lambda: distances.earth_mover_estimate(b, a, min(500, n // 2)),
+        "nearer to training": lambda: distances.nearer_to_training(b, a, b[: n // 5]),
     }
 
 
@@ -113,10 +113,10 @@ def memory(n: int = 50_000, width: int = 2048) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{n} × {width}: two sets of {a.nbytes / 2**20:.0f} MB, {before:.0f} MB in use")
     works: dict[str, Callable[[], object]] = {
-        "Fréchet distance": lambda: metrics.frechet(a, b),
-        "nearest of 5 000": lambda: metrics.nearest(a[:5000], b),
-        "KID": lambda: metrics.kernel_distance(a, b),
-        "precision to coverage": lambda: metrics.overlap(a, b),
+        "Fréchet distance": lambda: distances.frechet(a, b),
+        "nearest of 5 000": lambda: distances.nearest(a[:5000], b),
+        "KID": lambda: distances.kernel_distance(a, b),
+        "precision to coverage": lambda: distances.overlap(a, b),
     }
     for name, work in works.items():
         seconds = _timed(work)
@@ -126,7 +126,8 @@ def memory(n: int = 50_000, width: int = 2048) -> None:
 
 def interval(draws: int = 100, n: int = 500) -> None:
     """Prints how often the interval holds the value of a large sample, for changed real images."""
-    from core import datasets, features
+    from core import datasets
+    from core.measure import features
     from core.tensors import device, to_float
 
     dataset = datasets.load("mnist")
@@ -148,9 +149,9 @@ def interval(draws: int = 100, n: int = 500) -> None:
     }
     for name, change in changes.items():
         other = seen(order[half:], change)
-        truth = metrics.kernel_distance(real[:20_000], other[:20_000]).value
+        truth = distances.kernel_distance(real[:20_000], other[:20_000]).value
         found = [
-            metrics.kernel_distance(
+            distances.kernel_distance(
                 real[torch.from_numpy(rng.permutation(len(real))[:n])],
                 other[torch.from_numpy(rng.permutation(len(other))[:n])],
             )

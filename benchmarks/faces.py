@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 
 from benchmarks.evidence import row
-from core import datasets, faces, jobs, runs, sheets, work
+from core import datasets, jobs, kinds, runs
+from core.datasets import faces
+from core.ground import sheets
 from core.tensors import to_bytes
 
 
@@ -27,7 +29,7 @@ def main() -> None:
         return
     datasets.load("faces")
     for family in ("gan", "vae"):
-        job = work.submit(
+        job = kinds.submit(
             "train",
             {"dataset": "faces", "family": family},
             {"train.images": 10_000_000, "train.schedule": "constant"},

@@ -125,7 +125,7 @@ def responsive(count: int, turns: int) -> None:
     from playwright.sync_api import sync_playwright
 
     from benchmarks.app import FLAGS, URL, ready, serve, spread
-    from core import jobs, work
+    from core import jobs, kinds
 
     home = Path(os.environ["SIMULACRA_HOME"])
     datasets.save("planted", planted(count, "")[0])
@@ -141,7 +141,7 @@ def responsive(count: int, turns: int) -> None:
             turned(page, 5)
             idle = turned(page, turns)
             row(f"A page of {count:,} images, idle: {spread(idle)} (n = {len(idle)})")
-            job = work.submit("inspect", {"dataset": "planted"}, who="benchmark")
+            job = kinds.submit("inspect", {"dataset": "planted"}, who="benchmark")
             while jobs.get(job.id).status == "queued":
                 time.sleep(0.1)
             began = time.monotonic()

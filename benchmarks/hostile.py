@@ -28,9 +28,10 @@ from safetensors.torch import save as safe
 
 from benchmarks.app import FLAGS, URL, memory, ready, serve
 from benchmarks.evidence import row
-from core import augment, untrusted, weights
+from core import augment, weights
 from core.augment import recipes
 from core.catalog import UserError
+from core.ground import untrusted
 
 TIMES = 20
 

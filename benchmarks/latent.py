@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from benchmarks.evidence import row
-from core import features, jobs, latent, runs
+from core import jobs, latent, runs
+from core.measure import features
 from core.tensors import to_float
 
 SIX = ("smile", "glasses", "turn", "skin", "beard", "head")

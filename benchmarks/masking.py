@@ -23,12 +23,12 @@ from torch.nn import functional as F
 
 from benchmarks.evidence import row
 from benchmarks.robustness import Around, prepared
-from core import attacks, classifiers, datasets
+from core import datasets
 from core.datasets import Dataset
-from core.robustness import AttackStudy, StudyConfig, images_of
+from core.ground.writing import percent
+from core.robustness import AttackStudy, StudyConfig, attacks, classifiers, images_of
 from core.target import Target
 from core.tensors import Images
-from core.writing import percent
 
 Change = Callable[[nn.Module, Tensor], Tensor]
 HONEST, MASKED, CARE = {"green"}, {"amber", "red"}, {"green", "amber"}

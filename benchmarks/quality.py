@@ -21,9 +21,11 @@ import numpy as np
 import torch
 
 from benchmarks.evidence import row
-from core import datasets, metrics, sheets
+from core import datasets
 from core.catalog import assign
-from core.features import Judge, judge
+from core.ground import sheets
+from core.measure import distances
+from core.measure.features import Judge, judge
 from core.models import Scores, build, families
 from core.tensors import to_bytes, to_float
 from core.training import TrainConfig, Trainer, spec_of
@@ -109,14 +111,14 @@ def measured(
     spent = time.process_time() - began
     made = torch.as_tensor(to_bytes(made)).float() / 255
     features = {part: by.features(x) for part, x in real.items()} | {"made": by.features(made)}
-    floor = metrics.frechet(features["train"], features["test"][:n])
-    distance = metrics.frechet(features["train"], features["made"])
-    near = metrics.overlap(features["test"][:n], features["made"])
+    floor = distances.frechet(features["train"], features["test"][:n])
+    distance = distances.frechet(features["train"], features["made"])
+    near = distances.overlap(features["test"][:n], features["made"])
     few = slice(0, 2000)
-    copies = metrics.nearer_to_training(
+    copies = distances.nearer_to_training(
         made[few].numpy(), real["train"].numpy(), real["test"][few].numpy()
     )
-    fresh = metrics.nearer_to_training(
+    fresh = distances.nearer_to_training(
         real["valid"].numpy(), real["train"].numpy(), real["test"][few].numpy()
     )
     named = by.probabilities(made)

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.evidence import row
-from core import attacks, brought, classifier, datasets
+from core import brought, classifier, datasets
 from core.datasets import Dataset
+from core.ground.settings import settings
+from core.ground.stats import proportion
 from core.norms import LINF
-from core.robustness import AttackStudy, StudyConfig, estimate, images_of
-from core.settings import settings
-from core.stats import proportion
+from core.robustness import AttackStudy, StudyConfig, attacks, estimate, images_of
 from core.target import Target, laid_out
 from core.tensors import Images
 from core.training import TrainConfig, Trainer, spec_of

@@ -19,7 +19,7 @@ from benchmarks.evidence import row
 from benchmarks.quality import CPU, fewer, measured, prepared, started
 from core.augment import CriticChain, load
 from core.catalog import assign
-from core.features import judge
+from core.measure.features import judge
 from core.models.gan import GANConfig
 from core.training import TrainConfig
 

@@ -21,9 +21,9 @@ from torchvision import transforms
 from benchmarks.evidence import row
 from core import datasets
 from core.catalog import assign
+from core.ground.settings import settings
 from core.models import build
 from core.models.gan import CLASSIC, GANConfig
-from core.settings import settings
 from core.training import TrainConfig, Trainer, spec_of
 
 BATCH = 128

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from core.catalog import UserError
     from core.datasets import load
+    from core.kinds import submit
     from core.latent import open_space
     from core.models import families
     from core.robustness import check
     from core.runs import open_model
     from core.training import TrainConfig, Trainer, spec_of
-    from core.work import submit
 
 _ROOMS = {
     "UserError": "catalog",

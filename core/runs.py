@@ -19,12 +19,13 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import files, jobs, slices
-from core.cache import Cache
+from core import jobs
 from core.catalog import Config, UserError
+from core.ground import files, slices
+from core.ground.cache import Cache
+from core.ground.settings import settings
 from core.media import Medium, media
 from core.models import Spec, families
-from core.settings import settings
 
 if TYPE_CHECKING:
     import numpy as np

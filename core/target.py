@@ -45,7 +45,7 @@ class Target:
         notes: What had to be done so that it works, in sentences.
         batch: Images at a time; halved when they do not fit into memory.
         detached: Whether it was found to cut the graph, so that it has no gradient at all.
-        on_pass: Called before every pass; it may raise :class:`core.watch.Stopped` to end an attack.
+        on_pass: Called before every pass; it may raise :class:`core.ground.watch.Stopped` to end an attack.
     """
 
     def __init__(

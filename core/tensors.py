@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from core.catalog import UserError
-from core.settings import settings
+from core.ground.settings import settings
 
 Images = Float[Tensor, "n c h w"]
 Batch = Float[Tensor, "n ..."]  # of any medium, either side

@@ -17,12 +17,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from core import files, jobs, machine
+from core import jobs
 from core.catalog import UserError
+from core.ground import files, machine
+from core.ground.settings import settings
+from core.ground.watch import Stopped
 from core.jobs import kinds
-from core.settings import settings
-from core.watch import Stopped
-from core.work import Task
+from core.kinds import Task
 
 PATIENCE = timedelta(hours=2)  # of other processes, while the first one measures and publishes
 

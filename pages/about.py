@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from core import datasets, evaluation, jobs, runs, sheets
-from core.writing import percent
-from pages.ui import measures, shell, show
-from pages.ui.tiles import tiles
+from core import datasets, jobs, measure, runs
+from core.ground import sheets
+from core.ground.writing import percent
+from pages.parts import evaluate, shell, show
+from pages.parts.tiles import tiles
 
 TITLE = "About this model"
 ICON = ":material/info:"
@@ -34,7 +35,7 @@ class Drawn:
     labels: tuple[int, ...] | None = None
 
 
-def drawn(opened: runs.Opened, found: evaluation.Evaluation | None) -> Drawn:
+def drawn(opened: runs.Opened, found: measure.Evaluation | None) -> Drawn:
     """Says how the samples of an evaluation were drawn; without one, class by class of seed 0."""
     arrays = found.arrays() if found is not None else None
     count = len(opened.classes)
@@ -107,7 +108,7 @@ def learned(run: jobs.Job, opened: runs.Opened) -> str:
 @shell.guard()
 def about(run: jobs.Job) -> None:
     """Fills the one screen."""
-    found = evaluation.latest(run)
+    found = measure.latest(run)
     kept = found is not None and found.step in runs.checkpoints(run)
     opened = runs.open_model(run, found.step if found is not None and kept else None)
     arrays = found.arrays() if found is not None else None
@@ -164,14 +165,14 @@ def drag(run: jobs.Job, step: int, how: Drawn) -> None:
     )
 
 
-def judged(run: jobs.Job, found: evaluation.Evaluation) -> None:
+def judged(run: jobs.Job, found: measure.Evaluation) -> None:
     """Says what the measures say, and offers the report."""
-    measures.sentences(found)
+    evaluate.sentences(found)
     for warning in found.warnings[:2]:
         st.caption(f":material/warning: {shell.plain(warning)}")
-    st.caption(measures.conditions(found))
+    st.caption(evaluate.conditions(found))
     with st.container(horizontal=True, vertical_alignment="center"):
-        measures.report(run, found, "about.report")
+        evaluate.report(run, found, "about.report")
         shell.go("evaluate", "Every number behind it", ":material/speed:")
     st.caption(
         ":material/link: The address of this page opens the same model for everybody who can reach this server."

@@ -7,9 +7,9 @@ from typing import Any
 import streamlit as st
 
 from core import datasets
-from pages.ui import chain as parts
-from pages.ui import form, shell
-from pages.ui.chain import harm, proof, recipes, views
+from pages.parts import augment as parts
+from pages.parts import form, shell
+from pages.parts.augment import experiment, recipes, screening, views
 
 TITLE = "Augment"
 ICON = ":material/auto_fix_high:"
@@ -55,7 +55,7 @@ def look(chain: Any, data: str, name: str) -> None:
         recipes.draw(chain)
         return
     if name in ("harm", "proof"):
-        {"harm": harm, "proof": proof}[name].draw(chain, data)
+        {"harm": screening, "proof": experiment}[name].draw(chain, data)
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         on = parts.images(24) if name != "classes" else None

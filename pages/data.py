@@ -3,9 +3,8 @@
 import streamlit as st
 
 from core import datasets
-from pages.ui import shell
-from pages.ui.data import importing, load, wall
-from pages.ui.mend import atlas, issues, versions
+from pages.parts import shell
+from pages.parts.data import atlas, importing, issues, load, versions, wall
 
 TITLE = "Data"
 ICON = ":material/photo_library:"

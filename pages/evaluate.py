@@ -5,11 +5,11 @@ from typing import Any
 
 import streamlit as st
 
-from core import evaluation, jobs, runs, work
-from core.evaluation import Evaluation
-from pages.ui import form, measures, shell, show
-from pages.ui import job as job_panel
-from pages.ui.measures import atlas, copies, failures, rivals
+from core import jobs, kinds, measure, runs
+from core.measure import Evaluation
+from pages.parts import evaluate, form, shell, show
+from pages.parts import job as job_panel
+from pages.parts.evaluate import atlas, copies, failures, rivals
 
 TITLE = "Evaluate"
 ICON = ":material/speed:"
@@ -23,7 +23,7 @@ VIEWS = ("How good", "Map", "Copies", "Failures", "Compare")  # as the address n
 
 def start(run: str, values: Mapping[str, Any]) -> None:
     """Begins to measure a run, and follows it."""
-    st.session_state["evaluate.job"] = measures.begin(run, values).id
+    st.session_state["evaluate.job"] = evaluate.begin(run, values).id
 
 
 def head(run: jobs.Job, listed: list[jobs.Job]) -> jobs.Job | None:
@@ -32,7 +32,7 @@ def head(run: jobs.Job, listed: list[jobs.Job]) -> jobs.Job | None:
     names = {job.id: label(job) for job in listed}
     with which:
         if listed:
-            measures.remember("evaluate.job", "evaluation", list(names))
+            evaluate.remember("evaluate.job", "evaluation", list(names))
             picked = st.selectbox(
                 "Evaluation",
                 list(names),
@@ -45,9 +45,9 @@ def head(run: jobs.Job, listed: list[jobs.Job]) -> jobs.Job | None:
         else:
             picked = None
             st.markdown(f"**{shell.plain(run.name)}** has not been measured yet.")
-    measures.link("evaluation", picked)
+    evaluate.link("evaluation", picked)
     family = runs.family_of(run)
-    parts = work.parts("evaluate", {"sampling": family})
+    parts = kinds.parts("evaluate", {"sampling": family})
     keys = {"evaluate.set" if part == "evaluate" else f"evaluate.{family}": part for part in parts}
     with settings, st.popover("Settings", icon=":material/tune:", width="stretch"):
         made = form.form({key: parts[part] for key, part in keys.items()}, link=True)
@@ -88,7 +88,7 @@ def follow(id: str, known: tuple[str, int, bool]) -> None:
 
 def standing(job: jobs.Job) -> tuple[str, int, bool]:
     """Says what of an evaluation would change the page: its status, its results, its images."""
-    found = measures.opened(job)
+    found = evaluate.opened(job)
     return job.status, len(found.measurements) if found else 0, bool(found and found.arrays())
 
 
@@ -99,13 +99,13 @@ def good(found: Evaluation) -> None:
     """Shows the answer in three sentences, then every measure."""
     words, chart = st.columns([1.15, 1], gap="large")
     with words:
-        measures.sentences(found)
+        evaluate.sentences(found)
         for warning in found.warnings:
             st.caption(f":material/warning: {shell.plain(warning)}")
     with chart:
-        measures.shares(found.measurements, key="evaluate.shares")
-    st.caption(measures.conditions(found))
-    measures.table(found.measurements)
+        evaluate.shares(found.measurements, key="evaluate.shares")
+    st.caption(evaluate.conditions(found))
+    evaluate.table(found.measurements)
 
 
 # --- The page ---------------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def page(run: jobs.Job) -> None:
         st.caption(
             f":material/info: {shell.plain(run.name)} is still learning; what is measured is its newest checkpoint."
         )
-    listed = evaluation.listing(run)
+    listed = measure.listing(run)
     job = head(run, listed)
     if job is None:
         invite(run)
@@ -126,9 +126,9 @@ def page(run: jobs.Job) -> None:
         shell.live(follow, 1, job.id, standing(job))
     else:
         job_panel.panel(job, "evaluate")
-    found = measures.opened(job)
+    found = evaluate.opened(job)
     if found is None and not job.active:
-        found = evaluation.latest(run)  # rather an older one than nothing
+        found = measure.latest(run)  # rather an older one than nothing
         if found is not None:
             st.caption("What follows is the newest evaluation of this run that has results.")
     if found is None:
@@ -154,7 +154,7 @@ def page(run: jobs.Job) -> None:
     else:
         good(found)
     with st.container(horizontal=True, vertical_alignment="center"):
-        measures.report(run, found, "evaluate.report")
+        evaluate.report(run, found, "evaluate.report")
         shell.go("about", "A page about this model to share", ":material/share:")
     shell.go("latent", "Explore what it learned")
 

@@ -6,8 +6,8 @@ import streamlit as st
 
 from core import jobs, runs
 from core.catalog import UserError
-from pages.ui import form, pad, shell, show
-from pages.ui.explore import (
+from pages.parts import form, pad, shell, show
+from pages.parts.latent import (
     LIMIT,
     Checkpoint,
     Choice,

@@ -3,11 +3,11 @@
 import numpy as np
 import streamlit as st
 
-from core import datasets, jobs, runs, work
+from core import datasets, jobs, kinds, runs
+from core.ground.writing import many
 from core.models import DEFAULT_FAMILY
-from core.writing import many
-from pages.ui import job, shell, show
-from pages.ui.explore.opening import opening
+from pages.parts import job, shell, show
+from pages.parts.latent.opening import opening
 
 TITLE = "Overview"
 ICON = ":material/home:"
@@ -26,7 +26,7 @@ def examples(name: str, count: int) -> np.ndarray:
 def train_default() -> None:
     """Starts the default training and makes it the chosen run."""
     started = shell.attempt(
-        work.submit,
+        kinds.submit,
         "train",
         {"dataset": "digits", "family": DEFAULT_FAMILY},
         {},

@@ -3,10 +3,10 @@
 import pandas as pd
 import streamlit as st
 
-from core import jobs, work
-from core.work.race import RaceConfig
-from pages.ui import form, shell, show, track
-from pages.ui import job as job_panel
+from core import jobs, kinds
+from core.kinds.race import RaceConfig
+from pages.parts import form, shell, show, track
+from pages.parts import job as job_panel
 
 TITLE = "Race"
 ICON = ":material/sports_score:"
@@ -18,7 +18,7 @@ shell.enter()
 def start(values: dict[str, object]) -> None:
     """Submits what the form holds, and follows the new race."""
     choice = {"dataset": shell.chosen_dataset()}
-    job = work.submit("race", choice, values, who=shell.who())
+    job = kinds.submit("race", choice, values, who=shell.who())
     st.session_state["race"] = job.id
 
 
@@ -33,7 +33,7 @@ def the_form() -> None:
     )
     parts = {"race": RaceConfig}
     made = form.form(parts)["race"]
-    classes = work.parts("race", {"dataset": shell.chosen_dataset()})
+    classes = kinds.parts("race", {"dataset": shell.chosen_dataset()})
     key = f"data.{shell.chosen_dataset()}"
     if classes["dataset"].knobs():
         with st.expander("Data"):

@@ -5,25 +5,25 @@ from __future__ import annotations
 import streamlit as st
 
 from core import jobs
-from core.writing import percent, percents
-from pages.ui import shell
-from pages.ui.attack import (
+from core.ground.writing import percent, percents
+from pages.parts import shell
+from pages.parts.job import panel
+from pages.parts.job import take as take_files
+from pages.parts.robustness import (
     Question,
     answer,
+    beyond,
     controls,
     curve,
     dataset,
     fool,
-    further,
     generative,
     images,
     known,
     take,
     verdict,
 )
-from pages.ui.attack.confirmed import asked, confirm, newest, read
-from pages.ui.job import panel
-from pages.ui.job import take as take_files
+from pages.parts.robustness.confirmed import asked, confirm, newest, read
 
 TITLE = "Robustness"
 ICON = ":material/shield:"
@@ -99,9 +99,9 @@ def tool(question: Question, name: str) -> None:
             label_visibility="collapsed",
         )
         draws = {
-            "corruptions": further.corruptions,
-            "certified": further.certified,
-            "transfer": further.transfer,
+            "corruptions": beyond.corruptions,
+            "certified": beyond.certified,
+            "transfer": beyond.transfer,
         }
         draws[which or "corruptions"](question, asked(question), confirm)
     elif name == "checks" and report:

@@ -3,8 +3,8 @@
 import streamlit as st
 
 from core import runs
-from pages.ui import shell
-from pages.ui.train import compare, follow, form, manage
+from pages.parts import shell
+from pages.parts.train import compare, follow, form, manage
 
 TITLE = "Train"
 ICON = ":material/model_training:"

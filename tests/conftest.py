@@ -63,7 +63,7 @@ def _turn(item: pytest.Item) -> int:
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Gives each test an empty SIMULACRA_HOME without the gallery and default settings, and ends its workers."""
-    from core.settings import Settings, settings
+    from core.ground.settings import Settings, settings
 
     for name in os.environ.keys() - KEPT:
         if name.startswith("SIMULACRA_"):
@@ -82,7 +82,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def gallery(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Shows the runs that ship with the code beside those of this test's home; gives their folder."""
     from core import jobs
-    from core.settings import settings
+    from core.ground.settings import settings
 
     monkeypatch.delenv("SIMULACRA_GALLERY")
     settings.cache_clear()
@@ -145,8 +145,8 @@ def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def _train_tiny(place: Path) -> dict[str, str]:
     import numpy as np
 
-    from core import datasets, jobs, work, worker
-    from core.settings import settings
+    from core import datasets, jobs, kinds, worker
+    from core.ground.settings import settings
 
     small = {"train.images": 320, "train.batch": 64, "family.width": 32}
     wanted = {
@@ -171,7 +171,7 @@ def _train_tiny(place: Path) -> dict[str, str]:
         splits = {"train": np.arange(40), "valid": np.arange(40, 50), "test": np.arange(50, 60)}
         datasets.save("plain", datasets.assemble(x, None, (), splits, name="plain"))
         for name, (kind, choice, values) in wanted.items():
-            job = work.submit(kind, choice, values, name=f"Tiny {name}")
+            job = kinds.submit(kind, choice, values, name=f"Tiny {name}")
             assert worker.work(job.path) == 0
             assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
             made[name] = job.id
@@ -203,9 +203,10 @@ def tiny_evaluations(tiny_runs: Trained, tmp_path_factory: pytest.TempPathFactor
 
 
 def _evaluate_tiny(trained: Trained) -> dict[str, str]:
-    from core import features, jobs, worker
-    from core.settings import settings
-    from core.work import evaluate
+    from core import jobs, worker
+    from core.ground.settings import settings
+    from core.kinds import evaluate
+    from core.measure import features
 
     made = dict(trained.runs)
     with pytest.MonkeyPatch.context() as patch:

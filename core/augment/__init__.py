@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from core.augment import generative as _generative  # registers
 from core.augment import geometry as _geometry  # registers
-from core.augment import harm
 from core.augment import mixing as _mixing  # registers
+from core.augment import screening
 from core.augment.catalogue import GROUPS, Context, augmentations
 from core.augment.critic import CriticChain
 from core.augment.generative import runs_for

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from core.augment import colour, grain
+from core.augment import colour, noise_blur
 from core.augment.catalogue import Configured, Context, Draws, Params, augmentations, spread
 from core.augment.geometry import PADDING, Fill, fill_knob, matrices, moved
 from core.catalog import Config, knob
@@ -40,7 +40,7 @@ OPERATIONS: dict[str, Operation] = {
     "brightness": lambda x, m, fill: colour.brighter(x, 1 + 0.9 * m),
     "contrast": lambda x, m, fill: colour.contrasted(x, 1 + 0.9 * m),
     "colour": lambda x, m, fill: colour.coloured(x, 1 + 0.9 * m),
-    "sharpness": lambda x, m, fill: grain.sharpened(x, 1 + 0.9 * m),
+    "sharpness": lambda x, m, fill: noise_blur.sharpened(x, 1 + 0.9 * m),
     "solarise": lambda x, m, fill: colour.solarised(x, 1 - m.abs()),
     "posterise": lambda x, m, fill: colour.posterised(x, 8 - (4 * m.abs()).round()),
     "equalise": lambda x, m, fill: x.lerp(colour.equalised(x), spread(m.abs())),

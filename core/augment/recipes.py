@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import files, jobs, untrusted
+from core import jobs
 from core.augment import exports
 from core.augment.pipeline import FORMAT, VERSION, Chain, Pipeline, Step
 from core.catalog import UserError, unknown
-from core.settings import settings
+from core.ground import files, untrusted
+from core.ground.settings import settings
 from core.tensors import rows
 from core.training import Transform
 

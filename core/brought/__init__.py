@@ -18,10 +18,10 @@ from torch import nn
 
 from core.catalog import Entry, Registry, UserError, reason, unknown
 from core.datasets import Dataset
-from core.files import delete_folder, full_disk_told, new_folder, read_json, write_json
+from core.ground.files import delete_folder, full_disk_told, new_folder, read_json, write_json
+from core.ground.settings import settings
 from core.models import Spec
 from core.runs import Opened
-from core.settings import settings
 from core.tensors import device
 
 OWN = "own/"

@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core import files, jobs
+from core import jobs
 from core.catalog import Config, Entry, Registry, UserError, plain
-from core.watch import Watch
-from core.writing import percent
+from core.ground import files
+from core.ground.watch import Watch
+from core.ground.writing import percent
 
 
 @dataclass(frozen=True, kw_only=True)

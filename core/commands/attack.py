@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import files, jobs, work
+from core import jobs, kinds
 from core.catalog import Config, UserError, parse
 from core.commands import commands, show, takes_values
-from core.writing import percent, percents
+from core.ground import files
+from core.ground.writing import percent, percents
 
 if TYPE_CHECKING:
     from core.robustness import Report
@@ -58,7 +59,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     """Lists the configs that ``--set`` takes."""
-    return work.parts("attack", {"dataset": chosen.dataset or "digits"})
+    return kinds.parts("attack", {"dataset": chosen.dataset or "digits"})
 
 
 @commands.add("attack", arguments=arguments, parameters=parameters)
@@ -120,11 +121,10 @@ def _job(
     arguments: argparse.Namespace, choice: dict[str, str], values: dict[str, Any]
 ) -> tuple[Report, dict[str, Any]]:
     """Attacks as a job, and waits for it; gives the report and what goes with it."""
-    from core import classifiers
-    from core.robustness import records
+    from core.robustness import classifiers, store
 
     values["attack.classifier"] = classifiers.find(arguments.classifier)
-    job = work.submit("attack", choice, values, who="command line")
+    job = kinds.submit("attack", choice, values, who="command line")
     shown = ""
     while job.active:
         if job.message != shown:
@@ -132,13 +132,13 @@ def _job(
             print(shown, file=sys.stderr, flush=True)
         time.sleep(0.2)
         job = jobs.get(job.id)
-    report = records.read(job.path)
+    report = store.read(job.path)
     if report is None or job.status not in ("finished", "stopped"):
         raise UserError(job.message or f"The job {job.id} is {job.status}. Start another one.")
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         for file in job.path.iterdir():
-            if file.suffix in (".npz", ".html") or file.name == records.FILE:
+            if file.suffix in (".npz", ".html") or file.name == store.FILE:
                 files.write_atomic(arguments.out / file.name, file.read_bytes())
     return report, {"job": job.id}
 
@@ -147,12 +147,12 @@ def _here(
     arguments: argparse.Namespace, choice: dict[str, str], values: dict[str, Any]
 ) -> tuple[Report, dict[str, Any]]:
     """Attacks code of this machine in this process; a job never runs it."""
-    from core import classifiers, datasets, robustness
-    from core.robustness import campaign, records
+    from core import datasets, robustness
+    from core.robustness import classifiers, extras, store
     from core.robustness.report import batch, html, pictures
 
-    config = work.configure("attack", choice, values)
-    plan = campaign.AttackConfig.of(config["attack"], "attack")
+    config = kinds.configure("attack", choice, values)
+    plan = extras.AttackConfig.of(config["attack"], "attack")
     dataset = datasets.load(choice["dataset"], config["dataset"]["config"])
     target = classifiers.from_code(arguments.classifier, arguments.weights, dataset)
     data = {"config": config["dataset"]["config"]}
@@ -161,10 +161,10 @@ def _here(
     for report in study:
         said = f"{report.robustness.sentence} {report.verdict.sentence}"
         print(said, file=sys.stderr, flush=True)
-    more = dict(campaign.extras(plan, study, target, dataset))
+    more = dict(extras.extras(plan, study, target, dataset))
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        files.write_json(arguments.out / records.FILE, report.record())
+        files.write_json(arguments.out / store.FILE, report.record())
         page = html(report, pictures(study))
         files.write_atomic(arguments.out / "report.html", page.encode())
         files.write_atomic(arguments.out / "adversarial.npz", batch(study))

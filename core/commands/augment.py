@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import files
 from core.catalog import UserError
 from core.commands import commands, show
-from core.settings import settings
+from core.ground import files
+from core.ground.settings import settings
 
 if TYPE_CHECKING:
     from core.augment import Pipeline
@@ -113,7 +113,8 @@ def _preview(pipeline: Pipeline, arguments: argparse.Namespace) -> str:
     import numpy as np
     import torch
 
-    from core import augment, datasets, sheets
+    from core import augment, datasets
+    from core.ground import sheets
     from core.tensors import to_bytes
 
     out = Path(arguments.out)

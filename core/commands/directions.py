@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core import files, runs
+from core import runs
 from core.catalog import UserError
 from core.commands import Terminal, commands, named_class, show, takes_run
-from core.writing import percent
+from core.ground import files
+from core.ground.writing import percent
 
 KINDS = ("principal", "factors", "local", "labels", "attributes")
 
@@ -31,7 +32,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Find directions in the latent space of a run, and show what they change."""
     import numpy as np
 
-    from core import features, latent, sheets
+    from core import latent
+    from core.ground import sheets
+    from core.measure import features
 
     out = Path(arguments.out) if arguments.out else None
     if out is not None and (out.suffix != ".png" or not out.parent.is_dir()):

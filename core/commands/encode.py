@@ -6,10 +6,11 @@ import argparse
 import io
 from pathlib import Path
 
-from core import files, runs
+from core import runs
 from core.catalog import UserError, parse
 from core.commands import commands, named_class, show, takes_run, takes_values
 from core.datasets.pictures import KINDS
+from core.ground import files
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,8 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from core import datasets, latent, sheets
+    from core import datasets, latent
+    from core.ground import sheets
 
     out = Path(arguments.out) if arguments.out else None
     if out is not None and (out.suffix not in (".png", ".npz") or not out.parent.is_dir()):

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core import evaluation, files, jobs, runs
+from core import jobs, measure, runs
 from core.catalog import Config, UserError, parse
 from core.commands import commands, show, takes_values, wait
-from core.evaluation import Comparison, Evaluation, Measurement
+from core.ground import files
+from core.measure import Comparison, Evaluation, Measurement
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,15 +43,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     """Lists the configs that ``--set`` takes."""
-    from core import work
+    from core import kinds
     from core.models import families
 
     names = families.names()
     if chosen.run_ids:
         names = [runs.family_of(jobs.find(chosen.run_ids[0], "train"))]
-    found: dict[str, type[Config]] = {"evaluate": evaluation.EvaluateConfig}
+    found: dict[str, type[Config]] = {"evaluate": measure.EvaluateConfig}
     for name in names:
-        sampling = work.parts("evaluate", {"sampling": name})["sampling"]
+        sampling = kinds.parts("evaluate", {"sampling": name})["sampling"]
         found["sampling" if chosen.run_ids else f"({name}) sampling"] = sampling
     return found
 
@@ -58,7 +59,7 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 @commands.add("evaluate", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
     """Measure runs: quality, variety, classes, likelihood, and whether they copy."""
-    from core.work import evaluate
+    from core.kinds import evaluate
 
     out = Path(arguments.report) if arguments.report else None
     if out is not None and not out.parent.is_dir():
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         evaluate.check(target, _values(arguments))  # all of them before the first one is measured
     for target in wanted:
         if arguments.compare:
-            one = evaluation.latest(target)
+            one = measure.latest(target)
             if one is None:
                 raise UserError(
                     f"{target.name} has no evaluation yet. Leave --compare out to measure it."
@@ -83,10 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
             failed = True
             print(f"error: {job.message or job.status}", file=sys.stderr)
         if (job.path / "evaluation.json").exists():
-            found.append(evaluation.read(job))
-    comparison = evaluation.compare(found)
+            found.append(measure.read(job))
+    comparison = measure.compare(found)
     if out is not None and found:
-        from core.evaluation import report
+        from core.measure import report
 
         with files.full_disk_told():
             files.write_atomic(out, report.html(found[0]))
@@ -109,7 +110,7 @@ def _values(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _facts(one: Evaluation) -> dict[str, Any]:
-    verdict = evaluation.verdict(one)
+    verdict = measure.verdict(one)
     return {
         "run": one.run,
         "name": one.name,
@@ -136,7 +137,7 @@ def _facts(one: Evaluation) -> dict[str, Any]:
         "classes": [dict(row) for row in one.classes],
         "copies": verdict.copies,
         "verdict": verdict.sentence,
-        "sentences": list(evaluation.sentences(one)),
+        "sentences": list(measure.sentences(one)),
         "warnings": list(one.warnings),
     }
 
@@ -176,7 +177,7 @@ def _alone(one: Evaluation) -> Sequence[str]:
     return [
         *lines,
         *(f"note: {text}" for text in (*one.warnings, *notes)),
-        *evaluation.sentences(one),
+        *measure.sentences(one),
     ]
 
 

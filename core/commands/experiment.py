@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from core import work
+from core import kinds
 from core.catalog import Config, parse
 from core.commands import commands, ended, show, takes_values
-from core.writing import percent
+from core.ground.writing import percent
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,14 +24,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     """Lists the configs that ``--set`` takes."""
-    return work.parts("experiment", {"dataset": chosen.dataset})
+    return kinds.parts("experiment", {"dataset": chosen.dataset})
 
 
 @commands.add("experiment", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
     """Measure whether a pipeline or synthetic images help: paired arms, an interval, a verdict."""
     from core import datasets
-    from core import experiment as trials
+    from core.build import experiment as trials
 
     values: dict[str, Any] = parse(arguments.set)
     for name in ("pipeline", "per_class"):
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.quick:
         values["experiment.quick"] = True
     choice = {"dataset": arguments.dataset}
-    asked = work.configure("experiment", choice, values)
+    asked = kinds.configure("experiment", choice, values)
     config = trials.ExperimentConfig.of(asked["experiment"], "experiment")
     dataset = datasets.load(arguments.dataset, asked["dataset"]["config"])
     trials.check(dataset, config)
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         seconds = trials.expected_seconds(dataset, config)
         show(arguments, {"seconds": seconds}, [f"About {seconds:.0f} s."])
         return 0
-    job = ended(work.submit("experiment", choice, values, who="command line"))
+    job = ended(kinds.submit("experiment", choice, values, who="command line"))
     facts = job.result() or {}
     lines = []
     for cell in facts.get("cells", []):

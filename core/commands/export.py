@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core import jobs, work
+from core import jobs, kinds
 from core.catalog import Config, UserError, parse
 from core.commands import commands, ended, show, takes_values
 
@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     """Lists the configs that ``--set`` takes."""
-    return work.parts("build", {"dataset": chosen.dataset or "digits"})
+    return kinds.parts("build", {"dataset": chosen.dataset or "digits"})
 
 
 @commands.add("export", arguments=arguments, parameters=parameters)
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             values["build.pipeline"] = arguments.pipeline
         if arguments.model:
             values["build.run"] = jobs.find(arguments.model, "train").id
-        job = ended(work.submit("build", choice, values, who="command line"))
+        job = ended(kinds.submit("build", choice, values, who="command line"))
         made = job.result()
         if made is None:
             raise UserError(f"The build {job.id} was stopped before its end. Resume it.")
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         lines.append(f"{made['name']}: {made['sentence']}")
         dataset = datasets.load(made["name"])
     else:
-        config = work.configure("build", choice, values)["dataset"]["config"]
+        config = kinds.configure("build", choice, values)["dataset"]["config"]
         dataset = datasets.load(arguments.dataset, config)
     if out is not None:
         facts |= {"out": str(out), **build.archive(dataset, out)}

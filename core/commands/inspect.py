@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from core import work
+from core import kinds
 from core.catalog import Config, UserError, parse
 from core.commands import commands, ended, show, takes_values
 
@@ -50,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     """Lists the configs that ``--set`` takes."""
-    return work.parts("inspect", {"dataset": chosen.dataset or "digits"})
+    return kinds.parts("inspect", {"dataset": chosen.dataset or "digits"})
 
 
 def _label(dataset: Any, text: str) -> tuple[int, int]:
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
     choice = {"dataset": arguments.dataset}
     values = parse(arguments.set)
-    config = work.configure("inspect", choice, values)["dataset"]["config"]
+    config = kinds.configure("inspect", choice, values)["dataset"]["config"]
     dataset = datasets.load(arguments.dataset, config)
     given = [_label(dataset, text) for text in arguments.label]
     decisions.known(dataset, [*arguments.drop, *(image for image, _ in given)])
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         job = (
             job
             if job is not None and job.active
-            else work.submit("inspect", choice, values, who="command line")
+            else kinds.submit("inspect", choice, values, who="command line")
         )
         job = ended(job)
     found = job.result()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core import files, runs
+from core import runs
 from core.catalog import UserError, parse
 from core.commands import commands, named_class, sampling_of_run, show, takes_run, takes_values
+from core.ground import files
 
 parameters = sampling_of_run
 
@@ -40,7 +41,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 @commands.add("interpolate", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> None:
     """Make a film of the way through several images of a run."""
-    from core import latent, sheets
+    from core import latent
+    from core.ground import sheets
 
     out = Path(arguments.out)
     if out.suffix not in (".gif", ".webp", ".mp4", ".png") or not out.parent.is_dir():

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from core import jobs, work
+from core import jobs, kinds
 from core.catalog import Config, parse
 from core.commands import commands, show, takes_values
 
@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     """Lists the configs that ``--set`` takes."""
-    return work.parts("race", {"dataset": chosen.dataset})
+    return kinds.parts("race", {"dataset": chosen.dataset})
 
 
 @commands.add("race", arguments=arguments, parameters=parameters)
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         if (value := getattr(arguments, name)) is not None
     }
     choice = {"dataset": arguments.dataset}
-    job = work.submit("race", choice, values, name=arguments.name, who="command line")
+    job = kinds.submit("race", choice, values, name=arguments.name, who="command line")
     if not arguments.wait:
         lines = [f"Started {job.id}. Follow it on the Race page."]
         show(arguments, {"race": job.id, "status": job.status}, lines)

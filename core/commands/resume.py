@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from core import jobs, work
+from core import jobs, kinds
 from core.commands import commands, follow, show, takes_run
-from core.work import train
+from core.kinds import train
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     more = arguments.images
     note = ""
     if more is None:
-        job = work.resume(job.id)
+        job = kinds.resume(job.id)
     else:
         note = train.lengthened(job.id, more)  # before the job changes the record
         job = train.extend(job.id, more)

@@ -7,7 +7,7 @@ import sys
 
 from core import jobs, runs
 from core.commands import commands, show, summary
-from core.writing import percent
+from core.ground.writing import percent
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,10 @@ import io
 import math
 from pathlib import Path
 
-from core import files, runs
+from core import runs
 from core.catalog import UserError, parse
 from core.commands import commands, named_class, sampling_of_run, show, takes_run, takes_values
+from core.ground import files
 
 parameters = sampling_of_run
 
@@ -38,7 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from core import latent, sheets
+    from core import latent
+    from core.ground import sheets
     from core.media import media
     from core.models import Decodes
     from core.tensors import device

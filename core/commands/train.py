@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from core import runs, work
+from core import kinds, runs
 from core.catalog import Config, UserError, parse
 from core.commands import commands, follow, show, takes_values
 from core.models import DEFAULT_FAMILY
@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     """Lists the configs that ``--set`` takes."""
-    return work.parts(
+    return kinds.parts(
         *_choice(chosen.classifier, chosen.dataset or "digits", chosen.family or DEFAULT_FAMILY)
     )
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.like or arguments.parent:
         model = runs.named(arguments.parent)[0] if arguments.parent else runs.find(arguments.like)
-        chosen, old = work.flat(model.config)
+        chosen, old = kinds.flat(model.config)
         classifier = classifier or (model.kind == "classifier" and family is None)
         # another dataset or family has other parameters: only the rest is taken over
         same = {
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         for n in ("images", "seed", "gpus", "parent")
         if (v := getattr(arguments, n)) is not None
     }
-    job = work.submit(kind, choice, values, name=arguments.name, who="command line")
+    job = kinds.submit(kind, choice, values, name=arguments.name, who="command line")
     if arguments.wait:
         return follow(job, arguments.json)
     lines = [

@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from core import scratch
 from core.catalog import Config, UserError, unknown
 from core.datasets import sources as _sources  # registers
 from core.datasets import store
@@ -37,10 +36,11 @@ from core.datasets.dataset import (
 )
 from core.datasets.folder import Preview, preview
 from core.datasets.own import PreparedItem, prepare, reader
-from core.files import delete_folder, new_folder, write_atomic
+from core.ground import scratch
+from core.ground.files import delete_folder, new_folder, write_atomic
+from core.ground.settings import settings
+from core.ground.watch import UNWATCHED, Watch
 from core.media import Medium, media
-from core.settings import settings
-from core.watch import UNWATCHED, Watch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,7 +50,7 @@ def columns(dataset: Dataset) -> Columns:
     """
     words: dict[str, tuple[str, ...]] = {}
     if dataset.origin == "faces":
-        from core import faces
+        from core.datasets import faces
 
         words = faces.NAMES
     found: list[tuple[str, np.ndarray, bool, bool]] = []

@@ -15,7 +15,7 @@ from typing import Any
 from core.catalog import UserError
 from core.datasets.dataset import FEWEST
 from core.datasets.pictures import KINDS, Refused
-from core.settings import settings
+from core.ground.settings import settings
 
 RATIO = 250  # times its own size that a ZIP may unpack to
 SMALL = 64 * 2**20  # bytes that any ZIP may unpack to

@@ -53,9 +53,9 @@ from core.datasets.pictures import (
     most_bytes,
 )
 from core.datasets.store import PixelFile
-from core.settings import settings
-from core.watch import UNWATCHED, Watch
-from core.writing import many
+from core.ground.settings import settings
+from core.ground.watch import UNWATCHED, Watch
+from core.ground.writing import many
 
 CLASSES = 1000  # at most
 _LISTED = 1000  # refused files that are kept by name

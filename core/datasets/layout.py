@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from core.catalog import UserError
 from core.datasets.dataset import SPLITS
 from core.datasets.labels import Labels
-from core.writing import many
+from core.ground.writing import many
 
 READINGS = ("file", "splits", "classes", "none")
 FEW = 2  # pictures of a folder that may be a stray

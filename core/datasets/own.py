@@ -13,7 +13,7 @@ from PIL import Image
 from core.catalog import UserError
 from core.datasets import pictures
 from core.datasets.dataset import Dataset, Own, Source, datasets
-from core.settings import settings
+from core.ground.settings import settings
 
 if TYPE_CHECKING:
     from torch import Tensor

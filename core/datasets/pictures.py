@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from core.catalog import installed, optional
 from core.datasets.dataset import Dataset
-from core.writing import percent
+from core.ground.writing import percent
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit is asked before anything is decoded
 KINDS = "PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC"

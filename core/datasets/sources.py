@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 from filelock import FileLock
 
-from core import scratch
 from core.catalog import Config, UserError, broken_off, knob, reason, seed_knob
 from core.datasets.dataset import (
     FEWEST,
@@ -26,8 +25,9 @@ from core.datasets.dataset import (
 from core.datasets.own import centred, counted, ink
 from core.datasets.pictures import SUFFIXES
 from core.datasets.store import explained
-from core.settings import settings
-from core.watch import UNWATCHED, Watch
+from core.ground import scratch
+from core.ground.settings import settings
+from core.ground.watch import UNWATCHED, Watch
 
 
 def valid_share_knob() -> Any:
@@ -123,7 +123,7 @@ class FacesConfig(Config):
 
 
 def _faces_ready(config: FacesConfig) -> tuple[FacesConfig, str]:
-    spec = find_spec("core.faces")
+    spec = find_spec("core.datasets.faces")
     code = Path(spec.origin).read_bytes() if spec and spec.origin else b""
     return config, hashlib.sha256(code).hexdigest()  # other drawing code draws other faces
 
@@ -141,7 +141,7 @@ def faces(config: FacesConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset
 
     Colour images of 16, 32 or 64 px; the class is the expression, and every attribute is kept beside the image.
     """
-    from core import faces as drawing
+    from core.datasets import faces as drawing
 
     attributes = {
         name: np.asarray(column)

@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from core import machine
-from core.cache import Cache
 from core.catalog import Config, UserError, plain
 from core.datasets.dataset import SPLITS, Dataset, Source, chunks, datasets
-from core.files import new_folder
+from core.ground import machine
+from core.ground.cache import Cache
+from core.ground.files import new_folder
+from core.ground.settings import settings
+from core.ground.watch import Watch
 from core.media import media
-from core.settings import settings
-from core.watch import Watch
 
 VERSION = 1  # raise it when the format or the way of decoding changes
 

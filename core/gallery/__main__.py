@@ -23,9 +23,10 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as as_bytes
 
-from core import files, jobs, latent, runs, sheets, work
+from core import jobs, kinds, latent, runs
 from core.catalog import UserError, unknown
-from core.settings import settings
+from core.ground import files, sheets
+from core.ground.settings import settings
 
 RECORDS = 120  # of a log that are kept, besides those that measured something
 SHEETS = 260_000  # bytes of sample sheets per run
@@ -111,17 +112,17 @@ RECIPES: dict[str, Recipe] = {
 
 def asked(recipe: Recipe) -> jobs.Job:
     """Finds the job of a recipe in this home, or starts it."""
-    wanted = work.configure(recipe.kind, recipe.choice, recipe.values)
+    wanted = kinds.configure(recipe.kind, recipe.choice, recipe.values)
     for job in jobs.listing(recipe.kind):
         try:  # parameters that came later have the values that they had before
-            same = work.configure(recipe.kind, *work.flat(job.config)) == wanted
+            same = kinds.configure(recipe.kind, *kinds.flat(job.config)) == wanted
         except UserError:
             continue
         if same and job.target == recipe.target and not job.shipped:
             again = job.status in ("interrupted", "stopped")
             if again or job.active or job.status == "finished":
                 return jobs.resume(job.id) if again else job
-    return work.submit(
+    return kinds.submit(
         recipe.kind, recipe.choice, recipe.values, target=recipe.target, name=recipe.name
     )
 

@@ -24,7 +24,25 @@ from core.latent.encoding import (
     invert,
 )
 from core.latent.films import encoder, film, gif, mp4, mp4_ready, webp
-from core.latent.inside import (
+from core.latent.pad_cover import shelve
+from core.latent.paths import PATHS, WAYS, lerp, path, slerp, spline, truncate, walk
+from core.latent.planes import (
+    PLANES,
+    Plane,
+    anchors_plane,
+    coordinates_plane,
+    directions_plane,
+    labels_plane,
+    neighbourhood,
+    plane,
+    principal_plane,
+    sprite,
+)
+from core.latent.projection import METHODS, Map, chart, guess, methods, neighbours
+from core.latent.regression import arithmetic, condition, regressed
+from core.latent.saved_view import SavedView, read_view, write_view
+from core.latent.space import Space, open_space, supports, trained_on
+from core.latent.views import (
     Layer,
     Moment,
     Posterior,
@@ -41,21 +59,3 @@ from core.latent.inside import (
     vocabulary,
     without,
 )
-from core.latent.paths import PATHS, WAYS, lerp, path, slerp, spline, truncate, walk
-from core.latent.planes import (
-    PLANES,
-    Plane,
-    anchors_plane,
-    coordinates_plane,
-    directions_plane,
-    labels_plane,
-    neighbourhood,
-    plane,
-    principal_plane,
-    sprite,
-)
-from core.latent.projection import METHODS, Map, chart, guess, methods, neighbours
-from core.latent.recall import SavedView, read_view, write_view
-from core.latent.regression import arithmetic, condition, regressed
-from core.latent.shelf import shelve
-from core.latent.space import Space, open_space, supports, trained_on

@@ -52,7 +52,7 @@ class Direction:
 
 @runtime_checkable
 class Judging(Protocol):
-    """Whatever names the class of images, such as :class:`core.features.Judge`."""
+    """Whatever names the class of images, such as :class:`core.measure.features.Judge`."""
 
     def probabilities(self, x: Tensor) -> np.ndarray:
         """Gives the probability of each class, (N, K)."""

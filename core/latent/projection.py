@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import files
 from core.catalog import UserError, installed, optional
 from core.datasets import Dataset, evenly
+from core.ground import files
+from core.ground.settings import settings
 from core.latent.planes import MOST_SIDE
 from core.latent.space import Space, components, remember
-from core.settings import settings
 
 METHODS = {"pca": "Straight (PCA)", "tsne": "Neighbours (t-SNE)", "umap": "Neighbours (UMAP)"}
 REFERENCE = 10_000  # training images that samples of a map are compared with

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from core.catalog import UserError
 from core.datasets import Columns, Dataset, columns, evenly, scores
-from core.features import Reader, readable
 from core.latent.directions import Direction, move
 from core.latent.space import Space, remember
+from core.measure.features import Reader, readable
 
 POINTS = 6000  # that a regression looks at
 HELD = 0.2  # share of them that is held out

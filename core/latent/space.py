@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core import datasets, jobs, runs
-from core.cache import Cache
 from core.catalog import Config, UserError
 from core.datasets import Dataset
+from core.ground.cache import Cache
 from core.media import Medium, media
 from core.models import Decodes, Encodes, Spells, Spreads, Traces
 from core.nets import labels_for

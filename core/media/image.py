@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from core import sheets
+from core.ground import sheets
 from core.media import media
 
 if TYPE_CHECKING:

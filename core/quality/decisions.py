@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from core import datasets, files
+from core import datasets
 from core.catalog import UserError, unknown
 from core.datasets import SPLITS, Dataset
 from core.datasets.dataset import FEWEST, assemble
-from core.settings import settings
+from core.ground import files
+from core.ground.settings import settings
 
 ACTIONS = ("exclude", "relabel", "accept")
 _PAST = {"exclude": "excluded", "relabel": "relabelled", "accept": "accepted"}

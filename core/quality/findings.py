@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from core import files, jobs
-from core.cache import Cache
+from core import jobs
 from core.catalog import UserError
 from core.datasets import Dataset
+from core.ground import files
+from core.ground.cache import Cache
 from core.quality.check import Issue, checks
 
 CAP = 2000  # issues of one kind that are listed

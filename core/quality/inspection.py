@@ -12,9 +12,9 @@ import numpy as np
 
 from core.catalog import UserError
 from core.datasets import SPLITS, Dataset
+from core.ground.watch import UNWATCHED, Watch
 from core.quality.check import InspectConfig, Issue, checks
 from core.quality.findings import CAP, Inspection
-from core.watch import UNWATCHED, Watch
 
 if TYPE_CHECKING:
     from core.quality import labels

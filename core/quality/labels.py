@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.writing import percent
+from core.ground.writing import percent
 
 FOLDS = 4
 STRENGTHS = (0.003, 0.03, 0.3, 3.0)  # of the ridge, per image

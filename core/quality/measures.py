@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from core.datasets import Dataset, evenly
 from core.datasets.dataset import digests
+from core.ground.watch import UNWATCHED, Watch
 from core.tensors import Images, to_float
-from core.watch import UNWATCHED, Watch
 
 BATCH = 500
 LARGEST = 32  # px that features are taken of

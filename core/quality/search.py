@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import metrics
 from core.datasets import Dataset
+from core.ground.watch import UNWATCHED, Watch
+from core.measure import distances
 from core.quality.measures import Measures, smaller
-from core.watch import UNWATCHED, Watch
 
 SAME = 0.12  # difference of two copies, as a share of their contrast, up to which they are near duplicates
 REFERENCE = 10_000  # images that an outlier is compared to
@@ -53,7 +53,7 @@ def nearest(
     found = []
     for start in range(0, len(rows), 500):
         part = rows[start : start + 500]
-        found.append(metrics.nearest(part, among, count))
+        found.append(distances.nearest(part, among, count))
         watch.count(what, min(start + 500, len(rows)), len(rows), "images")
     return torch.cat([part[0] for part in found]), torch.cat([part[1] for part in found])
 

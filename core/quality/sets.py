@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from core import metrics
 from core.catalog import UserError
 from core.datasets import Dataset
+from core.ground.writing import percent
+from core.measure import distances
 from core.quality.measures import BATCH, Measures, Patches
 from core.tensors import to_float
-from core.writing import percent
 
 
 def balance(dataset: Dataset) -> dict[str, Any]:
@@ -103,8 +103,8 @@ def coverage(dataset: Dataset, measures: Measures, seed: int = 0) -> dict[str, A
     if n < 20:
         return None
     points = measures.points.double().numpy()
-    found = metrics.overlap(points[held[:n]], points[train[:n]]).coverage
-    floor = metrics.overlap(points[train[n : 2 * n]], points[train[:n]]).coverage
+    found = distances.overlap(points[held[:n]], points[train[:n]]).coverage
+    floor = distances.overlap(points[train[n : 2 * n]], points[train[:n]]).coverage
     verdict = "Representative" if found > floor - 0.05 else "Not representative"
     return {
         "coverage": found,
@@ -231,9 +231,9 @@ def compare(real: Dataset, other: Dataset, n: int = 1000, seed: int = 0) -> dict
         for name, part in raw.items()
     }
     few = points["train"][rng.permutation(len(points["train"]))[:count]]
-    found = metrics.overlap(few, points["other"])
-    floor = metrics.overlap(few, points["held"])
-    copies = metrics.nearer_to_training(points["other"], points["train"], points["held"])
+    found = distances.overlap(few, points["other"])
+    floor = distances.overlap(few, points["held"])
+    copies = distances.nearer_to_training(points["other"], points["train"], points["held"])
     copied = copies.low > 0.6
     return {
         "n": count,

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from core import classifiers as foreign  # the program in a report of an older version asks for it
-from core.robustness.closeup import Closeup, look
+from core.robustness import (
+    classifiers as foreign,  # the program in a report of an older version asks for it
+)
 from core.robustness.comparison import Paired, compare, references
+from core.robustness.config import StudyConfig, images_of
 from core.robustness.cost import Cost, estimate
 from core.robustness.measure import AttackStudy, begin, check
-from core.robustness.questions import StudyConfig, images_of
-from core.robustness.records import Report
+from core.robustness.one_image import Closeup, look
+from core.robustness.store import Report
 
 
 def Study(*asked: Any, **more: Any) -> Iterator[dict[str, Any]]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from core.catalog import UserError
+from core.ground.stats import mcnemar
 from core.norms import NEAR, norm_of
-from core.robustness.records import Report
-from core.stats import mcnemar
+from core.robustness.store import Report
 
 
 @dataclass(frozen=True)

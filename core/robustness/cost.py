@@ -6,10 +6,10 @@ import math
 import time
 from dataclasses import dataclass
 
-from core.attacks import Trial
 from core.datasets import Dataset
 from core.norms import SUITED
-from core.robustness.questions import StudyConfig, images_of
+from core.robustness.attacks import Trial
+from core.robustness.config import StudyConfig, images_of
 from core.robustness.schedule import CLIMBS, PROBE, STILL, Schedule
 from core.target import Target
 

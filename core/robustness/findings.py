@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from core.robustness.identity import Identity
+from core.robustness.sanity import Identity
 
 BLIND = "a search that sees no gradient"  # one of the ways past the gradient
 

@@ -18,21 +18,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.attacks import attacks
 from core.catalog import UserError
 from core.datasets import Dataset
+from core.ground.watch import UNWATCHED, Stopped, Watch
 from core.norms import NEAR
 from core.robustness import probes
+from core.robustness.attacks import attacks
 from core.robustness.checks import answers, ordered
-from core.robustness.identity import Peer
-from core.robustness.questions import StudyConfig, fitting, floats, images_of
-from core.robustness.records import Attacked, Clean, Report, Spread, Tried
+from core.robustness.config import StudyConfig, fitting, floats, images_of
+from core.robustness.sanity import Peer
 from core.robustness.schedule import Turn
+from core.robustness.store import Attacked, Clean, Report, Spread, Tried
 from core.robustness.tally import Tally, share
 from core.robustness.verdict import robustness, verdict
 from core.target import Target
 from core.tensors import Images, fingerprint
-from core.watch import UNWATCHED, Stopped, Watch
 
 version_of = cache(version)  # a report that grows asks many times a second
 SLICE = 0.25  # seconds of work between two reports

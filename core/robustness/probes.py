@@ -16,13 +16,13 @@ from torch import Tensor
 
 from core.datasets import Dataset, evenly
 from core.gradients import Watched
+from core.ground.stats import mcnemar
 from core.norms import LINF, NEAR
-from core.robustness import identity
+from core.robustness import sanity
 from core.robustness.checks import HONEST, many
 from core.robustness.findings import BLIND, Climbs, Past
 from core.robustness.schedule import CLIMBS, PROBE, STILL
 from core.robustness.tally import Tally, to_the_end
-from core.stats import mcnemar
 from core.target import Climb, margin
 from core.tensors import Images
 
@@ -70,18 +70,18 @@ def as_it_is(tally: Tally) -> Iterator[None]:
 
 
 def compare(
-    tally: Tally, dataset: Dataset | None, indices: Sequence[int], peers: list[identity.Peer]
+    tally: Tally, dataset: Dataset | None, indices: Sequence[int], peers: list[sanity.Peer]
 ) -> Iterator[None]:
     """Compares the clean accuracy with guessing and with what is there, which it adds to ``peers``."""
     target, right = tally.target, tally.right
-    mistakes = identity.Mistakes()
-    for mistakes in identity.look(target, tally.x, tally.y, tally.said, dataset):  # noqa: B007
+    mistakes = sanity.Mistakes()
+    for mistakes in sanity.look(target, tally.x, tally.y, tally.said, dataset):  # noqa: B007
         yield
     if dataset is not None:
-        peers += identity.peers(dataset, tally.x, tally.y, indices, target)
+        peers += sanity.peers(dataset, tally.x, tally.y, indices, target)
     _, counts = np.unique(tally.y.cpu().numpy(), return_counts=True)
     kind = target.facts.get("kind")
-    tally.findings.identity = identity.Identity(
+    tally.findings.identity = sanity.Identity(
         **vars(mistakes),
         clean=float(right.mean()),
         largest=float(counts.max() / counts.sum()),
@@ -89,7 +89,7 @@ def compare(
         hardened=target.facts.get("training", {}).get("defence", "none") != "none",
         compared=kind == "plain" or any(peer.target for peer in peers),
         peers=tuple(
-            identity.Beside(
+            sanity.Beside(
                 peer.name,
                 float(peer.right.mean()),
                 mcnemar(int((right & ~peer.right).sum()), int((~right & peer.right).sum())),
@@ -100,7 +100,7 @@ def compare(
     yield
 
 
-def attacks(tally: Tally, peers: Sequence[identity.Peer], head: int) -> Iterator[None]:
+def attacks(tally: Tally, peers: Sequence[sanity.Peer], head: int) -> Iterator[None]:
     """Attacks some of the images in ways that the checks compare; nothing without a strength above 0.
 
     Args:
@@ -188,7 +188,7 @@ def _promise(tally: Tally, x: Images, y: Tensor, eps: float) -> float:
 
 
 def _past(
-    tally: Tally, rows: np.ndarray, eps: float, peers: Sequence[identity.Peer]
+    tally: Tally, rows: np.ndarray, eps: float, peers: Sequence[sanity.Peer]
 ) -> Iterator[None]:
     """Attacks what is left in ways that do not rest on the classifier's own gradient, and counts what falls."""
     found, target, tried = tally.findings, tally.target, len(rows)
@@ -201,7 +201,7 @@ def _past(
         or climbs.short > climbs.one + 0.02
         or found.margin_zero > 0.1
     )
-    ways: list[tuple[str, str, dict[str, Any], identity.Peer | None]] = [
+    ways: list[tuple[str, str, dict[str, Any], sanity.Peer | None]] = [
         ("gradients averaged nearby or passed around its first steps", "adaptive", {}, None),
         (BLIND, "square", {"queries": QUERIES[doubtful]}, None),
         *((f"images made against {p.name}", "quick", {"targets": 1}, p) for p in peers if p.target),

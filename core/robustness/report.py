@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from core import paper, sheets
+from core.ground import paper, sheets
+from core.ground.writing import percent, percents
 from core.norms import NEAR, norm_of
 from core.robustness.findings import ClassStanding, Standing
 from core.robustness.measure import AttackStudy
-from core.robustness.records import Report
+from core.robustness.store import Report
 from core.tensors import to_bytes
-from core.writing import percent, percents
 
 SHOWN = 8  # images of a page
 

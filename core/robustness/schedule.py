@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.attacks import attacks
 from core.norms import Budget
-from core.robustness.questions import StudyConfig, names_of, settings_of
+from core.robustness.attacks import attacks
+from core.robustness.config import StudyConfig, names_of, settings_of
 from core.target import Target
 
 COSTLY = 700  # passes of an image above which an attack is tried only on what the others have left

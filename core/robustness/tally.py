@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.attacks import Outcome, Trial
+from core.ground.stats import proportion
+from core.ground.watch import Stopped
 from core.norms import NEAR
+from core.robustness.attacks import Outcome, Trial
+from core.robustness.config import StudyConfig
 from core.robustness.findings import ClassStanding, Findings, Standing
-from core.robustness.questions import StudyConfig
 from core.robustness.schedule import PROBE, Schedule
-from core.stats import proportion
 from core.target import Target
 from core.tensors import Images
-from core.watch import Stopped
 
 # attacks that see through saturated logits, and that a misleading gradient does not mislead
 STRONG = ("quick", "autoattack")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from core.ground.writing import percent
 from core.robustness.findings import Answer, Findings, Standing
-from core.writing import percent
 
 CONFIRMING = "noise,quick,adaptive,surrogate,autoattack"
 FEWEST = 50  # images below which no share is believed: its interval spans more than a quarter

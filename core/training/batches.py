@@ -12,8 +12,8 @@ from torch import Tensor
 
 from core.catalog import UserError
 from core.datasets import Dataset
+from core.ground.settings import settings
 from core.models import Spec
-from core.settings import settings
 from core.tensors import Batch, rows
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]

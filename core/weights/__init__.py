@@ -25,9 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core import untrusted
 from core.catalog import UserError
-from core.settings import settings
+from core.ground import untrusted
+from core.ground.settings import settings
 from core.weights.names import COPIES, clean
 
 

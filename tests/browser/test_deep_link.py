@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from pages.ui import shell
+from pages.parts import shell
 
 
 @pytest.mark.parametrize(

@@ -85,10 +85,10 @@ def test_from_what_is_wrong_to_a_version_that_train_uses(server, screen, home, s
 
 
 def test_a_lasso_on_the_map_shows_and_decides(server, screen, home, shapes):
-    from core import jobs, quality, work
+    from core import jobs, kinds, quality
 
     here = server(home=home)
-    job = work.submit("inspect", {"dataset": "shapes"}, {})
+    job = kinds.submit("inspect", {"dataset": "shapes"}, {})
     screen.until(lambda: jobs.get(job.id).status == "finished")
     screen.open(here, "data", data="shapes", **{"data.view": "map"})
     found = quality.findings(jobs.get(job.id))

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 
-from core import files, sheets
+from core.ground import files, sheets
 
 KEY = "latent.pad"
 

@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from core import sheets
-from pages.ui import component, shell
+from core.ground import sheets
+from pages.parts import component, shell
 from tests.pages.test_data import BIRDS, pack
 
 BACKGROUNDS = {

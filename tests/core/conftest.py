@@ -13,7 +13,7 @@ import pytest
 @pytest.fixture
 def setting(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Changes settings: `setting(view_only=1)`."""
-    from core.settings import settings
+    from core.ground.settings import settings
 
     def change(**values: object) -> None:
         for name, value in values.items():
@@ -75,7 +75,7 @@ def here(monkeypatch: pytest.MonkeyPatch, setting: Callable[..., None]) -> Calla
     `work=False` leaves it waiting; nothing starts a process.
     """
     from core import jobs, worker
-    from core.work import submit
+    from core.kinds import submit
 
     setting(nice=0, threads=1)
     monkeypatch.setattr(jobs, "spawn", lambda path: None)

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core import tables
 from core.catalog import Config
 from core.datasets import Dataset, assemble, datasets, digests, split_by_content
 from core.datasets.dataset import together
+from core.ground import tables
+from core.ground.watch import UNWATCHED, Watch
 from core.media import media
-from core.watch import UNWATCHED, Watch
 
 LENGTH = 16
 HEIGHT = 12  # of a picture

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core import attacks
 from core.ascent import climb
-from core.attacks import Proposal, Trial, run
 from core.catalog import Config, UserError
+from core.ground.watch import Stopped
 from core.norms import L1, L2, LINF, NORMS, Budget, norm_of
+from core.robustness import attacks
+from core.robustness.attacks import Proposal, Trial, run
 from core.target import Climb, Target, dlr, margin
-from core.watch import Stopped
 
 HERE = Path(__file__).parent / "oracles"
 EPS, LONG = 0.1, 0.4

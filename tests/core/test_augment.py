@@ -10,7 +10,7 @@ import torch
 from torchvision.transforms.v2 import functional as V
 
 from core import augment
-from core.augment import Chain, Context, Pipeline, Step, augmentations, colour, geometry, grain
+from core.augment import Chain, Context, Pipeline, Step, augmentations, colour, geometry, noise_blur
 from core.augment.geometry import homographies, matrices, moved
 from core.augment.policies import COMMON, NAMES, operated
 from core.catalog import UserError
@@ -262,7 +262,7 @@ def test_an_equalised_level_is_the_share_of_pixels_up_to_it():
 def test_a_blur_is_a_convolution_and_keeps_the_mean_inside():
     x = torch.zeros(1, 1, 21, 21)
     x[0, 0, 10, 10] = 1
-    made = grain.blurred(x, torch.tensor([1.5]))
+    made = noise_blur.blurred(x, torch.tensor([1.5]))
     assert float(made.sum()) == pytest.approx(1, abs=1e-5)
     theirs = V.gaussian_blur(x, [13, 13], [1.5, 1.5])
     assert torch.allclose(made, theirs, atol=1e-4)

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save as as_bytes
 from torch import nn
 
-from core import brought, classifiers, datasets
+from core import brought, datasets
 from core.catalog import Config, Registry, UserError, knob
 from core.models import Spec
+from core.robustness import classifiers
 from core.runs import Opened
 from core.target import Target, laid_out
 from core.tensors import fingerprint

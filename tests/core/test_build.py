@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import build, datasets, jobs, work, worker
+from core import build, datasets, jobs, kinds, worker
 from core.build import BuildConfig, archive, gate
 from core.catalog import UserError
 
@@ -120,7 +120,7 @@ def test_samples_of_a_run_join_as_a_job(trained, setting, here):
         "build.confidence": 0.0,
         "build.distinct": False,
     }
-    job = work.submit("build", {"dataset": "digits"}, values)
+    job = kinds.submit("build", {"dataset": "digits"}, values)
     assert job.result() is None
     worker.work(job.path)
     job = jobs.get(job.id)
@@ -133,7 +133,7 @@ def test_samples_of_a_run_join_as_a_job(trained, setting, here):
     assert set(made.attributes["run"][-20:]) == {trained.runs["gan"]}
     assert "id" in json.loads(made.attributes["parameters"][-1])
     assert np.isin(np.arange(len(made) - 20, len(made)), made.splits["train"]).all()
-    again = work.submit("build", {"dataset": "digits"}, values)
+    again = kinds.submit("build", {"dataset": "digits"}, values)
     worker.work(again.path)
     assert jobs.get(again.id).message.startswith("There is a dataset 'mixed' already")
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from core.cache import Cache
+from core.ground.cache import Cache
 
 
 def test_a_cache_forgets_what_was_not_used_for_longest():

@@ -407,7 +407,7 @@ def test_every_parameter_says_what_it_does_and_refuses_what_it_cannot_use(name, 
     ("kind", "entry"), entries(), ids=lambda value: getattr(value, "name", value)
 )
 def test_every_preset_is_allowed(kind, entry):
-    from core.work import configure
+    from core.kinds import configure
 
     if kind != "family":
         assert not entry.presets

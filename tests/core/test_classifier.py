@@ -13,11 +13,11 @@ from core import datasets, runs
 from core.ascent import climb
 from core.catalog import UserError
 from core.classifier import Classifier, ClassifierConfig, build, divergence
+from core.kinds.classifier import ExtraConfig, extended
 from core.models import Fits, Spec, Trainable, Validates
 from core.norms import LINF, SUITED, Budget
 from core.tensors import to_float
 from core.training import TrainConfig, Trainer, spec_of
-from core.work.classifier import ExtraConfig, extended
 
 CPU = torch.device("cpu")
 

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import jobs, runs, sheets, work, worker
+from core import jobs, kinds, runs, worker
 from core.__main__ import main
 from core.commands import commands
-from core.settings import settings
+from core.ground import sheets
+from core.ground.settings import settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -235,7 +236,7 @@ def test_settings_come_from_a_preset_from_another_run_and_from_words_in_this_ord
 
 
 def test_a_failed_training_exits_with_1(started, run, monkeypatch, capsys):
-    def broken(task: work.Task) -> Any:
+    def broken(task: kinds.Task) -> Any:
         yield {"step": 1}
         raise RuntimeError("inside")
 
@@ -261,7 +262,7 @@ def test_the_help_of_train_lists_every_parameter(words, capsys):
     classifier = "--classifier" in words
     choice = {"dataset": "faces" if "faces" in words else "digits"}
     choice |= {} if classifier else {"family": "vae" if "vae" in words else "gan"}
-    for part, config in work.parts("classifier" if classifier else "train", choice).items():
+    for part, config in kinds.parts("classifier" if classifier else "train", choice).items():
         for name, knob in config.knobs().items():
             (line,) = [line for line in text.splitlines() if line.split()[:1] == [f"{part}.{name}"]]
             assert knob.help in line

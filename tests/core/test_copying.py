@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from core import datasets, metrics
+from core import datasets
 from core.catalog import Config
-from core.evaluation import EvaluateConfig, Evaluation, Measurement, copying, disguises, verdict
-from core.evaluation.study import Evaluator
+from core.measure import (
+    EvaluateConfig,
+    Evaluation,
+    Measurement,
+    copying,
+    disguises,
+    distances,
+    verdict,
+)
+from core.measure.study import Evaluator
 from core.models import Spec
 from core.runs import Opened
 from core.tensors import to_float
@@ -288,7 +296,7 @@ def test_the_share_nearer_to_training_is_the_mean_over_all_draws_of_training_ima
     for _ in range(20_000):
         mine = to(s, t)[:, rng.permutation(12)[:5]].min(1)
         wins.append((mine < near) + 0.5 * (mine == near))
-    found = metrics.nearer_to_training(s, t, h)
+    found = distances.nearer_to_training(s, t, h)
     assert found.value == pytest.approx(np.mean(wins), abs=0.004)
 
 

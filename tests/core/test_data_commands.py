@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import augment, datasets, files, jobs, runs, sheets, work, worker
+from core import augment, datasets, jobs, kinds, runs, worker
 from core.__main__ import main
 from core.catalog import UserError
+from core.ground import files, sheets
 
 
 @pytest.fixture
@@ -262,7 +263,7 @@ def test_a_pipeline_that_cannot_train_is_refused_before_the_job(here):
         here(**{"augment.pipeline": "digit"})
     slow = augment.save(augment.Pipeline().with_step("jpeg"), "slow")
     with pytest.raises(UserError, match="JPEG works one image at a time, too slow for training"):
-        work.configure("train", {"dataset": "digits", "family": "vae"}, {"augment.pipeline": slow})
+        kinds.configure("train", {"dataset": "digits", "family": "vae"}, {"augment.pipeline": slow})
     assert not jobs.listing()
 
 

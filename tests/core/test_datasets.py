@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import datasets, scratch
+from core import datasets
 from core.catalog import UserError
 from core.datasets import SPLITS, Dataset, assemble, digests, split_by_content, store
 from core.datasets.pictures import KINDS, NO_PICTURE, Span, decode
-from core.settings import settings
-from core.watch import Watch
+from core.ground import scratch
+from core.ground.settings import settings
+from core.ground.watch import Watch
 
 ROOT = Path(__file__).resolve().parents[2]
 FACES = {"count": 60, "size": 16}

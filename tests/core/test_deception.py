@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core import classifiers, datasets, deception, jobs, runs
-from core.deception.critic import auc
+from core import datasets, jobs, runs
 from core.models import Spec
+from core.robustness import classifiers, tricks
+from core.robustness.tricks.critic import auc
 
 QUICK = {
     "encoder": {}, "critic": {}, "likelihood": {"steps": 5}, "latent": {"steps": 60},
@@ -23,7 +24,7 @@ CASES = [
 def test_a_trick_goes_to_its_end_with_numbers_and_pictures(gallery, name, family):
     digits = datasets.load("digits")
     opened = runs.open_model(jobs.get(f"shipped-digits-{family}"))
-    entry = deception.tricks.get(name)
+    entry = tricks.tricks.get(name)
     assert entry.fits(opened)
     target = (
         classifiers.target_of("shipped-digits-classifier", digits) if entry.classifier else None
@@ -91,7 +92,7 @@ class Critical(Drawn):
 )
 def test_what_a_model_can_decides_which_tricks_it_is_put_to(kind, fitting):
     opened = runs.Opened("run", 1, 1, "new", kind(), Spec("image", (1, 8, 8), 17), (), None)
-    assert {trick.name for trick in deception.tricks if trick.fits(opened)} == fitting
+    assert {trick.name for trick in tricks.tricks if trick.fits(opened)} == fitting
 
 
 def test_the_area_under_the_curve_counts_pairs():
@@ -100,9 +101,10 @@ def test_the_area_under_the_curve_counts_pairs():
 
 
 def test_a_second_opinion_is_never_trained_in_passing(monkeypatch):
-    from core import datasets, features
+    from core import datasets
     from core.catalog import UserError
-    from core.deception.latent import second_opinion
+    from core.measure import features
+    from core.robustness.tricks.latent import second_opinion
     from core.target import Target
 
     monkeypatch.setattr(features, "judge", lambda *_: pytest.fail("a judge is trained in passing"))

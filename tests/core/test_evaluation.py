@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from core import datasets, evaluation, features, files, jobs, runs, trained, worker
+from core import datasets, jobs, measure, runs, worker
 from core.__main__ import main
 from core.catalog import Config, UserError
-from core.evaluation import EvaluateConfig, report
-from core.evaluation.study import Evaluator, _few_dimensions
-from core.features.extractors import judge as judges
+from core.ground import files
+from core.kinds import evaluate
+from core.measure import EvaluateConfig, features, report
+from core.measure.features.extractors import judge as judges
+from core.measure.study import Evaluator, _few_dimensions
 from core.models import Spec
 from core.runs import Opened
-from core.work import evaluate
+from core.training import trained
 
 CHEAP = {"metrics": "kid,precision,coverage,nearer", "extractor": "pca", "map": False}
 
@@ -67,10 +69,10 @@ def values(made):
 
 
 def test_an_evaluation_measures_and_keeps_every_sample(evaluated):
-    found = evaluation.read(evaluated.runs["gan evaluation"])
+    found = measure.read(evaluated.runs["gan evaluation"])
     assert found.finished
     assert (found.run, found.family, found.dataset) == (evaluated.runs["gan"], "gan", "digits")
-    asked = [entry.name for entry in evaluation.metrics if entry.standard]
+    asked = [entry.name for entry in measure.metrics if entry.standard]
     assert [m.metric for m in found.measurements] == asked
     kid = found.get("kid")
     assert kid.low < kid.value < kid.high
@@ -79,14 +81,14 @@ def test_an_evaluation_measures_and_keeps_every_sample(evaluated):
     assert (kid.extractor, kid.hash) == (found.conditions["extractor"], found.conditions["hash"])
     assert found.get("bits") is None  # a GAN has none, and says so
     assert "gives no probability" in next(m.note for m in found.measurements if m.metric == "bits")
-    assert evaluation.read(evaluated.runs["vae evaluation"]).get("bits").value > 0
+    assert measure.read(evaluated.runs["vae evaluation"]).get("bits").value > 0
     assert (
         found.get("losses").details["unseen"].keys() == found.get("losses").details["seen"].keys()
     )
 
 
 def test_arrays_say_of_each_image_what_the_numbers_count(evaluated):
-    found = evaluation.read(evaluated.runs["gan evaluation"])
+    found = measure.read(evaluated.runs["gan evaluation"])
     arrays = found.arrays()
     n, m = len(arrays.made), len(arrays.real)
     assert (n, m) == (300, 300)
@@ -95,21 +97,21 @@ def test_arrays_say_of_each_image_what_the_numbers_count(evaluated):
     assert arrays.recalled.mean() == pytest.approx(found.get("recall").value)
     assert (arrays.gap[arrays.covered] <= 1.0001).all()
     assert (arrays.made_named == arrays.made_y).mean() == pytest.approx(found.get("accuracy").value)
-    near = evaluation.training_images(found, arrays.near_pixels)
+    near = measure.training_images(found, arrays.near_pixels)
     far = (arrays.made.astype(float) - near).reshape(n, -1) / 255
     assert np.sqrt(np.square(far).mean(1)) == pytest.approx(arrays.near_pixels_distance, abs=2e-3)
     assert sorted(arrays.suspects) == list(range(n))
     rank = np.fmin(arrays.near_rank, arrays.disguise_rank)
     assert np.all(np.diff(rank[arrays.suspects]) >= 0)
-    assert evaluation.reference_images(found).shape == (m, 1, 8, 8)
+    assert measure.reference_images(found).shape == (m, 1, 8, 8)
     for way in ("pca", "tsne"):
-        assert evaluation.projection(found, way).shape == (n + m, 2)
+        assert measure.projection(found, way).shape == (n + m, 2)
     assert sum(row["n_real"] for row in found.classes) == m
     assert sum(row["made_share"] for row in found.classes) == pytest.approx(1)
 
 
 def test_the_same_seed_gives_the_same_numbers(asked):
-    first, again, other = (evaluation.read(asked(seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (measure.read(asked(seed=seed)) for seed in (1, 1, 2))
     assert [m.value for m in first.measurements] == [m.value for m in again.measurements]
     assert first.get("kid").value != other.get("kid").value
 
@@ -119,12 +121,12 @@ def test_progress_and_records_arrive_metric_by_metric(asked):
     assert (job.status, job.share) == ("finished", 1)
     records = files.Log(job.path).read()[0]
     assert [record["metric"] for record in records] == ["kid", "precision", "coverage", "nearer"]
-    assert evaluation.listing(job.target)[0].id == job.id
-    assert evaluation.latest(job.target).job == job.id
+    assert measure.listing(job.target)[0].id == job.id
+    assert measure.latest(job.target).job == job.id
 
 
 def test_a_stopped_evaluation_keeps_what_it_has(asked, monkeypatch):
-    from core.work import Task
+    from core.kinds import Task
 
     told = []
 
@@ -135,7 +137,7 @@ def test_a_stopped_evaluation_keeps_what_it_has(asked, monkeypatch):
     monkeypatch.setattr(Task, "stopped", stopped)
     job = asked()
     assert job.status == "stopped"
-    found = evaluation.read(job)
+    found = measure.read(job)
     assert not found.finished
     assert found.arrays() is not None
 
@@ -158,12 +160,12 @@ def test_no_judge_is_trained_for_metrics_that_ask_for_none(asked, monkeypatch):
 @pytest.fixture
 def judgeless(monkeypatch):
     """Makes a judge of digits that is not there yet and soon trained; gives what jobs say, with the share."""
-    from core.work import Task
+    from core.kinds import Task
 
     told = []
     monkeypatch.setitem(features.LENGTHS, "digits", 2_000)
     monkeypatch.setattr(features, "POOR", 0.0)  # so that no other extractor takes its place
-    monkeypatch.setattr("core.features.choice.POOR", 0.0)
+    monkeypatch.setattr("core.measure.features.choice.POOR", 0.0)
     say = Task.say
 
     def heard(task, message, done=None, total=1.0, **fields):
@@ -186,7 +188,7 @@ def test_a_judge_for_some_metrics_alone_comes_last_and_tells_how_far_it_is(asked
     shares = [done for _, done in judgeless if done]
     assert shares == sorted(shares)
     assert words.index(training[0]) > words.index("Measuring: Kernel distance (KID)")
-    found = evaluation.read(job)
+    found = measure.read(job)
     assert found.conditions["judge_accuracy"] > 0
     assert found.classes
     assert (found.arrays().made_named >= 0).all()
@@ -204,7 +206,7 @@ def test_a_judge_that_sees_the_images_is_trained_first_with_progress(asked, judg
 def test_stop_ends_a_training_in_passing_and_keeps_what_is_measured(
     asked, judgeless, monkeypatch, extractor
 ):
-    from core.work import Task
+    from core.kinds import Task
 
     monkeypatch.setattr(
         Task,
@@ -216,7 +218,7 @@ def test_stop_ends_a_training_in_passing_and_keeps_what_is_measured(
     assert [text for text, _ in judgeless if text.startswith("Training")][1:] == []
     assert not features.judged(datasets.load("digits"))
     if extractor == "pixels":
-        assert [m.metric for m in evaluation.read(job).measurements] == ["kid"]
+        assert [m.metric for m in measure.read(job).measurements] == ["kid"]
 
 
 def test_sets_that_are_sorted_by_class_lose_none_where_only_the_first_count():
@@ -240,9 +242,9 @@ def test_a_run_that_goes_on_training_is_measured_as_it_was_opened(asked, evaluat
     run = jobs.get(evaluated.runs["vae"])
     step = runs.checkpoints(run)[0]
     job = asked("vae", step=step)
-    assert evaluation.read(job).step == step
+    assert measure.read(job).step == step
     jobs.set_state(run.path, status="running")
-    assert evaluation.read(asked("vae")).step == runs.checkpoints(run)[-1]
+    assert measure.read(asked("vae")).step == runs.checkpoints(run)[-1]
 
 
 # --- What is refused, and what it must stand ------------------------------------------------------------------------
@@ -391,10 +393,10 @@ def test_damaged_files_are_named(asked):
     job = asked()
     (job.path / "arrays.npz").write_bytes(b"PK nonsense")
     with pytest.raises(UserError, match=r"arrays\.npz is damaged .* Start the evaluation again"):
-        evaluation.read(job).arrays()
+        measure.read(job).arrays()
     (job.path / "evaluation.json").write_text("{}")
     with pytest.raises(UserError, match=r"evaluation\.json is damaged .* Delete the evaluation"):
-        evaluation.read(job)
+        measure.read(job)
 
 
 # --- Side by side ---------------------------------------------------------------------------------------------------
@@ -413,19 +415,19 @@ def row(comparison, metric):
 
 
 def test_a_difference_within_the_intervals_is_a_tie(evaluated):
-    one = evaluation.read(evaluated.runs["gan evaluation"])
+    one = measure.read(evaluated.runs["gan evaluation"])
     base = changed(one, "kid", value=0.50, low=0.40, high=0.60)
     near = changed(one, "kid", value=0.62, low=0.52, high=0.72)
     far = changed(one, "kid", value=0.80, low=0.70, high=0.90)
-    assert row(evaluation.compare([near, base]), "kid").best == (0, 1)
-    assert row(evaluation.compare([far, base]), "kid").best == (1,)
-    assert row(evaluation.compare([base]), "kid").best == ()
+    assert row(measure.compare([near, base]), "kid").best == (0, 1)
+    assert row(measure.compare([far, base]), "kid").best == (1,)
+    assert row(measure.compare([base]), "kid").best == ()
     vague = changed(one, "kid", value=0.80, low=None, high=None)
-    assert row(evaluation.compare([vague, base]), "kid").best == ()
+    assert row(measure.compare([vague, base]), "kid").best == ()
 
 
 def test_other_conditions_are_refused_by_name(evaluated):
-    one = evaluation.read(evaluated.runs["gan evaluation"])
+    one = measure.read(evaluated.runs["gan evaluation"])
     for changes, words in [
         ({"conditions": {**one.conditions, "fingerprint": "f" * 64}}, "the dataset (digits "),
         (
@@ -433,25 +435,25 @@ def test_other_conditions_are_refused_by_name(evaluated):
             "compared with (test and valid)",
         ),
     ]:
-        refused = row(evaluation.compare([one, dataclasses.replace(one, **changes)]), "kid").refused
+        refused = row(measure.compare([one, dataclasses.replace(one, **changes)]), "kid").refused
         assert words in refused
         assert refused.endswith("Evaluate them in the same way.")
     for fields, words in [
         ({"hash": "0" * 16}, "what sees the images (judge "),
         ({"n": 100}, "the number of samples (300 and 100)"),
     ]:
-        refused = row(evaluation.compare([one, changed(one, "kid", **fields)]), "kid").refused
+        refused = row(measure.compare([one, changed(one, "kid", **fields)]), "kid").refused
         assert words in refused
-    other = evaluation.read(evaluated.runs["vae evaluation"])
-    both = evaluation.compare([one, other])
+    other = measure.read(evaluated.runs["vae evaluation"])
+    both = measure.compare([one, other])
     assert "the family (gan and vae)" in row(both, "losses").refused
     assert row(both, "kid").refused == ""
     assert any("the sampling settings" in text for text in both.differences)
 
 
 def test_the_table_has_a_line_per_value(evaluated):
-    both = [evaluation.read(evaluated.runs[f"{name} evaluation"]) for name in ("gan", "vae")]
-    lines = list(csv.DictReader(io.StringIO(evaluation.compare(both).csv())))
+    both = [measure.read(evaluated.runs[f"{name} evaluation"]) for name in ("gan", "vae")]
+    lines = list(csv.DictReader(io.StringIO(measure.compare(both).csv())))
     kid = [line for line in lines if line["metric"] == "kid"]
     assert [float(line["value"]) for line in kid] == [one.get("kid").value for one in both]
     assert {line["best"] for line in lines} <= {"", "yes", "no"}
@@ -465,7 +467,7 @@ def test_quality_over_the_steps(asked, evaluated):
     asked(step=steps[1], samples=120)  # another number of samples is another curve
     asked(step=steps[0])
     asked(step=steps[1])
-    found = evaluation.trajectory(run)["precision"]
+    found = measure.trajectory(run)["precision"]
     assert [step for step, _ in found] == steps
     assert {m.n for _, m in found} == {100}
 
@@ -474,11 +476,11 @@ def test_quality_over_the_steps(asked, evaluated):
 
 
 def test_sentences_and_verdict_follow_the_numbers(evaluated):
-    one = evaluation.read(evaluated.runs["gan evaluation"])
-    good, fails, copies = evaluation.sentences(one)
+    one = measure.read(evaluated.runs["gan evaluation"])
+    good, fails, copies = measure.sentences(one)
     assert "%" in good
     assert "“" in fails
-    assert copies == evaluation.verdict(one).sentence
+    assert copies == measure.verdict(one).sentence
     alarming = {
         "nearer": {
             "value": 0.7,
@@ -493,23 +495,23 @@ def test_sentences_and_verdict_follow_the_numbers(evaluated):
     }
     for metric, fields in alarming.items():
         one = changed(one, metric, **fields)
-    assert evaluation.verdict(one).copies is True
-    assert "2 of 7 tests say so" in evaluation.verdict(one).sentence
+    assert measure.verdict(one).copies is True
+    assert "2 of 7 tests say so" in measure.verdict(one).sentence
     only = changed(one, "ratio", value=0.0, low=0.0, high=0.001)
-    assert evaluation.verdict(only).copies is None
+    assert measure.verdict(only).copies is None
     smooth = changed(only, "nearer", value=0.5, low=0.45, high=0.55)
-    assert evaluation.verdict(smooth).copies is False
+    assert measure.verdict(smooth).copies is False
     smooth = changed(smooth, "ct", value=-9.0)
-    assert evaluation.verdict(smooth).copies is False
-    assert "as smooth samples also are" in evaluation.verdict(smooth).sentence
+    assert measure.verdict(smooth).copies is False
+    assert "as smooth samples also are" in measure.verdict(smooth).sentence
     unmeasured = dataclasses.replace(one, measurements=(), classes=())
-    assert evaluation.verdict(unmeasured).copies is None
-    assert evaluation.sentences(unmeasured)[0] == "What it is good at was not measured."
+    assert measure.verdict(unmeasured).copies is None
+    assert measure.sentences(unmeasured)[0] == "What it is good at was not measured."
 
 
 def test_every_metric_says_what_it_means_and_when_not_to_trust_it():
-    for entry in evaluation.metrics:
-        assert entry.group in evaluation.GROUPS
+    for entry in measure.metrics:
+        assert entry.group in measure.GROUPS
         assert entry.direction in ("lower", "higher", "")
         assert entry.scale in ("share", "number", "bits")
         for text in (entry.caption, entry.means, entry.doubt):
@@ -519,14 +521,14 @@ def test_every_metric_says_what_it_means_and_when_not_to_trust_it():
 
 
 def test_the_report_is_one_file_with_pictures_settings_versions_and_seeds(evaluated):
-    found = evaluation.read(evaluated.runs["gan evaluation"])
+    found = measure.read(evaluated.runs["gan evaluation"])
     page = report.html(dataclasses.replace(found, name="A <b>bold</b> name")).decode()
     assert "A &lt;b&gt;bold&lt;/b&gt; name" in page
     assert page.count("data:image/png;base64,") > 12
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
     assert "<script" not in page
     for words in (
-        evaluation.sentences(found)[0],
+        measure.sentences(found)[0],
         "Kernel distance (KID), judge",
         '"seed": 0',
         '"torch": "',
@@ -567,7 +569,7 @@ def test_the_command_measures_and_writes_the_report(evaluated, capsys, setting, 
 
 
 def test_the_command_refuses_all_before_it_measures_one(evaluated, capsys):
-    before = len(evaluation.listing())
+    before = len(measure.listing())
     assert main(["evaluate", "Tiny gan", evaluated.runs["classifier"], "--samples", "60"]) == 2
     assert "is a classifier, which draws no images" in capsys.readouterr().err
-    assert len(evaluation.listing()) == before
+    assert len(measure.listing()) == before

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from pydantic import create_model
 
-from core import experiment, features, files, jobs, work, worker
-from core.augment import Pipeline, harm, save
+from core import jobs, kinds, worker
+from core.augment import Pipeline, save, screening
+from core.build import experiment
+from core.build.experiment import Cell, Experiment, ExperimentConfig, arms, config
 from core.catalog import UserError
-from core.experiment import Cell, Experiment, ExperimentConfig, arms, config
+from core.ground import files
+from core.measure import features
 
 TINY = {"per_class": "4", "steps": 20, "width": 4, "pairs": 6, "test_images": 50}
 
@@ -84,7 +87,7 @@ def test_an_experiment_fills_live_stops_and_goes_on(here, toy):
         "experiment.model_images": 200,
         "experiment.synthetic_per_class": 4,
     }
-    job = work.submit("experiment", {"dataset": "toy"}, values)
+    job = kinds.submit("experiment", {"dataset": "toy"}, values)
     assert job.result() is None
     whole = datasets.load("toy")
     config = ExperimentConfig.of(job.config["experiment"])
@@ -197,7 +200,7 @@ def test_the_command_says_why_an_arm_was_not_tested(here, toy, capsys, monkeypat
 
 ARM = '''
 from core.catalog import Config
-from core.experiment.arms import Lesson, arms
+from core.build.experiment.arms import Lesson, arms
 
 @arms.add("fewer", "Half of the images", Config, order=9, leads=9, help="Trains with half.", on=True)
 def fewer(trial, pair, size):
@@ -223,7 +226,7 @@ def test_an_arm_is_one_file(toy, tmp_path, monkeypatch):
         assert verdict.startswith("Half of the images hurts: -1.0 points")
     finally:
         arms.arms._entries.pop("fewer", None)
-        sys.modules.pop("core.experiment.arms.fewer", None)
+        sys.modules.pop("core.build.experiment.arms.fewer", None)
 
 
 def test_the_time_is_told_before(toy):
@@ -268,22 +271,24 @@ def test_no_labels_few_images_and_slow_steps_are_refused(toy):
 
 def test_strain_grows_with_the_magnitude_and_starts_at_the_floor(toy):
     dataset = toy(400, size=12)
-    place = harm.Manifold(dataset, 100)
-    rows = harm.sweep(dataset, "noise", {}, values=4, manifold=place)
+    place = screening.Manifold(dataset, 100)
+    rows = screening.sweep(dataset, "noise", {}, values=4, manifold=place)
     assert rows[0]["drift"] == pytest.approx(0, abs=0.05)
     assert rows[0]["off"] == pytest.approx(rows[0]["floor"], abs=0.03)
     assert rows[-1]["drift"] > rows[1]["drift"] > rows[0]["drift"]
     assert rows[-1]["off"] > 0.5
-    hurt = harm.hurts(rows)
+    hurt = screening.hurts(rows)
     assert hurt is not None
     assert hurt > 0
-    assert harm.hurts(rows[:1]) is None
-    strains = harm.strain(dataset, Pipeline().with_step("noise").with_step("blur"), manifold=place)
+    assert screening.hurts(rows[:1]) is None
+    strains = screening.strain(
+        dataset, Pipeline().with_step("noise").with_step("blur"), manifold=place
+    )
     assert [row.title for row in strains] == ["Noise", "Blur", "The whole chain"]
     with pytest.raises(
         UserError, match="at least 20 training and 10 held-out images, and toy has 16 and 8"
     ):
-        harm.Manifold(toy(24))
+        screening.Manifold(toy(24))
 
 
 def test_referees_are_paired_and_told_as_they_come(here, toy):
@@ -294,7 +299,7 @@ def test_referees_are_paired_and_told_as_they_come(here, toy):
         "screening.pipeline": "camera", "screening.seeds": 2, "screening.steps": 20,
         "screening.width": 4, "screening.images": 60,
     }  # fmt: skip
-    job = work.submit("screening", {"dataset": "toy"}, values)
+    job = kinds.submit("screening", {"dataset": "toy"}, values)
     worker.work(job.path)
     job = jobs.get(job.id)
     assert job.status == "finished", job.message
@@ -318,7 +323,7 @@ def test_traces_of_a_chain_are_looked_for_in_samples(trained):
     from core import datasets
     from core.augment import load
 
-    found = harm.leak(datasets.load("digits"), load("digits"), trained.runs["gan"], n=100)
+    found = screening.leak(datasets.load("digits"), load("digits"), trained.runs["gan"], n=100)
     assert 0 <= found["share_low"] <= found["share"] <= found["share_high"] <= 1
     assert found["n"] == 100
     assert found["sentence"].endswith(".")

@@ -23,7 +23,7 @@ from core.augment import (
     colour,
     exports,
     geometry,
-    grain,
+    noise_blur,
 )
 from core.augment.policies import NAMES, operated
 from core.catalog import UserError
@@ -170,7 +170,7 @@ def test_the_functions_of_a_program_are_our_steps_to_the_number(channels, size):
                 mine = operated(x, torch.tensor([number]), value(size_of), fill)
                 equal(mine, every.operated(x[0], name, size_of, theirs), name)
     for sigma in (0.0, 0.5, 4.0, 10.0):
-        equal(grain.blurred(x, value(sigma)), every.blurred(x[0], sigma), "blurred")
+        equal(noise_blur.blurred(x, value(sigma)), every.blurred(x[0], sigma), "blurred")
     hue = colour.Hue(colour.HueConfig(), Context())
     equal(hue.apply(x, {"angle": value(50.0)}), every.turned(x[0], 50.0), "turned")
     for bits in range(1, 9):

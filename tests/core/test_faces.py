@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from core import faces
 from core.catalog import UserError
-from core.watch import Watch
+from core.datasets import faces
+from core.ground.watch import Watch
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +252,6 @@ def test_errors_say_what_is_wrong_what_is_allowed_and_what_to_do(table):
 
 
 def test_the_import_is_light():
-    code = "import sys, core.faces; print({'torch', 'pandas', 'scipy', 'PIL'} & {*sys.modules})"
+    code = "import sys, core.datasets.faces; print({'torch', 'pandas', 'scipy', 'PIL'} & {*sys.modules})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout == "set()\n", run.stderr

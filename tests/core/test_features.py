@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from core import catalog, datasets, features
+from core import catalog, datasets
 from core.catalog import UserError
-from core.features import embedding
+from core.measure import features
+from core.measure.features import embedding
 from core.tensors import to_float
 
 CPU = torch.device("cpu")
@@ -127,7 +128,7 @@ def test_the_room_offers_its_names_where_they_are_and_no_others():
     import ast
     from pathlib import Path
 
-    from core import features
+    from core.measure import features
 
     (seen_by_types,) = (
         line.body

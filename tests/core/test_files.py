@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core import files, scratch
+from core.ground import files, scratch
 
 
 def test_a_folder_stands_whole_or_not_at_all(tmp_path):

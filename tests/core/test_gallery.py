@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from core import classifiers, datasets, evaluation, files, jobs, runs, work
+from core import datasets, jobs, kinds, measure, runs
 from core.catalog import UserError
 from core.gallery import __main__ as making
 from core.gallery.__main__ import LARGEST_MB, RECIPES, pack
-from core.robustness import StudyConfig, images_of
+from core.ground import files
+from core.robustness import StudyConfig, classifiers, images_of
 
 THERE = [id for id in RECIPES if (jobs.SHIPPED / id).is_dir()]
 
@@ -48,7 +49,7 @@ def test_every_recipe_ships_within_its_budget():
     }  # fmt: skip
     for id, recipe in RECIPES.items():
         job = jobs.read(jobs.SHIPPED / id)
-        choice, values = work.flat(job.config)
+        choice, values = kinds.flat(job.config)
         assert (job.kind, job.name, choice) == (recipe.kind, recipe.name, dict(recipe.choice))
         assert dict(recipe.values).items() <= values.items()
         assert not {"pid", "node"} & job.state.keys()
@@ -101,14 +102,14 @@ def test_a_shipped_model_makes_images_and_looking_writes_nothing(gallery, id):
 
 def test_the_shipped_evaluation_is_of_the_shipped_checkpoint_and_finds_its_images(gallery):
     run = jobs.get("shipped-digits-gan")
-    found = evaluation.latest(run)
+    found = measure.latest(run)
     assert found is not None
     assert (found.job, found.run, found.finished) == ("shipped-digits-gan-measured", run.id, True)
     assert found.step == runs.preferred(run)
     arrays = found.arrays()
     assert arrays is not None
-    assert len(evaluation.reference_images(found)) == len(arrays.real)  # the dataset is the same
-    assert evaluation.projection(found, "pca").shape == evaluation.projection(found, "tsne").shape
+    assert len(measure.reference_images(found)) == len(arrays.real)  # the dataset is the same
+    assert measure.projection(found, "pca").shape == measure.projection(found, "tsne").shape
     opened = runs.open_model(run)
     again = opened.model.sample(
         range(12), torch.as_tensor(arrays.made_y[:12]).long(), 0, opened.sampling()
@@ -155,9 +156,9 @@ def test_a_shipped_run_is_never_changed(gallery, act, done):
 def test_it_is_cloned_instead(gallery, monkeypatch):
     monkeypatch.setattr(jobs, "spawn", lambda path: None)
     shipped = jobs.get("shipped-digits-gan")
-    choice, values = work.flat(shipped.config)
-    copy = work.submit("train", choice, values, name="Mine")
-    assert copy.config == work.configure("train", choice, values)
+    choice, values = kinds.flat(shipped.config)
+    copy = kinds.submit("train", choice, values, name="Mine")
+    assert copy.config == kinds.configure("train", choice, values)
     assert not copy.shipped
     assert jobs.describe(copy.id, name="Mine too").name == "Mine too"
 

@@ -20,7 +20,7 @@ from core.__main__ import main
 from core.catalog import UserError
 from core.datasets import Dataset, files, folder, labels, layout, pictures
 from core.datasets.pictures import Span, decode
-from core.files import read_json
+from core.ground.files import read_json
 
 
 def png(array: np.ndarray) -> bytes:

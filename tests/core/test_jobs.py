@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from core import files, jobs, runs, work, worker
+from core import jobs, kinds, runs, worker
 from core.catalog import UserError
-from core.settings import settings
+from core.ground import files
+from core.ground.settings import settings
 
 ROOT = Path(__file__).resolve().parents[2]
 Usage = namedtuple("Usage", "total used free")
@@ -357,7 +358,7 @@ def test_a_view_only_server_changes_no_byte(make, setting, home, monkeypatch):
     sentence = "This server is for viewing only, so it cannot {}. Run your own copy, or ask its owner to unset SIMULACRA_VIEW_ONLY."
     choice = {"dataset": "digits", "family": "vae"}
     for call, what in (
-        (lambda: work.submit("train", choice), "start a job"),
+        (lambda: kinds.submit("train", choice), "start a job"),
         (lambda: jobs.create("train", "train", CONFIG, title="t"), "start a job"),
         (lambda: jobs.stop(active.id), "stop a job"),
         (lambda: jobs.resume(idle.id), "resume a job"),
@@ -386,11 +387,11 @@ def test_the_queue_has_an_end(make, setting, home):
 def test_more_images_than_the_server_allows_are_refused(spawned, setting, home):
     setting(max_images=1000)
     choice = {"dataset": "digits", "family": "vae"}
-    assert refused(work.submit, "train", choice, {"train.images": 1001}) == (
+    assert refused(kinds.submit, "train", choice, {"train.images": 1001}) == (
         "train.images must be at most 1000 on this server, got 1001. Train for fewer images."
     )
     assert not home.exists()
-    assert work.submit("train", choice, {"train.images": 1000}).status == "queued"
+    assert kinds.submit("train", choice, {"train.images": 1000}).status == "queued"
 
 
 # --- A full disk --------------------------------------------------------------------------------
@@ -656,7 +657,7 @@ def test_a_finished_job_says_so(here):
 
 
 def test_a_crash_is_a_short_sentence_and_the_traceback_is_in_the_log(here, monkeypatch, capsys):
-    def broken(task: work.Task) -> Any:
+    def broken(task: kinds.Task) -> Any:
         yield {"step": 1}
         raise ZeroDivisionError("secret detail")
 
@@ -676,13 +677,13 @@ def test_a_crash_is_a_short_sentence_and_the_traceback_is_in_the_log(here, monke
 
 def test_a_job_is_stopped_at_the_servers_limit_of_seconds(here, setting, monkeypatch):
     setting(max_seconds=1)
-    began = work.Task.__init__
+    began = kinds.Task.__init__
 
-    def late(self: work.Task, job: jobs.Job) -> None:
+    def late(self: kinds.Task, job: jobs.Job) -> None:
         began(self, job)
         self._began -= 2
 
-    monkeypatch.setattr(work.Task, "__init__", late)
+    monkeypatch.setattr(kinds.Task, "__init__", late)
     job = here(images=6400)
     assert (job.status, job.message) == ("stopped", "Stopped at this server's limit of 1 seconds.")
     assert runs.checkpoints(job) == [1]
@@ -768,7 +769,9 @@ def test_a_killed_training_says_so_and_resumes_bit_by_bit(home, setting, here, m
     setting(threads=1, nice=0, slots_train=2, device="cpu")
     values = {"train.images": 64 * 32, "train.batch": 32}
     families = ("gan", "vae")
-    ids = {f: work.submit("train", {"dataset": "digits", "family": f}, values).id for f in families}
+    ids = {
+        f: kinds.submit("train", {"dataset": "digits", "family": f}, values).id for f in families
+    }
     killed = set()
     while killed != set(families):
         for family in set(families) - killed:
@@ -786,7 +789,7 @@ def test_a_killed_training_says_so_and_resumes_bit_by_bit(home, setting, here, m
     for family in families:
         jobs.resume(ids[family])
     monkeypatch.setattr(jobs, "spawn", lambda path: None)
-    whole = {f: work.submit("train", {"dataset": "digits", "family": f}, values) for f in families}
+    whole = {f: kinds.submit("train", {"dataset": "digits", "family": f}, values) for f in families}
     for family in families:
         until(lambda f=family: jobs.get(ids[f]).status not in jobs.ACTIVE)
         assert jobs.get(ids[family]).status == "finished", (

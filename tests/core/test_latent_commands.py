@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from core import jobs, runs, sheets
+from core import jobs, runs
 from core.__main__ import main
 from core.catalog import UserError
 from core.commands import named_class
-from core.features import reading
+from core.ground import sheets
 from core.latent import regression
+from core.measure.features import reading
 
 
 @pytest.fixture

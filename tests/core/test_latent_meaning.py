@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from core import datasets, features, latent
+from core import datasets, latent
 from core.catalog import UserError
 from core.datasets import assemble
-from core.features import reading
+from core.ground.watch import Watch
 from core.latent import directions, regression
+from core.measure import features
+from core.measure.features import reading
 from core.tensors import to_float
-from core.watch import Watch
 from tests.core.test_latent import Linear, linear_space, space_of
 
 

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from core import jobs, latent, runs, sheets
+from core import jobs, latent, runs
 from core.catalog import UserError
-from core.latent import recall
+from core.ground import sheets
+from core.latent import saved_view
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +73,13 @@ def test_recall_gives_the_pixel_identical_image(trained, run):
 def resaved(data: bytes, change: Any = None, pixel: bool = False) -> bytes:
     """The PNG with its block changed, or a pixel."""
     picture = Image.open(io.BytesIO(data))
-    block = json.loads(picture.text[recall.BLOCK])
+    block = json.loads(picture.text[saved_view.BLOCK])
     if pixel:
         picture.putpixel((0, 0), 255 - picture.getpixel((0, 0)))
     if change is not None:
         block = change(block)
     info = PngInfo()
-    info.add_text(recall.BLOCK, block if isinstance(block, str) else json.dumps(block))
+    info.add_text(saved_view.BLOCK, block if isinstance(block, str) else json.dumps(block))
     out = io.BytesIO()
     picture.save(out, "PNG", pnginfo=info)
     return out.getvalue()
@@ -90,7 +91,7 @@ def forged(data: bytes, **values: Any) -> bytes:
 
     def change(block: Any) -> Any:
         text = json.dumps(json.loads(block["view"]) | values)
-        return {"view": text, "mark": recall._mark(text, sheet)}
+        return {"view": text, "mark": saved_view._mark(text, sheet)}
 
     return resaved(data, change)
 

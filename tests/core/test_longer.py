@@ -13,12 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from core import datasets, files, jobs, runs, training, work, worker
+from core import datasets, jobs, kinds, runs, training, worker
 from core.__main__ import main
 from core.catalog import UserError
+from core.ground import files
+from core.kinds import train as training_work
 from core.tensors import Group, whole
 from core.training.guard import Diverged
-from core.work import train as training_work
 
 SMALL = {"family.width": 16, "family.latent_dim": 4, "family.components": 2, "train.batch": 32}
 
@@ -290,7 +291,7 @@ def test_weights_that_do_not_fit_are_refused_with_a_reason(here):
     x = rng.integers(0, 256, (60, 3, 8, 8), dtype=np.uint8)
     datasets.save("colour", datasets.assemble(x, None, (), splits, name="colour"))
     asked = {"dataset": "colour", "family": "vae"}
-    job = work.submit("train", asked, {**SMALL, "train.images": 64, "train.parent": parent.id})
+    job = kinds.submit("train", asked, {**SMALL, "train.images": 64, "train.parent": parent.id})
     worker.work(job.path)
     assert jobs.get(job.id).message == (
         "Narrow was trained on images with 1 channel(s) of 8 px in 10 classes, and these have "

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from core import files, machine
+from core.ground import files, machine
 
 
 def test_the_memory_taken_is_in_mb_whatever_the_system_counts_in(monkeypatch):

@@ -14,18 +14,19 @@ import pytest
 import torch
 from torch import nn
 
-from core import brought, build, datasets, evaluation, jobs, latent, runs, sheets, worker
+from core import brought, build, datasets, jobs, latent, measure, runs, worker
 from core.__main__ import main
 from core.catalog import UserError
 from core.classifier import Classifier, ClassifierConfig
 from core.datasets import split_by_content
 from core.datasets.dataset import together
+from core.ground import sheets
+from core.kinds import submit
 from core.media import FORMS, media
 from core.models import Spec, families
 from core.norms import L1, LINF, Budget
 from core.target import Target
 from core.training import spec_of
-from core.work import submit
 
 importlib.import_module("tests.core.signals")  # registers a medium and a dataset
 # which are known here alone, so that no other test meets them
@@ -131,7 +132,7 @@ def test_signals_are_trained_on_evaluated_and_walked_through(trained, family, tm
     job = submit("evaluate", {"sampling": family}, asked, target=run.id)
     worker.work(job.path)
     assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
-    found = evaluation.read(jobs.get(job.id))
+    found = measure.read(jobs.get(job.id))
     values = {m.metric: m for m in found.measurements}
     assert values["frechet"].known and values["nearer"].known
     assert (

@@ -10,7 +10,8 @@ import torch
 from scipy import linalg
 from scipy.stats import wasserstein_distance, wasserstein_distance_nd
 
-from core import metrics, stats
+from core.ground import stats
+from core.measure import distances as metrics
 
 
 def cloud(seed, n=4000, d=6):

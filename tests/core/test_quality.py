@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from core import datasets, faces, jobs, quality, work, worker
+from core import datasets, jobs, kinds, quality, worker
 from core.catalog import UserError
-from core.datasets import assemble
+from core.datasets import assemble, faces
 from core.quality import InspectConfig, check, decisions, labels, measures, search, sets
 
 
@@ -136,7 +136,7 @@ def test_every_issue_has_its_evidence(planted):
 def test_findings_survive_the_disk(planted, here, tmp_path):
     dataset, result, _ = planted
     kept = datasets.save("shapes", dataset)
-    job = work.submit("inspect", {"dataset": "shapes"}, {"inspect.map": 100})
+    job = kinds.submit("inspect", {"dataset": "shapes"}, {"inspect.map": 100})
     assert quality.findings(job) is None
     assert quality.newest(kept) is not None  # it waits
     worker.work(job.path)

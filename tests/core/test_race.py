@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from core import __main__ as cli
-from core import datasets, features, files, jobs, runs, sheets, work, worker
+from core import datasets, jobs, kinds, runs, worker
 from core.catalog import UserError
+from core.ground import files, sheets
+from core.kinds.race import Entrant, Measure, RaceConfig, standings
+from core.measure import features
 from core.training import spec_of
-from core.work.race import Entrant, Measure, RaceConfig, standings
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +29,7 @@ def without_judge(monkeypatch):
 def started(setting, monkeypatch, **values) -> jobs.Job:
     setting(nice=0, threads=1)
     monkeypatch.setattr(jobs, "spawn", lambda path: None)
-    return work.submit("race", {"dataset": "digits"}, values)
+    return kinds.submit("race", {"dataset": "digits"}, values)
 
 
 def test_a_race_gives_each_family_the_same_seconds_in_turns(setting, monkeypatch):

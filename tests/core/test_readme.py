@@ -19,12 +19,13 @@ import torch
 import core
 from benchmarks import evidence
 from benchmarks.evidence import Row, rows
-from core import files, jobs, models, runs, work, worker
+from core import jobs, kinds, models, runs, worker
 from core.__main__ import main
 from core.catalog import UserError
-from core.deception import tricks
+from core.ground import files
+from core.ground.settings import Settings
 from core.models import families
-from core.settings import Settings
+from core.robustness.tricks import tricks
 from tests.core import test_models as contract
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +53,7 @@ def test_the_family_in_the_readme_trains_and_samples(mean, monkeypatch):
     choice = {"dataset": "digits", "family": "mean"}
     # without the watch: how often it looks depends on the machine, and it chooses the checkpoint
     values = {"train.images": 20_000, "train.watch": False, "family.start": 0.2}
-    job = work.submit("train", choice, values)
+    job = kinds.submit("train", choice, values)
     worker.work(job.path)
     job = jobs.get(job.id)
     assert job.status == "finished", job.message
@@ -66,7 +67,7 @@ def test_the_family_in_the_readme_trains_and_samples(mean, monkeypatch):
 
 
 def test_the_family_in_the_readme_is_offered_where_families_are(mean, toy):
-    from core.experiment import Experiment, ExperimentConfig
+    from core.build.experiment import Experiment, ExperimentConfig
 
     values = {"per_class": "4", "steps": 20, "width": 4, "test_images": 50, "confidence": 0}
     values |= {"synthetic": True, "model_images": 200, "synthetic_per_class": 2, "family": "mean"}
@@ -146,7 +147,7 @@ def blocks() -> dict[str, str]:
 
 @pytest.fixture
 def block(tmp_path, monkeypatch):
-    """Puts a program of the architecture where it says: `block("core/attacks/bim.py", attacks)`; forgets it afterwards."""
+    """Puts a program of the architecture where it says: `block("core/robustness/attacks/bim.py", attacks)`; forgets it afterwards."""
     written = []
 
     def put(file, *registries):
@@ -173,7 +174,7 @@ def test_every_room_stands_on_the_map_of_the_architecture():
     rooms = {*re.findall(r"(?<![\w*])\w+(?:/|\.py)", chart)}
     there = {
         f"{path.name}/" if path.is_dir() else path.name
-        for folder in ("core", "pages/ui")
+        for folder in ("core", "pages/parts")
         for path in (ROOT / folder).iterdir()
         if path.suffix == ".py"
         or (path / "__init__.py").exists()
@@ -222,10 +223,11 @@ def test_the_family_in_the_architecture_learns_and_says_what_it_can(block, toy, 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_the_attack_in_the_architecture_fools_within_its_budget(block, norm):
-    from core import attacks, norms
+    from core import norms
+    from core.robustness import attacks
     from core.target import Target
 
-    block("core/attacks/bim.py", attacks.attacks)
+    block("core/robustness/attacks/bim.py", attacks.attacks)
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
     x = torch.rand(20, 1, 4, 4)
@@ -256,9 +258,9 @@ def test_the_medium_in_the_architecture_is_kept_shown_and_learned(block):
 
 
 def test_the_metric_in_the_architecture_counts_copies_and_tells_the_verdict(block):
-    from core.evaluation.metrics import Measurement, copy_tests, metrics
+    from core.measure.metrics import Measurement, copy_tests, metrics
 
-    metric, test = block("core/evaluation/metrics/identical.py", metrics, copy_tests)
+    metric, test = block("core/measure/metrics/identical.py", metrics, copy_tests)
     sample = SimpleNamespace(
         near=(torch.tensor([[0.0, 2.0], [0.1, 3.0], [0.0, 1.0], [2.0, 2.0]]), None)
     )
@@ -273,7 +275,7 @@ def test_the_metric_in_the_architecture_counts_copies_and_tells_the_verdict(bloc
 
 
 def test_the_check_and_the_arm_in_the_architecture_say_what_they_promise(block, toy):
-    from core.experiment.arms import arms, ordered
+    from core.build.experiment.arms import arms, ordered
     from core.robustness.checks import answers, checks
     from core.robustness.findings import Findings
 
@@ -281,16 +283,16 @@ def test_the_check_and_the_arm_in_the_architecture_say_what_they_promise(block, 
     last = answers(Findings(n=20, probed=20, chance=0.1))[-1]
     assert (last.number, last.outcome, last.finding) == (14, "warn", "It rests on 20 images.")
     assert answers(Findings(n=50, probed=20, chance=0.1))[-1].outcome == "pass"
-    (arm,) = block("core/experiment/arms/half.py", arms)
+    (arm,) = block("core/build/experiment/arms/half.py", arms)
     trial = SimpleNamespace(config=None, dataset_of=toy, fit=toy)
     trial.subset = lambda pair, size: toy(12 * size)
     assert ordered()[-1].name == "half" and len(arm.make(trial, 0, 10).data) == 60
 
 
 def test_the_kind_of_job_in_the_architecture_does_its_work(block, monkeypatch):
-    block("core/work/census.py", jobs.kinds)
+    block("core/kinds/census.py", jobs.kinds)
     monkeypatch.setattr(jobs, "spawn", lambda path: None)
-    job = work.submit("census", {"dataset": "digits"})
+    job = kinds.submit("census", {"dataset": "digits"})
     worker.work(job.path)
     job = jobs.get(job.id)
     assert (job.status, job.share) == ("finished", 1.0), job.message
@@ -375,7 +377,7 @@ def test_core_offers_ten_names_and_imports_nothing_for_them():
 
 def test_the_ten_names_of_core_are_what_their_rooms_say_and_are_in_the_docs():
     assert {*core.__all__} <= {*dir(core)} and core.UserError is UserError
-    assert core.submit is work.submit and core.families is families
+    assert core.submit is kinds.submit and core.families is families
     for name in core.__all__:
         assert f"`core.{name}" in ARCHITECTURE and getattr(core, name).__module__ != "core"
     with pytest.raises(AttributeError, match="module 'core' has no attribute 'train'"):

@@ -15,29 +15,31 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core import classifiers, datasets, files, jobs, work, worker
+from core import datasets, jobs, kinds, worker
 from core.__main__ import main
-from core.attacks import run
 from core.catalog import UserError
+from core.ground import files
+from core.ground.watch import Watch
 from core.norms import L2, LINF, NORMS, Budget
 from core.robustness import (
     AttackStudy,
     Report,
     StudyConfig,
     check,
+    classifiers,
     comparison,
     cost,
     estimate,
-    identity,
     images_of,
     look,
+    sanity,
 )
-from core.robustness.campaign import AttackConfig, transfer
-from core.robustness.questions import names_of
+from core.robustness.attacks import run
+from core.robustness.config import names_of
+from core.robustness.extras import AttackConfig, transfer
 from core.robustness.report import batch, html, pictures, python
 from core.robustness.schedule import COSTLY, Schedule
 from core.target import Climb, Target
-from core.watch import Watch
 
 EPS = "26/255"
 
@@ -191,10 +193,10 @@ def test_a_normalisation_too_many_is_taken_out(plain, digits):
     target = Target(made, plain.classes, 1, 8, facts={"preprocessing": inside})
     x, y, *_ = images_of(digits, StudyConfig(n=60))
     said = target.predict(x).numpy()
-    *_, found = identity.look(target, x, y, said, digits)
+    *_, found = sanity.look(target, x, y, said, digits)
     assert found.reading.share > 0.9 > 0.2 > found.reading.given
     mean, std = torch.tensor([0.3]), torch.tensor([0.4])
-    ways = dict(identity.readings(1, 8, mean, std, inside))
+    ways = dict(sanity.readings(1, 8, mean, std, inside))
     seen = {name: (change(x) + 1) / 0.5 for name, change in ways.items() if "px" not in name}
     assert torch.allclose(seen["pixels from 0 to 1, without a normalisation"], x, atol=1e-5)
     assert torch.allclose(seen["mean 0.5 and std 0.25"], (x - 0.5) / 0.25, atol=1e-5)
@@ -206,7 +208,7 @@ def test_images_with_dark_and_light_exchanged_are_no_other_order(plain, digits):
     target = Target(made, plain.classes, 1, 8)
     x, y, *_ = images_of(digits, StudyConfig(n=200))
     said = target.predict(x).numpy()
-    first, *_, found = identity.look(target, x, y, said, digits)
+    first, *_, found = sanity.look(target, x, y, said, digits)
     assert first.order is not None and found.order is None
     assert found.reading.name == "dark and light exchanged"
 
@@ -229,10 +231,10 @@ def test_classes_in_another_order_are_found_and_every_check_says_why_it_was_not_
 def test_an_order_of_classes_is_not_seen_in_what_chance_makes():
     dice = np.random.default_rng(0)
     y, said = dice.integers(0, 10, 300), dice.integers(0, 10, 300)
-    assert identity.order(y, said, [str(k) for k in range(10)]) is None
-    assert identity.order(y, y, [str(k) for k in range(10)]) is None
+    assert sanity.order(y, said, [str(k) for k in range(10)]) is None
+    assert sanity.order(y, y, [str(k) for k in range(10)]) is None
     swapped = np.where(y == 3, 5, np.where(y == 5, 3, y))
-    found = identity.order(y, swapped, [str(k) for k in range(10)])
+    found = sanity.order(y, swapped, [str(k) for k in range(10)])
     assert found is not None and found.pairs == (("5", "3"), ("3", "5"))
     assert found.share == 1
 
@@ -258,11 +260,11 @@ def test_a_part_in_training_mode_is_put_into_evaluation_and_what_cannot_be_is_to
 
 
 def test_nothing_is_trained_to_compare_with(plain, digits, monkeypatch):
-    from core import features
+    from core.measure import features
 
     monkeypatch.setattr(features, "judge", lambda *_: pytest.fail("a judge is trained in passing"))
     x, y, indices, _ = images_of(digits, StudyConfig(n=60))
-    found = {peer.name: peer for peer in identity.peers(digits, x, y, indices, plain)}
+    found = {peer.name: peer for peer in sanity.peers(digits, x, y, indices, plain)}
     assert found["the nearest training image"].right.mean() > 0.9
     assert [name for name in found if "plain classifier" in name] == []
     hardened = found["Digits, adversarially trained classifier"]
@@ -596,7 +598,7 @@ def at_once(monkeypatch, setting, gallery):
 def test_a_job_leaves_report_arrays_and_tables(at_once):
     values = {"attack.n": 20, "attack.eps": EPS, "attack.corruptions": True, "attack.certify": 0.2, "attack.certified": 2,
               "attack.transfer": "shipped-digits-robust"}  # fmt: skip
-    job = work.submit("attack", {"dataset": "digits"}, values, target="shipped-digits-classifier")
+    job = kinds.submit("attack", {"dataset": "digits"}, values, target="shipped-digits-classifier")
     job = jobs.get(job.id)
     assert job.status == "finished", job.message
     report = Report.of(files.read_json(job.path / "report.json"))
@@ -619,9 +621,9 @@ def test_a_job_leaves_report_arrays_and_tables(at_once):
 def test_a_job_that_is_stopped_keeps_its_part(at_once, monkeypatch):
     calls = iter(range(10_000))
     monkeypatch.setattr(
-        work.Task, "stopped", lambda self: "Stopped on request." if next(calls) > 30 else ""
+        kinds.Task, "stopped", lambda self: "Stopped on request." if next(calls) > 30 else ""
     )
-    job = work.submit(
+    job = kinds.submit(
         "attack", {"dataset": "digits"}, {"attack.n": 60}, target="shipped-digits-classifier"
     )
     job = jobs.get(job.id)
@@ -635,7 +637,7 @@ def test_a_job_that_is_stopped_keeps_its_part(at_once, monkeypatch):
 
 
 def test_a_job_never_runs_code_by_name(at_once):
-    job = work.submit("attack", {"dataset": "digits"}, {"attack.classifier": "os:getcwd"})
+    job = kinds.submit("attack", {"dataset": "digits"}, {"attack.classifier": "os:getcwd"})
     assert "A job cannot run the code 'os:getcwd'" in jobs.get(job.id).message
 
 

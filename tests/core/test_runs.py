@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import nn
 
-from core import files, jobs, runs, sheets, worker
+from core import jobs, runs, worker
 from core.catalog import UserError
+from core.ground import files, sheets
+from core.ground.settings import settings
 from core.models import Spec
-from core.settings import settings
 
 
 def refused(call: Callable[..., Any], *args: Any, **kwargs: Any) -> str:

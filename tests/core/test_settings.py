@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.catalog import UserError
-from core.settings import Settings, settings
+from core.ground.settings import Settings, settings
 
 Usage = namedtuple("Usage", "total used free")
 

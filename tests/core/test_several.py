@@ -14,11 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import datasets, files, jobs, runs, work
+from core import datasets, jobs, kinds, runs
 from core.catalog import UserError
 from core.classifier import ClassifierConfig
 from core.classifier import build as build_classifier
 from core.datasets import Dataset, assemble
+from core.ground import files
 from core.models import build, families
 from core.nets import BatchNorm1d, BatchNorm2d
 from core.tensors import agreed, all_mean, alone, processes, rows
@@ -253,7 +254,7 @@ def ended(id: str, seconds: float = 240) -> jobs.Job:
 def test_torchrun_starts_a_job_stops_it_and_goes_on(two_gpus, monkeypatch):
     values = {"train.images": 100_000, "train.batch": 32, "family.width": 16, "train.gpus": 2}
     values |= {"family.components": 2, "train.watch": False}
-    job = work.submit("train", {"dataset": "digits", "family": "vae"}, values)
+    job = kinds.submit("train", {"dataset": "digits", "family": "vae"}, values)
     end = time.monotonic() + 240
     while jobs.get(job.id).state.get("step", 0) < 10 and time.monotonic() < end:
         time.sleep(0.05)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import sheets
+from core.ground import sheets
 
 
 def pictures(count: int, channels: int, height: int = 5, width: int = 4) -> np.ndarray:

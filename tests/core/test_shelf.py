@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core import jobs, latent, runs, sheets
+from core import jobs, latent, runs
 from core.__main__ import main
 from core.catalog import UserError
-from core.settings import settings
+from core.ground import sheets
+from core.ground.settings import settings
 
 
 def test_the_picture_says_what_it_shows_and_is_exact(trained):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from core import stats, writing
+from core.ground import stats, writing
 
 
 def test_shares_have_wilsons_interval():

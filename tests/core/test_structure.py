@@ -37,12 +37,12 @@ EMPTY_NAMES = {
 FIRST_PAGE = [
     "core",
     "core.catalog",
-    "core.settings",
+    "core.ground.settings",
     "core.datasets",
     "core.jobs",
     "core.runs",
-    "core.work",
-    "core.evaluation",
+    "core.kinds",
+    "core.measure",
 ]
 
 
@@ -58,8 +58,8 @@ def sources(root: Path) -> list[Path]:
 
 
 def room_of(where: str) -> str:
-    """The room that a file stands in: the folder below core or pages/ui; a file right there is one by itself."""
-    deep = 3 if where.startswith("pages/ui/") else 2
+    """The room that a file stands in: the folder below core or pages/parts; a file right there is one by itself."""
+    deep = 3 if where.startswith("pages/parts/") else 2
     parts = where.split("/")
     return "/".join(parts[:deep]) if len(parts) > deep else where
 
@@ -138,7 +138,7 @@ def faults(root: Path) -> list[str]:
     """
     found = []
     graph = arrows(root)
-    floors = ["core", "pages/ui", "pages", "app.py"]
+    floors = ["core", "pages/parts", "pages", "app.py"]
     floor = {
         name: next(k for k, each in enumerate(floors) if name.startswith(each)) for name in graph
     }
@@ -155,7 +155,7 @@ def faults(root: Path) -> list[str]:
                 )
             elif floor[where] == floor[target] == 2:
                 found.append(
-                    f"{where}:{line} imports {target}; what two pages share belongs in pages/ui."
+                    f"{where}:{line} imports {target}; what two pages share belongs in pages/parts."
                 )
         if where.startswith("core/"):
             found += [
@@ -186,41 +186,43 @@ def test_an_import_that_points_up_is_found_wherever_it_hides(tmp_path):
     written(tmp_path, {
         "core/__init__.py": "",
         "core/catalog.py": "def late():\n    from core import settings",
-        "core/settings.py": "from core.catalog import UserError\nimport core.tensors",
+        "core/ground/settings.py": "from core.catalog import UserError\nimport core.tensors",
         "core/tensors.py": "from . import training",
         "core/training.py": "import streamlit as st\nfrom core.tensors import noise",
-        "core/novelty.py": "from pages.ui import form\nfrom core.training import train",
+        "core/novelty.py": "from pages.parts import form\nfrom core.training import train",
         "core/models/__init__.py": "from ..tensors import noise",
         "core/models/gan.py": "from core.models import Loss, vae\nfrom core.models.vae import VAE",
         "core/models/vae.py": "from . import Loss",
         "core/views/plane.py": "from core.views import point",
-        "core/views/point.py": "from core.sheets import png",
-        "core/sheets.py": "from core.views.shape import Shape",
+        "core/views/point.py": "from core.ground.sheets import png",
+        "core/ground/sheets.py": "from core.views.shape import Shape",
         "core/views/shape.py": "",
-        "pages/train.py": "import streamlit\nimport pages.data\nfrom pages.ui import form",
-        "pages/data.py": "from core.work import submit",
-        "pages/ui/form.py": "from pages import train",
-        "app.py": "from pages.ui import form\nimport pages.train\nimport streamlit",
+        "pages/train.py": "import streamlit\nimport pages.data\nfrom pages.parts import form",
+        "pages/data.py": "from core.kinds import submit",
+        "pages/parts/form.py": "from pages import train",
+        "app.py": "from pages.parts import form\nimport pages.train\nimport streamlit",
     })  # fmt: skip
     assert faults(tmp_path) == [
         "core/models/gan.py:1 imports core/models/vae.py; families know the contract, not each other.",
-        "core/novelty.py:1 imports pages/ui/form.py, which stands above it.",
+        "core/novelty.py:1 imports pages/parts/form.py, which stands above it.",
         "core/training.py:1 imports streamlit; core runs without a web page.",
-        "pages/train.py:2 imports pages/data.py; what two pages share belongs in pages/ui.",
-        "pages/ui/form.py:1 imports pages/train.py, which stands above it.",
-        "core/catalog.py imports core/settings.py imports core/catalog.py.",
+        "pages/train.py:2 imports pages/data.py; what two pages share belongs in pages/parts.",
+        "pages/parts/form.py:1 imports pages/train.py, which stands above it.",
+        "core/catalog.py imports core/ground/settings.py imports core/catalog.py.",
         "core/tensors.py imports core/training.py imports core/tensors.py.",
-        "pages/train.py imports pages/ui/form.py imports pages/train.py.",
+        "pages/train.py imports pages/parts/form.py imports pages/train.py.",
     ]
 
 
 def test_two_rooms_that_need_each_other_are_found_though_no_file_does(tmp_path):
     written(tmp_path, {
-        "core/views/point.py": "from core.sheets import png",
-        "core/sheets.py": "def late():\n    from core.views.shape import Shape",
+        "core/views/point.py": "from core.ground.sheets import png",
+        "core/ground/sheets.py": "def late():\n    from core.views.shape import Shape",
         "core/views/shape.py": "",
     })  # fmt: skip
-    assert faults(tmp_path) == ["core/sheets.py imports core/views imports core/sheets.py."]
+    assert faults(tmp_path) == [
+        "core/ground/sheets.py imports core/views imports core/ground/sheets.py."
+    ]
 
 
 # --- What has one name, and who knows it ------------------------------------------------------------------------------
@@ -284,12 +286,12 @@ def test_a_family_that_is_known_elsewhere_is_found(tmp_path):
     written(tmp_path, {
         "core/models/gan.py": "NAME = 'gan'",
         "core/gallery/__main__.py": "LIST: list = ['gan']\nif kind == 'vae': ...",
-        "core/work.py": "DEFAULT_FAMILY = 'gan'\nHINT = 'a gan is one'\nif name in ('mean', 'gan'): ...",
+        "core/kinds.py": "DEFAULT_FAMILY = 'gan'\nHINT = 'a gan is one'\nif name in ('mean', 'gan'): ...",
         "pages/train.py": "def draw():\n    return {'gan': 1}",
     })  # fmt: skip
     assert known_families(tmp_path, ["gan", "vae"]) == [
         "core/gallery/__main__.py:2",
-        "core/work.py:3",
+        "core/kinds.py:3",
         "pages/train.py:2",
     ]
 
@@ -439,7 +441,7 @@ def csv_writers(root: Path) -> list[str]:
     found = []
     for path in sources(root):
         where = path.relative_to(root)
-        if where == Path("core/tables.py"):
+        if where == Path("core/ground/tables.py"):
             continue
         for node in ast.walk(tree_of(path)):
             names = {"to_csv", "writer", "DictWriter", "savetxt"}

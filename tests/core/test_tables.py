@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core import tables
+from core.ground import tables
 
 HARMLESS = ["owl", "-1.5", "+2", "1e-3", "-.5", "'tis", "a=b", " =1", "", 'say "hi", you']
 FORMULAS = ["=1+1", "+1+1", "-1+cmd", "@sum", "\tx", "\rx", "＝1", "'=1", "''@x", "-", "--1"]

@@ -18,8 +18,8 @@ from core.catalog import UserError
 from core.classifier import ClassifierConfig
 from core.classifier import build as build_classifier
 from core.datasets import Dataset, assemble
+from core.ground.settings import settings
 from core.models import Spec, build, families
-from core.settings import settings
 from core.tensors import Group, Loss, step_generator, to_float
 from core.training import Progress, TrainConfig, Trainer, publish_steps, spec_of
 from core.training.batches import Streamed

@@ -7,10 +7,11 @@ import json
 import pytest
 import yaml
 
-from core import augment, untrusted
+from core import augment
 from core.augment import recipes
 from core.catalog import UserError
-from core.untrusted import Limits, NoData, read_data, read_json
+from core.ground import untrusted
+from core.ground.untrusted import Limits, NoData, read_data, read_json
 
 FEW = Limits(characters=60, depth=5, values=10, digits=6, yaml=40)
 

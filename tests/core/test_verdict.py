@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from core.catalog import UserError
+from core.ground.stats import proportion
 from core.robustness.checks import answers, checks, ordered
 from core.robustness.findings import Answer, Climbs, Findings, Past, Standing
-from core.robustness.identity import Beside, Identity, OtherOrder, OtherReading
+from core.robustness.sanity import Beside, Identity, OtherOrder, OtherReading
 from core.robustness.verdict import FEWEST, MOST, Robustness, Soundness, robustness, verdict
-from core.stats import proportion
 
 IDENTITY = Identity(
     clean=0.97, largest=0.12, ours=False, hardened=False, compared=True, peers=(Beside("digits-classifier", 0.98, 0.4),),
@@ -280,9 +280,9 @@ def test_a_check_in_a_file_of_its_own_is_asked_measured_and_listed(tmp_path, mon
 
 @pytest.mark.parametrize("words", ["[]", "{}", '{"results": [], "headline": 0}', "{"])
 def test_a_damaged_report_is_a_sentence(tmp_path, words):
-    from core.robustness import records
+    from core.robustness import store
 
-    assert records.read(tmp_path) is None
-    (tmp_path / records.FILE).write_text(words)
+    assert store.read(tmp_path) is None
+    (tmp_path / store.FILE).write_text(words)
     with pytest.raises(UserError, match="damaged"):
-        records.read(tmp_path)
+        store.read(tmp_path)

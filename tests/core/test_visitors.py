@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import datasets, features, jobs, runs, scratch, sheets, slices
+from core import datasets, jobs, runs
 from core.__main__ import main
 from core.catalog import Config, UserError, knob
 from core.datasets import store
-from core.files import keep
+from core.ground import scratch, sheets, slices
+from core.ground.files import keep
+from core.ground.settings import VISITOR_MB, settings
+from core.measure import features
 from core.models.diffusion import DiffusionSampling
 from core.robustness import StudyConfig
-from core.settings import VISITOR_MB, settings
 
 FACES = {"size": 16, "count": 40}
 FITS = 1365  # faces of 16 px in colour, 768 bytes each, in a megabyte
@@ -183,7 +185,7 @@ def test_uploads_to_a_view_only_server_are_small(setting, monkeypatch):
     assert settings().upload_mb == VISITOR_MB == 20
     setting(max_upload_mb=5)
     assert settings().upload_mb == 5
-    monkeypatch.setattr("core.settings.VISITOR_MB", 1)
+    monkeypatch.setattr("core.ground.settings.VISITOR_MB", 1)
     digits = datasets.load("digits")
     with pytest.raises(UserError, match=r"The picture .*Use a PNG"):
         datasets.prepare(b"0" * 2**20, digits)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core import slices
-from core.watch import UNWATCHED, Stopped, Watch
+from core.ground import slices
+from core.ground.watch import UNWATCHED, Stopped, Watch
 
 
 class Listener(Watch):

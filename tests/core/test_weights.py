@@ -17,10 +17,11 @@ import torch
 from safetensors.torch import save as as_bytes
 from torch import nn
 
-from core import brought, classifiers, datasets, weights
+from core import brought, datasets, weights
 from core.brought import torchvision
 from core.brought.torchvision import TorchvisionConfig
 from core.catalog import UserError
+from core.robustness import classifiers
 from core.weights import WeightLimits
 
 

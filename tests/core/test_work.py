@@ -13,27 +13,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core import datasets, files, jobs, runs, work, worker
+from core import datasets, jobs, kinds, runs, worker
 from core.catalog import UserError
+from core.ground import files
+from core.kinds import train
 from core.models import families
-from core.work import train
 
 TRAIN = {"dataset": "digits", "family": "vae"}
 
 
 def refused(*args: Any, **kwargs: Any) -> str:
     with pytest.raises(UserError) as caught:
-        work.submit(*args, **kwargs)
+        kinds.submit(*args, **kwargs)
     return str(caught.value)
 
 
 def test_a_config_is_complete_and_plain():
-    config = work.configure("train", TRAIN, {"beta": "2", "train.images": 1000})
+    config = kinds.configure("train", TRAIN, {"beta": "2", "train.images": 1000})
     assert config["dataset"]["name"] == "digits"
     assert config["family"]["name"] == "vae"
     assert config["family"]["config"]["beta"] == 2
     assert config["train"]["images"] == 1000
-    for part, cls in work.parts("train", TRAIN).items():
+    for part, cls in kinds.parts("train", TRAIN).items():
         assert (config[part].get("config", config[part])).keys() == cls.knobs().keys()
     assert json.loads(json.dumps(config)) == config
 
@@ -41,20 +42,20 @@ def test_a_config_is_complete_and_plain():
 @pytest.mark.parametrize("family", families.names())
 def test_the_settings_of_a_run_can_be_asked_again_with_changes(family):
     choice = {"dataset": "digits", "family": family}
-    config = work.configure("train", choice, {"train.seed": 7, "train.batch": 32})
-    again, values = work.flat(config)
+    config = kinds.configure("train", choice, {"train.seed": 7, "train.batch": 32})
+    again, values = kinds.flat(config)
     assert again == choice
-    assert work.configure("train", again, values) == config
-    changed = work.configure("train", again, values | {"train.seed": 8})
+    assert kinds.configure("train", again, values) == config
+    changed = kinds.configure("train", again, values | {"train.seed": 8})
     assert changed["train"] == config["train"] | {"seed": 8}
     assert changed["family"] == config["family"]
 
 
 def test_the_settings_of_a_classifier_come_back_too():
-    config = work.configure("classifier", {"dataset": "faces"}, {"width": 8, "dataset.size": 16})
-    choice, values = work.flat(config)
+    config = kinds.configure("classifier", {"dataset": "faces"}, {"width": 8, "dataset.size": 16})
+    choice, values = kinds.flat(config)
     assert choice == {"dataset": "faces"}
-    assert work.configure("classifier", choice, values) == config
+    assert kinds.configure("classifier", choice, values) == config
     assert jobs.kinds.get("classifier").lane == "train"
 
 
@@ -169,11 +170,11 @@ def test_every_family_has_presets_from_a_minute_to_a_gpu_and_says_what_to_expect
     lengths = []
     for preset in ("quick", "good", "gpu"):
         values = dict(entry.presets[preset])
-        lengths.append(work.configure("train", choice, values)["train"]["images"])
+        lengths.append(kinds.configure("train", choice, values)["train"]["images"])
         assert all(name.partition(".")[0] in ("family", "train") for name in values)
     assert lengths == sorted(lengths)
     for preset, values in entry.presets.items():
-        assert work.configure("train", choice, values), preset
+        assert kinds.configure("train", choice, values), preset
     text = importlib.import_module(f"core.models.{family}").__doc__ or ""
     (told,) = re.findall(r"Reproduce: ``python -m \S+ .*?``(.*?)\n\n", text, re.DOTALL)
     assert family in text.split("Reproduce")[1][:120]
@@ -181,9 +182,9 @@ def test_every_family_has_presets_from_a_minute_to_a_gpu_and_says_what_to_expect
 
 
 def test_a_classifier_that_an_attack_needs_first_tells_how_far_it_is_and_stops(here, monkeypatch):
-    from core import features
+    from core.measure import features
 
-    job, seen = work.submit("attack", {"dataset": "digits"}), []
+    job, seen = kinds.submit("attack", {"dataset": "digits"}), []
 
     def judge(dataset, device, watch):
         time.sleep(0.11)  # a page is told at most ten times a second
@@ -209,7 +210,7 @@ from core import datasets, jobs
 from core.catalog import Config, knob
 from core.classifier import CURVES, Classifier, ClassifierConfig
 from core.training import TrainConfig
-from core.work import Task, kinds, train
+from core.kinds import Task, kinds, train
 
 
 class SmallConfig(Config):
@@ -247,11 +248,11 @@ def small(task: Task) -> Iterator[dict[str, Any]]:
 
 def test_a_kind_of_job_that_trains_is_one_file(tmp_path, monkeypatch, here):
     (tmp_path / "small.py").write_text(ONE_MORE, encoding="utf-8")
-    monkeypatch.setattr(work, "__path__", [*work.__path__, str(tmp_path)])
+    monkeypatch.setattr(kinds, "__path__", [*kinds.__path__, str(tmp_path)])
     runs._kinds.cache_clear()
     try:
         assert jobs.kinds.get("small").caption == "Learns the classes with few numbers."
-        job = work.submit("small", {"dataset": "digits"}, {"images": 128, "batch": 64, "width": 8})
+        job = kinds.submit("small", {"dataset": "digits"}, {"images": 128, "batch": 64, "width": 8})
         assert worker.work(job.path) == 0
         job = jobs.get(job.id)
         assert (job.status, job.share, runs.family_of(job)) == ("finished", 1, "small")
@@ -262,7 +263,7 @@ def test_a_kind_of_job_that_trains_is_one_file(tmp_path, monkeypatch, here):
         assert worker.work(job.path) == 0
         assert runs.checkpoints(job)[-1] == 4
     finally:
-        sys.modules.pop("core.work.small", None)
+        sys.modules.pop("core.kinds.small", None)
         jobs.kinds._entries.pop("small", None)
         runs._kinds.cache_clear()
 
@@ -278,8 +279,8 @@ def test_a_training_is_refused_before_it_starts_where_it_could_only_fail(here, s
     )
     choice = {"dataset": "only-test", "family": "vae"}
     with pytest.raises(UserError, match="only-test has no training images"):
-        work.submit("train", choice)
+        kinds.submit("train", choice)
     setting(device="mps")
     with pytest.raises(UserError, match="SIMULACRA_DEVICE is mps"):
-        work.submit("train", choice | {"dataset": "digits"})
+        kinds.submit("train", choice | {"dataset": "digits"})
     assert jobs.listing() == []

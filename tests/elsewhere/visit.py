@@ -94,8 +94,10 @@ def datasets_moved(folder: Path) -> list[str]:
 
 def kinds() -> dict[str, list[str]]:
     """Does one small job of each kind; gives how it ended and what it says."""
-    from core import features, jobs, work, worker
-    from core.work import evaluate
+    from core import jobs, worker
+    from core import kinds as work
+    from core.kinds import evaluate
+    from core.measure import features
 
     apart = work.submit("train", *KINDS["train"])  # in a process of its own, as all others would be
     jobs.spawn = lambda path: None

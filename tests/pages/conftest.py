@@ -20,7 +20,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Starts from empty caches, and leaves the heavy imports to those who need them."""
     import streamlit as st
 
-    from pages.ui import shell
+    from pages.parts import shell
 
     monkeypatch.setattr(shell, "_import_heavy", lambda: None)
     monkeypatch.setattr(shell, "_first_asked", lambda: float("-inf"))  # a server that runs for long
@@ -63,7 +63,7 @@ def spawned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def setting(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Changes settings: `setting(view_only=1)`."""
-    from core.settings import settings
+    from core.ground.settings import settings
 
     def change(**values: object) -> None:
         for name, value in values.items():
@@ -184,7 +184,7 @@ class Visit:
 
     def images(self, key: str) -> Any:
         """Gives the images that a component got to draw, uint8 (N, C, H, W)."""
-        from core import sheets
+        from core.ground import sheets
 
         return sheets.tiles(base64.b64decode(self.pictures(key)["frames"][-1].partition(",")[2]))
 
@@ -250,7 +250,7 @@ def visit() -> Iterator[Callable[..., Visit]]:
 
 def asked(id: str) -> dict[str, Any]:
     """Reads what a job was asked to do."""
-    from core.settings import settings
+    from core.ground.settings import settings
 
     return json.loads((settings().jobs / id / "job.json").read_text())
 

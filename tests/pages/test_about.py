@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from core import evaluation, jobs, runs
+from core import jobs, measure, runs
 
 
 @pytest.fixture
 def found(evaluated):
-    return evaluation.read(evaluated.runs["gan evaluation"])
+    return measure.read(evaluated.runs["gan evaluation"])
 
 
 def test_without_a_run_it_says_where_to_begin(visit):
@@ -23,7 +23,7 @@ def test_it_says_what_the_model_is_good_at_where_it_fails_and_whether_it_copies(
     seen = visit("about", run=found.run).calm()
     words = seen.texts("markdown")
     assert "Tiny gan" in words and "1,094 images of **Digits" in words
-    assert all(sentence in words for sentence in evaluation.sentences(found))
+    assert all(sentence in words for sentence in measure.sentences(found))
     assert seen.at.get("download_button")
     assert f"{found.conditions['n']:,} generated images" in seen.texts("caption")
 

@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from core import augment, datasets, files, jobs
+from core import augment, datasets, jobs
 from core.catalog import UserError
+from core.ground import files
 
 
 def chain(seen):
@@ -92,11 +93,11 @@ def test_classes_stand_side_by_side(visit):
 
 
 def test_how_far_a_chain_leads_is_measured_at_once(visit, monkeypatch):
-    from core.augment import harm
-    from core.stats import Estimate
+    from core.augment import screening
+    from core.ground.stats import Estimate
 
-    rows = [harm.Strain("Rotate", 0, 0.4, Estimate(0.3, 0.25, 0.35, 300), 0.05)]
-    monkeypatch.setattr(harm, "strain", lambda dataset, chain: rows)
+    rows = [screening.Strain("Rotate", 0, 0.4, Estimate(0.3, 0.25, 0.35, 300), 0.05)]
+    monkeypatch.setattr(screening, "strain", lambda dataset, chain: rows)
     seen = visit("augment", **DIGITS).set(augment__view="harm").calm()
     (table,) = [frame.value for frame in seen.at.dataframe]
     assert (
@@ -226,10 +227,10 @@ def test_a_chain_that_cannot_be_trained_with_stays_here(visit):
 
 def finished(kind, choice, values, name, content):
     """Makes a job that is done, with this result."""
-    from core import work
-    from core.settings import settings
+    from core import kinds
+    from core.ground.settings import settings
 
-    job = work.submit(kind, choice, values)
+    job = kinds.submit(kind, choice, values)
     files.write_json(job.path / name, content)
     state = files.read_json(job.path / "state.json")
     files.write_json(job.path / "state.json", state | {"status": "finished"})
@@ -237,7 +238,7 @@ def finished(kind, choice, values, name, content):
 
 
 def test_an_experiment_is_shown_in_percent_and_points(visit):
-    from core import experiment
+    from core.build import experiment
 
     config = experiment.ExperimentConfig(pipeline="digits", trivial=False)
     trial = experiment.Experiment(datasets.load("digits"), config)

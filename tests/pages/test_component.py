@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pages.ui import component
+from pages.parts import component
 
 UI = Path(component.__file__).parent
 STAGE = (UI / "stage.js").read_text("utf-8")
@@ -64,7 +64,7 @@ def test_one_more_component_is_one_folder(tmp_path):
     folder.mkdir()
     script = "function begin() { return {}; }\nfunction show(me) { return () => {}; }"
     for name, text in {
-        "__init__.py": "from pages.ui.component import component\nshow = component(__file__, '<i></i>', 'turned')",
+        "__init__.py": "from pages.parts.component import component\nshow = component(__file__, '<i></i>', 'turned')",
         "dial.js": script,
         "dial.css": "i { color: red; }",
     }.items():

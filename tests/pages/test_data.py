@@ -98,7 +98,7 @@ def test_pages_turn_and_every_filter_begins_at_its_first(visit):
 def test_pixels_on_the_wall_are_those_of_the_dataset(visit):
     import base64
 
-    from core import sheets
+    from core.ground import sheets
 
     frame = visit("data").pictures("data.wall")["frames"][0]
     shown = sheets.tiles(base64.b64decode(frame.partition(",")[2]))
@@ -396,7 +396,7 @@ def test_view_only_refuses_an_open_dialog(visit, trained, setting):
 @pytest.fixture
 def doubles():
     """Imports a dataset with an image that is there twice, and inspects it in this process."""
-    from core import work, worker
+    from core import kinds, worker
 
     rng = np.random.default_rng(0)
     files = {}
@@ -413,7 +413,7 @@ def doubles():
             files["b/contradicting.png"] = files["a/2.png"]
         (place / "in.zip").write_bytes(pack(files))
         dataset = datasets.bring("doubles", {"path": str(place / "in.zip"), "size": 12})
-        assert worker.work(work.submit("inspect", {"dataset": "doubles"}, {}).path) == 0
+        assert worker.work(kinds.submit("inspect", {"dataset": "doubles"}, {}).path) == 0
         return dataset
 
     return made
@@ -491,7 +491,7 @@ def test_of_contradicting_copies_a_person_says_which_label_is_right(visit, tmp_p
 
 
 def test_labels_that_cannot_be_judged_are_told_and_nothing_is_offered_for_all(visit, home):
-    from core import work, worker
+    from core import kinds, worker
 
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 200, (120, 1, 8, 8)), np.arange(120) % 2
@@ -500,7 +500,7 @@ def test_labels_that_cannot_be_judged_are_told_and_nothing_is_offered_for_all(vi
     splits = {"train": np.arange(120), "valid": none, "test": none}
     noise = datasets.assemble(x, y.astype(np.int64), ("a", "b"), splits, name="noise")
     datasets.save("noise", noise)
-    assert worker.work(work.submit("inspect", {"dataset": "noise"}, {}).path) == 0
+    assert worker.work(kinds.submit("inspect", {"dataset": "noise"}, {}).path) == 0
     seen = visit("data", data="noise", **{"data.view": "issues", "data.kind": "doubt"}).calm()
     (told,) = [info.value for info in seen.at.info]
     assert told.startswith("Labels cannot be judged on this set, because the predictor behind it")

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from core import datasets, evaluation, jobs, runs, sheets, work, worker
-from core.work import evaluate
-from core.writing import percent, percents
+from core import datasets, jobs, kinds, measure, runs, worker
+from core.ground import sheets
+from core.ground.writing import percent, percents
+from core.kinds import evaluate
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def gan(evaluated):
 
 @pytest.fixture
 def found(evaluated):
-    return evaluation.read(evaluated.runs["gan evaluation"])
+    return measure.read(evaluated.runs["gan evaluation"])
 
 
 def set_state(id, **state):
@@ -50,12 +51,12 @@ def test_without_a_run_it_says_where_to_begin(visit):
 def test_a_fresh_server_opens_with_the_shipped_run_measured(visit, gallery, setting, spawned):
     setting(view_only=1)
     seen = visit("evaluate").calm()
-    shipped = evaluation.latest("shipped-digits-gan")
-    assert all(sentence in seen.texts("markdown") for sentence in evaluation.sentences(shipped))
+    shipped = measure.latest("shipped-digits-gan")
+    assert all(sentence in seen.texts("markdown") for sentence in measure.sentences(shipped))
     assert "500 images · shipped" in seen.at.selectbox(key="evaluate.job").placeholder
     assert float(table(seen)["Right class"][1].split("%")[0].strip("*")) > 90
     seen = visit("about").calm()
-    assert all(sentence in seen.texts("markdown") for sentence in evaluation.sentences(shipped))
+    assert all(sentence in seen.texts("markdown") for sentence in measure.sentences(shipped))
     assert (seen.images("about.samples") == shipped.arrays().made[:12]).all()
 
 
@@ -135,7 +136,7 @@ def test_every_measure_has_value_interval_floor_number_and_meaning(visit, gan, f
     assert percents(m.low, m.high).replace(" ", "\u00a0") in value
     assert (floor, n) == (percent(m.floor), f"{m.n:,}")
     assert m.entry.means in reading and m.entry.doubt in reading
-    for sentence in evaluation.sentences(found):
+    for sentence in measure.sentences(found):
         assert sentence in seen.texts("markdown")
     assert f"{found.conditions['n']:,} generated images from step {found.step}" in seen.texts(
         "caption"
@@ -222,7 +223,7 @@ def test_the_map_holds_every_image_of_both_kinds(visit, gan, found):
     n, m = len(arrays.made), len(arrays.real)
     assert facts["count"] == n + m
     assert list(places) == ["PCA", "t-SNE"]
-    assert np.allclose(places["PCA"], evaluation.projection(found, "pca"))
+    assert np.allclose(places["PCA"], measure.projection(found, "pca"))
     assert (codes["Origin"][:n] == 1).all() and (rings[n:] == 1).all()
     names = next(t["names"] for t in facts["traits"] if t["title"] == "Realism and coverage")
     flags = [names[code] for code in codes["Realism and coverage"]]
@@ -242,7 +243,7 @@ def test_a_lasso_shows_the_images_that_it_took(visit, gan, found):
         "evaluate.map", {"picked": {"of": facts["id"], "indices": [3, n + 2, 8]}, "look": look}
     )
     assert (seen.images("evaluate.taken.generated") == arrays.made[[3, 8]]).all()
-    assert (seen.images("evaluate.taken.real") == evaluation.reference_images(found)[[2]]).all()
+    assert (seen.images("evaluate.taken.real") == measure.reference_images(found)[[2]]).all()
     assert "Generated: 2" in seen.texts("markdown") and "Real: 1" in seen.texts("markdown")
     assert seen.at.query_params["map.view"] == "t-SNE"
     again = visit("evaluate", run=gan.id, **{"evaluate.view": "Map", "map.view": "t-SNE"})
@@ -257,12 +258,12 @@ def test_suspects_stand_above_their_nearest_training_images(visit, gan, found):
     seen = visit("evaluate", run=gan.id, **{"evaluate.view": "Copies"}).calm()
     at = arrays.suspects[:12]
     assert (seen.images("evaluate.pairs.0") == arrays.made[at]).all()
-    near = evaluation.training_images(found, arrays.near_pixels[at])
+    near = measure.training_images(found, arrays.near_pixels[at])
     assert (seen.images("evaluate.pairs.1") == near).all()
-    hidden = evaluation.in_disguise(arrays, at)
+    hidden = measure.in_disguise(arrays, at)
     assert hidden is not None
     place = np.array([one for one, _, _ in hidden])
-    assert (seen.images("evaluate.pairs.2") == evaluation.training_images(found, place)).all()
+    assert (seen.images("evaluate.pairs.2") == measure.training_images(found, place)).all()
     titles = seen.pictures("evaluate.pairs.2")["titles"]
     assert titles == [
         f"{done}: {percent(share)} of unseen real images lie as near in disguise"
@@ -272,14 +273,11 @@ def test_suspects_stand_above_their_nearest_training_images(visit, gan, found):
     said = " · ".join(done for _, done, _ in hidden)
     assert f"In disguise, from the left: {said}." in seen.texts("caption")
     assert (
-        seen.images("evaluate.pairs.3")
-        == evaluation.training_images(found, arrays.near_features[at])
+        seen.images("evaluate.pairs.3") == measure.training_images(found, arrays.near_features[at])
     ).all()
     words = seen.texts("markdown", "success", "info", "error")
-    assert (
-        evaluation.verdict(found).sentence in words and evaluation.verdict(found).believe in words
-    )
-    assert all(test.sentence in words for test in evaluation.verdict(found).tests)
+    assert measure.verdict(found).sentence in words and measure.verdict(found).believe in words
+    assert all(test.sentence in words for test in measure.verdict(found).tests)
     seen = visit("evaluate", run=gan.id, **{"evaluate.view": "Copies", "evaluate.suspects": "2"})
     assert (seen.images("evaluate.pairs.0") == arrays.made[arrays.suspects[12:24]]).all()
 
@@ -291,7 +289,7 @@ def test_the_least_real_and_the_worst_covered_are_shown(visit, gan, found):
     arrays = found.arrays()
     seen = visit("evaluate", run=gan.id, **{"evaluate.view": "Failures"}).calm()
     assert (seen.images("evaluate.unreal") == arrays.made[arrays.unreal[:40]]).all()
-    worst = evaluation.reference_images(found)[arrays.uncovered[:40]]
+    worst = measure.reference_images(found)[arrays.uncovered[:40]]
     assert (seen.images("evaluate.uncovered") == worst).all()
     frame = seen.at.dataframe[0].value
     assert frame["class"].tolist() == [row["class"] for row in found.classes]
@@ -304,7 +302,7 @@ def test_a_run_without_labels_has_no_classes_to_show(visit, home):
     splits = {"train": np.arange(120), "valid": np.arange(120, 180), "test": np.arange(180, 240)}
     datasets.save("bare", datasets.assemble(x, None, (), splits, name="bare"))
     small = {"train.images": 128, "train.batch": 64, "family.width": 32}
-    run = work.submit("train", {"dataset": "bare", "family": "gan"}, small, name="Bare")
+    run = kinds.submit("train", {"dataset": "bare", "family": "gan"}, small, name="Bare")
     assert worker.work(run.path) == 0
     job = evaluate.start(run, {"samples": 60, "extractor": "pca", "map": False})
     assert worker.work(job.path) == 0
@@ -336,11 +334,11 @@ def comparison(seen):
 
 def test_runs_stand_side_by_side_with_ties_and_verdicts(visit, evaluated, gan, found):
     seen = visit("evaluate", run=gan.id, **{"evaluate.view": "Compare"}).calm()
-    vae = evaluation.read(evaluated.runs["vae evaluation"])
+    vae = measure.read(evaluated.runs["vae evaluation"])
     frame = comparison(seen)
     names = [f"{each.name} · step {each.step}" for each in (found, vae)]
     assert list(frame.columns) == ["better", "verdict", *names]
-    result = evaluation.compare([found, vae])
+    result = measure.compare([found, vae])
     for row in result.rows:
         words = frame.loc[row.title, "verdict"]
         if row.refused:
@@ -370,7 +368,7 @@ def test_differing_conditions_are_refused_by_name(visit, gan, found):
 
 
 def test_the_table_is_taken_away_as_csv(visit, gan, found):
-    rows = list(csv.DictReader(io.StringIO(evaluation.compare([found]).csv())))
+    rows = list(csv.DictReader(io.StringIO(measure.compare([found]).csv())))
     assert {row["metric"] for row in rows} == {m.metric for m in found.measurements}
     seen = visit("evaluate", run=gan.id, **{"evaluate.view": "Compare"})
     assert seen.at.get("download_button")
@@ -398,7 +396,7 @@ def test_further_checkpoints_are_measured_under_the_same_conditions(
 
 
 def test_the_report_is_one_file_with_every_measure(found):
-    from core.evaluation import report
+    from core.measure import report
 
     text = report.html(found).decode()
     assert all(m.entry.title in text for m in found.measurements if m.known)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import jobs, runs, sheets
+from core import jobs, runs
+from core.ground import sheets
 from tests.pages.test_pad import ask, exact, pad, short_training
 
 
@@ -86,7 +87,7 @@ def test_local_directions_belong_to_the_place(visit, trained):
 
 
 def test_directions_of_labels_ask_before_they_learn_to_read(visit, trained, monkeypatch):
-    from core.features import reading
+    from core.measure.features import reading
 
     monkeypatch.setattr(reading, "IMAGES", 1000)  # the real one takes half a minute
     seen = tool(visit("latent", run=trained.runs["vae"]), "directions", latent__kind="known").calm()

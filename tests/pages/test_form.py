@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from core import datasets, work
+from core import datasets, kinds
 from core.catalog import Config, knob
 from core.models import families
 
@@ -25,7 +25,7 @@ def what(choice):
 @pytest.mark.parametrize(("kind", "choice"), CHOICES, ids=[what(choice) for _, choice in CHOICES])
 def test_the_train_page_draws_every_parameter_with_its_default(visit, kind, choice):
     seen = visit("train").set(train__what=what(choice))
-    for part, config in work.parts(kind, choice).items():
+    for part, config in kinds.parts(kind, choice).items():
         start = (
             f"data.{choice['dataset']}" if part == "dataset" else f"train.{choice.get(part, part)}"
         )
@@ -100,7 +100,7 @@ def page():
 
     import streamlit as st
 
-    from pages.ui import form
+    from pages.parts import form
     from tests.pages.test_form import Everything
 
     st.code(json.dumps(form.form({"test.one": Everything})["test.one"]), language="json")

@@ -8,7 +8,8 @@ import shutil
 
 import pytest
 
-from core import files, jobs, runs, sheets, work
+from core import jobs, kinds, runs
+from core.ground import files, sheets
 
 
 def grid(seen):
@@ -223,7 +224,7 @@ def test_without_any_run_it_leads_to_the_first_one(visit):
 
 
 def test_a_run_that_waits_has_no_checkpoint_yet(visit, trained):
-    job = work.submit("train", {"dataset": "digits", "family": "gan"}, name="Patient")
+    job = kinds.submit("train", {"dataset": "digits", "family": "gan"}, name="Patient")
     seen = visit("latent", run=job.id).calm()
     assert "Patient has no checkpoint yet. " in seen.texts("info")
     assert not seen.shown("latent.grid")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import sheets
-from pages.ui.map import Answer, Trait, pack
+from core.ground import sheets
+from pages.parts.map import Answer, Trait, pack
 
 
 def unpack(packed: bytes):
@@ -114,7 +114,7 @@ def test_no_points_make_an_empty_map():
 def page():
     import streamlit as st
 
-    from pages.ui.map import pack, points
+    from pages.parts.map import pack, points
     from tests.pages.test_map import a_map
 
     packed = pack(*a_map())

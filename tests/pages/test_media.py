@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core import catalog, datasets, jobs, sheets, worker
+from core import catalog, datasets, jobs, worker
 from core.__main__ import main
+from core.ground import sheets
+from core.kinds import submit
 from core.media import media
-from core.work import submit
 
 importlib.import_module("tests.core.signals")  # registers a medium and a dataset
 SECOND = [
@@ -26,7 +27,7 @@ SENT = {"data": "waves"}
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """Trains one VAE of the waves for all these tests, evaluates it, and lets it race."""
-    from core.settings import settings
+    from core.ground.settings import settings
 
     place = tmp_path_factory.mktemp("waves") / "home"
     with pytest.MonkeyPatch.context() as patch:
@@ -57,7 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
 @pytest.fixture
 def waves(made: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> str:
     """Opens the home with the run, and gives the run's id."""
-    from core.settings import settings
+    from core.ground.settings import settings
 
     for registry, entry in SECOND:
         monkeypatch.setitem(registry._entries, entry.name, entry)  # type: ignore[attr-defined]

@@ -25,7 +25,7 @@ from core.catalog import Registry
 ROOT = Path(__file__).resolve().parents[2]
 
 ATTACK = '''
-from core.attacks import Problem, Proposal, attacks
+from core.robustness.attacks import Problem, Proposal, attacks
 from core.catalog import Config, knob
 from core.norms import LINF
 
@@ -83,7 +83,7 @@ def run(arguments):
 PAGE = '''
 """Greets."""
 import streamlit as st
-from pages.ui import shell
+from pages.parts import shell
 
 TITLE = "Greeting"
 ICON = ":material/waving_hand:"
@@ -127,7 +127,7 @@ class Files:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
-    """Writes one file more: `files.write("core.attacks", "grey", text, registry)`."""
+    """Writes one file more: `files.write("core.robustness.attacks", "grey", text, registry)`."""
     found = Files(tmp_path, monkeypatch)
     yield found
     for undo in reversed(found.undo):
@@ -171,11 +171,11 @@ def drawn(seen: Any) -> list[str]:
 
 def test_an_attack_is_one_file(files, visit, run, tmp_path, monkeypatch):
     from core import robustness
-    from core.attacks import attacks
+    from core.robustness.attacks import attacks
 
     said = robustness.Cost(7, 497, 120)  # the expected time is not measured
     monkeypatch.setattr(robustness, "estimate", lambda target, dataset, config: said)
-    files.write("core.attacks", "grey", ATTACK, attacks)
+    files.write("core.robustness.attacks", "grey", ATTACK, attacks)
     assert len(contracts("tests/core/test_attacks.py", "grey")) >= 2
     assert "Grey" in visit("robustness").calm().widget("robust.attacks").options
     (tmp_path / "grey_net.py").write_text(
@@ -228,7 +228,7 @@ def test_a_family_is_one_file(files, visit, run, monkeypatch):
 def test_an_augmentation_is_one_class_more(files, visit, run):
     from core.augment import augmentations
 
-    files.append("core.augment.grain", "dim", AUGMENTATION, augmentations)
+    files.append("core.augment.noise_blur", "dim", AUGMENTATION, augmentations)
     assert len(contracts("tests/core/test_augment.py", "dim")) >= 2
     assert "Takes light from the image." in run("augment")
     chain = json.dumps([["dim", {"share": 0.5}, 1.0, 1]])
@@ -262,7 +262,7 @@ def test_a_command_is_one_file(files, run):
 
 
 def test_a_page_is_one_file(visit, monkeypatch, tmp_path):
-    from pages.ui import shell
+    from pages.parts import shell
 
     for file in (ROOT / "pages").glob("*.py"):
         (tmp_path / file.name).symlink_to(file)
@@ -321,11 +321,11 @@ def test_a_check_is_one_file(files):
 
 
 def test_a_kind_of_job_is_one_file(files, run):
-    from core import files as records
-    from core import work
+    from core import kinds
+    from core.ground import files as records
 
-    files.write("core.work", "tally", KIND, jobs.kinds)
-    job = work.submit("tally", {}, {"tally.to": 2}, name="Numbers")
+    files.write("core.kinds", "tally", KIND, jobs.kinds)
+    job = kinds.submit("tally", {}, {"tally.to": 2}, name="Numbers")
     assert "-tally-" in job.id
     worker.work(job.path)
     assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
@@ -333,8 +333,8 @@ def test_a_kind_of_job_is_one_file(files, run):
 
 
 METRIC = '''
-from core.evaluation.metrics import copy_tests, metrics
-from core.stats import share
+from core.measure.metrics import copy_tests, metrics
+from core.ground.stats import share
 
 @metrics.add("glow", "Glow (share of light)", group="quality", direction="higher", means="How bright it is.",
              doubt="Of dark pictures.", scale="share", floor="unseen", praise="of its pictures glow",
@@ -344,7 +344,7 @@ def glow(evaluator, sample):
     return share(sample.features[:, 0] > 0.1)
 '''
 COPY_TEST = '''
-from core.evaluation.metrics import copy_tests
+from core.measure.metrics import copy_tests
 
 @copy_tests.add("glow", strong=True)
 def glows(m):
@@ -352,7 +352,7 @@ def glows(m):
     return m.value > 0.5, "Its samples glow like copies."
 '''
 EXTRACTOR = '''
-from core.features.extractors import extractors
+from core.measure.features.extractors import extractors
 
 class Light:
     name, hash = "light", "1"
@@ -375,7 +375,7 @@ def dim(survey):
 '''
 ARM = '''
 from core.catalog import Config
-from core.experiment.arms import Lesson, arms
+from core.build.experiment.arms import Lesson, arms
 
 @arms.add("half", "Half of the images", Config, order=9, help="Trains with every second image.")
 def half(trial, pair, size):
@@ -391,7 +391,7 @@ from core.jobs import kinds
 from core.models import Curve
 from core.tensors import Group, Loss
 from core.training import TrainConfig
-from core.work import train
+from core.kinds import train
 
 class Plane(torch.nn.Module):
     classes = 0
@@ -425,14 +425,14 @@ def plane(task):
 def test_a_metric_a_test_of_copying_and_an_extractor_are_one_file_each(
     files, visit, run, gallery, monkeypatch
 ):
-    from core import features
-    from core.evaluation.metrics import copy_tests, metrics
+    from core.measure import features
+    from core.measure.metrics import copy_tests, metrics
 
-    files.write("core.features.extractors", "light", EXTRACTOR, features.extractors)
-    files.write("core.evaluation.metrics", "glow", METRIC, metrics)
-    files.write("core.evaluation.metrics", "glow_test", COPY_TEST, copy_tests)
+    files.write("core.measure.features.extractors", "light", EXTRACTOR, features.extractors)
+    files.write("core.measure.metrics", "glow", METRIC, metrics)
+    files.write("core.measure.metrics", "glow_test", COPY_TEST, copy_tests)
     files.undo.append(lambda: copy_tests._entries.pop("glow", None))
-    sys.modules["core.evaluation.metrics"].scan()  # as a new start does
+    sys.modules["core.measure.metrics"].scan()  # as a new start does
     monkeypatch.setattr(jobs, "spawn", worker.work)
     name, out = "shipped-digits-vae", files.folder / "report.html"
     words = ["--metrics", "glow", "--extractor", "light", "--samples", 60, "--set", "map=false"]
@@ -490,13 +490,13 @@ def test_an_arm_of_an_experiment_is_one_file(tmp_path):
 
 
 def test_a_kind_of_job_that_trains_is_one_file(files, visit):
-    from core import runs, work
+    from core import kinds, runs
 
-    files.write("core.work", "plane", TRAINS, jobs.kinds)
+    files.write("core.kinds", "plane", TRAINS, jobs.kinds)
     runs._kinds.cache_clear()
     files.undo.insert(0, runs._kinds.cache_clear)  # last of all
     values = {"train.images": 640, "train.batch": 64, "train.watch": False}
-    job = work.submit("plane", {"dataset": "digits"}, values)
+    job = kinds.submit("plane", {"dataset": "digits"}, values)
     worker.work(job.path)
     assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
     assert job.id in {run.id for run in runs.listing()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from core import jobs, work
+from core import jobs, kinds
 
 
 def test_the_button_trains_the_default(visit, spawned, asked):
@@ -12,7 +12,7 @@ def test_the_button_trains_the_default(visit, spawned, asked):
     (id,) = spawned
     job = asked(id)
     assert (job["kind"], job["lane"], job["name"]) == ("train", "train", "My first model")
-    assert job["config"] == work.configure("train", {"dataset": "digits", "family": "gan"})
+    assert job["config"] == kinds.configure("train", {"dataset": "digits", "family": "gan"})
     assert seen.at.session_state["run"] == id
     assert seen.at.query_params["run"] == id
     assert not seen.all("overview.train")  # it learns now; nobody needs a second one
@@ -21,11 +21,11 @@ def test_the_button_trains_the_default(visit, spawned, asked):
 
 def test_a_full_queue_is_a_sentence(visit, spawned, setting):
     setting(max_queue=1)
-    work.submit("train", {"dataset": "digits", "family": "gan"})
+    kinds.submit("train", {"dataset": "digits", "family": "gan"})
     seen = visit("overview")
     jobs.set_state(jobs.get(spawned[0]).path, status="finished")
     seen.run()
-    work.submit("train", {"dataset": "digits", "family": "gan"})
+    kinds.submit("train", {"dataset": "digits", "family": "gan"})
     (words,) = seen.press("overview.train").errors if seen.all("overview.train") else ("",)
     assert words.startswith("1 jobs are waiting")
     assert len(spawned) == 2
@@ -55,7 +55,7 @@ def test_the_newest_images_and_the_others(visit, trained):
 
 
 def test_what_learns_now_is_followed_until_it_ends(visit, trained):
-    job = work.submit(
+    job = kinds.submit(
         "train", {"dataset": "digits", "family": "vae"}, {"train.images": 2000}, name="Busy"
     )
     seen = visit("overview")
@@ -71,7 +71,7 @@ def test_what_learns_now_is_followed_until_it_ends(visit, trained):
 
 
 def test_a_run_that_is_deleted_while_it_is_watched_is_no_bug(visit, trained):
-    job = work.submit("train", {"dataset": "digits", "family": "vae"}, name="Busy")
+    job = kinds.submit("train", {"dataset": "digits", "family": "vae"}, name="Busy")
     seen = visit("overview")
     shutil.rmtree(job.path)
     seen.again("live")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import jobs, runs, sheets
+from core import jobs, runs
+from core.ground import sheets
 
 SMALL = {"train.images": 320, "train.batch": 64, "family.width": 32}
 
@@ -55,9 +56,11 @@ def drawn(run, at=(0.0, 0.0), seed=0, kind="principal", **choice):
 
 def short_training(family, dataset="digits", **values):
     """Trains a few steps in this process."""
-    from core import work, worker
+    from core import kinds, worker
 
-    job = work.submit("train", {"dataset": dataset, "family": family}, SMALL | values, name="Short")
+    job = kinds.submit(
+        "train", {"dataset": dataset, "family": family}, SMALL | values, name="Short"
+    )
     assert worker.work(job.path) == 0
     return jobs.get(job.id)
 
@@ -228,8 +231,8 @@ def test_a_place_in_the_address_that_is_none_is_left_alone(visit, trained, text)
 
 def saved(seen):
     """Takes the picture away that the button offers."""
-    from pages.ui.explore import Checkpoint, Choice, Here, view_link
-    from pages.ui.pad import View
+    from pages.parts.latent import Checkpoint, Choice, Here, view_link
+    from pages.parts.pad import View
 
     state = seen.at.session_state
     run = jobs.get(state["run"])

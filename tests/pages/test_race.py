@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core import files, jobs, sheets, work
+from core import jobs, kinds
+from core.ground import files, sheets
 
 
 def raced(turns: int = 2, **values: object) -> jobs.Job:
     """Asks for a race, and writes what its process would have written after some turns."""
-    job = work.submit(
+    job = kinds.submit(
         "race", {"dataset": "digits"}, {"race.families": "vae,flow", "race.seconds": 10} | values
     )
     log = files.Log(job.path)
@@ -61,7 +62,7 @@ def test_nobody_has_raced_yet(visit):
     ],
 )
 def test_the_title_names_the_dataset_once(visit, spawned, name, says):
-    job = work.submit("race", {"dataset": "digits"}, name=name)
+    job = kinds.submit("race", {"dataset": "digits"}, name=name)
     jobs.set_state(job.path, status="stopped")
     assert says in visit("race", race=job.id).texts("markdown")
 

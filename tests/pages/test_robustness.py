@@ -16,7 +16,7 @@ SMALL = {"robust.study.n": "50", "robust.study.eps": "38/255"}
 def quick(monkeypatch: pytest.MonkeyPatch):
     """No screening of another test is remembered, and the expected time is not measured."""
     from core import robustness
-    from pages.ui import attack
+    from pages.parts import robustness as attack
 
     attack._screenings.clear()
     monkeypatch.setattr(
@@ -29,7 +29,7 @@ SCREENED: dict[tuple[str, ...], dict[str, Any]] = {}  # by what was asked beside
 
 def screened(visit: Any, **query: str) -> Any:
     """The page with a screening that has ended; a question that a test has asked before is one of an earlier visit."""
-    from pages.ui import attack
+    from pages.parts import robustness as attack
 
     key = tuple(f"{name} {value}" for name, value in sorted(query.items()))
     for question, found in SCREENED.get(key, {}).items():
@@ -129,7 +129,7 @@ def test_all_checks_are_listed(visit, gallery):
 
 def test_on_red_the_number_is_struck_out_and_a_button_mends_it(visit, gallery):
     from core.robustness.verdict import Soundness
-    from pages.ui import attack
+    from pages.parts import robustness as attack
 
     seen = screened(visit)
     (found,) = attack._screenings.values()
@@ -203,7 +203,7 @@ def test_a_trick_shows_what_it_has_as_it_works(visit, gallery):
 @pytest.fixture
 def unjudged(monkeypatch: pytest.MonkeyPatch):
     """Makes sure that nothing is trained inside the page: there is no judge, and none can be made."""
-    from core import features
+    from core.measure import features
 
     def never(*_: Any) -> None:
         raise AssertionError("the page trains a classifier in passing")
@@ -256,13 +256,13 @@ def test_a_dataset_without_labels_says_so(visit, trained):
 def test_weights_that_are_refused_are_looked_at_once(monkeypatch):
     from core import weights
     from core.catalog import UserError
-    from pages.ui.attack import own
+    from pages.parts.robustness import bring
 
-    monkeypatch.setattr(own.st, "session_state", {})
-    monkeypatch.setattr(own.threading, "Timer", lambda *a: type("T", (), {"start": print})())
+    monkeypatch.setattr(bring.st, "session_state", {})
+    monkeypatch.setattr(bring.threading, "Timer", lambda *a: type("T", (), {"start": print})())
     for _ in range(2):
         with pytest.raises(UserError, match="This file holds no weights that can be read"):
-            own.looked("one", b"nothing")
+            bring.looked("one", b"nothing")
         monkeypatch.setattr(weights, "look", lambda file: pytest.fail("it was looked at again"))
     monkeypatch.setattr(weights, "look", lambda file: 3)
-    assert own.looked("another", b"") == own.looked("another", b"") == 3
+    assert bring.looked("another", b"") == bring.looked("another", b"") == 3

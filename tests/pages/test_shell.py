@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from core.catalog import UserError
-from pages.ui import shell
+from pages.parts import shell
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [page.name for page in shell.pages()]
@@ -165,7 +165,7 @@ def test_the_overview_does_not_import_torch(tmp_path):
     script = """
 import sys
 from streamlit.testing.v1 import AppTest
-from pages.ui import shell
+from pages.parts import shell
 shell._import_heavy = lambda: None
 at = AppTest.from_file("app.py", default_timeout=120).run()
 assert not at.exception and not at.error, (at.exception, at.error)
@@ -222,9 +222,9 @@ def copy_runs(trained, count):
 
 
 def test_the_sidebar_shows_what_waits_and_follows_it(visit, trained):
-    from core import jobs, work
+    from core import jobs, kinds
 
-    job = work.submit(
+    job = kinds.submit(
         "train", {"dataset": "digits", "family": "vae"}, {"train.images": 2000}, name="Patient one"
     )
     seen = visit("data")
@@ -236,9 +236,9 @@ def test_the_sidebar_shows_what_waits_and_follows_it(visit, trained):
 
 
 def test_a_job_that_was_deleted_leaves_the_sidebar(visit, trained):
-    from core import work
+    from core import kinds
 
-    job = work.submit("train", {"dataset": "digits", "family": "vae"}, name="Short one")
+    job = kinds.submit("train", {"dataset": "digits", "family": "vae"}, name="Short one")
     seen = visit("data")
     shutil.rmtree(job.path)
     seen.again("_running").calm()

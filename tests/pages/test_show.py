@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core import files, jobs, runs, training
+from core import jobs, runs, training
+from core.ground import files
+from core.kinds.train import QUALITY, curves
 from core.models import families
-from core.work.train import QUALITY, curves
-from pages.ui import show
+from pages.parts import show
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +31,7 @@ def film_page():
     import streamlit as st
 
     from core import jobs
-    from pages.ui import show
+    from pages.parts import show
 
     for number, job in enumerate(jobs.listing()):
         st.code(str(show.film(job, key=f"film.{number}", **st.session_state.get("options", {}))))
@@ -142,7 +143,7 @@ def curve_page():
     import streamlit as st
 
     from core.models import families
-    from pages.ui import show
+    from pages.parts import show
 
     one = [{"images": 64 * step, "loss": 1 / step, "valid_loss": 2 / step} for step in range(1, 5)]
     of = {"a": one} if not st.session_state.get("two") else {"a": one, "b": one}
@@ -199,7 +200,7 @@ def test_no_picture_is_a_sentence():
     def empty():
         import numpy as np
 
-        from pages.ui import show
+        from pages.parts import show
 
         show.pictures(np.zeros((0, 1, 8, 8), np.uint8), columns=4, alt="none", key="none")
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import sheets
+from core.ground import sheets
 
 
 def page():
     import numpy as np
     import streamlit as st
 
-    from core import sheets
-    from pages.ui.tiles import tiles
+    from core.ground import sheets
+    from pages.parts.tiles import tiles
 
     sheet = sheets.png(np.full((6, 1, 4, 5), 7, np.uint8), 3)
     got = tiles(

@@ -8,10 +8,11 @@ import time
 
 import pytest
 
-from core import files, jobs, runs, work
+from core import jobs, kinds, runs
+from core.ground import files
+from core.kinds import train
 from core.models import families
-from core.work import train
-from pages.ui import shell
+from pages.parts import shell
 
 LONG = {"train.images": 5000}
 
@@ -27,7 +28,7 @@ def test_start_submits_the_defaults(visit, spawned, asked):
     seen = visit("train").press("train.start").calm()
     job = asked(spawned[0])
     assert job["kind"] == "train"
-    assert job["config"] == work.configure(
+    assert job["config"] == kinds.configure(
         "train", {"dataset": "digits", "family": seen.widget("train.what").value}
     )
     assert seen.at.session_state["run"] == spawned[0]
@@ -44,7 +45,7 @@ def test_start_submits_exactly_what_was_changed(visit, spawned, asked):
     seen.press("train.start").calm()
     job = asked(spawned[0])
     assert job["name"] == "My name"
-    assert job["config"] == work.configure(
+    assert job["config"] == kinds.configure(
         "train", {"dataset": "digits", "family": "gan"},
         {
             "train.images": 1234, "train.seed": 0, "train.warmup": 0, "train.clip": 0.0, "train.schedule": "constant",
@@ -109,7 +110,7 @@ def test_presets_fill_and_can_be_taken_back(visit, spawned, asked):
                 seen.widget(f"train.{'gan' if part == 'family' else part}.{field}").value == value
             ), (name, dotted)
     seen.press("train.start").calm()
-    assert asked(spawned[0])["config"] == work.configure(
+    assert asked(spawned[0])["config"] == kinds.configure(
         "train", {"dataset": "digits", "family": "gan"}, gan.presets[name]
     )
     seen.set(train__preset=None)
@@ -139,7 +140,7 @@ def test_the_command_line_asks_for_the_same(visit, spawned, asked):
     words = shlex.split(seen.texts("code"))
     given = parse(words[i + 1] for i, word in enumerate(words) if word == "--set")
     seen.press("train.start")
-    assert asked(spawned[0])["config"] == work.configure(
+    assert asked(spawned[0])["config"] == kinds.configure(
         "train", {"dataset": "digits", "family": "gan"}, given
     )
 
@@ -227,7 +228,7 @@ def test_what_controllers_did_is_on_the_page(visit, trained):
 
 
 def test_a_queued_run_without_a_checkpoint(visit, trained):
-    job = work.submit("train", {"dataset": "digits", "family": "vae"}, LONG, name="Early one")
+    job = kinds.submit("train", {"dataset": "digits", "family": "vae"}, LONG, name="Early one")
     seen = visit("train", run=job.id).calm()
     assert "**Early one**" in seen.texts("markdown")
     assert "first images appear within seconds" in seen.texts("caption")
@@ -237,7 +238,7 @@ def test_a_queued_run_without_a_checkpoint(visit, trained):
 
 def test_the_panel_follows_from_queued_to_finished(visit, trained):
     source = run_of(trained, "gan")
-    job = work.submit("train", {"dataset": "digits", "family": "gan"}, LONG, name="Busy")
+    job = kinds.submit("train", {"dataset": "digits", "family": "gan"}, LONG, name="Busy")
     seen = visit("train", run=job.id)
     jobs.set_state(job.path, message="Starting")
     shutil.copytree(source.path / "samples", job.path / "samples")
@@ -252,7 +253,7 @@ def test_the_panel_follows_from_queued_to_finished(visit, trained):
 
 
 def test_a_run_that_is_deleted_while_it_is_watched_is_no_bug(visit, trained):
-    job = work.submit("train", {"dataset": "digits", "family": "gan"}, LONG)
+    job = kinds.submit("train", {"dataset": "digits", "family": "gan"}, LONG)
     seen = visit("train", run=job.id)
     shutil.rmtree(job.path)
     seen.again("live")
@@ -298,7 +299,7 @@ def test_why_a_run_ended_is_said_and_it_can_be_resumed(visit, trained, spawned, 
 
 
 def test_stop_asks_the_job_to_stop(visit, trained):
-    job = work.submit("train", {"dataset": "digits", "family": "gan"}, LONG)
+    job = kinds.submit("train", {"dataset": "digits", "family": "gan"}, LONG)
     seen = visit("train", run=job.id).press("train.stop").calm()
     assert (job.path / "STOP").exists()
     assert seen.widget("train.stop").disabled
@@ -405,7 +406,7 @@ def test_compare_up_to_four_side_by_side(visit, trained):
 
 
 def test_five_ticked_runs_are_four_and_a_warning(visit, trained):
-    work.submit("train", {"dataset": "digits", "family": "gan"}, LONG, name="Fifth")
+    kinds.submit("train", {"dataset": "digits", "family": "gan"}, LONG, name="Fifth")
     seen = tick(visit("train"), 0, 1, 2, 3, 4)
     assert "Up to four" in seen.texts("warning")
 
@@ -422,7 +423,7 @@ BUTTONS = ["train.start", "train.describe", "train.delete"]
 def test_view_only_disables_every_button_that_changes_something(visit, trained, setting):
     stopped, busy = (
         run_of(trained, "vae"),
-        work.submit("train", {"dataset": "digits", "family": "gan"}, LONG),
+        kinds.submit("train", {"dataset": "digits", "family": "gan"}, LONG),
     )
     jobs.set_state(stopped.path, status="stopped")
     setting(view_only=1)
@@ -436,7 +437,7 @@ def test_view_only_disables_every_button_that_changes_something(visit, trained, 
 def test_view_only_refuses_a_press_on_a_page_drawn_before(visit, trained, setting, spawned):
     stopped = run_of(trained, "vae")
     jobs.set_state(stopped.path, status="stopped")
-    busy = work.submit("train", {"dataset": "digits", "family": "gan"}, LONG)
+    busy = kinds.submit("train", {"dataset": "digits", "family": "gan"}, LONG)
     spawned.clear()
     for key, run in [("train.start", stopped), ("train.resume", stopped), ("train.stop", busy)]:
         seen = visit("train", run=run.id)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from core import slices
-from pages.ui import shell
+from core.ground import slices
+from pages.parts import shell
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_work_ends_when_the_visitor_is_gone(monkeypatch):
 
         import streamlit as st
 
-        from core import slices
+        from core.ground import slices
 
         done = st.session_state["done"]
         for _ in range(400):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pages.ui import shell, show
+from pages.parts import shell, show
 
 ROOT = Path(__file__).resolve().parents[2]
 JOINER = "\u2060"
@@ -127,8 +127,9 @@ def evil(trained) -> dict[str, str]:
     """Names everything after a canary: runs, notes, a dataset and its classes, a race; gives the runs' ids."""
     import shutil
 
-    from core import datasets, files, jobs
-    from core.settings import settings
+    from core import datasets, jobs
+    from core.ground import files
+    from core.ground.settings import settings
 
     some = datasets.load("digits")
     classes = tuple(f"{k} {EVIL}" for k in range(10))
@@ -214,7 +215,7 @@ def test_no_page_makes_markdown_of_a_name(visit, evil):
 
 
 def test_no_page_makes_markdown_of_a_link(visit, trained, monkeypatch):
-    from core import features
+    from core.measure import features
 
     monkeypatch.setitem(features.LENGTHS, "digits", 640)  # of the judge that Robustness may train
     shown = visit(**dict.fromkeys([*ASKED, "data"], EVIL), run=trained.runs["classifier"])

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from core.catalog import Config
+from core.ground.writing import percent
 from core.quality.check import Issue, checks
 from core.quality.inspection import Survey
-from core.writing import percent
 
 _PIXELS = "Compares the pixels as they are kept here, byte by byte."
 _CHANGED = "Copies that are saved anew as JPEG, moved, mirrored, turned, cropped, brighter or darker have other pixels."

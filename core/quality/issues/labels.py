@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from core.catalog import Config
+from core.ground.writing import percent
 from core.quality.check import Issue, checks
 from core.quality.inspection import Survey
-from core.writing import percent
 
 
 @checks.add("label", "Label errors", Config, order=70, remedy="relabel")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from core.ground.writing import percent
 from core.robustness.checks import PASS_THROUGH, checks
 from core.robustness.findings import Answer, Findings
-from core.writing import percent
 
 
 @checks.add("chance", "Falls to chance", number=3, urgency=4)

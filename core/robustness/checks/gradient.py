@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from core.ground.writing import percent
 from core.robustness.checks import HONEST, PASS_THROUGH, checks, many, misled
 from core.robustness.findings import Answer, Findings
-from core.writing import percent
 
 
 @checks.add("gradient", "The gradient is there", number=6, urgency=10)

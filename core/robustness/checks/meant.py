@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from core.ground.stats import proportion
+from core.ground.writing import percent
 from core.robustness.checks import DOUBT, checks
 from core.robustness.findings import Answer, Findings
 from core.robustness.verdict import FEWEST
-from core.stats import proportion
-from core.writing import percent
 
 FAR, APART = 0.2, 0.1  # gaps of the clean accuracy to a reference: another model, and worth a look
 REASONS = (

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from core.ground.writing import percent
 from core.robustness.checks import AVERAGE, checks
 from core.robustness.findings import Answer, Findings
-from core.writing import percent
 
 
 @checks.add("random", "The same answer twice", number=9, urgency=12)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from core.ground.writing import percent
 from core.robustness.checks import DOUBT, checks
 from core.robustness.findings import Answer, Findings
-from core.writing import percent
 
 
 @checks.add("saturated", "Logits do not saturate", number=5, urgency=9)

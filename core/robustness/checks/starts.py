@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from core.ground.writing import percent
 from core.robustness.checks import checks
 from core.robustness.findings import Answer, Findings
-from core.writing import percent
 
 
 @checks.add("starts", "The start does not matter", number=12, urgency=0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from core.ground.writing import percent
 from core.robustness.checks import DOUBT, PASS_THROUGH, checks, misled
 from core.robustness.findings import Answer, Findings
-from core.writing import percent
 
 
 @checks.add("steps", "More steps, more harm", number=4, urgency=3)

@@ -1,0 +1,372 @@
+"""Is it too much? How far a chain takes images from where the data are, and what a referee trained with it is worth.
+
+The share of augmented images that a fixed classifier still names is no measure: it misleads (a shift by a pixel, which
+helps, looks harmful). Here a small referee is trained *with* each step, and judged on clean images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.augment.catalogue import Context
+from core.augment.pipeline import Chain, Pipeline, at, magnitudes
+from core.augment.recipes import training
+from core.catalog import Config, UserError, knob
+from core.datasets import Dataset
+from core.ground.stats import Estimate, mean_of_few, proportion
+from core.ground.writing import percent
+from core.measure import distances, features
+from core.tensors import device, to_bytes, to_float
+
+OUTSIDE = (
+    0.95  # quantile of held-out images' distances beyond which an image is off the data's manifold
+)
+
+
+@dataclass(frozen=True)
+class Strain:
+    """How far a step, or a whole chain, takes images.
+
+    Attributes:
+        title: Of the step; ``The whole chain`` for all of them.
+        step: Place in the pipeline; None for the whole chain.
+        drift: Median distance to the original in features, where 1 is the median distance of two images of a class.
+        off: Share of the images that lie off the data's manifold, with its interval.
+        floor: The same share for held-out images as they are.
+    """
+
+    title: str
+    step: int | None
+    drift: float
+    off: Estimate
+    floor: float
+
+    def record(self) -> dict[str, Any]:
+        """Gives the plain values."""
+        return {
+            "title": self.title,
+            "step": self.step,
+            "drift": self.drift,
+            "off": self.off.value,
+            "off_low": self.off.low,
+            "off_high": self.off.high,
+            "floor": self.floor,
+            "n": self.off.n,
+        }
+
+
+class Manifold:
+    """Where a dataset's images lie in features, and some held-out ones to try steps on.
+
+    Args:
+        dataset: Its training images are the manifold; the rest is what is augmented.
+        n: Images that are augmented, at most.
+        seed: Of their choice.
+
+    Raises:
+        UserError: If there are too few images.
+    """
+
+    def __init__(self, dataset: Dataset, n: int = 300, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        train = rng.permutation(dataset.splits["train"])[:5000]
+        held = rng.permutation(np.concatenate([dataset.splits["valid"], dataset.splits["test"]]))
+        if len(held) < 10 or len(train) < 20:
+            raise UserError(
+                f"The measure needs at least 20 training and 10 held-out images, and {dataset.name} has "
+                f"{len(train)} and {len(held)}. Choose a larger dataset."
+            )
+        self.by = features.quick(dataset, device())
+        self.x, self.y = _taken(dataset, held[:n])
+        real, labels = _taken(dataset, train)
+        self.context = Context(real, labels, len(dataset.classes))
+        self.real = torch.as_tensor(self.by.features(real)).float()
+        self.plain = torch.as_tensor(self.by.features(self.x)).float()
+        away = self._away(self.plain)
+        self.bar = float(away.quantile(OUTSIDE))
+        self.floor = float((away > self.bar).float().mean())
+        self.unit = self._unit(labels)
+
+    def _away(self, points: Tensor) -> Tensor:
+        """Measures the distance of each point to its nearest training image."""
+        return distances.nearest(points, self.real)[0][:, 0]
+
+    def _unit(self, labels: Tensor | None) -> float:
+        """Measures the median distance of two images of a class; without labels, of any two."""
+        some = self.real[:1000]
+        away = distances.squared(some, some).sqrt()
+        pairs = ~torch.eye(len(some), dtype=torch.bool)
+        if labels is not None:
+            same = labels[:1000, None] == labels[None, :1000]
+            pairs = pairs & same if bool((pairs & same).any()) else pairs
+        return max(float(away[pairs].median()), 1e-6)
+
+    def strain(self, pipeline: Pipeline, title: str, step: int | None, seed: int = 0) -> Strain:
+        """Measures one pipeline."""
+        made = Chain(pipeline, self.context)(self.x, seed, range(len(self.x)), self.y)
+        made = to_float(torch.as_tensor(to_bytes(made)))
+        points = torch.as_tensor(self.by.features(made)).float()
+        drift = float((points - self.plain).norm(dim=1).median()) / self.unit
+        off = proportion(int((self._away(points) > self.bar).sum()), len(points))
+        return Strain(title, step, drift, off, self.floor)
+
+
+def _taken(dataset: Dataset, index: np.ndarray) -> tuple[Tensor, Tensor | None]:
+    x = dataset.images(index)
+    return x, None if dataset.y is None else torch.as_tensor(dataset.y[index])
+
+
+def _parts(pipeline: Pipeline) -> Iterator[tuple[str, int | None, Pipeline]]:
+    """Lists each step that is on by itself, then the whole chain."""
+    steps = [(place, step) for place, step in enumerate(pipeline.steps) if step.on]
+    for place, step in steps:
+        yield step.title, place, Pipeline((step,))
+    if len(steps) != 1:
+        yield "The whole chain", None, pipeline
+
+
+def strain(
+    dataset: Dataset,
+    pipeline: Pipeline,
+    n: int = 300,
+    seed: int = 0,
+    manifold: Manifold | None = None,
+) -> list[Strain]:
+    """Measures every step by itself, and the whole chain.
+
+    Args:
+        dataset: What is augmented.
+        pipeline: The chain in question.
+        n: Images that are tried, at most.
+        seed: Of the choice and the draws.
+        manifold: Of this dataset, if it was made before.
+    """
+    place = manifold or Manifold(dataset, n, seed)
+    return [place.strain(part, title, step, seed) for title, step, part in _parts(pipeline)]
+
+
+def sweep(
+    dataset: Dataset,
+    name: str,
+    config: Mapping[str, Any],
+    values: int = 7,
+    n: int = 300,
+    seed: int = 0,
+    manifold: Manifold | None = None,
+) -> list[dict[str, float]]:
+    """Measures one step at rising magnitudes: ``value``, ``drift``, ``off`` with its interval, ``floor``.
+
+    Raises:
+        UserError: If the step has no magnitude, or there are too few images.
+    """
+    chosen = magnitudes(name, values)
+    place = manifold or Manifold(dataset, n, seed)
+    rows = []
+    for value in chosen:
+        found = place.strain(Pipeline((at(name, config, value),)), name, 0, seed).record()
+        rows.append(
+            {"value": value, **{k: v for k, v in found.items() if k not in ("title", "step")}}
+        )
+    return rows
+
+
+def hurts(rows: list[dict[str, float]]) -> float | None:
+    """Finds the first magnitude at which plainly more images leave the manifold: over twice the floor."""
+    for row in rows:
+        if row["off_low"] > row["floor"] and row["off"] > 2 * row["floor"]:
+            return row["value"]
+    return None
+
+
+# --- The referee ------------------------------------------------------------------------------------------------------
+
+
+class ScreeningConfig(Config):
+    """How the referees are trained."""
+
+    pipeline: str = knob("digits", "The saved pipeline in question.", title="Pipeline")
+    seeds: int = knob(4, "Pairs of referees, with and without.", ge=2, le=16, unit="pairs")
+    steps: int = knob(300, "Optimiser steps of each.", ge=20, le=10_000, unit="steps", log=True)
+    images: int = knob(
+        1000, "Training images of each, at most.", ge=20, le=20_000, unit="images", log=True
+    )
+    width: int = knob(16, "Channels of a referee's first layer.", ge=4, le=64, advanced=True)
+    run: str = knob(
+        "", "A run whose samples are searched for traces of the chain; empty for none.", title="Run"
+    )
+
+
+def referees(
+    dataset: Dataset, pipeline: Pipeline, config: ScreeningConfig
+) -> Iterator[dict[str, Any]]:
+    """Trains a small classifier with each step, with the chain, and without; yields the rows so far.
+
+    ``change`` is the difference of the accuracy on clean held-out images in points, with its interval over the pairs.
+
+    Raises:
+        UserError: If the dataset has no two classes, or is too small.
+    """
+    from core.classifier import Classifier, ClassifierConfig
+    from core.datasets.dataset import assemble
+    from core.training import TrainConfig, Trainer, spec_of
+
+    if dataset.y is None or len(dataset.classes) < 2:
+        raise UserError(
+            f"A referee tells classes apart, and {dataset.name} has {len(dataset.classes) or 'none'}. "
+            "Choose a dataset with labels of at least 2 classes."
+        )
+    place = Manifold(dataset)
+    parts = [part for part in _parts(pipeline) if part[2].steps]
+    strains = [place.strain(part, title, step) for title, step, part in parts]
+    held = np.concatenate([dataset.splits["valid"], dataset.splits["test"]])[:2000]
+    test_x, test_y = _taken(dataset, held)
+    assert test_y is not None
+    none = np.zeros(0, np.int64)
+
+    def accuracy(seed: int, part: Pipeline | None) -> float:
+        rng = np.random.default_rng(seed)
+        index = rng.permutation(dataset.splits["train"])[: config.images]
+        assert dataset.y is not None
+        data = assemble(
+            np.asarray(dataset.x[index]),
+            dataset.y[index],
+            dataset.classes,
+            {"train": np.arange(len(index)), "valid": none, "test": none},
+            levels=dataset.levels,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            model = Classifier(ClassifierConfig(width=config.width), spec_of(data))
+        train = TrainConfig(
+            images=64 * config.steps, batch=64, seed=seed, watch=False, precision="float32"
+        )
+        transform = None if part is None else training(part)
+        trainer = Trainer(model, data, train, torch.device("cpu"), transform)
+        for _ in trainer:
+            pass
+        judge = trainer.published()
+        with torch.inference_mode():
+            named = torch.cat([judge(x).argmax(1) for x in test_x.split(500)])
+        return 100 * float((named == test_y).float().mean())
+
+    plain: list[float] = []
+    with_it: list[list[float]] = [[] for _ in parts]
+    total = config.seeds * (1 + len(parts))
+    for seed in range(config.seeds):
+        plain.append(accuracy(seed, None))
+        for number, (_, _, part) in enumerate(parts):
+            slow = part.slow or part.mixing
+            with_it[number].append(float("nan") if slow else accuracy(seed, part))
+            rows = []
+            for found, scores in zip(strains, with_it, strict=True):
+                row: dict[str, Any] = {
+                    **found.record(),
+                    "n_test": len(held),
+                    "n_seeds": len(scores),
+                }
+                row |= dict.fromkeys(("accuracy", "plain", "change", "low", "high"))
+                if scores and not np.isnan(scores).any():
+                    row |= _paired(scores, plain[: len(scores)])
+                rows.append(row)
+            yield {"rows": rows, "fits": seed * (1 + len(parts)) + number + 2, "total": total}
+
+
+def _paired(scores: list[float], plain: list[float]) -> dict[str, float | None]:
+    change = mean_of_few(np.array(scores) - np.array(plain))
+    sure = change.n > 1
+    return {
+        "accuracy": float(np.mean(scores)),
+        "plain": float(np.mean(plain)),
+        "change": change.value,
+        "low": change.low if sure else None,
+        "high": change.high if sure else None,
+    }
+
+
+def leak(
+    dataset: Dataset, pipeline: Pipeline, run: str, n: int = 500, seed: int = 0
+) -> dict[str, Any]:
+    """Looks for traces of a chain in a model's samples: do they look augmented to what tells it from plain images?
+
+    Args:
+        dataset: Its training images are shown plain and augmented to a logistic regression on features.
+        pipeline: The chain in question.
+        run: Whose samples are judged.
+        n: Samples, and images of each side.
+        seed: Of samples and draws.
+
+    Returns:
+        ``share`` of the samples that look augmented with its interval, the same share of held-out images as they are
+        (``floor``), how well the two sides can be told at all (``told``, 0.5 is not), and a ``sentence``.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    from core.augment.generative import fitting, opened
+
+    model = opened(run)
+    place = Manifold(dataset, n, seed)
+    fitting(model, place.x)
+    assert place.context.x is not None
+    real = place.context.x[: 2 * n]
+    y = None if place.context.y is None else place.context.y[: 2 * n]
+    made = Chain(pipeline, place.context)(real, seed, range(len(real)), y)
+    changed = place.by.features(to_float(torch.as_tensor(to_bytes(made))))
+    plain = place.by.features(real)
+    half = len(real) // 2
+    told = LogisticRegression(max_iter=500, C=0.1).fit(
+        np.concatenate([plain[:half], changed[:half]]), np.arange(2 * half) >= half
+    )
+    right = np.concatenate([~told.predict(plain[half:]), told.predict(changed[half:])])
+    where = next(model.model.parameters()).device
+    count = min(n, 500)
+    sampling = model.sampling
+    assert sampling is not None
+    labels = None
+    if model.model.classes:
+        labels = (torch.arange(count) % model.model.classes).to(where)
+    with torch.inference_mode():
+        x = torch.cat(
+            [
+                model.model.sample(
+                    ids.tolist(), None if labels is None else labels[ids], seed, sampling()
+                ).cpu()
+                for ids in torch.arange(count).split(100)
+            ]
+        )
+    x = to_float(torch.as_tensor(to_bytes(x)))
+    found = proportion(int(told.predict(place.by.features(x)).sum()), count)
+    floor = float(told.predict(place.by.features(place.x)).mean())
+    if right.mean() < 0.6:
+        words = (
+            f"Augmented and plain images can hardly be told apart ({percent(right.mean(), 0)} right), "
+            "so no trace could be seen."
+        )
+    elif found.low > floor:
+        words = (
+            f"{percent(found.value, 0)} of the samples look augmented, of real held-out images {percent(floor, 0)}: "
+            "the chain has leaked into what the model makes."
+        )
+    else:
+        words = (
+            f"No trace: {percent(found.value, 0)} of the samples look augmented, and {percent(floor, 0)} of real "
+            "held-out images."
+        )
+    return {
+        "run": model.run,
+        **{
+            f"share{k}": v
+            for k, v in zip(
+                ("", "_low", "_high"), (found.value, found.low, found.high), strict=True
+            )
+        },
+        "floor": floor,
+        "told": float(right.mean()),
+        "n": count,
+        "sentence": words,
+    }

@@ -1,0 +1,10 @@
+"""Does it help? An experiment with arms, equal steps, paired seeds, intervals and a verdict.
+
+Each pair draws its own training images, first weights and order, and every arm of it starts from those; only what is
+asked about differs. The test images are real, frozen, and none of them is near a training image.
+"""
+
+from core.build.experiment.config import ExperimentConfig
+from core.build.experiment.samples import samples_used
+from core.build.experiment.summary import Cell, summary
+from core.build.experiment.trial import Experiment, acts, check, expected_seconds, perform

@@ -1,0 +1,85 @@
+"""The arms of an experiment: what a classifier is trained with beside the real images.
+
+One file in this folder is one arm, of the file's name. Its switch among the parameters, its place in the record, its
+words and its share of the expected time follow from what it says of itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from core.catalog import Entry, Registry
+from core.datasets import Dataset
+
+
+@runtime_checkable
+class Setup(Protocol):
+    """What an arm sees of an experiment.
+
+    Attributes:
+        config: What was asked.
+    """
+
+    config: Any
+
+    def subset(self, pair: int, size: int) -> Dataset:
+        """Gives the real training images of a pair, ``size`` of each class."""
+        ...
+
+    def dataset_of(self, x: np.ndarray, y: np.ndarray) -> Dataset:
+        """Makes a dataset of training images, levels (N, C, H, W), and their labels (N,)."""
+        ...
+
+    def fit(self, data: Dataset, pair: int) -> Any:
+        """Trains a classifier on it, as all arms do."""
+        ...
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the classifier of an arm is trained with.
+
+    Attributes:
+        data: The images.
+        made: What became of generated ones: ``size``, ``pair``, ``made``, ``kept``, ``refused``.
+        order: The images come in another order for another number.
+    """
+
+    data: Dataset
+    made: Mapping[str, Any] | None = None
+    order: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm(Entry):
+    """An arm; ``make(trial, pair, size) -> Lesson``.
+
+    Attributes:
+        order: Its place among the arms.
+        leads: The verdict of an experiment is about the arm that leads most.
+        help: What its switch says; empty for the one that is always there.
+        label: The switch's title; the arm's name if empty.
+        on: Whether the switch is on at first.
+        pipeline: Gives the id of the chain that changes its images in training.
+        samples: Whether it trains a generative model and adds its samples.
+    """
+
+    order: int
+    leads: int = 0
+    help: str = ""
+    label: str = ""
+    on: bool = False
+    pipeline: Callable[[Any], str] | None = None
+    samples: bool = False
+
+
+arms = Registry("arm", Arm, "core.build.experiment.arms")
+
+
+def ordered() -> list[Arm]:
+    """Lists the arms, the plain one first."""
+    return sorted(arms, key=lambda arm: arm.order)

@@ -1,0 +1,22 @@
+"""The arm of the saved pipeline."""
+
+from __future__ import annotations
+
+from core.build.experiment.arms import Lesson, Setup, arms
+from core.catalog import Config
+
+
+@arms.add(
+    "chain",
+    "The chain",
+    Config,
+    order=2,
+    leads=5,
+    help="Trains with the chain.",
+    label="The chain",
+    on=True,
+    pipeline=lambda config: config.pipeline,
+)
+def chain(trial: Setup, pair: int, size: int) -> Lesson:
+    """Trains with the real images, changed by the chain."""
+    return Lesson(trial.subset(pair, size))

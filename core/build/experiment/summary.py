@@ -1,0 +1,178 @@
+"""What an experiment has found so far: effects, intervals, a verdict when everything is done."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from core.build.experiment.arms import Arm, arms
+from core.build.experiment.config import QUICK
+from core.build.experiment.samples import samples_used
+from core.build.experiment.trial import Experiment
+from core.ground.stats import bca, holm, sign_flip
+
+FEWEST = 6  # pairs from which a sign-flip test can be significant
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm at one size.
+
+    Attributes:
+        arm: A name of :data:`core.build.experiment.arms.arms`.
+        size: Real images per class.
+        accuracies, plain: Of the arm and of real images only, by pair, in percent.
+        idle: Why the arm was the same training as real images only; empty where it was not.
+        used: What else is to be said of what it trained with.
+    """
+
+    arm: str
+    size: int
+    accuracies: tuple[float, ...]
+    plain: tuple[float, ...]
+    idle: str = ""
+    used: str = ""
+
+    def record(self, verdicts: bool) -> dict[str, Any]:
+        """Gives effect, interval, test and verdict; without verdicts only the values."""
+        n, title = len(self.accuracies), arms.get(self.arm).title
+        change = [a - b for a, b in zip(self.accuracies, self.plain, strict=True)]
+        facts: dict[str, Any] = {
+            "arm": self.arm,
+            "size": self.size,
+            "accuracies": [round(value, 4) for value in self.accuracies],
+            "mean": float(np.mean(self.accuracies)),
+            "plain_mean": float(np.mean(self.plain)),
+            "effect": float(np.mean(change)),
+            "low": None,
+            "high": None,
+            "p": None,
+            "n": n,
+            "verdict": "",
+            "sentence": "",
+            "idle": self.idle,
+            "used": self.used,
+        }
+        if self.idle:  # a difference of 0 that was never tested must not read as one that was
+            said = f"{title}: not tested with {self.size} real images per class, {self.idle}"
+            return facts | {"verdict": "not tested", "sentence": said, "effect": None}
+        if not verdicts or self.arm == "none" or n < FEWEST:
+            return facts
+        low, high = bca(change)
+        p = sign_flip(change)
+        verdict = "cannot tell"
+        if p <= 0.05 and (low > 0 or high < 0):
+            verdict = "helps" if low > 0 else "hurts"
+        what = {
+            "helps": f"{title} helps",
+            "hurts": f"{title} hurts",
+            "cannot tell": f"It cannot be told whether {_lower(title)} helps",
+        }[verdict]
+        sentence = (
+            f"{what}: {facts['effect']:+.1f} points [{low:+.1f}, {high:+.1f}] with {self.size} real images per class "
+            f"({n} pairs, p = {p:.3f})." + (f" {self.used}" if self.used else "")
+        )
+        return facts | {"low": low, "high": high, "p": p, "verdict": verdict, "sentence": sentence}
+
+
+def _lower(title: str) -> str:
+    return title if title.startswith("Trivial") else title[0].lower() + title[1:]
+
+
+def _cell(
+    trial: Experiment,
+    arm: Arm,
+    size: int,
+    pairs: Sequence[int],
+    done: Mapping[Any, float],
+    made: Any,
+) -> Cell:
+    """Gathers what is known of an arm at a size."""
+    rows = [r for r in made if (r["arm"], r["size"]) == (arm.name, size) and r["pair"] in pairs]
+    plain = trial.config.arms[0].name
+    without, used = samples_used(rows)
+    still = ""
+    if arm.pipeline is not None and arm.pipeline(trial.config) in trial.still:
+        still = "the chain leaves all images as they are. Raise the magnitude of a step."
+    idle = ""  # the same training only where nothing of the arm does anything
+    if not arm.samples or arm.pipeline is None:
+        idle = without or still
+    elif without and still:
+        idle = f"{without} And {still}"
+    elif without:
+        used = f"Without synthetic images: {without}"
+    elif still:
+        used = f"{used} But {still}"
+    return Cell(
+        arm.name,
+        size,
+        tuple(done[pair, size, arm.name] for pair in pairs),
+        tuple(done[pair, size, plain] for pair in pairs),
+        idle,
+        used,
+    )
+
+
+def summary(
+    trial: Experiment, done: dict[tuple[int, int, str], float], made: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Gives what is known so far, in plain values; a verdict only when everything is done."""
+    config = trial.config
+    whole = len(done) == len(trial.places)
+    cells = []
+    plain, *others = config.arms
+    for arm, size in itertools.product(config.arms, config.sizes):
+        pairs = [
+            pair
+            for pair in range(config.count)
+            if (pair, size, arm.name) in done and (pair, size, plain.name) in done
+        ]
+        if pairs:
+            cell = _cell(trial, arm, size, pairs, done, made)
+            cells.append(cell.record(whole and not config.quick))
+    tested = [cell for cell in cells if cell["p"] is not None]
+    for cell, p in zip(tested, holm([cell["p"] for cell in tested]), strict=True):
+        cell["p_holm"] = p
+    asked = max(others, key=lambda arm: arm.leads).name
+    verdict = " ".join(
+        cell["sentence"] for cell in cells if whole and cell["arm"] == asked and cell["sentence"]
+    )
+    n = len(trial.test)
+    error = 196 * math.sqrt(0.25 / n)
+    notes = [
+        f"{n:,} real test images, the same for all; an accuracy near 50 % of so few is known to "
+        f"±{error:.1f} points, the paired differences more closely.",
+        f"Every classifier is trained for {config.steps:,} steps of {config.batch} images.",
+    ]
+    if trial.removed:
+        notes.append(
+            f"{trial.removed:,} test images were left out: they repeat another one or a training image."
+        )
+    if config.quick:
+        notes.append(f"A quick look of {QUICK} pairs: too few for a verdict.")
+    notes += [cell["sentence"] for cell in cells if cell["idle"] and cell["arm"] != asked]
+    if len(tested) > 1:
+        notes.append("p is of one comparison; p_holm allows for how many there are.")
+    return {
+        "dataset": trial.dataset.name,
+        "fingerprint": trial.dataset.fingerprint,
+        "config": config.record(),
+        "arms": {arm.name: arm.title for arm in config.arms},
+        "sizes": config.sizes,
+        "pairs": config.count,
+        "quick": config.quick,
+        "n_test": n,
+        "removed_test": trial.removed,
+        "done": whole,
+        "fits": len(done),
+        "total": len(trial.places),
+        "cells": cells,
+        "verdict": verdict,
+        "synthetic": made,
+        "notes": notes,
+    }

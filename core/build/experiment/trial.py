@@ -1,0 +1,249 @@
+"""The fits of an experiment: each pair draws its own images, and every arm of it starts from the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from core.build.experiment.arms import Arm, arms, ordered
+from core.build.experiment.config import ExperimentConfig
+from core.build.experiment.samples import with_samples
+from core.catalog import UserError
+from core.datasets import Dataset
+from core.datasets.dataset import assemble
+
+
+def acts(pipeline: Any) -> bool:
+    """Tells whether a chain has a step that is switched on and ever happens."""
+    return any(step.on and step.probability > 0 for step in pipeline.steps)
+
+
+def _test(dataset: Dataset, config: ExperimentConfig) -> tuple[np.ndarray, int]:
+    """Chooses the test images: none with the pixels of a training image, nor twice; and how many were left out."""
+    from core.datasets import digests
+
+    index = dataset.splits["test"]
+    keys = digests(np.asarray(dataset.x[index]))
+    train = digests(np.asarray(dataset.x[dataset.splits["train"]]))
+    once = np.zeros(len(keys), bool)
+    once[np.unique(keys, return_index=True)[1]] = True
+    good = once & ~np.isin(keys, train)
+    kept, removed = index[good], int((~good).sum())
+    if len(kept) > config.test_images:
+        rng = np.random.default_rng(config.seed)
+        kept = np.sort(rng.permutation(kept)[: config.test_images])
+    return kept, removed
+
+
+def check(dataset: Dataset, config: ExperimentConfig) -> None:
+    """Refuses an experiment that cannot be done.
+
+    Raises:
+        UserError: If labels, classes, images or arms are missing, or the chain cannot be trained with.
+    """
+    from core import augment
+
+    if dataset.y is None or len(dataset.classes) < 2:
+        raise UserError(
+            f"An experiment measures a classifier, so it needs labels of at least 2 classes, and {dataset.name} has "
+            f"{len(dataset.classes) or 'none'}. Choose a dataset with labels."
+        )
+    counts = np.bincount(dataset.y[dataset.splits["train"]], minlength=len(dataset.classes))
+    present = counts[counts > 0]
+    if config.sizes[-1] > counts.max():
+        raise UserError(
+            f"experiment.per_class must be at most {int(counts.max())}, the training images of the largest class of "
+            f"{dataset.name}, got {config.sizes[-1]}. Write smaller numbers."
+        )
+    if len(present) < 2:
+        raise UserError(
+            f"{dataset.name} has training images of {len(present)} class, and at least 2 are needed. "
+            "Choose another dataset."
+        )
+    if len(dataset.splits["test"]) < 20:
+        raise UserError(
+            f"An experiment needs at least 20 test images, and {dataset.name} has {len(dataset.splits['test'])}. "
+            "Choose a larger dataset."
+        )
+    if len(config.arms) < 2:
+        raise UserError(
+            "An experiment needs at least one arm beside the plain one, got none. Switch one on."
+        )
+    for id in dict.fromkeys(arm.pipeline(config) for arm in config.arms if arm.pipeline):
+        pipeline = augment.load(id)
+        augment.training(pipeline)
+        if not acts(pipeline):
+            theirs = [arm for arm in ordered() if arm.pipeline and arm.pipeline(config) == id]
+            switches = " and ".join(f"experiment.{arm.name}" for arm in theirs)
+            raise UserError(
+                f"The chain {id} has no step that is switched on with a probability above 0, so that its "
+                f"arm would be the same training as real images only. Add a step, or switch {switches} off."
+            )
+
+
+class Experiment:
+    """All fits of an experiment, one after the other; each depends on its place alone, so that it can be resumed.
+
+    Raises:
+        UserError: As :func:`check`.
+    """
+
+    def __init__(self, dataset: Dataset, config: ExperimentConfig) -> None:
+
+        from core import augment
+
+        check(dataset, config)
+        self.dataset, self.config = dataset, config
+        self.test, self.removed = _test(dataset, config)
+        self.test_x = dataset.images(self.test)
+        assert dataset.y is not None
+        self.test_y = dataset.y[self.test]
+        self.chains = {
+            id: augment.training(augment.load(id))
+            for id in dict.fromkeys(arm.pipeline(config) for arm in config.arms if arm.pipeline)
+        }
+        self.still = {id for id, chain in self.chains.items() if self._leaves(chain)}
+
+    def transform(self, arm: Arm) -> Any:
+        """Gives the chain of an arm; None for one without."""
+        return None if arm.pipeline is None else self.chains[arm.pipeline(self.config)]
+
+    def _leaves(self, transform: Any) -> bool:
+        """Tells whether a chain gives all images back as they are, such as one that turns by 0 degrees."""
+        import torch
+
+        index = self.dataset.splits["train"][:64]
+        x = self.dataset.images(index)
+        generator = torch.Generator().manual_seed(0)
+        return all(torch.equal(transform(x, generator), x) for _ in range(8))
+
+    @property
+    def places(self) -> list[tuple[int, int, str]]:
+        """Every fit as (pair, size, arm), pair by pair, so that a part of them is a smaller experiment."""
+        config = self.config
+        return [
+            (pair, size, arm.name)
+            for pair in range(config.count)
+            for size in config.sizes
+            for arm in config.arms
+        ]
+
+    def subset(self, pair: int, size: int) -> Dataset:
+        """Draws the real training images of a pair; a smaller size is a part of a larger one."""
+        assert self.dataset.y is not None
+        train = self.dataset.splits["train"]
+        rng = np.random.default_rng([self.config.seed, pair])
+        order = rng.permutation(train)
+        y = self.dataset.y[order]
+        chosen = np.concatenate(
+            [order[y == label][:size] for label in range(len(self.dataset.classes))]
+        )
+        return self.dataset_of(np.asarray(self.dataset.x[chosen]), self.dataset.y[chosen])
+
+    def dataset_of(self, x: np.ndarray, y: np.ndarray) -> Dataset:
+        """Makes a dataset of training images, levels (N, C, H, W), and their labels (N,)."""
+        none = np.zeros(0, np.int64)
+        return assemble(
+            x,
+            y,
+            self.dataset.classes,
+            {"train": np.arange(len(x)), "valid": none, "test": none},
+            levels=self.dataset.levels,
+            name=self.dataset.name,
+            medium=self.dataset.medium.name,
+        )
+
+    def fit(self, data: Dataset, pair: int, transform: Any = None, order: int = 0) -> Any:
+        """Trains a classifier for the steps that all arms have; gives it as it is published."""
+        import torch
+
+        from core.classifier import Classifier, ClassifierConfig
+        from core.training import TrainConfig, Trainer, spec_of
+
+        config = self.config
+        seed = (config.seed * 1000 + pair) % 2**31
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # first weights: those of the pair
+            # every class has an output, also one that this subset lacks
+            spec = spec_of(data)
+            model = Classifier(ClassifierConfig(width=config.width), spec)
+        train = TrainConfig(
+            images=config.steps * config.batch,
+            batch=config.batch,
+            seed=(seed + 1_000_003 * order) % 2**31,
+            watch=False,
+            precision="float32",
+        )
+        trainer = Trainer(model, data, train, torch.device("cpu"), transform)
+        for _ in trainer:
+            pass
+        return trainer.published()
+
+    def accuracy(self, model: Any) -> float:
+        """Measures the share of the test images that are named rightly, in percent."""
+        import torch
+
+        with torch.inference_mode():
+            named = torch.cat([model(part).argmax(1) for part in self.test_x.split(500)])
+        return 100 * float((named.numpy() == self.test_y).mean())
+
+    def run(self, pair: int, size: int, arm: str) -> tuple[float, dict[str, Any] | None]:
+        """Does one fit: its accuracy in percent, and what became of the samples of a synthetic arm."""
+        entry = arms.get(arm)
+        lesson = entry.make(self, pair, size)
+        model = self.fit(lesson.data, pair, self.transform(entry), lesson.order)
+        return self.accuracy(model), lesson.made
+
+
+def perform(
+    experiment: Experiment,
+    done: dict[tuple[int, int, str], float],
+    made: list[dict[str, Any]],
+) -> Iterator[tuple[int, int, str, float]]:
+    """Does the fits that are not in ``done`` yet, adding to it; yields each as (pair, size, arm, accuracy)."""
+    for place in experiment.places:
+        if place in done:
+            continue
+        accuracy, samples = experiment.run(*place)
+        done[place] = accuracy
+        if samples:
+            made.append({"arm": place[2], **samples})
+        yield (*place, accuracy)
+
+
+def expected_seconds(dataset: Dataset, config: ExperimentConfig) -> float:
+    """Estimates how long an experiment takes, by doing a few steps of it; takes about a second.
+
+    Raises:
+        UserError: As :func:`check`.
+    """
+    few = config.model_copy(
+        update={"steps": 20, "per_class": str(config.sizes[0]), "test_images": 50}
+    )
+    trial = Experiment(dataset, few)
+    plain = trial.subset(0, config.sizes[0])
+
+    def clock(act: Callable[[], Any]) -> float:
+        began = time.perf_counter()
+        act()
+        return time.perf_counter() - began
+
+    trial.fit(plain, 0)  # the first one pays for imports
+    chains = {None: None} | trial.chains
+    per_step = {
+        id: clock(lambda chain=chain: trial.fit(plain, 0, chain)) / 20
+        for id, chain in chains.items()
+    }
+    seconds = 0.0
+    for arm in config.arms:
+        seconds += config.steps * per_step[arm.pipeline(config) if arm.pipeline else None]
+        if arm.samples:
+            short = few.model_copy(update={"model_images": 640, "synthetic_per_class": 2})
+            short = Experiment(dataset, short)
+            whole = clock(lambda short=short: with_samples(short, 0, config.sizes[0]))
+            seconds += (whole - 20 * per_step[None]) * config.model_images / 640
+            seconds += config.steps * per_step[None]
+    return seconds * config.count * len(config.sizes)

@@ -1,0 +1,182 @@
+"""Measures a run: quality, variety, classes, likelihood, and whether it copies."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from core import datasets, jobs, runs
+from core.catalog import Config, UserError
+from core.ground.settings import settings
+from core.ground.watch import Stopped
+from core.kinds import Task, kinds, submit
+
+if TYPE_CHECKING:
+    from core.measure import Evaluation
+
+
+def start(
+    run: jobs.Job, values: Mapping[str, Any] | None = None, *, name: str = "", who: str = ""
+) -> jobs.Job:
+    """Checks what was asked for and starts the evaluation of a run.
+
+    Args:
+        run: Of a generative model.
+        values: Parameters by dotted or short name: ``{"samples": 1000, "sampling.temperature": 0.8}``.
+        name: What the person calls it.
+        who: Who asks.
+
+    Raises:
+        UserError: If the run draws no images or has no checkpoint yet, or a name or value is not allowed.
+    """
+    choice = check(run, values)
+    return submit("evaluate", choice, values, target=run.id, name=name, who=who)
+
+
+def check(run: jobs.Job, values: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Refuses what :func:`start` would refuse, and gives the choice that it starts with.
+
+    Raises:
+        UserError: If the run draws no images, lacks the checkpoint, or a value is not allowed.
+    """
+    from core.measure import chosen
+
+    if run.kind != "train":
+        raise UserError(
+            f"{run.name} is a classifier, which draws no images. Choose a run of a generative model."
+        )
+    choice = {"sampling": runs.family_of(run)}
+    asked = _config(choice, values or {})
+    chosen(asked.metrics)
+    steps = runs.checkpoints(run)
+    if not steps:
+        raise UserError(
+            f"{run.name} has no checkpoint yet. Wait for its first one, or choose another run."
+        )
+    if asked.step and asked.step not in steps:
+        raise UserError(
+            f"{run.name} has no checkpoint at step {asked.step}. It has: {', '.join(map(str, steps))}."
+        )
+    if dataset := run.config.get("dataset"):
+        datasets.check(dataset["name"], dataset["config"])
+    return choice
+
+
+def _config(choice: Mapping[str, str], values: Mapping[str, Any]) -> Any:
+    from core.kinds import configure
+    from core.measure import EvaluateConfig
+
+    return EvaluateConfig.of(configure("evaluate", choice, values)["evaluate"], "evaluate")
+
+
+def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
+    from core.measure import EvaluateConfig
+    from core.models import families
+
+    return {
+        "evaluate": EvaluateConfig,
+        "sampling": families.get(choice["sampling"]).sampling,
+    }
+
+
+def _read(job: jobs.Job) -> Evaluation | None:
+    from core import measure
+
+    return measure.read(job) if (job.path / "evaluation.json").exists() else None
+
+
+@kinds.add(
+    "evaluate",
+    "Evaluate a model",
+    Config,
+    lane="short",
+    parts=_parts,
+    shape={"evaluate": {"samples": int}},
+    read=_read,
+)
+def evaluate(task: Task) -> Iterator[dict[str, Any]]:
+    """Draws samples of a run and measures them, metric by metric."""
+    import torch
+
+    from core import datasets, measure
+    from core.measure.study import Evaluator, slow_map
+    from core.models import families
+
+    torch.set_num_threads(settings().worker_threads)
+    run = jobs.get(task.job.target)
+    config = measure.EvaluateConfig.of(task.config("evaluate"), "evaluate")
+    chosen = task.config("sampling")
+    sampling = families.get(chosen["name"]).sampling.of(chosen["config"], "sampling")
+    opened = runs.open_model(run, config.step or None)
+    facts = runs.record(run)["dataset"]
+    task.say("Preparing the data")
+    dataset = datasets.load(facts["name"], facts["config"])
+    if dataset.fingerprint != facts["fingerprint"]:
+        raise UserError(
+            f"The dataset {dataset.name} has changed since {run.name} was trained, so it cannot be judged by it. "
+            "Restore the images, or train a new run on the changed ones."
+        )
+    found = measure.Evaluation(
+        job=task.job.id,
+        run=run.id,
+        name=run.name,
+        family=opened.family,
+        dataset=dataset.name,
+        step=opened.step,
+        images=opened.images,
+        created=task.job.created,
+        finished=False,
+        conditions={},
+        measurements=(),
+        classes=(),
+        warnings=(),
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy", "scikit-learn", "scipy")},
+        },
+        path=task.path,
+    )
+    evaluator = Evaluator(opened, dataset, config, sampling, task)
+
+    try:
+        evaluator.prepare()
+        arrays = evaluator.arrays()
+        measure.write_arrays(task.path, arrays)
+        found = replace(
+            found,
+            conditions=evaluator.conditions(),
+            classes=tuple(evaluator.classes()),
+            warnings=tuple(evaluator.warnings),
+        )
+        measure.write(found)
+        for measurement in evaluator.measure():
+            found = replace(found, measurements=(*found.measurements, measurement))
+            measure.write(found)
+            yield {
+                "step": opened.step,
+                "metric": measurement.metric,
+                "value": measurement.value,
+                "low": measurement.low,
+                "high": measurement.high,
+            }
+        if (
+            evaluator.late and evaluator.judge is not None
+        ):  # the classes that it sees were not known before
+            arrays = evaluator.arrays()
+            measure.write_arrays(task.path, arrays)
+            found = replace(
+                found, conditions=evaluator.conditions(), classes=tuple(evaluator.classes())
+            )
+            measure.write(found)
+        if config.map:
+            evaluator.watch.say("Laying out the map", 0.92)
+            laid = slow_map(arrays["made_features"], arrays["real_features"], config.seed)
+            measure.write_map(task.path, laid)
+        measure.write(replace(found, finished=True))
+        task.say("", 100, 100)
+    except Stopped:
+        task.check()
+        raise

@@ -1,0 +1,63 @@
+"""Inspects a dataset: what is wrong with which images, and what is true of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from core import jobs
+from core.catalog import Config
+from core.ground import files
+from core.kinds import Task, kinds
+
+if TYPE_CHECKING:
+    from core.quality import Inspection
+
+
+def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
+    from core import datasets
+    from core.quality import InspectConfig
+
+    return {"dataset": datasets.config_of(choice["dataset"]), "inspect": InspectConfig}
+
+
+def _read(job: jobs.Job) -> Inspection | None:
+    from core.quality import findings
+
+    return findings(job)
+
+
+def _allow(config: dict[str, Any]) -> None:
+    from core import datasets
+
+    datasets.describe(config["dataset"]["name"]).medium.require("inspection")
+
+
+@kinds.add(
+    "inspect",
+    "Inspect a dataset",
+    Config,
+    lane="short",
+    parts=_parts,
+    allow=_allow,
+    unit="images",
+    read=_read,
+)
+def inspect(task: Task) -> Iterator[dict[str, Any]]:
+    """Looks for duplicates, leaks, wrong labels, outliers and poor images; nothing is changed."""
+    from core import quality
+
+    dataset = task.dataset()
+    files.write_json(
+        task.path / "content.json", {"fingerprint": dataset.fingerprint, "rules": quality.RULES}
+    )
+    n, config = len(dataset), quality.InspectConfig.of(task.config("inspect"))
+    for step in task.each(quality.inspect(dataset, config, task)):
+        if isinstance(step, quality.Inspection):
+            files.write_json(task.path / quality.FOUND, step.record())
+            task.say("", n, n)
+            yield {"images": n, "seconds": round(step.seconds, 1), "found": step.counts}
+            return
+        name, share = step
+        task.say(name, int(share * n), n)
+        yield {"images": int(share * n), "passed": name}

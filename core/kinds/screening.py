@@ -1,0 +1,51 @@
+"""Screens a chain: how far each step takes images, and what a small referee trained with it is worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from core import jobs
+from core.catalog import Config
+from core.ground import files
+from core.kinds import Task, kinds
+
+RESULT = "screening.json"
+
+
+def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
+    from core import datasets
+    from core.augment.screening import ScreeningConfig
+
+    return {"dataset": datasets.config_of(choice["dataset"]), "screening": ScreeningConfig}
+
+
+@kinds.add(
+    "screening",
+    "Is it too much?",
+    Config,
+    lane="short",
+    parts=_parts,
+    unit="classifiers",
+    read=partial(jobs.outcome, name=RESULT),
+)
+def screening(task: Task) -> Iterator[dict[str, Any]]:
+    """Trains a small classifier with each step, and judges it on clean images."""
+    from core import augment
+    from core.augment import screening as harm
+
+    config = harm.ScreeningConfig.of(task.config("screening"), "screening")
+    pipeline = augment.load(config.pipeline)
+    dataset = task.dataset()
+    began, found, leak = time.time(), {"rows": [], "fits": 0, "total": 1}, None
+    if config.run:
+        task.say("Looking for traces in the samples")
+        leak = harm.leak(dataset, pipeline, config.run)
+    for found in harm.referees(dataset, pipeline, config):
+        files.write_json(task.path / RESULT, {"rows": found["rows"], "leak": leak, "done": False})
+        yield {"fits": found["fits"], "seconds": round(time.time() - began, 2)}
+        task.count("Referee", found["fits"], found["total"])
+    files.write_json(task.path / RESULT, {"rows": found["rows"], "leak": leak, "done": True})
+    yield {"rows": len(found["rows"])}

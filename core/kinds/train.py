@@ -1,0 +1,650 @@
+"""Trains a generative model: records, checkpoints and sample sheets as it learns; the classifier shares the loop."""
+
+from __future__ import annotations
+
+import math
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import model_validator
+
+from core import jobs, runs
+from core.catalog import Config, UserError, knob
+from core.ground import files, machine
+from core.ground.settings import settings
+from core.ground.watch import Stopped
+from core.kinds import Task, flat, kinds, parts, resume
+from core.models import Curve, Spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from core.datasets import Dataset
+    from core.training import Progress
+
+QUALITY = (  # what the watch sees
+    Curve(
+        "distance",
+        "Distance to held-out images",
+        "Sliced Wasserstein distance between features of 500 images (fewer in small sets); lower is nearer.",
+        lines={"distance": "generated", "distance_floor": "real training images"},
+        scale="log",
+        place="first",
+    ),
+    Curve(
+        "copying",
+        "Copying",
+        "Share of samples nearer to a training image than to an equally likely held-out one: 0.5 is none. Rising far "
+        "above what real images have, the model repeats what it saw; Evaluate tests it.",
+        lines={"copying": "nearer to training"},
+        place="steering",
+    ),
+)
+SPEED = Curve(
+    "images_per_second",
+    "Speed",
+    "Images per second of training, without samples and checkpoints.",
+    lines={"images_per_second": "images/s"},
+)
+WATCHED = 20_000  # images of the shortest training that is worth a measure of quality
+RECORD = "run.json"
+FILES = {"log.jsonl": "Records (JSON lines)"}
+RESUMES = "Resume goes on from the newest checkpoint."
+COPYING = 0.6  # share of samples nearer to training than to held-out images from which a model is said to copy
+
+
+def curves(run: jobs.Job) -> tuple[Curve, ...]:
+    """Lists the charts of what a training logs: those of its network, of its quality, of the loop itself."""
+    from core import training
+
+    own = runs.trained(run.config).curves(run.config)
+    return (*own, *QUALITY, *training.CURVES, SPEED)
+
+
+def _curves(facts: Mapping[str, Any]) -> Sequence[Curve]:
+    from core.models import families
+
+    family = facts["family"]["name"]
+    # of a family that is not here any more, each value is drawn under its own name
+    return families.get(family).curves if family in families else ()
+
+
+class AugmentConfig(Config):
+    """What happens to the training images on their way into the network."""
+
+    pipeline: str = knob(
+        "",
+        "Id of a preset or of a saved pipeline of Augment, which changes every training image; empty for none.",
+        title="Augmentation",
+        advanced=True,
+    )
+    critic: bool = knob(
+        False,
+        "Shows real and generated images to a GAN's critic through this pipeline, instead of changing the training "
+        "images; how often, its own augmentation says.",
+        title="Only before the critic",
+        advanced=True,
+    )
+
+    @model_validator(mode="after")
+    def _exists(self) -> AugmentConfig:
+        if self.pipeline:
+            from core import augment
+
+            pipeline = augment.load(self.pipeline)
+            augment.training(pipeline)
+            if self.critic:
+                augment.CriticChain(pipeline)
+        return self
+
+
+def augmentation(task: Task) -> dict[str, Any]:
+    """Gives what a run records of its augmentation: the whole pipeline, which may be deleted later; empty for none."""
+    asked = task.job.config.get("augment") or {}
+    chosen = asked.get("pipeline", "")
+    if not chosen or (task.path / RECORD).exists():  # a resumed run has it in its record
+        return {}
+    from core import augment
+
+    return {"augment": augment.load(chosen).record() | {"critic": asked.get("critic", False)}}
+
+
+def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
+    from core import datasets
+    from core.models import families
+    from core.training import TrainConfig
+
+    return {
+        "dataset": datasets.config_of(choice["dataset"]),
+        "family": families.get(choice["family"]).config,
+        "augment": AugmentConfig,
+        "train": TrainConfig,
+    }
+
+
+def processes(config: Mapping[str, Any]) -> int:
+    """Counts the processes of a training: one for each GPU that it asks for, as far as there are any."""
+    asked = config["train"].get("gpus", 1)
+    if asked == 1:
+        return 1
+    from core.tensors import gpus
+
+    return min(asked, gpus())
+
+
+def allow(config: dict[str, Any], family: str) -> None:
+    """Checks what a training asks of the server, its images and other runs, and names its parent in full.
+
+    Args:
+        config: Of the job.
+        family: What it trains, as :func:`core.runs.family_of` names it.
+
+    Raises:
+        UserError: If it cannot work.
+    """
+    from core import datasets
+    from core.models import families
+
+    train, dataset = config["train"], config["dataset"]
+    _allow_images(train["images"])
+    if dataset["name"] not in datasets.datasets:  # a saved set says at once what it holds
+        index = datasets.load(dataset["name"]).splits["train"]
+        if not len(index):
+            raise UserError(
+                f"{dataset['name']} has no training images, so nothing can be learned from it. "
+                "Choose another dataset, or import it again with a training part."
+            )
+    if train["gpus"] > 1:
+        from core.tensors import gpus
+
+        if train["gpus"] > gpus():
+            raise UserError(
+                f"train.gpus must be at most {gpus()} on this server, got {train['gpus']}. Train on fewer GPUs."
+            )
+    medium = datasets.describe(dataset["name"]).medium
+    if family in families:
+        families.get(family).allow(medium.model, families)
+    if config["augment"]["pipeline"]:
+        medium.require("augmentation")
+    if config["augment"]["critic"]:
+        _allow_critic(config, family)
+    if train["parent"]:
+        run, step = runs.named(train["parent"])
+        if runs.family_of(run) != family:
+            raise UserError(
+                f"{run.name} is of the family {runs.family_of(run)}, and a {family} cannot start from it. "
+                "Choose a run of the same family, or leave train.parent out."
+            )
+        train["parent"] = f"{run.id}@{step}"
+
+
+def _allow_images(count: int) -> None:
+    if count > settings().max_images:
+        raise UserError(
+            f"train.images must be at most {settings().max_images} on this server, got {count}. "
+            "Train for fewer images."
+        )
+
+
+def _allow_critic(config: Mapping[str, Any], family: str) -> None:
+    """Checks that there is a critic, and that it is shown augmented images at all."""
+    from core.models import families
+
+    if family not in families or not families.get(family).critic:
+        raise UserError(
+            f"augment.critic puts the pipeline before a GAN's critic, and a {family} has none. "
+            "Leave augment.critic out: the pipeline then changes the training images."
+        )
+    values = config["family"]["config"]
+    if not config["augment"]["pipeline"] or values["augment"] == "off":
+        raise UserError(
+            f"augment.critic needs a pipeline and a critic that sees augmented images, got augment.pipeline="
+            f"{config['augment']['pipeline']!r} and family.augment={values['augment']!r}. "
+            "Name a pipeline, and choose adaptive or always; or leave augment.critic out."
+        )
+
+
+def _build(facts: Mapping[str, Any], spec: Spec) -> Any:
+    from core.models import build
+
+    return build(facts["family"]["name"], facts["family"]["config"], spec)
+
+
+@kinds.add(
+    "train",
+    "Train a model",
+    Config,
+    lane="train",
+    parts=_parts,
+    unit="images",
+    shape={"dataset": {"name": str}, "family": {"name": str}, "train": {"images": int}},
+    read=partial(jobs.outcome, name=RECORD),
+    files=FILES,
+    allow=lambda config: allow(config, config["family"]["name"]),
+    processes=processes,
+    resumes=RESUMES,
+    trained=jobs.Trained("family", _build, _curves),
+)
+def train_model(task: Task) -> Iterator[dict[str, Any]]:
+    """Trains a generative model, with sample sheets of the same noise as it learns."""
+    dataset, facts = begin(task, {"family": task.config("family"), **augmentation(task)})
+
+    def sheet(model: Any, step: int, images: int) -> None:
+        from core.ground import sheets
+        from core.models import families
+
+        sampling = families.get(facts["family"]["name"]).sampling()
+        columns = sheets.columns(len(facts["dataset"]["classes"]))
+        count = columns * max(1, 64 // columns)
+        y = None
+        if model.classes:
+            import torch
+
+            y = torch.arange(count, device=next(model.parameters()).device) % model.classes
+        made = model.sample(range(count), y, facts["train"]["seed"], sampling)
+        content = sheets.png(dataset.medium.shown(made), columns, {"step": step, "images": images})
+        files.write_atomic(task.path / "samples" / f"{step}.png", content)
+
+    yield from follow(task, dataset, facts, sheet)
+
+
+def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
+    """Loads the dataset and completes the record of the run; a resumed run keeps the record that it has.
+
+    Raises:
+        UserError: If the images of a resumed run have changed, or the dataset cannot be used.
+    """
+    import torch
+
+    from core.tensors import agreed, device
+    from core.training import spec_of
+
+    if not task.lead:
+        agreed(None)  # the first process has it prepared
+    dataset = task.dataset()
+    if task.lead:
+        agreed(dataset.fingerprint)
+    else:
+        facts = agreed(None)
+        torch.set_num_threads(facts["threads"])
+        return dataset, facts
+    if (task.path / RECORD).exists():
+        facts = files.read_json(task.path / RECORD)
+        if facts["dataset"]["fingerprint"] != dataset.fingerprint:
+            raise UserError(
+                f"The dataset {dataset.name} has changed since this run began, so it cannot be resumed. "
+                "Restore the images, or start a new run on the changed ones, from this one with train.parent."
+            )
+        _extended(task, facts)
+        agreed(facts)
+        torch.set_num_threads(facts["threads"])
+        return dataset, facts
+    spec = spec_of(dataset)
+    facts = {
+        **what,
+        "train": task.config("train"),
+        "dataset": {
+            **task.config("dataset"),
+            "fingerprint": dataset.fingerprint,
+            "classes": list(dataset.classes),
+            "images": {part: len(index) for part, index in dataset.splits.items()},
+        },
+        "spec": spec.record(),
+        "threads": torch.get_num_threads(),
+        "device": str(device(training=True)),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy", "scikit-learn")},
+        },
+        "revision": _revision(),
+    }
+    if facts["train"].get("parent"):
+        facts["parent"] = _descent(facts)
+    (task.path / "samples").mkdir(exist_ok=True)
+    files.write_json(task.path / RECORD, facts)
+    agreed(facts)
+    return dataset, facts
+
+
+def _extended(task: Task, facts: dict[str, Any]) -> None:
+    """Notes in the record that the run was given another length."""
+    old, new = facts["train"]["images"], task.config("train")["images"]
+    if old != new:
+        steps = runs.checkpoints(task.job)
+        step = {"step": steps[-1] if steps else 0}
+        facts["extended"] = [*facts.get("extended", []), step | {"from": old, "to": new}]
+        facts["train"]["images"] = new
+        files.write_json(task.path / RECORD, facts)
+
+
+def _descent(facts: dict[str, Any]) -> dict[str, Any]:
+    """Names the run that a training starts from, and says what is different now.
+
+    Raises:
+        UserError: If the weights of that run do not fit these images or settings.
+    """
+    run, step = runs.named(facts["train"]["parent"])
+    theirs = runs.record(run)
+    spec, other = facts["spec"], theirs["spec"]
+    shapes = [str(Spec.of(each)) for each in (other, spec)]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"{run.name} was trained on images with {shapes[0]}, and these have {shapes[1]}, "
+            "so its weights do not fit. "
+            "Choose a run on images of this kind, or leave train.parent out."
+        )
+    part = runs.trained(facts).part
+    pairs = {
+        "dataset": [each["dataset"]["name"] for each in (theirs, facts)],
+        "images of the dataset": [each["dataset"]["images"] for each in (theirs, facts)],
+        "content of the dataset": [each["dataset"]["fingerprint"][:12] for each in (theirs, facts)],
+        "levels": [other["levels"], spec["levels"]],
+    }
+    for where, (old, new) in {
+        "train": (theirs["train"], facts["train"]),
+        part: tuple(each[part].get("config", each[part]) for each in (theirs, facts)),
+    }.items():
+        pairs |= {f"{where}.{name}": [old.get(name), value] for name, value in new.items()}
+    changed = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    changed.pop("train.parent", None)
+    return {"run": run.id, "name": run.name, "step": step, "changed": changed}
+
+
+def _weights(facts: dict[str, Any]) -> dict[str, Any]:
+    """Reads the weights that a training starts from, on the processor."""
+    parent = facts["parent"]
+    model = runs.open_model(jobs.get(parent["run"]), parent["step"]).model
+    return {name: value.cpu() for name, value in model.state_dict().items()}
+
+
+def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], dict[str, float]]:
+    """Measures how near samples are to held-out images, and whether they are nearer still to the training images.
+
+    The test images are never looked at. It takes at most a tenth of the time, but looks always at the end, and when
+    told that it is to be ``now``.
+    """
+    import torch
+
+    from core.datasets import evenly
+    from core.measure import distances, features
+    from core.models import families
+    from core.tensors import device
+
+    sampling = families.get(task.config("family")["name"]).sampling()
+    n = min(500, len(dataset.splits["valid"]), len(dataset.splits["train"]))
+    spaced = {
+        part: evenly(dataset.splits[part], count)
+        for part, count in (("train", 10_000), ("valid", n))
+    }
+    medium, real = dataset.medium, {}
+    cost, since = 0.0, time.monotonic()
+
+    def prepare() -> None:
+        task.say("Preparing the measure of quality")
+        by = real["by"] = features.quick(dataset, device(), task.aside())
+        for part, index in spaced.items():
+            real[part] = dataset.items(index)
+        real["features"] = by.features(medium.to_model(real["valid"]))
+        few = dataset.images(evenly(spaced["train"], n))
+        real["floor"] = distances.sliced_wasserstein(by.features(few), real["features"])
+
+    def look(model: Any, seed: int, done: float, now: bool) -> dict[str, float]:
+        nonlocal cost, since
+        if n < 10 or done < 0.02:
+            return {}
+        if not now and done < 1 and time.monotonic() - since < 10 * cost:
+            return {}
+        began = time.monotonic()
+        if not real:
+            try:
+                prepare()
+            except Stopped:  # the training itself is asked to stop, which saves what there is
+                return {}
+            began = time.monotonic()
+        made = [model.sample(ids, None, seed, sampling) for ids in torch.arange(n).split(100)]
+        x = medium.items(torch.cat(made))
+        seen = real["by"].features(medium.to_model(x))
+        distance = distances.sliced_wasserstein(seen, real["features"])
+        copies = distances.nearer_to_training(
+            x.numpy(), real["train"].numpy(), real["valid"].numpy()
+        )
+        since = time.monotonic()
+        cost = since - began
+        return {
+            "distance": distance,
+            "distance_floor": real["floor"],
+            "copying": copies.value,
+            "copying_low": copies.low,
+            "copying_high": copies.high,
+        }
+
+    return look
+
+
+def _score(look: Mapping[str, float]) -> float | None:
+    """Orders checkpoints, lower is better: by the distance, those that copy behind all others; None without a look."""
+    if not look:
+        return None
+    return look["distance"] + 1e6 * max(0.0, look["copying_low"] - COPYING)
+
+
+def follow(
+    task: Task,
+    dataset: Dataset,
+    facts: dict[str, Any],
+    sheet: Callable[[nn.Module, int, int], None] | None,
+) -> Iterator[dict[str, Any]]:
+    """Runs the training loop: a record at each progress, a sheet and a checkpoint at each moment to publish."""
+    import torch
+
+    from core.tensors import agreed, alone, caveat, device
+    from core.training import TrainConfig, Trainer, batch_of, lengthened
+
+    model = runs.network(facts)
+    config = TrainConfig.of(facts["train"], "train")
+    if config.batch == 0:  # from now on it is the run's own, whatever a later version advises
+        facts["train"]["batch"] = batch_of(model, config)
+        if task.lead:
+            files.write_json(task.path / RECORD, facts)
+        config = TrainConfig.of(facts["train"], "train")
+    transform = None
+    if facts.get("augment"):
+        from core import augment
+
+        pipeline = augment.Pipeline.of(facts["augment"]["steps"])
+        if facts["augment"].get("critic"):
+            model.shown_through(augment.CriticChain(pipeline))
+        else:
+            transform = augment.training(pipeline)
+    trainer = Trainer(model, dataset, config, device(training=True), transform)
+    run = jobs.get(task.job.id)
+    state, problems = agreed(runs.newest_state(run) if task.lead else None)
+    if state is not None:
+        trainer.restore(state)
+    elif "parent" in facts:
+        trainer.start_from(agreed(_weights(facts) if task.lead else None))
+    if task.lead:
+        runs.cut(run, trainer.step)
+    begun = min(trainer.step * trainer.batch, config.images)
+    warnings = [
+        f"{problem} Training goes on from step {trainer.step} instead." for problem in problems
+    ]
+    if config.gpus != trainer.processes:
+        warnings += [f"It asks for {config.gpus} GPUs and trains on {trainer.processes}."]
+    warnings += [caveat(trainer.device)] if caveat(trainer.device) else []
+    for each in facts.get("extended", [])[-1:]:
+        if each["step"] == trainer.step:
+            old, new = (math.ceil(each[key] / trainer.batch) for key in ("from", "to"))
+            groups = list(trainer.groups.values())
+            note = lengthened(
+                config, groups, trainer.step, max(old, trainer.step), new, trainer.ease
+            )
+            known = note and any(r.get("warning") == note for r in files.Log(task.path).read()[0])
+            warnings += [note] if note and not known else []
+    if config.patience and trainer.whole is not None:
+        warnings += [
+            "It learns in stages, and each has its span, so that it cannot end early: train.patience is not followed."
+        ]
+    for warning in warnings:
+        yield {"step": trainer.step, "warning": warning}
+    saved = time.monotonic()
+    task.say("", begun, config.images)
+    watched = task.lead and sheet is not None and config.watch and config.images >= WATCHED
+    watch = _watch(task, dataset) if watched else None
+
+    def publish(progress: Progress, stopped: bool) -> dict[str, float]:
+        """Writes a checkpoint, and a sheet where one is due; gives what was measured."""
+        nonlocal saved
+        published = trainer.published()
+        values = dict(trainer.held_out(published))
+        if sheet is not None and (progress.publish or stopped):
+            sheet(published, progress.step, progress.images)
+        # who may stop early has to look whenever a look is due
+        now = progress.publish and config.patience > 0
+        look = watch(published, config.seed, progress.step / progress.steps, now) if watch else {}
+        # a generative model's own loss does not tell how good its samples are
+        score = _score(look) if sheet else next(iter(values.values()), None)
+        where = {"step": progress.step, "images": progress.images, "score": score}
+        where |= {"whole": trainer.whole}
+        runs.save_checkpoint(task.path, published, trainer.state(), where)
+        saved = time.monotonic()
+        return values | look
+
+    for progress in trainer:
+        values: dict[str, Any] = dict(progress.values)
+        reason = enough = ""
+        if task.lead:
+            reason = task.stopped()
+            if progress.note:  # what came after the step that it went back to never happened
+                runs.cut(run, progress.step)
+                values["warning"] = progress.note
+            if progress.publish or reason or time.monotonic() - saved > 60:
+                with alone():  # the others wait where the next step brings them together
+                    values |= publish(progress, bool(reason))
+                if progress.publish and trainer.whole is None:
+                    enough = _enough(task, facts, config.patience * progress.steps, progress.step)
+        reason, enough = agreed((reason, enough))
+        ends = progress.step == progress.steps
+        peak = machine.peak_mb()
+        memory = {} if peak is None else {"peak_mb": peak}
+        if trainer.device.type == "cuda":
+            memory["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+        task.say(
+            "",
+            progress.images,
+            progress.total,
+            speed=progress.images_per_second,
+            seconds=progress.seconds,
+            step=progress.step,
+            **memory,
+        )
+        yield {
+            "step": progress.step,
+            "images": progress.images,
+            "seconds": round(progress.seconds, 3),
+            "images_per_second": round(progress.images_per_second, 1),
+            **values,
+        }
+        if reason and not ends:
+            raise Stopped(reason)
+        if enough and not ends:
+            task.message = enough
+            return
+
+
+def _enough(task: Task, facts: dict[str, Any], patience: float, step: int) -> str:
+    """Tells that the held-out quality has not been better for so many steps; empty to go on, and without patience."""
+    best = runs.best_step(task.path / "checkpoints")
+    if not patience or best is None:
+        return ""
+    begun = max((each["step"] for each in facts.get("extended", [])), default=0)
+    if step - max(best, begun) < patience:
+        return ""
+    return (
+        f"Ended early: the held-out quality has not been better since step {best}. "
+        "That checkpoint is the one that pages open."
+    )
+
+
+def extend(id: str, images: int) -> jobs.Job:
+    """Lets a run see more images in all, from its newest checkpoint on: also one that has finished.
+
+    The schedule goes on as if the run had had this length from the start: the learning rate rises to what it would be
+    there, and falls to its end again; a VQ-VAE that has to returns to its first stage. :func:`lengthened` says so.
+
+    Args:
+        id: Of the run.
+        images: Images in all, those it has seen included.
+
+    Raises:
+        UserError: If it is no longer than the run is, more than the server allows, or the run cannot go on.
+    """
+    job = jobs.get(id)
+    if not runs.is_run(job):
+        raise UserError(f"{job.name} trains nothing, so it cannot be extended. Choose a run.")
+    parts_of = parts(job.kind, flat(job.config)[0])
+    seen = int(job.state.get("done", 0))
+    longer = parts_of["train"].of({**job.config["train"], "images": images}, "train").record()
+    if longer["images"] <= seen:
+        raise UserError(
+            f"{job.name} has seen {seen} images already, so train.images must be above that, got {images}. "
+            "Ask for more."
+        )
+    _allow_images(images)
+    if runs.checkpoints(job) and not runs.resumable(job):
+        raise UserError(
+            f"{job.name} has no checkpoint that training could go on from. Start a new run from it instead."
+        )
+    return resume(id, {**job.config, "train": longer})
+
+
+def lengthened(id: str, images: int) -> str:
+    """Says what :func:`extend` would do to the learning rate and the stages of a run; empty if its curve goes on.
+
+    Raises:
+        UserError: If the run cannot be read.
+    """
+    job = jobs.get(id)
+    saved = runs.checkpoints(job)
+    if not saved:
+        return ""
+    from core import training
+
+    facts = runs.record(job)
+    train = facts["train"]
+    if not train["batch"]:
+        return ""
+    # a roll-back halves the rate for good
+    back = sum({"warning", "images"} <= each.keys() for each in files.Log(job.path).read()[0])
+    old, new = (math.ceil(n / train["batch"]) for n in (train["images"], images))
+    config = training.TrainConfig.of(train, "train")
+    return training.lengthened(
+        config,
+        runs.draft(facts).groups,
+        saved[-1],
+        max(old, saved[-1]),
+        max(new, saved[-1] + 1),
+        0.5**back,
+    )
+
+
+def _revision() -> str:
+    """Reads the git revision of the code; empty outside a checkout."""
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            cwd=Path(__file__).parent,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return run.stdout.strip()

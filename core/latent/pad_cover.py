@@ -1,0 +1,51 @@
+"""The picture of a plane that rests beside a run, so that a page can be dragged on before any model is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core import jobs, runs
+from core.catalog import UserError
+from core.ground import files, sheets
+from core.ground.settings import settings
+from core.latent.planes import neighbourhood, principal_plane
+from core.latent.space import open_space
+
+SEED = 0
+CELLS = 15  # per side
+WIDTH = 6.0  # of the plane, in standard deviations
+
+
+def shelve(run: jobs.Job) -> Path:
+    """Decodes the plane that the pages start with, and keeps it beside the run as :data:`core.ground.sheets.PAD`.
+
+    Cells are exact, not previews. The picture says what it shows: ``cells`` per side, ``width`` in units of the plane,
+    ``step``, ``seed``, ``label``, ``sampling``, and the ``names`` of the axes.
+
+    Raises:
+        UserError: If the run has no latent space, or the server is view-only.
+    """
+    settings().allow_change("keep a picture beside a run")
+    if run.kind != "train":
+        raise UserError(
+            f"{run.name} makes no images, so it has no plane to show. Choose a generative model."
+        )
+    opened = runs.open_model(run)
+    space = open_space(opened)
+    (origin,) = space.draw([0], [0] if space.model.classes else None, SEED)
+    plane = principal_plane(space, origin)
+    span = WIDTH * (CELLS - 1) / CELLS / 2  # from the middle to the middle of the last cell
+    x = neighbourhood(space, plane, (0.0, 0.0), span, CELLS, quick=False)
+    facts = {
+        "cells": CELLS,
+        "width": WIDTH,
+        "step": opened.step,
+        "images": opened.images,
+        "seed": SEED,
+        "label": None,
+        "sampling": space.sampling.record(),
+        "names": list(plane.names),
+    }
+    file = run.path / sheets.PAD
+    files.write_atomic(file, sheets.png(x, CELLS, facts))
+    return file

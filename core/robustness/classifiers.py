@@ -1,0 +1,117 @@
+"""The classifiers of a dataset: its own plain one, those that were trained here, and those that somebody brings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from core import brought, jobs, runs
+from core.catalog import UserError
+from core.datasets import Dataset
+from core.ground.watch import UNWATCHED, Watch
+from core.measure import features
+from core.runs import Opened
+from core.target import Target, laid_out
+from core.tensors import device, fingerprint
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A classifier that can be attacked on a dataset.
+
+    Attributes:
+        id: "" for the dataset's own plain one, the id of a run, or of what was brought.
+        title, note: For people.
+        hardened: Whether it was trained against attacks.
+    """
+
+    id: str
+    title: str
+    note: str
+    hardened: bool = False
+
+
+def available(dataset: str) -> list[Choice]:
+    """Lists the classifiers that fit a dataset: its own plain one, the trained ones, those that were brought."""
+    found = [Choice("", "Plain classifier of this dataset", "The dataset's own.")]
+    for run in runs.listing():
+        if run.kind == "classifier" and runs.dataset_of(run) == dataset and runs.checkpoints(run):
+            defence = run.config.get("classifier", {}).get("defence", "none")
+            notes = {"none": "Plain training.", "noise": "Trained with noise."}
+            note = notes.get(defence, f"Trained against attacks ({defence}).")
+            found.append(Choice(run.id, run.name, note, defence not in notes))
+    return found + [Choice(each.id, each.name, each.note) for each in brought.listing(dataset)]
+
+
+def find(text: str) -> str:
+    """Finds the id of a classifier by its id or name; empty stays empty, the dataset's own plain one.
+
+    Raises:
+        UserError: If nothing fits, or several do.
+    """
+    if not text:
+        return text
+    return (brought.find(text) if brought.holds(text) else jobs.find(text, "classifier")).id
+
+
+def open_model(id: str, dataset: Dataset, watch: Watch = UNWATCHED) -> Opened:
+    """Opens a classifier of :func:`available` for a dataset; its plain one is trained where it is not there yet.
+
+    Args:
+        id: Of the classifier; empty for the plain one.
+        dataset: Whose images and classes it is to fit.
+        watch: Follows that training; who ends it ends it with nothing kept.
+
+    Raises:
+        UserError: If there is none of this id, or it does not fit the images or classes.
+    """
+    if not id:
+        return _plain(dataset, watch)
+    found = brought.open_model(id, dataset) if brought.holds(id) else _trained(id)
+    if found.classes != tuple(dataset.classes):
+        raise UserError(
+            f"{found.name} tells {len(found.classes)} classes apart ({', '.join(found.classes[:3])} …), {dataset.name} "
+            f"has {len(dataset.classes)} ({', '.join(dataset.classes[:3])} …). "
+            "Choose the dataset that it belongs to."
+        )
+    return found
+
+
+def target_of(id: str, dataset: Dataset, watch: Watch = UNWATCHED) -> Target:
+    """Puts a classifier under test, which :func:`open_model` opens."""
+    return Target.of(open_model(id, dataset, watch))
+
+
+def from_code(place: str, weights: str | Path | None, dataset: Dataset) -> Target:
+    """Puts under test what ``package.module:factory`` of this machine gives, with weights from a file.
+
+    Raises:
+        UserError: If the place cannot be imported, gives no module, the weights do not fit, or it cannot answer images
+            of the dataset.
+    """
+    origin = brought.origins.get("factory")
+    config = origin.config.of({"place": place, "weights": str(weights or "")}, "classifier")
+    return Target.of(origin.make(config, b"", dataset, None))
+
+
+def _plain(dataset: Dataset, watch: Watch) -> Opened:
+    judge = features.judge(dataset, device(), watch)
+    model = judge.model
+    facts = {"kind": "plain", "hash": judge.hash, "accuracy": judge.accuracy}
+    name = f"plain classifier of {dataset.name}"
+    made = Opened("", 0, 0, "classifier", model, model.spec, tuple(dataset.classes), None)
+    return laid_out(replace(made, name=name, facts=facts))
+
+
+def _trained(id: str) -> Opened:
+    run = jobs.find(id, "classifier")
+    opened = runs.open_model(run)
+    facts = {
+        "kind": "run",
+        "run": run.id,
+        "step": opened.step,
+        "hash": fingerprint(opened.model),
+        "training": dict(run.config.get("classifier", {})),
+        "dataset": runs.record(run)["dataset"]["fingerprint"],
+    }
+    return laid_out(replace(opened, name=run.name, facts=facts))

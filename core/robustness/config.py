@@ -1,0 +1,191 @@
+"""What a study is asked, checked before anything is computed: attacks, their parameters, strengths, images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from core.catalog import Config, UserError, knob, parse, seed_knob, unknown
+from core.datasets import Dataset, evenly
+from core.norms import Budget, norm_of
+from core.robustness.attacks import attacks, ready
+from core.target import Target
+from core.tensors import Images
+
+
+class StudyConfig(Config):
+    """Parameters of a study."""
+
+    attacks: str = knob(
+        "noise,fgsm,quick",
+        "Names of the attacks, with commas; the number counts an image as robust only if it withstands all of them.",
+    )
+    eps: str = knob(
+        "",
+        "Attack strengths with commas, for example 4/255,8/255; empty sweeps from 0 until accuracy reaches chance.",
+        title="Attack strength (eps)",
+    )
+    norm: Literal["linf", "l2", "l1"] = knob(
+        "linf",
+        "What eps bounds: the largest change of a pixel (linf), the length of the change (l2), or its sum (l1).",
+    )
+    n: int = knob(
+        1000,
+        "Images that are attacked.",
+        title="Images",
+        ge=1,
+        le=1_000_000,
+        unit="images",
+        log=True,
+        visitor=1000,
+    )
+    split: Literal["test", "valid", "train"] = knob(
+        "test", "Which images of the dataset are attacked."
+    )
+    seed: int = seed_knob("Of everything random in the attacks.", advanced=True)
+    eot: int = knob(
+        1,
+        "Draws that every answer and gradient is the mean of; for a model that is random itself.",
+        title="Average over draws (EOT)",
+        ge=1,
+        le=100,
+        advanced=True,
+        visitor=10,
+    )
+    bpda: bool = knob(
+        False,
+        "Lets gradients pass roundings, signs and casts inside the model as if they were not there.",
+        title="Let gradients pass (BPDA)",
+        advanced=True,
+    )
+    options: str = knob(
+        "",
+        "Parameters of single attacks, for example pgd.steps=100 pgd.loss=margin.",
+        advanced=True,
+        visitor="",
+    )
+    batch: int = knob(
+        0,
+        "Images that the model is asked at once; 0 takes what fits, and is halved when memory is short.",
+        ge=0,
+        le=100_000,
+        unit="images",
+        advanced=True,
+    )
+
+    def budget(self, of: Target | Dataset) -> Budget:
+        """Gives the norm of this study and the strengths on images of the shape of a classifier's or a dataset's."""
+        return Budget(norm_of(self.norm), of.shape)
+
+
+def names_of(config: StudyConfig) -> list[str]:
+    """Lists the attacks of a study; the placebo is always among them.
+
+    Raises:
+        UserError: If one does not exist, needs a package, or does not know the norm.
+    """
+    names = [word.strip().lower() for word in config.attacks.split(",") if word.strip()]
+    names = list(dict.fromkeys(["noise", *names]))
+    for name in names:
+        entry = ready(name)
+        known = [norm.name for norm in entry.norms]
+        if config.norm not in known:
+            raise UserError(
+                f"{entry.title} cannot be bounded by {config.norm}. It knows {', '.join(known)}: "
+                "choose one of these norms, or leave the attack out."
+            )
+    return names
+
+
+def settings_of(config: StudyConfig, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Sorts ``pgd.steps=100`` into the parameters of each attack, and checks them.
+
+    Raises:
+        UserError: If a text has no value, or a name or value is not allowed.
+    """
+    found: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for dotted, value in parse(config.options.replace(",", " ").split()).items():
+        name, _, parameter = dotted.partition(".")
+        if name not in attacks:
+            raise UserError(unknown("attack", name, attacks.names()))
+        found.setdefault(name, {})[parameter] = value
+    for name, values in found.items():
+        attacks.get(name).config.of(values, name)
+    return found
+
+
+def fitting(target: Target, x: Any, y: Any) -> tuple[Images, Tensor]:
+    """Checks that images and labels fit the classifier, and gives them as tensors.
+
+    Raises:
+        UserError: With what is wrong: shape, range, number of channels, size, labels.
+    """
+    x, y = torch.as_tensor(x), torch.as_tensor(y)
+    floats(x)
+    if not len(x):
+        raise UserError("There is no image to attack. Choose another split, or a larger dataset.")
+    if y.shape != (len(x),) or y.is_floating_point():
+        raise UserError(
+            f"Labels must be {len(x)} whole numbers, one per image, got {y.dtype} {tuple(y.shape)}. "
+            "Give class numbers."
+        )
+    if x.shape[1] != target.channels:
+        raise UserError(
+            f"{target.name} takes images of {target.channels} channel(s), these have {x.shape[1]}. "
+            "Choose a dataset in colour for a model of colour images, and in grey for a grey one."
+        )
+    if tuple(x.shape[2:]) != (target.size, target.size):
+        raise UserError(
+            f"{target.name} takes images of {target.size}×{target.size} px, these have {x.shape[3]}×{x.shape[2]}. "
+            "Choose the dataset at that size, or let the model's preprocessing resize them."
+        )
+    if not bool(x.isfinite().all()) or float(x.min()) < 0 or float(x.max()) > 1:
+        raise UserError(
+            f"Pixels must lie in 0 … 1, got {float(x.min()):.3g} … {float(x.max()):.3g}. "
+            "Take the normalisation out of the data: it belongs into the model."
+        )
+    if int(y.min()) < 0 or int(y.max()) >= len(target.classes):
+        raise UserError(
+            f"Labels must lie in 0 … {len(target.classes) - 1}, got {int(y.min())} … {int(y.max())}. "
+            "Choose the dataset that the classifier was trained for."
+        )
+    return x.float(), y.long()
+
+
+def floats(x: Tensor) -> None:
+    """Checks that a tensor holds images.
+
+    Raises:
+        UserError: With what it holds instead.
+    """
+    if x.ndim != 4 or not x.is_floating_point():
+        raise UserError(
+            f"Images must be floats of shape (N, C, H, W) in 0 … 1, got {x.dtype} {tuple(x.shape)}. "
+            "Divide bytes by 255."
+        )
+
+
+def images_of(
+    dataset: Dataset, config: StudyConfig
+) -> tuple[Images, Tensor, list[int], dict[str, Any]]:
+    """Takes the images of a study from a dataset, spread evenly: images, labels, their indices, what a report says.
+
+    Raises:
+        UserError: If the dataset has no labels, or the split no images.
+    """
+    if dataset.y is None:
+        raise UserError(
+            f"{dataset.name} has no labels, so no answer is right or wrong. Choose a dataset with labels."
+        )
+    index = dataset.splits[config.split]
+    if not len(index):
+        raise UserError(
+            f"The split {config.split} of {dataset.name} has no images. Choose another split."
+        )
+    pick = evenly(index, config.n)
+    x = dataset.images(pick)
+    facts = {"name": dataset.name, "split": config.split, "fingerprint": dataset.fingerprint}
+    return x, torch.as_tensor(dataset.y[pick]), [int(i) for i in pick], facts

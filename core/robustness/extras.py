@@ -1,0 +1,152 @@
+"""All that one job may ask of a classifier: the study, common corruptions, a certificate, transfer to other models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from core.catalog import knob
+from core.datasets import Dataset
+from core.ground.stats import proportion
+from core.ground.watch import UNWATCHED, Watch
+from core.norms import LINF, Norm
+from core.robustness import attacks, certify, classifiers, corruptions
+from core.robustness.config import StudyConfig
+from core.robustness.measure import AttackStudy
+from core.target import Target
+from core.tensors import Images
+
+
+class AttackConfig(StudyConfig):
+    """Parameters of a job that attacks a classifier."""
+
+    classifier: str = knob(
+        "", "Id of a classifier; empty takes the dataset's own plain one.", advanced=True
+    )
+    corruptions: bool = knob(
+        False,
+        "Measures accuracy under the fifteen common corruptions in five severities as well.",
+        title="Common corruptions",
+    )
+    certify: float = knob(
+        0.0,
+        "Spread of the noise of a certificate (randomized smoothing), 0 for none; use what it was trained with.",
+        title="Certify with noise (sigma)",
+        ge=0,
+        le=2,
+    )
+    certified: int = knob(
+        100, "Images that are certified.", ge=1, le=100_000, unit="images", log=True, advanced=True
+    )
+    transfer: str = knob(
+        "",
+        "Ids of other classifiers, with commas, that are shown the adversarial images.",
+        advanced=True,
+    )
+
+    def study(self) -> StudyConfig:
+        """Gives the part that is the study."""
+        names = StudyConfig.knobs()
+        return StudyConfig.of({k: v for k, v in self.record().items() if k in names}, "attack")
+
+
+def extras(
+    config: AttackConfig,
+    study: AttackStudy,
+    target: Target,
+    dataset: Dataset,
+    watch: Watch = UNWATCHED,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Does what goes with a study, yielding the name of a result and its growing table; ends early when stopped."""
+    if config.corruptions:
+        for table in corruptions.accuracy(target, study.x, study.y, config.seed):
+            done = sum(len(row) for row in table["accuracy"].values())
+            yield "corruptions", table | {"done": f"{done} of {5 * len(corruptions.names())}"}
+            if watch.stopped():
+                return
+    if config.certify:
+        settings = certify.CertifyConfig(sigma=config.certify)
+        found: list[certify.Certified] = []
+        x, y = study.x[: config.certified], study.y[: config.certified]
+        for each in certify.certify(target, x, y, settings, config.seed):
+            found.append(each)
+            if len(found) % 5 == 0 or len(found) == len(x):
+                yield (
+                    "certified",
+                    certificate(found, settings) | {"done": f"{len(found)} of {len(x)}"},
+                )
+            if watch.stopped():
+                return
+    if config.transfer:
+        others = [classifiers.target_of(id.strip(), dataset) for id in config.transfer.split(",")]
+        yield (
+            "transfer",
+            transfer([target, *others], study.x, study.y, study.grid[study.head], study.norm),
+        )
+
+
+def certificate(
+    found: Sequence[certify.Certified], config: certify.CertifyConfig
+) -> dict[str, Any]:
+    """Gives what was certified as plain values: the curve, and how often it abstained."""
+    radii, shares = certify.curve(found)
+    right = sum(each.right for each in found)
+    low, high = proportion(right, len(found)).interval
+    return {
+        "config": config.record(),
+        "n": len(found),
+        "radii": radii,
+        "accuracy": shares,
+        "smoothed": {"value": right / max(1, len(found)), "interval": [low, high]},
+        "abstained": sum(each.abstained for each in found),
+        "images": [
+            {"index": e.index, "said": e.said, "right": e.right, "radius": e.radius} for e in found
+        ],
+        "guarantee": f"The smoothed classifier, L2, each image with probability {1 - config.alpha:g}.",
+    }
+
+
+def transfer(
+    targets: Sequence[Target],
+    x: Images,
+    y: Tensor,
+    eps: float,
+    norm: Norm = LINF,
+    values: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Attacks each classifier and shows its adversarial images to all the others: which of them are fooled.
+
+    Only images that a pair names rightly both are counted, so that a mistake is not taken for transfer.
+
+    Args:
+        targets: The classifiers, of the same classes.
+        x, y: Images (N, C, H, W) and labels (N,).
+        eps, norm: Budget.
+        values: Parameters of the screening attack.
+
+    Returns:
+        ``names``, ``fooled`` (from row to column; share of the counted images), ``n`` (counted), ``eps``, ``norm``.
+    """
+    right = [(target.predict(x) == y.to(target.device)).cpu() for target in targets]
+    made = [
+        attacks.run("quick", target, x, y, eps, norm=norm, config=values).adversarial
+        for target in targets
+    ]
+    fooled = np.zeros((len(targets), len(targets)))
+    counted = np.zeros(fooled.shape, int)
+    for i, images in enumerate(made):
+        for j, target in enumerate(targets):
+            both = right[i] & right[j]
+            wrong = (target.predict(images.to(target.device)) != y.to(target.device)).cpu()
+            counted[i, j] = int(both.sum())
+            fooled[i, j] = float((wrong & both).sum() / both.sum().clamp_min(1))
+    return {
+        "names": [target.name for target in targets],
+        "fooled": fooled.tolist(),
+        "n": counted.tolist(),
+        "eps": eps,
+        "norm": norm.name,
+    }

@@ -1,0 +1,76 @@
+"""One image under attack: what the classifier says as the strength rises."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.norms import L2, LINF, Budget, Norm
+from core.robustness.attacks import run
+from core.target import Target
+from core.tensors import Images
+
+
+@dataclass(frozen=True)
+class Closeup:
+    """One image under attack, at rising strength.
+
+    Attributes:
+        eps: The strengths, rising, the first is 0.
+        images: (E, C, H, W).
+        said: Name of the likeliest class at each strength.
+        top: At each strength the five likeliest classes, as (name, probability).
+        trace: What the attack climbed at the strongest, step by step: the lead of a wrong class.
+        smallest: By norm, the smallest change that fools, or None.
+    """
+
+    eps: list[float]
+    images: Images
+    said: list[str]
+    top: list[list[tuple[str, float]]]
+    trace: list[float]
+    smallest: dict[str, float | None]
+
+
+def look(
+    target: Target,
+    image: Tensor,
+    label: int,
+    norm: Norm = LINF,
+    towards: int | None = None,
+    steps: int = 20,
+) -> Closeup:
+    """Attacks one image (C, H, W) at rising strength, towards a class if one is given; about a second on digits."""
+    device = target.device
+    x = image[None].to(device)
+    y = torch.tensor([label], device=device)
+    goal = None if towards is None else torch.tensor([towards], device=device)
+    strengths = [0.0, *Budget(norm, target.shape).sweep()]
+    made, trace = [x], []
+    for strength in strengths[1:]:
+        # the same start as at the last strength, so that the slider moves smoothly
+        outcome = run(
+            "pgd", target, x, y, strength, norm=norm, towards=goal, active=False,
+            config={"steps": steps, "loss": "margin", "random_start": False},
+        )  # fmt: skip
+        made.append(outcome.adversarial)
+        trace = outcome.trace
+    images = torch.cat(made)
+    probabilities = target.probabilities(images)
+    best = probabilities.topk(min(5, probabilities.shape[1]), 1)
+    names = target.classes
+    top = [
+        [(names[int(k)], float(p)) for p, k in zip(values, rows, strict=True)]
+        for values, rows in zip(best.values, best.indices, strict=True)
+    ]
+    smallest: dict[str, float | None] = {}
+    for each, name in ((LINF, "fmn"), (L2, "ddn")):
+        distance = float(run(name, target, x, y, None, norm=each).distance[0])
+        if each is norm and towards is None:  # a step of the sweep may have found a smaller one
+            fooled = [s for s, row in zip(strengths, top, strict=True) if row[0][0] != names[label]]
+            distance = min([distance, *fooled])
+        smallest[each.name] = distance if math.isfinite(distance) else None
+    return Closeup(strengths, images.cpu(), [row[0][0] for row in top], top, trace, smallest)

@@ -1,0 +1,106 @@
+"""Images are changed so that an encoder takes them for something else.
+
+References:
+    Kos et al., 2018, Adversarial examples for generative models, https://arxiv.org/abs/1702.06832
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from core.catalog import knob
+from core.datasets import Dataset
+from core.models import Encodes, Spells, Traces
+from core.norms import LINF
+from core.robustness.tricks import (
+    Shown,
+    TrickConfig,
+    images_of,
+    noisy,
+    plain,
+    rising,
+    strength,
+    strip,
+    tricks,
+)
+from core.runs import Opened
+from core.target import Target
+
+
+class EncoderConfig(TrickConfig):
+    """Parameters of the attack on an encoder."""
+
+    goal: Literal["away", "another"] = knob(
+        "away", "Moves the code as far away as possible, or to that of another image."
+    )
+
+
+def _encodes(opened: Opened) -> bool:
+    # a path is followed by too many passes for each step of an attack
+    return isinstance(opened.model, Spells | Encodes) and not isinstance(opened.model, Traces)
+
+
+@tricks.add("encoder", "Attack the encoder", EncoderConfig, fits=_encodes, classifier=False)
+def encoder(
+    config: EncoderConfig, opened: Opened, dataset: Dataset, target: Target | None
+) -> Iterator[Shown]:
+    """Changes an image a little, and the model takes it for something else; random noise of the same size beside it."""
+    x, y = images_of(opened, dataset, config.n)
+    eps = strength("encoder", opened, config.eps)
+    code, restored = coder(opened, y)
+    with torch.no_grad():
+        clean, back = code(x), restored(x)
+        noised = restored(noisy(x, eps, config.seed))
+    goal = clean.roll(1, 0)
+    spread = float((clean - goal).flatten(1).norm(dim=1).mean()) or 1.0
+
+    def score(moved: Tensor) -> Tensor:
+        if config.goal == "another":
+            return -(code(moved) - goal).flatten(1).square().sum(1)
+        return (code(moved) - clean).flatten(1).square().sum(1)
+
+    def shift(moved: Tensor) -> float:
+        return float((code(moved) - clean).flatten(1).norm(dim=1).mean() / spread)
+
+    for level in rising(score, shift, x, eps, config, "Shift of the code"):
+        far, random = (values[-1] for values in level.lines.values())
+        with torch.no_grad():
+            after = restored(level.kept)
+        damage = [float((images - back).square().mean()) for images in (after, noised)]
+        yield Shown(
+            f"A change of {LINF.text(level.eps)} moves the code by {far:.2f} of the distance between two images, "
+            f"{far / max(random, 1e-9):.1f} times as far as random noise of the same size.",
+            [
+                plain("Shift of the code, attack", f"{far:.2f}", "1: distance of two images", len(x)),
+                plain("Shift of the code, noise", f"{random:.2f}", "noise of that size", len(x)),
+                plain("Damage, attack", f"{damage[0]:.4f}", "mean square change of the reconstruction", len(x)),
+                plain("Damage, noise", f"{damage[1]:.4f}", "the same for random noise", len(x)),
+            ],
+            [
+                strip("Images", x),
+                strip("What the model makes of them", back),
+                strip(f"Changed by at most {LINF.text(eps)}", level.kept),
+                strip("What the model makes of these", after),
+            ],
+            level.curve,
+            level.done,
+        )  # fmt: skip
+
+
+def coder(
+    opened: Opened, y: Tensor
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Gives code and reconstruction of a model; of one that spells, the code before it is rounded."""
+    model = opened.model
+    if isinstance(model, Spells):
+        return model.spell, lambda x: model.restore(model.quantize(x))
+    label, sampling = y if model.classes else None, opened.usual
+
+    def code(x: Tensor) -> Tensor:
+        return model.encode(x, label, sampling)
+
+    return code, lambda x: model.decode(code(x), label, sampling).clamp(0, 1)

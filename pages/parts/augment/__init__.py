@@ -1,0 +1,354 @@
+"""What the Augment page is made of: the chain that a visitor builds, the images it is tried on, and one file per view.
+
+A session keeps the chain as plain values; each step has a number of its own, so that its controls move along with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from core import datasets
+from core.catalog import UserError
+from pages.parts import form, shell
+
+KEY = "augment.chain"
+LONGEST = 1500  # characters of a chain in the address; a longer one stays in the session
+
+
+@dataclass(frozen=True)
+class Images:
+    """What the chain is tried on.
+
+    Attributes:
+        x: uint8 (N, C, H, W), 0 … 255.
+        y: Labels (N,), or None.
+        names: Per image, for people.
+        source: ``photos``, or the name of a dataset.
+        credit: Who made them; may be empty.
+    """
+
+    x: np.ndarray
+    y: np.ndarray | None
+    names: list[str]
+    source: str
+    credit: str = ""
+
+    @property
+    def floats(self) -> Any:
+        """The images in [0, 1], float32 (N, C, H, W)."""
+        import torch
+
+        from core.tensors import to_float
+
+        return to_float(torch.as_tensor(self.x))
+
+    @property
+    def labels(self) -> Any:
+        """The labels as a tensor, or None."""
+        import torch
+
+        return None if self.y is None else torch.as_tensor(self.y)
+
+
+# --- The chain ------------------------------------------------------------------------------------------------------
+
+
+def first(data: str) -> str:
+    """Names the preset that a visit begins with: one that leaves the images of this dataset what they are."""
+    about = datasets.describe(data)
+    if about.entry is not None:
+        return about.entry.chain
+    grey = about.size is not None and about.size["channels"] == 1
+    return "digits" if grey else "photos"  # what a grey picture shows may be another thing mirrored
+
+
+def pipeline() -> Any:
+    """Gives the chain as it is: of the session, else of the address, else a preset that suits the dataset."""
+    from core import augment
+
+    preset = first(shell.chosen_dataset())
+    if KEY not in st.session_state:
+        words = st.query_params.get("chain", "")
+        try:
+            chain = augment.unfolded(words) if words else augment.load(preset)
+        except UserError as error:
+            st.toast(
+                shell.plain(f"The chain in the link was left out: {error}"),
+                icon=":material/link_off:",
+            )
+            chain = augment.load(preset)
+        take(chain)
+    before = st.session_state.get("augment.first", preset)
+    if before != preset and _as_it_is().hash == augment.load(before).hash:
+        take(augment.load(preset))  # another dataset, and nobody has touched the chain
+    st.session_state["augment.first"] = preset
+    return _as_it_is()
+
+
+def _as_it_is() -> Any:
+    from core import augment
+
+    steps = [
+        {key: step[key] for key in ("name", "parameters", "probability", "enabled")}
+        for step in st.session_state[KEY]
+    ]
+    return augment.Pipeline.of(steps, st.session_state.get("augment.name", ""))
+
+
+def take(chain: Any) -> None:
+    """Makes a pipeline the visitor's chain."""
+    count = st.session_state.get("augment.numbers", 0)
+    steps = []
+    for step in chain.record()["steps"]:
+        count += 1
+        steps.append({**step, "number": count})
+    st.session_state["augment.numbers"] = count
+    st.session_state[KEY] = steps
+    st.session_state["augment.name"] = chain.name
+
+
+def remember(chain: Any) -> None:
+    """Writes the chain into the address, with the parameters that differ from their defaults; not the first one."""
+    from core import augment
+
+    if chain.hash == augment.load(first(shell.chosen_dataset())).hash:
+        st.query_params.pop("chain", None)
+        return
+    folded = []
+    for step in chain.steps:
+        usual = augment.augmentations.get(step.name).config().record()
+        changed = {name: value for name, value in step.config.items() if value != usual.get(name)}
+        folded.append([step.name, changed, step.probability, int(step.on)])
+    words = json.dumps(folded, separators=(",", ":"))
+    if len(words) > LONGEST:
+        st.query_params.pop("chain", None)
+    elif st.query_params.get("chain") != words:
+        st.query_params["chain"] = words
+
+
+def builder() -> None:
+    """Draws the chain: each step with its switch, its place, its form; and what can be added."""
+    from core import augment
+
+    presets = {preset.id: preset for preset in augment.presets()}
+    kept = {one.id: one for one in augment.saved()}
+    chosen = st.selectbox(
+        "Begin with",
+        [*presets, *kept],
+        index=None,
+        key="augment.preset",
+        placeholder="a preset, or one you saved",
+        format_func=lambda id: presets[id].title if id in presets else f"{kept[id].name} (saved)",
+        on_change=lambda: _begin(),
+    )
+    if chosen in presets:
+        st.caption(presets[chosen].why)
+    for place, step in enumerate(list(st.session_state[KEY])):
+        _step(place, step)
+    if not st.session_state[KEY]:
+        st.caption("The chain is empty: images pass through unchanged. Add a step.")
+    sees = datasets.describe(shell.chosen_dataset()).medium.model
+    entries = sorted(
+        (entry for entry in augment.augmentations if sees in entry.takes),
+        key=lambda entry: augment.GROUPS.index(entry.group),
+    )
+    st.selectbox(
+        "Add a step",
+        [entry.name for entry in entries],
+        index=None,
+        key="augment.add",
+        placeholder="Add a step",
+        label_visibility="collapsed",
+        format_func=lambda name: (
+            f"{augment.augmentations.get(name).group}: {augment.augmentations.get(name).title}"
+        ),
+        on_change=lambda: _add(),
+    )
+
+
+def _begin() -> None:
+    from core import augment
+
+    if id := st.session_state.get("augment.preset"):
+        shell.attempt(lambda: take(augment.load(id)))
+
+
+def _add() -> None:
+    from core import augment
+
+    if not (name := st.session_state.get("augment.add")):
+        return
+    st.session_state["augment.add"] = None
+    chain = shell.attempt(lambda: pipeline().with_step(name))
+    if chain is not None:
+        number = st.session_state["augment.numbers"] = st.session_state["augment.numbers"] + 1
+        step = augment.Pipeline((chain.steps[-1],)).record()["steps"][0]
+        st.session_state[KEY] = [*st.session_state[KEY], {**step, "number": number}]
+
+
+def _change(place: int, act: str) -> None:
+    steps = list(st.session_state[KEY])
+    step = steps.pop(place)
+    if act != "remove":
+        steps.insert(max(0, min(len(steps), place + (-1 if act == "up" else 1))), step)
+    st.session_state[KEY] = steps
+
+
+def _step(place: int, step: dict[str, Any]) -> None:
+    from core import augment
+
+    entry = augment.augmentations.get(step["name"])
+    number, last = step["number"], len(st.session_state[KEY]) - 1
+    with st.container(border=True):
+        switch, up, more, away = st.columns(
+            [5, 1, 1.2, 1], gap="xsmall", vertical_alignment="center"
+        )
+        key = f"augment.on.{number}"
+        step["enabled"] = switch.toggle(
+            entry.title,
+            **({} if key in st.session_state else {"value": step["enabled"]}),
+            key=key,
+        )
+        act(up, place, "up", number, "arrow_upward", "Earlier", place == 0)
+        # no help on it: Streamlit's tooltip swallows every other click on a popover
+        with more.popover("", icon=":material/tune:", type="tertiary", width="content"):
+            _settings(entry, step, number)
+            act(
+                st, place, "down", number, "arrow_downward", "Later", place == last, "Move it later"
+            )
+        act(away, place, "remove", number, "close", "Remove", False)
+
+
+def act(
+    where: Any, place: int, what: str, number: int, icon: str, help: str, off: bool, label: str = ""
+) -> None:
+    """Draws a button that moves a step or takes it out."""
+    where.button(
+        label,
+        icon=f":material/{icon}:",
+        key=f"augment.{what}.{number}",
+        type="tertiary",
+        help=help,
+        on_click=_change,
+        args=(place, what),
+        disabled=off,
+    )
+
+
+def _settings(entry: Any, step: dict[str, Any], number: int) -> None:
+    key = f"augment.step.{number}"
+    for name, value in step["parameters"].items():  # set before they are drawn, once
+        st.session_state.setdefault(f"{key}.{name}", value)
+    omit = {"run"} if "run" in entry.needs else set()
+    values = form.form({key: entry.config}, omit=omit)[key]
+    if omit:
+        values["run"] = _run(entry, step, key)
+    step["parameters"] = {**step["parameters"], **values}
+    st.session_state.setdefault(f"{key}.probability!", float(step["probability"]))
+    step["probability"] = st.slider(
+        "Share of images that it changes",
+        0.0,
+        1.0,
+        step=0.05,
+        key=f"{key}.probability!",
+        help="1 changes every image, 0 none.",
+    )
+    if entry.slow:
+        st.caption(
+            ":material/hourglass: Works image by image: for previews and for making a dataset, not within a training."
+        )
+
+
+def _run(entry: Any, step: Mapping[str, Any], key: str) -> str:
+    from core import augment
+
+    able = {run.id: run for run in augment.runs_for(entry.name, dataset(shell.chosen_dataset()))}
+    ids = list(able)
+    if not ids:
+        st.caption("No trained model of this dataset can do this yet. Train one, then come back.")
+        return str(step["parameters"].get("run", ""))
+    now = step["parameters"].get("run")
+    return st.selectbox(
+        "Model",
+        ids,
+        index=ids.index(now) if now in ids else 0,
+        key=f"{key}.which",
+        format_func=lambda id: able[id].name,
+        help="A run that was trained on this dataset.",
+    )
+
+
+# --- The images -----------------------------------------------------------------------------------------------------
+
+
+@st.cache_data(max_entries=8, show_spinner="Preparing the images")
+def dataset(name: str) -> Any:
+    """Opens a dataset as it is by default, once for all visitors."""
+    return datasets.load(name, {})
+
+
+def images(count: int) -> Images:
+    """Asks what the chain is tried on, and gives that many images: the first of each class in turn."""
+    name = shell.chosen_dataset()
+    title = datasets.describe(name).title
+    source = shell.view(
+        "Tried on",
+        "augment.source",
+        {"photos": "Photographs", "data": title},
+        help="Two photographs of scikit-learn, large enough to see what happens, or the dataset of the sidebar.",
+    )
+    return photos() if source == "photos" else examples(name, count)
+
+
+@st.cache_data(show_spinner=False)
+def photos() -> Images:
+    """Gives the two photographs that come with scikit-learn."""
+    from core import augment
+
+    x, names, credit = augment.photos(size=128)
+    return Images(np.asarray(x), None, list(names), "photos", credit)
+
+
+def examples(name: str, count: int) -> Images:
+    """Gives training images of a dataset, each class in turn."""
+    found = dataset(name)
+    index = found.splits["train"]
+    y = None
+    if found.y is not None:
+        labels = np.asarray(found.y[index])
+        by_class = [index[labels == k] for k in range(len(found.classes))]
+        turns = [part[i] for i in range(count) for part in by_class if i < len(part)]
+        index = np.asarray(turns[:count])
+        y = np.asarray(found.y[index])
+    index = index[:count]
+    names = [
+        f"image {i}" + (f": {found.classes[int(found.y[i])]}" if found.y is not None else "")
+        for i in index
+    ]
+    return Images(found.pictures(index), y, names, name)
+
+
+def ready(chain: Any, on: Images) -> Any:
+    """Makes a chain ready to run on these images, with the others that some steps mix in.
+
+    Raises:
+        UserError: If a step has not what it needs.
+    """
+    import torch
+
+    from core import augment
+
+    pool, classes = on, 0
+    if on.source != "photos":
+        pool = examples(on.source, 256)
+        classes = len(dataset(on.source).classes)
+    context = augment.Context(
+        pool.floats, None if pool.y is None else torch.as_tensor(pool.y), classes
+    )
+    return augment.Chain(chain, context)

@@ -1,0 +1,220 @@
+"""Does it help: an experiment with equal steps and paired seeds, judged on real images that nothing else has seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core import jobs
+from core.ground.writing import duration
+from pages.parts import form, shell, show
+from pages.parts.augment import dataset, recipes
+from pages.parts.job import panel
+
+
+def draw(chain: Any, data: str) -> None:
+    """Asks for the experiment, says how long it takes, and shows the newest."""
+    from core.build import experiment
+
+    if not dataset(data).labelled:
+        st.caption("This needs a dataset with labels. Choose another in the sidebar.")
+        return
+    left, right = st.columns([1, 1.6], gap="medium")
+    with left:
+        press = st.container()  # above what it takes its values from, so that it is seen at once
+        values = form.form({"augment.experiment": experiment.ExperimentConfig}, omit={"pipeline"})
+        values = values["augment.experiment"]
+        shell.press(
+            press,
+            "Run the experiment",
+            recipes.start,
+            "experiment",
+            data,
+            chain,
+            values,
+            type="primary",
+            key="augment.prove",
+            icon=":material/science:",
+            disabled=not shell.may_change() or not experiment.acts(chain),
+            help="As a job; it goes on when you leave, and fills the chart as it comes.",
+            width="stretch",
+        )
+        with press:
+            st.caption(f"Expected time: about {duration(expected(chain, data, values))}.")
+    with right:
+        found = recipes.newest("experiment", data)
+        if not found:
+            st.caption(
+                "The same small classifier is trained on few real images: plain, with a placebo of as many steps, with "
+                "the chain, with TrivialAugment, with synthetic samples of a generator that saw only those images. "
+                "Each pair shares its seed and its images; the test images are real and without duplicates."
+            )
+            return
+        id = found[0].id
+        if len(found) > 1:
+            id = st.selectbox(
+                "Experiment",
+                [job.id for job in found],
+                key="augment.experiments",
+                format_func=lambda id: next(
+                    f"{j.name}, {j.id[4:13]}, {j.status}" for j in found if j.id == id
+                ),
+                label_visibility="collapsed",
+            )
+        shell.live(watch, 1 if jobs.get(id).active else None, id)
+
+
+def expected(chain: Any, data: str, values: dict[str, Any]) -> float:
+    """Gives the seconds that the experiment will take, by doing a few steps of it.
+
+    Raises:
+        UserError: If the chain cannot be trained with, or a value is not allowed.
+    """
+    from core import augment
+
+    if values.get("chain", True):
+        augment.training(chain)
+    stand_in = recipes.known(chain) or "digits"  # a chain that is not saved costs about the same
+    return _expected(data, tuple(sorted({**values, "pipeline": stand_in}.items())))
+
+
+@st.cache_data(max_entries=64, show_spinner="Measuring how fast it is")
+def _expected(data: str, values: tuple[tuple[str, Any], ...]) -> float:
+    from core.build import experiment
+
+    return experiment.expected_seconds(
+        dataset(data), experiment.ExperimentConfig.of(dict(values), "experiment")
+    )
+
+
+@shell.guard()
+def watch(id: str) -> None:
+    """Shows the verdict, the learning curves and the table as they fill."""
+    job = jobs.get(id)
+    panel(job, "augment.proof", "What it has measured is kept.")
+    found = job.result()
+    if found is None:
+        st.caption("The first results arrive in a moment.")
+        return
+    if found["verdict"]:
+        st.markdown(f"**{shell.plain(found['verdict'])}**")
+    elif found["quick"]:
+        st.caption("A quick look with 3 pairs: too few for a verdict.")
+    curves(found)
+    st.dataframe(
+        pd.DataFrame(
+            [
+                {
+                    "arm": found["arms"][cell["arm"]],
+                    "effect": cell["effect"],
+                    "95 %": ""
+                    if cell["low"] is None
+                    else f"{cell['low']:+.1f} to {cell['high']:+.1f}",
+                    "verdict": cell["verdict"],
+                    "per class": cell["size"],
+                    "accuracy": cell["mean"],
+                    "plain": cell["plain_mean"],
+                    "p": cell["p_holm"] if cell.get("p_holm") is not None else cell["p"],
+                    "pairs": cell["n"],
+                }
+                for cell in found["cells"]
+                if cell["arm"] != "none" or len(found["cells"]) == len(found["sizes"])
+            ]
+        ),
+        hide_index=True,
+        key="augment.cells",
+        column_config={
+            "accuracy": st.column_config.NumberColumn(format="%.1f %%"),
+            "plain": st.column_config.NumberColumn(format="%.1f %%"),
+            "arm": st.column_config.TextColumn(width=150),
+            "effect": st.column_config.NumberColumn(
+                format="%+.1f", width=55, help="Points of accuracy, against the plain arm."
+            ),
+            "95 %": st.column_config.TextColumn(width=90),
+            "verdict": st.column_config.TextColumn(width=80),
+            "p": st.column_config.NumberColumn(
+                format="%.3f", help="Sign-flip test, corrected for the number of questions (Holm)."
+            ),
+        },
+        alt="Accuracy and effect of each arm, by images per class",
+    )
+    words = f"{found['pairs']} pairs, n = {found['n_test']:,} real test images"
+    if found.get("removed_test"):
+        words += f" ({found['removed_test']} duplicates of training images removed)"
+    st.caption(words + ".")
+    for note in found.get("notes", []):
+        st.caption(shell.plain(note))
+    for arm, title in found["arms"].items():
+        if rows := [row for row in found.get("synthetic", []) if row["arm"] == arm]:
+            st.caption(f"{title}: {used(rows)}")
+    st.download_button(
+        "Everything (JSON)",
+        lambda: (job.path / "experiment.json").read_bytes(),
+        f"{job.id}.json",
+        "application/json",
+        key="augment.proof.json",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def curves(found: dict[str, Any]) -> None:
+    """Draws accuracy against real images per class, one line per arm."""
+    import plotly.graph_objects as go
+
+    figure, middle = go.Figure(), (len(found["arms"]) - 1) / 2
+    for number, (arm, title) in enumerate(found["arms"].items()):
+        beside = 1.02 ** (number - middle)  # so that one bar does not hide another
+        cells = [cell for cell in found["cells"] if cell["arm"] == arm]
+        points = [(cell["size"], cell["mean"], cell["accuracies"]) for cell in cells]
+        if arm == "none":
+            by_size = {cell["size"]: cell["plain_mean"] for cell in found["cells"]}
+            points = points or [(size, mean, [mean]) for size, mean in by_size.items()]
+        if not points:
+            continue
+        figure.add_scatter(
+            x=[p[0] * beside for p in points],
+            y=[p[1] for p in points],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [max(p[2]) - p[1] for p in points],
+                "arrayminus": [p[1] - min(p[2]) for p in points],
+                "thickness": 1,
+                "width": 3,
+            },
+            name=title,
+            mode="lines+markers",
+            line={
+                "color": show.colour(number),
+                "width": 2,
+                "dash": "dot" if arm == "placebo" else "solid",
+            },
+        )
+    figure.update_layout(
+        height=280,
+        margin={"l": 44, "r": 8, "t": 40, "b": 40},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
+        xaxis={
+            "title": {"text": "real images per class"},
+            "type": "log",
+            "tickvals": found["sizes"],
+        },
+        yaxis={"ticksuffix": " %", "title": {"text": "accuracy on real test images"}},
+    )
+    show.plot(
+        figure,
+        key="augment.curves",
+        config={"displayModeBar": False},
+        alt="Accuracy against real images per class for each arm; bars reach from the worst to the best pair",
+    )
+
+
+def used(rows: list[dict[str, Any]]) -> str:
+    """Says how many synthetic samples were used, and why the others were left out."""
+    from core.build import experiment
+
+    none, some = experiment.samples_used(rows)
+    return shell.plain(some or none)

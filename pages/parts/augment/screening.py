@@ -1,0 +1,157 @@
+"""Is the chain too much: how far it leads from the data, and what a small referee that learned with it still knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core import jobs, runs
+from core.ground.writing import percents
+from pages.parts import shell
+from pages.parts.augment import dataset, recipes
+from pages.parts.job import panel
+
+DRIFT = "Median distance of the judge's features from the original; 1 is as far as another image of the class."
+OFF = "Share of changed images that lie off the data; untouched held-out images have the floor beside it."
+
+
+def draw(chain: Any, data: str) -> None:
+    """Measures the drift at once, and the referees as a job."""
+    if not dataset(data).labelled:
+        st.caption("This needs a dataset with labels. Choose another in the sidebar.")
+        return
+    if not chain.steps:
+        st.caption("The chain is empty. Add a step.")
+        return
+    st.markdown("**At once: how far does it lead away?**")
+    quick(chain, data)
+    st.markdown("**With a referee: what does it cost or bring?**")
+    generators = [
+        run
+        for run in runs.listing()
+        if run.kind == "train" and runs.dataset_of(run) == data and runs.checkpoints(run)
+    ]
+    left, right = st.columns([2, 1], vertical_alignment="bottom")
+    leak = left.selectbox(
+        "Look for leaks into the samples of",
+        ["", *[run.id for run in generators]],
+        key="augment.leak",
+        format_func=lambda id: (
+            "no model" if not id else next(r.name for r in generators if r.id == id)
+        ),
+        help="A generator that was trained with augmentation may draw augmented images instead of real ones.",
+    )
+    shell.press(
+        right,
+        "Train the referees",
+        recipes.start,
+        "screening",
+        data,
+        chain,
+        {"run": leak or ""},
+        type="primary",
+        key="augment.screen",
+        icon=":material/balance:",
+        disabled=not shell.may_change(),
+        help="Small classifiers trained with and without each step, tried on clean images; as a job.",
+    )
+    found = recipes.newest("screening", data)
+    if not found:
+        st.caption(
+            "The agreement of a finished classifier misleads: a shift by one pixel confuses it, and helps one that "
+            "learns with it. So small referees are trained, with each step and with the whole chain."
+        )
+        return
+    shell.live(watch, 1 if found[0].active else None, found[0].id)
+
+
+@shell.guard()
+def quick(chain: Any, data: str) -> None:
+    """Draws the drift of every step and of the chain."""
+    rows = _strain(data, chain.hash, chain)
+    st.dataframe(
+        pd.DataFrame(
+            [
+                {
+                    "step": row.title,
+                    "drift": row.drift,
+                    "off the data": row.off.value,
+                    "95 %": percents(row.off.low, row.off.high, 0),
+                    "untouched": row.floor,
+                    "n": row.off.n,
+                    "reads": reading(row),
+                }
+                for row in rows
+            ]
+        ),
+        hide_index=True,
+        key="augment.strain",
+        column_config={
+            "drift": st.column_config.NumberColumn(format="%.2f", help=DRIFT),
+            "off the data": st.column_config.NumberColumn(format="percent", help=OFF),
+            "untouched": st.column_config.NumberColumn(
+                format="percent", help="The same share for held-out images as they are: the floor."
+            ),
+        },
+        alt="Drift and share off the data, per step and for the chain",
+    )
+
+
+def reading(row: Any) -> str:
+    """Says in a word how far a step leads."""
+    if row.off.low > row.floor and row.off.value > 2 * row.floor:
+        return "off the data"
+    return "far" if row.drift > 0.7 else "mild"
+
+
+@st.cache_data(max_entries=32, show_spinner="Measuring how far it leads away")
+def _strain(data: str, _hash: str, _chain: Any) -> list[Any]:
+    from core.augment import screening
+
+    return screening.strain(dataset(data), _chain)
+
+
+@shell.guard()
+def watch(id: str) -> None:
+    """Shows the referees as they come in."""
+    job = jobs.get(id)
+    panel(job, "augment.screening", "What it has found is kept.")
+    if (found := job.result()) is None:
+        return
+    slow = [row["title"] for row in found["rows"] if found["done"] and row["accuracy"] is None]
+    st.dataframe(
+        pd.DataFrame(
+            [
+                {
+                    "step": row["title"],
+                    "accuracy with it": row["accuracy"],
+                    "without": row["plain"],
+                    "change (points)": row["change"],
+                    "95 %": ""
+                    if row["low"] is None
+                    else f"{row['low']:+.1f} to {row['high']:+.1f}",
+                    "referees": row["n_seeds"],
+                    "test images": row["n_test"],
+                }
+                for row in found["rows"]
+                if row.get("accuracy") is not None
+            ]
+        ),
+        hide_index=True,
+        key="augment.referees",
+        column_config={
+            "accuracy with it": st.column_config.NumberColumn(format="%.1f %%"),
+            "without": st.column_config.NumberColumn(format="%.1f %%"),
+            "change (points)": st.column_config.NumberColumn(format="%+.1f"),
+        },
+        alt="Accuracy of referees on clean images, with each step and without",
+    )
+    if slow:
+        st.caption(
+            f"No referee can learn with {shell.plain(', '.join(slow))}: too slow for a training, or it mixes labels."
+        )
+    if found.get("leak"):
+        st.markdown(shell.plain(found["leak"]["sentence"]))
+    st.caption(f"{shell.plain(job.name)}, {job.status}.")

@@ -1,0 +1,306 @@
+"""What a chain does to images: after each step, drawn many times, at rising strength, before and after, by class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from pages.parts import shell, show
+from pages.parts.augment import Images, dataset, examples, ready
+from pages.parts.compare import compare
+
+FRAMES = 12  # of a film strip in one row
+
+
+def film(chain: Any, on: Images, seed: int) -> None:
+    """Shows images after each step, with the values that were drawn for the chosen one."""
+    from core import augment
+
+    few = min(3, len(on.x))
+    frames = augment.film(ready(chain, on), on.floats[:few], seed, range(few), _labels(on, few))
+    columns = min(len(frames), FRAMES)
+    kept = frames if len(frames) <= FRAMES else [frames[0], *frames[-(FRAMES - 1) :]]
+    x = np.stack([frame.images for frame in kept], 1).reshape(-1, *on.x.shape[1:])
+    titles = [
+        f"{on.names[i]}, {'as it is' if not n else 'after ' + frame.title}"
+        for i in range(few)
+        for n, frame in enumerate(kept)
+    ]
+    show.pictures(
+        x,
+        columns=columns,
+        key="augment.film",
+        alt=f"{few} images after each of {len(frames) - 1} steps",
+        titles=titles,
+        marks={n: str(n) for n in range(1, columns)},
+        max_height=430,
+        max_zoom=16,
+    )
+    image = 0
+    if few > 1:
+        image = st.segmented_control(
+            "Values drawn for",
+            range(few),
+            default=0,
+            key="augment.film.image",
+            required=True,
+            format_func=lambda i: shell.plain(on.names[i]),
+        )
+    told(kept, image or 0)
+    total = sum(frame.ms_per_image for frame in frames)
+    st.caption(
+        f"{total:.2f} ms per image for the whole chain on this server, {few} at a time"
+        + (
+            f"; the first {len(frames) - len(kept)} steps are not shown"
+            if len(kept) < len(frames)
+            else ""
+        )
+        + "."
+    )
+
+
+def told(frames: list[Any], image: int) -> None:
+    """Lists what each step has drawn for one image."""
+    import pandas as pd
+
+    rows = []
+    for number, frame in enumerate(frames):
+        if frame.step < 0:
+            continue
+        words = frame.told[image]
+        drawn = (
+            "passed it by"
+            if words is None
+            else ", ".join(f"{name} {value}" for name, value in words.items()) or "changed it"
+        )
+        rows.append(
+            {
+                "": number,
+                "step": frame.title,
+                "drawn": drawn,
+                "ms per image": round(frame.ms_per_image, 3),
+            }
+        )
+    if rows:
+        st.dataframe(
+            pd.DataFrame(rows),
+            hide_index=True,
+            key="augment.told",
+            height=min(38 + 35 * len(rows), 260),
+            column_config={"": st.column_config.NumberColumn(width=30)},
+            alt="What each step has drawn for this image",
+        )
+
+
+def grid(chain: Any, on: Images, seed: int) -> None:
+    """Shows several versions of each image beside it."""
+    import time
+
+    from core import augment
+
+    few = len(on.x) if on.source == "photos" else min(8, len(on.x))
+    draws = 5 if on.source == "photos" else 11
+    began = time.perf_counter()
+    made = augment.grid(ready(chain, on), on.floats[:few], seed, draws, _labels(on, few))
+    took = 1000 * (time.perf_counter() - began)
+    x = np.concatenate([on.x[:few, None], made], 1)
+    columns = draws + 1
+    show.pictures(
+        x.reshape(-1, *on.x.shape[1:]),
+        columns=columns,
+        key="augment.grid",
+        alt=f"{few} images, each with {draws} versions",
+        titles=[
+            f"{on.names[i]}, {'as it is' if not d else f'version {d}'}"
+            for i in range(few)
+            for d in range(columns)
+        ],
+        marks={columns * i: "" for i in range(few)},
+        max_height=470,
+        max_zoom=12,
+    )
+    st.caption(
+        f"On the left each image as it is, then {draws} versions of it. Another seed, other versions; "
+        f"made in {took:.0f} ms, {took / (few * draws):.2f} ms per image."
+    )
+
+
+def sweep(chain: Any, on: Images, seed: int) -> None:
+    """Shows one step at rising strength, and from where on it hurts."""
+    from core import augment
+
+    able = [
+        (place, step)
+        for place, step in enumerate(chain.steps)
+        if augment.augmentations.get(step.name).strength
+    ]
+    if not able:
+        st.caption("No step of this chain has a strength. Add one, for example Rotate.")
+        return
+    place = st.selectbox(
+        "Step",
+        [place for place, _ in able],
+        key="augment.sweep",
+        format_func=lambda place: f"{place + 1}. {chain.steps[place].title}",
+        width=280,
+    )
+    step = chain.steps[place if place is not None else able[0][0]]
+    few = min(3, len(on.x))
+    context = ready(augment.Pipeline(), on).context
+    found = augment.sweep(
+        step.name, step.config, on.floats[:few], 7, seed, context=context, y=_labels(on, few)
+    )
+    knob = augment.augmentations.get(step.name).config.knobs()[found.knob]
+    columns = len(found.values)
+    show.pictures(
+        np.swapaxes(found.images, 0, 1).reshape(-1, *on.x.shape[1:]),
+        columns=columns,
+        key="augment.swept",
+        alt=f"{step.title} at {columns} strengths",
+        titles=[
+            f"{knob.label} {value:g}{_unit(knob)}" for _ in range(few) for value in found.values
+        ],
+        max_height=400,
+        max_zoom=14,
+    )
+    st.caption(
+        f"{knob.label}, from left to right: "
+        + ", ".join(f"{value:g}" for value in found.values)
+        + f"{_unit(knob)}; the same draw at every strength. Now it is {step.config[found.knob]:g}."
+    )
+    if on.source != "photos":
+        hurts(step, knob)
+
+
+def hurts(step: Any, knob: Any) -> None:
+    """Draws how far a step leads away from the data as it grows, and from where on it leaves it."""
+    import plotly.graph_objects as go
+
+    name = shell.chosen_dataset()
+    rows, limit = _strained(name, step.name, tuple(sorted(step.config.items())))
+    figure = go.Figure()
+    x = [row["value"] for row in rows]
+    figure.add_scatter(
+        x=x,
+        y=[row["off"] for row in rows],
+        mode="lines+markers",
+        name="off the data",
+        line={"color": show.colour(0), "width": 2.5},
+    )
+    figure.add_scatter(
+        x=x,
+        y=[row["floor"] for row in rows],
+        mode="lines",
+        name="untouched held-out images",
+        line={"color": show.colour(1), "width": 1.5, "dash": "dot"},
+    )
+    if limit is not None:
+        figure.add_vline(
+            limit, line={"dash": "dash", "width": 1}, annotation={"text": "hurts from here"}
+        )
+    figure.update_layout(
+        height=220,
+        margin={"l": 44, "r": 8, "t": 26, "b": 40},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
+        xaxis={"title": {"text": f"{knob.label}{_unit(knob)}"}},
+        yaxis={"tickformat": ".0%", "rangemode": "tozero"},
+    )
+    show.plot(
+        figure,
+        key="augment.hurts",
+        config={"displayModeBar": False},
+        alt="Share of images that lie off the data, against the strength",
+    )
+    st.caption(
+        "Share of changed images that lie farther from every real one than real ones lie from each other, by the "
+        "features of the judge. "
+        + (
+            f"From {limit:g}{_unit(knob)} on it is more than twice that of untouched images."
+            if limit is not None
+            else "It stays near that of untouched images up to the far end."
+        )
+    )
+
+
+@st.cache_data(max_entries=64, show_spinner="Measuring where it hurts")
+def _strained(
+    name: str, step: str, config: tuple[tuple[str, Any], ...]
+) -> tuple[list[dict[str, Any]], float | None]:
+    from core.augment import screening
+
+    rows = screening.sweep(dataset(name), step, dict(config))
+    return rows, screening.hurts(rows)
+
+
+def _unit(knob: Any) -> str:
+    return f" {knob.unit}" if knob.unit else ""
+
+
+def before(chain: Any, on: Images, seed: int) -> None:
+    """Lays an image over its changed version, with a border to drag."""
+    left, right = st.columns([1, 2.4], gap="medium")
+    with left:
+        image = st.selectbox(
+            "Image",
+            range(len(on.x)),
+            key=f"augment.before.{on.source}",
+            format_func=lambda i: on.names[i],
+        )
+        version = st.number_input(
+            "Version", min_value=0, max_value=999, value=0, key="augment.version"
+        )
+        st.caption("Left of the border as it is, right of it augmented. Drag the border.")
+    i = image or 0
+    labels = on.labels
+    after = ready(chain, on)(
+        on.floats[i : i + 1],
+        seed,
+        [1000 * i + int(version)],
+        None if labels is None else labels[i : i + 1],
+    )
+    from core.tensors import to_bytes
+
+    with right:
+        compare(
+            on.x[i],
+            to_bytes(after)[0],
+            key="augment.compare",
+            alt=f"{on.names[i]}, as it is on the left and augmented on the right",
+            max_height=440,
+        )
+
+
+def classes(chain: Any, data: str, seed: int) -> None:
+    """Shows one column per class: the image as it is, and versions below it."""
+    from core import augment
+
+    found = dataset(data)
+    if not found.labelled:
+        st.caption("Classes need a dataset with labels. Choose another in the sidebar.")
+        return
+    some = examples(data, min(16, len(found.classes)))
+    shown = len(some.x)
+    made = augment.grid(ready(chain, some), some.floats, seed, 4, some.labels)
+    stack = np.concatenate([some.x[:, None], made], 1).swapaxes(0, 1)
+    names = [found.classes[k] for k in ([] if some.y is None else some.y)]
+    show.pictures(
+        stack.reshape(-1, *some.x.shape[1:]),
+        columns=shown,
+        key="augment.classes",
+        alt=f"{shown} classes side by side, each with four versions",
+        titles=names * 5,
+        marks=dict.fromkeys(range(shown), ""),
+        max_height=440,
+        max_zoom=12,
+    )
+    st.caption(
+        "The first row as it is; below it four versions. Does each still belong to its class? "
+        + shell.plain(", ".join(names))
+        + "."
+    )
+
+
+def _labels(on: Images, count: int) -> Any:
+    return None if on.labels is None else on.labels[:count]

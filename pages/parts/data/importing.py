@@ -1,0 +1,172 @@
+"""A ZIP of pictures on its way in: how it would be read, what it leaves open, and its import under a name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from core import datasets
+from core.catalog import UserError
+from core.datasets import pictures
+from core.ground import scratch
+from core.ground.settings import settings
+from core.ground.writing import many
+from pages.parts import form, shell, show
+
+READINGS = {
+    "file": "By the file of labels",
+    "splits": "As splits",
+    "classes": "As classes",
+    "none": "Without classes",
+}
+
+
+def draw() -> None:
+    """Takes a ZIP of pictures in, under a name; says before how it would be read."""
+    left, right = st.columns([1.7, 1], gap="large")
+    values: dict[str, Any] = {}
+    wanted = ""
+    with left:
+        st.caption(
+            f"A ZIP of pictures ({pictures.KINDS}): one folder per class, splits of such folders, a file of labels, or "
+            f"all in one. Any sizes, grey or colour. At most {settings().upload_mb} MB."
+        )
+        upload = st.file_uploader(
+            "ZIP of pictures",
+            type="zip",
+            key="data.upload" + "." * st.session_state.get("data.imports", 0),  # empty afterwards
+            label_visibility="collapsed",
+            disabled=not shell.may_change(),
+        )
+        naming, pressing = st.columns([2, 1], vertical_alignment="bottom")
+        name = naming.text_input(
+            "Name",
+            key="data.name",
+            placeholder="my-birds" if upload is None else Path(upload.name).stem,
+            max_chars=60,
+            disabled=not shell.may_change(),
+        )
+        if upload is not None and shell.may_change():
+            with shell.guard():
+                called = datasets.free(name or Path(upload.name).stem)
+                values = read_as(upload, called)
+                wanted = called  # nothing speaks against it
+    with right:
+        asked = {"reading", "training", "range"}
+        values |= form.form({"data.folder": datasets.config_of("folder")}, omit=asked)[
+            "data.folder"
+        ]
+    pressed = pressing.button(
+        "Import",
+        type="primary",
+        key="data.import",
+        disabled=not wanted,
+        help="Reads every picture once; what cannot be read is listed with the reason.",
+    )
+    if not pressed or upload is None or not wanted:
+        return
+    settings().allow_change("import images")
+    with stored(upload, wanted) as path, left:
+        made = datasets.bring(wanted, values | {"path": path}, show.Bar())
+    left_out = f", {len(made.refused):,} left out" if made.refused else ""
+    st.session_state["_done"] = f"{wanted}: {len(made):,} pictures imported{left_out}."
+    st.session_state["data.next"] = wanted
+    st.session_state["data.imports"] = st.session_state.get("data.imports", 0) + 1
+    st.session_state.pop("data.preview", None)
+    st.query_params.pop("data.view", None)  # to the new pictures
+    st.rerun()
+
+
+@contextmanager
+def stored(upload: Any, name: str) -> Iterator[str]:
+    """Gives the path of an upload on the server's disk, for as long as it is read."""
+    with scratch.temporary() as folder:
+        file = folder / f"{name}.zip"
+        with file.open("wb") as out:
+            upload.seek(0)
+            shutil.copyfileobj(upload, out)
+        yield str(file)
+
+
+def looked(upload: Any, name: str, training: str) -> datasets.Preview:
+    """Looks into an upload, once for each file and choice."""
+    if upload.size > settings().upload_mb * 2**20:
+        raise UserError(
+            f"The file has {upload.size / 2**20:.0f} MB, at most {settings().upload_mb} MB are allowed. "
+            "Make it smaller."
+        )
+    key = (upload.file_id, training)
+    known = st.session_state.get("data.preview")
+    if known is None or known[0] != key:
+        with st.spinner("Looking into the ZIP"), stored(upload, name) as path:
+            known = key, datasets.preview({"path": path, "training": training})
+        st.session_state["data.preview"] = known
+    return known[1]
+
+
+def reading_of(found: datasets.Preview, key: str) -> dict[str, Any]:
+    """Shows every way to read the folders, and asks for one; the one that was found is chosen."""
+    kinds = [reading["kind"] for reading in found.readings]
+    if found.problem:
+        st.warning(shell.plain(found.problem), icon=":material/warning:")
+    chosen = kinds[0]
+    if len(kinds) > 1:
+        chosen = st.radio(
+            "How the folders are read",
+            kinds,
+            index=kinds.index(found.taken) if found.taken in kinds else 0,
+            key=key,
+            format_func=lambda kind: READINGS[kind] + (" (found)" if kind == found.taken else ""),
+            captions=[shell.plain(reading["sentence"]) for reading in found.readings],
+        )
+    one = next(reading for reading in found.readings if reading["kind"] == chosen)
+    for words in [one["sentence"]] * (len(kinds) == 1) + one["notes"]:
+        st.caption(f":material/info: {shell.plain(words)}")
+    return one
+
+
+def read_as(upload: Any, name: str) -> dict[str, Any]:
+    """Shows what an upload would become, and asks what it leaves open."""
+    knobs = datasets.config_of("folder").knobs()
+    place = f"data.folder.{upload.file_id}"  # another file begins with its own
+    training, wrong = str(st.session_state.get(f"{place}.training", "")), None
+    try:
+        found = looked(upload, name, training)
+    except UserError as error:
+        if not training.strip():
+            raise
+        found, wrong, training = looked(upload, name, ""), error, ""
+    others = len(found.refused)
+    st.markdown(
+        f"**{found.pictures:,}** pictures"
+        + (f", and {many(others, 'other file')}" if others else "")
+    )
+    # so does another choice of folders
+    reading = reading_of(found, f"data.reading.{upload.file_id}.{training}")
+    values = {"reading": reading["kind"]}
+    if wrong or any(folder["taken_as"] in datasets.SPLITS for folder in reading["folders"]):
+        values["training"] = form.control(knobs["training"], place)
+    if wrong:
+        raise wrong
+    roles = {folder["taken_as"] for folder in reading["folders"]}
+    if "train" in roles and "valid" not in roles:
+        st.caption(
+            ":material/info: None is for validation: a share of the training images is set aside for it."
+        )
+    if found.deep or found.ones:
+        words = (
+            "They hold only the values 0 and 1."
+            if found.ones
+            else f"{found.deep:,} of them hold more than 8 bits"
+            + ("." if found.largest is None else f"; their largest value is {found.largest:g}.")
+        )
+        st.caption(
+            f":material/info: {words} The largest value of all pictures becomes white, unless another is given."
+        )
+        values["range"] = form.control(knobs["range"], place)
+    return values

@@ -1,0 +1,370 @@
+"""What was measured: words, tables and charts that pages share, and one file per view of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from core import jobs, measure
+from core.catalog import UserError
+from core.ground.writing import percent, percents
+from pages.parts import shell, show
+
+if TYPE_CHECKING:
+    from core.measure import Evaluation, Measurement
+
+GROUPS = {  # of measures, as questions
+    "quality": "How near is it to real images?",
+    "variety": "Are they real, and does it show everything?",
+    "classes": "Does it know the classes?",
+    "likelihood": "How likely are real images to it?",
+    "copying": "Does it copy?",
+}
+BETTER = {"higher": "↑", "lower": "↓", "": ""}
+WAITS = "The images are being drawn. This view appears when they have been compared, before the slower measures."
+_FLOOR = "real images in its place"
+_VALUE = "value, with its interval"
+SYMBOLS = ("circle", "square", "triangle-up", "cross", "x")  # of measures, class by class
+_PLAIN = {"displayModeBar": False}
+_LEGEND = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}}
+_SAYS = (":material/thumb_up:", ":material/thumb_down:", ":material/content_copy:")
+
+
+def number(value: float | None, scale: str) -> str:
+    """Writes a value as its scale asks for: a share in percent, all else in three digits."""
+    if value is None:
+        return "–"
+    if scale == "share":
+        return percent(value)
+    text = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return text if "e" not in text or abs(value) < 1e-4 else f"{value:.4f}"
+
+
+def span(measurement: Measurement) -> str:
+    """Writes the interval of 95 %; empty where there is none."""
+    if measurement.low is None or measurement.high is None:
+        return ""
+    low, high, scale = measurement.low, measurement.high, measurement.entry.scale
+    text = (
+        percents(low, high)
+        if scale == "share"
+        else f"{number(low, scale)} to {number(high, scale)}"
+    )
+    return text.replace(" ", "\u00a0")
+
+
+def sentences(found: Evaluation) -> None:
+    """Says in three sentences what the model is good at, where it fails, and whether it copies."""
+    for icon, sentence in zip(_SAYS, measure.sentences(found), strict=True):
+        if sentence:
+            st.markdown(f"{icon} {shell.plain(sentence)}")
+
+
+def report(run: jobs.Job, found: Evaluation, key: str) -> None:
+    """Offers the report of an evaluation, which is written when it is asked for."""
+
+    def write() -> bytes:
+        from core.measure import report
+
+        return report.html(found)
+
+    st.download_button(
+        "Report (HTML)",
+        write,
+        f"{run.id}-step{found.step}.html",
+        "text/html",
+        key=key,
+        icon=":material/download:",
+        on_click="ignore",
+        help="One file with every measure, settings, versions and seeds; it opens anywhere.",
+    )
+
+
+def conditions(found: Evaluation) -> str:
+    """Says under which conditions the values were measured: what somebody else needs to compare them."""
+    facts = found.conditions
+    judge = facts.get("judge_accuracy")
+    words = [
+        f"{facts['n']:,} generated images from step {found.step:,} "
+        f"({found.images:,} training images seen)",
+        f"against {facts['n_reference']:,} real ones ({facts['reference']} split of {facts['dataset']})",
+        f"features: {facts['extractor']} {str(facts['hash'])[:8]}"
+        + (f" ({percent(judge)} right on test images)" if judge is not None else ""),
+        *(f"{name} {value}" for name, value in facts["sampling"].items()),
+        f"seed {facts['seed']}",
+    ]
+    return shell.plain(" · ".join(words))
+
+
+def table(measurements: Sequence[Measurement]) -> None:
+    """Lists measures by group: value, interval, floor, direction, n, what each means and when to doubt it."""
+    lines = [
+        "| Measure | Value :small[with its 95 % interval] | Real images instead | n "
+        "| What it means, and when not to trust it |",
+        "|:--|:--|--:|--:|:--|",
+    ]
+    for group, question in GROUPS.items():
+        found = [m for m in measurements if m.entry.group == group and m.known]
+        if found:
+            lines.append(f"| **{question}** | | | | |")
+        lines += [_line(m) for m in found]
+    if len(lines) > 2:
+        st.markdown("\n".join(lines))
+        st.caption("↑ higher is better, ↓ lower is better.")
+    refused = [m for m in measurements if not m.known]
+    if refused:
+        st.markdown("**Not measured**")
+        for m in refused:
+            st.caption(f"**{shell.plain(name_of(m))}**: {shell.plain(m.note)}")
+
+
+def name_of(measurement: Measurement) -> str:
+    """Names a measure without what saw the images, where that is said beside it."""
+    title = measurement.entry.title
+    return title if measurement.title.startswith(f"{title}, ") else measurement.title
+
+
+def _line(m: Measurement) -> str:
+    """Writes a measure as one row of a table in markdown."""
+    metric = m.entry
+    reading = f":small[{_cell(metric.means)} :gray[{_cell(metric.doubt)}]]"
+    if m.note:
+        reading += f" :small[:material/warning: {_cell(m.note)}]"
+    interval = span(m)
+    cells = [
+        f"{_cell(name_of(m))}\u00a0{BETTER[metric.direction]}",
+        f"**{number(m.value, metric.scale)}**" + (f" :small[{interval}]" if interval else ""),
+        number(m.floor, metric.scale),
+        f"{m.n:,}" if m.n else "–",
+        reading,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(text: str) -> str:
+    return shell.plain(" ".join(text.split()))
+
+
+def shares(measurements: Sequence[Measurement], *, key: str) -> bool:
+    """Draws the measures that are shares and better when higher, with interval and floor; False without any."""
+    found = [
+        m
+        for m in measurements
+        if m.known and m.entry.scale == "share" and m.entry.direction == "higher"
+    ]
+    if found:
+        dots({name_of(m): m for m in found}, key=key)
+    return bool(found)
+
+
+def dots(cells: Mapping[str, Measurement], *, key: str, axis: str = "") -> None:
+    """Draws known values of one scale by name, one below the other, with intervals and floors."""
+    import plotly.graph_objects as go
+
+    found = list(cells.values())
+    scale = found[0].entry.scale
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[m.floor for m in found],
+        y=list(cells),
+        mode="markers",
+        name=_FLOOR,
+        marker={"size": 15, "symbol": "diamond-open", "color": "gray", "line": {"width": 2}},
+    )
+    figure.add_scatter(
+        x=[m.value for m in found],
+        y=list(cells),
+        mode="markers",
+        name=_VALUE,
+        marker={"size": 9, "color": show.colour(0)},
+        error_x=_whiskers(found),
+    )
+    figure.update_layout(
+        height=(110 if axis else 80) + 30 * len(found),
+        margin={"l": 8, "r": 8, "t": 30, "b": 40 if axis else 24},
+        xaxis={"title": {"text": axis, "font": {"size": 12}}},
+        yaxis={"autorange": "reversed", "automargin": True, "type": "category"},
+        legend=_LEGEND,
+    )
+    if scale == "share":
+        low = min(x for m in found for x in (m.value, m.low, m.floor) if x is not None)
+        figure.update_xaxes(tickformat=".0%", range=[max(0.0, low - 0.1) - 0.02, 1.05])
+    told = "; ".join(f"{name} {number(m.value, scale)}" for name, m in cells.items())
+    show.plot(figure, key=key, config=_PLAIN, alt=f"{axis} {told}".strip())
+
+
+def _whiskers(found: Sequence[Measurement]) -> dict[str, Any]:
+    """Gives plotly the way from each value to the ends of its interval."""
+    ends = [
+        (m.high - m.value, m.value - m.low)
+        if m.value is not None and m.low is not None and m.high is not None
+        else (0.0, 0.0)
+        for m in found
+    ]
+    above, below = zip(*ends, strict=True)
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": above,
+        "arrayminus": below,
+        "thickness": 1.5,
+    }
+
+
+def advice(measurement: Measurement) -> str:
+    """Names a measure and says which direction is better."""
+    direction = measurement.entry.direction
+    return (
+        f"{measurement.title} ({direction} is better)"
+        if direction
+        else f"{measurement.title} (neither direction is better)"
+    )
+
+
+def over_steps(points: Sequence[tuple[int, Measurement]], *, key: str) -> None:
+    """Draws one measure of one run over the steps of its training, with intervals."""
+    import plotly.graph_objects as go
+
+    found = [m for _, m in points]
+    steps = [step for step, _ in points]
+    first = found[0]
+    scale = first.entry.scale
+    figure = go.Figure()
+    figure.add_scatter(
+        x=steps,
+        y=[m.value for m in found],
+        mode="lines+markers",
+        name=_VALUE,
+        line={"width": 2, "color": show.colour(0)},
+        error_y=_whiskers(found),
+    )
+    if any(m.floor is not None for m in found):
+        figure.add_scatter(
+            x=steps,
+            y=[m.floor for m in found],
+            mode="lines",
+            name=_FLOOR,
+            line={"dash": "dot", "color": "gray"},
+        )
+    figure.update_layout(
+        height=260,
+        margin={"l": 40, "r": 8, "t": 30, "b": 40},
+        xaxis={
+            "title": {"text": "training step", "font": {"size": 12}},
+            "rangemode": "tozero",
+            "tickformat": ",d",
+        },
+        yaxis={
+            "title": {"text": advice(first), "font": {"size": 12}},
+            "tickformat": ".0%" if scale == "share" else "",
+        },
+        legend=_LEGEND,
+    )
+    told = "; ".join(
+        f"step {step} {number(m.value, scale)}" for step, m in zip(steps, found, strict=True)
+    )
+    show.plot(figure, key=key, config=_PLAIN, alt=f"{first.title}: {told}")
+
+
+def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
+    """Draws what measures say of each class, and its share, beside what real images have."""
+    from plotly.subplots import make_subplots
+
+    names = [str(row["class"]) for row in classes]
+    figure = make_subplots(
+        1,
+        2,
+        horizontal_spacing=0.07,
+        subplot_titles=("Within the class", "Share of all images"),
+    )
+    for place, metric in enumerate(measure.by_class(classes)):
+        figure.add_scatter(
+            x=names,
+            y=[row.get(metric.name) for row in classes],
+            name=metric.title.lower(),
+            mode="markers",
+            marker={
+                "size": 10,
+                "symbol": SYMBOLS[place % len(SYMBOLS)],
+                "color": show.colour(place),
+            },
+            row=1,
+            col=1,
+        )
+    figure.add_bar(
+        x=names,
+        y=[row["made_share"] for row in classes],
+        name="share generated",
+        marker={"color": show.colour(0)},
+        row=1,
+        col=2,
+    )
+    figure.add_scatter(
+        x=names,
+        y=[row["real_share"] for row in classes],
+        name="share of real images",
+        mode="markers",
+        marker={"size": 10, "symbol": "diamond-open", "color": "gray", "line": {"width": 2}},
+        row=1,
+        col=2,
+    )
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(range=[-0.03, 1.05], row=1, col=1)
+    figure.update_annotations(font_size=12)
+    figure.update_layout(
+        height=260,
+        margin={"l": 36, "r": 8, "t": 28, "b": 44},
+        legend={"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0, "font": {"size": 11}},
+    )
+    show.plot(
+        figure,
+        key=key,
+        config=_PLAIN,
+        alt="Realism, variety and other measures of each class, and its share",
+    )
+
+
+# --- Evaluations, and which of them the address names ---------------------------------------------------------------
+
+
+def begin(run: str, values: Mapping[str, Any]) -> jobs.Job:
+    """Submits one evaluation."""
+    from core.kinds import evaluate
+
+    return evaluate.start(jobs.get(run), dict(values), who=shell.who())
+
+
+def opened(job: jobs.Job) -> Evaluation | None:
+    """Reads an evaluation as far as it has come; None before its first result."""
+    try:
+        return measure.read(job)
+    except UserError:
+        if job.status == "finished":
+            raise
+        return None
+
+
+def remember(
+    key: str, name: str, options: list[str], start: str | None = None, *, many: bool = False
+) -> None:
+    """Gives a choice without a state the one in the address, where that names what there is.
+
+    Not Streamlit's own binding to the address: that one writes the words that a person sees, not the id behind them.
+    """
+    if many and key not in st.session_state and (words := st.query_params.get(name)):
+        st.session_state[key] = [word for word in words.split() if word in options]
+    elif not many and st.session_state.get(key) not in options:
+        words = st.query_params.get(name) if key not in st.session_state else None
+        st.session_state[key] = words if words in options else start
+
+
+def link(name: str, words: str | None) -> None:
+    """Writes a choice into the address, or takes it out."""
+    if words:
+        if st.query_params.get(name) != words:
+            st.query_params[name] = words
+    elif name in st.query_params:
+        del st.query_params[name]

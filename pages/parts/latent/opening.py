@@ -1,0 +1,100 @@
+"""The pad that the Overview opens with: drawn from a picture that rests beside a run, before any model is loaded."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from core import jobs, runs
+from core.catalog import UserError
+from core.ground import sheets
+from pages.parts import pad, shell
+from pages.parts.latent import Checkpoint, Choice, Here, image, plane_key
+
+
+def opening() -> None:
+    """Draws the pad of the run that has one, faces before others; nothing where no run has."""
+    run = chosen()
+    if run is None:
+        return
+    facts = sheets.facts((run.path / sheets.PAD).read_bytes())
+    with st.container(border=True):
+        picture, words = st.columns([3.4, 1], gap="medium")
+        with picture:
+            wander(run.id)
+        with words:
+            st.markdown("**Drag on the left picture**, and see what this model would draw there.")
+            st.caption(
+                f"{shell.plain(run.name)} ({shell.plain(runs.family_of(run))}{shell.on(run)}), "
+                + shell.plain(f"step {facts['step']:,}, seed {facts['seed']}.")
+            )
+            shell.explore(run, key="overview.pad.explore")
+
+
+def chosen() -> jobs.Job | None:
+    """Finds the run to open with."""
+    ready = [run for run in runs.listing() if run.kind == "train" and whole(run.path / sheets.PAD)]
+    return min(ready, key=lambda run: runs.dataset_of(run) != "faces", default=None)
+
+
+def whole(file: Path) -> bool:
+    """Tells whether there is a sheet that can be read."""
+    try:
+        return _whole(str(file), file.stat().st_mtime_ns)
+    except OSError:
+        return False
+
+
+@st.cache_data(max_entries=1000, show_spinner=False)
+def _whole(file: str, _mtime: int) -> bool:
+    facts = sheets.whole(Path(file).read_bytes())
+    return facts is not None and {"cells", "width", "step", "seed", "names"} <= facts.keys()
+
+
+@st.fragment
+@shell.guard()
+def wander(id: str) -> None:
+    """Draws the pad; the exact image comes as soon as the server has loaded what it needs for that."""
+    run = jobs.get(id)
+    content = (run.path / sheets.PAD).read_bytes()
+    facts = sheets.facts(content)
+    checkpoint, choice = Checkpoint(run.id, facts["step"]), choice_of(facts)
+    key = plane_key(checkpoint, choice)
+    asked = pad.view("overview.pad", key, choice.start, facts["width"])
+    exact, took = None, {}
+    # asked for, not imported: the first visitor would wait seconds for one image
+    if asked.rest and asked.number and not shell.warm().is_alive():
+        with suppress(UserError):  # the checkpoint is gone; its sheet still shows what it knew
+            exact, took = image(Here(checkpoint, choice, asked))
+    first, second = facts["names"]
+    pad.pad(
+        key="overview.pad",
+        plane=key,
+        tile=tuple(facts["tile"]),
+        alt=f"A plane of the latent space of {run.name}: {first} to the right, {second} downwards. "
+        "Drag, or use the arrow keys.",
+        seen=f"Image of {run.name}",
+        start=choice.start,
+        asked=asked,
+        sheet=pad.Sheet(
+            f"{key} stored", content, facts["cells"], (0.0, 0.0, float(facts["width"]))
+        ),
+        exact=exact,
+        ms=took,
+        limit=facts["width"] / 2,
+        side=300,
+        roams=False,
+    )
+
+
+def choice_of(facts: dict[str, Any]) -> Choice:
+    """Gives the choice whose plane the stored sheet shows: the one that the Latent space page starts with."""
+    return Choice(
+        facts["seed"],
+        facts.get("label"),
+        tuple(facts.get("sampling", {}).items()),
+        which=(0, 1),
+    )

@@ -1,0 +1,149 @@
+"""Many images of one seed, and the way from one of them to another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from core.ground import sheets
+from pages.parts import show
+from pages.parts.latent import Here, save
+
+COUNT = 60
+
+
+def draw(here: Here) -> None:
+    """Draws the grid and, where the model has a latent space, the way between the two marked images."""
+    from core import latent
+    from core.models import Decodes
+
+    choice, classes = here.choice, here.opened.classes
+    named = {} if choice.label is None else {"class": classes[choice.label]}
+    columns = sheets.columns(len(classes)) if choice.label is None else 10
+    count = columns * max(1, COUNT // columns)
+    walks = isinstance(here.opened.model, Decodes)
+    x, y = drawn(here, list(range(count)))
+    ends = the_ends(count)
+    if walks:
+        take_click((st.session_state.get("latent.grid") or {}).get("clicked"), ends, count)
+    controls, pictures = st.columns([1, 3], gap="medium")
+    with pictures:
+        show.pictures(
+            x,
+            columns=columns,
+            key="latent.grid",
+            alt=f"{count} images drawn from {here.run.name} with seed {choice.seed}",
+            marks={ends[1]: "B", ends[0]: "A"} if walks else None,
+            clickable=walks,
+            max_height=400,
+            titles=[
+                f"image {i}" + (f": {classes[int(y[i])]}" if y is not None else "")
+                for i in range(count)
+            ],
+        )
+    with controls:
+        st.caption(
+            "Click an image to begin the way there (A), click another to end it (B)."
+            if walks
+            else "Every image of this seed has a number; it never changes."
+        )
+        if walks:
+            way = st.segmented_control(
+                "Way from A to B",
+                ["slerp", "lerp"],
+                default="slerp",
+                key="latent.way",
+                required=True,
+                bind="query-params",
+                help="slerp keeps to the sphere where the noise lies; lerp is the straight line.",
+            )
+            steps = st.slider(
+                "Images on the way", 3, 24, 12, key="latent.steps", bind="query-params"
+            )
+            if latent.supports(here.opened.model):
+                st.button(
+                    "A to the pad",
+                    key="latent.place",
+                    icon=":material/my_location:",
+                    on_click=lambda: begin(ends[0]),
+                    help=f"The plane of the pad then goes through image {ends[0]}.",
+                )
+        place = st.container(horizontal=True)
+    with place:
+        save(
+            "Grid",
+            lambda: sheets.png(x, columns, here.facts() | named),
+            f"{here.run.id}-seed{choice.seed}.png",
+            key="latent.save.grid",
+        )
+    if walks:
+        strip = here.opened.medium.pictures(
+            latent.path(
+                here.opened.model, (ends[0], ends[1]), y, choice.seed, here.sampling, way, steps
+            )
+        )
+        with pictures:
+            show.pictures(
+                strip,
+                columns=steps if steps <= 12 else 12,
+                key="latent.strip",
+                alt=f"The way from image {ends[0]} to {ends[1]} in {steps} images",
+                max_height=200,
+            )
+        with place:
+            facts = here.facts() | {"ends": list(ends), "way": way}
+            save(
+                "Strip",
+                lambda: sheets.png(strip, steps, facts),
+                f"{here.run.id}-{ends[0]}-{ends[1]}.png",
+                key="latent.save.strip",
+            )
+
+
+def begin(image: int) -> None:
+    """Lets the pad's plane go through an image of the seed."""
+    st.session_state["latent.image"] = image
+    st.session_state.pop("latent.landed", None)
+    st.session_state.pop("latent.was", None)
+    st.rerun("latent.explore")
+
+
+def drawn(here: Here, ids: list[int]) -> tuple[np.ndarray, Any]:
+    """Draws images as bytes, with their labels; any family can, with a latent space or without."""
+    import torch
+
+    opened = here.opened
+    with torch.inference_mode():
+        where = next(opened.model.parameters()).device
+        y = None
+        if opened.classes:
+            y = torch.tensor([here.label_of(i) for i in ids], device=where)
+        made = opened.model.sample(ids, y, here.choice.seed, here.sampling)
+        return opened.medium.shown(made), y
+
+
+def the_ends(count: int) -> list[int]:
+    """Reads from the address between which images the way leads, so that going back goes back; else the first two."""
+    words = st.query_params.get("ends", "").split("-")
+    fits = len(words) == 2 and all(word.isdecimal() and len(word) < 10 for word in words)
+    return [min(int(word), count - 1) for word in (words if fits else ("0", "1"))]
+
+
+def take_click(clicked: Any, ends: list[int], count: int) -> None:
+    """Makes a newly clicked image the beginning (A) and the next one the end (B) of the way."""
+    if not isinstance(clicked, dict):
+        return
+    number, index = clicked.get("number"), clicked.get("index")
+    if (
+        not isinstance(index, int)
+        or not 0 <= index < count
+        or number == st.session_state.get("latent.seen")
+    ):
+        return
+    st.session_state["latent.seen"] = number
+    side = st.session_state.get("latent.side", 0)
+    ends[side] = index
+    st.session_state["latent.side"] = 1 - side
+    st.query_params["ends"] = f"{ends[0]}-{ends[1]}"

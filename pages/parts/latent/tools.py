@@ -1,0 +1,49 @@
+"""The tools of the Latent space page, in the order in which they are offered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import streamlit as st
+
+from core import runs
+from pages.parts.latent import Here, atlas, directions, film, how_made, picture, samples
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One thing to do from the place under the ring.
+
+    Attributes:
+        title: On the switch.
+        draw: Draws it.
+        spacious: Whether it needs a latent space.
+        follows: Whether it draws anew when the ring rests elsewhere.
+    """
+
+    title: str
+    draw: Callable[[Here], None]
+    spacious: bool = True
+    follows: bool = False
+
+
+TOOLS = {
+    "samples": Tool("Samples", samples.draw, spacious=False),
+    "directions": Tool("Directions", directions.draw, follows=True),
+    "map": Tool("Map", atlas.draw),
+    "picture": Tool("Your image", picture.draw),
+    "making": Tool("How it is made", how_made.draw, follows=True),
+    "film": Tool("Film", film.draw),
+}
+
+
+def offered(opened: runs.Opened, spacious: bool) -> dict[str, Tool]:
+    """Lists the tools that fit a model."""
+    return {name: tool for name, tool in TOOLS.items() if spacious or not tool.spacious}
+
+
+def follows() -> bool:
+    """Tells whether the tool that is open draws anew when the ring rests elsewhere."""
+    tool = TOOLS.get(st.session_state.get("latent.tool", ""))
+    return tool is not None and tool.follows

@@ -1,0 +1,357 @@
+"""Which plane is shown and where on it, in the address, in the session, and inside every picture that is saved."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from core import jobs, runs
+from core.catalog import UserError
+from pages.parts import form, pad, shell
+from pages.parts.component import numbers, told
+from pages.parts.latent import LIMIT, Choice, Here, land, save
+
+FIELDS = {  # the controls of each kind of plane, after "latent."
+    "principal": ("across", "down"),
+    "anchors": ("a", "b", "c"),
+    "labels": ("from", "to"),
+    "coordinates": ("i", "j"),
+}
+DIGITS = 4  # behind the point; the pad rounds its places to as many
+LARGEST = 8_000_000  # bytes of a picture dropped on the pad
+
+
+# --- The plane --------------------------------------------------------------------------------------------------------
+
+
+def plane(choice: Choice, opened: runs.Opened) -> Choice:
+    """Draws the controls of the plane and completes the choice."""
+    from core import latent
+
+    assert opened.sampling is not None
+    space = latent.open_space(opened, opened.sampling.of(dict(choice.sampling), "sampling"))
+    named = axes(opened.run)
+    left_out = {"labels": space.classes < 2, "directions": not named}
+    kinds = [kind for kind in latent.PLANES if not left_out.get(kind)]
+    kind = st.selectbox(
+        "Plane",
+        kinds,
+        key="latent.plane",
+        bind="query-params",
+        format_func=lambda kind: latent.PLANES[kind],
+        help="Which two directions of the latent space the pad shows.",
+    )
+    which = _which(kind, space, opened, named)
+    landed = st.session_state.get("latent.landed")
+    if landed is not None and (landed["run"] != opened.run or len(landed["point"]) != space.dim):
+        landed = None  # it belongs to another model
+    origin = 0
+    if landed is not None and kind != "anchors":
+        st.caption(
+            f"Through **{shell.plain(landed['name'])}**. A link does not hold it; a saved image does."
+        )
+        st.button(
+            "Back to the images of the seed",
+            key="latent.leave",
+            icon=":material/undo:",
+            on_click=lambda: st.session_state.pop("latent.landed", None),
+        )
+    elif kind != "anchors":
+        origin = form.whole(
+            "Through image", "latent.image", 0, "The image of the seed in the middle."
+        )
+    return replace(
+        choice,
+        kind=kind,
+        which=which,
+        origin=origin,
+        landed=tuple(landed["point"]) if landed is not None and kind != "anchors" else None,
+    )
+
+
+def axes(run: str) -> tuple[str, ...]:
+    """Names the two directions that were made axes of a run's pad, from the session or the address; else empty."""
+    kept = st.session_state.get("latent.axes")
+    if kept is not None:
+        return tuple(kept["names"]) if kept["run"] == run else ()
+    words = st.query_params.get("axes", "")[:400].split("|")
+    return tuple(words) if len(words) == 2 and all(words) else ()
+
+
+def take_axes(run: str, names: list[str]) -> None:
+    """Makes two directions the axes of a run's pad."""
+    st.session_state["latent.axes"] = {"run": run, "names": names}
+    st.query_params["axes"] = "|".join(names)
+
+
+def _which(
+    kind: str, space: Any, opened: runs.Opened, named: tuple[str, ...]
+) -> tuple[int | str, ...]:
+    """Draws what this kind of plane needs to know."""
+    if kind == "directions":
+        return named
+    if kind == "anchors":
+        places = st.columns(3)
+        return tuple(
+            form.whole(f"Image {name}", f"latent.{name.lower()}", number, "A corner.", place)
+            for number, (name, place) in enumerate(zip("ABC", places, strict=True))
+        )
+    left, right = st.columns(2)
+    if kind == "labels":
+        options = range(len(opened.classes))
+        return (
+            _pick(left, "From class", "latent.from", options, 0, opened.classes),
+            _pick(right, "To class", "latent.to", options, 1, opened.classes),
+        )
+    if kind == "coordinates":
+        last = space.latent - 1
+        return (
+            form.whole("Across", "latent.i", 0, "A latent dimension.", left, last),
+            form.whole("Down", "latent.j", min(1, last), "A latent dimension.", right, last),
+        )
+    count = min(6, space.latent)
+    names = [str(number + 1) for number in range(count)]
+    return (
+        _pick(left, "Across", "latent.across", range(count), 0, names),
+        _pick(right, "Down", "latent.down", range(count), min(1, count - 1), names),
+    )
+
+
+def _pick(place: Any, label: str, key: str, options: Any, start: int, names: Any) -> int:
+    chosen = place.selectbox(
+        label, options, index=start, key=key, bind="query-params", format_func=lambda i: names[i]
+    )
+    return start if chosen is None else int(chosen)
+
+
+# --- The place --------------------------------------------------------------------------------------------------------
+
+
+def arrival(choice: Choice) -> tuple[pad.View, int]:
+    """Says where a new plane begins, and the number of the last journey that the address or a picture ordered.
+
+    Going back in the browser goes back on the pad. Another checkpoint or seed keeps the place, to compare.
+    """
+    state = st.session_state
+    written, known = st.query_params.get("at", ""), state.get("latent.wrote", "")
+    if written != known:
+        state["latent.wrote"] = written
+        view = read(written, st.query_params.get("pins", ""))
+        if view is not None:
+            state["latent.went"] = state.get("latent.went", 0) + 1
+            state["latent.was"] = {"kind": choice.kind, "view": view}
+    was = state.get("latent.was")
+    start = was["view"] if was and was["kind"] == choice.kind else choice.start
+    return start, state.get("latent.went", 0)
+
+
+def remember(choice: Choice, view: pad.View) -> None:
+    """Keeps the place, in the address too once the pointer rests."""
+    st.session_state["latent.was"] = {
+        "kind": choice.kind,
+        "view": replace(view, number=0, rest=True, has=""),
+    }
+    if view.rest and view.number:
+        at, pins = write(view)
+        if at != st.query_params.get("at"):
+            st.query_params["at"] = st.session_state["latent.wrote"] = at
+        if pins != st.query_params.get("pins", ""):
+            if pins:
+                st.query_params["pins"] = pins
+            else:
+                del st.query_params["pins"]
+
+
+def write(view: pad.View) -> tuple[str, str]:
+    """Writes place and window, and the pins, as they stand in the address."""
+    return "_".join(map(_short, (*view.at, *view.window))), "_".join(
+        _short(value) for pin in view.pins for value in pin
+    )
+
+
+def read(at: str, pins: str = "") -> pad.View | None:
+    """Reads what :func:`write` wrote; None of anything else."""
+    values = numbers(_floats(at), 5, 2 * LIMIT)
+    if values is None or values[4] <= 0 or max(map(abs, values[:4])) > LIMIT:
+        return None
+    listed = _floats(pins)[: 2 * pad.PINS]
+    kept = [numbers(listed[i : i + 2], 2, LIMIT) for i in range(0, len(listed) - 1, 2)]
+    x, y, *window = values
+    return pad.View(
+        (x, y),
+        (window[0], window[1], window[2]),
+        tuple((pin[0], pin[1]) for pin in kept if pin is not None),
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:.{DIGITS}f}".rstrip("0").rstrip(".").replace("-0", "0", value == 0)
+
+
+def _floats(text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split("_")] if text and len(text) < 2000 else []
+    except ValueError:
+        return []
+
+
+def marks(here: Here) -> list[tuple[str, float, float]]:
+    """Names the places of the plane that mean something."""
+    if here.choice.kind == "anchors":
+        return [("A", 0, 0), ("B", 1, 0), ("C", 0, 1)]
+    if here.choice.kind == "labels":
+        first, second = (here.opened.classes[int(i)] for i in here.choice.which)
+        return [(first[:14], -1, 0), (second[:14], 1, 0)]
+    if here.choice.landed is not None:
+        return [("here", 0, 0)]
+    return [(f"image {here.choice.origin}", 0, 0)]
+
+
+# --- Taking it away, and bringing it back -----------------------------------------------------------------------------
+
+
+def below(here: Here) -> None:
+    """Draws what can be done with the place under the ring."""
+    choice, view = here.choice, here.view
+    with st.container(horizontal=True):
+        save(
+            "Save image",
+            lambda: picture(here),
+            f"{here.checkpoint.run}-{here.checkpoint.step}.png",
+            key="latent.save.image",
+            help="PNG with run, plane and place inside: drop it on the pad, and the view is back.",
+        )
+        st.button(
+            "Begin a plane here",
+            key="latent.centre",
+            icon=":material/filter_center_focus:",
+            on_click=lambda: land(here, here.point, "a place that you chose"),
+            disabled=choice.kind == "anchors",
+            help="The plane then goes through this image, so that its other directions can be tried.",
+        )
+        newest = runs.checkpoints(here.run)[-1:]
+        at = here.checkpoint
+        if at.follows and here.run.active and newest and newest[0] != at.step:
+            st.button(
+                f"Step {newest[0]:,} is there: take it",
+                key="latent.newest",
+                icon=":material/update:",
+                on_click=lambda: st.rerun("latent.explore"),
+            )
+    if view.pins:
+        st.caption(f"{len(view.pins)} pinned: the Film tool leads through them.")
+
+
+def picture(here: Here) -> bytes:
+    """Writes the exact image with everything that brings the view back."""
+    from core import latent
+
+    choice, view = here.choice, here.view
+    at, pins = write(view)
+    page: dict[str, Any] = {"at": at, "origin": choice.origin}
+    if len(pins) <= 200:
+        page["pins"] = pins
+    if choice.landed is not None:
+        page["landed"] = True
+    facts = latent.SavedView.of(
+        {
+            **here.facts(),
+            "plane": choice.kind,
+            "choice": dict(zip("abc", choice.which, strict=False)),
+            "x": view.at[0],
+            "y": view.at[1],
+            "span": view.window[2] / 2,
+            "page": page,
+        },
+        here.origin,
+    )
+    return latent.write_view(here.space.image(here.point), facts)
+
+
+def recall(run: jobs.Job) -> None:
+    """Offers to bring a saved picture back, for those who cannot drop it on the pad."""
+    with st.popover("Restore a view", icon=":material/settings_backup_restore:"):
+        st.file_uploader(
+            "A PNG that was saved here",
+            type=["png"],
+            key="latent.restore",
+            max_upload_size=LARGEST // 1_000_000,
+            on_change=_uploaded,
+            help="Its run, plane and place come back.",
+        )
+
+
+def _uploaded() -> None:
+    file = st.session_state.get("latent.restore")
+    if file is not None:
+        restore(file.getvalue())
+
+
+def dropped() -> None:
+    """Takes a picture that was dropped on the pad."""
+    text = told(st.session_state.get("latent.pad"), "dropped").get("content")
+    if not isinstance(text, str) or len(text) > LARGEST * 4 / 3 + 4:
+        return
+    try:
+        restore(base64.b64decode(text, validate=True))
+    except binascii.Error:
+        return
+
+
+def restore(content: bytes) -> None:
+    """Brings back what a saved picture shows; call it from a callback. What does not fit is said."""
+    from core import latent
+
+    view, words = latent.read_view(content)
+    if view is None:
+        st.session_state["_refused"] = words
+    else:
+        shell.attempt(_restore, view)
+    st.rerun()
+
+
+def _restore(view: Any) -> None:
+    run = jobs.get(view.run)
+    opened = runs.open_model(run, view.step)
+    assert opened.sampling is not None
+    sampling = opened.sampling.of(view.sampling, "sampling").record()
+    if view.label is not None and view.label >= len(opened.classes):
+        raise UserError(
+            f"The picture names class {view.label}, and {run.name} has {len(opened.classes)}. "
+            "It was saved from another run of that name."
+        )
+    place = read(str(view.page.get("at", "")), str(view.page.get("pins", "")))
+    which = [view.choice[name] for name in "abc" if name in view.choice]
+    names = FIELDS.get(view.plane, ())
+    if place is None or (view.plane != "directions" and len(which) != len(names)):
+        raise UserError(
+            "The picture does not say which place it shows. Take one that was saved on this page."
+        )
+    state: dict[str, Any] = {
+        "run": run.id,
+        "latent.step": view.step,
+        "latent.seed": view.seed,
+        "latent.plane": view.plane,
+        "latent.image": int(view.page.get("origin", 0)),
+        **{f"latent.{opened.family}.{name}": value for name, value in sampling.items()},
+        **{f"latent.{name}": int(i) for name, i in zip(names, which, strict=False)},
+    }
+    if opened.classes:
+        state["latent.class"] = view.label
+    if view.plane == "directions":
+        take_axes(run.id, list(map(str, which)))
+    st.session_state.pop("latent.landed", None)
+    if view.page.get("landed") and view.numbers is not None:
+        point = [float(value) for value in view.numbers]
+        state["latent.landed"] = {"run": run.id, "point": point, "name": "a restored point"}
+    st.session_state.update(state)
+    at, pins = write(place)
+    st.session_state.pop("latent.wrote", None)
+    st.query_params["at"] = at
+    if pins:
+        st.query_params["pins"] = pins
+    st.session_state["_done"] = f"Restored the view of {run.name} at step {view.step}."

@@ -1,0 +1,187 @@
+"""A plane of a latent space as a picture to drag on: smooth, because the browser already has what lies around.
+
+The neighbourhood comes as one sheet of decoded cells. The component shows the cells under the pointer, cross-faded, at
+the display's rate and without asking the server; when the pointer rests, it asks for the exact image. A component with
+its own JavaScript, because Streamlit's slider speaks only when it is released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from pages.parts.component import component, data_url, numbers, told
+
+PINS = 24  # that a plane can hold
+NOTHING_YET = 0  # the number of the view before the browser has asked for anything
+_BUTTONS = (
+    ("undo", "↶", "Back to the place before (Backspace)"),
+    ("home", "⌂", "Where this plane begins (Home)"),
+    ("out", "−", "See more of the plane (minus)"),
+    ("in", "+", "See less of it, finer (plus)"),
+    ("pin", "Pin", "Keep this place, or drop the pin under the ring (P)"),
+)
+_show = component(
+    __file__,
+    '<div class="views"><div><div class="plane"><canvas class="ground"></canvas>'
+    '<canvas class="over" tabindex="0" role="application"></canvas></div><div class="under">'
+    + "".join(
+        f'<button type="button" class="{act}" data-act="{act}" title="{title}" aria-label="{title}">{sign}</button>'
+        for act, sign, title in _BUTTONS
+    )
+    + '</div></div><div class="seen"><canvas class="image" role="img"></canvas><div class="under">'
+    '<span class="kind"></span><span class="meter"></span></div></div></div>'
+    '<div class="words" aria-live="polite"></div>',
+    "view",
+    "dropped",
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """What a person looks at.
+
+    Attributes:
+        at: The place of the ring, in units of the plane, y downwards as on the screen.
+        window: Centre and width of the part that is shown.
+        pins: Places that were kept.
+        number: Of the request; 0 where the browser has not asked yet.
+        rest: Whether the pointer rests, so that the exact image is wanted.
+        has: The key of the sheet that the browser holds.
+    """
+
+    at: tuple[float, float]
+    window: tuple[float, float, float]
+    pins: tuple[tuple[float, float], ...] = ()
+    number: int = NOTHING_YET
+    rest: bool = True
+    has: str = ""
+
+
+def view(key: str, plane: str, start: View, limit: float, went: int = 0) -> View:
+    """Reads what the browser asks for on this plane; what is no such thing, or of another plane, gives ``start``.
+
+    Args:
+        key: Of the pad.
+        plane: Identity of the plane.
+        start: Where the plane begins.
+        limit: Places lie within plus and minus this.
+        went: The journey that the pad was last sent on; what was asked before it is past.
+    """
+    asked = told(st.session_state.get(key), "view")
+    if asked.get("plane") != plane or asked.get("went") != went:
+        return start
+    at, window = numbers(asked.get("at"), 2, limit), numbers(asked.get("window"), 3, 2 * limit)
+    number = asked.get("number")
+    if at is None or window is None or not window[2] > 0 or not isinstance(number, int):
+        return start
+    listed = asked.get("pins")
+    pins = [numbers(pin, 2, limit) for pin in listed[:PINS]] if isinstance(listed, list) else []
+    return View(
+        (at[0], at[1]),
+        (window[0], window[1], window[2]),
+        tuple((pin[0], pin[1]) for pin in pins if pin is not None),
+        number,
+        bool(asked.get("rest")),
+        str(asked.get("has")),
+    )
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The cells of one window, row by row from its upper left corner.
+
+    Attributes:
+        key: Identity of what it shows.
+        content: One gapless picture, PNG or JPEG.
+        cells: Per side.
+        window: Centre and width, in units of the plane.
+    """
+
+    key: str
+    content: bytes
+    cells: int
+    window: tuple[float, float, float]
+
+
+def pad(
+    *,
+    key: str,
+    plane: str,
+    tile: tuple[int, int],
+    alt: str,
+    seen: str,
+    start: View,
+    asked: View,
+    sheet: Sheet | None,
+    exact: bytes | None = None,
+    went: int = 0,
+    home: View | None = None,
+    marks: Sequence[tuple[str, float, float]] = (),
+    ms: Mapping[str, float] | None = None,
+    limit: float = 4.0,
+    side: int = 400,
+    roams: bool = True,
+    on_view: Callable[[], None] = lambda: None,
+    on_drop: Callable[[], None] = lambda: None,
+) -> None:
+    """Shows a plane and the image at its ring.
+
+    Args:
+        key: Unique on the page.
+        plane: Identity of the plane; another one forgets trail and pins.
+        tile: Height and width of one image.
+        alt: What a person who does not see it should know.
+        seen: What the image is called in words.
+        start: Where a new plane begins, and where a new ``went`` leads.
+        asked: What is answered, from :func:`view`.
+        sheet: The cells of the window; left out where the browser holds it.
+        exact: PNG of the exact image at ``asked.at``.
+        went: A new number sends the ring and the window to ``start``.
+        home: Where the button Home leads; ``start`` when left out.
+        marks: A short word with its place, for example ("A", x, y).
+        ms: Milliseconds of ``model`` and ``encode``.
+        limit: Places lie within plus and minus this.
+        side: Longest side of the plane in CSS pixels.
+        roams: Whether the window may be moved, for which new sheets are asked.
+        on_view: Called before the rerun that answers a request.
+        on_drop: Called when a picture was dropped on the pad; its state holds ``dropped.content``, base64.
+    """
+    data: dict[str, Any] = {
+        "plane": plane,
+        "tile": list(tile),
+        "alt": alt,
+        "seen": seen,
+        "limit": limit,
+        "side": side,
+        "roams": roams,
+        "answer": asked.number,
+        "ms": dict(ms or {}),
+        "marks": [{"label": label, "at": [x, y]} for label, x, y in marks],
+        "go": {
+            "number": went,
+            "at": list(start.at),
+            "window": list(start.window),
+            "pins": [list(pin) for pin in start.pins],
+        },
+        "home": {"at": list((home or start).at), "window": list((home or start).window)},
+    }
+    if sheet is not None and sheet.key != asked.has:
+        data["sheet"] = {
+            "key": sheet.key,
+            "plane": plane,
+            "cells": sheet.cells,
+            "window": list(sheet.window),
+            "src": data_url(sheet.content),
+        }
+    if exact is not None:
+        data["exact"] = {
+            "key": f"{plane} {asked.at} {asked.number}",
+            "plane": plane,
+            "at": list(asked.at),
+            "src": data_url(exact),
+        }
+    _show(key, data, view=on_view, dropped=on_drop)

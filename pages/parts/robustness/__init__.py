@@ -1,0 +1,157 @@
+"""What the Robustness page is made of: the question that a visitor asks, its answer, and one file per tool.
+
+A screening runs here, in slices and in turns, and is shared between visitors who ask the same; what is longer is a job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from core import datasets
+from core.catalog import UserError
+from core.datasets import Dataset
+from core.ground import slices
+from core.ground.cache import Cache
+
+if TYPE_CHECKING:
+    from core.robustness import AttackStudy, Report, StudyConfig
+    from core.target import Target
+
+KEPT = 12  # screenings that the server remembers
+TURNS = threading.BoundedSemaphore(1)  # one slice at a time, so that no visitor starves another
+COLOURS = {  # of a verdict: how a callout shows it, its sign, and its word
+    "green": ("success", ":material/verified:", "Believable"),
+    "amber": ("warning", ":material/help:", "With care"),
+    "red": ("error", ":material/dangerous:", "Not believable"),
+}
+ROBUST = {"green": "success", "amber": "warning", "red": "error"}  # how robust it is, as a callout
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        dataset: Whose images are attacked.
+        classifier: Which one of :func:`core.robustness.classifiers.available`.
+        config: The study, checked.
+    """
+
+    dataset: Dataset
+    classifier: str
+    config: StudyConfig
+
+    @property
+    def data(self) -> str:
+        """Name of the dataset."""
+        return self.dataset.name
+
+    @property
+    def key(self) -> str:
+        """Identity of the question."""
+        text = json.dumps([self.data, self.classifier, self.config.record()])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def job_values(self) -> dict[str, Any]:
+        """Gives the question as the parameters of a job of the kind ``attack``."""
+        values = {"classifier": self.classifier, **self.config.record()}
+        return {f"attack.{name}": value for name, value in values.items()}
+
+
+# how Streamlit's caches know a question again
+BY_KEY: dict[str | type[Any], Callable[[Any], Any]] = {Question: lambda question: question.key}
+
+
+@st.cache_data(max_entries=8, show_spinner="Preparing the data")
+def _opened(name: str, _stamp: str) -> Dataset:
+    return datasets.load(name, {})
+
+
+def dataset(name: str) -> Dataset:
+    """Opens a dataset as it is by default, once for all visitors."""
+    return _opened(name, datasets.describe(name).title)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Opening the classifier")
+def _target(classifier: str, _dataset: Dataset, fingerprint: str) -> Target:
+    from core.robustness import classifiers
+
+    return classifiers.target_of(classifier, _dataset)
+
+
+def there(classifier: str, of: Dataset) -> bool:
+    """Tells whether a classifier can be opened at once; a dataset's own plain one has to be trained first."""
+    from core.measure import features
+
+    return bool(classifier) or features.judged(of)
+
+
+def target(question: Question) -> Target:
+    """Opens the classifier, once for all visitors; each use takes a copy, which counts its passes for itself.
+
+    Raises:
+        UserError: If there is none yet: a page trains none in passing.
+    """
+    of = question.dataset
+    if not there(question.classifier, of):
+        raise UserError(
+            f"There is no classifier of {of.name} yet. Train one, which is a job of its own, or bring yours."
+        )
+    return _target(question.classifier, of, of.fingerprint).with_()
+
+
+class Screening:
+    """A study that visitors' turns carry on: whoever looks at it does the next slice."""
+
+    def __init__(self, study: AttackStudy) -> None:
+        self.study = study
+        self.report: Report | None = None
+        self._slices = iter(self.study)
+        self._mine = threading.Lock()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.report is not None and self.report.done
+
+    def advance(self, seconds: float) -> None:
+        """Works for about so long, unless somebody else is at it."""
+        if self._mine.acquire(blocking=False):
+            try:
+                until = time.monotonic() + seconds
+                while not self.done and time.monotonic() < until:
+                    with TURNS, slices.whole():
+                        self.report = next(self._slices, self.report)
+            finally:
+                self._mine.release()
+
+
+_screenings = Cache[Screening](KEPT)
+
+
+def known(question: Question) -> Screening | None:
+    """Gives the screening of this question as far as it has come; None before its first result."""
+    found = _screenings.peek(question.key)
+    return found if found is not None and found.report else None
+
+
+def screen(question: Question, target: Target, seconds: float = 0.6) -> Screening:
+    """Begins the screening of a question, or carries it on."""
+    from core.robustness.measure import begin
+
+    found = _screenings.peek(question.key)
+    if found is not None and found.report and found.report.stopped:
+        _screenings.drop(lambda each: each is found)
+    found = _screenings.get(
+        question.key, lambda: Screening(begin(target, question.dataset, question.config))
+    )
+    found.advance(seconds)
+    return found

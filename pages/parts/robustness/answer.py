@@ -1,0 +1,138 @@
+"""The answer to a question: measured here and now, or found among what was measured before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from pages.parts import shell, show
+from pages.parts.robustness import Question, curve, known, screen, target, teach, there, verdict
+from pages.parts.robustness.confirmed import newest, read
+from pages.parts.robustness.controls import again
+
+if TYPE_CHECKING:
+    from core.robustness import Report
+
+
+def result(question: Question) -> None:
+    """Shows the verdict, the number and the curve; measures first when that was asked for."""
+    asked_for = st.session_state.get("robust.go") in (question.key, "again")
+    found = known(question)
+    if asked_for and not (found and found.done):
+        st.session_state["robust.go"] = question.key
+        shell.live(live, 0.2, question)
+        return
+    st.session_state.pop("robust.go", None)
+    if found and found.report:
+        answer(question, found.report, live=False)
+    else:
+        invite(question)
+
+
+@shell.guard()
+def live(question: Question) -> None:
+    """Does a slice of the screening at each turn, and draws what is known; the page runs again when it is done."""
+    found = screen(question, target(question))
+    if found.done:
+        st.rerun()
+    if found.report:
+        answer(question, found.report, live=True)
+    else:
+        st.caption("Attacking the first images …")
+
+
+def invite(question: Question) -> None:
+    """Says what will happen and how long it takes, before anything was measured; shows a measured one if there is."""
+    earlier = newest(question)
+    if earlier and (report := read(earlier)):
+        st.caption(
+            f":material/history: {shell.plain(earlier.name)}, measured as a job. "
+            "Press **Screen it** to measure anew."
+        )
+        answer(question, report, live=False)
+        return
+    if not there(question.classifier, question.dataset):
+        st.info(
+            f"There is no classifier of {shell.plain(question.data)} to attack yet. **Train a classifier** starts one "
+            "as a job: you see how far it is, can stop it, and it goes on when you leave. **Bring your own** needs "
+            "none.",
+            icon=":material/school:",
+        )
+        return
+    st.info(
+        "Nothing was measured with these settings yet. **Screen it** attacks the classifier here and now, and draws "
+        "the curve as it comes; **Confirm** does it thoroughly, as a job.",
+        icon=":material/shield:",
+    )
+    found = question.dataset
+    assert found.y is not None  # without labels there is no question
+    some = found.splits[question.config.split][:48]
+    show.pictures(
+        found.pictures(some),
+        columns=16,
+        key="robust.ahead",
+        alt=f"The first {len(some)} images that will be attacked",
+        titles=[f"image {i}: {found.classes[int(found.y[i])]}" for i in some],
+        max_height=170,
+    )
+    st.caption("The first images that will be attacked, as they are.")
+
+
+def answer(question: Question, report: Report, live: bool) -> None:
+    """Draws the verdict, the number beside the curve, and what to do about each doubt."""
+    from core import robustness
+
+    verdict.draw(report)
+    left, right = st.columns([1, 2.2], gap="medium")
+    with left:
+        verdict.headline(report)
+    with right:
+        others = {} if live else rivals(question, report)
+        published = robustness.references(question.data, report.norm, report.headline)
+        curve.draw(report, others, published)
+        if report.stopped:
+            st.caption(f":material/stop: {shell.plain(report.stopped)} What it had is shown.")
+    if report.complete:
+        verdict.doubts(report, again)
+        if report.identity and not report.identity.compared:
+            st.caption(
+                "There is no reference yet to compare its clean accuracy with: train a classifier of this dataset, "
+                "then measure again."
+            )
+            teach.draw(question.data)
+
+
+def rivals(question: Question, report: Report) -> Mapping[str, Report]:
+    """Offers other classifiers measured on the same images, and says whether they differ by more than chance."""
+    from core import robustness
+    from core.robustness import classifiers
+
+    found = {}
+    for choice in classifiers.available(question.data):
+        other = known(replace(question, classifier=choice.id))
+        if choice.id != question.classifier and other and other.done and other.report:
+            found[choice.title] = other.report
+    if not found:
+        return {}
+    picked = st.multiselect(
+        "Compare with",
+        list(found),
+        default=list(found)[:2],
+        key="robust.rivals",
+        help="Measured with the same settings on the same images. Screen another classifier to add it.",
+    )
+    for name in picked:
+        paired = robustness.compare(report, found[name], report.headline)
+        st.caption(
+            f"Against {shell.plain(name)}: {paired.only_first} images only this one withstands, {paired.only_second} "
+            f"only the other, of {paired.n}; "
+            + (
+                f"more than chance (p = {paired.p:.2g})."
+                if paired.p < 0.05
+                else f"a tie (p = {paired.p:.2g})."
+            )
+        )
+    return {name: found[name] for name in picked}

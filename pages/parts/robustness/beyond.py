@@ -1,0 +1,208 @@
+"""Beyond small changes of pixels: weather and cameras, a guarantee instead of an attempt, and what fools others too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from core import jobs
+from core.ground import files
+from core.ground.writing import percent
+from pages.parts import shell, show
+from pages.parts.robustness import Question
+
+
+def _newest(of: Sequence[jobs.Job], name: str) -> dict[str, Any] | None:
+    """Reads a result file of the newest job that has one."""
+    for job in of:
+        if (job.path / name).exists():
+            return files.read_json(job.path / name) | {"job": job.name}
+    return None
+
+
+def _start(
+    label: str, help: str, question: Question, ask: Callable[..., None], **values: Any
+) -> None:
+    shell.press(
+        st,
+        label,
+        partial(ask, **values),
+        question,
+        type="primary",
+        key=f"robust.start.{label}",
+        disabled=not shell.may_change(),
+        help=help,
+    )
+
+
+def _shares(
+    z: Sequence[Sequence[float]],
+    x: Sequence[Any],
+    y: Sequence[str],
+    *,
+    key: str,
+    hover: str,
+    alt: str,
+    **layout: Any,
+) -> None:
+    """Draws a table of shares as colours, with the first row on top."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure(
+        go.Heatmap(
+            z=z,
+            x=x,
+            y=y,
+            zmin=0,
+            zmax=1,
+            colorscale=show.sequence(),
+            texttemplate="%{z:.0%}",
+            hovertemplate=f"{hover}<extra></extra>",
+            colorbar={"tickformat": ".0%"},
+        )
+    )
+    figure.update_layout(**layout)
+    figure.update_yaxes(autorange="reversed")
+    show.plot(figure, key=key, config={"displayModeBar": False}, alt=alt)
+
+
+def corruptions(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None]) -> None:
+    """Draws accuracy per corruption and severity."""
+    if not shell.has(question.dataset.medium, "corruptions"):
+        return
+    from core.robustness import corruptions as core
+
+    _start(
+        "Measure corruptions",
+        f"{len(core.names())} kinds in five severities, as a job; ImageNet-C-style, not the published pictures.",
+        question,
+        ask,
+        **{"attack.corruptions": True, "attack.attacks": "noise"},
+    )
+    found = _newest(of, "corruptions.json")
+    if found is None:
+        st.caption(
+            "Noise, blur, weather and digital faults, five severities each: how accuracy falls with what happens to "
+            "pictures without any attacker. Nothing was measured for this classifier yet."
+        )
+        return
+    rows = found["accuracy"]
+    _shares(
+        list(rows.values()),
+        [1, 2, 3, 4, 5],
+        [name.replace("_", " ") for name in rows],
+        key="robust.corruptions",
+        hover="%{y}, severity %{x}: %{z:.1%}",
+        alt="Accuracy per kind of corruption and severity",
+        height=28 * len(rows) + 80,
+        margin={"l": 130, "r": 8, "t": 10, "b": 40},
+        xaxis={"title": {"text": "severity"}, "dtick": 1},
+    )
+    mean = sum(map(sum, rows.values())) / sum(map(len, rows.values()))
+    st.caption(
+        f"Mean over all: {percent(mean)}; clean {percent(found['clean'])}, n = {found['n']} "
+        f"({shell.plain(found['job'])}). ImageNet-C-style: comparable between models here, not with published tables."
+    )
+
+
+def certified(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None]) -> None:
+    """Draws certified accuracy against the radius."""
+    import plotly.graph_objects as go
+
+    sigma = st.select_slider(
+        "Noise (sigma)",
+        [0.12, 0.25, 0.5, 1.0],
+        value=0.25,
+        key="robust.sigma",
+        help="More noise certifies larger radii, and names fewer images rightly. Use what it was trained with.",
+        width=260,
+    )
+    _start(
+        "Certify",
+        "Randomized smoothing: a guarantee, with probability, for the classifier averaged over noise. As a job.",
+        question,
+        ask,
+        **{"attack.certify": sigma, "attack.attacks": "noise"},
+    )
+    found = _newest(of, "certified.json")
+    if found is None:
+        st.caption(
+            "An attack that fails proves little; a certificate proves. The classifier is asked many times under random "
+            "noise, and its majority cannot change within a radius that follows from the counts. It works best for a "
+            "classifier that was trained with noise (Train, against attacks: noise)."
+        )
+        return
+    figure = go.Figure(
+        go.Scatter(
+            x=found["radii"],
+            y=found["accuracy"],
+            mode="lines",
+            line={"shape": "hv", "color": show.colour(0), "width": 2.5},
+        )
+    )
+    figure.update_layout(
+        height=300,
+        margin={"l": 44, "r": 8, "t": 10, "b": 40},
+        xaxis={"title": {"text": "certified radius (L2)"}, "rangemode": "tozero"},
+        yaxis={"range": [-0.02, 1.02], "tickformat": ".0%"},
+    )
+    show.plot(
+        figure,
+        key="robust.certified",
+        config={"displayModeBar": False},
+        alt="Certified accuracy, falling with the radius",
+    )
+    st.caption(
+        f"Sigma {found['config']['sigma']:g}, n = {found['n']} images, {found['config']['n']:,} draws each. "
+        f"Abstained on {found['abstained']} images, which count as wrong. {shell.plain(found['guarantee'])} "
+        f"({shell.plain(found['job'])})"
+    )
+
+
+def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None]) -> None:
+    """Draws how images that fool one classifier fare with others."""
+    from core.norms import norm_of
+    from core.robustness import classifiers
+
+    names = {choice.id: choice.title for choice in classifiers.available(question.data)}
+    others = st.multiselect(
+        "Try them on",
+        [id for id in names if id not in ("", question.classifier)],
+        key="robust.others",
+        format_func=lambda id: names[id],
+        help="Adversarial images of each classifier are shown to every other one.",
+    )
+    _start(
+        "Measure transfer",
+        "Attacks each of them, and tries the images on all; as a job.",
+        question,
+        ask,
+        **{"attack.transfer": ",".join(others), "attack.attacks": "noise"},
+    )
+    found = _newest(of, "transfer.json")
+    if found is None:
+        st.caption(
+            "Images made against one model often fool another that the attacker never saw. "
+            "Choose the others, then measure."
+        )
+        return
+    _shares(
+        found["fooled"],
+        found["names"],
+        found["names"],
+        key="robust.transfer",
+        hover="made against %{y}, shown to %{x}: %{z:.1%} fooled",
+        alt="Share of adversarial images of each model that fool each other model",
+        height=70 * len(found["names"]) + 120,
+        margin={"l": 160, "r": 8, "t": 10, "b": 60},
+        xaxis={"title": {"text": "shown to"}},
+        yaxis={"title": {"text": "made against"}},
+    )
+    st.caption(
+        f"Share fooled, of the images that both name rightly when clean ({min(map(min, found['n']))} to "
+        f"{max(map(max, found['n']))} of them); eps {norm_of(found['norm']).text(found['eps'])} "
+        f"({shell.plain(found['job'])})."
+    )

@@ -1,0 +1,137 @@
+"""What is attacked, and how: the controls that make a question, and the buttons that answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from core.datasets import Dataset
+from core.ground.writing import duration
+from pages.parts import form, shell
+from pages.parts.robustness import BY_KEY, Question, bring, target, teach, there
+from pages.parts.robustness.confirmed import confirm
+
+
+def ask(of: Dataset) -> Question:
+    """Draws the controls, and gives the question that they ask."""
+    from core import robustness
+    from core.robustness import classifiers
+    from core.robustness.attacks import attacks
+
+    choices = {c.id: c for c in classifiers.available(of.name) if there(c.id, of)}
+    if not choices:
+        choices = {"": classifiers.Choice("", "No classifier yet", "Train one, or bring your own.")}
+    if brought := st.session_state.pop("robust.brought", None):
+        st.session_state["robust.model"] = brought
+    if st.session_state.get("robust.model", next(iter(choices))) not in choices:
+        del st.session_state["robust.model"]  # that of another dataset, or none
+    preferred = [st.session_state.get("run"), *(id for id in choices if id), ""]
+    start = next(id for id in preferred if id in choices)
+    linked = st.query_params.get("robust.model") is not None or "robust.model" in st.session_state
+    begins: dict[str, Any] = {} if linked else {"index": list(choices).index(start)}
+    classifier = st.selectbox(
+        "Classifier",
+        list(choices),
+        **begins,
+        key="robust.model",
+        bind="query-params",
+        format_func=lambda id: choices[id].title,
+        help="Under attack: one that was trained here or ships with Simulacra, or your own.",
+    )
+    st.caption(shell.plain(choices[classifier].note))
+    press = st.container()
+    with st.expander("Settings"):
+        takes = of.medium.item
+        ready = [entry for entry in attacks if not entry.missing and takes in entry.takes]
+        picked = st.multiselect(
+            "Attacks",
+            [entry.name for entry in ready],
+            default=str(robustness.StudyConfig().attacks).split(","),
+            key="robust.attacks",
+            bind="query-params",
+            format_func=lambda name: attacks.get(name).title,
+            help="  \n".join(f"**{entry.title}**: {entry.caption}" for entry in ready),
+        )
+        values = form.flat({"robust.study": robustness.StudyConfig}, link=True, omit={"attacks"})
+    attacked = ",".join(picked) or robustness.StudyConfig().attacks
+    config = shell.capped(
+        robustness.StudyConfig.of(values["robust.study"] | {"attacks": attacked}, "study")
+    )
+    question = Question(of, classifier, config)
+    with press:
+        buttons(question)
+    if st.button("Bring your own", key="robust.own", icon=":material/upload:", width="stretch"):
+        bring.draw(of.name)
+    return question
+
+
+def buttons(question: Question) -> None:
+    """Offers to screen at once and to confirm as a job, with the time that it takes."""
+    from core.robustness.attacks import attacks
+    from core.robustness.verdict import CONFIRMING
+
+    if not there(question.classifier, question.dataset):
+        teach.draw(question.data)
+        return
+    expected = _expected(question)
+    shell.press(
+        st,
+        "Screen it",
+        go,
+        question,
+        type="primary",
+        key="robust.screen",
+        icon=":material/bolt:",
+        help="Attacks it here and now; the curve grows as you watch.",
+        width="stretch",
+    )
+    st.caption(f"About {duration(expected.seconds)} for {expected.n:,} images.")
+    if expected.fits < expected.n:
+        st.button(
+            f"Take {expected.fits:,}, a minute's worth",
+            key="robust.fewer",
+            type="tertiary",
+            on_click=form.fill,
+            args=("robust.study", {"n": expected.fits}),
+            help="Attacks as many images as fit into a minute. Fewer images make the interval wider.",
+        )
+    missing = attacks.get("autoattack").missing
+    shell.press(
+        st,
+        "Confirm with AutoAttack",
+        partial(confirm, **{"attack.attacks": CONFIRMING}),
+        question,
+        key="robust.confirm",
+        icon=":material/verified_user:",
+        disabled=not shell.may_change() or bool(missing),
+        help="Four attacks that the field agreed on, and two that a masked gradient does not mislead, as a job. "
+        "It goes on when you leave."
+        + (f" It needs the package {missing}, which is not installed." if missing else ""),
+        width="stretch",
+    )
+
+
+@st.cache_data(
+    max_entries=64, ttl="10m", show_spinner="Measuring how fast it is", hash_funcs=BY_KEY
+)
+def _expected(question: Question) -> Any:
+    from core import robustness
+
+    return robustness.estimate(target(question), question.dataset, question.config)
+
+
+def go(question: Question) -> None:
+    """Screens at once, as the controls stand at the press."""
+    st.session_state.update({"robust.go": question.key, "robust.tool": "result"})
+
+
+def again(values: Mapping[str, Any]) -> None:
+    """Sets the controls to other values and screens at once, for the button of a check."""
+    values = dict(values)
+    if "attacks" in values:
+        st.session_state["robust.attacks"] = str(values.pop("attacks")).split(",")
+    form.fill("robust.study", values)
+    st.session_state["robust.go"] = "again"

@@ -1,0 +1,66 @@
+"""Draw something, see the guess, press "Fool it": the story for people who have never heard of this."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from core import datasets
+from core.ground.writing import percent
+from pages.parts import shell, show
+from pages.parts.canvas import canvas
+from pages.parts.robustness import Question, images, target
+
+
+@shell.guard()
+def draw(question: Question) -> None:
+    """Takes a drawing, names it, and attacks it on request."""
+    import torch
+
+    found = question.dataset
+    if not shell.has(found.medium, "drawing"):
+        return
+    left, right = st.columns([1, 1.9], gap="large")
+    with left:
+        st.markdown("**1. Draw** one of: " + shell.plain(", ".join(found.classes[:12])))
+        got = canvas(
+            key="robust.canvas",
+            alt="A dark sheet to draw on with light ink",
+            brush=0.09,
+            side=200,
+        )
+    with right:
+        if got is None:
+            st.caption(
+                "The classifier names your drawing at once. Then a change that you can hardly see makes it say "
+                "something else: that is an adversarial attack."
+            )
+            return
+        prepared = datasets.prepare(got[1], found)
+        x = prepared.item
+        with torch.inference_mode():
+            shares = target(question).probabilities(x)[0]
+        guess = int(shares.argmax())
+        seen, words = st.columns([1, 2.4], vertical_alignment="center")
+        with seen:
+            show.pictures(
+                prepared.picture[None],
+                columns=1,
+                key="robust.seen",
+                alt="What the classifier sees of the drawing",
+                max_height=110,
+                max_zoom=14,
+            )
+        words.markdown(
+            f"**2. It says: {shell.plain(found.classes[guess])}**, {percent(float(shares[guess]))} sure. "
+            "On the left is what it sees."
+        )
+        words.button(
+            "3. Fool it",
+            type="primary",
+            key="robust.fool",
+            icon=":material/bolt:",
+            on_click=lambda: st.session_state.update({"robust.fooled": got[0]}),
+        )
+        if st.session_state.get("robust.fooled") == got[0]:
+            images.opened(question, np.asarray(x[0].cpu()), guess, "robust.mine")

@@ -1,0 +1,155 @@
+"""Generative models under attack, as attackers and as a defence: each trick with its numbers and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import count
+from typing import Any
+
+import streamlit as st
+
+from core import jobs, runs
+from pages.parts import form, shell, show
+from pages.parts.robustness import TURNS, Question, target
+
+
+@shell.guard()
+def draw(question: Question) -> None:
+    """Offers the tricks that the chosen model can be put to, and shows one of them."""
+    from core.norms import LINF
+    from core.robustness import tricks as deception
+
+    of = [
+        run
+        for run in runs.listing()
+        if run.kind == "train" and runs.dataset_of(run) == question.data
+    ]
+    of = [run for run in of if runs.checkpoints(run)]
+    if not of:
+        st.caption(
+            "There is no generative model of this dataset yet. Train one, or choose another dataset in the sidebar."
+        )
+        return
+    left, right = st.columns([1, 2.2], gap="large")
+    with left:
+        ids = [run.id for run in of]
+        chosen = st.session_state.get("run")
+        id = st.selectbox(
+            "Generative model",
+            ids,
+            index=ids.index(chosen) if chosen in ids else 0,
+            key="robust.generator",
+            format_func=lambda id: next(run.name for run in of if run.id == id),
+        )
+        opened = runs.open_model(jobs.get(id))
+        sees = opened.spec.form
+        tricks = [entry for entry in deception.tricks if sees in entry.takes and entry.fits(opened)]
+        if not tricks:
+            st.caption("This family offers nothing to attack here. Choose another model.")
+            return
+        name = st.selectbox(
+            "What to try",
+            [entry.name for entry in tricks],
+            key=f"robust.trick.{opened.family}",
+            format_func=lambda name: deception.tricks.get(name).title,
+        )
+        entry = deception.tricks.get(name)
+        st.caption(shell.plain(entry.caption))
+        key = f"robust.trick.{name}"
+        if "eps" in entry.config.knobs():  # the slider shows what it runs at, not a 0 for it
+            st.session_state.setdefault(f"{key}.eps", round(deception.strength(name, opened), 4))
+        values = form.form({key: entry.config})[key]
+        if "eps" in values:
+            used = deception.strength(name, opened, values["eps"])
+            st.caption(f"Runs at an attack strength of {LINF.text(used)}.")
+        pressed = st.button("Try it", type="primary", key="robust.try", icon=":material/bolt:")
+    with right:
+        key = (
+            question.data,
+            question.classifier,
+            id,
+            opened.step,
+            name,
+            tuple(sorted(values.items())),
+        )
+        done = st.session_state.get("robust.tricked")
+        slot = st.empty()
+        if pressed:
+            config = shell.capped(entry.config.of(values, name))
+            judge = target(question) if entry.classifier else None
+            steps = iter(entry.make(config, opened, question.dataset, judge))
+            last = None
+            for number in count():
+                with TURNS:
+                    step = next(steps, None)
+                if step is None:
+                    break
+                last = step
+                with slot.container():
+                    present(step, f"{name}.live.{number}")
+            slot.empty()
+            done = st.session_state["robust.tricked"] = {"key": key, "shown": last}
+        if done is None or done["key"] != key or done["shown"] is None:
+            if not pressed:
+                st.caption("Press **Try it**: the numbers and pictures grow here as it works.")
+            return
+        present(done["shown"], name)
+
+
+def present(shown: Any, key: str) -> None:
+    """Draws what came out: a sentence, numbers with intervals, pictures, a curve."""
+    if shown.done < 1:
+        st.progress(shown.done)
+    st.markdown(shell.plain(shown.sentence))
+    for row, place in zip(
+        shown.numbers, st.columns(max(1, min(4, len(shown.numbers)))) * 4, strict=False
+    ):
+        number(row, place)
+    for i, picture in enumerate(shown.pictures):
+        st.caption(shell.plain(picture["title"]))
+        show.pictures(
+            picture["x"],
+            columns=picture["columns"],
+            key=f"robust.pictures.{key}.{i}",
+            alt=picture["title"],
+            max_height=150,
+        )
+    if shown.curve is not None:
+        line(shown.curve, key)
+
+
+def number(row: Mapping[str, Any], place: Any) -> None:
+    """Draws one number with its interval and n."""
+    place.metric(shell.plain(row["name"]), row["value"], help=shell.plain(row["what"]))
+    if row.get("low") is not None:
+        place.caption(f"{row['low']} to {row['high']} (95 %), n = {row['n']}")
+    elif row.get("n"):
+        place.caption(f"n = {row['n']}")
+
+
+def line(curve: Mapping[str, Any], key: str) -> None:
+    """Draws lines over the strength of the attack."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for i, (name, values) in enumerate(curve["lines"].items()):
+        figure.add_scatter(
+            x=curve["x"],
+            y=values,
+            name=name,
+            mode="lines+markers",
+            line={"color": show.colour(i), "width": 2, "dash": "dot" if i else "solid"},
+        )
+    figure.update_layout(
+        height=260,
+        margin={"l": 50, "r": 8, "t": 26, "b": 40},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
+        xaxis={"title": {"text": curve["x_title"]}},
+        yaxis={"title": {"text": curve["y_title"]}},
+    )
+    show.plot(
+        figure,
+        key=f"robust.trick.curve.{key}",
+        config={"displayModeBar": False},
+        alt=f"{curve['y_title']} against {curve['x_title']}",
+    )

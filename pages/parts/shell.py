@@ -1,0 +1,577 @@
+"""The shell around every page: what happens once per server, the navigation, the chosen run and dataset, errors."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import logging
+import math
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from streamlit import config
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from core import datasets, jobs, runs
+from core.catalog import UserError
+from core.ground import scratch, slices
+from core.ground.settings import settings
+from core.ground.writing import duration, percent
+from core.media import Medium, media
+
+PAGES = Path(__file__).resolve().parent.parent
+_log = logging.getLogger("simulacra")
+
+
+# --- Once per server ------------------------------------------------------------------------------------------------
+
+
+@st.cache_resource(show_spinner=False)
+def warm() -> threading.Thread:
+    """Answers without delay, and imports what the pages will need a second later, when the first one has been sent."""
+    _no_delay()
+    slices.watch(_left)
+    _bound_uploads()
+    thread = threading.Timer(1, _import_heavy)
+    thread.daemon = True
+    thread.start()
+    return thread
+
+
+def _bound_uploads() -> None:
+    """Lets a view-only server take small files only: the check in core comes when a file is in memory already."""
+    if settings().view_only:
+        most = min(settings().upload_mb, int(config.get_option("server.maxUploadSize")))
+        config.set_option("server.maxUploadSize", most)
+
+
+def _left() -> None:
+    """Ends this run of the page when the visitor has left, or has asked for something else meanwhile."""
+    if get_script_run_ctx(suppress_warning=True) is not None:
+        # at every access, Streamlit looks whether the run is still wanted
+        st.session_state.get("_left")
+
+
+def _no_delay() -> None:
+    """Switches Nagle's delay of 40 ms per answer off; connections inherit it from the listener."""
+    for thing in (
+        gc.get_objects()
+    ):  # the type is looked at, because isinstance wakes lazy objects such as torch's
+        if (
+            issubclass(type(thing), socket.socket)
+            and thing.type == socket.SOCK_STREAM
+            and thing.family != socket.AF_UNIX
+        ):
+            try:
+                thing.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                continue  # closed meanwhile
+
+
+def _sweep() -> None:
+    """Clears away what a killed server has left half written, and nobody owns."""
+    here = settings()
+    if not here.view_only:
+        home = here.home.absolute()
+        scratch.sweep(here.jobs, here.datasets, here.cache / "datasets", home / "classifiers")
+
+
+def _import_heavy() -> None:
+    _sweep()
+    import plotly.graph_objects  # noqa: F401
+    import torch
+
+    from core.models import families
+
+    torch.set_num_threads(
+        1
+    )  # a page decodes small batches; more threads only fight with the worker
+    list(families)
+    gc.collect()
+    gc.freeze()  # imported modules never become garbage: the collector need not visit them
+
+
+# --- Pages ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: its file's name, and what the first lines of the file say in TITLE, ICON and ORDER."""
+
+    name: str
+    title: str
+    icon: str
+    order: float
+
+    @classmethod
+    def of(cls, file: Path) -> Page:
+        """Reads the lines without running the page.
+
+        Raises:
+            TypeError: If one of them is missing.
+        """
+        said: dict[str, Any] = {}
+        for line in ast.parse(file.read_text("utf-8")).body:
+            if isinstance(line, ast.Assign):
+                target = ast.unparse(line.targets[0])
+                if target in ("TITLE", "ICON", "ORDER"):
+                    said[target.lower()] = ast.literal_eval(line.value)
+        return cls(file.stem, **said)
+
+
+@cache
+def pages() -> list[Page]:
+    """Finds the pages, in their order: every file in ``pages/`` is one."""
+    return sorted(map(Page.of, PAGES.glob("*.py")), key=lambda page: page.order)
+
+
+def navigation() -> Any:
+    """Builds the navigation; the first page is the default one.
+
+    The icon of the app comes before the pages: a page's own would be fetched from a server of Google's.
+
+    On a fresh server, Streamlit has drawn a navigation of its own by now (see :func:`enter`), in a sidebar as wide as
+    it likes, and a sidebar keeps the width that it began with. So a visit in the first minute begins with none, and
+    runs again.
+    """
+    st.set_page_config(
+        page_title="Simulacra",
+        page_icon=str(PAGES / "ui" / "icon.png"),
+        layout="wide",
+        initial_sidebar_state=240,
+    )
+    admit()
+    _drop_endless()
+    fresh = not st.session_state.get("_begun") and time.monotonic() - _first_asked() < 60
+    st.session_state["_begun"] = True
+    if asked := st.session_state.pop("_asked", None):
+        with guard():
+            attempt(asked[0], *asked[1])
+    page = st.navigation(
+        [
+            st.Page(
+                PAGES / f"{page.name}.py",
+                title=page.title,
+                icon=page.icon,
+                url_path=page.name,
+                default=page is pages()[0],
+            )
+            for page in pages()
+        ],
+        position="hidden" if fresh else "sidebar",
+    )
+    if fresh:
+        st.rerun()
+    return page
+
+
+@cache
+def _first_asked() -> float:
+    """Tells when the first page of this server was asked for."""
+    return time.monotonic()
+
+
+def admit() -> None:
+    """Shows nothing to a visit without a name where a proxy gives every visitor one: it came past the login."""
+    headers = st.get_option("server.trustedUserHeaders")
+    if headers and not any(st.user.get(key) for key in headers.values()):
+        st.error(
+            "This server takes visitors through its proxy only, which asks for their name. Open its public address.",
+            icon=":material/lock:",
+        )
+        st.stop()
+
+
+def _drop_endless() -> None:
+    """Takes numbers without end out of the address: a number field that is bound to one breaks off in Streamlit."""
+    for key, value in st.query_params.to_dict().items():
+        try:
+            endless = math.isinf(float(value))
+        except (ValueError, OverflowError):
+            continue
+        if endless:
+            del st.query_params[key]
+
+
+def run(page: Any) -> None:
+    """Runs the chosen page, and lets it know that the shell is around it."""
+    st.session_state["_shell"] = True
+    try:
+        page.run()
+    except Exception:
+        release()
+        raise
+    release()  # not where a run is cut short: the press waits for the next one
+
+
+def enter() -> None:
+    """Comes first in every page, and makes sure that the shell is around it.
+
+    On a fresh server, Streamlit runs the page of a deep link without ``app.py``: a folder ``pages`` beside it means a
+    navigation of Streamlit's own, until ``st.navigation`` was called once. So the visit calls it, and runs again.
+    """
+    if not st.session_state.pop("_shell", False):
+        navigation()
+        st.rerun()
+
+
+def go(name: str, label: str, icon: str = ":material/arrow_forward:") -> None:
+    """Offers the next step: a link to another page that keeps the chosen run and dataset."""
+    st.page_link(PAGES / f"{name}.py", label=label, icon=icon)
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """Shows a UserError as it is, and a bug as a short apology with the place of its log."""
+    try:
+        yield
+    except UserError as error:
+        refuse(error)
+    except Exception:
+        _log.exception("a page failed")
+        st.error(
+            "Something went wrong inside Simulacra, and it is not your fault. The details are in the server's log. "
+            "Go on with another page, or reload this one.",
+            icon=":material/sentiment_dissatisfied:",
+        )
+
+
+def has(medium: Medium, part: str) -> bool:
+    """Tells whether a medium has a part, and says in a sentence where it has not."""
+    try:
+        medium.require(part)
+    except UserError as error:
+        st.info(plain(str(error)), icon=":material/info:")
+        return False
+    return True
+
+
+def attempt(act: Any, *args: Any, **kwargs: Any) -> Any:
+    """Does what a button asks for; a refusal is kept and shown by :func:`told` after the rerun."""
+    try:
+        return act(*args, **kwargs)
+    except UserError as error:
+        st.session_state["_refused"] = str(error)
+        return None
+
+
+def press(
+    place: Any, label: str, act: Callable[..., Any], *args: Any, key: str, **look: Any
+) -> None:
+    """Draws a button that acts on values as they are at the press.
+
+    A callback gets what its button was drawn with: a number that was typed right before the press would be missing.
+    So the callback only remembers the press, this run of the page reads the values anew, and :func:`navigation` acts
+    at the start of the next run, before anything is drawn.
+
+    Args:
+        place: Where it stands: a column, a container, or ``st`` itself.
+        label: Its words.
+        act: What it does; a refusal is kept and shown by :func:`told`.
+        args: With what.
+        key: Of the widget.
+        look: All else that ``st.button`` takes.
+    """
+    place.button(label, key=key, on_click=lambda: st.session_state.update(_pressed=key), **look)
+    if st.session_state.get("_pressed") == key:
+        release()
+        # who may change nothing is told so; else a button that the new values disable does nothing
+        if not look.get("disabled") or not may_change():
+            st.session_state["_asked"] = (act, args)
+        st.rerun()
+
+
+def release() -> None:
+    """Forgets a press whose button was not drawn, so that it does not act when the button comes back."""
+    st.session_state.pop("_pressed", None)
+
+
+# What Markdown, or Streamlit's own signs, would make of a text. Characters that only the parser looks at get a
+# backslash. Addresses, :shortcodes: and arrows are looked for once more after the parser has taken the backslashes
+# away; an invisible character that joins two words (U+2060) keeps them apart.
+_PARSED = re.compile(r"[\\`*_\[\]{}<>~$|&]")
+_AT_START = re.compile(
+    r"^(?:([#=](?=[#=\s]|$)|[+-](?=[+\s-]|$))|(\d{1,9})(?=[.)](?:\s|$)))", re.MULTILINE
+)
+_LATER = re.compile(
+    r"[:@](?=\S)|www(?=\.)|(?<!\S)(?:<(?=-)|-(?=>)|-(?=-)|[<>~](?==))", re.IGNORECASE
+)
+
+
+def plain(text: str) -> str:
+    """Escapes what Markdown would turn into something else, for words that a person typed or that come with a file.
+
+    Every such text goes through here on its way into an element that reads Markdown: labels, tabs, captions, toasts,
+    errors, tables. The page shows it letter by letter.
+    """
+    text = "\n".join(line.lstrip() for line in re.split("\r\n?|\n", text))
+    text = _PARSED.sub(r"\\\g<0>", _LATER.sub("\\g<0>\u2060", text))
+    # no heading, list or rule begins: its sign is escaped, or the point behind its number
+    return _AT_START.sub(lambda at: f"\\{at[1]}" if at[1] else f"{at[2]}\\", text)
+
+
+def refuse(error: Exception | str) -> None:
+    """Shows what was refused, word for word."""
+    st.error(plain(str(error)), icon=":material/info:")
+
+
+def told() -> None:
+    """Shows what the last button press was refused for, or has done."""
+    if words := st.session_state.pop("_done", None):
+        st.toast(plain(words), icon=":material/check:")
+    if words := st.session_state.pop("_refused", None):
+        refuse(words)
+
+
+def capped(asked: Any) -> Any:
+    """Gives a config as it may be run here: on a view-only server large values are capped, which is said."""
+    if not settings().view_only:
+        return asked
+    made, words = asked.capped()
+    for each in words:
+        st.caption(f":material/speed: {plain(each)}")
+    return made
+
+
+def may_change() -> bool:
+    """Tells whether buttons that change something are enabled; core refuses in any case."""
+    return not settings().view_only
+
+
+# --- What follows the visitor from page to page ---------------------------------------------------------------------
+
+STATUS_ICONS = {
+    "queued": "◷",
+    "running": "▶",
+    "finished": "✓",
+    "stopped": "■",
+    "failed": "✕",
+    "interrupted": "!",
+}
+
+
+def icon_of(run: jobs.Job) -> str:
+    """Gives the sign of a run's state; one that ships with the code has its own."""
+    return "◆" if run.shipped else STATUS_ICONS[run.status]
+
+
+def called(job: jobs.Job) -> str:
+    """Names a job in a list: its state, its name, and when it was started or that it ships with the code."""
+    return f"{icon_of(job)} {job.name} · {since(job)}"
+
+
+def on(job: jobs.Job) -> str:
+    """Says what a job works on, as " on digits"; empty where its name says that already."""
+    dataset = runs.dataset_of(job)
+    named = dataset.lower() in re.split(r"[^\w]+", job.name.lower())
+    return "" if named else f" on {plain(dataset)}"
+
+
+def since(job: jobs.Job) -> str:
+    """Tells when a job was started (month and day, hour and minute), or that it ships with the code."""
+    return "shipped" if job.shipped else f"{job.id[4:8]} {job.id[9:13]}"
+
+
+def explore(run: jobs.Job, label: str = "Explore it", *, key: str) -> None:
+    """Offers to make a run the chosen one and to walk through what it learned."""
+    pressed = st.button(
+        label,
+        key=key,
+        icon=":material/arrow_forward:",
+        type="tertiary",
+        on_click=lambda: st.session_state.update(run=run.id),
+    )
+    if pressed:
+        st.switch_page(PAGES / "latent.py")
+
+
+def sidebar() -> None:
+    """Draws the choice of dataset and run, and what is running now."""
+    with st.sidebar:
+        importers = {medium.source for medium in media}  # sources without anything of their own
+        options = [name for name in datasets.names() if name not in importers]
+        if imported := st.session_state.pop("data.next", None):
+            st.session_state["data"] = imported
+        choose("data", options, options[0])
+        st.selectbox(
+            "Dataset",
+            options,
+            key="data",
+            format_func=lambda name: datasets.describe(name).title,
+            help="What the Data page shows and the Train page trains on.",
+        )
+        every = jobs.listing()
+        listed = [job for job in every if runs.is_run(job)]
+        ids = [run.id for run in listed]
+        ready = next(
+            (run.id for run in listed if run.kind == "train" and runs.checkpoints(run)), None
+        )
+        choose("run", ids, ready or (ids[0] if ids else None))
+        names = {run.id: called(run) for run in listed}
+        st.selectbox(
+            "Run",
+            ids,
+            key="run",
+            disabled=not ids,
+            format_func=lambda id: names.get(id, str(id)),
+            placeholder="Nothing trained yet",
+            help="The trained model that the pages explore. The address names it, so a copied link opens the same one.",
+        )
+        for key in ("data", "run"):
+            if st.session_state[key] and st.query_params.get(key) != st.session_state[key]:
+                st.query_params[key] = st.session_state[key]
+        active = [job for job in every if job.active]
+        st.session_state["_busy"] = bool(active)
+        if active:
+            live(_running, 2, tuple((job.id, job.status) for job in active[:3]))
+        if settings().view_only:
+            st.caption(":material/visibility: This server is for viewing only.")
+
+
+def choose(key: str, options: list[str], default: str | None) -> None:
+    """Sets a choice from the session, else from the address, else the default; says when a link names what is gone.
+
+    Not Streamlit's own binding to the address: that one leaves a default out, and the default (the newest run) changes.
+    A widget's own state is lost when the visitor goes on before the page is drawn, so a copy is kept beside it.
+    """
+    kept = f"chosen.{key}"
+    wanted = st.session_state.get(key) or st.session_state.get(kept) or st.query_params.get(key)
+    if wanted not in options:
+        if wanted:
+            st.toast(
+                plain(f"The link names {wanted!r}, which is not here any more. Showing another."),
+                icon=":material/link_off:",
+            )
+        wanted = default
+    st.session_state[key] = st.session_state[kept] = wanted
+
+
+def view(
+    label: str, key: str, options: Mapping[str, str], *, pills: bool = False, **more: Any
+) -> str:
+    """Draws a choice that is always made, the first one to begin with, and names it in the address by its short id.
+
+    Streamlit's own binding would write what the visitor reads, with its blanks and question marks. An address that
+    changed without this choice, by the browser's way back, wins over the choice.
+    """
+    first, kept = next(iter(options)), f"{key}.address"
+    address = st.query_params.get(key)
+    if st.session_state.get(key) not in options or address != st.session_state.get(kept):
+        st.session_state[key] = address if address in options else first
+
+    def change() -> None:
+        st.session_state[kept] = st.query_params.get(key)
+
+    chosen = (st.pills if pills else st.segmented_control)(
+        label,
+        list(options),
+        key=key,
+        required=True,
+        format_func=lambda id: plain(options[id]),
+        on_change=change,
+        **more,
+    )
+    chosen = chosen or first
+    wanted = None if chosen == first else chosen
+    if address != wanted:
+        if wanted is None:
+            st.query_params.pop(key, None)
+        else:
+            st.query_params[key] = wanted
+    st.session_state[kept] = wanted
+    return chosen
+
+
+def live(draw: Callable[..., None], seconds: float | None, *args: Any) -> None:
+    """Draws something that draws itself again every so many seconds; None: never, until the page runs again.
+
+    In a container of its own: what follows a fragment in the same container can get lost when the fragment's clock
+    strikes while the page is being drawn.
+    """
+    with st.container():
+        st.fragment(draw, run_every=seconds)(*args)
+
+
+def _running(known: tuple[tuple[str, str], ...]) -> None:
+    """Follows the active jobs; when one begins or ends, the whole page runs again."""
+    for id, status in known:
+        try:
+            job = jobs.get(id)
+        except UserError:
+            st.rerun()  # deleted meanwhile
+        if job.status != status:
+            st.rerun()
+        st.progress(job.share, text=plain(f"{job.name}: {standing(job)}"))
+
+
+def standing(job: jobs.Job) -> str:
+    """Says in a few words how a job stands."""
+    if job.status == "queued":
+        return f"waits, place {jobs.place(job)}"
+    if job.status == "running":
+        left = job.seconds_left
+        return f"{percent(job.share, 0)}" + (
+            f", {duration(left)} left" if left is not None else ", starting"
+        )
+    return job.status
+
+
+def chosen_dataset() -> str:
+    """Names the dataset that the visitor chose."""
+    return st.session_state["data"]
+
+
+def chosen_run(*kinds: str) -> jobs.Job | None:
+    """Gives the run that the visitor chose, or, if it is of another kind, the newest of these; None without one."""
+    listed = [run for run in runs.listing() if not kinds or run.kind in kinds]
+    return next(
+        (run for run in listed if run.id == st.session_state.get("run")),
+        listed[0] if listed else None,
+    )
+
+
+def chosen_model(purpose: str = "") -> jobs.Job | None:
+    """Gives the generative model that a page is about; where there is none to open, says why and where to go, and None.
+
+    Args:
+        purpose: Words after "no trained model", with a space before them.
+    """
+    run, chosen = chosen_run("train"), chosen_run()
+    if run is None:
+        st.info(
+            f"There is no trained model{purpose} yet. The default one takes a minute.",
+            icon=":material/info:",
+        )
+        go("overview", "Train the default model")
+        return None
+    if chosen is not None and chosen.id != run.id:
+        st.caption(
+            f":material/info: {plain(chosen.name)} is a {plain(runs.family_of(chosen))}, which makes no images. "
+            f"This is {plain(run.name)}."
+        )
+    if runs.checkpoints(run):
+        return run
+    st.info(
+        f"{plain(run.name)} has no checkpoint"
+        + (
+            " yet. Its first one appears seconds after its start."
+            if run.active
+            else f": it is {run.status}. Choose another run in the sidebar."
+        )
+    )
+    go("train", "Watch it train" if run.active else "See what happened")
+    return None
+
+
+def who() -> str:
+    """Names the visitor where the server asks for a login; empty otherwise."""
+    return str(st.user.get("email") or "") if st.user else ""

@@ -1,0 +1,74 @@
+"""Pictures in rows, drawn in the browser from one sheet: crisp at any zoom, clickable, and replayable as a film.
+
+A component with its own JavaScript, because Streamlit's images are one request each, blurred when enlarged, and
+deaf to clicks. Sheets arrive as they rest in a run's folder, so nothing is encoded twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pages.parts.component import FILM, component, data_url
+
+_show = component(__file__, f"<canvas></canvas>{FILM}", "clicked")
+
+
+def tiles(
+    frames: Sequence[bytes],
+    *,
+    tile: tuple[int, int],
+    columns: int,
+    count: int,
+    alt: str,
+    key: str,
+    labels: Sequence[str] = (),
+    titles: Sequence[str] = (),
+    marks: Mapping[int, str] | None = None,
+    max_height: int = 520,
+    max_zoom: int = 8,
+    clickable: bool = False,
+    pace: float = 350,
+    loop: bool = False,
+    film: str = "the training",
+) -> tuple[int, int] | None:
+    """Shows sheets of pictures; several frames get a slider and a play button.
+
+    Args:
+        frames: PNG sheets of the same layout, gapless, at their own size; the last one is shown first.
+        tile: Height and width of one picture in the sheet.
+        columns, count: Pictures per row, and in all.
+        alt: What a person who does not see it should know.
+        key: Unique on the page.
+        labels: One per frame, shown beside the slider.
+        titles: One per picture, shown when the pointer rests on it.
+        marks: A letter to frame a picture with, by index.
+        max_height, max_zoom: In CSS pixels, and squares per pixel.
+        clickable: Lets a person choose a picture with mouse or keyboard.
+        pace: Milliseconds per frame of a film.
+        loop: Begins a film again when it ends.
+        film: What it shows, for those who hear it.
+
+    Returns:
+        (click number, index) of the last click; None before one. A click number is new for every click.
+    """
+    data = {
+        "frames": [data_url(frame) for frame in frames],
+        "tile": list(tile),
+        "columns": columns,
+        "count": count,
+        "alt": alt,
+        "labels": list(labels),
+        "titles": list(titles),
+        "marks": {str(index): mark for index, mark in (marks or {}).items()},
+        "maxHeight": max_height,
+        "maxZoom": max_zoom,
+        "clickable": clickable,
+        "pace": pace,
+        "loop": loop,
+        "film": film,
+    }
+    clicked = _show(key, data)["clicked"]
+    number, index = clicked.get("number"), clicked.get("index")
+    if not isinstance(number, int) or not isinstance(index, int) or not 0 <= index < count:
+        return None
+    return number, index

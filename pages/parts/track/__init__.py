@@ -1,0 +1,74 @@
+"""A race as the browser replays it: curves that grow with the seconds, and the samples of that moment side by side.
+
+A component with its own JavaScript, because a replay must not wait for the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from pages.parts.component import FILM, component, data_url
+
+_show = component(
+    __file__, f'<canvas class="chart" role="img"></canvas>{FILM}<div class="lanes"></div>'
+)
+REPLAY = 20  # seconds that a replay takes
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a family was after one turn.
+
+    Attributes:
+        seconds: Of training until then.
+        ratio: Distance to real images over that of other real images.
+        copying: Share of samples nearer to training than to held-out images, with its interval ``low`` to ``high``.
+        images: Seen until then.
+        sheet: PNG of its samples; empty where it is left out.
+    """
+
+    seconds: float
+    ratio: float
+    copying: float
+    low: float
+    high: float
+    images: int
+    sheet: bytes = b""
+
+
+def track(
+    lanes: Sequence[tuple[str, str, Sequence[Moment]]],
+    *,
+    seconds: float,
+    alt: str,
+    key: str,
+    live: bool = False,
+) -> None:
+    """Shows a race with a slider and a play button.
+
+    Args:
+        lanes: Title, colour and moments of each family, oldest first.
+        seconds: That each family trains in all.
+        alt: What a person who does not see it should know.
+        key: Unique on the page.
+        live: Whether it is still going on, so that the newest moment is shown as it comes.
+    """
+    data = {
+        "lanes": [
+            {
+                "title": title,
+                "colour": colour,
+                "moments": [
+                    asdict(moment) | {"sheet": data_url(moment.sheet) if moment.sheet else ""}
+                    for moment in moments
+                ],
+            }
+            for title, colour, moments in lanes
+        ],
+        "seconds": seconds,
+        "alt": alt,
+        "live": live,
+        "replay": REPLAY,
+    }
+    _show(key, data)

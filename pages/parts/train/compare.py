@@ -1,0 +1,131 @@
+"""All runs in a table, and up to four of them side by side."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from core import jobs, runs
+from core.ground import files
+from core.kinds import train as training
+from pages.parts import shell, show
+
+
+def broken(sound: set[str]) -> None:
+    """Names folders that are no readable runs, and offers to delete them."""
+    for id, why in jobs.damaged(sound):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f":material/warning: {shell.plain(why)}")
+            st.button(
+                "Delete it",
+                key=f"train.damaged.{id}",
+                on_click=shell.attempt,
+                args=(jobs.delete, id),
+                disabled=not shell.may_change(),
+            )
+
+
+@shell.guard()
+def table() -> None:
+    """Lists the runs with a search, and compares up to four."""
+    every = jobs.listing()
+    listed = [job for job in every if runs.is_run(job)]
+    st.subheader("Runs", anchor=False)
+    broken({job.id for job in every})
+    words = (
+        st.text_input(
+            "Search",
+            key="train.search",
+            placeholder="name, family, dataset, status or note",
+            label_visibility="collapsed",
+        )
+        .lower()
+        .split()
+    )
+    rows = [
+        {
+            "id": run.id,
+            "name": run.name,
+            "status": f"{shell.icon_of(run)} {'shipped' if run.shipped else run.status}",
+            "family": runs.family_of(run),
+            "dataset": runs.dataset_of(run),
+            "done": run.share,
+            "seconds": run.state.get("seconds", 0.0),
+            "started": pd.Timestamp(run.created, unit="s"),
+            "note": run.note,
+        }
+        for run in listed
+    ]
+    rows = [
+        row
+        for row in rows
+        if all(
+            any(
+                word in str(row[k]).lower()
+                for k in ("id", "name", "status", "family", "dataset", "note")
+            )
+            for word in words
+        )
+    ]
+    chosen = st.dataframe(
+        show.named(
+            pd.DataFrame(
+                rows,
+                columns=[
+                    "id",
+                    "name",
+                    "status",
+                    "family",
+                    "dataset",
+                    "done",
+                    "seconds",
+                    "started",
+                    "note",
+                ],
+            ),
+            "name",
+            "note",
+        ),
+        hide_index=True,
+        height=min(36 * (len(rows) + 1) + 3, 300),
+        key="train.table",
+        on_select="rerun",
+        selection_mode="multi-row",
+        column_config={
+            "id": None,
+            "done": st.column_config.ProgressColumn(
+                "done", min_value=0.0, max_value=1.0, format="percent"
+            ),
+            "seconds": st.column_config.NumberColumn("seconds", format="%.0f"),
+            "started": st.column_config.DatetimeColumn("started", format="D MMM, HH:mm"),
+        },
+        alt="All runs with their state",
+    )
+    picked = [rows[i]["id"] for i in chosen.selection.rows if i < len(rows)]
+    if not picked:
+        st.caption(f"{len(rows)} of {len(listed)} runs. Tick up to four to see them side by side.")
+        return
+    if len(picked) > 4:
+        st.warning(
+            f"Up to four runs fit side by side, {len(picked)} are ticked. The first four are shown."
+        )
+        picked = picked[:4]
+    st.button(
+        "Open it above",
+        key="train.open",
+        on_click=lambda: st.session_state.update(run=picked[0]),
+        disabled=len(picked) != 1,
+        help="Makes the one that is ticked the chosen run.",
+    )
+    several = [jobs.get(id) for id in picked]
+    labels = {run.id: f"{run.name} ({run.id[-4:]})" for run in several}
+    for run, place in zip(several, st.columns(len(several)), strict=True):
+        with place:
+            st.markdown(f"**{shell.plain(labels[run.id])}**")
+            st.caption(
+                f"{shell.plain(runs.family_of(run))}{shell.on(run)}, {run.state.get('done', 0):,} images"
+            )
+            show.film(run, key=f"train.compare.{run.id}", max_height=260)
+    log = {labels[run.id]: files.Log(run.path).read()[0] for run in several}
+    known = show.charts([curve for run in several for curve in training.curves(run)], log)
+    show.curves(log, known, key="train.compare")

@@ -1,0 +1,235 @@
+"""What to train: the family or the classifier, its parameters, and the button."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import streamlit as st
+
+from core import datasets, jobs, kinds, runs
+from core.catalog import Knob, UserError
+from pages.parts import form, shell
+
+
+def choice() -> tuple[str, dict[str, str]]:
+    """Reads what the form is about: the kind of job, and the entry of each part."""
+    what, dataset = st.session_state["train.what"], shell.chosen_dataset()
+    return (
+        ("classifier", {"dataset": dataset})
+        if what == "classifier"
+        else ("train", {"dataset": dataset, "family": what})
+    )
+
+
+def key_of(part: str, chosen: dict[str, str]) -> str:
+    """Gives the start of the widget keys of one part of the form."""
+    return f"train.{chosen.get(part, part)}" if part != "dataset" else f"data.{chosen['dataset']}"
+
+
+def start(values: dict[str, Any], name: str) -> None:
+    """Submits what the form holds, and follows the new run."""
+    kind, chosen = choice()
+    job = kinds.submit(kind, chosen, values, name=name, who=shell.who())
+    st.session_state["run"] = job.id
+    st.session_state["train.name"] = ""
+
+
+def take_over(id: str) -> None:
+    """Fills the form with the settings of a run, to change them and start again."""
+    job = shell.attempt(jobs.get, id)
+    if job is None:
+        return
+    chosen, values = kinds.flat(job.config)
+    st.session_state["data"] = chosen["dataset"]
+    st.session_state["train.what"] = chosen.get("family", "classifier")
+    fill(values, chosen)
+    st.session_state["_done"] = f"The form holds the settings of {job.name}."
+
+
+def go_on_from(id: str) -> None:
+    """Fills the form with the settings of a run and names it as the one whose weights the new one starts from."""
+    take_over(id)
+    fill({"train.parent": id}, choice()[1])
+    if (job := shell.attempt(jobs.get, id)) is not None:
+        st.session_state["_done"] = f"The next training starts from the weights of {job.name}."
+
+
+def preset() -> None:
+    """Fills the form with a preset of the family, over the defaults."""
+    from core.models import families
+
+    kind, chosen = choice()
+    defaults = {
+        f"{part}.{name}": knob.default
+        for part, cls in kinds.parts(kind, chosen).items()
+        if part != "dataset"
+        for name, knob in cls.knobs().items()
+    }
+    picked = st.session_state.get("train.preset")
+    fill(defaults | dict(families.get(chosen["family"]).presets.get(picked or "", {})), chosen)
+
+
+def fill(values: dict[str, Any], chosen: dict[str, str]) -> None:
+    """Sets the controls of the form to dotted values."""
+    for dotted, value in values.items():
+        part, _, name = dotted.partition(".")
+        form.fill(key_of(part, chosen), {name: value})
+
+
+def command(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
+    """Writes the settings as a command line, leaving defaults out."""
+    words = ["python", "-m", "core", "train", "--dataset", chosen["dataset"]]
+    words += ["--classifier"] if kind == "classifier" else ["--family", chosen["family"]]
+    classes = kinds.parts(kind, chosen)
+    for dotted, value in values.items():
+        part, _, name = dotted.partition(".")
+        if value != classes[part].knobs()[name].default:
+            words += ["--set", f"{dotted}={value}"]
+    return shlex.join(words)
+
+
+def draw() -> None:
+    """Draws the form: what to train, its parameters, the button."""
+    from core.models import DEFAULT_FAMILY, families
+    from core.tensors import gpus
+
+    # the family that the Overview trains comes first, and is chosen at first
+    sees = datasets.describe(shell.chosen_dataset()).medium.model
+    fitting = [entry.name for entry in families if sees in entry.takes]
+    names = [*sorted(fitting, key=lambda name: name != DEFAULT_FAMILY), "classifier"]
+    titles = {entry.name: entry.title for entry in families} | {"classifier": "Classifier (judge)"}
+    st.selectbox(
+        "What to train",
+        names,
+        key="train.what",
+        format_func=titles.__getitem__,
+        persist_state="session",
+        help="A family of generative models, or a classifier that can judge their images.",
+    )
+    kind, chosen = choice()
+    entry = families.get(chosen["family"]) if kind == "train" else jobs.kinds.get(kind)
+    st.caption(
+        f"{entry.caption} Trained on **{shell.plain(datasets.describe(chosen['dataset']).title)}** "
+        "(change it in the sidebar)."
+    )
+    button = st.container()
+    if entry.presets:
+        st.selectbox(
+            "Preset",
+            list(entry.presets),
+            index=None,
+            key="train.preset",
+            placeholder="Recommended settings",
+            on_change=preset,
+            help="Fills the settings below; change what you like afterwards.",
+        )
+    parts = kinds.parts(kind, chosen)
+    keys = {key_of(part, chosen): part for part in parts}
+    shown = {key: parts[part] for key, part in keys.items() if part != "dataset"}
+    own = {"pipeline", "critic", "made_by", "made_images"}  # asked for below, in words of their own
+    made = form.form(shown, omit=own | ({"gpus"} if gpus() < 2 else set()))
+    made["train.augment"] = chain(kind == "train" and families.get(chosen["family"]).critic)
+    if kind == "classifier":
+        made["train.extra"] = extra(chosen["dataset"], parts["extra"].knobs())
+    if parts["dataset"].knobs():
+        with st.expander("Data"):
+            st.caption("The same settings as on the Data page.")
+            made |= form.flat({key: parts[part] for key, part in keys.items() if part == "dataset"})
+    values = {
+        f"{keys[key]}.{name}": value for key, part in made.items() for name, value in part.items()
+    }
+    name = st.text_input(
+        "Name",
+        key="train.name",
+        placeholder=f"{chosen['dataset']}-{chosen.get('family', kind)}",
+        max_chars=80,
+        help="What to call the run; you can change it later.",
+    )
+    shell.press(
+        button,
+        "Start training",
+        start,
+        values,
+        name,
+        type="primary",
+        icon=":material/play_arrow:",
+        key="train.start",
+        disabled=not shell.may_change(),
+        width="stretch",
+    )
+    if id := values["augment.pipeline"]:
+        where = " before the critic" if values["augment.critic"] else ""
+        button.caption(
+            f":material/auto_fix_high: With the chain **{shell.plain(id)}** of Augment{where}."
+        )
+    with st.expander("As a command line"):
+        st.code(command(kind, chosen, values), language="bash", wrap_lines=True)
+
+
+def chain(critic: bool) -> dict[str, Any]:
+    """Asks for a chain of Augment, a preset, a saved one, or none, and for its place if there is a critic."""
+    from core import augment
+
+    if "augmentation" not in datasets.describe(shell.chosen_dataset()).medium.parts:
+        return {"pipeline": "", "critic": False}
+    titles = {"": "none"} | augment.trainable()
+    key = "train.augment.pipeline"
+    if st.session_state.get(key) not in titles:  # deleted meanwhile
+        st.session_state[key] = ""
+    id = st.selectbox(
+        "Augment with a chain",
+        list(titles),
+        key=key,
+        format_func=lambda id: titles[id],
+        persist_state="session",
+        help="A chain of the Augment page changes every image on its way into the network: a preset, or one that was "
+        "saved there.",
+    )
+    before = critic and st.toggle(
+        "Only before the critic",
+        key="train.augment.critic",
+        disabled=not id,
+        persist_state="session",
+        help="The chain changes what the critic sees, real and generated images alike, in place of the augmentation "
+        "that comes with the GAN; the generator learns plain images. How often, **Augmentation** above says.",
+    )
+    return {"pipeline": id, "critic": bool(id) and before}
+
+
+def _listens(run: jobs.Job) -> bool:
+    try:
+        return runs.draft(runs.record(run)).classes > 0
+    except (UserError, KeyError, TypeError):  # its record is damaged
+        return False
+
+
+def extra(dataset: str, knobs: dict[str, Knob]) -> dict[str, Any]:
+    """Asks for a run whose images a classifier learns from as well, and for how many; their classes are its labels."""
+    of = [
+        run
+        for run in runs.listing()
+        if run.kind == "train"
+        and runs.dataset_of(run) == dataset
+        and runs.checkpoints(run)
+        and _listens(run)
+    ]
+    able = {run.id: shell.called(run) for run in of}
+    key = "train.extra.made_by"
+    asked = st.session_state.get(key)
+    if asked not in able:  # written as a name, deleted meanwhile, or of another dataset
+        st.session_state[key] = next((run.id for run in of if run.name == asked), "")
+    id = st.selectbox(
+        "Add images of a run",
+        ["", *able],
+        key=key,
+        format_func=lambda id: able.get(id, "none"),
+        persist_state="session",
+        help="Generated images beside the real ones: more to learn from helps most where it trains against attacks. "
+        "Only runs that learned the classes of this dataset, prepared alike.",
+    )
+    number = knobs["made_images"]
+    return {
+        "made_by": id,
+        "made_images": form.control(number, "train.extra") if id else number.default,
+    }
