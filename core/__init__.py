@@ -29,7 +29,7 @@ _ROOMS = {
     "spec_of": "training",
     "TrainConfig": "training",
     "Trainer": "training",
-    "submit": "work",
+    "submit": "kinds",
     "open_model": "runs",
     "open_space": "latent",
     "check": "robustness",

@@ -18,8 +18,9 @@ from core.ground import writing
 
 @cache
 def _environment() -> Environment:
+    here = Path(__file__).parent
     found = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([here.parent, here]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -38,7 +39,7 @@ def render(template: str, title: str, **facts: Any) -> str:
     """Fills a template.
 
     Args:
-        template: Its path inside ``core``: ``evaluation/report.html``.
+        template: Its path inside ``core``: ``measure/report.html``.
         title: Heading of the page.
         facts: What the template asks for by name; a name that is missing is an error.
     """

@@ -55,7 +55,7 @@ _NUMBERS = (
     "speed",
     "step",
 )
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = _ROOT / "core" / "gallery"
 
 

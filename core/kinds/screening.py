@@ -34,18 +34,18 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
 def screening(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a small classifier with each step, and judges it on clean images."""
     from core import augment
-    from core.augment import screening as harm
+    from core.augment.screening import ScreeningConfig, leak, referees
 
-    config = harm.ScreeningConfig.of(task.config("screening"), "screening")
+    config = ScreeningConfig.of(task.config("screening"), "screening")
     pipeline = augment.load(config.pipeline)
     dataset = task.dataset()
-    began, found, leak = time.time(), {"rows": [], "fits": 0, "total": 1}, None
+    began, found, traces = time.time(), {"rows": [], "fits": 0, "total": 1}, None
     if config.run:
         task.say("Looking for traces in the samples")
-        leak = harm.leak(dataset, pipeline, config.run)
-    for found in harm.referees(dataset, pipeline, config):
-        files.write_json(task.path / RESULT, {"rows": found["rows"], "leak": leak, "done": False})
+        traces = leak(dataset, pipeline, config.run)
+    for found in referees(dataset, pipeline, config):
+        files.write_json(task.path / RESULT, {"rows": found["rows"], "leak": traces, "done": False})
         yield {"fits": found["fits"], "seconds": round(time.time() - began, 2)}
         task.count("Referee", found["fits"], found["total"])
-    files.write_json(task.path / RESULT, {"rows": found["rows"], "leak": leak, "done": True})
+    files.write_json(task.path / RESULT, {"rows": found["rows"], "leak": traces, "done": True})
     yield {"rows": len(found["rows"])}

@@ -39,7 +39,7 @@ def html(found: Evaluation, title: str = "") -> bytes:
     shares = measure.by_class(found.classes)
     keys = ("class", "real_share", "made_share", *(metric.name for metric in shares))
     page = paper.render(
-        "evaluation/report.html",
+        "measure/report.html",
         title or found.name,
         subtitle=_subtitle(found),
         sentences=measure.sentences(found),

@@ -75,7 +75,8 @@ def python(report: Report) -> str:
     given = {k: v for k, v in config.items() if k not in ("split",)}
     place = {"": "", "run": model.get("run", ""), "plain": "", "brought": f"own/{model['name']}"}
     lines = [
-        "from core import classifiers, datasets, robustness",
+        "from core import datasets, robustness",
+        "from core.robustness import classifiers",
         "",
         f"dataset = datasets.load({data.get('name', 'digits')!r}, {data.get('config') or {}!r})",
     ]
@@ -95,7 +96,7 @@ def python(report: Report) -> str:
         "print(report.verdict.sentence)",
     ]
     if "fingerprint" in data:
-        lines.insert(3, f"assert dataset.fingerprint == {data['fingerprint']!r}")
+        lines.insert(4, f"assert dataset.fingerprint == {data['fingerprint']!r}")
     return "\n".join(lines) + "\n"
 
 

@@ -145,7 +145,7 @@ def navigation() -> Any:
     """
     st.set_page_config(
         page_title="Simulacra",
-        page_icon=str(PAGES / "ui" / "icon.png"),
+        page_icon=str(PAGES / "parts" / "icon.png"),
         layout="wide",
         initial_sidebar_state=240,
     )

@@ -930,7 +930,7 @@ def test_what_a_killed_process_left_is_swept(home: Path):
 def test_two_processes_decode_once(tmp_path: Path):
     root = spread(tmp_path / "x", classes_of("a", "b", each=150))
     code = (
-        "import sys; from core import datasets, watch; calls = []; heard = watch.Watch();"
+        "import sys; from core import datasets; from core.ground import watch; calls = []; heard = watch.Watch();"
         "heard.say = lambda *a: calls.append(a);"
         "d = datasets.load('folder', {'path': sys.argv[1]}, heard);"
         "print(d.fingerprint, len(calls) > 0)"

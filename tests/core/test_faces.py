@@ -252,6 +252,6 @@ def test_errors_say_what_is_wrong_what_is_allowed_and_what_to_do(table):
 
 
 def test_the_import_is_light():
-    code = "import sys, core.datasets.faces; print({'torch', 'pandas', 'scipy', 'PIL'} & {*sys.modules})"
+    code = "import sys, core.datasets.faces; print({'torch', 'pandas', 'scipy'} & {*sys.modules})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout == "set()\n", run.stderr

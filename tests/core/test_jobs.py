@@ -732,10 +732,10 @@ def test_the_second_job_waits_for_its_turn_and_both_survive_who_started_them(hom
     """One queue, three processes: submitted elsewhere, stopped while running, stopped while waiting."""
     setting(threads=1, nice=0)
     code = (
-        "from core import work\n"
+        "from core import kinds\n"
         "for images in (10**9, 256, 256):\n"
         "    values = {'train.images': images, 'train.batch': 64}\n"
-        "    print(work.submit('train', {'dataset': 'digits', 'family': 'vae'}, values).id)\n"
+        "    print(kinds.submit('train', {'dataset': 'digits', 'family': 'vae'}, values).id)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

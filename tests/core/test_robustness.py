@@ -383,7 +383,7 @@ def test_the_program_of_a_report_repeats_its_number(plain, digits, capsys):
 def test_the_program_of_an_earlier_report_still_runs(plain, digits, capsys):
     report = study(plain, digits, n=4, eps="0").report
     earlier = python(report).replace("AttackStudy", "Study")
-    imports = "from core import classifiers, datasets, robustness\n"
+    imports = "from core import datasets, robustness\nfrom core.robustness import classifiers\n"
     assert imports in earlier
     earlier = earlier.replace(
         imports, "from core import datasets, robustness\nfrom core.robustness import foreign\n"

@@ -185,7 +185,7 @@ def written(root: Path, files: Mapping[str, str]) -> Path:
 def test_an_import_that_points_up_is_found_wherever_it_hides(tmp_path):
     written(tmp_path, {
         "core/__init__.py": "",
-        "core/catalog.py": "def late():\n    from core import settings",
+        "core/catalog.py": "def late():\n    from core.ground import settings",
         "core/ground/settings.py": "from core.catalog import UserError\nimport core.tensors",
         "core/tensors.py": "from . import training",
         "core/training.py": "import streamlit as st\nfrom core.tensors import noise",
@@ -194,8 +194,8 @@ def test_an_import_that_points_up_is_found_wherever_it_hides(tmp_path):
         "core/models/gan.py": "from core.models import Loss, vae\nfrom core.models.vae import VAE",
         "core/models/vae.py": "from . import Loss",
         "core/views/plane.py": "from core.views import point",
-        "core/views/point.py": "from core.ground.sheets import png",
-        "core/ground/sheets.py": "from core.views.shape import Shape",
+        "core/views/point.py": "from core.sheets import png",
+        "core/sheets.py": "from core.views.shape import Shape",
         "core/views/shape.py": "",
         "pages/train.py": "import streamlit\nimport pages.data\nfrom pages.parts import form",
         "pages/data.py": "from core.kinds import submit",
@@ -206,23 +206,21 @@ def test_an_import_that_points_up_is_found_wherever_it_hides(tmp_path):
         "core/models/gan.py:1 imports core/models/vae.py; families know the contract, not each other.",
         "core/novelty.py:1 imports pages/parts/form.py, which stands above it.",
         "core/training.py:1 imports streamlit; core runs without a web page.",
-        "pages/train.py:2 imports pages/data.py; what two pages share belongs in pages/parts.",
         "pages/parts/form.py:1 imports pages/train.py, which stands above it.",
+        "pages/train.py:2 imports pages/data.py; what two pages share belongs in pages/parts.",
         "core/catalog.py imports core/ground/settings.py imports core/catalog.py.",
         "core/tensors.py imports core/training.py imports core/tensors.py.",
-        "pages/train.py imports pages/parts/form.py imports pages/train.py.",
+        "pages/parts/form.py imports pages/train.py imports pages/parts/form.py.",
     ]
 
 
 def test_two_rooms_that_need_each_other_are_found_though_no_file_does(tmp_path):
     written(tmp_path, {
-        "core/views/point.py": "from core.ground.sheets import png",
-        "core/ground/sheets.py": "def late():\n    from core.views.shape import Shape",
+        "core/views/point.py": "from core.sheets import png",
+        "core/sheets.py": "def late():\n    from core.views.shape import Shape",
         "core/views/shape.py": "",
     })  # fmt: skip
-    assert faults(tmp_path) == [
-        "core/ground/sheets.py imports core/views imports core/ground/sheets.py."
-    ]
+    assert faults(tmp_path) == ["core/sheets.py imports core/views imports core/sheets.py."]
 
 
 # --- What has one name, and who knows it ------------------------------------------------------------------------------
@@ -305,7 +303,7 @@ def test_a_page_chooses_calls_and_draws_in_few_lines():
 
 
 def test_the_first_page_needs_no_torch_and_core_no_streamlit():
-    code = f"import sys, {', '.join(FIRST_PAGE)}\ncore.evaluation.EvaluateConfig.knobs()\nprint(*{{'torch', 'streamlit'}} & sys.modules.keys())"
+    code = f"import sys, {', '.join(FIRST_PAGE)}\ncore.measure.EvaluateConfig.knobs()\nprint(*{{'torch', 'streamlit'}} & sys.modules.keys())"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
     )

@@ -92,14 +92,15 @@ def datasets_moved(folder: Path) -> list[str]:
     return before + [name for name in datasets.names() if name in ("kept", "brought")]
 
 
-def kinds() -> dict[str, list[str]]:
+def each_kind() -> dict[str, list[str]]:
     """Does one small job of each kind; gives how it ended and what it says."""
-    from core import jobs, worker
-    from core import kinds as work
+    from core import jobs, kinds, worker
     from core.kinds import evaluate
     from core.measure import features
 
-    apart = work.submit("train", *KINDS["train"])  # in a process of its own, as all others would be
+    apart = kinds.submit(
+        "train", *KINDS["train"]
+    )  # in a process of its own, as all others would be
     jobs.spawn = lambda path: None
     features.quick = lambda data, device, *_: features.components(data, device)  # needs no training
     found = {kind: ["not tried", "Add it to KINDS."] for kind in jobs.kinds.names()}
@@ -108,7 +109,7 @@ def kinds() -> dict[str, list[str]]:
             job = evaluate.start(jobs.get("shipped-digits-gan"), values)
         else:
             target = "shipped-digits-classifier" if kind == "attack" else ""
-            job = work.submit(kind, choice, values, target=target)
+            job = kinds.submit(kind, choice, values, target=target)
         # the slot of the lane may be the other process's
         worker.work(job.path)
         found[kind] = [jobs.get(job.id).status, jobs.get(job.id).message]
@@ -122,7 +123,7 @@ if __name__ == "__main__":
     out, sys.stdout = sys.stdout, sys.stderr
     facts = {
         "development": [name for name in DEVELOPMENT if importlib.util.find_spec(name)],
-        "kinds": kinds(),
+        "kinds": each_kind(),
         "datasets": datasets_moved(Path(sys.argv[1])),
         "recipes": recipes(Path(sys.argv[1])),
         "pages": visit(),

@@ -266,7 +266,7 @@ def test_a_page_is_one_file(visit, monkeypatch, tmp_path):
 
     for file in (ROOT / "pages").glob("*.py"):
         (tmp_path / file.name).symlink_to(file)
-    (tmp_path / "ui").symlink_to(ROOT / "pages" / "ui")
+    (tmp_path / "parts").symlink_to(ROOT / "pages" / "parts")
     (tmp_path / "greeting.py").write_text(PAGE, "utf-8")
     monkeypatch.setattr(shell, "PAGES", tmp_path)
     shell.pages.cache_clear()
@@ -460,8 +460,8 @@ def test_a_check_of_a_dataset_is_one_file(files, visit, run, monkeypatch):
 
 
 def test_an_arm_of_an_experiment_is_one_file(tmp_path):
-    inside = "core", "experiment", "arms"
-    for depth in range(3):  # a copy of the app that only this folder of is its own
+    inside = "core", "build", "experiment", "arms"
+    for depth in range(4):  # a copy of the app that only this folder of is its own
         folder = tmp_path.joinpath(*inside[: depth + 1])
         folder.mkdir()
         for file in ROOT.joinpath(*inside[: depth + 1]).iterdir():

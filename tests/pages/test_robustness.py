@@ -16,9 +16,9 @@ SMALL = {"robust.study.n": "50", "robust.study.eps": "38/255"}
 def quick(monkeypatch: pytest.MonkeyPatch):
     """No screening of another test is remembered, and the expected time is not measured."""
     from core import robustness
-    from pages.parts import robustness as attack
+    from pages.parts import robustness as parts
 
-    attack._screenings.clear()
+    parts._screenings.clear()
     monkeypatch.setattr(
         robustness, "estimate", lambda target, dataset, config: robustness.Cost(7, 497, 120)
     )
@@ -29,18 +29,18 @@ SCREENED: dict[tuple[str, ...], dict[str, Any]] = {}  # by what was asked beside
 
 def screened(visit: Any, **query: str) -> Any:
     """The page with a screening that has ended; a question that a test has asked before is one of an earlier visit."""
-    from pages.parts import robustness as attack
+    from pages.parts import robustness as parts
 
     key = tuple(f"{name} {value}" for name, value in sorted(query.items()))
     for question, found in SCREENED.get(key, {}).items():
-        attack._screenings.put(question, found)
+        parts._screenings.put(question, found)
     seen = visit("robustness", **SMALL, **query).calm()
     if key not in SCREENED:
         seen.press("robust.screen")
     for _ in range(200):
         if seen.all("robust.html"):
             SCREENED[key] = {
-                question: found for question, (found, _) in attack._screenings._kept.items()
+                question: found for question, (found, _) in parts._screenings._kept.items()
             }
             return seen.calm()
         seen.run()
@@ -129,10 +129,10 @@ def test_all_checks_are_listed(visit, gallery):
 
 def test_on_red_the_number_is_struck_out_and_a_button_mends_it(visit, gallery):
     from core.robustness.verdict import Soundness
-    from pages.parts import robustness as attack
+    from pages.parts import robustness as parts
 
     seen = screened(visit)
-    (found,) = attack._screenings.values()
+    (found,) = parts._screenings.values()
     checks = list(found.report.checks)
     checks[5] = replace(
         checks[5], outcome="fail", finding="96.7 % of the gradients are zero.", advice="Let them pass.",

@@ -2,8 +2,8 @@
 
 Features are standardised by the training images of the dataset, because a distance between raw features depends on
 their arbitrary scale. Values from different extractors, or of different datasets, must never be compared: name and
-hash travel with them. An extractor is a file in :mod:`core.measure.features.extractors`. What needs torch is imported when it
-is first asked for, so that listing the extractors costs nothing.
+hash travel with them. An extractor is a file in :mod:`core.measure.features.extractors`. What needs torch is imported
+when it is first asked for, so that listing the extractors costs nothing.
 """
 
 from __future__ import annotations

@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import jobs
-from core import kinds as work
+from core import jobs, kinds
 from pages.parts import form, shell, show
 from pages.parts import job as job_panel
 from pages.parts.data import mending
@@ -42,18 +41,18 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
     book = mending.opened(dataset)
     if book.damaged:
         st.warning(shell.plain(book.damaged), icon=":material/warning:")
-    kinds = found.by_kind()
+    by_kind = found.by_kind()
     told = found.facts["labels"]
     if dataset.labelled and not told["judged"]:
         st.info(shell.plain(told["sentence"]), icon=":material/help:")
-    if kinds:
-        listed(dataset, found, kinds, book)
+    if by_kind:
+        listed(dataset, found, by_kind, book)
     else:
         st.success(
             f"Nothing was found in {found.n:,} images. That is rare: look at a few yourself.",
             icon=":material/verified:",
         )
-    looked(found, bool(kinds))
+    looked(found, bool(by_kind))
     whole(found)
     with st.expander("Inspect again, with other settings"):
         ask(choice, prepared, None)
@@ -88,7 +87,7 @@ def ask(choice: str, prepared: Mapping[str, Any], failed: jobs.Job | None) -> No
 
 def begin(choice: str, values: Mapping[str, Any]) -> None:
     """Submits the inspection."""
-    work.submit("inspect", {"dataset": choice}, values, who=shell.who())
+    kinds.submit("inspect", {"dataset": choice}, values, who=shell.who())
 
 
 @shell.guard()
@@ -134,13 +133,15 @@ def whole(found: Any) -> None:
         st.markdown("\n".join(f"* {shell.plain(sentence)}" for sentence in sentences))
 
 
-def listed(dataset: Any, found: Any, kinds: dict[str, Any], book: Any) -> None:
+def listed(dataset: Any, found: Any, by_kind: dict[str, Any], book: Any) -> None:
     """Lists the issues of one kind, with their pictures, and the buttons for one, some or all of them."""
     from core import quality
 
-    titles = {name: f"{quality.checks.get(name).title} ({found.counts[name]:,})" for name in kinds}
+    titles = {
+        name: f"{quality.checks.get(name).title} ({found.counts[name]:,})" for name in by_kind
+    }
     kind = shell.view(f"Found in {found.n:,} images", "data.kind", titles, pills=True)
-    entry, issues = quality.checks.get(kind), kinds[kind]
+    entry, issues = quality.checks.get(kind), by_kind[kind]
     words = [entry.caption, entry.compared, entry.blind]
     if kind == "label":
         words.append(shell.plain(found.facts["labels"]["sentence"]))

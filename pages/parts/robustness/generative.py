@@ -17,7 +17,7 @@ from pages.parts.robustness import TURNS, Question, target
 def draw(question: Question) -> None:
     """Offers the tricks that the chosen model can be put to, and shows one of them."""
     from core.norms import LINF
-    from core.robustness import tricks as deception
+    from core.robustness import tricks
 
     of = [
         run
@@ -43,24 +43,24 @@ def draw(question: Question) -> None:
         )
         opened = runs.open_model(jobs.get(id))
         sees = opened.spec.form
-        tricks = [entry for entry in deception.tricks if sees in entry.takes and entry.fits(opened)]
-        if not tricks:
+        fitting = [entry for entry in tricks.tricks if sees in entry.takes and entry.fits(opened)]
+        if not fitting:
             st.caption("This family offers nothing to attack here. Choose another model.")
             return
         name = st.selectbox(
             "What to try",
-            [entry.name for entry in tricks],
+            [entry.name for entry in fitting],
             key=f"robust.trick.{opened.family}",
-            format_func=lambda name: deception.tricks.get(name).title,
+            format_func=lambda name: tricks.tricks.get(name).title,
         )
-        entry = deception.tricks.get(name)
+        entry = tricks.tricks.get(name)
         st.caption(shell.plain(entry.caption))
         key = f"robust.trick.{name}"
         if "eps" in entry.config.knobs():  # the slider shows what it runs at, not a 0 for it
-            st.session_state.setdefault(f"{key}.eps", round(deception.strength(name, opened), 4))
+            st.session_state.setdefault(f"{key}.eps", round(tricks.strength(name, opened), 4))
         values = form.form({key: entry.config})[key]
         if "eps" in values:
-            used = deception.strength(name, opened, values["eps"])
+            used = tricks.strength(name, opened, values["eps"])
             st.caption(f"Runs at an attack strength of {LINF.text(used)}.")
         pressed = st.button("Try it", type="primary", key="robust.try", icon=":material/bolt:")
     with right:
