@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 import pickle
 import zipfile
@@ -27,19 +26,12 @@ from core.models import Spec, families
 from core.norms import L1, LINF, Budget
 from core.target import Target
 from core.training import spec_of
-
-importlib.import_module("tests.core.signals")  # registers a medium and a dataset
-# which are known here alone, so that no other test meets them
-SECOND = [
-    (registry, registry._entries.pop(name))  # type: ignore[attr-defined]
-    for registry, name in ((media, "signal"), (datasets.datasets, "waves"))
-]
+from tests.core.signals import SECOND, second
 
 
 @pytest.fixture(autouse=True)
-def second(monkeypatch: pytest.MonkeyPatch) -> None:
-    for registry, entry in SECOND:
-        monkeypatch.setitem(registry._entries, entry.name, entry)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    second(monkeypatch)
 
 
 def test_an_image_is_what_a_model_sees_of_it():

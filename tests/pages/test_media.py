@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,8 @@ from core.__main__ import main
 from core.ground import sheets
 from core.kinds import submit
 from core.media import media
+from tests.core.signals import second
 
-importlib.import_module("tests.core.signals")  # registers a medium and a dataset
-SECOND = [
-    (registry, registry._entries.pop(name))  # type: ignore[attr-defined]
-    for registry, name in ((media, "signal"), (datasets.datasets, "waves"))
-]  # which are known here alone, so that no other test meets them
 SENT = {"data": "waves"}
 
 
@@ -31,8 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
 
     place = tmp_path_factory.mktemp("waves") / "home"
     with pytest.MonkeyPatch.context() as patch:
-        for registry, entry in SECOND:
-            patch.setitem(registry._entries, entry.name, entry)  # type: ignore[attr-defined]
+        second(patch)
         patch.setenv("SIMULACRA_HOME", str(place))
         patch.setenv("SIMULACRA_GALLERY", "0")
         patch.setattr(jobs, "spawn", lambda path: None)
@@ -60,8 +54,7 @@ def waves(made: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> str:
     """Opens the home with the run, and gives the run's id."""
     from core.ground.settings import settings
 
-    for registry, entry in SECOND:
-        monkeypatch.setitem(registry._entries, entry.name, entry)  # type: ignore[attr-defined]
+    second(monkeypatch)
     monkeypatch.setenv("SIMULACRA_HOME", str(made[0]))
     settings.cache_clear()
     return made[1]
