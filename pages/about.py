@@ -48,16 +48,14 @@ def drawn(opened: runs.Opened, found: measure.Evaluation | None) -> Drawn:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def samples(id: str, step: int, drawn: Drawn) -> np.ndarray:
-    """Draws the first samples, uint8 (N, C, H, W)."""
+    """Draws the first samples, uint8 (N, 1 or 3, H, W)."""
     import torch
-
-    from core.tensors import to_bytes
 
     opened = runs.open_model(jobs.get(id), step)
     assert opened.sampling is not None
     sampling = opened.sampling.of(dict(drawn.sampling), "sampling")
     with torch.inference_mode():
-        return to_bytes(
+        return opened.medium.shown(
             opened.model.sample(range(SAMPLES), labels(opened, drawn), drawn.seed, sampling)
         )
 
@@ -73,8 +71,9 @@ def ways(id: str, step: int, drawn: Drawn) -> list[bytes]:
         return []
     assert opened.sampling is not None
     y, sampling = labels(opened, drawn), opened.sampling.of(dict(drawn.sampling), "sampling")
+    draw = opened.medium.pictures
     found = [
-        latent.path(opened.model, (i, i + 1), y, drawn.seed, sampling, "slerp", MOMENTS)
+        draw(latent.path(opened.model, (i, i + 1), y, drawn.seed, sampling, "slerp", MOMENTS))
         for i in range(0, SAMPLES, 2)
     ]
     return [sheets.png(np.stack(images), len(found)) for images in zip(*found, strict=True)]
@@ -93,14 +92,13 @@ def learned(run: jobs.Job, opened: runs.Opened) -> str:
     """Says what the model is, and what it learned from."""
     from core.models import families
 
-    facts, spec = runs.record(run)["dataset"], opened.spec
+    facts = runs.record(run)["dataset"]
     name, images, classes = facts["name"], facts["images"]["train"], len(facts["classes"])
     title = datasets.describe(name).title if name in datasets.names() else name
     times = opened.images / max(1, images)
     return (
-        f"**{shell.plain(run.name)}** · {families.get(opened.family).title} · learned from {images:,} images of "
-        f"**{shell.plain(title)}** ({spec.size} × {spec.size} pixels"
-        + (", colour" if spec.channels == 3 else ", grey")
+        f"**{shell.plain(run.name)}** · {families.get(opened.family).title} · learned from "
+        f"**{shell.plain(title)}** ({opened.medium.told(images, opened.blank.shape)}"
         + (f", {classes} classes" if classes > 1 else "")
         + f") and had looked at {opened.images:,} by step {opened.step:,}"
         + (f": each one about {times:.0f} times." if times > 1.5 else ".")
@@ -125,7 +123,9 @@ def about(run: jobs.Job) -> None:
     with left:
         st.markdown(f"**The first {SAMPLES} images that it made**, none of them selected")
         show.pictures(
-            arrays.made[:SAMPLES] if arrays is not None else samples(run.id, opened.step, how),
+            found.samples(slice(SAMPLES))
+            if found is not None and arrays is not None
+            else samples(run.id, opened.step, how),
             columns=6,
             key="about.samples",
             alt=f"The first {SAMPLES} images of {run.name}",

@@ -42,10 +42,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Preview a pipeline as PNG, apply it to a folder of pictures, import or export its recipe."""
     from core import augment, datasets
-    from core.media import media
 
     if arguments.pipeline is None:
-        form = media.get(datasets.describe(arguments.dataset).medium).item
+        form = datasets.describe(arguments.dataset).medium.item
         known = [(one.id, one.title, one.why, one.pipeline) for one in augment.presets()]
         known += [(one.id, one.name, "", one.pipeline) for one in augment.saved()]
         rows = [
@@ -123,14 +122,14 @@ def _preview(pipeline: Pipeline, arguments: argparse.Namespace) -> str:
     import torch
 
     from core import augment, datasets
+    from core.ground import sheets
 
     out = Path(arguments.out)
     dataset = datasets.load(arguments.dataset)
     medium = dataset.medium
-    if out.suffix != medium.suffix or not out.parent.is_dir():
+    if out.suffix != ".png" or not out.parent.is_dir():
         raise UserError(
-            f"--out must be a {medium.suffix} in a folder that exists, got {arguments.out!r}. "
-            f"For example grid{medium.suffix}."
+            f"--out must be a .png in a folder that exists, got {arguments.out!r}. For example grid.png."
         )
     spaced = datasets.evenly(np.arange(len(dataset)), arguments.n)
     x = dataset.items(spaced)
@@ -138,8 +137,8 @@ def _preview(pipeline: Pipeline, arguments: argparse.Namespace) -> str:
     chain = augment.Chain(pipeline, augment.Context(x, y, len(dataset.classes)))
     made = augment.grid(chain, x, arguments.seed, arguments.draws, y)
     whole = np.concatenate([medium.write(x, 256)[:, None], made], 1)  # the original comes first
-    sheet = medium.make(
-        whole.reshape(-1, *x.shape[1:]),
+    sheet = sheets.png(
+        medium.pictures(whole.reshape(-1, *x.shape[1:])),
         arguments.draws + 1,
         {"pipeline": pipeline.record(), "seed": arguments.seed, "dataset": dataset.name},
         gap=2,

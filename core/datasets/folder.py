@@ -35,10 +35,12 @@ from core.datasets.dataset import (
 from core.datasets.files import Archive, Directory, File, shown, walk
 from core.datasets.labels import Labels, is_labels
 from core.datasets.layout import Reading, readings
+from core.datasets.own import square
 from core.datasets.pictures import (
     HEAD,
     KINDS,
     NO_PICTURE,
+    SUFFIXES,
     Decoded,
     Header,
     Refused,
@@ -408,7 +410,15 @@ def check(config: FolderConfig) -> FolderConfig:
     return config.model_copy(update={"path": str(Path(config.path).expanduser().absolute())})
 
 
-@datasets.add("folder", "Your own pictures", FolderConfig, prepare=_prepare, check=check)
+@datasets.add(
+    "folder",
+    "Your own pictures",
+    FolderConfig,
+    prepare=_prepare,
+    check=check,
+    own=square,
+    suffixes=SUFFIXES,
+)
 def folder(config: FolderConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Your own pictures, from a directory or a ZIP: one folder per class, splits of such folders, or all in one.
 

@@ -26,10 +26,9 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
 
 def _allow(config: dict[str, Any]) -> None:
     from core import datasets
-    from core.media import media
     from core.robustness.extras import AttackConfig
 
-    medium = media.get(datasets.describe(config["dataset"]["name"]).medium)
+    medium = datasets.describe(config["dataset"]["name"]).medium
     AttackConfig.of(config["attack"], "attack").allow(medium)
 
 

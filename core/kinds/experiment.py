@@ -22,12 +22,24 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     return {"dataset": datasets.config_of(choice["dataset"]), "experiment": ExperimentConfig}
 
 
+def _allow(config: dict[str, Any]) -> None:
+    from core import augment, datasets
+    from core.build.experiment import ExperimentConfig
+
+    wanted = ExperimentConfig.of(config["experiment"], "experiment")
+    item = datasets.describe(config["dataset"]["name"]).medium.item
+    for arm in wanted.arms:
+        if arm.pipeline:
+            augment.load(arm.pipeline(wanted)).allow(item)
+
+
 @kinds.add(
     "experiment",
     "Does it help?",
     Config,
     lane="short",
     parts=_parts,
+    allow=_allow,
     unit="classifiers",
     read=partial(jobs.outcome, name=RESULT),
     resumes="Resume goes on from the classifiers that it has trained.",

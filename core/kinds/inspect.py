@@ -27,8 +27,21 @@ def _read(job: jobs.Job) -> Inspection | None:
     return findings(job)
 
 
+def _allow(config: dict[str, Any]) -> None:
+    from core import datasets
+
+    datasets.describe(config["dataset"]["name"]).medium.require("inspection")
+
+
 @kinds.add(
-    "inspect", "Inspect a dataset", Config, lane="short", parts=_parts, unit="images", read=_read
+    "inspect",
+    "Inspect a dataset",
+    Config,
+    lane="short",
+    parts=_parts,
+    allow=_allow,
+    unit="images",
+    read=_read,
 )
 def inspect(task: Task) -> Iterator[dict[str, Any]]:
     """Looks for duplicates, leaks, wrong labels, outliers and poor images; nothing is changed."""

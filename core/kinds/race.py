@@ -90,12 +90,27 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     return {"dataset": datasets.config_of(choice["dataset"]), "race": RaceConfig}
 
 
+def _allow(config: dict[str, Any]) -> None:
+    """Lets those race who take what a model sees of the dataset; who was named must."""
+    from core import datasets
+    from core.models import families
+
+    form = datasets.describe(config["dataset"]["name"]).medium.model
+    wanted = RaceConfig.of(config["race"], "race")
+    fitting = [entry.name for entry in families if form in entry.takes]
+    for name in wanted.entrants if wanted.families else ():
+        families.get(name).allow(form, families)
+    if len(fitting) < len(wanted.entrants):
+        config["race"] = RaceConfig.of(config["race"] | {"families": ",".join(fitting)}).record()
+
+
 @kinds.add(
     "race",
     "Let families race",
     Config,
     lane="train",
     parts=_parts,
+    allow=_allow,
     unit="s",
     shape={"dataset": {"name": str}, "race": {"seconds": int}},
     read=standings,
@@ -260,9 +275,8 @@ def _sheet(
     if model.classes:
         y = torch.arange(count, device=next(model.parameters()).device) % model.classes
     sampling = families.get(entrant.name).sampling()
-    medium = dataset.medium
-    x = medium.kept(model.sample(range(count), y, seed, sampling))
+    x = dataset.medium.shown(model.sample(range(count), y, seed, sampling))
     folder = task.path / "samples" / entrant.name
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"turn": turn, "images": entrant.trainer.step * entrant.trainer.batch}
-    files.write_atomic(folder / f"{turn}{medium.suffix}", medium.make(x, columns, facts))
+    files.write_atomic(folder / f"{turn}.png", sheets.png(x, columns, facts))

@@ -20,7 +20,6 @@ from core.ground import files, machine
 from core.ground.settings import settings
 from core.ground.watch import Stopped
 from core.kinds import Task, flat, kinds, parts, resume
-from core.media import media
 from core.models import Curve, Spec
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ def allow(config: dict[str, Any], family: str) -> None:
             raise UserError(
                 f"train.gpus must be at most {gpus()} on this server, got {train['gpus']}. Train on fewer GPUs."
             )
-    medium = media.get(datasets.describe(dataset["name"]).medium)
+    medium = datasets.describe(dataset["name"]).medium
     if family in families:
         families.get(family).allow(medium.model, families)
     if pipeline := config["augment"]["pipeline"]:
@@ -251,12 +250,9 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
             import torch
 
             y = torch.arange(count, device=next(model.parameters()).device) % model.classes
-        medium = dataset.medium
-        x = medium.kept(model.sample(range(count), y, facts["train"]["seed"], sampling))
-        files.write_atomic(
-            task.path / "samples" / f"{step}{medium.suffix}",
-            medium.make(x, columns, {"step": step, "images": images}),
-        )
+        made = model.sample(range(count), y, facts["train"]["seed"], sampling)
+        content = sheets.png(dataset.medium.shown(made), columns, {"step": step, "images": images})
+        files.write_atomic(task.path / "samples" / f"{step}.png", content)
 
     yield from follow(task, dataset, facts, sheet)
 

@@ -59,10 +59,12 @@ _PICTURES = ("first", "pairs", "pairs_refused", "unreal", "worst", "worst_refuse
 
 def _subtitle(found: Evaluation) -> str:
     size, channels = found.conditions.get("size", "?"), found.conditions.get("channels", 1)
-    kind = "colour" if channels == 3 else "grey"
+    kind = f"{size}×{size} px, {'colour' if channels == 3 else 'grey'}"
+    if "shape" in found.conditions:
+        kind = found.medium.title.lower()
     day = time.strftime("%d %B %Y", time.localtime(found.created))
     return (
-        f"{found.family} trained on {found.dataset} ({size}×{size} px, {kind}), {found.images:,} images seen, "
+        f"{found.family} trained on {found.dataset} ({kind}), {found.images:,} images seen, "
         f"step {found.step}; measured on {day} with {found.conditions.get('n_samples', '?')} samples."
     )
 
@@ -78,10 +80,10 @@ def _png(x: np.ndarray, columns: int, side: int = 64) -> bytes:
 
 def _pictures(found: Evaluation, arrays: Arrays) -> dict[str, Any]:
     """Gives the pictures, and why one is missing."""
-    first = arrays.made[:36]
+    first = found.samples(slice(36))
     facts = dict.fromkeys(_PICTURES) | {
         "first": {"png": _png(first, 12), "alt": f"The first {len(first)} samples, unselected."},
-        "unreal": _png(arrays.made[arrays.unreal[:24]], 12),
+        "unreal": _png(found.samples(arrays.unreal[:24]), 12),
         "map": _map(found, arrays),
     }
     try:
@@ -104,7 +106,7 @@ def _pairs(found: Evaluation, arrays: Arrays) -> list[dict[str, Any]]:
     near = measure.training_images(found, np.array([place for place, _, _ in nearest]))
     return [
         {
-            "png": _png(np.stack([arrays.made[i], image]), 2, 48),
+            "png": _png(np.stack([found.samples([i])[0], image]), 2, 48),
             "alt": f"Sample {i} and its nearest training image, {way}",
             "note": f"{way}; as near: {percent(rank, 0)} of unseen",
         }

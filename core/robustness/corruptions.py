@@ -20,12 +20,10 @@ from torch.nn import functional as F
 
 from core import tensors
 from core.catalog import UserError, unknown
-from core.media import Form
 from core.target import Target
 from core.tensors import Images, luminance
 
 SEVERITIES = (1, 2, 3, 4, 5)
-TAKES: tuple[Form, ...] = ("picture",)  # forms of items
 Corruption = Callable[[Images, int, "Dice"], Tensor]
 
 
@@ -44,17 +42,8 @@ class Dice:
         return tensors.noise(self.seed, self.ids, shape, stream, uniform=True, device=self.device)
 
 
-def names(form: Form = "picture") -> list[str]:
-    """Lists the corruptions of items of a form, in the order of the paper.
-
-    Raises:
-        UserError: If there are none.
-    """
-    if form not in TAKES:
-        raise UserError(
-            f"Common corruptions are noise, blur and weather on {' and '.join(TAKES)}s, and this is a {form}. "
-            "Leave them out."
-        )
+def names() -> list[str]:
+    """Lists the corruptions, in the order of the paper."""
     return list(_KINDS)
 
 
@@ -91,10 +80,11 @@ def accuracy(
     Yields:
         ``{"n", "clean", "accuracy": {name: [of severity 1 … 5]}, "mean"}``; the mean is over what is there.
     """
+    target.medium.require("corruptions")
     x, y = x.to(target.device), y.to(target.device)
     clean = float((target.predict(x) == y).float().mean())
     table: dict[str, list[float]] = {}
-    for name in kinds or names(target.medium.item):
+    for name in kinds or names():
         for severity in SEVERITIES:
             right = 0
             for rows in torch.arange(len(x), device=x.device).split(target.batch):

@@ -57,7 +57,7 @@ class AttackConfig(StudyConfig):
         names_of(self, medium)
         Budget(norm_of(self.norm), (), medium.name)  # whatever the shape
         if self.corruptions:
-            corruptions.names(medium.item)
+            medium.require("corruptions")
 
     def study(self) -> StudyConfig:
         """Gives the part that is the study."""

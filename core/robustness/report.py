@@ -17,7 +17,6 @@ from core.norms import NEAR, norm_of, wide
 from core.robustness.findings import ClassStanding, Standing
 from core.robustness.measure import AttackStudy
 from core.robustness.store import Report
-from core.tensors import to_bytes
 
 SHOWN = 8  # images of a page
 
@@ -45,12 +44,7 @@ def batch(study: AttackStudy) -> bytes:
 
 
 def pictures(study: AttackStudy) -> list[dict[str, Any]]:
-    """Chooses images that fell, spread over the classes, each as PNG bytes: clean, adversarial, difference enlarged.
-
-    What is no picture is not drawn.
-    """
-    if study.target.medium.item != "picture":
-        return []
+    """Chooses images that fell, spread over the classes, each as PNG bytes: clean, adversarial, difference enlarged."""
     fell = np.flatnonzero(np.isfinite(study.smallest))
     y = study.y.cpu().numpy()
     order = sorted(fell, key=lambda i: (list(y[fell[fell <= i]]).count(y[i]), int(y[i])))[:SHOWN]
@@ -60,7 +54,10 @@ def pictures(study: AttackStudy) -> list[dict[str, Any]]:
         change = moved - x
         loud = 0.5 + change / (2 * change.abs().max().clamp_min(1e-6))
         png = sheets.png(
-            to_bytes(torch.cat([x, moved, loud])), 3, scale=max(1, 96 // x.shape[-1]), gap=2
+            study.target.medium.drawn(torch.cat([x, moved, loud])),
+            3,
+            scale=max(1, 96 // x.shape[-1]),
+            gap=2,
         )
         said = int(study.target.predict(moved.to(study.x.device))[0])
         made.append(

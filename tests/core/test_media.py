@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 import pickle
 import zipfile
@@ -20,6 +19,7 @@ from core.catalog import UserError
 from core.classifier import Classifier, ClassifierConfig
 from core.datasets import split_by_content
 from core.datasets.dataset import together
+from core.ground import sheets
 from core.kinds import submit
 from core.media import FORMS, media
 from core.models import Spec, families
@@ -27,23 +27,12 @@ from core.norms import L1, L2, LINF, Budget
 from core.robustness.attacks import attacks, run
 from core.target import Target
 from core.training import TrainConfig, Trainer, spec_of
-
-importlib.import_module("tests.core.signals")  # registers a medium and a dataset
-# which are known here alone, so that no other test meets them
-SECOND = [
-    (registry, registry._entries.pop(name))  # type: ignore[attr-defined]
-    for registry, name in (
-        (media, "signal"),
-        (datasets.datasets, "waves"),
-        (augment.augmentations, "gain"),
-    )
-]
+from tests.core.signals import SECOND, second
 
 
 @pytest.fixture(autouse=True)
-def second(monkeypatch: pytest.MonkeyPatch) -> None:
-    for registry, entry in SECOND:
-        monkeypatch.setitem(registry._entries, entry.name, entry)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    second(monkeypatch)
 
 
 def test_an_image_is_what_a_model_sees_of_it():
@@ -115,15 +104,18 @@ def test_signals_are_trained_on_evaluated_and_walked_through(trained, family, tm
     run = trained(family)
     facts = runs.record(run)["spec"]
     assert (facts["medium"], facts["shape"], facts["levels"]) == ("signal", [16], 256)
-    assert [file.suffix for _, file in runs.samples(run)][-1:] == [".csv"]
+    assert [file.suffix for _, file in runs.samples(run)][-1:] == [".png"]
     opened = runs.open_model(run)
     space = latent.open_space(opened)
     way = latent.walk(space, space.draw([0, 1], None, 0), 5, "lerp", False)
-    assert space.images(way).shape == (5, 1, 16)
+    assert space.items(way).shape == (5, 1, 16) and space.images(way).shape == (5, 1, 12, 16)
     assert main(["sample", run.id, "-n", "3", "--out", str(tmp_path / "x.npz")]) == 0
     assert np.load(tmp_path / "x.npz")["x"].shape == (3, 1, 16)
-    assert main(["interpolate", run.id, "--frames", "5", "--out", str(tmp_path / "way.csv")]) == 0
-    assert len((tmp_path / "way.csv").read_text().splitlines()) == 6
+    assert main(["sample", run.id, "-n", "1", "--out", str(tmp_path / "x.csv")]) == 0
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == 17
+    assert main(["interpolate", run.id, "--frames", "5", "--out", str(tmp_path / "way.png")]) == 0
+    drawn = sheets.tiles((tmp_path / "way.png").read_bytes())
+    assert (drawn == space.images(latent.walk(space, space.draw([0, 1, 2], None, 0), 5))).all()
     asked = {
         "samples": 100,
         "map": False,
@@ -301,7 +293,7 @@ def test_what_does_not_take_signals_says_so():
     for asked, said in {
         "autoattack": r"takes pictures, and this is a sequence\. Choose from: adaptive, cw, ",
         "pgd": r"not measured in L1\. Choose from: linf, l2",
-        "corruptions": "Common corruptions are noise, blur and weather on pictures, and this is a seq",
+        "corruptions": "There is no corruptions of signals yet, only of images",
     }.items():
         values: dict[str, Any] = {"attack.attacks": asked, "attack.norm": "l1"}
         if asked == "corruptions":

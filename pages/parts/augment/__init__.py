@@ -16,7 +16,7 @@ import streamlit as st
 from core import datasets
 from core.catalog import UserError
 from core.ground import sheets
-from core.media import Form, media
+from core.media import Form, Medium, media
 from pages.parts import form, shell
 
 KEY = "augment.chain"
@@ -28,10 +28,11 @@ class Images:
     """What the chain is tried on.
 
     Attributes:
-        x: uint8 (N, C, H, W), 0 … 255.
+        x: Items, uint8 (N, …), 0 … 255.
         y: Labels (N,), or None.
         names: Per image, for people.
         source: ``photos``, or the name of a dataset.
+        medium: Of the items.
         credit: Who made them; may be empty.
     """
 
@@ -39,11 +40,12 @@ class Images:
     y: np.ndarray | None
     names: list[str]
     source: str
+    medium: Medium
     credit: str = ""
 
     @property
     def floats(self) -> Any:
-        """The images in [0, 1], float32 (N, C, H, W)."""
+        """The items in [0, 1], float32 (N, …)."""
         import torch
 
         from core.tensors import to_float
@@ -80,7 +82,7 @@ def begun(data: str) -> Any:
 
 def items(data: str) -> Form:
     """Names the form of what a dataset holds, which steps take or do not take."""
-    return media.get(datasets.describe(data).medium).item
+    return datasets.describe(data).medium.item
 
 
 def pipeline() -> Any:
@@ -312,6 +314,8 @@ def dataset(name: str) -> Any:
 def images(count: int) -> Images:
     """Asks what the chain is tried on, and gives that many images: the first of each class in turn."""
     name = shell.chosen_dataset()
+    if items(name) != "picture":
+        return examples(name, count)
     title = datasets.describe(name).title
     source = shell.view(
         "Tried on",
@@ -328,7 +332,7 @@ def photos() -> Images:
     from core import augment
 
     x, names, credit = augment.photos(size=128)
-    return Images(np.asarray(x), None, list(names), "photos", credit)
+    return Images(np.asarray(x), None, list(names), "photos", media.get("image"), credit)
 
 
 def examples(name: str, count: int) -> Images:
@@ -347,7 +351,8 @@ def examples(name: str, count: int) -> Images:
         f"image {i}" + (f": {found.classes[int(found.y[i])]}" if found.y is not None else "")
         for i in index
     ]
-    return Images(sheets.as_bytes(found.x[index], found.levels), y, names, name)
+    x = sheets.as_bytes(found.x[index], found.levels)
+    return Images(x, y, names, name, found.medium)
 
 
 def ready(chain: Any, on: Images) -> Any:

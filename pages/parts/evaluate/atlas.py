@@ -45,7 +45,7 @@ def packed(id: str, views: tuple[str, ...], _found: Evaluation) -> bytes:
             )
         )
     places = {name: measure.projection(_found, kind) for name, kind in PROJECTIONS.items()}
-    images = np.concatenate([arrays.made, measure.reference_images(_found)])
+    images = np.concatenate([_found.samples(slice(None)), measure.reference_images(_found)])
     ready = {name: place for name, place in places.items() if place is not None}
     return pack(ready, traits, images, origin == 0)
 
@@ -108,7 +108,7 @@ def selection(found: Evaluation, picked: np.ndarray) -> None:
             st.caption("Press *real, missing* below the map to see what it never makes.")
         return
     for title, index, load, flag, names in (
-        ("Generated", made, lambda i: arrays.made[i], arrays.realistic, "realistic"),
+        ("Generated", made, found.samples, arrays.realistic, "realistic"),
         (
             "Real",
             real,

@@ -43,7 +43,7 @@ def pairs(found: Evaluation, arrays: measure.Arrays) -> None:
     hidden = in_disguise(found, arrays, at)
     rows = {
         "Generated": (
-            arrays.made[at],
+            found.samples(at),
             [
                 f"sample {i}: {percent(share)} of held-out real images lie as near to a training image"
                 for i, share in zip(at, rank, strict=True)

@@ -92,13 +92,12 @@ def command(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
 
 def draw() -> None:
     """Draws the form: what to train, its parameters, the button."""
-    from core.media import media
     from core.models import DEFAULT_FAMILY, families
     from core.tensors import gpus
 
     # the family that the Overview trains comes first, and is chosen at first
     about = datasets.describe(shell.chosen_dataset())
-    sees = media.get(about.medium).model
+    sees = about.medium.model
     fitting = [entry.name for entry in families if sees in entry.takes]
     names = [*sorted(fitting, key=lambda name: name != DEFAULT_FAMILY), "classifier"]
     titles = {entry.name: entry.title for entry in families} | {"classifier": "Classifier (judge)"}
@@ -133,7 +132,7 @@ def draw() -> None:
     own = {"pipeline", "critic", "made_by", "made_images"}  # asked for below, in words of their own
     made = form.form(shown, omit=own | ({"gpus"} if gpus() < 2 else set()))
     made["train.augment"] = chain(
-        kind == "train" and families.get(chosen["family"]).critic, media.get(about.medium).item
+        kind == "train" and families.get(chosen["family"]).critic, about.medium.item
     )
     if kind == "classifier":
         made["train.extra"] = extra(chosen["dataset"], parts["extra"].knobs())
