@@ -332,8 +332,7 @@ def test_a_random_model_is_averaged_over_draws(net, arrays):
     target = Target(
         lambda x: net(x + 0.3 * torch.randn(x.shape, generator=generator)),
         [str(k) for k in range(10)],
-        1,
-        8,
+        (1, 8, 8),
     )
 
     def spread(t):
