@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.catalog import UserError
-from core.datasets import Dataset
 from core.gradients import StraightThrough, bypassed
 from core.media import media
 from core.runs import Opened
@@ -79,24 +78,11 @@ class Target:
             module.to(self.device)
 
     @classmethod
-    def of(cls, opened: Opened, dataset: Dataset) -> Target:
-        """Puts a classifier under test on the items of a dataset: one that was trained here, or brought.
-
-        Raises:
-            UserError: If it sees something else than these items.
-        """
-        medium, spec, seen = dataset.medium.name, opened.spec, dataset.seen
-        if (medium, seen) != (spec.medium, spec.shape):
-            name = opened.name or "This classifier"
-            raise UserError(
-                f"{name} sees {spec.medium}s of {_times(spec.shape)}, {dataset.name} gives {medium}s of "
-                f"{_times(seen)}. Choose the dataset that it was trained on, at the same size, or let the model's "
-                "preprocessing resize them."
-            )
-        shape, facts = dataset.shape, opened.facts
+    def of(cls, opened: Opened) -> Target:
+        """Puts a classifier under test: one that was trained here, or brought."""
         return cls(
-            opened.model, opened.classes, shape,
-            medium=medium, name=opened.name, facts=facts, device=device(),
+            opened.model, opened.classes, opened.blank.shape,
+            medium=opened.spec.medium, name=opened.name, facts=opened.facts, device=device(),
         )  # fmt: skip
 
     def with_(self, **changes: Any) -> Target:
@@ -266,10 +252,6 @@ class Target:
                 self.notes.append(f"Memory was short: it is asked {self.batch} images at a time.")
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))
 
 
 def laid_out(opened: Opened) -> Opened:

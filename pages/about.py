@@ -92,16 +92,19 @@ def learned(run: jobs.Job, opened: runs.Opened) -> str:
     """Says what the model is, and what it learned from."""
     from core.models import families
 
-    facts = runs.record(run)["dataset"]
+    facts, kind = runs.record(run)["dataset"], opened.family
+    kind = families.get(kind).title if kind in families else kind
     name, images, classes = facts["name"], facts["images"]["train"], len(facts["classes"])
     title = datasets.describe(name).title if name in datasets.names() else name
     times = opened.images / max(1, images)
+    seen = f" and had looked at {opened.images:,} by step {opened.step:,}"
+    seen += f": each one about {times:.0f} times." if times > 1.5 else "."
     return (
-        f"**{shell.plain(run.name)}** · {families.get(opened.family).title} · learned from "
-        f"**{shell.plain(title)}** ({opened.medium.told(images, opened.blank.shape)}"
+        f"**{shell.plain(run.name)}** · {kind} · "
+        + ("learned from " if opened.images else "brought for images as of ")
+        + f"**{shell.plain(title)}** ({opened.medium.told(images, opened.blank.shape)}"
         + (f", {classes} classes" if classes > 1 else "")
-        + f") and had looked at {opened.images:,} by step {opened.step:,}"
-        + (f": each one about {times:.0f} times." if times > 1.5 else ".")
+        + (f"){seen}" if opened.images else ").")
     )
 
 

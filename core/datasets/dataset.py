@@ -61,6 +61,7 @@ class Source(Entry):
             so that a changed source is decoded again.
         weighs: Bytes of the pixels, where they are known before.
         check: Looks at what a person chose, and tells what would be brought.
+        teaches: Tells whether there are training images, as far as that is known before it is read.
         preview: Says of an importer what it would make of a file or folder; None of other sources.
         upload: Says of an importer what can be uploaded.
         chain: The usual augmentations: ``photos``, ``faces`` or ``digits``.
@@ -72,6 +73,7 @@ class Source(Entry):
     prepare: Callable[[Any], tuple[Any, str]] = lambda config: (config, "")
     weighs: Callable[[Any], int] | None = None
     check: Callable[..., Any] | None = None
+    teaches: Callable[[Any], bool] = lambda config: True
     preview: Callable[[Any], Preview] | None = None
     upload: str = ""
     chain: str = "photos"

@@ -412,6 +412,15 @@ def check(config: FolderConfig) -> FolderConfig:
     return config.model_copy(update={"path": str(Path(config.path).expanduser().absolute())})
 
 
+def teaches(config: FolderConfig) -> bool:
+    """Tells whether some picture is not given to another split than ``train``.
+
+    Raises:
+        UserError: As :func:`check`.
+    """
+    return any(split == 0 for *_, split in plan(config).reading.placed)
+
+
 @datasets.add(
     "folder",
     "Your own pictures",
@@ -420,6 +429,7 @@ def check(config: FolderConfig) -> FolderConfig:
     check=check,
     own=square,
     suffixes=SUFFIXES,
+    teaches=teaches,
     preview=preview,
     upload=f"A ZIP of pictures ({KINDS}): one folder per class, splits of such folders, a file of labels, or all in "
     "one. Any sizes, grey or colour.",

@@ -63,8 +63,8 @@ def neighbours(
     x = torch.as_tensor(x)
     x = x.float().cpu() if x.is_floating_point() else dataset.medium.seen(x, 256)
     index = dataset.splits["train"]
-    shape = dataset.images(index[:1]).shape[1:]
-    if x.shape[1:] != shape:
+    shape = dataset.seen
+    if tuple(x.shape[1:]) != shape:
         raise UserError(
             f"The images of {dataset.name} are {' × '.join(map(str, shape))}, got "
             f"{' × '.join(map(str, x.shape[1:]))}. Prepare the picture first."

@@ -79,7 +79,7 @@ def open_model(id: str, dataset: Dataset, watch: Watch = UNWATCHED) -> Opened:
 
 def target_of(id: str, dataset: Dataset, watch: Watch = UNWATCHED) -> Target:
     """Puts a classifier under test, which :func:`open_model` opens."""
-    return Target.of(open_model(id, dataset, watch), dataset)
+    return Target.of(open_model(id, dataset, watch))
 
 
 def from_code(place: str, weights: str | Path | None, dataset: Dataset) -> Target:
@@ -91,7 +91,8 @@ def from_code(place: str, weights: str | Path | None, dataset: Dataset) -> Targe
     """
     origin = brought.origins.get("factory")
     config = origin.config.of({"place": place, "weights": str(weights or "")}, "classifier")
-    return Target.of(origin.make(config, b"", dataset, None), dataset)
+    spec = brought.spec_of(dataset)
+    return Target.of(origin.make(config, b"", spec, dataset.classes, None))
 
 
 def _plain(dataset: Dataset, watch: Watch) -> Opened:

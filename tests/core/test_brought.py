@@ -153,7 +153,7 @@ def test_what_comes_from_outside_comes_out_as_what_a_run_comes_out_as(weights, g
         assert len(opened.facts["hash"]) == 16 and opened.name
         assert not any(part.training for part in opened.model.modules())
         assert not any(part.requires_grad for part in opened.model.parameters())
-        target = Target.of(opened, digits)
+        target = Target.of(opened)
         assert torch.equal(target.logits(x), opened.model(x)) and target.notes == []
     other = replace(digits, classes=(*digits.classes, "more"))
     for id in (run.run, own.run):
@@ -182,13 +182,13 @@ def test_another_origin_is_one_file_and_what_it_gives_is_kept_and_opened(weights
     @brought.origins.add(
         "line", "A line", ScaleConfig, files=("safetensors",), note=lambda r: "A line."
     )
-    def line(config, file, dataset, record):
+    def line(config, file, spec, classes, record):
         """A line through all pixels."""
         net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
         found = look(file)
         net.load_state_dict(load(file, found, {name: name for name in found.parts}))
         facts = {"kind": "brought", "preprocessing": {}, "hash": fingerprint(net)}
-        return brought.classifier(Scaled(net, config.scale), dataset, dataset.classes, facts)
+        return brought.opened(Scaled(net, config.scale), spec, classes, facts)
 
     digits, net = datasets.load("digits"), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     kept = brought.keep("line", as_bytes(net.state_dict()), {"scale": "3"}, digits, "line")

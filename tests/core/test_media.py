@@ -25,6 +25,7 @@ from core.media import FORMS, media
 from core.models import Spec, families
 from core.norms import L1, L2, LINF, Budget
 from core.robustness.attacks import attacks, run
+from core.robustness.config import fitting
 from core.target import Target
 from core.training import TrainConfig, Trainer, spec_of
 from tests.core.signals import SECOND, second
@@ -182,8 +183,8 @@ def test_every_attack_changes_the_signal_within_its_budget(classifier):
     rows = data.splits["test"][:24]
     y = torch.as_tensor(data.y[rows])  # type: ignore[index]
     x = data.items(rows)
-    opened = brought.classifier(net, data, data.classes, {})
-    target = Target.of(opened, data)
+    opened = brought.opened(net, brought.spec_of(data), data.classes, {})
+    target = Target.of(opened)
     assert float((target.predict(x) == y).float().mean()) > 0.9
     fooled = {}
     for norm, eps in ((LINF, 0.3), (L2, 1.0)):
@@ -286,10 +287,11 @@ def test_what_does_not_take_signals_says_so():
         submit("train", {"dataset": "waves", "family": "gan"})
     data = datasets.load("waves")
     judge = Classifier(ClassifierConfig(width=4), spec_of(data))
-    opened = brought.classifier(judge, data, data.classes, {})
+    opened = brought.opened(judge, brought.spec_of(data), data.classes, {})
     assert opened.spec.shape == (16,)
-    with pytest.raises(UserError, match=r"This classifier sees signals of 16, digits gives images"):
-        Target.of(opened, datasets.load("digits"))
+    digits = datasets.load("digits")
+    with pytest.raises(UserError, match=r"takes signals of 1 × 16, these have 1 × 8\."):
+        fitting(Target.of(opened), digits.items(slice(9))[:, :, 0], np.zeros(9, int))
     for asked, said in {
         "autoattack": r"takes pictures, and this is a sequence\. Choose from: adaptive, cw, ",
         "pgd": r"not measured in L1\. Choose from: linf, l2",

@@ -20,6 +20,7 @@ from core.__main__ import main
 from core.catalog import UserError
 from core.ground import files
 from core.ground.watch import Watch
+from core.media import media
 from core.norms import L2, LINF, NORMS, Budget
 from core.robustness import (
     AttackStudy,
@@ -716,7 +717,7 @@ def test_the_help_says_what_a_factory_gets_and_must_answer(capsys):
 def test_the_config_of_a_job_holds_that_of_the_study():
     assert set(StudyConfig.knobs()) < set(AttackConfig.knobs())
     assert AttackConfig(n=7, classifier="x").study() == StudyConfig(n=7)
-    assert names_of(StudyConfig(attacks="QUICK, fgsm,quick")) == [
+    assert names_of(StudyConfig(attacks="QUICK, fgsm,quick"), media.get("image")) == [
         "noise",
         "quick",
         "fgsm",

@@ -17,7 +17,7 @@ from core.ascent import climb
 from core.catalog import Config, knob
 from core.datasets import Dataset
 from core.media import Medium, media
-from core.models import Batches, Fits, Spreads
+from core.models import Batches, Fits, Spreads, Trainable
 from core.norms import LINF
 from core.robustness.tricks import (
     Shown,
@@ -96,7 +96,7 @@ class Steadied(nn.Module):
     "harden",
     "Train the VAE against it",
     HardenConfig,
-    fits=lambda opened: isinstance(opened.model, Spreads),
+    fits=lambda opened: isinstance(opened.model, Spreads) and isinstance(opened.model, Trainable),
 )
 def harden(
     config: HardenConfig, opened: Opened, dataset: Dataset, target: Target | None
