@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from core.tensors import Images
+from core.tensors import Batch
 
 ALIKE = (
     0.5  # correlation with the image above which the input of a part counts as the image, changed
@@ -49,7 +49,7 @@ class StraightThrough(TorchFunctionMode):
 
 
 @contextmanager
-def bypassed(module: nn.Module, x: Images) -> Iterator[None]:
+def bypassed(module: nn.Module, x: Batch) -> Iterator[None]:
     """Lets the gradient pass all that is done to images before a part of the module gets them ([1], sec. 4.1).
 
     A part whose input has the images' shape and is correlated with them gets the same values, but with the gradient of

@@ -25,9 +25,11 @@ from core.catalog import Config, UserError, unknown
 from core.ground import files, slices
 from core.ground.cache import Cache
 from core.ground.settings import settings
+from core.media import Medium, media
 from core.models import Spec, families
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
 NEWEST = 2  # checkpoints that can be resumed from
@@ -67,6 +69,18 @@ class Opened:
     name: str = ""
     card: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def medium(self) -> Medium:
+        """What a generative model makes, and a classifier tells apart."""
+        return media.get(self.spec.medium)
+
+    @property
+    def blank(self) -> np.ndarray:
+        """One item (…) of nothing but zeros to the model, which says what shape its items have."""
+        import torch
+
+        return self.medium.kept(torch.zeros(1, *self.spec.shape))[0]
 
     @property
     def age(self) -> str:

@@ -1,6 +1,6 @@
 """What an attack is up against: the classifier under test, and the scores of its logits that an attack raises.
 
-Images are float32 (N, C, H, W) in [0, 1].
+It is asked with items, float32 (N, …) in [0, 1], (N, C, H, W) for images; what it sees of them, the medium says.
 
 References (used throughout the code):
     [1] Croce and Hein, 2020, Reliable evaluation (AutoAttack, DLR loss), https://arxiv.org/abs/2003.01690
@@ -22,8 +22,9 @@ from torch.nn import functional as F
 
 from core.catalog import UserError
 from core.gradients import StraightThrough, bypassed
+from core.media import media
 from core.runs import Opened
-from core.tensors import Images, device
+from core.tensors import Batch, device
 
 Score = Callable[[Tensor], Tensor]  # logits (N, K) -> what an attack raises, (N,)
 FEWEST = 1  # images of the smallest batch that is still halved
@@ -34,7 +35,8 @@ class Target:
 
     Attributes:
         name: For people.
-        channels, size: Of the images that it takes.
+        shape: Of one item, (C, H, W) for images.
+        medium: Of the items.
         classes: Their names; as many as it has logits.
         card: What a report says about it: run, hash, architecture, preprocessing.
         eot: Draws that are averaged wherever it is asked, for a model that is random [2].
@@ -52,21 +54,21 @@ class Target:
         self,
         module: nn.Module | Callable[[Tensor], Tensor],
         classes: Sequence[str],
-        channels: int,
-        size: int,
+        shape: Sequence[int],
         *,
+        medium: str = "image",
         name: str = "classifier",
         card: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.module, self.name = module, name
-        self.classes, self.channels, self.size = tuple(classes), channels, size
+        self.classes, self.shape, self.medium = tuple(classes), tuple(shape), media.get(medium)
         self.card = dict(card or {})
         self.device = torch.device(device)
         self.eot, self.bpda, self.bypass, self.logs = 1, False, False, False
         self.forward = self.backward = 0
         self.notes: list[str] = []
-        self.batch = max(16, min(1000, 2**20 // (channels * size * size)))
+        self.batch = max(16, min(1000, 2**20 // math.prod(self.shape)))
         self.detached = False
         self.on_pass: Callable[[], None] | None = None
         if isinstance(module, nn.Module):
@@ -77,24 +79,11 @@ class Target:
 
     @classmethod
     def of(cls, opened: Opened) -> Target:
-        """Puts a classifier under test: one that was trained here, or brought.
-
-        Raises:
-            UserError: If it sees no pictures.
-        """
-        if opened.spec.form != "picture":
-            raise UserError(
-                f"{opened.name or 'This classifier'} sees a {opened.spec.form}, and only classifiers of pictures can "
-                "be attacked yet. Choose a dataset of pictures."
-            )
-        model, spec, name, card = opened.model, opened.spec, opened.name, opened.card
-        side = spec.channels, spec.size
-        return cls(model, opened.classes, *side, name=name, card=card, device=device())
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of one image, (C, H, W)."""
-        return self.channels, self.size, self.size
+        """Puts a classifier under test: one that was trained here, or brought."""
+        return cls(
+            opened.model, opened.classes, opened.blank.shape,
+            medium=opened.spec.medium, name=opened.name, card=opened.card, device=device(),
+        )  # fmt: skip
 
     def with_(self, **changes: Any) -> Target:
         """Gives the same classifier, asked in another way: ``with_(eot=20, bpda=True)``; it counts for itself."""
@@ -107,8 +96,8 @@ class Target:
             setattr(other, name, value)
         return other
 
-    def raw(self, x: Images) -> Tensor:
-        """Gives what the module gives, once, (N, K).
+    def raw(self, x: Batch) -> Tensor:
+        """Gives what the module gives of what it sees of items, once, (N, K).
 
         Raises:
             UserError: If it gives no row of logits per image, or not one per class.
@@ -127,20 +116,20 @@ class Target:
             )
         return out.float()
 
-    def logits(self, x: Images) -> Tensor:
+    def logits(self, x: Batch) -> Tensor:
         """Gives logits, (N, K), without gradient, in batches."""
         with torch.no_grad():
             return self._in_parts(lambda part, _: (self._averaged(part),), x.to(self.device))[0]
 
-    def predict(self, x: Images) -> Tensor:
+    def predict(self, x: Batch) -> Tensor:
         """Names the class of each image, (N,); -1 where the output is not a number."""
         return decide(self.logits(x))
 
-    def probabilities(self, x: Images) -> Tensor:
+    def probabilities(self, x: Batch) -> Tensor:
         """Gives the probability of each class, (N, K)."""
         return self.logits(x).softmax(1)
 
-    def climb(self, x: Images, score: Score) -> tuple[Tensor, Tensor, Tensor]:
+    def climb(self, x: Batch, score: Score) -> tuple[Tensor, Tensor, Tensor]:
         """Gives logits (N, K), the score (N,) and its gradient at the images (N, C, H, W); nan becomes 0.
 
         A classifier that cuts its graph has gradient 0, and :attr:`detached` says so.
@@ -167,7 +156,7 @@ class Target:
         logits, value, slopes = self._in_parts(part, x)
         return logits, value, slopes
 
-    def jacobian(self, x: Images, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def jacobian(self, x: Batch, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Gives logits (N, K) and the gradients of those of chosen classes (N, k), (N, k, C, H, W); nan becomes 0."""
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
@@ -198,10 +187,11 @@ class Target:
         with ExitStack() as modes:
             if self.bpda:
                 modes.enter_context(StraightThrough())
+            seen = self.medium.to_model(x)
             if self.bypass and isinstance(self.module, nn.Module):
-                modes.enter_context(bypassed(self.module, x))
+                modes.enter_context(bypassed(self.module, seen))
             try:
-                out = self.raw(x)
+                out = self.raw(seen)
             except RuntimeError as error:
                 if not self.bypass or isinstance(error, torch.OutOfMemoryError):
                     raise

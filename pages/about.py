@@ -48,16 +48,14 @@ def drawn(opened: runs.Opened, evaluation: measure.Evaluation | None) -> Drawn:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def samples(id: str, step: int, drawn: Drawn) -> np.ndarray:
-    """Draws the first samples, uint8 (N, C, H, W)."""
+    """Draws the first samples, uint8 (N, 1 or 3, H, W)."""
     import torch
-
-    from core.tensors import to_bytes
 
     opened = runs.open_model(jobs.get(id), step)
     assert opened.sampling is not None
     sampling = opened.sampling.of(dict(drawn.sampling), "sampling")
     with torch.inference_mode():
-        return to_bytes(
+        return opened.medium.shown(
             opened.model.sample(range(SAMPLES), labels(opened, drawn), drawn.seed, sampling)
         )
 
@@ -73,13 +71,12 @@ def ways(id: str, step: int, drawn: Drawn) -> list[bytes]:
         return []
     assert opened.sampling is not None
     y, sampling = labels(opened, drawn), opened.sampling.of(dict(drawn.sampling), "sampling")
-    evaluation = [
-        latent.path(opened.model, (i, i + 1), y, drawn.seed, sampling, "slerp", MOMENTS)
+    draw = opened.medium.pictures
+    moments = [
+        draw(latent.path(opened.model, (i, i + 1), y, drawn.seed, sampling, "slerp", MOMENTS))
         for i in range(0, SAMPLES, 2)
     ]
-    return [
-        sheets.png(np.stack(images), len(evaluation)) for images in zip(*evaluation, strict=True)
-    ]
+    return [sheets.png(np.stack(images), len(moments)) for images in zip(*moments, strict=True)]
 
 
 def labels(opened: runs.Opened, drawn: Drawn) -> Any:
@@ -95,7 +92,7 @@ def learned(run: jobs.Job, opened: runs.Opened) -> str:
     """Says what the model is, and what it learned from."""
     from core.models import families
 
-    source, spec, kind = runs.record(run)["dataset"], opened.spec, opened.family
+    source, kind = runs.record(run)["dataset"], opened.family
     kind = families.get(kind).title if kind in families else kind
     name, images, classes = source["name"], source["images"]["train"], len(source["classes"])
     title = datasets.describe(name).title if name in datasets.names() else name
@@ -104,9 +101,8 @@ def learned(run: jobs.Job, opened: runs.Opened) -> str:
     seen += f": each one about {times:.0f} times." if times > 1.5 else "."
     return (
         f"**{shell.plain(run.name)}** · {kind} · "
-        + (f"learned from {images:,} images of " if opened.images else "brought for images as of ")
-        + f"**{shell.plain(title)}** ({spec.size} × {spec.size} pixels"
-        + (", colour" if spec.channels == 3 else ", grey")
+        + ("learned from " if opened.images else "brought for images as of ")
+        + f"**{shell.plain(title)}** ({opened.medium.told(images, opened.blank.shape)}"
         + (f", {classes} classes" if classes > 1 else "")
         + (f"){seen}" if opened.images else ").")
     )
@@ -130,7 +126,9 @@ def about(run: jobs.Job) -> None:
     with left:
         st.markdown(f"**The first {SAMPLES} images that it made**, none of them selected")
         show.pictures(
-            arrays.made[:SAMPLES] if arrays is not None else samples(run.id, opened.step, how),
+            evaluation.samples(slice(SAMPLES))
+            if evaluation is not None and arrays is not None
+            else samples(run.id, opened.step, how),
             columns=6,
             key="about.samples",
             alt=f"The first {SAMPLES} images of {run.name}",

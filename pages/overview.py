@@ -4,7 +4,6 @@ import numpy as np
 import streamlit as st
 
 from core import datasets, jobs, kinds, runs
-from core.ground import sheets
 from core.ground.writing import many
 from core.models import DEFAULT_FAMILY
 from pages.parts import job, shell, show
@@ -21,7 +20,7 @@ def examples(name: str, count: int) -> np.ndarray:
     """Loads a few images of an embedded dataset, as wide as high."""
     values = {"count": 64} if name == "faces" else {}
     dataset = datasets.load(name, values)
-    return sheets.as_bytes(dataset.x[:count], dataset.levels)
+    return dataset.pictures(slice(count))
 
 
 def train_default() -> None:

@@ -246,8 +246,7 @@ def raised(error: Exception) -> str:
 
 def spec_of(dataset: Dataset) -> Spec:
     """Describes the images of a dataset to a model from outside."""
-    shape = tuple(dataset.images(slice(1)).shape[1:])
-    return Spec(dataset.medium.name, shape, dataset.levels)
+    return Spec(dataset.medium.name, dataset.seen, dataset.levels)
 
 
 def _kept(name: str) -> Origin:

@@ -44,7 +44,7 @@ def classifier(
     Raises:
         UserError: If there is no such module, the weights do not fit, or it cannot answer the dataset's images.
     """
-    place, (channels, size) = config.place, (spec.channels, spec.size)
+    place = config.place
     net = _called(place)
     if config.weights:
         _fill(net, Path(config.weights), place)
@@ -52,14 +52,14 @@ def classifier(
     facts = {"kind": "code", "place": place, "hash": fingerprint(net)}
     made = replace(brought.opened(net, spec, classes, facts), name=place)
     try:
-        Target.of(made).logits(torch.full((2, channels, size, size), 0.5))
+        Target.of(made).logits(torch.full((2, *made.blank.shape), 0.5))
     except UserError:
         raise
     except Exception as error:  # whatever a network raises at images that it does not take
         raise UserError(
-            f"{place} cannot answer images of {channels} × {size} × {size} ({brought.raised(error)}). It gets images "
-            "as the dataset has them, float32 from 0 to 1. Resize them or repeat their channel in its forward, or "
-            "choose the dataset that it was trained for."
+            f"{place} cannot answer images of {' × '.join(map(str, spec.shape))} ({brought.raised(error)}). It gets "
+            "images as the dataset has them, float32 from 0 to 1. Resize them or repeat their channel in its forward, "
+            "or choose the dataset that it was trained for."
         ) from error
     return made
 

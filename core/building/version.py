@@ -220,7 +220,6 @@ def _augment(dataset: Dataset, config: BuildConfig, added: Added, watch: Watch) 
     import torch
 
     from core import augment
-    from core.tensors import to_bytes
 
     train = dataset.splits["train"]
     total = config.copies * len(train)
@@ -230,7 +229,7 @@ def _augment(dataset: Dataset, config: BuildConfig, added: Added, watch: Watch) 
         raise UserError(
             f"{mixing[0]} mixes labels, and an image of a dataset has one class. Switch it off."
         )
-    x = dataset.images(train)
+    x = dataset.items(train)
     y = None if dataset.y is None else torch.as_tensor(dataset.y[train])
     chain = augment.Chain(pipeline, augment.Context(x, y, len(dataset.classes)))
     for copy in range(config.copies):
@@ -238,7 +237,7 @@ def _augment(dataset: Dataset, config: BuildConfig, added: Added, watch: Watch) 
             part = slice(start, start + 500)
             ids = torch.as_tensor(train[part]) * 1000 + copy
             drawn = chain.draw(config.seed, ids, None if y is None else y[part])
-            added.x.append(to_bytes(chain.apply(x[part], drawn), dataset.levels))
+            added.x.append(dataset.medium.write(chain.apply(x[part], drawn), dataset.levels))
             for i, image in enumerate(train[part]):
                 steps = [
                     {"step": step.name, **values}

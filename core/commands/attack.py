@@ -154,6 +154,7 @@ def _here(
     config = kinds.configure("attack", choice, values)
     plan = extras.AttackConfig.of(config["attack"], "attack")
     dataset = datasets.load(choice["dataset"], config["dataset"]["config"])
+    plan.allow(dataset.medium)
     target = classifiers.from_code(arguments.classifier, arguments.weights, dataset)
     data = {"config": config["dataset"]["config"]}
     study = robustness.begin(target, dataset, plan.study(), data=data)

@@ -41,13 +41,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 @commands.add("augment", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
     """Preview a pipeline as PNG, apply it to a folder of pictures, import or export its recipe."""
-    from core import augment
+    from core import augment, datasets
 
     if arguments.pipeline is None:
-        rows = [{"id": one.id, "title": one.title, "why": one.why} for one in augment.presets()]
-        rows += [{"id": one.id, "title": one.name, "why": ""} for one in augment.saved()]
+        form = datasets.describe(arguments.dataset).medium.item
+        known = [(one.id, one.title, one.why, one.pipeline) for one in augment.presets()]
+        known += [(one.id, one.name, "", one.pipeline) for one in augment.saved()]
+        rows = [
+            {"id": id, "title": title, "why": why}
+            for id, title, why, pipeline in known
+            if pipeline.fits(form)
+        ]
         steps = [
-            {"name": e.name, "title": e.title, "caption": e.caption} for e in augment.augmentations
+            {"name": e.name, "title": e.title, "caption": e.caption}
+            for e in augment.augmentations
+            if form in e.takes
         ]
         lines = [f"{row['id']:<24} {row['title']}: {row['why']}".rstrip(" :") for row in rows]
         lines += ["steps of a recipe:", *(f"  {s['name']:<18} {s['caption']}" for s in steps)]
@@ -115,22 +123,22 @@ def _preview(pipeline: Pipeline, arguments: argparse.Namespace) -> str:
 
     from core import augment, datasets
     from core.ground import sheets
-    from core.tensors import to_bytes
 
     out = Path(arguments.out)
+    dataset = datasets.load(arguments.dataset)
+    medium = dataset.medium
     if out.suffix != ".png" or not out.parent.is_dir():
         raise UserError(
             f"--out must be a .png in a folder that exists, got {arguments.out!r}. For example grid.png."
         )
-    dataset = datasets.load(arguments.dataset)
     spaced = datasets.evenly(np.arange(len(dataset)), arguments.n)
-    x = dataset.images(spaced)
+    x = dataset.items(spaced)
     y = None if dataset.y is None else torch.as_tensor(dataset.y[spaced])
     chain = augment.Chain(pipeline, augment.Context(x, y, len(dataset.classes)))
     made = augment.grid(chain, x, arguments.seed, arguments.draws, y)
-    whole = np.concatenate([to_bytes(x)[:, None], made], 1)  # the original comes first
+    whole = np.concatenate([medium.write(x, 256)[:, None], made], 1)  # the original comes first
     sheet = sheets.png(
-        whole.reshape(-1, *x.shape[1:]),
+        medium.pictures(whole.reshape(-1, *x.shape[1:])),
         arguments.draws + 1,
         {"pipeline": pipeline.record(), "seed": arguments.seed, "dataset": dataset.name},
         gap=2,

@@ -36,9 +36,8 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from core import latent
+    from core import datasets, latent
     from core.ground import sheets
-    from core.tensors import to_bytes
 
     out = Path(arguments.out) if arguments.out else None
     if out is not None and (out.suffix not in (".png", ".npz") or not out.parent.is_dir()):
@@ -64,9 +63,9 @@ def run(arguments: argparse.Namespace) -> None:
             content = Path(name).read_bytes()
         except OSError as error:
             raise UserError(f"{name} cannot be read ({error.strerror}). Name a picture.") from None
-        prepared = latent.prepare(content, dataset)
+        prepared = datasets.prepare(content, dataset)
         names.append(name)
-        parts.append(prepared.images)
+        parts.append(prepared.seen)
         notes[name] = list(prepared.notes)
     test = dataset.splits["test"]
     for number in arguments.test:
@@ -89,7 +88,6 @@ def run(arguments: argparse.Namespace) -> None:
         row = {"image": name, "error": last.error, "seconds": round(last.seconds, 3)}
         row |= {"notes": notes[name]} if name in notes else {}
         rows.append(row | ({} if labels is None else {"class": opened.classes[labels[i]]}))
-    original, recon = to_bytes(x), np.stack(images)
     facts = {
         "run": job.id,
         "step": opened.step,
@@ -101,9 +99,12 @@ def run(arguments: argparse.Namespace) -> None:
         if out.suffix == ".npz":
             memory = io.BytesIO()
             codes = torch.stack(points).cpu().numpy()
+            original = space.medium.kept(x)
+            recon = np.concatenate([space.items(point) for point in points])
             np.savez_compressed(memory, allow_pickle=False, points=codes, x=original, recon=recon)
             content = memory.getvalue()
         else:
+            original, recon = space.medium.shown(x), np.stack(images)
             sheet = np.concatenate([original, recon, latent.difference(original, recon)])
             content = sheets.png(sheet, len(x), facts)
         with files.full_disk_told():

@@ -42,13 +42,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Make a film of the way through several images of a run."""
     from core import latent
-    from core.media import media
+    from core.ground import sheets
 
     out = Path(arguments.out)
-    sheets = dict.fromkeys(medium.suffix for medium in media)
-    if out.suffix not in (".gif", ".webp", ".mp4", *sheets) or not out.parent.is_dir():
+    if out.suffix not in (".gif", ".webp", ".mp4", ".png") or not out.parent.is_dir():
         raise UserError(
-            f"--out must end in .gif, .webp, .mp4 or {' or '.join(sheets)}, in a folder that exists, got "
+            "--out must end in .gif, .webp, .mp4 or .png, in a folder that exists, got "
             f"{arguments.out!r}. Choose another."
         )
     if out.suffix == ".mp4":
@@ -62,12 +61,6 @@ def run(arguments: argparse.Namespace) -> None:
     opened = runs.open_model(job, arguments.step)
     sampling = opened.sampling.of(parse(arguments.set), "sampling") if opened.sampling else None
     space = latent.open_space(opened, sampling)
-    films = (".gif", ".webp", ".mp4") if space.medium.item == "picture" else ()
-    if out.suffix not in (*films, space.medium.suffix):
-        raise UserError(
-            f"A walk of {job.name} is written as {' or '.join((*films, space.medium.suffix))}, got {arguments.out!r}. "
-            "Choose another --out."
-        )
     labels = None
     if arguments.label:
         if len(arguments.label) not in (1, len(ids)):
@@ -102,8 +95,8 @@ def run(arguments: argparse.Namespace) -> None:
         "frames": len(x),
         "fps": arguments.fps,
     }
-    if out.suffix == space.medium.suffix:
-        content = space.medium.make(x, min(len(x), 12), facts)
+    if out.suffix == ".png":
+        content = sheets.png(x, min(len(x), 12), facts)
     else:
         pack = {".gif": latent.gif, ".webp": latent.webp, ".mp4": latent.mp4}[out.suffix]
         content = pack(x, arguments.fps, facts, arguments.scale)

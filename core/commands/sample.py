@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"-n must be at least 1 and at most 100000, got {arguments.n}. Draw more in several calls."
         )
     out = Path(arguments.out)
-    known = [*dict.fromkeys(medium.suffix for medium in media), ".npz"]
+    known = [*dict.fromkeys([".png", *(medium.suffix for medium in media)]), ".npz"]
     if out.suffix not in known:
         raise UserError(
             f"--out must end in {' or '.join(known)}, got {arguments.out!r}. Choose one of them."
@@ -65,11 +65,12 @@ def run(arguments: argparse.Namespace) -> None:
             f"{job.name} is a classifier, which draws no images. Choose a run of a generative model."
         )
     opened = runs.open_model(job, arguments.step)
-    medium = media.get(opened.spec.medium)
-    if out.suffix not in (medium.suffix, ".npz"):
+    medium = opened.medium
+    single = out.suffix == medium.suffix != ".png"  # one item in a file of its own
+    if out.suffix not in (".png", ".npz", medium.suffix) or (single and arguments.n != 1):
         raise UserError(
-            f"Samples of {job.name} are written as {medium.suffix} or .npz, got {arguments.out!r}. "
-            "Choose one of the two."
+            f"Samples of {job.name} are written as .png, .npz or, with -n 1, {medium.suffix}, got "
+            f"{arguments.out!r} with -n {arguments.n}. Choose one of them."
         )
     walks = isinstance(opened.model, Decodes)
     if arguments.between and not walks:
@@ -135,11 +136,13 @@ def run(arguments: argparse.Namespace) -> None:
             memory = io.BytesIO()
             np.savez_compressed(memory, allow_pickle=False, **arrays)
             files.write_atomic(out, memory.getvalue())
+        elif single:
+            files.write_atomic(out, medium.alone(medium.write(x, 256)[0], 256))
         else:
             columns = arguments.columns or max(
                 sheets.columns(len(opened.classes)), math.isqrt(arguments.n)
             )
-            files.write_atomic(out, medium.make(medium.write(x, 256), columns, facts))
+            files.write_atomic(out, sheets.png(medium.drawn(x), columns, facts))
     of = "" if label is None else f" of class {opened.classes[label]!r}"
     lines = [f"Wrote {arguments.n} images{of} of {job.id}, step {opened.step}, to {out}"]
     show(arguments, facts, lines)

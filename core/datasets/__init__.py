@@ -37,11 +37,12 @@ from core.datasets.dataset import (
     fingerprint,
     split_by_content,
 )
+from core.datasets.own import PreparedItem, prepare, reader
 from core.ground import scratch
 from core.ground.files import delete_folder, new_folder, write_atomic
 from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
-from core.media import media
+from core.media import Medium, media
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Description:
     caption: str
     entry: Source | None = None  # with its config, for a registered source
     size: Mapping[str, int] | None = None  # images, channels, size, classes, for a saved set
-    medium: str = "image"
+    medium: Medium = dataclasses.field(default_factory=lambda: media.get("image"))
 
     @property
     def saved(self) -> bool:
@@ -316,7 +317,7 @@ def describe(name: str) -> Description:
     """
     if name in datasets:
         entry = datasets.get(name)
-        return Description(name, entry.title, entry.caption, entry, medium=entry.medium)
+        return Description(name, entry.title, entry.caption, entry, medium=media.get(entry.medium))
     place = _place(name)
     try:
         meta = store.read_meta(place)
@@ -336,7 +337,7 @@ def describe(name: str) -> Description:
             name,
             f"{media.get(meta['modality']).told(n, tuple(shape))}, {words}{kept}.",
             size={"images": n, "channels": shape[0], "size": shape[-1], "classes": classes},
-            medium=meta["modality"],
+            medium=media.get(meta["modality"]),
         )
     except (store.Damaged, ValueError, KeyError, TypeError):
         return Description(

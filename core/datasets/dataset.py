@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -66,6 +66,8 @@ class Source(Entry):
         upload: Says of an importer what can be uploaded.
         chain: The usual augmentations: ``photos``, ``faces`` or ``digits``.
         medium: What it gives, a name of :data:`core.media.media`.
+        own: Makes an item of somebody's own file or drawing, of the kind that a dataset holds, with what was done to it
+            in sentences; :func:`core.datasets.prepare` asks it. Files end in one of its ``suffixes``.
     """
 
     prepare: Callable[[Any], tuple[Any, str]] = lambda config: (config, "")
@@ -76,6 +78,8 @@ class Source(Entry):
     upload: str = ""
     chain: str = "photos"
     medium: str = "image"
+    own: Callable[[bytes | np.ndarray, Dataset], Own] | None = None
+    suffixes: tuple[str, ...] = ()
 
 
 datasets = Registry("dataset", Source)
@@ -151,6 +155,11 @@ class Dataset:
         return self.x.shape[1:]
 
     @property
+    def seen(self) -> tuple[int, ...]:
+        """Shape of what a model sees of one item."""
+        return tuple(self.images(slice(1)).shape[1:])
+
+    @property
     def size(self) -> int:
         """Height and width of images in pixels."""
         return self.x.shape[-1]
@@ -220,6 +229,10 @@ class Dataset:
         x = np.require(self.x[index], requirements=["W", "E"])
         return self.medium.read(torch.as_tensor(x).to(device), self.levels)
 
+    def pictures(self, index: Any) -> np.ndarray:
+        """Shows items, uint8 (n, 1 or 3, H, W) 0 … 255; ``index`` is a slice or rows (n,)."""
+        return self.medium.pictures(self.x[index], self.levels)
+
     def batches(self, index: np.ndarray, size: int = 500, device: Any = "cpu") -> Iterator[Tensor]:
         """Yields the images of rows (n,) in equal parts of about ``size``, each as :meth:`images` gives them."""
         for part in np.array_split(index, max(1, len(index) // size)):
@@ -229,6 +242,9 @@ class Dataset:
         """Copies the images (n, C, H, W) and labels (n,) of one split into memory."""
         index = self.splits[split]
         return np.asarray(self.x[index]), None if self.y is None else self.y[index]
+
+
+Own = tuple[np.ndarray, Sequence[str]]  # an item as it is stored, (…), and what was done to it
 
 
 def assemble(

@@ -39,10 +39,12 @@ from core.datasets.dataset import (
 from core.datasets.files import Archive, Directory, File, shown, walk
 from core.datasets.labels import Labels, is_labels
 from core.datasets.layout import Reading, readings
+from core.datasets.own import square
 from core.datasets.pictures import (
     HEAD,
     KINDS,
     NO_PICTURE,
+    SUFFIXES,
     Decoded,
     Header,
     Refused,
@@ -425,6 +427,8 @@ def teaches(config: FolderConfig) -> bool:
     FolderConfig,
     prepare=_prepare,
     check=check,
+    own=square,
+    suffixes=SUFFIXES,
     teaches=teaches,
     preview=preview,
     upload=f"A ZIP of pictures ({KINDS}): one folder per class, splits of such folders, a file of labels, or all in "

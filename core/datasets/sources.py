@@ -23,6 +23,8 @@ from core.datasets.dataset import (
     split_by_content,
     together,
 )
+from core.datasets.own import centred, counted, ink
+from core.datasets.pictures import SUFFIXES
 from core.datasets.store import explained
 from core.ground import scratch
 from core.ground.settings import settings
@@ -72,7 +74,13 @@ class DigitsConfig(Config):
 
 
 @datasets.add(
-    "digits", "Digits, 8 px", DigitsConfig, chain="digits", weighs=lambda config: 1797 * 8 * 8
+    "digits",
+    "Digits, 8 px",
+    DigitsConfig,
+    chain="digits",
+    weighs=lambda config: 1797 * 8 * 8,
+    own=ink(counted),
+    suffixes=SUFFIXES,
 )
 def digits(config: DigitsConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Real handwritten digits, tiny enough to learn in a minute; they come with the program.
@@ -317,7 +325,13 @@ def _rescaled(x: np.ndarray, size: int, grey: bool, watch: Watch) -> np.ndarray:
 
 
 @datasets.add(
-    "mnist", "MNIST", ScansConfig, prepare=lambda config: _ready("mnist", config), chain="digits"
+    "mnist",
+    "MNIST",
+    ScansConfig,
+    prepare=lambda config: _ready("mnist", config),
+    chain="digits",
+    own=ink(centred),
+    suffixes=SUFFIXES,
 )
 def mnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
     """70 000 handwritten digits of 28 px, the classic; downloaded at first use (12 MB).

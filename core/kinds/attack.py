@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from core.robustness import AttackStudy, Report
 
 
+def _allow(config: dict[str, Any]) -> None:
+    from core import datasets
+    from core.robustness.extras import AttackConfig
+
+    medium = datasets.describe(config["dataset"]["name"]).medium
+    AttackConfig.of(config["attack"], "attack").allow(medium)
+
+
 def _read(job: jobs.Job) -> Report | None:
     from core.robustness import store
 
@@ -28,6 +36,7 @@ def _read(job: jobs.Job) -> Report | None:
     "Attack a classifier",
     lane="short",
     parts=on_dataset("attack", "core.robustness.extras", "AttackConfig"),
+    allow=_allow,
     unit="checks",
     shape={"dataset": {"name": str}, "attack": {"classifier": str}},
     read=_read,

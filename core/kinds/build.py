@@ -39,7 +39,7 @@ def build(task: Task) -> Iterator[dict[str, Any]]:
     sheet = None
     if len(rejected):
         sheet = "rejected.png"
-        shown = sheets.as_bytes(rejected, dataset.levels)
+        shown = dataset.medium.pictures(rejected, dataset.levels)
         files.write_atomic(task.path / sheet, sheets.png(shown, 8))
     seconds = round(time.time() - began, 1)
     files.write_json(

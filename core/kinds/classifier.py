@@ -99,26 +99,24 @@ def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
     yield from follow(task, extended(dataset, extra), record, None)
     if not task.lead:
         return
+    import numpy as np
     import torch
 
-    from core.tensors import to_float
-
     opened = runs.open_model(jobs.get(task.job.id))
-    x, y = dataset.part("test")
-    if y is None or not len(x):
+    index, y = dataset.splits["test"], dataset.y
+    if y is None or not len(index):
         return
     with torch.inference_mode():
         where = next(opened.model.parameters()).device
         right = [
-            opened.model(to_float(torch.as_tensor(x[i]).to(where), dataset.levels)).argmax(1).cpu()
-            == torch.as_tensor(y[i])
-            for i in torch.arange(len(x)).split(500)
+            opened.model(dataset.images(rows, where)).argmax(1).cpu() == torch.as_tensor(y[rows])
+            for rows in np.split(index, range(500, len(index), 500))
         ]
     yield {
         "step": opened.step,
         "images": opened.images,
         "test_accuracy": float(torch.cat(right).float().mean()),
-        "n_test": len(x),
+        "n_test": len(index),
     }
 
 

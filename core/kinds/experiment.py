@@ -14,11 +14,23 @@ from core.kinds import Task, kinds, on_dataset
 RESULT = "experiment.json"
 
 
+def _allow(config: dict[str, Any]) -> None:
+    from core import augment, datasets
+    from core.building.experiment import ExperimentConfig
+
+    wanted = ExperimentConfig.of(config["experiment"], "experiment")
+    item = datasets.describe(config["dataset"]["name"]).medium.item
+    for arm in wanted.arms:
+        if arm.pipeline:
+            augment.load(arm.pipeline(wanted)).allow(item)
+
+
 @kinds.add(
     "experiment",
     "Does it help?",
     lane="short",
     parts=on_dataset("experiment", "core.building.experiment", "ExperimentConfig"),
+    allow=_allow,
     unit="classifiers",
     read=partial(jobs.outcome, name=RESULT),
     resumes="Resume goes on from the classifiers that it has trained.",

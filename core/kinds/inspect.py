@@ -19,11 +19,18 @@ def _read(job: jobs.Job) -> Inspection | None:
     return findings(job)
 
 
+def _allow(config: dict[str, Any]) -> None:
+    from core import datasets
+
+    datasets.describe(config["dataset"]["name"]).medium.require("inspection")
+
+
 @kinds.add(
     "inspect",
     "Inspect a dataset",
     lane="short",
     parts=on_dataset("inspect", "core.quality", "InspectConfig"),
+    allow=_allow,
     unit="images",
     read=_read,
 )

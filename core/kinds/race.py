@@ -87,11 +87,26 @@ _MEASURED = ("turn", "seconds", "images", "ratio", "copying", "copying_low", "co
 _FLOORS = ("n", "copying_of_real", "copying_of_copies")
 
 
+def _allow(config: dict[str, Any]) -> None:
+    """Lets those race who take what a model sees of the dataset; who was named must."""
+    from core import datasets
+    from core.models import families
+
+    form = datasets.describe(config["dataset"]["name"]).medium.model
+    wanted = RaceConfig.of(config["race"], "race")
+    fitting = [entry.name for entry in families if form in entry.takes]
+    for name in wanted.entrants if wanted.families else ():
+        families.get(name).allow(form, families)
+    if len(fitting) < len(wanted.entrants):
+        config["race"] = RaceConfig.of(config["race"] | {"families": ",".join(fitting)}).record()
+
+
 @kinds.add(
     "race",
     "Let families race",
     lane="train",
     parts=on_dataset("race", "core.kinds.race", "RaceConfig"),
+    allow=_allow,
     unit="s",
     shape={"dataset": {"name": str}, "race": {"seconds": int}},
     read=standings,

@@ -20,7 +20,6 @@ from core.ground import files, machine
 from core.ground.settings import settings
 from core.ground.watch import Stopped
 from core.kinds import Task, flat, kinds, parts, resume
-from core.media import media
 from core.models import Curve, Spec
 
 if TYPE_CHECKING:
@@ -171,13 +170,14 @@ def allow(config: dict[str, Any], family: str) -> None:
             raise UserError(
                 f"train.gpus must be at most {gpus()} on this server, got {train['gpus']}. Train on fewer GPUs."
             )
-    form = media.get(datasets.describe(dataset["name"]).medium).model
+    medium = datasets.describe(dataset["name"]).medium
     if family in families:
-        families.get(family).allow(form, families)
-    if config["augment"]["pipeline"] and form != "picture":
-        raise UserError(
-            f"augment.pipeline changes pictures, and this is a {form}. Leave augment.pipeline out."
-        )
+        families.get(family).allow(medium.model, families)
+    if pipeline := config["augment"]["pipeline"]:
+        from core import augment
+
+        before = config["augment"]["critic"]  # which sees what models see
+        augment.load(pipeline).allow(medium.model if before else medium.item)
     if config["augment"]["critic"]:
         _allow_critic(config, family)
     if train["parent"]:
@@ -275,10 +275,10 @@ def draw(
     y = None
     if model.classes:
         y = torch.arange(count, device=next(model.parameters()).device) % model.classes
-    medium = dataset.medium
-    x = medium.kept(model.sample(range(count), y, seed, families.get(family).sampling()))
+    x = model.sample(range(count), y, seed, families.get(family).sampling())
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_atomic(folder / f"{number}{medium.suffix}", medium.make(x, columns, caption))
+    sheet = sheets.png(dataset.medium.shown(x), columns, caption)
+    files.write_atomic(folder / f"{number}.png", sheet)
 
 
 def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:

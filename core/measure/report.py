@@ -58,13 +58,15 @@ _PICTURES = ("first", "pairs", "pairs_refused", "unreal", "worst", "worst_refuse
 
 
 def _subtitle(evaluation: Evaluation) -> str:
-    shared = evaluation.conditions
-    size, channels = shared.get("size", "?"), shared.get("channels", 1)
-    kind = "colour" if channels == 3 else "grey"
+    conditions = evaluation.conditions
+    size, channels = conditions.get("size", "?"), conditions.get("channels", 1)
+    kind = f"{size}×{size} px, {'colour' if channels == 3 else 'grey'}"
+    if "shape" in conditions:
+        kind = evaluation.medium.title.lower()
     day = time.strftime("%d %B %Y", time.localtime(evaluation.created))
     return (
-        f"{evaluation.family} trained on {evaluation.dataset} ({size}×{size} px, {kind}), {evaluation.images:,} images "
-        f"seen, step {evaluation.step}; measured on {day} with {shared.get('n_samples', '?')} samples."
+        f"{evaluation.family} trained on {evaluation.dataset} ({kind}), {evaluation.images:,} images seen, "
+        f"step {evaluation.step}; measured on {day} with {conditions.get('n_samples', '?')} samples."
     )
 
 
@@ -79,10 +81,10 @@ def _png(x: np.ndarray, columns: int, side: int = 64) -> bytes:
 
 def _pictures(evaluation: Evaluation, arrays: Arrays) -> dict[str, Any]:
     """Gives the pictures, and why one is missing."""
-    first = arrays.made[:36]
+    first = evaluation.samples(slice(36))
     pictures = dict.fromkeys(_PICTURES) | {
         "first": {"png": _png(first, 12), "alt": f"The first {len(first)} samples, unselected."},
-        "unreal": _png(arrays.made[arrays.unreal[:24]], 12),
+        "unreal": _png(evaluation.samples(arrays.unreal[:24]), 12),
         "map": _map(evaluation, arrays),
     }
     try:
@@ -105,7 +107,7 @@ def _pairs(evaluation: Evaluation, arrays: Arrays) -> list[dict[str, Any]]:
     near = measure.training_images(evaluation, np.array([index for index, _, _ in nearest]))
     return [
         {
-            "png": _png(np.stack([arrays.made[i], image]), 2, 48),
+            "png": _png(np.stack([evaluation.samples([i])[0], image]), 2, 48),
             "alt": f"Sample {i} and its nearest training image, {way}",
             "note": f"{way}; as near: {percent(rank, 0)} of unseen",
         }

@@ -13,10 +13,11 @@ import numpy as np
 
 from core import jobs, runs
 from core.catalog import Config, UserError, knob, seed_knob
-from core.ground import files, sheets
+from core.ground import files
 from core.ground.cache import Cache
 from core.measure.features import extractors
 from core.measure.metrics import Measurement, metrics
+from core.media import Medium, media
 
 
 class EvaluateConfig(Config):
@@ -117,6 +118,17 @@ class Evaluation:
     def arrays(self) -> Arrays | None:
         """Opens what is known of single images; None until it is written."""
         return arrays_of(self.path)
+
+    @property
+    def medium(self) -> Medium:
+        """What its samples are."""
+        return media.get(self.conditions.get("medium", "image"))
+
+    def samples(self, index: Any) -> np.ndarray:
+        """Draws samples by their places, uint8 (n, 1 or 3, H, W), once they are written."""
+        arrays = self.arrays()
+        assert arrays is not None
+        return self.medium.pictures(arrays.made[index])
 
 
 @dataclass(frozen=True, eq=False)
@@ -357,10 +369,6 @@ def _dataset(evaluation: Evaluation) -> Any:
     return dataset
 
 
-def _pictures(dataset: Any, index: np.ndarray) -> np.ndarray:
-    return sheets.as_bytes(dataset.x[np.asarray(index, np.int64)], dataset.levels)
-
-
 def reference_images(evaluation: Evaluation) -> np.ndarray:
     """Gives the real images that the samples were compared with, uint8 0 … 255 (M, C, H, W).
 
@@ -370,7 +378,7 @@ def reference_images(evaluation: Evaluation) -> np.ndarray:
     arrays = evaluation.arrays()
     if arrays is None:
         raise UserError("The samples are not drawn yet. Wait for the evaluation.")
-    return _pictures(_dataset(evaluation), arrays.real)
+    return _dataset(evaluation).pictures(arrays.real)
 
 
 def training_images(evaluation: Evaluation, index: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -379,4 +387,4 @@ def training_images(evaluation: Evaluation, index: Sequence[int] | np.ndarray) -
     Raises:
         UserError: If the dataset has changed.
     """
-    return _pictures(_dataset(evaluation), np.asarray(index))
+    return _dataset(evaluation).pictures(np.asarray(index, np.int64))

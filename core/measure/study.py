@@ -481,7 +481,8 @@ class Evaluator:
 
     def conditions(self) -> dict[str, Any]:
         """Gives everything that values must have in common to be compared."""
-        spec = self.opened.model.spec
+        spec = self.opened.model.spec.record()
+        spec.pop("shares")
         return {
             "extractor": self.extractor.name,
             "hash": self.extractor.hash,
@@ -493,9 +494,7 @@ class Evaluator:
             "n_samples": self.config.samples,
             "n_reference": len(self.reference.x),
             "n_train": len(self.train.x),
-            "size": spec.size,
-            "channels": spec.channels,
-            "levels": self.dataset.levels,
+            **spec,
             "seed": self.config.seed,
             "neighbours": self.config.neighbours,
             "sampling": self.sampling.record(),

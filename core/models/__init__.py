@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from core.catalog import Config, Registry, UserError
-from core.media import Form, Taker, media
+from core.media import Form, Taker, media, recorded, side_of
 
 if TYPE_CHECKING:
     import torch
@@ -108,19 +108,12 @@ class Spec:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Spec:
         """Reads what :meth:`record` gave."""
-        if "shape" in record:
-            medium, shape = record["medium"], tuple(record["shape"])
-        else:
-            medium, shape = "image", (record["channels"], record["size"], record["size"])
-        return cls(medium, shape, record["levels"], tuple(record["shares"]))
+        return cls(*side_of(record), record["levels"], tuple(record["shares"]))
 
     def record(self) -> dict[str, Any]:
         """Gives plain values, ready for JSON; those of images as they have been from the start."""
-        if self.medium == "image":
-            shape = {"channels": self.channels, "size": self.size}
-        else:
-            shape = {"medium": self.medium, "shape": list(self.shape)}
-        return {**shape, "levels": self.levels, "shares": list(self.shares)}
+        side = recorded(self.medium, self.shape)
+        return {**side, "levels": self.levels, "shares": list(self.shares)}
 
     @property
     def form(self) -> Form:

@@ -101,7 +101,7 @@ class Trainer:
         dataset: Its ``train`` part is trained on, held-out values come from ``valid``; ``test`` is never read.
         config: Of the loop.
         device: Where to train.
-        transform: Augments a batch, from images in [0, 1] to the same; draws from the step's generator only.
+        transform: Augments a batch, from items in [0, 1] to the same; draws from the step's generator only.
         update: How a step comes by its gradient; the loss's own, averaged over several processes, if left out.
     """
 
@@ -180,11 +180,12 @@ class Trainer:
     def _draw(
         self, split: Split, count: int, generator: torch.Generator
     ) -> tuple[Batch, Tensor | None]:
-        """Draws images in [0, 1], transformed, with their labels."""
+        """Draws what the model sees of transformed items, with their labels."""
         x, y = split.draw(count, generator)
         if x.ndim == 4:
             x = x.contiguous(memory_format=self.layout)
-        return (x if self.transform is None else self.transform(x, generator)), y
+        x = x if self.transform is None else self.transform(x, generator)
+        return split.medium.to_model(x), y
 
     def _forward(self, losses: Iterator[Loss]) -> Loss | None:
         with torch.autocast(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from core import jobs, runs
 from core.ground import sheets, tables
 from core.ground.watch import Watch
+from core.media import Medium
 from core.models import Curve
 from pages.parts import shell
 from pages.parts.tiles import tiles
@@ -62,6 +65,52 @@ def pictures(
     return tiles(
         [sheet], tile=x.shape[2:], columns=columns, count=len(x), alt=alt, key=key, **options
     )
+
+
+def item(
+    x: np.ndarray, medium: Medium, name: str, *, key: str, levels: int = 256, drawn: bool = False
+) -> None:
+    """Shows one stored item (…) at large or plays it, as its medium says, and offers it as a file.
+
+    Args:
+        x: The item.
+        medium: What it is.
+        name: Of the file, without its end.
+        key: Unique on the page.
+        levels: Values that a number of it can take.
+        drawn: Whether a picture of it is shown already; then a picture is not shown again.
+    """
+    content, kind = medium.alone(x, levels), medium.mime.partition("/")[0]
+    if kind == "image" and drawn:
+        return
+    if kind == "image":
+        whole = medium.pictures(x[None], levels)
+        pictures(whole, columns=1, alt=name, key=key, max_height=240, max_zoom=24)
+    elif kind == "audio":
+        st.audio(content, medium.mime)
+    elif medium.mime == "text/csv":
+        st.dataframe(pd.read_csv(io.BytesIO(content)), height=200, key=key, alt=name)
+    else:
+        st.text(content.decode("utf-8", "replace"))
+    st.download_button(
+        f"This one ({medium.suffix[1:].upper()})",
+        content,
+        f"{name}{medium.suffix}",
+        medium.mime,
+        key=f"{key}.file",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def clicked(key: str, count: int) -> int | None:
+    """Gives the index of a picture that was newly clicked."""
+    click = (st.session_state.get(key) or {}).get("clicked")
+    if not isinstance(click, dict) or click.get("number") == st.session_state.get(f"{key}.seen"):
+        return None
+    st.session_state[f"{key}.seen"] = click.get("number")
+    index = click.get("index")
+    return index if type(index) is int and 0 <= index < count else None
 
 
 def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_000) -> bool:

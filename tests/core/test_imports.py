@@ -582,19 +582,18 @@ def test_pictures_of_8_bits_are_not_stretched_unless_they_are_masks(tmp_path):
 
 
 def test_a_later_picture_is_read_with_the_range_of_its_set(tmp_path):
-    from core import latent
 
     members = {f"{i}.png": png(twelve(i)) for i in range(10)}
     saved = datasets.bring("scans", {"path": str(put(tmp_path / "x.zip", members)), "size": 8})
     again = datasets.load("scans")
     assert again.imported("range") == saved.imported("range") == {"largest": 4095.0, "ones": False}
-    half = latent.prepare(png(np.full((8, 8), 2048, np.uint16)), again)
+    half = datasets.prepare(png(np.full((8, 8), 2048, np.uint16)), again)
     assert set(np.unique(half.x)) == {128}
     assert "Its values 0 … 4095 were taken as black to white, as in its set." in half.notes
-    above = latent.prepare(png(np.full((8, 8), 8190, np.uint16)), again)
+    above = datasets.prepare(png(np.full((8, 8), 8190, np.uint16)), again)
     assert set(np.unique(above.x)) == {255}
     assert "100 % of its values lie above and are white as well." in above.notes
-    plain = latent.prepare(png(np.full((8, 8), 100, np.uint8)), again)
+    plain = datasets.prepare(png(np.full((8, 8), 100, np.uint8)), again)
     assert set(np.unique(plain.x)) == {100}
     child = datasets.assemble(
         np.asarray(again.x), None, (), again.splits, source={**again.source, "changes": 1}

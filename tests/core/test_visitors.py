@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import datasets, jobs, latent, runs
+from core import datasets, jobs, runs
 from core.__main__ import main
 from core.catalog import Config, UserError, knob
 from core.datasets import store
@@ -188,9 +188,9 @@ def test_uploads_to_a_view_only_server_are_small(setting, monkeypatch):
     monkeypatch.setattr("core.ground.settings.VISITOR_MB", 1)
     digits = datasets.load("digits")
     with pytest.raises(UserError, match=r"The picture .*Use a PNG"):
-        latent.prepare(b"0" * 2**20, digits)
+        datasets.prepare(b"0" * 2**20, digits)
     with pytest.raises(UserError, match="has 1 MB, and at most 1 MB are allowed"):
-        latent.prepare(b"0" * (2**20 + 1), digits)
+        datasets.prepare(b"0" * (2**20 + 1), digits)
 
 
 # --- Slices -------------------------------------------------------------------------------------------------------

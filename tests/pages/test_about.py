@@ -22,7 +22,7 @@ def test_without_a_run_it_says_where_to_begin(visit):
 def test_it_says_what_the_model_is_good_at_where_it_fails_and_whether_it_copies(visit, found):
     seen = visit("about", run=found.run).calm()
     words = seen.texts("markdown")
-    assert "Tiny gan" in words and "1,094 images of **Digits" in words
+    assert "Tiny gan" in words and "(1,094 grey images of 8×8 px, 10 classes)" in words
     assert all(sentence in words for sentence in measure.sentences(found))
     assert seen.at.get("download_button")
     assert f"{found.conditions['n']:,} generated images" in seen.texts("caption")

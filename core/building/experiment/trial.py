@@ -76,6 +76,7 @@ def check(dataset: Dataset, config: ExperimentConfig) -> None:
     for id in dict.fromkeys(arm.pipeline(config) for arm in config.arms if arm.pipeline):
         pipeline = augment.load(id)
         augment.training(pipeline)
+        pipeline.allow(dataset.medium.item)
         if not acts(pipeline):
             theirs = [arm for arm in ordered() if arm.pipeline and arm.pipeline(config) == id]
             switches = " and ".join(f"experiment.{arm.name}" for arm in theirs)
@@ -116,7 +117,7 @@ class Experiment:
         import torch
 
         index = self.dataset.splits["train"][:64]
-        x = self.dataset.images(index)
+        x = self.dataset.items(index)
         generator = torch.Generator().manual_seed(0)
         return all(torch.equal(transform(x, generator), x) for _ in range(8))
 

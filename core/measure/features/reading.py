@@ -119,8 +119,8 @@ class Reader:
 
 
 def readable(dataset: Dataset) -> bool:
-    """Says whether there is anything to read: labels or attributes."""
-    return bool(columns(dataset).names)
+    """Says whether there is anything to read: labels or attributes, off what looks like an image to a model."""
+    return dataset.medium.model == "picture" and bool(columns(dataset).names)
 
 
 def _file(dataset: Dataset, table: Columns) -> Path:
@@ -144,9 +144,9 @@ def reader(dataset: Dataset, watch: Watch = UNWATCHED) -> Reader:
         UserError: If it has neither.
     """
     table = columns(dataset)
-    if not table.names:
+    if not readable(dataset):
         raise UserError(
-            f"{dataset.name} has neither classes nor attributes to find directions for. "
+            f"{dataset.name} has neither classes nor attributes that can be read off images, to find directions for. "
             "Use the main directions, or label the images."
         )
     weights = once(

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from core.ground import sheets
 from pages.parts import shell, show
 from pages.parts.data import mending
 from pages.parts.map import Trait, pack, points
@@ -64,7 +63,7 @@ def draw(dataset: Any) -> None:
         st.caption(f"{len(chosen):,} images {where}{more}")
         some = np.asarray(chosen[:SHOWN])
         show.pictures(
-            sheets.as_bytes(dataset.x[some], dataset.levels),
+            dataset.pictures(some),
             columns=6,
             key="data.lasso",
             alt=f"{len(some)} images chosen on the map",
@@ -117,7 +116,7 @@ def packed(
     return pack(
         {"": _xy * [1, -1]},  # y goes down on a screen
         traits,
-        sheets.as_bytes(_dataset.x[_index], _dataset.levels),
+        _dataset.pictures(_index),
         _flagged,
         titles=[f"image {i}" for i in _index],
     )

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
 from core import jobs, kinds
-from core.ground import sheets
 from pages.parts import form, shell, show
 from pages.parts import job as job_panel
 from pages.parts.data import mending
@@ -216,7 +214,7 @@ def sides(dataset: Any, issue: Any) -> None:
             name = dataset.classes[label]
             with column:
                 show.pictures(
-                    sheets.as_bytes(dataset.x[np.asarray(mine[:1])], dataset.levels),
+                    dataset.pictures(mine[:1]),
                     columns=1,
                     key=f"data.side.{label}",
                     alt=f"Image {mine[0]}, labelled {name}",
@@ -270,7 +268,7 @@ def pictures(dataset: Any, part: list[Any], chosen: list[int], kind: str) -> Non
     if most and len(shown) > 4:
         columns *= 2 if most == 1 else 1
     show.pictures(
-        sheets.as_bytes(dataset.x[np.asarray(index)], dataset.levels),
+        dataset.pictures(index),
         columns=columns,
         key=f"data.evidence.{kind}",
         alt=f"Images of {len(shown)} issues"

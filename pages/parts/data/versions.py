@@ -122,8 +122,9 @@ def sources(choice: str) -> tuple[str, str]:
     """Asks for the chain that makes copies and the run that makes samples; either may be none."""
     from core import augment
 
-    chains = {"": "none"} | {preset.id: preset.title for preset in augment.presets()}
-    chains |= {one.id: f"{one.name} (saved)" for one in augment.saved()}
+    item = datasets.describe(choice).medium.item
+    chains = {"": "none"} | {p.id: p.title for p in augment.presets() if p.pipeline.fits(item)}
+    chains |= {o.id: f"{o.name} (saved)" for o in augment.saved() if o.pipeline.fits(item)}
     able = {run.id: shell.called(run) for run in runs.generators()}
     own = [id for id in able if runs.dataset_of(jobs.get(id)) == choice]
     able = {"": "none"} | {id: able[id] for id in [*own, *(id for id in able if id not in own)]}

@@ -10,7 +10,7 @@ import streamlit as st
 
 from core import datasets
 from core.catalog import UserError
-from core.ground import sheets, tables
+from core.ground import tables
 from pages.parts import form, shell, show
 from pages.parts.data import load
 
@@ -93,7 +93,7 @@ def wall(dataset: datasets.Dataset) -> None:
     key = f"data.page.{dataset.name}.{split}.{label}"
     page = min(st.session_state.get(key, 1), pages)
     part = index[(page - 1) * PAGE : page * PAGE]
-    x = sheets.as_bytes(dataset.x[part], dataset.levels)
+    x = dataset.pictures(part)
     titles = [
         f"image {i}" + (f": {dataset.classes[dataset.y[i]]}" if dataset.y is not None else "")
         for i in part
@@ -103,12 +103,21 @@ def wall(dataset: datasets.Dataset) -> None:
         columns=12,
         key="data.wall",
         titles=titles,
+        clickable=True,
         max_height=380,
         max_zoom=6,
         alt=f"Images {(page - 1) * PAGE + 1} to {(page - 1) * PAGE + len(part)} of {dataset.name}",
     )
     if pages > 1:
         st.pagination(pages, key=key)
+    if (place := show.clicked("data.wall", len(part))) is not None:
+        st.session_state["data.item"] = int(part[place])
+    if (chosen := st.session_state.get("data.item")) in part:
+        st.caption(shell.plain(titles[list(part).index(chosen)].capitalize()))
+        name = f"{dataset.name}-{chosen}"
+        show.item(
+            dataset.x[chosen], dataset.medium, name, key="data.item.of", levels=dataset.levels
+        )
     if dataset.attributes:
         with st.expander("True attributes of these images"):
             columns = dict(dataset.attributes)
@@ -142,10 +151,9 @@ def wall(dataset: datasets.Dataset) -> None:
 
 def facts(dataset: datasets.Dataset) -> None:
     """Shows counts, what was left out, and what is worth knowing."""
-    kind = "colour" if dataset.channels == 3 else "grey"
     splits = ", ".join(f"{len(index):,} {name}" for name, index in dataset.splits.items())
     st.markdown(
-        f"**{len(dataset):,}** {kind} images of **{dataset.size} × {dataset.size}** pixels, {dataset.levels} levels"
+        f"**{dataset.medium.told(len(dataset), dataset.shape)}**, {dataset.levels} levels"
         + (f", **{len(dataset.classes)}** classes" if dataset.labelled else ", without labels")
         + f"  \n{splits}"
         + (f", kept together by **{shell.plain(dataset.group)}**" if dataset.group else "")

@@ -45,7 +45,9 @@ def packed(id: str, views: tuple[str, ...], _evaluation: Evaluation) -> bytes:
             )
         )
     layouts = {name: measure.projection(_evaluation, kind) for name, kind in PROJECTIONS.items()}
-    images = np.concatenate([arrays.made, measure.reference_images(_evaluation)])
+    images = np.concatenate(
+        [_evaluation.samples(slice(None)), measure.reference_images(_evaluation)]
+    )
     ready = {name: xy for name, xy in layouts.items() if xy is not None}
     return pack(ready, traits, images, origin == 0)
 
@@ -108,7 +110,7 @@ def selection(evaluation: Evaluation, picked: np.ndarray) -> None:
             st.caption("Press *real, missing* below the map to see what it never makes.")
         return
     for title, index, load, flag, names in (
-        ("Generated", generated, lambda i: arrays.made[i], arrays.realistic, "realistic"),
+        ("Generated", generated, evaluation.samples, arrays.realistic, "realistic"),
         (
             "Real",
             real,

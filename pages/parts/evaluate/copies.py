@@ -43,7 +43,7 @@ def pairs(evaluation: Evaluation, arrays: measure.Arrays) -> None:
     hidden = in_disguise(evaluation, arrays, at)
     rows = {
         "Generated": (
-            arrays.made[at],
+            evaluation.samples(at),
             [
                 f"sample {i}: {percent(share)} of held-out real images lie as near to a training image"
                 for i, share in zip(at, rank, strict=True)

@@ -28,7 +28,7 @@ def draw(evaluation: Evaluation) -> None:
             "real images look like."
         )
         show.pictures(
-            arrays.made[least],
+            evaluation.samples(least),
             columns=10,
             key="evaluate.unreal",
             alt="The generated images that are farthest from every real one",
