@@ -154,7 +154,7 @@ class Knob:
     def allowed(self) -> str:
         """The allowed values in words, for error texts and ``--help``."""
         if self.options:
-            return "one of " + ", ".join(map(str, self.options))
+            return "one of " + ", ".join(map(plain, self.options))
         if self.type is bool:
             return "true or false"
         words = {int: "a whole number", float: "a number", str: "a text"}[self.type]

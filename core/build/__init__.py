@@ -247,6 +247,9 @@ def build(
     for place, name in enumerate(COLUMNS):
         kind = np.int64 if name in ("parent", "seed") else str
         attributes[name] = np.concatenate([old[name], np.array([row[place] for row in rows], kind)])
+    if (members := dataset.members) is not None:  # a copy belongs to whom its parent does
+        theirs = [str(members[row[1]]) if row[1] >= 0 else "" for row in rows]
+        attributes["group"] = np.concatenate([members, theirs])
     origins = {name: sum(row[0] == name for row in rows) for name in ("augmented", "synthetic")}
     sentence = (
         f"{count:,} images of {dataset.name}, and for training "
@@ -269,6 +272,7 @@ def build(
         source={**dataset.source, "build": config.record()},
         terms=dataset.terms,
         medium=dataset.medium.name,
+        group=dataset.group,
     )
     facts = {
         "images": len(made),
@@ -423,7 +427,7 @@ def archive(dataset: Dataset, out: io.BufferedIOBase | Path) -> dict[str, int]:
     """Writes a dataset as ZIP: ``split/class/number.png``, ``manifest.csv`` and ``about.json``.
 
     The same dataset gives the same bytes. ``parent`` in the manifest is the file of the image that an augmented one was
-    made from.
+    made from; a last column ``group`` says who belongs together, where something does.
 
     Args:
         dataset: What to write.
@@ -441,7 +445,8 @@ def archive(dataset: Dataset, out: io.BufferedIOBase | Path) -> dict[str, int]:
     start = out.tell()
     rows = []
     names = list(_files(dataset))
-    columns = _columns(dataset)
+    columns, members = _columns(dataset), dataset.members
+    head = MANIFEST if members is None else (*MANIFEST, "group")
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as packed:
         for i, (file, split) in enumerate(names):
             packed.writestr(
@@ -459,6 +464,7 @@ def archive(dataset: Dataset, out: io.BufferedIOBase | Path) -> dict[str, int]:
                     str(columns["run"][i]),
                     seed if seed >= 0 else "",
                     str(columns["parameters"][i]),
+                    *([] if members is None else [members[i]]),
                 )
             )
         about = {
@@ -471,8 +477,9 @@ def archive(dataset: Dataset, out: io.BufferedIOBase | Path) -> dict[str, int]:
             "terms": dict(dataset.terms),
             "origins": origins(dataset),
             "notes": list(dataset.notes),
+            **({"group": dataset.group} if dataset.group else {}),
         }
-        packed.writestr(_member("manifest.csv", True), tables.write(MANIFEST, rows).encode())
+        packed.writestr(_member("manifest.csv", True), tables.write(head, rows).encode())
         packed.writestr(_member("about.json", True), json.dumps(about, indent=1).encode())
     return {"images": len(dataset), "bytes": out.tell() - start}
 

@@ -58,8 +58,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.look:
         _look(arguments)
         return
-    if arguments.save and arguments.name == "folder":
-        dataset = datasets.bring(arguments.save, parse(arguments.set), Terminal())
+    if arguments.save and arguments.name in [entry.name for entry in datasets.importers()]:
+        values = parse(arguments.set)
+        dataset = datasets.bring(arguments.save, values, Terminal(), source=arguments.name)
     else:
         dataset = datasets.load(arguments.name, parse(arguments.set), Terminal())
         if arguments.save:
@@ -75,6 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
         "counts": dataset.counts(),
         "fingerprint": dataset.fingerprint,
         "parent": dataset.parent,
+        "group": dataset.group,
         "refused": [list(pair) for pair in dataset.refused],
         # sentences, then what each folder at the top was taken as
         "notes": [*dataset.notes, *_folders(dataset)],
@@ -101,12 +103,12 @@ def _look(arguments: argparse.Namespace) -> None:
     """Says how a folder or ZIP would be read, in every way that it can be."""
     from core import datasets
 
-    if arguments.name != "folder":
+    if arguments.name not in [entry.name for entry in datasets.importers()]:
         raise UserError(
             f"--look is for a folder or ZIP of pictures, got the dataset {arguments.name!r}. "
             "Write: datasets folder --set path=birds.zip --look."
         )
-    found = datasets.preview(parse(arguments.set))
+    found = datasets.preview(parse(arguments.set), arguments.name)
     lines = [f"{found.pictures:,} pictures; {len(found.refused):,} other files"]
     for reading in found.readings:
         mark = "taken" if reading["kind"] == found.taken else "or   "
@@ -121,6 +123,9 @@ def _look(arguments: argparse.Namespace) -> None:
         )
     if found.ones:
         lines.append("The pictures hold only the values 0 and 1; 1 becomes white.")
+    if found.columns:
+        listed = ", ".join(found.columns)
+        lines.append(f"Pictures are kept in one split with --set group=COLUMN, one of: {listed}.")
     lines.append("Another way is chosen with --set reading=splits, classes, file or none.")
     show(arguments, dataclasses.asdict(found), lines)
 

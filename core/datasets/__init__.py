@@ -16,15 +16,18 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from core.catalog import Config, UserError, unknown
+from core.datasets import folder as _folder  # registers
 from core.datasets import sources as _sources  # registers
 from core.datasets import store
 from core.datasets.columns import Columns, columns, scores
 from core.datasets.dataset import (
     SPLITS,
+    Consent,
     Dataset,
+    Preview,
     Source,
     assemble,
     chunks,
@@ -34,7 +37,6 @@ from core.datasets.dataset import (
     fingerprint,
     split_by_content,
 )
-from core.datasets.folder import Preview, preview
 from core.datasets.own import PreparedItem, prepare, reader
 from core.ground import scratch
 from core.ground.files import delete_folder, new_folder, write_atomic
@@ -156,26 +158,58 @@ def save(name: str, dataset: Dataset) -> Dataset:
     return _keep(name, lambda new: dataset)
 
 
-def bring(name: str, values: Mapping[str, Any], watch: Watch = UNWATCHED) -> Dataset:
-    """Imports a folder or ZIP of pictures under a name, whole or not at all.
+def importers() -> list[Source]:
+    """Lists the sources that import files, as the media name them."""
+    return [datasets.get(name) for name in dict.fromkeys(each.source for each in media) if name]
+
+
+def preview(values: Mapping[str, Any], source: str = "") -> Preview:
+    """Says what an import would make of a file or folder; nothing is kept.
+
+    Args:
+        values: Parameters of the importer.
+        source: Name of an importer; where it is empty, the importer is told by the content: it finds the most items.
+
+    Raises:
+        UserError: If none can read it, or a choice does not fit.
+    """
+    found: list[Preview] = []
+    refused: list[UserError] = []
+    for entry in [datasets.get(source)] if source else importers():
+        assert entry.preview is not None
+        try:
+            made = entry.preview(entry.config.of(values, where="dataset"))
+            found.append(dataclasses.replace(made, source=entry.name))
+        except UserError as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    return max(found, key=lambda made: made.pictures)
+
+
+def bring(
+    name: str, values: Mapping[str, Any], watch: Watch = UNWATCHED, *, source: str = ""
+) -> Dataset:
+    """Imports a file or folder under a name, whole or not at all.
 
     Args:
         name: As in :func:`save`.
-        values: Parameters of the source ``folder``.
+        values: Parameters of the importer.
         watch: Follows it; who ends it leaves nothing behind.
+        source: Name of the importer; as in :func:`preview`.
 
     Raises:
-        UserError: As :func:`save` and the source.
+        UserError: As :func:`save` and the importer.
     """
     settings().allow_change("import images")
     name = free(name)
-    entry = datasets.get("folder")
+    entry = datasets.get(source or preview(values).source)
     config, _ = entry.prepare(entry.config.of(values, where="dataset"))
-    source = {"name": entry.name, "config": config.record()}
+    origin = {"name": entry.name, "config": config.record()}
 
     def make(new: Path) -> Dataset:
         made = entry.make(config, new, watch)
-        return dataclasses.replace(made, source={**made.source, **source})
+        return dataclasses.replace(made, source={**made.source, **origin})
 
     return _keep(name, make)
 
@@ -227,7 +261,7 @@ def state(name: str, *, licence: str | None = None, consent: str | None = None) 
             f"The dataset {name!r} comes with the program, with terms of its own. Save it under another name first."
         )
     place = _place(name)
-    options = datasets.get("folder").config.knobs()["consent"].options
+    options = get_args(Consent)
     if consent is not None and consent not in options:
         raise UserError(
             f"consent must be one of {', '.join(options)}, got {consent!r}. Choose one of them."
@@ -285,10 +319,11 @@ def describe(name: str) -> Description:
         n, *shape = meta["shape"]
         classes = len(meta["classes"])
         words = f"{classes} class{'' if classes == 1 else 'es'}" if classes else "no classes"
+        kept = f", kept together by {meta['group']}" if meta.get("group") else ""
         return Description(
             name,
             name,
-            f"{media.get(meta['modality']).told(n, tuple(shape))}, {words}.",
+            f"{media.get(meta['modality']).told(n, tuple(shape))}, {words}{kept}.",
             size={"images": n, "channels": shape[0], "size": shape[-1], "classes": classes},
             medium=media.get(meta["modality"]),
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,6 +20,36 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "valid", "test")
 FEWEST = 8  # images that make a dataset
+Consent = Literal["unknown", "given", "not needed"]  # of the people on the images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What an import would make of a file or folder, in words and numbers.
+
+    Attributes:
+        pictures: How many items there are.
+        refused: Files that are none, with the reason; some of them.
+        readings: The ways to read the folders, each with its ``kind``, ``sentence``, ``notes`` and ``folders``.
+        taken: The kind that is taken unless somebody chooses.
+        problem: Why a file of labels cannot be read; empty where there is none, or it can.
+        columns: What a table says beside labels, whose values may keep items together.
+        deep: Pictures that hold more than 8 bits.
+        ones: Whether pictures of 8 bits hold nothing but 0 and 1.
+        largest: The largest value of those; None where there are none, or too many to look at before the import.
+        source: Name of the importer.
+    """
+
+    pictures: int
+    refused: tuple[tuple[str, str], ...]
+    readings: tuple[dict[str, Any], ...]
+    taken: str
+    problem: str = ""
+    columns: tuple[str, ...] = ()
+    deep: int = 0
+    ones: bool = False
+    largest: float | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +61,8 @@ class Source(Entry):
             so that a changed source is decoded again.
         weighs: Bytes of the pixels, where they are known before.
         check: Looks at what a person chose, and tells what would be brought.
+        preview: Says of an importer what it would make of a file or folder; None of other sources.
+        upload: Says of an importer what can be uploaded.
         chain: The usual augmentations: ``photos``, ``faces`` or ``digits``.
         medium: What it gives, a name of :data:`core.media.media`.
         own: Makes an item of somebody's own file or drawing, of the kind that a dataset holds, with what was done to it
@@ -39,6 +72,8 @@ class Source(Entry):
     prepare: Callable[[Any], tuple[Any, str]] = lambda config: (config, "")
     weighs: Callable[[Any], int] | None = None
     check: Callable[..., Any] | None = None
+    preview: Callable[[Any], Preview] | None = None
+    upload: str = ""
     chain: str = "photos"
     medium: str = "image"
     own: Callable[[bytes | np.ndarray, Dataset], Own] | None = None
@@ -55,7 +90,8 @@ class Dataset:
     Shapes: ``x`` is of the shape and type of the medium, in memory or memory-mapped; images are uint8 (N, C, H, W) with
     values 0 … ``levels - 1``, and are read as ``x / (levels - 1)``. ``y`` is int64 (N,) or None. Each split is a sorted
     int64 array of indices; the three are disjoint and cover every item. ``terms`` are the ``licence`` of the items and
-    the ``consent`` of the people on them; they travel with every version.
+    the ``consent`` of the people on them; they travel with every version. ``group`` says what keeps items in one split
+    (``patient``, ``speaker``); empty for nothing, else the attribute ``group`` names it for each, empty for none.
 
     Raises:
         ValueError: If the parts do not fit together.
@@ -75,6 +111,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
     terms: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
 
     def __post_init__(self) -> None:
         n = len(self.x)
@@ -101,6 +138,8 @@ class Dataset:
             or not np.array_equal(np.sort(seen), np.arange(n))
         ):
             raise ValueError("the splits must name every image exactly once, as int64")
+        if self.group and "group" not in (self.attributes or {}):
+            raise ValueError("the attribute 'group' must say which items belong together")
         for column, values in (self.attributes or {}).items():
             if values.shape != (n,):
                 raise ValueError(f"attribute {column!r} must have shape ({n},), got {values.shape}")
@@ -150,6 +189,11 @@ class Dataset:
         return {
             name: {split: int(table[split][i]) for split in SPLITS} for i, name in enumerate(names)
         }
+
+    @property
+    def members(self) -> np.ndarray | None:
+        """Names the group of each item, str (N,), empty for none; None where nothing keeps items together."""
+        return self.attributes["group"] if self.group and self.attributes else None
 
     @property
     def origin(self) -> str:
@@ -204,6 +248,7 @@ def assemble(
     notes: tuple[str, ...] = (),
     source: Mapping[str, Any] | None = None,
     terms: Mapping[str, str] | None = None,
+    group: str = "",
 ) -> Dataset:
     """Puts a dataset together and takes its fingerprint.
 
@@ -232,6 +277,7 @@ def assemble(
         tuple(notes),
         dict(source or {}),
         dict(terms or {}),
+        group,
     )
 
 
@@ -289,14 +335,14 @@ def from_digests(joined: bytes) -> np.ndarray:
     return np.frombuffer(joined, dtype="<u8").astype(np.uint64)
 
 
-def together(keys: np.ndarray, group: np.ndarray) -> np.ndarray:
+def together(keys: np.ndarray, group: np.ndarray | None) -> np.ndarray:
     """Gives what has the same group (a patient, a speaker) one hash, for :func:`split_by_content` to keep together.
 
     What has the same content stays together, too, and with it the groups that share it.
 
     Args:
         keys: Content hashes, uint64 (N,).
-        group: Of each, values of any kind, (N,).
+        group: Of each, values of any kind, (N,); an empty text is none. Without groups the hashes stay.
 
     Returns:
         uint64 (N,): of groups that share no content, a hash of the group's value alone, so that further members
@@ -308,7 +354,10 @@ def together(keys: np.ndarray, group: np.ndarray) -> np.ndarray:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    values, groups = np.unique(group, return_inverse=True)
+    if group is None:
+        return keys
+    group = group.astype(str)
+    values, groups = np.unique(np.where(group == "", keys.astype(str), group), return_inverse=True)
     contents = np.unique(keys, return_inverse=True)[1]
     size = len(values) + len(keys)
     links = coo_array((np.ones(len(keys)), (groups, len(values) + contents)), (size, size))
@@ -319,6 +368,12 @@ def together(keys: np.ndarray, group: np.ndarray) -> np.ndarray:
     least = np.full(part.max(initial=-1) + 1, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(least, part[: len(values)], named)
     return least[part[groups]]
+
+
+def divided(group: np.ndarray, splits: Mapping[str, np.ndarray]) -> list[str]:
+    """Lists the groups, str (N,), that have members in more than one split."""
+    held = [set(group[index].tolist()) - {""} for index in splits.values()]
+    return sorted(set().union(*(one & other for one, other in itertools.combinations(held, 2))))
 
 
 def leaks(keys: np.ndarray, given: np.ndarray) -> np.ndarray:

@@ -25,12 +25,16 @@ from core.catalog import Config, UserError, knob
 from core.datasets import labels, sources
 from core.datasets.dataset import (
     FEWEST,
+    Consent,
     Dataset,
+    Preview,
     assemble,
     datasets,
     digest,
+    divided,
     from_digests,
     split_by_content,
+    together,
 )
 from core.datasets.files import Archive, Directory, File, shown, walk
 from core.datasets.labels import Labels, is_labels
@@ -87,7 +91,7 @@ class FolderConfig(Config):
         advanced=True,
     )
     licence: str = knob("", "The licence of the pictures; it travels with every version.")
-    consent: Literal["unknown", "given", "not needed"] = knob(
+    consent: Consent = knob(
         "unknown",
         "Whether the people on the pictures agreed to their use; not needed where there are none.",
         title="Consent",
@@ -97,6 +101,13 @@ class FolderConfig(Config):
         "What says the classes: a file of labels, folders inside the splits, the folders at the top, or nothing; "
         "auto takes a file of labels if there is one, and else what the folders look like.",
         title="How the folders are read",
+        advanced=True,
+    )
+    group: str = knob(
+        "",
+        "The column of a table beside the pictures, such as patient or speaker, whose pictures stay in one split; "
+        "empty for none.",
+        title="Keep together by",
         advanced=True,
     )
     training: str = knob(
@@ -175,13 +186,17 @@ class Plan:
         readings: The ways to read the folders, by kind.
         taken: The kind that is taken.
         problem: Why a file of labels cannot be read; empty where there is none, or it can.
+        columns: What tables say beside labels.
+        group: What the column that was asked for says, by the name of the file.
     """
 
     pictures: list[tuple[File, Header]]
     refused: list[tuple[str, str]]
     readings: dict[str, Reading]
     taken: str
-    problem: str = ""
+    problem: str
+    columns: list[str]
+    group: Mapping[str, str]
 
     @property
     def reading(self) -> Reading:
@@ -211,41 +226,13 @@ def plan(config: FolderConfig) -> Plan:
         return _planned(config, source)
 
 
-@dataclass(frozen=True)
-class Preview:
-    """What an import would make of a folder or ZIP, in words and numbers.
-
-    Attributes:
-        pictures: How many there are.
-        refused: Files that are no pictures, with the reason; at most :data:`_LISTED`.
-        readings: The ways to read the folders, each with its ``kind``, ``sentence``, ``notes`` and ``folders``.
-        taken: The kind that is taken unless somebody chooses.
-        problem: Why a file of labels cannot be read; empty where there is none, or it can.
-        deep: Pictures that hold more than 8 bits.
-        ones: Whether pictures of 8 bits hold nothing but 0 and 1.
-        largest: The largest value of those; None where there are none, or too many to look at before the import.
-    """
-
-    pictures: int
-    refused: tuple[tuple[str, str], ...]
-    readings: tuple[dict[str, Any], ...]
-    taken: str
-    problem: str
-    deep: int
-    ones: bool
-    largest: float | None
-
-
-def preview(values: Mapping[str, Any]) -> Preview:
+def preview(config: FolderConfig) -> Preview:
     """Says what an import would make of a folder or ZIP; nothing is kept.
-
-    Args:
-        values: Parameters of the source ``folder``.
 
     Raises:
         UserError: If it cannot be opened, the ZIP is not to be trusted, or a choice does not fit.
     """
-    config, _ = _prepare(FolderConfig.of(values, where="dataset"))
+    config, _ = _prepare(config)
     with _source(Path(config.path)) as source:
         planned = _planned(config, source)
         deep = [item for item in planned.pictures if item[1].deep]
@@ -266,14 +253,15 @@ def preview(values: Mapping[str, Any]) -> Preview:
     )
     refused = tuple((shown(name), shown(reason)) for name, reason in planned.refused[:_LISTED])
     return Preview(
-        len(planned.pictures),
-        refused,
-        told,
-        planned.taken,
-        planned.problem,
-        len(deep),
-        not deep and largest == 1,
-        largest if deep or largest == 1 else None,
+        pictures=len(planned.pictures),
+        refused=refused,
+        readings=told,
+        taken=planned.taken,
+        problem=planned.problem,
+        columns=tuple(name for name in planned.columns if name.isprintable()),
+        deep=len(deep),
+        ones=not deep and largest == 1,
+        largest=largest if deep or largest == 1 else None,
     )
 
 
@@ -294,13 +282,23 @@ def _planned(config: FolderConfig, source: Directory | Archive) -> Plan:
         except Refused as reason:
             refused.append((file.name, str(reason)))
     names = [file.name for file, _ in pictures]
-    found, told, problem = None, [], ""
-    if config.reading in ("auto", "file") and pictures:
+    found, told, problem = labels.Labels(), [], ""
+    by_file = config.reading in ("auto", "file")
+    if pictures and (config.group or by_file):
         try:
-            found, told = _labels(source, tables, names, [name for name, _ in refused])
+            left = [name for name, _ in refused]
+            found, told = _labels(source, tables, names, left, config.group)
         except UserError as error:
             problem = str(error)
-    kinds, taken = readings(names, found, told, config.training)
+    if config.group and not found.group and not problem:
+        raise UserError(
+            f"dataset.group={config.group!r:.80} must be a column of a table beside the pictures in "
+            f"{Path(config.path).name!r} (labels.csv, metadata.csv) that says something of them. Columns: "
+            f"{', '.join(map(shown, found.columns)) or 'none'}. Choose one of them, or leave it out."
+        )
+    kinds, taken = readings(
+        names, found if by_file and found.label else None, told if by_file else [], config.training
+    )
     if config.reading != "auto":
         if config.reading not in kinds and not problem:
             raise UserError(
@@ -315,7 +313,8 @@ def _planned(config: FolderConfig, source: Directory | Archive) -> Plan:
             f"dataset.training={config.training!r} names splits, and the folders are read as {taken}. Leave it out, or "
             "choose dataset.reading=splits."
         )
-    return Plan(pictures, refused, kinds, taken, problem)
+    group = {names[i]: value for i, value in found.group.items()}
+    return Plan(pictures, refused, kinds, taken, problem, found.columns, group)
 
 
 def _looked(source: Directory | Archive, file: File, most: int, megapixels: float) -> Header:
@@ -340,35 +339,38 @@ def _allow_bytes(file: File, most: int) -> None:
 
 
 def _labels(
-    source: Directory | Archive, tables: Sequence[File], names: Sequence[str], others: Sequence[str]
-) -> tuple[Labels | None, list[str]]:
-    """Reads the files of labels, and finds their pictures; None where they say nothing of classes.
+    source: Directory | Archive,
+    tables: Sequence[File],
+    names: Sequence[str],
+    others: Sequence[str],
+    group: str,
+) -> tuple[Labels, list[str]]:
+    """Reads the files of labels, and finds their pictures.
 
     The names are those of the files; without labels, of those that say that no picture has one.
 
     Raises:
         UserError: If one is malformed, or none of its files is there.
     """
-    rows, none = [], []
+    read: list[tuple[str, labels.Table]] = []
     for file in tables:
         most = labels.most_bytes(len(names))
         try:
-            said = labels.parse(file.name, source.read(file, most + 1), len(names))
+            said = labels.parse(file.name, source.read(file, most + 1), len(names), group)
         except (labels.Malformed, Refused) as error:
             raise UserError(
                 f"The file of labels {shown(file.name)!r} cannot be read: {shown(str(error))}. Mend it or take it out, "
                 "or read the folders instead (dataset.reading=classes)."
             ) from None
-        if any(row.label for row in said):
-            rows.append((file.name, said))
-        elif said and file.name.casefold().endswith(".json"):
-            none.append(shown(file.name))
-    if not rows:
-        return None, none
-    told = [shown(name) for name, _ in rows]
-    found = labels.match(rows, names, others)
+        read.append((file.name, said))
+    found = labels.match(read, names, others)
+    labelled = [(name, said) for name, said in read if said.labelled]
+    if not labelled:
+        empty = [name for name, said in read if said.rows and name.casefold().endswith(".json")]
+        return found, list(map(shown, empty))
+    told = [shown(name) for name, _ in labelled]
     if not found.label:
-        first = next(row.file for _, said in rows for row in said)
+        first = labelled[0][1].rows[0].file
         raise UserError(
             f"The file of labels {', '.join(map(repr, told))} names none of the {len(names):,} pictures that are here "
             f"(its first is {shown(first)[:80]!r}). Mend it or take it out, or read the folders instead "
@@ -418,6 +420,9 @@ def check(config: FolderConfig) -> FolderConfig:
     check=check,
     own=square,
     suffixes=SUFFIXES,
+    preview=preview,
+    upload=f"A ZIP of pictures ({KINDS}): one folder per class, splits of such folders, a file of labels, or all in "
+    "one. Any sizes, grey or colour.",
 )
 def folder(config: FolderConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Your own pictures, from a directory or a ZIP: one folder per class, splits of such folders, or all in one.
@@ -478,11 +483,18 @@ def folder(config: FolderConfig, place: Path, watch: Watch = UNWATCHED) -> Datas
     if names - set(classes):
         missing = _some("class", sorted(names - set(classes), key=_natural))
         notes.append(f"{missing} without a readable picture: left out.")
-    hashes, codes = from_digests(b"".join(read.keys)), np.array(read.given, np.int8)
+    attributes: dict[str, np.ndarray] = {}
+    if config.group:
+        named = [shown(planned.group.get(name, "")) for name in read.files]
+        attributes["group"] = np.array(named, dtype=str)
+    members = attributes.get("group")
+    hashes = together(from_digests(b"".join(read.keys)), members)
+    codes = np.array(read.given, np.int8)
     splits = split_by_content(
         hashes, y, valid_share=config.valid_share, test_share=config.test_share, given=codes
     )
-    notes += _class_notes(hashes, y, classes, splits)
+    notes += _class_notes(hashes, y, classes, splits, config.group or "image")
+    notes += [] if members is None else _group_notes(config.group, members, splits)
     notes += [
         f"There is no image for {split}" + (": the set is too small." if 0 in codes else ".")
         for split in splits
@@ -519,7 +531,12 @@ def folder(config: FolderConfig, place: Path, watch: Watch = UNWATCHED) -> Datas
         y,
         tuple(map(shown, classes)),
         splits,
-        attributes={"picture": np.array(read.files, dtype=str), "width": wide, "height": high},
+        attributes={
+            "picture": np.array(list(map(shown, read.files)), dtype=str),
+            "width": wide,
+            "height": high,
+            **attributes,
+        },
         refused=listed,
         notes=tuple(map(shown, notes)),
         source={
@@ -527,6 +544,7 @@ def folder(config: FolderConfig, place: Path, watch: Watch = UNWATCHED) -> Datas
             **({} if span is None else {"range": span._asdict()}),
         },
         terms={"licence": shown(config.licence.strip()), "consent": config.consent},
+        group=config.group,
     )
 
 
@@ -641,7 +659,7 @@ def _written(
             read.labels.append(label)
             read.keys.append(mark)
             read.given.append(code)
-            read.files.append(shown(file.name))
+            read.files.append(file.name)
             read.sizes.append(decoded.was)
     return read
 
@@ -651,6 +669,7 @@ def _class_notes(
     y: np.ndarray | None,
     classes: tuple[str, ...],
     splits: Mapping[str, np.ndarray],
+    unit: str,
 ) -> list[str]:
     if y is None:
         return []
@@ -659,11 +678,23 @@ def _class_notes(
     trained = np.unique(y[splits["train"]])
     notes = []
     if lonely := [classes[i] for i in np.intersect1d(once, trained)]:
-        has = "has one image: it is" if len(lonely) == 1 else "have one image each: these are"
+        has = f"has one {unit}: it is" if len(lonely) == 1 else f"have one {unit} each: these are"
         notes.append(f"{_some('class', lonely)} {has} used for training only.")
     if missing := [classes[i] for i in np.setdiff1d(y, trained)]:
         notes.append(f"{_some('class', missing)} without an image for training.")
     return notes
+
+
+def _group_notes(group: str, members: np.ndarray, splits: Mapping[str, np.ndarray]) -> list[str]:
+    named, alone = len(set(members.tolist()) - {""}), int((members == "").sum())
+    note = f"Kept together by {group}: {many(named, 'group')}"
+    note += f"; {many(alone, 'picture')} without one." if alone else "."
+    if torn := divided(members, splits):
+        note += (
+            f" The splits were given with members of {many(len(torn), 'group')} in more than one of them (such as "
+            f"{torn[0]!r}), and were kept: reports on held-out images will be too good."
+        )
+    return [note]
 
 
 def _decoded(

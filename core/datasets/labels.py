@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 import unicodedata
@@ -24,6 +25,7 @@ _FILE = (
 )  # fmt: skip
 _LABEL = ("label", "labels", "class", "class_name", "label_name", "category", "target", "y")
 _SPLIT = ("split", "subset", "partition")
+COLUMNS = 200  # that are kept by name
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0+)?")
 
 
@@ -33,11 +35,30 @@ class Malformed(Exception):
 
 @dataclass(frozen=True)
 class LabelRow:
-    """What a file of labels says of one picture; an empty label is none."""
+    """What a file of labels says of one picture; an empty label is none, and so is an empty group."""
 
     file: str
     label: str
     split: str = ""
+    group: str = ""
+
+
+@dataclass
+class Table:
+    """A file of labels.
+
+    Attributes:
+        rows: What it says of each picture.
+        columns: Names of what it says beside file, label and split; of JSON Lines in the first one.
+    """
+
+    rows: list[LabelRow] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it says anything of classes."""
+        return any(row.label for row in self.rows)
 
 
 @dataclass
@@ -47,12 +68,16 @@ class Labels:
     Attributes:
         label: By the position of the picture.
         split: By the position of the picture, where a column says one.
+        group: By the position of the picture, where the column that was asked for says one.
+        columns: Names of what any file says beside file, label and split.
         missing: Files that are named and not there.
         torn: Positions of pictures that are named with two labels.
     """
 
     label: dict[int, str] = field(default_factory=dict)
     split: dict[int, str] = field(default_factory=dict)
+    group: dict[int, str] = field(default_factory=dict)
+    columns: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     torn: set[int] = field(default_factory=set)
 
@@ -67,17 +92,18 @@ def most_bytes(pictures: int) -> int:
     return min(2**26, 2**20 + 2048 * pictures)
 
 
-def parse(name: str, data: bytes, pictures: int) -> list[LabelRow]:
+def parse(name: str, data: bytes, pictures: int, group: str = "") -> Table:
     """Reads a file of labels.
 
     Args:
         name: Of the file; its ending says the form.
         data: Its content.
         pictures: How many pictures there are, which bounds what is built from it.
+        group: The column whose values keep pictures together; it is not the label.
 
     Returns:
-        Its rows; none where it is well-formed and says nothing of classes (captions, for example), one without a file
-        where it says that no picture has a label.
+        Its rows; without labels where it says nothing of classes (captions, for example: the first of them), one
+        without a file where it says that no picture has a label.
 
     Raises:
         Malformed: If it is not what its name says.
@@ -94,16 +120,17 @@ def parse(name: str, data: bytes, pictures: int) -> list[LabelRow]:
         raise Malformed("it holds a zero byte, so it is no text")
     kind = name.casefold().rpartition(".")[2]
     most = 2 * pictures + 1000
-    made = []
-    for row in {"csv": _csv, "jsonl": _lines, "json": _pairs}[kind](text, pictures):
-        made.append(row)
-        if len(made) > most:
-            raise Malformed(f"it has more than {most:,} rows, the most for {pictures:,} pictures")
+    made = Table()
+    read = {"csv": _csv, "jsonl": _lines}.get(kind)
+    rows = read(text, group, made.columns) if read else _pairs(text, pictures)
+    made.rows += itertools.islice(rows, most + 1)
+    if len(made.rows) > most and made.labelled:
+        raise Malformed(f"it has more than {most:,} rows, the most for {pictures:,} pictures")
     return made
 
 
 def match(
-    files: Sequence[tuple[str, Sequence[LabelRow]]],
+    files: Sequence[tuple[str, Table]],
     pictures: Sequence[str],
     others: Sequence[str] = (),
 ) -> Labels:
@@ -114,7 +141,7 @@ def match(
     column of numbers is written so.
 
     Args:
-        files: Name and rows of each file of labels.
+        files: Each file of labels, with its name.
         pictures: Names of the pictures.
         others: Names of the files that are no pictures; a row about one of them is no mistake of the file of labels.
     """
@@ -128,11 +155,11 @@ def match(
         last = plain.rpartition("/")[2]
         for key in {last, _bare(last)}:
             short[key].append(i)
-    found = Labels()
-    whole = all(_WHOLE.fullmatch(row.label) for _, rows in files for row in rows if row.label)
-    for file, rows in files:
+    found = Labels(columns=list(dict.fromkeys(name for _, said in files for name in said.columns)))
+    whole = all(_WHOLE.fullmatch(row.label) for _, said in files for row in said.rows if row.label)
+    for file, said in files:
         folder = _plain(file).rpartition("/")[0]
-        for row in rows:
+        for row in said.rows:
             path = _plain(row.file)
             near = f"{folder}/{path}" if folder else path
             at = next(
@@ -144,10 +171,13 @@ def match(
                 None,
             )
             if at is None:
-                if near not in known and path not in known:
+                if said.labelled and near not in known and path not in known:
                     found.missing.append(row.file)
                 continue
-            _put(found, at[0], row, row.label.partition(".")[0] if whole else row.label)
+            if row.group:
+                found.group.setdefault(at[0], row.group)
+            if said.labelled:
+                _put(found, at[0], row, row.label.partition(".")[0] if whole else row.label)
     for i in found.torn:
         found.label.pop(i, None)
     return found
@@ -166,7 +196,8 @@ def _put(found: Labels, at: int, row: LabelRow, label: str) -> None:
         found.torn.add(at)
 
 
-def _csv(text: str, pictures: int) -> Iterator[LabelRow]:
+def _csv(text: str, group: str, columns: list[str]) -> Iterator[LabelRow]:
+    labelled = True
     try:
         lines = csv.reader(io.StringIO(text, newline=""), strict=True)
         head = [cell.strip() for cell in next(lines, [])]
@@ -177,37 +208,46 @@ def _csv(text: str, pictures: int) -> Iterator[LabelRow]:
         label = next((low.index(name) for name in _LABEL if name in low), None)
         split = next((low.index(name) for name in _SPLIT if name in low), None)
         first: list[LabelRow] = []
+        names = [_text(cell) for cell in head]
+        known = {file, label, split}
         if file is None and label is None:  # no head: a file and its label in every line
             if len(head) != 2 or "." not in head[0]:
                 raise Malformed(
                     "its first line must name the columns, for example file_name,label, got "
                     + ",".join(head)[:80]
                 )
-            file, label, first = 0, 1, [LabelRow(head[0], _text(head[1]))]
+            file, label, first = 0, 1, [LabelRow(head[0], names[1])]
+            known = {0, 1}
         if file is None:
             file = next(i for i in range(len(head)) if i != label)
-        if label is None:
-            if len(head) != 2:  # captions, boxes: no classes
-                return
+        columns += [name for i, name in enumerate(names) if i not in known | {file}][:COLUMNS]
+        kept = names.index(group) if group in columns else None
+        if label is None and len(head) == 2 and kept is None:
             label = 1 - file
+        labelled = label is not None  # else captions, boxes
         yield from first
         for cells in lines:
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(head):
+                if not labelled:
+                    return
                 raise Malformed(
                     f"line {lines.line_num} has {len(cells)} cells, and its first line has {len(head)}"
                 )
             yield LabelRow(
                 cells[file].strip(),
-                _text(cells[label]),
+                "" if label is None else _text(cells[label]),
                 "" if split is None else cells[split].strip(),
+                "" if kept is None else _text(cells[kept]),
             )
     except csv.Error as error:
+        if not labelled:
+            return
         raise Malformed(f"line {lines.line_num} is no CSV ({error})") from None
 
 
-def _lines(text: str, pictures: int) -> Iterator[LabelRow]:
+def _lines(text: str, group: str, columns: list[str]) -> Iterator[LabelRow]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -225,8 +265,19 @@ def _lines(text: str, pictures: int) -> Iterator[LabelRow]:
             raise Malformed(f"line {number} names no file: it needs the key file_name with a text")
         label = next((low[name] for name in _LABEL if name in low), None)
         split = next((low[name] for name in _SPLIT if name in low), "")
+        others = {
+            _text(key): _text(str(value))
+            for key, value in said.items()
+            if isinstance(value, str | int) and key.casefold() not in (*_FILE, *_LABEL, *_SPLIT)
+        }
+        columns += [] if columns else list(others)[:COLUMNS]
         try:
-            yield LabelRow(file, _label(label), split if isinstance(split, str) else "")
+            yield LabelRow(
+                file,
+                _label(label),
+                split if isinstance(split, str) else "",
+                others.get(group, ""),
+            )
         except Malformed as error:
             raise Malformed(f"line {number}: {error}") from None
 

@@ -21,6 +21,7 @@ from core.datasets.dataset import (
     digests,
     leaks,
     split_by_content,
+    together,
 )
 from core.datasets.own import centred, counted, ink
 from core.datasets.pictures import SUFFIXES
@@ -120,6 +121,14 @@ class FacesConfig(Config):
         title="Realistic correlations",
     )
     valid_share: float = valid_share_knob()
+    group: Literal[
+        "", "hair_style", "hair_colour", "eye_colour", "glasses", "shirt", "background"
+    ] = knob(
+        "",
+        "What all faces of one split share with no face of another; empty for nothing.",
+        title="Keep together by",
+        advanced=True,
+    )
 
 
 def _faces_ready(config: FacesConfig) -> tuple[FacesConfig, str]:
@@ -153,9 +162,12 @@ def faces(config: FacesConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset
     if y.dtype.kind in "OSU":
         y = np.array([classes.index(str(word)) for word in y])
     y = y.astype(np.int64)
-    splits = split_by_content(digests(x), y, valid_share=config.valid_share, test_share=0.2)
+    if config.group:
+        attributes["group"] = attributes[config.group].astype(str)
+    keys = together(digests(x), attributes.get("group"))
+    splits = split_by_content(keys, y, valid_share=config.valid_share, test_share=0.2)
     terms = {"licence": "Apache-2.0, drawn by this program", "consent": "not needed"}
-    return assemble(x, y, classes, splits, attributes=attributes, terms=terms)
+    return assemble(x, y, classes, splits, attributes=attributes, terms=terms, group=config.group)
 
 
 class ScansConfig(Config):

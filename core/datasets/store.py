@@ -183,6 +183,7 @@ def read(place: Path) -> Dataset:
             tuple(meta["notes"]),
             meta["source"],
             meta.get("terms", {}),
+            meta.get("group", ""),
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise Damaged(file, error) from error

@@ -428,4 +428,5 @@ def derived(
         source={**dataset.source, **source},
         terms=dataset.terms,
         medium=dataset.medium.name,
+        group=dataset.group,
     )

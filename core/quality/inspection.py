@@ -12,6 +12,7 @@ import numpy as np
 
 from core.catalog import UserError
 from core.datasets import SPLITS, Dataset
+from core.datasets.dataset import together
 from core.ground.watch import UNWATCHED, Watch
 from core.quality.check import InspectConfig, Issue, checks
 from core.quality.findings import CAP, Inspection
@@ -101,7 +102,11 @@ class Survey:
         for group in self.contradicting:  # a person decides about these
             skip[group] = True
         found = labels.judge(
-            self.measures.features, dataset.y, dataset.classes, self.measures.keys, skip
+            self.measures.features,
+            dataset.y,
+            dataset.classes,
+            together(self.measures.keys, dataset.members),
+            skip,
         )
         self.facts["labels"] = found.facts
         self.facts["accuracy"] = sets.by_class(dataset, found.guess)

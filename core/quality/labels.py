@@ -102,7 +102,8 @@ def out_of_fold(
         features: Standardised, (N, D).
         y: Labels (N,).
         classes: K.
-        keys: Content hashes (N,); equal images fall into the same fold, so that none predicts its copy.
+        keys: Hashes (N,); images with equal ones, copies or those of a group, fall into the same fold, so that none
+            predicts another.
         strengths: Of the ridge, per image; the one with the least squared error is taken.
     """
     if (

@@ -9,6 +9,7 @@ import torch
 
 from core.catalog import UserError
 from core.datasets import Dataset
+from core.datasets.dataset import together
 from core.ground.writing import percent
 from core.measure import distances
 from core.quality.measures import BATCH, Measures, Patches
@@ -98,6 +99,10 @@ def coverage(dataset: Dataset, measures: Measures, seed: int = 0) -> dict[str, A
     """Measures the share of the held-out images that training images are near to; None without enough of both."""
     rng = np.random.default_rng(seed)
     train = rng.permutation(dataset.splits["train"])
+    if (
+        members := dataset.members
+    ) is not None:  # the halves share one at most, as splits share none
+        train = train[np.argsort(together(measures.keys, members)[train])]
     held = rng.permutation(np.concatenate([dataset.splits["valid"], dataset.splits["test"]]))
     n = min(1000, len(held), len(train) // 2)
     if n < 20:

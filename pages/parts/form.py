@@ -70,6 +70,7 @@ def control(knob: Knob, key: str, *, link: bool = False) -> Any:
             return st.segmented_control(
                 knob.label,
                 knob.options,
+                format_func=lambda option: "none" if option == "" else str(option),
                 required=True,
                 **({"default": start} if fresh else {}),
                 **common,
@@ -77,6 +78,7 @@ def control(knob: Knob, key: str, *, link: bool = False) -> Any:
         return st.selectbox(
             knob.label,
             knob.options,
+            format_func=lambda option: "none" if option == "" else str(option),
             **({"index": knob.options.index(start)} if fresh else {}),
             **common,
         )

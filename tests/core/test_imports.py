@@ -507,9 +507,9 @@ def test_what_a_file_of_labels_may_build_is_bounded_by_the_pictures(monkeypatch)
     rest = ",".join(["[]"] * most)
     good = '{"labels": [["0.png", 1]]' + f', "rest": [{rest[: 3 * (most - 1) - 1]}]}}'
     assert good.count("[") + good.count("{") == 2 * 10 + 1000
-    assert len(labels.parse("dataset.json", good.encode(), 10)) == 1
+    assert len(labels.parse("dataset.json", good.encode(), 10).rows) == 1
     rows = ["file,label", *(["0.png,a"] * (2 * 10 + 1000))]
-    assert len(labels.parse("labels.csv", "\n".join(rows).encode(), 10)) == 2 * 10 + 1000
+    assert len(labels.parse("labels.csv", "\n".join(rows).encode(), 10).rows) == 2 * 10 + 1000
     with pytest.raises(labels.Malformed, match="it has more than 1,020 rows, the most for 10 pict"):
         labels.parse("labels.csv", "\n".join([*rows, "0.png,a"]).encode(), 10)
     bad = good.replace('"rest": [', '"rest": [[],')

@@ -499,7 +499,7 @@ def copies(x, planted) -> int:
 def test_every_check_for_copies_and_strangers_says_what_it_compared(planted):
     _, result, _ = planted
     rows = {row["name"]: row for row in result.looked()}
-    assert list(rows) == ["contradiction", "exact", "leak", "near", "near_leak", "outlier"]
+    assert list(rows) == ["contradiction", "exact", "leak", "near", "near_leak", "group", "outlier"]
     assert (rows["exact"]["found"], rows["contradiction"]["found"]) == (1, 0)
     parts = [row[part] for row in rows.values() for part in ("compared", "cannot_see")]
     assert all(part.endswith(".") for part in parts)

@@ -256,7 +256,7 @@ def test_a_read_only_home_is_a_sentence_on_the_command_line(read_only, capsys):
 FILLING = """
 import sys, time
 from pathlib import Path
-from core import scratch
+from core.ground import scratch
 new = Path(sys.argv[1])
 with scratch.temporary() as folder, scratch.owned(new):
     new.mkdir()

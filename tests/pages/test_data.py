@@ -209,7 +209,7 @@ def test_every_reading_of_the_folders_is_shown_before_the_import(visit):
 
 def folder_key(seen, name):
     """The key of a control that each upload has for itself."""
-    (key,) = [k for k in seen.keys() if k.startswith("data.folder.") and k.endswith(f".{name}")]
+    (key,) = [k for k in seen.keys() if k.startswith("data.upload.") and k.endswith(f".{name}")]
     return key
 
 
@@ -557,3 +557,53 @@ def test_a_view_only_server_decides_nothing(visit, tmp_path, doubles, setting):
     seen = visit("data", data="doubles", **{"data.view": "issues", "data.kind": "exact"})
     seen.force("data.exclude")
     assert not decisions.open(dataset).entries
+
+
+def grouped(*columns):
+    """Forty pictures in two classes, and what a table says of each: the patient of every four."""
+    rows = [f"{i:02}.png,{'ab'[i % 2]},p{i // 4}" for i in range(40)]
+    head = ",".join(["file_name", "label", *columns])
+    lines = [head, *rows] if columns else ["file_name,label", *(r.rpartition(",")[0] for r in rows)]
+    members = {f"{i:02}.png": picture(i) for i in range(40)}
+    return pack(members | {"labels.csv": "\n".join(lines).encode()})
+
+
+def test_pictures_are_kept_together_by_a_column_of_the_table_that_was_uploaded(visit):
+    seen = visit("data", **{"data.view": "bring"})
+    assert not [key for key in seen.keys() if key.endswith(".group")]  # no column is known yet
+    seen.widget("data.upload").upload("plain.zip", grouped())
+    seen.run().calm()
+    assert not [key for key in seen.keys() if key.endswith(".group")]
+    seen.widget("data.upload").upload("ward.zip", grouped("patient"))
+    seen.run().calm()
+    choice = seen.widget(folder_key(seen, "group"))
+    assert (choice.options, choice.value) == (["none", "patient"], "")
+    choice.set_value("patient")
+    seen.run().calm().press("data.import").calm()
+    made = datasets.load("ward")
+    assert (made.group, made.classes) == ("patient", ("a", "b"))
+    of = {
+        name: {int(made.attributes["picture"][i][:2]) // 4 for i in index}
+        for name, index in made.splits.items()
+    }
+    assert (
+        of["train"] and of["test"] and not of["train"] & of["test"] and not of["valid"] & of["test"]
+    )
+    assert "kept together by **patient**" in seen.texts("markdown")
+    assert "Kept together by patient: 10 groups." in seen.texts("caption")
+
+
+def test_a_table_of_patients_beside_class_folders_can_be_the_group_and_not_the_label(visit):
+    members = {f"{'ab'[i % 2]}/{i:02}.png": picture(i) for i in range(40)}
+    rows = [f"{name},p{i // 4}" for i, name in enumerate(members)]
+    members["metadata.csv"] = "\n".join(["file_name,patient", *rows]).encode()
+    seen = visit("data", **{"data.view": "bring"})
+    seen.widget("data.upload").upload("ward.zip", pack(members))
+    seen.run().calm()
+    assert radio(seen).value == "file"
+    seen.widget(folder_key(seen, "group")).set_value("patient")
+    seen.run().calm()
+    assert radio(seen).value == "classes"
+    seen.press("data.import").calm()
+    made = datasets.load("ward")
+    assert (made.group, made.classes) == ("patient", ("a", "b"))

@@ -60,7 +60,12 @@ def test_the_latent_page_draws_the_sampling_parameters(visit, trained, name):
 
 def test_a_path_on_the_server_is_never_offered(visit):
     seen = visit("data", **{"data.view": "bring"})
-    later = {"reading", "training", "range"}  # what an upload leaves open is asked when it is there
+    later = {
+        "reading",
+        "training",
+        "range",
+        "group",
+    }  # what an upload leaves open is asked when it is there
     for parameter in datasets.config_of("folder").knobs().values():
         offered = not parameter.path and parameter.name not in later
         assert bool(seen.all(f"data.folder.{parameter.name}")) == offered

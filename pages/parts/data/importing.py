@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ import streamlit as st
 
 from core import datasets
 from core.catalog import UserError
-from core.datasets import pictures
 from core.ground import scratch
 from core.ground.settings import settings
 from core.ground.writing import many
@@ -30,14 +30,12 @@ def draw() -> None:
     """Takes a ZIP of pictures in, under a name; says before how it would be read."""
     left, right = st.columns([1.7, 1], gap="large")
     values: dict[str, Any] = {}
-    wanted = ""
+    wanted, source = "", datasets.importers()[0].name
     with left:
-        st.caption(
-            f"A ZIP of pictures ({pictures.KINDS}): one folder per class, splits of such folders, a file of labels, or "
-            f"all in one. Any sizes, grey or colour. At most {settings().upload_mb} MB."
-        )
+        kinds = " ".join(entry.upload for entry in datasets.importers())
+        st.caption(f"{kinds} At most {settings().upload_mb} MB.")
         upload = st.file_uploader(
-            "ZIP of pictures",
+            "ZIP",
             type="zip",
             key="data.upload" + "." * st.session_state.get("data.imports", 0),  # empty afterwards
             label_visibility="collapsed",
@@ -54,13 +52,11 @@ def draw() -> None:
         if upload is not None and shell.may_change():
             with shell.guard():
                 called = datasets.free(name or Path(upload.name).stem)
-                values = read_as(upload, called)
+                source, values = read_as(upload, called)
                 wanted = called  # nothing speaks against it
     with right:
-        asked = {"reading", "training", "range"}
-        values |= form.form({"data.folder": datasets.config_of("folder")}, omit=asked)[
-            "data.folder"
-        ]
+        asked, key = {"reading", "training", "range", "group"}, f"data.{source}"
+        values |= form.form({key: datasets.config_of(source)}, omit=asked)[key]
     pressed = pressing.button(
         "Import",
         type="primary",
@@ -72,7 +68,7 @@ def draw() -> None:
         return
     settings().allow_change("import images")
     with stored(upload, wanted) as path, left:
-        made = datasets.bring(wanted, values | {"path": path}, show.Bar())
+        made = datasets.bring(wanted, values | {"path": path}, show.Bar(), source=source)
     left_out = f", {len(made.refused):,} left out" if made.refused else ""
     st.session_state["_done"] = f"{wanted}: {len(made):,} pictures imported{left_out}."
     st.session_state["data.next"] = wanted
@@ -93,18 +89,18 @@ def stored(upload: Any, name: str) -> Iterator[str]:
         yield str(file)
 
 
-def looked(upload: Any, name: str, training: str) -> datasets.Preview:
-    """Looks into an upload, once for each file and choice."""
+def looked(upload: Any, name: str, chosen: dict[str, str]) -> datasets.Preview:
+    """Looks into an upload, once for each file and choice; its content tells the importer."""
     if upload.size > settings().upload_mb * 2**20:
         raise UserError(
             f"The file has {upload.size / 2**20:.0f} MB, at most {settings().upload_mb} MB are allowed. "
             "Make it smaller."
         )
-    key = (upload.file_id, training)
+    key = (upload.file_id, chosen)
     known = st.session_state.get("data.preview")
     if known is None or known[0] != key:
         with st.spinner("Looking into the ZIP"), stored(upload, name) as path:
-            known = key, datasets.preview({"path": path, "training": training})
+            known = key, datasets.preview({"path": path} | chosen)
         st.session_state["data.preview"] = known
     return known[1]
 
@@ -130,25 +126,33 @@ def reading_of(found: datasets.Preview, key: str) -> dict[str, Any]:
     return one
 
 
-def read_as(upload: Any, name: str) -> dict[str, Any]:
-    """Shows what an upload would become, and asks what it leaves open."""
-    knobs = datasets.config_of("folder").knobs()
-    place = f"data.folder.{upload.file_id}"  # another file begins with its own
-    training, wrong = str(st.session_state.get(f"{place}.training", "")), None
+def read_as(upload: Any, name: str) -> tuple[str, dict[str, Any]]:
+    """Shows what an upload would become, and asks what it leaves open; gives its importer and the answers."""
+    place = f"data.upload.{upload.file_id}"  # another file begins with its own
+    state = {key: st.session_state.get(f"{place}.{key}", "") for key in ("training", "group")}
+    chosen, wrong = {key: value for key, value in state.items() if value.strip()}, None
     try:
-        found = looked(upload, name, training)
+        found = looked(upload, name, chosen)
     except UserError as error:
-        if not training.strip():
+        if "training" not in chosen:
             raise
-        found, wrong, training = looked(upload, name, ""), error, ""
+        del chosen["training"]
+        found, wrong = looked(upload, name, chosen), error
+    knobs = datasets.config_of(found.source).knobs()
     others = len(found.refused)
     st.markdown(
         f"**{found.pictures:,}** pictures"
         + (f", and {many(others, 'other file')}" if others else "")
     )
-    # so does another choice of folders
-    reading = reading_of(found, f"data.reading.{upload.file_id}.{training}")
-    values = {"reading": reading["kind"]}
+    values: dict[str, Any] = {}
+    if found.columns:
+        columns = dataclasses.replace(knobs["group"], options=("", *found.columns))
+        values["group"] = form.control(columns, place)
+    if not found.readings:
+        return found.source, values
+    # another choice of folders begins with its own, too
+    reading = reading_of(found, f"data.reading.{upload.file_id}.{'.'.join(chosen.values())}")
+    values["reading"] = reading["kind"]
     if wrong or any(folder["taken_as"] in datasets.SPLITS for folder in reading["folders"]):
         values["training"] = form.control(knobs["training"], place)
     if wrong:
@@ -169,4 +173,4 @@ def read_as(upload: Any, name: str) -> dict[str, Any]:
             f":material/info: {words} The largest value of all pictures becomes white, unless another is given."
         )
         values["range"] = form.control(knobs["range"], place)
-    return values
+    return found.source, values

@@ -171,7 +171,7 @@ def take(dataset: Any) -> None:
     origins = build.origins(dataset)
     st.caption(
         "A ZIP with one folder per class and `manifest.csv` (file, label, split, origin, parent, run, seed, "
-        "parameters): "
+        f"parameters{', group' if dataset.group else ''}): "
         + shell.plain(
             ", ".join(f"{count:,} {origin}" for origin, count in origins.items() if count)
         )

@@ -156,6 +156,7 @@ def facts(dataset: datasets.Dataset) -> None:
         f"**{dataset.medium.told(len(dataset), dataset.shape)}**, {dataset.levels} levels"
         + (f", **{len(dataset.classes)}** classes" if dataset.labelled else ", without labels")
         + f"  \n{splits}"
+        + (f", kept together by **{shell.plain(dataset.group)}**" if dataset.group else "")
     )
     for note in dataset.notes:
         st.caption(f":material/info: {shell.plain(note)}")
