@@ -172,7 +172,7 @@ def test_commands_work_or_refuse_in_a_sentence(waves, tmp_path, capsys):
         ["directions", waves, "--out", out],
     ):
         assert main(words) == 0, words
-        assert sheets.facts(Path(out).read_bytes())["tile"] == [12, 16]
+        assert sheets.metadata(Path(out).read_bytes())["tile"] == [12, 16]
     assert main(["encode", waves, str(own), "--out", str(tmp_path / "x.npz")]) == 0
     assert np.load(tmp_path / "x.npz")["x"].shape == (1, 1, 16)
     assert main(["pad", waves]) == 0
