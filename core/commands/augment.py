@@ -149,7 +149,7 @@ def _applied(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, Any
 
     from core import augment
     from core.datasets.files import Directory
-    from core.datasets.folder import span_of_files
+    from core.datasets.decoding import span_of_files
     from core.datasets.pictures import Refused, decode, most_bytes
     from core.tensors import to_bytes, to_float
 

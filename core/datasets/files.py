@@ -229,10 +229,10 @@ def _allow_number(files: int, path: Path, factor: int = 1) -> None:
 
 
 def _occurrences(whole: mmap.mmap, mark: bytes, most: int) -> int:
-    found = at = 0
-    while found <= most and (at := whole.find(mark, at)) >= 0:
-        found, at = found + 1, at + len(mark)
-    return found
+    count = at = 0
+    while count <= most and (at := whole.find(mark, at)) >= 0:
+        count, at = count + 1, at + len(mark)
+    return count
 
 
 def shown(text: str) -> str:

@@ -19,6 +19,7 @@ from core.datasets.dataset import (
     assemble,
     datasets,
     digests,
+    group_notes,
     leaks,
     split_by_content,
     together,
@@ -74,7 +75,7 @@ class DigitsConfig(Config):
 @datasets.add(
     "digits", "Digits, 8 px", DigitsConfig, chain="digits", weighs=lambda config: 1797 * 8 * 8
 )
-def digits(config: DigitsConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+def digits(config: DigitsConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Real handwritten digits, tiny enough to learn in a minute; they come with the program.
 
     1 797 grey images of 8×8 pixels with 17 levels (0 … 16), about 500 of them for testing.
@@ -137,7 +138,7 @@ def _faces_ready(config: FacesConfig) -> tuple[FacesConfig, str]:
     chain="faces",
     weighs=lambda config: config.count * 3 * config.size**2,
 )
-def faces(config: FacesConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+def faces(config: FacesConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Cartoon faces that the program draws itself, with the truth about each: smile, glasses, hair, turn.
 
     Colour images of 16, 32 or 64 px; the class is the expression, and every attribute is kept beside the image.
@@ -156,10 +157,20 @@ def faces(config: FacesConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset
     y = y.astype(np.int64)
     if config.group:
         attributes["group"] = attributes[config.group].astype(str)
-    keys = together(digests(x), attributes.get("group"))
-    splits = split_by_content(keys, y, valid_share=config.valid_share, test_share=0.2)
-    terms = {"licence": "Apache-2.0, drawn by this program", "consent": "not needed"}
-    return assemble(x, y, classes, splits, attributes=attributes, terms=terms, group=config.group)
+    members = attributes.get("group")
+    shares = {"valid": config.valid_share, "test": 0.2}
+    keys = together(digests(x), members)
+    splits = split_by_content(keys, y, valid_share=shares["valid"], test_share=shares["test"])
+    return assemble(
+        x,
+        y,
+        classes,
+        splits,
+        attributes=attributes,
+        notes=() if members is None else tuple(group_notes(config.group, members, splits, shares)),
+        terms={"licence": "Apache-2.0, drawn by this program", "consent": "not needed"},
+        group=config.group,
+    )
 
 
 class ScansConfig(Config):
@@ -205,12 +216,12 @@ _LICENCES = {
 
 def _on_disk(name: str) -> str:
     """Describes the downloaded files by size and time; empty if one is missing."""
-    _, folder, files = _PLACES[name]
+    _, below, files = _PLACES[name]
     try:
-        found = [(settings().data / folder / file).stat() for file in files]
+        stats = [(settings().data / below / file).stat() for file in files]
     except OSError:
         return ""
-    return ";".join(f"{stat.st_size},{stat.st_mtime_ns}" for stat in found)
+    return ";".join(f"{stat.st_size},{stat.st_mtime_ns}" for stat in stats)
 
 
 def _download(name: str) -> None:
@@ -319,7 +330,7 @@ def _rescaled(x: np.ndarray, size: int, grey: bool, watch: Watch) -> np.ndarray:
 @datasets.add(
     "mnist", "MNIST", ScansConfig, prepare=lambda config: _ready("mnist", config), chain="digits"
 )
-def mnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+def mnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """70 000 handwritten digits of 28 px, the classic; downloaded at first use (12 MB).
 
     References:
@@ -334,7 +345,7 @@ def mnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset
     ScansConfig,
     prepare=lambda config: _ready("fashion_mnist", config),
 )
-def fashion_mnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+def fashion_mnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """70 000 grey pictures of clothes, 28 px, harder than digits; downloaded at first use (31 MB).
 
     References:
@@ -350,7 +361,7 @@ def fashion_mnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) ->
     prepare=lambda config: _ready("kmnist", config),
     chain="digits",
 )
-def kmnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+def kmnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """70 000 handwritten Japanese characters from old books, 28 px; downloaded at first use (21 MB).
 
     References:
@@ -360,7 +371,7 @@ def kmnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) -> Datase
 
 
 @datasets.add("cifar10", "CIFAR-10", CifarConfig, prepare=lambda config: _ready("cifar10", config))
-def cifar10(config: CifarConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+def cifar10(config: CifarConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """60 000 small colour photographs of ten things, 32 px; downloaded at first use (170 MB).
 
     References:

@@ -72,7 +72,7 @@ def signal(
 
 
 @datasets.add("waves", "Waves", Config, medium="signal", weighs=lambda config: 600 * LENGTH)
-def waves(config: Config, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+def waves(config: Config, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Slow and fast waves of 60 speakers, each with a loudness of its own."""
     rng = np.random.default_rng(0)
     y, speaker = np.arange(600) % 2, np.arange(600) % 60
