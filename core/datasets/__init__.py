@@ -121,10 +121,7 @@ def check(name: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
         load(name, values)
         return dict(values or {})
     entry = datasets.get(name)
-    config = entry.config.of(values, where="dataset")
-    if (look := entry.check) is not None:
-        config = look(config)
-    return config.record()
+    return entry.check(entry.config.of(values, where="dataset")).record()
 
 
 def save(name: str, dataset: Dataset) -> Dataset:
@@ -143,10 +140,8 @@ def save(name: str, dataset: Dataset) -> Dataset:
     """
     settings().allow_change("save a dataset")
     name = free(name)
-    if (
-        fingerprint(dataset.x, dataset.y, dataset.classes, dataset.splits, dataset.levels)
-        != dataset.fingerprint
-    ):
+    content = (dataset.x, dataset.y, dataset.classes, dataset.splits, dataset.levels)
+    if fingerprint(*content) != dataset.fingerprint:
         raise ValueError(
             "the fingerprint does not belong to this content; build the dataset with assemble()"
         )
@@ -267,11 +262,12 @@ def state(name: str, *, licence: str | None = None, consent: str | None = None) 
         meta = store.read_meta(folder)
     except store.Damaged as error:
         raise _damaged(name, error.file, error.why) from error
-    given = {
-        "licence": None if licence is None else " ".join(licence.split())[:200],
-        "consent": consent,
-    }
-    meta["terms"] = dict(meta.get("terms", {})) | {k: v for k, v in given.items() if v is not None}
+    terms = dict(meta.get("terms", {}))
+    if licence is not None:
+        terms["licence"] = " ".join(licence.split())[:200]
+    if consent is not None:
+        terms["consent"] = consent
+    meta["terms"] = terms
     with store.explained(folder):
         write_atomic(folder / "meta.json", json.dumps(meta, indent=1).encode())
     return load(name)
@@ -306,24 +302,21 @@ def describe(name: str) -> Description:
     folder = _folder_of(name)
     try:
         meta = store.read_meta(folder)
-        if meta["modality"] not in media:
+        medium = meta["modality"]
+        if medium not in media:
             return Description(
                 name,
                 name,
-                f"Of a medium that this version does not know: {meta['modality']!r}. "
+                f"Of a medium that this version does not know: {medium!r}. "
                 "Put its file back into core/media.",
             )
         n, *shape = meta["shape"]
         classes = len(meta["classes"])
-        classed = f"{classes} class{'' if classes == 1 else 'es'}" if classes else "no classes"
-        kept = f", kept together by {meta['group']}" if meta.get("group") else ""
-        return Description(
-            name,
-            name,
-            f"{media.get(meta['modality']).told(n, tuple(shape))}, {classed}{kept}.",
-            size={"images": n, "channels": shape[0], "size": shape[-1], "classes": classes},
-            medium=meta["modality"],
-        )
+        caption = f"{media.get(medium).told(n, tuple(shape))}, {classes or 'no'} class{'es' * (classes != 1)}"
+        if meta.get("group"):
+            caption += f", kept together by {meta['group']}"
+        size = {"images": n, "channels": shape[0], "size": shape[-1], "classes": classes}
+        return Description(name, name, f"{caption}.", size=size, medium=medium)
     except (store.Damaged, ValueError, KeyError, TypeError):
         return Description(
             name, name, "Damaged: its meta.json cannot be read. Delete it, and import it again."

@@ -71,7 +71,7 @@ class Source(Entry):
 
     prepare: Callable[[Any], tuple[Any, str]] = lambda config: (config, "")
     weighs: Callable[[Any], int] | None = None
-    check: Callable[..., Any] | None = None
+    check: Callable[[Any], Any] = lambda config: config
     preview: Callable[[Any], Preview] | None = None
     upload: str = ""
     chain: str = "photos"
@@ -319,7 +319,7 @@ def from_digests(joined: bytes) -> np.ndarray:
 
 
 def together(keys: np.ndarray, group: np.ndarray | None) -> np.ndarray:
-    """Gives the members of a group (a patient, a speaker) one hash, so that :func:`split_by_content` keeps them together.
+    """Gives the members of a group (a patient, a speaker) one hash: :func:`split_by_content` keeps them together.
 
     Items of the same content stay together as well, and groups that share content become one.
 

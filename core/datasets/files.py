@@ -71,7 +71,7 @@ class Directory:
         pass
 
     def read(self, file: File, most: int, count: bool = True) -> bytes:
-        """Reads at most ``most`` bytes of a file; ``count`` is for the ZIP.
+        """Reads at most ``most`` bytes of a file; ``count`` is as in :meth:`Archive.read`, and means nothing here.
 
         Raises:
             Refused: If it cannot be read.
@@ -97,14 +97,7 @@ class Archive:
                     )
         try:
             self.zip = zipfile.ZipFile(path)
-        except (
-            zipfile.BadZipFile,
-            ValueError,
-            NotImplementedError,
-            OSError,
-            EOFError,
-            IndexError,
-        ) as error:
+        except Exception as error:  # whatever a forged directory makes the reader raise
             raise UserError(
                 f"{path.name!r} must be a directory or a ZIP, and is neither, or is cut off ({error}). "
                 "Pack the pictures into a ZIP again."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shutil
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +32,7 @@ from core.ground.watch import UNWATCHED, Watch
 
 
 def valid_share_knob() -> Any:
-    """Declares the share of images that choices during training look at."""
+    """Declares the share of the images that are for validation."""
     return knob(
         0.1,
         "Share of the images that is held back for choices made during training.",
@@ -145,16 +146,9 @@ def faces(config: FacesConfig, folder: Path, watch: Watch = UNWATCHED) -> Datase
     """
     from core.datasets import faces as drawing
 
-    attributes = {
-        name: np.asarray(column)
-        for name, column in drawing.attributes(config.seed, config.count, config.correlated).items()
-    }
-    x = np.ascontiguousarray(drawing.draw(attributes, config.size, watch))
-    classes = tuple(map(str, drawing.CLASSES))
-    y = attributes["expression"]
-    if y.dtype.kind in "OSU":
-        y = np.array([classes.index(str(word)) for word in y])
-    y = y.astype(np.int64)
+    attributes = drawing.attributes(config.seed, config.count, config.correlated)
+    x = drawing.draw(attributes, config.size, watch)
+    y = attributes["expression"].astype(np.int64)
     if config.group:
         attributes["group"] = attributes[config.group].astype(str)
     members = attributes.get("group")
@@ -164,7 +158,7 @@ def faces(config: FacesConfig, folder: Path, watch: Watch = UNWATCHED) -> Datase
     return assemble(
         x,
         y,
-        classes,
+        drawing.CLASSES,
         splits,
         attributes=attributes,
         notes=() if members is None else tuple(group_notes(config.group, members, splits, shares)),
@@ -198,25 +192,17 @@ _IDX = tuple(
     for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
 )
 _BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
-_PLACES = {  # torchvision's class, and where it keeps which files
-    "mnist": ("MNIST", "MNIST/raw", _IDX),
-    "fashion_mnist": ("FashionMNIST", "FashionMNIST/raw", _IDX),
-    "kmnist": ("KMNIST", "KMNIST/raw", _IDX),
-    "cifar10": ("CIFAR10", "cifar-10-batches-py", _BATCHES),
-}
-
-
-_LICENCES = {
-    "mnist": "CC BY-SA 3.0",
-    "fashion_mnist": "MIT",
-    "kmnist": "CC BY-SA 4.0",
-    "cifar10": "none given by its authors",
+_OFFICIAL = {  # torchvision's class, the folder and the files that it keeps, the licence
+    "mnist": ("MNIST", "MNIST/raw", _IDX, "CC BY-SA 3.0"),
+    "fashion_mnist": ("FashionMNIST", "FashionMNIST/raw", _IDX, "MIT"),
+    "kmnist": ("KMNIST", "KMNIST/raw", _IDX, "CC BY-SA 4.0"),
+    "cifar10": ("CIFAR10", "cifar-10-batches-py", _BATCHES, "none given by its authors"),
 }
 
 
 def _on_disk(name: str) -> str:
     """Describes the downloaded files by size and time; empty if one is missing."""
-    _, below, files = _PLACES[name]
+    _, below, files, _ = _OFFICIAL[name]
     try:
         stats = [(settings().data / below / file).stat() for file in files]
     except OSError:
@@ -225,10 +211,10 @@ def _on_disk(name: str) -> str:
 
 
 def _download(name: str) -> None:
-    """Downloads into a folder of its own and moves it into place whole."""
+    """Downloads into a folder of its own, and moves the whole files to where they belong."""
     import torchvision
 
-    kind, folder, files = _PLACES[name]
+    kind, folder, files, _ = _OFFICIAL[name]
     data = settings().data
     settings().allow_disk(600 if name == "cifar10" else 150)
     new = data / f".new-{name}-{secrets.token_hex(4)}"
@@ -253,7 +239,7 @@ def _download(name: str) -> None:
 
 def _ready(name: str, config: Any) -> tuple[Any, str]:
     allow_count(config.count)
-    if not (found := _on_disk(name)):
+    if not (files := _on_disk(name)):
         settings().allow_change(f"download {name}")
         lock = settings().cache / "datasets" / f"download-{name}.lock"
         with explained(lock):
@@ -261,14 +247,14 @@ def _ready(name: str, config: Any) -> tuple[Any, str]:
             with FileLock(lock):
                 if not _on_disk(name):
                     _download(name)
-        found = _on_disk(name)
-    return config, f"{settings().data};{found}"
+        files = _on_disk(name)
+    return config, f"{settings().data};{files}"
 
 
 def _official(name: str, config: Any, watch: Watch) -> Dataset:
     import torchvision
 
-    kind, folder, _ = _PLACES[name]
+    kind, folder, _, licence = _OFFICIAL[name]
     try:
         parts = [
             getattr(torchvision.datasets, kind)(
@@ -291,20 +277,18 @@ def _official(name: str, config: Any, watch: Watch) -> Dataset:
     x = _rescaled(x, config.size, grey=getattr(config, "channels", "") == "grey", watch=watch)
     keys = digests(x)
     leaked = leaks(keys, given)
-    notes = (
-        (f"{leaked.sum()} training images that are also test images were left out.",)
-        if leaked.any()
-        else ()
-    )
-    x, y, given, keys = x[~leaked], y[~leaked], given[~leaked], keys[~leaked]
+    notes = []
+    if leaked.any():
+        notes = [f"{leaked.sum()} training images that are also test images were left out."]
+    x, y, given, keys = (values[~leaked] for values in (x, y, given, keys))
     splits = split_by_content(keys, y, valid_share=config.valid_share, given=given)
     classes = tuple("0123456789") if name == "mnist" else tuple(parts[0].classes)
-    terms = {"licence": _LICENCES[name], "consent": "not needed"}
-    return assemble(x, y, classes, splits, notes=notes, terms=terms)
+    terms = {"licence": licence, "consent": "not needed"}
+    return assemble(x, y, classes, splits, notes=tuple(notes), terms=terms)
 
 
 def _rescaled(x: np.ndarray, size: int, grey: bool, watch: Watch) -> np.ndarray:
-    """Scales to ``size`` (area when smaller, bilinear when larger) and takes the luminance if asked."""
+    """Scales to ``size`` (area when smaller, bilinear when larger); ``grey`` takes the luminance."""
     import torch
     from torch.nn.functional import interpolate
 
@@ -327,9 +311,7 @@ def _rescaled(x: np.ndarray, size: int, grey: bool, watch: Watch) -> np.ndarray:
     return out
 
 
-@datasets.add(
-    "mnist", "MNIST", ScansConfig, prepare=lambda config: _ready("mnist", config), chain="digits"
-)
+@datasets.add("mnist", "MNIST", ScansConfig, prepare=partial(_ready, "mnist"), chain="digits")
 def mnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """70 000 handwritten digits of 28 px, the classic; downloaded at first use (12 MB).
 
@@ -343,7 +325,7 @@ def mnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Datase
     "fashion_mnist",
     "Fashion-MNIST",
     ScansConfig,
-    prepare=lambda config: _ready("fashion_mnist", config),
+    prepare=partial(_ready, "fashion_mnist"),
 )
 def fashion_mnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """70 000 grey pictures of clothes, 28 px, harder than digits; downloaded at first use (31 MB).
@@ -358,7 +340,7 @@ def fashion_mnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -
     "kmnist",
     "Kuzushiji-MNIST",
     ScansConfig,
-    prepare=lambda config: _ready("kmnist", config),
+    prepare=partial(_ready, "kmnist"),
     chain="digits",
 )
 def kmnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
@@ -370,7 +352,7 @@ def kmnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Datas
     return _official("kmnist", config, watch)
 
 
-@datasets.add("cifar10", "CIFAR-10", CifarConfig, prepare=lambda config: _ready("cifar10", config))
+@datasets.add("cifar10", "CIFAR-10", CifarConfig, prepare=partial(_ready, "cifar10"))
 def cifar10(config: CifarConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """60 000 small colour photographs of ten things, 32 px; downloaded at first use (170 MB).
 

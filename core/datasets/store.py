@@ -239,13 +239,13 @@ def cached(entry: Source, config: Config, watch: Watch) -> Dataset:
         except Unwritable:
             if not _fits(entry, config):
                 raise
-            dataset = _in_memory(key, entry, config, watch)
+            dataset = _in_memory(key, entry, config, source, watch)
     elif not settings().view_only:
         with suppress(OSError):
             os.utime(folder)  # used now
-    source = {**dataset.source, **source}
-    if dataset.source != source:  # the same ZIP under another path
-        dataset = dataclasses.replace(dataset, source=source)
+    whole = {**dataset.source, **source}
+    if dataset.source != whole:  # the same ZIP under another path
+        dataset = dataclasses.replace(dataset, source=whole)
     if isinstance(dataset.x, np.memmap):
         memo.put(str(folder), dataset)
     return dataset
@@ -304,7 +304,9 @@ def _fits(entry: Source, config: Config) -> bool:
     return weighs is not None and weighs(config) <= settings().memory_mb * 2**20
 
 
-def _in_memory(key: str, entry: Source, config: Config, watch: Watch) -> Dataset:
+def _in_memory(
+    key: str, entry: Source, config: Config, source: Mapping[str, Any], watch: Watch
+) -> Dataset:
     """Makes an embedded dataset without a file, one at a time; the last two that fit are kept.
 
     Raises:
@@ -316,7 +318,7 @@ def _in_memory(key: str, entry: Source, config: Config, watch: Watch) -> Dataset
     def make() -> Dataset:
         dataset = entry.make(config, settings().cache, watch)
         dataset.x.flags.writeable = False
-        return dataclasses.replace(dataset, name=entry.name)
+        return dataclasses.replace(dataset, name=entry.name, source={**dataset.source, **source})
 
     with _making:
         return _in_memory_cache.get(key, make)

@@ -15,6 +15,7 @@ from core import build, datasets, quality
 from core.__main__ import main
 from core.catalog import UserError
 from core.datasets import Dataset, Preview, assemble, digests, labels, split_by_content
+from core.ground.writing import percent
 from core.media import media
 from core.quality import decisions, measures, sets
 from core.quality import labels as quality_labels
@@ -118,12 +119,15 @@ def test_three_groups_cannot_have_the_shares_and_that_is_told(tmp_path):
     found = load(path, group="speaker")
     assert [len(index) for index in found.splits.values()] == [20, 20, 20]
     (note,) = (note for note in found.notes if note.startswith("Too few or too unequal groups"))
-    assert note.endswith("valid has 33% instead of 10%, test has 33% instead of 20%.")
+    assert note.endswith(
+        f"valid has {percent(1 / 3, 0)} instead of {percent(0.1, 0)}, "
+        f"test has {percent(1 / 3, 0)} instead of {percent(0.2, 0)}."
+    )
     assert not any("Too few" in note for note in load(path).notes)
 
 
 def test_a_picture_under_two_patients_is_left_out_and_told(tmp_path):
-    content = table(PLAIN) + b"\n000.png,hen,p09\n001.png,jay,p00"
+    content = table(PLAIN) + f"\n000.png,{KINDS[0]},p09\n001.png,{KINDS[1]},p00".encode()
     path = put(tmp_path / "x.zip", {**tree(*PLAIN), "labels.csv": content})
     found = load(path, group="patient")
     assert found.refused == (("000.png", "is named with two values of 'patient'"),)
