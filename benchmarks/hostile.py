@@ -63,11 +63,11 @@ def refused(what: str, act: Callable[[], object]) -> None:
 
 def here() -> None:
     """Refuses files against lowered limits."""
-    few = weights.WeightLimits(tensors=1000)
+    few = weights.limits.WeightLimits(tensors=1000)
     dict_of, safe_of = state_dict(1001), safe({f"w{i}": torch.zeros(256) for i in range(1001)})
     deep = json.dumps({"a": [[[[[[]]]]]]})
     with (
-        mock.patch.object(weights, "LIMITS", few),
+        mock.patch.object(weights.limits, "LIMITS", few),
         mock.patch.object(untrusted, "LIMITS", untrusted.Limits(depth=5)),
     ):
         try:

@@ -59,7 +59,8 @@ def _parser(argv: Sequence[str]) -> Parser:
         )
         made.set_defaults(run=command.make)
         made.add_argument("--json", action="store_true", help="print JSON, one object")
-        command.arguments(made)
+        if asked:  # what others take is nobody's question, and may cost time to know
+            command.arguments(made)
     return parser
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import jobs
-from core.catalog import Config, UserError
+from core.catalog import Config, UserError, unknown
 from core.ground import files, slices
 from core.ground.cache import Cache
 from core.ground.settings import settings
@@ -68,6 +68,13 @@ class Opened:
     notes: tuple[str, ...] = ()
 
     @property
+    def age(self) -> str:
+        """How far it was trained, for people; that it was brought where nobody knows."""
+        if not self.images:
+            return "as it was brought"
+        return f"after {self.images:,} images (step {self.step:,})"
+
+    @property
     def usual(self) -> Config:
         """The family's usual choices when it draws images; of a generative model alone."""
         assert self.sampling is not None
@@ -85,13 +92,39 @@ def listing() -> list[jobs.Job]:
     return jobs.listing(*_kinds())
 
 
-def find(text: str) -> jobs.Job:
-    """Finds a run as :func:`core.jobs.find` does.
+def generators(dataset: str = "") -> list[jobs.Job]:
+    """Lists the generative models that can be opened, of one dataset or of all, newest first."""
+    return [
+        run
+        for run in listing()
+        if generates(run) and dataset in ("", dataset_of(run)) and checkpoints(run)
+    ]
+
+
+def generates(run: jobs.Job) -> bool:
+    """Tells whether what a run holds makes something, as no classifier does."""
+    return is_run(run) and _kinds()[run.kind].sampling is not None
+
+
+def sampling(name: str) -> type[Config]:
+    """Finds how a generative model draws, by what :func:`family_of` names it.
+
+    Raises:
+        UserError: If this version knows none of this name.
+    """
+    for each in _kinds().values():
+        if each.sampling and (found := each.sampling(name)):
+            return found
+    raise UserError(unknown("family", name, families.names()))
+
+
+def find(text: str, generator: bool = False) -> jobs.Job:
+    """Finds a run, or a generative model alone, as :func:`core.jobs.find` does.
 
     Raises:
         UserError: If nothing fits, or several do.
     """
-    return jobs.find(text, *_kinds())
+    return jobs.find(text, *(n for n, each in _kinds().items() if each.sampling or not generator))
 
 
 def is_run(job: jobs.Job) -> bool:
@@ -204,14 +237,14 @@ def samples(run: jobs.Job) -> list[tuple[int, Path]]:
 
 
 def save_checkpoint(
-    path: Path, published: nn.Module, state: dict[str, Any], facts: dict[str, Any]
+    path: Path, published: nn.Module, state: dict[str, Any] | None, facts: dict[str, Any]
 ) -> None:
     """Writes a checkpoint in one piece, then drops those that are no longer needed.
 
     Args:
         path: The run's folder.
         published: The averaged network with its fitted parts.
-        state: Of the trainer.
+        state: Of the trainer; None for what is not trained on.
         facts: ``step``, ``images``, and for the choice of the best ``score`` (lower is better, or None) and ``whole``
             (whether every stage has had its span; None without stages).
     """
@@ -226,9 +259,10 @@ def save_checkpoint(
         }
         # in memory first: their own writers hide that the disk is full behind errors of other kinds
         (new / "model.safetensors").write_bytes(as_bytes(weights))
-        memory = io.BytesIO()
-        torch.save(state, memory)
-        (new / "state.pt").write_bytes(memory.getbuffer())
+        if state is not None:
+            memory = io.BytesIO()
+            torch.save(state, memory)
+            (new / "state.pt").write_bytes(memory.getbuffer())
         files.write_json(new / "facts.json", facts)
     _prune(folder)
 
@@ -301,6 +335,16 @@ def _wholes(path: Path, steps: Iterable[int]) -> dict[int, bool | None]:
         images = (lengths or [facts["train"]["images"]])[0]
         found[step] = whole(groups, step / math.ceil(images / (facts["train"]["batch"] or 1)))
     return found
+
+
+def classes_of(run: jobs.Job) -> int:
+    """Tells how many classes the network of a run listens to, or tells apart.
+
+    Raises:
+        UserError: As :func:`record` and :func:`draft`.
+    """
+    facts = record(run)
+    return facts["classes"] if "classes" in facts else draft(facts).classes  # older runs have none
 
 
 @dataclass(frozen=True)
@@ -466,7 +510,6 @@ def _load(run: jobs.Job, step: int, file: Path) -> Opened:
     for part in model.children():  # between two passes a visitor who has left ends the work
         part.register_forward_pre_hook(slices.between)
     family = family_of(run)
-    sampling = families.get(family).sampling if run.kind == "train" else None
     images = min(step * facts["train"]["batch"], facts["train"]["images"])
     return Opened(
         run.id,
@@ -476,7 +519,7 @@ def _load(run: jobs.Job, step: int, file: Path) -> Opened:
         model,
         model.spec,
         tuple(facts["dataset"]["classes"]) if model.classes else (),
-        sampling,
+        sampling(family) if generates(run) else None,
     )
 
 

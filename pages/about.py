@@ -93,17 +93,20 @@ def learned(run: jobs.Job, opened: runs.Opened) -> str:
     """Says what the model is, and what it learned from."""
     from core.models import families
 
-    facts, spec = runs.record(run)["dataset"], opened.spec
+    facts, spec, kind = runs.record(run)["dataset"], opened.spec, opened.family
+    kind = families.get(kind).title if kind in families else kind
     name, images, classes = facts["name"], facts["images"]["train"], len(facts["classes"])
     title = datasets.describe(name).title if name in datasets.names() else name
     times = opened.images / max(1, images)
+    seen = f" and had looked at {opened.images:,} by step {opened.step:,}"
+    seen += f": each one about {times:.0f} times." if times > 1.5 else "."
     return (
-        f"**{shell.plain(run.name)}** · {families.get(opened.family).title} · learned from {images:,} images of "
-        f"**{shell.plain(title)}** ({spec.size} × {spec.size} pixels"
+        f"**{shell.plain(run.name)}** · {kind} · "
+        + (f"learned from {images:,} images of " if opened.images else "brought for images as of ")
+        + f"**{shell.plain(title)}** ({spec.size} × {spec.size} pixels"
         + (", colour" if spec.channels == 3 else ", grey")
         + (f", {classes} classes" if classes > 1 else "")
-        + f") and had looked at {opened.images:,} by step {opened.step:,}"
-        + (f": each one about {times:.0f} times." if times > 1.5 else ".")
+        + (f"){seen}" if opened.images else ").")
     )
 
 

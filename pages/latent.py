@@ -93,8 +93,7 @@ def choose(run: jobs.Job) -> tuple[runs.Opened, Checkpoint, Choice]:
     if latent.supports(opened.model):
         choice = view_link.plane(choice, opened)
     st.caption(
-        f"{shell.plain(run.name)} after {opened.images:,} images (step {opened.step:,})."
-        + (" It is still learning." if run.active else "")
+        f"{shell.plain(run.name)} {opened.age}." + (" It is still learning." if run.active else "")
     )
     view_link.recall(run)
     return opened, Checkpoint(run.id, opened.step, follows=step is None), choice

@@ -75,7 +75,7 @@ left, right = st.columns([3, 2], gap="large")
 with left:
     with st.container(border=True):
         listed = runs.listing()
-        models = [run for run in listed if run.kind == "train" and runs.samples(run)]
+        models = [run for run in listed if runs.generates(run) and runs.samples(run)]
         active = [run for run in listed if run.active]
         if active:
             st.markdown("**Learning now**")

@@ -33,7 +33,7 @@ with right:
                 bool(runs.samples(shown)),
             )
         manage.draw(shown)
-        if shown.kind == "train" and runs.checkpoints(shown):
+        if runs.generates(shown) and runs.checkpoints(shown):
             words = (
                 "Explore its newest checkpoint" if shown.active else "Walk through what it learned"
             )

@@ -29,7 +29,7 @@ def opened(run: str) -> runs.Opened:
         raise UserError(
             "A generative step needs a run, got ''. Choose a trained model, or leave this step out."
         )
-    return runs.open_model(jobs.find(run, "train"))
+    return runs.open_model(runs.find(run, generator=True))
 
 
 def fitting(model: runs.Opened, x: Images) -> None:
@@ -55,9 +55,7 @@ def runs_for(name: str, dataset: Dataset) -> list[jobs.Job]:
         dataset: Whose images are augmented; a run of its own training images comes first.
     """
     found = []
-    for run in runs.listing():
-        if run.kind != "train" or not runs.checkpoints(run):
-            continue
+    for run in runs.generators():
         try:
             facts = runs.record(run)
         except UserError:

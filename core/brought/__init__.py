@@ -1,8 +1,9 @@
 """The door for models from outside: what comes out is what a run comes out as, :class:`core.runs.Opened`.
 
-One file in this folder is one origin, of the file's name. What is brought is kept by its weights
-alone, never as a program: ``classifiers/NAME/`` holds ``model.safetensors`` and ``classifier.json``, what was written
-down of it. Its id is ``own/NAME``.
+One file in this folder is one origin, of the file's name. What is brought is kept by its weights alone, never as a
+program. A classifier is ``classifiers/NAME/`` with ``model.safetensors`` and ``classifier.json``, what was written down
+of it; its id is ``own/NAME``. A generative model is a run with one checkpoint, which a job
+of ``core/kinds/bring.py`` makes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 
 from torch import nn
 
-from core.catalog import Entry, Registry, UserError, reason, unknown
+from core import datasets, jobs
+from core.catalog import Config, Entry, Registry, UserError, reason, unknown
 from core.datasets import Dataset
 from core.ground.files import delete_folder, full_disk_told, new_folder, read_json, write_json
 from core.ground.settings import settings
@@ -25,23 +27,27 @@ from core.runs import Opened
 from core.tensors import device
 
 OWN = "own/"
+UPLOAD = "weights"  # what a job that brings a generative model finds in its folder
 USUAL = "torchvision"  # the origin of what was kept before it was written down
 _RECORD = {"config": dict, "dataset": str, "classes": list}  # what a record must hold
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin(Entry):
-    """A way in for models; ``make(config, file, dataset, record) -> Opened`` gives a classifier of a dataset.
+    """A way in for models; ``make(config, file, spec, classes, record) -> Opened`` gives one for items of a ``Spec``.
 
     ``file`` holds the weights, and ``record`` what was written down when it was kept; None at first. What is kept of
-    the model are the weights of its ``net``, and ``preprocessing`` of its facts, where there is any.
+    a classifier are the weights of its ``net``, and ``preprocessing`` of its facts, where there is any; of a generative
+    model all its weights: it is opened without a ``file`` (None), and gets them afterwards.
 
     Attributes:
         files: Endings of the files of weights that it takes; empty for what enters by code, which is never kept.
+        sampling: How its models draw, for generative ones; None for classifiers.
         note: Says in a sentence what a kept one is and does to an image, of its record.
     """
 
     files: tuple[str, ...] = ()
+    sampling: type[Config] | None = None
     note: Callable[[Mapping[str, Any]], str] = lambda record: ""
 
 
@@ -50,10 +56,10 @@ origins = Registry("origin of models", Origin, "core.brought")
 
 @dataclass(frozen=True)
 class Brought:
-    """A classifier that was brought.
+    """A model that was brought.
 
     Attributes:
-        id: ``own/NAME``.
+        id: ``own/NAME`` of a classifier, the id of a run of a generative model.
         path: Its folder.
         record: What was written down of it.
     """
@@ -117,14 +123,16 @@ def open_model(id: str, dataset: Dataset) -> Opened:
         raise UserError(
             f"The weights of {found.name} cannot be read: {reason(error)}. Delete it and bring it again."
         ) from None
-    made = found.origin.make(config, file, dataset, found.record)
+    made = found.origin.make(config, file, spec_of(dataset), found.record["classes"], found.record)
     return replace(made, run=id, name=found.name)
 
 
 def keep(
     name: str, file: bytes, values: Mapping[str, Any], dataset: Dataset, origin: str = USUAL
 ) -> Brought:
-    """Keeps weights as a classifier of a dataset; ``values`` are the parameters of its origin.
+    """Keeps weights for a dataset; ``values`` are the parameters of the origin.
+
+    Those of a generative model are fitted and kept by a job, which says of them what is raised here of a classifier's.
 
     Raises:
         UserError: If the server is view-only, the name is not allowed or taken, the origin takes no weights, a
@@ -132,7 +140,21 @@ def keep(
     """
     from safetensors.torch import save as as_bytes
 
-    settings().allow_change("bring a classifier")
+    entry = _kept(origin)
+    settings().allow_change("bring a classifier" if entry.sampling is None else "bring a model")
+    config = entry.config.of(values, origin if entry.sampling else "classifier")
+    if entry.sampling is not None:
+        record = {"name": origin, "config": config.record()}
+        about = {"name": dataset.name, "config": datasets.check(dataset.name)}
+        job = jobs.create(
+            "bring",
+            "short",
+            {"dataset": about, "brought": record},
+            title=f"{dataset.name}-{origin}",
+            name=name,
+            put={UPLOAD: file},
+        )
+        return Brought(job.id, job.path, {"origin": origin, **record})
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,59}", name.strip()):
         raise UserError(
             f"A classifier's name must be 1 to 60 letters, digits, dashes, underscores or spaces, got {name!r}. "
@@ -145,9 +167,7 @@ def keep(
             f"There is a classifier {name!r} already. Choose another name, or delete that one first."
         )
     settings().allow_disk(len(file) / 2**20)
-    entry = _kept(origin)
-    config = entry.config.of(values, "classifier")
-    made = entry.make(config, file, dataset, None)
+    made = entry.make(config, file, spec_of(dataset), dataset.classes, None)
     weights = {n: v.cpu().contiguous() for n, v in made.model.net.state_dict().items()}
     record = {
         "origin": origin,
@@ -186,26 +206,48 @@ def called(file: str) -> str:
     return plain[:60] or "classifier"
 
 
-def classifier(
+def opened(
     model: nn.Module,
-    dataset: Dataset,
+    spec: Spec,
     classes: Sequence[str],
     facts: Mapping[str, Any],
     notes: Sequence[str] = (),
+    sampling: type[Config] | None = None,
 ) -> Opened:
-    """Gives a module that maps what a model sees of items to logits (N, K) as a run's classifier is given."""
+    """Gives a module as a run's is given: a generative model, or one that maps what it sees to logits (N, K)."""
     model = model.to(device()).eval().requires_grad_(False)
-    seen = tuple(dataset.images(slice(1)).shape[1:])
-    spec = Spec(dataset.medium.name, seen, dataset.levels)
-    return Opened(
-        "", 0, 0, "classifier", model, spec, tuple(classes), None, facts=facts, notes=tuple(notes)
-    )
+    family = "classifier" if sampling is None else ""
+    return Opened("", 0, 0, family, model, spec, tuple(classes), sampling, "", facts, tuple(notes))
+
+
+def generator(
+    facts: Mapping[str, Any], file: bytes | None, spec: Spec, classes: Sequence[str]
+) -> Opened:
+    """Makes the generative model that a run's record describes, with the weights of a file, or without its own.
+
+    Raises:
+        UserError: If its origin is not known, or the weights are not safe or do not fit.
+    """
+    origin = _kept(facts["name"])
+    config = origin.config.of(facts["config"], origin.name)
+    return origin.make(config, file, spec, classes, facts if file is None else None)
+
+
+def sampling(name: str) -> type[Config] | None:
+    """Gives how the generative models of an origin draw; None if there is none of this name, or it gives no such."""
+    return origins.get(name).sampling if name in origins else None
 
 
 def raised(error: Exception) -> str:
     """Names an error of somebody else's program in one line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
+
+
+def spec_of(dataset: Dataset) -> Spec:
+    """Describes the images of a dataset to a model from outside."""
+    shape = tuple(dataset.images(slice(1)).shape[1:])
+    return Spec(dataset.medium.name, shape, dataset.levels)
 
 
 def _kept(name: str) -> Origin:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import nn
 from core import brought, weights
 from core.brought import origins
 from core.catalog import Config, UserError, knob
-from core.datasets import Dataset
+from core.models import Spec
 from core.runs import Opened
 from core.target import Target
 from core.tensors import fingerprint
@@ -33,20 +33,24 @@ class FactoryConfig(Config):
 
 @origins.add("factory", "A module of this machine", FactoryConfig)
 def classifier(
-    config: FactoryConfig, file: bytes, dataset: Dataset, record: Mapping[str, Any] | None
+    config: FactoryConfig,
+    file: bytes,
+    spec: Spec,
+    classes: Sequence[str],
+    record: Mapping[str, Any] | None,
 ) -> Opened:
     """What package.module:factory of this machine gives, with weights from a file.
 
     Raises:
         UserError: If there is no such module, the weights do not fit, or it cannot answer the dataset's images.
     """
-    place, (channels, size) = config.place, (dataset.channels, dataset.size)
+    place, (channels, size) = config.place, (spec.channels, spec.size)
     net = _called(place)
     if config.weights:
         _fill(net, Path(config.weights), place)
     net.eval()
     facts = {"kind": "code", "place": place, "hash": fingerprint(net)}
-    made = replace(brought.classifier(net, dataset, dataset.classes, facts), name=place)
+    made = replace(brought.opened(net, spec, classes, facts), name=place)
     try:
         Target.of(made).logits(torch.full((2, channels, size, size), 0.5))
     except UserError:
@@ -54,7 +58,7 @@ def classifier(
     except Exception as error:  # whatever a network raises at images that it does not take
         raise UserError(
             f"{place} cannot answer images of {channels} × {size} × {size} ({brought.raised(error)}). It gets images "
-            f"as {dataset.name} has them, float32 from 0 to 1. Resize them or repeat their channel in its forward, or "
+            "as the dataset has them, float32 from 0 to 1. Resize them or repeat their channel in its forward, or "
             "choose the dataset that it was trained for."
         ) from error
     return made

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from core import brought, weights
 from core.brought import origins
 from core.catalog import Config, UserError, knob, unknown
-from core.datasets import Dataset
+from core.models import Spec
 from core.runs import Opened
 from core.target import laid_out
 from core.tensors import Images, fingerprint
@@ -97,15 +97,18 @@ def _note(record: Mapping[str, Any]) -> str:
     note=_note,
 )
 def classifier(
-    config: TorchvisionConfig, file: bytes, dataset: Dataset, record: Mapping[str, Any] | None
+    config: TorchvisionConfig,
+    file: bytes,
+    spec: Spec,
+    classes: Sequence[str],
+    record: Mapping[str, Any] | None,
 ) -> Opened:
     """A network of torchvision with the weights of a file, behind what was done to its images in training."""
-    classes = record["classes"] if record else dataset.classes
     net, notes = network(config, file, len(classes))
-    done = preprocessing(record) if record else tried(net, config, dataset.channels, dataset.size)
+    done = preprocessing(record) if record else tried(net, config, spec.channels, spec.size)
     facts = {"kind": "brought", "architecture": config.architecture, "preprocessing": done}
     facts["hash"] = fingerprint(net)
-    return laid_out(brought.classifier(Prepared(net, done), dataset, classes, facts, notes))
+    return laid_out(brought.opened(Prepared(net, done), spec, classes, facts, notes))
 
 
 def architectures() -> list[str]:

@@ -321,7 +321,7 @@ def _samples(
     from core.measure import features
     from core.tensors import device
 
-    run = jobs.find(config.run, "train")
+    run = runs.find(config.run, generator=True)
     problem = foreign(run, dataset)
     if problem:
         raise UserError(problem)

@@ -64,7 +64,7 @@ def sampling_of_run(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     wanted = families.names()
     if chosen.run_id:
         wanted = [runs.family_of(runs.find(chosen.run_id))]
-    return {f"({name}) ": families.get(name).sampling for name in wanted}
+    return {f"({name}) ": runs.sampling(name) for name in wanted}
 
 
 def knob_lines(config: type[Config], prefix: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Brings the weights of somebody's own classifier, to be attacked as ``own/NAME``."""
+"""Brings the weights of somebody's own model: a classifier is attacked as ``own/NAME``, a generative one is a run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from core.catalog import Config, parse
-from core.commands import commands, show, takes_values
-
-_FLAGS = ("architecture", "resize", "crop", "mean", "std")
+from core.commands import commands, ended, show, takes_values
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,16 +18,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--origin", default="torchvision", help="what its network comes from (torchvision)"
     )
-    parser.add_argument("--architecture", help="name in torchvision.models (resnet18)")
-    parser.add_argument(
-        "--resize", help="px of a side before the network; 0 as trained, -1 as it is"
-    )
-    parser.add_argument(
-        "--crop", help="px of the square cut from the middle; 0 as trained, -1 none"
-    )
-    parser.add_argument("--mean", help="subtracted from each channel, for example 0.5,0.5,0.5")
-    parser.add_argument("--std", help="each channel is divided by it, for example 0.25,0.25,0.25")
+    for name, help in _flags().items():
+        parser.add_argument(f"--{name}", metavar="VALUE", help=help)
     takes_values(parser, "a parameter, for example transform_input=false")
+
+
+def _flags() -> dict[str, str]:
+    """Gives the parameters of all origins that take weights, and what they are."""
+    from core import brought
+
+    return {
+        name: knob.help.replace("%", "%%")
+        for origin in brought.origins
+        if origin.files
+        for name, knob in origin.config.knobs().items()
+    }
 
 
 def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
@@ -41,11 +44,11 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 
 @commands.add("bring", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> None:
-    """Bring weights for a network of torchvision as a classifier that can be attacked."""
-    from core import brought, datasets, weights
+    """Bring the weights of a model: a classifier that can be attacked, or a generative model."""
+    from core import brought, datasets, jobs, runs, weights
 
     values = dict(parse(arguments.set))
-    values |= {name: v for name in _FLAGS if (v := getattr(arguments, name)) is not None}
+    values |= {name: v for name in _flags() if (v := getattr(arguments, name)) is not None}
     file = weights.read(arguments.weights)
     dataset = datasets.load(arguments.dataset, {})
     contents = weights.look(file)
@@ -56,19 +59,24 @@ def run(arguments: argparse.Namespace) -> None:
         dataset,
         arguments.origin,
     )
+    record = kept.record
+    use = f"Attack it: python -m core attack --dataset {dataset.name} --classifier {kept.id}"
+    if kept.origin.sampling is not None:
+        record = runs.record(ended(jobs.get(kept.id)))
+        use = f"Sample it: python -m core sample {kept.id} --out grid.png"
     facts = {
         "id": kept.id,
         "dataset": dataset.name,
         "kind": contents.kind,
         "tensors": len(contents.parts),
         "classes": contents.classes,
-        "preprocessing": kept.record["preprocessing"],
-        "notes": kept.record["notes"],
+        "preprocessing": record.get("preprocessing", {}),
+        "notes": record["notes"],
     }
     lines = [
         f"{kept.id}: {contents.kind} of {len(contents.parts):,} tensors, for {dataset.name}.",
         kept.note,
-        *kept.record["notes"],
-        f"Attack it: python -m core attack --dataset {dataset.name} --classifier {kept.id}",
+        *record["notes"],
+        use,
     ]
     show(arguments, facts, lines)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core import jobs, measure, runs
+from core import measure, runs
 from core.catalog import Config, UserError, parse
 from core.commands import commands, show, takes_values, wait
 from core.ground import files
@@ -48,7 +48,7 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 
     names = families.names()
     if chosen.run_ids:
-        names = [runs.family_of(jobs.find(chosen.run_ids[0], "train"))]
+        names = [runs.family_of(runs.find(chosen.run_ids[0], generator=True))]
     found: dict[str, type[Config]] = {"evaluate": measure.EvaluateConfig}
     for name in names:
         sampling = kinds.parts("evaluate", {"sampling": name})["sampling"]

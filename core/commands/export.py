@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core import jobs, kinds
+from core import kinds, runs
 from core.catalog import Config, UserError, parse
 from core.commands import commands, ended, show, takes_values
 
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.pipeline:
             values["build.pipeline"] = arguments.pipeline
         if arguments.model:
-            values["build.run"] = jobs.find(arguments.model, "train").id
+            values["build.run"] = runs.find(arguments.model, generator=True).id
         job = ended(kinds.submit("build", choice, values, who="command line"))
         made = job.result()
         if made is None:

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"The folder {out.parent} of --out does not exist. Make it, or choose another."
         )
     job = runs.find(arguments.run_id)
-    if job.kind != "train":
+    if not runs.generates(job):
         raise UserError(
             f"{job.name} is a classifier, which draws no images. Choose a run of a generative model."
         )

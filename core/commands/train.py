@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from core import kinds, runs
-from core.catalog import Config, UserError, parse
+from core.catalog import Config, UserError, parse, unknown
 from core.commands import commands, follow, show, takes_values
+from core.kinds.train import trainers
 from core.models import DEFAULT_FAMILY
 
 
@@ -17,7 +18,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", default=None, help="name of a dataset (default digits)")
     parser.add_argument("--family", default=None, help="name of a family (default gan)")
     parser.add_argument(
-        "--classifier", action="store_true", help="train a classifier instead of a generative model"
+        "--kind", default=None, help="kind of job that trains, if it is no generative model"
+    )
+    parser.add_argument(
+        "--classifier",
+        action="store_const",
+        const="classifier",
+        dest="kind",
+        help="train a classifier instead of a generative model",
     )
     parser.add_argument("--preset", help="start from a preset of the family")
     parser.add_argument("--like", metavar="RUN", help="start from the settings of another run")
@@ -40,7 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     """Lists the configs that ``--set`` takes."""
     return kinds.parts(
-        *_choice(chosen.classifier, chosen.dataset or "digits", chosen.family or DEFAULT_FAMILY)
+        *_choice(chosen.kind, chosen.dataset or "digits", chosen.family or DEFAULT_FAMILY)
     )
 
 
@@ -48,7 +56,8 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 def run(arguments: argparse.Namespace) -> int:
     """Train a model or a classifier as a job of its own."""
     values: dict[str, Any] = {}
-    classifier, dataset, family = arguments.classifier, arguments.dataset, arguments.family
+    kind, dataset, family = arguments.kind, arguments.dataset, arguments.family
+    chosen, old = {}, {}
     if arguments.like and arguments.parent:
         raise UserError(
             f"--from {arguments.parent} takes over the settings of that run, so --like has no place. Leave one out."
@@ -56,23 +65,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.like or arguments.parent:
         model = runs.named(arguments.parent)[0] if arguments.parent else runs.find(arguments.like)
         chosen, old = kinds.flat(model.config)
-        classifier = classifier or (model.kind == "classifier" and family is None)
-        # another dataset or family has other parameters: only the rest is taken over
-        same = {
-            "dataset": dataset in (None, chosen["dataset"]),
-            "family": not classifier and family in (None, chosen.get("family")),
-            "classifier": classifier,
-            "extra": classifier,
-        }
-        values = {
-            name: value for name, value in old.items() if same.get(name.partition(".")[0], True)
-        }
+        kind = kind or (model.kind if family is None else None)
         dataset, family = dataset or chosen["dataset"], family or chosen.get("family")
-    kind, choice = _choice(classifier, dataset or "digits", family or DEFAULT_FAMILY)
-    if classifier and family and not (arguments.like or arguments.parent):
+    elif kind not in (None, "train") and family:
         raise UserError(
-            f"--classifier and --family {family} exclude each other. Leave one of them out."
+            f"--{kind} and --family {family} exclude each other. Leave one of them out."
         )
+    kind, choice = _choice(kind, dataset or "digits", family or DEFAULT_FAMILY)
+    classes = kinds.parts(kind, choice)
+    # another dataset or family has other parameters: only the rest is taken over
+    for name, value in old.items():
+        part = name.partition(".")[0]
+        if part in classes and choice.get(part) == chosen.get(part):
+            values[name] = value
     if arguments.preset:
         values |= _preset(choice, arguments.preset)
     values |= parse(arguments.set)
@@ -92,7 +97,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _preset(choice: Mapping[str, str], name: str) -> dict[str, Any]:
-    from core.catalog import unknown
     from core.models import families
 
     presets = families.get(choice["family"]).presets if "family" in choice else {}
@@ -101,9 +105,9 @@ def _preset(choice: Mapping[str, str], name: str) -> dict[str, Any]:
     return dict(presets[name])
 
 
-def _choice(classifier: bool, dataset: str, family: str) -> tuple[str, dict[str, str]]:
-    return (
-        ("classifier", {"dataset": dataset})
-        if classifier
-        else ("train", {"dataset": dataset, "family": family})
-    )
+def _choice(kind: str | None, dataset: str, family: str) -> tuple[str, dict[str, str]]:
+    if kind in (None, "train"):
+        return "train", {"dataset": dataset, "family": family}
+    if kind not in (known := trainers()):
+        raise UserError(unknown("kind of training", kind, known))
+    return kind, {"dataset": dataset}

@@ -124,6 +124,18 @@ def check(name: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return entry.check(entry.config.of(values, where="dataset")).record()
 
 
+def teaches(name: str, values: Mapping[str, Any]) -> bool:
+    """Tells whether a dataset has training images, before anything is downloaded or decoded.
+
+    Raises:
+        UserError: As :func:`load`.
+    """
+    if name not in datasets:  # a saved set says at once what it holds
+        return len(load(name).splits["train"]) > 0
+    entry = datasets.get(name)
+    return entry.teaches(entry.config.of(values, where="dataset"))
+
+
 def save(name: str, dataset: Dataset) -> Dataset:
     """Keeps a dataset under a name, whole or not at all.
 

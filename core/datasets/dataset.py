@@ -63,6 +63,7 @@ class Source(Entry):
         weighs: Bytes of the pixels, where they are known before.
         check: Refuses at once what :func:`core.datasets.load` would refuse; gives the config with paths that hold in
             any working directory.
+        teaches: Tells whether there are training images, as far as that is known before it is read.
         preview: For an importer, what it would make of a file or folder; None for other sources.
         upload: For an importer, what can be uploaded, in words.
         chain: The usual augmentations: ``photos``, ``faces`` or ``digits``.
@@ -72,6 +73,7 @@ class Source(Entry):
     prepare: Callable[[Any], tuple[Any, str]] = lambda config: (config, "")
     weighs: Callable[[Any], int] | None = None
     check: Callable[[Any], Any] = lambda config: config
+    teaches: Callable[[Any], bool] = lambda config: True
     preview: Callable[[Any], Preview] | None = None
     upload: str = ""
     chain: str = "photos"

@@ -95,12 +95,22 @@ def check(config: FolderConfig) -> FolderConfig:
     return config.model_copy(update={"path": str(path.expanduser().absolute())})
 
 
+def teaches(config: FolderConfig) -> bool:
+    """Tells whether there is a picture that is not given to ``valid`` or ``test``.
+
+    Raises:
+        UserError: As :func:`check`.
+    """
+    return any(picture.split == 0 for picture in plan(config).placed)
+
+
 @datasets.add(
     "folder",
     "Your own pictures",
     FolderConfig,
     prepare=prepare,
     check=check,
+    teaches=teaches,
     preview=preview,
     upload=f"A ZIP of pictures ({KINDS}): one folder per class, splits of such folders, a file of labels, or all in "
     "one. Any sizes, grey or colour.",

@@ -232,7 +232,7 @@ def cached(entry: Source, config: Config, watch: Watch) -> Dataset:
     source = {"name": entry.name, "config": config.record()}
     dataset = memo.peek(str(folder)) or _opened(folder)
     if dataset is None and settings().view_only:
-        dataset = _in_memory(key, entry, config, watch)
+        dataset = _in_memory(key, entry, config, source, watch)
     elif dataset is None:
         try:
             dataset = _prepared(folder, entry, config, source, watch)

@@ -75,14 +75,21 @@ def new_folder(place: Path, *, replace: bool = False) -> Iterator[Path]:
             new.mkdir()
             yield new
             taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
+            gone = new.with_name(f".gone-{new.name[5:]}")
             if replace:
-                shutil.rmtree(place, ignore_errors=True)
+                with suppress(FileNotFoundError):
+                    place.rename(gone)
             elif place.exists():
                 raise taken
             try:
                 new.rename(place)
-            except OSError as error:  # somebody was faster
-                raise (taken if error.errno == errno.ENOTEMPTY else error) from None
+            except OSError as error:
+                if error.errno == errno.ENOTEMPTY:  # somebody was faster
+                    raise taken from None
+                with suppress(OSError):
+                    gone.rename(place)
+                raise
+            shutil.rmtree(gone, ignore_errors=True)
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise

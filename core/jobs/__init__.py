@@ -68,11 +68,13 @@ class Trained:
         build: Makes the untrained network of a record for images of a :class:`core.models.Spec`; its weights come from
             torch's global generator.
         curves: Gives the charts (:class:`core.models.Curve`) of what the network of a record logs in training.
+        sampling: Gives how one of a name draws, None if it knows none of it; itself None for what makes nothing.
     """
 
     part: str
     build: Callable[[Mapping[str, Any], Any], Any]
     curves: Callable[[Mapping[str, Any]], Sequence[Any]]
+    sampling: Callable[[str], type[Config] | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,7 @@ def create(
     target: str = "",
     name: str = "",
     who: str = "",
+    put: Mapping[str, bytes] | None = None,
 ) -> Job:
     """Writes a job's folder and starts its process, which waits for its turn.
 
@@ -226,6 +229,7 @@ def create(
         title: Start of the id, for example ``digits-vae``.
         target: Id of the run that it works on; empty for a job that makes one.
         name: The person's name for it; the title when empty.
+        put: Files that it finds in its folder, by name.
 
     Raises:
         UserError: If the server is view-only, its queue or its disk is full.
@@ -248,6 +252,8 @@ def create(
     }
     with files.full_disk_told():
         with files.new_folder(settings().jobs / id) as new:
+            for file, content in (put or {}).items():
+                (new / file).write_bytes(content)
             files.write_json(new / "job.json", job)
             files.write_json(new / "state.json", {"status": "queued", "since": now, "queued": now})
         spawn(settings().jobs / id)

@@ -55,7 +55,7 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
 def _allow(config: dict[str, Any]) -> None:
     train.allow(config, "classifier")
     if made_by := config["extra"]["made_by"]:
-        run = jobs.find(made_by, "train")
+        run = runs.find(made_by, generator=True)
         if run.config["dataset"] != config["dataset"]:
             raise UserError(
                 f"{run.name} was trained on {runs.dataset_of(run)} as it was prepared then, and its images only join "
@@ -137,7 +137,7 @@ def extended(dataset: Dataset, extra: ExtraConfig) -> Dataset:
 
     from core import datasets
 
-    run = jobs.find(extra.made_by, "train")
+    run = runs.find(extra.made_by, generator=True)
     opened, facts = runs.open_model(run), runs.record(run)
     if facts["dataset"]["fingerprint"] != dataset.fingerprint:
         raise UserError(

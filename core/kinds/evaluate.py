@@ -44,7 +44,7 @@ def check(run: jobs.Job, values: Mapping[str, Any] | None = None) -> dict[str, s
     """
     from core.measure import chosen
 
-    if run.kind != "train":
+    if not runs.generates(run):
         raise UserError(
             f"{run.name} is a classifier, which draws no images. Choose a run of a generative model."
         )
@@ -74,11 +74,10 @@ def _config(choice: Mapping[str, str], values: Mapping[str, Any]) -> Any:
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     from core.measure import EvaluateConfig
-    from core.models import families
 
     return {
         "evaluate": EvaluateConfig,
-        "sampling": families.get(choice["sampling"]).sampling,
+        "sampling": runs.sampling(choice["sampling"]),
     }
 
 
@@ -103,13 +102,12 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
 
     from core import datasets, measure
     from core.measure.study import Evaluator, slow_map
-    from core.models import families
 
     torch.set_num_threads(settings().worker_threads)
     run = jobs.get(task.job.target)
     config = measure.EvaluateConfig.of(task.config("evaluate"), "evaluate")
     chosen = task.config("sampling")
-    sampling = families.get(chosen["name"]).sampling.of(chosen["config"], "sampling")
+    sampling = runs.sampling(chosen["name"]).of(chosen["config"], "sampling")
     opened = runs.open_model(run, config.step or None)
     facts = runs.record(run)["dataset"]
     task.say("Preparing the data")

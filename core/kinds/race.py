@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
@@ -99,6 +101,7 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     unit="s",
     shape={"dataset": {"name": str}, "race": {"seconds": int}},
     read=standings,
+    resumes="Resume goes on from the turns that are over.",
 )
 def race(task: Task) -> Iterator[dict[str, Any]]:
     """Trains families for the same number of seconds, in turns, and measures them after each."""
@@ -110,20 +113,24 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
     from core.training import spec_of
 
     config = RaceConfig.of(task.config("race"), "race")
-    # an interrupted race begins anew: no networks were kept
-    files.Log(task.path).cut(-1)
-    shutil.rmtree(task.path / "samples", ignore_errors=True)
-    dataset = task.dataset()
+    dataset, kept = task.dataset(), task.path / "racers"
     task.say("Preparing the measure of quality")
-
     measure = Measure(dataset, watch=task.aside())
+    about, found = standings(task.job)
+    if about.get("fingerprint") != dataset.fingerprint or not kept.exists():  # it begins anew
+        files.Log(task.path).cut(-1)
+        found = {}
+        for folder in (kept, task.path / "samples"):
+            shutil.rmtree(folder, ignore_errors=True)
     # where one thread computes, its own time is the fairest clock: what else the machine does costs nobody a turn
     alone = device(training=True).type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter
-    yield measure.about | {
-        "clock": "processor" if alone else "wall",
-        "fingerprint": dataset.fingerprint,
-    }
+    if not kept.exists():
+        kept.mkdir()
+        yield measure.about | {
+            "clock": "processor" if alone else "wall",
+            "fingerprint": dataset.fingerprint,
+        }
     spec = spec_of(dataset)
     entrants = []
     for name in config.entrants:
@@ -134,6 +141,7 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
             "spec": {**vars(spec), "shares": list(spec.shares)},
         }
         entrants.append(Entrant(name, runs.network(facts), dataset, config, clock))
+        entrants[-1].go_on(kept / f"{name}.pt")
     total = config.seconds * len(entrants)
     for turn in range(1, config.turns + 1):
         for entrant in entrants:
@@ -142,6 +150,8 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
                 title = families.get(entrant.name).title
                 done = sum(each.seconds for each in entrants)
                 task.say(f"Turn {turn} of {config.turns}: {title}", done, total)
+            if any(record["turn"] == turn for record in found.get(entrant.name, ())):
+                continue  # measured before it was stopped
             model = entrant.trainer.published()
             _sheet(task, entrant, model, turn, dataset, config.seed)
             yield {
@@ -151,6 +161,8 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
                 "images": entrant.trainer.step * entrant.trainer.batch,
                 **measure.of(model, entrant.name, config.seed),
             }
+            entrant.keep(kept / f"{entrant.name}.pt")
+    shutil.rmtree(kept)
 
 
 class Entrant:
@@ -184,6 +196,28 @@ class Entrant:
             steps = round(self.trainer.step * self.limit / self.seconds)
             self.trainer.steps = max(self.trainer.step + 1, steps)
             yield
+
+    def keep(self, file: Path) -> None:
+        """Writes what going on from here takes."""
+        import torch
+
+        state = {
+            "seconds": self.seconds,
+            "steps": self.trainer.steps,
+            "trainer": self.trainer.state(),
+        }
+        memory = io.BytesIO()
+        torch.save(state, memory)
+        files.write_atomic(file, memory.getvalue())
+
+    def go_on(self, file: Path) -> None:
+        """Goes on from what :meth:`keep` has written; from the start where there is nothing."""
+        import torch
+
+        if file.exists():
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            self.seconds, self.trainer.steps = state["seconds"], state["steps"]
+            self.trainer.restore(state["trainer"])
 
 
 class Measure:

@@ -129,6 +129,11 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     }
 
 
+def trainers() -> dict[str, jobs.Kind]:
+    """Gives the kinds of jobs that train, by name, for forms and commands."""
+    return {kind.name: kind for kind in kinds if kind.trained and kind.lane == "train"}
+
+
 def processes(config: Mapping[str, Any]) -> int:
     """Counts the processes of a training: one for each GPU that it asks for, as far as there are any."""
     asked = config["train"].get("gpus", 1)
@@ -154,13 +159,11 @@ def allow(config: dict[str, Any], family: str) -> None:
 
     train, dataset = config["train"], config["dataset"]
     _allow_images(train["images"])
-    if dataset["name"] not in datasets.datasets:  # a saved set says at once what it holds
-        index = datasets.load(dataset["name"]).splits["train"]
-        if not len(index):
-            raise UserError(
-                f"{dataset['name']} has no training images, so nothing can be learned from it. "
-                "Choose another dataset, or import it again with a training part."
-            )
+    if not datasets.teaches(dataset["name"], dataset["config"]):
+        raise UserError(
+            f"{dataset['name']} has no training images, so nothing can be learned from it. "
+            "Choose another dataset, or import it again with a training part."
+        )
     if train["gpus"] > 1:
         from core.tensors import gpus
 
@@ -219,6 +222,12 @@ def _build(facts: Mapping[str, Any], spec: Spec) -> Any:
     return build(facts["family"]["name"], facts["family"]["config"], spec)
 
 
+def _sampling(family: str) -> type[Config] | None:
+    from core.models import families
+
+    return families.get(family).sampling if family in families else None
+
+
 @kinds.add(
     "train",
     "Train a model",
@@ -232,7 +241,7 @@ def _build(facts: Mapping[str, Any], spec: Spec) -> Any:
     allow=lambda config: allow(config, config["family"]["name"]),
     processes=processes,
     resumes=RESUMES,
-    trained=jobs.Trained("family", _build, _curves),
+    trained=jobs.Trained("family", _build, _curves, _sampling),
 )
 def train_model(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a generative model, with sample sheets of the same noise as it learns."""
@@ -265,17 +274,22 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
 
     Raises:
         UserError: If the images of a resumed run have changed, or the dataset cannot be used.
+        Stopped: If somebody asked for the end meanwhile.
     """
     import torch
 
     from core.tensors import agreed, device
     from core.training import spec_of
 
-    if not task.lead:
-        agreed(None)  # the first process has it prepared
-    dataset = task.dataset()
+    if not task.lead and (reason := agreed(None)):  # the first process has it prepared
+        raise Stopped(reason)
+    try:
+        dataset = task.dataset()
+    except Stopped as stop:
+        agreed(str(stop))
+        raise
     if task.lead:
-        agreed(dataset.fingerprint)
+        agreed("")
     else:
         facts = agreed(None)
         torch.set_num_threads(facts["threads"])
@@ -295,12 +309,7 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     facts = {
         **what,
         "train": task.config("train"),
-        "dataset": {
-            **task.config("dataset"),
-            "fingerprint": dataset.fingerprint,
-            "classes": list(dataset.classes),
-            "images": {part: len(index) for part, index in dataset.splits.items()},
-        },
+        "dataset": described(task, dataset),
         "spec": spec.record(),
         "threads": torch.get_num_threads(),
         "device": str(device(training=True)),
@@ -316,6 +325,16 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     files.write_json(task.path / RECORD, facts)
     agreed(facts)
     return dataset, facts
+
+
+def described(task: Task, dataset: Dataset) -> dict[str, Any]:
+    """Gives what a run records of its dataset."""
+    return {
+        **task.config("dataset"),
+        "fingerprint": dataset.fingerprint,
+        "classes": list(dataset.classes),
+        "images": {part: len(index) for part, index in dataset.splits.items()},
+    }
 
 
 def _extended(task: Task, facts: dict[str, Any]) -> None:
@@ -454,11 +473,12 @@ def follow(
 
     model = runs.network(facts)
     config = TrainConfig.of(facts["train"], "train")
+    facts["classes"] = model.classes
     if config.batch == 0:  # from now on it is the run's own, whatever a later version advises
         facts["train"]["batch"] = batch_of(model, config)
-        if task.lead:
-            files.write_json(task.path / RECORD, facts)
         config = TrainConfig.of(facts["train"], "train")
+    if task.lead:
+        files.write_json(task.path / RECORD, facts)
     transform = None
     if facts.get("augment"):
         from core import augment
@@ -592,7 +612,7 @@ def extend(id: str, images: int) -> jobs.Job:
         UserError: If it is no longer than the run is, more than the server allows, or the run cannot go on.
     """
     job = jobs.get(id)
-    if not runs.is_run(job):
+    if "train" not in job.config:
         raise UserError(f"{job.name} trains nothing, so it cannot be extended. Choose a run.")
     parts_of = parts(job.kind, flat(job.config)[0])
     seen = int(job.state.get("done", 0))

@@ -27,7 +27,7 @@ from core.latent.encoding import (
 )
 from core.latent.films import encoder, film, gif, mp4, mp4_ready, webp
 from core.latent.pad_cover import shelve
-from core.latent.paths import PATHS, WAYS, lerp, path, slerp, spline, truncate, walk
+from core.latent.paths import PATHS, WAYS, lerp, path, slerp, spline, walk
 from core.latent.planes import (
     PLANES,
     Plane,

@@ -26,7 +26,7 @@ def shelve(run: jobs.Job) -> Path:
         UserError: If the run has no latent space, or the server is view-only.
     """
     settings().allow_change("keep a picture beside a run")
-    if run.kind != "train":
+    if not runs.generates(run):
         raise UserError(
             f"{run.name} makes no images, so it has no plane to show. Choose a generative model."
         )

@@ -165,23 +165,3 @@ def walk(
 
 def _segments(count: int, last: int, segment: Tensor, s: Tensor) -> list[tuple[int, int, Tensor]]:
     return [(k, (k + 1) % count, s[segment == k]) for k in range(last)]
-
-
-def truncate(space: Space, points: Tensor | np.ndarray, psi: float) -> Tensor:
-    """Pulls latents towards the middle of all: 0 is the middle itself, 1 leaves them, more exaggerates.
-
-    Points (N, D + K) to the same.
-
-    Raises:
-        UserError: If ``psi`` is not from 0 to 2.
-
-    References:
-        Brock et al., 2018, Large scale GAN training (the truncation trick), https://arxiv.org/abs/1809.11096
-    """
-    if not 0 <= psi <= 2:
-        raise UserError(
-            f"The truncation must be from 0 to 2, got {psi}. 1 leaves images as they are."
-        )
-    points = space.checked(points)
-    z, shares = points.split([space.latent, space.classes], 1)
-    return torch.cat([space.mean + psi * (z - space.mean), shares], 1)

@@ -65,22 +65,6 @@ class Plane:
         length = self.origin[: self.space.latent].norm()
         return torch.cat([z * (length / z.norm(dim=1, keepdim=True).clamp_min(1e-8)), shares], 1)
 
-    def locate(self, points: Tensor | np.ndarray) -> np.ndarray:
-        """Finds the positions nearest to points (M, D + K), float64 (M, 2)."""
-        points = self.space.checked(points).double()
-        origin = self.origin.double()
-        axes = torch.stack([self.u, self.v] if bool(self.v.any()) else [self.u], 1).double()
-        if (
-            self.sphere
-        ):  # along rays from zero: the origin's part in a latent says how far it was brought back
-            inner = slice(self.space.latent)
-            rays = torch.cat([origin[inner, None], axes[inner]], 1)
-            scale = torch.linalg.pinv(rays)[:1] @ points[:, inner].T  # (1, M)
-            points[:, inner] /= scale.T.clamp_min(1e-6)
-        found = torch.linalg.pinv(axes) @ (points - origin).T
-        place = found.T.clamp(-FARTHEST, FARTHEST).cpu().numpy()
-        return np.pad(place, ((0, 0), (0, 2 - place.shape[1])))
-
 
 def plane(space: Space, kind: str, origin: Tensor, **choice: Any) -> Plane:
     """Makes a plane of a kind of :data:`PLANES` at a point (D + K,); ``choice`` goes to the function of that name.

@@ -20,6 +20,7 @@ from core.ground import files
 from core.ground.settings import settings
 from core.latent.planes import MOST_SIDE
 from core.latent.space import Space, components, remember
+from core.tensors import to_float
 
 METHODS = {"pca": "Straight (PCA)", "tsne": "Neighbours (t-SNE)", "umap": "Neighbours (UMAP)"}
 REFERENCE = 10_000  # training images that samples of a map are compared with
@@ -61,7 +62,7 @@ def neighbours(
         UserError: If the images are not of the dataset's shape.
     """
     x = torch.as_tensor(x)
-    x = x.float() / 255 if x.dtype == torch.uint8 else x.float().cpu()
+    x = to_float(x) if x.dtype == torch.uint8 else x.float().cpu()
     shape = dataset.x.shape[1:]
     if x.ndim != 4 or tuple(x.shape[1:]) != shape:
         raise UserError(

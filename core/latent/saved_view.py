@@ -152,7 +152,7 @@ def read_view(data: bytes) -> tuple[SavedView | None, str]:
         return None, (
             f"The PNG shows run {view.run}, which is not on this server, so its view is ignored."
         )
-    if run.kind != "train":
+    if not runs.generates(run):
         return None, f"The PNG names {view.run}, which makes no images, so its view is ignored."
     if view.step not in runs.checkpoints(run):
         return None, (

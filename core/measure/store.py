@@ -50,7 +50,7 @@ class EvaluateConfig(Config):
         "What sees the images: the judge knows the classes of the dataset; without a good one, a network that "
         "learned from the images alone takes its place.",
         title="Seen through",
-        choices=extractors.names,
+        choices=lambda: sorted(extractors.names(), key=lambda name: name != "judge"),
     )
     reference: Literal["test", "valid", "train"] = knob(
         "test",

@@ -27,7 +27,7 @@ from core.measure.metrics import Measurement, Metric, Score, chosen
 from core.measure.metrics import metrics as registered
 from core.measure.store import EvaluateConfig
 from core.media import Medium
-from core.models import Scores, Validates
+from core.models import Scores, Trainable, Validates
 from core.runs import Opened
 from core.tensors import Batch, device, draw_labels
 
@@ -457,6 +457,10 @@ class Evaluator:
         if isinstance(self.opened.model, Validates):
             with torch.no_grad():
                 return self.opened.model.held_out(x, y, generator)
+        if not isinstance(self.opened.model, Trainable):
+            raise UserError(
+                "The model was brought without what it was trained on, so it has no loss of its own."
+            )
         found: dict[str, Tensor] = {}
         for loss in self._copy.losses(x, y, generator, 1.0):
             found |= {name: value.detach() for name, value in loss.parts.items()}

@@ -91,7 +91,8 @@ def from_code(place: str, weights: str | Path | None, dataset: Dataset) -> Targe
     """
     origin = brought.origins.get("factory")
     config = origin.config.of({"place": place, "weights": str(weights or "")}, "classifier")
-    return Target.of(origin.make(config, b"", dataset, None))
+    spec = brought.spec_of(dataset)
+    return Target.of(origin.make(config, b"", spec, dataset.classes, None))
 
 
 def _plain(dataset: Dataset, watch: Watch) -> Opened:

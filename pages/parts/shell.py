@@ -403,7 +403,7 @@ def sidebar() -> None:
         listed = [job for job in every if runs.is_run(job)]
         ids = [run.id for run in listed]
         ready = next(
-            (run.id for run in listed if run.kind == "train" and runs.checkpoints(run)), None
+            (run.id for run in listed if runs.generates(run) and runs.checkpoints(run)), None
         )
         choose("run", ids, ready or (ids[0] if ids else None))
         names = {run.id: called(run) for run in listed}
@@ -520,9 +520,9 @@ def chosen_dataset() -> str:
     return st.session_state["data"]
 
 
-def chosen_run(*kinds: str) -> jobs.Job | None:
-    """Gives the run that the visitor chose, or, if it is of another kind, the newest of these; None without one."""
-    listed = [run for run in runs.listing() if not kinds or run.kind in kinds]
+def chosen_run(generator: bool = False) -> jobs.Job | None:
+    """Gives the run that the visitor chose, the newest generative model if it is to be one; None without one."""
+    listed = [run for run in runs.listing() if runs.generates(run) or not generator]
     return next(
         (run for run in listed if run.id == st.session_state.get("run")),
         listed[0] if listed else None,
@@ -535,7 +535,7 @@ def chosen_model(purpose: str = "") -> jobs.Job | None:
     Args:
         purpose: Words after "no trained model", with a space before them.
     """
-    run, chosen = chosen_run("train"), chosen_run()
+    run, chosen = chosen_run(generator=True), chosen_run()
     if run is None:
         st.info(
             f"There is no trained model{purpose} yet. The default one takes a minute.",

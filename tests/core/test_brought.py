@@ -182,13 +182,13 @@ def test_another_origin_is_one_file_and_what_it_gives_is_kept_and_opened(weights
     @brought.origins.add(
         "line", "A line", ScaleConfig, files=("safetensors",), note=lambda r: "A line."
     )
-    def line(config, file, dataset, record):
+    def line(config, file, spec, classes, record):
         """A line through all pixels."""
         net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
         found = look(file)
         net.load_state_dict(load(file, found, {name: name for name in found.parts}))
         facts = {"kind": "brought", "preprocessing": {}, "hash": fingerprint(net)}
-        return brought.classifier(Scaled(net, config.scale), dataset, dataset.classes, facts)
+        return brought.opened(Scaled(net, config.scale), spec, classes, facts)
 
     digits, net = datasets.load("digits"), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     kept = brought.keep("line", as_bytes(net.state_dict()), {"scale": "3"}, digits, "line")

@@ -64,6 +64,11 @@ class Uncertain(Exact):
     def spread(self, x, y): ...
 
 
+class Learning(Uncertain):
+    def groups(self): ...
+    def losses(self, x, y, generator, progress): ...
+
+
 class Path(Exact):
     def trace(self, ids, y, seed, sampling): ...
     def states(self, ids, y, seed, sampling): ...
@@ -84,7 +89,8 @@ class Critical(Drawn):
         (torch.nn.Identity, set()),
         (Drawn, {"latent", "purify"}),
         (Exact, {"latent", "encoder", "likelihood"}),
-        (Uncertain, {"latent", "encoder", "likelihood", "harden", "purify"}),
+        (Uncertain, {"latent", "encoder", "likelihood", "purify"}),
+        (Learning, {"latent", "encoder", "likelihood", "harden", "purify"}),
         (Path, set()),
         (Cleaning, {"purify"}),
         (Critical, {"critic", "latent", "purify"}),

@@ -262,7 +262,7 @@ def test_what_cannot_be_evaluated_is_refused_at_once(evaluated):
         (gan, {"metrics": ","}, "must name at least one metric, got none. Write standard, all, or"),
         (gan, {"step": 99_999}, "has no checkpoint at step 99999. It has: "),
         (gan, {"samples": 10}, "evaluate.samples must be a whole number at least 50"),
-        (gan, {"extractor": "jury"}, "must be one of dinov2, inception, judge, pca, pixels, self"),
+        (gan, {"extractor": "jury"}, "must be one of judge, dinov2, inception, pca, pixels, self"),
     ]:
         with pytest.raises(UserError, match=re.escape(words)):
             evaluate.start(run, given)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from core.ground import files, scratch
@@ -43,3 +46,26 @@ def test_a_deleted_folder_is_out_of_the_list_before_the_rest_is_gone(tmp_path, m
     monkeypatch.setattr(files.shutil, "rmtree", lambda *args, **more: None)
     files.delete_folder(place)
     assert [path.name[:6] for path in tmp_path.iterdir()] == [".gone-"]
+
+
+def test_an_older_folder_makes_place_at_once_and_is_back_where_the_new_one_cannot_be(
+    tmp_path, monkeypatch
+):
+    (place := tmp_path / "birds").mkdir()
+    (place / "old").touch()
+    rename = Path.rename
+
+    def refused(path, to):
+        if path.name.startswith(".new-"):
+            raise OSError(errno.ENOSPC, "full")
+        return rename(path, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        with pytest.raises(OSError, match="full"), files.new_folder(place, replace=True):
+            pass
+    assert [path.name for path in place.iterdir()] == ["old"]
+    monkeypatch.setattr(files.shutil, "rmtree", lambda *args, **more: None)
+    with files.new_folder(place, replace=True):  # however long the rest takes
+        pass
+    assert list(place.iterdir()) == []

@@ -130,7 +130,6 @@ def test_one_dimension_and_many(family, config):
     assert latent.neighbourhood(space, plane, n=3).shape == (9, 1, 8, 8)
     if space.dim == 1:
         assert not plane.v.any()
-        np.testing.assert_allclose(plane.locate(plane.points([[1.5, 0]])), [[1.5, 0]], atol=1e-3)
     assert len(latent.factors(space)) == min(6, space.dim)
     assert len(latent.local(space, origin)) == min(6, space.dim)
 
@@ -198,16 +197,12 @@ def test_a_classifier_has_no_space():
 # --- Planes -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("family", "size"), [("vae", 8), ("flow", 8)])
-def test_locate_undoes_points(family, size):
-    space = space_of(family, size=size)
-    assert space.sphere == (family == "flow")
+def test_points_of_a_sphere_keep_its_length():
+    assert not space_of("vae").sphere
+    space = space_of("flow")
     plane = latent.principal_plane(space, space.draw([0])[0])
-    places = np.array([[0, 0], [1, -2], [-2.5, 0.5], [3, 3]])
-    np.testing.assert_allclose(plane.locate(plane.points(places)), places, atol=2e-3)
-    if space.sphere:
-        lengths = plane.points(places)[:, : space.latent].norm(dim=1)
-        torch.testing.assert_close(lengths, lengths[:1].expand(4))
+    lengths = plane.points([[0, 0], [1, -2], [-2.5, 0.5], [3, 3]])[:, : space.latent].norm(dim=1)
+    torch.testing.assert_close(lengths, lengths[:1].expand(4))
 
 
 def test_a_neighbourhood_lies_as_on_a_screen():
@@ -299,16 +294,6 @@ def test_a_walk_that_cannot_be_is_refused():
     ):
         with pytest.raises(UserError, match=words):
             latent.walk(space, *arguments)
-
-
-def test_truncation_pulls_to_the_mean():
-    space = space_of("gan")
-    points = space.draw(range(5))
-    torch.testing.assert_close(latent.truncate(space, points, 1), points)
-    middle = latent.truncate(space, points, 0)[:, :12]
-    torch.testing.assert_close(middle, space.mean.expand(5, -1))
-    with pytest.raises(UserError, match="from 0 to 2, got 3"):
-        latent.truncate(space, points, 3)
 
 
 # --- Films --------------------------------------------------------------------------------------

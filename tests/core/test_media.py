@@ -165,7 +165,7 @@ def test_what_does_not_take_signals_says_so():
         submit("train", {"dataset": "waves", "family": "gan"})
     data = datasets.load("waves")
     judge = Classifier(ClassifierConfig(width=4), spec_of(data))
-    opened = brought.classifier(judge, data, data.classes, {})
+    opened = brought.opened(judge, brought.spec_of(data), data.classes, {})
     assert opened.spec.shape == (16,)
     with pytest.raises(
         UserError, match="This classifier sees a vector, and only classifiers of pictures can be"

@@ -65,6 +65,42 @@ def test_a_race_gives_each_family_the_same_seconds_in_turns(setting, monkeypatch
     assert len(files.Log(job.path).read()[0]) == 5
 
 
+def test_a_stopped_race_goes_on_from_the_turns_that_are_over(setting, monkeypatch):
+    job = started(setting, monkeypatch, **{"race.seconds": 1, "race.turns": 2, "race.families": "vae, flow"})  # fmt: skip
+    keep, go_on = Entrant.keep, Entrant.go_on
+
+    def stopping(entrant, file):
+        keep(entrant, file)
+        if entrant.name == "flow":
+            (job.path / "STOP").touch()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Entrant, "keep", stopping)
+        worker.work(job.path)
+    assert jobs.get(job.id).message == (
+        "Stopped on request. Resume goes on from the turns that are over."
+    )
+    before = files.Log(job.path).read()[0]
+    assert [(r["family"], r["turn"]) for r in before[1:]] == [("vae", 1), ("flow", 1)]
+    begun = {}
+
+    def noted(entrant, file):
+        go_on(entrant, file)
+        begun[entrant.name] = (entrant.seconds, entrant.trainer.step * entrant.trainer.batch)
+
+    monkeypatch.setattr(Entrant, "go_on", noted)
+    jobs.resume(job.id)
+    worker.work(job.path)
+    after = files.Log(job.path).read()[0]
+    assert jobs.get(job.id).status == "finished" and after[:3] == before
+    assert [(r["family"], r["turn"]) for r in after[3:]] == [("vae", 2), ("flow", 2)]
+    for record in before[1:]:
+        seconds, images = begun[record["family"]]
+        assert (round(seconds, 3), images) == (record["seconds"], record["images"])
+    assert all(0.7 < r["seconds"] < 1.3 for r in after[3:])
+    assert not (job.path / "racers").exists()
+
+
 def test_the_schedule_follows_the_clock():
     """Each draw takes 0.5 s of a made-up clock; the way is then as long as that pace takes it in the 10 s."""
     dataset = datasets.load("digits")

@@ -20,6 +20,8 @@ from core.classifier import ClassifierConfig
 from core.classifier import build as build_classifier
 from core.datasets import Dataset, assemble
 from core.ground import files
+from core.ground.watch import Stopped
+from core.kinds.train import begin
 from core.models import build, families
 from core.nets import BatchNorm1d, BatchNorm2d
 from core.tensors import agreed, all_mean, alone, processes, rows
@@ -101,6 +103,7 @@ def meet(place: int, folder: Path) -> None:
     )
     found: dict[str, Any] = {case: trained(case) for case in CASES}
     found["told"] = agreed({"place": place, "x": torch.full((2,), float(place))})
+    found["stopped"] = stopped(place)
     found["alone"] = alone_and_together(place)
     found["diverged"] = diverged(place)
     try:
@@ -110,6 +113,25 @@ def meet(place: int, folder: Path) -> None:
     found["rounded"] = batch_of(torch.nn.Identity(), TrainConfig())  # type: ignore[arg-type]
     torch.save(found, folder / f"{place}.pt")
     torch.distributed.destroy_process_group()
+
+
+class Early:
+    """A task that is stopped while the first process prepares the images, so that no other may look for them."""
+
+    def __init__(self, lead: bool) -> None:
+        self.lead = lead
+
+    def dataset(self) -> None:
+        raise Stopped("Stopped on request.") if self.lead else AssertionError
+
+
+def stopped(place: int) -> str:
+    task: Any = Early(place == 0)
+    try:
+        begin(task, {})
+    except Stopped as stop:
+        return str(stop)
+    return ""
 
 
 def alone_and_together(place: int) -> list[float]:
@@ -187,6 +209,7 @@ def test_the_tests_above_see_every_family_move_and_its_controller_act(together):
 def test_what_is_said_by_the_first_is_known_to_all(together):
     for other in together:
         assert other["told"]["place"] == 0
+        assert other["stopped"] == "Stopped on request."
         assert other["told"]["x"].tolist() == [0, 0]
     # the mean of 1 and 2; its slope from 1 times the mean in one process and 2 times in the other, over 2
     assert [other["alone"][:2] for other in together] == [[1.5, 1.5], [1.5, 1.5]]

@@ -6,6 +6,7 @@ import argparse
 import collections
 import io
 import json
+import pickletools
 import re
 import struct
 import zipfile
@@ -22,7 +23,8 @@ from core.brought import torchvision
 from core.brought.torchvision import TorchvisionConfig
 from core.catalog import UserError
 from core.robustness import classifiers
-from core.weights import WeightLimits
+from core.weights.limits import WeightLimits
+from core.weights.pickled import Walk
 
 
 def saved(value, **how) -> bytes:
@@ -103,7 +105,7 @@ def test_a_state_dict_without_check_sums_is_read():
 
 @pytest.mark.parametrize("make", [as_bytes, saved])
 def test_so_many_tensors_pass_and_one_more_is_refused_before_it_is_read(make, monkeypatch, request):
-    monkeypatch.setattr(weights, "LIMITS", WeightLimits(tensors=20))
+    monkeypatch.setattr(weights.limits, "LIMITS", WeightLimits(tensors=20))
     assert len(read(make(tensors(20)))) == 20
     request.getfixturevalue("untouched")
     with pytest.raises(
@@ -117,7 +119,7 @@ def test_the_parts_steps_levels_and_bytes_of_a_state_dict_are_bounded(monkeypatc
     with zipfile.ZipFile(io.BytesIO(plain)) as archive:
         parts = len(archive.namelist())
         size = archive.getinfo("archive/data.pkl").file_size
-    steps = sum(1 for _ in weights.pickletools.genops(zipped(plain, "archive/data.pkl")))
+    steps = sum(1 for _ in pickletools.genops(zipped(plain, "archive/data.pkl")))
     levels = 4  # dicts inside each other
     for limits, file in (
         (WeightLimits(members=parts), plain),
@@ -125,7 +127,7 @@ def test_the_parts_steps_levels_and_bytes_of_a_state_dict_are_bounded(monkeypatc
         (WeightLimits(steps=steps), plain),
         (WeightLimits(depth=levels), deep),
     ):
-        monkeypatch.setattr(weights, "LIMITS", limits)
+        monkeypatch.setattr(weights.limits, "LIMITS", limits)
         assert read(file)
     request.getfixturevalue("untouched")
     for limits, file, words in (
@@ -134,14 +136,14 @@ def test_the_parts_steps_levels_and_bytes_of_a_state_dict_are_bounded(monkeypatc
         (WeightLimits(steps=steps - 1), plain, f"at most {steps - 1} instructions, got {steps}"),
         (WeightLimits(depth=levels - 1), deep, f"at most {levels - 1} levels, got {levels}"),
     ):
-        monkeypatch.setattr(weights, "LIMITS", limits)
+        monkeypatch.setattr(weights.limits, "LIMITS", limits)
         with pytest.raises(UserError, match=words):
             weights.look(file)
 
 
 @pytest.mark.parametrize("make", [as_bytes, saved])
 def test_a_name_at_the_limit_is_read_and_one_longer_is_refused(make, monkeypatch, request):
-    monkeypatch.setattr(weights, "LIMITS", WeightLimits(name=5))
+    monkeypatch.setattr(weights.limits, "LIMITS", WeightLimits(name=5))
     assert list(read(make({"abcde": torch.ones(1)}))) == ["abcde"]
     request.getfixturevalue("untouched")
     with pytest.raises(UserError, match="name of a tensor may have at most 5 characters, got 6"):
@@ -170,16 +172,16 @@ def test_a_shape_in_a_checkpoint_has_at_most_eight_sides(request):
 )
 def test_instructions_that_torch_never_writes_are_refused(code, untouched):
     with pytest.raises(UserError, match="its pickle cannot be followed"):
-        weights._Walk({}).walk(b"\x80\x02" + code)
+        Walk({}).walk(b"\x80\x02" + code)
 
 
 def test_the_header_of_safetensors_is_bounded(monkeypatch, request):
     file = as_bytes(tensors(3))
     size = int.from_bytes(file[:8], "little")
-    monkeypatch.setattr(weights, "LIMITS", WeightLimits(text=size))
+    monkeypatch.setattr(weights.limits, "LIMITS", WeightLimits(text=size))
     assert len(read(file)) == 3
     request.getfixturevalue("untouched")
-    monkeypatch.setattr(weights, "LIMITS", WeightLimits(text=size - 1))
+    monkeypatch.setattr(weights.limits, "LIMITS", WeightLimits(text=size - 1))
     with pytest.raises(UserError, match=f"A header may have at most {size - 1} bytes, got {size}"):
         weights.look(file)
 

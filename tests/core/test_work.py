@@ -15,7 +15,7 @@ import pytest
 
 from core import datasets, jobs, kinds, runs, worker
 from core.catalog import UserError
-from core.ground import files
+from core.ground import files, sheets
 from core.kinds import train
 from core.models import families
 
@@ -268,7 +268,7 @@ def test_a_kind_of_job_that_trains_is_one_file(tmp_path, monkeypatch, here):
         runs._kinds.cache_clear()
 
 
-def test_a_training_is_refused_before_it_starts_where_it_could_only_fail(here, setting):
+def test_a_training_is_refused_before_it_starts_where_it_could_only_fail(here, setting, tmp_path):
     digits = datasets.load("digits")
     everything = np.concatenate([*digits.splits.values()])
     none = digits.splits["train"][:0]
@@ -280,6 +280,13 @@ def test_a_training_is_refused_before_it_starts_where_it_could_only_fail(here, s
     choice = {"dataset": "only-test", "family": "vae"}
     with pytest.raises(UserError, match="only-test has no training images"):
         kinds.submit("train", choice)
+    for number, image in enumerate(digits.x[:12]):
+        file = tmp_path / ("valid", "test")[number % 2] / "a" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(sheets.png(image[None] * 15, 1))
+    values = {"dataset.path": str(tmp_path), "dataset.size": 8}
+    with pytest.raises(UserError, match="folder has no training images"):
+        kinds.submit("train", {"dataset": "folder", "family": "vae"}, values)
     setting(device="mps")
     with pytest.raises(UserError, match="SIMULACRA_DEVICE is mps"):
         kinds.submit("train", choice | {"dataset": "digits"})

@@ -20,7 +20,9 @@ import pytest
 
 from core import jobs, worker
 from core.__main__ import main
-from core.catalog import Registry
+from core.catalog import Registry, UserError
+from core.kinds.train import extend
+from tests.pages.test_pad import ask, exact
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -489,16 +491,94 @@ def test_an_arm_of_an_experiment_is_one_file(tmp_path):
     assert {(cell["arm"], cell["size"]) for cell in found["cells"]} == {("none", 4), ("half", 4)}
 
 
-def test_a_kind_of_job_that_trains_is_one_file(files, visit):
-    from core import kinds, runs
+ORIGIN = '''
+import torch
+from core import brought, weights
+from core.catalog import Config, knob
+from core.tensors import noise
+
+class BlobConfig(Config):
+    gain: float = knob(1.0, "What its latents are multiplied by.", ge=0, le=2)
+
+class BlobSampling(Config):
+    spread: float = knob(1.0, "Spread of its latents.", ge=0, le=2)
+
+class Blob(torch.nn.Module):
+    classes = 0
+    def __init__(self, gain, spec):
+        super().__init__()
+        self.spec, self.gain, self.to_image = spec, gain, torch.nn.Linear(4, spec.size**2)
+    def latent(self, ids, seed, sampling):
+        return sampling.spread * noise(seed, ids, (4,), "blob", device=self.to_image.weight.device)
+    def decode(self, z, y, sampling):
+        return self.to_image(self.gain * z).sigmoid().view(-1, *self.spec.shape)
+    def sample(self, ids, y, seed, sampling):
+        return self.decode(self.latent(ids, seed, sampling), y, sampling).detach()
+
+@brought.origins.add("blob", "Blobs", BlobConfig, files=("safetensors",), sampling=BlobSampling)
+def blob(config, file, spec, classes, record):
+    """Blobs of light."""
+    model = Blob(config.gain, spec)
+    if file is not None:
+        held = weights.look(file)
+        model.load_state_dict(weights.load(file, held, {name: name for name in held.parts}))
+    return brought.opened(model, spec, classes, {}, ["They glow."], BlobSampling)
+'''
+
+
+def test_an_origin_of_generative_models_is_one_file(files, visit, run, monkeypatch):
+    import numpy as np
+    import torch
+    from safetensors.torch import save_file
+
+    from core import runs
+    from core.brought import origins
+    from core.tensors import noise
+
+    files.write("core.brought", "blob", ORIGIN, origins)
+    monkeypatch.setattr(jobs, "spawn", worker.work)
+    weights = {"to_image.weight": torch.randn(64, 4) * 2, "to_image.bias": torch.randn(64)}
+    save_file(weights, file := files.folder / "w.safetensors")
+    words = ["--origin", "blob", "--gain", "0.5", "--name", "Lamps", "--json"]
+    kept = run("bring", file, *words)
+    assert kept["notes"] == ["They glow."] and kept["id"] in {each.id for each in runs.listing()}
+    out = files.folder / "x.npz"
+    run("sample", "Lamps", "-n", 3, "--set", "spread=0.5", "--out", out, "--json")
+    z = 0.25 * noise(0, range(3), (4,), "blob")
+    true = (z @ weights["to_image.weight"].T + weights["to_image.bias"]).sigmoid()
+    assert np.allclose(np.load(out)["x"].reshape(3, 64), true, atol=1e-6)
+    words = ["--metrics", "standard", "--extractor", "pixels", "--samples", 60]
+    (found,) = run("evaluate", "Lamps", *words, "--set", "map=false", "--json")["evaluations"]
+    assert found["family"] == "blob" and found["metrics"]["kid"]["value"] > 0
+    said = {
+        "latent": "Lamps as it was brought.",
+        "evaluate": "so it has no loss of its own",
+        "about": "brought for images as of **Digits",
+        "train": "**Lamps** · blob",
+    }
+    for page in (*said, "robustness"):
+        assert said.get(page, "") in visit(page, run=kept["id"]).calm().texts()
+    walked = ask(visit("latent", run=kept["id"]), at=(1, 0.5)).calm()
+    assert exact(walked).std() > 0
+    with pytest.raises(UserError, match="trains nothing"):
+        extend(kept["id"], 1000)
+    save_file({"to_image.weight": torch.ones(64, 4)}, file)  # no bias
+    assert main(["bring", str(file), "--origin", "blob"]) == 2
+
+
+def test_a_kind_of_job_that_trains_is_one_file(files, visit, run, monkeypatch):
+    from core import runs
 
     files.write("core.kinds", "plane", TRAINS, jobs.kinds)
     runs._kinds.cache_clear()
     files.undo.insert(0, runs._kinds.cache_clear)  # last of all
-    values = {"train.images": 640, "train.batch": 64, "train.watch": False}
-    job = kinds.submit("plane", {"dataset": "digits"}, values)
-    worker.work(job.path)
+    monkeypatch.setattr(jobs, "spawn", worker.work)
+    seen = visit("train").set(train__what="plane").calm()
+    seen.set(train__train__images=640, train__train__batch=64).press("train.start").calm()
+    (job,) = jobs.listing("plane")
+    like = run("train", "--like", job.name, "--kind", "plane", "--json")["run"]
+    assert jobs.get(like).config == job.config and job.config["train"]["images"] == 640
     assert jobs.get(job.id).status == "finished", jobs.get(job.id).message
-    assert job.id in {run.id for run in runs.listing()}
+    assert job.id in {each.id for each in runs.listing()}
     assert runs.open_model(jobs.get(job.id)).model.mean.mean() > 0
     assert "Distance from the plane" in drawn(visit("train", run=job.id).calm())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from core.ascent import climb
 from core.catalog import Config, knob
 from core.datasets import Dataset
-from core.models import Batches, Fits, Spreads
+from core.models import Batches, Fits, Spreads, Trainable
 from core.norms import LINF
 from core.robustness.tricks import (
     Shown,
@@ -93,7 +93,7 @@ class Steadied(nn.Module):
     "harden",
     "Train the VAE against it",
     HardenConfig,
-    fits=lambda opened: isinstance(opened.model, Spreads),
+    fits=lambda opened: isinstance(opened.model, Spreads) and isinstance(opened.model, Trainable),
 )
 def harden(
     config: HardenConfig, opened: Opened, dataset: Dataset, target: Target | None

@@ -28,11 +28,7 @@ def draw(chain: Any, data: str) -> None:
     st.markdown("**At once: how far does it lead away?**")
     quick(chain, data)
     st.markdown("**With a referee: what does it cost or bring?**")
-    generators = [
-        run
-        for run in runs.listing()
-        if run.kind == "train" and runs.dataset_of(run) == data and runs.checkpoints(run)
-    ]
+    generators = runs.generators(data)
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     leak = left.selectbox(
         "Look for leaks into the samples of",

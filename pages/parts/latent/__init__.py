@@ -154,7 +154,7 @@ class Here:
     @property
     def name(self) -> str:
         """The run and its step, as captions write them."""
-        return f"{self.run.name} after {self.opened.images:,} images (step {self.opened.step:,})"
+        return f"{self.run.name} {self.opened.age}"
 
     def facts(self) -> dict[str, Any]:
         """What a picture made here should know of itself."""

@@ -36,7 +36,7 @@ def opening() -> None:
 
 def chosen() -> jobs.Job | None:
     """Finds the run to open with."""
-    ready = [run for run in runs.listing() if run.kind == "train" and whole(run.path / sheets.PAD)]
+    ready = [run for run in runs.generators() if whole(run.path / sheets.PAD)]
     return min(ready, key=lambda run: runs.dataset_of(run) != "faces", default=None)
 
 

@@ -30,7 +30,7 @@ def draw(data: str) -> None:
     from core import brought
 
     found = dataset(data)
-    ways = [each for each in brought.origins if each.files]
+    ways = [each for each in brought.origins if each.files and each.sampling is None]
     st.markdown(
         "**Bring weights**, not code: a `.safetensors` file, or a `.pt`, `.pth` or `.ckpt` checkpoint, for an "
         "architecture of torchvision. Whole pickled models and TorchScript are refused, because opening them runs "

@@ -19,12 +19,7 @@ def draw(question: Question) -> None:
     from core.norms import LINF
     from core.robustness import tricks
 
-    of = [
-        run
-        for run in runs.listing()
-        if run.kind == "train" and runs.dataset_of(run) == question.data
-    ]
-    of = [run for run in of if runs.checkpoints(run)]
+    of = runs.generators(question.data)
     if not of:
         st.caption(
             "There is no generative model of this dataset yet. Train one, or choose another dataset in the sidebar."

@@ -122,9 +122,8 @@ def table() -> None:
     for run, place in zip(several, st.columns(len(several)), strict=True):
         with place:
             st.markdown(f"**{shell.plain(labels[run.id])}**")
-            st.caption(
-                f"{shell.plain(runs.family_of(run))}{shell.on(run)}, {run.state.get('done', 0):,} images"
-            )
+            seen = f", {run.state.get('done', 0):,} images" if "train" in run.config else ""
+            st.caption(f"{shell.plain(runs.family_of(run))}{shell.on(run)}{seen}")
             show.film(run, key=f"train.compare.{run.id}", max_height=260)
     log = {labels[run.id]: files.Log(run.path).read()[0] for run in several}
     known = show.charts([curve for run in several for curve in training.curves(run)], log)

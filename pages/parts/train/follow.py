@@ -78,6 +78,8 @@ def live(id: str, status: str, sampled: bool) -> None:
         )
     for warning in [r["warning"] for r in records if "warning" in r][-2:]:
         st.caption(f":material/warning: {shell.plain(str(warning))}")
+    if "train" not in run.config:  # it was brought, and learned elsewhere
+        return
     if last:
         facts = []
         if run.status != "running":  # else the bar says it
@@ -116,7 +118,7 @@ def live(id: str, status: str, sampled: bool) -> None:
         [chart for chart in known if chart.place == place]
         for place in ("first", "steering", "further")
     )
-    if run.kind == "train":
+    if runs.generates(run):
         with left:
             if show.film(run, key=f"train.film.{id}", max_height=330):
                 st.caption(

@@ -9,17 +9,16 @@ import streamlit as st
 
 from core import datasets, jobs, kinds, runs
 from core.catalog import Knob, UserError
+from core.kinds import train as training
 from pages.parts import form, shell
 
 
 def choice() -> tuple[str, dict[str, str]]:
     """Reads what the form is about: the kind of job, and the entry of each part."""
     what, dataset = st.session_state["train.what"], shell.chosen_dataset()
-    return (
-        ("classifier", {"dataset": dataset})
-        if what == "classifier"
-        else ("train", {"dataset": dataset, "family": what})
-    )
+    if what in training.trainers():
+        return what, {"dataset": dataset}
+    return "train", {"dataset": dataset, "family": what}
 
 
 def key_of(part: str, chosen: dict[str, str]) -> str:
@@ -42,7 +41,7 @@ def take_over(id: str) -> None:
         return
     chosen, values = kinds.flat(job.config)
     st.session_state["data"] = chosen["dataset"]
-    st.session_state["train.what"] = chosen.get("family", "classifier")
+    st.session_state["train.what"] = chosen.get("family", job.kind)
     fill(values, chosen)
     st.session_state["_done"] = f"The form holds the settings of {job.name}."
 
@@ -80,7 +79,7 @@ def fill(values: dict[str, Any], chosen: dict[str, str]) -> None:
 def command(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
     """Writes the settings as a command line, leaving defaults out."""
     words = ["python", "-m", "core", "train", "--dataset", chosen["dataset"]]
-    words += ["--classifier"] if kind == "classifier" else ["--family", chosen["family"]]
+    words += ["--family", chosen["family"]] if "family" in chosen else ["--kind", kind]
     classes = kinds.parts(kind, chosen)
     for dotted, value in values.items():
         part, _, name = dotted.partition(".")
@@ -98,18 +97,20 @@ def draw() -> None:
     # the family that the Overview trains comes first, and is chosen at first
     sees = media.get(datasets.describe(shell.chosen_dataset()).medium).model
     fitting = [entry.name for entry in families if sees in entry.takes]
-    names = [*sorted(fitting, key=lambda name: name != DEFAULT_FAMILY), "classifier"]
-    titles = {entry.name: entry.title for entry in families} | {"classifier": "Classifier (judge)"}
+    others = {name: kind for name, kind in training.trainers().items() if name != "train"}
+    names = [*sorted(fitting, key=lambda name: name != DEFAULT_FAMILY), *others]
+    titles = {each.name: each.title for each in families}
+    titles |= {n: kind.title.removeprefix("Train ").capitalize() for n, kind in others.items()}
     st.selectbox(
         "What to train",
         names,
         key="train.what",
         format_func=titles.__getitem__,
         persist_state="session",
-        help="A family of generative models, or a classifier that can judge their images.",
+        help="A family of generative models, or something else, such as a classifier that can judge their images.",
     )
     kind, chosen = choice()
-    entry = families.get(chosen["family"]) if kind == "train" else jobs.kinds.get(kind)
+    entry = families.get(chosen["family"]) if "family" in chosen else others[kind]
     st.caption(
         f"{entry.caption} Trained on **{shell.plain(datasets.describe(chosen['dataset']).title)}** "
         "(change it in the sidebar)."
@@ -130,8 +131,9 @@ def draw() -> None:
     shown = {key: parts[part] for key, part in keys.items() if part != "dataset"}
     own = {"pipeline", "critic", "made_by", "made_images"}  # asked for below, in words of their own
     made = form.form(shown, omit=own | ({"gpus"} if gpus() < 2 else set()))
-    made["train.augment"] = chain(kind == "train" and families.get(chosen["family"]).critic)
-    if kind == "classifier":
+    if "augment" in parts:
+        made["train.augment"] = chain("family" in chosen and families.get(chosen["family"]).critic)
+    if "extra" in parts:
         made["train.extra"] = extra(chosen["dataset"], parts["extra"].knobs())
     if parts["dataset"].knobs():
         with st.expander("Data"):
@@ -159,7 +161,7 @@ def draw() -> None:
         disabled=not shell.may_change(),
         width="stretch",
     )
-    if id := values["augment.pipeline"]:
+    if id := values.get("augment.pipeline"):
         where = " before the critic" if values["augment.critic"] else ""
         button.caption(
             f":material/auto_fix_high: With the chain **{shell.plain(id)}** of Augment{where}."
@@ -198,21 +200,14 @@ def chain(critic: bool) -> dict[str, Any]:
 
 def _listens(run: jobs.Job) -> bool:
     try:
-        return runs.draft(runs.record(run)).classes > 0
+        return runs.classes_of(run) > 0
     except (UserError, KeyError, TypeError):  # its record is damaged
         return False
 
 
 def extra(dataset: str, knobs: dict[str, Knob]) -> dict[str, Any]:
     """Asks for a run whose images a classifier learns from as well, and for how many; their classes are its labels."""
-    of = [
-        run
-        for run in runs.listing()
-        if run.kind == "train"
-        and runs.dataset_of(run) == dataset
-        and runs.checkpoints(run)
-        and _listens(run)
-    ]
+    of = [run for run in runs.generators(dataset) if _listens(run)]
     able = {run.id: shell.called(run) for run in of}
     key = "train.extra.made_by"
     asked = st.session_state.get(key)

@@ -14,15 +14,17 @@ from pages.parts.train.form import go_on_from, take_over
 def draw(run: jobs.Job) -> None:
     """Offers what can be done with a run."""
     with st.container(horizontal=True):
-        st.button(
-            "Use its settings",
-            icon=":material/content_copy:",
-            key="train.clone",
-            on_click=take_over,
-            args=(run.id,),
-            help="Fills the form with them, to change something and train again.",
-        )
-        if runs.checkpoints(run):
+        trains = "train" in run.config  # not what was brought
+        if trains:
+            st.button(
+                "Use its settings",
+                icon=":material/content_copy:",
+                key="train.clone",
+                on_click=take_over,
+                args=(run.id,),
+                help="Fills the form with them, to change something and train again.",
+            )
+        if trains and runs.checkpoints(run):
             st.button(
                 "Start from it",
                 icon=":material/fork_right:",

@@ -1,0 +1,75 @@
+"""Brings a generative model from outside: its weights are fitted, tried, and kept as the checkpoint of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from core import datasets, jobs, runs
+from core.catalog import Config, UserError
+from core.ground import files
+from core.kinds import Task, kinds
+from core.kinds.train import RECORD, described
+from core.models import Spec
+
+
+def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
+    from core import brought
+
+    return {
+        "dataset": datasets.config_of(choice["dataset"]),
+        "brought": brought.origins.get(choice["brought"]).config,
+    }
+
+
+def _build(facts: Mapping[str, Any], spec: Spec) -> Any:
+    from core import brought
+
+    return brought.generator(facts["brought"], None, spec, facts["dataset"]["classes"]).model
+
+
+def _sampling(origin: str) -> type[Config] | None:
+    from core import brought
+
+    return brought.sampling(origin)
+
+
+@kinds.add(
+    "bring",
+    "Bring a model",
+    Config,
+    lane="short",
+    parts=_parts,
+    shape={"dataset": {"name": str}, "brought": {"name": str}},
+    resumes="Resume tries its weights again.",
+    trained=jobs.Trained("brought", _build, lambda facts: (), _sampling),
+)
+def bring(task: Task) -> Iterator[dict[str, Any]]:
+    """Fits the weights of a generative model from outside, and keeps them as a run that pages open."""
+    import torch
+
+    from core import brought
+    from core.training import spec_of
+
+    dataset, chosen = task.dataset(), task.config("brought")
+    spec, upload = spec_of(dataset), task.path / brought.UPLOAD
+    opened = brought.generator(chosen, upload.read_bytes(), spec, dataset.classes)
+    with torch.inference_mode():
+        x = opened.model.sample(range(2), None, 0, opened.usual)
+    if tuple(x.shape[1:]) != spec.shape or not bool(x.isfinite().all()):
+        raise UserError(
+            f"The model draws {tuple(x.shape[1:])}, or numbers that are not finite; {dataset.name} has {spec.shape}. "
+            "Choose the dataset that it belongs to, or other parameters."
+        )
+    facts = {
+        "brought": chosen,
+        "notes": list(opened.notes),
+        "classes": opened.model.classes,
+        "train": {"batch": 1, "images": 0, "seed": 0},  # none of it is known
+        "dataset": described(task, dataset),
+        "spec": spec.record(),
+    }
+    files.write_json(task.path / RECORD, facts)
+    runs.save_checkpoint(task.path, opened.model, None, {"step": 0, "images": 0})
+    upload.unlink()
+    yield {"step": 0, "images": 0}
