@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     if kept.origin.sampling is not None:
         record = runs.record(ended(jobs.get(kept.id)))
         use = f"Sample it: python -m core sample {kept.id} --out grid.png"
-    facts = {
+    result = {
         "id": kept.id,
         "dataset": dataset.name,
         "kind": contents.kind,
@@ -79,4 +79,4 @@ def run(arguments: argparse.Namespace) -> None:
         *record["notes"],
         use,
     ]
-    show(arguments, facts, lines)
+    show(arguments, result, lines)
