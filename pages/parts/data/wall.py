@@ -12,7 +12,7 @@ from core import datasets
 from core.catalog import UserError
 from core.ground import sheets, tables
 from pages.parts import form, shell, show
-from pages.parts.data import load
+from pages.parts.data import load, titles
 
 PAGE = 60  # images on one page of the wall
 
@@ -56,7 +56,7 @@ def draw(name: str) -> None:
                         alt="Files that were left out, each with the reason",
                     )
             with below:
-                facts(dataset)
+                summary(dataset)
 
 
 def wall(dataset: datasets.Dataset) -> None:
@@ -94,15 +94,11 @@ def wall(dataset: datasets.Dataset) -> None:
     page = min(st.session_state.get(key, 1), pages)
     part = index[(page - 1) * PAGE : page * PAGE]
     x = sheets.as_bytes(dataset.x[part], dataset.levels)
-    titles = [
-        f"image {i}" + (f": {dataset.classes[dataset.y[i]]}" if dataset.y is not None else "")
-        for i in part
-    ]
     show.pictures(
         x,
         columns=12,
         key="data.wall",
-        titles=titles,
+        titles=titles(dataset, part),
         max_height=380,
         max_zoom=6,
         alt=f"Images {(page - 1) * PAGE + 1} to {(page - 1) * PAGE + len(part)} of {dataset.name}",
@@ -140,7 +136,7 @@ def wall(dataset: datasets.Dataset) -> None:
             )
 
 
-def facts(dataset: datasets.Dataset) -> None:
+def summary(dataset: datasets.Dataset) -> None:
     """Shows counts, what was left out, and what is worth knowing."""
     kind = "colour" if dataset.channels == 3 else "grey"
     splits = ", ".join(f"{len(index):,} {name}" for name, index in dataset.splits.items())
