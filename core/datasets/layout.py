@@ -70,11 +70,11 @@ def role(name: str, strict: bool = False) -> str | None:
     """
     text = unicodedata.normalize("NFKC", name)
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).casefold()  # TestSet
-    words = [word for word in re.split(r"[\W\d_]+", text) if word]
-    if {"hold", "out"} <= set(words) or {"held", "out"} <= set(words):
-        words.append("holdout")
+    parts = {part for part in re.split(r"[\W\d_]+", text) if part}
+    if parts >= {"hold", "out"} or parts >= {"held", "out"}:
+        parts.add("holdout")
     splits, other = set(), False
-    for word in words:
+    for word in parts:
         bare = re.sub(r"(set|data|split|images|imgs)s?$", "", word) or word
         meant = [split for split, known in _WORDS.items() if known & {word, bare}]
         splits.update(meant)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
@@ -34,7 +35,6 @@ class Refused(Exception):
 
 
 Metadata = Literal["none", "some", "position"]
-T = TypeVar("T")
 
 
 class Header(NamedTuple):
@@ -136,14 +136,11 @@ def extent(data: bytes, megapixels: float = 16) -> tuple[float, float]:
     Raises:
         Refused: If it cannot be read.
     """
-
-    def find() -> tuple[float, float]:
+    with explained():
         with _opened(data, megapixels) as picture:
             if not _deep(picture):
                 return 0.0, float(_brightest(_flat(picture)))
         return _ends(*_values(data, megapixels))
-
-    return explained(find)
 
 
 def decode(
@@ -168,34 +165,32 @@ def decode(
         The picture, or a sentence part that says why not.
     """
 
-    def make() -> Decoded:
-        notes: tuple[str, ...] = ()
-        with _opened(data, megapixels) as picture:
-            was, deep, metadata = picture.size, _deep(picture), _metadata(picture)
-            if deep:
-                flat, notes = _eight(picture, data, megapixels, span)
-            else:
-                picture.draft(None, (3 * size, 3 * size))  # a JPEG is decoded at a fraction
-                flat = _flat(ImageOps.exif_transpose(picture))
-                if span is not None and span.ones and _brightest(flat) <= 1:
-                    table = [min(255, round(v * 255 / span.largest)) for v in _BYTES]
-                    flat = flat.point(table * len(flat.getbands()))
-        if channels == "grey":
-            flat = flat.convert("L")
-        if fit == "crop":
-            flat = ImageOps.fit(flat, (size, size), Image.Resampling.BICUBIC)
-        else:
-            flat = ImageOps.pad(flat, (size, size), Image.Resampling.BICUBIC, color="white")
-        image = np.asarray(flat)
-        image = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)  # (1 or 3, H, W)
-        if channels == "colour":
-            image = np.repeat(image, 3, axis=0) if len(image) == 1 else image
-        elif (image == image[:1]).all():
-            image = image[:1]
-        return Decoded(image, was, metadata, notes)
-
     try:
-        return explained(make)
+        with explained():
+            notes: tuple[str, ...] = ()
+            with _opened(data, megapixels) as picture:
+                was, deep, metadata = picture.size, _deep(picture), _metadata(picture)
+                if deep:
+                    flat, notes = _eight(picture, data, megapixels, span)
+                else:
+                    picture.draft(None, (3 * size, 3 * size))  # a JPEG is decoded at a fraction
+                    flat = _flat(ImageOps.exif_transpose(picture))
+                    if span is not None and span.ones and _brightest(flat) <= 1:
+                        table = [min(255, round(v * 255 / span.largest)) for v in _BYTES]
+                        flat = flat.point(table * len(flat.getbands()))
+            if channels == "grey":
+                flat = flat.convert("L")
+            if fit == "crop":
+                flat = ImageOps.fit(flat, (size, size), Image.Resampling.BICUBIC)
+            else:
+                flat = ImageOps.pad(flat, (size, size), Image.Resampling.BICUBIC, color="white")
+            image = np.asarray(flat)
+            image = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)  # (1 or 3, H, W)
+            if channels == "colour":
+                image = np.repeat(image, 3, axis=0) if len(image) == 1 else image
+            elif (image == image[:1]).all():
+                image = image[:1]
+            return Decoded(image, was, metadata, notes)
     except Refused as reason:
         return str(reason)
 
@@ -205,14 +200,15 @@ _TELLING = {270, 271, 272, 305, 306, 315, 316, 700, 33432, 33723, 34665}
 _BYTES = range(256)
 
 
-def explained(act: Callable[[], T]) -> T:
+@contextmanager
+def explained() -> Iterator[None]:
     """Turns whatever a decoder raises into a reason: a forged file can make it raise anything.
 
     Raises:
         Refused: With that reason.
     """
     try:
-        return act()
+        yield
     except Refused:
         raise
     except UnidentifiedImageError as error:

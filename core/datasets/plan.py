@@ -299,7 +299,8 @@ def header(source: Directory | Archive, file: File) -> Header:
     except Refused:
         raise
     except Exception:  # cut off in the header, or damaged: its decoder says which
-        return explained(lambda: look(content(source, file, count=False), limit))
+        with explained():
+            return look(content(source, file, count=False), limit)
 
 
 def content(source: Directory | Archive, file: File, count: bool = True) -> bytes:
