@@ -44,8 +44,13 @@ def run(arguments: argparse.Namespace) -> None:
     from core import augment
 
     if arguments.pipeline is None:
-        rows = [{"id": one.id, "title": one.title, "why": one.why} for one in augment.presets()]
-        rows += [{"id": one.id, "title": one.name, "why": ""} for one in augment.saved()]
+        rows = [
+            {"id": pipeline.id, "title": pipeline.title, "why": pipeline.why}
+            for pipeline in augment.presets()
+        ]
+        rows += [
+            {"id": pipeline.id, "title": pipeline.name, "why": ""} for pipeline in augment.saved()
+        ]
         steps = [
             {"name": e.name, "title": e.title, "caption": e.caption} for e in augment.augmentations
         ]

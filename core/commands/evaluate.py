@@ -97,22 +97,25 @@ def run(arguments: argparse.Namespace) -> int:
 
         write(out, report.html(evaluations[0]))
         lines.append(f"Wrote the report to {out}")
-    result = {"evaluations": [_result(one) for one in evaluations], "comparison": compared}
+    result = {
+        "evaluations": [_result(evaluation) for evaluation in evaluations],
+        "comparison": compared,
+    }
     show(arguments, result, lines)
     return 1 if failed else 0
 
 
-def _result(one: Evaluation) -> dict[str, Any]:
-    verdict = measure.verdict(one)
+def _result(evaluation: Evaluation) -> dict[str, Any]:
+    verdict = measure.verdict(evaluation)
     return {
-        "run": one.run,
-        "name": one.name,
-        "family": one.family,
-        "dataset": one.dataset,
-        "step": one.step,
-        "evaluation": one.job,
-        "finished": one.finished,
-        "conditions": dict(one.conditions),
+        "run": evaluation.run,
+        "name": evaluation.name,
+        "family": evaluation.family,
+        "dataset": evaluation.dataset,
+        "step": evaluation.step,
+        "evaluation": evaluation.job,
+        "finished": evaluation.finished,
+        "conditions": dict(evaluation.conditions),
         "metrics": {
             m.metric: {
                 "title": m.title,
@@ -125,13 +128,13 @@ def _result(one: Evaluation) -> dict[str, Any]:
                 "note": m.note,
                 "details": dict(m.details),
             }
-            for m in one.measurements
+            for m in evaluation.measurements
         },
-        "classes": [dict(row) for row in one.classes],
+        "classes": [dict(row) for row in evaluation.classes],
         "copies": verdict.copies,
         "verdict": verdict.sentence,
-        "sentences": list(measure.sentences(one)),
-        "warnings": list(one.warnings),
+        "sentences": list(measure.sentences(evaluation)),
+        "warnings": list(evaluation.warnings),
     }
 
 
@@ -156,9 +159,11 @@ def _cell(m: Measurement | None) -> str:
     return m.written(m.value) + interval
 
 
-def _alone(one: Evaluation) -> list[str]:
-    lines = [f"{one.name}, step {one.step}, {one.conditions.get('n_samples', 0)} samples"]
-    for m in one.measurements:
+def _alone(evaluation: Evaluation) -> list[str]:
+    lines = [
+        f"{evaluation.name}, step {evaluation.step}, {evaluation.conditions.get('n_samples', 0)} samples"
+    ]
+    for m in evaluation.measurements:
         direction = {"lower": "lower is better", "higher": "higher is better", "": ""}
         if not m.known:
             lines.append(f"{m.title:<44} not measured: {m.note}")
@@ -166,16 +171,19 @@ def _alone(one: Evaluation) -> list[str]:
         floor = f"real images {m.written(m.floor)}" if m.floor is not None else ""
         parts = filter(None, (floor, f"n {m.n}", direction[m.entry.direction]))
         lines.append(f"{m.title:<44} {_cell(m):<28} {', '.join(parts)}")
-    notes = [f"{m.title}: {m.note}" for m in one.measurements if m.known and m.note]
+    notes = [f"{m.title}: {m.note}" for m in evaluation.measurements if m.known and m.note]
     return [
         *lines,
-        *(f"note: {text}" for text in (*one.warnings, *notes)),
-        *measure.sentences(one),
+        *(f"note: {text}" for text in (*evaluation.warnings, *notes)),
+        *measure.sentences(evaluation),
     ]
 
 
 def _side_by_side(comparison: Comparison) -> list[str]:
-    lines = [f"{'':<44} " + " ".join(f"{one.name[:27]:<28}" for one in comparison.evaluations)]
+    lines = [
+        f"{'':<44} "
+        + " ".join(f"{evaluation.name[:27]:<28}" for evaluation in comparison.evaluations)
+    ]
     for row in comparison.rows:
         if row.refused:
             lines.append(f"{row.title:<44} {row.refused}")

@@ -144,7 +144,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     lines += [f"{', '.join(titles)}: {limit}" for limit, titles in blind.items()]
     for fact in findings.facts.values():
-        lines += [one["sentence"] for one in (fact if isinstance(fact, list) else [fact])]
+        lines += [row["sentence"] for row in (fact if isinstance(fact, list) else [fact])]
     if arguments.list:
         issues = [issue for issue in findings.issues if issue.kind == arguments.list]
         result["issues"] = [vars(issue) for issue in issues]

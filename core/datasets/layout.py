@@ -254,8 +254,8 @@ def _unrepeat(paths: dict[int, list[str]]) -> None:
     tops: dict[str, list[int]] = defaultdict(list)
     for i, path in paths.items():
         tops[path[0]].append(i)
-    for top, mine in tops.items():
-        while deep := [i for i in mine if len(paths[i]) > 2]:
+    for top, pictures in tops.items():
+        while deep := [i for i in pictures if len(paths[i]) > 2]:
             same = [i for i in deep if paths[i][1].casefold() == top.casefold()]
             if not same or len(deep) - len(same) > min(FEW, len(same) // 10):
                 break
@@ -330,11 +330,13 @@ def readings(
         )
     if "file" not in readings:
         return readings, taken
-    mine, theirs = (sum(n is not None for _, n, _ in readings[k].placed) for k in ("file", taken))
-    if 2 * mine >= theirs or any(name.casefold().endswith(".json") for name in named):
+    by_file, by_folders = (
+        sum(n is not None for _, n, _ in readings[k].placed) for k in ("file", taken)
+    )
+    if 2 * by_file >= by_folders or any(name.casefold().endswith(".json") for name in named):
         return readings, "file"
     readings[taken].notes.append(
-        f"{files_named} says the label of only {many(mine, 'picture')}, and the folders of {theirs:,}: "
+        f"{files_named} says the label of only {many(by_file, 'picture')}, and the folders of {by_folders:,}: "
         "the folders are taken. Choose the file of labels (dataset.reading=file) if it is meant."
     )
     return readings, taken

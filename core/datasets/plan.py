@@ -241,16 +241,16 @@ def planned(config: FolderConfig, source: Directory | Archive) -> Plan:
             pictures.append(Picture(file, header(source, file)))
         except Refused as reason:
             refused.append((file.name, str(reason)))
-    matched, told, problem = Labels(), [], ""
+    matched, named, problem = Labels(), [], ""
     by_file = config.reading in ("auto", "file")
     if pictures and (config.group or by_file):
         try:
-            matched, told = _labels(source, tables, pictures, refused, config.group)
+            matched, named = _labels(source, tables, pictures, refused, config.group)
             if matched.two_groups:
                 why = f"is named with two values of {config.group!r}"
                 refused += [(pictures[i].file.name, why) for i in sorted(matched.two_groups)]
                 pictures = [p for i, p in enumerate(pictures) if i not in matched.two_groups]
-                matched, told = _labels(source, tables, pictures, refused, config.group)
+                matched, named = _labels(source, tables, pictures, refused, config.group)
         except UserError as error:
             problem = str(error)
     if config.group and not matched.group and not problem:
@@ -263,7 +263,7 @@ def planned(config: FolderConfig, source: Directory | Archive) -> Plan:
     kinds, taken = readings(
         files,
         matched if by_file and matched.label else None,
-        told if by_file else [],
+        named if by_file else [],
         config.training,
     )
     if config.reading != "auto":
@@ -350,12 +350,12 @@ def _labels(
     if not labelled:
         empty = [name for name, table in read if table.rows and name.casefold().endswith(".json")]
         return matched, list(map(shown, empty))
-    told = [shown(name) for name, _ in labelled]
+    named = [shown(name) for name, _ in labelled]
     if not matched.label:
         first = labelled[0][1].rows[0].file
         raise UserError(
-            f"The file of labels {', '.join(map(repr, told))} names none of the {len(pictures):,} pictures that are "
+            f"The file of labels {', '.join(map(repr, named))} names none of the {len(pictures):,} pictures that are "
             f"here (its first is {shown(first)[:80]!r}). Mend it or take it out, or read the folders instead "
             "(dataset.reading=classes)."
         )
-    return matched, told
+    return matched, named

@@ -55,8 +55,8 @@ def draw() -> None:
                 source, values = read_as(upload, called)
                 wanted = called  # nothing speaks against it
     with right:
-        asked, key = {"reading", "training", "range", "group"}, f"data.{source}"
-        values |= form.form({key: datasets.config_of(source)}, omit=asked)[key]
+        of_upload, key = {"reading", "training", "range", "group"}, f"data.{source}"
+        values |= form.form({key: datasets.config_of(source)}, omit=of_upload)[key]
     pressed = pressing.button(
         "Import",
         type="primary",
@@ -97,12 +97,12 @@ def looked(upload: Any, name: str, chosen: dict[str, str]) -> datasets.Preview:
             "Make it smaller."
         )
     key = (upload.file_id, chosen)
-    known = st.session_state.get("data.preview")
-    if known is None or known[0] != key:
+    cached = st.session_state.get("data.preview")
+    if cached is None or cached[0] != key:
         with st.spinner("Looking into the ZIP"), stored(upload, name) as path:
-            known = key, datasets.preview({"path": path} | chosen)
-        st.session_state["data.preview"] = known
-    return known[1]
+            cached = key, datasets.preview({"path": path} | chosen)
+        st.session_state["data.preview"] = cached
+    return cached[1]
 
 
 def reading_of(preview: datasets.Preview, key: str) -> dict[str, Any]:
@@ -120,10 +120,10 @@ def reading_of(preview: datasets.Preview, key: str) -> dict[str, Any]:
             format_func=lambda kind: READINGS[kind] + (" (found)" if kind == preview.taken else ""),
             captions=[shell.plain(reading["sentence"]) for reading in preview.readings],
         )
-    one = next(reading for reading in preview.readings if reading["kind"] == chosen)
-    for note in [one["sentence"]] * (len(kinds) == 1) + one["notes"]:
+    reading = next(reading for reading in preview.readings if reading["kind"] == chosen)
+    for note in [reading["sentence"]] * (len(kinds) == 1) + reading["notes"]:
         st.caption(f":material/info: {shell.plain(note)}")
-    return one
+    return reading
 
 
 def read_as(upload: Any, name: str) -> tuple[str, dict[str, Any]]:
@@ -163,14 +163,14 @@ def read_as(upload: Any, name: str) -> tuple[str, dict[str, Any]]:
             ":material/info: None is for validation: a share of the training images is set aside for it."
         )
     if preview.deep or preview.ones:
-        held = (
+        contents = (
             "They hold only the values 0 and 1."
             if preview.ones
             else f"{preview.deep:,} of them hold more than 8 bits"
             + ("." if preview.largest is None else f"; their largest value is {preview.largest:g}.")
         )
         st.caption(
-            f":material/info: {held} The largest value of all pictures becomes white, unless another is given."
+            f":material/info: {contents} The largest value of all pictures becomes white, unless another is given."
         )
         values["range"] = form.control(knobs["range"], prefix)
     return preview.source, values

@@ -213,19 +213,19 @@ def sides(dataset: Any, issue: Any) -> None:
     for begin in range(0, len(labels), 3):
         row = labels[begin : begin + 3]
         for label, column in zip(row, st.columns(max(2, len(row))), strict=False):
-            mine = [i for i in copies if dataset.y[i] == label]
+            alike = [i for i in copies if dataset.y[i] == label]
             name = dataset.classes[label]
             with column:
                 show.pictures(
-                    sheets.as_bytes(dataset.x[np.asarray(mine[:1])], dataset.levels),
+                    sheets.as_bytes(dataset.x[np.asarray(alike[:1])], dataset.levels),
                     columns=1,
                     key=f"data.side.{label}",
-                    alt=f"Image {mine[0]}, labelled {name}",
-                    titles=titles(dataset, mine[:1]),
+                    alt=f"Image {alike[0]}, labelled {name}",
+                    titles=titles(dataset, alike[:1]),
                     max_height=150,
                     max_zoom=6,
                 )
-                st.markdown(f"**{shell.plain(name)}**: {decisions.named(mine)}")
+                st.markdown(f"**{shell.plain(name)}**: {decisions.named(alike)}")
                 for one, title, help in (
                     (False, f"{name} is right", "All these copies get this label."),
                     (True, "Keep one of these", "The other copies are left out."),

@@ -123,7 +123,7 @@ def sources(choice: str) -> tuple[str, str]:
     from core import augment
 
     chains = {"": "none"} | {preset.id: preset.title for preset in augment.presets()}
-    chains |= {one.id: f"{one.name} (saved)" for one in augment.saved()}
+    chains |= {saved.id: f"{saved.name} (saved)" for saved in augment.saved()}
     able = {run.id: shell.called(run) for run in runs.generators()}
     own = [id for id in able if runs.dataset_of(jobs.get(id)) == choice]
     able = {"": "none"} | {id: able[id] for id in [*own, *(id for id in able if id not in own)]}
