@@ -109,7 +109,7 @@ def _own(data: bytes | np.ndarray, dataset: Dataset) -> tuple[np.ndarray, list[s
     own=_own,
     suffixes=("csv",),
 )
-def waves(config: Config, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+def waves(config: Config, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Slow and fast waves of 60 speakers, each with a loudness of its own."""
     rng = np.random.default_rng(0)
     y, speaker = np.arange(600) % 2, np.arange(600) % 60

@@ -193,7 +193,7 @@ def test_a_dataset_is_built_and_exported(run, toy, tmp_path):
     assert len(table) == 101
     assert "needs --out dataset.zip or --build NAME" in run("export", "toy", code=2)
     assert "Add --build NAME" in run("export", "toy", "--pipeline", "digits", "--out", out, code=2)
-    assert "--out must be a .zip" in run("export", "toy", "--out", tmp_path / "x.tar", code=2)
+    assert "--out must end in .zip" in run("export", "toy", "--out", tmp_path / "x.tar", code=2)
 
 
 # --- Training with a pipeline --------------------------------------------------------------------------------------

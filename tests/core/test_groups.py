@@ -15,6 +15,7 @@ from core import building, datasets, quality
 from core.__main__ import main
 from core.catalog import UserError
 from core.datasets import Dataset, Preview, assemble, digests, labels, split_by_content
+from core.ground.writing import percent
 from core.media import media
 from core.quality import decisions, measures, sets
 from core.quality import labels as quality_labels
@@ -108,6 +109,30 @@ def test_a_picture_without_a_value_stands_alone(tmp_path):
     found = load(put(tmp_path / "x.zip", {**tree(*names), "labels.csv": content}), group="patient")
     assert 10 < len(found.splits["test"]) < 40  # as a group they would all be in one split
     assert "Kept together by patient: 2 groups; 112 pictures without one." in found.notes
+
+
+def test_three_groups_cannot_have_the_shares_and_that_is_told(tmp_path):
+    names = [f"{i:03}.png" for i in range(60)]
+    rows = [f"{name},{KINDS[i % 3]},speaker{i // 20}" for i, name in enumerate(names)]
+    content = "\n".join(["file_name,label,speaker", *rows]).encode()
+    path = put(tmp_path / "x.zip", {**tree(*names), "labels.csv": content})
+    found = load(path, group="speaker")
+    assert [len(index) for index in found.splits.values()] == [20, 20, 20]
+    (note,) = (note for note in found.notes if note.startswith("Too few or too unequal groups"))
+    assert note.endswith(
+        f"valid has {percent(1 / 3, 0)} instead of {percent(0.1, 0)}, "
+        f"test has {percent(1 / 3, 0)} instead of {percent(0.2, 0)}."
+    )
+    assert not any("Too few" in note for note in load(path).notes)
+
+
+def test_a_picture_under_two_patients_is_left_out_and_told(tmp_path):
+    content = table(PLAIN) + f"\n000.png,{KINDS[0]},p09\n001.png,{KINDS[1]},p00".encode()
+    path = put(tmp_path / "x.zip", {**tree(*PLAIN), "labels.csv": content})
+    found = load(path, group="patient")
+    assert found.refused == (("000.png", "is named with two values of 'patient'"),)
+    assert len(found) == 59 and not any("cannot be found" in note for note in found.notes)
+    assert len(load(path)) == 60  # without a group it is one picture of one class
 
 
 def test_captions_in_many_lines_are_still_no_labels(tmp_path):
@@ -249,7 +274,7 @@ def test_the_content_tells_the_importer(tmp_path, monkeypatch):
             notes = sum(name.endswith(".note") for name in packed.namelist())
         return Preview(pictures=notes, refused=(), readings=(), taken="none")
 
-    def notes(config, place, watch) -> Dataset:
+    def notes(config, folder, watch) -> Dataset:
         """Notes of eight by eight levels."""
         with zipfile.ZipFile(config.path) as packed:
             found = [packed.read(name) for name in packed.namelist() if name.endswith(".note")]

@@ -38,7 +38,7 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             monkeypatch.setenv(f"SIMULACRA_{name.upper()}", str(value))
         settings.cache_clear()
         store.memo.clear()
-        store._made.clear()
+        store._in_memory_cache.clear()
 
     return change
 
@@ -100,7 +100,7 @@ def test_what_is_made_in_memory_is_bounded(setting):
     setting(view_only=1, memory_mb=1)
     for seed in range(3):
         datasets.load("faces", {"size": 16, "count": FITS, "seed": seed})
-    assert len(store._made.values()) == 2
+    assert len(store._in_memory_cache.values()) == 2
     again = datasets.load("faces", {"size": 16, "count": FITS, "seed": 2})
     assert again is datasets.load("faces", {"size": 16, "count": FITS, "seed": 2})
 

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from pages.parts import shell, show
-from pages.parts.data import mending
+from pages.parts.data import mending, titles
 from pages.parts.map import Trait, pack, points
 
 SHOWN = 60  # images of a lasso that are shown
@@ -19,14 +19,14 @@ def draw(dataset: Any) -> None:
     from core import quality
 
     job = quality.newest(dataset)
-    found = job.result() if job is not None and not job.active else None
-    if job is None or found is None:
+    findings = job.result() if job is not None and not job.active else None
+    if job is None or findings is None:
         st.caption(
             "The map is made by the inspection: choose **What is wrong?** and press Inspect."
         )
         return
-    index, xy = found.map
-    kinds = found.by_kind()
+    index, xy = findings.map
+    kinds = findings.by_kind()
     marked = st.selectbox(
         "Mark",
         [None, *kinds],
@@ -67,11 +67,7 @@ def draw(dataset: Any) -> None:
             columns=6,
             key="data.lasso",
             alt=f"{len(some)} images chosen on the map",
-            titles=[
-                f"image {i}"
-                + (f": {dataset.classes[int(dataset.y[i])]}" if dataset.y is not None else "")
-                for i in some
-            ],
+            titles=titles(dataset, some),
             max_height=420,
         )
 

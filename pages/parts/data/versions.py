@@ -79,9 +79,9 @@ def make(dataset: Any, name: str) -> None:
     """Makes the new version, and chooses it."""
     from core.quality import decisions
 
-    made = decisions.apply(dataset, name, shell.who())
-    st.session_state["data.next"] = made.name
-    st.session_state["_done"] = f"{made.name}: {len(made):,} images. It is chosen now."
+    version = decisions.apply(dataset, name, shell.who())
+    st.session_state["data.next"] = version.name
+    st.session_state["_done"] = f"{version.name}: {len(version):,} images. It is chosen now."
 
 
 def add(choice: str, prepared: Mapping[str, Any]) -> None:
@@ -108,9 +108,9 @@ def add(choice: str, prepared: Mapping[str, Any]) -> None:
             disabled=not shell.may_change() or not (pipeline or run),
             help="As a job; the dataset stays as it is.",
         )
-    found = [job for job in jobs.listing("build") if job.config["dataset"]["name"] == choice]
-    if found:
-        shell.live(built, 1 if found[0].active else None, found[0].id)
+    builds = [job for job in jobs.listing("build") if job.config["dataset"]["name"] == choice]
+    if builds:
+        shell.live(built, 1 if builds[0].active else None, builds[0].id)
 
 
 def begin(choice: str, values: Mapping[str, Any]) -> None:
@@ -153,9 +153,9 @@ def built(id: str) -> None:
 
     job = jobs.get(id)
     job_panel.panel(job, "data.build")
-    found = job.result()
-    if found:
-        st.caption(shell.plain(found["sentence"]))
+    result = job.result()
+    if result:
+        st.caption(shell.plain(result["sentence"]))
 
 
 def take(dataset: Any) -> None:

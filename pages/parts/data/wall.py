@@ -12,7 +12,7 @@ from core import datasets
 from core.catalog import UserError
 from core.ground import tables
 from pages.parts import form, shell, show
-from pages.parts.data import load
+from pages.parts.data import load, titles
 
 PAGE = 60  # images on one page of the wall
 
@@ -56,7 +56,7 @@ def draw(name: str) -> None:
                         alt="Files that were left out, each with the reason",
                     )
             with below:
-                facts(dataset)
+                summary(dataset)
 
 
 def wall(dataset: datasets.Dataset) -> None:
@@ -94,15 +94,11 @@ def wall(dataset: datasets.Dataset) -> None:
     page = min(st.session_state.get(key, 1), pages)
     part = index[(page - 1) * PAGE : page * PAGE]
     x = dataset.pictures(part)
-    titles = [
-        f"image {i}" + (f": {dataset.classes[dataset.y[i]]}" if dataset.y is not None else "")
-        for i in part
-    ]
     show.pictures(
         x,
         columns=12,
         key="data.wall",
-        titles=titles,
+        titles=titles(dataset, part),
         clickable=True,
         max_height=380,
         max_zoom=6,
@@ -113,7 +109,7 @@ def wall(dataset: datasets.Dataset) -> None:
     if (place := show.clicked("data.wall", len(part))) is not None:
         st.session_state["data.item"] = int(part[place])
     if (chosen := st.session_state.get("data.item")) in part:
-        st.caption(shell.plain(titles[list(part).index(chosen)].capitalize()))
+        st.caption(shell.plain(titles(dataset, [chosen])[0].capitalize()))
         name = f"{dataset.name}-{chosen}"
         show.item(
             dataset.x[chosen], dataset.medium, name, key="data.item.of", levels=dataset.levels
@@ -149,7 +145,7 @@ def wall(dataset: datasets.Dataset) -> None:
             )
 
 
-def facts(dataset: datasets.Dataset) -> None:
+def summary(dataset: datasets.Dataset) -> None:
     """Shows counts, what was left out, and what is worth knowing."""
     splits = ", ".join(f"{len(index):,} {name}" for name, index in dataset.splits.items())
     st.markdown(
