@@ -182,6 +182,6 @@ def judged(run: jobs.Job, evaluation: measure.Evaluation) -> None:
     )
 
 
-st.title("What is this model, and what can it do?", anchor=False)
+shell.header("What is this model, and what can it do?")
 if (shown := shell.chosen_model()) is not None:
     about(shown)

@@ -67,5 +67,5 @@ def look(chain: Any, data: str, name: str) -> None:
         st.caption(on.credit)
 
 
-st.title("What does augmentation do to the images, and does it help?", anchor=False)
+shell.header("What does augmentation do to the images, and does it help?")
 page(shell.chosen_dataset())

@@ -17,7 +17,7 @@ VIEWS = {
     "version": "Mend and take away",
     "bring": "Bring your own pictures",
 }
-st.title("What is in the data, and what is wrong with it?", anchor=False)
+shell.header("What is in the data, and what is wrong with it?")
 name = shell.chosen_dataset()
 view = shell.view("What to do", "data.view", VIEWS, label_visibility="collapsed")
 if view == "look":

@@ -177,6 +177,6 @@ def invite(run: jobs.Job) -> None:
     shell.go("latent", "Explore what it learned")
 
 
-st.title("How good is it, how sure are we, and is it a copy?", anchor=False)
+shell.header("How good is it, how sure are we, and is it a copy?")
 if (shown := shell.chosen_model(" to measure")) is not None:
     page(shown)

@@ -164,7 +164,7 @@ def use(checkpoint: Checkpoint, choice: Choice, tool: str) -> None:
     tools.TOOLS[tool].draw(Here(checkpoint, choice, asked))
 
 
-st.title("What has it learned? Drag, and see", anchor=False)
+shell.header("What has it learned? Drag, and see")
 if (shown := shell.chosen_model()) is not None:
     explore(shown.id)
     shell.go("train", "Train another, and compare the two")

@@ -63,7 +63,7 @@ def covers(shown: list[jobs.Job]) -> None:
                 shell.explore(run, key=f"overview.explore.{run.id}")
 
 
-st.title("Train a model that makes images, and see what it learned", anchor=False)
+shell.header("Train a model that makes images, and see what it learned")
 st.markdown(
     "Simulacra trains generative models on this server, lets you watch them learn, and walk through what they learned."
 )

@@ -180,7 +180,7 @@ def head(job: jobs.Job) -> None:
             )
 
 
-st.title("Which family learns fastest?", anchor=False)
+shell.header("Which family learns fastest?")
 listed = jobs.listing("race")
 ids = [job.id for job in listed]
 shell.choose("race", ids, ids[0] if ids else None)

@@ -164,6 +164,6 @@ def watch(question: Question, id: str) -> None:
     take_files(job, "robust")
 
 
-st.title("How does it stand up to attacks, and can you believe it?", anchor=False)
+shell.header("How does it stand up to attacks, and can you believe it?")
 page(shell.chosen_dataset())
 shell.go("train", "Train a classifier that withstands more")

@@ -11,7 +11,7 @@ ICON = ":material/model_training:"
 ORDER = 3
 shell.enter()
 
-st.title("What does a model learn, and how fast?", anchor=False)
+shell.header("What does a model learn, and how fast?")
 left, right = st.columns([1, 2.4], gap="large")
 with left:
     form.draw()

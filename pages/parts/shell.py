@@ -149,6 +149,7 @@ def navigation() -> Any:
         layout="wide",
         initial_sidebar_state=240,
     )
+    dress()
     admit()
     _drop_endless()
     fresh = not st.session_state.get("_begun") and time.monotonic() - _first_asked() < 60
@@ -172,6 +173,17 @@ def navigation() -> Any:
     if fresh:
         st.rerun()
     return page
+
+
+def dress() -> None:
+    """Puts our mark above the pages, in the colours of the visitor's theme, and what the theme cannot say."""
+    theme = st.context.theme.type or "light"
+    colours = {"INK": "textColor", "ACCENT": "primaryColor", "GROUND": "secondaryBackgroundColor"}
+    mark = (PAGES / "parts" / "mark.svg").read_text("utf-8")
+    for name, option in colours.items():
+        mark = mark.replace(name, st.get_option(f"theme.{theme}.{option}"))
+    st.logo(mark, size="large")
+    st.html(PAGES / "parts" / "shell.css")
 
 
 @cache
@@ -222,6 +234,34 @@ def enter() -> None:
     if not st.session_state.pop("_shell", False):
         navigation()
         st.rerun()
+
+
+def header(question: str) -> Any:
+    """Draws the top of a page: what it answers, and at the right the place of its main actions.
+
+    The place may be filled at once or later, when what an action needs is known, but not from a fragment. At most
+    three actions stand there, one of them of ``type="primary"``; what acts on a part of the page stays at that part::
+
+        actions = shell.header("What is this model, and what can it do?")
+        actions.download_button("Share", page, key="about.share", icon=":material/share:")
+        shell.press(actions, "Train longer", kinds.extend, run.id, key="train.longer")
+        with actions:
+            shell.go("latent", "Explore it")
+
+    Returns:
+        The place, a horizontal container.
+    """
+    with st.container(
+        key="shell.header", horizontal=True, vertical_alignment="center", gap="small"
+    ):
+        st.title(question, anchor=False)
+        return st.container(
+            key="shell.actions",
+            horizontal=True,
+            horizontal_alignment="right",
+            vertical_alignment="center",
+            width="content",
+        )
 
 
 def go(name: str, label: str, icon: str = ":material/arrow_forward:") -> None:
