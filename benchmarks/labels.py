@@ -109,7 +109,7 @@ def main() -> None:
 
 def line(name: str, rate: float, found: labels.Judgement, wrong: np.ndarray) -> None:
     """Prints what is said of one set beside what is true."""
-    facts = found.facts
+    facts = found.summary
     hits = np.isin(found.rows[np.argsort(found.chance[0], kind="stable")], wrong)
     order = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     suspect = np.isin(found.rows[found.suspect], wrong)

@@ -198,7 +198,7 @@ def truth(
     net: nn.Module, target: Target, x: Images, y: Tensor, eps: float, stands: np.ndarray
 ) -> float:
     """Gives the share that withstands an attack which knows the network inside and the disguise."""
-    inner = Target(net, target.classes, target.channels, target.size)
+    inner = Target(net, target.classes, target.shape)
     left = (target.predict(x) == y) & torch.as_tensor(stands)
     for asked in (inner, target.with_(bpda=True, bypass=True)):
         rows = left.nonzero().flatten()
@@ -220,7 +220,7 @@ def judge(name: str, titles: Sequence[str], n: int, keep: Path) -> list[str]:
         x, y, indices, _ = images_of(dataset, config)
         torch.manual_seed(0)
         target = Target(
-            Around(net, disguise.change).eval(), dataset.classes, dataset.channels, dataset.size,
+            Around(net, disguise.change).eval(), dataset.classes, dataset.shape,
             name=title,
         )  # fmt: skip
         began = time.process_time()

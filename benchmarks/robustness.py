@@ -103,7 +103,7 @@ def prepared(name: str, keep: Path) -> tuple[nn.Module, Dataset, float]:
 def targeted(net: nn.Module, dataset: Dataset, name: str) -> Target:
     """Makes a classifier the target of attacks, as the product does; the libraries get it as it was."""
     own = laid_out(brought.classifier(copy.deepcopy(net), dataset, dataset.classes, {}))
-    return Target(own.model, dataset.classes, dataset.channels, dataset.size, name=name)
+    return Target(own.model, dataset.classes, dataset.shape, name=name)
 
 
 def right(target: Target, dataset: Dataset, n: int) -> tuple[Images, Tensor]:

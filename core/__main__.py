@@ -23,9 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; gives the exit code: 0 done, 1 the work failed, 2 the request was wrong."""
     argv = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # a pipe on Windows knows few letters; names have any
+        if isinstance(stream, io.TextIOWrapper):  # a pipe on Windows cannot write every letter
             stream.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser(argv).parse_args(argv)
@@ -49,18 +47,18 @@ def _parser(argv: Sequence[str]) -> Parser:
     )
     choices = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in commands.commands:
-        asked = bool(argv) and argv[0] == command.name
-        made = choices.add_parser(
+        chosen = argv[:1] == [command.name]
+        subparser = choices.add_parser(
             command.name,
             help=command.caption,
             description=command.caption,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            epilog=_parameters(command, argv[1:]) if asked else "",
+            epilog=_parameters(command, argv[1:]) if chosen else "",
         )
-        made.set_defaults(run=command.make)
-        made.add_argument("--json", action="store_true", help="print JSON, one object")
-        if asked:  # what others take is nobody's question, and may cost time to know
-            command.arguments(made)
+        subparser.set_defaults(run=command.make)
+        subparser.add_argument("--json", action="store_true", help="print JSON, one object")
+        if chosen:  # the arguments of the others are not needed, and may cost time to know
+            command.arguments(subparser)
     return parser
 
 

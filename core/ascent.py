@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from core.norms import LINF, Norm, wide
-from core.tensors import Images
+from core.tensors import Batch
 
 
 class Ascent:
@@ -37,8 +37,8 @@ class Ascent:
         self,
         norm: Norm,
         eps: float,
-        x: Images,
-        start: Images,
+        x: Batch,
+        start: Batch,
         steps: int,
         length: float = 2.5,
         momentum: float = 0.0,
@@ -50,11 +50,11 @@ class Ascent:
     def step(self, slope: Tensor) -> None:
         """Follows a gradient (N, C, H, W), and cuts back to the budget."""
         if self.momentum:
-            slope = slope / wide(slope.abs().flatten(1).mean(1).clamp_min(1e-30))
+            slope = slope / wide(slope.abs().flatten(1).mean(1).clamp_min(1e-30), slope)
             self.past = slope = self.momentum * self.past + slope
         self.at = self._ahead(slope, self.size)
 
-    def _ahead(self, slope: Tensor, size: float) -> Images:
+    def _ahead(self, slope: Tensor, size: float) -> Batch:
         ahead = self.at + size * self.norm.steepest(slope, self.at)
         return self.norm.within(self.x, ahead, self.eps)
 
@@ -66,7 +66,7 @@ class Ascent:
 class Annealed(Ascent):
     """Begins with steps of twice the budget, ends with none, and carries on a quarter of the last step [3]."""
 
-    def __init__(self, norm: Norm, eps: float, x: Images, start: Images, steps: int) -> None:
+    def __init__(self, norm: Norm, eps: float, x: Batch, start: Batch, steps: int) -> None:
         super().__init__(norm, eps, x, start, steps)
         self.past, self.done = start, 0
 
@@ -79,7 +79,7 @@ class Annealed(Ascent):
         self.done += 1
 
 
-def gradient(score: Callable[[Tensor], Tensor], x: Images) -> Tensor:
+def gradient(score: Callable[[Tensor], Tensor], x: Batch) -> Tensor:
     """Gives the gradient of a score (N,) of images at these, (N, C, H, W)."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
@@ -88,8 +88,8 @@ def gradient(score: Callable[[Tensor], Tensor], x: Images) -> Tensor:
 
 
 def climb(
-    score: Callable[[Tensor], Tensor], x: Images, start: Images, eps: float, steps: int
-) -> Images:
+    score: Callable[[Tensor], Tensor], x: Batch, start: Batch, eps: float, steps: int
+) -> Batch:
     """Raises a score (N,) within [0, 1] and ``eps`` of ``x`` per pixel, from a start that is cut back to them first."""
     ascent = Ascent(LINF, eps, x, LINF.within(x, start, eps), steps)
     for _ in range(steps):

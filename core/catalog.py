@@ -96,6 +96,10 @@ def knob(
     """
     extra = {
         "choices": choices,
+        "low": ge if gt is None else gt,
+        "high": le if lt is None else lt,
+        "open_low": gt is not None,
+        "open_high": lt is not None,
         "unit": unit,
         "title": title,
         "log": log,
@@ -103,19 +107,9 @@ def knob(
         "path": path,
         "visitor": visitor,
     }
-    return (
-        Field(
-            default,
-            ge=ge,
-            le=le,
-            gt=gt,
-            lt=lt,
-            description=help,
-            allow_inf_nan=False,
-            json_schema_extra=extra,
-        )
-        if isinstance(default, float)
-        else Field(default, ge=ge, le=le, gt=gt, lt=lt, description=help, json_schema_extra=extra)
+    finite: dict[str, Any] = {"allow_inf_nan": False} if isinstance(default, float) else {}
+    return Field(
+        default, description=help, ge=ge, le=le, gt=gt, lt=lt, json_schema_extra=extra, **finite
     )
 
 
@@ -157,19 +151,13 @@ class Knob:
             return "one of " + ", ".join(map(plain, self.options))
         if self.type is bool:
             return "true or false"
-        words = {int: "a whole number", float: "a number", str: "a text"}[self.type]
-        low = (
-            f"{'above' if self.open_low else 'at least'} {plain(self.low)}"
-            if self.low is not None
-            else ""
-        )
-        high = (
-            f"{'below' if self.open_high else 'at most'} {plain(self.high)}"
-            if self.high is not None
-            else ""
-        )
-        bounds = " and ".join(part for part in (low, high) if part)
-        return f"{words} {bounds}" if bounds else words
+        noun = {int: "a whole number", float: "a number", str: "a text"}[self.type]
+        bounds = []
+        if self.low is not None:
+            bounds.append(f"{'above' if self.open_low else 'at least'} {plain(self.low)}")
+        if self.high is not None:
+            bounds.append(f"{'below' if self.open_high else 'at most'} {plain(self.high)}")
+        return f"{noun} {' and '.join(bounds)}".rstrip()
 
 
 class Config(BaseModel):
@@ -229,14 +217,14 @@ class Config(BaseModel):
 
         A link may ask for anything that is allowed, and the server works for anybody who follows it.
         """
-        lower, words = {}, []
+        lower, sentences = {}, []
         for name, knob in type(self).knobs().items():
             most, value = knob.visitor, getattr(self, name)
             if most is not None and value > most:
                 lower[name] = knob.type(most)
                 limit = f"capped at {plain(most)}" if most != "" else "left out"
-                words.append(f"{knob.label}: {plain(value)}, {limit} in view-only.")
-        return self.model_copy(update=lower), words
+                sentences.append(f"{knob.label}: {plain(value)}, {limit} in view-only.")
+        return self.model_copy(update=lower), sentences
 
     def record(self) -> dict[str, Any]:
         """Gives the plain values, ready for JSON."""
@@ -244,13 +232,6 @@ class Config(BaseModel):
 
 
 def _knob(name: str, info: Any) -> Knob:
-    bounds: dict[str, Any] = {}
-    for rule in info.metadata:
-        for key in ("ge", "gt", "le", "lt"):
-            value = getattr(rule, key, None)
-            if value is not None:
-                side, opened = ("low", "open_low") if key[0] == "g" else ("high", "open_high")
-                bounds |= {side: value, opened: key[1] == "t"}
     extra = dict(info.json_schema_extra or {})
     choices = extra.pop("choices", None)
     literal = get_origin(info.annotation) is Literal
@@ -260,21 +241,16 @@ def _knob(name: str, info: Any) -> Knob:
         raise TypeError(
             f"parameter {name!r} must be int, float, bool, str or Literal, got {info.annotation!r}"
         )
-    return Knob(name, kind, info.default, info.description or "", options, **bounds, **extra)
+    return Knob(name, kind, info.default, info.description or "", options, **extra)
 
 
 def plain(value: Any) -> str:
     """Writes a value as a person would: no trailing zeros, no quotes around an empty text but their own."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float):
-        return (
-            str(int(value))
-            if value.is_integer() and abs(value) < 1e15
-            else f"{value:g}"
-            if math.isfinite(value)
-            else str(value)
-        )
+    if isinstance(value, float) and math.isfinite(value):
+        whole = value.is_integer() and abs(value) < 1e15
+        return str(int(value)) if whole else f"{value:g}"
     return repr(value) if value == "" else str(value)
 
 
@@ -301,9 +277,9 @@ def broken_off(error: BaseException) -> str:
     "the server's name was not found, as without a network"
     """
     text = str(error)
-    for pattern, words in _BROKEN.items():
-        if found := re.search(pattern, text, re.IGNORECASE):
-            return words.format(next((part for part in found.groups() if part), ""))
+    for pattern, cause in _BROKEN.items():
+        if match := re.search(pattern, text, re.IGNORECASE):
+            return cause.format(next(filter(None, match.groups()), ""))
     return re.sub(r"<urlopen error (.*)>|\[Errno -?\d+\] ?", r"\1", reason(error)).rstrip(". ")
 
 
@@ -341,8 +317,8 @@ class Entry:
     """
 
     name: str
-    title: str
-    config: type[Config]
+    title: str = ""
+    config: type[Config] = Config
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, kw_only=True)
     make: Callable[..., Any] = field(init=False)
 
@@ -420,12 +396,8 @@ class Registry(Generic[P, E]):
     def _modules(self) -> list[str]:
         if self._package is None:
             return []
-        package: ModuleType = importlib.import_module(self._package)
-        return sorted(
-            info.name
-            for info in pkgutil.iter_modules(package.__path__)
-            if not info.name.startswith("_")
-        )
+        modules = pkgutil.iter_modules(importlib.import_module(self._package).__path__)
+        return sorted(info.name for info in modules if not info.name.startswith("_"))
 
 
 def parse(texts: Iterable[str]) -> dict[str, str]:
@@ -455,23 +427,21 @@ def assign(
     Raises:
         UserError: If a name is unknown, or short and shared by several configs.
     """
-    sorted_values: dict[str, dict[str, Any]] = {part: {} for part in configs}
-    full = {
+    by_config: dict[str, dict[str, Any]] = {part: {} for part in configs}
+    dotted = {
         f"{part}.{name}": (part, name)
         for part, config in configs.items()
         for name in config.knobs()
     }
-    for given, value in values.items():
-        owners = [key for key in full if key == given or key.partition(".")[2] == given]
+    for text, value in values.items():
+        owners = [key for key, (_, name) in dotted.items() if text in (key, name)]
         if not owners:
-            short = [name for _, name in full.values()]
-            raise UserError(
-                unknown("parameter", given, [*full, *short] if "." not in given else full)
-            )
+            short = [name for _, name in dotted.values()] if "." not in text else []
+            raise UserError(unknown("parameter", text, [*dotted, *short]))
         if len(owners) > 1:
             raise UserError(
-                f"The parameter {given!r} is ambiguous. Write one of: {', '.join(sorted(owners))}."
+                f"The parameter {text!r} is ambiguous. Write one of: {', '.join(sorted(owners))}."
             )
-        part, name = full[owners[0]]
-        sorted_values[part][name] = value
-    return sorted_values
+        part, name = dotted[owners[0]]
+        by_config[part][name] = value
+    return by_config

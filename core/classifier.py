@@ -13,6 +13,7 @@ References (used throughout the code):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 import torch
@@ -98,7 +99,7 @@ SURVIVORS = 100  # of 500 held-out images, those that are attacked to choose the
 
 
 CURVES = (
-    Curve("loss", "Loss", "Cross entropy in nats; lower is better. " + MEMORISES, place="first"),
+    Curve("loss", "Loss", "Cross entropy in nats; lower is better. " + MEMORISES, position="first"),
     Curve(
         "accuracy",
         "Accuracy",
@@ -108,7 +109,7 @@ CURVES = (
             "valid_accuracy": "held-out",
             "valid_hard_accuracy": "held-out, as it is trained (attacked or noisy)",
         },
-        place="first",
+        position="first",
     ),
     Curve(
         "inconstancy",
@@ -199,30 +200,36 @@ class Classifier(nn.Module):
         refresh_batch_statistics(self, (lambda h=h: self(h) for h in hard))
 
     def _hardened(self, x: Batch, y: Tensor, generator: torch.Generator, ramp: float) -> Batch:
-        """Gives the images that the defence trains on; ``ramp`` is the share of its full strength."""
-        config = self.config
+        """Gives what the defence trains on: what a model sees of items that were changed within their budget.
+
+        Args:
+            x: What a model sees, (N, …); its items are what the medium makes of it.
+            y: Labels (N,).
+            generator: Draws the noise, or where an attack starts.
+            ramp: Share of the full strength.
+        """
+        config, medium = self.config, media.get(self.spec.medium)
         if config.defence == "none":
             return x
+        items = medium.from_model(x)
+        draw = partial(rows, shape=items.shape, generator=generator, device=x.device)
         if config.defence == "noise":  # [3], section 3.3; never clipped, as in the certificate
-            return x + config.sigma * rows(
-                torch.randn, x.shape, generator=generator, device=x.device
-            )
-        eps = ramp * Budget(LINF, self.spec.shape, self.spec.medium).chosen(config.eps)
+            return medium.to_model(items + config.sigma * draw(torch.randn))
+        eps = ramp * Budget(LINF, items.shape[1:], medium.name).chosen(config.eps)
         if config.defence == "pgd":
-            u = rows(torch.rand, x.shape, generator=generator, device=x.device)
-            return climb(
-                lambda moved: F.cross_entropy(self(moved), y, reduction="none"),
-                x,
-                x + eps * (2 * u - 1),
-                eps,
-                config.attack_steps,
-            )
-        with torch.no_grad():
-            logits = self(x)
-        start = x + 1e-3 * rows(torch.randn, x.shape, generator=generator, device=x.device)
-        return climb(
-            lambda moved: divergence(logits, self(moved)), x, start, eps, config.attack_steps
-        )
+            start = items + eps * (2 * draw(torch.rand) - 1)
+
+            def score(moved: Tensor) -> Tensor:
+                return F.cross_entropy(self(medium.to_model(moved)), y, reduction="none")
+        else:
+            start = items + 1e-3 * draw(torch.randn)
+            with torch.no_grad():
+                logits = self(x)
+
+            def score(moved: Tensor) -> Tensor:
+                return divergence(logits, self(medium.to_model(moved)))
+
+        return medium.to_model(climb(score, items, start, eps, config.attack_steps))
 
 
 def divergence(logits: Tensor, other: Tensor) -> Tensor:
@@ -233,8 +240,3 @@ def divergence(logits: Tensor, other: Tensor) -> Tensor:
         reduction="none",
         log_target=True,
     ).sum(1)
-
-
-def build(config: ClassifierConfig, spec: Spec) -> Classifier:
-    """Trains a small convolutional network to name the class of an image."""
-    return Classifier(config, spec)

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from core.tensors import Images
+from core.tensors import Batch
 
-ALIKE = 0.5  # correlation with the image from which on an input of a part is taken for the image, changed
+ALIKE = (
+    0.5  # correlation with the image above which the input of a part counts as the image, changed
+)
 
 _FLAT = {torch.round, torch.floor, torch.ceil, torch.trunc, torch.fix, torch.sign}
 _FLAT |= {getattr(Tensor, f.__name__) for f in _FLAT}
@@ -47,25 +49,25 @@ class StraightThrough(TorchFunctionMode):
 
 
 @contextmanager
-def bypassed(module: nn.Module, x: Images) -> Iterator[None]:
+def bypassed(module: nn.Module, x: Batch) -> Iterator[None]:
     """Lets the gradient pass all that is done to images before a part of the module gets them ([1], sec. 4.1).
 
-    Whatever part is handed something of the images' own shape that goes up and down with them gets the same values,
-    but with the slope of the images themselves: so a ripple, a rounding or a filter in front of a network is seen
-    through, whoever wrote it. What happens inside the first layers is left as it is.
+    A part whose input has the images' shape and is correlated with them gets the same values, but with the gradient of
+    the images themselves: so a ripple, a rounding or a filter in front of a network hides nothing, whoever wrote it.
+    What happens inside the first layers is left as it is.
     """
     parts = list(module.modules())[1:]
 
-    def around(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        image = given[0] if given else None
+    def through(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        image = args[0] if args else None
         if not isinstance(image, Tensor) or image is x or image.shape != x.shape:
             return None
         if not image.is_floating_point():
             return None
         gain = _gain(image.detach(), x.detach())
-        return (gain * x + (image - gain * x).detach(), *given[1:]) if gain else None
+        return (gain * x + (image - gain * x).detach(), *args[1:]) if gain else None
 
-    hooks = [part.register_forward_pre_hook(around) for part in parts]
+    hooks = [part.register_forward_pre_hook(through) for part in parts]
     try:
         yield
     finally:
@@ -74,7 +76,7 @@ def bypassed(module: nn.Module, x: Images) -> Iterator[None]:
 
 
 def _gain(image: Tensor, x: Tensor) -> float:
-    """Gives how much what a part is handed changes with the image, over a batch; 0 where it is another thing."""
+    """Gives the slope of a part's input over the image, fitted to a batch; 0 where the two are not correlated."""
     a, b = image.flatten() - image.mean(), x.flatten() - x.mean()
     shared, size = float((a * b).sum()), float(b.square().sum())
     alike = abs(shared) > ALIKE * math.sqrt(float(a.square().sum()) * size)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.tensors import all_mean, draw_labels, full, processes, rows
+from core.tensors import Ids, all_mean, draw_labels, full, processes, rows
 
 
 class ResidualMLP(nn.Module):
@@ -57,7 +57,21 @@ def plan(size: int) -> tuple[int, int]:
     return math.ceil(size / 2**doublings), doublings
 
 
-class _Shared:
+def joined(x: Tensor, embed: LabelEmbedding | None, y: Tensor | None) -> Tensor:
+    """Appends embedded labels to vectors (N, D), for a network that listens to any."""
+    return x if embed is None or y is None else torch.cat([x, embed(y)], 1)
+
+
+def widths(width: int, levels: int, most: int = 8) -> list[int]:
+    """Doubles a width from level to level, up to ``most`` times the first one.
+
+    >>> widths(32, 5)
+    [32, 64, 128, 256, 256]
+    """
+    return [width * min(2**level, most) for level in range(levels)]
+
+
+class _SharedStatistics:
     """Batch norm whose statistics, in training, are those of the batch of all processes."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,11 +95,11 @@ class _Shared:
         return (h * scale.view(shape) + norm.bias.view(shape)).to(x.dtype)
 
 
-class BatchNorm1d(_Shared, nn.BatchNorm1d):
+class BatchNorm1d(_SharedStatistics, nn.BatchNorm1d):
     """Normalises vectors (N, C) by the statistics of the batch, however many processes share it."""
 
 
-class BatchNorm2d(_Shared, nn.BatchNorm2d):
+class BatchNorm2d(_SharedStatistics, nn.BatchNorm2d):
     """Normalises images (N, C, H, W) by the statistics of the batch, however many processes share it."""
 
 
@@ -93,7 +107,7 @@ class Upward(nn.Module):
     """Maps a vector to an image: a small grid, then transposed convolutions that double it, with batch norm.
 
     Channels double with each halving of the grid, from ``width`` at half the size of the image to at most 8 times that.
-    Values of any size come out; whoever wants an image in [-1, 1] takes their tanh.
+    The output is unbounded; its tanh is an image in [-1, 1].
 
     References:
         Radford et al., 2015, DCGAN, https://arxiv.org/abs/1511.06434
@@ -103,27 +117,22 @@ class Upward(nn.Module):
         super().__init__()
         self.size = size
         self.base, doublings = plan(size)
-        widths = [min(width * 2**level, width * 8) for level in reversed(range(doublings))]
-        self.inner = widths[0]
+        channels_of = widths(width, doublings)[::-1]
+        self.inner = channels_of[0]
+        numbers = self.inner * self.base**2
         self.first = nn.Sequential(
-            nn.Linear(inputs, widths[0] * self.base**2, bias=False),
-            BatchNorm1d(widths[0] * self.base**2),
-            nn.ReLU(),
+            nn.Linear(inputs, numbers, bias=False), BatchNorm1d(numbers), nn.ReLU()
         )
         layers: list[nn.Module] = []
-        for before, after in itertools.pairwise(widths):
-            layers += [
-                nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False),
-                BatchNorm2d(after),
-                nn.ReLU(),
-            ]
-        layers += [nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1)]
-        self.rest = nn.Sequential(*layers)
+        for before, after in itertools.pairwise(channels_of):
+            conv = nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)
+            layers += [conv, BatchNorm2d(after), nn.ReLU()]
+        self.rest = nn.Sequential(*layers, nn.ConvTranspose2d(width, channels, 4, 2, 1))
 
     def forward(self, h: Tensor) -> Tensor:
-        h = self.first(h).view(-1, self.inner, self.base, self.base)
+        h = self.first(h).view(-1, self.inner, self.base, self.base)  # (N, D) -> (N, C', b, b)
         h = h.contiguous(memory_format=torch.channels_last)  # faster on a CPU
-        return crop(self.rest(h), self.size).contiguous()
+        return crop(self.rest(h), self.size).contiguous()  # (N, C, H, W)
 
 
 class Downward(nn.Module):
@@ -133,15 +142,14 @@ class Downward(nn.Module):
         super().__init__()
         base, doublings = plan(size)
         self.inner = base * 2**doublings
-        widths = [min(width * 2**level, width * 8) for level in range(doublings)]
         layers: list[nn.Module] = []
-        for before, after in zip([channels, *widths], widths, strict=False):
+        for before, after in itertools.pairwise([channels, *widths(width, doublings)]):
             layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(0.2)]
-        layers += [nn.Flatten(), nn.Linear(widths[-1] * base**2, outputs), nn.LeakyReLU(0.2)]
+        layers += [nn.Flatten(), nn.Linear(after * base**2, outputs), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(pad(x, self.inner))
+        return self.layers(pad(x, self.inner))  # (N, C, H, W) -> (N, D)
 
 
 class ConvFeatures(nn.Sequential):
@@ -150,25 +158,14 @@ class ConvFeatures(nn.Sequential):
     def __init__(self, channels: int, size: int, width: int, outputs: int) -> None:
         base, doublings = plan(size)
         layers: list[nn.Module] = []
-        before = channels
-        for level in range(doublings):
-            after = min(width * 2**level, 4 * width)
-            layers += [
-                nn.Conv2d(before, after, 3, 1, 1, bias=False),
-                BatchNorm2d(after),
-                nn.ReLU(),
-            ]
-            layers += [
-                nn.Conv2d(after, after, 4, 2, 1, bias=False),
-                BatchNorm2d(after),
-                nn.ReLU(),
-            ]
-            before = after
-        super().__init__(*layers, nn.Flatten(), nn.Linear(before * base**2, outputs), nn.ReLU())
+        for before, after in itertools.pairwise([channels, *widths(width, doublings, most=4)]):
+            for sizes in (before, after, 3, 1, 1), (after, after, 4, 2, 1):
+                layers += [nn.Conv2d(*sizes, bias=False), BatchNorm2d(after), nn.ReLU()]
+        super().__init__(*layers, nn.Flatten(), nn.Linear(after * base**2, outputs), nn.ReLU())
         self.inner = base * 2**doublings
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(pad(input * 2 - 1, self.inner))
+        return super().forward(pad(input * 2 - 1, self.inner))  # (N, C, H, W) -> (N, D)
 
 
 class ResidualConv(nn.Module):
@@ -201,26 +198,25 @@ class ResidualConv(nn.Module):
 class ResidualUpward(nn.Module):
     """Maps a vector to an image: a learned small grid, weighed by the vector, and residual blocks at every doubling.
 
-    Channels as in :class:`Upward`, the image itself included; values of any size come out.
+    Channels as in :class:`Upward`, the image itself included; the output is unbounded.
     """
 
     def __init__(self, inputs: int, channels: int, size: int, width: int, depth: int = 2) -> None:
         super().__init__()
         self.size = size
         base, doublings = plan(size)
-        widths = [min(width * 2**level, width * 8) for level in reversed(range(doublings + 1))]
-        self.grid = nn.Parameter(torch.randn(widths[0], base, base))
-        self.first = nn.Linear(inputs, widths[0])
+        channels_of = widths(width, doublings + 1)[::-1]
+        self.grid = nn.Parameter(torch.randn(channels_of[0], base, base))
+        self.first = nn.Linear(inputs, channels_of[0])
         layers: list[nn.Module] = []
-        for before, after in zip(widths, [*widths[1:], channels], strict=True):
-            layers += [ResidualConv(before, depth * len(widths)) for _ in range(depth)]
-            layers += [nn.Conv2d(before, after, 1)]
-            layers += [nn.Upsample(scale_factor=2, mode="bilinear")]
+        for before, after in itertools.pairwise([*channels_of, channels]):
+            layers += [ResidualConv(before, depth * len(channels_of)) for _ in range(depth)]
+            layers += [nn.Conv2d(before, after, 1), nn.Upsample(scale_factor=2, mode="bilinear")]
         self.rest = nn.Sequential(*layers[:-1])  # the image itself is not doubled
 
     def forward(self, h: Tensor) -> Tensor:
-        h = self.first(h)[:, :, None, None] * self.grid
-        return crop(self.rest(h), self.size)
+        h = self.first(h)[:, :, None, None] * self.grid  # (N, D) -> (N, C', b, b)
+        return crop(self.rest(h), self.size)  # (N, C, H, W)
 
 
 class ResidualDownward(nn.Module):
@@ -230,16 +226,15 @@ class ResidualDownward(nn.Module):
         super().__init__()
         base, doublings = plan(size)
         self.inner = base * 2**doublings
-        widths = [min(width * 2**level, width * 8) for level in range(doublings + 1)]
         layers: list[nn.Module] = []
-        for before, after in zip([channels, *widths], widths, strict=False):
+        for before, after in itertools.pairwise([channels, *widths(width, doublings + 1)]):
             layers += [nn.AvgPool2d(2), nn.Conv2d(before, after, 1)]
-            layers += [ResidualConv(after, depth * len(widths)) for _ in range(depth)]
+            layers += [ResidualConv(after, depth * (doublings + 1)) for _ in range(depth)]
         layers += [nn.Conv2d(after, after, base, groups=after), nn.Flatten()]
         self.rest = nn.Sequential(*layers[1:], nn.Linear(after, outputs), nn.LeakyReLU(0.2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.rest(pad(x, self.inner))
+        return self.rest(pad(x, self.inner))  # (N, C, H, W) -> (N, D)
 
 
 class CriticAugmentation(nn.Module):
@@ -266,7 +261,7 @@ class CriticAugmentation(nn.Module):
 
         ``parts`` says how many batches lie one behind the other in them.
         """
-        if p.device.type == "cpu" and p == 0:  # on a GPU this test would wait for it
+        if p.device.type == "cpu" and p == 0:  # on a GPU the test would force a synchronisation
             return full(x)
         with torch.autocast(x.device.type, enabled=False):
             x = full(x)
@@ -280,23 +275,23 @@ class CriticAugmentation(nn.Module):
 
     def _moved(self, x: Tensor, chosen: Tensor, u: Tensor) -> Tensor:
         size = x.shape[-1]
-        here = torch.arange(size, device=x.device, dtype=x.dtype)
-        shift = (u[:, :2] - 0.5) * chosen[:, None] * (size / 4)
-        across = here.expand(len(x), size)
+        pixels = torch.arange(size, device=x.device, dtype=x.dtype)
+        shifts = (u[:, :2] - 0.5) * chosen[:, None] * (size / 4)  # (N, 2)
+        across = pixels.expand(len(x), size)
         if self.mirror:
-            turned = chosen & (u[:, 2] < 0.5)
-            across = torch.where(turned[:, None], here.flip(0), across)
-        # each new row, and column, is a mixture of the two old ones that its place falls between
+            mirrored = chosen & (u[:, 2] < 0.5)
+            across = torch.where(mirrored[:, None], pixels.flip(0), across)
+        # each new row, and column, is a mixture of the two old ones that its source falls between
         rows, columns = (
-            F.relu(1 - ((place + by[:, None]).clamp(0, size - 1)[:, :, None] - here).abs())
-            for place, by in zip((here, across), shift.unbind(1), strict=True)
+            F.relu(1 - ((source + shift[:, None]).clamp(0, size - 1)[:, :, None] - pixels).abs())
+            for source, shift in zip((pixels, across), shifts.unbind(1), strict=True)
         )  # (N, new, old)
         return rows[:, None] @ x @ columns[:, None].mT
 
     def _cut(self, x: Tensor, chosen: Tensor, u: Tensor) -> Tensor:
         size = x.shape[-1]
-        here = torch.arange(size, device=x.device) + 0.5
-        inside = (here - u[:, :, None] * size).abs() < size / 4  # (N, 2, size)
+        pixels = torch.arange(size, device=x.device) + 0.5
+        inside = (pixels - u[:, :, None] * size).abs() < size / 4  # (N, 2, size)
         hole = inside[:, 0, :, None] & inside[:, 1, None] & chosen[:, None, None]
         return x.masked_fill(hole[:, None], 0.0)
 
@@ -337,9 +332,7 @@ def flat(
 
 
 @torch.no_grad()
-def labels_for(
-    model: Any, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int
-) -> Tensor | None:
+def labels_for(model: Any, ids: Ids, y: Tensor | None, seed: int) -> Tensor | None:
     """Gives the labels that were asked for; without, draws them as often as the training data has them, (N,).
 
     None for a model without classes.

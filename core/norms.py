@@ -1,6 +1,7 @@
 """How large a change of images is, and how large it may be: norms, and ``eps``, the strength of an attack.
 
-Images are float32 (N, C, H, W) in [0, 1]; ``eps`` is on that scale, whatever the classifier does to its input.
+Items are float32 (N, …) in [0, 1], images (N, C, H, W); ``eps`` is on that scale, whatever the classifier does to its
+input.
 
 References (used throughout the code):
     [1] Duchi et al., 2008, Efficient projections onto the l1-ball, https://doi.org/10.1145/1390156.1390191
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from core.catalog import UserError
 from core.media import media
-from core.tensors import Images
+from core.tensors import Batch
 
 NEAR = 1e-6  # slack of a budget, for float32
 SUITED = 0.0  # the ``eps`` of a config that stands for what suits the images
@@ -52,14 +53,14 @@ class Norm(ABC):
         """Measures changes (N, …), (N,)."""
 
     @abstractmethod
-    def within(self, x: Images, moved: Tensor, eps: float | Tensor) -> Images:
+    def within(self, x: Batch, moved: Tensor, eps: float | Tensor) -> Batch:
         """Gives the images in [0, 1] and within ``eps`` (one, or one per image) of ``x`` that ``moved`` stands for.
 
         The change is projected onto the ball, then clipped to the range, which only shortens it.
         """
 
     @abstractmethod
-    def steepest(self, slope: Tensor, x: Images | None = None) -> Tensor:
+    def steepest(self, slope: Tensor, x: Batch | None = None) -> Tensor:
         """Gives the change of length 1 that follows a gradient (N, C, H, W) best, from images where it matters."""
 
     @abstractmethod
@@ -87,11 +88,11 @@ class _Linf(Norm):
     def length(self, change: Tensor) -> Tensor:
         return change.flatten(1).abs().amax(1)
 
-    def within(self, x: Images, moved: Tensor, eps: float | Tensor) -> Images:
-        half = wide(eps) if isinstance(eps, Tensor) else eps
+    def within(self, x: Batch, moved: Tensor, eps: float | Tensor) -> Batch:
+        half = wide(eps, x) if isinstance(eps, Tensor) else eps
         return torch.clamp(moved, x - half, x + half).clamp_(0, 1)
 
-    def steepest(self, slope: Tensor, x: Images | None = None) -> Tensor:
+    def steepest(self, slope: Tensor, x: Batch | None = None) -> Tensor:
         return slope.sign()
 
     def largest(self, pixels: int) -> float:
@@ -105,13 +106,13 @@ class _L2(Norm):
     def length(self, change: Tensor) -> Tensor:
         return change.flatten(1).square().sum(1).sqrt()
 
-    def within(self, x: Images, moved: Tensor, eps: float | Tensor) -> Images:
+    def within(self, x: Batch, moved: Tensor, eps: float | Tensor) -> Batch:
         change = moved - x
         shrink = (eps / self.length(change).clamp_min(1e-12)).clamp(max=1)
-        return (x + change * wide(shrink)).clamp(0, 1)
+        return (x + change * wide(shrink, x)).clamp(0, 1)
 
-    def steepest(self, slope: Tensor, x: Images | None = None) -> Tensor:
-        return slope / wide(self.length(slope).clamp_min(1e-30))
+    def steepest(self, slope: Tensor, x: Batch | None = None) -> Tensor:
+        return slope / wide(self.length(slope).clamp_min(1e-30), slope)
 
     def largest(self, pixels: int) -> float:
         return math.sqrt(pixels)
@@ -124,7 +125,7 @@ class _L1(Norm):
     def length(self, change: Tensor) -> Tensor:
         return change.flatten(1).abs().sum(1)
 
-    def within(self, x: Images, moved: Tensor, eps: float | Tensor) -> Images:
+    def within(self, x: Batch, moved: Tensor, eps: float | Tensor) -> Batch:
         change = moved - x
         flat = change.flatten(1)
         eps = torch.as_tensor(eps, dtype=flat.dtype, device=flat.device)
@@ -136,9 +137,9 @@ class _L1(Norm):
         held = (ranked - excess / count > 0).sum(1).clamp_min(1)
         cut = (excess.gather(1, held[:, None] - 1) / held[:, None]).clamp_min(0)
         short = (flat.sign() * (size - cut).clamp_min(0)).view_as(change)
-        return (x + torch.where(wide(size.sum(1) <= eps[:, 0]), change, short)).clamp(0, 1)
+        return (x + torch.where(wide(size.sum(1) <= eps[:, 0], x), change, short)).clamp(0, 1)
 
-    def steepest(self, slope: Tensor, x: Images | None = None) -> Tensor:
+    def steepest(self, slope: Tensor, x: Batch | None = None) -> Tensor:
         # the steepest twentieth of the pixels that can still move share it ([2], section 5)
         flat = slope.flatten(1)
         if x is not None:
@@ -166,9 +167,9 @@ def norm_of(name: str) -> Norm:
     return {norm.name: norm for norm in NORMS}[name]
 
 
-def wide(v: Tensor) -> Tensor:
-    """Gives one number per image a shape that multiplies images, (N, 1, 1, 1)."""
-    return v.view(-1, 1, 1, 1)
+def wide(v: Tensor, x: Tensor) -> Tensor:
+    """Gives one number per item (N,) a shape that multiplies items like ``x`` (N, …)."""
+    return v.view(-1, *(1,) * (x.ndim - 1))
 
 
 @dataclass(frozen=True)
@@ -189,11 +190,11 @@ class Budget:
     medium: str = "image"
 
     def __post_init__(self) -> None:
-        known = media.get(self.medium).norms
-        if self.norm.name not in known:
+        norms = media.get(self.medium).norms
+        if self.norm.name not in norms:
             raise UserError(
                 f"A change of this medium ({self.medium}) is not measured in {self.norm.title}. "
-                f"Choose from: {', '.join(known)}."
+                f"Choose from: {', '.join(norms)}."
             )
 
     @property
@@ -215,10 +216,10 @@ class Budget:
 
     def sweep(self) -> list[float]:
         """Gives rising strengths: from an eighth of the usual one, doubling up to where all images are one."""
-        found = [self.usual / 8, self.usual / 4, self.usual / 2, self.usual]
-        while found[-1] * 2 < self.largest:
-            found.append(found[-1] * 2)
-        return [*found, self.largest]
+        strengths = [self.usual / divisor for divisor in (8, 4, 2, 1)]
+        while strengths[-1] * 2 < self.largest:
+            strengths.append(strengths[-1] * 2)
+        return [*strengths, self.largest]
 
     def read(self, text: str) -> list[float]:
         """Reads strengths as a person writes them, ``8/255, 0.1``; rising, without repeats.
@@ -227,7 +228,7 @@ class Budget:
             UserError: If one is no number, negative, or larger than any image needs ("8" where "8/255" was meant).
         """
         top, example = self.largest, LINF.text(8 / 255)
-        found = []
+        strengths = []
         for word in filter(None, text.replace(";", ",").replace(" ", ",").split(",")):
             try:
                 above, _, below = word.partition("/")
@@ -246,5 +247,5 @@ class Budget:
                     f"An attack strength must be at most {top:g} ({self.norm.name}, pixels from 0 to 1), got {word}. "
                     + (f"Did you mean {word}{self.norm.unit}?" if meant else "Lower it.")
                 )
-            found.append(eps)
-        return sorted(set(found))
+            strengths.append(eps)
+        return sorted(set(strengths))

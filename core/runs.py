@@ -14,6 +14,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -24,13 +25,15 @@ from core.catalog import Config, UserError, unknown
 from core.ground import files, slices
 from core.ground.cache import Cache
 from core.ground.settings import settings
+from core.media import Medium, media
 from core.models import Spec, families
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
 NEWEST = 2  # checkpoints that can be resumed from
-_FACTS = {  # what a record must hold, and of which kind
+_PARTS = {  # what a record must hold, and of which kind
     "dataset": {"name": str, "config": dict, "classes": list, "images": dict},
     "train": {"batch": int, "images": int, "seed": int},
     "spec": {"levels": int, "shares": list},
@@ -51,7 +54,7 @@ class Opened:
         classes: Names of the classes that the model listens to, or tells apart; empty for a model without labels.
         sampling: The family's sampling config class; None for a classifier.
         name: For people.
-        facts: What a report says of it: hash, architecture, preprocessing.
+        card: What a report says of it: hash, architecture, preprocessing.
         notes: What was left out when it was brought, in sentences.
     """
 
@@ -64,8 +67,20 @@ class Opened:
     classes: tuple[str, ...]
     sampling: type[Config] | None
     name: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def medium(self) -> Medium:
+        """What a generative model makes, and a classifier tells apart."""
+        return media.get(self.spec.medium)
+
+    @property
+    def blank(self) -> np.ndarray:
+        """One item (…) of nothing but zeros to the model, which says what shape its items have."""
+        import torch
+
+        return self.medium.kept(torch.zeros(1, *self.spec.shape))[0]
 
     @property
     def age(self) -> str:
@@ -112,9 +127,9 @@ def sampling(name: str) -> type[Config]:
     Raises:
         UserError: If this version knows none of this name.
     """
-    for each in _kinds().values():
-        if each.sampling and (found := each.sampling(name)):
-            return found
+    for trained in _kinds().values():
+        if trained.sampling and (config := trained.sampling(name)):
+            return config
     raise UserError(unknown("family", name, families.names()))
 
 
@@ -124,7 +139,9 @@ def find(text: str, generator: bool = False) -> jobs.Job:
     Raises:
         UserError: If nothing fits, or several do.
     """
-    return jobs.find(text, *(n for n, each in _kinds().items() if each.sampling or not generator))
+    return jobs.find(
+        text, *(name for name, trained in _kinds().items() if trained.sampling or not generator)
+    )
 
 
 def is_run(job: jobs.Job) -> bool:
@@ -138,15 +155,15 @@ def family_of(run: jobs.Job) -> str:
     return part["name"] if "config" in part else run.kind
 
 
-def trained(facts: Mapping[str, Any]) -> jobs.Trained:
+def trained(record: Mapping[str, Any]) -> jobs.Trained:
     """Finds what a record describes.
 
     Raises:
         UserError: If no kind of job that this version knows has written it.
     """
-    for each in _kinds().values():
-        if each.part in facts:
-            return each
+    for network in _kinds().values():
+        if network.part in record:
+            return network
     raise UserError(
         "This record describes no network that this version knows. Open it with the version that has written it."
     )
@@ -167,26 +184,26 @@ def record(run: jobs.Job) -> dict[str, Any]:
         raise UserError(
             f"{run.name} has not begun to train. Wait for its first checkpoint, or choose another run."
         )
-    facts = files.read_json(run.path / "run.json")
-    if wrong := next(_wrong(facts), ""):
+    content = files.read_json(run.path / "run.json")
+    if wrong := next(_wrong(content), ""):
         raise UserError(
             f"{run.path / 'run.json'} is damaged ({wrong} is missing or wrong). Restore it, or delete its folder."
         )
-    return facts
+    return content
 
 
-def _wrong(facts: Mapping[str, Any]) -> Iterator[str]:
+def _wrong(record: Mapping[str, Any]) -> Iterator[str]:
     """Names what a record lacks, or holds in another form."""
-    for key, kinds in _FACTS.items():
-        part = facts.get(key)
+    for key, types in _PARTS.items():
+        part = record.get(key)
         if not isinstance(part, dict):
             yield key
         else:
             yield from (
-                f"{key}.{name}" for name in kinds if not isinstance(part.get(name), kinds[name])
+                f"{key}.{name}" for name in types if not isinstance(part.get(name), types[name])
             )
     try:
-        Spec.of(facts["spec"])
+        Spec.of(record["spec"])
     except (KeyError, TypeError):
         yield "spec.shape"
 
@@ -212,19 +229,23 @@ def named(text: str) -> tuple[jobs.Job, int]:
     Raises:
         UserError: If there is no such run or checkpoint.
     """
-    name, at, digits = text.rpartition("@")
-    wanted = at and digits.isdecimal()
-    run = find(name if wanted else text)
-    steps = checkpoints(run)
-    if not steps:
+    name, _, digits = text.rpartition("@")
+    step = int(digits) if name and digits.isdecimal() else None
+    run = find(text if step is None else name)
+    if not checkpoints(run):
         raise UserError(
             f"{run.name} has no checkpoint yet, so nothing can start from it. Wait for its first one."
         )
-    if wanted and int(digits) not in steps:
+    return run, preferred(run) if step is None else _existing(run, step)
+
+
+def _existing(run: jobs.Job, step: int) -> int:
+    steps = checkpoints(run)
+    if step not in steps:
         raise UserError(
-            f"{run.name} has no checkpoint at step {digits}. It has: {', '.join(map(str, steps))}."
+            f"{run.name} has no checkpoint at step {step}. It has: {', '.join(map(str, steps))}."
         )
-    return run, int(digits) if wanted else preferred(run)
+    return step
 
 
 def samples(run: jobs.Job) -> list[tuple[int, Path]]:
@@ -237,7 +258,7 @@ def samples(run: jobs.Job) -> list[tuple[int, Path]]:
 
 
 def save_checkpoint(
-    path: Path, published: nn.Module, state: dict[str, Any] | None, facts: dict[str, Any]
+    path: Path, published: nn.Module, state: dict[str, Any] | None, summary: dict[str, Any]
 ) -> None:
     """Writes a checkpoint in one piece, then drops those that are no longer needed.
 
@@ -245,17 +266,16 @@ def save_checkpoint(
         path: The run's folder.
         published: The averaged network with its fitted parts.
         state: Of the trainer; None for what is not trained on.
-        facts: ``step``, ``images``, and for the choice of the best ``score`` (lower is better, or None) and ``whole``
+        summary: ``step``, ``images``, and for the choice of the best ``score`` (lower is better, or None) and ``whole``
             (whether every stage has had its span; None without stages).
     """
     import torch
     from safetensors.torch import save as as_bytes
 
     folder = path / "checkpoints"
-    with files.new_folder(folder / str(facts["step"]), replace=True) as new:
+    with files.new_folder(folder / str(summary["step"]), replace=True) as new:
         weights = {
-            name: value.detach().cpu().contiguous()
-            for name, value in published.state_dict().items()
+            name: w.detach().cpu().contiguous() for name, w in published.state_dict().items()
         }
         # in memory first: their own writers hide that the disk is full behind errors of other kinds
         (new / "model.safetensors").write_bytes(as_bytes(weights))
@@ -263,15 +283,14 @@ def save_checkpoint(
             memory = io.BytesIO()
             torch.save(state, memory)
             (new / "state.pt").write_bytes(memory.getbuffer())
-        files.write_json(new / "facts.json", facts)
+        files.write_json(new / "facts.json", summary)
     _prune(folder)
 
 
 def _prune(folder: Path) -> None:
     steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
-    best = best_step(folder)
-    keep = set(steps[-NEWEST:]) | ({best} if best is not None else set())
-    older = steps[:-NEWEST]
+    older, newest = steps[:-NEWEST], steps[-NEWEST:]
+    keep = {*newest, best_step(folder)}
     # of the others, the ones nearest to evenly log-spaced marks; a mark depends on nothing but itself
     for mark in range(SPACED):
         near = [step for step in older if 10 ** (mark / 2) <= step < 10 ** ((mark + 1) / 2)]
@@ -279,7 +298,7 @@ def _prune(folder: Path) -> None:
     for step in steps:
         if step not in keep:
             shutil.rmtree(folder / str(step), ignore_errors=True)
-        elif step not in steps[-NEWEST:]:
+        elif step not in newest:
             (folder / str(step) / "state.pt").unlink(missing_ok=True)
 
 
@@ -289,52 +308,49 @@ def best_step(folder: Path) -> int | None:
     Of a family that learns in stages it is the newest one whose every stage has had its span, if there is any: scores
     of a half-trained network say nothing, and in the last stage the weights are best when its schedule ends.
     """
-    staged, rated = _rated(folder)
+    staged, summaries = _summaries(folder)
     if staged:
-        return max((step for step, facts in rated.items() if facts.get("whole")), default=None)
+        return max((step for step, s in summaries.items() if s.get("whole")), default=None)
     scores = [
-        (f["score"], step) for step, f in rated.items() if isinstance(f.get("score"), int | float)
+        (s["score"], step)
+        for step, s in summaries.items()
+        if isinstance(s.get("score"), int | float)
     ]
     return min(scores)[1] if scores else None
 
 
-def _rated(folder: Path) -> tuple[bool, dict[int, dict[str, Any]]]:
-    """Tells whether the run learns in stages, and reads the facts of each checkpoint."""
-    found: dict[int, dict[str, Any]] = {}
+def _summaries(folder: Path) -> tuple[bool, dict[int, dict[str, Any]]]:
+    """Tells whether the run learns in stages, and reads the summary of each checkpoint."""
+    summaries: dict[int, dict[str, Any]] = {}
     for path in folder.iterdir():
         if path.name.isdigit():
-            try:
-                found[int(path.name)] = files.read_json(path / "facts.json")
-            except UserError:
-                continue
-    older = {step: facts for step, facts in found.items() if "whole" not in facts}
-    if len(found) > 1 and older:  # written before it was noted
+            with suppress(UserError):
+                summaries[int(path.name)] = files.read_json(path / "facts.json")
+    older = [step for step, summary in summaries.items() if "whole" not in summary]
+    if len(summaries) > 1 and older:  # written before it was noted
         for step, whole in _wholes(folder.parent, older).items():
-            found[step]["whole"] = whole
-    return any(facts.get("whole") is not None for facts in found.values()), found
+            summaries[step]["whole"] = whole
+    return any(s.get("whole") is not None for s in summaries.values()), summaries
 
 
 def _wholes(path: Path, steps: Iterable[int]) -> dict[int, bool | None]:
     """Works out from the run's record which of its steps had all stages behind them."""
     try:
-        facts = files.read_json(path / "run.json")
-        groups = draft(facts).groups
-    except (
-        UserError,
-        KeyError,
-        TypeError,
-        OSError,
-    ):  # no record that is read: as if without stages
+        record = files.read_json(path / "run.json")
+        groups = draft(record).groups
+    except (UserError, KeyError, TypeError, OSError):  # without a record, as if without stages
         return dict.fromkeys(steps)
     from core.tensors import whole
 
-    found: dict[int, bool | None] = {}
+    wholes: dict[int, bool | None] = {}
     for step in steps:
         # the length that the run had then: later ones were given to it when it had come further
-        lengths = [each["from"] for each in facts.get("extended", []) if each["step"] >= step]
-        images = (lengths or [facts["train"]["images"]])[0]
-        found[step] = whole(groups, step / math.ceil(images / (facts["train"]["batch"] or 1)))
-    return found
+        lengths = [
+            change["from"] for change in record.get("extended", []) if change["step"] >= step
+        ]
+        images = (lengths or [record["train"]["images"]])[0]
+        wholes[step] = whole(groups, step / math.ceil(images / (record["train"]["batch"] or 1)))
+    return wholes
 
 
 def classes_of(run: jobs.Job) -> int:
@@ -343,8 +359,10 @@ def classes_of(run: jobs.Job) -> int:
     Raises:
         UserError: As :func:`record` and :func:`draft`.
     """
-    facts = record(run)
-    return facts["classes"] if "classes" in facts else draft(facts).classes  # older runs have none
+    recorded = record(run)
+    if "classes" in recorded:  # older runs have none
+        return recorded["classes"]
+    return draft(recorded).classes
 
 
 @dataclass(frozen=True)
@@ -360,14 +378,14 @@ class Draft:
     classes: int
 
 
-def draft(facts: Mapping[str, Any]) -> Draft:
+def draft(record: Mapping[str, Any]) -> Draft:
     """Says what the network is like that a record describes.
 
     Raises:
         UserError: If the family or a parameter is not known to this version.
     """
-    parts = (trained(facts).part, "spec", "train")
-    return _draft(json.dumps({key: facts[key] for key in parts}))
+    parts = (trained(record).part, "spec", "train")
+    return _draft(json.dumps({key: record[key] for key in parts}))
 
 
 @lru_cache(64)
@@ -436,18 +454,13 @@ def open_model(run: jobs.Job, step: int | None = None) -> Opened:
         raise UserError(
             f"{run.name} has no checkpoint yet. Wait for its first one, or choose another run."
         )
-    if step is not None and step not in steps:
-        raise UserError(
-            f"{run.name} has no checkpoint at step {step}. It has: {', '.join(map(str, steps))}."
-        )
-    problem: UserError | None = None
-    for candidate in [step] if step is not None else [preferred(run), *reversed(steps)]:
-        try:
+    if step is not None:
+        return _open(run, _existing(run, step))
+    candidates = [preferred(run), *reversed(steps)]
+    for candidate in candidates[:-1]:
+        with suppress(UserError):
             return _open(run, candidate)
-        except UserError as error:
-            problem = error
-    assert problem is not None
-    raise problem
+    return _open(run, candidates[-1])
 
 
 def preferred(run: jobs.Job) -> int:
@@ -458,19 +471,20 @@ def preferred(run: jobs.Job) -> int:
 
 def marks(run: jobs.Job, records: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
     """Says what controllers did, as images seen and a few words: roll-backs, extensions, the best checkpoint."""
-    images = {each["step"]: each["images"] for each in records if "images" in each}
-    back = Counter(each["step"] for each in records if {"warning", "images"} <= each.keys())
-    found = [
+    images = {line["step"]: line["images"] for line in records if "images" in line}
+    returns = Counter(line["step"] for line in records if {"warning", "images"} <= line.keys())
+    marks = [
         (images[step], "went back here" + f" {count} times" * (count > 1))
-        for step, count in back.items()
+        for step, count in returns.items()
     ]
-    facts = record(run) if (run.path / "run.json").exists() else {}
-    found += [(each["from"], "was to end here") for each in facts.get("extended", [])]
+    if (run.path / "run.json").exists():
+        extended = record(run).get("extended", [])
+        marks += [(change["from"], "was to end here") for change in extended]
     folder = run.path / "checkpoints"
-    best = best_step(folder) if folder.is_dir() and not _rated(folder)[0] else None
+    best = best_step(folder) if folder.is_dir() and not _summaries(folder)[0] else None
     if best in images:
-        found.append((images[best], "best held-out quality"))
-    return sorted(found)
+        marks.append((images[best], "best held-out quality"))
+    return sorted(marks)
 
 
 def _open(run: jobs.Job, step: int) -> Opened:
@@ -488,11 +502,11 @@ def _load(run: jobs.Job, step: int, file: Path) -> Opened:
 
     from core.tensors import device
 
-    facts = record(run)
-    model = network(facts)
+    recorded = record(run)
+    model = network(recorded)
     try:
         weights = load_file(file)
-        if not all(bool(one.isfinite().all()) for one in weights.values()):
+        if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
             raise UserError(
                 f"{file} is damaged (it holds numbers that are not finite). Choose another step, or resume the run to "
                 "make a new one."
@@ -507,23 +521,16 @@ def _load(run: jobs.Job, step: int, file: Path) -> Opened:
             f"{file} does not fit the settings in run.json: {str(error).splitlines()[-1].strip()}"
         ) from None
     model = model.to(device()).eval().requires_grad_(False)
-    for part in model.children():  # between two passes a visitor who has left ends the work
+    for part in model.children():  # before each pass, work that no visitor waits for ends
         part.register_forward_pre_hook(slices.between)
     family = family_of(run)
-    images = min(step * facts["train"]["batch"], facts["train"]["images"])
-    return Opened(
-        run.id,
-        step,
-        images,
-        family,
-        model,
-        model.spec,
-        tuple(facts["dataset"]["classes"]) if model.classes else (),
-        sampling(family) if generates(run) else None,
-    )
+    images = min(step * recorded["train"]["batch"], recorded["train"]["images"])
+    classes = tuple(recorded["dataset"]["classes"]) if model.classes else ()
+    draws = sampling(family) if generates(run) else None
+    return Opened(run.id, step, images, family, model, model.spec, classes, draws)
 
 
-def network(facts: dict[str, Any]) -> Any:
+def network(record: dict[str, Any]) -> Any:
     """Builds the untrained network that a record describes; its first weights depend on the seed alone.
 
     Raises:
@@ -531,7 +538,7 @@ def network(facts: dict[str, Any]) -> Any:
     """
     import torch
 
-    spec = Spec.of(facts["spec"])
+    spec = Spec.of(record["spec"])
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(facts["train"]["seed"])
-        return trained(facts).build(facts, spec)
+        torch.manual_seed(record["train"]["seed"])
+        return trained(record).build(record, spec)

@@ -1,6 +1,6 @@
 """What an attack is up against: the classifier under test, and the scores of its logits that an attack raises.
 
-Images are float32 (N, C, H, W) in [0, 1].
+It is asked with items, float32 (N, …) in [0, 1], (N, C, H, W) for images; what it sees of them, the medium says.
 
 References (used throughout the code):
     [1] Croce and Hein, 2020, Reliable evaluation (AutoAttack, DLR loss), https://arxiv.org/abs/2003.01690
@@ -22,8 +22,9 @@ from torch.nn import functional as F
 
 from core.catalog import UserError
 from core.gradients import StraightThrough, bypassed
+from core.media import media
 from core.runs import Opened
-from core.tensors import Images, device
+from core.tensors import Batch, device
 
 Score = Callable[[Tensor], Tensor]  # logits (N, K) -> what an attack raises, (N,)
 FEWEST = 1  # images of the smallest batch that is still halved
@@ -34,9 +35,10 @@ class Target:
 
     Attributes:
         name: For people.
-        channels, size: Of the images that it takes.
+        shape: Of one item, (C, H, W) for images.
+        medium: Of the items.
         classes: Their names; as many as it has logits.
-        facts: What a report says about it: run, hash, architecture, preprocessing.
+        card: What a report says about it: run, hash, architecture, preprocessing.
         eot: Draws that are averaged wherever it is asked, for a model that is random [2].
         bpda: Whether steps without a gradient (rounding, signs, casts) pass it through unchanged [2].
         bypass: Whether the gradient passes whatever is done to the image before a part of the module gets it [2].
@@ -52,21 +54,21 @@ class Target:
         self,
         module: nn.Module | Callable[[Tensor], Tensor],
         classes: Sequence[str],
-        channels: int,
-        size: int,
+        shape: Sequence[int],
         *,
+        medium: str = "image",
         name: str = "classifier",
-        facts: Mapping[str, Any] | None = None,
+        card: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.module, self.name = module, name
-        self.classes, self.channels, self.size = tuple(classes), channels, size
-        self.facts = dict(facts or {})
+        self.classes, self.shape, self.medium = tuple(classes), tuple(shape), media.get(medium)
+        self.card = dict(card or {})
         self.device = torch.device(device)
         self.eot, self.bpda, self.bypass, self.logs = 1, False, False, False
         self.forward = self.backward = 0
         self.notes: list[str] = []
-        self.batch = max(16, min(1000, 2**20 // (channels * size * size)))
+        self.batch = max(16, min(1000, 2**20 // math.prod(self.shape)))
         self.detached = False
         self.on_pass: Callable[[], None] | None = None
         if isinstance(module, nn.Module):
@@ -77,24 +79,11 @@ class Target:
 
     @classmethod
     def of(cls, opened: Opened) -> Target:
-        """Puts a classifier under test: one that was trained here, or brought.
-
-        Raises:
-            UserError: If it sees no pictures.
-        """
-        if opened.spec.form != "picture":
-            raise UserError(
-                f"{opened.name or 'This classifier'} sees a {opened.spec.form}, and only classifiers of pictures can "
-                "be attacked yet. Choose a dataset of pictures."
-            )
-        model, spec, name, facts = opened.model, opened.spec, opened.name, opened.facts
-        side = spec.channels, spec.size
-        return cls(model, opened.classes, *side, name=name, facts=facts, device=device())
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of one image, (C, H, W)."""
-        return self.channels, self.size, self.size
+        """Puts a classifier under test: one that was trained here, or brought."""
+        return cls(
+            opened.model, opened.classes, opened.blank.shape,
+            medium=opened.spec.medium, name=opened.name, card=opened.card, device=device(),
+        )  # fmt: skip
 
     def with_(self, **changes: Any) -> Target:
         """Gives the same classifier, asked in another way: ``with_(eot=20, bpda=True)``; it counts for itself."""
@@ -107,8 +96,8 @@ class Target:
             setattr(other, name, value)
         return other
 
-    def raw(self, x: Images) -> Tensor:
-        """Gives what the module gives, once, (N, K).
+    def raw(self, x: Batch) -> Tensor:
+        """Gives what the module gives of what it sees of items, once, (N, K).
 
         Raises:
             UserError: If it gives no row of logits per image, or not one per class.
@@ -127,106 +116,82 @@ class Target:
             )
         return out.float()
 
-    def logits(self, x: Images) -> Tensor:
+    def logits(self, x: Batch) -> Tensor:
         """Gives logits, (N, K), without gradient, in batches."""
         with torch.no_grad():
-            return self._in_parts(lambda part: self._averaged(part), x.to(self.device))
+            return self._in_parts(lambda part, _: (self._averaged(part),), x.to(self.device))[0]
 
-    def predict(self, x: Images) -> Tensor:
+    def predict(self, x: Batch) -> Tensor:
         """Names the class of each image, (N,); -1 where the output is not a number."""
         return decide(self.logits(x))
 
-    def probabilities(self, x: Images) -> Tensor:
+    def probabilities(self, x: Batch) -> Tensor:
         """Gives the probability of each class, (N, K)."""
         return self.logits(x).softmax(1)
 
-    def climb(self, x: Images, score: Score) -> tuple[Tensor, Tensor, Tensor]:
+    def climb(self, x: Batch, score: Score) -> tuple[Tensor, Tensor, Tensor]:
         """Gives logits (N, K), the score (N,) and its gradient at the images (N, C, H, W); nan becomes 0.
 
         A classifier that cuts its graph has gradient 0, and :attr:`detached` says so.
         """
-        values: list[Tensor] = []
-        taken = 0
 
-        def part(x: Tensor) -> Tensor:
-            nonlocal taken
-            rows = slice(taken, taken + len(x))
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
             sums: list[Tensor] = []
             for _ in range(self.eot):
-                moved = x.detach().requires_grad_()
+                image = x.detach().requires_grad_()
                 with torch.enable_grad():
-                    out = self._once(moved)
-                    each = _rows(score, out, rows)
+                    out = self._once(image)
+                    value = _rows(score, out, rows)
                 slope = None
                 if out.requires_grad:
-                    (slope,) = torch.autograd.grad(each.sum(), moved, allow_unused=True)
+                    (slope,) = torch.autograd.grad(value.sum(), image, allow_unused=True)
                 if slope is None:
                     self.detached, slope = True, torch.zeros_like(x)
                 self.backward += len(x)
-                drawn = [out.detach(), each.detach(), slope]
+                drawn = [out.detach(), value.detach(), slope]
                 sums = [a + b for a, b in zip(sums, drawn, strict=True)] if sums else drawn
             logits, value, slope = sums if self.eot == 1 else [total / self.eot for total in sums]
-            taken += len(x)
-            values.append(value)
-            kept.append(logits)
-            return slope.nan_to_num(0.0, 0.0, 0.0)
+            return logits, value, slope.nan_to_num(0.0, 0.0, 0.0)
 
-        kept: list[Tensor] = []
+        logits, value, slopes = self._in_parts(part, x)
+        return logits, value, slopes
 
-        def reset() -> None:
-            nonlocal taken
-            taken = 0
-            values.clear()
-            kept.clear()
-
-        slopes = self._in_parts(part, x, reset)
-        return torch.cat(kept), torch.cat(values), slopes
-
-    def jacobian(self, x: Images, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def jacobian(self, x: Batch, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Gives logits (N, K) and the gradients of those of chosen classes (N, k), (N, k, C, H, W); nan becomes 0."""
-        kept: list[Tensor] = []
-        taken = 0
 
-        def part(x: Tensor) -> Tensor:
-            nonlocal taken
-            classes = chosen[taken : taken + len(x)]
-            taken += len(x)
-            moved = x.detach().requires_grad_()
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            classes = chosen[rows]
+            image = x.detach().requires_grad_()
             with torch.enable_grad():
-                out = self._once(moved)
-                wanted = out.gather(1, classes)
-            kept.append(out.detach())
+                out = self._once(image)
+                picked = out.gather(1, classes)  # (n, k)
             count = classes.shape[1]
             if not out.requires_grad:
                 self.detached = True
-                return x.new_zeros(len(x), count, *x.shape[1:])
+                return out.detach(), x.new_zeros(len(x), count, *x.shape[1:])
             slopes = [
-                torch.autograd.grad(wanted[:, k].sum(), moved, retain_graph=k + 1 < count)[0]
+                torch.autograd.grad(picked[:, k].sum(), image, retain_graph=k + 1 < count)[0]
                 for k in range(count)
             ]
             self.backward += len(x) * count
-            return torch.stack(slopes, 1).nan_to_num(0.0, 0.0, 0.0)
+            return out.detach(), torch.stack(slopes, 1).nan_to_num(0.0, 0.0, 0.0)
 
-        def reset() -> None:
-            nonlocal taken
-            taken = 0
-            kept.clear()
-
-        slopes = self._in_parts(part, x, reset)
-        return torch.cat(kept), slopes
+        logits, slopes = self._in_parts(part, x)
+        return logits, slopes
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _once(self, x: Tensor) -> Tensor:
         if self.on_pass is not None:
             self.on_pass()
-        with ExitStack() as ways:
+        with ExitStack() as modes:
             if self.bpda:
-                ways.enter_context(StraightThrough())
+                modes.enter_context(StraightThrough())
+            seen = self.medium.to_model(x)
             if self.bypass and isinstance(self.module, nn.Module):
-                ways.enter_context(bypassed(self.module, x))
+                modes.enter_context(bypassed(self.module, seen))
             try:
-                out = self.raw(x)
+                out = self.raw(seen)
             except RuntimeError as error:
                 if not self.bypass or isinstance(error, torch.OutOfMemoryError):
                     raise
@@ -244,15 +209,17 @@ class Target:
         return torch.stack([self._once(x).softmax(1) for _ in range(self.eot)]).mean(0).log()
 
     def _in_parts(
-        self, make: Callable[[Tensor], Tensor], x: Tensor, reset: Callable[[], None] = lambda: None
-    ) -> Tensor:
-        """Applies a function batch by batch; a batch that does not fit into memory is halved, and said."""
+        self, make: Callable[[Tensor, slice], tuple[Tensor, ...]], x: Tensor
+    ) -> list[Tensor]:
+        """Applies a function to batches and their rows; a batch that does not fit into memory is halved, and said."""
         while True:
             try:
-                parts = [make(part) for part in x.split(self.batch)]
-                return torch.cat(parts) if len(parts) != 1 else parts[0]
+                parts = [
+                    make(part, slice(k * self.batch, k * self.batch + len(part)))
+                    for k, part in enumerate(x.split(self.batch))
+                ]
+                return [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
             except (torch.OutOfMemoryError, MemoryError) as error:
-                reset()
                 if self.batch <= FEWEST:
                     raise UserError(
                         f"Not even one image fits into the memory with {self.name} ({error}). "

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -25,7 +25,7 @@ from core.ground.settings import settings
 Images = Float[Tensor, "n c h w"]
 Batch = Float[Tensor, "n ..."]  # of any medium, either side
 Labels = Int[Tensor, " n"]
-Bytes = UInt8[np.ndarray, "n c h w"]
+Ids = Sequence[int] | Tensor  # a number for each sample, (N,)
 
 
 @dataclass(frozen=True)
@@ -92,20 +92,18 @@ def device(training: bool = False) -> torch.device:
     Raises:
         UserError: If this computer has no such device.
     """
-    wanted = settings().device
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there[wanted]:
+    name = settings().device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    available = ["cpu"]
+    available += ["cuda"] if torch.cuda.is_available() else []
+    available += ["mps"] if torch.backends.mps.is_available() else []
+    if name not in available:
         raise UserError(
-            f"SIMULACRA_DEVICE is {wanted}, and PyTorch finds no such device on this computer. "
-            f"It finds {' and '.join(name for name in there if there[name])}. Correct the variable, or unset it."
+            f"SIMULACRA_DEVICE is {name}, and PyTorch finds no such device on this computer. "
+            f"It finds {' and '.join(available)}. Correct the variable, or unset it."
         )
-    return torch.device("cpu" if wanted == "mps" and not training else wanted)
+    return torch.device("cpu" if name == "mps" and not training else name)
 
 
 def caveat(where: torch.device) -> str:
@@ -130,7 +128,7 @@ _MASK = 0xFFFFFFFF
 
 def noise(
     seed: int,
-    ids: Sequence[int] | Tensor,
+    ids: Ids,
     shape: Sequence[int],
     stream: str,
     *,
@@ -164,11 +162,11 @@ def noise(
     block = torch.arange(blocks, device=device).expand(len(ids), blocks)
     salt = torch.full_like(block, zlib.crc32(stream.encode()))
     high = ((ids >> 32) & _MASK)[:, None].expand_as(block)
-    words = philox(
+    bits = philox(
         (block, (ids & _MASK)[:, None].expand_as(block), high, salt),
         (seed & _MASK, (seed >> 32) & _MASK),
     )
-    u = torch.stack([(word >> 9).to(torch.float32) for word in words], -1)
+    u = torch.stack([(word >> 9).to(torch.float32) for word in bits], -1)
     u = u.add_(0.5).mul_(2.0**-23)  # (N, blocks, 4), exact, in (0, 1)
     if not uniform:
         radius = u[..., :2].log().mul_(-2).sqrt_()
@@ -182,10 +180,8 @@ def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, ...
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        p0, p1 = (
-            c0 * 0xD2511F53,
-            c2 * 0xCD9E8D57,
-        )  # the 64-bit products wrap around, their bits are right
+        # these products wrap around, but their lower 64 bits are right
+        p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
         c0, c1, c2, c3 = (  # in place, because memory is what takes the time
             (p1 >> 32).bitwise_and_(_MASK).bitwise_xor_(c1).bitwise_xor_(k0),
             p1.bitwise_and_(_MASK),
@@ -200,24 +196,22 @@ def step_generator(
     device: torch.device, seed: int, step: int, rollbacks: int = 0
 ) -> torch.Generator:
     """Makes the generator of one training step; resuming a run needs nothing else."""
-    words = np.random.SeedSequence([seed & (2**64 - 1), step, rollbacks]).generate_state(
-        2, np.uint32
-    )
-    return torch.Generator(device).manual_seed((int(words[0]) << 31) ^ int(words[1]))
+    sequence = np.random.SeedSequence([seed & (2**64 - 1), step, rollbacks])
+    high, low = map(int, sequence.generate_state(2, np.uint32))
+    return torch.Generator(device).manual_seed((high << 31) ^ low)
 
 
 def draw_labels(
     seed: int,
-    ids: Sequence[int] | Tensor,
+    ids: Ids,
     shares: Sequence[float],
     device: torch.device | str,
     stream: str = "label",
 ) -> Tensor:
     """Draws a class per id with the given shares; int64 (N,)."""
     edges = torch.tensor(np.cumsum(shares)[:-1], dtype=torch.float32, device=device)
-    return torch.bucketize(
-        noise(seed, ids, (), stream, uniform=True, device=device), edges, right=True
-    )
+    u = noise(seed, ids, (), stream, uniform=True, device=device)  # (N,)
+    return torch.bucketize(u, edges, right=True)
 
 
 # --- Images ---------------------------------------------------------------------------------------------------------
@@ -262,7 +256,7 @@ def processes() -> tuple[int, int]:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Lets this process compute something by itself; the others wait for it where they next meet."""
+    """Lets this process compute something by itself; the others wait for it at the next exchange."""
     global _alone
     before, _alone = _alone, True
     try:
@@ -285,15 +279,15 @@ def rows(
     Returns:
         Shape ``shape``; alone, what ``draw(shape, **options)`` gives.
     """
-    count, place = processes()
+    count, rank = processes()
     if count == 1:
         return draw(tuple(shape), **options)
-    whole = draw((shape[0] * count, *shape[1:]), **options)
-    return whole.unflatten(0, (parts, count, -1))[:, place].flatten(0, 1)
+    joint = draw((shape[0] * count, *shape[1:]), **options)
+    return joint.unflatten(0, (parts, count, -1))[:, rank].flatten(0, 1)
 
 
 class _Sum(torch.autograd.Function):
-    """Adds over the processes; so does its gradient, because each process's result depends on all the inputs."""
+    """Adds over the processes; its gradient adds, too, because each result depends on the inputs of all."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -320,9 +314,9 @@ def agreed(value: Any) -> Any:
     """Gives what the first process says to all of them: a plain value, or one with tensors on the CPU."""
     if processes()[0] == 1:
         return value
-    told = [value]
-    torch.distributed.broadcast_object_list(told, device=torch.device("cpu"))
-    return told[0]
+    values = [value]
+    torch.distributed.broadcast_object_list(values, device=torch.device("cpu"))
+    return values[0]
 
 
 def full(x: Tensor) -> Tensor:
@@ -331,24 +325,22 @@ def full(x: Tensor) -> Tensor:
 
 
 def give_memory_back() -> None:
-    """Gives memory back to the machine: what hangs in cycles, and what the C library would keep for later."""
+    """Gives memory back to the machine: reference cycles, and what the C library holds for reuse."""
     import ctypes
     import gc
     import sys
 
     gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
-        if trim is not None:
-            trim(0)
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc
+        libc.malloc_trim(0)
 
 
 def fingerprint(module: Any) -> str:
     """Takes the sha-256 of a module's weights, 16 digits; empty for what has none."""
     if not isinstance(module, nn.Module):
         return ""
-    mark = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
-        mark.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        mark.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return mark.hexdigest()[:16]
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -33,9 +33,8 @@ def work(path: Path) -> int:
     from filelock import FileLock, Timeout
 
     try:
-        alive = FileLock(path / "alive.lock").acquire(
-            timeout=5
-        )  # somebody may be looking whether we live
+        # it waits, because others take the lock for a moment to see whether the job lives
+        alive = FileLock(path / "alive.lock").acquire(timeout=5)
     except Timeout:
         return 1  # another process has the job
     with alive:
@@ -44,32 +43,23 @@ def work(path: Path) -> int:
         try:
             with jobs.slot(job) as mine:
                 if not mine:
-                    jobs.set_state(
-                        path,
-                        status="stopped",
-                        message="Stopped while it waited. Resume queues it again.",
-                    )
+                    message = "Stopped while it waited. Resume queues it again."
+                    jobs.set_state(path, status="stopped", message=message)
                     return 0
-                jobs.set_state(
-                    path,
-                    status="running",
-                    message=jobs.STARTING,
-                    pid=os.getpid(),
-                    node=platform.node(),
-                    speed=0,
-                )
+                process = {"pid": os.getpid(), "node": platform.node()}
+                jobs.set_state(path, status="running", message=jobs.STARTING, speed=0, **process)
                 task = Task(job)
+                log, status = files.Log(path), "finished"
                 last: dict[str, Any] = {}
-                status = "finished"
                 with files.full_disk_told(), _together():
                     try:
                         for record in kinds.get(job.kind).make(task):
-                            files.Log(path).append(record)
+                            log.append(record)
                             last |= record
                     except Stopped as stop:
                         status, task.message = "stopped", str(stop)
                 if not last:  # killed after its last checkpoint: nothing was left to do
-                    for record in files.Log(path).read()[0]:
+                    for record in log.read()[0]:
                         last |= record
                 jobs.set_state(
                     path,

@@ -36,29 +36,27 @@ class Drawn:
     labels: tuple[int, ...] | None = None
 
 
-def drawn(opened: runs.Opened, found: measure.Evaluation | None) -> Drawn:
+def drawn(opened: runs.Opened, evaluation: measure.Evaluation | None) -> Drawn:
     """Says how the samples of an evaluation were drawn; without one, class by class of seed 0."""
-    arrays = found.arrays() if found is not None else None
+    arrays = evaluation.arrays() if evaluation is not None else None
     count = len(opened.classes)
-    if found is None or arrays is None:
+    if evaluation is None or arrays is None:
         return Drawn(labels=tuple(i % count for i in range(SAMPLES)) if count else None)
-    facts = found.conditions
-    y = tuple(int(k) for k in arrays.made_y[:SAMPLES]) if facts["conditional"] else None
-    return Drawn(facts["seed"], tuple(facts["sampling"].items()), y)
+    conditions = evaluation.conditions
+    y = tuple(int(k) for k in arrays.made_y[:SAMPLES]) if conditions["conditional"] else None
+    return Drawn(conditions["seed"], tuple(conditions["sampling"].items()), y)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def samples(id: str, step: int, drawn: Drawn) -> np.ndarray:
-    """Draws the first samples, uint8 (N, C, H, W)."""
+    """Draws the first samples, uint8 (N, 1 or 3, H, W)."""
     import torch
-
-    from core.tensors import to_bytes
 
     opened = runs.open_model(jobs.get(id), step)
     assert opened.sampling is not None
     sampling = opened.sampling.of(dict(drawn.sampling), "sampling")
     with torch.inference_mode():
-        return to_bytes(
+        return opened.medium.shown(
             opened.model.sample(range(SAMPLES), labels(opened, drawn), drawn.seed, sampling)
         )
 
@@ -74,11 +72,12 @@ def ways(id: str, step: int, drawn: Drawn) -> list[bytes]:
         return []
     assert opened.sampling is not None
     y, sampling = labels(opened, drawn), opened.sampling.of(dict(drawn.sampling), "sampling")
-    found = [
-        latent.path(opened.model, (i, i + 1), y, drawn.seed, sampling, "slerp", MOMENTS)
+    draw = opened.medium.pictures
+    moments = [
+        draw(latent.path(opened.model, (i, i + 1), y, drawn.seed, sampling, "slerp", MOMENTS))
         for i in range(0, SAMPLES, 2)
     ]
-    return [sheets.png(np.stack(images), len(found)) for images in zip(*found, strict=True)]
+    return [sheets.png(np.stack(images), len(moments)) for images in zip(*moments, strict=True)]
 
 
 def labels(opened: runs.Opened, drawn: Drawn) -> Any:
@@ -94,18 +93,17 @@ def learned(run: jobs.Job, opened: runs.Opened) -> str:
     """Says what the model is, and what it learned from."""
     from core.models import families
 
-    facts, spec, kind = runs.record(run)["dataset"], opened.spec, opened.family
+    source, kind = runs.record(run)["dataset"], opened.family
     kind = families.get(kind).title if kind in families else kind
-    name, images, classes = facts["name"], facts["images"]["train"], len(facts["classes"])
+    name, images, classes = source["name"], source["images"]["train"], len(source["classes"])
     title = datasets.describe(name).title if name in datasets.names() else name
     times = opened.images / max(1, images)
     seen = f" and had looked at {opened.images:,} by step {opened.step:,}"
     seen += f": each one about {times:.0f} times." if times > 1.5 else "."
     return (
         f"**{shell.plain(run.name)}** · {kind} · "
-        + (f"learned from {images:,} images of " if opened.images else "brought for images as of ")
-        + f"**{shell.plain(title)}** ({spec.size} × {spec.size} pixels"
-        + (", colour" if spec.channels == 3 else ", grey")
+        + ("learned from " if opened.images else "brought for images as of ")
+        + f"**{shell.plain(title)}** ({opened.medium.told(images, opened.blank.shape)}"
         + (f", {classes} classes" if classes > 1 else "")
         + (f"){seen}" if opened.images else ").")
     )
@@ -114,22 +112,24 @@ def learned(run: jobs.Job, opened: runs.Opened) -> str:
 @shell.guard()
 def about(run: jobs.Job) -> None:
     """Fills the one screen."""
-    found = measure.latest(run)
-    kept = found is not None and found.step in runs.checkpoints(run)
-    opened = runs.open_model(run, found.step if found is not None and kept else None)
-    arrays = found.arrays() if found is not None else None
-    how = drawn(opened, found)
+    evaluation = measure.latest(run)
+    saved = evaluation is not None and evaluation.step in runs.checkpoints(run)
+    opened = runs.open_model(run, evaluation.step if evaluation is not None and saved else None)
+    arrays = evaluation.arrays() if evaluation is not None else None
+    how = drawn(opened, evaluation)
     st.markdown(learned(run, opened))
-    if found is not None and not kept:
+    if evaluation is not None and not saved:
         st.caption(
-            f":material/info: Images and measures are of step {found.step:,}, whose checkpoint is not kept any more; "
+            f":material/info: Images and measures are of step {evaluation.step:,}, whose checkpoint was deleted since; "
             f"what you drag is of step {opened.step:,}."
         )
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(f"**The first {SAMPLES} images that it made**, none of them selected")
         show.pictures(
-            arrays.made[:SAMPLES] if arrays is not None else samples(run.id, opened.step, how),
+            evaluation.samples(slice(SAMPLES))
+            if evaluation is not None and arrays is not None
+            else samples(run.id, opened.step, how),
             columns=6,
             key="about.samples",
             alt=f"The first {SAMPLES} images of {run.name}",
@@ -138,11 +138,11 @@ def about(run: jobs.Job) -> None:
         )
         drag(run, opened.step, how)
     with right:
-        if found is None:
+        if evaluation is None:
             st.info("It has not been measured yet, so there is nothing to say about its quality.")
             shell.go("evaluate", "Measure it", ":material/speed:")
         else:
-            judged(run, found)
+            judged(run, evaluation)
     shell.go("latent", "Explore what it learned")
 
 
@@ -154,14 +154,14 @@ def drag(run: jobs.Job, step: int, how: Drawn) -> None:
         show.film(run, key="about.film", max_height=220)
         return
     st.markdown("**Drag** from each image to the next one: what lies between was in no dataset")
-    facts = sheets.facts(frames[0])
+    layout = sheets.metadata(frames[0])
     tiles(
         frames,
-        tile=facts["tile"],
-        columns=facts["columns"],
-        count=facts["count"],
+        tile=layout["tile"],
+        columns=layout["columns"],
+        count=layout["count"],
         key="about.ways",
-        alt=f"The ways between {facts['count']} pairs of images of {run.name}, in {MOMENTS} moments",
+        alt=f"The ways between {layout['count']} pairs of images of {run.name}, in {MOMENTS} moments",
         labels=[f"{percent(i / (MOMENTS - 1), 0)}" for i in range(MOMENTS)],
         film="the way",
         max_height=100,
@@ -169,14 +169,14 @@ def drag(run: jobs.Job, step: int, how: Drawn) -> None:
     )
 
 
-def judged(run: jobs.Job, found: measure.Evaluation) -> None:
+def judged(run: jobs.Job, evaluation: measure.Evaluation) -> None:
     """Says what the measures say, and offers the report."""
-    evaluate.sentences(found)
-    for warning in found.warnings[:2]:
+    evaluate.sentences(evaluation)
+    for warning in evaluation.warnings[:2]:
         st.caption(f":material/warning: {shell.plain(warning)}")
-    st.caption(evaluate.conditions(found))
+    st.caption(evaluate.conditions(evaluation))
     with st.container(horizontal=True, vertical_alignment="center"):
-        evaluate.report(run, found, "about.report")
+        evaluate.report(run, evaluation, "about.report")
         shell.go("evaluate", "Every number behind it", ":material/speed:")
     st.caption(
         ":material/link: The address of this page opens the same model for everybody who can reach this server."

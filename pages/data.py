@@ -29,10 +29,11 @@ else:
     with shell.guard():
         prepared = st.session_state.get(f"data.values.{name}", {})
         dataset = load(name, prepared)
-        if view == "issues":
-            issues.draw(dataset, name, prepared)
-        elif view == "map":
-            atlas.draw(dataset)
-        else:
+        if view == "version":
             versions.draw(dataset, name, prepared)
+        elif shell.has(dataset.medium, "inspection"):
+            if view == "map":
+                atlas.draw(dataset)
+            else:
+                issues.draw(dataset, name, prepared)
 shell.go("train", f"Train a model on {shell.plain(datasets.describe(name).title)}")

@@ -51,9 +51,9 @@ def head(run: jobs.Job, listed: list[jobs.Job]) -> jobs.Job | None:
     parts = kinds.parts("evaluate", {"sampling": family})
     keys = {"evaluate.set" if part == "evaluate" else f"evaluate.{family}": part for part in parts}
     with settings, st.popover("Settings", icon=":material/tune:", width="stretch"):
-        made = form.form({key: parts[part] for key, part in keys.items()}, link=True)
+        filled = form.form({key: parts[part] for key, part in keys.items()}, link=True)
     values = {
-        f"{keys[key]}.{name}": value for key, part in made.items() for name, value in part.items()
+        f"{keys[key]}.{name}": value for key, part in filled.items() for name, value in part.items()
     }
     shell.press(
         button,
@@ -72,10 +72,10 @@ def head(run: jobs.Job, listed: list[jobs.Job]) -> jobs.Job | None:
 
 def label(job: jobs.Job) -> str:
     """Names an evaluation among those of one run."""
-    facts = job.config["evaluate"]
-    number = facts["step"] or job.state.get("step")  # known from the first result on
+    config = job.config["evaluate"]
+    number = config["step"] or job.state.get("step")  # known from the first result on
     step = f"step {number:,}" if number else "best or newest step"
-    return f"{shell.icon_of(job)} {step} · {facts['samples']:,} images · {shell.since(job)}"
+    return f"{shell.icon_of(job)} {step} · {config['samples']:,} images · {shell.since(job)}"
 
 
 @shell.guard()
@@ -89,24 +89,28 @@ def follow(id: str, known: tuple[str, int, bool]) -> None:
 
 def standing(job: jobs.Job) -> tuple[str, int, bool]:
     """Says what of an evaluation would change the page: its status, its results, its images."""
-    found = evaluate.opened(job)
-    return job.status, len(found.measurements) if found else 0, bool(found and found.arrays())
+    evaluation = evaluate.opened(job)
+    return (
+        job.status,
+        len(evaluation.measurements) if evaluation else 0,
+        bool(evaluation and evaluation.arrays()),
+    )
 
 
 # --- How good ---------------------------------------------------------------------------------------------------------
 
 
-def good(found: Evaluation) -> None:
+def good(evaluation: Evaluation) -> None:
     """Shows the answer in three sentences, then every measure."""
-    words, chart = st.columns([1.15, 1], gap="large")
-    with words:
-        evaluate.sentences(found)
-        for warning in found.warnings:
+    answer, chart = st.columns([1.15, 1], gap="large")
+    with answer:
+        evaluate.sentences(evaluation)
+        for warning in evaluation.warnings:
             st.caption(f":material/warning: {shell.plain(warning)}")
     with chart:
-        evaluate.shares(found.measurements, key="evaluate.shares")
-    st.caption(evaluate.conditions(found))
-    evaluate.table(found.measurements)
+        evaluate.shares(evaluation.measurements, key="evaluate.shares")
+    st.caption(evaluate.conditions(evaluation))
+    evaluate.table(evaluation.measurements)
 
 
 # --- The page ---------------------------------------------------------------------------------------------------------
@@ -127,12 +131,12 @@ def page(run: jobs.Job) -> None:
         shell.live(follow, 1, job.id, standing(job))
     else:
         job_panel.panel(job, "evaluate")
-    found = evaluate.opened(job)
-    if found is None and not job.active:
-        found = measure.latest(run)  # rather an older one than nothing
-        if found is not None:
+    evaluation = evaluate.opened(job)
+    if evaluation is None and not job.active:
+        evaluation = measure.latest(run)  # rather an older one than nothing
+        if evaluation is not None:
             st.caption("What follows is the newest evaluation of this run that has results.")
-    if found is None:
+    if evaluation is None:
         invite(run)
         return
     view = st.segmented_control(
@@ -145,17 +149,17 @@ def page(run: jobs.Job) -> None:
         label_visibility="collapsed",
     )
     if view == "Map":
-        atlas.draw(found)
+        atlas.draw(evaluation)
     elif view == "Copies":
-        copies.draw(found)
+        copies.draw(evaluation)
     elif view == "Failures":
-        failures.draw(found)
+        failures.draw(evaluation)
     elif view == "Compare":
-        rivals.draw(run, found)
+        rivals.draw(run, evaluation)
     else:
-        good(found)
+        good(evaluation)
     with st.container(horizontal=True, vertical_alignment="center"):
-        evaluate.report(run, found, "evaluate.report")
+        evaluate.report(run, evaluation, "evaluate.report")
         shell.go("about", "A page about this model to share", ":material/share:")
     shell.go("latent", "Explore what it learned")
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from core import jobs, runs
 from core.catalog import UserError
-from pages.parts import form, pad, shell
+from pages.parts import form, pad, shell, show
 from pages.parts.latent import (
     LIMIT,
     Checkpoint,
@@ -125,7 +125,7 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
     pad.pad(
         key="latent.pad",
         plane=key,
-        tile=(here.opened.spec.size, here.opened.spec.size),
+        tile=here.opened.medium.pictures(here.opened.blank[None]).shape[2:],
         alt=f"A plane of the latent space of {here.run.name}: {names[0]} to the right, {names[1]} "
         "downwards. Drag, or use the arrow keys; plus and minus zoom, P pins, Backspace goes back.",
         seen=f"Image of {here.run.name}",
@@ -142,6 +142,11 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
         on_drop=view_link.dropped,
     )
     view_link.below(here)
+    if asked.rest:
+        name = f"{here.checkpoint.run}-{here.checkpoint.step}"
+        show.item(
+            here.space.items(here.point)[0], here.opened.medium, name, key="latent.item", drawn=True
+        )
 
 
 def moved() -> None:

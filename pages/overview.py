@@ -4,7 +4,6 @@ import numpy as np
 import streamlit as st
 
 from core import datasets, jobs, kinds, runs
-from core.ground import sheets
 from core.ground.writing import many
 from core.models import DEFAULT_FAMILY
 from pages.parts import job, shell, show
@@ -21,7 +20,7 @@ def examples(name: str, count: int) -> np.ndarray:
     """Loads a few images of an embedded dataset, as wide as high."""
     values = {"count": 64} if name == "faces" else {}
     dataset = datasets.load(name, values)
-    return sheets.as_bytes(dataset.x[:count], dataset.levels)
+    return dataset.pictures(slice(count))
 
 
 def train_default() -> None:
@@ -53,8 +52,8 @@ def live(id: str) -> None:
 def covers(shown: list[jobs.Job]) -> None:
     """Shows the last images of runs, four side by side."""
     for first in range(0, len(shown), 4):
-        for run, place in zip(shown[first : first + 4], st.columns(4), strict=False):
-            with place:
+        for run, column in zip(shown[first : first + 4], st.columns(4), strict=False):
+            with column:
                 _, file = runs.samples(run)[-1]
                 show.cover(file, key=f"overview.cover.{run.id}", alt=f"Images made by {run.name}")
                 about = (
@@ -107,9 +106,10 @@ with right:
 
 own = [run for run in listed if not run.shipped]
 counts = {status: sum(run.status == status for run in own) for status in jobs.STATUSES}
-words = [f"{number} {status}" for status, number in counts.items() if number]
+by_status = [f"{number} {status}" for status, number in counts.items() if number]
 st.markdown(
-    f"**Trained here:** {many(own, 'run')}" + (f" ({', '.join(words)})." if words else " yet.")
+    f"**Trained here:** {many(own, 'run')}"
+    + (f" ({', '.join(by_status)})." if by_status else " yet.")
 )
 covers([run for run in models[1:] if not run.shipped][:4])
 if shipped := [run for run in models if run.shipped]:

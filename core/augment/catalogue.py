@@ -30,7 +30,7 @@ Code = Callable[[Any], str]  # of the step's config
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation(Taker):
-    """A step; ``make(config, context) -> Operation``. It takes what a model sees.
+    """A step; ``make(config, context) -> Operation``. It takes items.
 
     Attributes:
         group: Of :data:`GROUPS`.

@@ -10,8 +10,10 @@ from core import jobs, runs
 from core.augment.catalogue import Context, Draws, Params, augmentations
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
+from core.media import FORMS, Medium, media
 from core.models import Encodes, Spec
-from core.tensors import Images, noise
+from core.norms import wide
+from core.tensors import Batch, noise
 
 
 def run_knob() -> Any:
@@ -32,19 +34,21 @@ def opened(run: str) -> runs.Opened:
     return runs.open_model(runs.find(run, generator=True))
 
 
-def fitting(model: runs.Opened, x: Images) -> None:
-    """Refuses a model of images of another kind.
+def fitting(model: runs.Opened, x: Batch) -> Medium:
+    """Refuses a model of other items than these; gives their medium.
 
     Raises:
         UserError: If channels or size differ.
     """
-    spec = model.spec
-    shapes = [" × ".join(map(str, shape)) for shape in (spec.shape, x.shape[1:])]
+    medium = media.get(model.spec.medium)
+    seen = medium.to_model(x).shape[1:]
+    shapes = [" × ".join(map(str, shape)) for shape in (model.spec.shape, seen)]
     if shapes[0] != shapes[1]:
         raise UserError(
             f"The run {model.run} makes images of {shapes[0]}, and these have {shapes[1]}. "
             "Choose a run that was trained on images like these."
         )
+    return medium
 
 
 def runs_for(name: str, dataset: Dataset) -> list[jobs.Job]:
@@ -61,7 +65,7 @@ def runs_for(name: str, dataset: Dataset) -> list[jobs.Job]:
         except UserError:
             continue
         spec = Spec.of(facts["spec"])
-        if (spec.medium, spec.shape) != (dataset.medium.name, dataset.shape):
+        if (spec.medium, spec.shape) != (dataset.medium.name, dataset.seen):
             continue
         if name == "neighbour" and not _encodes(run):
             continue
@@ -97,6 +101,7 @@ class SampleConfig(Config):
     chance=0.5,
     slow=True,
     needs=("run",),
+    takes=FORMS,
 )
 class Sample:
     """Replaces the image by one that a model makes of the same class; without labels, by any."""
@@ -107,14 +112,13 @@ class Sample:
     def draw(self, draws: Draws) -> Params:
         return {"_id": draws.keys()} | _label(self.opened, draws)
 
-    def apply(self, x: Images, params: Params) -> Images:
-        fitting(self.opened, x)
-        model = self.opened.model
+    def apply(self, x: Batch, params: Params) -> Batch:
+        model, medium = self.opened.model, fitting(self.opened, x)
         where = next(model.parameters()).device
         y = params["label"].to(where) if model.classes else None
         with torch.inference_mode():
             made = model.sample(params["_id"].tolist(), y, 0, self.opened.usual)
-        return made.clone().to(x)
+        return medium.from_model(made).clone().to(x)
 
 
 class NeighbourConfig(Config):
@@ -134,6 +138,7 @@ class NeighbourConfig(Config):
     strength="strength",
     slow=True,
     needs=("run",),
+    takes=FORMS,
     units={"moved": ""},
 )
 class Neighbour:
@@ -154,19 +159,19 @@ class Neighbour:
         moved = draws.uniform("moved", high=self.config.strength)
         return {"moved": moved, "_key": draws.keys()} | _label(self.opened, draws)
 
-    def apply(self, x: Images, params: Params) -> Images:
-        fitting(self.opened, x)
+    def apply(self, x: Batch, params: Params) -> Batch:
+        medium = fitting(self.opened, x)
         model, sampling = self.opened.model, self.opened.usual
         where = next(model.parameters()).device
         y = params["label"].to(where) if model.classes else None
         with torch.inference_mode():
-            z = model.encode(x.to(where), y, sampling)
+            z = model.encode(medium.to_model(x.to(where)), y, sampling)
             moved = params["moved"].to(where)[:, None]
             step = noise(0, params["_key"], z.shape[1:], "neighbour", device=where)
             # keeps the length that latents have: the shares of old and new are those of a turn
             new = z * (1 - moved.square()).sqrt() + step * moved
-            old, made = model.decode(z, y, sampling), model.decode(new, y, sampling)
-        rest = (1 - params["moved"].to(x))[:, None, None, None] * (x - old.clone().to(x))
+            old, made = (medium.from_model(model.decode(p, y, sampling)) for p in (z, new))
+        rest = wide(1 - params["moved"].to(x), x) * (x - old.clone().to(x))
         return (made.clone().to(x) + rest).clamp(0, 1)
 
 

@@ -26,7 +26,9 @@ from core.augment.catalogue import (
     rows,
 )
 from core.catalog import UserError, plain
-from core.tensors import Images, to_bytes
+from core.media import Form, form_of
+from core.norms import wide
+from core.tensors import Batch, to_bytes
 
 FORMAT, VERSION = "simulacra-pipeline", 1
 MAX_STEPS = 40
@@ -186,6 +188,19 @@ class Pipeline:
         """Titles of the steps that no gradient passes, which must not stand before a critic."""
         return [step.title for step in self._active() if not step.entry.smooth]
 
+    def fits(self, form: Form) -> bool:
+        """Tells whether every step takes items of a form."""
+        return all(form in step.entry.takes for step in self._active())
+
+    def allow(self, form: Form) -> None:
+        """Refuses items of a form that a step does not take.
+
+        Raises:
+            UserError: With the steps that do.
+        """
+        for step in self._active():
+            step.entry.allow(form, augmentations)
+
     def _active(self) -> list[Step]:
         return [step for step in self.steps if step.on]
 
@@ -237,7 +252,7 @@ class Drawn:
 
     Attributes:
         step: Place in the pipeline.
-        chosen: Images that the step changes, bool (N,).
+        chosen: Batch that the step changes, bool (N,).
         params: One row per image, also for those that are not chosen.
     """
 
@@ -292,26 +307,27 @@ class Chain:
         return drawn
 
     @torch.no_grad()
-    def apply(self, x: Images, drawn: Sequence[Drawn]) -> Images:
-        """Changes images in [0, 1], (N, C, H, W), by what was drawn; the same again gives the same images."""
+    def apply(self, x: Batch, drawn: Sequence[Drawn]) -> Batch:
+        """Changes items in [0, 1], (N, …), by what was drawn; the same again gives the same images."""
         return self.last(x, drawn)
 
-    def last(self, x: Images, drawn: Sequence[Drawn]) -> Images:
+    def last(self, x: Batch, drawn: Sequence[Drawn]) -> Batch:
         """Gives the images after the last step; a gradient passes it, and no image is made that is not read."""
         return self.stages(x, drawn, every=False)[-1] if drawn else x
 
     def stages(
         self,
-        x: Images,
+        x: Batch,
         drawn: Sequence[Drawn],
         times: list[float] | None = None,
         every: bool = True,
-    ) -> list[Images]:
+    ) -> list[Batch]:
         """Gives the images after each step, or not after ``every`` one, but after the last.
 
         Affine steps that follow each other read the image once, with one map.
         """
-        made: list[Images] = []
+        self.pipeline.allow(form_of(x.shape[1:]))
+        made: list[Batch] = []
         start, joint, fill = x, None, ""
         for place, ((_, step, _, one), now) in enumerate(zip(self.steps, drawn, strict=True)):
             began = time.perf_counter()
@@ -345,8 +361,8 @@ class Chain:
         return isinstance(one, Moves) and step.config["fill"] == fill
 
     def __call__(
-        self, x: Images, seed: int, ids: Sequence[int] | Tensor, y: Tensor | None = None
-    ) -> Images:
+        self, x: Batch, seed: int, ids: Sequence[int] | Tensor, y: Tensor | None = None
+    ) -> Batch:
         """Draws and applies."""
         return self.apply(x, self.draw(seed, torch.as_tensor(ids, device=x.device), y))
 
@@ -382,7 +398,7 @@ class Chain:
         ]
 
 
-def _applied(made: Operation, x: Images, now: Drawn) -> Images:
+def _applied(made: Operation, x: Batch, now: Drawn) -> Batch:
     if not len(x):
         return x
     if x.device.type == "cpu":  # on a GPU this look would wait for it
@@ -393,7 +409,7 @@ def _applied(made: Operation, x: Images, now: Drawn) -> Images:
         x = x.clone()
         x[now.chosen] = made.apply(x[now.chosen], rows(now.params, now.chosen))
         return x
-    return torch.where(now.chosen[:, None, None, None], made.apply(x, now.params), x)
+    return torch.where(wide(now.chosen, x), made.apply(x, now.params), x)
 
 
 def _told(step: Step, row: Mapping[str, Tensor]) -> dict[str, str]:
@@ -420,7 +436,7 @@ class Frame:
         title: Of the step; ``Original`` for the first frame.
         name: Of the augmentation; empty for the first frame.
         step: Place in the pipeline, -1 for the first frame.
-        images: uint8 (N, C, H, W), 0 … 255.
+        images: uint8 (N, …), 0 … 255.
         told: Per image, what was drawn; None where the step passed it by.
         ms_per_image: Time of the step.
     """
@@ -441,7 +457,7 @@ class Frame:
 @torch.no_grad()
 def film(
     chain: Chain,
-    x: Images,
+    x: Batch,
     seed: int,
     ids: Sequence[int] | Tensor,
     y: Tensor | None = None,
@@ -460,7 +476,7 @@ def film(
 
 
 def grid(
-    chain: Chain, x: Images, seed: int, draws: int, y: Tensor | None = None, first: int = 0
+    chain: Chain, x: Batch, seed: int, draws: int, y: Tensor | None = None, first: int = 0
 ) -> np.ndarray:
     """Draws several versions of each image at once, uint8 (N, draws, C, H, W).
 
@@ -525,7 +541,7 @@ def at(name: str, config: Mapping[str, Any], value: float) -> Step:
 def sweep(
     name: str,
     config: Mapping[str, Any],
-    x: Images,
+    x: Batch,
     values: int = 7,
     seed: int = 0,
     context: Context | None = None,

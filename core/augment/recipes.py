@@ -21,6 +21,7 @@ from core.augment.pipeline import FORMAT, VERSION, Chain, Pipeline, Step
 from core.catalog import UserError, unknown
 from core.ground import files, untrusted
 from core.ground.settings import settings
+from core.media import Form
 from core.tensors import rows
 from core.training import Transform
 
@@ -206,14 +207,14 @@ def forget(id: str) -> None:
         (_folder() / f"{id}.json").unlink(missing_ok=True)
 
 
-def trainable() -> dict[str, str]:
-    """Gives the titles of the presets and the saved pipelines that a training can use, by id."""
+def trainable(form: Form = "picture") -> dict[str, str]:
+    """Gives the titles of the presets and the saved pipelines that a training on such items can use, by id."""
     found = {preset.id: (preset.title, preset.pipeline) for preset in presets()}
     found |= {one.id: (f"{one.name} (saved)", one.pipeline) for one in saved()}
     return {
         id: title
         for id, (title, pipeline) in found.items()
-        if not (pipeline.slow or pipeline.mixing)
+        if pipeline.fits(form) and not (pipeline.slow or pipeline.mixing)
     }
 
 

@@ -22,7 +22,7 @@ from core.datasets import Dataset
 from core.ground.stats import Estimate, mean_of_few, proportion
 from core.ground.writing import percent
 from core.measure import distances, features
-from core.tensors import device, to_bytes, to_float
+from core.tensors import device
 
 OUTSIDE = (
     0.95  # quantile of held-out images' distances beyond which an image is off the data's manifold
@@ -83,15 +83,20 @@ class Manifold:
                 f"{len(train)} and {len(held)}. Choose a larger dataset."
             )
         self.by = features.quick(dataset, device())
+        self.medium = dataset.medium
         self.x, self.y = _taken(dataset, held[:n])
         real, labels = _taken(dataset, train)
         self.context = Context(real, labels, len(dataset.classes))
-        self.real = torch.as_tensor(self.by.features(real)).float()
-        self.plain = torch.as_tensor(self.by.features(self.x)).float()
+        self.real = torch.as_tensor(self.features(real)).float()
+        self.plain = torch.as_tensor(self.features(self.x)).float()
         away = self._away(self.plain)
         self.bar = float(away.quantile(OUTSIDE))
         self.floor = float((away > self.bar).float().mean())
         self.unit = self._unit(labels)
+
+    def features(self, x: Tensor) -> np.ndarray:
+        """Gives the features (N, D) of items (N, …)."""
+        return self.by.features(self.medium.to_model(x))
 
     def _away(self, points: Tensor) -> Tensor:
         """Measures the distance of each point to its nearest training image."""
@@ -110,15 +115,14 @@ class Manifold:
     def strain(self, pipeline: Pipeline, title: str, step: int | None, seed: int = 0) -> Strain:
         """Measures one pipeline."""
         made = Chain(pipeline, self.context)(self.x, seed, range(len(self.x)), self.y)
-        made = to_float(torch.as_tensor(to_bytes(made)))
-        points = torch.as_tensor(self.by.features(made)).float()
+        points = torch.as_tensor(self.features(self.medium.stored(made))).float()
         drift = float((points - self.plain).norm(dim=1).median()) / self.unit
         off = proportion(int((self._away(points) > self.bar).sum()), len(points))
         return Strain(title, step, drift, off, self.floor)
 
 
 def _taken(dataset: Dataset, index: np.ndarray) -> tuple[Tensor, Tensor | None]:
-    x = dataset.images(index)
+    x = dataset.items(index)
     return x, None if dataset.y is None else torch.as_tensor(dataset.y[index])
 
 
@@ -225,6 +229,7 @@ def referees(
     parts = [part for part in _parts(pipeline) if part[2].steps]
     strains = [place.strain(part, title, step) for title, step, part in parts]
     held = np.concatenate([dataset.splits["valid"], dataset.splits["test"]])[:2000]
+    seen = dataset.medium.to_model
     test_x, test_y = _taken(dataset, held)
     assert test_y is not None
     none = np.zeros(0, np.int64)
@@ -239,6 +244,7 @@ def referees(
             dataset.classes,
             {"train": np.arange(len(index)), "valid": none, "test": none},
             levels=dataset.levels,
+            medium=dataset.medium.name,
         )
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -252,7 +258,7 @@ def referees(
             pass
         judge = trainer.published()
         with torch.inference_mode():
-            named = torch.cat([judge(x).argmax(1) for x in test_x.split(500)])
+            named = torch.cat([judge(seen(x)).argmax(1) for x in test_x.split(500)])
         return 100 * float((named == test_y).float().mean())
 
     plain: list[float] = []
@@ -316,8 +322,8 @@ def leak(
     real = place.context.x[: 2 * n]
     y = None if place.context.y is None else place.context.y[: 2 * n]
     made = Chain(pipeline, place.context)(real, seed, range(len(real)), y)
-    changed = place.by.features(to_float(torch.as_tensor(to_bytes(made))))
-    plain = place.by.features(real)
+    changed = place.features(place.medium.stored(made))
+    plain = place.features(real)
     half = len(real) // 2
     told = LogisticRegression(max_iter=500, C=0.1).fit(
         np.concatenate([plain[:half], changed[:half]]), np.arange(2 * half) >= half
@@ -339,9 +345,9 @@ def leak(
                 for ids in torch.arange(count).split(100)
             ]
         )
-    x = to_float(torch.as_tensor(to_bytes(x)))
-    found = proportion(int(told.predict(place.by.features(x)).sum()), count)
-    floor = float(told.predict(place.by.features(place.x)).mean())
+    x = place.medium.items(x)
+    found = proportion(int(told.predict(place.features(x)).sum()), count)
+    floor = float(told.predict(place.features(place.x)).mean())
     if right.mean() < 0.6:
         words = (
             f"Augmented and plain images can hardly be told apart ({percent(right.mean(), 0)} right), "

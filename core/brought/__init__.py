@@ -43,7 +43,7 @@ class Origin(Entry):
     Attributes:
         files: Endings of the files of weights that it takes; empty for what enters by code, which is never kept.
         sampling: How its models draw, for generative ones; None for classifiers.
-        note: Says in a sentence what a kept one is and does to an image, of its record.
+        note: Makes a sentence of a record: what the model is, and what it does to an image.
     """
 
     files: tuple[str, ...] = ()
@@ -93,7 +93,8 @@ def holds(id: str) -> bool:
 
 def listing(dataset: str) -> list[Brought]:
     """Lists what was brought for a dataset, by name."""
-    return [each for path in _folders() if (each := _read(path)).record["dataset"] == dataset]
+    models = map(_read, _folders())
+    return [model for model in models if model.record["dataset"] == dataset]
 
 
 def find(id: str) -> Brought:
@@ -115,16 +116,18 @@ def open_model(id: str, dataset: Dataset) -> Opened:
     Raises:
         UserError: If there is none of this id, or it is damaged.
     """
-    found = find(id)
-    config = found.origin.config.of(found.record["config"], "classifier")
+    model = find(id)
+    config = model.origin.config.of(model.record["config"], "classifier")
     try:
-        file = (found.path / "model.safetensors").read_bytes()
+        file = (model.path / "model.safetensors").read_bytes()
     except OSError as error:
         raise UserError(
-            f"The weights of {found.name} cannot be read: {reason(error)}. Delete it and bring it again."
+            f"The weights of {model.name} cannot be read: {reason(error)}. Delete it and bring it again."
         ) from None
-    made = found.origin.make(config, file, spec_of(dataset), found.record["classes"], found.record)
-    return replace(made, run=id, name=found.name)
+    opened = model.origin.make(
+        config, file, spec_of(dataset), model.record["classes"], model.record
+    )
+    return replace(opened, run=id, name=model.name)
 
 
 def keep(
@@ -132,7 +135,7 @@ def keep(
 ) -> Brought:
     """Keeps weights for a dataset; ``values`` are the parameters of the origin.
 
-    Those of a generative model are fitted and kept by a job, which says of them what is raised here of a classifier's.
+    A job fits and keeps those of a generative model; what does not fit is then the message of the job.
 
     Raises:
         UserError: If the server is view-only, the name is not allowed or taken, the origin takes no weights, a
@@ -167,13 +170,13 @@ def keep(
             f"There is a classifier {name!r} already. Choose another name, or delete that one first."
         )
     settings().allow_disk(len(file) / 2**20)
-    made = entry.make(config, file, spec_of(dataset), dataset.classes, None)
-    weights = {n: v.cpu().contiguous() for n, v in made.model.net.state_dict().items()}
+    opened = entry.make(config, file, spec_of(dataset), dataset.classes, None)
+    weights = {n: v.cpu().contiguous() for n, v in opened.model.net.state_dict().items()}
     record = {
         "origin": origin,
         "config": config.record(),
-        "preprocessing": made.facts.get("preprocessing", {}),
-        "notes": list(made.notes),
+        "preprocessing": opened.card.get("preprocessing", {}),
+        "notes": list(opened.notes),
         "dataset": dataset.name,
         "classes": list(dataset.classes),
         "channels": dataset.channels,
@@ -210,31 +213,31 @@ def opened(
     model: nn.Module,
     spec: Spec,
     classes: Sequence[str],
-    facts: Mapping[str, Any],
+    about: Mapping[str, Any],
     notes: Sequence[str] = (),
     sampling: type[Config] | None = None,
 ) -> Opened:
-    """Gives a module as a run's is given: a generative model, or one that maps what it sees to logits (N, K)."""
+    """Gives a module as a run gives its model: a generative one, or one that maps what it sees to logits (N, K)."""
     model = model.to(device()).eval().requires_grad_(False)
     family = "classifier" if sampling is None else ""
-    return Opened("", 0, 0, family, model, spec, tuple(classes), sampling, "", facts, tuple(notes))
+    return Opened("", 0, 0, family, model, spec, tuple(classes), sampling, "", about, tuple(notes))
 
 
 def generator(
-    facts: Mapping[str, Any], file: bytes | None, spec: Spec, classes: Sequence[str]
+    record: Mapping[str, Any], file: bytes | None, spec: Spec, classes: Sequence[str]
 ) -> Opened:
     """Makes the generative model that a run's record describes, with the weights of a file, or without its own.
 
     Raises:
         UserError: If its origin is not known, or the weights are not safe or do not fit.
     """
-    origin = _kept(facts["name"])
-    config = origin.config.of(facts["config"], origin.name)
-    return origin.make(config, file, spec, classes, facts if file is None else None)
+    origin = _kept(record["name"])
+    config = origin.config.of(record["config"], origin.name)
+    return origin.make(config, file, spec, classes, record if file is None else None)
 
 
 def sampling(name: str) -> type[Config] | None:
-    """Gives how the generative models of an origin draw; None if there is none of this name, or it gives no such."""
+    """Gives how the generative models of an origin draw; None for an origin of classifiers, or a name of none."""
     return origins.get(name).sampling if name in origins else None
 
 
@@ -246,14 +249,13 @@ def raised(error: Exception) -> str:
 
 def spec_of(dataset: Dataset) -> Spec:
     """Describes the images of a dataset to a model from outside."""
-    shape = tuple(dataset.images(slice(1)).shape[1:])
-    return Spec(dataset.medium.name, shape, dataset.levels)
+    return Spec(dataset.medium.name, dataset.seen, dataset.levels)
 
 
 def _kept(name: str) -> Origin:
     entry = origins.get(name)
     if not entry.files:  # a record or a flag never runs a program
-        allowed = ", ".join(each.name for each in origins if each.files)
+        allowed = ", ".join(origin.name for origin in origins if origin.files)
         raise UserError(f"{entry.title} is code, which is never kept. Choose from: {allowed}.")
     return entry
 

@@ -44,63 +44,62 @@ def classifier(
     Raises:
         UserError: If there is no such module, the weights do not fit, or it cannot answer the dataset's images.
     """
-    place, (channels, size) = config.place, (spec.channels, spec.size)
-    net = _called(place)
+    name = config.place
+    net = _called(name)
     if config.weights:
-        _fill(net, Path(config.weights), place)
-    net.eval()
-    facts = {"kind": "code", "place": place, "hash": fingerprint(net)}
-    made = replace(brought.opened(net, spec, classes, facts), name=place)
+        _fill(net, Path(config.weights), name)
+    about = {"kind": "code", "place": name, "hash": fingerprint(net)}
+    opened = replace(brought.opened(net, spec, classes, about), name=name)
     try:
-        Target.of(made).logits(torch.full((2, channels, size, size), 0.5))
+        Target.of(opened).logits(torch.full((2, *opened.blank.shape), 0.5))
     except UserError:
         raise
     except Exception as error:  # whatever a network raises at images that it does not take
         raise UserError(
-            f"{place} cannot answer images of {channels} × {size} × {size} ({brought.raised(error)}). It gets images "
-            "as the dataset has them, float32 from 0 to 1. Resize them or repeat their channel in its forward, or "
-            "choose the dataset that it was trained for."
+            f"{name} cannot answer images of {' × '.join(map(str, spec.shape))} ({brought.raised(error)}). It gets "
+            "images as the dataset has them, float32 from 0 to 1. Resize them or repeat their channel in its forward, "
+            "or choose the dataset that it was trained for."
         ) from error
-    return made
+    return opened
 
 
-def _called(place: str) -> nn.Module:
-    module_name, _, factory = place.partition(":")
-    if not module_name or not factory:
+def _called(name: str) -> nn.Module:
+    module, _, factory = name.partition(":")
+    if not module or not factory:
         raise UserError(
-            f"A classifier by code needs a module and a function, got {place!r}. {EXAMPLE}"
+            f"A classifier by code needs a module and a function, got {name!r}. {EXAMPLE}"
         )
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
-        made = getattr(importlib.import_module(module_name), factory)
+        make = getattr(importlib.import_module(module), factory)
     except ImportError as error:
-        raise UserError(f"{module_name} cannot be imported ({error}). {EXAMPLE}") from None
+        raise UserError(f"{module} cannot be imported ({error}). {EXAMPLE}") from None
     except AttributeError:
-        raise UserError(f"{module_name} has no {factory}. {EXAMPLE}") from None
+        raise UserError(f"{module} has no {factory}. {EXAMPLE}") from None
     try:
-        net = made if isinstance(made, nn.Module) else made()
+        net = make if isinstance(make, nn.Module) else make()
     except Exception as error:  # whatever the program of this machine raises
         raise UserError(
-            f"{place} could not be called without arguments ({brought.raised(error)}). "
+            f"{name} could not be called without arguments ({brought.raised(error)}). "
             "It must give a torch.nn.Module. Call it in Python to see where it fails."
         ) from error
     if not isinstance(net, nn.Module):
-        raise UserError(f"{place} gave {type(net).__name__}, not a torch.nn.Module. {EXAMPLE}")
+        raise UserError(f"{name} gave {type(net).__name__}, not a torch.nn.Module. {EXAMPLE}")
     return net
 
 
-def _fill(net: nn.Module, path: Path, place: str) -> None:
+def _fill(net: nn.Module, path: Path, name: str) -> None:
     """Gives a network the weights in a file, whatever a wrapper has put before their names."""
     file = weights.read(path)
     contents = weights.look(file)
     wanted = net.state_dict()
     may_miss = {name for name in wanted if name.endswith("num_batches_tracked")}
-    found = names.fit(contents.shapes, {n: tuple(v.shape) for n, v in wanted.items()}, may_miss)
-    for name in [*found.missing, *found.shapes, *found.extra]:
+    fit = names.fit(contents.shapes, {n: tuple(v.shape) for n, v in wanted.items()}, may_miss)
+    for name in [*fit.missing, *fit.shapes, *fit.extra]:
         raise UserError(
-            f"{path} does not fit {place}: {name!r} is missing or has another shape. "
+            f"{path} does not fit {name}: {name!r} is missing or has another shape. "
             "Give the weights that belong to it."
         )
-    net.load_state_dict(wanted | weights.load(file, contents, found.chosen))
+    net.load_state_dict(wanted | weights.load(file, contents, fit.chosen))

@@ -106,9 +106,9 @@ def classifier(
     """A network of torchvision with the weights of a file, behind what was done to its images in training."""
     net, notes = network(config, file, len(classes))
     done = preprocessing(record) if record else tried(net, config, spec.channels, spec.size)
-    facts = {"kind": "brought", "architecture": config.architecture, "preprocessing": done}
-    facts["hash"] = fingerprint(net)
-    return laid_out(brought.opened(Prepared(net, done), spec, classes, facts, notes))
+    about = {"kind": "brought", "architecture": config.architecture, "preprocessing": done}
+    about["hash"] = fingerprint(net)
+    return laid_out(brought.opened(Prepared(net, done), spec, classes, about, notes))
 
 
 def architectures() -> list[str]:
@@ -127,7 +127,7 @@ def preprocessing(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Bare(TorchFunctionMode):
-    """Makes what a network will be filled with without memory; what it computes for itself is real."""
+    """Makes tensors that get their values from a file without memory; those that a network computes are real."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -159,7 +159,7 @@ def _shapes(architecture: str) -> dict[str, tuple[int, ...]]:
 
 
 def network(config: TorchvisionConfig, file: bytes, classes: int) -> tuple[nn.Module, list[str]]:
-    """Builds a network of torchvision without memory, and gives it the weights of a file; notes say what was left.
+    """Builds a network of torchvision, and gives it the weights of a file; notes say what was left out.
 
     Raises:
         UserError: If there is no such network, or the weights do not fit; the first key that does not is named.
@@ -171,74 +171,74 @@ def network(config: TorchvisionConfig, file: bytes, classes: int) -> tuple[nn.Mo
     wanted = net.state_dict()
     contents = weights.look(file)
     shapes = {name: tuple(value.shape) for name, value in wanted.items()}
-    found = _fitted(architecture, contents.shapes, shapes)
-    if not found.whole:
-        raise _misfit(architecture, classes, contents.shapes, found, shapes)
-    read = weights.load(file, contents, found.chosen)
+    fit = _fitted(architecture, contents.shapes, shapes)
+    if not fit.whole:
+        raise _misfit(architecture, classes, contents.shapes, fit, shapes)
+    given = weights.load(file, contents, fit.chosen)
     full = {}
     for name, value in wanted.items():
-        if name not in read:
+        if name not in given:
             full[name] = torch.zeros((), dtype=torch.long) if value.is_meta else value
-        elif read[name].is_floating_point() != value.is_floating_point():
+        elif given[name].is_floating_point() != value.is_floating_point():
             raise UserError(
-                f"The tensor {name!r} of this file is of {str(read[name].dtype).removeprefix('torch.')}, and "
+                f"The tensor {name!r} of this file is of {str(given[name].dtype).removeprefix('torch.')}, and "
                 f"{architecture} computes with {str(value.dtype).removeprefix('torch.')}. Quantised weights cannot be "
                 f"read. Save the weights before they are quantised. {BY_CODE}"
             )
         else:
-            full[name] = read[name].to(value.dtype)
+            full[name] = given[name].to(value.dtype)
             if not bool(full[name].isfinite().all()):
                 raise UserError(
                     f"The tensor {name!r} of this file holds a number too large for float32. "
                     "All must be finite. Save the weights in float32."
                 )
     net.load_state_dict(full, assign=True)
-    return net.eval().requires_grad_(False), _notes(contents, found)
+    return net.eval().requires_grad_(False), _notes(contents, fit)
 
 
-def _notes(contents: weights.Contents, found: Fit) -> list[str]:
+def _notes(contents: weights.Contents, fit: Fit) -> list[str]:
     notes = [f"Taken from {contents.source!r} of the checkpoint."] if contents.source else []
     notes += [f"Another set of weights, {other!r}, was left." for other in contents.others[:3]]
-    if found.left:
-        some = ", ".join(repr(name[:60]) for name in found.left[:3])
-        more = " …" if len(found.left) > 3 else ""
+    if fit.left:
+        some = ", ".join(repr(name[:60]) for name in fit.left[:3])
+        more = " …" if len(fit.left) > 3 else ""
         notes.append(f"Left out, because they stand outside the network: {some}{more}.")
-        if any(re.search(r"(mean|std)$", name) for name in found.left):
+        if any(re.search(r"(mean|std)$", name) for name in fit.left):
             notes.append("If these normalise the images, write their numbers in mean and std.")
     return notes
 
 
 def _fitted(architecture: str, held: Shapes, wanted: Shapes) -> Fit:
-    made = {
+    computed = {
         name
         for name in wanted
         if name.endswith(
             ("num_batches_tracked", "relative_position_index", "relative_coords_table")
         )
     }
-    found = names.fit(held, wanted, made)
-    aux = tuple(found.prefix + name for name in _AUX.get(architecture, ()))
-    extra = [name for name in found.extra if not aux or not name.startswith(aux)]
-    return replace(found, extra=extra)
+    fit = names.fit(held, wanted, computed)
+    aux = tuple(fit.prefix + name for name in _AUX.get(architecture, ()))
+    extra = [name for name in fit.extra if not aux or not name.startswith(aux)]
+    return replace(fit, extra=extra)
 
 
-def _misfit(architecture: str, classes: int, held: Shapes, found: Fit, wanted: Shapes) -> UserError:
+def _misfit(architecture: str, classes: int, held: Shapes, fit: Fit, wanted: Shapes) -> UserError:
     """Says what does not fit, and what to do about it, as far as that can be known."""
     fits = f"The weights do not fit {architecture} with {classes} classes"
-    if found.missing:
-        what = f"{found.missing[0]!r} is missing"
-    elif found.shapes:
-        name = found.shapes[0]
-        what = f"{name!r} must have the shape {wanted[name]}, got {held[found.chosen[name]]}"
+    if fit.missing:
+        what = f"{fit.missing[0]!r} is missing"
+    elif fit.shapes:
+        name = fit.shapes[0]
+        what = f"{name!r} must have the shape {wanted[name]}, got {held[fit.chosen[name]]}"
     else:
-        what = f"{found.extra[0][:80]!r} belongs to no part of it"
-    if not found.missing and not found.extra and (other := _other_classes(found, held, wanted)):
+        what = f"{fit.extra[0][:80]!r} belongs to no part of it"
+    if other := _other_classes(fit, held, wanted):
         return UserError(
             f"{fits}: {what}. They tell {other} classes apart. Choose a dataset with as many classes."
         )
     if best := _nearest(architecture, held):
         return UserError(f"{fits}: {what}. They fit {best}. Choose that architecture.")
-    if len(found.chosen) - len(found.shapes) > len(wanted) / 2:
+    if len(fit.chosen) - len(fit.shapes) > len(wanted) / 2:
         return UserError(
             f"{fits}: {what}. Most of them do fit, so the network was changed after torchvision made it. {BY_CODE}"
         )
@@ -247,15 +247,17 @@ def _misfit(architecture: str, classes: int, held: Shapes, found: Fit, wanted: S
     return UserError(f"{fits}: {what}. No network of torchvision has these tensors{why}. {BY_CODE}")
 
 
-def _other_classes(found: Fit, held: Shapes, wanted: Shapes) -> int:
+def _other_classes(fit: Fit, held: Shapes, wanted: Shapes) -> int:
     """Gives the number of classes in the file, if nothing but the last layer differs; else 0."""
+    if fit.missing or fit.extra:
+        return 0
     counts = set()
-    for name in found.shapes:
-        here, there = held[found.chosen[name]], wanted[name]
-        if len(here) != len(there) or here[1:] != there[1:]:
+    for name in fit.shapes:
+        ours, theirs = held[fit.chosen[name]], wanted[name]
+        if len(ours) != len(theirs) or ours[1:] != theirs[1:]:
             return 0
-        counts.add(here[0])
-    return counts.pop() if len(counts) == 1 and len(found.shapes) <= 2 else 0
+        counts.add(ours[0])
+    return counts.pop() if len(counts) == 1 and len(fit.shapes) <= 2 else 0
 
 
 def _nearest(architecture: str, held: Shapes) -> str:
@@ -272,9 +274,8 @@ def _nearest(architecture: str, held: Shapes) -> str:
         if len(_fitted(family[0], held, first).chosen) < 0.3 * min(len(first), len(held)):
             continue  # other names altogether
         for name in sorted(family, key=unlike):
-            found = _fitted(name, held, wanted := _shapes(name))
-            head = not found.missing and not found.extra and _other_classes(found, held, wanted)
-            if name != architecture and (found.whole or head):
+            fit = _fitted(name, held, wanted := _shapes(name))
+            if name != architecture and (fit.whole or _other_classes(fit, held, wanted)):
                 return name
     return ""
 
@@ -356,7 +357,7 @@ def settled(
     if config.resize:
         resize = config.resize
     elif size < crop and takes():
-        resize = -1  # trained on small images: nobody blew them up to those of ImageNet
+        resize = -1  # most likely trained on small images as they were
     crop = config.crop or (crop if resize > 0 else -1)
     if crop >= (resize if resize > 0 else size):
         crop = -1  # nothing would be cut
@@ -380,11 +381,11 @@ def _numbers(name: str, text: str) -> list[float]:
     if not text.strip():
         return []
     try:
-        found = [float(word) for word in text.replace(";", ",").split(",")]
+        numbers = [float(word) for word in text.replace(";", ",").split(",")]
     except ValueError:
-        found = []
-    if len(found) not in (1, 3) or not all(map(math.isfinite, found)):
+        numbers = []
+    if len(numbers) not in (1, 3) or not all(map(math.isfinite, numbers)):
         raise UserError(
             f"{name} must be one or three numbers with commas, got {text!r}. For example 0.5,0.5,0.5."
         )
-    return found * (3 if len(found) == 1 else 1)
+    return numbers * (3 if len(numbers) == 1 else 1)

@@ -14,13 +14,17 @@ import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from core import jobs
-from core.catalog import Config, Entry, Registry, UserError, plain
+from core.catalog import Config, Entry, Registry, UserError, parse, plain, unknown
 from core.ground import files
 from core.ground.watch import Watch
 from core.ground.writing import percent
+
+if TYPE_CHECKING:
+    from core.runs import Opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,6 @@ class Command(Entry):
     """
 
     title: str = ""
-    config: type[Config] = Config
     arguments: Callable[[argparse.ArgumentParser], None]
     parameters: Callable[[argparse.Namespace], Mapping[str, type[Config]]] | None = None
 
@@ -41,9 +44,9 @@ class Command(Entry):
 commands = Registry("command", Command, "core.commands")
 
 
-def show(arguments: argparse.Namespace, facts: Mapping[str, Any], lines: Sequence[str]) -> None:
+def show(arguments: argparse.Namespace, result: Mapping[str, Any], lines: Sequence[str]) -> None:
     """Prints the result: one JSON object with ``--json``, else lines."""
-    print(json.dumps(facts) if arguments.json else "\n".join(lines))
+    print(json.dumps(result) if arguments.json else "\n".join(lines))
 
 
 def takes_values(parser: argparse.ArgumentParser, help: str) -> None:
@@ -51,9 +54,42 @@ def takes_values(parser: argparse.ArgumentParser, help: str) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=help)
 
 
-def takes_run(parser: argparse.ArgumentParser) -> None:
-    """Adds the run that the command is about; find it with :func:`core.jobs.find`."""
+def given(arguments: argparse.Namespace, part: str, *names: str) -> dict[str, Any]:
+    """Gives the values of ``--set``, and of those flags that were given, which stand for parameters of a part."""
+    flags = {f"{part}.{name}": getattr(arguments, name) for name in names}
+    return parse(arguments.set) | {name: v for name, v in flags.items() if v is not None}
+
+
+def takes_run(parser: argparse.ArgumentParser, step: bool = False) -> None:
+    """Adds the run that the command is about, and the ``step`` of its checkpoint."""
     parser.add_argument("run_id", metavar="RUN", help="id, start of an id, or name")
+    if step:
+        parser.add_argument("--step", type=int, help="of the checkpoint (default: the best one)")
+
+
+def out_file(text: str, *suffixes: str, flag: str = "--out") -> Path:
+    """Gives the path of a file that is to be written.
+
+    Raises:
+        UserError: If it has another ending, or its folder does not exist.
+    """
+    out = Path(text)
+    if out.suffix not in suffixes or not out.parent.is_dir():
+        allowed = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
+        raise UserError(
+            f"{flag} must end in {allowed}, in a folder that exists, got {text!r}. Choose another."
+        )
+    return out
+
+
+def write(out: Path, content: bytes) -> None:
+    """Writes a result in one piece or not at all.
+
+    Raises:
+        UserError: If the disk is full.
+    """
+    with files.full_disk_told():
+        files.write_atomic(out, content)
 
 
 def sampling_of_run(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
@@ -91,12 +127,23 @@ class Terminal(Watch):
             print(f"\r\033[K{text} " if live else text, end="" if live else "\n", file=sys.stderr)
 
 
+def told(job: jobs.Job) -> jobs.Job:
+    """Waits for the end of a job, with each of its messages in a line on stderr; gives the job as it ended."""
+    shown = ""
+    while job.active:
+        if job.message != shown and (shown := job.message):
+            print(shown, file=sys.stderr, flush=True)
+        time.sleep(0.2)
+        job = jobs.get(job.id)
+    return job
+
+
 def wait(job: jobs.Job) -> jobs.Job:
     """Waits for the end of a job, with its progress on stderr; gives the job as it ended."""
     shown, unit = "", jobs.kinds.get(job.kind).unit
     while job.active:
         if job.status == "queued":
-            line = f"place {jobs.place(job)} in the queue"
+            line = f"place {jobs.position(job)} in the queue"
         else:
             left = job.seconds_left
             line = (
@@ -153,7 +200,7 @@ def summary(job: jobs.Job) -> dict[str, Any]:
     images = last.pop("images", int(job.state.get("done") or 0))
     seconds = last.pop("seconds", 0.0)
     last.pop("images_per_second", None)
-    facts = {
+    summary = {
         "run": job.id,
         "name": job.name,
         "note": job.note,
@@ -165,17 +212,28 @@ def summary(job: jobs.Job) -> dict[str, Any]:
         "images_per_second": round(images / seconds, 1) if seconds else 0.0,
         **last,
     }
-    return facts | ({"damaged_log_lines": damaged} if damaged else {})
+    return summary | ({"damaged_log_lines": damaged} if damaged else {})
+
+
+def label_of(job: jobs.Job, opened: Opened, text: str) -> int:
+    """Finds the class that ``--label`` names.
+
+    Raises:
+        UserError: If the model listens to no labels, or there is no such class.
+    """
+    if not opened.classes:
+        raise UserError(
+            f"{job.name} does not listen to labels, so --label has no meaning. Leave it out."
+        )
+    return named_class(text, opened.classes)
 
 
 def named_class(text: str, classes: Sequence[str]) -> int:
-    """Finds a class by its name; where no class is named by a number, a number is its place in the list, from 0.
+    """Finds a class by its name, or by its position from 0 where no class is named by a number.
 
     Raises:
         UserError: If there is none.
     """
-    from core.catalog import unknown
-
     text = unicodedata.normalize("NFC", text)
     if text in classes:
         return list(classes).index(text)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import jobs, kinds
-from core.catalog import Config, UserError, parse
-from core.commands import commands, show, takes_values
+from core import kinds
+from core.catalog import Config, UserError
+from core.commands import commands, given, show, takes_values, told
 from core.ground import files
 from core.ground.writing import percent, percents
 
@@ -73,10 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(
             "--weights belongs to --classifier package.module:factory. Leave it out, or give both."
         )
-    values = dict(parse(arguments.set))
-    for name in ("attacks", "eps", "n", "norm"):
-        if (given := getattr(arguments, name)) is not None:
-            values[f"attack.{name}"] = given
+    values = given(arguments, "attack", "attacks", "eps", "n", "norm")
     choice = {"dataset": arguments.dataset}
     report, more = (
         _here(arguments, choice, values)
@@ -92,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments,
         report.record() | more,
         [
-            *(f"{said.colour}: {said.sentence}" for said in (report.robustness, report.verdict)),
+            *(f"{v.colour}: {v.sentence}" for v in (report.robustness, report.verdict)),
             *rows,
             *answers,
             *_reference(arguments.dataset, report),
@@ -124,14 +120,7 @@ def _job(
     from core.robustness import classifiers, store
 
     values["attack.classifier"] = classifiers.find(arguments.classifier)
-    job = kinds.submit("attack", choice, values, who="command line")
-    shown = ""
-    while job.active:
-        if job.message != shown:
-            shown = job.message
-            print(shown, file=sys.stderr, flush=True)
-        time.sleep(0.2)
-        job = jobs.get(job.id)
+    job = told(kinds.submit("attack", choice, values, who="command line"))
     report = store.read(job.path)
     if report is None or job.status not in ("finished", "stopped"):
         raise UserError(job.message or f"The job {job.id} is {job.status}. Start another one.")
@@ -154,13 +143,14 @@ def _here(
     config = kinds.configure("attack", choice, values)
     plan = extras.AttackConfig.of(config["attack"], "attack")
     dataset = datasets.load(choice["dataset"], config["dataset"]["config"])
+    plan.allow(dataset.medium)
     target = classifiers.from_code(arguments.classifier, arguments.weights, dataset)
     data = {"config": config["dataset"]["config"]}
     study = robustness.begin(target, dataset, plan.study(), data=data)
     report = study.report
     for report in study:
-        said = f"{report.robustness.sentence} {report.verdict.sentence}"
-        print(said, file=sys.stderr, flush=True)
+        sentences = f"{report.robustness.sentence} {report.verdict.sentence}"
+        print(sentences, file=sys.stderr, flush=True)
     more = dict(extras.extras(plan, study, target, dataset))
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)

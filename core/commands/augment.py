@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.catalog import UserError
-from core.commands import commands, show
+from core.commands import commands, out_file, show, write
 from core.ground import files
 from core.ground.settings import settings
 
@@ -41,24 +41,30 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 @commands.add("augment", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
     """Preview a pipeline as PNG, apply it to a folder of pictures, import or export its recipe."""
-    from core import augment
+    from core import augment, datasets
 
     if arguments.pipeline is None:
-        rows = [{"id": one.id, "title": one.title, "why": one.why} for one in augment.presets()]
-        rows += [{"id": one.id, "title": one.name, "why": ""} for one in augment.saved()]
+        form = datasets.describe(arguments.dataset).medium.item
+        offered = [(one.id, one.title, one.why, one.pipeline) for one in augment.presets()]
+        offered += [(one.id, one.name, "", one.pipeline) for one in augment.saved()]
+        rows = [
+            {"id": id, "title": title, "why": why}
+            for id, title, why, pipeline in offered
+            if pipeline.fits(form)
+        ]
         steps = [
-            {"name": e.name, "title": e.title, "caption": e.caption} for e in augment.augmentations
+            {"name": e.name, "title": e.title, "caption": e.caption}
+            for e in augment.augmentations
+            if form in e.takes
         ]
         lines = [f"{row['id']:<24} {row['title']}: {row['why']}".rstrip(" :") for row in rows]
         lines += ["steps of a recipe:", *(f"  {s['name']:<18} {s['caption']}" for s in steps)]
         show(arguments, {"pipelines": rows, "steps": steps}, lines)
         return
-    for name, most in (("n", 64), ("draws", 64)):
-        value = getattr(arguments, name)
-        if not 1 <= value <= most:
-            dash = "-" * (1 if name == "n" else 2)
+    for flag, value in (("-n", arguments.n), ("--draws", arguments.draws)):
+        if not 1 <= value <= 64:
             raise UserError(
-                f"{dash}{name} must be at least 1 and at most {most}, got {value}. Choose fewer images."
+                f"{flag} must be at least 1 and at most 64, got {value}. Choose another number."
             )
     if not 8 <= arguments.size <= 1024:
         raise UserError(
@@ -69,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
             "--folder and --to go together: where pictures are read, and where they are written. Write both."
         )
     pipeline = _pipeline(arguments.pipeline)
-    facts: dict[str, Any] = {
+    result: dict[str, Any] = {
         "pipeline": pipeline.name,
         "hash": pipeline.hash,
         "steps": len(pipeline.steps),
@@ -78,21 +84,21 @@ def run(arguments: argparse.Namespace) -> None:
         f"{pipeline.name or arguments.pipeline}: {', '.join(s.title for s in pipeline.steps if s.on)}"
     ]
     if arguments.save:
-        facts["saved"] = augment.save(pipeline, arguments.save, "command line")
-        lines.append(f"Saved as {facts['saved']}")
+        result["saved"] = augment.save(pipeline, arguments.save, "command line")
+        lines.append(f"Saved as {result['saved']}")
     if arguments.export:
-        facts["recipe"] = augment.export(pipeline, arguments.export)
-        lines = [facts["recipe"].rstrip("\n")]
+        result["recipe"] = augment.export(pipeline, arguments.export)
+        lines = [result["recipe"].rstrip("\n")]
     if arguments.out:
-        facts["out"] = _preview(pipeline, arguments)
+        result["out"] = _preview(pipeline, arguments)
         lines.append(
-            f"Wrote {arguments.n} images with {arguments.draws} versions each to {facts['out']}"
+            f"Wrote {arguments.n} images with {arguments.draws} versions each to {result['out']}"
         )
     if arguments.folder:
-        facts |= _applied(pipeline, arguments)
-        lines.append(f"Wrote {facts['pictures']} pictures to {arguments.to}")
-        lines += [f"left out {name}: {why}" for name, why in facts["refused"]]
-    show(arguments, facts, lines)
+        result |= _applied(pipeline, arguments)
+        lines.append(f"Wrote {result['pictures']} pictures to {arguments.to}")
+        lines += [f"left out {name}: {why}" for name, why in result["refused"]]
+    show(arguments, result, lines)
 
 
 def _pipeline(text: str) -> Pipeline:
@@ -115,29 +121,24 @@ def _preview(pipeline: Pipeline, arguments: argparse.Namespace) -> str:
 
     from core import augment, datasets
     from core.ground import sheets
-    from core.tensors import to_bytes
 
-    out = Path(arguments.out)
-    if out.suffix != ".png" or not out.parent.is_dir():
-        raise UserError(
-            f"--out must be a .png in a folder that exists, got {arguments.out!r}. For example grid.png."
-        )
+    out = out_file(arguments.out, ".png")
     dataset = datasets.load(arguments.dataset)
+    medium = dataset.medium
     spaced = datasets.evenly(np.arange(len(dataset)), arguments.n)
-    x = dataset.images(spaced)
+    x = dataset.items(spaced)
     y = None if dataset.y is None else torch.as_tensor(dataset.y[spaced])
     chain = augment.Chain(pipeline, augment.Context(x, y, len(dataset.classes)))
-    made = augment.grid(chain, x, arguments.seed, arguments.draws, y)
-    whole = np.concatenate([to_bytes(x)[:, None], made], 1)  # the original comes first
+    versions = augment.grid(chain, x, arguments.seed, arguments.draws, y)
+    whole = np.concatenate([medium.write(x, 256)[:, None], versions], 1)  # (N, 1 + draws, C, H, W)
     sheet = sheets.png(
-        whole.reshape(-1, *x.shape[1:]),
+        medium.pictures(whole.reshape(-1, *x.shape[1:])),
         arguments.draws + 1,
         {"pipeline": pipeline.record(), "seed": arguments.seed, "dataset": dataset.name},
         gap=2,
         scale=max(1, 96 // dataset.size),
     )
-    with files.full_disk_told():
-        files.write_atomic(out, sheet)
+    write(out, sheet)
     return str(out)
 
 
@@ -148,8 +149,8 @@ def _applied(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, Any
     from PIL import Image
 
     from core import augment
+    from core.datasets.decoding import span_of_files
     from core.datasets.files import Directory
-    from core.datasets.folder import span_of_files
     from core.datasets.pictures import Refused, decode, most_bytes
     from core.tensors import to_bytes, to_float
 
@@ -171,9 +172,9 @@ def _applied(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, Any
     count, refused = 0, []
     with Directory(source) as folder:
         refused += folder.refused
-        found = sorted(folder.files, key=lambda file: file.name)
-        span = span_of_files(folder, found)
-        for number, file in enumerate(found):
+        pictures = sorted(folder.files, key=lambda file: file.name)
+        span = span_of_files(folder, pictures)
+        for number, file in enumerate(pictures):
             try:
                 data = folder.read(file, most_bytes(limit))
                 picture = decode(data, arguments.size, megapixels=limit, span=span)
@@ -183,12 +184,12 @@ def _applied(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, Any
                 refused.append((file.name, str(reason)))
                 continue
             x = to_float(torch.as_tensor(np.array(picture.pixels)))[None]
-            made = to_bytes(chain(x, arguments.seed, [number]))[0]
-            place = (target / file.name).with_suffix(".png")
-            if place.exists():  # two pictures that differ in their ending alone
-                place = place.with_name(f"{place.stem}-{number}.png")
+            image = to_bytes(chain(x, arguments.seed, [number]))[0]  # (1 or 3, H, W)
+            out = (target / file.name).with_suffix(".png")
+            if out.exists():  # two pictures that differ in their ending alone
+                out = out.with_name(f"{out.stem}-{number}.png")
             with files.full_disk_told():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(made[0] if len(made) == 1 else made.transpose(1, 2, 0)).save(place)
+                out.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(out)
             count += 1
     return {"pictures": count, "refused": [list(pair) for pair in refused], "to": str(target)}

@@ -52,20 +52,20 @@ def run(arguments: argparse.Namespace) -> None:
     file = weights.read(arguments.weights)
     dataset = datasets.load(arguments.dataset, {})
     contents = weights.look(file)
-    kept = brought.keep(
+    model = brought.keep(
         arguments.name or brought.called(arguments.weights.name),
         file,
         values,
         dataset,
         arguments.origin,
     )
-    record = kept.record
-    use = f"Attack it: python -m core attack --dataset {dataset.name} --classifier {kept.id}"
-    if kept.origin.sampling is not None:
-        record = runs.record(ended(jobs.get(kept.id)))
-        use = f"Sample it: python -m core sample {kept.id} --out grid.png"
-    facts = {
-        "id": kept.id,
+    record = model.record
+    use = f"Attack it: python -m core attack --dataset {dataset.name} --classifier {model.id}"
+    if model.origin.sampling is not None:
+        record = runs.record(ended(jobs.get(model.id)))
+        use = f"Sample it: python -m core sample {model.id} --out grid.png"
+    result = {
+        "id": model.id,
         "dataset": dataset.name,
         "kind": contents.kind,
         "tensors": len(contents.parts),
@@ -74,9 +74,9 @@ def run(arguments: argparse.Namespace) -> None:
         "notes": record["notes"],
     }
     lines = [
-        f"{kept.id}: {contents.kind} of {len(contents.parts):,} tensors, for {dataset.name}.",
-        kept.note,
+        f"{model.id}: {contents.kind} of {len(contents.parts):,} tensors, for {dataset.name}.",
+        model.note,
         *record["notes"],
         use,
     ]
-    show(arguments, facts, lines)
+    show(arguments, result, lines)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from core.catalog import Config, UserError, parse
 from core.commands import Terminal, commands, knob_lines, show, takes_values
@@ -36,7 +35,10 @@ def run(arguments: argparse.Namespace) -> None:
     from core import datasets
 
     if arguments.name is None:
-        rows = [{"name": name, **_described(datasets.describe(name))} for name in datasets.names()]
+        rows = [
+            {"name": about.name, "title": about.title, "caption": about.caption}
+            for about in map(datasets.describe, datasets.names())
+        ]
         show(
             arguments,
             {"datasets": rows},
@@ -58,14 +60,14 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.look:
         _look(arguments)
         return
-    if arguments.save and arguments.name in [entry.name for entry in datasets.importers()]:
+    if arguments.save and arguments.name in _importers():
         values = parse(arguments.set)
         dataset = datasets.bring(arguments.save, values, Terminal(), source=arguments.name)
     else:
         dataset = datasets.load(arguments.name, parse(arguments.set), Terminal())
         if arguments.save:
             dataset = datasets.save(arguments.save, dataset)
-    facts = {
+    result = {
         "name": dataset.name,
         "images": len(dataset.x),
         "size": dataset.size,
@@ -79,60 +81,61 @@ def run(arguments: argparse.Namespace) -> None:
         "group": dataset.group,
         "refused": [list(pair) for pair in dataset.refused],
         # sentences, then what each folder at the top was taken as
-        "notes": [*dataset.notes, *_folders(dataset)],
+        "notes": [
+            *dataset.notes,
+            *(
+                {"folder": name, "taken_as": kind}
+                for name, kind in dataset.imported("folders") or []
+            ),
+        ],
         "range": dataset.imported("range"),
     }
     lines = [
         f"{key:<12} {value}"
-        for key, value in facts.items()
+        for key, value in result.items()
         if key not in ("counts", "refused", "notes", "range")
     ]
-    lines += [f"{name}: {counts}" for name, counts in facts["counts"].items()]
-    lines += [f"left out     {file}: {reason}" for file, reason in dataset.refused] + list(
-        dataset.notes
-    )
+    lines += [f"{name}: {counts}" for name, counts in result["counts"].items()]
+    lines += [f"left out     {file}: {reason}" for file, reason in dataset.refused]
+    lines += dataset.notes
     config = datasets.config_of(dataset.name)
-    show(
-        arguments,
-        facts,
-        [*lines, *(["parameters, for --set:", *knob_lines(config, "")] if config.knobs() else [])],
-    )
+    if config.knobs():
+        lines += ["parameters, for --set:", *knob_lines(config, "")]
+    show(arguments, result, lines)
 
 
 def _look(arguments: argparse.Namespace) -> None:
     """Says how a folder or ZIP would be read, in every way that it can be."""
     from core import datasets
 
-    if arguments.name not in [entry.name for entry in datasets.importers()]:
+    if arguments.name not in _importers():
         raise UserError(
             f"--look is for a folder or ZIP of pictures, got the dataset {arguments.name!r}. "
             "Write: datasets folder --set path=birds.zip --look."
         )
-    found = datasets.preview(parse(arguments.set), arguments.name)
-    lines = [f"{found.pictures:,} pictures; {len(found.refused):,} other files"]
-    for reading in found.readings:
-        mark = "taken" if reading["kind"] == found.taken else "or   "
+    preview = datasets.preview(parse(arguments.set), arguments.name)
+    lines = [f"{preview.pictures:,} pictures; {len(preview.refused):,} other files"]
+    for reading in preview.readings:
+        mark = "taken" if reading["kind"] == preview.taken else "or   "
         lines.append(f"{mark} {reading['kind']:<8} {reading['sentence']}")
         lines += [f"{'':<14} {note}" for note in reading["notes"]]
-    if found.problem:
-        lines.append(found.problem)
-    if found.deep:
+    if preview.problem:
+        lines.append(preview.problem)
+    if preview.deep:
         lines.append(
-            f"{found.deep:,} pictures hold more than 8 bits"
-            + ("." if found.largest is None else f"; their largest value is {found.largest:g}.")
+            f"{preview.deep:,} pictures hold more than 8 bits"
+            + ("." if preview.largest is None else f"; their largest value is {preview.largest:g}.")
         )
-    if found.ones:
+    if preview.ones:
         lines.append("The pictures hold only the values 0 and 1; 1 becomes white.")
-    if found.columns:
-        listed = ", ".join(found.columns)
+    if preview.columns:
+        listed = ", ".join(preview.columns)
         lines.append(f"Pictures are kept in one split with --set group=COLUMN, one of: {listed}.")
     lines.append("Another way is chosen with --set reading=splits, classes, file or none.")
-    show(arguments, dataclasses.asdict(found), lines)
+    show(arguments, dataclasses.asdict(preview), lines)
 
 
-def _folders(dataset: Any) -> list[dict[str, str]]:
-    return [{"folder": name, "taken_as": kind} for name, kind in dataset.imported("folders") or []]
+def _importers() -> list[str]:
+    from core import datasets
 
-
-def _described(about: Any) -> dict[str, str]:
-    return {"title": about.title, "caption": about.caption}
+    return [entry.name for entry in datasets.importers()]

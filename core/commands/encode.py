@@ -8,14 +8,13 @@ from pathlib import Path
 
 from core import runs
 from core.catalog import UserError, parse
-from core.commands import commands, named_class, show, takes_run, takes_values
+from core.commands import commands, label_of, out_file, show, takes_run, takes_values, write
 from core.datasets.pictures import KINDS
-from core.ground import files
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
-    takes_run(parser)
+    takes_run(parser, step=True)
     parser.add_argument("pictures", nargs="*", metavar="PICTURE", help=KINDS)
     parser.add_argument(
         "--test", type=int, nargs="+", default=[], metavar="N", help="test images of the dataset"
@@ -23,7 +22,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label", help="name of their class (default: that of the nearest training images)"
     )
-    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the best one)")
     parser.add_argument(
         "--out", help="sheet.png with image, reconstruction and difference, or points.npz"
     )
@@ -36,15 +34,10 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from core import latent
+    from core import datasets, latent
     from core.ground import sheets
-    from core.tensors import to_bytes
 
-    out = Path(arguments.out) if arguments.out else None
-    if out is not None and (out.suffix not in (".png", ".npz") or not out.parent.is_dir()):
-        raise UserError(
-            f"--out must end in .png or .npz, in a folder that exists, got {arguments.out!r}. Choose another."
-        )
+    out = out_file(arguments.out, ".png", ".npz") if arguments.out else None
     if not arguments.pictures and not arguments.test:
         raise UserError(
             "There is nothing to encode. Name a picture, or test images with --test 0 1 2."
@@ -52,10 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     job = runs.find(arguments.run_id)
     opened = runs.open_model(job, arguments.step)
     sampling = opened.sampling.of(parse(arguments.set), "sampling") if opened.sampling else None
-    if arguments.label is not None and not opened.classes:
-        raise UserError(
-            f"{job.name} does not listen to labels, so --label has no meaning. Leave it out."
-        )
+    label = None if arguments.label is None else label_of(job, opened, arguments.label)
     space = latent.open_space(opened, sampling)
     dataset = latent.trained_on(job)
     names, parts, notes = [], [], {}
@@ -64,9 +54,9 @@ def run(arguments: argparse.Namespace) -> None:
             content = Path(name).read_bytes()
         except OSError as error:
             raise UserError(f"{name} cannot be read ({error.strerror}). Name a picture.") from None
-        prepared = latent.prepare(content, dataset)
+        prepared = datasets.prepare(content, dataset)
         names.append(name)
-        parts.append(prepared.images)
+        parts.append(prepared.seen)
         notes[name] = list(prepared.notes)
     test = dataset.splits["test"]
     for number in arguments.test:
@@ -77,10 +67,10 @@ def run(arguments: argparse.Namespace) -> None:
     x = torch.cat(parts)
     labels = None
     if opened.classes:
-        if arguments.label is not None:
-            labels = [named_class(arguments.label, opened.classes)] * len(x)
-        elif (found := latent.guess(dataset, x)) is not None:
-            labels = found.tolist()
+        if label is not None:
+            labels = [label] * len(x)
+        elif (guesses := latent.guess(dataset, x)) is not None:
+            labels = guesses.tolist()
     points, images, rows = [], [], []
     for i, name in enumerate(names):
         *_, last = latent.find(space, x[i : i + 1], None if labels is None else labels[i])
@@ -89,8 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
         row = {"image": name, "error": last.error, "seconds": round(last.seconds, 3)}
         row |= {"notes": notes[name]} if name in notes else {}
         rows.append(row | ({} if labels is None else {"class": opened.classes[labels[i]]}))
-    original, recon = to_bytes(x), np.stack(images)
-    facts = {
+    result = {
         "run": job.id,
         "step": opened.step,
         "by": space.encodes or "search",
@@ -101,18 +90,20 @@ def run(arguments: argparse.Namespace) -> None:
         if out.suffix == ".npz":
             memory = io.BytesIO()
             codes = torch.stack(points).cpu().numpy()
+            original = space.medium.kept(x)
+            recon = np.concatenate([space.items(point) for point in points])
             np.savez_compressed(memory, allow_pickle=False, points=codes, x=original, recon=recon)
             content = memory.getvalue()
         else:
+            original, recon = space.medium.shown(x), np.stack(images)
             sheet = np.concatenate([original, recon, latent.difference(original, recon)])
-            content = sheets.png(sheet, len(x), facts)
-        with files.full_disk_told():
-            files.write_atomic(out, content)
-        facts["out"] = str(out)
+            content = sheets.png(sheet, len(x), result)
+        write(out, content)
+        result["out"] = str(out)
     lines = [
         f"{row['image']}: mean squared error {row['error']:.5f}, {row['seconds']:.2f} s"
         + (f", as class {row['class']!r}" if "class" in row else "")
         for row in rows
     ]
-    lines += [f"{name}: {note}" for name, said in notes.items() for note in said]
-    show(arguments, facts, lines)
+    lines += [f"{name}: {note}" for name in notes for note in notes[name]]
+    show(arguments, result, lines)

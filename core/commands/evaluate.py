@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from core import measure, runs
 from core.catalog import Config, UserError, parse
-from core.commands import commands, show, takes_values, wait
-from core.ground import files
+from core.commands import commands, given, show, takes_values, wait, write
 from core.measure import Comparison, Evaluation, Measurement
 
 
@@ -49,11 +48,11 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     names = families.names()
     if chosen.run_ids:
         names = [runs.family_of(runs.find(chosen.run_ids[0], generator=True))]
-    found: dict[str, type[Config]] = {"evaluate": measure.EvaluateConfig}
+    configs: dict[str, type[Config]] = {"evaluate": measure.EvaluateConfig}
     for name in names:
         sampling = kinds.parts("evaluate", {"sampling": name})["sampling"]
-        found["sampling" if chosen.run_ids else f"({name}) sampling"] = sampling
-    return found
+        configs["sampling" if chosen.run_ids else f"({name}) sampling"] = sampling
+    return configs
 
 
 @commands.add("evaluate", arguments=arguments, parameters=parameters)
@@ -66,60 +65,57 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"The folder {out.parent} of --report does not exist. Make it, or choose another."
         )
-    wanted = [runs.find(text) for text in arguments.run_ids]
-    found, failed = [], False
-    for target in () if arguments.compare else wanted:
-        evaluate.check(target, _values(arguments))  # all of them before the first one is measured
-    for target in wanted:
+    targets = [runs.find(text) for text in arguments.run_ids]
+    names = ("metrics", "samples", "step", "extractor", "seed")
+    values = given(arguments, "evaluate", *names) | parse(arguments.set)
+    evaluations, failed = [], False
+    if not arguments.compare:
+        for target in targets:
+            evaluate.check(target, values)  # all of them before the first one is measured
+    for target in targets:
         if arguments.compare:
-            one = measure.latest(target)
-            if one is None:
+            if (newest := measure.latest(target)) is None:
                 raise UserError(
                     f"{target.name} has no evaluation yet. Leave --compare out to measure it."
                 )
-            found.append(one)
+            evaluations.append(newest)
             continue
-        job = wait(evaluate.start(target, _values(arguments), who="command line"))
+        job = wait(evaluate.start(target, values, who="command line"))
         if job.status != "finished":
             failed = True
             print(f"error: {job.message or job.status}", file=sys.stderr)
         if (job.path / "evaluation.json").exists():
-            found.append(measure.read(job))
-    comparison = measure.compare(found)
-    if out is not None and found:
+            evaluations.append(measure.read(job))
+    lines, compared = [], []
+    if len(evaluations) > 1:
+        comparison = measure.compare(evaluations)
+        lines, compared = _side_by_side(comparison), _compared(comparison)
+    elif evaluations:
+        lines = _alone(evaluations[0])
+    if out is not None and evaluations:
         from core.measure import report
 
-        with files.full_disk_told():
-            files.write_atomic(out, report.html(found[0]))
-    facts = {
-        "evaluations": [_facts(one) for one in found],
-        "comparison": _compared(comparison) if len(found) > 1 else [],
+        write(out, report.html(evaluations[0]))
+        lines.append(f"Wrote the report to {out}")
+    result = {
+        "evaluations": [_result(evaluation) for evaluation in evaluations],
+        "comparison": compared,
     }
-    lines = _side_by_side(comparison) if len(found) > 1 else _alone(found[0]) if found else []
-    show(arguments, facts, [*lines, *([f"Wrote the report to {out}"] if out and found else [])])
+    show(arguments, result, lines)
     return 1 if failed else 0
 
 
-def _values(arguments: argparse.Namespace) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        f"evaluate.{name}": value
-        for name in ("metrics", "samples", "step", "extractor", "seed")
-        if (value := getattr(arguments, name)) is not None
-    }
-    return values | parse(arguments.set)
-
-
-def _facts(one: Evaluation) -> dict[str, Any]:
-    verdict = measure.verdict(one)
+def _result(evaluation: Evaluation) -> dict[str, Any]:
+    verdict = measure.verdict(evaluation)
     return {
-        "run": one.run,
-        "name": one.name,
-        "family": one.family,
-        "dataset": one.dataset,
-        "step": one.step,
-        "evaluation": one.job,
-        "finished": one.finished,
-        "conditions": dict(one.conditions),
+        "run": evaluation.run,
+        "name": evaluation.name,
+        "family": evaluation.family,
+        "dataset": evaluation.dataset,
+        "step": evaluation.step,
+        "evaluation": evaluation.job,
+        "finished": evaluation.finished,
+        "conditions": dict(evaluation.conditions),
         "metrics": {
             m.metric: {
                 "title": m.title,
@@ -132,13 +128,13 @@ def _facts(one: Evaluation) -> dict[str, Any]:
                 "note": m.note,
                 "details": dict(m.details),
             }
-            for m in one.measurements
+            for m in evaluation.measurements
         },
-        "classes": [dict(row) for row in one.classes],
+        "classes": [dict(row) for row in evaluation.classes],
         "copies": verdict.copies,
         "verdict": verdict.sentence,
-        "sentences": list(measure.sentences(one)),
-        "warnings": list(one.warnings),
+        "sentences": list(measure.sentences(evaluation)),
+        "warnings": list(evaluation.warnings),
     }
 
 
@@ -159,36 +155,41 @@ def _compared(comparison: Comparison) -> list[dict[str, Any]]:
 def _cell(m: Measurement | None) -> str:
     if m is None or not m.known:
         return "–"
-    around = f" [{m.written(m.low)}, {m.written(m.high)}]" if m.interval else ""
-    return m.written(m.value) + around
+    interval = f" [{m.written(m.low)}, {m.written(m.high)}]" if m.interval else ""
+    return m.written(m.value) + interval
 
 
-def _alone(one: Evaluation) -> Sequence[str]:
-    lines = [f"{one.name}, step {one.step}, {one.conditions.get('n_samples', 0)} samples"]
-    for m in one.measurements:
+def _alone(evaluation: Evaluation) -> list[str]:
+    lines = [
+        f"{evaluation.name}, step {evaluation.step}, {evaluation.conditions.get('n_samples', 0)} samples"
+    ]
+    for m in evaluation.measurements:
         direction = {"lower": "lower is better", "higher": "higher is better", "": ""}
         if not m.known:
             lines.append(f"{m.title:<44} not measured: {m.note}")
             continue
         floor = f"real images {m.written(m.floor)}" if m.floor is not None else ""
-        words = [floor, f"n {m.n}", direction[m.entry.direction]]
-        lines.append(f"{m.title:<44} {_cell(m):<28} {', '.join(w for w in words if w)}")
-    notes = [f"{m.title}: {m.note}" for m in one.measurements if m.known and m.note]
+        parts = filter(None, (floor, f"n {m.n}", direction[m.entry.direction]))
+        lines.append(f"{m.title:<44} {_cell(m):<28} {', '.join(parts)}")
+    notes = [f"{m.title}: {m.note}" for m in evaluation.measurements if m.known and m.note]
     return [
         *lines,
-        *(f"note: {text}" for text in (*one.warnings, *notes)),
-        *measure.sentences(one),
+        *(f"note: {text}" for text in (*evaluation.warnings, *notes)),
+        *measure.sentences(evaluation),
     ]
 
 
-def _side_by_side(comparison: Comparison) -> Sequence[str]:
-    lines = [f"{'':<44} " + " ".join(f"{one.name[:27]:<28}" for one in comparison.evaluations)]
+def _side_by_side(comparison: Comparison) -> list[str]:
+    lines = [
+        f"{'':<44} "
+        + " ".join(f"{evaluation.name[:27]:<28}" for evaluation in comparison.evaluations)
+    ]
     for row in comparison.rows:
         if row.refused:
             lines.append(f"{row.title:<44} {row.refused}")
             continue
         cells = " ".join(f"{_cell(cell):<28}" for cell in row.cells)
         names = [comparison.evaluations[k].name for k in row.best]
-        word = f"tie: {', '.join(names)}" if len(names) > 1 else "".join(names)
-        lines.append(f"{row.title:<44} {cells} {word}".rstrip())
+        best = f"tie: {', '.join(names)}" if len(names) > 1 else "".join(names)
+        lines.append(f"{row.title:<44} {cells} {best}".rstrip())
     return [*lines, *comparison.differences]

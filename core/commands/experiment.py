@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import Any
 
 from core import kinds
-from core.catalog import Config, parse
-from core.commands import commands, ended, show, takes_values
+from core.catalog import Config
+from core.commands import commands, ended, given, show, takes_values
 from core.ground.writing import percent
 
 
@@ -31,30 +30,25 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 def run(arguments: argparse.Namespace) -> int:
     """Measure whether a pipeline or synthetic images help: paired arms, an interval, a verdict."""
     from core import datasets
-    from core.build import experiment as trials
+    from core.building import experiment as trials
 
-    values: dict[str, Any] = parse(arguments.set)
-    for name in ("pipeline", "per_class"):
-        if getattr(arguments, name) is not None:
-            values[f"experiment.{name}"] = getattr(arguments, name)
+    values = given(arguments, "experiment", "pipeline", "per_class")
     if arguments.quick:
         values["experiment.quick"] = True
     choice = {"dataset": arguments.dataset}
-    asked = kinds.configure("experiment", choice, values)
-    config = trials.ExperimentConfig.of(asked["experiment"], "experiment")
-    dataset = datasets.load(arguments.dataset, asked["dataset"]["config"])
+    checked = kinds.configure("experiment", choice, values)
+    config = trials.ExperimentConfig.of(checked["experiment"], "experiment")
+    dataset = datasets.load(arguments.dataset, checked["dataset"]["config"])
     trials.check(dataset, config)
     if arguments.expect:
         seconds = trials.expected_seconds(dataset, config)
         show(arguments, {"seconds": seconds}, [f"About {seconds:.0f} s."])
         return 0
     job = ended(kinds.submit("experiment", choice, values, who="command line"))
-    facts = job.result() or {}
+    result = job.result() or {}
     lines = []
-    for cell in facts.get("cells", []):
-        line = (
-            f"{facts['arms'][cell['arm']]}, {cell['size']} per class: {percent(cell['mean'] / 100)}"
-        )
+    for cell in result.get("cells", []):
+        line = f"{result['arms'][cell['arm']]}, {cell['size']} per class: {percent(cell['mean'] / 100)}"
         if cell["idle"]:
             line += f", not tested: {cell['idle']}"
         elif cell["p"] is not None:
@@ -65,6 +59,6 @@ def run(arguments: argparse.Namespace) -> int:
         if cell["used"]:
             line += f" {cell['used']}" if line.endswith(".") else f"; {cell['used']}"
         lines.append(line)
-    lines += [*facts.get("notes", []), *([facts["verdict"]] if facts.get("verdict") else [])]
-    show(arguments, {"job": job.id, **facts}, lines)
+    lines += [*result.get("notes", []), *filter(None, [result.get("verdict")])]
+    show(arguments, {"job": job.id, **result}, lines)
     return 0

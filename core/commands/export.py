@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from core import kinds, runs
 from core.catalog import Config, UserError, parse
-from core.commands import commands, ended, show, takes_values
+from core.commands import commands, ended, out_file, show, takes_values
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +31,7 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 @commands.add("export", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
     """Write a dataset as ZIP (class folders, manifest.csv), or build a larger one first."""
-    from core import build, datasets
+    from core import building, datasets
 
     if not arguments.out and not arguments.build:
         raise UserError(
@@ -42,14 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(
             "--pipeline and --run make a new dataset, which needs a name. Add --build NAME."
         )
-    out = Path(arguments.out) if arguments.out else None
-    if out is not None and (out.suffix != ".zip" or not out.parent.is_dir()):
-        raise UserError(
-            f"--out must be a .zip in a folder that exists, got {arguments.out!r}. For example dataset.zip."
-        )
+    out = out_file(arguments.out, ".zip") if arguments.out else None
     values: dict[str, Any] = parse(arguments.set)
     choice = {"dataset": arguments.dataset}
-    facts: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     lines: list[str] = []
     if arguments.build:
         values["build.name"] = arguments.build
@@ -58,19 +53,19 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.model:
             values["build.run"] = runs.find(arguments.model, generator=True).id
         job = ended(kinds.submit("build", choice, values, who="command line"))
-        made = job.result()
-        if made is None:
+        version = job.result()
+        if version is None:
             raise UserError(f"The build {job.id} was stopped before its end. Resume it.")
-        facts |= made
-        lines.append(f"{made['name']}: {made['sentence']}")
-        dataset = datasets.load(made["name"])
+        result |= version
+        lines.append(f"{version['name']}: {version['sentence']}")
+        dataset = datasets.load(version["name"])
     else:
         config = kinds.configure("build", choice, values)["dataset"]["config"]
         dataset = datasets.load(arguments.dataset, config)
     if out is not None:
-        facts |= {"out": str(out), **build.archive(dataset, out)}
+        result |= {"out": str(out), **building.archive(dataset, out)}
         lines.append(
-            f"Wrote {facts['images']:,} images of {dataset.name} to {out} ({facts['bytes'] / 2**20:.1f} MB)"
+            f"Wrote {result['images']:,} images of {dataset.name} to {out} ({result['bytes'] / 2**20:.1f} MB)"
         )
-    show(arguments, facts, lines)
+    show(arguments, result, lines)
     return 0

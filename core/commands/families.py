@@ -22,33 +22,27 @@ def run(arguments: argparse.Namespace) -> None:
     chosen = [families.get(arguments.name)] if arguments.name else list(families)
     rows, lines = [], []
     for entry in chosen:
-        sampling = entry.sampling
         rows.append(
             {
                 "name": entry.name,
                 "title": entry.title,
                 "caption": entry.caption,
                 "presets": dict(entry.presets),
-                "parameters": _knob_facts(entry.config),
-                "sampling": _knob_facts(sampling),
+                "parameters": _parameters(entry.config),
+                "sampling": _parameters(entry.sampling),
             }
         )
         lines.append(f"{entry.name:<12} {entry.title}: {entry.caption}")
         if arguments.name:
             lines += knob_lines(entry.config, "family.")
-            lines += ["for sample --set:", *knob_lines(sampling, "")]
+            lines += ["for sample --set:", *knob_lines(entry.sampling, "")]
             if entry.presets:
                 lines.append(f"presets: {', '.join(entry.presets)}")
     show(arguments, {"families": rows}, lines)
 
 
-def _knob_facts(config: type[Config]) -> dict[str, Any]:
+def _parameters(config: type[Config]) -> dict[str, Any]:
     return {
-        name: {
-            "default": knob.default,
-            "allowed": knob.allowed,
-            "unit": knob.unit,
-            "help": knob.help,
-        }
+        name: {key: getattr(knob, key) for key in ("default", "allowed", "unit", "help")}
         for name, knob in config.knobs().items()
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,11 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
     from core import datasets, quality
     from core.quality import decisions, sets
 
-    for kind in [*arguments.exclude, *([arguments.list] if arguments.list else [])]:
-        quality.checks.get(kind)
+    if arguments.list:
+        quality.checks.get(arguments.list)
     for kind in arguments.exclude:
-        entry = quality.checks.get(kind)
-        if entry.single:
+        if (entry := quality.checks.get(kind)).single:
             raise UserError(
                 f"--exclude {kind} would decide all of {entry.title!r} in one way, and there a person decides each "
                 f"one. See them with --list {kind}, then use --label IMAGE=CLASS or --drop IMAGE."
@@ -84,50 +82,37 @@ def run(arguments: argparse.Namespace) -> int:
     values = parse(arguments.set)
     config = kinds.configure("inspect", choice, values)["dataset"]["config"]
     dataset = datasets.load(arguments.dataset, config)
-    given = [_label(dataset, text) for text in arguments.label]
-    decisions.known(dataset, [*arguments.drop, *(image for image, _ in given)])
+    labels = [_label(dataset, text) for text in arguments.label]
+    decisions.known(dataset, [*arguments.drop, *(image for image, _ in labels)])
     if arguments.against:
-        facts = sets.compare(datasets.load(arguments.against), dataset)
-        show(arguments, facts, [facts["sentence"]])
+        comparison = sets.compare(datasets.load(arguments.against), dataset)
+        show(arguments, comparison, [comparison["sentence"]])
         return 0
     job = quality.newest(dataset)
-    if job is None or job.active or values:
-        job = (
-            job
-            if job is not None and job.active
-            else kinds.submit("inspect", choice, values, who="command line")
-        )
-        job = ended(job)
-    found = job.result()
-    if found is None:
+    if job is None or (values and not job.active):
+        job = kinds.submit("inspect", choice, values, who="command line")
+    findings = ended(job).result()
+    if findings is None:
         raise UserError(f"The inspection {job.id} has not ended. Resume it, or start another one.")
     seen = decisions.open(dataset).version
-    for kind in arguments.exclude:
-        images = [issue.image for issue in found.issues if issue.kind == kind]
+
+    def decide(what: str, images: list[int], label: Any = None, kind: str = "") -> None:
+        nonlocal seen
         if images:
-            seen = decisions.decide(
-                dataset, "exclude", images, kind=kind, who="command line", seen=seen
-            ).version
-    judged = found.facts["labels"]
+            book = decisions.decide(
+                dataset, what, images, label, kind=kind, who="command line", seen=seen
+            )
+            seen = book.version
+
+    for kind in arguments.exclude:
+        decide("exclude", [i.image for i in findings.issues if i.kind == kind], kind=kind)
+    judged = findings.overview["labels"]
     if arguments.relabel:
-        wrong = [issue for issue in found.issues if issue.kind == "label" and issue.sure]
-        given = [(issue.image, issue.label or 0) for issue in wrong] + given
-    about = "label" if arguments.relabel else ""
-    if arguments.drop:
-        seen = decisions.decide(
-            dataset, "exclude", arguments.drop, who="command line", seen=seen
-        ).version
-    if given:
-        labels = dict(given)  # a label that was given for one image wins over a suggestion for all
-        decisions.decide(
-            dataset,
-            "relabel",
-            list(labels),
-            list(labels.values()),
-            kind=about,
-            who="command line",
-            seen=seen,
-        )
+        wrong = [issue for issue in findings.issues if issue.kind == "label" and issue.sure]
+        labels = [(issue.image, issue.label or 0) for issue in wrong] + labels
+    decide("exclude", arguments.drop)
+    new = dict(labels)  # a label that was given for one image wins over a suggestion for all
+    decide("relabel", list(new), list(new.values()), "label" if arguments.relabel else "")
     book = decisions.open(dataset)
     unmoved = arguments.relabel and not judged["judged"]
     if unmoved and arguments.save and not book.summary["changed"]:
@@ -135,38 +120,44 @@ def run(arguments: argparse.Namespace) -> int:
             f"{judged['sentence']} So --relabel changes nothing, and a version would be the same. Look at the labels "
             "with --list doubt, and decide about single ones with --label IMAGE=CLASS."
         )
-    facts: dict[str, Any] = {"job": job.id, "dataset": dataset.name, "images": found.n}
-    facts |= {"counts": found.counts, "facts": found.facts, "seconds": found.seconds}
     names = ("judged", "reason", "accuracy", "precision", "suspects", "sure", "found", "n")
-    facts["labels"] = {name: judged[name] for name in names}
-    facts["checks"] = found.looked()
-    lines = [f"{found.n:,} images in {found.seconds:.1f} s ({job.id})"]
+    result: dict[str, Any] = {
+        "job": job.id,
+        "dataset": dataset.name,
+        "images": findings.n,
+        "counts": findings.counts,
+        "facts": findings.overview,
+        "seconds": findings.seconds,
+        "labels": {name: judged[name] for name in names},
+        "checks": findings.looked(),
+    }
+    lines = [f"{findings.n:,} images in {findings.seconds:.1f} s ({job.id})"]
     lines += [
-        f"{found.counts[entry.name]:>6,} {entry.title}: {entry.caption}"
+        f"{findings.counts[entry.name]:>6,} {entry.title}: {entry.caption}"
         for entry in quality.checks
-        if entry.name in found.counts
+        if entry.name in findings.counts
     ] or ["Nothing is wrong with single images."]
-    seen_by: dict[str, list[str]] = {}
-    for row in facts["checks"]:
-        seen_by.setdefault(f"{row['compared']} {row['cannot_see']}", []).append(
+    blind: dict[str, list[str]] = {}  # the checks by what they compare and cannot see
+    for row in result["checks"]:
+        blind.setdefault(f"{row['compared']} {row['cannot_see']}", []).append(
             f"{row['title']} ({row['found']:,} found)"
         )
-    lines += [f"{', '.join(titles)}: {words}" for words, titles in seen_by.items()]
-    for fact in found.facts.values():
-        lines += [one["sentence"] for one in (fact if isinstance(fact, list) else [fact])]
+    lines += [f"{', '.join(titles)}: {limit}" for limit, titles in blind.items()]
+    for fact in findings.overview.values():
+        lines += [row["sentence"] for row in (fact if isinstance(fact, list) else [fact])]
     if arguments.list:
-        mine = [issue for issue in found.issues if issue.kind == arguments.list]
-        facts["issues"] = [json.loads(json.dumps(issue.__dict__)) for issue in mine]
-        lines += [f"image {issue.image} ({issue.split}): {issue.sentence}" for issue in mine]
+        issues = [issue for issue in findings.issues if issue.kind == arguments.list]
+        result["issues"] = [vars(issue) for issue in issues]
+        lines += [f"image {issue.image} ({issue.split}): {issue.sentence}" for issue in issues]
     if unmoved:
         lines.append("--relabel changed nothing: labels cannot be judged here.")
     if book.damaged:
         lines.append(book.damaged)
-    facts["decisions"] = book.summary
+    result["decisions"] = book.summary
     lines.append(f"Decisions: {book.summary['sentence']} {book.summary['warning']}".strip())
     if arguments.save:
-        made = decisions.apply(dataset, arguments.save, "command line")
-        facts["saved"] = {"name": made.name, "images": len(made), "parent": made.parent}
-        lines.append(f"Saved {made.name} with {len(made):,} images.")
-    show(arguments, facts, lines)
+        saved = decisions.apply(dataset, arguments.save, "command line")
+        result["saved"] = {"name": saved.name, "images": len(saved), "parent": saved.parent}
+        lines.append(f"Saved {saved.name} with {len(saved):,} images.")
+    show(arguments, result, lines)
     return 0

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from core import runs
 from core.catalog import UserError, parse
-from core.commands import commands, named_class, sampling_of_run, show, takes_run, takes_values
-from core.ground import files
+from core.commands import (
+    commands,
+    label_of,
+    out_file,
+    sampling_of_run,
+    show,
+    takes_run,
+    takes_values,
+    write,
+)
 
 parameters = sampling_of_run
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
-    takes_run(parser)
+    takes_run(parser, step=True)
     parser.add_argument(
         "--through", type=int, nargs="+", default=[0, 1, 2], metavar="ID",
         help="images to pass, by their numbers (default 0 1 2)",
@@ -31,7 +38,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=float, default=25, help="frames per second (default 25)")
     parser.add_argument("--scale", type=int, default=8, help="size of a pixel (default 8)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the images (default 0)")
-    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the best one)")
     parser.add_argument(
         "--out", required=True, help="film.gif, film.webp, film.mp4 (needs ffmpeg), or strip.png"
     )
@@ -42,15 +48,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Make a film of the way through several images of a run."""
     from core import latent
-    from core.media import media
+    from core.ground import sheets
 
-    out = Path(arguments.out)
-    sheets = dict.fromkeys(medium.suffix for medium in media)
-    if out.suffix not in (".gif", ".webp", ".mp4", *sheets) or not out.parent.is_dir():
-        raise UserError(
-            f"--out must end in .gif, .webp, .mp4 or {' or '.join(sheets)}, in a folder that exists, got "
-            f"{arguments.out!r}. Choose another."
-        )
+    out = out_file(arguments.out, ".gif", ".webp", ".mp4", ".png")
     if out.suffix == ".mp4":
         latent.encoder()  # said before anything is computed
     if not 1 <= arguments.scale <= 64:
@@ -62,12 +62,6 @@ def run(arguments: argparse.Namespace) -> None:
     opened = runs.open_model(job, arguments.step)
     sampling = opened.sampling.of(parse(arguments.set), "sampling") if opened.sampling else None
     space = latent.open_space(opened, sampling)
-    films = (".gif", ".webp", ".mp4") if space.medium.item == "picture" else ()
-    if out.suffix not in (*films, space.medium.suffix):
-        raise UserError(
-            f"A walk of {job.name} is written as {' or '.join((*films, space.medium.suffix))}, got {arguments.out!r}. "
-            "Choose another --out."
-        )
     labels = None
     if arguments.label:
         if len(arguments.label) not in (1, len(ids)):
@@ -75,12 +69,8 @@ def run(arguments: argparse.Namespace) -> None:
                 f"--label takes 1 class or {len(ids)}, one for each image, got {len(arguments.label)}. "
                 "Leave it out to draw any."
             )
-        if not opened.classes:
-            raise UserError(
-                f"{job.name} does not listen to labels, so --label has no meaning. Leave it out."
-            )
-        named = [named_class(text, opened.classes) for text in arguments.label]
-        labels = named * len(ids) if len(named) == 1 else named
+        labels = [label_of(job, opened, text) for text in arguments.label]
+        labels *= len(ids) if len(labels) == 1 else 1
     points = latent.walk(
         space,
         space.draw(ids, labels, arguments.seed),
@@ -89,27 +79,27 @@ def run(arguments: argparse.Namespace) -> None:
         not arguments.open,
     )
     x = latent.film(space, points)
-    facts = {
+    classes = None if labels is None else [opened.classes[label] for label in labels]
+    result = {
         "run": job.id,
         "step": opened.step,
         "seed": arguments.seed,
         "sampling": space.sampling.record(),
         "through": ids,
         "labels": labels,
-        "classes": None if labels is None else [opened.classes[label] for label in labels],
+        "classes": classes,
         "way": arguments.way,
         "loop": not arguments.open,
         "frames": len(x),
         "fps": arguments.fps,
     }
-    if out.suffix == space.medium.suffix:
-        content = space.medium.make(x, min(len(x), 12), facts)
+    if out.suffix == ".png":
+        content = sheets.png(x, min(len(x), 12), result)
     else:
         pack = {".gif": latent.gif, ".webp": latent.webp, ".mp4": latent.mp4}[out.suffix]
-        content = pack(x, arguments.fps, facts, arguments.scale)
-    with files.full_disk_told():
-        files.write_atomic(out, content)
+        content = pack(x, arguments.fps, result, arguments.scale)
+    write(out, content)
     lines = [f"Wrote {len(x)} frames of {job.id}, step {opened.step}, to {out}"]
-    if labels is not None:
-        lines.append(f"Classes: {', '.join(opened.classes[label] for label in labels)}")
-    show(arguments, facts | {"out": str(out)}, lines)
+    if classes is not None:
+        lines.append(f"Classes: {', '.join(classes)}")
+    show(arguments, result | {"out": str(out)}, lines)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-import time
 from collections.abc import Mapping
-from typing import Any
 
 from core import jobs, kinds
-from core.catalog import Config, parse
-from core.commands import commands, show, takes_values
+from core.catalog import Config
+from core.commands import commands, given, show, takes_values, told
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,45 +29,33 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 @commands.add("race", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
     """Train families for the same time on the same data, and compare them."""
-    values: dict[str, Any] = dict(parse(arguments.set))
-    values |= {
-        f"race.{name}": value
-        for name in ("families", "seconds", "seed")
-        if (value := getattr(arguments, name)) is not None
-    }
+    values = given(arguments, "race", "families", "seconds", "seed")
     choice = {"dataset": arguments.dataset}
     job = kinds.submit("race", choice, values, name=arguments.name, who="command line")
     if not arguments.wait:
         lines = [f"Started {job.id}. Follow it on the Race page."]
         show(arguments, {"race": job.id, "status": job.status}, lines)
         return 0
-    shown = ""
-    while job.active:
-        if job.message != shown and (shown := job.message):
-            print(shown, file=sys.stderr, flush=True)
-        time.sleep(0.2)
-        job = jobs.get(job.id)
+    job = told(job)
     _result(arguments, job)
     return 0 if job.status in ("finished", "stopped") else 1
 
 
 def _result(arguments: argparse.Namespace, job: jobs.Job) -> None:
     """Prints where each family is at the end, the nearest to real images first."""
-    about, found = job.result()
-    last = sorted((records[-1] for records in found.values()), key=lambda record: record["ratio"])
-    facts = {"race": job.id, "status": job.status, "message": job.message, "measure": about}
-    if arguments.json:
-        print(json.dumps(facts | {"standings": last}))
-        return
-    print(f"{job.id}: {job.status}. {job.message}".strip())
-    for record in last:
-        low, high = record["copying_low"], record["copying_high"]
-        print(
-            f"{record['family']:<12} distance {record['ratio']:6.2f} times that of real images, copying "
-            f"{record['copying']:.2f} ({low:.2f} to {high:.2f}), {record['images']} images in {record['seconds']:.0f} s"
+    about, standings = job.result()
+    last = sorted((records[-1] for records in standings.values()), key=lambda row: row["ratio"])
+    result = {"race": job.id, "status": job.status, "message": job.message, "measure": about}
+    lines = [f"{job.id}: {job.status}. {job.message}".strip()]
+    for row in last:
+        low, high = row["copying_low"], row["copying_high"]
+        lines.append(
+            f"{row['family']:<12} distance {row['ratio']:6.2f} times that of real images, copying "
+            f"{row['copying']:.2f} ({low:.2f} to {high:.2f}), {row['images']} images in {row['seconds']:.0f} s"
         )
     if about:
-        print(
+        lines.append(
             f"n = {about['n']}, features of the {about['extractor']}; copying of real images is "
             f"{about['copying_of_real']:.2f}, of verbatim copies {about['copying_of_copies']:.2f}."
         )
+    show(arguments, result | {"standings": last}, lines)

@@ -37,6 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
         if note:
             print(note, file=sys.stderr)
         return follow(job, arguments.json)
-    facts = {"run": job.id, "done": "resume", "note": note}
-    show(arguments, facts, [f"{job.id}: queued again.", *([note] if note else [])])
+    result = {"run": job.id, "done": "resume", "note": note}
+    show(arguments, result, [f"{job.id}: queued again.", *([note] if note else [])])
     return 0

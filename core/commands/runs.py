@@ -20,12 +20,12 @@ def run(arguments: argparse.Namespace) -> None:
     """List the runs, or show one."""
     if arguments.run_id:
         job = runs.find(arguments.run_id)
-        facts = summary(job) | {
+        result = summary(job) | {
             "path": str(job.path),
             "config": dict(job.config),
             "checkpoints": runs.checkpoints(job),
         }
-        show(arguments, facts, [f"{key:<22} {value}" for key, value in facts.items()])
+        show(arguments, result, [f"{key:<22} {value}" for key, value in result.items()])
         return
     rows = [
         {

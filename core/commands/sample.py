@@ -5,23 +5,29 @@ from __future__ import annotations
 import argparse
 import io
 import math
-from pathlib import Path
 
 from core import runs
 from core.catalog import UserError, parse
-from core.commands import commands, named_class, sampling_of_run, show, takes_run, takes_values
-from core.ground import files
+from core.commands import (
+    commands,
+    label_of,
+    out_file,
+    sampling_of_run,
+    show,
+    takes_run,
+    takes_values,
+    write,
+)
 
 parameters = sampling_of_run
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
-    takes_run(parser)
+    takes_run(parser, step=True)
     parser.add_argument("-n", type=int, default=64, help="how many (default 64)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
     parser.add_argument("--label", help="class to draw, by its name; all classes otherwise")
-    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the best one)")
     parser.add_argument("--columns", type=int, default=0, help="images per row of a PNG")
     parser.add_argument(
         "--out", required=True, help="grid.png, or samples.npz with x (N, C, H, W) in [0, 1] and y"
@@ -49,27 +55,20 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(
             f"-n must be at least 1 and at most 100000, got {arguments.n}. Draw more in several calls."
         )
-    out = Path(arguments.out)
-    known = [*dict.fromkeys(medium.suffix for medium in media), ".npz"]
-    if out.suffix not in known:
-        raise UserError(
-            f"--out must end in {' or '.join(known)}, got {arguments.out!r}. Choose one of them."
-        )
-    if not out.parent.is_dir():
-        raise UserError(
-            f"The folder {out.parent} of --out does not exist. Make it, or choose another."
-        )
+    known = dict.fromkeys([".png", *(medium.suffix for medium in media)])
+    out = out_file(arguments.out, *known, ".npz")
     job = runs.find(arguments.run_id)
     if not runs.generates(job):
         raise UserError(
             f"{job.name} is a classifier, which draws no images. Choose a run of a generative model."
         )
     opened = runs.open_model(job, arguments.step)
-    medium = media.get(opened.spec.medium)
-    if out.suffix not in (medium.suffix, ".npz"):
+    medium = opened.medium
+    single = out.suffix == medium.suffix != ".png"  # one item in a file of its own
+    if out.suffix not in (".png", ".npz", medium.suffix) or (single and arguments.n != 1):
         raise UserError(
-            f"Samples of {job.name} are written as {medium.suffix} or .npz, got {arguments.out!r}. "
-            "Choose one of the two."
+            f"Samples of {job.name} are written as .png, .npz or, with -n 1, {medium.suffix}, got "
+            f"{arguments.out!r} with -n {arguments.n}. Choose one of them."
         )
     walks = isinstance(opened.model, Decodes)
     if arguments.between and not walks:
@@ -78,21 +77,13 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--between takes two image numbers from 0, got {arguments.between}.")
     assert opened.sampling is not None
     sampling = opened.sampling.of(parse(arguments.set), "sampling")
-    y = label = None
+    y = None
+    label = None if arguments.label is None else label_of(job, opened, arguments.label)
     if opened.classes:
-        if arguments.label is not None:
-            label = named_class(arguments.label, opened.classes)
         count = max([arguments.n, *(end + 1 for end in arguments.between or ())])
-        y = (
-            torch.arange(count) % len(opened.classes)
-            if label is None
-            else torch.full((count,), label)
-        )
-        y = y.to(device())
-    elif arguments.label is not None:
-        raise UserError(
-            f"{job.name} does not listen to labels, so --label has no meaning. Leave it out."
-        )
+        y = torch.arange(count, device=device()) % len(opened.classes)  # (count,)
+        if label is not None:
+            y = torch.full_like(y, label)
     if arguments.between:
         way = latent.path(
             opened.model,
@@ -117,7 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
             ]
         )
         x = medium.from_model(seen)
-    facts = {
+    result = {
         "run": job.id,
         "step": opened.step,
         "seed": arguments.seed,
@@ -127,19 +118,19 @@ def run(arguments: argparse.Namespace) -> None:
         "count": arguments.n,
         "out": str(out),
     }
-    with files.full_disk_told():
-        if out.suffix == ".npz":
-            arrays = {"x": x.numpy()}
-            if y is not None:
-                arrays |= {"y": y.cpu().numpy(), "classes": np.array(opened.classes)}
-            memory = io.BytesIO()
-            np.savez_compressed(memory, allow_pickle=False, **arrays)
-            files.write_atomic(out, memory.getvalue())
-        else:
-            columns = arguments.columns or max(
-                sheets.columns(len(opened.classes)), math.isqrt(arguments.n)
-            )
-            files.write_atomic(out, medium.make(medium.write(x, 256), columns, facts))
+    if out.suffix == ".npz":
+        arrays = {"x": x.numpy()}
+        if y is not None:
+            arrays |= {"y": y.cpu().numpy(), "classes": np.array(opened.classes)}
+        memory = io.BytesIO()
+        np.savez_compressed(memory, allow_pickle=False, **arrays)
+        content = memory.getvalue()
+    elif single:
+        content = medium.alone(medium.write(x, 256)[0], 256)
+    else:
+        usual = max(sheets.columns(len(opened.classes)), math.isqrt(arguments.n))
+        content = sheets.png(medium.drawn(x), arguments.columns or usual, result)
+    write(out, content)
     of = "" if label is None else f" of class {opened.classes[label]!r}"
     lines = [f"Wrote {arguments.n} images{of} of {job.id}, step {opened.step}, to {out}"]
-    show(arguments, facts, lines)
+    show(arguments, result, lines)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from core import kinds, runs
-from core.catalog import Config, UserError, parse, unknown
-from core.commands import commands, follow, show, takes_values
+from core.catalog import Config, UserError, unknown
+from core.commands import commands, follow, given, show, takes_values
 from core.kinds.train import trainers
 from core.models import DEFAULT_FAMILY
 
@@ -55,7 +55,6 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 @commands.add("train", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
     """Train a model or a classifier as a job of its own."""
-    values: dict[str, Any] = {}
     kind, dataset, family = arguments.kind, arguments.dataset, arguments.family
     chosen, old = {}, {}
     if arguments.like and arguments.parent:
@@ -74,18 +73,14 @@ def run(arguments: argparse.Namespace) -> int:
     kind, choice = _choice(kind, dataset or "digits", family or DEFAULT_FAMILY)
     classes = kinds.parts(kind, choice)
     # another dataset or family has other parameters: only the rest is taken over
-    for name, value in old.items():
-        part = name.partition(".")[0]
-        if part in classes and choice.get(part) == chosen.get(part):
-            values[name] = value
+    values = {
+        name: value
+        for name, value in old.items()
+        if (part := name.partition(".")[0]) in classes and choice.get(part) == chosen.get(part)
+    }
     if arguments.preset:
         values |= _preset(choice, arguments.preset)
-    values |= parse(arguments.set)
-    values |= {
-        f"train.{n}": v
-        for n in ("images", "seed", "gpus", "parent")
-        if (v := getattr(arguments, n)) is not None
-    }
+    values |= given(arguments, "train", "images", "seed", "gpus", "parent")
     job = kinds.submit(kind, choice, values, name=arguments.name, who="command line")
     if arguments.wait:
         return follow(job, arguments.json)

@@ -37,11 +37,12 @@ from core.datasets.dataset import (
     fingerprint,
     split_by_content,
 )
+from core.datasets.own import PreparedItem, prepare, reader
 from core.ground import scratch
 from core.ground.files import delete_folder, new_folder, write_atomic
 from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
-from core.media import media
+from core.media import Medium, media
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Description:
     caption: str
     entry: Source | None = None  # with its config, for a registered source
     size: Mapping[str, int] | None = None  # images, channels, size, classes, for a saved set
-    medium: str = "image"
+    medium: Medium = dataclasses.field(default_factory=lambda: media.get("image"))
 
     @property
     def saved(self) -> bool:
@@ -74,7 +75,7 @@ def config_of(name: str) -> type[Config]:
     """
     if name in datasets:
         return datasets.get(name).config
-    _place(name)
+    _folder_of(name)
     return Config
 
 
@@ -84,7 +85,7 @@ def load(name: str, values: Mapping[str, Any] | None = None, watch: Watch = UNWA
     Args:
         name: One of :func:`names`.
         values: Parameters of a registered source, by name.
-        watch: Follows it while a source is built; who ends it leaves nothing behind.
+        watch: Follows the building of a source; ended by it, nothing is left behind.
 
     Raises:
         UserError: If there is no such dataset, a parameter is not allowed, or its files cannot be used.
@@ -92,26 +93,24 @@ def load(name: str, values: Mapping[str, Any] | None = None, watch: Watch = UNWA
     if name in datasets:
         entry = datasets.get(name)
         return store.cached(entry, entry.config.of(values, where="dataset"), watch)
-    place = _place(name)
+    folder = _folder_of(name)
     if values:
         raise UserError(
             f"The saved dataset {name!r} takes no parameters, got {', '.join(values)}. Leave them out; "
             "another size needs another import."
         )
     try:
-        found = (place / "meta.json").stat()
-        key = f"{place} {found.st_mtime_ns} {found.st_ino}"
-        return store.memo.get(key, lambda: store.read(place))
+        stat = (folder / "meta.json").stat()
+        key = f"{folder} {stat.st_mtime_ns} {stat.st_ino}"
+        return store.memo.get(key, lambda: store.read(folder))
     except OSError as error:
-        raise _damaged(name, place / "meta.json", error) from error
+        raise _damaged(name, folder / "meta.json", error) from error
     except store.Damaged as error:
         raise _damaged(name, error.file, error.why) from error
 
 
 def check(name: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Says at once what a job would only find out later: that a folder or a saved set is not there, or cannot be used.
-
-    Nothing is downloaded, drawn or decoded.
+    """Refuses at once a dataset that a job could not load; nothing is downloaded, drawn or decoded.
 
     Returns:
         The values, with paths that hold in any working directory.
@@ -123,10 +122,7 @@ def check(name: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
         load(name, values)
         return dict(values or {})
     entry = datasets.get(name)
-    config = entry.config.of(values, where="dataset")
-    if (look := entry.check) is not None:
-        config = look(config)
-    return config.record()
+    return entry.check(entry.config.of(values, where="dataset")).record()
 
 
 def teaches(name: str, values: Mapping[str, Any]) -> bool:
@@ -157,10 +153,8 @@ def save(name: str, dataset: Dataset) -> Dataset:
     """
     settings().allow_change("save a dataset")
     name = free(name)
-    if (
-        fingerprint(dataset.x, dataset.y, dataset.classes, dataset.splits, dataset.levels)
-        != dataset.fingerprint
-    ):
+    content = (dataset.x, dataset.y, dataset.classes, dataset.splits, dataset.levels)
+    if fingerprint(*content) != dataset.fingerprint:
         raise ValueError(
             "the fingerprint does not belong to this content; build the dataset with assemble()"
         )
@@ -171,7 +165,7 @@ def save(name: str, dataset: Dataset) -> Dataset:
 
 def importers() -> list[Source]:
     """Lists the sources that import files, as the media name them."""
-    return [datasets.get(name) for name in dict.fromkeys(each.source for each in media) if name]
+    return [datasets.get(name) for name in dict.fromkeys(medium.source for medium in media) if name]
 
 
 def preview(values: Mapping[str, Any], source: str = "") -> Preview:
@@ -179,23 +173,23 @@ def preview(values: Mapping[str, Any], source: str = "") -> Preview:
 
     Args:
         values: Parameters of the importer.
-        source: Name of an importer; where it is empty, the importer is told by the content: it finds the most items.
+        source: Name of an importer; empty takes the one that finds the most items.
 
     Raises:
         UserError: If none can read it, or a choice does not fit.
     """
-    found: list[Preview] = []
+    previews: list[Preview] = []
     refused: list[UserError] = []
     for entry in [datasets.get(source)] if source else importers():
         assert entry.preview is not None
         try:
-            made = entry.preview(entry.config.of(values, where="dataset"))
-            found.append(dataclasses.replace(made, source=entry.name))
+            preview = entry.preview(entry.config.of(values, where="dataset"))
+            previews.append(dataclasses.replace(preview, source=entry.name))
         except UserError as error:
             refused.append(error)
-    if not found:
+    if not previews:
         raise refused[0]
-    return max(found, key=lambda made: made.pictures)
+    return max(previews, key=lambda preview: preview.pictures)
 
 
 def bring(
@@ -206,7 +200,7 @@ def bring(
     Args:
         name: As in :func:`save`.
         values: Parameters of the importer.
-        watch: Follows it; who ends it leaves nothing behind.
+        watch: Follows the import; ended by it, nothing is left behind.
         source: Name of the importer; as in :func:`preview`.
 
     Raises:
@@ -219,8 +213,8 @@ def bring(
     origin = {"name": entry.name, "config": config.record()}
 
     def make(new: Path) -> Dataset:
-        made = entry.make(config, new, watch)
-        return dataclasses.replace(made, source={**made.source, **origin})
+        dataset = entry.make(config, new, watch)
+        return dataclasses.replace(dataset, source={**dataset.source, **origin})
 
     return _keep(name, make)
 
@@ -249,11 +243,11 @@ def _taken(name: str) -> UserError:
 
 
 def _keep(name: str, make: Callable[[Path], Dataset]) -> Dataset:
-    """Writes what ``make`` gives, which may have streamed its pixels into the folder, under a free name."""
-    place = settings().datasets / name
+    """Writes the dataset of ``make``, which may stream its pixels into the folder that it gets, under a free name."""
+    folder = settings().datasets / name
     scratch.sweep(settings().datasets)
     try:
-        with store.explained(place), new_folder(place) as new:
+        with store.explained(folder), new_folder(folder) as new:
             store.fill(new, lambda: make(new), name)
     except FileExistsError:
         raise _taken(name) from None
@@ -261,7 +255,7 @@ def _keep(name: str, make: Callable[[Path], Dataset]) -> Dataset:
 
 
 def state(name: str, *, licence: str | None = None, consent: str | None = None) -> Dataset:
-    """Says under which licence the images of a saved dataset are, and whether the people on them agreed.
+    """Sets the licence of a saved dataset's images, and whether the people on them agreed.
 
     Raises:
         UserError: If the server is view-only, there is no such saved set, or the consent is not one of the choices.
@@ -271,23 +265,24 @@ def state(name: str, *, licence: str | None = None, consent: str | None = None) 
         raise UserError(
             f"The dataset {name!r} comes with the program, with terms of its own. Save it under another name first."
         )
-    place = _place(name)
+    folder = _folder_of(name)
     options = get_args(Consent)
     if consent is not None and consent not in options:
         raise UserError(
             f"consent must be one of {', '.join(options)}, got {consent!r}. Choose one of them."
         )
     try:
-        meta = store.read_meta(place)
+        meta = store.read_meta(folder)
     except store.Damaged as error:
         raise _damaged(name, error.file, error.why) from error
-    given = {
-        "licence": None if licence is None else " ".join(licence.split())[:200],
-        "consent": consent,
-    }
-    meta["terms"] = dict(meta.get("terms", {})) | {k: v for k, v in given.items() if v is not None}
-    with store.explained(place):
-        write_atomic(place / "meta.json", json.dumps(meta, indent=1).encode())
+    terms = dict(meta.get("terms", {}))
+    if licence is not None:
+        terms["licence"] = " ".join(licence.split())[:200]
+    if consent is not None:
+        terms["consent"] = consent
+    meta["terms"] = terms
+    with store.explained(folder):
+        write_atomic(folder / "meta.json", json.dumps(meta, indent=1).encode())
     return load(name)
 
 
@@ -302,10 +297,10 @@ def delete(name: str) -> None:
         raise UserError(
             f"The dataset {name!r} comes with the program and cannot be deleted. Only saved sets can."
         )
-    place = _place(name)
-    store.forget(place)
-    with store.explained(place):
-        delete_folder(place)
+    folder = _folder_of(name)
+    store.forget(folder)
+    with store.explained(folder):
+        delete_folder(folder)
 
 
 def describe(name: str) -> Description:
@@ -316,28 +311,25 @@ def describe(name: str) -> Description:
     """
     if name in datasets:
         entry = datasets.get(name)
-        return Description(name, entry.title, entry.caption, entry, medium=entry.medium)
-    place = _place(name)
+        return Description(name, entry.title, entry.caption, entry, medium=media.get(entry.medium))
+    folder = _folder_of(name)
     try:
-        meta = store.read_meta(place)
-        if meta["modality"] not in media:
+        meta = store.read_meta(folder)
+        medium = meta["modality"]
+        if medium not in media:
             return Description(
                 name,
                 name,
-                f"Of a medium that this version does not know: {meta['modality']!r}. "
+                f"Of a medium that this version does not know: {medium!r}. "
                 "Put its file back into core/media.",
             )
         n, *shape = meta["shape"]
         classes = len(meta["classes"])
-        words = f"{classes} class{'' if classes == 1 else 'es'}" if classes else "no classes"
-        kept = f", kept together by {meta['group']}" if meta.get("group") else ""
-        return Description(
-            name,
-            name,
-            f"{media.get(meta['modality']).told(n, tuple(shape))}, {words}{kept}.",
-            size={"images": n, "channels": shape[0], "size": shape[-1], "classes": classes},
-            medium=meta["modality"],
-        )
+        caption = f"{media.get(medium).told(n, tuple(shape))}, {classes or 'no'} class{'es' * (classes != 1)}"
+        if meta.get("group"):
+            caption += f", kept together by {meta['group']}"
+        size = {"images": n, "channels": shape[0], "size": shape[-1], "classes": classes}
+        return Description(name, name, f"{caption}.", size=size, medium=media.get(medium))
     except (store.Damaged, ValueError, KeyError, TypeError):
         return Description(
             name, name, "Damaged: its meta.json cannot be read. Delete it, and import it again."
@@ -369,7 +361,7 @@ def _saved() -> list[str]:
         return []
 
 
-def _place(name: str) -> Path:
+def _folder_of(name: str) -> Path:
     known = _saved()
     if name not in known:  # never a path made of what somebody typed
         raise UserError(unknown("dataset", name, [*datasets.names(), *known]))

@@ -18,7 +18,7 @@ class Columns:
 
     Attributes:
         names: Of the columns.
-        values: float32 (N, A): 0 or 1 for what is or is not, else the attribute itself.
+        values: float32 (N, A): 1 or 0 for yes or no, else the attribute itself.
         binary: Which columns are 0 or 1, bool (A,).
         labels: Which columns are classes, bool (A,).
     """
@@ -28,8 +28,8 @@ class Columns:
     binary: np.ndarray = field(repr=False)
     labels: np.ndarray = field(repr=False)
 
-    def place(self, name: str) -> int:
-        """Finds the place of a column.
+    def index(self, name: str) -> int:
+        """Gives the index of a column.
 
         Raises:
             UserError: If there is none of that name.
@@ -48,14 +48,14 @@ def columns(dataset: Dataset) -> Columns:
 
     A choice whose first value means ``none`` is one column: whether there is any.
     """
-    words: dict[str, tuple[str, ...]] = {}
+    choices: dict[str, tuple[str, ...]] = {}  # what the values 0, 1, … of an attribute stand for
     if dataset.origin == "faces":
         from core.datasets import faces
 
-        words = faces.NAMES
-    found: list[tuple[str, np.ndarray, bool, bool]] = []
+        choices = faces.NAMES
+    listed: list[tuple[str, np.ndarray, bool, bool]] = []  # name, values, binary, label
     if dataset.y is not None and len(dataset.classes) > 1:
-        found += [(name, dataset.y == k, True, True) for k, name in enumerate(dataset.classes)]
+        listed += [(name, dataset.y == k, True, True) for k, name in enumerate(dataset.classes)]
     for name, values in (dataset.attributes or {}).items():
         if values.dtype.kind not in "biuf" or (
             dataset.y is not None and np.array_equal(values, dataset.y)
@@ -63,20 +63,20 @@ def columns(dataset: Dataset) -> Columns:
             continue
         if values.dtype.kind == "f":
             if np.isfinite(values).all() and values.std() > 1e-6:
-                found.append((name, values, False, False))
+                listed.append((name, values, False, False))
             continue
         kinds = np.unique(values)
-        called = words.get(name, tuple(map(str, range(int(kinds[-1]) + 1))))
+        called = choices.get(name, tuple(map(str, range(int(kinds[-1]) + 1))))
         if len(kinds) < 2 or len(kinds) > MOST_VALUES or kinds[0] < 0 or kinds[-1] >= len(called):
             continue
         if called[0] == "none":
-            found.append((name, values > 0, True, False))
+            listed.append((name, values > 0, True, False))
         elif len(kinds) == 2:
-            found.append((f"{name}={called[kinds[1]]}", values == kinds[1], True, False))
+            listed.append((f"{name}={called[kinds[1]]}", values == kinds[1], True, False))
         else:
-            found += [(f"{name}={called[kind]}", values == kind, True, False) for kind in kinds]
-    names, values, binary, labels = zip(*found, strict=True) if found else ((), (), (), ())
-    stacked = np.stack(values, 1) if found else np.zeros((len(dataset), 0))
+            listed += [(f"{name}={called[kind]}", values == kind, True, False) for kind in kinds]
+    names, values, binary, labels = zip(*listed, strict=True) if listed else ((), (), (), ())
+    stacked = np.stack(values, 1) if listed else np.zeros((len(dataset), 0))
     return Columns(
         tuple(names), stacked.astype(np.float32), np.array(binary, bool), np.array(labels, bool)
     )

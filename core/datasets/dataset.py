@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from core.catalog import Entry, Registry
+from core.ground.writing import many, percent
 from core.media import Medium, media
 
 if TYPE_CHECKING:
@@ -54,28 +55,33 @@ class Preview:
 
 @dataclass(frozen=True, kw_only=True)
 class Source(Entry):
-    """A source; ``make(config, place, watch) -> Dataset`` may stream its pixels into ``place / "x.npy"``.
+    """A source; ``make(config, folder, watch) -> Dataset`` may stream its items into ``folder / "x.npy"``.
 
     Attributes:
         prepare: Makes sure that the source is there, and gives (config, signature): the signature says what it holds,
             so that a changed source is decoded again.
         weighs: Bytes of the pixels, where they are known before.
-        check: Looks at what a person chose, and tells what would be brought.
+        check: Refuses at once what :func:`core.datasets.load` would refuse; gives the config with paths that hold in
+            any working directory.
         teaches: Tells whether there are training images, as far as that is known before it is read.
-        preview: Says of an importer what it would make of a file or folder; None of other sources.
-        upload: Says of an importer what can be uploaded.
+        preview: For an importer, what it would make of a file or folder; None for other sources.
+        upload: For an importer, what can be uploaded, in words.
         chain: The usual augmentations: ``photos``, ``faces`` or ``digits``.
         medium: What it gives, a name of :data:`core.media.media`.
+        own: Makes an item of somebody's own file or drawing, of the kind that a dataset holds, with what was done to it
+            in sentences; :func:`core.datasets.prepare` asks it. Files end in one of its ``suffixes``.
     """
 
     prepare: Callable[[Any], tuple[Any, str]] = lambda config: (config, "")
     weighs: Callable[[Any], int] | None = None
-    check: Callable[..., Any] | None = None
+    check: Callable[[Any], Any] = lambda config: config
     teaches: Callable[[Any], bool] = lambda config: True
     preview: Callable[[Any], Preview] | None = None
     upload: str = ""
     chain: str = "photos"
     medium: str = "image"
+    own: Callable[[bytes | np.ndarray, Dataset], Own] | None = None
+    suffixes: tuple[str, ...] = ()
 
 
 datasets = Registry("dataset", Source)
@@ -88,8 +94,9 @@ class Dataset:
     Shapes: ``x`` is of the shape and type of the medium, in memory or memory-mapped; images are uint8 (N, C, H, W) with
     values 0 … ``levels - 1``, and are read as ``x / (levels - 1)``. ``y`` is int64 (N,) or None. Each split is a sorted
     int64 array of indices; the three are disjoint and cover every item. ``terms`` are the ``licence`` of the items and
-    the ``consent`` of the people on them; they travel with every version. ``group`` says what keeps items in one split
-    (``patient``, ``speaker``); empty for nothing, else the attribute ``group`` names it for each, empty for none.
+    the ``consent`` of the people on them; they travel with every version. ``group`` is the name of what keeps items in
+    one split (``patient``, ``speaker``), or empty; the attribute of the name ``group`` then holds the group of each
+    item, empty for an item without one.
 
     Raises:
         ValueError: If the parts do not fit together.
@@ -129,12 +136,8 @@ class Dataset:
                 raise ValueError(f"y must lie in 0 … {len(self.classes) - 1}")
         if set(self.splits) != set(SPLITS):
             raise ValueError(f"splits must be {', '.join(SPLITS)}, got {', '.join(self.splits)}")
-        seen = np.concatenate([self.splits[name] for name in SPLITS])
-        if (
-            seen.dtype != np.int64
-            or len(seen) != n
-            or not np.array_equal(np.sort(seen), np.arange(n))
-        ):
+        index = np.concatenate([self.splits[name] for name in SPLITS])
+        if index.dtype != np.int64 or not np.array_equal(np.sort(index), np.arange(n)):
             raise ValueError("the splits must name every image exactly once, as int64")
         if self.group and "group" not in (self.attributes or {}):
             raise ValueError("the attribute 'group' must say which items belong together")
@@ -149,6 +152,11 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """Of one item, (C, H, W) for images."""
         return self.x.shape[1:]
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Shape of what a model sees of one item."""
+        return tuple(self.images(slice(1)).shape[1:])
 
     @property
     def size(self) -> int:
@@ -166,9 +174,9 @@ class Dataset:
         return self.y is not None
 
     def imported(self, key: str) -> Any:
-        """Gives what the import of the pictures said: ``range`` or ``folders``; None for other sets.
+        """Gives a record of the import, ``range`` or ``folders``; None for a set that was not imported.
 
-        A derived set keeps it in the source of what it was derived from.
+        A derived set keeps it in the source of the set that it was derived from.
         """
         source: Any = self.source
         while isinstance(source, Mapping):
@@ -181,22 +189,25 @@ class Dataset:
         """Counts the images of each class in each split; without labels the only class is ``all``."""
         names = self.classes or ("all",)
         y = np.zeros(len(self), np.int64) if self.y is None else self.y
-        table = {
-            split: np.bincount(y[self.splits[split]], minlength=len(names)) for split in SPLITS
-        }
-        return {
-            name: {split: int(table[split][i]) for split in SPLITS} for i, name in enumerate(names)
-        }
+        table = {s: np.bincount(y[self.splits[s]], minlength=len(names)) for s in SPLITS}
+        return {name: {s: int(table[s][i]) for s in SPLITS} for i, name in enumerate(names)}
+
+    def split_of(self) -> np.ndarray:
+        """Gives the position in :data:`SPLITS` of each image's split, int64 (N,)."""
+        codes = np.zeros(len(self), np.int64)
+        for code, split in enumerate(SPLITS):
+            codes[self.splits[split]] = code
+        return codes
 
     @property
     def members(self) -> np.ndarray | None:
-        """Names the group of each item, str (N,), empty for none; None where nothing keeps items together."""
+        """Names the group of each item, str (N,), empty for none; None for a set without groups."""
         return self.attributes["group"] if self.group and self.attributes else None
 
     @property
     def origin(self) -> str:
-        """Names the source that it, saved or derived as it may be, comes from."""
-        source = dict(self.source)
+        """Names the registered source that it comes from, directly or through saved and derived sets."""
+        source = self.source
         while isinstance(source.get("origin"), dict):
             source = source["origin"]
         return str(source.get("name", self.name))
@@ -213,6 +224,10 @@ class Dataset:
         x = np.require(self.x[index], requirements=["W", "E"])
         return self.medium.read(torch.as_tensor(x).to(device), self.levels)
 
+    def pictures(self, index: Any) -> np.ndarray:
+        """Shows items, uint8 (n, 1 or 3, H, W) 0 … 255; ``index`` is a slice or rows (n,)."""
+        return self.medium.pictures(self.x[index], self.levels)
+
     def batches(self, index: np.ndarray, size: int = 500, device: Any = "cpu") -> Iterator[Tensor]:
         """Yields the images of rows (n,) in equal parts of about ``size``, each as :meth:`images` gives them."""
         for part in np.array_split(index, max(1, len(index) // size)):
@@ -222,6 +237,9 @@ class Dataset:
         """Copies the images (n, C, H, W) and labels (n,) of one split into memory."""
         index = self.splits[split]
         return np.asarray(self.x[index]), None if self.y is None else self.y[index]
+
+
+Own = tuple[np.ndarray, Sequence[str]]  # an item as it is stored, (…), and what was done to it
 
 
 def assemble(
@@ -252,7 +270,6 @@ def assemble(
     Raises:
         ValueError: If the parts do not fit together.
     """
-    mark = fingerprint(x, y, classes, splits, levels)
     return Dataset(
         name,
         media.get(medium),
@@ -262,7 +279,7 @@ def assemble(
         attributes,
         dict(splits),
         levels,
-        mark,
+        fingerprint(x, y, classes, splits, levels),
         parent,
         tuple(refused),
         tuple(notes),
@@ -307,13 +324,13 @@ def chunks(x: np.ndarray, megabytes: int = 16) -> Iterator[np.ndarray]:
 
 def digest(image: np.ndarray) -> bytes:
     """Hashes the pixels (C, H, W) of one image to 8 bytes; a grey one is the same with one channel or three."""
-    if (
-        len(image) == 3
-        and np.array_equal(image[0], image[1])
-        and np.array_equal(image[0], image[2])
-    ):
+    if len(image) == 3 and (image[1:] == image[:1]).all():
         image = image[:1]
-    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()
+    return _hash(np.ascontiguousarray(image).data)
+
+
+def _hash(data: Any) -> bytes:
+    return hashlib.blake2b(data, digest_size=8).digest()
 
 
 def digests(x: np.ndarray) -> np.ndarray:
@@ -327,17 +344,18 @@ def from_digests(joined: bytes) -> np.ndarray:
 
 
 def together(keys: np.ndarray, group: np.ndarray | None) -> np.ndarray:
-    """Gives what has the same group (a patient, a speaker) one hash, for :func:`split_by_content` to keep together.
+    """Gives the members of a group (a patient, a speaker) one hash: :func:`split_by_content` keeps them together.
 
-    What has the same content stays together, too, and with it the groups that share it.
+    Items of the same content stay together as well, and groups that share content become one.
 
     Args:
         keys: Content hashes, uint64 (N,).
-        group: Of each, values of any kind, (N,); an empty text is none. Without groups the hashes stay.
+        group: The group of each item, values of any kind, (N,); an empty text is none. None leaves the hashes as
+            they are.
 
     Returns:
-        uint64 (N,): of groups that share no content, a hash of the group's value alone, so that further members
-        do not move it.
+        uint64 (N,). The hash of a group that shares no content with another depends on its value alone, so that new
+        members do not move it to another split.
 
     >>> together(np.array([1, 2, 3, 3], np.uint64), np.array(["a", "a", "b", "c"])).tolist()[2:]
     [1957948516733239095, 1957948516733239095]
@@ -350,21 +368,53 @@ def together(keys: np.ndarray, group: np.ndarray | None) -> np.ndarray:
     group = group.astype(str)
     values, groups = np.unique(np.where(group == "", keys.astype(str), group), return_inverse=True)
     contents = np.unique(keys, return_inverse=True)[1]
+    # a graph with a node for each group and each content, and an edge for each item
     size = len(values) + len(keys)
-    links = coo_array((np.ones(len(keys)), (groups, len(values) + contents)), (size, size))
-    part = connected_components(links, directed=False)[1]
-    named = from_digests(
-        b"".join(hashlib.blake2b(str(v).encode(), digest_size=8).digest() for v in values)
-    )
+    edges = coo_array((np.ones(len(keys)), (groups, len(values) + contents)), (size, size))
+    part = connected_components(edges, directed=False)[1]
+    hashes = from_digests(b"".join(_hash(str(value).encode()) for value in values))
     least = np.full(part.max(initial=-1) + 1, np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(least, part[: len(values)], named)
+    np.minimum.at(least, part[: len(values)], hashes)
     return least[part[groups]]
 
 
 def divided(group: np.ndarray, splits: Mapping[str, np.ndarray]) -> list[str]:
     """Lists the groups, str (N,), that have members in more than one split."""
-    held = [set(group[index].tolist()) - {""} for index in splits.values()]
-    return sorted(set().union(*(one & other for one, other in itertools.combinations(held, 2))))
+    splits_of = Counter(name for index in splits.values() for name in set(group[index].tolist()))
+    return sorted(name for name, count in splits_of.items() if name and count > 1)
+
+
+def group_notes(
+    group: str,
+    members: np.ndarray,
+    splits: Mapping[str, np.ndarray],
+    shares: Mapping[str, float],
+) -> list[str]:
+    """Says how well a set could be split by its groups.
+
+    Args:
+        group: What keeps items together, for example ``patient``.
+        members: The group of each item, str (N,), empty for none.
+        splits: Rows of each split, (n,).
+        shares: The shares that were wished for, of the splits that were drawn and not given.
+    """
+    named, alone = len(set(members.tolist()) - {""}), int((members == "").sum())
+    note = f"Kept together by {group}: {many(named, 'group')}"
+    note += f"; {many(alone, 'picture')} without one." if alone else "."
+    if torn := divided(members, splits):
+        note += (
+            f" The splits were given with members of {many(len(torn), 'group')} in more than one of them (such as "
+            f"{torn[0]!r}), and were kept: reports on held-out images will be too good."
+        )
+    real = {name: len(splits[name]) / len(members) for name in shares}
+    missed = [
+        f"{name} has {percent(real[name], 0)} instead of {percent(share, 0)}"
+        for name, share in shares.items()
+        if abs(real[name] - share) > share / 2
+    ]
+    if missed:
+        return [note, f"Too few or too unequal groups for the shares: {', '.join(missed)}."]
+    return [note]
 
 
 def leaks(keys: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -393,8 +443,8 @@ def split_by_content(
 ) -> dict[str, np.ndarray]:
     """Splits by content hash: duplicates stay together, and a new image does not move the others.
 
-    A hash is read as u in [0, 1): test below ``test_share``, then valid, then train. Then the few repairs that
-    make it usable: each class keeps a training image, and no split is empty while another can spare an image.
+    A hash is read as u in [0, 1): test below ``test_share``, then valid, then train. Two repairs follow: each class
+    keeps a training image, and no split is empty while another can spare an image.
 
     Args:
         keys: Content hashes, uint64 (N,).
@@ -406,37 +456,35 @@ def split_by_content(
     Returns:
         Sorted int64 indices per split.
     """
-    place = np.zeros(len(keys), np.int8) if given is None else given.astype(np.int8)
-    free = place == 0
+    split = np.zeros(len(keys), np.int8) if given is None else given.astype(np.int8)  # (N,)
+    free = split == 0
     u = keys / 2.0**64
     groups = np.unique(keys, return_inverse=True)[1]  # in the order of u
     labels = np.zeros(len(keys), np.int64) if y is None else y
     wanted = [
         (code, share)
         for code, share in ((2, test_share), (1, valid_share))
-        if not (place == code).any()
+        if not (split == code).any()
     ]
     edge = 0.0
     for code, share in wanted:
-        place[free & (edge <= u) & (u < edge + share)] = code
+        split[free & (edge <= u) & (u < edge + share)] = code
         edge += share
-    for label in np.setdiff1d(labels[free], labels[place == 0]):  # classes without a training image
+    for label in np.setdiff1d(labels[free], labels[split == 0]):  # classes without a training image
         rows = np.flatnonzero(free & (labels == label))
-        place[free & (groups == groups[rows[np.argmax(u[rows])]])] = 0
+        split[free & (groups == groups[rows[np.argmax(u[rows])]])] = 0
     for code, share in wanted:
-        if share == 0 or (place == code).any():
+        if share == 0 or (split == code).any():
             continue
-        rows = np.flatnonzero(place == 0)
+        rows = np.flatnonzero(split == 0)
         pairs = np.unique(np.stack([groups[rows], labels[rows]], 1), axis=0)  # (distinct images, 2)
-        last = (
-            np.bincount(pairs[:, 1])[pairs[:, 1]] < 2
-        )  # the only distinct training image of its class
+        last = np.bincount(pairs[:, 1])[pairs[:, 1]] < 2  # the only one of its class
         spare = np.setdiff1d(pairs[:, 0], pairs[last, 0])
-        if not len(spare):  # then the other held-back split gives one, if it has two
-            others = np.unique(groups[free & (place > 0)])
+        if not len(spare):  # then the other held-out split gives one, if it has two
+            others = np.unique(groups[free & (split > 0)])
             spare = others if len(others) > 1 else spare
         if len(spare):
-            place[free & (groups == spare[0])] = code
+            split[free & (groups == spare[0])] = code
     return {
-        name: np.flatnonzero(place == code).astype(np.int64) for code, name in enumerate(SPLITS)
+        name: np.flatnonzero(split == code).astype(np.int64) for code, name in enumerate(SPLITS)
     }

@@ -409,7 +409,7 @@ def _paint(who: dict[str, Array], size: int) -> Array:
     a, b = 0.5 + 0.05 * wide, 0.6 - 0.025 * wide  # half-axes of the head
     angle = 0.42 * turn
 
-    def place(x: float, y: float) -> tuple[Array, Array]:
+    def turned(x: float, y: float) -> tuple[Array, Array]:
         """Turns a point on the front of the head as on a ball: where it goes, how it narrows."""
         radius = a * np.sqrt(1 - ((y - _TOP) / b) ** 2)
         around = np.arcsin(x / radius)
@@ -447,12 +447,12 @@ def _paint(who: dict[str, Array], size: int) -> Array:
     face.fill(inside, skin)
     face.fill(inside * np.clip(0.9 * (face.x - 0.12) + 0.35 * face.y, 0, 0.4), shade)
     for side in (-1, 1):
-        x, squeeze = place(side * 0.29, 0.17)
+        x, squeeze = turned(side * 0.29, 0.17)
         face.fill(inside * (0.85 * face.glow(x, 0.17, 0.17 * squeeze, 0.14)), blush)
         for across, y in _FRECKLES:
-            x, squeeze = place(side * across, y)
+            x, squeeze = turned(side * across, y)
             whole.spot(_mix(shade, _PLUM, 0.3), x, y, 0.02 * squeeze, 0.02, alpha=0.8 * freckles)
-    centre, squeeze = place(0, 0.32)
+    centre, squeeze = turned(0, 0.32)
     if beard.any():
         across = face.x - centre
         edge = (0.21 - 0.75 * across**2 - face.y) / np.sqrt(1 + (1.5 * across) ** 2)
@@ -473,7 +473,7 @@ def _paint(who: dict[str, Array], size: int) -> Array:
     lips.fill(cover * laugh * teeth, _WHITE)
 
     # Nose, glass, eyes.
-    x = 1.1 * place(0, 0.12)[0]
+    x = 1.1 * turned(0, 0.12)[0]
     whole.spot(_mix(shade, blush, 0.35), x, 0.12, 0.065, 0.045)
     whole.spot(_mix(skin, _WHITE, 0.45), x - 0.015, 0.09, 0.03, 0.025, alpha=0.8)
     worn = (who["glasses"] > 0).astype(np.float32)[:, None, None]
@@ -482,7 +482,7 @@ def _paint(who: dict[str, Array], size: int) -> Array:
     half = max(0.022, whole.pixel / 2)  # of the frame: like an ellipse, paler when thin
     lenses = []
     for side in (-1, 1):
-        x, squeeze = place(side * 0.215, _TOP)
+        x, squeeze = turned(side * 0.215, _TOP)
         rx, ry = 0.195 * squeeze, np.where(square, np.float32(0.165), np.float32(0.195))
         lens = whole.window(x, _TOP, rx + half, ry + half)
         corner = np.where(square, np.float32(0.04), np.minimum(rx, ry))
@@ -490,7 +490,7 @@ def _paint(who: dict[str, Array], size: int) -> Array:
         lens.fill(0.4 * worn * lens.cover(rim), _WHITE)
         lenses.append((side, lens, rim, x, rx))
 
-        x, squeeze = place(side * 0.205, _TOP)
+        x, squeeze = turned(side * 0.205, _TOP)
         opened = np.where(wink & (side > 0), np.float32(0), eyes)
         rx, ry, y = 0.125 * squeeze, 0.155 * opened + 0.001, _TOP - 0.02 + 0.05 * (1 - opened)
         eye = whole.window(x, y, rx, ry)
@@ -534,7 +534,7 @@ def _paint(who: dict[str, Array], size: int) -> Array:
         alpha=0.75,
     )
     for side in (-1, 1):
-        x, squeeze = place(side * 0.22, -0.2)
+        x, squeeze = turned(side * 0.22, -0.2)
         whole.spot(
             _mix(dark, _INK, 0.15),
             x,

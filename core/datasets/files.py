@@ -71,7 +71,7 @@ class Directory:
         pass
 
     def read(self, file: File, most: int, count: bool = True) -> bytes:
-        """Reads at most ``most`` bytes of a file; ``count`` is for the ZIP.
+        """Reads at most ``most`` bytes of a file; ``count`` is as in :meth:`Archive.read`, and means nothing here.
 
         Raises:
             Refused: If it cannot be read.
@@ -97,14 +97,7 @@ class Archive:
                     )
         try:
             self.zip = zipfile.ZipFile(path)
-        except (
-            zipfile.BadZipFile,
-            ValueError,
-            NotImplementedError,
-            OSError,
-            EOFError,
-            IndexError,
-        ) as error:
+        except Exception as error:  # whatever a forged directory makes the reader raise
             raise UserError(
                 f"{path.name!r} must be a directory or a ZIP, and is neither, or is cut off ({error}). "
                 "Pack the pictures into a ZIP again."
@@ -229,10 +222,10 @@ def _allow_number(files: int, path: Path, factor: int = 1) -> None:
 
 
 def _occurrences(whole: mmap.mmap, mark: bytes, most: int) -> int:
-    found = at = 0
-    while found <= most and (at := whole.find(mark, at)) >= 0:
-        found, at = found + 1, at + len(mark)
-    return found
+    count = at = 0
+    while count <= most and (at := whole.find(mark, at)) >= 0:
+        count, at = count + 1, at + len(mark)
+    return count
 
 
 def shown(text: str) -> str:

@@ -25,7 +25,7 @@ _FILE = (
 )  # fmt: skip
 _LABEL = ("label", "labels", "class", "class_name", "label_name", "category", "target", "y")
 _SPLIT = ("split", "subset", "partition")
-COLUMNS = 200  # that are kept by name
+COLUMNS = 200  # at most
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0+)?")
 
 
@@ -35,7 +35,7 @@ class Malformed(Exception):
 
 @dataclass(frozen=True)
 class LabelRow:
-    """What a file of labels says of one picture; an empty label is none, and so is an empty group."""
+    """What a file of labels says of one picture; where it says nothing, the text is empty."""
 
     file: str
     label: str
@@ -49,7 +49,7 @@ class Table:
 
     Attributes:
         rows: What it says of each picture.
-        columns: Names of what it says beside file, label and split; of JSON Lines in the first one.
+        columns: Names of its columns beside file, label and split; of JSON Lines, the keys of the first line.
     """
 
     rows: list[LabelRow] = field(default_factory=list)
@@ -68,10 +68,11 @@ class Labels:
     Attributes:
         label: By the position of the picture.
         split: By the position of the picture, where a column says one.
-        group: By the position of the picture, where the column that was asked for says one.
-        columns: Names of what any file says beside file, label and split.
+        group: By the position of the picture, where the column of groups says one.
+        columns: Names of the columns of any file beside file, label and split.
         missing: Files that are named and not there.
         torn: Positions of pictures that are named with two labels.
+        two_groups: Positions of pictures that are named with two groups.
     """
 
     label: dict[int, str] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class Labels:
     columns: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     torn: set[int] = field(default_factory=set)
+    two_groups: set[int] = field(default_factory=set)
 
 
 def is_labels(name: str) -> bool:
@@ -102,8 +104,8 @@ def parse(name: str, data: bytes, pictures: int, group: str = "") -> Table:
         group: The column whose values keep pictures together; it is not the label.
 
     Returns:
-        Its rows; without labels where it says nothing of classes (captions, for example: the first of them), one
-        without a file where it says that no picture has a label.
+        Its rows. They have no labels where it says nothing of classes (captions, for example, of which only the first
+        are read); where it says that no picture has a label, it is one row without a file.
 
     Raises:
         Malformed: If it is not what its name says.
@@ -120,13 +122,13 @@ def parse(name: str, data: bytes, pictures: int, group: str = "") -> Table:
         raise Malformed("it holds a zero byte, so it is no text")
     kind = name.casefold().rpartition(".")[2]
     most = 2 * pictures + 1000
-    made = Table()
+    table = Table()
     read = {"csv": _csv, "jsonl": _lines}.get(kind)
-    rows = read(text, group, made.columns) if read else _pairs(text, pictures)
-    made.rows += itertools.islice(rows, most + 1)
-    if len(made.rows) > most and made.labelled:
+    rows = read(text, group, table.columns) if read else _pairs(text, pictures)
+    table.rows += itertools.islice(rows, most + 1)
+    if len(table.rows) > most and table.labelled:
         raise Malformed(f"it has more than {most:,} rows, the most for {pictures:,} pictures")
-    return made
+    return table
 
 
 def match(
@@ -136,64 +138,49 @@ def match(
 ) -> Labels:
     """Finds the picture that each row is about.
 
-    A row's path counts from the folder of its file, else from the top; else its last part does, if only one picture has
-    it; each also without an ending. Where all labels are whole numbers, ``1.0`` is ``1``: a table with gaps in its
-    column of numbers is written so.
+    A row's path is looked for from the folder of its file, then from the top; then its last part, if only one picture
+    has that name; each also without its ending. Where all labels are whole numbers, ``1.0`` is ``1``: programs write
+    a column of numbers with gaps like that.
 
     Args:
         files: Each file of labels, with its name.
         pictures: Names of the pictures.
-        others: Names of the files that are no pictures; a row about one of them is no mistake of the file of labels.
+        others: Names of the files that are no pictures; a row about one of them does not count as missing.
     """
     known = {_plain(name) for name in others}
-    places: dict[str, list[int]] = defaultdict(list)
-    short: dict[str, list[int]] = defaultdict(list)
+    by_path: dict[str, list[int]] = defaultdict(list)
+    by_name: dict[str, list[int]] = defaultdict(list)
     for i, name in enumerate(pictures):
-        plain = _plain(name)
-        for key in {plain, _bare(plain)}:
-            places[key].append(i)
-        last = plain.rpartition("/")[2]
-        for key in {last, _bare(last)}:
-            short[key].append(i)
-    found = Labels(columns=list(dict.fromkeys(name for _, said in files for name in said.columns)))
-    whole = all(_WHOLE.fullmatch(row.label) for _, said in files for row in said.rows if row.label)
-    for file, said in files:
-        folder = _plain(file).rpartition("/")[0]
-        for row in said.rows:
+        path = _plain(name)
+        for index, key in ((by_path, path), (by_name, path.rpartition("/")[2])):
+            for form in {key, _bare(key)}:
+                index[form].append(i)
+    labels = Labels(
+        columns=list(dict.fromkeys(name for _, table in files for name in table.columns))
+    )
+    given = [row.label for _, table in files for row in table.rows if row.label]
+    whole = all(map(_WHOLE.fullmatch, given))
+    for file, table in files:
+        folder, labelled = _plain(file).rpartition("/")[0], table.labelled
+        for row in table.rows:
             path = _plain(row.file)
             near = f"{folder}/{path}" if folder else path
-            at = next(
-                (
-                    hit
-                    for hit in (places.get(near), places.get(path), _single(short, path))
-                    if hit is not None and len(hit) == 1
-                ),
-                None,
-            )
-            if at is None:
-                if said.labelled and near not in known and path not in known:
-                    found.missing.append(row.file)
+            hits = (by_path.get(near), by_path.get(path), by_name.get(path.rpartition("/")[2]))
+            i = next((hit[0] for hit in hits if hit and len(hit) == 1), None)
+            if i is None:
+                if labelled and not known & {near, path}:
+                    labels.missing.append(row.file)
                 continue
-            if row.group:
-                found.group.setdefault(at[0], row.group)
-            if said.labelled:
-                _put(found, at[0], row, row.label.partition(".")[0] if whole else row.label)
-    for i in found.torn:
-        found.label.pop(i, None)
-    return found
-
-
-def _single(short: Mapping[str, list[int]], path: str) -> list[int] | None:
-    return short.get(path.rpartition("/")[2])
-
-
-def _put(found: Labels, at: int, row: LabelRow, label: str) -> None:
-    if row.split:
-        found.split[at] = row.split
-    if not label:
-        return
-    if found.label.setdefault(at, label) != label:
-        found.torn.add(at)
+            if row.group and labels.group.setdefault(i, row.group) != row.group:
+                labels.two_groups.add(i)
+            if labelled and row.split:
+                labels.split[i] = row.split
+            label = row.label.partition(".")[0] if whole else row.label
+            if label and labels.label.setdefault(i, label) != label:
+                labels.torn.add(i)
+    for i in labels.torn:
+        del labels.label[i]
+    return labels
 
 
 def _csv(text: str, group: str, columns: list[str]) -> Iterator[LabelRow]:
@@ -201,12 +188,10 @@ def _csv(text: str, group: str, columns: list[str]) -> Iterator[LabelRow]:
     try:
         lines = csv.reader(io.StringIO(text, newline=""), strict=True)
         head = [cell.strip() for cell in next(lines, [])]
-        low = [cell.casefold() for cell in head]
-        if not head or len(head) < 2:
+        if len(head) < 2:
             raise Malformed("its first line must name at least two columns, a file and a label")
-        file = next((low.index(name) for name in _FILE if name in low), None)
-        label = next((low.index(name) for name in _LABEL if name in low), None)
-        split = next((low.index(name) for name in _SPLIT if name in low), None)
+        low = {head[i].casefold(): i for i in reversed(range(len(head)))}
+        file, label, split = (_first(keys, low) for keys in (_FILE, _LABEL, _SPLIT))
         first: list[LabelRow] = []
         names = [_text(cell) for cell in head]
         known = {file, label, split}
@@ -221,8 +206,8 @@ def _csv(text: str, group: str, columns: list[str]) -> Iterator[LabelRow]:
         if file is None:
             file = next(i for i in range(len(head)) if i != label)
         columns += [name for i, name in enumerate(names) if i not in known | {file}][:COLUMNS]
-        kept = names.index(group) if group in columns else None
-        if label is None and len(head) == 2 and kept is None:
+        member = names.index(group) if group in columns else None
+        if label is None and len(head) == 2 and member is None:
             label = 1 - file
         labelled = label is not None  # else captions, boxes
         yield from first
@@ -239,7 +224,7 @@ def _csv(text: str, group: str, columns: list[str]) -> Iterator[LabelRow]:
                 cells[file].strip(),
                 "" if label is None else _text(cells[label]),
                 "" if split is None else cells[split].strip(),
-                "" if kept is None else _text(cells[kept]),
+                "" if member is None else _text(cells[member]),
             )
     except csv.Error as error:
         if not labelled:
@@ -254,20 +239,18 @@ def _lines(text: str, group: str, columns: list[str]) -> Iterator[LabelRow]:
         if line.count("[") + line.count("{") > 1000:
             raise Malformed(f"line {number} is too deep")
         try:
-            said = json.loads(line)
+            record = json.loads(line)
         except (ValueError, RecursionError):
             raise Malformed(f"line {number} is no JSON") from None
-        if not isinstance(said, dict):
+        if not isinstance(record, dict):
             raise Malformed(f"line {number} is no JSON object")
-        low = {str(key).casefold(): value for key, value in said.items()}
-        file = next((low[name] for name in _FILE if name in low), None)
+        low = {key.casefold(): value for key, value in record.items()}
+        file, label, split = (_first(keys, low) for keys in (_FILE, _LABEL, _SPLIT))
         if not isinstance(file, str):
             raise Malformed(f"line {number} names no file: it needs the key file_name with a text")
-        label = next((low[name] for name in _LABEL if name in low), None)
-        split = next((low[name] for name in _SPLIT if name in low), "")
         others = {
             _text(key): _text(str(value))
-            for key, value in said.items()
+            for key, value in record.items()
             if isinstance(value, str | int) and key.casefold() not in (*_FILE, *_LABEL, *_SPLIT)
         }
         columns += [] if columns else list(others)[:COLUMNS]
@@ -286,21 +269,20 @@ def _pairs(text: str, pictures: int) -> Iterator[LabelRow]:
     if text.count("[") + text.count("{") > 2 * pictures + 1000:
         raise Malformed(f"it holds more lists than {pictures:,} pictures can have")
     try:
-        said = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise Malformed(f"it is no JSON{where}") from None
-    if not isinstance(said, dict):
+    if not isinstance(content, dict):
         raise Malformed('it must be an object with the key "labels"')
-    found = said.get("labels")
-    if "labels" in said and not found:
+    if "labels" not in content:
+        return
+    if not (pairs := content["labels"]):
         yield LabelRow("", "")  # no picture has one
         return
-    if found is None:
-        return
-    pairs = found.items() if isinstance(found, dict) else found
-    if not isinstance(found, list | dict):
+    if not isinstance(pairs, list | dict):
         raise Malformed('"labels" must be a list of pairs: a file, and its class')
+    pairs = pairs.items() if isinstance(pairs, dict) else pairs
     for number, pair in enumerate(pairs, 1):
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
             raise Malformed(f"entry {number} of its labels must be a file and its class")
@@ -308,6 +290,11 @@ def _pairs(text: str, pictures: int) -> Iterator[LabelRow]:
             yield LabelRow(pair[0], _label(pair[1]))
         except Malformed as error:
             raise Malformed(f"entry {number} of its labels: {error}") from None
+
+
+def _first(keys: Sequence[str], record: Mapping[str, Any]) -> Any:
+    """Gives the value of the first of some keys that a record has."""
+    return next((record[key] for key in keys if key in record), None)
 
 
 def _label(value: Any) -> str:

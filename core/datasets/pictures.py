@@ -1,16 +1,17 @@
 """Decodes single pictures that nobody vouches for.
 
-A file's type is read from its content, and its size from its header before a pixel is decoded. What holds more than 8
-bits (16-bit and float files) is mapped from 0 … a largest value to black … white: that of its whole set where it has
-one, and its own where it stands alone.
+A file's type is read from its content, and its size from its header before a pixel is decoded. A picture with more than
+8 bits (16-bit and float files) is mapped from 0 … a largest value to black … white: the largest of its whole set, or
+its own where it stands alone.
 """
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
@@ -34,11 +35,10 @@ class Refused(Exception):
 
 
 Metadata = Literal["none", "some", "position"]
-T = TypeVar("T")
 
 
 class Header(NamedTuple):
-    """What a picture says of itself before it is decoded.
+    """What the header of a picture says.
 
     Attributes:
         width, height: In pixels.
@@ -60,7 +60,7 @@ class Span(NamedTuple):
 
     Attributes:
         largest: That value; 0 becomes black.
-        ones: Whether it is for pictures of 8 bits that hold nothing but 0 and 1, instead of those with more bits.
+        ones: Whether the set is one of 8 bits that holds nothing but 0 and 1; else it has more than 8 bits.
     """
 
     largest: float
@@ -69,8 +69,8 @@ class Span(NamedTuple):
 
 def span_of(dataset: Dataset) -> Span | None:
     """Gives the range that the pictures of a dataset were read with; None for 0 … 255."""
-    said = dataset.imported("range")
-    return None if said is None else Span(float(said["largest"]), bool(said["ones"]))
+    span = dataset.imported("range")
+    return None if span is None else Span(float(span["largest"]), bool(span["ones"]))
 
 
 class Decoded(NamedTuple):
@@ -136,14 +136,11 @@ def extent(data: bytes, megapixels: float = 16) -> tuple[float, float]:
     Raises:
         Refused: If it cannot be read.
     """
-
-    def find() -> tuple[float, float]:
+    with explained():
         with _opened(data, megapixels) as picture:
             if not _deep(picture):
                 return 0.0, float(_brightest(_flat(picture)))
         return _ends(*_values(data, megapixels))
-
-    return explained(find)
 
 
 def decode(
@@ -162,40 +159,38 @@ def decode(
         channels: ``grey``, ``colour``, or ``auto``: one channel if the three are equal.
         fit: ``crop`` to the middle square, or ``pad`` with white.
         megapixels: Largest picture that is decoded.
-        span: Of the set that it belongs to. A picture with more than 8 bits and without one takes its own.
+        span: Range of the set that it belongs to; without one, a picture with more than 8 bits takes its own.
 
     Returns:
         The picture, or a sentence part that says why not.
     """
 
-    def make() -> Decoded:
-        notes: tuple[str, ...] = ()
-        with _opened(data, megapixels) as picture:
-            was, deep, metadata = picture.size, _deep(picture), _metadata(picture)
-            if deep:
-                flat, notes = _eight(picture, data, megapixels, span)
-            else:
-                picture.draft(None, (3 * size, 3 * size))  # a JPEG is decoded at a fraction
-                flat = _flat(ImageOps.exif_transpose(picture))
-                if span is not None and span.ones and _brightest(flat) <= 1:
-                    table = [min(255, round(v * 255 / span.largest)) for v in _BYTES]
-                    flat = flat.point(table * len(flat.getbands()))
-        if channels == "grey":
-            flat = flat.convert("L")
-        if fit == "crop":
-            flat = ImageOps.fit(flat, (size, size), Image.Resampling.BICUBIC)
-        else:
-            flat = ImageOps.pad(flat, (size, size), Image.Resampling.BICUBIC, color="white")
-        image = np.asarray(flat)
-        image = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)  # (1 or 3, H, W)
-        if channels == "colour":
-            image = np.repeat(image, 3, axis=0) if len(image) == 1 else image
-        elif (image == image[:1]).all():
-            image = image[:1]
-        return Decoded(image, was, metadata, notes)
-
     try:
-        return explained(make)
+        with explained():
+            notes: tuple[str, ...] = ()
+            with _opened(data, megapixels) as picture:
+                was, deep, metadata = picture.size, _deep(picture), _metadata(picture)
+                if deep:
+                    flat, notes = _eight(picture, data, megapixels, span)
+                else:
+                    picture.draft(None, (3 * size, 3 * size))  # a JPEG is decoded at a fraction
+                    flat = _flat(ImageOps.exif_transpose(picture))
+                    if span is not None and span.ones and _brightest(flat) <= 1:
+                        table = [min(255, round(v * 255 / span.largest)) for v in _BYTES]
+                        flat = flat.point(table * len(flat.getbands()))
+            if channels == "grey":
+                flat = flat.convert("L")
+            if fit == "crop":
+                flat = ImageOps.fit(flat, (size, size), Image.Resampling.BICUBIC)
+            else:
+                flat = ImageOps.pad(flat, (size, size), Image.Resampling.BICUBIC, color="white")
+            image = np.asarray(flat)
+            image = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)  # (1 or 3, H, W)
+            if channels == "colour":
+                image = np.repeat(image, 3, axis=0) if len(image) == 1 else image
+            elif (image == image[:1]).all():
+                image = image[:1]
+            return Decoded(image, was, metadata, notes)
     except Refused as reason:
         return str(reason)
 
@@ -205,14 +200,15 @@ _TELLING = {270, 271, 272, 305, 306, 315, 316, 700, 33432, 33723, 34665}
 _BYTES = range(256)
 
 
-def explained(act: Callable[[], T]) -> T:
+@contextmanager
+def explained() -> Iterator[None]:
     """Turns whatever a decoder raises into a reason: a forged file can make it raise anything.
 
     Raises:
         Refused: With that reason.
     """
     try:
-        return act()
+        yield
     except Refused:
         raise
     except UnidentifiedImageError as error:
@@ -226,11 +222,11 @@ def explained(act: Callable[[], T]) -> T:
 
 
 def _opened(data: bytes, megapixels: float) -> Image.Image:
-    """Opens a file of one of the formats, and asks its size, before a decoder has memory for its pixels."""
+    """Opens a file of one of the formats, and checks its size before a decoder reserves memory for its pixels."""
     kind = kind_of(data)
     if kind is None:
         raise Refused(NO_PICTURE)
-    if kind == "WEBP":  # Pillow's reader makes room for the pixels when it opens one
+    if kind == "WEBP":  # Pillow reserves memory for its pixels when it opens one
         _allow(*_webp_size(data), megapixels)
     if kind == "HEIF":
         _read_heif()
@@ -377,8 +373,8 @@ def _ends(values: np.ndarray, solid: np.ndarray | None) -> tuple[float, float]:
     """Finds the smallest and the largest value of what is not quite transparent, and 0."""
     low = high = 0.0
     for _, part, opaque in _parts(values, solid):
-        seen = part if opaque is None else part[opaque > 0]
-        low, high = min(low, float(seen.min(initial=0))), max(high, float(seen.max(initial=0)))
+        part = part if opaque is None else part[opaque > 0]
+        low, high = min(low, float(part.min(initial=0))), max(high, float(part.max(initial=0)))
     return low, high
 
 
@@ -391,10 +387,9 @@ def _eight(
     largest = _ends(values, solid)[1] if span is None or span.ones else span.largest
     turned = picture.format == "TIFF" and picture.tag_v2.get(262) == 0  # type: ignore[attr-defined]
     flat = np.empty(values.shape, np.uint8)
-    above = seen = 0
+    above = 0
     for rows, part, opaque in _parts(values, solid):
         above += int((part > largest).sum())
-        seen += part.size
         light = (part / (largest if largest > 0 else 1)).clip(0, 1)
         if turned:  # zero is white
             light = 1 - light
@@ -402,15 +397,13 @@ def _eight(
             opaque = opaque if light.ndim == 2 else opaque[..., None]
             light = light * opaque + (1 - opaque)
         flat[rows] = (light * 255).round()
-    if alone:
-        notes = [
-            f"Its values 0 … {largest:g} were taken as black to white: it holds more than 8 bits, and its set says "
-            "nothing of their range."
-        ]
-    else:
-        notes = [f"Its values 0 … {largest:g} were taken as black to white, as in its set."]
-        if above:
-            notes.append(f"{percent(above / seen)} of its values lie above and are white as well.")
+    why = ": it holds more than 8 bits, and its set says nothing of their range"
+    note = f"Its values 0 … {largest:g} were taken as black to white"
+    notes = [f"{note}{why if alone else ', as in its set'}."]
+    if above and not alone:
+        notes.append(
+            f"{percent(above / values.size)} of its values lie above and are white as well."
+        )
     return Image.fromarray(flat), tuple(notes)
 
 
@@ -438,9 +431,9 @@ def _metadata(picture: Image.Image) -> Metadata:
     rest = [str(picture.info.get(name, "")) for name in ("xmp", "XML:com.adobe.xmp", "comment")]
     if any("GPSLatitude" in text or "GPSLongitude" in text for text in rest):
         return "position"
-    said = set(exif)
+    tags = set(exif)
     if picture.format == "TIFF":  # most of its tags describe the pixels
-        said &= _TELLING
-    if said or any(rest) or "photoshop" in picture.info or getattr(picture, "text", None):
+        tags &= _TELLING
+    if tags or any(rest) or "photoshop" in picture.info or getattr(picture, "text", None):
         return "some"
     return "none"

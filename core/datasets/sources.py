@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shutil
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +20,13 @@ from core.datasets.dataset import (
     assemble,
     datasets,
     digests,
+    group_notes,
     leaks,
     split_by_content,
     together,
 )
+from core.datasets.own import centred, counted, ink
+from core.datasets.pictures import SUFFIXES
 from core.datasets.store import explained
 from core.ground import scratch
 from core.ground.settings import settings
@@ -30,7 +34,7 @@ from core.ground.watch import UNWATCHED, Watch
 
 
 def valid_share_knob() -> Any:
-    """Declares the share of images that choices during training look at."""
+    """Declares the share of the images that are for validation."""
     return knob(
         0.1,
         "Share of the images that is held back for choices made during training.",
@@ -72,9 +76,15 @@ class DigitsConfig(Config):
 
 
 @datasets.add(
-    "digits", "Digits, 8 px", DigitsConfig, chain="digits", weighs=lambda config: 1797 * 8 * 8
+    "digits",
+    "Digits, 8 px",
+    DigitsConfig,
+    chain="digits",
+    weighs=lambda config: 1797 * 8 * 8,
+    own=ink(counted),
+    suffixes=SUFFIXES,
 )
-def digits(config: DigitsConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+def digits(config: DigitsConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Real handwritten digits, tiny enough to learn in a minute; they come with the program.
 
     1 797 grey images of 8×8 pixels with 17 levels (0 … 16), about 500 of them for testing.
@@ -137,29 +147,32 @@ def _faces_ready(config: FacesConfig) -> tuple[FacesConfig, str]:
     chain="faces",
     weighs=lambda config: config.count * 3 * config.size**2,
 )
-def faces(config: FacesConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+def faces(config: FacesConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Cartoon faces that the program draws itself, with the truth about each: smile, glasses, hair, turn.
 
     Colour images of 16, 32 or 64 px; the class is the expression, and every attribute is kept beside the image.
     """
     from core.datasets import faces as drawing
 
-    attributes = {
-        name: np.asarray(column)
-        for name, column in drawing.attributes(config.seed, config.count, config.correlated).items()
-    }
-    x = np.ascontiguousarray(drawing.draw(attributes, config.size, watch))
-    classes = tuple(map(str, drawing.CLASSES))
-    y = attributes["expression"]
-    if y.dtype.kind in "OSU":
-        y = np.array([classes.index(str(word)) for word in y])
-    y = y.astype(np.int64)
+    attributes = drawing.attributes(config.seed, config.count, config.correlated)
+    x = drawing.draw(attributes, config.size, watch)
+    y = attributes["expression"].astype(np.int64)
     if config.group:
         attributes["group"] = attributes[config.group].astype(str)
-    keys = together(digests(x), attributes.get("group"))
-    splits = split_by_content(keys, y, valid_share=config.valid_share, test_share=0.2)
-    terms = {"licence": "Apache-2.0, drawn by this program", "consent": "not needed"}
-    return assemble(x, y, classes, splits, attributes=attributes, terms=terms, group=config.group)
+    members = attributes.get("group")
+    shares = {"valid": config.valid_share, "test": 0.2}
+    keys = together(digests(x), members)
+    splits = split_by_content(keys, y, valid_share=shares["valid"], test_share=shares["test"])
+    return assemble(
+        x,
+        y,
+        drawing.CLASSES,
+        splits,
+        attributes=attributes,
+        notes=() if members is None else tuple(group_notes(config.group, members, splits, shares)),
+        terms={"licence": "Apache-2.0, drawn by this program", "consent": "not needed"},
+        group=config.group,
+    )
 
 
 class ScansConfig(Config):
@@ -187,37 +200,29 @@ _IDX = tuple(
     for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
 )
 _BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
-_PLACES = {  # torchvision's class, and where it keeps which files
-    "mnist": ("MNIST", "MNIST/raw", _IDX),
-    "fashion_mnist": ("FashionMNIST", "FashionMNIST/raw", _IDX),
-    "kmnist": ("KMNIST", "KMNIST/raw", _IDX),
-    "cifar10": ("CIFAR10", "cifar-10-batches-py", _BATCHES),
-}
-
-
-_LICENCES = {
-    "mnist": "CC BY-SA 3.0",
-    "fashion_mnist": "MIT",
-    "kmnist": "CC BY-SA 4.0",
-    "cifar10": "none given by its authors",
+_OFFICIAL = {  # torchvision's class, the folder and the files that it keeps, the licence
+    "mnist": ("MNIST", "MNIST/raw", _IDX, "CC BY-SA 3.0"),
+    "fashion_mnist": ("FashionMNIST", "FashionMNIST/raw", _IDX, "MIT"),
+    "kmnist": ("KMNIST", "KMNIST/raw", _IDX, "CC BY-SA 4.0"),
+    "cifar10": ("CIFAR10", "cifar-10-batches-py", _BATCHES, "none given by its authors"),
 }
 
 
 def _on_disk(name: str) -> str:
     """Describes the downloaded files by size and time; empty if one is missing."""
-    _, folder, files = _PLACES[name]
+    _, below, files, _ = _OFFICIAL[name]
     try:
-        found = [(settings().data / folder / file).stat() for file in files]
+        stats = [(settings().data / below / file).stat() for file in files]
     except OSError:
         return ""
-    return ";".join(f"{stat.st_size},{stat.st_mtime_ns}" for stat in found)
+    return ";".join(f"{stat.st_size},{stat.st_mtime_ns}" for stat in stats)
 
 
 def _download(name: str) -> None:
-    """Downloads into a folder of its own and moves it into place whole."""
+    """Downloads into a folder of its own, and moves the whole files to where they belong."""
     import torchvision
 
-    kind, folder, files = _PLACES[name]
+    kind, folder, files, _ = _OFFICIAL[name]
     data = settings().data
     settings().allow_disk(600 if name == "cifar10" else 150)
     new = data / f".new-{name}-{secrets.token_hex(4)}"
@@ -242,7 +247,7 @@ def _download(name: str) -> None:
 
 def _ready(name: str, config: Any) -> tuple[Any, str]:
     allow_count(config.count)
-    if not (found := _on_disk(name)):
+    if not (files := _on_disk(name)):
         settings().allow_change(f"download {name}")
         lock = settings().cache / "datasets" / f"download-{name}.lock"
         with explained(lock):
@@ -250,14 +255,14 @@ def _ready(name: str, config: Any) -> tuple[Any, str]:
             with FileLock(lock):
                 if not _on_disk(name):
                     _download(name)
-        found = _on_disk(name)
-    return config, f"{settings().data};{found}"
+        files = _on_disk(name)
+    return config, f"{settings().data};{files}"
 
 
 def _official(name: str, config: Any, watch: Watch) -> Dataset:
     import torchvision
 
-    kind, folder, _ = _PLACES[name]
+    kind, folder, _, licence = _OFFICIAL[name]
     try:
         parts = [
             getattr(torchvision.datasets, kind)(
@@ -280,20 +285,18 @@ def _official(name: str, config: Any, watch: Watch) -> Dataset:
     x = _rescaled(x, config.size, grey=getattr(config, "channels", "") == "grey", watch=watch)
     keys = digests(x)
     leaked = leaks(keys, given)
-    notes = (
-        (f"{leaked.sum()} training images that are also test images were left out.",)
-        if leaked.any()
-        else ()
-    )
-    x, y, given, keys = x[~leaked], y[~leaked], given[~leaked], keys[~leaked]
+    notes = []
+    if leaked.any():
+        notes = [f"{leaked.sum()} training images that are also test images were left out."]
+    x, y, given, keys = (values[~leaked] for values in (x, y, given, keys))
     splits = split_by_content(keys, y, valid_share=config.valid_share, given=given)
     classes = tuple("0123456789") if name == "mnist" else tuple(parts[0].classes)
-    terms = {"licence": _LICENCES[name], "consent": "not needed"}
-    return assemble(x, y, classes, splits, notes=notes, terms=terms)
+    terms = {"licence": licence, "consent": "not needed"}
+    return assemble(x, y, classes, splits, notes=tuple(notes), terms=terms)
 
 
 def _rescaled(x: np.ndarray, size: int, grey: bool, watch: Watch) -> np.ndarray:
-    """Scales to ``size`` (area when smaller, bilinear when larger) and takes the luminance if asked."""
+    """Scales to ``size`` (area when smaller, bilinear when larger); ``grey`` takes the luminance."""
     import torch
     from torch.nn.functional import interpolate
 
@@ -317,9 +320,15 @@ def _rescaled(x: np.ndarray, size: int, grey: bool, watch: Watch) -> np.ndarray:
 
 
 @datasets.add(
-    "mnist", "MNIST", ScansConfig, prepare=lambda config: _ready("mnist", config), chain="digits"
+    "mnist",
+    "MNIST",
+    ScansConfig,
+    prepare=partial(_ready, "mnist"),
+    chain="digits",
+    own=ink(centred),
+    suffixes=SUFFIXES,
 )
-def mnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+def mnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """70 000 handwritten digits of 28 px, the classic; downloaded at first use (12 MB).
 
     References:
@@ -332,9 +341,9 @@ def mnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset
     "fashion_mnist",
     "Fashion-MNIST",
     ScansConfig,
-    prepare=lambda config: _ready("fashion_mnist", config),
+    prepare=partial(_ready, "fashion_mnist"),
 )
-def fashion_mnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+def fashion_mnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """70 000 grey pictures of clothes, 28 px, harder than digits; downloaded at first use (31 MB).
 
     References:
@@ -347,10 +356,10 @@ def fashion_mnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) ->
     "kmnist",
     "Kuzushiji-MNIST",
     ScansConfig,
-    prepare=lambda config: _ready("kmnist", config),
+    prepare=partial(_ready, "kmnist"),
     chain="digits",
 )
-def kmnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+def kmnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """70 000 handwritten Japanese characters from old books, 28 px; downloaded at first use (21 MB).
 
     References:
@@ -359,8 +368,8 @@ def kmnist(config: ScansConfig, place: Path, watch: Watch = UNWATCHED) -> Datase
     return _official("kmnist", config, watch)
 
 
-@datasets.add("cifar10", "CIFAR-10", CifarConfig, prepare=lambda config: _ready("cifar10", config))
-def cifar10(config: CifarConfig, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+@datasets.add("cifar10", "CIFAR-10", CifarConfig, prepare=partial(_ready, "cifar10"))
+def cifar10(config: CifarConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """60 000 small colour photographs of ten things, 32 px; downloaded at first use (170 MB).
 
     References:

@@ -44,13 +44,13 @@ class Damaged(Exception):
 
 
 class Unwritable(UserError):
-    """Says that a folder is not for this program to write."""
+    """Says that this program may not write to a folder."""
 
 
 class PixelFile:
     """Writes items of one shape, one after the other, into an ``.npy`` file.
 
-    Plain writes instead of a writable memory map: a full disk is an error here, and a dead process there.
+    It writes plainly, not through a memory map: on a full disk a write raises an error, and a map kills the process.
     """
 
     def __init__(self, file: Path, shape: tuple[int, ...], dtype: str = "uint8") -> None:
@@ -74,7 +74,7 @@ class PixelFile:
         self._header()
         for chunk in chunks(np.load(grey, mmap_mode="r")):
             self.add(chunk)
-            del chunk  # a piece of the file, which must not be open when it goes
+            del chunk  # a view of the file, which must be closed before it is deleted
         grey.unlink()
 
     def close(self) -> None:
@@ -93,29 +93,29 @@ class PixelFile:
     def __exit__(self, *args: object) -> None:
         self.close()
 
-    def _header(self) -> None:  # numpy pads it, so that the number of images can grow in place
+    def _header(self) -> None:  # numpy pads it, so that a larger number of images fits in later
         shape = (self.count, *self.shape)
         np.lib.format.write_array_header_1_0(
             self._out, {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
         )
 
 
-def write(dataset: Dataset, place: Path) -> None:
-    """Writes a dataset into an existing folder; pixels that its source streamed there stay as they are."""
-    if not (place / "x.npy").exists():
+def write(dataset: Dataset, folder: Path) -> None:
+    """Writes a dataset into an existing folder; if its source has streamed ``x.npy`` there already, that stays."""
+    if not (folder / "x.npy").exists():
         settings().allow_disk(dataset.x.nbytes / 2**20)
-        with PixelFile(place / "x.npy", dataset.shape, dataset.medium.dtype) as pixels:
+        with PixelFile(folder / "x.npy", dataset.shape, dataset.medium.dtype) as pixels:
             for chunk in chunks(dataset.x):
                 pixels.add(chunk)
     if (y := dataset.y) is not None:
-        _put(place / "y.npy", lambda out: np.save(out, y, allow_pickle=False))
-    _put(place / "splits.npz", lambda out: np.savez(out, allow_pickle=False, **dataset.splits))
+        _put(folder / "y.npy", lambda out: np.save(out, y, allow_pickle=False))
+    _put(folder / "splits.npz", lambda out: np.savez(out, allow_pickle=False, **dataset.splits))
     if dataset.attributes is not None:
         columns = {
             name: np.asarray(column, dtype=str) if column.dtype == object else column
             for name, column in dataset.attributes.items()
         }
-        _put(place / "attributes.npz", lambda out: np.savez(out, allow_pickle=False, **columns))
+        _put(folder / "attributes.npz", lambda out: np.savez(out, allow_pickle=False, **columns))
     meta = {
         field.name: getattr(dataset, field.name)
         for field in dataclasses.fields(dataset)
@@ -128,16 +128,16 @@ def write(dataset: Dataset, place: Path) -> None:
         "labelled": dataset.labelled,
         "attributes": None if dataset.attributes is None else list(dataset.attributes),
     }
-    _put(place / "meta.json", lambda out: out.write(json.dumps(meta, indent=1).encode()))
+    _put(folder / "meta.json", lambda out: out.write(json.dumps(meta, indent=1).encode()))
 
 
-def read_meta(place: Path) -> dict[str, Any]:
+def read_meta(folder: Path) -> dict[str, Any]:
     """Reads what a stored dataset says about itself.
 
     Raises:
         Damaged: If that file is missing or not what it should be.
     """
-    file = place / "meta.json"
+    file = folder / "meta.json"
     try:
         meta = json.loads(file.read_bytes())
         if meta["version"] != VERSION:
@@ -148,50 +148,49 @@ def read_meta(place: Path) -> dict[str, Any]:
         raise Damaged(file, error) from error
 
 
-def read(place: Path) -> Dataset:
+def read(folder: Path) -> Dataset:
     """Opens a stored dataset; its pixels stay on disk, as a read-only memory map.
 
     Raises:
         Damaged: If a file is missing, cut off or does not fit the others.
     """
-    meta = read_meta(place)
-    file = place
+    meta = read_meta(folder)
+    file = folder
     try:
-        file = place / "x.npy"
+        file = folder / "x.npy"
         x = np.load(file, mmap_mode="r", allow_pickle=False)
         if x.shape != meta["shape"]:
             raise ValueError(f"it has shape {x.shape}, meta.json says {meta['shape']}")
-        file = place / "y.npy"
+        file = folder / "y.npy"
         y = np.load(file, allow_pickle=False) if meta["labelled"] else None
-        file = place / "splits.npz"
+        file = folder / "splits.npz"
         splits = _table(file, SPLITS)
-        file = place / "attributes.npz"
+        file = folder / "attributes.npz"
         attributes = None if meta["attributes"] is None else _table(file, meta["attributes"])
-        file = place
-        return Dataset(
-            meta["name"],
-            media.get(meta["modality"]),
-            x,
-            y,
-            tuple(meta["classes"]),
-            attributes,
-            splits,
-            meta["levels"],
-            meta["fingerprint"],
-            meta["parent"],
-            tuple(map(tuple, meta["refused"])),
-            tuple(meta["notes"]),
-            meta["source"],
-            meta.get("terms", {}),
-            meta.get("group", ""),
-        )
+        file = folder
+        stored = {
+            field.name: meta[field.name]
+            for field in dataclasses.fields(Dataset)
+            if field.name in meta
+        }
+        stored |= {
+            "medium": media.get(meta["modality"]),
+            "x": x,
+            "y": y,
+            "classes": tuple(meta["classes"]),
+            "attributes": attributes,
+            "splits": splits,
+            "refused": tuple(map(tuple, meta["refused"])),
+            "notes": tuple(meta["notes"]),
+        }
+        return Dataset(**stored)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise Damaged(file, error) from error
 
 
 @contextmanager
-def explained(place: Path) -> Iterator[None]:
-    """Turns the disk's refusals into sentences.
+def explained(folder: Path) -> Iterator[None]:
+    """Says in a sentence why the disk refuses to write a folder.
 
     Raises:
         UserError: If the disk is full or may not be written.
@@ -201,14 +200,14 @@ def explained(place: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
-                f"The disk of {place.parent} is full, so the dataset was not written; nothing of it is "
+                f"The disk of {folder.parent} is full, so the dataset was not written; nothing of it is "
                 "left behind. Delete old runs, or set SIMULACRA_HOME to a larger disk."
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise Unwritable(
-                f"This program may not write to {place.parent}. "
+                f"This program may not write to {folder.parent}. "
                 "Give it the permission, or set SIMULACRA_HOME to a folder that it may write."
-                + (" Windows says so, too, of what somebody has open." if machine.HOLDS else "")
+                + (" On Windows it may also be that a file in it is open." if machine.HOLDS else "")
             ) from error
         raise
 
@@ -229,71 +228,72 @@ def cached(entry: Source, config: Config, watch: Watch) -> Dataset:
     values = {name: value for name, value in config.record().items() if name not in paths}
     text = json.dumps([VERSION, entry.name, values, signature], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
-    place = settings().cache / "datasets" / key
+    folder = settings().cache / "datasets" / key
     source = {"name": entry.name, "config": config.record()}
-    dataset = memo.peek(str(place)) or _opened(place)
+    dataset = memo.peek(str(folder)) or _opened(folder)
     if dataset is None and settings().view_only:
-        dataset = _in_memory(key, entry, config, watch)
+        dataset = _in_memory(key, entry, config, source, watch)
     elif dataset is None:
         try:
-            dataset = _prepared(place, entry, config, watch)
+            dataset = _prepared(folder, entry, config, source, watch)
         except Unwritable:
             if not _fits(entry, config):
                 raise
-            dataset = _in_memory(key, entry, config, watch)
+            dataset = _in_memory(key, entry, config, source, watch)
     elif not settings().view_only:
         with suppress(OSError):
-            os.utime(place)  # used now
+            os.utime(folder)  # used now
     whole = {**dataset.source, **source}
     if dataset.source != whole:  # the same ZIP under another path
         dataset = dataclasses.replace(dataset, source=whole)
     if isinstance(dataset.x, np.memmap):
-        memo.put(str(place), dataset)
+        memo.put(str(folder), dataset)
     return dataset
 
 
-def _prepared(place: Path, entry: Source, config: Config, watch: Watch) -> Dataset:
-    with explained(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(place.with_suffix(".lock"))
+def _prepared(
+    folder: Path, entry: Source, config: Config, source: Mapping[str, Any], watch: Watch
+) -> Dataset:
+    with explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_suffix(".lock"))
         lock.acquire()
     try:  # two processes at once: the second waits, then opens what the first has built
-        dataset = _opened(place)
+        dataset = _opened(folder)
         if dataset is None:
-            with explained(place), new_folder(place, replace=True) as new:
-                source = {"name": entry.name, "config": config.record()}
+            with explained(folder), new_folder(folder, replace=True) as new:
                 fill(new, lambda: entry.make(config, new, watch), entry.name, source)
-            dataset = read(place)
-            _make_room(place)
+            dataset = read(folder)
+            _make_room(folder)
         return dataset
     finally:
         lock.release()
 
 
 def fill(
-    place: Path, make: Callable[[], Dataset], name: str, source: Mapping[str, Any] | None = None
+    folder: Path, make: Callable[[], Dataset], name: str, source: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes what ``make`` gives under a name; nothing of it is open afterwards, so that Windows moves the folder.
+    """Writes the dataset of ``make`` under a name; no file stays open, else Windows could not move the folder.
 
     Args:
-        place: An existing folder; pixels may have been streamed there.
+        folder: An existing folder, where ``make`` may have streamed its pixels.
         make: Makes the dataset.
         name: Of the dataset.
-        source: Where it comes from; without one, from where what ``make`` gives does.
+        source: Where it comes from; None keeps the source of the dataset as the origin of the new one.
     """
-    made = make()
-    origin = {"name": name, "config": {}, "origin": dict(made.source)}
-    source = origin if source is None else {**made.source, **source}
-    write(dataclasses.replace(made, name=name, source=source), place)
+    dataset = make()
+    origin = {"name": name, "config": {}, "origin": dict(dataset.source)}
+    source = origin if source is None else {**dataset.source, **source}
+    write(dataclasses.replace(dataset, name=name, source=source), folder)
 
 
-def forget(place: Path) -> None:
-    """Lets go of the dataset of a folder that is about to be deleted; Windows keeps what somebody has open."""
-    file = str((place / "x.npy").resolve())
+def forget(folder: Path) -> None:
+    """Closes the dataset of a folder that is about to be deleted: Windows deletes no file that is open."""
+    file = str((folder / "x.npy").resolve())
     memo.drop(lambda dataset: str(getattr(dataset.x, "filename", "")) == file)
 
 
-_made = Cache[Dataset](  # in memory, where nothing may be written
+_in_memory_cache = Cache[Dataset](
     lambda: 2 * settings().memory_mb * 2**20, lambda dataset: dataset.x.nbytes
 )
 _making = threading.Lock()
@@ -304,7 +304,9 @@ def _fits(entry: Source, config: Config) -> bool:
     return weighs is not None and weighs(config) <= settings().memory_mb * 2**20
 
 
-def _in_memory(key: str, entry: Source, config: Config, watch: Watch) -> Dataset:
+def _in_memory(
+    key: str, entry: Source, config: Config, source: Mapping[str, Any], watch: Watch
+) -> Dataset:
     """Makes an embedded dataset without a file, one at a time; the last two that fit are kept.
 
     Raises:
@@ -314,13 +316,12 @@ def _in_memory(key: str, entry: Source, config: Config, watch: Watch) -> Dataset
         raise _unprepared(entry, config)
 
     def make() -> Dataset:
-        made = entry.make(config, settings().cache, watch)
-        source = {"name": entry.name, "config": config.record()}
-        made.x.flags.writeable = False
-        return dataclasses.replace(made, name=entry.name, source={**made.source, **source})
+        dataset = entry.make(config, settings().cache, watch)
+        dataset.x.flags.writeable = False
+        return dataclasses.replace(dataset, name=entry.name, source={**dataset.source, **source})
 
     with _making:
-        return _made.get(key, make)
+        return _in_memory_cache.get(key, make)
 
 
 def _unprepared(entry: Source, config: Config) -> UserError:
@@ -331,46 +332,39 @@ def _unprepared(entry: Source, config: Config) -> UserError:
         else ""
     )
     listed = prepared()
-    there = "; ".join(listed[:12]) + (f"; and {len(listed) - 12} more" if len(listed) > 12 else "")
-    ways = (["ask for fewer or smaller images"] if weighs else []) + ["choose what is prepared"]
+    more = f"; and {len(listed) - 12} more" if len(listed) > 12 else ""
+    ways = "Ask for fewer or smaller images, choose" if weighs else "Choose"
     return UserError(
         f"This server is for viewing only, so it prepares no {_called(entry, config)}{why}. "
-        f"Prepared are: {there or 'none yet'}. {', '.join(ways).capitalize()}, or run your own copy."
+        f"Prepared are: {'; '.join(listed[:12]) + more or 'none yet'}. {ways} what is prepared, or run your own copy."
     )
 
 
 def prepared() -> list[str]:
     """Lists what the cache holds ready: names of sources, each with the parameters that differ from the defaults."""
-    found = set()
-    for name, config in _cached():
-        if name in datasets:
-            entry = datasets.get(name)
-            with suppress(UserError):
-                found.add(_called(entry, entry.config.of(config)))
-    return sorted(found)
-
-
-def _cached() -> Iterator[tuple[str, dict[str, Any]]]:
+    listed = set()
     with suppress(OSError):
-        for place in (settings().cache / "datasets").iterdir():
-            if place.is_dir() and place.name[0] != ".":
-                with suppress(Damaged, KeyError, TypeError):
-                    source = read_meta(place)["source"]
-                    yield source["name"], dict(source["config"])
+        for folder in (settings().cache / "datasets").iterdir():
+            if folder.is_dir() and folder.name[0] != ".":
+                with suppress(Damaged, KeyError, TypeError, UserError):
+                    source = read_meta(folder)["source"]
+                    entry = datasets.get(source["name"])
+                    listed.add(_called(entry, entry.config.of(source["config"])))
+    return sorted(listed)
 
 
 def _called(entry: Source, config: Config) -> str:
     knobs = config.knobs()
-    words = ", ".join(
+    changed = ", ".join(
         f"{name}={plain(value)}"
         for name, value in config.record().items()
         if value != knobs[name].default and not knobs[name].path
     )
-    return f"{entry.name} with {words}" if words else entry.name
+    return f"{entry.name} with {changed}" if changed else entry.name
 
 
 def _make_room(keep: Path) -> None:
-    """Drops what was not used for longest until the cache fits its limit; who has it open keeps it."""
+    """Deletes the datasets that were not used for longest, until the cache fits its limit; ``keep`` stays."""
     folders = []
     for path in keep.parent.iterdir():
         with suppress(OSError):  # somebody else may clear up too
@@ -385,9 +379,9 @@ def _make_room(keep: Path) -> None:
         total -= size
 
 
-def _opened(place: Path) -> Dataset | None:
+def _opened(folder: Path) -> Dataset | None:
     try:
-        return read(place)
+        return read(folder)
     except Damaged:
         return None
 

@@ -37,7 +37,7 @@ LEVELS = 1.0  # of 255 that 16 bits may move a sample on average
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run that ships: what is asked for, and the words that stand beside it."""
+    """One run that ships: the request for it, and the name and note that stand beside it."""
 
     kind: str
     choice: Mapping[str, str]
@@ -56,19 +56,6 @@ def _model(
 ) -> Recipe:
     values = {"train.images": images, "train.seed": 0, **(more or {})}
     return Recipe("train", {"dataset": dataset, "family": family}, name, values=values)
-
-
-def _attacked(name: str, target: str, other: str) -> Recipe:
-    values = {
-        "attack.classifier": f"shipped-digits-{target}",
-        "attack.attacks": "noise,quick,autoattack",
-        "attack.corruptions": True,
-        "attack.transfer": f"shipped-digits-{other}",
-    }
-    choice = {"dataset": "digits"}
-    return Recipe(
-        "attack", choice, f"{name}, attacked", "", values, target=f"shipped-digits-{target}"
-    )
 
 
 # in the order in which they are listed; the first one is shown to a visitor who has chosen nothing
@@ -106,28 +93,40 @@ RECIPES: dict[str, Recipe] = {
         values={"evaluate.samples": 500, "evaluate.seed": 0},
         target="shipped-digits-gan",
     ),
-    "shipped-digits-classifier-attacked": _attacked("Digits, classifier", "classifier", "robust"),
+    "shipped-digits-classifier-attacked": Recipe(
+        "attack",
+        {"dataset": "digits"},
+        "Digits, classifier, attacked",
+        values={
+            "attack.classifier": "shipped-digits-classifier",
+            "attack.attacks": "noise,quick,autoattack",
+            "attack.corruptions": True,
+            "attack.transfer": "shipped-digits-robust",
+        },
+        target="shipped-digits-classifier",
+    ),
 }
 
 
-def asked(recipe: Recipe) -> jobs.Job:
+def job_of(recipe: Recipe) -> jobs.Job:
     """Finds the job of a recipe in this home, or starts it."""
-    wanted = kinds.configure(recipe.kind, recipe.choice, recipe.values)
+    config = kinds.configure(recipe.kind, recipe.choice, recipe.values)
     for job in jobs.listing(recipe.kind):
         try:  # parameters that came later have the values that they had before
-            same = kinds.configure(recipe.kind, *kinds.flat(job.config)) == wanted
+            same = kinds.configure(recipe.kind, *kinds.flat(job.config)) == config
         except UserError:
             continue
         if same and job.target == recipe.target and not job.shipped:
-            again = job.status in ("interrupted", "stopped")
-            if again or job.active or job.status == "finished":
-                return jobs.resume(job.id) if again else job
+            if job.status in ("interrupted", "stopped"):
+                return jobs.resume(job.id)
+            if job.active or job.status == "finished":
+                return job
     return kinds.submit(
         recipe.kind, recipe.choice, recipe.values, target=recipe.target, name=recipe.name
     )
 
 
-def pack(job: jobs.Job, id: str, recipe: Recipe, place: Path = jobs.SHIPPED) -> Path:
+def pack(job: jobs.Job, id: str, recipe: Recipe, gallery: Path = jobs.SHIPPED) -> Path:
     """Writes what looking at a finished job needs into the gallery.
 
     Raises:
@@ -137,19 +136,15 @@ def pack(job: jobs.Job, id: str, recipe: Recipe, place: Path = jobs.SHIPPED) -> 
         raise UserError(
             f"{job.id} is {job.status}, and only a finished job ships. {job.message} Resume it, or start again."
         )
-    target = place / id
+    target = gallery / id
     with files.new_folder(target, replace=True) as new:
-        words = files.read_json(job.path / "job.json")
-        words |= {"name": recipe.name, "note": recipe.note, "who": "Simulacra"}
-        _write(new / "job.json", words)
+        texts = {"name": recipe.name, "note": recipe.note, "who": "Simulacra"}
+        _write(new / "job.json", files.read_json(job.path / "job.json") | texts)
         state = files.read_json(job.path / "state.json")
         _write(new / "state.json", {k: v for k, v in state.items() if k not in ("pid", "node")})
         records = _thinned(files.Log(job.path).read()[0])
-        (new / "log.jsonl").write_text(
-            "".join(
-                json.dumps(_rounded(record), separators=(",", ":")) + "\n" for record in records
-            )
-        )
+        lines = (json.dumps(_rounded(r), separators=(",", ":")) + "\n" for r in records)
+        (new / "log.jsonl").write_text("".join(lines), encoding="utf-8")
         if runs.is_run(job):
             _write(new / "run.json", files.read_json(job.path / "run.json"))
             step = str(runs.preferred(job))
@@ -160,10 +155,8 @@ def pack(job: jobs.Job, id: str, recipe: Recipe, place: Path = jobs.SHIPPED) -> 
             halved = {name: _halved(value) for name, value in weights.items()}
             (checkpoint / "model.safetensors").write_bytes(as_bytes(halved))
         if job.kind == "evaluate":
-            _write(
-                new / "evaluation.json",
-                files.read_json(job.path / "evaluation.json") | {"job": id},
-            )
+            evaluation = files.read_json(job.path / "evaluation.json")
+            _write(new / "evaluation.json", evaluation | {"job": id})
             for name in ("arrays.npz", "map-tsne.npy"):
                 shutil.copyfile(job.path / name, new / name)
         if job.kind == "attack":
@@ -231,26 +224,23 @@ def _sheets(source: Path, target: Path) -> None:
 
 
 def _first_rows(sheet: bytes) -> bytes:
-    about = sheets.facts(sheet)
-    columns = about.pop("columns")
-    facts = {name: value for name, value in about.items() if name not in ("count", "tile")}
-    return sheets.png(sheets.tiles(sheet)[: ROWS * columns], columns, facts)
+    metadata = sheets.metadata(sheet)
+    columns = metadata.pop("columns")
+    own = {name: value for name, value in metadata.items() if name not in ("count", "tile")}
+    return sheets.png(sheets.tiles(sheet)[: ROWS * columns], columns, own)
 
 
 def _moved(job: jobs.Job, target: Path) -> float:
     """Measures how far the packed weights' samples are from the original ones, in levels of 255."""
-    packed = jobs.read(target)
-    first, second = (runs.open_model(each) for each in (job, packed))
-    assert first.sampling is not None
-    made = [
-        opened.model.sample(range(64), None, 0, first.sampling()).float()
-        for opened in (first, second)
-    ]
-    return float((made[0] - made[1]).abs().mean()) * 255
+    first, second = (
+        opened.model.sample(range(64), None, 0, opened.usual).float()
+        for opened in map(runs.open_model, (job, jobs.read(target)))
+    )
+    return float((first - second).abs().mean()) * 255
 
 
 def main() -> int:
-    """Trains, packs, and says what it has made."""
+    """Trains, packs, and lists what ships."""
     parser = argparse.ArgumentParser(prog="python -m core.gallery", description=__doc__)
     parser.add_argument("name", nargs="*", help="runs to make anew; without any, those not there")
     arguments = parser.parse_args()
@@ -258,9 +248,9 @@ def main() -> int:
         for name in arguments.name:
             if name not in RECIPES:
                 raise UserError(unknown("run of the gallery", name, RECIPES))
-        wanted = arguments.name or [n for n in RECIPES if not (jobs.SHIPPED / n).exists()]
-        for id in wanted:
-            job = asked(RECIPES[id])
+        missing = [id for id in RECIPES if not (jobs.SHIPPED / id).exists()]
+        for id in arguments.name or missing:
+            job = job_of(RECIPES[id])
             print(f"{id}: {job.id}", flush=True)
             while job.active:
                 time.sleep(1)
@@ -281,11 +271,11 @@ def main() -> int:
 
 def _stamp() -> None:
     """Lets the runs be listed in the order of the recipes: a second apart, before the newest of them."""
-    records = [jobs.SHIPPED / id / "job.json" for id in RECIPES]
-    words = {file: files.read_json(file) for file in records if file.exists()}
-    newest = max((word["created"] for word in words.values()), default=0)
-    for number, (file, word) in enumerate(words.items()):
-        _write(file, word | {"created": int(newest) - number})
+    paths = [jobs.SHIPPED / id / "job.json" for id in RECIPES]
+    requests = {file: files.read_json(file) for file in paths if file.exists()}
+    newest = max((request["created"] for request in requests.values()), default=0)
+    for number, (file, request) in enumerate(requests.items()):
+        _write(file, request | {"created": int(newest) - number})
 
 
 if __name__ == "__main__":

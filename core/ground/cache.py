@@ -1,4 +1,4 @@
-"""What was made last and may be asked for again, shared by the threads of a process and bounded."""
+"""A bounded cache of what was used last, shared by the threads of a process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 
 class Cache(Generic[Value]):
-    """Keeps the values that were used last; what several threads ask for at once is made by one of them.
+    """Keeps the values that were used last; a value that several threads need at once is made by one of them.
 
     Args:
         limit: What all values may weigh together, or a function that says it. The newest stays whatever it weighs.
@@ -31,7 +31,7 @@ class Cache(Generic[Value]):
         size: Callable[[Value], float] = lambda value: 1,
     ) -> None:
         self._limit, self._size = limit, size
-        self._kept: OrderedDict[Hashable, tuple[Value, float]] = OrderedDict()
+        self._entries: OrderedDict[Hashable, tuple[Value, float]] = OrderedDict()
         self._making: dict[Hashable, threading.Event] = {}
         self._guard = threading.Lock()
 
@@ -42,9 +42,9 @@ class Cache(Generic[Value]):
         """
         while True:
             with self._guard:
-                if key in self._kept:
-                    self._kept.move_to_end(key)
-                    return self._kept[key][0]
+                if key in self._entries:
+                    self._entries.move_to_end(key)
+                    return self._entries[key][0]
                 waited = self._making.get(key)
                 if waited is None:
                     mine = self._making[key] = threading.Event()
@@ -62,31 +62,31 @@ class Cache(Generic[Value]):
     def peek(self, key: Hashable) -> Value | None:
         """Gives the value of a key, as one that is used now; None if it is not kept."""
         with self._guard:
-            if key not in self._kept:
+            if key not in self._entries:
                 return None
-            self._kept.move_to_end(key)
-            return self._kept[key][0]
+            self._entries.move_to_end(key)
+            return self._entries[key][0]
 
     def put(self, key: Hashable, value: Value) -> None:
         """Keeps a value, and forgets those that were not used for longest until the rest is within the limit."""
-        weight = self._size(value)
+        size = self._size(value)
         limit = self._limit() if callable(self._limit) else self._limit
         with self._guard:
-            self._kept[key] = value, weight
-            self._kept.move_to_end(key)
-            while len(self._kept) > 1 and sum(each for _, each in self._kept.values()) > limit:
-                self._kept.popitem(last=False)
+            self._entries[key] = value, size
+            self._entries.move_to_end(key)
+            while len(self._entries) > 1 and sum(s for _, s in self._entries.values()) > limit:
+                self._entries.popitem(last=False)
 
     def values(self) -> list[Value]:
         """Lists what is kept, the least recently used first."""
         with self._guard:
-            return [value for value, _ in self._kept.values()]
+            return [value for value, _ in self._entries.values()]
 
     def drop(self, unwanted: Callable[[Value], bool]) -> None:
         """Forgets the values that ``unwanted`` is true of."""
         with self._guard:
-            for key in [key for key, (value, _) in self._kept.items() if unwanted(value)]:
-                del self._kept[key]
+            for key in [key for key, (value, _) in self._entries.items() if unwanted(value)]:
+                del self._entries[key]
 
     def clear(self) -> None:
         """Forgets everything."""

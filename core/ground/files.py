@@ -1,4 +1,4 @@
-"""The files of the whole house: JSON, logs that grow, and files and folders written in one piece or not at all."""
+"""JSON, logs that grow, and files and folders that are written in one piece or not at all."""
 
 from __future__ import annotations
 
@@ -55,39 +55,39 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def new_folder(place: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Gives a fresh folder to fill. It stands at ``place`` once it is filled, and is gone again after an error.
+def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Gives a fresh folder to fill. It stands at ``path`` once it is filled, and is gone again after an error.
 
     Until then it lies beside it as ``.new-…``, and :func:`core.ground.scratch.sweep` sees that somebody owns it.
 
     Args:
-        place: Where it belongs; the folder around it is made.
+        path: Where it belongs; the folder around it is made.
         replace: Whether an older one of that name gives way.
 
     Raises:
-        FileExistsError: If somebody took the place meanwhile.
+        FileExistsError: If there is a folder of that name meanwhile.
         OSError: If the disk refuses.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    new = place.with_name(f".new-{uuid.uuid4().hex}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".new-{uuid.uuid4().hex}")
     with scratch.owned(new):
         try:
             new.mkdir()
             yield new
-            taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
+            exists = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
             gone = new.with_name(f".gone-{new.name[5:]}")
             if replace:
                 with suppress(FileNotFoundError):
-                    place.rename(gone)
-            elif place.exists():
-                raise taken
+                    path.rename(gone)
+            elif path.exists():
+                raise exists
             try:
-                new.rename(place)
+                new.rename(path)
             except OSError as error:
                 if error.errno == errno.ENOTEMPTY:  # somebody was faster
-                    raise taken from None
+                    raise exists from None
                 with suppress(OSError):
-                    gone.rename(place)
+                    gone.rename(path)
                 raise
             shutil.rmtree(gone, ignore_errors=True)
         except BaseException:
@@ -95,14 +95,14 @@ def new_folder(place: Path, *, replace: bool = False) -> Iterator[Path]:
             raise
 
 
-def delete_folder(place: Path) -> None:
-    """Takes a folder out of every list at once, even if the rest takes time; who has a file of it open keeps it.
+def delete_folder(path: Path) -> None:
+    """Renames a folder, so that no list shows it any more, and deletes it; open files of it stay readable.
 
     Raises:
         OSError: If the disk refuses; the folder is whole then.
     """
-    gone = place.with_name(f".gone-{uuid.uuid4().hex}")
-    place.rename(gone)
+    gone = path.with_name(f".gone-{uuid.uuid4().hex}")
+    path.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 
@@ -116,10 +116,10 @@ def keep(file: Path, content: bytes) -> None:
 
 @contextmanager
 def full_disk_told() -> Iterator[None]:
-    """Turns "no space left" and "not for you" into sentences.
+    """Turns "no space left" and "permission denied" into sentences.
 
     Raises:
-        UserError: Instead of OSError, when the disk is full, the quota used up, or the place may not be written.
+        UserError: Instead of OSError, when the disk is full, the quota used up, or the file may not be written.
     """
     try:
         yield
@@ -154,19 +154,20 @@ class Log:
     def read(self) -> tuple[list[dict[str, Any]], int]:
         """Reads all whole records, and how many lines are damaged."""
         with _parsing:
-            old = _parsed.pop(str(self.file), (0, 0, [], 0))
+            known, size, records, bad = _parsed.pop(str(self.file), (0, 0, [], 0))
             try:
                 with self.file.open("rb") as file:
                     inode = os.fstat(file.fileno()).st_ino
-                    done, records, bad = old[1:] if old[0] == inode else (0, [], 0)
-                    file.seek(done)
+                    if inode != known:  # another file since
+                        size, records, bad = 0, [], 0
+                    file.seek(size)
                     new = file.read()
             except FileNotFoundError:
                 return [], 0
-            whole = new[: new.rfind(b"\n") + 1]  # the rest is still being written
-            more, worse = parse(whole)
+            lines = new[: new.rfind(b"\n") + 1]  # the rest is still being written
+            more, worse = parse(lines)
             records, bad = [*records, *more], bad + worse
-            _parsed[str(self.file)] = inode, done + len(whole), records, bad
+            _parsed[str(self.file)] = inode, size + len(lines), records, bad
             while len(_parsed) > 32:
                 _parsed.pop(next(iter(_parsed)))
             return records, bad
@@ -174,10 +175,10 @@ class Log:
     def cut(self, step: int) -> None:
         """Drops the records after a step, before the job goes on from there."""
         records, _ = self.read()
-        kept = "".join(
+        lines = "".join(
             json.dumps(r, separators=(",", ":")) + "\n" for r in records if r.get("step", 0) <= step
         )
-        write_atomic(self.file, kept.encode())
+        write_atomic(self.file, lines.encode())
 
 
 # of a log that only grows, by file: inode, bytes read, records, damaged lines
@@ -189,10 +190,9 @@ def parse(lines: bytes) -> tuple[list[dict[str, Any]], int]:
     """Reads the objects of JSON lines, and counts the lines that are damaged."""
     records, bad = [], 0
     for line in filter(bytes.strip, lines.splitlines()):
-        try:
+        record = None
+        with suppress(ValueError, RecursionError):
             record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
         if isinstance(record, dict) and not any(
             isinstance(record.get(key), str) for key in ("step", "images", "seconds")
         ):

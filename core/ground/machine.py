@@ -1,4 +1,4 @@
-"""What Linux, macOS and Windows do differently: processes apart, memory taken, and files that somebody else holds."""
+"""What Linux, macOS and Windows do differently: detached processes, peak memory, files that are open elsewhere."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-Given = TypeVar("Given")
+Result = TypeVar("Result")
 
 HOLDS = os.name == "nt"  # whether a file that one process has open cannot be replaced by another
-PATIENCE = 2.0  # seconds that somebody may hold a file
+PATIENCE = 2.0  # seconds that another process may have a file open
 
 
 def apart(nice: int) -> dict[str, Any]:
     """Gives what ``subprocess.Popen`` takes so that a process outlives the one that starts it, and its terminal.
 
     Args:
-        nice: Above 0 the process is to step back for others; on Windows only its starter can say so.
+        nice: Above 0, a lower priority; on Windows only the starting process can set it.
     """
     if hasattr(os, "setsid"):
         return {"start_new_session": True}
@@ -29,7 +29,7 @@ def apart(nice: int) -> dict[str, Any]:
 
 
 def step_back(nice: int) -> None:
-    """Lets other processes go first, by so much (0 to 19); on Windows the starting process has done it already."""
+    """Lowers the priority by a niceness of 0 to 19; on Windows the starting process has done it already."""
     if hasattr(os, "nice"):
         os.nice(nice)
 
@@ -44,7 +44,7 @@ def peak_mb() -> int | None:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))  # bytes there, kB elsewhere
 
 
-def patiently(act: Callable[[], Given]) -> Given:
+def patiently(act: Callable[[], Result]) -> Result:
     """Does something to a file that another process may have open at this moment.
 
     Windows refuses that as long as the other one holds it, so it is tried again for a while; elsewhere, once.

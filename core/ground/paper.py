@@ -18,16 +18,16 @@ from core.ground import writing
 
 @cache
 def _environment() -> Environment:
-    here = Path(__file__).parent
-    found = Environment(
-        loader=FileSystemLoader([here.parent, here]),
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader([folder.parent, folder]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"percent": writing.percent, "picture": picture}
-    return found
+    environment.filters |= {"percent": writing.percent, "picture": picture}
+    return environment
 
 
 def picture(png: bytes) -> str:
@@ -35,12 +35,12 @@ def picture(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def render(template: str, title: str, **facts: Any) -> str:
+def render(template: str, title: str, **values: Any) -> str:
     """Fills a template.
 
     Args:
         template: Its path inside ``core``: ``measure/report.html``.
         title: Heading of the page.
-        facts: What the template asks for by name; a name that is missing is an error.
+        values: What the template asks for by name; a name that is missing is an error.
     """
-    return _environment().get_template(template).render(title=title, **facts)
+    return _environment().get_template(template).render(title=title, **values)

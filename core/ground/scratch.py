@@ -18,21 +18,20 @@ from filelock import FileLock, Timeout
 
 PREFIX = "simulacra-"  # of folders in the system's temporary one
 UNOWNED = (
-    3600  # seconds that a folder without a lock is left alone: its owner may be about to take it
+    3600  # seconds that a folder without a lock is left alone: its owner may just be locking it
 )
 
 
 @contextmanager
-def owned(place: Path) -> Iterator[None]:
+def owned(folder: Path) -> Iterator[None]:
     """Holds the lock of a folder while it is being filled; it lies beside, so that the folder can be renamed."""
-    lock = FileLock(_lock(place))
-    lock.acquire()
+    file = _lock(folder)
     try:
-        yield
+        with FileLock(file):
+            yield
     finally:
-        lock.release()
         with suppress(OSError):
-            _lock(place).unlink()
+            file.unlink()
 
 
 @contextmanager
@@ -46,10 +45,10 @@ def temporary() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep(*places: Path) -> None:
-    """Deletes half-filled and half-deleted folders that nobody owns: in these places, and in the temporary one."""
-    for place in places:
-        for folder in _folders(place):
+def sweep(*parents: Path) -> None:
+    """Deletes half-filled and half-deleted folders that nobody owns, in these folders and in the temporary one."""
+    for parent in parents:
+        for folder in _folders(parent):
             if folder.name.startswith(".gone-"):
                 shutil.rmtree(folder, ignore_errors=True)
             elif folder.name.startswith(".new-") or folder.suffix == ".new":
@@ -59,8 +58,8 @@ def sweep(*places: Path) -> None:
             _drop(folder)
 
 
-def _folders(place: Path) -> list[Path]:
-    with suppress(OSError), os.scandir(place) as entries:
+def _folders(parent: Path) -> list[Path]:
+    with suppress(OSError), os.scandir(parent) as entries:
         return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
     return []
 
@@ -77,5 +76,5 @@ def _drop(folder: Path) -> None:
             file.unlink()
 
 
-def _lock(place: Path) -> Path:
-    return place.with_name(f"{place.name}.lock")
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")

@@ -128,12 +128,9 @@ class Settings(BaseSettings):
     @property
     def worker_threads(self) -> int:
         """Threads of a worker: all cores but one, at least one."""
-        return self.threads or max(
-            1,
-            len(os.sched_getaffinity(0)) - 1
-            if hasattr(os, "sched_getaffinity")
-            else (os.cpu_count() or 2) - 1,
-        )
+        counted = hasattr(os, "sched_getaffinity")
+        cores = len(os.sched_getaffinity(0)) if counted else os.cpu_count() or 2
+        return self.threads or max(1, cores - 1)
 
     def allow_change(self, what: str) -> None:
         """Refuses a change on a view-only server.
@@ -153,11 +150,11 @@ class Settings(BaseSettings):
         Raises:
             UserError: If less than ``min_free_mb`` would stay free.
         """
-        place = self.home.absolute()
+        folder = self.home.absolute()
         try:
-            while not place.exists():
-                place = place.parent
-            free = shutil.disk_usage(place).free / 2**20
+            while not folder.exists():
+                folder = folder.parent
+            free = shutil.disk_usage(folder).free / 2**20
         except OSError:
             return  # its size is unknown; writing will say so
         if free - needed_mb < self.min_free_mb:

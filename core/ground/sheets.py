@@ -66,30 +66,28 @@ def arrange(
 
 
 def png(
-    x: np.ndarray, columns: int, facts: Mapping[str, Any] | None = None, **layout: int
+    x: np.ndarray, columns: int, metadata: Mapping[str, Any] | None = None, **layout: int
 ) -> bytes:
-    """Writes a sheet as PNG; ``facts`` (JSON) travel inside it, so that a picture can say how it was made."""
+    """Writes a sheet as PNG; ``metadata`` (JSON) travel inside it, so that a picture can say how it was made."""
     info = PngInfo()
     count, _, height, width = x.shape
-    info.add_text(
-        "simulacra",
-        json.dumps({"count": count, "columns": columns, "tile": [height, width], **(facts or {})}),
-    )
+    own = {"count": count, "columns": columns, "tile": [height, width]}
+    info.add_text("simulacra", json.dumps({**own, **(metadata or {})}))
     out = io.BytesIO()
     Image.fromarray(arrange(x, columns, **layout)).save(out, "PNG", pnginfo=info, compress_level=1)
     return out.getvalue()
 
 
-def facts(content: bytes) -> dict[str, Any]:
-    """Reads what :func:`png` wrote into a sheet: ``count``, ``columns``, ``tile`` (height, width), and its facts."""
+def metadata(content: bytes) -> dict[str, Any]:
+    """Reads what :func:`png` wrote into a sheet: ``count``, ``columns``, ``tile`` (height, width), and the rest."""
     with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
         return json.loads(picture.text["simulacra"])  # type: ignore[attr-defined]
 
 
 def whole(content: bytes) -> dict[str, Any] | None:
-    """Gives the facts of a sheet whose every picture can be read; None of a damaged one."""
+    """Gives the metadata of a sheet whose every picture can be read; None of a damaged one."""
     try:
-        layout = facts(content)
+        layout = metadata(content)
         numbers = (layout["count"], layout["columns"], *layout["tile"], layout.get("images", 0))
         fits = all(type(n) in (int, float) for n in numbers) and min(numbers[:-1]) > 0
         return layout if fits and len(tiles(content)) == layout["count"] else None
@@ -99,15 +97,11 @@ def whole(content: bytes) -> dict[str, Any] | None:
 
 def tiles(content: bytes) -> np.ndarray:
     """Cuts a gapless, unscaled sheet made by :func:`png` into its images, uint8 (N, C, H, W)."""
-    layout = facts(content)
+    layout = metadata(content)
     with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
         sheet = np.asarray(picture)
     sheet = sheet[..., None] if sheet.ndim == 2 else sheet
     height, width = layout["tile"]
-    rows, cols = sheet.shape[0] // height, sheet.shape[1] // width
-    cut = (
-        sheet.reshape(rows, height, cols, width, -1)
-        .transpose(0, 2, 4, 1, 3)
-        .reshape(rows * cols, -1, height, width)
-    )
-    return cut[: layout["count"]]
+    rows, columns = sheet.shape[0] // height, sheet.shape[1] // width
+    cells = sheet.reshape(rows, height, columns, width, -1).transpose(0, 2, 4, 1, 3)
+    return cells.reshape(rows * columns, -1, height, width)[: layout["count"]]

@@ -1,8 +1,8 @@
-"""Long work in slices: between two of them somebody may look whether it is still wanted.
+"""Points at which long work can end because nobody wants its result any longer.
 
-A visitor who leaves, or asks for something else, is noticed only where somebody looks. What computes for long calls
-:func:`between` as it goes; who started the process says once, with :func:`watch`, what happens there. The pages let
-the visitor's run end at that point; a job and the command line do nothing.
+A computation that takes long calls :func:`between` as it goes. What is checked there is set once per process with
+:func:`watch`: the pages end the work of a visitor who has left or asked for something else, jobs and the command line
+check nothing.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _last = threading.local()
 
 
 def watch(look: Callable[[], None]) -> None:
-    """Says what happens between two slices; it ends the work by raising."""
+    """Sets what is called between two slices of work; it ends the work by raising."""
     global _look
     _look = look
 
 
 @contextmanager
 def whole() -> Iterator[None]:
-    """Keeps a piece of work whole that others share: nobody looks before its end."""
+    """Keeps work that others share from being ended in the middle."""
     before, _last.time = getattr(_last, "time", 0.0), math.inf
     try:
         yield
@@ -36,7 +36,7 @@ def whole() -> Iterator[None]:
 
 
 def between(*_: object) -> None:
-    """Marks the end of a slice; takes any arguments, to stand where progress is told or a hook is called."""
+    """Marks the end of a slice; takes any arguments, so that it can be a callback or a hook."""
     now = time.monotonic()
     if now - getattr(_last, "time", 0.0) >= EVERY:
         _last.time = now

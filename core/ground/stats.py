@@ -35,6 +35,13 @@ class Estimate:
     high: float
     n: int
 
+    @classmethod
+    def around(
+        cls, value: float, half: float, n: int, low: float = -math.inf, high: float = math.inf
+    ) -> Estimate:
+        """Gives a value with as wide an interval on either side, cut at the ends of its range."""
+        return cls(value, max(value - half, low), min(value + half, high), n)
+
     @property
     def interval(self) -> tuple[float, float]:
         """Its two ends."""
@@ -51,7 +58,7 @@ def mean(values: np.ndarray | Tensor) -> Estimate:
     x = torch.as_tensor(values).double()
     value = float(x.mean())
     error = Z * float(x.std()) / len(x) ** 0.5 if len(x) > 1 else math.inf
-    return Estimate(value, value - error, value + error, len(x))
+    return Estimate.around(value, error, len(x))
 
 
 def mean_of_few(values: Sequence[float] | np.ndarray) -> Estimate:
@@ -62,7 +69,7 @@ def mean_of_few(values: Sequence[float] | np.ndarray) -> Estimate:
     n, value, half = len(x), float(np.mean(x)), math.nan
     if n > 1:
         half = float(t.ppf(0.975, n - 1) * x.std(ddof=1) / n**0.5)
-    return Estimate(value, value - half, value + half, n)
+    return Estimate.around(value, half, n)
 
 
 def share(flags: np.ndarray | Tensor) -> Estimate:
@@ -81,8 +88,8 @@ def proportion(count: int, n: int) -> Estimate:
         return Estimate(math.nan, 0.0, 1.0, 0)
     from scipy.stats import binomtest
 
-    found = binomtest(count, n).proportion_ci(method="wilson")
-    return Estimate(count / n, float(found.low), float(found.high), n)
+    low, high = binomtest(count, n).proportion_ci(method="wilson")
+    return Estimate(count / n, float(low), float(high), n)
 
 
 def bca(
@@ -92,7 +99,7 @@ def bca(
 
     Args:
         values: Paired differences, (n,).
-        level: Share of the time that such an interval holds the truth.
+        level: Share of such intervals that contain the true mean.
         draws, seed: Of the bootstrap.
 
     References:
@@ -103,10 +110,10 @@ def bca(
         return float(x[0]), float(x[0])
     from scipy.stats import bootstrap
 
-    found = bootstrap(
+    low, high = bootstrap(
         (x,), np.mean, n_resamples=draws, confidence_level=level, method="BCa", rng=seed
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(low), float(high)
 
 
 # --- Tests ------------------------------------------------------------------------------------------------------------
@@ -125,7 +132,7 @@ def sign_flip(values: Sequence[float] | np.ndarray, draws: int = 20_000, seed: i
     return float(
         permutation_test(
             (np.asarray(values, float),),
-            # rounded, so that sums in another order are as large
+            # rounded, so that equal sums in another order compare as equal
             lambda x, axis: np.abs(x.mean(axis)).round(10),
             permutation_type="samples",
             alternative="greater",
@@ -152,7 +159,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 def mann_whitney(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Gives the z of Mann and Whitney's U for values (N,) and (M,), corrected for ties; negative when ours are smaller.
 
-    scipy's own test tells the probability only, which is 0 for all that is far out.
+    scipy's own test gives the p value only, which is 0 for every large z.
     """
     from scipy.stats import rankdata
 
@@ -172,7 +179,7 @@ def holm(values: Sequence[float]) -> list[float]:
         Holm, 1979, A simple sequentially rejective multiple test procedure
     """
     adjusted, most = [0.0] * len(values), 0.0
-    for rank, place in enumerate(np.argsort(values)):
-        most = max(most, min(1.0, values[place] * (len(values) - rank)))
-        adjusted[place] = most
+    for rank, index in enumerate(np.argsort(values)):
+        most = max(most, min(1.0, values[index] * (len(values) - rank)))
+        adjusted[index] = most
     return adjusted

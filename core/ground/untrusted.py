@@ -1,4 +1,4 @@
-"""Text that a visitor brings, read as data: its length, depth and numbers are bounded before a parser sees it.
+"""Text that a visitor brings, read as data: its length, depth and numbers are checked before a parser reads it.
 
 One function for JSON and one for JSON or YAML; recipes, chains in an address and the views inside pictures go through
 them. What comes out is made of dicts with text as keys, lists, texts, finite numbers, booleans and None.
@@ -61,14 +61,13 @@ def read_json(text: str, what: str, limits: Limits = LIMITS) -> Any:
     _allow(what, "characters", len(text), limits.characters)
     bare = _TEXT.sub('"', text)
     depth = deepest = 0
-    for found in _BRACKET.finditer(bare):
-        depth += 1 if found[0] in "[{" else -1
+    for bracket in _BRACKET.finditer(bare):
+        depth += 1 if bracket[0] in "[{" else -1
         deepest = max(deepest, depth)
     _allow(what, "levels of lists and objects", deepest, limits.depth)
     _allow(what, "values", bare.count(",") + bare.count("[") + bare.count("{"), limits.values)
-    longest = max(
-        (len(word[0]) for word in _WORD.finditer(bare) if word[0][0] in _SIGNS), default=0
-    )
+    tokens = (match[0] for match in _WORD.finditer(bare))
+    longest = max((len(token) for token in tokens if token[0] in _SIGNS), default=0)
     _allow(what, "characters in one number", longest, limits.digits)
     try:
         return _plain(json.loads(text))
@@ -153,8 +152,8 @@ def _plain(value: Any) -> Any:
     raise ValueError("a value is of another type")
 
 
-def _allow(what: str, of: str, found: int, most: int) -> None:
-    if found > most:
+def _allow(what: str, of: str, count: int, most: int) -> None:
+    if count > most:
         raise UserError(
-            f"{what} has at most {most:,} {of}, got {found:,}. Choose one that this program wrote."
+            f"{what} has at most {most:,} {of}, got {count:,}. Choose one that this program wrote."
         )

@@ -1,4 +1,4 @@
-"""Whoever follows long work: is told how far it is, and may end it.
+"""How long work tells its progress, and how it is stopped.
 
 A function that takes long takes ``watch: Watch = UNWATCHED`` and calls it as it goes; it knows nothing of jobs, pages
 or terminals. A loop counts, work of several steps says a share of itself and gives parts of it away::
@@ -15,8 +15,8 @@ or terminals. A loop counts, work of several steps says a share of itself and gi
 only to keep what there is, then raise it again. A loop that first has to save asks ``stopped()`` instead, saves, and
 calls ``check`` after that.
 
-The job's own is ``core.kinds.Task``, the terminal's ``core.commands.Terminal``. Who writes another overrides ``say``
-and ``stopped``, and may be called as often as the work likes: how often something is shown is its own affair.
+The job's own is ``core.kinds.Task``, the terminal's ``core.commands.Terminal``. Another one overrides ``say`` and
+``stopped``. Work calls them often; how often something is shown, the watch decides.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Stopped(Exception):
 
 
 class Watch:
-    """Nobody: hears nothing and never asks for the end. In a page, a visitor who leaves ends the work all the same."""
+    """The watch of nobody: shows nothing and never stops the work; a page's visitor who leaves still does."""
 
     def say(self, text: str, done: float | None = None, total: float = 1.0) -> None:
         """Tells what is being done.
@@ -88,7 +88,7 @@ class Watch:
 
 
 class _Part(Watch):
-    """A part of what another one watches; without a span, one that does not count."""
+    """A part of what another one watches; without a span, its progress is not counted."""
 
     def __init__(self, whole: Watch, start: float = 0.0, stop: float | None = None) -> None:
         self.whole, self.start, self.stop = whole, start, stop

@@ -1,4 +1,4 @@
-"""Numbers as people read them: percent, intervals, durations, so many of something."""
+"""Numbers as people read them: percent, intervals, durations, so many of something; texts in one line."""
 
 from __future__ import annotations
 
@@ -39,6 +39,15 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def one_line(text: str) -> str:
+    """Writes a text in one line, without what cannot be printed.
+
+    >>> one_line(" two\\tlines\\n of it")
+    'twolines of it'
+    """
+    return " ".join("".join(char for char in text if char.isprintable()).split())
 
 
 def many(n: int | Sized, noun: str) -> str:

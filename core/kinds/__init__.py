@@ -7,8 +7,9 @@ of its jobs is :class:`core.jobs.Kind`.
 
 from __future__ import annotations
 
+import importlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from core import datasets, jobs
@@ -23,7 +24,7 @@ class Task(Watch):
 
     Attributes:
         lead: Of several processes, the first one: the others write nothing.
-        message: A last word on a job that has finished.
+        message: A sentence for a job that has finished.
         done, total: How much is done, and of how much, as it was told last.
     """
 
@@ -83,6 +84,16 @@ class Task(Watch):
         return ""
 
 
+def on_dataset(part: str, module: str, config: str) -> Callable[..., dict[str, type[Config]]]:
+    """Declares the parts of a job on a dataset: what prepares its images, and a config, imported when asked for."""
+
+    def parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
+        cls = getattr(importlib.import_module(module), config)
+        return {"dataset": datasets.config_of(choice["dataset"]), part: cls}
+
+    return parts
+
+
 def submit(
     kind: str,
     choice: Mapping[str, str],
@@ -108,7 +119,7 @@ def submit(
     settings().allow_change("start a job")
     entry = kinds.get(kind)
     config = configure(kind, choice, values)
-    if dataset := config.get("dataset"):  # said now rather than by the job
+    if dataset := config.get("dataset"):  # refused at once, rather than by the job
         dataset["config"] = datasets.check(dataset["name"], dataset["config"])
     if settings().device not in ("auto", "cpu"):
         from core.tensors import device

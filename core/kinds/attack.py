@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from core import jobs
-from core.catalog import Config, UserError
+from core.catalog import UserError
 from core.ground import files
 from core.ground.watch import Stopped
-from core.kinds import Task, kinds
+from core.kinds import Task, kinds, on_dataset
 
 if TYPE_CHECKING:
     from core.robustness import AttackStudy, Report
 
 
-def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
+def _allow(config: dict[str, Any]) -> None:
     from core import datasets
     from core.robustness.extras import AttackConfig
 
-    return {"dataset": datasets.config_of(choice["dataset"]), "attack": AttackConfig}
+    medium = datasets.describe(config["dataset"]["name"]).medium
+    AttackConfig.of(config["attack"], "attack").allow(medium)
 
 
 def _read(job: jobs.Job) -> Report | None:
@@ -33,9 +34,9 @@ def _read(job: jobs.Job) -> Report | None:
 @kinds.add(
     "attack",
     "Attack a classifier",
-    Config,
     lane="short",
-    parts=_parts,
+    parts=on_dataset("attack", "core.robustness.extras", "AttackConfig"),
+    allow=_allow,
     unit="checks",
     shape={"dataset": {"name": str}, "attack": {"classifier": str}},
     read=_read,
@@ -65,16 +66,16 @@ def attack(task: Task) -> Iterator[dict[str, Any]]:
     plan = config.study()
     data = {"config": ask["config"]}
     study = robustness.begin(target, dataset, plan, data=data, watch=task)
-    kept = time.monotonic()
+    saved = time.monotonic()
     for report in study:
         with files.full_disk_told():
             files.write_json(task.path / FILE, report.record())
-            if report.done or time.monotonic() - kept > 5:  # a clock may be set back
-                kept = time.monotonic()
+            if report.done or time.monotonic() - saved > 5:  # seconds
+                saved = time.monotonic()
                 _keep_arrays(task, study)
         done = sum(check.outcome != "open" for check in report.checks)
-        said = f"{report.robustness.sentence} {report.verdict.sentence}"
-        task.say(said, done, len(report.checks))
+        sentence = f"{report.robustness.sentence} {report.verdict.sentence}"
+        task.say(sentence, done, len(report.checks))
         yield _record(report)
     if not study.stopped:
         for name, table in extras.extras(config, study, target, dataset, task):

@@ -22,10 +22,10 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     }
 
 
-def _build(facts: Mapping[str, Any], spec: Spec) -> Any:
+def _build(record: Mapping[str, Any], spec: Spec) -> Any:
     from core import brought
 
-    return brought.generator(facts["brought"], None, spec, facts["dataset"]["classes"]).model
+    return brought.generator(record["brought"], None, spec, record["dataset"]["classes"]).model
 
 
 def _sampling(origin: str) -> type[Config] | None:
@@ -37,12 +37,11 @@ def _sampling(origin: str) -> type[Config] | None:
 @kinds.add(
     "bring",
     "Bring a model",
-    Config,
     lane="short",
     parts=_parts,
     shape={"dataset": {"name": str}, "brought": {"name": str}},
     resumes="Resume tries its weights again.",
-    trained=jobs.Trained("brought", _build, lambda facts: (), _sampling),
+    trained=jobs.Trained("brought", _build, lambda record: (), _sampling),
 )
 def bring(task: Task) -> Iterator[dict[str, Any]]:
     """Fits the weights of a generative model from outside, and keeps them as a run that pages open."""
@@ -61,7 +60,7 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
             f"The model draws {tuple(x.shape[1:])}, or numbers that are not finite; {dataset.name} has {spec.shape}. "
             "Choose the dataset that it belongs to, or other parameters."
         )
-    facts = {
+    record = {
         "brought": chosen,
         "notes": list(opened.notes),
         "classes": opened.model.classes,
@@ -69,7 +68,7 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
         "dataset": described(task, dataset),
         "spec": spec.record(),
     }
-    files.write_json(task.path / RECORD, facts)
+    files.write_json(task.path / RECORD, record)
     runs.save_checkpoint(task.path, opened.model, None, {"step": 0, "images": 0})
     upload.unlink()
     yield {"step": 0, "images": 0}

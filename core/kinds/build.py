@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from core import jobs
-from core.catalog import Config, UserError
+from core.catalog import UserError
 from core.ground import files
-from core.kinds import Task, kinds
+from core.kinds import Task, kinds, on_dataset
 
 RESULT = "build.json"
-
-
-def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
-    from core import datasets
-    from core.build import BuildConfig
-
-    return {"dataset": datasets.config_of(choice["dataset"]), "build": BuildConfig}
 
 
 @kinds.add(
     "build",
     "Build a dataset",
-    Config,
     lane="short",
-    parts=_parts,
+    parts=on_dataset("build", "core.building", "BuildConfig"),
     read=partial(jobs.outcome, name=RESULT),
 )
 def build(task: Task) -> Iterator[dict[str, Any]]:
     """Adds augmented copies and filtered samples to the training images, as a new dataset with its parent."""
-    from core import build as building
-    from core import datasets
+    from core import building, datasets
     from core.ground import sheets
 
     config = building.BuildConfig.of(task.config("build"), "build")
@@ -43,17 +34,22 @@ def build(task: Task) -> Iterator[dict[str, Any]]:
             f"There is a dataset {name!r} already. Names are used once: choose another for build.name."
         )
     dataset, began = task.dataset(), time.time()
-    made, facts, rejected = building.build(dataset, config, task)
-    kept = datasets.save(name, made)
+    version, record, rejected = building.build(dataset, config, task)
+    saved = datasets.save(name, version)
     sheet = None
     if len(rejected):
         sheet = "rejected.png"
-        shown = sheets.as_bytes(rejected, dataset.levels)
+        shown = dataset.medium.pictures(rejected, dataset.levels)
         files.write_atomic(task.path / sheet, sheets.png(shown, 8))
     seconds = round(time.time() - began, 1)
     files.write_json(
         task.path / RESULT,
-        {"name": kept.name, "fingerprint": kept.fingerprint, "rejected": sheet, **facts},
+        {"name": saved.name, "fingerprint": saved.fingerprint, "rejected": sheet, **record},
     )
     task.say("", 1.0)
-    yield {"images": len(kept), "seconds": seconds, "dataset": kept.name, "added": facts["added"]}
+    yield {
+        "images": len(saved),
+        "seconds": seconds,
+        "dataset": saved.name,
+        "added": record["added"],
+    }

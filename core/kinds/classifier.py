@@ -63,13 +63,13 @@ def _allow(config: dict[str, Any]) -> None:
             )
 
 
-def _build(facts: Mapping[str, Any], spec: Spec) -> Classifier:
+def _build(record: Mapping[str, Any], spec: Spec) -> Classifier:
     from core.classifier import Classifier, ClassifierConfig
 
-    return Classifier(ClassifierConfig.of(facts["classifier"], "classifier"), spec)
+    return Classifier(ClassifierConfig.of(record["classifier"], "classifier"), spec)
 
 
-def _curves(facts: Mapping[str, Any]) -> Sequence[Curve]:
+def _curves(record: Mapping[str, Any]) -> Sequence[Curve]:
     from core.classifier import CURVES
 
     return CURVES
@@ -78,7 +78,6 @@ def _curves(facts: Mapping[str, Any]) -> Sequence[Curve]:
 @kinds.add(
     "classifier",
     "Train a classifier",
-    Config,
     lane="train",
     parts=_parts,
     unit="images",
@@ -93,33 +92,31 @@ def _curves(facts: Mapping[str, Any]) -> Sequence[Curve]:
 def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a classifier, the judge of what the models make; reports its accuracy on the test split at the end."""
     extra = ExtraConfig.of(task.job.config.get("extra"), "extra")
-    dataset, facts = begin(
+    dataset, record = begin(
         task,
         {"classifier": task.config("classifier"), "extra": extra.record(), **augmentation(task)},
     )
-    yield from follow(task, extended(dataset, extra), facts, None)
+    yield from follow(task, extended(dataset, extra), record, None)
     if not task.lead:
         return
+    import numpy as np
     import torch
 
-    from core.tensors import to_float
-
     opened = runs.open_model(jobs.get(task.job.id))
-    x, y = dataset.part("test")
-    if y is None or not len(x):
+    index, y = dataset.splits["test"], dataset.y
+    if y is None or not len(index):
         return
     with torch.inference_mode():
         where = next(opened.model.parameters()).device
         right = [
-            opened.model(to_float(torch.as_tensor(x[i]).to(where), dataset.levels)).argmax(1).cpu()
-            == torch.as_tensor(y[i])
-            for i in torch.arange(len(x)).split(500)
+            opened.model(dataset.images(rows, where)).argmax(1).cpu() == torch.as_tensor(y[rows])
+            for rows in np.split(index, range(500, len(index), 500))
         ]
     yield {
         "step": opened.step,
         "images": opened.images,
         "test_accuracy": float(torch.cat(right).float().mean()),
-        "n_test": len(x),
+        "n_test": len(index),
     }
 
 
@@ -138,8 +135,8 @@ def extended(dataset: Dataset, extra: ExtraConfig) -> Dataset:
     from core import datasets
 
     run = runs.find(extra.made_by, generator=True)
-    opened, facts = runs.open_model(run), runs.record(run)
-    if facts["dataset"]["fingerprint"] != dataset.fingerprint:
+    opened, record = runs.open_model(run), runs.record(run)
+    if record["dataset"]["fingerprint"] != dataset.fingerprint:
         raise UserError(
             f"{run.name} was trained on other images than {dataset.name} holds, so its images may not be added. "
             f"Choose a run that was trained on {dataset.name} with the same settings."

@@ -12,9 +12,11 @@ from core import datasets, jobs, runs
 from core.catalog import Config, UserError
 from core.ground.settings import settings
 from core.ground.watch import Stopped
-from core.kinds import Task, kinds, submit
+from core.kinds import Task, configure, kinds, submit
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from core.measure import Evaluation
 
 
@@ -49,36 +51,26 @@ def check(run: jobs.Job, values: Mapping[str, Any] | None = None) -> dict[str, s
             f"{run.name} is a classifier, which draws no images. Choose a run of a generative model."
         )
     choice = {"sampling": runs.family_of(run)}
-    asked = _config(choice, values or {})
-    chosen(asked.metrics)
+    config = configure("evaluate", choice, values)["evaluate"]
+    chosen(config["metrics"])
     steps = runs.checkpoints(run)
     if not steps:
         raise UserError(
             f"{run.name} has no checkpoint yet. Wait for its first one, or choose another run."
         )
-    if asked.step and asked.step not in steps:
+    if config["step"] and config["step"] not in steps:
         raise UserError(
-            f"{run.name} has no checkpoint at step {asked.step}. It has: {', '.join(map(str, steps))}."
+            f"{run.name} has no checkpoint at step {config['step']}. It has: {', '.join(map(str, steps))}."
         )
     if dataset := run.config.get("dataset"):
         datasets.check(dataset["name"], dataset["config"])
     return choice
 
 
-def _config(choice: Mapping[str, str], values: Mapping[str, Any]) -> Any:
-    from core.kinds import configure
-    from core.measure import EvaluateConfig
-
-    return EvaluateConfig.of(configure("evaluate", choice, values)["evaluate"], "evaluate")
-
-
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     from core.measure import EvaluateConfig
 
-    return {
-        "evaluate": EvaluateConfig,
-        "sampling": runs.sampling(choice["sampling"]),
-    }
+    return {"evaluate": EvaluateConfig, "sampling": runs.sampling(choice["sampling"])}
 
 
 def _read(job: jobs.Job) -> Evaluation | None:
@@ -90,7 +82,6 @@ def _read(job: jobs.Job) -> Evaluation | None:
 @kinds.add(
     "evaluate",
     "Evaluate a model",
-    Config,
     lane="short",
     parts=_parts,
     shape={"evaluate": {"samples": int}},
@@ -100,8 +91,9 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
     """Draws samples of a run and measures them, metric by metric."""
     import torch
 
-    from core import datasets, measure
-    from core.measure.study import Evaluator, slow_map
+    from core import measure
+    from core.measure.breakdown import per_class, per_image, slow_map
+    from core.measure.study import Evaluator
 
     torch.set_num_threads(settings().worker_threads)
     run = jobs.get(task.job.target)
@@ -109,15 +101,15 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
     chosen = task.config("sampling")
     sampling = runs.sampling(chosen["name"]).of(chosen["config"], "sampling")
     opened = runs.open_model(run, config.step or None)
-    facts = runs.record(run)["dataset"]
+    source = runs.record(run)["dataset"]
     task.say("Preparing the data")
-    dataset = datasets.load(facts["name"], facts["config"])
-    if dataset.fingerprint != facts["fingerprint"]:
+    dataset = datasets.load(source["name"], source["config"])
+    if dataset.fingerprint != source["fingerprint"]:
         raise UserError(
             f"The dataset {dataset.name} has changed since {run.name} was trained, so it cannot be judged by it. "
             "Restore the images, or train a new run on the changed ones."
         )
-    found = measure.Evaluation(
+    evaluation = measure.Evaluation(
         job=task.job.id,
         run=run.id,
         name=run.name,
@@ -139,20 +131,26 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
     )
     evaluator = Evaluator(opened, dataset, config, sampling, task)
 
-    try:
-        evaluator.prepare()
-        arrays = evaluator.arrays()
+    def looked() -> dict[str, np.ndarray]:
+        """Writes what is known of single images and classes, and gives the former."""
+        nonlocal evaluation
+        arrays = per_image(evaluator)
         measure.write_arrays(task.path, arrays)
-        found = replace(
-            found,
+        evaluation = replace(
+            evaluation,
             conditions=evaluator.conditions(),
-            classes=tuple(evaluator.classes()),
+            classes=tuple(per_class(evaluator)),
             warnings=tuple(evaluator.warnings),
         )
-        measure.write(found)
+        measure.write(evaluation)
+        return arrays
+
+    try:
+        evaluator.prepare()
+        arrays = looked()
         for measurement in evaluator.measure():
-            found = replace(found, measurements=(*found.measurements, measurement))
-            measure.write(found)
+            evaluation = replace(evaluation, measurements=(*evaluation.measurements, measurement))
+            measure.write(evaluation)
             yield {
                 "step": opened.step,
                 "metric": measurement.metric,
@@ -160,20 +158,13 @@ def evaluate(task: Task) -> Iterator[dict[str, Any]]:
                 "low": measurement.low,
                 "high": measurement.high,
             }
-        if (
-            evaluator.late and evaluator.judge is not None
-        ):  # the classes that it sees were not known before
-            arrays = evaluator.arrays()
-            measure.write_arrays(task.path, arrays)
-            found = replace(
-                found, conditions=evaluator.conditions(), classes=tuple(evaluator.classes())
-            )
-            measure.write(found)
+        if evaluator.late and evaluator.judge is not None:  # now it can name the samples
+            arrays = looked()
         if config.map:
             evaluator.watch.say("Laying out the map", 0.92)
-            laid = slow_map(arrays["made_features"], arrays["real_features"], config.seed)
-            measure.write_map(task.path, laid)
-        measure.write(replace(found, finished=True))
+            layout = slow_map(arrays["made_features"], arrays["real_features"], config.seed)
+            measure.write_map(task.path, layout)
+        measure.write(replace(evaluation, finished=True))
         task.say("", 100, 100)
     except Stopped:
         task.check()

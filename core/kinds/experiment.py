@@ -3,56 +3,59 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from core import jobs
-from core.catalog import Config
 from core.ground import files
-from core.kinds import Task, kinds
+from core.kinds import Task, kinds, on_dataset
 
 RESULT = "experiment.json"
 
 
-def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
-    from core import datasets
-    from core.build.experiment import ExperimentConfig
+def _allow(config: dict[str, Any]) -> None:
+    from core import augment, datasets
+    from core.building.experiment import ExperimentConfig
 
-    return {"dataset": datasets.config_of(choice["dataset"]), "experiment": ExperimentConfig}
+    wanted = ExperimentConfig.of(config["experiment"], "experiment")
+    item = datasets.describe(config["dataset"]["name"]).medium.item
+    for arm in wanted.arms:
+        if arm.pipeline:
+            augment.load(arm.pipeline(wanted)).allow(item)
 
 
 @kinds.add(
     "experiment",
     "Does it help?",
-    Config,
     lane="short",
-    parts=_parts,
+    parts=on_dataset("experiment", "core.building.experiment", "ExperimentConfig"),
+    allow=_allow,
     unit="classifiers",
     read=partial(jobs.outcome, name=RESULT),
     resumes="Resume goes on from the classifiers that it has trained.",
 )
 def experiment(task: Task) -> Iterator[dict[str, Any]]:
     """Trains the same classifier with and without, again and again, and says whether it helps."""
-    from core.build import experiment as trials
-    from core.build.experiment.arms import arms
+    from core.building import experiment as trials
+    from core.building.experiment.arms import arms
 
     config = trials.ExperimentConfig.of(task.config("experiment"), "experiment")
     whole = trials.Experiment(task.dataset(), config)
     done: dict[tuple[int, int, str], float] = {}
-    made: list[dict[str, Any]] = []
+    synthetic: list[dict[str, Any]] = []
     for record in files.Log(task.path).read()[0]:  # a resumed one keeps what it has
         if "accuracy" in record:
             done[record["pair"], record["size"], record["arm"]] = record["accuracy"]
     old = task.job.result()
     if old is not None:
-        made = [
-            fact for fact in old["synthetic"] if (fact["pair"], fact["size"], fact["arm"]) in done
+        synthetic = [
+            row for row in old["synthetic"] if (row["pair"], row["size"], row["arm"]) in done
         ]
     began, total = time.time(), len(whole.places)
     task.say("Training the first classifier", len(done), total)
-    for pair, size, arm, accuracy in trials.perform(whole, done, made):
-        files.write_json(task.path / RESULT, trials.summary(whole, done, made))
+    for pair, size, arm, accuracy in trials.perform(whole, done, synthetic):
+        files.write_json(task.path / RESULT, trials.summary(whole, done, synthetic))
         task.say(
             f"Pair {pair + 1} of {config.count}: {arms.get(arm).title}, {size} images per class",
             len(done),
@@ -66,6 +69,6 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
             "accuracy": accuracy,
         }
         task.check()
-    summary = trials.summary(whole, done, made)
+    summary = trials.summary(whole, done, synthetic)
     files.write_json(task.path / RESULT, summary)
     yield {"verdict": summary["verdict"]}

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from core import jobs
-from core.catalog import Config
 from core.ground import files
-from core.kinds import Task, kinds
+from core.kinds import Task, kinds, on_dataset
 
 if TYPE_CHECKING:
     from core.quality import Inspection
-
-
-def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
-    from core import datasets
-    from core.quality import InspectConfig
-
-    return {"dataset": datasets.config_of(choice["dataset"]), "inspect": InspectConfig}
 
 
 def _read(job: jobs.Job) -> Inspection | None:
@@ -27,8 +19,20 @@ def _read(job: jobs.Job) -> Inspection | None:
     return findings(job)
 
 
+def _allow(config: dict[str, Any]) -> None:
+    from core import datasets
+
+    datasets.describe(config["dataset"]["name"]).medium.require("inspection")
+
+
 @kinds.add(
-    "inspect", "Inspect a dataset", Config, lane="short", parts=_parts, unit="images", read=_read
+    "inspect",
+    "Inspect a dataset",
+    lane="short",
+    parts=on_dataset("inspect", "core.quality", "InspectConfig"),
+    allow=_allow,
+    unit="images",
+    read=_read,
 )
 def inspect(task: Task) -> Iterator[dict[str, Any]]:
     """Looks for duplicates, leaks, wrong labels, outliers and poor images; nothing is changed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from core import jobs
 from core.catalog import Config, UserError, knob, seed_knob, unknown
 from core.ground import files
 from core.ground.watch import UNWATCHED, Watch
-from core.kinds import Task, kinds
+from core.kinds import Task, kinds, on_dataset
+from core.kinds.train import draw
 
 if TYPE_CHECKING:
     from core.datasets import Dataset
@@ -72,32 +73,40 @@ def standings(job: jobs.Job) -> tuple[dict[str, Any], dict[str, list[dict[str, A
     is empty before the race has begun.
     """
     about: dict[str, Any] = {}
-    found: dict[str, list[dict[str, Any]]] = {}
+    records: dict[str, list[dict[str, Any]]] = {}
     for record in files.Log(job.path).read()[0]:
         if isinstance(family := record.get("family"), str):
             if all(isinstance(record.get(name), int | float) for name in _MEASURED):
-                found.setdefault(family, []).append(record)
+                records.setdefault(family, []).append(record)
         elif all(isinstance(record.get(name), int | float) for name in _FLOORS):
             about |= record
-    return about, found
+    return about, records
 
 
 _MEASURED = ("turn", "seconds", "images", "ratio", "copying", "copying_low", "copying_high")
 _FLOORS = ("n", "copying_of_real", "copying_of_copies")
 
 
-def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
+def _allow(config: dict[str, Any]) -> None:
+    """Lets those race who take what a model sees of the dataset; who was named must."""
     from core import datasets
+    from core.models import families
 
-    return {"dataset": datasets.config_of(choice["dataset"]), "race": RaceConfig}
+    form = datasets.describe(config["dataset"]["name"]).medium.model
+    wanted = RaceConfig.of(config["race"], "race")
+    fitting = [entry.name for entry in families if form in entry.takes]
+    for name in wanted.entrants if wanted.families else ():
+        families.get(name).allow(form, families)
+    if len(fitting) < len(wanted.entrants):
+        config["race"] = RaceConfig.of(config["race"] | {"families": ",".join(fitting)}).record()
 
 
 @kinds.add(
     "race",
     "Let families race",
-    Config,
     lane="train",
-    parts=_parts,
+    parts=on_dataset("race", "core.kinds.race", "RaceConfig"),
+    allow=_allow,
     unit="s",
     shape={"dataset": {"name": str}, "race": {"seconds": int}},
     read=standings,
@@ -113,20 +122,20 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
     from core.training import spec_of
 
     config = RaceConfig.of(task.config("race"), "race")
-    dataset, kept = task.dataset(), task.path / "racers"
+    dataset, racers = task.dataset(), task.path / "racers"
     task.say("Preparing the measure of quality")
     measure = Measure(dataset, watch=task.aside())
-    about, found = standings(task.job)
-    if about.get("fingerprint") != dataset.fingerprint or not kept.exists():  # it begins anew
+    about, records = standings(task.job)
+    if about.get("fingerprint") != dataset.fingerprint or not racers.exists():  # it begins anew
         files.Log(task.path).cut(-1)
-        found = {}
-        for folder in (kept, task.path / "samples"):
+        records = {}
+        for folder in (racers, task.path / "samples"):
             shutil.rmtree(folder, ignore_errors=True)
-    # where one thread computes, its own time is the fairest clock: what else the machine does costs nobody a turn
+    # one thread's own time is the fairest clock, because other work on the machine is not counted
     alone = device(training=True).type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter
-    if not kept.exists():
-        kept.mkdir()
+    if not racers.exists():
+        racers.mkdir()
         yield measure.about | {
             "clock": "processor" if alone else "wall",
             "fingerprint": dataset.fingerprint,
@@ -135,34 +144,36 @@ def race(task: Task) -> Iterator[dict[str, Any]]:
     entrants = []
     for name in config.entrants:
         values = families.get(name).config().record()
-        facts = {
+        record = {
             "family": {"name": name, "config": values},
             "train": {"seed": config.seed},
             "spec": {**vars(spec), "shares": list(spec.shares)},
         }
-        entrants.append(Entrant(name, runs.network(facts), dataset, config, clock))
-        entrants[-1].go_on(kept / f"{name}.pt")
+        entrants.append(Entrant(name, runs.network(record), dataset, config, clock))
+        entrants[-1].go_on(racers / f"{name}.pt")
     total = config.seconds * len(entrants)
     for turn in range(1, config.turns + 1):
         for entrant in entrants:
             for _ in entrant.train(turn * config.seconds / config.turns):
                 task.check()
                 title = families.get(entrant.name).title
-                done = sum(each.seconds for each in entrants)
+                done = sum(racer.seconds for racer in entrants)
                 task.say(f"Turn {turn} of {config.turns}: {title}", done, total)
-            if any(record["turn"] == turn for record in found.get(entrant.name, ())):
+            if any(record["turn"] == turn for record in records.get(entrant.name, ())):
                 continue  # measured before it was stopped
             model = entrant.trainer.published()
-            _sheet(task, entrant, model, turn, dataset, config.seed)
+            images = entrant.trainer.step * entrant.trainer.batch
+            folder, caption = task.path / "samples" / entrant.name, {"turn": turn, "images": images}
+            draw(folder, turn, model, entrant.name, dataset, config.seed, caption, TILES)
             yield {
                 "family": entrant.name,
                 "turn": turn,
                 "seconds": round(entrant.seconds, 3),
-                "images": entrant.trainer.step * entrant.trainer.batch,
+                "images": images,
                 **measure.of(model, entrant.name, config.seed),
             }
-            entrant.keep(kept / f"{entrant.name}.pt")
-    shutil.rmtree(kept)
+            entrant.keep(racers / f"{entrant.name}.pt")
+    shutil.rmtree(racers)
 
 
 class Entrant:
@@ -192,7 +203,7 @@ class Entrant:
             if next(self._progress, None) is None:
                 return
             self.seconds += self.clock() - began
-            # a schedule is a share of the way: the way is as long as this pace takes it in the time
+            # the schedule of learning rates ends with the time: as many steps as this pace allows
             steps = round(self.trainer.step * self.limit / self.seconds)
             self.trainer.steps = max(self.trainer.step + 1, steps)
             yield
@@ -232,8 +243,7 @@ class Measure:
         from core.tensors import device
 
         def some(part: str, count: int) -> Any:
-            pick = evenly(dataset.splits[part], count)
-            return dataset.items(pick)
+            return dataset.items(evenly(dataset.splits[part], count))
 
         self.medium = dataset.medium
         self.train, self.test = some("train", 5000), some("test", most)
@@ -242,7 +252,7 @@ class Measure:
                 f"A race is judged by test images, and {dataset.name} has {len(self.test)}; at least 10 are needed. "
                 "Choose a larger dataset."
             )
-        self.by = features.quick(dataset, device(), watch)
+        self.extractor = features.quick(dataset, device(), watch)
         self.reference = self._features(self.train)
         self.floor = distances.frechet(self.reference, self._features(self.test))
         real = distances.nearer_to_training(
@@ -251,13 +261,13 @@ class Measure:
         self.about = {
             "floor": self.floor,
             "n": len(self.test),
-            "extractor": self.by.name,
+            "extractor": self.extractor.name,
             "copying_of_real": real.value,
             "copying_of_copies": (1 + min(1.0, len(self.test) / len(self.train))) / 2,
         }
 
     def _features(self, x: Any) -> Any:
-        return self.by.features(self.medium.to_model(x))
+        return self.extractor.features(self.medium.to_model(x))
 
     def of(self, model: Any, family: str, seed: int) -> dict[str, float]:
         """Measures a published model."""
@@ -268,8 +278,8 @@ class Measure:
 
         sampling = families.get(family).sampling()
         ids = torch.arange(len(self.test)).split(100)
-        made = torch.cat([model.sample(part, None, seed, sampling).cpu() for part in ids])
-        x = self.medium.items(made)
+        samples = torch.cat([model.sample(part, None, seed, sampling).cpu() for part in ids])
+        x = self.medium.items(samples)
         copies = distances.nearer_to_training(x.numpy(), self.train.numpy(), self.test.numpy())
         return {
             "ratio": distances.frechet(self.reference, self._features(x)) / self.floor,
@@ -277,26 +287,3 @@ class Measure:
             "copying_low": copies.low,
             "copying_high": copies.high,
         }
-
-
-def _sheet(
-    task: Task, entrant: Entrant, model: Any, turn: int, dataset: Dataset, seed: int
-) -> None:
-    """Draws the same noise after every turn."""
-    import torch
-
-    from core.ground import sheets
-    from core.models import families
-
-    columns = sheets.columns(len(dataset.classes))
-    count = columns * max(1, TILES // columns)
-    y = None
-    if model.classes:
-        y = torch.arange(count, device=next(model.parameters()).device) % model.classes
-    sampling = families.get(entrant.name).sampling()
-    medium = dataset.medium
-    x = medium.kept(model.sample(range(count), y, seed, sampling))
-    folder = task.path / "samples" / entrant.name
-    folder.mkdir(parents=True, exist_ok=True)
-    facts = {"turn": turn, "images": entrant.trainer.step * entrant.trainer.batch}
-    files.write_atomic(folder / f"{turn}{medium.suffix}", medium.make(x, columns, facts))

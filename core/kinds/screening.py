@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from core import jobs
-from core.catalog import Config
 from core.ground import files
-from core.kinds import Task, kinds
+from core.kinds import Task, kinds, on_dataset
 
 RESULT = "screening.json"
-
-
-def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
-    from core import datasets
-    from core.augment.screening import ScreeningConfig
-
-    return {"dataset": datasets.config_of(choice["dataset"]), "screening": ScreeningConfig}
 
 
 @kinds.add(
     "screening",
     "Is it too much?",
-    Config,
     lane="short",
-    parts=_parts,
+    parts=on_dataset("screening", "core.augment.screening", "ScreeningConfig"),
     unit="classifiers",
     read=partial(jobs.outcome, name=RESULT),
 )
@@ -39,13 +30,15 @@ def screening(task: Task) -> Iterator[dict[str, Any]]:
     config = ScreeningConfig.of(task.config("screening"), "screening")
     pipeline = augment.load(config.pipeline)
     dataset = task.dataset()
-    began, found, traces = time.time(), {"rows": [], "fits": 0, "total": 1}, None
+    began, result, traces = time.time(), {"rows": [], "fits": 0, "total": 1}, None
     if config.run:
         task.say("Looking for traces in the samples")
         traces = leak(dataset, pipeline, config.run)
-    for found in referees(dataset, pipeline, config):
-        files.write_json(task.path / RESULT, {"rows": found["rows"], "leak": traces, "done": False})
-        yield {"fits": found["fits"], "seconds": round(time.time() - began, 2)}
-        task.count("Referee", found["fits"], found["total"])
-    files.write_json(task.path / RESULT, {"rows": found["rows"], "leak": traces, "done": True})
-    yield {"rows": len(found["rows"])}
+    for result in referees(dataset, pipeline, config):
+        files.write_json(
+            task.path / RESULT, {"rows": result["rows"], "leak": traces, "done": False}
+        )
+        yield {"fits": result["fits"], "seconds": round(time.time() - began, 2)}
+        task.count("Referee", result["fits"], result["total"])
+    files.write_json(task.path / RESULT, {"rows": result["rows"], "leak": traces, "done": True})
+    yield {"rows": len(result["rows"])}

@@ -20,7 +20,6 @@ from core.ground import files, machine
 from core.ground.settings import settings
 from core.ground.watch import Stopped
 from core.kinds import Task, flat, kinds, parts, resume
-from core.media import media
 from core.models import Curve, Spec
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ QUALITY = (  # what the watch sees
         "Sliced Wasserstein distance between features of 500 images (fewer in small sets); lower is nearer.",
         lines={"distance": "generated", "distance_floor": "real training images"},
         scale="log",
-        place="first",
+        position="first",
     ),
     Curve(
         "copying",
@@ -44,7 +43,7 @@ QUALITY = (  # what the watch sees
         "Share of samples nearer to a training image than to an equally likely held-out one: 0.5 is none. Rising far "
         "above what real images have, the model repeats what it saw; Evaluate tests it.",
         lines={"copying": "nearer to training"},
-        place="steering",
+        position="steering",
     ),
 )
 SPEED = Curve(
@@ -68,10 +67,10 @@ def curves(run: jobs.Job) -> tuple[Curve, ...]:
     return (*own, *QUALITY, *training.CURVES, SPEED)
 
 
-def _curves(facts: Mapping[str, Any]) -> Sequence[Curve]:
+def _curves(record: Mapping[str, Any]) -> Sequence[Curve]:
     from core.models import families
 
-    family = facts["family"]["name"]
+    family = record["family"]["name"]
     # of a family that is not here any more, each value is drawn under its own name
     return families.get(family).curves if family in families else ()
 
@@ -107,13 +106,13 @@ class AugmentConfig(Config):
 
 def augmentation(task: Task) -> dict[str, Any]:
     """Gives what a run records of its augmentation: the whole pipeline, which may be deleted later; empty for none."""
-    asked = task.job.config.get("augment") or {}
-    chosen = asked.get("pipeline", "")
+    choice = task.job.config.get("augment") or {}
+    chosen = choice.get("pipeline", "")
     if not chosen or (task.path / RECORD).exists():  # a resumed run has it in its record
         return {}
     from core import augment
 
-    return {"augment": augment.load(chosen).record() | {"critic": asked.get("critic", False)}}
+    return {"augment": augment.load(chosen).record() | {"critic": choice.get("critic", False)}}
 
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
@@ -136,12 +135,12 @@ def trainers() -> dict[str, jobs.Kind]:
 
 def processes(config: Mapping[str, Any]) -> int:
     """Counts the processes of a training: one for each GPU that it asks for, as far as there are any."""
-    asked = config["train"].get("gpus", 1)
-    if asked == 1:
+    wanted = config["train"].get("gpus", 1)
+    if wanted == 1:
         return 1
     from core.tensors import gpus
 
-    return min(asked, gpus())
+    return min(wanted, gpus())
 
 
 def allow(config: dict[str, Any], family: str) -> None:
@@ -171,13 +170,14 @@ def allow(config: dict[str, Any], family: str) -> None:
             raise UserError(
                 f"train.gpus must be at most {gpus()} on this server, got {train['gpus']}. Train on fewer GPUs."
             )
-    form = media.get(datasets.describe(dataset["name"]).medium).model
+    medium = datasets.describe(dataset["name"]).medium
     if family in families:
-        families.get(family).allow(form, families)
-    if config["augment"]["pipeline"] and form != "picture":
-        raise UserError(
-            f"augment.pipeline changes pictures, and this is a {form}. Leave augment.pipeline out."
-        )
+        families.get(family).allow(medium.model, families)
+    if pipeline := config["augment"]["pipeline"]:
+        from core import augment
+
+        before = config["augment"]["critic"]  # which sees what models see
+        augment.load(pipeline).allow(medium.model if before else medium.item)
     if config["augment"]["critic"]:
         _allow_critic(config, family)
     if train["parent"]:
@@ -216,10 +216,10 @@ def _allow_critic(config: Mapping[str, Any], family: str) -> None:
         )
 
 
-def _build(facts: Mapping[str, Any], spec: Spec) -> Any:
+def _build(record: Mapping[str, Any], spec: Spec) -> Any:
     from core.models import build
 
-    return build(facts["family"]["name"], facts["family"]["config"], spec)
+    return build(record["family"]["name"], record["family"]["config"], spec)
 
 
 def _sampling(family: str) -> type[Config] | None:
@@ -231,7 +231,6 @@ def _sampling(family: str) -> type[Config] | None:
 @kinds.add(
     "train",
     "Train a model",
-    Config,
     lane="train",
     parts=_parts,
     unit="images",
@@ -245,28 +244,41 @@ def _sampling(family: str) -> type[Config] | None:
 )
 def train_model(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a generative model, with sample sheets of the same noise as it learns."""
-    dataset, facts = begin(task, {"family": task.config("family"), **augmentation(task)})
+    dataset, record = begin(task, {"family": task.config("family"), **augmentation(task)})
 
     def sheet(model: Any, step: int, images: int) -> None:
-        from core.ground import sheets
-        from core.models import families
+        family, seed = record["family"]["name"], record["train"]["seed"]
+        caption = {"step": step, "images": images}
+        draw(task.path / "samples", step, model, family, dataset, seed, caption, 64)
 
-        sampling = families.get(facts["family"]["name"]).sampling()
-        columns = sheets.columns(len(facts["dataset"]["classes"]))
-        count = columns * max(1, 64 // columns)
-        y = None
-        if model.classes:
-            import torch
+    yield from follow(task, dataset, record, sheet)
 
-            y = torch.arange(count, device=next(model.parameters()).device) % model.classes
-        medium = dataset.medium
-        x = medium.kept(model.sample(range(count), y, facts["train"]["seed"], sampling))
-        files.write_atomic(
-            task.path / "samples" / f"{step}{medium.suffix}",
-            medium.make(x, columns, {"step": step, "images": images}),
-        )
 
-    yield from follow(task, dataset, facts, sheet)
+def draw(
+    folder: Path,
+    number: int,
+    model: Any,
+    family: str,
+    dataset: Dataset,
+    seed: int,
+    caption: dict[str, Any],
+    most: int,
+) -> None:
+    """Writes a sheet of about ``most`` samples, class by class; the same noise in each sheet of a folder."""
+    import torch
+
+    from core.ground import sheets
+    from core.models import families
+
+    columns = sheets.columns(len(dataset.classes))
+    count = columns * max(1, most // columns)
+    y = None
+    if model.classes:
+        y = torch.arange(count, device=next(model.parameters()).device) % model.classes
+    x = model.sample(range(count), y, seed, families.get(family).sampling())
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet = sheets.png(dataset.medium.shown(x), columns, caption)
+    files.write_atomic(folder / f"{number}.png", sheet)
 
 
 def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
@@ -281,7 +293,7 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     from core.tensors import agreed, device
     from core.training import spec_of
 
-    if not task.lead and (reason := agreed(None)):  # the first process has it prepared
+    if not task.lead and (reason := agreed(None)):  # waits until the first process has prepared it
         raise Stopped(reason)
     try:
         dataset = task.dataset()
@@ -291,22 +303,22 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     if task.lead:
         agreed("")
     else:
-        facts = agreed(None)
-        torch.set_num_threads(facts["threads"])
-        return dataset, facts
+        record = agreed(None)
+        torch.set_num_threads(record["threads"])
+        return dataset, record
     if (task.path / RECORD).exists():
-        facts = files.read_json(task.path / RECORD)
-        if facts["dataset"]["fingerprint"] != dataset.fingerprint:
+        record = files.read_json(task.path / RECORD)
+        if record["dataset"]["fingerprint"] != dataset.fingerprint:
             raise UserError(
                 f"The dataset {dataset.name} has changed since this run began, so it cannot be resumed. "
                 "Restore the images, or start a new run on the changed ones, from this one with train.parent."
             )
-        _extended(task, facts)
-        agreed(facts)
-        torch.set_num_threads(facts["threads"])
-        return dataset, facts
+        _extended(task, record)
+        agreed(record)
+        torch.set_num_threads(record["threads"])
+        return dataset, record
     spec = spec_of(dataset)
-    facts = {
+    record = {
         **what,
         "train": task.config("train"),
         "dataset": described(task, dataset),
@@ -319,12 +331,12 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
         },
         "revision": _revision(),
     }
-    if facts["train"].get("parent"):
-        facts["parent"] = _descent(facts)
+    if record["train"].get("parent"):
+        record["parent"] = _descent(record)
     (task.path / "samples").mkdir(exist_ok=True)
-    files.write_json(task.path / RECORD, facts)
-    agreed(facts)
-    return dataset, facts
+    files.write_json(task.path / RECORD, record)
+    agreed(record)
+    return dataset, record
 
 
 def described(task: Task, dataset: Dataset) -> dict[str, Any]:
@@ -337,43 +349,45 @@ def described(task: Task, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _extended(task: Task, facts: dict[str, Any]) -> None:
+def _extended(task: Task, record: dict[str, Any]) -> None:
     """Notes in the record that the run was given another length."""
-    old, new = facts["train"]["images"], task.config("train")["images"]
+    old, new = record["train"]["images"], task.config("train")["images"]
     if old != new:
         steps = runs.checkpoints(task.job)
         step = {"step": steps[-1] if steps else 0}
-        facts["extended"] = [*facts.get("extended", []), step | {"from": old, "to": new}]
-        facts["train"]["images"] = new
-        files.write_json(task.path / RECORD, facts)
+        record["extended"] = [*record.get("extended", []), step | {"from": old, "to": new}]
+        record["train"]["images"] = new
+        files.write_json(task.path / RECORD, record)
 
 
-def _descent(facts: dict[str, Any]) -> dict[str, Any]:
+def _descent(record: dict[str, Any]) -> dict[str, Any]:
     """Names the run that a training starts from, and says what is different now.
 
     Raises:
         UserError: If the weights of that run do not fit these images or settings.
     """
-    run, step = runs.named(facts["train"]["parent"])
+    run, step = runs.named(record["train"]["parent"])
     theirs = runs.record(run)
-    spec, other = facts["spec"], theirs["spec"]
-    shapes = [str(Spec.of(each)) for each in (other, spec)]
+    spec, other = record["spec"], theirs["spec"]
+    shapes = [str(Spec.of(source)) for source in (other, spec)]
     if shapes[0] != shapes[1]:
         raise UserError(
             f"{run.name} was trained on images with {shapes[0]}, and these have {shapes[1]}, "
             "so its weights do not fit. "
             "Choose a run on images of this kind, or leave train.parent out."
         )
-    part = runs.trained(facts).part
+    part = runs.trained(record).part
     pairs = {
-        "dataset": [each["dataset"]["name"] for each in (theirs, facts)],
-        "images of the dataset": [each["dataset"]["images"] for each in (theirs, facts)],
-        "content of the dataset": [each["dataset"]["fingerprint"][:12] for each in (theirs, facts)],
+        "dataset": [source["dataset"]["name"] for source in (theirs, record)],
+        "images of the dataset": [source["dataset"]["images"] for source in (theirs, record)],
+        "content of the dataset": [
+            source["dataset"]["fingerprint"][:12] for source in (theirs, record)
+        ],
         "levels": [other["levels"], spec["levels"]],
     }
     for where, (old, new) in {
-        "train": (theirs["train"], facts["train"]),
-        part: tuple(each[part].get("config", each[part]) for each in (theirs, facts)),
+        "train": (theirs["train"], record["train"]),
+        part: tuple(source[part].get("config", source[part]) for source in (theirs, record)),
     }.items():
         pairs |= {f"{where}.{name}": [old.get(name), value] for name, value in new.items()}
     changed = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -381,9 +395,9 @@ def _descent(facts: dict[str, Any]) -> dict[str, Any]:
     return {"run": run.id, "name": run.name, "step": step, "changed": changed}
 
 
-def _weights(facts: dict[str, Any]) -> dict[str, Any]:
+def _weights(record: dict[str, Any]) -> dict[str, Any]:
     """Reads the weights that a training starts from, on the processor."""
-    parent = facts["parent"]
+    parent = record["parent"]
     model = runs.open_model(jobs.get(parent["run"]), parent["step"]).model
     return {name: value.cpu() for name, value in model.state_dict().items()}
 
@@ -391,8 +405,8 @@ def _weights(facts: dict[str, Any]) -> dict[str, Any]:
 def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], dict[str, float]]:
     """Measures how near samples are to held-out images, and whether they are nearer still to the training images.
 
-    The test images are never looked at. It takes at most a tenth of the time, but looks always at the end, and when
-    told that it is to be ``now``.
+    The test images are never looked at. It takes at most a tenth of the time, but always measures at the end, and
+    where ``now`` is true.
     """
     import torch
 
@@ -412,12 +426,12 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
 
     def prepare() -> None:
         task.say("Preparing the measure of quality")
-        by = real["by"] = features.quick(dataset, device(), task.aside())
+        extractor = real["by"] = features.quick(dataset, device(), task.aside())
         for part, index in spaced.items():
             real[part] = dataset.items(index)
-        real["features"] = by.features(medium.to_model(real["valid"]))
+        real["features"] = extractor.features(medium.to_model(real["valid"]))
         few = dataset.images(evenly(spaced["train"], n))
-        real["floor"] = distances.sliced_wasserstein(by.features(few), real["features"])
+        real["floor"] = distances.sliced_wasserstein(extractor.features(few), real["features"])
 
     def look(model: Any, seed: int, done: float, now: bool) -> dict[str, float]:
         nonlocal cost, since
@@ -432,8 +446,8 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
             except Stopped:  # the training itself is asked to stop, which saves what there is
                 return {}
             began = time.monotonic()
-        made = [model.sample(ids, None, seed, sampling) for ids in torch.arange(n).split(100)]
-        x = medium.items(torch.cat(made))
+        samples = [model.sample(ids, None, seed, sampling) for ids in torch.arange(n).split(100)]
+        x = medium.items(torch.cat(samples))
         seen = real["by"].features(medium.to_model(x))
         distance = distances.sliced_wasserstein(seen, real["features"])
         copies = distances.nearer_to_training(
@@ -462,7 +476,7 @@ def _score(look: Mapping[str, float]) -> float | None:
 def follow(
     task: Task,
     dataset: Dataset,
-    facts: dict[str, Any],
+    record: dict[str, Any],
     sheet: Callable[[nn.Module, int, int], None] | None,
 ) -> Iterator[dict[str, Any]]:
     """Runs the training loop: a record at each progress, a sheet and a checkpoint at each moment to publish."""
@@ -471,20 +485,20 @@ def follow(
     from core.tensors import agreed, alone, caveat, device
     from core.training import TrainConfig, Trainer, batch_of, lengthened
 
-    model = runs.network(facts)
-    config = TrainConfig.of(facts["train"], "train")
-    facts["classes"] = model.classes
-    if config.batch == 0:  # from now on it is the run's own, whatever a later version advises
-        facts["train"]["batch"] = batch_of(model, config)
-        config = TrainConfig.of(facts["train"], "train")
+    model = runs.network(record)
+    config = TrainConfig.of(record["train"], "train")
+    record["classes"] = model.classes
+    if config.batch == 0:  # recorded, because a later version may advise another
+        record["train"]["batch"] = batch_of(model, config)
+        config = TrainConfig.of(record["train"], "train")
     if task.lead:
-        files.write_json(task.path / RECORD, facts)
+        files.write_json(task.path / RECORD, record)
     transform = None
-    if facts.get("augment"):
+    if record.get("augment"):
         from core import augment
 
-        pipeline = augment.Pipeline.of(facts["augment"]["steps"])
-        if facts["augment"].get("critic"):
+        pipeline = augment.Pipeline.of(record["augment"]["steps"])
+        if record["augment"].get("critic"):
             model.shown_through(augment.CriticChain(pipeline))
         else:
             transform = augment.training(pipeline)
@@ -493,8 +507,8 @@ def follow(
     state, problems = agreed(runs.newest_state(run) if task.lead else None)
     if state is not None:
         trainer.restore(state)
-    elif "parent" in facts:
-        trainer.start_from(agreed(_weights(facts) if task.lead else None))
+    elif "parent" in record:
+        trainer.start_from(agreed(_weights(record) if task.lead else None))
     if task.lead:
         runs.cut(run, trainer.step)
     begun = min(trainer.step * trainer.batch, config.images)
@@ -504,9 +518,9 @@ def follow(
     if config.gpus != trainer.processes:
         warnings += [f"It asks for {config.gpus} GPUs and trains on {trainer.processes}."]
     warnings += [caveat(trainer.device)] if caveat(trainer.device) else []
-    for each in facts.get("extended", [])[-1:]:
-        if each["step"] == trainer.step:
-            old, new = (math.ceil(each[key] / trainer.batch) for key in ("from", "to"))
+    for extension in record.get("extended", [])[-1:]:
+        if extension["step"] == trainer.step:
+            old, new = (math.ceil(extension[key] / trainer.batch) for key in ("from", "to"))
             groups = list(trainer.groups.values())
             note = lengthened(
                 config, groups, trainer.step, max(old, trainer.step), new, trainer.ease
@@ -531,7 +545,7 @@ def follow(
         values = dict(trainer.held_out(published))
         if sheet is not None and (progress.publish or stopped):
             sheet(published, progress.step, progress.images)
-        # who may stop early has to look whenever a look is due
+        # to stop early needs a measure at each moment to publish
         now = progress.publish and config.patience > 0
         look = watch(published, config.seed, progress.step / progress.steps, now) if watch else {}
         # a generative model's own loss does not tell how good its samples are
@@ -547,14 +561,14 @@ def follow(
         reason = enough = ""
         if task.lead:
             reason = task.stopped()
-            if progress.note:  # what came after the step that it went back to never happened
+            if progress.note:  # a roll-back: what came after that step is deleted
                 runs.cut(run, progress.step)
                 values["warning"] = progress.note
             if progress.publish or reason or time.monotonic() - saved > 60:
-                with alone():  # the others wait where the next step brings them together
+                with alone():  # the other processes wait for this one in the next step
                     values |= publish(progress, bool(reason))
                 if progress.publish and trainer.whole is None:
-                    enough = _enough(task, facts, config.patience * progress.steps, progress.step)
+                    enough = _enough(task, record, config.patience * progress.steps, progress.step)
         reason, enough = agreed((reason, enough))
         ends = progress.step == progress.steps
         peak = machine.peak_mb()
@@ -584,12 +598,12 @@ def follow(
             return
 
 
-def _enough(task: Task, facts: dict[str, Any], patience: float, step: int) -> str:
+def _enough(task: Task, record: dict[str, Any], patience: float, step: int) -> str:
     """Tells that the held-out quality has not been better for so many steps; empty to go on, and without patience."""
     best = runs.best_step(task.path / "checkpoints")
     if not patience or best is None:
         return ""
-    begun = max((each["step"] for each in facts.get("extended", [])), default=0)
+    begun = max((extension["step"] for extension in record.get("extended", [])), default=0)
     if step - max(best, begun) < patience:
         return ""
     return (
@@ -602,7 +616,7 @@ def extend(id: str, images: int) -> jobs.Job:
     """Lets a run see more images in all, from its newest checkpoint on: also one that has finished.
 
     The schedule goes on as if the run had had this length from the start: the learning rate rises to what it would be
-    there, and falls to its end again; a VQ-VAE that has to returns to its first stage. :func:`lengthened` says so.
+    there, and falls to its end again; a VQ-VAE may return to its first stage. :func:`lengthened` says whether.
 
     Args:
         id: Of the run.
@@ -642,17 +656,17 @@ def lengthened(id: str, images: int) -> str:
         return ""
     from core import training
 
-    facts = runs.record(job)
-    train = facts["train"]
+    record = runs.record(job)
+    train = record["train"]
     if not train["batch"]:
         return ""
     # a roll-back halves the rate for good
-    back = sum({"warning", "images"} <= each.keys() for each in files.Log(job.path).read()[0])
+    back = sum({"warning", "images"} <= line.keys() for line in files.Log(job.path).read()[0])
     old, new = (math.ceil(n / train["batch"]) for n in (train["images"], images))
     config = training.TrainConfig.of(train, "train")
     return training.lengthened(
         config,
-        runs.draft(facts).groups,
+        runs.draft(record).groups,
         saved[-1],
         max(old, saved[-1]),
         max(new, saved[-1] + 1),

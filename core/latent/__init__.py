@@ -16,14 +16,12 @@ from core.latent.directions import (
 )
 from core.latent.encoding import (
     Encoded,
-    PreparedImage,
     SearchStep,
     bank,
     difference,
     encode,
     find,
     invert,
-    prepare,
 )
 from core.latent.films import encoder, film, gif, mp4, mp4_ready, webp
 from core.latent.pad_cover import shelve

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from core.latent.space import Space, components, remember
 from core.models import Layered
-from core.tensors import to_bytes
 
 MOST = 6  # directions shown at a time; more make it harder to choose well
 AMOUNTS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
@@ -117,7 +116,7 @@ def filmstrip(
     classes = None if judge is None else tuple(judge.probabilities(x).argmax(1).tolist())
     middle = int(np.argmin(np.abs(amounts)))
     changes = classes is not None and any(each != classes[middle] for each in classes)
-    return Strip(to_bytes(x), tuple(map(float, amounts)), classes, changes)
+    return Strip(space.medium.shown(x), tuple(map(float, amounts)), classes, changes)
 
 
 # --- Principal directions -------------------------------------------------------------------------------------------

@@ -1,189 +1,22 @@
-"""Somebody's own image: prepared as the dataset's were, then found in the latent space."""
+"""Items in the latent space: encoded by the model, or searched for."""
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from core.catalog import UserError
-from core.datasets import Dataset, pictures
-from core.ground.settings import settings
 from core.latent.space import Space, remember
-from core.tensors import Images, to_bytes, to_float
+from core.tensors import Batch
 
-CANVAS = 256  # pixels of a drawing that is looked at before it is made small
 STARTS = 8  # samples that an inversion starts from
 STEPS = 160  # of an inversion
 LONGEST = 1.2  # length that a latent may reach in an inversion, over that of the draws
-
-
-# --- What the model sees --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedImage:
-    """An image as the model sees it.
-
-    Attributes:
-        x: uint8 levels of the dataset, (C, H, W).
-        levels: Of the dataset.
-        notes: What was done to it, as sentences.
-    """
-
-    x: np.ndarray = field(repr=False)
-    levels: int
-    notes: tuple[str, ...] = ()
-
-    @property
-    def images(self) -> Images:
-        """The image in [0, 1], (1, C, H, W)."""
-        return to_float(torch.as_tensor(self.x[None]), self.levels)
-
-    @property
-    def seen(self) -> np.ndarray:
-        """The image in bytes, uint8 0 … 255, (C, H, W)."""
-        return to_bytes(self.images)[0]
-
-
-def prepare(data: bytes | np.ndarray, dataset: Dataset) -> PreparedImage:
-    """Prepares a picture in the way that the dataset's images were.
-
-    Args:
-        data: An uploaded picture (in any size, colour mode and EXIF rotation), or a drawing,
-            uint8 (H, W), (H, W, 3) or (H, W, 4) with transparency.
-        dataset: Digits are counted in blocks, MNIST is centred in a box; pictures of others are cut to a square.
-
-    Raises:
-        UserError: If it is no picture, too large, or a drawing without ink.
-    """
-    if isinstance(data, np.ndarray):
-        if (
-            data.dtype != np.uint8
-            or data.ndim not in (2, 3)
-            or data.shape[2:] not in ((), (3,), (4,))
-        ):
-            raise UserError(
-                f"A drawing must be bytes of grey, RGB or RGBA, got {data.dtype} {data.shape}. Draw it again."
-            )
-        memory = io.BytesIO()
-        Image.fromarray(data).save(memory, "PNG", compress_level=1)
-        data = memory.getvalue()
-    most = settings().upload_mb
-    if len(data) > most * 2**20:
-        raise UserError(
-            f"The picture has {len(data) / 2**20:.0f} MB, and at most {most} MB are allowed. Send a smaller one."
-        )
-    preparation = PREPARATIONS.get(dataset.origin)
-    found = pictures.decode(
-        data,
-        CANVAS if preparation else dataset.size,
-        "grey" if preparation or dataset.channels == 1 else "colour",
-        megapixels=settings().max_megapixels,
-        span=pictures.span_of(dataset),
-    )
-    if isinstance(found, str):
-        raise UserError(f"The picture {found}. Use a {pictures.KINDS} file.")
-    image, (width, height) = found.pixels, found.was
-    notes = list(found.notes)
-    if width != height:
-        notes.append(f"The middle square of {width} × {height} pixels was taken.")
-    if preparation is None:
-        x = image / 255
-        if dataset.channels == 1 and _ground(x) > 0.5 and _dark(dataset):
-            x = 1 - x
-            notes.append("It was inverted, because the dataset's ground is dark.")
-        notes.append(f"It was scaled to {dataset.size} × {dataset.size} pixels.")
-    else:
-        ink = image[0] / 255
-        if _ground(ink[None]) > 0.5:
-            ink = 1 - ink
-            notes.append("Dark ink on bright ground was inverted.")
-        ink = (ink - _ground(ink[None])).clip(0, 1)
-        if ink.max() < 0.1:
-            raise UserError(
-                "There is no ink in the drawing. Draw a thick stroke on an empty ground, and try again."
-            )
-        ink = (ink / np.quantile(ink[ink > ink.max() / 2], 0.9)).clip(0, 1)
-        x, note = preparation(ink, dataset.size)
-        notes.append(note)
-    return PreparedImage(to_bytes(torch.as_tensor(x), dataset.levels), dataset.levels, tuple(notes))
-
-
-def _ground(x: np.ndarray) -> float:
-    """Gives the median brightness of the border of an image (C, H, W)."""
-    return float(
-        np.median(np.concatenate([x[:, [0, -1]].ravel(), x[:, 1:-1][:, :, [0, -1]].ravel()]))
-    )
-
-
-def _dark(dataset: Dataset) -> bool:
-    some = dataset.x[dataset.splits["train"][:200]] / (dataset.levels - 1)
-    return float(np.mean([_ground(image) for image in some])) < 0.25
-
-
-def _box(ink: np.ndarray) -> np.ndarray:
-    """Cuts out the smallest box that holds the ink."""
-    rows, columns = np.flatnonzero((ink > 0.3).any(1)), np.flatnonzero((ink > 0.3).any(0))
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-def _scaled(ink: np.ndarray, height: int, width: int, longest: bool = True) -> np.ndarray:
-    """Scales ink to fit, with its proportions."""
-    factor = min(height / ink.shape[0], width / ink.shape[1])
-    size = (max(1, round(ink.shape[1] * factor)), max(1, round(ink.shape[0] * factor)))
-    picture = Image.fromarray(ink.astype(np.float32)).resize(size, Image.Resampling.BOX)
-    return np.asarray(picture)
-
-
-def counted(ink: np.ndarray, size: int = 8) -> tuple[np.ndarray, str]:
-    """Fits ink into a bitmap of 32×32, and counts it in blocks of 4×4: levels 0 to 16, (1, 8, 8) over 16.
-
-    References:
-        Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998
-    """
-    small = _scaled(_box(ink), 32, 32)
-    bitmap = np.zeros((32, 32))
-    top, left = (32 - small.shape[0]) // 2, (32 - small.shape[1]) // 2
-    bitmap[top : top + small.shape[0], left : left + small.shape[1]] = small > 0.5
-    blocks = bitmap.reshape(8, 4, 8, 4).sum((1, 3)) / 16
-    return blocks[None], "Its ink was fitted into 32 × 32 pixels and counted in blocks of 4 × 4."
-
-
-def centred(ink: np.ndarray, size: int = 28) -> tuple[np.ndarray, str]:
-    """Fits ink into a box of 20×20, and puts its centre of mass into the middle of 28×28; (1, size, size).
-
-    References:
-        LeCun et al., 1998, Gradient-based learning applied to document recognition (section III-A)
-    """
-    small = _scaled(_box(ink), 20, 20)
-    total = small.sum()
-    row = (small.sum(1) * (np.arange(small.shape[0]) + 0.5)).sum() / total
-    column = (small.sum(0) * (np.arange(small.shape[1]) + 0.5)).sum() / total
-    field = np.zeros((28, 28), np.float32)
-    top = int(np.clip(round(14 - row), 0, 28 - small.shape[0]))
-    left = int(np.clip(round(14 - column), 0, 28 - small.shape[1]))
-    field[top : top + small.shape[0], left : left + small.shape[1]] = small
-    if size != 28:
-        picture = Image.fromarray(field).resize((size, size), Image.Resampling.BICUBIC)
-        field = np.asarray(picture).clip(0, 1)
-    return (
-        field[None],
-        "Its ink was fitted into a box of 20 × 20 pixels, its centre of mass in the middle of 28 × 28.",
-    )
-
-
-PREPARATIONS: dict[str, Callable[[np.ndarray, int], tuple[np.ndarray, str]]] = {
-    "digits": counted,
-    "mnist": centred,
-}
-"""How the images of a source were made of pictures of ink, bright on dark in [0, 1], (H, W), with the size."""
 
 
 # --- Encoding -------------------------------------------------------------------------------------------------------
@@ -195,8 +28,8 @@ class Encoded:
 
     Attributes:
         points: Shape (N, D + K).
-        original: The images, uint8 (N, C, H, W).
-        recon: What the points decode to, uint8 (N, C, H, W).
+        original: The images as they look, uint8 (N, 1 or 3, H, W).
+        recon: What the points decode to, uint8 (N, 1 or 3, H, W).
         error: Mean squared error of the pixels in [0, 1], (N,).
         seconds: How long it took.
     """
@@ -208,16 +41,16 @@ class Encoded:
     seconds: float
 
 
-def checked_images(space: Space, x: Images) -> Images:
+def checked_images(space: Space, x: Batch) -> Batch:
     """Brings images onto the device.
 
     Raises:
         UserError: If their shape is not the model's, or a number is not finite.
     """
     spec = space.model.spec
-    if x.ndim != 4 or x.shape[1:] != (spec.channels, spec.size, spec.size):
+    if x.shape[1:] != spec.shape:
         raise UserError(
-            f"This model makes images of {spec.channels} × {spec.size} × {spec.size} numbers, got "
+            f"This model makes images of {' × '.join(map(str, spec.shape))} numbers, got "
             f"{' × '.join(map(str, x.shape[1:]))}. Prepare the picture for its dataset first."
         )
     if not bool(x.isfinite().all()):
@@ -225,8 +58,8 @@ def checked_images(space: Space, x: Images) -> Images:
     return x.to(space.device, torch.float32).clamp(0, 1)
 
 
-def encode(space: Space, x: Images, labels: Sequence[int] | None = None) -> Encoded:
-    """Finds the latents of images in [0, 1], (N, C, H, W), by the model's own encoder, and decodes them again.
+def encode(space: Space, x: Batch, labels: Sequence[int] | None = None) -> Encoded:
+    """Finds the latents of what a model sees, (N, …) in [0, 1], by the model's own encoder, and decodes them again.
 
     Args:
         space: Of a model that encodes.
@@ -242,7 +75,8 @@ def encode(space: Space, x: Images, labels: Sequence[int] | None = None) -> Enco
     with torch.no_grad():
         recon = torch.cat([space.decode(part) for part in points.split(256)])
     error = (recon - x).square().flatten(1).mean(1).cpu().numpy()
-    return Encoded(points, to_bytes(x), to_bytes(recon), error, time.perf_counter() - start)
+    draw = space.medium.shown
+    return Encoded(points, draw(x), draw(recon), error, time.perf_counter() - start)
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -259,7 +93,7 @@ class SearchStep:
 
     Attributes:
         point: The best so far, (D + K,).
-        image: What it decodes to, uint8 (C, H, W).
+        image: What it decodes to, uint8 (1 or 3, H, W).
         error: Mean squared error of the pixels in [0, 1].
         done: Share of the search, 0 to 1.
         seconds: Since the search began.
@@ -272,7 +106,7 @@ class SearchStep:
     seconds: float
 
 
-def find(space: Space, x: Images, label: int | None = None, **options: int) -> Iterator[SearchStep]:
+def find(space: Space, x: Batch, label: int | None = None, **options: int) -> Iterator[SearchStep]:
     """Finds an image (1, C, H, W): encodes it where the model can, which is one step, and else searches for it."""
     if not space.encodes:
         yield from invert(space, x, label, **options)
@@ -295,7 +129,7 @@ def bank(space: Space) -> tuple[Tensor, Tensor]:
 
 def invert(
     space: Space,
-    x: Images,
+    x: Batch,
     label: int | None = None,
     *,
     steps: int = STEPS,

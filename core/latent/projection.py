@@ -20,7 +20,6 @@ from core.ground import files
 from core.ground.settings import settings
 from core.latent.planes import MOST_SIDE
 from core.latent.space import Space, components, remember
-from core.tensors import to_float
 
 METHODS = {"pca": "Straight (PCA)", "tsne": "Neighbours (t-SNE)", "umap": "Neighbours (UMAP)"}
 REFERENCE = 10_000  # training images that samples of a map are compared with
@@ -49,7 +48,7 @@ def neighbours(
 
     Args:
         dataset: Where to look.
-        x: Images in [0, 1], or uint8 0 … 255, (N, C, H, W).
+        x: What a model sees, (N, …) in [0, 1], or items as it makes them, of 256 levels.
         k: How many of each.
         most: Looks at this many training images, evenly chosen; 0 looks at all.
         but: One image per row that does not count, as its index in the dataset.
@@ -62,14 +61,14 @@ def neighbours(
         UserError: If the images are not of the dataset's shape.
     """
     x = torch.as_tensor(x)
-    x = to_float(x) if x.dtype == torch.uint8 else x.float().cpu()
-    shape = dataset.x.shape[1:]
-    if x.ndim != 4 or tuple(x.shape[1:]) != shape:
+    x = x.float().cpu() if x.is_floating_point() else dataset.medium.seen(x, 256)
+    index = dataset.splits["train"]
+    shape = dataset.seen
+    if tuple(x.shape[1:]) != shape:
         raise UserError(
             f"The images of {dataset.name} are {' × '.join(map(str, shape))}, got "
             f"{' × '.join(map(str, x.shape[1:]))}. Prepare the picture first."
         )
-    index = dataset.splits["train"]
     index = evenly(index, most or len(index))
     k = min(k, len(index) - (but is not None))
     query = x.flatten(1)

@@ -165,7 +165,7 @@ def regressed(
     """
     found = study(space, dataset, reading)
     wanted = (
-        [found.table.place(name) for name in names]
+        [found.table.index(name) for name in names]
         if names is not None
         else range(len(found.table.names))
     )
@@ -304,7 +304,7 @@ def condition(space: Space, dataset: Dataset, text: str, reading: Reader | None 
     name, value = text, "yes"
     if text not in found.table.names:
         name, _, value = text.rpartition("=")
-    k = found.table.place(name)
+    k = found.table.index(name)
     column = found.table.values[:, k]
     allowed = ("yes", "no") if found.table.binary[k] else ("high", "low")
     if value == "yes" and allowed[0] == "high":

@@ -208,10 +208,8 @@ class Space:
         return self.sampling.model_copy(update={"steps": min(steps, FEW)})
 
     @torch.no_grad()
-    def images(
-        self, points: Tensor | np.ndarray | Sequence[Any], quick: bool = False
-    ) -> np.ndarray:
-        """Decodes points to items, for images uint8 (N, C, H, W).
+    def items(self, points: Tensor | np.ndarray | Sequence[Any], quick: bool = False) -> np.ndarray:
+        """Decodes points to items as they are stored, (N, …); one point alone always gives the same item.
 
         Raises:
             UserError: If a point is not one of this space.
@@ -219,12 +217,14 @@ class Space:
         parts = self.checked(points).split(BATCH)
         return np.concatenate([self.medium.kept(self.decode(part, quick)) for part in parts])
 
-    def image(self, point: Tensor | np.ndarray | Sequence[Any]) -> np.ndarray:
-        """Decodes one point alone, so that the same point always gives the same item, for images uint8 (C, H, W).
+    def images(
+        self, points: Tensor | np.ndarray | Sequence[Any], quick: bool = False
+    ) -> np.ndarray:
+        """Decodes points and draws what they are, uint8 (N, 1 or 3, H, W); raises as :meth:`items`."""
+        return self.medium.pictures(self.items(points, quick))
 
-        Raises:
-            UserError: If the point is not one of this space.
-        """
+    def image(self, point: Tensor | np.ndarray | Sequence[Any]) -> np.ndarray:
+        """Draws what one point is, uint8 (1 or 3, H, W); raises as :meth:`items`."""
         return self.images(point)[0]
 
     @torch.no_grad()

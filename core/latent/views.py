@@ -17,7 +17,7 @@ from core.latent.directions import layers, private
 from core.latent.encoding import checked_images
 from core.latent.space import Space, remember
 from core.models import Layered, Spells, Spreads, Traces, Unrolls
-from core.tensors import Images, to_bytes
+from core.tensors import Batch
 
 UNUSED = 0.01  # variance of a latent's mean over images below which it is dead (Burda et al., 2015)
 MOST_UNITS = 1024
@@ -69,9 +69,10 @@ def denoising(space: Space, id: int, label: int | None = None, seed: int = 0) ->
     """
     model = _needs(space, Traces, "steps from noise to image")
     y = None if label is None else torch.tensor([space.known(label)], device=space.device)
+    draw = space.medium.shown
     with torch.no_grad():
         return [
-            Moment(time, to_bytes(noisy)[0], to_bytes(clean)[0])
+            Moment(time, draw(noisy)[0], draw(clean)[0])
             for time, noisy, clean in model.states([id], y, seed, space.sampling)
         ]
 
@@ -88,7 +89,7 @@ def unrolled(space: Space, point: Any) -> list[tuple[str, np.ndarray]]:
     model = _needs(space, Unrolls, "chain of maps")
     z, y = space.split(space.checked(point)[:1])
     with torch.no_grad():
-        return [(name, to_bytes(x)[0]) for name, x in model.unroll(z, y)]
+        return [(name, space.medium.shown(x)[0]) for name, x in model.unroll(z, y)]
 
 
 # --- Layers with units ----------------------------------------------------------------------------------------------
@@ -164,7 +165,7 @@ def without(space: Space, point: Any, off: Mapping[str, Sequence[int]]) -> np.nd
         try:
             for name, units in off.items():
                 hooks.append(_switch(model, places, name, [list(units)]))
-            return to_bytes(_private_decode(space, model, point))[0]
+            return space.medium.shown(_private_decode(space, model, point))[0]
         finally:
             for hook in hooks:
                 hook.remove()
@@ -197,7 +198,7 @@ def effects(
                 x = _private_decode(space, model, point.expand(len(part), -1))
             finally:
                 hook.remove()
-            images.append(to_bytes(x))
+            images.append(space.medium.shown(x))
             changes.append((x - usual).square().flatten(1).mean(1).sqrt().cpu())
         change = torch.cat(changes).numpy()
         order = np.argsort(-change, kind="stable")[:count]
@@ -208,7 +209,7 @@ def _no_layer(name: str, places: Mapping[str, Any]) -> UserError:
     return UserError(f"There is no layer {name!r}. Choose one of: {', '.join(places)}.")
 
 
-def _private_decode(space: Space, model: Any, points: Tensor) -> Images:
+def _private_decode(space: Space, model: Any, points: Tensor) -> Batch:
     """Decodes with the copy that hooks may sit on, as the space itself does."""
     return replace(space, model=model).decode(points)
 
@@ -355,7 +356,9 @@ def vocabulary(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with torch.no_grad():
             for part in torch.arange(len(share), device=space.device).split(256):
                 x = model.restore(part[:, None].expand(-1, places))
-                tiles.append(to_bytes(x)[:, :, start : start + side, start : start + side])
+                tiles.append(
+                    space.medium.shown(x)[:, :, start : start + side, start : start + side]
+                )
         return np.concatenate(tiles), share.cpu().numpy(), dead.cpu().numpy()
 
     return remember(space, "vocabulary", draw)
@@ -385,7 +388,7 @@ class Posterior:
 
 
 def posterior(
-    space: Space, x: Images, others: Tensor, labels: Sequence[int] | None = None
+    space: Space, x: Batch, others: Tensor, labels: Sequence[int] | None = None
 ) -> Posterior:
     """Describes the latents of an image (1, C, H, W), and which dimensions are dead on others (N, C, H, W).
 

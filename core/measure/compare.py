@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from core import jobs
 from core.catalog import UserError
 from core.ground import tables
-from core.measure.metrics import Measurement, metrics
+from core.measure.metrics import Measurement, Metric, metrics
 from core.measure.store import Evaluation, listing, read
 
 # what must be the same, and what a person calls it
@@ -57,28 +57,27 @@ class Comparison:
 
     def csv(self) -> str:
         """Writes one line per value."""
-        facts = ("run", "name", "family", "dataset", "step")
+        about = ("run", "name", "family", "dataset", "step")
         numbers = ("value", "low", "high", "floor", "n", "extractor", "hash")
         rows = []
         for row in self.rows:
-            for place, (one, cell) in enumerate(zip(self.evaluations, row.cells, strict=True)):
+            for i, (one, cell) in enumerate(zip(self.evaluations, row.cells, strict=True)):
                 if cell is not None:
-                    best = "" if not row.best else "yes" if place in row.best else "no"
-                    about = [getattr(one, name) for name in facts]
-                    found = [getattr(cell, name) for name in numbers]
-                    rows.append([*about, row.metric, *found, best, row.refused or cell.note])
-        return tables.write([*facts, "metric", *numbers, "best", "note"], rows)
+                    best = "" if not row.best else "yes" if i in row.best else "no"
+                    named = [getattr(one, name) for name in about]
+                    values = [getattr(cell, name) for name in numbers]
+                    rows.append([*named, row.metric, *values, best, row.refused or cell.note])
+        return tables.write([*about, "metric", *numbers, "best", "note"], rows)
 
 
 def compare(evaluations: Sequence[Evaluation]) -> Comparison:
     """Puts evaluations side by side; a difference within the intervals is a tie."""
     evaluations = tuple(evaluations)
-    names = [entry.name for entry in metrics]
-    found = {m.metric for one in evaluations for m in one.measurements}
-    rows = [_row(name, evaluations) for name in names if name in found]
+    measured = {m.metric for one in evaluations for m in one.measurements}
+    rows = [_row(metric, evaluations) for metric in metrics if metric.name in measured]
     differences = [
-        f"They differ in {words}: {_values(evaluations, key)}."
-        for key, words in _WORDS.items()
+        f"They differ in {label}: {_values(evaluations, key)}."
+        for key, label in _WORDS.items()
         if _differ(evaluations, key)
     ]
     return Comparison(evaluations, tuple(rows), tuple(differences))
@@ -89,32 +88,30 @@ def _differ(evaluations: Sequence[Evaluation], key: str) -> bool:
 
 
 def _values(evaluations: Sequence[Evaluation], key: str) -> str:
-    if key == "fingerprint":
-        texts = [f"{one.dataset} {str(one.conditions.get(key))[:8]}" for one in evaluations]
-    elif key == "sampling":
-        texts = [
-            ", ".join(f"{name} {value}" for name, value in one.conditions.get(key, {}).items())
-            for one in evaluations
-        ]
-    else:
-        texts = [str(one.conditions.get(key)) for one in evaluations]
+    texts = []
+    for one in evaluations:
+        value = one.conditions.get(key)
+        if key == "fingerprint":
+            value = f"{one.dataset} {str(value)[:8]}"
+        elif key == "sampling":
+            value = ", ".join(f"{name} {setting}" for name, setting in (value or {}).items())
+        texts.append(str(value))
     return " and ".join(dict.fromkeys(texts))
 
 
-def _row(name: str, evaluations: Sequence[Evaluation]) -> MetricRow:
-    entry = metrics.get(name)
+def _row(metric: Metric, evaluations: Sequence[Evaluation]) -> MetricRow:
+    name, direction = metric.name, metric.direction
     cells = tuple(
         next((m for m in one.measurements if m.metric == name), None) for one in evaluations
     )
-    known = [place for place, cell in enumerate(cells) if cell is not None and cell.known]
-    direction = entry.direction
+    known = [i for i, cell in enumerate(cells) if cell is not None and cell.known]
     titles = dict.fromkeys(cell.title for cell in cells if cell is not None)
     refused = _refusal(name, [evaluations[k] for k in known], [cells[k] for k in known])
     best: tuple[int, ...] = ()
     sure = all(cells[k].low is not None for k in known)  # type: ignore[union-attr]
     if len(known) > 1 and direction and not refused and sure:
         best = _best({k: cells[k] for k in known}, direction)  # type: ignore[misc]
-    return MetricRow(name, " / ".join(titles) or entry.title, direction, cells, best, refused)
+    return MetricRow(name, " / ".join(titles) or metric.title, direction, cells, best, refused)
 
 
 def _refusal(
@@ -123,8 +120,8 @@ def _refusal(
     if len(evaluations) < 2:
         return ""
     reasons = [
-        f"{words} ({_values(evaluations, key)})"
-        for key, words in _SHARED.items()
+        f"{label} ({_values(evaluations, key)})"
+        for key, label in _SHARED.items()
         if _differ(evaluations, key)
     ]
     seen = dict.fromkeys(f"{cell.extractor} {cell.hash[:8]}" for cell in cells if cell is not None)
@@ -161,7 +158,7 @@ def trajectory(run: jobs.Job) -> dict[str, list[tuple[int, Measurement]]]:
     Returns:
         By metric, (step, measurement) in order of the step; of several evaluations of a step, the newest.
     """
-    found: dict[str, dict[int, Measurement]] = {}
+    course: dict[str, dict[int, Measurement]] = {}
     newest: dict[str, tuple[Evaluation, Measurement]] = {}
     for job in listing(run):
         try:
@@ -173,5 +170,5 @@ def trajectory(run: jobs.Job) -> dict[str, list[tuple[int, Measurement]]]:
                 continue
             first, like = newest.setdefault(cell.metric, (one, cell))
             if not _refusal(cell.metric, [first, one], [like, cell]):
-                found.setdefault(cell.metric, {}).setdefault(one.step, cell)
-    return {name: sorted(steps.items()) for name, steps in found.items()}
+                course.setdefault(cell.metric, {}).setdefault(one.step, cell)
+    return {name: sorted(steps.items()) for name, steps in course.items()}

@@ -1,7 +1,7 @@
 """Is a sample a copy? Tests beside :func:`core.measure.distances.nearer_to_training`, each with its interval.
 
-All of them compare generated samples with held-out images of the same source: a test that says "near" of fresh real
-images as well says nothing. None of them alone is a proof; see Stein et al., 2023, Exposing flaws of generative model
+All of them compare generated samples with held-out images of the same source: a test that flags fresh real images as
+well proves nothing. None of them alone is a proof; see Stein et al., 2023, Exposing flaws of generative model
 evaluation metrics, https://arxiv.org/abs/2306.04675.
 """
 
@@ -81,14 +81,14 @@ def data_copying(
     References:
         Meehan et al., 2020, A non-parametric test to detect data-copying, https://arxiv.org/abs/2004.05675
     """
-    found = []
+    cells = []
     for cell in np.unique(cell_of_held_out):
         ours, theirs = samples[cell_of_samples == cell], held_out[cell_of_held_out == cell]
         if min(len(ours), len(theirs)) >= fewest:
-            found.append((len(theirs), mann_whitney(ours, theirs), len(ours)))
-    if not found:
+            cells.append((len(theirs), mann_whitney(ours, theirs), len(ours)))
+    if not cells:
         raise ValueError(f"no cell has {fewest} samples and held-out images")
-    size, z, n = (np.array(column) for column in zip(*found, strict=True))
+    size, z, n = (np.array(column) for column in zip(*cells, strict=True))
     weight = size / size.sum()
     return Cells(
         float(weight @ z),
@@ -122,5 +122,5 @@ def membership(members: np.ndarray, others: np.ndarray) -> tuple[Estimate, float
     beaten = 1 - (ranks[n:] - rankdata(others)) / n
     value = float(beats.mean())
     error = Z * math.sqrt(beats.var(ddof=1) / n + beaten.var(ddof=1) / m)
-    found = float((members > np.quantile(others, 0.99)).mean())
-    return Estimate(value, max(0.0, value - error), min(1.0, value + error), n + m), found
+    caught = float((members > np.quantile(others, 0.99)).mean())
+    return Estimate.around(value, error, n + m, 0.0, 1.0), caught

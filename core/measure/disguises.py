@@ -54,7 +54,7 @@ class Way:
     down: int
     right: int
 
-    def words(self, scale: float = 1.0) -> str:
+    def text(self, scale: float = 1.0) -> str:
         """Says what was done; empty for nothing. ``scale`` is how many pixels of the image one shift is."""
         far = max(abs(self.down), abs(self.right)) * scale
         shift = f"shifted by {far:.0f} px" if far else ""
@@ -166,5 +166,5 @@ def _pieces(watch: Watch, views: Sequence[Tensor], real: Tensor) -> distances.Pi
                 part = torch.addmm(rows.square().sum(1, keepdim=True), rows, columns.T, alpha=-2)
                 best = part if best is None else torch.minimum(best, part, out=best)
             assert best is not None
-            place = slice(top, top + len(best)), slice(left, left + len(columns))
-            yield *place, best.add_(lengths).clamp_(min=0)
+            piece = slice(top, top + len(best)), slice(left, left + len(columns))
+            yield *piece, best.add_(lengths).clamp_(min=0)

@@ -80,10 +80,6 @@ def frechet(a: Features | Gaussian, b: Features | Gaussian) -> float:
     a, b = _gaussian(a), _gaussian(b)
     factor, _ = b.factor
     cross = torch.linalg.eigvalsh(factor.T @ a.covariance @ factor).clamp_min(0).sqrt().sum()
-    return _frechet(a, b, cross)
-
-
-def _frechet(a: Gaussian, b: Gaussian, cross: Tensor) -> float:
     shift = (a.mean - b.mean).square().sum()
     return float(shift + a.covariance.trace() + b.covariance.trace() - 2 * cross)
 
@@ -110,41 +106,39 @@ def frechet_estimate(a: Features | Gaussian, b: Features | Gaussian) -> Estimate
         outside = float(shift.square().sum() - (shift @ axes).square().sum())
         a, b = (Gaussian(x.points.double() @ axes) for x in (a, b))
     factor, whole = b.factor
-    middle = factor.T @ a.covariance @ factor
-    value = _frechet(a, b, torch.linalg.eigvalsh(middle).clamp_min(0).sqrt().sum()) + outside
+    value = frechet(a, b) + outside
     # from here on only for the interval: half the digits are plenty
-    values, vectors = torch.linalg.eigh(middle.float())
+    values, vectors = torch.linalg.eigh((factor.T @ a.covariance @ factor).float())
     if not whole or float(values[0]) <= 1e-7 * float(values[-1]):
         error = Z * _left_out(a.points, b.points) if len(values) <= 256 else math.nan
-        return Estimate(value, max(0.0, value - error), value + error, n)
+        return Estimate.around(value, error, n, low=0.0)
     root, factor = values.sqrt(), factor.float()
     inside = torch.linalg.solve_triangular(factor.T, vectors, upper=True)
-    there = (inside * root) @ inside.T  # from b to a
+    to_a = (inside * root) @ inside.T  # maps b on a, (D, D)
     inside = factor @ vectors
-    back = (inside / root) @ inside.T  # from a to b
+    to_b = (inside / root) @ inside.T
     variance = 0.0
-    for cloud, other, turn in ((a, b, back), (b, a, there)):
+    for cloud, other, turn in ((a, b, to_b), (b, a, to_a)):
         shift = 2 * (cloud.mean - other.mean).float()
         keep = torch.eye(len(turn), device=turn.device) - turn
-        x = (cloud.points[_spread(len(cloud.points), 2000)] - cloud.mean).float()
+        x = (cloud.points[spaced(len(cloud.points), 2000)] - cloud.mean).float()
         slopes = (x @ keep * x).sum(1) + x @ shift
         variance += float(slopes.double().var()) / len(cloud.points)
-    error = Z * math.sqrt(variance)
-    return Estimate(value, max(0.0, value - error), value + error, n)
+    return Estimate.around(value, Z * math.sqrt(variance), n, low=0.0)
 
 
 def _left_out(a: Tensor, b: Tensor, groups: int = 20) -> float:
     """Gives the standard error of the Fréchet distance from its values without one group of points (jackknife)."""
     variance, whole = 0.0, (Gaussian(a), Gaussian(b))
-    for place, points in enumerate((a, b)):
+    for points, other in ((a, whole[1]), (b, whole[0])):
         k = min(groups, len(points) // 2)
         group = torch.arange(len(points), device=points.device) % k
-        found = [frechet(Gaussian(points[group != i]), whole[1 - place]) for i in range(k)]
-        variance += (k - 1) * float(np.var(found))
+        values = [frechet(Gaussian(points[group != i]), other) for i in range(k)]
+        variance += (k - 1) * float(np.var(values))
     return math.sqrt(variance)
 
 
-def _spread(n: int, most: int) -> Tensor:
+def spaced(n: int, most: int) -> Tensor:
     """Chooses at most so many of n places, evenly."""
     return torch.linspace(0, n - 1, min(n, most)).long()
 
@@ -168,16 +162,14 @@ def frechet_limit(
     """
     rng = np.random.default_rng(seed)
     a, b = torch.as_tensor(a), torch.as_tensor(b)
-    found = []
+    values = []
     for n in sizes:
         for _ in range(draws):
             one, other = (x[torch.as_tensor(rng.permutation(len(x))[:n])] for x in (a, b))
-            found.append((1 / n, frechet(one, other)))
-    x, y = np.array(found).T
-    (slope, start), covariance = np.polyfit(x, y, 1, cov=True)
-    error = Z * math.sqrt(max(0.0, covariance[1, 1]))
-    del slope
-    return Estimate(float(start), float(start) - error, float(start) + error, max(sizes))
+            values.append((1 / n, frechet(one, other)))
+    x, y = np.array(values).T
+    (_, start), covariance = np.polyfit(x, y, 1, cov=True)
+    return Estimate.around(float(start), Z * math.sqrt(max(0.0, covariance[1, 1])), max(sizes))
 
 
 def kernel_distance(a: Features, b: Features) -> Estimate:
@@ -204,26 +196,25 @@ def kernel_distance(a: Features, b: Features) -> Estimate:
     inner_a, inner_b = rows_a / (n - 1), rows_b / (m - 1)  # mean kernel of a point with its own set
     outer_a, outer_b = rows_ab / m, rows_ba / n  # and with the other one
     value = float(inner_a.mean() + inner_b.mean() - 2 * outer_a.mean())
-    # mean square of the kernel after its row means are taken off: the degenerate part
-    left_a = max(0.0, squares_a - 2 * float(inner_a.square().mean()) + float(inner_a.mean()) ** 2)
-    left_b = max(0.0, squares_b - 2 * float(inner_b.square().mean()) + float(inner_b.mean()) ** 2)
-    left_ab = max(
-        0.0,
-        squares_ab
-        - float(outer_a.square().mean() + outer_b.square().mean())
-        + float(outer_a.mean()) ** 2,
-    )
+    left_a = _degenerate(squares_a, inner_a, inner_a)
+    left_b = _degenerate(squares_b, inner_b, inner_b)
+    left_ab = _degenerate(squares_ab, outer_a, outer_b)
     slopes_a = float((inner_a - outer_a).var()) - left_a / n - left_ab / m
     slopes_b = float((inner_b - outer_b).var()) - left_b / m - left_ab / n
     variance = 4 * max(0.0, slopes_a) / n + 4 * max(0.0, slopes_b) / m
     variance += 2 * left_a / (n * (n - 1)) + 2 * left_b / (m * (m - 1)) + 4 * left_ab / (n * m)
-    error = Z * math.sqrt(variance)
-    return Estimate(value, value - error, value + error, min(n, m))
+    return Estimate.around(value, Z * math.sqrt(variance), min(n, m))
+
+
+def _degenerate(squares: float, rows: Tensor, columns: Tensor) -> float:
+    """Gives the mean square of a kernel matrix after the means of its rows and columns are taken off."""
+    means = float(rows.square().mean() + columns.square().mean())
+    return max(0.0, squares - means + float(rows.mean()) ** 2)
 
 
 def _offset(x: Tensor) -> bool:
     """Tells whether points lie so far from 0 that short floats would lose what tells them apart in the kernel."""
-    some = x[_spread(len(x), 1000)].double()
+    some = x[spaced(len(x), 1000)].double()
     return float(some.mean(0).square().mean()) > 16 * float(some.var(0).mean())
 
 
@@ -314,7 +305,7 @@ def sliced_estimate(a: Features, b: Features, projections: int = 500, seed: int 
             slope.index_add_(0, side.indices.flatten(), potential.flatten())
     value = total / (n * projections)
     error = Z * math.sqrt(sum(float((s / projections).var()) for s in slopes) / n)
-    return Estimate(value, max(0.0, value - error), value + error, n)
+    return Estimate.around(value, error, n, low=0.0)
 
 
 def earth_mover(a: Features, b: Features) -> float:
@@ -383,7 +374,7 @@ def overlap(real: Features, fake: Features, k: int = 5) -> Overlap:
     reach_a, reach_b = _reach(a, k), _reach(b, k)
     inside = torch.zeros(len(b), dtype=torch.int64, device=b.device)
     depth = torch.full((len(b),), math.inf, dtype=b.dtype, device=b.device)
-    # the realism score leaves out the half of the real ones with the widest neighbourhoods, which reach anything
+    # the realism score leaves out the half of the real ones with the widest neighbourhoods: any sample lies in those
     narrow = reach_a <= reach_a.median()
     near = torch.full_like(reach_a, math.inf)
     met = torch.zeros(len(a), dtype=torch.bool, device=a.device)
@@ -442,9 +433,13 @@ def inception_score(probabilities: Features) -> Estimate:
         Salimans et al., 2016, Improved techniques for training GANs, https://arxiv.org/abs/1606.03498
     """
     p = double(probabilities)
-    each = (torch.special.xlogy(p, p) - torch.special.xlogy(p, p.mean(0))).sum(1)
-    found = mean(each)
-    return Estimate(math.exp(found.value), math.exp(found.low), math.exp(found.high), found.n)
+    divergence = mean((torch.special.xlogy(p, p) - torch.special.xlogy(p, p.mean(0))).sum(1))
+    return Estimate(
+        math.exp(divergence.value),
+        math.exp(divergence.low),
+        math.exp(divergence.high),
+        divergence.n,
+    )
 
 
 def class_difference(real: np.ndarray, fake: np.ndarray, classes: int, seed: int = 0) -> Estimate:
@@ -463,10 +458,9 @@ def class_difference(real: np.ndarray, fake: np.ndarray, classes: int, seed: int
     drawn = [
         rng.multinomial(len(y), p, 500) / len(y) for y, p in zip((real, fake), shares, strict=True)
     ]
-    # a bootstrap adds noise to what holds noise already, so its own spread is laid around the value
+    # resampling adds the noise of a sample a second time, so its spread is laid around the value, not its mean
     spread = np.abs((drawn[0] - drawn[1]) - (shares[0] - shares[1])).sum(1) / 2
-    low, high = value - np.quantile(spread, 0.975), value + np.quantile(spread, 0.975)
-    return Estimate(value, max(0.0, float(low)), min(1.0, float(high)), len(fake))
+    return Estimate.around(value, float(np.quantile(spread, 0.975)), len(fake), 0.0, 1.0)
 
 
 # --- The headline of the copy tests ---------------------------------------------------------------------------------
@@ -520,7 +514,7 @@ class Nearer:
         off = torch.zeros(m, dtype=wins.dtype, device=wins.device)
         off.index_add_(0, self.group, wins - wins.mean())
         value, error = float(wins.mean()), Z * float(off.square().sum()) ** 0.5 / len(wins)
-        return Estimate(value, max(0.0, value - error), min(1.0, value + error), len(wins))
+        return Estimate.around(value, error, len(wins), 0.0, 1.0)
 
 
 def _none_of(r: Tensor, n: int, m: int) -> Tensor:
@@ -547,8 +541,8 @@ def _fine(x: Tensor) -> Tensor:
 def squared(a: Tensor, b: Tensor, centre: Tensor | None = None) -> Tensor:
     """Gives the squared Euclidean distances of all pairs, (N, M); exactly 0 for equal points.
 
-    ``|a|² + |b|² - 2 a·b`` after a centre was taken off both, which is fast and loses all digits of what is small
-    beside the lengths; such pairs, which are few, are computed anew from their differences.
+    ``|a|² + |b|² - 2 a·b`` after a centre was taken off both, which is fast, but a distance that is small beside the
+    lengths loses all its digits; such pairs, which are few, are computed anew from their differences.
 
     Args:
         a, b: Points (N, D) and (M, D), of one type.
@@ -556,22 +550,15 @@ def squared(a: Tensor, b: Tensor, centre: Tensor | None = None) -> Tensor:
             only with the same centre; see :func:`middle`.
     """
     centre = middle(b) if centre is None else centre
-    return _pairs(_centred(a, centre), _centred(b, centre))
+    return _pairs(_Centred(a, centre), _Centred(b, centre))
 
 
-@dataclass(frozen=True)
 class _Centred:
     """Points as they are and around a centre, (N, D) both, and the squares of their lengths, (N,)."""
 
-    points: Tensor
-    around: Tensor
-    lengths: Tensor
-    centre: Tensor
-
-
-def _centred(x: Tensor, centre: Tensor) -> _Centred:
-    around = x - centre
-    return _Centred(x, around, around.square().sum(1), centre)
+    def __init__(self, points: Tensor, centre: Tensor) -> None:
+        self.points, self.centre, self.around = points, centre, points - centre
+        self.lengths = self.around.square().sum(1)
 
 
 def _pairs(a: _Centred, b: _Centred) -> Tensor:
@@ -611,10 +598,10 @@ def tiles(a: Tensor, b: Tensor, centre: Tensor | None = None) -> Pieces:
     tall = max(1, _CELLS // wide)
     columns = _Parts(b, centre, wide)
     for top in range(0, len(a), tall):
-        rows = _centred(a[top : top + tall], centre)
+        rows = _Centred(a[top : top + tall], centre)
         for left, part in zip(range(0, len(b), wide), columns, strict=True):
-            place = slice(left, left + len(part.points))
-            yield slice(top, top + len(rows.points)), place, _pairs(rows, part)
+            across = slice(left, left + len(part.points))
+            yield slice(top, top + len(rows.points)), across, _pairs(rows, part)
 
 
 def _side() -> int:
@@ -624,19 +611,19 @@ def _side() -> int:
 
 
 class _Parts(Sequence[_Centred]):
-    """Pieces of points around a centre; kept where they are small, else made anew each time."""
+    """Pieces of points around a centre; computed once where they are small, else at each use."""
 
     def __init__(self, x: Tensor, centre: Tensor, size: int) -> None:
         self.parts, self.centre = x.split(size), centre
-        self.kept: list[_Centred] = []
+        self.ready: list[_Centred] = []
         if x.numel() <= 8 * _CELLS:
-            self.kept = [_centred(part, centre) for part in self.parts]
+            self.ready = [_Centred(part, centre) for part in self.parts]
 
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __getitem__(self, place: int) -> _Centred:  # type: ignore[override]
-        return self.kept[place] if self.kept else _centred(self.parts[place], self.centre)
+    def __getitem__(self, i: int) -> _Centred:  # type: ignore[override]
+        return self.ready[i] if self.ready else _Centred(self.parts[i], self.centre)
 
 
 def nearest(a: Tensor, b: Tensor, k: int = 1, *, same: bool = False) -> tuple[Tensor, Tensor]:
@@ -655,8 +642,8 @@ def nearest(a: Tensor, b: Tensor, k: int = 1, *, same: bool = False) -> tuple[Te
             distance[own - i.start, own - j.start] = math.inf
             yield i, j, distance
 
-    found, index = neighbours(others() if same else tiles(a, b), a, min(k, len(b)))
-    return found.sqrt(), index
+    distance, index = neighbours(others() if same else tiles(a, b), a, min(k, len(b)))
+    return distance.sqrt(), index
 
 
 def neighbours(pieces: Pieces, points: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -17,11 +17,11 @@ from core.ground.writing import percent
 from core.measure import Arrays, Evaluation
 
 
-def html(found: Evaluation, title: str = "") -> bytes:
+def html(evaluation: Evaluation, title: str = "") -> bytes:
     """Writes the report of an evaluation.
 
     Args:
-        found: What to report, also while it is still measured.
+        evaluation: What to report, also while it is still measured.
         title: Heading; the run's name when empty.
 
     Returns:
@@ -30,26 +30,26 @@ def html(found: Evaluation, title: str = "") -> bytes:
     Raises:
         UserError: If a file of the evaluation is damaged.
     """
-    arrays = found.arrays()
+    arrays = evaluation.arrays()
     groups = [
         (name, ours)
         for group, name in measure.GROUPS.items()
-        if (ours := [m for m in found.measurements if m.entry.group == group])
+        if (ours := [m for m in evaluation.measurements if m.entry.group == group])
     ]
-    shares = measure.by_class(found.classes)
+    shares = measure.by_class(evaluation.classes)
     keys = ("class", "real_share", "made_share", *(metric.name for metric in shares))
     page = paper.render(
         "measure/report.html",
-        title or found.name,
-        subtitle=_subtitle(found),
-        sentences=measure.sentences(found),
-        warnings=found.warnings,
+        title or evaluation.name,
+        subtitle=_subtitle(evaluation),
+        sentences=measure.sentences(evaluation),
+        warnings=evaluation.warnings,
         groups=groups,
-        verdict=measure.verdict(found),
+        verdict=measure.verdict(evaluation),
         columns=("Class", "Share, real", "Share, samples", *(metric.short for metric in shares)),
-        rows=[[_cell(row.get(key)) for key in keys] for row in found.classes],
-        settings=json.dumps(_short(_settings(found)), indent=2, ensure_ascii=False),
-        **(_pictures(found, arrays) if arrays else dict.fromkeys(_PICTURES)),
+        rows=[[_cell(row.get(key)) for key in keys] for row in evaluation.classes],
+        settings=json.dumps(_short(_settings(evaluation)), indent=2, ensure_ascii=False),
+        **(_pictures(evaluation, arrays) if arrays else dict.fromkeys(_PICTURES)),
     )
     return page.encode()
 
@@ -57,13 +57,16 @@ def html(found: Evaluation, title: str = "") -> bytes:
 _PICTURES = ("first", "pairs", "pairs_refused", "unreal", "worst", "worst_refused", "map")
 
 
-def _subtitle(found: Evaluation) -> str:
-    size, channels = found.conditions.get("size", "?"), found.conditions.get("channels", 1)
-    kind = "colour" if channels == 3 else "grey"
-    day = time.strftime("%d %B %Y", time.localtime(found.created))
+def _subtitle(evaluation: Evaluation) -> str:
+    conditions = evaluation.conditions
+    size, channels = conditions.get("size", "?"), conditions.get("channels", 1)
+    kind = f"{size}×{size} px, {'colour' if channels == 3 else 'grey'}"
+    if "shape" in conditions:
+        kind = evaluation.medium.title.lower()
+    day = time.strftime("%d %B %Y", time.localtime(evaluation.created))
     return (
-        f"{found.family} trained on {found.dataset} ({size}×{size} px, {kind}), {found.images:,} images seen, "
-        f"step {found.step}; measured on {day} with {found.conditions.get('n_samples', '?')} samples."
+        f"{evaluation.family} trained on {evaluation.dataset} ({kind}), {evaluation.images:,} images seen, "
+        f"step {evaluation.step}; measured on {day} with {conditions.get('n_samples', '?')} samples."
     )
 
 
@@ -76,35 +79,35 @@ def _png(x: np.ndarray, columns: int, side: int = 64) -> bytes:
     return sheets.png(x, columns, gap=2, scale=max(1, round(side / x.shape[-1])))
 
 
-def _pictures(found: Evaluation, arrays: Arrays) -> dict[str, Any]:
+def _pictures(evaluation: Evaluation, arrays: Arrays) -> dict[str, Any]:
     """Gives the pictures, and why one is missing."""
-    first = arrays.made[:36]
-    facts = dict.fromkeys(_PICTURES) | {
+    first = evaluation.samples(slice(36))
+    pictures = dict.fromkeys(_PICTURES) | {
         "first": {"png": _png(first, 12), "alt": f"The first {len(first)} samples, unselected."},
-        "unreal": _png(arrays.made[arrays.unreal[:24]], 12),
-        "map": _map(found, arrays),
+        "unreal": _png(evaluation.samples(arrays.unreal[:24]), 12),
+        "map": _map(evaluation, arrays),
     }
     try:
-        facts["pairs"] = _pairs(found, arrays)
+        pictures["pairs"] = _pairs(evaluation, arrays)
     except UserError as error:
-        facts["pairs_refused"] = str(error)
+        pictures["pairs_refused"] = str(error)
     try:
-        facts["worst"] = _png(measure.reference_images(found)[arrays.uncovered[:24]], 12)
+        pictures["worst"] = _png(measure.reference_images(evaluation)[arrays.uncovered[:24]], 12)
     except UserError as error:
-        facts["worst_refused"] = str(error)
-    return facts
+        pictures["worst_refused"] = str(error)
+    return pictures
 
 
-def _pairs(found: Evaluation, arrays: Arrays) -> list[dict[str, Any]]:
+def _pairs(evaluation: Evaluation, arrays: Arrays) -> list[dict[str, Any]]:
     """Sets the most suspicious samples beside the training image that each is nearest to, as it is or in disguise."""
     first = arrays.suspects[:12]
-    plain = [(int(arrays.near_pixels[i]), "as it is", float(arrays.near_rank[i])) for i in first]
+    plain = arrays.nearest(first)
     hidden = measure.in_disguise(arrays, first) or plain
     nearest = [min(both, key=lambda one: one[2]) for both in zip(plain, hidden, strict=True)]
-    near = measure.training_images(found, np.array([place for place, _, _ in nearest]))
+    near = measure.training_images(evaluation, np.array([index for index, _, _ in nearest]))
     return [
         {
-            "png": _png(np.stack([arrays.made[i], image]), 2, 48),
+            "png": _png(np.stack([evaluation.samples([i])[0], image]), 2, 48),
             "alt": f"Sample {i} and its nearest training image, {way}",
             "note": f"{way}; as near: {percent(rank, 0)} of unseen",
         }
@@ -112,11 +115,11 @@ def _pairs(found: Evaluation, arrays: Arrays) -> list[dict[str, Any]]:
     ]
 
 
-def _map(found: Evaluation, arrays: Arrays, most: int = 1200) -> dict[str, Any] | None:
+def _map(evaluation: Evaluation, arrays: Arrays, most: int = 1200) -> dict[str, Any] | None:
     way = "t-SNE"
-    points = measure.projection(found, "tsne")
+    points = measure.projection(evaluation, "tsne")
     if points is None:
-        way, points = "principal components", measure.projection(found, "pca")
+        way, points = "principal components", measure.projection(evaluation, "pca")
     assert points is not None
     split = len(arrays.made)
     parts = [part[np.isfinite(part).all(1)][:most] for part in (points[split:], points[:split])]
@@ -133,16 +136,16 @@ def _map(found: Evaluation, arrays: Arrays, most: int = 1200) -> dict[str, Any] 
     return {"way": way, "dots": dots}
 
 
-def _settings(found: Evaluation) -> dict[str, Any]:
+def _settings(evaluation: Evaluation) -> dict[str, Any]:
     try:
-        trained: Any = runs.record(jobs.get(found.run))
+        trained: Any = runs.record(jobs.get(evaluation.run))
     except UserError as error:
         trained = str(error)
     return {
-        "run": found.run,
-        "evaluation": found.job,
-        "evaluated under": dict(found.conditions),
-        "evaluated with": dict(found.versions),
+        "run": evaluation.run,
+        "evaluation": evaluation.job,
+        "evaluated under": dict(evaluation.conditions),
+        "evaluated with": dict(evaluation.versions),
         "trained with": trained,
     }
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from core import jobs, runs
 from core.catalog import Config, UserError, knob, seed_knob
-from core.ground import files, sheets
+from core.ground import files
 from core.ground.cache import Cache
 from core.measure.features import extractors
 from core.measure.metrics import Measurement, metrics
+from core.media import Medium, media
 
 
 class EvaluateConfig(Config):
@@ -118,6 +119,17 @@ class Evaluation:
         """Opens what is known of single images; None until it is written."""
         return arrays_of(self.path)
 
+    @property
+    def medium(self) -> Medium:
+        """What its samples are."""
+        return media.get(self.conditions.get("medium", "image"))
+
+    def samples(self, index: Any) -> np.ndarray:
+        """Draws samples by their places, uint8 (n, 1 or 3, H, W), once they are written."""
+        arrays = self.arrays()
+        assert arrays is not None
+        return self.medium.pictures(arrays.made[index])
+
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
@@ -170,15 +182,20 @@ class Arrays:
     disguise_way: np.ndarray | None = None
     disguise_rank: np.ndarray | None = None
 
+    def nearest(self, at: np.ndarray) -> list[tuple[int, str, float]]:
+        """Gives what samples come nearest to as they are, in the form of :func:`in_disguise`."""
+        pairs = zip(self.near_pixels[at], self.near_rank[at], strict=True)
+        return [(int(image), "as it is", float(rank)) for image, rank in pairs]
+
 
 # --- Writing, in the job's process ----------------------------------------------------------------------------------
 
 
 def write(evaluation: Evaluation) -> None:
     """Writes what is known so far, in one piece."""
-    facts = asdict(evaluation)
-    facts.pop("path")
-    files.write_json(evaluation.path / "evaluation.json", facts)
+    record = asdict(evaluation)
+    record.pop("path")
+    files.write_json(evaluation.path / "evaluation.json", record)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -188,10 +205,10 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     files.write_atomic(path / "arrays.npz", memory.getvalue())
 
 
-def write_map(path: Path, laid: np.ndarray) -> None:
+def write_map(path: Path, layout: np.ndarray) -> None:
     """Writes the slow map (N + M, 2) of an evaluation, in one piece."""
     memory = io.BytesIO()
-    np.save(memory, laid, allow_pickle=False)
+    np.save(memory, layout, allow_pickle=False)
     files.write_atomic(path / "map-tsne.npy", memory.getvalue())
 
 
@@ -216,20 +233,20 @@ def read(job: jobs.Job | str) -> Evaluation:
         raise UserError(
             f"The evaluation {job.name} has measured nothing yet{_why(job)}. Wait for it, or start another."
         )
-    facts = files.read_json(file)
+    record = files.read_json(file)
     try:
         known = {f.name for f in fields(Measurement)}
         measured = tuple(
             Measurement(**{key: value for key, value in one.items() if key in known})
-            for one in facts.pop("measurements")
+            for one in record.pop("measurements")
             if one["metric"] in metrics
         )
         return Evaluation(
             **{
-                **{f.name: facts[f.name] for f in fields(Evaluation) if f.name in facts},
+                **{f.name: record[f.name] for f in fields(Evaluation) if f.name in record},
                 "measurements": measured,
-                "classes": tuple(facts["classes"]),
-                "warnings": tuple(facts["warnings"]),
+                "classes": tuple(record["classes"]),
+                "warnings": tuple(record["warnings"]),
                 "path": job.path,
             }
         )
@@ -247,11 +264,11 @@ def latest(run: jobs.Job | str) -> Evaluation | None:
     """Reads the newest evaluation of a run that has measured something; None without."""
     for job in listing(run):
         try:
-            found = read(job)
+            evaluation = read(job)
         except UserError:
             continue
-        if any(m.known for m in found.measurements):
-            return found
+        if any(m.known for m in evaluation.measurements):
+            return evaluation
     return None
 
 
@@ -293,19 +310,13 @@ def in_disguise(arrays: Arrays, at: np.ndarray) -> list[tuple[int, str, float]] 
     """
     if arrays.disguise is None or arrays.disguise_way is None or arrays.disguise_rank is None:
         return None
-    found = []
-    for i in at:
-        looked = arrays.disguise[i] >= 0
-        found.append(
-            (
-                int(arrays.disguise[i]),
-                str(arrays.disguise_way[i]) or "as it is",
-                float(arrays.disguise_rank[i]),
-            )
-            if looked
-            else (int(arrays.near_pixels[i]), "as it is", float(arrays.near_rank[i]))
-        )
-    return found
+    hidden = zip(
+        arrays.disguise[at], arrays.disguise_way[at], arrays.disguise_rank[at], strict=True
+    )
+    return [
+        (int(image), str(way) or "as it is", float(rank)) if image >= 0 else plain
+        for plain, (image, way, rank) in zip(arrays.nearest(at), hidden, strict=True)
+    ]
 
 
 def projection(evaluation: Evaluation, way: Literal["pca", "tsne"]) -> np.ndarray | None:
@@ -326,10 +337,10 @@ def projection(evaluation: Evaluation, way: Literal["pca", "tsne"]) -> np.ndarra
             return np.load(evaluation.path / "map-tsne.npy", allow_pickle=False)
         except (OSError, ValueError):
             return None
-    real, made = (x.astype(np.float32) for x in (arrays.real_features, arrays.made_features))
+    real, samples = (x.astype(np.float32) for x in (arrays.real_features, arrays.made_features))
     centre = real.mean(0)
     _, _, directions = np.linalg.svd(np.cov(real - centre, rowvar=False).reshape(real.shape[1], -1))
-    both = np.concatenate([made, real]) - centre
+    both = np.concatenate([samples, real]) - centre
     flat = both @ directions[:2].T
     if flat.shape[1] < 2:  # one feature only
         flat = np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
@@ -350,16 +361,12 @@ def _dataset(evaluation: Evaluation) -> Any:
     from core import datasets
 
     ask = runs.record(jobs.get(evaluation.run))["dataset"]
-    found = datasets.load(ask["name"], ask["config"])
-    if found.fingerprint != evaluation.conditions["fingerprint"]:
+    dataset = datasets.load(ask["name"], ask["config"])
+    if dataset.fingerprint != evaluation.conditions["fingerprint"]:
         raise UserError(
-            f"The dataset {found.name} has changed since this evaluation. Restore the images, or evaluate again."
+            f"The dataset {dataset.name} has changed since this evaluation. Restore the images, or evaluate again."
         )
-    return found
-
-
-def _pictures(dataset: Any, index: np.ndarray) -> np.ndarray:
-    return sheets.as_bytes(dataset.x[np.asarray(index, np.int64)], dataset.levels)
+    return dataset
 
 
 def reference_images(evaluation: Evaluation) -> np.ndarray:
@@ -371,7 +378,7 @@ def reference_images(evaluation: Evaluation) -> np.ndarray:
     arrays = evaluation.arrays()
     if arrays is None:
         raise UserError("The samples are not drawn yet. Wait for the evaluation.")
-    return _pictures(_dataset(evaluation), arrays.real)
+    return _dataset(evaluation).pictures(arrays.real)
 
 
 def training_images(evaluation: Evaluation, index: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -380,4 +387,4 @@ def training_images(evaluation: Evaluation, index: Sequence[int] | np.ndarray) -
     Raises:
         UserError: If the dataset has changed.
     """
-    return _pictures(_dataset(evaluation), np.asarray(index))
+    return _dataset(evaluation).pictures(np.asarray(index, np.int64))

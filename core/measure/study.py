@@ -11,6 +11,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -32,13 +33,11 @@ from core.runs import Opened
 from core.tensors import Batch, device, draw_labels
 
 SCORED = 500  # held-out and training images whose likelihood is computed
-KEPT = 20_000  # samples that are kept to look at
-MAPPED = 5_000  # samples, and real images, of the slow map
 _REPEATS = 8  # draws of noise for the loss of one image
 
 
 class _Onward(Watch):
-    """Tells percent that never go back, as what is trained on the way knows nothing of the way as a whole."""
+    """Reports a percentage that never falls, although each training within an evaluation counts from 0."""
 
     def __init__(self, whole: Watch) -> None:
         self.whole, self.reached = whole, 0.0
@@ -51,6 +50,7 @@ class _Onward(Watch):
         return self.whole.stopped()
 
 
+@dataclass(eq=False)
 class ImageSet:
     """Items on trial: generated ones, or real ones in their place.
 
@@ -60,15 +60,11 @@ class ImageSet:
         index: Of real images, their places in the dataset; None for generated ones.
     """
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        x: np.ndarray,
-        levels: int,
-        y: np.ndarray | None,
-        index: np.ndarray | None = None,
-    ) -> None:
-        self.evaluator, self.x, self.levels, self.y, self.index = evaluator, x, levels, y, index
+    evaluator: Evaluator
+    x: np.ndarray
+    levels: int
+    y: np.ndarray | None
+    index: np.ndarray | None = None
 
     @property
     def medium(self) -> Medium:
@@ -89,15 +85,15 @@ class ImageSet:
     def features(self) -> Tensor:
         """Of the extractor, float32 (N, D)."""
         if self.index is not None:
-            found = features.of_split(self.evaluator.extractor, self.evaluator.dataset, self.index)
+            values = features.of_split(self.evaluator.extractor, self.evaluator.dataset, self.index)
         else:
-            found = np.concatenate(
+            values = np.concatenate(
                 [
                     self.evaluator.extractor.features(x.cpu()).astype(np.float32)
                     for x in self.evaluator.watch.each(self.images())
                 ]
             )
-        return torch.as_tensor(found).to(self.evaluator.device)
+        return torch.as_tensor(values).to(self.evaluator.device)
 
     @cached_property
     def gaussian(self) -> distances.Gaussian:
@@ -144,12 +140,12 @@ class ImageSet:
 
     @cached_property
     def patterns(self) -> Tensor:
-        """What is left of them whatever their light and colour, float32 (N, P)."""
+        """Patterns that do not depend on light and colour, float32 (N, P)."""
         return torch.cat([disguises.patterns(x) for x in self.images()])
 
     @cached_property
     def disguised(self) -> disguises.Disguised:
-        """What the first of them show in disguise."""
+        """The training images nearest to the first of them, whatever was done to these."""
         train, held_out = self.evaluator.train, self.evaluator.held_out
         few = disguises.count(len(train.x), len(held_out.x))
         first = torch.cat(list(ImageSet(self.evaluator, self.x[:few], self.levels, None).images()))
@@ -164,11 +160,11 @@ class Evaluator:
         dataset: What it was trained on.
         config: What to measure, and how.
         sampling: How to draw.
-        watch: Told percent; ends it where it says so.
+        watch: Is told percent, and can stop the work.
 
     Raises:
         UserError: If a metric or extractor does not exist, or there are not enough real images.
-        Stopped: From any of its work, when somebody asks for its end.
+        Stopped: From any of its methods, when the watch says so.
     """
 
     def __init__(
@@ -187,9 +183,8 @@ class Evaluator:
         self.warnings: list[str] = []
         other = {"test": "valid", "valid": "test", "train": "valid"}[config.reference]
         held = "test" if config.reference == "train" else config.reference
-        counts = {part: len(dataset.splits[part]) for part in (config.reference, held, other)}
-        for part, count in counts.items():
-            if count < 50:
+        for part in (config.reference, held, other):
+            if (count := len(dataset.splits[part])) < 50:
                 raise UserError(
                     f"An evaluation needs at least 50 images of the {part} split, {dataset.name} has {count}. "
                     "Use a larger dataset, or other splits."
@@ -211,10 +206,9 @@ class Evaluator:
     def _real(self, split: str, most: int = 0) -> ImageSet:
         index = self.dataset.splits[split]
         index = evenly(index, most or len(index))
+        # shuffled, because of a set sorted by class the first n would lack the last classes
+        index = np.random.default_rng(0).permutation(index)
         y = None if self.dataset.y is None else self.dataset.y[index]
-        # a set that was sorted by class must not lose the last ones where only the first n count
-        order = np.random.default_rng(0).permutation(len(index))
-        index, y = index[order], None if y is None else y[order]
         return ImageSet(self, np.asarray(self.dataset.x[index]), self.dataset.levels, y, index)
 
     # --- preparing ------------------------------------------------------------------------------------------------
@@ -226,31 +220,28 @@ class Evaluator:
         watch = self.watch.part(0.0, 0.3)
         self.extractor, note = features.choose(name, self.dataset, self.device, weights, watch)
         self.judge: features.Judge | None = None
-        self.late = False  # whether a judge comes when everything else is measured
+        self.late = False  # whether the judge is trained after everything else is measured
         if isinstance(self.extractor, features.Judge):
             self.judge = self.extractor
-        elif self._asks_judge() and not note:
+        elif not note and len(self.dataset.classes) > 1 and any(map(self._judged, self.metrics)):
             self.late = not features.judged(self.dataset)
             if not self.late:
                 self._open_judge(watch)
         if note:
             self.warnings.append(note)
-        self.made = self._draw()
+        self.samples = self._draw()
         self.watch.say("Looking at the samples", 0.5)
-        self.width = self.made.features.shape[1]
-
-    def _asks_judge(self) -> bool:
-        """Tells whether a metric that can be measured here needs the judge."""
-        return len(self.dataset.classes) > 1 and any(map(self._judged, self.metrics))
+        self.width = self.samples.features.shape[1]
 
     def _judged(self, metric: Metric) -> bool:
+        """Tells whether a metric that can be measured here needs the judge."""
         needs = metric.needs
         return "judge" in needs and ("conditional" not in needs or self.opened.model.classes > 0)
 
     def _open_judge(self, watch: Watch) -> None:
-        found = features.judge(self.dataset, self.device, watch)
-        if found.accuracy >= features.POOR:
-            self.judge = found
+        judge = features.judge(self.dataset, self.device, watch)
+        if judge.accuracy >= features.POOR:
+            self.judge = judge
 
     def _draw(self) -> ImageSet:
         model, total = self.opened.model, self.config.samples
@@ -268,33 +259,33 @@ class Evaluator:
             parts.append(self.dataset.medium.kept(x))
             if y is not None:
                 labels.append(y.cpu().numpy())
-        made = np.concatenate(parts)
-        if bad == len(made):
+        samples = np.concatenate(parts)
+        if bad == len(samples):
             raise UserError(
                 f"The samples of step {self.opened.step} are not numbers (nan), all {bad} of them. "
                 "Evaluate an earlier step, or train again with a lower train.lr."
             )
         if bad:
             self.warnings.append(
-                f"{bad} of {len(made)} samples hold values that are no numbers; they count as black there."
+                f"{bad} of {len(samples)} samples hold values that are not numbers (nan), which count as black."
             )
-        if (made == made[:1]).all():
+        if (samples == samples[:1]).all():
             self.warnings.append(
-                f"All {len(made)} samples are the same picture: the model has collapsed."
+                f"All {len(samples)} samples are the same picture: the model has collapsed."
             )
-        return ImageSet(self, made, 256, np.concatenate(labels) if labels else None)
+        return ImageSet(self, samples, 256, np.concatenate(labels) if labels else None)
 
     # --- measuring ------------------------------------------------------------------------------------------------
 
     def measure(self) -> Iterator[Measurement]:
         """Measures one metric after the other; what cannot be measured says why.
 
-        A judge that has to be trained for some of them alone is trained when all others are measured.
+        A judge that has to be trained for some of them is trained when all others are measured.
         """
         waits = self.late
         ordered = sorted(self.metrics, key=self._judged) if waits else self.metrics
-        for place, metric in enumerate(ordered):
-            share = 0.55 + 0.35 * place / len(ordered)
+        for i, metric in enumerate(ordered):
+            share = 0.55 + 0.35 * i / len(ordered)
             self.doing = self.watch.part(share, share + 0.35 / len(ordered))
             self.doing.say(f"Measuring: {metric.title}", 0.0)
             self.doing.check()
@@ -305,7 +296,7 @@ class Evaluator:
             score, floor, note = None, None, ""
             try:
                 self._allow(metric)
-                score = _score(metric.make(self, self.made))
+                score = _score(metric.make(self, self.samples))
                 if not math.isfinite(score.estimate.value):
                     score, note = None, "Its value is not a finite number for these samples."
                 elif metric.floor:
@@ -313,31 +304,32 @@ class Evaluator:
             except UserError as error:
                 note = str(error)
             uses = "features" in metric.needs
-            by = self.extractor if uses else self.judge if "judge" in metric.needs else None
+            embedding = self.extractor if uses else self.judge if "judge" in metric.needs else None
             details = dict(score.details) if score else {}
             if floor:
                 low, high = _ends(floor)
                 details |= {"floor_low": low, "floor_high": high, "floor_n": floor.n}
-            low, high = _ends(score.estimate) if score else (None, None)
+            estimate = score.estimate if score else None
+            low, high = _ends(estimate) if estimate else (None, None)
             yield Measurement(
                 metric=metric.name,
-                title=self._title(metric, by),
-                value=score.estimate.value if score else None,
+                title=self._title(metric, embedding),
+                value=estimate.value if estimate else None,
                 low=low,
                 high=high,
                 floor=floor.value if floor else None,
-                n=score.estimate.n if score else 0,
-                extractor="" if by is None else by.name,
-                hash="" if by is None else by.hash,
+                n=estimate.n if estimate else 0,
+                extractor="" if embedding is None else embedding.name,
+                hash="" if embedding is None else embedding.hash,
                 seconds=round(time.perf_counter() - began, 3),
                 note=note or (score.note if score else ""),
                 details=details,
             )
 
-    def _title(self, metric: Metric, by: Any) -> str:
-        if by is None:
+    def _title(self, metric: Metric, embedding: Any) -> str:
+        if embedding is None:
             return metric.title
-        seen = features.extractors.get(by.name)
+        seen = features.extractors.get(embedding.name)
         if seen.frechet and metric.name.startswith("frechet"):
             return metric.title.replace("Fréchet distance", seen.frechet)
         return f"{metric.title}, {seen.title.lower()}"
@@ -345,16 +337,16 @@ class Evaluator:
     def _allow(self, metric: Metric) -> None:
         needs = metric.needs
         metric.allow(self.dataset.medium.model, registered)
-        if len(self.made.x) < metric.fewest:
+        if len(self.samples.x) < metric.fewest:
             raise UserError(
-                f"It needs at least {metric.fewest} samples, got {len(self.made.x)}. Draw more samples."
+                f"It needs at least {metric.fewest} samples, got {len(self.samples.x)}. Draw more samples."
             )
         if "judge" in needs and self.judge is None:
             raise UserError(
                 f"It needs a judge of the classes, and {self.dataset.name} has none that can be relied on. "
                 "Use a dataset with at least two labelled classes."
             )
-        if "conditional" in needs and self.made.y is None:
+        if "conditional" in needs and self.samples.y is None:
             raise UserError(
                 "It needs a model that draws a class on request, and this one does not listen to classes. "
                 "Train one with family.conditional on."
@@ -374,7 +366,7 @@ class Evaluator:
     @cached_property
     def train_gaps(self) -> Tensor:
         """Distance of a training image to its nearest other one, (n,); only where a sample's neighbour needs it."""
-        needed = torch.cat([s.near[1][:, 0] for s in (self.made, self.unseen)]).unique()
+        needed = torch.cat([s.near[1][:, 0] for s in (self.samples, self.unseen)]).unique()
         gaps = torch.full((len(self.train.x),), math.nan, device=self.device)
         distance, _ = distances.nearest(self.train.pixels[needed], self.train.pixels, 2)
         gaps[needed] = distance[:, -1]
@@ -431,11 +423,11 @@ class Evaluator:
         generator = torch.Generator(self.device).manual_seed(self.config.seed)
         index = torch.arange(len(x), device=self.device).split(100)
         with torch.no_grad():
-            found = [
+            parts = [
                 self.opened.model.log_prob(x[i], None if y is None else y[i], generator)
                 for i in self.watch.each(index)
             ]
-        return torch.cat(found).double()
+        return torch.cat(parts).double()
 
     @cached_property
     def _log_probs(self) -> dict[str, Tensor]:
@@ -448,8 +440,7 @@ class Evaluator:
 
     def losses(self, part: str) -> dict[str, float]:
         """Gives the family's own losses on images of ``train`` or ``held_out``, by name."""
-        x, y = self._few(part)
-        return {name: float(value) for name, value in self._own(x, y).items()}
+        return {name: float(value) for name, value in self._own(*self._few(part)).items()}
 
     def _own(self, x: Batch, y: Tensor | None) -> dict[str, Tensor]:
         """Computes losses of a batch: the held-out measure where the family has one, else what it trains on."""
@@ -461,14 +452,14 @@ class Evaluator:
             raise UserError(
                 "The model was brought without what it was trained on, so it has no loss of its own."
             )
-        found: dict[str, Tensor] = {}
+        losses: dict[str, Tensor] = {}
         for loss in self._copy.losses(x, y, generator, 1.0):
-            found |= {name: value.detach() for name, value in loss.parts.items()}
-        return found
+            losses |= {name: value.detach() for name, value in loss.parts.items()}
+        return losses
 
     @cached_property
     def _copy(self) -> Any:
-        """A copy of the shared model, because computing a training loss may change it."""
+        """A copy of the model, which others use as well: computing a training loss may change it."""
         return copy.deepcopy(self.opened.model)
 
     @property
@@ -481,120 +472,17 @@ class Evaluator:
         if isinstance(self.opened.model, Scores):
             return self._log_probs[part].cpu().numpy()
         x, y = self._few(part)
-        found = []
-        for place in self.watch.each(range(len(x))):
-            few = None if y is None else y[place].expand(_REPEATS)
-            own = self._own(x[place].expand(_REPEATS, *x.shape[1:]), few)
-            found.append(-float(next(iter(own.values()))))
-        return np.array(found)
-
-    # --- what is kept ---------------------------------------------------------------------------------------------
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Gives what pages show of the single images; see :class:`core.measure.Arrays`."""
-        made, real, k = self.made, self.reference, self.config.neighbours
-        n = min(len(made.x), KEPT)
-        over = made.overlap
-        inside, realism = over.inside, over.realism
-        if len(made.x) > self.n:
-            whole = distances.overlap(real.features[: self.n], made.features[:n], k)
-            inside, realism = whole.inside, whole.realism
-        distance, index = (part[:n] for part in made.near)
-        far, which = (part[:n, 0] for part in made.near_features)
-        held = np.sort(self.held_out.near[0][:, 0].cpu().numpy())
-        near = distance[:, 0].cpu().numpy()
-        rank = np.searchsorted(held, near, "right") / len(held)
-        from core.measure.copying import ratios
-
-        none = np.full(n, -1, np.int16)
-        named = made.named[:n].astype(np.int16) if self.judge else none
-        points_made, points_real = _few_dimensions(made.features[:n], real.features[: self.n])
-        place = self.train.index
-        assert place is not None
-        hidden = self._hidden(n, place)
-        order = np.fmin(rank, hidden["disguise_rank"]) if hidden else rank
-        assert real.index is not None
-        gap = over.gap.cpu().numpy()
-        return {
-            "made": made.x[:n],
-            "made_y": none if made.y is None else made.y[:n].astype(np.int16),
-            "made_named": named,
-            "made_confidence": (
-                made.probabilities[:n].max(1) if self.judge else np.zeros(n)
-            ).astype(np.float32),
-            "real": real.index[: self.n],
-            "real_y": (np.full(self.n, -1) if real.y is None else real.y[: self.n]).astype(
-                np.int16
-            ),
-            "made_features": points_made,
-            "real_features": points_real,
-            "near_pixels": place[index[:, 0].cpu().numpy()],
-            "near_pixels_distance": near / math.sqrt(made.pixels.shape[1]),
-            "near_features": place[which.cpu().numpy()],
-            "near_features_distance": far.cpu().numpy(),
-            "near_ratio": ratios(*distance.T).astype(np.float32),
-            "near_rank": rank.astype(np.float32),
-            "suspects": np.lexsort((near, order)),
-            "realistic": (inside[:n] > 0).cpu().numpy(),
-            "realism": realism[:n].cpu().numpy().astype(np.float32),
-            "unreal": np.argsort(realism[:n].cpu().numpy(), kind="stable"),
-            "covered": over.covered.cpu().numpy(),
-            "recalled": over.recalled.cpu().numpy(),
-            "gap": gap.astype(np.float32),
-            "uncovered": np.argsort(-gap, kind="stable"),
-            **hidden,
-        }
-
-    def _hidden(self, n: int, place: np.ndarray) -> dict[str, np.ndarray]:
-        """Gives what each of ``n`` samples may be in disguise; nothing where that is not asked for."""
-        asked = {"disguised", "disguised_ratio"} & {metric.name for metric in self.metrics}
-        if not asked or self.dataset.medium.model != "picture":
-            return {}
-        found, usual = self.made.disguised, self.unseen.disguised
-        distance = found.distance[:n, 0].cpu().numpy()
-        others = np.sort(usual.distance[:, 0].cpu().numpy())
-        some = len(distance)
-        size = self.made.x.shape[-1]
-        tried, scale = disguises.ways(size), size / disguises.looked_at(size)
-        words = [way.words(scale) for way in tried]
-        hidden = {
-            "disguise": np.full(n, -1, np.int64),
-            "disguise_way": np.full(n, "", f"<U{max(map(len, words))}"),
-            "disguise_rank": np.full(n, np.nan, np.float32),
-        }
-        hidden["disguise"][:some] = place[found.index[:some, 0].cpu().numpy()]
-        hidden["disguise_way"][:some] = [words[way] for way in found.way[:some].tolist()]
-        hidden["disguise_rank"][:some] = np.searchsorted(others, distance, "right") / len(others)
-        return hidden
-
-    def classes(self) -> list[dict[str, Any]]:
-        """Gives realism, variety and share of each class; empty without a judge."""
-        if self.judge is None or self.reference.y is None:
-            return []
-        values = {}
-        for metric in registered:
-            if metric.each:
-                value, of = (torch.as_tensor(x).cpu().numpy() for x in metric.each(self))
-                values[metric.name] = value, of
-        real, made = self.reference.classes[: self.n], self.made.classes[: self.n]
-        return [
-            {
-                "class": name,
-                "real_share": float((self.reference.named == k).mean()),
-                "made_share": float((self.made.named == k).mean()),
-                "n_real": int((real == k).sum()),
-                "n_made": int((made == k).sum()),
-                **{
-                    metric: float(value[of == k].mean()) if (of == k).any() else None
-                    for metric, (value, of) in values.items()
-                },
-            }
-            for k, name in enumerate(self.dataset.classes)
-        ]
+        scores = []
+        for i in self.watch.each(range(len(x))):
+            few = None if y is None else y[i].expand(_REPEATS)
+            own = self._own(x[i].expand(_REPEATS, *x.shape[1:]), few)
+            scores.append(-float(next(iter(own.values()))))
+        return np.array(scores)
 
     def conditions(self) -> dict[str, Any]:
         """Gives everything that values must have in common to be compared."""
-        spec = self.opened.model.spec
+        spec = self.opened.model.spec.record()
+        spec.pop("shares")
         return {
             "extractor": self.extractor.name,
             "hash": self.extractor.hash,
@@ -606,52 +494,21 @@ class Evaluator:
             "n_samples": self.config.samples,
             "n_reference": len(self.reference.x),
             "n_train": len(self.train.x),
-            "size": spec.size,
-            "channels": spec.channels,
-            "levels": self.dataset.levels,
+            **spec,
             "seed": self.config.seed,
             "neighbours": self.config.neighbours,
             "sampling": self.sampling.record(),
-            "conditional": self.made.y is not None,
+            "conditional": self.samples.y is not None,
             "judge_accuracy": self.judge.accuracy if self.judge else None,
             "device": str(self.device),
         }
 
 
-def _score(found: Estimate | Score) -> Score:
-    return found if isinstance(found, Score) else Score(found)
+def _score(score: Estimate | Score) -> Score:
+    return score if isinstance(score, Score) else Score(score)
 
 
 def _ends(of: Estimate) -> tuple[float | None, float | None]:
     """Gives the interval, None for one that is not known."""
     known = math.isfinite(of.low) and math.isfinite(of.high)
     return of.interval if known else (None, None)
-
-
-def _few_dimensions(made: Tensor, real: Tensor, most: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Reduces features to at most 32 dimensions, along the main directions of the real ones, float16."""
-    if made.shape[1] > most:
-        centre = real.mean(0)
-        moved = (real - centre).double()
-        directions = torch.linalg.eigh(moved.T @ moved)[1][:, -most:].flip(1)  # (D, most)
-        made, real = ((x - centre).double() @ directions for x in (made, real))
-    return tuple(x.half().cpu().numpy() for x in (made, real))  # type: ignore[return-value]
-
-
-def slow_map(made: np.ndarray, real: np.ndarray, seed: int) -> np.ndarray:
-    """Lays out both sets of features by t-SNE, float32 (N + M, 2); points beyond the first thousands are nan.
-
-    References:
-        van der Maaten and Hinton, 2008, Visualizing data using t-SNE
-    """
-    from sklearn.manifold import TSNE
-
-    one, other = made[:MAPPED], real[:MAPPED]
-    both = np.concatenate([one, other]).astype(np.float32)
-    laid = TSNE(
-        2, perplexity=min(30, (len(both) - 1) / 3), init="pca", random_state=seed
-    ).fit_transform(both)
-    found = np.full((len(made) + len(real), 2), np.nan, np.float32)
-    found[: len(one)] = laid[: len(one)]
-    found[len(made) : len(made) + len(other)] = laid[len(one) :]
-    return found

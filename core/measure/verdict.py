@@ -62,8 +62,8 @@ def verdict(evaluation: Evaluation) -> Verdict:
         for test in copy_tests
         if (measured := evaluation.get(test.name)) is not None
     )
-    flagged = [each for each in tests if each.flagged]
-    strong = any(each.test.strong for each in flagged)
+    flagged = [one for one in tests if one.flagged]
+    strong = any(one.test.strong for one in flagged)
     believe = (
         "Look at the pairs: no test replaces that. For a firmer answer, train on one half of the images, so "
         "that as many unseen ones are there to compare with, and with another seed."
@@ -71,34 +71,35 @@ def verdict(evaluation: Evaluation) -> Verdict:
     if not tests:
         return Verdict(None, "Whether it copies was not measured.", (), believe)
     blind = f"Copies that are {MISSED} are not looked for."
-    if not any(each.test.looks_for for each in tests):
+    if not any(one.test.looks_for for one in tests):
         hidden = next((test.looks_for for test in copy_tests if test.looks_for), "in disguise")
         blind = f"These tests did not look for copies that are {hidden}: measure again for that."
-    made = many(tests, "test")
     number = {1: "One", 2: "Two"}.get(len(flagged), str(len(flagged)))
-    if strong and len({each.kind for each in flagged}) > 1:
-        says = f"It copies training images{_how(evaluation, flagged)}: {len(flagged)} of {made} say so."
-        return Verdict(True, says, tests, believe)
-    if strong:
-        says = (
-            f"{number} of {made} speak{'s' * (len(flagged) == 1)} for copying"
-            f"{_how(evaluation, flagged)}, the others do not confirm it: undecided."
+    copies, how, count = False, _how(evaluation, flagged), many(tests, "test")
+    if strong and len({one.kind for one in flagged}) > 1:
+        copies = True
+        sentence = f"It copies training images{how}: {len(flagged)} of {count} say so."
+    elif strong:
+        copies = None
+        sentence = (
+            f"{number} of {count} speak{'s' * (len(flagged) == 1)} for copying{how}, "
+            "the others do not confirm it: undecided."
         )
-        return Verdict(None, says, tests, believe)
-    if flagged:
-        says = (
-            f"No sign of copies. {number} of {made} found samples close to training images, "
+    elif flagged:
+        sentence = (
+            f"No sign of copies. {number} of {count} found samples close to training images, "
             f"as smooth samples also are. {blind}"
         )
-        return Verdict(False, says, tests, believe)
-    return Verdict(False, f"No sign of copies in {made}. {blind}", tests, believe)
+    else:
+        sentence = f"No sign of copies in {count}. {blind}"
+    return Verdict(copies, sentence, tests, believe)
 
 
 def _how(evaluation: Evaluation, flagged: list[Evidence]) -> str:
     """Says what was done to the copies, where only that gives them away."""
     hidden = [test for test in copy_tests if test.disguise_of]
     plain = {test.disguise_of for test in hidden}
-    names = {each.test.name for each in flagged}
+    names = {one.test.name for one in flagged}
     if names & plain or not any(test.name in names for test in hidden):
         return ""
     measured = [evaluation.get(test.name) for test in hidden]
@@ -122,7 +123,7 @@ def _good(evaluation: Evaluation) -> str:
 
 
 def _reached(m: Measurement) -> float:
-    """Gives a value as a share of what real images reach."""
+    """Gives a value as a share of what real images rone."""
     return (m.value or 0.0) / (m.floor or 1.0)
 
 

@@ -9,7 +9,7 @@ Torch is imported where it computes, so that listing the media costs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -48,18 +48,21 @@ def _coarse(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Medium(Entry):
-    """A medium; ``make(x, columns, facts=None, **layout) -> bytes`` shows items, uint8 (N, …) 0 … 255, in one file.
+    """A medium; ``make(x, levels)`` draws stored items (N, …) of so many levels, as :meth:`pictures` shows them.
 
     Attributes:
         item, model: The forms of the two sides.
         shape: Of stored items, in words.
         fits: Tells whether items of a shape (…) are of this medium.
         told: Says how many items of a shape a dataset holds.
-        alone: Writes one stored item (…) of so many levels as a file; its ``suffix``, and its ``mime`` type.
+        alone: Writes one stored item (…) of so many levels as a file; its ``suffix``, and its ``mime`` type, which says
+            how a browser shows or plays it.
         body: Makes the network of a judge: from what a model sees of a shape (…), with a width, to so many features.
         usual: The usual strength of an attack on items of a shape (…): the largest change of a number, of a range of 1.
         norms: Names of the norms that measure a change.
-        source: The dataset source that imports files.
+        source: The dataset source that imports files, and makes an item of a visitor's own.
+        parts: What pages and commands offer for this medium and not for every one:
+            ``inspection`` of a dataset, ``drawing`` of an item by hand, ``corruptions`` as of a camera or a scanner.
         dtype: Of stored items.
         read: Turns stored items of so many levels into float32 in [0, 1].
         write: Turns items in [0, 1] into stored ones of so many levels.
@@ -80,16 +83,32 @@ class Medium(Entry):
     usual: Callable[[tuple[int, ...]], float]
     norms: tuple[str, ...] = ("linf", "l2", "l1")
     source: str = ""
+    parts: frozenset[str] = frozenset()
     dtype: str = "uint8"
     read: Callable[[Tensor, int], Tensor] = _floats
     write: Callable[[Tensor, int], np.ndarray] = _levels
     to_model: Callable[[Tensor], Tensor] = lambda x: x
     from_model: Callable[[Tensor], Tensor] = lambda x: x
     near: Callable[[Tensor], Tensor] = _coarse
-    config: type[Config] = Config
 
     def __reduce__(self) -> tuple[Callable[[str], Medium], tuple[str]]:
         return named, (self.name,)  # functions of a medium need not be pickled with its datasets
+
+    def require(self, part: str) -> None:
+        """Refuses what this medium does not have.
+
+        Raises:
+            UserError: With the media that have the part.
+        """
+        if part not in self.parts:
+            able = " or ".join(medium.title.lower() for medium in media if part in medium.parts)
+            raise UserError(
+                f"There is no {part} of {self.title.lower()} yet, only of {able}. Choose a dataset of those."
+            )
+
+    def pictures(self, x: np.ndarray, levels: int = 256) -> np.ndarray:
+        """Draws stored items (N, …) of so many levels, uint8 (N, 1 or 3, H, W): on walls, pads, maps and sheets."""
+        return self.make(np.asarray(x), levels)
 
     def seen(self, x: Tensor, levels: int) -> Tensor:
         """Turns stored items (N, …) of so many levels into what a model sees of them."""
@@ -99,14 +118,40 @@ class Medium(Entry):
         """Turns what a model has made, (N, …), into items as they are stored, in memory."""
         return self.write(self.from_model(x), levels)
 
+    def drawn(self, x: Tensor) -> np.ndarray:
+        """Draws items in [0, 1], (N, …), as :meth:`pictures` does."""
+        return self.pictures(self.write(x, 256))
+
+    def shown(self, x: Tensor) -> np.ndarray:
+        """Draws what a model has made, (N, …) in [0, 1], as :meth:`pictures` does."""
+        return self.drawn(self.from_model(x))
+
     def items(self, x: Tensor, levels: int = 256) -> Tensor:
         """Turns what a model has made, (N, …), into the items in [0, 1] that are read once it was stored."""
+        return self.stored(self.from_model(x), levels)
+
+    def stored(self, x: Tensor, levels: int = 256) -> Tensor:
+        """Turns items into what is read once they were stored."""
         import torch
 
-        return self.read(torch.as_tensor(self.kept(x, levels)), levels)
+        return self.read(torch.as_tensor(self.write(x, levels)), levels)
 
 
 media = Registry("medium", Medium, "core.media")
+
+
+def recorded(medium: str, shape: Sequence[int]) -> dict[str, Any]:
+    """Says in plain values what one side of a medium is like; of images as it has been from the start."""
+    if medium == "image":
+        return {"channels": shape[0], "size": shape[-1]}
+    return {"medium": medium, "shape": list(shape)}
+
+
+def side_of(record: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
+    """Reads what :func:`recorded` gave: the medium's name, and the shape."""
+    if "shape" in record:
+        return record["medium"], tuple(record["shape"])
+    return "image", (record["channels"], record["size"], record["size"])
 
 
 def named(name: str) -> Medium:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -27,7 +26,7 @@ def _alone(x: np.ndarray, levels: int) -> bytes:
 def _told(count: int, shape: tuple[int, ...]) -> str:
     channels, size, _ = shape
     kind = "colour" if channels == 3 else "grey"
-    return f"{count} {kind} images of {size}×{size} px"
+    return f"{count:,} {kind} images of {size}×{size} px"
 
 
 def _body(shape: tuple[int, ...], width: int, features: int) -> nn.Module:
@@ -54,9 +53,8 @@ def _usual(shape: tuple[int, ...]) -> float:
     body=_body,
     usual=_usual,
     source="folder",
+    parts=frozenset({"inspection", "drawing", "corruptions"}),
 )
-def image(
-    x: np.ndarray, columns: int, facts: Mapping[str, Any] | None = None, **layout: int
-) -> bytes:
-    """Shows images side by side as one PNG."""
-    return sheets.png(x, columns, facts, **layout)
+def image(x: np.ndarray, levels: int) -> np.ndarray:
+    """Shows images as they are."""
+    return sheets.as_bytes(x, levels)

@@ -20,18 +20,18 @@ This module names torch only for the type checker, so that listing the families 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from core.catalog import Config, Registry, UserError
-from core.media import Form, Taker, media
+from core.media import Form, Taker, media, recorded, side_of
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from core.tensors import Group, Loss
+    from core.tensors import Group, Ids, Loss
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Curve:
         reading: How to read it, in a sentence or two.
         lines: Values that are drawn, with their labels; empty for training and held-out ones of the key.
         scale: ``log`` where the end is a small part of the beginning.
-        place: ``first`` is seen at once, ``steering`` (what the training itself goes by) stands under the images.
+        position: ``first`` is seen at once, ``steering`` (what the training itself goes by) stands under the images.
     """
 
     key: str
@@ -53,18 +53,15 @@ class Curve:
     reading: str
     lines: Mapping[str, str] = field(default_factory=dict)
     scale: Literal["linear", "log"] = "linear"
-    place: Literal["first", "steering", "further"] = "further"
+    position: Literal["first", "steering", "further"] = "further"
 
     def drawn(self, names: Iterable[str]) -> dict[str, str]:
         """Gives those of the recorded values that belong in it, with their labels."""
-        if self.lines:
-            labels = dict(self.lines)
-        elif self.key.endswith("/"):
+        if self.key.endswith("/") and not self.lines:
             return {n: n.removeprefix(self.key) for n in names if n.startswith(self.key)}
-        else:
-            labels = {self.key: "training", f"valid_{self.key}": "held-out"}
-        there = set(names)
-        return {name: label for name, label in labels.items() if name in there}
+        labels = self.lines or {self.key: "training", f"valid_{self.key}": "held-out"}
+        recorded = set(names)
+        return {name: label for name, label in labels.items() if name in recorded}
 
 
 MEMORISES = "A held-out curve that rises while training falls: the model memorises."
@@ -88,9 +85,7 @@ class Family(Taker):
 families = Registry("family", Family, "core.models")
 
 DEFAULT_FAMILY = "gan"  # what is trained where nobody has chosen: good images within a minute
-SYNTHETIC_FAMILY = (
-    "vae"  # whose samples an experiment adds where nobody has chosen: steady on few images
-)
+SYNTHETIC_FAMILY = "vae"  # whose samples an experiment adds by default: steady on few images
 ADAPT_EVERY = 16  # steps between two calls of `Adapts.adapt`
 
 
@@ -113,19 +108,12 @@ class Spec:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Spec:
         """Reads what :meth:`record` gave."""
-        if "shape" in record:
-            medium, shape = record["medium"], tuple(record["shape"])
-        else:
-            medium, shape = "image", (record["channels"], record["size"], record["size"])
-        return cls(medium, shape, record["levels"], tuple(record["shares"]))
+        return cls(*side_of(record), record["levels"], tuple(record["shares"]))
 
     def record(self) -> dict[str, Any]:
         """Gives plain values, ready for JSON; those of images as they have been from the start."""
-        if self.medium == "image":
-            what = {"channels": self.channels, "size": self.size}
-        else:
-            what = {"medium": self.medium, "shape": list(self.shape)}
-        return {**what, "levels": self.levels, "shares": list(self.shares)}
+        side = recorded(self.medium, self.shape)
+        return {**side, "levels": self.levels, "shares": list(self.shares)}
 
     @property
     def form(self) -> Form:
@@ -193,7 +181,7 @@ class GenerativeModel(Trainable, Protocol):
     spec: Spec
     classes: int
 
-    def sample(self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config) -> Tensor:
+    def sample(self, ids: Ids, y: Tensor | None, seed: int, sampling: Config) -> Tensor:
         """Makes the images with these ids of this seed, (N, C, H, W) in [0, 1].
 
         Args:
@@ -209,7 +197,7 @@ class GenerativeModel(Trainable, Protocol):
 class Decodes(Protocol):
     """A model with a latent space to walk in."""
 
-    def latent(self, ids: Sequence[int], seed: int, sampling: Config) -> Tensor:
+    def latent(self, ids: Ids, seed: int, sampling: Config) -> Tensor:
         """Draws the latents that `sample` would decode, (N, D)."""
         ...
 
@@ -260,7 +248,7 @@ class Quantizes(Protocol):
 class Spells(Quantizes, Protocol):
     """A model that spells images: its codes are vectors, so that there are points between two codes."""
 
-    def write(self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config) -> Tensor:
+    def write(self, ids: Ids, y: Tensor | None, seed: int, sampling: Config) -> Tensor:
         """Draws the codes that `sample` would restore, (N, T)."""
         ...
 
@@ -289,14 +277,12 @@ class Spells(Quantizes, Protocol):
 class Traces(Protocol):
     """A model whose sampling is a path from noise to an image, of many passes; so is its `decode`, if it has one."""
 
-    def trace(
-        self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config
-    ) -> Iterator[Tensor]:
+    def trace(self, ids: Ids, y: Tensor | None, seed: int, sampling: Config) -> Iterator[Tensor]:
         """Yields the images that the model expects at every step of `sample`; the last ones are the samples."""
         ...
 
     def states(
-        self, ids: Sequence[int], y: Tensor | None, seed: int, sampling: Config
+        self, ids: Ids, y: Tensor | None, seed: int, sampling: Config
     ) -> Iterator[tuple[float, Tensor, Tensor]]:
         """Yields time (0 noise, 1 data), the noisy images and the expected ones, from the start of `sample` on."""
         ...

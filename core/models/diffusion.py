@@ -35,12 +35,10 @@ from torch.nn import functional as F
 from core.catalog import Config, knob
 from core.models import MEMORISES, Curve, Spec, dense, families
 from core.nets import LabelEmbedding, crop, labels_for, pad, plan
-from core.tensors import Batch, Group, Loss, noise, rows
+from core.tensors import Batch, Group, Ids, Loss, noise, rows
 
-TIMES = {
-    "flow": (0.0, 1.0),
-    "denoising": (1.2, 1.2),
-}  # of logit t; [2] and [3], table 1: -log sigma
+# mean and spread of logit t; [2] and [3], table 1: -log sigma
+TIMES = {"flow": (0.0, 1.0), "denoising": (1.2, 1.2)}
 SIGMA_DATA = 0.5  # [3]
 DROP = 0.1  # share of images whose class the network is not told [4]
 CHURN = 10.0  # noise that the stochastic sampler renews over a whole path, S_churn of [3]
@@ -112,7 +110,7 @@ CURVES = (
         "Loss",
         "Squared error of the direction from noise to image, per number; lower is better. "
         + MEMORISES,
-        place="first",
+        position="first",
     ),
 )
 
@@ -150,7 +148,7 @@ class Diffusion(nn.Module):
             y: Labels (N,), or shares of classes (N, K); None for any class.
             keep: False for an image whose label is to be ignored, (N,).
         """
-        skip, out, inner, level = precondition(self.config.objective, t)
+        skip, out, inner, level = precondition(self.config.objective, t)  # each (N,)
         raw = self.net(x * wide(inner, x), self.code(level, y, keep)).to(x.dtype)
         return wide(skip, x) * x + wide(out, x) * raw
 
@@ -182,16 +180,16 @@ class Diffusion(nn.Module):
     def held_out(self, x: Batch, y: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
         """Gives the loss of images (N, …) at eight fixed times, the octiles of the training's."""
         mean, std = TIMES[self.config.objective]
-        octile = (torch.arange(len(x), device=x.device) % 8 + 0.5) / 8
+        octile = (torch.arange(len(x), device=x.device) % 8 + 0.5) / 8  # (N,)
         t = torch.sigmoid(mean + std * torch.special.ndtri(octile))
         start = torch.randn(x.shape, generator=generator, device=x.device)
         return {"valid_loss": self._errors(x * 2 - 1, start, t, y, None).mean()}
 
     # --- from noise to images and back --------------------------------------------------------------------------
 
-    def latent(self, ids: Sequence[int] | Tensor, seed: int, sampling: DiffusionSampling) -> Tensor:
+    def latent(self, ids: Ids, seed: int, sampling: DiffusionSampling) -> Tensor:
         """Draws the noise that a path starts from, (N, D)."""
-        return noise(seed, ids, (self.dim,), "latent", device=self._device())
+        return noise(seed, ids, (self.dim,), "latent", device=self.code.pitch.device)
 
     def decode(self, z: Tensor, y: Tensor | None, sampling: DiffusionSampling) -> Batch:
         """Follows the path from noise (N, D) to images (N, …); no sampler adds fresh noise here."""
@@ -214,14 +212,14 @@ class Diffusion(nn.Module):
         return to_images(state)
 
     def trace(
-        self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
+        self, ids: Ids, y: Tensor | None, seed: int, sampling: DiffusionSampling
     ) -> Iterator[Batch]:
         """Yields the images (N, …) expected after every step of :meth:`sample`; the last ones are the samples."""
         for _, clean in self._drawing(ids, y, seed, sampling):
             yield to_images(clean)
 
     def states(
-        self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
+        self, ids: Ids, y: Tensor | None, seed: int, sampling: DiffusionSampling
     ) -> Iterator[tuple[float, Batch, Batch]]:
         """Yields time, the noisy and the expected images (N, …), from the start of :meth:`sample` on."""
         z = self.latent(ids, seed, sampling).view(-1, *self.shape)
@@ -232,7 +230,7 @@ class Diffusion(nn.Module):
             yield step / sampling.steps, to_images(x), to_images(clean)
 
     def _drawing(
-        self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
+        self, ids: Ids, y: Tensor | None, seed: int, sampling: DiffusionSampling
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields state and expected end after every step of sampling, both centred."""
 
@@ -240,23 +238,16 @@ class Diffusion(nn.Module):
             fresh = noise(seed, ids, self.shape, f"step {step}", device=x.device)
             return churn(x, t, fresh, sampling.steps)
 
-        z = self.latent(ids, seed, sampling)
-        path = self._path(
-            z,
-            labels_for(self, ids, y, seed),
-            sampling,
-            renew=renew if sampling.sampler == "stochastic" else None,
-        )
+        z, y = self.latent(ids, seed, sampling), labels_for(self, ids, y, seed)
+        path = self._path(z, y, sampling, renew=renew if sampling.sampler == "stochastic" else None)
         while True:
-            with torch.no_grad():  # and not around the yield, where others compute
-                found = next(path, None)
-            if found is None:
+            with torch.no_grad():  # and not around the yield, where the caller may want gradients
+                state = next(path, None)
+            if state is None:
                 return
-            yield found
+            yield state
 
-    def sample(
-        self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: DiffusionSampling
-    ) -> Batch:
+    def sample(self, ids: Ids, y: Tensor | None, seed: int, sampling: DiffusionSampling) -> Batch:
         """Makes the images with these ids of this seed, (N, …) in [0, 1]."""
         *_, last = self.trace(ids, y, seed, sampling)
         return last
@@ -279,17 +270,12 @@ class Diffusion(nn.Module):
         def field(x: Tensor, t: float) -> Tensor:
             if y is None or not self.classes or guidance == 1:
                 return self.velocity(x, x.new_full((len(x),), t), y)
-            told = torch.arange(2 * len(x), device=x.device) < len(x)
-            both = self.velocity(
-                torch.cat([x, x]), x.new_full((2 * len(x),), t), torch.cat([y, y]), told
-            )
-            this, anything = both.chunk(2)
-            return torch.lerp(anything, this, guidance)
+            x, y2 = torch.cat([x, x]), torch.cat([y, y])  # (2N, …): of the class, then of any
+            keep = torch.arange(len(x), device=x.device) < len(x) // 2
+            v, v_any = self.velocity(x, x.new_full((len(x),), t), y2, keep).chunk(2)
+            return torch.lerp(v_any, v, guidance)
 
         return field
-
-    def _device(self) -> torch.device:
-        return next(self.parameters()).device
 
     # --- likelihood ---------------------------------------------------------------------------------------------
 
@@ -302,15 +288,14 @@ class Diffusion(nn.Module):
         level = 1 / (self.spec.levels - 1)
         x = x + level * (torch.rand(x.shape, generator=generator, device=x.device) - 0.5)
         if self.dim <= 64:
-            probes = torch.eye(self.dim, device=x.device).view(-1, 1, *self.shape)
+            probes = torch.eye(self.dim, device=x.device).view(-1, 1, *self.shape)  # (D, 1, …)
             share = 1.0
         else:
             flips = torch.randint(2, (4, *x.shape), generator=generator, device=x.device)
-            probes, share = flips * 2.0 - 1, 1 / 4
+            probes, share = flips * 2.0 - 1, 1 / 4  # (4, N, …)
         with torch.autocast(x.device.type, enabled=False):
-            field = self._field(y, 1.0)
-            found = log_density(field, x.float() * 2 - 1, probes, share, steps=32)
-        return found + self.dim * math.log(2 * level)  # the width of a level between -1 and 1
+            density = log_density(self._field(y, 1.0), x.float() * 2 - 1, probes, share, steps=32)
+        return density + self.dim * math.log(2 * level)  # the width of a level between -1 and 1
 
 
 class Precondition(NamedTuple):
@@ -396,15 +381,15 @@ def log_density(field: Field, x: Tensor, probes: Tensor, share: float, steps: in
     def both(state: Tensor, t: float) -> Tensor:
         """Gives the velocity, and its divergence in the last column."""
         with torch.enable_grad():
-            here = state[:, :-1].view_as(x).detach().requires_grad_()
-            v = field(here, t)
-            total = x.new_zeros(len(x))
+            point = state[:, :-1].view_as(x).detach().requires_grad_()
+            v = field(point, t)
+            divergence = x.new_zeros(len(x))
             for probe in probes.expand(len(probes), *x.shape):
-                (slope,) = torch.autograd.grad(v, here, probe, retain_graph=True)
-                total = total + (slope * probe).flatten(1).sum(1)
-        return torch.cat([v.detach().flatten(1), share * total[:, None]], 1)
+                (slope,) = torch.autograd.grad(v, point, probe, retain_graph=True)
+                divergence = divergence + (slope * probe).flatten(1).sum(1)
+        return torch.cat([v.detach().flatten(1), share * divergence[:, None]], 1)
 
-    state = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], 1)
+    state = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], 1)  # (N, D + 1)
     *_, (state, _) = solve(both, state, torch.linspace(1, 0, steps + 1).tolist(), True)
     start = state[:, :-1]
     return state[:, -1] - 0.5 * (start.square() + math.log(2 * math.pi)).sum(1)
@@ -435,11 +420,11 @@ class Code(nn.Module):
         self.embed = LabelEmbedding(classes, CODE) if classes else None
 
     def forward(self, level: Tensor, y: Tensor | None, keep: Tensor | None) -> Tensor:
-        waves = level[:, None] * self.pitch
-        code = self.time(torch.cat([waves.sin(), waves.cos()], 1))
+        waves = level[:, None] * self.pitch  # (N,) -> (N, 32)
+        code = self.time(torch.cat([waves.sin(), waves.cos()], 1))  # (N, CODE)
         if self.embed is not None and y is not None:
-            told = self.embed(y)
-            code = code + (told if keep is None else told * keep[:, None])
+            label = self.embed(y)
+            code = code + (label if keep is None else label * keep[:, None])
         return F.silu(code)
 
 
@@ -463,7 +448,7 @@ class Dense(nn.Module):
         self.last = zeroed(nn.Linear(width, pixels))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        h = self.first(x.flatten(1))
+        h = self.first(x.flatten(1))  # (N, …) -> (N, width)
         for block in self.blocks:
             scale, shift = block["film"](code).chunk(2, 1)  # type: ignore[index]
             u = F.layer_norm(h, h.shape[1:]) * (1 + scale) + shift
@@ -489,7 +474,7 @@ class UNet(nn.Module):
 
         def blocks() -> nn.ModuleList:
             return nn.ModuleList(
-                nn.ModuleList(Block(each) for _ in range(depth)) for each in widths
+                nn.ModuleList(Block(channels) for _ in range(depth)) for channels in widths
             )
 
         self.first = nn.Conv2d(pixels, width, 3, padding=1)
@@ -503,7 +488,7 @@ class UNet(nn.Module):
         self.last = zeroed(nn.Conv2d(width, pixels, 3, padding=1))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        h = F.pixel_unshuffle(pad(x, self.inner), self.patch)
+        h = F.pixel_unshuffle(pad(x, self.inner), self.patch)  # (N, C, H, W) -> (N, C p², H/p, W/p)
         h = self.first(h.contiguous(memory_format=torch.channels_last))
         shortcuts = []
         for level, blocks in enumerate(self.down):
@@ -548,12 +533,12 @@ class Attention(nn.Module):
         self.outer = zeroed(nn.Linear(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        n, c, height, across = x.shape
+        n, c, height, width = x.shape
         tokens = x.flatten(2).transpose(1, 2)  # (N, T, C)
         heads = self.inner(self.norm(tokens)).view(n, -1, 3, self.heads, c // self.heads)
         q, k, v = heads.permute(2, 0, 3, 1, 4)  # each (N, heads, T, C/heads)
-        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, -1, c)
-        return x + self.outer(seen).transpose(1, 2).reshape(n, c, height, across)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, -1, c)
+        return x + self.outer(mixed).transpose(1, 2).reshape(n, c, height, width)
 
 
 def groups_of(channels: int) -> int:

@@ -25,16 +25,16 @@ from torch.nn import functional as F
 from core.catalog import Config, knob
 from core.models import Curve, Spec, families
 from core.nets import LabelEmbedding, crop, labels_for
-from core.tensors import Group, Images, Loss, all_mean, noise, rows
+from core.tensors import Group, Ids, Images, Loss, all_mean, noise, rows
 
 # Of the logit transform ([1], section 4.1): keeps black and white away from infinity, yet leaves them room. A wider
 # one makes spikes of them, which cost likelihood and show as grey dust in the samples; a narrower one long tails.
 MARGIN = 0.005
 MOST_SILENCED = 160  # units of 256
 
-# of the two layers of hidden units of a coupling: which are kept, and what the kept are multiplied by
-Kept = tuple[Tensor, Tensor, Tensor]
-Silence = Callable[[Sequence[int]], Kept]  # dropout: draws them for a shape
+# of the two layers of hidden units of a coupling: which ones stay, and what these are multiplied by
+Masks = tuple[Tensor, Tensor, Tensor]
+Silence = Callable[[Sequence[int]], Masks]  # dropout: draws them for a shape
 
 
 class FlowConfig(Config):
@@ -94,7 +94,10 @@ class FlowSampling(Config):
 
 CURVES = (
     Curve(
-        "loss", "Loss", "Negative log-likelihood in nats per image; lower is better.", place="first"
+        "loss",
+        "Loss",
+        "Negative log-likelihood in nats per image; lower is better.",
+        position="first",
     ),
     Curve(
         "bits_per_dim",
@@ -106,7 +109,7 @@ CURVES = (
         "Dropout",
         "Rises while held-out images cost more than training images, and falls otherwise.",
         lines={"dropout": "share"},
-        place="steering",
+        position="steering",
     ),
     Curve(
         "gap",
@@ -173,7 +176,7 @@ class Flow(nn.Module):
         self, x: Images, y: Tensor | None, generator: torch.Generator, progress: float
     ) -> Iterator[Loss]:
         """Yields the negative log-likelihood of (N, C, H, W) in nats per image; the first batch sets all scales [2]."""
-        if not self.started:  # asks the device once, and not at every step
+        if not self.started:  # reading `ready` of a GPU forces a synchronisation, so only once
             if not self.ready:
                 with torch.no_grad():
                     self._log_prob(x, y, generator, first=True)
@@ -199,21 +202,19 @@ class Flow(nn.Module):
             valid_x, valid_y: As many held-out ones.
             generator: Of the dequantisation.
         """
-        known = self.log_prob(x, y, generator).mean()
-        gap = (
-            all_mean(known - self.log_prob(valid_x, valid_y, generator).mean()) / self._nats_per_bit
-        )
+        train = self.log_prob(x, y, generator).mean()
+        valid = self.log_prob(valid_x, valid_y, generator).mean()
+        gap = all_mean(train - valid) / self._nats_per_bit
         more = torch.where(gap > self.config.gap, 4, -4)
         self.silenced.copy_((self.silenced + more).clamp(0, MOST_SILENCED))
         return {"dropout": self.silenced / 256, "gap": gap}
 
     def _silence(self, generator: torch.Generator) -> Silence:
         """Makes the dropout of one step; bytes are drawn several times faster than floats."""
+        options = {"generator": generator, "device": self.silenced.device, "dtype": torch.uint8}
+        draw = partial(rows, partial(torch.randint, 0, 256), **options)
 
-        kinds = {"generator": generator, "device": self.silenced.device, "dtype": torch.uint8}
-        draw = partial(rows, partial(torch.randint, 0, 256), **kinds)
-
-        def silence(shape: Sequence[int]) -> Kept:
+        def silence(shape: Sequence[int]) -> Masks:
             inner, outer = (draw(shape) >= self.silenced for _ in range(2))
             return inner, outer, 256 / (256 - self.silenced.float())
 
@@ -261,8 +262,7 @@ class Flow(nn.Module):
         if generator is None:
             frame = v.new_full(shape, 0.5)
         else:
-            kinds = {"device": v.device, "dtype": v.dtype}
-            frame = rows(torch.rand, shape, generator=generator, **kinds)
+            frame = rows(torch.rand, shape, generator=generator, device=v.device, dtype=v.dtype)
         crop(frame, self.spec.size).copy_(v)
         return frame
 
@@ -281,12 +281,13 @@ class Flow(nn.Module):
             silence: Of the couplings' hidden units.
             first: Sets the scales of every step from these images.
         """
-        e = self.embed(y) if self.embed is not None and y is not None else None
+        e = self._embedded(y)
         p = MARGIN + (1 - 2 * MARGIN) * v
         h = torch.log(p) - torch.log1p(-p)
         log_det = (math.log(1 - 2 * MARGIN) - torch.log(p) - torch.log1p(-p)).flatten(1).sum(1)
         parts: list[Tensor] = []
         for shape, steps in zip(self.shapes, self.scales, strict=True):
+            # (N, C, H, W) -> (N, 4C, H/2, W/2), or (N, D) for dense couplings
             h = F.pixel_unshuffle(h, 2) if len(shape) > 1 else h.flatten(1)
             for step in steps:  # type: ignore[attr-defined]
                 if first:
@@ -294,9 +295,12 @@ class Flow(nn.Module):
                 h, change = step(h, e, silence(step.hidden(h)) if silence else None)
                 log_det = log_det + change
             if len(shape) > 1:
-                h, done = h.chunk(2, 1)
+                h, done = h.chunk(2, 1)  # each (N, 2C, H/2, W/2)
                 parts.append(done.flatten(1))
         return torch.cat([*parts, h], 1), log_det
+
+    def _embedded(self, y: Tensor | None) -> Tensor | None:
+        return None if self.embed is None or y is None else self.embed(y)
 
     def inverse(self, z: Tensor, y: Tensor | None) -> Tensor:
         """Maps noise (N, D) back to points of (0, 1), (N, C, inner, inner), or a little outside."""
@@ -312,7 +316,7 @@ class Flow(nn.Module):
         self, z: Tensor, y: Tensor | None, shown: bool = False
     ) -> Iterator[tuple[str, Tensor]]:
         """Undoes step after step; yields the points of (0, 1) at the end or, ``shown``, after each step as well."""
-        e = self.embed(y) if self.embed is not None and y is not None else None
+        e = self._embedded(y)
         sizes = [math.prod(shape) // 2 for shape in self.shapes[:-1]]
         *parts, h = z.split([*sizes, z.shape[1] - sum(sizes)], 1)
         if shown:
@@ -360,16 +364,14 @@ class Flow(nn.Module):
         v = crop(v, self.spec.size)
         return ((v * levels - 0.5) / (levels - 1)).clamp(0, 1)
 
-    def latent(self, ids: Sequence[int] | Tensor, seed: int, sampling: FlowSampling) -> Tensor:
+    def latent(self, ids: Ids, seed: int, sampling: FlowSampling) -> Tensor:
         """Draws standard normal noise, scaled by the temperature, (N, D)."""
         count = self.spec.channels * self.inner**2
         z = noise(seed, ids, (count,), "latent", device=self.ready.device)
         return z * sampling.temperature
 
     @torch.no_grad()
-    def sample(
-        self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: FlowSampling
-    ) -> Images:
+    def sample(self, ids: Ids, y: Tensor | None, seed: int, sampling: FlowSampling) -> Images:
         """Makes the images with these ids of this seed, (N, C, H, W) in [0, 1]."""
         y = labels_for(self, ids, y, seed)
         return self.decode(self.latent(ids, seed, sampling), y, sampling)
@@ -413,12 +415,12 @@ class FlowStep(nn.Module):
         """Gives the shape of each of the two layers of hidden units of its coupling, for inputs (N, C, …)."""
         return len(h), self.net.width, *h.shape[2:]
 
-    def forward(self, h: Tensor, e: Tensor | None, kept: Kept | None) -> tuple[Tensor, Tensor]:
+    def forward(self, h: Tensor, e: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor]:
         """Gives the changed numbers, and the log-determinant of the change, (N,)."""
         h = (h - self.centre) / self.spread * self.log_scale.exp() + self.shift
         h = h.index_select(1, self.order)
         known, rest = h.split([self.known, self.changed], 1)
-        log_scale, shift = self._coupling(known, e, kept)
+        log_scale, shift = self._coupling(known, e, masks)
         rest = (rest + shift) * log_scale.exp()
         constant = self.pixels * (self.log_scale - self.spread.log()).sum()
         log_det = log_scale.flatten(1).sum(1) + constant
@@ -432,14 +434,14 @@ class FlowStep(nn.Module):
         return (h - self.shift) * (-self.log_scale).exp() * self.spread + self.centre
 
     def _coupling(
-        self, known: Tensor, e: Tensor | None, kept: Kept | None
+        self, known: Tensor, e: Tensor | None, masks: Masks | None
     ) -> tuple[Tensor, Tensor]:
-        raw, shift = self.net(known, e, kept).chunk(2, 1)
+        raw, shift = self.net(known, e, masks).chunk(2, 1)
         return 2 * torch.tanh(raw / 2), shift  # bounded: a saturated scale makes infinite samples
 
 
 class CouplingNet(nn.Module):
-    """Looks at one half, and the class, and says how to change the other; says nothing at first."""
+    """Gives log-scale and shift of one half from the other half and the class; zeros before it has learned."""
 
     def __init__(self, inputs: int, width: int, outputs: int, extra: int, conv: bool) -> None:
         super().__init__()
@@ -457,17 +459,17 @@ class CouplingNet(nn.Module):
         for param in self.last.parameters():
             nn.init.zeros_(param)
 
-    def forward(self, known: Tensor, e: Tensor | None, kept: Kept | None) -> Tensor:
+    def forward(self, known: Tensor, e: Tensor | None, masks: Masks | None) -> Tensor:
         h = self.first(known)
         if self.label is not None and e is not None:
             h = h + self.label(e).view(*h.shape[:2], *(1,) * (h.ndim - 2))
         first, second = self.middle
         inside = F.leaky_relu(first(F.leaky_relu(h, 0.2)), 0.2)
-        if kept is not None:
-            inside = inside * kept[0] * kept[2]
+        if masks is not None:
+            inside = inside * masks[0] * masks[2]
         h = F.leaky_relu(h + second(inside), 0.2)
-        if kept is not None:
-            h = h * kept[1] * kept[2]
+        if masks is not None:
+            h = h * masks[1] * masks[2]
         # in full precision: the likelihood sums the logarithms of these scales
         with torch.autocast(h.device.type, enabled=False):
             return self.last(h.to(known.dtype))

@@ -18,7 +18,8 @@ References (used throughout the code):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal
 
@@ -37,10 +38,11 @@ from core.nets import (
     ResidualUpward,
     Upward,
     flat,
+    joined,
     labels_for,
     refresh_batch_statistics,
 )
-from core.tensors import Group, Images, Loss, all_mean, full, noise, rows
+from core.tensors import Group, Ids, Images, Loss, all_mean, full, noise, rows
 
 GULRAJANI = 10.0  # weight of the gradient penalty of wgan-gp [8]
 HIGHEST = 0.8  # above it, generated images start to look augmented themselves [9]
@@ -142,21 +144,21 @@ CURVES = (
         "How real images look to the critic",
         "1 is certainly real. Both near 0.5: the critic can no longer tell them apart.",
         lines={"D_real": "real ones", "D_fake": "generated ones"},
-        place="first",
+        position="first",
     ),
     Curve(
         "losses",
         "Loss",
         "Each side lowers its own loss against the other: neither has to fall while the images get better.",
         lines={"critic_loss": "critic", "generator_loss": "generator"},
-        place="first",
+        position="first",
     ),
     Curve(
         "augmentation",
         "Augmentation of the critic's input",
         "The probability rises while the critic tells training images from held-out ones, and falls otherwise.",
         lines={"augmentation": "probability", "overfitting": "overfitting"},
-        place="steering",
+        position="steering",
     ),
     Curve(
         "penalties",
@@ -218,7 +220,8 @@ class GAN(nn.Module):
         if self.config.augment != "off":
             both = self._seen(torch.cat([real, fake]), generator, parts=2)
             real, fake = both[: len(x)].detach(), both[len(x) :]
-        d_real, d_fake = self._pairs(torch.cat([real, fake.detach()]), y)
+        pairs = torch.cat([real, fake.detach()])  # (2N, C, H, W)
+        d_real, d_fake = self.critic(pairs, None if y is None else torch.cat([y, y])).chunk(2)
         value = critic_loss(loss, d_real, d_fake)
         parts = opinions(loss, d_real.detach(), d_fake.detach())
         with torch.autocast(x.device.type, enabled=False):  # second derivatives want full precision
@@ -226,8 +229,7 @@ class GAN(nn.Module):
                 full(real), full(fake.detach()), y, generator, progress
             )
         value = value + penalty
-        parts |= slopes
-        yield Loss("critic", value, {"critic_loss": value.detach(), **parts})
+        yield Loss("critic", value, {"critic_loss": value.detach(), **parts, **slopes})
         with torch.no_grad():
             d_real = self.critic(real, y) if loss == "relativistic" else None
         value = generator_loss(loss, d_real, self.critic(fake, y))
@@ -245,7 +247,8 @@ class GAN(nn.Module):
 
         Overfitting is how far held-out images are on the way from training images (0) to generated ones (1) in the
         critic's eyes ([9], eq. 1). Differences of logits alone enter, so that it means the same for every loss; their
-        running averages, so that a small batch suffices; and a critic that is fooled has no say.
+        running averages, so that a small batch suffices; and a critic that takes generated images for real ones counts
+        for little.
         """
         if self.config.augment != "adaptive":
             return {}
@@ -288,11 +291,6 @@ class GAN(nn.Module):
         shape = (len(x), self.config.latent_dim)
         return rows(torch.randn, shape, generator=generator, device=x.device)
 
-    def _pairs(self, both: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Gives the logits of N real images, then N generated ones of the same classes, each (N,)."""
-        d_real, d_fake = self.critic(both, None if y is None else torch.cat([y, y])).chunk(2)
-        return d_real, d_fake
-
     def _penalties(
         self,
         real: Tensor,
@@ -303,8 +301,8 @@ class GAN(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Gives what the critic pays for steep slopes, and the parts of it for the record."""
         if self.config.loss == "wgan-gp":
-            kinds = {"device": real.device, "dtype": real.dtype}
-            u = rows(torch.rand, (len(real), 1, 1, 1), generator=generator, **kinds)
+            options = {"generator": generator, "device": real.device, "dtype": real.dtype}
+            u = rows(torch.rand, (len(real), 1, 1, 1), **options)
             between = torch.lerp(real, fake, u)
             slope = self.critic(between, y, slopes=True).clamp_min(1e-12).sqrt()
             excess = (slope - 1).square().mean()  # [8], eq. 3
@@ -335,13 +333,10 @@ class GAN(nn.Module):
             ),
         )
 
-    def latent(self, ids: Sequence[int] | Tensor, seed: int, sampling: GANSampling) -> Tensor:
+    def latent(self, ids: Ids, seed: int, sampling: GANSampling) -> Tensor:
         """Draws standard normal noise, scaled by the truncation."""
-        where = next(self.parameters()).device
-        return (
-            noise(seed, ids, (self.config.latent_dim,), "latent", device=where)
-            * sampling.truncation
-        )
+        device, shape = self.gaps.device, (self.config.latent_dim,)
+        return noise(seed, ids, shape, "latent", device=device) * sampling.truncation
 
     def decode(self, z: Tensor, y: Tensor | None, sampling: Config) -> Images:
         """Runs the generator net."""
@@ -352,9 +347,7 @@ class GAN(nn.Module):
         return self.generator
 
     @torch.no_grad()
-    def sample(
-        self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: GANSampling
-    ) -> Images:
+    def sample(self, ids: Ids, y: Tensor | None, seed: int, sampling: GANSampling) -> Images:
         """Makes the images with these ids of this seed."""
         z = self.latent(ids, seed, sampling)
         return self.decode(z, labels_for(self, ids, y, seed), sampling)
@@ -365,10 +358,10 @@ class GeneratorNet(nn.Module):
 
     def __init__(self, config: GANConfig, spec: Spec, network: str, classes: int) -> None:
         super().__init__()
-        self.shape = (spec.channels, spec.size, spec.size)
+        self.shape = spec.shape
         self.embed = LabelEmbedding(classes, 32) if classes else None
         inputs = config.latent_dim + (32 if classes else 0)
-        pixels = spec.channels * spec.size**2
+        pixels = math.prod(spec.shape)
         if network == "mlp":
             self.net: nn.Module = flat(inputs, 256, 512, pixels, last=nn.Tanh)
         elif network == "residual":
@@ -379,9 +372,7 @@ class GeneratorNet(nn.Module):
             self.net = nn.Sequential(net, nn.Tanh())
 
     def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
-        if self.embed is not None and y is not None:
-            z = torch.cat([z, self.embed(y)], 1)
-        return self.net(z).view(-1, *self.shape)
+        return self.net(joined(z, self.embed, y)).view(-1, *self.shape)  # (N, D) -> (N, C, H, W)
 
 
 class Critic(nn.Module):
@@ -389,14 +380,10 @@ class Critic(nn.Module):
 
     def __init__(self, config: GANConfig, spec: Spec, network: str, classes: int) -> None:
         super().__init__()
-        pixels = spec.channels * spec.size**2
+        pixels = math.prod(spec.shape)
         if network == "mlp":
-            features, body = (
-                256,
-                flat(
-                    pixels, 512, 256, last=lambda: nn.LeakyReLU(0.2), act=lambda: nn.LeakyReLU(0.2)
-                ),
-            )
+            features, act = 256, partial(nn.LeakyReLU, 0.2)
+            body = flat(pixels, 512, features, last=act, act=act)
             self.body: nn.Module = nn.Sequential(nn.Flatten(), body)
         elif network == "residual":
             features = config.width or 256
@@ -416,7 +403,7 @@ class Critic(nn.Module):
         return squares(partial(self._logits, y=y), x) if slopes else self._logits(x, y)
 
     def _logits(self, x: Tensor, y: Tensor | None) -> Tensor:
-        h = self.body(x)
+        h = self.body(x)  # (N, C, H, W) -> (N, D)
         logits = self.last(h).squeeze(1)
         if self.embed is not None and y is not None:
             logits = logits + (h * self.embed(y)).sum(1) / h.shape[1] ** 0.5
@@ -483,9 +470,7 @@ def penalties(critic: nn.Module, both: Tensor, y: Tensor | None) -> tuple[Tensor
 
 def squares(logits: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Gives the squared length of the gradient of each logit (N,) at its image, (N,); differentiable once more."""
-    if (
-        torch.compiler.is_compiling()
-    ):  # a compiled graph has a second derivative only if it holds the first
+    if torch.compiler.is_compiling():  # a graph has a second derivative only if it holds the first
         slope = torch.func.grad(lambda x: logits(x).sum())(x)
     else:
         x = x.detach().requires_grad_()

@@ -21,7 +21,8 @@ References (used throughout the code):
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 import torch
@@ -35,10 +36,11 @@ from core.nets import (
     LabelEmbedding,
     ResidualMLP,
     Upward,
+    joined,
     labels_for,
     refresh_batch_statistics,
 )
-from core.tensors import Batch, Group, Loss, all_mean, draw_labels, full, noise, rows
+from core.tensors import Batch, Group, Ids, Loss, all_mean, draw_labels, full, noise, rows
 
 DRAWS = 16  # latents per image that `log_prob` looks at
 CODES = 70  # codes per Gaussian of the mixture: fewer learn them by heart, more leave holes between the modes
@@ -121,7 +123,7 @@ CURVES = (
         "Loss",
         "Nats that it takes to describe an image: lower is better; with a density it may be below zero. "
         + MEMORISES,
-        place="first",
+        position="first",
     ),
     Curve(
         "reconstruction_error",
@@ -193,10 +195,8 @@ class VAE(nn.Module):
         raw = self._raw(draw(mean, log_var, generator), y)
         error = all_mean((image(raw, x.shape[1]) - x).square().mean())
         if self.config.likelihood == "gaussian":
-            pixels = x[0].numel()
-            nll = (
-                pixels / 2 * (torch.log(2 * math.pi * error) + 1)
-            )  # [3], eq. 6 with sigma^2 = error
+            # [3], eq. 6 with sigma^2 = error
+            nll = x[0].numel() / 2 * (torch.log(2 * math.pi * error) + 1)
         else:
             nll = -self._log_likelihood(x, raw).mean()
         kl = all_mean(divergence(mean, log_var).mean(0))  # per dimension
@@ -205,16 +205,12 @@ class VAE(nn.Module):
         value = nll + self.config.beta * warm * paid
 
         def each() -> Tensor:
-            if (
-                self.config.likelihood == "gaussian"
-            ):  # at the best sigma its slope is 0: it may stand still
+            if self.config.likelihood == "gaussian":  # at the best sigma, its own gradient is 0
                 log_likelihood = gaussian(x, image(raw, x.shape[1]), error.detach().sqrt())
             else:
                 log_likelihood = self._log_likelihood(x, raw)
-            costs = (
-                kl >= self.config.free_bits
-            )  # of the batch: below, a dimension costs what it may
-            paid = torch.where(costs, divergence(mean, log_var), self.config.free_bits).sum(1)
+            used = kl >= self.config.free_bits  # over the batch; another dimension costs a constant
+            paid = torch.where(used, divergence(mean, log_var), self.config.free_bits).sum(1)
             return self.config.beta * warm * paid - log_likelihood
 
         parts = {"loss": value, "reconstruction_error": error, "kl": kl.sum()}
@@ -250,38 +246,33 @@ class VAE(nn.Module):
         from sklearn.mixture import GaussianMixture
 
         generator = torch.Generator(x.device).manual_seed(0)
-        y = y if self.classes else None
-        parts = torch.arange(len(x), device=x.device).tensor_split(
-            -(-len(x) // 256)
-        )  # equal: no part of one image
-        found = [self._posterior(x[i], None if y is None else y[i]) for i in parts]
-        mean, log_var = (torch.cat(halves) for halves in zip(*found, strict=True))
+        # parts of equal size, because batch statistics of a single image do not exist
+        parts = torch.arange(len(x), device=x.device).tensor_split(-(-len(x) // 256))
+        labelled = [(i, y[i] if self.classes and y is not None else None) for i in parts]
+        posteriors = [self._posterior(x[i], label) for i, label in labelled]
+        mean, log_var = (torch.cat(halves) for halves in zip(*posteriors, strict=True))
         z = draw(mean, log_var, generator)
         refresh_batch_statistics(
-            self.decoder,
-            (lambda i=i: self._mean_image(z[i], None if y is None else y[i]) for i in parts),
+            self.decoder, (partial(self._mean_image, z[i], label) for i, label in labelled)
         )
         errors = [
-            (self._mean_image(z[i], None if y is None else y[i]) - x[i]).square().flatten(1).mean(1)
-            for i in parts
+            (self._mean_image(z[i], label) - x[i]).square().flatten(1).mean(1)
+            for i, label in labelled
         ]
         self.sigma.fill_(torch.cat(errors).mean().sqrt().clamp_min(1e-3))
         codes = z[torch.linspace(0, len(z) - 1, min(len(z), 4096)).long()].cpu().double().numpy()
         needed = max(CODES, 2 * self.dim)  # a covariance of many dimensions needs more of them
         count = min(self.config.components, max(1, len(codes) // needed))
-        mixture = GaussianMixture(count, reg_covar=1e-3, max_iter=30, tol=1e-2, random_state=0).fit(
-            codes
-        )
-        pick = (
-            torch.arange(self.config.components) % count
-        )  # fewer codes than components: repeat them
+        mixture = GaussianMixture(count, reg_covar=1e-3, max_iter=30, tol=1e-2, random_state=0)
+        mixture.fit(codes)
+        # with few codes there are fewer Gaussians than components, so they are repeated
+        pick = torch.arange(self.config.components) % count
         repeats = torch.bincount(pick, minlength=count)
         weights = torch.as_tensor(mixture.weights_)[pick] / repeats[pick]
         self.mixture_weights.copy_((weights / weights.sum()).float())
         self.mixture_means.copy_(torch.as_tensor(mixture.means_)[pick].float())
-        self.mixture_factors.copy_(
-            torch.linalg.cholesky(torch.as_tensor(mixture.covariances_))[pick].float()
-        )
+        factors = torch.linalg.cholesky(torch.as_tensor(mixture.covariances_))
+        self.mixture_factors.copy_(factors[pick].float())
 
     def encode(self, x: Batch, y: Tensor | None, sampling: Config) -> Tensor:
         """Gives the posterior's mean."""
@@ -302,42 +293,34 @@ class VAE(nn.Module):
     def _mean_image(self, z: Tensor, y: Tensor | None) -> Batch:
         return image(self._raw(z, y), self.spec.shape[0])
 
-    def latent(self, ids: Sequence[int] | Tensor, seed: int, sampling: VAESampling) -> Tensor:
+    def latent(self, ids: Ids, seed: int, sampling: VAESampling) -> Tensor:
         """Draws latents from the mixture or the standard normal; the temperature scales their spread."""
         z = noise(seed, ids, (self.dim,), "latent", device=self.sigma.device) * sampling.temperature
         if sampling.prior == "normal":
             return z
-        component = draw_labels(
-            seed, ids, self.mixture_weights.tolist(), self.sigma.device, "component"
-        )
+        weights = self.mixture_weights.tolist()
+        component = draw_labels(seed, ids, weights, self.sigma.device, "component")
         drawn = torch.empty_like(z)
-        for k in (
-            component.unique().tolist()
-        ):  # one factor at a time: a factor per latent could fill the memory
+        # one factor at a time: a factor per latent could fill the memory
+        for k in component.unique().tolist():
             mine = component == k
             drawn[mine] = self.mixture_means[k] + z[mine] @ self.mixture_factors[k].T
         return drawn
 
     @torch.no_grad()
-    def sample(
-        self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: VAESampling
-    ) -> Batch:
+    def sample(self, ids: Ids, y: Tensor | None, seed: int, sampling: VAESampling) -> Batch:
         """Makes the images with these ids of this seed."""
         y = labels_for(self, ids, y, seed)
         return self.decode(self.latent(ids, seed, sampling), y, sampling)
 
     def _posterior(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-        h = self.encoder(x * 2 - 1)
-        if self.embed is not None and y is not None:
-            h = torch.cat([h, self.embed(y)], 1)
+        h = joined(self.encoder(x * 2 - 1), self.embed, y)  # (N, C, H, W) -> (N, width)
         mean, log_var = full(self.posterior(h)).chunk(2, 1)
         return mean, log_var.clamp(-12, 6)  # a wider range only lets exp overflow
 
     def _raw(self, z: Tensor, y: Tensor | None) -> Tensor:
         """Gives the decoder's numbers per pixel, (N, C, H, W) or, with a spread each, (N, 2C, H, W)."""
-        if self.embed is not None and y is not None:
-            z = torch.cat([z, self.embed(y)], 1)
-        return full(self.decoder(z))
+        return full(self.decoder(joined(z, self.embed, y)))
 
     def _log_likelihood(self, x: Tensor, raw: Tensor) -> Tensor:
         """Gives log p(x | z) in nats, (N,): of pixels for a Gaussian, of levels when discretised."""

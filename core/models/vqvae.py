@@ -34,8 +34,8 @@ from torch.nn import functional as F
 
 from core.catalog import Config, knob
 from core.models import MEMORISES, Curve, Spec, families
-from core.nets import LabelEmbedding, crop, labels_for, pad
-from core.tensors import Group, Images, Loss, all_mean, full, noise, processes, rows
+from core.nets import LabelEmbedding, crop, labels_for, pad, widths
+from core.tensors import Group, Ids, Images, Loss, all_mean, full, noise, processes, rows
 
 CODE_DIM = 8  # numbers per code of a learned codebook
 HEAD = 16  # width of a head of attention
@@ -91,10 +91,8 @@ class VQVAEConfig(Config):
     @model_validator(mode="after")
     def _levels(self) -> VQVAEConfig:
         parts = [part.strip() for part in self.levels.split(",")]
-        if not (
-            all(part.isdigit() and 2 <= int(part) <= 64 for part in parts)
-            and math.prod(map(int, parts)) <= 4096
-        ):
+        whole = all(part.isdigit() and 2 <= int(part) <= 64 for part in parts)
+        if not whole or math.prod(map(int, parts)) > 4096:
             raise ValueError(
                 "family.levels must be whole numbers from 2 to 64 with commas between them, with a product of at "
                 f"most 4096, got {self.levels!r}. Leave it out to use 5,5,5."
@@ -127,7 +125,7 @@ CURVES = (
         "Loss",
         "Nats that it takes to describe an image: in training the decoder's error alone, held out the codes as well. "
         "Lower is better, and it may be below zero. " + MEMORISES,
-        place="first",
+        position="first",
     ),
     Curve(
         "prior_loss",
@@ -216,25 +214,22 @@ class VQVAE(nn.Module):
             yield self._prior_loss(x, y, generator)
 
     def _autoencoder_loss(self, x: Images, generator: torch.Generator) -> Loss:
-        z = self.spell(x)
-        codes = self.quantizer.nearest(z)
-        vectors = self.quantizer.vectors(codes)
+        z = self.spell(x)  # (N, C, H, W) -> (N, T, D)
+        codes = self.quantizer.nearest(z)  # (N, T)
+        vectors = self.quantizer.vectors(codes)  # (N, T, D)
         recon = self._decode(z + (vectors - z).detach())  # straight through [3]
         error = all_mean((recon - x).square().mean()).clamp_min(1e-6)
         nll = x[0].numel() / 2 * (torch.log(2 * math.pi * error) + 1)
         value = nll + self.quantizer.commitment(z, vectors)
         self._count(z.detach(), codes, generator)
         entropy = torch.special.entr(self.usage).sum()
-        return Loss(
-            "autoencoder",
-            value,
-            {
-                "loss": value.detach(),
-                "reconstruction_error": error.detach(),
-                "codebook_use": (self.idle < RECENT).float().mean(),
-                "perplexity": entropy.exp(),
-            },
-        )
+        parts = {
+            "loss": value.detach(),
+            "reconstruction_error": error.detach(),
+            "codebook_use": (self.idle < RECENT).float().mean(),
+            "perplexity": entropy.exp(),
+        }
+        return Loss("autoencoder", value, parts)
 
     def _prior_loss(self, x: Images, y: Tensor | None, generator: torch.Generator) -> Loss:
         self.begun.fill_(1.0)
@@ -248,16 +243,16 @@ class VQVAE(nn.Module):
     @torch.no_grad()
     def _count(self, z: Tensor, codes: Tensor, generator: torch.Generator) -> None:
         """Records which codes the batch used, and lets a learned codebook follow its vectors."""
-        z, codes = z.flatten(0, 1), codes.flatten()
-        each = torch.ones_like(z[:, 0]) / len(z)
-        share = all_mean(torch.zeros_like(self.usage, dtype=z.dtype).index_add_(0, codes, each))
+        z, codes = z.flatten(0, 1), codes.flatten()  # (N T, D) and (N T,)
+        ones = torch.ones_like(z[:, 0]) / len(z)
+        share = all_mean(torch.zeros_like(self.usage, dtype=z.dtype).index_add_(0, codes, ones))
         self.usage.lerp_(share.to(self.usage.dtype), 0.01)
         self.idle.add_(1).masked_fill_(share > 0, 0)
         if isinstance(self.quantizer, Codebook):
             sums = torch.zeros_like(self.quantizer.sums, dtype=z.dtype)
             self.quantizer.follow(share, all_mean(sums.index_add_(0, codes, z / len(z))))
             dead = self.idle >= RECENT
-            # every process draws the same places in the batch of all of them
+            # every process draws the same rows of the batch of all of them
             everyone = gathered(z)
             picks = torch.randint(len(everyone), dead.shape, generator=generator, device=z.device)
             self.quantizer.restart(dead, everyone[picks])  # anew in each step until it is used
@@ -274,7 +269,7 @@ class VQVAE(nn.Module):
 
     def spell(self, x: Images) -> Tensor:
         """Gives the vectors of images before they are rounded, (N, T, D)."""
-        z = self.encoder(pad(x * 2 - 1, self.inner))
+        z = self.encoder(pad(x * 2 - 1, self.inner))  # (N, D, grid, grid)
         return self.quantizer.bound(full(z.flatten(2).mT))
 
     def vectors(self, codes: Tensor) -> Tensor:
@@ -311,8 +306,8 @@ class VQVAE(nn.Module):
         for part in x.split(512):
             codes = self.quantize(part)
             errors.append((self.restore(codes) - part).square().flatten(1).mean(1))
-            places = torch.arange(counts.shape[0], device=x.device) * counts.shape[1]
-            counts += (places + codes).flatten().bincount(minlength=counts.numel()).view_as(counts)
+            first = torch.arange(counts.shape[0], device=x.device) * counts.shape[1]  # (T,)
+            counts += (first + codes).flatten().bincount(minlength=counts.numel()).view_as(counts)
         self.sigma.copy_(torch.cat(errors).mean().sqrt().clamp_min(1e-3))
         self.histogram.copy_(counts / counts.sum(1, keepdim=True))
 
@@ -341,9 +336,7 @@ class VQVAE(nn.Module):
         }
 
     @torch.no_grad()
-    def sample(
-        self, ids: Sequence[int] | Tensor, y: Tensor | None, seed: int, sampling: VQVAESampling
-    ) -> Images:
+    def sample(self, ids: Ids, y: Tensor | None, seed: int, sampling: VQVAESampling) -> Images:
         """Makes the images with these ids of this seed.
 
         Before the prior's stage has begun, each code is drawn by itself, as often as the training images have it at
@@ -354,7 +347,7 @@ class VQVAE(nn.Module):
 
     def write(
         self,
-        ids: Sequence[int] | Tensor,
+        ids: Ids,
         y: Tensor | None,
         seed: int,
         sampling: VQVAESampling,
@@ -374,10 +367,9 @@ class VQVAE(nn.Module):
         for draw in draws.unbind(1):
             logits = self.prior(start, codes, cache)[:, -1]
             if guided:
-                asked, free = logits.chunk(2)
-                logits = free + sampling.guidance * (
-                    asked - free
-                )  # [6], eq. 6 with w = guidance - 1
+                of_class, of_any = logits.chunk(2)
+                # [6], eq. 6 with w = guidance - 1
+                logits = of_any + sampling.guidance * (of_class - of_any)
             code = choose(logits, draw, sampling)
             codes = torch.cat([codes, code.repeat(2 if guided else 1)[:, None]], 1)
         return codes[: len(draws)]
@@ -427,20 +419,20 @@ class Residual(nn.Module):
 
 def encoder(channels: int, width: int, halvings: int, dims: int) -> nn.Sequential:
     """Maps images to vectors on the grid of codes; the first halving only folds pixels into channels."""
-    widths = [min(width * 2**level, width * 4) for level in range(halvings)]
+    sizes = widths(width, halvings, most=4)
     layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, width, 3, padding=1)]
-    for before, after in itertools.pairwise(widths):
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.LeakyReLU(0.2), nn.Conv2d(before, after, 4, 2, 1)]
-    layers += [Residual(widths[-1]), nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], dims, 1)]
+    layers += [Residual(sizes[-1]), nn.LeakyReLU(0.2), nn.Conv2d(sizes[-1], dims, 1)]
     # standardised per image: all levels are in use from the first step on, and the bound never saturates
     return nn.Sequential(*layers, nn.GroupNorm(1, dims, affine=False))
 
 
 def decoder(channels: int, width: int, halvings: int, dims: int) -> nn.Sequential:
     """Maps vectors on the grid to images, about in [-1, 1]; the mirror of the encoder."""
-    widths = [min(width * 2**level, width * 4) for level in reversed(range(halvings))]
-    layers: list[nn.Module] = [nn.Conv2d(dims, widths[0], 3, padding=1), Residual(widths[0])]
-    for before, after in itertools.pairwise(widths):
+    sizes = widths(width, halvings, most=4)[::-1]
+    layers: list[nn.Module] = [nn.Conv2d(dims, sizes[0], 3, padding=1), Residual(sizes[0])]
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.LeakyReLU(0.2), nn.ConvTranspose2d(before, after, 4, 2, 1)]
     layers += [nn.LeakyReLU(0.2), nn.Conv2d(width, 4 * channels, 3, padding=1), nn.PixelShuffle(2)]
     return nn.Sequential(*layers)
@@ -461,7 +453,7 @@ class FSQ(nn.Module):
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
         self.dims, self.count = len(levels), math.prod(levels)
-        basis = [math.prod(levels[:place]) for place in range(len(levels))]
+        basis = [math.prod(levels[:digit]) for digit in range(len(levels))]
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
         self.register_buffer("basis", torch.tensor(basis), persistent=False)
 
@@ -594,7 +586,7 @@ class Prior(nn.Module):
 
 
 class PriorBlock(nn.Module):
-    """Attends to itself and what came before, then thinks about it."""
+    """Attention to the codes before, then two dense layers on each; both are added to the input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -609,15 +601,12 @@ class PriorBlock(nn.Module):
         heads = self.qkv(self.norms[0](h)).unflatten(2, (3, -1, HEAD)).permute(2, 0, 3, 1, 4)
         q, k, v = heads.unbind()  # (N, heads, t, HEAD)
         if cache is not None:
-            cache[:] = (
-                [torch.cat(pair, 2) for pair in zip(cache, (k, v), strict=True)]
-                if cache
-                else [k, v]
-            )
-            k, v = cache
+            if cache:
+                k, v = torch.cat([cache[0], k], 2), torch.cat([cache[1], v], 2)
+            cache[:] = k, v
         # a single query is the newest: it may look at everything
-        seen = F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1)
-        h = h + self.mix(seen.transpose(1, 2).flatten(2))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1)
+        h = h + self.mix(mixed.transpose(1, 2).flatten(2))
         return h + self.think(self.norms[1](h))
 
 

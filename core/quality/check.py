@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from core.catalog import Config, Entry, P, Registry, knob
@@ -74,7 +74,7 @@ class Issue:
     """Something about one image.
 
     Attributes:
-        kind: A name of :data:`checks`.
+        kind: A name of :data:`checks`; filled in by the inspection, as ``split`` is.
         image: Index of the image.
         score: Rank within the kind, higher is worse.
         sentence: The evidence in words.
@@ -84,7 +84,7 @@ class Issue:
         sure: Whether it may be decided together with others; of the rest a person looks at each.
     """
 
-    kind: str
+    kind: str = field(default="", kw_only=True)
     image: int
     score: float
     sentence: str

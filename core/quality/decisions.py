@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class Book:
         entries: Oldest first, also those that were undone.
         state: By image, the action that holds and the label that it gives; the label that it has anyway is accepted.
         damaged: A sentence about what of the log could not be read, or empty.
-        told: A sentence about what others did meanwhile, or empty.
+        news: A sentence about what others did meanwhile, or empty.
         summary: ``excluded``, ``relabelled``, ``accepted``, ``changed`` (excluded or relabelled), ``test`` (of these,
             in the test split), ``sentence``, and ``warning`` where test images are changed.
     """
@@ -73,17 +74,17 @@ class Book:
     entries: list[Decision]
     state: Mapping[int, tuple[str, int | None]]
     damaged: str = ""
-    told: str = ""
+    news: str = ""
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-def _place(dataset: Dataset) -> Path:
+def _folder(dataset: Dataset) -> Path:
     return settings().home.absolute() / "decisions" / dataset.fingerprint[:32]
 
 
 def _records(dataset: Dataset) -> tuple[list[dict[str, Any]], int]:
     """Reads the whole lines of the log, afresh, and counts the others."""
-    file = _place(dataset) / "log.jsonl"
+    file = _folder(dataset) / "log.jsonl"
     return files.parse(file.read_bytes() if file.exists() else b"")
 
 
@@ -96,7 +97,7 @@ def open(dataset: Dataset) -> Book:
         try:
             if "undo" in record:
                 old = entries[record["undo"]]
-                entries[old.id] = Decision(**{**old.__dict__, "undone": True})
+                entries[old.id] = replace(old, undone=True)
                 continue
             entry = Decision(
                 str(record["id"]),
@@ -126,7 +127,7 @@ def open(dataset: Dataset) -> Book:
     if bad:
         lines = "1 line is" if bad == 1 else f"{bad} lines are"
         damaged = (
-            f"{_place(dataset) / 'log.jsonl'} is damaged: {lines} not readable and left out. "
+            f"{_folder(dataset) / 'log.jsonl'} is damaged: {lines} not readable and left out. "
             "The other decisions hold; look whether one is missing, and decide it again."
         )
     return Book(len(records), list(entries.values()), state, damaged, "", _summary(dataset, state))
@@ -168,7 +169,7 @@ def decide(
     who: str = "",
     seen: int,
 ) -> Book:
-    """Writes one decision about one image or many; what is decided so already is not decided again.
+    """Writes one decision about one image or many, without those of which it holds already.
 
     Args:
         dataset: What it is about.
@@ -180,7 +181,7 @@ def decide(
         seen: ``version`` of the book that the person looked at.
 
     Returns:
-        The book as it is now; its ``told`` says for how many images nothing is new, and what others decided about other
+        The book as it is now; its ``news`` says for how many images nothing is new, and what others decided about other
         images meanwhile.
 
     Raises:
@@ -190,7 +191,7 @@ def decide(
     settings().allow_change("decide about images")
     if action not in ACTIONS:
         raise UserError(unknown("decision", action, ACTIONS))
-    chosen = [int(image) for image in dict.fromkeys(int(image) for image in images)]
+    chosen = list(dict.fromkeys(map(int, images)))
     if not chosen:
         raise UserError("A decision needs at least 1 image, got none. Choose images first.")
     known(dataset, chosen)
@@ -222,7 +223,7 @@ def known(dataset: Dataset, images: Sequence[int]) -> None:
 
 
 def _news(dataset: Dataset, record: dict[str, Any]) -> dict[str, Any]:
-    """Leaves of a decision what does not hold already."""
+    """Takes out of a decision the images of which it holds already."""
     state, action = open(dataset).state, record["action"]
     labels = record.get("labels") or [None] * len(record["images"])
     new = [
@@ -256,27 +257,21 @@ def settle(
     Raises:
         UserError: As :func:`decide`, or if one is to be kept and none of the copies has the label.
     """
+    decided = partial(decide, dataset, kind="contradiction", who=who)
     if not one:
-        return decide(dataset, "relabel", images, label, kind="contradiction", who=who, seen=seen)
+        return decided("relabel", images, label, seen=seen)
     known(dataset, images)
     mine = [i for i in images if dataset.y is not None and dataset.y[i] == label]
     if not mine:
         raise UserError(
             f"None of the images {', '.join(map(str, images))} has the label that is to be kept. Choose one of theirs."
         )
-    place = {name: set(dataset.splits[name].tolist()) for name in SPLITS}
-    kept = max(mine, key=lambda i: (next(n for n, s in enumerate(SPLITS) if i in place[s]), -i))
-    book = decide(
-        dataset,
-        "exclude",
-        [image for image in images if image != kept],
-        kind="contradiction",
-        who=who,
-        seen=seen,
-    )
-    if book.state.get(kept, ("accept", None))[0] == "accept":
+    split_of = dataset.split_of()
+    keeper = max(mine, key=lambda i: (split_of[i], -i))
+    book = decided("exclude", [image for image in images if image != keeper], seen=seen)
+    if book.state.get(keeper, ("accept", None))[0] == "accept":
         return book
-    return decide(dataset, "accept", [kept], kind="contradiction", who=who, seen=book.version)
+    return decided("accept", [keeper], seen=book.version)
 
 
 def undo(dataset: Dataset, id: str, *, who: str = "", seen: int) -> Book:
@@ -287,21 +282,21 @@ def undo(dataset: Dataset, id: str, *, who: str = "", seen: int) -> Book:
             same images since.
     """
     settings().allow_change("decide about images")
-    found = {entry.id: entry for entry in open(dataset).entries}
-    if id not in found:
-        raise UserError(unknown("decision", id, found))
-    if found[id].undone:
+    entries = {entry.id: entry for entry in open(dataset).entries}
+    if id not in entries:
+        raise UserError(unknown("decision", id, entries))
+    if entries[id].undone:
         raise UserError(
-            f"This decision about {len(found[id].images)} images is undone already. Look at the list again."
+            f"This decision about {len(entries[id].images)} images is undone already. Look at the list again."
         )
-    return _write(dataset, {"undo": id, "images": list(found[id].images)}, who, seen)
+    return _write(dataset, {"undo": id, "images": list(entries[id].images)}, who, seen)
 
 
 def _write(dataset: Dataset, record: dict[str, Any], who: str, seen: int) -> Book:
-    place = _place(dataset)
+    folder = _folder(dataset)
     with files.full_disk_told():
-        place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / "log.lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "log.lock"):
             records, _ = _records(dataset)
             since = [new for new in records[seen:] if isinstance(new.get("images"), list)]
             mine = set(record["images"])
@@ -317,21 +312,21 @@ def _write(dataset: Dataset, record: dict[str, Any], who: str, seen: int) -> Boo
                 )
             new = record if "undo" in record else _news(dataset, record)
             if new["images"]:
-                files.Log(place).append(
+                files.Log(folder).append(
                     new | {"id": secrets.token_hex(4), "time": time.time(), "who": who}
                 )
-    told, past = [], _PAST.get(record.get("action", ""), "")
+    news, past = [], _PAST.get(record.get("action", ""), "")
     if not new["images"]:
         was = "was" if len(record["images"]) == 1 else "were"
-        told.append(f"Nothing is new: {named(record['images'])} {was} already {past}.")
+        news.append(f"Nothing is new: {named(record['images'])} {was} already {past}.")
     elif again := len(record["images"]) - len(new["images"]):
         was = "was" if again == 1 else "were"
-        told.append(f"{again:,} of them {was} already {past}: new for {len(new['images']):,}.")
+        news.append(f"{again:,} of them {was} already {past}: new for {len(new['images']):,}.")
     if since:
         names = ", ".join(sorted({one.get("who") or "Somebody else" for one in since}))
         count = len({image for one in since for image in one["images"]})
-        told.append(f"{names} decided about {count} other images meanwhile.")
-    return replace(open(dataset), told=" ".join(told))
+        news.append(f"{names} decided about {count} other images meanwhile.")
+    return replace(open(dataset), news=" ".join(news))
 
 
 def named(images: Sequence[int], most: int = 5) -> str:
@@ -345,9 +340,8 @@ def version_name(dataset: Dataset) -> str:
     """Finds a name that is free for the next version of a dataset: ``birds-2`` after ``birds``, then ``birds-3``."""
     base, begin = datasets.slug(dataset.name), 2
     stem, _, number = base.rpartition("-")
-    if (
-        dataset.parent and stem and number.isdecimal()
-    ):  # a version itself; of cifar-10 the next is cifar-10-2
+    # cifar-10 is no version, and the next one of it is cifar-10-2
+    if dataset.parent and stem and number.isdecimal():
         base, begin = stem, int(number) + 1
     base, taken = base.encode()[:48].decode(errors="ignore"), set(datasets.names())
     return next(name for n in itertools.count(begin) if (name := f"{base}-{n}") not in taken)
@@ -394,8 +388,8 @@ def apply(dataset: Dataset, name: str, who: str = "") -> Dataset:
     }
     note = f"Made from {dataset.name}: {len(out):,} images excluded, {len(new):,} relabelled."
     notes = [*dataset.notes, note, *([book.summary["warning"]] if book.summary["warning"] else [])]
-    made = derived(dataset, kept, y, notes, {"changes": changes})
-    return datasets.save(name.strip() or version_name(dataset), made)
+    version = derived(dataset, kept, y, notes, {"changes": changes})
+    return datasets.save(name.strip() or version_name(dataset), version)
 
 
 def derived(
@@ -406,21 +400,18 @@ def derived(
     source: Mapping[str, Any],
 ) -> Dataset:
     """Keeps some images of a dataset, each in its split, with the labels ``y`` of all, (N,)."""
-    place = np.zeros(len(dataset), np.int64)
-    for code, split in enumerate(SPLITS):
-        place[dataset.splits[split]] = code
+    split_of = dataset.split_of()[kept]
     return assemble(
         dataset.x[kept],
         None if y is None else y[kept],
         dataset.classes,
         {
-            split: np.flatnonzero(place[kept] == code).astype(np.int64)
+            split: np.flatnonzero(split_of == code).astype(np.int64)
             for code, split in enumerate(SPLITS)
         },
         levels=dataset.levels,
-        attributes={name: column[kept] for name, column in dataset.attributes.items()}
-        if dataset.attributes
-        else None,
+        attributes={name: column[kept] for name, column in (dataset.attributes or {}).items()}
+        or None,
         name=dataset.name,
         parent=dataset.fingerprint,
         refused=dataset.refused,

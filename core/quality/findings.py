@@ -31,7 +31,7 @@ class Inspection:
         seconds: How long it took.
         counts: Issues of each kind, also those beyond the list.
         issues: Ranked within each kind, at most :data:`CAP` of each.
-        facts: ``labels`` (whether they can be judged), ``balance``, ``diversity``, ``coverage``, ``bias`` (a list),
+        overview: ``labels`` (whether they can be judged), ``balance``, ``diversity``, ``coverage``, ``bias`` (a list),
             ``accuracy``: what could be said of the whole, each with a ``sentence``.
         map: Indices (M,) and places (M, 2) of images on the map.
     """
@@ -41,15 +41,15 @@ class Inspection:
     seconds: float
     counts: dict[str, int]
     issues: list[Issue]
-    facts: dict[str, Any]
+    overview: dict[str, Any]
     map: tuple[np.ndarray, np.ndarray]
 
     def by_kind(self) -> dict[str, list[Issue]]:
         """Groups the issues, in the order of :data:`checks`."""
-        found: dict[str, list[Issue]] = {}
+        groups: dict[str, list[Issue]] = {}
         for issue in self.issues:
-            found.setdefault(issue.kind, []).append(issue)
-        return {name: found[name] for name in checks.names() if name in found}
+            groups.setdefault(issue.kind, []).append(issue)
+        return {name: groups[name] for name in checks.names() if name in groups}
 
     def looked(self) -> list[dict[str, Any]]:
         """Says of every check for copies and strangers what it compared, what it cannot see, and how much it found."""
@@ -73,7 +73,7 @@ class Inspection:
             "seconds": self.seconds,
             "counts": self.counts,
             "issues": [asdict(issue) for issue in self.issues],
-            "facts": self.facts,
+            "facts": self.overview,
             "map": [self.map[0].tolist(), self.map[1].round(4).tolist()],
         }
 
@@ -118,10 +118,10 @@ def newest(dataset: Dataset) -> jobs.Job | None:
         if job.active and job.config["dataset"]["name"] == dataset.name:
             return job
         try:
-            found = json.loads((job.path / "content.json").read_bytes())
+            content = json.loads((job.path / "content.json").read_bytes())
         except (OSError, ValueError):
             continue
-        mine = found.get("fingerprint") == dataset.fingerprint and found.get("rules") == RULES
+        mine = content.get("fingerprint") == dataset.fingerprint and content.get("rules") == RULES
         if mine and (job.path / FOUND).exists():
             return job
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,10 +29,10 @@ class Survey:
     dataset: Dataset
     config: InspectConfig
     measures: Measures
-    place: np.ndarray  # position in SPLITS of each image
+    split: np.ndarray  # position in SPLITS of each image
     watch: Watch = UNWATCHED
     flagged: dict[str, set[int]] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    overview: dict[str, Any] = field(default_factory=dict)
 
     def bar(self, usual: float) -> float:
         """Turns a bar (robust standard deviations, powers of ten) by the strictness that was asked for."""
@@ -86,31 +86,25 @@ class Survey:
 
     @functools.cached_property
     def judgement(self) -> labels.Judgement | None:
-        """What the images say of each other's labels; None where nothing can be predicted. Its facts are kept."""
+        """What the images say of each other's labels; None where nothing can be predicted."""
         from core.quality import labels, sets
 
         dataset = self.dataset
         off = "" if self.config.labels else "the search for label errors was switched off"
         if dataset.y is None or len(dataset.classes) < 2:
             off = "the images have no labels" if dataset.y is None else "there is only one class"
-        if off:
-            self.facts["labels"] = labels.refused(off)
+        if off or dataset.y is None:
+            self.overview["labels"] = labels.refused(off)
             return None
-        assert dataset.y is not None
         self.watch.say("Label errors: predicting each image from the others")
         skip = self.seen("blank", "outlier")
         for group in self.contradicting:  # a person decides about these
             skip[group] = True
-        found = labels.judge(
-            self.measures.features,
-            dataset.y,
-            dataset.classes,
-            together(self.measures.keys, dataset.members),
-            skip,
-        )
-        self.facts["labels"] = found.facts
-        self.facts["accuracy"] = sets.by_class(dataset, found.guess)
-        return found
+        keys = together(self.measures.keys, dataset.members)
+        result = labels.judge(self.measures.features, dataset.y, dataset.classes, keys, skip)
+        self.overview["labels"] = result.summary
+        self.overview["accuracy"] = sets.by_class(dataset, result.guess)
+        return result
 
     @functools.cached_property
     def strange(self) -> tuple[np.ndarray, np.ndarray]:
@@ -121,11 +115,11 @@ class Survey:
 
     def keeper(self, group: np.ndarray) -> int:
         """Chooses the one of equal images that stays: of the latest split, then the first."""
-        return int(group[np.lexsort((group, -self.place[group]))[0]])
+        return int(group[np.lexsort((group, -self.split[group]))[0]])
 
-    def words(self, image: int) -> str:
+    def name(self, image: int) -> str:
         """Names an image and its split."""
-        return f"image {image} ({SPLITS[self.place[image]]})"
+        return f"image {image} ({SPLITS[self.split[image]]})"
 
 
 def inspect(
@@ -136,7 +130,7 @@ def inspect(
     Args:
         dataset: What is looked at; nothing of it is changed.
         config: What is looked for.
-        watch: Hears sentences as it goes.
+        watch: Is told what is being done; the caller reports how far it is.
 
     Raises:
         UserError: If the dataset has no image.
@@ -144,51 +138,41 @@ def inspect(
     from core.quality import measures, sets
 
     began = time.monotonic()
-    watch = watch.aside()  # the caller counts, from the shares that are yielded
+    watch = watch.aside()
     if not len(dataset):
         raise UserError("An inspection needs at least 1 image, got 0. Choose a larger dataset.")
-    found = measures.measure(dataset, watch)
+    measured = measures.measure(dataset, watch)
     yield "measured", 0.4
-    place = np.zeros(len(dataset), np.int64)
-    for code, split in enumerate(SPLITS):
-        place[dataset.splits[split]] = code
-    look = Survey(dataset, config, found, place, watch)
+    look = Survey(dataset, config, measured, dataset.split_of(), watch)
     issues: list[Issue] = []
     counts: dict[str, int] = {}
     for number, entry in enumerate(checks):
-        best: dict[int, Issue] = {}
+        worst: dict[int, Issue] = {}  # of each image
         for issue in entry.make(look):
-            if issue.image not in best or issue.score > best[issue.image].score:
-                best[issue.image] = issue
-        mine = sorted(best.values(), key=lambda issue: (-issue.score, issue.image))
-        look.flagged[entry.name] = set(best)
-        if mine:
-            counts[entry.name] = len(mine)
+            if issue.image not in worst or issue.score > worst[issue.image].score:
+                worst[issue.image] = issue
+        ranked = sorted(worst.values(), key=lambda issue: (-issue.score, issue.image))
+        look.flagged[entry.name] = set(worst)
+        if ranked:
+            counts[entry.name] = len(ranked)
         issues += [
-            Issue(**(asdict(issue) | {"split": SPLITS[place[issue.image]], "others": issue.others}))
-            for issue in mine[:CAP]
+            replace(issue, kind=entry.name, split=SPLITS[look.split[issue.image]])
+            for issue in ranked[:CAP]
         ]
         yield entry.title, 0.4 + 0.4 * (number + 1) / len(checks.names())
-    facts = look.facts
+    overview = look.overview
     if dataset.y is not None:
-        facts["balance"] = sets.balance(dataset)
+        overview["balance"] = sets.balance(dataset)
     watch.say("Variety and coverage")
-    facts["diversity"] = sets.diversity(dataset, found)
-    if (covered := sets.coverage(dataset, found)) is not None:
-        facts["coverage"] = covered
-    facts["bias"] = sets.biases(dataset, found)
+    overview["diversity"] = sets.diversity(dataset, measured)
+    if (covered := sets.coverage(dataset, measured)) is not None:
+        overview["coverage"] = covered
+    overview["bias"] = sets.biases(dataset, measured)
     yield "facts", 0.85
     watch.say("Drawing the map")
-    drawn = _map(found, [issue.image for issue in issues], config.map)
-    yield Inspection(
-        dataset.fingerprint,
-        len(dataset),
-        time.monotonic() - began,
-        counts,
-        issues,
-        facts,
-        drawn,
-    )
+    layout = _map(measured, [issue.image for issue in issues], config.map)
+    seconds = time.monotonic() - began
+    yield Inspection(dataset.fingerprint, len(dataset), seconds, counts, issues, overview, layout)
 
 
 def _map(measures: Measures, flagged: list[int], most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -200,14 +184,12 @@ def _map(measures: Measures, flagged: list[int], most: int) -> tuple[np.ndarray,
     points = measures.points.numpy()
     some = list(dict.fromkeys(flagged))[: most // 2]
     rest = np.setdiff1d(np.random.default_rng(0).permutation(len(points))[:most], some)
-    index = np.sort(
-        np.concatenate([np.array(some, np.int64), rest[: most - len(some)]]).astype(np.int64)
-    )
+    index = np.sort([*some, *rest[: most - len(some)]]).astype(np.int64)
     if len(np.unique(points[index], axis=0)) < 20:  # nothing to tell apart, and t-SNE would crash
         return index, np.pad(points[index], ((0, 0), (0, 2)))[:, :2]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of whatever its neighbours' search meets
-        made = TSNE(
+        warnings.simplefilter("ignore")  # of its search for neighbours, and harmless
+        layout = TSNE(
             init="pca", perplexity=min(30, len(index) // 4), max_iter=500, random_state=0
         ).fit_transform(points[index])
-    return index, made
+    return index, layout

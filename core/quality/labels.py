@@ -1,8 +1,8 @@
 """Label errors: predictions for unseen images, what they say of each label, and how far that is to be believed.
 
 A predictor that is often wrong calls right labels wrong. So every label gets the probability that it is wrong, under a
-model in which some labels were exchanged at random and the predictor is as unsure as it has shown; and before anything
-is said of single labels, the same model says how many of planted errors would be found at all.
+model in which some labels were exchanged at random and the predictor is as unsure as its scores were; and no label is
+judged unless, by the same model, enough of planted errors would be found.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.ground.writing import percent
+from core.measure.distances import spaced
 
 FOLDS = 4
 STRENGTHS = (0.003, 0.03, 0.3, 3.0)  # of the ridge, per image
@@ -25,17 +26,13 @@ LEAST = 100  # labels of such classes; of fewer, too few wrong ones could be tol
 PLANTED = 0.05  # share of wrong labels that the predictor is tried with
 RELIABLE = 0.8  # of these, the share that must be found before any label is judged
 REAL = 0.5  # of the suspects, the share that must be wrong by estimate
-USUAL = 20  # one in so many labels is wrong, before anything is known
+USUAL = 20  # one label in so many is taken for wrong before any is looked at
 SURE = 0.5  # probability to be wrong from which a label is changed together with others
 LOOK = 5  # labels that are named for a look where none can be judged
 SOME = 100_000  # images that the probabilities are fitted on
 _SHARP = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.5, 10.0, 12.0, 15.0, 20.0, 30.0, 50.0)
-_BARS = (
-    0.05,
-    0.1,
-    0.2,
-    SURE,
-)  # probability to be wrong of a suspect; the lowest with enough real ones
+# probability to be wrong from which a label is suspect: the lowest at which enough suspects are really wrong
+_BARS = (0.05, 0.1, 0.2, SURE)
 _NOISE = tuple(np.geomspace(0.0002, 0.8, 60).tolist())
 
 
@@ -49,7 +46,7 @@ class Doubts:
         wrong: Probability that the label is wrong, (N,).
         chance: Probability of the label, by which labels are ranked, and of the named class, each (N,).
         accuracy: Share of the labels that the prediction names.
-        found: Of labels that were exchanged at random, :data:`PLANTED` of all, the share that would be called more
+        recall: Of labels that were exchanged at random, :data:`PLANTED` of all, the share that would be called more
             probably wrong than right.
         precision: Share of the suspects that is really wrong, estimated; None without a suspect.
     """
@@ -59,7 +56,7 @@ class Doubts:
     wrong: np.ndarray
     chance: tuple[np.ndarray, np.ndarray]
     accuracy: float
-    found: float
+    recall: float
     precision: float | None
 
 
@@ -75,8 +72,8 @@ class Judgement:
         chance: Probability of the label, and of the named class, each (R,).
         look: Places in ``rows`` of the labels that are contradicted most, at most :data:`LOOK`.
         guess: Class that is predicted for each image of the dataset, (N,).
-        facts: ``judged``, ``reason`` (why not, or empty), ``accuracy``, ``n`` (labels that were looked at), ``found``,
-            ``precision``, ``suspects`` and ``sure`` (how many), ``sentence``.
+        summary: ``judged``, ``reason`` (why not, or empty), ``accuracy``, ``n`` (labels that were looked at),
+            ``found`` (the recall), ``precision``, ``suspects`` and ``sure`` (how many), ``sentence``.
     """
 
     rows: np.ndarray
@@ -86,7 +83,7 @@ class Judgement:
     chance: tuple[np.ndarray, np.ndarray]
     look: np.ndarray
     guess: np.ndarray
-    facts: dict[str, Any]
+    summary: dict[str, Any]
 
 
 def out_of_fold(
@@ -106,9 +103,8 @@ def out_of_fold(
             predicts another.
         strengths: Of the ridge, per image; the one with the least squared error is taken.
     """
-    if (
-        2 * len(features) < features.shape[1]
-    ):  # fewer images than numbers: the same, turned into as many numbers as images
+    # of far fewer images than features, as many directions as images hold all there is
+    if 2 * len(features) < features.shape[1]:
         features = torch.linalg.qr(features.T, mode="r").R.T
     target = F.one_hot(y, classes).float()
     centre = target.mean(0)
@@ -143,10 +139,10 @@ def probabilities(scores: Tensor, y: Tensor) -> tuple[Tensor, float]:
     """Turns scores (N, K) into probabilities of the right class, and estimates the share of labels that is wrong.
 
     Both come from the likelihood of the labels as they are given: the classes follow the scores at a temperature, and
-    a share of the labels was exchanged for any other class at random. That share begins where it usually is: as if
-    of :data:`USUAL` labels beside these one were known to be wrong.
+    a share of the labels was exchanged for any other class at random. The prior of that share is what :data:`USUAL`
+    further labels would say, of which one is known to be wrong.
     """
-    some = torch.linspace(0, len(y) - 1, min(len(y), SOME)).long()
+    some = spaced(len(y), SOME)
     few, mine = scores[some], y[some, None]
     shares = torch.tensor(_NOISE)[:, None]
     likely = torch.stack(
@@ -207,7 +203,7 @@ def doubts(chances: Tensor, y: Tensor, noise: float) -> Doubts:
     counted = confident(chances, y)
 
     def exchanged(share: float, bar: float) -> float:
-        """Gives the share of labels, each exchanged for any other one, whose probability to be wrong passes a bar."""
+        """Gives the share of labels that pass a bar after each was exchanged for another class at random."""
         called = (_wrong(chances, share, classes) > bar).sum(1).float()
         return float((called - (_wrong(own, share, classes) > bar).float()).mean()) / (classes - 1)
 
@@ -217,10 +213,9 @@ def doubts(chances: Tensor, y: Tensor, noise: float) -> Doubts:
         if not (number := int(suspect.sum())):
             precision = None
             break
-        real = (
-            noise * exchanged(noise, bar) * len(y)
-        )  # of the wrong ones, those that are among the suspects
-        precision = (min(float(wrong[suspect].sum()), real) + 0.5) / (number + 1)  # few say little
+        expected = noise * exchanged(noise, bar) * len(y)  # wrong labels that pass the bar
+        # half a wrong label is added, so that a handful of suspects is not taken for certain
+        precision = (min(float(wrong[suspect].sum()), expected) + 0.5) / (number + 1)
         if precision >= REAL:
             break
     best = torch.where(suspect, counted, chances.scatter(1, y[:, None], -1.0).argmax(1))
@@ -271,45 +266,45 @@ def judge(
         )
     mine = torch.as_tensor(np.searchsorted(large, y[rows]))
     chances, noise = probabilities(scores[rows][:, large], mine)
-    found = doubts(chances, mine, noise)
-    facts = _told(
-        found,
+    doubted = doubts(chances, mine, noise)
+    summary = _told(
+        doubted,
         len(rows),
         [classes[int(k)] for k in np.flatnonzero((counts > 0) & (counts < ENOUGH))],
     )
-    worst = np.argsort(found.chance[0], kind="stable")
-    disputed = found.chance[1] > found.chance[0]
+    worst = np.argsort(doubted.chance[0], kind="stable")
+    disputed = doubted.chance[1] > doubted.chance[0]
     return Judgement(
         rows,
-        large[found.named],
-        found.suspect & facts["judged"],
-        found.wrong,
-        found.chance,
+        large[doubted.named],
+        doubted.suspect & summary["judged"],
+        doubted.wrong,
+        doubted.chance,
         worst[disputed[worst]][:LOOK],
         guess,
-        facts,
+        summary,
     )
 
 
-def _told(found: Doubts, n: int, small: Sequence[str]) -> dict[str, Any]:
+def _told(doubted: Doubts, n: int, small: Sequence[str]) -> dict[str, Any]:
     """Decides whether the labels can be judged, and says so with the figures that it rests on."""
-    known = f"names {percent(found.accuracy)} of the labels (each image by others, n = {n:,})"
-    test = f"of labels that are exchanged at random it would find {percent(found.found)}"
-    number, reason = int(found.suspect.sum()), ""
-    if found.found < RELIABLE:
+    known = f"names {percent(doubted.accuracy)} of the labels (each image by others, n = {n:,})"
+    test = f"of labels that are exchanged at random it would find {percent(doubted.recall)}"
+    number, reason = int(doubted.suspect.sum()), ""
+    if doubted.recall < RELIABLE:
         reason = f"the predictor behind it {known}, and {test}, less than {percent(RELIABLE)}"
-    elif found.precision is not None and found.precision < REAL:
+    elif doubted.precision is not None and doubted.precision < REAL:
         reason = (
-            f"the predictor behind it {known}, and of the labels that it doubts only about {percent(found.precision)} "
-            f"would be wrong, less than {percent(REAL)}"
+            f"the predictor behind it {known}, and of the labels that it doubts only about "
+            f"{percent(doubted.precision)} would be wrong, less than {percent(REAL)}"
         )
     if reason:
-        return refused(reason, n, found.accuracy, found.found)
-    sure = int((found.suspect & (found.wrong > SURE)).sum())
+        return refused(reason, n, doubted.accuracy, doubted.recall)
+    sure = int((doubted.suspect & (doubted.wrong > SURE)).sum())
     said = f"No label error was found in {n:,} labels."
     if number:
         said = (
-            f"{number:,} of {n:,} labels may be wrong: by estimate {percent(found.precision or 0)} of these are, "
+            f"{number:,} of {n:,} labels may be wrong: by estimate {percent(doubted.precision or 0)} of these are, "
             f"and {sure:,} {'is' if sure == 1 else 'are'} more probably wrong than right."
         )
     few = ", ".join(small[:10]) + (f" and {len(small) - 10:,} more" if len(small) > 10 else "")
@@ -317,10 +312,10 @@ def _told(found: Doubts, n: int, small: Sequence[str]) -> dict[str, Any]:
     return {
         "judged": True,
         "reason": "",
-        "accuracy": found.accuracy,
+        "accuracy": doubted.accuracy,
         "n": n,
-        "found": found.found,
-        "precision": found.precision,
+        "found": doubted.recall,
+        "precision": doubted.precision,
         "suspects": number,
         "sure": sure,
         "sentence": f"{said} The predictor behind it {known}, and {test}.{left}",
@@ -328,15 +323,15 @@ def _told(found: Doubts, n: int, small: Sequence[str]) -> dict[str, Any]:
 
 
 def refused(
-    reason: str, n: int = 0, accuracy: float | None = None, found: float | None = None
+    reason: str, n: int = 0, accuracy: float | None = None, recall: float | None = None
 ) -> dict[str, Any]:
-    """Says why no label is judged, in the form of :attr:`Judgement.facts`."""
+    """Says why no label is judged, in the form of :attr:`Judgement.summary`."""
     return {
         "judged": False,
         "reason": reason,
         "accuracy": accuracy,
         "n": n,
-        "found": found,
+        "found": recall,
         "precision": None,
         "suspects": 0,
         "sure": 0,

@@ -130,12 +130,12 @@ def measure(dataset: Dataset, watch: Watch = UNWATCHED) -> Measures:
     patches = Patches(few, 128 if count <= 80_000 else 32)
     whole = torch.empty(count, patches(few[:1]).shape[1])
     side = min(dataset.size, 14 if dataset.channels == 1 else 8)
-    keys, found, pixels, frequencies = [], [], [], []
+    keys, plain, pixels, frequencies = [], [], [], []
     for start in range(0, count, BATCH):
         raw = np.array(dataset.x[start : start + BATCH])
         keys.append(digests(raw))
         x = to_float(torch.as_tensor(raw), dataset.levels)
-        found.append(properties(x))
+        plain.append(properties(x))
         whole[start : start + BATCH] = patches(x)
         pixels.append(F.adaptive_avg_pool2d(x, side).flatten(1))
         frequencies.append(spectra(x))
@@ -143,7 +143,7 @@ def measure(dataset: Dataset, watch: Watch = UNWATCHED) -> Measures:
     whole = whole.sub_(whole.mean(0)).div_(whole.std(0).clamp_min(1e-3) if count > 1 else 1.0)
     return Measures(
         np.concatenate(keys),
-        {name: torch.cat([part[name] for part in found]).numpy() for name in PROPERTIES},
+        {name: torch.cat([part[name] for part in plain]).numpy() for name in PROPERTIES},
         torch.cat(pixels),
         whole,
         components(whole, 48),

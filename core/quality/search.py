@@ -15,7 +15,7 @@ from core.quality.measures import Measures, smaller
 
 SAME = 0.12  # difference of two copies, as a share of their contrast, up to which they are near duplicates
 REFERENCE = 10_000  # images that an outlier is compared to
-NEIGHBOURS = 20  # of these; more than there are strangers of one kind among them
+NEIGHBOURS = 20  # of these; up to as many outliers of one kind are seen
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ def nearest(
     watch: Watch = UNWATCHED,
 ) -> tuple[Tensor, Tensor]:
     """Finds the ``count`` nearest of ``among`` (M, d) for each row (N, d): distances and indices, nearest first."""
-    found = []
+    parts = []
     for start in range(0, len(rows), 500):
         part = rows[start : start + 500]
-        found.append(distances.nearest(part, among, count))
+        parts.append(distances.nearest(part, among, count))
         watch.count(what, min(start + 500, len(rows)), len(rows), "images")
-    return torch.cat([part[0] for part in found]), torch.cat([part[1] for part in found])
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
 def near(
@@ -89,7 +89,7 @@ def near(
 
 def _verified(dataset: Dataset, pairs: list[tuple[int, int]]) -> list[Pair]:
     """Lays each pair over each other at every small shift, and keeps those that then agree."""
-    made = []
+    copies = []
     for start in range(0, len(pairs), 500):
         some = pairs[start : start + 500]
         a, b = (smaller(dataset.images(list(side))) for side in zip(*some, strict=True))
@@ -117,25 +117,25 @@ def _verified(dataset: Dataset, pairs: list[tuple[int, int]]) -> list[Pair]:
             some, best.tolist(), where.tolist(), strict=True
         ):
             if difference < SAME:
-                made.append(Pair(i, j, round(down * scale), round(right * scale), difference))
-    return sorted(made, key=lambda pair: pair.difference)
+                copies.append(Pair(i, j, round(down * scale), round(right * scale), difference))
+    return sorted(copies, key=lambda pair: pair.difference)
 
 
 def strangeness(measures: Measures, watch: Watch = UNWATCHED) -> tuple[np.ndarray, np.ndarray]:
     """Measures how far each image is from its neighbours, (N,), and tells which is the nearest, (N,).
 
-    What counts is the distance to the :data:`NEIGHBOURS`-th one, so that fewer strangers of one kind are no company to
-    each other; in pixels whose directions count alike, or nearly, however much the set varies along them.
+    What counts is the distance to the :data:`NEIGHBOURS`-th one, so that fewer outliers of one kind do not hide each
+    other. Pixels are whitened, so that every direction counts about the same, however much the set varies along it.
 
     References:
         Ramaswamy, Rastogi and Shim, 2000, Efficient algorithms for mining outliers from large data sets
     """
     rows = _whitened(measures.pixels)
-    spaced = torch.linspace(0, len(rows) - 1, min(len(rows), REFERENCE)).long()
+    some = distances.spaced(len(rows), REFERENCE)
     away, index = nearest(
-        rows, rows[spaced], min(NEIGHBOURS, 1 + len(rows) // 4) + 1, "Outliers", watch
+        rows, rows[some], min(NEIGHBOURS, 1 + len(rows) // 4) + 1, "Outliers", watch
     )
-    index = spaced[index]
+    index = some[index]
     own = index == torch.arange(len(rows))[:, None]
     far = torch.where(own.any(1), away[:, -1], away[:, max(0, away.shape[1] - 2)])
     first = torch.where(own[:, 0], index[:, min(1, index.shape[1] - 1)], index[:, 0])
@@ -143,7 +143,7 @@ def strangeness(measures: Measures, watch: Watch = UNWATCHED) -> tuple[np.ndarra
 
 
 def _whitened(rows: Tensor) -> Tensor:
-    """Turns rows (N, d) to their main directions and evens out their spreads, down to about the usual one."""
+    """Projects rows (N, d) on their main directions and evens out the spreads, but for those below the mean one."""
     if len(rows) < 2:
         return rows
     mean = rows.mean(0)
@@ -153,10 +153,10 @@ def _whitened(rows: Tensor) -> Tensor:
 
 
 def rarity(values: np.ndarray) -> np.ndarray:
-    """Tells how rare values so high are in a set with this tail, (N,), in powers of ten: 6 is one in a million.
+    """Estimates from the upper tail of a set how rare each value is, (N,), in powers of ten: 6 is one in a million.
 
-    Between one in ten and one in a hundred the set itself shows it; from there the same slope goes on. Values that the
-    slope between one in four and one in ten calls far too rare for a set of this size do not count for it.
+    A line through the quantiles of one in ten and one in a hundred is extended to higher values. Values that a line
+    through one in four and one in ten calls too rare for a set of this size are left out of these quantiles.
     """
 
     def counted(upper: float, lower: float, of: np.ndarray) -> np.ndarray:

@@ -15,6 +15,8 @@ from core.measure import distances
 from core.quality.measures import BATCH, Measures, Patches
 from core.tensors import to_float
 
+_OVERLAP = ("precision", "recall", "density", "coverage")
+
 
 def balance(dataset: Dataset) -> dict[str, Any]:
     """Counts classes and says how even they are: the effective number of classes, and the largest to the smallest."""
@@ -71,52 +73,50 @@ def diversity(dataset: Dataset, measures: Measures, seed: int = 0) -> dict[str, 
     """Measures the variety of the images, and of each class for the same number of them."""
     points, rng = measures.points.double().numpy(), np.random.default_rng(seed)
     pick = rng.permutation(len(points))[:2000]
-    facts: dict[str, Any] = {"vendi": vendi(points[pick]), "n": len(pick)}
+    record: dict[str, Any] = {"vendi": vendi(points[pick]), "n": len(pick)}
     sentence = (
-        f"As varied as {facts['vendi']:.1f} fully different images (Vendi score of {len(pick):,})."
+        f"As varied as {record['vendi']:.1f} fully different images (Vendi score of {len(pick):,})."
     )
     if dataset.y is not None:
         members = [np.flatnonzero(dataset.y == label) for label in range(len(dataset.classes))]
         n = min(200, min((len(m) for m in members if len(m) >= 10), default=0))
         if n:
-            facts["classes"] = {
+            record["classes"] = {
                 name: vendi(points[rng.permutation(rows)[:n]])
                 for name, rows in zip(dataset.classes, members, strict=True)
                 if len(rows) >= 10
             }
-            facts["n_per_class"] = n
-            ranked = sorted(facts["classes"], key=facts["classes"].__getitem__)
+            record["n_per_class"] = n
+            ranked = sorted(record["classes"], key=record["classes"].__getitem__)
             low, high = ranked[0], ranked[-1]
             if low != high:
                 sentence += (
-                    f" Most alike are the images of {low} ({facts['classes'][low]:.1f}), least those of "
-                    f"{high} ({facts['classes'][high]:.1f}), {n} images each."
+                    f" Most alike are the images of {low} ({record['classes'][low]:.1f}), least those of "
+                    f"{high} ({record['classes'][high]:.1f}), {n} images each."
                 )
-    return facts | {"sentence": sentence}
+    return record | {"sentence": sentence}
 
 
 def coverage(dataset: Dataset, measures: Measures, seed: int = 0) -> dict[str, Any] | None:
     """Measures the share of the held-out images that training images are near to; None without enough of both."""
     rng = np.random.default_rng(seed)
     train = rng.permutation(dataset.splits["train"])
-    if (
-        members := dataset.members
-    ) is not None:  # the halves share one at most, as splits share none
+    if (members := dataset.members) is not None:  # sorted, so that the halves share one at most
         train = train[np.argsort(together(measures.keys, members)[train])]
     held = rng.permutation(np.concatenate([dataset.splits["valid"], dataset.splits["test"]]))
     n = min(1000, len(held), len(train) // 2)
     if n < 20:
         return None
     points = measures.points.double().numpy()
-    found = distances.overlap(points[held[:n]], points[train[:n]]).coverage
+    covered = distances.overlap(points[held[:n]], points[train[:n]]).coverage
     floor = distances.overlap(points[train[n : 2 * n]], points[train[:n]]).coverage
-    verdict = "Representative" if found > floor - 0.05 else "Not representative"
+    verdict = "Representative" if covered > floor - 0.05 else "Not representative"
     return {
-        "coverage": found,
+        "coverage": covered,
         "floor": floor,
         "n": n,
         "sentence": (
-            f"{verdict}: training images cover {percent(found)} of the held-out ones, and {percent(floor)} of each "
+            f"{verdict}: training images cover {percent(covered)} of the held-out ones, and {percent(floor)} of each "
             f"other ({n:,} images each)."
         ),
     }
@@ -129,14 +129,16 @@ def biases(dataset: Dataset, measures: Measures) -> list[dict[str, Any]]:
     """
     if dataset.y is None or len(dataset.classes) < 2:
         return []
-    columns: dict[str, np.ndarray] = {
+    columns = {
         name: measures.properties[name]
         for name in ("brightness", "contrast", "sharpness", "saturation")
     }
-    for name, values in (dataset.attributes or {}).items():
-        if values.dtype.kind in "biuf" and name not in ("expression",):
-            columns[name] = values.astype(np.float64)
-    y, found = dataset.y, []
+    columns |= {
+        name: values
+        for name, values in (dataset.attributes or {}).items()
+        if values.dtype.kind in "biuf" and name != "expression"
+    }
+    y, ranking = dataset.y, []
     counts = np.bincount(y, minlength=len(dataset.classes)).astype(float)
     for name, values in columns.items():
         values = np.asarray(values, np.float64)
@@ -147,7 +149,7 @@ def biases(dataset: Dataset, measures: Measures) -> list[dict[str, Any]]:
         share = float((counts * np.square(means - values.mean())).sum() / total)
         rows = np.flatnonzero(counts > 0)
         low, high = rows[means[rows].argmin()], rows[means[rows].argmax()]
-        found.append(
+        ranking.append(
             {
                 "property": name,
                 "share": share,
@@ -158,7 +160,7 @@ def biases(dataset: Dataset, measures: Measures) -> list[dict[str, Any]]:
                 ),
             }
         )
-    return sorted(found, key=lambda fact: -fact["share"])
+    return sorted(ranking, key=lambda fact: -fact["share"])
 
 
 def by_class(dataset: Dataset, named: np.ndarray) -> dict[str, Any]:
@@ -236,28 +238,20 @@ def compare(real: Dataset, other: Dataset, n: int = 1000, seed: int = 0) -> dict
         for name, part in raw.items()
     }
     few = points["train"][rng.permutation(len(points["train"]))[:count]]
-    found = distances.overlap(few, points["other"])
+    overlap = distances.overlap(few, points["other"])
     floor = distances.overlap(few, points["held"])
     copies = distances.nearer_to_training(points["other"], points["train"], points["held"])
     copied = copies.low > 0.6
     return {
         "n": count,
-        "precision": found.precision,
-        "recall": found.recall,
-        "density": found.density,
-        "coverage": found.coverage,
-        "floor": {
-            "precision": floor.precision,
-            "recall": floor.recall,
-            "density": floor.density,
-            "coverage": floor.coverage,
-        },
+        **{name: getattr(overlap, name) for name in _OVERLAP},
+        "floor": {name: getattr(floor, name) for name in _OVERLAP},
         "copying": copies.value,
         "copying_low": copies.low,
         "copying_high": copies.high,
         "sentence": (
-            f"{percent(found.precision)} look real (held-out real ones: {percent(floor.precision)}); they cover "
-            f"{percent(found.coverage)} of the training images (held-out: {percent(floor.coverage)}). "
+            f"{percent(overlap.precision)} look real (held-out real ones: {percent(floor.precision)}); they cover "
+            f"{percent(overlap.coverage)} of the training images (held-out: {percent(floor.coverage)}). "
             + (
                 f"{percent(copies.value)} are nearer to a training image than to a held-out one: they repeat it."
                 if copied

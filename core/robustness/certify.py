@@ -19,7 +19,7 @@ from torch import Tensor
 from core import tensors
 from core.catalog import Config, knob
 from core.target import Target
-from core.tensors import Images
+from core.tensors import Batch
 
 ABSTAIN = -1
 
@@ -73,7 +73,7 @@ class Certified:
 
 
 def certify(
-    target: Target, x: Images, y: Tensor, config: CertifyConfig, seed: int = 0
+    target: Target, x: Batch, y: Tensor, config: CertifyConfig, seed: int = 0
 ) -> Iterator[Certified]:
     """Certifies image after image; draws are batched on the device ([1], algorithm 2)."""
     for index in range(len(x)):
@@ -91,7 +91,7 @@ def certify(
 
 
 def counts(
-    target: Target, image: Images, sigma: float, draws: int, seed: int, stream: int
+    target: Target, image: Batch, sigma: float, draws: int, seed: int, stream: int
 ) -> Tensor:
     """Counts how often each class is named under noise, (K,); the noise is not clipped, as in the proof."""
     total = torch.zeros(len(target.classes), dtype=torch.long, device=target.device)

@@ -101,7 +101,7 @@ def _plain(dataset: Dataset, watch: Watch) -> Opened:
     facts = {"kind": "plain", "hash": judge.hash, "accuracy": judge.accuracy}
     name = f"plain classifier of {dataset.name}"
     made = Opened("", 0, 0, "classifier", model, model.spec, tuple(dataset.classes), None)
-    return laid_out(replace(made, name=name, facts=facts))
+    return laid_out(replace(made, name=name, card=facts))
 
 
 def _trained(id: str) -> Opened:
@@ -115,4 +115,4 @@ def _trained(id: str) -> Opened:
         "training": dict(run.config.get("classifier", {})),
         "dataset": runs.record(run)["dataset"]["fingerprint"],
     }
-    return laid_out(replace(opened, name=run.name, facts=facts))
+    return laid_out(replace(opened, name=run.name, card=facts))

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from core.catalog import Config, UserError, knob, parse, seed_knob, unknown
 from core.datasets import Dataset, evenly
+from core.media import Medium
 from core.norms import Budget, norm_of
 from core.robustness.attacks import attacks, ready
 from core.target import Target
-from core.tensors import Images
+from core.tensors import Batch
 
 
 class StudyConfig(Config):
@@ -77,20 +78,21 @@ class StudyConfig(Config):
     )
 
     def budget(self, of: Target | Dataset) -> Budget:
-        """Gives the norm of this study and the strengths on images of the shape of a classifier's or a dataset's."""
-        return Budget(norm_of(self.norm), of.shape)
+        """Gives the norm of this study and the strengths on the items of a classifier or a dataset."""
+        return Budget(norm_of(self.norm), of.shape, of.medium.name)
 
 
-def names_of(config: StudyConfig) -> list[str]:
-    """Lists the attacks of a study; the placebo is always among them.
+def names_of(config: StudyConfig, medium: Medium) -> list[str]:
+    """Lists the attacks of a study on a medium; the placebo is always among them.
 
     Raises:
-        UserError: If one does not exist, needs a package, or does not know the norm.
+        UserError: If one does not exist, needs a package, does not take such items, or does not know the norm.
     """
     names = [word.strip().lower() for word in config.attacks.split(",") if word.strip()]
     names = list(dict.fromkeys(["noise", *names]))
     for name in names:
         entry = ready(name)
+        entry.allow(medium.item, attacks)
         known = [norm.name for norm in entry.norms]
         if config.norm not in known:
             raise UserError(
@@ -117,14 +119,14 @@ def settings_of(config: StudyConfig, names: Sequence[str]) -> dict[str, dict[str
     return found
 
 
-def fitting(target: Target, x: Any, y: Any) -> tuple[Images, Tensor]:
+def fitting(target: Target, x: Any, y: Any) -> tuple[Batch, Tensor]:
     """Checks that images and labels fit the classifier, and gives them as tensors.
 
     Raises:
         UserError: With what is wrong: shape, range, number of channels, size, labels.
     """
     x, y = torch.as_tensor(x), torch.as_tensor(y)
-    floats(x)
+    floats(x, len(target.shape))
     if not len(x):
         raise UserError("There is no image to attack. Choose another split, or a larger dataset.")
     if y.shape != (len(x),) or y.is_floating_point():
@@ -132,15 +134,11 @@ def fitting(target: Target, x: Any, y: Any) -> tuple[Images, Tensor]:
             f"Labels must be {len(x)} whole numbers, one per image, got {y.dtype} {tuple(y.shape)}. "
             "Give class numbers."
         )
-    if x.shape[1] != target.channels:
+    if tuple(x.shape[1:]) != target.shape:
+        takes, given = (" × ".join(map(str, shape)) for shape in (target.shape, x.shape[1:]))
         raise UserError(
-            f"{target.name} takes images of {target.channels} channel(s), these have {x.shape[1]}. "
-            "Choose a dataset in colour for a model of colour images, and in grey for a grey one."
-        )
-    if tuple(x.shape[2:]) != (target.size, target.size):
-        raise UserError(
-            f"{target.name} takes images of {target.size}×{target.size} px, these have {x.shape[3]}×{x.shape[2]}. "
-            "Choose the dataset at that size, or let the model's preprocessing resize them."
+            f"{target.name} takes {target.medium.name}s of {takes}, these have {given}. "
+            "Choose the dataset that it was trained for, or let the model's preprocessing change them."
         )
     if not bool(x.isfinite().all()) or float(x.min()) < 0 or float(x.max()) > 1:
         raise UserError(
@@ -155,22 +153,24 @@ def fitting(target: Target, x: Any, y: Any) -> tuple[Images, Tensor]:
     return x.float(), y.long()
 
 
-def floats(x: Tensor) -> None:
-    """Checks that a tensor holds images.
+def floats(x: Tensor, axes: int = 3) -> None:
+    """Checks that a tensor holds items of so many axes; images have three.
 
     Raises:
         UserError: With what it holds instead.
     """
-    if x.ndim != 4 or not x.is_floating_point():
+    if x.ndim != 1 + axes or not x.is_floating_point():
+        what = {1: "Vectors", 2: "Sequences"}.get(axes, "Images")
+        side = {1: "D", 2: "C, T"}.get(axes, "C, H, W")
         raise UserError(
-            f"Images must be floats of shape (N, C, H, W) in 0 … 1, got {x.dtype} {tuple(x.shape)}. "
+            f"{what} must be floats of shape (N, {side}) in 0 … 1, got {x.dtype} {tuple(x.shape)}. "
             "Divide bytes by 255."
         )
 
 
 def images_of(
     dataset: Dataset, config: StudyConfig
-) -> tuple[Images, Tensor, list[int], dict[str, Any]]:
+) -> tuple[Batch, Tensor, list[int], dict[str, Any]]:
     """Takes the images of a study from a dataset, spread evenly: images, labels, their indices, what a report says.
 
     Raises:
@@ -186,6 +186,6 @@ def images_of(
             f"The split {config.split} of {dataset.name} has no images. Choose another split."
         )
     pick = evenly(index, config.n)
-    x = dataset.images(pick)
+    x = dataset.items(pick)
     facts = {"name": dataset.name, "split": config.split, "fingerprint": dataset.fingerprint}
     return x, torch.as_tensor(dataset.y[pick]), [int(i) for i in pick], facts

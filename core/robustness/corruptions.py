@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core import tensors
+from core.catalog import UserError, unknown
 from core.target import Target
 from core.tensors import Images, luminance
 
@@ -60,8 +61,6 @@ def corrupt(
     Raises:
         UserError: If there is no such corruption or severity.
     """
-    from core.catalog import UserError, unknown
-
     if name not in _KINDS:
         raise UserError(unknown("corruption", name, _KINDS))
     if severity not in (0, *SEVERITIES):
@@ -81,6 +80,7 @@ def accuracy(
     Yields:
         ``{"n", "clean", "accuracy": {name: [of severity 1 … 5]}, "mean"}``; the mean is over what is there.
     """
+    target.medium.require("corruptions")
     x, y = x.to(target.device), y.to(target.device)
     clean = float((target.predict(x) == y).float().mean())
     table: dict[str, list[float]] = {}

@@ -12,12 +12,13 @@ from core.catalog import knob
 from core.datasets import Dataset
 from core.ground.stats import proportion
 from core.ground.watch import UNWATCHED, Watch
-from core.norms import LINF, Norm
+from core.media import Medium
+from core.norms import LINF, Budget, Norm, norm_of
 from core.robustness import attacks, certify, classifiers, corruptions
-from core.robustness.config import StudyConfig
+from core.robustness.config import StudyConfig, names_of
 from core.robustness.measure import AttackStudy
 from core.target import Target
-from core.tensors import Images
+from core.tensors import Batch
 
 
 class AttackConfig(StudyConfig):
@@ -47,6 +48,17 @@ class AttackConfig(StudyConfig):
         advanced=True,
     )
 
+    def allow(self, medium: Medium) -> None:
+        """Refuses what items of a medium cannot be put to.
+
+        Raises:
+            UserError: With what can.
+        """
+        names_of(self, medium)
+        Budget(norm_of(self.norm), (), medium.name)  # whatever the shape
+        if self.corruptions:
+            medium.require("corruptions")
+
     def study(self) -> StudyConfig:
         """Gives the part that is the study."""
         names = StudyConfig.knobs()
@@ -64,7 +76,10 @@ def extras(
     if config.corruptions:
         for table in corruptions.accuracy(target, study.x, study.y, config.seed):
             done = sum(len(row) for row in table["accuracy"].values())
-            yield "corruptions", table | {"done": f"{done} of {5 * len(corruptions.names())}"}
+            yield (
+                "corruptions",
+                table | {"done": f"{done} of {5 * len(corruptions.names())}"},
+            )
             if watch.stopped():
                 return
     if config.certify:
@@ -111,7 +126,7 @@ def certificate(
 
 def transfer(
     targets: Sequence[Target],
-    x: Images,
+    x: Batch,
     y: Tensor,
     eps: float,
     norm: Norm = LINF,
@@ -123,7 +138,7 @@ def transfer(
 
     Args:
         targets: The classifiers, of the same classes.
-        x, y: Images (N, C, H, W) and labels (N,).
+        x, y: Items (N, …) and labels (N,).
         eps, norm: Budget.
         values: Parameters of the screening attack.
 

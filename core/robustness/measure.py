@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from core.catalog import UserError
 from core.datasets import Dataset
 from core.ground.watch import UNWATCHED, Stopped, Watch
+from core.media import recorded
 from core.norms import NEAR
 from core.robustness import probes
 from core.robustness.attacks import attacks
@@ -32,13 +33,13 @@ from core.robustness.store import Attacked, Clean, Report, Spread, Tried
 from core.robustness.tally import Tally, share
 from core.robustness.verdict import robustness, verdict
 from core.target import Target
-from core.tensors import Images, fingerprint
+from core.tensors import Batch, fingerprint
 
 version_of = cache(version)  # a report that grows asks many times a second
 SLICE = 0.25  # seconds of work between two reports
 LIMITS = (
     "The number is an upper bound: a stronger attack may lower it.",
-    "It holds for these images, this norm and this budget, and for no other change of the picture.",
+    "It holds for these images, this norm and this budget, and for no other change of the {}.",
     "The attacker is taken to know the model and its weights (white box).",
 )
 
@@ -48,7 +49,7 @@ class AttackStudy(Tally):
 
     Args:
         target: The classifier; asked as the config says (EOT, BPDA).
-        x, y: Images (N, C, H, W) in [0, 1] and labels (N,); more than ``config.n`` are cut.
+        x, y: Items (N, …) in [0, 1] and labels (N,); more than ``config.n`` are cut.
         config: What to do.
         indices: Of the images in their dataset, for the report.
         data: What the report says about the data.
@@ -62,7 +63,7 @@ class AttackStudy(Tally):
     def __init__(
         self,
         target: Target,
-        x: Images,
+        x: Batch,
         y: Tensor,
         config: StudyConfig,
         *,
@@ -218,6 +219,7 @@ class AttackStudy(Tally):
     def report(self) -> Report:
         """What is known now."""
         found, target, config = self.findings, self.target, self.config
+        form = target.medium.item
         rows = [self.row(0.0, self.right, {})]
         for k, eps in enumerate(self.grid):
             alone = {
@@ -246,11 +248,10 @@ class AttackStudy(Tally):
             images=self._images(),
             data=self.data | {"n": len(self.x), "seed": config.seed},
             model={
-                **target.facts,
+                **target.card,
                 "name": target.name,
                 "classes": list(target.classes),
-                "channels": target.channels,
-                "size": target.size,
+                **recorded(target.medium.name, target.shape),
                 "dtype": "float32",
                 "mode": "evaluation",
                 "eot": config.eot,
@@ -261,7 +262,8 @@ class AttackStudy(Tally):
                 "knowledge": "everything (white box)",
                 "norm": config.norm,
                 "range": [0, 1],
-                "units": "pixels from 0 to 1; the model's own preprocessing is inside it",
+                "units": f"{'pixels' if form == 'picture' else 'numbers'} from 0 to 1; "
+                "the model's own preprocessing is inside it",
             },
             versions={
                 "python": platform.python_version(),
@@ -270,7 +272,7 @@ class AttackStudy(Tally):
             device=str(self.x.device),
             seconds=round(self.seconds, 3),
             notes=[*self.notes, *dict.fromkeys(target.notes)],
-            limits=list(LIMITS),
+            limits=[limit.format(form) for limit in LIMITS],
             config=config.record(),
         )
 
@@ -376,14 +378,7 @@ def check(
         raise UserError(
             f"A classifier needs at least 2 classes, got {len(classes)}. Give it one logit per class."
         )
-    target = Target(
-        model,
-        classes,
-        x.shape[1],
-        x.shape[2],
-        name=name,
-        facts={"hash": fingerprint(model)},
-        device=device,
-    )
+    card = {"hash": fingerprint(model)}
+    target = Target(model, classes, x.shape[1:], name=name, card=card, device=device)
     *_, report = AttackStudy(target, x, y, config)
     return report.record()

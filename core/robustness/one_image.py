@@ -11,7 +11,7 @@ from torch import Tensor
 from core.norms import L2, LINF, Budget, Norm
 from core.robustness.attacks import run
 from core.target import Target
-from core.tensors import Images
+from core.tensors import Batch
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Closeup:
     """
 
     eps: list[float]
-    images: Images
+    images: Batch
     said: list[str]
     top: list[list[tuple[str, float]]]
     trace: list[float]
@@ -48,7 +48,7 @@ def look(
     x = image[None].to(device)
     y = torch.tensor([label], device=device)
     goal = None if towards is None else torch.tensor([towards], device=device)
-    strengths = [0.0, *Budget(norm, target.shape).sweep()]
+    strengths = [0.0, *Budget(norm, target.shape, target.medium.name).sweep()]
     made, trace = [x], []
     for strength in strengths[1:]:
         # the same start as at the last strength, so that the slider moves smoothly

@@ -24,7 +24,7 @@ from core.robustness.findings import BLIND, Climbs, Past
 from core.robustness.schedule import CLIMBS, PROBE, STILL
 from core.robustness.tally import Tally, to_the_end
 from core.target import Climb, margin
-from core.tensors import Images
+from core.tensors import Batch
 
 STRIDES = (1 / 4, 1)  # of the strength: at one of these steps the gradient must keep its promise
 QUERIES = 300, 1000  # of the blind search: usually, and where the gradient is doubtful
@@ -80,13 +80,13 @@ def compare(
     if dataset is not None:
         peers += sanity.peers(dataset, tally.x, tally.y, indices, target)
     _, counts = np.unique(tally.y.cpu().numpy(), return_counts=True)
-    kind = target.facts.get("kind")
+    kind = target.card.get("kind")
     tally.findings.identity = sanity.Identity(
         **vars(mistakes),
         clean=float(right.mean()),
         largest=float(counts.max() / counts.sum()),
         ours=kind in ("run", "plain"),
-        hardened=target.facts.get("training", {}).get("defence", "none") != "none",
+        hardened=target.card.get("training", {}).get("defence", "none") != "none",
         compared=kind == "plain" or any(peer.target for peer in peers),
         peers=tuple(
             sanity.Beside(
@@ -169,7 +169,7 @@ def _paired(first: Tensor, second: Tensor) -> float:
     return mcnemar(int((first & ~second).sum()), int((second & ~first).sum()))
 
 
-def _promise(tally: Tally, x: Images, y: Tensor, eps: float) -> float:
+def _promise(tally: Tally, x: Batch, y: Tensor, eps: float) -> float:
     """Measures what a step along the gradient gains, as a multiple of what the gradient promises.
 
     Near 1 wherever a gradient is of use; of several steps that which keeps it best, as one may be below a rounding.

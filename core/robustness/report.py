@@ -12,11 +12,11 @@ import torch
 
 from core.ground import paper, sheets
 from core.ground.writing import percent, percents
-from core.norms import NEAR, norm_of
+from core.media import side_of
+from core.norms import NEAR, norm_of, wide
 from core.robustness.findings import ClassStanding, Standing
 from core.robustness.measure import AttackStudy
 from core.robustness.store import Report
-from core.tensors import to_bytes
 
 SHOWN = 8  # images of a page
 
@@ -28,7 +28,7 @@ def batch(study: AttackStudy) -> bytes:
     """
     eps = study.grid[study.head] if study.grid else 0.0
     held = torch.as_tensor(study.smallest <= eps + NEAR, device=study.x.device)
-    adversarial = torch.where(held[:, None, None, None], study.adversarial, study.x)
+    adversarial = torch.where(wide(held, study.x), study.adversarial, study.x)
     memory = io.BytesIO()
     np.savez_compressed(
         memory,
@@ -54,7 +54,10 @@ def pictures(study: AttackStudy) -> list[dict[str, Any]]:
         change = moved - x
         loud = 0.5 + change / (2 * change.abs().max().clamp_min(1e-6))
         png = sheets.png(
-            to_bytes(torch.cat([x, moved, loud])), 3, scale=max(1, 96 // x.shape[-1]), gap=2
+            study.target.medium.drawn(torch.cat([x, moved, loud])),
+            3,
+            scale=max(1, 96 // x.shape[-1]),
+            gap=2,
         )
         said = int(study.target.predict(moved.to(study.x.device))[0])
         made.append(
@@ -160,7 +163,7 @@ def html(report: Report, shown: Sequence[Mapping[str, Any]] = ()) -> str:
         ),
     ]
     facts = {
-        "Model": f"{model['name']}, {model['channels']}×{model['size']}×{model['size']}, hash {model.get('hash', '')}",
+        "Model": f"{model['name']}, {'×'.join(map(str, side_of(model)[1]))}, hash {model.get('hash', '')}",
         "Model's training and preprocessing": json.dumps(
             model.get("training") or model.get("preprocessing") or {}
         ),

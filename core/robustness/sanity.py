@@ -23,7 +23,7 @@ from core.datasets import Dataset, evenly
 from core.ground.stats import mcnemar
 from core.measure import features
 from core.target import Target, decide
-from core.tensors import Images, coarse
+from core.tensors import Batch
 
 SURE = 0.001  # probability of such a difference by chance, below which another reading is believed
 GAIN = 0.05  # share of the images by which another reading must be better
@@ -129,7 +129,7 @@ class Identity(Mistakes):
 
 
 def peers(
-    dataset: Dataset, x: Images, y: Tensor, indices: Sequence[int], target: Target
+    dataset: Dataset, x: Batch, y: Tensor, indices: Sequence[int], target: Target
 ) -> list[Peer]:
     """Finds what names these images as well: the nearest training image, and classifiers that are there already."""
     found = []
@@ -141,19 +141,20 @@ def peers(
     return found
 
 
-def _nearest(dataset: Dataset, x: Images, y: Tensor, indices: Sequence[int]) -> np.ndarray | None:
+def _nearest(dataset: Dataset, x: Batch, y: Tensor, indices: Sequence[int]) -> np.ndarray | None:
     """Tells which images have the label of the training image nearest to them in pixels."""
     pool = np.setdiff1d(dataset.splits["train"], np.asarray(indices))
     if dataset.y is None or len(pool) < len(dataset.classes):
         return None
     pool = evenly(pool, POOL)
     labels = torch.as_tensor(dataset.y[pool])
-    known = coarse(dataset.images(pool))
+    near = dataset.medium.near
+    known = near(dataset.items(pool))
     centre = known.mean(0)  # distances of float32 are right only near 0
     known = known - centre
     size = known.square().sum(1)
     nearest = [
-        (size - 2 * (coarse(part) - centre) @ known.T).argmin(1) for part in x.cpu().split(500)
+        (size - 2 * (near(part) - centre) @ known.T).argmin(1) for part in x.cpu().split(500)
     ]
     return (labels[torch.cat(nearest)] == y.cpu()).numpy()
 
@@ -162,11 +163,12 @@ def _networks(dataset: Dataset, target: Target) -> Iterator[Target]:
     """Opens the classifiers of a dataset that are there, without the one under attack; none is trained."""
 
     def made(module: nn.Module, name: str) -> Target:
+        shape, medium = dataset.shape, dataset.medium.name
         return Target(
-            module, dataset.classes, dataset.channels, dataset.size, name=name, device=target.device
+            module, dataset.classes, shape, medium=medium, name=name, device=target.device
         )
 
-    if target.facts.get("kind") != "plain" and features.judged(dataset):
+    if target.card.get("kind") != "plain" and features.judged(dataset):
         judge = features.judge(dataset, target.device)
         yield made(judge.model, f"the plain classifier of {dataset.name}")
     left = PEERS
@@ -174,7 +176,7 @@ def _networks(dataset: Dataset, target: Target) -> Iterator[Target]:
         if not left:
             return
         fits = run.kind == "classifier" and run.status == "finished" and runs.checkpoints(run)
-        if not fits or run.id == target.facts.get("run") or runs.dataset_of(run) != dataset.name:
+        if not fits or run.id == target.card.get("run") or runs.dataset_of(run) != dataset.name:
             continue
         if runs.record(run)["dataset"]["fingerprint"] != dataset.fingerprint:
             continue
@@ -253,7 +255,7 @@ def _resized(x: Tensor, side: int) -> Tensor:
 
 
 def look(
-    target: Target, x: Images, y: Tensor, said: np.ndarray, dataset: Dataset | None
+    target: Target, x: Batch, y: Tensor, said: np.ndarray, dataset: Dataset | None
 ) -> Iterator[Mistakes]:
     """Looks for the usual mistakes, yielding what was found so far.
 
@@ -270,13 +272,13 @@ def look(
     pick = evenly(np.arange(len(x)), TRIED)
     some = x[torch.as_tensor(pick, device=x.device)]
     own = said[pick] == labels[pick]
-    if (~own).sum() < GAIN * len(own):
-        return  # as good as right: no other reading can be much better
+    if (~own).sum() < GAIN * len(own) or target.medium.item != "picture":
+        return  # as good as right: no other reading can be much better; and the readings are of pictures
     mean, std = _level(dataset, x)
     tried: list[tuple[int, bool, float, OtherReading]] = []
     rare = {f"mean {m:g} and std {s:g}" for m, s in _PLAIN} - {"mean 0.5 and std 0.25"}
     for name, change in readings(
-        target.channels, target.size, mean, std, target.facts.get("preprocessing", {})
+        target.shape[0], target.shape[-1], mean, std, target.card.get("preprocessing", {})
     ):
         try:
             logits = target.logits(change(some)).cpu()
@@ -298,14 +300,14 @@ def look(
         yield found
 
 
-def _level(dataset: Dataset | None, x: Images) -> tuple[Tensor, Tensor]:
+def _level(dataset: Dataset | None, x: Batch) -> tuple[Tensor, Tensor]:
     if dataset is not None and len(train := dataset.splits["train"]):
         pick = evenly(train, 2000)
-        x = dataset.images(pick)
+        x = dataset.items(pick)
     return x.mean((0, 2, 3)).cpu(), x.std((0, 2, 3)).clamp_min(1e-3).cpu()
 
 
-def _company(target: Target, x: Images) -> float:
+def _company(target: Target, x: Batch) -> float:
     """Measures how many answers change with the images beside them, as in training mode; 0 for a random model."""
     few, many = x[:COMPANY], x[: min(len(x), 8 * COMPANY)]
     if len(many) == len(few):

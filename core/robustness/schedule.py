@@ -80,7 +80,7 @@ class Schedule:
         Raises:
             UserError: If an attack, a parameter or a strength is not allowed.
         """
-        names = names_of(config)
+        names = names_of(config, target.medium)
         settings = settings_of(config, names)
         budget = config.budget(target)
         given = tuple(budget.read(config.eps))

@@ -17,7 +17,7 @@ from core.robustness.config import StudyConfig
 from core.robustness.findings import ClassStanding, Findings, Standing
 from core.robustness.schedule import PROBE, Schedule
 from core.target import Target
-from core.tensors import Images
+from core.tensors import Batch
 
 # attacks that see through saturated logits, and that a misleading gradient does not mislead
 STRONG = ("quick", "autoattack")
@@ -45,7 +45,7 @@ class Tally:
         stopped: Why it was stopped; empty otherwise.
     """
 
-    def __init__(self, target: Target, x: Images, y: Tensor, config: StudyConfig) -> None:
+    def __init__(self, target: Target, x: Batch, y: Tensor, config: StudyConfig) -> None:
         self.target, self.x, self.y, self.config = target, x, y, config
         self.schedule = plan = Schedule.of(config, target)
         self.norm = plan.budget.norm
@@ -71,7 +71,7 @@ class Tally:
             strong=strong,
             unmasking=any(name in UNMASKING for name in names),
             sees_margin=strong or bool(losses & {"margin", "dlr"}),
-            purifier=bool(target.facts.get("purifier")),
+            purifier=bool(target.card.get("purifier")),
         )
 
     # --- attacks --------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class Tally:
         if self.stopped:
             raise Stopped(self.stopped)
 
-    def note(self, name: str, rows: np.ndarray, eps: float | np.ndarray, images: Images) -> None:
+    def note(self, name: str, rows: np.ndarray, eps: float | np.ndarray, images: Batch) -> None:
         """Keeps, per image, the smallest change that fooled."""
         eps = np.broadcast_to(eps, rows.shape)
         better = eps < self.smallest[rows]

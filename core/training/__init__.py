@@ -1,7 +1,7 @@
 """One training loop for every family and the classifier: an iterator of :class:`Progress`.
 
-Whoever draws from it decides pace, display and stopping. Every step depends only on the state and on the generator
-of that step, so that a resumed run ends where an uninterrupted one would, bit by bit on the CPU.
+The caller draws from it, and so decides pace, display and stopping. Every step depends only on the state and on the
+generator of that step, so that a resumed run ends where an uninterrupted one would, bit by bit on the CPU.
 """
 
 from core.training.batches import Transform, spec_of

@@ -35,8 +35,7 @@ def spec_of(dataset: Dataset) -> Spec:
         labels = torch.as_tensor(np.asarray(dataset.y[index]))
         counts = torch.bincount(labels, minlength=len(dataset.classes)).double()
         shares = tuple((counts / counts.sum()).tolist())
-    shape = tuple(dataset.images(index[:1]).shape[1:])
-    return Spec(dataset.medium.name, shape, dataset.levels, shares)
+    return Spec(dataset.medium.name, dataset.seen, dataset.levels, shares)
 
 
 class Split:
@@ -67,15 +66,19 @@ class Split:
         return len(self.x)
 
     def at(self, index: Tensor) -> tuple[Batch, Tensor | None]:
-        """Gives the images of an index (n,) in [0, 1], with their labels."""
-        return self.medium.seen(self.x[index], self.levels), None if self.y is None else self.y[
-            index
-        ]
+        """Gives what a model sees of the items of an index (n,), with their labels."""
+        x, y = self.items(index)
+        return self.medium.to_model(x), y
+
+    def items(self, index: Tensor) -> tuple[Batch, Tensor | None]:
+        """Gives the items of an index (n,) in [0, 1], with their labels."""
+        x = self.medium.read(self.x[index], self.levels)
+        return x, None if self.y is None else self.y[index]
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Batch, Tensor | None]:
-        """Draws images in [0, 1] with their labels: of a draw that all processes make, this one's ``count``."""
+        """Draws items in [0, 1] with their labels: of a draw that all processes make, this one's ``count``."""
         draw = partial(torch.randint, len(self.x))
-        return self.at(rows(draw, (count,), generator=generator, device=self.device))
+        return self.items(rows(draw, (count,), generator=generator, device=self.device))
 
 
 class Streamed:

@@ -190,11 +190,10 @@ def lengthened(
     """
 
     def rates(at: int, steps: int) -> dict[str, float]:
-        here = at / steps
         return {
             group.name: rate(config, group, at, steps, ease=ease)
             for group in groups
-            if group.start <= here < group.stop
+            if group.start <= at / steps < group.stop
         }
 
     before, after = rates(max(0, step - 1), old), rates(step, new)
@@ -207,15 +206,15 @@ def lengthened(
             f"{next(iter(after.values())):.1e}, and goes through what follows again."
         )
     name = max(after, key=lambda name: abs(math.log(after[name] / before[name])))
-    ended, goes_on = before[name], after[name]
-    if abs(goes_on / ended - 1) < 0.05:
+    old_rate, new_rate = before[name], after[name]
+    if abs(new_rate / old_rate - 1) < 0.05:
         return ""
     whose = f" of the {name}" if len(after) > 1 else ""
     return (
-        f"The learning rate{whose} does not go on where it was: it {'rises' if goes_on > ended else 'falls'} from "
-        f"{ended:.1e} to {goes_on:.1e} at step {step:,}, where a run of {new:,} steps has it, and follows the "
+        f"The learning rate{whose} does not go on where it was: it {'rises' if new_rate > old_rate else 'falls'} from "
+        f"{old_rate:.1e} to {new_rate:.1e} at step {step:,}, where a run of {new:,} steps has it, and follows the "
         f"{config.schedule} schedule to the end of that. To go on at the rate that it had, start a new "
-        f"run from this one (train.parent) with train.schedule=constant and train.lr={ended:.1e}."
+        f"run from this one (train.parent) with train.schedule=constant and train.lr={old_rate:.1e}."
     )
 
 

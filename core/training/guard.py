@@ -26,15 +26,15 @@ class Diverged(Exception):
 class Checks:
     """Numbers that have to be finite, of which each is looked at once.
 
-    Looking makes the processor wait for a GPU, so that they gather until a record is made there.
+    Reading a number of a GPU forces a synchronisation, so there they gather until a record is made.
     """
 
     def __init__(self) -> None:
         self._waiting: list[tuple[str, Tensor]] = []
 
-    def add(self, what: str, value: Tensor) -> None:
-        """Adds a scalar, and the words for it."""
-        self._waiting.append((what, value))
+    def add(self, name: str, value: Tensor) -> None:
+        """Adds a scalar under the name that a sentence calls it by."""
+        self._waiting.append((name, value))
 
     def look(self) -> None:
         """Looks at all that were added.
@@ -43,9 +43,9 @@ class Checks:
             Diverged: At the first one that is not finite.
         """
         waiting, self._waiting = self._waiting, []
-        for what, value in waiting:
-            if not math.isfinite(float(value)):
-                raise Diverged(f"{what} is {float(value):g}")
+        for name, value in waiting:
+            if not math.isfinite(number := float(value)):
+                raise Diverged(f"{name} is {number:g}")
 
 
 def checked_weights(model: nn.Module) -> None:
@@ -64,19 +64,19 @@ class Compiler:
 
     Attributes:
         modules: Those that are compiled.
-        failures: What says, in the middle of a step, that it did not work.
+        failures: Exceptions that a step raises when compiling fails.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig, device: torch.device) -> None:
         self.modules: list[nn.Module] = []
         self.failures: tuple[type[Exception], ...] = ()
-        wanted = config.compile == "on" or (
+        compiles = config.compile == "on" or (
             config.compile == "auto"
             and device.type == "cuda"
-            and processes()[0] == 1  # a graph would have to hold what the processes tell each other
+            and processes()[0] == 1  # a graph would have to hold the exchange between processes
             and config.images >= COMPILED
         )
-        if wanted and isinstance(model, Compiles):
+        if compiles and isinstance(model, Compiles):
             from torch._dynamo.exc import TorchDynamoException
 
             self.failures = (TorchDynamoException,)
@@ -84,22 +84,22 @@ class Compiler:
             for module in self.modules:
                 module.compile(backend=BACKEND)
 
-    def undo(self, trouble: Exception, asked: bool) -> str:
+    def undo(self, error: Exception, required: bool) -> str:
         """Goes on without; gives a sentence for the record.
 
         Args:
-            trouble: What did not work.
-            asked: Whether compiling was asked for.
+            error: Of the compiler.
+            required: Whether the person has chosen to compile.
 
         Raises:
-            UserError: If it was.
+            UserError: If so.
         """
-        reason = str(trouble).strip().splitlines()[0].rstrip(".")
-        if asked:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        if required:
             raise UserError(
                 f"The networks cannot be compiled here: {reason}. "
                 "Set train.compile to off, or install what is missing."
-            ) from trouble
+            ) from error
         for module in self.modules:
             module._compiled_call_impl = None
         self.failures = ()

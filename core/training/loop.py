@@ -101,7 +101,7 @@ class Trainer:
         dataset: Its ``train`` part is trained on, held-out values come from ``valid``; ``test`` is never read.
         config: Of the loop.
         device: Where to train.
-        transform: Augments a batch, from images in [0, 1] to the same; draws from the step's generator only.
+        transform: Augments a batch, from items in [0, 1] to the same; draws from the step's generator only.
         update: How a step comes by its gradient; the loss's own, averaged over several processes, if left out.
     """
 
@@ -116,7 +116,8 @@ class Trainer:
     ) -> None:
         assert isinstance(model, nn.Module)
         # convolutions in short floats are faster on a GPU when the channels of a pixel lie side by side
-        self.layout = _layout(device)
+        gpu = device.type == "cuda"
+        self.layout = torch.channels_last if gpu else torch.contiguous_format
         self.model = model.to(device).to(memory_format=self.layout).train()
         self.config, self.device, self.transform = config, device, transform
         self.train = Split(dataset, "train", device)
@@ -127,9 +128,7 @@ class Trainer:
         self.batch = batch_of(model, config)
         self.processes = processes()[0]
         self.update: Update = update or (plain if self.processes == 1 else averaged)
-        self.half = config.precision == "bfloat16" or (
-            config.precision == "auto" and device.type == "cuda"
-        )
+        self.half = config.precision == "bfloat16" or (config.precision == "auto" and gpu)
         self.steps = math.ceil(config.images / self.batch)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0
         self.checks = Checks()
@@ -156,7 +155,7 @@ class Trainer:
             Named scalars for the record.
 
         Raises:
-            Diverged: On the CPU at once; elsewhere, ``checks`` tells.
+            Diverged: On the CPU at once; on a GPU the test would force a synchronisation, so ``checks`` is asked later.
         """
         self.laps.start()
         generator = step_generator(self.device, self.config.seed, self.step, self.rollbacks)
@@ -170,12 +169,10 @@ class Trainer:
         self.step += 1
         if self.step % ADAPT_EVERY == 0 and isinstance(self.model, Adapts) and len(self.valid):
             count = -(-max(self.batch, 32) // self.processes)
-            fresh = (
-                *self._draw(self.train, count, generator),
-                *self._draw(self.valid, count, generator),
-            )
+            x, y = self._draw(self.train, count, generator)
+            valid = self._draw(self.valid, count, generator)
             with torch.no_grad():
-                values |= self.model.adapt(*fresh, generator)
+                values |= self.model.adapt(x, y, *valid, generator)
         self._average()
         self.laps.lap("average")
         return values
@@ -183,11 +180,12 @@ class Trainer:
     def _draw(
         self, split: Split, count: int, generator: torch.Generator
     ) -> tuple[Batch, Tensor | None]:
-        """Draws images in [0, 1], transformed, with their labels."""
+        """Draws what the model sees of transformed items, with their labels."""
         x, y = split.draw(count, generator)
         if x.ndim == 4:
             x = x.contiguous(memory_format=self.layout)
-        return (x if self.transform is None else self.transform(x, generator)), y
+        x = x if self.transform is None else self.transform(x, generator)
+        return split.medium.to_model(x), y
 
     def _forward(self, losses: Iterator[Loss]) -> Loss | None:
         with torch.autocast(
@@ -211,26 +209,22 @@ class Trainer:
         self._check(f"The {loss.group} gradient", norm.detach())
         if self.config.clip:
             scale = (self.config.clip / (norm + 1e-6)).clamp(max=1.0)
-            # on a GPU the test would wait for all that is under way, which takes longer than to scale by 1
+            # on a GPU the test would force a synchronisation, which takes longer than scaling by 1
             if self.device.type != "cpu" or scale < 1:
-                held = [param for param in group.params if param.grad is not None]
+                params = [param for param in group.params if param.grad is not None]
                 # not in place: two parameters may share a gradient
-                clipped = torch._foreach_mul([param.grad for param in held], scale)  # pyright: ignore
-                for param, grad in zip(held, clipped, strict=True):
+                clipped = torch._foreach_mul([param.grad for param in params], scale)  # pyright: ignore
+                for param, grad in zip(params, clipped, strict=True):
                     param.grad = grad
         learning_rate = self._rate(group, progress)
         for options in optimiser.param_groups:
             options["lr"] = learning_rate
         optimiser.step()
         self.laps.lap("optimiser")
-        return {
-            **loss.parts,
-            f"grad_norm/{loss.group}": norm,
-            "lr": torch.tensor(learning_rate),
-        }
+        return {**loss.parts, f"grad_norm/{loss.group}": norm, "lr": torch.tensor(learning_rate)}
 
-    def _check(self, what: str, value: Tensor) -> None:
-        self.checks.add(what, value)
+    def _check(self, name: str, value: Tensor) -> None:
+        self.checks.add(name, value)
         if self.device.type == "cpu":
             self.checks.look()
 
@@ -249,8 +243,8 @@ class Trainer:
         torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
             list(self.averaged.parameters()), list(self.model.parameters()), 1 - keep
         )
-        for mine, theirs in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
-            mine.copy_(theirs)
+        for average, buffer in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+            average.copy_(buffer)
 
     # --- the loop -------------------------------------------------------------------------------------------------
 
@@ -264,15 +258,15 @@ class Trainer:
             UserError: If that has not helped three times, or a batch does not fit into the memory of the GPU.
         """
         moments = publish_steps(self.steps)
-        if self.config.patience:  # who may stop early looks at equal distances too
+        if self.config.patience:  # to stop early it measures at equal distances, too
             moments |= {max(1, round(self.steps * k / LOOKS)) for k in range(1, LOOKS + 1)}
         while self.step < self.steps:
             try:
                 yield from self._until_the_end(moments)
-            except Diverged as trouble:
-                yield self._progress({}, 0.0, publish=True, note=self._back(trouble))
-            except self.compiler.failures as trouble:
-                note = self.compiler.undo(trouble, asked=self.config.compile == "on")
+            except Diverged as problem:
+                yield self._progress({}, 0.0, publish=True, note=self._back(problem))
+            except self.compiler.failures as error:
+                note = self.compiler.undo(error, required=self.config.compile == "on")
                 self.restore(self.good)
                 yield self._progress({}, 0.0, publish=True, note=note)
             except torch.cuda.OutOfMemoryError:
@@ -285,7 +279,7 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
         since, last = self.step, time.perf_counter()
-        # where several processes record next; their clocks differ, so they agree on a step
+        # of several processes, whose clocks differ, the step at which they record next
         due = since + 1
         self.checks = Checks()
         while self.step < self.steps:
@@ -308,7 +302,7 @@ class Trainer:
                 due = self.step + agreed(max(1, min(2 * done, round(done * 0.25 / elapsed))))
                 sums, counts, since, last = {}, {}, self.step, time.perf_counter()
 
-    def _back(self, trouble: Diverged) -> str:
+    def _back(self, problem: Diverged) -> str:
         """Goes back to the last good state, to go on more carefully; gives a sentence for the record.
 
         Raises:
@@ -319,14 +313,14 @@ class Trainer:
             rate = max(self._rate(group, step / self.steps) for group in self.groups.values())
             clip = "" if 0 < self.config.clip <= 1 else ", or train.clip to 1"
             raise UserError(
-                f"{trouble} at step {step}, for the {ROLLBACKS + 1}th time. "
+                f"{problem} at step {step}, for the {ROLLBACKS + 1}th time. "
                 f"Set train.lr below {rate:.1g}{clip}, then start again; the last good checkpoint is kept."
             ) from None
         state = self.good
         state["rollbacks"] = self.rollbacks + 1
         self.restore(state)
         return (
-            f"{trouble} at step {step}: went back to step {self.step}, "
+            f"{problem} at step {step}: went back to step {self.step}, "
             f"with {self.ease:g} of the learning rate and of the penalties."
         )
 
@@ -340,8 +334,8 @@ class Trainer:
     def _means(self, sums: dict[str, Tensor], counts: dict[str, int]) -> dict[str, float]:
         """Gives the average of each value over the steps, and over the processes."""
         if self.processes > 1:
-            each = torch.stack([total.detach().to(self.device).double() for total in sums.values()])
-            sums = dict(zip(sums, all_mean(each), strict=True))
+            totals = [total.detach().to(self.device).double() for total in sums.values()]
+            sums = dict(zip(sums, all_mean(torch.stack(totals)), strict=True))
         return {name: float(total) / counts[name] for name, total in sums.items()}
 
     def _progress(
@@ -376,19 +370,16 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continues from a state."""
-        self.step, self.rollbacks, self.seconds = (
-            state["step"],
-            state["rollbacks"],
-            state["seconds"],
-        )
+        self.step, self.rollbacks = state["step"], state["rollbacks"]
+        self.seconds = state["seconds"]
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
-            for param, kept in optimiser.state.items():  # it may come from another device
-                kept |= {
+            for param, moments in optimiser.state.items():  # they may come from another device
+                moments |= {
                     key: _laid_out(value, param)
-                    for key, value in kept.items()
+                    for key, value in moments.items()
                     if value.shape == param.shape
                 }
         self._ease()
@@ -448,10 +439,6 @@ class Trainer:
             for name, value in part.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(index) / len(self.valid)
         return sums
-
-
-def _layout(device: torch.device) -> torch.memory_format:
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
 def _laid_out(grad: Tensor, param: Tensor) -> Tensor:

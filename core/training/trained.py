@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,12 @@ from core.ground.watch import UNWATCHED, Watch
 from core.training import Trainer
 
 _one_at_a_time = threading.Lock()
+
+
+def file_of(folder: str, recipe: Any) -> Path:
+    """Names the file of the cache that holds what is trained by a recipe, in plain values."""
+    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+    return settings().cache / folder / f"{key}.safetensors"
 
 
 def once(
@@ -43,9 +51,9 @@ def once(
             if not file.exists():
                 settings().allow_change(f"train {what}")
                 net = finished(trainer(), f"Training {what}, once for these images", watch)
-                kept = {name: value.cpu().contiguous() for name, value in weights(net).items()}
-                files.keep(file, as_bytes(kept))
-                return kept  # where the disk refuses, there is no file
+                tensors = {name: value.cpu().contiguous() for name, value in weights(net).items()}
+                files.keep(file, as_bytes(tensors))
+                return tensors  # where the disk refuses, there is no file
     return from_bytes(file.read_bytes())
 
 

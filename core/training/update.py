@@ -34,18 +34,16 @@ class Update(Protocol):
 
 def plain(loss: Loss, group: Group) -> tuple[Tensor, list[Tensor | None]]:
     """Gives the loss and its own gradient."""
-    return loss.value.detach(), list(
-        torch.autograd.grad(loss.value, group.params, allow_unused=True)
-    )
+    grads = torch.autograd.grad(loss.value, group.params, allow_unused=True)
+    return loss.value.detach(), list(grads)
 
 
 def averaged(loss: Loss, group: Group) -> tuple[Tensor, list[Tensor | None]]:
     """Averages the loss and its gradient over the processes, all in one exchange."""
     value, grads = plain(loss, group)  # nan in one process is nan in all
-    held = [value, *(grad for grad in grads if grad is not None)]
-    joined = all_mean(torch.cat([each.reshape(-1) for each in held]))
-    mean, *parts = joined.split([each.numel() for each in held])
-    rest = iter(parts)
-    return mean.view(value.shape), [
-        None if grad is None else next(rest).view(grad.shape) for grad in grads
+    tensors = [value, *(grad for grad in grads if grad is not None)]
+    joint = all_mean(torch.cat([tensor.reshape(-1) for tensor in tensors]))
+    parts = iter(joint.split([tensor.numel() for tensor in tensors]))
+    return next(parts).view(value.shape), [
+        None if grad is None else next(parts).view(grad.shape) for grad in grads
     ]

@@ -1,8 +1,8 @@
-"""Weights that nobody vouches for: what a file says it holds is looked at first, and only then are numbers read.
+"""Weights from untrusted files: what a file describes is checked before any number is read.
 
 A state dict is a ZIP with a pickle inside. The pickle is never run: its instructions are walked, and only those that
 describe a tensor (of which storage, with which shape) have a meaning here. Everything that would be built is counted
-before a single tensor is made.
+before a single tensor is tensors.
 
 References:
     The ZIP of torch.save, https://docs.pytorch.org/docs/stable/notes/serialization.html
@@ -56,17 +56,17 @@ def look(file: bytes) -> Contents:
         )
     if file[8:9] == b"{" and int.from_bytes(file[:8], "little") < len(file):
         # looked at first: the length at the start can look like the first byte of anything
-        found = Contents("safetensors", header(file))
+        described = Contents("safetensors", header(file))
     elif file[:2] == b"PK":
-        found = checkpoint(file)
+        described = checkpoint(file)
     elif file[:1] == b"\x80" or file[:2] == b"\x1f\x8b":
         raise UserError(
             "This file is a pickle, which can run any program when it is opened; PyTorch before 1.6 wrote weights so, "
             f"too. {ALONE}"
         )
     else:
-        found = Contents("safetensors", header(file))
-    return replace(found, parts=_cleaned(found.parts))
+        described = Contents("safetensors", header(file))
+    return replace(described, parts=_cleaned(described.parts))
 
 
 def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str, Tensor]:
@@ -88,10 +88,10 @@ def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str
             every = opened(file)
         except (SafetensorError, ValueError, OverflowError, RuntimeError) as error:
             raise unreadable(str(error)) from None
-        made = {name: every[contents.parts[old].key] for name, old in chosen.items()}
+        tensors = {name: every[contents.parts[old].key] for name, old in chosen.items()}
     else:
-        made = dict(built(file, contents, chosen))
-    for name, tensor in made.items():
+        tensors = dict(built(file, contents, chosen))
+    for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise UserError(
                 f"The tensor {name[:80]!r} of this file holds a number that is not finite (NaN or infinity). "
@@ -102,7 +102,7 @@ def load(file: bytes, contents: Contents, chosen: Mapping[str, str]) -> dict[str
                 f"The tensor {name[:80]!r} of this file is a variance and holds a number below 0. "
                 "All must be at least 0. Bring the weights as they were saved."
             )
-    return made
+    return tensors
 
 
 def _cleaned(parts: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:

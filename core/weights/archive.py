@@ -44,13 +44,13 @@ def checkpoint(file: bytes) -> Contents:
         raise UserError(
             f"This file was written with another order of bytes; only little-endian is read. {ALONE}"
         )
+    folder = root + "data/"
     sizes = {
-        name.removeprefix(root + "data/"): info.file_size
+        name.removeprefix(folder): info.file_size
         for name, info in members.items()
-        if name.startswith(root + "data/")
+        if name.startswith(folder)
     }
-    whole = Walk(sizes).walk(bytes(_record(file, pickle)))
-    source, parts, others = _found(whole)
+    source, parts, others = _weights_in(Walk(sizes).walk(bytes(_record(file, pickle))))
     for name, part in parts.items():
         allow_part(name, part)
     total = sum(part.nbytes for part in parts.values())
@@ -108,57 +108,52 @@ def built(
 ) -> Iterator[tuple[str, Tensor]]:
     """Reads the tensors that are chosen, as :func:`core.weights.load` does, by the names that they get."""
     members, root = _members(file)
-    held, key = bytearray(), ""
+    storage, key = bytearray(), ""
     for name, old in sorted(chosen.items(), key=lambda pair: contents.parts[pair[1]].key):
         part = contents.parts[old]
         if part.key != key:  # tensors that share a storage read it once
-            held, key = bytearray(_record(file, members[f"{root}data/{part.key}"])), part.key
-        flat = torch.frombuffer(held, dtype=part.dtype)
-        view = flat.as_strided(part.shape, part.stride, part.offset)
+            storage, key = bytearray(_record(file, members[f"{root}data/{part.key}"])), part.key
+        numbers = torch.frombuffer(storage, dtype=part.dtype)
+        view = numbers.as_strided(part.shape, part.stride, part.offset)
         yield name, torch.empty(part.shape, dtype=part.dtype).copy_(view)
 
 
-def _found(whole: Any) -> tuple[str, dict[str, StoredTensor], tuple[str, ...]]:
-    """Finds the weights in what a checkpoint holds: where they stand, and where others do."""
-    if not isinstance(whole, dict) or not whole:
-        raise UserError(f"This file holds no state dict but {type(whole).__name__}. {ALONE}")
-    if (plain := _weights(whole)) is not None:
+def _weights_in(checkpoint: Any) -> tuple[str, dict[str, StoredTensor], tuple[str, ...]]:
+    """Finds the weights in what a checkpoint holds: under which key they stand, and under which others do."""
+    if not isinstance(checkpoint, dict) or not checkpoint:
+        raise UserError(f"This file holds no state dict but {type(checkpoint).__name__}. {ALONE}")
+    if (plain := _weights(checkpoint)) is not None:
         return "", plain, ()
-    found: dict[str, dict[str, StoredTensor]] = {}
-    seen, level = {id(whole)}, [("", whole)]
+    by_path: dict[str, dict[str, StoredTensor]] = {}
+    visited, level = {id(checkpoint)}, [("", checkpoint)]
     for _ in range(3):
         below = []
-        for path, place in level:
-            for key, value in place.items():
-                if not isinstance(value, dict) or id(value) in seen or _OTHERS.search(str(key)):
+        for path, entries in level:
+            for key, value in entries.items():
+                if not isinstance(value, dict) or id(value) in visited or _OTHERS.search(str(key)):
                     continue
-                seen.add(id(value))
-                where = f"{path}.{key}" if path else str(key)
-                weights = _weights(value)
-                if weights is None:
-                    below.append((where, value))
+                visited.add(id(value))
+                inner = f"{path}.{key}" if path else str(key)
+                if (weights := _weights(value)) is None:
+                    below.append((inner, value))
                 else:
-                    found[where] = weights
+                    by_path[inner] = weights
         level = below
-    if not found:
-        odd = next((str(k) for k, v in whole.items() if not isinstance(v, StoredTensor)), "")
+    if not by_path:
+        odd = next((str(k) for k, v in checkpoint.items() if not isinstance(v, StoredTensor)), "")
         raise UserError(f"The entry {odd[:80]!r} of this file is no plain tensor. {ALONE}")
 
-    def rank(where: str) -> tuple[int, int, int]:
-        words = where.split(".")
-        places = [_KEYS.index(word) for word in words if word in _KEYS]
-        copies = len(COPIES.findall(where))
-        return max(places, default=len(_KEYS)), copies, -len(found[where])
+    def rank(path: str) -> tuple[int, int, int]:
+        ranks = [_KEYS.index(key) for key in path.split(".") if key in _KEYS]
+        copies = len(COPIES.findall(path))
+        return max(ranks, default=len(_KEYS)), copies, -len(by_path[path])
 
-    first, *others = sorted(found, key=rank)
-    return first, found[first], tuple(others)
+    first, *others = sorted(by_path, key=rank)
+    return first, by_path[first], tuple(others)
 
 
-def _weights(place: dict[Any, Any]) -> dict[str, StoredTensor] | None:
+def _weights(entries: dict[Any, Any]) -> dict[str, StoredTensor] | None:
     """Gives a dict of tensors, or None if it is something else."""
-    plain = {key: value for key, value in place.items() if not str(key).endswith("_extra_state")}
-    if not plain or not all(
-        isinstance(key, str) and isinstance(value, StoredTensor) for key, value in plain.items()
-    ):
-        return None
-    return plain
+    plain = {key: value for key, value in entries.items() if not str(key).endswith("_extra_state")}
+    tensors = all(isinstance(k, str) and isinstance(v, StoredTensor) for k, v in plain.items())
+    return plain if plain and tensors else None

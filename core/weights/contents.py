@@ -35,14 +35,14 @@ class StoredTensor:
     Attributes:
         dtype, shape: Its own.
         key: Of the storage that holds its numbers; the name in the file for safetensors.
-        held: Numbers in that storage.
-        offset, stride: Where its own stand among them.
+        stored: How many numbers that storage has.
+        offset, stride: Where its own are among them.
     """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     key: str
-    held: int
+    stored: int
     offset: int = 0
     stride: tuple[int, ...] = ()
 
@@ -65,7 +65,7 @@ class Contents:
         kind: ``safetensors`` or ``state dict``.
         parts: The tensors by name, without the names of wrappers.
         source: Where in a checkpoint they stand, ``state_dict`` for example; empty for a plain file.
-        others: Other places of the checkpoint that hold a set of weights, and were left.
+        others: Other entries of the checkpoint that hold a set of weights, and were left.
     """
 
     kind: str
@@ -86,17 +86,13 @@ class Contents:
     @property
     def classes(self) -> int:
         """Outputs of the last layer, by the names that torchvision gives it; 0 where there is none of these."""
-        heads = [
+        biases = [
             name
             for name, part in self.parts.items()
-            if len(part.shape) == 1
-            and name.endswith("bias")
-            and _HEAD.search(name)
-            and "aux" not in name.lower()
+            if len(part.shape) == 1 and name.endswith("bias") and "aux" not in name.lower()
         ]
-        last = max(
-            heads, key=lambda name: [int(part) for part in re.findall(r"\d{1,9}", name)], default=""
-        )
+        heads = filter(_HEAD.search, biases)
+        last = max(heads, key=lambda name: [*map(int, re.findall(r"\d{1,9}", name))], default="")
         return self.parts[last].shape[0] if last else 0
 
 
@@ -111,7 +107,7 @@ def allow_part(name: str, part: StoredTensor) -> None:
     Raises:
         UserError: If it is empty, or claims numbers that are not there.
     """
-    if part.numel > part.held:
+    if part.numel > part.stored:
         raise UserError(
             f"The tensor {name[:80]!r} claims {part.numel} numbers and holds fewer. {ALONE}"
         )
@@ -120,5 +116,5 @@ def allow_part(name: str, part: StoredTensor) -> None:
             f"The tensor {name[:80]!r} has no numbers. Each needs at least one. {ALONE}"
         )
     last = sum((size - 1) * step for size, step in zip(part.shape, part.stride, strict=False))
-    if part.offset + last >= part.held:
+    if part.offset + last >= part.stored:
         raise UserError(f"The tensor {name[:80]!r} reads beyond its numbers. {ALONE}")

@@ -35,15 +35,17 @@ def header(file: bytes) -> dict[str, StoredTensor]:
         characters=limits.LIMITS.text, depth=4, values=14 * limits.LIMITS.tensors + 200
     )
     try:
-        found = untrusted.read_json(file[8 : 8 + size].decode(), "The header of weights", bounds)
+        described = untrusted.read_json(
+            file[8 : 8 + size].decode(), "The header of weights", bounds
+        )
     except (untrusted.NoData, UnicodeDecodeError):
         raise unreadable("its header is damaged") from None
-    if not isinstance(found, dict):
+    if not isinstance(described, dict):
         raise unreadable("its header is no list of tensors")
-    found.pop("__metadata__", None)
-    allow("A file of weights", "tensors", len(found), limits.LIMITS.tensors)
+    described.pop("__metadata__", None)
+    allow("A file of weights", "tensors", len(described), limits.LIMITS.tensors)
     room, parts, total = len(file) - 8 - size, {}, 0
-    for name, entry in found.items():
+    for name, entry in described.items():
         try:
             dtype, shape = _DTYPE_OF[entry["dtype"]], tuple(entry["shape"])
             start, end = entry["data_offsets"]

@@ -35,11 +35,11 @@ ALONE = (
 )
 
 
-def allow(what: str, of: str, found: int, most: int) -> None:
+def allow(what: str, of: str, count: int, most: int) -> None:
     """Refuses more of something than is allowed.
 
     Raises:
         UserError: If there is.
     """
-    if found > most:
-        raise UserError(f"{what} may have at most {most:,} {of}, got {found:,}. {ALONE}")
+    if count > most:
+        raise UserError(f"{what} may have at most {most:,} {of}, got {count:,}. {ALONE}")

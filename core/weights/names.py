@@ -27,7 +27,7 @@ class Fit:
         chosen: The network's names: those in the file.
         missing, extra: Names that only the network has, and that only the file has, below the prefix.
         shapes: Names of another shape.
-        left: Names in the file that stand outside the prefix.
+        left: Names in the file that do not begin with the prefix.
     """
 
     prefix: str
@@ -44,47 +44,38 @@ class Fit:
 
 
 def fit(
-    held: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], may_miss: set[str]
+    stored: Mapping[str, tuple[int, ...]], needed: Mapping[str, tuple[int, ...]], may_miss: set[str]
 ) -> Fit:
     """Finds the network's names among those in a file, whatever a wrapper has put before all of them.
 
     Args:
-        held: The shapes of the tensors in the file.
-        wanted: The shapes of the network's tensors.
+        stored: The shapes of the tensors in the file.
+        needed: The shapes of the network's tensors.
         may_miss: Names that the network can make itself.
     """
-    short = {clean(name): name for name in wanted}
-    if all(
-        name.startswith("module.") for name in short
-    ):  # a factory that wraps it for several GPUs
+    short = {clean(name): name for name in needed}
+    if all(name.startswith("module.") for name in short):  # a factory wraps it for several GPUs
         short = {name.removeprefix("module."): own for name, own in short.items()}
     endings = [name for name in short if short[name] not in may_miss]
     some = {*endings[:3], *endings[-3:], *endings[len(endings) // 2 :][:3]}
-    before = [""] + [
-        name[: -len(end)]
-        for name in held
-        for end in some
-        if name.endswith("." + end) and len(name) > len(end)
-    ]
-    prefixes = list(dict.fromkeys(before))[:50]
+    before = [name.removesuffix(end) for name in stored for end in some if name.endswith("." + end)]
+    prefixes = list(dict.fromkeys(["", *before]))[:50]
     # a plain name beats one of an averaged copy or a teacher, where both are whole
-    plain = [*("", "model.", "net.", "module.", "network."), *prefixes]
-    best = max(
-        prefixes,
-        key=lambda prefix: (
-            sum(prefix + name in held for name in short),
-            -len(COPIES.findall(prefix)),
-            -plain.index(prefix),
-        ),
-    )
-    chosen = {own: best + name for name, own in short.items() if best + name in held}
-    below = [name for name in held if name.startswith(best)]
+    plain = ["", "model.", "net.", "module.", "network.", *prefixes]
+
+    def rank(prefix: str) -> tuple[int, int, int]:
+        fitting = sum(prefix + name in stored for name in short)
+        return fitting, -len(COPIES.findall(prefix)), -plain.index(prefix)
+
+    best = max(prefixes, key=rank)
+    chosen = {own: best + name for name, own in short.items() if best + name in stored}
+    below = [name for name in stored if name.startswith(best)]
     known = {best + name for name in short}
     return Fit(
         best,
         chosen,
-        [own for own in wanted if own not in chosen and own not in may_miss],
+        [own for own in needed if own not in chosen and own not in may_miss],
         [name for name in below if name not in known],
-        [own for own, name in chosen.items() if held[name] != wanted[own]],
-        [name for name in held if not name.startswith(best)],
+        [own for own, name in chosen.items() if stored[name] != needed[own]],
+        [name for name in stored if not name.startswith(best)],
     )

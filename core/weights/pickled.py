@@ -36,11 +36,9 @@ class Walk:
         Raises:
             UserError: If the pickle is damaged, too long, or asks for anything else.
         """
-        steps = 0
         try:
-            for opcode, value, _ in pickletools.genops(code):
-                steps += 1
-                allow("A pickle of weights", "instructions", steps, limits.LIMITS.steps)
+            for step, (opcode, value, _) in enumerate(pickletools.genops(code), start=1):
+                allow("A pickle of weights", "instructions", step, limits.LIMITS.steps)
                 if opcode.name == "STOP":
                     return self.stack.pop()
                 self._step(opcode.name, value)
@@ -64,32 +62,32 @@ class Walk:
             stack.append(self.memo[value])
         elif name == "MARK":
             self.marks.append(len(stack))
-        elif name in _MADE:
-            stack.append(_MADE[name]())
+        elif name in _NEW:
+            stack.append(_NEW[name]())
             self._holds(stack[-1], [], new=True)
         elif name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
-            many = self._marked() if name == "TUPLE" else self._last(int(name[-1]))
-            stack.append(tuple(many))
-            self._holds(stack[-1], many, new=True)
+            items = self._pop(name)
+            stack.append(tuple(items))
+            self._holds(stack[-1], items, new=True)
         elif name in ("APPEND", "APPENDS"):
-            many = self._last(1) if name == "APPEND" else self._marked()
-            stack[-1].extend(many)
-            self._holds(stack[-1], many)
+            items = self._pop(name)
+            stack[-1].extend(items)
+            self._holds(stack[-1], items)
         elif name in ("SETITEM", "SETITEMS"):
-            many = self._last(2) if name == "SETITEM" else self._marked()
-            for key, last in zip(many[::2], many[1::2], strict=True):
-                stack[-1][_key(key)] = last
-            self._holds(stack[-1], many)
+            items = self._pop(name)
+            for key, item in zip(items[::2], items[1::2], strict=True):
+                stack[-1][_key(key)] = item
+            self._holds(stack[-1], items)
         elif name == "GLOBAL":
             stack.append(_name(*value.split(" ", 1)))
         elif name == "STACK_GLOBAL":
-            last, module = stack.pop(), stack.pop()
-            stack.append(_name(module, last))
+            attribute, module = stack.pop(), stack.pop()
+            stack.append(_name(module, attribute))
         elif name == "BINPERSID":
             stack.append(self._storage(stack.pop()))
         elif name == "REDUCE":
-            given, what = stack.pop(), stack.pop()
-            stack.append(self._made(what, given))
+            arguments, function = stack.pop(), stack.pop()
+            stack.append(self._call(function, arguments))
             if isinstance(stack[-1], dict | tuple):
                 self._holds(stack[-1], [], new=True)
         elif name == "BUILD":  # what was added to a dict, such as its versions
@@ -106,35 +104,34 @@ class Walk:
         level = self.levels[id(holder)] = max(before, 1 + max(inner, default=0))
         allow("A pickle of weights", "levels", level, limits.LIMITS.depth)
 
-    def _last(self, count: int) -> list[Any]:
-        self.marks.append(len(self.stack) - count)
-        return self._marked()
+    def _pop(self, name: str) -> list[Any]:
+        """Takes what an instruction works on from the stack: a fixed number of items, or all since the last mark."""
+        count = _ITEMS.get(name)
+        start = len(self.stack) - count if count else self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
 
-    def _marked(self) -> list[Any]:
-        place = self.marks.pop()
-        found = self.stack[place:]
-        del self.stack[place:]
-        return found
-
-    def _storage(self, given: Any) -> StoredTensor:
-        word, kind, key, _, held = given
-        if word != "storage" or not isinstance(key, str) or not counts((held,)):
+    def _storage(self, id: Any) -> StoredTensor:
+        word, kind, key, _, count = id
+        if word != "storage" or not isinstance(key, str) or not counts((count,)):
             raise ValueError
         dtype = _STORAGES[kind.text]
-        if self.sizes.get(key) != held * dtype.itemsize:
+        if self.sizes.get(key) != count * dtype.itemsize:
             raise UserError(
-                f"The storage {key[:80]!r} of this file claims {held} numbers and holds fewer. {ALONE}"
+                f"The storage {key[:80]!r} of this file claims {count} numbers and holds fewer. {ALONE}"
             )
-        return StoredTensor(dtype, (), key, held)
+        return StoredTensor(dtype, (), key, count)
 
-    def _made(self, what: Any, given: Any) -> Any:
-        name = what.text
+    def _call(self, function: Any, arguments: Any) -> Any:
+        """Describes what one of the few functions that may stand in a pickle would give."""
+        name = function.text
         if name in _PARAMETERS:
-            if not isinstance(given[0], StoredTensor):
+            if not isinstance(arguments[0], StoredTensor):
                 raise ValueError
-            return given[0]
+            return arguments[0]
         if name == _TENSOR:
-            storage, offset, shape, stride = given[:4]
+            storage, offset, shape, stride = arguments[:4]
             self.tensors += 1
             allow("A file of weights", "tensors", self.tensors, limits.LIMITS.tensors)
             if not (
@@ -145,12 +142,12 @@ class Walk:
                 raise ValueError
             return replace(storage, shape=tuple(shape), offset=offset, stride=tuple(stride))
         if name == "torch.Size":
-            (sizes,) = given
+            (sizes,) = arguments
             if not isinstance(sizes, tuple) or len(sizes) > 8 or not counts(sizes):
                 raise ValueError  # one instruction must not copy what many have written
             return sizes
         if name == "collections.OrderedDict":
-            if given:
+            if arguments:
                 raise ValueError  # its entries are set one by one
             return {}
         if name in ("collections.Counter", "torch.device"):
@@ -165,7 +162,7 @@ class _Name:
     text: str
 
 
-_MADE: dict[str, Any] = {
+_NEW: dict[str, Any] = {  # instructions that push something new: what makes it
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
@@ -173,6 +170,7 @@ _MADE: dict[str, Any] = {
     "NEWFALSE": lambda: False,
     "NONE": lambda: None,
 }
+_ITEMS = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2}
 _PUSHED = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"),

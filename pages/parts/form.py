@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -42,12 +43,25 @@ def form(
 
 
 def flat(
-    parts: Mapping[str, type[Config]], *, link: bool = False, omit: Collection[str] = ()
+    parts: Mapping[str, type[Config]],
+    *,
+    link: bool = False,
+    omit: Collection[str] = (),
+    only: Mapping[str, Sequence[Any]] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Draws all parameters, advanced or not, one below the other, for a place that is folded away itself."""
+    """Draws all parameters, advanced or not, one below the other, for a place that is folded away itself.
+
+    ``only`` names the choices that there are of a parameter here.
+    """
+
+    def offered(knob: Knob) -> Knob:
+        options = tuple((only or {}).get(knob.name, knob.options))
+        start = knob.default if knob.default in (options or (knob.default,)) else options[0]
+        return replace(knob, options=options, default=start)
+
     return {
         key: {
-            knob.name: control(knob, key, link=link)
+            knob.name: control(offered(knob), key, link=link)
             for knob in config.knobs().values()
             if not knob.path and knob.name not in omit
         }

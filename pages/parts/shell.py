@@ -26,7 +26,7 @@ from core.catalog import UserError
 from core.ground import scratch, slices
 from core.ground.settings import settings
 from core.ground.writing import duration, percent
-from core.media import media
+from core.media import Medium, media
 
 PAGES = Path(__file__).resolve().parent.parent
 _log = logging.getLogger("simulacra")
@@ -304,6 +304,16 @@ def guard() -> Iterator[None]:
             "Go on with another page, or reload this one.",
             icon=":material/sentiment_dissatisfied:",
         )
+
+
+def has(medium: Medium, part: str) -> bool:
+    """Tells whether a medium has a part, and says in a sentence where it has not."""
+    try:
+        medium.require(part)
+    except UserError as error:
+        st.info(plain(str(error)), icon=":material/info:")
+        return False
+    return True
 
 
 def attempt(act: Any, *args: Any, **kwargs: Any) -> Any:
@@ -616,7 +626,7 @@ def _running(known: tuple[tuple[str, str], ...]) -> None:
 def standing(job: jobs.Job) -> str:
     """Says in a few words how a job stands."""
     if job.status == "queued":
-        return f"waits, place {jobs.place(job)}"
+        return f"waits, place {jobs.position(job)}"
     if job.status == "running":
         left = job.seconds_left
         return f"{percent(job.share, 0)}" + (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import math
 import time
 from collections import Counter
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from core import jobs, runs
 from core.ground import sheets, tables
 from core.ground.watch import Watch
+from core.media import Medium
 from core.models import Curve
 from pages.parts import shell
 from pages.parts.tiles import tiles
@@ -24,12 +27,7 @@ from pages.parts.tiles import tiles
 _AXES = {"step", "seconds", "images"}  # of a record: positions, not measurements
 POINTS = 500  # of a curve; more cannot be seen, and a long training would choke the page
 _DASHES = ("solid", "dash", "dot", "dashdot")
-# Of every chart, where it says nothing else itself. Labels find their own room; the legend stands above the plot.
-_AXIS: dict[str, Any] = {
-    "automargin": True,
-    "title": {"font": {"size": 12}, "standoff": 6},
-    "tickfont": {"size": 11},
-}
+# Of every chart that has no place of its own for it: above the plot.
 _LEGEND: dict[str, Any] = {
     "orientation": "h",
     "y": 1.0,
@@ -72,6 +70,52 @@ def pictures(
     )
 
 
+def item(
+    x: np.ndarray, medium: Medium, name: str, *, key: str, levels: int = 256, drawn: bool = False
+) -> None:
+    """Shows one stored item (…) at large or plays it, as its medium says, and offers it as a file.
+
+    Args:
+        x: The item.
+        medium: What it is.
+        name: Of the file, without its end.
+        key: Unique on the page.
+        levels: Values that a number of it can take.
+        drawn: Whether a picture of it is shown already; then a picture is not shown again.
+    """
+    content, kind = medium.alone(x, levels), medium.mime.partition("/")[0]
+    if kind == "image" and drawn:
+        return
+    if kind == "image":
+        whole = medium.pictures(x[None], levels)
+        pictures(whole, columns=1, alt=name, key=key, max_height=240, max_zoom=24)
+    elif kind == "audio":
+        st.audio(content, medium.mime)
+    elif medium.mime == "text/csv":
+        st.dataframe(pd.read_csv(io.BytesIO(content)), height=200, key=key, alt=name)
+    else:
+        st.text(content.decode("utf-8", "replace"))
+    st.download_button(
+        f"This one ({medium.suffix[1:].upper()})",
+        content,
+        f"{name}{medium.suffix}",
+        medium.mime,
+        key=f"{key}.file",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def clicked(key: str, count: int) -> int | None:
+    """Gives the index of a picture that was newly clicked."""
+    click = (st.session_state.get(key) or {}).get("clicked")
+    if not isinstance(click, dict) or click.get("number") == st.session_state.get(f"{key}.seen"):
+        return None
+    st.session_state[f"{key}.seen"] = click.get("number")
+    index = click.get("index")
+    return index if type(index) is int and 0 <= index < count else None
+
+
 def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_000) -> bool:
     """Shows how the same noise looked at each step of a training, with a slider; False without any sheet."""
     every = runs.samples(run)
@@ -88,7 +132,7 @@ def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_
         keep = max(2, int(len(moments) * budget / size))
         moments = [moments[round(i * (len(moments) - 1) / (keep - 1))] for i in range(keep)]
     frames = [file.read_bytes() for _, file in moments]
-    sheet = sheets.facts(frames[-1])
+    sheet = sheets.metadata(frames[-1])
     tiles(
         frames,
         tile=sheet["tile"],
@@ -96,7 +140,7 @@ def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_
         count=sheet["count"],
         key=key,
         max_height=max_height,
-        labels=[f"{short(sheets.facts(frame)['images'])} images" for frame in frames],
+        labels=[f"{short(sheets.metadata(frame)['images'])} images" for frame in frames],
         alt=f"Images that {run.name} made from the same noise at {len(moments)} moments of its training",
     )
     return True
@@ -236,14 +280,20 @@ def plot(figure: Any, *, key: str, alt: str, **options: Any) -> Any:
     """
     own = figure.layout.to_plotly_json()
     own.pop("template", None)
-    top = 8 + (24 if own.get("title") else 0) + (22 if len(figure.data) > 1 else 0)
+    legend = own.get("showlegend", len(figure.data) > 1)
+    top = 8 + (24 if own.get("title") else 0) + (22 if legend else 0)
     figure.update_layout(
         margin={"l": 8, "r": 8, "t": top, "b": 8},
         legend=_LEGEND,
         title={"font": {"size": 13}, "x": 0, "y": 0.98, "yanchor": "top"},
     )
-    figure.update_xaxes(_AXIS)
-    figure.update_yaxes(_AXIS)
+    axis = {
+        "automargin": True,
+        "title": {"font": {"size": 12, "color": ink()}, "standoff": 6},
+        "tickfont": {"size": 11, "color": ink()},
+    }
+    figure.update_xaxes(axis)
+    figure.update_yaxes(axis)
     figure.update_layout(own)
     for axis in (*figure.select_xaxes({"type": "log"}), *figure.select_yaxes({"type": "log"})):
         if axis.tickvals is None:
@@ -331,7 +381,7 @@ def cover(file: Path, *, key: str, alt: str) -> None:
     if not whole(file):
         return
     content = file.read_bytes()
-    sheet = sheets.facts(content)
+    sheet = sheets.metadata(content)
     columns = min(6, sheet["columns"])
     x = sheets.tiles(content)
     pick = [row * sheet["columns"] + column for row in range(3) for column in range(columns)]

@@ -69,21 +69,20 @@ def _line(row: Row) -> str:
 
 
 def _bar(row: Row) -> str:
-    """Draws a value, its interval and the real images' as shares of 100; the numbers beside it say the same."""
+    """Draws a value, its interval and the real images', for the eye only: the numbers beside it say the same."""
     if row.at is None:
         return ""
     numbers = [n for n in (row.at, row.real_at, *(row.ends or ())) if n is not None]
     top = row.top or 1.08 * max(numbers) or 1.0
-    x, *ends = (100 * min(max(n / top, 0.0), 1.0) for n in (row.at, *(row.ends or ())))
-    parts = [
-        "<rect class=track width=100 height=10 rx=2 />",
-        f"<rect class=bar width={x:.1f} height=10 rx=2 />",
-    ]
-    if ends:
-        parts.append(f"<path class=ends d='M{ends[0]:.1f} 5H{ends[1]:.1f}'/>")
+    at = {name: _share(n, top) for name, n in (("value", row.at), ("real", row.real_at))}
+    parts = [f'<i class=value style="width:{at["value"]:.1f}%"></i>']
+    if row.ends:
+        low, high = (_share(end, top) for end in row.ends)
+        parts.append(f'<i class=ends style="left:{low:.1f}%;width:{high - low:.1f}%"></i>')
     if row.real_at is not None:
-        real = 100 * min(max(row.real_at / top, 0.0), 1.0)
-        parts.append(f"<path class=real d='M{real:.1f} -1V11'/>")
-    return (
-        f"<svg viewBox='-1 -2 102 14' width=100 height=14 aria-hidden=true>{''.join(parts)}</svg>"
-    )
+        parts.append(f'<i class=real style="left:{at["real"]:.1f}%"></i>')
+    return f"<span class=scale aria-hidden=true>{''.join(parts)}</span>"
+
+
+def _share(number: float | None, top: float) -> float:
+    return 100 * min(max((number or 0.0) / top, 0.0), 1.0)

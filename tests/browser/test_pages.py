@@ -238,7 +238,7 @@ def test_latent_grid_is_downloaded_with_its_settings(gallery, tiny_runs, screen)
     with screen.page.expect_download() as got:
         screen.button("latent.save.grid").click()
     assert got.value.suggested_filename == f"{tiny_runs.runs['gan']}-seed2.png"
-    facts = sheets.facts(got.value.path().read_bytes())
+    facts = sheets.metadata(got.value.path().read_bytes())
     assert (facts["run"], facts["seed"], facts["count"]) == (tiny_runs.runs["gan"], 2, 60)
 
 

@@ -6,22 +6,24 @@ The dataset beside it holds slow and fast waves; a speaker's waves are never div
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
-from core.catalog import Config
+from core.augment.catalogue import Configured, Draws, Params, augmentations
+from core.catalog import Config, knob
 from core.datasets import Dataset, assemble, datasets, digests, split_by_content
 from core.datasets.dataset import together
 from core.ground import tables
 from core.ground.watch import UNWATCHED, Watch
 from core.media import media
+from core.norms import wide
 
 LENGTH = 16
+HEIGHT = 12  # of a picture
 MU = 15.0  # of the mu-law
 
 
@@ -64,15 +66,50 @@ def _body(shape: tuple[int, ...], width: int, features: int) -> nn.Module:
     to_model=_companded,
     from_model=_expanded,
 )
-def signal(
-    x: np.ndarray, columns: int, facts: Mapping[str, Any] | None = None, **layout: int
-) -> bytes:
-    """Shows signals as a table, one in each row."""
-    return tables.write(tuple(map(str, range(x.shape[-1]))), x[:, 0].tolist()).encode()
+def signal(x: np.ndarray, levels: int) -> np.ndarray:
+    """Draws signals as dark lines on white."""
+    row = (HEIGHT - 1) - x.astype(int) * (HEIGHT - 1) // (levels - 1)  # (N, 1, L)
+    line = row[:, :, None] == np.arange(HEIGHT)[:, None]  # (N, 1, H, L)
+    return np.where(line, 0, 255).astype(np.uint8)
 
 
-@datasets.add("waves", "Waves", Config, medium="signal", weighs=lambda config: 600 * LENGTH)
-def waves(config: Config, place: Path, watch: Watch = UNWATCHED) -> Dataset:
+class GainConfig(Config):
+    """How much louder, or softer."""
+
+    amount: float = knob(0.2, "Largest change of the loudness; 0 changes nothing.", ge=0, le=0.9)
+
+
+@augmentations.add(
+    "gain", "Gain", GainConfig, group="Loudness", takes=("sequence",), strength="amount",
+    smooth=True, units={"gain": " times"}, absent="is of signals",
+)  # fmt: skip
+class Gain(Configured[GainConfig]):
+    """Makes a signal louder or softer."""
+
+    def draw(self, draws: Draws) -> Params:
+        amount = self.config.amount
+        return {"gain": draws.uniform("gain", low=1 - amount, high=1 + amount)}
+
+    def apply(self, x: Tensor, params: Params) -> Tensor:
+        return (0.5 + (x - 0.5) * wide(params["gain"], x)).clamp(0, 1)
+
+
+def _own(data: bytes | np.ndarray, dataset: Dataset) -> tuple[np.ndarray, list[str]]:
+    assert isinstance(data, bytes)  # nobody draws one by hand
+    values = [int(line) for line in data.decode().split()[1:]]
+    return np.array([values[:LENGTH]], np.uint8), [f"{len(values)} values were read."]
+
+
+@datasets.add(
+    "waves",
+    "Waves",
+    Config,
+    medium="signal",
+    weighs=lambda config: 600 * LENGTH,
+    own=_own,
+    suffixes=("csv",),
+)
+def waves(config: Config, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Slow and fast waves of 60 speakers, each with a loudness of its own."""
     rng = np.random.default_rng(0)
     y, speaker = np.arange(600) % 2, np.arange(600) % 60
@@ -91,3 +128,15 @@ def waves(config: Config, place: Path, watch: Watch = UNWATCHED) -> Dataset:
         attributes={"speaker": speaker},
         terms={"licence": "Apache-2.0", "consent": "not needed"},
     )
+
+
+SECOND = [
+    (registry, registry._entries.pop(name))  # type: ignore[attr-defined]
+    for registry, name in ((media, "signal"), (datasets, "waves"), (augmentations, "gain"))
+]  # which are known to those who ask for them alone, so that no other test meets them
+
+
+def second(patch: pytest.MonkeyPatch) -> None:
+    """Makes the medium and the dataset known until the patch is undone."""
+    for registry, entry in SECOND:
+        patch.setitem(registry._entries, entry.name, entry)  # type: ignore[attr-defined]

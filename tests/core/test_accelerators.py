@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from core.catalog import UserError
-from core.classifier import ClassifierConfig
-from core.classifier import build as build_classifier
+from core.classifier import Classifier, ClassifierConfig
 from core.models import Spec, build, families
 from core.models.gan import squares
 from core.training import TrainConfig, Trainer, guard, loop, spec_of
@@ -44,7 +43,7 @@ def model_of(case: str, spec: Spec) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if name == "classifier":
-            return build_classifier(ClassifierConfig(width=8), spec)
+            return Classifier(ClassifierConfig(width=8), spec)
         return build(name, values, spec)
 
 

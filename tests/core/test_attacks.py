@@ -39,7 +39,7 @@ def net(arrays) -> nn.Module:
 
 @pytest.fixture
 def target(net) -> Target:
-    return Target(net, [str(k) for k in range(10)], 1, 8)
+    return Target(net, [str(k) for k in range(10)], (1, 8, 8))
 
 
 # --- as others do -------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_every_attack_finds_the_flip_of_a_linear_classifier(name, norm):
         torch.stack([weights, -weights]),
         torch.tensor([-2.0, 2.0]),
     )
-    target = Target(plane, ["yes", "no"], 1, 4)
+    target = Target(plane, ["yes", "no"], (1, 4, 4))
     x = torch.full((3, 1, 4, 4), 0.52) + 0.002 * torch.arange(3).view(3, 1, 1, 1)
     y = torch.where(target.predict(x) == 0, 0, 1)
     far = (weights @ x.flatten(1).T - 2).abs().max() + 1e-3  # in logits
@@ -262,11 +262,11 @@ def test_memory_that_is_short_halves_the_batch_and_says_so(net, arrays):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return net(x)
 
-    target = Target(narrow, [str(k) for k in range(10)], 1, 8)
+    target = Target(narrow, [str(k) for k in range(10)], (1, 8, 8))
     out = run("pgd", target, arrays["x"], arrays["y"], EPS, config={"steps": 5}, active=False)
     wide = run(
         "pgd",
-        Target(net, target.classes, 1, 8),
+        Target(net, target.classes, (1, 8, 8)),
         arrays["x"],
         arrays["y"],
         EPS,
@@ -281,7 +281,7 @@ def test_memory_that_is_short_halves_the_batch_and_says_so(net, arrays):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(UserError, match="Not even one image fits into the memory"):
-        Target(never, ["a", "b"], 1, 8).logits(arrays["x"])
+        Target(never, ["a", "b"], (1, 8, 8)).logits(arrays["x"])
 
 
 @pytest.mark.parametrize(
@@ -307,15 +307,22 @@ def test_what_cannot_be_attacked_is_said(target, arrays, name, eps, norm, text):
 
 
 def test_a_gradient_passes_a_rounding_only_where_it_is_let(net, arrays):
-    rounded = Target(lambda x: net(torch.round(x * 16) / 16), [str(k) for k in range(10)], 1, 8)
+    rounded = Target(
+        lambda x: net(torch.round(x * 16) / 16), [str(k) for k in range(10)], (1, 8, 8)
+    )
     score = Climb("margin", arrays["y"])
     assert not rounded.climb(arrays["x"], score)[2].any()
     through = rounded.with_(bpda=True)
     _, _, slope = through.climb(arrays["x"], score)
-    plain = Target(net, rounded.classes, 1, 8).climb(torch.round(arrays["x"] * 16) / 16, score)[2]
+    plain = Target(net, rounded.classes, (1, 8, 8)).climb(
+        torch.round(arrays["x"] * 16) / 16, score
+    )[2]
     assert torch.allclose(slope, plain, atol=1e-6)
     cast = Target(
-        lambda x: net((x * 16).to(torch.uint8).float() / 16), rounded.classes, 1, 8, name="cast"
+        lambda x: net((x * 16).to(torch.uint8).float() / 16),
+        rounded.classes,
+        (1, 8, 8),
+        name="cast",
     )
     assert cast.with_(bpda=True).climb(arrays["x"], score)[2].any()
 
@@ -325,8 +332,7 @@ def test_a_random_model_is_averaged_over_draws(net, arrays):
     target = Target(
         lambda x: net(x + 0.3 * torch.randn(x.shape, generator=generator)),
         [str(k) for k in range(10)],
-        1,
-        8,
+        (1, 8, 8),
     )
 
     def spread(t):

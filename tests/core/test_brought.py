@@ -45,7 +45,7 @@ def test_weights_for_a_known_architecture_become_a_classifier(weights, kind):
     id = brought.keep("My net", file, values, digits).id
     assert id == "own/my-net" and id in [each.id for each in classifiers.available("digits")]
     target = classifiers.target_of(id, digits)
-    assert target.facts["preprocessing"]["mean"] == [0.485, 0.456, 0.406]  # read from torchvision
+    assert target.card["preprocessing"]["mean"] == [0.485, 0.456, 0.406]  # read from torchvision
     assert target.logits(torch.rand(2, 1, 8, 8)).shape == (2, 10)
     with pytest.raises(
         UserError, match=r"There is a classifier 'my-net' already. Choose another name"
@@ -150,7 +150,7 @@ def test_what_comes_from_outside_comes_out_as_what_a_run_comes_out_as(weights, g
         assert opened.family == "classifier" and opened.sampling is None and opened.run
         spec = opened.spec
         assert opened.classes == digits.classes and (spec.channels, spec.size) == (1, 8)
-        assert len(opened.facts["hash"]) == 16 and opened.name
+        assert len(opened.card["hash"]) == 16 and opened.name
         assert not any(part.training for part in opened.model.modules())
         assert not any(part.requires_grad for part in opened.model.parameters())
         target = Target.of(opened)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import build, datasets, jobs, kinds, worker
-from core.build import BuildConfig, archive, gate
+from core import building, datasets, jobs, kinds, worker
+from core.building import BuildConfig, archive, gate
+from core.building.archive import _folders
 from core.catalog import UserError
 
 
@@ -38,7 +39,7 @@ def test_a_gate_refuses_the_wrong_class_copies_and_repetitions():
 
 def test_augmented_copies_join_training_only_and_know_their_parent(toy):
     dataset = toy(60)
-    made, facts, _ = build.build(dataset, BuildConfig(name="more", pipeline="digits", copies=2))
+    made, facts, _ = building.build(dataset, BuildConfig(name="more", pipeline="digits", copies=2))
     train = dataset.splits["train"]
     assert len(made) == 60 + 2 * len(train)
     assert facts["added"] == {"augmented": 80, "synthetic": 0}
@@ -55,10 +56,10 @@ def test_augmented_copies_join_training_only_and_know_their_parent(toy):
     said = json.loads(columns["parameters"][60])
     assert [step["step"] for step in said] == ["rotate", "translate", "scale", "shear"]
     assert made.parent == dataset.fingerprint
-    assert build.changes(made)["build"]["copies"] == 2
-    same, _, _ = build.build(dataset, BuildConfig(name="more", pipeline="digits", copies=2))
+    assert building.changes(made)["build"]["copies"] == 2
+    same, _, _ = building.build(dataset, BuildConfig(name="more", pipeline="digits", copies=2))
     assert same.fingerprint == made.fingerprint
-    assert build.origins(made) == {"real": 60, "augmented": 80, "synthetic": 0}
+    assert building.origins(made) == {"real": 60, "augmented": 80, "synthetic": 0}
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_a_zip_holds_class_folders_and_a_manifest_and_comes_back(
     toy, tmp_path, size, channels, classes, levels
 ):
     dataset = toy(60, size=size, channels=channels, classes=classes, levels=levels)
-    made, _, _ = build.build(dataset, BuildConfig(name="x", pipeline="scans"))
+    made, _, _ = building.build(dataset, BuildConfig(name="x", pipeline="scans"))
     out = tmp_path / "set.zip"
     facts = archive(made, out)
     assert facts == {"images": 100, "bytes": out.stat().st_size}
@@ -76,7 +77,7 @@ def test_a_zip_holds_class_folders_and_a_manifest_and_comes_back(
         rows = list(csv.DictReader(io.TextIOWrapper(packed.open("manifest.csv"))))
         about = json.loads(packed.read("about.json"))
         first = np.asarray(Image.open(packed.open(rows[0]["file"])))
-    assert list(rows[0]) == list(build.MANIFEST)
+    assert list(rows[0]) == list(building.MANIFEST)
     assert len(rows) == 100
     assert rows[0]["split"] == "valid"
     assert rows[0]["file"] == ("valid/class 0/00.png" if classes else "valid/00.png")
@@ -108,7 +109,7 @@ def test_a_class_name_cannot_write_elsewhere_nor_run_in_a_spreadsheet(toy):
     assert not any(".." in name.split("/") for name in names)
     assert {name.split("/")[1] for name in names if name.endswith(".png")} == {"_.._etc", "_cmd()"}
     assert ",'=cmd()," in text
-    assert build._folders(("a/b", "a_b", "")) == ["a_b", "a_b 1", "class 2"]
+    assert _folders(("a/b", "a_b", "")) == ["a_b", "a_b 1", "class 2"]
 
 
 def test_samples_of_a_run_join_as_a_job(trained, setting, here):
@@ -141,7 +142,7 @@ def test_samples_of_a_run_join_as_a_job(trained, setting, here):
 def test_a_run_that_has_seen_held_out_images_is_refused(trained):
     digits = datasets.load("digits")
     run = jobs.get(trained.runs["gan"])
-    assert build.foreign(run, digits) == ""
+    assert building.foreign(run, digits) == ""
     swapped = datasets.assemble(
         np.asarray(digits.x),
         digits.y,
@@ -159,7 +160,7 @@ def test_a_run_that_has_seen_held_out_images_is_refused(trained):
         UserError,
         match=r"has learned from [\d,]+ images that are held out here, so its samples would leak",
     ):
-        build.build(swapped, config)
+        building.build(swapped, config)
 
 
 @pytest.mark.parametrize(
@@ -172,5 +173,5 @@ def test_a_run_that_has_seen_held_out_images_is_refused(trained):
 )
 def test_a_build_of_nothing_is_refused(toy, values, text):
     with pytest.raises(UserError) as error:
-        build.build(toy(60), BuildConfig(name="x", **values))
+        building.build(toy(60), BuildConfig(name="x", **values))
     assert str(error.value).startswith(text)

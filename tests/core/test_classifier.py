@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from core import datasets, runs
 from core.ascent import climb
 from core.catalog import UserError
-from core.classifier import Classifier, ClassifierConfig, build, divergence
+from core.classifier import Classifier, ClassifierConfig, divergence
 from core.kinds.classifier import ExtraConfig, extended
 from core.models import Fits, Spec, Trainable, Validates
 from core.norms import LINF, SUITED, Budget
@@ -29,7 +29,7 @@ def rng(seed: int = 0) -> torch.Generator:
 def made(spec: Spec, **values: object) -> Classifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return build(ClassifierConfig.of(values), spec)
+        return Classifier(ClassifierConfig.of(values), spec)
 
 
 @pytest.mark.parametrize("size", [8, 28, 30, 64])

@@ -306,8 +306,8 @@ def test_every_command_has_help(command, capsys):
         ("resume ../x", "There is no run '../x'. Choose from: none yet."),
         ("delete nobody --yes", "There is no run 'nobody'. Choose from: none yet."),
         ("sample nobody --out a.png", "There is no run 'nobody'. Choose from: none yet."),
-        ("sample nobody --out a.gif", "--out must end in .png or .npz, got 'a.gif'. Choose one of them."),
-        ("sample nobody --out no/such/a.png", "The folder no/such of --out does not exist. Make it, or choose another."),
+        ("sample nobody --out a.gif", "--out must end in .png or .npz, in a folder that exists, got 'a.gif'. Choose another."),
+        ("sample nobody --out no/such/a.png", "--out must end in .png or .npz, in a folder that exists, got 'no/such/a.png'. Choose another."),
         ("sample nobody -n 0 --out a.png", "-n must be at least 1 and at most 100000, got 0. Draw more in several calls."),
         ("sample nobody -n x --out a.png", "Argument -n: invalid int value: 'x'. See python -m core sample --help."),
     ],
@@ -394,7 +394,7 @@ def test_samples_are_a_picture_that_says_how_it_was_made(here, run, tmp_path):
     )
     assert text.strip() == f"Wrote 20 images of {job.id}, step 4, to {tmp_path / 'grid.png'}"
     content = (tmp_path / "grid.png").read_bytes()
-    facts = sheets.facts(content)
+    facts = sheets.metadata(content)
     assert facts | {"run": job.id, "step": 4, "seed": 3, "sampling": {"truncation": 1.0}} == facts
     with Image.open(io.BytesIO(content)) as picture:
         assert picture.size == (40, 32)

@@ -203,11 +203,11 @@ def test_a_way_is_found_and_said_for_each_sample(draws):
             made = disguises.compare(change(x, torch.Generator()), train, held)
             assert (made.index[:, 0] == torch.arange(200)).double().mean() > 0.95
             tried = disguises.ways(8)
-            said = [tried[way].words() for way in made.way.tolist()]
+            said = [tried[way].text() for way in made.way.tolist()]
             assert said.count(words) > 150, (words, set(said))
     away = shifted(x, torch.Generator().manual_seed(0))
     said = [
-        disguises.ways(8)[w].words(2.0) for w in disguises.compare(away, train, held).way.tolist()
+        disguises.ways(8)[w].text(2.0) for w in disguises.compare(away, train, held).way.tolist()
     ]
     assert said.count("shifted by 2 px") > 150
 

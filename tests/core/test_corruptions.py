@@ -74,7 +74,7 @@ def test_the_certified_radius_of_a_linear_classifier_is_below_and_near_its_dista
     weights = torch.randn(16, generator=torch.Generator().manual_seed(0))
     plane[1].weight.data, plane[1].bias.data = torch.stack([weights, -weights]), torch.zeros(2)
     plane.requires_grad_(False)
-    target = Target(plane, ["a", "b"], 1, 4)
+    target = Target(plane, ["a", "b"], (1, 4, 4))
     unit = (weights / weights.norm()).view(1, 1, 4, 4)
     x = torch.cat([0.3 * unit, 0.15 * unit, 0.0 * unit])
     config = certify.CertifyConfig(sigma=0.25, draws=4000)

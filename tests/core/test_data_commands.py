@@ -121,7 +121,7 @@ def test_a_pipeline_is_shown_kept_applied_and_exported(run, tmp_path):
     assert "rotate" in {row["name"] for row in listed["steps"]}
     out = tmp_path / "grid.png"
     run("augment", "digits", "-n", 4, "--draws", 3, "--out", out)
-    assert sheets.facts(out.read_bytes())["count"] == 16
+    assert sheets.metadata(out.read_bytes())["count"] == 16
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(run("augment", "digits", "--export", "yaml"))
     kept = run("augment", recipe, "--save", "mine", "--json")
@@ -193,7 +193,7 @@ def test_a_dataset_is_built_and_exported(run, toy, tmp_path):
     assert len(table) == 101
     assert "needs --out dataset.zip or --build NAME" in run("export", "toy", code=2)
     assert "Add --build NAME" in run("export", "toy", "--pipeline", "digits", "--out", out, code=2)
-    assert "--out must be a .zip" in run("export", "toy", "--out", tmp_path / "x.tar", code=2)
+    assert "--out must end in .zip" in run("export", "toy", "--out", tmp_path / "x.tar", code=2)
 
 
 # --- Training with a pipeline --------------------------------------------------------------------------------------

@@ -115,6 +115,6 @@ def test_a_second_opinion_is_never_trained_in_passing(monkeypatch):
 
     monkeypatch.setattr(features, "judge", lambda *_: pytest.fail("a judge is trained in passing"))
     digits = datasets.load("digits")
-    alone = Target(lambda x: x.flatten(1)[:, :10], digits.classes, 1, 8, facts={"run": "x"})
+    alone = Target(lambda x: x.flatten(1)[:, :10], digits.classes, (1, 8, 8), card={"run": "x"})
     with pytest.raises(UserError, match="A second classifier of digits is needed"):
         second_opinion(alone, digits)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from core import build
+from core import building
 from core.measure import copying, distances
 
 OFFSETS = [0.0, 1.0, 10.0, 100.0]
@@ -109,5 +109,5 @@ def test_tests_of_copying_and_the_gate_see_float64_at_every_offset(offset):
         *((x - offset).astype(np.float64) for x in (made, b, held))
     )
     assert share == pytest.approx(again.value, abs=0.01)
-    passed = build.gate(made, b, distinct=False)
+    passed = building.gate(made, b, distinct=False)
     assert passed.refused["authenticity"] == round((1 - expected) * len(made))

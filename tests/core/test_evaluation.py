@@ -19,8 +19,9 @@ from core.catalog import Config, UserError
 from core.ground import files
 from core.kinds import evaluate
 from core.measure import EvaluateConfig, features, report
+from core.measure.breakdown import _few_dimensions, per_class, per_image
 from core.measure.features.extractors import judge as judges
-from core.measure.study import Evaluator, _few_dimensions
+from core.measure.study import Evaluator
 from core.models import Spec
 from core.runs import Opened
 from core.training import trained
@@ -308,7 +309,7 @@ def test_one_class_and_no_labels_fall_back_and_say_so(toy, monkeypatch):
         found = values(made)
         assert found["kid"].title == "Kernel distance (KID), self-supervised"
         assert "needs a judge of the classes" in found["accuracy"].note
-        assert made.classes() == []
+        assert per_class(made) == []
 
 
 def test_what_is_kept_of_features_is_the_same_every_time_and_has_most_of_their_spread():
@@ -345,14 +346,14 @@ def test_constant_samples_are_told_and_measured(toy):
     assert found["recall"].value == 0
     assert found["kid"].value > found["kid"].floor
     assert all(m.known or m.note for m in found.values())
-    assert all(len(array) for array in made.arrays().values())
+    assert all(len(array) for array in per_image(made).values())
 
 
 def test_samples_that_are_no_numbers_are_told_or_refused(toy):
     def some(ids):
         return torch.where(ids.view(-1, 1, 1, 1) % 4 == 0, torch.nan, 0.5)
 
-    assert "15 of 60 samples hold values that are no numbers" in " ".join(
+    assert "15 of 60 samples hold values that are not numbers" in " ".join(
         study(Fixed(some), toy(360)).warnings
     )
     with pytest.raises(
@@ -364,7 +365,7 @@ def test_samples_that_are_no_numbers_are_told_or_refused(toy):
 def test_colour_is_measured_like_grey(toy):
     model = Fixed(lambda ids: torch.rand(len(ids), 3, 8, 8), channels=3)
     made = study(model, toy(360, channels=3))
-    assert made.arrays()["made"].shape == (60, 3, 8, 8)
+    assert per_image(made)["made"].shape == (60, 3, 8, 8)
     assert all(m.known for m in values(made).values())
 
 

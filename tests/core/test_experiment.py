@@ -10,8 +10,8 @@ from pydantic import create_model
 
 from core import jobs, kinds, worker
 from core.augment import Pipeline, save, screening
-from core.build import experiment
-from core.build.experiment import Cell, Experiment, ExperimentConfig, arms, config
+from core.building import experiment
+from core.building.experiment import Cell, Experiment, ExperimentConfig, arms, config
 from core.catalog import UserError
 from core.ground import files
 from core.measure import features
@@ -200,7 +200,7 @@ def test_the_command_says_why_an_arm_was_not_tested(here, toy, capsys, monkeypat
 
 ARM = '''
 from core.catalog import Config
-from core.build.experiment.arms import Lesson, arms
+from core.building.experiment.arms import Lesson, arms
 
 @arms.add("fewer", "Half of the images", Config, order=9, leads=9, help="Trains with half.", on=True)
 def fewer(trial, pair, size):
@@ -226,7 +226,7 @@ def test_an_arm_is_one_file(toy, tmp_path, monkeypatch):
         assert verdict.startswith("Half of the images hurts: -1.0 points")
     finally:
         arms.arms._entries.pop("fewer", None)
-        sys.modules.pop("core.build.experiment.arms.fewer", None)
+        sys.modules.pop("core.building.experiment.arms.fewer", None)
 
 
 def test_the_time_is_told_before(toy):

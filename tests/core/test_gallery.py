@@ -125,7 +125,7 @@ def test_a_shipped_attack_is_of_the_shipped_weights_and_images(gallery, id):
     assert report["complete"] and report["verdict"]["colour"] == "green"
     assert report["data"]["fingerprint"] == digits.fingerprint
     target = classifiers.target_of(job.target, digits)
-    assert report["model"]["hash"] == target.facts["hash"]
+    assert report["model"]["hash"] == target.card["hash"]
     x, y, *_ = images_of(digits, StudyConfig(n=1000))
     right = (target.predict(x) == y).tolist()
     assert right == [row["right"] for row in report["images"]]

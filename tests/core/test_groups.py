@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core import build, datasets, quality
+from core import building, datasets, quality
 from core.__main__ import main
 from core.catalog import UserError
 from core.datasets import Dataset, Preview, assemble, digests, labels, split_by_content
+from core.ground.writing import percent
 from core.media import media
 from core.quality import decisions, measures, sets
 from core.quality import labels as quality_labels
@@ -110,6 +111,30 @@ def test_a_picture_without_a_value_stands_alone(tmp_path):
     assert "Kept together by patient: 2 groups; 112 pictures without one." in found.notes
 
 
+def test_three_groups_cannot_have_the_shares_and_that_is_told(tmp_path):
+    names = [f"{i:03}.png" for i in range(60)]
+    rows = [f"{name},{KINDS[i % 3]},speaker{i // 20}" for i, name in enumerate(names)]
+    content = "\n".join(["file_name,label,speaker", *rows]).encode()
+    path = put(tmp_path / "x.zip", {**tree(*names), "labels.csv": content})
+    found = load(path, group="speaker")
+    assert [len(index) for index in found.splits.values()] == [20, 20, 20]
+    (note,) = (note for note in found.notes if note.startswith("Too few or too unequal groups"))
+    assert note.endswith(
+        f"valid has {percent(1 / 3, 0)} instead of {percent(0.1, 0)}, "
+        f"test has {percent(1 / 3, 0)} instead of {percent(0.2, 0)}."
+    )
+    assert not any("Too few" in note for note in load(path).notes)
+
+
+def test_a_picture_under_two_patients_is_left_out_and_told(tmp_path):
+    content = table(PLAIN) + f"\n000.png,{KINDS[0]},p09\n001.png,{KINDS[1]},p00".encode()
+    path = put(tmp_path / "x.zip", {**tree(*PLAIN), "labels.csv": content})
+    found = load(path, group="patient")
+    assert found.refused == (("000.png", "is named with two values of 'patient'"),)
+    assert len(found) == 59 and not any("cannot be found" in note for note in found.notes)
+    assert len(load(path)) == 60  # without a group it is one picture of one class
+
+
 def test_captions_in_many_lines_are_still_no_labels(tmp_path):
     lines = ["file_name,caption,x", *(["a/0.png,an owl,3"] * 3000), "ragged"]
     members = {**tree(*some("a b", 5)), "metadata.csv": "\n".join(lines).encode()}
@@ -190,13 +215,13 @@ def test_halves_of_the_training_images_are_compared_as_strangers():
 
 
 def test_copies_belong_to_whom_their_parent_does_and_the_zip_says_so(torn, tmp_path):
-    config = build.BuildConfig(name="more", pipeline="digits")
-    made, _, _ = build.build(torn, config)
+    config = building.BuildConfig(name="more", pipeline="digits")
+    made, _, _ = building.build(torn, config)
     kept = datasets.save("more", made)
     assert kept.group == "patient" and kept.members is not None and torn.members is not None
     train = torn.splits["train"]
     assert kept.members[60:].tolist() == torn.members[train].tolist()
-    build.archive(kept, tmp_path / "out.zip")
+    building.archive(kept, tmp_path / "out.zip")
     with zipfile.ZipFile(tmp_path / "out.zip") as packed:
         rows = list(csv.DictReader(io.TextIOWrapper(packed.open("manifest.csv"))))
         about = json.loads(packed.read("about.json"))
@@ -249,7 +274,7 @@ def test_the_content_tells_the_importer(tmp_path, monkeypatch):
             notes = sum(name.endswith(".note") for name in packed.namelist())
         return Preview(pictures=notes, refused=(), readings=(), taken="none")
 
-    def notes(config, place, watch) -> Dataset:
+    def notes(config, folder, watch) -> Dataset:
         """Notes of eight by eight levels."""
         with zipfile.ZipFile(config.path) as packed:
             found = [packed.read(name) for name in packed.namelist() if name.endswith(".note")]

@@ -18,7 +18,7 @@ from PIL import Image
 from core import datasets, jobs
 from core.__main__ import main
 from core.catalog import UserError
-from core.datasets import Dataset, files, folder, labels, layout, pictures
+from core.datasets import Dataset, decoding, files, folder, labels, layout, pictures
 from core.datasets.pictures import Span, decode
 from core.ground.files import read_json
 
@@ -582,19 +582,18 @@ def test_pictures_of_8_bits_are_not_stretched_unless_they_are_masks(tmp_path):
 
 
 def test_a_later_picture_is_read_with_the_range_of_its_set(tmp_path):
-    from core import latent
 
     members = {f"{i}.png": png(twelve(i)) for i in range(10)}
     saved = datasets.bring("scans", {"path": str(put(tmp_path / "x.zip", members)), "size": 8})
     again = datasets.load("scans")
     assert again.imported("range") == saved.imported("range") == {"largest": 4095.0, "ones": False}
-    half = latent.prepare(png(np.full((8, 8), 2048, np.uint16)), again)
+    half = datasets.prepare(png(np.full((8, 8), 2048, np.uint16)), again)
     assert set(np.unique(half.x)) == {128}
     assert "Its values 0 … 4095 were taken as black to white, as in its set." in half.notes
-    above = latent.prepare(png(np.full((8, 8), 8190, np.uint16)), again)
+    above = datasets.prepare(png(np.full((8, 8), 8190, np.uint16)), again)
     assert set(np.unique(above.x)) == {255}
     assert "100 % of its values lie above and are white as well." in above.notes
-    plain = latent.prepare(png(np.full((8, 8), 100, np.uint8)), again)
+    plain = datasets.prepare(png(np.full((8, 8), 100, np.uint8)), again)
     assert set(np.unique(plain.x)) == {100}
     child = datasets.assemble(
         np.asarray(again.x), None, (), again.splits, source={**again.source, "changes": 1}
@@ -609,9 +608,9 @@ def test_pictures_of_a_folder_that_are_only_changed_share_one_range(tmp_path):
         "c.png": png(noise(2)),
     }
     with files.Directory(spread(tmp_path / "x", members | {"d.txt": b"text"})) as source:
-        assert folder.span_of_files(source, source.files) == Span(3000.0)
+        assert decoding.span_of_files(source, source.files) == Span(3000.0)
         eight = [file for file in source.files if file.name[0] in "cd"]
-        assert folder.span_of_files(source, eight) is None
+        assert decoding.span_of_files(source, eight) is None
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -694,8 +693,8 @@ def test_all_pixels_of_an_import_are_bounded_before_one_is_decoded(tmp_path, set
     setting(max_gigapixels=639e-9)
     with pytest.raises(UserError, match=r"unpack to 6\.4e-07 gigapixels in all"):  # before a job
         folder.check(folder.FolderConfig(path=str(path)))
-    monkeypatch.setattr(folder, "decode", lambda *args: pytest.fail("a picture was decoded"))
-    monkeypatch.setattr(folder, "extent", lambda *args: pytest.fail("a picture was decoded"))
+    monkeypatch.setattr(decoding, "decode", lambda *args: pytest.fail("a picture was decoded"))
+    monkeypatch.setattr(decoding, "extent", lambda *args: pytest.fail("a picture was decoded"))
     with pytest.raises(UserError) as caught:
         load(path, fit="pad")
     assert str(caught.value) == (

@@ -241,7 +241,7 @@ def test_a_process_that_dies_at_its_start_is_told_at_once_with_its_last_words(
     )
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
-    monkeypatch.setattr(jobs, "_START_GRACE", 3600)  # it is known without waiting
+    monkeypatch.setattr(jobs.folder, "START_GRACE", 3600)  # it is known without waiting
     said = "Its process ended before the work began: KeyError: 'sound'. More is in "
     few = ["--images", "64", "--wait"]
     for command, code in (["train", *few], 1), (["inspect", "digits"], 2), (["attack"], 2):
@@ -608,13 +608,18 @@ def test_readers_never_see_half_a_file(tmp_path):
 
 def test_places_are_counted_by_lane_from_the_oldest(make):
     first, short, second, third = make(), make(lane="short"), make(), make()
-    assert [jobs.place(jobs.get(job.id)) for job in (first, second, third, short)] == [1, 2, 3, 1]
-    assert jobs.place(make("finished")) == 0
+    assert [jobs.position(jobs.get(job.id)) for job in (first, second, third, short)] == [
+        1,
+        2,
+        3,
+        1,
+    ]
+    assert jobs.position(make("finished")) == 0
     jobs.set_state(first.path, status="finished")
-    assert [jobs.place(jobs.get(job.id)) for job in (second, third)] == [1, 2]
+    assert [jobs.position(jobs.get(job.id)) for job in (second, third)] == [1, 2]
     jobs.set_state(second.path, status="stopped")
     jobs.resume(second.id)  # who comes back queues up again
-    assert [jobs.place(jobs.get(job.id)) for job in (third, second)] == [1, 2]
+    assert [jobs.position(jobs.get(job.id)) for job in (third, second)] == [1, 2]
 
 
 def test_a_slot_is_held_by_one_job_and_the_lanes_are_independent(make, setting):
@@ -748,7 +753,7 @@ def test_the_second_job_waits_for_its_turn_and_both_survive_who_started_them(hom
     first, second, third = done.stdout.split()  # their server has ended already
     until(lambda: begun(first), what=(home / "jobs" / first / "worker.log").read_text())
     assert [jobs.get(id).status for id in (first, second, third)] == ["running", "queued", "queued"]
-    assert [jobs.place(jobs.get(id)) for id in (first, second, third)] == [0, 1, 2]
+    assert [jobs.position(jobs.get(id)) for id in (first, second, third)] == [0, 1, 2]
     assert jobs.get(first).seconds_left > 0
     jobs.stop(third)
     until(lambda: jobs.get(third).status == "stopped")

@@ -324,21 +324,21 @@ def test_digits_are_counted_in_blocks(toy):
     dataset = of_source("digits", toy, levels=17)
     ink = np.full((200, 300), 255, np.uint8)
     ink[50:150, 100:200] = 0  # a dark square on paper
-    found = latent.prepare(ink, dataset)
+    found = datasets.prepare(ink, dataset)
     assert (found.x == 16).all()  # it fills the box, and every block is full
     ink[50:150, 150:200] = 255
     ink[50:60, 100:200] = 0  # now it is an angle
-    found = latent.prepare(ink, dataset)
+    found = datasets.prepare(ink, dataset)
     assert found.x.shape == (1, 8, 8)
     assert found.x[0, 7, 3] == 16
     assert found.x[0, 7, 5] == 0
-    assert found.seen.max() == 255
+    assert found.picture.max() == 255
     assert any("counted in blocks" in note for note in found.notes)
     assert any("inverted" in note for note in found.notes)
     white = 255 - ink
-    assert (latent.prepare(white, dataset).x == found.x).all()
+    assert (datasets.prepare(white, dataset).x == found.x).all()
     with pytest.raises(UserError, match="no ink in the drawing"):
-        latent.prepare(np.full((64, 64), 255, np.uint8), dataset)
+        datasets.prepare(np.full((64, 64), 255, np.uint8), dataset)
 
 
 def test_mnist_is_centred_by_its_mass(toy):
@@ -346,7 +346,7 @@ def test_mnist_is_centred_by_its_mass(toy):
     ink = np.zeros((300, 300), np.uint8)
     ink[10:110, 20:40] = 255
     ink[90:110, 20:80] = 255  # a heavy foot
-    x = latent.prepare(ink, dataset).x[0] / 255
+    x = datasets.prepare(ink, dataset).x[0] / 255
     rows, columns = np.flatnonzero(x.any(1)), np.flatnonzero(x.any(0))
     assert rows[-1] - rows[0] + 1 == 20
     assert columns[-1] - columns[0] + 1 <= 20
@@ -366,27 +366,29 @@ def test_uploads_of_every_kind_are_brought_to_the_models_shape(toy):
         image.save(out, kind, **options)
         return out.getvalue()
 
-    plain = latent.prepare(packed(picture), colour).x
+    plain = datasets.prepare(packed(picture), colour).x
     assert plain.shape == (3, 16, 16)
     assert plain[0, 0].min() > 250
     assert plain[0, -1].max() < 5
     turned = Image.Exif()
     turned[0x0112] = 3  # upside down
-    rotated = latent.prepare(packed(picture.rotate(180), "JPEG", exif=turned, quality=95), colour).x
+    rotated = datasets.prepare(
+        packed(picture.rotate(180), "JPEG", exif=turned, quality=95), colour
+    ).x
     assert np.abs(rotated.astype(int) - plain)[:, [0, -1]].max() < 30
     for mode in ("P", "L", "RGBA", "1", "I;16"):
         changed = picture.convert("L").convert("I;16") if mode == "I;16" else picture.convert(mode)
-        assert latent.prepare(packed(changed), colour).x.shape == (3, 16, 16)
-        assert latent.prepare(packed(changed), toy(60, size=9)).x.shape == (1, 9, 9)
+        assert datasets.prepare(packed(changed), colour).x.shape == (3, 16, 16)
+        assert datasets.prepare(packed(changed), toy(60, size=9)).x.shape == (1, 9, 9)
     clear = np.zeros((40, 40, 4), np.uint8)  # an empty canvas is white
-    assert latent.prepare(clear, colour).x.min() == 255
+    assert datasets.prepare(clear, colour).x.min() == 255
     for bad, words in (
         (b"GIF89a", "is not a PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC picture"),
         (packed(picture)[:60], "cut off|damaged|not a"),
         (np.zeros((4, 4)), "must be bytes of grey, RGB or RGBA, got float64"),
     ):
         with pytest.raises(UserError, match=words):
-            latent.prepare(bad, colour)
+            datasets.prepare(bad, colour)
 
 
 # --- Maps ---------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def test_every_issue_has_its_evidence(planted):
     for kind in result.by_kind().values():
         assert [i.score for i in kind] == sorted((i.score for i in kind), reverse=True)
     for fact in ("balance", "diversity", "coverage", "accuracy"):
-        assert result.facts[fact]["sentence"].endswith(".")
+        assert result.overview[fact]["sentence"].endswith(".")
     index, places = result.map
     assert len(index) == len(places) == 100
     assert {300, 301, 302, 303, 304, 305} <= set(index.tolist())
@@ -167,7 +167,7 @@ def test_small_and_large_images_one_image_and_no_labels_are_inspected(n, size, c
     result = found(dataset_of(x, y if labelled else None, held))
     assert result.n == n
     assert "label" not in result.counts or labelled
-    assert result.facts["labels"]["reason"] != "" or result.facts["labels"]["judged"]
+    assert result.overview["labels"]["reason"] != "" or result.overview["labels"]["judged"]
 
 
 def test_a_class_of_one_and_a_constant_set_are_no_trouble():
@@ -237,9 +237,9 @@ def test_confident_learning_follows_the_paper_by_hand():
     # by Bayes: exchanged 0.2 * 0.9, right 0.8 * 0.1
     assert doubts.wrong[5] == pytest.approx(0.18 / 0.26)
     # exchanged ones that are then called surely wrong: all six at 0.2 have 0.2 (1 - p) > 0.8 p below p = 0.2
-    assert doubts.found == 0.0  # at 1 in 20 below p = 0.05, and none is
+    assert doubts.recall == 0.0  # at 1 in 20 below p = 0.05, and none is
     sharp = torch.tensor([[0.96, 0.04], [0.04, 0.96], [0.94, 0.06], [0.3, 0.7]])
-    assert labels.doubts(sharp, torch.tensor([0, 1, 0, 1]), 0.2).found == pytest.approx(0.5)
+    assert labels.doubts(sharp, torch.tensor([0, 1, 0, 1]), 0.2).recall == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("case", ["two", "uneven", "ten", "unsure"])
@@ -281,11 +281,11 @@ def test_the_share_of_suspects_that_is_really_wrong_is_estimated(wrong):
     found, flipped = judged(1200, 6.0, wrong)
     suspects = found.rows[found.suspect]
     real = np.isin(suspects, flipped).mean()
-    assert found.facts["judged"]
-    assert found.facts["suspects"] == len(suspects)
-    assert found.facts["precision"] == pytest.approx(real, abs=0.12)
+    assert found.summary["judged"]
+    assert found.summary["suspects"] == len(suspects)
+    assert found.summary["precision"] == pytest.approx(real, abs=0.12)
     assert np.isin(flipped, suspects).mean() > 0.85
-    assert labels.judge(*_args(1200, 6.0, 0.0)).facts["suspects"] <= 2
+    assert labels.judge(*_args(1200, 6.0, 0.0)).summary["suspects"] <= 2
 
 
 def _args(n: int, sure: float, wrong: float):
@@ -296,7 +296,7 @@ def _args(n: int, sure: float, wrong: float):
 @pytest.mark.parametrize(("sure", "wrong"), [(1.0, 0.0), (1.0, 0.1), (0.0, 0.0)])
 def test_a_predictor_that_is_often_wrong_calls_no_label_wrong(sure, wrong):
     found, _ = judged(600, sure, wrong)
-    facts = found.facts
+    facts = found.summary
     assert (facts["judged"], facts["suspects"], facts["precision"]) == (False, 0, None)
     assert not found.suspect.any()
     assert len(found.look) <= labels.LOOK
@@ -309,28 +309,28 @@ def test_a_predictor_that_is_often_wrong_calls_no_label_wrong(sure, wrong):
 
 
 def test_the_limit_of_what_can_be_judged_is_the_one_that_is_told(monkeypatch):
-    found = judged(600, 3.0, 0.05)[0].facts["found"]
+    found = judged(600, 3.0, 0.05)[0].summary["found"]
     for limit, passes in ((found, True), (found + 1e-6, False)):
         monkeypatch.setattr(labels, "RELIABLE", limit)
-        facts = judged(600, 3.0, 0.05)[0].facts
+        facts = judged(600, 3.0, 0.05)[0].summary
         assert facts["judged"] is passes
         assert ("exchanged at random" in facts["reason"]) is not passes
 
 
 def test_suspects_of_which_less_than_half_are_wrong_are_not_called_so(monkeypatch):
     monkeypatch.setattr(labels, "RELIABLE", 0.0)
-    share = judged(600, 4.0, 0.05)[0].facts["precision"]
+    share = judged(600, 4.0, 0.05)[0].summary["precision"]
     for limit, passes in ((share, True), (1.01, False)):
         monkeypatch.setattr(labels, "REAL", limit)
         monkeypatch.setattr(labels, "_BARS", labels._BARS if passes else (labels.SURE,))
-        facts = judged(600, 4.0, 0.05)[0].facts
+        facts = judged(600, 4.0, 0.05)[0].summary
         assert facts["judged"] is passes
         assert ("of the labels that it doubts only about" in facts["reason"]) is not passes
 
 
 def test_fewer_labels_than_are_needed_are_not_judged():
     for n, passes in ((labels.LEAST, True), (labels.LEAST - 1, False)):
-        facts = judged(n, 6.0, 0.0, 2)[0].facts
+        facts = judged(n, 6.0, 0.0, 2)[0].summary
         assert facts["judged"] is passes
         assert facts["reason"] == (
             ""
@@ -347,13 +347,13 @@ def test_a_class_needs_enough_images_before_a_label_of_it_is_judged():
         mine = y[kept].copy()
         mine[np.flatnonzero(mine == 0)[:3]] = 1
         found = labels.judge(features[kept], mine, names, keys[kept], np.zeros(len(kept), bool))
-        assert found.facts["judged"]
+        assert found.summary["judged"]
         assert (3 in mine[found.rows]) is (many == labels.ENOUGH)
-        assert ("left out: rare." in found.facts["sentence"]) is (many < labels.ENOUGH)
+        assert ("left out: rare." in found.summary["sentence"]) is (many < labels.ENOUGH)
     alone = np.flatnonzero((y == 0) | (np.cumsum(y == 3) <= 2) & (y == 3))
     found = labels.judge(features[alone], y[alone], names, keys[alone], np.zeros(len(alone), bool))
     assert (
-        found.facts["reason"] == "fewer than two of its classes have at least 20 images (n = 102)"
+        found.summary["reason"] == "fewer than two of its classes have at least 20 images (n = 102)"
     )
     assert not len(found.look)
 
@@ -364,7 +364,7 @@ def test_labels_that_cannot_be_looked_at_are_told(labelled):
     one = dataset_of(x, np.zeros(30, np.int64) if labelled else None, 5, classes=("bar",))
     look = quality.Survey(one, InspectConfig(), measures.measure(one), np.zeros(30, np.int64))
     assert look.judgement is None
-    told = look.facts["labels"]
+    told = look.overview["labels"]
     assert told["reason"] == (
         "there is only one class" if labelled else "the images have no labels"
     )
@@ -383,7 +383,7 @@ def test_drawn_faces_with_flipped_labels_are_judged():
         np.arange(400).astype(np.uint64),
         np.zeros(400, bool),
     )
-    assert found.facts["judged"]
+    assert found.summary["judged"]
     hits = np.isin(np.argsort(found.chance[0]), flipped)
     average = (np.cumsum(hits) / np.arange(1, 401))[hits].mean()
     assert average >= 0.8
@@ -594,12 +594,12 @@ def test_the_second_of_two_people_is_told_and_nothing_is_lost(whole):
         decisions.decide(whole, "accept", [2, 3], who="Bob", seen=seen)
     assert set(decisions.open(whole).state) == {1, 2}
     book = decisions.decide(whole, "accept", [3], who="Bob", seen=seen)
-    assert book.told == "Ada decided about 2 other images meanwhile."
+    assert book.news == "Ada decided about 2 other images meanwhile."
     assert set(book.state) == {1, 2, 3}
     with pytest.raises(UserError, match=r"Bob decided about one of the same images"):
         decisions.undo(whole, book.entries[1].id, who="Ada", seen=1)
     again = decisions.decide(whole, "exclude", [3], who="Ada", seen=book.version)
-    assert again.told == ""
+    assert again.news == ""
     assert again.state[3] == ("exclude", None)
 
 
@@ -637,9 +637,9 @@ def test_what_is_decided_already_is_not_decided_again(whole):
     book = decisions.decide(whole, "exclude", [3, 4], seen=0)
     again = decisions.decide(whole, "exclude", [3, 4], seen=book.version)
     assert again.version == book.version
-    assert again.told == "Nothing is new: images 3, 4 were already excluded."
+    assert again.news == "Nothing is new: images 3, 4 were already excluded."
     more = decisions.decide(whole, "exclude", [4, 5], seen=book.version)
-    assert more.told == "1 of them was already excluded: new for 1."
+    assert more.news == "1 of them was already excluded: new for 1."
     assert [entry.images for entry in more.entries] == [(3, 4), (5,)]
     own = int(whole.y[7])
     book = decisions.decide(whole, "relabel", [7, 8], [own, 1 - int(whole.y[8])], seen=more.version)
@@ -706,7 +706,7 @@ def test_a_check_is_one_file(tmp_path, monkeypatch):
         '@checks.add("first", "First", Config, order=-1, remedy="look")\n'
         "def first(survey):\n"
         '    """Images that come first."""\n'
-        '    yield Issue("first", 0, 1.0, "It comes first.")\n',
+        '    yield Issue(0, 1.0, "It comes first.")\n',
         "utf-8",
     )
     monkeypatch.setattr(

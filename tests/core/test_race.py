@@ -57,7 +57,7 @@ def test_a_race_gives_each_family_the_same_seconds_in_turns(setting, monkeypatch
         assert all(r["ratio"] > 0 and r["copying_low"] <= r["copying"] <= r["copying_high"] for r in of)  # fmt: skip
         for turn in (1, 2):
             sheet = (job.path / "samples" / family / f"{turn}.png").read_bytes()
-            assert sheets.facts(sheet)["images"] == of[turn - 1]["images"]
+            assert sheets.metadata(sheet)["images"] == of[turn - 1]["images"]
             assert sheets.tiles(sheet).shape == (40, 1, 8, 8)
     # again from the start: nothing of the first time is left
     jobs.set_state(job.path, status="interrupted")

@@ -67,7 +67,7 @@ def test_the_family_in_the_readme_trains_and_samples(mean, monkeypatch):
 
 
 def test_the_family_in_the_readme_is_offered_where_families_are(mean, toy):
-    from core.build.experiment import Experiment, ExperimentConfig
+    from core.building.experiment import Experiment, ExperimentConfig
 
     values = {"per_class": "4", "steps": 20, "width": 4, "test_images": 50, "confidence": 0}
     values |= {"synthetic": True, "model_images": 200, "synthetic_per_class": 2, "family": "mean"}
@@ -233,7 +233,7 @@ def test_the_attack_in_the_architecture_fools_within_its_budget(block, norm):
     x = torch.rand(20, 1, 4, 4)
     y, measure = net(x).argmax(1), norms.norm_of(norm)
     eps = 0.3 * measure.largest(16) ** 0.9
-    done = attacks.run("bim", Target(net, ["a", "b", "c"], 1, 4), x, y, eps, norm=measure)
+    done = attacks.run("bim", Target(net, ["a", "b", "c"], (1, 4, 4)), x, y, eps, norm=measure)
     assert done.fooled.float().mean() > 0.5 and 1 < done.steps <= 11
     assert measure.length(done.adversarial - x).max() <= eps + norms.NEAR
 
@@ -248,7 +248,7 @@ def test_the_medium_in_the_architecture_is_kept_shown_and_learned(block):
     data = assemble(x, np.arange(8) % 2, ("a", "b"), splits, medium="reading")
     seen, spec = data.images(slice(8)), core.spec_of(data)
     assert np.array_equal(entry.kept(seen), x) and entry.told(*x.shape[:1], x.shape[1:])[0] == "8"
-    assert entry.make(x, 1).decode().splitlines()[:2] == ["0,1,2", "0,1,2"]
+    assert entry.pictures(x)[1].tolist() == [[[3, 4, 5]]]
     assert entry.alone(x[1], 256).decode().split() == ["value", "3", "4", "5"]
     assert entry.body((3,), 4, 5)(seen).shape == (8, 5)
     vae = families.get("vae")
@@ -275,7 +275,7 @@ def test_the_metric_in_the_architecture_counts_copies_and_tells_the_verdict(bloc
 
 
 def test_the_check_and_the_arm_in_the_architecture_say_what_they_promise(block, toy):
-    from core.build.experiment.arms import arms, ordered
+    from core.building.experiment.arms import arms, ordered
     from core.robustness.checks import answers, checks
     from core.robustness.findings import Findings
 
@@ -283,7 +283,7 @@ def test_the_check_and_the_arm_in_the_architecture_say_what_they_promise(block, 
     last = answers(Findings(n=20, probed=20, chance=0.1))[-1]
     assert (last.number, last.outcome, last.finding) == (14, "warn", "It rests on 20 images.")
     assert answers(Findings(n=50, probed=20, chance=0.1))[-1].outcome == "pass"
-    (arm,) = block("core/build/experiment/arms/half.py", arms)
+    (arm,) = block("core/building/experiment/arms/half.py", arms)
     trial = SimpleNamespace(config=None, dataset_of=toy, fit=toy)
     trial.subset = lambda pair, size: toy(12 * size)
     assert ordered()[-1].name == "half" and len(arm.make(trial, 0, 10).data) == 60

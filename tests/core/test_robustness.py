@@ -20,6 +20,7 @@ from core.__main__ import main
 from core.catalog import UserError
 from core.ground import files
 from core.ground.watch import Watch
+from core.media import media
 from core.norms import L2, LINF, NORMS, Budget
 from core.robustness import (
     AttackStudy,
@@ -92,7 +93,9 @@ CHANGES = {
 
 
 def changed(target: Target, name: str) -> Target:
-    return Target(Outside(target.module, CHANGES[name]).eval(), target.classes, 1, 8, name=name)
+    return Target(
+        Outside(target.module, CHANGES[name]).eval(), target.classes, (1, 8, 8), name=name
+    )
 
 
 def study(target: Target, digits, n: int = 50, **values) -> AttackStudy:
@@ -190,7 +193,7 @@ def test_a_normalisation_that_is_missing_is_named(plain, digits):
 def test_a_normalisation_too_many_is_taken_out(plain, digits):
     inside = {"mean": [-1.0], "std": [0.5]}
     made = Outside(plain.module, lambda net, x: net((x + 1) / 0.5)).eval()
-    target = Target(made, plain.classes, 1, 8, facts={"preprocessing": inside})
+    target = Target(made, plain.classes, (1, 8, 8), card={"preprocessing": inside})
     x, y, *_ = images_of(digits, StudyConfig(n=60))
     said = target.predict(x).numpy()
     *_, found = sanity.look(target, x, y, said, digits)
@@ -205,7 +208,7 @@ def test_a_normalisation_too_many_is_taken_out(plain, digits):
 
 def test_images_with_dark_and_light_exchanged_are_no_other_order(plain, digits):
     made = Outside(plain.module, lambda net, x: net(1 - x)).eval()
-    target = Target(made, plain.classes, 1, 8)
+    target = Target(made, plain.classes, (1, 8, 8))
     x, y, *_ = images_of(digits, StudyConfig(n=200))
     said = target.predict(x).numpy()
     first, *_, found = sanity.look(target, x, y, said, digits)
@@ -253,8 +256,8 @@ def test_a_part_in_training_mode_is_put_into_evaluation_and_what_cannot_be_is_to
 
     net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10)).eval()
     net[1].train()
-    assert Target(net, digits.classes, 1, 8).notes and not net[1].training
-    report = study(Target(Stuck().eval(), digits.classes, 1, 8), digits, n=20).report
+    assert Target(net, digits.classes, (1, 8, 8)).notes and not net[1].training
+    report = study(Target(Stuck().eval(), digits.classes, (1, 8, 8)), digits, n=20).report
     assert report.checks[8].outcome == "fail"
     assert "depend on the images beside them" in report.checks[8].finding
 
@@ -274,7 +277,7 @@ def test_nothing_is_trained_to_compare_with(plain, digits, monkeypatch):
 
 def test_few_images_of_a_poor_classifier_are_neither_robust_nor_believed(digits):
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
-    report = study(Target(net, digits.classes, 1, 8), digits, n=17).report
+    report = study(Target(net, digits.classes, (1, 8, 8)), digits, n=17).report
     assert report.robustness.colour == "red" and report.robustness.n == 17
     assert not report.verdict.believable and report.verdict.colour != "green"
     assert "17 images are too few" in report.robustness.sentence
@@ -315,7 +318,7 @@ def test_a_gradient_taken_inside_is_noticed(plain, digits):
             (slope,) = torch.autograd.grad(net(moved).square().sum(), moved)
         return net((x - 0.01 * slope.sign()).clamp(0, 1))
 
-    made = Target(Outside(plain.module, inner).eval(), plain.classes, 1, 8)
+    made = Target(Outside(plain.module, inner).eval(), plain.classes, (1, 8, 8))
     report = study(made, digits, n=20).report
     assert report.checks[10].outcome == "fail"
 
@@ -325,7 +328,7 @@ def test_outputs_that_are_no_numbers_count_as_errors(plain, digits):
         out = net(x)
         return torch.where((x.mean((1, 2, 3)) > 0.32)[:, None], math.nan, out)
 
-    made = study(Target(Outside(plain.module, broken).eval(), plain.classes, 1, 8), digits)
+    made = study(Target(Outside(plain.module, broken).eval(), plain.classes, (1, 8, 8)), digits)
     json.dumps(made.report.record(), allow_nan=False)
     assert made.report.clean.value < 0.95
     assert "not a number" in {image.clean for image in made.report.images}
@@ -502,15 +505,15 @@ def test_what_cannot_be_attacked_is_said_in_a_sentence(x, y, values, text):
 
 def test_images_that_do_not_fit_the_model_are_refused(plain, digits):
     x, y, *_ = images_of(digits, StudyConfig(n=4))
-    with pytest.raises(UserError, match=r"takes images of 1 channel\(s\), these have 3"):
+    with pytest.raises(UserError, match="takes images of 1 × 8 × 8, these have 3 × 8 × 8"):
         AttackStudy(plain, x.repeat(1, 3, 1, 1), y, StudyConfig(n=4))
-    with pytest.raises(UserError, match="takes images of 8×8 px, these have 16×16"):
+    with pytest.raises(UserError, match="takes images of 1 × 8 × 8, these have 1 × 16 × 16"):
         AttackStudy(plain, F.interpolate(x, (16, 16)), y, StudyConfig(n=4))
-    wrong = Target(LINEAR, ["a", "b"], 1, 4, name="linear")
+    wrong = Target(LINEAR, ["a", "b"], (1, 4, 4), name="linear")
     with pytest.raises(UserError, match="linear gives 3 logits, but the data has 2 classes"):
         wrong.logits(IMAGES)
     with pytest.raises(UserError, match="must give one row of logits per image"):
-        Target(lambda x: x, ["a", "b"], 1, 4).logits(IMAGES)
+        Target(lambda x: x, ["a", "b"], (1, 4, 4)).logits(IMAGES)
 
 
 @pytest.mark.parametrize("classes", [2, 1000])
@@ -714,7 +717,7 @@ def test_the_help_says_what_a_factory_gets_and_must_answer(capsys):
 def test_the_config_of_a_job_holds_that_of_the_study():
     assert set(StudyConfig.knobs()) < set(AttackConfig.knobs())
     assert AttackConfig(n=7, classifier="x").study() == StudyConfig(n=7)
-    assert names_of(StudyConfig(attacks="QUICK, fgsm,quick")) == [
+    assert names_of(StudyConfig(attacks="QUICK, fgsm,quick"), media.get("image")) == [
         "noise",
         "quick",
         "fgsm",

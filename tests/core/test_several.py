@@ -16,8 +16,7 @@ from torch import Tensor
 
 from core import datasets, jobs, kinds, runs
 from core.catalog import UserError
-from core.classifier import ClassifierConfig
-from core.classifier import build as build_classifier
+from core.classifier import Classifier, ClassifierConfig
 from core.datasets import Dataset, assemble
 from core.ground import files
 from core.ground.watch import Stopped
@@ -60,7 +59,7 @@ def started(case: str, **values: Any) -> Trainer:
     torch.manual_seed(0)
     spec = spec_of(dataset)
     if family == "classifier":
-        model = build_classifier(ClassifierConfig(width=8), spec)
+        model = Classifier(ClassifierConfig(width=8), spec)
     else:
         model = build(family, SMALL.get(family, {}) | given, spec)
         if family == "gan":

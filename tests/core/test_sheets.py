@@ -51,7 +51,7 @@ def test_a_picture_says_how_it_was_made():
     with Image.open(io.BytesIO(content)) as picture:
         assert picture.format == "PNG"
         assert picture.size == (2 * 8 + 2, 2 * 10 + 2)
-    assert sheets.facts(content) == {
+    assert sheets.metadata(content) == {
         "count": 3,
         "columns": 2,
         "tile": [5, 4],

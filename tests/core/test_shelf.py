@@ -15,7 +15,7 @@ from core.ground.settings import settings
 def test_the_picture_says_what_it_shows_and_is_exact(trained):
     run = jobs.get(trained.runs["gan"])
     content = latent.shelve(run).read_bytes()
-    facts = sheets.facts(content)
+    facts = sheets.metadata(content)
     assert (facts["cells"], facts["count"], facts["tile"]) == (15, 225, [8, 8])
     assert (facts["seed"], facts["label"]) == (0, None)
     opened = runs.open_model(run)
@@ -32,7 +32,7 @@ def test_the_command_keeps_it(trained, capsys):
     assert main(["pad", trained.runs["vae"]]) == 0
     file = jobs.get(trained.runs["vae"]).path / sheets.PAD
     assert capsys.readouterr().out == f"Kept {file}.\n"
-    assert sheets.facts(file.read_bytes())["cells"] == 15
+    assert sheets.metadata(file.read_bytes())["cells"] == 15
 
 
 def test_a_classifier_has_no_plane(trained):

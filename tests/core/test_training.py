@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from core.catalog import UserError
-from core.classifier import ClassifierConfig
-from core.classifier import build as build_classifier
+from core.classifier import Classifier, ClassifierConfig
 from core.datasets import Dataset, assemble
 from core.ground.settings import settings
 from core.models import Spec, build, families
@@ -67,7 +66,7 @@ def network(name: str, spec: Spec, seed: int = 0, **values: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name == "classifier":
-            return build_classifier(ClassifierConfig(width=8), spec)
+            return Classifier(ClassifierConfig(width=8), spec)
         return build(name, values, spec)
 
 

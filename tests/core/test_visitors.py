@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import datasets, jobs, latent, runs
+from core import datasets, jobs, runs
 from core.__main__ import main
 from core.catalog import Config, UserError, knob
 from core.datasets import store
@@ -38,7 +38,7 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             monkeypatch.setenv(f"SIMULACRA_{name.upper()}", str(value))
         settings.cache_clear()
         store.memo.clear()
-        store._made.clear()
+        store._in_memory_cache.clear()
 
     return change
 
@@ -100,7 +100,7 @@ def test_what_is_made_in_memory_is_bounded(setting):
     setting(view_only=1, memory_mb=1)
     for seed in range(3):
         datasets.load("faces", {"size": 16, "count": FITS, "seed": seed})
-    assert len(store._made.values()) == 2
+    assert len(store._in_memory_cache.values()) == 2
     again = datasets.load("faces", {"size": 16, "count": FITS, "seed": 2})
     assert again is datasets.load("faces", {"size": 16, "count": FITS, "seed": 2})
 
@@ -188,9 +188,9 @@ def test_uploads_to_a_view_only_server_are_small(setting, monkeypatch):
     monkeypatch.setattr("core.ground.settings.VISITOR_MB", 1)
     digits = datasets.load("digits")
     with pytest.raises(UserError, match=r"The picture .*Use a PNG"):
-        latent.prepare(b"0" * 2**20, digits)
+        datasets.prepare(b"0" * 2**20, digits)
     with pytest.raises(UserError, match="has 1 MB, and at most 1 MB are allowed"):
-        latent.prepare(b"0" * (2**20 + 1), digits)
+        datasets.prepare(b"0" * (2**20 + 1), digits)
 
 
 # --- Slices -------------------------------------------------------------------------------------------------------

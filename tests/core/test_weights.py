@@ -462,7 +462,7 @@ def test_what_a_kept_classifier_does_to_an_image_is_always_told(net, home):
         "(from torchvision's weights of squeezenet1_1)."
     )
     assert words in [choice.note for choice in classifiers.available("digits")]
-    assert classifiers.target_of(id, digits).facts["preprocessing"]["resize"] == 64
+    assert classifiers.target_of(id, digits).card["preprocessing"]["resize"] == 64
     file = home / "classifiers" / "told" / "classifier.json"
     old = json.loads(file.read_text())
     del old["preprocessing"], old["notes"], old["origin"]
@@ -471,8 +471,8 @@ def test_what_a_kept_classifier_does_to_an_image_is_always_told(net, home):
     }  # kept by an earlier version, with zeros that meant torchvision
     file.write_text(json.dumps(old))
     old = classifiers.open_model(id, digits)
-    assert old.facts["preprocessing"]["resize"] == 256
-    assert old.facts["preprocessing"]["crop"] == 224
+    assert old.card["preprocessing"]["resize"] == 256
+    assert old.card["preprocessing"]["crop"] == 224
 
 
 def test_a_network_that_cannot_take_the_images_says_so(net):

@@ -16,13 +16,15 @@ def found(evaluated):
 
 
 def test_without_a_run_it_says_where_to_begin(visit):
-    assert "There is no trained model yet." in visit("about").calm().texts("info")
+    assert "There is no trained model on this dataset yet." in visit("about").calm().texts(
+        "markdown"
+    )
 
 
 def test_it_says_what_the_model_is_good_at_where_it_fails_and_whether_it_copies(visit, found):
     seen = visit("about", run=found.run).calm()
     words = seen.texts("markdown")
-    assert "Tiny gan" in words and "1,094 images of **Digits" in words
+    assert "Tiny gan" in words and "(1,094 grey images of 8×8 px, 10 classes)" in words
     assert all(sentence in words for sentence in measure.sentences(found))
     assert seen.at.get("download_button")
     assert f"{found.conditions['n']:,} generated images" in seen.texts("caption")
@@ -68,7 +70,7 @@ def test_a_measured_checkpoint_that_is_gone_is_said(visit, found):
     seen = visit("about", run=found.run).calm()
     left = runs.preferred(run)
     assert (
-        f"Images and measures are of step {found.step:,}, whose checkpoint is not kept any more; "
+        f"Images and measures are of step {found.step:,}, whose checkpoint was deleted since; "
         f"what you drag is of step {left:,}."
     ) in seen.texts("caption")
     assert (seen.images("about.samples") == found.arrays().made[:12]).all()

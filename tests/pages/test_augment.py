@@ -238,7 +238,7 @@ def finished(kind, choice, values, name, content):
 
 
 def test_an_experiment_is_shown_in_percent_and_points(visit):
-    from core.build import experiment
+    from core.building import experiment
 
     config = experiment.ExperimentConfig(pipeline="digits", trivial=False)
     trial = experiment.Experiment(datasets.load("digits"), config)

@@ -53,9 +53,7 @@ def bring(seen, content, name="", file="My birds.zip"):
 
 def test_the_digits_at_a_glance(visit):
     seen = visit("data")
-    assert "**1,797** grey images of **8 × 8** pixels, 17 levels, **10** classes" in seen.texts(
-        "markdown"
-    )
+    assert "**1,797 grey images of 8×8 px**, 17 levels, **10** classes" in seen.texts("markdown")
     wall = seen.pictures("data.wall")
     assert wall["count"] == len(wall["titles"]) == 60
     assert "Images 1 to 60 of digits" in wall["alt"]
@@ -114,7 +112,7 @@ def test_faces_with_their_true_attributes(visit):
     seen.at.session_state["data.faces.size"] = 16
     seen.at.session_state["data.faces.count"] = 64
     seen.set(data="faces").calm()
-    assert "**64** colour images of **16 × 16**" in seen.texts("markdown")
+    assert "**64 colour images of 16×16 px**" in seen.texts("markdown")
     names = set(seen.at.dataframe[0].value.columns)
     assert "expression" in names
     assert seen.pictures("data.wall")["tile"] == [16, 16]
@@ -157,9 +155,7 @@ def test_import_a_zip(visit):
     assert seen.pictures("data.wall")["count"] == 16  # and seen at once
     assert "data.view" not in seen.at.query_params
     assert seen.at.query_params["data"] == "my-birds"
-    assert "**16** colour images of **32 × 32** pixels, 256 levels, **2** classes" in seen.texts(
-        "markdown"
-    )
+    assert "**16 colour images of 32×32 px**, 256 levels, **2** classes" in seen.texts("markdown")
     assert seen.widget("data.class.my-birds").options == ["owl", "robin"]
     (table,) = [frame.value for frame in seen.at.dataframe if "reason" in frame.value.columns]
     assert list(table["file"]) == ["birds/owl/broken.jpg"]

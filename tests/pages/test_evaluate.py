@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -33,10 +34,15 @@ def set_state(id, **state):
 
 
 def table(seen):
-    """The rows of the table of measures, by name."""
-    (text,) = [node.value for node in seen.at.markdown if node.value.startswith("| Measure")]
-    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.split("\n")]
-    return {re.sub("[\u00a0↑↓ ]+$", "", row[0]): row for row in rows[2:] if len(row) == 5}
+    """The rows of the table of measures, by name: name, value with interval, bar, real images'."""
+    body = next(n.proto.body for n in seen.at.get("html") if 'class="measures"' in n.proto.body)
+    rows = [re.findall("<td>(.*?)</td>", row) for row in body.split("<tr>")]
+    read = [[html.unescape(re.sub("<[^>]*>", "", cell)) for cell in row] for row in rows if row]
+    names = [re.match("(?:<details><summary>)?([^<]*)", row[0])[1] for row in rows if row]
+    return {
+        re.sub("[\u00a0↑↓ ]+$", "", html.unescape(name)): row
+        for name, row in zip(names, read, strict=True)
+    }
 
 
 # --- Before anything was measured ---------------------------------------------------------------
@@ -44,7 +50,7 @@ def table(seen):
 
 def test_without_a_run_it_says_where_to_begin(visit):
     seen = visit("evaluate").calm()
-    assert "There is no trained model to measure yet." in seen.texts("info")
+    assert "There is no trained model to measure on this dataset yet." in seen.texts("markdown")
     assert not seen.all("evaluate.start")
 
 
@@ -103,7 +109,7 @@ def test_a_run_without_a_checkpoint_says_so(visit, trained):
 
     shutil.rmtree(jobs.get(trained.runs["gan"]).path / "checkpoints")
     seen = visit("evaluate", run=trained.runs["gan"]).calm()
-    assert "Tiny gan has no checkpoint: it is finished." in seen.texts("info")
+    assert "Tiny gan has no checkpoint: it is finished." in seen.texts("markdown")
 
 
 def test_a_run_that_still_learns_is_measured_at_its_newest_checkpoint(
@@ -130,12 +136,13 @@ def test_every_measure_has_value_interval_floor_number_and_meaning(visit, gan, f
     known = [m for m in found.measurements if m.known]
     assert len(rows) == len(known) > 8
     m = found.get("precision")
-    name, value, floor, n, reading = rows["Realism (precision)"]
-    assert name.endswith("↑")
-    assert value.startswith(f"**{percent(m.value)}**")
+    name, value, _, floor = rows["Realism (precision)"]
+    assert "↑" in name
+    assert value.startswith(percent(m.value))
     assert percents(m.low, m.high).replace(" ", "\u00a0") in value
-    assert (floor, n) == (percent(m.floor), f"{m.n:,}")
-    assert m.entry.means in reading and m.entry.doubt in reading
+    assert floor == percent(m.floor)
+    assert f"n\u00a0=\u00a0{m.n:,}" in value
+    assert m.entry.means in name and m.entry.doubt in name
     for sentence in measure.sentences(found):
         assert sentence in seen.texts("markdown")
     assert f"{found.conditions['n']:,} generated images from step {found.step}" in seen.texts(

@@ -219,14 +219,14 @@ def test_hostile_values_of_the_component_are_ignored(visit, trained, value):
 
 def test_without_any_run_it_leads_to_the_first_one(visit):
     seen = visit("latent").calm()
-    assert "There is no trained model yet" in seen.texts("info")
-    assert [link.label for link in seen.at.main.get("page_link")] == ["Train the default model"]
+    assert "There is no trained model on this dataset yet" in seen.texts("markdown")
+    assert [link.label for link in seen.at.main.get("page_link")] == ["Train one"]
 
 
 def test_a_run_that_waits_has_no_checkpoint_yet(visit, trained):
     job = kinds.submit("train", {"dataset": "digits", "family": "gan"}, name="Patient")
     seen = visit("latent", run=job.id).calm()
-    assert "Patient has no checkpoint yet. " in seen.texts("info")
+    assert "Patient has no checkpoint yet. " in seen.texts("markdown")
     assert not seen.shown("latent.grid")
 
 
@@ -276,5 +276,5 @@ def test_the_files_carry_their_settings(visit, trained):
     seen = visit("latent").set(latent__seed=3)
     labels = {button.label for button in seen.at.get("download_button")}
     assert labels == {"Grid", "Strip", "Save image"}
-    facts = sheets.facts(base64.b64decode(grid(seen)[0].partition(",")[2]))
+    facts = sheets.metadata(base64.b64decode(grid(seen)[0].partition(",")[2]))
     assert facts["count"] == 60

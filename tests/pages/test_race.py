@@ -90,7 +90,7 @@ def test_a_wrong_family_is_a_sentence(visit, spawned):
 
 
 def test_a_race_is_shown_as_it_goes_and_stopped(visit, monkeypatch):
-    monkeypatch.setattr(jobs, "is_alive", lambda path: True)
+    monkeypatch.setattr(jobs.process, "is_alive", lambda path: True)
     job = raced()
     seen = visit("race", race=job.id).calm()
     shown = seen.pictures(f"race.track.{job.id}")
@@ -115,7 +115,7 @@ def test_a_race_is_shown_as_it_goes_and_stopped(visit, monkeypatch):
 def test_large_sheets_are_left_out_but_no_number_is(visit, monkeypatch):
     job = raced(turns=8)
     total = sum(file.stat().st_size for file in (job.path / "samples").rglob("*.png"))
-    source = (jobs._ROOT / "pages" / "race.py").read_text()
+    source = (jobs.process.ROOT / "pages" / "race.py").read_text()
     assert "BUDGET = 1_500_000" in source
     for file in (job.path / "samples").rglob("*.png"):  # padded as large pictures would be
         file.write_bytes(file.read_bytes() + bytes(5_000_000 // 16 - total // 16))

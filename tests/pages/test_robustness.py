@@ -40,7 +40,7 @@ def screened(visit: Any, **query: str) -> Any:
     for _ in range(200):
         if seen.all("robust.html"):
             SCREENED[key] = {
-                question: found for question, (found, _) in parts._screenings._kept.items()
+                question: found for question, (found, _) in parts._screenings._entries.items()
             }
             return seen.calm()
         seen.run()

@@ -34,11 +34,11 @@ def choose(
         few = "no labels" if not dataset.labelled else "one class only"
         why = f"{dataset.name} has {few}, so there is no judge"
     else:
-        found = entry.make(dataset, device, weights, watch)
-        if found.accuracy >= POOR:
-            return found, ""
+        opened = entry.make(dataset, device, weights, watch)
+        if opened.accuracy >= POOR:
+            return opened, ""
         why = (
-            f"The judge of {dataset.name} names only {percent(found.accuracy, 0)} of the test images rightly, "
+            f"The judge of {dataset.name} names only {percent(opened.accuracy, 0)} of the test images rightly, "
             f"below {percent(POOR, 0)}, so it is not asked"
         )
     if form not in extractors.get("self").takes:
@@ -48,7 +48,7 @@ def choose(
 
 
 def quick(dataset: Dataset, device: torch.device, watch: Watch = UNWATCHED) -> Judge | Components:
-    """Gives the extractor for looks during a training: the judge where it is there or soon trained, else components."""
+    """Gives the extractor for use during a training: the judge where it exists or trains quickly, else components."""
     if dataset.labelled and len(dataset.classes) > 1:
         soon = (dataset.size <= 8 or device.type == "cuda") and not settings().view_only
         if soon or judged(dataset):

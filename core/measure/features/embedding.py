@@ -15,9 +15,9 @@ from core.ground import files
 from core.ground.settings import settings
 from core.tensors import Batch
 
-# images seen in training, as long as the accuracy still rises; a change makes another judge, with another hash
+# images seen in training, until the accuracy rises no more; another number makes another judge, with another hash
 LENGTHS = {"digits": 60_000, "other": 150_000}
-_FAR = 10.0  # standard deviations at which a feature stops: one that hardly ever varies would outweigh all others
+_FAR = 10.0  # standard deviations at which a feature is cut: one that hardly ever varies would outweigh all others
 
 
 @runtime_checkable
@@ -46,12 +46,12 @@ def bounded(parts: list[Tensor]) -> np.ndarray:
 
 
 def spread(reference: Tensor) -> Tensor:
-    """Gives the standard deviation of each feature, (D,), and 1 for one that no image of the reference moves.
+    """Gives the standard deviation of each feature, (D,), and 1 for one that is constant over the reference.
 
-    Such a unit has no scale of its own: divided by next to nothing, one sample that stirs it would outweigh all others.
+    Divided by next to nothing, such a feature would outweigh all others as soon as one sample changes it.
     """
-    found = reference.std(0)
-    return torch.where(found < 1e-3, 1.0, found)
+    std = reference.std(0)
+    return torch.where(std < 1e-3, 1.0, std)
 
 
 def of_split(embedding: Embedding, dataset: Dataset, index: np.ndarray) -> np.ndarray:
@@ -68,8 +68,8 @@ def of_split(embedding: Embedding, dataset: Dataset, index: np.ndarray) -> np.nd
     except (OSError, ValueError):  # not there, or damaged: computed again
         pass
     parts = dataset.batches(index, 2000)
-    found = np.concatenate([embedding.features(x).astype(np.float32) for x in parts])
+    values = np.concatenate([embedding.features(x).astype(np.float32) for x in parts])
     memory = io.BytesIO()
-    np.save(memory, found, allow_pickle=False)
+    np.save(memory, values, allow_pickle=False)
     files.keep(file, memory.getvalue())
-    return found
+    return values

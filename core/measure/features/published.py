@@ -57,7 +57,7 @@ def published(name: str, network: str, layer: str, device: torch.device, weights
             "or leave it out to download the weights at first use."
         )
     if file is not None:
-        try:  # the library would run what a file with other things than numbers says
+        try:  # the library itself would unpickle anything, code as well
             torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged file raises many kinds
             raise UserError(

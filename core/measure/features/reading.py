@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +14,11 @@ from torch.nn import functional as F
 
 from core.catalog import UserError
 from core.datasets import Columns, Dataset, columns, scores
-from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
 from core.nets import Downward
 from core.tensors import Group, Images, Loss, device
 from core.training import TrainConfig, Trainer
-from core.training.trained import once
+from core.training.trained import file_of, once
 
 IMAGES = 40_000  # seen in training
 WIDTH = 16  # of the first convolution
@@ -41,7 +38,7 @@ class ReaderNet(nn.Module):
 
 
 class ReadingLesson(nn.Module):
-    """A reader in training, on a dataset whose every image is its own label: so it finds what is known of it.
+    """Trains a reader; the label of each image is its own index, by which it finds what is known of the image.
 
     Attributes:
         net: The reader.
@@ -50,10 +47,10 @@ class ReadingLesson(nn.Module):
         binary: Which columns are 0 or 1, bool (A,).
     """
 
-    def __init__(self, net: ReaderNet, found: Columns, train: np.ndarray) -> None:
+    def __init__(self, net: ReaderNet, table: Columns, train: np.ndarray) -> None:
         super().__init__()
-        self.net, self.binary = net, torch.as_tensor(found.binary)
-        values = torch.as_tensor(found.values)
+        self.net, self.binary = net, torch.as_tensor(table.binary)
+        values = torch.as_tensor(table.values)
         self.mean = torch.where(self.binary, 0.0, values[train].mean(0))
         self.std = torch.where(self.binary, 1.0, values[train].std(0).clamp_min(1e-6))
         self.known = (values - self.mean) / self.std
@@ -73,7 +70,7 @@ class ReadingLesson(nn.Module):
         yield Loss("reader", torch.where(yes, entropy, (raw - wanted).square()).mean())
 
     @torch.no_grad()
-    def measured(self, dataset: Dataset, found: Columns) -> dict[str, Tensor]:
+    def measured(self, dataset: Dataset, table: Columns) -> dict[str, Tensor]:
         """Gives the weights of the reader, and how well it reads test images, or else validation images."""
         where = next(self.net.parameters()).device
         test = dataset.splits["test"][:2000]
@@ -81,7 +78,7 @@ class ReadingLesson(nn.Module):
             test = dataset.splits["valid"][:2000]
         raw = torch.cat([self.net(x) for x in dataset.batches(test, device=where)]).cpu()
         read = torch.where(self.binary, (raw > 0).float(), raw * self.std + self.mean).numpy()
-        accuracy = scores(read, found.values[test], found.binary)
+        accuracy = scores(read, table.values[test], table.binary)
         return {
             **self.net.state_dict(),
             "mean": self.mean,
@@ -122,14 +119,13 @@ class Reader:
 
 
 def readable(dataset: Dataset) -> bool:
-    """Says whether there is anything to read: labels or attributes."""
-    return bool(columns(dataset).names)
+    """Says whether there is anything to read: labels or attributes, off what looks like an image to a model."""
+    return dataset.medium.model == "picture" and bool(columns(dataset).names)
 
 
-def _file(dataset: Dataset, found: Columns) -> Path:
-    recipe = [dataset.fingerprint, found.names, IMAGES, WIDTH, float(np.abs(found.values).sum())]
-    key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
-    return settings().cache / "readers" / f"{key}.safetensors"
+def _file(dataset: Dataset, table: Columns) -> Path:
+    recipe = [dataset.fingerprint, table.names, IMAGES, WIDTH, float(np.abs(table.values).sum())]
+    return file_of("readers", recipe)
 
 
 def reader_ready(dataset: Dataset) -> bool:
@@ -147,27 +143,27 @@ def reader(dataset: Dataset, watch: Watch = UNWATCHED) -> Reader:
     Raises:
         UserError: If it has neither.
     """
-    found = columns(dataset)
-    if not found.names:
+    table = columns(dataset)
+    if not readable(dataset):
         raise UserError(
-            f"{dataset.name} has neither classes nor attributes to find directions for. "
+            f"{dataset.name} has neither classes nor attributes that can be read off images, to find directions for. "
             "Use the main directions, or label the images."
         )
     weights = once(
-        _file(dataset, found),
+        _file(dataset, table),
         f"the reader of {dataset.name}",
-        lambda: taught_to_read(dataset, found, device()),
-        lambda lesson: lesson.measured(dataset, found),
+        lambda: taught_to_read(dataset, table, device()),
+        lambda lesson: lesson.measured(dataset, table),
         watch,
     )
     more = {name: weights.pop(name) for name in ("mean", "std", "accuracy", "n")}
-    net = ReaderNet(dataset.channels, dataset.size, len(found.names))
+    net = ReaderNet(dataset.channels, dataset.size, len(table.names))
     net.load_state_dict(weights)
     where = device()
     return Reader(
-        found.names,
-        found.binary,
-        found.labels,
+        table.names,
+        table.binary,
+        table.labels,
         net.to(where).eval().requires_grad_(False),
         more["mean"].to(where),
         more["std"].to(where),
@@ -176,9 +172,9 @@ def reader(dataset: Dataset, watch: Watch = UNWATCHED) -> Reader:
     )
 
 
-def taught_to_read(dataset: Dataset, found: Columns, where: torch.device, seed: int = 0) -> Trainer:
+def taught_to_read(dataset: Dataset, table: Columns, where: torch.device, seed: int = 0) -> Trainer:
     """Makes the trainer of a reader; another seed, another reader."""
-    net = ReaderNet(dataset.channels, dataset.size, len(found.names))
+    net = ReaderNet(dataset.channels, dataset.size, len(table.names))
     generator = torch.Generator().manual_seed(seed)
     for layer in net.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
@@ -186,6 +182,6 @@ def taught_to_read(dataset: Dataset, found: Columns, where: torch.device, seed: 
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
     count = len(dataset)
-    each = dataclasses.replace(dataset, y=np.arange(count), classes=("",) * count)
+    lessons = dataclasses.replace(dataset, y=np.arange(count), classes=("",) * count)
     config = TrainConfig(images=IMAGES, batch=64, seed=seed, precision="float32")
-    return Trainer(ReadingLesson(net, found, dataset.splits["train"]), each, config, where)
+    return Trainer(ReadingLesson(net, table, dataset.splits["train"]), lessons, config, where)

@@ -42,8 +42,8 @@ class Metric(Taker):
         scale: How its value is written: share, number or bits.
         floor: Which real images take the place of the samples for its floor: ``twin`` (as many as samples),
             ``unseen``, ``train``, or none.
-        own: It is the model's own yardstick, not comparable between families.
-        praise: Goes on after "47 % ", where the model is best in this measure of all; empty to leave it out there.
+        own: It is the model's own loss, not comparable between families.
+        praise: What follows "47 % " in the sentence on what the model does best; empty to leave the metric out of it.
         each: Gives its value image by image, (N,), and the class of each image, (N,): their mean per class is shown
             class by class, where there is a judge. None for a metric that knows no single images.
     """
@@ -61,7 +61,6 @@ class Metric(Taker):
     own: bool = False
     praise: str = ""
     each: Callable[[Any], tuple[Any, Any]] | None = None
-    config: type[Config] = Config
 
     @property
     def short(self) -> str:
@@ -74,7 +73,7 @@ metrics = Registry("metric", Metric)
 
 @dataclass(frozen=True)
 class Score:
-    """What a metric found, where that is more than an estimate: a note, and more numbers by name."""
+    """The value of a metric, with a note or more numbers by name."""
 
     estimate: Estimate
     note: str = ""
@@ -154,11 +153,9 @@ class CopyTest(Entry):
         looks_for: What disguises it sees through, in words.
     """
 
-    title: str = ""
     strong: bool = False
     disguise_of: str = ""
     looks_for: str = ""
-    config: type[Config] = Config
 
 
 copy_tests = Registry("test of copying", CopyTest)
@@ -189,8 +186,11 @@ def by_class(rows: Iterable[Mapping[str, Any]]) -> list[Metric]:
 
 def scan() -> None:
     """Imports the files of this folder: first those of the groups, in their order, which is that of the metrics."""
-    found = {module.name for module in pkgutil.iter_modules(__path__)}
-    for name in [*(group for group in GROUPS if group in found), *sorted(found - GROUPS.keys())]:
+    modules = {module.name for module in pkgutil.iter_modules(__path__)}
+    for name in [
+        *(group for group in GROUPS if group in modules),
+        *sorted(modules - GROUPS.keys()),
+    ]:
         importlib.import_module(f"{__name__}.{name}")
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def _right(evaluator: Evaluator) -> tuple[Any, Any]:
-    named, asked = evaluator.made.named, evaluator.made.y
-    return (named[:0], named[:0]) if asked is None else (named == asked, asked)
+    named, wanted = evaluator.samples.named, evaluator.samples.y
+    return (named[:0], named[:0]) if wanted is None else (named == wanted, wanted)
 
 
 @metrics.add(

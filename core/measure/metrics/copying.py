@@ -38,10 +38,10 @@ def _nearer(evaluator: Evaluator, sample: ImageSet) -> Score:
 
 
 def _lines(evaluator: Evaluator) -> dict[str, Any]:
-    """Gives what copies reach of a share that is one half by chance, and from where on it counts."""
+    """Gives the share that copies would reach, where chance is one half, and the limit from which it counts."""
     m = min(len(evaluator.held_out.x), len(evaluator.train.x))
     ceiling = (1 + m / len(evaluator.train.x)) / 2
-    # where even copies cannot reach far above one half, half of the way there is the line
+    # with few held-out images even copies stay near one half, and the limit lies half of the way to them
     return {"ceiling": ceiling, "limit": min(0.6, 0.5 + (ceiling - 0.5) / 2)}
 
 
@@ -125,12 +125,12 @@ def _disguised_ratio(evaluator: Evaluator, sample: ImageSet) -> Score:
     from core.measure import disguises
     from core.measure.copying import ratios
 
-    found = sample.disguised
-    same = ratios(*found.distance.T) < 1 / 3
+    nearest = sample.disguised
+    same = ratios(*nearest.distance.T) < 1 / 3
     size = sample.x.shape[-1]
     tried, scale = disguises.ways(size), size / disguises.looked_at(size)
     turns = [
-        tried[way].turn for way, is_same in zip(found.way.tolist(), same, strict=True) if is_same
+        tried[way].turn for way, is_same in zip(nearest.way.tolist(), same, strict=True) if is_same
     ]
     most = max(set(turns), key=turns.count) if turns else ""
     shift = round(disguises.reach(size) * scale)
@@ -197,14 +197,13 @@ def _ct(evaluator: Evaluator, sample: ImageSet) -> Score:
     held = evaluator.held_out
     try:
         near = [x.near[0][:, 0].cpu().numpy() for x in (sample, held)]
-        found = data_copying(near[0], near[1], evaluator.cell(sample), evaluator.cell(held))
+        cells = data_copying(near[0], near[1], evaluator.cell(sample), evaluator.cell(held))
     except ValueError:
         raise UserError(
             "No region of the data has 10 samples and 10 unseen images. Draw more samples, or use a larger dataset."
         ) from None
-    half = Z * found.error
-    value = Estimate(found.value, found.value - half, found.value + half, found.n)
-    return Score(value, details={"worst": found.worst, "used": found.used})
+    estimate = Estimate.around(cells.value, Z * cells.error, cells.n)
+    return Score(estimate, details={"worst": cells.worst, "used": cells.used})
 
 
 @copy_tests.add("ct")
@@ -232,9 +231,8 @@ def _membership(evaluator: Evaluator, sample: ImageSet) -> Score:
     """Tries to tell training images from unseen ones by what the model makes of them (membership inference)."""
     from core.measure.copying import membership
 
-    estimate, found = membership(evaluator.scores("train"), evaluator.scores("held_out"))
-    details = {"found_at_1_percent": found, "by": evaluator.score_name}
-    return Score(estimate, details=details)
+    estimate, caught = membership(evaluator.scores("train"), evaluator.scores("held_out"))
+    return Score(estimate, details={"found_at_1_percent": caught, "by": evaluator.score_name})
 
 
 @copy_tests.add("membership", strong=True)

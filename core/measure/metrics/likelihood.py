@@ -42,8 +42,7 @@ def _bits_gap(evaluator: Evaluator, sample: ImageSet) -> Estimate:
     """Compares the bits of held-out images with those of training images: the reading of overfitting."""
     unseen, seen = mean(evaluator.bits("held_out")), mean(evaluator.bits("train"))
     half = math.hypot(unseen.high - unseen.value, seen.high - seen.value)
-    value = unseen.value - seen.value
-    return Estimate(value, value - half, value + half, unseen.n)
+    return Estimate.around(unseen.value - seen.value, half, unseen.n)
 
 
 @metrics.add(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     scale="share",
     floor="twin",
     praise="of its pictures could be real ones",
-    each=lambda e: (e.made.overlap.inside > 0, e.made.classes[: e.n]),
+    each=lambda e: (e.samples.overlap.inside > 0, e.samples.classes[: e.n]),
 )
 def _precision(evaluator: Evaluator, sample: ImageSet) -> Estimate:
     """Counts the samples that lie within the neighbourhood of a real image."""
@@ -37,7 +37,7 @@ def _precision(evaluator: Evaluator, sample: ImageSet) -> Estimate:
     doubt="Samples that are spread too widely, even unreal ones, raise it.",
     scale="share",
     floor="twin",
-    each=lambda e: (e.made.overlap.recalled, e.reference.classes[: e.n]),
+    each=lambda e: (e.samples.overlap.recalled, e.reference.classes[: e.n]),
 )
 def _recall(evaluator: Evaluator, sample: ImageSet) -> Estimate:
     """Counts the real images that lie within the neighbourhood of a sample."""
@@ -68,7 +68,7 @@ def _density(evaluator: Evaluator, sample: ImageSet) -> Estimate:
     scale="share",
     floor="twin",
     praise="of the real pictures have one of its own nearby",
-    each=lambda e: (e.made.overlap.covered, e.reference.classes[: e.n]),
+    each=lambda e: (e.samples.overlap.covered, e.reference.classes[: e.n]),
 )
 def _coverage(evaluator: Evaluator, sample: ImageSet) -> Estimate:
     """Counts the real images with a sample within their own neighbourhood."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.catalog import Config
 from core.ground.writing import percent
 from core.quality.check import Issue, checks
 from core.quality.inspection import Survey
+
+if TYPE_CHECKING:
+    from core.quality.search import Pair
 
 _PIXELS = "Compares the pixels as they are kept here, byte by byte."
 _CHANGED = "Copies that are saved anew as JPEG, moved, mirrored, turned, cropped, brighter or darker have other pixels."
@@ -28,7 +31,6 @@ _MOVED = (
 @checks.add(
     "contradiction",
     "Which label is right?",
-    Config,
     order=10,
     remedy="relabel",
     single=True,
@@ -43,12 +45,11 @@ def contradiction(look: Survey) -> Iterator[Issue]:
     for group in look.contradicting:
         labels = [group[y[group] == label] for label in np.unique(y[group])]
         said = ", ".join(
-            f"{look.dataset.classes[y[mine[0]]]} ({', '.join(look.words(int(i)) for i in mine[:3])}"
+            f"{look.dataset.classes[y[mine[0]]]} ({', '.join(look.name(int(i)) for i in mine[:3])}"
             + (f" and {len(mine) - 3:,} more)" if len(mine) > 3 else ")")
             for mine in labels
         )
         yield Issue(
-            "contradiction",
             int(group[0]),
             2.0,
             f"The same pixels are labelled {said}. At most one label is right.",
@@ -56,13 +57,12 @@ def contradiction(look: Survey) -> Iterator[Issue]:
         )
     for pair in look.pairs:
         if y[pair.a] != y[pair.b]:
-            yield _near(look, "contradiction", pair, pair.b, pair.a, 0.0)
+            yield _near(look, pair, pair.b, pair.a, 0.0)
 
 
 @checks.add(
     "exact",
     "Exact duplicates",
-    Config,
     order=20,
     remedy="exclude",
     compared=_PIXELS,
@@ -71,16 +71,15 @@ def contradiction(look: Survey) -> Iterator[Issue]:
 def exact(look: Survey) -> Iterator[Issue]:
     """Images with the same pixels and label as another one of the same split; they count twice."""
     for group in look.agreeing:
-        for code in np.unique(look.place[group]):
-            mine = group[look.place[group] == code]
+        for code in np.unique(look.split[group]):
+            mine = group[look.split[group] == code]
             for image in mine[1:]:
-                yield _twin(look, "exact", int(image), int(mine[0]), "has the same pixels")
+                yield _twin(look, int(image), int(mine[0]), "has the same pixels")
 
 
 @checks.add(
     "leak",
     "Leaks between splits",
-    Config,
     order=30,
     remedy="exclude",
     compared=_PIXELS,
@@ -91,55 +90,45 @@ def leak(look: Survey) -> Iterator[Issue]:
     for group in look.agreeing:
         keeper = look.keeper(group)
         for image in group:
-            if look.place[image] < look.place[keeper]:
-                yield _twin(look, "leak", int(image), keeper, "has the same pixels")
+            if look.split[image] < look.split[keeper]:
+                yield _twin(look, int(image), keeper, "has the same pixels")
 
 
-@checks.add(
-    "near", "Near duplicates", Config, order=40, remedy="exclude", compared=_OVER, blind=_MOVED
-)
+@checks.add("near", "Near duplicates", order=40, remedy="exclude", compared=_OVER, blind=_MOVED)
 def near(look: Survey) -> Iterator[Issue]:
     """Images that are another one of the same label, shifted by a few pixels or with small changes."""
     for pair in look.pairs:
-        if look.place[pair.a] == look.place[pair.b] and look.agree(pair.a, pair.b):
-            yield _near(look, "near", pair, pair.b, pair.a)
+        if look.split[pair.a] == look.split[pair.b] and look.agree(pair.a, pair.b):
+            yield _near(look, pair, pair.b, pair.a)
 
 
-@checks.add(
-    "near_leak", "Near leaks", Config, order=50, remedy="exclude", compared=_OVER, blind=_MOVED
-)
+@checks.add("near_leak", "Near leaks", order=50, remedy="exclude", compared=_OVER, blind=_MOVED)
 def near_leak(look: Survey) -> Iterator[Issue]:
     """Images that are nearly one that is held out, of the same label: reports are too good, though less plainly."""
     for pair in look.pairs:
-        if look.place[pair.a] != look.place[pair.b] and look.agree(pair.a, pair.b):
-            first, last = sorted((pair.a, pair.b), key=lambda image: int(look.place[image]))
-            yield _near(look, "near_leak", pair, first, last)
+        if look.split[pair.a] != look.split[pair.b] and look.agree(pair.a, pair.b):
+            first, last = sorted((pair.a, pair.b), key=lambda image: int(look.split[image]))
+            yield _near(look, pair, first, last)
 
 
-def _twin(look: Survey, kind: str, image: int, other: int, how: str) -> Issue:
+def _twin(look: Survey, image: int, other: int, how: str) -> Issue:
     y, label = look.dataset.y, ""
     if y is not None and y[image] != y[other]:
         label = " Their labels differ: {} and {}.".format(
             *(look.dataset.classes[y[i]] for i in (image, other))
         )
-    return Issue(kind, image, 1.0, f"{_capital(look.words(other))} {how}.{label}", (other,))
+    return Issue(image, 1.0, f"{_capital(look.name(other))} {how}.{label}", (other,))
 
 
-def _near(look: Survey, kind: str, pair: Any, image: int, other: int, base: float = 1.0) -> Issue:
+def _near(look: Survey, pair: Pair, image: int, other: int, base: float = 1.0) -> Issue:
     shift = " and ".join(
-        f"{abs(by)} px {ways[by > 0]}"
-        for by, ways in ((pair.right, ("across",) * 2), (pair.down, ("up or down",) * 2))
-        if by
+        f"{abs(pixels)} px {way}"
+        for pixels, way in ((pair.right, "across"), (pair.down, "up or down"))
+        if pixels
     )
     moved = f"shifted by {shift}" if shift else "in place"
-    made = _twin(
-        look,
-        kind,
-        image,
-        other,
-        f"is the same, {moved}, but for {percent(pair.difference)} of the contrast",
-    )
-    return Issue(kind, image, base + 1 - pair.difference, made.sentence, (other,))
+    how = f"is the same, {moved}, but for {percent(pair.difference)} of the contrast"
+    return replace(_twin(look, image, other, how), score=base + 1 - pair.difference)
 
 
 def _capital(sentence: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from core.catalog import Config
 from core.datasets import SPLITS
 from core.datasets.dataset import divided
 from core.quality.check import Issue, checks
@@ -16,7 +15,6 @@ from core.quality.inspection import Survey
 @checks.add(
     "group",
     "Groups in several splits",
-    Config,
     order=55,
     remedy="exclude",
     compared="Compares who the images are of, where the dataset was told (dataset.group).",
@@ -29,15 +27,14 @@ def group(look: Survey) -> Iterator[Issue]:
         return
     for name in divided(members, look.dataset.splits):
         mine = np.flatnonzero(members == name)
-        counts = np.bincount(look.place[mine], minlength=len(SPLITS))
+        counts = np.bincount(look.split[mine], minlength=len(SPLITS))
         most = len(SPLITS) - 1 - int(counts[::-1].argmax())  # of equal ones the latest
         there = ", ".join(f"{n:,} in {split}" for n, split in zip(counts, SPLITS, strict=True) if n)
-        kept = mine[look.place[mine] == most]
-        for image in mine[look.place[mine] != most]:
+        kept = mine[look.split[mine] == most]
+        for image in mine[look.split[mine] != most]:
             yield Issue(
-                "group",
                 int(image),
                 float(counts[most]),
-                f"It is in {SPLITS[look.place[image]]}; of {look.dataset.group} {name!r} there are {there}.",
+                f"It is in {SPLITS[look.split[image]]}; of {look.dataset.group} {name!r} there are {there}.",
                 tuple(int(i) for i in kept[:3]),
             )

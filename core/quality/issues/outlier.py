@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from core.catalog import Config
 from core.quality.check import Issue, checks
 from core.quality.inspection import Survey
 
@@ -14,7 +13,6 @@ from core.quality.inspection import Survey
 @checks.add(
     "outlier",
     "Outliers",
-    Config,
     order=60,
     remedy="look",
     compared=(
@@ -22,8 +20,9 @@ from core.quality.inspection import Survey
         "ones."
     ),
     blind=(
-        "A foreign picture with light and dark where others have it is missed: among photographs nearly every one is, "
-        "and letters of another alphabet among letters; and so are more than 20 of one kind."
+        "A foreign picture is missed if its light and dark parts lie where those of other images do: nearly every "
+        "photograph among photographs, and letters of another alphabet among letters. More than 20 of one kind are "
+        "missed, too."
     ),
 )
 def outlier(look: Survey) -> Iterator[Issue]:
@@ -35,10 +34,9 @@ def outlier(look: Survey) -> Iterator[Issue]:
     if not len(some):
         return
     rarity = search.rarity(far[some])
-    for place in np.flatnonzero(search.surprising(rarity, look.bar(1.0))):
-        image, rare = int(some[place]), float(rarity[place])
+    for i in np.flatnonzero(search.surprising(rarity, look.bar(1.0))):
+        image, rare = int(some[i]), float(rarity[i])
         yield Issue(
-            "outlier",
             image,
             rare,
             f"Few images are near it: by the tail of this set, about one image in {10 ** min(rare, 6):,.0f} "

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from core.catalog import Config
 from core.quality.check import Issue, checks
 from core.quality.inspection import Survey
 
 
-@checks.add("size", "Odd sizes", Config, order=130, remedy="look")
+@checks.add("size", "Odd sizes", order=130, remedy="look")
 def size(look: Survey) -> Iterator[Issue]:
     """Pictures that were much smaller, or of another shape, before they were scaled; known for imported ones."""
     columns = look.dataset.attributes or {}
@@ -21,18 +20,11 @@ def size(look: Survey) -> Iterator[Issue]:
     wide, high = (np.asarray(columns[name], np.float64) for name in ("width", "height"))
     aspect = np.log(wide / high)
     usual = float(np.median(aspect))
-    for image in range(len(wide)):
+    for image, (shape, side) in enumerate(zip(aspect, np.minimum(wide, high), strict=True)):
         was = f"It was {wide[image]:.0f} × {high[image]:.0f} px"
-        if min(wide[image], high[image]) < look.dataset.size:
-            share = min(wide[image], high[image]) / look.dataset.size
-            yield Issue(
-                "size", image, 2 - share, f"{was}, less than the {look.dataset.size} px here."
-            )
-        elif abs(aspect[image] - usual) > math.log(1.5):
-            score = abs(aspect[image] - usual)
-            yield Issue(
-                "size",
-                image,
-                float(score),
-                f"{was}; the usual shape is {math.exp(usual):.2f} times as wide as high.",
-            )
+        if side < look.dataset.size:
+            sentence = f"{was}, less than the {look.dataset.size} px here."
+            yield Issue(image, 2 - side / look.dataset.size, sentence)
+        elif abs(shape - usual) > math.log(1.5):
+            sentence = f"{was}; the usual shape is {math.exp(usual):.2f} times as wide as high."
+            yield Issue(image, float(abs(shape - usual)), sentence)

@@ -23,19 +23,18 @@ from core import tensors  # its `noise` would be hidden by the attack of this na
 from core.ascent import Ascent
 from core.catalog import Config, Registry, UserError
 from core.ground.watch import Stopped
-from core.media import Taker, form_of
+from core.media import FORMS, Form, Taker, form_of
 from core.norms import LINF, NEAR, Norm, wide
 from core.target import Target, decide
-from core.tensors import Images
+from core.tensors import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(Taker):
     """An attack; ``make(config, target, problem)`` yields proposals and is sent the mask of images that stay.
 
-    It takes items.
-
     Attributes:
+        takes: The forms of the items that it can change.
         norms: The norms that it can be bounded by.
         gradient: It takes gradients.
         passes: At most how many passes each image costs, of (config, number of classes).
@@ -45,6 +44,7 @@ class Attack(Taker):
         needs: A package that must be installed.
     """
 
+    takes: tuple[Form, ...] = FORMS
     norms: tuple[Norm, ...]
     gradient: bool
     passes: Callable[[Any, int], int]
@@ -69,7 +69,7 @@ class Problem:
     """The images that are still to be fooled.
 
     Attributes:
-        x, y: Images (N, C, H, W) and labels (N,).
+        x, y: Items (N, …) and labels (N,).
         eps: Budget; the range's own size for attacks that look for the smallest change.
         norm: Of the budget.
         seed, ids: What random draws depend on; ids (N,).
@@ -78,14 +78,14 @@ class Problem:
         left: Which of the images that it began with these are, (N,).
     """
 
-    x: Images
+    x: Batch
     y: Tensor
     eps: float
     norm: Norm
     seed: int
     ids: Tensor
     towards: Tensor | None = None
-    first: Images | None = None
+    first: Batch | None = None
     left: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,7 +108,7 @@ class Problem:
         """Draws standard normal numbers for every pixel, the same for an image in any batch."""
         return tensors.noise(self.seed, self.ids, self.x.shape[1:], stream, device=self.x.device)
 
-    def start(self, stream: str) -> Images:
+    def start(self, stream: str) -> Batch:
         """Draws a place within the budget: uniform in the box, or a random direction at a random length."""
         if self.first is not None:
             return self.first
@@ -119,8 +119,8 @@ class Problem:
         reach = tensors.noise(
             self.seed, self.ids, (1,), f"{stream} length", uniform=True, device=self.x.device
         )
-        change = change / wide(self.norm.length(change).clamp_min(1e-12))
-        return self.norm.within(self.x, self.x + self.eps * wide(reach) * change, self.eps)
+        change = change / wide(self.norm.length(change).clamp_min(1e-12), change)
+        return self.norm.within(self.x, self.x + self.eps * wide(reach, change) * change, self.eps)
 
 
 @dataclass
@@ -133,7 +133,7 @@ class Proposal:
         score: What the attack climbs, (N,), for the trace.
     """
 
-    x: Images
+    x: Batch
     logits: Tensor | None = None
     score: Tensor | None = None
 
@@ -155,7 +155,7 @@ class Outcome:
         complete: False when it was stopped.
     """
 
-    adversarial: Images
+    adversarial: Batch
     fooled: Tensor
     distance: Tensor
     forward: int = 0
@@ -174,7 +174,7 @@ class Trial:
     Args:
         name: Of the attack.
         target: The classifier.
-        x, y: Images (N, C, H, W) in [0, 1] and labels (N,).
+        x, y: Items (N, …) in [0, 1] and labels (N,).
         eps: Budget; None lets an attack of the smallest change find any, and is refused by the others.
         norm: Of the budget.
         config: Parameters of the attack; None takes its defaults.
@@ -191,7 +191,7 @@ class Trial:
         self,
         name: str,
         target: Target,
-        x: Images,
+        x: Batch,
         y: Tensor,
         eps: float | None,
         norm: Norm = LINF,
@@ -201,7 +201,7 @@ class Trial:
         ids: Tensor | Sequence[int] | None = None,
         towards: Tensor | None = None,
         active: bool = True,
-        start: Images | None = None,
+        start: Batch | None = None,
     ) -> None:
         entry = ready(name)
         entry.allow(form_of(x.shape[1:]), attacks)
@@ -312,7 +312,7 @@ class Trial:
         count()
         yield out
 
-    def _cut(self, x: Images, moved: Tensor, bound: float) -> tuple[Images, int]:
+    def _cut(self, x: Batch, moved: Tensor, bound: float) -> tuple[Batch, int]:
         """Cuts proposed images back to range and budget; tells how many were outside by more than float32's slack."""
         free = bound == float("inf")
         kept = moved.clamp(0, 1) if free else self.norm.within(x, moved, bound)
@@ -363,7 +363,7 @@ class Trial:
 def climbed(
     problem: Problem,
     ascent: Ascent,
-    ask: Callable[[Images, int], tuple[Tensor | None, Tensor | None, Tensor]],
+    ask: Callable[[Batch, int], tuple[Tensor | None, Tensor | None, Tensor]],
 ) -> Steps:
     """Climbs to the end, and proposes every place on the way.
 
@@ -383,7 +383,7 @@ def climbed(
     problem.keep((yield Proposal(ascent.at)))
 
 
-def run(name: str, target: Target, x: Images, y: Tensor, eps: float | None, **more: Any) -> Outcome:
+def run(name: str, target: Target, x: Batch, y: Tensor, eps: float | None, **more: Any) -> Outcome:
     """Attacks to the end and gives the outcome; arguments as :class:`Trial`.
 
     Raises:

@@ -17,7 +17,7 @@ from core.catalog import Config, knob
 from core.norms import L2, NORMS, wide
 from core.robustness.attacks import Problem, Steps, attacks, climbed
 from core.target import Climb, Target
-from core.tensors import Images
+from core.tensors import Batch
 
 
 class AdaptiveConfig(Config):
@@ -54,7 +54,7 @@ def adaptive(config: AdaptiveConfig, target: Target, problem: Problem) -> Steps:
         asked = target.with_(bpda=True, bypass=True) if passed else target.with_()
 
         def ask(
-            x: Images, step: int, asked: Target = asked, averaged: bool = averaged, turn: int = turn
+            x: Batch, step: int, asked: Target = asked, averaged: bool = averaged, turn: int = turn
         ) -> tuple[Tensor | None, None, Tensor]:
             logits, slope = _slope(config, asked, problem, x, f"{turn} {step}", averaged)
             target.forward += asked.forward
@@ -68,7 +68,7 @@ def adaptive(config: AdaptiveConfig, target: Target, problem: Problem) -> Steps:
 
 
 def _slope(
-    config: AdaptiveConfig, target: Target, problem: Problem, x: Images, stream: str, averaged: bool
+    config: AdaptiveConfig, target: Target, problem: Problem, x: Batch, stream: str, averaged: bool
 ) -> tuple[Tensor | None, Tensor]:
     """Gives the logits, where they are known, and the gradient of the lead of a wrong class at (or around) images."""
     goal = Climb("margin", problem.y, problem.towards)
@@ -81,7 +81,7 @@ def _slope(
             problem.seed, problem.ids, x.shape[1:], f"near {stream} {draw}", device=x.device
         )
         reach = config.radius * problem.eps
-        size = 1.0 if problem.norm.box else wide(problem.norm.length(change))
+        size = 1.0 if problem.norm.box else wide(problem.norm.length(change), x)
         near = (x + reach * change / size).clamp(0, 1)
         _, _, slope = target.climb(near, goal)
         # a few places where the slope is steep by accident must not decide

@@ -35,6 +35,7 @@ class AutoAttackConfig(Config):
     "autoattack",
     "AutoAttack (standard)",
     AutoAttackConfig,
+    takes=("picture",),
     norms=NORMS,
     gradient=True,
     needs="pyautoattack",

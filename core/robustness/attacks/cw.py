@@ -65,7 +65,7 @@ def cw(config: CWConfig, target: Target, problem: Problem) -> Steps:
             yield Proposal(moved, logits, lead)
             once |= lead > config.confidence
             # the gradient of |change|^2 + weight max(confidence - lead, 0), through the tangent
-            push = wide(weight * (lead < config.confidence)) * slope
+            push = wide(weight * (lead < config.confidence), x) * slope
             grad = (2 * (moved - x) - push) * (1 - tanh.square()) / 2
             m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad.square()
             unbiased = (v / (1 - 0.999**step)).sqrt() + 1e-8

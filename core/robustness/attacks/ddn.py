@@ -52,11 +52,11 @@ def ddn(config: DDNConfig, target: Target, problem: Problem) -> Steps:
         size = L2.length(slope)
         empty = size == 0
         if bool(empty.any()):  # no gradient: any direction is as good
-            slope = torch.where(wide(empty), problem.normal(f"direction {step}"), slope)
+            slope = torch.where(wide(empty, x), problem.normal(f"direction {step}"), slope)
             size = L2.length(slope)
-        change = change + rate * slope / wide(size)
+        change = change + rate * slope / wide(size, x)
         fooled = decide(logits) != y
         radius = radius * torch.where(fooled, 1 - config.change, 1 + config.change)
-        change = change * wide(radius / L2.length(change).clamp_min(1e-12))
+        change = change * wide(radius / L2.length(change).clamp_min(1e-12), x)
         change = (x + change).clamp(0, 1) - x
     yield Proposal(x + change)

@@ -60,11 +60,11 @@ def deepfool(config: DeepFoolConfig, target: Target, problem: Problem) -> Steps:
         slope = slopes[:, 1:] - slopes[:, :1]
         size = torch.linalg.vector_norm(slope.flatten(2), order, dim=2).clamp_min(1e-12)
         nearest = (gap.abs() / size).argmin(1, keepdim=True)
-        way = slope.gather(1, nearest.view(-1, 1, 1, 1, 1).expand(-1, 1, *x.shape[1:])).squeeze(1)
+        way = slope.gather(1, wide(nearest, slope).expand(-1, 1, *x.shape[1:])).squeeze(1)
         reach = (gap.abs().gather(1, nearest).squeeze(1) + 1e-4) / size.gather(1, nearest).squeeze(
             1
         )
-        unit = way.sign() * (way.abs() / wide(size.gather(1, nearest).squeeze(1))) ** (order - 1)
-        total[left] += wide(reach) * unit
+        unit = way.sign() * (way.abs() / wide(size.gather(1, nearest), x)) ** (order - 1)
+        total[left] += wide(reach, x) * unit
         moved[left] = (x[left] + (1 + config.overshoot) * total[left]).clamp(0, 1)
         yield Proposal(moved)

@@ -60,6 +60,6 @@ def fmn(config: FMNConfig, target: Target, problem: Problem) -> Steps:
         grown = torch.where(best.isinf(), reach, eps * (1 + grow))
         eps = torch.where(fooled, torch.minimum(eps * (1 - grow), best * (1 - grow)), grown)
         eps = torch.minimum(eps, best)
-        ahead = x + change + rate * slope / wide(L2.length(slope).clamp_min(1e-12))
+        ahead = x + change + rate * slope / wide(L2.length(slope).clamp_min(1e-12), x)
         change = norm.within(x, ahead, eps) - x
     yield Proposal(x + change)

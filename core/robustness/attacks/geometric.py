@@ -29,6 +29,7 @@ class GeometricConfig(Config):
     "geometric",
     "Rotation and shift",
     GeometricConfig,
+    takes=("picture",),
     norms=NORMS,
     free=True,
     gradient=False,

@@ -30,6 +30,6 @@ def noise(config: PlaceboConfig, target: Target, problem: Problem) -> Steps:
         else:
             change = problem.normal(f"placebo {draw}")
             size = problem.norm.length(change).clamp_min(1e-12)
-            moved = problem.x + problem.eps * change / wide(size)
+            moved = problem.x + problem.eps * change / wide(size, change)
         keep = yield Proposal(moved.clamp(0, 1))
         problem.keep(keep)

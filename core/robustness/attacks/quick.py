@@ -14,7 +14,7 @@ from core.catalog import Config, knob
 from core.norms import NORMS
 from core.robustness.attacks import Problem, Steps, attacks, climbed
 from core.target import Climb, Target, others
-from core.tensors import Images
+from core.tensors import Batch
 
 
 class QuickConfig(Config):
@@ -46,7 +46,7 @@ def quick(config: QuickConfig, target: Target, problem: Problem) -> Steps:
     # a scale of the logits at which float32 neither saturates nor vanishes; decisions do not depend on it
     scale = clean.std(1, keepdim=True).clamp_min(1e-12)
 
-    def ask(x: Images, turn: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def ask(x: Batch, turn: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         if turn:
             goal = Climb("margin", problem.y, ranked[problem.left, turn - 1])
         else:

@@ -8,6 +8,8 @@ References:
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,7 +19,7 @@ from core.catalog import Config, knob
 from core.norms import NORMS
 from core.robustness.attacks import Problem, Proposal, Steps, attacks
 from core.target import Climb, Target, others
-from core.tensors import Images
+from core.tensors import Batch
 
 
 class SurrogateConfig(Config):
@@ -90,16 +92,15 @@ def _level(logits: Tensor) -> Tensor:
 def _student(
     config: SurrogateConfig, problem: Problem, classes: int
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
-    channels, size = problem.x.shape[1:3]
-    width, small = config.width, max(1, size // 4)
+    width, (channels, *sides) = config.width, problem.x.shape[1:]
     with torch.device("meta"):
-        net = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1), nn.SiLU(),
-            nn.Conv2d(width, 2 * width, 3, 2 if size > 8 else 1, 1), nn.SiLU(),
-            nn.Conv2d(2 * width, 2 * width, 3, 2, 1), nn.SiLU(),
-            nn.AdaptiveAvgPool2d(small), nn.Flatten(),
-            nn.Linear(2 * width * small**2, 4 * width), nn.SiLU(), nn.Linear(4 * width, classes),
-        )  # fmt: skip
+        if len(sides) < 2:
+            net = nn.Sequential(
+                nn.Flatten(), nn.Linear(channels * math.prod(sides), 4 * width), nn.SiLU(),
+                nn.Linear(4 * width, 4 * width), nn.SiLU(), nn.Linear(4 * width, classes),
+            )  # fmt: skip
+        else:
+            net = _convolutions(channels, sides[0], width, classes)
     net.to_empty(device="cpu")
     dice = torch.Generator().manual_seed(problem.seed)
     with torch.no_grad():
@@ -112,7 +113,18 @@ def _student(
     return net, torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=0.01)
 
 
-def _learn(net: nn.Module, optimiser: torch.optim.Optimizer, x: Images, y: Tensor) -> None:
+def _convolutions(channels: int, size: int, width: int, classes: int) -> nn.Module:
+    small = max(1, size // 4)
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1), nn.SiLU(),
+        nn.Conv2d(width, 2 * width, 3, 2 if size > 8 else 1, 1), nn.SiLU(),
+        nn.Conv2d(2 * width, 2 * width, 3, 2, 1), nn.SiLU(),
+        nn.AdaptiveAvgPool2d(small), nn.Flatten(),
+        nn.Linear(2 * width * small**2, 4 * width), nn.SiLU(), nn.Linear(4 * width, classes),
+    )  # fmt: skip
+
+
+def _learn(net: nn.Module, optimiser: torch.optim.Optimizer, x: Batch, y: Tensor) -> None:
     with torch.enable_grad():
         loss = F.mse_loss(net(2 * x - 1), y)
         optimiser.zero_grad(set_to_none=True)
@@ -122,7 +134,7 @@ def _learn(net: nn.Module, optimiser: torch.optim.Optimizer, x: Images, y: Tenso
 
 def _climbed(
     config: SurrogateConfig, net: nn.Module, problem: Problem, aim: Tensor | None, stream: str
-) -> Images:
+) -> Batch:
     """Climbs the lead of a wrong class in the network that has learned."""
     goal, start = Climb("margin", problem.y, aim), problem.start(stream)
     ascent = Ascent(problem.norm, problem.eps, problem.x, start, config.steps, momentum=0.75)

@@ -40,7 +40,6 @@ class Check(Entry):
         probe: What it measures by itself, if anything.
     """
 
-    config: type[Config] = Config
     number: int
     urgency: int
     probe: Probe | None = None

@@ -28,7 +28,7 @@ from core.tensors import Images, noise, to_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class Trick(Taker):
-    """A trick; ``make(config, opened, dataset, target) -> Iterator[Shown]``. It takes what the model sees.
+    """A trick; ``make(config, opened, dataset, target) -> Iterator[Shown]``. It takes items, and changes them.
 
     Attributes:
         fits: Tells whether a model can be put to it.
@@ -94,16 +94,16 @@ class TrickConfig(ImagesConfig):
     seed: int = seed_knob("Of everything random.", advanced=True)
 
 
-def strength(name: str, opened: Opened, eps: float = SUITED) -> float:
-    """Gives the attack strength at which a trick runs, where one was asked for; else what suits a model's images."""
-    return eps or tricks.get(name).times * Budget(LINF, opened.spec.shape, opened.spec.medium).usual
+def strength(name: str, dataset: Dataset, eps: float = SUITED) -> float:
+    """Gives the attack strength at which a trick runs, where one was asked for; else what suits the items."""
+    return eps or tricks.get(name).times * Budget(LINF, dataset.shape, dataset.medium.name).usual
 
 
 # --- Images in, images out ------------------------------------------------------------------------------------------
 
 
 def images_of(opened: Opened, dataset: Dataset, n: int) -> tuple[Images, Tensor]:
-    """Takes test images, spread evenly, where the model lives; labels are 0 without classes.
+    """Takes test items, spread evenly, where the model lives; labels are 0 without classes.
 
     Raises:
         UserError: If there is none, or the model makes images of another size.
@@ -113,8 +113,8 @@ def images_of(opened: Opened, dataset: Dataset, n: int) -> tuple[Images, Tensor]
         raise UserError(f"{dataset.name} has no test images. Choose a larger dataset.")
     pick = evenly(index, n)
     where = next(opened.model.parameters()).device
-    x = dataset.images(pick, where)
-    if tuple(x.shape[1:]) != opened.spec.shape:
+    x = dataset.items(pick, where)
+    if tuple(dataset.medium.to_model(x).shape[1:]) != opened.spec.shape:
         raise UserError(
             f"{opened.run} makes images of {opened.spec.size} px, {dataset.name} has {dataset.size} px. "
             "Choose the dataset that it was trained on, at the same size."

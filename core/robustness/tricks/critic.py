@@ -40,14 +40,14 @@ def critic(
     config: TrickConfig, opened: Opened, dataset: Dataset, target: Target | None
 ) -> Iterator[Shown]:
     """Makes the critic take generated images for real ones; how well it still tells them apart, against strength."""
-    model = opened.model
+    model, medium = opened.model, dataset.medium
     x, y = images_of(opened, dataset, config.n)
     label = y if model.classes else None
-    fake = model.sample(range(len(x)), label, config.seed, opened.usual)
-    eps = strength("critic", opened, config.eps)
+    fake = medium.from_model(model.sample(range(len(x)), label, config.seed, opened.usual))
+    eps = strength("critic", dataset, config.eps)
 
     def score(images: Tensor) -> Tensor:
-        return model.criticise(images, label)
+        return model.criticise(medium.to_model(images), label)
 
     with torch.no_grad():
         real = score(x)

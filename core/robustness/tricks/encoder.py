@@ -14,6 +14,7 @@ from torch import Tensor
 
 from core.catalog import knob
 from core.datasets import Dataset
+from core.media import Medium
 from core.models import Encodes, Spells, Traces
 from core.norms import LINF
 from core.robustness.tricks import (
@@ -50,8 +51,8 @@ def encoder(
 ) -> Iterator[Shown]:
     """Changes an image a little, and the model takes it for something else; random noise of the same size beside it."""
     x, y = images_of(opened, dataset, config.n)
-    eps = strength("encoder", opened, config.eps)
-    code, restored = coder(opened, y)
+    eps = strength("encoder", dataset, config.eps)
+    code, restored = coder(opened, dataset.medium, y)
     with torch.no_grad():
         clean, back = code(x), restored(x)
         noised = restored(noisy(x, eps, config.seed))
@@ -92,15 +93,16 @@ def encoder(
 
 
 def coder(
-    opened: Opened, y: Tensor
+    opened: Opened, medium: Medium, y: Tensor
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """Gives code and reconstruction of a model; of one that spells, the code before it is rounded."""
-    model = opened.model
+    """Gives code and reconstruction of items by a model; of one that spells, the code before it is rounded."""
+    model, seen, items = opened.model, medium.to_model, medium.from_model
     if isinstance(model, Spells):
-        return model.spell, lambda x: model.restore(model.quantize(x))
+        spell, restore, quantize = model.spell, model.restore, model.quantize
+        return lambda x: spell(seen(x)), lambda x: items(restore(quantize(seen(x))))
     label, sampling = y if model.classes else None, opened.usual
 
     def code(x: Tensor) -> Tensor:
-        return model.encode(x, label, sampling)
+        return model.encode(seen(x), label, sampling)
 
-    return code, lambda x: model.decode(code(x), label, sampling).clamp(0, 1)
+    return code, lambda x: items(model.decode(code(x), label, sampling).clamp(0, 1))

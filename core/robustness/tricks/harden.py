@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from core.ascent import climb
 from core.catalog import Config, knob
 from core.datasets import Dataset
+from core.media import Medium, media
 from core.models import Batches, Fits, Spreads, Trainable
 from core.norms import LINF
 from core.robustness.tricks import (
@@ -56,6 +57,7 @@ class Steadied(nn.Module):
     def __init__(self, model: Any, eps: float, weight: float, sampling: Config) -> None:
         super().__init__()
         self.model, self.eps, self.weight, self.sampling = model, eps, weight, sampling
+        self.medium = media.get(model.spec.medium)
         self.batch = model.batch if isinstance(model, Batches) else 128
 
     def groups(self) -> list[Group]:
@@ -70,12 +72,13 @@ class Steadied(nn.Module):
         code = self.model.encode(x, label, self.sampling)
         with torch.no_grad():
             fixed = code.detach()
-        u = torch.rand(x.shape, generator=generator, device=x.device)
+        items, seen = self.medium.from_model(x), self.medium.to_model
+        u = torch.rand(items.shape, generator=generator, device=x.device)
         moved = climb(
-            lambda m: (self.model.encode(m, label, self.sampling) - fixed).square().sum(1),
-            x, x + self.eps * (2 * u - 1), self.eps, 3,
+            lambda m: (self.model.encode(seen(m), label, self.sampling) - fixed).square().sum(1),
+            items, items + self.eps * (2 * u - 1), self.eps, 3,
         )  # fmt: skip
-        shift = (self.model.encode(moved, label, self.sampling) - code).square().sum(1).mean()
+        shift = (self.model.encode(seen(moved), label, self.sampling) - code).square().sum(1).mean()
         for loss in self.model.losses(x, y, generator, 1.0):
             yield Loss(
                 loss.group,
@@ -101,10 +104,10 @@ def harden(
     """Trains the VAE on with the attack on its encoder; damage and clean quality, before and after."""
     from core.training import TrainConfig, Trainer
 
-    eps = strength("harden", opened, config.eps)
+    eps = strength("harden", dataset, config.eps)
     x, y = images_of(opened, dataset, config.n)
     sampling = opened.usual
-    before = _damage(opened.model, x, y, eps, config, sampling)
+    before = _damage(opened.model, dataset.medium, x, y, eps, config, sampling)
     own = copy.deepcopy(opened.model).train().requires_grad_(True)
     net = Steadied(own, eps, config.weight, sampling)
     device = next(opened.model.parameters()).device
@@ -114,7 +117,7 @@ def harden(
             break
         yield Shown("Training against the attack.", done=0.95 * progress.images / progress.total)
     model = net.model.eval().requires_grad_(False)
-    after = _damage(model, x, y, eps, config, sampling)
+    after = _damage(model, dataset.medium, x, y, eps, config, sampling)
     yield Shown(
         f"The attack of {LINF.text(eps)} damaged reconstructions by {before['damage']:.4f} before and "
         f"{after['damage']:.4f} after; the error of untouched images went from {before['clean']:.4f} "
@@ -136,12 +139,19 @@ def harden(
 
 
 def _damage(
-    model: Any, x: Images, y: Tensor, eps: float, config: TrickConfig, sampling: Config
+    model: Any,
+    medium: Medium,
+    x: Images,
+    y: Tensor,
+    eps: float,
+    config: TrickConfig,
+    sampling: Config,
 ) -> dict[str, Any]:
     label = y if model.classes else None
 
     def made(images: Tensor) -> Tensor:
-        return model.decode(model.encode(images, label, sampling), label, sampling)
+        z = model.encode(medium.to_model(images), label, sampling)
+        return medium.from_model(model.decode(z, label, sampling))
 
     with torch.no_grad():
         back = made(x)

@@ -50,6 +50,7 @@ def latent(
     """
     second = second_opinion(target, dataset)
     model, classes, where = opened.model, len(target.classes), target.device
+    items = dataset.medium.from_model
     ids = torch.arange(config.n)
     label = (ids % classes).to(where)
     given = label if model.classes else None
@@ -58,8 +59,8 @@ def latent(
     with torch.no_grad():
         drawn = model.decode(start, given, sampling).clamp(0, 1)
     # only images that both name alike can become deceptive; without classes, that name is the label
-    y = label if model.classes else second.predict(drawn)
-    alike = (target.predict(drawn) == y) & (second.predict(drawn) == y)
+    y = label if model.classes else second.predict(items(drawn))
+    alike = (target.predict(items(drawn)) == y) & (second.predict(items(drawn)) == y)
     if not bool(alike.any()):
         raise UserError(
             f"Both classifiers agree on none of {config.n} images of {opened.run}. "
@@ -85,9 +86,10 @@ def latent(
         adam.step()
         if step % max(1, config.steps // 20) == 0 or step == config.steps:
             # decided once more on the images themselves
-            sure = fooled & (target.predict(best) != y) & (second.predict(best) == y)
+            told = target.predict(items(best))
+            sure = fooled & (told != y) & (second.predict(items(best)) == y)
             count = int(sure.sum())
-            said = target.predict(best[sure])[:12]
+            said = told[sure][:12]
             names = ", ".join(target.classes[int(k)] for k in said) or "none yet"
             yield Shown(
                 f"{count} of {len(y)} images fool {target.name} while {second.name} keeps the label. "
@@ -98,8 +100,8 @@ def latent(
                            "of the latents, mean", len(y)),
                 ],
                 [
-                    strip("As drawn", drawn[sure] if count else drawn),
-                    strip(f"Deceptive; the classifier says: {names}", best[sure] if count else best),
+                    strip("As drawn", items(drawn[sure] if count else drawn)),
+                    strip(f"Deceptive; the classifier says: {names}", items(best[sure] if count else best)),
                 ],
                 None,
                 step / config.steps,
@@ -116,12 +118,12 @@ def second_opinion(target: Target, dataset: Dataset) -> Target:
     for choice in sorted(classifiers.available(dataset.name), key=lambda each: not each.hardened):
         if not choice.id and not features.judged(dataset):
             continue  # nothing is trained in passing
-        if choice.id != target.facts.get("run", ""):
+        if choice.id != target.card.get("run", ""):
             try:
                 other = classifiers.target_of(choice.id, dataset)
             except UserError:
                 continue
-            if other.facts.get("hash") != target.facts.get("hash"):
+            if other.card.get("hash") != target.card.get("hash"):
                 return other
     raise UserError(
         f"A second classifier of {dataset.name} is needed to keep the label, and there is none. "

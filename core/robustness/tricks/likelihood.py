@@ -44,16 +44,16 @@ def likelihood(
     config: TrickConfig, opened: Opened, dataset: Dataset, target: Target | None
 ) -> Iterator[Shown]:
     """Turns images inside out, which no data looks like, and changes them until the model finds them likely [1]."""
-    model = opened.model
+    model, seen = opened.model, dataset.medium.to_model
     x, y = images_of(opened, dataset, config.n)
     strange = 1 - x
-    eps = strength("likelihood", opened, config.eps)
-    bits = x[0].numel() * float(np.log(2))
+    eps = strength("likelihood", dataset, config.eps)
+    bits = seen(x)[0].numel() * float(np.log(2))
     label = y if model.classes else None
 
     def likely(images: Tensor) -> Tensor:
         generator = torch.Generator(x.device).manual_seed(config.seed)
-        return model.log_prob(images, label, generator) / bits
+        return model.log_prob(seen(images), label, generator) / bits
 
     def cost(images: Tensor) -> float:
         return -float(likely(images).mean())

@@ -105,15 +105,18 @@ def purification(
     """Cleans images with the model before they are classified, and attacks that in three ways, ever stronger [3, 4]."""
     x, y = images_of(opened, dataset, config.n)
     y = y.to(target.device)
-    eps = strength("purify", opened, config.eps)
+    eps = strength("purify", dataset, config.eps)
     purify, random, why_not = purifier(config, opened)
     draws = DRAWS if random else 1
-    facts = {**target.facts, "purifier": opened.run}
+    facts = {**target.card, "purifier": opened.run}
+
+    def shown(images: Images) -> Images:
+        return dataset.medium.from_model(purify(dataset.medium.to_model(images)))
 
     def behind(through: str, eot: int) -> Target:
         made = Target(
-            Purified(purify, target.module, through), target.classes, target.channels, target.size,
-            name="purified", facts=facts, device=target.device,
+            Purified(purify, target.module, through), target.classes, target.shape,
+            medium=target.medium.name, name="purified", card=facts, device=target.device,
         )  # fmt: skip
         return made.with_(eot=eot, logs=target.logs)
 
@@ -137,7 +140,7 @@ def purification(
         row("Clean, purified", score(x), "what purification costs"),
     ]
     with torch.no_grad():
-        cleaned = purify(x)
+        cleaned = shown(x)
     pictures = [strip("Images", x), strip("Purified", cleaned)]
     yield Shown("Attacking the classifier alone.", list(numbers), pictures, None, 0.1)
     more = {"config": {"steps": config.steps, "loss": "margin"}, "seed": config.seed}
@@ -160,7 +163,7 @@ def purification(
     pictures = [
         *pictures,
         strip("Attacked (BPDA)", moved),
-        strip("Purified after the attack", purify(moved).detach()),
+        strip("Purified after the attack", shown(moved).detach()),
     ]
     if why_not:
         numbers.append(plain("3. Full gradient", "–", why_not, 0))

@@ -16,7 +16,7 @@ import streamlit as st
 from core import datasets
 from core.catalog import UserError
 from core.ground import sheets
-from core.media import media
+from core.media import Form, Medium, media
 from pages.parts import form, shell
 
 KEY = "augment.chain"
@@ -28,10 +28,11 @@ class Images:
     """What the chain is tried on.
 
     Attributes:
-        x: uint8 (N, C, H, W), 0 … 255.
+        x: Items, uint8 (N, …), 0 … 255.
         y: Labels (N,), or None.
         names: Per image, for people.
         source: ``photos``, or the name of a dataset.
+        medium: Of the items.
         credit: Who made them; may be empty.
     """
 
@@ -39,11 +40,12 @@ class Images:
     y: np.ndarray | None
     names: list[str]
     source: str
+    medium: Medium
     credit: str = ""
 
     @property
     def floats(self) -> Any:
-        """The images in [0, 1], float32 (N, C, H, W)."""
+        """The items in [0, 1], float32 (N, …)."""
         import torch
 
         from core.tensors import to_float
@@ -70,26 +72,39 @@ def first(data: str) -> str:
     return "digits" if grey else "photos"  # what a grey picture shows may be another thing mirrored
 
 
+def begun(data: str) -> Any:
+    """Gives the chain of :func:`first`; an empty one where its steps do not take what the dataset holds."""
+    from core import augment
+
+    preset = augment.load(first(data))
+    return preset if preset.fits(items(data)) else augment.Pipeline()
+
+
+def items(data: str) -> Form:
+    """Names the form of what a dataset holds, which steps take or do not take."""
+    return datasets.describe(data).medium.item
+
+
 def pipeline() -> Any:
     """Gives the chain as it is: of the session, else of the address, else a preset that suits the dataset."""
     from core import augment
 
-    preset = first(shell.chosen_dataset())
+    data = shell.chosen_dataset()
     if KEY not in st.session_state:
         words = st.query_params.get("chain", "")
         try:
-            chain = augment.unfolded(words) if words else augment.load(preset)
+            chain = augment.unfolded(words) if words else begun(data)
         except UserError as error:
             st.toast(
                 shell.plain(f"The chain in the link was left out: {error}"),
                 icon=":material/link_off:",
             )
-            chain = augment.load(preset)
+            chain = begun(data)
         take(chain)
-    before = st.session_state.get("augment.first", preset)
-    if before != preset and _as_it_is().hash == augment.load(before).hash:
-        take(augment.load(preset))  # another dataset, and nobody has touched the chain
-    st.session_state["augment.first"] = preset
+    before = st.session_state.get("augment.first", data)
+    if before != data and _as_it_is().hash == begun(before).hash:
+        take(begun(data))  # another dataset, and nobody has touched the chain
+    st.session_state["augment.first"] = data
     return _as_it_is()
 
 
@@ -119,7 +134,7 @@ def remember(chain: Any) -> None:
     """Writes the chain into the address, with the parameters that differ from their defaults; not the first one."""
     from core import augment
 
-    if chain.hash == augment.load(first(shell.chosen_dataset())).hash:
+    if chain.hash == begun(shell.chosen_dataset()).hash:
         st.query_params.pop("chain", None)
         return
     folded = []
@@ -138,8 +153,9 @@ def builder() -> None:
     """Draws the chain: each step with its switch, its place, its form; and what can be added."""
     from core import augment
 
-    presets = {preset.id: preset for preset in augment.presets()}
-    kept = {one.id: one for one in augment.saved()}
+    item = items(shell.chosen_dataset())
+    presets = {each.id: each for each in augment.presets() if each.pipeline.fits(item)}
+    kept = {one.id: one for one in augment.saved() if one.pipeline.fits(item)}
     chosen = st.selectbox(
         "Begin with",
         [*presets, *kept],
@@ -155,10 +171,10 @@ def builder() -> None:
         _step(place, step)
     if not st.session_state[KEY]:
         st.caption("The chain is empty: images pass through unchanged. Add a step.")
-    sees = media.get(datasets.describe(shell.chosen_dataset()).medium).model
+    order = {group: place for place, group in enumerate(augment.GROUPS)}
     entries = sorted(
-        (entry for entry in augment.augmentations if sees in entry.takes),
-        key=lambda entry: augment.GROUPS.index(entry.group),
+        (entry for entry in augment.augmentations if item in entry.takes),
+        key=lambda entry: order.get(entry.group, len(order)),
     )
     st.selectbox(
         "Add a step",
@@ -298,6 +314,8 @@ def dataset(name: str) -> Any:
 def images(count: int) -> Images:
     """Asks what the chain is tried on, and gives that many images: the first of each class in turn."""
     name = shell.chosen_dataset()
+    if items(name) != "picture":
+        return examples(name, count)
     title = datasets.describe(name).title
     source = shell.view(
         "Tried on",
@@ -314,7 +332,7 @@ def photos() -> Images:
     from core import augment
 
     x, names, credit = augment.photos(size=128)
-    return Images(np.asarray(x), None, list(names), "photos", credit)
+    return Images(np.asarray(x), None, list(names), "photos", media.get("image"), credit)
 
 
 def examples(name: str, count: int) -> Images:
@@ -333,7 +351,8 @@ def examples(name: str, count: int) -> Images:
         f"image {i}" + (f": {found.classes[int(found.y[i])]}" if found.y is not None else "")
         for i in index
     ]
-    return Images(sheets.as_bytes(found.x[index], found.levels), y, names, name)
+    x = sheets.as_bytes(found.x[index], found.levels)
+    return Images(x, y, names, name, found.medium)
 
 
 def ready(chain: Any, on: Images) -> Any:

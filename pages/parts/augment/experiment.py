@@ -16,7 +16,7 @@ from pages.parts.job import panel
 
 def draw(chain: Any, data: str) -> None:
     """Asks for the experiment, says how long it takes, and shows the newest."""
-    from core.build import experiment
+    from core.building import experiment
 
     if not dataset(data).labelled:
         st.caption("This needs a dataset with labels. Choose another in the sidebar.")
@@ -82,7 +82,7 @@ def expected(chain: Any, data: str, values: dict[str, Any]) -> float:
 
 @st.cache_data(max_entries=64, show_spinner="Measuring how fast it is")
 def _expected(data: str, values: tuple[tuple[str, Any], ...]) -> float:
-    from core.build import experiment
+    from core.building import experiment
 
     return experiment.expected_seconds(
         dataset(data), experiment.ExperimentConfig.of(dict(values), "experiment")
@@ -214,7 +214,7 @@ def curves(found: dict[str, Any]) -> None:
 
 def used(rows: list[dict[str, Any]]) -> str:
     """Says how many synthetic samples were used, and why the others were left out."""
-    from core.build import experiment
+    from core.building import experiment
 
     none, some = experiment.samples_used(rows)
     return shell.plain(some or none)

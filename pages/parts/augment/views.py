@@ -29,7 +29,7 @@ def film(chain: Any, on: Images, seed: int) -> None:
         for n, frame in enumerate(kept)
     ]
     show.pictures(
-        x,
+        on.medium.pictures(x),
         columns=columns,
         key="augment.film",
         alt=f"{few} images after each of {len(frames) - 1} steps",
@@ -108,7 +108,7 @@ def grid(chain: Any, on: Images, seed: int) -> None:
     x = np.concatenate([on.x[:few, None], made], 1)
     columns = draws + 1
     show.pictures(
-        x.reshape(-1, *on.x.shape[1:]),
+        on.medium.pictures(x.reshape(-1, *on.x.shape[1:])),
         columns=columns,
         key="augment.grid",
         alt=f"{few} images, each with {draws} versions",
@@ -155,7 +155,7 @@ def sweep(chain: Any, on: Images, seed: int) -> None:
     knob = augment.augmentations.get(step.name).config.knobs()[found.knob]
     columns = len(found.values)
     show.pictures(
-        np.swapaxes(found.images, 0, 1).reshape(-1, *on.x.shape[1:]),
+        on.medium.pictures(np.swapaxes(found.images, 0, 1).reshape(-1, *on.x.shape[1:])),
         columns=columns,
         key="augment.swept",
         alt=f"{step.title} at {columns} strengths",
@@ -264,8 +264,7 @@ def before(chain: Any, on: Images, seed: int) -> None:
 
     with right:
         compare(
-            on.x[i],
-            to_bytes(after)[0],
+            *on.medium.pictures(np.stack([on.x[i], to_bytes(after)[0]])),
             key="augment.compare",
             alt=f"{on.names[i]}, as it is on the left and augmented on the right",
             max_height=440,
@@ -286,7 +285,7 @@ def classes(chain: Any, data: str, seed: int) -> None:
     stack = np.concatenate([some.x[:, None], made], 1).swapaxes(0, 1)
     names = [found.classes[k] for k in ([] if some.y is None else some.y)]
     show.pictures(
-        stack.reshape(-1, *some.x.shape[1:]),
+        some.medium.pictures(stack.reshape(-1, *some.x.shape[1:])),
         columns=shown,
         key="augment.classes",
         alt=f"{shown} classes side by side, each with four versions",

@@ -1,7 +1,8 @@
-"""What the Data page shows of a dataset as it is, and how pictures are brought."""
+"""What the Data page shows of a dataset, mends in it and imports."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from core import datasets
@@ -15,3 +16,9 @@ def load(name: str, values: dict[str, Any]) -> datasets.Dataset:
         return datasets.load(name, values, bar)
     finally:
         bar.close()
+
+
+def titles(dataset: datasets.Dataset, index: Iterable[int]) -> list[str]:
+    """Names images by their number, and their class if they have one."""
+    y, classes = dataset.y, dataset.classes
+    return [f"image {i}" + ("" if y is None else f": {classes[y[i]]}") for i in index]

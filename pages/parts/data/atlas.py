@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from core.ground import sheets
 from pages.parts import shell, show
-from pages.parts.data import mending
+from pages.parts.data import mending, titles
 from pages.parts.map import Trait, pack, points
 
 SHOWN = 60  # images of a lasso that are shown
@@ -20,14 +19,14 @@ def draw(dataset: Any) -> None:
     from core import quality
 
     job = quality.newest(dataset)
-    found = job.result() if job is not None and not job.active else None
-    if job is None or found is None:
+    findings = job.result() if job is not None and not job.active else None
+    if job is None or findings is None:
         st.caption(
             "The map is made by the inspection: choose **What is wrong?** and press Inspect."
         )
         return
-    index, xy = found.map
-    kinds = found.by_kind()
+    index, xy = findings.map
+    kinds = findings.by_kind()
     marked = st.selectbox(
         "Mark",
         [None, *kinds],
@@ -64,15 +63,11 @@ def draw(dataset: Any) -> None:
         st.caption(f"{len(chosen):,} images {where}{more}")
         some = np.asarray(chosen[:SHOWN])
         show.pictures(
-            sheets.as_bytes(dataset.x[some], dataset.levels),
+            dataset.pictures(some),
             columns=6,
             key="data.lasso",
             alt=f"{len(some)} images chosen on the map",
-            titles=[
-                f"image {i}"
-                + (f": {dataset.classes[int(dataset.y[i])]}" if dataset.y is not None else "")
-                for i in some
-            ],
+            titles=titles(dataset, some),
             max_height=420,
         )
 
@@ -117,7 +112,7 @@ def packed(
     return pack(
         {"": _xy * [1, -1]},  # y goes down on a screen
         traits,
-        sheets.as_bytes(_dataset.x[_index], _dataset.levels),
+        _dataset.pictures(_index),
         _flagged,
         titles=[f"image {i}" for i in _index],
     )

@@ -55,8 +55,8 @@ def draw() -> None:
                 source, values = read_as(upload, called)
                 wanted = called  # nothing speaks against it
     with right:
-        asked, key = {"reading", "training", "range", "group"}, f"data.{source}"
-        values |= form.form({key: datasets.config_of(source)}, omit=asked)[key]
+        of_upload, key = {"reading", "training", "range", "group"}, f"data.{source}"
+        values |= form.form({key: datasets.config_of(source)}, omit=of_upload)[key]
     pressed = pressing.button(
         "Import",
         type="primary",
@@ -68,9 +68,9 @@ def draw() -> None:
         return
     settings().allow_change("import images")
     with stored(upload, wanted) as path, left:
-        made = datasets.bring(wanted, values | {"path": path}, show.Bar(), source=source)
-    left_out = f", {len(made.refused):,} left out" if made.refused else ""
-    st.session_state["_done"] = f"{wanted}: {len(made):,} pictures imported{left_out}."
+        dataset = datasets.bring(wanted, values | {"path": path}, show.Bar(), source=source)
+    left_out = f", {len(dataset.refused):,} left out" if dataset.refused else ""
+    st.session_state["_done"] = f"{wanted}: {len(dataset):,} pictures imported{left_out}."
     st.session_state["data.next"] = wanted
     st.session_state["data.imports"] = st.session_state.get("data.imports", 0) + 1
     st.session_state.pop("data.preview", None)
@@ -97,64 +97,64 @@ def looked(upload: Any, name: str, chosen: dict[str, str]) -> datasets.Preview:
             "Make it smaller."
         )
     key = (upload.file_id, chosen)
-    known = st.session_state.get("data.preview")
-    if known is None or known[0] != key:
+    cached = st.session_state.get("data.preview")
+    if cached is None or cached[0] != key:
         with st.spinner("Looking into the ZIP"), stored(upload, name) as path:
-            known = key, datasets.preview({"path": path} | chosen)
-        st.session_state["data.preview"] = known
-    return known[1]
+            cached = key, datasets.preview({"path": path} | chosen)
+        st.session_state["data.preview"] = cached
+    return cached[1]
 
 
-def reading_of(found: datasets.Preview, key: str) -> dict[str, Any]:
-    """Shows every way to read the folders, and asks for one; the one that was found is chosen."""
-    kinds = [reading["kind"] for reading in found.readings]
-    if found.problem:
-        st.warning(shell.plain(found.problem), icon=":material/warning:")
+def reading_of(preview: datasets.Preview, key: str) -> dict[str, Any]:
+    """Shows every way to read the folders, and lets a person choose; at first the one that fits best is chosen."""
+    kinds = [reading["kind"] for reading in preview.readings]
+    if preview.problem:
+        st.warning(shell.plain(preview.problem), icon=":material/warning:")
     chosen = kinds[0]
     if len(kinds) > 1:
         chosen = st.radio(
             "How the folders are read",
             kinds,
-            index=kinds.index(found.taken) if found.taken in kinds else 0,
+            index=kinds.index(preview.taken) if preview.taken in kinds else 0,
             key=key,
-            format_func=lambda kind: READINGS[kind] + (" (found)" if kind == found.taken else ""),
-            captions=[shell.plain(reading["sentence"]) for reading in found.readings],
+            format_func=lambda kind: READINGS[kind] + (" (found)" if kind == preview.taken else ""),
+            captions=[shell.plain(reading["sentence"]) for reading in preview.readings],
         )
-    one = next(reading for reading in found.readings if reading["kind"] == chosen)
-    for words in [one["sentence"]] * (len(kinds) == 1) + one["notes"]:
-        st.caption(f":material/info: {shell.plain(words)}")
-    return one
+    reading = next(reading for reading in preview.readings if reading["kind"] == chosen)
+    for note in [reading["sentence"]] * (len(kinds) == 1) + reading["notes"]:
+        st.caption(f":material/info: {shell.plain(note)}")
+    return reading
 
 
 def read_as(upload: Any, name: str) -> tuple[str, dict[str, Any]]:
     """Shows what an upload would become, and asks what it leaves open; gives its importer and the answers."""
-    place = f"data.upload.{upload.file_id}"  # another file begins with its own
-    state = {key: st.session_state.get(f"{place}.{key}", "") for key in ("training", "group")}
+    prefix = f"data.upload.{upload.file_id}"  # of the answers, so that another file has its own
+    state = {key: st.session_state.get(f"{prefix}.{key}", "") for key in ("training", "group")}
     chosen, wrong = {key: value for key, value in state.items() if value.strip()}, None
     try:
-        found = looked(upload, name, chosen)
+        preview = looked(upload, name, chosen)
     except UserError as error:
         if "training" not in chosen:
             raise
         del chosen["training"]
-        found, wrong = looked(upload, name, chosen), error
-    knobs = datasets.config_of(found.source).knobs()
-    others = len(found.refused)
+        preview, wrong = looked(upload, name, chosen), error
+    knobs = datasets.config_of(preview.source).knobs()
+    others = len(preview.refused)
     st.markdown(
-        f"**{found.pictures:,}** pictures"
+        f"**{preview.pictures:,}** pictures"
         + (f", and {many(others, 'other file')}" if others else "")
     )
     values: dict[str, Any] = {}
-    if found.columns:
-        columns = dataclasses.replace(knobs["group"], options=("", *found.columns))
-        values["group"] = form.control(columns, place)
-    if not found.readings:
-        return found.source, values
+    if preview.columns:
+        columns = dataclasses.replace(knobs["group"], options=("", *preview.columns))
+        values["group"] = form.control(columns, prefix)
+    if not preview.readings:
+        return preview.source, values
     # another choice of folders begins with its own, too
-    reading = reading_of(found, f"data.reading.{upload.file_id}.{'.'.join(chosen.values())}")
+    reading = reading_of(preview, f"data.reading.{upload.file_id}.{'.'.join(chosen.values())}")
     values["reading"] = reading["kind"]
     if wrong or any(folder["taken_as"] in datasets.SPLITS for folder in reading["folders"]):
-        values["training"] = form.control(knobs["training"], place)
+        values["training"] = form.control(knobs["training"], prefix)
     if wrong:
         raise wrong
     roles = {folder["taken_as"] for folder in reading["folders"]}
@@ -162,15 +162,15 @@ def read_as(upload: Any, name: str) -> tuple[str, dict[str, Any]]:
         st.caption(
             ":material/info: None is for validation: a share of the training images is set aside for it."
         )
-    if found.deep or found.ones:
-        words = (
+    if preview.deep or preview.ones:
+        contents = (
             "They hold only the values 0 and 1."
-            if found.ones
-            else f"{found.deep:,} of them hold more than 8 bits"
-            + ("." if found.largest is None else f"; their largest value is {found.largest:g}.")
+            if preview.ones
+            else f"{preview.deep:,} of them hold more than 8 bits"
+            + ("." if preview.largest is None else f"; their largest value is {preview.largest:g}.")
         )
         st.caption(
-            f":material/info: {words} The largest value of all pictures becomes white, unless another is given."
+            f":material/info: {contents} The largest value of all pictures becomes white, unless another is given."
         )
-        values["range"] = form.control(knobs["range"], place)
-    return found.source, values
+        values["range"] = form.control(knobs["range"], prefix)
+    return preview.source, values

@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
 from core import jobs, kinds
-from core.ground import sheets
 from pages.parts import form, shell, show
 from pages.parts import job as job_panel
-from pages.parts.data import mending
+from pages.parts.data import mending, titles
 
 PAGE = 12  # issues whose pictures are shown at a time
 
@@ -36,26 +34,26 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
     if job.active:
         shell.live(watch, 1, job.id)
         return
-    found = job.result()
-    if found is None:
+    findings = job.result()
+    if findings is None:
         ask(choice, prepared, job)
         return
     book = mending.opened(dataset)
     if book.damaged:
         st.warning(shell.plain(book.damaged), icon=":material/warning:")
-    by_kind = found.by_kind()
-    told = found.facts["labels"]
-    if dataset.labelled and not told["judged"]:
-        st.info(shell.plain(told["sentence"]), icon=":material/help:")
+    by_kind = findings.by_kind()
+    labels = findings.overview["labels"]
+    if dataset.labelled and not labels["judged"]:
+        st.info(shell.plain(labels["sentence"]), icon=":material/help:")
     if by_kind:
-        listed(dataset, found, by_kind, book)
+        listed(dataset, findings, by_kind, book)
     else:
         st.success(
-            f"Nothing was found in {found.n:,} images. That is rare: look at a few yourself.",
+            f"Nothing was found in {findings.n:,} images. That is rare: look at a few yourself.",
             icon=":material/verified:",
         )
-    looked(found, bool(by_kind))
-    whole(found)
+    looked(findings, bool(by_kind))
+    whole(findings)
     with st.expander("Inspect again, with other settings"):
         ask(choice, prepared, None)
 
@@ -101,61 +99,62 @@ def watch(id: str) -> None:
     job_panel.panel(job, "data.inspect")
 
 
-def looked(found: Any, folded: bool) -> None:
-    """Says what the checks for copies and strangers compared and cannot see: nothing found is not nothing there."""
+def looked(findings: Any, folded: bool) -> None:
+    """Says what the checks compared and cannot see: an issue that was not found may still be there."""
     from core import quality
 
-    words: dict[str, list[str]] = {}
-    for row in found.looked():
-        words.setdefault(f"{row['compared']} *{row['cannot_see']}*", []).append(
+    limits: dict[str, list[str]] = {}
+    for row in findings.looked():
+        limits.setdefault(f"{row['compared']} *{row['cannot_see']}*", []).append(
             f"{row['title']} ({row['found']:,} found)"
         )
     single = ", ".join(
-        f"{entry.title} ({found.counts.get(entry.name, 0):,} found)"
+        f"{entry.title} ({findings.counts.get(entry.name, 0):,} found)"
         for entry in quality.checks
         if not entry.compared and entry.name not in ("label", "doubt")
     )
-    words["every picture by itself."] = [single]
+    limits["every picture by itself."] = [single]
     title = "What was looked for, and what cannot be seen"
     with st.expander(title, icon=":material/visibility_off:", expanded=not folded):
-        st.markdown("\n".join(f"* **{', '.join(names)}**: {text}" for text, names in words.items()))
+        st.markdown(
+            "\n".join(f"* **{', '.join(names)}**: {text}" for text, names in limits.items())
+        )
 
 
-def whole(found: Any) -> None:
-    """Says how the set stands as a whole: balance, variety, how well it stands for held-out images, bias."""
-    facts = [
-        one
-        for name, fact in found.facts.items()
-        for one in (fact if isinstance(fact, list) else [fact])
-        if name != "labels" or one["judged"]  # else it stands above
+def whole(findings: Any) -> None:
+    """Tells of the set as a whole: balance, variety, how alike it is to the held-out images, bias."""
+    rows = [
+        row
+        for name, fact in findings.overview.items()
+        for row in (fact if isinstance(fact, list) else [fact])
+        if name != "labels" or row["judged"]  # else it stands above
     ]
-    sentences = [one["sentence"] for one in facts if one and one.get("sentence")]
+    sentences = [row["sentence"] for row in rows if row and row.get("sentence")]
     if sentences:
         st.markdown("**The set as a whole**")
         st.markdown("\n".join(f"* {shell.plain(sentence)}" for sentence in sentences))
 
 
-def listed(dataset: Any, found: Any, by_kind: dict[str, Any], book: Any) -> None:
+def listed(dataset: Any, findings: Any, by_kind: dict[str, Any], book: Any) -> None:
     """Lists the issues of one kind, with their pictures, and the buttons for one, some or all of them."""
     from core import quality
 
-    titles = {
-        name: f"{quality.checks.get(name).title} ({found.counts[name]:,})" for name in by_kind
+    kinds_found = {
+        name: f"{quality.checks.get(name).title} ({findings.counts[name]:,})" for name in by_kind
     }
-    kind = shell.view(f"Found in {found.n:,} images", "data.kind", titles, pills=True)
+    kind = shell.view(f"Found in {findings.n:,} images", "data.kind", kinds_found, pills=True)
     entry, issues = quality.checks.get(kind), by_kind[kind]
-    words = [entry.caption, entry.compared, entry.blind]
+    texts = [entry.caption, entry.compared, entry.blind]
     if kind == "label":
-        words.append(shell.plain(found.facts["labels"]["sentence"]))
-    st.caption(" ".join(word for word in words if word))
+        texts.append(shell.plain(findings.overview["labels"]["sentence"]))
+    st.caption(" ".join(text for text in texts if text))
     pages = -(-len(issues) // PAGE)
     key = f"data.issues.{kind}"
     page = min(st.session_state.get(key, 1), pages)
     part = issues[(page - 1) * PAGE : page * PAGE]
-    single = entry.single
     evidence, table = st.columns([1, 1.5], gap="medium")
     with table:
-        chosen = choose(dataset, part, book, kind, single)
+        chosen = choose(dataset, part, book, kind, entry.single)
     with evidence:
         if kind == "contradiction":
             sides(dataset, part[chosen[0]])
@@ -212,25 +211,25 @@ def sides(dataset: Any, issue: Any) -> None:
     for begin in range(0, len(labels), 3):
         row = labels[begin : begin + 3]
         for label, column in zip(row, st.columns(max(2, len(row))), strict=False):
-            mine = [i for i in copies if dataset.y[i] == label]
+            alike = [i for i in copies if dataset.y[i] == label]
             name = dataset.classes[label]
             with column:
                 show.pictures(
-                    sheets.as_bytes(dataset.x[np.asarray(mine[:1])], dataset.levels),
+                    dataset.pictures(alike[:1]),
                     columns=1,
                     key=f"data.side.{label}",
-                    alt=f"Image {mine[0]}, labelled {name}",
-                    titles=[f"image {mine[0]}: {name}"],
+                    alt=f"Image {alike[0]}, labelled {name}",
+                    titles=titles(dataset, alike[:1]),
                     max_height=150,
                     max_zoom=6,
                 )
-                st.markdown(f"**{shell.plain(name)}**: {decisions.named(mine)}")
-                for one, words, help in (
+                st.markdown(f"**{shell.plain(name)}**: {decisions.named(alike)}")
+                for one, title, help in (
                     (False, f"{name} is right", "All these copies get this label."),
                     (True, "Keep one of these", "The other copies are left out."),
                 ):
                     st.button(
-                        shell.plain(words),
+                        shell.plain(title),
                         key=f"data.{'keep' if one else 'right'}.{label}",
                         on_click=mending.settle,
                         args=(dataset, copies, label, one),
@@ -239,9 +238,9 @@ def sides(dataset: Any, issue: Any) -> None:
                         disabled=not shell.may_change(),
                     )
     with st.container(horizontal=True):
-        for what, words in (("exclude", "Leave out all of them"), ("accept", "Leave it as it is")):
+        for what, title in (("exclude", "Leave out all of them"), ("accept", "Leave it as it is")):
             st.button(
-                words,
+                title,
                 key=f"data.sides.{what}",
                 type="tertiary",
                 on_click=mending.act,
@@ -255,27 +254,19 @@ def pictures(dataset: Any, part: list[Any], chosen: list[int], kind: str) -> Non
     """Shows the images of the ticked issues with what speaks against them; all of the page when none is ticked."""
     shown = [part[row] for row in chosen] or part
     most = min(3, max((len(issue.others) for issue in shown), default=0))
-    index, titles, marks = [], [], {}
+    index, marks = [], {}
     for issue in shown[:PAGE]:
         marks[len(index)] = ""
         group = [issue.image, *issue.others[:most]]
-        group += [issue.image] * (1 + most - len(group))
-        for i in group:
-            words = f"image {i}"
-            if dataset.y is not None:
-                words += f": {dataset.classes[int(dataset.y[i])]}"
-            titles.append(words)
-        index += group
-    columns = (1 + most) * (1 if most else 4) if len(shown) > 1 or not most else 1 + most
-    if most and len(shown) > 4:
-        columns *= 2 if most == 1 else 1
+        index += group + [issue.image] * (1 + most - len(group))
+    columns = 4 if not most or (most == 1 and len(shown) > 4) else 1 + most
     show.pictures(
-        sheets.as_bytes(dataset.x[np.asarray(index)], dataset.levels),
+        dataset.pictures(index),
         columns=columns,
         key=f"data.evidence.{kind}",
         alt=f"Images of {len(shown)} issues"
         + (", each framed one followed by the images that it resembles" if most else ""),
-        titles=titles,
+        titles=titles(dataset, index),
         marks=marks,
         max_height=330,
         max_zoom=8,
@@ -292,11 +283,11 @@ def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry
     about = ticked or [issue for issue in issues if issue.sure or single]
     images = [issue.image for issue in about]
     all_of = f"all {len(about):,}" if len(about) == len(issues) else f"the {len(about):,} surest"
-    words = "this one" if single else f"these {len(about)}" if ticked else all_of
+    these = "this one" if single else f"these {len(about)}" if ticked else all_of
     remedy = entry.remedy
     with st.container(horizontal=True):
         st.button(
-            f"Leave out {words}",
+            f"Leave out {these}",
             key="data.exclude",
             type="primary" if remedy == "exclude" else "secondary",
             on_click=mending.act,
@@ -305,7 +296,7 @@ def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry
             disabled=not shell.may_change() or not about,
         )
         st.button(
-            f"Accept {words if ticked or single else f'all {len(issues):,}'}",
+            f"Accept {these if ticked or single else f'all {len(issues):,}'}",
             key="data.accept",
             on_click=mending.act,
             args=(
@@ -329,7 +320,7 @@ def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry
     suggested = [issue for issue in about if label is not None or issue.label is not None]
     shell.press(
         st,
-        f"Relabel {words}",
+        f"Relabel {these}",
         partial(mending.act, kind=kind),
         dataset,
         "relabel",

@@ -13,51 +13,37 @@ SIGNS = {"exclude": "left out", "relabel": "other label", "accept": "fine"}
 
 
 def act(dataset: Any, what: str, images: list[int], label: Any = None, *, kind: str = "") -> None:
-    """Decides about images, and says what was done or why not; what the visitor has seen guards against a clash."""
+    """Decides about images, and says what was done or why not."""
     from core.quality import decisions
 
-    seen = st.session_state.get(f"mend.seen.{dataset.fingerprint}", 0)
-    book = shell.attempt(
-        decisions.decide,
-        dataset,
-        what,
-        images,
-        label=label,
-        kind=kind,
-        who=shell.who(),
-        seen=seen,
-    )
-    _done(dataset, book, f"{many(images, 'image')}: {SIGNS[what]}.")
+    done = f"{many(images, 'image')}: {SIGNS[what]}."
+    _attempt(done, decisions.decide, dataset, what, images, label=label, kind=kind)
 
 
 def settle(dataset: Any, images: list[int], label: int, one: bool) -> None:
     """Decides which label of copies is right, and says so."""
     from core.quality import decisions
 
-    seen = st.session_state.get(f"mend.seen.{dataset.fingerprint}", 0)
-    book = shell.attempt(
-        decisions.settle, dataset, images, label, one=one, who=shell.who(), seen=seen
-    )
-    words = "one is kept" if one else f"all {len(images)} copies have it"
-    _done(dataset, book, f"{dataset.classes[label]} is right, {words}.")
+    rest = "one is kept" if one else f"all {len(images)} copies have it"
+    done = f"{dataset.classes[label]} is right, {rest}."
+    _attempt(done, decisions.settle, dataset, images, label, one=one)
 
 
 def undo(dataset: Any, entry: str) -> None:
     """Takes a decision back."""
     from core.quality import decisions
 
-    seen = st.session_state.get(f"mend.seen.{dataset.fingerprint}", 0)
-    book = shell.attempt(decisions.undo, dataset, entry, who=shell.who(), seen=seen)
-    _done(dataset, book, "Taken back.")
+    _attempt("Taken back.", decisions.undo, dataset, entry)
 
 
-def _done(dataset: Any, book: Any, words: str) -> None:
+def _attempt(done: str, decide: Any, dataset: Any, *args: Any, **choice: Any) -> None:
+    """Decides upon the state that the visitor has seen; if another has changed it since, nothing is done."""
+    seen = st.session_state.get(key := f"mend.seen.{dataset.fingerprint}", 0)
+    book = shell.attempt(decide, dataset, *args, **choice, who=shell.who(), seen=seen)
     if book is not None:
-        st.session_state[f"mend.seen.{dataset.fingerprint}"] = (
-            book.version
-        )  # a second press is no other's
-        new = not book.told.startswith("Nothing is new")
-        st.session_state["_done"] = f"{words * new} {book.told}".strip()
+        st.session_state[key] = book.version  # a second press is no other's
+        new = not book.news.startswith("Nothing is new")
+        st.session_state["_done"] = f"{done * new} {book.news}".strip()
 
 
 def opened(dataset: Any) -> Any:

@@ -79,19 +79,19 @@ def make(dataset: Any, name: str) -> None:
     """Makes the new version, and chooses it."""
     from core.quality import decisions
 
-    made = decisions.apply(dataset, name, shell.who())
-    st.session_state["data.next"] = made.name
-    st.session_state["_done"] = f"{made.name}: {len(made):,} images. It is chosen now."
+    version = decisions.apply(dataset, name, shell.who())
+    st.session_state["data.next"] = version.name
+    st.session_state["_done"] = f"{version.name}: {len(version):,} images. It is chosen now."
 
 
 def add(choice: str, prepared: Mapping[str, Any]) -> None:
     """Offers a version with augmented and synthetic images added."""
-    from core import build
+    from core import building
 
     st.markdown("**Add images**")
     with st.expander("Augmented and synthetic ones, to the training part"):
         pipeline, run = sources(choice)
-        values = form.form({"data.build": build.BuildConfig}, omit={"pipeline", "run"})[
+        values = form.form({"data.build": building.BuildConfig}, omit={"pipeline", "run"})[
             "data.build"
         ]
         values |= {"pipeline": pipeline, "run": run}
@@ -108,9 +108,9 @@ def add(choice: str, prepared: Mapping[str, Any]) -> None:
             disabled=not shell.may_change() or not (pipeline or run),
             help="As a job; the dataset stays as it is.",
         )
-    found = [job for job in jobs.listing("build") if job.config["dataset"]["name"] == choice]
-    if found:
-        shell.live(built, 1 if found[0].active else None, found[0].id)
+    builds = [job for job in jobs.listing("build") if job.config["dataset"]["name"] == choice]
+    if builds:
+        shell.live(built, 1 if builds[0].active else None, builds[0].id)
 
 
 def begin(choice: str, values: Mapping[str, Any]) -> None:
@@ -122,8 +122,9 @@ def sources(choice: str) -> tuple[str, str]:
     """Asks for the chain that makes copies and the run that makes samples; either may be none."""
     from core import augment
 
-    chains = {"": "none"} | {preset.id: preset.title for preset in augment.presets()}
-    chains |= {one.id: f"{one.name} (saved)" for one in augment.saved()}
+    item = datasets.describe(choice).medium.item
+    chains = {"": "none"} | {p.id: p.title for p in augment.presets() if p.pipeline.fits(item)}
+    chains |= {o.id: f"{o.name} (saved)" for o in augment.saved() if o.pipeline.fits(item)}
     able = {run.id: shell.called(run) for run in runs.generators()}
     own = [id for id in able if runs.dataset_of(jobs.get(id)) == choice]
     able = {"": "none"} | {id: able[id] for id in [*own, *(id for id in able if id not in own)]}
@@ -152,17 +153,17 @@ def built(id: str) -> None:
 
     job = jobs.get(id)
     job_panel.panel(job, "data.build")
-    found = job.result()
-    if found:
-        st.caption(shell.plain(found["sentence"]))
+    result = job.result()
+    if result:
+        st.caption(shell.plain(result["sentence"]))
 
 
 def take(dataset: Any) -> None:
     """Offers the dataset as a ZIP of class folders with a manifest."""
-    from core import build
+    from core import building
 
     st.markdown("**Take it away**")
-    origins = build.origins(dataset)
+    origins = building.origins(dataset)
     st.caption(
         "A ZIP with one folder per class and `manifest.csv` (file, label, split, origin, parent, run, seed, "
         f"parameters{', group' if dataset.group else ''}): "
@@ -175,7 +176,7 @@ def take(dataset: Any) -> None:
     def archive() -> bytes:
         with scratch.temporary() as folder:
             file = folder / "dataset.zip"
-            build.archive(dataset, file)
+            building.archive(dataset, file)
             return file.read_bytes()
 
     st.download_button(

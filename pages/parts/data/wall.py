@@ -10,9 +10,9 @@ import streamlit as st
 
 from core import datasets
 from core.catalog import UserError
-from core.ground import sheets, tables
+from core.ground import tables
 from pages.parts import form, shell, show
-from pages.parts.data import load
+from pages.parts.data import load, titles
 
 PAGE = 60  # images on one page of the wall
 
@@ -56,7 +56,7 @@ def draw(name: str) -> None:
                         alt="Files that were left out, each with the reason",
                     )
             with below:
-                facts(dataset)
+                summary(dataset)
 
 
 def wall(dataset: datasets.Dataset) -> None:
@@ -93,22 +93,27 @@ def wall(dataset: datasets.Dataset) -> None:
     key = f"data.page.{dataset.name}.{split}.{label}"
     page = min(st.session_state.get(key, 1), pages)
     part = index[(page - 1) * PAGE : page * PAGE]
-    x = sheets.as_bytes(dataset.x[part], dataset.levels)
-    titles = [
-        f"image {i}" + (f": {dataset.classes[dataset.y[i]]}" if dataset.y is not None else "")
-        for i in part
-    ]
+    x = dataset.pictures(part)
     show.pictures(
         x,
         columns=12,
         key="data.wall",
-        titles=titles,
+        titles=titles(dataset, part),
+        clickable=True,
         max_height=380,
         max_zoom=6,
         alt=f"Images {(page - 1) * PAGE + 1} to {(page - 1) * PAGE + len(part)} of {dataset.name}",
     )
     if pages > 1:
         st.pagination(pages, key=key)
+    if (place := show.clicked("data.wall", len(part))) is not None:
+        st.session_state["data.item"] = int(part[place])
+    if (chosen := st.session_state.get("data.item")) in part:
+        st.caption(shell.plain(titles(dataset, [chosen])[0].capitalize()))
+        name = f"{dataset.name}-{chosen}"
+        show.item(
+            dataset.x[chosen], dataset.medium, name, key="data.item.of", levels=dataset.levels
+        )
     if dataset.attributes:
         with st.expander("True attributes of these images"):
             columns = dict(dataset.attributes)
@@ -140,12 +145,11 @@ def wall(dataset: datasets.Dataset) -> None:
             )
 
 
-def facts(dataset: datasets.Dataset) -> None:
+def summary(dataset: datasets.Dataset) -> None:
     """Shows counts, what was left out, and what is worth knowing."""
-    kind = "colour" if dataset.channels == 3 else "grey"
     splits = ", ".join(f"{len(index):,} {name}" for name, index in dataset.splits.items())
     st.markdown(
-        f"**{len(dataset):,}** {kind} images of **{dataset.size} × {dataset.size}** pixels, {dataset.levels} levels"
+        f"**{dataset.medium.told(len(dataset), dataset.shape)}**, {dataset.levels} levels"
         + (f", **{len(dataset.classes)}** classes" if dataset.labelled else ", without labels")
         + f"  \n{splits}"
         + (f", kept together by **{shell.plain(dataset.group)}**" if dataset.group else "")

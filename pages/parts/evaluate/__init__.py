@@ -11,6 +11,7 @@ from core import jobs, measure
 from core.catalog import UserError
 from core.ground.writing import percent, percents
 from pages.parts import shell, show
+from pages.parts import table as measures
 
 if TYPE_CHECKING:
     from core.measure import Evaluation, Measurement
@@ -44,36 +45,34 @@ def number(value: float | None, scale: str) -> str:
 
 def span(measurement: Measurement) -> str:
     """Writes the interval of 95 %; empty where there is none."""
-    if measurement.low is None or measurement.high is None:
+    if measurement.interval is None:
         return ""
-    low, high, scale = measurement.low, measurement.high, measurement.entry.scale
-    text = (
-        percents(low, high)
-        if scale == "share"
-        else f"{number(low, scale)} to {number(high, scale)}"
-    )
+    scale = measurement.entry.scale
+    text = " to ".join(number(end, scale) for end in measurement.interval)
+    if scale == "share":
+        text = percents(*measurement.interval)
     return text.replace(" ", "\u00a0")
 
 
-def sentences(found: Evaluation) -> None:
+def sentences(evaluation: Evaluation) -> None:
     """Says in three sentences what the model is good at, where it fails, and whether it copies."""
-    for icon, sentence in zip(_SAYS, measure.sentences(found), strict=True):
+    for icon, sentence in zip(_SAYS, measure.sentences(evaluation), strict=True):
         if sentence:
             st.markdown(f"{icon} {shell.plain(sentence)}")
 
 
-def report(run: jobs.Job, found: Evaluation, key: str) -> None:
+def report(run: jobs.Job, evaluation: Evaluation, key: str) -> None:
     """Offers the report of an evaluation, which is written when it is asked for."""
 
     def write() -> bytes:
         from core.measure import report
 
-        return report.html(found)
+        return report.html(evaluation)
 
     st.download_button(
         "Report (HTML)",
         write,
-        f"{run.id}-step{found.step}.html",
+        f"{run.id}-step{evaluation.step}.html",
         "text/html",
         key=key,
         icon=":material/download:",
@@ -82,37 +81,30 @@ def report(run: jobs.Job, found: Evaluation, key: str) -> None:
     )
 
 
-def conditions(found: Evaluation) -> str:
+def conditions(evaluation: Evaluation) -> str:
     """Says under which conditions the values were measured: what somebody else needs to compare them."""
-    facts = found.conditions
-    judge = facts.get("judge_accuracy")
-    words = [
-        f"{facts['n']:,} generated images from step {found.step:,} "
-        f"({found.images:,} training images seen)",
-        f"against {facts['n_reference']:,} real ones ({facts['reference']} split of {facts['dataset']})",
-        f"features: {facts['extractor']} {str(facts['hash'])[:8]}"
+    shared = evaluation.conditions
+    judge = shared.get("judge_accuracy")
+    parts = [
+        f"{shared['n']:,} generated images from step {evaluation.step:,} "
+        f"({evaluation.images:,} training images seen)",
+        f"against {shared['n_reference']:,} real ones ({shared['reference']} split of {shared['dataset']})",
+        f"features: {shared['extractor']} {str(shared['hash'])[:8]}"
         + (f" ({percent(judge)} right on test images)" if judge is not None else ""),
-        *(f"{name} {value}" for name, value in facts["sampling"].items()),
-        f"seed {facts['seed']}",
+        *(f"{name} {value}" for name, value in shared["sampling"].items()),
+        f"seed {shared['seed']}",
     ]
-    return shell.plain(" · ".join(words))
+    return shell.plain(" · ".join(parts))
 
 
 def table(measurements: Sequence[Measurement]) -> None:
-    """Lists measures by group: value, interval, floor, direction, n, what each means and when to doubt it."""
-    lines = [
-        "| Measure | Value :small[with its 95 % interval] | Real images instead | n "
-        "| What it means, and when not to trust it |",
-        "|:--|:--|--:|--:|:--|",
-    ]
-    for group, question in GROUPS.items():
-        found = [m for m in measurements if m.entry.group == group and m.known]
-        if found:
-            lines.append(f"| **{question}** | | | | |")
-        lines += [_line(m) for m in found]
-    if len(lines) > 2:
-        st.markdown("\n".join(lines))
-        st.caption("↑ higher is better, ↓ lower is better.")
+    """Lists measures by group: value, interval, floor, direction, n; what each means and when to doubt it on demand."""
+    known = [m for group in GROUPS for m in measurements if m.entry.group == group and m.known]
+    if known:
+        measures.table(
+            [_row(m) for m in known], alt="The measures, each beside what real images have"
+        )
+        st.caption("↑ higher is better, ↓ lower is better. The tick on a bar: real images instead.")
     refused = [m for m in measurements if not m.known]
     if refused:
         st.markdown("**Not measured**")
@@ -126,82 +118,80 @@ def name_of(measurement: Measurement) -> str:
     return title if measurement.title.startswith(f"{title}, ") else measurement.title
 
 
-def _line(m: Measurement) -> str:
-    """Writes a measure as one row of a table in markdown."""
+def _row(m: Measurement) -> measures.Row:
+    """Writes a measure as one row of the table."""
     metric = m.entry
-    reading = f":small[{_cell(metric.means)} :gray[{_cell(metric.doubt)}]]"
-    if m.note:
-        reading += f" :small[:material/warning: {_cell(m.note)}]"
-    interval = span(m)
-    cells = [
-        f"{_cell(name_of(m))}\u00a0{BETTER[metric.direction]}",
-        f"**{number(m.value, metric.scale)}**" + (f" :small[{interval}]" if interval else ""),
+    bounded = m.value is not None and m.value >= 0
+    return measures.Row(
+        f"{name_of(m)}\u00a0{BETTER[metric.direction]}",
+        number(m.value, metric.scale),
+        m.value if bounded else None,
+        " · ".join(filter(None, (span(m), f"n\u00a0=\u00a0{m.n:,}" if m.n else ""))),
+        m.interval,
         number(m.floor, metric.scale),
-        f"{m.n:,}" if m.n else "–",
-        reading,
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def _cell(text: str) -> str:
-    return shell.plain(" ".join(text.split()))
+        m.floor,
+        1.0 if metric.scale == "share" else None,
+        " ".join(f"{metric.means} {metric.doubt}".split()),
+        m.note,
+        GROUPS[metric.group],
+    )
 
 
 def shares(measurements: Sequence[Measurement], *, key: str) -> bool:
     """Draws the measures that are shares and better when higher, with interval and floor; False without any."""
-    found = [
+    measured = [
         m
         for m in measurements
         if m.known and m.entry.scale == "share" and m.entry.direction == "higher"
     ]
-    if found:
-        dots({name_of(m): m for m in found}, key=key)
-    return bool(found)
+    if measured:
+        dots({name_of(m): m for m in measured}, key=key)
+    return bool(measured)
 
 
 def dots(cells: Mapping[str, Measurement], *, key: str, axis: str = "") -> None:
     """Draws known values of one scale by name, one below the other, with intervals and floors."""
     import plotly.graph_objects as go
 
-    found = list(cells.values())
-    scale = found[0].entry.scale
+    measured = list(cells.values())
+    scale = measured[0].entry.scale
     figure = go.Figure()
     figure.add_scatter(
-        x=[m.floor for m in found],
+        x=[m.floor for m in measured],
         y=list(cells),
         mode="markers",
         name=_FLOOR,
         marker={"size": 15, "symbol": "diamond-open", "color": "gray", "line": {"width": 2}},
     )
     figure.add_scatter(
-        x=[m.value for m in found],
+        x=[m.value for m in measured],
         y=list(cells),
         mode="markers",
         name=_VALUE,
         marker={"size": 9, "color": show.colour(0)},
-        error_x=_whiskers(found),
+        error_x=_whiskers(measured),
     )
     figure.update_layout(
-        height=(110 if axis else 80) + 30 * len(found),
+        height=(110 if axis else 80) + 30 * len(measured),
         margin={"l": 8, "r": 8, "t": 30, "b": 40 if axis else 24},
         xaxis={"title": {"text": axis, "font": {"size": 12}}},
         yaxis={"autorange": "reversed", "automargin": True, "type": "category"},
         legend=_LEGEND,
     )
     if scale == "share":
-        low = min(x for m in found for x in (m.value, m.low, m.floor) if x is not None)
+        low = min(x for m in measured for x in (m.value, m.low, m.floor) if x is not None)
         figure.update_xaxes(tickformat=".0%", range=[max(0.0, low - 0.1) - 0.02, 1.05])
-    told = "; ".join(f"{name} {number(m.value, scale)}" for name, m in cells.items())
-    show.plot(figure, key=key, config=_PLAIN, alt=f"{axis} {told}".strip())
+    alt = "; ".join(f"{name} {number(m.value, scale)}" for name, m in cells.items())
+    show.plot(figure, key=key, config=_PLAIN, alt=f"{axis} {alt}".strip())
 
 
-def _whiskers(found: Sequence[Measurement]) -> dict[str, Any]:
+def _whiskers(measured: Sequence[Measurement]) -> dict[str, Any]:
     """Gives plotly the way from each value to the ends of its interval."""
     ends = [
         (m.high - m.value, m.value - m.low)
         if m.value is not None and m.low is not None and m.high is not None
         else (0.0, 0.0)
-        for m in found
+        for m in measured
     ]
     above, below = zip(*ends, strict=True)
     return {
@@ -215,35 +205,31 @@ def _whiskers(found: Sequence[Measurement]) -> dict[str, Any]:
 
 def advice(measurement: Measurement) -> str:
     """Names a measure and says which direction is better."""
-    direction = measurement.entry.direction
-    return (
-        f"{measurement.title} ({direction} is better)"
-        if direction
-        else f"{measurement.title} (neither direction is better)"
-    )
+    direction = measurement.entry.direction or "neither direction"
+    return f"{measurement.title} ({direction} is better)"
 
 
 def over_steps(points: Sequence[tuple[int, Measurement]], *, key: str) -> None:
     """Draws one measure of one run over the steps of its training, with intervals."""
     import plotly.graph_objects as go
 
-    found = [m for _, m in points]
+    measured = [m for _, m in points]
     steps = [step for step, _ in points]
-    first = found[0]
+    first = measured[0]
     scale = first.entry.scale
     figure = go.Figure()
     figure.add_scatter(
         x=steps,
-        y=[m.value for m in found],
+        y=[m.value for m in measured],
         mode="lines+markers",
         name=_VALUE,
         line={"width": 2, "color": show.colour(0)},
-        error_y=_whiskers(found),
+        error_y=_whiskers(measured),
     )
-    if any(m.floor is not None for m in found):
+    if any(m.floor is not None for m in measured):
         figure.add_scatter(
             x=steps,
-            y=[m.floor for m in found],
+            y=[m.floor for m in measured],
             mode="lines",
             name=_FLOOR,
             line={"dash": "dot", "color": "gray"},
@@ -262,10 +248,10 @@ def over_steps(points: Sequence[tuple[int, Measurement]], *, key: str) -> None:
         },
         legend=_LEGEND,
     )
-    told = "; ".join(
-        f"step {step} {number(m.value, scale)}" for step, m in zip(steps, found, strict=True)
+    alt = "; ".join(
+        f"step {step} {number(m.value, scale)}" for step, m in zip(steps, measured, strict=True)
     )
-    show.plot(figure, key=key, config=_PLAIN, alt=f"{first.title}: {told}")
+    show.plot(figure, key=key, config=_PLAIN, alt=f"{first.title}: {alt}")
 
 
 def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
@@ -279,7 +265,7 @@ def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
         horizontal_spacing=0.07,
         subplot_titles=("Within the class", "Share of all images"),
     )
-    for place, metric in enumerate(measure.by_class(classes)):
+    for i, metric in enumerate(measure.by_class(classes)):
         figure.add_scatter(
             x=names,
             y=[row.get(metric.name) for row in classes],
@@ -287,8 +273,8 @@ def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
             mode="markers",
             marker={
                 "size": 10,
-                "symbol": SYMBOLS[place % len(SYMBOLS)],
-                "color": show.colour(place),
+                "symbol": SYMBOLS[i % len(SYMBOLS)],
+                "color": show.colour(i),
             },
             row=1,
             col=1,
@@ -354,17 +340,17 @@ def remember(
 
     Not Streamlit's own binding to the address: that one writes the words that a person sees, not the id behind them.
     """
-    if many and key not in st.session_state and (words := st.query_params.get(name)):
-        st.session_state[key] = [word for word in words.split() if word in options]
+    if many and key not in st.session_state and (text := st.query_params.get(name)):
+        st.session_state[key] = [id for id in text.split() if id in options]
     elif not many and st.session_state.get(key) not in options:
-        words = st.query_params.get(name) if key not in st.session_state else None
-        st.session_state[key] = words if words in options else start
+        text = st.query_params.get(name) if key not in st.session_state else None
+        st.session_state[key] = text if text in options else start
 
 
-def link(name: str, words: str | None) -> None:
+def link(name: str, text: str | None) -> None:
     """Writes a choice into the address, or takes it out."""
-    if words:
-        if st.query_params.get(name) != words:
-            st.query_params[name] = words
+    if text:
+        if st.query_params.get(name) != text:
+            st.query_params[name] = text
     elif name in st.query_params:
         del st.query_params[name]

@@ -16,15 +16,15 @@ SHOWN = 96  # images of a selection; more cannot be looked at
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def packed(id: str, views: tuple[str, ...], _found: Evaluation) -> bytes:
+def packed(id: str, views: tuple[str, ...], _evaluation: Evaluation) -> bytes:
     """Packs the map of an evaluation; the projections tell apart what is there already."""
-    arrays = _found.arrays()
+    arrays = _evaluation.arrays()
     assert arrays is not None
-    made, real = len(arrays.made), len(arrays.real)
-    names = [str(row["class"]) for row in _found.classes]
+    generated, real = len(arrays.made), len(arrays.real)
+    names = [str(row["class"]) for row in _evaluation.classes]
     names = [f"class {name}" if name.isdecimal() else name for name in names]
     flag = np.concatenate([np.where(arrays.realistic, 1, 3), np.where(arrays.covered, 0, 2)])
-    origin = np.concatenate([np.ones(made, int), np.zeros(real, int)])
+    origin = np.concatenate([np.ones(generated, int), np.zeros(real, int)])
     traits = [
         Trait(
             "Realism and coverage",
@@ -44,27 +44,29 @@ def packed(id: str, views: tuple[str, ...], _found: Evaluation) -> bytes:
                 [*names, "class unknown"],
             )
         )
-    places = {name: measure.projection(_found, kind) for name, kind in PROJECTIONS.items()}
-    images = np.concatenate([arrays.made, measure.reference_images(_found)])
-    ready = {name: place for name, place in places.items() if place is not None}
+    layouts = {name: measure.projection(_evaluation, kind) for name, kind in PROJECTIONS.items()}
+    images = np.concatenate(
+        [_evaluation.samples(slice(None)), measure.reference_images(_evaluation)]
+    )
+    ready = {name: xy for name, xy in layouts.items() if xy is not None}
     return pack(ready, traits, images, origin == 0)
 
 
 @st.fragment
 @shell.guard()
-def draw(found: Evaluation) -> None:
+def draw(evaluation: Evaluation) -> None:
     """Draws real and generated images in one projection; a lasso takes images out of it."""
-    arrays = found.arrays()
+    arrays = evaluation.arrays()
     if arrays is None:
         st.info(evaluate.WAITS)
         return
     ready = tuple(
-        name for name, kind in PROJECTIONS.items() if measure.projection(found, kind) is not None
+        name
+        for name, kind in PROJECTIONS.items()
+        if measure.projection(evaluation, kind) is not None
     )
     drawn, taken = st.columns([2.3, 1], gap="medium")
-    if (
-        "evaluate.map" not in st.session_state
-    ):  # a fresh one: as the address says, or as it was left
+    if "evaluate.map" not in st.session_state:  # first drawn: as the address says, or as last seen
         left = st.session_state.get("evaluate.looked", {})
         st.session_state["evaluate.look"] = {
             name: st.query_params.get(f"map.{name}", left.get(name, ""))
@@ -72,7 +74,7 @@ def draw(found: Evaluation) -> None:
         }
     with drawn:
         answer = points(
-            packed(found.job, ready, found),
+            packed(evaluation.job, ready, evaluation),
             alt=f"Map of {len(arrays.made)} generated and {len(arrays.real)} real images",
             key="evaluate.map",
             look=st.session_state["evaluate.look"],
@@ -89,14 +91,14 @@ def draw(found: Evaluation) -> None:
         if st.query_params.get(f"map.{name}") != value:
             st.query_params[f"map.{name}"] = value
     with taken:
-        selection(found, np.array(answer.picked, int))
+        selection(evaluation, np.array(answer.picked, int))
 
 
-def selection(found: Evaluation, picked: np.ndarray) -> None:
+def selection(evaluation: Evaluation, picked: np.ndarray) -> None:
     """Shows the images that the lasso took, by origin."""
-    arrays = found.arrays()
+    arrays = evaluation.arrays()
     assert arrays is not None
-    made = picked[picked < len(arrays.made)]
+    generated = picked[picked < len(arrays.made)]
     real = picked[picked >= len(arrays.made)] - len(arrays.made)
     if not len(picked):
         st.markdown("**Draw around points** to see their images here.")
@@ -108,11 +110,11 @@ def selection(found: Evaluation, picked: np.ndarray) -> None:
             st.caption("Press *real, missing* below the map to see what it never makes.")
         return
     for title, index, load, flag, names in (
-        ("Generated", made, lambda i: arrays.made[i], arrays.realistic, "realistic"),
+        ("Generated", generated, evaluation.samples, arrays.realistic, "realistic"),
         (
             "Real",
             real,
-            lambda i: measure.reference_images(found)[i],
+            lambda i: measure.reference_images(evaluation)[i],
             arrays.covered,
             "covered by the model",
         ),

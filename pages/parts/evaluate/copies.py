@@ -13,15 +13,15 @@ PAIRS = 12  # suspects side by side
 
 @st.fragment
 @shell.guard()
-def draw(found: Evaluation) -> None:
+def draw(evaluation: Evaluation) -> None:
     """Shows the verdict of the tests, then each sample beside its nearest training images."""
-    verdict = measure.verdict(found)
+    verdict = measure.verdict(evaluation)
     sign = {True: st.error, False: st.success, None: st.info}[verdict.copies]
     sign(shell.plain(verdict.sentence), icon=":material/content_copy:")
-    if (arrays := found.arrays()) is None:
+    if (arrays := evaluation.arrays()) is None:
         st.info(evaluate.WAITS)
     else:
-        pairs(found, arrays)
+        pairs(evaluation, arrays)
     tests, believe = st.columns([1.3, 1], gap="large")
     for test in verdict.tests:
         icon = {True: "warning", False: "check", None: "help"}[test.flagged]
@@ -29,7 +29,7 @@ def draw(found: Evaluation) -> None:
     believe.markdown(f"**What it would take to believe it.** {shell.plain(verdict.believe)}")
 
 
-def pairs(found: Evaluation, arrays: measure.Arrays) -> None:
+def pairs(evaluation: Evaluation, arrays: measure.Arrays) -> None:
     """Shows samples above their nearest training images, the most suspicious first."""
     pages = -(-len(arrays.suspects) // PAIRS)
     line, turn = st.columns([2, 1], vertical_alignment="center")
@@ -40,17 +40,17 @@ def pairs(found: Evaluation, arrays: measure.Arrays) -> None:
         )
     at = arrays.suspects[(page - 1) * PAIRS : page * PAIRS]
     rank = arrays.near_rank[at]
-    hidden = in_disguise(found, arrays, at)
+    hidden = in_disguise(evaluation, arrays, at)
     rows = {
         "Generated": (
-            arrays.made[at],
+            evaluation.samples(at),
             [
                 f"sample {i}: {percent(share)} of held-out real images lie as near to a training image"
                 for i, share in zip(at, rank, strict=True)
             ],
         ),
         "Nearest training image, pixel by pixel": (
-            measure.training_images(found, arrays.near_pixels[at]),
+            measure.training_images(evaluation, arrays.near_pixels[at]),
             [
                 f"differs by {d:.3f} per pixel (RMS, 0 to 1)"
                 for d in arrays.near_pixels_distance[at]
@@ -58,7 +58,7 @@ def pairs(found: Evaluation, arrays: measure.Arrays) -> None:
         ),
         **hidden,
         "Nearest training image, to the judge": (
-            measure.training_images(found, arrays.near_features[at]),
+            measure.training_images(evaluation, arrays.near_features[at]),
             [f"feature distance {d:.2f}" for d in arrays.near_features_distance[at]],
         ),
     }
@@ -82,7 +82,7 @@ def pairs(found: Evaluation, arrays: measure.Arrays) -> None:
 
 
 def in_disguise(
-    found: Evaluation, arrays: measure.Arrays, at: np.ndarray
+    evaluation: Evaluation, arrays: measure.Arrays, at: np.ndarray
 ) -> dict[str, tuple[np.ndarray, list[str]]]:
     """Gives the row of training images that samples come nearest to in disguise; none in an older evaluation."""
     near = measure.in_disguise(arrays, at)
@@ -95,5 +95,5 @@ def in_disguise(
     title = (
         "Nearest training image in disguise: mirrored, turned, shifted, in other light or in grey"
     )
-    pictures = measure.training_images(found, np.array([place for place, _, _ in near]))
+    pictures = measure.training_images(evaluation, np.array([index for index, _, _ in near]))
     return {title: (pictures, titles)}

@@ -9,14 +9,14 @@ from core.measure import Evaluation
 from pages.parts import evaluate, shell, show
 
 
-def draw(found: Evaluation) -> None:
+def draw(evaluation: Evaluation) -> None:
     """Shows what each class gets, the least real samples, and the real images that the model covers worst."""
-    arrays = found.arrays()
+    arrays = evaluation.arrays()
     if arrays is None:
         st.info(evaluate.WAITS)
         return
     unreal, missing = st.columns(2, gap="large")
-    names = [str(row["class"]) for row in found.classes]
+    names = [str(row["class"]) for row in evaluation.classes]
 
     def of(code: int) -> str:
         return f", class {names[code]}" if 0 <= code < len(names) else ""
@@ -28,7 +28,7 @@ def draw(found: Evaluation) -> None:
             "real images look like."
         )
         show.pictures(
-            arrays.made[least],
+            evaluation.samples(least),
             columns=10,
             key="evaluate.unreal",
             alt="The generated images that are farthest from every real one",
@@ -46,7 +46,7 @@ def draw(found: Evaluation) -> None:
             "no generated one near."
         )
         show.pictures(
-            measure.reference_images(found)[worst],
+            measure.reference_images(evaluation)[worst],
             columns=10,
             key="evaluate.uncovered",
             alt="The real images that are farthest from every generated one",
@@ -58,16 +58,16 @@ def draw(found: Evaluation) -> None:
             max_height=210,
             max_zoom=5,
         )
-    if not found.classes:
+    if not evaluation.classes:
         st.caption(
-            f"{shell.plain(found.dataset)} has no labels, so nothing is told apart by class."
+            f"{shell.plain(evaluation.dataset)} has no labels, so nothing is told apart by class."
         )
         return
-    evaluate.per_class(found.classes, key="evaluate.classes")
+    evaluate.per_class(evaluation.classes, key="evaluate.classes")
     with st.expander("As a table"):
-        frame = pd.DataFrame(found.classes)
+        frame = pd.DataFrame(evaluation.classes)
         shares = [name for name in frame if name.endswith("share")]
-        shares += [metric.name for metric in measure.by_class(found.classes)]
+        shares += [metric.name for metric in measure.by_class(evaluation.classes)]
         st.dataframe(
             show.named(frame, "name", "class"),
             hide_index=True,

@@ -8,7 +8,7 @@ from core.measure import Evaluation
 from pages.parts import evaluate, shell, show
 
 
-def draw(run: jobs.Job, found: Evaluation) -> None:
+def draw(run: jobs.Job, evaluation: Evaluation) -> None:
     """Sets evaluations side by side: ties are called ties, differing conditions are refused by name."""
     ready = {}
     for job in measure.listing()[:60]:
@@ -16,9 +16,13 @@ def draw(run: jobs.Job, found: Evaluation) -> None:
         if other is not None and other.measurements:
             ready[job.id] = other
     newest = {
-        other.run: id for id, other in reversed(ready.items()) if other.dataset == found.dataset
+        other.run: id
+        for id, other in reversed(ready.items())
+        if other.dataset == evaluation.dataset
     }
-    usual = [found.job, *(id for id in newest.values() if id != newest.get(found.run))][:4]
+    usual = [evaluation.job, *(id for id in newest.values() if id != newest.get(evaluation.run))][
+        :4
+    ]
     evaluate.remember("evaluate.among", "among", list(ready), many=True)
     st.session_state.setdefault("evaluate.among", usual)
     picked = st.multiselect(
@@ -34,10 +38,10 @@ def draw(run: jobs.Job, found: Evaluation) -> None:
         st.info("Choose at least one evaluation above.")
         return
     chosen = [ready[id] for id in picked]
-    names = unlike([titled(each) for each in chosen])
+    names = unlike([titled(other) for other in chosen])
     result = measure.compare(chosen)
-    for words in result.differences:
-        st.caption(f":material/warning: {shell.plain(words)}")
+    for difference in result.differences:
+        st.caption(f":material/warning: {shell.plain(difference)}")
     st.dataframe(
         show.named(pd.DataFrame([row_of(row, names) for row in result.rows])),
         hide_index=True,
@@ -66,8 +70,8 @@ def draw(run: jobs.Job, found: Evaluation) -> None:
     )
     evaluate.link("metric", metric)
     row = rows[metric]
-    here, steps = st.columns(2, gap="large")
-    with here:
+    left, steps = st.columns(2, gap="large")
+    with left:
         st.markdown("**Side by side**")
         if row.refused:
             st.info(shell.plain(row.refused), icon=":material/block:")
@@ -77,23 +81,23 @@ def draw(run: jobs.Job, found: Evaluation) -> None:
             evaluate.dots(cells, key="evaluate.side", axis=evaluate.advice(first))
     with steps:
         st.markdown(f"**Over the training of {shell.plain(run.name)}**")
-        over_training(run, found, metric)
+        over_training(run, evaluation, metric)
     watched(run)
 
 
-def titled(found: Evaluation) -> str:
+def titled(evaluation: Evaluation) -> str:
     """Names an evaluation among those of all runs."""
-    return f"{found.name} · step {found.step:,}"
+    return f"{evaluation.name} · step {evaluation.step:,}"
 
 
 def unlike(names: list[str]) -> list[str]:
     """Makes equal names differ, by a number."""
     seen: dict[str, int] = {}
-    made = []
+    different = []
     for name in names:
         seen[name] = seen.get(name, 0) + 1
-        made.append(f"{name} ({seen[name]})" if seen[name] > 1 else name)
-    return made
+        different.append(f"{name} ({seen[name]})" if seen[name] > 1 else name)
+    return different
 
 
 def row_of(row: measure.MetricRow, names: list[str]) -> dict[str, str]:
@@ -101,11 +105,11 @@ def row_of(row: measure.MetricRow, names: list[str]) -> dict[str, str]:
     cells = {}
     several = sum(cell is not None and cell.known for cell in row.cells) > 1
     for number, (name, cell) in enumerate(zip(names, row.cells, strict=True)):
-        words = "–"
+        text = "–"
         if cell is not None and cell.known:
-            words = evaluate.number(cell.value, cell.entry.scale)
-            words += f" ({interval})" if (interval := evaluate.span(cell)) else ""
-        cells[name] = ("★ " if several and row.best == (number,) else "") + words
+            text = evaluate.number(cell.value, cell.entry.scale)
+            text += f" ({interval})" if (interval := evaluate.span(cell)) else ""
+        cells[name] = ("★ " if several and row.best == (number,) else "") + text
     verdict = row.refused
     if not verdict and several and row.direction and not row.best:
         verdict = "not ranked: an interval is missing"
@@ -126,7 +130,7 @@ def row_of(row: measure.MetricRow, names: list[str]) -> dict[str, str]:
     }
 
 
-def over_training(run: jobs.Job, found: Evaluation, metric: str) -> None:
+def over_training(run: jobs.Job, evaluation: Evaluation, metric: str) -> None:
     """Draws a measure over the measured checkpoints of a run, and offers to measure more of them."""
     course = measure.trajectory(run).get(metric, [])
     known = [(step, m) for step, m in course if m.known]
@@ -148,7 +152,7 @@ def over_training(run: jobs.Job, found: Evaluation, metric: str) -> None:
             begin_steps,
             run.id,
             steps,
-            found.job,
+            evaluation.job,
             icon=":material/speed:",
             key="evaluate.more",
             disabled=not steps or not shell.may_change(),
@@ -163,8 +167,8 @@ def watched(run: jobs.Job) -> None:
     if looks:
         st.markdown(f"**What the training of {shell.plain(run.name)} saw of itself**")
         charts = show.charts(QUALITY, {run.name: looks})
-        for chart, place in zip(charts, st.columns(len(charts), gap="large"), strict=True):
-            with place:
+        for chart, column in zip(charts, st.columns(len(charts), gap="large"), strict=True):
+            with column:
                 show.curves(
                     {run.name: looks}, [chart], key=f"evaluate.watched.{chart.key}", height=200
                 )

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from core.ground import sheets
 from pages.parts import shell, show
 from pages.parts.latent import TURNS, Here, land
 from pages.parts.map import Answer, Trait, pack, points
@@ -152,17 +151,16 @@ def found(here: Here, atlas: Any, answer: Answer, ends: list[Any], way: Any) -> 
     if answer.at is not None:
         at = place(atlas, answer.at)
         point = atlas.point_at(np.asarray([at]))
-        image = here.space.image(point[0])
         show.pictures(
-            image[None],
+            here.space.images(point[0]),
             columns=1,
             key="latent.map.here",
             alt="The image at the click",
             max_height=150,
         )
-        near, far = latent.neighbours(here.dataset, image[None], 4)
+        near, far = latent.neighbours(here.dataset, here.space.items(point[0]), 4)
         show.pictures(
-            sheets.as_bytes(np.asarray(here.dataset.x[near[0]]), here.dataset.levels),
+            here.dataset.pictures(near[0]),
             columns=4,
             key="latent.map.near",
             alt="The four training images nearest to it",

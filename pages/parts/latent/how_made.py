@@ -109,7 +109,7 @@ def activations(here: Here) -> None:
         units, effect, _ = latent.effects(here.space, here.point, layer.name, count=UNITS)
         off = {n: set(us) for n, us in st.session_state.get(kept, {}).items()}
         gone = off.setdefault(layer.name, set())
-        index = clicked("latent.units", len(units))
+        index = show.clicked("latent.units", len(units))
         if index is not None:
             gone ^= {int(units[index])}
         st.session_state[kept] = {n: sorted(us) for n, us in off.items()}
@@ -173,7 +173,7 @@ def codes(here: Here) -> None:
         now[place] = token
     pieces, _, _ = latent.vocabulary(here.space)
     left, middle, right = st.columns([1, 1, 1.6], gap="medium")
-    at = clicked("latent.codes", side * side)
+    at = show.clicked("latent.codes", side * side)
     if at is not None:
         st.session_state["latent.codes.at"] = at
     place = st.session_state.get("latent.codes.at", 0) % (side * side)
@@ -187,7 +187,7 @@ def codes(here: Here) -> None:
             key=f"latent.token.{place}",
         )
     options = around(here, int(now[place]))
-    wanted = clicked("latent.tokens", len(options))
+    wanted = show.clicked("latent.tokens", len(options))
     if wanted is not None:
         painted[place] = options[wanted]
     elif number is not None and number != st.session_state.get(f"latent.typed.{place}"):
@@ -265,23 +265,12 @@ def around(here: Here, token: int) -> list[int]:
     return [token, *latent.token(here.space, token, 15).neighbours]
 
 
-def clicked(key: str, count: int) -> int | None:
-    """Gives the index of a picture that was newly clicked."""
-    click = (st.session_state.get(key) or {}).get("clicked")
-    if not isinstance(click, dict) or click.get("number") == st.session_state.get(f"{key}.seen"):
-        return None
-    st.session_state[f"{key}.seen"] = click.get("number")
-    index = click.get("index")
-    return index if type(index) is int and 0 <= index < count else None
-
-
 def posterior(here: Here) -> None:
     """Shows how much each latent dimension of a VAE knows; dead ones know nothing."""
     import plotly.graph_objects as go
     import torch
 
     from core import latent
-    from core.tensors import to_float
 
     dataset = here.dataset
     held = dataset.splits["valid"][:OTHERS]
@@ -291,7 +280,7 @@ def posterior(here: Here) -> None:
         labels = [int(shares.argmax()), *map(int, dataset.y[held])]
     found = latent.posterior(
         here.space,
-        to_float(torch.as_tensor(here.space.image(here.point)[None])),
+        here.opened.medium.seen(torch.as_tensor(here.space.items(here.point)), 256),
         dataset.images(held),
         labels,
     )

@@ -20,7 +20,7 @@ def opening() -> None:
     run = chosen()
     if run is None:
         return
-    facts = sheets.facts((run.path / sheets.PAD).read_bytes())
+    facts = sheets.metadata((run.path / sheets.PAD).read_bytes())
     with st.container(border=True):
         picture, words = st.columns([3.4, 1], gap="medium")
         with picture:
@@ -60,7 +60,7 @@ def wander(id: str) -> None:
     """Draws the pad; the exact image comes as soon as the server has loaded what it needs for that."""
     run = jobs.get(id)
     content = (run.path / sheets.PAD).read_bytes()
-    facts = sheets.facts(content)
+    facts = sheets.metadata(content)
     checkpoint, choice = Checkpoint(run.id, facts["step"]), choice_of(facts)
     key = plane_key(checkpoint, choice)
     asked = pad.view("overview.pad", key, choice.start, facts["width"])

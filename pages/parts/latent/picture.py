@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from core import datasets
 from core.catalog import UserError
-from core.datasets.pictures import SUFFIXES
 from core.ground.settings import settings
 from core.ground.writing import percent
 from pages.parts import shell, show
@@ -20,21 +20,33 @@ from pages.parts.latent import Here, land, live
 WAYS = {"draw": "Draw", "upload": "Upload", "dataset": "Dataset"}
 
 
+def ways(here: Here) -> list[str]:
+    """Lists where an item of this medium can come from."""
+    offered = {
+        "draw": "drawing" in here.dataset.medium.parts,
+        "upload": datasets.reader(here.dataset) is not None,
+    }
+    return [way for way in WAYS if offered.get(way, True)]
+
+
 def draw(here: Here) -> None:
     """Takes an image, and shows what the model sees and what it makes of it."""
     source, result = st.columns([1.2, 1.8], gap="medium")
+    offered = ways(here)
     with source:
         way = st.segmented_control(
             "Where it comes from",
-            list(WAYS),
-            default="draw",
+            offered,
+            default=offered[0],
             key="latent.mine",
             required=True,
             bind="query-params",
             format_func=lambda name: WAYS[name],
             label_visibility="collapsed",
         )
-        taken = {"draw": drawn, "upload": uploaded, "dataset": chosen}[way or "draw"](here)
+        taken = {"draw": drawn, "upload": uploaded, "dataset": chosen}[
+            way if way in offered else offered[0]
+        ](here)
         label = class_of(here)
     with result:
         if taken is None:
@@ -59,8 +71,8 @@ def drawn(here: Here) -> tuple[str, Any, int | None] | None:
 def uploaded(here: Here) -> tuple[str, Any, int | None] | None:
     """Takes a file."""
     file = st.file_uploader(
-        "A picture",
-        type=list(SUFFIXES),
+        "A file",
+        type=list(source.suffixes) if (source := datasets.reader(here.dataset)) else None,
         key="latent.upload",
         max_upload_size=min(20, settings().upload_mb),
         help="It is turned upright, cut to a square and scaled to the size that the model knows.",
@@ -87,7 +99,8 @@ def chosen(here: Here) -> tuple[str, Any, int | None] | None:
         )
     index = int(held[number])
     label = None if here.dataset.y is None else int(here.dataset.y[index])
-    return f"image {index} of {here.dataset.name}", np.array(here.dataset.x[index]), label
+    item = datasets.PreparedItem(np.array(here.dataset.x[index]), here.dataset)
+    return f"image {index} of {here.dataset.name}", item, label
 
 
 def class_of(here: Here) -> int | None:
@@ -109,9 +122,9 @@ def present(here: Here, name: str, content: Any, known: int | None, label: int |
     """Finds the point of an image, once, and shows how near the model comes."""
     from core import latent
 
-    raw = content if isinstance(content, bytes) else content.tobytes()
+    raw = content.x if isinstance(content, datasets.PreparedItem) else content
     key = hashlib.sha256(
-        raw + repr((here.checkpoint.run, here.checkpoint.step, label)).encode()
+        bytes(raw) + repr((here.checkpoint.run, here.checkpoint.step, label)).encode()
     ).hexdigest()
     done = st.session_state.get("latent.found")
     if done is None or done["key"] != key:
@@ -163,31 +176,32 @@ def find(here: Here, name: str, content: Any, label: int | None) -> dict[str, An
 
     slot = st.empty()
     began = time.perf_counter()
-    if isinstance(content, np.ndarray) and content.ndim == 3:  # of the dataset: prepared long ago
-        prepared = latent.PreparedImage(content, here.dataset.levels)
-    else:
-        prepared = latent.prepare(content, here.dataset)
+    prepared = (
+        content
+        if isinstance(content, datasets.PreparedItem)
+        else datasets.prepare(content, here.dataset)
+    )
     if not here.opened.classes:
         label = None
     elif label is None:
-        guessed = latent.guess(here.dataset, prepared.images)
+        guessed = latent.guess(here.dataset, prepared.seen)
         label = None if guessed is None else int(guessed[0])
     last, told = None, 0.0
-    for step in latent.find(here.space, prepared.images, label):
+    for step in latent.find(here.space, prepared.seen, label):
         last = step
         if time.perf_counter() - told > 0.12:
             told = time.perf_counter()
             live(
-                np.stack([prepared.seen, step.image]),
+                np.stack([prepared.picture, step.image]),
                 slot,
                 columns=2,
-                scale=max(1, 120 // here.opened.spec.size),
+                scale=max(1, 120 // step.image.shape[-1]),
                 caption=f"Looking for it: {percent(step.done, 0)}, error {step.error:.4f}",
             )
     slot.empty()
     assert last is not None
     return {
-        "seen": prepared.seen,
+        "seen": prepared.picture,
         "image": here.space.image(last.point),
         "point": [float(value) for value in last.point],
         "error": float(last.error),

@@ -79,8 +79,10 @@ def draw(here: Here) -> None:
             key="latent.save.grid",
         )
     if walks:
-        strip = latent.path(
-            here.opened.model, (ends[0], ends[1]), y, choice.seed, here.sampling, way, steps
+        strip = here.opened.medium.pictures(
+            latent.path(
+                here.opened.model, (ends[0], ends[1]), y, choice.seed, here.sampling, way, steps
+            )
         )
         with pictures:
             show.pictures(
@@ -112,15 +114,14 @@ def drawn(here: Here, ids: list[int]) -> tuple[np.ndarray, Any]:
     """Draws images as bytes, with their labels; any family can, with a latent space or without."""
     import torch
 
-    from core.tensors import to_bytes
-
     opened = here.opened
     with torch.inference_mode():
         where = next(opened.model.parameters()).device
         y = None
         if opened.classes:
             y = torch.tensor([here.label_of(i) for i in ids], device=where)
-        return to_bytes(opened.model.sample(ids, y, here.choice.seed, here.sampling)), y
+        made = opened.model.sample(ids, y, here.choice.seed, here.sampling)
+        return opened.medium.shown(made), y
 
 
 def the_ends(count: int) -> list[int]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core.ground import sheets
 from pages.parts import shell, show
 from pages.parts.robustness import Question, curve, known, screen, target, teach, there, verdict
 from pages.parts.robustness.confirmed import newest, read
@@ -72,7 +71,7 @@ def invite(question: Question) -> None:
     assert found.y is not None  # without labels there is no question
     some = found.splits[question.config.split][:48]
     show.pictures(
-        sheets.as_bytes(found.x[some], found.levels),
+        found.pictures(some),
         columns=16,
         key="robust.ahead",
         alt=f"The first {len(some)} images that will be attacked",

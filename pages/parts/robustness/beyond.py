@@ -71,6 +71,8 @@ def _shares(
 
 def corruptions(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None]) -> None:
     """Draws accuracy per corruption and severity."""
+    if not shell.has(question.dataset.medium, "corruptions"):
+        return
     from core.robustness import corruptions as core
 
     _start(

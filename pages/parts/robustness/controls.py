@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -44,18 +44,28 @@ def ask(of: Dataset) -> Question:
     st.caption(shell.plain(choices[classifier].note))
     press = st.container()
     with st.expander("Settings"):
-        takes = of.medium.item
-        ready = [entry for entry in attacks if not entry.missing and takes in entry.takes]
+        ready = [attacks.get(name) for name in fitting(attacks.names(), of)]
+        ready = [entry for entry in ready if not entry.missing]
+        names, norms = [entry.name for entry in ready], of.medium.norms
+        if not {*(chosen := st.session_state.get("robust.attacks", []))} <= {*names}:
+            st.session_state["robust.attacks"] = [name for name in chosen if name in names]
+        if st.session_state.get("robust.study.norm", norms[0]) not in norms:
+            del st.session_state["robust.study.norm"]  # that of another medium
         picked = st.multiselect(
             "Attacks",
-            [entry.name for entry in ready],
+            names,
             default=str(robustness.StudyConfig().attacks).split(","),
             key="robust.attacks",
             bind="query-params",
             format_func=lambda name: attacks.get(name).title,
             help="  \n".join(f"**{entry.title}**: {entry.caption}" for entry in ready),
         )
-        values = form.flat({"robust.study": robustness.StudyConfig}, link=True, omit={"attacks"})
+        values = form.flat(
+            {"robust.study": robustness.StudyConfig},
+            link=True,
+            omit={"attacks"},
+            only={"norm": norms},
+        )
     attacked = ",".join(picked) or robustness.StudyConfig().attacks
     config = shell.capped(
         robustness.StudyConfig.of(values["robust.study"] | {"attacks": attacked}, "study")
@@ -66,6 +76,13 @@ def ask(of: Dataset) -> Question:
     if st.button("Bring your own", key="robust.own", icon=":material/upload:", width="stretch"):
         bring.draw(of.name)
     return question
+
+
+def fitting(names: Iterable[str], of: Dataset) -> list[str]:
+    """Gives those of some attacks that take the items of a dataset."""
+    from core.robustness.attacks import attacks
+
+    return [name for name in names if of.medium.item in attacks.get(name).takes]
 
 
 def buttons(question: Question) -> None:
@@ -98,17 +115,19 @@ def buttons(question: Question) -> None:
             args=("robust.study", {"n": expected.fits}),
             help="Attacks as many images as fit into a minute. Fewer images make the interval wider.",
         )
-    missing = attacks.get("autoattack").missing
+    names = fitting(CONFIRMING.split(","), question.dataset)
+    missing = next(filter(None, (attacks.get(name).missing for name in names)), "")
+    agreed = "autoattack" in names
     shell.press(
         st,
-        "Confirm with AutoAttack",
-        partial(confirm, **{"attack.attacks": CONFIRMING}),
+        "Confirm with AutoAttack" if agreed else "Confirm",
+        partial(confirm, **{"attack.attacks": ",".join(names)}),
         question,
         key="robust.confirm",
         icon=":material/verified_user:",
         disabled=not shell.may_change() or bool(missing),
-        help="Four attacks that the field agreed on, and two that a masked gradient does not mislead, as a job. "
-        "It goes on when you leave."
+        help=("Four attacks that the field agreed on, and two" if agreed else "Attacks")
+        + " that a masked gradient does not mislead, as a job. It goes on when you leave."
         + (f" It needs the package {missing}, which is not installed." if missing else ""),
         width="stretch",
     )

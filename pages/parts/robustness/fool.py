@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
+from core import datasets
 from core.ground.writing import percent
 from pages.parts import shell, show
 from pages.parts.canvas import canvas
@@ -16,9 +17,9 @@ def draw(question: Question) -> None:
     """Takes a drawing, names it, and attacks it on request."""
     import torch
 
-    from core import latent
-
     found = question.dataset
+    if not shell.has(found.medium, "drawing"):
+        return
     left, right = st.columns([1, 1.9], gap="large")
     with left:
         st.markdown("**1. Draw** one of: " + shell.plain(", ".join(found.classes[:12])))
@@ -35,15 +36,15 @@ def draw(question: Question) -> None:
                 "something else: that is an adversarial attack."
             )
             return
-        prepared = latent.prepare(got[1], found)
-        x = prepared.images
+        prepared = datasets.prepare(got[1], found)
+        x = prepared.item
         with torch.inference_mode():
             shares = target(question).probabilities(x)[0]
         guess = int(shares.argmax())
         seen, words = st.columns([1, 2.4], vertical_alignment="center")
         with seen:
             show.pictures(
-                prepared.seen[None],
+                prepared.picture[None],
                 columns=1,
                 key="robust.seen",
                 alt="What the classifier sees of the drawing",

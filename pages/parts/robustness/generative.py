@@ -37,10 +37,12 @@ def draw(question: Question) -> None:
             format_func=lambda id: next(run.name for run in of if run.id == id),
         )
         opened = runs.open_model(jobs.get(id))
-        sees = opened.spec.form
-        fitting = [entry for entry in tricks.tricks if sees in entry.takes and entry.fits(opened)]
+        item = question.dataset.medium.item
+        taking = [entry for entry in tricks.tricks if item in entry.takes]
+        fitting = [entry for entry in taking if entry.fits(opened)]
         if not fitting:
-            st.caption("This family offers nothing to attack here. Choose another model.")
+            what = "This family offers" if taking else f"For a {item}, there is"
+            st.caption(f"{what} nothing to attack here. Choose another model, or dataset.")
             return
         name = st.selectbox(
             "What to try",
@@ -52,10 +54,12 @@ def draw(question: Question) -> None:
         st.caption(shell.plain(entry.caption))
         key = f"robust.trick.{name}"
         if "eps" in entry.config.knobs():  # the slider shows what it runs at, not a 0 for it
-            st.session_state.setdefault(f"{key}.eps", round(tricks.strength(name, opened), 4))
+            st.session_state.setdefault(
+                f"{key}.eps", round(tricks.strength(name, question.dataset), 4)
+            )
         values = form.form({key: entry.config})[key]
         if "eps" in values:
-            used = tricks.strength(name, opened, values["eps"])
+            used = tricks.strength(name, question.dataset, values["eps"])
             st.caption(f"Runs at an attack strength of {LINF.text(used)}.")
         pressed = st.button("Try it", type="primary", key="robust.try", icon=":material/bolt:")
     with right:

@@ -74,8 +74,6 @@ def matrix(report: Report, study: AttackStudy) -> None:
 
 def wall(report: Report, study: AttackStudy) -> int:
     """Shows clean images, those that fall first at the front, and gives the place of the one that was chosen."""
-    from core.tensors import to_bytes
-
     rows = report.images
 
     def falls(i: int) -> tuple[bool, float]:
@@ -83,7 +81,7 @@ def wall(report: Report, study: AttackStudy) -> int:
         return not rows[i].right, 9.0 if smallest is None else smallest
 
     order = sorted(range(len(rows)), key=falls)[:SHOWN]
-    x = to_bytes(study.x[order])
+    x = study.target.medium.drawn(study.x[order])
     chosen = st.session_state.get("robust.image", 0)
     clicked = show.pictures(
         x,
@@ -164,14 +162,13 @@ def _look(question: Question, x: Any, label: int, towards: int | None) -> dict[s
 
     from core import robustness
     from core.norms import norm_of
-    from core.tensors import to_bytes
 
     norm = norm_of(question.config.norm)
     with TURNS:
         look = robustness.look(target(question), torch.as_tensor(x), label, norm, towards)
     return {
         "texts": [norm.text(eps) for eps in look.eps],
-        "images": to_bytes(look.images),
+        "images": question.dataset.medium.drawn(look.images),
         "said": look.said,
         "top": look.top,
         "trace": look.trace,

@@ -115,8 +115,8 @@ def live(id: str, status: str, sampled: bool) -> None:
     log = {run.name: records}
     known = show.charts(training.curves(run), log)
     first, steering, further = (
-        [chart for chart in known if chart.place == place]
-        for place in ("first", "steering", "further")
+        [chart for chart in known if chart.position == position]
+        for position in ("first", "steering", "further")
     )
     if runs.generates(run):
         with left:

@@ -10,6 +10,7 @@ import streamlit as st
 from core import datasets, jobs, kinds, runs
 from core.catalog import Knob, UserError
 from core.kinds import train as training
+from core.media import Form
 from pages.parts import form, shell
 
 
@@ -90,12 +91,12 @@ def command(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
 
 def draw() -> None:
     """Draws the form: what to train, its parameters, the button."""
-    from core.media import media
     from core.models import DEFAULT_FAMILY, families
     from core.tensors import gpus
 
     # the family that the Overview trains comes first, and is chosen at first
-    sees = media.get(datasets.describe(shell.chosen_dataset()).medium).model
+    about = datasets.describe(shell.chosen_dataset())
+    sees = about.medium.model
     fitting = [entry.name for entry in families if sees in entry.takes]
     others = {name: kind for name, kind in training.trainers().items() if name != "train"}
     names = [*sorted(fitting, key=lambda name: name != DEFAULT_FAMILY), *others]
@@ -132,7 +133,8 @@ def draw() -> None:
     own = {"pipeline", "critic", "made_by", "made_images"}  # asked for below, in words of their own
     made = form.form(shown, omit=own | ({"gpus"} if gpus() < 2 else set()))
     if "augment" in parts:
-        made["train.augment"] = chain("family" in chosen and families.get(chosen["family"]).critic)
+        critic = "family" in chosen and families.get(chosen["family"]).critic
+        made["train.augment"] = chain(critic, about.medium.item)
     if "extra" in parts:
         made["train.extra"] = extra(chosen["dataset"], parts["extra"].knobs())
     if parts["dataset"].knobs():
@@ -170,11 +172,11 @@ def draw() -> None:
         st.code(command(kind, chosen, values), language="bash", wrap_lines=True)
 
 
-def chain(critic: bool) -> dict[str, Any]:
+def chain(critic: bool, items: Form) -> dict[str, Any]:
     """Asks for a chain of Augment, a preset, a saved one, or none, and for its place if there is a critic."""
     from core import augment
 
-    titles = {"": "none"} | augment.trainable()
+    titles = {"": "none"} | augment.trainable(items)
     key = "train.augment.pipeline"
     if st.session_state.get(key) not in titles:  # deleted meanwhile
         st.session_state[key] = ""

@@ -6,7 +6,6 @@ import streamlit as st
 
 from core import jobs, runs
 from core.catalog import UserError
-from core.media import media
 from pages.parts import shell
 from pages.parts.train.form import go_on_from, take_over
 
@@ -48,14 +47,12 @@ def draw(run: jobs.Job) -> None:
         ):
             delete(run.id)
         samples = runs.samples(run)
-        shown = {medium.suffix: medium for medium in media}
-        if samples and (medium := shown.get(samples[-1][1].suffix)):
-            file = samples[-1][1]
+        if samples:
             st.download_button(
-                f"{medium.title} ({file.suffix[1:].upper()})",
-                file.read_bytes,
-                f"{run.id}{file.suffix}",
-                medium.mime,
+                "Images (PNG)",
+                samples[-1][1].read_bytes,
+                f"{run.id}.png",
+                "image/png",
                 key="train.png",
                 icon=":material/download:",
                 on_click="ignore",

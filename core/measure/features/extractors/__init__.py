@@ -25,7 +25,6 @@ class Extractor(Taker):
     labels: bool = False
     frechet: str = ""
     takes: tuple[Form, ...] = FORMS
-    config: type[Config] = Config
 
 
 extractors = Registry("extractor", Extractor, "core.measure.features.extractors")

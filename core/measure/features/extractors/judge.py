@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,12 @@ from torch import Tensor
 from core import runs
 from core.classifier import Classifier, ClassifierConfig
 from core.datasets import Dataset, evenly
-from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
 from core.measure.features.embedding import LENGTHS, bounded, spread
 from core.measure.features.extractors import extractors
 from core.tensors import Batch
 from core.training import TrainConfig, Trainer, spec_of
-from core.training.trained import finished, once
+from core.training.trained import file_of, finished, once
 
 
 @dataclass(frozen=True)
@@ -68,9 +65,7 @@ def _recipe(dataset: Dataset) -> dict[str, Any]:
 
 
 def _file(dataset: Dataset) -> Path:
-    recipe = json.dumps(_recipe(dataset), sort_keys=True)
-    key = hashlib.sha256(recipe.encode()).hexdigest()[:16]
-    return settings().cache / "judges" / f"{key}.safetensors"
+    return file_of("judges", _recipe(dataset))
 
 
 def judged(dataset: Dataset) -> bool:

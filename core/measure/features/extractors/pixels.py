@@ -47,6 +47,6 @@ def pixels(
 ) -> Pixels:
     """The pixels themselves, at most 32 a side: a shift by one of them counts as a large change."""
     pick = evenly(dataset.splits["train"], IMAGES)
-    found = torch.cat([coarse(part) for part in dataset.batches(pick, device=device)])
-    scale = (found - found.mean(0)).square().mean().sqrt().clamp_min(1e-3)
-    return Pixels("pixels", dataset.fingerprint[:16], found.mean(0), scale)
+    values = torch.cat([coarse(part) for part in dataset.batches(pick, device=device)])
+    scale = (values - values.mean(0)).square().mean().sqrt().clamp_min(1e-3)
+    return Pixels("pixels", dataset.fingerprint[:16], values.mean(0), scale)

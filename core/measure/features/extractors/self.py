@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +13,6 @@ from torch.nn import functional as F
 
 from core.classifier import Classifier, ClassifierConfig
 from core.datasets import Dataset
-from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
 from core.measure.features.embedding import LENGTHS, bounded, spread
 from core.measure.features.extractors import extractors
@@ -23,7 +20,7 @@ from core.models import Spec
 from core.nets import refresh_batch_statistics
 from core.tensors import Group, Images, Loss
 from core.training import TrainConfig, Trainer, spec_of
-from core.training.trained import once
+from core.training.trained import file_of, once
 
 
 class ContrastNet(nn.Module):
@@ -81,9 +78,9 @@ class ContrastNet(nn.Module):
         refresh_batch_statistics(self, (lambda part=part: self(part) for part in parts))
         self.eval()
         with torch.no_grad():
-            found = torch.cat([self(part) for part in parts])
-        self.centre.copy_(found.mean(0))
-        self.scale.copy_(spread(found))
+            raw = torch.cat([self(part) for part in parts])
+        self.centre.copy_(raw.mean(0))
+        self.scale.copy_(spread(raw))
 
 
 def _view(x: Images, generator: torch.Generator) -> Images:
@@ -110,20 +107,25 @@ def self_supervised(
     """Opens the self-supervised extractor of a dataset; the first time it is trained, which takes about a minute."""
     spec = spec_of(dataset)
     train = TrainConfig(images=LENGTHS["other"], batch=256, precision="float32", average=100)
-    facts = {"train": train.record(), "spec": spec.record(), "data": dataset.fingerprint, "kind": 1}
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    recipe = {
+        "train": train.record(),
+        "spec": spec.record(),
+        "data": dataset.fingerprint,
+        "kind": 1,
+    }
+    file = file_of("contrasts", recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # noqa: TID251 - the first weights, inside the fork
         model = ContrastNet(spec)
     weights = once(
-        settings().cache / "contrasts" / f"{key}.safetensors",
+        file,
         f"the network that compares images of {dataset.name}",
         lambda: Trainer(model, dataset, train, device),
         lambda net: net.state_dict(),
         watch,
     )
     model.load_state_dict(weights)
-    model.hash = key
+    model.hash = file.stem
     return model.to(device).eval().requires_grad_(False)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from core.build.experiment.arms import Arm, arms, ordered
-from core.build.experiment.config import ExperimentConfig
-from core.build.experiment.samples import with_samples
+from core.building.experiment.arms import Arm, arms, ordered
+from core.building.experiment.config import ExperimentConfig
+from core.building.experiment.samples import with_samples
 from core.catalog import UserError
 from core.datasets import Dataset
 from core.datasets.dataset import assemble
@@ -75,6 +76,7 @@ def check(dataset: Dataset, config: ExperimentConfig) -> None:
     for id in dict.fromkeys(arm.pipeline(config) for arm in config.arms if arm.pipeline):
         pipeline = augment.load(id)
         augment.training(pipeline)
+        pipeline.allow(dataset.medium.item)
         if not acts(pipeline):
             theirs = [arm for arm in ordered() if arm.pipeline and arm.pipeline(config) == id]
             switches = " and ".join(f"experiment.{arm.name}" for arm in theirs)
@@ -85,14 +87,13 @@ def check(dataset: Dataset, config: ExperimentConfig) -> None:
 
 
 class Experiment:
-    """All fits of an experiment, one after the other; each depends on its place alone, so that it can be resumed.
+    """All fits of an experiment; each depends on its pair, size and arm alone, so that an experiment can be resumed.
 
     Raises:
         UserError: As :func:`check`.
     """
 
     def __init__(self, dataset: Dataset, config: ExperimentConfig) -> None:
-
         from core import augment
 
         check(dataset, config)
@@ -116,20 +117,15 @@ class Experiment:
         import torch
 
         index = self.dataset.splits["train"][:64]
-        x = self.dataset.images(index)
+        x = self.dataset.items(index)
         generator = torch.Generator().manual_seed(0)
         return all(torch.equal(transform(x, generator), x) for _ in range(8))
 
     @property
     def places(self) -> list[tuple[int, int, str]]:
         """Every fit as (pair, size, arm), pair by pair, so that a part of them is a smaller experiment."""
-        config = self.config
-        return [
-            (pair, size, arm.name)
-            for pair in range(config.count)
-            for size in config.sizes
-            for arm in config.arms
-        ]
+        pairs, sizes, arms = range(self.config.count), self.config.sizes, self.config.arms
+        return [(pair, size, arm.name) for pair, size, arm in itertools.product(pairs, sizes, arms)]
 
     def subset(self, pair: int, size: int) -> Dataset:
         """Draws the real training images of a pair; a smaller size is a part of a larger one."""
@@ -162,14 +158,14 @@ class Experiment:
 
         from core.classifier import Classifier, ClassifierConfig
         from core.training import TrainConfig, Trainer, spec_of
+        from core.training.trained import finished
 
         config = self.config
         seed = (config.seed * 1000 + pair) % 2**31
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # first weights: those of the pair
             # every class has an output, also one that this subset lacks
-            spec = spec_of(data)
-            model = Classifier(ClassifierConfig(width=config.width), spec)
+            model = Classifier(ClassifierConfig(width=config.width), spec_of(data))
         train = TrainConfig(
             images=config.steps * config.batch,
             batch=config.batch,
@@ -178,9 +174,7 @@ class Experiment:
             precision="float32",
         )
         trainer = Trainer(model, data, train, torch.device("cpu"), transform)
-        for _ in trainer:
-            pass
-        return trainer.published()
+        return finished(trainer, "Training a classifier")
 
     def accuracy(self, model: Any) -> float:
         """Measures the share of the test images that are named rightly, in percent."""
@@ -191,27 +185,27 @@ class Experiment:
         return 100 * float((named.numpy() == self.test_y).mean())
 
     def run(self, pair: int, size: int, arm: str) -> tuple[float, dict[str, Any] | None]:
-        """Does one fit: its accuracy in percent, and what became of the samples of a synthetic arm."""
+        """Does one fit; gives its accuracy in percent, and what became of the samples of a synthetic arm."""
         entry = arms.get(arm)
         lesson = entry.make(self, pair, size)
         model = self.fit(lesson.data, pair, self.transform(entry), lesson.order)
-        return self.accuracy(model), lesson.made
+        return self.accuracy(model), lesson.samples
 
 
 def perform(
     experiment: Experiment,
     done: dict[tuple[int, int, str], float],
-    made: list[dict[str, Any]],
+    synthetic: list[dict[str, Any]],
 ) -> Iterator[tuple[int, int, str, float]]:
     """Does the fits that are not in ``done`` yet, adding to it; yields each as (pair, size, arm, accuracy)."""
-    for place in experiment.places:
-        if place in done:
+    for fit in experiment.places:
+        if fit in done:
             continue
-        accuracy, samples = experiment.run(*place)
-        done[place] = accuracy
+        accuracy, samples = experiment.run(*fit)
+        done[fit] = accuracy
         if samples:
-            made.append({"arm": place[2], **samples})
-        yield (*place, accuracy)
+            synthetic.append({"arm": fit[2], **samples})
+        yield (*fit, accuracy)
 
 
 def expected_seconds(dataset: Dataset, config: ExperimentConfig) -> float:
@@ -241,8 +235,8 @@ def expected_seconds(dataset: Dataset, config: ExperimentConfig) -> float:
     for arm in config.arms:
         seconds += config.steps * per_step[arm.pipeline(config) if arm.pipeline else None]
         if arm.samples:
-            short = few.model_copy(update={"model_images": 640, "synthetic_per_class": 2})
-            short = Experiment(dataset, short)
+            small = {"model_images": 640, "synthetic_per_class": 2}
+            short = Experiment(dataset, few.model_copy(update=small))
             whole = clock(lambda short=short: with_samples(short, 0, config.sizes[0]))
             seconds += (whole - 20 * per_step[None]) * config.model_images / 640
             seconds += config.steps * per_step[None]

@@ -45,12 +45,12 @@ class Lesson:
 
     Attributes:
         data: The images.
-        made: What became of generated ones: ``size``, ``pair``, ``made``, ``kept``, ``refused``.
+        samples: What became of generated ones: ``size``, ``pair``, ``made``, ``kept``, ``refused``.
         order: The images come in another order for another number.
     """
 
     data: Dataset
-    made: Mapping[str, Any] | None = None
+    samples: Mapping[str, Any] | None = None
     order: int = 0
 
 
@@ -77,7 +77,7 @@ class Arm(Entry):
     samples: bool = False
 
 
-arms = Registry("arm", Arm, "core.build.experiment.arms")
+arms = Registry("arm", Arm, "core.building.experiment.arms")
 
 
 def ordered() -> list[Arm]:

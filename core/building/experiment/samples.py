@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from core.build.experiment.arms import Lesson, Setup
+from core.building.experiment.arms import Lesson, Setup
 from core.ground.writing import percent
 
 _REFUSED = {
@@ -17,19 +17,19 @@ _REFUSED = {
 }
 
 
-def samples_used(made: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def samples_used(records: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """Says what became of the samples of a synthetic arm.
 
     Args:
-        made: One record for each pair: ``made``, ``kept`` and ``refused``.
+        records: One for each pair: ``made``, ``kept`` and ``refused``.
 
     Returns:
         Why none was used, empty where some were; and how many were used, empty where none was.
     """
-    drawn, kept = (sum(row[key] for row in made) for key in ("made", "kept"))
+    drawn, kept = (sum(row[key] for row in records) for key in ("made", "kept"))
     if not drawn:
         return "", ""
-    why = {key: sum(row["refused"].get(key, 0) for row in made) for key in _REFUSED}
+    why = {key: sum(row["refused"].get(key, 0) for row in records) for key in _REFUSED}
     reasons = "; ".join(f"{count:,} were {_REFUSED[key]}" for key, count in why.items() if count)
     if not kept:
         return (
@@ -37,20 +37,21 @@ def samples_used(made: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
             "model for longer (experiment.model_images), give it more real images, or ask less of the samples.",
             "",
         )
-    words = f"{kept:,} of {drawn:,} samples were used ({percent(kept / drawn)})"
-    without = sum(not row["kept"] for row in made)
+    sentence = f"{kept:,} of {drawn:,} samples were used ({percent(kept / drawn)})"
+    without = sum(not row["kept"] for row in records)
     if without:
-        words += f", in {without} of {len(made)} pairs none"
-    return "", f"{words}; {reasons}." if reasons else f"{words}."
+        sentence += f", in {without} of {len(records)} pairs none"
+    return "", f"{sentence}; {reasons}." if reasons else f"{sentence}."
 
 
 def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
     """Adds samples of a model that has seen nothing but the real images of a pair."""
     import torch
 
-    from core.build import gate
+    from core.building.gate import gate
     from core.models import build, families
     from core.training import TrainConfig, Trainer, batch_of, spec_of
+    from core.training.trained import finished
 
     data = trial.subset(pair, size)
     assert data.y is not None
@@ -64,15 +65,13 @@ def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
         images=config.model_images, batch=batch, seed=seed, watch=False, precision="float32"
     )
     trainer = Trainer(model, data, train, torch.device("cpu"))
-    for _ in trainer:
-        pass
-    published: Any = trainer.published()
+    published = finished(trainer, "Training a generative model")
     sampling = families.get(config.family).sampling()
     judge = trial.fit(data, pair)
     count = config.synthetic_per_class * classes
     y = torch.arange(count) % classes
     with torch.inference_mode():
-        made = torch.cat(
+        samples = torch.cat(
             [
                 published.sample(
                     ids.tolist(), y[ids] if published.classes else None, seed, sampling
@@ -80,7 +79,7 @@ def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
                 for ids in torch.arange(count).split(200)
             ]
         )
-        raw = data.medium.kept(made, data.levels)
+        raw = data.medium.kept(samples, data.levels)
         x = data.medium.seen(torch.as_tensor(raw), data.levels)
         shares = torch.cat([judge(part).softmax(1) for part in x.split(500)])
         labels = y if published.classes else shares.argmax(1)
@@ -94,7 +93,7 @@ def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
         authentic=config.authentic,
         distinct=config.distinct,
     )
-    facts = {
+    record = {
         "size": size,
         "pair": pair,
         "made": count,
@@ -105,4 +104,4 @@ def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
         np.concatenate([data.x, raw[passed.keep]]),
         np.concatenate([data.y, labels.numpy()[passed.keep].astype(np.int64)]),
     )
-    return Lesson(whole, facts)
+    return Lesson(whole, record)

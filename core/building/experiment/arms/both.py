@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from core.build.experiment.arms import Lesson, Setup, arms
-from core.build.experiment.samples import with_samples
-from core.catalog import Config
+from core.building.experiment.arms import Lesson, Setup, arms
+from core.building.experiment.samples import with_samples
 
 
 @arms.add(
     "both",
     "The chain and synthetic images",
-    Config,
     order=5,
     leads=4,
     help="Also combines the chain with the synthetic images.",

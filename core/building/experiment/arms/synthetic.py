@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from core.build.experiment.arms import Lesson, Setup, arms
-from core.build.experiment.samples import with_samples
-from core.catalog import Config
+from core.building.experiment.arms import Lesson, Setup, arms
+from core.building.experiment.samples import with_samples
 
 
 @arms.add(
     "synthetic",
     "Synthetic images",
-    Config,
     order=4,
     leads=3,
     help=("Also trains a generative model on each arm's real images, and adds its samples."),

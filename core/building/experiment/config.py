@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import create_model
 
-from core.build.experiment.arms import Arm, ordered
+from core.building.experiment.arms import Arm, ordered
 from core.catalog import Config, UserError, knob, seed_knob
 from core.models import SYNTHETIC_FAMILY, families
 
@@ -89,9 +89,9 @@ class ExperimentConfig(_Switched):
         Raises:
             UserError: If the text is no list of such numbers.
         """
-        words = self.per_class.replace(";", ",").split(",")
+        parts = self.per_class.replace(";", ",").split(",")
         try:
-            sizes = sorted({int(word) for word in words if word.strip()})
+            sizes = sorted({int(part) for part in parts if part.strip()})
         except ValueError:
             sizes = []
         if not sizes or sizes[0] < 1 or len(sizes) > 8:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.build.experiment.arms import Lesson, Setup, arms
-from core.catalog import Config
+from core.building.experiment.arms import Lesson, Setup, arms
 
 
 @arms.add(
     "placebo",
     "Placebo: real images twice",
-    Config,
     order=1,
     help="Also trains on the real images twice: it must not help.",
     on=True,

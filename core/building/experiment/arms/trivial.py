@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from core.build.experiment.arms import Lesson, Setup, arms
-from core.catalog import Config
+from core.building.experiment.arms import Lesson, Setup, arms
 
 
 @arms.add(
     "trivial",
     "TrivialAugment",
-    Config,
     order=3,
     leads=2,
     help="Also trains with TrivialAugment, which needs no tuning.",

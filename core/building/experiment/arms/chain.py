@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from core.build.experiment.arms import Lesson, Setup, arms
-from core.catalog import Config
+from core.building.experiment.arms import Lesson, Setup, arms
 
 
 @arms.add(
     "chain",
     "The chain",
-    Config,
     order=2,
     leads=5,
     help="Trains with the chain.",

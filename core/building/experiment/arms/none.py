@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from core.build.experiment.arms import Lesson, Setup, arms
-from core.catalog import Config
+from core.building.experiment.arms import Lesson, Setup, arms
 
 
 @arms.add(
     "none",
     "Real images only",
-    Config,
     order=0,
 )
 def none(trial: Setup, pair: int, size: int) -> Lesson:

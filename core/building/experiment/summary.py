@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from core.build.experiment.arms import Arm, arms
-from core.build.experiment.config import QUICK
-from core.build.experiment.samples import samples_used
-from core.build.experiment.trial import Experiment
+from core.building.experiment.arms import Arm, arms
+from core.building.experiment.config import QUICK
+from core.building.experiment.samples import samples_used
+from core.building.experiment.trial import Experiment
 from core.ground.stats import bca, holm, sign_flip
 
 FEWEST = 6  # pairs from which a sign-flip test can be significant
@@ -24,7 +24,7 @@ class Cell:
     """One arm at one size.
 
     Attributes:
-        arm: A name of :data:`core.build.experiment.arms.arms`.
+        arm: A name of :data:`core.building.experiment.arms.arms`.
         size: Real images per class.
         accuracies, plain: Of the arm and of real images only, by pair, in percent.
         idle: Why the arm was the same training as real images only; empty where it was not.
@@ -42,7 +42,7 @@ class Cell:
         """Gives effect, interval, test and verdict; without verdicts only the values."""
         n, title = len(self.accuracies), arms.get(self.arm).title
         change = [a - b for a, b in zip(self.accuracies, self.plain, strict=True)]
-        facts: dict[str, Any] = {
+        record: dict[str, Any] = {
             "arm": self.arm,
             "size": self.size,
             "accuracies": [round(value, 4) for value in self.accuracies],
@@ -58,26 +58,24 @@ class Cell:
             "idle": self.idle,
             "used": self.used,
         }
-        if self.idle:  # a difference of 0 that was never tested must not read as one that was
+        if self.idle:  # its difference of 0 was not measured
             said = f"{title}: not tested with {self.size} real images per class, {self.idle}"
-            return facts | {"verdict": "not tested", "sentence": said, "effect": None}
+            return record | {"verdict": "not tested", "sentence": said, "effect": None}
         if not verdicts or self.arm == "none" or n < FEWEST:
-            return facts
+            return record
         low, high = bca(change)
         p = sign_flip(change)
         verdict = "cannot tell"
         if p <= 0.05 and (low > 0 or high < 0):
             verdict = "helps" if low > 0 else "hurts"
-        what = {
-            "helps": f"{title} helps",
-            "hurts": f"{title} hurts",
-            "cannot tell": f"It cannot be told whether {_lower(title)} helps",
-        }[verdict]
+        what = f"{title} {verdict}"
+        if verdict == "cannot tell":
+            what = f"It cannot be told whether {_lower(title)} helps"
         sentence = (
-            f"{what}: {facts['effect']:+.1f} points [{low:+.1f}, {high:+.1f}] with {self.size} real images per class "
+            f"{what}: {record['effect']:+.1f} points [{low:+.1f}, {high:+.1f}] with {self.size} real images per class "
             f"({n} pairs, p = {p:.3f})." + (f" {self.used}" if self.used else "")
         )
-        return facts | {"low": low, "high": high, "p": p, "verdict": verdict, "sentence": sentence}
+        return record | {"low": low, "high": high, "p": p, "verdict": verdict, "sentence": sentence}
 
 
 def _lower(title: str) -> str:
@@ -90,16 +88,18 @@ def _cell(
     size: int,
     pairs: Sequence[int],
     done: Mapping[Any, float],
-    made: Any,
+    synthetic: Any,
 ) -> Cell:
     """Gathers what is known of an arm at a size."""
-    rows = [r for r in made if (r["arm"], r["size"]) == (arm.name, size) and r["pair"] in pairs]
+    rows = [
+        r for r in synthetic if (r["arm"], r["size"]) == (arm.name, size) and r["pair"] in pairs
+    ]
     plain = trial.config.arms[0].name
     without, used = samples_used(rows)
     still = ""
     if arm.pipeline is not None and arm.pipeline(trial.config) in trial.still:
         still = "the chain leaves all images as they are. Raise the magnitude of a step."
-    idle = ""  # the same training only where nothing of the arm does anything
+    idle = ""  # why nothing of the arm, neither chain nor samples, changes the training
     if not arm.samples or arm.pipeline is None:
         idle = without or still
     elif without and still:
@@ -119,7 +119,7 @@ def _cell(
 
 
 def summary(
-    trial: Experiment, done: dict[tuple[int, int, str], float], made: list[dict[str, Any]]
+    trial: Experiment, done: dict[tuple[int, int, str], float], synthetic: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Gives what is known so far, in plain values; a verdict only when everything is done."""
     config = trial.config
@@ -133,14 +133,14 @@ def summary(
             if (pair, size, arm.name) in done and (pair, size, plain.name) in done
         ]
         if pairs:
-            cell = _cell(trial, arm, size, pairs, done, made)
+            cell = _cell(trial, arm, size, pairs, done, synthetic)
             cells.append(cell.record(whole and not config.quick))
     tested = [cell for cell in cells if cell["p"] is not None]
     for cell, p in zip(tested, holm([cell["p"] for cell in tested]), strict=True):
         cell["p_holm"] = p
-    asked = max(others, key=lambda arm: arm.leads).name
+    leading = max(others, key=lambda arm: arm.leads).name
     verdict = " ".join(
-        cell["sentence"] for cell in cells if whole and cell["arm"] == asked and cell["sentence"]
+        cell["sentence"] for cell in cells if whole and cell["arm"] == leading and cell["sentence"]
     )
     n = len(trial.test)
     error = 196 * math.sqrt(0.25 / n)
@@ -155,7 +155,7 @@ def summary(
         )
     if config.quick:
         notes.append(f"A quick look of {QUICK} pairs: too few for a verdict.")
-    notes += [cell["sentence"] for cell in cells if cell["idle"] and cell["arm"] != asked]
+    notes += [cell["sentence"] for cell in cells if cell["idle"] and cell["arm"] != leading]
     if len(tested) > 1:
         notes.append("p is of one comparison; p_holm allows for how many there are.")
     return {
@@ -173,6 +173,6 @@ def summary(
         "total": len(trial.places),
         "cells": cells,
         "verdict": verdict,
-        "synthetic": made,
+        "synthetic": synthetic,
         "notes": notes,
     }

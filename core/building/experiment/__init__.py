@@ -4,7 +4,7 @@ Each pair draws its own training images, first weights and order, and every arm 
 asked about differs. The test images are real, frozen, and none of them is near a training image.
 """
 
-from core.build.experiment.config import ExperimentConfig
-from core.build.experiment.samples import samples_used
-from core.build.experiment.summary import Cell, summary
-from core.build.experiment.trial import Experiment, acts, check, expected_seconds, perform
+from core.building.experiment.config import ExperimentConfig
+from core.building.experiment.samples import samples_used
+from core.building.experiment.summary import Cell, summary
+from core.building.experiment.trial import Experiment, acts, check, expected_seconds, perform

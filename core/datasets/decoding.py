@@ -1,0 +1,143 @@
+"""Decodes the pictures of an import, a few at a time and in order, and writes them into one file."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from core.datasets import plan
+from core.datasets.dataset import digest
+from core.datasets.files import Archive, Directory, File
+from core.datasets.pictures import Decoded, Refused, Span, decode, extent
+from core.datasets.plan import FolderConfig, Picture
+from core.datasets.store import PixelFile
+from core.ground.settings import settings
+from core.ground.watch import Watch
+
+T = TypeVar("T")
+
+
+@dataclass
+class Written:
+    """The pictures that were decoded, in the order in which they were written.
+
+    Attributes:
+        pictures: Each as it was planned.
+        keys: Hashes of their pixels.
+        sizes: Width and height that they had.
+        metadata: How many held nothing, something, or a position beside the pixels.
+        refused: Names of files that cannot be decoded, with the reason.
+        repeated: How many were left out because a later split holds them as well.
+        brightest: The largest value in pictures of 8 bits.
+    """
+
+    pictures: list[Picture] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    metadata: Counter[str] = field(default_factory=Counter)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    repeated: int = 0
+    brightest: int = 0
+
+
+def write(
+    source: Directory | Archive,
+    pictures: Sequence[Picture],
+    config: FolderConfig,
+    span: Span | None,
+    file: Path,
+    watch: Watch,
+) -> Written:
+    """Decodes pictures, those of later splits first, and writes them one after the other into an ``.npy`` file.
+
+    Raises:
+        UserError: If a ZIP unpacks to more than it may.
+    """
+    limit = settings().max_megapixels
+
+    def start(picture: Picture) -> Callable[[], Decoded | str]:
+        try:
+            data = plan.content(source, picture.file)
+        except Refused as reason:
+            refusal = str(reason)
+            return lambda: refusal
+        return lambda: decode(data, config.size, config.channels, config.fit, limit, span)
+
+    written = Written()
+    seen: dict[int, set[bytes]] = {0: set(), 1: set(), 2: set()}
+    channels = 3 if config.channels == "colour" else 1
+    with PixelFile(file, (channels, config.size, config.size)) as pixels:
+        for done, (picture, decoded) in enumerate(_ahead(pictures, start), 1):
+            watch.count("Reading", done, len(pictures), "pictures")
+            if isinstance(decoded, str):
+                written.refused.append((picture.file.name, decoded))
+                continue
+            image = decoded.pixels
+            written.metadata[decoded.metadata] += 1
+            if not picture.header.deep:
+                written.brightest = max(written.brightest, int(image.max()))
+            key = digest(image)
+            if any(key in seen[later] for later in range(picture.split + 1, 3)):
+                written.repeated += 1
+                continue
+            seen[picture.split].add(key)
+            if len(image) > pixels.shape[0]:
+                pixels.widen()
+            pixels.add(image)
+            written.pictures.append(picture)
+            written.keys.append(key)
+            written.sizes.append(decoded.was)
+    return written
+
+
+def ends(source: Directory | Archive, pictures: Sequence[Picture]) -> tuple[float, float]:
+    """Finds the smallest and the largest value of pictures; one that cannot be read counts as 0."""
+    limit = settings().max_megapixels
+
+    def start(picture: Picture) -> Callable[[], tuple[float, float]]:
+        data = b""
+        with suppress(Refused):
+            data = plan.content(source, picture.file, count=False)
+
+        def find() -> tuple[float, float]:
+            try:
+                return extent(data, limit)
+            except Refused:
+                return 0.0, 0.0
+
+        return find
+
+    lows, highs = zip(*(pair for _, pair in _ahead(pictures, start)), strict=True)
+    return min(lows), max(highs)
+
+
+def span_of_files(source: Directory | Archive, files: Sequence[File]) -> Span | None:
+    """Finds the range of the pictures with more than 8 bits among files; None where there are none."""
+    deep = []
+    for file in files:
+        with suppress(Refused):
+            if (header := plan.header(source, file)).deep:
+                deep.append(Picture(file, header))
+    return Span(ends(source, deep)[1] or 1.0) if deep else None
+
+
+def _ahead(
+    pictures: Iterable[Picture], start: Callable[[Picture], Callable[[], T]]
+) -> Iterator[tuple[Picture, T]]:
+    """Runs what ``start(picture)`` returns on a few threads, never more than a few pictures ahead, in order."""
+    workers = min(4, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[tuple[Picture, Future[T]]] = deque()
+        for picture in pictures:
+            waiting.append((picture, pool.submit(start(picture))))
+            if len(waiting) > 2 * workers:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for first, future in waiting:
+            yield first, future.result()
