@@ -29,7 +29,7 @@ def test_no_text_becomes_markup(drawn):
 
 def test_the_bar_shows_value_interval_and_real_images_on_one_scale(drawn):
     body = drawn(measures.Row("A", "25 %", 0.25, "", (0.2, 0.3), "50 %", 0.5, 1.0))
-    assert re.findall('class=(.*?) style="(.*?)"', body) == [
+    assert re.findall('class=(\\w+) style="(.*?)"', body) == [
         ("value", "width:25.0%"),
         ("ends", "left:20.0%;width:10.0%"),
         ("real", "left:50.0%"),

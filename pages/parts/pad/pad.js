@@ -402,10 +402,11 @@ function show(me) {
   }
 
   function meter(now) {
-    const words = [];
-    if (me.ms.model !== undefined) words.push(`model ${ms(me.ms.model)}`);
-    if (me.ms.encode !== undefined) words.push(`encoding ${ms(me.ms.encode)}`);
-    if (me.ms.total !== undefined) words.push(`in all ${ms(me.ms.total)}`);
+    const { model, encode, total } = me.ms, words = [];  // the whole wait in words, its parts under the pointer
+    if (total !== undefined) words.push(`answered in ${ms(total)}`);
+    else if (model !== undefined) words.push(`drawn in ${ms(model)}`);
+    const parts = [["model", model], ["making the PNG", encode]].filter(([, time]) => time !== undefined);
+    find(".meter").title = parts.map(([name, time]) => `${name} ${ms(time)}`).join(", ");
     if (me.pointers.size && me.times.length > 5) {
       const rate = ((me.times.length - 1) * 1000) / (now - me.times[0]);
       words.push(`${Math.round(rate)} frames/s`);
