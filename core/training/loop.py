@@ -115,7 +115,7 @@ class Trainer:
         update: Update | None = None,
     ) -> None:
         assert isinstance(model, nn.Module)
-        self.layout = _layout(device)
+        gpu, self.layout = device.type == "cuda", _layout(device)
         self.model = model.to(device).to(memory_format=self.layout).train()
         self.config, self.device, self.transform = config, device, transform
         self.train = Split(dataset, "train", device)
