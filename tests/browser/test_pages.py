@@ -56,7 +56,8 @@ def test_the_choice_goes_along_from_page_to_page(gallery, tiny_runs, screen):
         where = "/" if page is shell.pages()[0] else f"/{page.name}"
         screen.page.wait_for_url(lambda url, where=where: urlsplit(url).path == where)
         screen.ready()
-        screen.chosen("run", "Tiny vae")
+        if page.run:
+            screen.chosen("run", "Tiny vae")
         screen.until(lambda: address(screen).get("run") == tiny_runs.runs["vae"])
 
 
@@ -68,7 +69,7 @@ def test_the_choice_survives_clicks_quicker_than_the_pages(gallery, tiny_runs, s
         screen.open(gallery, "train", run=tiny_runs.runs["vae"])
         links.nth(0).click()
         screen.page.evaluate(pause, between)
-        links.nth(3).click()
+        links.nth(4).click()
         screen.page.evaluate(pause, 1000)  # what goes wrong does so late
         screen.ready()
         screen.chosen("run", "Tiny vae")
