@@ -62,7 +62,7 @@ function stage(root) {
     ratio: () => window.devicePixelRatio || 1,
     colour: (name) => getComputedStyle(box).getPropertyValue(`--st-${name}`),
     accent: () => me.colour("primary-color") || "#4b49c8",
-    ground: () => me.colour("background-color") || "#fff",  // what stands on the accent
+    onAccent: () => me.colour("background-color") || "#fff",  // what stands on the accent
     // Smooth where the visitor wants it, or where squares would not be equal.
     enlarge(pen, zoom) {
       pen.imageSmoothingEnabled = me.smooth || zoom % 1 !== 0;

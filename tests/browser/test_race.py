@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 def test_a_fresh_server_shows_shipped_runs_and_replays_the_race(server, tmp_path, screen):
     fresh = server(home=tmp_path / "home", gallery="1")
     screen.open(fresh, "train", run="shipped-digits-vae")  # a deep link, the first thing it serves
-    screen.chosen("run", "Digits, VAE · shipped")
+    screen.chosen("run", "Digits, VAE")
     assert screen.colours("train.film.shipped-digits-vae") > 3
     expect(screen.key("train.delete")).to_have_count(0)
 

@@ -336,7 +336,7 @@ function show(me) {
       line(pen, path, accent, 2.5 * ratio);
     }
     if (me.path && me.tool === "select") line(pen, scaled([...me.path, me.path[0]]), accent, 2 * ratio);
-    for (const { label, at } of words.marks) pill(pen, scaled([spot(at)])[0], label, accent, ratio, me.ground());
+    for (const { label, at } of words.marks) pill(pen, scaled([spot(at)])[0], label, accent, ratio, me.onAccent());
     if (me.cursor) pill(pen, scaled([spot(me.cursor)])[0], "+", "#1b1d29", ratio);
     over.dataset.hover = String(me.hover);
     card.hidden = me.hover < 0 || !me.places;

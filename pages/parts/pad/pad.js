@@ -343,7 +343,7 @@ function show(me) {
     line(pen, recent, "rgba(0,0,0,.55)", 4 * r);
     line(pen, recent, "rgba(255,255,255,.9)", 2 * r);
     for (const [x, y] of recent.slice(0, -1)) dot(pen, x, y, 3 * r, "#fff");
-    me.pins.forEach((pin, i) => label(pen, screen(pin), String(i + 1), accent, me.ground()));
+    me.pins.forEach((pin, i) => label(pen, screen(pin), String(i + 1), accent, me.onAccent()));
     for (const mark of me.data.marks) {
       const [x, y] = screen(mark.at);
       dot(pen, x, y, 3.5 * r, "#1b1d29");

@@ -84,7 +84,7 @@ function show(me) {
         const side = Math.min(18 * l.ratio, l.h * 0.45);
         pen.fillStyle = accent;
         pen.fillRect(x, y, side, side);
-        pen.fillStyle = me.ground();
+        pen.fillStyle = me.onAccent();
         pen.font = `600 ${side * 0.75}px sans-serif`;
         pen.textAlign = "center";
         pen.textBaseline = "middle";
