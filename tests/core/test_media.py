@@ -42,7 +42,7 @@ def test_an_image_is_what_a_model_sees_of_it():
     assert image.to_model(x) is x and image.from_model(x) is x
     assert pickle.loads(pickle.dumps(image)) is image and copy.deepcopy(image) is image
     assert image.item == image.model == "picture"
-    assert image.told(3, (1, 8, 8)) == "3 grey images of 8×8 px"
+    assert image.describe(3, (1, 8, 8)) == "3 grey images of 8×8 px"
 
 
 @pytest.mark.parametrize("entry", [*media, SECOND[0][1]], ids=lambda entry: entry.name)

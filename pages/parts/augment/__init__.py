@@ -91,9 +91,9 @@ def pipeline() -> Any:
 
     data = shell.chosen_dataset()
     if KEY not in st.session_state:
-        words = st.query_params.get("chain", "")
+        text = st.query_params.get("chain", "")
         try:
-            chain = augment.unfolded(words) if words else begun(data)
+            chain = augment.unfolded(text) if text else begun(data)
         except UserError as error:
             st.toast(
                 shell.plain(f"The chain in the link was left out: {error}"),
@@ -102,13 +102,13 @@ def pipeline() -> Any:
             chain = begun(data)
         take(chain)
     before = st.session_state.get("augment.first", data)
-    if before != data and _as_it_is().hash == begun(before).hash:
-        take(begun(data))  # another dataset, and nobody has touched the chain
+    if before != data and _session().hash == begun(before).hash:
+        take(begun(data))  # another dataset, and the chain is still the first one
     st.session_state["augment.first"] = data
-    return _as_it_is()
+    return _session()
 
 
-def _as_it_is() -> Any:
+def _session() -> Any:
     from core import augment
 
     steps = [
@@ -142,39 +142,38 @@ def remember(chain: Any) -> None:
         usual = augment.augmentations.get(step.name).config().record()
         changed = {name: value for name, value in step.config.items() if value != usual.get(name)}
         folded.append([step.name, changed, step.probability, int(step.on)])
-    words = json.dumps(folded, separators=(",", ":"))
-    if len(words) > LONGEST:
+    text = json.dumps(folded, separators=(",", ":"))
+    if len(text) > LONGEST:
         st.query_params.pop("chain", None)
-    elif st.query_params.get("chain") != words:
-        st.query_params["chain"] = words
+    elif st.query_params.get("chain") != text:
+        st.query_params["chain"] = text
 
 
 def builder() -> None:
-    """Draws the chain: each step with its switch, its place, its form; and what can be added."""
+    """Draws the chain: each step with its switch, its form, and what moves it; and what can be added."""
     from core import augment
 
     item = items(shell.chosen_dataset())
-    presets = {each.id: each for each in augment.presets() if each.pipeline.fits(item)}
-    kept = {one.id: one for one in augment.saved() if one.pipeline.fits(item)}
+    presets = {preset.id: preset for preset in augment.presets() if preset.pipeline.fits(item)}
+    saved = {chain.id: chain for chain in augment.saved() if chain.pipeline.fits(item)}
     chosen = st.selectbox(
         "Begin with",
-        [*presets, *kept],
+        [*presets, *saved],
         index=None,
         key="augment.preset",
         placeholder="a preset, or one you saved",
-        format_func=lambda id: presets[id].title if id in presets else f"{kept[id].name} (saved)",
-        on_change=lambda: _begin(),
+        format_func=lambda id: presets[id].title if id in presets else f"{saved[id].name} (saved)",
+        on_change=_begin,
     )
     if chosen in presets:
         st.caption(presets[chosen].why)
-    for place, step in enumerate(list(st.session_state[KEY])):
-        _step(place, step)
+    for index, step in enumerate(list(st.session_state[KEY])):
+        _step(index, step)
     if not st.session_state[KEY]:
         st.caption("The chain is empty: images pass through unchanged. Add a step.")
-    order = {group: place for place, group in enumerate(augment.GROUPS)}
     entries = sorted(
         (entry for entry in augment.augmentations if item in entry.takes),
-        key=lambda entry: order.get(entry.group, len(order)),
+        key=lambda entry: augment.GROUPS.index(entry.group),
     )
     st.selectbox(
         "Add a step",
@@ -186,7 +185,7 @@ def builder() -> None:
         format_func=lambda name: (
             f"{augment.augmentations.get(name).group}: {augment.augmentations.get(name).title}"
         ),
-        on_change=lambda: _add(),
+        on_change=_add,
     )
 
 
@@ -210,15 +209,15 @@ def _add() -> None:
         st.session_state[KEY] = [*st.session_state[KEY], {**step, "number": number}]
 
 
-def _change(place: int, act: str) -> None:
+def _change(index: int, act: str) -> None:
     steps = list(st.session_state[KEY])
-    step = steps.pop(place)
+    step = steps.pop(index)
     if act != "remove":
-        steps.insert(max(0, min(len(steps), place + (-1 if act == "up" else 1))), step)
+        steps.insert(max(0, index + (-1 if act == "up" else 1)), step)
     st.session_state[KEY] = steps
 
 
-def _step(place: int, step: dict[str, Any]) -> None:
+def _step(index: int, step: dict[str, Any]) -> None:
     from core import augment
 
     entry = augment.augmentations.get(step["name"])
@@ -233,18 +232,18 @@ def _step(place: int, step: dict[str, Any]) -> None:
             **({} if key in st.session_state else {"value": step["enabled"]}),
             key=key,
         )
-        act(up, place, "up", number, "arrow_upward", "Earlier", place == 0)
+        act(up, index, "up", number, "arrow_upward", "Earlier", index == 0)
         # no help on it: Streamlit's tooltip swallows every other click on a popover
         with more.popover("", icon=":material/tune:", type="tertiary", width="content"):
             _settings(entry, step, number)
             act(
-                st, place, "down", number, "arrow_downward", "Later", place == last, "Move it later"
+                st, index, "down", number, "arrow_downward", "Later", index == last, "Move it later"
             )
-        act(away, place, "remove", number, "close", "Remove", False)
+        act(away, index, "remove", number, "close", "Remove", False)
 
 
 def act(
-    where: Any, place: int, what: str, number: int, icon: str, help: str, off: bool, label: str = ""
+    where: Any, index: int, what: str, number: int, icon: str, help: str, off: bool, label: str = ""
 ) -> None:
     """Draws a button that moves a step or takes it out."""
     where.button(
@@ -254,7 +253,7 @@ def act(
         type="tertiary",
         help=help,
         on_click=_change,
-        args=(place, what),
+        args=(index, what),
         disabled=off,
     )
 
@@ -337,22 +336,22 @@ def photos() -> Images:
 
 def examples(name: str, count: int) -> Images:
     """Gives training images of a dataset, each class in turn."""
-    found = dataset(name)
-    index = found.splits["train"]
+    data = dataset(name)
+    index = data.splits["train"]
     y = None
-    if found.y is not None:
-        labels = np.asarray(found.y[index])
-        by_class = [index[labels == k] for k in range(len(found.classes))]
+    if data.y is not None:
+        labels = np.asarray(data.y[index])
+        by_class = [index[labels == k] for k in range(len(data.classes))]
         turns = [part[i] for i in range(count) for part in by_class if i < len(part)]
         index = np.asarray(turns[:count])
-        y = np.asarray(found.y[index])
+        y = np.asarray(data.y[index])
     index = index[:count]
     names = [
-        f"image {i}" + (f": {found.classes[int(found.y[i])]}" if found.y is not None else "")
+        f"image {i}" + (f": {data.classes[int(data.y[i])]}" if data.y is not None else "")
         for i in index
     ]
-    x = sheets.as_bytes(found.x[index], found.levels)
-    return Images(x, y, names, name, found.medium)
+    x = sheets.as_bytes(data.x[index], data.levels)
+    return Images(x, y, names, name, data.medium)
 
 
 def ready(chain: Any, on: Images) -> Any:
@@ -361,15 +360,10 @@ def ready(chain: Any, on: Images) -> Any:
     Raises:
         UserError: If a step has not what it needs.
     """
-    import torch
-
     from core import augment
 
     pool, classes = on, 0
     if on.source != "photos":
         pool = examples(on.source, 256)
         classes = len(dataset(on.source).classes)
-    context = augment.Context(
-        pool.floats, None if pool.y is None else torch.as_tensor(pool.y), classes
-    )
-    return augment.Chain(chain, context)
+    return augment.Chain(chain, augment.Context(pool.floats, pool.labels, classes))
