@@ -90,15 +90,15 @@ class Draws:
     stream: str
     y: Tensor | None = None
 
-    def uniform(self, what: str, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+    def uniform(self, name: str, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Draws uniform numbers between two bounds, (N, *shape)."""
-        stream = f"{self.stream}.{what}"
+        stream = f"{self.stream}.{name}"
         u = noise(self.seed, self.ids, shape, stream, uniform=True, device=self.ids.device)
         return low + (high - low) * u
 
-    def keys(self, what: str = "key") -> Tensor:
+    def keys(self) -> Tensor:
         """Draws an id per image, int64 (N,), from which `apply` draws what is too large to keep."""
-        high, low = (self.uniform(what, 2) * 2**23).to(torch.int64).unbind(1)
+        high, low = (self.uniform("key", 2) * 2**23).to(torch.int64).unbind(1)
         return high * 2**23 + low
 
 
@@ -184,7 +184,7 @@ def spread(value: Tensor) -> Tensor:
     return value[:, None, None, None]
 
 
-def needed(context: Context, what: str) -> Tensor:
+def needed(context: Context, title: str) -> Tensor:
     """Gives the other images that a step mixes in.
 
     Raises:
@@ -192,7 +192,7 @@ def needed(context: Context, what: str) -> Tensor:
     """
     if context.x is None or not len(context.x):
         raise UserError(
-            f"{what} mixes in other images of a dataset, and there are none here. "
+            f"{title} mixes in other images of a dataset, and there are none here. "
             "Choose a dataset with at least 2 images, or leave this step out."
         )
     return context.x

@@ -22,7 +22,7 @@ class Library:
         line: The import of the library.
         function: What runs the ``code`` of a step, with a ``name``: a lambda cannot be sent to another process.
         step: The transform that calls it.
-        some: A ``transform`` for a share ``p`` of the images.
+        partly: A ``transform`` for a share ``p`` of the images.
         nothing: The transform that changes nothing.
         compose: What joins transforms.
     """
@@ -32,7 +32,7 @@ class Library:
     line: str
     function: str
     step: str
-    some: str
+    partly: str
     nothing: str
     compose: str
 
@@ -44,7 +44,7 @@ LIBRARIES = {
         line="from torchvision.transforms import v2",
         function="def {name}(x):\n    return {code}\n",
         step="v2.Lambda({name})",
-        some="v2.RandomApply([{transform}], p={p})",
+        partly="v2.RandomApply([{transform}], p={p})",
         nothing="v2.Identity()",
         compose="v2.Compose",
     ),
@@ -54,7 +54,7 @@ LIBRARIES = {
         line="import albumentations as A",
         function="def {name}(image, **_):\n    return changed(image, lambda x: {code})\n",
         step="A.Lambda(image={name}, p={{p}})",
-        some="{transform}",
+        partly="{transform}",
         nothing="A.NoOp()",
         compose="A.Compose",
     ),
@@ -311,7 +311,7 @@ def program(pipeline: Pipeline, dialect: str) -> str:
             transform = library.step.format(name=name)
         p = f"{step.probability:g}"
         if step.probability < 1:
-            transform = library.some.format(transform=transform, p=p)
+            transform = library.partly.format(transform=transform, p=p)
         transforms.append(f"    {transform.replace('{p}', p)},\n")
     transforms = "".join(transforms) or f"    {library.nothing},\n"
     functions.append(f"augment = {library.compose}([\n{transforms}])\n")

@@ -352,9 +352,9 @@ class Perspective(Configured[PerspectiveConfig]):
 def homographies(start: Tensor, end: Tensor) -> Tensor:
     """Finds the projective maps of four points onto four others, (N, 4, 2) each, as matrices (N, 3, 3)."""
     (x, y), (u, v) = start.unbind(2), end.unbind(2)
-    none, one = torch.zeros_like(x), torch.ones_like(x)
-    across = torch.stack([x, y, one, none, none, none, -u * x, -u * y], 2)
-    down = torch.stack([none, none, none, x, y, one, -v * x, -v * y], 2)
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    across = torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], 2)
+    down = torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], 2)
     solved = torch.linalg.solve(torch.cat([across, down], 1), torch.cat([u, v], 1))  # (N, 8)
     return torch.cat([solved, torch.ones_like(solved[:, :1])], 1).view(-1, 3, 3)
 

@@ -80,10 +80,12 @@ def _named(numbers: list[int]) -> list[str]:
     return [NAMES[number] for number in numbers]
 
 
-def _chosen(draws: Draws, what: str, count: int, allowed: list[int]) -> Tensor:
+def _chosen(draws: Draws, count: int, allowed: list[int]) -> Tensor:
     """Draws operations, (N, count), each equally likely."""
     table = torch.tensor(allowed, device=draws.ids.device)
-    return table[(draws.uniform(what, count) * len(allowed)).long().clamp(max=len(allowed) - 1)]
+    return table[
+        (draws.uniform("operation", count) * len(allowed)).long().clamp(max=len(allowed) - 1)
+    ]
 
 
 class RandAugmentConfig(Config):
@@ -115,7 +117,7 @@ class RandAugment(Policy):
 
     def draw(self, draws: Draws) -> Params:
         count = self.config.operations
-        operation = _chosen(draws, "operation", count, COMMON)
+        operation = _chosen(draws, count, COMMON)
         sign = draws.uniform("sign", count).sub(0.5).sign()
         return {"operation": operation, "magnitude": sign * self.config.magnitude / 10}
 
@@ -145,7 +147,7 @@ class TrivialAugment(Policy):
 
     def draw(self, draws: Draws) -> Params:
         return {
-            "operation": _chosen(draws, "operation", 1, [-1, *COMMON]),
+            "operation": _chosen(draws, 1, [-1, *COMMON]),
             "magnitude": draws.uniform("magnitude", 1, low=-1, high=1),
         }
 
@@ -255,7 +257,7 @@ class AugMix(Policy):
 
     def draw(self, draws: Draws) -> Params:
         width, depth = self.config.width, self.DEPTH
-        operation = _chosen(draws, "operation", width * depth, MIXED).view(-1, width, depth)
+        operation = _chosen(draws, width * depth, MIXED).view(-1, width, depth)
         long = 1 + (draws.uniform("depth", width) * depth).long().clamp(max=depth - 1)
         beyond = torch.arange(depth, device=long.device) >= long[:, :, None]
         operation = torch.where(beyond, -1, operation)

@@ -205,7 +205,7 @@ def referees(
     seen = dataset.medium.to_model
     test_x, test_y = _taken(dataset, held)
     assert test_y is not None
-    none = np.zeros(0, np.int64)
+    empty = np.zeros(0, np.int64)
 
     def accuracy(seed: int, part: Pipeline | None) -> float:
         rng = np.random.default_rng(seed)
@@ -215,7 +215,7 @@ def referees(
             np.asarray(dataset.x[index]),
             dataset.y[index],
             dataset.classes,
-            {"train": np.arange(len(index)), "valid": none, "test": none},
+            {"train": np.arange(len(index)), "valid": empty, "test": empty},
             levels=dataset.levels,
             medium=dataset.medium.name,
         )

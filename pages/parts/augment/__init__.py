@@ -63,20 +63,19 @@ class Images:
 # --- The chain ------------------------------------------------------------------------------------------------------
 
 
-def first(data: str) -> str:
-    """Names the preset that a visit begins with: one that leaves the images of this dataset what they are."""
-    about = datasets.describe(data)
-    if about.entry is not None:
-        return about.entry.chain
-    grey = about.size is not None and about.size["channels"] == 1
-    return "digits" if grey else "photos"  # what a grey picture shows may be another thing mirrored
-
-
 def begun(data: str) -> Any:
-    """Gives the chain of :func:`first`; an empty one where its steps do not take what the dataset holds."""
+    """Gives the preset that a visit begins with, which leaves the images of a dataset what they are.
+
+    It is an empty chain where the steps of the preset do not take what the dataset holds.
+    """
     from core import augment
 
-    preset = augment.load(first(data))
+    summary = datasets.describe(data)
+    if summary.entry is not None:
+        id = summary.entry.chain
+    else:  # what a grey picture shows may be another thing mirrored
+        id = "digits" if summary.size and summary.size["channels"] == 1 else "photos"
+    preset = augment.load(id)
     return preset if preset.fits(items(data)) else augment.Pipeline()
 
 
@@ -120,14 +119,15 @@ def _session() -> Any:
 
 def take(chain: Any) -> None:
     """Makes a pipeline the visitor's chain."""
-    count = st.session_state.get("augment.numbers", 0)
-    steps = []
-    for step in chain.record()["steps"]:
-        count += 1
-        steps.append({**step, "number": count})
-    st.session_state["augment.numbers"] = count
-    st.session_state[KEY] = steps
+    st.session_state[KEY] = _numbered(chain.record()["steps"])
     st.session_state["augment.name"] = chain.name
+
+
+def _numbered(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Gives new steps of the session the numbers under which their controls are kept."""
+    count = st.session_state.get("augment.numbers", 0)
+    st.session_state["augment.numbers"] = count + len(steps)
+    return [{**step, "number": number} for number, step in enumerate(steps, count + 1)]
 
 
 def remember(chain: Any) -> None:
@@ -197,16 +197,12 @@ def _begin() -> None:
 
 
 def _add() -> None:
-    from core import augment
-
     if not (name := st.session_state.get("augment.add")):
         return
     st.session_state["augment.add"] = None
     chain = shell.attempt(lambda: pipeline().with_step(name))
     if chain is not None:
-        number = st.session_state["augment.numbers"] = st.session_state["augment.numbers"] + 1
-        step = augment.Pipeline((chain.steps[-1],)).record()["steps"][0]
-        st.session_state[KEY] = [*st.session_state[KEY], {**step, "number": number}]
+        st.session_state[KEY] = [*st.session_state[KEY], *_numbered(chain.record()["steps"][-1:])]
 
 
 def _change(index: int, act: str) -> None:
@@ -232,29 +228,36 @@ def _step(index: int, step: dict[str, Any]) -> None:
             **({} if key in st.session_state else {"value": step["enabled"]}),
             key=key,
         )
-        act(up, index, "up", number, "arrow_upward", "Earlier", index == 0)
+        _button(up, index, "up", number, "arrow_upward", "Earlier", index == 0)
         # no help on it: Streamlit's tooltip swallows every other click on a popover
         with more.popover("", icon=":material/tune:", type="tertiary", width="content"):
             _settings(entry, step, number)
-            act(
+            _button(
                 st, index, "down", number, "arrow_downward", "Later", index == last, "Move it later"
             )
-        act(away, index, "remove", number, "close", "Remove", False)
+        _button(away, index, "remove", number, "close", "Remove", False)
 
 
-def act(
-    where: Any, index: int, what: str, number: int, icon: str, help: str, off: bool, label: str = ""
+def _button(
+    column: Any,
+    index: int,
+    act: str,
+    number: int,
+    icon: str,
+    help: str,
+    disabled: bool,
+    label: str = "",
 ) -> None:
     """Draws a button that moves a step or takes it out."""
-    where.button(
+    column.button(
         label,
         icon=f":material/{icon}:",
-        key=f"augment.{what}.{number}",
+        key=f"augment.{act}.{number}",
         type="tertiary",
         help=help,
         on_click=_change,
-        args=(index, what),
-        disabled=off,
+        args=(index, act),
+        disabled=disabled,
     )
 
 
@@ -285,18 +288,17 @@ def _settings(entry: Any, step: dict[str, Any], number: int) -> None:
 def _run(entry: Any, step: Mapping[str, Any], key: str) -> str:
     from core import augment
 
-    able = {run.id: run for run in augment.runs_for(entry.name, dataset(shell.chosen_dataset()))}
-    ids = list(able)
-    if not ids:
+    runs = {run.id: run for run in augment.runs_for(entry.name, dataset(shell.chosen_dataset()))}
+    if not runs:
         st.caption("No trained model of this dataset can do this yet. Train one, then come back.")
         return str(step["parameters"].get("run", ""))
-    now = step["parameters"].get("run")
+    run, ids = step["parameters"].get("run"), list(runs)
     return st.selectbox(
         "Model",
         ids,
-        index=ids.index(now) if now in ids else 0,
+        index=ids.index(run) if run in ids else 0,
         key=f"{key}.which",
-        format_func=lambda id: able[id].name,
+        format_func=lambda id: runs[id].name,
         help="A run that was trained on this dataset.",
     )
 

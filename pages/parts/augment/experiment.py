@@ -218,5 +218,5 @@ def used(rows: list[dict[str, Any]]) -> str:
     """Says how many synthetic samples were used, and why the others were left out."""
     from core.building import experiment
 
-    none, used = experiment.samples_used(rows)
-    return shell.plain(used or none)
+    unused, used = experiment.samples_used(rows)
+    return shell.plain(used or unused)
