@@ -202,7 +202,6 @@ def referees(
     parts = [part for part in _parts(pipeline) if part[2].steps]
     strains = [manifold.strain(part, title, step) for title, step, part in parts]
     held = np.concatenate([dataset.splits["valid"], dataset.splits["test"]])[:2000]
-    seen = dataset.medium.to_model
     test_x, test_y = _taken(dataset, held)
     assert test_y is not None
     empty = np.zeros(0, np.int64)
@@ -231,19 +230,21 @@ def referees(
             pass
         judge = trainer.published()
         with torch.inference_mode():
-            named = torch.cat([judge(seen(x)).argmax(1) for x in test_x.split(500)])
+            named = torch.cat(
+                [judge(dataset.medium.to_model(x)).argmax(1) for x in test_x.split(500)]
+            )
         return 100 * float((named == test_y).float().mean())
 
     plain: list[float] = []
-    with_it: list[list[float]] = [[] for _ in parts]
+    augmented: list[list[float]] = [[] for _ in parts]
     total = config.seeds * (1 + len(parts))
     for seed in range(config.seeds):
         plain.append(accuracy(seed, None))
         for number, (_, _, part) in enumerate(parts):
-            slow = part.slow or part.mixing
-            with_it[number].append(float("nan") if slow else accuracy(seed, part))
+            refused = part.slow or part.mixing
+            augmented[number].append(float("nan") if refused else accuracy(seed, part))
             rows = []
-            for strain, scores in zip(strains, with_it, strict=True):
+            for strain, scores in zip(strains, augmented, strict=True):
                 row = strain.record() | {"n_test": len(held), "n_seeds": len(scores)}
                 row |= dict.fromkeys(("accuracy", "plain", "change", "low", "high"))
                 if scores and not np.isnan(scores).any():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,11 @@ class Images:
         import torch
 
         return None if self.y is None else torch.as_tensor(self.y)
+
+    def first(self, count: int) -> Images:
+        """Gives the first of them."""
+        y = None if self.y is None else self.y[:count]
+        return replace(self, x=self.x[:count], y=y, names=self.names[:count])
 
 
 # --- The chain ------------------------------------------------------------------------------------------------------

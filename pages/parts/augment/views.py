@@ -18,8 +18,9 @@ def film(chain: Any, on: Images, seed: int) -> None:
     """Shows images after each step, with the values that were drawn for the chosen one."""
     from core import augment
 
-    few = min(3, len(on.x))
-    frames = augment.film(ready(chain, on), on.floats[:few], seed, range(few), _labels(on, few))
+    on = on.first(3)
+    few = len(on.x)
+    frames = augment.film(ready(chain, on), on.floats, seed, range(few), on.labels)
     columns = min(len(frames), FRAMES)
     shown = frames if len(frames) <= FRAMES else [frames[0], *frames[-(FRAMES - 1) :]]
     x = np.stack([frame.images for frame in shown], 1).reshape(-1, *on.x.shape[1:])
@@ -100,12 +101,13 @@ def grid(chain: Any, on: Images, seed: int) -> None:
 
     from core import augment
 
-    few = len(on.x) if on.source == "photos" else min(8, len(on.x))
+    on = on.first(8)
+    few = len(on.x)
     draws = 5 if on.source == "photos" else 11
     began = time.perf_counter()
-    versions = augment.grid(ready(chain, on), on.floats[:few], seed, draws, _labels(on, few))
+    versions = augment.grid(ready(chain, on), on.floats, seed, draws, on.labels)
     took = 1000 * (time.perf_counter() - began)
-    x = np.concatenate([on.x[:few, None], versions], 1)
+    x = np.concatenate([on.x[:, None], versions], 1)
     columns = draws + 1
     show.pictures(
         on.medium.pictures(x.reshape(-1, *on.x.shape[1:])),
@@ -143,10 +145,10 @@ def sweep(chain: Any, on: Images, seed: int) -> None:
         width=280,
     )
     step = chain.steps[index]
-    few = min(3, len(on.x))
+    on = on.first(3)
     context = ready(augment.Pipeline(), on).context
     swept = augment.sweep(
-        step.name, step.config, on.floats[:few], 7, seed, context=context, y=_labels(on, few)
+        step.name, step.config, on.floats, seed=seed, context=context, y=on.labels
     )
     knob = step.entry.config.knobs()[swept.knob]
     columns = len(swept.values)
@@ -155,9 +157,7 @@ def sweep(chain: Any, on: Images, seed: int) -> None:
         columns=columns,
         key="augment.swept",
         alt=f"{step.title} at {columns} strengths",
-        titles=[
-            f"{knob.label} {value:g}{_unit(knob)}" for _ in range(few) for value in swept.values
-        ],
+        titles=[f"{knob.label} {value:g}{_unit(knob)}" for _ in on.x for value in swept.values],
         max_height=400,
         max_zoom=14,
     )
@@ -249,13 +249,8 @@ def before(chain: Any, on: Images, seed: int) -> None:
         )
         st.caption("Left of the border as it is, right of it augmented. Drag the border.")
     i = image or 0
-    labels = on.labels
-    after = ready(chain, on)(
-        on.floats[i : i + 1],
-        seed,
-        [1000 * i + int(version)],
-        None if labels is None else labels[i : i + 1],
-    )
+    y = None if on.labels is None else on.labels[i : i + 1]
+    after = ready(chain, on)(on.floats[i : i + 1], seed, [1000 * i + int(version)], y)
     from core.tensors import to_bytes
 
     with right:
@@ -295,7 +290,3 @@ def classes(chain: Any, data: str, seed: int) -> None:
         + shell.plain(", ".join(names))
         + "."
     )
-
-
-def _labels(on: Images, count: int) -> Any:
-    return None if on.labels is None else on.labels[:count]
