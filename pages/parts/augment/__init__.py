@@ -176,10 +176,9 @@ def builder() -> None:
         _step(index, step)
     if not st.session_state[KEY]:
         st.caption("The chain is empty: images pass through unchanged. Add a step.")
-    entries = sorted(
-        (entry for entry in augment.augmentations if item in entry.takes),
-        key=lambda entry: augment.GROUPS.index(entry.group),
-    )
+    entries = [entry for entry in augment.augmentations if item in entry.takes]
+    groups = dict.fromkeys([*augment.GROUPS, *(entry.group for entry in entries)])  # new ones last
+    entries.sort(key=lambda entry: list(groups).index(entry.group))
     st.selectbox(
         "Add a step",
         [entry.name for entry in entries],
