@@ -84,14 +84,14 @@ def extras(
                 return
     if config.certify:
         settings = certify.CertifyConfig(sigma=config.certify)
-        found: list[certify.Certified] = []
+        images: list[certify.Certified] = []
         x, y = study.x[: config.certified], study.y[: config.certified]
-        for each in certify.certify(target, x, y, settings, config.seed):
-            found.append(each)
-            if len(found) % 5 == 0 or len(found) == len(x):
+        for image in certify.certify(target, x, y, settings, config.seed):
+            images.append(image)
+            if len(images) % 5 == 0 or len(images) == len(x):
                 yield (
                     "certified",
-                    certificate(found, settings) | {"done": f"{len(found)} of {len(x)}"},
+                    certificate(images, settings) | {"done": f"{len(images)} of {len(x)}"},
                 )
             if watch.stopped():
                 return
@@ -104,21 +104,21 @@ def extras(
 
 
 def certificate(
-    found: Sequence[certify.Certified], config: certify.CertifyConfig
+    images: Sequence[certify.Certified], config: certify.CertifyConfig
 ) -> dict[str, Any]:
     """Gives what was certified as plain values: the curve, and how often it abstained."""
-    radii, shares = certify.curve(found)
-    right = sum(each.right for each in found)
-    low, high = proportion(right, len(found)).interval
+    radii, shares = certify.curve(images)
+    right = sum(image.right for image in images)
+    low, high = proportion(right, len(images)).interval
     return {
         "config": config.record(),
-        "n": len(found),
+        "n": len(images),
         "radii": radii,
         "accuracy": shares,
-        "smoothed": {"value": right / max(1, len(found)), "interval": [low, high]},
-        "abstained": sum(each.abstained for each in found),
+        "smoothed": {"value": right / max(1, len(images)), "interval": [low, high]},
+        "abstained": sum(image.abstained for image in images),
         "images": [
-            {"index": e.index, "said": e.said, "right": e.right, "radius": e.radius} for e in found
+            {"index": e.index, "said": e.said, "right": e.right, "radius": e.radius} for e in images
         ],
         "guarantee": f"The smoothed classifier, L2, each image with probability {1 - config.alpha:g}.",
     }
@@ -146,16 +146,16 @@ def transfer(
         ``names``, ``fooled`` (from row to column; share of the counted images), ``n`` (counted), ``eps``, ``norm``.
     """
     right = [(target.predict(x) == y.to(target.device)).cpu() for target in targets]
-    made = [
+    adversarial = [
         attacks.run("quick", target, x, y, eps, norm=norm, config=values).adversarial
         for target in targets
     ]
     fooled = np.zeros((len(targets), len(targets)))
     counted = np.zeros(fooled.shape, int)
-    for i, images in enumerate(made):
+    for i, moved in enumerate(adversarial):
         for j, target in enumerate(targets):
             both = right[i] & right[j]
-            wrong = (target.predict(images.to(target.device)) != y.to(target.device)).cpu()
+            wrong = (target.predict(moved.to(target.device)) != y.to(target.device)).cpu()
             counted[i, j] = int(both.sum())
             fooled[i, j] = float((wrong & both).sum() / both.sum().clamp_min(1))
     return {

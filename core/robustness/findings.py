@@ -41,18 +41,18 @@ class Past:
 
     Attributes:
         tried: Images that the others had left.
-        by: Of these, how many fell, by the way that did it.
+        counts: How many of these fell, by the kind of attack.
         gain: All images whose smallest change is due to such an attack, in the whole study.
     """
 
     tried: int
-    by: Mapping[str, int]
+    counts: Mapping[str, int]
     gain: int
 
     @property
     def only(self) -> int:
         """Images that fell to nothing else."""
-        return sum(self.by.values())
+        return sum(self.counts.values())
 
 
 @dataclass(kw_only=True)

@@ -72,15 +72,15 @@ class AttackStudy(Tally):
         dataset: Dataset | None = None,
         watch: Watch = UNWATCHED,
     ) -> None:
-        asked = target.with_(eot=config.eot, bpda=config.bpda)
+        classifier = target.with_(eot=config.eot, bpda=config.bpda)
         if config.batch:
-            asked.batch = config.batch
-        x, y = fitting(asked, x, y)
+            classifier.batch = config.batch
+        x, y = fitting(classifier, x, y)
         self.notes: list[str] = []
         if config.n > len(x):
             self.notes.append(f"{config.n} images were asked for; there are {len(x)}.")
         x, y = x[: config.n].to(target.device), y[: config.n].to(target.device)
-        super().__init__(asked, x, y, config)
+        super().__init__(classifier, x, y, config)
         self.watch, self.dataset, self.data = watch, dataset, dict(data or {})
         self.indices = list(indices or range(len(x)))[: len(x)]
         self.peers: list[Peer] = []
@@ -218,7 +218,7 @@ class AttackStudy(Tally):
     @property
     def report(self) -> Report:
         """What is known now."""
-        found, target, config = self.findings, self.target, self.config
+        findings, target, config = self.findings, self.target, self.config
         form = target.medium.item
         rows = [self.row(0.0, self.right, {})]
         for k, eps in enumerate(self.grid):
@@ -228,17 +228,17 @@ class AttackStudy(Tally):
                 if (table[k][self.right] != -1).any()
             }
             rows.append(self.row(eps, self.robust(k), alone))
-        head, said = rows[self.head + 1], answers(found)
-        sound = verdict(found, said, head, rows[0].robust)
+        head, checks = rows[self.head + 1], answers(findings)
+        sound = verdict(findings, checks, head, rows[0].robust)
         return Report(
             complete=self.complete,
             stopped=self.stopped,
-            robustness=robustness(head, found.chance, sound, self.complete),
+            robustness=robustness(head, findings.chance, sound, self.complete),
             verdict=sound,
-            checks=said,
+            checks=checks,
             clean=Clean(*share(self.right)),
-            chance=found.chance,
-            identity=found.identity,
+            chance=findings.chance,
+            identity=findings.identity,
             norm=config.norm,
             headline=head.eps,
             results=rows,
@@ -278,7 +278,7 @@ class AttackStudy(Tally):
 
     def _images(self) -> list[Attacked]:
         """Describes every image; none before the classifier has answered."""
-        if not self.asked:
+        if not self.answered:
             return []
         names = self.target.classes
         return [

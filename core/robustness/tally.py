@@ -33,7 +33,7 @@ class Tally:
         norm: What measures a change.
         findings: What the checks are answered from.
         said: What the classifier answers, (N,); -1 for what is no number.
-        asked: Whether it has answered.
+        answered: Whether the classifier has answered.
         right: Which images it names rightly, (N,).
         fooled: By attack, 1 where it fools at a strength, 0 where it does not, -1 where it was not tried, (E, N).
         beyond: The same of attacks that no norm bounds, (N,).
@@ -50,7 +50,7 @@ class Tally:
         self.schedule = plan = Schedule.of(config, target)
         self.norm = plan.budget.norm
         n, names = len(x), plan.names
-        self.said, self.asked = np.full(n, -1), False
+        self.said, self.answered = np.full(n, -1), False
         self.right = np.zeros(n, bool)
         self.fooled = {name: np.full((len(plan.grid), n), -1, np.int8) for name in names}
         self.beyond: dict[str, np.ndarray] = {}

@@ -414,7 +414,7 @@ def test_strengths_are_read_as_people_write_them(text, norm, found):
     [
         (
             "8",
-            "An attack strength must be at most 1 (linf, pixels from 0 to 1), got 8. Did you mean 8/255?",
+            "An attack strength must be at most 1 (linf, values from 0 to 1), got 8. Did you mean 8/255?",
         ),
         ("-1", "An attack strength must be 0 or more, got -1. For example 8/255."),
         ("much", "An attack strength must be a number, got 'much'. For example 8/255, or 0.1."),

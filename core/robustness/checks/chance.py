@@ -1,4 +1,4 @@
-"""Does accuracy fall to chance when every pixel may change completely?"""
+"""Does accuracy fall to chance when every value may change completely?"""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from core.robustness.findings import Answer, Findings
 
 @checks.add("chance", "Falls to chance", number=3, urgency=4)
 def chance(findings: Findings) -> Answer | None:
-    """At the largest budget every image can become any other, so that nothing can withstand."""
+    """At the largest budget every item can become any other, so that nothing can withstand."""
     left = findings.widest
     if left is None:
         return None
     if left <= findings.chance + 2 / findings.probed:
         return Answer(
             "pass",
-            f"At the largest budget {percent(left)} are left: every image can become any other.",
+            f"At the largest budget {percent(left)} are left: every item can become any other.",
         )
     return Answer(
         "fail",
-        f"Even when every pixel may change completely, {percent(left)} seem to withstand.",
+        f"Even when every value may change completely, {percent(left)} seem to withstand.",
         "No classifier can: the attack does not see the way. Try a gradient through what blocks it.",
         *PASS_THROUGH,
     )

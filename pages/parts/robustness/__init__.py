@@ -139,19 +139,19 @@ _screenings = Cache[Screening](KEPT)
 
 def known(question: Question) -> Screening | None:
     """Gives the screening of this question as far as it has come; None before its first result."""
-    found = _screenings.peek(question.key)
-    return found if found is not None and found.report else None
+    screening = _screenings.peek(question.key)
+    return screening if screening is not None and screening.report else None
 
 
 def screen(question: Question, target: Target, seconds: float = 0.6) -> Screening:
     """Begins the screening of a question, or carries it on."""
     from core.robustness.measure import begin
 
-    found = _screenings.peek(question.key)
-    if found is not None and found.report and found.report.stopped:
-        _screenings.drop(lambda each: each is found)
-    found = _screenings.get(
+    screening = _screenings.peek(question.key)
+    if screening is not None and screening.report and screening.report.stopped:
+        _screenings.drop(lambda entry: entry is screening)
+    screening = _screenings.get(
         question.key, lambda: Screening(begin(target, question.dataset, question.config))
     )
-    found.advance(seconds)
-    return found
+    screening.advance(seconds)
+    return screening
