@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from core import jobs
@@ -59,10 +61,11 @@ def page(data: str) -> None:
     with left:
         question = controls.ask(of)
     with stage:
+        first: dict[str, Any] = {} if "robust.tool" in st.session_state else {"default": "result"}
         name = st.segmented_control(
             "What to look at",
             list(TOOLS),
-            **({} if "robust.tool" in st.session_state else {"default": "result"}),
+            **first,
             key="robust.tool",
             required=True,
             bind="query-params",

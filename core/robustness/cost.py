@@ -14,7 +14,7 @@ from core.robustness.schedule import CLIMBS, PROBE, STILL, Schedule
 from core.target import Target
 
 PILOT = 64  # images of the longer of the two laps
-SLOW = 0.1  # seconds of a step with eight images above which the longer lap is left out
+SLOW = 0.1  # seconds of a step with eight images, above which only they are timed
 EARLY = 0.3  # share of an attack's first start after which an image that falls has fallen
 
 

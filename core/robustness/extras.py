@@ -1,8 +1,8 @@
-"""All that one job may ask of a classifier: the study, common corruptions, a certificate, transfer to other models."""
+"""All that one job may measure: the study, common corruptions, a certificate, transfer to other classifiers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,10 +49,10 @@ class AttackConfig(StudyConfig):
     )
 
     def allow(self, medium: Medium) -> None:
-        """Refuses what items of a medium cannot be put to.
+        """Refuses what cannot be measured on items of a medium.
 
         Raises:
-            UserError: With what can.
+            UserError: With what can be.
         """
         names_of(self, medium)
         Budget(norm_of(self.norm), (), medium.name)  # whatever the shape
@@ -72,7 +72,7 @@ def extras(
     dataset: Dataset,
     watch: Watch = UNWATCHED,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Does what goes with a study, yielding the name of a result and its growing table; ends early when stopped."""
+    """Measures what goes beyond the study, yielding the name and the growing table of each; ends early when stopped."""
     if config.corruptions:
         for table in corruptions.accuracy(target, study.x, study.y, config.seed):
             done = sum(len(row) for row in table["accuracy"].values())
@@ -106,7 +106,7 @@ def extras(
 def certificate(
     images: Sequence[certify.Certified], config: certify.CertifyConfig
 ) -> dict[str, Any]:
-    """Gives what was certified as plain values: the curve, and how often it abstained."""
+    """Sums up certified images as plain values: the curve, and how often the classifier abstained."""
     radii, shares = certify.curve(images)
     right = sum(image.right for image in images)
     low, high = proportion(right, len(images)).interval
@@ -130,25 +130,22 @@ def transfer(
     y: Tensor,
     eps: float,
     norm: Norm = LINF,
-    values: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Attacks each classifier and shows its adversarial images to all the others: which of them are fooled.
 
-    Only images that a pair names rightly both are counted, so that a mistake is not taken for transfer.
+    Only images that both of a pair name rightly are counted, so that a mistake is not taken for transfer.
 
     Args:
         targets: The classifiers, of the same classes.
         x, y: Items (N, …) and labels (N,).
         eps, norm: Budget.
-        values: Parameters of the screening attack.
 
     Returns:
         ``names``, ``fooled`` (from row to column; share of the counted images), ``n`` (counted), ``eps``, ``norm``.
     """
     right = [(target.predict(x) == y.to(target.device)).cpu() for target in targets]
     adversarial = [
-        attacks.run("quick", target, x, y, eps, norm=norm, config=values).adversarial
-        for target in targets
+        attacks.run("quick", target, x, y, eps, norm=norm).adversarial for target in targets
     ]
     fooled = np.zeros((len(targets), len(targets)))
     counted = np.zeros(fooled.shape, int)

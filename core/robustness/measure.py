@@ -48,13 +48,13 @@ class AttackStudy(Tally):
     """Attacks a classifier and judges the number; iterate it for the report as it grows.
 
     Args:
-        target: The classifier; asked as the config says (EOT, BPDA).
+        target: The classifier; the config sets its EOT and BPDA.
         x, y: Items (N, …) in [0, 1] and labels (N,); more than ``config.n`` are cut.
         config: What to do.
         indices: Of the images in their dataset, for the report.
         data: What the report says about the data.
-        dataset: Where the images come from, for what the clean accuracy is compared with; not needed.
-        watch: Asked often; a reason to stop ends the study, which keeps what it has.
+        dataset: Of the images, whose other classifiers the clean accuracy is compared with; optional.
+        watch: May stop the study, which keeps its results so far.
 
     Raises:
         UserError: If an attack or parameter does not exist, or the images do not fit the classifier.
@@ -146,7 +146,7 @@ class AttackStudy(Tally):
         yield
 
     def _open(self, turn: Turn, k: int) -> np.ndarray:
-        """Gives the images that an attack has still to try at a strength."""
+        """Gives the rows of the images that an attack still has to try at a strength."""
         left = self.right & (self.fooled[turn.name][k] != 1)
         if turn.left:
             left &= self.smallest > self.grid[k] + NEAR
@@ -206,7 +206,7 @@ class AttackStudy(Tally):
             table[:k, group & ~hit] = np.where(below == -1, 0, below)
 
     def _move_the_headline(self) -> None:
-        """A strength at which nothing falls tells nothing: the headline of a sweep moves to where something does."""
+        """Moves the headline of a sweep to the first strength at which images fall, if none fall at the usual one."""
         clean = self.right.mean()
         if self.schedule.given or self.head < 0 or self.robust(self.head).mean() < 0.99 * clean:
             return
@@ -217,7 +217,7 @@ class AttackStudy(Tally):
 
     @property
     def report(self) -> Report:
-        """What is known now."""
+        """The report as far as the study has come."""
         findings, target, config = self.findings, self.target, self.config
         form = target.medium.item
         rows = [self.row(0.0, self.right, {})]
@@ -326,7 +326,7 @@ def begin(
 
     Args:
         target, dataset, config, watch: Of the study.
-        data: What the report says about the data beside its name, split and fingerprint.
+        data: What the report says about the data besides its name, split and fingerprint.
 
     Raises:
         UserError: If the dataset has no labels, the split no images, or as the study itself.

@@ -41,7 +41,6 @@ def look(
     label: int,
     norm: Norm = LINF,
     towards: int | None = None,
-    steps: int = 20,
 ) -> Closeup:
     """Attacks one image (C, H, W) at rising strength, towards a class if one is given; about a second on digits."""
     device = target.device
@@ -54,7 +53,7 @@ def look(
         # the same start as at the last strength, so that the slider moves smoothly
         outcome = run(
             "pgd", target, x, y, strength, norm=norm, towards=goal, active=False,
-            config={"steps": steps, "loss": "margin", "random_start": False},
+            config={"steps": 20, "loss": "margin", "random_start": False},
         )  # fmt: skip
         moved.append(outcome.adversarial)
         trace = outcome.trace

@@ -1,7 +1,7 @@
-"""What the checks are answered from: looks at the classifier as it is, and small attacks of other kinds.
+"""Measurements for the checks: the classifier's outputs and gradients without an attack, and small attacks.
 
 Each probe works in steps, so that it can be watched and stopped, and writes into the tally's findings. An image that a
-probe fools counts as fooled: it does not matter which attack found the way.
+probe fools counts as fooled by the study.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ QUERIES = 300, 1000  # of the blind search: usually, and where the gradient is d
 
 
 def as_it_is(tally: Tally) -> Iterator[None]:
-    """Asks the classifier for all answers, and looks at its outputs and gradients without attacking it."""
+    """Classifies all images, and inspects the outputs and gradients without attacking."""
     target, findings, x = tally.target, tally.findings, tally.x
     with Watched() as watched:
         first = target.logits(x[:8])
@@ -72,7 +72,7 @@ def as_it_is(tally: Tally) -> Iterator[None]:
 def compare(
     tally: Tally, dataset: Dataset | None, indices: Sequence[int], peers: list[sanity.Peer]
 ) -> Iterator[None]:
-    """Compares the clean accuracy with guessing and with what is there, which it adds to ``peers``."""
+    """Compares the clean accuracy with guessing and with other classifiers, which it adds to ``peers``."""
     target, right = tally.target, tally.right
     mistakes = sanity.Mistakes()
     for mistakes in sanity.look(target, tally.x, tally.y, tally.said, dataset):  # noqa: B007
@@ -106,7 +106,7 @@ def attacks(tally: Tally, peers: Sequence[sanity.Peer], head: int) -> Iterator[N
     Args:
         tally: Of the study.
         peers: Classifiers whose adversarial images are tried.
-        head: Place of the headline in the grid.
+        head: Position of the headline in the grid.
     """
     findings, target, smallest = tally.findings, tally.target, tally.smallest
     if not tally.schedule.grid:
@@ -119,7 +119,7 @@ def attacks(tally: Tally, peers: Sequence[sanity.Peer], head: int) -> Iterator[N
     outcome = yield from to_the_end(tally.trial("pgd", rows, 0.0, {"steps": STILL}))
     findings.zero_changed = int(outcome.fooled.sum())
     eps = _telling(tally, head)
-    before = smallest[rows] > eps + NEAR  # what stood when the probes began
+    before = smallest[rows] > eps + NEAR  # what withstood when the probes began
     stands: dict[str, Tensor] = {}
     for key, name, values, seed in CLIMBS:
         outcome = yield from to_the_end(tally.trial(name, rows, eps, values, seed=seed))
@@ -150,7 +150,7 @@ def attacks(tally: Tally, peers: Sequence[sanity.Peer], head: int) -> Iterator[N
 
 
 def _telling(tally: Tally, head: int) -> float:
-    """Chooses a strength at which something falls and something stands, for the checks."""
+    """Chooses a strength for the checks at which some images fall and some withstand."""
     grid, given, clean, k = tally.schedule.grid, tally.schedule.given, tally.right.mean(), head
     for _ in range(len(grid)):
         left = tally.robust(k).mean()
@@ -172,7 +172,7 @@ def _paired(first: Tensor, second: Tensor) -> float:
 def _promise(tally: Tally, x: Batch, y: Tensor, eps: float) -> float:
     """Measures what a step along the gradient gains, as a multiple of what the gradient promises.
 
-    Near 1 wherever a gradient is of use; of several steps that which keeps it best, as one may be below a rounding.
+    Near 1 wherever a gradient is of use. The best of several steps counts, as one may be below a rounding.
     """
     target = tally.target
     _, before, slope = target.climb(x, Climb("margin", y))
@@ -210,7 +210,7 @@ def _past(
     counts = {BLIND: 0}
     for title, name, values, peer in ways:
         if name == "surrogate" and (not doubtful or many(sum(counts.values()), tried)):
-            continue  # the dearest, where something is amiss and nothing has shown it yet
+            continue  # the most expensive: only where the gradient is doubtful and nothing has shown it yet
         if not len(rows):
             break
         trial = tally.trial(name, rows, eps, values, target=peer and peer.target, active=not peer)

@@ -1,4 +1,4 @@
-"""What can be taken away of a study: one HTML page, the program that repeats it, the adversarial images."""
+"""What can be downloaded of a study: one HTML page, the program that repeats it, the adversarial images."""
 
 from __future__ import annotations
 
@@ -75,7 +75,6 @@ def pictures(study: AttackStudy) -> list[dict[str, Any]]:
 def python(report: Report) -> str:
     """Writes the program that repeats the number without the app."""
     model, data, config = report.model, report.data, report.config
-    given = {k: v for k, v in config.items() if k not in ("split",)}
     ids = {"": "", "run": model.get("run", ""), "plain": "", "brought": f"own/{model['name']}"}
     lines = [
         "from core import datasets, robustness",
@@ -92,7 +91,7 @@ def python(report: Report) -> str:
             f"target = classifiers.target_of({ids.get(model.get('kind', ''), '')!r}, dataset)"
         )
     lines += [
-        f"config = robustness.StudyConfig.of({given | {'split': config['split']}!r})",
+        f"config = robustness.StudyConfig.of({dict(config)!r})",
         "x, y, indices, data = robustness.images_of(dataset, config)",
         "for report in robustness.AttackStudy(target, x, y, config, indices=indices, data=data, dataset=dataset):",
         "    pass",

@@ -135,7 +135,7 @@ def peers(
 ) -> Iterator[Peer]:
     """Yields what names these items as well: the nearest training item, and the classifiers that exist already."""
     if (near := _nearest(dataset, x, y, indices)) is not None:
-        yield Peer("the nearest training item", near)
+        yield Peer("the nearest training image", near)
     for network in _networks(dataset, target):
         right = network.predict(x.to(network.device)).cpu() == y.cpu()
         yield Peer(network.name, right.numpy(), network)

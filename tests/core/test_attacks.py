@@ -275,7 +275,7 @@ def test_memory_that_is_short_halves_the_batch_and_says_so(net, arrays):
     )
     assert torch.allclose(out.adversarial, wide.adversarial, atol=1e-6)
     assert target.batch <= 5
-    assert target.notes[-1].startswith("Memory was short: it is asked")
+    assert target.notes[-1].startswith("Memory was short: it is given")
 
     def never(x: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")

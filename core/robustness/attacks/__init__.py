@@ -361,17 +361,17 @@ class Trial:
 def climbed(
     problem: Problem,
     ascent: Ascent,
-    ask: Callable[[Batch, int], tuple[Tensor | None, Tensor | None, Tensor]],
+    slope_of: Callable[[Batch, int], tuple[Tensor | None, Tensor | None, Tensor]],
 ) -> Steps:
-    """Climbs to the end, and proposes every place on the way.
+    """Climbs to the end, and proposes the images of every step.
 
     Args:
-        problem: What is left of it shrinks with the images that are done.
-        ascent: Where to begin, and how to step.
-        ask: Gives logits and scores, where they are known, and the gradient at images and the number of the step.
+        problem: The images; those that are fooled leave it.
+        ascent: Its start and its steps.
+        slope_of: Gives logits and scores, where they are known, and the gradient, of images and the step's number.
     """
     for step in range(ascent.steps):
-        logits, score, slope = ask(ascent.at, step)
+        logits, score, slope = slope_of(ascent.at, step)
         keep = yield Proposal(ascent.at, logits, score)
         if not bool(keep.all()):
             problem.keep(keep)

@@ -75,7 +75,7 @@ def components(
     from pyautoattack.square import SquareAttack
 
     def logits(x: torch.Tensor) -> torch.Tensor:
-        out = target._once(x)
+        out = target.once(x)
         if x.requires_grad and torch.is_grad_enabled():
             target.backward += len(x)
         return out

@@ -9,14 +9,14 @@ from core.robustness.findings import Answer, Findings
 
 @checks.add("chance", "Falls to chance", number=3, urgency=4)
 def chance(findings: Findings) -> Answer | None:
-    """At the largest budget every item can become any other, so that nothing can withstand."""
+    """At the largest budget every image can become any other, so that nothing can withstand."""
     left = findings.widest
     if left is None:
         return None
     if left <= findings.chance + 2 / findings.probed:
         return Answer(
             "pass",
-            f"At the largest budget {percent(left)} are left: every item can become any other.",
+            f"At the largest budget {percent(left)} are left: every image can become any other.",
         )
     return Answer(
         "fail",

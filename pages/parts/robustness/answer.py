@@ -44,7 +44,7 @@ def live(question: Question) -> None:
 
 
 def invite(question: Question) -> None:
-    """Says what will happen and how long it takes, before anything was measured; shows a measured one if there is."""
+    """Shows the newest job of this question; where there is none, says what a measurement does."""
     earlier = newest(question)
     if earlier and (report := read(earlier)):
         st.caption(

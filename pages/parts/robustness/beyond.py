@@ -152,8 +152,8 @@ def certified(question: Question) -> None:
         alt="Certified accuracy, falling with the radius",
     )
     st.caption(
-        f"Sigma {certificate['config']['sigma']:g}, n = {certificate['n']}, {certificate['config']['n']:,} draws each. "
-        f"Abstained on {certificate['abstained']}, which count as wrong. {shell.plain(certificate['guarantee'])} "
+        f"Sigma {certificate['config']['sigma']:g}, n = {certificate['n']}, "
+        f"{certificate['config']['draws']:,} draws each. Abstained on {certificate['abstained']}, which count as wrong. {shell.plain(certificate['guarantee'])} "
         f"({shell.plain(certificate['job'])})"
     )
 

@@ -41,7 +41,7 @@ def draw(question: Question) -> None:
         with torch.inference_mode():
             shares = target(question).probabilities(x)[0]
         guess = int(shares.argmax())
-        seen, text = st.columns([1, 2.4], vertical_alignment="center")
+        seen, guessed = st.columns([1, 2.4], vertical_alignment="center")
         with seen:
             show.pictures(
                 prepared.picture[None],
@@ -51,11 +51,11 @@ def draw(question: Question) -> None:
                 max_height=110,
                 max_zoom=14,
             )
-        text.markdown(
+        guessed.markdown(
             f"**2. It says: {shell.plain(dataset.classes[guess])}**, {percent(float(shares[guess]))} sure. "
             "On the left is what it sees."
         )
-        text.button(
+        guessed.button(
             "3. Fool it",
             type="primary",
             key="robust.fool",

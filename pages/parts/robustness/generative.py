@@ -15,7 +15,7 @@ from pages.parts.robustness import TURNS, Question, target
 
 @shell.guard()
 def draw(question: Question) -> None:
-    """Offers the tricks that the chosen model can be put to, and shows one of them."""
+    """Offers the tricks that fit the chosen model, and shows one of them."""
     from core.norms import LINF
     from core.robustness.tricks import tricks
 
@@ -53,9 +53,7 @@ def draw(question: Question) -> None:
         entry = tricks.get(name)
         st.caption(shell.plain(entry.caption))
         key = f"robust.trick.{name}"
-        if (
-            "eps" in entry.config.knobs()
-        ):  # the slider shows the strength itself, not a 0 for the usual one
+        if "eps" in entry.config.knobs():  # the slider shows the usual strength instead of 0
             usual = round(entry.strength(question.dataset), 4)
             st.session_state.setdefault(f"{key}.eps", usual)
         values = form.form({key: entry.config})[key]

@@ -1,4 +1,4 @@
-"""What can be taken away of a screening: the report, its numbers, the program that repeats them."""
+"""Downloads of a screening: the report, its numbers, the program that repeats them."""
 
 from __future__ import annotations
 
