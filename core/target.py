@@ -211,7 +211,7 @@ class Target:
     def _in_parts(
         self, make: Callable[[Tensor, slice], tuple[Tensor, ...]], x: Tensor
     ) -> list[Tensor]:
-        """Applies a function to batches and their rows; one that does not fit into memory is halved, and a note says so."""
+        """Applies a function to batches and their rows; one that does not fit into memory is halved, as a note says."""
         while True:
             try:
                 parts = [

@@ -177,7 +177,9 @@ def test_a_certificate_is_drawn_with_its_draws(visit, gallery, monkeypatch):
 
     images = [certify.Certified(0, 3, True, 0.4, 0.9), certify.Certified(1, -1, False, 0.0, 0.4)]
     table = extras.certificate(images, certify.CertifyConfig(draws=1234)) | {"job": "a job"}
-    monkeypatch.setattr(beyond, "_newest", lambda question, name: table)
+    monkeypatch.setattr(
+        beyond, "_newest", lambda of, name: table if name == "certified.json" else None
+    )
     seen = visit("robustness", **SMALL).set(robust__tool="beyond").calm()
     seen.set(robust__beyond="certified").calm()
     assert "n = 2, 1,234 draws each. Abstained on 1, which count as wrong." in seen.texts("caption")

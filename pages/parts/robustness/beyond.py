@@ -153,8 +153,9 @@ def certified(question: Question) -> None:
     )
     st.caption(
         f"Sigma {certificate['config']['sigma']:g}, n = {certificate['n']}, "
-        f"{certificate['config']['draws']:,} draws each. Abstained on {certificate['abstained']}, which count as wrong. {shell.plain(certificate['guarantee'])} "
-        f"({shell.plain(certificate['job'])})"
+        f"{certificate['config']['draws']:,} draws each. "
+        f"Abstained on {certificate['abstained']}, which count as wrong. "
+        f"{shell.plain(certificate['guarantee'])} ({shell.plain(certificate['job'])})"
     )
 
 
