@@ -183,7 +183,7 @@ def test_commands_work_or_refuse_in_a_sentence(waves, tmp_path, capsys):
         (["sample", waves, "--out", str(own)], "with -n 1, .csv"),
         (["directions", waves, "--kind", "attributes"], "can be read off images"),
         (["race", "--dataset", "waves", "--families", "gan,vae"], "takes pictures"),
-        (["inspect", "waves"], "no inspection of signals"),
+        (["inspect", "waves"], "Inspection: not available for signals"),
         (
             ["augment", "faces", "--dataset", "waves", "--out", out],
             "takes pictures, and this is a seq",
