@@ -1,7 +1,7 @@
 """Pictures in rows, drawn in the browser from one sheet: crisp at any zoom, clickable, and replayable as a film.
 
 A component with its own JavaScript, because Streamlit's images are one request each, blurred when enlarged, and
-deaf to clicks. Sheets arrive as they rest in a run's folder, so nothing is encoded twice.
+deaf to clicks. Sheets are sent as they are stored in a run's folder, so nothing is encoded twice.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ def tiles(
         labels: One per frame, shown beside the slider.
         titles: One per picture, shown when the pointer rests on it.
         marks: A letter to frame a picture with, by index.
-        max_height, max_zoom: In CSS pixels, and squares per pixel.
+        max_height: In CSS pixels.
+        max_zoom: CSS pixels per pixel of a picture, at most.
         clickable: Lets a person choose a picture with mouse or keyboard.
         pace: Milliseconds per frame of a film.
         loop: Begins a film again when it ends.
-        film: What it shows, for those who hear it.
+        film: What a film shows, for screen readers.
 
     Returns:
         (click number, index) of the last click; None before one. A click number is new for every click.
