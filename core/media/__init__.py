@@ -103,7 +103,8 @@ class Medium(Entry):
         if part not in self.parts:
             able = " or ".join(medium.title.lower() for medium in media if part in medium.parts)
             raise UserError(
-                f"There is no {part} of {self.title.lower()} yet, only of {able}. Choose a dataset of those."
+                f"{part.capitalize()}: not available for {self.title.lower()} yet, only for {able}. "
+                "Choose a dataset of those."
             )
 
     def pictures(self, x: np.ndarray, levels: int = 256) -> np.ndarray:

@@ -295,7 +295,7 @@ def test_what_does_not_take_signals_says_so():
     for asked, said in {
         "autoattack": r"takes pictures, and this is a sequence\. Choose from: adaptive, cw, ",
         "pgd": r"not measured in L1\. Choose from: linf, l2",
-        "corruptions": "There is no corruptions of signals yet, only of images",
+        "corruptions": "Corruptions: not available for signals yet, only for images",
     }.items():
         values: dict[str, Any] = {"attack.attacks": asked, "attack.norm": "l1"}
         if asked == "corruptions":
