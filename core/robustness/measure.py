@@ -72,10 +72,10 @@ class AttackStudy(Tally):
         dataset: Dataset | None = None,
         watch: Watch = UNWATCHED,
     ) -> None:
+        x, y = fitting(target, x, y)
         classifier = target.with_(eot=config.eot, bpda=config.bpda)
         if config.batch:
             classifier.batch = config.batch
-        x, y = fitting(classifier, x, y)
         self.notes: list[str] = []
         if config.n > len(x):
             self.notes.append(f"{config.n} images were asked for; there are {len(x)}.")
