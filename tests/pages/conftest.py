@@ -208,6 +208,12 @@ class Visit:
         return read("\n".join(str(node.value) for kind in kinds for node in getattr(self.at, kind)))
 
     @property
+    def measures(self) -> str:
+        """The table of measures, as HTML."""
+        bodies = [node.proto.body for node in self.at.get("html")]
+        return next(body for body in bodies if 'class="measures"' in body)
+
+    @property
     def errors(self) -> list[str]:
         """The sentences in red."""
         return [read(node.value) for node in self.at.error]

@@ -35,8 +35,7 @@ def set_state(id, **state):
 
 def table(seen):
     """The rows of the table of measures, by name: name, value with interval, bar, real images'."""
-    body = next(n.proto.body for n in seen.at.get("html") if 'class="measures"' in n.proto.body)
-    rows = [re.findall("<td>(.*?)</td>", row) for row in body.split("<tr>")]
+    rows = [re.findall("<td>(.*?)</td>", row) for row in seen.measures.split("<tr>")]
     read = [[html.unescape(re.sub("<[^>]*>", "", cell)) for cell in row] for row in rows if row]
     names = [re.match("(?:<details><summary>)?([^<]*)", row[0])[1] for row in rows if row]
     return {

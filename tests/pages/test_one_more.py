@@ -444,7 +444,7 @@ def test_a_metric_a_test_of_copying_and_an_extractor_are_one_file_each(
     text = out.read_text("utf-8")
     assert "Glow (share of light)" in text and "Its samples glow like copies." in text
     seen = visit("evaluate", run=name).calm()
-    assert "Glow" in seen.texts()
+    assert "Glow" in seen.measures
 
 
 def test_a_check_of_a_dataset_is_one_file(files, visit, run, monkeypatch):
