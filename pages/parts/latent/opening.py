@@ -20,16 +20,16 @@ def opening() -> None:
     run = chosen()
     if run is None:
         return
-    facts = sheets.metadata((run.path / sheets.PAD).read_bytes())
+    metadata = sheets.metadata((run.path / sheets.PAD).read_bytes())
     with st.container(border=True):
-        picture, words = st.columns([3.4, 1], gap="medium")
+        picture, sentences = st.columns([3.4, 1], gap="medium")
         with picture:
             wander(run.id)
-        with words:
+        with sentences:
             st.markdown("**Drag on the left picture**, and see what this model would draw there.")
             st.caption(
                 f"{shell.plain(run.name)} ({shell.plain(runs.family_of(run))}{shell.on(run)}), "
-                + shell.plain(f"step {facts['step']:,}, seed {facts['seed']}.")
+                + shell.plain(f"step {metadata['step']:,}, seed {metadata['seed']}.")
             )
             shell.explore(run, key="overview.pad.explore")
 
@@ -50,8 +50,8 @@ def whole(file: Path) -> bool:
 
 @st.cache_data(max_entries=1000, show_spinner=False)
 def _whole(file: str, _mtime: int) -> bool:
-    facts = sheets.whole(Path(file).read_bytes())
-    return facts is not None and {"cells", "width", "step", "seed", "names"} <= facts.keys()
+    metadata = sheets.whole(Path(file).read_bytes())
+    return metadata is not None and {"cells", "width", "step", "seed", "names"} <= metadata.keys()
 
 
 @st.fragment
@@ -60,41 +60,41 @@ def wander(id: str) -> None:
     """Draws the pad; the exact image comes as soon as the server has loaded what it needs for that."""
     run = jobs.get(id)
     content = (run.path / sheets.PAD).read_bytes()
-    facts = sheets.metadata(content)
-    checkpoint, choice = Checkpoint(run.id, facts["step"]), choice_of(facts)
+    metadata = sheets.metadata(content)
+    checkpoint, choice = Checkpoint(run.id, metadata["step"]), choice_of(metadata)
     key = plane_key(checkpoint, choice)
-    asked = pad.view("overview.pad", key, choice.start, facts["width"])
+    asked = pad.view("overview.pad", key, choice.start, metadata["width"])
     exact, took = None, {}
     # asked for, not imported: the first visitor would wait seconds for one image
     if asked.rest and asked.number and not shell.warm().is_alive():
         with suppress(UserError):  # the checkpoint is gone; its sheet still shows what it knew
             exact, took = image(Here(checkpoint, choice, asked))
-    first, second = facts["names"]
+    first, second = metadata["names"]
     pad.pad(
         key="overview.pad",
         plane=key,
-        tile=tuple(facts["tile"]),
+        tile=tuple(metadata["tile"]),
         alt=f"A plane of the latent space of {run.name}: {first} to the right, {second} downwards. "
         "Drag, or use the arrow keys.",
         seen=f"Image of {run.name}",
         start=choice.start,
         asked=asked,
         sheet=pad.Sheet(
-            f"{key} stored", content, facts["cells"], (0.0, 0.0, float(facts["width"]))
+            f"{key} stored", content, metadata["cells"], (0.0, 0.0, float(metadata["width"]))
         ),
         exact=exact,
         ms=took,
-        limit=facts["width"] / 2,
+        limit=metadata["width"] / 2,
         side=300,
         roams=False,
     )
 
 
-def choice_of(facts: dict[str, Any]) -> Choice:
+def choice_of(metadata: dict[str, Any]) -> Choice:
     """Gives the choice whose plane the stored sheet shows: the one that the Latent space page starts with."""
     return Choice(
-        facts["seed"],
-        facts.get("label"),
-        tuple(facts.get("sampling", {}).items()),
+        metadata["seed"],
+        metadata.get("label"),
+        tuple(metadata.get("sampling", {}).items()),
         which=(0, 1),
     )

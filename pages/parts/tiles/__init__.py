@@ -26,6 +26,7 @@ def tiles(
     marks: Mapping[int, str] | None = None,
     max_height: int = 520,
     max_zoom: int = 8,
+    min_zoom: float = 0,
     clickable: bool = False,
     pace: float = 350,
     loop: bool = False,
@@ -43,6 +44,8 @@ def tiles(
         titles: One per picture, shown when the pointer rests on it.
         marks: A letter to frame a picture with, by index.
         max_height, max_zoom: In CSS pixels, and squares per pixel.
+        min_zoom: At least so many squares per pixel, over the full width: where a row is too wide for that it is
+            broken into equal ones, and rows that are too many for the height are left out. 0 shows every picture.
         clickable: Lets a person choose a picture with mouse or keyboard.
         pace: Milliseconds per frame of a film.
         loop: Begins a film again when it ends.
@@ -62,6 +65,7 @@ def tiles(
         "marks": {str(index): mark for index, mark in (marks or {}).items()},
         "maxHeight": max_height,
         "maxZoom": max_zoom,
+        "minZoom": min_zoom,
         "clickable": clickable,
         "pace": pace,
         "loop": loop,
