@@ -35,7 +35,7 @@ def train_default() -> None:
         who=shell.who(),
     )
     if started is not None:
-        st.session_state["run"] = started.id
+        st.session_state.update(run=started.id, data="faces")
 
 
 @shell.guard()
@@ -45,7 +45,7 @@ def live(id: str, status: str, sampled: bool) -> None:
     if run.status != status or sampled != bool(runs.samples(run)):
         st.rerun()  # what is around it changes too
     job.progress(run)
-    if not show.film(run, key=f"overview.live.{id}", max_height=620, min_zoom=2):
+    if not show.film(run, key="overview.live", max_height=480, min_zoom=2):
         st.caption("The first images appear within seconds.")
 
 
@@ -54,11 +54,12 @@ def first(run: jobs.Job) -> None:
     from pages.parts.train import actions
 
     with st.container(border=True):
-        with st.container(horizontal=True, vertical_alignment="center", key="overview.first"):
+        with st.container(
+            horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+        ):
             doing = "learns now" if run.active else run.status
-            st.markdown(f"**{shell.plain(run.name)}**{shell.on(run)} · {doing}")
-            place = st.container(horizontal=True, width="content")
-        actions.draw(place, run, "overview")
+            st.markdown(f"**{shell.plain(run.name)}**{shell.on(run)} · {doing}", width="content")
+            actions.draw(st.container(horizontal=True, width="content"), run, "overview")
         picture, sentences = st.columns([1.75, 1], gap="medium")
         with picture:
             shell.live(live, 1 if run.active else None, run.id, run.status, bool(runs.samples(run)))
@@ -69,16 +70,17 @@ def first(run: jobs.Job) -> None:
                 else "Move the slider, or press ▶, to see how it learned. **Explore** walks through what it learned, "
                 "**Measure** says how good it is and whether it copies."
             )
-            shell.go("train", "Its curves on the Train page")
+            shell.go("train", "Watch it on the Train page")
 
 
 def top(listed: list[jobs.Job]) -> jobs.Job | None:
-    """Chooses the run that stands first: one of this visitor's own, or one that learns now; None for neither."""
-    own = [run for run in listed if not run.shipped and runs.generates(run)]
-    chosen = next((run for run in own if run.id == st.session_state.get("run")), None)
-    if chosen is not None and (chosen.active or runs.samples(chosen)):
-        return chosen
-    return next((run for run in own if run.active), None)
+    """Chooses the run that stands first: one that learns now, else the chosen one if it was trained here, else None."""
+    here = [run for run in listed if not run.shipped and runs.generates(run)]
+    here.sort(key=lambda run: (not run.active, run.id != st.session_state["run"]))
+    first = next(iter(here), None)
+    if first is None or first.active:
+        return first
+    return first if first.id == st.session_state["run"] and runs.samples(first) else None
 
 
 def covers(shown: list[jobs.Job]) -> None:
@@ -104,7 +106,7 @@ st.markdown(
     + (
         ""
         if active
-        else " **Start here**: a model of your own that draws faces takes about two minutes on two cores."
+        else " **The default model** draws faces, and takes about two minutes on two cores."
     )
 )
 if not active:

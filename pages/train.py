@@ -11,7 +11,7 @@ ICON = ":material/model_training:"
 ORDER = 3
 shell.enter()
 
-place = shell.header("What does a model learn, and how fast?")
+header = shell.header("What does a model learn, and how fast?")
 form.draw()
 shown = shell.chosen_run()
 if shown is None:
@@ -20,7 +20,7 @@ if shown is None:
         icon=":material/arrow_upward:",
     )
 else:
-    actions.draw(place, shown, "train")
+    actions.draw(header, shown, "train")
     with st.container(border=True):
         follow.head(shown)
         shell.live(

@@ -87,7 +87,8 @@ def boards(reports: Iterable[Report]) -> list[list[Report]]:
         images = [data.get(name) for name in ("fingerprint", "split", "n", "seed")]
         key = repr([images, report.norm, report.headline, asked])
         if report.complete:
-            groups.setdefault(key, {}).setdefault(str(report.model.get("hash")), report)
+            model = repr([report.model.get(name) for name in ("hash", "name")])
+            groups.setdefault(key, {}).setdefault(model, report)
     return [
         sorted(group.values(), key=lambda r: (not r.verdict.believable, -r.head.robust))
         for group in sorted(groups.values(), key=len, reverse=True)

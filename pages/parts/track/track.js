@@ -53,9 +53,10 @@ function show(me) {
       return row;
     }));
     const sheet = me.picture(past.map((moment) => moment.sheet).filter(Boolean).pop());
-    const ratio = me.ratio(), gap = Math.round(2 * ratio), [w, h] = [across * ratio, down * ratio].map(Math.round);
-    const columns = clamp(Math.floor(((lane.clientWidth + 2 - EDGES) * ratio + gap) / (w + gap)), 1, 5);
-    const count = Math.min(data.count, 2 * columns);
+    const ratio = me.ratio(), gap = Math.round(2 * ratio), room = (lane.clientWidth + 2 - EDGES) * ratio + gap;
+    const columns = clamp(Math.floor(room / (across * ratio + gap)), 1, 5), count = Math.min(data.count, 2 * columns);
+    const larger = Math.max(zoom * ratio, Math.floor((room / columns - gap) / wide));  // where there is room
+    const [w, h] = [wide * larger, high * larger].map(Math.round);
     sized(canvas, columns * (w + gap) - gap, Math.ceil(count / columns) * (h + gap) - gap, ratio);
     const ink = canvas.getContext("2d");
     ink.clearRect(0, 0, canvas.width, canvas.height);

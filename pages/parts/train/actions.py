@@ -30,12 +30,12 @@ def draw(actions: Any, run: jobs.Job, key: str) -> None:
         if run.active:
             job.stop(st, run, key, "What it has learned is kept.")
             return
-        if run.status != "finished":
-            job.resume(st, run, key)
         if ready:
             to("evaluate", "Measure", ":material/speed:", run, f"{key}.measure")
             share(run, key)
-        if not run.shipped and runs.resumable(run):
+        if run.status != "finished":
+            job.resume(st, run, key)
+        elif not run.shipped and runs.resumable(run):
             longer(run, key)
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 from core import datasets, jobs, measure
 from core.catalog import UserError
 from core.ground.writing import many, percent, percents
-from core.measure import Comparison
+from core.measure import Comparison, MetricRow
 from core.norms import norm_of
 from core.robustness import Report
 from pages.parts import evaluate, shell, show
@@ -65,22 +65,27 @@ def rows(board: Comparison) -> list[dict[str, Any]]:
     assert lead is not None
     beside = [row for row in board.rows if row.metric in MORE and row is not lead]
     lines = []
-    for place, k in enumerate(lead.order):
+    for rank, k in enumerate(lead.order, 1):
         evaluation, cell = board.evaluations[k], lead.cells[k]
         line = {
             "": "★" if k in lead.best else "",
-            "rank": place + 1,
+            "rank": rank,
             "model": evaluation.name,
             "family": evaluation.family,
             "step": evaluation.step,
-            f"{lead.title} {evaluate.BETTER[lead.direction]}": cell.value if cell else None,
+            head(lead): cell.value if cell else None,
             "95 % interval": evaluate.span(cell) if cell else "",
         }
         for row in beside:
             other = row.cells[k]
-            line[f"{row.title} {evaluate.BETTER[row.direction]}"] = other.value if other else None
+            line[head(row)] = other.value if other else None
         lines.append(line)
     return lines
+
+
+def head(row: MetricRow) -> str:
+    """Names a column; what sees the images stands above the table."""
+    return f"{row.title.partition(',')[0]} {evaluate.BETTER[row.direction]}"
 
 
 def classifiers(dataset: str) -> None:
@@ -97,7 +102,7 @@ def classifiers(dataset: str) -> None:
         first = board[0]
         st.caption(
             f"{many(len(board), 'classifier')}, by the share of {first.head.n:,} images that withstands "
-            f"{shell.plain(str(first.config.get('attacks', 'every attack')))} at "
+            f"{shell.plain(str(first.config.get('attacks', 'every attack')).replace(',', ', '))} at "
             f"{norm_of(first.norm).text(first.headline)}."
         )
         st.dataframe(
@@ -105,14 +110,14 @@ def classifiers(dataset: str) -> None:
                 pd.DataFrame(
                     [
                         {
-                            "rank": place if each.verdict.believable else None,
+                            "rank": rank if each.verdict.believable else None,
                             "classifier": each.model.get("name"),
                             "withstands ↑": percent(each.head.robust),
                             "95 % interval": percents(*each.head.interval),
                             "right without attack": percent(each.clean.value),
-                            "can it be believed?": each.verdict.sentence,
+                            "believable": "yes" if each.verdict.believable else "no",
                         }
-                        for place, each in enumerate(board, 1)
+                        for rank, each in enumerate(board, 1)
                     ]
                 ),
                 "classifier",

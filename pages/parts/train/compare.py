@@ -65,7 +65,7 @@ def table() -> None:
     listed = [job for job in every if runs.is_run(job)]
     st.subheader("Runs", anchor=False)
     broken({job.id for job in every})
-    words = (
+    sought = (
         st.text_input(
             "Search",
             key="train.search",
@@ -95,7 +95,7 @@ def table() -> None:
                 for text in (run.id, run.name, run.note, runs.family_of(run), runs.dataset_of(run))
             )
             or word in ("shipped" if run.shipped else run.status)
-            for word in words
+            for word in sought
         )
     ]
     number = st.column_config.NumberColumn
@@ -148,8 +148,8 @@ def table() -> None:
     )
     several = [jobs.get(id) for id in picked]
     labels = {run.id: f"{run.name} ({run.id[-4:]})" for run in several}
-    for run, place in zip(several, st.columns(len(several)), strict=True):
-        with place:
+    for run, column in zip(several, st.columns(len(several)), strict=True):
+        with column:
             st.markdown(f"**{shell.plain(labels[run.id])}**")
             seen = f", {run.state.get('done', 0):,} images" if "train" in run.config else ""
             st.caption(f"{shell.plain(runs.family_of(run))}{shell.on(run)}{seen}")

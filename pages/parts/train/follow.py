@@ -45,7 +45,7 @@ def live(id: str, status: str, sampled: bool) -> None:
     if runs.generates(run):
         left, right = st.columns([1.75, 1], gap="medium")
         with left:
-            if show.film(run, key=f"train.film.{id}", max_height=620, min_zoom=2):
+            if show.film(run, key=f"train.film.{id}", max_height=480, min_zoom=2):
                 st.caption(
                     "The same noise at every step: move the slider to see the training again."
                 )
@@ -57,8 +57,8 @@ def live(id: str, status: str, sampled: bool) -> None:
         with right:
             show.curves(log, key, key=f"train.curves.{id}", height=200, marks=marks)
     else:
-        for number, place in enumerate(st.columns(2, gap="medium")):
-            with place:
+        for number, column in enumerate(st.columns(2, gap="medium")):
+            with column:
                 one = key[number : number + 1]
                 show.curves(log, one, key=f"train.curves.{id}.{number}", height=260, marks=marks)
         figures(run, records)
@@ -71,8 +71,8 @@ def live(id: str, status: str, sampled: bool) -> None:
     with st.expander("More curves", on_change="rerun", key="train.all") as more:
         if more.open:
             rest = [chart for chart in charts if chart not in key]
-            for number, place in enumerate(st.columns(2, gap="medium")):
-                with place:
+            for number, column in enumerate(st.columns(2, gap="medium")):
+                with column:
                     show.curves(
                         log,
                         rest[number::2],

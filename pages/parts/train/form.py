@@ -80,14 +80,14 @@ def fill(values: dict[str, Any], chosen: dict[str, str]) -> None:
 
 def command(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
     """Writes the settings as a command line, leaving defaults out."""
-    words = ["python", "-m", "core", "train", "--dataset", chosen["dataset"]]
-    words += ["--family", chosen["family"]] if "family" in chosen else ["--kind", kind]
+    arguments = ["python", "-m", "core", "train", "--dataset", chosen["dataset"]]
+    arguments += ["--family", chosen["family"]] if "family" in chosen else ["--kind", kind]
     classes = kinds.parts(kind, chosen)
     for dotted, value in values.items():
         part, _, name = dotted.partition(".")
         if value != classes[part].knobs()[name].default:
-            words += ["--set", f"{dotted}={value}"]
-    return shlex.join(words)
+            arguments += ["--set", f"{dotted}={value}"]
+    return shlex.join(arguments)
 
 
 def draw() -> None:
