@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.evidence import row
 from core import jobs, latent, runs
+from core.ground import sheets
 from core.measure import features
 from core.tensors import to_float
 
@@ -63,11 +64,11 @@ def pad(run: jobs.Job, rounds: int, refreshes: int) -> dict[str, Any]:
     places = np.random.default_rng(0).uniform(-2, 2, (max(rounds, refreshes), 2))
 
     def refresh(i: int) -> bytes:
-        return latent.sprite(latent.neighbourhood(space, plane, tuple(places[i]), 1.5, n), n)[0]
+        return sheets.png(latent.neighbourhood(space, plane, tuple(places[i]), 1.5, n), n)
 
     def exact(i: int) -> bytes:
         x = space.image(plane.points(places[i : i + 1])[0])
-        return latent.sprite(x[None], 1)[0]
+        return sheets.png(x[None], 1)
 
     timed(refresh, 3)
     result: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Drag through what a model learned, find out what its directions mean, and take it away."""
+"""Drag through what a model learned, find out what its directions mean, and save what you find."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import streamlit as st
 from core import jobs, runs
 from core.catalog import UserError
 from pages.parts import form, pad, shell, show
+from pages.parts.component import told
 from pages.parts.latent import (
     LIMIT,
     Checkpoint,
     Choice,
-    Here,
+    Spot,
     image,
     plane_key,
     tools,
@@ -105,63 +106,60 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
     """Draws the pad, and answers it; only this part runs again while somebody drags."""
     key = plane_key(checkpoint, choice)
     start, went = view_link.arrival(choice)
-    asked = pad.view("latent.pad", key, start, LIMIT, went)
-    view_link.remember(choice, asked)
+    view = pad.view("latent.pad", key, start, LIMIT, went)
+    view_link.remember(choice, view)
     try:
-        here = Here(checkpoint, choice, asked)
+        spot = Spot(checkpoint, choice, view)
     except UserError:
-        if runs.checkpoints(
-            jobs.get(checkpoint.run)
-        ):  # the training has dropped this one meanwhile
+        if runs.checkpoints(jobs.get(checkpoint.run)):  # the training has deleted this one since
             st.rerun()
         raise
-    sheet, took = window(here)
+    sheet, took = window(spot)
     exact = None
-    if asked.rest:
-        exact, final = image(here)
+    if view.rest:
+        exact, final = image(spot)
         took = took or final
-    names = here.plane.names
+    names = spot.plane.names
     pad.pad(
         key="latent.pad",
         plane=key,
-        tile=here.opened.medium.pictures(here.opened.blank[None]).shape[2:],
-        alt=f"A plane of the latent space of {here.run.name}: {names[0]} to the right, {names[1]} "
+        tile=spot.opened.medium.pictures(spot.opened.blank[None]).shape[2:],
+        alt=f"A plane of the latent space of {spot.run.name}: {names[0]} to the right, {names[1]} "
         "downwards. Drag, or use the arrow keys; plus and minus zoom, P pins, Backspace goes back.",
-        seen=f"Image of {here.run.name}",
+        seen=f"Image of {spot.run.name}",
         start=start,
-        asked=asked,
+        view=view,
         sheet=sheet,
         exact=exact,
         went=went,
         home=choice.start,
-        marks=view_link.marks(here),
+        marks=view_link.marks(spot),
         ms=took,
         limit=LIMIT,
         on_view=moved,
         on_drop=view_link.dropped,
     )
-    view_link.below(here)
-    if asked.rest:
-        name = f"{here.checkpoint.run}-{here.checkpoint.step}"
+    view_link.below(spot)
+    if view.rest:
+        name = f"{spot.checkpoint.run}-{spot.checkpoint.step}"
         show.item(
-            here.space.items(here.point)[0], here.opened.medium, name, key="latent.item", drawn=True
+            spot.space.items(spot.point)[0], spot.opened.medium, name, key="latent.item", drawn=True
         )
 
 
 def moved() -> None:
     """Lets the tool below follow when the pointer rests; while it moves, nothing but the pad runs."""
-    asked = (st.session_state.get("latent.pad") or {}).get("view")
-    if isinstance(asked, dict) and asked.get("rest") and tools.follows():
+    if told(st.session_state.get("latent.pad"), "view").get("rest") and tools.follows():
         st.rerun(["latent.wander", "latent.use"])
 
 
 @st.fragment(key="latent.use")
 @shell.guard()
 def use(checkpoint: Checkpoint, choice: Choice, tool: str) -> None:
-    """Draws the chosen tool, from the place where the ring is."""
+    """Draws the chosen tool, from the point under the ring."""
     start, went = view_link.arrival(choice)
-    asked = pad.view("latent.pad", plane_key(checkpoint, choice), start, LIMIT, went)
-    tools.TOOLS[tool].draw(Here(checkpoint, choice, asked))
+    view = pad.view("latent.pad", plane_key(checkpoint, choice), start, LIMIT, went)
+    tools.TOOLS[tool].draw(Spot(checkpoint, choice, view))
 
 
 shell.header("What has it learned? Drag, and see")

@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
         "directions": rows,
     }
     if out is not None:
-        x = np.concatenate([latent.filmstrip(space, point, d).x for d in directions])
+        x = np.concatenate([latent.filmstrip(space, point, d)[0] for d in directions])
         write(out, sheets.png(x, len(latent.AMOUNTS), result))
         result["out"] = str(out)
     lines = []

@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.way,
         not arguments.open,
     )
-    x = latent.film(space, points)
+    x = space.images(points)
     classes = None if labels is None else [opened.classes[label] for label in labels]
     result = {
         "run": job.id,

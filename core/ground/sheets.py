@@ -78,6 +78,13 @@ def png(
     return out.getvalue()
 
 
+def jpeg(x: np.ndarray, columns: int) -> bytes:
+    """Writes a sheet as JPEG, for many large pictures that only pass by."""
+    out = io.BytesIO()
+    Image.fromarray(arrange(x, columns)).save(out, "JPEG", quality=88, subsampling=0)
+    return out.getvalue()
+
+
 def metadata(content: bytes) -> dict[str, Any]:
     """Reads what :func:`png` wrote into a sheet: ``count``, ``columns``, ``tile`` (height, width), and the rest."""
     with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:

@@ -1,4 +1,4 @@
-"""Exploring what a model learned: ways, planes and directions through its latent space, and your own image in it.
+"""Exploring what a model learned: paths, planes and directions in its latent space, and your own image in it.
 
 Everything works on points of a :class:`Space`, which hides how families differ.
 """
@@ -7,46 +7,30 @@ from core.latent.directions import (
     AMOUNTS,
     MOST,
     Direction,
-    Strip,
     factors,
     filmstrip,
     local,
     move,
     principal,
 )
-from core.latent.encoding import (
-    Encoded,
-    SearchStep,
-    bank,
-    difference,
-    encode,
-    find,
-    invert,
-)
-from core.latent.films import encoder, film, gif, mp4, mp4_ready, webp
+from core.latent.encoding import bank, difference, encode, find, invert
+from core.latent.films import encoder, gif, mp4, mp4_ready, webp
 from core.latent.pad_cover import shelve
-from core.latent.paths import PATHS, WAYS, lerp, path, slerp, spline, walk
+from core.latent.paths import WAYS, lerp, path, slerp, spline, walk
 from core.latent.planes import (
     PLANES,
-    Plane,
     anchors_plane,
     coordinates_plane,
     directions_plane,
     labels_plane,
     neighbourhood,
-    plane,
     principal_plane,
-    sprite,
 )
-from core.latent.projection import METHODS, Map, chart, guess, methods, neighbours
+from core.latent.projection import METHODS, chart, guess, methods, neighbours
 from core.latent.regression import arithmetic, condition, regressed
 from core.latent.saved_view import SavedView, read_view, write_view
 from core.latent.space import Space, open_space, supports, trained_on
 from core.latent.views import (
-    Layer,
-    Moment,
-    Posterior,
-    Token,
     activations,
     code_map,
     denoising,

@@ -1,13 +1,13 @@
-"""Directions in a latent space that mean something: found from the model alone, and what they change."""
+"""Directions in a latent space that the model alone gives away, and what they change in an image."""
 
 from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,24 +17,25 @@ from core.latent.space import Space, components, remember
 from core.models import Layered
 
 MOST = 6  # directions shown at a time; more make it harder to choose well
-AMOUNTS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+AMOUNTS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # steps of a film strip
 SMALL = 128  # latents up to here have their Jacobian computed whole
 
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """A way to move a point; a step of 1 is a standard deviation of the draws unless its kind says otherwise.
+    """A direction to move a point in; a step of 1 is a standard deviation of the draws, unless its kind says otherwise.
 
     Attributes:
         name: For people.
         kind: ``principal``, ``factors``, ``local``, ``labels`` or ``attributes``.
         vector: What a step of 1 adds to a point, (D + K,).
-        share: Of what there is to explain, 0 to 1; None where that means nothing.
-        accuracy: Of reading the label or attribute off points that were held out; None for other kinds.
+        share: Of the variation that it explains, 0 to 1, None where that is not defined; of ``labels`` and
+            ``attributes``, what a step changes in the column, in its standard deviations.
+        accuracy: Of reading the label or attribute off held-out points; None for other kinds.
         measure: What the accuracy is: ``R²`` or ``accuracy``.
         chance: The accuracy of always guessing the most frequent value, or the mean.
-        leaks: What one step changes beside what it is for, in standard deviations of each other attribute.
-        n: Points that it was found with.
+        leaks: What one step changes in each other attribute, in standard deviations.
+        n: Points that it was computed from.
         notes: What to know about it, as sentences.
     """
 
@@ -50,49 +51,17 @@ class Direction:
     notes: tuple[str, ...] = ()
 
 
-@runtime_checkable
-class Judging(Protocol):
-    """Whatever names the class of images, such as :class:`core.measure.features.Judge`."""
-
-    def probabilities(self, x: Tensor) -> np.ndarray:
-        """Gives the probability of each class, (N, K)."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Strip:
-    """What a direction does to an image.
-
-    Attributes:
-        x: The images, uint8 (S, C, H, W).
-        amounts: Steps of each.
-        classes: The class that the judge sees in each; None without a judge.
-        changes: Whether some class differs from the one in the middle.
-    """
-
-    x: np.ndarray = field(repr=False)
-    amounts: tuple[float, ...]
-    classes: tuple[int, ...] | None
-    changes: bool
-
-
-def move(space: Space, point: Tensor, steps: Mapping[Direction, float] | Sequence[Any]) -> Tensor:
-    """Moves a point (D + K,) by steps along directions; on a sphere, its latent keeps its length.
-
-    Args:
-        space: Of the point.
-        point: Where to start.
-        steps: Steps by direction, or pairs of both.
+def move(space: Space, point: Tensor, vector: Tensor, steps: float) -> Tensor:
+    """Moves a point (D + K,) by steps along a direction's vector; on a sphere, its latent keeps its length.
 
     Raises:
-        UserError: If the point does not belong to the space, or a step is not finite.
+        UserError: If the point does not belong to the space, or the steps are not finite.
     """
-    moved = space.checked(point)[0].clone()
-    length = moved[: space.latent].norm()
-    for direction, amount in steps.items() if isinstance(steps, Mapping) else steps:
-        moved = moved + float(amount) * direction.vector.to(moved)
+    point = space.checked(point)[0]
+    moved = point + float(steps) * vector.to(point)
     if space.sphere:
         z, shares = moved.split([space.latent, space.classes])
+        length = point[: space.latent].norm()
         moved = torch.cat([z * (length / z.norm().clamp_min(1e-8)), shares])
     return space.checked(moved)[0]
 
@@ -102,32 +71,40 @@ def filmstrip(
     space: Space,
     point: Tensor,
     direction: Direction,
-    amounts: Sequence[float] = AMOUNTS,
-    judge: Judging | None = None,
+    classifier: Callable[[Tensor], Tensor] | None = None,
     quick: bool = False,
-) -> Strip:
-    """Shows what a direction makes of a point, before anybody moves.
+) -> tuple[np.ndarray, tuple[int, ...] | None]:
+    """Moves a point along a direction, by each number of :data:`AMOUNTS`.
+
+    Args:
+        space: Of the point.
+        point: Shape (D + K,).
+        direction: Where to move.
+        classifier: Gives logits (N, K) of images, on the device of the model.
+        quick: Takes fewer steps where an image takes many.
+
+    Returns:
+        The images, uint8 (7, C, H, W), and the class that the classifier sees in each; None without one.
 
     Raises:
-        UserError: If the point or an amount is not allowed.
+        UserError: If the point does not belong to the space.
     """
-    points = torch.stack([move(space, point, [(direction, amount)]) for amount in amounts])
-    x = space.decode(space.checked(points), quick)
-    classes = None if judge is None else tuple(judge.probabilities(x).argmax(1).tolist())
-    middle = int(np.argmin(np.abs(amounts)))
-    changes = classes is not None and any(each != classes[middle] for each in classes)
-    return Strip(space.medium.shown(x), tuple(map(float, amounts)), classes, changes)
+    x = space.decode(
+        torch.stack([move(space, point, direction.vector, steps) for steps in AMOUNTS]), quick
+    )
+    classes = None if classifier is None else tuple(classifier(x).argmax(1).tolist())
+    return space.medium.shown(x), classes
 
 
 # --- Principal directions -------------------------------------------------------------------------------------------
 
 
 def principal(space: Space, count: int = MOST) -> list[Direction]:
-    """Finds the directions that vary most: of the latents if they vary unevenly, else of what they lead to.
+    """Finds the directions of largest variance: of the latents if they vary unevenly, else of what they decode to.
 
     Latents of an autoencoder have principal components of their own. Noise has none; then the components are those of
-    the decoder's activations, or of the images if it has no layers, and a direction is what moves a component: the
-    mean of its gradient, which regression on samples estimates.
+    the decoder's activations, or of the images if it has no layers, and a direction is the mean gradient of a
+    component, which a regression on samples estimates.
 
     References:
         Härkönen et al., 2020, GANSpace: discovering interpretable GAN controls, https://arxiv.org/abs/2004.02546
@@ -144,7 +121,7 @@ def principal(space: Space, count: int = MOST) -> list[Direction]:
         else:
             axes, shares = _of_images(space)
         return [
-            _direction(
+            direction_of(
                 space, f"Main direction {k + 1}", "principal", axis, float(shares[k]), len(z)
             )
             for k, axis in enumerate(axes)
@@ -153,10 +130,10 @@ def principal(space: Space, count: int = MOST) -> list[Direction]:
     return remember(space, "principal", find)[:count]
 
 
-def _direction(
+def direction_of(
     space: Space, name: str, kind: str, axis: Tensor, share: float | None, n: int
 ) -> Direction:
-    """Makes a direction of an axis of latents (D,): of a unit's length, its largest number positive."""
+    """Makes a direction of an axis of latents (D,), as long as a step of 1; its largest number becomes positive."""
     axis = axis * torch.sign(axis[axis.abs().argmax()])
     vector = torch.cat([space.unit(axis.to(space.device)), axis.new_zeros(space.classes)])
     return Direction(name, kind, vector, share, n=n)
@@ -180,8 +157,8 @@ def _of_activations(space: Space) -> tuple[Tensor, Tensor]:
     shares, axes = components(values, MOST)
     coordinates = values @ axes  # (M, k)
     z = points[:, : space.latent]
-    found = torch.linalg.lstsq(coordinates, z - z.mean(0)).solution  # (k, D)
-    return _apart(found), shares
+    directions = torch.linalg.lstsq(coordinates, z - z.mean(0)).solution  # (k, D)
+    return _orthogonal(directions), shares
 
 
 def _of_images(space: Space) -> tuple[Tensor, Tensor]:
@@ -197,20 +174,19 @@ def _of_images(space: Space) -> tuple[Tensor, Tensor]:
     images = space.decode(repeated, quick=True).flatten(1)
     weights = axes.T.repeat_interleave(few, 0)
     (slope,) = torch.autograd.grad((images * weights).sum(), repeated)
-    found = slope[:, : space.latent].view(count, few, -1).mean(1)
-    return _apart(found), shares
+    return _orthogonal(slope[:, : space.latent].view(count, few, -1).mean(1)), shares
 
 
-def _apart(axes: Tensor) -> Tensor:
-    """Makes rows (k, D) orthogonal, in their order; rows that say nothing new are left out."""
-    kept: list[Tensor] = []
+def _orthogonal(axes: Tensor) -> Tensor:
+    """Makes rows (k, D) orthogonal, in their order; rows that depend on earlier ones are left out."""
+    rows: list[Tensor] = []
     for axis in axes.double():
         rest = axis
-        for other in kept:
-            rest = rest - (rest @ other) * other
+        for row in rows:
+            rest = rest - (rest @ row) * row
         if rest.norm() > 1e-6 * axis.norm().clamp_min(1e-12):
-            kept.append(rest / rest.norm())
-    return torch.stack(kept).float() if kept else axes[:0]
+            rows.append(rest / rest.norm())
+    return torch.stack(rows).float() if rows else axes[:0]
 
 
 # --- Factors of the first layer -------------------------------------------------------------------------------------
@@ -231,7 +207,7 @@ def factors(space: Space, count: int = MOST) -> list[Direction]:
     _, scale, axes = torch.linalg.svd(weight.double(), full_matrices=False)
     shares = scale.square() / scale.square().sum().clamp_min(1e-12)
     return [
-        _direction(space, f"Factor {k + 1}", "factors", axis.float(), float(shares[k]), 0)
+        direction_of(space, f"Factor {k + 1}", "factors", axis.float(), float(shares[k]), 0)
         for k, axis in enumerate(axes[: min(count, space.latent)])
     ]
 
@@ -261,7 +237,8 @@ def first_weight(space: Space) -> Tensor | None:
 def local(space: Space, point: Tensor, count: int = MOST) -> list[Direction]:
     """Finds the directions that change the image most at a point: the first right singular vectors of the Jacobian.
 
-    The Jacobian is computed whole by Jacobian-vector products up to 128 dimensions, else met by subspace iteration.
+    Up to 128 dimensions the Jacobian is computed whole, by Jacobian-vector products; else subspace iteration needs only
+    such products.
 
     References:
         Ramesh et al., 2018, A spectral regularizer for unsupervised disentanglement, https://arxiv.org/abs/1812.01161
@@ -279,16 +256,18 @@ def local(space: Space, point: Tensor, count: int = MOST) -> list[Direction]:
         scale, axes = _subspace(decode, z, min(count + 2, space.latent))
         total = None
     return [
-        Direction(
-            found.name,
-            "local",
-            found.vector,
-            None if total is None else float(scale[k] ** 2 / total.clamp_min(1e-12)),
-            n=1,
+        replace(
+            direction_of(
+                space,
+                f"Local direction {k + 1}",
+                "local",
+                axis.float(),
+                None if total is None else float(scale[k] ** 2 / total.clamp_min(1e-12)),
+                1,
+            ),
             notes=("It holds near this image; find it again after moving far.",),
         )
         for k, axis in enumerate(axes[:count])
-        for found in [_direction(space, f"Local direction {k + 1}", "local", axis.float(), None, 1)]
     ]
 
 
@@ -302,10 +281,10 @@ def _decoder(space: Space, shares: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def pushed(decode: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> Tensor:
-    """Multiplies the Jacobian at a latent (D,) with vectors (M, D), (M, P): one product each, in one batch.
+    """Multiplies the Jacobian at a latent (D,) with vectors (M, D), (M, P), all in one batch.
 
-    The product with the transpose is linear in what it is multiplied with, and its derivative by that is the Jacobian:
-    two passes backwards, which need neither the slow import nor the single level of forward differentiation.
+    A vector-Jacobian product is linear in its vector, and the derivative by that vector is the Jacobian. So two
+    backward passes do it; forward differentiation would be slow to import, and cannot be nested.
     """
     repeated = z.expand(len(v), -1).clone().requires_grad_()
     with torch.enable_grad():
@@ -338,7 +317,7 @@ def _subspace(
     return scale, turn @ basis.double()
 
 
-# --- Looking inside without touching what others use ----------------------------------------------------------------
+# --- Hooks on a copy of the model, which others share ----------------------------------------------------------------
 
 _copies = threading.RLock()
 
@@ -357,8 +336,8 @@ def layers(model: Layered) -> list[tuple[str, nn.Module]]:
     They are its activations where these are modules, else every dense or convolutional layer but the last.
     """
     modules = [m for m in model.layered().modules() if not list(m.children())]
-    found = [m for m in modules if isinstance(m, nn.ReLU | nn.LeakyReLU)]
-    if not found:
+    units = [m for m in modules if isinstance(m, nn.ReLU | nn.LeakyReLU)]
+    if not units:
         kinds = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
-        found = [m for m in modules if isinstance(m, kinds)][:-1]
-    return [(f"Layer {k + 1}", module) for k, module in enumerate(found)]
+        units = [m for m in modules if isinstance(m, kinds)][:-1]
+    return [(f"Layer {k + 1}", module) for k, module in enumerate(units)]

@@ -28,14 +28,12 @@ class Encoded:
 
     Attributes:
         points: Shape (N, D + K).
-        original: The images as they look, uint8 (N, 1 or 3, H, W).
         recon: What the points decode to, uint8 (N, 1 or 3, H, W).
         error: Mean squared error of the pixels in [0, 1], (N,).
         seconds: How long it took.
     """
 
     points: Tensor = field(repr=False)
-    original: np.ndarray = field(repr=False)
     recon: np.ndarray = field(repr=False)
     error: np.ndarray
     seconds: float
@@ -64,7 +62,7 @@ def encode(space: Space, x: Batch, labels: Sequence[int] | None = None) -> Encod
     Args:
         space: Of a model that encodes.
         x: The images.
-        labels: Their classes, which a model that listens to classes should be told.
+        labels: Their classes, for a model that listens to classes.
 
     Raises:
         UserError: If the model has no encoder, or the images are not of its shape.
@@ -75,8 +73,7 @@ def encode(space: Space, x: Batch, labels: Sequence[int] | None = None) -> Encod
     with torch.no_grad():
         recon = torch.cat([space.decode(part) for part in points.split(256)])
     error = (recon - x).square().flatten(1).mean(1).cpu().numpy()
-    draw = space.medium.shown
-    return Encoded(points, draw(x), draw(recon), error, time.perf_counter() - start)
+    return Encoded(points, space.medium.shown(recon), error, time.perf_counter() - start)
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -92,7 +89,7 @@ class SearchStep:
     """A state of the search for an image.
 
     Attributes:
-        point: The best so far, (D + K,).
+        point: The best until then, (D + K,).
         image: What it decodes to, uint8 (1 or 3, H, W).
         error: Mean squared error of the pixels in [0, 1].
         done: Share of the search, 0 to 1.
@@ -106,13 +103,15 @@ class SearchStep:
     seconds: float
 
 
-def find(space: Space, x: Batch, label: int | None = None, **options: int) -> Iterator[SearchStep]:
-    """Finds an image (1, C, H, W): encodes it where the model can, which is one step, and else searches for it."""
+def find(space: Space, x: Batch, label: int | None = None) -> Iterator[SearchStep]:
+    """Finds the point of an image (1, C, H, W): in one step where the model encodes, else by :func:`invert`."""
     if not space.encodes:
-        yield from invert(space, x, label, **options)
+        yield from invert(space, x, label)
         return
-    found = encode(space, x, None if label is None else [label] * len(x))
-    yield SearchStep(found.points[0], found.recon[0], float(found.error[0]), 1.0, found.seconds)
+    encoded = encode(space, x, None if label is None else [label] * len(x))
+    yield SearchStep(
+        encoded.points[0], encoded.recon[0], float(encoded.error[0]), 1.0, encoded.seconds
+    )
 
 
 def bank(space: Space) -> tuple[Tensor, Tensor]:
@@ -134,20 +133,18 @@ def invert(
     *,
     steps: int = STEPS,
     every: int = 10,
-    starts: int = STARTS,
 ) -> Iterator[SearchStep]:
-    """Searches for the point of an image (1, C, H, W) in [0, 1]; yields the best so far, again and again.
+    """Searches for the point of an image (1, C, H, W) in [0, 1]; yields the best until then at regular intervals.
 
     It starts from the draws that look most like the image, and follows the gradient of the squared error; the worse
-    half of them is dropped at every third of the way. A latent stays near the lengths that are drawn.
+    half of them is dropped after each third of the steps. A latent stays about as long as those that are drawn.
 
     Args:
         space: Of any model that can be differentiated.
         x: The image.
         label: Its class; without one, whatever class the most similar draws have.
         steps: Of the gradient descent.
-        every: Steps between two looks.
-        starts: Draws to start from.
+        every: Steps between two yields.
 
     Raises:
         UserError: If the image is not of the model's shape, or there is no such class.
@@ -160,36 +157,36 @@ def invert(
     points, images = bank(space)
     if label is not None and space.classes:
         label = space.known(label)
-        mine = points[:, space.latent + label] > 0.5
-        if int(mine.sum()) < 100:  # a rare class is drawn anew
+        of_class = points[:, space.latent + label] > 0.5
+        if int(of_class.sum()) < 100:  # a rare class is drawn anew
             points = space.draw(range(256), [label] * 256, seed=1)
             with torch.no_grad():
                 images = space.decode(points, quick=True).flatten(1).half()
         else:
-            points, images = points[mine], images[mine]
+            points, images = points[of_class], images[of_class]
     flat = x.flatten(1)
     errors = (images.float() - flat).square().mean(1)
-    best = errors.topk(min(starts, len(errors)), largest=False).indices
-    z, shares = points[best].split([space.latent, space.classes], 1)
+    nearest = errors.topk(min(STARTS, len(errors)), largest=False).indices
+    z, shares = points[nearest].split([space.latent, space.classes], 1)
     longest = LONGEST * space.studied()[:, : space.latent].norm(dim=1).mean()
     if float(longest) == 0:  # a truncation of 0 leaves a single latent
         longest = torch.tensor(float(space.latent) ** 0.5)
 
     first, second = torch.zeros_like(z), torch.zeros_like(z)
-    kept: tuple[float, Tensor] | None = None
+    best: tuple[float, Tensor] | None = None
     for step in range(steps + 1):
         z = z.detach().requires_grad_()
         with torch.enable_grad():
-            found = space.smooth(torch.cat([z, shares], 1)).flatten(1)
-            error = (found - flat).square().mean(1)
+            decoded = space.smooth(torch.cat([z, shares], 1)).flatten(1)
+            error = (decoded - flat).square().mean(1)
             (slope,) = torch.autograd.grad(error.sum(), z)
         error = error.detach()
         lowest = int(error.argmin())
-        if kept is None or float(error[lowest]) < kept[0]:
-            kept = float(error[lowest]), torch.cat([z[lowest], shares[lowest]]).detach()
+        if best is None or float(error[lowest]) < best[0]:
+            best = float(error[lowest]), torch.cat([z[lowest], shares[lowest]]).detach()
         if step % every == 0 or step == steps:
-            image = space.image(kept[1])
-            yield SearchStep(kept[1], image, kept[0], step / steps, time.perf_counter() - began)
+            image = space.image(best[1])
+            yield SearchStep(best[1], image, best[0], step / steps, time.perf_counter() - began)
         with torch.no_grad():  # Adam (Kingma and Ba, 2014) with a rate that falls along a cosine
             first = 0.9 * first + 0.1 * slope
             second = 0.99 * second + 0.01 * slope.square()
@@ -200,5 +197,5 @@ def invert(
             z = z - rate * unit
             z = z * (longest / z.norm(dim=1, keepdim=True)).clamp_max(1)
             if step in (steps // 3, 2 * steps // 3) and len(z) > 1:
-                keep = error.topk(len(z) // 2, largest=False).indices
-                z, shares, first, second = z[keep], shares[keep], first[keep], second[keep]
+                half = error.topk(len(z) // 2, largest=False).indices
+                z, shares, first, second = z[half], shares[half], first[half], second[half]

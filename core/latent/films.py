@@ -1,4 +1,4 @@
-"""Films to take away: many images as GIF, WebP or MP4, with what made them inside."""
+"""Films as files: many images as GIF, WebP or MP4, with the settings that made them inside."""
 
 from __future__ import annotations
 
@@ -16,18 +16,12 @@ from PIL import Image
 
 from core.catalog import UserError
 from core.datasets import evenly
-from core.latent.space import Space
 
 MOST_PIXELS = 1024  # side of a film
 
 
-def film(space: Space, points: Any, quick: bool = False) -> np.ndarray:
-    """Decodes the frames of a walk, uint8 (frames, C, H, W)."""
-    return space.images(points, quick)
-
-
-def gif(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> bytes:
-    """Packs images (T, C, H, W) as a GIF that repeats for ever; ``facts`` are its comment.
+def gif(x: np.ndarray, fps: float, metadata: Mapping[str, Any], scale: int = 8) -> bytes:
+    """Packs images (T, C, H, W) as a GIF that repeats for ever; ``metadata`` are its comment.
 
     A GIF counts in hundredths of a second: the rate is rounded to 100, 50, 33, 25, 20 … frames per second.
 
@@ -36,8 +30,7 @@ def gif(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> 
     """
     frames = [Image.fromarray(frame) for frame in _frames(x, fps, scale)]
     if x.shape[1] == 3:  # one palette for all frames, so that still parts do not flicker
-        some = evenly(x, 16)
-        sheet = Image.fromarray(some.transpose(0, 2, 3, 1).reshape(-1, x.shape[3], 3))
+        sheet = Image.fromarray(evenly(x, 16).transpose(0, 2, 3, 1).reshape(-1, x.shape[3], 3))
         palette = sheet.quantize(256, Image.Quantize.MEDIANCUT)
         frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     out = io.BytesIO()
@@ -48,21 +41,21 @@ def gif(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> 
         append_images=frames[1:],
         duration=round(100 / fps) * 10,
         loop=0,
-        comment=json.dumps(dict(facts)).encode(),
+        comment=json.dumps(dict(metadata)).encode(),
     )
     return out.getvalue()
 
 
-def webp(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> bytes:
-    """Packs images (T, C, H, W) as a WebP without loss that repeats for ever; ``facts`` are its description (EXIF).
+def webp(x: np.ndarray, fps: float, metadata: Mapping[str, Any], scale: int = 8) -> bytes:
+    """Packs images (T, C, H, W) as a lossless WebP that repeats for ever; ``metadata`` are its description (EXIF).
 
     Raises:
         UserError: If the rate is not 1 to 50.
     """
     frames = [Image.fromarray(frame).convert("RGB") for frame in _frames(x, fps, scale)]
-    inside = Image.Exif()
-    inside[0x010E] = json.dumps(dict(facts))  # ImageDescription
-    # whole milliseconds, which add up to the length of the film
+    exif = Image.Exif()
+    exif[0x010E] = json.dumps(dict(metadata))  # ImageDescription
+    # rounded to milliseconds by their ends, so that they add up to the length of the film
     ends = np.round(np.arange(len(frames) + 1) * 1000 / fps).astype(int)
     out = io.BytesIO()
     frames[0].save(
@@ -73,7 +66,7 @@ def webp(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) ->
         duration=np.diff(ends).tolist(),
         loop=0,
         lossless=True,
-        exif=inside,
+        exif=exif,
     )
     return out.getvalue()
 
@@ -89,17 +82,17 @@ def encoder() -> str:
     Raises:
         UserError: If this computer has none.
     """
-    found = shutil.which("ffmpeg")
-    if found is None:
+    program = shutil.which("ffmpeg")
+    if program is None:
         raise UserError(
             "An MP4 needs the program ffmpeg, which this computer does not have. "
             "Install it (Debian and Ubuntu: apt-get install ffmpeg), or take the GIF or WebP."
         )
-    return found
+    return program
 
 
-def mp4(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> bytes:
-    """Packs images (T, C, H, W) as an MP4 (H.264) that every browser plays; ``facts`` are its comment.
+def mp4(x: np.ndarray, fps: float, metadata: Mapping[str, Any], scale: int = 8) -> bytes:
+    """Packs images (T, C, H, W) as an MP4 (H.264); ``metadata`` are its comment.
 
     Raises:
         UserError: If the rate is not 1 to 50, or ffmpeg is not there or fails.
@@ -115,7 +108,7 @@ def mp4(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> 
             program, "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
             "-s", f"{frames.shape[2]}x{frames.shape[1]}", "-r", f"{fps:g}", "-i", "-",
             "-an", "-c:v", "libx264", "-threads", "1", "-crf", "16", "-pix_fmt", "yuv420p",
-            "-movflags", "+faststart", "-metadata", f"comment={json.dumps(dict(facts))}", str(file),
+            "-movflags", "+faststart", "-metadata", f"comment={json.dumps(dict(metadata))}", str(file),
         ]  # fmt: skip
         try:
             done = subprocess.run(
@@ -137,7 +130,7 @@ def mp4(x: np.ndarray, fps: float, facts: Mapping[str, Any], scale: int = 8) -> 
 
 
 def _frames(x: np.ndarray, fps: float, scale: int) -> np.ndarray:
-    """Checks and enlarges, (T, H, W) for grey or (T, H, W, 3)."""
+    """Checks and enlarges the images, (T, H, W) for grey or (T, H, W, 3)."""
     if not 1 <= fps <= 50:
         raise UserError(f"A film must have 1 to 50 frames per second, got {fps:g}. Try 25.")
     if not len(x):

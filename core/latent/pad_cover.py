@@ -1,4 +1,4 @@
-"""The picture of a plane that rests beside a run, so that a page can be dragged on before any model is loaded."""
+"""The picture of a plane in a run's folder: it is dragged on before any model is loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTH = 6.0  # of the plane, in standard deviations
 
 
 def shelve(run: jobs.Job) -> Path:
-    """Decodes the plane that the pages start with, and keeps it beside the run as :data:`core.ground.sheets.PAD`.
+    """Decodes the plane that the pages start with, and keeps it in the run's folder as :data:`core.ground.sheets.PAD`.
 
     Cells are exact, not previews. The picture says what it shows: ``cells`` per side, ``width`` in units of the plane,
     ``step``, ``seed``, ``label``, ``sampling``, and the ``names`` of the axes.
@@ -36,7 +36,7 @@ def shelve(run: jobs.Job) -> Path:
     plane = principal_plane(space, origin)
     span = WIDTH * (CELLS - 1) / CELLS / 2  # from the middle to the middle of the last cell
     x = neighbourhood(space, plane, (0.0, 0.0), span, CELLS, quick=False)
-    facts = {
+    metadata = {
         "cells": CELLS,
         "width": WIDTH,
         "step": opened.step,
@@ -47,5 +47,5 @@ def shelve(run: jobs.Job) -> Path:
         "names": list(plane.names),
     }
     file = run.path / sheets.PAD
-    files.write_atomic(file, sheets.png(x, CELLS, facts))
+    files.write_atomic(file, sheets.png(x, CELLS, metadata))
     return file

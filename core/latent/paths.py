@@ -1,4 +1,4 @@
-"""Ways through a latent space."""
+"""Paths through a latent space."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def path(
     way: str,
     steps: int,
 ) -> np.ndarray:
-    """Decodes the way from one sample to another, for images to uint8 (steps, C, H, W); a class is blended.
+    """Decodes the path from one sample to another to items as they are stored, (steps, …); their classes are blended.
 
     Args:
         model: One that decodes.
@@ -69,7 +69,7 @@ def path(
         labels: The label of each id, (N,); None for a model that listens to none.
         seed, sampling: Of the samples.
         way: A name of :data:`PATHS`.
-        steps: Images on the way, both ends included.
+        steps: Items on the path, both ends included.
     """
     z = model.latent(list(ends), seed, sampling)
     t = torch.linspace(0, 1, steps, device=z.device)
@@ -77,15 +77,20 @@ def path(
     if labels is not None:
         shares = F.one_hot(labels[list(ends)], model.classes).float()
         y = lerp(shares[0], shares[1], t)
-    made = model.decode(PATHS[way](z[0], z[1], t), y, sampling)
-    return media.get(model.spec.medium).kept(made)
+    x = model.decode(PATHS[way](z[0], z[1], t), y, sampling)
+    return media.get(model.spec.medium).kept(x)
 
 
 def spline(keyframes: Tensor, t: Tensor, loop: bool = False) -> Tensor:
-    """Follows a smooth curve through keyframes (K, D); t in keyframes, 0 to K - 1 or, around a loop, K; (T,) to (T, D).
+    """Follows a smooth curve through keyframes (M, D), (T,) to (T, D).
 
-    Cubic; its velocity at a keyframe is half of the way between its neighbours, so it never jumps. A loop ends where
+    Cubic; its velocity at a keyframe is half the difference of its neighbours, so it never jumps. A loop ends where
     it began, at the same velocity. An open curve starts and ends along the line to its neighbour.
+
+    Args:
+        keyframes: At times 0, 1, 2 and so on.
+        t: From 0 to M - 1; around a loop, to M.
+        loop: Goes back to the first keyframe.
 
     References:
         Catmull and Rom, 1974, A class of local interpolating splines
@@ -116,7 +121,7 @@ def walk(
     way: str = "spline",
     loop: bool = True,
 ) -> Tensor:
-    """Visits keyframes in turn, (K, D + K) to (frames, D + K), with as many frames from each to the next.
+    """Visits keyframes in turn, (M, D + K) to (frames, D + K), with as many frames from each to the next.
 
     Args:
         space: Where the keyframes lie.
@@ -126,7 +131,7 @@ def walk(
         loop: Goes back to the first keyframe at the end.
 
     Raises:
-        UserError: If there are less than two keyframes, a wrong number of frames, or no such way.
+        UserError: If there are fewer than two keyframes, a wrong number of frames, or no such way.
     """
     points = space.checked(keyframes)
     if way not in WAYS:
@@ -150,18 +155,11 @@ def walk(
         moved = spline(z, t, loop)
         if space.sphere:  # a curve cuts the corners of a sphere
             moved = moved / moved.norm(dim=1, keepdim=True).clamp_min(1e-8)
-            start, end = (z[each].norm(dim=1, keepdim=True) for each in ends)
+            start, end = (z[index].norm(dim=1, keepdim=True) for index in ends)
             moved = moved * torch.lerp(start, end, s)
     else:
         moved = torch.cat(
-            [
-                PATHS[way](z[a], z[b], part[:, 0])
-                for a, b, part in _segments(len(points), last, segment, s)
-            ]
+            [PATHS[way](z[k], z[(k + 1) % len(z)], s[segment == k, 0]) for k in range(last)]
         )
     blend = torch.lerp(shares[ends[0]], shares[ends[1]], s)
     return torch.cat([moved, blend], 1)
-
-
-def _segments(count: int, last: int, segment: Tensor, s: Tensor) -> list[tuple[int, int, Tensor]]:
-    return [(k, (k + 1) % count, s[segment == k]) for k in range(last)]

@@ -1,8 +1,7 @@
-"""Planes through a latent space, and the pictures of a neighbourhood in one."""
+"""Planes through a latent space, and the images of a neighbourhood in one."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from core.catalog import UserError
-from core.latent.directions import Direction, principal
+from core.latent.directions import Direction, direction_of, principal
 from core.latent.space import Space
 
 PLANES = {
@@ -34,9 +32,9 @@ class Plane:
 
     Attributes:
         space: Where it lies.
-        origin, u, v: Shape (D + K,). ``v`` is zero where there is but one direction to go.
+        origin, u, v: Shape (D + K,). ``v`` is zero where there is only one direction.
         names: What the axes are, across and down.
-        sphere: Points are brought back to the length of the origin's latent.
+        sphere: Whether latents are scaled to the length of the origin's latent.
     """
 
     space: Space
@@ -66,51 +64,30 @@ class Plane:
         return torch.cat([z * (length / z.norm(dim=1, keepdim=True).clamp_min(1e-8)), shares], 1)
 
 
-def plane(space: Space, kind: str, origin: Tensor, **choice: Any) -> Plane:
-    """Makes a plane of a kind of :data:`PLANES` at a point (D + K,); ``choice`` goes to the function of that name.
-
-    Raises:
-        UserError: If there is no such kind, or the choice does not fit the space.
-    """
-    makers = {
-        "principal": principal_plane,
-        "anchors": anchors_plane,
-        "labels": labels_plane,
-        "coordinates": coordinates_plane,
-        "directions": directions_plane,
-    }
-    if kind not in makers:
-        raise UserError(f"There is no plane {kind!r}. Choose one of: {', '.join(makers)}.")
-    if kind == "anchors":
-        return anchors_plane(space, **choice)
-    return makers[kind](space, origin, **choice)
-
-
 def principal_plane(space: Space, origin: Tensor, which: tuple[int, int] = (0, 1)) -> Plane:
     """Spans two of the principal directions at a point (D + K,).
 
     Raises:
         UserError: If there is no such direction.
     """
-    found = principal(space)
+    directions = principal(space)
     for number in which:
-        if not 0 <= number < max(2, len(found)):
+        if not 0 <= number < max(2, len(directions)):
             raise UserError(
-                f"The directions must be numbers from 0 to {len(found) - 1}, got {number}. "
+                f"The directions must be numbers from 0 to {len(directions) - 1}, got {number}. "
                 "Choose another."
             )
-    pair = [found[number] if number < len(found) else None for number in which]
-    first = pair[0] or pair[1]
-    assert first is not None
-    if None in pair or which[0] == which[1]:  # a line: one latent dimension
-        return _spanned(space, origin, first.vector, None, (first.name, ""))
-    second = pair[1]
-    assert second is not None
+    # of a single latent dimension there is only one direction
+    first, second = (directions[min(number, len(directions) - 1)] for number in which)
     return directions_plane(space, origin, first, second)
 
 
 def directions_plane(space: Space, origin: Tensor, first: Direction, second: Direction) -> Plane:
-    """Spans two directions at a point (D + K,)."""
+    """Spans two directions at a point (D + K,); the same one twice makes a line."""
+    if first is second:
+        return _spanned(
+            space, origin, first.vector, torch.zeros_like(first.vector), (first.name, "")
+        )
     return _spanned(space, origin, first.vector, second.vector, (first.name, second.name))
 
 
@@ -130,56 +107,41 @@ def anchors_plane(space: Space, points: Tensor | np.ndarray) -> Plane:
 
 
 def labels_plane(
-    space: Space,
-    origin: Tensor,
-    a: int,
-    b: int,
-    codes: tuple[Tensor, Tensor] | None = None,
-    classes: Sequence[str] = (),
+    space: Space, origin: Tensor, a: int, b: int, classes: Sequence[str] = ()
 ) -> Plane:
-    """Goes from a class on the left (-1) to another on the right (+1), and along the first principal direction.
+    """Blends from a class on the left (-1) to another on the right (+1); down is the first principal direction.
 
     Args:
-        space: Of a model that listens to classes, whose shares are then blended.
+        space: Of a model that listens to classes.
         origin: What stays the same, (D + K,).
         a, b: The classes.
-        codes: For a model that does not listen: the mean points of the images of both classes, each (D,).
         classes: The names of all classes; their numbers stand for them otherwise.
 
     Raises:
-        UserError: If the classes are unknown or the same, or the model listens to none and no codes are given.
+        UserError: If the classes are unknown or the same, or the model listens to none.
     """
     names = [classes[k] if 0 <= k < len(classes) else str(k) for k in (a, b)]
     if a == b:
         raise UserError(f"The two classes must differ, got {names[0]} twice. Choose another one.")
-    origin = space.checked(origin)[0]
-    across = torch.zeros_like(origin)
-    if space.classes:
-        origin = origin.clone()
-        a, b = space.known(a), space.known(b)
-        origin[space.latent :] = 0
-        for label, sign in ((a, -1), (b, 1)):
-            origin[space.latent + label] = 0.5
-            across[space.latent + label] = 0.5 * sign
-    elif codes is not None:
-        left, right = (space.checked(point)[0] for point in codes)
-        origin, across = (left + right) / 2, (right - left) / 2
-    else:
-        raise UserError(
-            "This model does not listen to classes, and no images of the two are given. "
-            "Choose another kind of plane."
-        )
-    down = principal(space)[0].vector
     if not space.classes:
-        down = down - across * (down @ across) / (across @ across).clamp_min(1e-12)
-    found = _spanned(
-        space, origin, across, down, (f"class {names[0]} to {names[1]}", "Main direction 1")
+        raise UserError("This model does not listen to classes. Choose another kind of plane.")
+    origin = space.checked(origin)[0].clone()
+    origin[space.latent :] = 0
+    across = torch.zeros_like(origin)
+    for label, sign in ((space.known(a), -1), (space.known(b), 1)):
+        origin[space.latent + label] = 0.5
+        across[space.latent + label] = 0.5 * sign
+    return _spanned(
+        space,
+        origin,
+        across,
+        principal(space)[0].vector,
+        (f"class {names[0]} to {names[1]}", "Main direction 1"),
     )
-    return found if space.classes else Plane(space, origin, across, down, found.names)
 
 
 def coordinates_plane(space: Space, origin: Tensor, i: int, j: int) -> Plane:
-    """Traverses two numbers of the latent at a point (D + K,); a step is their standard deviation.
+    """Spans two numbers of the latent at a point (D + K,); a step of 1 is as long as :meth:`Space.unit` says.
 
     Raises:
         UserError: If the latent has no such number.
@@ -189,23 +151,16 @@ def coordinates_plane(space: Space, origin: Tensor, i: int, j: int) -> Plane:
             raise UserError(
                 f"The coordinates must be from 0 to {space.latent - 1}, got {number}. Choose another."
             )
-    axes = []
-    for number in (i, j):
-        axis = torch.zeros(space.dim, device=space.device)
-        axis[number] = 1
-        axis[: space.latent] = space.unit(axis[: space.latent])
-        axes.append(axis)
-    names = f"coordinate {i}", f"coordinate {j}"
-    if i == j:
-        return _spanned(space, origin, axes[0], None, (names[0], ""))
-    return _spanned(space, origin, axes[0], axes[1], names)
+    axes = torch.eye(space.latent, device=space.device)
+    directions = {
+        number: direction_of(space, f"coordinate {number}", "coordinates", axes[number], None, 0)
+        for number in (i, j)
+    }
+    return directions_plane(space, origin, directions[i], directions[j])
 
 
-def _spanned(
-    space: Space, origin: Tensor, u: Tensor, v: Tensor | None, names: tuple[str, str]
-) -> Plane:
+def _spanned(space: Space, origin: Tensor, u: Tensor, v: Tensor, names: tuple[str, str]) -> Plane:
     origin = space.checked(origin)[0]
-    v = torch.zeros_like(origin) if v is None else v
     return Plane(space, origin, u.to(origin), v.to(origin), names, space.sphere)
 
 
@@ -246,25 +201,3 @@ def neighbourhood(
         UserError: If the position, span or number is not allowed.
     """
     return space.images(plane.points(grid(centre, span, n)), quick)
-
-
-def sprite(x: np.ndarray, n: int, kind: str = "png") -> tuple[bytes, str]:
-    """Packs images (N, C, H, W) as one picture without gaps, n per row; gives its content and media type.
-
-    Args:
-        x: uint8, as many as fill whole rows.
-        n: Images per row.
-        kind: ``png`` (exact), ``jpeg`` or ``webp`` (smaller).
-    """
-    count, channels, height, width = x.shape
-    sheet = x.reshape(count // n, n, channels, height, width).transpose(0, 3, 1, 4, 2)
-    sheet = sheet.reshape(count // n * height, n * width, channels)
-    picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
-    options: dict[str, dict[str, Any]] = {
-        "png": {"compress_level": 1},
-        "jpeg": {"quality": 88},
-        "webp": {"quality": 85, "method": 0},
-    }
-    out = io.BytesIO()
-    picture.save(out, kind, **options[kind])
-    return out.getvalue(), f"image/{kind}"

@@ -1,4 +1,4 @@
-"""Maps of encoded images and samples in two dimensions, and back; and the training images nearest to an image."""
+"""Maps of encoded images and samples in two dimensions, and the training images nearest to an image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from core.latent.space import Space, components, remember
 METHODS = {"pca": "Straight (PCA)", "tsne": "Neighbours (t-SNE)", "umap": "Neighbours (UMAP)"}
 REFERENCE = 10_000  # training images that samples of a map are compared with
 FEATURES = 50  # numbers that a projection starts from
-BLEND = 4  # points that a place between them is made of
+BLEND = 4  # neighbours that a place between points is averaged from
 
 
 def methods() -> list[str]:
@@ -44,12 +44,12 @@ def neighbours(
     most: int = 0,
     but: Sequence[int] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the training images that images are nearest to, pixel by pixel.
+    """Finds the training images nearest to images, by the distance of their pixels.
 
     Args:
         dataset: Where to look.
         x: What a model sees, (N, …) in [0, 1], or items as it makes them, of 256 levels.
-        k: How many of each.
+        k: How many for each image.
         most: Looks at this many training images, evenly chosen; 0 looks at all.
         but: One image per row that does not count, as its index in the dataset.
 
@@ -92,9 +92,9 @@ def guess(dataset: Dataset, x: Tensor | np.ndarray, k: int = 5) -> np.ndarray | 
     """Guesses the class of images by those of the nearest training images, int64 (N,); None without labels."""
     if dataset.y is None:
         return None
-    found, _ = neighbours(dataset, x, k)
-    votes = np.eye(len(dataset.classes))[dataset.y[found]].sum(1)
-    votes += 0.5 * np.eye(len(dataset.classes))[dataset.y[found[:, 0]]]  # a tie goes to the nearest
+    index, _ = neighbours(dataset, x, k)
+    votes = np.eye(len(dataset.classes))[dataset.y[index]].sum(1)
+    votes += 0.5 * np.eye(len(dataset.classes))[dataset.y[index[:, 0]]]  # a tie goes to the nearest
     return votes.argmax(1)
 
 
@@ -107,29 +107,24 @@ class Map:
 
     Attributes:
         space: Where they lie.
-        method: Name of the projection.
         xy: Places, float32 (N, 2); y points down, as on a screen.
         points: Shape (N, D + K).
         labels: Class of each, int64 (N,): of an encoded image its own; of a sample the one asked for or, where the
             model listens to none, that of the nearest training image. None without labels.
         real: Which are encoded images, bool (N,).
-        index: Which image of the dataset each one is, or its nearest training image, int64 (N,).
         nearest: Distance to the nearest (other) training image, root mean square of pixels in [0, 1], (N,).
         density: How crowded the map is there, 0 to 1, (N,).
-        compared: Training images that they were compared with.
         notes: What to know about it, as sentences.
+        features: What the projection starts from.
     """
 
     space: Space
-    method: str
     xy: np.ndarray = field(repr=False)
     points: Tensor = field(repr=False)
     labels: np.ndarray | None = field(repr=False)
     real: np.ndarray = field(repr=False)
-    index: np.ndarray = field(repr=False)
     nearest: np.ndarray = field(repr=False)
     density: np.ndarray = field(repr=False)
-    compared: int
     notes: tuple[str, ...]
     features: Features = field(repr=False)
 
@@ -141,17 +136,17 @@ class Map:
         (left, top), (right, bottom) = (low - margin).tolist(), (high + margin).tolist()
         return left, top, right, bottom
 
-    def place(self, points: Tensor | np.ndarray) -> np.ndarray:
+    def project(self, points: Tensor | np.ndarray) -> np.ndarray:
         """Finds the places of other points (M, D + K), float32 (M, 2)."""
         points = self.space.checked(points)
         if self.features.axes is not None:
             return self.features.straight(points)
-        own = self.features.of(points)
-        every = self.features.of(self.points)
-        return _blend(own, every, torch.as_tensor(self.xy)).numpy()
+        return _blend(
+            self.features.of(points), self.features.of(self.points), torch.as_tensor(self.xy)
+        ).numpy()
 
     def point_at(self, xy: np.ndarray | Sequence[Any]) -> Tensor:
-        """Finds points for places (M, 2), (M, D + K): exact where the map is straight, else between its neighbours.
+        """Finds points for places (M, 2), (M, D + K): exact where the map is straight, else averaged from neighbours.
 
         Raises:
             UserError: If a place is not finite.
@@ -161,16 +156,16 @@ class Map:
             raise UserError("A place on the map must be finite. Click inside it.")
         if self.features.axes is not None:
             return self.features.back(at)
-        found = _blend(at, torch.as_tensor(self.xy), self.points.cpu()).to(self.points)
+        points = _blend(at, torch.as_tensor(self.xy), self.points.cpu()).to(self.points)
         if self.space.sphere:  # a mean of points on a sphere lies inside it
             inner = self.space.latent
             length = self.points[:, :inner].norm(dim=1).mean()
-            z = found[:, :inner]
-            found[:, :inner] = z * (length / z.norm(dim=1, keepdim=True).clamp_min(1e-8))
-        return found
+            z = points[:, :inner]
+            points[:, :inner] = z * (length / z.norm(dim=1, keepdim=True).clamp_min(1e-8))
+        return points
 
-    def lattice(self, n: int = 15, quick: bool = True) -> np.ndarray:
-        """Decodes n × n places over :attr:`box`, uint8 (n², C, H, W), row by row from the top.
+    def lattice(self, n: int) -> np.ndarray:
+        """Decodes previews of n × n places over :attr:`box`, uint8 (n², C, H, W), row by row from the top.
 
         Raises:
             UserError: If there are too few or too many images a side.
@@ -181,7 +176,7 @@ class Map:
         across = left + (np.arange(n) + 0.5) / n * (right - left)
         down = top + (np.arange(n) + 0.5) / n * (bottom - top)
         rows, columns = np.meshgrid(down, across, indexing="ij")
-        return self.space.images(self.point_at(np.stack([columns.ravel(), rows.ravel()], 1)), quick)
+        return self.space.images(self.point_at(np.stack([columns.ravel(), rows.ravel()], 1)), True)
 
 
 def _blend(at: Tensor, known: Tensor, values: Tensor) -> Tensor:
@@ -194,7 +189,7 @@ def _blend(at: Tensor, known: Tensor, values: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What a map looks at: latents where these vary unevenly, else the images that they lead to.
+    """What a projection starts from: latents where these vary unevenly, else the images that are decoded from them.
 
     Attributes:
         space: Of the points.
@@ -283,46 +278,38 @@ def _make(
     notes = []
     parts: list[Tensor] = []
     labels: list[np.ndarray] = []
-    index: list[np.ndarray] = []
+    nearest: list[np.ndarray] = []
     if space.encodes and not space.slow:
-        some = dataset.splits["train"]
+        chosen = dataset.splits["train"]
         if label is not None and dataset.y is not None:
-            some = some[dataset.y[some] == label]
-        some = evenly(some, count)
-        y = None if dataset.y is None else dataset.y[some]
-        told = y is not None and space.model.classes == len(dataset.classes)
-        x = dataset.images(some)
-        parts.append(space.encode(x, y.tolist() if told and y is not None else None))
-        index.append(some)
-        labels.append(np.zeros(len(some), np.int64) if y is None else y)
+            chosen = chosen[dataset.y[chosen] == label]
+        chosen = evenly(chosen, count)
+        y = None if dataset.y is None else dataset.y[chosen]
+        x = dataset.images(chosen)
+        parts.append(space.encode(x, None if y is None else y.tolist()))
+        nearest.append(neighbours(dataset, x, 1, most=REFERENCE, but=chosen)[1][:, 0])
+        labels.append(np.zeros(len(chosen), np.int64) if y is None else y)
     else:
         notes.append(
             "This model encodes too slowly for a map of images, so it shows samples."
             if space.encodes
             else "This model does not encode, so the map shows samples, and no training images."
         )
-    asked = [label] * count if label is not None and space.model.classes else None
-    samples = space.draw(range(count), asked, seed)
+    samples = space.draw(range(count), None if label is None else [label] * count, seed)
     x = torch.cat([space.decode(part, quick=True) for part in samples.split(256)]).cpu()
     near, far = neighbours(dataset, x, 1, most=REFERENCE)
     keep = np.ones(count, bool)
     if dataset.y is not None:
         own = dataset.y[near[:, 0]]
-        if space.classes == len(dataset.classes):
+        if space.classes:
             own = samples[:, space.latent :].argmax(1).cpu().numpy()
-        elif (
-            label is not None
-        ):  # what is drawn of all classes is chosen by its nearest training image
+        elif label is not None:  # samples of all classes are chosen by their nearest training image
             keep = own == label if bool((own == label).any()) else keep
         labels.append(own[keep])
     else:
         labels.append(np.zeros(int(keep.sum()), np.int64))
     parts.append(samples[torch.as_tensor(keep, device=samples.device)])
-    index.append(near[keep, 0])
-    nearest = [far[keep, 0]]
-    if len(parts) == 2:
-        x = dataset.images(index[0])
-        nearest.insert(0, neighbours(dataset, x, 1, most=REFERENCE, but=index[0])[1][:, 0])
+    nearest.append(far[keep, 0])
     points = torch.cat(parts)
     real = np.zeros(len(points), bool)
     real[: len(points) - len(parts[-1])] = True
@@ -344,9 +331,8 @@ def _make(
     features = Features(space, mean, basis, axes, shares)
     xy = _projected(space, features, points, method, seed, dataset.fingerprint, (count, label))
     return Map(
-        space, method, xy, points, None if dataset.y is None else np.concatenate(labels), real,
-        np.concatenate(index), np.concatenate(nearest), _density(xy),
-        min(REFERENCE, len(dataset.splits["train"])), tuple(notes), features,
+        space, xy, points, None if dataset.y is None else np.concatenate(labels), real,
+        np.concatenate(nearest), _density(xy), tuple(notes), features,
     )  # fmt: skip
 
 
@@ -376,19 +362,21 @@ def _projected(
     ]
     name = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:20]
     file = settings().cache / "maps" / f"{name}.npy"
-    found = _kept(file, len(values))
-    if found is not None:
-        return found
+    stored = _stored(file, len(values))
+    if stored is not None:
+        return stored
     values = values / max(1e-9, float(values.std(0).max()))
     if method == "tsne":
         from sklearn.manifold import TSNE
 
-        wide = min(30.0, (len(values) - 1) / 3)
-        xy = TSNE(perplexity=wide, init="pca", random_state=seed, n_jobs=1).fit_transform(values)
+        perplexity = min(30.0, (len(values) - 1) / 3)
+        xy = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(
+            values
+        )
     else:
         umap = optional("umap", METHODS[method])
-        around = min(15, len(values) - 1)
-        xy = umap.UMAP(n_neighbors=around, random_state=seed, n_jobs=1).fit_transform(values)
+        model = umap.UMAP(n_neighbors=min(15, len(values) - 1), random_state=seed, n_jobs=1)
+        xy = model.fit_transform(values)
     xy = np.asarray(xy, np.float32)
     memory = io.BytesIO()
     np.save(memory, xy, allow_pickle=False)
@@ -396,13 +384,13 @@ def _projected(
     return xy
 
 
-def _kept(file: Path, count: int) -> np.ndarray | None:
+def _stored(file: Path, count: int) -> np.ndarray | None:
     try:
-        found = np.load(file, allow_pickle=False)
+        xy = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    fits = found.shape == (count, 2) and found.dtype == np.float32 and np.isfinite(found).all()
-    return found if fits else None
+    fits = xy.shape == (count, 2) and xy.dtype == np.float32 and np.isfinite(xy).all()
+    return xy if fits else None
 
 
 def _density(xy: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Directions towards a label or an attribute, how well they are read off points, and what else they change."""
+"""Directions towards a label or an attribute, how well it can be read off points, and what else changes with it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from core.latent.directions import Direction, move
 from core.latent.space import Space, remember
 from core.measure.features import Reader, readable
 
-POINTS = 6000  # that a regression looks at
+POINTS = 6000  # of a regression
 HELD = 0.2  # share of them that is held out
 MOVED = 64  # images that a direction is tried on
 FARTHEST = 1.5  # standard deviations that a latent may move in one step; a third of the radius in many dimensions
 RIDGES = (0.003, 0.03, 0.3)  # strengths of the regression, as shares of the number of points
 TIED = 0.45  # correlation from which one column cannot be held while another changes
-HOLD = 0.02  # how little it matters that other columns are held
+HOLD = 0.02  # ridge of the system that holds other columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +45,8 @@ class Regression:
 def study(space: Space, dataset: Dataset, reading: Reader | None = None) -> Regression:
     """Regresses labels and attributes on points; once per checkpoint.
 
-    A model that encodes is asked for the points of training images, whose attributes are true. Another one draws, and
-    a reader says what its images show.
+    A model that encodes gives the points of training images, whose attributes are known. Of another one, samples are
+    drawn, and a reader says what they show.
 
     Raises:
         UserError: If the dataset knows nothing of its images, its images are not the model's, or a reader is needed.
@@ -69,16 +69,12 @@ def study(space: Space, dataset: Dataset, reading: Reader | None = None) -> Regr
     def make() -> Regression:
         if space.encodes:
             index = evenly(dataset.splits["train"], POINTS)
-            found = columns(dataset).of(index)
-            labels = None if dataset.y is None else dataset.y[index]
-            told = labels is not None and space.model.classes == len(dataset.classes)
+            table = columns(dataset).of(index)
+            y = dataset.y
             points = torch.cat(
                 [
-                    space.encode(
-                        dataset.images(index[part]),
-                        labels[part].tolist() if told and labels is not None else None,
-                    )
-                    for part in np.array_split(np.arange(len(index)), -(-len(index) // 500))
+                    space.encode(dataset.images(part), None if y is None else y[part].tolist())
+                    for part in np.array_split(index, -(-len(index) // 500))
                 ]
             )
         else:
@@ -87,15 +83,14 @@ def study(space: Space, dataset: Dataset, reading: Reader | None = None) -> Regr
                 [space.draw(range(i, i + 500), None, 7) for i in range(0, POINTS, 500)]
             )
             values = torch.cat([reading.read(space.decode(part)) for part in points.split(500)])
-            found = Columns(reading.names, values.cpu().numpy(), reading.binary, reading.labels)
-        weights, accuracy, chance = regress(points, found)
-        return Regression(found, points, weights, accuracy, chance)
+            table = Columns(reading.names, values.cpu().numpy(), reading.binary, reading.labels)
+        return Regression(table, points, *regress(points, table))
 
     with torch.no_grad():
         return remember(space, ("study", dataset.fingerprint), make)
 
 
-def regress(points: Tensor, found: Columns) -> tuple[Tensor, np.ndarray, np.ndarray]:
+def regress(points: Tensor, table: Columns) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """Fits ridge regressions of all columns on points; the strength is chosen on held-out points.
 
     Returns:
@@ -107,33 +102,33 @@ def regress(points: Tensor, found: Columns) -> tuple[Tensor, np.ndarray, np.ndar
     scale = torch.where(x.std(0) < 1e-6, torch.inf, scale)  # what never varies explains nothing
     centre = x.mean(0)
     x = (x - centre) / scale
-    true = torch.as_tensor(found.values, dtype=torch.float64, device=x.device)
+    true = torch.as_tensor(table.values, dtype=torch.float64, device=x.device)
     mean, std = true.mean(0), true.std(0).clamp_min(1e-6)
     y = (true - mean) / std
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0)).to(x.device)
-    held, kept = order[: int(HELD * len(x))], order[int(HELD * len(x)) :]
-    square, cross = x[kept].T @ x[kept], x[kept].T @ y[kept]
+    held, fitted = order[: int(HELD * len(x))], order[int(HELD * len(x)) :]
+    square, cross = x[fitted].T @ x[fitted], x[fitted].T @ y[fitted]
     eye = torch.eye(len(square), device=x.device, dtype=x.dtype)
     best: tuple[float, Tensor] | None = None
     for ridge in RIDGES:
-        weights = torch.linalg.solve(square + ridge * len(kept) * eye, cross)
+        weights = torch.linalg.solve(square + ridge * len(fitted) * eye, cross)
         error = float((x[held] @ weights - y[held]).square().mean())
         if best is None or error < best[0]:
             best = error, weights
     assert best is not None
     weights = best[1]
     read = (x[held] @ weights * std + mean).cpu().numpy()
-    known = found.values[held.cpu().numpy()]
-    # halfway between the means of both kinds, as seen by the regression
-    for k in np.flatnonzero(found.binary):
+    known = table.values[held.cpu().numpy()]
+    # yes or no is decided halfway between the mean predictions for both
+    for k in np.flatnonzero(table.binary):
         yes = known[:, k] > 0.5
         if yes.any() and not yes.all():
             edge = (read[yes, k].mean() + read[~yes, k].mean()) / 2
             read[:, k] = read[:, k] > edge
-    known = np.where(found.binary, known > 0.5, known)
-    accuracy = scores(read, known, found.binary)
+    known = np.where(table.binary, known > 0.5, known)
+    accuracy = scores(read, known, table.binary)
     share = known.mean(0)
-    chance = np.where(found.binary, np.maximum(share, 1 - share), 0.0)
+    chance = np.where(table.binary, np.maximum(share, 1 - share), 0.0)
     return (weights / scale[:, None]).float(), accuracy, chance
 
 
@@ -142,20 +137,18 @@ def regressed(
     dataset: Dataset,
     reading: Reader | None = None,
     names: Sequence[str] | None = None,
-    alone: bool = True,
 ) -> list[Direction]:
-    """Finds the directions of labels and attributes.
+    """Finds the directions of labels and attributes, which change one column and hold the others.
 
-    A step changes a number by a standard deviation, and takes what is or is not halfway from no to yes, as far as the
-    regression knows and the latent may move.
+    By the regression, a step changes a number by one standard deviation, and what is yes or no by half; it is shortened
+    where the latent would move too far.
 
     Args:
         space: Of the model.
         dataset: What it was trained on.
-        reading: Reads images, where the model cannot encode; with one, what a direction leaks is measured on images,
-            and else predicted by the regression.
+        reading: Reads images, where the model cannot encode. With one, what a direction changes is measured on images;
+            without, the regression predicts it.
         names: Of the columns to find, in this order; all of them without.
-        alone: Holds the other columns fixed; else whatever goes with the attribute in the data comes along.
 
     Raises:
         UserError: As :func:`study`, or if there is no column of a name.
@@ -163,93 +156,76 @@ def regressed(
     References:
         Shen et al., 2020, InterFaceGAN (conditional manipulation), https://arxiv.org/abs/2005.09635
     """
-    found = study(space, dataset, reading)
-    wanted = (
-        [found.table.index(name) for name in names]
-        if names is not None
-        else range(len(found.table.names))
-    )
-    made = []
+    regression = study(space, dataset, reading)
+    table = regression.table
+    wanted = range(len(table.names)) if names is None else [table.index(name) for name in names]
+    steps: list[tuple[int, Tensor, tuple[str, ...]]] = []
     for k in wanted:
-        axis = generated(found, k, alone)
-        effect = float(axis @ found.weights[:, k].to(axis))
+        axis = alone(regression, k)
+        effect = float(axis @ regression.weights[:, k].to(axis))
         if effect < 1e-9:
             continue
-        std = float(found.table.values[:, k].std())
-        step = axis / effect * (0.5 / max(std, 0.05) if found.table.binary[k] else 1.0)
+        std = float(table.values[:, k].std())
+        step = axis / effect * (0.5 / max(std, 0.05) if table.binary[k] else 1.0)
         z = (step[: space.latent] / space.spread.clamp_min(1e-6).to(step)).norm()
         most = max(FARTHEST, space.latent**0.5 / 3)
-        note = ()
+        notes = ()
         if float(z) > most:
             step = step * (most / z)
-            note = ("It is weak: a longer step would leave what the model knows.",)
-        vector = step.float().to(space.device)
-        made.append((k, vector, note))
-    measured = _tried(space, found, made, reading) if reading is not None else None
-    result = []
-    for row, (k, vector, note) in enumerate(made):
-        change = (
-            measured[row]
-            if measured is not None
-            else (vector @ found.weights.to(vector)).cpu().numpy()
+            notes = ("It is weak: a longer step would leave what the model knows.",)
+        steps.append((k, step.float().to(space.device), notes))
+    vectors = [vector for _, vector, _ in steps]
+    if reading is None:
+        changes = [(vector @ regression.weights.to(vector)).cpu().numpy() for vector in vectors]
+        source = "Its effects are predicted by the regression."
+    else:
+        changes = _measured(space, table, vectors, reading)
+        source = "Its effects are measured on images."
+    return [
+        Direction(
+            table.names[k],
+            "labels" if table.labels[k] else "attributes",
+            vector,
+            share=round(float(change[k]), 4),
+            accuracy=float(regression.accuracy[k]),
+            measure="accuracy" if table.binary[k] else "R²",
+            chance=float(regression.chance[k]),
+            leaks={
+                table.names[j]: round(float(change[j]), 4)
+                for j in np.argsort(-np.abs(change))
+                if j != k and not _same_choice(table, int(j), k)
+            },
+            n=len(regression.points),
+            notes=(*notes, source),
         )
-        names_of = found.table.names
-        leaks = {
-            names_of[j]: round(float(change[j]), 4)
-            for j in np.argsort(-np.abs(change))
-            if j != k and not _same_choice(found.table, int(j), k)
-        }
-        result.append(
-            Direction(
-                names_of[k],
-                "labels" if found.table.labels[k] else "attributes",
-                vector,
-                share=round(float(change[k]), 4),
-                accuracy=float(found.accuracy[k]),
-                measure="accuracy" if found.table.binary[k] else "R²",
-                chance=float(found.chance[k]),
-                leaks=leaks,
-                n=len(found.points),
-                notes=(
-                    *note,
-                    "Its effects are measured on images."
-                    if measured is not None
-                    else "Its effects are predicted by the regression.",
-                ),
-            )
-        )
-    return result
+        for (k, vector, notes), change in zip(steps, changes, strict=True)
+    ]
 
 
-def generated(found: Regression, k: int, alone: bool) -> Tensor:
-    """Combines the patterns of columns, that is, what points gain with each, so that column k alone changes, (D + K,).
+def alone(regression: Regression, k: int) -> Tensor:
+    """Combines the patterns of columns so that column k changes and the others stay, (D + K,).
 
-    Patterns, because the weights of :func:`regress` may rest on numbers that the decoder hardly listens to; but the
-    weights say how far a pattern changes which column.
+    The pattern of a column is what points gain with it. The weights of :func:`regress` themselves may rest on numbers
+    that the decoder hardly uses, but they say how far a pattern changes which column.
 
-    Args:
-        found: Points with their columns.
-        k: The column.
-        alone: Holds the other columns, but for other values of the same choice, and what all but goes with it: a smile
-            cannot change while the expression stays. Else whatever goes with column k comes along.
+    What is not held: other values of the same choice, and columns that nearly always change with column k, as a smile
+    does with the expression.
 
     References:
         Haufe et al., 2014, On the interpretation of weight vectors of linear models (patterns, not filters)
     """
-    points = found.points.double()
+    table = regression.table
+    points = regression.points.double()
     points = points - points.mean(0)
-    values = torch.as_tensor(found.table.values, dtype=torch.float64, device=points.device)
+    values = torch.as_tensor(table.values, dtype=torch.float64, device=points.device)
     values = (values - values.mean(0)) / values.std(0).clamp_min(1e-6)
-    columns = [k]
-    if alone:
-        together = (values.T @ values[:, k] / len(values)).abs()
-        columns += [
-            j
-            for j in range(values.shape[1])
-            if not _same_choice(found.table, j, k) and together[j] < TIED
-        ]
+    together = (values.T @ values[:, k] / len(values)).abs()
+    held = [
+        j for j in range(values.shape[1]) if not _same_choice(table, j, k) and together[j] < TIED
+    ]
+    columns = [k, *held]
     patterns = values[:, columns].T @ points / len(points)  # (A, D + K)
-    changes = (patterns @ found.weights[:, columns].double()).T  # of column i by pattern j
+    changes = (patterns @ regression.weights[:, columns].double()).T  # of column i by pattern j
     wanted = changes.new_zeros(len(columns))
     wanted[0] = 1
     # a little ridge: columns that the points hardly know must not bend the direction
@@ -257,33 +233,29 @@ def generated(found: Regression, k: int, alone: bool) -> Tensor:
     return torch.linalg.solve(changes.T @ changes + ridge, changes.T @ wanted) @ patterns
 
 
-def _same_choice(found: Columns, j: int, k: int) -> bool:
-    """Says whether two columns are values of one choice, which change together by nature."""
-    if found.labels[j] or found.labels[k]:
-        return bool(found.labels[j] and found.labels[k])
-    choice = found.names[k].partition("=")
-    return j == k or (bool(choice[1]) and found.names[j].partition("=")[0] == choice[0])
+def _same_choice(table: Columns, j: int, k: int) -> bool:
+    """Says whether two columns are values of one choice, which exclude each other."""
+    if table.labels[j] or table.labels[k]:
+        return bool(table.labels[j] and table.labels[k])
+    choice = table.names[k].partition("=")
+    return j == k or (bool(choice[1]) and table.names[j].partition("=")[0] == choice[0])
 
 
 @torch.no_grad()
-def _tried(
-    space: Space,
-    found: Regression,
-    made: Sequence[tuple[int, Tensor, tuple[str, ...]]],
-    reading: Reader,
-) -> np.ndarray:
-    """Measures what one step changes on images, in standard deviations of each column, (rows, A)."""
+def _measured(
+    space: Space, table: Columns, vectors: Sequence[Tensor], reading: Reader
+) -> list[np.ndarray]:
+    """Measures on images what a step along each vector changes, in standard deviations of each column, (A,)."""
     starts = space.draw(range(MOVED), None, 11)
-    std = torch.as_tensor(found.table.values.std(0)).clamp_min(1e-6).to(space.device)
-    rows = []
-    for _, vector, _ in made:
-        direction = Direction("", "", vector)
-        ends = []
-        for amount in (-1.0, 1.0):
-            moved = torch.stack([move(space, start, [(direction, amount)]) for start in starts])
-            ends.append(reading.read(space.decode(moved)))
-        rows.append(((ends[1] - ends[0]).mean(0) / 2 / std).cpu().numpy())
-    return np.stack(rows) if rows else np.zeros((0, len(found.table.names)))
+    std = torch.as_tensor(table.values.std(0)).clamp_min(1e-6).to(space.device)
+    changes = []
+    for vector in vectors:
+        before, after = (
+            reading.read(space.decode(torch.stack([move(space, z, vector, s) for z in starts])))
+            for s in (-1.0, 1.0)
+        )
+        changes.append(((after - before).mean(0) / 2 / std).cpu().numpy())
+    return changes
 
 
 # --- Arithmetic -----------------------------------------------------------------------------------------------------
@@ -300,35 +272,35 @@ def condition(space: Space, dataset: Dataset, text: str, reading: Reader | None 
     Raises:
         UserError: If there is no such column or value, or no image meets it.
     """
-    found = study(space, dataset, reading)
-    name, value = text, "yes"
-    if text not in found.table.names:
+    regression = study(space, dataset, reading)
+    table = regression.table
+    name, value = text, None
+    if text not in table.names:
         name, _, value = text.rpartition("=")
-    k = found.table.index(name)
-    column = found.table.values[:, k]
-    allowed = ("yes", "no") if found.table.binary[k] else ("high", "low")
-    if value == "yes" and allowed[0] == "high":
-        value = "high"
+    k = table.index(name)
+    column = table.values[:, k]
+    allowed = ("yes", "no") if table.binary[k] else ("high", "low")
+    value = allowed[0] if value is None else value
     if value not in allowed:
         raise UserError(
             f"{name} can be {' or '.join(allowed)}, got {value!r}. Write {name}={allowed[0]}."
         )
-    if found.table.binary[k]:
+    if table.binary[k]:
         rows = (column > 0.5) == (value == "yes")
     else:
         edge = np.quantile(column, 0.75 if value == "high" else 0.25)
         rows = column >= edge if value == "high" else column <= edge
     if not rows.any():
         raise UserError(f"No image has {text}. Choose another condition.")
-    return found.points[torch.as_tensor(rows, device=found.points.device)].mean(0)
+    return regression.points[torch.as_tensor(rows, device=regression.points.device)].mean(0)
 
 
 def arithmetic(space: Space, plus: Tensor, minus: Tensor, to: Tensor) -> Tensor:
-    """Computes ``to + plus - minus`` of points (D + K,); on a sphere, the latent keeps the length that it had.
+    """Computes ``to + plus - minus`` of points (D + K,); on a sphere, the latent keeps the length of ``to``.
 
     References:
         Mikolov et al., 2013, Linguistic regularities in continuous space word representations
         Radford et al., 2015, DCGAN, https://arxiv.org/abs/1511.06434
     """
     plus, minus, to = (space.checked(point)[0] for point in (plus, minus, to))
-    return move(space, to, [(Direction("a - b", "labels", plus - minus), 1.0)])
+    return move(space, to, plus - minus, 1.0)

@@ -1,4 +1,4 @@
-"""What a saved picture remembers: everything that makes the view it shows, checked when it comes back."""
+"""What a saved picture holds: everything that makes the view it shows, checked when it is opened again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SavedView(BaseModel):
     Attributes:
         run, step: The checkpoint.
         seed: Of the samples.
-        label: The class that was asked for, if any.
+        label: The class that was chosen, if any.
         sampling: The sampling parameters.
         plane: Kind of the plane, and ``choice``, what it was made with.
         x, y, span: Position on it and steps shown to each side.
@@ -114,9 +114,9 @@ def write_view(x: np.ndarray, view: SavedView, scale: int = 8) -> bytes:
 
 
 def read_view(data: bytes) -> tuple[SavedView | None, str]:
-    """Reads the view out of a PNG; gives it and an empty sentence, or None and the sentence that says why not.
+    """Reads the view in a PNG; gives it and an empty sentence, or None and the sentence that says why not.
 
-    A block is taken only if it is whole, belongs to these very pixels, and names a checkpoint that is here. It can
+    A view is taken only if it is whole, belongs to these very pixels, and names a checkpoint that is here. It can
     hold nothing that a link could not: every value is checked again where it is used.
     """
     try:
@@ -130,15 +130,15 @@ def read_view(data: bytes) -> tuple[SavedView | None, str]:
         return None, "This is no PNG, or it is damaged. Drop one that was saved on this page."
     if BLOCK not in texts:
         return None, (
-            "The PNG carries no view, so it is taken as a plain picture. Other programs drop the block when "
-            "they save; use the file as it was downloaded."
+            "The PNG carries no view: other programs leave it out when they save. Drop the file as it was "
+            "downloaded from this page."
         )
     try:
         block = untrusted.read_json(texts[BLOCK], "The view in the PNG", BOUNDS)
         text, mark = block["view"], block["mark"]
         if not isinstance(text, str) or mark != _mark(text, sheet):
             return None, (
-                "The view in the PNG does not belong to its pixels: one of them was changed, so it is ignored."
+                "The view in the PNG does not belong to its pixels: one of both was changed, so it is ignored."
             )
         untrusted.read_json(text, "The view in the PNG", BOUNDS)
         view = SavedView.model_validate_json(text)

@@ -1,4 +1,4 @@
-"""The latent space of any model as plain rows of numbers: the only place here that knows how families differ.
+"""The latent space of any model as rows of numbers: the only file of this room that knows how families differ.
 
 A *point* is one row of float32: the latent (D), followed by the shares of the classes (K) where the model listens to
 any. So a blend of classes is an axis like any other, and paths, planes, directions and inversion work on points alone.
@@ -45,7 +45,7 @@ class Space:
     Attributes:
         model: The network, shared with others: never changed.
         sampling: The family's sampling config.
-        key: What tells checkpoints apart.
+        key: The run and its step.
         latent: Numbers of a latent, D.
         classes: Classes that decoding listens to, K.
     """
@@ -78,12 +78,12 @@ class Space:
 
     @property
     def side(self) -> int:
-        """Images per row of a neighbourhood that is decoded fast enough to drag over."""
+        """Images per row of a neighbourhood, so few that it is decoded fast enough to drag over."""
         return 7 if self.slow else 15
 
     @property
     def encodes(self) -> str:
-        """How images find their latents: ``codes``, ``path``, ``mean``, ``exact``, or empty for not at all."""
+        """How images are encoded: ``codes``, ``path``, ``mean``, ``exact``, or empty where they are not."""
         if isinstance(self.model, Spells):
             return "codes"
         if not isinstance(self.model, Encodes):
@@ -192,10 +192,11 @@ class Space:
         return self.model.nearest(self._vectors(points))
 
     def _vectors(self, points: Tensor) -> Tensor:
-        return points.view(len(points), self._places, -1)
+        return points.view(len(points), self.tokens, -1)
 
     @functools.cached_property
-    def _places(self) -> int:
+    def tokens(self) -> int:
+        """How many codes spell an image, for a model that spells."""
         x = torch.zeros(1, *self.model.spec.shape)
         return self.model.quantize(x.to(self.device)).shape[1]
 
@@ -256,16 +257,9 @@ class Space:
 
     def studied(self) -> Tensor:
         """Draws many points, always the same, (M, D + K)."""
-        many = self.latent <= 512 and not isinstance(
-            self.model, Spells
-        )  # which writes code by code
-        count = STUDIED if many else STUDIED // 4
+        slow = self.latent > 512 or isinstance(self.model, Spells)  # which writes code by code
+        count = STUDIED // 4 if slow else STUDIED
         return remember(self, "studied", lambda: self.draw(range(count), None, 0))
-
-    @property
-    def mean(self) -> Tensor:
-        """The middle of the latents that are drawn, (D,)."""
-        return self.studied()[:, : self.latent].mean(0)
 
     @property
     def spread(self) -> Tensor:
@@ -274,16 +268,16 @@ class Space:
 
     @property
     def even(self) -> bool:
-        """Whether latents are drawn alike in all directions, so that no direction stands out by their spread alone."""
+        """Whether the latents that are drawn vary alike in all directions."""
 
-        def find() -> bool:
+        def measure() -> bool:
             z = self.studied()[:, : self.latent]
             largest = components(z - z.mean(0), 1)[0][0]
-            # of equal variances, the largest that is found reaches this edge (Marchenko and Pastur, 1967)
+            # the largest of equal variances is estimated as up to this (Marchenko and Pastur, 1967)
             edge = (1 + (self.latent / len(z)) ** 0.5) ** 2
             return bool(largest <= 1.2 * edge / self.latent)
 
-        return remember(self, "even", find)
+        return remember(self, "even", measure)
 
     @property
     def sphere(self) -> bool:
@@ -291,10 +285,10 @@ class Space:
         return self.even and self.latent >= ROUND
 
     def unit(self, axis: Tensor) -> Tensor:
-        """Gives a direction of latents (D,) the length that a step of 1 goes: a standard deviation of the draws.
+        """Makes a direction of latents (D,) as long as a step of 1: a standard deviation of the draws.
 
-        On a sphere, where a standard deviation turns a point ever less the more dimensions there are, it is a third
-        of the radius: three steps turn by 45 degrees.
+        On a sphere it is a third of the radius, so that three steps turn a point by 45 degrees in any number of
+        dimensions; a standard deviation would turn it less the more there are.
         """
         axis = axis / axis.norm().clamp_min(1e-12)
         z = self.studied()[:, : self.latent]
@@ -355,11 +349,10 @@ def trained_on(run: jobs.Job) -> Dataset:
 
 # --- What is computed once per checkpoint ---------------------------------------------------------------------------
 
-KEPT = 40
-_kept = Cache[Any](KEPT)
+_computed = Cache[Any](40)
 
 
 def remember(space: Space, name: Any, make: Callable[[], Any]) -> Any:
-    """Makes something of a space once, for all visitors; the least recently used of many things is forgotten."""
-    # weights can differ under one key only if a folder was replaced, so the network itself is part of it
-    return _kept.get((*space.key, id(space.model), space.sampling, name), make)
+    """Makes something of a space once for all visitors; beyond 40 things, the least recently used is forgotten."""
+    # the network is part of the key: a folder that was replaced holds other weights under the same run and step
+    return _computed.get((*space.key, id(space.model), space.sampling, name), make)

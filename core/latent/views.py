@@ -1,4 +1,4 @@
-"""How a sample is made: for each kind of model its own view of the way from the latent to the image."""
+"""How a sample is made: for each kind of model a view of what happens between latent and image."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def _needs(space: Space, kind: type, what: str) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """A step of the way from noise to an image.
+    """A step from noise to an image.
 
     Attributes:
         time: 0 is noise, 1 is the image.
-        noisy: The state, uint8 (C, H, W).
+        noisy: The image at that time, uint8 (C, H, W).
         clean: The image that the model expects at the end, uint8 (C, H, W).
     """
 
@@ -62,7 +62,7 @@ class Moment:
 
 
 def denoising(space: Space, id: int, label: int | None = None, seed: int = 0) -> list[Moment]:
-    """Follows one sample from noise to image, all steps of the sampling.
+    """Follows one sample from noise to image, in all steps of its sampling.
 
     Raises:
         UserError: If the model does not sample by steps, or knows no such class.
@@ -97,20 +97,18 @@ def unrolled(space: Space, point: Any) -> list[tuple[str, np.ndarray]]:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """What a layer of a decoder says about one point.
+    """The activations of a layer of a decoder for one point.
 
     Attributes:
         name: For people, and for :func:`without`.
         units: How many there are.
-        maps: The activation of each unit, uint8 (units, h, w): grey is 0, brighter above, darker below; the strongest
-            of the layer is white or black.
-        strength: The largest activation behind them, in the layer's own units.
+        maps: One per unit, uint8 (units, h, w): grey is 0, brighter above, darker below; the strongest activation of
+            the layer is white or black.
     """
 
     name: str
     units: int
     maps: np.ndarray = field(repr=False)
-    strength: float
 
 
 def activations(space: Space, point: Any) -> list[Layer]:
@@ -122,7 +120,7 @@ def activations(space: Space, point: Any) -> list[Layer]:
     _needs(space, Layered, "layers to look into")
     point = space.checked(point)[:1]
     with private(space) as model, torch.no_grad():
-        places = layers(model)
+        modules = layers(model)
         seen: dict[str, Tensor] = {}
 
         def watch(name: str) -> Any:
@@ -131,19 +129,19 @@ def activations(space: Space, point: Any) -> list[Layer]:
 
             return record
 
-        hooks = [module.register_forward_hook(watch(name)) for name, module in places]
+        hooks = [module.register_forward_hook(watch(name)) for name, module in modules]
         try:
             _private_decode(space, model, point)
         finally:
             for hook in hooks:
                 hook.remove()
-        found = []
-        for name, module in places:
+        result = []
+        for name, module in modules:
             maps = _maps(seen[name], _units(model, module, seen[name]))[0]
-            strength = float(maps.abs().max())
-            scaled = (maps / max(strength, 1e-12) * 127 + 128).round().clamp(0, 255)
-            found.append(Layer(name, len(maps), scaled.to(torch.uint8).cpu().numpy(), strength))
-        return found
+            scaled = maps / max(float(maps.abs().max()), 1e-12) * 127 + 128
+            grey = scaled.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+            result.append(Layer(name, len(maps), grey))
+        return result
 
 
 def without(space: Space, point: Any, off: Mapping[str, Sequence[int]]) -> np.ndarray:
@@ -160,25 +158,22 @@ def without(space: Space, point: Any, off: Mapping[str, Sequence[int]]) -> np.nd
     _needs(space, Layered, "layers to look into")
     point = space.checked(point)[:1]
     with private(space) as model, torch.no_grad():
-        places = dict(layers(model))
+        modules = dict(layers(model))
         hooks = []
         try:
             for name, units in off.items():
-                hooks.append(_switch(model, places, name, [list(units)]))
+                hooks.append(_switch(model, modules, name, [list(units)]))
             return space.medium.shown(_private_decode(space, model, point))[0]
         finally:
             for hook in hooks:
                 hook.remove()
 
 
-def effects(
-    space: Space, point: Any, layer: str, count: int = 24
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Switches off each unit of a layer alone, and ranks the units by how much they draw.
+def effects(space: Space, point: Any, layer: str, count: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    """Switches off each unit of a layer alone, and ranks the units by how far this changes the image.
 
     Returns:
-        The units with the largest effects, (count,), the root mean square change of the pixels in [0, 1], (count,), and
-        the images without each, uint8 (count, C, H, W).
+        The units with the largest effects, (count,), and the root mean square change of the pixels in [0, 1], (count,).
 
     Raises:
         UserError: If there is no such layer.
@@ -186,41 +181,40 @@ def effects(
     _needs(space, Layered, "layers to look into")
     point = space.checked(point)[:1]
     with private(space) as model, torch.no_grad():
-        places = dict(layers(model))
-        total = next((each.units for each in activations(space, point) if each.name == layer), None)
+        modules = dict(layers(model))
+        total = next((a.units for a in activations(space, point) if a.name == layer), None)
         if total is None:
-            raise _no_layer(layer, places)
+            raise _no_layer(layer, modules)
         usual = _private_decode(space, model, point)
-        images, changes = [], []
+        changes = []
         for part in torch.arange(min(total, MOST_UNITS)).split(128):
-            hook = _switch(model, places, layer, [[int(unit)] for unit in part])
+            hook = _switch(model, modules, layer, [[int(unit)] for unit in part])
             try:
                 x = _private_decode(space, model, point.expand(len(part), -1))
             finally:
                 hook.remove()
-            images.append(space.medium.shown(x))
             changes.append((x - usual).square().flatten(1).mean(1).sqrt().cpu())
         change = torch.cat(changes).numpy()
         order = np.argsort(-change, kind="stable")[:count]
-        return order, change[order], np.concatenate(images)[order]
+        return order, change[order]
 
 
-def _no_layer(name: str, places: Mapping[str, Any]) -> UserError:
-    return UserError(f"There is no layer {name!r}. Choose one of: {', '.join(places)}.")
+def _no_layer(name: str, modules: Mapping[str, Any]) -> UserError:
+    return UserError(f"There is no layer {name!r}. Choose one of: {', '.join(modules)}.")
 
 
 def _private_decode(space: Space, model: Any, points: Tensor) -> Batch:
-    """Decodes with the copy that hooks may sit on, as the space itself does."""
+    """Decodes points as the space does, with the copy of its model that has hooks."""
     return replace(space, model=model).decode(points)
 
 
 def _switch(
-    model: Layered, places: Mapping[str, nn.Module], name: str, off: list[list[int]]
+    model: Layered, modules: Mapping[str, nn.Module], name: str, off: list[list[int]]
 ) -> Any:
     """Hooks a layer so that row i of a batch is computed without the units ``off[i]``."""
-    if name not in places:
-        raise _no_layer(name, places)
-    module = places[name]
+    if name not in modules:
+        raise _no_layer(name, modules)
+    module = modules[name]
 
     def silence(_: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         maps = _maps(output, _units(model, module, output)).clone()
@@ -237,18 +231,17 @@ def _switch(
 
 
 def _units(model: Layered, module: nn.Module, output: Tensor) -> int:
-    """Counts the units of a layer: its channels; of a vector that is a small grid, those of the grid."""
+    """Counts the units of a layer: its channels; of a vector that is reshaped to a grid next, those of the grid."""
     if output.ndim > 2:
         return output.shape[1]
-    after = [each for each in model.layered().modules() if not list(each.children())]
-    after = after[after.index(module) + 1 :]
-    for each in after:
-        if isinstance(each, nn.Linear):
+    modules = [m for m in model.layered().modules() if not list(m.children())]
+    for after in modules[modules.index(module) + 1 :]:
+        if isinstance(after, nn.Linear):
             break
-        if isinstance(each, nn.Conv2d | nn.ConvTranspose2d):
-            side = math.isqrt(output.shape[1] // each.in_channels)
-            if side**2 * each.in_channels == output.shape[1]:
-                return each.in_channels
+        if isinstance(after, nn.Conv2d | nn.ConvTranspose2d):
+            side = math.isqrt(output.shape[1] // after.in_channels)
+            if side**2 * after.in_channels == output.shape[1]:
+                return after.in_channels
             break
     return output.shape[1]
 
@@ -269,18 +262,14 @@ class Token:
     """One code of a vocabulary.
 
     Attributes:
-        number: Its number.
-        use: Its share in the codes of the training images, 0 to 1.
-        dead: Whether none of them has it.
+        use: Its share among the codes of the training images, 0 to 1.
+        dead: Whether no training image has it.
         neighbours: The codes with the nearest vectors, nearest first.
-        distances: How far these vectors are.
     """
 
-    number: int
     use: float
     dead: bool
     neighbours: tuple[int, ...]
-    distances: tuple[float, ...]
 
 
 def code_map(space: Space, point: Any) -> np.ndarray:
@@ -300,18 +289,14 @@ def repaint(space: Space, codes: np.ndarray) -> tuple[np.ndarray, Tensor]:
     model = _needs(space, Spells, "codes")
     count = len(model.use()[0])
     codes = np.asarray(codes)
-    places = (
-        space.latent
-        // model.vectors(torch.zeros(1, 1, dtype=torch.int64, device=space.device)).shape[-1]
-    )
     if (
-        codes.size != places
+        codes.size != space.tokens
         or codes.dtype.kind not in "iu"
         or codes.min() < 0
         or codes.max() >= count
     ):
         raise UserError(
-            f"An image has {places} codes from 0 to {count - 1}, got {codes.size} from "
+            f"An image has {space.tokens} codes from 0 to {count - 1}, got {codes.size} from "
             f"{codes.min() if codes.size else '-'} to {codes.max() if codes.size else '-'}. Start from a sample."
         )
     point = model.vectors(
@@ -334,32 +319,24 @@ def token(space: Space, number: int, count: int = 8) -> Token:
     table = model.vectors(torch.arange(len(share), device=space.device)).float()
     far = (table - table[number]).norm(dim=1)
     order = far.argsort()[1 : count + 1] if int(far.argmin()) == number else far.argsort()[:count]
-    return Token(
-        number,
-        float(share[number]),
-        bool(dead[number]),
-        tuple(order.tolist()),
-        tuple(round(float(far[i]), 4) for i in order),
-    )
+    return Token(float(share[number]), bool(dead[number]), tuple(order.tolist()))
 
 
-def vocabulary(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws each code, as the middle of an image full of it, uint8 (V, C, h, w); gives use and death, each (V,)."""
+def vocabulary(space: Space) -> np.ndarray:
+    """Draws each code, as the middle of an image full of it, uint8 (V, C, h, w)."""
     model = _needs(space, Spells, "codes")
 
-    def draw() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        share, dead = model.use()
-        places = space.codes(space.studied()[:1]).shape[1]
-        side = max(2, -(-model.spec.size // math.isqrt(places)))
+    def draw() -> np.ndarray:
+        codes = torch.arange(len(model.use()[0]), device=space.device)
+        side = max(2, -(-model.spec.size // math.isqrt(space.tokens)))
         start = (model.spec.size - side) // 2
+        middle = slice(start, start + side)
         tiles = []
         with torch.no_grad():
-            for part in torch.arange(len(share), device=space.device).split(256):
-                x = model.restore(part[:, None].expand(-1, places))
-                tiles.append(
-                    space.medium.shown(x)[:, :, start : start + side, start : start + side]
-                )
-        return np.concatenate(tiles), share.cpu().numpy(), dead.cpu().numpy()
+            for part in codes.split(256):
+                x = model.restore(part[:, None].expand(-1, space.tokens))
+                tiles.append(space.medium.shown(x)[:, :, middle, middle])
+        return np.concatenate(tiles)
 
     return remember(space, "vocabulary", draw)
 
@@ -367,36 +344,20 @@ def vocabulary(space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 # --- Posterior ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Posterior:
-    """What a VAE thinks of an image, dimension by dimension.
-
-    Attributes:
-        mean, std: Of the latent, (D,).
-        kl: Nats that each dimension says about the image, (D,).
-        spread: Standard deviation of the mean over many images, (D,).
-        dead: Dimensions that are the same for all images, bool (D,).
-        n: Images that this was found with.
-    """
-
-    mean: np.ndarray
-    std: np.ndarray
-    kl: np.ndarray
-    spread: np.ndarray
-    dead: np.ndarray
-    n: int
-
-
 def posterior(
     space: Space, x: Batch, others: Tensor, labels: Sequence[int] | None = None
-) -> Posterior:
+) -> tuple[np.ndarray, np.ndarray]:
     """Describes the latents of an image (1, C, H, W), and which dimensions are dead on others (N, C, H, W).
 
     Args:
         space: Of a model with a distribution of latents per image.
         x: The image.
-        others: Some hundred images of the dataset; they are looked at once per checkpoint.
+        others: Some hundred images of the dataset; they are encoded once per checkpoint.
         labels: The classes of the image, then of the others, for a model that listens to classes.
+
+    Returns:
+        Information that each dimension holds about the image, its KL divergence from the prior in nats, (D,), and
+        which dimensions have the same mean for all images, bool (D,).
 
     Raises:
         UserError: If the model has no such distribution, or an image is not of its shape.
@@ -413,7 +374,7 @@ def posterior(
             y = torch.as_tensor([space.known(label) for label in part], device=space.device)
         return space.split(space.join(images.new_zeros(len(images), space.latent), y))[1]
 
-    def study() -> tuple[np.ndarray, int]:
+    def variance() -> np.ndarray:
         images = checked_images(space, others)
         y = shares(images, None if labels is None else labels[1:])
         with torch.no_grad():
@@ -423,19 +384,12 @@ def posterior(
                     for i in torch.arange(len(images), device=space.device).split(256)
                 ]
             )
-        return means.std(0).cpu().numpy(), len(images)
+        return means.std(0).cpu().numpy() ** 2
 
     key = hashlib.blake2b(others.cpu().numpy().tobytes()).hexdigest()
-    spread, n = remember(space, ("posterior", key), study)
+    dead = remember(space, ("posterior", key), variance) < UNUSED
     with torch.no_grad():
         mean, log_var = model.spread(x, shares(x, None if labels is None else labels[:1]))
     mean, log_var = mean[0].double(), log_var[0].double()
     kl = 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
-    return Posterior(
-        mean.cpu().numpy(),
-        (log_var / 2).exp().cpu().numpy(),
-        kl.cpu().numpy(),
-        spread,
-        spread**2 < UNUSED,
-        n,
-    )
+    return kl.cpu().numpy(), dead

@@ -64,7 +64,8 @@ def test_recall_gives_the_pixel_identical_image(trained, run):
     again = latent.open_space(opened, opened.sampling.of(found.sampling))
     assert (again.image(found.numbers) == image).all()
     # and the plane leads there as well
-    plane = latent.plane(again, found.plane, again.draw([3], [7], found.seed)[0])
+    assert found.plane == "principal"
+    plane = latent.principal_plane(again, again.draw([3], [7], found.seed)[0])
     torch.testing.assert_close(
         plane.points([[found.x, found.y]])[0].numpy(), found.numbers, rtol=0, atol=1e-4
     )

@@ -62,3 +62,12 @@ def test_a_picture_says_how_it_was_made():
 
 def test_columns_follow_the_classes():
     assert [sheets.columns(k) for k in (0, 1, 2, 5, 10, 16, 17, 500)] == [8, 8, 8, 10, 10, 16, 8, 8]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_is_laid_out_as_a_png_is(channels):
+    x = np.linspace(0, 255, 6).astype(np.uint8)[:, None, None, None].repeat(channels, 1)
+    x = x.repeat(8, 2).repeat(8, 3)  # flat pictures, which lose nothing
+    with Image.open(io.BytesIO(sheets.jpeg(x, 3))) as picture:
+        assert picture.format == "JPEG"
+        assert np.abs(np.asarray(picture).astype(int) - sheets.arrange(x, 3)).max() <= 2

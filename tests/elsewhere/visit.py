@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[dict[str, str], dict[str, object]]] = {
     ),
     "build": (DATA, {"name": "more", "pipeline": "digits"}),
     "race": (DATA, {"seconds": 1, "turns": 2, "families": "vae, flow"}),
+    "bring": (DATA | {"brought": "twin"}, {}),
     "screening": (DATA, {"seeds": 2, "steps": 20, "images": 20, "width": 4}),
 }  # fmt: skip
 
@@ -92,9 +93,22 @@ def datasets_moved(folder: Path) -> list[str]:
     return before + [name for name in datasets.names() if name in ("kept", "brought")]
 
 
+def twin() -> None:
+    """Registers an origin of generative models, which gives a shipped one as if it were brought."""
+    from core import brought, jobs, runs
+    from core.catalog import Config
+
+    opened = runs.open_model(jobs.get("shipped-digits-gan"))
+
+    @brought.origins.add("twin", "Twin", Config, files=("safetensors",), sampling=opened.sampling)
+    def again(config: Any, file: Any, spec: Any, classes: Any, record: Any) -> runs.Opened:
+        """The shipped model."""
+        return brought.opened(opened.model, spec, classes, {}, [], opened.sampling)
+
+
 def each_kind() -> dict[str, list[str]]:
     """Does one small job of each kind; gives how it ended and what it says."""
-    from core import jobs, kinds, worker
+    from core import brought, jobs, kinds, worker
     from core.kinds import evaluate
     from core.measure import features
 
@@ -102,6 +116,7 @@ def each_kind() -> dict[str, list[str]]:
         "train", *KINDS["train"]
     )  # in a process of its own, as all others would be
     jobs.spawn = lambda path: None
+    twin()
     features.quick = lambda data, device, *_: features.components(data, device)  # needs no training
     found = {kind: ["not tried", "Add it to KINDS."] for kind in jobs.kinds.names()}
     for kind, (choice, values) in KINDS.items():
@@ -110,6 +125,8 @@ def each_kind() -> dict[str, list[str]]:
         else:
             target = "shipped-digits-classifier" if kind == "attack" else ""
             job = kinds.submit(kind, choice, values, target=target)
+        if kind == "bring":
+            (job.path / brought.UPLOAD).write_bytes(b"")
         # the slot of the lane may be the other process's
         worker.work(job.path)
         found[kind] = [jobs.get(job.id).status, jobs.get(job.id).message]

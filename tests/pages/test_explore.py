@@ -288,7 +288,7 @@ def test_a_film_of_images_and_of_pins(visit, trained):
     seen.set(**{"latent.film.loop": False}).calm()
     assert len(seen.pictures("latent.film")["frames"]) == 36
     seen.set(**{"latent.film.source": "pins"}).calm()
-    assert "Pin at least two places" in seen.texts("caption")
+    assert "Pin at least two points" in seen.texts("caption")
     ask(seen, at=(1, 1), pins=[[0, 0], [2, 2]]).calm()
     assert len(seen.pictures("latent.film")["frames"]) == 12
 

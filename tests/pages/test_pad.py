@@ -40,7 +40,7 @@ def exact(seen):
     return pixels(pad(seen)["exact"]["src"])
 
 
-def drawn(run, at=(0.0, 0.0), seed=0, kind="principal", **choice):
+def drawn(run, at=(0.0, 0.0), seed=0):
     """Computes the image at a place without any page."""
     import torch
 
@@ -49,7 +49,7 @@ def drawn(run, at=(0.0, 0.0), seed=0, kind="principal", **choice):
     torch.set_num_threads(1)
     space = latent.open_space(runs.open_model(jobs.get(run)))
     labels = [0] if space.classes else None
-    plane = latent.plane(space, kind, space.draw([0], labels, seed)[0], **choice)
+    plane = latent.principal_plane(space, space.draw([0], labels, seed)[0])
     x = space.image(plane.points(np.asarray([at]))[0])
     return x[0] if len(x) == 1 else x.transpose(1, 2, 0)
 
@@ -231,7 +231,7 @@ def test_a_place_in_the_address_that_is_none_is_left_alone(visit, trained, text)
 
 def saved(seen):
     """Takes the picture away that the button offers."""
-    from pages.parts.latent import Checkpoint, Choice, Here, view_link
+    from pages.parts.latent import Checkpoint, Choice, Spot, view_link
     from pages.parts.pad import View
 
     state = seen.at.session_state
@@ -242,11 +242,11 @@ def saved(seen):
         state["latent.seed"], state["latent.class"], tuple(opened.sampling().record().items()),
         state["latent.plane"], (0, 1), state["latent.image"],
     )  # fmt: skip
-    here = Here(
+    spot = Spot(
         Checkpoint(run.id, opened.step), choice, View(tuple(data["exact"]["at"]), (0.0, 0.0, 6.0))
     )
-    assert here.key == data["plane"]
-    return view_link.picture(here)
+    assert spot.key == data["plane"]
+    return view_link.picture(spot)
 
 
 def drop(seen, content):

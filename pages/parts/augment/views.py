@@ -267,7 +267,6 @@ def before(chain: Any, on: Images, seed: int) -> None:
             *on.medium.pictures(np.stack([on.x[i], to_bytes(after)[0]])),
             key="augment.compare",
             alt=f"{on.names[i]}, as it is on the left and augmented on the right",
-            max_height=440,
         )
 
 

@@ -1,4 +1,4 @@
-"""A sheet to draw on, with mouse, finger or pen; light ink on a dark ground."""
+"""A sheet to draw on with mouse, finger or pen, light on dark."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from PIL import Image
 from pages.parts.component import component
 
 PIXELS = 224  # of the drawing, whatever the screen
-LONGEST = 2_000_000  # signs of a drawing as text
+LONGEST = 2_000_000  # characters of a drawing as text
+BRUSH = 0.09  # width of a stroke at the start, as a share of the side
 _show = component(
     __file__,
     '<canvas role="img"></canvas><div class="under">'
@@ -23,22 +24,19 @@ _show = component(
 )
 
 
-def canvas(
-    *, key: str, alt: str, brush: float = 0.08, side: int = 224
-) -> tuple[int, np.ndarray] | None:
+def canvas(*, key: str, alt: str, side: int = 224) -> tuple[int, np.ndarray] | None:
     """Lets a person draw.
 
     Args:
         key: Unique on the page.
         alt: What a person who does not see it should know.
-        brush: Width of a stroke at the start, as a share of the side.
         side: In CSS pixels.
 
     Returns:
         The number of the last stroke, new for every one, and the drawing, uint8 (H, W), ink near 255; None while
         nothing is drawn.
     """
-    data = {"alt": alt, "brush": brush, "side": side, "pixels": PIXELS}
+    data = {"alt": alt, "brush": BRUSH, "side": side, "pixels": PIXELS}
     drawing = _show(key, data)["drawing"]
     number, text = drawing.get("number"), drawing.get("png")
     head = "data:image/png;base64,"

@@ -12,14 +12,12 @@ _show = component(
 )
 
 
-def compare(
-    before: np.ndarray, after: np.ndarray, *, alt: str, key: str, max_height: int = 360
-) -> None:
+def compare(before: np.ndarray, after: np.ndarray, *, alt: str, key: str) -> None:
     """Shows two pictures, uint8 (C, H, W) of the same size, with a border that mouse, finger or arrow keys move."""
     data = {
         "sheet": data_url(sheets.png(np.stack([before, after]), 2)),
         "tile": [before.shape[1], before.shape[2]],
         "alt": alt,
-        "maxHeight": max_height,
+        "maxHeight": 440,
     }
     _show(key, data)

@@ -1,6 +1,6 @@
-"""What the Latent space page is made of: the place that a visitor looks at, and one file per tool that starts from it.
+"""The parts of the Latent space page: the spot that a visitor looks at, and one file per tool that starts from it.
 
-A session keeps names and numbers only; models are shared between sessions and opened anew at each turn.
+A session keeps names and numbers only; models are shared between sessions and opened anew at each rerun.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ from core.catalog import UserError, unknown
 from core.ground import sheets
 from pages.parts.pad import Sheet, View
 
-LIMIT = 6.0  # places on a plane lie within plus and minus this
+LIMIT = 6.0  # positions on a plane lie within plus and minus this
 WINDOWS = {  # where each kind of plane begins: centre and width
     "anchors": (0.5, 0.5, 1.8),
     "labels": (0.0, 0.0, 3.0),
 }
 WINDOW = (0.0, 0.0, 6.0)
-MOST = 6  # directions at a time
 SEPARATOR = ": "  # between the kind and the name of a direction in the session
-EXACT = 16  # pixels up to which a sheet is sent without loss; larger ones only pass by
-TURNS = threading.BoundedSemaphore(2)  # more decodes at once only make each of them later
+EXACT = 16  # pixels per side up to which images are sent without loss
+TURNS = threading.BoundedSemaphore(2)  # more decodes at once would only slow each other down
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Checkpoint:
 
     Attributes:
         run, step: Id of the run, and its step.
-        follows: Whether the newest one was asked for.
+        follows: Whether it is the usual one, so that a newer one takes its place.
     """
 
     run: str
@@ -56,9 +55,10 @@ class Choice:
         label: The class that is drawn; None for all in turn.
         sampling: The family's sampling parameters, as (name, value).
         kind: Of the plane, a name of :data:`core.latent.PLANES`.
-        which: What the kind needs: two directions, two classes, two coordinates, three images; or names of directions.
+        which: What the kind needs: numbers of two directions, two classes, two coordinates or three images; or the
+            names of two directions.
         origin: The image of the seed that the plane goes through.
-        landed: A point that it goes through instead: an own picture, or a place that was kept.
+        landed: A point that it goes through instead, such as that of an uploaded picture.
     """
 
     seed: int
@@ -77,12 +77,12 @@ class Choice:
 
 def plane_key(checkpoint: Checkpoint, choice: Choice) -> str:
     """Gives the identity of a plane."""
-    facts = {"run": checkpoint.run, "step": checkpoint.step, **asdict(choice)}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    identity = {"run": checkpoint.run, "step": checkpoint.step, **asdict(choice)}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-class Here:
-    """The model, the plane and the place that a tool starts from; opened once for one turn."""
+class Spot:
+    """The model, the plane and the position on it that a tool starts from; opened once per rerun."""
 
     def __init__(self, checkpoint: Checkpoint, choice: Choice, view: View | None = None) -> None:
         self.checkpoint, self.choice, self.view = checkpoint, choice, view or choice.start
@@ -109,7 +109,7 @@ class Here:
 
     @cached_property
     def usual(self) -> Any:
-        """The space with the family's usual sampling: axes found in it stay where they are when a slider moves."""
+        """The space with the family's usual sampling: its directions do not change when a sampling slider moves."""
         from core import latent
 
         return latent.open_space(self.opened)
@@ -117,7 +117,9 @@ class Here:
     @cached_property
     def dataset(self) -> Any:
         """What the model was trained on."""
-        return dataset_of(self.run.id, self.run)
+        from core import latent
+
+        return latent.trained_on(self.run)
 
     @cached_property
     def plane(self) -> Any:
@@ -151,13 +153,8 @@ class Here:
         labels = [self.label_of(image) for image in images] if self.opened.classes else None
         return self.space.draw(images, labels, self.choice.seed)
 
-    @property
-    def name(self) -> str:
-        """The run and its step, as captions write them."""
-        return f"{self.run.name} {self.opened.age}"
-
-    def facts(self) -> dict[str, Any]:
-        """What a picture made here should know of itself."""
+    def metadata(self) -> dict[str, Any]:
+        """Gives the settings that travel inside a saved picture."""
         choice = self.choice
         return {
             "run": self.checkpoint.run,
@@ -168,119 +165,112 @@ class Here:
         }
 
 
-def plane_of(here: Here) -> Any:
-    """Makes the plane of a choice; core remembers the directions of a space."""
+def plane_of(spot: Spot) -> Any:
+    """Makes the plane of a choice."""
     from core import latent
 
-    choice = here.choice
+    choice = spot.choice
     if choice.kind == "anchors":
-        return latent.anchors_plane(here.usual, here.drawn([int(i) for i in choice.which]))
+        return latent.anchors_plane(spot.usual, spot.drawn([int(i) for i in choice.which]))
     if choice.kind == "directions":
-        across, down = (named(here, str(name)) for name in choice.which)
-        return latent.directions_plane(here.usual, here.origin, across, down)
+        across, down = (named(spot, str(name)) for name in choice.which)
+        return latent.directions_plane(spot.usual, spot.origin, across, down)
     first, second = (int(i) for i in choice.which)
     if choice.kind == "labels":
         return latent.labels_plane(
-            here.usual, here.origin, first, second, classes=here.opened.classes
+            spot.usual, spot.origin, first, second, classes=spot.opened.classes
         )
     if choice.kind == "coordinates":
-        return latent.coordinates_plane(here.usual, here.origin, first, second)
-    return latent.principal_plane(here.usual, here.origin, (first, second))
+        return latent.coordinates_plane(spot.usual, spot.origin, first, second)
+    return latent.principal_plane(spot.usual, spot.origin, (first, second))
 
 
-def of_kind(here: Here, kind: str, at: Any = None) -> list[Any]:
-    """Finds the directions of a kind that the model alone gives, in the order of their weight."""
+def of_kind(spot: Spot, kind: str, at: Any = None) -> list[Any]:
+    """Finds the directions of a kind that needs no labels, the most important first."""
     from core import latent
 
     if kind == "factors":
-        return latent.factors(here.usual, MOST)
+        return latent.factors(spot.usual)
     if kind == "local":
-        return latent.local(here.space, here.point if at is None else at, MOST)
-    return latent.principal(here.usual, MOST)
+        return latent.local(spot.space, spot.point if at is None else at)
+    return latent.principal(spot.usual)
 
 
-def regressed(here: Here, names: tuple[str, ...]) -> list[Any]:
-    """Finds the directions of labels and attributes by name; they are kept, for all visitors."""
-    return _regressed((here.checkpoint.run, here.checkpoint.step, names), here)
+def regressed(spot: Spot, names: tuple[str, ...]) -> list[Any]:
+    """Finds the directions of labels and attributes by name, once for all visitors."""
+    return _regressed(spot.checkpoint.run, spot.checkpoint.step, names, spot)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _regressed(key: tuple[str, int, tuple[str, ...]], _here: Here) -> list[Any]:
+def _regressed(run: str, step: int, names: tuple[str, ...], _spot: Spot) -> list[Any]:
     from core import latent
     from core.measure import features
 
-    reading = features.reader(_here.dataset)
-    return latent.regressed(_here.usual, _here.dataset, reading, names=list(key[2]))
+    reader = features.reader(_spot.dataset)
+    return latent.regressed(_spot.usual, _spot.dataset, reader, names)
 
 
-def named(here: Here, name: str) -> Any:
+def named(spot: Spot, name: str) -> Any:
     """Finds a direction again by its kind and name; a local one at the origin of the plane."""
-    return _named(here.key, name, here)
+    return _named(spot.key, name, spot)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _named(key: str, name: str, _here: Here) -> Any:
+def _named(key: str, name: str, _spot: Spot) -> Any:
     kind, _, short = name.partition(SEPARATOR)
-    known = kind == "known"
-    found = regressed(_here, (short,)) if known else of_kind(_here, kind, _here.origin)
-    for direction in found:
+    directions = (
+        regressed(_spot, (short,)) if kind == "known" else of_kind(_spot, kind, _spot.origin)
+    )
+    for direction in directions:
         if direction.name == short:
             return direction
-    raise UserError(unknown("direction", short, [direction.name for direction in found]))
+    raise UserError(unknown("direction", short, [direction.name for direction in directions]))
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
-def dataset_of(id: str, _run: jobs.Job) -> Any:
-    """Loads the dataset that a run was trained on."""
-    from core import datasets
-
-    return datasets.load(_run.config["dataset"]["name"], _run.config["dataset"]["config"])
-
-
-def window(here: Here) -> tuple[Sheet | None, dict[str, float]]:
-    """Decodes the part of the plane that is looked at, unless the browser holds it already.
+def window(spot: Spot) -> tuple[Sheet | None, dict[str, float]]:
+    """Decodes the visible part of the plane, unless the browser holds it already.
 
     Returns:
         The sheet, and how many milliseconds the model and the encoding took.
     """
-    cells = here.space.side
-    key = f"{here.key} {cells} {here.view.window}"
-    if here.view.has == key:
+    cells = spot.space.side
+    key = f"{spot.key} {cells} {spot.view.window}"
+    if spot.view.has == key:
         return None, {}
-    content, took = _window(key, here, cells)
-    return Sheet(key, content, cells, here.view.window), took
+    content, took = _window(key, spot, cells)
+    return Sheet(key, content, cells, spot.view.window), took
 
 
 @st.cache_data(max_entries=128, show_spinner=False)
-def _window(key: str, _here: Here, cells: int) -> tuple[bytes, dict[str, float]]:
+def _window(key: str, _spot: Spot, cells: int) -> tuple[bytes, dict[str, float]]:
     from core import latent
 
-    x, y, width = _here.view.window
+    x, y, width = _spot.view.window
     span = width * (cells - 1) / cells / 2  # from the middle to the middle of the last cell
-    plane = _here.plane  # its directions are looked for once, which is no part of decoding
+    plane = _spot.plane  # before the clock starts: its directions are computed only once
     with TURNS:
         began = time.perf_counter()
-        images = latent.neighbourhood(_here.space, plane, (x, y), span, cells, quick=True)
+        images = latent.neighbourhood(_spot.space, plane, (x, y), span, cells, quick=True)
         done = time.perf_counter()
-        content, _ = latent.sprite(images, cells, "png" if images.shape[-1] <= EXACT else "jpeg")
+        content = (sheets.png if images.shape[-1] <= EXACT else sheets.jpeg)(images, cells)
     return content, {"model": (done - began) * 1e3, "encode": (time.perf_counter() - done) * 1e3}
 
 
-def image(here: Here) -> tuple[bytes, dict[str, float]]:
+def image(spot: Spot) -> tuple[bytes, dict[str, float]]:
     """Decodes the exact image under the ring as PNG; with the milliseconds that the model and the encoding took."""
-    point = here.point
+    point = spot.point
     with TURNS:
         began = time.perf_counter()
-        x = here.space.image(point)
+        x = spot.space.image(point)
         done = time.perf_counter()
     content = sheets.png(x[None], 1)
     return content, {"model": (done - began) * 1e3, "encode": (time.perf_counter() - done) * 1e3}
 
 
-def land(here: Here, point: Any, name: str) -> None:
+def land(spot: Spot, point: Any, name: str) -> None:
     """Lets the pad begin at a point of this model; call it from a callback."""
     st.session_state["latent.landed"] = {
-        "run": here.checkpoint.run,
+        "run": spot.checkpoint.run,
         "point": [float(value) for value in point],
         "name": name,
     }
@@ -289,24 +279,15 @@ def land(here: Here, point: Any, name: str) -> None:
 
 
 def save(
-    label: str, make: Any, name: str, *, key: str, mime: str = "image/png", **options: Any
+    label: str,
+    make: Any,
+    name: str,
+    *,
+    key: str,
+    mime: str = "image/png",
+    help: str = "PNG, with its settings inside.",
 ) -> None:
-    """Offers a file, which is made when it is asked for."""
+    """Offers a file, which is made when the button is pressed."""
     st.download_button(
-        label,
-        make,
-        name,
-        mime,
-        key=key,
-        icon=":material/download:",
-        on_click="ignore",
-        help=options.pop("help", "PNG, with its settings inside."),
-        **options,
+        label, make, name, mime, key=key, icon=":material/download:", on_click="ignore", help=help
     )
-
-
-def live(x: np.ndarray, slot: Any, *, columns: int, scale: int, caption: str = "") -> None:
-    """Shows images for the moment while something is computed, uint8 (N, C, H, W)."""
-    from pages.parts.component import data_url
-
-    slot.image(data_url(sheets.png(x, columns, scale=scale, gap=2)), caption=caption or None)

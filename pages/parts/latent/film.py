@@ -1,9 +1,8 @@
-"""A film through keyframes, to look at and to take away."""
+"""A film through keyframes, shown and offered as a file."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -11,19 +10,19 @@ import streamlit as st
 from core.catalog import UserError
 from core.ground import sheets
 from pages.parts import show
-from pages.parts.latent import Here, save
+from pages.parts.latent import Spot, save
 from pages.parts.tiles import tiles
 
 MOST_KEYS = 24
 MOST_FRAMES = 240
 
 
-def draw(here: Here) -> None:
-    """Draws the controls, the film and what can be taken away of it."""
+def draw(spot: Spot) -> None:
+    """Draws the controls, the film and its files."""
     from core import latent
 
     controls, screen = st.columns([1, 3], gap="medium")
-    pinned = [tuple(pin) for pin in here.view.pins]
+    pinned = spot.view.pins
     with controls:
         source = st.segmented_control(
             "Keyframes",
@@ -33,7 +32,7 @@ def draw(here: Here) -> None:
             required=True,
             bind="query-params",
             format_func={"images": "Images", "pins": "Pins"}.__getitem__,
-            help="Images of the seed, or the places that you pinned on the pad (button Pin, or key P).",
+            help="Images of the seed, or the points that you pinned on the pad (button Pin, or key P).",
         )
         if source == "images":
             text = st.text_input(
@@ -43,14 +42,14 @@ def draw(here: Here) -> None:
                 bind="query-params",
                 help="Numbers of images of the seed, as the Samples tool shows them.",
             )
-            keys = here.drawn(numbers(text))
+            keys = spot.drawn(numbers(text))
         elif len(pinned) >= 2:
-            keys = here.plane.points(np.asarray(pinned))
+            keys = spot.plane.points(np.asarray(pinned))
         else:
-            st.caption(f"Pin at least two places on the pad; there are {len(pinned)}.")
+            st.caption(f"Pin at least two points on the pad; there are {len(pinned)}.")
             return
         way = st.selectbox(
-            "Way",
+            "Path",
             list(latent.WAYS),
             key="latent.film.way",
             bind="query-params",
@@ -74,17 +73,17 @@ def draw(here: Here) -> None:
         )  # fmt: skip
     spans = len(keys) if loop else len(keys) - 1
     frames = max(2, min(MOST_FRAMES, round(spans * seconds * rate)))
-    x = made(here, keys, frames, way, loop)
-    facts = here.facts() | {
+    x = spot.space.images(latent.walk(spot.space, keys, frames, way, loop))
+    metadata = spot.metadata() | {
         "keys": text if source == "images" else [list(pin) for pin in pinned],
-        "plane": here.choice.kind,
-        "which": list(here.choice.which),
+        "plane": spot.choice.kind,
+        "which": list(spot.choice.which),
         "way": way,
         "loop": loop,
         "frames": frames,
         "fps": rate,
     }
-    name = f"{here.checkpoint.run}-film"
+    name = f"{spot.checkpoint.run}-film"
     with screen:
         tiles(
             [sheets.png(frame[None], 1) for frame in x],
@@ -106,7 +105,7 @@ def draw(here: Here) -> None:
         )
         st.caption(
             f"{frames} images, {frames / rate:.1f} s"
-            + (f"; more than {MOST_FRAMES} are not made here." if frames == MOST_FRAMES else ".")
+            + (f"; a film has at most {MOST_FRAMES}." if frames == MOST_FRAMES else ".")
         )
         with st.container(horizontal=True):
             kinds = [("GIF", "image/gif", latent.gif), ("WebP", "image/webp", latent.webp)]
@@ -114,7 +113,7 @@ def draw(here: Here) -> None:
             for label, mime, write in kinds:
                 save(
                     label,
-                    partial(write, x, rate, facts),
+                    partial(write, x, rate, metadata),
                     f"{name}.{label.lower()}",
                     key=f"latent.film.{label.lower()}",
                     mime=mime,
@@ -122,7 +121,7 @@ def draw(here: Here) -> None:
                 )
             save(
                 "Strip",
-                lambda: sheets.png(few, len(few), facts),
+                lambda: sheets.png(few, len(few), metadata),
                 f"{name}.png",
                 key="latent.film.png",
             )
@@ -132,23 +131,16 @@ def draw(here: Here) -> None:
             )
 
 
-def made(here: Here, keys: Any, frames: int, way: str, loop: bool) -> np.ndarray:
-    """Decodes the frames of the film."""
-    from core import latent
-
-    points = latent.walk(here.space, keys, frames, way=way, loop=loop)
-    return latent.film(here.space, points)
-
-
 def numbers(text: str) -> list[int]:
     """Reads the numbers of images.
 
     Raises:
         UserError: If they are not 2 to 24 whole numbers.
     """
-    words = text.replace(",", " ").split()
-    if not 2 <= len(words) <= MOST_KEYS or not all(w.isdecimal() and len(w) < 10 for w in words):
+    numerals = text.replace(",", " ").split()
+    fits = all(numeral.isdecimal() and len(numeral) < 10 for numeral in numerals)
+    if not 2 <= len(numerals) <= MOST_KEYS or not fits:
         raise UserError(
             f"The images must be 2 to {MOST_KEYS} whole numbers, got {text!r}. For example 0 1 2 3."
         )
-    return [int(word) for word in words]
+    return [int(numeral) for numeral in numerals]

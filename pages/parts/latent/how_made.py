@@ -1,8 +1,6 @@
-"""How the image under the ring came about: what each family does, step by step and unit by unit."""
+"""How the image under the ring is made, step by step or unit by unit, as its family does it."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -11,26 +9,19 @@ from core.catalog import UserError
 from core.ground import sheets
 from core.ground.writing import percent
 from pages.parts import shell, show
-from pages.parts.latent import Here, land
+from pages.parts.latent import Spot, land
 from pages.parts.tiles import tiles
 
-TITLES = {
-    "denoising": "From noise to image",
-    "unrolled": "Layer by layer",
-    "activations": "Units of the network",
-    "codes": "Codes",
-    "posterior": "What the encoder says",
-}
 UNITS = 24
 UNIT = 8  # pixels of a unit's map at least
-OTHERS = 300  # held-out images that say which dimensions are dead
+OTHERS = 300  # held-out images on which dimensions are looked for that are dead
 
 
-def draw(here: Here) -> None:
+def draw(spot: Spot) -> None:
     """Draws the choice of a view, and the view."""
     from core import latent
 
-    views = [name for name in latent.views(here.space) if name in DRAW]
+    views = latent.views(spot.space)
     if not views:
         st.caption("This family makes an image in one step that cannot be taken apart.")
         return
@@ -43,18 +34,18 @@ def draw(here: Here) -> None:
             key="latent.making",
             required=True,
             bind="query-params",
-            format_func=lambda name: TITLES[name],
+            format_func=lambda name: VIEWS[name][0],
         )
         view = view if view in views else views[0]
-    DRAW[view](here)
+    VIEWS[view][1](spot)
 
 
-def denoising(here: Here) -> None:
+def denoising(spot: Spot) -> None:
     """Shows every step of a diffusion, with the clean image that the model expects."""
     from core import latent
 
-    number = here.choice.origin
-    steps = latent.denoising(here.space, number, here.label_of(number), here.choice.seed)
+    number = spot.choice.origin
+    steps = latent.denoising(spot.space, number, spot.label_of(number), spot.choice.seed)
     tiles(
         [sheets.png(np.stack([step.noisy, step.clean]), 2) for step in steps],
         tile=steps[0].noisy.shape[1:],
@@ -70,16 +61,16 @@ def denoising(here: Here) -> None:
         film="the denoising",
     )
     st.caption(
-        f"Image {number} of seed {here.choice.seed} in {len(steps)} steps. Left: the image at that time. Right: the "
+        f"Image {number} of seed {spot.choice.seed} in {len(steps)} steps. Left: the image at that time. Right: the "
         "clean image that the model expects from it. Move the slider, or press play."
     )
 
 
-def unrolled(here: Here) -> None:
-    """Shows what each layer of a flow makes of the noise."""
+def unrolled(spot: Spot) -> None:
+    """Shows the image after each layer of a flow."""
     from core import latent
 
-    stages = latent.unrolled(here.space, here.point)
+    stages = latent.unrolled(spot.space, spot.point)
     show.pictures(
         np.stack([image for _, image in stages]),
         columns=min(len(stages), 9),
@@ -91,31 +82,33 @@ def unrolled(here: Here) -> None:
     )
     st.caption(
         f"From {shell.plain(stages[0][0])} to {shell.plain(stages[-1][0])}: every layer can be undone exactly, so the "
-        "noise is found again from the image."
+        "image leads back to its noise."
     )
 
 
-def activations(here: Here) -> None:
-    """Shows the units of a layer, which can be switched off to see what they draw."""
+def activations(spot: Spot) -> None:
+    """Shows the units of a layer, which can be switched off to see what each of them draws."""
     from core import latent
 
-    layers = latent.activations(here.space, here.point)
+    layers = latent.activations(spot.space, spot.point)
     names = [layer.name for layer in layers]
-    kept = f"latent.off.{here.checkpoint.run}"
+    key = f"latent.off.{spot.checkpoint.run}"
     left, right = st.columns([1, 3], gap="medium")
     with left:
         name = st.selectbox("Layer", names, index=0, key="latent.layer")
         layer = layers[names.index(name) if name in names else 0]
-        units, effect, _ = latent.effects(here.space, here.point, layer.name, count=UNITS)
-        off = {n: set(us) for n, us in st.session_state.get(kept, {}).items()}
-        gone = off.setdefault(layer.name, set())
+        units, effect = latent.effects(spot.space, spot.point, layer.name, count=UNITS)
+        off = {n: set(numbers) for n, numbers in st.session_state.get(key, {}).items()}
+        switched_off = off.setdefault(layer.name, set())
         index = show.clicked("latent.units", len(units))
         if index is not None:
-            gone ^= {int(units[index])}
-        st.session_state[kept] = {n: sorted(us) for n, us in off.items()}
-        silent = {n: sorted(us) for n, us in off.items() if us and n in names}
+            switched_off ^= {int(units[index])}
+        st.session_state[key] = {n: sorted(numbers) for n, numbers in off.items()}
+        silent = {
+            n: numbers for n, numbers in st.session_state[key].items() if numbers and n in names
+        }
         both = np.stack(
-            [here.space.image(here.point), latent.without(here.space, here.point, silent)]
+            [spot.space.image(spot.point), latent.without(spot.space, spot.point, silent)]
         )
         show.pictures(
             both,
@@ -133,7 +126,7 @@ def activations(here: Here) -> None:
             "Switch all on",
             key="latent.units.on",
             disabled=not count,
-            on_click=lambda: st.session_state.pop(kept, None),
+            on_click=lambda: st.session_state.pop(key, None),
         )
     with right:
         x = layer.maps[units][:, None]
@@ -148,7 +141,7 @@ def activations(here: Here) -> None:
                 f"unit {int(u)}: changes pixels by {e:.3f}"
                 for u, e in zip(units, effect, strict=True)
             ],
-            marks={i: "✕" for i, u in enumerate(units) if int(u) in gone},
+            marks={i: "✕" for i, u in enumerate(units) if int(u) in switched_off},
             clickable=True,
             max_height=260,
         )
@@ -157,11 +150,11 @@ def activations(here: Here) -> None:
         )
 
 
-def codes(here: Here) -> None:
-    """Shows the map of codes of an image; a token can be repainted."""
+def codes(spot: Spot) -> None:
+    """Shows the codes of an image, which can be painted over."""
     from core import latent
 
-    grid = np.asarray(latent.code_map(here.space, here.point))
+    grid = latent.code_map(spot.space, spot.point)
     side = grid.shape[0]
     key = hash(grid.tobytes())
     if st.session_state.get("latent.codes.of") != key:
@@ -169,14 +162,14 @@ def codes(here: Here) -> None:
         st.session_state["latent.painted"] = {}
     painted: dict[int, int] = st.session_state["latent.painted"]
     now = grid.copy().ravel()
-    for place, token in painted.items():
-        now[place] = token
-    pieces, _, _ = latent.vocabulary(here.space)
+    for cell, token in painted.items():
+        now[cell] = token
+    pieces = latent.vocabulary(spot.space)
     left, middle, right = st.columns([1, 1, 1.6], gap="medium")
     at = show.clicked("latent.codes", side * side)
     if at is not None:
         st.session_state["latent.codes.at"] = at
-    place = st.session_state.get("latent.codes.at", 0) % (side * side)
+    cell = st.session_state.get("latent.codes.at", 0) % (side * side)
     with right:
         choice = st.container()
         number = st.number_input(
@@ -184,23 +177,23 @@ def codes(here: Here) -> None:
             value=None,
             step=1,
             placeholder="or type its number",
-            key=f"latent.token.{place}",
+            key=f"latent.token.{cell}",
         )
-    options = around(here, int(now[place]))
+    options = around(spot, int(now[cell]))
     wanted = show.clicked("latent.tokens", len(options))
     if wanted is not None:
-        painted[place] = options[wanted]
-    elif number is not None and number != st.session_state.get(f"latent.typed.{place}"):
+        painted[cell] = options[wanted]
+    elif number is not None and number != st.session_state.get(f"latent.typed.{cell}"):
         if not 0 <= number < len(pieces):
             raise UserError(
                 f"The code must be from 0 to {len(pieces) - 1}, got {number}. Choose another."
             )
-        painted[place] = int(number)
-    st.session_state[f"latent.typed.{place}"] = number
-    now[place] = painted.get(place, now[place])
-    token = int(now[place])
-    options = around(here, token)
-    facts = latent.token(here.space, token)
+        painted[cell] = int(number)
+    st.session_state[f"latent.typed.{cell}"] = number
+    now[cell] = painted.get(cell, now[cell])
+    token = int(now[cell])
+    options = around(spot, token)
+    code = latent.token(spot.space, token)
     with left:
         show.pictures(
             pieces[now],
@@ -208,7 +201,7 @@ def codes(here: Here) -> None:
             key="latent.codes",
             alt=f"The image as {side} by {side} codes",
             titles=[f"place {i}: code {int(token)}" for i, token in enumerate(now)],
-            marks={place: ""} | dict.fromkeys(painted, "✎"),
+            marks={cell: ""} | dict.fromkeys(painted, "✎"),
             clickable=True,
             max_height=220,
             max_zoom=20,
@@ -227,13 +220,13 @@ def codes(here: Here) -> None:
             max_zoom=14,
         )
         st.caption(
-            f"Code {token}: {percent(facts.use, 2)} of all places"
-            + (", never used lately (dead)" if facts.dead else "")
+            f"Code {token}: {percent(code.use, 2)} of the codes of training images"
+            + (", never used (dead)" if code.dead else "")
             + ". Beside it the codes nearest to it: click one to paint with it."
         )
     with middle:
-        before, _ = latent.repaint(here.space, grid)
-        after, point = latent.repaint(here.space, now.reshape(grid.shape))
+        before, _ = latent.repaint(spot.space, grid)
+        after, point = latent.repaint(spot.space, now.reshape(grid.shape))
         show.pictures(
             np.stack([before, after]),
             columns=2,
@@ -254,43 +247,43 @@ def codes(here: Here) -> None:
                 disabled=not painted,
                 icon=":material/my_location:",
                 on_click=land,
-                args=(here, point, "an image that you repainted"),
+                args=(spot, point, "an image that you repainted"),
             )
 
 
-def around(here: Here, token: int) -> list[int]:
-    """Lists a code and those nearest to it."""
+def around(spot: Spot, token: int) -> list[int]:
+    """Lists a code and the 15 nearest to it."""
     from core import latent
 
-    return [token, *latent.token(here.space, token, 15).neighbours]
+    return [token, *latent.token(spot.space, token, 15).neighbours]
 
 
-def posterior(here: Here) -> None:
-    """Shows how much each latent dimension of a VAE knows; dead ones know nothing."""
+def posterior(spot: Spot) -> None:
+    """Shows how much information each latent dimension of a VAE holds about the image."""
     import plotly.graph_objects as go
     import torch
 
     from core import latent
 
-    dataset = here.dataset
-    held = dataset.splits["valid"][:OTHERS]
+    dataset = spot.dataset
+    held_out = dataset.splits["valid"][:OTHERS]
     labels = None
-    if here.space.classes:
-        shares = here.point[here.space.latent :]
-        labels = [int(shares.argmax()), *map(int, dataset.y[held])]
-    found = latent.posterior(
-        here.space,
-        here.opened.medium.seen(torch.as_tensor(here.space.items(here.point)), 256),
-        dataset.images(held),
+    if spot.space.classes:
+        shares = spot.point[spot.space.latent :]
+        labels = [int(shares.argmax()), *map(int, dataset.y[held_out])]
+    kl, dead = latent.posterior(
+        spot.space,
+        spot.opened.medium.seen(torch.as_tensor(spot.space.items(spot.point)), 256),
+        dataset.images(held_out),
         labels,
     )
-    order = np.argsort(-np.asarray(found.kl))
+    order = np.argsort(-kl)
     colours = show.palette()
     figure = go.Figure()
     figure.add_bar(
         x=[str(int(i)) for i in order],
-        y=np.asarray(found.kl)[order],
-        marker_color=[colours[1] if found.dead[i] else colours[0] for i in order],
+        y=kl[order],
+        marker_color=[colours[1] if dead[i] else colours[0] for i in order],
         hovertemplate="dimension %{x}: %{y:.3f} nats<extra></extra>",
     )
     figure.update_layout(
@@ -305,23 +298,22 @@ def posterior(here: Here) -> None:
         config={"displayModeBar": False},
         alt="Information in each latent dimension",
     )
-    dead = int(np.sum(found.dead))
+    count = int(dead.sum())
     st.caption(
-        f"What the encoder reads off the image under the ring, per dimension: {float(np.sum(found.kl)):.1f} nats in "
-        f"all. "
+        f"What the encoder tells about the image under the ring in each dimension, {kl.sum():.1f} nats in all. "
         + (
-            f"{dead} of {len(order)} dimensions are dead (second colour): over {found.n} held-out images they stay "
-            "the same, and moving along them changes nothing."
-            if dead
-            else f"All {len(order)} dimensions are in use, over {found.n} held-out images."
+            f"{count} of {len(order)} dimensions are dead (second colour): over {len(held_out)} held-out images they "
+            "stay the same, and moving along them changes nothing."
+            if count
+            else f"All {len(order)} dimensions are in use, over {len(held_out)} held-out images."
         )
     )
 
 
-DRAW: dict[str, Any] = {
-    "denoising": denoising,
-    "unrolled": unrolled,
-    "activations": activations,
-    "codes": codes,
-    "posterior": posterior,
+VIEWS = {
+    "denoising": ("From noise to image", denoising),
+    "unrolled": ("Layer by layer", unrolled),
+    "activations": ("Units of the network", activations),
+    "codes": ("Codes", codes),
+    "posterior": ("Posterior of the encoder", posterior),
 }

@@ -1,4 +1,4 @@
-"""The pad that the Overview opens with: drawn from a picture that rests beside a run, before any model is loaded."""
+"""The pad that the Overview opens with: drawn from a picture in a run's folder, before any model is loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core import jobs, runs
 from core.catalog import UserError
 from core.ground import sheets
 from pages.parts import pad, shell
-from pages.parts.latent import Checkpoint, Choice, Here, image, plane_key
+from pages.parts.latent import Checkpoint, Choice, Spot, image, plane_key
 
 
 def opening() -> None:
@@ -22,10 +22,10 @@ def opening() -> None:
         return
     metadata = sheets.metadata((run.path / sheets.PAD).read_bytes())
     with st.container(border=True):
-        picture, sentences = st.columns([3.4, 1], gap="medium")
+        picture, side = st.columns([3.4, 1], gap="medium")
         with picture:
             wander(run.id)
-        with sentences:
+        with side:
             st.markdown("**Drag on the left picture**, and see what this model would draw there.")
             st.caption(
                 f"{shell.plain(run.name)} ({shell.plain(runs.family_of(run))}{shell.on(run)}), "
@@ -63,12 +63,12 @@ def wander(id: str) -> None:
     metadata = sheets.metadata(content)
     checkpoint, choice = Checkpoint(run.id, metadata["step"]), choice_of(metadata)
     key = plane_key(checkpoint, choice)
-    asked = pad.view("overview.pad", key, choice.start, metadata["width"])
+    view = pad.view("overview.pad", key, choice.start, metadata["width"])
     exact, took = None, {}
-    # asked for, not imported: the first visitor would wait seconds for one image
-    if asked.rest and asked.number and not shell.warm().is_alive():
-        with suppress(UserError):  # the checkpoint is gone; its sheet still shows what it knew
-            exact, took = image(Here(checkpoint, choice, asked))
+    # only once the imports are done: the first visitor would wait seconds for them
+    if view.rest and view.number and not shell.warm().is_alive():
+        with suppress(UserError):  # the checkpoint is gone; its sheet can still be dragged on
+            exact, took = image(Spot(checkpoint, choice, view))
     first, second = metadata["names"]
     pad.pad(
         key="overview.pad",
@@ -78,7 +78,7 @@ def wander(id: str) -> None:
         "Drag, or use the arrow keys.",
         seen=f"Image of {run.name}",
         start=choice.start,
-        asked=asked,
+        view=view,
         sheet=pad.Sheet(
             f"{key} stored", content, metadata["cells"], (0.0, 0.0, float(metadata["width"]))
         ),

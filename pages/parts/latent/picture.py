@@ -1,4 +1,4 @@
-"""Your own image in the space: uploaded, drawn, or taken from the dataset; then found by the model, and on the pad."""
+"""Your own image in the latent space: drawn, uploaded or taken from the dataset, then encoded or searched for."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ import streamlit as st
 
 from core import datasets
 from core.catalog import UserError
+from core.ground import sheets
 from core.ground.settings import settings
 from core.ground.writing import percent
 from pages.parts import shell, show
 from pages.parts.canvas import canvas
-from pages.parts.latent import Here, land, live
+from pages.parts.component import data_url
+from pages.parts.latent import Spot, land
 
 WAYS = {"draw": "Draw", "upload": "Upload", "dataset": "Dataset"}
 
 
-def ways(here: Here) -> list[str]:
+def ways(spot: Spot) -> list[str]:
     """Lists where an item of this medium can come from."""
     offered = {
-        "draw": "drawing" in here.dataset.medium.parts,
-        "upload": datasets.reader(here.dataset) is not None,
+        "draw": "drawing" in spot.dataset.medium.parts,
+        "upload": datasets.reader(spot.dataset) is not None,
     }
     return [way for way in WAYS if offered.get(way, True)]
 
 
-def draw(here: Here) -> None:
-    """Takes an image, and shows what the model sees and what it makes of it."""
+def draw(spot: Spot) -> None:
+    """Takes an image, and shows it as the model sees it and as the model makes it."""
     source, result = st.columns([1.2, 1.8], gap="medium")
-    offered = ways(here)
+    offered = ways(spot)
     with source:
         way = st.segmented_control(
             "Where it comes from",
@@ -46,8 +48,8 @@ def draw(here: Here) -> None:
         )
         taken = {"draw": drawn, "upload": uploaded, "dataset": chosen}[
             way if way in offered else offered[0]
-        ](here)
-        label = class_of(here)
+        ](spot)
+        label = class_of(spot)
     with result:
         if taken is None:
             st.caption(
@@ -55,24 +57,23 @@ def draw(here: Here) -> None:
                 "and the pad goes there."
             )
             return
-        present(here, *taken, label)
+        present(spot, *taken, label)
 
 
-def drawn(here: Here) -> tuple[str, Any, int | None] | None:
+def drawn(spot: Spot) -> tuple[str, Any, int | None] | None:
     """Takes a drawing."""
-    got = canvas(
+    drawing = canvas(
         key="latent.canvas",
         alt="A dark sheet to draw on with light ink; hold Shift to rub out",
-        brush=0.09,
     )
-    return None if got is None else ("your drawing", got[1], None)
+    return None if drawing is None else ("your drawing", drawing[1], None)
 
 
-def uploaded(here: Here) -> tuple[str, Any, int | None] | None:
+def uploaded(spot: Spot) -> tuple[str, Any, int | None] | None:
     """Takes a file."""
     file = st.file_uploader(
         "A file",
-        type=list(source.suffixes) if (source := datasets.reader(here.dataset)) else None,
+        type=list(source.suffixes) if (source := datasets.reader(spot.dataset)) else None,
         key="latent.upload",
         max_upload_size=min(20, settings().upload_mb),
         help="It is turned upright, cut to a square and scaled to the size that the model knows.",
@@ -80,12 +81,12 @@ def uploaded(here: Here) -> tuple[str, Any, int | None] | None:
     return None if file is None else ("your picture", file.getvalue(), None)
 
 
-def chosen(here: Here) -> tuple[str, Any, int | None] | None:
+def chosen(spot: Spot) -> tuple[str, Any, int | None] | None:
     """Takes an image of the dataset that the model has not seen."""
-    held = here.dataset.splits["test"]
+    held_out = spot.dataset.splits["test"]
     number = int(
         st.number_input(
-            f"Held-out image (0 to {len(held) - 1})",
+            f"Held-out image (0 to {len(held_out) - 1})",
             value=0,
             step=1,
             key="latent.index",
@@ -93,51 +94,50 @@ def chosen(here: Here) -> tuple[str, Any, int | None] | None:
             help="The model was not trained on these.",
         )
     )
-    if not 0 <= number < len(held):
+    if not 0 <= number < len(held_out):
         raise UserError(
-            f"The held-out image must be from 0 to {len(held) - 1}, got {number}. Choose another."
+            f"The held-out image must be from 0 to {len(held_out) - 1}, got {number}. Choose another."
         )
-    index = int(held[number])
-    label = None if here.dataset.y is None else int(here.dataset.y[index])
-    item = datasets.PreparedItem(np.array(here.dataset.x[index]), here.dataset)
-    return f"image {index} of {here.dataset.name}", item, label
+    index = int(held_out[number])
+    label = None if spot.dataset.y is None else int(spot.dataset.y[index])
+    item = datasets.PreparedItem(np.array(spot.dataset.x[index]), spot.dataset)
+    return f"image {index} of {spot.dataset.name}", item, label
 
 
-def class_of(here: Here) -> int | None:
-    """Asks what the image is, for a model that was told so when it learned."""
-    if not here.opened.classes:
+def class_of(spot: Spot) -> int | None:
+    """Asks for the class of the image, where the model listens to classes."""
+    if not spot.opened.classes:
         return None
     return st.selectbox(
         "It shows",
-        range(len(here.opened.classes)),
+        range(len(spot.opened.classes)),
         index=None,
         key="latent.mine.class",
-        format_func=lambda i: here.opened.classes[i],
+        format_func=lambda i: spot.opened.classes[i],
         placeholder="What its nearest images show",
         help="The model draws what it is told to; the wrong class gives a poor likeness.",
     )
 
 
-def present(here: Here, name: str, content: Any, known: int | None, label: int | None) -> None:
+def present(spot: Spot, name: str, content: Any, known: int | None, label: int | None) -> None:
     """Finds the point of an image, once, and shows how near the model comes."""
     from core import latent
 
     raw = content.x if isinstance(content, datasets.PreparedItem) else content
     key = hashlib.sha256(
-        bytes(raw) + repr((here.checkpoint.run, here.checkpoint.step, label)).encode()
+        bytes(raw) + repr((spot.checkpoint.run, spot.checkpoint.step, label)).encode()
     ).hexdigest()
-    done = st.session_state.get("latent.found")
-    if done is None or done["key"] != key:
-        done = {
+    result = st.session_state.get("latent.found")
+    if result is None or result["key"] != key:
+        result = {
             "key": key,
-            "name": name,
-            **find(here, name, content, label if label is not None else known),
+            **find(spot, content, label if label is not None else known),
         }
-        st.session_state["latent.found"] = done
+        st.session_state["latent.found"] = result
     tiles = {
-        "what the model sees": done["seen"],
-        "what it makes of it": done["image"],
-        "difference": latent.difference(done["seen"], done["image"]),
+        "what the model sees": result["seen"],
+        "what it makes of it": result["image"],
+        "difference": latent.difference(result["seen"], result["image"]),
     }
     show.pictures(
         np.stack(list(tiles.values())),
@@ -150,15 +150,15 @@ def present(here: Here, name: str, content: Any, known: int | None, label: int |
     )
     st.caption(
         " · ".join(tiles)
-        + f". Mean squared error {done['error']:.4f}, found in {done['seconds']:.1f} s"
+        + f". Mean squared error {result['error']:.4f}, found in {result['seconds']:.1f} s"
         + (
-            f" as class {shell.plain(here.opened.classes[done['label']])}"
-            if done["label"] is not None
+            f" as class {shell.plain(spot.opened.classes[result['label']])}"
+            if result["label"] is not None
             else ""
         )
         + "."
     )
-    for note in done["notes"]:
+    for note in result["notes"]:
         st.caption(shell.plain(note))
     st.button(
         "Go there on the pad",
@@ -166,12 +166,12 @@ def present(here: Here, name: str, content: Any, known: int | None, label: int |
         type="primary",
         icon=":material/my_location:",
         on_click=land,
-        args=(here, done["point"], name),
+        args=(spot, result["point"], name),
     )
 
 
-def find(here: Here, name: str, content: Any, label: int | None) -> dict[str, Any]:
-    """Encodes or searches, showing the picture improve, and gives plain numbers."""
+def find(spot: Spot, content: Any, label: int | None) -> dict[str, Any]:
+    """Encodes or searches for an image, and shows how it improves meanwhile; gives plain numbers, for the session."""
     from core import latent
 
     slot = st.empty()
@@ -179,30 +179,29 @@ def find(here: Here, name: str, content: Any, label: int | None) -> dict[str, An
     prepared = (
         content
         if isinstance(content, datasets.PreparedItem)
-        else datasets.prepare(content, here.dataset)
+        else datasets.prepare(content, spot.dataset)
     )
-    if not here.opened.classes:
+    if not spot.opened.classes:
         label = None
     elif label is None:
-        guessed = latent.guess(here.dataset, prepared.seen)
-        label = None if guessed is None else int(guessed[0])
-    last, told = None, 0.0
-    for step in latent.find(here.space, prepared.seen, label):
+        guesses = latent.guess(spot.dataset, prepared.seen)
+        label = None if guesses is None else int(guesses[0])
+    last, shown = None, 0.0
+    for step in latent.find(spot.space, prepared.seen, label):
         last = step
-        if time.perf_counter() - told > 0.12:
-            told = time.perf_counter()
-            live(
-                np.stack([prepared.picture, step.image]),
-                slot,
-                columns=2,
-                scale=max(1, 120 // step.image.shape[-1]),
+        if time.perf_counter() - shown > 0.12:
+            shown = time.perf_counter()
+            scale = max(1, 120 // step.image.shape[-1])
+            both = sheets.png(np.stack([prepared.picture, step.image]), 2, scale=scale, gap=2)
+            slot.image(
+                data_url(both),
                 caption=f"Looking for it: {percent(step.done, 0)}, error {step.error:.4f}",
             )
     slot.empty()
     assert last is not None
     return {
         "seen": prepared.picture,
-        "image": here.space.image(last.point),
+        "image": spot.space.image(last.point),
         "point": [float(value) for value in last.point],
         "error": float(last.error),
         "seconds": time.perf_counter() - began,

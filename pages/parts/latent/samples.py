@@ -1,4 +1,4 @@
-"""Many images of one seed, and the way from one of them to another."""
+"""Many images of one seed, and the path from one of them to another."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import streamlit as st
 
 from core.ground import sheets
 from pages.parts import show
-from pages.parts.latent import Here, save
+from pages.parts.latent import Spot, save
 
 COUNT = 60
 
 
-def draw(here: Here) -> None:
-    """Draws the grid and, where the model has a latent space, the way between the two marked images."""
+def draw(spot: Spot) -> None:
+    """Draws the grid and, where the model has a latent space, the path between the two marked images."""
     from core import latent
     from core.models import Decodes
 
-    choice, classes = here.choice, here.opened.classes
+    choice, classes = spot.choice, spot.opened.classes
     named = {} if choice.label is None else {"class": classes[choice.label]}
     columns = sheets.columns(len(classes)) if choice.label is None else 10
     count = columns * max(1, COUNT // columns)
-    walks = isinstance(here.opened.model, Decodes)
-    x, y = drawn(here, list(range(count)))
+    walks = isinstance(spot.opened.model, Decodes)
+    x, y = drawn(spot, list(range(count)))
     ends = the_ends(count)
     if walks:
         take_click((st.session_state.get("latent.grid") or {}).get("clicked"), ends, count)
@@ -34,7 +34,7 @@ def draw(here: Here) -> None:
             x,
             columns=columns,
             key="latent.grid",
-            alt=f"{count} images drawn from {here.run.name} with seed {choice.seed}",
+            alt=f"{count} images drawn from {spot.run.name} with seed {choice.seed}",
             marks={ends[1]: "B", ends[0]: "A"} if walks else None,
             clickable=walks,
             max_height=400,
@@ -45,13 +45,13 @@ def draw(here: Here) -> None:
         )
     with controls:
         st.caption(
-            "Click an image to begin the way there (A), click another to end it (B)."
+            "Click the image where the path begins (A), then the one where it ends (B)."
             if walks
             else "Every image of this seed has a number; it never changes."
         )
         if walks:
             way = st.segmented_control(
-                "Way from A to B",
+                "Path from A to B",
                 ["slerp", "lerp"],
                 default="slerp",
                 key="latent.way",
@@ -60,9 +60,9 @@ def draw(here: Here) -> None:
                 help="slerp keeps to the sphere where the noise lies; lerp is the straight line.",
             )
             steps = st.slider(
-                "Images on the way", 3, 24, 12, key="latent.steps", bind="query-params"
+                "Images on the path", 3, 24, 12, key="latent.steps", bind="query-params"
             )
-            if latent.supports(here.opened.model):
+            if latent.supports(spot.opened.model):
                 st.button(
                     "A to the pad",
                     key="latent.place",
@@ -70,34 +70,34 @@ def draw(here: Here) -> None:
                     on_click=lambda: begin(ends[0]),
                     help=f"The plane of the pad then goes through image {ends[0]}.",
                 )
-        place = st.container(horizontal=True)
-    with place:
+        buttons = st.container(horizontal=True)
+    with buttons:
         save(
             "Grid",
-            lambda: sheets.png(x, columns, here.facts() | named),
-            f"{here.run.id}-seed{choice.seed}.png",
+            lambda: sheets.png(x, columns, spot.metadata() | named),
+            f"{spot.run.id}-seed{choice.seed}.png",
             key="latent.save.grid",
         )
     if walks:
-        strip = here.opened.medium.pictures(
+        strip = spot.opened.medium.pictures(
             latent.path(
-                here.opened.model, (ends[0], ends[1]), y, choice.seed, here.sampling, way, steps
+                spot.opened.model, (ends[0], ends[1]), y, choice.seed, spot.sampling, way, steps
             )
         )
         with pictures:
             show.pictures(
                 strip,
-                columns=steps if steps <= 12 else 12,
+                columns=min(steps, 12),
                 key="latent.strip",
-                alt=f"The way from image {ends[0]} to {ends[1]} in {steps} images",
+                alt=f"The path from image {ends[0]} to {ends[1]} in {steps} images",
                 max_height=200,
             )
-        with place:
-            facts = here.facts() | {"ends": list(ends), "way": way}
+        with buttons:
+            metadata = spot.metadata() | {"ends": list(ends), "way": way}
             save(
                 "Strip",
-                lambda: sheets.png(strip, steps, facts),
-                f"{here.run.id}-{ends[0]}-{ends[1]}.png",
+                lambda: sheets.png(strip, steps, metadata),
+                f"{spot.run.id}-{ends[0]}-{ends[1]}.png",
                 key="latent.save.strip",
             )
 
@@ -110,29 +110,29 @@ def begin(image: int) -> None:
     st.rerun("latent.explore")
 
 
-def drawn(here: Here, ids: list[int]) -> tuple[np.ndarray, Any]:
-    """Draws images as bytes, with their labels; any family can, with a latent space or without."""
+def drawn(spot: Spot, ids: list[int]) -> tuple[np.ndarray, Any]:
+    """Draws samples, uint8 (N, 1 or 3, H, W), and their labels (N,); a family needs no latent space for it."""
     import torch
 
-    opened = here.opened
+    opened = spot.opened
     with torch.inference_mode():
         where = next(opened.model.parameters()).device
         y = None
         if opened.classes:
-            y = torch.tensor([here.label_of(i) for i in ids], device=where)
-        made = opened.model.sample(ids, y, here.choice.seed, here.sampling)
-        return opened.medium.shown(made), y
+            y = torch.tensor([spot.label_of(i) for i in ids], device=where)
+        x = opened.model.sample(ids, y, spot.choice.seed, spot.sampling)
+        return opened.medium.shown(x), y
 
 
 def the_ends(count: int) -> list[int]:
-    """Reads from the address between which images the way leads, so that going back goes back; else the first two."""
-    words = st.query_params.get("ends", "").split("-")
-    fits = len(words) == 2 and all(word.isdecimal() and len(word) < 10 for word in words)
-    return [min(int(word), count - 1) for word in (words if fits else ("0", "1"))]
+    """Reads the ends of the path from the address, so that the browser's Back undoes a click; else the first two."""
+    ends = st.query_params.get("ends", "").split("-")
+    fits = len(ends) == 2 and all(end.isdecimal() and len(end) < 10 for end in ends)
+    return [min(int(end), count - 1) for end in (ends if fits else ("0", "1"))]
 
 
 def take_click(clicked: Any, ends: list[int], count: int) -> None:
-    """Makes a newly clicked image the beginning (A) and the next one the end (B) of the way."""
+    """Makes a newly clicked image the beginning (A) and the next one the end (B) of the path."""
     if not isinstance(clicked, dict):
         return
     number, index = clicked.get("number"), clicked.get("index")

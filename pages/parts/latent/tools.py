@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core import runs
-from pages.parts.latent import Here, atlas, directions, film, how_made, picture, samples
+from pages.parts.latent import Spot, atlas, directions, film, how_made, picture, samples
 
 
 @dataclass(frozen=True)
 class Tool:
-    """One thing to do from the place under the ring.
+    """One thing to do from the point under the ring.
 
     Attributes:
         title: On the switch.
@@ -23,7 +23,7 @@ class Tool:
     """
 
     title: str
-    draw: Callable[[Here], None]
+    draw: Callable[[Spot], None]
     spacious: bool = True
     follows: bool = False
 

@@ -1,4 +1,4 @@
-"""Which plane is shown and where on it, in the address, in the session, and inside every picture that is saved."""
+"""Which plane is shown and where on it: in the address, in the session, and inside every saved picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core import jobs, runs
 from core.catalog import UserError
 from pages.parts import form, pad, shell
 from pages.parts.component import numbers, told
-from pages.parts.latent import LIMIT, Choice, Here, land, save
+from pages.parts.latent import LIMIT, Choice, Spot, land, save
 
 FIELDS = {  # the controls of each kind of plane, after "latent."
     "principal": ("across", "down"),
@@ -21,7 +21,7 @@ FIELDS = {  # the controls of each kind of plane, after "latent."
     "labels": ("from", "to"),
     "coordinates": ("i", "j"),
 }
-DIGITS = 4  # behind the point; the pad rounds its places to as many
+DIGITS = 4  # decimals of a position; the pad rounds to as many
 LARGEST = 8_000_000  # bytes of a picture dropped on the pad
 
 
@@ -75,11 +75,11 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
 
 def axes(run: str) -> tuple[str, ...]:
     """Names the two directions that were made axes of a run's pad, from the session or the address; else empty."""
-    kept = st.session_state.get("latent.axes")
-    if kept is not None:
-        return tuple(kept["names"]) if kept["run"] == run else ()
-    words = st.query_params.get("axes", "")[:400].split("|")
-    return tuple(words) if len(words) == 2 and all(words) else ()
+    axes = st.session_state.get("latent.axes")
+    if axes is not None:
+        return tuple(axes["names"]) if axes["run"] == run else ()
+    names = st.query_params.get("axes", "")[:400].split("|")
+    return tuple(names) if len(names) == 2 and all(names) else ()
 
 
 def take_axes(run: str, names: list[str]) -> None:
@@ -91,14 +91,13 @@ def take_axes(run: str, names: list[str]) -> None:
 def _which(
     kind: str, space: Any, opened: runs.Opened, named: tuple[str, ...]
 ) -> tuple[int | str, ...]:
-    """Draws what this kind of plane needs to know."""
+    """Draws the controls of one kind of plane."""
     if kind == "directions":
         return named
     if kind == "anchors":
-        places = st.columns(3)
         return tuple(
-            form.whole(f"Image {name}", f"latent.{name.lower()}", number, "A corner.", place)
-            for number, (name, place) in enumerate(zip("ABC", places, strict=True))
+            form.whole(f"Image {name}", f"latent.{name.lower()}", number, "A corner.", column)
+            for number, (name, column) in enumerate(zip("ABC", st.columns(3), strict=True))
         )
     left, right = st.columns(2)
     if kind == "labels":
@@ -121,20 +120,20 @@ def _which(
     )
 
 
-def _pick(place: Any, label: str, key: str, options: Any, start: int, names: Any) -> int:
-    chosen = place.selectbox(
+def _pick(column: Any, label: str, key: str, options: Any, start: int, names: Any) -> int:
+    chosen = column.selectbox(
         label, options, index=start, key=key, bind="query-params", format_func=lambda i: names[i]
     )
     return start if chosen is None else int(chosen)
 
 
-# --- The place --------------------------------------------------------------------------------------------------------
+# --- The position -----------------------------------------------------------------------------------------------------
 
 
 def arrival(choice: Choice) -> tuple[pad.View, int]:
-    """Says where a new plane begins, and the number of the last journey that the address or a picture ordered.
+    """Says where a new plane begins, and how often the address or a picture has sent the pad there.
 
-    Going back in the browser goes back on the pad. Another checkpoint or seed keeps the place, to compare.
+    Going back in the browser goes back on the pad. Another checkpoint or seed keeps the position, to compare.
     """
     state = st.session_state
     written, known = st.query_params.get("at", ""), state.get("latent.wrote", "")
@@ -150,7 +149,7 @@ def arrival(choice: Choice) -> tuple[pad.View, int]:
 
 
 def remember(choice: Choice, view: pad.View) -> None:
-    """Keeps the place, in the address too once the pointer rests."""
+    """Keeps the position, in the address too once the pointer rests."""
     st.session_state["latent.was"] = {
         "kind": choice.kind,
         "view": replace(view, number=0, rest=True, has=""),
@@ -167,7 +166,7 @@ def remember(choice: Choice, view: pad.View) -> None:
 
 
 def write(view: pad.View) -> tuple[str, str]:
-    """Writes place and window, and the pins, as they stand in the address."""
+    """Writes position and window, and the pins, as they stand in the address."""
     return "_".join(map(_short, (*view.at, *view.window))), "_".join(
         _short(value) for pin in view.pins for value in pin
     )
@@ -179,12 +178,12 @@ def read(at: str, pins: str = "") -> pad.View | None:
     if values is None or values[4] <= 0 or max(map(abs, values[:4])) > LIMIT:
         return None
     listed = _floats(pins)[: 2 * pad.PINS]
-    kept = [numbers(listed[i : i + 2], 2, LIMIT) for i in range(0, len(listed) - 1, 2)]
+    pairs = [numbers(listed[i : i + 2], 2, LIMIT) for i in range(0, len(listed) - 1, 2)]
     x, y, *window = values
     return pad.View(
         (x, y),
         (window[0], window[1], window[2]),
-        tuple((pin[0], pin[1]) for pin in kept if pin is not None),
+        tuple((pin[0], pin[1]) for pin in pairs if pin is not None),
     )
 
 
@@ -194,48 +193,48 @@ def _short(value: float) -> str:
 
 def _floats(text: str) -> list[float]:
     try:
-        return [float(word) for word in text.split("_")] if text and len(text) < 2000 else []
+        return [float(numeral) for numeral in text.split("_")] if text and len(text) < 2000 else []
     except ValueError:
         return []
 
 
-def marks(here: Here) -> list[tuple[str, float, float]]:
-    """Names the places of the plane that mean something."""
-    if here.choice.kind == "anchors":
+def marks(spot: Spot) -> list[tuple[str, float, float]]:
+    """Names the marked positions of the plane."""
+    if spot.choice.kind == "anchors":
         return [("A", 0, 0), ("B", 1, 0), ("C", 0, 1)]
-    if here.choice.kind == "labels":
-        first, second = (here.opened.classes[int(i)] for i in here.choice.which)
+    if spot.choice.kind == "labels":
+        first, second = (spot.opened.classes[int(i)] for i in spot.choice.which)
         return [(first[:14], -1, 0), (second[:14], 1, 0)]
-    if here.choice.landed is not None:
+    if spot.choice.landed is not None:
         return [("here", 0, 0)]
-    return [(f"image {here.choice.origin}", 0, 0)]
+    return [(f"image {spot.choice.origin}", 0, 0)]
 
 
-# --- Taking it away, and bringing it back -----------------------------------------------------------------------------
+# --- Saving a view, and restoring it ----------------------------------------------------------------------------------
 
 
-def below(here: Here) -> None:
-    """Draws what can be done with the place under the ring."""
-    choice, view = here.choice, here.view
+def below(spot: Spot) -> None:
+    """Draws what can be done with the point under the ring."""
+    choice, view = spot.choice, spot.view
     with st.container(horizontal=True):
         save(
             "Save image",
-            lambda: picture(here),
-            f"{here.checkpoint.run}-{here.checkpoint.step}.png",
+            lambda: picture(spot),
+            f"{spot.checkpoint.run}-{spot.checkpoint.step}.png",
             key="latent.save.image",
-            help="PNG with run, plane and place inside: drop it on the pad, and the view is back.",
+            help="PNG with run, plane and position inside: drop it on the pad to restore the view.",
         )
         st.button(
             "Begin a plane here",
             key="latent.centre",
             icon=":material/filter_center_focus:",
-            on_click=lambda: land(here, here.point, "a place that you chose"),
+            on_click=lambda: land(spot, spot.point, "a point that you chose"),
             disabled=choice.kind == "anchors",
             help="The plane then goes through this image, so that its other directions can be tried.",
         )
-        newest = runs.checkpoints(here.run)[-1:]
-        at = here.checkpoint
-        if at.follows and here.run.active and newest and newest[0] != at.step:
+        newest = runs.checkpoints(spot.run)[-1:]
+        at = spot.checkpoint
+        if at.follows and spot.run.active and newest and newest[0] != at.step:
             st.button(
                 f"Step {newest[0]:,} is there: take it",
                 key="latent.newest",
@@ -246,20 +245,20 @@ def below(here: Here) -> None:
         st.caption(f"{len(view.pins)} pinned: the Film tool leads through them.")
 
 
-def picture(here: Here) -> bytes:
-    """Writes the exact image with everything that brings the view back."""
+def picture(spot: Spot) -> bytes:
+    """Writes the exact image with its view inside."""
     from core import latent
 
-    choice, view = here.choice, here.view
+    choice, view = spot.choice, spot.view
     at, pins = write(view)
     page: dict[str, Any] = {"at": at, "origin": choice.origin}
     if len(pins) <= 200:
         page["pins"] = pins
     if choice.landed is not None:
         page["landed"] = True
-    facts = latent.SavedView.of(
+    saved = latent.SavedView.of(
         {
-            **here.facts(),
+            **spot.metadata(),
             "plane": choice.kind,
             "choice": dict(zip("abc", choice.which, strict=False)),
             "x": view.at[0],
@@ -267,13 +266,13 @@ def picture(here: Here) -> bytes:
             "span": view.window[2] / 2,
             "page": page,
         },
-        here.origin,
+        spot.origin,
     )
-    return latent.write_view(here.space.image(here.point), facts)
+    return latent.write_view(spot.space.image(spot.point), saved)
 
 
 def recall(run: jobs.Job) -> None:
-    """Offers to bring a saved picture back, for those who cannot drop it on the pad."""
+    """Offers to restore a view from a file, for those who cannot drop it on the pad."""
     with st.popover("Restore a view", icon=":material/settings_backup_restore:"):
         st.file_uploader(
             "A PNG that was saved here",
@@ -281,7 +280,7 @@ def recall(run: jobs.Job) -> None:
             key="latent.restore",
             max_upload_size=LARGEST // 1_000_000,
             on_change=_uploaded,
-            help="Its run, plane and place come back.",
+            help="Its run, plane and position are restored.",
         )
 
 
@@ -303,12 +302,12 @@ def dropped() -> None:
 
 
 def restore(content: bytes) -> None:
-    """Brings back what a saved picture shows; call it from a callback. What does not fit is said."""
+    """Restores what a saved picture shows, or says why not; call it from a callback."""
     from core import latent
 
-    view, words = latent.read_view(content)
+    view, problem = latent.read_view(content)
     if view is None:
-        st.session_state["_refused"] = words
+        st.session_state["_refused"] = problem
     else:
         shell.attempt(_restore, view)
     st.rerun()
@@ -324,12 +323,12 @@ def _restore(view: Any) -> None:
             f"The picture names class {view.label}, and {run.name} has {len(opened.classes)}. "
             "It was saved from another run of that name."
         )
-    place = read(str(view.page.get("at", "")), str(view.page.get("pins", "")))
+    position = read(str(view.page.get("at", "")), str(view.page.get("pins", "")))
     which = [view.choice[name] for name in "abc" if name in view.choice]
     names = FIELDS.get(view.plane, ())
-    if place is None or (view.plane != "directions" and len(which) != len(names)):
+    if position is None or (view.plane != "directions" and len(which) != len(names)):
         raise UserError(
-            "The picture does not say which place it shows. Take one that was saved on this page."
+            "The picture does not say which position it shows. Take one that was saved on this page."
         )
     state: dict[str, Any] = {
         "run": run.id,
@@ -349,7 +348,7 @@ def _restore(view: Any) -> None:
         point = [float(value) for value in view.numbers]
         state["latent.landed"] = {"run": run.id, "point": point, "name": "a restored point"}
     st.session_state.update(state)
-    at, pins = write(place)
+    at, pins = write(position)
     st.session_state.pop("latent.wrote", None)
     st.query_params["at"] = at
     if pins:

@@ -1,7 +1,7 @@
 """A map of thousands of pictures: every point is one, seen when the pointer rests on it, and taken out with a lasso.
 
-A component with its own JavaScript, because a chart of Streamlit's asks the server for each picture, and sends all
-selected points back. Places, traits and one sheet of thumbnails travel once, as bytes; hovering, colouring, zooming
+A component with its own JavaScript, because a chart of Streamlit's requests each picture from the server, and sends
+all selected points back. Places, traits and one sheet of thumbnails travel once, as bytes; hovering, colouring, zooming
 and the change from one projection to another happen in the browser alone. On a map with a ground, which is a picture
 of what lies between the points, any place can be clicked.
 """
@@ -9,7 +9,6 @@ of what lies between the points, any place can be clicked.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import struct
@@ -36,12 +35,12 @@ _LOSSLESS = 3_000_000  # bytes of a sheet up to which it travels without loss
 
 @dataclass(frozen=True)
 class Trait:
-    """Something to colour points by.
+    """A property to colour points by.
 
     Attributes:
         title: Its name on the page.
         codes: Which of the names each point has, (P,).
-        names: What the codes mean; an empty name is not told on hovering.
+        names: What the codes mean; an empty name is not shown on hovering.
         quiet: Codes that are drawn faintly, below the others.
         colours: One per name; those of the theme when left out.
     """
@@ -75,12 +74,12 @@ def pack(
     hollow: np.ndarray,
     titles: Sequence[str] = (),
 ) -> bytes:
-    """Packs all that the browser needs into one piece, to be kept and sent as it is.
+    """Packs a map into bytes that can be cached, and sent to the browser as they are.
 
     Args:
         views: Places of the points by the name of the projection, (P, 2); a point at nan is not drawn.
         traits: What points can be coloured by; the first one is shown first.
-        images: One per point, uint8 (P, C, H, W), 0 … 255; shrunk where the sheet would be too large. None for a map
+        images: One per point, uint8 (P, C, H, W); shrunk where the sheet would be too large. None for a map
             that shows no thumbnails.
         hollow: Whether a point is drawn as a ring, (P,).
         titles: What each point is called on hovering, before the names of its traits.
@@ -92,11 +91,11 @@ def pack(
         height, width = max(4, int(height * shrink)), max(4, int(width * shrink))
         images = _shrunk(images, height, width)
     columns = max(1, math.ceil(math.sqrt(count)))
-    facts = {
+    layout = {
         "count": count,
         "tile": [height, width],
         "columns": columns,
-        "views": [{"name": name, "fit": _fit(place)} for name, place in views.items()],
+        "views": [{"name": name, "fit": _box(xy)} for name, xy in views.items()],
         "traits": [
             {
                 "title": t.title,
@@ -108,14 +107,14 @@ def pack(
         ],
         "titles": list(titles),
     }
-    places = [np.asarray(place, "<f4").tobytes() for place in views.values()]
+    places = [np.asarray(xy, "<f4").tobytes() for xy in views.values()]
     sheet = _sheet(images, columns)
     parts = [*places, *(np.asarray(trait.codes, "<u2").tobytes() for trait in traits)]
     body = b"".join([*parts, np.asarray(hollow, np.uint8).tobytes(), sheet])
-    # which points they are, whatever they are coloured by, and what the browser got
-    facts["id"] = _digest(b"".join(places[:1]) + sheet)
-    facts["version"] = _digest(json.dumps(facts).encode() + body)
-    head = json.dumps(facts).encode()
+    # "id" tells the points apart, whatever they are coloured by; "version" everything that the browser gets
+    layout["id"] = _digest(b"".join(places[:1]) + sheet)
+    layout["version"] = _digest(json.dumps(layout).encode() + body)
+    head = json.dumps(layout).encode()
     return struct.pack("<I", len(head)) + head + body
 
 
@@ -123,12 +122,12 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _fit(place: np.ndarray) -> list[float]:
+def _box(xy: np.ndarray) -> list[float]:
     """Gives the box (left, top, right, bottom) to show first: a few points far off do not shrink the rest."""
-    there = place[np.isfinite(place).all(1)]
-    if not len(there):
+    drawn = xy[np.isfinite(xy).all(1)]
+    if not len(drawn):
         return [0.0, 0.0, 1.0, 1.0]
-    low, high = np.percentile(there.astype(np.float64), (0.5, 99.5), axis=0)
+    low, high = np.percentile(drawn.astype(np.float64), (0.5, 99.5), axis=0)
     margin = 0.04 * (high - low).max() + 1e-6
     return [*(low - margin).tolist(), *(high + margin).tolist()]
 
@@ -144,14 +143,10 @@ def _shrunk(images: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _sheet(images: np.ndarray, columns: int) -> bytes:
-    """Lays thumbnails out in rows and encodes them; JPEG where PNG would be long to travel."""
+    """Lays thumbnails out in rows and encodes them; as JPEG where a PNG would take long to send."""
     if not images.size:
         return b""
-    if images.nbytes <= _LOSSLESS:
-        return sheets.png(images, columns)
-    out = io.BytesIO()
-    Image.fromarray(sheets.arrange(images, columns)).save(out, "JPEG", quality=88, subsampling=0)
-    return out.getvalue()
+    return (sheets.png if images.nbytes <= _LOSSLESS else sheets.jpeg)(images, columns)
 
 
 def points(
@@ -177,11 +172,11 @@ def points(
         ground: A picture below the points, PNG or JPEG. It fills the square from (0, 0) to (1, 1), where all points
             are then; a click gives a place on it.
         path: Places of a line to draw.
-        marks: A short word with its place.
+        marks: A short name with its place.
     """
     (size,) = struct.unpack_from("<I", packed)
-    facts = json.loads(packed[4 : 4 + size])
-    words = {
+    layout = json.loads(packed[4 : 4 + size])
+    options = {
         "alt": alt,
         "look": dict(look or {}),
         "height": height,
@@ -189,21 +184,21 @@ def points(
         "path": [[float(x), float(y)] for x, y in path],
         "marks": [{"label": label, "at": [float(x), float(y)]} for label, x, y in marks],
     }
-    head = json.dumps(words).encode()
-    got = _show(key, struct.pack("<I", len(head)) + head + packed)
-    picked = got["picked"] if got["picked"].get("of") == facts["id"] else {}
+    head = json.dumps(options).encode()
+    state = _show(key, struct.pack("<I", len(head)) + head + packed)
+    picked = state["picked"] if state["picked"].get("of") == layout["id"] else {}
     known = {
-        "view": [view["name"] for view in facts["views"]],
-        "colour": [trait["title"] for trait in facts["traits"]],
+        "view": [view["name"] for view in layout["views"]],
+        "colour": [trait["title"] for trait in layout["traits"]],
         "marks": ["dots", "pictures"],
     }
     at = numbers(picked.get("at"), 2, 10) if ground else None
     return Answer(
         {
-            name: got["look"][name]
+            name: state["look"][name]
             for name, names in known.items()
-            if got["look"].get(name) in names
+            if state["look"].get(name) in names
         },
-        indices(picked.get("indices"), facts["count"]),
+        indices(picked.get("indices"), layout["count"]),
         (at[0], at[1]) if at else None,
     )

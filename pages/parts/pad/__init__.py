@@ -1,4 +1,4 @@
-"""A plane of a latent space as a picture to drag on: smooth, because the browser already has what lies around.
+"""A plane of a latent space as a picture to drag on: smooth, because the browser already has the neighbourhood.
 
 The neighbourhood comes as one sheet of decoded cells. The component shows the cells under the pointer, cross-faded, at
 the display's rate and without asking the server; when the pointer rests, it asks for the exact image. A component with
@@ -16,13 +16,12 @@ import streamlit as st
 from pages.parts.component import component, data_url, numbers, told
 
 PINS = 24  # that a plane can hold
-NOTHING_YET = 0  # the number of the view before the browser has asked for anything
 _BUTTONS = (
-    ("undo", "↶", "Back to the place before (Backspace)"),
+    ("undo", "↶", "Back to the position before (Backspace)"),
     ("home", "⌂", "Where this plane begins (Home)"),
     ("out", "−", "See more of the plane (minus)"),
     ("in", "+", "See less of it, finer (plus)"),
-    ("pin", "Pin", "Keep this place, or drop the pin under the ring (P)"),
+    ("pin", "Pin", "Pin this position, or remove the pin under the ring (P)"),
 )
 _show = component(
     __file__,
@@ -42,13 +41,13 @@ _show = component(
 
 @dataclass(frozen=True)
 class View:
-    """What a person looks at.
+    """The part of a plane that a visitor looks at.
 
     Attributes:
-        at: The place of the ring, in units of the plane, y downwards as on the screen.
+        at: The position of the ring, in units of the plane, y downwards as on the screen.
         window: Centre and width of the part that is shown.
-        pins: Places that were kept.
-        number: Of the request; 0 where the browser has not asked yet.
+        pins: Pinned positions.
+        number: Of the browser's request; 0 before the first one.
         rest: Whether the pointer rests, so that the exact image is wanted.
         has: The key of the sheet that the browser holds.
     """
@@ -56,37 +55,37 @@ class View:
     at: tuple[float, float]
     window: tuple[float, float, float]
     pins: tuple[tuple[float, float], ...] = ()
-    number: int = NOTHING_YET
+    number: int = 0
     rest: bool = True
     has: str = ""
 
 
 def view(key: str, plane: str, start: View, limit: float, went: int = 0) -> View:
-    """Reads what the browser asks for on this plane; what is no such thing, or of another plane, gives ``start``.
+    """Reads the view that the browser requests; ``start`` where that is of another plane, or no view.
 
     Args:
         key: Of the pad.
         plane: Identity of the plane.
         start: Where the plane begins.
-        limit: Places lie within plus and minus this.
-        went: The journey that the pad was last sent on; what was asked before it is past.
+        limit: Positions lie within plus and minus this.
+        went: How often the pad was sent to a view; requests from before the last time do not count.
     """
-    asked = told(st.session_state.get(key), "view")
-    if asked.get("plane") != plane or asked.get("went") != went:
+    request = told(st.session_state.get(key), "view")
+    if request.get("plane") != plane or request.get("went") != went:
         return start
-    at, window = numbers(asked.get("at"), 2, limit), numbers(asked.get("window"), 3, 2 * limit)
-    number = asked.get("number")
+    at, window = numbers(request.get("at"), 2, limit), numbers(request.get("window"), 3, 2 * limit)
+    number = request.get("number")
     if at is None or window is None or not window[2] > 0 or not isinstance(number, int):
         return start
-    listed = asked.get("pins")
+    listed = request.get("pins")
     pins = [numbers(pin, 2, limit) for pin in listed[:PINS]] if isinstance(listed, list) else []
     return View(
         (at[0], at[1]),
         (window[0], window[1], window[2]),
         tuple((pin[0], pin[1]) for pin in pins if pin is not None),
         number,
-        bool(asked.get("rest")),
-        str(asked.get("has")),
+        bool(request.get("rest")),
+        str(request.get("has")),
     )
 
 
@@ -95,7 +94,7 @@ class Sheet:
     """The cells of one window, row by row from its upper left corner.
 
     Attributes:
-        key: Identity of what it shows.
+        key: Identity of its images.
         content: One gapless picture, PNG or JPEG.
         cells: Per side.
         window: Centre and width, in units of the plane.
@@ -115,14 +114,14 @@ def pad(
     alt: str,
     seen: str,
     start: View,
-    asked: View,
+    view: View,
     sheet: Sheet | None,
-    exact: bytes | None = None,
+    exact: bytes | None,
+    ms: Mapping[str, float],
+    limit: float,
     went: int = 0,
     home: View | None = None,
     marks: Sequence[tuple[str, float, float]] = (),
-    ms: Mapping[str, float] | None = None,
-    limit: float = 4.0,
     side: int = 400,
     roams: bool = True,
     on_view: Callable[[], None] = lambda: None,
@@ -132,21 +131,21 @@ def pad(
 
     Args:
         key: Unique on the page.
-        plane: Identity of the plane; another one forgets trail and pins.
+        plane: Identity of the plane; trail and pins belong to one plane.
         tile: Height and width of one image.
         alt: What a person who does not see it should know.
-        seen: What the image is called in words.
+        seen: The name of the image, to be read aloud.
         start: Where a new plane begins, and where a new ``went`` leads.
-        asked: What is answered, from :func:`view`.
-        sheet: The cells of the window; left out where the browser holds it.
-        exact: PNG of the exact image at ``asked.at``.
+        view: The request that is answered, from :func:`view`.
+        sheet: The cells of the window; None where the browser holds them.
+        exact: PNG of the exact image at ``view.at``.
+        ms: Milliseconds of ``model`` and ``encode``.
+        limit: Positions lie within plus and minus this.
         went: A new number sends the ring and the window to ``start``.
         home: Where the button Home leads; ``start`` when left out.
-        marks: A short word with its place, for example ("A", x, y).
-        ms: Milliseconds of ``model`` and ``encode``.
-        limit: Places lie within plus and minus this.
+        marks: A short name with its position, for example ("A", x, y).
         side: Longest side of the plane in CSS pixels.
-        roams: Whether the window may be moved, for which new sheets are asked.
+        roams: Whether the window can be moved, for which new sheets are requested.
         on_view: Called before the rerun that answers a request.
         on_drop: Called when a picture was dropped on the pad; its state holds ``dropped.content``, base64.
     """
@@ -158,8 +157,8 @@ def pad(
         "limit": limit,
         "side": side,
         "roams": roams,
-        "answer": asked.number,
-        "ms": dict(ms or {}),
+        "answer": view.number,
+        "ms": dict(ms),
         "marks": [{"label": label, "at": [x, y]} for label, x, y in marks],
         "go": {
             "number": went,
@@ -169,7 +168,7 @@ def pad(
         },
         "home": {"at": list((home or start).at), "window": list((home or start).window)},
     }
-    if sheet is not None and sheet.key != asked.has:
+    if sheet is not None and sheet.key != view.has:
         data["sheet"] = {
             "key": sheet.key,
             "plane": plane,
@@ -179,9 +178,9 @@ def pad(
         }
     if exact is not None:
         data["exact"] = {
-            "key": f"{plane} {asked.at} {asked.number}",
+            "key": f"{plane} {view.at} {view.number}",
             "plane": plane,
-            "at": list(asked.at),
+            "at": list(view.at),
             "src": data_url(exact),
         }
     _show(key, data, view=on_view, dropped=on_drop)

@@ -26,7 +26,6 @@ def draw(question: Question) -> None:
         got = canvas(
             key="robust.canvas",
             alt="A dark sheet to draw on with light ink",
-            brush=0.09,
             side=200,
         )
     with right:

@@ -1,7 +1,7 @@
 """Pictures in rows, drawn in the browser from one sheet: crisp at any zoom, clickable, and replayable as a film.
 
 A component with its own JavaScript, because Streamlit's images are one request each, blurred when enlarged, and
-deaf to clicks. Sheets arrive as they rest in a run's folder, so nothing is encoded twice.
+deaf to clicks. Sheets are sent as they are stored in a run's folder, so nothing is encoded twice.
 """
 
 from __future__ import annotations
@@ -43,13 +43,14 @@ def tiles(
         labels: One per frame, shown beside the slider.
         titles: One per picture, shown when the pointer rests on it.
         marks: A letter to frame a picture with, by index.
-        max_height, max_zoom: In CSS pixels, and squares per pixel.
-        min_zoom: At least so many squares per pixel, over the full width: where a row is too wide for that it is
-            broken into equal ones, and rows that are too many for the height are left out. 0 shows every picture.
+        max_height: In CSS pixels.
+        max_zoom: CSS pixels per pixel of a picture, at most.
+        min_zoom: The same, at least, over the full width: a row that is too wide for that is broken into equal ones,
+            and rows that are too many for the height are left out. 0 shows every picture.
         clickable: Lets a person choose a picture with mouse or keyboard.
         pace: Milliseconds per frame of a film.
         loop: Begins a film again when it ends.
-        film: What it shows, for those who hear it.
+        film: What a film shows, for screen readers.
 
     Returns:
         (click number, index) of the last click; None before one. A click number is new for every click.

@@ -1,4 +1,4 @@
-"""A race as the browser replays it: the samples of a moment side by side, and curves that grow with the seconds.
+"""The replay of a race: the samples of a moment side by side, and curves that grow second by second.
 
 A component with its own JavaScript, because a replay must not wait for the server.
 """
@@ -24,9 +24,9 @@ class Moment:
 
     Attributes:
         seconds: Of training until then.
-        ratio: Distance to real images over that of other real images.
+        ratio: Distance to real images, divided by the distance between two sets of real images.
         copying: Share of samples nearer to training than to held-out images, with its interval ``low`` to ``high``.
-        images: Seen until then.
+        images: Seen in training until then.
         sheet: PNG of its samples; empty where it is left out.
     """
 
@@ -56,7 +56,7 @@ def track(
         seconds: That each family trains in all.
         alt: What a person who does not see it should know.
         key: Unique on the page.
-        live: Whether it is still going on, so that the newest moment is shown as it comes.
+        live: Whether the race is still running; the newest moment is then shown.
     """
     shown = [moment.sheet for _, _, moments in lanes for moment in moments if moment.sheet]
     layout = sheets.metadata(shown[0]) if shown else {"tile": (1, 1), "columns": 1, "count": 0}
