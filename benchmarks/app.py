@@ -143,9 +143,9 @@ def many(home: Path) -> None:
         row(f"{name} over 1 000 runs: {statistics.median(times):.2f} s")
 
 
-def train(*words: str, home: Path) -> dict[str, Any]:
+def train(*arguments: str, home: Path) -> dict[str, Any]:
     """Trains from the command line."""
-    command = [sys.executable, "-m", "core", "train", *words, "--json"]
+    command = [sys.executable, "-m", "core", "train", *arguments, "--json"]
     run = subprocess.run(
         command,
         cwd=ROOT,

@@ -45,11 +45,11 @@ def seconds(run: Callable[[], Any]) -> float:
 
 def in_turns(rounds: int, *sides: Callable[[], Any]) -> list[list[float]]:
     """Runs the sides in turns; gives the seconds of each round, by side. The first round is not counted."""
-    found: list[list[float]] = [[] for _ in sides]
+    times: list[list[float]] = [[] for _ in sides]
     for _ in range(rounds + 1):
-        for place, side in enumerate(sides):
-            found[place].append(seconds(side))
-    return [each[1:] for each in found]
+        for column, side in zip(times, sides, strict=True):
+            column.append(seconds(side))
+    return [column[1:] for column in times]
 
 
 def trainer(dataset: datasets.Dataset, model: Any, batch: int = 0, **values: Any) -> Trainer:
@@ -91,13 +91,13 @@ def by_family(rounds: int) -> None:
         if entry.name == "vqvae":
             published.begun.fill_(1.0)  # type: ignore[operator]
         draw: Any = published.sample
-        (made,) = in_turns(
+        (times,) = in_turns(
             rounds, lambda draw=draw, sampling=sampling: draw(range(64), None, 0, sampling)
         )
         speed = statistics.median(speeds)
         print(
             f"{entry.name:<11} {speed:>10,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
-            f"{quick / speed:>16,.0f}{64 / statistics.median(made):>20,.0f}"
+            f"{quick / speed:>16,.0f}{64 / statistics.median(times):>20,.0f}"
         )
     cache(rounds)
 
@@ -271,8 +271,6 @@ def accelerators(rounds: int) -> None:
     if not torch.cuda.is_available():
         print("accelerators: left out, there is no GPU that torch can use.")
         return
-    from core.training import loop
-
     gpu = torch.device("cuda")
     dataset = datasets.load("faces", {"size": 32})
     spec = spec_of(dataset)
@@ -280,7 +278,6 @@ def accelerators(rounds: int) -> None:
         torch.cuda.get_device_name(),
         f"faces 32 px, batch 256, bf16 peak {peak() / 1e12:,.0f} TFLOP/s measured",
     )
-    layout = loop._layout
     for entry in families:
         preset = {
             key.removeprefix("family."): value
@@ -294,27 +291,27 @@ def accelerators(rounds: int) -> None:
             ("+ channels last", {"precision": "bfloat16", "compile": "off"}, True),
             ("+ compiled", {"precision": "bfloat16", "compile": "on"}, True),
         ):
-            loop._layout = lambda device, wide=wide: (
-                layout(device) if wide else torch.contiguous_format
-            )
             model = build(entry.name, preset, spec)
-            run = Trainer(model, dataset, TrainConfig(images=10**9, batch=256, **values), gpu)
+            config = TrainConfig.of({"images": 10**9, "batch": 256, **values}, "train")
+            run = Trainer(model, dataset, config, gpu)
+            if not wide:
+                run.layout = torch.contiguous_format
+                run.model.to(memory_format=run.layout)
             steps(run, 10)
-            found = []
+            speeds = []
             for _ in range(rounds):
                 torch.cuda.synchronize()
                 start = time.perf_counter()
                 steps(run, 20)
                 torch.cuda.synchronize()
-                found.append(20 * 256 / (time.perf_counter() - start))
-            speed = statistics.median(found)
+                speeds.append(20 * 256 / (time.perf_counter() - start))
+            speed = statistics.median(speeds)
             base = base or speed
             row(
                 f"{entry.name}, {title}: {speed:,.0f} images/s, {speed / base:.2f} of float32; "
                 f"{share(run):.1%} of the peak, {torch.cuda.max_memory_allocated() / 2**20:,.0f} MB"
             )
             torch.cuda.reset_peak_memory_stats()
-    loop._layout = layout
 
 
 def peak() -> float:
@@ -334,7 +331,7 @@ def share(run: Trainer) -> float:
     """Gives the share of the bf16 peak that the products of a step reach."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    for module in run.compiled:
+    for module in run.model.modules():
         module._compiled_call_impl = None  # the counter looks at single operations
     with FlopCounterMode(display=False) as counter:
         steps(run, 1)

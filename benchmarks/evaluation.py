@@ -150,14 +150,14 @@ def interval(draws: int = 100, n: int = 500) -> None:
     for name, change in changes.items():
         other = seen(order[half:], change)
         truth = distances.kernel_distance(real[:20_000], other[:20_000]).value
-        found = [
+        shares = [
             distances.kernel_distance(
                 real[torch.from_numpy(rng.permutation(len(real))[:n])],
                 other[torch.from_numpy(rng.permutation(len(other))[:n])],
             )
             for _ in range(draws)
         ]
-        hits = sum(one.low <= truth <= one.high for one in found)
+        hits = sum(one.low <= truth <= one.high for one in shares)
         row(f"Interval of KID, {name}: {truth:.5f} held in {hits} of {draws} draws of {n}")
 
 

@@ -42,12 +42,12 @@ def rows(text: str) -> list[Row]:
     return [Row(*(cell.strip() for cell in line.strip("| ").split(" | "))) for line in lines]
 
 
-def table(found: Sequence[Row]) -> str:
+def table(rows: Sequence[Row]) -> str:
     """Writes the whole file, by script and claim."""
     heads = [field.name.replace("_", " ").capitalize() for field in fields(Row)]
     heads[-1] = "In README"
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for each in sorted(found, key=lambda each: (each.script, each.claim)):
+    for each in sorted(rows, key=lambda each: (each.script, each.claim)):
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in astuple(each))} |")
     return INTRODUCTION + "\n" + "\n".join(lines) + "\n"
 

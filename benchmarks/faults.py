@@ -77,7 +77,7 @@ def planted(count: int, folder: str) -> tuple[datasets.Dataset, dict[str, np.nda
         at += len(images)
     y[flipped] = (y[flipped] + rng.integers(1, 10, len(flipped))) % 10
     new = np.arange(len(x), at)
-    made = datasets.assemble(
+    dataset = datasets.assemble(
         np.concatenate([x, *(images for images, _ in parts.values())]),
         np.concatenate([y, *(labels for _, labels in parts.values())]).astype(np.int64),
         whole.classes,
@@ -90,7 +90,7 @@ def planted(count: int, folder: str) -> tuple[datasets.Dataset, dict[str, np.nda
     )
     # of equal and of shifted images, either may be called the copy
     truth["twins"] = np.concatenate([exact, shifted])
-    return made, truth
+    return dataset, truth
 
 
 def turned(page: Any, turns: int, on: Any = lambda: True) -> list[float]:
@@ -180,7 +180,7 @@ def main() -> None:
     began, spent = time.perf_counter(), time.process_time()
     for step in quality.inspect(dataset, quality.InspectConfig()):
         if isinstance(step, quality.Inspection):
-            found = step
+            inspection = step
             break
         print(
             f"  {step[0]}: {time.perf_counter() - began:.0f} s, {time.process_time() - spent:.0f} CPU-s",
@@ -190,7 +190,7 @@ def main() -> None:
     row(f"Inspecting {len(dataset):,} images: {wall:.0f} s, {spent:.0f} CPU-s on one thread")
     copies = dict(zip(np.concatenate([truth["exact"], truth["near"]]), truth["twins"], strict=True))
     for kind in ("exact", "near", "leak", "blank", "outlier"):
-        flagged = [issue for issue in found.issues if issue.kind == kind]
+        flagged = [issue for issue in inspection.issues if issue.kind == kind]
         wanted = set(truth[kind].tolist())
         hits = set()
         for issue in flagged:
@@ -201,14 +201,17 @@ def main() -> None:
                 if issue.image == image
                 or (kind in ("exact", "near") and {image, int(copies[image])} <= pair)
             }
-        precision, recall = len(hits) / max(1, found.counts.get(kind, 0)), len(hits) / len(wanted)
+        precision, recall = (
+            len(hits) / max(1, inspection.counts.get(kind, 0)),
+            len(hits) / len(wanted),
+        )
         row(
             f"Planted faults, {kind}: precision {precision:.3f}, recall {recall:.3f} "
-            f"({found.counts.get(kind, 0)} flagged, {len(wanted)} planted)"
+            f"({inspection.counts.get(kind, 0)} flagged, {len(wanted)} planted)"
         )
     ranked = [
         issue.image in set(truth["label"].tolist())
-        for issue in found.issues
+        for issue in inspection.issues
         if issue.kind == "label"
     ]
     right = np.cumsum(ranked)

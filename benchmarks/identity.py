@@ -96,15 +96,15 @@ class Refused(Exception):
 
 
 class Visit:
-    """One tree, asked through its command line in this process; what it is asked becomes facts.
+    """One tree, asked through its command line in this process; its answers are kept as results.
 
     Attributes:
-        facts: Thing (``weights: vae``) to what is compared: a digest, or a structure of plain values.
+        results: Thing (``weights: vae``) to what is compared: a digest, or a structure of plain values.
         runs: Ids of the runs of this home by their names.
     """
 
     def __init__(self, folder: Path, only: str) -> None:
-        self.folder, self.facts, self.runs = folder, {}, {}
+        self.folder, self.results, self.runs = folder, {}, {}
         self.only = re.compile(only)
         self.home = Path(os.environ["SIMULACRA_HOME"])
 
@@ -118,7 +118,7 @@ class Visit:
         except Exception as error:
             got = {"failed": f"{type(error).__name__}: {error}"}
             print(f"{thing}: {traceback.format_exc(limit=-3)}", file=sys.stderr)
-        self.facts[thing] = got
+        self.results[thing] = got
         print(f"{time.perf_counter() - began:6.1f} s  {thing}", file=sys.stderr, flush=True)
         return got
 
@@ -126,7 +126,7 @@ class Visit:
         """Tells whether any of these things was asked for."""
         return any(self.only.search(thing) for thing in things)
 
-    def ask(self, *words: object, key: str = "") -> dict[str, Any]:
+    def ask(self, *arguments: object, key: str = "") -> dict[str, Any]:
         """Runs ``python -m core WORDS --json`` here, notes its keys under its name, and gives its answer.
 
         Raises:
@@ -136,13 +136,13 @@ class Visit:
 
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main([*map(str, words), "--json"])
+            code = main([*map(str, arguments), "--json"])
         if code == 2 or not out.getvalue().strip():
             raise Refused(self.plain(err.getvalue().strip().splitlines()[-1]))
         answer = json.loads(out.getvalue().strip().splitlines()[-1])
-        name = key or str(words[0])
-        known = set(self.facts.get(f"keys: {name}", ()))
-        self.facts[f"keys: {name}"] = sorted(known | set(keys(answer)))
+        name = key or str(arguments[0])
+        known = set(self.results.get(f"keys: {name}", ()))
+        self.results[f"keys: {name}"] = sorted(known | set(keys(answer)))
         return answer
 
     def plain(self, value: Any) -> Any:
@@ -154,64 +154,64 @@ class Visit:
         if isinstance(value, list | tuple):
             return [self.plain(each) for each in value]
         if isinstance(value, str):
-            for name, place in (("HOME", self.home.absolute()), ("FOLDER", self.folder)):
-                value = value.replace(str(place), name)
+            for name, path in (("HOME", self.home.absolute()), ("FOLDER", self.folder)):
+                value = value.replace(str(path), name)
             return JOB.sub(r"<\1>", value)
         return value
 
-    def answer(self, thing: str, *words: object, key: str = "") -> None:
+    def answer(self, thing: str, *arguments: object, key: str = "") -> None:
         """Notes what a command answers."""
-        self.do(thing, lambda: self.plain(self.ask(*words, key=key)))
+        self.do(thing, lambda: self.plain(self.ask(*arguments, key=key)))
 
-    def train(self, name: str, *words: object) -> None:
+    def train(self, name: str, *arguments: object) -> None:
         """Trains one run of this name, and notes its weights, its log and its pictures."""
 
         def train() -> Any:
-            answer = self.ask("train", "--name", name, *words, "--wait")
+            answer = self.ask("train", "--name", name, *arguments, "--wait")
             self.runs[name] = answer["run"]
             folder = self.home / "jobs" / answer["run"]
-            self.facts[f"weights: {name}"] = weights(folder)
-            self.facts[f"log: {name}"] = self.plain(log(folder))
-            self.facts[f"png of training: {name}"] = {
+            self.results[f"weights: {name}"] = weights(folder)
+            self.results[f"log: {name}"] = self.plain(log(folder))
+            self.results[f"png of training: {name}"] = {
                 f"{file.parent.name}/{file.name}": picture(file.read_bytes())
                 for file in sorted(folder.glob("samples/*.png"))
             }
-            known = set(self.facts.get("keys: run.json", ()))
+            known = set(self.results.get("keys: run.json", ()))
             record = json.loads((folder / "run.json").read_text("utf-8"))
-            self.facts["keys: run.json"] = sorted(known | set(keys(record)))
+            self.results["keys: run.json"] = sorted(known | set(keys(record)))
             if name in KEPT:
-                self.facts[f"state: {name}"] = state(folder)
+                self.results[f"state: {name}"] = state(folder)
             return self.plain(answer)
 
         self.do(f"train: {name}", train)
 
-    def samples(self, thing: str, run: str, count: int, *words: object) -> None:
+    def samples(self, thing: str, run: str, count: int, *arguments: object) -> None:
         """Draws images of a run twice: as numbers, and as a PNG."""
         for ending in ("npz", "png"):
             out = self.folder / f"samples.{ending}"
 
             def draw(out: Path = out) -> Any:
-                self.ask("sample", run, "-n", count, "--seed", 3, *words, "--out", out)
+                self.ask("sample", run, "-n", count, "--seed", 3, *arguments, "--out", out)
                 return arrays(out) if out.suffix == ".npz" else picture(out.read_bytes())
 
             self.do(f"{'samples' if ending == 'npz' else 'png'}: {thing}", draw)
 
-    def export(self, thing: str, *words: object) -> None:
+    def export(self, thing: str, *arguments: object) -> None:
         """Notes the members of the ZIP that a dataset is written as."""
 
         def write() -> Any:
             out = self.folder / "dataset.zip"
-            answer = self.plain(self.ask("export", *words, "--out", out))
+            answer = self.plain(self.ask("export", *arguments, "--out", out))
             return {"answer": answer, "files": archive(out)}
 
         self.do(thing, write)
 
-    def file(self, thing: str, name: str, *words: object) -> None:
+    def file(self, thing: str, name: str, *arguments: object) -> None:
         """Notes the file that a command writes to ``--out``."""
 
         def write() -> Any:
             out = self.folder / name
-            answer = self.plain(self.ask(*words, "--out", out))
+            answer = self.plain(self.ask(*arguments, "--out", out))
             return {"answer": answer, "file": picture(out.read_bytes())}
 
         self.do(thing, write)
@@ -290,13 +290,13 @@ def picture(data: bytes) -> dict[str, str]:
 def archive(file: Path) -> dict[str, str]:
     """Describes the members of a ZIP, in their order; ids in its tables count as the same."""
     with zipfile.ZipFile(file) as held:
-        found = {}
+        members = {}
         for info in held.infolist():
             data = held.read(info)
             if not info.filename.endswith(".png"):
                 data = JOB.sub(r"\1", data.decode("utf-8")).encode()
-            found[info.filename] = digest(data)
-        return found
+            members[info.filename] = digest(data)
+        return members
 
 
 def lay_pictures(folder: Path) -> Path:
@@ -306,23 +306,23 @@ def lay_pictures(folder: Path) -> Path:
 
     images, labels = load_digits(return_X_y=True)
     for number in range(0, 600, 7):
-        place = folder / f"class {labels[number]}" / f"{number}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((images[number].reshape(8, 8) * 15).astype("uint8")).save(place)
+        file = folder / f"class {labels[number]}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((images[number].reshape(8, 8) * 15).astype("uint8")).save(file)
     return folder
 
 
-def keys(value: Any, place: str = "") -> Iterator[str]:
+def keys(value: Any, path: str = "") -> Iterator[str]:
     """Lists the keys of an answer as paths; items of a list count as one, and names of things as `*`."""
     if isinstance(value, Mapping):
         free = bool(value) and all(re.fullmatch(r"-?\d+|[A-Z].*|.*\s.*", str(k)) for k in value)
         for key, each in value.items():
-            at = f"{place}.{'*' if free else key}".lstrip(".")
+            at = f"{path}.{'*' if free else key}".lstrip(".")
             yield at
             yield from keys(each, at)
     elif isinstance(value, list):
         for each in value:
-            yield from keys(each, f"{place}[]")
+            yield from keys(each, f"{path}[]")
 
 
 def make(visit: Visit) -> None:
@@ -346,7 +346,7 @@ def make(visit: Visit) -> None:
         if visit.wanted(*part.split()):
             work(visit)
     names = [str(file.relative_to(visit.home / "cache")) for file in visit.home.glob("cache/**/*")]
-    visit.facts["cache keys"] = sorted(
+    visit.results["cache keys"] = sorted(
         name for name in names if not name.endswith(".lock") and ".new-" not in name
     )
 
@@ -363,10 +363,10 @@ def _datasets(visit: Visit) -> None:
         whole = {f"dataset.{key}": value for key, value in given.items()}
         visit.export(f"datasets: {name} as ZIP", name, *sets(whole))
     given = {"path": os.environ["IDENTITY_PICTURES"]}
-    words = ["datasets", "folder", *sets(given | {"size": 12})]
-    visit.answer("datasets: a folder of pictures", *words, key="datasets NAME")
-    words = ["datasets", "folder", *sets(given), "--look"]
-    visit.answer("datasets: a folder as it would be read", *words, key="datasets --look")
+    arguments = ["datasets", "folder", *sets(given | {"size": 12})]
+    visit.answer("datasets: a folder of pictures", *arguments, key="datasets NAME")
+    arguments = ["datasets", "folder", *sets(given), "--look"]
+    visit.answer("datasets: a folder as it would be read", *arguments, key="datasets --look")
 
 
 def _shipped(visit: Visit) -> None:
@@ -387,8 +387,8 @@ def _latent(visit: Visit) -> None:
             f"latent: encoded by {name}", "encode", f"shipped-digits-{name}", "--test", 0, 5
         )
     for kind in ("principal", "factors", "local"):
-        words = ("directions", "shipped-digits-gan", "--kind", kind, "--count", 2)
-        visit.file(f"latent: directions, {kind}", f"{kind}.png", *words)
+        arguments = ("directions", "shipped-digits-gan", "--kind", kind, "--count", 2)
+        visit.file(f"latent: directions, {kind}", f"{kind}.png", *arguments)
 
 
 def _augment(visit: Visit) -> None:
@@ -400,11 +400,11 @@ def _augment(visit: Visit) -> None:
         one = {"name": name, "parameters": given.get(name, {}), "probability": 1, "enabled": True}
         whole = {"format": "simulacra-pipeline", "version": 1, "name": "One", "steps": [one]}
         recipe.write_text(json.dumps(whole), "utf-8")
-        words = ("augment", recipe, "--dataset", "faces", "-n", 3, "--draws", 2)
-        visit.file(f"augment: {name}", "augment.png", *words)
+        arguments = ("augment", recipe, "--dataset", "faces", "-n", 3, "--draws", 2)
+        visit.file(f"augment: {name}", "augment.png", *arguments)
     for form in ("json", "yaml", "torchvision", "albumentations"):
-        words = ("augment", "digits", "--export", form)
-        visit.do(f"augment: as {form}", lambda w=words: {"recipe": visit.ask(*w)["recipe"]})
+        arguments = ("augment", "digits", "--export", form)
+        visit.do(f"augment: as {form}", lambda w=arguments: {"recipe": visit.ask(*w)["recipe"]})
     visit.answer("augment: saved", "augment", "photos", "--save", "Kept")
 
 
@@ -418,29 +418,29 @@ def _attacks(visit: Visit) -> None:
     def attack(name: str, norm: str, eps: str) -> Any:
         watched.SEEN.clear()
         shutil.rmtree(out, ignore_errors=True)
-        words = ["--attacks", name, "--norm", norm, "--eps", eps, "--n", 5, "--out", out]
-        report = visit.ask("attack", "--classifier", "watched:make", *words)
-        visit.facts[f"attack: {name} {norm}, all that was tried"] = sorted(watched.SEEN)
-        visit.facts[f"report: {name} {norm}"] = visit.plain(report)
+        arguments = ["--attacks", name, "--norm", norm, "--eps", eps, "--n", 5, "--out", out]
+        report = visit.ask("attack", "--classifier", "watched:make", *arguments)
+        visit.results[f"attack: {name} {norm}, all that was tried"] = sorted(watched.SEEN)
+        visit.results[f"report: {name} {norm}"] = visit.plain(report)
         return arrays(out / "adversarial.npz")
 
     for name in filter(None, os.environ["IDENTITY_ATTACKS"].split(",")):
         for norm, eps in (("linf", "0.1,0.2"), ("l2", "0.8"), ("l1", "3")):
-            words = (name, norm, eps)
-            visit.do(f"attack: {name} {norm}", lambda w=words: attack(*w))
+            arguments = (name, norm, eps)
+            visit.do(f"attack: {name} {norm}", lambda w=arguments: attack(*w))
 
     def job() -> Any:
-        words = ["--classifier", "shipped-digits-classifier", "--attacks", "quick,autoattack"]
-        words += ["--n", 12, "--eps", "0.1,0.2", "--out", out]
+        arguments = ["--classifier", "shipped-digits-classifier", "--attacks", "quick,autoattack"]
+        arguments += ["--n", 12, "--eps", "0.1,0.2", "--out", out]
         more = {"corruptions": "true", "certify": 0.25, "certified": 4}
         more["transfer"] = "shipped-digits-robust"
-        words += sets({f"attack.{key}": value for key, value in more.items()})
-        report = visit.ask("attack", *words)
+        arguments += sets({f"attack.{key}": value for key, value in more.items()})
+        report = visit.ask("attack", *arguments)
         folder = visit.home / "jobs" / report["job"]
-        visit.facts["report: a job"] = visit.plain(report)
+        visit.results["report: a job"] = visit.plain(report)
         for name in ("corruptions", "certified", "transfer"):
             for file in folder.glob(f"{name}*.json"):
-                visit.facts[f"report: {name}"] = visit.plain(json.loads(file.read_text("utf-8")))
+                visit.results[f"report: {name}"] = visit.plain(json.loads(file.read_text("utf-8")))
         return {file.name: arrays(file) for file in sorted(folder.glob("*.npz"))}
 
     visit.do("attack: a job on the shipped classifier", job)
@@ -452,42 +452,42 @@ def _metrics(visit: Visit) -> None:
         ("shipped GAN", "shipped-digits-gan", "judge"),
         ("tiny VAE", own, "pixels"),
     ):
-        words = ["evaluate", run, "--metrics", "all", "--samples", 200, "--seed", 2]
-        words += ["--extractor", extractor, "--report", visit.folder / "report.html"]
-        visit.do(f"metrics: {of}", lambda n=of, w=words: _measured(visit, visit.ask(*w), n))
+        arguments = ["evaluate", run, "--metrics", "all", "--samples", 200, "--seed", 2]
+        arguments += ["--extractor", extractor, "--report", visit.folder / "report.html"]
+        visit.do(f"metrics: {of}", lambda n=of, w=arguments: _measured(visit, visit.ask(*w), n))
     for file in sorted(visit.home.glob("cache/judges/*.safetensors")):
-        visit.facts[f"weights: judge {file.stem}"] = tensors(file.read_bytes())
+        visit.results[f"weights: judge {file.stem}"] = tensors(file.read_bytes())
 
 
 def _measured(visit: Visit, answer: Mapping[str, Any], of: str) -> Any:
     (one,) = answer["evaluations"]
     for name, each in one["metrics"].items():
         kept = ("value", "floor", "n", "extractor", "details")
-        visit.facts[f"metric {name}: {of}"] = {key: each[key] for key in kept}
-        visit.facts.setdefault(f"intervals: {of}", {})[name] = each["interval"]
+        visit.results[f"metric {name}: {of}"] = {key: each[key] for key in kept}
+        visit.results.setdefault(f"intervals: {of}", {})[name] = each["interval"]
     held = arrays(visit.home / "jobs" / one["evaluation"] / "arrays.npz")
     # features are kept in a basis that is random
-    visit.facts[f"metrics: {of}, arrays"] = {k: v for k, v in held.items() if "features" not in k}
+    visit.results[f"metrics: {of}, arrays"] = {k: v for k, v in held.items() if "features" not in k}
     return visit.plain({key: value for key, value in one.items() if key != "metrics"})
 
 
 def _jobs(visit: Visit) -> None:
-    words = ["--list", "near", "--exclude", "near", "--save", "mended"]
-    visit.answer("jobs: inspect", "inspect", "digits", *words)
-    words = ["--drop", 3, "--drop", 12, "--label", "40=7"]
-    visit.answer("jobs: decisions", "inspect", "digits", *words)
-    words = ["inspect", "digits", "--against", "mended"]
-    visit.answer("jobs: against", *words, key="inspect --against")
-    words = ["--build", "larger", "--pipeline", "digits"]
-    words += ["--run", visit.runs.get("gan", "shipped-digits-gan")]
-    words += sets({"build.per_class": 6, "build.confidence": 0})
-    visit.export("jobs: build", "digits", *words)
+    arguments = ["--list", "near", "--exclude", "near", "--save", "mended"]
+    visit.answer("jobs: inspect", "inspect", "digits", *arguments)
+    arguments = ["--drop", 3, "--drop", 12, "--label", "40=7"]
+    visit.answer("jobs: decisions", "inspect", "digits", *arguments)
+    arguments = ["inspect", "digits", "--against", "mended"]
+    visit.answer("jobs: against", *arguments, key="inspect --against")
+    arguments = ["--build", "larger", "--pipeline", "digits"]
+    arguments += ["--run", visit.runs.get("gan", "shipped-digits-gan")]
+    arguments += sets({"build.per_class": 6, "build.confidence": 0})
+    visit.export("jobs: build", "digits", *arguments)
     small = {
         "steps": 20, "width": 4, "test_images": 100, "family": "vae", "synthetic": "true", "model_images": 400,
         "synthetic_per_class": 4, "confidence": 0, "both": "true",
     }  # fmt: skip
-    words = sets({f"experiment.{key}": value for key, value in small.items()})
-    visit.answer("jobs: experiment", "experiment", "--quick", "--per-class", 5, *words)
+    arguments = sets({f"experiment.{key}": value for key, value in small.items()})
+    visit.answer("jobs: experiment", "experiment", "--quick", "--per-class", 5, *arguments)
     visit.answer("families: listed", "families")
     for name in ("vae", "gan", "vqvae", "flow", "diffusion"):
         visit.answer(f"families: {name}", "families", name, key="families NAME")
@@ -496,13 +496,13 @@ def _jobs(visit: Visit) -> None:
 def open_home(visit: Visit) -> None:
     """Opens a home that another revision may have made: lists, draws, resumes, exports, looks at its pages."""
     listed = visit.ask("runs")["runs"]
-    visit.facts["opened: listed"] = sorted(
+    visit.results["opened: listed"] = sorted(
         f"{row['name']}: {row['status']}, {row['family']}, {row['dataset']}" for row in listed
     )
     visit.runs = {row["name"]: row["run"] for row in listed if JOB.fullmatch(row["run"])}
     if "vae" in visit.runs:  # before it goes on
-        words = ["evaluate", visit.runs["vae"], "shipped-digits-gan", "--compare"]
-        visit.answer("opened: compared", *words)
+        arguments = ["evaluate", visit.runs["vae"], "shipped-digits-gan", "--compare"]
+        visit.answer("opened: compared", *arguments)
     visit.answer("opened: decisions", "inspect", "digits")
     visit.answer("opened: datasets", "datasets")
     for name in ("mended", "larger"):
@@ -510,16 +510,16 @@ def open_home(visit: Visit) -> None:
         visit.export(f"opened: {name} exported", name)
     kept = [row["id"] for row in visit.ask("augment")["pipelines"] if row["title"] == "Kept"]
     for id in kept:
-        words = ["augment", id, "--dataset", "faces", "-n", 2]
-        visit.file("opened: a recipe", "kept.png", *words)
+        arguments = ["augment", id, "--dataset", "faces", "-n", 2]
+        visit.file("opened: a recipe", "kept.png", *arguments)
     for name in FAMILIES:
         if name in visit.runs:
             visit.samples(f"opened, {name}", visit.runs[name], 12)
     visit.do("opened: pages", lambda: pages(visit))
     waiting = [name for name in KEPT if name in visit.runs]
     for name in waiting:  # all are asked at once: their processes start side by side
-        words = ("resume", visit.runs[name], "--images", 384)
-        visit.answer(f"opened: {name} goes on", *words)
+        arguments = ("resume", visit.runs[name], "--images", 384)
+        visit.answer(f"opened: {name} goes on", *arguments)
     for name in waiting:
         folder = visit.home / "jobs" / visit.runs[name]
 
@@ -581,11 +581,11 @@ def pages(visit: Visit) -> dict[str, Any]:
 # --- Outside: both trees, and what differs ----------------------------------------------------------------------------
 
 
-def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Lists where two structures part: the place, and what stands there."""
+def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Lists where two structures part: the path, and what stands there."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*old, *(key for key in new if key not in old)]:
-            at = f"{place}.{key}".lstrip(".")
+            at = f"{path}.{key}".lstrip(".")
             if key not in new:
                 yield at, "is gone"
             elif key not in old:
@@ -595,18 +595,18 @@ def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, str]
     elif isinstance(old, list) and isinstance(new, list):
         if all(isinstance(each, str) for each in old + new):
             gone, more = set(old) - set(new), set(new) - set(old)
-            for words, which in (("gone", gone), ("new", more)):
+            for how, which in (("gone", gone), ("new", more)):
                 if len(which) > 40:
-                    yield place, f"{len(which)} of {len(old)} are {words}"
+                    yield path, f"{len(which)} of {len(old)} are {how}"
                 else:
-                    yield from ((place, f"{each[:70]!r} is {words}") for each in sorted(which))
+                    yield from ((path, f"{each[:70]!r} is {how}") for each in sorted(which))
             return
         if len(old) != len(new):
-            yield place, f"{len(old)} → {len(new)} rows"
+            yield path, f"{len(old)} → {len(new)} rows"
         for number, pair in enumerate(zip(old, new, strict=False)):
-            yield from differences(*pair, f"{place}[{number}]")
+            yield from differences(*pair, f"{path}[{number}]")
     elif old != new and not (old != old and new != new):
-        yield place, f"{_short(old)} → {_short(new)}"
+        yield path, f"{_short(old)} → {_short(new)}"
 
 
 def _short(value: Any) -> str:
@@ -622,12 +622,12 @@ def _is_text(value: Any) -> bool:
     )
 
 
-def _parted(value: Any, where: str, out: dict[str, Any], place: str = "") -> Any:
+def _parted(value: Any, where: str, out: dict[str, Any], path: str = "") -> Any:
     """Takes intervals and sentences out of an answer, into the rows of their own."""
     if isinstance(value, Mapping):
         kept = {}
         for key, each in value.items():
-            at = f"{place}.{key}".lstrip(".")
+            at = f"{path}.{key}".lstrip(".")
             if INTERVAL.search(str(key)) and not isinstance(each, str):
                 out["intervals"][at] = each
             else:
@@ -636,16 +636,16 @@ def _parted(value: Any, where: str, out: dict[str, Any], place: str = "") -> Any
                     kept[key] = left
         return kept
     if isinstance(value, list):
-        left = [_parted(each, where, out, f"{place}[{k}]") for k, each in enumerate(value)]
+        left = [_parted(each, where, out, f"{path}[{k}]") for k, each in enumerate(value)]
         return [a for a, b in zip(left, value, strict=True) if a is not None or b is None]
     if _is_text(value) and not where.startswith(("png", "weights", "samples", "state", "keys")):
-        out["texts"][place] = value
+        out["texts"][path] = value
         return None
     return value
 
 
 def table(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """Compares the facts of two trees; gives each thing with its differences, none when it is the same."""
+    """Compares the results of two trees; gives each thing with its differences, none when it is the same."""
     rows = []
     apart: dict[str, dict[str, tuple[Any, Any]]] = {"intervals": {}, "texts": {}}
     for thing in [*old, *(thing for thing in new if thing not in old)]:
@@ -663,12 +663,12 @@ def table(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, lis
             if left[kind] or right[kind]:
                 apart[kind][thing] = left[kind], right[kind]
     for kind, things in apart.items():
-        found = [
+        parted = [
             f"{thing}: {at}: {how}"
             for thing, pair in things.items()
             for at, how in differences(*pair)
         ]
-        rows.append((f"{kind}, all", found))
+        rows.append((f"{kind}, all", parted))
     return rows
 
 
@@ -688,9 +688,9 @@ def environment(tree: Path, home: Path, given: Mapping[str, str]) -> dict[str, s
 def inside(
     tree: Path, what: str, home: Path, folder: Path, only: str, given: Mapping[str, str]
 ) -> Any:
-    """Runs this file inside a tree; gives its facts."""
+    """Runs this file inside a tree; gives its results."""
     folder.mkdir(parents=True, exist_ok=True)
-    facts = folder / "facts.json"
+    results = folder / "results.json"
     began = time.perf_counter()
     print(f"== {what}: {tree}", file=sys.stderr, flush=True)
     command = [
@@ -707,7 +707,7 @@ def inside(
         cwd=tree, env=environment(tree, home, given), check=True,
     )  # fmt: skip
     print(f"== {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-    return json.loads(facts.read_text("utf-8"))
+    return json.loads(results.read_text("utf-8"))
 
 
 @contextlib.contextmanager
@@ -716,19 +716,19 @@ def tree_of(text: str, folder: Path) -> Iterator[Path]:
     if Path(text).is_dir():
         yield Path(text).absolute()
         return
-    place = folder / f"tree-{re.sub(r'[^0-9A-Za-z]+', '-', text)}"
+    tree = folder / f"tree-{re.sub(r'[^0-9A-Za-z]+', '-', text)}"
     git = ["git", "worktree"]
-    subprocess.run([*git, "add", "--quiet", "--detach", str(place), text], check=True)
+    subprocess.run([*git, "add", "--quiet", "--detach", str(tree), text], check=True)
     try:
-        yield place
+        yield tree
     finally:
-        subprocess.run([*git, "remove", "--force", str(place)], check=True)
+        subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
 def attacks_of(tree: Path) -> set[str]:
     """Lists the attacks of a tree: each is a file of its folder ``attacks``."""
-    found = (file for file in tree.glob("core/**/attacks/*.py") if file.stem != "__init__")
-    return {file.stem for file in found}
+    files = (file for file in tree.glob("core/**/attacks/*.py") if file.stem != "__init__")
+    return {file.stem for file in files}
 
 
 def main() -> int:
@@ -737,14 +737,14 @@ def main() -> int:
     parser.add_argument("--base", default="HEAD", help="the older revision (default HEAD)")
     parser.add_argument("--against", default=".", help="a revision or a folder (default: this one)")
     parser.add_argument("--only", default="", help="pattern of what is compared: weights, attack …")
-    parser.add_argument("--keep", help="a folder that the homes and facts stay in")
+    parser.add_argument("--keep", help="a folder that the homes and results stay in")
     parser.add_argument("--full", action="store_true", help="list every thing and difference")
     parser.add_argument("--inside", choices=("make", "open"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside:
         visit = Visit(Path(given.keep), given.only)
         {"make": make, "open": open_home}[given.inside](visit)
-        Path(given.keep, "facts.json").write_text(json.dumps(visit.facts, default=str), "utf-8")
+        Path(given.keep, "results.json").write_text(json.dumps(visit.results, default=str), "utf-8")
         return 0
     with contextlib.ExitStack() as stack:
         folder = Path(given.keep or stack.enter_context(tempfile.TemporaryDirectory())).absolute()
@@ -756,25 +756,27 @@ def main() -> int:
         attacks = ",".join(sorted(set.intersection(*map(attacks_of, trees.values()))))
         pictures = lay_pictures(folder / "pictures")
         shared = {"IDENTITY_ATTACKS": attacks, "IDENTITY_PICTURES": str(pictures)}
-        facts: dict[str, dict[str, Any]] = {"old": {}, "new": {}}
+        results: dict[str, dict[str, Any]] = {"old": {}, "new": {}}
         for side, tree in trees.items():
             home = folder / f"home-{side}"
-            facts[side] |= inside(tree, "make", home, folder / side, given.only, shared)
+            results[side] |= inside(tree, "make", home, folder / side, given.only, shared)
         if not given.only or re.search(given.only, "home opened"):
             shutil.copytree(folder / "home-old", folder / "home-copy")
             for side, home in (("new", "home-copy"), ("old", "home-old")):
-                place = folder / f"{side}-opened"
-                facts[side] |= inside(trees[side], "open", folder / home, place, given.only, shared)
-        rows = table(facts["old"], facts["new"])
-        for thing, found in rows:
-            if not found and not given.full:
+                opened = folder / f"{side}-opened"
+                results[side] |= inside(
+                    trees[side], "open", folder / home, opened, given.only, shared
+                )
+        rows = table(results["old"], results["new"])
+        for thing, parted in rows:
+            if not parted and not given.full:
                 continue
-            shown = found if given.full else found[:3]
-            more = f" … {len(found) - 3} more" * (len(found) > 3 and not given.full)
-            print(f"{'differs' if found else 'same':<8} {thing}")
+            shown = parted if given.full else parted[:3]
+            more = f" … {len(parted) - 3} more" * (len(parted) > 3 and not given.full)
+            print(f"{'differs' if parted else 'same':<8} {thing}")
             for each in shown:
                 print(f"         {each}{more if each is shown[-1] else ''}")
-        same = sum(not found for _, found in rows)
+        same = sum(not parted for _, parted in rows)
         print(f"{same} of {len(rows)} things are the same.")
         return int(same < len(rows))
 

@@ -11,20 +11,20 @@ from benchmarks.evidence import row
 
 def needed(names: list[str]) -> set[str]:
     """Lists packages and all that they need here, by their normal names."""
-    found: set[str] = set()
+    packages: set[str] = set()
     while names:
         name = re.sub(r"[-_.]+", "-", names.pop()).lower()
-        if name in found:
+        if name in packages:
             continue
         try:
             wanted = metadata.requires(name) or []
         except metadata.PackageNotFoundError:  # not for this system, or an extra
             continue
-        found.add(name)
+        packages.add(name)
         # torch asks for what CUDA consists of by the names of extras
         asked = [each for each in wanted if "extra ==" not in each or name == "cuda-toolkit"]
         names += [re.split(r"[\s<>=!~;\[(]", each)[0] for each in asked]
-    return found
+    return packages
 
 
 def main() -> None:

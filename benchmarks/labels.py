@@ -54,14 +54,14 @@ def sets(folder: str, only: Sequence[str]) -> Iterator[tuple[str, datasets.Datas
     except UserError as error:
         print(f"without MNIST: {error}")
     if folder:
-        place = Path(tempfile.mkdtemp(prefix="simulacra-bench-"))
+        copy = Path(tempfile.mkdtemp(prefix="simulacra-bench-"))
         try:
-            shutil.copytree(folder, place / "pictures")
+            shutil.copytree(folder, copy / "pictures")
             whole["photos"] = datasets.bring(
-                f"bench-{place.name[-8:].lower()}", {"path": str(place / "pictures"), "size": 32}
+                f"bench-{copy.name[-8:].lower()}", {"path": str(copy / "pictures"), "size": 32}
             )
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(copy, ignore_errors=True)
     rng = np.random.default_rng(0)
     for name, data in whole.items():
         if only and name not in only:
@@ -101,26 +101,26 @@ def main() -> None:
                 )
                 if rate == 1:
                     y = rng.permutation(np.array(data.y))
-                found = labels.judge(
+                judgement = labels.judge(
                     known.features, y, data.classes, known.keys, np.zeros(len(y), bool)
                 )
-                line(name, rate, found, np.flatnonzero(y != data.y))
+                line(name, rate, judgement, np.flatnonzero(y != data.y))
 
 
-def line(name: str, rate: float, found: labels.Judgement, wrong: np.ndarray) -> None:
+def line(name: str, rate: float, judgement: labels.Judgement, wrong: np.ndarray) -> None:
     """Prints what is said of one set beside what is true."""
-    facts = found.summary
-    hits = np.isin(found.rows[np.argsort(found.chance[0], kind="stable")], wrong)
+    summary = judgement.summary
+    hits = np.isin(judgement.rows[np.argsort(judgement.chance[0], kind="stable")], wrong)
     order = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    suspect = np.isin(found.rows[found.suspect], wrong)
+    suspect = np.isin(judgement.rows[judgement.suspect], wrong)
     figures = (
-        facts["accuracy"],
+        summary["accuracy"],
         order[hits].mean() if hits.any() else None,
-        facts["suspects"],
+        summary["suspects"],
         suspect.mean() if len(suspect) else None,
-        facts["precision"],
-        suspect.sum() / hits.sum() if hits.any() and facts["judged"] else None,
-        facts["found"],
+        summary["precision"],
+        suspect.sum() / hits.sum() if hits.any() and summary["judged"] else None,
+        summary["found"],
     )
     told = " ".join(
         f"{'-':>6}"
@@ -130,11 +130,11 @@ def line(name: str, rate: float, found: labels.Judgement, wrong: np.ndarray) -> 
         else f"{value:6.3f}"
         for value in figures
     )
-    print(f"{name:<20} {rate:6.2f} {told}  {facts['judged'] or 'no'}", flush=True)
+    print(f"{name:<20} {rate:6.2f} {told}  {summary['judged'] or 'no'}", flush=True)
     if rate == 0.05:
         row(
-            f"Wrong labels in {name}, one in twenty: {len(found.rows[found.suspect])} suspects, "
-            f"{suspect.mean() if len(suspect) else 0:.3f} of them planted, {facts['precision'] or 0:.3f} estimated"
+            f"Wrong labels in {name}, one in twenty: {len(judgement.rows[judgement.suspect])} suspects, "
+            f"{suspect.mean() if len(suspect) else 0:.3f} of them planted, {summary['precision'] or 0:.3f} estimated"
         )
 
 

@@ -41,12 +41,12 @@ def timed(
     act: Callable[[int], Any], count: int, clock: Callable[[], float] = time.perf_counter
 ) -> list[float]:
     """Measures every call; with the processor's clock, what others compute meanwhile does not count."""
-    found = []
+    times = []
     for i in range(count):
         start = clock()
         act(i)
-        found.append(clock() - start)
-    return found
+        times.append(clock() - start)
+    return times
 
 
 def memory() -> float:
@@ -109,7 +109,7 @@ def inversion(run: jobs.Job, count: int) -> dict[str, Any]:
     x = to_float(torch.as_tensor(dataset.x[index]), dataset.levels)
     start = time.perf_counter()
     points, images = latent.bank(space)
-    made = time.perf_counter() - start
+    drawn = time.perf_counter() - start
     flat = x.flatten(1)
     best = [float((images.float() - row).square().mean(1).min()) for row in flat]
     errors, seconds = [], []
@@ -127,7 +127,7 @@ def inversion(run: jobs.Job, count: int) -> dict[str, Any]:
         "ratio": float(np.mean(best) / np.mean(errors)),
         "better for": int(np.sum(np.array(errors) < best)),
         "seconds": {"mean": float(np.mean(seconds)), "largest": float(np.max(seconds))},
-        "seconds for the draws, once": made,
+        "seconds for the draws, once": drawn,
     }
 
 
@@ -169,20 +169,20 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20, help="images to invert")
     parser.add_argument("--json", type=Path, help="file for what was measured")
     arguments = parser.parse_args()
-    found = []
+    results = []
     for name in arguments.runs:
         run = jobs.find(name, "train")
         if arguments.what == "pad":
-            found.append(pad(run, arguments.rounds, arguments.refreshes))
+            results.append(pad(run, arguments.rounds, arguments.refreshes))
         elif arguments.what == "inversion":
-            found.append(inversion(run, arguments.count))
+            results.append(inversion(run, arguments.count))
         else:
-            found.append(effects(run))
-        print(json.dumps(found[-1], indent=2), flush=True)
-        figures = {k: v for k, v in found[-1].items() if isinstance(v, int | float)}
+            results.append(effects(run))
+        print(json.dumps(results[-1], indent=2), flush=True)
+        figures = {k: v for k, v in results[-1].items() if isinstance(v, int | float)}
         row(f"{arguments.what} of {name}: {', '.join(f'{k} {v:.4g}' for k, v in figures.items())}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2))
+        arguments.json.write_text(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

@@ -204,8 +204,10 @@ def truth(
         rows = left.nonzero().flatten()
         values = {"steps": 40, "targets": 4}
         for active in (True, False):  # just over the edge, and as far as it goes
-            made = attacks.run("quick", asked, x[rows], y[rows], eps, config=values, active=active)
-            left[rows] &= target.predict(made.adversarial) == y[rows]
+            result = attacks.run(
+                "quick", asked, x[rows], y[rows], eps, config=values, active=active
+            )
+            left[rows] &= target.predict(result.adversarial) == y[rows]
             rows = left.nonzero().flatten()
     return float(left.float().mean())
 

@@ -207,8 +207,8 @@ def main() -> None:
     home = arguments.home or Path(tempfile.mkdtemp(prefix="simulacra-bench-"))
     if arguments.home is None:
         for family in ("gan", "vae", "flow"):
-            words = ("--dataset", arguments.dataset, "--family", family, "--images", "2560")
-            train(*words, "--wait", home=home)
+            choice = ("--dataset", arguments.dataset, "--family", family, "--images", "2560")
+            train(*choice, "--wait", home=home)
     runs = {
         json.loads((path / "job.json").read_text())["config"]["family"]["name"]: path.name
         for path in sorted((home / "jobs").glob("2*"))

@@ -81,29 +81,29 @@ print("took", time.process_time() - began)
 def tree(revision: str) -> Iterator[Path]:
     """Gives the folder of a revision."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "tree"
+        path = Path(folder) / "tree"
         subprocess.run(
-            ["git", "worktree", "add", "-q", "--detach", place, revision], cwd=ROOT, check=True
+            ["git", "worktree", "add", "-q", "--detach", path, revision], cwd=ROOT, check=True
         )
         try:
-            yield place
+            yield path
         finally:
-            subprocess.run(["git", "worktree", "remove", "--force", place], cwd=ROOT, check=True)
+            subprocess.run(["git", "worktree", "remove", "--force", path], cwd=ROOT, check=True)
 
 
-def seconds(place: Path, thing: str, home: str) -> float:
+def seconds(tree: Path, thing: str, home: str) -> float:
     """Runs a thing in a tree; gives its CPU-seconds."""
     alone = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "SIMULACRA_HOME": home}
     ended = subprocess.run(
         [sys.executable, "-c", SIDE, thing, home],
-        cwd=place,
+        cwd=tree,
         env=os.environ | alone,
         capture_output=True,
         text=True,
         check=False,
     )
     if (took := re.search(r"^took (.*)$", ended.stdout, re.MULTILINE)) is None:
-        raise SystemExit(f"{thing} failed in {place}:\n{ended.stderr[-2000:]}")
+        raise SystemExit(f"{thing} failed in {tree}:\n{ended.stderr[-2000:]}")
     return float(took[1])
 
 
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="pattern of things: train, attack …")
     parser.add_argument("--most", type=float, default=1.05, help="the largest upper end")
     arguments = parser.parse_args()
-    found, over = {}, False
+    ratios, over = {}, False
     with tree(arguments.base) as base, tempfile.TemporaryDirectory() as homes:
         sides = {"base": base, "new": ROOT}
         for name in sides:
@@ -133,12 +133,12 @@ def main() -> None:
             half = t.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / len(logs) ** 0.5
             ratio, low, high = (math.exp(x) for x in (middle, middle - half, middle + half))
             over |= high > arguments.most
-            found[thing] = [round(x, 4) for x in (ratio, low, high)]
+            ratios[thing] = [round(x, 4) for x in (ratio, low, high)]
             row(
                 f"CPU time beside an older revision, {thing}: {ratio:.3f} ({low:.3f} to {high:.3f})",
                 f"{arguments.pairs} pairs, base {arguments.base}",
             )
-    print(json.dumps({"base": arguments.base, "pairs": arguments.pairs, "ratio": found}))
+    print(json.dumps({"base": arguments.base, "pairs": arguments.pairs, "ratio": ratios}))
     sys.exit(over)
 
 

@@ -102,28 +102,30 @@ def measured(
     entry = families.get(family).sampling
     y = torch.arange(n) % model.classes if model.classes else None
     began = time.process_time()
-    made = torch.cat(
+    samples = torch.cat(
         [
             model.sample(ids, None if y is None else y[ids], seed, entry(**sampling))
             for ids in torch.arange(n).split(500)
         ]
     )
     spent = time.process_time() - began
-    made = torch.as_tensor(to_bytes(made)).float() / 255
-    features = {part: by.features(x) for part, x in real.items()} | {"made": by.features(made)}
+    samples = torch.as_tensor(to_bytes(samples)).float() / 255
+    features = {part: by.features(x) for part, x in real.items()} | {
+        "samples": by.features(samples)
+    }
     floor = distances.frechet(features["train"], features["test"][:n])
-    distance = distances.frechet(features["train"], features["made"])
-    near = distances.overlap(features["test"][:n], features["made"])
+    distance = distances.frechet(features["train"], features["samples"])
+    near = distances.overlap(features["test"][:n], features["samples"])
     few = slice(0, 2000)
     copies = distances.nearer_to_training(
-        made[few].numpy(), real["train"].numpy(), real["test"][few].numpy()
+        samples[few].numpy(), real["train"].numpy(), real["test"][few].numpy()
     )
     fresh = distances.nearer_to_training(
         real["valid"].numpy(), real["train"].numpy(), real["test"][few].numpy()
     )
-    named = by.probabilities(made)
+    named = by.probabilities(samples)
     m = min(len(real["test"][few]), len(real["train"]))
-    facts = {
+    figures = {
         "ratio": distance / floor,
         "distance": distance,
         "floor": floor,
@@ -139,7 +141,7 @@ def measured(
         "images_per_second": n / spent,
     }
     if y is not None:
-        facts["conditional_accuracy"] = float((named.argmax(1) == y.numpy()).mean())
+        figures["conditional_accuracy"] = float((named.argmax(1) == y.numpy()).mean())
     if isinstance(model, Scores):
         generator = torch.Generator().manual_seed(0)
         labels = dataset.part("test")[1]
@@ -150,8 +152,10 @@ def measured(
                 None if labels is None else torch.as_tensor(labels)[index],
                 generator,
             )
-        facts["bits_per_dim"] = float(-score.mean()) / (real["test"][0].numel() * float(np.log(2)))
-    return facts
+        figures["bits_per_dim"] = float(-score.mean()) / (
+            real["test"][0].numel() * float(np.log(2))
+        )
+    return figures
 
 
 def main() -> None:
@@ -192,7 +196,7 @@ def main() -> None:
         images = arguments.images or min(
             DATA[arguments.data][3], images_within(family, values, train, dataset, seconds)
         )
-        found = []
+        runs = []
         for seed in arguments.seeds:
             trainer = started(
                 family,
@@ -205,23 +209,23 @@ def main() -> None:
                 pass
             spent = time.process_time() - began
             model: Any = trainer.published()
-            facts = measured(model, family, sampling, dataset, by, seed)
-            facts |= {
+            figures = measured(model, family, sampling, dataset, by, seed)
+            figures |= {
                 "cpu_seconds": spent,
                 "images": images,
                 "steps": trainer.step,
                 "batch": trainer.batch,
             }
-            facts |= trainer.held_out(model)
-            found.append(facts)
+            figures |= trainer.held_out(model)
+            runs.append(figures)
             print(
                 f"  {family} seed {seed}: "
-                + ", ".join(f"{name} {value:.4g}" for name, value in facts.items()),
+                + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()),
                 flush=True,
             )
             if arguments.out:
                 arguments.out.mkdir(parents=True, exist_ok=True)
-                told = {"data": arguments.data, "family": family, "seed": seed, **facts}
+                told = {"data": arguments.data, "family": family, "seed": seed, **figures}
                 with (arguments.out / "quality.jsonl").open("a") as log:
                     log.write(json.dumps(told) + "\n")
                 y = torch.arange(80) % model.classes if model.classes else None
@@ -243,7 +247,7 @@ def main() -> None:
             + ", ".join(
                 f"{name} {statistics.mean(values):.3g} ({min(values):.3g} to {max(values):.3g})"
                 for name in names
-                if (values := [facts[name] for facts in found if name in facts])
+                if (values := [figures[name] for figures in runs if name in figures])
             )
         )
 

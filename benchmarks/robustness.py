@@ -84,7 +84,7 @@ def prepared(name: str, keep: Path) -> tuple[nn.Module, Dataset, float]:
     dataset = loaded(source)
     torch.manual_seed(0)
     config = classifier.ClassifierConfig.of(values, "classifier")
-    net: nn.Module = classifier.build(config, spec_of(dataset))
+    net = classifier.Classifier(config, spec_of(dataset))
     file = keep / f"{name}.safetensors"
     if file.exists():
         net.load_state_dict(load_file(file))
@@ -102,7 +102,7 @@ def prepared(name: str, keep: Path) -> tuple[nn.Module, Dataset, float]:
 
 def targeted(net: nn.Module, dataset: Dataset, name: str) -> Target:
     """Makes a classifier the target of attacks, as the product does; the libraries get it as it was."""
-    own = laid_out(brought.classifier(copy.deepcopy(net), dataset, dataset.classes, {}))
+    own = laid_out(brought.opened(copy.deepcopy(net), spec_of(dataset), dataset.classes, {}))
     return Target(own.model, dataset.classes, dataset.shape, name=name)
 
 
@@ -125,15 +125,15 @@ def trust(names: list[str], n: int, keep: Path) -> None:
             began = time.process_time()
             stands.append(int((~attacks.run(way, target, x, y, eps).fooled).sum()))
             spent.append(time.process_time() - began)
-        words = []
+        shares = []
         for count in stands:
             low, high = proportion(count, len(x)).interval
-            words.append(f"{count / len(x):.1%} ({low:.1%} to {high:.1%})")
+            shares.append(f"{count / len(x):.1%} ({low:.1%} to {high:.1%})")
         gap = 100 * (stands[0] - stands[1]) / len(x)
         gaps, ratios = [*gaps, abs(gap)], [*ratios, spent[1] / spent[0]]
         print(
-            f"{name} at {LINF.text(eps)}, n = {len(x)} named rightly: screening {words[0]}, AutoAttack standard "
-            f"{words[1]}; gap {gap:+.1f} points at 1/{spent[1] / spent[0]:.0f} of the time "
+            f"{name} at {LINF.text(eps)}, n = {len(x)} named rightly: screening {shares[0]}, AutoAttack standard "
+            f"{shares[1]}; gap {gap:+.1f} points at 1/{spent[1] / spent[0]:.0f} of the time "
             f"({spent[0]:.1f} s, {spent[1]:.1f} s)",
             flush=True,
         )
@@ -162,7 +162,7 @@ def peers(
     net: nn.Module, dataset: Dataset, x: Images, y: Tensor
 ) -> dict[str, Callable[[float, int], Any]]:
     """Gives PGD of the libraries that are installed, from a random start: strength and steps to images."""
-    found: dict[str, Callable[[float, int], Any]] = {}
+    libraries: dict[str, Callable[[float, int], Any]] = {}
     try:
         import foolbox
 
@@ -172,7 +172,7 @@ def peers(
             attack = foolbox.attacks.LinfPGD(steps=steps, rel_stepsize=2.5 / steps)
             return attack(model, x, y, epsilons=eps)[1]
 
-        found["Foolbox"] = of_foolbox
+        libraries["Foolbox"] = of_foolbox
     except ImportError:
         pass
     try:
@@ -181,7 +181,7 @@ def peers(
         def of_torchattacks(eps: float, steps: int) -> Any:
             return torchattacks.PGD(net, eps=eps, alpha=2.5 * eps / steps, steps=steps)(x, y)
 
-        found["torchattacks"] = of_torchattacks
+        libraries["torchattacks"] = of_torchattacks
     except ImportError:
         pass
     try:
@@ -200,10 +200,10 @@ def peers(
             )  # fmt: skip
             return attack.generate(x.numpy(), F.one_hot(y, classes).numpy())
 
-        found["ART"] = of_art
+        libraries["ART"] = of_art
     except ImportError:
         pass
-    return found
+    return libraries
 
 
 def own(
@@ -213,15 +213,15 @@ def own(
 
     With the active set, fooled images leave the batch, and are not tried again at a larger strength.
     """
-    made = x.clone()
+    result = x.clone()
     left = torch.arange(len(x))
     for eps in strengths:
         more = {"config": {"steps": steps}, "active": active, "ids": left}
         out = attacks.run("pgd", target, x[left], y[left], eps, **more)
         if eps == strengths[0]:
-            made = out.adversarial
+            result = out.adversarial
         left = left[~out.fooled] if active else left
-    return made
+    return result
 
 
 def theirs(attack: Callable[[float, int], Any], strengths: list[float], steps: int) -> Any:
@@ -252,9 +252,9 @@ def speed(names: list[str], n: int, keep: Path, repeats: int = 7) -> None:
             for _ in range(repeats):
                 for way, attack in ways.items():
                     began = time.process_time()
-                    made = attack(strengths, steps)
+                    result = attack(strengths, steps)
                     best[way] = min(best[way], time.process_time() - began)
-                    last = torch.as_tensor(made)
+                    last = torch.as_tensor(result)
                     stands[way] = float((target.predict(last) == y).float().mean())
             first = best["own, success masks off"]
             print(f"{name}, {title}, n = {len(x)}, {LINF.text(eps)}")

@@ -63,13 +63,13 @@ def main() -> None:
                     )
             spent = time.process_time() - began
             model = trainer.published()
-            facts = measured(model, "gan", {}, whole, by, seed)
-            facts["copying"] = measured(model, "gan", {}, few, by, seed)["copying"]
-            ratios.append(facts["ratio"])
+            figures = measured(model, "gan", {}, whole, by, seed)
+            figures["copying"] = measured(model, "gan", {}, few, by, seed)["copying"]
+            ratios.append(figures["ratio"])
             names = ("ratio", "precision", "recall", "coverage", "conditional_accuracy", "copying")
             print(
                 f"  {augment} seed {seed}: {trainer.steps} steps in {spent:.0f} CPU-s, "
-                + ", ".join(f"{name} {facts[name]:.3g}" for name in names)
+                + ", ".join(f"{name} {figures[name]:.3g}" for name in names)
                 + (f"; at the end {course}" if course else ""),
                 flush=True,
             )

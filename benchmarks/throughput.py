@@ -43,15 +43,15 @@ def textbook(model: Any, family: str, loader: DataLoader, steps: int) -> float:
         for x, _ in loader:
             if family == "gan":
                 real, fake = torch.ones(len(x)), torch.zeros(len(x))
-                made = model.generator(torch.randn(len(x), model.config.latent_dim), None)
+                images = model.generator(torch.randn(len(x), model.config.latent_dim), None)
                 adam_d.zero_grad()
                 loss_d = bce(model.critic(x * 2 - 1, None), real) + bce(
-                    model.critic(made.detach(), None), fake
+                    model.critic(images.detach(), None), fake
                 )
                 loss_d.backward()
                 adam_d.step()
                 adam_g.zero_grad()
-                loss_g = bce(model.critic(made, None), real)
+                loss_g = bce(model.critic(images, None), real)
                 loss_g.backward()
                 adam_g.step()
                 _ = loss_d.item() + loss_g.item()

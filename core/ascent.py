@@ -19,18 +19,18 @@ from core.tensors import Batch
 
 
 class Ascent:
-    """A climb within a budget around images ([1], eq. 2); whoever climbs brings the gradients.
+    """A climb within a budget around images ([1], eq. 2); the caller gives the gradients.
 
     Args:
         norm, eps: The budget.
         x: The images, (N, C, H, W) in [0, 1].
-        start: Where it begins, like ``x``, in the budget.
+        start: The first images, like ``x``, within the budget.
         steps: How many there will be.
         length: Of a step, as a multiple of ``eps / steps``.
         momentum: Share of the past gradients that is kept at each step [2].
 
     Attributes:
-        at: Where it stands, (N, C, H, W).
+        at: The images so far, (N, C, H, W).
     """
 
     def __init__(
@@ -90,7 +90,7 @@ def gradient(score: Callable[[Tensor], Tensor], x: Batch) -> Tensor:
 def climb(
     score: Callable[[Tensor], Tensor], x: Batch, start: Batch, eps: float, steps: int
 ) -> Batch:
-    """Raises a score (N,) within [0, 1] and ``eps`` of ``x`` per pixel, from a start that is cut back to them first."""
+    """Raises a score (N,) within [0, 1] and ``eps`` of ``x`` per value, from a start that is cut back to them first."""
     ascent = Ascent(LINF, eps, x, LINF.within(x, start, eps), steps)
     for _ in range(steps):
         ascent.step(gradient(score, ascent.at))

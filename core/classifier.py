@@ -1,4 +1,4 @@
-"""A small image classifier: it judges generated images, is attacked, and proves what augmentation does.
+"""A small classifier: it judges generated items, is attacked, and measures what augmentation does.
 
 Reproduce: ``python -m core train --classifier --dataset digits --wait`` ends above 97 % on the test split of digits.
 With ``--set classifier.defence=pgd --images 100000``, 98 % are right, and 90 % still are after a change of up to 0.1
@@ -33,11 +33,14 @@ class ClassifierConfig(Config):
     """Parameters of the classifier."""
 
     width: int = knob(
-        32, "Channels of the first layer; they double with each halving of the image.", ge=4, le=256
+        32,
+        "Channels of the first layer of convolutions; they double with each halving of the size.",
+        ge=4,
+        le=256,
     )
     features: int = knob(
         64,
-        "Numbers that describe one image, just before the classes.",
+        "Numbers that describe one item, just before the classes.",
         ge=8,
         le=1024,
         advanced=True,
@@ -61,8 +64,8 @@ class ClassifierConfig(Config):
     )
     eps: float = knob(
         SUITED,
-        "Largest change of a pixel that pgd and trades train against, of a range of 1; 0 takes what suits the images "
-        "(38/255 at 8 px, 51/255 grey, 8/255 colour).",
+        "Largest change of a value that pgd and trades train against, of a range of 1; 0 takes what suits the dataset "
+        "(images: 38/255 at 8 px, 51/255 grey, 8/255 colour).",
         title="Attack strength trained against (eps)",
         ge=0,
         le=1,
@@ -103,7 +106,7 @@ CURVES = (
     Curve(
         "accuracy",
         "Accuracy",
-        "Share of images whose class is named rightly.",
+        "Share of items whose class is named rightly.",
         lines={
             "accuracy": "training",
             "valid_accuracy": "held-out",

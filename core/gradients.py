@@ -1,4 +1,4 @@
-"""Gradients that are passed through what has none, or has a false one.
+"""Gradients passed through operations that have none, or a misleading one.
 
 References (used throughout the code):
     [1] Athalye et al., 2018, Obfuscated gradients (BPDA, EOT), https://arxiv.org/abs/1802.00420
@@ -17,9 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from core.tensors import Batch
 
-ALIKE = (
-    0.5  # correlation with the image above which the input of a part counts as the image, changed
-)
+# correlation with the image above which the input of a part of the module counts as a changed image
+ALIKE = 0.5
 
 _FLAT = {torch.round, torch.floor, torch.ceil, torch.trunc, torch.fix, torch.sign}
 _FLAT |= {getattr(Tensor, f.__name__) for f in _FLAT}
@@ -50,7 +49,7 @@ class StraightThrough(TorchFunctionMode):
 
 @contextmanager
 def bypassed(module: nn.Module, x: Batch) -> Iterator[None]:
-    """Lets the gradient pass all that is done to images before a part of the module gets them ([1], sec. 4.1).
+    """Lets the gradient skip whatever is done to images before a part of the module gets them ([1], sec. 4.1).
 
     A part whose input has the images' shape and is correlated with them gets the same values, but with the gradient of
     the images themselves: so a ripple, a rounding or a filter in front of a network hides nothing, whoever wrote it.

@@ -1,4 +1,4 @@
-"""How large a change of images is, and how large it may be: norms, and ``eps``, the strength of an attack.
+"""How large a change of an item is, and how large it may be: norms, and ``eps``, the strength of an attack.
 
 Items are float32 (N, …) in [0, 1], images (N, C, H, W); ``eps`` is on that scale, whatever the classifier does to its
 input.
@@ -23,7 +23,7 @@ from core.media import media
 from core.tensors import Batch
 
 NEAR = 1e-6  # slack of a budget, for float32
-SUITED = 0.0  # the ``eps`` of a config that stands for what suits the images
+SUITED = 0.0  # the ``eps`` of a config that stands for the usual one
 
 
 class Norm(ABC):
@@ -34,9 +34,9 @@ class Norm(ABC):
         title: As libraries of attacks write it.
         order: Which of the p-norms it is.
         share: The usual strength, of :meth:`largest` times that of Linf: CIFAR-10's proportions [3].
-        box: It bounds every pixel for itself, so that its ball is kept to the last bit.
-        scale, unit: What people multiply ``eps`` with, and what they write behind it.
-        axis: What a curve against ``eps`` is drawn over.
+        box: It bounds every value by itself, so that its ball is kept to the last bit.
+        scale, unit: The factor and the unit with which ``eps`` is written for people.
+        axis: The axis title of a curve against ``eps``.
     """
 
     name: str
@@ -64,8 +64,8 @@ class Norm(ABC):
         """Gives the change of length 1 that follows a gradient (N, C, H, W) best, from images where it matters."""
 
     @abstractmethod
-    def largest(self, pixels: int) -> float:
-        """Gives the budget within which so many pixels can become any others."""
+    def largest(self, size: int) -> float:
+        """Gives the budget within which an item of so many values can become any other."""
 
     @property
     def dual(self) -> Norm:
@@ -83,7 +83,7 @@ class Norm(ABC):
 
 class _Linf(Norm):
     name, title, order, share = "linf", "Linf", math.inf, 1.0
-    box, scale, unit, axis = True, 255, "/255", "largest change of a pixel (/255)"
+    box, scale, unit, axis = True, 255, "/255", "largest change of a value (/255)"
 
     def length(self, change: Tensor) -> Tensor:
         return change.flatten(1).abs().amax(1)
@@ -95,7 +95,7 @@ class _Linf(Norm):
     def steepest(self, slope: Tensor, x: Batch | None = None) -> Tensor:
         return slope.sign()
 
-    def largest(self, pixels: int) -> float:
+    def largest(self, size: int) -> float:
         return 1.0
 
 
@@ -114,8 +114,8 @@ class _L2(Norm):
     def steepest(self, slope: Tensor, x: Batch | None = None) -> Tensor:
         return slope / wide(self.length(slope).clamp_min(1e-30), slope)
 
-    def largest(self, pixels: int) -> float:
-        return math.sqrt(pixels)
+    def largest(self, size: int) -> float:
+        return math.sqrt(size)
 
 
 class _L1(Norm):
@@ -140,7 +140,7 @@ class _L1(Norm):
         return (x + torch.where(wide(size.sum(1) <= eps[:, 0], x), change, short)).clamp(0, 1)
 
     def steepest(self, slope: Tensor, x: Batch | None = None) -> Tensor:
-        # the steepest twentieth of the pixels that can still move share it ([2], section 5)
+        # the steepest twentieth of the values that can still move share it ([2], section 5)
         flat = slope.flatten(1)
         if x is not None:
             stuck = ((x >= 1) & (slope > 0)) | ((x <= 0) & (slope < 0))
@@ -150,8 +150,8 @@ class _L1(Norm):
         chosen = flat.sign() * (flat.abs() >= edge)
         return (chosen / chosen.abs().sum(1, keepdim=True).clamp_min(1)).view_as(slope)
 
-    def largest(self, pixels: int) -> float:
-        return float(pixels)
+    def largest(self, size: int) -> float:
+        return float(size)
 
 
 LINF, L2, L1 = _Linf(), _L2(), _L1()
@@ -174,7 +174,7 @@ def wide(v: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Budget:
-    """The strengths ``eps`` of attacks on items of one shape, in one norm: what is usual, what people ask for.
+    """The strengths ``eps`` of attacks on items of one shape, in one norm: the usual ones, and those that people write.
 
     Attributes:
         norm: What measures a change.
@@ -199,7 +199,7 @@ class Budget:
 
     @property
     def largest(self) -> float:
-        """The strength at which any image becomes any other."""
+        """The strength at which any item becomes any other."""
         return self.norm.largest(math.prod(self.shape))
 
     @property
@@ -215,7 +215,7 @@ class Budget:
         return eps or self.usual
 
     def sweep(self) -> list[float]:
-        """Gives rising strengths: from an eighth of the usual one, doubling up to where all images are one."""
+        """Gives rising strengths: from an eighth of the usual one, doubling up to the largest."""
         strengths = [self.usual / divisor for divisor in (8, 4, 2, 1)]
         while strengths[-1] * 2 < self.largest:
             strengths.append(strengths[-1] * 2)
@@ -225,7 +225,7 @@ class Budget:
         """Reads strengths as a person writes them, ``8/255, 0.1``; rising, without repeats.
 
         Raises:
-            UserError: If one is no number, negative, or larger than any image needs ("8" where "8/255" was meant).
+            UserError: If one is no number, negative, or larger than any item needs ("8" where "8/255" was meant).
         """
         top, example = self.largest, LINF.text(8 / 255)
         strengths = []
@@ -244,7 +244,7 @@ class Budget:
             if eps > top:
                 meant = self.norm.box and eps <= self.norm.scale
                 raise UserError(
-                    f"An attack strength must be at most {top:g} ({self.norm.name}, pixels from 0 to 1), got {word}. "
+                    f"An attack strength must be at most {top:g} ({self.norm.name}, values from 0 to 1), got {word}. "
                     + (f"Did you mean {word}{self.norm.unit}?" if meant else "Lower it.")
                 )
             strengths.append(eps)

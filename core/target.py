@@ -1,6 +1,6 @@
-"""What an attack is up against: the classifier under test, and the scores of its logits that an attack raises.
+"""The classifier under attack, and the scores of its logits that an attack raises.
 
-It is asked with items, float32 (N, …) in [0, 1], (N, C, H, W) for images; what it sees of them, the medium says.
+It takes items, float32 (N, …) in [0, 1], (N, C, H, W) for images; the medium makes of them what its module sees.
 
 References (used throughout the code):
     [1] Croce and Hein, 2020, Reliable evaluation (AutoAttack, DLR loss), https://arxiv.org/abs/2003.01690
@@ -27,7 +27,6 @@ from core.runs import Opened
 from core.tensors import Batch, device
 
 Score = Callable[[Tensor], Tensor]  # logits (N, K) -> what an attack raises, (N,)
-FEWEST = 1  # images of the smallest batch that is still halved
 
 
 class Target:
@@ -39,14 +38,14 @@ class Target:
         medium: Of the items.
         classes: Their names; as many as it has logits.
         card: What a report says about it: run, hash, architecture, preprocessing.
-        eot: Draws that are averaged wherever it is asked, for a model that is random [2].
+        eot: Draws over which every answer and gradient is averaged, for a random model [2].
         bpda: Whether steps without a gradient (rounding, signs, casts) pass it through unchanged [2].
-        bypass: Whether the gradient passes whatever is done to the image before a part of the module gets it [2].
-        logs: Whether its outputs are probabilities, of which the logarithm stands for logits.
-        forward, backward: Images that were passed so far, each way.
-        notes: What had to be done so that it works, in sentences.
+        bypass: Whether the gradient skips what is done to the image before a part of the module gets it [2].
+        logs: Whether its outputs are probabilities, whose logarithms serve as logits.
+        forward, backward: Images passed forward and backward so far.
+        notes: Sentences for the report: what had to be changed so that it works.
         batch: Images at a time; halved when they do not fit into memory.
-        detached: Whether it was found to cut the graph, so that it has no gradient at all.
+        detached: Whether it has cut the graph, so that it has no gradient at all.
         on_pass: Called before every pass; it may raise :class:`core.ground.watch.Stopped` to end an attack.
     """
 
@@ -86,7 +85,7 @@ class Target:
         )  # fmt: skip
 
     def with_(self, **changes: Any) -> Target:
-        """Gives the same classifier, asked in another way: ``with_(eot=20, bpda=True)``; it counts for itself."""
+        """Copies it with other settings, ``with_(eot=20, bpda=True)``; the copy counts its own passes."""
         other = copy.copy(self)
         other.forward = other.backward = 0
         other.notes = list(self.notes)
@@ -97,7 +96,7 @@ class Target:
         return other
 
     def raw(self, x: Batch) -> Tensor:
-        """Gives what the module gives of what it sees of items, once, (N, K).
+        """Applies the module once to what it sees of items, and checks its output, (N, K).
 
         Raises:
             UserError: If it gives no row of logits per image, or not one per class.
@@ -140,7 +139,7 @@ class Target:
             for _ in range(self.eot):
                 image = x.detach().requires_grad_()
                 with torch.enable_grad():
-                    out = self._once(image)
+                    out = self.once(image)
                     value = _rows(score, out, rows)
                 slope = None
                 if out.requires_grad:
@@ -163,7 +162,7 @@ class Target:
             classes = chosen[rows]
             image = x.detach().requires_grad_()
             with torch.enable_grad():
-                out = self._once(image)
+                out = self.once(image)
                 picked = out.gather(1, classes)  # (n, k)
             count = classes.shape[1]
             if not out.requires_grad:
@@ -179,9 +178,8 @@ class Target:
         logits, slopes = self._in_parts(part, x)
         return logits, slopes
 
-    # --- inside ---------------------------------------------------------------------------------------------------
-
-    def _once(self, x: Tensor) -> Tensor:
+    def once(self, x: Tensor) -> Tensor:
+        """Gives the logits of one batch (N, K) by one pass, which is counted."""
         if self.on_pass is not None:
             self.on_pass()
         with ExitStack() as modes:
@@ -196,22 +194,24 @@ class Target:
                 if not self.bypass or isinstance(error, torch.OutOfMemoryError):
                     raise
                 out = None
-        if out is None:  # it takes a gradient inside, to something that the bypass has cut off
+        if (
+            out is None
+        ):  # the module takes a gradient inside, of something that the bypass has cut off
             self.bypass = False
-            return self._once(x)
+            return self.once(x)
         self.forward += len(x)
         return out.clamp_min(1e-30).log() if self.logs else out
 
     def _averaged(self, x: Tensor) -> Tensor:
         if self.eot == 1:
-            return self._once(x)
+            return self.once(x)
         # a random model decides by the mean of its probabilities
-        return torch.stack([self._once(x).softmax(1) for _ in range(self.eot)]).mean(0).log()
+        return torch.stack([self.once(x).softmax(1) for _ in range(self.eot)]).mean(0).log()
 
     def _in_parts(
         self, make: Callable[[Tensor, slice], tuple[Tensor, ...]], x: Tensor
     ) -> list[Tensor]:
-        """Applies a function to batches and their rows; a batch that does not fit into memory is halved, and said."""
+        """Applies a function to batches and their rows; one that does not fit into memory is halved, as a note says."""
         while True:
             try:
                 parts = [
@@ -220,19 +220,19 @@ class Target:
                 ]
                 return [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
             except (torch.OutOfMemoryError, MemoryError) as error:
-                if self.batch <= FEWEST:
+                if self.batch == 1:
                     raise UserError(
                         f"Not even one image fits into the memory with {self.name} ({error}). "
                         "Use smaller images, or a machine with more memory."
                     ) from None
-                self.batch = max(FEWEST, min(self.batch, len(x)) // 2)
-                self.notes.append(f"Memory was short: it is asked {self.batch} images at a time.")
+                self.batch = max(1, min(self.batch, len(x)) // 2)
+                self.notes.append(f"Memory was short: it is given {self.batch} images at a time.")
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
 
 
 def laid_out(opened: Opened) -> Opened:
-    """Lays the weights of convolutions out as a processor likes them: a quarter faster at 28 px, slower at 8."""
+    """Stores convolutions channels last, where a processor is faster with that: by a quarter at 28 px, slower at 8."""
     if device().type == "cpu" and opened.spec.size >= 16:
         opened.model.to(memory_format=torch.channels_last)
     return opened
@@ -245,7 +245,7 @@ def _rows(score: Score, logits: Tensor, rows: slice) -> Tensor:
 
 
 class Climb:
-    """A score of logits with one label, and perhaps one class to aim at, per image; it can be asked for some rows.
+    """A score of logits, with one label and perhaps one class to aim at per image; :meth:`at` scores a part of them.
 
     Attributes:
         kind: ``ce``, ``margin`` or ``dlr``.

@@ -102,7 +102,7 @@ def learned(run: jobs.Job, opened: runs.Opened) -> str:
     return (
         f"**{shell.plain(run.name)}** · {kind} · "
         + ("learned from " if opened.images else "brought for images as of ")
-        + f"**{shell.plain(title)}** ({opened.medium.told(images, opened.blank.shape)}"
+        + f"**{shell.plain(title)}** ({opened.medium.describe(images, opened.blank.shape)}"
         + (f", {classes} classes" if classes > 1 else "")
         + (f"){seen}" if opened.images else ").")
     )

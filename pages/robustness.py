@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from core import jobs
@@ -23,7 +25,7 @@ from pages.parts.robustness import (
     take,
     verdict,
 )
-from pages.parts.robustness.confirmed import asked, confirm, newest, read
+from pages.parts.robustness.confirmed import listing, newest, read
 
 TITLE = "Robustness"
 ICON = ":material/shield:"
@@ -38,7 +40,11 @@ TOOLS = {
     "beyond": "Beyond attacks",
     "generative": "Generative",
 }
-BEYOND = {"corruptions": "Corruptions", "certified": "Certificate", "transfer": "Transfer"}
+BEYOND = {
+    "corruptions": ("Corruptions", beyond.corruptions),
+    "certified": ("Certificate", beyond.certified),
+    "transfer": ("Transfer", beyond.transfer),
+}
 
 
 @shell.guard()
@@ -55,10 +61,11 @@ def page(data: str) -> None:
     with left:
         question = controls.ask(of)
     with stage:
+        first: dict[str, Any] = {} if "robust.tool" in st.session_state else {"default": "result"}
         name = st.segmented_control(
             "What to look at",
             list(TOOLS),
-            **({} if "robust.tool" in st.session_state else {"default": "result"}),
+            **first,
             key="robust.tool",
             required=True,
             bind="query-params",
@@ -72,9 +79,9 @@ def page(data: str) -> None:
 
 def tool(question: Question, name: str) -> None:
     """Draws one of the tools."""
-    found = known(question)
-    screened = found.report if found and found.done else None
-    report = screened if found else read(newest(question))
+    screening = known(question)
+    screened = screening.report if screening and screening.done else None
+    report = screened if screening else read(newest(question))
     if name == "result":
         answer.result(question)
         take.take(question)
@@ -95,47 +102,42 @@ def tool(question: Question, name: str) -> None:
             required=True,
             key="robust.beyond",
             bind="query-params",
-            format_func=lambda name: BEYOND[name],
+            format_func=lambda name: BEYOND[name][0],
             label_visibility="collapsed",
         )
-        draws = {
-            "corruptions": beyond.corruptions,
-            "certified": beyond.certified,
-            "transfer": beyond.transfer,
-        }
-        draws[which or "corruptions"](question, asked(question), confirm)
+        BEYOND[which or "corruptions"][1](question)
     elif name == "checks" and report:
         verdict.checks(report)
-    elif not (found and report):
+    elif not (screening and report):
         st.caption("Screen the classifier first: press **Screen it**.")
     else:
-        study = found.study
-        place = images.wall(report, study)
+        study = screening.study
+        position = images.wall(report, study)
         images.opened(
             question,
-            study.x[place].cpu().numpy(),
-            int(study.y[place]),
-            f"robust.opened.{report.images[place].index}",
+            study.x[position].cpu().numpy(),
+            int(study.y[position]),
+            f"robust.opened.{report.images[position].index}",
         )
         images.matrix(report, study)
 
 
 def thorough(question: Question) -> None:
     """Shows what was confirmed or is being confirmed, with its gap to the screening."""
-    mine = asked(question)
-    if not mine:
+    measured = listing(question)
+    if not measured:
         return
     with st.expander(
-        f"Measured as jobs ({len(mine)})",
-        expanded=mine[0].active,
+        f"Measured as jobs ({len(measured)})",
+        expanded=measured[0].active,
         icon=":material/verified_user:",
     ):
         id = st.selectbox(
             "Which one",
-            [job.id for job in mine],
+            [job.id for job in measured],
             key="robust.job",
             format_func=lambda id: next(
-                f"{job.name}, {job.status}" for job in mine if job.id == id
+                f"{job.name}, {job.status}" for job in measured if job.id == id
             ),
             label_visibility="collapsed",
         )

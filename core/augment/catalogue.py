@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -15,15 +15,9 @@ from core.tensors import Images, noise
 
 Params = dict[str, Tensor]
 C = TypeVar("C", bound=Config)
+F = TypeVar("F", bound=Callable[..., Any])
 
-GROUPS = (
-    "Geometry",
-    "Colour",
-    "Noise and blur",
-    "Cut and mix",
-    "Policies",
-    "Generative",
-)
+GROUPS = ("Geometry", "Colour", "Noise and blur", "Cut and mix", "Policies", "Generative")
 
 Code = Callable[[Any], str]  # of the step's config
 
@@ -37,14 +31,14 @@ class Augmentation(Taker):
         strength: The knob that is its magnitude, empty without one.
         neutral: The value of that knob that leaves an image as it is.
         chance: The probability of a new step.
-        slow: It works image by image.
-        smooth: A gradient passes it, finite for every image, so that it may stand before a critic.
-        needs: ``images`` of the dataset, a ``run``.
-        labels: It mixes them.
-        units: Of what it draws, by name.
+        slow: Whether it works image by image.
+        smooth: Whether a gradient passes it, finite for every image, so that it may stand before a critic.
+        needs: What it needs beside the image: ``images`` of the dataset, or a ``run``.
+        labels: Whether it mixes the labels as well.
+        units: Of the numbers that it draws, by name.
         code: Writes the step as one expression of ``x`` for other programs (:mod:`core.augment.exports`).
         torchvision, albumentations: Write a transform of these libraries where it does the same at every size.
-        absent: Why there is no code.
+        absent: Why it cannot be written for other programs, as the rest of a sentence about it.
     """
 
     group: str
@@ -96,26 +90,16 @@ class Draws:
     stream: str
     y: Tensor | None = None
 
-    def uniform(self, what: str, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+    def uniform(self, name: str, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Draws uniform numbers between two bounds, (N, *shape)."""
-        u = noise(
-            self.seed,
-            self.ids,
-            shape,
-            f"{self.stream}.{what}",
-            uniform=True,
-            device=self.ids.device,
-        )
+        stream = f"{self.stream}.{name}"
+        u = noise(self.seed, self.ids, shape, stream, uniform=True, device=self.ids.device)
         return low + (high - low) * u
 
-    def keys(self, what: str = "key") -> Tensor:
+    def keys(self) -> Tensor:
         """Draws an id per image, int64 (N,), from which `apply` draws what is too large to keep."""
-        high, low = (self.uniform(what, 2) * 2**23).to(torch.int64).unbind(1)
+        high, low = (self.uniform("key", 2) * 2**23).to(torch.int64).unbind(1)
         return high * 2**23 + low
-
-    def of(self, stream: str) -> Draws:
-        """Gives the numbers of a part of this step."""
-        return replace(self, stream=f"{self.stream}.{stream}")
 
 
 @runtime_checkable
@@ -141,13 +125,58 @@ class Configured(Generic[C]):
         self.config = config
 
 
-@runtime_checkable
-class Moves(Protocol):
-    """A step that is one affine map per image; neighbours of this kind read the image once, not twice."""
+@dataclass(frozen=True)
+class NumberStep:
+    """A step that draws one number per image, evenly between two bounds, and changes the image by it."""
 
-    def matrix(self, params: Params, x: Images) -> Tensor:
-        """Gives the map from places in the result to places in the image, in -1 … 1, (N, 2, 3)."""
-        ...
+    number: str
+    bounds: tuple[float, float]
+    change: Callable[[Images, Tensor], Images]
+
+    def draw(self, draws: Draws) -> Params:
+        low, high = self.bounds
+        return {self.number: draws.uniform(self.number, low=low, high=high)}
+
+    def apply(self, x: Images, params: Params) -> Images:
+        return self.change(x, params[self.number])
+
+
+def by_number(
+    name: str,
+    title: str,
+    config: type[C],
+    number: str,
+    bounds: Callable[[C], tuple[float, float]],
+    *,
+    unit: str = "",
+    **entry: Any,
+) -> Callable[[F], F]:
+    """Registers a function of images and one number each, (N,), as a step that draws the number.
+
+    In other programs the step is a call of the function of the same name there, if ``code`` says nothing else.
+
+    Args:
+        name, title, config: Of the step.
+        number: What the number is called.
+        bounds: Gives the range of the number by the step's config.
+        unit: Of the number.
+        entry: Further fields of :class:`Augmentation`.
+    """
+
+    def register(change: F) -> F:
+        def make(config: C, context: Context) -> NumberStep:
+            return NumberStep(number, bounds(config), change)
+
+        def code(config: C) -> str:
+            low, high = bounds(config)
+            return f"{change.__name__}(x, random.uniform({low:g}, {high:g}))"
+
+        make.__doc__ = change.__doc__
+        entry.setdefault("code", code)
+        augmentations.add(name, title, config, units={number: unit}, **entry)(make)
+        return change
+
+    return register
 
 
 def spread(value: Tensor) -> Tensor:
@@ -155,7 +184,7 @@ def spread(value: Tensor) -> Tensor:
     return value[:, None, None, None]
 
 
-def needed(context: Context, what: str) -> Tensor:
+def needed(context: Context, title: str) -> Tensor:
     """Gives the other images that a step mixes in.
 
     Raises:
@@ -163,7 +192,7 @@ def needed(context: Context, what: str) -> Tensor:
     """
     if context.x is None or not len(context.x):
         raise UserError(
-            f"{what} mixes in other images of a dataset, and there are none here. "
+            f"{title} mixes in other images of a dataset, and there are none here. "
             "Choose a dataset with at least 2 images, or leave this step out."
         )
     return context.x

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from core.augment.catalogue import Configured, Draws, Params, augmentations, spread
+from core.augment.catalogue import (
+    Configured,
+    Draws,
+    Params,
+    augmentations,
+    by_number,
+    spread,
+)
 from core.catalog import Config, knob
 from core.tensors import Images, luminance
 
@@ -19,100 +26,40 @@ class AmountConfig(Config):
     amount: float = knob(0.3, "Largest change; 0 changes nothing.", ge=0, le=1)
 
 
-class Scaled(Configured[AmountConfig]):
-    """A step that multiplies something by a factor about 1."""
-
-    def draw(self, draws: Draws) -> Params:
-        amount = self.config.amount
-        return {"factor": draws.uniform("factor", low=1 - amount, high=1 + amount)}
+def _about_one(config: AmountConfig) -> tuple[float, float]:
+    return 1 - config.amount, 1 + config.amount
 
 
+_scaling = partial(
+    by_number,
+    config=AmountConfig,
+    number="factor",
+    bounds=_about_one,
+    unit="×",
+    group="Colour",
+    smooth=True,
+    strength="amount",
+)
+
+
+@_scaling("brightness", "", torchvision=lambda c: f"v2.ColorJitter(brightness={c.amount:g})")
 def brighter(x: Images, factor: Tensor) -> Images:
-    """Multiplies the brightness by one factor (N,) per image."""
+    """Makes the image brighter or darker by a factor."""
     return (x * spread(factor)).clamp(0, 1)
 
 
+@_scaling("contrast", "", torchvision=lambda c: f"v2.ColorJitter(contrast={c.amount:g})")
 def contrasted(x: Images, factor: Tensor) -> Images:
-    """Moves pixels away from the mean brightness of their image, or towards it."""
+    """Raises or lowers the contrast about the mean brightness."""
     mean = luminance(x).mean((1, 2, 3), keepdim=True)
     return (mean + (x - mean) * spread(factor)).clamp(0, 1)
 
 
+@_scaling("saturation", "", torchvision=lambda c: f"v2.ColorJitter(saturation={c.amount:g})")
 def coloured(x: Images, factor: Tensor) -> Images:
-    """Moves colours away from grey, or towards it; grey images stay."""
+    """Makes colours stronger or paler; a grey image stays as it is."""
     grey = luminance(x)
     return (grey + (x - grey) * spread(factor)).clamp(0, 1)
-
-
-def equalised(x: Images) -> Images:
-    """Spreads the brightness levels of each channel evenly; one that is constant stays."""
-    flat = (x * 255).round().long().flatten(2).flatten(0, 1)  # (N C, H W)
-    counts = torch.zeros(len(flat), 256, device=x.device).scatter_add_(
-        1, flat, torch.ones(1, 1, device=x.device).expand(flat.shape)
-    )
-    below = counts.cumsum(1)
-    first = counts.gather(1, flat.amin(1, keepdim=True))  # pixels at the lowest level
-    table = (below - first) / (flat.shape[1] - first).clamp_min(1)
-    made = table.gather(1, flat).clamp(0, 1).view_as(x)
-    flat_ones = (counts.amax(1) == flat.shape[1]).view(*x.shape[:2], 1, 1)
-    return torch.where(flat_ones, x, made)
-
-
-def stretched(x: Images) -> Images:
-    """Stretches the brightness of each channel to the full range; one that is constant stays."""
-    low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
-    return torch.where(high > low, (x - low) / (high - low).clamp_min(1e-6), x)
-
-
-def solarised(x: Images, threshold: Tensor) -> Images:
-    """Inverts what is brighter than a threshold."""
-    return torch.where(x > spread(threshold), 1 - x, x)
-
-
-def posterised(x: Images, bits: Tensor) -> Images:
-    """Keeps the highest bits of each level, 1 to 8."""
-    step = spread(2.0 ** (8 - bits))
-    fewer = torch.floor((x * 255).round() / step) * step / 255
-    return torch.where(spread(bits) >= 8, x, fewer)
-
-
-def _scaling(name: str, code: str) -> Callable[[type[Scaled]], type[Scaled]]:
-    """Registers a step that multiplies by a factor, which a function of this module does."""
-    return augmentations.add(
-        name,
-        "",
-        AmountConfig,
-        group="Colour",
-        smooth=True,
-        strength="amount",
-        units={"factor": "×"},
-        code=lambda c: f"{code}(x, random.uniform({1 - c.amount:g}, {1 + c.amount:g}))",
-        torchvision=lambda c: f"v2.ColorJitter({name}={c.amount:g})",
-    )
-
-
-@_scaling("brightness", "brighter")
-class Brightness(Scaled):
-    """Makes the image brighter or darker by a factor."""
-
-    def apply(self, x: Images, params: Params) -> Images:
-        return brighter(x, params["factor"])
-
-
-@_scaling("contrast", "contrasted")
-class Contrast(Scaled):
-    """Raises or lowers the contrast about the mean brightness."""
-
-    def apply(self, x: Images, params: Params) -> Images:
-        return contrasted(x, params["factor"])
-
-
-@_scaling("saturation", "coloured")
-class Saturation(Scaled):
-    """Makes colours stronger or paler; a grey image stays as it is."""
-
-    def apply(self, x: Images, params: Params) -> Images:
-        return coloured(x, params["factor"])
 
 
 class HueConfig(Config):
@@ -121,36 +68,31 @@ class HueConfig(Config):
     degrees: float = knob(20.0, "Largest turn of the colour circle.", ge=0, le=180, unit="°")
 
 
-@augmentations.add(
+@by_number(
     "hue",
     "Hue",
     HueConfig,
+    "angle",
+    lambda c: (-c.degrees, c.degrees),
+    unit="°",
     group="Colour",
     smooth=True,
     strength="degrees",
-    units={"angle": "°"},
-    code=lambda c: f"turned(x, random.uniform({-c.degrees:g}, {c.degrees:g}))",
 )
-class Hue(Configured[HueConfig]):
+def turned(x: Images, degrees: Tensor) -> Images:
     """Turns the colours about the grey axis; a grey image stays as it is."""
-
-    def draw(self, draws: Draws) -> Params:
-        degrees = self.config.degrees
-        return {"angle": draws.uniform("angle", low=-degrees, high=degrees)}
-
-    def apply(self, x: Images, params: Params) -> Images:
-        if x.shape[1] == 1:
-            return x
-        angle = params["angle"] * (math.pi / 180)
-        # Rodrigues' formula about the axis (1, 1, 1) / sqrt(3)
-        cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
-        cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=x.device) / 3**0.5
-        matrix = (
-            cos * torch.eye(3, device=x.device)
-            + sin * cross
-            + (1 - cos) * torch.full((3, 3), 1 / 3, device=x.device)
-        )
-        return (matrix @ x.flatten(2)).view_as(x).clamp(0, 1)
+    if x.shape[1] == 1:
+        return x
+    angle = degrees * (math.pi / 180)
+    # Rodrigues' formula about the axis (1, 1, 1) / sqrt(3)
+    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=x.device) / 3**0.5
+    matrix = (
+        cos * torch.eye(3, device=x.device)
+        + sin * cross
+        + (1 - cos) * torch.full((3, 3), 1 / 3, device=x.device)
+    )
+    return (matrix @ x.flatten(2)).view_as(x).clamp(0, 1)
 
 
 @augmentations.add(
@@ -179,24 +121,19 @@ class SolariseConfig(Config):
     threshold: float = knob(0.7, "Lowest brightness that is inverted; at 1 nothing is.", ge=0, le=1)
 
 
-@augmentations.add(
+@by_number(
     "solarise",
     "Solarise",
     SolariseConfig,
+    "threshold",
+    lambda c: (c.threshold, 1),
     group="Colour",
     strength="threshold",
     neutral=1.0,
-    units={"threshold": ""},
-    code=lambda c: f"solarised(x, random.uniform({c.threshold:g}, 1))",
 )
-class Solarise(Configured[SolariseConfig]):
+def solarised(x: Images, threshold: Tensor) -> Images:
     """Inverts the bright parts, as an overexposed film does."""
-
-    def draw(self, draws: Draws) -> Params:
-        return {"threshold": draws.uniform("threshold", low=self.config.threshold)}
-
-    def apply(self, x: Images, params: Params) -> Images:
-        return solarised(x, params["threshold"])
+    return torch.where(x > spread(threshold), 1 - x, x)
 
 
 class PosteriseConfig(Config):
@@ -226,27 +163,49 @@ class Posterise(Configured[PosteriseConfig]):
         return posterised(x, params["bits"])
 
 
+def posterised(x: Images, bits: Tensor) -> Images:
+    """Keeps the highest bits, 1 to 8 of each image, (N,), of each level."""
+    step = spread(2.0 ** (8 - bits))
+    fewer = torch.floor((x * 255).round() / step) * step / 255
+    return torch.where(spread(bits) >= 8, x, fewer)
+
+
 class EqualiseConfig(Config):
     """How far the levels are spread."""
 
     amount: float = knob(1.0, "Share of the equalised image; 0 changes nothing.", ge=0, le=1)
 
 
-@augmentations.add(
+@by_number(
     "equalise",
     "Equalise",
     EqualiseConfig,
+    "amount",
+    lambda c: (0, c.amount),
     group="Colour",
     strength="amount",
     chance=0.5,
-    units={"amount": ""},
     code=lambda c: f"x.lerp(equalised(x), random.uniform(0, {c.amount:g}))",
 )
-class Equalise(Configured[EqualiseConfig]):
+def levelled(x: Images, amount: Tensor) -> Images:
     """Spreads the brightness levels evenly, so that faint detail is seen."""
+    return x.lerp(equalised(x), spread(amount))
 
-    def draw(self, draws: Draws) -> Params:
-        return {"amount": draws.uniform("amount", high=self.config.amount)}
 
-    def apply(self, x: Images, params: Params) -> Images:
-        return x.lerp(equalised(x), spread(params["amount"]))
+def equalised(x: Images) -> Images:
+    """Spreads the brightness levels of each channel evenly; one that is constant stays."""
+    levels = (x * 255).round().long().flatten(2).flatten(0, 1)  # (N C, H W)
+    counts = torch.zeros(len(levels), 256, device=x.device).scatter_add_(
+        1, levels, torch.ones(1, 1, device=x.device).expand(levels.shape)
+    )
+    lowest = counts.gather(1, levels.amin(1, keepdim=True))  # how many pixels have it
+    table = (counts.cumsum(1) - lowest) / (levels.shape[1] - lowest).clamp_min(1)
+    even = table.gather(1, levels).clamp(0, 1).view_as(x)
+    constant = (counts.amax(1) == levels.shape[1]).view(*x.shape[:2], 1, 1)
+    return torch.where(constant, x, even)
+
+
+def stretched(x: Images) -> Images:
+    """Stretches the brightness of each channel to the full range; one that is constant stays."""
+    low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+    return torch.where(high > low, (x - low) / (high - low).clamp_min(1e-6), x)

@@ -32,7 +32,7 @@ class CriticChain(nn.Module):
         self.chain = Chain(pipeline)
 
     def forward(self, x: Tensor, p: Tensor, generator: torch.Generator, parts: int = 1) -> Tensor:
-        """Augments images in [-1, 1], (N, C, H, W); with ``p`` (a scalar) at 0 they come out as they went in.
+        """Augments images in [-1, 1], (N, C, H, W); with ``p`` (a scalar) at 0 it leaves them as they are.
 
         ``parts`` says how many batches lie one behind the other in them; each image has draws of its own.
         """
@@ -46,8 +46,8 @@ class CriticChain(nn.Module):
             )
             u = rows(draw, shape, parts=parts, generator=generator, device=x.device)
             drawn = self.chain.draw(0, (u[:, 0] * 2**53).long())
-            some = [
-                Drawn(now.step, now.chosen & (here < p), now.params)
-                for now, here in zip(drawn, u[:, 1:].unbind(1), strict=True)
+            thinned = [
+                Drawn(row.step, row.chosen & (share < p), row.params)
+                for row, share in zip(drawn, u[:, 1:].unbind(1), strict=True)
             ]
-            return self.chain.last((full(x) + 1) / 2, some) * 2 - 1
+            return self.chain.last((full(x) + 1) / 2, thinned) * 2 - 1

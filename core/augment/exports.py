@@ -7,14 +7,57 @@ the step may name the library's transform instead; where it does not, the progra
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-from core.augment.catalogue import augmentations
 from core.augment.pipeline import Pipeline, Step
 
-# What the programs were tried with; the tests run them with these.
-TRIED = {
-    "torchvision": "torchvision 0.29.1",
-    "albumentations": "Albumentations 2.0.8 and AlbumentationsX 2.5.1",
+
+@dataclass(frozen=True)
+class Library:
+    """How a pipeline is written for a library.
+
+    Attributes:
+        tried: The versions with which the programs were tried; the tests run them with these.
+        images: What the program augments.
+        line: The import of the library.
+        function: What runs the ``code`` of a step, with a ``name``: a lambda cannot be sent to another process.
+        step: The transform that calls it.
+        partly: A ``transform`` for a share ``p`` of the images.
+        nothing: The transform that changes nothing.
+        compose: What joins transforms.
+    """
+
+    tried: str
+    images: str
+    line: str
+    function: str
+    step: str
+    partly: str
+    nothing: str
+    compose: str
+
+
+LIBRARIES = {
+    "torchvision": Library(
+        tried="torchvision 0.29.1",
+        images="float32 images (C, H, W) in [0, 1], one at a time",
+        line="from torchvision.transforms import v2",
+        function="def {name}(x):\n    return {code}\n",
+        step="v2.Lambda({name})",
+        partly="v2.RandomApply([{transform}], p={p})",
+        nothing="v2.Identity()",
+        compose="v2.Compose",
+    ),
+    "albumentations": Library(
+        tried="Albumentations 2.0.8 and AlbumentationsX 2.5.1",
+        images="arrays (H, W, C) or (H, W), of bytes or of float32 in [0, 1]",
+        line="import albumentations as A",
+        function="def {name}(image, **_):\n    return changed(image, lambda x: {code})\n",
+        step="A.Lambda(image={name}, p={{p}})",
+        partly="{transform}",
+        nothing="A.NoOp()",
+        compose="A.Compose",
+    ),
 }
 
 # Each function of a program, and the imports that it needs beside torch. They call each other by name.
@@ -31,17 +74,17 @@ def affine(x, angle=0.0, shift=(0.0, 0.0), scale=1.0, shear=(0.0, 0.0), fill="bo
 ''',
     "sampled": '''
 def sampled(x, matrix, fill, bend=0.0):
-    """Reads an image where a map, (2, 3) or (3, 3), leads from each place of the result, in -1 ... 1."""
+    """Reads an image where a map, (2, 3) or (3, 3), leads from each point of the result, in -1 ... 1."""
     size = [1, 1, *x.shape[1:]]
     plain = nn.functional.affine_grid(torch.eye(2, 3)[None], size, align_corners=False)[0]
-    there = torch.cat([plain, torch.ones_like(plain[..., :1])], 2) @ matrix.T
-    there = there[..., :2] / there[..., 2:] if len(matrix) == 3 else there
-    grid = (there + bend)[None]
+    points = torch.cat([plain, torch.ones_like(plain[..., :1])], 2) @ matrix.T
+    points = points[..., :2] / points[..., 2:] if len(matrix) == 3 else points
+    grid = (points + bend)[None]
     return nn.functional.grid_sample(x[None], grid, padding_mode=fill, align_corners=False)[0]
 ''',
     "cropped": '''
 def cropped(x, kept, stretch):
-    """Cuts out a part with a share of the area, somewhere, and enlarges it."""
+    """Cuts out a part with a share of the area, anywhere, and enlarges it."""
     aspect = min(1 / kept, stretch) ** random.uniform(-1, 1)
     wide, high = (kept * aspect) ** 0.5, (kept / aspect) ** 0.5
     right, down = random.uniform(-1, 1) * (1 - wide), random.uniform(-1, 1) * (1 - high)
@@ -60,7 +103,7 @@ def tilted(x, corners, fill):
 ''',
     "bent": '''
 def bent(x, field, fill):
-    """Bends an image by shifts of some places, (2, knots, knots), in shares of its size."""
+    """Bends an image by shifts of some points, (2, knots, knots), in shares of its size."""
     size = x.shape[1:]
     bend = nn.functional.interpolate(field[None], size, mode="bicubic", align_corners=True)[0]
     return sampled(x, torch.eye(2, 3), fill, 2 * bend.permute(1, 2, 0))
@@ -110,13 +153,13 @@ def posterised(x, bits):
     "equalised": '''
 def equalised(x):
     """Spreads the brightness levels of each channel evenly."""
-    made = []
+    channels = []
     for channel in (x * 255).round().long():
         counts = torch.bincount(channel.flatten(), minlength=256)
         first, total = counts[channel.min()], channel.numel()
         table = (counts.cumsum(0) - first) / max(1, total - int(first))
-        made.append(channel / 255 if first == total else table[channel].clamp(0, 1))
-    return torch.stack(made)
+        channels.append(channel / 255 if first == total else table[channel].clamp(0, 1))
+    return torch.stack(channels)
 ''',
     "stretched": '''
 def stretched(x):
@@ -126,10 +169,10 @@ def stretched(x):
 ''',
     "blurred": '''
 def blurred(x, sigma):
-    """Blurs by a Gaussian; the edge is repeated by its weight."""
+    """Blurs by a Gaussian; at the edge the weights inside are scaled up to 1."""
     for _ in range(2):  # rows, then columns
-        here = torch.arange(x.shape[2], dtype=torch.float32)
-        weights = torch.exp(-((here[:, None] - here) ** 2) / (2 * max(sigma, 1e-3) ** 2))
+        pixel = torch.arange(x.shape[2], dtype=torch.float32)
+        weights = torch.exp(-((pixel[:, None] - pixel) ** 2) / (2 * max(sigma, 1e-3) ** 2))
         x = (x @ (weights / weights.sum(1, keepdim=True)).T).transpose(1, 2)
     return x.clamp(0, 1)
 ''',
@@ -165,8 +208,8 @@ def erased(x, covered, fill):
     wide = covered if high >= 1 else wide
     inside = []
     for length, count in ((high, height), (wide, width)):
-        here, start = (torch.arange(count) + 0.5) / count, random.random() * (1 - length)
-        inside.append((here >= start) & (here < start + length))
+        pixel, start = (torch.arange(count) + 0.5) / count, random.random() * (1 - length)
+        inside.append((pixel >= start) & (pixel < start + length))
     cover = {"grey": x.mean((1, 2), True), "black": torch.zeros(1), "noise": torch.rand(x.shape)}
     return torch.where(inside[0][:, None] & inside[1], cover[fill], x)
 ''',
@@ -174,16 +217,16 @@ def erased(x, covered, fill):
 def shuffled(x, tiles):
     """Shuffles the tiles of an image; what does not fill a tile stays."""
     high, wide = x.shape[1] // tiles, x.shape[2] // tiles
-    places = [(high * i, wide * j) for i in range(tiles) for j in range(tiles)]
-    made = x.clone()
-    for (top, left), (y, z) in zip(places, random.sample(places, len(places))):
-        made[:, top : top + high, left : left + wide] = x[:, y : y + high, z : z + wide]
-    return made
+    corners = [(high * i, wide * j) for i in range(tiles) for j in range(tiles)]
+    result = x.clone()
+    for (top, left), (y, z) in zip(corners, random.sample(corners, len(corners))):
+        result[:, top : top + high, left : left + wide] = x[:, y : y + high, z : z + wide]
+    return result
 ''',
     "operated": '''
 def operated(x, name, m, fill):
     """Applies an operation at a magnitude of -1 ... 1, at which 0 changes nothing."""
-    made = {
+    operations = {
         "rotate": lambda: affine(x, angle=30 * m, fill=fill),
         "shift x": lambda: affine(x, shift=(0.45 * m, 0.0), fill=fill),
         "shift y": lambda: affine(x, shift=(0.0, 0.45 * m), fill=fill),
@@ -200,7 +243,7 @@ def operated(x, name, m, fill):
         "invert": lambda: x.lerp(1 - x, float(math.ceil(abs(m)))),
         "nothing": lambda: x,
     }
-    return made[name]().clamp(0, 1)
+    return operations[name]().clamp(0, 1)
 ''',
     "several": '''
 def several(x, names, count, magnitude, fill):
@@ -220,13 +263,13 @@ def paired(x, pairs, fill):
     "mixed": '''
 def mixed(x, names, width, magnitude, fill):
     """Mixes a few short chains of operations with the image."""
-    shares, made = torch.rand(width).clamp_min(1e-9).log().neg(), torch.zeros_like(x)
+    shares, mean = torch.rand(width).clamp_min(1e-9).log().neg(), torch.zeros_like(x)
     for share in shares / shares.sum():
         part = x
         for _ in range(random.randint(1, 3)):
             part = operated(part, random.choice(names), random.uniform(-magnitude, magnitude), fill)
-        made = made + share * part
-    return made.lerp(x, random.random()).clamp(0, 1)
+        mean = mean + share * part
+    return mean.lerp(x, random.random()).clamp(0, 1)
 ''',
     "changed": '''
 def changed(image, change):
@@ -251,77 +294,36 @@ _IMPORTS = {
 _STANDARD = {"import io", "import math", "import random"}
 
 
-def torchvision(pipeline: Pipeline) -> str:
-    """Writes a pipeline as ``v2.Compose``, for one float image (C, H, W) in [0, 1] at a time."""
-    lines, functions, told = [], [], []
-    for place, step in enumerate(pipeline.steps, 1):
+def program(pipeline: Pipeline, dialect: str) -> str:
+    """Writes a pipeline as a program for one of :data:`LIBRARIES`."""
+    library = LIBRARIES[dialect]
+    transforms, functions, absent = [], [], []
+    for number, step in enumerate(pipeline.steps, 1):
         if not step.on:
             continue
-        code, native = _code(step, "torchvision")
+        code, transform = _code(step, dialect)
         if not code:
-            told.append(_absent(step))
+            absent.append(f"# {step.title} is left out: it {step.entry.absent}.")
             continue
-        if not native:  # a function with a name travels to other processes, a lambda does not
-            name = f"step_{place}_{step.name}"
-            functions.append(f"def {name}(x):\n    return {code}\n")
-            native = f"v2.Lambda({name})"
+        if not transform:
+            name = f"step_{number}_{step.name}"
+            functions.append(library.function.format(name=name, code=code))
+            transform = library.step.format(name=name)
+        p = f"{step.probability:g}"
         if step.probability < 1:
-            native = f"v2.RandomApply([{native}], p={step.probability:g})"
-        lines.append(f"    {native},")
-    lines = lines or ["    v2.Identity(),"]
-    what = "float32 images (C, H, W) in [0, 1], one at a time"
-    functions.append("augment = v2.Compose([\n" + "\n".join(lines) + "\n])\n")
-    library = "from torchvision.transforms import v2"
-    return _program(pipeline, "torchvision", what, library, functions, told)
-
-
-def albumentations(pipeline: Pipeline) -> str:
-    """Writes a pipeline as ``A.Compose``, for arrays (H, W, C) or (H, W), of bytes or of floats in [0, 1]."""
-    lines, functions, told = [], [], []
-    for place, step in enumerate(pipeline.steps, 1):
-        if not step.on:
-            continue
-        code, native = _code(step, "albumentations")
-        if not code:
-            told.append(_absent(step))
-            continue
-        if not native:
-            name = f"step_{place}_{step.name}"
-            inner = f"lambda x: {code}"
-            functions.append(f"def {name}(image, **_):\n    return changed(image, {inner})\n")
-            native = f"A.Lambda(image={name}, p={{p}})"
-        lines.append(f"    {native.replace('{p}', f'{step.probability:g}')},")
-    lines = lines or ["    A.NoOp(),"]
-    what = "arrays (H, W, C) or (H, W), of bytes or of float32 in [0, 1]"
-    functions.append("augment = A.Compose([\n" + "\n".join(lines) + "\n])\n")
-    return _program(pipeline, "albumentations", what, "import albumentations as A", functions, told)
-
-
-def _code(step: Step, dialect: str) -> tuple[str, str]:
-    """Gives the step's expression, and the library's own transform where it does the same; both empty without any."""
-    entry = augmentations.get(step.name)
-    config = entry.config.of(step.config, step.name)
-    write, native = entry.code, getattr(entry, dialect)
-    return (write(config) if write else ""), (native(config) if native else "")
-
-
-def _absent(step: Step) -> str:
-    why = augmentations.get(step.name).absent
-    return f"# {step.title} is left out: it {why}."
-
-
-def _program(
-    pipeline: Pipeline, dialect: str, what: str, library: str, functions: list[str], told: list[str]
-) -> str:
+            transform = library.partly.format(transform=transform, p=p)
+        transforms.append(f"    {transform.replace('{p}', p)},\n")
+    transforms = "".join(transforms) or f"    {library.nothing},\n"
+    functions.append(f"augment = {library.compose}([\n{transforms}])\n")
     functions = [*_called("\n".join(functions)), *functions]
     text = "\n".join(functions)
     imports = [line for name, line in _IMPORTS.items() if re.search(rf"(?<![\w.]){name}\.", text)]
-    own = [line for line in imports if line in _STANDARD]
-    others = [line for line in [*imports, library] if line not in _STANDARD]
+    standard = [line for line in imports if line in _STANDARD]
+    others = [line for line in [*imports, library.line] if line not in _STANDARD]
     others.sort(key=lambda line: (line.startswith("from"), line.lower()))
-    name = re.sub(r"[^\w .,+-]", "_", pipeline.name) or "Augmentation"
-    head = f'"""{name}, for {what}.\n\nMade by Simulacra for {TRIED[dialect]}, with which it was tried.\n"""'
-    parts = [head, "\n".join(own), "\n".join(others), "\n".join(told)]
+    title = re.sub(r"[^\w .,+-]", "_", pipeline.name) or "Augmentation"
+    head = f'"""{title}, for {library.images}.\n\nMade by Simulacra for {library.tried}, with which it was tried.\n"""'
+    parts = [head, "\n".join(standard), "\n".join(others), "\n".join(absent)]
     return (
         "\n\n".join(part for part in parts if part)
         + "\n\n\n"
@@ -329,14 +331,22 @@ def _program(
     )
 
 
+def _code(step: Step, dialect: str) -> tuple[str, str]:
+    """Gives the step's expression, and the library's transform that does the same; empty where there is none."""
+    entry = step.entry
+    config = entry.config.of(step.config, step.name)
+    code, transform = entry.code, getattr(entry, dialect)
+    return (code(config) if code else ""), (transform(config) if transform else "")
+
+
 def _called(text: str) -> list[str]:
     """Gives the functions that a text calls, and those that they call."""
-    wanted: list[str] = []
-    waiting = [text]
-    while waiting:
-        here = waiting.pop()
+    called: set[str] = set()
+    texts = [text]
+    while texts:
+        text = texts.pop()
         for name, code in _FUNCTIONS.items():
-            if name not in wanted and re.search(rf"(?<![\w.]){name}\(", here):
-                wanted.append(name)
-                waiting.append(code)
-    return [code for name, code in _FUNCTIONS.items() if name in wanted]
+            if name not in called and re.search(rf"(?<![\w.]){name}\(", text):
+                called.add(name)
+                texts.append(code)
+    return [code for name, code in _FUNCTIONS.items() if name in called]

@@ -35,10 +35,10 @@ def opened(run: str) -> runs.Opened:
 
 
 def fitting(model: runs.Opened, x: Batch) -> Medium:
-    """Refuses a model of other items than these; gives their medium.
+    """Gives the medium of a model, and refuses items that are not of the shape that it makes.
 
     Raises:
-        UserError: If channels or size differ.
+        UserError: If the shapes differ.
     """
     medium = media.get(model.spec.medium)
     seen = medium.to_model(x).shape[1:]
@@ -58,33 +58,34 @@ def runs_for(name: str, dataset: Dataset) -> list[jobs.Job]:
         name: Of the step; ``neighbour`` needs a model that encodes and decodes.
         dataset: Whose images are augmented; a run of its own training images comes first.
     """
-    found = []
+    own, others = [], []
     for run in runs.generators():
         try:
-            facts = runs.record(run)
+            record = runs.record(run)
         except UserError:
             continue
-        spec = Spec.of(facts["spec"])
+        spec = Spec.of(record["spec"])
         if (spec.medium, spec.shape) != (dataset.medium.name, dataset.seen):
             continue
         if name == "neighbour" and not _encodes(run):
             continue
-        found.append((facts["dataset"]["fingerprint"] != dataset.fingerprint, run))
-    return [run for _, run in sorted(found, key=lambda pair: pair[0])]
+        same = record["dataset"]["fingerprint"] == dataset.fingerprint
+        (own if same else others).append(run)
+    return own + others
 
 
-_can: dict[str, bool] = {}  # families that were asked once
+_encoders: dict[str, bool] = {}  # by family, whether its models encode
 
 
 def _encodes(run: jobs.Job) -> bool:
     family = runs.family_of(run)
-    if family not in _can:
+    if family not in _encoders:
         try:
             model = runs.open_model(run).model
         except UserError:
             return False
-        _can[family] = isinstance(model, Encodes)
-    return _can[family]
+        _encoders[family] = isinstance(model, Encodes)
+    return _encoders[family]
 
 
 class SampleConfig(Config):
@@ -114,11 +115,11 @@ class Sample:
 
     def apply(self, x: Batch, params: Params) -> Batch:
         model, medium = self.opened.model, fitting(self.opened, x)
-        where = next(model.parameters()).device
-        y = params["label"].to(where) if model.classes else None
+        device = next(model.parameters()).device
+        y = params["label"].to(device) if model.classes else None
         with torch.inference_mode():
-            made = model.sample(params["_id"].tolist(), y, 0, self.opened.usual)
-        return medium.from_model(made).clone().to(x)
+            samples = model.sample(params["_id"].tolist(), y, 0, self.opened.usual)
+        return medium.from_model(samples).clone().to(x)
 
 
 class NeighbourConfig(Config):
@@ -142,9 +143,9 @@ class NeighbourConfig(Config):
     units={"moved": ""},
 )
 class Neighbour:
-    """Encodes the image, moves it a little in the latent space, and decodes what is there.
+    """Encodes the image, moves it a little in the latent space, and decodes it there.
 
-    What the model cannot say of the image (the difference to its reconstruction) is kept, and fades with the strength.
+    What the model misses of the image (the difference to its reconstruction) is added, less of it the farther it moves.
     """
 
     def __init__(self, config: NeighbourConfig, context: Context) -> None:
@@ -162,17 +163,17 @@ class Neighbour:
     def apply(self, x: Batch, params: Params) -> Batch:
         medium = fitting(self.opened, x)
         model, sampling = self.opened.model, self.opened.usual
-        where = next(model.parameters()).device
-        y = params["label"].to(where) if model.classes else None
+        device = next(model.parameters()).device
+        y = params["label"].to(device) if model.classes else None
         with torch.inference_mode():
-            z = model.encode(medium.to_model(x.to(where)), y, sampling)
-            moved = params["moved"].to(where)[:, None]
-            step = noise(0, params["_key"], z.shape[1:], "neighbour", device=where)
-            # keeps the length that latents have: the shares of old and new are those of a turn
+            z = model.encode(medium.to_model(x.to(device)), y, sampling)
+            moved = params["moved"].to(device)[:, None]
+            step = noise(0, params["_key"], z.shape[1:], "neighbour", device=device)
+            # a turn, so that latents keep their length
             new = z * (1 - moved.square()).sqrt() + step * moved
-            old, made = (medium.from_model(model.decode(p, y, sampling)) for p in (z, new))
+            old, near = (medium.from_model(model.decode(p, y, sampling)) for p in (z, new))
         rest = wide(1 - params["moved"].to(x), x) * (x - old.clone().to(x))
-        return (made.clone().to(x) + rest).clamp(0, 1)
+        return (near.clone().to(x) + rest).clamp(0, 1)
 
 
 def _label(opened: runs.Opened, draws: Draws) -> Params:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -28,12 +30,18 @@ def fill_knob() -> Any:
 
 
 def sampled(x: Images, grid: Tensor, fill: str) -> Images:
-    """Reads images at places, (N, H, W, 2) in -1 … 1, between pixels linearly."""
+    """Reads images at points, (N, H, W, 2) in -1 … 1, between pixels linearly."""
     return F.grid_sample(x, grid, "bilinear", PADDING[fill], align_corners=False)
 
 
+def pixels(x: Images) -> Tensor:
+    """Gives the middles of the pixels of such images, (1, H, W, 2) in -1 … 1."""
+    still = torch.eye(2, 3, device=x.device)[None]
+    return F.affine_grid(still, [1, 1, *x.shape[2:]], align_corners=False)
+
+
 def moved(x: Images, matrix: Tensor, fill: str) -> Images:
-    """Moves images by one matrix each, (N, 2, 3), from a place in the result to one in the image, in -1 … 1."""
+    """Moves images by one matrix each, (N, 2, 3), from points of the result to points of the image, in -1 … 1."""
     grid = F.affine_grid(matrix.to(x.dtype), list(x.shape), align_corners=False)
     return sampled(x, grid, fill)
 
@@ -57,8 +65,7 @@ def matrices(
     """
     given = next(part for part in (angle, scale, shift, shear) if part is not None)
     one = torch.ones(len(given), device=given.device)
-    none = torch.zeros_like(one)
-    turn = none if angle is None else angle * (math.pi / 180)
+    turn = torch.zeros_like(one) if angle is None else angle * (math.pi / 180)
     cos, sin = turn.cos(), turn.sin()
     inner = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)  # (N, 2, 2)
     if shear is not None:
@@ -66,10 +73,10 @@ def matrices(
         inner = inner @ torch.stack([torch.stack([one, x], 1), torch.stack([y, one], 1)], 1)
     if scale is not None:
         inner = inner / scale[:, None, None]
-    moved_by = torch.zeros_like(inner[:, :, :1])
+    move = torch.zeros_like(inner[:, :, :1])
     if shift is not None:
-        moved_by = -(inner @ (2 * shift)[:, :, None])
-    return torch.cat([inner, moved_by], 2)
+        move = -(inner @ (2 * shift)[:, :, None])
+    return torch.cat([inner, move], 2)
 
 
 def after(first: Tensor, second: Tensor) -> Tensor:
@@ -78,50 +85,64 @@ def after(first: Tensor, second: Tensor) -> Tensor:
     return torch.cat([joint[:, :, :2], joint[:, :, 2:] + first[:, :, 2:]], 2)
 
 
+class Affine(Configured[Any], ABC):
+    """A step that is one affine map per image, with a ``fill``; neighbours with the same read the image once."""
+
+    @abstractmethod
+    def matrix(self, params: Params, x: Images) -> Tensor:
+        """Gives the map from points of the result to points of the image, in -1 … 1, (N, 2, 3)."""
+
+    def apply(self, x: Images, params: Params) -> Images:
+        return moved(x, self.matrix(params, x), self.config.fill)
+
+
+_moving = partial(augmentations.add, group="Geometry", smooth=True)
+
+
 class PlainConfig(Config):
     """A step without parameters."""
 
 
-@augmentations.add(
+class Mirror(Configured[PlainConfig]):
+    """A step that mirrors an image along one of its axes."""
+
+    axis: int
+
+    def draw(self, draws: Draws) -> Params:
+        return {}
+
+    def apply(self, x: Images, params: Params) -> Images:
+        return x.flip(self.axis)
+
+
+@_moving(
     "flip",
     "Mirror left and right",
     PlainConfig,
-    group="Geometry",
-    smooth=True,
     chance=0.5,
     code=lambda c: "x.flip(2)",
     torchvision=lambda c: "v2.RandomHorizontalFlip(p=1)",
     albumentations=lambda c: "A.HorizontalFlip(p={p})",
 )
-class Flip(Configured[PlainConfig]):
+class Flip(Mirror):
     """Mirrors the image left to right; not for digits, letters or anything with a reading direction."""
 
-    def draw(self, draws: Draws) -> Params:
-        return {}
-
-    def apply(self, x: Images, params: Params) -> Images:
-        return x.flip(3)
+    axis = 3
 
 
-@augmentations.add(
+@_moving(
     "flip_vertical",
     "Mirror top and bottom",
     PlainConfig,
-    group="Geometry",
-    smooth=True,
     chance=0.5,
     code=lambda c: "x.flip(1)",
     torchvision=lambda c: "v2.RandomVerticalFlip(p=1)",
     albumentations=lambda c: "A.VerticalFlip(p={p})",
 )
-class FlipVertical(Configured[PlainConfig]):
+class FlipVertical(Mirror):
     """Mirrors the image top to bottom; for pictures taken from above, such as cells or satellites."""
 
-    def draw(self, draws: Draws) -> Params:
-        return {}
-
-    def apply(self, x: Images, params: Params) -> Images:
-        return x.flip(2)
+    axis = 2
 
 
 class RotateConfig(Config):
@@ -131,27 +152,22 @@ class RotateConfig(Config):
     fill: Fill = fill_knob()
 
 
-@augmentations.add(
+@_moving(
     "rotate",
     "Rotate",
     RotateConfig,
-    group="Geometry",
-    smooth=True,
     strength="degrees",
     units={"angle": "°"},
     code=lambda c: (
         f"affine(x, angle=random.uniform({-c.degrees:g}, {c.degrees:g}), fill={PADDING[c.fill]!r})"
     ),
 )
-class Rotate(Configured[RotateConfig]):
+class Rotate(Affine):
     """Turns the image about its middle."""
 
     def draw(self, draws: Draws) -> Params:
         degrees = self.config.degrees
         return {"angle": draws.uniform("angle", low=-degrees, high=degrees)}
-
-    def apply(self, x: Images, params: Params) -> Images:
-        return moved(x, self.matrix(params, x), self.config.fill)
 
     def matrix(self, params: Params, x: Images) -> Tensor:
         return matrices(angle=params["angle"])
@@ -169,12 +185,10 @@ class TranslateConfig(Config):
     fill: Fill = fill_knob()
 
 
-@augmentations.add(
+@_moving(
     "translate",
     "Shift",
     TranslateConfig,
-    group="Geometry",
-    smooth=True,
     strength="share",
     units={"right": " of the width", "down": " of the height"},
     code=lambda c: (
@@ -182,16 +196,13 @@ class TranslateConfig(Config):
         f"{' * n) / n' * c.whole} for n in x.shape[:0:-1]], fill={PADDING[c.fill]!r})"
     ),
 )
-class Translate(Configured[TranslateConfig]):
+class Translate(Affine):
     """Shifts the image sideways and up or down."""
 
     def draw(self, draws: Draws) -> Params:
         share = self.config.share
         right, down = draws.uniform("shift", 2, low=-share, high=share).unbind(1)
         return {"right": right, "down": down}
-
-    def apply(self, x: Images, params: Params) -> Images:
-        return moved(x, self.matrix(params, x), self.config.fill)
 
     def matrix(self, params: Params, x: Images) -> Tensor:
         shift = torch.stack([params["right"], params["down"]], 1)
@@ -210,27 +221,22 @@ class ScaleConfig(Config):
     fill: Fill = fill_knob()
 
 
-@augmentations.add(
+@_moving(
     "scale",
     "Zoom",
     ScaleConfig,
-    group="Geometry",
-    smooth=True,
     strength="share",
     units={"factor": "×"},
     code=lambda c: (
         f"affine(x, scale=random.uniform({1 - c.share:g}, {1 + c.share:g}), fill={PADDING[c.fill]!r})"
     ),
 )
-class Scale(Configured[ScaleConfig]):
+class Scale(Affine):
     """Enlarges or shrinks what is seen, about the middle."""
 
     def draw(self, draws: Draws) -> Params:
         share = self.config.share
         return {"factor": draws.uniform("factor", low=1 - share, high=1 + share)}
-
-    def apply(self, x: Images, params: Params) -> Images:
-        return moved(x, self.matrix(params, x), self.config.fill)
 
     def matrix(self, params: Params, x: Images) -> Tensor:
         return matrices(scale=params["factor"])
@@ -243,12 +249,10 @@ class ShearConfig(Config):
     fill: Fill = fill_knob()
 
 
-@augmentations.add(
+@_moving(
     "shear",
     "Slant",
     ShearConfig,
-    group="Geometry",
-    smooth=True,
     strength="degrees",
     units={"across": "°", "down": "°"},
     code=lambda c: (
@@ -256,16 +260,13 @@ class ShearConfig(Config):
         f"fill={PADDING[c.fill]!r})"
     ),
 )
-class Shear(Configured[ShearConfig]):
+class Shear(Affine):
     """Slants the image, as italic letters are."""
 
     def draw(self, draws: Draws) -> Params:
         degrees = self.config.degrees
         across, down = draws.uniform("shear", 2, low=-degrees, high=degrees).unbind(1)
         return {"across": across, "down": down}
-
-    def apply(self, x: Images, params: Params) -> Images:
-        return moved(x, self.matrix(params, x), self.config.fill)
 
     def matrix(self, params: Params, x: Images) -> Tensor:
         return matrices(shear=torch.stack([params["across"], params["down"]], 1))
@@ -282,12 +283,10 @@ class CropConfig(Config):
     )
 
 
-@augmentations.add(
+@_moving(
     "crop",
     "Crop and enlarge",
     CropConfig,
-    group="Geometry",
-    smooth=True,
     strength="share",
     units={"kept": " of the area", "aspect": ""},
     code=lambda c: f"cropped(x, random.uniform({1 - c.share:g}, 1), {c.stretch:g})",
@@ -310,8 +309,8 @@ class Crop(Configured[CropConfig]):
     def apply(self, x: Images, params: Params) -> Images:
         side = params["kept"].sqrt()
         size = torch.stack([side * params["aspect"].sqrt(), side / params["aspect"].sqrt()], 1)
-        place = torch.stack([params["_right"], params["_down"]], 1) * (1 - size)  # of its middle
-        matrix = torch.cat([torch.diag_embed(size), place[:, :, None]], 2)
+        middle = torch.stack([params["_right"], params["_down"]], 1) * (1 - size)  # of the part
+        matrix = torch.cat([torch.diag_embed(size), middle[:, :, None]], 2)
         return moved(x, matrix, "edge")
 
 
@@ -324,12 +323,10 @@ class PerspectiveConfig(Config):
     fill: Fill = fill_knob()
 
 
-@augmentations.add(
+@_moving(
     "perspective",
     "Tilt",
     PerspectiveConfig,
-    group="Geometry",
-    smooth=True,
     strength="share",
     units={"tilt": " of half the size"},
     code=lambda c: f"tilted(x, {c.share:g} * torch.rand(4, 2), {PADDING[c.fill]!r})",
@@ -345,25 +342,19 @@ class Perspective(Configured[PerspectiveConfig]):
         signs = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]], device=x.device)
         ends = signs * (1 - params["_corners"])  # (N, 4, 2), where the corners go
         starts = signs.expand_as(ends)
-        return sampled(x, self._grid(x, homographies(ends, starts)), self.config.fill)
-
-    @staticmethod
-    def _grid(x: Images, matrix: Tensor) -> Tensor:
-        count, _, height, width = x.shape
-        plain = F.affine_grid(
-            torch.eye(2, 3, device=x.device)[None], [1, 1, height, width], align_corners=False
-        )
+        plain = pixels(x)
         points = torch.cat([plain, torch.ones_like(plain[..., :1])], 3).view(1, -1, 3)
-        there = points @ matrix.mT  # (N, H W, 3)
-        return (there[..., :2] / there[..., 2:]).view(count, height, width, 2)
+        points = points @ homographies(ends, starts).mT  # (N, H W, 3)
+        grid = (points[..., :2] / points[..., 2:]).view(len(x), *x.shape[2:], 2)
+        return sampled(x, grid, self.config.fill)
 
 
 def homographies(start: Tensor, end: Tensor) -> Tensor:
     """Finds the projective maps of four points onto four others, (N, 4, 2) each, as matrices (N, 3, 3)."""
     (x, y), (u, v) = start.unbind(2), end.unbind(2)
-    none, one = torch.zeros_like(x), torch.ones_like(x)
-    across = torch.stack([x, y, one, none, none, none, -u * x, -u * y], 2)
-    down = torch.stack([none, none, none, x, y, one, -v * x, -v * y], 2)
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    across = torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], 2)
+    down = torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], 2)
     solved = torch.linalg.solve(torch.cat([across, down], 1), torch.cat([u, v], 1))  # (N, 8)
     return torch.cat([solved, torch.ones_like(solved[:, :1])], 1).view(-1, 3, 3)
 
@@ -372,20 +363,18 @@ class ElasticConfig(Config):
     """How far the image is bent."""
 
     share: float = knob(
-        0.05, "Largest shift of a place, as a share of the size.", ge=0, le=0.3, title="Bend"
+        0.05, "Largest shift of a point, as a share of the size.", ge=0, le=0.3, title="Bend"
     )
     knots: int = knob(
-        4, "Places along a side that move on their own; more bend finer.", ge=2, le=16
+        4, "Points along a side that move on their own; more bend finer.", ge=2, le=16
     )
     fill: Fill = fill_knob()
 
 
-@augmentations.add(
+@_moving(
     "elastic",
     "Bend",
     ElasticConfig,
-    group="Geometry",
-    smooth=True,
     strength="share",
     units={"bend": " of the size"},
     code=lambda c: (
@@ -405,9 +394,5 @@ class Elastic(Configured[ElasticConfig]):
         return {"bend": field.abs().amax((1, 2, 3)), "_field": field}
 
     def apply(self, x: Images, params: Params) -> Images:
-        size = x.shape[2:]
-        bend = F.interpolate(params["_field"], size, mode="bicubic", align_corners=True)
-        plain = F.affine_grid(
-            torch.eye(2, 3, device=x.device)[None], [1, 1, *size], align_corners=False
-        )
-        return sampled(x, plain + 2 * bend.permute(0, 2, 3, 1), self.config.fill)
+        bend = F.interpolate(params["_field"], x.shape[2:], mode="bicubic", align_corners=True)
+        return sampled(x, pixels(x) + 2 * bend.permute(0, 2, 3, 1), self.config.fill)

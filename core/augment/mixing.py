@@ -52,13 +52,8 @@ class Erase(Configured[EraseConfig]):
         covered = draws.uniform("covered", high=self.config.share)
         aspect = draws.uniform("aspect", low=-0.7, high=0.7).exp()
         right, down = draws.uniform("place", 2).unbind(1)
-        return {
-            "covered": covered,
-            "_aspect": aspect,
-            "_right": right,
-            "_down": down,
-            "_key": draws.keys(),
-        }
+        box = {"covered": covered, "_aspect": aspect, "_right": right, "_down": down}
+        return box | {"_key": draws.keys()}
 
     def apply(self, x: Images, params: Params) -> Images:
         side = params["covered"].sqrt()
@@ -77,12 +72,12 @@ class Erase(Configured[EraseConfig]):
 
 
 def box(size: Any, right: Tensor, down: Tensor, wide: Tensor, high: Tensor) -> Tensor:
-    """Marks boxes that lie inside the image: places 0 to 1, sizes as shares; bool (N, H, W)."""
+    """Marks boxes inside images: positions 0 to 1 and sizes as shares, (N,) each; bool (N, H, W)."""
     sides = []
-    for place, length, count in ((down, high, size[0]), (right, wide, size[1])):
-        here = (torch.arange(count, device=place.device) + 0.5) / count
-        start = place * (1 - length)
-        sides.append((here >= start[:, None]) & (here < (start + length)[:, None]))
+    for position, length, count in ((down, high, size[0]), (right, wide, size[1])):
+        pixel = (torch.arange(count, device=position.device) + 0.5) / count
+        start = position * (1 - length)
+        sides.append((pixel >= start[:, None]) & (pixel < (start + length)[:, None]))
     return sides[0][:, :, None] & sides[1][:, None]
 
 
@@ -149,9 +144,8 @@ def _shares(draws: Draws, alpha: float) -> Tensor:
         return torch.ones_like(u)
     from scipy.special import betaincinv
 
-    drawn = betaincinv(
-        alpha, alpha, u.cpu().double().numpy()
-    )  # beside the device, which may lack float64
+    # on the CPU, because a device may lack float64
+    drawn = betaincinv(alpha, alpha, u.cpu().double().numpy())
     drawn = torch.as_tensor(drawn).float().to(u)
     return torch.maximum(drawn, 1 - drawn)
 

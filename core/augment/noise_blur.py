@@ -6,29 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.augment.catalogue import Configured, Draws, Params, augmentations, spread
+from core.augment.catalogue import (
+    Configured,
+    Draws,
+    Params,
+    augmentations,
+    by_number,
+    spread,
+)
 from core.catalog import Config, knob
 from core.tensors import Images, noise, to_bytes
-
-
-def sharpened(x: Images, factor: Tensor) -> Images:
-    """Goes from a slightly blurred image (factor 0) over the image (1) to a sharper one (2)."""
-    soft = blurred(x, torch.full_like(factor, 0.8))
-    return (soft + (x - soft) * spread(factor)).clamp(0, 1)
-
-
-def blurred(x: Images, sigma: Tensor) -> Images:
-    """Blurs by a Gaussian whose standard deviation in px, (N,), may be 0; the edge is repeated by its weight."""
-    rows, columns = (_kernel(sigma, size) for size in x.shape[2:])
-    return (rows[:, None] @ x @ columns[:, None].mT).clamp(0, 1)  # sums of weights round
-
-
-def _kernel(sigma: Tensor, size: int) -> Tensor:
-    """Writes a blur along one side as a matrix per image, (N, size, size); each row sums to 1."""
-    here = torch.arange(size, device=sigma.device, dtype=torch.float32)
-    square = (here[:, None] - here).square()
-    weights = torch.exp(-square / (2 * sigma.clamp_min(1e-3).square())[:, None, None])
-    return weights / weights.sum(2, keepdim=True)
 
 
 class NoiseConfig(Config):
@@ -95,24 +82,30 @@ class BlurConfig(Config):
     sigma: float = knob(1.5, "Largest standard deviation of the blur.", ge=0, le=10, unit="px")
 
 
-@augmentations.add(
+@by_number(
     "blur",
     "Blur",
     BlurConfig,
+    "sigma",
+    lambda c: (0, c.sigma),
+    unit=" px",
     group="Noise and blur",
     smooth=True,
     strength="sigma",
-    units={"sigma": " px"},
-    code=lambda c: f"blurred(x, random.uniform(0, {c.sigma:g}))",
 )
-class Blur(Configured[BlurConfig]):
+def blurred(x: Images, sigma: Tensor) -> Images:
     """Blurs the image, as a camera out of focus does."""
+    # a Gaussian whose standard deviation may be 0; at the edge the weights that lie inside are scaled up to 1
+    rows, columns = (_kernel(sigma, size) for size in x.shape[2:])
+    return (rows[:, None] @ x @ columns[:, None].mT).clamp(0, 1)  # sums of weights round
 
-    def draw(self, draws: Draws) -> Params:
-        return {"sigma": draws.uniform("sigma", high=self.config.sigma)}
 
-    def apply(self, x: Images, params: Params) -> Images:
-        return blurred(x, params["sigma"])
+def _kernel(sigma: Tensor, size: int) -> Tensor:
+    """Writes a blur along one side as a matrix per image, (N, size, size); each row sums to 1."""
+    pixel = torch.arange(size, device=sigma.device, dtype=torch.float32)
+    square = (pixel[:, None] - pixel).square()
+    weights = torch.exp(-square / (2 * sigma.clamp_min(1e-3).square())[:, None, None])
+    return weights / weights.sum(2, keepdim=True)
 
 
 class SharpenConfig(Config):
@@ -121,24 +114,26 @@ class SharpenConfig(Config):
     amount: float = knob(1.0, "Largest sharpening; 0 changes nothing.", ge=0, le=5)
 
 
-@augmentations.add(
+@by_number(
     "sharpen",
     "Sharpen",
     SharpenConfig,
+    "amount",
+    lambda c: (0, c.amount),
     group="Noise and blur",
     smooth=True,
     strength="amount",
-    units={"amount": ""},
     code=lambda c: f"sharpened(x, 1 + random.uniform(0, {c.amount:g}))",
 )
-class Sharpen(Configured[SharpenConfig]):
+def sharper(x: Images, amount: Tensor) -> Images:
     """Makes edges stand out."""
+    return sharpened(x, 1 + amount)
 
-    def draw(self, draws: Draws) -> Params:
-        return {"amount": draws.uniform("amount", high=self.config.amount)}
 
-    def apply(self, x: Images, params: Params) -> Images:
-        return sharpened(x, 1 + params["amount"])
+def sharpened(x: Images, factor: Tensor) -> Images:
+    """Goes from a slightly blurred image (factor 0) over the image (1) to a sharper one (2)."""
+    soft = blurred(x, torch.full_like(factor, 0.8))
+    return (soft + (x - soft) * spread(factor)).clamp(0, 1)
 
 
 class JpegConfig(Config):
@@ -170,14 +165,15 @@ class Jpeg(Configured[JpegConfig]):
 
         from PIL import Image
 
-        made = []
-        for image, quality in zip(to_bytes(x), params["quality"].tolist(), strict=True):
-            out = io.BytesIO()
+        images = to_bytes(x)
+        compressed = np.empty_like(images)
+        for i, quality in enumerate(params["quality"].tolist()):
+            image = images[i]
+            file = io.BytesIO()
             picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-            picture.save(out, "JPEG", quality=int(quality))
-            back = np.asarray(Image.open(out))
-            made.append(back[None] if back.ndim == 2 else back.transpose(2, 0, 1))
-        if not made:
-            return x
-        compressed = torch.from_numpy(np.stack(made)).to(x) / 255
-        return torch.where(spread(params["quality"]) >= 100, x, compressed)
+            picture.save(file, "JPEG", quality=int(quality))
+            pixels = np.asarray(Image.open(file))
+            compressed[i] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        return torch.where(
+            spread(params["quality"]) >= 100, x, torch.from_numpy(compressed).to(x) / 255
+        )

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +19,12 @@ from core.augment.catalogue import (
     Augmentation,
     Context,
     Draws,
-    Moves,
     Operation,
     Params,
     augmentations,
     rows,
 )
+from core.augment.geometry import Affine
 from core.catalog import UserError, plain
 from core.media import Form, form_of
 from core.norms import wide
@@ -43,7 +43,7 @@ class Step:
         name: Of an augmentation.
         config: Its parameters, complete.
         probability: Share of the images that it changes.
-        on: Whether it is used; one that is switched off keeps its place.
+        on: Whether it is used; one that is switched off stays in the list.
     """
 
     name: str
@@ -90,13 +90,37 @@ class Step:
         return self.entry.title
 
 
+def _read(number: int, record: Any) -> Step:
+    if not isinstance(record, Mapping) or not isinstance(record.get("name"), str):
+        raise UserError(
+            f"Step {number} must be an object with a name, got {record!r:.80}. "
+            'For example {"name": "rotate", "parameters": {"degrees": 10}}.'
+        )
+    odd = [key for key in record if key not in ("name", "parameters", "probability", "enabled")]
+    if odd:
+        raise UserError(
+            f"Step {number} ({record['name']:.80}) has the field {odd[0]!r:.80}. Allowed are name, parameters, "
+            "probability and enabled. Leave it out."
+        )
+    config = record.get("parameters") or {}
+    if not isinstance(config, Mapping):
+        raise UserError(
+            f"The parameters of step {number} ({record['name']}) must be an object, got {config!r:.80}. "
+            'For example {"degrees": 10}.'
+        )
+    where = f"step {number} ({record['name']})"
+    return Step.of(
+        record["name"], config, record.get("probability"), record.get("enabled", True), where
+    )
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """An ordered list of steps, never changed, only replaced.
 
     Attributes:
         steps: At most :data:`MAX_STEPS`.
-        name: The person's word for it; not part of what it does.
+        name: What a person calls it; not part of what it does.
     """
 
     steps: tuple[Step, ...] = ()
@@ -115,37 +139,7 @@ class Pipeline:
         Raises:
             UserError: If a step does not exist, or a value is not allowed.
         """
-        made = []
-        for number, record in enumerate(steps, 1):
-            if not isinstance(record, Mapping) or not isinstance(record.get("name"), str):
-                raise UserError(
-                    f"Step {number} must be an object with a name, got {record!r:.80}. "
-                    'For example {"name": "rotate", "parameters": {"degrees": 10}}.'
-                )
-            odd = [
-                key for key in record if key not in ("name", "parameters", "probability", "enabled")
-            ]
-            if odd:
-                raise UserError(
-                    f"Step {number} ({record['name']:.80}) has the field {odd[0]!r:.80}. Allowed are name, parameters, "
-                    "probability and enabled. Leave it out."
-                )
-            config = record.get("parameters") or {}
-            if not isinstance(config, Mapping):
-                raise UserError(
-                    f"The parameters of step {number} ({record['name']}) must be an object, got {config!r:.80}. "
-                    'For example {"degrees": 10}.'
-                )
-            made.append(
-                Step.of(
-                    record["name"],
-                    config,
-                    record.get("probability"),
-                    record.get("enabled", True),
-                    where=f"step {number} ({record['name']})",
-                )
-            )
-        return cls(tuple(made), name)
+        return cls(tuple(_read(number, record) for number, record in enumerate(steps, 1)), name)
 
     def record(self) -> dict[str, Any]:
         """Gives the plain values, ready for JSON or YAML."""
@@ -204,46 +198,9 @@ class Pipeline:
     def _active(self) -> list[Step]:
         return [step for step in self.steps if step.on]
 
-    def with_step(
-        self, name: str, config: Mapping[str, Any] | None = None, at: int | None = None
-    ) -> Pipeline:
-        """Adds a step, at the end or before a place."""
-        steps = list(self.steps)
-        steps.insert(len(steps) if at is None else at, Step.of(name, config))
-        return replace(self, steps=tuple(steps))
-
-    def without(self, place: int) -> Pipeline:
-        """Leaves a step out."""
-        return replace(self, steps=self.steps[:place] + self.steps[place + 1 :])
-
-    def moved(self, place: int, by: int) -> Pipeline:
-        """Moves a step up (negative) or down, as far as there is room."""
-        steps = list(self.steps)
-        step = steps.pop(place)
-        steps.insert(max(0, min(len(steps), place + by)), step)
-        return replace(self, steps=tuple(steps))
-
-    def changed(
-        self,
-        place: int,
-        *,
-        config: Mapping[str, Any] | None = None,
-        probability: float | None = None,
-        on: bool | None = None,
-    ) -> Pipeline:
-        """Changes a step; what is not given stays.
-
-        Raises:
-            UserError: If a value is not allowed.
-        """
-        old = self.steps[place]
-        new = Step.of(
-            old.name,
-            dict(old.config) | dict(config or {}),
-            old.probability if probability is None else probability,
-            old.on if on is None else on,
-        )
-        return replace(self, steps=(*self.steps[:place], new, *self.steps[place + 1 :]))
+    def with_step(self, name: str, config: Mapping[str, Any] | None = None) -> Pipeline:
+        """Adds a step at the end."""
+        return replace(self, steps=(*self.steps, Step.of(name, config)))
 
 
 @dataclass(frozen=True)
@@ -251,8 +208,8 @@ class Drawn:
     """What one step has drawn for a batch.
 
     Attributes:
-        step: Place in the pipeline.
-        chosen: Batch that the step changes, bool (N,).
+        step: Its position in the pipeline.
+        chosen: Which images the step changes, bool (N,).
         params: One row per image, also for those that are not chosen.
     """
 
@@ -261,8 +218,24 @@ class Drawn:
     params: Params
 
 
+class ChainStep(NamedTuple):
+    """A step that is ready to run.
+
+    Attributes:
+        index: Its position in the pipeline.
+        step: What it was made of.
+        stream: The name of its random numbers.
+        operation: What draws and applies.
+    """
+
+    index: int
+    step: Step
+    stream: str
+    operation: Operation
+
+
 class Chain:
-    """A pipeline that is ready to run: its models are open, its other images at hand.
+    """A pipeline that is ready to run: its models are open, the images that it mixes in are at hand.
 
     An image depends on its id, the seed and the steps, never on what else is in the batch; a step that is moved or
     switched off leaves the numbers of the others alone.
@@ -277,15 +250,15 @@ class Chain:
 
     def __init__(self, pipeline: Pipeline, context: Context | None = None) -> None:
         self.pipeline, self.context = pipeline, context or Context()
-        self.steps: list[tuple[int, Step, str, Operation]] = []
-        seen: dict[str, int] = {}
-        for place, step in enumerate(pipeline.steps):
-            number = seen[step.name] = seen.get(step.name, 0) + 1
-            if not step.on:
-                continue
-            entry = augmentations.get(step.name)
-            made = entry.make(entry.config.of(step.config, step.name), self.context)
-            self.steps.append((place, step, f"augment.{step.name}.{number}", made))
+        self.steps: list[ChainStep] = []
+        counts: dict[str, int] = {}
+        for index, step in enumerate(pipeline.steps):
+            count = counts[step.name] = counts.get(step.name, 0) + 1
+            if step.on:
+                entry = step.entry
+                operation = entry.make(entry.config.of(step.config, step.name), self.context)
+                stream = f"augment.{step.name}.{count}"
+                self.steps.append(ChainStep(index, step, stream, operation))
 
     def draw(self, seed: int, ids: Sequence[int] | Tensor, y: Tensor | None = None) -> list[Drawn]:
         """Draws the parameters of every step for the images with these ids.
@@ -297,13 +270,13 @@ class Chain:
         """
         ids = torch.as_tensor(ids, dtype=torch.int64)
         drawn = []
-        for place, step, stream, made in self.steps:
+        for index, step, stream, operation in self.steps:
             draws = Draws(seed, ids, stream, y)
             if step.probability >= 1:
                 chosen = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
             else:
                 chosen = draws.uniform("chosen") < step.probability
-            drawn.append(Drawn(place, chosen, made.draw(draws)))
+            drawn.append(Drawn(index, chosen, operation.draw(draws)))
         return drawn
 
     @torch.no_grad()
@@ -312,7 +285,7 @@ class Chain:
         return self.last(x, drawn)
 
     def last(self, x: Batch, drawn: Sequence[Drawn]) -> Batch:
-        """Gives the images after the last step; a gradient passes it, and no image is made that is not read."""
+        """Does what :meth:`apply` does, and lets a gradient pass."""
         return self.stages(x, drawn, every=False)[-1] if drawn else x
 
     def stages(
@@ -322,43 +295,43 @@ class Chain:
         times: list[float] | None = None,
         every: bool = True,
     ) -> list[Batch]:
-        """Gives the images after each step, or not after ``every`` one, but after the last.
+        """Gives the images after each step.
 
-        Affine steps that follow each other read the image once, with one map.
+        Affine steps that follow each other read the image once, with one map. Without ``every``, only the last of them
+        makes images. ``times`` takes the seconds of each step.
         """
         self.pipeline.allow(form_of(x.shape[1:]))
-        made: list[Batch] = []
+        stages: list[Batch] = []
         start, joint, fill = x, None, ""
-        for place, ((_, step, _, one), now) in enumerate(zip(self.steps, drawn, strict=True)):
+        for i, ((_, _, _, operation), row) in enumerate(zip(self.steps, drawn, strict=True)):
             began = time.perf_counter()
-            if isinstance(one, Moves):
-                if joint is not None and fill != step.config["fill"]:
-                    start, joint = made[-1], None
-                fill = step.config["fill"]
-                mine = torch.where(
-                    now.chosen[:, None, None], one.matrix(now.params, x), _STILL.to(x)
-                )
-                joint = mine if joint is None else geometry.after(joint, mine)
-                if not every and self._goes_on(place + 1, fill):
+            if isinstance(operation, Affine):
+                if joint is not None and fill != operation.config.fill:
+                    start, joint = stages[-1], None
+                fill = operation.config.fill
+                matrix = operation.matrix(row.params, x)
+                matrix = torch.where(row.chosen[:, None, None], matrix, _STILL.to(x))
+                joint = matrix if joint is None else geometry.after(joint, matrix)
+                if not every and self._joins(i + 1, fill):
                     continue
-                here = geometry.moved(start, joint, fill)
-                # no step has touched it: it stays equal bit by bit
+                images = geometry.moved(start, joint, fill)
+                # an image that nothing moves stays equal bit by bit
                 still = (joint == _STILL.to(x)).all(2).all(1)
-                here = torch.where(still[:, None, None, None], start, here)
+                images = torch.where(still[:, None, None, None], start, images)
             else:
-                here = _applied(one, made[-1] if made else x, now)
-                start, joint = here, None
-            made.append(here)
+                images = _applied(operation, stages[-1] if stages else x, row)
+                start, joint = images, None
+            stages.append(images)
             if times is not None:
                 times.append(time.perf_counter() - began)
-        return made
+        return stages
 
-    def _goes_on(self, place: int, fill: str) -> bool:
-        """Tells whether the step at a place joins the map of those before it."""
-        if place == len(self.steps):
+    def _joins(self, index: int, fill: str) -> bool:
+        """Tells whether a step of the chain joins the map of those before it."""
+        if index == len(self.steps):
             return False
-        _, step, _, one = self.steps[place]
-        return isinstance(one, Moves) and step.config["fill"] == fill
+        operation = self.steps[index].operation
+        return isinstance(operation, Affine) and operation.config.fill == fill
 
     def __call__(
         self, x: Batch, seed: int, ids: Sequence[int] | Tensor, y: Tensor | None = None
@@ -373,56 +346,55 @@ class Chain:
             UserError: If a step mixes labels and the images have none.
         """
         shares: Tensor | None = None
-        for (_, step, _, _), now in zip(self.steps, drawn, strict=True):
+        for (_, step, _, _), row in zip(self.steps, drawn, strict=True):
             if not step.entry.labels:
                 continue
-            other = self.context.y
-            if other is None:
+            pool = self.context.y
+            if pool is None:
                 raise UserError(
                     f"{step.title} mixes labels, and these images have none. Choose a dataset with labels."
                 )
             if shares is None:
                 shares = F.one_hot(y, self.context.classes).float()
-            partner = F.one_hot(other[now.params["_partner"]].to(y), self.context.classes).float()
-            kept = torch.where(now.chosen, now.params["share"], 1.0)[:, None]
-            shares = kept * shares + (1 - kept) * partner
+            partner = F.one_hot(pool[row.params["_partner"]].to(y), self.context.classes).float()
+            share = torch.where(row.chosen, row.params["share"], 1.0)[:, None]
+            shares = share * shares + (1 - share) * partner
         return y if shares is None else shares
 
-    def told(self, drawn: Sequence[Drawn], image: int) -> list[dict[str, str] | None]:
-        """Says what each step has drawn for one image of the batch; None for a step that passes it by."""
+    def values(self, drawn: Sequence[Drawn], image: int) -> list[dict[str, str] | None]:
+        """Writes what each step has drawn for one image of the batch, by name; None where the step leaves it alone."""
         return [
-            _told(step, {name: value[image] for name, value in now.params.items()})
-            if bool(now.chosen[image])
+            _values(step, {name: value[image] for name, value in row.params.items()})
+            if bool(row.chosen[image])
             else None
-            for (_, step, _, _), now in zip(self.steps, drawn, strict=True)
+            for (_, step, _, _), row in zip(self.steps, drawn, strict=True)
         ]
 
 
-def _applied(made: Operation, x: Batch, now: Drawn) -> Batch:
+def _applied(operation: Operation, x: Batch, row: Drawn) -> Batch:
     if not len(x):
         return x
-    if x.device.type == "cpu":  # on a GPU this look would wait for it
-        if bool(now.chosen.all()):
-            return made.apply(x, now.params)
-        if not bool(now.chosen.any()):
+    if x.device.type == "cpu":  # on a GPU asking for all() or any() would wait for it
+        if bool(row.chosen.all()):
+            return operation.apply(x, row.params)
+        if not bool(row.chosen.any()):
             return x
         x = x.clone()
-        x[now.chosen] = made.apply(x[now.chosen], rows(now.params, now.chosen))
+        x[row.chosen] = operation.apply(x[row.chosen], rows(row.params, row.chosen))
         return x
-    return torch.where(wide(now.chosen, x), made.apply(x, now.params), x)
+    return torch.where(wide(row.chosen, x), operation.apply(x, row.params), x)
 
 
-def _told(step: Step, row: Mapping[str, Tensor]) -> dict[str, str]:
-    units = step.entry.units
-    words = {}
+def _values(step: Step, row: Mapping[str, Tensor]) -> dict[str, str]:
+    values = {}
     for name, value in row.items():
         if name == "operation":
-            words[name] = policies.told(value, row.get("magnitude"))
+            values[name] = policies.described(value, row["magnitude"])
         elif name == "magnitude" and "operation" in row:
             continue
         elif not name.startswith("_") and name != "label":
-            words[name] = f"{plain(float(f'{float(value):.3g}'))}{units.get(name, '')}"
-    return words
+            values[name] = f"{plain(float(f'{float(value):.3g}'))}{step.entry.units.get(name, '')}"
+    return values
 
 
 # --- Looking at a chain -----------------------------------------------------------------------------------------------
@@ -434,24 +406,17 @@ class Frame:
 
     Attributes:
         title: Of the step; ``Original`` for the first frame.
-        name: Of the augmentation; empty for the first frame.
-        step: Place in the pipeline, -1 for the first frame.
+        step: Its position in the pipeline, -1 for the first frame.
         images: uint8 (N, …), 0 … 255.
-        told: Per image, what was drawn; None where the step passed it by.
+        values: Per image, what was drawn; None where the step left it alone.
         ms_per_image: Time of the step.
     """
 
     title: str
-    name: str
     step: int
     images: np.ndarray
-    told: list[dict[str, str] | None]
+    values: list[dict[str, str] | None]
     ms_per_image: float
-
-    @property
-    def chosen(self) -> list[bool]:
-        """Per image, whether the step changed it."""
-        return [words is not None for words in self.told]
 
 
 @torch.no_grad()
@@ -464,30 +429,24 @@ def film(
 ) -> list[Frame]:
     """Shows images after each step, with the values drawn for each; the first frame is the original."""
     drawn = chain.draw(seed, torch.as_tensor(ids, device=x.device), y)
-    told = [chain.told(drawn, image) for image in range(len(x))]
-    frames = [Frame("Original", "", -1, to_bytes(x), [{} for _ in range(len(x))], 0.0)]
+    values = zip(*(chain.values(drawn, image) for image in range(len(x))), strict=True)
     times: list[float] = []
-    for number, images in enumerate(chain.stages(x, drawn, times)):
-        place, step = chain.steps[number][:2]
-        words = [row[number] for row in told]
-        spent = 1000 * times[number] / max(1, len(x))
-        frames.append(Frame(step.title, step.name, place, to_bytes(images), words, spent))
-    return frames
+    stages = chain.stages(x, drawn, times)
+    return [Frame("Original", -1, to_bytes(x), [{} for _ in range(len(x))], 0.0)] + [
+        Frame(ready.step.title, ready.index, to_bytes(images), list(texts), 1000 * seconds / len(x))
+        for ready, images, texts, seconds in zip(chain.steps, stages, values, times, strict=True)
+    ]
 
 
-def grid(
-    chain: Chain, x: Batch, seed: int, draws: int, y: Tensor | None = None, first: int = 0
-) -> np.ndarray:
+def grid(chain: Chain, x: Batch, seed: int, draws: int, y: Tensor | None = None) -> np.ndarray:
     """Draws several versions of each image at once, uint8 (N, draws, C, H, W).
 
-    Version d of image i has the id ``1000 (first + i) + d``.
+    Version d of image i has the id ``1000 i + d``.
     """
-    count = len(x)
-    image = torch.arange(count, device=x.device).repeat_interleave(draws)
-    version = torch.arange(draws, device=x.device).repeat(count)
-    ids = 1000 * (first + image) + version
-    made = chain(x[image], seed, ids, None if y is None else y[image])
-    return to_bytes(made).reshape(count, draws, *x.shape[1:])
+    image = torch.arange(len(x), device=x.device).repeat_interleave(draws)
+    version = torch.arange(draws, device=x.device).repeat(len(x))
+    versions = chain(x[image], seed, 1000 * image + version, None if y is None else y[image])
+    return to_bytes(versions).reshape(len(x), draws, *x.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -524,7 +483,7 @@ def magnitudes(name: str, count: int = 7) -> list[float]:
     assert knob.low is not None
     assert knob.high is not None
     end = knob.low if start == knob.high else knob.high
-    values = [start + (end - start) * place / (count - 1) for place in range(count)]
+    values = [start + (end - start) * i / (count - 1) for i in range(count)]
     if knob.type is int:
         return [float(value) for value in dict.fromkeys(round(value) for value in values)]
     return [float(f"{value:.4g}") for value in values]
@@ -553,8 +512,6 @@ def sweep(
         UserError: If the step has no magnitude.
     """
     chosen = magnitudes(name, values)
-    made = [
-        to_bytes(Chain(Pipeline((at(name, config, value),)), context)(x, seed, range(len(x)), y))
-        for value in chosen
-    ]
-    return Sweep(augmentations.get(name).strength, chosen, np.stack(made))
+    chains = [Chain(Pipeline((at(name, config, value),)), context) for value in chosen]
+    images = np.stack([to_bytes(chain(x, seed, range(len(x)), y)) for chain in chains])
+    return Sweep(augmentations.get(name).strength, chosen, images)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,8 +13,6 @@ from core.augment.catalogue import Configured, Context, Draws, Params, augmentat
 from core.augment.geometry import PADDING, Fill, fill_knob, matrices, moved
 from core.catalog import Config, knob
 from core.tensors import Images
-
-Operation = Callable[[Images, Tensor, str], Images]
 
 
 def _shift(x: Images, m: Tensor, fill: str, axis: int) -> Images:
@@ -30,8 +27,8 @@ def _slant(x: Images, m: Tensor, fill: str, axis: int) -> Images:
     return moved(x, matrices(shear=shear), fill)
 
 
-# Each takes a magnitude of -1 … 1 per image, at which 0 changes nothing; unsigned ones read its size.
-OPERATIONS: dict[str, Operation] = {
+# Each takes images, a magnitude of -1 … 1 for each, at which 0 changes nothing, and a fill.
+OPERATIONS: dict[str, Callable[[Images, Tensor, str], Images]] = {
     "rotate": lambda x, m, fill: moved(x, matrices(angle=30 * m), fill),
     "shift x": lambda x, m, fill: _shift(x, m, fill, 0),
     "shift y": lambda x, m, fill: _shift(x, m, fill, 1),
@@ -60,20 +57,35 @@ def operated(x: Images, operation: Tensor, magnitude: Tensor, fill: str) -> Imag
     """Applies to each image its own operation, by number (N,), at its own magnitude (N,); -1 applies none."""
     x = x.clone()
     for number, name in enumerate(NAMES):
-        mine = (operation == number).nonzero()[:, 0]
-        if len(mine):
-            x[mine] = OPERATIONS[name](x[mine], magnitude[mine], fill).clamp(0, 1)
+        index = (operation == number).nonzero()[:, 0]
+        if len(index):
+            x[index] = OPERATIONS[name](x[index], magnitude[index], fill).clamp(0, 1)
     return x
+
+
+class Policy(Configured[Any]):
+    """A step that applies to each image the operations that were drawn for it, (N, K), one after the other."""
+
+    def apply(self, x: Images, params: Params) -> Images:
+        return self.in_turn(x, params["operation"], params["magnitude"])
+
+    def in_turn(self, x: Images, operations: Tensor, magnitudes: Tensor) -> Images:
+        """Applies operations by number, (N, K), at their magnitudes, (N, K)."""
+        for operation, magnitude in zip(operations.unbind(1), magnitudes.unbind(1), strict=True):
+            x = operated(x, operation, magnitude, self.config.fill)
+        return x
 
 
 def _named(numbers: list[int]) -> list[str]:
     return [NAMES[number] for number in numbers]
 
 
-def _chosen(draws: Draws, what: str, count: int, allowed: list[int]) -> Tensor:
+def _chosen(draws: Draws, count: int, allowed: list[int]) -> Tensor:
     """Draws operations, (N, count), each equally likely."""
     table = torch.tensor(allowed, device=draws.ids.device)
-    return table[(draws.uniform(what, count) * len(allowed)).long().clamp(max=len(allowed) - 1)]
+    return table[
+        (draws.uniform("operation", count) * len(allowed)).long().clamp(max=len(allowed) - 1)
+    ]
 
 
 class RandAugmentConfig(Config):
@@ -94,7 +106,7 @@ class RandAugmentConfig(Config):
         f"several(x, {_named(COMMON)}, {c.operations}, {c.magnitude / 10:g}, {PADDING[c.fill]!r})"
     ),
 )
-class RandAugment(Configured[RandAugmentConfig]):
+class RandAugment(Policy):
     """Applies a few operations, drawn for each image, all at one strength.
 
     Unlike in the paper, the operations without a magnitude are blended in by it, so that 0 leaves the image as it is.
@@ -105,15 +117,9 @@ class RandAugment(Configured[RandAugmentConfig]):
 
     def draw(self, draws: Draws) -> Params:
         count = self.config.operations
-        operation = _chosen(draws, "operation", count, COMMON)
+        operation = _chosen(draws, count, COMMON)
         sign = draws.uniform("sign", count).sub(0.5).sign()
         return {"operation": operation, "magnitude": sign * self.config.magnitude / 10}
-
-    def apply(self, x: Images, params: Params) -> Images:
-        for place in range(self.config.operations):
-            operation, magnitude = params["operation"][:, place], params["magnitude"][:, place]
-            x = operated(x, operation, magnitude, self.config.fill)
-        return x
 
 
 class TrivialConfig(Config):
@@ -132,7 +138,7 @@ class TrivialConfig(Config):
         f"{PADDING[c.fill]!r})"
     ),
 )
-class TrivialAugment(Configured[TrivialConfig]):
+class TrivialAugment(Policy):
     """Applies one operation at one strength, both drawn for each image; nothing to tune, and hard to beat.
 
     References:
@@ -141,12 +147,9 @@ class TrivialAugment(Configured[TrivialConfig]):
 
     def draw(self, draws: Draws) -> Params:
         return {
-            "operation": _chosen(draws, "operation", 1, [-1, *COMMON])[:, 0],
-            "magnitude": draws.uniform("magnitude", low=-1, high=1),
+            "operation": _chosen(draws, 1, [-1, *COMMON]),
+            "magnitude": draws.uniform("magnitude", 1, low=-1, high=1),
         }
-
-    def apply(self, x: Images, params: Params) -> Images:
-        return operated(x, params["operation"], params["magnitude"], self.config.fill)
 
 
 class AutoAugmentConfig(Config):
@@ -198,7 +201,7 @@ def _pairs(policy: str) -> list[list[tuple[str, float, float]]]:
     group="Policies",
     code=lambda c: f"paired(x, {_pairs(c.policy)}, {PADDING[c.fill]!r})",
 )
-class AutoAugment:
+class AutoAugment(Policy):
     """Applies one of 25 pairs of operations that a search found to help; the pair is drawn for each image.
 
     References:
@@ -206,7 +209,7 @@ class AutoAugment:
     """
 
     def __init__(self, config: AutoAugmentConfig, context: Context) -> None:
-        self.config = config
+        super().__init__(config, context)
         rows = [
             [(NAMES.index(name), chance, size) for name, chance, size in pair]
             for pair in _pairs(config.policy)
@@ -222,12 +225,6 @@ class AutoAugment:
             "operation": operation,
             "magnitude": magnitude * draws.uniform("sign", 2).sub(0.5).sign(),
         }
-
-    def apply(self, x: Images, params: Params) -> Images:
-        for place in range(2):
-            operation, magnitude = params["operation"][:, place], params["magnitude"][:, place]
-            x = operated(x, operation, magnitude, self.config.fill)
-        return x
 
 
 class AugMixConfig(Config):
@@ -249,7 +246,7 @@ class AugMixConfig(Config):
         f"mixed(x, {_named(MIXED)}, {c.width}, {c.magnitude / 10:g}, {PADDING[c.fill]!r})"
     ),
 )
-class AugMix(Configured[AugMixConfig]):
+class AugMix(Policy):
     """Mixes a few short chains of operations with the image; made for robustness to corruptions.
 
     References:
@@ -260,10 +257,10 @@ class AugMix(Configured[AugMixConfig]):
 
     def draw(self, draws: Draws) -> Params:
         width, depth = self.config.width, self.DEPTH
-        operation = _chosen(draws, "operation", width * depth, MIXED).view(-1, width, depth)
+        operation = _chosen(draws, width * depth, MIXED).view(-1, width, depth)
         long = 1 + (draws.uniform("depth", width) * depth).long().clamp(max=depth - 1)
-        place = torch.arange(depth, device=long.device)
-        operation = torch.where(place < long[:, :, None], operation, -1)
+        beyond = torch.arange(depth, device=long.device) >= long[:, :, None]
+        operation = torch.where(beyond, -1, operation)
         most = self.config.magnitude / 10
         magnitude = draws.uniform("magnitude", width, depth, low=-most, high=most)
         weights = -draws.uniform("weights", width).log()  # Dirichlet(1, …, 1) once they sum to 1
@@ -277,21 +274,12 @@ class AugMix(Configured[AugMixConfig]):
     def apply(self, x: Images, params: Params) -> Images:
         mixed = torch.zeros_like(x)
         for chain in range(self.config.width):
-            part = x
-            for place in range(self.DEPTH):
-                operation = params["_operation"][:, chain, place]
-                magnitude = params["_magnitude"][:, chain, place]
-                part = operated(part, operation, magnitude, self.config.fill)
+            part = self.in_turn(x, params["_operation"][:, chain], params["_magnitude"][:, chain])
             mixed = mixed + part * spread(params["_weights"][:, chain])
         return mixed.lerp(x, spread(params["kept"]))
 
 
-def told(operation: Tensor, magnitude: Tensor | None = None) -> str:
-    """Writes the operations of one image in words: ``rotate +0.4, colour -0.4``."""
-    words = []
-    sizes = magnitude.reshape(-1).tolist() if magnitude is not None else []
-    for place, number in enumerate(operation.reshape(-1).tolist()):
-        if number >= 0:
-            size = f" {sizes[place]:+.2g}" if sizes else ""
-            words.append(re.sub(r"\s+", " ", NAMES[number]) + size)
-    return ", ".join(words) or "nothing"
+def described(operation: Tensor, magnitude: Tensor) -> str:
+    """Writes the operations of one image, (K,), with their magnitudes, (K,): ``rotate +0.4, colour -0.4``."""
+    pairs = zip(operation.tolist(), magnitude.tolist(), strict=True)
+    return ", ".join(f"{NAMES[i]} {size:+.2g}" for i, size in pairs if i >= 0) or "nothing"

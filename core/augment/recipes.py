@@ -25,10 +25,10 @@ from core.media import Form
 from core.tensors import rows
 from core.training import Transform
 
-DIALECTS = ("json", "yaml", "torchvision", "albumentations")
-REMEMBERED = 64  # refused recipes, by what is in them
+DIALECTS = ("json", "yaml", *exports.LIBRARIES)
 ADDRESS = untrusted.Limits(characters=8_000, values=1_000)
-_refused: dict[str, str] = {}
+REMEMBERED = 64
+_refused: dict[str, str] = {}  # why, by the sha-256 of the recipe
 
 
 # --- Presets and saved pipelines --------------------------------------------------------------------------------------
@@ -159,14 +159,14 @@ def save(pipeline: Pipeline, name: str, who: str = "") -> str:
 
 
 def saved() -> list[Saved]:
-    """Lists the saved pipelines, newest first; one that cannot be read is left out, and told by :func:`load`."""
-    found = []
+    """Lists the saved pipelines, newest first, without those that cannot be read; :func:`load` says why."""
+    pipelines = []
     for file in _folder().glob("*.json"):
         try:
-            found.append(_opened(file))
+            pipelines.append(_opened(file))
         except UserError:
             continue
-    return sorted(found, key=lambda one: (-one.created, one.id))
+    return sorted(pipelines, key=lambda item: (-item.created, item.id))
 
 
 def _opened(file: Path) -> Saved:
@@ -186,7 +186,7 @@ def load(id: str) -> Pipeline:
         if preset.id == id:
             return preset.pipeline
     known = [file.stem for file in _folder().glob("*.json")]
-    if id not in known:  # never a path made of what somebody typed
+    if id not in known:  # what somebody typed never becomes a path
         raise UserError(unknown("pipeline", id, [*(p.id for p in presets()), *known]))
     return _opened(_folder() / f"{id}.json").pipeline
 
@@ -209,35 +209,35 @@ def forget(id: str) -> None:
 
 def trainable(form: Form = "picture") -> dict[str, str]:
     """Gives the titles of the presets and the saved pipelines that a training on such items can use, by id."""
-    found = {preset.id: (preset.title, preset.pipeline) for preset in presets()}
-    found |= {one.id: (f"{one.name} (saved)", one.pipeline) for one in saved()}
+    pipelines = {preset.id: (preset.title, preset.pipeline) for preset in presets()}
+    pipelines |= {item.id: (f"{item.name} (saved)", item.pipeline) for item in saved()}
     return {
         id: title
-        for id, (title, pipeline) in found.items()
+        for id, (title, pipeline) in pipelines.items()
         if pipeline.fits(form) and not (pipeline.slow or pipeline.mixing)
     }
 
 
 def training(pipeline: Pipeline) -> Transform:
-    """Makes of a pipeline what the training loop takes: it augments a batch from the step's generator.
+    """Makes of a pipeline a function that augments a batch of a training, with the generator of its step.
 
     Raises:
         UserError: If a step works image by image, or mixes labels.
     """
     if pipeline.slow:
         raise UserError(
-            f"{_some(pipeline.slow)} one image at a time, too slow for training. "
+            f"{_sentence(pipeline.slow)} one image at a time, too slow for training. "
             "Switch it off, or apply the chain to the dataset first and train on the result."
         )
     if pipeline.mixing:
         raise UserError(
-            f"{_some(pipeline.mixing, 'mix')} labels, which a training from a dataset cannot take. "
+            f"{_sentence(pipeline.mixing, 'mix')} labels, which a training from a dataset cannot take. "
             "Switch it off; the experiment on the Augment page can measure it."
         )
     chain = Chain(pipeline)
 
     def transform(x: Tensor, generator: torch.Generator) -> Tensor:
-        # a random id per image, drawn where the images are: no number has to travel to the processor
+        # a random id per image, drawn on its device, so that nothing waits for a copy
         draw = partial(torch.randint, 2**62)
         ids = rows(draw, (len(x),), generator=generator, device=x.device)
         return chain(x, 0, ids)
@@ -245,7 +245,7 @@ def training(pipeline: Pipeline) -> Transform:
     return transform
 
 
-def _some(titles: list[str], verb: str = "work") -> str:
+def _sentence(titles: list[str], verb: str = "work") -> str:
     names = " and ".join(dict.fromkeys(titles))
     return f"{names} {verb if len(set(titles)) > 1 else verb + ('es' if verb == 'mix' else 's')}"
 
@@ -266,22 +266,12 @@ def export(pipeline: Pipeline, dialect: str) -> str:
     if dialect == "json":
         return json.dumps(pipeline.record(), indent=2) + "\n"
     if dialect == "yaml":
-        return _yaml().safe_dump(pipeline.record(), sort_keys=False, allow_unicode=True)
-    if dialect == "torchvision":
-        return exports.torchvision(pipeline)
-    if dialect == "albumentations":
-        return exports.albumentations(pipeline)
-    raise UserError(unknown("recipe format", dialect, DIALECTS))
-
-
-def _yaml() -> Any:
-    try:
         import yaml
-    except ImportError:
-        raise UserError(
-            "YAML needs PyYAML, which is not installed. Install it with: pip install pyyaml; or export JSON."
-        ) from None
-    return yaml
+
+        return yaml.safe_dump(pipeline.record(), sort_keys=False, allow_unicode=True)
+    if dialect in exports.LIBRARIES:
+        return exports.program(pipeline, dialect)
+    raise UserError(unknown("recipe format", dialect, DIALECTS))
 
 
 def read(text: str) -> Pipeline:
@@ -290,13 +280,13 @@ def read(text: str) -> Pipeline:
     Raises:
         UserError: If it is no recipe, of an unknown version, or a step or parameter of it does not exist.
     """
-    mark = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
-    if mark in _refused:
-        raise UserError(_refused[mark])
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    if digest in _refused:
+        raise UserError(_refused[digest])
     try:
         return _read(text)
     except UserError as error:
-        _refused[mark] = str(error)
+        _refused[digest] = str(error)
         while len(_refused) > REMEMBERED:
             _refused.pop(next(iter(_refused)), None)
         raise
@@ -317,17 +307,17 @@ def _read(text: str) -> Pipeline:
     return _of(record, "The recipe")
 
 
-def unfolded(words: str) -> Pipeline:
+def unfolded(text: str) -> Pipeline:
     """Reads the chain in an address: ``[[name, {parameters}, probability, enabled], …]``.
 
     Raises:
         UserError: If it is none, or a step or parameter of it does not exist.
     """
     try:
-        found = untrusted.read_json(words, "The chain in the address", ADDRESS)
+        chain = untrusted.read_json(text, "The chain in the address", ADDRESS)
         steps = [
             {"name": name, "parameters": parameters, "probability": p, "enabled": bool(on)}
-            for name, parameters, p, on in found
+            for name, parameters, p, on in chain
         ]
     except (untrusted.NoData, ValueError, TypeError) as error:
         if isinstance(error, UserError):
@@ -355,20 +345,20 @@ def _of(record: dict[str, Any], where: str) -> Pipeline:
     return Pipeline.of(steps, jobs.clean(str(name)))
 
 
-def photos(size: int = 96) -> tuple[np.ndarray, tuple[str, ...], str]:
+def photos(size: int) -> tuple[np.ndarray, tuple[str, ...], str]:
     """Gives scikit-learn's two photographs, uint8 (2, 3, size, size), with their names and the credit to show."""
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
-    made = []
+    squares = []
     for picture in load_sample_images().images:
         height, width, _ = picture.shape
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
         square = Image.fromarray(picture[top : top + side, left : left + side])
-        made.append(np.asarray(square.resize((size, size), Image.Resampling.BICUBIC)))
+        squares.append(np.asarray(square.resize((size, size), Image.Resampling.BICUBIC)))
     credit = (
         "Photographs: China by danielbuechele, flower by vultilion (Flickr, CC BY 2.0); "
         "they come with scikit-learn."
     )
-    return np.stack(made).transpose(0, 3, 1, 2), ("China", "flower"), credit
+    return np.stack(squares).transpose(0, 3, 1, 2), ("China", "flower"), credit

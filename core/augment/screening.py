@@ -25,7 +25,7 @@ from core.measure import distances, features
 from core.tensors import device
 
 OUTSIDE = (
-    0.95  # quantile of held-out images' distances beyond which an image is off the data's manifold
+    0.95  # quantile of the distances of held-out images; beyond it an image is off the manifold
 )
 
 
@@ -35,7 +35,7 @@ class Strain:
 
     Attributes:
         title: Of the step; ``The whole chain`` for all of them.
-        step: Place in the pipeline; None for the whole chain.
+        step: Position in the pipeline; None for the whole chain.
         drift: Median distance to the original in features, where 1 is the median distance of two images of a class.
         off: Share of the images that lie off the data's manifold, with its interval.
         floor: The same share for held-out images as they are.
@@ -67,14 +67,13 @@ class Manifold:
     Args:
         dataset: Its training images are the manifold; the rest is what is augmented.
         n: Images that are augmented, at most.
-        seed: Of their choice.
 
     Raises:
         UserError: If there are too few images.
     """
 
-    def __init__(self, dataset: Dataset, n: int = 300, seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
+    def __init__(self, dataset: Dataset, n: int = 300) -> None:
+        rng = np.random.default_rng(0)
         train = rng.permutation(dataset.splits["train"])[:5000]
         held = rng.permutation(np.concatenate([dataset.splits["valid"], dataset.splits["test"]]))
         if len(held) < 10 or len(train) < 20:
@@ -82,7 +81,7 @@ class Manifold:
                 f"The measure needs at least 20 training and 10 held-out images, and {dataset.name} has "
                 f"{len(train)} and {len(held)}. Choose a larger dataset."
             )
-        self.by = features.quick(dataset, device())
+        self.extractor = features.quick(dataset, device())
         self.medium = dataset.medium
         self.x, self.y = _taken(dataset, held[:n])
         real, labels = _taken(dataset, train)
@@ -96,7 +95,7 @@ class Manifold:
 
     def features(self, x: Tensor) -> np.ndarray:
         """Gives the features (N, D) of items (N, …)."""
-        return self.by.features(self.medium.to_model(x))
+        return self.extractor.features(self.medium.to_model(x))
 
     def _away(self, points: Tensor) -> Tensor:
         """Measures the distance of each point to its nearest training image."""
@@ -104,83 +103,57 @@ class Manifold:
 
     def _unit(self, labels: Tensor | None) -> float:
         """Measures the median distance of two images of a class; without labels, of any two."""
-        some = self.real[:1000]
-        away = distances.squared(some, some).sqrt()
-        pairs = ~torch.eye(len(some), dtype=torch.bool)
+        points = self.real[:1000]
+        away = distances.squared(points, points).sqrt()
+        pairs = ~torch.eye(len(points), dtype=torch.bool)
         if labels is not None:
             same = labels[:1000, None] == labels[None, :1000]
             pairs = pairs & same if bool((pairs & same).any()) else pairs
         return max(float(away[pairs].median()), 1e-6)
 
-    def strain(self, pipeline: Pipeline, title: str, step: int | None, seed: int = 0) -> Strain:
+    def strain(self, pipeline: Pipeline, title: str, step: int | None) -> Strain:
         """Measures one pipeline."""
-        made = Chain(pipeline, self.context)(self.x, seed, range(len(self.x)), self.y)
-        points = torch.as_tensor(self.features(self.medium.stored(made))).float()
+        changed = Chain(pipeline, self.context)(self.x, 0, range(len(self.x)), self.y)
+        points = torch.as_tensor(self.features(self.medium.stored(changed))).float()
         drift = float((points - self.plain).norm(dim=1).median()) / self.unit
         off = proportion(int((self._away(points) > self.bar).sum()), len(points))
         return Strain(title, step, drift, off, self.floor)
 
 
 def _taken(dataset: Dataset, index: np.ndarray) -> tuple[Tensor, Tensor | None]:
-    x = dataset.items(index)
-    return x, None if dataset.y is None else torch.as_tensor(dataset.y[index])
+    y = None if dataset.y is None else torch.as_tensor(dataset.y[index])
+    return dataset.items(index), y
 
 
 def _parts(pipeline: Pipeline) -> Iterator[tuple[str, int | None, Pipeline]]:
     """Lists each step that is on by itself, then the whole chain."""
-    steps = [(place, step) for place, step in enumerate(pipeline.steps) if step.on]
-    for place, step in steps:
-        yield step.title, place, Pipeline((step,))
+    steps = [(index, step) for index, step in enumerate(pipeline.steps) if step.on]
+    for index, step in steps:
+        yield step.title, index, Pipeline((step,))
     if len(steps) != 1:
         yield "The whole chain", None, pipeline
 
 
-def strain(
-    dataset: Dataset,
-    pipeline: Pipeline,
-    n: int = 300,
-    seed: int = 0,
-    manifold: Manifold | None = None,
-) -> list[Strain]:
-    """Measures every step by itself, and the whole chain.
-
-    Args:
-        dataset: What is augmented.
-        pipeline: The chain in question.
-        n: Images that are tried, at most.
-        seed: Of the choice and the draws.
-        manifold: Of this dataset, if it was made before.
-    """
-    place = manifold or Manifold(dataset, n, seed)
-    return [place.strain(part, title, step, seed) for title, step, part in _parts(pipeline)]
+def strain(manifold: Manifold, pipeline: Pipeline) -> list[Strain]:
+    """Measures every step by itself, and the whole chain."""
+    return [manifold.strain(part, title, step) for title, step, part in _parts(pipeline)]
 
 
 def sweep(
-    dataset: Dataset,
-    name: str,
-    config: Mapping[str, Any],
-    values: int = 7,
-    n: int = 300,
-    seed: int = 0,
-    manifold: Manifold | None = None,
-) -> list[dict[str, float]]:
+    manifold: Manifold, name: str, config: Mapping[str, Any], values: int = 7
+) -> list[dict[str, Any]]:
     """Measures one step at rising magnitudes: ``value``, ``drift``, ``off`` with its interval, ``floor``.
 
     Raises:
-        UserError: If the step has no magnitude, or there are too few images.
+        UserError: If the step has no magnitude.
     """
-    chosen = magnitudes(name, values)
-    place = manifold or Manifold(dataset, n, seed)
-    rows = []
-    for value in chosen:
-        found = place.strain(Pipeline((at(name, config, value),)), name, 0, seed).record()
-        rows.append(
-            {"value": value, **{k: v for k, v in found.items() if k not in ("title", "step")}}
-        )
-    return rows
+    return [
+        {"value": value} | manifold.strain(Pipeline((at(name, config, value),)), name, 0).record()
+        for value in magnitudes(name, values)
+    ]
 
 
-def hurts(rows: list[dict[str, float]]) -> float | None:
+def hurts(rows: list[dict[str, Any]]) -> float | None:
     """Finds the first magnitude at which plainly more images leave the manifold: over twice the floor."""
     for row in rows:
         if row["off_low"] > row["floor"] and row["off"] > 2 * row["floor"]:
@@ -225,14 +198,13 @@ def referees(
             f"A referee tells classes apart, and {dataset.name} has {len(dataset.classes) or 'none'}. "
             "Choose a dataset with labels of at least 2 classes."
         )
-    place = Manifold(dataset)
+    manifold = Manifold(dataset)
     parts = [part for part in _parts(pipeline) if part[2].steps]
-    strains = [place.strain(part, title, step) for title, step, part in parts]
+    strains = [manifold.strain(part, title, step) for title, step, part in parts]
     held = np.concatenate([dataset.splits["valid"], dataset.splits["test"]])[:2000]
-    seen = dataset.medium.to_model
     test_x, test_y = _taken(dataset, held)
     assert test_y is not None
-    none = np.zeros(0, np.int64)
+    empty = np.zeros(0, np.int64)
 
     def accuracy(seed: int, part: Pipeline | None) -> float:
         rng = np.random.default_rng(seed)
@@ -242,7 +214,7 @@ def referees(
             np.asarray(dataset.x[index]),
             dataset.y[index],
             dataset.classes,
-            {"train": np.arange(len(index)), "valid": none, "test": none},
+            {"train": np.arange(len(index)), "valid": empty, "test": empty},
             levels=dataset.levels,
             medium=dataset.medium.name,
         )
@@ -258,24 +230,22 @@ def referees(
             pass
         judge = trainer.published()
         with torch.inference_mode():
-            named = torch.cat([judge(seen(x)).argmax(1) for x in test_x.split(500)])
+            named = torch.cat(
+                [judge(dataset.medium.to_model(x)).argmax(1) for x in test_x.split(500)]
+            )
         return 100 * float((named == test_y).float().mean())
 
     plain: list[float] = []
-    with_it: list[list[float]] = [[] for _ in parts]
+    augmented: list[list[float]] = [[] for _ in parts]
     total = config.seeds * (1 + len(parts))
     for seed in range(config.seeds):
         plain.append(accuracy(seed, None))
         for number, (_, _, part) in enumerate(parts):
-            slow = part.slow or part.mixing
-            with_it[number].append(float("nan") if slow else accuracy(seed, part))
+            refused = part.slow or part.mixing
+            augmented[number].append(float("nan") if refused else accuracy(seed, part))
             rows = []
-            for found, scores in zip(strains, with_it, strict=True):
-                row: dict[str, Any] = {
-                    **found.record(),
-                    "n_test": len(held),
-                    "n_seeds": len(scores),
-                }
+            for strain, scores in zip(strains, augmented, strict=True):
+                row = strain.record() | {"n_test": len(held), "n_seeds": len(scores)}
                 row |= dict.fromkeys(("accuracy", "plain", "change", "low", "high"))
                 if scores and not np.isnan(scores).any():
                     row |= _paired(scores, plain[: len(scores)])
@@ -295,84 +265,73 @@ def _paired(scores: list[float], plain: list[float]) -> dict[str, float | None]:
     }
 
 
-def leak(
-    dataset: Dataset, pipeline: Pipeline, run: str, n: int = 500, seed: int = 0
-) -> dict[str, Any]:
-    """Looks for traces of a chain in a model's samples: do they look augmented to what tells it from plain images?
+def leak(dataset: Dataset, pipeline: Pipeline, run: str, n: int = 500) -> dict[str, Any]:
+    """Looks for traces of a chain in a model's samples: a detector of augmented images is shown them.
 
     Args:
         dataset: Its training images are shown plain and augmented to a logistic regression on features.
         pipeline: The chain in question.
         run: Whose samples are judged.
-        n: Samples, and images of each side.
-        seed: Of samples and draws.
+        n: Samples, and images of each side; at most 500 samples.
 
     Returns:
         ``share`` of the samples that look augmented with its interval, the same share of held-out images as they are
-        (``floor``), how well the two sides can be told at all (``told``, 0.5 is not), and a ``sentence``.
+        (``floor``), how often the detector is right (``told``, 0.5 by chance), and a ``sentence``.
     """
     from sklearn.linear_model import LogisticRegression
 
     from core.augment.generative import fitting, opened
 
-    model = opened(run)
-    place = Manifold(dataset, n, seed)
-    fitting(model, place.x)
-    assert place.context.x is not None
-    real = place.context.x[: 2 * n]
-    y = None if place.context.y is None else place.context.y[: 2 * n]
-    made = Chain(pipeline, place.context)(real, seed, range(len(real)), y)
-    changed = place.features(place.medium.stored(made))
-    plain = place.features(real)
+    generator = opened(run)
+    manifold = Manifold(dataset, n)
+    fitting(generator, manifold.x)
+    assert manifold.context.x is not None
+    real = manifold.context.x[: 2 * n]
+    y = None if manifold.context.y is None else manifold.context.y[: 2 * n]
+    augmented = Chain(pipeline, manifold.context)(real, 0, range(len(real)), y)
+    changed = manifold.features(manifold.medium.stored(augmented))
+    plain = manifold.features(real)
     half = len(real) // 2
-    told = LogisticRegression(max_iter=500, C=0.1).fit(
+    detector = LogisticRegression(max_iter=500, C=0.1).fit(
         np.concatenate([plain[:half], changed[:half]]), np.arange(2 * half) >= half
     )
-    right = np.concatenate([~told.predict(plain[half:]), told.predict(changed[half:])])
-    where = next(model.model.parameters()).device
-    count = min(n, 500)
-    sampling = model.sampling
-    assert sampling is not None
+    right = np.concatenate([~detector.predict(plain[half:]), detector.predict(changed[half:])])
+    model, count = generator.model, min(n, 500)
     labels = None
-    if model.model.classes:
-        labels = (torch.arange(count) % model.model.classes).to(where)
+    if model.classes:
+        labels = (torch.arange(count) % model.classes).to(next(model.parameters()).device)
     with torch.inference_mode():
-        x = torch.cat(
-            [
-                model.model.sample(
-                    ids.tolist(), None if labels is None else labels[ids], seed, sampling()
-                ).cpu()
-                for ids in torch.arange(count).split(100)
-            ]
-        )
-    x = place.medium.items(x)
-    found = proportion(int(told.predict(place.features(x)).sum()), count)
-    floor = float(told.predict(place.features(place.x)).mean())
+        samples = [
+            model.sample(
+                ids.tolist(), None if labels is None else labels[ids], 0, generator.usual
+            ).cpu()
+            for ids in torch.arange(count).split(100)
+        ]
+    x = manifold.medium.items(torch.cat(samples))
+    share = proportion(int(detector.predict(manifold.features(x)).sum()), count)
+    floor = float(detector.predict(manifold.features(manifold.x)).mean())
     if right.mean() < 0.6:
-        words = (
+        sentence = (
             f"Augmented and plain images can hardly be told apart ({percent(right.mean(), 0)} right), "
             "so no trace could be seen."
         )
-    elif found.low > floor:
-        words = (
-            f"{percent(found.value, 0)} of the samples look augmented, of real held-out images {percent(floor, 0)}: "
+    elif share.low > floor:
+        sentence = (
+            f"{percent(share.value, 0)} of the samples look augmented, of real held-out images {percent(floor, 0)}: "
             "the chain has leaked into what the model makes."
         )
     else:
-        words = (
-            f"No trace: {percent(found.value, 0)} of the samples look augmented, and {percent(floor, 0)} of real "
+        sentence = (
+            f"No trace: {percent(share.value, 0)} of the samples look augmented, and {percent(floor, 0)} of real "
             "held-out images."
         )
     return {
-        "run": model.run,
-        **{
-            f"share{k}": v
-            for k, v in zip(
-                ("", "_low", "_high"), (found.value, found.low, found.high), strict=True
-            )
-        },
+        "run": generator.run,
+        "share": share.value,
+        "share_low": share.low,
+        "share_high": share.high,
         "floor": floor,
         "told": float(right.mean()),
         "n": count,
-        "sentence": words,
+        "sentence": sentence,
     }

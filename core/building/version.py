@@ -242,7 +242,7 @@ def _augment(dataset: Dataset, config: BuildConfig, added: Added, watch: Watch) 
                 steps = [
                     {"step": step.name, **values}
                     for (_, step, _, _), values in zip(
-                        chain.steps, chain.told(drawn, i), strict=True
+                        chain.steps, chain.values(drawn, i), strict=True
                     )
                     if values is not None
                 ]

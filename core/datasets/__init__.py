@@ -325,7 +325,7 @@ def describe(name: str) -> Description:
             )
         n, *shape = meta["shape"]
         classes = len(meta["classes"])
-        caption = f"{media.get(medium).told(n, tuple(shape))}, {classes or 'no'} class{'es' * (classes != 1)}"
+        caption = f"{media.get(medium).describe(n, tuple(shape))}, {classes or 'no'} class{'es' * (classes != 1)}"
         if meta.get("group"):
             caption += f", kept together by {meta['group']}"
         size = {"images": n, "channels": shape[0], "size": shape[-1], "classes": classes}

@@ -1,4 +1,4 @@
-"""Somebody's own file or drawing as one item of a dataset, prepared as its items were."""
+"""A visitor's own file or drawing as one item of a dataset, prepared as its items were."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from core.ground.settings import settings
 if TYPE_CHECKING:
     from torch import Tensor
 
-CANVAS = 256  # pixels of a drawing that is looked at before it is made small
+CANVAS = 256  # side to which ink is decoded before it is fitted into the size of a dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +54,14 @@ class PreparedItem:
 
 
 def reader(dataset: Dataset) -> Source | None:
-    """Finds the source that makes items of this dataset of somebody's own files; None where there is none."""
+    """Finds the source that turns a visitor's own files into items of this dataset; None where there is none."""
     names = (dataset.origin, dataset.medium.source)
-    return next((s for s in map(datasets.get, filter(datasets.__contains__, names)) if s.own), None)
+    sources = (datasets.get(name) for name in names if name in datasets)
+    return next((source for source in sources if source.own), None)
 
 
 def prepare(data: bytes | np.ndarray, dataset: Dataset) -> PreparedItem:
-    """Prepares somebody's own file or drawing in the way that the dataset's items were.
+    """Prepares a visitor's own file or drawing as the dataset's items were.
 
     Args:
         data: A file, of images in any size, colour mode and EXIF rotation; or a drawing, uint8 (H, W), (H, W, 3) or
@@ -68,15 +69,15 @@ def prepare(data: bytes | np.ndarray, dataset: Dataset) -> PreparedItem:
         dataset: Digits are counted in blocks, MNIST is centred in a box; pictures of others are cut to a square.
 
     Raises:
-        UserError: If it is too large, no such file, or a drawing without ink; or nothing reads files of this medium.
+        UserError: If it is too large, cannot be read or has no ink, or nothing reads files of this medium.
     """
-    most = settings().upload_mb
     source = reader(dataset)
     if source is None or source.own is None:
         raise UserError(
             f"No file becomes an item of {dataset.name}: it holds {dataset.medium.title.lower()}, and nothing reads "
             "files of them yet. Take an item of the dataset."
         )
+    most = settings().upload_mb
     if isinstance(data, bytes) and len(data) > most * 2**20:
         raise UserError(
             f"The file has {len(data) / 2**20:.0f} MB, and at most {most} MB are allowed. Send a smaller one."
@@ -101,22 +102,23 @@ def _decoded(
         memory = io.BytesIO()
         Image.fromarray(data).save(memory, "PNG", compress_level=1)
         data = memory.getvalue()
-    found = pictures.decode(
+    picture = pictures.decode(
         data,
         size,
         "grey" if grey else "colour",
         megapixels=settings().max_megapixels,
         span=pictures.span_of(dataset),
     )
-    if isinstance(found, str):
-        raise UserError(f"The picture {found}. Use a {pictures.KINDS} file.")
-    notes, (width, height) = list(found.notes), found.was
+    if isinstance(picture, str):  # why it cannot be read
+        raise UserError(f"The picture {picture}. Use a {pictures.KINDS} file.")
+    notes, (width, height) = list(picture.notes), picture.was
     if width != height:
         notes.append(f"The middle square of {width} × {height} pixels was taken.")
-    return found.pixels / 255, notes
+    return picture.pixels / 255, notes
 
 
 def _levels(x: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Turns an image in [0, 1] into levels of the dataset."""
     import torch
 
     return dataset.medium.write(torch.as_tensor(x), dataset.levels)
@@ -160,8 +162,9 @@ def _ground(x: np.ndarray) -> float:
 
 
 def _dark(dataset: Dataset) -> bool:
-    some = dataset.x[dataset.splits["train"][:200]] / (dataset.levels - 1)
-    return float(np.mean([_ground(image) for image in some])) < 0.25
+    """Tells whether the ground of the dataset's images is dark."""
+    images = dataset.x[dataset.splits["train"][:200]] / (dataset.levels - 1)
+    return float(np.mean([_ground(image) for image in images])) < 0.25
 
 
 def _box(ink: np.ndarray) -> np.ndarray:
@@ -170,12 +173,12 @@ def _box(ink: np.ndarray) -> np.ndarray:
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _scaled(ink: np.ndarray, height: int, width: int, longest: bool = True) -> np.ndarray:
-    """Scales ink to fit, with its proportions."""
-    factor = min(height / ink.shape[0], width / ink.shape[1])
-    size = (max(1, round(ink.shape[1] * factor)), max(1, round(ink.shape[0] * factor)))
-    picture = Image.fromarray(ink.astype(np.float32)).resize(size, Image.Resampling.BOX)
-    return np.asarray(picture)
+def _scaled(ink: np.ndarray, side: int) -> np.ndarray:
+    """Scales ink to fit into a square, with its proportions."""
+    factor = side / max(ink.shape)
+    height, width = (max(1, round(length * factor)) for length in ink.shape)
+    picture = Image.fromarray(ink.astype(np.float32))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BOX))
 
 
 def counted(ink: np.ndarray, size: int = 8) -> tuple[np.ndarray, str]:
@@ -184,7 +187,7 @@ def counted(ink: np.ndarray, size: int = 8) -> tuple[np.ndarray, str]:
     References:
         Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998
     """
-    small = _scaled(_box(ink), 32, 32)
+    small = _scaled(_box(ink), 32)
     bitmap = np.zeros((32, 32))
     top, left = (32 - small.shape[0]) // 2, (32 - small.shape[1]) // 2
     bitmap[top : top + small.shape[0], left : left + small.shape[1]] = small > 0.5
@@ -198,7 +201,7 @@ def centred(ink: np.ndarray, size: int = 28) -> tuple[np.ndarray, str]:
     References:
         LeCun et al., 1998, Gradient-based learning applied to document recognition (section III-A)
     """
-    small = _scaled(_box(ink), 20, 20)
+    small = _scaled(_box(ink), 20)
     total = small.sum()
     row = (small.sum(1) * (np.arange(small.shape[0]) + 0.5)).sum() / total
     column = (small.sum(0) * (np.arange(small.shape[1]) + 0.5)).sum() / total

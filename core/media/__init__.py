@@ -54,7 +54,7 @@ class Medium(Entry):
         item, model: The forms of the two sides.
         shape: Of stored items, in words.
         fits: Tells whether items of a shape (…) are of this medium.
-        told: Says how many items of a shape a dataset holds.
+        describe: Says that there are so many items of a shape: ``8 grey images of 8×8 px``.
         alone: Writes one stored item (…) of so many levels as a file; its ``suffix``, and its ``mime`` type, which says
             how a browser shows or plays it.
         body: Makes the network of a judge: from what a model sees of a shape (…), with a width, to so many features.
@@ -75,7 +75,7 @@ class Medium(Entry):
     model: Form
     shape: str
     fits: Callable[[tuple[int, ...]], bool]
-    told: Callable[[int, tuple[int, ...]], str]
+    describe: Callable[[int, tuple[int, ...]], str]
     alone: Callable[[np.ndarray, int], bytes]
     suffix: str
     mime: str
@@ -103,7 +103,8 @@ class Medium(Entry):
         if part not in self.parts:
             able = " or ".join(medium.title.lower() for medium in media if part in medium.parts)
             raise UserError(
-                f"There is no {part} of {self.title.lower()} yet, only of {able}. Choose a dataset of those."
+                f"{part.capitalize()}: not available for {self.title.lower()} yet, only for {able}. "
+                "Choose a dataset of those."
             )
 
     def pictures(self, x: np.ndarray, levels: int = 256) -> np.ndarray:

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 def _alone(x: np.ndarray, levels: int) -> bytes:
     x = sheets.as_bytes(x, levels)
-    out = io.BytesIO()
-    picture = x[0] if len(x) == 1 else x.transpose(1, 2, 0)
-    Image.fromarray(picture).save(out, "PNG", compress_level=6)
-    return out.getvalue()
+    file = io.BytesIO()
+    picture = Image.fromarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0))
+    picture.save(file, "PNG", compress_level=6)
+    return file.getvalue()
 
 
-def _told(count: int, shape: tuple[int, ...]) -> str:
+def _describe(count: int, shape: tuple[int, ...]) -> str:
     channels, size, _ = shape
     kind = "colour" if channels == 3 else "grey"
     return f"{count:,} {kind} images of {size}×{size} px"
@@ -46,7 +46,7 @@ def _usual(shape: tuple[int, ...]) -> float:
     model="picture",
     shape="(N, 1 or 3, H, W)",
     fits=lambda shape: len(shape) == 3 and shape[0] in (1, 3),
-    told=_told,
+    describe=_describe,
     alone=_alone,
     suffix=".png",
     mime="image/png",

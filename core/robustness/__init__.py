@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from core.robustness import (
-    classifiers as foreign,  # the program in a report of an older version asks for it
+    classifiers as foreign,  # the program in a report of an older version needs it
 )
 from core.robustness.comparison import Paired, boards, compare, references
 from core.robustness.config import StudyConfig, images_of
@@ -20,6 +20,6 @@ from core.robustness.one_image import Closeup, look
 from core.robustness.store import Report
 
 
-def Study(*asked: Any, **more: Any) -> Iterator[dict[str, Any]]:
-    """Attacks as :class:`AttackStudy`, giving plain values: the program in a report of an older version asks for it."""
-    return (report.record() for report in AttackStudy(*asked, **more))
+def Study(*args: Any, **kwargs: Any) -> Iterator[dict[str, Any]]:
+    """Yields the records of an :class:`AttackStudy`: the program in a report of an older version needs it."""
+    return (report.record() for report in AttackStudy(*args, **kwargs))

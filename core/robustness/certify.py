@@ -22,6 +22,7 @@ from core.target import Target
 from core.tensors import Batch
 
 ABSTAIN = -1
+POINTS = 50  # of the curve
 
 
 class CertifyConfig(Config):
@@ -111,12 +112,12 @@ def lower(successes: int, n: int, alpha: float) -> float:
     return 0.0 if successes == 0 else float(beta.ppf(alpha, successes, n - successes + 1))
 
 
-def curve(certified: Sequence[Certified], points: int = 50) -> tuple[list[float], list[float]]:
+def curve(certified: Sequence[Certified]) -> tuple[list[float], list[float]]:
     """Gives radii and the share of images that are rightly named with at least that radius."""
-    top = max([each.radius for each in certified], default=0.0) * 1.05 or 1.0
-    radii = [top * k / (points - 1) for k in range(points)]
+    top = max([image.radius for image in certified], default=0.0) * 1.05 or 1.0
+    radii = [top * k / (POINTS - 1) for k in range(POINTS)]
     shares = [
-        sum(each.right and each.radius >= radius for each in certified) / max(1, len(certified))
+        sum(image.right and image.radius >= radius for image in certified) / max(1, len(certified))
         for radius in radii
     ]
     return radii, shares

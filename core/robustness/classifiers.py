@@ -33,14 +33,16 @@ class Choice:
 
 def available(dataset: str) -> list[Choice]:
     """Lists the classifiers that fit a dataset: its own plain one, the trained ones, those that were brought."""
-    found = [Choice("", "Plain classifier of this dataset", "The dataset's own.")]
+    choices = [Choice("", "Plain classifier of this dataset", "The dataset's own.")]
     for run in runs.listing():
         if run.kind == "classifier" and runs.dataset_of(run) == dataset and runs.checkpoints(run):
             defence = run.config.get("classifier", {}).get("defence", "none")
             notes = {"none": "Plain training.", "noise": "Trained with noise."}
             note = notes.get(defence, f"Trained against attacks ({defence}).")
-            found.append(Choice(run.id, run.name, note, defence not in notes))
-    return found + [Choice(each.id, each.name, each.note) for each in brought.listing(dataset)]
+            choices.append(Choice(run.id, run.name, note, defence not in notes))
+    return choices + [
+        Choice(model.id, model.name, model.note) for model in brought.listing(dataset)
+    ]
 
 
 def find(text: str) -> str:
@@ -67,14 +69,14 @@ def open_model(id: str, dataset: Dataset, watch: Watch = UNWATCHED) -> Opened:
     """
     if not id:
         return _plain(dataset, watch)
-    found = brought.open_model(id, dataset) if brought.holds(id) else _trained(id)
-    if found.classes != tuple(dataset.classes):
+    opened = brought.open_model(id, dataset) if brought.holds(id) else _trained(id)
+    if opened.classes != tuple(dataset.classes):
         raise UserError(
-            f"{found.name} tells {len(found.classes)} classes apart ({', '.join(found.classes[:3])} …), {dataset.name} "
-            f"has {len(dataset.classes)} ({', '.join(dataset.classes[:3])} …). "
+            f"{opened.name} tells {len(opened.classes)} classes apart ({', '.join(opened.classes[:3])} …), "
+            f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])} …). "
             "Choose the dataset that it belongs to."
         )
-    return found
+    return opened
 
 
 def target_of(id: str, dataset: Dataset, watch: Watch = UNWATCHED) -> Target:
@@ -82,15 +84,15 @@ def target_of(id: str, dataset: Dataset, watch: Watch = UNWATCHED) -> Target:
     return Target.of(open_model(id, dataset, watch))
 
 
-def from_code(place: str, weights: str | Path | None, dataset: Dataset) -> Target:
+def from_code(path: str, weights: str | Path | None, dataset: Dataset) -> Target:
     """Puts under test what ``package.module:factory`` of this machine gives, with weights from a file.
 
     Raises:
-        UserError: If the place cannot be imported, gives no module, the weights do not fit, or it cannot answer images
-            of the dataset.
+        UserError: If it cannot be imported, gives no module, the weights do not fit, or it cannot classify items of the
+            dataset.
     """
     origin = brought.origins.get("factory")
-    config = origin.config.of({"place": place, "weights": str(weights or "")}, "classifier")
+    config = origin.config.of({"place": path, "weights": str(weights or "")}, "classifier")
     spec = brought.spec_of(dataset)
     return Target.of(origin.make(config, b"", spec, dataset.classes, None))
 
@@ -98,16 +100,16 @@ def from_code(place: str, weights: str | Path | None, dataset: Dataset) -> Targe
 def _plain(dataset: Dataset, watch: Watch) -> Opened:
     judge = features.judge(dataset, device(), watch)
     model = judge.model
-    facts = {"kind": "plain", "hash": judge.hash, "accuracy": judge.accuracy}
+    card = {"kind": "plain", "hash": judge.hash, "accuracy": judge.accuracy}
     name = f"plain classifier of {dataset.name}"
-    made = Opened("", 0, 0, "classifier", model, model.spec, tuple(dataset.classes), None)
-    return laid_out(replace(made, name=name, card=facts))
+    opened = Opened("", 0, 0, "classifier", model, model.spec, tuple(dataset.classes), None)
+    return laid_out(replace(opened, name=name, card=card))
 
 
 def _trained(id: str) -> Opened:
     run = jobs.find(id, "classifier")
     opened = runs.open_model(run)
-    facts = {
+    card = {
         "kind": "run",
         "run": run.id,
         "step": opened.step,
@@ -115,4 +117,4 @@ def _trained(id: str) -> Opened:
         "training": dict(run.config.get("classifier", {})),
         "dataset": runs.record(run)["dataset"]["fingerprint"],
     }
-    return laid_out(replace(opened, name=run.name, card=facts))
+    return laid_out(replace(opened, name=run.name, card=card))

@@ -1,4 +1,4 @@
-"""What a study is asked, checked before anything is computed: attacks, their parameters, strengths, images."""
+"""The config of a study, checked before anything is computed: attacks, their parameters, strengths, images."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class StudyConfig(Config):
     )
     norm: Literal["linf", "l2", "l1"] = knob(
         "linf",
-        "What eps bounds: the largest change of a pixel (linf), the length of the change (l2), or its sum (l1).",
+        "What eps bounds: the largest change of a value (linf), the length of the change (l2), or its sum (l1).",
     )
     n: int = knob(
         1000,
-        "Images that are attacked.",
+        "How many items of the dataset are attacked.",
         title="Images",
         ge=1,
         le=1_000_000,
@@ -44,7 +44,7 @@ class StudyConfig(Config):
         visitor=1000,
     )
     split: Literal["test", "valid", "train"] = knob(
-        "test", "Which images of the dataset are attacked."
+        "test", "Which part of the dataset is attacked."
     )
     seed: int = seed_knob("Of everything random in the attacks.", advanced=True)
     eot: int = knob(
@@ -70,7 +70,7 @@ class StudyConfig(Config):
     )
     batch: int = knob(
         0,
-        "Images that the model is asked at once; 0 takes what fits, and is halved when memory is short.",
+        "Items that the model is given at once; 0 takes what fits, and is halved when memory is short.",
         ge=0,
         le=100_000,
         unit="images",
@@ -108,15 +108,15 @@ def settings_of(config: StudyConfig, names: Sequence[str]) -> dict[str, dict[str
     Raises:
         UserError: If a text has no value, or a name or value is not allowed.
     """
-    found: dict[str, dict[str, Any]] = {name: {} for name in names}
+    settings: dict[str, dict[str, Any]] = {name: {} for name in names}
     for dotted, value in parse(config.options.replace(",", " ").split()).items():
         name, _, parameter = dotted.partition(".")
         if name not in attacks:
             raise UserError(unknown("attack", name, attacks.names()))
-        found.setdefault(name, {})[parameter] = value
-    for name, values in found.items():
+        settings.setdefault(name, {})[parameter] = value
+    for name, values in settings.items():
         attacks.get(name).config.of(values, name)
-    return found
+    return settings
 
 
 def fitting(target: Target, x: Any, y: Any) -> tuple[Batch, Tensor]:
@@ -128,7 +128,7 @@ def fitting(target: Target, x: Any, y: Any) -> tuple[Batch, Tensor]:
     x, y = torch.as_tensor(x), torch.as_tensor(y)
     floats(x, len(target.shape))
     if not len(x):
-        raise UserError("There is no image to attack. Choose another split, or a larger dataset.")
+        raise UserError("There is nothing to attack. Choose another split, or a larger dataset.")
     if y.shape != (len(x),) or y.is_floating_point():
         raise UserError(
             f"Labels must be {len(x)} whole numbers, one per image, got {y.dtype} {tuple(y.shape)}. "
@@ -142,7 +142,7 @@ def fitting(target: Target, x: Any, y: Any) -> tuple[Batch, Tensor]:
         )
     if not bool(x.isfinite().all()) or float(x.min()) < 0 or float(x.max()) > 1:
         raise UserError(
-            f"Pixels must lie in 0 … 1, got {float(x.min()):.3g} … {float(x.max()):.3g}. "
+            f"Values must lie in 0 … 1, got {float(x.min()):.3g} … {float(x.max()):.3g}. "
             "Take the normalisation out of the data: it belongs into the model."
         )
     if int(y.min()) < 0 or int(y.max()) >= len(target.classes):
@@ -187,5 +187,5 @@ def images_of(
         )
     pick = evenly(index, config.n)
     x = dataset.items(pick)
-    facts = {"name": dataset.name, "split": config.split, "fingerprint": dataset.fingerprint}
-    return x, torch.as_tensor(dataset.y[pick]), [int(i) for i in pick], facts
+    data = {"name": dataset.name, "split": config.split, "fingerprint": dataset.fingerprint}
+    return x, torch.as_tensor(dataset.y[pick]), [int(i) for i in pick], data

@@ -1,4 +1,4 @@
-"""What a study will cost on this machine, told before it begins."""
+"""Estimates what a study will cost on this machine, before it begins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.robustness.schedule import CLIMBS, PROBE, STILL, Schedule
 from core.target import Target
 
 PILOT = 64  # images of the longer of the two laps
-SLOW = 0.1  # seconds of a step with eight images above which the longer lap is left out
+SLOW = 0.1  # seconds of a step with eight images, above which only they are timed
 EARLY = 0.3  # share of an attack's first start after which an image that falls has fallen
 
 
@@ -23,9 +23,9 @@ class Cost:
     """What a study will cost on this machine.
 
     Attributes:
-        seconds: Of the study as it is asked for, roughly.
-        n: Images that it will attack: as many as asked for, or as there are.
-        fits: Images, of those there are, whose study fits into a minute.
+        seconds: Of the study, roughly.
+        n: Images that it will attack: as many as the config says, or all that there are.
+        fits: The largest number of images whose study fits into a minute.
     """
 
     seconds: float
@@ -39,9 +39,9 @@ def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Cost:
     Raises:
         UserError: As the study itself.
     """
-    asked = target.with_(eot=config.eot, bpda=config.bpda)
-    there = len(dataset.splits[config.split])
-    n = min(config.n, there)
+    classifier = target.with_(eot=config.eot, bpda=config.bpda)
+    most = len(dataset.splits[config.split])
+    n = min(config.n, most)
     x, y, *_ = images_of(dataset, config.model_copy(update={"n": min(PILOT, n)}))
     plan = Schedule.of(config, target)
     budget = plan.budget
@@ -53,7 +53,9 @@ def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Cost:
         best, stands = math.inf, 1.0
         for _ in range(2):  # the quicker one counts: other work on the machine can only slow a lap
             began = time.perf_counter()
-            trial = Trial("pgd", asked, x[:count], y[:count], eps, budget.norm, steps, active=False)
+            trial = Trial(
+                "pgd", classifier, x[:count], y[:count], eps, budget.norm, steps, active=False
+            )
             for _ in trial:
                 pass
             best = min(best, (time.perf_counter() - began) / 9)
@@ -65,17 +67,17 @@ def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Cost:
     few = min(8, len(x))
     short, stands = lap(few)
     if short > SLOW or len(x) == few:
-        fixed, each = 0.0, short / few
+        fixed, one = 0.0, short / few
     else:
         long, stands = lap(len(x))
-        each = max(long - short, 1e-3 * long) / (len(x) - few)
-        fixed = max(0.0, short - few * each)
+        one = max(long - short, 1e-3 * long) / (len(x) - few)
+        fixed = max(0.0, short - few * one)
 
     def seconds(images: int) -> float:
         steps = [*_steps(plan, images, stands), *_probes(min(PROBE, images), stands)]
-        return sum(count * (fixed + each * width) for count, width in steps)
+        return sum(count * (fixed + one * width) for count, width in steps)
 
-    low, high = 1, there
+    low, high = 1, most
     while low < high:  # the cost rises with the images, but not in proportion
         middle = (low + high + 1) // 2
         low, high = (middle, high) if seconds(middle) <= 60 else (low, middle - 1)
@@ -84,24 +86,24 @@ def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Cost:
 
 def _steps(plan: Schedule, n: int, stands: float) -> list[tuple[float, float]]:
     """Lists the attacks as steps (one forward and one backward pass each) and the images that take part on average."""
-    found: list[tuple[float, float]] = []
+    laps: list[tuple[float, float]] = []
     for turn in plan.turns:
         steps, levels = turn.passes / 2, len(turn.at)
         share = (1 + stands) / 2 if levels > 1 else stands  # weaker ones leave more
         left = 1.0 if turn.name == "noise" else share + (1 - share) * EARLY / turn.starts
         if turn.smallest or turn.free:
-            found.append((1.3 * steps, n))  # every step is judged and measured
+            laps.append((1.3 * steps, n))  # every step is judged and measured
         elif turn.left:
-            found.append((levels * steps, n * stands))
+            laps.append((levels * steps, n * stands))
         else:
-            found.append((levels * steps, n * left))
+            laps.append((levels * steps, n * left))
         if (
             turn.sweeps
-        ):  # about six other strengths, for groups around every image, half of which fall
+        ):  # about six other strengths, for groups around every image; half of them fall
             again = min(3, turn.starts)
             width = n * 2.3 * (1 + EARLY / again) / 2
-            found.append((6 * steps * again / turn.starts, width / 6))
-    return found
+            laps.append((6 * steps * again / turn.starts, width / 6))
+    return laps
 
 
 def _probes(n: int, stands: float) -> list[tuple[float, float]]:

@@ -1,8 +1,8 @@
-"""All that one job may ask of a classifier: the study, common corruptions, a certificate, transfer to other models."""
+"""All that one job may measure: the study, common corruptions, a certificate, transfer to other classifiers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,10 +49,10 @@ class AttackConfig(StudyConfig):
     )
 
     def allow(self, medium: Medium) -> None:
-        """Refuses what items of a medium cannot be put to.
+        """Refuses what cannot be measured on items of a medium.
 
         Raises:
-            UserError: With what can.
+            UserError: With what can be.
         """
         names_of(self, medium)
         Budget(norm_of(self.norm), (), medium.name)  # whatever the shape
@@ -72,7 +72,7 @@ def extras(
     dataset: Dataset,
     watch: Watch = UNWATCHED,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Does what goes with a study, yielding the name of a result and its growing table; ends early when stopped."""
+    """Measures what goes beyond the study, yielding the name and the growing table of each; ends early when stopped."""
     if config.corruptions:
         for table in corruptions.accuracy(target, study.x, study.y, config.seed):
             done = sum(len(row) for row in table["accuracy"].values())
@@ -84,14 +84,14 @@ def extras(
                 return
     if config.certify:
         settings = certify.CertifyConfig(sigma=config.certify)
-        found: list[certify.Certified] = []
+        images: list[certify.Certified] = []
         x, y = study.x[: config.certified], study.y[: config.certified]
-        for each in certify.certify(target, x, y, settings, config.seed):
-            found.append(each)
-            if len(found) % 5 == 0 or len(found) == len(x):
+        for image in certify.certify(target, x, y, settings, config.seed):
+            images.append(image)
+            if len(images) % 5 == 0 or len(images) == len(x):
                 yield (
                     "certified",
-                    certificate(found, settings) | {"done": f"{len(found)} of {len(x)}"},
+                    certificate(images, settings) | {"done": f"{len(images)} of {len(x)}"},
                 )
             if watch.stopped():
                 return
@@ -104,21 +104,21 @@ def extras(
 
 
 def certificate(
-    found: Sequence[certify.Certified], config: certify.CertifyConfig
+    images: Sequence[certify.Certified], config: certify.CertifyConfig
 ) -> dict[str, Any]:
-    """Gives what was certified as plain values: the curve, and how often it abstained."""
-    radii, shares = certify.curve(found)
-    right = sum(each.right for each in found)
-    low, high = proportion(right, len(found)).interval
+    """Sums up certified images as plain values: the curve, and how often the classifier abstained."""
+    radii, shares = certify.curve(images)
+    right = sum(image.right for image in images)
+    low, high = proportion(right, len(images)).interval
     return {
         "config": config.record(),
-        "n": len(found),
+        "n": len(images),
         "radii": radii,
         "accuracy": shares,
-        "smoothed": {"value": right / max(1, len(found)), "interval": [low, high]},
-        "abstained": sum(each.abstained for each in found),
+        "smoothed": {"value": right / max(1, len(images)), "interval": [low, high]},
+        "abstained": sum(image.abstained for image in images),
         "images": [
-            {"index": e.index, "said": e.said, "right": e.right, "radius": e.radius} for e in found
+            {"index": e.index, "said": e.said, "right": e.right, "radius": e.radius} for e in images
         ],
         "guarantee": f"The smoothed classifier, L2, each image with probability {1 - config.alpha:g}.",
     }
@@ -130,32 +130,29 @@ def transfer(
     y: Tensor,
     eps: float,
     norm: Norm = LINF,
-    values: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Attacks each classifier and shows its adversarial images to all the others: which of them are fooled.
 
-    Only images that a pair names rightly both are counted, so that a mistake is not taken for transfer.
+    Only images that both of a pair name rightly are counted, so that a mistake is not taken for transfer.
 
     Args:
         targets: The classifiers, of the same classes.
         x, y: Items (N, …) and labels (N,).
         eps, norm: Budget.
-        values: Parameters of the screening attack.
 
     Returns:
         ``names``, ``fooled`` (from row to column; share of the counted images), ``n`` (counted), ``eps``, ``norm``.
     """
     right = [(target.predict(x) == y.to(target.device)).cpu() for target in targets]
-    made = [
-        attacks.run("quick", target, x, y, eps, norm=norm, config=values).adversarial
-        for target in targets
+    adversarial = [
+        attacks.run("quick", target, x, y, eps, norm=norm).adversarial for target in targets
     ]
     fooled = np.zeros((len(targets), len(targets)))
     counted = np.zeros(fooled.shape, int)
-    for i, images in enumerate(made):
+    for i, moved in enumerate(adversarial):
         for j, target in enumerate(targets):
             both = right[i] & right[j]
-            wrong = (target.predict(images.to(target.device)) != y.to(target.device)).cpu()
+            wrong = (target.predict(moved.to(target.device)) != y.to(target.device)).cpu()
             counted[i, j] = int(both.sum())
             fooled[i, j] = float((wrong & both).sum() / both.sum().clamp_min(1))
     return {

@@ -1,4 +1,4 @@
-"""What a study measures and what the checks answer: plain values, so that every rule can be tested alone."""
+"""What a study measures and what its checks answer: plain values, so that every rule can be tested alone."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ class Past:
 
     Attributes:
         tried: Images that the others had left.
-        by: Of these, how many fell, by the way that did it.
+        counts: How many of these fell, by the kind of attack.
         gain: All images whose smallest change is due to such an attack, in the whole study.
     """
 
     tried: int
-    by: Mapping[str, int]
+    counts: Mapping[str, int]
     gain: int
 
     @property
     def only(self) -> int:
         """Images that fell to nothing else."""
-        return sum(self.by.values())
+        return sum(self.counts.values())
 
 
 @dataclass(kw_only=True)
 class Findings:
-    """What was asked and what is known so far; None is what was not measured yet, which leaves its checks open.
+    """The settings and measurements of a study so far; None was not measured yet, and leaves its checks open.
 
     Attributes:
         n, probed: Images of the study, and of the checks that attack by themselves.
         chance: Share that guessing names rightly.
-        eot, bpda: How the classifier is asked.
+        eot, bpda: Of the :class:`core.target.Target`.
         strong: Whether an attack that tries several classes takes part.
         unmasking: Whether an attack takes part that a misleading gradient does not mislead.
         sees_margin: Whether one raises the lead of a wrong class instead of cross entropy.
@@ -77,12 +77,12 @@ class Findings:
         zero_changed: Answers that an attack of strength 0 changes.
         climbs: Gradient attacks of several kinds.
         promise: What a step along the gradient gains, as a multiple of what it promises.
-        widest: Share that withstands when every pixel may change completely.
-        past: Attacks past the gradient.
+        widest: Share that withstands when every value may change completely.
+        past: Attacks that do not rest on the gradient.
         outside: Adversarial images that leave the budget or the range.
         doubtful: Images that fooled once, but not when asked again.
         measured: By name of a check, what its own probe gave.
-        why_open: Why a check that is open will stay so.
+        why_open: Why the open checks will stay open.
     """
 
     n: int
@@ -118,7 +118,7 @@ class Answer:
     """What a check says.
 
     Attributes:
-        outcome: ``pass``, ``warn``, ``fail``, or ``open`` where it was not looked at; the finding says why.
+        outcome: ``pass``, ``warn``, ``fail``, or ``open`` where it was not made; the finding says why.
         finding: What was measured, in a sentence.
         advice: What to do; empty where there is nothing to do.
         button: Text of a button that does it; empty where a person has to.

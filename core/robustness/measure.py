@@ -48,13 +48,13 @@ class AttackStudy(Tally):
     """Attacks a classifier and judges the number; iterate it for the report as it grows.
 
     Args:
-        target: The classifier; asked as the config says (EOT, BPDA).
+        target: The classifier; the config sets its EOT and BPDA.
         x, y: Items (N, …) in [0, 1] and labels (N,); more than ``config.n`` are cut.
         config: What to do.
         indices: Of the images in their dataset, for the report.
         data: What the report says about the data.
-        dataset: Where the images come from, for what the clean accuracy is compared with; not needed.
-        watch: Asked often; a reason to stop ends the study, which keeps what it has.
+        dataset: Of the images, whose other classifiers the clean accuracy is compared with; optional.
+        watch: May stop the study, which keeps its results so far.
 
     Raises:
         UserError: If an attack or parameter does not exist, or the images do not fit the classifier.
@@ -72,15 +72,15 @@ class AttackStudy(Tally):
         dataset: Dataset | None = None,
         watch: Watch = UNWATCHED,
     ) -> None:
-        asked = target.with_(eot=config.eot, bpda=config.bpda)
+        x, y = fitting(target, x, y)
+        classifier = target.with_(eot=config.eot, bpda=config.bpda)
         if config.batch:
-            asked.batch = config.batch
-        x, y = fitting(asked, x, y)
+            classifier.batch = config.batch
         self.notes: list[str] = []
         if config.n > len(x):
             self.notes.append(f"{config.n} images were asked for; there are {len(x)}.")
         x, y = x[: config.n].to(target.device), y[: config.n].to(target.device)
-        super().__init__(asked, x, y, config)
+        super().__init__(classifier, x, y, config)
         self.watch, self.dataset, self.data = watch, dataset, dict(data or {})
         self.indices = list(indices or range(len(x)))[: len(x)]
         self.peers: list[Peer] = []
@@ -146,7 +146,7 @@ class AttackStudy(Tally):
         yield
 
     def _open(self, turn: Turn, k: int) -> np.ndarray:
-        """Gives the images that an attack has still to try at a strength."""
+        """Gives the rows of the images that an attack still has to try at a strength."""
         left = self.right & (self.fooled[turn.name][k] != 1)
         if turn.left:
             left &= self.smallest > self.grid[k] + NEAR
@@ -206,7 +206,7 @@ class AttackStudy(Tally):
             table[:k, group & ~hit] = np.where(below == -1, 0, below)
 
     def _move_the_headline(self) -> None:
-        """A strength at which nothing falls tells nothing: the headline of a sweep moves to where something does."""
+        """Moves the headline of a sweep to the first strength at which images fall, if none fall at the usual one."""
         clean = self.right.mean()
         if self.schedule.given or self.head < 0 or self.robust(self.head).mean() < 0.99 * clean:
             return
@@ -217,8 +217,8 @@ class AttackStudy(Tally):
 
     @property
     def report(self) -> Report:
-        """What is known now."""
-        found, target, config = self.findings, self.target, self.config
+        """The report as far as the study has come."""
+        findings, target, config = self.findings, self.target, self.config
         form = target.medium.item
         rows = [self.row(0.0, self.right, {})]
         for k, eps in enumerate(self.grid):
@@ -228,17 +228,17 @@ class AttackStudy(Tally):
                 if (table[k][self.right] != -1).any()
             }
             rows.append(self.row(eps, self.robust(k), alone))
-        head, said = rows[self.head + 1], answers(found)
-        sound = verdict(found, said, head, rows[0].robust)
+        head, checks = rows[self.head + 1], answers(findings)
+        sound = verdict(findings, checks, head, rows[0].robust)
         return Report(
             complete=self.complete,
             stopped=self.stopped,
-            robustness=robustness(head, found.chance, sound, self.complete),
+            robustness=robustness(head, findings.chance, sound, self.complete),
             verdict=sound,
-            checks=said,
+            checks=checks,
             clean=Clean(*share(self.right)),
-            chance=found.chance,
-            identity=found.identity,
+            chance=findings.chance,
+            identity=findings.identity,
             norm=config.norm,
             headline=head.eps,
             results=rows,
@@ -278,7 +278,7 @@ class AttackStudy(Tally):
 
     def _images(self) -> list[Attacked]:
         """Describes every image; none before the classifier has answered."""
-        if not self.asked:
+        if not self.answered:
             return []
         names = self.target.classes
         return [
@@ -326,7 +326,7 @@ def begin(
 
     Args:
         target, dataset, config, watch: Of the study.
-        data: What the report says about the data beside its name, split and fingerprint.
+        data: What the report says about the data besides its name, split and fingerprint.
 
     Raises:
         UserError: If the dataset has no labels, the split no images, or as the study itself.

@@ -41,7 +41,6 @@ def look(
     label: int,
     norm: Norm = LINF,
     towards: int | None = None,
-    steps: int = 20,
 ) -> Closeup:
     """Attacks one image (C, H, W) at rising strength, towards a class if one is given; about a second on digits."""
     device = target.device
@@ -49,16 +48,16 @@ def look(
     y = torch.tensor([label], device=device)
     goal = None if towards is None else torch.tensor([towards], device=device)
     strengths = [0.0, *Budget(norm, target.shape, target.medium.name).sweep()]
-    made, trace = [x], []
+    moved, trace = [x], []
     for strength in strengths[1:]:
         # the same start as at the last strength, so that the slider moves smoothly
         outcome = run(
             "pgd", target, x, y, strength, norm=norm, towards=goal, active=False,
-            config={"steps": steps, "loss": "margin", "random_start": False},
+            config={"steps": 20, "loss": "margin", "random_start": False},
         )  # fmt: skip
-        made.append(outcome.adversarial)
+        moved.append(outcome.adversarial)
         trace = outcome.trace
-    images = torch.cat(made)
+    images = torch.cat(moved)
     probabilities = target.probabilities(images)
     best = probabilities.topk(min(5, probabilities.shape[1]), 1)
     names = target.classes
@@ -67,10 +66,10 @@ def look(
         for values, rows in zip(best.values, best.indices, strict=True)
     ]
     smallest: dict[str, float | None] = {}
-    for each, name in ((LINF, "fmn"), (L2, "ddn")):
-        distance = float(run(name, target, x, y, None, norm=each).distance[0])
-        if each is norm and towards is None:  # a step of the sweep may have found a smaller one
+    for bound, name in ((LINF, "fmn"), (L2, "ddn")):
+        distance = float(run(name, target, x, y, None, norm=bound).distance[0])
+        if bound is norm and towards is None:  # a step of the sweep may have found a smaller one
             fooled = [s for s, row in zip(strengths, top, strict=True) if row[0][0] != names[label]]
             distance = min([distance, *fooled])
-        smallest[each.name] = distance if math.isfinite(distance) else None
+        smallest[bound.name] = distance if math.isfinite(distance) else None
     return Closeup(strengths, images.cpu(), [row[0][0] for row in top], top, trace, smallest)

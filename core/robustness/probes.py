@@ -1,7 +1,7 @@
-"""What the checks are answered from: looks at the classifier as it is, and small attacks of other kinds.
+"""Measurements for the checks: the classifier's outputs and gradients without an attack, and small attacks.
 
 Each probe works in steps, so that it can be watched and stopped, and writes into the tally's findings. An image that a
-probe fools counts as fooled: it does not matter which attack found the way.
+probe fools counts as fooled by the study.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ QUERIES = 300, 1000  # of the blind search: usually, and where the gradient is d
 
 
 def as_it_is(tally: Tally) -> Iterator[None]:
-    """Asks the classifier for all answers, and looks at its outputs and gradients without attacking it."""
-    target, found, x = tally.target, tally.findings, tally.x
+    """Classifies all images, and inspects the outputs and gradients without attacking."""
+    target, findings, x = tally.target, tally.findings, tally.x
     with Watched() as watched:
         first = target.logits(x[:8])
-    found.inner_gradient = watched.seen
+    findings.inner_gradient = watched.seen
     sums = first.sum(1)
-    found.probabilities = bool(((first >= 0) & (first <= 1)).all()) and bool(
+    findings.probabilities = bool(((first >= 0) & (first <= 1)).all()) and bool(
         ((sums - 1).abs() < 1e-3).all()
     )
     flat = bool(((first == 0) | (first == 1)).all())
-    if found.probabilities and target.eot == 1:
+    if findings.probabilities and target.eot == 1:
         target.logs = True
     parts = []
     for rows in torch.arange(len(x), device=x.device).split(target.batch):
@@ -50,29 +50,29 @@ def as_it_is(tally: Tally) -> Iterator[None]:
     logits = torch.cat(parts)
     said = logits.argmax(1).masked_fill(logits.isnan().any(1), -1)
     tally.said, tally.right = said.cpu().numpy(), (said == tally.y).cpu().numpy()
-    tally.asked = True
-    found.not_numbers = int(logits.isnan().any(1).sum())
+    tally.answered = True
+    findings.not_numbers = int(logits.isnan().any(1).sum())
     few = x[:PROBE]
     again = target.logits(few)
     size = logits[: len(few)].nan_to_num(0.0).abs().amax(1).clamp_min(1e-6)
     differs = (again - logits[: len(few)]).nan_to_num(0.0).abs().amax(1) > 1e-3 * size
-    found.differs = float(differs.float().mean())
+    findings.differs = float(differs.float().mean())
     yield
     y = tally.y[: len(few)]
     _, _, slope = target.climb(few, Climb("ce", y))
     # a gradient is taken for lost only where the image is still named rightly
-    found.ce_zero = float((LINF.length(slope) == 0).float().mean())
+    findings.ce_zero = float((LINF.length(slope) == 0).float().mean())
     _, _, slope = target.climb(few, Climb("margin", y))
     zero = LINF.length(slope) == 0
-    found.margin_zero = float(zero.float().mean())
-    found.decisions = bool(zero.all()) and flat and found.probabilities
+    findings.margin_zero = float(zero.float().mean())
+    findings.decisions = bool(zero.all()) and flat and findings.probabilities
     yield
 
 
 def compare(
     tally: Tally, dataset: Dataset | None, indices: Sequence[int], peers: list[sanity.Peer]
 ) -> Iterator[None]:
-    """Compares the clean accuracy with guessing and with what is there, which it adds to ``peers``."""
+    """Compares the clean accuracy with guessing and with other classifiers, which it adds to ``peers``."""
     target, right = tally.target, tally.right
     mistakes = sanity.Mistakes()
     for mistakes in sanity.look(target, tally.x, tally.y, tally.said, dataset):  # noqa: B007
@@ -106,20 +106,20 @@ def attacks(tally: Tally, peers: Sequence[sanity.Peer], head: int) -> Iterator[N
     Args:
         tally: Of the study.
         peers: Classifiers whose adversarial images are tried.
-        head: Place of the headline in the grid.
+        head: Position of the headline in the grid.
     """
-    found, target, smallest = tally.findings, tally.target, tally.smallest
+    findings, target, smallest = tally.findings, tally.target, tally.smallest
     if not tally.schedule.grid:
         return
     rows = np.flatnonzero(tally.right)
     rows = evenly(rows, PROBE)
-    found.probed = len(rows) or 1
+    findings.probed = len(rows) or 1
     if not len(rows):
         return
     outcome = yield from to_the_end(tally.trial("pgd", rows, 0.0, {"steps": STILL}))
-    found.zero_changed = int(outcome.fooled.sum())
+    findings.zero_changed = int(outcome.fooled.sum())
     eps = _telling(tally, head)
-    before = smallest[rows] > eps + NEAR  # what stood when the probes began
+    before = smallest[rows] > eps + NEAR  # what withstood when the probes began
     stands: dict[str, Tensor] = {}
     for key, name, values, seed in CLIMBS:
         outcome = yield from to_the_end(tally.trial(name, rows, eps, values, seed=seed))
@@ -127,7 +127,7 @@ def attacks(tally: Tally, peers: Sequence[sanity.Peer], head: int) -> Iterator[N
         tally.note_fooled(name, rows, eps, outcome)
         tally.halt()
     left = {key: float(value.float().mean()) for key, value in stands.items()}
-    found.climbs = Climbs(
+    findings.climbs = Climbs(
         one=left["one"],
         short=left["short"],
         long=left["long"],
@@ -139,18 +139,18 @@ def attacks(tally: Tally, peers: Sequence[sanity.Peer], head: int) -> Iterator[N
     )
     if not target.bpda:
         where = torch.as_tensor(rows, device=tally.x.device)
-        found.promise = _promise(tally, tally.x[where], tally.y[where], eps)
+        findings.promise = _promise(tally, tally.x[where], tally.y[where], eps)
         yield
     top = tally.schedule.budget.largest
     outcome = yield from to_the_end(tally.trial("quick", rows, top, {"targets": 2}))
-    found.widest = float((~outcome.fooled).float().mean())
+    findings.widest = float((~outcome.fooled).float().mean())
     tally.note_fooled("quick", rows, top, outcome)
     yield from _past(tally, rows[before & (smallest[rows] > eps + NEAR)], eps, peers)
     tally.halt()
 
 
 def _telling(tally: Tally, head: int) -> float:
-    """Chooses a strength at which something falls and something stands, for the checks."""
+    """Chooses a strength for the checks at which some images fall and some withstand."""
     grid, given, clean, k = tally.schedule.grid, tally.schedule.given, tally.right.mean(), head
     for _ in range(len(grid)):
         left = tally.robust(k).mean()
@@ -172,34 +172,34 @@ def _paired(first: Tensor, second: Tensor) -> float:
 def _promise(tally: Tally, x: Batch, y: Tensor, eps: float) -> float:
     """Measures what a step along the gradient gains, as a multiple of what the gradient promises.
 
-    Near 1 wherever a gradient is of use; of several steps that which keeps it best, as one may be below a rounding.
+    Near 1 wherever a gradient is of use. The best of several steps counts, as one may be below a rounding.
     """
     target = tally.target
     _, before, slope = target.climb(x, Climb("margin", y))
     ahead = tally.norm.steepest(slope, x)
-    kept = []
+    shares = []
     for stride in STRIDES:
         moved = (x + stride * eps * ahead).clamp(0, 1)
         promised = ((moved - x) * slope).flatten(1).sum(1)
         gained = margin(target.logits(moved), y) - before
         if bool((promised > 0).any()):
-            kept.append(float((gained / promised)[promised > 0].nan_to_num(0.0).median()))
-    return min(kept, key=lambda share: abs(math.log(max(share, 1e-9))), default=1.0)
+            shares.append(float((gained / promised)[promised > 0].nan_to_num(0.0).median()))
+    return min(shares, key=lambda share: abs(math.log(max(share, 1e-9))), default=1.0)
 
 
 def _past(
     tally: Tally, rows: np.ndarray, eps: float, peers: Sequence[sanity.Peer]
 ) -> Iterator[None]:
     """Attacks what is left in ways that do not rest on the classifier's own gradient, and counts what falls."""
-    found, target, tried = tally.findings, tally.target, len(rows)
-    climbs = found.climbs
+    findings, target, tried = tally.findings, tally.target, len(rows)
+    climbs = findings.climbs
     assert climbs is not None
-    assert found.margin_zero is not None
+    assert findings.margin_zero is not None
     doubtful = (
-        not HONEST[0] <= (1.0 if found.promise is None else found.promise) <= HONEST[1]
+        not HONEST[0] <= (1.0 if findings.promise is None else findings.promise) <= HONEST[1]
         or climbs.long > climbs.short + 0.02
         or climbs.short > climbs.one + 0.02
-        or found.margin_zero > 0.1
+        or findings.margin_zero > 0.1
     )
     ways: list[tuple[str, str, dict[str, Any], sanity.Peer | None]] = [
         ("gradients averaged nearby or passed around its first steps", "adaptive", {}, None),
@@ -207,10 +207,10 @@ def _past(
         *((f"images made against {p.name}", "quick", {"targets": 1}, p) for p in peers if p.target),
         ("a network that learned its answers", "surrogate", {}, None),
     ]
-    by = {BLIND: 0}
+    counts = {BLIND: 0}
     for title, name, values, peer in ways:
-        if name == "surrogate" and (not doubtful or many(sum(by.values()), tried)):
-            continue  # the dearest, where something is amiss and nothing has shown it yet
+        if name == "surrogate" and (not doubtful or many(sum(counts.values()), tried)):
+            continue  # the most expensive: only where the gradient is doubtful and nothing has shown it yet
         if not len(rows):
             break
         trial = tally.trial(name, rows, eps, values, target=peer and peer.target, active=not peer)
@@ -218,9 +218,9 @@ def _past(
         if peer:
             outcome.fooled = target.predict(outcome.adversarial) != trial.y
         fell = tally.note_fooled("transfer" if peer else name, rows, eps, outcome)
-        by[title] = int(fell.sum())
+        counts[title] = int(fell.sum())
         rows = rows[~fell]
         tally.halt()
     past = np.isin(tally.by, ("adaptive", "surrogate", "square", "transfer"))
     gain = int((past & (tally.smallest <= eps + NEAR)).sum())
-    found.past = Past(tried, by, gain)
+    findings.past = Past(tried, counts, gain)

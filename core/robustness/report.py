@@ -1,4 +1,4 @@
-"""What can be taken away of a study: one HTML page, the program that repeats it, the adversarial images."""
+"""What can be downloaded of a study: one HTML page, the program that repeats it, the adversarial images."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def pictures(study: AttackStudy) -> list[dict[str, Any]]:
     fell = np.flatnonzero(np.isfinite(study.smallest))
     y = study.y.cpu().numpy()
     order = sorted(fell, key=lambda i: (list(y[fell[fell <= i]]).count(y[i]), int(y[i])))[:SHOWN]
-    made = []
+    rows = []
     for i in order:
         x, moved = study.x[i : i + 1].cpu(), study.adversarial[i : i + 1].cpu()
         change = moved - x
@@ -60,7 +60,7 @@ def pictures(study: AttackStudy) -> list[dict[str, Any]]:
             gap=2,
         )
         said = int(study.target.predict(moved.to(study.x.device))[0])
-        made.append(
+        rows.append(
             {
                 "png": png,
                 "label": study.target.classes[int(y[i])],
@@ -69,14 +69,13 @@ def pictures(study: AttackStudy) -> list[dict[str, Any]]:
                 "by": str(study.by[i]),
             }
         )
-    return made
+    return rows
 
 
 def python(report: Report) -> str:
     """Writes the program that repeats the number without the app."""
     model, data, config = report.model, report.data, report.config
-    given = {k: v for k, v in config.items() if k not in ("split",)}
-    place = {"": "", "run": model.get("run", ""), "plain": "", "brought": f"own/{model['name']}"}
+    ids = {"": "", "run": model.get("run", ""), "plain": "", "brought": f"own/{model['name']}"}
     lines = [
         "from core import datasets, robustness",
         "from core.robustness import classifiers",
@@ -89,10 +88,10 @@ def python(report: Report) -> str:
         )
     else:
         lines.append(
-            f"target = classifiers.target_of({place.get(model.get('kind', ''), '')!r}, dataset)"
+            f"target = classifiers.target_of({ids.get(model.get('kind', ''), '')!r}, dataset)"
         )
     lines += [
-        f"config = robustness.StudyConfig.of({given | {'split': config['split']}!r})",
+        f"config = robustness.StudyConfig.of({dict(config)!r})",
         "x, y, indices, data = robustness.images_of(dataset, config)",
         "for report in robustness.AttackStudy(target, x, y, config, indices=indices, data=data, dataset=dataset):",
         "    pass",
@@ -122,7 +121,7 @@ def html(report: Report, shown: Sequence[Mapping[str, Any]] = ()) -> str:
         (
             f"By class at {head.text}",
             ["class", "robust", "95 % interval", "n"],
-            [_standing(each.name, each) for each in head.classes],
+            [_standing(row.name, row) for row in head.classes],
         ),
         (
             f"The {len(report.checks)} checks",
@@ -162,7 +161,7 @@ def html(report: Report, shown: Sequence[Mapping[str, Any]] = ()) -> str:
             ],
         ),
     ]
-    facts = {
+    metadata = {
         "Model": f"{model['name']}, {'×'.join(map(str, side_of(model)[1]))}, hash {model.get('hash', '')}",
         "Model's training and preprocessing": json.dumps(
             model.get("training") or model.get("preprocessing") or {}
@@ -183,7 +182,7 @@ def html(report: Report, shown: Sequence[Mapping[str, Any]] = ()) -> str:
         curve=_curve(report),
         tables=tables,
         shown=[{**p, "at": norm_of(report.norm).text(p["eps"])} for p in shown],
-        facts=facts,
+        metadata=metadata,
         program=python(report),
     )
 

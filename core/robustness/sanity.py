@@ -1,7 +1,7 @@
-"""Is this the model you mean? Its clean accuracy against guessing, against what is there, and against usual mistakes.
+"""Is this the model you mean? Its clean accuracy beside guessing, other classifiers, and the usual mistakes.
 
 A robustness number of weights without their normalisation, of another order of the classes, or of a network in
-training mode is true of a model that nobody means. Nothing is trained here: what is compared with is there already.
+training mode is true of a model that nobody means. Nothing is trained for the comparison.
 
 References:
     Kuhn, 1955, The Hungarian method for the assignment problem, https://doi.org/10.1002/nav.3800020109
@@ -26,12 +26,14 @@ from core.target import Target, decide
 from core.tensors import Batch
 
 SURE = 0.001  # probability of such a difference by chance, below which another reading is believed
-GAIN = 0.05  # share of the images by which another reading must be better
-TIE = 0.03  # share of the images by which readings may differ and do as well
+GAIN = (
+    0.05  # share of the images that another reading must name rightly beyond those of the given one
+)
+TIE = 0.03  # readings within this share of the images of each other count as equally good
 POOL = 5000  # training images among which the nearest is looked for
 TRIED = 256  # images of which other readings are tried
-COMPANY = 8  # images that are asked alone and beside others
-PEERS = 2  # trained classifiers that are compared with
+COMPANY = 8  # images that are classified alone and beside others
+PEERS = 2  # trained classifiers to compare with
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Peer:
     Attributes:
         name: For people.
         right: Which images it names rightly, (N,).
-        target: The network, whose adversarial images can be tried; None for what is none.
+        target: The network, whose adversarial images can be tried; None where it is no network.
     """
 
     name: str
@@ -77,7 +79,7 @@ class OtherReading:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """The usual mistakes, as far as they were found.
+    """The usual mistakes that were detected.
 
     Attributes:
         order: Of the classes, where another one is right much more often.
@@ -130,19 +132,17 @@ class Identity(Mistakes):
 
 def peers(
     dataset: Dataset, x: Batch, y: Tensor, indices: Sequence[int], target: Target
-) -> list[Peer]:
-    """Finds what names these images as well: the nearest training image, and classifiers that are there already."""
-    found = []
+) -> Iterator[Peer]:
+    """Yields what names these items as well: the nearest training item, and the classifiers that exist already."""
     if (near := _nearest(dataset, x, y, indices)) is not None:
-        found.append(Peer("the nearest training image", near))
-    for each in _networks(dataset, target):
-        right = each.predict(x.to(each.device)).cpu() == y.cpu()
-        found.append(Peer(each.name, right.numpy(), each))
-    return found
+        yield Peer("the nearest training image", near)
+    for network in _networks(dataset, target):
+        right = network.predict(x.to(network.device)).cpu() == y.cpu()
+        yield Peer(network.name, right.numpy(), network)
 
 
 def _nearest(dataset: Dataset, x: Batch, y: Tensor, indices: Sequence[int]) -> np.ndarray | None:
-    """Tells which images have the label of the training image nearest to them in pixels."""
+    """Tells which items have the label of the training item nearest to them."""
     pool = np.setdiff1d(dataset.splits["train"], np.asarray(indices))
     if dataset.y is None or len(pool) < len(dataset.classes):
         return None
@@ -160,9 +160,9 @@ def _nearest(dataset: Dataset, x: Batch, y: Tensor, indices: Sequence[int]) -> n
 
 
 def _networks(dataset: Dataset, target: Target) -> Iterator[Target]:
-    """Opens the classifiers of a dataset that are there, without the one under attack; none is trained."""
+    """Opens the classifiers that exist for a dataset, without the one under attack; none is trained."""
 
-    def made(module: nn.Module, name: str) -> Target:
+    def under_test(module: nn.Module, name: str) -> Target:
         shape, medium = dataset.shape, dataset.medium.name
         return Target(
             module, dataset.classes, shape, medium=medium, name=name, device=target.device
@@ -170,7 +170,7 @@ def _networks(dataset: Dataset, target: Target) -> Iterator[Target]:
 
     if target.card.get("kind") != "plain" and features.judged(dataset):
         judge = features.judge(dataset, target.device)
-        yield made(judge.model, f"the plain classifier of {dataset.name}")
+        yield under_test(judge.model, f"the plain classifier of {dataset.name}")
     left = PEERS
     for run in runs.listing():
         if not left:
@@ -183,7 +183,7 @@ def _networks(dataset: Dataset, target: Target) -> Iterator[Target]:
         opened = runs.open_model(run)
         if list(opened.classes) == list(dataset.classes):
             left -= 1
-            yield made(opened.model, run.name)
+            yield under_test(opened.model, run.name)
 
 
 # --- Other readings of the image ------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ Reading = tuple[str, Callable[[Tensor], Tensor]]  # its name, and what it makes 
 def readings(
     channels: int, size: int, mean: Tensor, std: Tensor, inside: Mapping[str, Any]
 ) -> list[Reading]:
-    """Lists other ways to hand an image to a network, the usual ones first: what it may have been trained with.
+    """Lists other preprocessings that a network may have been trained with, the usual ones first.
 
     Args:
         channels, size: Of the images.
@@ -203,7 +203,7 @@ def readings(
     """
 
     def undone(x: Tensor) -> Tensor:
-        """Turns what the network shall see into what its own preprocessing makes that of."""
+        """Inverts the classifier's own preprocessing, so that the network sees `x`."""
         if not inside.get("mean"):
             return x
         return x * _wide(inside["std"], x) + _wide(inside["mean"], x)
@@ -223,18 +223,18 @@ def readings(
     ]
     usual += [("pixels from 0 to 255", 0.0, 1 / 255), ("pixels from 0 to 16", 0.0, 1 / 16)]
     usual += [(f"mean {m:g} and std {s:g}", m, s) for m, s in _PLAIN]
-    found: list[Reading] = [(name, scaled(m, s)) for name, m, s in usual]
-    found += [
+    ways: list[Reading] = [(name, scaled(m, s)) for name, m, s in usual]
+    ways += [
         ("dark and light exchanged", lambda x: 1 - x),
         ("rows and columns exchanged", lambda x: x.transpose(2, 3)),
         ("the image upside down", lambda x: x.flip(2)),
     ]
     if channels == 3:
-        found.append(("the channels as blue, green, red", lambda x: x.flip(1)))
+        ways.append(("the channels as blue, green, red", lambda x: x.flip(1)))
     for side in (28, 32):
         if size < side:
-            found.append((f"images enlarged to {side} px", lambda x, side=side: _resized(x, side)))
-    return found
+            ways.append((f"images enlarged to {side} px", lambda x, side=side: _resized(x, side)))
+    return ways
 
 
 _PLAIN = [(mean, std) for mean in (0.0, 0.25, 0.5) for std in (0.1, 0.2, 0.25, 0.3, 0.4, 0.5)]
@@ -246,8 +246,7 @@ _PUBLISHED = (
 
 
 def _wide(values: Any, x: Tensor) -> Tensor:
-    made = torch.as_tensor(values, dtype=x.dtype, device=x.device)
-    return made.view(1, -1, 1, 1)
+    return torch.as_tensor(values, dtype=x.dtype, device=x.device).view(1, -1, 1, 1)
 
 
 def _resized(x: Tensor, side: int) -> Tensor:
@@ -257,23 +256,23 @@ def _resized(x: Tensor, side: int) -> Tensor:
 def look(
     target: Target, x: Batch, y: Tensor, said: np.ndarray, dataset: Dataset | None
 ) -> Iterator[Mistakes]:
-    """Looks for the usual mistakes, yielding what was found so far.
+    """Looks for the usual mistakes, yielding those detected so far.
 
     Args:
         target: The classifier.
         x, y: The images (N, C, H, W) and labels (N,).
         said: What it answers, (N,).
-        dataset: Where they come from, for its mean and std; of these images when it is not known.
+        dataset: Of the images, for its mean and std; None takes those of these images.
     """
     target = target.with_(eot=1)
     labels = y.cpu().numpy()
-    found = Mistakes(order(labels, said, target.classes), company=_company(target, x))
-    yield found
+    mistakes = Mistakes(order(labels, said, target.classes), company=_company(target, x))
+    yield mistakes
     pick = evenly(np.arange(len(x)), TRIED)
-    some = x[torch.as_tensor(pick, device=x.device)]
+    sample = x[torch.as_tensor(pick, device=x.device)]
     own = said[pick] == labels[pick]
     if (~own).sum() < GAIN * len(own) or target.medium.item != "picture":
-        return  # as good as right: no other reading can be much better; and the readings are of pictures
+        return  # another reading could not be much better, or there is none of this medium
     mean, std = _level(dataset, x)
     tried: list[tuple[int, bool, float, OtherReading]] = []
     rare = {f"mean {m:g} and std {s:g}" for m, s in _PLAIN} - {"mean 0.5 and std 0.25"}
@@ -281,8 +280,8 @@ def look(
         target.shape[0], target.shape[-1], mean, std, target.card.get("preprocessing", {})
     ):
         try:
-            logits = target.logits(change(some)).cpu()
-        except (RuntimeError, ValueError):  # it takes no images of that shape
+            logits = target.logits(change(sample)).cpu()
+        except (RuntimeError, ValueError):  # it does not take images of that shape
             continue
         other = decide(logits).numpy() == labels[pick]
         gain = int(other.sum()) - int(own.sum())
@@ -292,12 +291,12 @@ def look(
             reading = OtherReading(name, float(other.mean()), float(own.mean()), len(own))
             tried.append((gain, name in rare, loss, reading))
             most = max(gain for gain, *_ in tried)
-            equal = [each for each in tried if each[0] >= most - TIE * len(own)]
-            *_, best = min(equal, key=lambda each: each[1:3])  # the usual one, then the surest
-            # an order that is right less often is made of the answers to other images
-            keeps = found.order and best.share <= found.order.share + GAIN
-            found = replace(found, order=found.order if keeps else None, reading=best)
-        yield found
+            equal = [row for row in tried if row[0] >= most - TIE * len(own)]
+            *_, best = min(equal, key=lambda row: row[1:3])  # the usual one, then the surest
+            # an order of the classes that is right less often only reflects the wrong preprocessing
+            keeps = mistakes.order and best.share <= mistakes.order.share + GAIN
+            mistakes = replace(mistakes, order=mistakes.order if keeps else None, reading=best)
+        yield mistakes
 
 
 def _level(dataset: Dataset | None, x: Batch) -> tuple[Tensor, Tensor]:
@@ -308,7 +307,7 @@ def _level(dataset: Dataset | None, x: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _company(target: Target, x: Batch) -> float:
-    """Measures how many answers change with the images beside them, as in training mode; 0 for a random model."""
+    """Measures the share of answers that change with the rest of the batch, as in training mode; 0 if random."""
     few, many = x[:COMPANY], x[: min(len(x), 8 * COMPANY)]
     if len(many) == len(few):
         return 0.0
@@ -351,6 +350,6 @@ def _named(y: np.ndarray, said: np.ndarray, classes: int, answers: np.ndarray) -
     table = np.zeros((classes, classes))
     sound = said >= 0
     np.add.at(table, (said[sound], y[sound]), 1.0)
-    table += 0.5 * np.eye(classes)  # where nothing speaks for another place, a class keeps its own
+    table += 0.5 * np.eye(classes)  # without evidence a class keeps its place
     _, label = linear_sum_assignment(-table)
     return np.where(answers >= 0, label[answers], -1)

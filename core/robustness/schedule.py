@@ -1,4 +1,4 @@
-"""What a study tries, in which order and on which images: the study works it through, and its cost is told from it."""
+"""Plans a study: its attacks, their order and their strengths; the study and the estimate of its cost follow it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Turn:
     Attributes:
         name: Of the attack.
         passes: At most so many passes of an image through the classifier, at each strength.
-        starts: How often it begins anew; what falls early spares the rest.
-        at: The strengths it begins with, as places in the grid; none for an attack that chooses its own changes.
+        starts: How often it starts anew; an image that falls skips the remaining starts.
+        at: Its first strengths, as positions in the grid; none for an attack that chooses its own changes.
         free: Whether no norm bounds it.
         smallest: Whether it looks for the smallest change.
         left: Whether it comes last; within a budget it then tries only what all others have left.
@@ -56,13 +56,13 @@ class Schedule:
     """The attacks of a study in their order.
 
     Attributes:
-        names: The attacks, in the order of the question; the placebo is always among them.
+        names: The attacks, in the order of the config; the placebo is always among them.
         settings: Parameters by attack.
         budget: Its norm, and what is usual there.
-        given: The strengths that were asked for, rising; none asks for a sweep.
+        given: The strengths of the config, rising; none stands for a sweep.
         grid: The strengths above 0 that are tried, rising.
-        head: Place of the headline in the grid; -1 where nothing but strength 0 was asked for.
-        turns: What no norm bounds first, what tries only what is left last.
+        head: Position of the headline in the grid; -1 where strength 0 is the only one.
+        turns: First the attacks that no norm bounds; last those that try only what is left.
     """
 
     names: tuple[str, ...]

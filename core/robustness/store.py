@@ -74,7 +74,7 @@ class Attacked:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a study knows.
+    """The results of a study.
 
     Attributes:
         complete, stopped: Whether all was done, and why not.
@@ -136,7 +136,7 @@ class Report:
 
     @classmethod
     def of(cls, json: Mapping[str, Any]) -> Report:
-        """Reads what :meth:`record` gave; a report of before says less, and what it has besides is left out."""
+        """Reads a :meth:`record`; an older version has fewer fields, and unknown fields are left out."""
         rows = [_row(row) for row in json["results"]]
         sound, head = Soundness(**json["verdict"]), json["headline"]
         how = json.get("robustness")

@@ -1,4 +1,4 @@
-"""Which image falls to what, at which strength: what every attack and every probe of a study writes into."""
+"""The record of a study, which its attacks and probes write: which image falls to which attack, at which strength."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Tally:
         schedule: What is tried.
         norm: What measures a change.
         findings: What the checks are answered from.
-        said: What the classifier answers, (N,); -1 for what is no number.
-        asked: Whether it has answered.
+        said: The classifier's answers without an attack, (N,); -1 where the output is not a number.
+        answered: Whether the classifier has answered.
         right: Which images it names rightly, (N,).
         fooled: By attack, 1 where it fools at a strength, 0 where it does not, -1 where it was not tried, (E, N).
         beyond: The same of attacks that no norm bounds, (N,).
@@ -42,6 +42,7 @@ class Tally:
         adversarial: The image that it makes, (N, C, H, W).
         distances: By attack of the smallest change, the changes that fool.
         spent: By attack, seconds and passes.
+        doubtful: Images that fooled once, but not when classified again.
         stopped: Why it was stopped; empty otherwise.
     """
 
@@ -50,7 +51,7 @@ class Tally:
         self.schedule = plan = Schedule.of(config, target)
         self.norm = plan.budget.norm
         n, names = len(x), plan.names
-        self.said, self.asked = np.full(n, -1), False
+        self.said, self.answered = np.full(n, -1), False
         self.right = np.zeros(n, bool)
         self.fooled = {name: np.full((len(plan.grid), n), -1, np.int8) for name in names}
         self.beyond: dict[str, np.ndarray] = {}
@@ -110,7 +111,7 @@ class Tally:
         self.halt()
 
     def _outside(self, trial: Trial, eps: float | None) -> int:
-        """Counts what leaves range or budget; the wrapper makes that impossible, and here it is looked at."""
+        """Counts the images that leave range or budget: a test of the wrapper, which should make that impossible."""
         moved = trial.outcome.adversarial[trial.outcome.fooled]
         outside = (~moved.isfinite()).flatten(1).any(1) | (moved < 0).flatten(1).any(1)
         outside |= (moved > 1).flatten(1).any(1)

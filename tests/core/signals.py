@@ -56,7 +56,7 @@ def _body(shape: tuple[int, ...], width: int, features: int) -> nn.Module:
     model="vector",
     shape="(N, 1, L)",
     fits=lambda shape: len(shape) == 2 and shape[0] == 1,
-    told=lambda count, shape: f"{count} signals of {shape[-1]} values",
+    describe=lambda count, shape: f"{count} signals of {shape[-1]} values",
     alone=_alone,
     suffix=".csv",
     mime="text/csv",

@@ -275,7 +275,7 @@ def test_memory_that_is_short_halves_the_batch_and_says_so(net, arrays):
     )
     assert torch.allclose(out.adversarial, wide.adversarial, atol=1e-6)
     assert target.batch <= 5
-    assert target.notes[-1].startswith("Memory was short: it is asked")
+    assert target.notes[-1].startswith("Memory was short: it is given")
 
     def never(x: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -414,7 +414,7 @@ def test_strengths_are_read_as_people_write_them(text, norm, found):
     [
         (
             "8",
-            "An attack strength must be at most 1 (linf, pixels from 0 to 1), got 8. Did you mean 8/255?",
+            "An attack strength must be at most 1 (linf, values from 0 to 1), got 8. Did you mean 8/255?",
         ),
         ("-1", "An attack strength must be 0 or more, got -1. For example 8/255."),
         ("much", "An attack strength must be a number, got 'much'. For example 8/255, or 0.1."),

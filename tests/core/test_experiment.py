@@ -270,9 +270,8 @@ def test_no_labels_few_images_and_slow_steps_are_refused(toy):
 
 
 def test_strain_grows_with_the_magnitude_and_starts_at_the_floor(toy):
-    dataset = toy(400, size=12)
-    place = screening.Manifold(dataset, 100)
-    rows = screening.sweep(dataset, "noise", {}, values=4, manifold=place)
+    manifold = screening.Manifold(toy(400, size=12), 100)
+    rows = screening.sweep(manifold, "noise", {}, values=4)
     assert rows[0]["drift"] == pytest.approx(0, abs=0.05)
     assert rows[0]["off"] == pytest.approx(rows[0]["floor"], abs=0.03)
     assert rows[-1]["drift"] > rows[1]["drift"] > rows[0]["drift"]
@@ -281,9 +280,7 @@ def test_strain_grows_with_the_magnitude_and_starts_at_the_floor(toy):
     assert hurt is not None
     assert hurt > 0
     assert screening.hurts(rows[:1]) is None
-    strains = screening.strain(
-        dataset, Pipeline().with_step("noise").with_step("blur"), manifold=place
-    )
+    strains = screening.strain(manifold, Pipeline().with_step("noise").with_step("blur"))
     assert [row.title for row in strains] == ["Noise", "Blur", "The whole chain"]
     with pytest.raises(
         UserError, match="at least 20 training and 10 held-out images, and toy has 16 and 8"

@@ -42,7 +42,7 @@ def test_an_image_is_what_a_model_sees_of_it():
     assert image.to_model(x) is x and image.from_model(x) is x
     assert pickle.loads(pickle.dumps(image)) is image and copy.deepcopy(image) is image
     assert image.item == image.model == "picture"
-    assert image.told(3, (1, 8, 8)) == "3 grey images of 8×8 px"
+    assert image.describe(3, (1, 8, 8)) == "3 grey images of 8×8 px"
 
 
 @pytest.mark.parametrize("entry", [*media, SECOND[0][1]], ids=lambda entry: entry.name)
@@ -295,7 +295,7 @@ def test_what_does_not_take_signals_says_so():
     for asked, said in {
         "autoattack": r"takes pictures, and this is a sequence\. Choose from: adaptive, cw, ",
         "pgd": r"not measured in L1\. Choose from: linf, l2",
-        "corruptions": "There is no corruptions of signals yet, only of images",
+        "corruptions": "Corruptions: not available for signals yet, only for images",
     }.items():
         values: dict[str, Any] = {"attack.attacks": asked, "attack.norm": "l1"}
         if asked == "corruptions":

@@ -247,7 +247,9 @@ def test_the_medium_in_the_architecture_is_kept_shown_and_learned(block):
     splits = {"train": np.arange(6), "valid": np.array([6]), "test": np.array([7])}
     data = assemble(x, np.arange(8) % 2, ("a", "b"), splits, medium="reading")
     seen, spec = data.images(slice(8)), core.spec_of(data)
-    assert np.array_equal(entry.kept(seen), x) and entry.told(*x.shape[:1], x.shape[1:])[0] == "8"
+    assert (
+        np.array_equal(entry.kept(seen), x) and entry.describe(*x.shape[:1], x.shape[1:])[0] == "8"
+    )
     assert entry.pictures(x)[1].tolist() == [[[3, 4, 5]]]
     assert entry.alone(x[1], 256).decode().split() == ["value", "3", "4", "5"]
     assert entry.body((3,), 4, 5)(seen).shape == (8, 5)

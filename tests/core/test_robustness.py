@@ -486,7 +486,7 @@ IMAGES, LABELS = (
 @pytest.mark.parametrize(
     ("x", "y", "values", "text"),
     [
-        (IMAGES * 255, LABELS, {}, "Pixels must lie in 0 … 1, got .* Take the normalisation out of the data"),
+        (IMAGES * 255, LABELS, {}, "Values must lie in 0 … 1, got .* Take the normalisation out of the data"),
         (IMAGES, LABELS + 1, {}, "Labels must lie in 0 … 2, got 1 … 3. Choose the dataset"),
         (IMAGES, LABELS[:3], {}, "Labels must be 6 whole numbers, one per image, got"),
         (IMAGES[0], LABELS, {}, "Images must be floats of shape .N, C, H, W. in 0 … 1, got torch.float32 .1, 4, 4."),

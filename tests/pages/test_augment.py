@@ -97,7 +97,8 @@ def test_how_far_a_chain_leads_is_measured_at_once(visit, monkeypatch):
     from core.ground.stats import Estimate
 
     rows = [screening.Strain("Rotate", 0, 0.4, Estimate(0.3, 0.25, 0.35, 300), 0.05)]
-    monkeypatch.setattr(screening, "strain", lambda dataset, chain: rows)
+    monkeypatch.setattr(screening, "Manifold", lambda dataset: None)
+    monkeypatch.setattr(screening, "strain", lambda manifold, chain: rows)
     seen = visit("augment", **DIGITS).set(augment__view="harm").calm()
     (table,) = [frame.value for frame in seen.at.dataframe]
     assert (

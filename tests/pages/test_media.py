@@ -77,9 +77,11 @@ def test_what_only_images_have_is_said_in_a_sentence(visit, waves):
         ("data", {"data__view": "map"}, "inspection"),
     ):
         seen = visit(page, **SENT).set(**view).calm()
-        assert f"There is no {part} of signals yet, only of images" in seen.texts("info")
+        assert f"{part.capitalize()}: not available for signals yet, only for images" in seen.texts(
+            "info"
+        )
     for kind, why in (
-        ("inspect", "There is no inspection of signals yet"),
+        ("inspect", "Inspection: not available for signals yet"),
         ("experiment", "takes pictures, and this is a sequence. Choose from: .*gain"),
     ):
         with pytest.raises(catalog.UserError, match=why):
@@ -125,7 +127,7 @@ def test_a_classifier_of_signals_is_attacked_with_what_fits(visit, waves, monkey
             assert seen.images("robust.wall").shape == (24, 1, 12, 16)
         if tool == "generative":
             assert "For a sequence, there is nothing to attack here" in seen.texts("caption")
-    assert "There is no corruptions of signals yet" in seen.texts("info")
+    assert "Corruptions: not available for signals yet" in seen.texts("info")
     seen.press("robust.confirm").calm()
     assert jobs.listing("attack")[0].config["attack"]["attacks"] == "noise,quick,adaptive,surrogate"
 
@@ -181,7 +183,7 @@ def test_commands_work_or_refuse_in_a_sentence(waves, tmp_path, capsys):
         (["sample", waves, "--out", str(own)], "with -n 1, .csv"),
         (["directions", waves, "--kind", "attributes"], "can be read off images"),
         (["race", "--dataset", "waves", "--families", "gan,vae"], "takes pictures"),
-        (["inspect", "waves"], "no inspection of signals"),
+        (["inspect", "waves"], "Inspection: not available for signals"),
         (
             ["augment", "faces", "--dataset", "waves", "--out", out],
             "takes pictures, and this is a seq",

@@ -171,6 +171,20 @@ def test_what_goes_beyond_attacks_is_a_job(visit, gallery, spawned, tool, key, v
     assert config | values == config
 
 
+def test_a_certificate_is_drawn_with_its_draws(visit, gallery, monkeypatch):
+    from core.robustness import certify, extras
+    from pages.parts.robustness import beyond
+
+    images = [certify.Certified(0, 3, True, 0.4, 0.9), certify.Certified(1, -1, False, 0.0, 0.4)]
+    table = extras.certificate(images, certify.CertifyConfig(draws=1234)) | {"job": "a job"}
+    monkeypatch.setattr(
+        beyond, "_newest", lambda of, name: table if name == "certified.json" else None
+    )
+    seen = visit("robustness", **SMALL).set(robust__tool="beyond").calm()
+    seen.set(robust__beyond="certified").calm()
+    assert "n = 2, 1,234 draws each. Abstained on 1, which count as wrong." in seen.texts("caption")
+
+
 def test_generative_models_offer_what_they_can(visit, gallery):
     seen = visit("robustness", **SMALL).set(robust__tool="generative").calm()
     assert "Press **Try it**" in seen.texts("caption")

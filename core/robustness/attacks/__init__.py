@@ -1,9 +1,9 @@
-"""Attacks on a classifier, and the wrapper that keeps the promise: an attack only proposes.
+"""Attacks on a classifier: an attack only proposes images, and the wrapper keeps them within the budget.
 
 One file in this folder is one attack, of the file's name: a generator function with ``@attacks.add``. It yields
 :class:`Proposal` after :class:`Proposal`; the wrapper (:class:`Trial`) clips each to budget and range, decides by
 itself whether the classifier is fooled, takes fooled images out of the batch by sending back the mask of those that
-stay, and counts passes. So every attack can be watched and stopped at every step, and keeps what it has found.
+stay, and counts passes. So every attack can be watched and stopped at every step, and keeps its results so far.
 
 >>> run("pgd", target, x, y, 8 / 255).fooled  # doctest: +SKIP
 """
@@ -11,6 +11,7 @@ stay, and counts passes. So every attack can be watched and stopped at every ste
 from __future__ import annotations
 
 import importlib.util
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,13 +100,13 @@ class Problem:
         self.first = None if self.first is None else self.first[mask]
 
     def uniform(self, stream: str) -> Tensor:
-        """Draws numbers in (0, 1) for every pixel, the same for an image in any batch."""
+        """Draws numbers in (0, 1) for every value, the same for an image in any batch."""
         return tensors.noise(
             self.seed, self.ids, self.x.shape[1:], stream, uniform=True, device=self.x.device
         )
 
     def normal(self, stream: str) -> Tensor:
-        """Draws standard normal numbers for every pixel, the same for an image in any batch."""
+        """Draws standard normal numbers for every value, the same for an image in any batch."""
         return tensors.noise(self.seed, self.ids, self.x.shape[1:], stream, device=self.x.device)
 
     def start(self, stream: str) -> Batch:
@@ -140,7 +141,7 @@ class Proposal:
 
 @dataclass
 class Outcome:
-    """What an attack has done to a set of images.
+    """The result of an attack on a set of images.
 
     Attributes:
         adversarial: Fooling images where it succeeded, else the last proposal, (N, C, H, W).
@@ -206,30 +207,29 @@ class Trial:
         entry = ready(name)
         entry.allow(form_of(x.shape[1:]), attacks)
         if norm not in entry.norms:
-            allowed = ", ".join(each.name for each in entry.norms)
+            allowed = ", ".join(known.name for known in entry.norms)
             raise UserError(
                 f"{entry.title} must be bounded by one of {allowed}, got {norm.name}. Choose one of these."
             )
         self.entry, self.target, self.norm, self.eps = entry, target, norm, eps
-        self.smallest = entry.smallest
-        self.free = entry.free
-        if eps is None and not (self.smallest or self.free):
+        if eps is None and not (entry.smallest or entry.free):
             raise UserError(
                 f"{entry.title} needs an attack strength eps, got none. For example 8/255."
             )
         values = config.record() if isinstance(config, Config) else config
         self.config = entry.config.of(values, name)
-        where = target.device
-        self.x, self.y = x.to(where), y.to(where)
-        self.towards = None if towards is None else towards.to(where)
+        device = target.device
+        self.x, self.y = x.to(device), y.to(device)
+        self.towards = None if towards is None else towards.to(device)
         self.active, self.sure = active, False
-        self.start = None if start is None else start.to(where)
+        self.start = None if start is None else start.to(device)
         self.seed = seed
         self.ids = torch.arange(len(x)) if ids is None else torch.as_tensor(ids)
-        self.ids = self.ids.to(where)
-        found = torch.full((len(x),), torch.inf, device=where)
+        self.ids = self.ids.to(device)
         self.outcome = Outcome(
-            self.x.clone(), torch.zeros(len(x), dtype=torch.bool, device=where), found
+            self.x.clone(),
+            torch.zeros(len(x), dtype=torch.bool, device=device),
+            torch.full((len(x),), torch.inf, device=device),
         )
 
     def __iter__(self) -> Iterator[Outcome]:
@@ -239,11 +239,11 @@ class Trial:
         """
         out, eps = self.outcome, self.eps
         left = torch.arange(len(self.x), device=self.x.device)
-        bound = float("inf") if eps is None or self.smallest or self.free else eps
+        bound = math.inf if eps is None or self.entry.smallest or self.entry.free else eps
         problem = Problem(
             self.x,
             self.y,
-            eps if eps is not None else float("inf"),
+            math.inf if eps is None else eps,
             self.norm,
             self.seed,
             self.ids,
@@ -255,10 +255,8 @@ class Trial:
         began = time.perf_counter()
 
         def count() -> None:
-            out.forward, out.backward = (
-                self.target.forward - mark[0],
-                self.target.backward - mark[1],
-            )
+            out.forward = self.target.forward - mark[0]
+            out.backward = self.target.backward - mark[1]
             out.seconds = time.perf_counter() - began
 
         if not len(left):
@@ -269,28 +267,28 @@ class Trial:
             while True:
                 whole = len(left) == len(self.x)  # the usual case copies nothing
                 x, y = (self.x, self.y) if whole else (self.x[left], self.y[left])
-                kept, strayed = self._cut(x, proposal.x.detach(), bound)
+                images, strayed = self._cut(x, proposal.x.detach(), bound)
                 out.clipped += strayed
                 known = None if strayed else proposal.logits
-                said = decide(self.target.logits(kept) if known is None else known)
+                said = decide(self.target.logits(images) if known is None else known)
                 hit = said != y if self.towards is None else said == self.towards[left]
                 # a box is kept to the last bit, a length is not
-                if self.smallest or not self.norm.box:
-                    size = self.norm.length(kept - x)
+                if self.entry.smallest or not self.norm.box:
+                    size = self.norm.length(images - x)
                     hit = hit & (size <= bound + NEAR)
                 stay = torch.ones_like(hit)
-                if self.smallest:
+                if self.entry.smallest:
                     better = hit & (size < out.distance)
                     out.fooled |= better
                     changed = better | ~out.fooled
-                    out.adversarial[changed] = kept[changed]
+                    out.adversarial[changed] = images[changed]
                     out.distance[better] = size[better]
                 elif self.active:
-                    out.fooled[left], out.adversarial[left] = hit, kept
+                    out.fooled[left], out.adversarial[left] = hit, images
                     stay = ~hit
                     left = left[stay]
                 else:
-                    out.fooled, out.adversarial = hit, kept
+                    out.fooled, out.adversarial = hit, images
                     self.sure = known is None
                 out.steps += 1
                 if proposal.score is not None and len(out.trace) < 10_000:
@@ -314,14 +312,14 @@ class Trial:
 
     def _cut(self, x: Batch, moved: Tensor, bound: float) -> tuple[Batch, int]:
         """Cuts proposed images back to range and budget; tells how many were outside by more than float32's slack."""
-        free = bound == float("inf")
-        kept = moved.clamp(0, 1) if free else self.norm.within(x, moved, bound)
-        if float(torch.dist(kept, moved, float("inf"))) <= NEAR:  # never with a nan
-            return kept, 0
+        free = bound == math.inf
+        images = moved.clamp(0, 1) if free else self.norm.within(x, moved, bound)
+        if float(torch.dist(images, moved, math.inf)) <= NEAR:  # never with a nan
+            return images, 0
         sound = moved.nan_to_num(0.0)
-        kept = sound.clamp(0, 1) if free else self.norm.within(x, sound, bound)
-        near = (kept - moved).abs().flatten(1).amax(1) <= NEAR
-        return kept, int((~near).sum())
+        images = sound.clamp(0, 1) if free else self.norm.within(x, sound, bound)
+        near = (images - moved).abs().flatten(1).amax(1) <= NEAR
+        return images, int((~near).sum())
 
     def finish(self) -> Outcome:
         """Decides once more, at the evaluation batch size, which images are fooled, and measures their change.
@@ -342,7 +340,7 @@ class Trial:
             return hit & out.fooled
 
         sure = holds()
-        if self.smallest:
+        if self.entry.smallest:
             for push in (1e-3, 1e-2, 5e-2):
                 doubt = out.fooled & ~sure
                 if not bool(doubt.any()):
@@ -363,17 +361,17 @@ class Trial:
 def climbed(
     problem: Problem,
     ascent: Ascent,
-    ask: Callable[[Batch, int], tuple[Tensor | None, Tensor | None, Tensor]],
+    slope_of: Callable[[Batch, int], tuple[Tensor | None, Tensor | None, Tensor]],
 ) -> Steps:
-    """Climbs to the end, and proposes every place on the way.
+    """Climbs to the end, and proposes the images of every step.
 
     Args:
-        problem: What is left of it shrinks with the images that are done.
-        ascent: Where to begin, and how to step.
-        ask: Gives logits and scores, where they are known, and the gradient at images and the number of the step.
+        problem: The images; those that are fooled leave it.
+        ascent: Its start and its steps.
+        slope_of: Gives logits and scores, where they are known, and the gradient, of images and the step's number.
     """
     for step in range(ascent.steps):
-        logits, score, slope = ask(ascent.at, step)
+        logits, score, slope = slope_of(ascent.at, step)
         keep = yield Proposal(ascent.at, logits, score)
         if not bool(keep.all()):
             problem.keep(keep)

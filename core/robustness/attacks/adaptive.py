@@ -51,15 +51,19 @@ WAYS = ((True, False), (False, True), (True, True))  # passed around the input s
 def adaptive(config: AdaptiveConfig, target: Target, problem: Problem) -> Steps:
     """Climbs gradients that pass what stands before the network [1], averaged over places nearby, or both."""
     for turn, (passed, averaged) in enumerate(WAYS):
-        asked = target.with_(bpda=True, bypass=True) if passed else target.with_()
+        classifier = target.with_(bpda=True, bypass=True) if passed else target.with_()
 
         def ask(
-            x: Batch, step: int, asked: Target = asked, averaged: bool = averaged, turn: int = turn
+            x: Batch,
+            step: int,
+            classifier: Target = classifier,
+            averaged: bool = averaged,
+            turn: int = turn,
         ) -> tuple[Tensor | None, None, Tensor]:
-            logits, slope = _slope(config, asked, problem, x, f"{turn} {step}", averaged)
-            target.forward += asked.forward
-            target.backward += asked.backward
-            asked.forward = asked.backward = 0
+            logits, slope = _slope(config, classifier, problem, x, f"{turn} {step}", averaged)
+            target.forward += classifier.forward
+            target.backward += classifier.backward
+            classifier.forward = classifier.backward = 0
             return logits, None, slope
 
         start = problem.start(f"start {turn}")

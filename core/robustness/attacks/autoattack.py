@@ -50,8 +50,8 @@ def autoattack(config: AutoAttackConfig, target: Target, problem: Problem) -> St
         )
     if len(target.classes) < 4:
         target.notes.append("AutoAttack: APGD-T is left out, its loss needs 4 classes.")
-    made = components(target, problem.eps, problem.norm.title, problem.seed, rounds)
-    for perturb in made.values():
+    parts = components(target, problem.eps, problem.norm.title, problem.seed, rounds)
+    for perturb in parts.values():
         todo = torch.ones(len(problem.x), dtype=torch.bool, device=problem.x.device)
         while bool(todo.any()):
             rows = todo.nonzero().squeeze(1)[: config.at_once]
@@ -75,7 +75,7 @@ def components(
     from pyautoattack.square import SquareAttack
 
     def logits(x: torch.Tensor) -> torch.Tensor:
-        out = target._once(x)
+        out = target.once(x)
         if x.requires_grad and torch.is_grad_enabled():
             target.backward += len(x)
         return out
@@ -84,15 +84,15 @@ def components(
     quiet = _Silent()
     steps: dict[str, Any] = {"n_iter": 100, "n_restarts": 1, "verbose": False, **shared}
     apgd = {"eot_iter": 1, "rho": 0.75, "logger": quiet, **steps}
-    found: dict[str, Any] = {"apgd-ce": APGDAttack(logits, **apgd)}
-    found["apgd-ce"].loss = "ce"
+    parts: dict[str, Any] = {"apgd-ce": APGDAttack(logits, **apgd)}
+    parts["apgd-ce"].loss = "ce"
     if len(target.classes) >= 4:
-        found["apgd-t"] = APGDAttack_targeted(logits, **apgd)
-        found["apgd-t"].n_target_classes = rounds
-    found["fab-t"] = FABAttack_PT(logits, **steps)
-    found["fab-t"].targeted = True
-    found["fab-t"].n_target_classes = rounds
-    found["square"] = SquareAttack(
+        parts["apgd-t"] = APGDAttack_targeted(logits, **apgd)
+        parts["apgd-t"].n_target_classes = rounds
+    parts["fab-t"] = FABAttack_PT(logits, **steps)
+    parts["fab-t"].targeted = True
+    parts["fab-t"].n_target_classes = rounds
+    parts["square"] = SquareAttack(
         logits,
         p_init=0.8,
         n_queries=5000,
@@ -111,7 +111,7 @@ def components(
 
         return perturb
 
-    return {name: guarded(attack) for name, attack in found.items()}
+    return {name: guarded(attack) for name, attack in parts.items()}
 
 
 class _Silent:

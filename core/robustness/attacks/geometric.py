@@ -38,18 +38,15 @@ class GeometricConfig(Config):
 def geometric(config: GeometricConfig, target: Target, problem: Problem) -> Steps:
     """Turns and moves the image a little, as a camera would; no norm bounds it, so eps has no say."""
     for attempt in range(config.tries):
-        u = (
-            2
-            * tensors.noise(
-                problem.seed,
-                problem.ids,
-                (3,),
-                f"pose {attempt}",
-                uniform=True,
-                device=problem.x.device,
-            )
-            - 1
+        u = tensors.noise(
+            problem.seed,
+            problem.ids,
+            (3,),
+            f"pose {attempt}",
+            uniform=True,
+            device=problem.x.device,
         )
+        u = 2 * u - 1
         keep = yield Proposal(posed(problem.x, u[:, 0] * config.angle, u[:, 1:] * config.shift))
         problem.keep(keep)
 

@@ -23,7 +23,7 @@ class PlaceboConfig(Config):
     passes=lambda config, classes: config.draws,
 )
 def noise(config: PlaceboConfig, target: Target, problem: Problem) -> Steps:
-    """Changes pixels at random, without looking at the classifier: what it breaks was hardly robust."""
+    """Changes values at random, without looking at the classifier: what it breaks was hardly robust."""
     for draw in range(config.draws):
         if problem.norm.box:  # the corners of the box: the strongest that chance can do
             moved = problem.x + problem.eps * (problem.uniform(f"placebo {draw}") - 0.5).sign()

@@ -53,8 +53,7 @@ def square(config: SquareConfig, target: Target, problem: Problem) -> Steps:
     moved = best
     for query in range(config.queries):
         logits = target.logits(moved)
-        now = Climb("margin", problem.y, problem.towards)(logits)
-        now = now.nan_to_num(math.inf)
+        now = Climb("margin", problem.y, problem.towards)(logits).nan_to_num(math.inf)
         better = now >= lead
         best = torch.where(wide(better, best), moved, best)
         lead = torch.where(better, now, lead)
@@ -87,8 +86,8 @@ def _patch(u: Tensor, sides: Sequence[int], edges: Sequence[int]) -> Tensor:
     """Marks one box in each item, bool (N, *sides), of numbers in (0, 1) that place it, (N, 2) or more."""
     inside = u.new_ones((len(u), *sides), dtype=torch.bool)
     for axis, (side, edge) in enumerate(zip(sides, edges, strict=True)):
-        place = torch.arange(side, device=u.device)
+        position = torch.arange(side, device=u.device)
         corner = (u[:, axis : axis + 1] * (side - edge + 1)).long()
-        held = (place >= corner) & (place < corner + edge)  # (N, side)
+        held = (position >= corner) & (position < corner + edge)  # (N, side)
         inside &= held.view(len(u), *(side if axis == k else 1 for k in range(len(sides))))
     return inside

@@ -1,8 +1,8 @@
 """The checks of a robustness number: one file in this folder is one check, of the file's name.
 
-A check is a function with ``@checks.add`` from what a study has found to an answer, or to None while that is not known
-yet. One that needs a measurement of its own has a probe, which is made after all attacks; what it gives stands in
-``findings.measured`` under the name of the check. Report, page and command list whatever is here, by number.
+A check is a function with ``@checks.add`` from the findings of a study to an answer, or to None while that is not known
+yet. One that needs a measurement of its own has a probe, which runs after all attacks and whose result is
+``findings.measured[name of the check]``. Report, page and command list every check by its number.
 
 References:
     Carlini et al., 2019, On evaluating adversarial robustness, https://arxiv.org/abs/1902.06705
@@ -21,7 +21,7 @@ from core.robustness.tally import Probe
 
 HONEST = (0.5, 2.0)  # what a step along the gradient may gain, as a multiple of what it promises
 DOUBT = 0.01  # probability of a difference by chance, below which it counts
-# buttons that several checks offer, and what they change
+# buttons of several checks: the text, and the parameters that it changes
 AVERAGE: tuple[str, dict[str, Any]] = "Average over draws (EOT)", {"eot": 20}
 PASS_THROUGH: tuple[str, dict[str, Any]] = "Let gradients pass (BPDA)", {"bpda": True}
 GO_PAST: tuple[str, dict[str, Any]] = (
@@ -35,7 +35,7 @@ class Check(Entry):
     """A question about the number; ``make(findings)`` gives the answer, or None while it is open.
 
     Attributes:
-        number: Its place in a report; a check keeps it for good.
+        number: Its position in a report, which never changes.
         urgency: The trouble with the highest one is named first: it explains most of the others.
         probe: What it measures by itself, if anything.
     """
@@ -54,7 +54,7 @@ def ordered() -> list[Check]:
 
 
 def answers(findings: Findings) -> list[Answer]:
-    """Answers all checks from what was found so far; one without findings stays open, and says why."""
+    """Answers all checks from the findings so far; one without findings stays open, and says why."""
     waiting = Answer("open", findings.why_open or "Not looked at yet.")
     return [
         replace(

@@ -16,7 +16,7 @@ def blind(findings: Findings) -> Answer | None:
     if not past.tried:
         return Answer("pass", "No image is left that an attack without gradient could still fool.")
     only = past.only
-    ways = ", ".join(f"{way} {count}" for way, count in past.by.items() if count or not only)
+    ways = ", ".join(f"{way} {count}" for way, count in past.counts.items() if count or not only)
     text = (
         f"attacks that do not rest on its gradient fool {only} of {past.tried} images that the others left "
         f"({ways})"

@@ -1,4 +1,4 @@
-"""Does accuracy fall to chance when every pixel may change completely?"""
+"""Does accuracy fall to chance when every value may change completely?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def chance(findings: Findings) -> Answer | None:
         )
     return Answer(
         "fail",
-        f"Even when every pixel may change completely, {percent(left)} seem to withstand.",
+        f"Even when every value may change completely, {percent(left)} seem to withstand.",
         "No classifier can: the attack does not see the way. Try a gradient through what blocks it.",
         *PASS_THROUGH,
     )

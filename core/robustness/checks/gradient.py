@@ -44,15 +44,15 @@ def gradient(findings: Findings) -> Answer | None:
     gained = findings.promise
     if gained is None or HONEST[0] <= gained <= HONEST[1]:
         return Answer("pass", f"{text}.")
-    found = f"a step along the gradient gains {percent(gained)} of what it promises"
+    finding = f"a step along the gradient gains {percent(gained)} of what it promises"
     if gained > HONEST[1]:
-        found = f"a step along the gradient gains more than {HONEST[1]:g} times what it promises"
+        finding = f"a step along the gradient gains more than {HONEST[1]:g} times what it promises"
     past = findings.past
     if past and past.tried and not past.only and not many(past.gain, past.gain + past.tried):
         # k-WTA and the like: jumps, but nothing that gets past them finds more
         return Answer(
             "pass",
-            f"{text}. {found[0].upper() + found[1:]}, but attacks that do not rest on it fool none of {past.tried} "
+            f"{text}. {finding[0].upper() + finding[1:]}, but attacks that do not rest on it fool none of {past.tried} "
             "images that the others left.",
         )
-    return misled(findings, found, "It is of no use to an attack.")
+    return misled(findings, finding, "It is of no use to an attack.")

@@ -2,7 +2,7 @@
 
 One file in this folder is one trick, of the file's name: ``make(config, opened, dataset, target)`` with ``@tricks.add``
 yields :class:`Shown` as it goes on. ``encoder``, ``critic`` and ``likelihood`` attack a model, ``latent`` attacks a
-classifier with one, ``purify`` defends a classifier, ``harden`` a model. What they are made of stands here.
+classifier with one, ``purify`` defends a classifier, ``harden`` a model.
 """
 
 from __future__ import annotations
@@ -31,23 +31,27 @@ class Trick(Taker):
     """A trick; ``make(config, opened, dataset, target) -> Iterator[Shown]``. It takes items, and changes them.
 
     Attributes:
-        fits: Tells whether a model can be put to it.
+        fits: Tells whether it can be tried on a model.
         classifier: It needs a classifier; ``target`` is None otherwise.
-        times: Its usual attack strength, in those that suit the images.
+        times: Its usual attack strength, as a multiple of the one that suits the items.
     """
 
     fits: Callable[[Opened], bool]
     classifier: bool = False
     times: float = 1.0
 
+    def strength(self, dataset: Dataset, eps: float = SUITED) -> float:
+        """Gives the attack strength that was chosen, or where none was, the one that suits the trick and the items."""
+        return eps or self.times * Budget(LINF, dataset.shape, dataset.medium.name).usual
+
 
 tricks = Registry("trick", Trick, "core.robustness.tricks")
-LEVELS = (0.25, 0.5, 1.0, 2.0)  # of the strength that was asked for, on a curve
+LEVELS = (0.25, 0.5, 1.0, 2.0)  # strengths of a curve, as multiples of the chosen one
 
 
 @dataclass
 class Shown:
-    """What a trick has found so far.
+    """The results of a trick so far.
 
     Attributes:
         sentence: The result in words.
@@ -65,11 +69,11 @@ class Shown:
 
 
 class ImagesConfig(Config):
-    """How many images a trick is tried on."""
+    """How many items a trick is tried on."""
 
     n: int = knob(
         32,
-        "How many images are attacked.",
+        "How many items of the dataset are attacked.",
         title="Images",
         ge=1,
         le=1000,
@@ -83,7 +87,7 @@ class TrickConfig(ImagesConfig):
 
     eps: float = knob(
         SUITED,
-        "Largest change of a pixel, of a range of 1: 0.1 is 26/255. 0 takes what suits the images.",
+        "Largest change of a value, of a range of 1: 0.1 is 26/255. 0 takes what suits the dataset.",
         title="Attack strength (eps)",
         ge=0,
         le=1,
@@ -92,11 +96,6 @@ class TrickConfig(ImagesConfig):
         20, "Steps of the attack.", ge=1, le=1000, unit="steps", advanced=True, visitor=100
     )
     seed: int = seed_knob("Of everything random.", advanced=True)
-
-
-def strength(name: str, dataset: Dataset, eps: float = SUITED) -> float:
-    """Gives the attack strength at which a trick runs, where one was asked for; else what suits the items."""
-    return eps or tricks.get(name).times * Budget(LINF, dataset.shape, dataset.medium.name).usual
 
 
 # --- Images in, images out ------------------------------------------------------------------------------------------
@@ -132,7 +131,7 @@ def pushed(
 
 
 def noisy(x: Images, eps: float, seed: int) -> Images:
-    """Changes every pixel by the whole budget, up or down by chance: what an attack is compared with."""
+    """Changes every value by the whole budget, up or down by chance: what an attack is compared with."""
     u = noise(seed, torch.arange(len(x)), x.shape[1:], "trick noise", uniform=True, device=x.device)
     return (x + eps * (u - 0.5).sign()).clamp(0, 1)
 
@@ -147,7 +146,7 @@ class Level:
     Attributes:
         eps: The strength.
         moved: Images after the attack.
-        kept: Those of the strength that was asked for; before it was reached, the untouched ones.
+        chosen: Those after the attack at the chosen strength; before it was reached, the untouched ones.
         lines: What was measured up to here, after the attack and after random noise of the same size.
         curve: The same, to be drawn.
         done: Share of the work.
@@ -155,7 +154,7 @@ class Level:
 
     eps: float
     moved: Images
-    kept: Images
+    chosen: Images
     lines: dict[str, list[float]]
     curve: dict[str, Any]
     done: float
@@ -169,42 +168,42 @@ def rising(
     config: TrickConfig,
     title: str,
 ) -> Iterator[Level]:
-    """Climbs a score at each of :data:`LEVELS`, and measures it beside random noise; the first value is untouched."""
+    """Climbs a score at each of :data:`LEVELS`, and measures it beside random noise; the first value is of ``x``."""
     with torch.no_grad():
         before = measure(x)
-    kept, spent, lines = x, [0.0], {"attack": [before], "random noise": [before]}
+    chosen, spent, lines = x, [0.0], {"attack": [before], "random noise": [before]}
     for level in LEVELS:
         budget = min(1.0, level * eps)
         moved = pushed(score, x, budget, config.steps, config.seed)
-        kept = moved if level == 1.0 else kept
+        chosen = moved if level == 1.0 else chosen
         with torch.no_grad():
             lines["attack"].append(measure(moved))
             lines["random noise"].append(measure(noisy(x, budget, config.seed)))
         spent.append(255 * budget)
         curve = {
             "x": list(spent),
-            "x_title": "Largest change of a pixel (of 255)",
+            "x_title": "Largest change of a value (of 255)",
             "y_title": title,
             "lines": {name: list(values) for name, values in lines.items()},
         }
-        yield Level(budget, moved, kept, lines, curve, (len(spent) - 1) / len(LEVELS))
+        yield Level(budget, moved, chosen, lines, curve, (len(spent) - 1) / len(LEVELS))
 
 
 # --- What is shown ----------------------------------------------------------------------------------------------------
 
 
-def plain(name: str, value: str, what: str, n: int) -> dict[str, Any]:
-    """Gives a row of numbers."""
+def row(name: str, value: str, what: str, n: int) -> dict[str, Any]:
+    """Describes one number of n images: its name, its value and what it means, as texts."""
     return {"name": name, "value": value, "what": what, "n": n}
 
 
 def share(name: str, count: int, n: int, what: str) -> dict[str, Any]:
-    """Gives a row for so many of n, with its interval."""
+    """Describes the share ``count`` of n images, with its 95 % interval."""
     low, high = proportion(count, n).interval
-    return plain(name, percent(count / n), what, n) | {"low": percent(low), "high": percent(high)}
+    return row(name, percent(count / n), what, n) | {"low": percent(low), "high": percent(high)}
 
 
 def strip(title: str, x: Images) -> dict[str, Any]:
-    """Gives a row of pictures, of the first images."""
+    """Describes a row of pictures: the first twelve images."""
     shown = to_bytes(x[:12])
     return {"title": title, "x": shown, "columns": len(shown)}

@@ -15,17 +15,7 @@ from core.datasets import Dataset
 from core.ground.writing import percent
 from core.models import Criticises
 from core.norms import LINF
-from core.robustness.tricks import (
-    Shown,
-    TrickConfig,
-    images_of,
-    plain,
-    rising,
-    share,
-    strength,
-    strip,
-    tricks,
-)
+from core.robustness.tricks import Shown, TrickConfig, images_of, rising, row, share, strip, tricks
 from core.runs import Opened
 from core.target import Target
 
@@ -44,7 +34,7 @@ def critic(
     x, y = images_of(opened, dataset, config.n)
     label = y if model.classes else None
     fake = medium.from_model(model.sample(range(len(x)), label, config.seed, opened.usual))
-    eps = strength("critic", dataset, config.eps)
+    eps = tricks.get("critic").strength(dataset, config.eps)
 
     def score(images: Tensor) -> Tensor:
         return model.criticise(medium.to_model(images), label)
@@ -63,12 +53,12 @@ def critic(
             f"Untouched, the critic ranks a real image above a generated one in {percent(attack[0])} of the pairs; "
             f"after a change of {LINF.text(level.eps)} in {percent(attack[-1])}.",
             [
-                plain("Told apart before", f"{attack[0]:.3f}", "AUC: 1 always, 0.5 by chance", len(x)),
-                plain("After the attack", f"{attack[-1]:.3f}", "AUC after the change", len(x)),
-                plain("After noise", f"{random[-1]:.3f}", "AUC, random noise of the same size", len(x)),
+                row("Told apart before", f"{attack[0]:.3f}", "AUC: 1 always, 0.5 by chance", len(x)),
+                row("After the attack", f"{attack[-1]:.3f}", "AUC after the change", len(x)),
+                row("After noise", f"{random[-1]:.3f}", "AUC, random noise of the same size", len(x)),
                 share("More real than half of the real", taken, len(x), "generated images above the median real one"),
             ],
-            [strip("Generated", fake), strip(f"Changed by at most {LINF.text(eps)}", level.kept)],
+            [strip("Generated", fake), strip(f"Changed by at most {LINF.text(eps)}", level.chosen)],
             level.curve,
             level.done,
         )  # fmt: skip

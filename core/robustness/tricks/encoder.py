@@ -17,17 +17,7 @@ from core.datasets import Dataset
 from core.media import Medium
 from core.models import Encodes, Spells, Traces
 from core.norms import LINF
-from core.robustness.tricks import (
-    Shown,
-    TrickConfig,
-    images_of,
-    noisy,
-    plain,
-    rising,
-    strength,
-    strip,
-    tricks,
-)
+from core.robustness.tricks import Shown, TrickConfig, images_of, noisy, rising, row, strip, tricks
 from core.runs import Opened
 from core.target import Target
 
@@ -45,13 +35,13 @@ def _encodes(opened: Opened) -> bool:
     return isinstance(opened.model, Spells | Encodes) and not isinstance(opened.model, Traces)
 
 
-@tricks.add("encoder", "Attack the encoder", EncoderConfig, fits=_encodes, classifier=False)
+@tricks.add("encoder", "Attack the encoder", EncoderConfig, fits=_encodes)
 def encoder(
     config: EncoderConfig, opened: Opened, dataset: Dataset, target: Target | None
 ) -> Iterator[Shown]:
     """Changes an image a little, and the model takes it for something else; random noise of the same size beside it."""
     x, y = images_of(opened, dataset, config.n)
-    eps = strength("encoder", dataset, config.eps)
+    eps = tricks.get("encoder").strength(dataset, config.eps)
     code, restored = coder(opened, dataset.medium, y)
     with torch.no_grad():
         clean, back = code(x), restored(x)
@@ -70,21 +60,21 @@ def encoder(
     for level in rising(score, shift, x, eps, config, "Shift of the code"):
         far, random = (values[-1] for values in level.lines.values())
         with torch.no_grad():
-            after = restored(level.kept)
+            after = restored(level.chosen)
         damage = [float((images - back).square().mean()) for images in (after, noised)]
         yield Shown(
             f"A change of {LINF.text(level.eps)} moves the code by {far:.2f} of the distance between two images, "
             f"{far / max(random, 1e-9):.1f} times as far as random noise of the same size.",
             [
-                plain("Shift of the code, attack", f"{far:.2f}", "1: distance of two images", len(x)),
-                plain("Shift of the code, noise", f"{random:.2f}", "noise of that size", len(x)),
-                plain("Damage, attack", f"{damage[0]:.4f}", "mean square change of the reconstruction", len(x)),
-                plain("Damage, noise", f"{damage[1]:.4f}", "the same for random noise", len(x)),
+                row("Shift of the code, attack", f"{far:.2f}", "1: distance of two images", len(x)),
+                row("Shift of the code, noise", f"{random:.2f}", "noise of that size", len(x)),
+                row("Damage, attack", f"{damage[0]:.4f}", "mean square change of the reconstruction", len(x)),
+                row("Damage, noise", f"{damage[1]:.4f}", "the same for random noise", len(x)),
             ],
             [
                 strip("Images", x),
                 strip("What the model makes of them", back),
-                strip(f"Changed by at most {LINF.text(eps)}", level.kept),
+                strip(f"Changed by at most {LINF.text(eps)}", level.chosen),
                 strip("What the model makes of these", after),
             ],
             level.curve,

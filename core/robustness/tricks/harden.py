@@ -19,16 +19,7 @@ from core.datasets import Dataset
 from core.media import Medium, media
 from core.models import Batches, Fits, Spreads, Trainable
 from core.norms import LINF
-from core.robustness.tricks import (
-    Shown,
-    TrickConfig,
-    images_of,
-    plain,
-    pushed,
-    strength,
-    strip,
-    tricks,
-)
+from core.robustness.tricks import Shown, TrickConfig, images_of, pushed, row, strip, tricks
 from core.runs import Opened
 from core.target import Target
 from core.tensors import Group, Images, Loss
@@ -104,7 +95,7 @@ def harden(
     """Trains the VAE on with the attack on its encoder; damage and clean quality, before and after."""
     from core.training import TrainConfig, Trainer
 
-    eps = strength("harden", dataset, config.eps)
+    eps = tricks.get("harden").strength(dataset, config.eps)
     x, y = images_of(opened, dataset, config.n)
     sampling = opened.usual
     before = _damage(opened.model, dataset.medium, x, y, eps, config, sampling)
@@ -123,10 +114,10 @@ def harden(
         f"{after['damage']:.4f} after; the error of untouched images went from {before['clean']:.4f} "
         f"to {after['clean']:.4f}.",
         [
-            plain("Damage before", f"{before['damage']:.4f}", "mean square change of the reconstruction", len(x)),
-            plain("Damage after", f"{after['damage']:.4f}", "the same after the training", len(x)),
-            plain("Clean error before", f"{before['clean']:.4f}", "mean square error of untouched images", len(x)),
-            plain("Clean error after", f"{after['clean']:.4f}", "the same after the training", len(x)),
+            row("Damage before", f"{before['damage']:.4f}", "mean square change of the reconstruction", len(x)),
+            row("Damage after", f"{after['damage']:.4f}", "the same after the training", len(x)),
+            row("Clean error before", f"{before['clean']:.4f}", "mean square error of untouched images", len(x)),
+            row("Clean error after", f"{after['clean']:.4f}", "the same after the training", len(x)),
         ],
         [
             strip("Images", x),
@@ -149,17 +140,21 @@ def _damage(
 ) -> dict[str, Any]:
     label = y if model.classes else None
 
-    def made(images: Tensor) -> Tensor:
+    def reconstruct(images: Tensor) -> Tensor:
         z = model.encode(medium.to_model(images), label, sampling)
         return medium.from_model(model.decode(z, label, sampling))
 
     with torch.no_grad():
-        back = made(x)
+        back = reconstruct(x)
     moved = pushed(
-        lambda m: (made(m) - back).square().flatten(1).sum(1), x, eps, config.steps, config.seed
+        lambda m: (reconstruct(m) - back).square().flatten(1).sum(1),
+        x,
+        eps,
+        config.steps,
+        config.seed,
     )
     with torch.no_grad():
-        shown = made(moved)
+        shown = reconstruct(moved)
     return {
         "damage": float((shown - back).square().mean()),
         "clean": float((back - x).square().mean()),

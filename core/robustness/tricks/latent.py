@@ -15,7 +15,7 @@ from core.datasets import Dataset
 from core.measure import features
 from core.models import Decodes, Traces
 from core.robustness import classifiers
-from core.robustness.tricks import ImagesConfig, Shown, plain, share, strip, tricks
+from core.robustness.tricks import ImagesConfig, Shown, row, share, strip, tricks
 from core.runs import Opened
 from core.target import Climb, Target
 
@@ -75,8 +75,8 @@ def latent(
         x = model.decode(z, given, sampling).clamp(0, 1)
         first, judge = target.raw(x), second.raw(x)
         lead = Climb("margin", y)(first).clamp(max=1.0)
-        kept = Climb("margin", y)(judge)  # below 0 while the label is kept
-        loss = -lead + (kept + 2).clamp_min(0) + config.near * (z - start).square().sum(1)
+        behind = Climb("margin", y)(judge)  # below 0 while the label is kept
+        loss = -lead + (behind + 2).clamp_min(0) + config.near * (z - start).square().sum(1)
         (grad,) = torch.autograd.grad(loss.sum(), z)
         z.grad = grad
         with torch.no_grad():
@@ -86,17 +86,17 @@ def latent(
         adam.step()
         if step % max(1, config.steps // 20) == 0 or step == config.steps:
             # decided once more on the images themselves
-            told = target.predict(items(best))
-            sure = fooled & (told != y) & (second.predict(items(best)) == y)
+            answers = target.predict(items(best))
+            sure = fooled & (answers != y) & (second.predict(items(best)) == y)
             count = int(sure.sum())
-            said = told[sure][:12]
+            said = answers[sure][:12]
             names = ", ".join(target.classes[int(k)] for k in said) or "none yet"
             yield Shown(
                 f"{count} of {len(y)} images fool {target.name} while {second.name} keeps the label. "
                 "There is no eps here, so this is no robust accuracy: look at them yourself.",
                 [
                     share("Fooled and label kept", count, len(y), "of the images that both classifiers named alike"),
-                    plain("Distance from the start", f"{float((z - start).detach().norm(dim=1).mean()):.2f}",
+                    row("Distance from the start", f"{float((z - start).detach().norm(dim=1).mean()):.2f}",
                            "of the latents, mean", len(y)),
                 ],
                 [
@@ -115,7 +115,9 @@ def second_opinion(target: Target, dataset: Dataset) -> Target:
         UserError: If there is no other.
     """
     # one that was trained against attacks goes wrong in other places than a plain one
-    for choice in sorted(classifiers.available(dataset.name), key=lambda each: not each.hardened):
+    for choice in sorted(
+        classifiers.available(dataset.name), key=lambda choice: not choice.hardened
+    ):
         if not choice.id and not features.judged(dataset):
             continue  # nothing is trained in passing
         if choice.id != target.card.get("run", ""):

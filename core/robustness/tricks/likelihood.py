@@ -15,17 +15,7 @@ from torch import Tensor
 from core.datasets import Dataset
 from core.models import Scores, Traces
 from core.norms import LINF
-from core.robustness.tricks import (
-    Shown,
-    TrickConfig,
-    images_of,
-    plain,
-    rising,
-    share,
-    strength,
-    strip,
-    tricks,
-)
+from core.robustness.tricks import Shown, TrickConfig, images_of, rising, row, share, strip, tricks
 from core.runs import Opened
 from core.target import Target
 
@@ -47,7 +37,7 @@ def likelihood(
     model, seen = opened.model, dataset.medium.to_model
     x, y = images_of(opened, dataset, config.n)
     strange = 1 - x
-    eps = strength("likelihood", dataset, config.eps)
+    eps = tricks.get("likelihood").strength(dataset, config.eps)
     bits = seen(x)[0].numel() * float(np.log(2))
     label = y if model.classes else None
 
@@ -69,9 +59,9 @@ def likelihood(
             f"Images turned inside out cost {attack[0]:.2f} bits per dimension, real ones {usual:.2f}; "
             f"after a change of {LINF.text(level.eps)}, {attack[-1]:.2f}.",
             [
-                plain("Real images", f"{usual:.2f}", "bits per dimension, lower is likelier", len(x)),
-                plain("Inside out", f"{attack[0]:.2f}", "the same before the attack", len(x)),
-                plain("After the attack", f"{attack[-1]:.2f}", "the same after it", len(x)),
+                row("Real images", f"{usual:.2f}", "bits per dimension, lower is likelier", len(x)),
+                row("Inside out", f"{attack[0]:.2f}", "the same before the attack", len(x)),
+                row("After the attack", f"{attack[-1]:.2f}", "the same after it", len(x)),
                 share("Likelier than half of the real", above, len(x), "attacked images above the median real one"),
             ],
             [strip("Inside out", strange), strip(f"Changed by at most {LINF.text(level.eps)}", level.moved)],

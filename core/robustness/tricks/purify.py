@@ -21,16 +21,7 @@ from core.ground.writing import percent
 from core.models import Decodes, Encodes, Purifies, Spreads, Traces
 from core.norms import LINF
 from core.robustness import attacks
-from core.robustness.tricks import (
-    Shown,
-    TrickConfig,
-    images_of,
-    plain,
-    share,
-    strength,
-    strip,
-    tricks,
-)
+from core.robustness.tricks import Shown, TrickConfig, images_of, row, share, strip, tricks
 from core.runs import Opened
 from core.target import Target
 from core.tensors import Images, noise
@@ -105,39 +96,38 @@ def purification(
     """Cleans images with the model before they are classified, and attacks that in three ways, ever stronger [3, 4]."""
     x, y = images_of(opened, dataset, config.n)
     y = y.to(target.device)
-    eps = strength("purify", dataset, config.eps)
+    eps = tricks.get("purify").strength(dataset, config.eps)
     purify, random, why_not = purifier(config, opened)
     draws = DRAWS if random else 1
-    facts = {**target.card, "purifier": opened.run}
 
     def shown(images: Images) -> Images:
         return dataset.medium.from_model(purify(dataset.medium.to_model(images)))
 
     def behind(through: str, eot: int) -> Target:
-        made = Target(
+        purified = Target(
             Purified(purify, target.module, through), target.classes, target.shape,
-            medium=target.medium.name, name="purified", card=facts, device=target.device,
+            medium=target.medium.name, name="purified", device=target.device,
+            card={**target.card, "purifier": opened.run},
         )  # fmt: skip
-        return made.with_(eot=eot, logs=target.logs)
+        return purified.with_(eot=eot, logs=target.logs)
 
     def score(images: Images) -> float:
         """The mean over draws: one lucky draw is no success, and no defence."""
         with torch.no_grad():
-            asked = behind("identity", 1)
-            return float(
-                torch.stack([(asked.predict(images) == y).float() for _ in range(draws)]).mean()
-            )
+            defended = behind("identity", 1)
+            right = [(defended.predict(images) == y).float() for _ in range(draws)]
+            return float(torch.stack(right).mean())
 
     def undefended(images: Images) -> float:
         return float((target.predict(images) == y).float().mean())
 
-    def row(name: str, right: float, what: str) -> dict[str, Any]:
+    def accuracy(name: str, right: float, what: str) -> dict[str, Any]:
         counted = share(name, round(right * len(x)), len(x), what)
         return counted | {"value": percent(right)}  # a mean over draws need not be whole images
 
     numbers = [
-        row("Clean, no defence", undefended(x), "accuracy of the classifier alone"),
-        row("Clean, purified", score(x), "what purification costs"),
+        accuracy("Clean, no defence", undefended(x), "accuracy of the classifier alone"),
+        accuracy("Clean, purified", score(x), "what purification costs"),
     ]
     with torch.no_grad():
         cleaned = shown(x)
@@ -148,17 +138,17 @@ def purification(
     grey = score(moved)
     unaware = "the attacker does not know of the purifier"
     numbers += [
-        row("No defence, attacked", undefended(moved), f"PGD of {LINF.text(eps)}"),
-        row("1. Attack on the classifier alone", grey, unaware),
+        accuracy("No defence, attacked", undefended(moved), f"PGD of {LINF.text(eps)}"),
+        accuracy("1. Attack on the classifier alone", grey, unaware),
     ]
-    words = "Attacking through the purifier, taken for the identity (BPDA)."
-    yield Shown(words, list(numbers), pictures, None, 0.4)
+    doing = "Attacking through the purifier, taken for the identity (BPDA)."
+    yield Shown(doing, list(numbers), pictures, None, 0.4)
     more |= {"active": False}
     eot = config.draws if random else 1
     moved = attacks.run("pgd", behind("identity", eot), x, y, eps, **more).adversarial
     last = score(moved)
     numbers.append(
-        row("2. BPDA + EOT", last, "the purifier's gradient is taken for the identity's")
+        accuracy("2. BPDA + EOT", last, "the purifier's gradient is taken for the identity's")
     )
     pictures = [
         *pictures,
@@ -166,12 +156,12 @@ def purification(
         strip("Purified after the attack", shown(moved).detach()),
     ]
     if why_not:
-        numbers.append(plain("3. Full gradient", "–", why_not, 0))
+        numbers.append(row("3. Full gradient", "–", why_not, 0))
     else:
         yield Shown("Attacking through the whole purifier.", list(numbers), pictures, None, 0.7)
         moved = attacks.run("pgd", behind("full", eot), x, y, eps, **more).adversarial
         full = score(moved)
-        numbers.append(row("3. Full gradient", full, "the gradient goes through every step"))
+        numbers.append(accuracy("3. Full gradient", full, "the gradient goes through every step"))
         last = min(last, full)
     yield Shown(
         f"Purification seems to give {percent(grey)} against an attacker who does not know of it, and "
@@ -226,8 +216,8 @@ def invert(model: Any, x: Images, steps: int, seed: int, sampling: Config) -> Im
             (z.grad,) = torch.autograd.grad(error.sum(), z)
             adam.step()
     with torch.no_grad():
-        found = model.decode(z, y, sampling).clamp(0, 1)
-        error = (found - goal).square().flatten(1).mean(1).view(classes, count)
-    return found.view(classes, count, *x.shape[1:])[
+        images = model.decode(z, y, sampling).clamp(0, 1)
+        error = (images - goal).square().flatten(1).mean(1).view(classes, count)
+    return images.view(classes, count, *x.shape[1:])[
         error.argmin(0), torch.arange(count, device=where)
     ]

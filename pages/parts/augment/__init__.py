@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,24 +59,28 @@ class Images:
 
         return None if self.y is None else torch.as_tensor(self.y)
 
+    def first(self, count: int) -> Images:
+        """Gives the first of them."""
+        y = None if self.y is None else self.y[:count]
+        return replace(self, x=self.x[:count], y=y, names=self.names[:count])
+
 
 # --- The chain ------------------------------------------------------------------------------------------------------
 
 
-def first(data: str) -> str:
-    """Names the preset that a visit begins with: one that leaves the images of this dataset what they are."""
-    about = datasets.describe(data)
-    if about.entry is not None:
-        return about.entry.chain
-    grey = about.size is not None and about.size["channels"] == 1
-    return "digits" if grey else "photos"  # what a grey picture shows may be another thing mirrored
-
-
 def begun(data: str) -> Any:
-    """Gives the chain of :func:`first`; an empty one where its steps do not take what the dataset holds."""
+    """Gives the preset that a visit begins with, which leaves the images of a dataset what they are.
+
+    It is an empty chain where the steps of the preset do not take what the dataset holds.
+    """
     from core import augment
 
-    preset = augment.load(first(data))
+    summary = datasets.describe(data)
+    if summary.entry is not None:
+        id = summary.entry.chain
+    else:  # what a grey picture shows may be another thing mirrored
+        id = "digits" if summary.size and summary.size["channels"] == 1 else "photos"
+    preset = augment.load(id)
     return preset if preset.fits(items(data)) else augment.Pipeline()
 
 
@@ -91,9 +95,9 @@ def pipeline() -> Any:
 
     data = shell.chosen_dataset()
     if KEY not in st.session_state:
-        words = st.query_params.get("chain", "")
+        text = st.query_params.get("chain", "")
         try:
-            chain = augment.unfolded(words) if words else begun(data)
+            chain = augment.unfolded(text) if text else begun(data)
         except UserError as error:
             st.toast(
                 shell.plain(f"The chain in the link was left out: {error}"),
@@ -102,13 +106,13 @@ def pipeline() -> Any:
             chain = begun(data)
         take(chain)
     before = st.session_state.get("augment.first", data)
-    if before != data and _as_it_is().hash == begun(before).hash:
-        take(begun(data))  # another dataset, and nobody has touched the chain
+    if before != data and _session().hash == begun(before).hash:
+        take(begun(data))  # another dataset, and the chain is still the first one
     st.session_state["augment.first"] = data
-    return _as_it_is()
+    return _session()
 
 
-def _as_it_is() -> Any:
+def _session() -> Any:
     from core import augment
 
     steps = [
@@ -120,14 +124,15 @@ def _as_it_is() -> Any:
 
 def take(chain: Any) -> None:
     """Makes a pipeline the visitor's chain."""
-    count = st.session_state.get("augment.numbers", 0)
-    steps = []
-    for step in chain.record()["steps"]:
-        count += 1
-        steps.append({**step, "number": count})
-    st.session_state["augment.numbers"] = count
-    st.session_state[KEY] = steps
+    st.session_state[KEY] = _numbered(chain.record()["steps"])
     st.session_state["augment.name"] = chain.name
+
+
+def _numbered(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Gives new steps of the session the numbers under which their controls are kept."""
+    count = st.session_state.get("augment.numbers", 0)
+    st.session_state["augment.numbers"] = count + len(steps)
+    return [{**step, "number": number} for number, step in enumerate(steps, count + 1)]
 
 
 def remember(chain: Any) -> None:
@@ -142,40 +147,38 @@ def remember(chain: Any) -> None:
         usual = augment.augmentations.get(step.name).config().record()
         changed = {name: value for name, value in step.config.items() if value != usual.get(name)}
         folded.append([step.name, changed, step.probability, int(step.on)])
-    words = json.dumps(folded, separators=(",", ":"))
-    if len(words) > LONGEST:
+    text = json.dumps(folded, separators=(",", ":"))
+    if len(text) > LONGEST:
         st.query_params.pop("chain", None)
-    elif st.query_params.get("chain") != words:
-        st.query_params["chain"] = words
+    elif st.query_params.get("chain") != text:
+        st.query_params["chain"] = text
 
 
 def builder() -> None:
-    """Draws the chain: each step with its switch, its place, its form; and what can be added."""
+    """Draws the chain: each step with its switch, its form, and what moves it; and what can be added."""
     from core import augment
 
     item = items(shell.chosen_dataset())
-    presets = {each.id: each for each in augment.presets() if each.pipeline.fits(item)}
-    kept = {one.id: one for one in augment.saved() if one.pipeline.fits(item)}
+    presets = {preset.id: preset for preset in augment.presets() if preset.pipeline.fits(item)}
+    saved = {chain.id: chain for chain in augment.saved() if chain.pipeline.fits(item)}
     chosen = st.selectbox(
         "Begin with",
-        [*presets, *kept],
+        [*presets, *saved],
         index=None,
         key="augment.preset",
         placeholder="a preset, or one you saved",
-        format_func=lambda id: presets[id].title if id in presets else f"{kept[id].name} (saved)",
-        on_change=lambda: _begin(),
+        format_func=lambda id: presets[id].title if id in presets else f"{saved[id].name} (saved)",
+        on_change=_begin,
     )
     if chosen in presets:
         st.caption(presets[chosen].why)
-    for place, step in enumerate(list(st.session_state[KEY])):
-        _step(place, step)
+    for index, step in enumerate(list(st.session_state[KEY])):
+        _step(index, step)
     if not st.session_state[KEY]:
         st.caption("The chain is empty: images pass through unchanged. Add a step.")
-    order = {group: place for place, group in enumerate(augment.GROUPS)}
-    entries = sorted(
-        (entry for entry in augment.augmentations if item in entry.takes),
-        key=lambda entry: order.get(entry.group, len(order)),
-    )
+    entries = [entry for entry in augment.augmentations if item in entry.takes]
+    groups = dict.fromkeys([*augment.GROUPS, *(entry.group for entry in entries)])  # new ones last
+    entries.sort(key=lambda entry: list(groups).index(entry.group))
     st.selectbox(
         "Add a step",
         [entry.name for entry in entries],
@@ -186,7 +189,7 @@ def builder() -> None:
         format_func=lambda name: (
             f"{augment.augmentations.get(name).group}: {augment.augmentations.get(name).title}"
         ),
-        on_change=lambda: _add(),
+        on_change=_add,
     )
 
 
@@ -198,27 +201,23 @@ def _begin() -> None:
 
 
 def _add() -> None:
-    from core import augment
-
     if not (name := st.session_state.get("augment.add")):
         return
     st.session_state["augment.add"] = None
     chain = shell.attempt(lambda: pipeline().with_step(name))
     if chain is not None:
-        number = st.session_state["augment.numbers"] = st.session_state["augment.numbers"] + 1
-        step = augment.Pipeline((chain.steps[-1],)).record()["steps"][0]
-        st.session_state[KEY] = [*st.session_state[KEY], {**step, "number": number}]
+        st.session_state[KEY] = [*st.session_state[KEY], *_numbered(chain.record()["steps"][-1:])]
 
 
-def _change(place: int, act: str) -> None:
+def _change(index: int, act: str) -> None:
     steps = list(st.session_state[KEY])
-    step = steps.pop(place)
+    step = steps.pop(index)
     if act != "remove":
-        steps.insert(max(0, min(len(steps), place + (-1 if act == "up" else 1))), step)
+        steps.insert(max(0, index + (-1 if act == "up" else 1)), step)
     st.session_state[KEY] = steps
 
 
-def _step(place: int, step: dict[str, Any]) -> None:
+def _step(index: int, step: dict[str, Any]) -> None:
     from core import augment
 
     entry = augment.augmentations.get(step["name"])
@@ -233,29 +232,36 @@ def _step(place: int, step: dict[str, Any]) -> None:
             **({} if key in st.session_state else {"value": step["enabled"]}),
             key=key,
         )
-        act(up, place, "up", number, "arrow_upward", "Earlier", place == 0)
+        _button(up, index, "up", number, "arrow_upward", "Earlier", index == 0)
         # no help on it: Streamlit's tooltip swallows every other click on a popover
         with more.popover("", icon=":material/tune:", type="tertiary", width="content"):
             _settings(entry, step, number)
-            act(
-                st, place, "down", number, "arrow_downward", "Later", place == last, "Move it later"
+            _button(
+                st, index, "down", number, "arrow_downward", "Later", index == last, "Move it later"
             )
-        act(away, place, "remove", number, "close", "Remove", False)
+        _button(away, index, "remove", number, "close", "Remove", False)
 
 
-def act(
-    where: Any, place: int, what: str, number: int, icon: str, help: str, off: bool, label: str = ""
+def _button(
+    column: Any,
+    index: int,
+    act: str,
+    number: int,
+    icon: str,
+    help: str,
+    disabled: bool,
+    label: str = "",
 ) -> None:
     """Draws a button that moves a step or takes it out."""
-    where.button(
+    column.button(
         label,
         icon=f":material/{icon}:",
-        key=f"augment.{what}.{number}",
+        key=f"augment.{act}.{number}",
         type="tertiary",
         help=help,
         on_click=_change,
-        args=(place, what),
-        disabled=off,
+        args=(index, act),
+        disabled=disabled,
     )
 
 
@@ -286,18 +292,17 @@ def _settings(entry: Any, step: dict[str, Any], number: int) -> None:
 def _run(entry: Any, step: Mapping[str, Any], key: str) -> str:
     from core import augment
 
-    able = {run.id: run for run in augment.runs_for(entry.name, dataset(shell.chosen_dataset()))}
-    ids = list(able)
-    if not ids:
+    runs = {run.id: run for run in augment.runs_for(entry.name, dataset(shell.chosen_dataset()))}
+    if not runs:
         st.caption("No trained model of this dataset can do this yet. Train one, then come back.")
         return str(step["parameters"].get("run", ""))
-    now = step["parameters"].get("run")
+    run, ids = step["parameters"].get("run"), list(runs)
     return st.selectbox(
         "Model",
         ids,
-        index=ids.index(now) if now in ids else 0,
+        index=ids.index(run) if run in ids else 0,
         key=f"{key}.which",
-        format_func=lambda id: able[id].name,
+        format_func=lambda id: runs[id].name,
         help="A run that was trained on this dataset.",
     )
 
@@ -337,22 +342,22 @@ def photos() -> Images:
 
 def examples(name: str, count: int) -> Images:
     """Gives training images of a dataset, each class in turn."""
-    found = dataset(name)
-    index = found.splits["train"]
+    data = dataset(name)
+    index = data.splits["train"]
     y = None
-    if found.y is not None:
-        labels = np.asarray(found.y[index])
-        by_class = [index[labels == k] for k in range(len(found.classes))]
+    if data.y is not None:
+        labels = np.asarray(data.y[index])
+        by_class = [index[labels == k] for k in range(len(data.classes))]
         turns = [part[i] for i in range(count) for part in by_class if i < len(part)]
         index = np.asarray(turns[:count])
-        y = np.asarray(found.y[index])
+        y = np.asarray(data.y[index])
     index = index[:count]
     names = [
-        f"image {i}" + (f": {found.classes[int(found.y[i])]}" if found.y is not None else "")
+        f"image {i}" + (f": {data.classes[int(data.y[i])]}" if data.y is not None else "")
         for i in index
     ]
-    x = sheets.as_bytes(found.x[index], found.levels)
-    return Images(x, y, names, name, found.medium)
+    x = sheets.as_bytes(data.x[index], data.levels)
+    return Images(x, y, names, name, data.medium)
 
 
 def ready(chain: Any, on: Images) -> Any:
@@ -361,15 +366,10 @@ def ready(chain: Any, on: Images) -> Any:
     Raises:
         UserError: If a step has not what it needs.
     """
-    import torch
-
     from core import augment
 
     pool, classes = on, 0
     if on.source != "photos":
         pool = examples(on.source, 256)
         classes = len(dataset(on.source).classes)
-    context = augment.Context(
-        pool.floats, None if pool.y is None else torch.as_tensor(pool.y), classes
-    )
-    return augment.Chain(chain, context)
+    return augment.Chain(chain, augment.Context(pool.floats, pool.labels, classes))

@@ -44,22 +44,24 @@ def draw(chain: Any, data: str) -> None:
         with press:
             st.caption(f"Expected time: about {duration(expected(chain, data, values))}.")
     with right:
-        found = recipes.newest("experiment", data)
-        if not found:
+        experiments = recipes.newest("experiment", data)
+        if not experiments:
             st.caption(
                 "The same small classifier is trained on few real images: plain, with a placebo of as many steps, with "
                 "the chain, with TrivialAugment, with synthetic samples of a generator that saw only those images. "
                 "Each pair shares its seed and its images; the test images are real and without duplicates."
             )
             return
-        id = found[0].id
-        if len(found) > 1:
+        id = experiments[0].id
+        if len(experiments) > 1:
             id = st.selectbox(
                 "Experiment",
-                [job.id for job in found],
+                [job.id for job in experiments],
                 key="augment.experiments",
                 format_func=lambda id: next(
-                    f"{j.name}, {j.id[4:13]}, {j.status}" for j in found if j.id == id
+                    f"{job.name}, {job.id[4:13]}, {job.status}"
+                    for job in experiments
+                    if job.id == id
                 ),
                 label_visibility="collapsed",
             )
@@ -94,20 +96,20 @@ def watch(id: str) -> None:
     """Shows the verdict, the learning curves and the table as they fill."""
     job = jobs.get(id)
     panel(job, "augment.proof", "What it has measured is kept.")
-    found = job.result()
-    if found is None:
+    result = job.result()
+    if result is None:
         st.caption("The first results arrive in a moment.")
         return
-    if found["verdict"]:
-        st.markdown(f"**{shell.plain(found['verdict'])}**")
-    elif found["quick"]:
+    if result["verdict"]:
+        st.markdown(f"**{shell.plain(result['verdict'])}**")
+    elif result["quick"]:
         st.caption("A quick look with 3 pairs: too few for a verdict.")
-    curves(found)
+    curves(result)
     st.dataframe(
         pd.DataFrame(
             [
                 {
-                    "arm": found["arms"][cell["arm"]],
+                    "arm": result["arms"][cell["arm"]],
                     "effect": cell["effect"],
                     "95 %": ""
                     if cell["low"] is None
@@ -119,8 +121,8 @@ def watch(id: str) -> None:
                     "p": cell["p_holm"] if cell.get("p_holm") is not None else cell["p"],
                     "pairs": cell["n"],
                 }
-                for cell in found["cells"]
-                if cell["arm"] != "none" or len(found["cells"]) == len(found["sizes"])
+                for cell in result["cells"]
+                if cell["arm"] != "none" or len(result["cells"]) == len(result["sizes"])
             ]
         ),
         hide_index=True,
@@ -140,14 +142,14 @@ def watch(id: str) -> None:
         },
         alt="Accuracy and effect of each arm, by images per class",
     )
-    words = f"{found['pairs']} pairs, n = {found['n_test']:,} real test images"
-    if found.get("removed_test"):
-        words += f" ({found['removed_test']} duplicates of training images removed)"
-    st.caption(words + ".")
-    for note in found.get("notes", []):
+    basis = f"{result['pairs']} pairs, n = {result['n_test']:,} real test images"
+    if result.get("removed_test"):
+        basis += f" ({result['removed_test']} duplicates of training images removed)"
+    st.caption(basis + ".")
+    for note in result.get("notes", []):
         st.caption(shell.plain(note))
-    for arm, title in found["arms"].items():
-        if rows := [row for row in found.get("synthetic", []) if row["arm"] == arm]:
+    for arm, title in result["arms"].items():
+        if rows := [row for row in result.get("synthetic", []) if row["arm"] == arm]:
             st.caption(f"{title}: {used(rows)}")
     st.download_button(
         "Everything (JSON)",
@@ -160,17 +162,17 @@ def watch(id: str) -> None:
     )
 
 
-def curves(found: dict[str, Any]) -> None:
+def curves(result: dict[str, Any]) -> None:
     """Draws accuracy against real images per class, one line per arm."""
     import plotly.graph_objects as go
 
-    figure, middle = go.Figure(), (len(found["arms"]) - 1) / 2
-    for number, (arm, title) in enumerate(found["arms"].items()):
+    figure, middle = go.Figure(), (len(result["arms"]) - 1) / 2
+    for number, (arm, title) in enumerate(result["arms"].items()):
         beside = 1.02 ** (number - middle)  # so that one bar does not hide another
-        cells = [cell for cell in found["cells"] if cell["arm"] == arm]
+        cells = [cell for cell in result["cells"] if cell["arm"] == arm]
         points = [(cell["size"], cell["mean"], cell["accuracies"]) for cell in cells]
         if arm == "none":
-            by_size = {cell["size"]: cell["plain_mean"] for cell in found["cells"]}
+            by_size = {cell["size"]: cell["plain_mean"] for cell in result["cells"]}
             points = points or [(size, mean, [mean]) for size, mean in by_size.items()]
         if not points:
             continue
@@ -200,7 +202,7 @@ def curves(found: dict[str, Any]) -> None:
         xaxis={
             "title": {"text": "real images per class"},
             "type": "log",
-            "tickvals": found["sizes"],
+            "tickvals": result["sizes"],
         },
         yaxis={"ticksuffix": " %", "title": {"text": "accuracy on real test images"}},
     )
@@ -216,5 +218,5 @@ def used(rows: list[dict[str, Any]]) -> str:
     """Says how many synthetic samples were used, and why the others were left out."""
     from core.building import experiment
 
-    none, some = experiment.samples_used(rows)
-    return shell.plain(some or none)
+    unused, used = experiment.samples_used(rows)
+    return shell.plain(used or unused)

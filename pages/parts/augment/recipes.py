@@ -12,7 +12,7 @@ from pages.parts import shell
 from pages.parts.augment import pipeline, take
 
 ENDINGS = {"json": "json", "yaml": "yaml", "torchvision": "py", "albumentations": "py"}
-WORDS = {
+TITLES = {
     "json": "JSON",
     "yaml": "YAML",
     "torchvision": "torchvision (runs)",
@@ -39,17 +39,17 @@ def draw(chain: Any) -> None:
             disabled=not shell.may_change() or not chain.steps,
             help="Then Train and the classifier can use it by its name.",
         )
-        for one in augment.saved()[:6]:
+        for saved in augment.saved()[:6]:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.caption(
-                    f"{shell.plain(one.name)} · {shell.plain(one.id)} · {len(one.pipeline.steps)} steps"
+                    f"{shell.plain(saved.name)} · {shell.plain(saved.id)} · {len(saved.pipeline.steps)} steps"
                 )
                 st.button(
                     "Delete",
-                    key=f"augment.forget.{one.id}",
+                    key=f"augment.forget.{saved.id}",
                     type="tertiary",
                     on_click=shell.attempt,
-                    args=(augment.forget, one.id),
+                    args=(augment.forget, saved.id),
                     disabled=not shell.may_change(),
                 )
     with bring:
@@ -80,7 +80,7 @@ def draw(chain: Any) -> None:
         default="torchvision",
         key="augment.dialect",
         required=True,
-        format_func=lambda name: WORDS[name],
+        format_func=lambda name: TITLES[name],
         label_visibility="collapsed",
     )
     dialect = dialect or "torchvision"
@@ -114,7 +114,7 @@ def known(chain: Any) -> str:
     from core import augment
 
     ids = {preset.pipeline.hash: preset.id for preset in augment.presets()}
-    ids |= {one.hash: one.id for one in augment.saved()}
+    ids |= {saved.hash: saved.id for saved in augment.saved()}
     return ids.get(chain.hash, "")
 
 
@@ -125,11 +125,16 @@ def newest(kind: str, data: str) -> list[jobs.Job]:
 
 def start(kind: str, data: str, chain: Any, values: dict[str, Any]) -> None:
     """Starts a job about the chain and the dataset; a new chain is saved first, so that the job can name it."""
+    values = {f"{kind}.{name}": value for name, value in values.items()}
+    values[f"{kind}.pipeline"] = identified(chain)
+    kinds.submit(kind, {"dataset": data}, values, who=shell.who())
+
+
+def identified(chain: Any) -> str:
+    """Gives the id of a chain, which is saved first if it is new."""
     from core import augment
 
-    id = known(chain) or augment.save(chain, chain.name or "chain", shell.who())
-    given = {f"{kind}.pipeline": id} | {f"{kind}.{k}": v for k, v in values.items()}
-    kinds.submit(kind, {"dataset": data}, given, who=shell.who())
+    return known(chain) or augment.save(chain, chain.name or "chain", shell.who())
 
 
 def train() -> bool:
@@ -139,8 +144,7 @@ def train() -> bool:
     def act() -> None:
         chain = pipeline()
         augment.training(chain)
-        id = known(chain) or augment.save(chain, chain.name or "chain", shell.who())
-        st.session_state["train.augment.pipeline"] = id
+        st.session_state["train.augment.pipeline"] = identified(chain)
         st.session_state["augment.goes"] = True
 
     shell.press(

@@ -1,4 +1,4 @@
-"""Is the chain too much: how far it leads from the data, and what a small referee that learned with it still knows."""
+"""Is the chain too much: how far it leads from the data, and how a small referee that was trained with it does."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ def draw(chain: Any, data: str) -> None:
         "Look for leaks into the samples of",
         ["", *[run.id for run in generators]],
         key="augment.leak",
-        format_func=lambda id: (
-            "no model" if not id else next(r.name for r in generators if r.id == id)
-        ),
+        format_func=lambda id: next((run.name for run in generators if run.id == id), "no model"),
         help="A generator that was trained with augmentation may draw augmented images instead of real ones.",
     )
     shell.press(
@@ -46,21 +44,21 @@ def draw(chain: Any, data: str) -> None:
         "screening",
         data,
         chain,
-        {"run": leak or ""},
+        {"run": leak},
         type="primary",
         key="augment.screen",
         icon=":material/balance:",
         disabled=not shell.may_change(),
         help="Small classifiers trained with and without each step, tried on clean images; as a job.",
     )
-    found = recipes.newest("screening", data)
-    if not found:
+    screenings = recipes.newest("screening", data)
+    if not screenings:
         st.caption(
             "The agreement of a finished classifier misleads: a shift by one pixel confuses it, and helps one that "
             "learns with it. So small referees are trained, with each step and with the whole chain."
         )
         return
-    shell.live(watch, 1 if found[0].active else None, found[0].id)
+    shell.live(watch, 1 if screenings[0].active else None, screenings[0].id)
 
 
 @shell.guard()
@@ -106,17 +104,17 @@ def reading(row: Any) -> str:
 def _strain(data: str, _hash: str, _chain: Any) -> list[Any]:
     from core.augment import screening
 
-    return screening.strain(dataset(data), _chain)
+    return screening.strain(screening.Manifold(dataset(data)), _chain)
 
 
 @shell.guard()
 def watch(id: str) -> None:
     """Shows the referees as they come in."""
     job = jobs.get(id)
-    panel(job, "augment.screening", "What it has found is kept.")
-    if (found := job.result()) is None:
+    panel(job, "augment.screening", "What it has measured is kept.")
+    if (result := job.result()) is None:
         return
-    slow = [row["title"] for row in found["rows"] if found["done"] and row["accuracy"] is None]
+    slow = [row["title"] for row in result["rows"] if result["done"] and row["accuracy"] is None]
     st.dataframe(
         pd.DataFrame(
             [
@@ -131,7 +129,7 @@ def watch(id: str) -> None:
                     "referees": row["n_seeds"],
                     "test images": row["n_test"],
                 }
-                for row in found["rows"]
+                for row in result["rows"]
                 if row.get("accuracy") is not None
             ]
         ),
@@ -148,6 +146,6 @@ def watch(id: str) -> None:
         st.caption(
             f"No referee can learn with {shell.plain(', '.join(slow))}: too slow for a training, or it mixes labels."
         )
-    if found.get("leak"):
-        st.markdown(shell.plain(found["leak"]["sentence"]))
+    if result.get("leak"):
+        st.markdown(shell.plain(result["leak"]["sentence"]))
     st.caption(f"{shell.plain(job.name)}, {job.status}.")

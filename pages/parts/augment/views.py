@@ -18,15 +18,16 @@ def film(chain: Any, on: Images, seed: int) -> None:
     """Shows images after each step, with the values that were drawn for the chosen one."""
     from core import augment
 
-    few = min(3, len(on.x))
-    frames = augment.film(ready(chain, on), on.floats[:few], seed, range(few), _labels(on, few))
+    on = on.first(3)
+    few = len(on.x)
+    frames = augment.film(ready(chain, on), on.floats, seed, range(few), on.labels)
     columns = min(len(frames), FRAMES)
-    kept = frames if len(frames) <= FRAMES else [frames[0], *frames[-(FRAMES - 1) :]]
-    x = np.stack([frame.images for frame in kept], 1).reshape(-1, *on.x.shape[1:])
+    shown = frames if len(frames) <= FRAMES else [frames[0], *frames[-(FRAMES - 1) :]]
+    x = np.stack([frame.images for frame in shown], 1).reshape(-1, *on.x.shape[1:])
     titles = [
         f"{on.names[i]}, {'as it is' if not n else 'after ' + frame.title}"
         for i in range(few)
-        for n, frame in enumerate(kept)
+        for n, frame in enumerate(shown)
     ]
     show.pictures(
         on.medium.pictures(x),
@@ -48,20 +49,20 @@ def film(chain: Any, on: Images, seed: int) -> None:
             required=True,
             format_func=lambda i: shell.plain(on.names[i]),
         )
-    told(kept, image or 0)
+    drawn(shown, image or 0)
     total = sum(frame.ms_per_image for frame in frames)
     st.caption(
         f"{total:.2f} ms per image for the whole chain on this server, {few} at a time"
         + (
-            f"; the first {len(frames) - len(kept)} steps are not shown"
-            if len(kept) < len(frames)
+            f"; the first {len(frames) - len(shown)} steps are not shown"
+            if len(shown) < len(frames)
             else ""
         )
         + "."
     )
 
 
-def told(frames: list[Any], image: int) -> None:
+def drawn(frames: list[Any], image: int) -> None:
     """Lists what each step has drawn for one image."""
     import pandas as pd
 
@@ -69,17 +70,17 @@ def told(frames: list[Any], image: int) -> None:
     for number, frame in enumerate(frames):
         if frame.step < 0:
             continue
-        words = frame.told[image]
-        drawn = (
-            "passed it by"
-            if words is None
-            else ", ".join(f"{name} {value}" for name, value in words.items()) or "changed it"
+        values = frame.values[image]
+        text = (
+            "left it alone"
+            if values is None
+            else ", ".join(f"{name} {value}" for name, value in values.items()) or "changed it"
         )
         rows.append(
             {
                 "": number,
                 "step": frame.title,
-                "drawn": drawn,
+                "drawn": text,
                 "ms per image": round(frame.ms_per_image, 3),
             }
         )
@@ -100,12 +101,13 @@ def grid(chain: Any, on: Images, seed: int) -> None:
 
     from core import augment
 
-    few = len(on.x) if on.source == "photos" else min(8, len(on.x))
+    on = on.first(8)
+    few = len(on.x)
     draws = 5 if on.source == "photos" else 11
     began = time.perf_counter()
-    made = augment.grid(ready(chain, on), on.floats[:few], seed, draws, _labels(on, few))
+    versions = augment.grid(ready(chain, on), on.floats, seed, draws, on.labels)
     took = 1000 * (time.perf_counter() - began)
-    x = np.concatenate([on.x[:few, None], made], 1)
+    x = np.concatenate([on.x[:, None], versions], 1)
     columns = draws + 1
     show.pictures(
         on.medium.pictures(x.reshape(-1, *on.x.shape[1:])),
@@ -131,44 +133,38 @@ def sweep(chain: Any, on: Images, seed: int) -> None:
     """Shows one step at rising strength, and from where on it hurts."""
     from core import augment
 
-    able = [
-        (place, step)
-        for place, step in enumerate(chain.steps)
-        if augment.augmentations.get(step.name).strength
-    ]
+    able = [index for index, step in enumerate(chain.steps) if step.entry.strength]
     if not able:
         st.caption("No step of this chain has a strength. Add one, for example Rotate.")
         return
-    place = st.selectbox(
+    index = st.selectbox(
         "Step",
-        [place for place, _ in able],
+        able,
         key="augment.sweep",
-        format_func=lambda place: f"{place + 1}. {chain.steps[place].title}",
+        format_func=lambda index: f"{index + 1}. {chain.steps[index].title}",
         width=280,
     )
-    step = chain.steps[place if place is not None else able[0][0]]
-    few = min(3, len(on.x))
+    step = chain.steps[index]
+    on = on.first(3)
     context = ready(augment.Pipeline(), on).context
-    found = augment.sweep(
-        step.name, step.config, on.floats[:few], 7, seed, context=context, y=_labels(on, few)
+    swept = augment.sweep(
+        step.name, step.config, on.floats, seed=seed, context=context, y=on.labels
     )
-    knob = augment.augmentations.get(step.name).config.knobs()[found.knob]
-    columns = len(found.values)
+    knob = step.entry.config.knobs()[swept.knob]
+    columns = len(swept.values)
     show.pictures(
-        on.medium.pictures(np.swapaxes(found.images, 0, 1).reshape(-1, *on.x.shape[1:])),
+        on.medium.pictures(np.swapaxes(swept.images, 0, 1).reshape(-1, *on.x.shape[1:])),
         columns=columns,
         key="augment.swept",
         alt=f"{step.title} at {columns} strengths",
-        titles=[
-            f"{knob.label} {value:g}{_unit(knob)}" for _ in range(few) for value in found.values
-        ],
+        titles=[f"{knob.label} {value:g}{_unit(knob)}" for _ in on.x for value in swept.values],
         max_height=400,
         max_zoom=14,
     )
     st.caption(
         f"{knob.label}, from left to right: "
-        + ", ".join(f"{value:g}" for value in found.values)
-        + f"{_unit(knob)}; the same draw at every strength. Now it is {step.config[found.knob]:g}."
+        + ", ".join(f"{value:g}" for value in swept.values)
+        + f"{_unit(knob)}; the same draw at every strength. Now it is {step.config[swept.knob]:g}."
     )
     if on.source != "photos":
         hurts(step, knob)
@@ -230,7 +226,7 @@ def _strained(
 ) -> tuple[list[dict[str, Any]], float | None]:
     from core.augment import screening
 
-    rows = screening.sweep(dataset(name), step, dict(config))
+    rows = screening.sweep(screening.Manifold(dataset(name)), step, dict(config))
     return rows, screening.hurts(rows)
 
 
@@ -253,13 +249,8 @@ def before(chain: Any, on: Images, seed: int) -> None:
         )
         st.caption("Left of the border as it is, right of it augmented. Drag the border.")
     i = image or 0
-    labels = on.labels
-    after = ready(chain, on)(
-        on.floats[i : i + 1],
-        seed,
-        [1000 * i + int(version)],
-        None if labels is None else labels[i : i + 1],
-    )
+    y = None if on.labels is None else on.labels[i : i + 1]
+    after = ready(chain, on)(on.floats[i : i + 1], seed, [1000 * i + int(version)], y)
     from core.tensors import to_bytes
 
     with right:
@@ -274,17 +265,17 @@ def classes(chain: Any, data: str, seed: int) -> None:
     """Shows one column per class: the image as it is, and versions below it."""
     from core import augment
 
-    found = dataset(data)
-    if not found.labelled:
+    opened = dataset(data)
+    if not opened.labelled:
         st.caption("Classes need a dataset with labels. Choose another in the sidebar.")
         return
-    some = examples(data, min(16, len(found.classes)))
-    shown = len(some.x)
-    made = augment.grid(ready(chain, some), some.floats, seed, 4, some.labels)
-    stack = np.concatenate([some.x[:, None], made], 1).swapaxes(0, 1)
-    names = [found.classes[k] for k in ([] if some.y is None else some.y)]
+    first = examples(data, min(16, len(opened.classes)))
+    shown = len(first.x)
+    versions = augment.grid(ready(chain, first), first.floats, seed, 4, first.labels)
+    stack = np.concatenate([first.x[:, None], versions], 1).swapaxes(0, 1)
+    names = [opened.classes[k] for k in ([] if first.y is None else first.y)]
     show.pictures(
-        some.medium.pictures(stack.reshape(-1, *some.x.shape[1:])),
+        first.medium.pictures(stack.reshape(-1, *first.x.shape[1:])),
         columns=shown,
         key="augment.classes",
         alt=f"{shown} classes side by side, each with four versions",
@@ -298,7 +289,3 @@ def classes(chain: Any, data: str, seed: int) -> None:
         + shell.plain(", ".join(names))
         + "."
     )
-
-
-def _labels(on: Images, count: int) -> Any:
-    return None if on.labels is None else on.labels[:count]

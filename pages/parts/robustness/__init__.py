@@ -37,7 +37,7 @@ ROBUST = {"green": "success", "amber": "warning", "red": "error"}  # how robust 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked.
+    """A classifier, the dataset whose images attack it, and the config of the study.
 
     Attributes:
         dataset: Whose images are attacked.
@@ -66,7 +66,7 @@ class Question:
         return {f"attack.{name}": value for name, value in values.items()}
 
 
-# how Streamlit's caches know a question again
+# how Streamlit's caches identify a question
 BY_KEY: dict[str | type[Any], Callable[[Any], Any]] = {Question: lambda question: question.key}
 
 
@@ -95,7 +95,7 @@ def there(classifier: str, of: Dataset) -> bool:
 
 
 def target(question: Question) -> Target:
-    """Opens the classifier, once for all visitors; each use takes a copy, which counts its passes for itself.
+    """Opens the classifier, once for all visitors; each use takes a copy, which counts its own passes.
 
     Raises:
         UserError: If there is none yet: a page trains none in passing.
@@ -115,7 +115,7 @@ class Screening:
         self.study = study
         self.report: Report | None = None
         self._slices = iter(self.study)
-        self._mine = threading.Lock()
+        self._lock = threading.Lock()
 
     @property
     def done(self) -> bool:
@@ -123,15 +123,15 @@ class Screening:
         return self.report is not None and self.report.done
 
     def advance(self, seconds: float) -> None:
-        """Works for about so long, unless somebody else is at it."""
-        if self._mine.acquire(blocking=False):
+        """Works for about so many seconds, unless another visitor's turn is at work."""
+        if self._lock.acquire(blocking=False):
             try:
                 until = time.monotonic() + seconds
                 while not self.done and time.monotonic() < until:
                     with TURNS, slices.whole():
                         self.report = next(self._slices, self.report)
             finally:
-                self._mine.release()
+                self._lock.release()
 
 
 _screenings = Cache[Screening](KEPT)
@@ -139,19 +139,19 @@ _screenings = Cache[Screening](KEPT)
 
 def known(question: Question) -> Screening | None:
     """Gives the screening of this question as far as it has come; None before its first result."""
-    found = _screenings.peek(question.key)
-    return found if found is not None and found.report else None
+    screening = _screenings.peek(question.key)
+    return screening if screening is not None and screening.report else None
 
 
 def screen(question: Question, target: Target, seconds: float = 0.6) -> Screening:
     """Begins the screening of a question, or carries it on."""
     from core.robustness.measure import begin
 
-    found = _screenings.peek(question.key)
-    if found is not None and found.report and found.report.stopped:
-        _screenings.drop(lambda each: each is found)
-    found = _screenings.get(
+    screening = _screenings.peek(question.key)
+    if screening is not None and screening.report and screening.report.stopped:
+        _screenings.drop(lambda entry: entry is screening)
+    screening = _screenings.get(
         question.key, lambda: Screening(begin(target, question.dataset, question.config))
     )
-    found.advance(seconds)
-    return found
+    screening.advance(seconds)
+    return screening

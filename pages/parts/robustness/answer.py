@@ -11,7 +11,6 @@ import streamlit as st
 from pages.parts import shell, show
 from pages.parts.robustness import Question, curve, known, screen, target, teach, there, verdict
 from pages.parts.robustness.confirmed import newest, read
-from pages.parts.robustness.controls import again
 
 if TYPE_CHECKING:
     from core.robustness import Report
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
 def result(question: Question) -> None:
     """Shows the verdict, the number and the curve; measures first when that was asked for."""
     asked_for = st.session_state.get("robust.go") in (question.key, "again")
-    found = known(question)
-    if asked_for and not (found and found.done):
+    screening = known(question)
+    if asked_for and not (screening and screening.done):
         st.session_state["robust.go"] = question.key
         shell.live(live, 0.2, question)
         return
     st.session_state.pop("robust.go", None)
-    if found and found.report:
-        answer(question, found.report, live=False)
+    if screening and screening.report:
+        answer(question, screening.report, live=False)
     else:
         invite(question)
 
@@ -35,17 +34,17 @@ def result(question: Question) -> None:
 @shell.guard()
 def live(question: Question) -> None:
     """Does a slice of the screening at each turn, and draws what is known; the page runs again when it is done."""
-    found = screen(question, target(question))
-    if found.done:
+    screening = screen(question, target(question))
+    if screening.done:
         st.rerun()
-    if found.report:
-        answer(question, found.report, live=True)
+    if screening.report:
+        answer(question, screening.report, live=True)
     else:
         st.caption("Attacking the first images …")
 
 
 def invite(question: Question) -> None:
-    """Says what will happen and how long it takes, before anything was measured; shows a measured one if there is."""
+    """Shows the newest job of this question; where there is none, says what a measurement does."""
     earlier = newest(question)
     if earlier and (report := read(earlier)):
         st.caption(
@@ -67,15 +66,15 @@ def invite(question: Question) -> None:
         "the curve as it comes; **Confirm** does it thoroughly, as a job.",
         icon=":material/shield:",
     )
-    found = question.dataset
-    assert found.y is not None  # without labels there is no question
-    some = found.splits[question.config.split][:48]
+    dataset = question.dataset
+    assert dataset.y is not None  # without labels there is no question
+    first = dataset.splits[question.config.split][:48]
     show.pictures(
-        found.pictures(some),
+        dataset.pictures(first),
         columns=16,
         key="robust.ahead",
-        alt=f"The first {len(some)} images that will be attacked",
-        titles=[f"image {i}: {found.classes[int(found.y[i])]}" for i in some],
+        alt=f"The first {len(first)} images that will be attacked",
+        titles=[f"image {i}: {dataset.classes[int(dataset.y[i])]}" for i in first],
         max_height=170,
     )
     st.caption("The first images that will be attacked, as they are.")
@@ -96,7 +95,7 @@ def answer(question: Question, report: Report, live: bool) -> None:
         if report.stopped:
             st.caption(f":material/stop: {shell.plain(report.stopped)} What it had is shown.")
     if report.complete:
-        verdict.doubts(report, again)
+        verdict.doubts(report)
         if report.identity and not report.identity.compared:
             st.caption(
                 "There is no reference yet to compare its clean accuracy with: train a classifier of this dataset, "
@@ -110,22 +109,22 @@ def rivals(question: Question, report: Report) -> Mapping[str, Report]:
     from core import robustness
     from core.robustness import classifiers
 
-    found = {}
+    measured = {}
     for choice in classifiers.available(question.data):
         other = known(replace(question, classifier=choice.id))
         if choice.id != question.classifier and other and other.done and other.report:
-            found[choice.title] = other.report
-    if not found:
+            measured[choice.title] = other.report
+    if not measured:
         return {}
     picked = st.multiselect(
         "Compare with",
-        list(found),
-        default=list(found)[:2],
+        list(measured),
+        default=list(measured)[:2],
         key="robust.rivals",
         help="Measured with the same settings on the same images. Screen another classifier to add it.",
     )
     for name in picked:
-        paired = robustness.compare(report, found[name], report.headline)
+        paired = robustness.compare(report, measured[name], report.headline)
         st.caption(
             f"Against {shell.plain(name)}: {paired.only_first} images only this one withstands, {paired.only_second} "
             f"only the other, of {paired.n}; "
@@ -135,4 +134,4 @@ def rivals(question: Question, report: Report) -> Mapping[str, Report]:
                 else f"a tie (p = {paired.p:.2g})."
             )
         )
-    return {name: found[name] for name in picked}
+    return {name: measured[name] for name in picked}

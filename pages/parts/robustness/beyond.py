@@ -1,35 +1,33 @@
-"""Beyond small changes of pixels: weather and cameras, a guarantee instead of an attempt, and what fools others too."""
+"""Beyond small changes: weather and cameras, a guarantee instead of an attempt, and what fools others too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from core import jobs
 from core.ground import files
 from core.ground.writing import percent
 from pages.parts import shell, show
 from pages.parts.robustness import Question
+from pages.parts.robustness.confirmed import confirm, listing
 
 
-def _newest(of: Sequence[jobs.Job], name: str) -> dict[str, Any] | None:
+def _newest(question: Question, name: str) -> dict[str, Any] | None:
     """Reads a result file of the newest job that has one."""
-    for job in of:
+    for job in listing(question):
         if (job.path / name).exists():
             return files.read_json(job.path / name) | {"job": job.name}
     return None
 
 
-def _start(
-    label: str, help: str, question: Question, ask: Callable[..., None], **values: Any
-) -> None:
+def _start(label: str, help: str, question: Question, **values: Any) -> None:
     shell.press(
         st,
         label,
-        partial(ask, **values),
+        partial(confirm, **values),
         question,
         type="primary",
         key=f"robust.start.{label}",
@@ -69,7 +67,7 @@ def _shares(
     show.plot(figure, key=key, config={"displayModeBar": False}, alt=alt)
 
 
-def corruptions(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None]) -> None:
+def corruptions(question: Question) -> None:
     """Draws accuracy per corruption and severity."""
     if not shell.has(question.dataset.medium, "corruptions"):
         return
@@ -79,17 +77,16 @@ def corruptions(question: Question, of: Sequence[jobs.Job], ask: Callable[..., N
         "Measure corruptions",
         f"{len(core.names())} kinds in five severities, as a job; ImageNet-C-style, not the published pictures.",
         question,
-        ask,
         **{"attack.corruptions": True, "attack.attacks": "noise"},
     )
-    found = _newest(of, "corruptions.json")
-    if found is None:
+    table = _newest(question, "corruptions.json")
+    if table is None:
         st.caption(
             "Noise, blur, weather and digital faults, five severities each: how accuracy falls with what happens to "
             "pictures without any attacker. Nothing was measured for this classifier yet."
         )
         return
-    rows = found["accuracy"]
+    rows = table["accuracy"]
     _shares(
         list(rows.values()),
         [1, 2, 3, 4, 5],
@@ -103,12 +100,12 @@ def corruptions(question: Question, of: Sequence[jobs.Job], ask: Callable[..., N
     )
     mean = sum(map(sum, rows.values())) / sum(map(len, rows.values()))
     st.caption(
-        f"Mean over all: {percent(mean)}; clean {percent(found['clean'])}, n = {found['n']} "
-        f"({shell.plain(found['job'])}). ImageNet-C-style: comparable between models here, not with published tables."
+        f"Mean over all: {percent(mean)}; clean {percent(table['clean'])}, n = {table['n']} "
+        f"({shell.plain(table['job'])}). ImageNet-C-style: comparable between models here, not with published tables."
     )
 
 
-def certified(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None]) -> None:
+def certified(question: Question) -> None:
     """Draws certified accuracy against the radius."""
     import plotly.graph_objects as go
 
@@ -124,11 +121,10 @@ def certified(question: Question, of: Sequence[jobs.Job], ask: Callable[..., Non
         "Certify",
         "Randomized smoothing: a guarantee, with probability, for the classifier averaged over noise. As a job.",
         question,
-        ask,
         **{"attack.certify": sigma, "attack.attacks": "noise"},
     )
-    found = _newest(of, "certified.json")
-    if found is None:
+    certificate = _newest(question, "certified.json")
+    if certificate is None:
         st.caption(
             "An attack that fails proves little; a certificate proves. The classifier is asked many times under random "
             "noise, and its majority cannot change within a radius that follows from the counts. It works best for a "
@@ -137,8 +133,8 @@ def certified(question: Question, of: Sequence[jobs.Job], ask: Callable[..., Non
         return
     figure = go.Figure(
         go.Scatter(
-            x=found["radii"],
-            y=found["accuracy"],
+            x=certificate["radii"],
+            y=certificate["accuracy"],
             mode="lines",
             line={"shape": "hv", "color": show.colour(0), "width": 2.5},
         )
@@ -156,13 +152,14 @@ def certified(question: Question, of: Sequence[jobs.Job], ask: Callable[..., Non
         alt="Certified accuracy, falling with the radius",
     )
     st.caption(
-        f"Sigma {found['config']['sigma']:g}, n = {found['n']} images, {found['config']['n']:,} draws each. "
-        f"Abstained on {found['abstained']} images, which count as wrong. {shell.plain(found['guarantee'])} "
-        f"({shell.plain(found['job'])})"
+        f"Sigma {certificate['config']['sigma']:g}, n = {certificate['n']}, "
+        f"{certificate['config']['draws']:,} draws each. "
+        f"Abstained on {certificate['abstained']}, which count as wrong. "
+        f"{shell.plain(certificate['guarantee'])} ({shell.plain(certificate['job'])})"
     )
 
 
-def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None]) -> None:
+def transfer(question: Question) -> None:
     """Draws how images that fool one classifier fare with others."""
     from core.norms import norm_of
     from core.robustness import classifiers
@@ -179,30 +176,29 @@ def transfer(question: Question, of: Sequence[jobs.Job], ask: Callable[..., None
         "Measure transfer",
         "Attacks each of them, and tries the images on all; as a job.",
         question,
-        ask,
         **{"attack.transfer": ",".join(others), "attack.attacks": "noise"},
     )
-    found = _newest(of, "transfer.json")
-    if found is None:
+    table = _newest(question, "transfer.json")
+    if table is None:
         st.caption(
             "Images made against one model often fool another that the attacker never saw. "
             "Choose the others, then measure."
         )
         return
     _shares(
-        found["fooled"],
-        found["names"],
-        found["names"],
+        table["fooled"],
+        table["names"],
+        table["names"],
         key="robust.transfer",
         hover="made against %{y}, shown to %{x}: %{z:.1%} fooled",
         alt="Share of adversarial images of each model that fool each other model",
-        height=70 * len(found["names"]) + 120,
+        height=70 * len(table["names"]) + 120,
         margin={"l": 160, "r": 8, "t": 10, "b": 60},
         xaxis={"title": {"text": "shown to"}},
         yaxis={"title": {"text": "made against"}},
     )
     st.caption(
-        f"Share fooled, of the images that both name rightly when clean ({min(map(min, found['n']))} to "
-        f"{max(map(max, found['n']))} of them); eps {norm_of(found['norm']).text(found['eps'])} "
-        f"({shell.plain(found['job'])})."
+        f"Share fooled, of the images that both name rightly when clean ({min(map(min, table['n']))} to "
+        f"{max(map(max, table['n']))} of them); eps {norm_of(table['norm']).text(table['eps'])} "
+        f"({shell.plain(table['job'])})."
     )

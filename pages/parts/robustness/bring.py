@@ -29,8 +29,8 @@ def draw(data: str) -> None:
     """Takes weights, says what is in them, and keeps them under a name."""
     from core import brought
 
-    found = dataset(data)
-    ways = [each for each in brought.origins if each.files and each.sampling is None]
+    of = dataset(data)
+    origins = [o for o in brought.origins if o.files and o.sampling is None]
     st.markdown(
         "**Bring weights**, not code: a `.safetensors` file, or a `.pt`, `.pth` or `.ckpt` checkpoint, for an "
         "architecture of torchvision. Whole pickled models and TorchScript are refused, because opening them runs "
@@ -38,9 +38,9 @@ def draw(data: str) -> None:
     )
     left, right = st.columns([1, 1.2], gap="large")
     with left:
-        origin = ways[0]
-        if len(ways) > 1:
-            origin = st.selectbox("Origin", ways, format_func=lambda each: each.title)
+        origin = origins[0]
+        if len(origins) > 1:
+            origin = st.selectbox("Origin", origins, format_func=lambda origin: origin.title)
         upload = st.file_uploader(
             "Weights",
             type=list(origin.files),
@@ -58,31 +58,31 @@ def draw(data: str) -> None:
         values = form.form({"robust.weights": origin.config})["robust.weights"]
     with right:
         st.caption(
-            "Preprocessing (size, mean, standard deviation) belongs to the classifier: the attack strength stays in "
-            f"pixel units. It is tried on {shell.plain(found.name)}, whose classes it must know: "
-            f"{shell.plain(', '.join(found.classes[:12]))}{' …' if len(found.classes) > 12 else ''}."
+            "Preprocessing (size, mean, standard deviation) belongs to the classifier: the attack strength is of "
+            f"values from 0 to 1. It is tried on {shell.plain(of.name)}, whose classes it must know: "
+            f"{shell.plain(', '.join(of.classes[:12]))}{' …' if len(of.classes) > 12 else ''}."
         )
         if upload is None:
             st.caption("On your own machine any PyTorch module enters by code:")
             st.code(CODE, language="python")
         else:
             with shell.guard():  # beside the file, not below the form
-                keep(upload, name, values, found, origin.name)
-    for each in brought.listing(data):
+                keep(upload, name, values, of, origin.name)
+    for model in brought.listing(data):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{shell.plain(each.name)}** · {shell.plain(each.note)}")
+            st.markdown(f"**{shell.plain(model.name)}** · {shell.plain(model.note)}")
             if st.button(
                 "Delete",
-                key=f"robust.own.delete.{each.id}",
+                key=f"robust.own.delete.{model.id}",
                 type="tertiary",
                 icon=":material/delete:",
                 disabled=not shell.may_change(),
             ):
-                brought.delete(each.id)
+                brought.delete(model.id)
                 st.rerun()
 
 
-def keep(upload: Any, name: str, values: dict[str, Any], found: Dataset, origin: str) -> None:
+def keep(upload: Any, name: str, values: dict[str, Any], of: Dataset, origin: str) -> None:
     """Says what the file holds, and keeps it when that is asked for."""
     from core import brought
 
@@ -106,9 +106,9 @@ def keep(upload: Any, name: str, values: dict[str, Any], found: Dataset, origin:
         help="Fits the weights into the architecture, and names the first one that does not fit.",
     ):
         called = name or brought.called(upload.name)
-        kept = brought.keep(called, content, values, found, origin)
-        st.session_state["robust.brought"] = kept.id
-        said = ["Kept, and chosen. Press Screen it.", kept.note, *kept.record["notes"]]
+        model = brought.keep(called, content, values, of, origin)
+        st.session_state["robust.brought"] = model.id
+        said = ["Kept, and chosen. Press Screen it.", model.note, *model.record["notes"]]
         st.session_state["_done"] = " ".join(said)
         st.rerun()
 
@@ -122,16 +122,16 @@ def looked(file: str, content: bytes) -> Contents:
     from core import weights
     from core.tensors import give_memory_back
 
-    known, found = st.session_state.get("robust.looked", ("", None))
+    known, result = st.session_state.get("robust.looked", ("", None))
     if known != file:
         try:
-            found = weights.look(content)
+            result = weights.look(content)
         except UserError as error:
-            found = str(error)
+            result = str(error)
             later = threading.Timer(2, give_memory_back)  # when nobody holds the file any more
             later.daemon = True
             later.start()
-        st.session_state["robust.looked"] = file, found
-    if isinstance(found, str):
-        raise UserError(found)
-    return found
+        st.session_state["robust.looked"] = file, result
+    if isinstance(result, str):
+        raise UserError(result)
+    return result

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from core.robustness import Report
 
 
-def asked(question: Question) -> list[jobs.Job]:
+def listing(question: Question) -> list[jobs.Job]:
     """Lists the jobs about this classifier and data, newest first."""
     return [
         job
@@ -24,7 +24,7 @@ def asked(question: Question) -> list[jobs.Job]:
 
 def newest(question: Question) -> jobs.Job | None:
     """Finds the newest job about this classifier and data that has something to show."""
-    return next((job for job in asked(question) if (job.path / "report.json").exists()), None)
+    return next((job for job in listing(question) if (job.path / "report.json").exists()), None)
 
 
 def read(job: jobs.Job | None) -> Report | None:

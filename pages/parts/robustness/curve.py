@@ -18,8 +18,6 @@ def draw(
     report: Report,
     others: Mapping[str, Report],
     lines: Sequence[Mapping[str, Any]],
-    *,
-    height: int = 330,
 ) -> None:
     """Draws accuracy under attack against eps, with its interval, clean, chance, the placebo, and other models.
 
@@ -27,7 +25,6 @@ def draw(
         report: Of the model in question.
         others: Reports of other models on the same images, by name.
         lines: Published numbers that apply here.
-        height: In pixels.
     """
     import plotly.graph_objects as go
 
@@ -94,7 +91,7 @@ def draw(
             hovertext=line["source"],
         )
     figure.update_layout(
-        height=height,
+        height=330,
         margin={"l": 44, "r": 8, "t": 30, "b": 40},
         hovermode="x unified",
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
@@ -116,11 +113,13 @@ def draw(
     )
 
 
-def table(report: Report) -> Any:
-    """Gives the numbers behind the curve, one row per eps."""
+def csv(report: Report) -> str:
+    """Writes the numbers behind the curve as CSV, one row per eps."""
     import pandas as pd
 
-    return pd.DataFrame(
+    from core.ground import tables
+
+    frame = pd.DataFrame(
         [
             {
                 "eps": row.text,
@@ -133,13 +132,6 @@ def table(report: Report) -> Any:
             for row in report.results
         ]
     )
-
-
-def csv(report: Report) -> str:
-    """Writes these numbers as CSV."""
-    from core.ground import tables
-
-    frame = table(report)
     return tables.write(list(frame.columns), frame.to_numpy().tolist())
 
 

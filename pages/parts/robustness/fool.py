@@ -17,12 +17,12 @@ def draw(question: Question) -> None:
     """Takes a drawing, names it, and attacks it on request."""
     import torch
 
-    found = question.dataset
-    if not shell.has(found.medium, "drawing"):
+    dataset = question.dataset
+    if not shell.has(dataset.medium, "drawing"):
         return
     left, right = st.columns([1, 1.9], gap="large")
     with left:
-        st.markdown("**1. Draw** one of: " + shell.plain(", ".join(found.classes[:12])))
+        st.markdown("**1. Draw** one of: " + shell.plain(", ".join(dataset.classes[:12])))
         got = canvas(
             key="robust.canvas",
             alt="A dark sheet to draw on with light ink",
@@ -35,12 +35,12 @@ def draw(question: Question) -> None:
                 "something else: that is an adversarial attack."
             )
             return
-        prepared = datasets.prepare(got[1], found)
+        prepared = datasets.prepare(got[1], dataset)
         x = prepared.item
         with torch.inference_mode():
             shares = target(question).probabilities(x)[0]
         guess = int(shares.argmax())
-        seen, words = st.columns([1, 2.4], vertical_alignment="center")
+        seen, guessed = st.columns([1, 2.4], vertical_alignment="center")
         with seen:
             show.pictures(
                 prepared.picture[None],
@@ -50,11 +50,11 @@ def draw(question: Question) -> None:
                 max_height=110,
                 max_zoom=14,
             )
-        words.markdown(
-            f"**2. It says: {shell.plain(found.classes[guess])}**, {percent(float(shares[guess]))} sure. "
+        guessed.markdown(
+            f"**2. It says: {shell.plain(dataset.classes[guess])}**, {percent(float(shares[guess]))} sure. "
             "On the left is what it sees."
         )
-        words.button(
+        guessed.button(
             "3. Fool it",
             type="primary",
             key="robust.fool",

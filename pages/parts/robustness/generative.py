@@ -15,9 +15,9 @@ from pages.parts.robustness import TURNS, Question, target
 
 @shell.guard()
 def draw(question: Question) -> None:
-    """Offers the tricks that the chosen model can be put to, and shows one of them."""
+    """Offers the tricks that fit the chosen model, and shows one of them."""
     from core.norms import LINF
-    from core.robustness import tricks
+    from core.robustness.tricks import tricks
 
     of = runs.generators(question.data)
     if not of:
@@ -38,7 +38,7 @@ def draw(question: Question) -> None:
         )
         opened = runs.open_model(jobs.get(id))
         item = question.dataset.medium.item
-        taking = [entry for entry in tricks.tricks if item in entry.takes]
+        taking = [entry for entry in tricks if item in entry.takes]
         fitting = [entry for entry in taking if entry.fits(opened)]
         if not fitting:
             what = "This family offers" if taking else f"For a {item}, there is"
@@ -48,19 +48,18 @@ def draw(question: Question) -> None:
             "What to try",
             [entry.name for entry in fitting],
             key=f"robust.trick.{opened.family}",
-            format_func=lambda name: tricks.tricks.get(name).title,
+            format_func=lambda name: tricks.get(name).title,
         )
-        entry = tricks.tricks.get(name)
+        entry = tricks.get(name)
         st.caption(shell.plain(entry.caption))
         key = f"robust.trick.{name}"
-        if "eps" in entry.config.knobs():  # the slider shows what it runs at, not a 0 for it
-            st.session_state.setdefault(
-                f"{key}.eps", round(tricks.strength(name, question.dataset), 4)
-            )
+        if "eps" in entry.config.knobs():  # the slider shows the usual strength instead of 0
+            usual = round(entry.strength(question.dataset), 4)
+            st.session_state.setdefault(f"{key}.eps", usual)
         values = form.form({key: entry.config})[key]
         if "eps" in values:
-            used = tricks.strength(name, question.dataset, values["eps"])
-            st.caption(f"Runs at an attack strength of {LINF.text(used)}.")
+            eps = entry.strength(question.dataset, values["eps"])
+            st.caption(f"Runs at an attack strength of {LINF.text(eps)}.")
         pressed = st.button("Try it", type="primary", key="robust.try", icon=":material/bolt:")
     with right:
         key = (
@@ -100,10 +99,10 @@ def present(shown: Any, key: str) -> None:
     if shown.done < 1:
         st.progress(shown.done)
     st.markdown(shell.plain(shown.sentence))
-    for row, place in zip(
+    for row, column in zip(
         shown.numbers, st.columns(max(1, min(4, len(shown.numbers)))) * 4, strict=False
     ):
-        number(row, place)
+        number(row, column)
     for i, picture in enumerate(shown.pictures):
         st.caption(shell.plain(picture["title"]))
         show.pictures(
@@ -117,13 +116,13 @@ def present(shown: Any, key: str) -> None:
         line(shown.curve, key)
 
 
-def number(row: Mapping[str, Any], place: Any) -> None:
+def number(row: Mapping[str, Any], column: Any) -> None:
     """Draws one number with its interval and n."""
-    place.metric(shell.plain(row["name"]), row["value"], help=shell.plain(row["what"]))
+    column.metric(shell.plain(row["name"]), row["value"], help=shell.plain(row["what"]))
     if row.get("low") is not None:
-        place.caption(f"{row['low']} to {row['high']} (95 %), n = {row['n']}")
+        column.caption(f"{row['low']} to {row['high']} (95 %), n = {row['n']}")
     elif row.get("n"):
-        place.caption(f"n = {row['n']}")
+        column.caption(f"n = {row['n']}")
 
 
 def line(curve: Mapping[str, Any], key: str) -> None:

@@ -121,7 +121,7 @@ def opened(question: Question, x: Any, label: int, key: str) -> None:
         value=fooled[0] if fooled else len(texts) - 1,
         key=f"{key}.eps.{towards}",
         format_func=lambda i: texts[i],
-        help="How far each pixel may change. Computed in advance, so the slider answers at once.",
+        help="How far each value may change. Computed in advance, so the slider answers at once.",
     )
     clean, moved = look["images"][0], look["images"][step]
     difference = moved.astype(np.int16) - clean.astype(np.int16)

@@ -1,4 +1,4 @@
-"""What can be taken away of a screening: the report, its numbers, the program that repeats them."""
+"""Downloads of a screening: the report, its numbers, the program that repeats them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def take(question: Question) -> None:
     """Offers the screening to take away, and the lines of Python that reproduce it."""
     from core.robustness.report import html, pictures, python
 
-    found = known(question)
-    if found is None or not found.done:
+    screening = known(question)
+    if screening is None or not screening.done:
         return
-    study = found.study
+    study = screening.study
     offers: list[tuple[str, str, str, Callable[[], str]]] = [
         ("Report (HTML)", "html", "text/html", lambda: html(study.report, pictures(study))),
         ("Report (JSON)", "json", "application/json", lambda: json.dumps(study.report.record())),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from core.ground.writing import percent, percents
 from pages.parts import shell
 from pages.parts.robustness import COLOURS, ROBUST
+from pages.parts.robustness.controls import again
 
 if TYPE_CHECKING:
     from core.robustness import Report
-    from core.robustness.findings import Answer
 
 SIGNS = {"pass": "✓", "warn": "!", "fail": "✕", "open": "…"}
 OUTCOMES = {
@@ -34,10 +33,10 @@ def draw(report: Report) -> None:
         kind, icon, word = "info", ":material/hourglass_top:", "Still measuring"
     else:
         first, _, rest = how.sentence.partition(":")
-        words = (
+        text = (
             f"**{shell.plain(first)}.** {shell.plain(rest.strip())}" if rest else shell.plain(first)
         )
-        getattr(left, ROBUST[how.colour])(words, icon=":material/shield:")
+        getattr(left, ROBUST[how.colour])(text, icon=":material/shield:")
     getattr(right, kind)(f"**{word}.** {shell.plain(sound.sentence)}", icon=icon)
 
 
@@ -69,36 +68,27 @@ def headline(report: Report) -> None:
     st.caption(f"{percents(*at.interval)} (95 %), n = {at.n}")
 
 
-def doubts(report: Report, again: Callable[[Mapping[str, Any]], None]) -> None:
-    """Lists the checks that did not pass, each with what to do about it.
-
-    Args:
-        report: See :mod:`core.robustness`.
-        again: Asks the same with other values, for the buttons.
-    """
+def doubts(report: Report) -> None:
+    """Lists the checks that did not pass, each with the button that does what it advises."""
     for answer in report.checks:
-        if answer.outcome in ("warn", "fail"):
-            doubt(answer, again)
-
-
-def doubt(answer: Answer, again: Callable[[Mapping[str, Any]], None]) -> None:
-    """Shows a check that did not pass, what it means, and the button that does what it advises."""
-    with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        st.markdown(
-            f"{SIGNS[answer.outcome]} **{shell.plain(answer.name)}**: {shell.plain(answer.finding)} "
-            f"{shell.plain(answer.advice)}"
-        )
-        if answer.button:
-            st.button(
-                shell.plain(answer.button),
-                key=f"robust.mend.{answer.number}",
-                on_click=again,
-                args=(answer.action,),
+        if answer.outcome not in ("warn", "fail"):
+            continue
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown(
+                f"{SIGNS[answer.outcome]} **{shell.plain(answer.name)}**: {shell.plain(answer.finding)} "
+                f"{shell.plain(answer.advice)}"
             )
+            if answer.button:
+                st.button(
+                    shell.plain(answer.button),
+                    key=f"robust.mend.{answer.number}",
+                    on_click=again,
+                    args=(answer.action,),
+                )
 
 
 def checks(report: Report) -> None:
-    """Lists all checks with what was found."""
+    """Lists all checks, each with its finding."""
     import pandas as pd
 
     st.dataframe(
