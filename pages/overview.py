@@ -12,6 +12,7 @@ from pages.parts.latent.opening import opening
 TITLE = "Overview"
 ICON = ":material/home:"
 ORDER = 1
+FIRST = {"train.images": 30_000}  # faces that can be told apart, within two minutes on two cores
 shell.enter()
 
 
@@ -28,31 +29,64 @@ def train_default() -> None:
     started = shell.attempt(
         kinds.submit,
         "train",
-        {"dataset": "digits", "family": DEFAULT_FAMILY},
-        {},
+        {"dataset": "faces", "family": DEFAULT_FAMILY},
+        FIRST,
         name="My first model",
         who=shell.who(),
     )
     if started is not None:
-        st.session_state["run"] = started.id
+        st.session_state.update(run=started.id, data="faces")
 
 
 @shell.guard()
-def live(id: str) -> None:
-    """Follows one run until it ends."""
+def live(id: str, status: str, sampled: bool) -> None:
+    """Shows one run large; runs again every second until it ends."""
     run = jobs.get(id)
-    if not run.active:
-        st.rerun()
-    st.progress(run.share, text=shell.plain(f"{run.name}: {job.words(run)}"))
-    if not show.film(run, key="overview.live", max_height=300):
+    if run.status != status or sampled != bool(runs.samples(run)):
+        st.rerun()  # what is around it changes too
+    job.progress(run)
+    if not show.film(run, key="overview.live", max_height=480, min_zoom=2):
         st.caption("The first images appear within seconds.")
-    shell.go("train", "Watch it on the Train page")
+
+
+def first(run: jobs.Job) -> None:
+    """Gives one run the top of the page: while it learns, and when it is done."""
+    from pages.parts.train import actions
+
+    with st.container(border=True):
+        with st.container(
+            horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+        ):
+            doing = "learns now" if run.active else run.status
+            st.markdown(f"**{shell.plain(run.name)}**{shell.on(run)} · {doing}", width="content")
+            actions.draw(st.container(horizontal=True, width="content"), run, "overview")
+        picture, sentences = st.columns([1.75, 1], gap="medium")
+        with picture:
+            shell.live(live, 1 if run.active else None, run.id, run.status, bool(runs.samples(run)))
+        with sentences:
+            st.markdown(
+                "Each picture begins as noise and stays the same one: you see it become what the model has learned."
+                if run.active
+                else "Move the slider, or press ▶, to see how it learned. **Explore** walks through what it learned, "
+                "**Measure** says how good it is and whether it copies."
+            )
+            shell.go("train", "Watch it on the Train page")
+
+
+def top(listed: list[jobs.Job]) -> jobs.Job | None:
+    """Chooses the run that stands first: one that learns now, else the chosen one if it was trained here, else None."""
+    here = [run for run in listed if not run.shipped and runs.generates(run)]
+    here.sort(key=lambda run: (not run.active, run.id != st.session_state["run"]))
+    first = next(iter(here), None)
+    if first is None or first.active:
+        return first
+    return first if first.id == st.session_state["run"] and runs.samples(first) else None
 
 
 def covers(shown: list[jobs.Job]) -> None:
     """Shows the last images of runs, four side by side."""
-    for first in range(0, len(shown), 4):
-        for run, column in zip(shown[first : first + 4], st.columns(4), strict=False):
+    for start in range(0, len(shown), 4):
+        for run, column in zip(shown[start : start + 4], st.columns(4), strict=False):
             with column:
                 _, file = runs.samples(run)[-1]
                 show.cover(file, key=f"overview.cover.{run.id}", alt=f"Images made by {run.name}")
@@ -63,44 +97,43 @@ def covers(shown: list[jobs.Job]) -> None:
                 shell.explore(run, key=f"overview.explore.{run.id}")
 
 
-shell.header("Train a model that makes images, and see what it learned")
+header = shell.header("Train a model that makes images, and see what it learned")
+listed = runs.listing()
+models = [run for run in listed if runs.generates(run) and runs.samples(run)]
+active = any(run.active for run in listed)
 st.markdown(
     "Simulacra trains generative models on this server, lets you watch them learn, and walk through what they learned."
+    + (
+        ""
+        if active
+        else " **The default model** draws faces, and takes about two minutes on two cores."
+    )
 )
-
+if not active:
+    header.button(
+        "Train the default model",
+        type="primary",
+        icon=":material/play_arrow:",
+        key="overview.train",
+        on_click=train_default,
+        disabled=not shell.may_change(),
+    )
+if (leader := top(listed)) is not None:
+    first(leader)
 opening()
 
 left, right = st.columns([3, 2], gap="large")
-with left:
-    with st.container(border=True):
-        listed = runs.listing()
-        models = [run for run in listed if runs.generates(run) and runs.samples(run)]
-        active = [run for run in listed if run.active]
-        if active:
-            st.markdown("**Learning now**")
-            shell.live(live, 1, active[0].id)
-        else:
-            st.markdown(
-                "**Start here**: train a model on handwritten digits. It takes about a minute, and you see every step."
-            )
-            st.button(
-                "Train the default model",
-                type="primary",
-                icon=":material/play_arrow:",
-                key="overview.train",
-                on_click=train_default,
-                disabled=not shell.may_change(),
-            )
-    if models and not active:
-        newest = models[0]
-        with st.container(border=True):
-            st.markdown(
-                ("**How it learns**: " if newest.shipped else "**Newest images**: ")
-                + f"made by *{shell.plain(newest.name)}* "
-                f"({shell.plain(runs.family_of(newest))}{shell.on(newest)}). Press ▶ to replay how it learned."
-            )
-            show.film(newest, key=f"overview.newest.{newest.id}", max_height=300)
-            shell.explore(newest, "Walk through what it learned", key="overview.explore")
+others = [run for run in models if run is not leader]
+if others:
+    newest = others[0]
+    with left, st.container(border=True):
+        st.markdown(
+            ("**How it learns**: " if newest.shipped else "**Newest images**: ")
+            + f"made by *{shell.plain(newest.name)}* "
+            f"({shell.plain(runs.family_of(newest))}{shell.on(newest)}). Press ▶ to replay how it learned."
+        )
+        show.film(newest, key=f"overview.newest.{newest.id}", max_height=300)
+        shell.explore(newest, "Walk through what it learned", key="overview.newest.explore")
 with right:
     slot = st.container()
 
@@ -111,7 +144,7 @@ st.markdown(
     f"**Trained here:** {many(own, 'run')}"
     + (f" ({', '.join(by_status)})." if by_status else " yet.")
 )
-covers([run for run in models[1:] if not run.shipped][:4])
+covers([run for run in others[1:] if not run.shipped][:4])
 if shipped := [run for run in models if run.shipped]:
     st.markdown(
         "**Trained for you**: these ship with Simulacra. Explore one, or train your own like it."

@@ -1,9 +1,12 @@
 """Let families race: the same data, the same seconds, and what each has learned by then."""
 
+from contextlib import suppress
+
 import pandas as pd
 import streamlit as st
 
 from core import jobs, kinds
+from core.ground.writing import duration
 from core.kinds.race import RaceConfig
 from pages.parts import form, shell, show, track
 from pages.parts import job as job_panel
@@ -31,8 +34,7 @@ def the_form() -> None:
         f"Each family trains on **{shell.plain(about.title)}** for the same time, with its recommended settings. "
         "They take turns of a few seconds, so that nobody has a quiet machine for itself."
     )
-    parts = {"race": RaceConfig}
-    made = form.form(parts)["race"]
+    asked = form.form({"race": RaceConfig})["race"]
     classes = kinds.parts("race", {"dataset": shell.chosen_dataset()})
     key = f"data.{shell.chosen_dataset()}"
     if classes["dataset"].knobs():
@@ -41,8 +43,14 @@ def the_form() -> None:
             data = form.flat({key: classes["dataset"]})[key]
     else:
         data = {}
-    values = {f"race.{name}": value for name, value in made.items()}
+    values = {f"race.{name}": value for name, value in asked.items()}
     values |= {f"dataset.{name}": value for name, value in data.items()}
+    with suppress(ValueError):  # the start says what is wrong
+        entrants = RaceConfig.of(asked, "race").entrants
+        whole = duration(len(entrants) * asked["seconds"])
+        st.caption(
+            f"It takes **{whole}** for {len(entrants)} families, and a little for preparing and measuring."
+        )
     shell.press(
         st,
         "Start the race",
@@ -58,11 +66,11 @@ def the_form() -> None:
 
 def moments(job: jobs.Job, family: str, records: list[dict], keep: int) -> list[track.Moment]:
     """Reads where a family was after each turn, with the sheets of every ``keep``-th and the last one."""
-    found = []
+    read = []
     for number, record in enumerate(records):
         sheet = job.path / "samples" / family / f"{record['turn']}.png"
         wanted = number % keep == 0 or number == len(records) - 1
-        found.append(
+        read.append(
             track.Moment(
                 record["seconds"],
                 record["ratio"],
@@ -73,7 +81,7 @@ def moments(job: jobs.Job, family: str, records: list[dict], keep: int) -> list[
                 sheet.read_bytes() if wanted and show.whole(sheet) else b"",
             )
         )
-    return found
+    return read
 
 
 def measured(job: jobs.Job, about: dict[str, object]) -> None:
@@ -101,10 +109,10 @@ def live(id: str, status: str) -> None:
     job = jobs.get(id)
     if job.status != status:
         st.rerun()
-    about, found = job.result()
+    about, standings = job.result()
     config = RaceConfig.of(job.config["race"], "race")
     job_panel.progress(job)
-    if not found:
+    if not standings:
         st.caption(
             "The first turn is measured when its time is over."
             if job.active
@@ -116,11 +124,11 @@ def live(id: str, status: str) -> None:
         (
             families.get(name).title.partition(" (")[0],
             show.colour(number),
-            moments(job, name, found.get(name, []), -(-size // BUDGET) or 1),
+            moments(job, name, standings.get(name, []), -(-size // BUDGET) or 1),
         )
         for number, name in enumerate(config.entrants)
     ]
-    last = {name: records[-1] for name, records in found.items()}
+    last = {name: records[-1] for name, records in standings.items()}
     ranking = sorted(last, key=lambda name: last[name]["ratio"])
     track.track(
         lanes,
@@ -156,13 +164,13 @@ def live(id: str, status: str) -> None:
 
 def head(job: jobs.Job) -> None:
     """Says which race this is, and offers what can be done with it."""
-    words = f"**{shell.plain(job.name)}**{shell.on(job)} · "
+    title = f"**{shell.plain(job.name)}**{shell.on(job)} · "
     replay = "" if job.active else ". Press ▶ to replay it in 20 seconds."
     if job.shipped:
-        st.markdown(f"{words}recorded; it ships with Simulacra{replay}")
+        st.markdown(f"{title}recorded; it ships with Simulacra{replay}")
         return
-    title, actions = st.columns([3, 1.2], vertical_alignment="center")
-    title.markdown(f"{words}{job.status}{replay}")
+    standing, actions = st.columns([3, 1.2], vertical_alignment="center")
+    standing.markdown(f"{title}{job.status}{replay}")
     with actions:
         if job.active:
             job_panel.stop(st, job, "race", "The turns that are over are kept.")
@@ -180,17 +188,16 @@ def head(job: jobs.Job) -> None:
             )
 
 
-shell.header("Which family learns fastest?")
+actions = shell.header("Which family learns fastest?")
 listed = jobs.listing("race")
 ids = [job.id for job in listed]
 shell.choose("race", ids, ids[0] if ids else None)
-which, own = st.columns([3, 1.2], vertical_alignment="bottom")
 if len(ids) > 1:
     names = {job.id: shell.called(job) for job in listed}
-    which.selectbox("Race", ids, key="race", format_func=lambda id: names.get(id, str(id)))
+    st.selectbox("Race", ids, key="race", format_func=lambda id: names.get(id, str(id)))
 else:
-    which.markdown("The same images, the same seconds: see what each family makes of them.")
-with own.popover("A race of your own", icon=":material/add:", width="stretch"):
+    st.markdown("The same images, the same seconds: see what each family makes of them.")
+with actions.popover("A race of your own", icon=":material/add:"):
     the_form()
 if not ids:
     st.info("Nobody has raced yet. Start **a race of your own**: the first turn takes seconds.")

@@ -7,8 +7,10 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from core.catalog import Config, UserError, knob
 from core.ground import files, machine
 from core.ground.settings import settings
 from core.ground.watch import Stopped
-from core.kinds import Task, flat, kinds, parts, resume
+from core.kinds import Task, configure, flat, kinds, parts, resume
 from core.models import Curve, Spec
 
 if TYPE_CHECKING:
@@ -131,6 +133,44 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
 def trainers() -> dict[str, jobs.Kind]:
     """Gives the kinds of jobs that train, by name, for forms and commands."""
     return {kind.name: kind for kind in kinds if kind.trained and kind.lane == "train"}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How long a training will take, by one of before.
+
+    Attributes:
+        seconds: In all.
+        run: The one of before that is most like it, which saw its images at this pace.
+        alike: Whether that one had the same settings, length and seed aside.
+    """
+
+    seconds: float
+    run: jobs.Job
+    alike: bool
+
+
+def expected(
+    kind: str, choice: Mapping[str, str], values: Mapping[str, Any] | None = None
+) -> Expected | None:
+    """Foretells how long a training takes; None where nothing like it was trained before.
+
+    Raises:
+        UserError: If a value is not allowed.
+    """
+    chosen, asked = flat(configure(kind, choice, values))
+    images, _ = asked.pop("train.images"), asked.pop("train.seed")
+    before: list[tuple[int, bool, float, jobs.Job]] = []
+    for run in runs.listing():
+        theirs, settings = flat(run.config)
+        timed = run.state.get("seconds") and (run.state.get("done") or 0) >= 1000  # else too short
+        if timed and (run.kind, theirs) == (kind, chosen):
+            same = -sum(settings.get(name, value) != value for name, value in asked.items())
+            before.append((same, not run.shipped, run.created, run))
+    if not before:
+        return None
+    same, *_, run = max(before, key=itemgetter(0, 1, 2))
+    return Expected(images * run.state["seconds"] / run.state["done"], run, not same)
 
 
 def processes(config: Mapping[str, Any]) -> int:
@@ -471,6 +511,12 @@ def _score(look: Mapping[str, float]) -> float | None:
     if not look:
         return None
     return look["distance"] + 1e6 * max(0.0, look["copying_low"] - COPYING)
+
+
+def best(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Finds the record with the best look that a training took at its quality; None without any."""
+    looks = (r for r in records if r.keys() >= {"distance", "distance_floor", "copying_low"})
+    return min(looks, key=lambda look: _score(look) or 0.0, default=None)
 
 
 def follow(

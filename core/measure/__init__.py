@@ -5,7 +5,7 @@ conditions and every measurement so far), ``arrays.npz`` (the samples, and what 
 real image), and ``map-tsne.npy``. Reading needs no torch; measuring stands in :mod:`core.measure.study`.
 """
 
-from core.measure.compare import Comparison, MetricRow, compare, trajectory
+from core.measure.compare import Comparison, MetricRow, boards, compare, trajectory
 from core.measure.metrics import GROUPS, Measurement, by_class, chosen, metrics
 from core.measure.store import (
     Arrays,

@@ -40,6 +40,19 @@ class MetricRow:
     best: tuple[int, ...]
     refused: str
 
+    @property
+    def ranks(self) -> bool:
+        """Whether every evaluation has it, and they may be ranked by it."""
+        known = all(cell is not None and cell.known for cell in self.cells)
+        return known and bool(self.direction) and not self.refused
+
+    @property
+    def order(self) -> list[int]:
+        """Places from the best value to the worst."""
+        sign = -1 if self.direction == "higher" else 1
+        values = [cell.value or 0.0 if cell is not None else 0.0 for cell in self.cells]
+        return sorted(range(len(values)), key=lambda k: sign * values[k])
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -54,6 +67,11 @@ class Comparison:
     evaluations: tuple[Evaluation, ...]
     rows: tuple[MetricRow, ...]
     differences: tuple[str, ...]
+
+    @property
+    def leading(self) -> MetricRow | None:
+        """The first measure that all of them have and may be ranked by; None where there is none."""
+        return next((row for row in self.rows if row.ranks), None)
 
     def csv(self) -> str:
         """Writes one line per value."""
@@ -81,6 +99,20 @@ def compare(evaluations: Sequence[Evaluation]) -> Comparison:
         if _differ(evaluations, key)
     ]
     return Comparison(evaluations, tuple(rows), tuple(differences))
+
+
+def boards(evaluations: Sequence[Evaluation]) -> list[Comparison]:
+    """Groups evaluations of one dataset into those that may be ranked with one another, the largest group first.
+
+    Args:
+        evaluations: Newest first; of a checkpoint under the same conditions the first one counts.
+    """
+    same = (*_SHARED, "extractor", "hash", "n_samples")
+    groups: dict[tuple[str, ...], dict[tuple[str, int], Evaluation]] = {}
+    for one in evaluations:
+        group = groups.setdefault(tuple(str(one.conditions.get(key)) for key in same), {})
+        group.setdefault((one.run, one.step), one)
+    return [compare(list(g.values())) for g in sorted(groups.values(), key=len, reverse=True)]
 
 
 def _differ(evaluations: Sequence[Evaluation], key: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from core.robustness import (
     classifiers as foreign,  # the program in a report of an older version needs it
 )
-from core.robustness.comparison import Paired, compare, references
+from core.robustness.comparison import Paired, boards, compare, references
 from core.robustness.config import StudyConfig, images_of
 from core.robustness.cost import Cost, estimate
 from core.robustness.measure import AttackStudy, begin, check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,30 @@ def compare(first: Report, second: Report, eps: float) -> Paired:
     a, b = (np.array([table[i] for i in shared]) for table in tables)
     only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
     return Paired(int((a & b).sum()), only_a, only_b, int((~a & ~b).sum()), mcnemar(only_a, only_b))
+
+
+def boards(reports: Iterable[Report]) -> list[list[Report]]:
+    """Groups whole reports into those that may be ranked: the same images, norm, strength and attacks.
+
+    Args:
+        reports: Newest first; of a model under the same conditions the first one counts.
+
+    Returns:
+        The largest group first; in each, the most robust first, and those behind all that cannot be believed.
+    """
+    groups: dict[str, dict[str, Report]] = {}
+    for report in reports:
+        data, config = report.data, report.config
+        asked = [config.get(name) for name in ("attacks", "options", "eot", "bpda")]
+        images = [data.get(name) for name in ("fingerprint", "split", "n", "seed")]
+        key = repr([images, report.norm, report.headline, asked])
+        if report.complete:
+            model = repr([report.model.get(name) for name in ("hash", "name")])
+            groups.setdefault(key, {}).setdefault(model, report)
+    return [
+        sorted(group.values(), key=lambda r: (not r.verdict.believable, -r.head.robust))
+        for group in sorted(groups.values(), key=len, reverse=True)
+    ]
 
 
 # AutoAttack, standard: what, norm, strength, model, clean and robust accuracy

@@ -116,7 +116,14 @@ def clicked(key: str, count: int) -> int | None:
     return index if type(index) is int and 0 <= index < count else None
 
 
-def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_000) -> bool:
+def film(
+    run: jobs.Job,
+    *,
+    key: str,
+    max_height: int = 420,
+    min_zoom: float = 0,
+    budget: int = 1_500_000,
+) -> bool:
     """Shows how the same noise looked at each step of a training, with a slider; False without any sheet."""
     every = runs.samples(run)
     moments = [(step, file) for step, file in every if whole(file)]
@@ -140,6 +147,7 @@ def film(run: jobs.Job, *, key: str, max_height: int = 420, budget: int = 1_500_
         count=sheet["count"],
         key=key,
         max_height=max_height,
+        min_zoom=min_zoom,
         labels=[f"{short(sheets.metadata(frame)['images'])} images" for frame in frames],
         alt=f"Images that {run.name} made from the same noise at {len(moments)} moments of its training",
     )

@@ -452,6 +452,27 @@ def test_other_conditions_are_refused_by_name(evaluated):
     assert any("the sampling settings" in text for text in both.differences)
 
 
+def test_only_equal_conditions_are_ranked_together(evaluated):
+    good, bad = (
+        changed(
+            dataclasses.replace(measure.read(evaluated.runs["gan evaluation"]), run=name),
+            "kid",
+            value=value,
+            low=value - 0.1,
+            high=value + 0.1,
+        )
+        for name, value in (("good", 0.3), ("bad", 0.9))
+    )
+    elsewhere = dataclasses.replace(
+        good, run="elsewhere", conditions={**good.conditions, "n_samples": 999}
+    )
+    older = changed(good, "kid", value=5.0)
+    first, second = measure.boards([bad, elsewhere, good, older])
+    assert first.leading is not None and first.leading.metric == "kid"
+    assert [first.evaluations[k].run for k in first.leading.order] == ["good", "bad"]
+    assert [one.run for one in second.evaluations] == ["elsewhere"]
+
+
 def test_the_table_has_a_line_per_value(evaluated):
     both = [measure.read(evaluated.runs[f"{name} evaluation"]) for name in ("gan", "vae")]
     lines = list(csv.DictReader(io.StringIO(measure.compare(both).csv())))

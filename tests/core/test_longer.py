@@ -37,6 +37,18 @@ def refused(call: Any, *args: Any, **kwargs: Any) -> str:
 # --- Extended ---------------------------------------------------------------------------------------
 
 
+def test_the_time_of_a_training_is_foretold_by_one_of_before(here):
+    choice = {"dataset": "digits", "family": "vae"}
+    job = here(images=1280, **SMALL)
+    asked = {**SMALL, "train.images": 12_800, "train.seed": 7}
+    same = training_work.expected("train", choice, asked)
+    assert same is not None and same.run.id == job.id and same.alike
+    assert same.seconds == pytest.approx(10 * job.state["seconds"])
+    other = training_work.expected("train", choice, {**asked, "family.width": 32})
+    assert other is not None and other.run.id == job.id and not other.alike
+    assert training_work.expected("train", {"dataset": "digits", "family": "gan"}) is None
+
+
 def test_a_finished_run_sees_more_images(here):
     job = here(images=320, **SMALL)
     assert (job.status, job.state["step"]) == ("finished", 10)

@@ -553,6 +553,28 @@ def test_two_models_are_compared_image_by_image(plain, robust, digits):
     assert comparison.references("digits", "linf", 8 / 255) == []
 
 
+def test_only_classifiers_under_equal_attacks_are_ranked(plain, robust, digits):
+    weak, strong = (report_of(target, digits) for target in (plain, robust))
+    elsewhere = dataclasses.replace(strong, data={**strong.data, "n": 7})
+    half = dataclasses.replace(strong, complete=False)
+    unsound = dataclasses.replace(
+        strong,
+        verdict=dataclasses.replace(strong.verdict, believable=False),
+        model={**strong.model, "hash": "unsound"},
+    )
+    sound = [
+        dataclasses.replace(
+            each,
+            verdict=dataclasses.replace(each.verdict, believable=True),
+            model={**each.model, "hash": hash},
+        )
+        for each, hash in ((weak, "weak"), (strong, "strong"))
+    ]
+    ranked, alone = comparison.boards([half, unsound, *sound, elsewhere])
+    assert ranked == [sound[1], sound[0], unsound]
+    assert alone == [elsewhere]
+
+
 def test_one_image_under_attack_rises_from_its_label_to_another(plain, digits):
     x, y, *_ = images_of(digits, StudyConfig(n=10))
     found = look(plain, x[3], int(y[3]))

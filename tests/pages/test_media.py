@@ -135,7 +135,7 @@ def test_a_classifier_of_signals_is_attacked_with_what_fits(visit, waves, monkey
 def test_a_training_a_race_and_an_evaluation_show_what_was_made(visit, waves):
     film = visit("train", run=waves, **SENT).calm().pictures("train.film." + waves)
     assert film["tile"] == [12, 16] and len(film["frames"]) > 1
-    assert visit(run=waves, **SENT).calm().pictures("overview.newest." + waves)["tile"] == [12, 16]
+    assert visit(run=waves, **SENT).calm().pictures("overview.live")["tile"] == [12, 16]
     lanes = visit("race", **SENT).calm().pictures("race.track." + jobs.listing("race")[0].id)
     assert len(lanes["lanes"]) == 2  # of five: those that take a vector
     for view in ("How good", "Map", "Copies", "Failures", "Compare"):

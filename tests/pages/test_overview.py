@@ -12,11 +12,13 @@ def test_the_button_trains_the_default(visit, spawned, asked):
     (id,) = spawned
     job = asked(id)
     assert (job["kind"], job["lane"], job["name"]) == ("train", "train", "My first model")
-    assert job["config"] == kinds.configure("train", {"dataset": "digits", "family": "gan"})
+    assert job["config"] == kinds.configure(
+        "train", {"dataset": "faces", "family": "gan"}, {"train.images": 30_000}
+    )
     assert seen.at.session_state["run"] == id
     assert seen.at.query_params["run"] == id
     assert not seen.all("overview.train")  # it learns now; nobody needs a second one
-    assert any("My first model" in bar.text for bar in seen.at.main.get("progress"))
+    assert "**My first model** on faces · learns now" in seen.texts("markdown")
 
 
 def test_a_full_queue_is_a_sentence(visit, spawned, setting):
@@ -47,11 +49,19 @@ def test_nothing_trained_yet(visit):
 def test_the_newest_images_and_the_others(visit, trained):
     seen = visit("overview")
     assert "**Trained here:** 4 runs (4 finished)." in seen.texts("markdown")
-    newest = seen.pictures(f"overview.newest.{trained.runs['gan']}")
+    newest = seen.pictures("overview.live")  # the chosen one stands at the top
     assert len(newest["frames"]) == len(newest["labels"]) >= 3
     assert newest["labels"][-1] == "320 images"
-    assert seen.shown(f"overview.cover.{trained.runs['vae']}")
+    assert seen.shown(f"overview.newest.{trained.runs['vae']}")
     assert not seen.shown(f"overview.cover.{trained.runs['classifier']}")  # it makes no images
+
+
+def test_what_is_done_offers_what_comes_next(visit, trained):
+    id = trained.runs["vae"]
+    seen = visit("overview", run=id)
+    assert "Tiny vae" in seen.pictures("overview.live")["alt"]
+    assert {"overview.explore", "overview.measure", "overview.longer"} <= seen.keys()
+    assert f"/about?run={id}" in "".join(each.value for each in seen.at.get("code"))
 
 
 def test_what_learns_now_is_followed_until_it_ends(visit, trained):
@@ -60,6 +70,8 @@ def test_what_learns_now_is_followed_until_it_ends(visit, trained):
     )
     seen = visit("overview")
     assert not seen.shown("overview.live")
+    assert "overview.stop" in seen.keys()
+    assert "overview.explore" not in seen.keys()  # there is nothing to explore yet
     assert "The first images appear within seconds." in seen.texts("caption")
     shutil.copytree(jobs.get(trained.runs["gan"]).path / "samples", job.path / "samples")
     seen.again("live")

@@ -216,7 +216,9 @@ def test_what_controllers_did_is_on_the_page(visit, trained):
     record = {"step": 5, "images": 320, "augmentation": 0.2, "overfitting": 0.6, "warning": note}
     with (run.path / "log.jsonl").open("a") as log:
         log.write(json.dumps(record) + "\n")
-    seen = visit("train", run=run.id).calm()
+    seen = visit("train", run=run.id)
+    seen.at.session_state["train.all"] = True
+    seen.run().calm()
     (chart,) = [
         layout
         for each in seen.at.get("plotly_chart")
@@ -379,6 +381,36 @@ def test_search_in_the_table(visit, trained):
     assert "0 of 4 runs" in seen.texts("caption")
     jobs.describe(trained.runs["vae"], note="the one with unicorns")
     assert rows(seen.run()) == ["Tiny vae"]
+
+
+def test_the_table_says_how_good_and_how_fast(visit, trained):
+    look = {"step": 5, "images": 320, "distance_floor": 0.5, "copying_high": 0.7}
+    looks = (
+        {"distance": 1.0, "copying": 0.55, "copying_low": 0.5},
+        {"distance": 0.6, "copying": 0.9, "copying_low": 0.8},  # nearer, but it copies
+    )
+    with (run_of(trained, "gan").path / "log.jsonl").open("a") as log:
+        log.writelines(json.dumps(look | each) + "\n" for each in looks)
+    table = visit("train").at.dataframe[0].value
+    gan = table[table["name"] == "Tiny gan"].iloc[0]
+    assert (gan["distance"], gan["copying"], gan["classes"]) == (2.0, 0.55, 10)
+    assert gan["images/s"] > 0
+
+
+def test_leaderboards_on_request(visit, evaluated):
+    seen = visit("train")
+    tables = len(seen.at.dataframe)
+    seen.at.session_state["train.boards"] = True
+    seen.run().calm()
+    board = seen.at.dataframe[tables].value
+    assert sorted(board["model"]) == ["Tiny gan", "Tiny vae"]
+    assert list(board["rank"]) == [1, 2]
+    assert "None is attacked yet." in seen.texts("caption")
+
+
+def test_the_time_stands_before_the_start(visit, gallery):
+    said = visit("train").texts("caption")
+    assert "It takes **about 2 min" in said and "trained on another computer" in said
 
 
 def tick(seen, *rows):

@@ -106,9 +106,10 @@ def wall(dataset: datasets.Dataset) -> None:
     )
     if pages > 1:
         st.pagination(pages, key=key)
-    if (place := show.clicked("data.wall", len(part))) is not None:
-        st.session_state["data.item"] = int(part[place])
-    if (chosen := st.session_state.get("data.item")) in part:
+    if (tile := show.clicked("data.wall", len(part))) is not None:
+        st.session_state["data.item"] = int(part[tile])
+    chosen = st.session_state.get("data.item", -1)
+    if chosen in part:
         st.caption(shell.plain(titles(dataset, [chosen])[0].capitalize()))
         name = f"{dataset.name}-{chosen}"
         show.item(

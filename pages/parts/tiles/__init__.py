@@ -26,6 +26,7 @@ def tiles(
     marks: Mapping[int, str] | None = None,
     max_height: int = 520,
     max_zoom: int = 8,
+    min_zoom: float = 0,
     clickable: bool = False,
     pace: float = 350,
     loop: bool = False,
@@ -44,6 +45,8 @@ def tiles(
         marks: A letter to frame a picture with, by index.
         max_height: In CSS pixels.
         max_zoom: CSS pixels per pixel of a picture, at most.
+        min_zoom: The same, at least, over the full width: a row that is too wide for that is broken into equal ones,
+            and rows that are too many for the height are left out. 0 shows every picture.
         clickable: Lets a person choose a picture with mouse or keyboard.
         pace: Milliseconds per frame of a film.
         loop: Begins a film again when it ends.
@@ -63,6 +66,7 @@ def tiles(
         "marks": {str(index): mark for index, mark in (marks or {}).items()},
         "maxHeight": max_height,
         "maxZoom": max_zoom,
+        "minZoom": min_zoom,
         "clickable": clickable,
         "pace": pace,
         "loop": loop,

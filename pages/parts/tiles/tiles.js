@@ -40,17 +40,18 @@ function show(me) {
   // Geometry in device pixels, so that a pixel of the picture is a whole number of pixels of the screen.
   function layout() {
     const ratio = me.ratio(), [height, width] = data.tile;
-    const columns = Math.max(1, Math.min(data.columns, data.count)), rows = Math.ceil(data.count / columns);
-    const gap = Math.round(2 * ratio);
-    let zoom = Math.min(
-      (box.clientWidth * ratio - gap * (columns + 1)) / (columns * width),
-      (data.maxHeight * ratio - gap * (rows + 1)) / (rows * height),
-      data.maxZoom * ratio,
-    );
+    const gap = Math.round(2 * ratio), across = (count) => (box.clientWidth * ratio - gap * (count + 1)) / (count * width);
+    const least = data.minZoom * ratio, most = Math.max(1, Math.min(data.columns, data.count));
+    let columns = most;
+    while (columns > 1 && (most % columns || across(columns) < least)) columns--;
+    let rows = Math.ceil(data.count / columns);
+    let zoom = Math.min(across(columns), data.maxZoom * ratio);
+    if (!least) zoom = Math.min(zoom, (data.maxHeight * ratio - gap * (rows + 1)) / (rows * height));
     const step = Math.min(height, width) >= 24 ? 2 : 1;  // larger pictures may be enlarged by halves
     zoom = zoom >= 1 ? Math.floor(zoom * step) / step : Math.max(zoom, 0.05);
     const w = Math.max(1, Math.round(width * zoom)), h = Math.max(1, Math.round(height * zoom));
-    return { ratio, columns, rows, gap, w, h, zoom, total: [columns * (w + gap) + gap, rows * (h + gap) + gap] };
+    if (least) rows = clamp(Math.floor((data.maxHeight * ratio - gap) / (h + gap)), 1, rows);
+    return { ratio, columns, count: Math.min(data.count, rows * columns), gap, w, h, zoom, total: [columns * (w + gap) + gap, rows * (h + gap) + gap] };
   }
 
   function at(event) {
@@ -58,7 +59,7 @@ function show(me) {
     const x = (event.clientX - place.left) * l.ratio, y = (event.clientY - place.top) * l.ratio;
     const column = Math.floor((x - l.gap / 2) / (l.w + l.gap)), row = Math.floor((y - l.gap / 2) / (l.h + l.gap));
     const index = row * l.columns + column;
-    return column >= 0 && column < l.columns && row >= 0 && index < data.count ? index : -1;
+    return column >= 0 && column < l.columns && row >= 0 && index < l.count ? index : -1;
   }
 
   function draw() {
@@ -70,10 +71,11 @@ function show(me) {
     pen.clearRect(0, 0, canvas.width, canvas.height);
     me.enlarge(pen, l.zoom);
     const accent = me.accent();
-    for (let i = 0; i < data.count; i++) {
+    for (let i = 0; i < l.count; i++) {
       const column = i % l.columns, row = Math.floor(i / l.columns);
       const x = l.gap + column * (l.w + l.gap), y = l.gap + row * (l.h + l.gap);
-      pen.drawImage(sheet, column * width, row * height, width, height, x, y, l.w, l.h);
+      const from = [(i % data.columns) * width, Math.floor(i / data.columns) * height];
+      pen.drawImage(sheet, ...from, width, height, x, y, l.w, l.h);
       const mark = data.marks[i];
       if (mark !== undefined || i === me.hover) {
         pen.lineWidth = l.gap;

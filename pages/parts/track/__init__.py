@@ -1,4 +1,4 @@
-"""The replay of a race: curves that grow second by second, and the samples of that moment side by side.
+"""The replay of a race: the samples of a moment side by side, and curves that grow second by second.
 
 A component with its own JavaScript, because a replay must not wait for the server.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from core.ground import sheets
 from pages.parts.component import FILM, component, data_url
 
 _show = component(
-    __file__, f'<canvas class="chart" role="img"></canvas>{FILM}<div class="lanes"></div>'
+    __file__, f'<div class="lanes"></div>{FILM}<canvas class="chart" role="img"></canvas>'
 )
 REPLAY = 20  # seconds that a replay takes
+PICTURES = 10  # of a family, at most
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ def track(
     key: str,
     live: bool = False,
 ) -> None:
-    """Shows a race with a slider and a play button.
+    """Shows a race with a slider and a play button: a card for each family with its first samples.
+
+    They are enlarged four times, large ones to 128 pixels, and stand in at most two rows.
 
     Args:
         lanes: Title, colour and moments of each family, oldest first.
@@ -54,7 +58,12 @@ def track(
         key: Unique on the page.
         live: Whether the race is still running; the newest moment is then shown.
     """
+    shown = [moment.sheet for _, _, moments in lanes for moment in moments if moment.sheet]
+    layout = sheets.metadata(shown[0]) if shown else {"tile": (1, 1), "columns": 1, "count": 0}
     data = {
+        "tile": list(layout["tile"]),
+        "columns": layout["columns"],
+        "count": min(PICTURES, layout["count"]),
         "lanes": [
             {
                 "title": title,

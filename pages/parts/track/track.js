@@ -1,5 +1,6 @@
-// A race: curves that grow with its seconds, and the samples of that moment.
+// A race: the samples of a moment, and curves that grow with its seconds.
 const HEIGHT = 230;  // of the curves, in CSS pixels
+const EDGES = 12;  // padding and border of a card, both sides
 
 function begin() { return {}; }
 
@@ -18,9 +19,15 @@ function show(me) {
     lane.className = "lane";
     name.append(spotted(colour), title);
     name.title = title;
-    lane.append(name, document.createElement("div"), document.createElement("canvas"));
+    lane.append(document.createElement("canvas"), name, document.createElement("div"));
     return lane;
   }));
+  // pictures of four times their size, but of at most 128 pixels unless they are larger themselves
+  const [high, wide] = data.tile, zoom = Math.max(1, Math.min(4, 128 / wide));
+  const [across, down] = [wide * zoom, high * zoom].map(Math.round);
+  // as wide as five of them, or two of the larger ones, with padding and border
+  const card = Math.max(150, clamp(Math.floor(280 / (across + 2)), 2, 5) * (across + 2) - 2) + EDGES;
+  lanes.style.gridTemplateColumns = `repeat(auto-fit, minmax(min(100%, ${card}px), 1fr))`;
   return draw;
 
   function draw() {
@@ -32,7 +39,7 @@ function show(me) {
   function samples(one, lane) {
     const past = one.moments.filter((moment) => moment.seconds <= time.at + 1e-6);
     const now = past[past.length - 1];
-    const [, words, canvas] = lane.children;
+    const [canvas, , words] = lane.children;
     const lines = now
       ? [
           `distance ${plain(now.ratio)} × real`,
@@ -46,15 +53,19 @@ function show(me) {
       return row;
     }));
     const sheet = me.picture(past.map((moment) => moment.sheet).filter(Boolean).pop());
-    canvas.hidden = !sheet;
-    if (!sheet) return;
-    // whole squares per pixel, a little more than fit; the browser shrinks them to the width of the lane
-    const zoom = Math.max(1, Math.ceil((lane.clientWidth * me.ratio()) / sheet.naturalWidth));
-    canvas.width = sheet.naturalWidth * zoom;
-    canvas.height = sheet.naturalHeight * zoom;
+    const ratio = me.ratio(), gap = Math.round(2 * ratio), room = (lane.clientWidth + 2 - EDGES) * ratio + gap;
+    const columns = clamp(Math.floor(room / (across * ratio + gap)), 1, 5), count = Math.min(data.count, 2 * columns);
+    const larger = Math.max(zoom * ratio, Math.floor((room / columns - gap) / wide));  // where there is room
+    const [w, h] = [wide * larger, high * larger].map(Math.round);
+    sized(canvas, columns * (w + gap) - gap, Math.ceil(count / columns) * (h + gap) - gap, ratio);
     const ink = canvas.getContext("2d");
-    me.enlarge(ink, zoom);
-    ink.drawImage(sheet, 0, 0, canvas.width, canvas.height);
+    ink.clearRect(0, 0, canvas.width, canvas.height);
+    if (!sheet) return;
+    me.enlarge(ink, larger);
+    for (let i = 0; i < count; i++) {
+      const from = [(i % data.columns) * wide, Math.floor(i / data.columns) * high];
+      ink.drawImage(sheet, ...from, wide, high, (i % columns) * (w + gap), Math.floor(i / columns) * (h + gap), w, h);
+    }
   }
 
   function curves() {

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from statistics import median
+
 import pandas as pd
 import streamlit as st
 
 from core import jobs, runs
+from core.catalog import UserError
 from core.ground import files
 from core.kinds import train as training
 from pages.parts import shell, show
+
+COLUMNS = (
+    "id", "name", "status", "family", "dataset", "distance", "copying", "classes", "images/s",
+    "done", "seconds", "started", "note",
+)  # fmt: skip
 
 
 def broken(sound: set[str]) -> None:
@@ -25,6 +34,30 @@ def broken(sound: set[str]) -> None:
             )
 
 
+def changed(run: jobs.Job) -> tuple[int, ...]:
+    """Gives what changes when a run has more to say: the sizes of its record and of its log."""
+    files = (run.path / name for name in ("run.json", "log.jsonl"))
+    return tuple(file.stat().st_size if file.exists() else 0 for file in files)
+
+
+@st.cache_data(max_entries=1000, show_spinner=False)
+def summary(path: str, changed: tuple[int, ...]) -> dict[str, float | int | None]:
+    """Reads the best distance of a run with the copying there, the classes of its network, and its speed."""
+    records = files.Log(Path(path)).read()[0]
+    look = training.best(records)
+    speeds = [r["images_per_second"] for r in records if "images_per_second" in r]
+    try:
+        classes = runs.classes_of(jobs.get(Path(path).name))
+    except (UserError, KeyError, TypeError):  # it has no record yet, or a damaged one
+        classes = None
+    return {
+        "distance": look["distance"] / look["distance_floor"] if look else None,
+        "copying": look["copying"] if look else None,
+        "classes": classes,
+        "images/s": median(speeds) if speeds else None,
+    }
+
+
 @shell.guard()
 def table() -> None:
     """Lists the runs with a search, and compares up to four."""
@@ -32,7 +65,7 @@ def table() -> None:
     listed = [job for job in every if runs.is_run(job)]
     st.subheader("Runs", anchor=False)
     broken({job.id for job in every})
-    words = (
+    sought = (
         st.text_input(
             "Search",
             key="train.search",
@@ -49,43 +82,25 @@ def table() -> None:
             "status": f"{shell.icon_of(run)} {'shipped' if run.shipped else run.status}",
             "family": runs.family_of(run),
             "dataset": runs.dataset_of(run),
+            **summary(str(run.path), changed(run)),
             "done": run.share,
             "seconds": run.state.get("seconds", 0.0),
             "started": pd.Timestamp(run.created, unit="s"),
             "note": run.note,
         }
         for run in listed
-    ]
-    rows = [
-        row
-        for row in rows
         if all(
             any(
-                word in str(row[k]).lower()
-                for k in ("id", "name", "status", "family", "dataset", "note")
+                word in text.lower()
+                for text in (run.id, run.name, run.note, runs.family_of(run), runs.dataset_of(run))
             )
-            for word in words
+            or word in ("shipped" if run.shipped else run.status)
+            for word in sought
         )
     ]
+    number = st.column_config.NumberColumn
     chosen = st.dataframe(
-        show.named(
-            pd.DataFrame(
-                rows,
-                columns=[
-                    "id",
-                    "name",
-                    "status",
-                    "family",
-                    "dataset",
-                    "done",
-                    "seconds",
-                    "started",
-                    "note",
-                ],
-            ),
-            "name",
-            "note",
-        ),
+        show.named(pd.DataFrame(rows, columns=COLUMNS), "name", "note"),
         hide_index=True,
         height=min(36 * (len(rows) + 1) + 3, 300),
         key="train.table",
@@ -93,10 +108,24 @@ def table() -> None:
         selection_mode="multi-row",
         column_config={
             "id": None,
-            "done": st.column_config.ProgressColumn(
-                "done", min_value=0.0, max_value=1.0, format="percent"
+            "distance": number(
+                "best distance",
+                format="%.2f ×",
+                help="The lowest one to held-out images, over that of real ones: 1 is as near as real ones. "
+                "Compare within a dataset only.",
             ),
-            "seconds": st.column_config.NumberColumn("seconds", format="%.0f"),
+            "copying": number(
+                format="%.2f",
+                help="Share of samples of that moment nearer to a training image than to a held-out one; 0.5 is none.",
+            ),
+            "classes": number(
+                help="That it listens to, or tells apart; 0 for a model without classes."
+            ),
+            "images/s": number(format="%.0f", help="Of training, the middle of its records."),
+            "done": st.column_config.ProgressColumn(
+                "done", min_value=0.0, max_value=1.0, format="percent", width="small"
+            ),
+            "seconds": number("seconds", format="%.0f"),
             "started": st.column_config.DatetimeColumn("started", format="D MMM, HH:mm"),
         },
         alt="All runs with their state",
@@ -119,8 +148,8 @@ def table() -> None:
     )
     several = [jobs.get(id) for id in picked]
     labels = {run.id: f"{run.name} ({run.id[-4:]})" for run in several}
-    for run, place in zip(several, st.columns(len(several)), strict=True):
-        with place:
+    for run, column in zip(several, st.columns(len(several)), strict=True):
+        with column:
             st.markdown(f"**{shell.plain(labels[run.id])}**")
             seen = f", {run.state.get('done', 0):,} images" if "train" in run.config else ""
             st.caption(f"{shell.plain(runs.family_of(run))}{shell.on(run)}{seen}")

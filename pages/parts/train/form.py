@@ -9,8 +9,9 @@ import streamlit as st
 
 from core import datasets, jobs, kinds, runs
 from core.catalog import Knob, UserError
+from core.ground.writing import duration
 from core.kinds import train as training
-from core.media import Form
+from core.media import Form, Medium
 from pages.parts import form, shell
 
 
@@ -79,20 +80,19 @@ def fill(values: dict[str, Any], chosen: dict[str, str]) -> None:
 
 def command(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
     """Writes the settings as a command line, leaving defaults out."""
-    words = ["python", "-m", "core", "train", "--dataset", chosen["dataset"]]
-    words += ["--family", chosen["family"]] if "family" in chosen else ["--kind", kind]
+    arguments = ["python", "-m", "core", "train", "--dataset", chosen["dataset"]]
+    arguments += ["--family", chosen["family"]] if "family" in chosen else ["--kind", kind]
     classes = kinds.parts(kind, chosen)
     for dotted, value in values.items():
         part, _, name = dotted.partition(".")
         if value != classes[part].knobs()[name].default:
-            words += ["--set", f"{dotted}={value}"]
-    return shlex.join(words)
+            arguments += ["--set", f"{dotted}={value}"]
+    return shlex.join(arguments)
 
 
 def draw() -> None:
     """Draws the form: what to train, its parameters, the button."""
     from core.models import DEFAULT_FAMILY, families
-    from core.tensors import gpus
 
     # the family that the Overview trains comes first, and is chosen at first
     about = datasets.describe(shell.chosen_dataset())
@@ -102,7 +102,8 @@ def draw() -> None:
     names = [*sorted(fitting, key=lambda name: name != DEFAULT_FAMILY), *others]
     titles = {each.name: each.title for each in families}
     titles |= {n: kind.title.removeprefix("Train ").capitalize() for n, kind in others.items()}
-    st.selectbox(
+    what, recipe, naming, button = st.columns([1.5, 1.3, 1.2, 1], vertical_alignment="bottom")
+    what.selectbox(
         "What to train",
         names,
         key="train.what",
@@ -112,13 +113,8 @@ def draw() -> None:
     )
     kind, chosen = choice()
     entry = families.get(chosen["family"]) if "family" in chosen else others[kind]
-    st.caption(
-        f"{entry.caption} Trained on **{shell.plain(datasets.describe(chosen['dataset']).title)}** "
-        "(change it in the sidebar)."
-    )
-    button = st.container()
     if entry.presets:
-        st.selectbox(
+        recipe.selectbox(
             "Preset",
             list(entry.presets),
             index=None,
@@ -127,30 +123,16 @@ def draw() -> None:
             on_change=preset,
             help="Fills the settings below; change what you like afterwards.",
         )
-    parts = kinds.parts(kind, chosen)
-    keys = {key_of(part, chosen): part for part in parts}
-    shown = {key: parts[part] for key, part in keys.items() if part != "dataset"}
-    own = {"pipeline", "critic", "made_by", "made_images"}  # asked for below, in words of their own
-    made = form.form(shown, omit=own | ({"gpus"} if gpus() < 2 else set()))
-    if "augment" in parts:
-        critic = "family" in chosen and families.get(chosen["family"]).critic
-        made["train.augment"] = chain(critic, about.medium.item)
-    if "extra" in parts:
-        made["train.extra"] = extra(chosen["dataset"], parts["extra"].knobs())
-    if parts["dataset"].knobs():
-        with st.expander("Data"):
-            st.caption("The same settings as on the Data page.")
-            made |= form.flat({key: parts[part] for key, part in keys.items() if part == "dataset"})
-    values = {
-        f"{keys[key]}.{name}": value for key, part in made.items() for name, value in part.items()
-    }
-    name = st.text_input(
+    name = naming.text_input(
         "Name",
         key="train.name",
         placeholder=f"{chosen['dataset']}-{chosen.get('family', kind)}",
         max_chars=80,
         help="What to call the run; you can change it later.",
     )
+    about_it = st.container()
+    with st.expander("Settings", icon=":material/tune:"):
+        values = settings(kind, chosen, about.medium)
     shell.press(
         button,
         "Start training",
@@ -163,13 +145,69 @@ def draw() -> None:
         disabled=not shell.may_change(),
         width="stretch",
     )
+    about_it.caption(
+        f"{entry.caption} Trained on **{shell.plain(about.title)}** (change it in the sidebar). "
+        + expected(kind, chosen, values)
+    )
     if id := values.get("augment.pipeline"):
         where = " before the critic" if values["augment.critic"] else ""
-        button.caption(
+        about_it.caption(
             f":material/auto_fix_high: With the chain **{shell.plain(id)}** of Augment{where}."
         )
-    with st.expander("As a command line"):
-        st.code(command(kind, chosen, values), language="bash", wrap_lines=True)
+
+
+def settings(kind: str, chosen: dict[str, str], medium: Medium) -> dict[str, Any]:
+    """Draws the parameters, and gives them as dotted values."""
+    from core.models import families
+    from core.tensors import gpus
+
+    parts = kinds.parts(kind, chosen)
+    keys = {key_of(part, chosen): part for part in parts}
+    shown = {key: parts[part] for key, part in keys.items() if part != "dataset"}
+    own = {"pipeline", "critic", "made_by", "made_images"}  # asked for below, in words of their own
+    omit = own | ({"gpus"} if gpus() < 2 else set())
+    network, training_loop, further = st.columns(3, gap="medium")
+    first = next(iter(shown))
+    with network:
+        asked = form.form({first: shown.pop(first)}, omit=omit)
+    with training_loop:
+        asked |= form.form(shown, omit=omit)
+    with further:
+        if "augment" in parts:
+            critic = "family" in chosen and families.get(chosen["family"]).critic
+            asked["train.augment"] = chain(critic, medium.item)
+        if "extra" in parts:
+            asked["train.extra"] = extra(chosen["dataset"], parts["extra"].knobs())
+        if parts["dataset"].knobs():
+            with st.expander("Data"):
+                st.caption("The same settings as on the Data page.")
+                data = {key: parts[part] for key, part in keys.items() if part == "dataset"}
+                asked |= form.flat(data)
+        values = {
+            f"{keys[key]}.{name}": value
+            for key, part in asked.items()
+            for name, value in part.items()
+        }
+        with st.expander("As a command line"):
+            st.code(command(kind, chosen, values), language="bash", wrap_lines=True)
+    return values
+
+
+def expected(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
+    """Says how long a training will take, and how that is known; nothing where a value is not allowed."""
+    try:
+        known = training.expected(kind, chosen, values)
+    except UserError:  # the start says it
+        return ""
+    if known is None:
+        return (
+            "Nothing like it was trained here before: the time left shows after its first seconds."
+        )
+    return (
+        f"It takes **about {duration(known.seconds)}** at the pace of {shell.plain(known.run.name)}"
+        + ("" if known.alike else ", which had other settings")
+        + (", trained on another computer." if known.run.shipped else ".")
+    )
 
 
 def chain(critic: bool, items: Form) -> dict[str, Any]:
