@@ -169,7 +169,7 @@ def test_data_bring_pictures(gallery, screen):
     screen.open(gallery, "data")
     bring(screen, "Night birds", BIRDS, "birds.zip")
     screen.chosen("data", "night-birds")
-    screen.says("16 colour images of 32 × 32 pixels")
+    screen.says("16 colour images of 32×32 px")
     screen.says("1 file was left out")
     screen.until(lambda: address(screen).get("data") == "night-birds")
     screen.ready()
