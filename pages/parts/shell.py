@@ -469,7 +469,8 @@ def sidebar(page: Any) -> None:
         every = jobs.listing()
         listed = [job for job in every if runs.is_run(job)]
         wanted = next((run for run in listed if run.id == _wanted("run")), None)
-        usual = runs.dataset_of(wanted) if wanted is not None else ""
+        learning = next((run for run in listed if run.active), None)
+        usual = runs.dataset_of(run) if (run := wanted or learning) is not None else ""
         choose("data", options, usual if usual in options else options[0])
         st.selectbox(
             "Dataset",

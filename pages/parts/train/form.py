@@ -131,7 +131,10 @@ def draw() -> None:
         help="What to call the run; you can change it later.",
     )
     about_it = st.container()
-    with st.expander("Settings", icon=":material/tune:"):
+    brought = bool(
+        st.session_state.get("train.augment.pipeline")
+    )  # by the page Augment: to be seen
+    with st.expander("Settings", icon=":material/tune:", expanded=brought):
         values = settings(kind, chosen, about.medium)
     shell.press(
         button,
