@@ -106,7 +106,7 @@ st.markdown(
     + (
         ""
         if active
-        else " **The default model** draws faces, and takes about two minutes on two cores."
+        else " **The default model** draws faces, and takes one to two minutes on two cores."
     )
 )
 if not active:

@@ -131,9 +131,8 @@ def draw() -> None:
         help="What to call the run; you can change it later.",
     )
     about_it = st.container()
-    brought = bool(
-        st.session_state.get("train.augment.pipeline")
-    )  # by the page Augment: to be seen
+    # a chain that the page Augment brought is seen at once
+    brought = bool(st.session_state.get("train.augment.pipeline"))
     with st.expander("Settings", icon=":material/tune:", expanded=brought):
         values = settings(kind, chosen, about.medium)
     shell.press(
