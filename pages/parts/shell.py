@@ -87,6 +87,7 @@ def _sweep() -> None:
 
 def _import_heavy() -> None:
     _sweep()
+    import pandas  # noqa: F401
     import plotly.graph_objects  # noqa: F401
     import torch
 
