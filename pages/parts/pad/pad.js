@@ -15,7 +15,7 @@ function begin() {
   return {
     plane: null, at: [0, 0], window: [0, 0, 1], sheet: null, exact: null, trail: [], pins: [], sent: null, again: false, went: -1,
     pointers: new Map(), pinch: 0, moved: 0, seen: 0, times: [], ms: {},
-    walk: null, time: null, wanted: false, hold: null,
+    walk: null, time: null, wanted: false, rolls: null, held: null, hold: null,
   };
 }
 
@@ -395,10 +395,13 @@ function show(me) {
     drawOver();
     drawImage();
     find(".undo").disabled = me.trail.length < 2;
-    const rolls = me.wanted || me.waits("walk");
-    find(".play").textContent = rolls ? "❚❚" : "▶";
+    const rolls = me.wanted || me.waits("walk"), held = !rolls && me.time !== null;
+    if (me.rolls !== rolls || me.held !== held) {
+      find(".play").textContent = rolls ? "❚❚" : "▶";
+      find(".stay").hidden = !held;
+      [me.rolls, me.held] = [rolls, held];
+    }
     find(".play").classList.toggle("waits", me.wanted);
-    find(".stay").hidden = rolls || me.time === null;
   }
 
   // The cells of the sheet where they lie in the window; an old sheet moves and grows with it until the new one is here.
