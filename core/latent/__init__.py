@@ -15,6 +15,7 @@ from core.latent.directions import (
 )
 from core.latent.encoding import bank, difference, encode, find, invert
 from core.latent.films import encoder, gif, mp4, mp4_ready, webp
+from core.latent.naming import call, id_of, named
 from core.latent.pad_cover import shelve
 from core.latent.paths import WAYS, lerp, path, slerp, spline, walk
 from core.latent.planes import (

@@ -9,7 +9,7 @@ import hashlib
 import json
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -173,8 +173,10 @@ def plane_of(spot: Spot) -> Any:
     if choice.kind == "anchors":
         return latent.anchors_plane(spot.usual, spot.drawn([int(i) for i in choice.which]))
     if choice.kind == "directions":
-        across, down = (named(spot, str(name)) for name in choice.which)
-        return latent.directions_plane(spot.usual, spot.origin, across, down)
+        across, down = (str(name) for name in choice.which)
+        first = named(spot, across)
+        second = first if down == across else named(spot, down)
+        return latent.directions_plane(spot.usual, spot.origin, first, second)
     first, second = (int(i) for i in choice.which)
     if choice.kind == "labels":
         return latent.labels_plane(
@@ -193,6 +195,8 @@ def of_kind(spot: Spot, kind: str, at: Any = None) -> list[Any]:
         return latent.factors(spot.usual)
     if kind == "local":
         return latent.local(spot.space, spot.point if at is None else at)
+    if kind == "named":
+        return list(latent.named(spot.usual).values())
     return latent.principal(spot.usual)
 
 
@@ -211,8 +215,24 @@ def _regressed(run: str, step: int, names: tuple[str, ...], _spot: Spot) -> list
 
 
 def named(spot: Spot, name: str) -> Any:
-    """Finds a direction again by its kind and name; a local one at the origin of the plane."""
-    return _named(spot.key, name, spot)
+    """Finds a direction again by its kind and name, or by the id that it has since a visitor named it.
+
+    A local one is that of the origin of the plane.
+    """
+    from core import latent
+
+    known = latent.named(spot.usual)
+    kind, _, id = name.partition(SEPARATOR)
+    if kind == "named":
+        if id not in known:
+            raise UserError(
+                f"No direction of {spot.run.name} has the id {id!r}: its name was cleared, or it was named in another "
+                "home. Choose another kind of plane."
+            )
+        return known[id]
+    direction = _named(spot.key, name, spot)
+    found = latent.id_of(direction, known)
+    return replace(direction, name=known[found].name) if found else direction
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

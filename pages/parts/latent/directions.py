@@ -17,6 +17,7 @@ KINDS = {
     "local": "Near this image",
     "known": "Labels and attributes",
     "factors": "First layer (SeFa)",
+    "named": "Named here",
 }
 
 
@@ -36,6 +37,7 @@ def draw(spot: Spot) -> None:
     )
     if kind not in kinds:
         kind = kinds[0]
+    names = latent.named(spot.usual)
     directions = known(spot) if kind == "known" else of_kind(spot, kind)
     if not directions:
         return
@@ -55,27 +57,60 @@ def draw(spot: Spot) -> None:
                     max_height=90,
                 )
             with side:
-                st.markdown(f"**{shell.plain(direction.name)}**")
+                id = latent.id_of(direction, names)
+                title(spot, direction, names[id].name if id else "", f"latent.name.{number}")
                 st.caption(about(direction))
                 if classes is not None and len(set(classes)) > 1:
-                    names = [spot.dataset.classes[label] for label, _ in groupby(classes)]
+                    seen = [spot.dataset.classes[label] for label, _ in groupby(classes)]
                     st.caption(
                         ":material/warning: "
-                        + shell.plain("changes the class: " + " → ".join(names))
+                        + shell.plain("changes the class: " + " → ".join(seen))
                     )
+                axis_id = id if kind == "named" else direction.name
                 with st.container(horizontal=True, gap="small"):
                     for axis, sign in ((0, "across"), (1, "down")):
                         st.button(
                             sign,
                             key=f"latent.axis.{number}.{axis}",
                             on_click=take,
-                            args=(spot, f"{kind}{SEPARATOR}{direction.name}", axis),
+                            args=(spot, f"{kind}{SEPARATOR}{axis_id}", axis),
                             help=f"Makes this direction an axis of the pad ({sign}).",
                         )
     if classifier is None:
         st.caption(
             "Train a classifier on this dataset, and each strip says where the class changes."
         )
+
+
+def title(spot: Spot, direction: Any, name: str, key: str) -> None:
+    """Draws the name of a direction: as the labels and attributes have it, else as visitors give it."""
+    if direction.kind in ("labels", "attributes"):
+        word = "class " if direction.kind == "labels" else ""
+        st.markdown(f"**{word}{shell.plain(direction.name)}**")
+        return
+    if not shell.may_change():
+        st.markdown(f"**{shell.plain(name or direction.name)}**")
+        return
+    st.session_state[key] = name
+    st.text_input(
+        f"Name of {direction.name}",
+        key=key,
+        placeholder=f"{direction.name}: name it",
+        max_chars=80,
+        on_change=rename,
+        args=(spot, direction, key),
+        label_visibility="collapsed",
+        help="What does it change? The name is kept with the run, for everybody. An empty one is forgotten.",
+    )
+
+
+def rename(spot: Spot, direction: Any, key: str) -> None:
+    """Gives a direction the name that was typed."""
+    from core import latent
+
+    shell.attempt(latent.call, spot.usual, direction, st.session_state[key], shell.who())
+    if "_refused" in st.session_state:
+        st.rerun()  # the page says why
 
 
 def offered(spot: Spot) -> list[str]:
@@ -86,6 +121,7 @@ def offered(spot: Spot) -> list[str]:
     has = {
         "factors": bool(latent.factors(spot.usual, 1)),
         "known": features.readable(spot.dataset) and not spot.space.slow,
+        "named": bool(latent.named(spot.usual)),
     }
     return [kind for kind in KINDS if has.get(kind, True)]
 
