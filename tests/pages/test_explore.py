@@ -93,7 +93,9 @@ def test_a_visitor_names_a_direction_for_everybody(visit, trained):
     assert (images(other, "latent.film.0") == film).all()
     other.press("latent.axis.0.0").calm()
     assert "rounder to the right" in pad(other)["alt"]
-    link = {"latent.plane": "Two directions", "axes": other.at.query_params["axes"][0]}
+    axes = other.at.query_params["axes"]
+    axes = axes[0] if isinstance(axes, list) else axes
+    link = {"latent.plane": "Two directions", "axes": axes}
     assert "rounder to the right" in pad(visit("latent", **link).calm())["alt"]
     seen = tool(visit("latent"), "directions", **{"latent.name.1": ""}).calm()
     assert seen.widget("latent.name.1").placeholder == "Main direction 2: name it"
