@@ -15,9 +15,9 @@ from pages.parts.latent import (
     Spot,
     image,
     plane_key,
+    side_by_side,
     tools,
     view_link,
-    window,
 )
 
 TITLE = "Latent space"
@@ -115,11 +115,13 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
         if runs.checkpoints(jobs.get(checkpoint.run)):  # the training has deleted this one since
             st.rerun()
         raise
-    sheet, took = window(spot)
+    other = side_by_side.other(spot)
+    sheet, took = side_by_side.sheets(spot, other)
     exact = None
     if view.rest:
         exact, final = image(spot)
         took = took or final
+    second = side_by_side.beside(spot, other)
     names = spot.plane.names
     pad.pad(
         key="latent.pad",
@@ -132,6 +134,7 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
         view=view,
         sheet=sheet,
         exact=exact,
+        beside=second,
         went=went,
         home=choice.start,
         marks=view_link.marks(spot),

@@ -98,12 +98,29 @@ class Sheet:
         content: One gapless picture, PNG or JPEG.
         cells: Per side.
         window: Centre and width, in units of the plane.
+        second: The same window by the model beside, if there is one.
     """
 
     key: str
     content: bytes
     cells: int
     window: tuple[float, float, float]
+    second: Sheet | None = None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A second image at the ring, of another model.
+
+    Attributes:
+        key: Identity of what it shows.
+        names: Of both images, the first one's first; they stand below them.
+        exact: PNG of the exact image at ``view.at``; None while the pointer moves.
+    """
+
+    key: str
+    names: tuple[str, str]
+    exact: bytes | None
 
 
 def pad(
@@ -117,6 +134,7 @@ def pad(
     view: View,
     sheet: Sheet | None,
     exact: bytes | None,
+    beside: Beside | None = None,
     ms: Mapping[str, float],
     limit: float,
     went: int = 0,
@@ -139,6 +157,7 @@ def pad(
         view: The request that is answered, from :func:`view`.
         sheet: The cells of the window; None where the browser holds them.
         exact: PNG of the exact image at ``view.at``.
+        beside: A second image that moves with the first one.
         ms: Milliseconds of ``model`` and ``encode``.
         limit: Positions lie within plus and minus this.
         went: A new number sends the ring and the window to ``start``.
@@ -176,11 +195,18 @@ def pad(
             "window": list(sheet.window),
             "src": data_url(sheet.content),
         }
+        if sheet.second is not None:
+            second = {"cells": sheet.second.cells, "src": data_url(sheet.second.content)}
+            data["sheet"]["second"] = second
     if exact is not None:
         data["exact"] = {
-            "key": f"{plane} {view.at} {view.number}",
+            "key": f"{plane} {beside and beside.key} {view.at} {view.number}",
             "plane": plane,
             "at": list(view.at),
             "src": data_url(exact),
         }
+        if beside is not None and beside.exact is not None:
+            data["exact"]["second"] = {"src": data_url(beside.exact)}
+    if beside is not None:
+        data["names"] = list(beside.names)
     _show(key, data, view=on_view, dropped=on_drop)
