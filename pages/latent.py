@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+from functools import partial
+
 import streamlit as st
 
 from core import jobs, runs
@@ -10,6 +13,7 @@ from pages.parts import form, pad, shell, show
 from pages.parts.component import told
 from pages.parts.latent import (
     LIMIT,
+    SECONDS,
     Checkpoint,
     Choice,
     Spot,
@@ -34,8 +38,8 @@ def explore(id: str) -> None:
     from core import latent
 
     run = jobs.get(id)
-    stage, controls = st.columns([3.4, 1], gap="medium")  # on a narrow screen the pad comes first
-    with controls:
+    stage, controls = st.columns([3.4, 1], gap="medium")
+    with controls, st.container(key="latent.controls"):  # on a narrow screen a sheet; see shell.css
         opened, checkpoint, choice = choose(run)
     spacious = latent.supports(opened.model)
     with stage:
@@ -43,6 +47,7 @@ def explore(id: str) -> None:
             wander(checkpoint, choice)
         else:
             st.caption("This family has no latent space to walk in; these are its images.")
+        sheet()
         offered = tools.offered(opened, spacious)
         tool = st.segmented_control(
             "What to do from here",
@@ -57,9 +62,17 @@ def explore(id: str) -> None:
         use(checkpoint, choice, tool if tool in offered else "samples")
 
 
+@st.fragment
+def sheet() -> None:
+    """Draws the switch that a narrow screen shows, on which the controls are a sheet at its lower edge."""
+    with st.container(key="latent.sheet"):
+        st.toggle("Controls", key="latent.sheet.open")
+
+
 def choose(run: jobs.Job) -> tuple[runs.Opened, Checkpoint, Choice]:
     """Draws the controls."""
     saved, usual = runs.checkpoints(run)[::-1], runs.preferred(run)
+    newest = usual == saved[0]
     step = st.selectbox(
         "Checkpoint",
         saved,
@@ -67,12 +80,25 @@ def choose(run: jobs.Job) -> tuple[runs.Opened, Checkpoint, Choice]:
         key="latent.step",
         bind="query-params",
         format_func=lambda step: f"step {step:,}",
-        placeholder=f"{'newest' if usual == run.state.get('step') else 'best'}: step {usual:,}",
-        help="How far the training had come.",
+        placeholder=f"{'newest' if newest else 'best'}: step {usual:,}",
+        help="A saved state of the model (checkpoint): how far the training had come.",
     )
+    if step is None and not newest:
+        st.caption(
+            "While it learns, its newest state is shown here; now that it has ended, its best one. "
+            f"The newest, step {saved[0]:,}, can be chosen above."
+        )
     opened = runs.open_model(run, step)
     assert opened.sampling is not None
-    seed = form.seed("latent.seed", "images")
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        seed = form.seed("latent.seed", "images")
+        st.button(
+            "Roll",
+            key="latent.dice",
+            icon=":material/casino:",
+            on_click=lambda: st.session_state.update({"latent.seed": secrets.randbelow(100_000)}),
+            help="Another seed, by chance.",
+        )
     label = None
     if opened.classes:
         label = st.selectbox(
@@ -83,6 +109,7 @@ def choose(run: jobs.Job) -> tuple[runs.Opened, Checkpoint, Choice]:
             format_func=lambda i: opened.classes[i],
             placeholder="All, column by column" if len(opened.classes) <= 16 else "All in turn",
             bind="query-params",
+            on_change=view_link.classed,
             help="What to draw; the model was trained with these labels.",
         )
     key = f"latent.{opened.family}"
@@ -93,7 +120,8 @@ def choose(run: jobs.Job) -> tuple[runs.Opened, Checkpoint, Choice]:
     from core import latent
 
     if latent.supports(opened.model):
-        choice = view_link.plane(choice, opened)
+        with st.container(border=True):
+            choice = view_link.plane(choice, opened)
     st.caption(
         f"{shell.plain(run.name)} {opened.age}." + (" It is still learning." if run.active else "")
     )
@@ -135,6 +163,8 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
         sheet=sheet,
         exact=exact,
         beside=second,
+        walk=side_by_side.walks(spot, other),
+        seconds=SECONDS,
         went=went,
         home=choice.start,
         marks=view_link.marks(spot),
@@ -142,6 +172,7 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
         limit=LIMIT,
         on_view=moved,
         on_drop=view_link.dropped,
+        on_stay=partial(view_link.stay, spot),
     )
     view_link.below(spot)
     if view.rest:
@@ -153,7 +184,8 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
 
 def moved() -> None:
     """Lets the tool below follow when the pointer rests; while it moves, nothing but the pad runs."""
-    if told(st.session_state.get("latent.pad"), "view").get("rest") and tools.follows():
+    view = told(st.session_state.get("latent.pad"), "view")
+    if view.get("rest") and not view.get("walks") and tools.follows():
         st.rerun(["latent.wander", "latent.use"])
 
 

@@ -21,8 +21,10 @@ from core.latent.paths import WAYS, lerp, path, slerp, spline, walk
 from core.latent.planes import (
     PLANES,
     anchors_plane,
+    contrast,
     coordinates_plane,
     directions_plane,
+    first_plane,
     labels_plane,
     neighbourhood,
     principal_plane,

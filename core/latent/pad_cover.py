@@ -8,19 +8,20 @@ from core import jobs, runs
 from core.catalog import UserError
 from core.ground import files, sheets
 from core.ground.settings import settings
-from core.latent.planes import neighbourhood, principal_plane
+from core.latent.planes import contrast, first_plane, labels_plane, neighbourhood, principal_plane
 from core.latent.space import open_space
 
 SEED = 0
 CELLS = 15  # per side
-WIDTH = 6.0  # of the plane, in standard deviations
+WIDTHS = {"principal": 6.0, "labels": 3.0}  # of each kind of plane
 
 
 def shelve(run: jobs.Job) -> Path:
     """Decodes the plane that the pages start with, and keeps it in the run's folder as :data:`core.ground.sheets.PAD`.
 
     Cells are exact, not previews. The picture says what it shows: ``cells`` per side, ``width`` in units of the plane,
-    ``step``, ``seed``, ``label``, ``sampling``, and the ``names`` of the axes.
+    ``step``, ``seed``, ``label``, ``sampling``, the kind of ``plane`` and ``which`` two directions or classes it spans,
+    and the ``names`` of the axes.
 
     Raises:
         UserError: If the run has no latent space, or the server is view-only.
@@ -33,17 +34,25 @@ def shelve(run: jobs.Job) -> Path:
     opened = runs.open_model(run)
     space = open_space(opened)
     (origin,) = space.draw([0], [0] if space.model.classes else None, SEED)
-    plane = principal_plane(space, origin)
-    span = WIDTH * (CELLS - 1) / CELLS / 2  # from the middle to the middle of the last cell
+    kind = first_plane(space)
+    which = contrast(space) if kind == "labels" else (0, 1)
+    if kind == "labels":
+        plane = labels_plane(space, origin, *which, classes=opened.classes)
+    else:
+        plane = principal_plane(space, origin, which)
+    width = WIDTHS[kind]
+    span = width * (CELLS - 1) / CELLS / 2  # from the middle to the middle of the last cell
     x = neighbourhood(space, plane, (0.0, 0.0), span, CELLS, quick=False)
     metadata = {
         "cells": CELLS,
-        "width": WIDTH,
+        "width": width,
         "step": opened.step,
         "images": opened.images,
         "seed": SEED,
         "label": None,
         "sampling": space.sampling.record(),
+        "plane": kind,
+        "which": list(which),
         "names": list(plane.names),
     }
     file = run.path / sheets.PAD

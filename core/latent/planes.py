@@ -13,7 +13,7 @@ from torch import Tensor
 
 from core.catalog import UserError
 from core.latent.directions import Direction, direction_of, principal
-from core.latent.space import Space
+from core.latent.space import Space, remember
 
 PLANES = {
     "principal": "Two main directions",
@@ -22,6 +22,7 @@ PLANES = {
     "coordinates": "Two coordinates",
     "directions": "Two directions",
 }
+CONTRASTED = 10  # classes of which two are chosen to begin with
 FARTHEST = 1e3
 MOST_SIDE = 33
 
@@ -62,6 +63,37 @@ class Plane:
         z, shares = points.split([self.space.latent, self.space.classes], 1)
         length = self.origin[: self.space.latent].norm()
         return torch.cat([z * (length / z.norm(dim=1, keepdim=True).clamp_min(1e-8)), shares], 1)
+
+
+def first_plane(space: Space) -> str:
+    """Names the kind of plane to begin with, of :data:`PLANES`: two classes where the model listens to any.
+
+    On its main directions such a model would show one class all over.
+    """
+    return "labels" if space.classes > 1 else "principal"
+
+
+def contrast(space: Space) -> tuple[int, int]:
+    """Finds two classes, of the first ten, whose images differ most while all else stays the same.
+
+    Raises:
+        UserError: If the model does not listen to two classes.
+    """
+    if space.classes < 2:
+        raise UserError(
+            f"Two classes need a model that listens to them, this one listens to {space.classes}. "
+            "Choose another kind of plane."
+        )
+
+    @torch.no_grad()
+    def find() -> tuple[int, int]:
+        y = torch.arange(min(space.classes, CONTRASTED), device=space.device)
+        z = space.draw([0], [0])[:, : space.latent].expand(len(y), -1)
+        x = space.decode(space.join(z, y), quick=True).flatten(1).float()
+        first, second = divmod(int(torch.cdist(x, x).argmax()), len(y))
+        return (first, second) if first < second else (0, 1)  # all alike
+
+    return remember(space, "contrast", find)
 
 
 def principal_plane(space: Space, origin: Tensor, which: tuple[int, int] = (0, 1)) -> Plane:

@@ -69,18 +69,19 @@ def beside(
     by: str,
     label: int | None = None,
     x: Batch | None = None,
-    corners: bool = False,
+    holds: str = "middle",
 ) -> Plane:
     """Gives the plane of another model that is moved with a plane of one.
 
-    By the same point it holds the same latents. By the same image it begins where the other's encoder finds the image
-    of the origin, and a step leads where that finds what a step of the first model leads to.
+    By the same point it holds the same latents. By the same image it goes through where the other's encoder finds the
+    first model's images, and a step changes what that finds as a step of the first model does.
 
     Args:
         plane: Of the first model.
         other, by, label: As in :func:`carry`.
-        x: The image (1, …) in [0, 1] in the middle, where that is not what the first model makes of it.
-        corners: Whether the origin is a corner of what is to be matched, as of three anchors, and not its middle.
+        x: The image (1, …) in [0, 1] in the middle, where the first model makes another one of it.
+        holds: Where both then begin with the same image: in the ``middle``, (0, 0); on both ``sides``, (-1, 0) and
+            (1, 0), as between two classes; or on the ``corners`` (0, 0), (1, 0) and (0, 1), as of three anchors.
 
     Raises:
         UserError: As :func:`carry`.
@@ -93,12 +94,15 @@ def beside(
             still = origin.new_zeros(other.classes)
             u, v = (torch.cat([step[: space.latent], still]) for step in (u, v))
         return Plane(other, origin, u, v, plane.names, plane.sphere)
+    corners = holds == "corners"
     steps = [(0, 0), (1, 0), (0, 1), *([] if corners else [(-1, 0), (0, -1)])]
     points = carry(space, other, plane.points(np.asarray(steps)), by, label)
     origin, right, down = points[:3]
     left, up = (origin, origin) if corners else points[3:]
     apart = 1 if corners else 2
-    if x is not None:
+    if holds == "sides":
+        origin = (left + right) / 2
+    elif x is not None:
         (origin,) = carry(space, other, plane.origin[None], by, label, x)
     u, v = (right - left) / apart, (down - up) / apart
     return Plane(other, origin, u, v, plane.names, other.sphere)

@@ -66,8 +66,9 @@ class VAEConfig(Config):
     )
     beta: float = knob(
         1.0,
-        "Weight of the divergence from the prior: higher orders the latent space, lower sharpens the images.",
-        title="Order of the latent space (beta)",
+        "Weight of the divergence from the prior: higher tidies the latent space, in which near points give similar "
+        "images; lower sharpens the images.",
+        title="Tidy map or sharp images (beta)",
         ge=0,
         le=100,
         log=True,

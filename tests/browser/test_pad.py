@@ -16,6 +16,7 @@ from playwright.sync_api import expect
 from core.ground import files, sheets
 
 KEY = "latent.pad"
+MAIN = {"latent.plane": "Two main directions"}
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def address(screen):
 
 
 def test_dragging_changes_the_image_without_the_server(gallery, tiny_runs, screen):
-    screen.open(gallery, "latent", run=tiny_runs.runs["gan"])
+    screen.open(gallery, "latent", run=tiny_runs.runs["gan"], **MAIN)
     final(screen)
     with frozen(gallery):
         seen = {screen.pixels(KEY)}
@@ -104,7 +105,7 @@ def test_keys_move_zoom_pin_and_take_back(gallery, tiny_runs, screen):
 
 
 def test_a_held_pointer_at_the_border_moves_the_window_on(gallery, tiny_runs, screen):
-    screen.open(gallery, "latent", run=tiny_runs.runs["gan"])
+    screen.open(gallery, "latent", run=tiny_runs.runs["gan"], **MAIN)
     final(screen)
     over(screen).focus()
     screen.page.keyboard.press("+")
@@ -177,6 +178,33 @@ def test_a_drawing_is_found_and_lands_on_the_pad(gallery, tiny_runs, screen):
     assert screen.colours("latent.found") > 3
     before = screen.pixels(KEY)
     screen.button("latent.mine.land").click()
-    screen.says("Through your drawing")
+    screen.says("In the middle: your drawing")
     final(screen)
     screen.until(lambda: screen.pixels(KEY) != before)
+
+
+def test_on_a_phone_the_picture_is_on_top_and_walks(gallery, tiny_runs, another):
+    phone = another(viewport={"width": 390, "height": 844}, has_touch=True)
+    phone.open(gallery, "latent", run=tiny_runs.runs["gan"])
+    final(phone)
+    picture, plane = image(phone).bounding_box(), over(phone).bounding_box()
+    assert picture["width"] >= 350
+    assert plane["y"] >= picture["y"] + picture["height"]
+    buttons = phone.key(KEY).locator("button:visible")
+    assert all(
+        min(b.bounding_box()["width"], b.bounding_box()["height"]) >= 44 for b in buttons.all()
+    )
+    expect(phone.key("latent.seed")).to_be_hidden()
+    phone.key("latent.sheet").locator("label").click()
+    expect(phone.key("latent.seed")).to_be_visible()
+    phone.key("latent.sheet").locator("label").click()
+    play = phone.key(KEY).locator(".play")
+    play.click()
+    expect(phone.key(KEY).locator("canvas.image[data-kind=walk]")).to_have_count(1)
+    with frozen(gallery):
+        seen = phone.pixels(KEY)
+        phone.until(lambda: phone.pixels(KEY) != seen)
+    play.click()
+    expect(phone.key(KEY).locator(".stay")).to_be_visible()
+    phone.key(KEY).locator(".stay").click()
+    phone.says("In the middle: a moment of the walk")

@@ -150,6 +150,21 @@ def test_a_hundred_classes_are_shares_of_a_point():
         latent.labels_plane(space, origin, 3, 100)
 
 
+def test_the_classes_to_begin_with_are_those_that_differ_most():
+    space = space_of("gan", shares=(0.2,) * 5)
+    z = space.draw([0], [0])[0, : space.latent]
+    images = [space.decode(torch.cat([z, torch.eye(5)[k]])[None])[0].numpy() for k in range(5)]
+    far = {
+        (a, b): np.square(images[a] - images[b]).sum() for a in range(5) for b in range(a + 1, 5)
+    }
+    assert latent.contrast(space) == max(far, key=lambda pair: far[pair])
+    assert latent.first_plane(space) == "labels"
+    alone = space_of("vae")
+    assert latent.first_plane(alone) == "principal"
+    with pytest.raises(UserError, match="listens to 0"):
+        latent.contrast(alone)
+
+
 def test_what_is_no_point_is_refused():
     space = space_of("vae")
     point = space.draw([0])[0]

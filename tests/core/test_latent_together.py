@@ -30,8 +30,8 @@ def test_by_the_same_image_another_linear_model_draws_the_same_everywhere():
     assert latent.joints(first, other) == ["point", "image"]
     assert latent.joints(other, first) == ["point"]  # which has no encoder
     plane = latent.principal_plane(first, first.draw([0])[0])
-    for corners in (False, True):
-        found = latent.beside(plane, other, "image", corners=corners)
+    for holds in ("middle", "sides", "corners"):
+        found = latent.beside(plane, other, "image", holds=holds)
         assert not torch.allclose(found.u, plane.u, atol=0.1)
         wanted = first.decode(plane.points(PLACES))
         torch.testing.assert_close(other.decode(found.points(PLACES)), wanted, rtol=0, atol=1e-5)
@@ -55,8 +55,9 @@ def test_by_the_same_point_it_is_given_the_same_numbers(family):
 def test_classes_are_told_where_both_models_listen_to_them():
     first, other, deaf = space_of("flow"), space_of("flow"), space_of("flow", shares=())
     plane = latent.labels_plane(first, first.draw([0], [0])[0], 0, 1)
-    ends = latent.beside(plane, other, "image").points([[-1, 0], [1, 0]])[:, -2:]
-    torch.testing.assert_close(ends, torch.eye(2), rtol=0, atol=1e-5)
+    ends = np.asarray([[-1, 0], [1, 0]])
+    found = latent.beside(plane, other, "image", holds="sides").points(ends)
+    torch.testing.assert_close(found[:, -2:], torch.eye(2), rtol=0, atol=1e-5)
     assert latent.beside(plane, deaf, "point").u.abs().max() == 0  # only the class changes across
     told = latent.beside(latent.principal_plane(deaf, deaf.draw([0])[0]), other, "point", label=1)
     assert told.points(PLACES)[:, -2:].tolist() == [[0, 1]] * len(PLACES)

@@ -21,7 +21,8 @@ def test_the_picture_says_what_it_shows_and_is_exact(trained):
     opened = runs.open_model(run)
     assert facts["step"] == opened.step
     space = latent.open_space(opened)
-    plane = latent.principal_plane(space, space.draw([0], [0], 0)[0])
+    assert facts["plane"] == "labels"  # on the main directions there would be one class only
+    plane = latent.labels_plane(space, space.draw([0], [0], 0)[0], *facts["which"])
     row, column, width = 2, 11, facts["width"]
     place = [((i + 0.5) / 15 - 0.5) * width for i in (column, row)]  # of the middle of a cell
     x = space.images(plane.points(np.asarray([place])))[0]

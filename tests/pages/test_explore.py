@@ -131,7 +131,7 @@ def test_directions_of_labels_ask_before_they_learn_to_read(visit, trained, monk
         **{f"latent.plus.{trained.runs['vae']}": "3", f"latent.minus.{trained.runs['vae']}": "5"}
     )
     seen.press("latent.sum").calm()
-    assert "Through **3 - 5**" in seen.texts("caption", "markdown")
+    assert "In the middle: **3 - 5**" in seen.texts("caption", "markdown")
     seen = tool(visit("latent", run=trained.runs["plain"]), "directions").calm()
     assert "known" not in seen.widget("latent.kind").options  # nothing is known of these images
 

@@ -6,10 +6,12 @@ import base64
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from core import jobs, kinds, runs
 from core.ground import files, sheets
+from tests.pages.test_pad import ask, drawn, exact, pad, pixels
 
 
 def grid(seen):
@@ -278,3 +280,104 @@ def test_the_files_carry_their_settings(visit, trained):
     assert labels == {"Grid", "Strip", "Save image"}
     facts = sheets.metadata(base64.b64decode(grid(seen)[0].partition(",")[2]))
     assert facts["count"] == 60
+
+
+# --- The first plane ----------------------------------------------------------------------------
+
+
+def begins(seen):
+    return seen.calm().widget("latent.plane").value
+
+
+def test_a_model_with_classes_begins_on_one_and_leads_to_another(visit, trained):
+    from core import latent
+
+    seen = visit("latent")
+    assert begins(seen) == "labels"
+    space = latent.open_space(runs.open_model(jobs.get(trained.runs["gan"])))
+    first, second = latent.contrast(space)
+    assert [mark["label"] for mark in pad(seen)["marks"]] == [str(first), str(second)]
+    assert pad(seen)["go"]["at"] == [-1, 0]
+    assert seen.at.query_params["latent.plane"] in ("Two classes", ["Two classes"])
+    assert begins(seen.set(run=trained.runs["vae"])) == "principal"  # it listens to none
+    assert begins(seen.set(run=trained.runs["gan"])) == "labels"
+
+
+def test_a_link_from_before_and_a_chosen_plane_are_kept(visit, trained):
+    seen = visit("latent", at="1.25_-0.5_0_0_6")
+    assert begins(seen) == "principal"
+    assert (exact(seen) == drawn(trained.runs["gan"], (1.25, -0.5))).all()
+    seen = visit("latent").set(latent__plane="principal")
+    assert begins(seen.set(latent__seed=3)) == "principal"
+    assert begins(seen.set(latent__plane="coordinates").open("train").open("latent")) == (
+        "coordinates"
+    )
+
+
+def test_a_chosen_class_is_shown_on_the_pad(visit, trained):
+    seen = visit("latent").set(**{"latent.class": 7})
+    assert begins(seen) == "principal"
+    assert [mark["label"] for mark in pad(seen)["marks"]] == ["image 0"]
+
+
+def test_the_stored_plane_is_the_one_that_the_page_starts_with(visit, trained):
+    from core import latent
+
+    latent.shelve(jobs.get(trained.runs["gan"]))
+    stored = visit("overview").pictures("overview.pad")
+    fresh = pad(visit("latent"))
+    assert stored["plane"] == fresh["plane"]
+    assert stored["go"] == fresh["go"]
+    both = [pixels(data["sheet"]["src"]).astype(int) for data in (stored, fresh)]
+    assert abs(both[0] - both[1]).max() <= 1
+
+
+# --- A walk, a die, and which state is shown ----------------------------------------------------
+
+
+def test_a_walk_comes_back_to_the_ring_without_a_jump_and_can_be_left_anywhere(visit, trained):
+    seen = ask(visit("latent"), at=(0.5, -0.25), window=(0, 0, 3))
+    assert "walk" not in pad(seen)
+    ask(seen, at=(0.5, -0.25), window=(0, 0, 3), walks=True, number=2).calm()
+    walk = pad(seen)["walk"]
+    assert walk["at"] == [0.5, -0.25]
+    x = sheets.tiles(base64.b64decode(walk["src"].partition(",")[2]))[: walk["cells"] ** 2]
+    x = x.astype(int)
+    assert abs(x[0][0] - exact(seen)).max() <= 1
+    steps = abs(x - np.roll(x, 1, axis=0)).mean((1, 2, 3))  # of the first: from the last
+    assert steps[0] <= np.sort(steps)[-len(steps) // 10]
+    assert abs(x - x[0]).mean((1, 2, 3)).max() > 5 * steps.mean()  # it leads somewhere
+    stayed = {"plane": pad(seen)["plane"], "at": walk["at"], "share": 112 / len(x)}
+    seen.told("latent.pad", {"stayed": stayed}).calm()
+    assert "In the middle: **a moment of the walk**" in seen.texts("caption")
+    assert abs(exact(seen) - x[112][0]).max() <= 1
+
+
+@pytest.mark.parametrize("stayed", [None, 7, {}, {"share": 2}, {"share": 0.5, "at": [0, 99]}, {"share": 0.5, "at": [0, 0], "plane": "?"}])  # fmt: skip
+def test_a_stay_that_is_none_is_ignored(visit, trained, stayed):
+    seen = visit("latent").told("latent.pad", {"stayed": stayed}).calm()
+    assert "In the middle" not in seen.texts("caption")
+
+
+def test_the_die_gives_another_seed(visit, trained, monkeypatch):
+    import secrets
+
+    monkeypatch.setattr(secrets, "randbelow", lambda most: most - 1)
+    seen = visit("latent")
+    first = grid(seen)
+    seen.press("latent.dice").calm()
+    assert seen.widget("latent.seed").value == 99_999
+    assert grid(seen) != first
+    assert seen.at.query_params["latent.seed"] in ("99999", ["99999"])
+
+
+def test_a_best_state_that_is_not_the_newest_is_said(visit, trained):
+    run = jobs.get(trained.runs["gan"])
+    steps = runs.checkpoints(run)
+    assert "its best one" not in visit("latent").texts("caption")
+    for score, step in enumerate(steps):
+        file = run.path / "checkpoints" / str(step) / "facts.json"
+        file.write_text(json.dumps(files.read_json(file) | {"score": score}))
+    seen = visit("latent").calm()
+    assert f"(step {steps[0]})" in seen.texts("caption")
+    assert f"its best one. The newest, step {steps[-1]}, can be chosen" in seen.texts("caption")

@@ -23,7 +23,7 @@ def said(seen):
 def test_two_states_of_a_run_are_moved_by_one_drag(visit, trained):
     run = jobs.get(trained.runs["gan"])
     steps = runs.checkpoints(run)
-    seen = tool(visit("latent"), "beside")
+    seen = tool(visit("latent").set(latent__plane="principal"), "beside")
     assert "names" not in pad(seen)
     seen.set(latent__beside__run=run.id).calm()
     assert seen.at.query_params["beside"] in (run.id, [run.id])
@@ -39,7 +39,10 @@ def test_two_states_of_a_run_are_moved_by_one_drag(visit, trained):
     assert pixels(sheet["second"]["src"]).shape == (15 * 8, 15 * 8)
     ask(seen, at=(1, 1), has=sheet["key"], number=2)
     assert "sheet" not in pad(seen)  # the browser holds both
-    again = visit("latent", beside=f"{run.id}@{steps[0]}", at="1_1_0_0_6").calm()
+    walk = pad(ask(seen, at=(1, 1), walks=True, number=3).calm())["walk"]
+    assert pixels(walk["second"]["src"]).shape == pixels(walk["src"]).shape
+    plane = {"latent.plane": "Two main directions"}
+    again = visit("latent", beside=f"{run.id}@{steps[0]}", at="1_1_0_0_6", **plane).calm()
     assert (second(again) == second(seen)).all()
     seen.set(latent__beside__run=None).calm()
     assert "names" not in pad(seen)
@@ -48,7 +51,9 @@ def test_two_states_of_a_run_are_moved_by_one_drag(visit, trained):
 
 def test_two_models_begin_with_the_same_image(visit, trained):
     gan, vae = trained.runs["gan"], trained.runs["vae"]
-    seen = tool(visit("latent"), "beside", latent__beside__run=vae).calm()
+    seen = tool(
+        visit("latent").set(latent__plane="principal"), "beside", latent__beside__run=vae
+    ).calm()
     assert pad(seen)["names"] == ["Tiny gan", "Tiny vae"]
     assert "Tiny vae finds the image in the middle" in said(seen)
     spaces = [latent.open_space(runs.open_model(jobs.get(run))) for run in (gan, vae)]

@@ -27,7 +27,13 @@ WINDOWS = {  # where each kind of plane begins: centre and width
     "labels": (0.0, 0.0, 3.0),
 }
 WINDOW = (0.0, 0.0, 6.0)
+PLACES = {
+    "labels": (-1.0, 0.0)
+}  # where the ring begins, if not in the middle: on a class, not between two
+PASSING = ("labels", "anchors")  # kinds of planes that do not go through a point of one's choice
 SEPARATOR = ": "  # between the kind and the name of a direction in the session
+STOPS = 6  # of a walk, the ring among them
+SECONDS = 12.0  # that a walk takes
 EXACT = 16  # pixels per side up to which images are sent without loss
 TURNS = threading.BoundedSemaphore(2)  # more decodes at once would only slow each other down
 
@@ -72,7 +78,7 @@ class Choice:
     @property
     def start(self) -> View:
         """Where the plane begins."""
-        return View((0.0, 0.0), WINDOWS.get(self.kind, WINDOW))
+        return View(PLACES.get(self.kind, (0.0, 0.0)), WINDOWS.get(self.kind, WINDOW))
 
 
 def plane_key(checkpoint: Checkpoint, choice: Choice) -> str:
@@ -139,6 +145,13 @@ class Spot:
         if self.choice.landed is not None:
             return torch.tensor(self.choice.landed, device=self.drawn([0]).device)
         return self.drawn([self.choice.origin])[0]
+
+    @property
+    def stops(self) -> Any:
+        """The points that a walk goes through, the ring first, (N, D + K)."""
+        import torch
+
+        return torch.cat([self.point[None], self.drawn(list(range(1, STOPS)))])
 
     def label_of(self, image: int) -> int | None:
         """Gives the class of an image of the seed, as the grid of samples shows it."""
@@ -272,8 +285,34 @@ def _window(key: str, _spot: Spot, cells: int) -> tuple[bytes, dict[str, float]]
         began = time.perf_counter()
         images = latent.neighbourhood(_spot.space, plane, (x, y), span, cells, quick=True)
         done = time.perf_counter()
-        content = (sheets.png if images.shape[-1] <= EXACT else sheets.jpeg)(images, cells)
+        content = written(images, cells)
     return content, {"model": (done - began) * 1e3, "encode": (time.perf_counter() - done) * 1e3}
+
+
+def written(images: Any, cells: int) -> bytes:
+    """Writes images, uint8 (N, C, H, W), as a sheet for the browser; large ones with loss, so that it travels fast."""
+    return (sheets.png if images.shape[-1] <= EXACT else sheets.jpeg)(images, cells)
+
+
+def walk(spot: Spot) -> Sheet | None:
+    """Decodes a walk from the ring and back, where one is wanted."""
+    if not spot.view.walks:
+        return None
+    key, cells = f"{spot.key} walk {spot.view.at}", spot.space.side
+    return Sheet(key, _walk(key, spot, cells), cells, spot.view.window)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _walk(key: str, _spot: Spot, cells: int) -> bytes:
+    with TURNS:
+        return written(_spot.space.images(moments(_spot), quick=True), cells)
+
+
+def moments(spot: Spot) -> Any:
+    """Gives the points of a walk from the ring through images of the seed and back, one per cell of its sheet."""
+    from core import latent
+
+    return latent.walk(spot.space, spot.stops, spot.space.side**2)
 
 
 def image(spot: Spot) -> tuple[bytes, dict[str, float]]:
@@ -294,6 +333,13 @@ def land(spot: Spot, point: Any, name: str) -> None:
         "point": [float(value) for value in point],
         "name": name,
     }
+    arrive()
+
+
+def arrive() -> None:
+    """Lets the pad begin anew on a plane that goes through what was chosen; call it from a callback."""
+    if st.session_state.get("latent.plane") in PASSING:
+        st.session_state["latent.plane"] = "principal"
     st.session_state.pop("latent.was", None)
     st.rerun("latent.explore")
 

@@ -96,5 +96,6 @@ def choice_of(metadata: dict[str, Any]) -> Choice:
         metadata["seed"],
         metadata.get("label"),
         tuple(metadata.get("sampling", {}).items()),
-        which=(0, 1),
+        metadata.get("plane", "principal"),
+        tuple(metadata.get("which", (0, 1))),
     )

@@ -8,10 +8,11 @@ import numpy as np
 import streamlit as st
 
 from core.ground import sheets
-from pages.parts import show
-from pages.parts.latent import Spot, save
+from pages.parts import shell, show
+from pages.parts.latent import Spot, arrive, save
 
 COUNT = 60
+WAYS = {"slerp": "In an arc", "lerp": "Straight"}  # of core.latent.paths.PATHS
 
 
 def draw(spot: Spot) -> None:
@@ -50,14 +51,12 @@ def draw(spot: Spot) -> None:
             else "Every image of this seed has a number; it never changes."
         )
         if walks:
-            way = st.segmented_control(
+            way = shell.view(
                 "Path from A to B",
-                ["slerp", "lerp"],
-                default="slerp",
-                key="latent.way",
-                required=True,
-                bind="query-params",
-                help="slerp keeps to the sphere where the noise lies; lerp is the straight line.",
+                "latent.way",
+                WAYS,
+                help="In an arc (slerp) it keeps as far from the middle as the model's noise lies; straight (lerp) it "
+                "takes the shortest line.",
             )
             steps = st.slider(
                 "Images on the path", 3, 24, 12, key="latent.steps", bind="query-params"
@@ -106,8 +105,7 @@ def begin(image: int) -> None:
     """Lets the pad's plane go through an image of the seed."""
     st.session_state["latent.image"] = image
     st.session_state.pop("latent.landed", None)
-    st.session_state.pop("latent.was", None)
-    st.rerun("latent.explore")
+    arrive()
 
 
 def drawn(spot: Spot, ids: list[int]) -> tuple[np.ndarray, Any]:

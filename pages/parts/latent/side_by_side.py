@@ -15,9 +15,14 @@ import streamlit as st
 from core import jobs, runs
 from core.catalog import UserError
 from pages.parts import shell
-from pages.parts.latent import Checkpoint, Spot, image, window
+from pages.parts.latent import Checkpoint, Spot, image, walk, window
 from pages.parts.pad import Beside, Sheet
 
+MATCHED = {  # where both begin with the same image, by the kind of plane, and what stands there
+    "labels": ("sides", "the images of both classes"),
+    "anchors": ("corners", "the three images"),
+}
+MIDDLE = ("middle", "the image in the middle of the plane")
 RERUN = ["latent.wander", "latent.use"]  # what another choice changes
 
 
@@ -86,6 +91,13 @@ class Other(Spot):
         """The plane that follows the first one's."""
         return _plane(self.key, self)
 
+    @property
+    def stops(self) -> Any:
+        """The points of a walk that belong to those of the first one."""
+        from core import latent
+
+        return latent.carry(self.first.space, self.space, self.first.stops, self.by, self.label())
+
     def label(self) -> int | None:
         """Guesses what the image in the middle shows, for a model that listens to classes beside one that does not."""
         from core import latent
@@ -102,10 +114,8 @@ def _plane(key: str, _other: Other) -> Any:
     from core import latent
 
     first = _other.first
-    corners = first.choice.kind == "anchors"
-    return latent.beside(
-        first.plane, _other.space, _other.by, _other.label(), _other.own, corners=corners
-    )
+    holds, _ = MATCHED.get(first.choice.kind, MIDDLE)
+    return latent.beside(first.plane, _other.space, _other.by, _other.label(), _other.own, holds)
 
 
 # --- On the pad -------------------------------------------------------------------------------------------------------
@@ -168,6 +178,12 @@ def sheets(spot: Spot, second: Other | None) -> tuple[Sheet | None, dict[str, fl
     assert sheet is not None
     assert more is not None
     return replace(sheet, key=key, second=more), {name: took[name] + longer[name] for name in took}
+
+
+def walks(spot: Spot, second: Other | None) -> Sheet | None:
+    """Decodes a walk by both models, where one is wanted, as :func:`walk` does by one."""
+    sheet, more = walk(spot), second and walk(second)
+    return replace(sheet, key=f"{sheet.key} {more.key}", second=more) if sheet and more else sheet
 
 
 def beside(spot: Spot, second: Other | None) -> Beside | None:
@@ -261,10 +277,8 @@ def told(second: Other) -> str:
             "Both are given the same numbers (latent) at every place of the pad: "
             "where the pictures differ, the models do."
         )
-    middle = (
-        "your image" if second.own is not None else "the image in the middle of the pad's plane"
-    )
+    _, images = MATCHED.get(second.choice.kind, MIDDLE)
     return (
-        f"{name} finds {middle} by its encoder, and goes from there the ways that change the image alike: "
-        "where the pictures differ, it cannot draw what the other draws, or goes another way."
+        f"{name} finds {images if second.own is None else 'your image'} by its encoder, and goes from there the ways "
+        "that change it alike: where the pictures differ, it cannot draw what the other draws, or goes another way."
     )

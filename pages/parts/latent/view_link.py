@@ -13,7 +13,7 @@ from core import jobs, runs
 from core.catalog import UserError
 from pages.parts import form, pad, shell
 from pages.parts.component import numbers, told
-from pages.parts.latent import LIMIT, Choice, Spot, land, save
+from pages.parts.latent import LIMIT, Choice, Spot, land, moments, save
 
 FIELDS = {  # the controls of each kind of plane, after "latent."
     "principal": ("across", "down"),
@@ -21,6 +21,8 @@ FIELDS = {  # the controls of each kind of plane, after "latent."
     "labels": ("from", "to"),
     "coordinates": ("i", "j"),
 }
+# one of these in a link, and no plane: it was made when all models began with their main directions
+PLACED = ("latent.plane", "latent.class", "latent.across", "latent.down", "at")
 DIGITS = 4  # decimals of a position; the pad rounds to as many
 LARGEST = 8_000_000  # bytes of a picture dropped on the pad
 
@@ -37,14 +39,16 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
     named = axes(opened.run)
     left_out = {"labels": space.classes < 2, "directions": not named}
     kinds = [kind for kind in latent.PLANES if not left_out.get(kind)]
+    begin(space)
     kind = st.selectbox(
-        "Plane",
+        "Plane to drag on",
         kinds,
         key="latent.plane",
         bind="query-params",
         format_func=lambda kind: latent.PLANES[kind],
         help="Which two directions of the latent space the pad shows.",
     )
+    st.session_state["latent.plane.now"] = kind
     which = _which(kind, space, opened, named)
     landed = st.session_state.get("latent.landed")
     if landed is not None and (landed["run"] != opened.run or len(landed["point"]) != space.dim):
@@ -52,7 +56,7 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
     origin = 0
     if landed is not None and kind != "anchors":
         st.caption(
-            f"Through **{shell.plain(landed['name'])}**. A link does not hold it; a saved image does."
+            f"In the middle: **{shell.plain(landed['name'])}**. A link does not hold it; a saved image does."
         )
         st.button(
             "Back to the images of the seed",
@@ -62,7 +66,7 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
         )
     elif kind != "anchors":
         origin = form.whole(
-            "Through image", "latent.image", 0, "The image of the seed in the middle."
+            "Image in the middle", "latent.image", 0, "The number of an image of the seed."
         )
     return replace(
         choice,
@@ -71,6 +75,33 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
         origin=origin,
         landed=tuple(landed["point"]) if landed is not None and kind != "anchors" else None,
     )
+
+
+def begin(space: Any) -> None:
+    """Lets a model begin with the plane that suits it, unless the visitor or a link has chosen one.
+
+    The first plane stands in the address, too: a link without any means the main directions.
+    """
+    from core import latent
+
+    state, first = st.session_state, latent.first_plane(space)
+    before = state.get("latent.plane.first")
+    now = state.get("latent.plane", state.get("latent.plane.now"))
+    linked = before is None and any(name in st.query_params for name in PLACED)
+    state["latent.plane.first"] = first
+    if not linked and now == before and now != first:
+        state["latent.plane"] = first
+        if first == "labels":
+            state["latent.from"], state["latent.to"] = latent.contrast(space)
+
+
+def classed() -> None:
+    """Shows the class that was chosen on the pad, too; call it from a callback."""
+    if (
+        st.session_state.get("latent.class") is not None
+        and st.session_state.get("latent.plane") == "labels"
+    ):
+        st.session_state["latent.plane"] = "principal"
 
 
 def axes(run: str) -> tuple[str, ...]:
@@ -152,7 +183,7 @@ def remember(choice: Choice, view: pad.View) -> None:
     """Keeps the position, in the address too once the pointer rests."""
     st.session_state["latent.was"] = {
         "kind": choice.kind,
-        "view": replace(view, number=0, rest=True, has=""),
+        "view": replace(view, number=0, rest=True, has="", walks=False),
     }
     if view.rest and view.number:
         at, pins = write(view)
@@ -271,6 +302,16 @@ def picture(spot: Spot) -> bytes:
     return latent.write_view(spot.space.image(spot.point), saved)
 
 
+def stay(spot: Spot) -> None:
+    """Lets the pad begin at the moment of the walk that the visitor held; call it from a callback."""
+    told_of = told(st.session_state.get("latent.pad"), "stayed")
+    at, share = numbers(told_of.get("at"), 2, LIMIT), numbers([told_of.get("share")], 1, 1)
+    if at is None or share is None or told_of.get("plane") != spot.key:
+        return
+    points = moments(Spot(spot.checkpoint, spot.choice, replace(spot.view, at=(at[0], at[1]))))
+    land(spot, points[round(share[0] * len(points)) % len(points)], "a moment of the walk")
+
+
 def recall(run: jobs.Job) -> None:
     """Offers to restore a view from a file, for those who cannot drop it on the pad."""
     with st.popover("Restore a view", icon=":material/settings_backup_restore:"):
@@ -349,7 +390,8 @@ def _restore(view: Any) -> None:
         state["latent.landed"] = {"run": run.id, "point": point, "name": "a restored point"}
     st.session_state.update(state)
     at, pins = write(position)
-    st.session_state.pop("latent.wrote", None)
+    for name in ("latent.wrote", "latent.plane.first"):
+        st.session_state.pop(name, None)
     st.query_params["at"] = at
     if pins:
         st.query_params["pins"] = pins

@@ -1,8 +1,9 @@
 """A plane of a latent space as a picture to drag on: smooth, because the browser already has the neighbourhood.
 
 The neighbourhood comes as one sheet of decoded cells. The component shows the cells under the pointer, cross-faded, at
-the display's rate and without asking the server; when the pointer rests, it asks for the exact image. A component with
-its own JavaScript, because Streamlit's slider speaks only when it is released.
+the display's rate and without asking the server; when the pointer rests, it asks for the exact image. A walk comes as a
+sheet, too, and is played by the browser alone. A component with its own JavaScript, because Streamlit's slider speaks
+only when it is released.
 """
 
 from __future__ import annotations
@@ -23,19 +24,35 @@ _BUTTONS = (
     ("in", "+", "See less of it, finer (plus)"),
     ("pin", "Pin", "Pin this position, or remove the pin under the ring (P)"),
 )
+_SHOWN = (
+    ("play", "▶", "Play a walk that comes back here, or hold it (space)"),
+    ("stay", "Stay here", "Stay here: the pad begins at the picture that is shown"),
+    ("full", "⛶", "The picture alone on the screen, to be dragged on; Escape leaves"),
+)
+
+
+def _row(buttons: tuple[tuple[str, str, str], ...]) -> str:
+    return "".join(
+        f'<button type="button" class="{act}" data-act="{act}" title="{title}" aria-label="{title}">{sign}</button>'
+        for act, sign, title in buttons
+    )
+
+
 _show = component(
     __file__,
     '<div class="views"><div><div class="plane"><canvas class="ground"></canvas>'
     '<canvas class="over" tabindex="0" role="application"></canvas></div><div class="under">'
-    + "".join(
-        f'<button type="button" class="{act}" data-act="{act}" title="{title}" aria-label="{title}">{sign}</button>'
-        for act, sign, title in _BUTTONS
-    )
-    + '</div></div><div class="seen"><canvas class="image" role="img"></canvas><div class="under">'
-    '<span class="kind"></span><span class="meter"></span></div></div></div>'
+    + _row(_BUTTONS)
+    + '</div></div><div class="seen"><div class="pair">'
+    '<div><canvas class="image" role="img"></canvas><div class="who"></div></div>'
+    '<div class="second" hidden><canvas class="other" role="img"></canvas><div class="who"></div></div>'
+    '</div><div class="under">'
+    + _row(_SHOWN)
+    + '<span class="kind"></span><span class="meter"></span></div></div></div>'
     '<div class="words" aria-live="polite"></div>',
     "view",
     "dropped",
+    "stayed",
 )
 
 
@@ -50,6 +67,7 @@ class View:
         number: Of the browser's request; 0 before the first one.
         rest: Whether the pointer rests, so that the exact image is wanted.
         has: The key of the sheet that the browser holds.
+        walks: Whether a walk from here is wanted.
     """
 
     at: tuple[float, float]
@@ -58,6 +76,7 @@ class View:
     number: int = 0
     rest: bool = True
     has: str = ""
+    walks: bool = False
 
 
 def view(key: str, plane: str, start: View, limit: float, went: int = 0) -> View:
@@ -86,6 +105,7 @@ def view(key: str, plane: str, start: View, limit: float, went: int = 0) -> View
         number,
         bool(request.get("rest")),
         str(request.get("has")),
+        request.get("walks") is True,
     )
 
 
@@ -135,6 +155,8 @@ def pad(
     sheet: Sheet | None,
     exact: bytes | None,
     beside: Beside | None = None,
+    walk: Sheet | None = None,
+    seconds: float = 0,
     ms: Mapping[str, float],
     limit: float,
     went: int = 0,
@@ -144,6 +166,7 @@ def pad(
     roams: bool = True,
     on_view: Callable[[], None] = lambda: None,
     on_drop: Callable[[], None] = lambda: None,
+    on_stay: Callable[[], None] = lambda: None,
 ) -> None:
     """Shows a plane and the image at its ring.
 
@@ -158,6 +181,8 @@ def pad(
         sheet: The cells of the window; None where the browser holds them.
         exact: PNG of the exact image at ``view.at``.
         beside: A second image that moves with the first one.
+        walk: Moments of a walk from ``view.at`` and back, row by row; None where none is wanted.
+        seconds: How long the walk takes.
         ms: Milliseconds of ``model`` and ``encode``.
         limit: Positions lie within plus and minus this.
         went: A new number sends the ring and the window to ``start``.
@@ -167,6 +192,8 @@ def pad(
         roams: Whether the window can be moved, for which new sheets are requested.
         on_view: Called before the rerun that answers a request.
         on_drop: Called when a picture was dropped on the pad; its state holds ``dropped.content``, base64.
+        on_stay: Called when the pad is to begin at a moment of the walk; its state holds ``stayed.at``, where the walk
+            began, and ``stayed.share``, how much of it had passed.
     """
     data: dict[str, Any] = {
         "plane": plane,
@@ -194,10 +221,8 @@ def pad(
             "cells": sheet.cells,
             "window": list(sheet.window),
             "src": data_url(sheet.content),
+            **_second(sheet),
         }
-        if sheet.second is not None:
-            second = {"cells": sheet.second.cells, "src": data_url(sheet.second.content)}
-            data["sheet"]["second"] = second
     if exact is not None:
         data["exact"] = {
             "key": f"{plane} {beside and beside.key} {view.at} {view.number}",
@@ -209,4 +234,20 @@ def pad(
             data["exact"]["second"] = {"src": data_url(beside.exact)}
     if beside is not None:
         data["names"] = list(beside.names)
-    _show(key, data, view=on_view, dropped=on_drop)
+    if walk is not None:
+        data["walk"] = {
+            "key": walk.key,
+            "plane": plane,
+            "at": list(view.at),
+            "cells": walk.cells,
+            "seconds": seconds,
+            "src": data_url(walk.content),
+            **_second(walk),
+        }
+    _show(key, data, view=on_view, dropped=on_drop, stayed=on_stay)
+
+
+def _second(sheet: Sheet) -> dict[str, Any]:
+    if (second := sheet.second) is None:
+        return {}
+    return {"second": {"cells": second.cells, "src": data_url(second.content)}}

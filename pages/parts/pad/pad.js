@@ -7,27 +7,38 @@
 const REST = 140;      // ms without a move until the exact image is asked for
 const PATIENCE = 8000; // ms until a request counts as lost
 const PINS = 24;
-const LARGEST = 8e6; // bytes of a picture dropped here
+const LARGEST = 8e6;   // bytes of a picture dropped here
+const BETWEEN = 8;     // CSS pixels between two pictures side by side
+const STACKED = 560;   // CSS pixels of width below which the picture stands above the pad
 const EDGE = 0.05;     // share of the pad beside its border in which a held pointer moves the window on
 
 function begin() {
   return {
     plane: null, at: [0, 0], window: [0, 0, 1], sheet: null, exact: null, trail: [], pins: [], sent: null, again: false, went: -1,
     pointers: new Map(), pinch: 0, moved: 0, seen: 0, times: [], ms: {},
+    walk: null, time: null, wanted: false, hold: null,
   };
 }
 
 function show(me) {
   const { data, box, find, redraw } = me;
-  const plane = find(".plane"), ground = find(".ground"), over = find(".over"), image = find(".image");
+  const plane = find(".plane"), ground = find(".ground"), over = find(".over");
+  const image = find(".image"), other = find(".other"), pair = [image, other];
 
   box.classList.toggle("still", !data.roams);
   over.setAttribute("aria-label", data.alt);
+  box.querySelectorAll(".who").forEach((who, i) => { who.textContent = data.names?.[i] ?? ""; });
+  if (find(".second").hidden === Boolean(data.names)) {
+    find(".second").hidden = !data.names;
+    me.resized = true;
+  }
   if (data.plane !== me.plane || data.go.number !== me.went) arrive();
   if (me.sent && data.answer >= me.sent.number) answered();
   if (data.sheet && data.sheet.key !== me.sheet?.key) take("sheet", data.sheet);
   else if (!data.sheet && !me.sheet) wish(true);
   if (data.exact && data.exact.key !== me.exact?.key) take("exact", data.exact);
+  if (data.walk && data.walk.key !== me.walk?.key) take("walk", data.walk);
+  else if (data.walk && me.wanted && same(data.walk.at)) roll();
 
   over.onpointerdown = down;
   over.onpointermove = move;
@@ -40,6 +51,10 @@ function show(me) {
   };
   over.ondblclick = (event) => shift(place(event));
   over.onfocus = over.onblur = redraw;
+  find(".seen").onkeydown = (event) => { if (event.target.tagName !== "BUTTON" || event.key !== " ") key(event); };
+  find(".seen").onfullscreenchange = () => { me.resized = true; redraw(); };
+  for (const one of pair) one.onpointerdown = one.onpointermove = one.onpointerup = one.onpointercancel = pull;
+  find(".full").hidden = !document.fullscreenEnabled;
   box.ondragover = (event) => event.preventDefault();
   box.ondrop = (event) => { event.preventDefault(); drop(event.dataTransfer.files[0]); };
   for (const button of box.querySelectorAll("button")) button.onclick = () => act(button.dataset.act);
@@ -54,6 +69,7 @@ function show(me) {
       me.exact = null;
       if (me.sheet && me.sheet.plane !== data.plane) me.sheet = null;
     }
+    if (me.time !== null) halt();
     me.plane = data.plane;
     me.went = data.go.number;
     me.at = [...data.go.at];
@@ -69,19 +85,26 @@ function show(me) {
     me.sent = null;
     me.drop("lost");
     me.ms = { ...data.ms };
+    if (me.answer.walks && !data.walk) halt(); // it was refused
     if (me.again) { me.again = false; wish(me.rest); }
   }
 
   function take(what, got) {
-    const asked = me.answer, picture = new Image();
-    picture.src = got.src;
-    picture.decode().then(() => {
+    const asked = me.answer, both = [got, got.second].filter(Boolean);
+    Promise.all(both.map(load)).then(([picture, beside]) => {
       if (got.plane !== me.plane) return;
-      me[what] = { ...got, picture };
+      me[what] = { ...got, picture, second: got.second && { ...got.second, picture: beside } };
       time(asked, what);
       if (what === "sheet") me.moved++;
+      if (what === "walk" && me.wanted && same(got.at)) roll();
       redraw();
     }, () => {});
+  }
+
+  function load({ src }) {
+    const picture = new Image();
+    picture.src = src;
+    return picture.decode().then(() => picture);
   }
 
   function time(asked, what) {
@@ -99,11 +122,11 @@ function show(me) {
     me.rest = rest;
     if (me.sent) { me.again = true; return; }
     me.number = Math.max(Date.now(), me.number + 1);
-    me.sent = { number: me.number, when: performance.now() };
-    me.after("lost", PATIENCE, () => { me.sent = null; if (me.again) { me.again = false; wish(me.rest); } });
+    me.sent = { number: me.number, when: performance.now(), walks: me.wanted };
+    me.after("lost", PATIENCE, () => { me.sent = null; me.wanted = false; redraw(); if (me.again) { me.again = false; wish(me.rest); } });
     me.tell("view", {
       number: me.number, plane: me.plane, at: me.at, window: me.window, pins: me.pins, rest,
-      has: me.sheet?.key ?? "", went: me.went,
+      has: me.sheet?.key ?? "", went: me.went, walks: me.wanted,
     });
   }
 
@@ -143,11 +166,12 @@ function show(me) {
   function round(value) { return Math.round(value * 1e4) / 1e4; }
 
   function to(at) {
-    const limit = me.data.limit, [cx, cy, span] = me.window;
+    const limit = me.data.limit, [cx, cy, span] = me.window, before = me.at;
     me.at = [
       round(clamp(clamp(at[0], cx - span / 2, cx + span / 2), -limit, limit)),
       round(clamp(clamp(at[1], cy - span / 2, cy + span / 2), -limit, limit)),
     ];
+    if (me.at[0] !== before[0] || me.at[1] !== before[1]) halt();
     redraw();
   }
 
@@ -246,13 +270,17 @@ function show(me) {
     else if (event.key === "-") act("out");
     else if (event.key === "Home") act("home");
     else if (event.key === "p" && !event.ctrlKey && !event.metaKey) act("pin");
+    else if (event.key === " ") act("play");
     else if (event.key === "Backspace" || (event.key === "z" && (event.ctrlKey || event.metaKey))) act("undo");
     else return;
     event.preventDefault();
   }
 
   function act(name) {
-    if (name === "undo") {
+    if (name === "play") play();
+    else if (name === "stay") stay();
+    else if (name === "full") full();
+    else if (name === "undo") {
       if (me.trail.length > 1) me.trail.pop();
       go(me.trail[me.trail.length - 1]);
     } else if (name === "pin") {
@@ -271,11 +299,73 @@ function show(me) {
 
   // Goes to a place that was visited, and moves the window where it lies outside.
   function go(at) {
+    halt();
     me.at = [...at];
     const [cx, cy, span] = me.window;
     if (Math.max(Math.abs(at[0] - cx), Math.abs(at[1] - cy)) > span / 2) shift(at);
     else later(true, 0);
     redraw();
+  }
+
+  // --- A walk, and the picture alone --------------------------------------------------------------------------------
+
+  // Plays the walk that begins and ends at the ring, or holds it; the server is asked for one once.
+  function play() {
+    if (me.wanted) halt();
+    else if (me.waits("walk")) { me.drop("walk"); redraw(); }
+    else if (me.time !== null || (me.walk?.plane === me.plane && same(me.walk.at))) roll();
+    else { me.wanted = true; wish(true); redraw(); }
+  }
+
+  function roll() {
+    me.wanted = false;
+    const frames = me.walk.cells ** 2, pace = (me.walk.seconds * 1000) / frames;
+    const from = me.time ?? 0, began = performance.now();
+    const tick = (now) => {
+      me.time = (from + Math.max(0, now - began) / pace) % frames;
+      me.frame("walk", tick);
+      drawImage();
+    };
+    me.frame("walk", tick);
+    redraw();
+  }
+
+  // Leaves the walk: the picture is again that of the ring.
+  function halt() {
+    me.wanted = false;
+    me.time = null;
+    me.drop("walk");
+  }
+
+  // Lets the pad begin at the moment that is shown.
+  function stay() {
+    const number = Math.max(Date.now(), me.number + 1), { plane, at, cells } = me.walk;
+    me.number = number;
+    me.trigger("stayed", { number, plane, at, share: me.time / cells ** 2 });
+  }
+
+  function same(at) { return at[0] === me.at[0] && at[1] === me.at[1]; }
+
+  function full() {
+    if (find(".seen").matches(":fullscreen")) document.exitFullscreen();
+    else find(".seen").requestFullscreen().catch(() => {});
+  }
+
+  // With the picture alone on the screen there is no pad to drag on, so it is dragged on itself.
+  function pull(event) {
+    if (!find(".seen").matches(":fullscreen")) return;
+    if (event.type === "pointerdown") {
+      event.target.setPointerCapture(event.pointerId);
+      me.hold = [event.clientX, event.clientY];
+    } else if (event.type !== "pointermove") {
+      if (me.hold) rested();
+      me.hold = null;
+    } else if (me.hold) {
+      const wide = me.window[2] / image.clientWidth, [x, y] = me.hold;
+      me.hold = [event.clientX, event.clientY];
+      to([me.at[0] + (event.clientX - x) * wide, me.at[1] + (event.clientY - y) * wide]);
+      later();
+    }
   }
 
   function speak() {
@@ -288,19 +378,27 @@ function show(me) {
   function measure() {
     const wide = box.clientWidth;
     if (!wide) return false;
-    const stacked = wide < 300;
+    const stacked = wide < STACKED, alone = find(".seen").matches(":fullscreen");
     find(".views").classList.toggle("stacked", stacked);
-    const side = Math.floor(Math.min(me.data.side, stacked ? wide : (wide - 16) / 2));
+    const count = me.data.names ? 2 : 1, gaps = BETWEEN * (count - 1);
+    const beside = Math.floor(Math.min(me.data.side, (wide - 16 - gaps) / (1 + count)));
+    const row = Math.floor(((alone ? innerWidth : wide) - gaps) / count);
+    const shown = alone ? Math.min(row, innerHeight - 96) : stacked ? row : beside;
+    // the picture stays in sight while a finger is on the pad below it
+    const side = stacked ? Math.floor(clamp(innerHeight - shown - 120, 200, wide)) : beside;
     const [height, width] = me.data.tile;
-    const fit = side / Math.max(height, width), factor = fit >= 2 ? Math.floor(fit) : fit;
-    plane.style.width = plane.style.height = find(".seen").style.width = `${side}px`;
-    image.style.width = `${Math.round(width * factor)}px`;
-    image.style.height = `${Math.round(height * factor)}px`;
-    image.classList.toggle("crisp", fit >= 2 && !me.smooth);
+    const fit = shown / Math.max(height, width), factor = fit >= 2 && !me.smooth ? Math.floor(fit) : fit;
+    plane.style.width = plane.style.height = `${side}px`;
+    find(".seen").style.width = alone ? "" : `${shown * count + gaps}px`;
+    for (const one of pair) {
+      one.style.width = one.parentElement.style.width = `${Math.round(width * factor)}px`;
+      one.style.height = `${Math.round(height * factor)}px`;
+      one.classList.toggle("crisp", fit >= 2 && !me.smooth);
+      if (one.width !== width || one.height !== height) { one.width = width; one.height = height; }
+    }
     me.smoothed = me.smooth;
     me.dots = me.ratio();
     ground.width = ground.height = over.width = over.height = Math.round(side * me.dots);
-    if (image.width !== width || image.height !== height) { image.width = width; image.height = height; }
     me.resized = false;
     me.ground = -1;
     return true;
@@ -313,6 +411,10 @@ function show(me) {
     drawOver();
     drawImage();
     find(".undo").disabled = me.trail.length < 2;
+    const rolls = me.wanted || me.waits("walk");
+    find(".play").textContent = rolls ? "❚❚" : "▶";
+    find(".play").classList.toggle("waits", me.wanted);
+    find(".stay").hidden = rolls || me.time === null;
   }
 
   // The cells of the sheet where they lie in the window; an old sheet moves and grows with it until the new one is here.
@@ -366,39 +468,62 @@ function show(me) {
     if (x > -far && y > -far && x < over.width + far && y < over.height + far) pill(pen, [x, y], text, colour, me.dots, ink);
   }
 
-  // The exact image where it is here; else the four nearest cells, weighted by how near they are.
   function drawImage() {
-    const pen = image.getContext("2d"), [height, width] = me.data.tile;
-    const e = me.exact;
-    const final = e && e.plane === me.plane && e.at[0] === me.at[0] && e.at[1] === me.at[1];
-    if (final) {
-      pen.globalCompositeOperation = "copy"; pen.globalAlpha = 1;
-      pen.drawImage(e.picture, 0, 0, width, height);
-    } else if (me.sheet) {
-      const { cells, picture, window: [sx, sy, wide] } = me.sheet;
-      const u = clamp(((me.at[0] - sx) / wide + 0.5) * cells - 0.5, 0, cells - 1);
-      const v = clamp(((me.at[1] - sy) / wide + 0.5) * cells - 0.5, 0, cells - 1);
-      const c = Math.min(Math.floor(u), cells - 2), r = Math.min(Math.floor(v), cells - 2), fx = u - c, fy = v - r;
-      pen.imageSmoothingEnabled = false;
-      pen.globalCompositeOperation = "copy"; pen.globalAlpha = 1;
-      pen.fillStyle = "#0000"; pen.fillRect(0, 0, width, height);
-      pen.globalCompositeOperation = "lighter";
-      for (const [dc, dr, share] of [[0, 0, (1 - fx) * (1 - fy)], [1, 0, fx * (1 - fy)], [0, 1, (1 - fx) * fy], [1, 1, fx * fy]]) {
-        if (share < 0.002) continue;
-        pen.globalAlpha = share;
-        pen.drawImage(picture, (c + dc) * width, (r + dr) * height, width, height, 0, 0, width, height);
-      }
-      pen.globalAlpha = 1;
-    } else return;
+    const walks = me.time !== null, final = !walks && me.exact?.plane === me.plane && same(me.exact.at);
+    const shown = walks ? me.walk : final ? me.exact : me.sheet;
+    if (!shown) return;
+    paint(image, shown, walks, final);
+    const place = me.at.map((value) => value.toFixed(2)).join(", ");
+    if (me.data.names && shown.second) {
+      paint(other, shown.second, walks, final);
+      other.setAttribute("aria-label", `Image of ${me.data.names[1]} at ${place}`);
+    }
     const now = performance.now();
     me.times.push(now);
     if (me.times.length > 30) me.times.shift();
-    image.dataset.kind = final ? "final" : "preview";
+    const kind = walks ? "walk" : final ? "final" : "preview";
+    image.dataset.kind = kind;
     image.dataset.drawn = String(++me.seen);
-    image.setAttribute("aria-label", `${me.data.seen} at ${me.at.map((value) => value.toFixed(2)).join(", ")}`);
-    find(".kind").textContent = final ? "final" : "preview";
+    image.setAttribute("aria-label", `${me.data.seen} at ${place}`);
+    find(".kind").textContent = kind;
     find(".kind").classList.toggle("final", Boolean(final));
     meter(now);
+  }
+
+  // The walk's moment, or the exact image where it is here; else the four nearest cells, weighted by how near they are.
+  function paint(canvas, { picture, cells }, walks, final) {
+    const pen = canvas.getContext("2d"), [height, width] = me.data.tile;
+    if (walks) {
+      const frames = cells ** 2, time = (me.time * frames) / me.walk.cells ** 2, first = Math.floor(time);
+      const cell = (frame, share) => [frame % cells, Math.floor(frame / cells), share];
+      mix(pen, picture, [cell(first, 1 - time + first), cell((first + 1) % frames, time - first)]);
+    } else if (final) {
+      pen.globalCompositeOperation = "copy"; pen.globalAlpha = 1;
+      pen.drawImage(picture, 0, 0, width, height);
+    } else {
+      const [sx, sy, wide] = me.sheet.window;
+      const u = clamp(((me.at[0] - sx) / wide + 0.5) * cells - 0.5, 0, cells - 1);
+      const v = clamp(((me.at[1] - sy) / wide + 0.5) * cells - 0.5, 0, cells - 1);
+      const c = Math.min(Math.floor(u), cells - 2), r = Math.min(Math.floor(v), cells - 2), fx = u - c, fy = v - r;
+      mix(pen, picture, [
+        [c, r, (1 - fx) * (1 - fy)], [c + 1, r, fx * (1 - fy)], [c, r + 1, (1 - fx) * fy], [c + 1, r + 1, fx * fy],
+      ]);
+    }
+  }
+
+  // Cells of a sheet (column, row, share of the whole), one over the other.
+  function mix(pen, picture, parts) {
+    const [height, width] = me.data.tile;
+    pen.imageSmoothingEnabled = false;
+    pen.globalCompositeOperation = "copy"; pen.globalAlpha = 1;
+    pen.fillStyle = "#0000"; pen.fillRect(0, 0, width, height);
+    pen.globalCompositeOperation = "lighter";
+    for (const [column, row, share] of parts) {
+      if (share < 0.002) continue;
+      pen.globalAlpha = share;
+      pen.drawImage(picture, column * width, row * height, width, height, 0, 0, width, height);
+    }
+    pen.globalAlpha = 1;
   }
 
   function meter(now) {
