@@ -74,14 +74,14 @@ def choose(run: jobs.Job) -> tuple[runs.Opened, Checkpoint, Choice]:
     saved, usual = runs.checkpoints(run)[::-1], runs.preferred(run)
     newest = usual == saved[0]
     step = st.selectbox(
-        "Checkpoint",
+        "Saved state",
         saved,
         index=None,
         key="latent.step",
         bind="query-params",
         format_func=lambda step: f"step {step:,}",
         placeholder=f"{'newest' if newest else 'best'}: step {usual:,}",
-        help="A saved state of the model (checkpoint): how far the training had come.",
+        help="How far the training had come (its checkpoint).",
     )
     if step is None and not newest:
         st.caption(

@@ -39,7 +39,7 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
     named = axes(opened.run)
     left_out = {"labels": space.classes < 2, "directions": not named}
     kinds = [kind for kind in latent.PLANES if not left_out.get(kind)]
-    begin(space)
+    begin(space, opened)
     kind = st.selectbox(
         "Plane to drag on",
         kinds,
@@ -77,22 +77,28 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
     )
 
 
-def begin(space: Any) -> None:
+def begin(space: Any, opened: runs.Opened) -> None:
     """Lets a model begin with the plane that suits it, unless the visitor or a link has chosen one.
 
-    The first plane stands in the address, too: a link without any means the main directions.
+    It is written into the address, where no plane means the main directions, as it always has.
     """
     from core import latent
 
     state, first = st.session_state, latent.first_plane(space)
     before = state.get("latent.plane.first")
     now = state.get("latent.plane", state.get("latent.plane.now"))
-    linked = before is None and any(name in st.query_params for name in PLACED)
+    untouched = now == before if before else not any(name in st.query_params for name in PLACED)
     state["latent.plane.first"] = first
-    if not linked and now == before and now != first:
-        state["latent.plane"] = first
-        if first == "labels":
-            state["latent.from"], state["latent.to"] = latent.contrast(space)
+    if not untouched or first == (now or "principal"):
+        return
+    values: dict[str, Any] = {"latent.plane": first}
+    words = {"latent.plane": latent.PLANES[first]}
+    if first == "labels":
+        for name, label in zip(("latent.from", "latent.to"), latent.contrast(space), strict=True):
+            values[name], words[name] = label, opened.classes[label]
+    state.update(values)
+    if not before:  # Streamlit writes no value that a control begins with
+        st.query_params.update(words)
 
 
 def classed() -> None:
