@@ -80,7 +80,8 @@ def test_both_ways_are_offered_where_both_work(visit, trained):
 
 def test_your_own_image_is_the_middle_of_both(visit, trained):
     gan, vae = trained.runs["gan"], trained.runs["vae"]
-    seen = tool(visit("latent"), "picture", latent__mine="dataset").calm()
+    seen = visit("latent").set(latent__plane="principal")
+    seen = tool(seen, "picture", latent__mine="dataset").calm()
     seen.press("latent.mine.land").calm()
     tool(seen, "beside", latent__beside__run=vae).calm()
     assert "finds your image" in said(seen)

@@ -81,7 +81,9 @@ class Other(Spot):
         import torch
 
         found = st.session_state.get("latent.own")
-        if self.by != "image" or not found or self.choice.landed != tuple(found["point"]):
+        if self.by != "image" or self.choice.kind in MATCHED or not found:
+            return None
+        if self.choice.landed != tuple(found["point"]):
             return None
         x = torch.as_tensor(found["seen"])[None].float() / 255
         return x if x.shape[1:] == self.opened.spec.shape else None
