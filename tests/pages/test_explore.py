@@ -93,6 +93,7 @@ def test_a_visitor_names_a_direction_for_everybody(visit, trained):
     assert (images(other, "latent.film.0") == film).all()
     other.press("latent.axis.0.0").calm()
     assert "rounder to the right" in pad(other)["alt"]
+    assert "rounder →" in [mark["label"] for mark in pad(other)["marks"]]
     axes = other.at.query_params["axes"]
     axes = axes[0] if isinstance(axes, list) else axes
     link = {"latent.plane": "Two directions", "axes": axes}
@@ -126,7 +127,11 @@ def test_directions_of_labels_ask_before_they_learn_to_read(visit, trained, monk
     assert not seen.shown("latent.film.0")
     seen.press("latent.reader").calm()
     assert "held-out accuracy" in seen.texts("caption")
+    assert "**class 9**" in seen.texts("markdown")
     assert seen.shown("latent.film.0")
+    seen.set(latent__kind="principal").calm()
+    assert "% of the variation · mostly changes " in seen.texts("caption")
+    seen.set(latent__kind="known").calm()
     seen.set(
         **{f"latent.plus.{trained.runs['vae']}": "3", f"latent.minus.{trained.runs['vae']}": "5"}
     )

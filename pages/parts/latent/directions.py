@@ -21,9 +21,13 @@ KINDS = {
 }
 
 
+EXPLAINED = ("principal", "factors")  # the same at every place, so that looking once is enough
+
+
 def draw(spot: Spot) -> None:
     """Draws the choice of a kind, and a strip per direction."""
     from core import latent
+    from core.measure import features
 
     kinds = offered(spot)
     kind = st.segmented_control(
@@ -41,7 +45,14 @@ def draw(spot: Spot) -> None:
     directions = known(spot) if kind == "known" else of_kind(spot, kind)
     if not directions:
         return
+    if kind in EXPLAINED and "known" in kinds and features.reader_ready(spot.dataset):
+        with st.spinner("Looking what they change"):
+            directions = _explained(spot.checkpoint.run, spot.checkpoint.step, kind, spot)
     classifier = classifier_of(spot)
+    if kind != "known" and shell.may_change():
+        st.caption(
+            "See what a strip changes, and give it a name: it is kept with the run, for everybody."
+        )
     for number, direction in enumerate(directions):
         with st.container(border=True):
             film, side = st.columns([2.6, 1], gap="medium", vertical_alignment="center")
@@ -82,6 +93,15 @@ def draw(spot: Spot) -> None:
         )
 
 
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _explained(run: str, step: int, kind: str, _spot: Spot) -> list[Any]:
+    from core import latent
+    from core.measure import features
+
+    reader = features.reader(_spot.dataset)
+    return latent.explained(_spot.usual, _spot.dataset, reader, of_kind(_spot, kind))
+
+
 def title(spot: Spot, direction: Any, name: str, key: str) -> None:
     """Draws the name of a direction: as the labels and attributes have it, else as visitors give it."""
     if direction.kind in ("labels", "attributes"):
@@ -100,7 +120,6 @@ def title(spot: Spot, direction: Any, name: str, key: str) -> None:
         on_change=rename,
         args=(spot, direction, key),
         label_visibility="collapsed",
-        help="What does it change? The name is kept with the run, for everybody. An empty one is forgotten.",
     )
 
 
@@ -225,7 +244,12 @@ def about(direction: Any) -> str:
     leaks = sorted(direction.leaks.items(), key=lambda item: -abs(item[1]))[:2]
     if leaks:
         changes = ", ".join(f"{name} {value:+.2f}" for name, value in leaks if abs(value) > 0.1)
-        parts.append(f"also changes {changes}" if changes else "changes little else")
+        if direction.accuracy is None:
+            parts.append(
+                f"mostly changes {changes}" if changes else "changes little that has a name"
+            )
+        else:
+            parts.append(f"also changes {changes}" if changes else "changes little else")
     return shell.plain(" · ".join(parts) or " ".join(direction.notes))
 
 

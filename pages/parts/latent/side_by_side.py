@@ -157,11 +157,11 @@ def _steps(spot: Spot, run: jobs.Job) -> list[int]:
 
 
 def _usual(spot: Spot, run: jobs.Job) -> int:
-    """Chooses the state that stands beside a spot: the usual one of another run, the first one of the same."""
+    """Chooses the state that stands beside a spot: the usual one of another run, one halfway of the same."""
     if run.id != spot.run.id and runs.checkpoints(run):
         return runs.preferred(run)
     if steps := _steps(spot, run):
-        return steps[-1]
+        return steps[len(steps) // 2]  # they are spread over the logarithm of the step
     raise UserError(
         f"{run.name} has no state that could stand beside this one. Choose another model."
     )
@@ -222,7 +222,7 @@ def draw(spot: Spot) -> None:
         index=None,
         key="latent.beside.run",
         format_func=lambda id: (
-            "An earlier or later state of it" if id == spot.run.id else shell.called(ready[id])
+            "Another state of it" if id == spot.run.id else shell.called(ready[id])
         ),
         placeholder="Another state of this model, or another model",
         on_change=lambda: put(state["latent.beside.run"]),
@@ -236,12 +236,12 @@ def draw(spot: Spot) -> None:
     if len(steps) > 1:
         state["latent.beside.step"] = step
         controls.selectbox(
-            "Its checkpoint",
+            "Its saved state",
             steps if step in steps else [step, *steps],
             key="latent.beside.step",
             format_func=lambda step: f"step {step:,}",
             on_change=lambda: put(id, state["latent.beside.step"], by),
-            help="How far its training had come.",
+            help="How far its training had come (its checkpoint).",
         )
     try:
         second = _other(spot, id, step, by)
