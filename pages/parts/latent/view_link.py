@@ -244,7 +244,7 @@ def marks(spot: Spot) -> list[tuple[str, float, float]]:
         return [(first[:14], -1, 0), (second[:14], 1, 0)]
     if spot.choice.kind == "directions":
         across, down = spot.plane.names
-        return [(f"{across[:20]} →", 2, 0), *([(f"{down[:20]} ↓", 0, 2)] if down else [])]
+        return [(f"{across[:16]} →", 1.4, 0), *([(f"{down[:16]} ↓", 0, 1.4)] if down else [])]
     if spot.choice.landed is not None:
         return [("here", 0, 0)]
     return [(f"image {spot.choice.origin}", 0, 0)]
