@@ -20,6 +20,7 @@ from pages.parts.latent import (
     image,
     plane_key,
     side_by_side,
+    take_next,
     tools,
     view_link,
 )
@@ -71,6 +72,7 @@ def sheet() -> None:
 
 def choose(run: jobs.Job) -> tuple[runs.Opened, Checkpoint, Choice]:
     """Draws the controls."""
+    take_next()
     saved, usual = runs.checkpoints(run)[::-1], runs.preferred(run)
     newest = usual == saved[0]
     step = st.selectbox(
@@ -90,7 +92,7 @@ def choose(run: jobs.Job) -> tuple[runs.Opened, Checkpoint, Choice]:
         )
     opened = runs.open_model(run, step)
     assert opened.sampling is not None
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with st.container(horizontal=True, wrap=False, vertical_alignment="bottom", gap="small"):
         seed = form.seed("latent.seed", "images")
         st.button(
             "Roll",

@@ -309,6 +309,8 @@ def test_a_link_from_before_and_a_chosen_plane_are_kept(visit, trained):
     assert (exact(seen) == drawn(trained.runs["gan"], (1.25, -0.5))).all()
     seen = visit("latent").set(latent__plane="principal")
     assert begins(seen.set(latent__seed=3)) == "principal"
+    link = {name: each[0] for name, each in seen.at.query_params.items()}
+    assert begins(visit("latent", **link)) == "principal"
     assert begins(seen.set(latent__plane="coordinates").open("train").open("latent")) == (
         "coordinates"
     )

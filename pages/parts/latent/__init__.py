@@ -326,22 +326,33 @@ def image(spot: Spot) -> tuple[bytes, dict[str, float]]:
     return content, {"model": (done - began) * 1e3, "encode": (time.perf_counter() - done) * 1e3}
 
 
-def land(spot: Spot, point: Any, name: str) -> None:
-    """Lets the pad begin at a point of this model; call it from a callback."""
+def land(spot: Spot, point: Any, name: str, **controls: Any) -> None:
+    """Lets the pad begin at a point of this model, with controls as for :func:`arrive`; call it from a callback."""
     st.session_state["latent.landed"] = {
         "run": spot.checkpoint.run,
         "point": [float(value) for value in point],
         "name": name,
     }
-    arrive()
+    arrive(**controls)
 
 
-def arrive() -> None:
-    """Lets the pad begin anew on a plane that goes through what was chosen; call it from a callback."""
+def arrive(**controls: Any) -> None:
+    """Lets the pad begin anew, on a plane that goes through what was chosen; call it from a callback.
+
+    Args:
+        controls: Values of the page's controls, by what follows ``latent.`` in their keys. They are set when the
+            controls are drawn: what a callback sets itself is lost when it asks for another run.
+    """
     if st.session_state.get("latent.plane") in PASSING:
-        st.session_state["latent.plane"] = "principal"
+        controls = {"plane": "principal"} | controls
+    st.session_state["latent.next"] = {f"latent.{name}": x for name, x in controls.items()}
     st.session_state.pop("latent.was", None)
     st.rerun("latent.explore")
+
+
+def take_next() -> None:
+    """Sets the controls as :func:`arrive` was told, before they are drawn."""
+    st.session_state.update(st.session_state.pop("latent.next", {}))
 
 
 def save(

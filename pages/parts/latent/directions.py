@@ -225,8 +225,7 @@ def take(spot: Spot, name: str, axis: int) -> None:
         axes = (main * 2)[:2]
     axes[axis] = name
     view_link.take_axes(spot.checkpoint.run, axes)
-    st.session_state["latent.plane"] = "directions"
-    land(spot, spot.point, "the image that was under the ring")
+    land(spot, spot.point, "the image that was under the ring", plane="directions")
 
 
 def about(direction: Any) -> str:

@@ -103,9 +103,8 @@ def draw(spot: Spot) -> None:
 
 def begin(image: int) -> None:
     """Lets the pad's plane go through an image of the seed."""
-    st.session_state["latent.image"] = image
     st.session_state.pop("latent.landed", None)
-    arrive()
+    arrive(image=image)
 
 
 def drawn(spot: Spot, ids: list[int]) -> tuple[np.ndarray, Any]:

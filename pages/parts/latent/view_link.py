@@ -22,7 +22,7 @@ FIELDS = {  # the controls of each kind of plane, after "latent."
     "coordinates": ("i", "j"),
 }
 # one of these in a link, and no plane: it was made when all models began with their main directions
-PLACED = ("latent.plane", "latent.class", "latent.across", "latent.down", "at")
+PLACED = ("latent.plane", "latent.class", "latent.image", "latent.across", "latent.down", "at")
 DIGITS = 4  # decimals of a position; the pad rounds to as many
 LARGEST = 8_000_000  # bytes of a picture dropped on the pad
 
@@ -133,16 +133,23 @@ def _which(
         return named
     if kind == "anchors":
         return tuple(
-            form.whole(f"Image {name}", f"latent.{name.lower()}", number, "A corner.", column)
+            form.whole(
+                name,
+                f"latent.{name.lower()}",
+                number,
+                f"Image {name}, a corner.",
+                column,
+                called=f"Image {name}",
+            )
             for number, (name, column) in enumerate(zip("ABC", st.columns(3), strict=True))
         )
-    left, right = st.columns(2)
-    if kind == "labels":
+    if kind == "labels":  # one below the other: there is room for a name
         options = range(len(opened.classes))
         return (
-            _pick(left, "From class", "latent.from", options, 0, opened.classes),
-            _pick(right, "To class", "latent.to", options, 1, opened.classes),
+            _pick(st, "From class", "latent.from", options, 0, opened.classes),
+            _pick(st, "To class", "latent.to", options, 1, opened.classes),
         )
+    left, right = st.columns(2)
     if kind == "coordinates":
         last = space.latent - 1
         return (
@@ -191,7 +198,9 @@ def remember(choice: Choice, view: pad.View) -> None:
         "kind": choice.kind,
         "view": replace(view, number=0, rest=True, has="", walks=False),
     }
-    if view.rest and view.number:
+    first = st.session_state.get("latent.plane.first", choice.kind)
+    unsaid = choice.kind != first and not any(name in st.query_params for name in PLACED)
+    if view.rest and (view.number or unsaid):
         at, pins = write(view)
         if at != st.query_params.get("at"):
             st.query_params["at"] = st.session_state["latent.wrote"] = at

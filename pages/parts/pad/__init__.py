@@ -24,10 +24,14 @@ _BUTTONS = (
     ("in", "+", "See less of it, finer (plus)"),
     ("pin", "Pin", "Pin this position, or remove the pin under the ring (P)"),
 )
+_CORNERS = (
+    '<svg viewBox="0 0 16 16" width="13" height="13" fill="none" stroke="currentColor" stroke-width="2" '
+    'aria-hidden="true"><path d="M2 6V2h4M10 2h4v4M14 10v4h-4M6 14H2v-4"/></svg>'
+)
 _SHOWN = (
     ("play", "▶", "Play a walk that comes back here, or hold it (space)"),
     ("stay", "Stay here", "Stay here: the pad begins at the picture that is shown"),
-    ("full", "⛶", "The picture alone on the screen, to be dragged on; Escape leaves"),
+    ("full", _CORNERS, "The picture alone on the screen, to be dragged on; Escape leaves"),
 )
 
 
