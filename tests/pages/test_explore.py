@@ -72,7 +72,7 @@ def test_a_direction_becomes_an_axis_of_the_pad(visit, trained):
     film = images(seen, "latent.film.1")
     seen.press("latent.axis.1.0").calm()
     assert seen.widget("latent.plane").value == "directions"
-    assert "Main direction 2 to the right" in pad(seen)["alt"]
+    assert "Main direction 2 to the right, Main direction 1 downwards" in pad(seen)["alt"]
     ask(seen, at=(1, 0)).calm()
     assert (
         abs(exact(seen).astype(int) - film[4][0]).max() <= 1

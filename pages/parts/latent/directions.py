@@ -222,7 +222,7 @@ def take(spot: Spot, name: str, axis: int) -> None:
     axes = list(view_link.axes(spot.checkpoint.run))
     if len(axes) < 2:
         main = [f"principal{SEPARATOR}{direction.name}" for direction in of_kind(spot, "principal")]
-        axes = (main * 2)[:2]
+        axes = [next((each for each in main if each != name), name)] * 2
     axes[axis] = name
     view_link.take_axes(spot.checkpoint.run, axes)
     land(spot, spot.point, "the image that was under the ring", plane="directions")

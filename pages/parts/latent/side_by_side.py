@@ -255,6 +255,7 @@ def draw(spot: Spot) -> None:
             key="latent.beside.by",
             required=True,
             format_func=lambda by: latent.JOINED[by],
+            help="The same numbers (latent), or the image that the second one's encoder finds again.",
             on_change=lambda: put(id, step, state["latent.beside.by"]),
         )
     st.caption(shell.plain(told(second)))
