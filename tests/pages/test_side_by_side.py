@@ -67,7 +67,9 @@ def test_two_models_begin_with_the_same_image(visit, trained):
     other = visit("latent", run=vae, beside=gan).calm()
     assert "names" not in pad(other)
     assert "Tiny gan cannot follow Tiny vae" in said(other)
-    assert "Choose Tiny gan in the sidebar, and put Tiny vae beside it." in said(other)
+    assert "Swap the two under Side by side, or choose another model." in said(other)
+    tool(other, "beside").press("latent.beside.swap").calm()
+    assert pad(other)["names"] == ["Tiny gan", "Tiny vae"]
 
 
 def test_both_ways_are_offered_where_both_work(visit, trained):

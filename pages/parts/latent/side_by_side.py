@@ -64,7 +64,7 @@ class Other(Spot):
             f"{other} cannot follow {one}: its points have {self.space.latent} numbers and not "
             f"{self.first.space.latent}, and it has no encoder that would find the same image. "
             + (
-                f"Choose {other} in the sidebar, and put {one} beside it."
+                "Swap the two under Side by side, or choose another model."
                 if turned
                 else "Choose another model."
             )
@@ -243,6 +243,14 @@ def draw(spot: Spot) -> None:
             on_change=lambda: put(id, state["latent.beside.step"], by),
             help="How far its training had come (its checkpoint).",
         )
+    if id != spot.run.id:
+        controls.button(
+            "Swap",
+            key="latent.beside.swap",
+            icon=":material/swap_horiz:",
+            on_click=lambda: swap(spot, id),
+            help="The other one is then dragged, and this one follows.",
+        )
     try:
         second = _other(spot, id, step, by)
     except UserError:
@@ -270,6 +278,14 @@ def put(run: str | None, step: int | None = None, by: str = "") -> None:
         else:
             st.query_params.pop(name, None)
     st.rerun(RERUN)
+
+
+def swap(spot: Spot, id: str) -> None:
+    """Makes the run beside the chosen one, and puts the one that was chosen beside it."""
+    st.session_state["run"] = id
+    st.query_params["beside"] = spot.run.id
+    st.query_params.pop("by", None)
+    st.rerun()
 
 
 def told(second: Other) -> str:
