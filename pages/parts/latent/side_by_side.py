@@ -221,9 +221,7 @@ def draw(spot: Spot) -> None:
         list(ready),
         index=None,
         key="latent.beside.run",
-        format_func=lambda id: (
-            "Another state of it" if id == spot.run.id else shell.called(ready[id])
-        ),
+        format_func=lambda id: "Another state" if id == spot.run.id else shell.called(ready[id]),
         placeholder="Another state of this model, or another model",
         on_change=lambda: put(state["latent.beside.run"]),
         help="Models of the same dataset. Both pictures follow the ring of the pad.",
