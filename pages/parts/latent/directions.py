@@ -19,8 +19,6 @@ KINDS = {
     "factors": "First layer (SeFa)",
     "named": "Named here",
 }
-
-
 EXPLAINED = ("principal", "factors")  # the same at every place, so that looking once is enough
 
 

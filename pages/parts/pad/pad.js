@@ -383,7 +383,7 @@ function show(me) {
     const count = me.data.names ? 2 : 1, gaps = BETWEEN * (count - 1);
     const beside = Math.floor(Math.min(me.data.side, (wide - 16 - gaps) / (1 + count)));
     const row = Math.floor(((alone ? innerWidth : wide) - gaps) / count);
-    const shown = alone ? Math.min(row, innerHeight - 96) : stacked ? row : beside;
+    const shown = alone ? Math.min(row, innerHeight - 64 * count) : stacked ? row : beside;
     // the picture stays in sight while a finger is on the pad below it
     const side = stacked ? Math.floor(clamp(innerHeight - shown - 120, 200, wide)) : beside;
     const [height, width] = me.data.tile;
