@@ -19,11 +19,10 @@ from pages.parts.latent import (
     Spot,
     image,
     plane_key,
+    side_by_side,
     take_next,
     tools,
     view_link,
-    walk,
-    window,
 )
 
 TITLE = "Latent space"
@@ -146,11 +145,13 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
         if runs.checkpoints(jobs.get(checkpoint.run)):  # the training has deleted this one since
             st.rerun()
         raise
-    sheet, took = window(spot)
+    other = side_by_side.other(spot)
+    sheet, took = side_by_side.sheets(spot, other)
     exact = None
     if view.rest:
         exact, final = image(spot)
         took = took or final
+    second = side_by_side.beside(spot, other)
     names = spot.plane.names
     pad.pad(
         key="latent.pad",
@@ -163,7 +164,8 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
         view=view,
         sheet=sheet,
         exact=exact,
-        walk=walk(spot),
+        beside=second,
+        walk=side_by_side.walks(spot, other),
         seconds=SECONDS,
         went=went,
         home=choice.start,

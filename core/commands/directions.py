@@ -9,7 +9,7 @@ from core.catalog import UserError
 from core.commands import Terminal, commands, label_of, out_file, show, takes_run, write
 from core.ground.writing import percent
 
-KINDS = ("principal", "factors", "local", "labels", "attributes")
+KINDS = ("principal", "factors", "local", "labels", "attributes", "named")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", type=int, default=0, help="image to move (default 0)")
     parser.add_argument("--label", help="its class, by name")
     parser.add_argument("--seed", type=int, default=0, help="seed of the image (default 0)")
+    parser.add_argument(
+        "--name", nargs=2, metavar=("NUMBER", "NAME"),
+        help="give the direction of this number in the list a name, or take it away with an empty one",
+    )  # fmt: skip
     parser.add_argument("--out", help="strips.png, one row per direction, from -3 to +3 steps")
 
 
@@ -51,6 +55,8 @@ def run(arguments: argparse.Namespace) -> None:
         directions = latent.factors(space, arguments.count)
     elif arguments.kind == "local":
         directions = latent.local(space, point, arguments.count)
+    elif arguments.kind == "named":
+        directions = list(latent.named(space).values())
     else:
         dataset = latent.trained_on(job)
         reading = features.reader(dataset, Terminal())
@@ -62,17 +68,30 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(
             f"{job.name} has no directions of the kind {arguments.kind}. Choose another --kind."
         )
+    if arguments.name:
+        number, name = arguments.name
+        if not number.isdecimal() or not 1 <= int(number) <= len(directions):
+            raise UserError(
+                f"--name takes the number of a direction, 1 to {len(directions)} here, got {number!r}. "
+                "List them without --name."
+            )
+        latent.call(space, directions[int(number) - 1], name)
+    known = latent.named(space)
+    if arguments.kind == "named":
+        directions = list(known.values())
+    called = [known[id].name if (id := latent.id_of(d, known)) else "" for d in directions]
     rows = [
         {
             "name": d.name,
             "kind": d.kind,
+            "called": name,
             "share": d.share,
             "accuracy": d.accuracy,
             "measure": d.measure,
             "leaks": dict(list(d.leaks.items())[:5]),
             "notes": list(d.notes),
         }
-        for d in directions
+        for d, name in zip(directions, called, strict=True)
     ]
     result = {
         "run": job.id,
@@ -82,15 +101,17 @@ def run(arguments: argparse.Namespace) -> None:
         **({} if label is None else {"class": opened.classes[label]}),
         "directions": rows,
     }
-    if out is not None:
+    if out is not None and directions:
         x = np.concatenate([latent.filmstrip(space, point, d)[0] for d in directions])
         write(out, sheets.png(x, len(latent.AMOUNTS), result))
         result["out"] = str(out)
     lines = []
     if label is not None:
         lines.append(f"Image {arguments.image} of class {opened.classes[label]!r}")
-    for d in directions:
-        line = f"{d.name}:"
+    for number, (d, name) in enumerate(zip(directions, called, strict=True), 1):
+        line = (
+            f"{number}. {d.name}" + (f", called {name}" if name not in ("", d.name) else "") + ":"
+        )
         if d.accuracy is not None:
             other = [f"{name} by {change:+.2f}" for name, change in d.leaks.items()]
             line += (
@@ -99,5 +120,7 @@ def run(arguments: argparse.Namespace) -> None:
             )
         elif d.share is not None:
             line += f" {percent(d.share)} of what there is to explain"
+        elif d.kind == "named":
+            line += " " + " ".join(d.notes)
         lines.append(line)
     show(arguments, result, lines)

@@ -15,6 +15,7 @@ from core.latent.directions import (
 )
 from core.latent.encoding import bank, difference, encode, find, invert
 from core.latent.films import encoder, gif, mp4, mp4_ready, webp
+from core.latent.naming import call, id_of, named
 from core.latent.pad_cover import shelve
 from core.latent.paths import WAYS, lerp, path, slerp, spline, walk
 from core.latent.planes import (
@@ -29,9 +30,10 @@ from core.latent.planes import (
     principal_plane,
 )
 from core.latent.projection import METHODS, chart, guess, methods, neighbours
-from core.latent.regression import arithmetic, condition, regressed
+from core.latent.regression import arithmetic, condition, explained, regressed
 from core.latent.saved_view import SavedView, read_view, write_view
 from core.latent.space import Space, open_space, supports, trained_on
+from core.latent.together import JOINED, beside, carry, joints
 from core.latent.views import (
     activations,
     code_map,

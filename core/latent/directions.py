@@ -27,7 +27,7 @@ class Direction:
 
     Attributes:
         name: For people.
-        kind: ``principal``, ``factors``, ``local``, ``labels`` or ``attributes``.
+        kind: ``principal``, ``factors``, ``local``, ``labels``, ``attributes``, or ``named`` by a person.
         vector: What a step of 1 adds to a point, (D + K,).
         share: Of the variation that it explains, 0 to 1, None where that is not defined; of ``labels`` and
             ``attributes``, what a step changes in the column, in its standard deviations.

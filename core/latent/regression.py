@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -199,6 +199,28 @@ def regressed(
             notes=(*notes, source),
         )
         for (k, vector, notes), change in zip(steps, changes, strict=True)
+    ]
+
+
+def explained(
+    space: Space, dataset: Dataset, reading: Reader, directions: Sequence[Direction]
+) -> list[Direction]:
+    """Measures on images what a step of each direction changes of labels and attributes: as ``leaks``, largest first.
+
+    Args:
+        space: Of the model.
+        dataset: What it was trained on.
+        reading: Reads images.
+        directions: Found without labels.
+    """
+    table = columns(dataset).of(evenly(dataset.splits["train"], POINTS))
+    changes = _measured(space, table, [each.vector for each in directions], reading)
+    return [
+        replace(
+            each,
+            leaks={table.names[j]: round(float(change[j]), 4) for j in np.argsort(-np.abs(change))},
+        )
+        for each, change in zip(directions, changes, strict=True)
     ]
 
 

@@ -229,8 +229,12 @@ class Space:
         return self.images(point)[0]
 
     @torch.no_grad()
-    def encode(self, x: Batch, labels: Sequence[int] | None = None) -> Tensor:
+    def encode(self, x: Batch, labels: Sequence[int] | Tensor | None = None) -> Tensor:
         """Finds the points of images in [0, 1], (N, D + K).
+
+        Args:
+            x: The images, (N, …).
+            labels: A class per image, or shares of the classes (N, K) as a tensor.
 
         Raises:
             UserError: If the model cannot encode, or has no such class.
@@ -242,7 +246,9 @@ class Space:
             )
         y = None
         if self.model.classes and labels is not None:
-            y = torch.as_tensor([self.known(label) for label in labels], device=self.device)
+            if not isinstance(labels, Tensor):
+                labels = torch.as_tensor([self.known(label) for label in labels])
+            y = labels.to(self.device)
         parts = []
         for i in torch.arange(len(x)).split(BATCH):
             part, label = x[i].to(self.device), None if y is None else y[i.to(self.device)]

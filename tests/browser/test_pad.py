@@ -82,6 +82,25 @@ def test_dragging_changes_the_image_without_the_server(gallery, tiny_runs, scree
     expect(screen.key(KEY).locator(".meter")).to_contain_text("answered in")
 
 
+def test_one_drag_moves_both_pictures(gallery, tiny_runs, screen):
+    gan, vae = tiny_runs.runs["gan"], tiny_runs.runs["vae"]
+    screen.open(gallery, "latent", run=gan, beside=vae, **MAIN)
+    final(screen)
+    canvases = screen.key(KEY).locator(".pair canvas")
+
+    def shown():
+        return tuple(canvases.evaluate_all("all => all.map(one => one.toDataURL())"))
+
+    screen.until(lambda: len(set(shown())) == 2)
+    before = shown()
+    with frozen(gallery):
+        drag(screen, (0.5, 0.5), (0.8, 0.3), release=False)
+        screen.until(lambda: all(new != old for new, old in zip(shown(), before, strict=True)))
+        screen.page.mouse.up()
+    final(screen)
+    expect(screen.key(KEY).locator(".who")).to_have_text(["Tiny gan", "Tiny vae"])
+
+
 def test_keys_move_zoom_pin_and_take_back(gallery, tiny_runs, screen):
     screen.open(gallery, "latent", run=tiny_runs.runs["vae"])
     final(screen)

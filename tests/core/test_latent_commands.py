@@ -132,6 +132,23 @@ def test_directions_of_every_kind(trained, command, tmp_path, monkeypatch):
         assert wanted in command("directions", run, *words, wrong=True)
 
 
+def test_directions_are_named_listed_and_forgotten(trained, command, capsys):
+    run = trained.runs["vae"]
+    said = command("directions", run, "--name", 2, "rounder")
+    assert [each["called"] for each in said["directions"]][:3] == ["", "rounder", ""]
+    assert main(["directions", run, "--kind", "named"]) == 0
+    assert "1. rounder: It was Main direction 2 of step" in capsys.readouterr().out
+    assert main(["directions", run]) == 0
+    assert "2. Main direction 2, called rounder:" in capsys.readouterr().out
+    for number in ("0", "7", "x"):
+        wanted = f"--name takes the number of a direction, 1 to 6 here, got {number!r}"
+        assert wanted in command("directions", run, "--name", number, "a", wrong=True)
+    assert command("directions", run, "--kind", "named", "--name", 1, "")["directions"] == []
+    assert "has no directions of the kind named" in command(
+        "directions", run, "--kind", "named", wrong=True
+    )
+
+
 @pytest.fixture
 def numbered(trained) -> str:
     """The tiny GAN as if its ten classes were called 0, 1, 4, 8, 9, 10 …: the numbers are names, no places."""

@@ -185,6 +185,29 @@ def test_attribute_directions_move_theirs_and_hold_the_others():
         latent.regressed(space, dataset, names=["smil"])
 
 
+def test_a_direction_without_a_name_is_told_by_what_it_changes():
+    space, dataset = linear_space(torch.eye(16) * 25 / 255), attributed()
+
+    class Reads(features.Reader):
+        """Reads the attributes as they were made."""
+
+        def __init__(self):
+            pass
+
+        def read(self, x):
+            z = (x.flatten(1) * 255 - 128) / 25
+            columns = z[:, 0], 0.8 * z[:, 0] + 0.6 * z[:, 1], (z[:, 2] > 0).float()
+            return torch.stack(columns, 1)
+
+    axes = [latent.Direction(f"z{k}", "principal", torch.eye(16)[k]) for k in (1, 0)]
+    second, first = latent.explained(space, dataset, Reads(), axes)
+    assert next(iter(second.leaks)) == "smile"
+    assert second.leaks["smile"] == pytest.approx(0.6, abs=0.08)
+    assert second.leaks["tone"] == pytest.approx(0, abs=0.08)
+    assert next(iter(first.leaks)) == "tone"
+    assert first.leaks["smile"] == pytest.approx(0.8, abs=0.08)
+
+
 def test_arithmetic_of_attributes():
     space = linear_space(torch.eye(16) * 25 / 255, Encoder)
     dataset = attributed()

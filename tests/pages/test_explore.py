@@ -72,11 +72,44 @@ def test_a_direction_becomes_an_axis_of_the_pad(visit, trained):
     film = images(seen, "latent.film.1")
     seen.press("latent.axis.1.0").calm()
     assert seen.widget("latent.plane").value == "directions"
-    assert "Main direction 2 to the right" in pad(seen)["alt"]
+    assert "Main direction 2 to the right, Main direction 1 downwards" in pad(seen)["alt"]
     ask(seen, at=(1, 0)).calm()
     assert (
         abs(exact(seen).astype(int) - film[4][0]).max() <= 1
     )  # one step across is the next of the film
+
+
+def test_a_visitor_names_a_direction_for_everybody(visit, trained):
+    seen = tool(visit("latent"), "directions")
+    assert "named" not in seen.widget("latent.kind").options
+    film = images(seen, "latent.film.1")
+    seen.set(**{"latent.name.1": "rounder"}).calm()
+    other = tool(visit("latent"), "directions").calm()
+    assert other.widget("latent.name.1").value == "rounder"
+    assert other.widget("latent.name.0").value == ""
+    other.set(**{"latent.name.0": "rounder"})  # which is taken
+    assert other.errors[0].startswith("Another direction of this run is called 'rounder'.")
+    other.set(latent__kind="named").calm()
+    assert (images(other, "latent.film.0") == film).all()
+    other.press("latent.axis.0.0").calm()
+    assert "rounder to the right" in pad(other)["alt"]
+    assert "rounder →" in [mark["label"] for mark in pad(other)["marks"]]
+    axes = other.at.query_params["axes"]
+    axes = axes[0] if isinstance(axes, list) else axes
+    link = {"latent.plane": "Two directions", "axes": axes}
+    assert "rounder to the right" in pad(visit("latent", **link).calm())["alt"]
+    seen = tool(visit("latent"), "directions", **{"latent.name.1": ""}).calm()
+    assert seen.widget("latent.name.1").placeholder == "Main direction 2: name it"
+    (said,) = visit("latent", **link).errors
+    assert "its name was cleared" in said
+
+
+def test_on_a_server_for_viewing_names_are_only_read(visit, trained, setting):
+    tool(visit("latent"), "directions", **{"latent.name.1": "rounder"})
+    setting(view_only=1)
+    seen = tool(visit("latent"), "directions").calm()
+    assert not seen.all("latent.name.1")
+    assert "**rounder**" in seen.texts("markdown")
 
 
 def test_local_directions_belong_to_the_place(visit, trained):
@@ -94,7 +127,11 @@ def test_directions_of_labels_ask_before_they_learn_to_read(visit, trained, monk
     assert not seen.shown("latent.film.0")
     seen.press("latent.reader").calm()
     assert "held-out accuracy" in seen.texts("caption")
+    assert "**class 9**" in seen.texts("markdown")
     assert seen.shown("latent.film.0")
+    seen.set(latent__kind="principal").calm()
+    assert "% of the variation · mostly changes " in seen.texts("caption")
+    seen.set(latent__kind="known").calm()
     seen.set(
         **{f"latent.plus.{trained.runs['vae']}": "3", f"latent.minus.{trained.runs['vae']}": "5"}
     )

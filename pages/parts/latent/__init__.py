@@ -9,7 +9,7 @@ import hashlib
 import json
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -146,6 +146,13 @@ class Spot:
             return torch.tensor(self.choice.landed, device=self.drawn([0]).device)
         return self.drawn([self.choice.origin])[0]
 
+    @property
+    def stops(self) -> Any:
+        """The points that a walk goes through, the ring first, (N, D + K)."""
+        import torch
+
+        return torch.cat([self.point[None], self.drawn(list(range(1, STOPS)))])
+
     def label_of(self, image: int) -> int | None:
         """Gives the class of an image of the seed, as the grid of samples shows it."""
         if not self.opened.classes:
@@ -179,8 +186,10 @@ def plane_of(spot: Spot) -> Any:
     if choice.kind == "anchors":
         return latent.anchors_plane(spot.usual, spot.drawn([int(i) for i in choice.which]))
     if choice.kind == "directions":
-        across, down = (named(spot, str(name)) for name in choice.which)
-        return latent.directions_plane(spot.usual, spot.origin, across, down)
+        across, down = (str(name) for name in choice.which)
+        first = named(spot, across)
+        second = first if down == across else named(spot, down)
+        return latent.directions_plane(spot.usual, spot.origin, first, second)
     first, second = (int(i) for i in choice.which)
     if choice.kind == "labels":
         return latent.labels_plane(
@@ -199,6 +208,8 @@ def of_kind(spot: Spot, kind: str, at: Any = None) -> list[Any]:
         return latent.factors(spot.usual)
     if kind == "local":
         return latent.local(spot.space, spot.point if at is None else at)
+    if kind == "named":
+        return list(latent.named(spot.usual).values())
     return latent.principal(spot.usual)
 
 
@@ -217,8 +228,24 @@ def _regressed(run: str, step: int, names: tuple[str, ...], _spot: Spot) -> list
 
 
 def named(spot: Spot, name: str) -> Any:
-    """Finds a direction again by its kind and name; a local one at the origin of the plane."""
-    return _named(spot.key, name, spot)
+    """Finds a direction again by its kind and name, or by the id that it has since a visitor named it.
+
+    A local one is that of the origin of the plane.
+    """
+    from core import latent
+
+    known = latent.named(spot.usual)
+    kind, _, id = name.partition(SEPARATOR)
+    if kind == "named":
+        if id not in known:
+            raise UserError(
+                f"No direction of {spot.run.name} has the id {id!r}: its name was cleared, or it was named in another "
+                "home. Choose another kind of plane."
+            )
+        return known[id]
+    direction = _named(spot.key, name, spot)
+    found = latent.id_of(direction, known)
+    return replace(direction, name=known[found].name) if found else direction
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -283,12 +310,9 @@ def _walk(key: str, _spot: Spot, cells: int) -> bytes:
 
 def moments(spot: Spot) -> Any:
     """Gives the points of a walk from the ring through images of the seed and back, one per cell of its sheet."""
-    import torch
-
     from core import latent
 
-    stops = torch.cat([spot.point[None], spot.drawn(list(range(1, STOPS)))])
-    return latent.walk(spot.space, stops, spot.space.side**2)
+    return latent.walk(spot.space, spot.stops, spot.space.side**2)
 
 
 def image(spot: Spot) -> tuple[bytes, dict[str, float]]:

@@ -17,12 +17,15 @@ KINDS = {
     "local": "Near this image",
     "known": "Labels and attributes",
     "factors": "First layer (SeFa)",
+    "named": "Named here",
 }
+EXPLAINED = ("principal", "factors")  # the same at every place, so that looking once is enough
 
 
 def draw(spot: Spot) -> None:
     """Draws the choice of a kind, and a strip per direction."""
     from core import latent
+    from core.measure import features
 
     kinds = offered(spot)
     kind = st.segmented_control(
@@ -36,10 +39,18 @@ def draw(spot: Spot) -> None:
     )
     if kind not in kinds:
         kind = kinds[0]
+    names = latent.named(spot.usual)
     directions = known(spot) if kind == "known" else of_kind(spot, kind)
     if not directions:
         return
+    if kind in EXPLAINED and "known" in kinds and features.reader_ready(spot.dataset):
+        with st.spinner("Looking what they change"):
+            directions = _explained(spot.checkpoint.run, spot.checkpoint.step, kind, spot)
     classifier = classifier_of(spot)
+    if kind != "known" and shell.may_change():
+        st.caption(
+            "See what a strip changes, and give it a name: it is kept with the run, for everybody."
+        )
     for number, direction in enumerate(directions):
         with st.container(border=True):
             film, side = st.columns([2.6, 1], gap="medium", vertical_alignment="center")
@@ -55,27 +66,68 @@ def draw(spot: Spot) -> None:
                     max_height=90,
                 )
             with side:
-                st.markdown(f"**{shell.plain(direction.name)}**")
+                id = latent.id_of(direction, names)
+                title(spot, direction, names[id].name if id else "", f"latent.name.{number}")
                 st.caption(about(direction))
                 if classes is not None and len(set(classes)) > 1:
-                    names = [spot.dataset.classes[label] for label, _ in groupby(classes)]
+                    seen = [spot.dataset.classes[label] for label, _ in groupby(classes)]
                     st.caption(
                         ":material/warning: "
-                        + shell.plain("changes the class: " + " → ".join(names))
+                        + shell.plain("changes the class: " + " → ".join(seen))
                     )
+                axis_id = id if kind == "named" else direction.name
                 with st.container(horizontal=True, gap="small"):
                     for axis, sign in ((0, "across"), (1, "down")):
                         st.button(
                             sign,
                             key=f"latent.axis.{number}.{axis}",
                             on_click=take,
-                            args=(spot, f"{kind}{SEPARATOR}{direction.name}", axis),
+                            args=(spot, f"{kind}{SEPARATOR}{axis_id}", axis),
                             help=f"Makes this direction an axis of the pad ({sign}).",
                         )
     if classifier is None:
         st.caption(
             "Train a classifier on this dataset, and each strip says where the class changes."
         )
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _explained(run: str, step: int, kind: str, _spot: Spot) -> list[Any]:
+    from core import latent
+    from core.measure import features
+
+    reader = features.reader(_spot.dataset)
+    return latent.explained(_spot.usual, _spot.dataset, reader, of_kind(_spot, kind))
+
+
+def title(spot: Spot, direction: Any, name: str, key: str) -> None:
+    """Draws the name of a direction: as the labels and attributes have it, else as visitors give it."""
+    if direction.kind in ("labels", "attributes"):
+        word = "class " if direction.kind == "labels" else ""
+        st.markdown(f"**{word}{shell.plain(direction.name)}**")
+        return
+    if not shell.may_change():
+        st.markdown(f"**{shell.plain(name or direction.name)}**")
+        return
+    st.session_state[key] = name
+    st.text_input(
+        f"Name of {direction.name}",
+        key=key,
+        placeholder=f"{direction.name}: name it",
+        max_chars=80,
+        on_change=rename,
+        args=(spot, direction, key),
+        label_visibility="collapsed",
+    )
+
+
+def rename(spot: Spot, direction: Any, key: str) -> None:
+    """Gives a direction the name that was typed."""
+    from core import latent
+
+    shell.attempt(latent.call, spot.usual, direction, st.session_state[key], shell.who())
+    if "_refused" in st.session_state:
+        st.rerun()  # the page says why
 
 
 def offered(spot: Spot) -> list[str]:
@@ -86,6 +138,7 @@ def offered(spot: Spot) -> list[str]:
     has = {
         "factors": bool(latent.factors(spot.usual, 1)),
         "known": features.readable(spot.dataset) and not spot.space.slow,
+        "named": bool(latent.named(spot.usual)),
     }
     return [kind for kind in KINDS if has.get(kind, True)]
 
@@ -167,7 +220,7 @@ def take(spot: Spot, name: str, axis: int) -> None:
     axes = list(view_link.axes(spot.checkpoint.run))
     if len(axes) < 2:
         main = [f"principal{SEPARATOR}{direction.name}" for direction in of_kind(spot, "principal")]
-        axes = (main * 2)[:2]
+        axes = [next((each for each in main if each != name), name)] * 2
     axes[axis] = name
     view_link.take_axes(spot.checkpoint.run, axes)
     land(spot, spot.point, "the image that was under the ring", plane="directions")
@@ -188,7 +241,12 @@ def about(direction: Any) -> str:
     leaks = sorted(direction.leaks.items(), key=lambda item: -abs(item[1]))[:2]
     if leaks:
         changes = ", ".join(f"{name} {value:+.2f}" for name, value in leaks if abs(value) > 0.1)
-        parts.append(f"also changes {changes}" if changes else "changes little else")
+        if direction.accuracy is None:
+            parts.append(
+                f"mostly changes {changes}" if changes else "changes little that has a name"
+            )
+        else:
+            parts.append(f"also changes {changes}" if changes else "changes little else")
     return shell.plain(" · ".join(parts) or " ".join(direction.notes))
 
 

@@ -165,9 +165,15 @@ def present(spot: Spot, name: str, content: Any, known: int | None, label: int |
         key="latent.mine.land",
         type="primary",
         icon=":material/my_location:",
-        on_click=land,
-        args=(spot, result["point"], name),
+        on_click=go,
+        args=(spot, result, name),
     )
+
+
+def go(spot: Spot, result: dict[str, Any], name: str) -> None:
+    """Lets the pad begin where the image was found, and keeps it for a model that is put beside."""
+    st.session_state["latent.own"] = {"point": result["point"], "seen": result["seen"]}
+    land(spot, result["point"], name)
 
 
 def find(spot: Spot, content: Any, label: int | None) -> dict[str, Any]:

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core import runs
-from pages.parts.latent import Spot, atlas, directions, film, how_made, picture, samples
+from pages.parts.latent import (
+    Spot,
+    atlas,
+    directions,
+    film,
+    how_made,
+    picture,
+    samples,
+    side_by_side,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,7 @@ class Tool:
 TOOLS = {
     "samples": Tool("Samples", samples.draw, spacious=False),
     "directions": Tool("Directions", directions.draw, follows=True),
+    "beside": Tool("Side by side", side_by_side.draw),
     "map": Tool("Map", atlas.draw),
     "picture": Tool("Your image", picture.draw),
     "making": Tool("How it is made", how_made.draw, follows=True),

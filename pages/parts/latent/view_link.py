@@ -251,6 +251,9 @@ def marks(spot: Spot) -> list[tuple[str, float, float]]:
     if spot.choice.kind == "labels":
         first, second = (spot.opened.classes[int(i)] for i in spot.choice.which)
         return [(first[:14], -1, 0), (second[:14], 1, 0)]
+    if spot.choice.kind == "directions":
+        across, down = spot.plane.names
+        return [(f"{across[:16]} →", 1.4, 0), *([(f"{down[:16]} ↓", 0, 1.4)] if down else [])]
     if spot.choice.landed is not None:
         return [("here", 0, 0)]
     return [(f"image {spot.choice.origin}", 0, 0)]

@@ -47,7 +47,10 @@ _show = component(
     '<div class="views"><div><div class="plane"><canvas class="ground"></canvas>'
     '<canvas class="over" tabindex="0" role="application"></canvas></div><div class="under">'
     + _row(_BUTTONS)
-    + '</div></div><div class="seen"><canvas class="image" role="img"></canvas><div class="under">'
+    + '</div></div><div class="seen"><div class="pair">'
+    '<div><canvas class="image" role="img"></canvas><div class="who"></div></div>'
+    '<div class="second" hidden><canvas class="other" role="img"></canvas><div class="who"></div></div>'
+    '</div><div class="under">'
     + _row(_SHOWN)
     + '<span class="kind"></span><span class="meter"></span></div></div></div>'
     '<div class="words" aria-live="polite"></div>',
@@ -119,12 +122,29 @@ class Sheet:
         content: One gapless picture, PNG or JPEG.
         cells: Per side.
         window: Centre and width, in units of the plane.
+        second: The same window by the model beside, if there is one.
     """
 
     key: str
     content: bytes
     cells: int
     window: tuple[float, float, float]
+    second: Sheet | None = None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A second image at the ring, of another model.
+
+    Attributes:
+        key: Identity of what it shows.
+        names: Of both images, the first one's first; they stand below them.
+        exact: PNG of the exact image at ``view.at``; None while the pointer moves.
+    """
+
+    key: str
+    names: tuple[str, str]
+    exact: bytes | None
 
 
 def pad(
@@ -138,6 +158,7 @@ def pad(
     view: View,
     sheet: Sheet | None,
     exact: bytes | None,
+    beside: Beside | None = None,
     walk: Sheet | None = None,
     seconds: float = 0,
     ms: Mapping[str, float],
@@ -163,6 +184,7 @@ def pad(
         view: The request that is answered, from :func:`view`.
         sheet: The cells of the window; None where the browser holds them.
         exact: PNG of the exact image at ``view.at``.
+        beside: A second image that moves with the first one.
         walk: Moments of a walk from ``view.at`` and back, row by row; None where none is wanted.
         seconds: How long the walk takes.
         ms: Milliseconds of ``model`` and ``encode``.
@@ -203,14 +225,19 @@ def pad(
             "cells": sheet.cells,
             "window": list(sheet.window),
             "src": data_url(sheet.content),
+            **_second(sheet),
         }
     if exact is not None:
         data["exact"] = {
-            "key": f"{plane} {view.at} {view.number}",
+            "key": f"{plane} {beside and beside.key} {view.at} {view.number}",
             "plane": plane,
             "at": list(view.at),
             "src": data_url(exact),
         }
+        if beside is not None and beside.exact is not None:
+            data["exact"]["second"] = {"src": data_url(beside.exact)}
+    if beside is not None:
+        data["names"] = list(beside.names)
     if walk is not None:
         data["walk"] = {
             "key": walk.key,
@@ -219,5 +246,12 @@ def pad(
             "cells": walk.cells,
             "seconds": seconds,
             "src": data_url(walk.content),
+            **_second(walk),
         }
     _show(key, data, view=on_view, dropped=on_drop, stayed=on_stay)
+
+
+def _second(sheet: Sheet) -> dict[str, Any]:
+    if (second := sheet.second) is None:
+        return {}
+    return {"second": {"cells": second.cells, "src": data_url(second.content)}}

@@ -8,6 +8,7 @@ const REST = 140;      // ms without a move until the exact image is asked for
 const PATIENCE = 8000; // ms until a request counts as lost
 const PINS = 24;
 const LARGEST = 8e6;   // bytes of a picture dropped here
+const BETWEEN = 8;     // CSS pixels between two pictures side by side
 const STACKED = 560;   // CSS pixels of width below which the picture stands above the pad
 const EDGE = 0.05;     // share of the pad beside its border in which a held pointer moves the window on
 
@@ -21,10 +22,16 @@ function begin() {
 
 function show(me) {
   const { data, box, find, redraw } = me;
-  const plane = find(".plane"), ground = find(".ground"), over = find(".over"), image = find(".image");
+  const plane = find(".plane"), ground = find(".ground"), over = find(".over");
+  const image = find(".image"), other = find(".other"), pair = [image, other];
 
   box.classList.toggle("still", !data.roams);
   over.setAttribute("aria-label", data.alt);
+  box.querySelectorAll(".who").forEach((who, i) => { who.textContent = data.names?.[i] ?? ""; });
+  if (find(".second").hidden === Boolean(data.names)) {
+    find(".second").hidden = !data.names;
+    me.resized = true;
+  }
   if (data.plane !== me.plane || data.go.number !== me.went) arrive();
   if (me.sent && data.answer >= me.sent.number) answered();
   if (data.sheet && data.sheet.key !== me.sheet?.key) take("sheet", data.sheet);
@@ -46,7 +53,7 @@ function show(me) {
   over.onfocus = over.onblur = redraw;
   find(".seen").onkeydown = (event) => { if (event.target.tagName !== "BUTTON" || event.key !== " ") key(event); };
   find(".seen").onfullscreenchange = () => { me.resized = true; redraw(); };
-  image.onpointerdown = image.onpointermove = image.onpointerup = image.onpointercancel = pull;
+  for (const one of pair) one.onpointerdown = one.onpointermove = one.onpointerup = one.onpointercancel = pull;
   find(".full").hidden = !document.fullscreenEnabled;
   box.ondragover = (event) => event.preventDefault();
   box.ondrop = (event) => { event.preventDefault(); drop(event.dataTransfer.files[0]); };
@@ -83,16 +90,21 @@ function show(me) {
   }
 
   function take(what, got) {
-    const asked = me.answer, picture = new Image();
-    picture.src = got.src;
-    picture.decode().then(() => {
+    const asked = me.answer, both = [got, got.second].filter(Boolean);
+    Promise.all(both.map(load)).then(([picture, beside]) => {
       if (got.plane !== me.plane) return;
-      me[what] = { ...got, picture };
+      me[what] = { ...got, picture, second: got.second && { ...got.second, picture: beside } };
       time(asked, what);
       if (what === "sheet") me.moved++;
       if (what === "walk" && me.wanted && same(got.at)) roll();
       redraw();
     }, () => {});
+  }
+
+  function load({ src }) {
+    const picture = new Image();
+    picture.src = src;
+    return picture.decode().then(() => picture);
   }
 
   function time(asked, what) {
@@ -343,7 +355,7 @@ function show(me) {
   function pull(event) {
     if (!find(".seen").matches(":fullscreen")) return;
     if (event.type === "pointerdown") {
-      image.setPointerCapture(event.pointerId);
+      event.target.setPointerCapture(event.pointerId);
       me.hold = [event.clientX, event.clientY];
     } else if (event.type !== "pointermove") {
       if (me.hold) rested();
@@ -368,21 +380,25 @@ function show(me) {
     if (!wide) return false;
     const stacked = wide < STACKED, alone = find(".seen").matches(":fullscreen");
     find(".views").classList.toggle("stacked", stacked);
-    const beside = Math.floor(Math.min(me.data.side, (wide - 16) / 2));
-    const shown = alone ? Math.min(innerWidth, innerHeight - 64) : stacked ? wide : beside;
+    const count = me.data.names ? 2 : 1, gaps = BETWEEN * (count - 1);
+    const beside = Math.floor(Math.min(me.data.side, (wide - 16 - gaps) / (1 + count)));
+    const row = Math.floor(((alone ? innerWidth : wide) - gaps) / count);
+    const shown = alone ? Math.min(row, innerHeight - 64 * count) : stacked ? row : beside;
     // the picture stays in sight while a finger is on the pad below it
-    const side = stacked ? Math.floor(clamp(innerHeight - wide - 120, 200, wide)) : beside;
+    const side = stacked ? Math.floor(clamp(innerHeight - shown - 120, 200, wide)) : beside;
     const [height, width] = me.data.tile;
     const fit = shown / Math.max(height, width), factor = fit >= 2 && !me.smooth ? Math.floor(fit) : fit;
     plane.style.width = plane.style.height = `${side}px`;
-    find(".seen").style.width = alone ? "" : `${shown}px`;
-    image.style.width = `${Math.round(width * factor)}px`;
-    image.style.height = `${Math.round(height * factor)}px`;
-    image.classList.toggle("crisp", fit >= 2 && !me.smooth);
+    find(".seen").style.width = alone ? "" : `${shown * count + gaps}px`;
+    for (const one of pair) {
+      one.style.width = one.parentElement.style.width = `${Math.round(width * factor)}px`;
+      one.style.height = `${Math.round(height * factor)}px`;
+      one.classList.toggle("crisp", fit >= 2 && !me.smooth);
+      if (one.width !== width || one.height !== height) { one.width = width; one.height = height; }
+    }
     me.smoothed = me.smooth;
     me.dots = me.ratio();
     ground.width = ground.height = over.width = over.height = Math.round(side * me.dots);
-    if (image.width !== width || image.height !== height) { image.width = width; image.height = height; }
     me.resized = false;
     me.ground = -1;
     return true;
@@ -455,37 +471,47 @@ function show(me) {
     if (x > -far && y > -far && x < over.width + far && y < over.height + far) pill(pen, [x, y], text, colour, me.dots, ink);
   }
 
-  // The walk's moment, or the exact image where it is here; else the four nearest cells, weighted by how near they are.
   function drawImage() {
-    const pen = image.getContext("2d"), [height, width] = me.data.tile;
-    const e = me.exact, walks = me.time !== null;
-    const final = !walks && e && e.plane === me.plane && same(e.at);
-    if (walks) {
-      const { cells } = me.walk, first = Math.floor(me.time), next = (first + 1) % cells ** 2;
-      const cell = (frame, share) => [frame % cells, Math.floor(frame / cells), share];
-      mix(pen, me.walk.picture, [cell(first, 1 - me.time + first), cell(next, me.time - first)]);
-    } else if (final) {
-      pen.globalCompositeOperation = "copy"; pen.globalAlpha = 1;
-      pen.drawImage(e.picture, 0, 0, width, height);
-    } else if (me.sheet) {
-      const { cells, picture, window: [sx, sy, wide] } = me.sheet;
-      const u = clamp(((me.at[0] - sx) / wide + 0.5) * cells - 0.5, 0, cells - 1);
-      const v = clamp(((me.at[1] - sy) / wide + 0.5) * cells - 0.5, 0, cells - 1);
-      const c = Math.min(Math.floor(u), cells - 2), r = Math.min(Math.floor(v), cells - 2), fx = u - c, fy = v - r;
-      mix(pen, picture, [
-        [c, r, (1 - fx) * (1 - fy)], [c + 1, r, fx * (1 - fy)], [c, r + 1, (1 - fx) * fy], [c + 1, r + 1, fx * fy],
-      ]);
-    } else return;
+    const walks = me.time !== null, final = !walks && me.exact?.plane === me.plane && same(me.exact.at);
+    const shown = walks ? me.walk : final ? me.exact : me.sheet;
+    if (!shown) return;
+    paint(image, shown, walks, final);
+    const place = me.at.map((value) => value.toFixed(2)).join(", ");
+    if (me.data.names && shown.second) {
+      paint(other, shown.second, walks, final);
+      other.setAttribute("aria-label", `Image of ${me.data.names[1]} at ${place}`);
+    }
     const now = performance.now();
     me.times.push(now);
     if (me.times.length > 30) me.times.shift();
     const kind = walks ? "walk" : final ? "final" : "preview";
     image.dataset.kind = kind;
     image.dataset.drawn = String(++me.seen);
-    image.setAttribute("aria-label", `${me.data.seen} at ${me.at.map((value) => value.toFixed(2)).join(", ")}`);
+    image.setAttribute("aria-label", `${me.data.seen} at ${place}`);
     find(".kind").textContent = kind;
     find(".kind").classList.toggle("final", Boolean(final));
     meter(now);
+  }
+
+  // The walk's moment, or the exact image where it is here; else the four nearest cells, weighted by how near they are.
+  function paint(canvas, { picture, cells }, walks, final) {
+    const pen = canvas.getContext("2d"), [height, width] = me.data.tile;
+    if (walks) {
+      const frames = cells ** 2, time = (me.time * frames) / me.walk.cells ** 2, first = Math.floor(time);
+      const cell = (frame, share) => [frame % cells, Math.floor(frame / cells), share];
+      mix(pen, picture, [cell(first, 1 - time + first), cell((first + 1) % frames, time - first)]);
+    } else if (final) {
+      pen.globalCompositeOperation = "copy"; pen.globalAlpha = 1;
+      pen.drawImage(picture, 0, 0, width, height);
+    } else {
+      const [sx, sy, wide] = me.sheet.window;
+      const u = clamp(((me.at[0] - sx) / wide + 0.5) * cells - 0.5, 0, cells - 1);
+      const v = clamp(((me.at[1] - sy) / wide + 0.5) * cells - 0.5, 0, cells - 1);
+      const c = Math.min(Math.floor(u), cells - 2), r = Math.min(Math.floor(v), cells - 2), fx = u - c, fy = v - r;
+      mix(pen, picture, [
+        [c, r, (1 - fx) * (1 - fy)], [c + 1, r, fx * (1 - fy)], [c, r + 1, (1 - fx) * fy], [c + 1, r + 1, fx * fy],
+      ]);
+    }
   }
 
   // Cells of a sheet (column, row, share of the whole), one over the other.
