@@ -106,7 +106,7 @@ def test_a_lasso_on_the_map_shows_and_decides(server, screen, home, shapes):
     screen.says(f"{len(shapes)} images in the lasso")
     assert screen.colours("data.lasso") > 3
     screen.button("data.lasso.accept").click()
-    screen.says(f"{len(shapes)} images: fine.")
+    screen.says(f"{len(shapes)} images: kept.")
 
 
 def test_a_chain_is_built_the_border_dragged_and_train_takes_it(empty, screen):
