@@ -432,6 +432,12 @@ def derived(
 ) -> Dataset:
     """Keeps some images of a dataset, each in its split, with the labels ``y`` of all, (N,)."""
     split_of = dataset.split_of()[kept]
+    attributes = {name: column[kept] for name, column in (dataset.attributes or {}).items()}
+    if (parents := attributes.get("parent")) is not None:
+        # of an augmented image, the row of the one that it was made from
+        place = np.full(len(dataset), -1, np.int64)
+        place[kept] = np.arange(len(kept))
+        attributes["parent"] = np.where(parents >= 0, place[parents], -1)
     return assemble(
         dataset.x[kept],
         None if y is None else y[kept],
@@ -441,8 +447,7 @@ def derived(
             for code, split in enumerate(SPLITS)
         },
         levels=dataset.levels,
-        attributes={name: column[kept] for name, column in (dataset.attributes or {}).items()}
-        or None,
+        attributes=attributes or None,
         name=dataset.name,
         parent=dataset.fingerprint,
         refused=dataset.refused,

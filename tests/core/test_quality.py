@@ -745,6 +745,17 @@ def test_a_version_does_what_was_decided_and_keeps_its_parent(whole, setting):
             act()
 
 
+def test_an_augmented_image_still_names_the_one_that_it_was_made_from(whole):
+    parents = np.full(60, -1)
+    parents[30:] = np.arange(30)
+    made = replace(whole, attributes={"parent": parents, "own": np.arange(60)})
+    kept = np.setdiff1d(np.arange(60), [0, 12])
+    left = decisions.derived(made, kept, made.y, [], {}).attributes
+    for parent, own in zip(left["parent"], left["own"], strict=True):
+        wanted = parents[own] if parents[own] not in (0, 12) else -1  # it was left out
+        assert (left["own"][parent] if parent >= 0 else -1) == wanted
+
+
 def test_a_check_is_one_file(tmp_path, monkeypatch):
     folder = tmp_path / "more_checks"
     folder.mkdir()
