@@ -751,6 +751,7 @@ def test_an_augmented_image_still_names_the_one_that_it_was_made_from(whole):
     made = replace(whole, attributes={"parent": parents, "own": np.arange(60)})
     kept = np.setdiff1d(np.arange(60), [0, 12])
     left = decisions.derived(made, kept, made.y, [], {}).attributes
+    assert left is not None
     for parent, own in zip(left["parent"], left["own"], strict=True):
         wanted = parents[own] if parents[own] not in (0, 12) else -1  # it was left out
         assert (left["own"][parent] if parent >= 0 else -1) == wanted

@@ -114,6 +114,7 @@ def numbers(seen):
 
 def test_the_wall_is_sorted_searched_and_sized(visit):
     digits = datasets.load("digits")
+    assert digits.y is not None
     brightness = digits.x.mean((1, 2, 3), dtype=np.float64)
     seen = visit("data").set(data__sort="bright").calm()
     shown = brightness[numbers(seen)]
