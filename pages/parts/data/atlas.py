@@ -56,7 +56,8 @@ def draw(dataset: Any) -> None:
             return
         if picked or not quality.checks.get(str(marked)).single:
             mending.opened(dataset)
-            mending.acts(dataset, chosen, "data.lasso", kind="" if picked else str(marked))
+            with st.container(horizontal=True):
+                mending.acts(dataset, chosen, "data.lasso", kind="" if picked else str(marked))
         else:
             st.caption("These are decided one by one, under **What is wrong?**.")
         where = "in the lasso" if picked else "marked"

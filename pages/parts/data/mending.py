@@ -113,7 +113,7 @@ def notice(dataset: Any) -> None:
     new = done["new"]
     with st.container(key="mend.notice", border=True, gap="small"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f":material/check: {shell.plain(done['said'])}")
+            st.markdown(f":material/check: {shell.plain(done['said'])}", width="stretch")
             st.button(
                 "Undo",
                 key="mend.undo",
@@ -152,7 +152,7 @@ def acts(
     kind: str = "",
     then: Callable[[], None] = lambda: None,
 ) -> None:
-    """Offers to leave out, keep or relabel images, all in one way.
+    """Offers to leave out, keep or relabel images, all in one way; drawn into a horizontal container.
 
     Args:
         dataset: What they are of.
@@ -171,31 +171,30 @@ def acts(
         if what == "relabel":
             st.session_state[f"{key}.relabel"] = None
 
-    locked = not shell.may_change()
-    with st.container(horizontal=True, vertical_alignment="center"):
-        for what, (word, help) in WAYS.items():
-            st.button(
-                f"{word} {'this one' if len(images) == 1 else f'these {len(images):,}'}",
-                key=f"{key}.{what}",
-                on_click=done,
-                args=(what,),
-                help=help,
-                disabled=locked,
-            )
-        if dataset.labelled:
-            st.selectbox(
-                "Set label",
-                range(len(dataset.classes)),
-                index=None,
-                key=f"{key}.relabel",
-                placeholder="Set label …",
-                format_func=lambda i: dataset.classes[i],
-                on_change=done,
-                args=("relabel",),
-                label_visibility="collapsed",
-                width=170,
-                disabled=locked,
-            )
+    locked, number = not shell.may_change(), f" {len(images):,}" if len(images) > 1 else ""
+    for what, (word, help) in WAYS.items():
+        st.button(
+            word + number,
+            key=f"{key}.{what}",
+            on_click=done,
+            args=(what,),
+            help=help,
+            disabled=locked,
+        )
+    if dataset.labelled:
+        st.selectbox(
+            "Set label",
+            range(len(dataset.classes)),
+            index=None,
+            key=f"{key}.relabel",
+            placeholder="Set label …",
+            format_func=lambda i: dataset.classes[i],
+            on_change=done,
+            args=("relabel",),
+            label_visibility="collapsed",
+            width=140,
+            disabled=locked,
+        )
 
 
 def log(dataset: Any, book: Any, most: int = 8) -> None:

@@ -32,7 +32,7 @@ def open(dataset: Any, image: int, among: np.ndarray) -> None:
 def _dialog(dataset: Any, among: np.ndarray) -> None:
     image = st.session_state["data.item"]
     step(image, among)
-    left, right = st.columns([1, 1.1], gap="medium")
+    left, right = st.columns([1, 1.2], gap="medium")
     with left:
         show.item(
             dataset.x[image],
@@ -40,12 +40,12 @@ def _dialog(dataset: Any, among: np.ndarray) -> None:
             f"{dataset.name}-{image}",
             key="data.item.of",
             levels=dataset.levels,
-            max_height=300,
+            max_height=430,
         )
     with right:
         facts(dataset, image)
         decide(dataset, image)
-    resembling(dataset, image)
+        resembling(dataset, image)
 
 
 def step(image: int, among: np.ndarray) -> None:
@@ -85,11 +85,6 @@ def facts(dataset: Any, image: int) -> None:
         "Part": SPLITS[dataset.split_of()[image]],
         "Origin": str(origin) + (f", from image {parent}" if parent >= 0 else ""),
     }
-    rows |= {
-        name: f"{value:.3g}" if isinstance(value, float | np.floating) else str(value)
-        for name, value in known.items()
-        if name not in COLUMNS and str(value)
-    }
     job = quality.newest(dataset)
     found = job.result() if job is not None and not job.active else None
     if found is not None and "doubt" in found.scores:
@@ -98,6 +93,15 @@ def facts(dataset: Any, image: int) -> None:
     st.markdown(
         "  \n".join(f"**{shell.plain(name)}** {shell.plain(str(v))}" for name, v in rows.items())
     )
+    more = [
+        f"{name.replace('_', ' ')} {value:.3g}"
+        if isinstance(value, float | np.floating)
+        else f"{name.replace('_', ' ')} {value}"
+        for name, value in known.items()
+        if name not in COLUMNS and str(value)
+    ]
+    if more:
+        st.caption(shell.plain(" · ".join(more)))
     for issue in found.issues if found is not None else ():
         if issue.image == image:
             title = quality.checks.get(issue.kind).title
@@ -194,7 +198,7 @@ def resembling(dataset: Any, image: int) -> None:
     show.pictures(
         dataset.pictures(near),
         columns=LIKE,
-        side=72,
+        side=64,
         key="data.item.near",
         alt=f"The {len(near)} pictures most like image {image}",
         titles=titles(dataset, near),

@@ -239,7 +239,9 @@ def selected(dataset: datasets.Dataset, index: np.ndarray, chosen: set[int]) -> 
     """Offers what can be done with all that is selected; nothing where nothing is."""
     if not chosen:
         return
-    with st.container(key="data.selected.bar", border=True, horizontal=True, gap="small"):
+    with st.container(
+        key="data.selected.bar", border=True, horizontal=True, vertical_alignment="center"
+    ):
         st.markdown(f"**{len(chosen):,} selected**", width="content")
         mending.acts(dataset, sorted(chosen), "data.selected", then=lambda: select(()))
         if len(chosen) < len(index):

@@ -301,13 +301,13 @@ function show(me) {
     me.image = pen.getImageData(0, 0, base.width, base.height);
   }
 
-  function roomy() {  // whether so few points are in sight that there is a place for the picture of nearly each
+  function roomy() {  // whether so few points are in sight that there would be a place for the picture of each
     let seen = 0;
     for (let i = 0; i < facts.count; i++) {
       const x = me.places[2 * i], y = me.places[2 * i + 1];
       seen += x >= 0 && y >= 0 && x <= stage.clientWidth && y <= stage.clientHeight && open(i);
     }
-    return 2 * seen * THUMB ** 2 < stage.clientWidth * stage.clientHeight;
+    return seen * THUMB ** 2 < stage.clientWidth * stage.clientHeight;
   }
 
   function thumbnails(pen, ratio) {  // one per cell, so that none covers another
