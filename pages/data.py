@@ -36,5 +36,5 @@ else:
                 atlas.draw(dataset)
             else:
                 issues.draw(dataset, name, prepared)
-        mending.notice(dataset)
+            mending.notice(dataset)
 shell.go("train", f"Train a model on {shell.plain(datasets.describe(name).title)}")

@@ -56,7 +56,7 @@ def test_from_what_is_wrong_to_a_version_that_train_uses(server, screen, home, s
     screen.says("1 image: left out.")
     view = screen.key("data.view")
     view.get_by_role("radio", name="Mend and take away").click()
-    undo = screen.page.get_by_role("button", name="Undo")
+    undo = screen.page.locator("[class*=st-key-data-undo-] button")
     expect(undo).to_have_count(1)
     assert "data.view=version" in screen.page.url
     undo.click()

@@ -640,6 +640,9 @@ def test_the_map_marks_a_kind_and_shows_its_images(visit, tmp_path, doubles):
     assert seen.pictures("data.lasso")["count"] == 1
     seen.press("data.lasso.exclude").calm()
     assert "1 image: left out." in seen.texts("markdown")
+    seen.set(data__view="look").set(data__sort="distance").calm()  # as the inspection says
+    assert len(numbers(seen)) == len(set(numbers(seen))) == 41
+    assert "✕" in seen.pictures("data.wall")["marks"].values()
 
 
 def test_images_are_added_by_choice_of_a_chain(visit, tmp_path, doubles, spawned, asked):
