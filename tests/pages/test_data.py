@@ -190,12 +190,17 @@ def test_one_picture_at_large_is_gone_through_and_decided_about(visit):
 
     go("data.item.after")
     assert f"3 of {len(three)}" in seen.texts("caption")
-    seen.widget("data.item.why").set_value("a smudge")
+    seen.widget(f"data.item.why.{three[2]}").set_value("a smudge")
     go("data.item.exclude")
     (entry,) = decisions.open(digits).entries
     assert (entry.images, entry.reason) == ((int(three[2]),), "a smudge")
     assert "Left out. a smudge" in seen.texts("markdown")
     assert seen.widget("data.item.exclude").disabled
+    seen.widget(f"data.item.label.{three[2]}").set_value(8)
+    seen.again("_dialog").calm()
+    assert decisions.open(digits).state == {int(three[2]): ("relabel", 8)}
+    assert "Label set to 8. a smudge" in seen.texts("markdown")
+    go("data.item.undo")
     go("data.item.undo")
     assert decisions.open(digits).state == {}
     go("data.item.before")

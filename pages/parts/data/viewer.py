@@ -116,10 +116,21 @@ def decide(dataset: Any, image: int) -> None:
     if refused := st.session_state.pop("_refused", None):
         shell.refuse(refused)
     entry, locked = book.about(image), not shell.may_change()
-    typed, chosen = "data.item.why", f"data.item.label.{image}"
+    typed, chosen = f"data.item.why.{image}", f"data.item.label.{image}"
 
     def act(what: str, label: int | None = None) -> None:
         mending.act(dataset, what, [image], label, reason=st.session_state.get(typed, ""))
+
+    def relabel() -> None:
+        label, st.session_state[chosen] = st.session_state[chosen], None
+        if label is not None:
+            act("relabel", label)
+
+    def back(id: str) -> None:
+        mending.undo(dataset, id)
+        st.session_state.pop(
+            "_done", None
+        )  # it is seen here, and need not be told when this is closed
 
     if entry is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -137,8 +148,8 @@ def decide(dataset: Any, image: int) -> None:
                 key="data.item.undo",
                 icon=":material/undo:",
                 type="tertiary",
-                on_click=mending.undo,
-                args=(dataset, entry.id),
+                on_click=back,
+                args=(entry.id,),
                 disabled=locked,
             )
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -160,7 +171,7 @@ def decide(dataset: Any, image: int) -> None:
                 key=chosen,
                 placeholder="Set label …",
                 format_func=lambda i: dataset.classes[i],
-                on_change=lambda: act("relabel", st.session_state[chosen]),
+                on_change=relabel,
                 label_visibility="collapsed",
                 width=150,
                 disabled=locked,
