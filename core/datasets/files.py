@@ -62,7 +62,7 @@ def walk(root: Path) -> tuple[list[File], list[str]]:
 
 
 @contextmanager
-def received(name: str, files: Sequence[tuple[str, bytes | memoryview]]) -> Iterator[Path]:
+def received(name: str, files: Sequence[tuple[str, bytes]]) -> Iterator[Path]:
     """Keeps on disk what a visitor sent, for as long as it is read.
 
     One ZIP stays as it is. A folder or loose pictures are packed into one under the paths that they had, so that all

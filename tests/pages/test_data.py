@@ -39,7 +39,7 @@ BIRDS = pack(
 
 def bring(seen, content, name="", file="My birds.zip"):
     if not seen.all("data.upload"):
-        seen.set(data__view="bring")
+        seen.press("data.bring")
     seen.widget("data.upload").upload(file, content)
     seen.run()
     if name:
@@ -192,7 +192,7 @@ def test_every_reading_of_the_folders_is_shown_before_the_import(visit):
     seen.widget("data.upload").upload("birds.zip", SPLITS)
     seen.run().calm()
     assert "**17** pictures" in seen.texts("markdown")
-    assert seen.widget("data.name").placeholder == "birds"  # what it is called without a name
+    assert seen.widget("data.name").value == "birds"  # until a person writes another
     assert radio(seen).options == ["As splits (found)", "As classes", "Without classes"]
     assert radio(seen).value == "splits"
     sentences = list(radio(seen).proto.captions)
@@ -222,7 +222,7 @@ def test_a_wrong_folder_for_training_is_told_beside_its_field_and_another_file_b
     assert seen.widget("data.import").disabled
     seen.widget(folder_key(seen, "training")).set_value("Testing")
     seen.run().calm().press("data.import").calm()
-    seen.set(data__view="bring")
+    seen.press("data.bring")
     others = {
         f"{part}/{kind}/{i}.png": picture(sum(map(ord, part + kind)) + 1000 * i)
         for part in ("fit", "later")
@@ -374,7 +374,7 @@ def test_view_only_takes_nothing_in(visit, trained, setting):
     late = visit("data", data="plain")
     assert late.widget("data.delete").disabled
     late.force("data.delete")
-    late.set(data__view="bring")
+    late.press("data.bring")
     assert late.widget("data.import").disabled
     late.force("data.import")
     assert late.widget("data.upload").disabled
