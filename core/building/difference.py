@@ -108,7 +108,7 @@ def _labels(dataset: Dataset) -> np.ndarray:
 def _files(dataset: Dataset) -> np.ndarray:
     """Names the file of each image, str (N,); empty where none is known."""
     files = (dataset.attributes or {}).get("picture")
-    return np.full(len(dataset), "") if files is None else files.astype(str)
+    return np.full(len(dataset), "") if files is None else files.astype(str, copy=False)
 
 
 def _take(left: list[np.ndarray], *values: list[np.ndarray]) -> np.ndarray:
@@ -171,11 +171,13 @@ class Change(NamedTuple):
         return name + (f": {label}" if label else "")
 
 
-def changes(difference: Difference, before: Dataset, after: Dataset, kind: str) -> list[Change]:
-    """Lists what became of each image of one kind of difference."""
+def changes(
+    difference: Difference, before: Dataset, after: Dataset, kind: str, most: int | None = None
+) -> list[Change]:
+    """Lists what became of each image of one kind of difference, or of the first so many."""
     facts = [(_labels(each), each.split_of(), _files(each)) for each in (before, after)]
     found = []
-    for pair in difference.pairs[kind].tolist():
+    for pair in difference.pairs[kind][:most].tolist():
         (row, label, split, file), (new_row, new_label, new_split, new_file) = (
             (row, str(labels[row]) or None, SPLITS[splits[row]], str(files[row]) or None)
             if row >= 0
