@@ -179,7 +179,7 @@ def test_a_folder_is_understood_before_it_is_imported(visit):
     said = seen.texts("markdown")
     assert "**12** pictures" in said and "**Classes** 2: cup 6, plate 6" in said
     assert "**Splits** drawn from all of them" in said and "**Labels** by the folders" in said
-    assert "**Bits** 8" in said
+    assert "**Bits** 8 per channel" in said
     assert seen.pictures("data.samples")["titles"][:2] == ["box/cup/0.png", "box/plate/0.png"]
     assert datasets.names() == [*datasets.datasets.names()]  # nothing is kept yet
     assert seen.widget("data.name").value == "box"

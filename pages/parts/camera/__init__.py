@@ -20,13 +20,13 @@ _HEAD = "data:image/jpeg;base64,"
 _show = component(
     __file__,
     '<div class="view"><video muted playsinline></video><p role="status"></p></div>'
+    '<div class="under"><input type="text" maxlength="60" aria-label="Class of the next pictures" '
+    'placeholder="Class, such as cup"><button type="button" class="next">Next class</button></div>'
+    '<div class="under"><button type="button" class="hold">Hold to take pictures</button>'
+    '<button type="button" class="back" title="Take the last pictures back">Undo</button></div>'
+    '<div class="strip" aria-hidden="true"></div><output></output>'
     '<div class="under"><button type="button" class="start"></button>'
-    '<input type="text" maxlength="60" aria-label="Class of the next pictures" placeholder="Class, such as cup">'
-    '<button type="button" class="hold">Hold to take pictures</button>'
-    '<button type="button" class="next">Next class</button>'
-    '<button type="button" class="back" title="Take the last pictures back">Undo</button>'
-    '<button type="button" class="other">Other camera</button></div>'
-    '<div class="strip" aria-hidden="true"></div><output></output>',
+    '<button type="button" class="other">Other camera</button></div>',
     "burst",
 )
 

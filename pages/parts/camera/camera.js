@@ -110,6 +110,7 @@ function show(me) {
     for (const each of [label, hold, next]) each.hidden = !on;
     hold.disabled = data.room - me.waiting.length <= 0;
     hold.classList.toggle("on", Boolean(me.held));
+    hold.textContent = me.held ? `Taking pictures: ${me.last.length}` : "Hold to take pictures";
     other.hidden = !on || !me.several;
     back.hidden = !me.last.length;
     back.disabled = Boolean(me.held);

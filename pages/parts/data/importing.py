@@ -84,14 +84,17 @@ def bring() -> None:
     wanted, source = "", datasets.importers()[0].name
     with left:
         upload = taken()
-        naming, pressing = st.columns([2, 1], vertical_alignment="bottom")
+        naming, pressing, closing = st.columns([2, 1, 1], gap="small", vertical_alignment="bottom")
         typed = named(naming, upload)
         below = st.container()
     with right:
         if upload is None:
             kinds = " ".join(entry.upload for entry in datasets.importers())
-            with shell.empty(f"{kinds} At most {settings().upload_mb} MB."):
-                st.caption("What is understood of them is shown here, before anything is kept.")
+            with shell.empty(
+                f"{kinds} At most {settings().upload_mb} MB.  \nWhat is understood of them is shown here, before "
+                "anything is kept."
+            ):
+                pass
         elif shell.may_change():
             with shell.guard():
                 source, values = read_as(upload)
@@ -107,7 +110,7 @@ def bring() -> None:
         width="stretch",
         help="Reads every picture once; what cannot be read is listed with the reason.",
     )
-    if below.button("Close", key="data.close", type="tertiary"):
+    if closing.button("Close", key="data.close", width="stretch"):
         _close()
         st.rerun()
     if not pressed or upload is None or not wanted:
@@ -144,25 +147,33 @@ def sent(way: str, title: str) -> Upload | None:
     """Takes files that are chosen or dropped: a whole folder, or single ones."""
     suffixes = {suffix for entry in datasets.importers() for suffix in entry.suffixes}
     suffixes |= {name.rpartition(".")[2] for name in labels.NAMES}
-    key = "data.upload" if way == "files" else "data.upload.folder"
+    whole = way == "folder"
+    key = "data.upload.folder" if whole else "data.upload"
     files = st.file_uploader(
         title,
-        type=sorted(suffixes | ({"zip"} if way == "files" else set())),
-        accept_multiple_files=True if way == "files" else "directory",
+        type=None if whole else ["zip", *sorted(suffixes)],  # what else a folder holds is told
+        accept_multiple_files="directory" if whole else True,
         key=key + "." * st.session_state.get("data.imports", 0),  # empty afterwards
         label_visibility="collapsed",
         disabled=not shell.may_change(),
     )
-    if way == "folder":
-        st.caption(
-            "Its folders become classes or splits. Thousands of pictures come faster as a ZIP."
-        )
+    st.caption(
+        "Folders inside become classes or splits. Thousands of pictures come faster as a ZIP."
+        if whole
+        else "A ZIP keeps its folders. Loose pictures are one set without classes, unless labels.csv is with them."
+    )
     if not files:
         return None
     top, slash, _ = files[0].name.partition("/")
-    single = len(files) == 1 or slash
+    if whole and not any("/" in file.name for file in files):
+        st.warning(
+            "A folder that is dropped loses the folders inside on its way through the browser. Take it out again, and "
+            "choose it with the button, or send a ZIP.",
+            icon=":material/warning:",
+        )
+    alone = slash or len(files) == 1
     return Upload(
-        (top if slash else files[0].name.rpartition(".")[0]) if single else "pictures",
+        (top if slash else top.rpartition(".")[0] or top) if alone else "pictures",
         _mark(file.file_id for file in files),
         [(file.name, file.getvalue()) for file in files],
     )
@@ -176,8 +187,7 @@ def shot() -> Upload | None:
     pictures = camera(key="data.camera")
     if not pictures:
         st.caption(
-            "Type a class, hold the button for some seconds, then the next class: two pictures a second. "
-            "They leave this server only if you take them away."
+            "Type a class, hold the button for some seconds, then the next class: two pictures a second, small squares."
         )
         return None
     files = [
@@ -260,7 +270,7 @@ def facts(preview: datasets.Preview, reading: dict[str, Any]) -> None:
         f"**Classes** {len(classes):,}"
         + (f": {shell.plain(listed)}{more}" if classes else "")
         + f"  \n**Splits** {splits or 'drawn from all of them'}"
-        + f"  \n**Labels** {LABELS[reading['kind']]}  \n**Bits** {deep}"
+        + f"  \n**Labels** {LABELS[reading['kind']]}  \n**Bits** {deep} per channel"
     )
 
 
