@@ -80,24 +80,20 @@ def _close() -> None:
 def bring() -> None:
     """Takes pictures in, under a name; says before how they would be read."""
     left, right = st.columns([1, 1.25], gap="large")
+    naming, pressing, closing = st.columns([3, 1, 1], gap="small", vertical_alignment="bottom")
+    below = st.container()
     values: dict[str, Any] = {}
     wanted, source = "", datasets.importers()[0].name
     with left:
         upload = taken()
-        naming, pressing, closing = st.columns([2, 1, 1], gap="small", vertical_alignment="bottom")
-        typed = named(naming, upload)
-        below = st.container()
-    with right:
-        if upload is None:
-            kinds = " ".join(entry.upload for entry in datasets.importers())
-            with shell.empty(
-                f"{kinds} At most {settings().upload_mb} MB.  \nWhat is understood of them is shown here, before "
-                "anything is kept."
-            ):
-                pass
-        elif shell.may_change():
-            with shell.guard():
-                source, values = read_as(upload)
+    typed = named(naming, upload)
+    if upload is None:
+        with right:
+            nothing()
+    elif shell.may_change():
+        with right, shell.guard():
+            source, values = read_as(upload)
+            with below, shell.guard():
                 wanted = datasets.free(typed)  # nothing speaks against it
     with st.expander("Advanced"):
         of_upload, key = {"reading", "training", "range", "group"}, f"data.{source}"
@@ -118,6 +114,16 @@ def bring() -> None:
     with below, shell.guard():
         keep(upload, wanted, source, values)
         st.rerun()
+
+
+def nothing() -> None:
+    """Says what can be brought."""
+    kinds = " ".join(entry.upload for entry in datasets.importers())
+    with shell.empty(
+        f"{kinds} At most {settings().upload_mb} MB.  \nWhat is understood of them is shown here, before "
+        "anything is kept."
+    ):
+        pass
 
 
 def keep(upload: Upload, name: str, source: str, values: dict[str, Any]) -> None:
