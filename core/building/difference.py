@@ -67,8 +67,8 @@ _compared = Cache[Difference](8)
 def compare(before: Dataset, after: Dataset) -> Difference:
     """Finds every image of one version in the other: by its pixels, and else by the name of its file.
 
-    Several images with the same pixels are told apart by label and split as far as that goes. The name of a file is
-    what an import has kept; where it holds other pixels than before, the picture was changed.
+    Several images with the same pixels are told apart by label, split and file as far as that goes. The name of a file
+    is what an import has kept; where it holds other pixels than before, the picture was changed.
     """
     key = before.fingerprint, after.fingerprint
     return _compared.get(key, lambda: _compare(before, after))
@@ -80,8 +80,13 @@ def _compare(before: Dataset, after: Dataset) -> Difference:
         [what(each) for each in (before, after)] for what in (_labels, Dataset.split_of, _files)
     )
     left = [np.arange(len(before)), np.arange(len(after))]
-    same, split = _take(left, pixels, labels, splits), _take(left, pixels, labels)
-    label = _take(left, pixels)
+
+    def agreeing(*values: list[np.ndarray]) -> np.ndarray:
+        pairs = np.concatenate([_take(left, *values, files), _take(left, *values)])
+        return pairs[np.argsort(pairs[:, 0])]
+
+    same, split = agreeing(pixels, labels, splits), agreeing(pixels, labels)
+    label = agreeing(pixels)
     # an image that came without a file has no namesake
     named = [np.where(file == "", mark, file) for file, mark in zip(files, "\1\2", strict=True)]
     redrawn = _take(left, named)
@@ -124,7 +129,7 @@ def _take(left: list[np.ndarray], *values: list[np.ndarray]) -> np.ndarray:
     _, first, second = np.intersect1d(first, second, return_indices=True)
     pairs = np.stack([left[0][first], left[1][second]], 1)
     left[0], left[1] = np.delete(left[0], first), np.delete(left[1], second)
-    return pairs[np.argsort(pairs[:, 0])]
+    return pairs
 
 
 def _ranked(codes: np.ndarray) -> np.ndarray:
@@ -162,7 +167,9 @@ class Change(NamedTuple):
 
     def __str__(self) -> str:
         """Says it in a line."""
-        row = self.before if self.after is None else self.after
+        row = f"{self.after if self.before is None else self.before}"
+        if None not in (self.before, self.after) and self.before != self.after:
+            row += f" (now {self.after})"
         name, label = self.file or f"image {row}", self.label_after or self.label_before
         if self.what == "label":
             return f"{name}: {self.label_before or 'none'} → {self.label_after or 'none'}"

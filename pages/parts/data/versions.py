@@ -22,12 +22,12 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         decided(dataset)
+        with shell.guard():
+            differs(dataset)
     with right:
         add(choice, prepared)
         take(dataset)
         terms(dataset)
-    with shell.guard():
-        differs(dataset)
 
 
 def differs(dataset: Any) -> None:
@@ -53,7 +53,6 @@ def differs(dataset: Any) -> None:
         key=f"data.against.{dataset.name}",
         placeholder="Choose another version",
         format_func=lambda name: datasets.describe(name).title,
-        width=320,
     )
     if against is None:
         return
@@ -91,7 +90,7 @@ def changed(found: Any, before: Any, after: Any, kind: str) -> None:
                 st.caption(f"{side.capitalize()}: {shell.plain(dataset.name)}")
             show.pictures(
                 dataset.pictures([getattr(change, side) for change in shown]),
-                columns=12 // len(sides),
+                columns=8 // len(sides),
                 key=f"data.changed.{side}",
                 titles=[str(change) for change in shown],
                 max_height=380,

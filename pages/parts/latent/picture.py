@@ -35,7 +35,7 @@ def ways(spot: Spot) -> list[str]:
 
 def draw(spot: Spot) -> None:
     """Takes an image, and shows it as the model sees it and as the model makes it."""
-    source, result = st.columns([1.2, 1.8], gap="medium")
+    source, result = st.columns([1.45, 1.55], gap="medium")
     offered = ways(spot)
     with source:
         way = st.segmented_control(
