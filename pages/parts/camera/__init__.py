@@ -10,6 +10,7 @@ from typing import Any
 
 import streamlit as st
 
+from core.ground.writing import one_line
 from pages.parts.component import component, told
 
 SIDE = 256  # of a picture, in pixels; a dataset keeps at most half of it
@@ -93,6 +94,4 @@ def _read(shot: Mapping[str, Any]) -> tuple[str, bytes] | None:
         content = base64.b64decode(text[len(_HEAD) :], validate=True)
     except (binascii.Error, ValueError):
         return None
-    # the class becomes the name of a folder
-    plain = "".join("-" if char in "/\\" or not char.isprintable() else char for char in label)
-    return " ".join(plain.split()).lstrip(".")[:60], content
+    return one_line(label)[:60], content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from typing import Any
 
 import numpy as np
@@ -42,11 +43,13 @@ class Upload:
         name: What it may be called.
         mark: Changes with its content.
         files: Path and content of each.
+        typed: Whether the visitor has typed the class of each, so that nothing is to be asked.
     """
 
     name: str
     mark: str
     files: list[tuple[str, bytes]]
+    typed: bool = False
 
 
 def offer(place: Any) -> None:
@@ -139,14 +142,14 @@ def keep(upload: Upload, name: str, source: str, values: dict[str, Any]) -> None
 
 
 def taken() -> Upload | None:
-    """Takes files, a folder or pictures of the camera; None while there is nothing."""
+    """Takes files, a folder or pictures of the camera, and gives those of the open tab; the others keep theirs."""
     tabs = st.tabs(list(WAYS.values()), key="data.way", on_change="rerun")
-    uploads = {}
+    upload = None
     for (way, title), tab in zip(WAYS.items(), tabs, strict=True):
         with tab:
-            uploads[way] = shot() if way == "camera" else sent(way, title)
-    shown = next((way for way, tab in zip(WAYS, tabs, strict=True) if tab.open), "files")
-    return uploads[shown] or next(filter(None, uploads.values()), None)
+            mine = shot() if way == "camera" else sent(way, title)
+        upload = mine if tab.open else upload
+    return upload
 
 
 def sent(way: str, title: str) -> Upload | None:
@@ -196,11 +199,15 @@ def shot() -> Upload | None:
             "Type a class, hold the button for some seconds, then the next class: two pictures a second, small squares."
         )
         return None
-    files = [
-        (f"{label}/{i:04}.jpg" if label else f"{i:04}.jpg", content)
-        for i, (label, content) in enumerate(pictures)
+    files = [(f"{i:04}.jpg", content) for i, (_, content) in enumerate(pictures)]
+    rows = [
+        {"file_name": f"{i:04}.jpg", "label": label}
+        for i, (label, _) in enumerate(pictures)
+        if label
     ]
-    return Upload("camera", _mark(map(repr, files)), files)
+    if rows:  # not as folders, whose names may say a split
+        files.append(("labels.jsonl", "\n".join(map(json.dumps, rows)).encode()))
+    return Upload("camera", _mark(map(repr, files)), files, typed=bool(rows))
 
 
 def _mark(parts: Any) -> str:
@@ -254,7 +261,7 @@ def reading_of(preview: datasets.Preview, key: str) -> dict[str, Any]:
     return reading
 
 
-def facts(preview: datasets.Preview, reading: dict[str, Any]) -> None:
+def facts(preview: datasets.Preview, reading: dict[str, Any], by: str) -> None:
     """Shows some of the pictures, and what was understood: classes, splits, labels, bits."""
     if preview.samples:
         colour = max(len(x) for _, x in preview.samples)
@@ -276,7 +283,7 @@ def facts(preview: datasets.Preview, reading: dict[str, Any]) -> None:
         f"**Classes** {len(classes):,}"
         + (f": {shell.plain(listed)}{more}" if classes else "")
         + f"  \n**Splits** {splits or 'drawn from all of them'}"
-        + f"  \n**Labels** {LABELS[reading['kind']]}  \n**Bits** {deep} per channel"
+        + f"  \n**Labels** {by}  \n**Bits** {deep} per channel"
     )
 
 
@@ -306,10 +313,12 @@ def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
     if not preview.readings:
         return preview.source, values
     # another choice of folders begins with its own, too
-    reading = reading_of(preview, f"data.reading.{upload.mark}.{'.'.join(chosen.values())}")
+    typed = [each for each in preview.readings if each["kind"] == "file"] if upload.typed else []
+    key = f"data.reading.{upload.mark}.{'.'.join(chosen.values())}"
+    reading = typed[0] if typed else reading_of(preview, key)
     values["reading"] = reading["kind"]
     with about:
-        facts(preview, reading)
+        facts(preview, reading, "as you typed them" if typed else LABELS[reading["kind"]])
     if wrong or any(folder["taken_as"] in datasets.SPLITS for folder in reading["folders"]):
         values["training"] = form.control(knobs["training"], prefix)
     if wrong:
