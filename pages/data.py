@@ -15,16 +15,12 @@ VIEWS = {
     "issues": "What is wrong?",
     "map": "Map",
     "version": "Mend and take away",
-    "bring": "Bring your own pictures",
 }
-shell.header("What is in the data, and what is wrong with it?")
+importing.offer(shell.header("What is in the data, and what is wrong with it?"))
 name = shell.chosen_dataset()
 view = shell.view("What to do", "data.view", VIEWS, label_visibility="collapsed")
 if view == "look":
     wall.draw(name)
-elif view == "bring":
-    with shell.guard():
-        importing.draw()
 else:
     with shell.guard():
         prepared = st.session_state.get(f"data.values.{name}", {})

@@ -339,6 +339,8 @@ def browser(chromium: str) -> Iterator[Browser]:
             args=[
                 "--no-sandbox",
                 "--disable-gpu",
+                "--use-fake-device-for-media-stream",  # a camera
+                "--use-fake-ui-for-media-stream",  # that may be used
                 "--disable-dev-shm-usage",
                 "--disable-background-networking",
                 "--disable-component-update",

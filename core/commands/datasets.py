@@ -132,7 +132,9 @@ def _look(arguments: argparse.Namespace) -> None:
         listed = ", ".join(preview.columns)
         lines.append(f"Pictures are kept in one split with --set group=COLUMN, one of: {listed}.")
     lines.append("Another way is chosen with --set reading=splits, classes, file or none.")
-    show(arguments, dataclasses.asdict(preview), lines)
+    told = dataclasses.asdict(preview)
+    del told["samples"]
+    show(arguments, told, lines)
 
 
 def _importers() -> list[str]:

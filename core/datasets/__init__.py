@@ -10,6 +10,7 @@ Neither torch nor scikit-learn is imported before a source needs it.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -37,6 +38,7 @@ from core.datasets.dataset import (
     fingerprint,
     split_by_content,
 )
+from core.datasets.files import received
 from core.datasets.own import PreparedItem, prepare, reader
 from core.ground import scratch
 from core.ground.files import delete_folder, new_folder, write_atomic
@@ -233,6 +235,14 @@ def free(name: str) -> str:
     if (settings().datasets / name).exists():
         raise _taken(name)
     return name
+
+
+def suggest(text: str) -> str:
+    """Finds a name that is free and allowed after the name of a file or folder: ``My birds (2)`` -> ``my-birds-2``."""
+    words = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", text)).strip("-").lower()
+    base, taken = words.encode()[:50].decode(errors="ignore") or "pictures", {*names()}
+    more = (f"{base}-{i}" for i in itertools.count(2))
+    return next(name for name in itertools.chain([base], more) if name not in taken)
 
 
 def _taken(name: str) -> UserError:

@@ -31,13 +31,15 @@ class Preview:
     Attributes:
         pictures: How many items there are.
         refused: Files that are none, with the reason; some of them.
-        readings: The ways to read the folders, each with its ``kind``, ``sentence``, ``notes`` and ``folders``.
+        readings: The ways to read the folders, each with its ``kind``, ``sentence``, ``notes`` and ``folders``, the
+            pictures of each of its ``classes``, and of each of its ``splits`` where the folders say them.
         taken: The kind that is taken unless somebody chooses.
         problem: Why a file of labels cannot be read; empty where there is none, or it can.
         columns: What a table says beside labels, whose values may keep items together.
         deep: Pictures that hold more than 8 bits.
         ones: Whether pictures of 8 bits hold nothing but 0 and 1.
         largest: The largest value of those; None where there are none, or too many to look at before the import.
+        samples: Some of them as they look, cut to squares: the name of the file, and uint8 (1 or 3, H, W).
         source: Name of the importer.
     """
 
@@ -50,6 +52,7 @@ class Preview:
     deep: int = 0
     ones: bool = False
     largest: float | None = None
+    samples: tuple[tuple[str, np.ndarray], ...] = field(default=(), repr=False)
     source: str = ""
 
 

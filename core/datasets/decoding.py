@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from core.datasets import plan
 from core.datasets.dataset import digest
 from core.datasets.files import Archive, Directory, File
@@ -115,6 +117,23 @@ def ends(source: Directory | Archive, pictures: Sequence[Picture]) -> tuple[floa
 
     lows, highs = zip(*(pair for _, pair in _ahead(pictures, start)), strict=True)
     return min(lows), max(highs)
+
+
+def samples(
+    source: Directory | Archive, pictures: Sequence[Picture], size: int, span: Span | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the name and the pixels, uint8 (1 or 3, size, size), of each picture that can be decoded."""
+    limit = settings().max_megapixels
+
+    def start(picture: Picture) -> Callable[[], Decoded | str]:
+        data = b""
+        with suppress(Refused):
+            data = plan.content(source, picture.file, count=False)
+        return lambda: decode(data, size, megapixels=limit, span=span)
+
+    for picture, decoded in _ahead(pictures, start):
+        if not isinstance(decoded, str):
+            yield picture.file.name, decoded.pixels
 
 
 def span_of_files(source: Directory | Archive, files: Sequence[File]) -> Span | None:

@@ -8,6 +8,8 @@ import os
 import re
 import stat
 import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from typing import Any
 from core.catalog import UserError
 from core.datasets.dataset import FEWEST
 from core.datasets.pictures import KINDS, Refused
+from core.ground import scratch
 from core.ground.settings import settings
+from core.ground.writing import many
 
 RATIO = 250  # times its own size that a ZIP may unpack to
 SMALL = 64 * 2**20  # bytes that any ZIP may unpack to
@@ -55,6 +59,56 @@ def walk(root: Path) -> tuple[list[File], list[str]]:
                 files.append(File(name, entry.stat().st_size, Path(entry.path)))
         _allow_number(len(files), root)
     return files, links
+
+
+@contextmanager
+def received(name: str, files: Sequence[tuple[str, bytes]]) -> Iterator[Path]:
+    """Keeps on disk what a visitor sent, for as long as it is read.
+
+    One ZIP stays as it is. A folder or loose pictures are packed into one under the paths that they had, so that all
+    bounds of a ZIP hold for them, and no path that a visitor wrote is ever one of this server's.
+
+    Args:
+        name: What messages call it; a name of a dataset.
+        files: Path with slashes and content of each.
+
+    Yields:
+        A path for an importer.
+
+    Raises:
+        UserError: If they are too many or too large, or several of them are ZIPs.
+    """
+    most, size = settings().upload_mb, sum(len(content) for _, content in files)
+    if size > most * 2**20:
+        what = "The file has" if len(files) == 1 else f"The {len(files):,} files have"
+        raise UserError(
+            f"{what} {size / 2**20:.0f} MB, at most {most} MB are allowed. Take fewer or smaller pictures."
+        )
+    _allow_number(len(files), Path(name))
+    zips = [path for path, _ in files if path.casefold().endswith(".zip")]
+    if zips and "/" not in zips[0] and len(files) > 1:
+        raise UserError(
+            f"{zips[0]!r} came with {many(len(files) - 1, 'other file')}. One ZIP alone is read, or pictures without "
+            "any. Take it out, or send it alone."
+        )
+    with scratch.temporary() as folder:
+        if zips and len(files) == 1:
+            file = folder / f"{name}.zip"
+            file.write_bytes(files[0][1])
+        else:
+            file, taken = folder / name, set()
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
+                for path, content in files:
+                    packed.writestr(zipfile.ZipInfo(own := _own(path, taken)), content)
+                    taken.add(own)
+        yield file
+
+
+def _own(path: str, taken: set[str]) -> str:
+    """Numbers a path that another file has already: pictures chosen one by one may come from several folders."""
+    stem, dot, suffix = path.rpartition(".")
+    more = (f"{stem or suffix} ({i}){dot}{suffix}" for i in itertools.count(2))
+    return next(each for each in itertools.chain([path], more) if each not in taken)
 
 
 class Directory:

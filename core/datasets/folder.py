@@ -6,7 +6,9 @@ Nothing is unpacked to disk, and a picture that cannot be used is listed with it
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from core.datasets.dataset import (
 from core.datasets.files import Archive, Directory, shown
 from core.datasets.own import square
 from core.datasets.pictures import KINDS, SUFFIXES, Span
-from core.datasets.plan import FolderConfig, Picture, opened, plan, planned, prepare
+from core.datasets.plan import FolderConfig, Picture, Plan, opened, plan, planned, prepare
 from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import many
@@ -39,6 +41,7 @@ CLASSES = 1000  # at most
 _LISTED = 1000  # refused files that are listed by name
 _GLANCE = 30_000_000  # pixels that a preview decodes to find the largest value
 _FOLDERS = 200  # folders whose meaning is listed by name
+_SAMPLES, _SIDE = 24, 64  # pictures that a preview shows, and their side
 
 
 def preview(config: FolderConfig) -> Preview:
@@ -54,6 +57,9 @@ def preview(config: FolderConfig) -> Preview:
         pictures = deep or tree.pictures
         few = sum(picture.header.pixels for picture in pictures) <= _GLANCE
         largest = decoding.ends(source, pictures)[1] if pictures and few else None
+        ones = not deep and largest == 1
+        span = Span(largest, ones) if largest and (deep or ones) else None
+        samples = tuple(decoding.samples(source, _some_of(tree), _SIDE, span))
     return Preview(
         pictures=len(tree.pictures),
         refused=_shown(tree.refused[:_LISTED]),
@@ -66,6 +72,20 @@ def preview(config: FolderConfig) -> Preview:
                     {"folder": name, "taken_as": kind}
                     for name, kind in _shown(reading.folders[:_FOLDERS])
                 ],
+                "classes": {
+                    shown(name): count
+                    for name, count in sorted(
+                        Counter(name for _, name, _ in reading.placed if name is not None).items(),
+                        key=lambda pair: _natural(pair[0]),
+                    )[:CLASSES]
+                },
+                "splits": {
+                    name: count
+                    for code, name in enumerate(SPLITS)
+                    if (count := sum(split == code for _, _, split in reading.placed))
+                }
+                if any(split for _, _, split in reading.placed)
+                else {},
             }
             for reading in tree.readings.values()
         ),
@@ -73,9 +93,20 @@ def preview(config: FolderConfig) -> Preview:
         problem=tree.problem,
         columns=tuple(name for name in tree.columns if name.isprintable()),
         deep=len(deep),
-        ones=not deep and largest == 1,
-        largest=largest if deep or largest == 1 else None,
+        ones=ones,
+        largest=largest if deep or ones else None,
+        samples=tuple((shown(name), pixels) for name, pixels in samples),
     )
+
+
+def _some_of(tree: Plan) -> list[Picture]:
+    """Chooses pictures that tell most of a set: of each class in turn, until they are enough."""
+    reading = tree.readings.get(tree.taken) or next(iter(tree.readings.values()))
+    of: dict[str | None, list[Picture]] = defaultdict(list)
+    for i, label, _ in reading.placed:
+        of[label].append(tree.pictures[i])
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*of.values()))
+    return list(itertools.islice(filter(None, turns), _SAMPLES))
 
 
 def check(config: FolderConfig) -> FolderConfig:
@@ -115,8 +146,8 @@ def teaches(config: FolderConfig) -> bool:
     suffixes=SUFFIXES,
     teaches=teaches,
     preview=preview,
-    upload=f"A ZIP of pictures ({KINDS}): one folder per class, splits of such folders, a file of labels, or all in "
-    "one. Any sizes, grey or colour.",
+    upload=f"Pictures ({KINDS}) of any sizes, grey or colour: one folder per class, splits of such folders, a file of "
+    "labels, or all in one.",
 )
 def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Your own pictures, from a directory or a ZIP: one folder per class, splits of such folders, or all in one.

@@ -71,6 +71,8 @@ function stage(root) {
     end() {
       observer.disconnect();
       for (const cancel of pending.values()) cancel();
+      me.ended = true;
+      me.over?.();  // what a script has open outside of the page, such as a camera
     },
     ...begin(),
   };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -192,9 +193,30 @@ def test_data_a_zip_of_texts_gives_its_sentence(gallery, screen):
     screen.open(gallery, "data")
     bring(screen, "texts", pack({f"{i}.txt": b"no picture" for i in range(9)}), "texts.zip")
     screen.says("No picture in 'texts.zip' could be read")
-    screen.page.get_by_text("Look", exact=True).click()
+    screen.button("data.close").click()
+    expect(screen.page.get_by_role("dialog")).to_have_count(0)
     expect(screen.canvas("data.wall")).to_be_visible()
     assert not (gallery.home / "datasets" / "texts").exists()
+
+
+def test_data_the_camera_takes_a_class_while_its_button_is_held(gallery, screen):
+    screen.open(gallery, "data", **{"data.view": "bring"})
+    screen.page.get_by_role("tab", name="Camera").click()
+    screen.page.get_by_role("button", name="Start the camera").click()
+    hold = screen.page.get_by_role("button", name="Hold to take pictures")
+    for label in ("cup", "plate"):
+        screen.page.get_by_role("textbox", name="Class of the next pictures").fill(label)
+        hold.hover()
+        screen.page.mouse.down()
+        screen.says("Taking pictures: 4")
+        screen.page.mouse.up()
+        # understood by the server, before anything is kept
+        expect(screen.page.get_by_text(re.compile(f"{label} [4-6]"))).to_be_visible()
+        screen.page.get_by_role("button", name="Next class").click()
+    screen.button("data.import").click()
+    screen.chosen("data", "camera")
+    screen.says("colour images of 32×32 px, 2 classes")
+    expect(screen.page.get_by_role("dialog")).to_have_count(0)
 
 
 # --- Latent space -------------------------------------------------------------------------------

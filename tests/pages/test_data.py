@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import zipfile
 
@@ -39,7 +40,7 @@ BIRDS = pack(
 
 def bring(seen, content, name="", file="My birds.zip"):
     if not seen.all("data.upload"):
-        seen.set(data__view="bring")
+        seen.press("data.bring")
     seen.widget("data.upload").upload(file, content)
     seen.run()
     if name:
@@ -269,6 +270,125 @@ def test_import_a_zip(visit):
     assert "Files left out" in " ".join(box.label for box in seen.at.expander)
 
 
+BOX = {
+    f"box/{kind}/{i}.png": picture(70 * len(kind) + i)
+    for kind in ("cup", "plate")
+    for i in range(6)
+}
+
+
+def brought(visit, way):
+    """Opens the dialog at one of its tabs."""
+    seen = visit("data", **{"data.view": "bring"}).calm()
+    seen.at.session_state["data.way"] = way
+    return seen.run().calm()
+
+
+def test_a_folder_is_understood_before_it_is_imported(visit):
+    seen = brought(visit, "A folder")
+    assert "data.view" not in seen.at.query_params  # the link has opened the dialog
+    assert "one folder per class" in seen.texts("markdown")
+    seen.widget("data.upload.folder").set_value([(name, x, "") for name, x in BOX.items()])
+    seen.run().calm()
+    said = seen.texts("markdown")
+    assert "**12** pictures" in said and "**Classes** 2: cup 6, plate 6" in said
+    assert "**Splits** drawn from all of them" in said and "**Labels** by the folders" in said
+    assert "**Bits** 8 per channel" in said
+    assert seen.pictures("data.samples")["titles"][:2] == ["box/cup/0.png", "box/plate/0.png"]
+    assert datasets.names() == [*datasets.datasets.names()]  # nothing is kept yet
+    assert seen.widget("data.name").value == "box"
+    seen.press("data.import").calm()
+    assert not seen.all("data.upload.folder")  # at the top of the new dataset
+    assert seen.widget("data").value == "box"
+    made = datasets.load("box")
+    assert (len(made), made.classes) == (12, ("cup", "plate"))
+    seen.press("data.bring")
+    assert not seen.widget("data.upload.folder.").value and seen.widget("data.name").value == ""
+
+
+def test_a_wrong_value_or_name_loses_nothing(visit):
+    seen = brought(visit, "A folder")
+    seen.widget("data.upload.folder").set_value([(name, x, "") for name, x in BOX.items()])
+    seen.run().set(data__name="a/b", data__folder__count=3)
+    assert "must be 1 to 60 letters" in seen.errors[0]
+    assert "**12** pictures" in seen.texts("markdown")  # still
+    seen.set(data__name="Tea").press("data.import")
+    assert "dataset.count must be 0, for all images, or at least 8, got 3" in seen.errors[0]
+    assert len(seen.widget("data.upload.folder").value) == 12
+    seen.set(data__folder__count=8).press("data.import").calm()
+    assert len(datasets.load("tea")) == 8
+
+
+def test_loose_pictures_are_one_set_and_two_zips_are_refused(visit):
+    seen = visit("data", **{"data.view": "bring"})
+    seen.widget("data.upload").set_value([(f"{i}.png", picture(i), "") for i in range(9)])
+    seen.run().calm().press("data.import").calm()
+    made = datasets.load("pictures")
+    assert (len(made), made.labelled) == (9, False)
+    seen.press("data.bring").widget("data.upload.").set_value(
+        [("a.zip", BIRDS, ""), ("b.zip", BIRDS, "")]
+    )
+    assert "'a.zip' came with 1 other file." in seen.run().errors[0]
+    seen.press("data.close").calm()
+    assert not seen.all("data.close")
+
+
+def jpeg(number):
+    content = picture(number, "JPEG", (256, 256))
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode()
+
+
+def shots(first, label, count=5):
+    return [{"number": first + i, "label": label, "jpeg": jpeg(first + i)} for i in range(count)]
+
+
+def test_the_camera_makes_a_dataset_class_by_class(visit):
+    seen = brought(visit, "Camera")
+    assert seen.pictures("data.camera")["counts"] == []
+    seen.told("data.camera", {"burst": {"shots": shots(10, "cup")}}).calm()
+    assert "**Classes** 1: cup 5" in seen.texts("markdown")
+    again = shots(13, "cup", 2) + shots(20, "test\t")  # two of them were not confirmed in time
+    seen.told("data.camera", {"burst": {"shots": again}}).calm()
+    drawn = seen.pictures("data.camera")
+    assert (drawn["counts"], drawn["has"]) == ([["cup", 5], ["test", 5]], 24)
+    assert "**Classes** 2: cup 5, test 5" in seen.texts("markdown")  # a class of any name
+    seen.told("data.camera", {"burst": {"shots": [], "gone": [24]}}).press("data.import").calm()
+    made = datasets.load("camera")
+    assert {name: sum(splits.values()) for name, splits in made.counts().items()} == {
+        "cup": 5,
+        "test": 4,
+    }
+    assert seen.press("data.bring").pictures("data.camera")["counts"] == []
+
+
+@pytest.mark.parametrize(
+    "burst",
+    [
+        {"shots": 7, "gone": 7},
+        {"shots": [None, 7, {}, {"number": True}, {"number": 1, "label": 2, "jpeg": 3}]},
+        {
+            "shots": [{"number": 1, "label": "a", "jpeg": "data:image/png;base64,AAAA"}],
+            "gone": ["x"],
+        },
+        {"shots": [{"number": 1, "label": "a", "jpeg": "data:image/jpeg;base64,%%"}]},
+        {"shots": [{"number": 1, "label": "a", "jpeg": "data:image/jpeg;base64," + "A" * 90_000}]},
+    ],
+)
+def test_what_is_no_picture_of_a_camera_is_left_out(visit, burst):
+    seen = visit("data", **{"data.view": "bring"}).told("data.camera", {"burst": burst}).calm()
+    assert seen.pictures("data.camera")["counts"] == []
+
+
+def test_the_camera_takes_a_bounded_number(visit, monkeypatch):
+    from pages.parts import camera
+
+    monkeypatch.setattr(camera, "MOST", 7)
+    seen = visit("data", **{"data.view": "bring"})
+    seen.told("data.camera", {"burst": {"shots": shots(1, "a", 9)}}).calm()
+    drawn = seen.pictures("data.camera")
+    assert (drawn["counts"], drawn["room"], drawn["has"]) == ([["a", 7]], 0, 9)
+
+
 def test_import_follows_the_settings_and_the_name(visit):
     seen = visit("data", **{"data.view": "bring"}).set(
         data__folder__size=16, data__folder__channels="grey", data__folder__fit="pad"
@@ -299,7 +419,7 @@ def test_every_reading_of_the_folders_is_shown_before_the_import(visit):
     seen.widget("data.upload").upload("birds.zip", SPLITS)
     seen.run().calm()
     assert "**17** pictures" in seen.texts("markdown")
-    assert seen.widget("data.name").placeholder == "birds"  # what it is called without a name
+    assert seen.widget("data.name").value == "birds"  # until a person writes another
     assert radio(seen).options == ["As splits (found)", "As classes", "Without classes"]
     assert radio(seen).value == "splits"
     sentences = list(radio(seen).proto.captions)
@@ -329,7 +449,7 @@ def test_a_wrong_folder_for_training_is_told_beside_its_field_and_another_file_b
     assert seen.widget("data.import").disabled
     seen.widget(folder_key(seen, "training")).set_value("Testing")
     seen.run().calm().press("data.import").calm()
-    seen.set(data__view="bring")
+    seen.press("data.bring")
     others = {
         f"{part}/{kind}/{i}.png": picture(sum(map(ord, part + kind)) + 1000 * i)
         for part in ("fit", "later")
@@ -481,7 +601,7 @@ def test_view_only_takes_nothing_in(visit, trained, setting):
     late = visit("data", data="plain")
     assert late.widget("data.delete").disabled
     late.force("data.delete")
-    late.set(data__view="bring")
+    late.press("data.bring")
     assert late.widget("data.import").disabled
     late.force("data.import")
     assert late.widget("data.upload").disabled
@@ -648,6 +768,29 @@ def test_the_map_marks_a_kind_and_shows_its_images(visit, tmp_path, doubles):
     seen.set(data__view="look").set(data__sort="distance").calm()  # as the inspection says
     assert len(numbers(seen)) == len(set(numbers(seen))) == 41
     assert "✕" in seen.pictures("data.wall")["marks"].values()
+
+
+def test_what_changed_since_another_version_is_shown_as_pictures(visit):
+    from core.quality import decisions
+
+    with datasets.received("birds", [("birds.zip", BIRDS)]) as path:
+        base = datasets.bring("birds", {"path": str(path)})
+    decisions.decide(base, "exclude", [4, 6, 8], seen=0)
+    decisions.decide(base, "relabel", [5], 1 - int(base.y[5]), seen=1)
+    decisions.apply(base, "mended")
+    seen = visit("data", data="mended", **{"data.view": "version"}).calm()
+    assert seen.widget("data.against.mended").value == "birds"  # what it was made from
+    assert "3 went, 1 has another label; 12 images are the same." in seen.texts("markdown")
+    kinds = seen.widget("data.change.mended.birds")
+    assert kinds.options == ["Went (3)", "Another label (1)"]
+    assert (seen.images("data.changed.before") == base.pictures([4, 6, 8])).all()
+    kinds.set_value("label")
+    seen.run().calm()
+    assert seen.pictures("data.changed.after")["count"] == 1
+    first = visit("data", data="birds", **{"data.view": "version"}).calm()
+    assert first.widget("data.against.birds").value is None
+    first.set(data__against__birds="mended").calm()
+    assert first.widget("data.change.birds.mended").options == ["Came (3)", "Another label (1)"]
 
 
 def test_images_are_added_by_choice_of_a_chain(visit, tmp_path, doubles, spawned, asked):

@@ -145,6 +145,8 @@ def test_the_choice_follows_to_every_page(visit, trained):
         seen.open(page)
         assert chosen(seen) == (trained.runs["vae"], "digits")
         assert seen.at.query_params == {"run": trained.runs["vae"], "data": "digits"}
+        # it can be changed where the page is about it
+        assert bool(seen.all("run")) == (page in ("train", "evaluate", "about", "latent"))
 
 
 def test_the_runs_are_those_of_the_dataset(visit, trained):

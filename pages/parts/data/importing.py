@@ -1,22 +1,22 @@
-"""A ZIP of pictures on its way in: how it would be read, what it leaves open, and its import under a name."""
+"""Pictures on their way in: from a folder, a ZIP, loose files or the camera; how they would be read, and the import."""
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import hashlib
+import json
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from core import datasets
 from core.catalog import UserError
-from core.ground import scratch
+from core.datasets import labels
 from core.ground.settings import settings
 from core.ground.writing import many
 from pages.parts import form, shell, show
+from pages.parts.camera import camera, forget
 
 READINGS = {
     "file": "By the file of labels",
@@ -24,83 +24,218 @@ READINGS = {
     "classes": "As classes",
     "none": "Without classes",
 }
+LABELS = {
+    "file": "by a file of labels",
+    "splits": "by the folders inside the splits",
+    "classes": "by the folders",
+    "none": "none",
+}
+WAYS = {"files": "Pictures or a ZIP", "folder": "A folder", "camera": "Camera"}
+_OPEN = "data.bringing"
+_LISTED = 12  # classes that are named
 
 
-def draw() -> None:
-    """Takes a ZIP of pictures in, under a name; says before how it would be read."""
-    left, right = st.columns([1.7, 1], gap="large")
+@dataclasses.dataclass(frozen=True)
+class Upload:
+    """What a visitor has brought so far.
+
+    Attributes:
+        name: What it may be called.
+        mark: Changes with its content.
+        files: Path and content of each.
+        typed: Whether the visitor has typed the class of each, so that nothing is to be asked.
+    """
+
+    name: str
+    mark: str
+    files: list[tuple[str, bytes]]
+    typed: bool = False
+
+
+def offer(place: Any) -> None:
+    """Offers the import at the page's top, and draws its dialog while it is open; a link may ask for it."""
+    if st.query_params.get("data.view") == "bring":
+        del st.query_params["data.view"]
+        st.session_state[_OPEN] = True
+    place.button(
+        "Bring your own pictures",
+        key="data.bring",
+        icon=":material/add_photo_alternate:",
+        type="primary",
+        on_click=lambda: st.session_state.update({_OPEN: True}),
+    )
+    if st.session_state.get(_OPEN):
+        bring()
+
+
+def _close() -> None:
+    """Closes the dialog with the next run of the page, and forgets what was brought."""
+    for key in (_OPEN, "data.preview", "data.name", "data.named"):
+        st.session_state.pop(key, None)
+    forget("data.camera")
+    st.session_state["data.imports"] = st.session_state.get("data.imports", 0) + 1
+
+
+@st.dialog(
+    "Bring your own pictures", width="large", dismissible=False
+)  # a click beside would lose all
+@shell.guard()
+def bring() -> None:
+    """Takes pictures in, under a name; says before how they would be read."""
+    left, right = st.columns([1, 1.25], gap="large")
+    naming, pressing, closing = st.columns([3, 1, 1], gap="small", vertical_alignment="bottom")
+    below = st.container()
     values: dict[str, Any] = {}
     wanted, source = "", datasets.importers()[0].name
     with left:
-        kinds = " ".join(entry.upload for entry in datasets.importers())
-        st.caption(f"{kinds} At most {settings().upload_mb} MB.")
-        upload = st.file_uploader(
-            "ZIP",
-            type="zip",
-            key="data.upload" + "." * st.session_state.get("data.imports", 0),  # empty afterwards
-            label_visibility="collapsed",
-            disabled=not shell.may_change(),
-        )
-        naming, pressing = st.columns([2, 1], vertical_alignment="bottom")
-        name = naming.text_input(
-            "Name",
-            key="data.name",
-            placeholder="my-birds" if upload is None else Path(upload.name).stem,
-            max_chars=60,
-            disabled=not shell.may_change(),
-        )
-        if upload is not None and shell.may_change():
-            with shell.guard():
-                called = datasets.free(name or Path(upload.name).stem)
-                source, values = read_as(upload, called)
-                wanted = called  # nothing speaks against it
-    with right:
+        upload = taken()
+    typed = named(naming, upload)
+    if upload is None:
+        with right:
+            nothing()
+    elif shell.may_change():
+        with right, shell.guard():
+            source, values = read_as(upload)
+            with below, shell.guard():
+                wanted = datasets.free(typed)  # nothing speaks against it
+    with st.expander("Advanced"):
         of_upload, key = {"reading", "training", "range", "group"}, f"data.{source}"
-        values |= form.form({key: datasets.config_of(source)}, omit=of_upload)[key]
+        values |= form.flat({key: datasets.config_of(source)}, omit=of_upload)[key]
     pressed = pressing.button(
         "Import",
         type="primary",
         key="data.import",
         disabled=not wanted,
+        width="stretch",
         help="Reads every picture once; what cannot be read is listed with the reason.",
     )
+    if closing.button("Close", key="data.close", width="stretch"):
+        _close()
+        st.rerun()
     if not pressed or upload is None or not wanted:
         return
+    with below, shell.guard():
+        keep(upload, wanted, source, values)
+        st.rerun()
+
+
+def nothing() -> None:
+    """Says what can be brought."""
+    kinds = " ".join(entry.upload for entry in datasets.importers())
+    with shell.empty(
+        f"{kinds} At most {settings().upload_mb} MB.  \nWhat is understood of them is shown here, before "
+        "anything is kept."
+    ):
+        pass
+
+
+def keep(upload: Upload, name: str, source: str, values: dict[str, Any]) -> None:
+    """Imports an upload, and leads to the top of the new dataset."""
     settings().allow_change("import images")
-    with stored(upload, wanted) as path, left:
-        dataset = datasets.bring(wanted, values | {"path": path}, show.Bar(), source=source)
+    with datasets.received(name, upload.files) as path:
+        dataset = datasets.bring(name, values | {"path": str(path)}, show.Bar(), source=source)
     left_out = f", {len(dataset.refused):,} left out" if dataset.refused else ""
-    st.session_state["_done"] = f"{wanted}: {len(dataset):,} pictures imported{left_out}."
-    st.session_state["data.next"] = wanted
-    st.session_state["data.imports"] = st.session_state.get("data.imports", 0) + 1
-    st.session_state.pop("data.preview", None)
+    st.session_state["_done"] = f"{name}: {len(dataset):,} pictures imported{left_out}."
+    st.session_state["data.next"] = name
+    _close()
     st.query_params.pop("data.view", None)  # to the new pictures
-    st.rerun()
 
 
-@contextmanager
-def stored(upload: Any, name: str) -> Iterator[str]:
-    """Gives the path of an upload on the server's disk, for as long as it is read."""
-    with scratch.temporary() as folder:
-        file = folder / f"{name}.zip"
-        with file.open("wb") as out:
-            upload.seek(0)
-            shutil.copyfileobj(upload, out)
-        yield str(file)
+def taken() -> Upload | None:
+    """Takes files, a folder or pictures of the camera, and gives those of the open tab; the others keep theirs."""
+    tabs = st.tabs(list(WAYS.values()), key="data.way", on_change="rerun")
+    upload = None
+    for (way, title), tab in zip(WAYS.items(), tabs, strict=True):
+        with tab:
+            mine = shot() if way == "camera" else sent(way, title)
+        upload = mine if tab.open else upload
+    return upload
 
 
-def looked(upload: Any, name: str, chosen: dict[str, str]) -> datasets.Preview:
-    """Looks into an upload, once for each file and choice; its content tells the importer."""
-    if upload.size > settings().upload_mb * 2**20:
-        raise UserError(
-            f"The file has {upload.size / 2**20:.0f} MB, at most {settings().upload_mb} MB are allowed. "
-            "Make it smaller."
+def sent(way: str, title: str) -> Upload | None:
+    """Takes files that are chosen or dropped: a whole folder, or single ones."""
+    suffixes = {suffix for entry in datasets.importers() for suffix in entry.suffixes}
+    suffixes |= {name.rpartition(".")[2] for name in labels.NAMES}
+    whole = way == "folder"
+    key = "data.upload.folder" if whole else "data.upload"
+    files = st.file_uploader(
+        title,
+        type=None if whole else ["zip", *sorted(suffixes)],  # what else a folder holds is told
+        accept_multiple_files="directory" if whole else True,
+        key=key + "." * st.session_state.get("data.imports", 0),  # empty afterwards
+        label_visibility="collapsed",
+        disabled=not shell.may_change(),
+    )
+    st.caption(
+        "Folders inside become classes or splits. Thousands of pictures come faster as a ZIP."
+        if whole
+        else "A ZIP keeps its folders. Loose pictures are one set without classes, unless labels.csv is with them."
+    )
+    if not files:
+        return None
+    top, slash, _ = files[0].name.partition("/")
+    if whole and not any("/" in file.name for file in files):
+        st.warning(
+            "A folder that is dropped loses the folders inside on its way through the browser. Take it out again, and "
+            "choose it with the button, or send a ZIP.",
+            icon=":material/warning:",
         )
-    key = (upload.file_id, chosen)
+    alone = slash or len(files) == 1
+    return Upload(
+        (top if slash else top.rpartition(".")[0] or top) if alone else "pictures",
+        _mark(file.file_id for file in files),
+        [(file.name, file.getvalue()) for file in files],
+    )
+
+
+def shot() -> Upload | None:
+    """Takes pictures with the camera, class after class."""
+    if not shell.may_change():
+        st.caption("This server is for viewing only.")
+        return None
+    pictures = camera(key="data.camera")
+    if not pictures:
+        st.caption(
+            "Type a class, hold the button for some seconds, then the next class: two pictures a second, small squares."
+        )
+        return None
+    files = [(f"{i:04}.jpg", content) for i, (_, content) in enumerate(pictures)]
+    rows = [
+        {"file_name": f"{i:04}.jpg", "label": label}
+        for i, (label, _) in enumerate(pictures)
+        if label
+    ]
+    if rows:  # not as folders, whose names may say a split
+        files.append(("labels.jsonl", "\n".join(map(json.dumps, rows)).encode()))
+    return Upload("camera", _mark(map(repr, files)), files, typed=bool(rows))
+
+
+def _mark(parts: Any) -> str:
+    mark = hashlib.sha256()
+    for part in parts:
+        mark.update(part.encode())
+    return mark.hexdigest()[:16]
+
+
+def named(place: Any, upload: Upload | None) -> str:
+    """Asks for the name; until a person writes one, it is the file's."""
+    state, suggested = st.session_state, "" if upload is None else datasets.suggest(upload.name)
+    if state.get("data.name", "") in ("", state.get("data.named", "")):
+        state["data.name"] = suggested
+    state["data.named"] = suggested
+    return place.text_input("Name", key="data.name", max_chars=60, disabled=not shell.may_change())
+
+
+def looked(upload: Upload, chosen: dict[str, str]) -> datasets.Preview:
+    """Looks into an upload, once for each content and choice; its content tells the importer."""
+    key = (upload.mark, chosen)
     cached = st.session_state.get("data.preview")
     if cached is None or cached[0] != key:
-        with st.spinner("Looking into the ZIP"), stored(upload, name) as path:
-            cached = key, datasets.preview({"path": path} | chosen)
+        with (
+            st.spinner("Looking into the pictures"),
+            datasets.received(datasets.suggest(upload.name), upload.files) as path,
+        ):
+            cached = key, datasets.preview({"path": str(path)} | chosen)
         st.session_state["data.preview"] = cached
     return cached[1]
 
@@ -126,24 +261,51 @@ def reading_of(preview: datasets.Preview, key: str) -> dict[str, Any]:
     return reading
 
 
-def read_as(upload: Any, name: str) -> tuple[str, dict[str, Any]]:
+def facts(preview: datasets.Preview, reading: dict[str, Any], by: str) -> None:
+    """Shows some of the pictures, and what was understood: classes, splits, labels, bits."""
+    if preview.samples:
+        colour = max(len(x) for _, x in preview.samples)
+        show.pictures(
+            np.stack([x.repeat(colour // len(x), 0) for _, x in preview.samples]),
+            columns=8,
+            key="data.samples",
+            titles=[name for name, _ in preview.samples],
+            max_height=200,
+            max_zoom=1,
+            alt=f"{len(preview.samples)} of the pictures, cut to squares",
+        )
+    classes = list(reading["classes"].items())
+    listed = ", ".join(f"{name} {count:,}" for name, count in classes[:_LISTED])
+    more = f" and {len(classes) - _LISTED:,} more" if len(classes) > _LISTED else ""
+    splits = ", ".join(f"{count:,} {name}" for name, count in reading["splits"].items())
+    deep = f"more than 8 in {preview.deep:,}" if preview.deep else "1" if preview.ones else "8"
+    st.markdown(
+        f"**Classes** {len(classes):,}"
+        + (f": {shell.plain(listed)}{more}" if classes else "")
+        + f"  \n**Splits** {splits or 'drawn from all of them'}"
+        + f"  \n**Labels** {by}  \n**Bits** {deep} per channel"
+    )
+
+
+def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
     """Shows what an upload would become, and asks what it leaves open; gives its importer and the answers."""
-    prefix = f"data.upload.{upload.file_id}"  # of the answers, so that another file has its own
+    prefix = f"data.upload.{upload.mark}"  # of the answers, so that another file has its own
     state = {key: st.session_state.get(f"{prefix}.{key}", "") for key in ("training", "group")}
     chosen, wrong = {key: value for key, value in state.items() if value.strip()}, None
     try:
-        preview = looked(upload, name, chosen)
+        preview = looked(upload, chosen)
     except UserError as error:
         if "training" not in chosen:
             raise
         del chosen["training"]
-        preview, wrong = looked(upload, name, chosen), error
+        preview, wrong = looked(upload, chosen), error
     knobs = datasets.config_of(preview.source).knobs()
     others = len(preview.refused)
     st.markdown(
         f"**{preview.pictures:,}** pictures"
         + (f", and {many(others, 'other file')}" if others else "")
     )
+    about = st.container()
     values: dict[str, Any] = {}
     if preview.columns:
         columns = dataclasses.replace(knobs["group"], options=("", *preview.columns))
@@ -151,8 +313,12 @@ def read_as(upload: Any, name: str) -> tuple[str, dict[str, Any]]:
     if not preview.readings:
         return preview.source, values
     # another choice of folders begins with its own, too
-    reading = reading_of(preview, f"data.reading.{upload.file_id}.{'.'.join(chosen.values())}")
+    typed = [each for each in preview.readings if each["kind"] == "file"] if upload.typed else []
+    key = f"data.reading.{upload.mark}.{'.'.join(chosen.values())}"
+    reading = typed[0] if typed else reading_of(preview, key)
     values["reading"] = reading["kind"]
+    with about:
+        facts(preview, reading, "as you typed them" if typed else LABELS[reading["kind"]])
     if wrong or any(folder["taken_as"] in datasets.SPLITS for folder in reading["folders"]):
         values["training"] = form.control(knobs["training"], prefix)
     if wrong:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import streamlit as st
 
 from core import datasets, jobs, kinds, runs
-from core.ground import scratch
-from pages.parts import form, shell
+from core.ground import scratch, tables
+from pages.parts import form, shell, show
 from pages.parts import job as job_panel
-from pages.parts.data import mending
+from pages.parts.data import load, mending
 
 
 def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
@@ -20,10 +21,98 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         decided(dataset)
+        with shell.guard():
+            differs(dataset)
     with right:
         add(choice, prepared)
         take(dataset)
         terms(dataset)
+
+
+def differs(dataset: Any) -> None:
+    """Shows what went, came or changed since another version, at first the one that this was made from."""
+    from core.building import difference
+
+    origin = difference.origin(dataset)
+    made_from = origin[0] if origin else ""
+    options = [
+        name
+        for name in datasets.names()
+        if name != dataset.name
+        and (name == made_from or datasets.describe(name).saved)
+        and datasets.describe(name).medium.name == dataset.medium.name
+    ]
+    if not options:
+        return
+    st.markdown("**What changed**")
+    against = st.selectbox(
+        "Since the version",
+        options,
+        index=options.index(made_from) if made_from in options else None,
+        key=f"data.against.{dataset.name}",
+        placeholder="Choose another version",
+        format_func=lambda name: datasets.describe(name).title,
+    )
+    if against is None:
+        return
+    before = load(against, dict(origin[1]) if origin and against == made_from else {})
+    found = difference.compare(before, dataset)
+    st.markdown(shell.plain(found.sentence))
+    kinds = [kind for kind, pairs in found.pairs.items() if len(pairs)]
+    if not kinds:
+        return
+    kind = st.segmented_control(
+        "What became of them",
+        kinds,
+        default=kinds[0],
+        required=True,
+        key=f"data.change.{dataset.name}.{against}",
+        format_func=lambda kind: f"{difference.KINDS[kind]} ({found.counts[kind]:,})",
+        label_visibility="collapsed",
+    )
+    changed(found, before, dataset, kind)
+
+
+def changed(found: Any, before: Any, after: Any, kind: str) -> None:
+    """Shows the images of one kind of difference; where pixels are others, both."""
+    from core.building.difference import SHOWN, Change, changes
+
+    count, shown = found.counts[kind], changes(found, before, after, kind, SHOWN)
+    sides = {"after": after}
+    if kind == "gone":
+        sides = {"before": before}
+    elif kind == "pixels":
+        sides = {"before": before, "after": after}
+    for place, (side, dataset) in zip(st.columns(len(sides)), sides.items(), strict=True):
+        with place:
+            if len(sides) > 1:
+                st.caption(f"{side.capitalize()}: {shell.plain(dataset.name)}")
+            show.pictures(
+                dataset.pictures([getattr(change, side) for change in shown]),
+                columns=8 // len(sides),
+                key=f"data.changed.{side}",
+                titles=[str(change) for change in shown],
+                max_height=380,
+                max_zoom=6,
+                alt=f"{len(shown)} images that changed, as {dataset.name} has them",
+            )
+    if kind == "label":
+        every = changes(found, before, after, kind)
+        ways = Counter(f"{change.label_before} → {change.label_after}" for change in every)
+        st.caption(
+            shell.plain(", ".join(f"{way} ({count:,})" for way, count in ways.most_common(20)))
+        )
+    if count > SHOWN:
+        st.caption(f"The first {SHOWN} of {count:,}.")
+    st.download_button(
+        "All as CSV",
+        lambda: tables.write(Change._fields, changes(found, before, after, kind)),
+        f"{datasets.slug(after.name)}-since-{datasets.slug(before.name)}-{kind}.csv",
+        "text/csv",
+        key="data.changed.csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
 
 
 def decided(dataset: Any) -> None:

@@ -19,21 +19,23 @@ from pages.parts.canvas import canvas
 from pages.parts.component import data_url
 from pages.parts.latent import Spot, land
 
-WAYS = {"draw": "Draw", "upload": "Upload", "dataset": "Dataset"}
+WAYS = {"draw": "Draw", "upload": "Upload", "camera": "Camera", "dataset": "Dataset"}
 
 
 def ways(spot: Spot) -> list[str]:
     """Lists where an item of this medium can come from."""
+    reader = datasets.reader(spot.dataset)
     offered = {
         "draw": "drawing" in spot.dataset.medium.parts,
-        "upload": datasets.reader(spot.dataset) is not None,
+        "upload": reader is not None,
+        "camera": reader is not None and "jpg" in reader.suffixes,
     }
     return [way for way in WAYS if offered.get(way, True)]
 
 
 def draw(spot: Spot) -> None:
     """Takes an image, and shows it as the model sees it and as the model makes it."""
-    source, result = st.columns([1.2, 1.8], gap="medium")
+    source, result = st.columns([1.45, 1.55], gap="medium")
     offered = ways(spot)
     with source:
         way = st.segmented_control(
@@ -46,7 +48,7 @@ def draw(spot: Spot) -> None:
             format_func=lambda name: WAYS[name],
             label_visibility="collapsed",
         )
-        taken = {"draw": drawn, "upload": uploaded, "dataset": chosen}[
+        taken = {"draw": drawn, "upload": uploaded, "camera": photographed, "dataset": chosen}[
             way if way in offered else offered[0]
         ](spot)
         label = class_of(spot)
@@ -79,6 +81,18 @@ def uploaded(spot: Spot) -> tuple[str, Any, int | None] | None:
         help="It is turned upright, cut to a square and scaled to the size that the model knows.",
     )
     return None if file is None else ("your picture", file.getvalue(), None)
+
+
+def photographed(spot: Spot) -> tuple[str, Any, int | None] | None:
+    """Takes a picture with the camera."""
+    photo = st.camera_input(
+        "A picture of the camera",
+        key="latent.camera",
+        resolution="480p",
+        label_visibility="collapsed",
+        help="Its middle square is taken; browsers give the camera to pages of this computer, or over https.",
+    )
+    return None if photo is None else ("your picture", photo.getvalue(), None)
 
 
 def chosen(spot: Spot) -> tuple[str, Any, int | None] | None:
