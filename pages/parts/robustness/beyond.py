@@ -81,11 +81,12 @@ def corruptions(question: Question) -> None:
     )
     table = _newest(question, "corruptions.json")
     if table is None:
-        st.caption(
+        with shell.empty(
             "Noise, blur, weather and digital faults, five severities each: how accuracy falls with what happens to "
-            "pictures without any attacker. Nothing was measured for this classifier yet."
-        )
-        return
+            "pictures without any attacker. Nothing was measured for this classifier yet.",
+            ":material/cloud:",
+        ):
+            return
     rows = table["accuracy"]
     _shares(
         list(rows.values()),
@@ -125,12 +126,13 @@ def certified(question: Question) -> None:
     )
     certificate = _newest(question, "certified.json")
     if certificate is None:
-        st.caption(
+        with shell.empty(
             "An attack that fails proves little; a certificate proves. The classifier is asked many times under random "
             "noise, and its majority cannot change within a radius that follows from the counts. It works best for a "
-            "classifier that was trained with noise (Train, against attacks: noise)."
-        )
-        return
+            "classifier that was trained with noise (Train, against attacks: noise).",
+            ":material/verified_user:",
+        ):
+            return
     figure = go.Figure(
         go.Scatter(
             x=certificate["radii"],
@@ -180,11 +182,12 @@ def transfer(question: Question) -> None:
     )
     table = _newest(question, "transfer.json")
     if table is None:
-        st.caption(
+        with shell.empty(
             "Images made against one model often fool another that the attacker never saw. "
-            "Choose the others, then measure."
-        )
-        return
+            "Choose the others, then measure.",
+            ":material/compare_arrows:",
+        ):
+            return
     _shares(
         table["fooled"],
         table["names"],

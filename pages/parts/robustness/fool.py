@@ -20,7 +20,7 @@ def draw(question: Question) -> None:
     dataset = question.dataset
     if not shell.has(dataset.medium, "drawing"):
         return
-    left, right = st.columns([1, 1.9], gap="large")
+    left, right = st.columns([1, 1.6], gap="large", vertical_alignment="center")
     with left:
         st.markdown("**1. Draw** one of: " + shell.plain(", ".join(dataset.classes[:12])))
         got = canvas(
@@ -28,38 +28,39 @@ def draw(question: Question) -> None:
             alt="A dark sheet to draw on with light ink",
             side=200,
         )
-    with right:
-        if got is None:
-            st.caption(
-                "The classifier names your drawing at once. Then a change that you can hardly see makes it say "
-                "something else: that is an adversarial attack."
-            )
-            return
-        prepared = datasets.prepare(got[1], dataset)
-        x = prepared.item
-        with torch.inference_mode():
-            shares = target(question).probabilities(x)[0]
-        guess = int(shares.argmax())
-        seen, guessed = st.columns([1, 2.4], vertical_alignment="center")
-        with seen:
-            show.pictures(
-                prepared.picture[None],
-                columns=1,
-                key="robust.seen",
-                alt="What the classifier sees of the drawing",
-                max_height=110,
-                max_zoom=14,
-            )
-        guessed.markdown(
-            f"**2. It says: {shell.plain(dataset.classes[guess])}**, {percent(float(shares[guess]))} sure. "
-            "On the left is what it sees."
+    if got is None:
+        right.markdown(
+            "The classifier names your drawing at once. Then a change that you can hardly see makes it say "
+            "something else: that is an **adversarial attack**."
         )
-        guessed.button(
+        return
+    prepared = datasets.prepare(got[1], dataset)
+    x = prepared.item
+    with torch.inference_mode():
+        shares = target(question).probabilities(x)[0]
+    guess = int(shares.argmax())
+    with right:
+        st.markdown(
+            f"**2. It says: {shell.plain(dataset.classes[guess])}**, {percent(float(shares[guess]))} sure."
+        )
+        st.button(
             "3. Fool it",
             type="primary",
             key="robust.fool",
             icon=":material/bolt:",
             on_click=lambda: st.session_state.update({"robust.fooled": got[0]}),
+            help="Looks for the smallest change after which it says something else.",
         )
-        if st.session_state.get("robust.fooled") == got[0]:
-            images.opened(question, np.asarray(x[0].cpu()), guess, "robust.mine")
+    if st.session_state.get("robust.fooled") == got[0]:
+        images.opened(question, np.asarray(x[0].cpu()), guess, "robust.mine")
+        return
+    with right:
+        show.pictures(
+            prepared.picture[None],
+            columns=1,
+            key="robust.seen",
+            alt="What the classifier sees of the drawing",
+            max_height=110,
+            max_zoom=14,
+        )
+        st.caption("What it sees of the drawing.")

@@ -21,9 +21,10 @@ def draw(question: Question) -> None:
 
     of = runs.generators(question.data)
     if not of:
-        st.caption(
+        with shell.empty(
             "There is no generative model of this dataset yet. Train one, or choose another dataset in the sidebar."
-        )
+        ):
+            shell.go("train", "Train one")
         return
     left, right = st.columns([1, 2.2], gap="large")
     with left:
@@ -89,7 +90,11 @@ def draw(question: Question) -> None:
             done = st.session_state["robust.tricked"] = {"key": key, "shown": last}
         if done is None or done["key"] != key or done["shown"] is None:
             if not pressed:
-                st.caption("Press **Try it**: the numbers and pictures grow here as it works.")
+                with shell.empty(
+                    "Press **Try it**: the numbers and pictures grow here as it works.",
+                    ":material/bolt:",
+                ):
+                    pass
             return
         present(done["shown"], name)
 

@@ -1,4 +1,6 @@
 // Pictures in rows, from one sheet of many; several sheets are a film.
+const READABLE = 64;  // CSS pixels of a column that has a caption, at least
+
 function begin() { return { hover: -1, focus: 0 }; }
 
 function show(me) {
@@ -9,6 +11,13 @@ function show(me) {
     moment: `Moment of ${data.film}`, replay: `Replay ${data.film}`,
   });
   me.find(".film").hidden = data.frames.length < 2;
+  const captions = me.find(".captions");
+  captions.hidden = !data.captions.length;
+  captions.replaceChildren(...data.captions.map((text) => {
+    const words = document.createElement("span");
+    words.textContent = text;
+    return words;
+  }));
   canvas.setAttribute("role", data.clickable ? "application" : "img");
   canvas.setAttribute("aria-label", data.alt);
   canvas.tabIndex = data.clickable ? 0 : -1;
@@ -47,6 +56,7 @@ function show(me) {
     let rows = Math.ceil(data.count / columns);
     let zoom = Math.min(across(columns), data.maxZoom * ratio);
     if (!least) zoom = Math.min(zoom, (data.maxHeight * ratio - gap * (rows + 1)) / (rows * height));
+    if (data.captions.length) zoom = Math.max(zoom, Math.min(READABLE * ratio / width, data.maxZoom * ratio));
     const step = Math.min(height, width) >= 24 ? 2 : 1;  // larger pictures may be enlarged by halves
     zoom = zoom >= 1 ? Math.floor(zoom * step) / step : Math.max(zoom, 0.05);
     const w = Math.max(1, Math.round(width * zoom)), h = Math.max(1, Math.round(height * zoom));
@@ -68,6 +78,10 @@ function show(me) {
     if (!sheet) return;
     const l = layout(), [height, width] = data.tile, pen = canvas.getContext("2d");
     sized(canvas, ...l.total, l.ratio);
+    if (data.captions.length) {
+      captions.style.gridTemplateColumns = `repeat(${l.columns}, ${(l.w + l.gap) / l.ratio}px)`;
+      box.tabIndex = l.total[0] > box.clientWidth * l.ratio + 1 ? 0 : -1;  // what scrolls is reached by keys, too
+    }
     pen.clearRect(0, 0, canvas.width, canvas.height);
     me.enlarge(pen, l.zoom);
     const accent = me.accent();
