@@ -161,11 +161,15 @@ def known(question: Question) -> Screening | None:
     return screening if screening is not None and screening.report else None
 
 
+def forget_stopped(question: Question) -> None:
+    """Lets the screening of this question begin again if it was stopped."""
+    screening = known(question)
+    if screening and screening.report and screening.report.stopped:
+        _screenings.drop(lambda entry: entry is screening)
+
+
 def screen(question: Question, target: Target, seconds: float = 0.6) -> Screening:
     """Begins the screening of a question, or carries it on."""
-    screening = _screenings.peek(question.key)
-    if screening is not None and screening.report and screening.report.stopped:
-        _screenings.drop(lambda entry: entry is screening)
     screening = _screenings.get(question.key, lambda: Screening(target, question))
     screening.advance(seconds)
     return screening

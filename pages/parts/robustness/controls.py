@@ -11,7 +11,15 @@ import streamlit as st
 from core.datasets import Dataset
 from core.ground.writing import duration
 from pages.parts import form, shell
-from pages.parts.robustness import BY_KEY, Question, bring, target, teach, there
+from pages.parts.robustness import (
+    BY_KEY,
+    Question,
+    bring,
+    forget_stopped,
+    target,
+    teach,
+    there,
+)
 from pages.parts.robustness.confirmed import confirm
 
 if TYPE_CHECKING:
@@ -153,6 +161,7 @@ def expected(question: Question) -> Cost:
 
 def go(question: Question) -> None:
     """Screens at once, as the controls stand at the press."""
+    forget_stopped(question)
     st.session_state.update({"robust.go": question.key, "robust.tool": "result"})
 
 
