@@ -273,7 +273,9 @@ def test_an_experiment_is_shown_in_percent_and_points(visit):
     assert "tickformat" not in axis
     columns = json.loads(seen.at.dataframe[0].proto.columns)
     assert columns["accuracy"]["type_config"]["format"] == "%.1f %%"
-    effects = dict(zip(*(seen.at.dataframe[0].value[k] for k in ("arm", "effect")), strict=True))
+    effects = dict(
+        zip(*(seen.at.dataframe[0].value[k] for k in ("trained with", "effect")), strict=True)
+    )
     assert 4 < effects["The chain"] < 6
     assert "augment.proof.further" not in seen.keys()
 

@@ -110,7 +110,7 @@ def watch(id: str) -> None:
         pd.DataFrame(
             [
                 {
-                    "arm": result["arms"][cell["arm"]],
+                    "trained with": result["arms"][cell["arm"]],
                     "effect": cell["effect"],
                     "95 %": ""
                     if cell["low"] is None
@@ -118,7 +118,7 @@ def watch(id: str) -> None:
                     "verdict": cell["verdict"],
                     "per class": cell["size"],
                     "accuracy": cell["mean"],
-                    "plain": cell["plain_mean"],
+                    "without": cell["plain_mean"],
                     "p": cell["p_holm"] if cell.get("p_holm") is not None else cell["p"],
                     "pairs": cell["n"],
                 }
@@ -130,10 +130,12 @@ def watch(id: str) -> None:
         key="augment.cells",
         column_config={
             "accuracy": st.column_config.NumberColumn(format="%.1f %%"),
-            "plain": st.column_config.NumberColumn(format="%.1f %%"),
-            "arm": st.column_config.TextColumn(width=150),
+            "without": st.column_config.NumberColumn(format="%.1f %%"),
+            "trained with": st.column_config.TextColumn(width=150),
             "effect": st.column_config.NumberColumn(
-                format="%+.1f", width=55, help="Points of accuracy, against the plain arm."
+                format="%+.1f",
+                width=55,
+                help="Points of accuracy, against the same training without (the plain arm).",
             ),
             "95 %": st.column_config.TextColumn(width=90),
             "verdict": st.column_config.TextColumn(width=80),

@@ -99,7 +99,7 @@ def reading(row: Any) -> str:
     """Says in a word or two whether a step leads too far."""
     if row.off.low > row.floor and row.off.value > 2 * row.floor:
         return "too much"
-    return "look closely" if row.drift > 0.7 else "fine"
+    return "look at it" if row.drift > 0.7 else "fine"
 
 
 @st.cache_data(max_entries=32, show_spinner="Measuring how far it leads away")
