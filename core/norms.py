@@ -124,7 +124,7 @@ class _L2(Norm):
 
 class _L1(Norm):
     name, title, order, share = "l1", "L1", 1.0, 0.125
-    words = "the sum of all changes"
+    words = "sum of all changes"
     unit, axis = "L1", "L1 length of the change"
 
     def length(self, change: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def page(data: str) -> None:
         ):
             shell.go("data", "Look at the data")
         return
-    left, stage = st.columns([1, 3.2], gap="medium")
+    left, stage = st.columns([1, 2.7], gap="medium")
     with left:
         question = controls.ask(of)
     with stage:
@@ -111,7 +111,10 @@ def tool(question: Question, name: str) -> None:
     elif name == "checks" and report:
         verdict.checks(report)
     elif not (screening and report):
-        with shell.empty("Nothing was measured with these settings yet.", ":material/shield:"):
+        with shell.empty(
+            "Each image opens here once it was attacked. With these settings, none was screened yet.",
+            ":material/shield:",
+        ):
             if there(question.classifier, question.dataset):
                 shell.press(st, "Screen it", controls.go, question, key="robust.screen.first")
     else:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from core import jobs
@@ -59,7 +61,7 @@ def test_a_fresh_server_opens_with_the_verdict_on_what_ships(visit, gallery):
     assert "n = 497" in seen.texts("caption")
     assert "Digits, classifier, attacked, measured as a job" in seen.texts("caption")
     assert "AutoAttack" in seen.texts("markdown")
-    (table,) = [frame.value for frame in seen.set(robust__tool="checks").calm().at.dataframe]
+    (table,) = [table.value for table in seen.set(robust__tool="checks").calm().at.table]
     assert set(table["outcome"]) == {"passed"}
 
 
@@ -128,6 +130,23 @@ def test_the_images_open_one_by_one(visit, gallery):
     assert seen.at.session_state["robust.image"] == 3
 
 
+def test_an_image_that_is_taken_stands_beside_its_change_and_what_it_became(visit, gallery):
+    seen = visit("robustness", **SMALL, **{"robust.tool": "Fool it"}).calm()
+    assert "an **adversarial attack**" in seen.texts("markdown")
+    seen.told("robust.offered.digits", {"clicked": {"number": 5, "index": 3}}).calm()
+    named = re.search(r"2. It says: (\w)", seen.texts("markdown"))[1]
+    seen.press("robust.fool").calm()
+    clean, change, moved = (
+        seen.images(f"robust.mine.{name}").astype(int) for name in ("clean", "change", "moved")
+    )
+    louder = int(re.search(r"amplified (\d+)×", seen.texts("markdown"))[1])
+    assert np.array_equal(change, 128 + louder * (moved - clean))
+    assert f"As it is: **{named}**" in seen.texts("markdown")
+    assert f"Now it says: **{named}**" not in seen.texts("markdown")
+    seen.told("robust.offered.digits", {"clicked": {"number": 6, "index": 4}}).calm()
+    assert "Now it says" not in seen.texts("markdown")  # another one, which was not attacked
+
+
 def test_a_strength_typed_right_before_the_press_is_the_one_that_is_tried(visit, gallery):
     seen = visit("robustness", **SMALL)
     seen.widget("robust.study.eps").set_value("12/255")  # no run of the page in between
@@ -149,7 +168,7 @@ def test_a_press_that_was_refused_does_not_act_later(visit, gallery, spawned):
 
 def test_all_checks_are_listed(visit, gallery):
     seen = screened(visit).set(robust__tool="checks").calm()
-    (table,) = [frame.value for frame in seen.at.dataframe]
+    (table,) = [table.value for table in seen.at.table]
     assert len(table) == 13
     assert set(table["outcome"]) <= {"passed", "look at it", "failed", "not made"}
 

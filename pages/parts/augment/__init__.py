@@ -223,19 +223,19 @@ def _step(index: int, step: dict[str, Any]) -> None:
     entry = augment.augmentations.get(step["name"])
     number, last = step["number"], len(st.session_state[KEY]) - 1
     key = f"augment.on.{number}"
-    with st.container(border=True, gap="xsmall"):
+    with st.container(border=True, horizontal=True, vertical_alignment="center", gap="xsmall"):
         step["enabled"] = st.toggle(
-            f"{index + 1}. {entry.title}",
+            entry.title,
             **({} if key in st.session_state else {"value": step["enabled"]}),
             key=key,
+            width="stretch",
         )
-        with st.container(horizontal=True, horizontal_alignment="right", gap="xxsmall"):
-            # no help on it: Streamlit's tooltip swallows every other click on a popover
-            with st.popover("Settings", icon=":material/tune:", type="tertiary", width="content"):
-                _settings(entry, step, number)
-            _button(index, "up", number, "arrow_upward", "Earlier", index == 0)
-            _button(index, "down", number, "arrow_downward", "Later", index == last)
-            _button(index, "remove", number, "close", "Remove", False)
+        # no help on it: Streamlit's tooltip swallows every other click on a popover
+        with st.popover("", icon=":material/tune:", type="tertiary", width="content"):
+            _settings(entry, step, number)
+        _button(index, "up", number, "arrow_upward", "Earlier", index == 0)
+        _button(index, "down", number, "arrow_downward", "Later", index == last)
+        _button(index, "remove", number, "close", "Remove", False)
 
 
 def _button(index: int, act: str, number: int, icon: str, help: str, disabled: bool) -> None:

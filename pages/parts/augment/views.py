@@ -162,7 +162,7 @@ def hurts(step: Any, knob: Any) -> None:
         height=220,
         margin={"l": 44, "r": 8, "t": 26, "b": 40},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
-        xaxis={"title": {"text": f"{knob.label}{_unit(knob)}"}},
+        xaxis={"title": {"text": knob.label}},
         yaxis={"tickformat": ".0%", "rangemode": "tozero"},
     )
     show.plot(

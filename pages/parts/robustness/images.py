@@ -132,7 +132,7 @@ def opened(question: Question, x: Any, label: int, key: str) -> None:
         three(look, step, key)
     smallest = "; ".join(f"{bounds} {text}" for bounds, text in look["smallest"].items())
     st.caption(f"The smallest change found that fools it: {smallest}.")
-    with st.expander("All that it thought of"):
+    with st.expander("Its likeliest answers, and how sure it is"):
         guesses(
             {"as it is": look["top"][0], f"attacked ({texts[step]})": look["top"][step]},
             names[label],
