@@ -70,6 +70,7 @@ def page(data: str) -> None:
             **first,
             key="robust.tool",
             required=True,
+            wrap=True,
             bind="query-params",
             format_func=lambda name: TOOLS[name],
             label_visibility="collapsed",

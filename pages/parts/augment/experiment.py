@@ -106,32 +106,34 @@ def watch(id: str) -> None:
     elif result["quick"] and not job.active:
         further(job)
     curves(result)
+    rows = pd.DataFrame(
+        [
+            {
+                "trained with": result["arms"][cell["arm"]],
+                "per class": cell["size"],
+                "effect": cell["effect"],
+                "95 %": None
+                if cell["low"] is None
+                else f"{cell['low']:+.1f} to {cell['high']:+.1f}",
+                "verdict": cell["verdict"] or None,
+                "accuracy": cell["mean"],
+                "without": cell["plain_mean"],
+                "p": cell["p_holm"] if cell.get("p_holm") is not None else cell["p"],
+            }
+            for cell in result["cells"]
+            if cell["arm"] != "none" or len(result["cells"]) == len(result["sizes"])
+        ]
+    )
+    if len(result["sizes"]) == 1:
+        rows = rows.drop(columns="per class", errors="ignore")
     st.dataframe(
-        pd.DataFrame(
-            [
-                {
-                    "trained with": result["arms"][cell["arm"]],
-                    "effect": cell["effect"],
-                    "95 %": ""
-                    if cell["low"] is None
-                    else f"{cell['low']:+.1f} to {cell['high']:+.1f}",
-                    "verdict": cell["verdict"],
-                    "per class": cell["size"],
-                    "accuracy": cell["mean"],
-                    "without": cell["plain_mean"],
-                    "p": cell["p_holm"] if cell.get("p_holm") is not None else cell["p"],
-                    "pairs": cell["n"],
-                }
-                for cell in result["cells"]
-                if cell["arm"] != "none" or len(result["cells"]) == len(result["sizes"])
-            ]
-        ),
+        rows.dropna(axis=1, how="all"),
         hide_index=True,
         key="augment.cells",
         column_config={
             "accuracy": st.column_config.NumberColumn(format="%.1f %%"),
             "without": st.column_config.NumberColumn(format="%.1f %%"),
-            "trained with": st.column_config.TextColumn(width=150),
+            "trained with": st.column_config.TextColumn(width=180),
             "effect": st.column_config.NumberColumn(
                 format="%+.1f",
                 width=55,

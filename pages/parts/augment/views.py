@@ -156,7 +156,9 @@ def hurts(step: Any, knob: Any) -> None:
     )
     if limit is not None:
         figure.add_vline(
-            limit, line={"dash": "dash", "width": 1}, annotation={"text": "hurts from here"}
+            limit,
+            line={"dash": "dash", "width": 1, "color": show.ink()},
+            annotation={"text": "hurts from here", "font": {"color": show.ink()}},
         )
     figure.update_layout(
         height=220,

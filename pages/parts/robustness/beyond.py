@@ -59,7 +59,7 @@ def _shares(
             colorscale=show.sequence(),
             texttemplate="%{z:.0%}",
             hovertemplate=f"{hover}<extra></extra>",
-            colorbar={"tickformat": ".0%"},
+            showscale=False,
         )
     )
     figure.update_layout(**layout)
@@ -188,17 +188,16 @@ def transfer(question: Question) -> None:
             ":material/compare_arrows:",
         ):
             return
+    models = [f"{number} {name}" for number, name in enumerate(table["names"], 1)]
     _shares(
         table["fooled"],
-        table["names"],
-        table["names"],
+        [str(number) for number in range(1, 1 + len(models))],
+        models,
         key="robust.transfer",
         hover="made against %{y}, shown to %{x}: %{z:.1%} fooled",
         alt="Share of adversarial images of each model that fool each other model",
-        height=70 * len(table["names"]) + 120,
-        margin={"l": 160, "r": 8, "t": 10, "b": 60},
-        xaxis={"title": {"text": "shown to"}},
-        yaxis={"title": {"text": "made against"}},
+        height=70 * len(models) + 60,
+        xaxis={"title": {"text": "made against the one at the left, shown to"}, "type": "category"},
     )
     st.caption(
         f"Share fooled, of the images that both name rightly when clean ({min(map(min, table['n']))} to "

@@ -32,7 +32,7 @@ def draw(
 
     from core.norms import norm_of
 
-    rows = report.results
+    rows = [row for row in report.results if report.done or row.eps == 0 or row.attacks]
     if len(rows) < 2:
         st.caption("The curve begins with the first attack that has ended.")
         return
@@ -43,6 +43,8 @@ def draw(
         return norm.text(eps).removesuffix(norm.unit)
 
     x = [place(row.eps) for row in rows]
+    all_rows = [*rows, *(row for other in others.values() for row in other.results)]
+    places = [place(eps) for eps in sorted({row.eps for row in all_rows})]
     main = show.colour(0)
     figure.add_scatter(
         x=[*x, *x[::-1]],
@@ -80,12 +82,18 @@ def draw(
             line={"color": show.colour(2 + number), "width": 2, "dash": "dash"},
             name=name,
         )
-    figure.add_vline(
-        x.index(place(report.headline)),
-        line={"dash": "dash", "width": 1, "color": show.ink()},
-        opacity=0.6,
-        annotation={"text": "budget", "font": {"size": 11, "color": show.ink()}, "opacity": 0.8},
-    )
+    if place(report.headline) in places:
+        figure.add_vline(
+            places.index(place(report.headline)),
+            line={"dash": "dash", "width": 1, "color": show.ink()},
+            opacity=0.6,
+            annotation={
+                "text": "budget",
+                "font": {"size": 11, "color": show.ink()},
+                "opacity": 0.8,
+            },
+            annotation_position="top left",
+        )
     figure.add_hline(
         report.chance,
         line={"dash": "dot", "width": 1, "color": show.ink()},
@@ -108,6 +116,7 @@ def draw(
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
         xaxis={
             "type": "category",
+            "categoryarray": places,
             "title": {"text": f"budget (eps): {norm.axis}", "font": {"size": 12}},
         },
         yaxis={
