@@ -331,7 +331,6 @@ def test_referees_are_shown_while_there_is_no_interval_yet(visit):
             "accuracy with it": 91.5,
             "without": 90.0,
             "change (points)": 1.5,
-            "95 %": "",
             "referees": 1,
             "test images": 400,
         }

@@ -125,7 +125,7 @@ def watch(id: str) -> None:
                     "accuracy with it": row["accuracy"],
                     "without": row["plain"],
                     "change (points)": row["change"],
-                    "95 %": ""
+                    "95 %": None
                     if row["low"] is None
                     else f"{row['low']:+.1f} to {row['high']:+.1f}",
                     "referees": row["n_seeds"],
@@ -134,10 +134,11 @@ def watch(id: str) -> None:
                 for row in result["rows"]
                 if row.get("accuracy") is not None
             ]
-        ),
+        ).dropna(axis=1, how="all"),
         hide_index=True,
         key="augment.referees",
         column_config={
+            "step": st.column_config.TextColumn(width=140),
             "accuracy with it": st.column_config.NumberColumn(format="%.1f %%"),
             "without": st.column_config.NumberColumn(format="%.1f %%"),
             "change (points)": st.column_config.NumberColumn(format="%+.1f"),

@@ -197,7 +197,7 @@ def transfer(question: Question) -> None:
         hover="made against %{y}, shown to %{x}: %{z:.1%} fooled",
         alt="Share of adversarial images of each model that fool each other model",
         height=70 * len(models) + 60,
-        xaxis={"title": {"text": "made against the one at the left, shown to"}, "type": "category"},
+        xaxis={"title": {"text": "shown to"}, "type": "category"},
     )
     st.caption(
         f"Share fooled, of the images that both name rightly when clean ({min(map(min, table['n']))} to "
