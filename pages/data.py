@@ -4,7 +4,7 @@ import streamlit as st
 
 from core import datasets
 from pages.parts import shell
-from pages.parts.data import atlas, importing, issues, load, versions, wall
+from pages.parts.data import atlas, importing, issues, load, mending, versions, wall
 
 TITLE = "Data"
 ICON = ":material/photo_library:"
@@ -36,4 +36,5 @@ else:
                 atlas.draw(dataset)
             else:
                 issues.draw(dataset, name, prepared)
+            mending.notice(dataset)
 shell.go("train", f"Train a model on {shell.plain(datasets.describe(name).title)}")

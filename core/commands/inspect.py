@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KIND",
-        help="exclude all issues of a kind",
+        help="leave out all issues of a kind",
     )
     parser.add_argument(
         "--relabel",
@@ -40,7 +40,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=int,
         metavar="IMAGE",
-        help="exclude one image; may be repeated",
+        help="leave out one image; may be repeated",
+    )
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        type=int,
+        metavar="IMAGE",
+        help="nothing is wrong with one image; may be repeated",
+    )
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why, kept with the decisions")
+    parser.add_argument(
+        "--undo",
+        action="append",
+        default=[],
+        metavar="DECISION",
+        help="take a decision back by its id, or the last one with 'last'; may be repeated",
     )
     parser.add_argument("--save", metavar="NAME", help="keep the result as a version of this name")
     parser.add_argument("--against", metavar="DATASET", help="compare it with a real dataset")
@@ -66,7 +82,7 @@ def _label(dataset: Any, text: str) -> tuple[int, int]:
 
 @commands.add("inspect", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
-    """Find out what is wrong with a dataset; exclude or relabel what was found as a new version."""
+    """Find out what is wrong with a dataset; leave out or relabel what was found as a new version."""
     from core import datasets, quality
     from core.quality import decisions, sets
 
@@ -83,7 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = kinds.configure("inspect", choice, values)["dataset"]["config"]
     dataset = datasets.load(arguments.dataset, config)
     labels = [_label(dataset, text) for text in arguments.label]
-    decisions.known(dataset, [*arguments.drop, *(image for image, _ in labels)])
+    single = [*arguments.drop, *arguments.keep, *(image for image, _ in labels)]
+    decisions.known(dataset, single)
     if arguments.against:
         comparison = sets.compare(datasets.load(arguments.against), dataset)
         show(arguments, comparison, [comparison["sentence"]])
@@ -94,13 +111,25 @@ def run(arguments: argparse.Namespace) -> int:
     findings = ended(job).result()
     if findings is None:
         raise UserError(f"The inspection {job.id} has not ended. Resume it, or start another one.")
-    seen = decisions.open(dataset).version
+    book, who = decisions.open(dataset), "command line"
+    for id in arguments.undo:
+        hold = [entry.id for entry in book.entries if not entry.undone]
+        last = hold[-1] if id == "last" and hold else id
+        book = decisions.undo(dataset, last, who=who, seen=book.version)
+    seen = book.version
 
     def decide(what: str, images: list[int], label: Any = None, kind: str = "") -> None:
         nonlocal seen
         if images:
             book = decisions.decide(
-                dataset, what, images, label, kind=kind, who="command line", seen=seen
+                dataset,
+                what,
+                images,
+                label,
+                kind=kind,
+                reason=arguments.reason,
+                who=who,
+                seen=seen,
             )
             seen = book.version
 
@@ -111,6 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
         wrong = [issue for issue in findings.issues if issue.kind == "label" and issue.sure]
         labels = [(issue.image, issue.label or 0) for issue in wrong] + labels
     decide("exclude", arguments.drop)
+    decide("accept", arguments.keep)
     new = dict(labels)  # a label that was given for one image wins over a suggestion for all
     decide("relabel", list(new), list(new.values()), "label" if arguments.relabel else "")
     book = decisions.open(dataset)
@@ -154,9 +184,13 @@ def run(arguments: argparse.Namespace) -> int:
     if book.damaged:
         lines.append(book.damaged)
     result["decisions"] = book.summary
+    hold = [entry for entry in book.entries if not entry.undone]
+    names = ("id", "time", "who", "action", "images", "labels", "kind", "reason")
+    result["decided"] = [{name: getattr(entry, name) for name in names} for entry in hold]
     lines.append(f"Decisions: {book.summary['sentence']} {book.summary['warning']}".strip())
+    lines += [f"{entry.id}  {decisions.told(entry)}" for entry in hold]
     if arguments.save:
-        saved = decisions.apply(dataset, arguments.save, "command line")
+        saved = decisions.apply(dataset, arguments.save, who)
         result["saved"] = {"name": saved.name, "images": len(saved), "parent": saved.parent}
         lines.append(f"Saved {saved.name} with {len(saved):,} images.")
     show(arguments, result, lines)

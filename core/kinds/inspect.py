@@ -45,7 +45,7 @@ def inspect(task: Task) -> Iterator[dict[str, Any]]:
     n, config = len(dataset), quality.InspectConfig.of(task.config("inspect"))
     for step in task.each(quality.inspect(dataset, config, task)):
         if isinstance(step, quality.Inspection):
-            files.write_json(task.path / quality.FOUND, step.record())
+            quality.keep(step, task.path)
             task.say("", n, n)
             yield {"images": n, "seconds": round(step.seconds, 1), "found": step.counts}
             return

@@ -5,5 +5,5 @@
 """
 
 from core.quality.check import InspectConfig, Issue, IssueKind, checks
-from core.quality.findings import FOUND, RULES, Inspection, findings, newest
+from core.quality.findings import RULES, Inspection, findings, keep, newest
 from core.quality.inspection import Survey, inspect

@@ -26,9 +26,12 @@ from core.datasets import SPLITS, Dataset
 from core.datasets.dataset import FEWEST, assemble
 from core.ground import files
 from core.ground.settings import settings
+from core.quality.check import checks
 
 ACTIONS = ("exclude", "relabel", "accept")
-_PAST = {"exclude": "excluded", "relabel": "relabelled", "accept": "accepted"}
+# What is done to an image, in the words of pages, commands and notes
+WORDS = {"exclude": "left out", "relabel": "relabelled", "accept": "kept"}
+_KEYS = {"exclude": "excluded", "relabel": "relabelled", "accept": "accepted"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Decision:
         labels: The new label of each image, for ``relabel``.
         kind: The kind of issue that it answers; may be empty.
         undone: Whether it was taken back.
+        reason: Why, a sentence; may be empty.
     """
 
     id: str
@@ -54,6 +58,7 @@ class Decision:
     labels: tuple[int, ...] = ()
     kind: str = ""
     undone: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Book:
         news: A sentence about what others did meanwhile, or empty.
         summary: ``excluded``, ``relabelled``, ``accepted``, ``changed`` (excluded or relabelled), ``test`` (of these,
             in the test split), ``sentence``, and ``warning`` where test images are changed.
+        new: Ids of the decisions that were just written, the oldest first.
     """
 
     version: int
@@ -76,6 +82,12 @@ class Book:
     damaged: str = ""
     news: str = ""
     summary: dict[str, Any] = field(default_factory=dict)
+    new: tuple[str, ...] = ()
+
+    def about(self, image: int) -> Decision | None:
+        """Finds the decision that holds about an image; None without one."""
+        mine = (entry for entry in reversed(self.entries) if image in entry.images)
+        return next((entry for entry in mine if not entry.undone), None)
 
 
 def _folder(dataset: Dataset) -> Path:
@@ -107,6 +119,7 @@ def open(dataset: Dataset) -> Book:
                 tuple(map(int, record["images"])),
                 tuple(map(int, record.get("labels", ()))),
                 str(record.get("kind", "")),
+                reason=str(record.get("reason", "")),
             )
             fits = entry.action in ACTIONS and all(0 <= image < n for image in entry.images)
             if entry.action == "relabel":
@@ -139,11 +152,11 @@ def _meant(dataset: Dataset, image: int, action: str, label: int | None) -> tupl
 
 
 def _summary(dataset: Dataset, state: Mapping[int, tuple[str, int | None]]) -> dict[str, Any]:
-    counts = {past: sum(done == act for done, _ in state.values()) for act, past in _PAST.items()}
+    counts = {act: sum(done == act for done, _ in state.values()) for act in ACTIONS}
     test = np.zeros(len(dataset), bool)
     test[dataset.splits["test"]] = True
     changed = [image for image, (action, _) in state.items() if action != "accept" and test[image]]
-    parts = [f"{n:,} {past}" for past, n in counts.items() if n]
+    parts = [f"{n:,} {WORDS[act]}" for act, n in counts.items() if n]
     warning = ""
     if changed:
         warning = (
@@ -151,7 +164,7 @@ def _summary(dataset: Dataset, state: Mapping[int, tuple[str, int | None]]) -> d
             "one are not about the same images."
         )
     return {
-        **counts,
+        **{_KEYS[act]: n for act, n in counts.items()},
         "changed": sum(action != "accept" for action, _ in state.values()),
         "test": len(changed),
         "sentence": (", ".join(parts) + ".") if parts else "Nothing is decided yet.",
@@ -166,6 +179,7 @@ def decide(
     label: int | Sequence[int] | None = None,
     *,
     kind: str = "",
+    reason: str = "",
     who: str = "",
     seen: int,
 ) -> Book:
@@ -177,6 +191,7 @@ def decide(
         images: Indices, each once.
         label: For ``relabel``, the new label of all images, or of each.
         kind: The kind of issue that it answers.
+        reason: Why, a sentence; of a longer one the first 300 signs are kept.
         who: Who decides.
         seen: ``version`` of the book that the person looked at.
 
@@ -196,6 +211,8 @@ def decide(
         raise UserError("A decision needs at least 1 image, got none. Choose images first.")
     known(dataset, chosen)
     record: dict[str, Any] = {"action": action, "images": chosen, "kind": kind}
+    if reason := " ".join(reason.split())[:300]:
+        record["reason"] = reason
     if action == "relabel":
         labels = [label] * len(chosen) if isinstance(label, int | np.integer) else list(label or ())
         if len(labels) != len(chosen) or any(
@@ -241,6 +258,7 @@ def settle(
     label: int,
     *,
     one: bool = False,
+    reason: str = "",
     who: str = "",
     seen: int,
 ) -> Book:
@@ -250,14 +268,14 @@ def settle(
         dataset: What it is about.
         images: The copies.
         label: The class that is right.
-        one: Whether one is kept, of the latest split, and the others are excluded.
-        who: Who decides.
+        one: Whether one is kept, of the latest split, and the others are left out.
+        reason, who: As in :func:`decide`.
         seen: As in :func:`decide`.
 
     Raises:
         UserError: As :func:`decide`, or if one is to be kept and none of the copies has the label.
     """
-    decided = partial(decide, dataset, kind="contradiction", who=who)
+    decided = partial(decide, dataset, kind="contradiction", reason=reason, who=who)
     if not one:
         return decided("relabel", images, label, seen=seen)
     known(dataset, images)
@@ -271,7 +289,8 @@ def settle(
     book = decided("exclude", [image for image in images if image != keeper], seen=seen)
     if book.state.get(keeper, ("accept", None))[0] == "accept":
         return book
-    return decided("accept", [keeper], seen=book.version)
+    kept = decided("accept", [keeper], seen=book.version)
+    return replace(kept, new=book.new + kept.new)
 
 
 def undo(dataset: Dataset, id: str, *, who: str = "", seen: int) -> Book:
@@ -310,12 +329,10 @@ def _write(dataset: Dataset, record: dict[str, Any], who: str, seen: int) -> Boo
                     f"{new.get('who') or 'Somebody else'} decided about {same} at {when}, after you looked. Nothing of "
                     "yours was written, and nothing is lost. Look at them again, then decide."
                 )
-            new = record if "undo" in record else _news(dataset, record)
+            new, id = record if "undo" in record else _news(dataset, record), secrets.token_hex(4)
             if new["images"]:
-                files.Log(folder).append(
-                    new | {"id": secrets.token_hex(4), "time": time.time(), "who": who}
-                )
-    news, past = [], _PAST.get(record.get("action", ""), "")
+                files.Log(folder).append(new | {"id": id, "time": time.time(), "who": who})
+    news, past = [], WORDS.get(record.get("action", ""), "")
     if not new["images"]:
         was = "was" if len(record["images"]) == 1 else "were"
         news.append(f"Nothing is new: {named(record['images'])} {was} already {past}.")
@@ -326,7 +343,8 @@ def _write(dataset: Dataset, record: dict[str, Any], who: str, seen: int) -> Boo
         names = ", ".join(sorted({one.get("who") or "Somebody else" for one in since}))
         count = len({image for one in since for image in one["images"]})
         news.append(f"{names} decided about {count} other images meanwhile.")
-    return replace(open(dataset), news=" ".join(news))
+    mine = (id,) if "action" in record and new["images"] else ()
+    return replace(open(dataset), news=" ".join(news), new=mine)
 
 
 def named(images: Sequence[int], most: int = 5) -> str:
@@ -334,6 +352,19 @@ def named(images: Sequence[int], most: int = 5) -> str:
     some = ", ".join(str(image) for image in images[:most])
     more = f" and {len(images) - most:,} more" if len(images) > most else ""
     return f"image{'s' * (len(images) > 1)} {some}{more}"
+
+
+def told(entry: Decision) -> str:
+    """Says what a decision does to which images, and why: ``2 × left out: images 3, 40. Exact duplicates.``"""
+    why = reason(entry)
+    said = f"{len(entry.images):,} × {WORDS[entry.action]}: {named(entry.images)}"
+    return f"{said}. {why}" if why else said
+
+
+def reason(entry: Decision) -> str:
+    """Says why something was decided: in somebody's words, or by the kind of issue; empty where neither is known."""
+    known = entry.kind in checks.names()
+    return entry.reason or (f"{checks.get(entry.kind).title}." if known else "")
 
 
 def version_name(dataset: Dataset) -> str:
@@ -367,13 +398,13 @@ def apply(dataset: Dataset, name: str, who: str = "") -> Dataset:
     new = {i: label for i, (act, label) in book.state.items() if act == "relabel"}
     if not len(out) and not new:
         raise UserError(
-            f"Nothing of {dataset.name} is excluded or relabelled, so a new version would be the same. "
+            f"Nothing of {dataset.name} is left out or relabelled, so a new version would be the same. "
             "Decide about some images first."
         )
     kept = np.setdiff1d(np.arange(len(dataset)), out)
     if len(kept) < FEWEST:
         raise UserError(
-            f"Only {len(kept)} images would be left, and at least {FEWEST} are needed. Exclude fewer."
+            f"Only {len(kept)} images would be left, and at least {FEWEST} are needed. Leave out fewer."
         )
     y = None if dataset.y is None else np.array(dataset.y)
     if y is not None:
@@ -386,7 +417,7 @@ def apply(dataset: Dataset, name: str, who: str = "") -> Dataset:
         "decisions": [entry.id for entry in book.entries if not entry.undone],
         "who": who,
     }
-    note = f"Made from {dataset.name}: {len(out):,} images excluded, {len(new):,} relabelled."
+    note = f"Made from {dataset.name}: {len(out):,} images left out, {len(new):,} relabelled."
     notes = [*dataset.notes, note, *([book.summary["warning"]] if book.summary["warning"] else [])]
     version = derived(dataset, kept, y, notes, {"changes": changes})
     return datasets.save(name.strip() or version_name(dataset), version)
@@ -401,6 +432,12 @@ def derived(
 ) -> Dataset:
     """Keeps some images of a dataset, each in its split, with the labels ``y`` of all, (N,)."""
     split_of = dataset.split_of()[kept]
+    attributes = {name: column[kept] for name, column in (dataset.attributes or {}).items()}
+    if (parents := attributes.get("parent")) is not None:
+        # of an augmented image, the row of the one that it was made from
+        place = np.full(len(dataset), -1, np.int64)
+        place[kept] = np.arange(len(kept))
+        attributes["parent"] = np.where(parents >= 0, place[parents], -1)
     return assemble(
         dataset.x[kept],
         None if y is None else y[kept],
@@ -410,8 +447,7 @@ def derived(
             for code, split in enumerate(SPLITS)
         },
         levels=dataset.levels,
-        attributes={name: column[kept] for name, column in (dataset.attributes or {}).items()}
-        or None,
+        attributes=attributes or None,
         name=dataset.name,
         parent=dataset.fingerprint,
         refused=dataset.refused,

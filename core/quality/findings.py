@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from core.quality.check import Issue, checks
 
 CAP = 2000  # issues of one kind that are listed
 FOUND = "findings.json"
+SCORES = "scores.npz"
 RULES = 2  # version of the checks; findings of another version are not shown
 
 
@@ -34,6 +37,8 @@ class Inspection:
         overview: ``labels`` (whether they can be judged), ``balance``, ``diversity``, ``coverage``, ``bias`` (a list),
             ``accuracy``: what could be said of the whole, each with a ``sentence``.
         map: Indices (M,) and places (M, 2) of images on the map.
+        scores: Of every image, float32 (N,): ``distance`` to others, and ``doubt`` of its label (0 to 1, nan where it
+            is not judged); empty of an inspection that kept none.
     """
 
     fingerprint: str
@@ -43,6 +48,7 @@ class Inspection:
     issues: list[Issue]
     overview: dict[str, Any]
     map: tuple[np.ndarray, np.ndarray]
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def by_kind(self) -> dict[str, list[Issue]]:
         """Groups the issues, in the order of :data:`checks`."""
@@ -78,6 +84,13 @@ class Inspection:
         }
 
 
+def keep(found: Inspection, folder: Path) -> None:
+    """Writes what was found into the folder of a job."""
+    with (folder / SCORES).open("wb") as out:
+        np.savez(out, allow_pickle=False, **found.scores)
+    files.write_json(folder / FOUND, found.record())
+
+
 def findings(job: jobs.Job) -> Inspection | None:
     """Reads what a job has found; None before its end.
 
@@ -94,8 +107,12 @@ _read = Cache[Inspection](8)
 
 
 def _findings(file: Path) -> Inspection:
-    record = files.read_json(file)
+    record, kept = files.read_json(file), file.with_name(SCORES)
     try:
+        scores: dict[str, np.ndarray] = {}
+        if kept.exists():
+            with np.load(kept, allow_pickle=False) as stored:
+                scores = {name: stored[name] for name in stored.files}
         index, places = record["map"]
         return Inspection(
             record["fingerprint"],
@@ -105,8 +122,9 @@ def _findings(file: Path) -> Inspection:
             [Issue(**(issue | {"others": tuple(issue["others"])})) for issue in record["issues"]],
             record["facts"],
             (np.array(index, np.int64), np.array(places, np.float64).reshape(-1, 2)),
+            {name: of for name, of in scores.items() if of.shape == (record["n"],)},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{file} is damaged ({error!r}). Delete this inspection, and start another one."
         ) from None

@@ -172,7 +172,25 @@ def inspect(
     watch.say("Drawing the map")
     layout = _map(measured, [issue.image for issue in issues], config.map)
     seconds = time.monotonic() - began
-    yield Inspection(dataset.fingerprint, len(dataset), seconds, counts, issues, overview, layout)
+    yield Inspection(
+        dataset.fingerprint,
+        len(dataset),
+        seconds,
+        counts,
+        issues,
+        overview,
+        layout,
+        _scores(look),
+    )
+
+
+def _scores(look: Survey) -> dict[str, np.ndarray]:
+    """Gives every image the values by which a person may sort; see :attr:`Inspection.scores`."""
+    scores = {"distance": look.strange[0].astype(np.float32)}
+    if look.judgement is not None and len(look.judgement.rows):
+        scores["doubt"] = np.full(len(look.dataset), np.nan, np.float32)
+        scores["doubt"][look.judgement.rows] = 1 - look.judgement.chance[0]
+    return scores
 
 
 def _map(measures: Measures, flagged: list[int], most: int) -> tuple[np.ndarray, np.ndarray]:

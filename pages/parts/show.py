@@ -21,6 +21,7 @@ from core.ground.watch import Watch
 from core.media import Medium
 from core.models import Curve
 from pages.parts import shell
+from pages.parts.component import indices, told
 from pages.parts.tiles import tiles
 
 _AXES = {"step", "seconds", "images"}  # of a record: positions, not measurements
@@ -70,7 +71,14 @@ def pictures(
 
 
 def item(
-    x: np.ndarray, medium: Medium, name: str, *, key: str, levels: int = 256, drawn: bool = False
+    x: np.ndarray,
+    medium: Medium,
+    name: str,
+    *,
+    key: str,
+    levels: int = 256,
+    drawn: bool = False,
+    max_height: int = 240,
 ) -> None:
     """Shows one stored item (…) at large or plays it, as its medium says, and offers it as a file.
 
@@ -81,13 +89,14 @@ def item(
         key: Unique on the page.
         levels: Values that a number of it can take.
         drawn: Whether a picture of it is shown already; then a picture is not shown again.
+        max_height: Of a picture, in CSS pixels.
     """
     content, kind = medium.alone(x, levels), medium.mime.partition("/")[0]
     if kind == "image" and drawn:
         return
     if kind == "image":
         whole = medium.pictures(x[None], levels)
-        pictures(whole, columns=1, alt=name, key=key, max_height=240, max_zoom=24)
+        pictures(whole, columns=1, alt=name, key=key, max_height=max_height, max_zoom=48)
     elif kind == "audio":
         st.audio(content, medium.mime)
     elif medium.mime == "text/csv":
@@ -115,6 +124,18 @@ def clicked(key: str, count: int) -> int | None:
     st.session_state[f"{key}.seen"] = click.get("number")
     index = click.get("index")
     return index if type(index) is int and 0 <= index < count else None
+
+
+def picked(key: str, of: str, count: int) -> list[int] | None:
+    """Gives the indices of the pictures that are selected; None while nothing was told of these pictures.
+
+    Args:
+        key: Of the pictures.
+        of: What they are, as :func:`pages.parts.tiles.tiles` got it in ``picks``.
+        count: How many there are.
+    """
+    state = told(st.session_state.get(key), "picked")
+    return indices(state.get("indices"), count) if state.get("of") == of else None
 
 
 def film(

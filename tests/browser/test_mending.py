@@ -56,7 +56,7 @@ def test_from_what_is_wrong_to_a_version_that_train_uses(server, screen, home, s
     screen.says("1 image: left out.")
     view = screen.key("data.view")
     view.get_by_role("radio", name="Mend and take away").click()
-    undo = screen.page.get_by_role("button", name="Undo")
+    undo = screen.page.locator("[class*=st-key-data-undo-] button")
     expect(undo).to_have_count(1)
     assert "data.view=version" in screen.page.url
     undo.click()
@@ -106,7 +106,33 @@ def test_a_lasso_on_the_map_shows_and_decides(server, screen, home, shapes):
     screen.says(f"{len(shapes)} images in the lasso")
     assert screen.colours("data.lasso") > 3
     screen.button("data.lasso.accept").click()
-    screen.says(f"{len(shapes)} images: fine.")
+    screen.says(f"{len(shapes)} images: kept.")
+
+
+def test_pictures_are_selected_with_shift_decided_taken_back_and_gone_through_by_key(empty, screen):
+    screen.open(empty, "data", data="digits")
+    canvas = screen.canvas("data.wall")
+    box = canvas.bounding_box()
+    assert box is not None
+    across = int(box["width"] // 66)  # pictures of 64 px, and 2 between
+    at = lambda i: {"x": 2 + 66 * (i % across) + 30, "y": 2 + 66 * (i // across) + 40}  # noqa: E731
+    canvas.click(position=at(2), modifiers=["Control"])
+    canvas.click(position=at(across + 1), modifiers=["Shift"])
+    screen.says(f"{across} selected")
+    screen.button("data.selected.exclude").click()
+    screen.says(f"{across} images: left out.")
+    expect(screen.key("data.selected.exclude")).to_have_count(0)
+    screen.button("mend.undo").click()
+    screen.says("Taken back.")
+    canvas.click(position=at(1))
+    screen.says("2 of 1,797")
+    screen.page.keyboard.press("ArrowRight")
+    screen.says("3 of 1,797")
+    screen.page.keyboard.press("x")
+    screen.says("Left out")
+    screen.page.keyboard.press("ArrowLeft")
+    screen.says("2 of 1,797")
+    expect(screen.button("data.item.exclude")).to_be_enabled()
 
 
 def test_a_chain_is_built_the_border_dragged_and_train_takes_it(empty, screen):

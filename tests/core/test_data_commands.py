@@ -52,7 +52,7 @@ def test_a_dataset_is_inspected_mended_and_saved(run, faulty):
     assert {"leak": 1, "exact": 1, "blank": 1}.items() <= facts["counts"].items()
     assert facts["issues"][0]["sentence"] == "Image 30 (test) has the same pixels."
     text = run("inspect", "faulty", "--exclude", "leak", "--exclude", "blank", "--save", "mended")
-    assert "Decisions: 2 excluded." in text
+    assert "Decisions: 2 left out." in text
     assert "Saved mended with 118 images." in text
     assert datasets.load("mended").parent == faulty.fingerprint
     assert "There is no check 'leeks'. Did you mean 'leak'?" in run(
@@ -84,7 +84,7 @@ def test_labels_that_cannot_be_judged_are_not_changed_and_copies_are_decided_one
     assert (told["judged"], told["precision"], told["suspects"]) == (False, None, 0)
     assert 0.2 < told["accuracy"] < 0.8
     assert (facts["counts"]["contradiction"], facts["counts"]["exact"]) == (1, 1)
-    assert facts["decisions"]["sentence"] == "1 excluded."  # of equal label; of the pair, none
+    assert facts["decisions"]["sentence"] == "1 left out."  # of equal label; of the pair, none
     copies = {row["name"]: row for row in facts["checks"]}
     assert "mirrored" in copies["near"]["cannot_see"]
     text = run("inspect", "pairs", "--relabel", "--list", "contradiction")
@@ -101,11 +101,26 @@ def test_labels_that_cannot_be_judged_are_not_changed_and_copies_are_decided_one
     ):
         assert said in run("inspect", "pairs", *words, code=2)
     text = run("inspect", "pairs", "--label", "41=Box", "--drop", "40", "--save", "mended")
-    assert "Decisions: 2 excluded, 1 relabelled." in text
+    assert "Decisions: 2 left out, 1 relabelled." in text
     mended = datasets.load("mended")
     assert len(mended) == 138
     assert mended.y is not None
     assert mended.classes[mended.y[40]] == "Box"  # image 41, with 40 before it gone
+
+
+def test_single_images_are_decided_with_a_reason_and_taken_back_by_command(run, faulty):
+    facts = run("inspect", "faulty", "--drop", 3, "--keep", 4, "--reason", "seen by Ada", "--json")
+    assert [(row["action"], row["images"], row["reason"]) for row in facts["decided"]] == [
+        ("exclude", [3], "seen by Ada"),
+        ("accept", [4], "seen by Ada"),
+    ]
+    first, second = (row["id"] for row in facts["decided"])
+    assert f"{second}  1 × kept: image 4. seen by Ada" in run("inspect", "faulty")
+    left = run("inspect", "faulty", "--undo", "last", "--json")["decided"]
+    assert [row["id"] for row in left] == [first]
+    assert run("inspect", "faulty", "--undo", first, "--json")["decided"] == []
+    assert "There is no decision 'last'" in run("inspect", "faulty", "--undo", "last", code=2)
+    assert "There is no image 120" in run("inspect", "faulty", "--keep", 120, code=2)
 
 
 def test_a_version_that_would_be_the_same_is_refused_with_the_reason(run, contradicting):

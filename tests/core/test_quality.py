@@ -13,7 +13,7 @@ import torch
 from core import datasets, jobs, kinds, quality, worker
 from core.catalog import UserError
 from core.datasets import assemble, faces
-from core.quality import InspectConfig, check, decisions, labels, measures, search, sets
+from core.quality import InspectConfig, check, decisions, labels, likeness, measures, search, sets
 
 
 def shapes(n: int = 300, size: int = 16, channels: int = 1, seed: int = 0):
@@ -149,9 +149,21 @@ def test_findings_survive_the_disk(planted, here, tmp_path):
     assert plain[0] == plain[1]
     scores = [[issue.score for issue in each.issues] for each in (back, result)]
     assert scores[0] == pytest.approx(scores[1], rel=1e-4)  # a worker has other threads
+    assert set(back.scores) == {"distance", "doubt"}
+    for name, of in back.scores.items():
+        assert of == pytest.approx(result.scores[name], rel=1e-3, abs=1e-4, nan_ok=True)
+    wrong = [issue.image for issue in back.issues if issue.kind == "label"]
+    doubt = np.nan_to_num(back.scores["doubt"], nan=-1.0)
+    assert set(np.argsort(-doubt)[: len(wrong)]) == set(wrong)  # the most doubtful are the suspects
+    assert back.scores["distance"].argmax() == 305  # nothing like the others
     newest = quality.newest(kept)
     assert newest is not None
     assert newest.id == job.id
+    (job.path / "scores.npz").unlink()
+    (job.path / "findings.json").touch()
+    older = quality.findings(job)
+    assert older is not None
+    assert (older.scores, older.counts) == ({}, back.counts)
     (job.path / "findings.json").write_text(json.dumps({"map": [[], []]}))
     with pytest.raises(UserError, match=r"findings\.json is damaged .* Delete this inspection"):
         quality.findings(jobs.get(job.id))
@@ -456,6 +468,9 @@ def test_a_person_says_which_label_of_copies_is_right(contradicting):
     assert book.summary["changed"] == 1
     book = decisions.settle(dataset, group, 1 - right, one=True, seen=book.version)
     assert book.state == {202: ("exclude", None), 252: ("exclude", None), 253: ("accept", None)}
+    # of one press, for one Undo
+    assert list(book.new) == [entry.id for entry in book.entries[1:]]
+    assert len(book.new) == 2
     book = decisions.settle(dataset, [10, 254], int(dataset.y[10]), one=True, seen=book.version)
     assert book.state[254] == ("exclude", None)
     assert 10 not in book.state  # the one that is held out stays, as it was
@@ -573,7 +588,7 @@ def test_decisions_hold_until_they_are_undone(whole):
     assert book.state == {
         3: ("exclude", None), 40: ("accept", None), 41: ("relabel", 0), 42: ("relabel", 1),
     }  # fmt: skip
-    assert book.summary["sentence"] == "1 excluded, 2 relabelled, 1 accepted."
+    assert book.summary["sentence"] == "1 left out, 2 relabelled, 1 kept."
     assert book.entries[0].images == (3, 40)
     book = decisions.undo(whole, book.entries[2].id, seen=book.version)
     assert book.state[40] == ("exclude", None)
@@ -582,6 +597,40 @@ def test_decisions_hold_until_they_are_undone(whole):
         decisions.undo(whole, book.entries[2].id, seen=book.version)
     with pytest.raises(UserError, match="There is no decision 'x'"):
         decisions.undo(whole, "x", seen=book.version)
+
+
+def test_a_decision_keeps_its_reason_and_is_found_by_its_image(whole, home):
+    book = decisions.decide(whole, "exclude", [3, 40], kind="near", reason="  too \n dark ", seen=0)
+    (first,) = book.new
+    assert book.about(40) == book.entries[0]
+    assert (book.entries[0].id, book.entries[0].reason) == (first, "too dark")
+    assert decisions.told(book.entries[0]) == "2 × left out: images 3, 40. too dark"
+    again = decisions.decide(whole, "exclude", [3], reason="again", seen=book.version)
+    assert again.new == ()  # nothing was written
+    book = decisions.decide(whole, "accept", [40], kind="near", seen=book.version)
+    assert decisions.told(book.entries[1]) == "1 × kept: image 40. Near duplicates."
+    undone = decisions.undo(whole, book.new[0], seen=book.version)
+    assert undone.about(40) == book.entries[0]
+    assert undone.about(5) is None
+    older = json.dumps({"id": "q", "time": 1, "who": "", "action": "exclude", "images": [9]})
+    (log,) = (home / "decisions").rglob("log.jsonl")
+    log.write_text(log.read_text() + older + "\n")  # as it was written before there were reasons
+    found = decisions.open(whole).about(9)
+    assert found is not None
+    assert decisions.told(found) == "1 × left out: image 9"
+
+
+def test_the_most_alike_come_first_and_brightness_is_the_mean(whole):
+    seen = likeness.likeness(whole)
+    x = torch.nn.functional.adaptive_avg_pool2d(torch.tensor(whole.x) / 255, 14).flatten(1)
+    for item in (0, 31):
+        order = seen.alike(item)
+        assert order[0] == item
+        assert sorted(order) == list(range(60))
+        away = (x - x[item]).norm(dim=1)[order.tolist()]
+        assert (away[1:] - away[:-1] > -1e-5).all()
+    assert seen.brightness == pytest.approx(whole.x.mean((1, 2, 3)) / 255, abs=1e-6)
+    assert likeness.likeness(whole) is seen  # one pass for one content
 
 
 def test_the_second_of_two_people_is_told_and_nothing_is_lost(whole):
@@ -637,9 +686,9 @@ def test_what_is_decided_already_is_not_decided_again(whole):
     book = decisions.decide(whole, "exclude", [3, 4], seen=0)
     again = decisions.decide(whole, "exclude", [3, 4], seen=book.version)
     assert again.version == book.version
-    assert again.news == "Nothing is new: images 3, 4 were already excluded."
+    assert again.news == "Nothing is new: images 3, 4 were already left out."
     more = decisions.decide(whole, "exclude", [4, 5], seen=book.version)
-    assert more.news == "1 of them was already excluded: new for 1."
+    assert more.news == "1 of them was already left out: new for 1."
     assert [entry.images for entry in more.entries] == [(3, 4), (5,)]
     own = int(whole.y[7])
     book = decisions.decide(whole, "relabel", [7, 8], [own, 1 - int(whole.y[8])], seen=more.version)
@@ -662,7 +711,7 @@ def test_a_version_without_a_name_takes_the_next_free_one(whole):
 
 
 def test_a_version_does_what_was_decided_and_keeps_its_parent(whole, setting):
-    with pytest.raises(UserError, match="Nothing of shapes is excluded or relabelled"):
+    with pytest.raises(UserError, match="Nothing of shapes is left out or relabelled"):
         decisions.apply(whole, "clean")
     book = decisions.decide(whole, "exclude", [0, 15, 30], seen=0)  # valid, test, train
     book = decisions.decide(whole, "relabel", [41], 0, seen=book.version)
@@ -682,7 +731,7 @@ def test_a_version_does_what_was_decided_and_keeps_its_parent(whole, setting):
     changed = np.flatnonzero(made.y != whole.y[kept])
     assert kept[changed].tolist() == [41]
     assert made.source["origin"]["changes"]["excluded"] == 3
-    assert "Made from shapes: 3 images excluded, 1 relabelled." in made.notes
+    assert "Made from shapes: 3 images left out, 1 relabelled." in made.notes
     assert datasets.load("clean").fingerprint == made.fingerprint
     decisions.decide(whole, "exclude", list(range(55)), seen=decisions.open(whole).version)
     with pytest.raises(UserError, match=r"Only 5 images would be left, and at least 8 are needed"):
@@ -694,6 +743,18 @@ def test_a_version_does_what_was_decided_and_keeps_its_parent(whole, setting):
     ):
         with pytest.raises(UserError, match="This server is for viewing only"):
             act()
+
+
+def test_an_augmented_image_still_names_the_one_that_it_was_made_from(whole):
+    parents = np.full(60, -1)
+    parents[30:] = np.arange(30)
+    made = replace(whole, attributes={"parent": parents, "own": np.arange(60)})
+    kept = np.setdiff1d(np.arange(60), [0, 12])
+    left = decisions.derived(made, kept, made.y, [], {}).attributes
+    assert left is not None
+    for parent, own in zip(left["parent"], left["own"], strict=True):
+        wanted = parents[own] if parents[own] not in (0, 12) else -1  # it was left out
+        assert (left["own"][parent] if parent >= 0 else -1) == wanted
 
 
 def test_a_check_is_one_file(tmp_path, monkeypatch):

@@ -107,6 +107,113 @@ def test_pixels_on_the_wall_are_those_of_the_dataset(visit):
     assert np.abs(shown - x * 255 / 16).max() <= 0.5
 
 
+def numbers(seen):
+    titles = seen.pictures("data.wall")["titles"]
+    return [int(title.split()[1].rstrip(":")) for title in titles]
+
+
+def test_the_wall_is_sorted_searched_and_sized(visit):
+    digits = datasets.load("digits")
+    assert digits.y is not None
+    brightness = digits.x.mean((1, 2, 3), dtype=np.float64)
+    seen = visit("data").set(data__sort="bright").calm()
+    shown = brightness[numbers(seen)]
+    assert shown[0] == brightness.max()
+    assert (np.diff(shown) <= 1e-9).all()
+    assert digits.y[numbers(seen.set(data__sort="label"))].tolist() == [0] * 60
+    assert "Most doubtful label first" not in seen.widget("data.sort").options  # not inspected
+    assert "File name" not in seen.widget("data.sort").options  # digits have none
+    seen.set(data__sort="", data__find="17").calm()
+    assert numbers(seen) == [17]
+    assert "No image fits this choice" in seen.set(data__find="no such").texts("markdown")
+    seen.set(data__find="", data__side=128).calm()
+    assert (seen.pictures("data.wall")["count"], seen.pictures("data.wall")["side"]) == (24, 128)
+
+
+def test_pictures_are_found_by_the_name_of_their_file(visit):
+    seen = bring(visit("data"), BIRDS).calm().set(data__find="OWL/3").calm()
+    (number,) = numbers(seen)
+    names = (datasets.load("my-birds").attributes or {})["picture"]
+    assert names[number].endswith("owl/3.png")
+    assert numbers(seen.set(data__find="", data__sort="name")) == np.argsort(names).tolist()
+
+
+def test_many_are_selected_over_pages_decided_at_once_and_taken_back(visit):
+    from core.quality import decisions
+
+    digits = datasets.load("digits")
+    seen = visit("data")
+
+    def select(*indices):
+        of = seen.pictures("data.wall")["of"]
+        seen.told("data.wall", {"picked": {"of": of, "indices": list(indices)}}).calm()
+
+    select(1, 2)
+    seen.set(**{"data.page.digits.all.None": 2})
+    select(0)
+    assert "**3 selected**" in seen.texts("markdown")
+    assert seen.set(**{"data.page.digits.all.None": 1}).pictures("data.wall")["picked"] == [1, 2]
+    seen.set(data__selected__relabel=5).calm()
+    assert decisions.open(digits).state == dict.fromkeys((1, 2, 60), ("relabel", 5))
+    assert "3 images: label set to 5." in seen.texts("markdown")
+    assert seen.pictures("mend.pictures")["count"] == 3
+    assert seen.pictures("data.wall")["marks"] == {"1": "✎", "2": "✎"}
+    assert seen.pictures("data.wall")["picked"] == []  # let go of
+    seen.press("mend.undo").calm()
+    assert decisions.open(digits).state == {}
+    assert "Taken back." in seen.texts("toast")
+    assert not seen.shown("mend.pictures")
+
+    select(7)
+    seen.press("data.selected.all").calm()
+    assert "**1,797 selected**" in seen.texts("markdown")
+    seen.set(data__split="test").calm()  # what is not seen any more is not selected
+    assert "data.selected.exclude" not in seen.keys()
+
+
+def test_one_picture_at_large_is_gone_through_and_decided_about(visit):
+    from core.quality import decisions
+
+    digits = datasets.load("digits")
+    seen = visit("data").set(data__class__digits=3)
+    three = np.flatnonzero(digits.y == 3)
+    seen.told("data.wall", {"clicked": {"number": 1, "index": 1}}).calm()
+    assert "**Label** 3" in seen.texts("markdown")
+    assert f"**File** image {three[1]} of digits" in seen.texts("markdown")
+    assert "**Origin** real" in seen.texts("markdown")
+    assert seen.pictures("data.item.near")["count"] == 8
+    assert (seen.images("data.item.of")[0] == digits.pictures(three[1:2])[0]).all()
+
+    def go(key):
+        seen.widget(key).click()
+        return seen.again("_dialog").calm()
+
+    go("data.item.after")
+    assert f"3 of {len(three)}" in seen.texts("caption")
+    seen.widget(f"data.item.why.{three[2]}").set_value("a smudge")
+    go("data.item.exclude")
+    (entry,) = decisions.open(digits).entries
+    assert (entry.images, entry.reason) == ((int(three[2]),), "a smudge")
+    assert "Left out. a smudge" in seen.texts("markdown")
+    assert seen.widget("data.item.exclude").disabled
+    seen.widget(f"data.item.label.{three[2]}").set_value(8)
+    seen.again("_dialog").calm()
+    assert decisions.open(digits).state == {int(three[2]): ("relabel", 8)}
+    assert "Label set to 8. a smudge" in seen.texts("markdown")
+    go("data.item.undo")
+    go("data.item.undo")
+    assert decisions.open(digits).state == {}
+    go("data.item.before")
+    go("data.item.before")
+    assert seen.widget("data.item.before").disabled
+    seen.widget("data.item.like").click()
+    seen.run().calm()
+    order = numbers(seen)
+    assert order[0] == three[0]
+    assert set(order) <= set(three)  # of the class that was chosen
+    assert seen.widget("data.sort").value == "like"
+
+
 def test_faces_with_their_true_attributes(visit):
     seen = visit("data")
     seen.at.session_state["data.faces.size"] = 16
@@ -431,7 +538,7 @@ def test_an_issue_is_left_out_taken_back_and_made_a_version(visit, tmp_path, dou
     seen = visit("data", data="doubles", **{"data.view": "issues", "data.kind": "exact"}).calm()
     assert seen.pictures("data.evidence.exact")["count"] == 2  # the image, and the one it repeats
     seen.press("data.exclude").calm()
-    assert "1 image: left out." in seen.texts("toast")
+    assert "1 image: left out." in seen.texts("markdown")
     assert seen.at.dataframe[0].value["decided"].tolist() == ["left out"]
     seen.set(data__view="version").calm()
     (undo,) = [key for key in seen.keys() if key.startswith("data.undo.")]
@@ -454,7 +561,7 @@ def test_pressed_twice_it_is_one_decision_and_the_log_names_the_image(visit, tmp
     seen.press("data.exclude").calm()
     seen.press("data.exclude").calm()
     (entry,) = decisions.open(dataset).entries
-    again = f"Nothing is new: image {entry.images[0]} was already excluded."
+    again = f"Nothing is new: image {entry.images[0]} was already left out."
     assert again in seen.texts("toast")
     seen.set(data__view="version").calm()
     assert f"1 × left out: image {entry.images[0]}" in seen.texts("caption")
@@ -476,7 +583,7 @@ def test_of_contradicting_copies_a_person_says_which_label_is_right(visit, tmp_p
     assert "the three that are nearest" in seen.texts("markdown")  # what was looked for
     assert "Dark (0 found)" in seen.texts("markdown")
     seen.press("data.right.0").calm()
-    assert "a is right, all 2 copies have it." in seen.texts("toast")
+    assert "a is right, all 2 copies have it." in seen.texts("markdown")
     state = decisions.open(dataset).state
     assert sorted(state.values()) == [("accept", None), ("relabel", 0)]
     seen.press("data.keep.1").calm()
@@ -508,7 +615,7 @@ def test_labels_that_cannot_be_judged_are_told_and_nothing_is_offered_for_all(vi
     assert seen.widget("data.relabel").label == "Relabel this one"
     assert seen.widget("data.exclude").label == "Leave out this one"
     seen.press("data.accept").calm()
-    assert "1 image: fine." in seen.texts("toast")
+    assert "1 image: kept." in seen.texts("markdown")
 
 
 def test_a_decision_after_somebody_elses_is_told_and_nothing_is_lost(visit, tmp_path, doubles):
@@ -537,7 +644,10 @@ def test_the_map_marks_a_kind_and_shows_its_images(visit, tmp_path, doubles):
     assert seen.pictures("data.map.exact")["traits"][0]["title"] == "Marked"
     assert seen.pictures("data.lasso")["count"] == 1
     seen.press("data.lasso.exclude").calm()
-    assert "1 image: left out." in seen.texts("toast")
+    assert "1 image: left out." in seen.texts("markdown")
+    seen.set(data__view="look").set(data__sort="distance").calm()  # as the inspection says
+    assert len(numbers(seen)) == len(set(numbers(seen))) == 41
+    assert "✕" in seen.pictures("data.wall")["marks"].values()
 
 
 def test_images_are_added_by_choice_of_a_chain(visit, tmp_path, doubles, spawned, asked):

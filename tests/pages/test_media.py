@@ -67,7 +67,8 @@ def test_the_wall_draws_every_signal_and_the_chosen_one_is_read_and_taken_away(v
     assert seen.images("data.wall").shape == (60, 1, 12, 16)
     assert "600 signals of 16 values" in seen.texts("markdown")
     seen.told("data.wall", {"clicked": {"number": 1, "index": 7}}).calm()
-    assert seen.at.dataframe[0].value["value"].tolist() == data.x[7, 0].tolist()
+    (table,) = [frame.value for frame in seen.at.dataframe if "value" in frame.value.columns]
+    assert table["value"].tolist() == data.x[7, 0].tolist()
     assert seen.widget("data.item.of.file").label == "This one (CSV)"
 
 

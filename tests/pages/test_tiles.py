@@ -17,6 +17,7 @@ def page():
     import streamlit as st
 
     from core.ground import sheets
+    from pages.parts import show
     from pages.parts.tiles import tiles
 
     sheet = sheets.png(np.full((6, 1, 4, 5), 7, np.uint8), 3)
@@ -30,8 +31,11 @@ def page():
         marks={2: "A"},
         titles=["t"] * 6,
         clickable=True,
+        side=64,
+        picks=("six greys", [1]),
     )
     st.code(repr(got))
+    st.code(repr(show.picked("pics", "six greys", 6)))
 
 
 @pytest.fixture
@@ -42,11 +46,11 @@ def drawn():
     at = AppTest.from_function(page, default_timeout=120).run()
     assert not at.exception
 
-    def answer(text):
+    def answer(text, which=0):
         proto = at.get("bidi_component")[0].proto
         at._run(WidgetStates(widgets=[WidgetState(id=proto.id, json_value=text)]))
         assert not at.exception, at.exception
-        return at.code[0].value
+        return at.code[which].value
 
     return at, answer
 
@@ -62,6 +66,7 @@ def test_what_it_is_given(drawn):
         assert picture.size == (15, 8)  # gapless, at its own size
     assert (data["tile"], data["columns"], data["count"]) == ([4, 5], 3, 6)
     assert (data["marks"], data["alt"], data["clickable"]) == ({"2": "A"}, "Six greys", True)
+    assert (data["side"], data["of"], data["picked"]) == (64, "six greys", [1])
 
 
 def test_a_click_arrives_with_its_number(drawn):
@@ -81,6 +86,18 @@ def test_a_click_arrives_with_its_number(drawn):
 def test_nonsense_is_no_click(drawn, text):
     _, answer = drawn
     assert answer(text) == "None"
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ('{"picked": {"of": "six greys", "indices": [5, 0, 5]}}', "[0, 5]"), ('{"picked": {"of": "six greys", "indices": []}}', "[]"),
+        ('{"picked": {"of": "others", "indices": [1]}}', "None"), ('{"picked": {"of": "six greys", "indices": [6, -1, true, "x"]}}', "[]"),
+        ('{"picked": [1]}', "None"), ("{}", "None"),
+    ],
+)  # fmt: skip
+def test_what_is_selected_is_that_of_these_pictures(drawn, text, taken):
+    assert drawn[1](text, 1) == taken
 
 
 def test_levels_reach_the_sheet_unchanged():

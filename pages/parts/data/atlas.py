@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from pages.parts import shell, show
-from pages.parts.data import mending, titles
+from pages.parts import show
+from pages.parts.data import mending, titles, viewer
 from pages.parts.map import Trait, pack, points
 
 SHOWN = 60  # images of a lasso that are shown
@@ -55,7 +55,9 @@ def draw(dataset: Any) -> None:
             st.caption("Draw a lasso around points to see their images, or mark a kind of issue.")
             return
         if picked or not quality.checks.get(str(marked)).single:
-            acts(dataset, chosen, "" if picked else str(marked))
+            mending.opened(dataset)
+            with st.container(horizontal=True):
+                mending.acts(dataset, chosen, "data.lasso", kind="" if picked else str(marked))
         else:
             st.caption("These are decided one by one, under **What is wrong?**.")
         where = "in the lasso" if picked else "marked"
@@ -68,27 +70,11 @@ def draw(dataset: Any) -> None:
             key="data.lasso",
             alt=f"{len(some)} images chosen on the map",
             titles=titles(dataset, some),
-            max_height=420,
+            clickable=True,
+            side=48,
         )
-
-
-def acts(dataset: Any, chosen: list[int], kind: str) -> None:
-    """Offers to leave out or accept what is chosen; both are undone under Mend and take away."""
-    mending.opened(dataset)
-    with st.container(horizontal=True):
-        for what, word, help in (
-            ("exclude", "Leave out", "Not in the next version; undo it under Mend and take away."),
-            ("accept", "Accept", "Nothing is wrong with them; they stay as they are."),
-        ):
-            st.button(
-                f"{word} these {len(chosen):,}",
-                key=f"data.lasso.{what}",
-                on_click=mending.act,
-                args=(dataset, what, [int(i) for i in chosen]),
-                kwargs={"kind": kind},
-                disabled=not shell.may_change(),
-                help=help,
-            )
+    if (tile := show.clicked("data.lasso", len(some))) is not None:
+        viewer.open(dataset, int(some[tile]), np.asarray(chosen))
 
 
 @st.cache_data(max_entries=8, show_spinner=False)

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from core import jobs, kinds
 from pages.parts import form, shell, show
 from pages.parts import job as job_panel
-from pages.parts.data import mending, titles
+from pages.parts.data import mending, titles, viewer
 
 PAGE = 12  # issues whose pictures are shown at a time
 
@@ -167,6 +168,8 @@ def listed(dataset: Any, findings: Any, by_kind: dict[str, Any], book: Any) -> N
 
 def choose(dataset: Any, part: list[Any], book: Any, kind: str, single: bool) -> list[int]:
     """Shows the issues as a table, and gives the rows that are ticked; a single one where each is decided by itself."""
+    from core.quality import decisions
+
     rows, open_ones = [], []
     for issue in part:
         copies = issue.others if kind == "contradiction" else ()
@@ -177,7 +180,7 @@ def choose(dataset: Any, part: list[Any], book: Any, kind: str, single: bool) ->
             {
                 "image": issue.image,
                 "split": issue.split,
-                "decided": mending.SIGNS[decided[0]] if decided else "",
+                "decided": decisions.WORDS[decided[0]] if decided else "",
                 **({"suggested": suggested} if any(one.label is not None for one in part) else {}),
                 "evidence": issue.sentence,
             }
@@ -232,20 +235,23 @@ def sides(dataset: Any, issue: Any) -> None:
                         shell.plain(title),
                         key=f"data.{'keep' if one else 'right'}.{label}",
                         on_click=mending.settle,
-                        args=(dataset, copies, label, one),
+                        args=(dataset, copies, label, one, issue.sentence),
                         help=help,
                         width="stretch",
                         disabled=not shell.may_change(),
                     )
     with st.container(horizontal=True):
-        for what, title in (("exclude", "Leave out all of them"), ("accept", "Leave it as it is")):
+        for what, title in (
+            ("exclude", "Leave out all of them"),
+            ("accept", "Keep all as they are"),
+        ):
             st.button(
                 title,
                 key=f"data.sides.{what}",
                 type="tertiary",
                 on_click=mending.act,
                 args=(dataset, what, copies),
-                kwargs={"kind": "contradiction"},
+                kwargs={"kind": "contradiction", "reason": issue.sentence},
                 disabled=not shell.may_change(),
             )
 
@@ -260,17 +266,21 @@ def pictures(dataset: Any, part: list[Any], chosen: list[int], kind: str) -> Non
         group = [issue.image, *issue.others[:most]]
         index += group + [issue.image] * (1 + most - len(group))
     columns = 4 if not most or (most == 1 and len(shown) > 4) else 1 + most
+    key = f"data.evidence.{kind}"
     show.pictures(
         dataset.pictures(index),
         columns=columns,
-        key=f"data.evidence.{kind}",
+        key=key,
         alt=f"Images of {len(shown)} issues"
         + (", each framed one followed by the images that it resembles" if most else ""),
         titles=titles(dataset, index),
         marks=marks,
         max_height=330,
-        max_zoom=8,
+        max_zoom=16,
+        clickable=True,
     )
+    if (tile := show.clicked(key, len(index))) is not None:
+        viewer.open(dataset, index[tile], np.unique([issue.image for issue in part]))
     if len(shown) == 1:
         st.caption(shell.plain(shown[0].sentence))
     if most:
@@ -278,13 +288,14 @@ def pictures(dataset: Any, part: list[Any], chosen: list[int], kind: str) -> Non
 
 
 def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry: Any) -> None:
-    """Offers to leave out, relabel or accept the ticked issues, or all of this kind."""
+    """Offers to leave out, keep or relabel the ticked issues, or all of this kind."""
     single = entry.single
     about = ticked or [issue for issue in issues if issue.sure or single]
     images = [issue.image for issue in about]
     all_of = f"all {len(about):,}" if len(about) == len(issues) else f"the {len(about):,} surest"
     these = "this one" if single else f"these {len(about)}" if ticked else all_of
     remedy = entry.remedy
+    answers = {"kind": kind, "reason": about[0].sentence if len(about) == 1 else ""}
     with st.container(horizontal=True):
         st.button(
             f"Leave out {these}",
@@ -292,11 +303,11 @@ def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry
             type="primary" if remedy == "exclude" else "secondary",
             on_click=mending.act,
             args=(dataset, "exclude", images),
-            kwargs={"kind": kind},
+            kwargs=answers,
             disabled=not shell.may_change() or not about,
         )
         st.button(
-            f"Accept {these if ticked or single else f'all {len(issues):,}'}",
+            f"Keep {these if ticked or single else f'all {len(issues):,}'}",
             key="data.accept",
             on_click=mending.act,
             args=(
@@ -304,14 +315,14 @@ def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry
                 "accept",
                 [issue.image for issue in ticked or (about if single else issues)],
             ),
-            kwargs={"kind": kind},
+            kwargs=answers if ticked or single else {"kind": kind},
             disabled=not shell.may_change(),
             help="Nothing is wrong with them; they stay as they are.",
         )
     if not dataset.labelled or (not ticked and remedy != "relabel"):
         return
     label = st.selectbox(
-        "New label",
+        "Set label",
         [None, *range(len(dataset.classes))],
         key="data.relabel.to",
         format_func=lambda i: "as suggested" if i is None else dataset.classes[i],
@@ -321,7 +332,7 @@ def buttons(dataset: Any, issues: list[Any], ticked: list[Any], kind: str, entry
     shell.press(
         st,
         f"Relabel {these}",
-        partial(mending.act, kind=kind),
+        partial(mending.act, **answers),
         dataset,
         "relabel",
         [issue.image for issue in suggested],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -38,22 +37,7 @@ def decided(dataset: Any) -> None:
     st.caption(shell.plain(book.summary["sentence"]))
     if book.summary["warning"]:
         st.warning(shell.plain(book.summary["warning"]), icon=":material/warning:")
-    for entry in [entry for entry in book.entries if not entry.undone][::-1][:8]:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            when = time.strftime("%H:%M", time.localtime(entry.time))
-            st.caption(
-                f"{when} · {len(entry.images):,} × {mending.SIGNS[entry.action]}: {decisions.named(entry.images)}"
-                + (f" · {shell.plain(entry.who)}" if entry.who else "")
-            )
-            st.button(
-                "Undo",
-                key=f"data.undo.{entry.id}",
-                type="tertiary",
-                icon=":material/undo:",
-                on_click=mending.undo,
-                args=(dataset, entry.id),
-                disabled=not shell.may_change(),
-            )
+    mending.log(dataset, book)
     name = st.text_input(
         "Name of the new version",
         key="data.version.name",

@@ -1,7 +1,8 @@
-"""The images of a dataset, page by page, beside what is known of them."""
+"""The images of a dataset, page by page: sorted, searched and selected, above what is known of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,27 @@ from core import datasets
 from core.catalog import UserError
 from core.ground import tables
 from pages.parts import form, shell, show
-from pages.parts.data import load, titles
+from pages.parts.data import load, mending, titles, viewer
 
-PAGE = 60  # images on one page of the wall
+MARKS = {"exclude": "✕", "relabel": "✎", "accept": "✓"}  # of what was decided, on its picture
+SIDES = (32, 160)  # CSS pixels of a picture's height
+SORTS = {
+    "": "As stored",
+    "label": "Class",
+    "name": "File name",
+    "dark": "Darkest first",
+    "bright": "Brightest first",
+    "doubt": "Most doubtful label first",
+    "distance": "Least like the others first",
+}
 
 
 def draw(name: str) -> None:
-    """Shows the images beside what is known of them."""
+    """Shows the images, and below them what is known of the set."""
     about = datasets.describe(name)
-    left, right = st.columns([2.4, 1], gap="large")
+    above, below = st.container(), st.container()
+    with below:
+        left, right = st.columns([1.4, 1], gap="large")
     with right:
         values: dict[str, Any] = {}
         config = datasets.config_of(name)
@@ -37,30 +50,61 @@ def draw(name: str) -> None:
             ):
                 delete(name)
         st.session_state[f"data.values.{name}"] = values
-        below = st.container()
-    with left:
+    with above:
         st.markdown(f"**{shell.plain(about.title)}** · {shell.plain(about.caption)}")
         with shell.guard():
             dataset = load(name, values)
-            wall(dataset)
-            if dataset.refused:
-                with st.expander("Files left out, and why", icon=":material/warning:"):
-                    st.dataframe(
-                        show.named(
-                            pd.DataFrame(dataset.refused, columns=["file", "reason"]),
-                            "file",
-                            "reason",
-                        ),
-                        hide_index=True,
-                        key="data.refused",
-                        alt="Files that were left out, each with the reason",
-                    )
-            with below:
+            part = wall(dataset)
+            with left:
                 summary(dataset)
+            with right:
+                attributes(dataset, part)
+                refused(dataset)
 
 
-def wall(dataset: datasets.Dataset) -> None:
-    """Shows a page of images, of one class or all."""
+def wall(dataset: datasets.Dataset) -> np.ndarray:
+    """Shows a page of the images that are chosen, in their order; gives their indices."""
+    index, scope = choose(dataset)
+    if not len(index):
+        with shell.empty("No image fits this choice."):
+            return index
+    side = st.session_state["data.side"]
+    page = max(24, 12 * round(5 * (64 / side) ** 2))  # about as much of the screen at every size
+    pages = -(-len(index) // page)
+    key = f"data.page.{dataset.name}.{scope}"
+    at = min(st.session_state.get(key, 1), pages)
+    part = index[(at - 1) * page : at * page]
+    chosen, of = selection(dataset, scope, part)
+    book = mending.opened(dataset)
+    decided = {i: MARKS[book.state[int(at)][0]] for i, at in enumerate(part) if at in book.state}
+    show.pictures(
+        shrunk(dataset.pictures(part), 2 * side),
+        columns=12,
+        key="data.wall",
+        titles=titles(dataset, part),
+        clickable=True,
+        side=side,
+        picks=(of, [i for i, at in enumerate(part) if at in chosen]),
+        marks=decided,
+        alt=f"Images {(at - 1) * page + 1} to {(at - 1) * page + len(part)} of {dataset.name}",
+    )
+    selected(dataset, index, chosen)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if pages > 1:
+            st.pagination(pages, key=key)
+        meant = " · ✕ left out · ✎ relabelled · ✓ kept" * bool(decided)
+        st.caption(
+            f"{len(index):,} images. Click one to see it at large; select with the box in its corner, "
+            f"with Shift all up to it.{meant}"
+        )
+    mending.notice(dataset)
+    if (tile := show.clicked("data.wall", len(part))) is not None:
+        viewer.open(dataset, int(part[tile]), index)
+    return part
+
+
+def choose(dataset: datasets.Dataset) -> tuple[np.ndarray, str]:
+    """Asks which images are shown, in which order and how large; gives their indices and a name of that choice."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         split = st.segmented_control(
             "Part",
@@ -78,72 +122,196 @@ def wall(dataset: datasets.Dataset) -> None:
                 key=f"data.class.{dataset.name}",
                 placeholder="all classes",
                 format_func=lambda i: dataset.classes[i],
-                width=220,
+                width=150,
             )
             if dataset.labelled
             else None
         )
+        words = st.text_input("Find", key="data.find", placeholder="name or number", width=150)
+        sort = sorting(dataset)
+        st.slider(
+            "Size", *SIDES, 64, 16, key="data.side", bind="query-params", width=130, format="%d px"
+        )
     index = np.arange(len(dataset)) if split == "all" else dataset.splits[split]
     if label is not None and dataset.y is not None:
         index = index[dataset.y[index] == label]
-    if not len(index):
-        st.caption("No image fits this choice.")
-        return
-    pages = -(-len(index) // PAGE)
-    key = f"data.page.{dataset.name}.{split}.{label}"
-    page = min(st.session_state.get(key, 1), pages)
-    part = index[(page - 1) * PAGE : page * PAGE]
-    x = dataset.pictures(part)
-    show.pictures(
-        x,
-        columns=12,
-        key="data.wall",
-        titles=titles(dataset, part),
-        clickable=True,
-        max_height=380,
-        max_zoom=6,
-        alt=f"Images {(page - 1) * PAGE + 1} to {(page - 1) * PAGE + len(part)} of {dataset.name}",
+    if words := words.strip().lower():
+        index = index[named(dataset, words)[index]]
+    return arranged(dataset, index, sort), ".".join(
+        [str(split), str(label), *filter(None, (words, sort))]
     )
-    if pages > 1:
-        st.pagination(pages, key=key)
-    if (tile := show.clicked("data.wall", len(part))) is not None:
-        st.session_state["data.item"] = int(part[tile])
-    chosen = st.session_state.get("data.item", -1)
-    if chosen in part:
-        st.caption(shell.plain(titles(dataset, [chosen])[0].capitalize()))
-        name = f"{dataset.name}-{chosen}"
-        show.item(
-            dataset.x[chosen], dataset.medium, name, key="data.item.of", levels=dataset.levels
+
+
+def named(dataset: datasets.Dataset, words: str) -> np.ndarray:
+    """Finds the images whose file, number or class is called so, bool (N,)."""
+    found = np.zeros(len(dataset), bool)
+    if words.isdecimal() and int(words) < len(dataset):
+        found[int(words)] = True
+    if (names := (dataset.attributes or {}).get("picture")) is not None:
+        found |= np.char.find(np.char.lower(names.astype(str)), words) >= 0
+    if dataset.y is not None:
+        found |= np.array([words in name.lower() for name in dataset.classes])[dataset.y]
+    return found
+
+
+def sorting(dataset: datasets.Dataset) -> str:
+    """Asks for the order of the images, among those that are known of the dataset."""
+    scores = mending.scores(dataset)
+    known = {
+        "label": dataset.labelled,
+        "name": "picture" in (dataset.attributes or {}),
+        "dark": "inspection" in dataset.medium.parts,
+        "bright": "inspection" in dataset.medium.parts,
+        "doubt": "doubt" in scores,
+        "distance": "distance" in scores,
+    }
+    offered = {name: title for name, title in SORTS.items() if known.get(name, True)}
+    of, like = st.session_state.get("data.like", ("", 0))
+    if of == dataset.fingerprint:
+        offered["like"] = f"Most like image {like} first"
+    if st.session_state.get("data.sort") not in offered:
+        st.session_state["data.sort"] = ""
+    return st.selectbox(
+        "Order",
+        list(offered),
+        key="data.sort",
+        format_func=lambda name: offered[name],
+        width=210,
+        help="By doubt and by distance once the dataset was inspected, see *What is wrong?*; by likeness from the "
+        "large view of a picture.",
+    )
+
+
+def arranged(dataset: datasets.Dataset, index: np.ndarray, sort: str) -> np.ndarray:
+    """Puts images into an order of :data:`SORTS`; equal ones stay as they are stored."""
+    if sort in ("", None):
+        return index
+    if sort in ("dark", "bright", "like"):
+        from core.quality.likeness import likeness
+
+        bar = show.Bar()
+        try:
+            seen = likeness(dataset, bar)
+        finally:
+            bar.close()
+        if sort == "like":
+            order = seen.alike(st.session_state["data.like"][1])
+            return order[np.isin(order, index)]
+        values = seen.brightness[index] * (1 if sort == "dark" else -1)
+    elif sort == "label":
+        assert dataset.y is not None
+        values = dataset.y[index]
+    elif sort == "name":
+        values = (dataset.attributes or {})["picture"][index]
+    else:
+        values = -mending.scores(dataset)[sort][index]  # nan, which nobody has judged, comes last
+    return index[np.argsort(values, kind="stable")]
+
+
+def selection(dataset: datasets.Dataset, scope: str, part: np.ndarray) -> tuple[set[int], str]:
+    """Follows which images are selected, over all pages of one choice; another choice lets them go.
+
+    Returns:
+        Their indices, and what the pictures on this page are, for the browser.
+    """
+    mine = f"{dataset.fingerprint[:16]}.{scope}"
+    kept = st.session_state.get("data.selected", {})
+    if kept.get("of") != mine:
+        kept = {"of": mine, "images": set(), "round": kept.get("round", 0) + 1}
+    of = f"{mine}.{part[0]}.{len(part)}.{kept['round']}"
+    told = show.picked("data.wall", of, len(part))
+    if told is not None:
+        kept["images"] = (kept["images"] - set(part.tolist())) | set(part[told].tolist())
+    st.session_state["data.selected"] = kept
+    return kept["images"], of
+
+
+def select(images: Iterable[int]) -> None:
+    """Selects these images instead of those that are selected."""
+    kept = st.session_state["data.selected"]
+    st.session_state["data.selected"] = kept | {
+        "images": {int(image) for image in images},
+        "round": kept["round"] + 1,  # the browser takes it over
+    }
+
+
+def selected(dataset: datasets.Dataset, index: np.ndarray, chosen: set[int]) -> None:
+    """Offers what can be done with all that is selected; nothing where nothing is."""
+    if not chosen:
+        return
+    with st.container(
+        key="data.selected.bar", border=True, horizontal=True, vertical_alignment="center"
+    ):
+        st.markdown(f"**{len(chosen):,} selected**", width="content")
+        mending.acts(dataset, sorted(chosen), "data.selected", then=lambda: select(()))
+        if len(chosen) < len(index):
+            st.button(
+                f"Select all {len(index):,}",
+                key="data.selected.all",
+                type="tertiary",
+                on_click=select,
+                args=(index,),
+            )
+        st.button("Let go", key="data.selected.none", type="tertiary", on_click=select, args=((),))
+
+
+def shrunk(x: np.ndarray, most: int) -> np.ndarray:
+    """Averages pictures, uint8 (N, C, H, W), over whole squares of pixels to not much over a height."""
+    n, channels, height, width = x.shape
+    by = height // most
+    if by < 2:
+        return x
+    h, w = height // by, max(1, width // by)
+    squares = x[:, :, : h * by, : w * by].reshape(n, channels, h, by, w, -1)
+    return squares.mean((3, 5)).round().astype(np.uint8)
+
+
+def attributes(dataset: datasets.Dataset, part: np.ndarray) -> None:
+    """Lists what is known of the images on this page, and offers that of all as a file."""
+    if not dataset.attributes:
+        return
+    with st.expander("True attributes of these images"):
+        columns = dict(dataset.attributes)
+        st.dataframe(
+            show.named(
+                pd.DataFrame(
+                    {name: np.asarray(column)[part] for name, column in columns.items()}, part
+                ),
+                *(name for name, column in columns.items() if column.dtype.kind in "OSU"),
+            ),
+            height=220,
+            key="data.attributes",
+            alt="The true attributes of the images above",
         )
-    if dataset.attributes:
-        with st.expander("True attributes of these images"):
-            columns = dict(dataset.attributes)
-            st.dataframe(
-                show.named(
-                    pd.DataFrame(
-                        {name: np.asarray(column)[part] for name, column in columns.items()}, part
-                    ),
-                    *(name for name, column in columns.items() if column.dtype.kind in "OSU"),
+        st.download_button(
+            "All as CSV",
+            lambda: tables.write(
+                ["", *columns],
+                zip(
+                    range(len(dataset)),
+                    *(np.asarray(column).tolist() for column in columns.values()),
+                    strict=True,
                 ),
-                height=220,
-                key="data.attributes",
-                alt="The true attributes of the images above",
-            )
-            st.download_button(
-                "All as CSV",
-                lambda: tables.write(
-                    ["", *columns],
-                    zip(
-                        range(len(dataset)),
-                        *(np.asarray(column).tolist() for column in columns.values()),
-                        strict=True,
-                    ),
-                ),
-                f"{dataset.name}.csv",
-                "text/csv",
-                key="data.csv",
-                on_click="ignore",
-            )
+            ),
+            f"{dataset.name}.csv",
+            "text/csv",
+            key="data.csv",
+            on_click="ignore",
+        )
+
+
+def refused(dataset: datasets.Dataset) -> None:
+    """Lists the files that were left out at the import, each with the reason."""
+    if not dataset.refused:
+        return
+    with st.expander("Files left out, and why", icon=":material/warning:"):
+        table = pd.DataFrame(dataset.refused, columns=["file", "reason"])
+        st.dataframe(
+            show.named(table, "file", "reason"),
+            hide_index=True,
+            key="data.refused",
+            alt="Files that were left out, each with the reason",
+        )
 
 
 def summary(dataset: datasets.Dataset) -> None:

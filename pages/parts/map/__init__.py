@@ -57,7 +57,8 @@ class Answer:
     """What a person did with the map.
 
     Attributes:
-        look: The chosen ``view`` and ``colour`` by name, and ``marks`` (dots or pictures); empty before a choice.
+        look: The chosen ``view`` and ``colour`` by name, and ``marks`` (dots, pictures, or auto: pictures as soon as
+            there is room for them); empty before a choice.
         picked: Indices of the points in the lasso, ascending; empty without one.
         at: The place of a click on the ground, in shares of its sides from the upper left corner; None without one.
     """
@@ -191,7 +192,7 @@ def points(
     known = {
         "view": [view["name"] for view in layout["views"]],
         "colour": [trait["title"] for trait in layout["traits"]],
-        "marks": ["dots", "pictures"],
+        "marks": ["auto", "dots", "pictures"],
     }
     at = numbers(picked.get("at"), 2, 10) if ground else None
     return Answer(

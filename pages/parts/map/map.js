@@ -3,6 +3,8 @@ const NEIGHBOURS = 24;  // that a click or Enter takes
 const REACH = 14;  // CSS pixels from the pointer to a point that it rests on
 const WHITE = [255, 255, 255];
 const MARGIN = 8;  // CSS pixels around all points
+const THUMB = 34;  // CSS pixels of a thumbnail, about
+const MARKS = ["auto", "dots", "pictures"];  // auto: pictures as soon as there is room, but not on a ground
 
 function begin() { return { look: null, tool: "select", alone: -1, hover: -1, path: null, chosen: null, cursor: null, painted: 0 }; }
 
@@ -29,7 +31,7 @@ function show(me) {
   const chosen = (kind, names) => (names.includes(me.look[kind]) ? me.look[kind] : names[0]);
   me.view = facts.views.findIndex((v) => v.name === chosen("view", facts.views.map((v) => v.name)));
   me.trait = facts.traits.findIndex((t) => t.title === chosen("colour", facts.traits.map((t) => t.title)));
-  me.marks = chosen("marks", ["dots", "pictures"]);
+  me.marks = chosen("marks", MARKS);
   if (me.shown !== facts.id + me.view) { me.shown = facts.id + me.view; whole(); }
 
   stage.style.height = `${words.height}px`;
@@ -93,7 +95,7 @@ function show(me) {
     };
     group("Colour", facts.traits.map((t) => t.title), me.trait, (i) => change({ colour: facts.traits[i].title }));
     group("Arranged by", facts.views.map((v) => v.name), me.view, (i) => change({ view: facts.views[i].name }));
-    if (me.columns.sheet.length) group("Show", ["Dots", "Pictures"], me.marks === "dots" ? 0 : 1, (i) => change({ marks: ["dots", "pictures"][i] }));
+    if (me.columns.sheet.length) group("Show", ["Automatic", "Dots", "Pictures"], MARKS.indexOf(me.marks), (i) => change({ marks: MARKS[i] }));
     group("Drag to", ["Select", "Move"], me.tool === "select" ? 0 : 1, (i) => { me.tool = ["select", "move"][i]; tools(); });
     const zooms = document.createElement("span");
     zooms.className = "group";
@@ -259,7 +261,8 @@ function show(me) {
     const radius = (facts.count > 6000 ? 2.2 : facts.count > 1500 ? 2.8 : 3.6) * ratio, edge = Math.ceil(radius + 2 * ratio);
     const rim = (words.ground ? 2 : 1.3) * ratio;
     const spots = [radius, radius + ratio].map((r) => [disc(r, width), disc(r, width, r - rim), disc(r + ratio, width)]);
-    const faint = me.marks === "pictures" ? 0.35 : 1;
+    const pictured = me.sheet && (me.marks === "pictures" || (me.marks === "auto" && !words.ground && roomy()));
+    const faint = pictured ? 0.35 : 1;
     for (const i of order()) {
       const x = Math.round(places[2 * i] * ratio), y = Math.round(places[2 * i + 1] * ratio);
       if (!(x >= edge && y >= edge && x < width - edge && y < height - edge)) continue;  // nan is nowhere
@@ -270,8 +273,9 @@ function show(me) {
       blend(pixels, start, hollow[i] ? ring : full, palette[codes[i] % palette.length], part);
     }
     pen.putImageData(me.image, 0, 0);
-    if (me.marks === "pictures" && me.sheet) thumbnails(pen, ratio);
+    if (pictured) thumbnails(pen, ratio);
     mark();
+    base.dataset.pictured = String(Boolean(pictured));
     base.dataset.drawn = String(++me.painted);
     base.dataset.milliseconds = (performance.now() - began).toFixed(1);
   }
@@ -297,9 +301,18 @@ function show(me) {
     me.image = pen.getImageData(0, 0, base.width, base.height);
   }
 
+  function roomy() {  // whether so few points are in sight that there would be a place for the picture of each
+    let seen = 0;
+    for (let i = 0; i < facts.count; i++) {
+      const x = me.places[2 * i], y = me.places[2 * i + 1];
+      seen += x >= 0 && y >= 0 && x <= stage.clientWidth && y <= stage.clientHeight && open(i);
+    }
+    return seen * THUMB ** 2 < stage.clientWidth * stage.clientHeight;
+  }
+
   function thumbnails(pen, ratio) {  // one per cell, so that none covers another
     const [height, width] = facts.tile;
-    const side = Math.max(1, Math.round((34 * ratio) / Math.max(height, width)));
+    const side = Math.max(1, Math.round((THUMB * ratio) / Math.max(height, width)));
     const w = Math.max(height, width) > 48 ? 40 * ratio : width * side, h = (w * height) / width;
     const taken = new Map(), quiet = new Set(facts.traits[me.trait].quiet);
     for (let i = 0; i < facts.count; i++) {

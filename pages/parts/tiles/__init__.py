@@ -1,4 +1,4 @@
-"""Pictures in rows, drawn in the browser from one sheet: crisp at any zoom, clickable, and replayable as a film.
+"""Pictures in rows, drawn in the browser from one sheet: crisp at any zoom, to click and select, and films.
 
 A component with its own JavaScript, because Streamlit's images are one request each, blurred when enlarged, and
 deaf to clicks. Sheets are sent as they are stored in a run's folder, so nothing is encoded twice.
@@ -10,7 +10,12 @@ from collections.abc import Mapping, Sequence
 
 from pages.parts.component import FILM, component, data_url
 
-_show = component(__file__, f'<canvas></canvas><div class="captions"></div>{FILM}', "clicked")
+_show = component(
+    __file__,
+    f'<canvas></canvas><div class="captions"></div><p class="said" role="status"></p>{FILM}',
+    "clicked",
+    "picked",
+)
 
 
 def tiles(
@@ -28,7 +33,9 @@ def tiles(
     max_height: int = 520,
     max_zoom: int = 8,
     min_zoom: float = 0,
+    side: int = 0,
     clickable: bool = False,
+    picks: tuple[str, Sequence[int]] | None = None,
     pace: float = 350,
     loop: bool = False,
     film: str = "the training",
@@ -50,7 +57,10 @@ def tiles(
         max_zoom: CSS pixels per pixel of a picture, at most.
         min_zoom: The same, at least, over the full width: a row that is too wide for that is broken into equal ones,
             and rows that are too many for the height are left out. 0 shows every picture.
+        side: Height of a picture in CSS pixels: as many as fit stand in a row, and all are shown. 0 fits them in.
         clickable: Lets a person choose a picture with mouse or keyboard.
+        picks: Lets a person select pictures: what they are, a name that is another one for other pictures, and which
+            are selected when they come. :func:`pages.parts.show.picked` tells which are selected then.
         pace: Milliseconds per frame of a film.
         loop: Begins a film again when it ends.
         film: What a film shows, for screen readers.
@@ -71,7 +81,10 @@ def tiles(
         "maxHeight": max_height,
         "maxZoom": max_zoom,
         "minZoom": min_zoom,
+        "side": side,
         "clickable": clickable,
+        "of": picks[0] if picks else "",
+        "picked": [int(index) for index in picks[1]] if picks else None,
         "pace": pace,
         "loop": loop,
         "film": film,

@@ -1,0 +1,221 @@
+"""One picture at large: what is known of it, what is most like it, and what a person decides about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from core.datasets import SPLITS
+from core.ground.writing import percent
+from pages.parts import shell, show
+from pages.parts.data import mending, titles
+
+LIKE = 8  # pictures beside the one that they resemble
+
+
+def open(dataset: Any, image: int, among: np.ndarray) -> None:
+    """Opens a picture in a dialog, from which one goes on through others.
+
+    Args:
+        dataset: What it is of.
+        image: Its index.
+        among: Indices of the pictures that one goes through, in their order, (n,).
+    """
+    st.session_state["data.item"] = int(image)
+    _dialog(dataset, among)
+
+
+@st.dialog("Look closely", width="large", on_dismiss="rerun")
+@shell.guard()
+def _dialog(dataset: Any, among: np.ndarray) -> None:
+    image = st.session_state["data.item"]
+    step(image, among)
+    left, right = st.columns([1, 1.2], gap="medium")
+    with left:
+        show.item(
+            dataset.x[image],
+            dataset.medium,
+            f"{dataset.name}-{image}",
+            key="data.item.of",
+            levels=dataset.levels,
+            max_height=430,
+        )
+    with right:
+        facts(dataset, image)
+        decide(dataset, image)
+        resembling(dataset, image)
+
+
+def step(image: int, among: np.ndarray) -> None:
+    """Offers the one before and the one after, by button and by arrow key."""
+    place = np.flatnonzero(among == image)
+    at = int(place[0]) if len(place) else -1
+
+    def go(to: int) -> None:
+        st.session_state["data.item"] = int(among[to])
+
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for key, word, to, shortcut in (
+            ("before", "Previous", at - 1, "Left"),
+            ("after", "Next", at + 1, "Right"),
+        ):
+            st.button(
+                word,
+                key=f"data.item.{key}",
+                shortcut=shortcut,
+                on_click=go,
+                args=(to,),
+                disabled=not 0 <= to < len(among),
+            )
+        st.caption(f"{at + 1:,} of {len(among):,}" if at >= 0 else "not among those chosen")
+
+
+def facts(dataset: Any, image: int) -> None:
+    """Tells what is known of a picture: name, label, split, origin, and what an inspection has found."""
+    from core import quality
+    from core.building.version import COLUMNS, provenance
+
+    known = {name: column[image] for name, column in (dataset.attributes or {}).items()}
+    origin, parent = (provenance(dataset)[name][image] for name in ("origin", "parent"))
+    rows = {
+        "File": str(known.pop("picture", "")) or f"image {image} of {dataset.name}",
+        "Label": dataset.classes[dataset.y[image]] if dataset.labelled else "none",
+        "Part": SPLITS[dataset.split_of()[image]],
+        "Origin": str(origin) + (f", from image {parent}" if parent >= 0 else ""),
+    }
+    job = quality.newest(dataset)
+    found = job.result() if job is not None and not job.active else None
+    if found is not None and "doubt" in found.scores:
+        doubt = float(found.scores["doubt"][image])
+        rows["Doubt of the label"] = "not judged" if np.isnan(doubt) else percent(doubt)
+    st.markdown(
+        "  \n".join(f"**{shell.plain(name)}** {shell.plain(str(v))}" for name, v in rows.items())
+    )
+    more = [
+        f"{name.replace('_', ' ')} {value:.3g}"
+        if isinstance(value, float | np.floating)
+        else f"{name.replace('_', ' ')} {value}"
+        for name, value in known.items()
+        if name not in COLUMNS and str(value)
+    ]
+    if more:
+        st.caption(shell.plain(" · ".join(more)))
+    for issue in found.issues if found is not None else ():
+        if issue.image == image:
+            title = quality.checks.get(issue.kind).title
+            st.caption(f":material/flag: **{title}**: {shell.plain(issue.sentence)}")
+
+
+def decide(dataset: Any, image: int) -> None:
+    """Says what was decided about a picture, with Undo, and offers to leave it out, to keep it and to set its label."""
+    from core.quality import decisions
+
+    book = mending.opened(dataset)
+    if refused := st.session_state.pop("_refused", None):
+        shell.refuse(refused)
+    entry, locked = book.about(image), not shell.may_change()
+    typed, chosen = f"data.item.why.{image}", f"data.item.label.{image}"
+
+    def act(what: str, label: int | None = None) -> None:
+        mending.act(dataset, what, [image], label, reason=st.session_state.get(typed, ""))
+
+    def relabel() -> None:
+        label, st.session_state[chosen] = st.session_state[chosen], None
+        if label is not None:
+            act("relabel", label)
+
+    def back(id: str) -> None:
+        mending.undo(dataset, id)
+        st.session_state.pop(
+            "_done", None
+        )  # it is seen here, and need not be told when this is closed
+
+    if entry is not None:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            action, label = book.state[image]
+            done = decisions.WORDS[action]
+            done = done if label is None else f"label set to {dataset.classes[label]}"
+            more = f", with {len(entry.images) - 1:,} more" if len(entry.images) > 1 else ""
+            reason = decisions.reason(entry)
+            st.markdown(
+                f":material/check: {shell.plain(done.capitalize() + more)}"
+                + (f". {shell.plain(reason)}" if reason else "")
+            )
+            st.button(
+                "Undo",
+                key="data.item.undo",
+                icon=":material/undo:",
+                type="tertiary",
+                on_click=back,
+                args=(entry.id,),
+                disabled=locked,
+            )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        for (what, (word, help)), shortcut in zip(mending.WAYS.items(), ("x", "k"), strict=True):
+            st.button(
+                word,
+                key=f"data.item.{what}",
+                shortcut=shortcut,
+                help=help,
+                on_click=act,
+                args=(what,),
+                disabled=locked or (entry is not None and book.state[image][0] == what),
+            )
+        if dataset.labelled:
+            st.selectbox(
+                "Set label",
+                range(len(dataset.classes)),
+                index=None,
+                key=chosen,
+                placeholder="Set label …",
+                format_func=lambda i: dataset.classes[i],
+                on_change=relabel,
+                label_visibility="collapsed",
+                width=150,
+                disabled=locked,
+            )
+    st.text_input("Why (if you like)", key=typed, max_chars=300, disabled=locked)
+
+
+def resembling(dataset: Any, image: int) -> None:
+    """Shows the pictures that are most like one, and goes to them."""
+    from core.quality.likeness import likeness
+
+    bar = show.Bar()
+    try:
+        near = likeness(dataset, bar).alike(image)[1 : LIKE + 1]
+    finally:
+        bar.close()
+    if not len(near):
+        return
+    y = dataset.y
+    other = {i: "≠" for i, at in enumerate(near) if y is not None and y[at] != y[image]}
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("**Most like it**" + (" · ≠ has another label" if other else ""))
+        wanted = {
+            "data.like": (dataset.fingerprint, image),
+            "data.sort": "like",
+            "data.view": "look",
+        }
+        if st.button(
+            "Sort all by it",
+            key="data.item.like",
+            type="tertiary",
+            on_click=lambda: st.session_state.update(wanted),
+        ):
+            st.rerun()
+    show.pictures(
+        dataset.pictures(near),
+        columns=LIKE,
+        side=64,
+        key="data.item.near",
+        alt=f"The {len(near)} pictures most like image {image}",
+        titles=titles(dataset, near),
+        marks=other,
+        clickable=True,
+    )
+    if (tile := show.clicked("data.item.near", len(near))) is not None:
+        st.session_state["data.item"] = int(near[tile])
+        st.rerun(scope="fragment")
