@@ -32,6 +32,7 @@ class Norm(ABC):
     Attributes:
         name: In configs and reports.
         title: As libraries of attacks write it.
+        words: What it bounds, in everyday words.
         order: Which of the p-norms it is.
         share: The usual strength, of :meth:`largest` times that of Linf: CIFAR-10's proportions [3].
         box: It bounds every value by itself, so that its ball is kept to the last bit.
@@ -41,6 +42,7 @@ class Norm(ABC):
 
     name: str
     title: str
+    words: str
     order: float
     share: float
     box: bool = False
@@ -83,6 +85,7 @@ class Norm(ABC):
 
 class _Linf(Norm):
     name, title, order, share = "linf", "Linf", math.inf, 1.0
+    words = "each value a little"
     box, scale, unit, axis = True, 255, "/255", "largest change of a value (/255)"
 
     def length(self, change: Tensor) -> Tensor:
@@ -101,6 +104,7 @@ class _Linf(Norm):
 
 class _L2(Norm):
     name, title, order, share = "l2", "L2", 2.0, 0.29
+    words = "all values together"
     unit, axis = "L2", "L2 length of the change"
 
     def length(self, change: Tensor) -> Tensor:
@@ -120,6 +124,7 @@ class _L2(Norm):
 
 class _L1(Norm):
     name, title, order, share = "l1", "L1", 1.0, 0.125
+    words = "sum of all changes"
     unit, axis = "L1", "L1 length of the change"
 
     def length(self, change: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def page(data: str) -> None:
     """Draws the chain beside what it does; only this part runs again when a control moves."""
     shell.told()
     name = shell.view("What to look at", "augment.view", VIEWS, label_visibility="collapsed")
-    chain_side, stage = st.columns([1, 2.5], gap="medium")
+    chain_side, stage = st.columns([1, 2.2], gap="medium")
     with chain_side:
         parts.pipeline()  # the session has one from now on
         parts.builder()

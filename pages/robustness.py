@@ -23,6 +23,7 @@ from pages.parts.robustness import (
     images,
     known,
     take,
+    there,
     verdict,
 )
 from pages.parts.robustness.confirmed import listing, newest, read
@@ -52,12 +53,13 @@ def page(data: str) -> None:
     """Draws the controls and what they lead to."""
     of = dataset(data)
     if not of.labelled:
-        st.info(
+        with shell.empty(
             "This dataset has no labels, so there is no classifier of it to attack. Choose another in the sidebar.",
-            icon=":material/info:",
-        )
+            ":material/label_off:",
+        ):
+            shell.go("data", "Look at the data")
         return
-    left, stage = st.columns([1, 3.2], gap="medium")
+    left, stage = st.columns([1, 2.7], gap="medium")
     with left:
         question = controls.ask(of)
     with stage:
@@ -68,6 +70,7 @@ def page(data: str) -> None:
             **first,
             key="robust.tool",
             required=True,
+            wrap=True,
             bind="query-params",
             format_func=lambda name: TOOLS[name],
             label_visibility="collapsed",
@@ -109,7 +112,12 @@ def tool(question: Question, name: str) -> None:
     elif name == "checks" and report:
         verdict.checks(report)
     elif not (screening and report):
-        st.caption("Screen the classifier first: press **Screen it**.")
+        with shell.empty(
+            "Each image opens here once it was attacked. With these settings, none was screened yet.",
+            ":material/shield:",
+        ):
+            if there(question.classifier, question.dataset):
+                shell.press(st, "Screen it", controls.go, question, key="robust.screen.first")
     else:
         study = screening.study
         position = images.wall(report, study)

@@ -9,7 +9,7 @@ from typing import Any
 
 from core import jobs
 from core.ground import files
-from core.kinds import Task, kinds, on_dataset
+from core.kinds import Task, kinds, on_dataset, resume
 
 RESULT = "experiment.json"
 
@@ -72,3 +72,29 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
     summary = trials.summary(whole, done, synthetic)
     files.write_json(task.path / RESULT, summary)
     yield {"verdict": summary["verdict"]}
+
+
+def go_on(id: str) -> jobs.Job:
+    """Lets a quick look go on to all of its pairs, and so to a verdict; what it has is a part of that.
+
+    Args:
+        id: Of the job, which has ended.
+
+    Raises:
+        UserError: If it cannot be resumed.
+    """
+    config = jobs.get(id).config
+    return resume(id, {**config, "experiment": {**config["experiment"], "quick": False}})
+
+
+def seconds_to_verdict(job: jobs.Job) -> float | None:
+    """Tells how long :func:`go_on` will take, at the pace of what has been done; None where that is not known."""
+    from core.building.experiment import ExperimentConfig
+
+    config = ExperimentConfig.of(job.config["experiment"], "experiment")
+    told = (job.state.get(name) for name in ("done", "total", "begun", "started", "told"))
+    done, total, begun, started, until = (value or 0 for value in told)
+    if done <= begun or not total:
+        return None
+    every = total * config.pairs / config.count
+    return (every - done) * max(0.0, until - started) / (done - begun)

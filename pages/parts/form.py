@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import streamlit as st
@@ -47,21 +46,11 @@ def flat(
     *,
     link: bool = False,
     omit: Collection[str] = (),
-    only: Mapping[str, Sequence[Any]] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Draws all parameters, advanced or not, one below the other, for a place that is folded away itself.
-
-    ``only`` names the choices that there are of a parameter here.
-    """
-
-    def offered(knob: Knob) -> Knob:
-        options = tuple((only or {}).get(knob.name, knob.options))
-        start = knob.default if knob.default in (options or (knob.default,)) else options[0]
-        return replace(knob, options=options, default=start)
-
+    """Draws all parameters, advanced or not, one below the other, for a place that is folded away itself."""
     return {
         key: {
-            knob.name: control(offered(knob), key, link=link)
+            knob.name: control(knob, key, link=link)
             for knob in config.knobs().values()
             if not knob.path and knob.name not in omit
         }

@@ -34,5 +34,8 @@ def test_a_drawing_is_named_and_fooled(shipped, screen):
     screen.page.mouse.up()
     screen.says("2. It says:")
     screen.button("robust.fool").click()
-    screen.says("difference, amplified")
-    assert screen.colours("robust.mine.three") > 2
+    screen.says("The change, amplified")
+    assert screen.colours("robust.mine.change") > 2
+    for name in ("clean", "change", "moved"):  # large enough for the last row of a room
+        canvas = screen.key(f"robust.mine.{name}").locator("canvas").bounding_box()
+        assert min(canvas["width"], canvas["height"]) >= 200

@@ -23,12 +23,18 @@ def numbers(seen):
 DIGITS = {"chain": json.dumps([["rotate", {"degrees": 12}, 1.0, 1], ["translate", {}, 0.5, 1]])}
 
 
-def test_it_opens_on_photographs_with_a_chain_that_does_something(visit):
+def test_it_opens_on_the_chosen_dataset_with_a_chain_that_does_something(visit):
     seen = visit("augment").calm()
-    assert chain(seen) == [step.name for step in augment.load("digits").steps]
-    film = seen.pictures("augment.film")
-    assert film["count"] == 2 * (1 + len(chain(seen)))
-    assert min(film["tile"]) >= 96
+    steps = augment.load("digits").steps
+    assert chain(seen) == [step.name for step in steps]
+    strip = seen.pictures("augment.film.2")
+    assert (strip["tile"], strip["count"]) == ([8, 8], 1 + len(steps))
+    first, second, *_ = strip["captions"]
+    assert first.startswith("As it is\nimage ")
+    assert second.startswith("Rotate\nangle ") and second.endswith("°")
+    seen.set(augment__source="photos").calm()
+    assert min(seen.pictures("augment.film.1")["tile"]) >= 96
+    assert not seen.shown("augment.film.2")
     assert "scikit-learn" in seen.texts("caption").lower()
 
 
@@ -41,29 +47,33 @@ def test_steps_are_added_moved_switched_off_and_removed(visit):
     seen.press(f"augment.up.{last}")
     assert chain(seen) == ["rotate", "noise", "translate"]
     seen.set(**{f"augment__on__{last}": False})
-    assert seen.pictures("augment.film")["count"] == 2 * 3
+    assert seen.pictures("augment.film.0")["count"] == 3
+    seen.press(f"augment.down.{numbers(seen)[0]}")
+    assert chain(seen) == ["noise", "rotate", "translate"]
+    seen.press(f"augment.down.{last}")
+    assert chain(seen) == ["rotate", "noise", "translate"]
     seen.press(f"augment.remove.{last}")
     assert chain(seen) == ["rotate", "translate"]
 
 
 def test_a_setting_changes_the_images_and_stands_in_the_address(visit):
     seen = visit("augment", **DIGITS)
-    before = seen.pictures("augment.film")["frames"]
+    before = seen.pictures("augment.film.0")["frames"]
     first = numbers(seen)[0]
     seen.set(**{f"augment__step__{first}__degrees": 60.0}).calm()
-    assert seen.pictures("augment.film")["frames"] != before
+    assert seen.pictures("augment.film.0")["frames"] != before
     address = seen.at.query_params["chain"]
     link = address[0] if isinstance(address, list) else address
     assert json.loads(link)[0][:2] == ["rotate", {"degrees": 60.0}]
     again = visit("augment", chain=link)
-    assert again.pictures("augment.film")["frames"] == seen.pictures("augment.film")["frames"]
+    assert again.pictures("augment.film.0")["frames"] == seen.pictures("augment.film.0")["frames"]
 
 
 def test_the_seed_gives_other_draws_and_gives_them_back(visit):
     seen = visit("augment", **DIGITS)
-    first = seen.pictures("augment.film")["frames"]
-    assert seen.set(augment__seed=4).pictures("augment.film")["frames"] != first
-    assert seen.set(augment__seed=0).pictures("augment.film")["frames"] == first
+    first = seen.pictures("augment.film.0")["frames"]
+    assert seen.set(augment__seed=4).pictures("augment.film.0")["frames"] != first
+    assert seen.set(augment__seed=0).pictures("augment.film.0")["frames"] == first
 
 
 def test_a_link_with_a_damaged_chain_opens_with_a_preset(visit):
@@ -89,7 +99,7 @@ def test_classes_stand_side_by_side(visit):
     seen = visit("augment", **DIGITS).set(augment__view="classes")
     sheet = seen.pictures("augment.classes")
     assert sheet["columns"] == 10
-    assert sheet["titles"][:10] == [str(k) for k in range(10)]
+    assert sheet["captions"] == [str(k) for k in range(10)]
 
 
 def test_how_far_a_chain_leads_is_measured_at_once(visit, monkeypatch):
@@ -100,17 +110,17 @@ def test_how_far_a_chain_leads_is_measured_at_once(visit, monkeypatch):
     monkeypatch.setattr(screening, "Manifold", lambda dataset: None)
     monkeypatch.setattr(screening, "strain", lambda manifold, chain: rows)
     seen = visit("augment", **DIGITS).set(augment__view="harm").calm()
-    (table,) = [frame.value for frame in seen.at.dataframe]
-    assert (
-        table.to_dict("records")[0] | {"reads": "off the data", "95 %": "25 to 35 %", "n": 300}
-        == (table.to_dict("records")[0])
-    )
+    for words in ("Rotate", "too much", "<b>30 %</b>", "25 to 35 % (95 %)", "5 %", "Drift 0.40"):
+        assert words in seen.measures
+    assert "n = 300" in seen.texts("caption")
 
 
 def test_an_empty_chain_says_so(visit):
     seen = visit("augment", chain="[]").calm()
     assert "chain is empty" in seen.texts("caption")
-    assert seen.pictures("augment.film")["count"] == 2
+    assert "chain is empty" in seen.set(augment__view="harm").texts("markdown")
+    seen.set(augment__view="film")
+    assert seen.pictures("augment.film.0")["count"] == 1
 
 
 def test_a_chain_is_saved_under_a_name_and_taken_away(visit):
@@ -263,8 +273,43 @@ def test_an_experiment_is_shown_in_percent_and_points(visit):
     assert "tickformat" not in axis
     columns = json.loads(seen.at.dataframe[0].proto.columns)
     assert columns["accuracy"]["type_config"]["format"] == "%.1f %%"
-    effects = dict(zip(*(seen.at.dataframe[0].value[k] for k in ("arm", "effect")), strict=True))
+    effects = dict(
+        zip(*(seen.at.dataframe[0].value[k] for k in ("trained with", "effect")), strict=True)
+    )
     assert 4 < effects["The chain"] < 6
+    assert "augment.proof.further" not in seen.keys()
+
+
+def test_a_quick_look_is_the_default_and_goes_on_to_a_verdict_with_the_time(
+    visit, spawned, asked, monkeypatch
+):
+    from core.building import experiment
+
+    monkeypatch.setattr(experiment, "expected_seconds", lambda dataset, config: 30)
+    seen = visit("augment", **DIGITS, **{"augment.view": "proof"}).calm()
+    assert seen.widget("augment.experiment.quick").value is True
+    config = experiment.ExperimentConfig(pipeline="digits", quick=True)
+    trial = experiment.Experiment(datasets.load("digits"), config)
+    done = dict.fromkeys(trial.places, 85.0)
+    path = finished(
+        "experiment",
+        {"dataset": "digits"},
+        {"experiment.pipeline": "digits", "experiment.quick": True},
+        "experiment.json",
+        experiment.summary(trial, done, []),
+    )
+    fits = len(trial.places)  # of 3 pairs, in 30 seconds; 7 more pairs take 70
+    state = files.read_json(path / "state.json")
+    pace = {"begun": 0, "done": fits, "total": fits, "started": 1000.0, "told": 1030.0}
+    files.write_json(path / "state.json", state | pace)
+    seen.run().calm()
+    assert "too few for a verdict" in seen.texts("markdown")
+    button = seen.widget("augment.proof.further")
+    assert button.label == "Go on to 10 pairs, about 1 min 10 s"
+    seen.press("augment.proof.further").calm()
+    assert spawned == [path.name, path.name]
+    config = asked(path.name)["config"]["experiment"]
+    assert (config["quick"], config["pairs"], config["pipeline"]) == (False, 10, "digits")
 
 
 def test_referees_are_shown_while_there_is_no_interval_yet(visit):
@@ -286,7 +331,6 @@ def test_referees_are_shown_while_there_is_no_interval_yet(visit):
             "accuracy with it": 91.5,
             "without": 90.0,
             "change (points)": 1.5,
-            "95 %": "",
             "referees": 1,
             "test images": 400,
         }

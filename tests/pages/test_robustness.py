@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from core import jobs
@@ -58,13 +61,13 @@ def test_a_fresh_server_opens_with_the_verdict_on_what_ships(visit, gallery):
     assert "n = 497" in seen.texts("caption")
     assert "Digits, classifier, attacked, measured as a job" in seen.texts("caption")
     assert "AutoAttack" in seen.texts("markdown")
-    (table,) = [frame.value for frame in seen.set(robust__tool="checks").calm().at.dataframe]
+    (table,) = [table.value for table in seen.set(robust__tool="checks").calm().at.table]
     assert set(table["outcome"]) == {"passed"}
 
 
 def test_before_anything_was_measured_it_says_what_the_buttons_do(visit, gallery):
     seen = visit("robustness").set(robust__model="shipped-digits-robust").calm()
-    assert "Nothing was measured with these settings yet" in seen.texts("info")
+    assert "Nothing was measured with these settings yet" in seen.texts("markdown")
     assert "About 7 s for 497 images" in seen.texts("caption")
     assert seen.widget("robust.model").value == "shipped-digits-robust"
 
@@ -80,7 +83,33 @@ def test_a_screening_ends_with_a_verdict_a_number_and_its_interval(visit, galler
     assert attacked.label == "Under attack, eps 38/255"
     assert float(attacked.value.rstrip(" %")) <= float(clean.value.rstrip(" %"))
     assert "(95 %), n = 50" in seen.texts("caption")
-    assert seen.at.get("plotly_chart")
+    curve = json.loads(seen.at.get("plotly_chart")[0].proto.spec)
+    assert curve["layout"]["xaxis"]["type"] == "category"  # each strength has the same room
+    strengths = curve["data"][1]["x"]
+    (budget,) = [line for line in curve["layout"]["shapes"] if line["x0"] == line["x1"]]
+    assert strengths[budget["x0"]] == "38"
+
+
+def test_a_screening_tells_how_far_it_is_and_is_stopped_with_what_it_has(
+    visit, gallery, monkeypatch
+):
+    from pages.parts import robustness as parts
+
+    monkeypatch.setattr(parts.Screening, "advance", lambda self, seconds: next_slice(self))
+
+    def next_slice(screening: Any) -> None:
+        screening.report = next(screening._slices, screening.report)
+        screening.seconds += 2.0
+
+    seen = visit("robustness", **SMALL).press("robust.screen").calm()
+    (bar,) = seen.at.get("progress")
+    assert (bar.proto.value, bar.proto.text) == (28, "Attacking 50 images: about 5 s left")
+    seen.press("robust.screening.stop").run().calm()
+    assert "Stopped on request. What it had is shown." in seen.texts("caption")
+    assert not seen.all("robust.screening.stop")
+    assert seen.widget("robust.html")  # marked as not complete
+    again = seen.press("robust.screen").calm()
+    assert again.all("robust.screening.stop")  # begins anew
 
 
 def test_what_was_screened_is_there_for_the_next_visitor(visit, gallery):
@@ -95,10 +124,27 @@ def test_the_images_open_one_by_one(visit, gallery):
     seen = screened(visit).set(robust__tool="images").calm()
     assert seen.pictures("robust.wall")["count"] == 48
     assert any("image" in frame.value.columns for frame in seen.at.dataframe)
-    opened = seen.texts("caption")
-    assert "difference, amplified" in opened
+    assert "The change, amplified" in seen.texts("markdown")
+    assert "each value a little (Linf)" in seen.texts("caption")
     seen.told("robust.wall", {"clicked": {"number": 5, "index": 3}}).calm()
     assert seen.at.session_state["robust.image"] == 3
+
+
+def test_an_image_that_is_taken_stands_beside_its_change_and_what_it_became(visit, gallery):
+    seen = visit("robustness", **SMALL, **{"robust.tool": "Fool it"}).calm()
+    assert "an **adversarial attack**" in seen.texts("markdown")
+    seen.told("robust.offered.digits", {"clicked": {"number": 5, "index": 3}}).calm()
+    named = re.search(r"2. It says: (\w)", seen.texts("markdown"))[1]
+    seen.press("robust.fool").calm()
+    clean, change, moved = (
+        seen.images(f"robust.mine.{name}").astype(int) for name in ("clean", "change", "moved")
+    )
+    louder = int(re.search(r"amplified (\d+)×", seen.texts("markdown"))[1])
+    assert np.array_equal(change, 128 + louder * (moved - clean))
+    assert f"As it is: **{named}**" in seen.texts("markdown")
+    assert f"Now it says: **{named}**" not in seen.texts("markdown")
+    seen.told("robust.offered.digits", {"clicked": {"number": 6, "index": 4}}).calm()
+    assert "Now it says" not in seen.texts("markdown")  # another one, which was not attacked
 
 
 def test_a_strength_typed_right_before_the_press_is_the_one_that_is_tried(visit, gallery):
@@ -122,7 +168,7 @@ def test_a_press_that_was_refused_does_not_act_later(visit, gallery, spawned):
 
 def test_all_checks_are_listed(visit, gallery):
     seen = screened(visit).set(robust__tool="checks").calm()
-    (table,) = [frame.value for frame in seen.at.dataframe]
+    (table,) = [table.value for table in seen.at.table]
     assert len(table) == 13
     assert set(table["outcome"]) <= {"passed", "look at it", "failed", "not made"}
 
@@ -187,7 +233,7 @@ def test_a_certificate_is_drawn_with_its_draws(visit, gallery, monkeypatch):
 
 def test_generative_models_offer_what_they_can(visit, gallery):
     seen = visit("robustness", **SMALL).set(robust__tool="generative").calm()
-    assert "Press **Try it**" in seen.texts("caption")
+    assert "Press **Try it**" in seen.texts("markdown")
     names = seen.widget("robust.trick.gan").options
     assert names
 
@@ -228,7 +274,7 @@ def unjudged(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_dataset_without_a_classifier_is_trained_one_as_a_job_only(visit, unjudged, spawned):
     seen = visit("robustness").calm()
-    assert "There is no classifier of digits to attack yet" in seen.texts("info")
+    assert "There is no classifier of digits to attack yet" in seen.texts("markdown")
     assert not seen.all("robust.screen") and not seen.all("robust.confirm")
     assert seen.widget("robust.own")  # bringing one's own needs none
     assert not spawned
@@ -264,7 +310,7 @@ def test_eps_without_a_unit_is_asked_back(visit, gallery):
 
 def test_a_dataset_without_labels_says_so(visit, trained):
     seen = visit("robustness", data="plain").calm()
-    assert "has no labels" in seen.texts("info")
+    assert "has no labels" in seen.texts("markdown")
 
 
 def test_weights_that_are_refused_are_looked_at_once(monkeypatch):

@@ -196,8 +196,7 @@ PLACES = [
     ("evaluate", "vae", {}),
     ("about", "vae", {}),
     ("latent", "vae", {}),
-    ("augment", "vae", {"augment.view": "classes"}),
-    ("augment", "vae", {"augment.source": "data"}),
+    ("augment", "vae", {"augment.view": "before"}),
     ("robustness", "classifier", {"robust.tool": "Fool it"}),
 ]
 

@@ -222,39 +222,26 @@ def _step(index: int, step: dict[str, Any]) -> None:
 
     entry = augment.augmentations.get(step["name"])
     number, last = step["number"], len(st.session_state[KEY]) - 1
-    with st.container(border=True):
-        switch, up, more, away = st.columns(
-            [5, 1, 1.2, 1], gap="xsmall", vertical_alignment="center"
-        )
-        key = f"augment.on.{number}"
-        step["enabled"] = switch.toggle(
+    key = f"augment.on.{number}"
+    with st.container(border=True, horizontal=True, vertical_alignment="center", gap="xsmall"):
+        step["enabled"] = st.toggle(
             entry.title,
             **({} if key in st.session_state else {"value": step["enabled"]}),
             key=key,
+            width="stretch",
         )
-        _button(up, index, "up", number, "arrow_upward", "Earlier", index == 0)
         # no help on it: Streamlit's tooltip swallows every other click on a popover
-        with more.popover("", icon=":material/tune:", type="tertiary", width="content"):
+        with st.popover("", icon=":material/tune:", type="tertiary", width="content"):
             _settings(entry, step, number)
-            _button(
-                st, index, "down", number, "arrow_downward", "Later", index == last, "Move it later"
-            )
-        _button(away, index, "remove", number, "close", "Remove", False)
+        _button(index, "up", number, "arrow_upward", "Earlier", index == 0)
+        _button(index, "down", number, "arrow_downward", "Later", index == last)
+        _button(index, "remove", number, "close", "Remove", False)
 
 
-def _button(
-    column: Any,
-    index: int,
-    act: str,
-    number: int,
-    icon: str,
-    help: str,
-    disabled: bool,
-    label: str = "",
-) -> None:
+def _button(index: int, act: str, number: int, icon: str, help: str, disabled: bool) -> None:
     """Draws a button that moves a step or takes it out."""
-    column.button(
-        label,
+    st.button(
+        "",
         icon=f":material/{icon}:",
         key=f"augment.{act}.{number}",
         type="tertiary",
@@ -325,8 +312,8 @@ def images(count: int) -> Images:
     source = shell.view(
         "Tried on",
         "augment.source",
-        {"photos": "Photographs", "data": title},
-        help="Two photographs of scikit-learn, large enough to see what happens, or the dataset of the sidebar.",
+        {"data": title, "photos": "Photographs"},
+        help="The dataset of the sidebar, or two photographs of scikit-learn, large enough to see what happens.",
     )
     return photos() if source == "photos" else examples(name, count)
 

@@ -19,53 +19,54 @@ def draw(chain: Any, data: str) -> None:
     from core.building import experiment
 
     if not dataset(data).labelled:
-        st.caption("This needs a dataset with labels. Choose another in the sidebar.")
+        with shell.empty("This needs a dataset with labels. Choose another in the sidebar."):
+            shell.go("data", "Look at the data")
         return
-    left, right = st.columns([1, 1.6], gap="medium")
-    with left:
-        press = st.container()  # above what it takes its values from, so that it is seen at once
-        values = form.form({"augment.experiment": experiment.ExperimentConfig}, omit={"pipeline"})
-        values = values["augment.experiment"]
-        shell.press(
-            press,
-            "Run the experiment",
-            recipes.start,
-            "experiment",
-            data,
-            chain,
-            values,
-            type="primary",
-            key="augment.prove",
-            icon=":material/science:",
-            disabled=not shell.may_change() or not experiment.acts(chain),
-            help="As a job; it goes on when you leave, and fills the chart as it comes.",
-            width="stretch",
-        )
-        with press:
-            st.caption(f"Expected time: about {duration(expected(chain, data, values))}.")
-    with right:
-        experiments = recipes.newest("experiment", data)
-        if not experiments:
-            st.caption(
-                "The same small classifier is trained on few real images: plain, with a placebo of as many steps, with "
-                "the chain, with TrivialAugment, with synthetic samples of a generator that saw only those images. "
-                "Each pair shares its seed and its images; the test images are real and without duplicates."
-            )
+    config, key = experiment.ExperimentConfig, "augment.experiment"
+    head = st.container(horizontal=True, vertical_alignment="center")
+    press = head.container(width="content")  # before what it takes its values from
+    st.session_state.setdefault(f"{key}.quick", True)
+    with head:
+        quick = form.control(config.knobs()["quick"], key)
+    with st.expander("Settings", icon=":material/tune:"):
+        values = form.flat({key: config}, omit={"pipeline", "quick"})[key] | {"quick": quick}
+    shell.press(
+        press,
+        "Run the experiment",
+        recipes.start,
+        "experiment",
+        data,
+        chain,
+        values,
+        type="primary",
+        key="augment.prove",
+        icon=":material/science:",
+        disabled=not shell.may_change() or not experiment.acts(chain),
+        help="As a job; it goes on when you leave, and fills the chart as it comes.",
+    )
+    with head, shell.guard():
+        st.caption(f"Expected time: about {duration(expected(chain, data, values))}.")
+    experiments = recipes.newest("experiment", data)
+    if not experiments:
+        with shell.empty(
+            "The same small classifier is trained on few real images: plain, with a placebo of as many steps, with "
+            "the chain, with TrivialAugment, with synthetic samples of a generator that saw only those images. "
+            "Each pair shares its seed and its images; the test images are real and without duplicates.",
+            ":material/science:",
+        ):
             return
-        id = experiments[0].id
-        if len(experiments) > 1:
-            id = st.selectbox(
-                "Experiment",
-                [job.id for job in experiments],
-                key="augment.experiments",
-                format_func=lambda id: next(
-                    f"{job.name}, {job.id[4:13]}, {job.status}"
-                    for job in experiments
-                    if job.id == id
-                ),
-                label_visibility="collapsed",
-            )
-        shell.live(watch, 1 if jobs.get(id).active else None, id)
+    id = experiments[0].id
+    if len(experiments) > 1:
+        id = st.selectbox(
+            "Experiment",
+            [job.id for job in experiments],
+            key="augment.experiments",
+            format_func=lambda id: next(
+                f"{job.name}, {job.id[4:13]}, {job.status}" for job in experiments if job.id == id
+            ),
+            label_visibility="collapsed",
+        )
+    shell.live(watch, 1 if jobs.get(id).active else None, id)
 
 
 def expected(chain: Any, data: str, values: dict[str, Any]) -> float:
@@ -102,37 +103,41 @@ def watch(id: str) -> None:
         return
     if result["verdict"]:
         st.markdown(f"**{shell.plain(result['verdict'])}**")
-    elif result["quick"]:
-        st.caption("A quick look with 3 pairs: too few for a verdict.")
+    elif result["quick"] and not job.active:
+        further(job)
     curves(result)
+    rows = pd.DataFrame(
+        [
+            {
+                "trained with": result["arms"][cell["arm"]],
+                "per class": cell["size"],
+                "effect": cell["effect"],
+                "95 %": None
+                if cell["low"] is None
+                else f"{cell['low']:+.1f} to {cell['high']:+.1f}",
+                "verdict": cell["verdict"] or None,
+                "accuracy": cell["mean"],
+                "without": cell["plain_mean"],
+                "p": cell["p_holm"] if cell.get("p_holm") is not None else cell["p"],
+            }
+            for cell in result["cells"]
+            if cell["arm"] != "none" or len(result["cells"]) == len(result["sizes"])
+        ]
+    )
+    if len(result["sizes"]) == 1:
+        rows = rows.drop(columns="per class", errors="ignore")
     st.dataframe(
-        pd.DataFrame(
-            [
-                {
-                    "arm": result["arms"][cell["arm"]],
-                    "effect": cell["effect"],
-                    "95 %": ""
-                    if cell["low"] is None
-                    else f"{cell['low']:+.1f} to {cell['high']:+.1f}",
-                    "verdict": cell["verdict"],
-                    "per class": cell["size"],
-                    "accuracy": cell["mean"],
-                    "plain": cell["plain_mean"],
-                    "p": cell["p_holm"] if cell.get("p_holm") is not None else cell["p"],
-                    "pairs": cell["n"],
-                }
-                for cell in result["cells"]
-                if cell["arm"] != "none" or len(result["cells"]) == len(result["sizes"])
-            ]
-        ),
+        rows.dropna(axis=1, how="all"),
         hide_index=True,
         key="augment.cells",
         column_config={
             "accuracy": st.column_config.NumberColumn(format="%.1f %%"),
-            "plain": st.column_config.NumberColumn(format="%.1f %%"),
-            "arm": st.column_config.TextColumn(width=150),
+            "without": st.column_config.NumberColumn(format="%.1f %%"),
+            "trained with": st.column_config.TextColumn(width=180),
             "effect": st.column_config.NumberColumn(
-                format="%+.1f", width=55, help="Points of accuracy, against the plain arm."
+                format="%+.1f",
+                width=55,
+                help="Points of accuracy, against the same training without (the plain arm).",
             ),
             "95 %": st.column_config.TextColumn(width=90),
             "verdict": st.column_config.TextColumn(width=80),
@@ -160,6 +165,26 @@ def watch(id: str) -> None:
         icon=":material/download:",
         on_click="ignore",
     )
+
+
+def further(job: jobs.Job) -> None:
+    """Offers a quick look that has ended to go on to a verdict, with the time."""
+    from core.kinds.experiment import go_on, seconds_to_verdict
+
+    pairs, left = job.config["experiment"]["pairs"], seconds_to_verdict(job)
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown("A quick look with 3 pairs: too few for a verdict.")
+        shell.press(
+            st,
+            f"Go on to {pairs} pairs" + (f", about {duration(left)}" if left else ""),
+            go_on,
+            job.id,
+            type="primary",
+            key="augment.proof.further",
+            icon=":material/play_arrow:",
+            disabled=not shell.may_change(),
+            help="What it has measured is a part of that.",
+        )
 
 
 def curves(result: dict[str, Any]) -> None:

@@ -80,6 +80,7 @@ def draw(chain: Any) -> None:
         default="torchvision",
         key="augment.dialect",
         required=True,
+        wrap=True,
         format_func=lambda name: TITLES[name],
         label_visibility="collapsed",
     )

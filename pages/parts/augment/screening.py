@@ -8,23 +8,30 @@ import pandas as pd
 import streamlit as st
 
 from core import jobs, runs
-from core.ground.writing import percents
+from core.ground.writing import percent, percents
 from pages.parts import shell
 from pages.parts.augment import dataset, recipes
 from pages.parts.job import panel
+from pages.parts.table import Row, table
 
-DRIFT = "Median distance of the judge's features from the original; 1 is as far as another image of the class."
-OFF = "Share of changed images that lie off the data; untouched held-out images have the floor beside it."
+DRIFT = (
+    "how far a picture's features move, in the middle; 1 is as far as another picture of its class."
+)
+OFF = (
+    "A picture is far from every real one (off the data) when its features are farther from all training pictures "
+    "than those of 95 % of the untouched ones are."
+)
 
 
 def draw(chain: Any, data: str) -> None:
     """Measures the drift at once, and the referees as a job."""
     if not dataset(data).labelled:
-        st.caption("This needs a dataset with labels. Choose another in the sidebar.")
+        with shell.empty("This needs a dataset with labels. Choose another in the sidebar."):
+            shell.go("data", "Look at the data")
         return
     if not chain.steps:
-        st.caption("The chain is empty. Add a step.")
-        return
+        with shell.empty("The chain is empty. Add a step.", ":material/auto_fix_high:"):
+            return
     st.markdown("**At once: how far does it lead away?**")
     quick(chain, data)
     st.markdown("**With a referee: what does it cost or bring?**")
@@ -53,51 +60,46 @@ def draw(chain: Any, data: str) -> None:
     )
     screenings = recipes.newest("screening", data)
     if not screenings:
-        st.caption(
+        with shell.empty(
             "The agreement of a finished classifier misleads: a shift by one pixel confuses it, and helps one that "
-            "learns with it. So small referees are trained, with each step and with the whole chain."
-        )
-        return
+            "learns with it. So small referees are trained, with each step and with the whole chain.",
+            ":material/balance:",
+        ):
+            return
     shell.live(watch, 1 if screenings[0].active else None, screenings[0].id)
 
 
 @shell.guard()
 def quick(chain: Any, data: str) -> None:
-    """Draws the drift of every step and of the chain."""
+    """Draws how far every step leads by itself, and the chain."""
     rows = _strain(data, chain.hash, chain)
-    st.dataframe(
-        pd.DataFrame(
-            [
-                {
-                    "step": row.title,
-                    "drift": row.drift,
-                    "off the data": row.off.value,
-                    "95 %": percents(row.off.low, row.off.high, 0),
-                    "untouched": row.floor,
-                    "n": row.off.n,
-                    "reads": reading(row),
-                }
-                for row in rows
-            ]
-        ),
-        hide_index=True,
-        key="augment.strain",
-        column_config={
-            "drift": st.column_config.NumberColumn(format="%.2f", help=DRIFT),
-            "off the data": st.column_config.NumberColumn(format="percent", help=OFF),
-            "untouched": st.column_config.NumberColumn(
-                format="percent", help="The same share for held-out images as they are: the floor."
-            ),
-        },
-        alt="Drift and share off the data, per step and for the chain",
+    table(
+        [
+            Row(
+                row.title,
+                percent(row.off.value, 0),
+                at=row.off.value,
+                interval=f"{percents(row.off.low, row.off.high, 0)} (95 %)",
+                ends=(row.off.low, row.off.high),
+                real=percent(row.floor, 0),
+                real_at=row.floor,
+                top=1.0,
+                why=f"Drift {row.drift:.2f}: {DRIFT}",
+                note=reading(row),
+            )
+            for row in rows
+        ],
+        alt="Share of pictures that a step leads far from every real one, per step and for the chain",
+        heads=("Step", "Far from every real picture", "Untouched"),
     )
+    st.caption(f"{OFF} n = {rows[0].off.n} held-out pictures, the same for each step.")
 
 
 def reading(row: Any) -> str:
-    """Says in a word how far a step leads."""
+    """Says in a word or two whether a step leads too far."""
     if row.off.low > row.floor and row.off.value > 2 * row.floor:
-        return "off the data"
-    return "far" if row.drift > 0.7 else "mild"
+        return "too much"
+    return "look at it" if row.drift > 0.7 else "fine"
 
 
 @st.cache_data(max_entries=32, show_spinner="Measuring how far it leads away")
@@ -123,7 +125,7 @@ def watch(id: str) -> None:
                     "accuracy with it": row["accuracy"],
                     "without": row["plain"],
                     "change (points)": row["change"],
-                    "95 %": ""
+                    "95 %": None
                     if row["low"] is None
                     else f"{row['low']:+.1f} to {row['high']:+.1f}",
                     "referees": row["n_seeds"],
@@ -132,10 +134,11 @@ def watch(id: str) -> None:
                 for row in result["rows"]
                 if row.get("accuracy") is not None
             ]
-        ),
+        ).dropna(axis=1, how="all"),
         hide_index=True,
         key="augment.referees",
         column_config={
+            "step": st.column_config.TextColumn(width=140),
             "accuracy with it": st.column_config.NumberColumn(format="%.1f %%"),
             "without": st.column_config.NumberColumn(format="%.1f %%"),
             "change (points)": st.column_config.NumberColumn(format="%+.1f"),

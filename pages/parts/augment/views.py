@@ -15,41 +15,23 @@ FRAMES = 12  # of a film strip in one row
 
 
 def film(chain: Any, on: Images, seed: int) -> None:
-    """Shows images after each step, with the values that were drawn for the chosen one."""
+    """Shows images as strips, one column per step, with the step and what it has drawn below."""
     from core import augment
 
     on = on.first(3)
     few = len(on.x)
     frames = augment.film(ready(chain, on), on.floats, seed, range(few), on.labels)
-    columns = min(len(frames), FRAMES)
     shown = frames if len(frames) <= FRAMES else [frames[0], *frames[-(FRAMES - 1) :]]
-    x = np.stack([frame.images for frame in shown], 1).reshape(-1, *on.x.shape[1:])
-    titles = [
-        f"{on.names[i]}, {'as it is' if not n else 'after ' + frame.title}"
-        for i in range(few)
-        for n, frame in enumerate(shown)
-    ]
-    show.pictures(
-        on.medium.pictures(x),
-        columns=columns,
-        key="augment.film",
-        alt=f"{few} images after each of {len(frames) - 1} steps",
-        titles=titles,
-        marks={n: str(n) for n in range(1, columns)},
-        max_height=430,
-        max_zoom=16,
-    )
-    image = 0
-    if few > 1:
-        image = st.segmented_control(
-            "Values drawn for",
-            range(few),
-            default=0,
-            key="augment.film.image",
-            required=True,
-            format_func=lambda i: shell.plain(on.names[i]),
+    for i in range(few):
+        show.pictures(
+            on.medium.pictures(np.stack([frame.images[i] for frame in shown])),
+            columns=len(shown),
+            key=f"augment.film.{i}",
+            alt=f"{on.names[i]}, as it is and after each of {len(frames) - 1} steps",
+            captions=[drawn(frame, on.names[i], i) for frame in shown],
+            max_height=120,
+            max_zoom=16,
         )
-    drawn(shown, image or 0)
     total = sum(frame.ms_per_image for frame in frames)
     st.caption(
         f"{total:.2f} ms per image for the whole chain on this server, {few} at a time"
@@ -62,37 +44,15 @@ def film(chain: Any, on: Images, seed: int) -> None:
     )
 
 
-def drawn(frames: list[Any], image: int) -> None:
-    """Lists what each step has drawn for one image."""
-    import pandas as pd
-
-    rows = []
-    for number, frame in enumerate(frames):
-        if frame.step < 0:
-            continue
-        values = frame.values[image]
-        text = (
-            "left it alone"
-            if values is None
-            else ", ".join(f"{name} {value}" for name, value in values.items()) or "changed it"
-        )
-        rows.append(
-            {
-                "": number,
-                "step": frame.title,
-                "drawn": text,
-                "ms per image": round(frame.ms_per_image, 3),
-            }
-        )
-    if rows:
-        st.dataframe(
-            pd.DataFrame(rows),
-            hide_index=True,
-            key="augment.told",
-            height=min(38 + 35 * len(rows), 260),
-            column_config={"": st.column_config.NumberColumn(width=30)},
-            alt="What each step has drawn for this image",
-        )
+def drawn(frame: Any, name: str, image: int) -> str:
+    """Says in two lines which step a frame comes after, and what it has drawn for an image."""
+    if frame.step < 0:
+        return f"As it is\n{name}"
+    values = frame.values[image]
+    if values is None:
+        return f"{frame.title}\nleft it alone"
+    said = ", ".join(f"{name} {value}" for name, value in values.items())
+    return f"{frame.title}\n{said or 'changed it'}"
 
 
 def grid(chain: Any, on: Images, seed: int) -> None:
@@ -135,8 +95,11 @@ def sweep(chain: Any, on: Images, seed: int) -> None:
 
     able = [index for index, step in enumerate(chain.steps) if step.entry.strength]
     if not able:
-        st.caption("No step of this chain has a strength. Add one, for example Rotate.")
-        return
+        with shell.empty(
+            "No step of this chain has a strength. Add one, for example Rotate.",
+            ":material/auto_fix_high:",
+        ):
+            return
     index = st.selectbox(
         "Step",
         able,
@@ -157,14 +120,13 @@ def sweep(chain: Any, on: Images, seed: int) -> None:
         columns=columns,
         key="augment.swept",
         alt=f"{step.title} at {columns} strengths",
-        titles=[f"{knob.label} {value:g}{_unit(knob)}" for _ in on.x for value in swept.values],
+        captions=[f"{step.title}\n{value:g}{_unit(knob)}" for value in swept.values],
         max_height=400,
         max_zoom=14,
     )
     st.caption(
-        f"{knob.label}, from left to right: "
-        + ", ".join(f"{value:g}" for value in swept.values)
-        + f"{_unit(knob)}; the same draw at every strength. Now it is {step.config[swept.knob]:g}."
+        f"{knob.label} rises from left to right; the same draw at every strength. Now it is "
+        f"{step.config[swept.knob]:g}{_unit(knob)}."
     )
     if on.source != "photos":
         hurts(step, knob)
@@ -182,7 +144,7 @@ def hurts(step: Any, knob: Any) -> None:
         x=x,
         y=[row["off"] for row in rows],
         mode="lines+markers",
-        name="off the data",
+        name="far from every real picture",
         line={"color": show.colour(0), "width": 2.5},
     )
     figure.add_scatter(
@@ -194,20 +156,22 @@ def hurts(step: Any, knob: Any) -> None:
     )
     if limit is not None:
         figure.add_vline(
-            limit, line={"dash": "dash", "width": 1}, annotation={"text": "hurts from here"}
+            limit,
+            line={"dash": "dash", "width": 1, "color": show.ink()},
+            annotation={"text": "hurts from here", "font": {"color": show.ink()}},
         )
     figure.update_layout(
         height=220,
         margin={"l": 44, "r": 8, "t": 26, "b": 40},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
-        xaxis={"title": {"text": f"{knob.label}{_unit(knob)}"}},
+        xaxis={"title": {"text": knob.label}},
         yaxis={"tickformat": ".0%", "rangemode": "tozero"},
     )
     show.plot(
         figure,
         key="augment.hurts",
         config={"displayModeBar": False},
-        alt="Share of images that lie off the data, against the strength",
+        alt="Share of images that lie far from every real one, against the strength",
     )
     st.caption(
         "Share of changed images that lie farther from every real one than real ones lie from each other, by the "
@@ -267,7 +231,8 @@ def classes(chain: Any, data: str, seed: int) -> None:
 
     opened = dataset(data)
     if not opened.labelled:
-        st.caption("Classes need a dataset with labels. Choose another in the sidebar.")
+        with shell.empty("Classes need a dataset with labels. Choose another in the sidebar."):
+            shell.go("data", "Look at the data")
         return
     first = examples(data, min(16, len(opened.classes)))
     shown = len(first.x)
@@ -279,13 +244,11 @@ def classes(chain: Any, data: str, seed: int) -> None:
         columns=shown,
         key="augment.classes",
         alt=f"{shown} classes side by side, each with four versions",
-        titles=names * 5,
+        captions=names,
         marks=dict.fromkeys(range(shown), ""),
         max_height=440,
         max_zoom=12,
     )
     st.caption(
-        "The first row as it is; below it four versions. Does each still belong to its class? "
-        + shell.plain(", ".join(names))
-        + "."
+        "The first row as it is; below it four versions. Does each still belong to its class?"
     )

@@ -20,6 +20,7 @@ from core.catalog import UserError
 from core.datasets import Dataset
 from core.ground import slices
 from core.ground.cache import Cache
+from core.ground.watch import Watch
 
 if TYPE_CHECKING:
     from core.robustness import AttackStudy, Report, StudyConfig
@@ -108,14 +109,29 @@ def target(question: Question) -> Target:
     return _target(question.classifier, of, of.fingerprint).with_()
 
 
-class Screening:
-    """A study that visitors' turns carry on: whoever looks at it does the next slice."""
+class Screening(Watch):
+    """A study that visitors' turns carry on: whoever looks at it does the next slice, and may stop it.
 
-    def __init__(self, study: AttackStudy) -> None:
-        self.study = study
+    Attributes:
+        study, report: The study, and its report as far as it has come.
+        seconds: How long it has worked, without the time between two turns.
+    """
+
+    def __init__(self, target: Target, question: Question) -> None:
+        from core.robustness.measure import begin
+
+        self.study = begin(target, question.dataset, question.config, watch=self)
         self.report: Report | None = None
+        self.seconds, self._ends = 0.0, ""
         self._slices = iter(self.study)
         self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """Ends it with what it has, at the next turn."""
+        self._ends = "Stopped on request."
+
+    def stopped(self) -> str:
+        return self._ends
 
     @property
     def done(self) -> bool:
@@ -129,7 +145,9 @@ class Screening:
                 until = time.monotonic() + seconds
                 while not self.done and time.monotonic() < until:
                     with TURNS, slices.whole():
+                        began = time.monotonic()
                         self.report = next(self._slices, self.report)
+                        self.seconds += time.monotonic() - began
             finally:
                 self._lock.release()
 
@@ -143,15 +161,15 @@ def known(question: Question) -> Screening | None:
     return screening if screening is not None and screening.report else None
 
 
+def forget_stopped(question: Question) -> None:
+    """Lets the screening of this question begin again if it was stopped."""
+    screening = known(question)
+    if screening and screening.report and screening.report.stopped:
+        _screenings.drop(lambda entry: entry is screening)
+
+
 def screen(question: Question, target: Target, seconds: float = 0.6) -> Screening:
     """Begins the screening of a question, or carries it on."""
-    from core.robustness.measure import begin
-
-    screening = _screenings.peek(question.key)
-    if screening is not None and screening.report and screening.report.stopped:
-        _screenings.drop(lambda entry: entry is screening)
-    screening = _screenings.get(
-        question.key, lambda: Screening(begin(target, question.dataset, question.config))
-    )
+    screening = _screenings.get(question.key, lambda: Screening(target, question))
     screening.advance(seconds)
     return screening

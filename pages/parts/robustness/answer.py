@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from core.ground.writing import duration
 from pages.parts import shell, show
-from pages.parts.robustness import Question, curve, known, screen, target, teach, there, verdict
+from pages.parts.robustness import (
+    Question,
+    controls,
+    curve,
+    known,
+    screen,
+    target,
+    teach,
+    there,
+    verdict,
+)
 from pages.parts.robustness.confirmed import newest, read
 
 if TYPE_CHECKING:
@@ -37,10 +48,24 @@ def live(question: Question) -> None:
     screening = screen(question, target(question))
     if screening.done:
         st.rerun()
+    total = controls.expected(question).seconds
+    left = total - screening.seconds
+    words = f"about {duration(left)} left" if left > 0.5 else "takes longer than expected"
+    bar, stop = st.columns([4, 1], vertical_alignment="center")
+    bar.progress(
+        min(0.99, screening.seconds / max(total, 1)),
+        text=f"Attacking {question.config.n:,} images: {words}",
+    )
+    stop.button(
+        "Stop",
+        key="robust.screening.stop",
+        icon=":material/stop:",
+        on_click=screening.stop,
+        help="What it has found is shown.",
+        width="stretch",
+    )
     if screening.report:
         answer(question, screening.report, live=True)
-    else:
-        st.caption("Attacking the first images …")
 
 
 def invite(question: Question) -> None:
@@ -54,30 +79,30 @@ def invite(question: Question) -> None:
         answer(question, report, live=False)
         return
     if not there(question.classifier, question.dataset):
-        st.info(
+        with shell.empty(
             f"There is no classifier of {shell.plain(question.data)} to attack yet. **Train a classifier** starts one "
             "as a job: you see how far it is, can stop it, and it goes on when you leave. **Bring your own** needs "
             "none.",
-            icon=":material/school:",
-        )
-        return
-    st.info(
+            ":material/school:",
+        ):
+            return
+    with shell.empty(
         "Nothing was measured with these settings yet. **Screen it** attacks the classifier here and now, and draws "
-        "the curve as it comes; **Confirm** does it thoroughly, as a job.",
-        icon=":material/shield:",
-    )
-    dataset = question.dataset
-    assert dataset.y is not None  # without labels there is no question
-    first = dataset.splits[question.config.split][:48]
-    show.pictures(
-        dataset.pictures(first),
-        columns=16,
-        key="robust.ahead",
-        alt=f"The first {len(first)} images that will be attacked",
-        titles=[f"image {i}: {dataset.classes[int(dataset.y[i])]}" for i in first],
-        max_height=170,
-    )
-    st.caption("The first images that will be attacked, as they are.")
+        "the curve as it comes; **Confirm** does it thoroughly, as a job. These are the first images that will be "
+        "attacked, as they are.",
+        ":material/shield:",
+    ):
+        dataset = question.dataset
+        assert dataset.y is not None  # without labels there is no question
+        first = dataset.splits[question.config.split][:48]
+        show.pictures(
+            dataset.pictures(first),
+            columns=16,
+            key="robust.ahead",
+            alt=f"The first {len(first)} images that will be attacked",
+            titles=[f"image {i}: {dataset.classes[int(dataset.y[i])]}" for i in first],
+            max_height=170,
+        )
 
 
 def answer(question: Question, report: Report, live: bool) -> None:

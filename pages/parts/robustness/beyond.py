@@ -59,7 +59,7 @@ def _shares(
             colorscale=show.sequence(),
             texttemplate="%{z:.0%}",
             hovertemplate=f"{hover}<extra></extra>",
-            colorbar={"tickformat": ".0%"},
+            showscale=False,
         )
     )
     figure.update_layout(**layout)
@@ -81,11 +81,12 @@ def corruptions(question: Question) -> None:
     )
     table = _newest(question, "corruptions.json")
     if table is None:
-        st.caption(
+        with shell.empty(
             "Noise, blur, weather and digital faults, five severities each: how accuracy falls with what happens to "
-            "pictures without any attacker. Nothing was measured for this classifier yet."
-        )
-        return
+            "pictures without any attacker. Nothing was measured for this classifier yet.",
+            ":material/cloud:",
+        ):
+            return
     rows = table["accuracy"]
     _shares(
         list(rows.values()),
@@ -125,12 +126,13 @@ def certified(question: Question) -> None:
     )
     certificate = _newest(question, "certified.json")
     if certificate is None:
-        st.caption(
+        with shell.empty(
             "An attack that fails proves little; a certificate proves. The classifier is asked many times under random "
             "noise, and its majority cannot change within a radius that follows from the counts. It works best for a "
-            "classifier that was trained with noise (Train, against attacks: noise)."
-        )
-        return
+            "classifier that was trained with noise (Train, against attacks: noise).",
+            ":material/verified_user:",
+        ):
+            return
     figure = go.Figure(
         go.Scatter(
             x=certificate["radii"],
@@ -180,22 +182,22 @@ def transfer(question: Question) -> None:
     )
     table = _newest(question, "transfer.json")
     if table is None:
-        st.caption(
+        with shell.empty(
             "Images made against one model often fool another that the attacker never saw. "
-            "Choose the others, then measure."
-        )
-        return
+            "Choose the others, then measure.",
+            ":material/compare_arrows:",
+        ):
+            return
+    models = [f"{number} {name}" for number, name in enumerate(table["names"], 1)]
     _shares(
         table["fooled"],
-        table["names"],
-        table["names"],
+        [str(number) for number in range(1, 1 + len(models))],
+        models,
         key="robust.transfer",
         hover="made against %{y}, shown to %{x}: %{z:.1%} fooled",
         alt="Share of adversarial images of each model that fool each other model",
-        height=70 * len(table["names"]) + 120,
-        margin={"l": 160, "r": 8, "t": 10, "b": 60},
-        xaxis={"title": {"text": "shown to"}},
-        yaxis={"title": {"text": "made against"}},
+        height=70 * len(models) + 60,
+        xaxis={"title": {"text": "shown to"}, "type": "category"},
     )
     st.caption(
         f"Share fooled, of the images that both name rightly when clean ({min(map(min, table['n']))} to "

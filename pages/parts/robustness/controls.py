@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from core.datasets import Dataset
 from core.ground.writing import duration
 from pages.parts import form, shell
-from pages.parts.robustness import BY_KEY, Question, bring, target, teach, there
+from pages.parts.robustness import (
+    BY_KEY,
+    Question,
+    bring,
+    forget_stopped,
+    target,
+    teach,
+    there,
+)
 from pages.parts.robustness.confirmed import confirm
+
+if TYPE_CHECKING:
+    from core.robustness import Cost
 
 
 def ask(of: Dataset) -> Question:
     """Draws the controls, and gives the question that they ask."""
     from core import robustness
+    from core.norms import norm_of
     from core.robustness import classifiers
     from core.robustness.attacks import attacks
 
@@ -49,8 +61,6 @@ def ask(of: Dataset) -> Question:
         names, norms = [entry.name for entry in ready], of.medium.norms
         if not {*(chosen := st.session_state.get("robust.attacks", []))} <= {*names}:
             st.session_state["robust.attacks"] = [name for name in chosen if name in names]
-        if st.session_state.get("robust.study.norm", norms[0]) not in norms:
-            del st.session_state["robust.study.norm"]  # that of another medium
         picked = st.multiselect(
             "Attacks",
             names,
@@ -60,15 +70,21 @@ def ask(of: Dataset) -> Question:
             format_func=lambda name: attacks.get(name).title,
             help="  \n".join(f"**{entry.title}**: {entry.caption}" for entry in ready),
         )
+        norm = shell.view(
+            "What is bounded",
+            "robust.study.norm",
+            {name: f"{norm_of(name).words.capitalize()} ({norm_of(name).title})" for name in norms},
+            pills=True,
+            help=robustness.StudyConfig.knobs()["norm"].help,
+        )
         values = form.flat(
-            {"robust.study": robustness.StudyConfig},
-            link=True,
-            omit={"attacks"},
-            only={"norm": norms},
+            {"robust.study": robustness.StudyConfig}, link=True, omit={"attacks", "norm"}
         )
     attacked = ",".join(picked) or robustness.StudyConfig().attacks
     config = shell.capped(
-        robustness.StudyConfig.of(values["robust.study"] | {"attacks": attacked}, "study")
+        robustness.StudyConfig.of(
+            values["robust.study"] | {"attacks": attacked, "norm": norm}, "study"
+        )
     )
     question = Question(of, classifier, config)
     with press:
@@ -93,7 +109,7 @@ def buttons(question: Question) -> None:
     if not there(question.classifier, question.dataset):
         teach.draw(question.data)
         return
-    expected = _expected(question)
+    cost = expected(question)
     shell.press(
         st,
         "Screen it",
@@ -105,14 +121,14 @@ def buttons(question: Question) -> None:
         help="Attacks it here and now; the curve grows as you watch.",
         width="stretch",
     )
-    st.caption(f"About {duration(expected.seconds)} for {expected.n:,} images.")
-    if expected.fits < expected.n:
+    st.caption(f"About {duration(cost.seconds)} for {cost.n:,} images.")
+    if cost.fits < cost.n:
         st.button(
-            f"Take {expected.fits:,}, a minute's worth",
+            f"Take {cost.fits:,}, a minute's worth",
             key="robust.fewer",
             type="tertiary",
             on_click=form.fill,
-            args=("robust.study", {"n": expected.fits}),
+            args=("robust.study", {"n": cost.fits}),
             help="Attacks as many images as fit into a minute. Fewer images make the interval wider.",
         )
     names = fitting(CONFIRMING.split(","), question.dataset)
@@ -136,7 +152,8 @@ def buttons(question: Question) -> None:
 @st.cache_data(
     max_entries=64, ttl="10m", show_spinner="Measuring how fast it is", hash_funcs=BY_KEY
 )
-def _expected(question: Question) -> Any:
+def expected(question: Question) -> Cost:
+    """Tells how long a screening will take, and how many images fit into a minute; measured once in a while."""
     from core import robustness
 
     return robustness.estimate(target(question), question.dataset, question.config)
@@ -144,6 +161,7 @@ def _expected(question: Question) -> Any:
 
 def go(question: Question) -> None:
     """Screens at once, as the controls stand at the press."""
+    forget_stopped(question)
     st.session_state.update({"robust.go": question.key, "robust.tool": "result"})
 
 

@@ -21,6 +21,8 @@ def draw(
 ) -> None:
     """Draws accuracy under attack against eps, with its interval, clean, chance, the placebo, and other models.
 
+    Each strength that was tried has the same room, as in the report that is taken away: they double.
+
     Args:
         report: Of the model in question.
         others: Reports of other models on the same images, by name.
@@ -30,14 +32,19 @@ def draw(
 
     from core.norms import norm_of
 
-    rows = report.results
+    rows = [row for row in report.results if report.done or row.eps == 0 or row.attacks]
     if len(rows) < 2:
         st.caption("The curve begins with the first attack that has ended.")
         return
     figure = go.Figure()
     norm = norm_of(report.norm)
-    scale = norm.scale
-    x = [scale * row.eps for row in rows]
+
+    def place(eps: float) -> str:
+        return norm.text(eps).removesuffix(norm.unit)
+
+    x = [place(row.eps) for row in rows]
+    all_rows = [*rows, *(row for other in others.values() for row in other.results)]
+    places = [place(eps) for eps in sorted({row.eps for row in all_rows})]
     main = show.colour(0)
     figure.add_scatter(
         x=[*x, *x[::-1]],
@@ -57,9 +64,9 @@ def draw(
         line={"color": main, "width": 2.5},
         name="worst case over all attacks",
     )
-    placebo = [(scale * row.eps, row.attacks["noise"]) for row in rows if "noise" in row.attacks]
+    placebo = [(place(row.eps), row.attacks["noise"]) for row in rows if "noise" in row.attacks]
     if placebo:
-        placebo.insert(0, (0, report.clean.value))
+        placebo.insert(0, (x[0], report.clean.value))
         figure.add_scatter(
             x=[strength for strength, _ in placebo],
             y=[share for _, share in placebo],
@@ -69,11 +76,23 @@ def draw(
         )
     for number, (name, other) in enumerate(others.items()):
         figure.add_scatter(
-            x=[scale * row.eps for row in other.results],
+            x=[place(row.eps) for row in other.results],
             y=[row.robust for row in other.results],
             mode="lines+markers",
             line={"color": show.colour(2 + number), "width": 2, "dash": "dash"},
             name=name,
+        )
+    if place(report.headline) in places:
+        figure.add_vline(
+            places.index(place(report.headline)),
+            line={"dash": "dash", "width": 1, "color": show.ink()},
+            opacity=0.6,
+            annotation={
+                "text": "budget",
+                "font": {"size": 11, "color": show.ink()},
+                "opacity": 0.8,
+            },
+            annotation_position="top left",
         )
     figure.add_hline(
         report.chance,
@@ -83,7 +102,7 @@ def draw(
     )
     for line in lines:
         figure.add_scatter(
-            x=[scale * report.headline],
+            x=[place(report.headline)],
             y=[line["robust"]],
             mode="markers",
             marker={"symbol": "diamond", "size": 9, "color": show.colour(5)},
@@ -96,8 +115,9 @@ def draw(
         hovermode="x unified",
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
         xaxis={
-            "title": {"text": f"eps: {norm.axis}", "font": {"size": 12}},
-            "rangemode": "tozero",
+            "type": "category",
+            "categoryarray": places,
+            "title": {"text": f"budget (eps): {norm.axis}", "font": {"size": 12}},
         },
         yaxis={
             "range": [-0.02, 1.02],

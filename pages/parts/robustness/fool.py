@@ -11,55 +11,74 @@ from pages.parts import shell, show
 from pages.parts.canvas import canvas
 from pages.parts.robustness import Question, images, target
 
+OFFERED = 8  # images to take instead of a drawing
+
 
 @shell.guard()
 def draw(question: Question) -> None:
-    """Takes a drawing, names it, and attacks it on request."""
+    """Takes a drawing or one of the dataset's images, names it, and attacks it on request."""
     import torch
 
     dataset = question.dataset
-    if not shell.has(dataset.medium, "drawing"):
-        return
-    left, right = st.columns([1, 1.9], gap="large")
+    st.markdown("**1. Draw** one of: " + shell.plain(", ".join(dataset.classes[:12])))
+    left, right = st.columns([1, 1.6], gap="large", vertical_alignment="center")
+    drawn = None
     with left:
-        st.markdown("**1. Draw** one of: " + shell.plain(", ".join(dataset.classes[:12])))
-        got = canvas(
-            key="robust.canvas",
-            alt="A dark sheet to draw on with light ink",
-            side=200,
-        )
+        if shell.has(dataset.medium, "drawing"):
+            drawn = canvas(
+                key="robust.canvas",
+                alt="A dark sheet to draw on with light ink",
+                side=200,
+            )
     with right:
-        if got is None:
-            st.caption(
-                "The classifier names your drawing at once. Then a change that you can hardly see makes it say "
-                "something else: that is an adversarial attack."
-            )
-            return
-        prepared = datasets.prepare(got[1], dataset)
-        x = prepared.item
-        with torch.inference_mode():
-            shares = target(question).probabilities(x)[0]
-        guess = int(shares.argmax())
-        seen, guessed = st.columns([1, 2.4], vertical_alignment="center")
-        with seen:
-            show.pictures(
-                prepared.picture[None],
-                columns=1,
-                key="robust.seen",
-                alt="What the classifier sees of the drawing",
-                max_height=110,
-                max_zoom=14,
-            )
-        guessed.markdown(
-            f"**2. It says: {shell.plain(dataset.classes[guess])}**, {percent(float(shares[guess]))} sure. "
-            "On the left is what it sees."
+        offered = dataset.splits[question.config.split][:OFFERED]
+        taken = show.pictures(
+            dataset.pictures(offered),
+            columns=OFFERED,
+            key=f"robust.offered.{question.data}",
+            alt=f"{len(offered)} images to take instead of a drawing",
+            clickable=True,
+            max_height=60,
         )
-        guessed.button(
+        st.caption("Or take one of these.")
+    # both are numbered by the visitor's clock: the later one is meant
+    if taken and (drawn is None or taken[0] > drawn[0]):
+        number, index = taken[0], offered[taken[1] : taken[1] + 1]
+        x, picture = dataset.items(index), dataset.pictures(index)
+    elif drawn:
+        prepared = datasets.prepare(drawn[1], dataset)
+        number, x, picture = drawn[0], prepared.item, prepared.picture[None]
+    else:
+        right.markdown(
+            "The classifier names it at once. Then a change that you can hardly see makes it say something else: that "
+            "is an **adversarial attack**."
+        )
+        return
+    with torch.inference_mode():
+        shares = target(question).probabilities(x)[0]
+    guess = int(shares.argmax())
+    with right:
+        st.markdown(
+            f"**2. It says: {shell.plain(dataset.classes[guess])}**, {percent(float(shares[guess]))} sure."
+        )
+        st.button(
             "3. Fool it",
             type="primary",
             key="robust.fool",
             icon=":material/bolt:",
-            on_click=lambda: st.session_state.update({"robust.fooled": got[0]}),
+            on_click=lambda: st.session_state.update({"robust.fooled": number}),
+            help="Looks for the smallest change after which it says something else.",
         )
-        if st.session_state.get("robust.fooled") == got[0]:
-            images.opened(question, np.asarray(x[0].cpu()), guess, "robust.mine")
+    if st.session_state.get("robust.fooled") == number:
+        images.opened(question, np.asarray(x[0].cpu()), guess, "robust.mine")
+        return
+    with right:
+        show.pictures(
+            picture,
+            columns=1,
+            key="robust.seen",
+            alt="What the classifier sees of it",
+            max_height=110,
+            max_zoom=14,
+        )
+        st.caption("What it sees of it.")

@@ -11,6 +11,7 @@ import streamlit as st
 from core import jobs, runs
 from pages.parts import form, shell, show
 from pages.parts.robustness import TURNS, Question, target
+from pages.parts.table import Row, table
 
 
 @shell.guard()
@@ -21,9 +22,10 @@ def draw(question: Question) -> None:
 
     of = runs.generators(question.data)
     if not of:
-        st.caption(
+        with shell.empty(
             "There is no generative model of this dataset yet. Train one, or choose another dataset in the sidebar."
-        )
+        ):
+            shell.go("train", "Train one")
         return
     left, right = st.columns([1, 2.2], gap="large")
     with left:
@@ -89,7 +91,11 @@ def draw(question: Question) -> None:
             done = st.session_state["robust.tricked"] = {"key": key, "shown": last}
         if done is None or done["key"] != key or done["shown"] is None:
             if not pressed:
-                st.caption("Press **Try it**: the numbers and pictures grow here as it works.")
+                with shell.empty(
+                    "Press **Try it**: the numbers and pictures grow here as it works.",
+                    ":material/bolt:",
+                ):
+                    pass
             return
         present(done["shown"], name)
 
@@ -99,10 +105,14 @@ def present(shown: Any, key: str) -> None:
     if shown.done < 1:
         st.progress(shown.done)
     st.markdown(shell.plain(shown.sentence))
-    for row, column in zip(
-        shown.numbers, st.columns(max(1, min(4, len(shown.numbers)))) * 4, strict=False
-    ):
-        number(row, column)
+    table(
+        [
+            Row(row["name"], row["value"], interval=sure(row), why=row["what"])
+            for row in shown.numbers
+        ],
+        alt="What was measured, with intervals",
+        heads=("Measure", "Value", ""),
+    )
     for i, picture in enumerate(shown.pictures):
         st.caption(shell.plain(picture["title"]))
         show.pictures(
@@ -116,13 +126,12 @@ def present(shown: Any, key: str) -> None:
         line(shown.curve, key)
 
 
-def number(row: Mapping[str, Any], column: Any) -> None:
-    """Draws one number with its interval and n."""
-    column.metric(shell.plain(row["name"]), row["value"], help=shell.plain(row["what"]))
-    if row.get("low") is not None:
-        column.caption(f"{row['low']} to {row['high']} (95 %), n = {row['n']}")
-    elif row.get("n"):
-        column.caption(f"n = {row['n']}")
+def sure(row: Mapping[str, Any]) -> str:
+    """Says how sure a number is: its interval, and of how many it is."""
+    n = f"n = {row['n']}" if row.get("n") else ""
+    if row.get("low") is None:
+        return n
+    return f"{row['low']} to {row['high']} (95 %), {n}"
 
 
 def line(curve: Mapping[str, Any], key: str) -> None:

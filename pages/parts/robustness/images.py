@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
+from core.ground.writing import percent
 from pages.parts import shell, show
 from pages.parts.robustness import BY_KEY, TURNS, Question, target
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from core.robustness import AttackStudy, Report
 
 SHOWN = 48  # images of the wall at a time
+SIDE = 240  # CSS pixels of an image that is opened, at most
 
 
 def matrix(report: Report, study: AttackStudy) -> None:
@@ -102,51 +104,35 @@ def wall(report: Report, study: AttackStudy) -> int:
 @st.fragment
 @shell.guard()
 def opened(question: Question, x: Any, label: int, key: str) -> None:
-    """Opens one image, float (C, H, W): clean, attacked, the difference, the guesses, and a slider for the strength."""
+    """Opens one image, float (C, H, W): as it is, the change and what it makes of it in a row, and a slider below."""
     names = question.dataset.classes
-    towards = st.selectbox(
-        "Make it",
-        [None, *(i for i in range(len(names)) if i != label)],
-        key=f"{key}.towards",
-        format_func=lambda i: "anything else" if i is None else names[i],
-        width=220,
-        help="Any wrong class, or one that you choose, which is harder.",
-    )
+    row = st.container()
+    slide, choose = st.columns([2, 1], gap="medium")
+    with choose:
+        towards = st.selectbox(
+            "Make it",
+            [None, *(i for i in range(len(names)) if i != label)],
+            key=f"{key}.towards",
+            format_func=lambda i: "anything else" if i is None else names[i],
+            help="Any wrong class, or one that you choose, which is harder.",
+        )
     look = _look(question, x, label, towards)
     texts = look["texts"]
     fooled = [i for i, guess in enumerate(look["said"]) if guess != names[label]]
-    step = st.select_slider(
-        "Attack strength (eps)",
-        range(len(texts)),
-        value=fooled[0] if fooled else len(texts) - 1,
-        key=f"{key}.eps.{towards}",
-        format_func=lambda i: texts[i],
-        help="How far each value may change. Computed in advance, so the slider answers at once.",
-    )
-    clean, moved = look["images"][0], look["images"][step]
-    difference = moved.astype(np.int16) - clean.astype(np.int16)
-    louder = max(1, 127 // max(1, int(np.abs(difference).max())))
-    pictures, bars = st.columns([1.2, 1], gap="medium")
-    with pictures:
-        show.pictures(
-            np.stack([clean, moved, (128 + louder * difference).clip(0, 255).astype(np.uint8)]),
-            columns=3,
-            key=f"{key}.three",
-            alt="The image as it is, the attacked one, and the difference, amplified",
-            titles=["as it is", "attacked", f"difference, amplified {louder} times"],
-            max_height=190,
-            max_zoom=16,
+    with slide:
+        step = st.select_slider(
+            "How much may change (eps)",
+            range(len(texts)),
+            value=fooled[0] if fooled else len(texts) - 1,
+            key=f"{key}.eps.{towards}",
+            format_func=lambda i: texts[i],
+            help=f"The budget: {look['bounds']}. Computed in advance, so the slider answers at once.",
         )
-        st.caption(
-            f"As it is: **{shell.plain(look['said'][0])}** · attacked ({texts[step]}): "
-            f"**{shell.plain(look['said'][step])}** · difference, amplified {louder}×"
-        )
-        st.caption(
-            "Smallest change found that fools it: "
-            + ", ".join(f"{name.upper()} {text}" for name, text in look["smallest"].items())
-            + "."
-        )
-    with bars:
+    with row:
+        three(look, step, key)
+    smallest = "; ".join(f"{bounds} {text}" for bounds, text in look["smallest"].items())
+    st.caption(f"The smallest change found that fools it: {smallest}.")
+    with st.expander("Its likeliest answers, and how sure it is"):
         guesses(
             {"as it is": look["top"][0], f"attacked ({texts[step]})": look["top"][step]},
             names[label],
@@ -154,6 +140,34 @@ def opened(question: Question, x: Any, label: int, key: str) -> None:
         )
     if len(look["trace"]) > 1:
         trace(look["trace"], key)
+
+
+def three(look: Mapping[str, Any], step: int, key: str) -> None:
+    """Draws an image as it is, the change at one strength, and the attacked image, each with its words."""
+    clean, moved = look["images"][0], look["images"][step]
+    difference = moved.astype(np.int16) - clean.astype(np.int16)
+    louder = max(1, 127 // max(1, int(np.abs(difference).max())))
+    change = (128 + louder * difference).clip(0, 255).astype(np.uint8)
+    before, after = (
+        f"**{shell.plain(name)}**, {percent(sure)} sure"
+        for name, sure in (look["top"][at][0] for at in (0, step))
+    )
+    shown = {
+        "clean": (clean, "The image as it is", f"As it is: {before}"),
+        "change": (change, "The change, amplified", f"The change, amplified {louder}×"),
+        "moved": (moved, "The attacked image", f"Now it says: {after}"),
+    }
+    for column, (name, (x, alt, words)) in zip(st.columns(3), shown.items(), strict=True):
+        with column:
+            show.pictures(
+                x[None],
+                columns=1,
+                key=f"{key}.{name}",
+                alt=alt,
+                max_height=SIDE,
+                max_zoom=SIDE,
+            )
+            st.markdown(words)
 
 
 @st.cache_data(max_entries=64, show_spinner="Attacking this image", hash_funcs=BY_KEY)
@@ -167,14 +181,15 @@ def _look(question: Question, x: Any, label: int, towards: int | None) -> dict[s
     with TURNS:
         look = robustness.look(target(question), torch.as_tensor(x), label, norm, towards)
     return {
+        "bounds": f"{norm.words} ({norm.title})",
         "texts": [norm.text(eps) for eps in look.eps],
         "images": question.dataset.medium.drawn(look.images),
         "said": look.said,
         "top": look.top,
         "trace": look.trace,
         "smallest": {
-            name: "none found" if value is None else norm_of(name).text(value)
-            for name, value in look.smallest.items()
+            f"{bound.words} ({bound.title})": "none found" if value is None else bound.text(value)
+            for bound, value in ((norm_of(name), value) for name, value in look.smallest.items())
         },
     }
 

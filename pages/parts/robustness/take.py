@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 import streamlit as st
@@ -18,6 +19,7 @@ def take(question: Question) -> None:
     if screening is None or not screening.done:
         return
     study = screening.study
+    name = re.sub(r"[^\w]+", "-", study.report.model["name"]).strip("-").lower()
     offers: list[tuple[str, str, str, Callable[[], str]]] = [
         ("Report (HTML)", "html", "text/html", lambda: html(study.report, pictures(study))),
         ("Report (JSON)", "json", "application/json", lambda: json.dumps(study.report.record())),
@@ -28,7 +30,7 @@ def take(question: Question) -> None:
             st.download_button(
                 title,
                 content,
-                f"robustness-{question.data}.{kind}",
+                f"robustness-{name}-on-{question.data}.{kind}",
                 mime,
                 key=f"robust.{kind}",
                 icon=":material/download:",

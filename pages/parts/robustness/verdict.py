@@ -91,23 +91,21 @@ def checks(report: Report) -> None:
     """Lists all checks, each with its finding."""
     import pandas as pd
 
-    st.dataframe(
+    st.table(  # the one kind of table whose cells break into lines
         pd.DataFrame(
             [
                 {
                     "": SIGNS[answer.outcome],
-                    "check": answer.name,
+                    "check": shell.plain(answer.name),
                     "outcome": OUTCOMES[answer.outcome],
-                    "found": answer.finding,
-                    "what to do": answer.advice if answer.outcome != "pass" else "",
+                    "found, and what to do": shell.plain(answer.finding)
+                    + (f" {shell.plain(answer.advice)}" if answer.outcome != "pass" else ""),
                 }
                 for answer in report.checks
             ]
         ),
+        border="horizontal",
         hide_index=True,
-        height="content",
-        key="robust.checks",
-        column_config={"": st.column_config.TextColumn(width=30)},
         alt=f"The {len(report.checks)} checks, each with its outcome and what was found",
     )
     if report.identity and (order := report.identity.order):

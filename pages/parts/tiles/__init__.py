@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from pages.parts.component import FILM, component, data_url
 
 _show = component(
-    __file__, f'<canvas></canvas><p class="said" role="status"></p>{FILM}', "clicked", "picked"
+    __file__,
+    f'<canvas></canvas><div class="captions"></div><p class="said" role="status"></p>{FILM}',
+    "clicked",
+    "picked",
 )
 
 
@@ -25,6 +28,7 @@ def tiles(
     key: str,
     labels: Sequence[str] = (),
     titles: Sequence[str] = (),
+    captions: Sequence[str] = (),
     marks: Mapping[int, str] | None = None,
     max_height: int = 520,
     max_zoom: int = 8,
@@ -46,6 +50,8 @@ def tiles(
         key: Unique on the page.
         labels: One per frame, shown beside the slider.
         titles: One per picture, shown when the pointer rests on it.
+        captions: One per column, shown below the rows, the first line in bold. Columns are not made narrower than
+            they can be read: the rows scroll.
         marks: A letter to frame a picture with, by index.
         max_height: In CSS pixels.
         max_zoom: CSS pixels per pixel of a picture, at most.
@@ -70,6 +76,7 @@ def tiles(
         "alt": alt,
         "labels": list(labels),
         "titles": list(titles),
+        "captions": list(captions),
         "marks": {str(index): mark for index, mark in (marks or {}).items()},
         "maxHeight": max_height,
         "maxZoom": max_zoom,

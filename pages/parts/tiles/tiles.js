@@ -1,7 +1,8 @@
 // Pictures in rows, from one sheet of many; several sheets are a film.
-function begin() { return { hover: -1, focus: 0, of: null, picks: new Set(), anchor: 0 }; }
-
 const BOX = 20;  // CSS pixels of the box in a picture's corner that selects it
+const READABLE = 64;  // CSS pixels of a column that has a caption, at least
+
+function begin() { return { hover: -1, focus: 0, of: null, picks: new Set(), anchor: 0 }; }
 
 function show(me) {
   const { data, box } = me, canvas = me.find("canvas"), selects = data.picked !== null;
@@ -12,6 +13,13 @@ function show(me) {
     moment: `Moment of ${data.film}`, replay: `Replay ${data.film}`,
   });
   me.find(".film").hidden = data.frames.length < 2;
+  const captions = me.find(".captions");
+  captions.hidden = !data.captions.length;
+  captions.replaceChildren(...data.captions.map((text) => {
+    const words = document.createElement("span");
+    words.textContent = text;
+    return words;
+  }));
   canvas.setAttribute("role", data.clickable ? "application" : "img");
   canvas.setAttribute("aria-label", data.alt + (selects
     ? ". Arrow keys go from picture to picture, Enter opens one, Space selects it, with Shift all up to it." : ""));
@@ -96,6 +104,7 @@ function show(me) {
     let rows = Math.ceil(data.count / columns);
     let zoom = Math.min(across(columns), data.maxZoom * ratio);
     if (!least) zoom = Math.min(zoom, (data.maxHeight * ratio - gap * (rows + 1)) / (rows * height));
+    if (data.captions.length) zoom = Math.max(zoom, Math.min(READABLE * ratio / width, data.maxZoom * ratio));
     const step = Math.min(height, width) >= 24 ? 2 : 1;  // larger pictures may be enlarged by halves
     zoom = zoom >= 1 ? Math.floor(zoom * step) / step : Math.max(zoom, 0.05);
     const w = Math.max(1, Math.round(width * zoom)), h = Math.max(1, Math.round(height * zoom));
@@ -136,6 +145,10 @@ function show(me) {
     if (!sheet) return;
     const l = layout(), [height, width] = data.tile, pen = canvas.getContext("2d");
     sized(canvas, ...l.total, l.ratio);
+    if (data.captions.length) {
+      captions.style.gridTemplateColumns = `repeat(${l.columns}, ${(l.w + l.gap) / l.ratio}px)`;
+      box.tabIndex = l.total[0] > box.clientWidth * l.ratio + 1 ? 0 : -1;  // what scrolls is reached by keys, too
+    }
     pen.clearRect(0, 0, canvas.width, canvas.height);
     me.enlarge(pen, l.zoom);
     const accent = me.accent(), fingers = matchMedia("(hover: none)").matches;
