@@ -89,7 +89,7 @@ class FurtherConfig(TrainConfig):
     """Parameters of the training loop, for what begins with a trained network."""
 
     images: int = knob(
-        20_000,
+        60_000,
         "How long to train on: images seen, repeats included.",
         title="Length of training",
         ge=1,

@@ -75,7 +75,7 @@ def test_it_learns_from_images_that_are_attacked_as_they_will_be_within_the_budg
 def test_a_hardening_is_a_classifier_with_its_price_and_its_gain(at_once, tmp_path, capsys):
     source = "shipped-digits-classifier"
     out = tmp_path / "hard.safetensors"
-    line = ["harden", source, "--images", "2560", "--eps", "0.1", "--out", str(out), "--json"]
+    line = ["harden", source, "--images", "3840", "--out", str(out), "--json"]
     line += ["--set", "harden.attack_steps=3", "--set", "harden.n=100", "--name", "Harder"]
     assert main(line) == 0
     found = json.loads(capsys.readouterr().out)

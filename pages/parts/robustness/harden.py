@@ -112,13 +112,17 @@ def listing(question: Question) -> list[jobs.Job]:
 @shell.guard()
 def watch(id: str, chosen: str) -> None:
     """Follows one hardening: how far it is; at its end price and gain, the classifier, the files."""
+    from core.robustness import hardening
+
     job = jobs.get(id)
-    panel(job, KEY, "What it has learned is kept, and Resume goes on from there.")
+    release = job.result().release
+    if job.status != "finished" or release is None:
+        panel(job, KEY, "What it has learned is kept, and Resume goes on from there.")
     if job.active:
         st.caption("The curves of its training stand on the page Train.")
         return
-    if release := job.result().release:
-        releases.change(release)
+    if release:
+        releases.change(release, hardening.told(release))
     with st.container(horizontal=True):
         if runs.checkpoints(job) and id != chosen:
             st.button(

@@ -52,7 +52,7 @@ def draw(question: Question) -> None:
         with shell.guard():
             _repeat(baseline)
         return
-    change(compared)
+    change(compared, compared.sentence)
     _take(compared, question)
 
 
@@ -116,8 +116,8 @@ def _repeat(baseline: Report) -> None:
     )
 
 
-def change(release: Release) -> None:
-    """Shows what has changed, what decides first; each class with its interval."""
+def change(release: Release, sentence: str) -> None:
+    """Shows in a sentence and in numbers what has changed, what decides first; each class with its interval."""
     robust = release.robust
     tell, icon = (
         (st.error, ":material/trending_down:")
@@ -126,7 +126,7 @@ def change(release: Release) -> None:
         if robust.better
         else (st.info, ":material/trending_flat:")
     )
-    tell(shell.plain(release.sentence), icon=icon)
+    tell(shell.plain(sentence), icon=icon)
     left, right = st.columns([1, 1.1], gap="medium")
     with left:
         table(
