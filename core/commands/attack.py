@@ -174,7 +174,7 @@ def _compared(release: Release) -> list[str]:
         release.sentence,
         *(
             f"{row.name:<{width}}  {percent(row.before.value):>6} -> {percent(row.after.value):>6}  {row.text}, "
-            f"p = {row.p:.2g}, n = {row.change.n}"
+            f"{row.chance}, n = {row.change.n}"
             for row in release.rows
         ),
         *release.notes,

@@ -273,7 +273,7 @@ def told(release: Release) -> str:
 def expected(
     opened: Opened, dataset: Dataset, config: HardeningConfig, train: TrainConfig
 ) -> float:
-    """Foretells the seconds of a hardening on this machine, by two of its steps and a few attacked images.
+    """Foretells the seconds of a hardening on this machine, by a few of its steps and a few attacked images.
 
     Raises:
         UserError: As the study that measures it.
@@ -282,12 +282,18 @@ def expected(
 
     def step(batch: int) -> float:
         model = Hardened(copy.deepcopy(net), config, opened.spec)
-        one = train.model_copy(update={"batch": batch, "images": 3 * batch, "average": 0})
+        one = train.model_copy(update={"batch": batch, "images": 4 * batch, "average": 0})
         trainer = Trainer(model, dataset, one, next(net.parameters()).device)
-        trainer.one_step()
-        began = time.perf_counter()
-        trainer.one_step()
-        return time.perf_counter() - began
+        best = math.inf
+        # the first one warms up; of the others the quicker counts: other work can only slow a step
+        for lap in range(3):
+            began = time.perf_counter()
+            trainer.one_step()
+            spent = time.perf_counter() - began
+            best = min(best, spent) if lap else best
+            if lap and best > SLOW:
+                break
+        return best
 
     batch = train.batch or Hardened(copy.deepcopy(net), config, opened.spec).batch
     few = min(8, batch)

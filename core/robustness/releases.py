@@ -70,6 +70,11 @@ class Change:
         low, high = (points(end) for end in self.change.interval)
         return f"{points(self.change.value)} points ({low} to {high})"
 
+    @property
+    def chance(self) -> str:
+        """The probability, for people."""
+        return f"p = {self.p:.2g}" if self.p >= 0.001 else "p < 0.001"
+
     def record(self) -> dict[str, Any]:
         """Gives plain values, ready for JSON."""
         return {
@@ -338,7 +343,7 @@ def markdown(release: Release) -> str:
         *(
             f"| {'**' if row is release.robust else ''}{letters(row.name)}{'**' if row is release.robust else ''} "
             f"| {row.change.n} | {percent(row.before.value)} | {percent(row.after.value)} "
-            f"| {row.text.replace(' points', '')} | {row.p:.2g} |"
+            f"| {row.text.replace(' points', '')} | {row.chance.removeprefix('p = ').removeprefix('p ')} |"
             for row in release.rows
         ),
         "",
@@ -369,7 +374,7 @@ def junit(release: Release, floor: float | None = None) -> str:
     for row in (release.clean, *release.classes):
         name = row.name if row is release.clean else f"class {row.name}"
         said = f"{percent(row.before.value)} before, {percent(row.after.value)} now: {row.text}"
-        cases.append((name, "", f"{said}, p = {row.p:.2g}, n = {row.change.n}"))
+        cases.append((name, "", f"{said}, {row.chance}, n = {row.change.n}"))
     suite = ElementTree.Element(
         "testsuite",
         name=where,

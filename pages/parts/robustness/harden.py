@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import streamlit as st
@@ -22,29 +23,28 @@ def draw(question: Question) -> None:
     if not there(question.classifier, question.dataset):
         st.caption("Train a classifier first, or bring your own.")
         return
-    left, right = st.columns([1, 2.2], gap="large")
-    with left:
-        ask(question)
-    with right:
-        of = listing(question)
-        if not of:
-            st.caption(
-                "Shows the classifier attacked images until it withstands them (adversarial training). That costs "
-                "some accuracy without an attack; both are measured before and after, on test images that it never "
-                "learns from. The classifier itself stays as it is: what comes of it is another one."
-            )
-            return
-        id = of[0].id
-        if len(of) > 1:
-            names = {job.id: f"{job.name}, {job.status}" for job in of}
-            id = st.selectbox(
-                "Which one",
-                list(names),
-                key="robust.hardened",
-                format_func=lambda id: names[id],
-                label_visibility="collapsed",
-            )
-        shell.live(watch, 1 if jobs.get(id).active else None, id, question.classifier)
+    ask(question)
+    of = listing(question)
+    if not of:
+        st.caption(
+            "Shows the classifier attacked images until it withstands them (adversarial training). That costs some "
+            "accuracy without an attack; both are measured before and after, on test images that it never learns from. "
+            "The classifier itself stays as it is: what comes of it is another one."
+        )
+        return
+    # a label that changes, as a state does, would stay as it was where it is chosen
+    names = {
+        job.id: f"{job.name}, {time.strftime('%H:%M', time.localtime(job.created))}" for job in of
+    }
+    if st.session_state.get("robust.hardened") not in names:
+        st.session_state.pop("robust.hardened", None)  # of another classifier
+    id = st.selectbox(
+        "What was hardened",
+        list(names),
+        key="robust.hardened",
+        format_func=lambda id: names[id],
+    )
+    shell.live(watch, 1 if jobs.get(id).active else None, id, question.classifier)
 
 
 def ask(question: Question) -> None:
@@ -57,25 +57,31 @@ def ask(question: Question) -> None:
     st.session_state.setdefault(
         f"{KEY}.eps", round(usual, 4)
     )  # instead of the 0 that stands for it
-    images = form.control(FurtherConfig.knobs()["images"], f"{KEY}.train")
-    values = form.form({KEY: HardeningConfig}, omit={"classifier"})[KEY]
-    st.caption(f"Trained against changes of up to {LINF.text(values['eps'] or usual)} per value.")
-    seconds = _expected(question, values, int(images))
-    shell.press(
-        st,
-        "Harden it",
-        start,
-        question,
-        values,
-        int(images),
-        type="primary",
-        key=f"{KEY}.start",
-        icon=":material/security:",
-        disabled=not shell.may_change(),
-        help="A job on the server. It goes on when you leave, and can be stopped and resumed.",
-        width="stretch",
-    )
-    st.caption(f"About {duration(seconds)}, measuring included.")
+    left, middle, right = st.columns(3, gap="medium")
+    with left:
+        images = int(form.control(FurtherConfig.knobs()["images"], f"{KEY}.train"))
+    with middle:
+        values = form.form({KEY: HardeningConfig}, omit={"classifier"})[KEY]
+    with right:
+        shell.press(
+            st,
+            "Harden it",
+            start,
+            question,
+            values,
+            images,
+            type="primary",
+            key=f"{KEY}.start",
+            icon=":material/security:",
+            disabled=not shell.may_change(),
+            help="A job on the server. It goes on when you leave, and can be stopped and resumed.",
+            width="stretch",
+        )
+        seconds = _expected(question, values, images)
+        st.caption(
+            f"About {duration(seconds)}, measuring included. Against changes of up to "
+            f"{LINF.text(values['eps'] or usual)} per value."
+        )
 
 
 @st.cache_data(
@@ -96,7 +102,8 @@ def start(question: Question, values: dict[str, Any], images: int) -> None:
     asked = {f"harden.{name}": value for name, value in values.items()}
     asked |= {"harden.classifier": question.classifier, "train.images": images}
     name = f"{target(question).name}, hardened"
-    kinds.submit("harden", {"dataset": question.data}, asked, name=name, who=shell.who())
+    job = kinds.submit("harden", {"dataset": question.data}, asked, name=name, who=shell.who())
+    st.session_state["robust.hardened"] = job.id
 
 
 def listing(question: Question) -> list[jobs.Job]:

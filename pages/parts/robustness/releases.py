@@ -28,13 +28,13 @@ def draw(question: Question) -> None:
     """Compares what was measured of this classifier with the report of an earlier one."""
     from core.robustness import releases
 
+    baseline = _baseline(question)
     screening = known(question)
     done = bool(screening and screening.done)
     if st.session_state.get("robust.go") in (question.key, "again") and not done:
         answer.result(question)  # measures; the page runs again when it is done
         return
     st.session_state.pop("robust.go", None)
-    baseline = _baseline(question)
     report = screening.report if screening and done else read(newest(question))
     if baseline is None:
         st.caption(
@@ -127,18 +127,21 @@ def change(release: Release, sentence: str) -> None:
         else (st.info, ":material/trending_flat:")
     )
     tell(shell.plain(sentence), icon=icon)
-    left, right = st.columns([1, 1.1], gap="medium")
+    left, right = st.columns([1.25, 1], gap="medium")
     with left:
         table(
-            [_row(robust), _row(release.clean)],
-            alt="Shares of the same images, now and before",
-            heads=("Share of the images", "Now", "Before"),
+            [
+                _row(robust, f"Under attacks of {release.strength}"),
+                _row(release.clean, "Without an attack"),
+            ],
+            alt=f"Shares of the same {robust.change.n} images that are right, now and before",
+            heads=("Right", "Now", "Before"),
         )
     with right:
         _classes(release)
     with st.expander("Each class in numbers"):
         table(
-            [_row(row) for row in release.classes],
+            [_row(row, row.name, f", {row.chance}, n = {row.change.n}") for row in release.classes],
             alt=f"Share of each class that withstands {release.strength}, now and before",
             heads=("Class", "Now", "Before"),
         )
@@ -146,16 +149,16 @@ def change(release: Release, sentence: str) -> None:
         st.caption(f":material/info: {shell.plain(note)}")
 
 
-def _row(row: Change) -> Row:
+def _row(row: Change, name: str, more: str = "") -> Row:
     return Row(
-        row.name,
+        name,
         percent(row.after.value),
         at=row.after.value,
         ends=row.after.interval,
         real=percent(row.before.value),
         real_at=row.before.value,
         top=1.0,
-        note=f"{row.text}, n = {row.change.n}, p = {row.p:.2g}",
+        note=row.text + more,
     )
 
 
@@ -176,15 +179,15 @@ def _classes(release: Release) -> None:
                 "arrayminus": [100 * (row.change.value - row.change.low) for row in rows],
                 "thickness": 1.2,
             },
-            customdata=[[row.text, f"{row.p:.2g}", row.change.n] for row in rows],
-            hovertemplate="%{x}: %{customdata[0]}<br>p = %{customdata[1]}, n = %{customdata[2]}<extra></extra>",
+            customdata=[[row.text, row.chance, row.change.n] for row in rows],
+            hovertemplate="%{x}: %{customdata[0]}<br>%{customdata[1]}, n = %{customdata[2]}<extra></extra>",
         )
     )
     figure.add_hline(0, line={"width": 1, "color": show.ink()}, opacity=0.6)
     figure.update_layout(
         height=240,
         xaxis={"type": "category", "title": {"text": "class"}},
-        yaxis={"title": {"text": f"change at {release.strength}, points"}},
+        yaxis={"title": {"text": "change under attack, points"}},
     )
     show.plot(
         figure,
