@@ -21,13 +21,14 @@ from core.robustness.hardening import Hardened, HardeningConfig
 from core.training import spec_of
 
 DIGITS = {"dataset": "digits"}
-FEW = {"train.images": 128, "train.batch": 64, "harden.attack_steps": 2, "harden.n": 20}
+FEW = {"train.images": 256, "train.batch": 64, "harden.attack_steps": 2}
 
 
 @pytest.fixture
 def at_once(monkeypatch, setting, gallery):
-    """Does a job in this process when it is submitted."""
+    """Does a job in this process when it is submitted; batch statistics are taken of few images."""
     setting(nice=0, threads=1)
+    monkeypatch.setattr(hardening, "FITTED", 128)
     monkeypatch.setattr(jobs, "spawn", lambda path: worker.work(path))
 
 
@@ -75,8 +76,8 @@ def test_it_learns_from_images_that_are_attacked_as_they_will_be_within_the_budg
 def test_a_hardening_is_a_classifier_with_its_price_and_its_gain(at_once, tmp_path, capsys):
     source = "shipped-digits-classifier"
     out = tmp_path / "hard.safetensors"
-    line = ["harden", source, "--images", "3840", "--out", str(out), "--json"]
-    line += ["--set", "harden.attack_steps=3", "--set", "harden.n=100", "--name", "Harder"]
+    line = ["harden", source, "--images", "2560", "--out", str(out), "--json"]
+    line += ["--set", "harden.attack_steps=3", "--set", "harden.n=60", "--name", "Harder"]
     assert main(line) == 0
     found = json.loads(capsys.readouterr().out)
     job = jobs.get(found["run"])
@@ -127,6 +128,11 @@ def test_brought_weights_are_hardened_and_can_be_taken_away_and_brought_again(at
 
 
 def test_a_stopped_hardening_goes_on_and_ends_as_if_it_had_never_stopped(at_once, monkeypatch):
+    report = (jobs.SHIPPED / "shipped-digits-classifier-attacked" / "report.json").read_bytes()
+    monkeypatch.setattr(
+        "core.kinds.harden._measure",
+        lambda task, opened, dataset, name: (task.path / name).write_bytes(report),
+    )
     asked = {"harden.classifier": "shipped-digits-classifier", **FEW}
     whole = kinds.submit("harden", DIGITS, asked)
     append = files.Log.append

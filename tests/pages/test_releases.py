@@ -71,15 +71,21 @@ def test_a_classifier_is_hardened_by_a_job_and_chosen(visit, gallery, quick, spa
     assert seen.widget("robust.harden.stop").label == "Stop"
 
 
-def test_a_hardening_shows_its_price_and_gain(visit, gallery, quick, setting):
+def test_a_hardening_shows_its_price_and_gain(visit, gallery, quick, setting, monkeypatch):
     setting(nice=0, threads=1)
-    few = {"train.images": 32, "train.batch": 16, "harden.attack_steps": 1, "harden.n": 10}
+    monkeypatch.setattr("core.robustness.hardening.FITTED", 32)
+    report = (jobs.SHIPPED / ATTACKED / "report.json").read_bytes()
+    monkeypatch.setattr(
+        "core.kinds.harden._measure",
+        lambda task, opened, dataset, name: (task.path / name).write_bytes(report),
+    )
+    few = {"train.images": 32, "train.batch": 16, "harden.attack_steps": 1}
     asked = {"harden.classifier": "shipped-digits-classifier", **few}
     job = kinds.submit("harden", {"dataset": "digits"}, asked)
     assert worker.work(job.path) == 0
     seen = opened(visit, "harden", "shipped-digits-classifier").calm()
     said = " ".join(seen.texts(kind) for kind in ("info", "success", "error"))
-    assert "of 10 unseen images stay right" in said and "Without an attack it is" in said
+    assert "19.9 % of 497 unseen images stay right" in said and "Without an attack it is" in said
     assert "robust.harden.take.hardened.safetensors" in seen.keys()
     seen.press("robust.harden.choose").calm()
     assert seen.widget("robust.model").value == job.id
