@@ -121,6 +121,11 @@ def generates(run: jobs.Job) -> bool:
     return is_run(run) and _kinds()[run.kind].sampling is not None
 
 
+def classifies(run: jobs.Job) -> bool:
+    """Tells whether what a run holds tells classes apart."""
+    return is_run(run) and _kinds()[run.kind].classifies
+
+
 def sampling(name: str) -> type[Config]:
     """Finds how a generative model draws, by what :func:`family_of` names it.
 

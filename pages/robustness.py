@@ -20,8 +20,10 @@ from pages.parts.robustness import (
     dataset,
     fool,
     generative,
+    harden,
     images,
     known,
+    releases,
     take,
     there,
     verdict,
@@ -40,6 +42,8 @@ TOOLS = {
     "checks": "Checks",
     "beyond": "Beyond attacks",
     "generative": "Generative",
+    "releases": "Releases",
+    "harden": "Harden",
 }
 BEYOND = {
     "corruptions": ("Corruptions", beyond.corruptions),
@@ -97,6 +101,10 @@ def tool(question: Question, name: str) -> None:
         fool.draw(question)
     elif name == "generative":
         generative.draw(question)
+    elif name == "releases":
+        releases.draw(question)
+    elif name == "harden":
+        harden.draw(question)
     elif name == "beyond":
         which = st.pills(
             "Beyond attacks",

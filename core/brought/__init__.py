@@ -38,7 +38,7 @@ class Origin(Entry):
 
     ``file`` holds the weights, and ``record`` what was written down when it was kept; None at first. What is kept of
     a classifier are the weights of its ``net``, and ``preprocessing`` of its facts, where there is any; of a generative
-    model all its weights: it is opened without a ``file`` (None), and gets them afterwards.
+    model all its weights. Without a ``file`` (None) it is made of its record alone, and gets its weights afterwards.
 
     Attributes:
         files: Endings of the files of weights that it takes; empty for what enters by code, which is never kept.
@@ -128,6 +128,17 @@ def open_model(id: str, dataset: Dataset) -> Opened:
         config, file, spec_of(dataset), model.record["classes"], model.record
     )
     return replace(opened, run=id, name=model.name)
+
+
+def untrained(record: Mapping[str, Any], spec: Spec) -> nn.Module:
+    """Makes the classifier that a record describes, without the weights that it had.
+
+    Raises:
+        UserError: If its origin is not known.
+    """
+    origin = _kept(record["origin"])
+    config = origin.config.of(record["config"], "classifier")
+    return origin.make(config, None, spec, record["classes"], record).model
 
 
 def keep(

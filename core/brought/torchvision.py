@@ -98,13 +98,16 @@ def _note(record: Mapping[str, Any]) -> str:
 )
 def classifier(
     config: TorchvisionConfig,
-    file: bytes,
+    file: bytes | None,
     spec: Spec,
     classes: Sequence[str],
     record: Mapping[str, Any] | None,
 ) -> Opened:
     """A network of torchvision with the weights of a file, behind what was done to its images in training."""
-    net, notes = network(config, file, len(classes))
+    if file is None:
+        net, notes = _made(config.architecture, len(classes), config.transform_input), []
+    else:
+        net, notes = network(config, file, len(classes))
     done = preprocessing(record) if record else tried(net, config, spec.channels, spec.size)
     about = {"kind": "brought", "architecture": config.architecture, "preprocessing": done}
     about["hash"] = fingerprint(net)
@@ -136,17 +139,21 @@ class _Bare(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _bare(architecture: str, classes: int, transform: bool = True) -> nn.Module:
+def _made(architecture: str, classes: int, transform: bool = True) -> nn.Module:
     from torchvision import models
 
     more = {"init_weights": False, "aux_logits": False, "transform_input": transform}
+    return models.get_model(
+        architecture,
+        weights=None,
+        num_classes=classes,
+        **(more if architecture in _AUX else {}),
+    )
+
+
+def _bare(architecture: str, classes: int, transform: bool = True) -> nn.Module:
     with _Bare():
-        return models.get_model(
-            architecture,
-            weights=None,
-            num_classes=classes,
-            **(more if architecture in _AUX else {}),
-        )
+        return _made(architecture, classes, transform)
 
 
 @cache

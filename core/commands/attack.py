@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from core import kinds
 from core.catalog import Config, UserError
-from core.commands import commands, given, show, takes_values, told
+from core.commands import commands, given, out_file, show, takes_values, told, write
 from core.ground import files
 from core.ground.writing import percent, percents
 
 if TYPE_CHECKING:
     from core.robustness import Report
+    from core.robustness.releases import Release
 
 FACTORY = """what package.module:factory gives: a torch.nn.Module (or a function of no arguments that returns one) that
   gets    images as float32 (N, channels, size, size), pixels from 0 to 1, of the channels and the size of --dataset;
@@ -27,7 +28,9 @@ FACTORY = """what package.module:factory gives: a torch.nn.Module (or a function
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     parser.epilog = f"{FACTORY}\n{parser.epilog or ''}"
-    parser.add_argument("--dataset", default="digits", help="name of a dataset (default digits)")
+    parser.add_argument(
+        "--dataset", help="name of a dataset (default: the baseline's, else digits)"
+    )
     parser.add_argument(
         "--classifier",
         default="",
@@ -53,6 +56,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, help="folder for report.json, report.html and adversarial.npz"
     )
+    parser.add_argument(
+        "--baseline",
+        metavar="REPORT",
+        help="report.json, its folder, or an attack's id or name, of the release before: repeats its study on this "
+        "classifier, and exits with 1 when the 95 %% interval of the change lies wholly below 0 (robust accuracy at "
+        "its headline, over all classes)",
+    )
+    parser.add_argument("--junit", metavar="FILE", help="with --baseline: the outcome as JUnit XML")
+    parser.add_argument("--markdown", metavar="FILE", help="with --baseline: the outcome in words")
     takes_values(parser, "a parameter, for example attack.seed=1 or dataset.size=28")
 
 
@@ -72,8 +84,18 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(
             "--weights belongs to --classifier package.module:factory. Leave it out, or give both."
         )
+    if not arguments.baseline and (arguments.junit or arguments.markdown):
+        raise UserError(
+            "--junit and --markdown write a comparison, which needs --baseline REPORT. Add it, or leave them out."
+        )
+    junit = out_file(arguments.junit, ".xml", flag="--junit") if arguments.junit else None
+    words = out_file(arguments.markdown, ".md", flag="--markdown") if arguments.markdown else None
     values = given(arguments, "attack", "attacks", "eps", "n", "norm")
-    choice = {"dataset": arguments.dataset}
+    baseline = _baseline(arguments.baseline) if arguments.baseline else None
+    if baseline is None:
+        choice = {"dataset": arguments.dataset or "digits"}
+    else:
+        choice, values = _repeated(baseline, arguments.dataset, values)
     report, more = (
         _here(arguments, choice, values)
         if ":" in arguments.classifier
@@ -84,24 +106,79 @@ def run(arguments: argparse.Namespace) -> int:
         for row in report.results
     ]
     answers = [f"{c.outcome:>5}  {c.number:>2} {c.name}: {c.finding}" for c in report.checks]
-    show(
-        arguments,
-        report.record() | more,
-        [
-            *(f"{v.colour}: {v.sentence}" for v in (report.robustness, report.verdict)),
-            *rows,
-            *answers,
-            *_reference(arguments.dataset, report),
-        ],
-    )
-    if arguments.min_robust is None:
-        return 0
-    short = (
-        report.head.robust < arguments.min_robust
-        or not report.verdict.believable
-        or not report.complete
-    )
-    return 1 if short else 0
+    from core.robustness import releases
+
+    floor = arguments.min_robust
+    fails = floor is not None and releases.short(report, floor)
+    lines = [
+        *(f"{v.colour}: {v.sentence}" for v in (report.robustness, report.verdict)),
+        *rows,
+        *answers,
+        *_reference(choice["dataset"], report),
+    ]
+    if baseline is not None:
+        release = releases.against(baseline, report)
+        fails |= release.robust.worse
+        more["baseline"] = release.record()
+        lines += _compared(release)
+        if junit:
+            write(junit, releases.junit(release, floor).encode())
+        if words:
+            write(words, releases.markdown(release).encode())
+    show(arguments, report.record() | more, lines)
+    return 1 if fails else 0
+
+
+def _baseline(text: str) -> Report:
+    """Reads the report that a path, or the id or name of a job, stands for.
+
+    Raises:
+        UserError: If there is none.
+    """
+    from core import jobs
+    from core.robustness import store
+
+    path = Path(text)
+    if path.is_file():
+        return store.opened(path)
+    folder = path if path.is_dir() else jobs.find(text, "attack").path
+    report = store.read(folder)
+    if report is None:
+        raise UserError(f"{folder} holds no {store.FILE}. Name the report of an earlier attack.")
+    return report
+
+
+def _repeated(
+    baseline: Report, dataset: str | None, values: Mapping[str, Any]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Gives what repeats the study of a baseline, and refuses what could not be compared with it."""
+    from core import datasets
+    from core.robustness import extras, releases
+
+    asked = {f"attack.{k}": v for k, v in releases.study_of(baseline).record().items()}
+    name = str(baseline.data.get("name"))
+    if dataset in (None, name):
+        asked |= {f"dataset.{k}": v for k, v in (baseline.data.get("config") or {}).items()}
+    choice, values = {"dataset": dataset or name}, asked | dict(values)
+    config = kinds.configure("attack", choice, values)
+    opened = datasets.load(choice["dataset"], config["dataset"]["config"])
+    plan = extras.AttackConfig.of(config["attack"], "attack")
+    releases.allow(baseline, opened, plan.study())
+    return choice, values
+
+
+def _compared(release: Release) -> list[str]:
+    """Says what has changed since the baseline, what decides first."""
+    width = max(len(row.name) for row in release.rows)
+    return [
+        release.sentence,
+        *(
+            f"{row.name:<{width}}  {percent(row.before.value):>6} -> {percent(row.after.value):>6}  {row.text}, "
+            f"{row.chance}, n = {row.change.n}"
+            for row in release.rows
+        ),
+        *release.notes,
+    ]
 
 
 def _reference(dataset: str, report: Report) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sized
 from typing import SupportsFloat
 
@@ -27,6 +28,15 @@ def percents(low: SupportsFloat, high: SupportsFloat, digits: int = 1) -> str:
     return f"{percent(low, digits).removesuffix(' %')} to {percent(high, digits)}"
 
 
+def points(change: SupportsFloat, digits: int = 1) -> str:
+    """Writes a change of a share in points of percent, with its sign.
+
+    >>> points(0.0312), points(-0.5), points(-0.0001)
+    ('+3.1', '-50.0', '+0.0')
+    """
+    return f"{round(100 * float(change), digits) + 0.0:+.{digits}f}"
+
+
 def duration(seconds: float) -> str:
     """Writes a time.
 
@@ -48,6 +58,15 @@ def one_line(text: str) -> str:
     'twolines of it'
     """
     return " ".join("".join(char for char in text if char.isprintable()).split())
+
+
+def letters(text: str) -> str:
+    """Writes a text in one line of Markdown that is read letter by letter: no link, mention, table or HTML comes of it.
+
+    >>> letters("a|b <i> @you")
+    'a\\\\|b \\\\<i\\\\> \\\\@\\u2060you'
+    """
+    return re.sub(r"[!-/:-@\[-`{-~]", r"\\\g<0>", one_line(text)).replace("@", "@\u2060")
 
 
 def many(n: int | Sized, noun: str) -> str:

@@ -19,12 +19,16 @@ class Trained:
             torch's global generator.
         curves: Gives the charts (:class:`core.models.Curve`) of what the network of a record logs in training.
         sampling: Gives how one of a name draws, None if it knows none of it; itself None for what makes nothing.
+        classifies: Whether it tells classes apart.
+        further: Whether it goes on from what is trained already, which a place of its own asks for.
     """
 
     part: str
     build: Callable[[Mapping[str, Any], Any], Any]
     curves: Callable[[Mapping[str, Any]], Sequence[Any]]
     sampling: Callable[[str], type[Config] | None] | None = None
+    classifies: bool = False
+    further: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

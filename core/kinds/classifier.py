@@ -87,7 +87,7 @@ def _curves(record: Mapping[str, Any]) -> Sequence[Curve]:
     allow=_allow,
     processes=train.processes,
     resumes=train.RESUMES,
-    trained=jobs.Trained("classifier", _build, _curves),
+    trained=jobs.Trained("classifier", _build, _curves, classifies=True),
 )
 def train_classifier(task: Task) -> Iterator[dict[str, Any]]:
     """Trains a classifier, the judge of what the models make; reports its accuracy on the test split at the end."""

@@ -25,7 +25,7 @@ from core.kinds import Task, configure, flat, kinds, parts, resume
 from core.models import Curve, Spec
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from core.datasets import Dataset
     from core.training import Progress
@@ -131,8 +131,12 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
 
 
 def trainers() -> dict[str, jobs.Kind]:
-    """Gives the kinds of jobs that train, by name, for forms and commands."""
-    return {kind.name: kind for kind in kinds if kind.trained and kind.lane == "train"}
+    """Gives the kinds of jobs that train something anew, by name, for forms and commands."""
+    return {
+        kind.name: kind
+        for kind in kinds
+        if kind.trained and not kind.trained.further and kind.lane == "train"
+    }
 
 
 @dataclass(frozen=True)
@@ -524,8 +528,12 @@ def follow(
     dataset: Dataset,
     record: dict[str, Any],
     sheet: Callable[[nn.Module, int, int], None] | None,
+    first: Callable[[], dict[str, Tensor]] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Runs the training loop: a record at each progress, a sheet and a checkpoint at each moment to publish."""
+    """Runs the training loop: a record at each progress, a sheet and a checkpoint at each moment to publish.
+
+    ``first`` gives the weights that it begins with; those of its parent, if it has one, if left out.
+    """
     import torch
 
     from core.tensors import agreed, alone, caveat, device
@@ -553,8 +561,9 @@ def follow(
     state, problems = agreed(runs.newest_state(run) if task.lead else None)
     if state is not None:
         trainer.restore(state)
-    elif "parent" in record:
-        trainer.start_from(agreed(_weights(record) if task.lead else None))
+    elif first is not None or "parent" in record:
+        first = first or partial(_weights, record)
+        trainer.start_from(agreed(first() if task.lead else None))
     if task.lead:
         runs.cut(run, trainer.step)
     begun = min(trainer.step * trainer.batch, config.images)

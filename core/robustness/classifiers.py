@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from core import brought, jobs, runs
 from core.catalog import UserError
@@ -35,8 +36,8 @@ def available(dataset: str) -> list[Choice]:
     """Lists the classifiers that fit a dataset: its own plain one, the trained ones, those that were brought."""
     choices = [Choice("", "Plain classifier of this dataset", "The dataset's own.")]
     for run in runs.listing():
-        if run.kind == "classifier" and runs.dataset_of(run) == dataset and runs.checkpoints(run):
-            defence = run.config.get("classifier", {}).get("defence", "none")
+        if runs.classifies(run) and runs.dataset_of(run) == dataset and runs.checkpoints(run):
+            defence = training(run).get("defence", "none")
             notes = {"none": "Plain training.", "noise": "Trained with noise."}
             note = notes.get(defence, f"Trained against attacks ({defence}).")
             choices.append(Choice(run.id, run.name, note, defence not in notes))
@@ -53,7 +54,14 @@ def find(text: str) -> str:
     """
     if not text:
         return text
-    return (brought.find(text) if brought.holds(text) else jobs.find(text, "classifier")).id
+    return (brought.find(text) if brought.holds(text) else _run(text)).id
+
+
+def training(run: jobs.Job) -> dict[str, Any]:
+    """Gives the parameters of the network that a run trained; ``defence`` says against what."""
+    if "harden" in run.config:
+        return {"defence": "pgd", **run.config["harden"]}
+    return dict(run.config.get("classifier", {}))
 
 
 def open_model(id: str, dataset: Dataset, watch: Watch = UNWATCHED) -> Opened:
@@ -69,7 +77,7 @@ def open_model(id: str, dataset: Dataset, watch: Watch = UNWATCHED) -> Opened:
     """
     if not id:
         return _plain(dataset, watch)
-    opened = brought.open_model(id, dataset) if brought.holds(id) else _trained(id)
+    opened = brought.open_model(id, dataset) if brought.holds(id) else of_run(_run(id))
     if opened.classes != tuple(dataset.classes):
         raise UserError(
             f"{opened.name} tells {len(opened.classes)} classes apart ({', '.join(opened.classes[:3])} …), "
@@ -77,6 +85,24 @@ def open_model(id: str, dataset: Dataset, watch: Watch = UNWATCHED) -> Opened:
             "Choose the dataset that it belongs to."
         )
     return opened
+
+
+def of_run(run: jobs.Job, step: int | None = None) -> Opened:
+    """Opens the classifier of a run, of its checkpoint at a step or of the one that is looked at by itself.
+
+    Raises:
+        UserError: As :func:`core.runs.open_model`.
+    """
+    opened = runs.open_model(run, step)
+    card = {
+        "kind": "run",
+        "run": run.id,
+        "step": opened.step,
+        "hash": fingerprint(opened.model),
+        "training": training(run),
+        "dataset": runs.record(run)["dataset"]["fingerprint"],
+    }
+    return laid_out(replace(opened, name=run.name, card=card))
 
 
 def target_of(id: str, dataset: Dataset, watch: Watch = UNWATCHED) -> Target:
@@ -106,15 +132,6 @@ def _plain(dataset: Dataset, watch: Watch) -> Opened:
     return laid_out(replace(opened, name=name, card=card))
 
 
-def _trained(id: str) -> Opened:
-    run = jobs.find(id, "classifier")
-    opened = runs.open_model(run)
-    card = {
-        "kind": "run",
-        "run": run.id,
-        "step": opened.step,
-        "hash": fingerprint(opened.model),
-        "training": dict(run.config.get("classifier", {})),
-        "dataset": runs.record(run)["dataset"]["fingerprint"],
-    }
-    return laid_out(replace(opened, name=run.name, card=card))
+def _run(text: str) -> jobs.Job:
+    kinds = (kind.name for kind in jobs.kinds if kind.trained and kind.trained.classifies)
+    return jobs.find(text, *kinds)

@@ -171,14 +171,32 @@ def read(folder: Path) -> Report | None:
         UserError: If the file is damaged.
     """
     file = folder / FILE
-    if not file.exists():
-        return None
+    return opened(file) if file.exists() else None
+
+
+def opened(file: Path) -> Report:
+    """Reads a report of a file, of whatever name.
+
+    Raises:
+        UserError: If it is no report, or damaged.
+    """
+    return parsed(files.read_json(file), str(file))
+
+
+def parsed(json: Mapping[str, Any], name: str) -> Report:
+    """Reads a :meth:`Report.record` of a file of some name.
+
+    Raises:
+        UserError: If it is none, or damaged.
+    """
     try:
-        return Report.of(files.read_json(file))
+        return Report.of(json)
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
-        raise UserError(f"{file} is damaged. Measure again to make a new report.") from None
+        raise UserError(
+            f"{name} is damaged, or no report of an attack. Measure again to make a new report."
+        ) from None
 
 
 def _row(json: Mapping[str, Any]) -> Standing:

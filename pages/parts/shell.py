@@ -569,8 +569,9 @@ def chosen_model(purpose: str = "") -> jobs.Job | None:
             go("train", "Train one")
         return None
     if chosen is not None and chosen.id != run.id:
+        what = "classifier" if runs.classifies(chosen) else plain(runs.family_of(chosen))
         st.caption(
-            f":material/info: {plain(chosen.name)} is a {plain(runs.family_of(chosen))}, which makes no images. "
+            f":material/info: {plain(chosen.name)} is a {what}, which makes no images. "
             f"This is {plain(run.name)}."
         )
     if runs.checkpoints(run):

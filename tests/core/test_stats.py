@@ -81,3 +81,18 @@ def test_numbers_are_written_in_one_way():
     times = ["0 s", "59 s", "2 min 5 s", "3 h 10 min"]
     assert [writing.duration(s) for s in (0, 59.4, 125, 11_400)] == times
     assert writing.many(1, "run") == "1 run" and writing.many(range(1200), "run") == "1,200 runs"
+
+
+def test_a_paired_change_has_tangos_interval():
+    # 7 of 21 lost and 1 gained: the interval of this table in the literature is -0.517 to -0.026
+    found = stats.paired_change(1, 7, 21)
+    assert (round(found.low, 3), round(found.high, 3)) == (-0.517, -0.026)
+    for gained, lost, n in itertools.product((0, 3, 9, 40), (0, 3, 9, 17), (60, 500)):
+        here, turned = stats.paired_change(gained, lost, n), stats.paired_change(lost, gained, n)
+        assert here.low <= here.value == (gained - lost) / n <= here.high
+        assert here.interval == pytest.approx((-turned.high, -turned.low), abs=1e-9)
+        # it leaves 0 out where McNemar's uncorrected test does
+        differs = abs(gained - lost) > stats.Z * (gained + lost) ** 0.5
+        assert differs == (here.low > 0 or here.high < 0)
+    assert stats.paired_change(0, 0, 0).interval == (-1, 1)
+    assert stats.paired_change(5, 0, 5).high == 1 and stats.paired_change(0, 0, 50).low < 0

@@ -20,6 +20,7 @@ KINDS: dict[str, tuple[dict[str, str], dict[str, object]]] = {
     "classifier": (DATA, FEW),
     "evaluate": (DATA, {"samples": 100, "extractor": "pca", "metrics": "precision", "map": False}),
     "attack": (DATA, {"n": 4, "attacks": "fgsm"}),
+    "harden": (DATA, FEW | {"classifier": "shipped-digits-classifier", "attack_steps": 1, "n": 4}),
     "inspect": (DATA, {"map": 100, "labels": False}),
     "experiment": (
         DATA,

@@ -6,6 +6,7 @@ import streamlit as st
 
 from core import jobs, runs
 from core.catalog import UserError
+from core.kinds.train import trainers
 from pages.parts import shell
 from pages.parts.train.form import go_on_from, take_over
 
@@ -13,7 +14,7 @@ from pages.parts.train.form import go_on_from, take_over
 def draw(run: jobs.Job) -> None:
     """Offers what can be done with a run."""
     with st.container(horizontal=True):
-        trains = "train" in run.config  # not what was brought
+        trains = run.kind in trainers()  # not what was brought, or hardened
         if trains:
             st.button(
                 "Use its settings",

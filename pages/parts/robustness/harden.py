@@ -1,0 +1,149 @@
+"""A classifier that withstands more, made of the chosen one: a job, its price, its gain, and what to do with it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import streamlit as st
+
+from core import jobs, kinds, runs
+from core.ground.writing import duration
+from pages.parts import form, shell
+from pages.parts.job import panel
+from pages.parts.job import take as take_files
+from pages.parts.robustness import BY_KEY, Question, releases, target, there
+
+KEY = "robust.harden"
+
+
+@shell.guard()
+def draw(question: Question) -> None:
+    """Offers to train the chosen classifier on against attacks, and shows what that did before."""
+    if not there(question.classifier, question.dataset):
+        st.caption("Train a classifier first, or bring your own.")
+        return
+    ask(question)
+    of = listing(question)
+    if not of:
+        st.caption(
+            "Shows the classifier attacked images until it withstands them (adversarial training). That costs some "
+            "accuracy without an attack; both are measured before and after, on test images that it never learns from. "
+            "The classifier itself stays as it is: what comes of it is another one."
+        )
+        return
+    # a label that changes, as a state does, would stay as it was where it is chosen
+    names = {
+        job.id: f"{job.name}, {time.strftime('%H:%M', time.localtime(job.created))}" for job in of
+    }
+    if st.session_state.get("robust.hardened") not in names:
+        st.session_state.pop("robust.hardened", None)  # of another classifier
+    id = st.selectbox(
+        "What was hardened",
+        list(names),
+        key="robust.hardened",
+        format_func=lambda id: names[id],
+    )
+    shell.live(watch, 1 if jobs.get(id).active else None, id, question.classifier)
+
+
+def ask(question: Question) -> None:
+    """Draws the parameters, the time that it takes, and the button."""
+    from core.norms import LINF, Budget
+    from core.robustness.hardening import FurtherConfig, HardeningConfig
+
+    of = question.dataset
+    usual = Budget(LINF, of.shape, of.medium.name).usual
+    st.session_state.setdefault(
+        f"{KEY}.eps", round(usual, 4)
+    )  # instead of the 0 that stands for it
+    left, middle, right = st.columns(3, gap="medium")
+    with left:
+        images = int(form.control(FurtherConfig.knobs()["images"], f"{KEY}.train"))
+    with middle:
+        values = form.form({KEY: HardeningConfig}, omit={"classifier"})[KEY]
+    with right:
+        shell.press(
+            st,
+            "Harden it",
+            start,
+            question,
+            values,
+            images,
+            type="primary",
+            key=f"{KEY}.start",
+            icon=":material/security:",
+            disabled=not shell.may_change(),
+            help="A job on the server. It goes on when you leave, and can be stopped and resumed.",
+            width="stretch",
+        )
+        seconds = _expected(question, values, images)
+        st.caption(
+            f"About {duration(seconds)}, measuring included. Against changes of up to "
+            f"{LINF.text(values['eps'] or usual)} per value."
+        )
+
+
+@st.cache_data(
+    max_entries=64, ttl="10m", show_spinner="Measuring how fast it learns", hash_funcs=BY_KEY
+)
+def _expected(question: Question, values: dict[str, Any], images: int) -> float:
+    from core.robustness import classifiers
+    from core.robustness.hardening import FurtherConfig, HardeningConfig, expected
+
+    target(question)  # refuses what is not there yet
+    opened = classifiers.open_model(question.classifier, question.dataset)
+    config = HardeningConfig.of(values, "harden")
+    return expected(opened, question.dataset, config, FurtherConfig.of({"images": images}, "train"))
+
+
+def start(question: Question, values: dict[str, Any], images: int) -> None:
+    """Starts the hardening."""
+    asked = {f"harden.{name}": value for name, value in values.items()}
+    asked |= {"harden.classifier": question.classifier, "train.images": images}
+    name = f"{target(question).name}, hardened"
+    job = kinds.submit("harden", {"dataset": question.data}, asked, name=name, who=shell.who())
+    st.session_state["robust.hardened"] = job.id
+
+
+def listing(question: Question) -> list[jobs.Job]:
+    """Lists the hardenings of this classifier, and the one that it came of, newest first."""
+    return [
+        job
+        for job in jobs.listing("harden")
+        if runs.dataset_of(job) == question.data
+        and question.classifier in (job.config["harden"]["classifier"], job.id)
+    ]
+
+
+@shell.guard()
+def watch(id: str, chosen: str) -> None:
+    """Follows one hardening: how far it is; at its end price and gain, the classifier, the files."""
+    from core.robustness import hardening
+
+    job = jobs.get(id)
+    release = job.result().release
+    if job.status != "finished" or release is None:
+        panel(job, KEY, "What it has learned is kept, and Resume goes on from there.")
+    if job.active:
+        st.caption("The curves of its training stand on the page Train.")
+        return
+    if release:
+        releases.change(release, hardening.told(release))
+    with st.container(horizontal=True):
+        if runs.checkpoints(job) and id != chosen:
+            st.button(
+                "Choose it",
+                type="primary",
+                key=f"{KEY}.choose",
+                icon=":material/check:",
+                on_click=choose,
+                args=(id,),
+                help="Puts the hardened classifier under attack on this page.",
+            )
+    take_files(job, KEY)
+
+
+def choose(id: str) -> None:
+    """Puts a classifier under attack, as the controls will show it in the next run of the page."""
+    st.session_state["robust.brought"] = id
