@@ -93,11 +93,11 @@ def digits(config: DigitsConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
         Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998; scikit-learn's copy
         https://archive.ics.uci.edu/dataset/80
     """
-    from sklearn.datasets import load_digits
-
-    flat, y = load_digits(return_X_y=True)  # (N, 64), (N,)
-    x = np.asarray(flat).astype(np.uint8).reshape(-1, 1, 8, 8)
-    y = np.asarray(y).astype(np.int64)
+    spec = find_spec("sklearn")  # its file, because the package itself is slow and large to import
+    assert spec is not None
+    file = Path(str(spec.origin)).parent / "datasets" / "data" / "digits.csv.gz"
+    rows = np.loadtxt(file, np.uint8, delimiter=",")  # (N, 64 + 1), the label last
+    x, y = rows[:, :-1].reshape(-1, 1, 8, 8), rows[:, -1].astype(np.int64)
     splits = split_by_content(digests(x), y, valid_share=config.valid_share, test_share=0.278)
     terms = {"licence": "CC BY 4.0", "consent": "not needed"}
     return assemble(x, y, tuple("0123456789"), splits, levels=17, terms=terms)
