@@ -58,8 +58,7 @@ def _model(
     return Recipe("train", {"dataset": dataset, "family": family}, name, values=values)
 
 
-# in the order in which they are listed; the first one is shown to a visitor who has chosen nothing
-RECIPES: dict[str, Recipe] = {
+MODELS: dict[str, Recipe] = {
     "shipped-digits-gan": _model("digits", "gan", "Digits, GAN", 200_000),
     "shipped-digits-vae": _model("digits", "vae", "Digits, VAE", 400_000, FEW),
     "shipped-digits-vqvae": _model("digits", "vqvae", "Digits, VQ-VAE", 150_000),
@@ -68,6 +67,21 @@ RECIPES: dict[str, Recipe] = {
     "shipped-faces-gan": replace(_model("faces", "gan", "Faces, GAN", 80_000), pad=True),
     "shipped-faces-vae": _model("faces", "vae", "Faces, VAE", 300_000, FEW),
     "shipped-faces-diffusion": _model("faces", "diffusion", "Faces, diffusion", 150_000),
+}
+MEASURED = {  # every one of them, with as many samples as the smaller dataset has test images
+    f"{id}-measured": Recipe(
+        "evaluate",
+        {"sampling": model.choice["family"]},
+        f"{model.name}, measured",
+        values={"evaluate.samples": 500, "evaluate.seed": 0},
+        target=id,
+    )
+    for id, model in MODELS.items()
+}
+
+# in the order in which they are listed; the first one is shown to a visitor who has chosen nothing
+RECIPES: dict[str, Recipe] = {
+    **MODELS,
     "shipped-digits-classifier": Recipe(
         "classifier",
         {"dataset": "digits"},
@@ -86,13 +100,7 @@ RECIPES: dict[str, Recipe] = {
         "Five families on digits",
         values={"race.seconds": 40, "race.turns": 16, "race.seed": 0},
     ),
-    "shipped-digits-gan-measured": Recipe(
-        "evaluate",
-        {"sampling": "gan"},
-        "Digits, GAN, measured",
-        values={"evaluate.samples": 500, "evaluate.seed": 0},
-        target="shipped-digits-gan",
-    ),
+    **MEASURED,
     "shipped-digits-classifier-attacked": Recipe(
         "attack",
         {"dataset": "digits"},

@@ -100,21 +100,32 @@ def test_a_shipped_model_makes_images_and_looking_writes_nothing(gallery, id):
     assert print_of(gallery / id) == before
 
 
-def test_the_shipped_evaluation_is_of_the_shipped_checkpoint_and_finds_its_images(gallery):
-    run = jobs.get("shipped-digits-gan")
+@pytest.mark.parametrize("id", [id for id in THERE if RECIPES[id].kind == "train"])
+def test_every_shipped_model_is_measured_and_finds_its_images(gallery, id):
+    run = jobs.get(id)
     found = measure.latest(run)
     assert found is not None
-    assert (found.job, found.run, found.finished) == ("shipped-digits-gan-measured", run.id, True)
+    assert (found.job, found.run, found.finished) == (f"{id}-measured", id, True)
     assert found.step == runs.preferred(run)
+    assert found.conditions["fingerprint"] == runs.record(run)["dataset"]["fingerprint"]
     arrays = found.arrays()
     assert arrays is not None
-    assert len(measure.reference_images(found)) == len(arrays.real)  # the dataset is the same
+    assert all(measure.sentences(found))
     assert measure.projection(found, "pca").shape == measure.projection(found, "tsne").shape
+    if found.dataset == "digits":
+        assert len(measure.reference_images(found)) == len(arrays.real)  # the dataset is the same
     opened = runs.open_model(run)
     again = opened.model.sample(
-        range(12), torch.as_tensor(arrays.made_y[:12]).long(), 0, opened.sampling()
+        range(4), torch.as_tensor(arrays.made_y[:4]).long(), 0, opened.sampling()
     )
-    assert np.abs(again.numpy() * 255 - arrays.made[:12]).max() < 3  # other batch, other machine
+    assert np.abs(again.numpy() * 255 - arrays.made[:4]).max() < 3  # other batch, other machine
+
+
+def test_the_measures_of_one_dataset_may_be_ranked(gallery):
+    found = [measure.latest(id) for id in THERE if RECIPES[id].kind == "train"]
+    for dataset in ("digits", "faces"):
+        (board,) = measure.boards([one for one in found if one.dataset == dataset])
+        assert board.leading is not None
 
 
 @pytest.mark.parametrize("id", [id for id in THERE if RECIPES[id].kind == "attack"])
