@@ -2,15 +2,14 @@
 
 Every run is made from the choice, the values and the seed below, by the same jobs that a page starts. They train in the
 home of the settings, where a finished one is taken as it is if it was asked for the same; so an interrupted making goes
-on where it was. Packed is what looking needs: the checkpoint that pages open, a thinned log, some of the sheets.
-Matrices and kernels are stored with 16 bits; loading widens them again.
+on where it was. Packed is what looking needs: the checkpoint that pages open, a thinned log, some of the sheets, the
+first samples of an evaluation. Matrices and kernels are stored with 16 bits; loading widens them again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from collections import Counter
@@ -19,19 +18,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as as_bytes
 
-from core import jobs, kinds, latent, runs
+from core import jobs, kinds, latent, measure, runs
 from core.catalog import UserError, unknown
 from core.ground import files, sheets
 from core.ground.settings import settings
 
 RECORDS = 120  # of a log that are kept, besides those that measured something
 SHEETS = 260_000  # bytes of sample sheets per run
+PIXELS = 400_000  # bytes of the samples that stay with an evaluation
 ROWS = 2  # of pictures in a sheet of a run whose sheets do not all fit
-LARGEST_MB = 12  # of the whole gallery
+LARGEST_MB = 15  # of the whole gallery
 LEVELS = 1.0  # of 255 that 16 bits may move a sample on average
 
 
@@ -165,8 +166,7 @@ def pack(job: jobs.Job, id: str, recipe: Recipe, gallery: Path = jobs.SHIPPED) -
         if job.kind == "evaluate":
             evaluation = files.read_json(job.path / "evaluation.json")
             _write(new / "evaluation.json", evaluation | {"job": id})
-            for name in ("arrays.npz", "map-tsne.npy"):
-                shutil.copyfile(job.path / name, new / name)
+            _samples(measure.read(job), new)
         if job.kind == "attack":
             for name in ("report.json", "corruptions.json", "transfer.json"):
                 value = _rounded(files.read_json(job.path / name), 7)
@@ -214,6 +214,17 @@ def _rounded(value: Any, digits: int = 5) -> Any:
 def _halved(value: torch.Tensor) -> torch.Tensor:
     large = value.is_floating_point() and value.ndim > 1
     return value.half() if large and float(value.abs().max()) < 6e4 else value
+
+
+def _samples(evaluation: measure.Evaluation, target: Path) -> None:
+    """Keeps as many of an evaluation's first samples as fit, all of its real images, and their places on the map."""
+    arrays, layout = evaluation.arrays(), measure.projection(evaluation, "tsne")
+    assert arrays is not None
+    assert layout is not None
+    made = len(arrays.made)
+    keep = min(made, PIXELS // arrays.made[0].size)
+    measure.write_arrays(target, arrays.first(keep))
+    measure.write_map(target, np.concatenate([layout[:keep], layout[made:]]))
 
 
 def _sheets(source: Path, target: Path) -> None:

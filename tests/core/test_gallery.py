@@ -207,6 +207,24 @@ def test_packing_keeps_what_looking_needs(here, tmp_path, monkeypatch):
     assert (packed.path / weights).stat().st_size < 0.6 * (job.path / weights).stat().st_size
 
 
+def test_an_evaluation_ships_with_its_first_samples_and_all_its_numbers(
+    gallery, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(making, "PIXELS", 20 * 64 + 63)
+    job = jobs.get("shipped-digits-gan-measured")
+    packed = measure.read(jobs.read(pack(job, "shipped-x", RECIPES[job.id], tmp_path)))
+    whole = measure.read(job)
+    old, new = whole.arrays(), packed.arrays()
+    assert (packed.measurements, packed.classes) == (whole.measurements, whole.classes)
+    assert (len(new.made), len(new.near_rank), len(new.realistic)) == (20, 20, 20)
+    assert (len(new.real), len(new.gap)) == (len(old.real), len(old.gap))
+    assert new.suspects.tolist() == [i for i in old.suspects if i < 20]
+    assert sorted(new.unreal) == list(range(20))
+    laid = measure.projection(packed, "tsne")
+    assert len(laid) == 20 + len(old.real)
+    assert np.array_equal(laid[20:], measure.projection(whole, "tsne")[len(old.made) :])
+
+
 def test_only_what_finished_ships(here, tmp_path):
     job = here(work=False, name="Waiting")
     recipe = making.Recipe("train", {"dataset": "digits", "family": "vae"}, "Name")
