@@ -289,12 +289,19 @@ def main() -> int:
 
 
 def _stamp() -> None:
-    """Lets the runs be listed in the order of the recipes: a second apart, before the newest of them."""
-    paths = [jobs.SHIPPED / id / "job.json" for id in RECIPES]
-    requests = {file: files.read_json(file) for file in paths if file.exists()}
-    newest = max((request["created"] for request in requests.values()), default=0)
-    for number, (file, request) in enumerate(requests.items()):
-        _write(file, request | {"created": int(newest) - number})
+    """Lets the runs be listed in the order of the recipes, and so what was measured of them.
+
+    Each is a second older than the one before it, the first as old as the newest of them.
+    """
+    listed: dict[str, list[Path]] = {}
+    for id, recipe in RECIPES.items():
+        if (file := jobs.SHIPPED / id / "job.json").exists():
+            listed.setdefault(recipe.kind if recipe.target else "", []).append(file)
+    for paths in listed.values():
+        requests = {file: files.read_json(file) for file in paths}
+        newest = max(request["created"] for request in requests.values())
+        for number, (file, request) in enumerate(requests.items()):
+            _write(file, request | {"created": int(newest) - number})
 
 
 if __name__ == "__main__":
