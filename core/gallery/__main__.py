@@ -118,14 +118,15 @@ RECIPES: dict[str, Recipe] = {
 
 
 def job_of(recipe: Recipe) -> jobs.Job:
-    """Finds the job of a recipe in this home, or starts it."""
+    """Finds the job of a recipe in this home, or starts it; one about a run that was made since does not count."""
     config = kinds.configure(recipe.kind, recipe.choice, recipe.values)
     for job in jobs.listing(recipe.kind):
         try:  # parameters that came later have the values that they had before
             same = kinds.configure(recipe.kind, *kinds.flat(job.config)) == config
         except UserError:
             continue
-        if same and job.target == recipe.target and not job.shipped:
+        before = recipe.target and job.created < jobs.get(recipe.target).created
+        if same and job.target == recipe.target and not job.shipped and not before:
             if job.status in ("interrupted", "stopped"):
                 return jobs.resume(job.id)
             if job.active or job.status == "finished":
@@ -261,14 +262,19 @@ def _moved(job: jobs.Job, target: Path) -> float:
 def main() -> int:
     """Trains, packs, and lists what ships."""
     parser = argparse.ArgumentParser(prog="python -m core.gallery", description=__doc__)
-    parser.add_argument("name", nargs="*", help="runs to make anew; without any, those not there")
+    parser.add_argument(
+        "name",
+        nargs="*",
+        help="runs to make anew, with what is about them; without any, those not there",
+    )
     arguments = parser.parse_args()
     try:
         for name in arguments.name:
             if name not in RECIPES:
                 raise UserError(unknown("run of the gallery", name, RECIPES))
         missing = [id for id in RECIPES if not (jobs.SHIPPED / id).exists()]
-        for id in arguments.name or missing:
+        anew = arguments.name or missing
+        for id in [id for id, each in RECIPES.items() if id in anew or each.target in anew]:
             job = job_of(RECIPES[id])
             print(f"{id}: {job.id}", flush=True)
             while job.active:
