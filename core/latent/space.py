@@ -28,7 +28,7 @@ from core.nets import labels_for
 from core.tensors import Batch
 
 BATCH = 512  # images decoded at once
-IN_CACHE = 64  # of those above 16 px on a CPU: more leave its caches, which doubles the time of a flow
+IN_CACHE = 64  # above 16 px on a CPU: more leave its caches, and a flow takes twice the time
 FEW = 5  # steps of a preview of a model whose sampling is a path
 ROUND = 16  # dimensions from which noise lies near a sphere, so that ways and planes keep to it
 STUDIED = 2000  # draws that say where latents lie; fewer where they are large or slowly drawn
