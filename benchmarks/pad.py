@@ -36,22 +36,25 @@ DRAG = """async seconds => {
         pointerId: 1, clientX: x, clientY: y, bubbles: true, isPrimary: true, button: 0, buttons: 1 }));
     over.setPointerCapture = () => {};
     send("pointerdown", ...middle);
-    const before = Number(image.dataset.drawn), start = performance.now();
-    let frames = 0;
+    const before = Number(image.dataset.drawn), start = performance.now(), took = [];
+    let frames = 0, seen = before, last = start;
     await new Promise(done => {
         const step = now => {
             const t = (now - start) / 1000;
             if (t > seconds) return done();
             frames += 1;
+            if (Number(image.dataset.drawn) !== seen) {
+                took.push(now - last);
+                [seen, last] = [Number(image.dataset.drawn), now];
+            }
             const x = box.width * 0.4 * Math.sin(3 * t), y = box.height * 0.4 * Math.cos(2 * t);
             send("pointermove", middle[0] + x, middle[1] + y);
             requestAnimationFrame(step);
         };
         requestAnimationFrame(step);
     });
-    const took = (performance.now() - start) / 1000, drawn = Number(image.dataset.drawn) - before;
     send("pointerup", ...middle);
-    return [drawn / took, frames / took];
+    return [took, frames / seconds];
 }"""
 ASK = """async ([what, key]) => {
     const box = window._pad.querySelector(".box") ?? window._pad, over = window._pad.querySelector(".over");
@@ -78,7 +81,7 @@ def in_chromium(page: Page, run: str, times: int) -> dict[str, Any]:
         """() => { window._pad = [...document.querySelectorAll("*")].map(e => e.shadowRoot).find(
             root => root?.querySelector(".over")); }"""
     )
-    rate = page.evaluate(DRAG, 3)
+    frames, offered = page.evaluate(DRAG, 10)
     time.sleep(1)
     keys = ["ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"]
     sheets = []
@@ -93,7 +96,7 @@ def in_chromium(page: Page, run: str, times: int) -> dict[str, Any]:
         )
         time.sleep(0.4)
     exact = [float(page.evaluate(ASK, ["exact", keys[i % 4]])) for i in range(times)]
-    return {"rate": rate, "sheets": sheets, "exact": exact}
+    return {"frames": frames, "offered": offered, "sheets": sheets, "exact": exact}
 
 
 def first_visit(page: Page, home: Path) -> tuple[float, float]:
@@ -128,12 +131,17 @@ class Session:
         self.fragment = ""
         self.data: dict[str, Any] = {}
 
-    async def open(self, run: str) -> Session:
-        """Opens the Latent space page of a run."""
+    async def connect(self) -> Session:
+        """Opens the web socket."""
         self.socket = await websockets.connect(
             f"ws://127.0.0.1:{PORT}/_stcore/stream", subprotocols=["streamlit"], max_size=None,
             origin=URL,  # type: ignore[arg-type]
         )  # fmt: skip
+        return self
+
+    async def open(self, run: str) -> Session:
+        """Opens the Latent space page of a run."""
+        await self.connect()
         for page in ("", "latent"):  # a page is known once the navigation was drawn
             await self.run(page=page, query=f"run={run}")
         return self
@@ -238,9 +246,10 @@ def main() -> None:
                 page = browser.new_page(viewport={"width": 1280, "height": 800})
                 got = in_chromium(page, run, arguments.times)
                 page.close()
-                drawn, offered = got["rate"]
+                middle, longest = statistics.median(got["frames"]), max(got["frames"])
                 row(
-                    f"{family}: dragging {drawn:.0f} frames/s (the browser offered {offered:.0f}); "
+                    f"{family}: dragging 10 s, median {1000 / middle:.0f} frames/s, longest frame {longest:.0f} ms "
+                    f"(the browser offered {got['offered']:.0f} frames/s); "
                     f"new neighbourhood {spread(got['sheets'])}; exact image {spread(got['exact'])}"
                 )
             browser.close()

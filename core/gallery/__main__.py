@@ -2,15 +2,14 @@
 
 Every run is made from the choice, the values and the seed below, by the same jobs that a page starts. They train in the
 home of the settings, where a finished one is taken as it is if it was asked for the same; so an interrupted making goes
-on where it was. Packed is what looking needs: the checkpoint that pages open, a thinned log, some of the sheets.
-Matrices and kernels are stored with 16 bits; loading widens them again.
+on where it was. Packed is what looking needs: the checkpoint that pages open, a thinned log, some of the sheets, the
+first samples of an evaluation. Matrices and kernels are stored with 16 bits; loading widens them again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from collections import Counter
@@ -19,19 +18,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as as_bytes
 
-from core import jobs, kinds, latent, runs
+from core import jobs, kinds, latent, measure, runs
 from core.catalog import UserError, unknown
 from core.ground import files, sheets
 from core.ground.settings import settings
 
 RECORDS = 120  # of a log that are kept, besides those that measured something
 SHEETS = 260_000  # bytes of sample sheets per run
+PIXELS = 400_000  # bytes of the samples that stay with an evaluation
 ROWS = 2  # of pictures in a sheet of a run whose sheets do not all fit
-LARGEST_MB = 12  # of the whole gallery
+LARGEST_MB = 15  # of the whole gallery
 LEVELS = 1.0  # of 255 that 16 bits may move a sample on average
 
 
@@ -58,8 +59,7 @@ def _model(
     return Recipe("train", {"dataset": dataset, "family": family}, name, values=values)
 
 
-# in the order in which they are listed; the first one is shown to a visitor who has chosen nothing
-RECIPES: dict[str, Recipe] = {
+MODELS: dict[str, Recipe] = {
     "shipped-digits-gan": _model("digits", "gan", "Digits, GAN", 200_000),
     "shipped-digits-vae": _model("digits", "vae", "Digits, VAE", 400_000, FEW),
     "shipped-digits-vqvae": _model("digits", "vqvae", "Digits, VQ-VAE", 150_000),
@@ -68,6 +68,21 @@ RECIPES: dict[str, Recipe] = {
     "shipped-faces-gan": replace(_model("faces", "gan", "Faces, GAN", 80_000), pad=True),
     "shipped-faces-vae": _model("faces", "vae", "Faces, VAE", 300_000, FEW),
     "shipped-faces-diffusion": _model("faces", "diffusion", "Faces, diffusion", 150_000),
+}
+MEASURED = {  # every one of them, with as many samples as the smaller dataset has test images
+    f"{id}-measured": Recipe(
+        "evaluate",
+        {"sampling": model.choice["family"]},
+        f"{model.name}, measured",
+        values={"evaluate.samples": 500, "evaluate.seed": 0},
+        target=id,
+    )
+    for id, model in MODELS.items()
+}
+
+# in the order in which they are listed; the first one is shown to a visitor who has chosen nothing
+RECIPES: dict[str, Recipe] = {
+    **MODELS,
     "shipped-digits-classifier": Recipe(
         "classifier",
         {"dataset": "digits"},
@@ -86,13 +101,7 @@ RECIPES: dict[str, Recipe] = {
         "Five families on digits",
         values={"race.seconds": 40, "race.turns": 16, "race.seed": 0},
     ),
-    "shipped-digits-gan-measured": Recipe(
-        "evaluate",
-        {"sampling": "gan"},
-        "Digits, GAN, measured",
-        values={"evaluate.samples": 500, "evaluate.seed": 0},
-        target="shipped-digits-gan",
-    ),
+    **MEASURED,
     "shipped-digits-classifier-attacked": Recipe(
         "attack",
         {"dataset": "digits"},
@@ -109,14 +118,15 @@ RECIPES: dict[str, Recipe] = {
 
 
 def job_of(recipe: Recipe) -> jobs.Job:
-    """Finds the job of a recipe in this home, or starts it."""
+    """Finds the job of a recipe in this home, or starts it; one about a run that was made since does not count."""
     config = kinds.configure(recipe.kind, recipe.choice, recipe.values)
     for job in jobs.listing(recipe.kind):
         try:  # parameters that came later have the values that they had before
             same = kinds.configure(recipe.kind, *kinds.flat(job.config)) == config
         except UserError:
             continue
-        if same and job.target == recipe.target and not job.shipped:
+        before = recipe.target and job.created < jobs.get(recipe.target).created
+        if same and job.target == recipe.target and not job.shipped and not before:
             if job.status in ("interrupted", "stopped"):
                 return jobs.resume(job.id)
             if job.active or job.status == "finished":
@@ -157,8 +167,7 @@ def pack(job: jobs.Job, id: str, recipe: Recipe, gallery: Path = jobs.SHIPPED) -
         if job.kind == "evaluate":
             evaluation = files.read_json(job.path / "evaluation.json")
             _write(new / "evaluation.json", evaluation | {"job": id})
-            for name in ("arrays.npz", "map-tsne.npy"):
-                shutil.copyfile(job.path / name, new / name)
+            _samples(measure.read(job), new)
         if job.kind == "attack":
             for name in ("report.json", "corruptions.json", "transfer.json"):
                 value = _rounded(files.read_json(job.path / name), 7)
@@ -208,6 +217,17 @@ def _halved(value: torch.Tensor) -> torch.Tensor:
     return value.half() if large and float(value.abs().max()) < 6e4 else value
 
 
+def _samples(evaluation: measure.Evaluation, target: Path) -> None:
+    """Keeps as many of an evaluation's first samples as fit, all of its real images, and their places on the map."""
+    arrays, layout = evaluation.arrays(), measure.projection(evaluation, "tsne")
+    assert arrays is not None
+    assert layout is not None
+    made = len(arrays.made)
+    keep = min(made, PIXELS // arrays.made[0].size)
+    measure.write_arrays(target, arrays.first(keep))
+    measure.write_map(target, np.concatenate([layout[:keep], layout[made:]]))
+
+
 def _sheets(source: Path, target: Path) -> None:
     """Copies all sheets, or, where they do not fit, some of them, evenly spread, each with its first rows."""
     files = sorted(source.glob("*.png"), key=lambda file: int(file.stem))
@@ -242,14 +262,19 @@ def _moved(job: jobs.Job, target: Path) -> float:
 def main() -> int:
     """Trains, packs, and lists what ships."""
     parser = argparse.ArgumentParser(prog="python -m core.gallery", description=__doc__)
-    parser.add_argument("name", nargs="*", help="runs to make anew; without any, those not there")
+    parser.add_argument(
+        "name",
+        nargs="*",
+        help="runs to make anew, with what is about them; without any, those not there",
+    )
     arguments = parser.parse_args()
     try:
         for name in arguments.name:
             if name not in RECIPES:
                 raise UserError(unknown("run of the gallery", name, RECIPES))
         missing = [id for id in RECIPES if not (jobs.SHIPPED / id).exists()]
-        for id in arguments.name or missing:
+        anew = arguments.name or missing
+        for id in [id for id, each in RECIPES.items() if id in anew or each.target in anew]:
             job = job_of(RECIPES[id])
             print(f"{id}: {job.id}", flush=True)
             while job.active:
@@ -270,12 +295,19 @@ def main() -> int:
 
 
 def _stamp() -> None:
-    """Lets the runs be listed in the order of the recipes: a second apart, before the newest of them."""
-    paths = [jobs.SHIPPED / id / "job.json" for id in RECIPES]
-    requests = {file: files.read_json(file) for file in paths if file.exists()}
-    newest = max((request["created"] for request in requests.values()), default=0)
-    for number, (file, request) in enumerate(requests.items()):
-        _write(file, request | {"created": int(newest) - number})
+    """Lets the runs be listed in the order of the recipes, and so what was measured of them.
+
+    Each is a second older than the one before it, the first as old as the newest of them.
+    """
+    listed: dict[str, list[Path]] = {}
+    for id, recipe in RECIPES.items():
+        if (file := jobs.SHIPPED / id / "job.json").exists():
+            listed.setdefault(recipe.kind if recipe.target else "", []).append(file)
+    for paths in listed.values():
+        requests = {file: files.read_json(file) for file in paths}
+        newest = max(request["created"] for request in requests.values())
+        for number, (file, request) in enumerate(requests.items()):
+            _write(file, request | {"created": int(newest) - number})
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from core.nets import labels_for
 from core.tensors import Batch
 
 BATCH = 512  # images decoded at once
+IN_CACHE = 64  # above 16 px on a CPU: more leave its caches, and a flow takes twice the time
 FEW = 5  # steps of a preview of a model whose sampling is a path
 ROUND = 16  # dimensions from which noise lies near a sphere, so that ways and planes keep to it
 STUDIED = 2000  # draws that say where latents lie; fewer where they are large or slowly drawn
@@ -215,7 +216,8 @@ class Space:
         Raises:
             UserError: If a point is not one of this space.
         """
-        parts = self.checked(points).split(BATCH)
+        large = self.device.type == "cpu" and self.model.spec.shape[-1] > 16
+        parts = self.checked(points).split(IN_CACHE if large else BATCH)
         return np.concatenate([self.medium.kept(self.decode(part, quick)) for part in parts])
 
     def images(

@@ -182,6 +182,17 @@ class Arrays:
     disguise_way: np.ndarray | None = None
     disguise_rank: np.ndarray | None = None
 
+    def first(self, count: int) -> dict[str, np.ndarray]:
+        """Gives the arrays by name with the first so many samples only, and all real images."""
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        named = {name: value for name, value in named.items() if value is not None}
+        for name, value in named.items():
+            if name in ("suspects", "unreal"):
+                named[name] = value[value < count]
+            elif name.startswith(("made", "near", "realis", "disguise")):
+                named[name] = value[:count]
+        return named
+
     def nearest(self, at: np.ndarray) -> list[tuple[int, str, float]]:
         """Gives what samples come nearest to as they are, in the form of :func:`in_disguise`."""
         pairs = zip(self.near_pixels[at], self.near_rank[at], strict=True)

@@ -100,21 +100,32 @@ def test_a_shipped_model_makes_images_and_looking_writes_nothing(gallery, id):
     assert print_of(gallery / id) == before
 
 
-def test_the_shipped_evaluation_is_of_the_shipped_checkpoint_and_finds_its_images(gallery):
-    run = jobs.get("shipped-digits-gan")
+@pytest.mark.parametrize("id", [id for id in THERE if RECIPES[id].kind == "train"])
+def test_every_shipped_model_is_measured_and_finds_its_images(gallery, id):
+    run = jobs.get(id)
     found = measure.latest(run)
     assert found is not None
-    assert (found.job, found.run, found.finished) == ("shipped-digits-gan-measured", run.id, True)
+    assert (found.job, found.run, found.finished) == (f"{id}-measured", id, True)
     assert found.step == runs.preferred(run)
+    assert found.conditions["fingerprint"] == runs.record(run)["dataset"]["fingerprint"]
     arrays = found.arrays()
     assert arrays is not None
-    assert len(measure.reference_images(found)) == len(arrays.real)  # the dataset is the same
+    assert all(measure.sentences(found))
     assert measure.projection(found, "pca").shape == measure.projection(found, "tsne").shape
+    if found.dataset == "digits":
+        assert len(measure.reference_images(found)) == len(arrays.real)  # the dataset is the same
     opened = runs.open_model(run)
     again = opened.model.sample(
-        range(12), torch.as_tensor(arrays.made_y[:12]).long(), 0, opened.sampling()
+        range(4), torch.as_tensor(arrays.made_y[:4]).long(), 0, opened.sampling()
     )
-    assert np.abs(again.numpy() * 255 - arrays.made[:12]).max() < 3  # other batch, other machine
+    assert np.abs(again.numpy() * 255 - arrays.made[:4]).max() < 3  # other batch, other machine
+
+
+def test_the_measures_of_one_dataset_may_be_ranked(gallery):
+    found = [measure.latest(id) for id in THERE if RECIPES[id].kind == "train"]
+    for dataset in ("digits", "faces"):
+        (board,) = measure.boards([one for one in found if one.dataset == dataset])
+        assert board.leading is not None
 
 
 @pytest.mark.parametrize("id", [id for id in THERE if RECIPES[id].kind == "attack"])
@@ -194,6 +205,24 @@ def test_packing_keeps_what_looking_needs(here, tmp_path, monkeypatch):
     assert all(torch.allclose(old[name], new[name], rtol=1e-3, atol=1e-4) for name in old)
     weights = f"checkpoints/{runs.preferred(job)}/model.safetensors"
     assert (packed.path / weights).stat().st_size < 0.6 * (job.path / weights).stat().st_size
+
+
+def test_an_evaluation_ships_with_its_first_samples_and_all_its_numbers(
+    gallery, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(making, "PIXELS", 20 * 64 + 63)
+    job = jobs.get("shipped-digits-gan-measured")
+    packed = measure.read(jobs.read(pack(job, "shipped-x", RECIPES[job.id], tmp_path)))
+    whole = measure.read(job)
+    old, new = whole.arrays(), packed.arrays()
+    assert (packed.measurements, packed.classes) == (whole.measurements, whole.classes)
+    assert (len(new.made), len(new.near_rank), len(new.realistic)) == (20, 20, 20)
+    assert (len(new.real), len(new.gap)) == (len(old.real), len(old.gap))
+    assert new.suspects.tolist() == [i for i in old.suspects if i < 20]
+    assert sorted(new.unreal) == list(range(20))
+    laid = measure.projection(packed, "tsne")
+    assert len(laid) == 20 + len(old.real)
+    assert np.array_equal(laid[20:], measure.projection(whole, "tsne")[len(old.made) :])
 
 
 def test_only_what_finished_ships(here, tmp_path):

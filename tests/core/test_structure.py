@@ -311,6 +311,35 @@ def test_the_first_page_needs_no_torch_and_core_no_streamlit():
     assert done.stdout.strip() == "", f"importing core loaded {done.stdout.strip()}"
 
 
+def at_once(root: Path) -> list[str]:
+    """What a file that is imported loads of the large packages that only some of the work needs."""
+    found = []
+    for path in sources(root):
+        tree = tree_of(path)
+        late = {
+            id(node)
+            for function in ast.walk(tree)
+            if isinstance(function, ast.FunctionDef)
+            for node in ast.walk(function)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in late:
+                names = [alias.name for alias in node.names]
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else names
+                found += [
+                    f"{path.relative_to(root)}:{node.lineno} {name}"
+                    for name in names
+                    if name.split(".")[0] in {"sklearn", "scipy", "torchvision"}
+                ]
+    return found
+
+
+def test_what_only_some_of_the_work_needs_is_imported_by_that_work(tmp_path):
+    assert at_once(ROOT) == []
+    written(tmp_path, {"core/x.py": "import scipy.stats\ndef f():\n    import sklearn"})
+    assert at_once(tmp_path) == ["core/x.py:1 scipy.stats"]
+
+
 def test_text_is_read_and_written_as_utf_8_whatever_the_system_prefers():
     loose = re.compile(r"\.(read_text\(\)|write_text\((?![^\n]*utf-8)[^\n(]*\)\s*$)", re.MULTILINE)
     assert loose.search("x = file.read_text()") and loose.search("file.write_text(text)\n")
