@@ -117,6 +117,7 @@ def teaches(config: FolderConfig) -> bool:
     preview=preview,
     upload=f"A ZIP of pictures ({KINDS}): one folder per class, splits of such folders, a file of labels, or all in "
     "one. Any sizes, grey or colour.",
+    terms=lambda config: {"licence": shown(config.licence.strip()), "consent": config.consent},
 )
 def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Your own pictures, from a directory or a ZIP: one folder per class, splits of such folders, or all in one.
@@ -237,7 +238,7 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
             "folders": [list(pair) for pair in _shown(reading.folders[:_FOLDERS])],
             **({} if span is None else {"range": span._asdict()}),
         },
-        terms={"licence": shown(config.licence.strip()), "consent": config.consent},
+        terms=datasets.get("folder").terms(config),
         group=config.group,
     )
 

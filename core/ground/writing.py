@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sized
 from typing import SupportsFloat
 
@@ -39,6 +40,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def day(when: float) -> str:
+    """Writes a day, of seconds since 1970: 30 November 2026."""
+    return time.strftime("%d %B %Y", time.localtime(when)).lstrip("0")
 
 
 def one_line(text: str) -> str:
