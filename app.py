@@ -1,11 +1,11 @@
 """The entrance of the dashboard: ``streamlit run app.py``, or ``make app``."""
 
-from pages.parts import shell
+from pages.parts import shell, sidebar
 
 page = shell.navigation()
 try:
     with shell.guard():
-        shell.sidebar(page)
+        sidebar.draw(page)
         shell.told()
         shell.run(page)
 finally:

@@ -68,6 +68,7 @@ else:
     else:
         seen.query_params["run"] = "shipped-digits-vae"
         seen.switch_page("pages/latent.py").run()
+        time.sleep(4)  # the server imports in the background what comes next
         began = time.process_time()
         for seed in range(1, 9):
             seen.session_state["latent.seed"] = seed

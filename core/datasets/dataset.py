@@ -362,11 +362,11 @@ def together(keys: np.ndarray, group: np.ndarray | None) -> np.ndarray:
     >>> together(np.array([1, 2, 3, 3], np.uint64), np.array(["a", "a", "b", "c"])).tolist()[2:]
     [1957948516733239095, 1957948516733239095]
     """
+    if group is None:
+        return keys
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    if group is None:
-        return keys
     group = group.astype(str)
     values, groups = np.unique(np.where(group == "", keys.astype(str), group), return_inverse=True)
     contents = np.unique(keys, return_inverse=True)[1]

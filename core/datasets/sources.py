@@ -6,9 +6,10 @@ import hashlib
 import secrets
 import shutil
 from functools import partial
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from filelock import FileLock
@@ -94,11 +95,12 @@ def digits(config: DigitsConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
         Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998; scikit-learn's copy
         https://archive.ics.uci.edu/dataset/80
     """
-    from sklearn.datasets import load_digits
-
-    flat, y = load_digits(return_X_y=True)  # (N, 64), (N,)
-    x = np.asarray(flat).astype(np.uint8).reshape(-1, 1, 8, 8)
-    y = np.asarray(y).astype(np.int64)
+    # the file itself: importing scikit-learn would cost the first page half a second
+    package = cast(ModuleSpec, find_spec("sklearn"))
+    file = Path(cast(str, package.origin)).parent / "datasets/data/digits.csv.gz"
+    table = np.loadtxt(file, np.uint8, delimiter=",")  # (N, 65): the pixels, and the class
+    x = table[:, :64].reshape(-1, 1, 8, 8)
+    y = table[:, 64].astype(np.int64)
     splits = split_by_content(digests(x), y, valid_share=config.valid_share, test_share=0.278)
     terms = datasets.get("digits").terms(config)
     return assemble(x, y, tuple("0123456789"), splits, levels=17, terms=terms)

@@ -51,7 +51,8 @@ def component(file: str, html: str, *states: str) -> Callable[..., dict[str, dic
     def show(key: str, data: Any, **called: Callable[[], None]) -> dict[str, dict[str, Any]]:
         answers = {f"on_{name}_change": called.get(name, lambda: None) for name in states}
         if isinstance(data, dict):
-            data = data | {"smooth": smooth()}
+            # in a list: in each value of a dict, Streamlit would look for a table, for which it imports pandas
+            data = [data | {"smooth": smooth()}]
         got = mount(key=key, data=data, **answers)
         return {name: told(got, name) for name in states}
 

@@ -21,12 +21,12 @@ import streamlit as st
 from streamlit import config
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from core import datasets, jobs, runs
+from core import jobs, runs
 from core.catalog import UserError
 from core.ground import scratch, slices
 from core.ground.settings import settings
 from core.ground.writing import duration, percent
-from core.media import Medium, media
+from core.media import Medium
 
 PAGES = Path(__file__).resolve().parent.parent
 _log = logging.getLogger("simulacra")
@@ -87,6 +87,7 @@ def _sweep() -> None:
 
 def _import_heavy() -> None:
     _sweep()
+    import pandas  # noqa: F401
     import plotly.graph_objects  # noqa: F401
     import torch
 
@@ -455,113 +456,25 @@ def explore(run: jobs.Job, label: str = "Explore it", *, key: str) -> None:
         st.switch_page(PAGES / "latent.py")
 
 
-def sidebar(page: Any) -> None:
-    """Draws the choice of dataset, of the run where the page is about one, and what is running now.
-
-    The runs are those of the dataset, and the one that a link or another page has named.
-    """
-    with st.sidebar:
-        importers = {medium.source for medium in media}  # sources without anything of their own
-        options = [name for name in datasets.names() if name not in importers]
-        if imported := st.session_state.pop("data.next", None):
-            st.session_state["data"] = imported
-            _forget_run()
-        every = jobs.listing()
-        listed = [job for job in every if runs.is_run(job)]
-        wanted = next((run for run in listed if run.id == _wanted("run")), None)
-        learning = next((run for run in listed if run.active), None)
-        usual = runs.dataset_of(run) if (run := wanted or learning) is not None else ""
-        choose("data", options, usual if usual in options else options[0])
-        st.selectbox(
-            "Dataset",
-            options,
-            key="data",
-            format_func=lambda name: datasets.describe(name).title,
-            on_change=_forget_run,
-            help="What the Data page shows and the Train page trains on.",
-        )
-        own = {
-            run.id: run
-            for run in listed
-            if run is wanted or runs.dataset_of(run) == st.session_state["data"]
-        }
-        ready = (run.id for run in own.values() if runs.generates(run) and runs.checkpoints(run))
-        choose("run", list(own), next(ready, next(iter(own), None)))
-        if any(each.run for each in pages() if each.title == page.title):
-            _choose_run(own)
-        for key in ("data", "run"):
-            if st.session_state[key] and st.query_params.get(key) != st.session_state[key]:
-                st.query_params[key] = st.session_state[key]
-        active = [job for job in every if job.active]
-        st.session_state["_busy"] = bool(active)
-        if active:
-            live(_running, 2, tuple((job.id, job.status) for job in active[:3]))
-        if settings().view_only:
-            st.caption(":material/visibility: This server is for viewing only.")
-        st.toggle(
-            "Smooth pixels",
-            value=True,
-            key="smooth",
-            bind="query-params",
-            help="Small pictures are enlarged smoothly, as a photograph is; off, each pixel is a square of its own.",
-        )
-        if st.button("Glossary", key="glossary", icon=":material/menu_book:", type="tertiary"):
-            glossary()
-
-
-def _choose_run(of: Mapping[str, jobs.Job]) -> None:
-    """Draws the choice of one of these runs, and below it what its line has no room for."""
-    st.selectbox(
-        "Run",
-        list(of),
-        key="run",
-        disabled=not of,
-        format_func=lambda id: f"{icon_of(of[id])} {of[id].name}" if id in of else str(id),
-        placeholder="Nothing trained yet",
-        help="The trained model that this page is about. The address names it, so a copied link opens the same one.",
-    )
-    if (run := of.get(st.session_state["run"])) is not None:
-        name = f"{plain(run.name)}, " if len(run.name) > 16 else ""
-        when = "ships with Simulacra" if run.shipped else f"begun {since(run)}"
-        st.caption(f"{name}{plain(runs.family_of(run))}{on(run)}, {when}")
-
-
-def _forget_run() -> None:
-    """Lets the newest run of another dataset be chosen."""
-    for key in ("run", "chosen.run"):
-        st.session_state.pop(key, None)
-    st.query_params.pop("run", None)
-
-
-@st.dialog("Glossary", width="large")
-def glossary() -> None:
-    """Shows the terms that pages use, as ``docs/glossary.md`` explains them."""
-    asked = st.text_input("Find", key="glossary.find", placeholder="a word").strip().lower()
-    for part in (PAGES.parent / "docs" / "glossary.md").read_text("utf-8").split("\n## ")[1:]:
-        title, _, body = part.partition("\n")
-        head, rows = body.strip().split("\n")[:2], body.strip().split("\n")[2:]
-        if rows := [row for row in rows if asked in row.lower()]:
-            st.markdown("\n".join([f"**{title}**", "", *head, *rows]))
-
-
 def choose(key: str, options: list[str], default: str | None) -> None:
     """Sets a choice from the session, else from the address, else the default; says when a link names what is gone.
 
     Not Streamlit's own binding to the address: that one leaves a default out, and the default (the newest run) changes.
     A widget's own state is lost when the visitor goes on before the page is drawn, so a copy is kept beside it.
     """
-    wanted = _wanted(key)
-    if wanted not in options:
-        if wanted:
+    named = wanted(key)
+    if named not in options:
+        if named:
             st.toast(
-                plain(f"The link names {wanted!r}, which is not here any more. Showing another."),
+                plain(f"The link names {named!r}, which is not here any more. Showing another."),
                 icon=":material/link_off:",
             )
-        wanted = default
-    st.session_state[key] = st.session_state[f"chosen.{key}"] = wanted
+        named = default
+    st.session_state[key] = st.session_state[f"chosen.{key}"] = named
 
 
-def _wanted(key: str) -> str | None:
+def wanted(key: str) -> str | None:
+    """Gives a choice as the session, or else the address, has it."""
     state = st.session_state
     return state.get(key) or state.get(f"chosen.{key}") or st.query_params.get(key)
 
@@ -610,18 +523,6 @@ def live(draw: Callable[..., None], seconds: float | None, *args: Any) -> None:
     """
     with st.container():
         st.fragment(draw, run_every=seconds)(*args)
-
-
-def _running(known: tuple[tuple[str, str], ...]) -> None:
-    """Follows the active jobs; when one begins or ends, the whole page runs again."""
-    for id, status in known:
-        try:
-            job = jobs.get(id)
-        except UserError:
-            st.rerun()  # deleted meanwhile
-        if job.status != status:
-            st.rerun()
-        st.progress(job.share, text=plain(f"{job.name}: {standing(job)}"))
 
 
 def standing(job: jobs.Job) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from core import jobs, runs
@@ -92,6 +91,8 @@ def item(
     elif kind == "audio":
         st.audio(content, medium.mime)
     elif medium.mime == "text/csv":
+        import pandas as pd
+
         st.dataframe(pd.read_csv(io.BytesIO(content)), height=200, key=key, alt=name)
     else:
         st.text(content.decode("utf-8", "replace"))

@@ -5,9 +5,9 @@
 // data to the element's end; there all that waits, plays or watches is stopped here, so that no script can forget to.
 const stages = new WeakMap();
 
-export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
+export default function ({ data: sent, parentElement, setStateValue, setTriggerValue }) {
   if (!stages.has(parentElement)) stages.set(parentElement, stage(parentElement));
-  const me = stages.get(parentElement);
+  const me = stages.get(parentElement), data = Array.isArray(sent) ? sent[0] : sent;  // or bytes
   Object.assign(me, { data, smooth: data.smooth, tell: setStateValue, trigger: setTriggerValue });
   me.draw = show(me);
   me.redraw();

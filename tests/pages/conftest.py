@@ -175,7 +175,7 @@ class Visit:
         """Gives what a component got to draw: frames, count, marks, titles, alt …; of a map, words and facts."""
         proto, found, at = self._tiles(key).proto, {}, 0
         if proto.json:
-            return json.loads(proto.json)
+            return json.loads(proto.json)[0]
         for _ in range(2):
             (size,) = struct.unpack_from("<I", proto.bytes, at)
             found |= json.loads(proto.bytes[at + 4 : at + 4 + size])

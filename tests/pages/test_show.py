@@ -46,7 +46,7 @@ def films(**options):
     at.run()
     assert not at.exception, at.exception
     return [code.value for code in at.code], [
-        json.loads(node.proto.json) for node in at.get("bidi_component")
+        json.loads(node.proto.json)[0] for node in at.get("bidi_component")
     ]
 
 

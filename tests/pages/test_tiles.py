@@ -55,7 +55,7 @@ def test_what_it_is_given(drawn):
     import json
 
     at, _ = drawn
-    data = json.loads(at.get("bidi_component")[0].proto.json)
+    data = json.loads(at.get("bidi_component")[0].proto.json)[0]
     head, _, body = data["frames"][0].partition(",")
     assert head == "data:image/png;base64"
     with Image.open(io.BytesIO(base64.b64decode(body))) as picture:
