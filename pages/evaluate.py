@@ -104,12 +104,12 @@ def good(evaluation: Evaluation) -> None:
     """Shows the answer in three sentences, then every measure."""
     answer, chart = st.columns([1.15, 1], gap="large")
     with answer:
-        evaluate.sentences(evaluation)
+        evaluate.claims(measure.claims(evaluation))
         for warning in evaluation.warnings:
             st.caption(f":material/warning: {shell.plain(warning)}")
     with chart:
         evaluate.shares(evaluation.measurements, key="evaluate.shares")
-    st.caption(evaluate.conditions(evaluation))
+    evaluate.conditions(evaluation)
     evaluate.table(evaluation.measurements)
 
 

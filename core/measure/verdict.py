@@ -203,7 +203,7 @@ def _fails(evaluation: Evaluation) -> Claim:
             "Fails at",
             f"It does worst at “{name}”: {percent(missed.value, 0)} of the real ones have nothing like them among its "
             "pictures.",
-            _share(title, missed, usual),
+            _share(title, missed, usual, "real images: of all classes"),
         )
     if coverage is None or coverage.value is None:
         return Claim("Fails at", "Where it fails was not measured.")
@@ -226,9 +226,9 @@ def _too_rare(worst: Mapping[str, Any], n: int) -> Claim:
     )
 
 
-def _share(title: str, of: Estimate, usual: float | None) -> Measurement:
-    """Writes a share that is read off the coverage of classes as a measurement of its own."""
-    return Measurement("coverage", title, of.value, of.low, of.high, usual, of.n, "", "", 0.0)
+def _share(title: str, of: Estimate, usual: float | None, note: str = "") -> Measurement:
+    """Writes a share that is read off the table of classes as a measurement of its own."""
+    return Measurement("coverage", title, of.value, of.low, of.high, usual, of.n, "", "", 0.0, note)
 
 
 def _copies(evaluation: Evaluation) -> Claim:

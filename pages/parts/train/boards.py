@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import datasets, jobs, measure
+from core import datasets, jobs, measure, runs
 from core.catalog import UserError
 from core.ground.writing import many, percent, percents
 from core.measure import Comparison, MetricRow
@@ -38,7 +38,9 @@ def draw() -> None:
 def models(dataset: str) -> None:
     """Ranks the evaluations of a dataset, each group of equal conditions by itself."""
     st.markdown("**Models**")
-    ready = [evaluate.opened(job) for job in measure.listing()[:ROWS] if job.status != "queued"]
+    of = {run.id: runs.dataset_of(run) for run in runs.listing()}
+    here = [job for job in measure.listing() if of.get(job.target, dataset) == dataset]
+    ready = [evaluate.opened(job) for job in here[:ROWS] if job.status != "queued"]
     known = [each for each in ready if each is not None and each.dataset == dataset]
     boards = [board for board in measure.boards(known) if board.leading is not None]
     if not boards:
@@ -93,8 +95,9 @@ def classifiers(dataset: str) -> None:
     from core import robustness
 
     st.markdown("**Classifiers**")
-    boards = robustness.boards(filter(None, map(report, jobs.listing("attack")[:ROWS])))
-    boards = [board for board in boards if board[0].data.get("name") == dataset]
+    listed = jobs.listing("attack")
+    here = [job for job in listed if runs.dataset_of(job) == dataset]
+    boards = robustness.boards(filter(None, map(report, here[:ROWS])))
     if not boards:
         st.caption("None is attacked yet.")
         shell.go("robustness", "Attack a classifier")
