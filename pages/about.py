@@ -121,11 +121,11 @@ def about(run: jobs.Job, actions: Any) -> None:
             evaluation.samples(slice(SAMPLES))
             if evaluation is not None and evaluation.arrays() is not None
             else samples(run.id, opened.step, how),
-            columns=6,
+            columns=4,
             key="about.samples",
             alt=f"The first {SAMPLES} images of {run.name}",
-            max_height=190,
-            max_zoom=10,
+            max_height=330,
+            max_zoom=14,
         )
         with st.container(key="about.screen"):
             drag(run, opened.step, how)
@@ -140,9 +140,9 @@ def about(run: jobs.Job, actions: Any) -> None:
     with record:
         if evaluation is not None:
             facts(shown)
-    with st.container(key="about.further.screen"):
-        if evaluation is not None:
-            evaluate.conditions(evaluation)
+    if evaluation is not None:
+        evaluate.conditions(evaluation)
+    with st.container(key="about.next.screen"):
         shell.go("latent", "Explore what it learned")
 
 

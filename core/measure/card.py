@@ -24,7 +24,7 @@ from core.models import Spec, families
 SAID = ("use", "limits", "who")  # what an owner may say
 LONGEST = 2000  # signs of each
 UNKNOWN = "not recorded"
-TERMS = {"licence": "Licence of these", "consent": "Consent of people on them"}  # as facts
+TERMS = {"licence": "Licence of the images", "consent": "Consent of the people shown"}  # as facts
 UNMEASURED = "It has not been measured yet, so nothing can be said of its quality."
 
 

@@ -589,7 +589,7 @@ def test_the_card_says_data_terms_days_and_who(evaluated, setting):
     run = jobs.get(evaluated.runs["gan"])
     about = card.of(run)
     assert about.sentence == measure.overall(about.evaluation)
-    assert about.fact("Licence of these").text == "CC BY 4.0"
+    assert about.fact("Licence of the images").text == "CC BY 4.0"
     assert about.fact("Learned from").text.startswith("Digits, 8 px: 1,094 grey images of 8×8 px")
     assert "with 300 pictures of its own beside" in about.fact("Measured").text
     assert (about.fact("Made by").text, about.said) == (card.UNKNOWN, ())
@@ -618,7 +618,7 @@ def test_terms_that_nobody_has_recorded_are_said_and_come_with_the_dataset(evalu
     record = json.loads((run.path / "run.json").read_text())
     record["dataset"] |= {"name": "mine", "config": {}}
     (run.path / "run.json").write_text(json.dumps(record))
-    gone = card.of(run).fact("Licence of these")
+    gone = card.of(run).fact("Licence of the images")
     assert (gone.text, gone.remedy) == (
         "not recorded",
         "The dataset mine is not here any more. Import it again to say it.",
@@ -626,13 +626,13 @@ def test_terms_that_nobody_has_recorded_are_said_and_come_with_the_dataset(evalu
     digits = datasets.load("digits")
     datasets.save("mine", dataclasses.replace(digits, terms={"consent": "unknown"}))
     about = card.of(run)
-    assert about.fact("Consent of people on them").text == "not recorded"
-    assert "Licence and consent" in about.fact("Consent of people on them").remedy
+    assert about.fact("Consent of the people shown").text == "not recorded"
+    assert "Licence and consent" in about.fact("Consent of the people shown").remedy
     assert any(text.startswith("Find out the terms") for text in about.limits)
     datasets.state("mine", licence="CC0", consent="given")
     about = card.of(run)
-    assert about.fact("Licence of these").text == "CC0"
-    assert about.fact("Consent of people on them").text == "given"
+    assert about.fact("Licence of the images").text == "CC0"
+    assert about.fact("Consent of the people shown").text == "given"
     assert not any(text.startswith("Find out the terms") for text in about.limits)
 
 
@@ -658,7 +658,7 @@ def test_the_report_is_one_file_with_pictures_settings_versions_and_seeds(evalua
     for words in (
         measure.overall(found),
         *measure.sentences(found),
-        "Licence of these",
+        "Licence of the images",
         "Kernel distance (KID), judge",
         '"seed": 0',
         '"torch": "',
@@ -705,7 +705,7 @@ def test_the_command_says_the_card_and_keeps_what_the_owner_says(evaluated, caps
     assert found["sentence"] == measure.overall(measure.latest(id))
     assert (found["use"], found["said_by_owner"]) == ("For a talk.", ["use"])
     assert [claim["topic"] for claim in found["claims"]] == ["Good at", "Fails at", "Copies"]
-    assert found["facts"]["Licence of these"] == "CC BY 4.0"
+    assert found["facts"]["Licence of the images"] == "CC BY 4.0"
     assert main(["card", evaluated.runs["plain"]]) == 0
     assert "It has not been measured yet" in capsys.readouterr().out
 

@@ -86,7 +86,7 @@ def test_a_measured_checkpoint_that_is_gone_is_said(visit, found):
 
 def test_what_its_owner_says_is_kept_with_the_run_and_shown(visit, found):
     seen = visit("about", run=found.run).calm()
-    assert "**Licence of these:** CC BY 4.0" in seen.texts("markdown")
+    assert "**Licence of the images:** CC BY 4.0" in seen.texts("markdown")
     assert "**Made by:** not recorded" in seen.texts("markdown")
     seen.press("about.edit")
     seen.widget("about.edit.use").set_value("For *one* talk.")

@@ -125,9 +125,9 @@ def table(measurements: Sequence[Measurement]) -> None:
         st.caption("↑ higher is better, ↓ lower is better. The tick on a bar: real images instead.")
     refused = [m for m in measurements if not m.known]
     if refused:
-        st.markdown("**Not measured**")
-        for m in refused:
-            st.caption(f"**{shell.plain(name_of(m))}**: {shell.plain(m.note)}")
+        with st.expander(f"Not measured: {len(refused)}"):
+            for m in refused:
+                st.caption(f"**{shell.plain(name_of(m))}**: {shell.plain(m.note)}")
 
 
 def name_of(measurement: Measurement) -> str:
@@ -153,18 +153,6 @@ def _row(m: Measurement) -> measures.Row:
         m.note,
         GROUPS[metric.group],
     )
-
-
-def shares(measurements: Sequence[Measurement], *, key: str) -> bool:
-    """Draws the measures that are shares and better when higher, with interval and floor; False without any."""
-    measured = [
-        m
-        for m in measurements
-        if m.known and m.entry.scale == "share" and m.entry.direction == "higher"
-    ]
-    if measured:
-        dots({name_of(m): m for m in measured}, key=key)
-    return bool(measured)
 
 
 def dots(cells: Mapping[str, Measurement], *, key: str, axis: str = "") -> None:

@@ -10,12 +10,13 @@ import streamlit as st
 from core import datasets, jobs, measure, runs
 from core.catalog import UserError
 from core.ground.writing import many, percent, percents
-from core.measure import Comparison, MetricRow
+from core.measure import Comparison, MetricRow, metrics
 from core.norms import norm_of
 from core.robustness import Report
 from pages.parts import evaluate, shell, show
 
-MORE = ("coverage", "accuracy", "nearer")  # measures beside the one that ranks
+# measures beside the one that ranks, and their heads
+MORE = {"coverage": "Coverage", "accuracy": "Right class", "nearer": "Nearer to training"}
 ROWS = 60  # evaluations and reports that are read, the newest
 
 
@@ -46,17 +47,24 @@ def models(dataset: str) -> None:
     if not boards:
         st.caption("None is measured yet. **Measure** above does it for the chosen run.")
     for number, board in enumerate(boards):
-        first = board.evaluations[0].conditions
+        assert board.leading is not None
+        first, several = board.evaluations[0].conditions, len(board.evaluations) > 1
         st.caption(
-            f"{many(len(board.evaluations), 'model')}, by {board.leading.title if board.leading else ''}: "
-            f"{first.get('n_samples', 0):,} samples each beside {first.get('n_reference', 0):,} real images "
-            f"({first.get('reference')}), seen through {shell.plain(str(first.get('extractor')))}. "
-            "★: the best, and all that its interval does not tell apart from it."
+            f"{many(len(board.evaluations), 'model')}{', the best first' if several else ''}, by "
+            f"{shell.plain(board.leading.title)}: {first.get('n_samples', 0):,} samples each beside "
+            f"{first.get('n_reference', 0):,} real images of the {first.get('reference')} split."
+            + " ★: the best, and all that its interval does not tell apart from it."
+            * several
         )
+        shares = [row for row in board.rows if metrics.get(row.metric).scale == "share"]
         st.dataframe(
             show.named(pd.DataFrame(rows(board)), "model"),
             hide_index=True,
             key=f"train.board.{number}",
+            column_config={
+                head(row): st.column_config.NumberColumn(format="percent") for row in shares
+            },
+            placeholder="–",
             alt="Models from the best to the worst",
         )
 
@@ -87,7 +95,8 @@ def rows(board: Comparison) -> list[dict[str, Any]]:
 
 def head(row: MetricRow) -> str:
     """Names a column; what sees the images stands above the table."""
-    return f"{row.title.partition(',')[0]} {evaluate.BETTER[row.direction]}"
+    title = MORE.get(row.metric) or row.title.partition(",")[0]
+    return f"{title} {evaluate.BETTER[row.direction]}"
 
 
 def classifiers(dataset: str) -> None:

@@ -13,6 +13,7 @@ from core.catalog import UserError
 from core.ground import files
 from core.kinds import train as training
 from pages.parts import shell, show
+from pages.parts.train import follow
 
 COLUMNS = (
     "id", "name", "status", "family", "dataset", "distance", "copying", "classes", "images/s",
@@ -156,4 +157,10 @@ def table() -> None:
             show.film(run, key=f"train.compare.{run.id}", max_height=260)
     log = {labels[run.id]: files.Log(run.path).read()[0] for run in several}
     known = show.charts([curve for run in several for curve in training.curves(run)], log)
-    show.curves(log, known, key="train.compare")
+    key = follow.keys(known)
+    for chart, column in zip(key, st.columns(2, gap="medium"), strict=False):
+        with column:
+            names = len(chart.lines) * len(log)  # the legend has a line for each
+            show.curves(log, [chart], key=f"train.compare.{chart.key}", height=220 + 20 * names)
+    further = [chart for chart in known if chart not in key]
+    follow.further(log, further, key="train.compare.more", open="train.compare.all")
