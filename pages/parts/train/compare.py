@@ -64,8 +64,10 @@ def table() -> None:
     """Lists the runs with a search, and compares up to four."""
     every = jobs.listing()
     listed = [job for job in every if runs.is_run(job)]
-    st.subheader("Runs", anchor=False)
     broken({job.id for job in every})
+    if not listed:
+        return
+    st.subheader("Runs", anchor=False)
     sought = (
         st.text_input(
             "Search",
@@ -103,7 +105,7 @@ def table() -> None:
     chosen = st.dataframe(
         show.named(pd.DataFrame(rows, columns=COLUMNS), "name", "note"),
         hide_index=True,
-        height=min(36 * (len(rows) + 1) + 3, 300),
+        height=min(36 * (max(len(rows), 1) + 1) + 3, 300),
         key="train.table",
         on_select="rerun",
         selection_mode="multi-row",
