@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sized
+from time import localtime, strftime
 from typing import SupportsFloat
 
 
@@ -44,7 +44,7 @@ def duration(seconds: float) -> str:
 
 def day(when: float) -> str:
     """Writes a day, of seconds since 1970: 30 November 2026."""
-    return time.strftime("%d %B %Y", time.localtime(when)).lstrip("0")
+    return strftime("%d %B %Y", localtime(when)).lstrip("0")
 
 
 def one_line(text: str) -> str:
