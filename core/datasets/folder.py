@@ -112,12 +112,12 @@ def teaches(config: FolderConfig) -> bool:
     prepare=prepare,
     check=check,
     own=square,
+    terms=lambda config: {"licence": shown(config.licence.strip()), "consent": config.consent},
     suffixes=SUFFIXES,
     teaches=teaches,
     preview=preview,
     upload=f"A ZIP of pictures ({KINDS}): one folder per class, splits of such folders, a file of labels, or all in "
     "one. Any sizes, grey or colour.",
-    terms=lambda config: {"licence": shown(config.licence.strip()), "consent": config.consent},
 )
 def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Your own pictures, from a directory or a ZIP: one folder per class, splits of such folders, or all in one.

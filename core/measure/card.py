@@ -149,10 +149,10 @@ def _facts(
     yield from _terms(record["dataset"])
     trained = day(run.created)
     if seconds := run.state.get("seconds"):
-        trained += f", in {duration(seconds)}"
+        trained += f", in {duration(seconds)}" + (" until now" if run.active else "")
     yield Fact("Trained" if images else "Brought", trained)
     yield (
-        Fact("Measured", UNKNOWN, "Press Measure on the page Evaluate.")
+        Fact("Measured", "not yet", "Press Measure on the page Evaluate.")
         if evaluation is None
         else Fact(
             "Measured",
