@@ -94,7 +94,7 @@ def labels(opened: runs.Opened, drawn: Drawn) -> Any:
 
 @shell.guard()
 def about(run: jobs.Job, actions: Any) -> None:
-    """Fills the page; its upper part fits one sheet of paper."""
+    """Fills the page, which fits one sheet of paper without what is to be pressed."""
     shown = card.of(run)
     evaluation = shown.evaluation
     saved = evaluation is not None and evaluation.step in runs.checkpoints(run)
@@ -129,18 +129,18 @@ def about(run: jobs.Job, actions: Any) -> None:
         )
         with st.container(key="about.screen"):
             drag(run, opened.step, how)
-    with right:
-        if evaluation is None:
+    if evaluation is None:
+        with right:
             facts(shown)
-        else:
+            said(run, shown)
+    else:
+        with right:
             evaluate.claims(shown.claims)
-    words, record = st.columns([1, 1.1], gap="large")
-    with words:
-        said(run, shown)
-    with record:
-        if evaluation is not None:
+        words, record = st.columns([1, 1.1], gap="large")
+        with words:
+            said(run, shown)
+        with record:
             facts(shown)
-    if evaluation is not None:
         evaluate.conditions(evaluation)
     with st.container(key="about.next.screen"):
         shell.go("latent", "Explore what it learned")
