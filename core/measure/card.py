@@ -145,7 +145,9 @@ def _facts(
     step = evaluation.step if evaluation else runs.preferred(run)
     images = min(step * record["train"]["batch"], record["train"]["images"])
     yield Fact("Kind of model", families.get(kind).title if kind in families else kind)
-    yield Fact("Learned from" if images else "Brought for", _data(record, images, step))
+    yield Fact(
+        "Learned from" if images else "Brought for images as of", _data(record, images, step)
+    )
     yield from _terms(record["dataset"])
     trained = day(run.created)
     if seconds := run.state.get("seconds"):

@@ -99,7 +99,8 @@ def conditions(evaluation: Evaluation) -> None:
     if name in extractors:
         name, about = extractors.get(name).title, f"{extractors.get(name).caption} "
     seen = f"seen through {name}"
-    seen += f", which names {percent(accuracy)} of the test images rightly" if accuracy else ""
+    if accuracy:
+        seen += f"; the judge, which tells the classes, names {percent(accuracy)} of the test images rightly"
     exact = [
         f"{shared['extractor']} {str(shared['hash'])[:8]}",
         *(f"{name} {value}" for name, value in shared["sampling"].items()),
