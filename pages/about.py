@@ -169,7 +169,7 @@ def said(run: jobs.Job, shown: ModelCard) -> None:
         )
 
 
-@st.dialog("About this model", width="large")
+@st.dialog("About this model", width="medium")
 @shell.guard()
 def edit(id: str) -> None:
     """Asks its owner what it is for, what not, and who made it."""
