@@ -78,9 +78,7 @@ class Opened:
     @property
     def blank(self) -> np.ndarray:
         """One item (…) of nothing but zeros to the model, which says what shape its items have."""
-        import torch
-
-        return self.medium.kept(torch.zeros(1, *self.spec.shape))[0]
+        return blank(self.spec)
 
     @property
     def age(self) -> str:
@@ -94,6 +92,13 @@ class Opened:
         """The family's usual choices when it draws images; of a generative model alone."""
         assert self.sampling is not None
         return self.sampling()
+
+
+def blank(spec: Spec) -> np.ndarray:
+    """Gives one stored item (…) of nothing but zeros to a model of this spec."""
+    import torch
+
+    return media.get(spec.medium).kept(torch.zeros(1, *spec.shape))[0]
 
 
 @cache

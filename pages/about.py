@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from core import datasets, jobs, measure, runs
+from core import jobs, measure, runs
+from core.catalog import UserError
 from core.ground import sheets
 from core.ground.writing import percent
-from pages.parts import evaluate, shell, show
+from core.measure import card
+from core.measure.card import ModelCard
+from pages.parts import evaluate, share, shell, show
 from pages.parts.tiles import tiles
 
 TITLE = "About this model"
@@ -89,61 +92,116 @@ def labels(opened: runs.Opened, drawn: Drawn) -> Any:
     return torch.tensor(drawn.labels, device=next(opened.model.parameters()).device)
 
 
-def learned(run: jobs.Job, opened: runs.Opened) -> str:
-    """Says what the model is, and what it learned from."""
-    from core.models import families
-
-    source, kind = runs.record(run)["dataset"], opened.family
-    kind = families.get(kind).title if kind in families else kind
-    name, images, classes = source["name"], source["images"]["train"], len(source["classes"])
-    title = datasets.describe(name).title if name in datasets.names() else name
-    times = opened.images / max(1, images)
-    seen = f" and had looked at {opened.images:,} by step {opened.step:,}"
-    seen += f": each one about {times:.0f} times." if times > 1.5 else "."
-    return (
-        f"**{shell.plain(run.name)}** · {kind} · "
-        + ("learned from " if opened.images else "brought for images as of ")
-        + f"**{shell.plain(title)}** ({opened.medium.describe(images, opened.blank.shape)}"
-        + (f", {classes} classes" if classes > 1 else "")
-        + (f"){seen}" if opened.images else ").")
-    )
-
-
 @shell.guard()
-def about(run: jobs.Job) -> None:
-    """Fills the one screen."""
-    evaluation = measure.latest(run)
+def about(run: jobs.Job, actions: Any) -> None:
+    """Fills the page, which fits one sheet of paper without what is to be pressed."""
+    shown = card.of(run)
+    evaluation = shown.evaluation
     saved = evaluation is not None and evaluation.step in runs.checkpoints(run)
     opened = runs.open_model(run, evaluation.step if evaluation is not None and saved else None)
-    arrays = evaluation.arrays() if evaluation is not None else None
     how = drawn(opened, evaluation)
-    st.markdown(learned(run, opened))
+    with actions:
+        share.buttons(run, key="about.share")
+        if evaluation is not None:
+            evaluate.report(run, evaluation, "about.report")
+        else:
+            shell.go("evaluate", "Measure it", ":material/speed:")
+    kind = shown.fact("Kind of model").text
+    st.markdown(f"**{shell.plain(run.name)}** · {shell.plain(kind)}")
+    st.subheader(shell.plain(shown.sentence), anchor=False)
     if evaluation is not None and not saved:
         st.caption(
             f":material/info: Images and measures are of step {evaluation.step:,}, whose checkpoint was deleted since; "
             f"what you drag is of step {opened.step:,}."
         )
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns([1, 1.1], gap="large")
     with left:
         st.markdown(f"**The first {SAMPLES} images that it made**, none of them selected")
         show.pictures(
             evaluation.samples(slice(SAMPLES))
-            if evaluation is not None and arrays is not None
+            if evaluation is not None and evaluation.arrays() is not None
             else samples(run.id, opened.step, how),
-            columns=6,
+            columns=4,
             key="about.samples",
             alt=f"The first {SAMPLES} images of {run.name}",
-            max_height=190,
-            max_zoom=10,
+            max_height=330,
+            max_zoom=14,
         )
-        drag(run, opened.step, how)
-    with right:
-        if evaluation is None:
-            st.info("It has not been measured yet, so there is nothing to say about its quality.")
-            shell.go("evaluate", "Measure it", ":material/speed:")
-        else:
-            judged(run, evaluation)
-    shell.go("latent", "Explore what it learned")
+        with st.container(key="about.screen"):
+            drag(run, opened.step, how)
+    if evaluation is None:
+        with right:
+            facts(shown)
+            said(run, shown)
+    else:
+        with right:
+            evaluate.claims(shown.claims)
+        words, record = st.columns([1, 1.1], gap="large")
+        with words:
+            said(run, shown)
+        with record:
+            facts(shown)
+        evaluate.conditions(evaluation)
+    with st.container(key="about.next.screen"):
+        shell.go("latent", "Explore what it learned")
+
+
+def said(run: jobs.Job, shown: ModelCard) -> None:
+    """Says what it is for and what not, in its owner's words or by what was measured."""
+    st.markdown(f"**Intended use.** {shell.plain(shown.use)}")
+    limits = "\n".join(f"- {shell.plain(text)}" for text in shown.limits)
+    st.markdown(f"**Limits**\n\n{limits}")
+    if run.shipped:
+        return
+    with st.container(key="about.edit.screen", horizontal=True, vertical_alignment="center"):
+        if st.button(
+            "Edit",
+            key="about.edit",
+            icon=":material/edit:",
+            type="tertiary",
+            disabled=not shell.may_change(),
+        ):
+            edit(run.id)
+        st.caption(
+            "In its owner's words."
+            if {"use", "limits"} <= set(shown.said)
+            else "What its owner has not said follows from the measures."
+        )
+
+
+@st.dialog("About this model", width="medium")
+@shell.guard()
+def edit(id: str) -> None:
+    """Asks its owner what it is for, what not, and who made it."""
+    run = jobs.get(id)
+    shown, now = card.of(run), card.words(run)
+    use = st.text_area(
+        "Intended use", now.get("use", ""), key="about.edit.use", placeholder=shown.use
+    )
+    limits = st.text_area(
+        "Limits, a line each",
+        now.get("limits", ""),
+        key="about.edit.limits",
+        placeholder="\n".join(shown.limits),
+        height=180,
+    )
+    who = st.text_input("Made by", now.get("who", ""), key="about.edit.who")
+    st.caption("What stays empty follows from the measures and the records.")
+    if st.button("Save", type="primary", key="about.edit.save"):
+        try:
+            card.state(run, use=use, limits=limits, who=who)
+            st.rerun()
+        except UserError as error:
+            shell.refuse(error)
+
+
+def facts(shown: ModelCard) -> None:
+    """Lists what is on record, and how what is not would be."""
+    lines = []
+    for fact in shown.facts:
+        text = shell.plain(fact.text) + (f". {shell.plain(fact.remedy)}" if fact.remedy else "")
+        lines.append(f"**{fact.name}:** {text}")
+    st.markdown("  \n".join(lines))
 
 
 def drag(run: jobs.Job, step: int, how: Drawn) -> None:
@@ -169,20 +227,6 @@ def drag(run: jobs.Job, step: int, how: Drawn) -> None:
     )
 
 
-def judged(run: jobs.Job, evaluation: measure.Evaluation) -> None:
-    """Says what the measures say, and offers the report."""
-    evaluate.sentences(evaluation)
-    for warning in evaluation.warnings[:2]:
-        st.caption(f":material/warning: {shell.plain(warning)}")
-    st.caption(evaluate.conditions(evaluation))
-    with st.container(horizontal=True, vertical_alignment="center"):
-        evaluate.report(run, evaluation, "about.report")
-        shell.go("evaluate", "Every number behind it", ":material/speed:")
-    st.caption(
-        ":material/link: The address of this page opens the same model for everybody who can reach this server."
-    )
-
-
-shell.header("What is this model, and what can it do?")
-if (shown := shell.chosen_model()) is not None:
-    about(shown)
+actions = shell.header("What is this model, and what can it do?")
+if (chosen := shell.chosen_model()) is not None:
+    about(chosen, actions)

@@ -102,14 +102,10 @@ def standing(job: jobs.Job) -> tuple[str, int, bool]:
 
 def good(evaluation: Evaluation) -> None:
     """Shows the answer in three sentences, then every measure."""
-    answer, chart = st.columns([1.15, 1], gap="large")
-    with answer:
-        evaluate.sentences(evaluation)
-        for warning in evaluation.warnings:
-            st.caption(f":material/warning: {shell.plain(warning)}")
-    with chart:
-        evaluate.shares(evaluation.measurements, key="evaluate.shares")
-    st.caption(evaluate.conditions(evaluation))
+    evaluate.claims(measure.claims(evaluation))
+    for warning in evaluation.warnings:
+        st.caption(f":material/warning: {shell.plain(warning)}")
+    evaluate.conditions(evaluation)
     evaluate.table(evaluation.measurements)
 
 

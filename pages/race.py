@@ -197,11 +197,15 @@ if len(ids) > 1:
     st.selectbox("Race", ids, key="race", format_func=lambda id: names.get(id, str(id)))
 else:
     st.markdown("The same images, the same seconds: see what each family makes of them.")
-with actions.popover("A race of your own", icon=":material/add:"):
-    the_form()
 if not ids:
-    st.info("Nobody has raced yet. Start **a race of your own**: the first turn takes seconds.")
+    with (
+        shell.empty("Nobody has raced yet. The first turn takes seconds.", ICON),
+        st.popover("A race of your own", icon=":material/add:"),
+    ):
+        the_form()
 else:
+    with actions.popover("A race of your own", icon=":material/add:"):
+        the_form()
     st.query_params["race"] = st.session_state["race"]
     shown = next(job for job in listed if job.id == st.session_state["race"])
     with st.container(border=True):

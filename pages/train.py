@@ -16,10 +16,11 @@ header = shell.header("What does a model learn, and how fast?")
 form.draw()
 shown = shell.chosen_run()
 if shown is None:
-    st.info(
-        "Nothing is trained yet. Press **Start training**: the first images appear within seconds.",
-        icon=":material/arrow_upward:",
-    )
+    with shell.empty(
+        "Nothing is trained on this dataset yet. Press **Start training**: the first images appear within seconds.",
+        ICON,
+    ):
+        pass
 else:
     actions.draw(header, shown, "train")
     with st.container(border=True):

@@ -264,6 +264,27 @@ def _keep(name: str, make: Callable[[Path], Dataset]) -> Dataset:
     return load(name)
 
 
+def terms(name: str, values: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Says under which ``licence`` a dataset stands and what is known of ``consent``, without loading it.
+
+    Both are empty where nobody has said it.
+
+    Raises:
+        UserError: If there is no such dataset, a parameter is not allowed, or it is damaged.
+    """
+    if name in datasets:
+        entry = datasets.get(name)
+        said = entry.terms(entry.config.of(values or {}, where="dataset"))
+    else:
+        folder = _folder_of(name)
+        try:
+            said = store.read_meta(folder).get("terms", {})
+        except store.Damaged as error:
+            raise _damaged(name, error.file, error.why) from error
+    consent = said.get("consent", "")
+    return {"licence": said.get("licence", ""), "consent": "" if consent == "unknown" else consent}
+
+
 def state(name: str, *, licence: str | None = None, consent: str | None = None) -> Dataset:
     """Sets the licence of a saved dataset's images, and whether the people on them agreed.
 

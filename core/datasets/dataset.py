@@ -73,6 +73,7 @@ class Source(Entry):
         medium: What it gives, a name of :data:`core.media.media`.
         own: Makes an item of somebody's own file or drawing, of the kind that a dataset holds, with what was done to it
             in sentences; :func:`core.datasets.prepare` asks it. Files end in one of its ``suffixes``.
+        terms: Says under which terms its items stand, as :class:`Dataset` does, before it is read.
     """
 
     prepare: Callable[[Any], tuple[Any, str]] = lambda config: (config, "")
@@ -85,6 +86,7 @@ class Source(Entry):
     medium: str = "image"
     own: Callable[[bytes | np.ndarray, Dataset], Own] | None = None
     suffixes: tuple[str, ...] = ()
+    terms: Callable[[Any], Mapping[str, str]] = lambda config: {}
 
 
 datasets = Registry("dataset", Source)

@@ -143,6 +143,7 @@ def teaches(config: FolderConfig) -> bool:
     prepare=prepare,
     check=check,
     own=square,
+    terms=lambda config: {"licence": shown(config.licence.strip()), "consent": config.consent},
     suffixes=SUFFIXES,
     teaches=teaches,
     preview=preview,
@@ -268,7 +269,7 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
             "folders": [list(pair) for pair in _shown(reading.folders[:_FOLDERS])],
             **({} if span is None else {"range": span._asdict()}),
         },
-        terms={"licence": shown(config.licence.strip()), "consent": config.consent},
+        terms=datasets.get("folder").terms(config),
         group=config.group,
     )
 

@@ -84,6 +84,7 @@ class DigitsConfig(Config):
     weighs=lambda config: 1797 * 8 * 8,
     own=ink(counted),
     suffixes=SUFFIXES,
+    terms=lambda config: {"licence": "CC BY 4.0", "consent": "not needed"},
 )
 def digits(config: DigitsConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Real handwritten digits, tiny enough to learn in a minute; they come with the program.
@@ -101,7 +102,7 @@ def digits(config: DigitsConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
     x = table[:, :64].reshape(-1, 1, 8, 8)
     y = table[:, 64].astype(np.int64)
     splits = split_by_content(digests(x), y, valid_share=config.valid_share, test_share=0.278)
-    terms = {"licence": "CC BY 4.0", "consent": "not needed"}
+    terms = datasets.get("digits").terms(config)
     return assemble(x, y, tuple("0123456789"), splits, levels=17, terms=terms)
 
 
@@ -148,6 +149,10 @@ def _faces_ready(config: FacesConfig) -> tuple[FacesConfig, str]:
     prepare=_faces_ready,
     chain="faces",
     weighs=lambda config: config.count * 3 * config.size**2,
+    terms=lambda config: {
+        "licence": "Apache-2.0, drawn by this program",
+        "consent": "not needed",
+    },
 )
 def faces(config: FacesConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """Cartoon faces that the program draws itself, with the truth about each: smile, glasses, hair, turn.
@@ -172,7 +177,7 @@ def faces(config: FacesConfig, folder: Path, watch: Watch = UNWATCHED) -> Datase
         splits,
         attributes=attributes,
         notes=() if members is None else tuple(group_notes(config.group, members, splits, shares)),
-        terms={"licence": "Apache-2.0, drawn by this program", "consent": "not needed"},
+        terms=datasets.get("faces").terms(config),
         group=config.group,
     )
 
@@ -208,6 +213,10 @@ _OFFICIAL = {  # torchvision's class, the folder and the files that it keeps, th
     "kmnist": ("KMNIST", "KMNIST/raw", _IDX, "CC BY-SA 4.0"),
     "cifar10": ("CIFAR10", "cifar-10-batches-py", _BATCHES, "none given by its authors"),
 }
+
+
+def _terms(name: str, config: Any) -> dict[str, str]:
+    return {"licence": _OFFICIAL[name][-1], "consent": "not needed"}
 
 
 def _on_disk(name: str) -> str:
@@ -264,7 +273,7 @@ def _ready(name: str, config: Any) -> tuple[Any, str]:
 def _official(name: str, config: Any, watch: Watch) -> Dataset:
     import torchvision
 
-    kind, folder, _, licence = _OFFICIAL[name]
+    kind, folder, _, _ = _OFFICIAL[name]
     try:
         parts = [
             getattr(torchvision.datasets, kind)(
@@ -293,7 +302,7 @@ def _official(name: str, config: Any, watch: Watch) -> Dataset:
     x, y, given, keys = (values[~leaked] for values in (x, y, given, keys))
     splits = split_by_content(keys, y, valid_share=config.valid_share, given=given)
     classes = tuple("0123456789") if name == "mnist" else tuple(parts[0].classes)
-    terms = {"licence": licence, "consent": "not needed"}
+    terms = _terms(name, config)
     return assemble(x, y, classes, splits, notes=tuple(notes), terms=terms)
 
 
@@ -326,6 +335,7 @@ def _rescaled(x: np.ndarray, size: int, grey: bool, watch: Watch) -> np.ndarray:
     "MNIST",
     ScansConfig,
     prepare=partial(_ready, "mnist"),
+    terms=partial(_terms, "mnist"),
     chain="digits",
     own=ink(centred),
     suffixes=SUFFIXES,
@@ -344,6 +354,7 @@ def mnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Datase
     "Fashion-MNIST",
     ScansConfig,
     prepare=partial(_ready, "fashion_mnist"),
+    terms=partial(_terms, "fashion_mnist"),
 )
 def fashion_mnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """70 000 grey pictures of clothes, 28 px, harder than digits; downloaded at first use (31 MB).
@@ -359,6 +370,7 @@ def fashion_mnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -
     "Kuzushiji-MNIST",
     ScansConfig,
     prepare=partial(_ready, "kmnist"),
+    terms=partial(_terms, "kmnist"),
     chain="digits",
 )
 def kmnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
@@ -370,7 +382,13 @@ def kmnist(config: ScansConfig, folder: Path, watch: Watch = UNWATCHED) -> Datas
     return _official("kmnist", config, watch)
 
 
-@datasets.add("cifar10", "CIFAR-10", CifarConfig, prepare=partial(_ready, "cifar10"))
+@datasets.add(
+    "cifar10",
+    "CIFAR-10",
+    CifarConfig,
+    prepare=partial(_ready, "cifar10"),
+    terms=partial(_terms, "cifar10"),
+)
 def cifar10(config: CifarConfig, folder: Path, watch: Watch = UNWATCHED) -> Dataset:
     """60 000 small colour photographs of ten things, 32 px; downloaded at first use (170 MB).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sized
+from time import localtime, strftime
 from typing import SupportsFloat
 
 
@@ -49,6 +50,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def day(when: float) -> str:
+    """Writes a day, of seconds since 1970: 30 November 2026."""
+    return strftime("%d %B %Y", localtime(when)).lstrip("0")
 
 
 def one_line(text: str) -> str:

@@ -108,7 +108,7 @@ def stop(id: str) -> Job:
         UserError: If the server is view-only, or the job ships with the code or is not active.
     """
     settings().allow_change("stop a job")
-    job = _own(id, "stopped")
+    job = own(id, "stopped")
     if not job.active:
         raise UserError(
             f"{job.name} is {job.status}, so there is nothing to stop. Resume or delete it instead."
@@ -130,7 +130,7 @@ def resume(id: str, config: Mapping[str, Any] | None = None) -> Job:
     """
     settings().allow_change("resume a job")
     settings().allow_disk()
-    job = _own(id, "resumed")
+    job = own(id, "resumed")
     if job.active:
         raise UserError(f"{job.name} is {job.status} already. Stop it first, or let it go on.")
     if job.status == "finished" and config is None:
@@ -162,7 +162,7 @@ def delete(id: str) -> None:
     if id in dict(damaged()):
         if is_alive(path):
             raise UserError(f"The process of {id} is still at work. Wait for its end.")
-    elif (job := _own(id, "deleted")).active:
+    elif (job := own(id, "deleted")).active:
         raise UserError(f"{job.name} is {job.status}. Stop it before you delete it.")
     with files.full_disk_told():
         files.delete_folder(path)
@@ -175,7 +175,7 @@ def describe(id: str, *, name: str | None = None, note: str | None = None) -> Jo
         UserError: If the server is view-only, the job ships with the code, or the name is empty.
     """
     settings().allow_change("rename or annotate a job")
-    job = _own(id, "renamed or annotated")
+    job = own(id, "renamed or annotated")
     changes = {}
     if name is not None:
         if not clean(name):
@@ -195,8 +195,16 @@ def _change(job: Job, **fields: Any) -> None:
     files.write_json(file, files.read_json(file) | fields)
 
 
-def _own(id: str, done: str) -> Job:
-    """Reads a job that is about to be changed, and refuses one that ships with the code."""
+def own(id: str, done: str) -> Job:
+    """Reads a job that is about to be changed, and refuses one that ships with the code.
+
+    Args:
+        id: Of the job.
+        done: What is about to be done to it: "renamed".
+
+    Raises:
+        UserError: If there is none of this id, or it ships with the code.
+    """
     job = get(id)
     if job.shipped:
         raise UserError(

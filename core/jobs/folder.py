@@ -109,11 +109,19 @@ class Job:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time to the end at the pace since the start, samples and checkpoints included; None when it is not known."""
+        """Time to the end, as :attr:`seconds_more` says; None while it does not run."""
+        return self.seconds_more if self.status == "running" else None
+
+    @property
+    def seconds_more(self) -> float | None:
+        """Time from here to the end, were it to go on at the pace since its start; None when it is not known.
+
+        Samples and checkpoints are in it, as they were in the time until now.
+        """
         state = self.state
         done = state.get("done", 0) - state.get("begun", 0)
         timed = state.keys() >= {"total", "told", "started"}
-        if self.status != "running" or done <= 0 or not timed:
+        if done <= 0 or not timed:
             return None
         spent = max(0.0, state["told"] - state["started"])  # a clock may have been set back
         return (state["total"] - state["done"]) * spent / done

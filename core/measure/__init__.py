@@ -24,4 +24,12 @@ from core.measure.store import (
     write_arrays,
     write_map,
 )
-from core.measure.verdict import Evidence, Verdict, sentences, verdict
+from core.measure.verdict import (
+    Claim,
+    Evidence,
+    Verdict,
+    claims,
+    overall,
+    sentences,
+    verdict,
+)

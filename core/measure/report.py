@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +12,8 @@ import numpy as np
 from core import jobs, measure, runs
 from core.catalog import UserError
 from core.ground import paper, sheets
-from core.ground.writing import percent
-from core.measure import Arrays, Evaluation
+from core.ground.writing import day, percent
+from core.measure import Arrays, Evaluation, card
 
 
 def html(evaluation: Evaluation, title: str = "") -> bytes:
@@ -31,6 +30,10 @@ def html(evaluation: Evaluation, title: str = "") -> bytes:
         UserError: If a file of the evaluation is damaged.
     """
     arrays = evaluation.arrays()
+    try:
+        about = card.of(jobs.get(evaluation.run), evaluation)
+    except UserError:  # the run is gone; its measures are not
+        about = None
     groups = [
         (name, ours)
         for group, name in measure.GROUPS.items()
@@ -42,6 +45,7 @@ def html(evaluation: Evaluation, title: str = "") -> bytes:
         "measure/report.html",
         title or evaluation.name,
         subtitle=_subtitle(evaluation),
+        card=about,
         sentences=measure.sentences(evaluation),
         warnings=evaluation.warnings,
         groups=groups,
@@ -63,10 +67,10 @@ def _subtitle(evaluation: Evaluation) -> str:
     kind = f"{size}×{size} px, {'colour' if channels == 3 else 'grey'}"
     if "shape" in conditions:
         kind = evaluation.medium.title.lower()
-    day = time.strftime("%d %B %Y", time.localtime(evaluation.created))
     return (
         f"{evaluation.family} trained on {evaluation.dataset} ({kind}), {evaluation.images:,} images seen, "
-        f"step {evaluation.step}; measured on {day} with {conditions.get('n_samples', '?')} samples."
+        f"step {evaluation.step}; measured on {day(evaluation.created)} with "
+        f"{conditions.get('n_samples', '?')} samples."
     )
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from core.ground.stats import Estimate, proportion
 from core.ground.writing import many, percent
 from core.measure.metrics import CopyTest, Measurement, copy_tests, metrics
 
 if TYPE_CHECKING:
     from core.measure.store import Evaluation
 
+CLOSE, SHORT = 0.9, 0.7  # of what real images in their place reach
 MISSED = "cropped, zoomed, folded, in inverted colours or turned by a few degrees"
 
 
@@ -107,40 +110,130 @@ def _how(evaluation: Evaluation, flagged: list[Evidence]) -> str:
     return f" in disguise ({way})" if way else " in disguise"
 
 
+@dataclass(frozen=True)
+class Claim:
+    """One thing that the measures say of a model, and the number behind it.
+
+    Attributes:
+        topic: What it is about: "Good at", "Fails at" or "Copies".
+        sentence: What is said.
+        number: What is said as a number, with its interval, and with that of real images as its floor; None where
+            nothing was measured.
+    """
+
+    topic: str
+    sentence: str
+    number: Measurement | None = None
+
+
+def claims(evaluation: Evaluation) -> tuple[Claim, Claim, Claim]:
+    """Says what the model is good at, where it fails, and whether it copies, each with its number."""
+    return _good(evaluation), _fails(evaluation), _copies(evaluation)
+
+
 def sentences(evaluation: Evaluation) -> tuple[str, str, str]:
     """Says what the model is good at, where it fails, and whether it copies."""
-    return _good(evaluation), _fails(evaluation), verdict(evaluation).sentence
+    good, fails, copies = claims(evaluation)
+    return good.sentence, fails.sentence, copies.sentence
 
 
-def _good(evaluation: Evaluation) -> str:
+def overall(evaluation: Evaluation) -> str:
+    """Says in one sentence how near its pictures come to real ones, and whether they are copies.
+
+    Realism and variety are each set beside what real images in their place reach: from :data:`CLOSE` of it on they
+    come close, from :data:`SHORT` on they fall short, below they are far.
+    """
+    ways = {"realism": evaluation.get("precision"), "variety": evaluation.get("coverage")}
+    said: dict[str, list[str]] = {}
+    for name, measured in ways.items():
+        if measured is not None:
+            said.setdefault(_nearness(measured), []).append(name)
+    parts = [f"{how} real ones in {' and '.join(names)}" for how, names in said.items()]
+    first, *others = parts or ["How real they are was not measured"]
+    how = f"Its pictures {first}" if parts else first
+    how += "".join(f" but {other.replace('real ones', 'them')}" for other in others)
+    judged = verdict(evaluation)
+    copies = {
+        True: "but it copies training images" if parts else "and it copies training images",
+        False: "and nothing says that it copies" if parts else "but nothing says that it copies",
+        None: "and whether it copies is open",
+    }[judged.copies]
+    return f"{how}, {copies}."
+
+
+def near(m: Measurement) -> bool:
+    """Tells whether a value comes close to what real images in their place reach."""
+    return _reached(m) >= CLOSE
+
+
+def _nearness(m: Measurement) -> str:
+    if near(m):
+        return "come close to"
+    return "fall short of" if _reached(m) >= SHORT else "are far from"
+
+
+def _good(evaluation: Evaluation) -> Claim:
     praised = [m for entry in metrics if entry.praise and (m := evaluation.get(entry.name))]
     if not praised:
-        return "What it is good at was not measured."
+        return Claim("Good at", "What it is good at was not measured.")
     best = max(praised, key=_reached)
     usual = f", of real ones {percent(best.floor, 0)}" if best.floor is not None else ""
     at_most = "It is good at nothing yet: at most " if _reached(best) < 0.5 else ""
-    return f"{at_most}{percent(best.value, 0)} {best.entry.praise}{usual}."
+    sentence = f"{at_most}{percent(best.value, 0)} {best.entry.praise}{usual}."
+    return Claim("Good at", sentence, best)
 
 
 def _reached(m: Measurement) -> float:
-    """Gives a value as a share of what real images rone."""
+    """Gives a value as a share of what real images reach."""
     return (m.value or 0.0) / (m.floor or 1.0)
 
 
-def _fails(evaluation: Evaluation) -> str:
+def _fails(evaluation: Evaluation) -> Claim:
     rows = [row for row in evaluation.classes if row["n_real"] and row["coverage"] is not None]
+    coverage = evaluation.get("coverage")
+    usual = None if coverage is None or coverage.floor is None else 1 - coverage.floor
     if len(rows) > 1:
         worst = min(rows, key=lambda row: (row["coverage"], row["made_share"]))
         if worst["made_share"] < worst["real_share"] / 3:
-            return (
-                f"It hardly ever makes “{worst['class']}”: {percent(worst['made_share'], 0)} of its pictures, "
-                f"where {percent(worst['real_share'], 0)} are usual."
-            )
-        return (
-            f"It does worst at “{worst['class']}”: {percent(worst['coverage'], 0)} of the real ones have "
-            "a picture of its own nearby."
+            return _too_rare(worst, evaluation.conditions.get("n_samples") or 0)
+        n, name = worst["n_real"], worst["class"]
+        missed = proportion(round((1 - worst["coverage"]) * n), n)
+        title = f"Real “{name}” with nothing like them"
+        return Claim(
+            "Fails at",
+            f"It does worst at “{name}”: {percent(missed.value, 0)} of the real ones have nothing like them among its "
+            "pictures.",
+            _share(title, missed, usual, "real images: of all classes"),
         )
-    coverage = evaluation.get("coverage")
-    if coverage is not None:
-        return f"It has nothing near {percent(1 - (coverage.value or 0), 0)} of the real pictures."
-    return "Where it fails was not measured."
+    if coverage is None or coverage.value is None:
+        return Claim("Fails at", "Where it fails was not measured.")
+    low, high = coverage.interval or (coverage.value, coverage.value)
+    missed = Estimate(1 - coverage.value, 1 - high, 1 - low, coverage.n)
+    return Claim(
+        "Fails at",
+        f"It has nothing near {percent(missed.value, 0)} of the real pictures.",
+        _share("Real pictures with nothing like them", missed, usual),
+    )
+
+
+def _too_rare(worst: Mapping[str, Any], n: int) -> Claim:
+    """Says that it leaves a class out."""
+    name, share, usual = worst["class"], worst["made_share"], worst["real_share"]
+    return Claim(
+        "Fails at",
+        f"It hardly ever makes “{name}”: {percent(share, 0)} of its pictures, where {percent(usual, 0)} are usual.",
+        _share(f"Share of “{name}”", proportion(round(share * n), n), usual),
+    )
+
+
+def _share(title: str, of: Estimate, usual: float | None, note: str = "") -> Measurement:
+    """Writes a share that is read off the table of classes as a measurement of its own."""
+    return Measurement("coverage", title, of.value, of.low, of.high, usual, of.n, "", "", 0.0, note)
+
+
+def _copies(evaluation: Evaluation) -> Claim:
+    """Gives the verdict, with the number of the first test that speaks for it."""
+    judged = verdict(evaluation)
+    tests = sorted(judged.tests, key=lambda one: (not one.flagged, not one.test.strong))
+    number = evaluation.get(tests[0].test.name) if tests else None
+    return Claim("Copies", judged.sentence, number)

@@ -22,13 +22,16 @@ FILM = (
 _HERE = Path(__file__).parent
 
 
-def component(file: str, html: str, *states: str) -> Callable[..., dict[str, dict[str, Any]]]:
+def component(
+    file: str, html: str, *states: str, width: str = "stretch"
+) -> Callable[..., dict[str, dict[str, Any]]]:
     """Makes a component of the folder of a file, which gives the name.
 
     Args:
         file: The folder's ``__init__.py``, as ``__file__`` says.
         html: What stands inside the box.
         states: Names of what the script tells.
+        width: Of its place, ``stretch`` or ``content``.
 
     Returns:
         A function of ``key`` (unique on the page), ``data`` (for JSON, or bytes) and a callback per state. It shows the
@@ -53,7 +56,7 @@ def component(file: str, html: str, *states: str) -> Callable[..., dict[str, dic
         if isinstance(data, dict):
             # in a list: in each value of a dict, Streamlit would look for a table, for which it imports pandas
             data = [data | {"smooth": smooth()}]
-        got = mount(key=key, data=data, **answers)
+        got = mount(key=key, data=data, width=width, **answers)
         return {name: told(got, name) for name in states}
 
     return show

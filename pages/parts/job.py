@@ -55,17 +55,18 @@ def stop(place: Any, job: jobs.Job, key: str, help: str = "") -> None:
 
 
 def resume(place: Any, job: jobs.Job, key: str) -> None:
-    """Draws the button that starts a job again which did not finish."""
+    """Draws the button that starts a job again which did not finish; of a training it says how long that takes."""
+    kind, more = jobs.kinds.get(job.kind), job.seconds_more
     shell.press(
         place,
-        "Resume",
+        f"Resume, {duration(more)}" if kind.trained and more else "Resume",
         kinds.resume,
         job.id,
         icon=":material/play_arrow:",
         key=f"{key}.resume",
         disabled=not shell.may_change(),
         width="stretch",
-        help=jobs.kinds.get(job.kind).resumes,
+        help=kind.resumes,
     )
 
 

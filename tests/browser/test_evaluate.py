@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -50,14 +51,19 @@ def test_a_model_is_measured_from_the_button_to_the_verdict(measured, tiny_evalu
 
 def test_the_answer_is_seen_without_scrolling(measured, tiny_evaluations, screen):
     screen.open(measured, "evaluate", run=tiny_evaluations.runs["vae"])
-    for icon in ("thumb_up", "thumb_down", "content_copy"):
-        mark = screen.page.get_by_test_id("stMain").get_by_label(f"{icon} icon", exact=False).first
-        assert mark.bounding_box()["y"] < 800
+    for topic in ("Good at", "Fails at", "Copies"):
+        assert screen.page.get_by_role("rowheader", name=topic).bounding_box()["y"] < 800
     screen.open(measured, "about", run=tiny_evaluations.runs["gan"])
     assert screen.canvas("about.samples").is_visible()
     for key in ("about.samples", "about.ways", "about.report"):
         box = screen.key(key).bounding_box()
         assert box["y"] + box["height"] < 800
+    screen.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    screen.key("about.share").get_by_role("button", name="Copy link").click()
+    screen.says("Copied")
+    link = screen.page.evaluate("navigator.clipboard.readText()")
+    assert link == f"{measured.url}/about?run={tiny_evaluations.runs['gan']}"
+    assert len(re.findall(rb"/Type\s*/Page[^s]", screen.page.pdf(format="A4"))) == 1
 
 
 def test_the_map_hovers_and_colours_without_the_server(measured, tiny_evaluations, screen):

@@ -12,6 +12,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from core import datasets, jobs, measure, runs, worker
 from core.__main__ import main
@@ -531,6 +532,110 @@ def test_sentences_and_verdict_follow_the_numbers(evaluated):
     assert measure.sentences(unmeasured)[0] == "What it is good at was not measured."
 
 
+def test_a_claim_has_its_number_with_interval_and_what_real_images_have(evaluated):
+    one = measure.read(evaluated.runs["gan evaluation"])
+    good, fails, copies = measure.claims(one)
+    assert [claim.topic for claim in (good, fails, copies)] == ["Good at", "Fails at", "Copies"]
+    assert good.number in one.measurements and copies.number in one.measurements
+    rows = [
+        {"class": "7", "coverage": 0.8, "n_real": 50, "made_share": 0.5, "real_share": 0.5},
+        {"class": "8", "coverage": 0.65, "n_real": 40, "made_share": 0.5, "real_share": 0.5},
+    ]
+    one = changed(dataclasses.replace(one, classes=tuple(rows)), "coverage", value=0.7, floor=0.96)
+    fails = measure.claims(one)[1]
+    assert fails.sentence == (
+        "It does worst at “8”: 35 % of the real ones have nothing like them among its pictures."
+    )
+    low, high = binomtest(14, 40).proportion_ci(method="wilson")
+    assert fails.number.value == 0.35
+    assert fails.number.interval == pytest.approx((low, high))
+    assert fails.number.floor == pytest.approx(0.04)
+    rows[0]["made_share"] = 0.1
+    rows[0]["coverage"] = 0.1
+    fails = measure.claims(one)[1]
+    assert "hardly ever makes “7”: 10 % of its pictures, where 50 %" in fails.sentence
+    assert (fails.number.value, fails.number.floor) == (0.1, 0.5)
+    plain = changed(dataclasses.replace(one, classes=()), "coverage", low=0.6, high=0.8)
+    fails = measure.claims(plain)[1]
+    assert fails.number.interval == pytest.approx((0.2, 0.4))
+    assert measure.sentences(plain)[1] == "It has nothing near 30 % of the real pictures."
+
+
+@pytest.mark.parametrize(
+    ("precision", "coverage", "words"),
+    [
+        (0.95, 0.9, "Its pictures come close to real ones in realism and variety, "),
+        (0.95, 0.75, "come close to real ones in realism but fall short of them in variety, "),
+        (0.1, 0.1, "Its pictures are far from real ones in realism and variety, "),
+        (None, 0.95, "Its pictures come close to real ones in variety, "),
+        (None, None, "How real they are was not measured, "),
+    ],
+)
+def test_one_sentence_sets_realism_and_variety_beside_real_images(
+    evaluated, precision, coverage, words
+):
+    one = measure.read(evaluated.runs["gan evaluation"])
+    one = changed(one, "precision", value=precision, floor=1.0)
+    one = changed(one, "coverage", value=coverage, floor=1.0)
+    assert words in measure.overall(one)
+    assert measure.overall(dataclasses.replace(one, measurements=())).endswith(
+        "whether it copies is open."
+    )
+
+
+def test_the_card_says_data_terms_days_and_who(evaluated, setting):
+    from core.measure import card
+
+    run = jobs.get(evaluated.runs["gan"])
+    about = card.of(run)
+    assert about.sentence == measure.overall(about.evaluation)
+    assert about.fact("Licence of the images").text == "CC BY 4.0"
+    assert about.fact("Learned from").text.startswith("Digits, 8 px: 1,094 grey images of 8×8 px")
+    assert "with 300 pictures of its own beside" in about.fact("Measured").text
+    assert (about.fact("Made by").text, about.said) == (card.UNKNOWN, ())
+    assert any("0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in text for text in about.limits)
+    card.state(run, use="For a talk.", limits="No faces.\n\nNo text.", who="Ada")
+    mine = card.of(run)
+    assert (mine.use, mine.limits, mine.said) == (
+        "For a talk.",
+        ("No faces.", "No text."),
+        card.SAID,
+    )
+    assert mine.fact("Made by").text == "Ada"
+    card.state(run, use=" ", who="", limits="")
+    assert card.of(run) == about
+    with pytest.raises(UserError, match="use must have at most 2,000 characters, got 2,001"):
+        card.state(run, use="x" * 2001)
+    setting(view_only=1)
+    with pytest.raises(UserError, match="for viewing only"):
+        card.state(run, use="For a talk.")
+
+
+def test_terms_that_nobody_has_recorded_are_said_and_come_with_the_dataset(evaluated):
+    from core.measure import card
+
+    run = jobs.get(evaluated.runs["gan"])
+    record = json.loads((run.path / "run.json").read_text())
+    record["dataset"] |= {"name": "mine", "config": {}}
+    (run.path / "run.json").write_text(json.dumps(record))
+    gone = card.of(run).fact("Licence of the images")
+    assert (gone.text, gone.remedy) == (
+        "not recorded",
+        "The dataset mine is not here any more. Import it again to say it.",
+    )
+    digits = datasets.load("digits")
+    datasets.save("mine", dataclasses.replace(digits, terms={"consent": "unknown"}))
+    about = card.of(run)
+    assert about.fact("Consent of the people shown").text == "not recorded"
+    assert "Licence and consent" in about.fact("Consent of the people shown").remedy
+    assert any(text.startswith("Find out the terms") for text in about.limits)
+    datasets.state("mine", licence="CC0", consent="given")
+    about = card.of(run)
+    assert about.fact("Licence of the images").text == "CC0"
+    assert about.fact("Consent of the people shown").text == "given"
+    assert not any(text.startswith("Find out the terms") for text in about.limits)
+
+
 def test_every_metric_says_what_it_means_and_when_not_to_trust_it():
     for entry in measure.metrics:
         assert entry.group in measure.GROUPS
@@ -549,8 +654,11 @@ def test_the_report_is_one_file_with_pictures_settings_versions_and_seeds(evalua
     assert page.count("data:image/png;base64,") > 12
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
     assert "<script" not in page
+    assert page.index('class="card"') < page.index("The numbers")
     for words in (
-        measure.sentences(found)[0],
+        measure.overall(found),
+        *measure.sentences(found),
+        "Licence of the images",
         "Kernel distance (KID), judge",
         '"seed": 0',
         '"torch": "',
@@ -588,6 +696,18 @@ def test_the_command_measures_and_writes_the_report(evaluated, capsys, setting, 
     printed = capsys.readouterr().out
     assert re.search(r"Kernel distance \(KID\), principal components +\S+ \[.*real images", printed)
     assert out.read_text().startswith("<!doctype html>")
+
+
+def test_the_command_says_the_card_and_keeps_what_the_owner_says(evaluated, capsys):
+    id = evaluated.runs["gan"]
+    assert main(["card", id, "--use", "For a talk.", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["sentence"] == measure.overall(measure.latest(id))
+    assert (found["use"], found["said_by_owner"]) == ("For a talk.", ["use"])
+    assert [claim["topic"] for claim in found["claims"]] == ["Good at", "Fails at", "Copies"]
+    assert found["facts"]["Licence of the images"] == "CC BY 4.0"
+    assert main(["card", evaluated.runs["plain"]]) == 0
+    assert "It has not been measured yet" in capsys.readouterr().out
 
 
 def test_the_command_refuses_all_before_it_measures_one(evaluated, capsys):

@@ -346,6 +346,10 @@ def test_share_and_time_left_follow_the_pace_since_the_start(make):
         files.write_json(job.path / "state.json", dict(job.state))
         jobs.set_state(job.path, begun=250)
         assert jobs.get(job.id).seconds_left is None
+    jobs.set_state(job.path, begun=200, status="stopped")
+    stopped = jobs.get(job.id)
+    assert stopped.seconds_left is None
+    assert stopped.seconds_more == pytest.approx(150)  # were it resumed
 
 
 # --- View-only and caps -------------------------------------------------------------------------

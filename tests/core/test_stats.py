@@ -8,6 +8,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from core.ground import stats, writing
 
@@ -21,6 +22,9 @@ def test_shares_have_wilsons_interval():
         assert abs(found.value - p) == pytest.approx(z * (p * (1 - p) / 300) ** 0.5)
     assert stats.proportion(0, 50).low == 0 and stats.proportion(50, 50).high == 1
     assert stats.proportion(0, 0).interval == (0, 1)
+    for count, n in ((0, 7), (1, 3), (7, 7), (142, 300), (4_321, 5_000)):
+        low, high = binomtest(count, n).proportion_ci(method="wilson")
+        assert stats.proportion(count, n).interval == (float(low), float(high))
     flags = np.arange(40) < 3
     assert stats.share(flags) == stats.share(torch.as_tensor(flags)) == stats.proportion(3, 40)
 

@@ -208,10 +208,15 @@ class Visit:
         return read("\n".join(str(node.value) for kind in kinds for node in getattr(self.at, kind)))
 
     @property
-    def measures(self) -> str:
-        """The table of measures, as HTML."""
+    def tables(self) -> list[str]:
+        """The tables of measures, as HTML."""
         bodies = [node.proto.body for node in self.at.get("html")]
-        return next(body for body in bodies if 'class="measures"' in body)
+        return [body for body in bodies if 'class="measures"' in body]
+
+    @property
+    def measures(self) -> str:
+        """The table of every measure: the last one, as HTML."""
+        return self.tables[-1]
 
     @property
     def errors(self) -> list[str]:

@@ -554,7 +554,7 @@ def test_an_origin_of_generative_models_is_one_file(files, visit, run, monkeypat
     said = {
         "latent": "Lamps as it was brought.",
         "evaluate": "so it has no loss of its own",
-        "about": "brought for images as of **Digits",
+        "about": "**Brought for images as of:** Digits",
         "train": "**Lamps** · blob",
     }
     for page in (*said, "robustness"):

@@ -48,7 +48,8 @@ def raced(turns: int = 2, **values: object) -> jobs.Job:
 
 def test_nobody_has_raced_yet(visit):
     seen = visit("race").calm()
-    assert "Nobody has raced yet." in seen.texts("info")
+    assert "Nobody has raced yet." in seen.texts("markdown")
+    assert seen.all("race.start")
     assert "race" not in seen.at.query_params
 
 

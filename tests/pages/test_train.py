@@ -290,9 +290,12 @@ def test_why_a_run_ended_is_said_and_it_can_be_resumed(visit, trained, spawned, 
         )
     else:
         words = "The loss is nan at step 3. Lower train.lr."
-        jobs.set_state(run.path, status=status, message=words)
+        pace = {"done": 100, "total": 400, "begun": 0, "started": 1000.0, "told": 1030.0}
+        jobs.set_state(run.path, status=status, message=words, **pace)
     seen = visit("train", run=run.id)
     assert words in seen.texts(kind)
+    if status in ("failed", "stopped"):
+        assert seen.widget("train.resume").label == "Resume, 1 min 30 s"
     assert f"· {status}" in seen.texts("markdown")
     seen.press("train.resume").calm()
     assert spawned == [run.id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -10,11 +11,12 @@ import streamlit as st
 from core import jobs, measure
 from core.catalog import UserError
 from core.ground.writing import percent, percents
+from core.measure.features import extractors
 from pages.parts import shell, show
 from pages.parts import table as measures
 
 if TYPE_CHECKING:
-    from core.measure import Evaluation, Measurement
+    from core.measure import Claim, Evaluation, Measurement
 
 GROUPS = {  # of measures, as questions
     "quality": "How near is it to real images?",
@@ -30,7 +32,6 @@ _VALUE = "value, with its interval"
 SYMBOLS = ("circle", "square", "triangle-up", "cross", "x")  # of measures, class by class
 _PLAIN = {"displayModeBar": False}
 _LEGEND = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 11}}
-_SAYS = (":material/thumb_up:", ":material/thumb_down:", ":material/content_copy:")
 
 
 def number(value: float | None, scale: str) -> str:
@@ -54,11 +55,20 @@ def span(measurement: Measurement) -> str:
     return text.replace(" ", "\u00a0")
 
 
-def sentences(evaluation: Evaluation) -> None:
-    """Says in three sentences what the model is good at, where it fails, and whether it copies."""
-    for icon, sentence in zip(_SAYS, measure.sentences(evaluation), strict=True):
-        if sentence:
-            st.markdown(f"{icon} {shell.plain(sentence)}")
+def claims(said: Sequence[Claim]) -> None:
+    """Says what the model is good at, where it fails and whether it copies, each with its number and bar."""
+    measures.table(
+        [_claim(claim) for claim in said],
+        alt="What it is good at, where it fails and whether it copies",
+        heads=("What the measures say", "Value", "Real images"),
+    )
+
+
+def _claim(claim: Claim) -> measures.Row:
+    if (m := claim.number) is None:
+        return measures.Row(claim.sentence, "", group=claim.topic)
+    note = " · ".join(filter(None, (name_of(m), m.note)))
+    return replace(_row(m), name=claim.sentence, group=claim.topic, note=note)
 
 
 def report(run: jobs.Job, evaluation: Evaluation, key: str) -> None:
@@ -81,20 +91,29 @@ def report(run: jobs.Job, evaluation: Evaluation, key: str) -> None:
     )
 
 
-def conditions(evaluation: Evaluation) -> str:
-    """Says under which conditions the values were measured: what somebody else needs to compare them."""
+def conditions(evaluation: Evaluation) -> None:
+    """Says how the values were measured; what only somebody who compares them needs waits behind "?"."""
     shared = evaluation.conditions
-    judge = shared.get("judge_accuracy")
-    parts = [
-        f"{shared['n']:,} generated images from step {evaluation.step:,} "
-        f"({evaluation.images:,} training images seen)",
-        f"against {shared['n_reference']:,} real ones ({shared['reference']} split of {shared['dataset']})",
-        f"features: {shared['extractor']} {str(shared['hash'])[:8]}"
-        + (f" ({percent(judge)} right on test images)" if judge is not None else ""),
+    accuracy = shared.get("judge_accuracy")
+    name, about = shared["extractor"], ""
+    if name in extractors:
+        name, about = extractors.get(name).title, f"{extractors.get(name).caption} "
+    seen = f"seen through {name}"
+    if accuracy:
+        seen += f"; the judge, which tells the classes, names {percent(accuracy)} of the test images rightly"
+    exact = [
+        f"{shared['extractor']} {str(shared['hash'])[:8]}",
         *(f"{name} {value}" for name, value in shared["sampling"].items()),
         f"seed {shared['seed']}",
     ]
-    return shell.plain(" · ".join(parts))
+    st.caption(
+        shell.plain(
+            f"{shared['n']:,} generated images from step {evaluation.step:,} ({evaluation.images:,} training images "
+            f"seen) beside {shared['n_reference']:,} real ones ({shared['reference']} split of {shared['dataset']}), "
+            f"{seen}."
+        ),
+        help=shell.plain(f"{about}To measure the same again: {', '.join(exact)}."),
+    )
 
 
 def table(measurements: Sequence[Measurement]) -> None:
@@ -107,9 +126,9 @@ def table(measurements: Sequence[Measurement]) -> None:
         st.caption("↑ higher is better, ↓ lower is better. The tick on a bar: real images instead.")
     refused = [m for m in measurements if not m.known]
     if refused:
-        st.markdown("**Not measured**")
-        for m in refused:
-            st.caption(f"**{shell.plain(name_of(m))}**: {shell.plain(m.note)}")
+        with st.expander(f"Not measured: {len(refused)}"):
+            for m in refused:
+                st.caption(f"**{shell.plain(name_of(m))}**: {shell.plain(m.note)}")
 
 
 def name_of(measurement: Measurement) -> str:
@@ -135,18 +154,6 @@ def _row(m: Measurement) -> measures.Row:
         m.note,
         GROUPS[metric.group],
     )
-
-
-def shares(measurements: Sequence[Measurement], *, key: str) -> bool:
-    """Draws the measures that are shares and better when higher, with interval and floor; False without any."""
-    measured = [
-        m
-        for m in measurements
-        if m.known and m.entry.scale == "share" and m.entry.direction == "higher"
-    ]
-    if measured:
-        dots({name_of(m): m for m in measured}, key=key)
-    return bool(measured)
 
 
 def dots(cells: Mapping[str, Measurement], *, key: str, axis: str = "") -> None:

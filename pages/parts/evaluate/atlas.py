@@ -81,7 +81,7 @@ def draw(evaluation: Evaluation) -> None:
             height=400,
         )
         st.caption(
-            "Near points look alike to the judge. Rings are real images, discs are generated ones. "
+            "Near points look alike. Rings are real images, discs are generated ones. "
             "Real ones that no generated one comes near are *missing*; generated ones far from every real one are "
             "*not realistic*."
             + (" t-SNE follows when the measures are done." if "t-SNE" not in ready else "")

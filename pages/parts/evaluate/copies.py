@@ -9,6 +9,7 @@ from core.measure import Evaluation
 from pages.parts import evaluate, shell, show
 
 PAIRS = 12  # suspects side by side
+LEAST, LARGEST = 48, 80  # CSS pixels of one of them; on a phone they stand in two rows
 
 
 @st.fragment
@@ -57,7 +58,7 @@ def pairs(evaluation: Evaluation, arrays: measure.Arrays) -> None:
             ],
         ),
         **hidden,
-        "Nearest training image, to the judge": (
+        "Nearest training image by what it shows (features)": (
             measure.training_images(evaluation, arrays.near_features[at]),
             [f"feature distance {d:.2f}" for d in arrays.near_features_distance[at]],
         ),
@@ -71,7 +72,8 @@ def pairs(evaluation: Evaluation, arrays: measure.Arrays) -> None:
             alt=f"{title}: " + "; ".join(titles),
             titles=titles,
             max_zoom=8,
-            max_height=70,
+            min_zoom=LEAST / x.shape[-1],
+            max_height=2 * LARGEST,
         )
     if near := measure.in_disguise(arrays, at):
         st.caption("In disguise, from the left: " + " · ".join(done for _, done, _ in near) + ".")

@@ -10,6 +10,7 @@ from core import jobs, runs
 from core.ground.writing import duration
 from core.kinds import train as training
 from pages.parts import job, shell
+from pages.parts.share import address
 
 
 def draw(actions: Any, run: jobs.Job, key: str) -> None:
@@ -52,11 +53,8 @@ def to(page: str, label: str, icon: str, run: jobs.Job, key: str, **look: Any) -
 def share(run: jobs.Job, key: str) -> None:
     """Offers the address of the page about a model."""
     with st.popover("Share", icon=":material/share:", key=f"{key}.share"):
-        base = (st.context.url or "").rstrip("/")
-        for page in shell.pages():
-            base = base.removesuffix(f"/{page.name}")
         st.caption("One page about this model, for everybody who can reach this server:")
-        st.code(f"{base}/about?run={run.id}", language=None, wrap_lines=True)
+        st.code(address(run), language=None, wrap_lines=True)
         to("about", "Open it", ":material/info:", run, f"{key}.about")
 
 

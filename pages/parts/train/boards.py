@@ -7,15 +7,16 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import datasets, jobs, measure
+from core import datasets, jobs, measure, runs
 from core.catalog import UserError
 from core.ground.writing import many, percent, percents
-from core.measure import Comparison, MetricRow
+from core.measure import Comparison, MetricRow, metrics
 from core.norms import norm_of
 from core.robustness import Report
 from pages.parts import evaluate, shell, show
 
-MORE = ("coverage", "accuracy", "nearer")  # measures beside the one that ranks
+# measures beside the one that ranks, and their heads
+MORE = {"coverage": "Coverage", "accuracy": "Right class", "nearer": "Nearer to training"}
 ROWS = 60  # evaluations and reports that are read, the newest
 
 
@@ -38,23 +39,32 @@ def draw() -> None:
 def models(dataset: str) -> None:
     """Ranks the evaluations of a dataset, each group of equal conditions by itself."""
     st.markdown("**Models**")
-    ready = [evaluate.opened(job) for job in measure.listing()[:ROWS] if job.status != "queued"]
+    of = {run.id: runs.dataset_of(run) for run in runs.listing()}
+    here = [job for job in measure.listing() if of.get(job.target, dataset) == dataset]
+    ready = [evaluate.opened(job) for job in here[:ROWS] if job.status != "queued"]
     known = [each for each in ready if each is not None and each.dataset == dataset]
     boards = [board for board in measure.boards(known) if board.leading is not None]
     if not boards:
         st.caption("None is measured yet. **Measure** above does it for the chosen run.")
     for number, board in enumerate(boards):
-        first = board.evaluations[0].conditions
+        assert board.leading is not None
+        first, several = board.evaluations[0].conditions, len(board.evaluations) > 1
         st.caption(
-            f"{many(len(board.evaluations), 'model')}, by {board.leading.title if board.leading else ''}: "
-            f"{first.get('n_samples', 0):,} samples each beside {first.get('n_reference', 0):,} real images "
-            f"({first.get('reference')}), seen through {shell.plain(str(first.get('extractor')))}. "
-            "★: the best, and all that its interval does not tell apart from it."
+            f"{many(len(board.evaluations), 'model')}{', the best first' if several else ''}, by "
+            f"{shell.plain(board.leading.title)}: {first.get('n_samples', 0):,} samples each beside "
+            f"{first.get('n_reference', 0):,} real images of the {first.get('reference')} split."
+            + " ★: the best, and all that its interval does not tell apart from it."
+            * several
         )
+        shares = [row for row in board.rows if metrics.get(row.metric).scale == "share"]
         st.dataframe(
             show.named(pd.DataFrame(rows(board)), "model"),
             hide_index=True,
             key=f"train.board.{number}",
+            column_config={
+                head(row): st.column_config.NumberColumn(format="percent") for row in shares
+            },
+            placeholder="–",
             alt="Models from the best to the worst",
         )
 
@@ -85,7 +95,8 @@ def rows(board: Comparison) -> list[dict[str, Any]]:
 
 def head(row: MetricRow) -> str:
     """Names a column; what sees the images stands above the table."""
-    return f"{row.title.partition(',')[0]} {evaluate.BETTER[row.direction]}"
+    title = MORE.get(row.metric) or row.title.partition(",")[0]
+    return f"{title} {evaluate.BETTER[row.direction]}"
 
 
 def classifiers(dataset: str) -> None:
@@ -93,8 +104,9 @@ def classifiers(dataset: str) -> None:
     from core import robustness
 
     st.markdown("**Classifiers**")
-    boards = robustness.boards(filter(None, map(report, jobs.listing("attack")[:ROWS])))
-    boards = [board for board in boards if board[0].data.get("name") == dataset]
+    listed = jobs.listing("attack")
+    here = [job for job in listed if runs.dataset_of(job) == dataset]
+    boards = robustness.boards(filter(None, map(report, here[:ROWS])))
     if not boards:
         st.caption("None is attacked yet.")
         shell.go("robustness", "Attack a classifier")

@@ -13,6 +13,7 @@ from core.catalog import UserError
 from core.ground import files
 from core.kinds import train as training
 from pages.parts import shell, show
+from pages.parts.train import follow
 
 COLUMNS = (
     "id", "name", "status", "family", "dataset", "distance", "copying", "classes", "images/s",
@@ -63,8 +64,10 @@ def table() -> None:
     """Lists the runs with a search, and compares up to four."""
     every = jobs.listing()
     listed = [job for job in every if runs.is_run(job)]
-    st.subheader("Runs", anchor=False)
     broken({job.id for job in every})
+    if not listed:
+        return
+    st.subheader("Runs", anchor=False)
     sought = (
         st.text_input(
             "Search",
@@ -102,7 +105,7 @@ def table() -> None:
     chosen = st.dataframe(
         show.named(pd.DataFrame(rows, columns=COLUMNS), "name", "note"),
         hide_index=True,
-        height=min(36 * (len(rows) + 1) + 3, 300),
+        height=min(36 * (max(len(rows), 1) + 1) + 3, 300),
         key="train.table",
         on_select="rerun",
         selection_mode="multi-row",
@@ -156,4 +159,10 @@ def table() -> None:
             show.film(run, key=f"train.compare.{run.id}", max_height=260)
     log = {labels[run.id]: files.Log(run.path).read()[0] for run in several}
     known = show.charts([curve for run in several for curve in training.curves(run)], log)
-    show.curves(log, known, key="train.compare")
+    key = follow.keys(known)
+    for chart, column in zip(key, st.columns(2, gap="medium"), strict=False):
+        with column:
+            names = len(chart.lines) * len(log)  # the legend has a line for each
+            show.curves(log, [chart], key=f"train.compare.{chart.key}", height=220 + 20 * names)
+    further = [chart for chart in known if chart not in key]
+    follow.further(log, further, key="train.compare.more", open="train.compare.all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -68,17 +69,25 @@ def live(id: str, status: str, sampled: bool) -> None:
             + "; ".join(f"{text}, at {images:,} images" for images, text in marks)
             + "."
         )
-    with st.expander("More curves", on_change="rerun", key="train.all") as more:
+    rest = [chart for chart in charts if chart not in key]
+    further(log, rest, key=f"train.more.{id}", open="train.all", marks=marks)
+
+
+def further(
+    log: dict[str, list[dict[str, Any]]],
+    charts: list[Curve],
+    *,
+    key: str,
+    open: str,
+    marks: Sequence[tuple[int, str]] = (),
+) -> None:
+    """Keeps the other curves of one or several runs behind a line that opens them, whose key is ``open``."""
+    with st.expander("More curves", on_change="rerun", key=open) as more:
         if more.open:
-            rest = [chart for chart in charts if chart not in key]
             for number, column in enumerate(st.columns(2, gap="medium")):
                 with column:
                     show.curves(
-                        log,
-                        rest[number::2],
-                        key=f"train.more.{id}.{number}",
-                        height=200,
-                        marks=marks,
+                        log, charts[number::2], key=f"{key}.{number}", height=200, marks=marks
                     )
 
 
