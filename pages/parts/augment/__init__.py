@@ -223,19 +223,30 @@ def _step(index: int, step: dict[str, Any]) -> None:
     entry = augment.augmentations.get(step["name"])
     number, last = step["number"], len(st.session_state[KEY]) - 1
     key = f"augment.on.{number}"
-    with st.container(border=True, horizontal=True, vertical_alignment="center", gap="xsmall"):
-        step["enabled"] = st.toggle(
-            entry.title,
-            **({} if key in st.session_state else {"value": step["enabled"]}),
-            key=key,
-            width="stretch",
-        )
-        # no help on it: Streamlit's tooltip swallows every other click on a popover
-        with st.popover("", icon=":material/tune:", type="tertiary", width="content"):
-            _settings(entry, step, number)
-        _button(index, "up", number, "arrow_upward", "Earlier", index == 0)
-        _button(index, "down", number, "arrow_downward", "Later", index == last)
-        _button(index, "remove", number, "close", "Remove", False)
+    with st.container(
+        border=True,
+        horizontal=True,
+        horizontal_alignment="distribute",
+        vertical_alignment="center",
+        gap="xsmall",
+    ):
+        with st.container(
+            horizontal=True, vertical_alignment="center", gap="xsmall", width="content"
+        ):
+            step["enabled"] = st.toggle(
+                entry.title,
+                **({} if key in st.session_state else {"value": step["enabled"]}),
+                key=key,
+                label_visibility="collapsed",
+            )
+            st.markdown(entry.title, width=106)  # which breaks into lines, where a label is cut off
+        with st.container(horizontal=True, gap="xsmall", width="content"):
+            # no help on it: Streamlit's tooltip swallows every other click on a popover
+            with st.popover("", icon=":material/tune:", type="tertiary", width="content"):
+                _settings(entry, step, number)
+            _button(index, "up", number, "arrow_upward", "Earlier", index == 0)
+            _button(index, "down", number, "arrow_downward", "Later", index == last)
+            _button(index, "remove", number, "close", "Remove", False)
 
 
 def _button(index: int, act: str, number: int, icon: str, help: str, disabled: bool) -> None:

@@ -9,7 +9,7 @@ from core import datasets
 from core.ground.writing import percent
 from pages.parts import shell, show
 from pages.parts.canvas import canvas
-from pages.parts.robustness import Question, images, target
+from pages.parts.robustness import Question, images, target, there
 
 OFFERED = 8  # images to take instead of a drawing
 
@@ -20,6 +20,12 @@ def draw(question: Question) -> None:
     import torch
 
     dataset = question.dataset
+    if not there(question.classifier, dataset):
+        with shell.empty(
+            f"There is no classifier of {shell.plain(dataset.name)} to fool yet. Train one, or bring your own.",
+            ":material/school:",
+        ):
+            return
     st.markdown("**1. Draw** one of: " + shell.plain(", ".join(dataset.classes[:12])))
     left, right = st.columns([1, 1.6], gap="large", vertical_alignment="center")
     drawn = None

@@ -16,8 +16,9 @@ function show(me) {
   const captions = me.find(".captions");
   captions.hidden = !data.captions.length;
   captions.replaceChildren(...data.captions.map((text) => {
-    const words = document.createElement("span");
-    words.textContent = text;
+    const words = document.createElement("span"), head = document.createElement("b"), [first, ...more] = text.split("\n");
+    head.textContent = first;
+    words.append(head, ...more.flatMap((line) => [document.createElement("br"), line]));
     return words;
   }));
   canvas.setAttribute("role", data.clickable ? "application" : "img");
