@@ -55,9 +55,8 @@ def ask(question: Question) -> None:
 
     of = question.dataset
     usual = Budget(LINF, of.shape, of.medium.name).usual
-    st.session_state.setdefault(
-        f"{KEY}.eps", round(usual, 4)
-    )  # instead of the 0 that stands for it
+    # the slider shows the usual strength instead of the 0 that stands for it
+    st.session_state.setdefault(f"{KEY}.eps", round(usual, 4))
     left, middle, right = st.columns(3, gap="medium")
     with left:
         images = int(form.control(FurtherConfig.knobs()["images"], f"{KEY}.train"))
