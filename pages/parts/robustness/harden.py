@@ -8,11 +8,12 @@ from typing import Any
 import streamlit as st
 
 from core import jobs, kinds, runs
+from core.datasets import Dataset
 from core.ground.writing import duration
 from pages.parts import form, shell
 from pages.parts.job import panel
 from pages.parts.job import take as take_files
-from pages.parts.robustness import BY_KEY, Question, releases, target, there
+from pages.parts.robustness import Question, releases, target, there
 
 KEY = "robust.harden"
 
@@ -54,9 +55,8 @@ def ask(question: Question) -> None:
 
     of = question.dataset
     usual = Budget(LINF, of.shape, of.medium.name).usual
-    st.session_state.setdefault(
-        f"{KEY}.eps", round(usual, 4)
-    )  # instead of the 0 that stands for it
+    # the slider shows the usual strength instead of the 0 that stands for it
+    st.session_state.setdefault(f"{KEY}.eps", round(usual, 4))
     left, middle, right = st.columns(3, gap="medium")
     with left:
         images = int(form.control(FurtherConfig.knobs()["images"], f"{KEY}.train"))
@@ -77,24 +77,22 @@ def ask(question: Question) -> None:
             help="A job on the server. It goes on when you leave, and can be stopped and resumed.",
             width="stretch",
         )
-        seconds = _expected(question, values, images)
+        steps, n = values["attack_steps"], values["n"]
+        seconds = _expected(question.classifier, of.fingerprint, steps, n, images, of)
         st.caption(
             f"About {duration(seconds)}, measuring included. Against changes of up to "
             f"{LINF.text(values['eps'] or usual)} per value."
         )
 
 
-@st.cache_data(
-    max_entries=64, ttl="10m", show_spinner="Measuring how fast it learns", hash_funcs=BY_KEY
-)
-def _expected(question: Question, values: dict[str, Any], images: int) -> float:
+@st.cache_data(max_entries=64, ttl="10m", show_spinner="Measuring how fast it learns")
+def _expected(classifier: str, data: str, steps: int, n: int, images: int, _of: Dataset) -> float:
     from core.robustness import classifiers
     from core.robustness.hardening import FurtherConfig, HardeningConfig, expected
 
-    target(question)  # refuses what is not there yet
-    opened = classifiers.open_model(question.classifier, question.dataset)
-    config = HardeningConfig.of(values, "harden")
-    return expected(opened, question.dataset, config, FurtherConfig.of({"images": images}, "train"))
+    opened = classifiers.open_model(classifier, _of)
+    config = HardeningConfig(attack_steps=steps, n=n)
+    return expected(opened, _of, config, FurtherConfig(images=images))
 
 
 def start(question: Question, values: dict[str, Any], images: int) -> None:
