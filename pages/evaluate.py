@@ -39,7 +39,7 @@ def head(run: jobs.Job, listed: list[jobs.Job]) -> jobs.Job | None:
                 list(names),
                 index=None,
                 key="evaluate.job",
-                format_func=names.get,
+                format_func=names.__getitem__,
                 placeholder=f"newest: {names[listed[0].id]}",
                 label_visibility="collapsed",
             )
