@@ -26,7 +26,9 @@ def opening() -> None:
         with picture:
             wander(run.id)
         with side:
-            st.markdown("**Drag on the left picture**, and see what this model would draw there.")
+            st.markdown(
+                "**Drag over the small pictures**, and see what this model would draw there."
+            )
             st.caption(
                 f"{shell.plain(run.name)} ({shell.plain(runs.family_of(run))}{shell.on(run)}), "
                 + shell.plain(f"step {metadata['step']:,}, seed {metadata['seed']}.")
