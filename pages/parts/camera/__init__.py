@@ -20,7 +20,7 @@ LONGEST = 80_000  # characters of a picture as text
 _HEAD = "data:image/jpeg;base64,"
 _show = component(
     __file__,
-    '<div class="view"><video muted playsinline></video><p role="status"></p></div>'
+    '<div class="view"><video muted playsinline aria-label="What the camera sees"></video><p role="status"></p></div>'
     '<div class="under"><input type="text" maxlength="60" aria-label="Class of the next pictures" '
     'placeholder="Class, such as cup"><button type="button" class="next">Next class</button></div>'
     '<div class="under"><button type="button" class="hold">Hold to take pictures</button>'
