@@ -161,7 +161,7 @@ class Session:
                 pad = got.delta.new_element.bidi_component  # empty of another element
                 if pad.id.endswith("latent.pad"):
                     self.id, self.fragment = pad.id, got.delta.fragment_id
-                    self.data = json.loads(pad.json)
+                    (self.data,) = json.loads(pad.json)
                     took = (time.perf_counter() - start) * 1000
             if kind == "script_finished":
                 return took
