@@ -177,11 +177,10 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
         on_stay=partial(view_link.stay, spot),
     )
     view_link.below(spot)
-    if view.rest:
+    medium = spot.opened.medium
+    if view.rest and not medium.mime.startswith("image/"):  # a picture is on the pad
         name = f"{spot.checkpoint.run}-{spot.checkpoint.step}"
-        show.item(
-            spot.space.items(spot.point)[0], spot.opened.medium, name, key="latent.item", drawn=True
-        )
+        show.item(spot.space.items(spot.point)[0], medium, name, key="latent.item")
 
 
 def moved() -> None:

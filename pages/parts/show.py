@@ -77,7 +77,6 @@ def item(
     *,
     key: str,
     levels: int = 256,
-    drawn: bool = False,
     max_height: int = 240,
 ) -> None:
     """Shows one stored item (…) at large or plays it, as its medium says, and offers it as a file.
@@ -88,12 +87,9 @@ def item(
         name: Of the file, without its end.
         key: Unique on the page.
         levels: Values that a number of it can take.
-        drawn: Whether a picture of it is shown already; then a picture is not shown again.
         max_height: Of a picture, in CSS pixels.
     """
     content, kind = medium.alone(x, levels), medium.mime.partition("/")[0]
-    if kind == "image" and drawn:
-        return
     if kind == "image":
         whole = medium.pictures(x[None], levels)
         pictures(whole, columns=1, alt=name, key=key, max_height=max_height, max_zoom=48)
