@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import streamlit as st
 
@@ -275,8 +275,12 @@ def terms(dataset: Any) -> None:
         )
         return
     licence = st.text_input("Licence", now["licence"], key="data.licence", max_chars=200)
-    consent = st.text_input(
-        "Consent of the people shown", now["consent"], key="data.consent", max_chars=200
+    options = get_args(datasets.Consent)
+    consent = st.selectbox(
+        "Consent of the people shown",
+        options,
+        options.index(now["consent"]) if now["consent"] in options else 0,
+        key="data.consent",
     )
     shell.press(
         st,

@@ -14,6 +14,7 @@ from pages.parts.robustness import (
     Question,
     controls,
     curve,
+    forget_stopped,
     known,
     screen,
     target,
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 def result(question: Question) -> None:
     """Shows the verdict, the number and the curve; measures first when that was asked for."""
-    asked_for = st.session_state.get("robust.go") in (question.key, "again")
+    asked = st.session_state.get("robust.go")
+    if asked == "again":
+        forget_stopped(question)
+    asked_for = asked in (question.key, "again")
     screening = known(question)
     if asked_for and not (screening and screening.done):
         st.session_state["robust.go"] = question.key
