@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import jobs, kinds
+from core import jobs, kinds, runs
 from core.ground.writing import duration
 from core.kinds.race import RaceConfig
 from pages.parts import form, shell, show, track
@@ -218,7 +218,8 @@ def head(job: jobs.Job) -> None:
 actions = shell.header("Which family learns fastest?")
 listed = jobs.listing("race")
 ids = [job.id for job in listed]
-shell.choose("race", ids, ids[0] if ids else None)
+own = [job.id for job in listed if runs.dataset_of(job) == shell.chosen_dataset()]
+shell.choose("race", ids, next(iter(own or ids), None))
 if len(ids) > 1:
     names = {job.id: shell.called(job) for job in listed}
     st.selectbox("Race", ids, key="race", format_func=lambda id: names.get(id, str(id)))
@@ -235,6 +236,11 @@ else:
         the_form()
     st.query_params["race"] = st.session_state["race"]
     shown = next(job for job in listed if job.id == st.session_state["race"])
+    if not own:
+        st.caption(
+            f":material/info: Nobody has raced on {shell.plain(shell.chosen_dataset())} yet. This one was on "
+            f"{shell.plain(runs.dataset_of(shown))}."
+        )
     with st.container(border=True):
         head(shown)
         shell.live(live, 2 if shown.active else None, shown.id, shown.status)
