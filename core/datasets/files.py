@@ -96,19 +96,26 @@ def received(name: str, files: Sequence[tuple[str, bytes]]) -> Iterator[Path]:
             file = folder / f"{name}.zip"
             file.write_bytes(files[0][1])
         else:
-            file, taken = folder / name, set()
+            file, taken = folder / name, {}
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
                 for path, content in files:
-                    packed.writestr(zipfile.ZipInfo(own := _own(path, taken)), content)
-                    taken.add(own)
+                    packed.writestr(zipfile.ZipInfo(_own(path, taken)), content)
         yield file
 
 
-def _own(path: str, taken: set[str]) -> str:
-    """Numbers a path that another file has already: pictures chosen one by one may come from several folders."""
-    stem, dot, suffix = path.rpartition(".")
-    more = (f"{stem or suffix} ({i}){dot}{suffix}" for i in itertools.count(2))
-    return next(each for each in itertools.chain([path], more) if each not in taken)
+def _own(path: str, taken: dict[str, int]) -> str:
+    """Numbers a path that another file has already: pictures chosen one by one may come from several folders.
+
+    Args:
+        path: Of the file.
+        taken: The last number that was tried for each path; this one is added.
+    """
+    own, (stem, suffix) = path, os.path.splitext(path)
+    while own in taken:
+        taken[path] += 1
+        own = f"{stem} ({taken[path]}){suffix}"
+    taken[own] = 1
+    return own
 
 
 class Directory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import zipfile
 from collections import Counter
 
@@ -126,6 +127,20 @@ def test_loose_pictures_of_one_name_are_all_kept():
         names = {name for name, _ in found.samples}
     assert names == {"photo.png", *(f"photo ({i}).png" for i in range(2, 10))}
     assert not path.exists()
+
+
+def test_a_name_without_a_dot_is_numbered_and_a_number_that_is_taken_is_passed_over():
+    names = ["cup", "cup", "a.png", "a (2).png", "a.png", "a.png", "a (2).png"]
+    with datasets.received("loose", [(name, b"") for name in names]) as path:
+        kept = zipfile.ZipFile(path).namelist()
+    assert kept == ["cup", "cup (2)", "a.png", "a (2).png", "a (3).png", "a (4).png", "a (2) (2).png"]
+
+
+def test_thousands_of_one_name_are_numbered_at_once():
+    began = time.process_time()
+    with datasets.received("loose", [("photo.png", b"")] * 8_000) as path:
+        assert len(set(zipfile.ZipFile(path).namelist())) == 8_000
+    assert time.process_time() - began < 4  # not quadratic, which takes 9
 
 
 def test_what_is_sent_is_bounded_as_a_zip_is(setting, monkeypatch):
