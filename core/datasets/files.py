@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core.catalog import UserError
@@ -110,10 +110,10 @@ def _own(path: str, taken: dict[str, int]) -> str:
         path: Of the file.
         taken: The last number that was tried for each path; this one is added.
     """
-    own, (stem, suffix) = path, os.path.splitext(path)
+    own, suffix = path, PurePosixPath(path).suffix
     while own in taken:
         taken[path] += 1
-        own = f"{stem} ({taken[path]}){suffix}"
+        own = f"{path.removesuffix(suffix)} ({taken[path]}){suffix}"
     taken[own] = 1
     return own
 
