@@ -38,7 +38,7 @@ from core.datasets.dataset import (
     fingerprint,
     split_by_content,
 )
-from core.datasets.files import received
+from core.datasets.files import allow_size, received
 from core.datasets.own import PreparedItem, prepare, reader
 from core.ground import scratch
 from core.ground.files import delete_folder, new_folder, write_atomic

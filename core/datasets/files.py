@@ -78,12 +78,7 @@ def received(name: str, files: Sequence[tuple[str, bytes]]) -> Iterator[Path]:
     Raises:
         UserError: If they are too many or too large, or several of them are ZIPs.
     """
-    most, size = settings().upload_mb, sum(len(content) for _, content in files)
-    if size > most * 2**20:
-        what = "The file has" if len(files) == 1 else f"The {len(files):,} files have"
-        raise UserError(
-            f"{what} {size / 2**20:.0f} MB, at most {most} MB are allowed. Take fewer or smaller pictures."
-        )
+    allow_size([len(content) for _, content in files])
     _allow_number(len(files), Path(name))
     zips = [path for path, _ in files if path.casefold().endswith(".zip")]
     if zips and "/" not in zips[0] and len(files) > 1:
@@ -101,6 +96,20 @@ def received(name: str, files: Sequence[tuple[str, bytes]]) -> Iterator[Path]:
                 for path, content in files:
                     packed.writestr(zipfile.ZipInfo(_own(path, taken)), content)
         yield file
+
+
+def allow_size(sizes: Sequence[int]) -> None:
+    """Refuses files of so many bytes each that are larger together than a visitor may send.
+
+    Raises:
+        UserError: If they are.
+    """
+    most, size = settings().upload_mb, sum(sizes)
+    if size > most * 2**20:
+        what = "The file has" if len(sizes) == 1 else f"The {len(sizes):,} files have"
+        raise UserError(
+            f"{what} {round(size / 2**20, 1):,g} MB, at most {most} MB are allowed. Take fewer or smaller pictures."
+        )
 
 
 def _own(path: str, taken: dict[str, int]) -> str:
