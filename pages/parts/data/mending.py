@@ -28,11 +28,11 @@ def act(
     *,
     kind: str = "",
     reason: str = "",
-) -> bool:
-    """Decides about images; :func:`notice` says what was done, or the page why not.
+    then: Callable[[], None] = lambda: None,
+) -> None:
+    """Decides about images, and calls ``then`` if it was not refused.
 
-    Returns:
-        Whether it was done, and not refused.
+    :func:`notice` says what was done, or the page why not.
     """
     from core.quality import decisions
 
@@ -41,7 +41,8 @@ def act(
         done = f"label set to {dataset.classes[label]}"
     said = f"{many(images, 'image')}: {done}."
     choice = {"label": label, "kind": kind, "reason": reason}
-    return _decided(dataset, said, decisions.decide, what, list(images), **choice)
+    if _decided(dataset, said, decisions.decide, what, list(images), **choice):
+        then()
 
 
 def settle(dataset: Any, images: list[int], label: int, one: bool, reason: str = "") -> None:
@@ -173,9 +174,8 @@ def acts(
 
     def done(what: str) -> None:
         label = st.session_state.get(f"{key}.relabel") if what == "relabel" else None
-        wanted = what != "relabel" or label is not None
-        if wanted and act(dataset, what, images, label, kind=kind):
-            then()
+        if what != "relabel" or label is not None:
+            act(dataset, what, images, label, kind=kind, then=then)
         if what == "relabel":
             st.session_state[f"{key}.relabel"] = None
 
