@@ -38,7 +38,7 @@ from core.datasets.dataset import (
     fingerprint,
     split_by_content,
 )
-from core.datasets.files import received
+from core.datasets.files import allow_size, received
 from core.datasets.own import PreparedItem, prepare, reader
 from core.ground import scratch
 from core.ground.files import delete_folder, new_folder, write_atomic
@@ -232,17 +232,24 @@ def free(name: str) -> str:
         raise UserError(
             f"The name {name!r} belongs to a dataset that comes with the program. Choose another name."
         )
-    if (settings().datasets / name).exists():
+    if _is_taken(name):
         raise _taken(name)
     return name
 
 
 def suggest(text: str) -> str:
     """Finds a name that is free and allowed after the name of a file or folder: ``My birds (2)`` -> ``my-birds-2``."""
-    words = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", text)).strip("-").lower()
-    base, taken = words.encode()[:50].decode(errors="ignore") or "pictures", {*names()}
+    # of small letters some are written with a mark, such as that of İ, which is no letter by itself
+    small = unicodedata.normalize("NFC", text.lower())
+    letters = "".join(sign for sign in small if not unicodedata.category(sign).startswith("M"))
+    words = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", letters)).strip("-")
+    base = words.encode()[:50].decode(errors="ignore") or "pictures"
     more = (f"{base}-{i}" for i in itertools.count(2))
-    return next(name for name in itertools.chain([base], more) if name not in taken)
+    return next(name for name in itertools.chain([base], more) if not _is_taken(name))
+
+
+def _is_taken(name: str) -> bool:
+    return name in datasets or (settings().datasets / name).exists()
 
 
 def _taken(name: str) -> UserError:

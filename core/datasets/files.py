@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core.catalog import UserError
@@ -78,12 +78,7 @@ def received(name: str, files: Sequence[tuple[str, bytes]]) -> Iterator[Path]:
     Raises:
         UserError: If they are too many or too large, or several of them are ZIPs.
     """
-    most, size = settings().upload_mb, sum(len(content) for _, content in files)
-    if size > most * 2**20:
-        what = "The file has" if len(files) == 1 else f"The {len(files):,} files have"
-        raise UserError(
-            f"{what} {size / 2**20:.0f} MB, at most {most} MB are allowed. Take fewer or smaller pictures."
-        )
+    allow_size([len(content) for _, content in files])
     _allow_number(len(files), Path(name))
     zips = [path for path, _ in files if path.casefold().endswith(".zip")]
     if zips and "/" not in zips[0] and len(files) > 1:
@@ -96,19 +91,40 @@ def received(name: str, files: Sequence[tuple[str, bytes]]) -> Iterator[Path]:
             file = folder / f"{name}.zip"
             file.write_bytes(files[0][1])
         else:
-            file, taken = folder / name, set()
+            file, taken = folder / name, {}
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
                 for path, content in files:
-                    packed.writestr(zipfile.ZipInfo(own := _own(path, taken)), content)
-                    taken.add(own)
+                    packed.writestr(zipfile.ZipInfo(_own(path, taken)), content)
         yield file
 
 
-def _own(path: str, taken: set[str]) -> str:
-    """Numbers a path that another file has already: pictures chosen one by one may come from several folders."""
-    stem, dot, suffix = path.rpartition(".")
-    more = (f"{stem or suffix} ({i}){dot}{suffix}" for i in itertools.count(2))
-    return next(each for each in itertools.chain([path], more) if each not in taken)
+def allow_size(sizes: Sequence[int]) -> None:
+    """Refuses files of so many bytes each that are larger together than a visitor may send.
+
+    Raises:
+        UserError: If they are.
+    """
+    most, size = settings().upload_mb, sum(sizes)
+    if size > most * 2**20:
+        what = "The file has" if len(sizes) == 1 else f"The {len(sizes):,} files have"
+        raise UserError(
+            f"{what} {round(size / 2**20, 1):,g} MB, at most {most} MB are allowed. Take fewer or smaller pictures."
+        )
+
+
+def _own(path: str, taken: dict[str, int]) -> str:
+    """Numbers a path that another file has already: pictures chosen one by one may come from several folders.
+
+    Args:
+        path: Of the file.
+        taken: The last number that was tried for each path; this one is added.
+    """
+    own, suffix = path, PurePosixPath(path).suffix
+    while own in taken:
+        taken[path] += 1
+        own = f"{path.removesuffix(suffix)} ({taken[path]}){suffix}"
+    taken[own] = 1
+    return own
 
 
 class Directory:

@@ -433,8 +433,9 @@ def derived(
     """Keeps some images of a dataset, each in its split, with the labels ``y`` of all, (N,)."""
     split_of = dataset.split_of()[kept]
     attributes = {name: column[kept] for name, column in (dataset.attributes or {}).items()}
-    if (parents := attributes.get("parent")) is not None:
-        # of an augmented image, the row of the one that it was made from
+    parents = attributes.get("parent")
+    # of an augmented image, the row of the one that it was made from; an import's own column may be called so, too
+    if parents is not None and parents.dtype.kind == "i" and (parents < len(dataset)).all():
         place = np.full(len(dataset), -1, np.int64)
         place[kept] = np.arange(len(kept))
         attributes["parent"] = np.where(parents >= 0, place[parents], -1)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+import time
 import zipfile
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from core import building, datasets
 from core.__main__ import main
 from core.building import difference
 from core.catalog import UserError
+from core.ground.settings import settings
 
 
 def png(seed: int) -> bytes:
@@ -103,6 +107,17 @@ def test_copies_are_counted_as_often_as_they_are_there(toy):
     assert stay + found.counts["split"] == 27 and stay <= len(train)
 
 
+def test_files_that_changed_their_names_are_compared_anew():
+    bring("first", pictures())
+    whole = datasets.load("first")
+    other = bring("second", pictures(a_02=99))
+    assert len(difference.compare(whole, other).pairs["pixels"]) == 1
+    names = np.array([f"{i}.png" for i in range(12)])
+    renamed = replace(other, attributes={**(other.attributes or {}), "picture": names})
+    assert renamed.fingerprint == other.fingerprint
+    assert len(difference.compare(whole, renamed).pairs["pixels"]) == 0
+
+
 # --- What a visitor sends ---------------------------------------------------------------------------------------------
 
 
@@ -126,6 +141,28 @@ def test_loose_pictures_of_one_name_are_all_kept():
         names = {name for name, _ in found.samples}
     assert names == {"photo.png", *(f"photo ({i}).png" for i in range(2, 10))}
     assert not path.exists()
+
+
+def test_a_name_without_a_dot_is_numbered_and_a_number_that_is_taken_is_passed_over():
+    names = ["cup", "cup", "a.png", "a (2).png", "a.png", "a.png", "a (2).png"]
+    with datasets.received("loose", [(name, b"") for name in names]) as path:
+        kept = zipfile.ZipFile(path).namelist()
+    assert kept == [
+        "cup",
+        "cup (2)",
+        "a.png",
+        "a (2).png",
+        "a (3).png",
+        "a (4).png",
+        "a (2) (2).png",
+    ]
+
+
+def test_thousands_of_one_name_are_numbered_at_once():
+    began = time.process_time()
+    with datasets.received("loose", [("photo.png", b"")] * 8_000) as path:
+        assert len(set(zipfile.ZipFile(path).namelist())) == 8_000
+    assert time.process_time() - began < 4  # not quadratic, which takes 9
 
 
 def test_what_is_sent_is_bounded_as_a_zip_is(setting, monkeypatch):
@@ -164,8 +201,38 @@ def test_what_was_understood_is_known_before_the_import():
         ("digits", "digits-2"),
         ("…", "pictures"),
         ("Ä" * 80, "ä" * 25),
+        ("İstanbul", "istanbul"),
     ],
 )
 def test_a_name_is_suggested_that_can_be_used(file, name):
     assert datasets.suggest(file) == name
     assert datasets.free(name) == name
+
+
+def test_whatever_a_file_is_called_its_name_can_be_used():
+    rng = np.random.default_rng(0)
+    signs = [sign for sign in map(chr, range(sys.maxunicode)) if sign.lower() != sign]
+    signs += [
+        "",
+        "-",
+        "_",
+        " ",
+        "/",
+        "..",
+        "\0",
+        "\ud800",
+        "\u0301",
+        "\u1100",
+        "\u1161",
+        "ﬁ",
+        "ß",
+        "हिन्दी",
+        "👩‍🚀",
+        "digits",
+    ]
+    for text in signs + ["".join(rng.choice(signs, 9)) for _ in range(500)]:
+        name = datasets.suggest(text)
+        assert datasets.free(name) == name, ascii(text)
+    (settings().datasets / "birds").parent.mkdir(parents=True, exist_ok=True)
+    (settings().datasets / "birds").touch()  # no dataset, but in its way
+    assert datasets.free(datasets.suggest("birds")) == "birds-2"

@@ -757,6 +757,18 @@ def test_an_augmented_image_still_names_the_one_that_it_was_made_from(whole):
         assert (left["own"][parent] if parent >= 0 else -1) == wanted
 
 
+@pytest.mark.parametrize(
+    "own", [np.array(list("abcdef") * 10), np.linspace(-1, 9, 60), np.arange(60) + 900]
+)
+def test_a_column_of_an_import_that_is_called_parent_stays_as_it_is(whole, own):
+    kept = np.arange(3, 60)
+    left = decisions.derived(
+        replace(whole, attributes={"parent": own}), kept, whole.y, [], {}
+    ).attributes
+    assert left is not None
+    assert np.array_equal(left["parent"], own[kept])
+
+
 def test_a_check_is_one_file(tmp_path, monkeypatch):
     folder = tmp_path / "more_checks"
     folder.mkdir()

@@ -172,6 +172,49 @@ def test_many_are_selected_over_pages_decided_at_once_and_taken_back(visit):
     assert "data.selected.exclude" not in seen.keys()
 
 
+def test_a_selection_that_is_refused_stays(visit):
+    from core.quality import decisions
+
+    digits = datasets.load("digits")
+    seen = visit("data")
+    of = seen.pictures("data.wall")["of"]
+    seen.told("data.wall", {"picked": {"of": of, "indices": [1, 2]}}).calm()
+    decisions.decide(digits, "accept", [2], who="somebody else", seen=0)
+    seen.press("data.selected.exclude")
+    assert "nothing is lost" in "".join(seen.errors)
+    assert "**2 selected**" in seen.texts("markdown")
+    seen.press("data.selected.exclude").calm()  # it was looked at again
+    assert decisions.open(digits).state == {1: ("exclude", None), 2: ("exclude", None)}
+    assert "selected**" not in seen.texts("markdown")
+
+
+def test_what_is_selected_never_becomes_other_pictures(visit, monkeypatch):
+    from pages.parts.data import mending
+
+    doubt = np.zeros(1797)
+    doubt[[5, 7]] = 2, 1
+    monkeypatch.setattr(mending, "scores", lambda dataset: {"doubt": doubt})
+    seen = visit("data").set(data__sort="doubt").calm()
+    assert numbers(seen)[:2] == [5, 7]
+    of = seen.pictures("data.wall")["of"]
+    doubt[[7, 9]] = 0, 1  # another inspection
+    seen.told("data.wall", {"picked": {"of": of, "indices": [1]}}).calm()
+    assert numbers(seen)[:2] == [5, 9]
+    assert seen.pictures("data.wall")["of"] != of
+    assert "selected**" not in seen.texts("markdown")
+
+    seen.at.session_state["data.like"] = (datasets.load("digits").fingerprint, 3)
+    of = seen.run().set(data__sort="like").calm().pictures("data.wall")["of"]
+    seen.at.session_state["data.like"] = (datasets.load("digits").fingerprint, 4)
+    again = seen.run().calm().pictures("data.wall")["of"]
+    assert of.split(".")[3] != again.split(".")[3]
+
+
+def test_a_number_that_no_image_can_have_finds_nothing(visit):
+    seen = visit("data").set(data__find="9" * 5_000).calm()
+    assert "No image fits this choice" in seen.texts("markdown")
+
+
 def test_one_picture_at_large_is_gone_through_and_decided_about(visit):
     from core.quality import decisions
 
@@ -573,6 +616,27 @@ def test_a_file_over_the_limit_is_refused(visit, setting):
     setting(max_upload_mb=1)
     (words,) = bring(visit("data"), BIRDS + bytes(2 * 2**20)).errors
     assert "at most 1 MB" in words
+
+
+def test_files_that_are_too_large_together_are_let_go_of(visit, setting, monkeypatch):
+    from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager as Kept
+
+    gone = []
+    remove = Kept.remove_file
+    monkeypatch.setattr(Kept, "remove_file", lambda *args: (gone.append(args[-1]), remove(*args)))
+    setting(max_upload_mb=1)
+    seen = brought(visit, "A folder")
+    seen.widget("data.upload").set_value([("loose.png", picture(0), "")])
+    large = [(f"box/{i}.png", bytes(600_000), "") for i in range(2)]
+    seen.widget("data.upload.folder").set_value(large)
+    (words,) = seen.run().errors
+    assert "The 2 files have 1.1 MB, at most 1 MB are allowed." in words
+    assert len(gone) == 2
+    assert not seen.widget("data.upload.folder.").value  # another one, empty
+    assert len(seen.widget("data.upload").value) == 1  # of the other tab
+    assert seen.widget("data.import").disabled
+    seen.widget("data.upload.folder.").set_value([(name, x, "") for name, x in BOX.items()])
+    assert "**12** pictures" in seen.run().calm().texts("markdown")
 
 
 def test_delete_asks_first(visit, trained):

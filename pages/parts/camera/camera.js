@@ -79,12 +79,13 @@ function show(me) {
     draw();
   }
 
+  // Goes on while the button is held, over data that arrive meanwhile.
   function take() {
-    if (data.room - me.waiting.length <= 0) { release(); return; }
+    if (me.data.room - me.waiting.length <= 0) { release(); return; }
     const sheet = document.createElement("canvas"), side = Math.min(video.videoWidth, video.videoHeight);
-    sheet.width = sheet.height = data.side;
+    sheet.width = sheet.height = me.data.side;
     const from = [(video.videoWidth - side) / 2, (video.videoHeight - side) / 2, side, side];
-    sheet.getContext("2d").drawImage(video, ...from, 0, 0, data.side, data.side);
+    sheet.getContext("2d").drawImage(video, ...from, 0, 0, me.data.side, me.data.side);
     const jpeg = sheet.toDataURL("image/jpeg", 0.85), picture = new Image();
     me.number = Math.max(Date.now(), me.number + 1);
     me.waiting.push({ number: me.number, label: label.value.trim(), jpeg });
@@ -93,7 +94,7 @@ function show(me) {
     strip.append(picture);
     while (strip.children.length > 20) strip.firstChild.remove();
     if (me.waiting.length >= AT_ONCE) send();
-    me.after("next", data.pace, take);
+    me.after("next", me.data.pace, take);
     draw();
   }
 
@@ -104,11 +105,11 @@ function show(me) {
   }
 
   function draw() {
-    const on = Boolean(me.stream), counts = new Map(data.counts);
+    const on = Boolean(me.stream), counts = new Map(me.data.counts);
     for (const shot of me.waiting) counts.set(shot.label, (counts.get(shot.label) ?? 0) + 1);
     start.textContent = on ? "Stop the camera" : "Start the camera";
     for (const each of [label, hold, next]) each.hidden = !on;
-    hold.disabled = data.room - me.waiting.length <= 0;
+    hold.disabled = me.data.room - me.waiting.length <= 0;
     hold.classList.toggle("on", Boolean(me.held));
     hold.textContent = me.held ? `Taking pictures: ${me.last.length}` : "Hold to take pictures";
     other.hidden = !on || !me.several;

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core import datasets
 from core.catalog import UserError
@@ -82,6 +84,8 @@ def _close() -> None:
 @shell.guard()
 def bring() -> None:
     """Takes pictures in, under a name; says before how they would be read."""
+    if refused := st.session_state.pop("_refused", None):
+        shell.refuse(refused)
     left, right = st.columns([1, 1.25], gap="large")
     naming, pressing, closing = st.columns([3, 1, 1], gap="small", vertical_alignment="bottom")
     below = st.container()
@@ -157,12 +161,16 @@ def sent(way: str, title: str) -> Upload | None:
     suffixes = {suffix for entry in datasets.importers() for suffix in entry.suffixes}
     suffixes |= {name.rpartition(".")[2] for name in labels.NAMES}
     whole = way == "folder"
-    key = "data.upload.folder" if whole else "data.upload"
+    key, anew = "data.upload.folder" if whole else "data.upload", f"data.anew.{way}"
+    # empty after an import, and after what was too large
+    key += "." * (st.session_state.get("data.imports", 0) + st.session_state.get(anew, 0))
     files = st.file_uploader(
         title,
         type=None if whole else ["zip", *sorted(suffixes)],  # what else a folder holds is told
         accept_multiple_files="directory" if whole else True,
-        key=key + "." * st.session_state.get("data.imports", 0),  # empty afterwards
+        key=key,
+        on_change=_bound,
+        args=(key, anew),
         label_visibility="collapsed",
         disabled=not shell.may_change(),
     )
@@ -186,6 +194,20 @@ def sent(way: str, title: str) -> Upload | None:
         _mark(file.file_id for file in files),
         [(file.name, file.getvalue()) for file in files],
     )
+
+
+def _bound(key: str, anew: str) -> None:
+    """Refuses files that are too large together, before any is read, and lets them go."""
+    files = st.session_state.get(key) or []
+    try:
+        datasets.allow_size([file.size for file in files])
+    except UserError as error:
+        context = get_script_run_ctx()
+        if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
+            for file in files:  # else Streamlit keeps them for as long as the visitor stays
+                context.uploaded_file_mgr.remove_file(context.session_id, file.file_id)
+        st.session_state[anew] = st.session_state.get(anew, 0) + 1
+        st.session_state["_refused"] = str(error)
 
 
 def shot() -> Upload | None:

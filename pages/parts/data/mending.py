@@ -16,7 +16,7 @@ WAYS = {
     "exclude": ("Leave out", "Not in the next version of the dataset; the files stay."),
     "accept": ("Keep", "Nothing is wrong with it; it stays as it is."),
 }
-LASTS = 60  # seconds for which the page says what a button did
+LASTS = 60  # seconds after which the page does not say again what a button did
 SHOWN = 8  # pictures of a decision
 
 
@@ -28,8 +28,12 @@ def act(
     *,
     kind: str = "",
     reason: str = "",
+    then: Callable[[], None] = lambda: None,
 ) -> None:
-    """Decides about images; :func:`notice` says what was done, or the page why not."""
+    """Decides about images, and calls ``then`` if it was not refused.
+
+    :func:`notice` says what was done, or the page why not.
+    """
     from core.quality import decisions
 
     done = decisions.WORDS[what]
@@ -37,7 +41,8 @@ def act(
         done = f"label set to {dataset.classes[label]}"
     said = f"{many(images, 'image')}: {done}."
     choice = {"label": label, "kind": kind, "reason": reason}
-    _decided(dataset, said, decisions.decide, what, list(images), **choice)
+    if _decided(dataset, said, decisions.decide, what, list(images), **choice):
+        then()
 
 
 def settle(dataset: Any, images: list[int], label: int, one: bool, reason: str = "") -> None:
@@ -60,13 +65,13 @@ def undo(dataset: Any, *ids: str) -> None:
     st.session_state.pop("mend.done", None)
 
 
-def _decided(dataset: Any, said: str, decide: Any, *args: Any, **choice: Any) -> None:
+def _decided(dataset: Any, said: str, decide: Any, *args: Any, **choice: Any) -> bool:
     book = _attempt(dataset, decide, *args, **choice)
     if book is None:
-        return
+        return False
     if not book.new:
         st.session_state["_done"] = book.news
-        return
+        return True
     new = [entry for entry in book.entries if entry.id in book.new]
     st.session_state["mend.done"] = {
         "of": dataset.fingerprint,
@@ -74,6 +79,7 @@ def _decided(dataset: Any, said: str, decide: Any, *args: Any, **choice: Any) ->
         "new": new,
         "until": time.monotonic() + LASTS,
     }
+    return True
 
 
 def _attempt(dataset: Any, decide: Any, *args: Any, **choice: Any) -> Any:
@@ -104,7 +110,10 @@ def scores(dataset: Any) -> Any:
 
 
 def notice(dataset: Any) -> None:
-    """Says for a minute what the last button did: to which pictures, why, and with Undo; a toast can hold no button."""
+    """Says what the last button did: to which pictures, why, and with Undo; a toast can hold no button.
+
+    It stays until it is closed, or until the page is drawn again :data:`LASTS` seconds later or more.
+    """
     from core.quality import decisions
 
     done = st.session_state.get("mend.done")
@@ -159,15 +168,14 @@ def acts(
         images: Their indices.
         key: Beginning of the keys of its widgets.
         kind: The kind of issue that it answers.
-        then: What follows a press.
+        then: What follows a decision that was not refused.
     """
     images = [int(image) for image in images]
 
     def done(what: str) -> None:
         label = st.session_state.get(f"{key}.relabel") if what == "relabel" else None
         if what != "relabel" or label is not None:
-            act(dataset, what, images, label, kind=kind)
-            then()
+            act(dataset, what, images, label, kind=kind, then=then)
         if what == "relabel":
             st.session_state[f"{key}.relabel"] = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -127,7 +128,9 @@ def choose(dataset: datasets.Dataset) -> tuple[np.ndarray, str]:
             if dataset.labelled
             else None
         )
-        words = st.text_input("Find", key="data.find", placeholder="name or number", width=150)
+        words = st.text_input(
+            "Find", key="data.find", placeholder="name or number", max_chars=200, width=150
+        )
         sort = sorting(dataset)
         st.slider(
             "Size", *SIDES, 64, 16, key="data.side", bind="query-params", width=130, format="%d px"
@@ -137,15 +140,17 @@ def choose(dataset: datasets.Dataset) -> tuple[np.ndarray, str]:
         index = index[dataset.y[index] == label]
     if words := words.strip().lower():
         index = index[named(dataset, words)[index]]
-    return arranged(dataset, index, sort), ".".join(
-        [str(split), str(label), *filter(None, (words, sort))]
-    )
+    order = f"like-{st.session_state['data.like'][1]}" if sort == "like" else sort
+    # words in quotes, so that none is taken for an order
+    scope = [str(split), str(label), *filter(None, (words and repr(words), order))]
+    return arranged(dataset, index, sort), ".".join(scope)
 
 
 def named(dataset: datasets.Dataset, words: str) -> np.ndarray:
     """Finds the images whose file, number or class is called so, bool (N,)."""
     found = np.zeros(len(dataset), bool)
-    if words.isdecimal() and int(words) < len(dataset):
+    # of longer ones, there is no such image; Python refuses to read thousands of digits
+    if words.isdecimal() and len(words) < 20 and int(words) < len(dataset):
         found[int(words)] = True
     if (names := (dataset.attributes or {}).get("picture")) is not None:
         found |= np.char.find(np.char.lower(names.astype(str)), words) >= 0
@@ -218,7 +223,10 @@ def selection(dataset: datasets.Dataset, scope: str, part: np.ndarray) -> tuple[
     kept = st.session_state.get("data.selected", {})
     if kept.get("of") != mine:
         kept = {"of": mine, "images": set(), "round": kept.get("round", 0) + 1}
-    of = f"{mine}.{part[0]}.{len(part)}.{kept['round']}"
+    listed = hashlib.sha256(part.tobytes()).hexdigest()[
+        :16
+    ]  # the same choice can list others later
+    of = f"{mine}.{listed}.{kept['round']}"
     told = show.picked("data.wall", of, len(part))
     if told is not None:
         kept["images"] = (kept["images"] - set(part.tolist())) | set(part[told].tolist())
