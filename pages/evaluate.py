@@ -6,6 +6,7 @@ from typing import Any
 import streamlit as st
 
 from core import jobs, kinds, measure, runs
+from core.catalog import UserError
 from core.measure import Evaluation
 from pages.parts import evaluate, form, shell, show
 from pages.parts import job as job_panel
@@ -55,6 +56,8 @@ def head(run: jobs.Job, listed: list[jobs.Job]) -> jobs.Job | None:
     values = {
         f"{keys[key]}.{name}": value for key, part in filled.items() for name, value in part.items()
     }
+    if words := takes(run, values):
+        which.caption(words)
     shell.press(
         button,
         "Measure again" if listed else "Measure it",
@@ -68,6 +71,18 @@ def head(run: jobs.Job, listed: list[jobs.Job]) -> jobs.Job | None:
         width="stretch",
     )
     return next((job for job in listed if job.id == picked), listed[0] if listed else None)
+
+
+def takes(run: jobs.Job, values: Mapping[str, Any]) -> str:
+    """Says how long it takes to measure a run; nothing where that is not known, or a value is not allowed."""
+    from core.kinds.evaluate import foretell
+
+    try:
+        known = foretell(run, values)
+    except UserError:  # the start says it
+        return ""
+    before = jobs.get(known.job.target).name if known else ""
+    return job_panel.pace(known, f"an evaluation of {before}")
 
 
 def label(job: jobs.Job) -> str:

@@ -127,6 +127,19 @@ class Job:
         return (state["total"] - state["done"]) * spent / done
 
     @property
+    def took(self) -> float | None:
+        """Time that its work took, from its first word to its end; None where it has not finished, or told nothing.
+
+        Of one that was resumed it is reckoned from the pace of the rest.
+        """
+        state = self.state
+        if self.status != "finished" or not state.keys() >= {"total", "begun", "started", "since"}:
+            return None
+        whole, rest = state["total"], state["total"] - state["begun"]
+        spent = state["since"] - state["started"]
+        return spent * whole / rest if rest > 0 and spent > 0 else None
+
+    @property
     def stopping(self) -> bool:
         """Whether a stop was asked for and not yet followed."""
         return self.active and (self.path / "STOP").exists()

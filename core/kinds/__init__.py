@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from core import datasets, jobs
@@ -181,3 +183,45 @@ def flat(config: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
         for name, plain in (value["config"] if part in choice else value).items()
     }
     return choice, values
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How long a job will take, by one of before.
+
+    Attributes:
+        seconds: In all.
+        job: The finished one that is most like it, at whose pace it goes.
+        alike: Whether that one had the same values.
+    """
+
+    seconds: float
+    job: jobs.Job
+    alike: bool
+
+
+def expected(
+    before: Iterable[tuple[jobs.Job, float]], values: Mapping[str, Any], images: float
+) -> Expected | None:
+    """Foretells how long a job takes; None where none of before has finished.
+
+    Args:
+        before: Jobs that did the same, and how many images each looked at.
+        values: What was asked for, by dotted name, without what does not change the pace.
+        images: How many it looks at.
+    """
+    found = [
+        (
+            -sum(flat(job.config)[1].get(name, value) != value for name, value in values.items()),
+            not job.shipped,
+            job.created,
+            job,
+            job.took * images / theirs,
+        )
+        for job, theirs in before
+        if job.took and theirs
+    ]
+    if not found:
+        return None
+    same, *_, job, seconds = max(found, key=itemgetter(0, 1, 2))
+    return Expected(seconds, job, not same)

@@ -12,7 +12,7 @@ from core import datasets, jobs, runs
 from core.catalog import Config, UserError
 from core.ground.settings import settings
 from core.ground.watch import Stopped
-from core.kinds import Task, configure, kinds, submit
+from core.kinds import Expected, Task, configure, expected, flat, kinds, submit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +65,30 @@ def check(run: jobs.Job, values: Mapping[str, Any] | None = None) -> dict[str, s
     if dataset := run.config.get("dataset"):
         datasets.check(dataset["name"], dataset["config"])
     return choice
+
+
+def foretell(run: jobs.Job, values: Mapping[str, Any] | None = None) -> Expected | None:
+    """Foretells how long it takes to measure a run, by what it took before: it, or else others of its kind.
+
+    Raises:
+        UserError: If a value is not allowed.
+    """
+    family = runs.family_of(run)
+    asked = flat(configure("evaluate", {"sampling": family}, values))[1]
+    images = asked.pop("evaluate.samples")
+    for name in ("evaluate.step", "evaluate.seed"):
+        asked.pop(name)
+    alike = {
+        other.id
+        for other in runs.listing()
+        if runs.family_of(other) == family and runs.dataset_of(other) == runs.dataset_of(run)
+    }
+    every = [
+        (job, job.config["evaluate"]["samples"])
+        for job in jobs.listing("evaluate")
+        if job.target in alike and job.took
+    ]
+    return expected([one for one in every if one[0].target == run.id] or every, asked, images)
 
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:

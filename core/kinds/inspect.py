@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from core import jobs
 from core.ground import files
-from core.kinds import Task, kinds, on_dataset
+from core.kinds import Expected, Task, configure, expected, flat, kinds, on_dataset
 
 if TYPE_CHECKING:
     from core.quality import Inspection
+
+
+def foretell(dataset: str, images: int, values: Mapping[str, Any]) -> Expected | None:
+    """Foretells how long it takes to inspect so many images of a dataset, by what it took before.
+
+    Raises:
+        UserError: If a value is not allowed.
+    """
+    asked = flat(configure("inspect", {"dataset": dataset}, values))[1]
+    before = [
+        (job, job.state.get("total") or 0)
+        for job in jobs.listing("inspect")
+        if job.config["dataset"]["name"] == dataset
+    ]
+    return expected(before, asked, images)
 
 
 def _read(job: jobs.Job) -> Inspection | None:

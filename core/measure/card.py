@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from filelock import FileLock
+
 from core import datasets, jobs, runs
 from core.catalog import UserError
 from core.ground import files
@@ -128,11 +130,10 @@ def state(run: jobs.Job, **said: str) -> None:
             raise UserError(
                 f"{name} must have at most {LONGEST:,} characters, got {len(text):,}. Say it in fewer words."
             )
-    kept = words(run) | {name: text.strip() for name, text in said.items()}
-    with files.full_disk_told():
-        files.write_json(
-            run.path / "card.json", {name: text for name, text in kept.items() if text}
-        )
+    file = run.path / "card.json"
+    with files.full_disk_told(), FileLock(file.with_suffix(".lock")):
+        kept = words(run) | {name: text.strip() for name, text in said.items()}
+        files.write_json(file, {name: text for name, text in kept.items() if text})
 
 
 # --- What is on record ----------------------------------------------------------------------------------------------

@@ -40,6 +40,22 @@ def progress(job: jobs.Job) -> None:
         tell(shell.plain(job.message or f"It is {job.status}."))
 
 
+def pace(known: kinds.Expected | None, of: str) -> str:
+    """Says how long a job will take and how that is known; nothing where it is not.
+
+    Args:
+        known: What is known of it.
+        of: The one of before at whose pace it goes.
+    """
+    if known is None:
+        return ""
+    return (
+        f"It takes **about {duration(known.seconds)}** at the pace of {shell.plain(of)}"
+        + ("" if known.alike else ", which had other settings")
+        + (", on another computer." if known.job.shipped else ".")
+    )
+
+
 def stop(place: Any, job: jobs.Job, key: str, help: str = "") -> None:
     """Draws the button that asks an active job to end; it says so until the job follows."""
     place.button(

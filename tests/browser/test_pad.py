@@ -205,6 +205,7 @@ def test_a_drawing_is_found_and_lands_on_the_pad(gallery, tiny_runs, screen):
 
 def test_on_a_phone_the_picture_is_on_top_and_walks(gallery, tiny_runs, another):
     phone = another(has_touch=True)
+    phone.page.clock.install()
     phone.page.set_viewport_size({"width": 390, "height": 844})
     phone.open(gallery, "latent", run=tiny_runs.runs["gan"])
     final(phone)
@@ -220,7 +221,11 @@ def test_on_a_phone_the_picture_is_on_top_and_walks(gallery, tiny_runs, another)
     expect(phone.key("latent.seed")).to_be_visible()
     phone.key("latent.sheet").locator("label").click()
     play = phone.key(KEY).locator(".play")
-    play.click()
+    with frozen(gallery):
+        play.click()
+        expect(play).to_have_text("❚❚")
+        phone.page.clock.fast_forward(8_000)
+        expect(play).to_have_text("▶")  # it takes too long to wait for; it plays when it comes
     expect(phone.key(KEY).locator("canvas.image[data-kind=walk]")).to_have_count(1)
     with frozen(gallery):
         seen = phone.pixels(KEY)

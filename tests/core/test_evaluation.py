@@ -8,6 +8,7 @@ import html
 import io
 import json
 import re
+import time
 
 import numpy as np
 import pytest
@@ -609,6 +610,24 @@ def test_the_card_says_data_terms_days_and_who(evaluated, setting):
     setting(view_only=1)
     with pytest.raises(UserError, match="for viewing only"):
         card.state(run, use="For a talk.")
+
+
+def test_what_two_people_say_at_once_is_kept(evaluated, monkeypatch):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from core.measure import card
+
+    run, read = jobs.get(evaluated.runs["gan"]), card.words
+
+    def slow(run):
+        kept = read(run)
+        time.sleep(0.1)
+        return kept
+
+    monkeypatch.setattr(card, "words", slow)
+    with ThreadPoolExecutor() as people:
+        list(people.map(lambda name: card.state(run, **{name: "Said."}), card.SAID))
+    assert read(run) == dict.fromkeys(card.SAID, "Said.")
 
 
 def test_terms_that_nobody_has_recorded_are_said_and_come_with_the_dataset(evaluated):

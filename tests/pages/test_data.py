@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from core import datasets
+from core import datasets, jobs
 
 
 def picture(number, kind="PNG", size=(20, 14)):
@@ -719,7 +720,11 @@ def test_an_inspection_is_asked_for_as_a_job(visit, spawned, asked):
 
 def test_an_issue_is_left_out_taken_back_and_made_a_version(visit, tmp_path, doubles):
     dataset = doubles(tmp_path)
+    (state,) = [job.path / "state.json" for job in jobs.listing("inspect")]
+    timed = {"started": 1000.0, "since": 1020.0, "begun": 0}
+    state.write_text(json.dumps(json.loads(state.read_text()) | timed))
     seen = visit("data", data="doubles", **{"data.view": "issues", "data.kind": "exact"}).calm()
+    assert "**about 20 s** at the pace of an inspection of it before." in seen.texts("caption")
     assert seen.pictures("data.evidence.exact")["count"] == 2  # the image, and the one it repeats
     seen.press("data.exclude").calm()
     assert "1 image: left out." in seen.texts("markdown")

@@ -84,6 +84,23 @@ def test_an_unmeasured_run_is_measured_with_the_settings_of_the_form(
     assert (jobs.get(id).path / "STOP").exists()
 
 
+def test_it_says_how_long_it_takes_at_the_pace_of_one_before(visit, evaluated, gan, found):
+    assert "at the pace" not in visit("evaluate", run=evaluated.runs["plain"]).texts("caption")
+    half = {"started": 1000.0, "since": 1020.0, "begun": 50, "total": 100}  # in 20 s
+    set_state(found.job, **half)
+    asked = jobs.get(found.job).config["evaluate"]
+    seen = visit("evaluate", run=gan.id)
+    for name in ("samples", "map", "metrics", "extractor"):
+        value = asked[name] * 3 if name == "samples" else asked[name]
+        seen.set(**{f"evaluate.set.{name}": value})
+    words = "It takes **about 2 min 0 s** at the pace of an evaluation of Tiny gan"
+    assert f"{words}." in seen.texts("caption")
+    seen.set(evaluate__set__map=not asked["map"])
+    assert f"{words}, which had other settings." in seen.texts("caption")
+    set_state(found.job, status="stopped")
+    assert "at the pace" not in seen.run().texts("caption")
+
+
 def test_too_few_samples_are_refused_with_the_number_needed(visit, trained, spawned):
     seen = visit("evaluate", run=trained.runs["gan"]).set(evaluate__set__samples=10)
     (words,) = seen.press("evaluate.start").errors
@@ -186,6 +203,13 @@ def test_a_running_evaluation_shows_what_is_there_already(visit, gan, found):
         file.write_text(json.dumps(facts))
         seen.again("follow")
         assert len(table(seen.run())) > 2
+
+
+@pytest.mark.parametrize("view", ["Map", "Copies", "Failures"])
+def test_a_view_that_needs_the_images_says_when_it_appears(visit, gan, found, view):
+    (found.path / "arrays.npz").unlink()
+    seen = visit("evaluate", run=gan.id, **{"evaluate.view": view}).calm()
+    assert "The images are being drawn. This view appears" in seen.texts("markdown")
 
 
 def test_a_failed_evaluation_says_why_and_keeps_what_an_older_one_found(visit, gan, found):
@@ -383,7 +407,7 @@ def test_the_table_is_taken_away_as_csv(visit, gan, found):
 
 def test_an_empty_comparison_asks_for_one(visit, gan):
     seen = visit("evaluate", run=gan.id, **{"evaluate.view": "Compare"}).set(evaluate__among=[])
-    assert "Choose at least one evaluation above." in seen.texts("info")
+    assert "Choose at least one evaluation above." in seen.texts("markdown")
 
 
 def test_further_checkpoints_are_measured_under_the_same_conditions(

@@ -307,6 +307,11 @@ def test_a_link_from_before_and_a_chosen_plane_are_kept(visit, trained):
     seen = visit("latent", at="1.25_-0.5_0_0_6")
     assert begins(seen) == "principal"
     assert (exact(seen) == drawn(trained.runs["gan"], (1.25, -0.5))).all()
+    step = f"step {runs.checkpoints(jobs.get(trained.runs['gan']))[0]:,}"
+    for name, text in {"seed": "3", "step": step, "tool": "Your image"}.items():
+        assert begins(visit("latent", **{f"latent.{name}": text})) == "principal"
+    seen = visit("latent").set(latent__seed=3)
+    assert begins(seen.open("train").open("latent")) == "labels"
     seen = visit("latent").set(latent__plane="principal")
     assert begins(seen.set(latent__seed=3)) == "principal"
     link = {name: each[0] for name, each in seen.at.query_params.items()}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core import jobs
+from core import datasets, jobs
 
 SMALL = {"robust.study.n": "50", "robust.study.eps": "38/255"}
 
@@ -133,7 +133,8 @@ def test_the_images_open_one_by_one(visit, gallery):
 def test_an_image_that_is_taken_stands_beside_its_change_and_what_it_became(visit, gallery):
     seen = visit("robustness", **SMALL, **{"robust.tool": "Fool it"}).calm()
     assert "an **adversarial attack**" in seen.texts("markdown")
-    seen.told("robust.offered.digits", {"clicked": {"number": 5, "index": 3}}).calm()
+    offered = f"robust.offered.{datasets.load('digits').fingerprint[:8]}"
+    seen.told(f"{offered}.test", {"clicked": {"number": 5, "index": 3}}).calm()
     named = re.search(r"2. It says: (\w)", seen.texts("markdown"))[1]
     seen.press("robust.fool").calm()
     clean, change, moved = (
@@ -143,8 +144,11 @@ def test_an_image_that_is_taken_stands_beside_its_change_and_what_it_became(visi
     assert np.array_equal(change, 128 + louder * (moved - clean))
     assert f"As it is: **{named}**" in seen.texts("markdown")
     assert f"Now it says: **{named}**" not in seen.texts("markdown")
-    seen.told("robust.offered.digits", {"clicked": {"number": 6, "index": 4}}).calm()
+    seen.told(f"{offered}.test", {"clicked": {"number": 6, "index": 4}}).calm()
     assert "Now it says" not in seen.texts("markdown")  # another one, which was not attacked
+    seen.set(robust__study__split="valid").calm()  # other images are offered, and none is taken
+    assert seen.pictures(f"{offered}.valid")["count"] == 8
+    assert "2. It says" not in seen.texts("markdown")
 
 
 def test_a_strength_typed_right_before_the_press_is_the_one_that_is_tried(visit, gallery):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -111,6 +112,21 @@ def test_a_link_to_what_is_not_here_says_so_and_the_pad_stays(visit, trained, be
     seen = visit("latent", beside=beside.format(**trained.runs), by="nonsense").calm()
     assert words in said(seen)
     assert exact(seen).shape == (8, 8)
+    assert "names" not in pad(seen)
+
+
+def test_a_model_of_another_dataset_does_not_stand_beside(visit, trained):
+    gan = jobs.get(trained.runs["gan"])
+    shutil.copytree(gan.path, gan.path.with_name("elsewhere"))
+    for name in ("job.json", "run.json"):
+        file = gan.path.with_name("elsewhere") / name
+        content = json.loads(file.read_text())
+        content.get("config", content)["dataset"]["name"] = "other"
+        file.write_text(json.dumps(content))
+    seen = visit("latent", run=gan.id, beside="elsewhere").calm()
+    assert "learned from other images than Tiny gan. Choose a model of the same dataset." in said(
+        seen
+    )
     assert "names" not in pad(seen)
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from core import jobs, kinds
+from core.catalog import UserError
 from pages.parts import form, shell, show
 from pages.parts import job as job_panel
 from pages.parts.data import mending, titles, viewer
@@ -30,14 +31,14 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
 
     job = quality.newest(dataset)
     if job is None or not (job.active or job.status == "finished"):
-        ask(choice, prepared, job)
+        ask(dataset, choice, prepared, job)
         return
     if job.active:
         shell.live(watch, 1, job.id)
         return
     findings = job.result()
     if findings is None:
-        ask(choice, prepared, job)
+        ask(dataset, choice, prepared, job)
         return
     book = mending.opened(dataset)
     if book.damaged:
@@ -56,10 +57,10 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
     looked(findings, bool(by_kind))
     whole(findings)
     with st.expander("Inspect again, with other settings"):
-        ask(choice, prepared, None)
+        ask(dataset, choice, prepared, None)
 
 
-def ask(choice: str, prepared: Mapping[str, Any], failed: jobs.Job | None) -> None:
+def ask(dataset: Any, choice: str, prepared: Mapping[str, Any], failed: jobs.Job | None) -> None:
     """Offers to inspect the dataset."""
     from core import quality
 
@@ -72,6 +73,8 @@ def ask(choice: str, prepared: Mapping[str, Any], failed: jobs.Job | None) -> No
     values = form.form({"data.inspect": quality.InspectConfig})["data.inspect"]
     values = {f"inspect.{name}": value for name, value in values.items()}
     values |= {f"dataset.{name}": value for name, value in prepared.items()}
+    if words := takes(choice, len(dataset), values):
+        st.caption(words)
     shell.press(
         st,
         "Inspect",
@@ -84,6 +87,16 @@ def ask(choice: str, prepared: Mapping[str, Any], failed: jobs.Job | None) -> No
         disabled=not shell.may_change(),
         help="As a job: it goes on when you leave.",
     )
+
+
+def takes(choice: str, images: int, values: Mapping[str, Any]) -> str:
+    """Says how long an inspection takes; nothing where that is not known, or a value is not allowed."""
+    from core.kinds.inspect import foretell
+
+    try:
+        return job_panel.pace(foretell(choice, images, values), "an inspection of it before")
+    except UserError:  # the start says it
+        return ""
 
 
 def begin(choice: str, values: Mapping[str, Any]) -> None:

@@ -26,7 +26,6 @@ GROUPS = {  # of measures, as questions
     "copying": "Does it copy?",
 }
 BETTER = {"higher": "↑", "lower": "↓", "": ""}
-WAITS = "The images are being drawn. This view appears when they have been compared, before the slower measures."
 _FLOOR = "real images in its place"
 _VALUE = "value, with its interval"
 SYMBOLS = ("circle", "square", "triangle-up", "cross", "x")  # of measures, class by class
@@ -321,6 +320,15 @@ def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
 
 
 # --- Evaluations, and which of them the address names ---------------------------------------------------------------
+
+
+def waits() -> None:
+    """Says when a view will appear that needs the images of an evaluation."""
+    with shell.empty(
+        "The images are being drawn. This view appears when they have been compared, before the slower measures.",
+        ":material/hourglass_empty:",
+    ):
+        return
 
 
 def begin(run: str, values: Mapping[str, Any]) -> jobs.Job:

@@ -58,7 +58,7 @@ def draw(evaluation: Evaluation) -> None:
     """Draws real and generated images in one projection; a lasso takes images out of it."""
     arrays = evaluation.arrays()
     if arrays is None:
-        st.info(evaluate.WAITS)
+        evaluate.waits()
         return
     ready = tuple(
         name

@@ -20,7 +20,7 @@ def draw(evaluation: Evaluation) -> None:
     sign = {True: st.error, False: st.success, None: st.info}[verdict.copies]
     sign(shell.plain(verdict.sentence), icon=":material/content_copy:")
     if (arrays := evaluation.arrays()) is None:
-        st.info(evaluate.WAITS)
+        evaluate.waits()
     else:
         pairs(evaluation, arrays)
     tests, believe = st.columns([1.3, 1], gap="large")

@@ -13,7 +13,7 @@ def draw(evaluation: Evaluation) -> None:
     """Shows what each class gets, the least real samples, and the real images that the model covers worst."""
     arrays = evaluation.arrays()
     if arrays is None:
-        st.info(evaluate.WAITS)
+        evaluate.waits()
         return
     unreal, missing = st.columns(2, gap="large")
     names = [str(row["class"]) for row in evaluation.classes]

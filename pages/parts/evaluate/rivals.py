@@ -35,8 +35,8 @@ def draw(run: jobs.Job, evaluation: Evaluation) -> None:
     )
     evaluate.link("among", None if picked == usual else " ".join(picked))
     if not picked:
-        st.info("Choose at least one evaluation above.")
-        return
+        with shell.empty("Choose at least one evaluation above.", ":material/compare:"):
+            return
     chosen = [ready[id] for id in picked]
     names = unlike([titled(other) for other in chosen])
     result = measure.compare(chosen)

@@ -139,6 +139,10 @@ def _other(spot: Spot, id: str, step: int | None, by: str) -> Other:
     run = jobs.get(id)
     if not runs.generates(run):
         raise UserError(f"{run.name} makes no images. Choose a generative model.")
+    if runs.dataset_of(run) != runs.dataset_of(spot.run):
+        raise UserError(
+            f"{run.name} learned from other images than {spot.run.name}. Choose a model of the same dataset."
+        )
     step = _usual(spot, run) if step is None else step
     return Other(spot, Checkpoint(run.id, step), by)
 

@@ -22,7 +22,10 @@ FIELDS = {  # the controls of each kind of plane, after "latent."
     "coordinates": ("i", "j"),
 }
 # one of these in a link, and no plane: it was made when all models began with their main directions
-PLACED = ("latent.plane", "latent.class", "latent.image", "latent.across", "latent.down", "at")
+PLACED = (
+    *("latent.plane", "latent.class", "latent.image", "latent.across", "latent.down", "at"),
+    *("latent.seed", "latent.step", "latent.tool"),
+)
 DIGITS = 4  # decimals of a position; the pad rounds to as many
 LARGEST = 8_000_000  # bytes of a picture dropped on the pad
 

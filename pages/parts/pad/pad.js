@@ -16,7 +16,7 @@ function begin() {
   return {
     plane: null, at: [0, 0], window: [0, 0, 1], sheet: null, exact: null, trail: [], pins: [], sent: null, again: false, went: -1,
     pointers: new Map(), pinch: 0, moved: 0, seen: 0, times: [], ms: {},
-    walk: null, time: null, wanted: false, rolls: null, held: null, hold: null,
+    walk: null, time: null, wanted: false, late: false, rolls: null, held: null, hold: null,
   };
 }
 
@@ -96,7 +96,7 @@ function show(me) {
       me[what] = { ...got, picture, second: got.second && { ...got.second, picture: beside } };
       time(asked, what);
       if (what === "sheet") me.moved++;
-      if (what === "walk" && me.wanted && same(got.at)) roll();
+      if (what === "walk" && (me.wanted || me.late) && same(got.at)) roll();
       redraw();
     }, () => {});
   }
@@ -123,7 +123,7 @@ function show(me) {
     if (me.sent) { me.again = true; return; }
     me.number = Math.max(Date.now(), me.number + 1);
     me.sent = { number: me.number, when: performance.now(), walks: me.wanted };
-    me.after("lost", PATIENCE, () => { me.sent = null; me.wanted = false; redraw(); if (me.again) { me.again = false; wish(me.rest); } });
+    me.after("lost", PATIENCE, () => { me.sent = null; me.late = me.wanted; me.wanted = false; redraw(); if (me.again) { me.again = false; wish(me.rest); } });
     me.tell("view", {
       number: me.number, plane: me.plane, at: me.at, window: me.window, pins: me.pins, rest,
       has: me.sheet?.key ?? "", went: me.went, walks: me.wanted,
@@ -318,7 +318,7 @@ function show(me) {
   }
 
   function roll() {
-    me.wanted = false;
+    me.wanted = me.late = false;
     const frames = me.walk.cells ** 2, pace = (me.walk.seconds * 1000) / frames;
     const from = me.time ?? 0, began = performance.now();
     const tick = (now) => {
@@ -332,7 +332,7 @@ function show(me) {
 
   // Leaves the walk: the picture is again that of the ring.
   function halt() {
-    me.wanted = false;
+    me.wanted = me.late = false;
     me.time = null;
     me.drop("walk");
   }

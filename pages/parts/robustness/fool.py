@@ -41,7 +41,7 @@ def draw(question: Question) -> None:
         taken = show.pictures(
             dataset.pictures(offered),
             columns=OFFERED,
-            key=f"robust.offered.{question.data}",
+            key=f"robust.offered.{dataset.fingerprint[:8]}.{question.config.split}",
             alt=f"{len(offered)} images to take instead of a drawing",
             clickable=True,
             max_height=60,
