@@ -129,19 +129,22 @@ def watch(id: str, chosen: str) -> None:
     if release:
         releases.change(release, hardening.told(release))
     with st.container(horizontal=True):
-        if runs.checkpoints(job) and id != chosen:
-            st.button(
+        if (
+            runs.checkpoints(job)
+            and id != chosen
+            and st.button(
                 "Choose it",
                 type="primary",
                 key=f"{KEY}.choose",
                 icon=":material/check:",
-                on_click=choose,
-                args=(id,),
                 help="Puts the hardened classifier under attack on this page.",
             )
+        ):
+            choose(id)
     take_files(job, KEY)
 
 
 def choose(id: str) -> None:
-    """Puts a classifier under attack, as the controls will show it in the next run of the page."""
+    """Puts a classifier under attack; the whole page follows, not the panel alone that the button stands in."""
     st.session_state["robust.brought"] = id
+    st.rerun()
