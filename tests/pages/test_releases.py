@@ -31,7 +31,7 @@ def test_a_release_is_compared_with_what_was_measured_of_the_one_before(visit, g
     seen = opened(visit, "releases", "shipped-digits-classifier").calm()
     assert "Has the new model become worse?" in seen.texts("caption")
     seen.set(robust__baseline=ATTACKED).calm()  # the newest report of this classifier is that one
-    assert "Not worse than Digits, classifier" in seen.texts("info")
+    assert "Not shown to be worse than Digits, classifier" in seen.texts("info")
     assert "may be chance" in seen.texts("info")
     assert {"robust.release.robustness.md", "robust.release.robustness.xml"} <= seen.keys()
     assert "attack --baseline report.json --classifier shipped-digits-classifier" in str(
