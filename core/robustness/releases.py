@@ -121,10 +121,10 @@ class Release:
     @property
     def sentence(self) -> str:
         """What is to be said of it."""
-        robust = self.robust
+        robust, name = self.robust, self.baseline.model["name"]
         sure = "is more than chance" if robust.worse or robust.better else "may be chance"
         return (
-            f"{self.word} than {self.baseline.model['name']}: {percent(robust.after.value)} of {robust.change.n} images "
+            f"{self.word} than {name}: {percent(robust.after.value)} of {robust.change.n} images "
             f"withstand every attack of {self.strength}, {percent(robust.before.value)} did before. "
             f"The change of {robust.text} {sure}."
         )
