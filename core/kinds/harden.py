@@ -98,17 +98,14 @@ def harden(task: Task) -> Iterator[dict[str, Any]]:
     from core.robustness import classifiers, hardening
 
     asked = task.config("harden")
-    dataset, record = begin(
-        task,
-        {
-            "harden": {**asked, "net": hardening.described(asked["classifier"])},
-            **augmentation(task),
-        },
-    )
+    net = _net(task.job, asked["classifier"])
+    dataset, record = begin(task, {"harden": {**asked, "net": net}, **augmentation(task)})
     if not (task.path / BEFORE).exists():
         task.say("Opening the classifier")
         opened = classifiers.open_model(asked["classifier"], dataset, task.aside())
         _measure(task, opened, dataset, BEFORE)
+    for name in (AFTER, WEIGHTS):  # of the weights that it had before it was trained longer
+        (task.path / name).unlink(missing_ok=True)
     yield from follow(
         task,
         dataset,
@@ -136,6 +133,14 @@ def harden(task: Task) -> Iterator[dict[str, Any]]:
         "robust_before": robust.before.value,
         "robust_after": robust.after.value,
     }
+
+
+def _net(run: jobs.Job, classifier: str) -> dict[str, Any]:
+    """Says what the network is like: as the record has it, once there is one, for its source may be gone by then."""
+    from core.robustness import hardening
+
+    begun = (run.path / train.RECORD).exists()
+    return runs.record(run)["harden"]["net"] if begun else hardening.described(classifier)
 
 
 def _measure(task: Task, opened: Opened, dataset: Dataset, name: str) -> None:

@@ -270,10 +270,27 @@ def told(release: Release) -> str:
     )
 
 
-def expected(
-    opened: Opened, dataset: Dataset, config: HardeningConfig, train: TrainConfig
-) -> float:
-    """Foretells the seconds of a hardening on this machine, by a few of its steps and a few attacked images.
+@dataclass(frozen=True)
+class Pace:
+    """How fast a hardening is on this machine.
+
+    Attributes:
+        step: Seconds of a step.
+        batch: Images in a step.
+        measuring: Seconds of both measurements together.
+    """
+
+    step: float
+    batch: int
+    measuring: float
+
+    def seconds(self, images: int) -> float:
+        """Foretells the seconds of a hardening that sees so many images."""
+        return self.step * math.ceil(images / self.batch) + self.measuring
+
+
+def pace(opened: Opened, dataset: Dataset, config: HardeningConfig, train: TrainConfig) -> Pace:
+    """Tells how fast a hardening is on this machine, by a few of its steps and a few attacked images.
 
     Raises:
         UserError: As the study that measures it.
@@ -300,4 +317,4 @@ def expected(
     seconds = step(few)
     whole = step(batch) if seconds < SLOW else seconds * batch / few
     study = estimate(Target.of(opened), dataset, measured(config, dataset))
-    return whole * math.ceil(train.images / batch) + 2 * study.seconds
+    return Pace(whole, batch, 2 * study.seconds)

@@ -113,13 +113,18 @@ class Release:
         return self.baseline.head.text
 
     @property
+    def word(self) -> str:
+        """What the interval of the change shows."""
+        robust = self.robust
+        return "Worse" if robust.worse else "Better" if robust.better else "Not shown to be worse"
+
+    @property
     def sentence(self) -> str:
         """What is to be said of it."""
-        robust = self.robust
-        word = "Worse" if robust.worse else "Better" if robust.better else "Not worse"
+        robust, name = self.robust, self.baseline.model["name"]
         sure = "is more than chance" if robust.worse or robust.better else "may be chance"
         return (
-            f"{word} than {self.baseline.model['name']}: {percent(robust.after.value)} of {robust.change.n} images "
+            f"{self.word} than {name}: {percent(robust.after.value)} of {robust.change.n} images "
             f"withstand every attack of {self.strength}, {percent(robust.before.value)} did before. "
             f"The change of {robust.text} {sure}."
         )
@@ -333,7 +338,7 @@ def _same(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
 def markdown(release: Release) -> str:
     """Writes the comparison as Markdown, as pipelines show it beside a change."""
     lines = [
-        f"### Robustness: {'worse' if release.robust.worse else 'not worse'}",
+        f"### Robustness: {release.word.lower()}",
         "",
         letters(release.sentence),
         "",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from core.catalog import UserError
 from core.ground import files
@@ -187,16 +188,71 @@ def parsed(json: Mapping[str, Any], name: str) -> Report:
     """Reads a :meth:`Report.record` of a file of some name.
 
     Raises:
-        UserError: If it is none, or damaged.
+        UserError: If it is none, or damaged: then something is missing, or of another type than a report has it.
     """
     try:
-        return Report.of(json)
+        report = Report.of(json)
+        whole = _holds(report, Report) and _told(report) and report.head
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
+    except (
+        KeyError, TypeError, ValueError, AttributeError, StopIteration, IndexError, OverflowError,
+    ):  # fmt: skip
+        whole = False
+    if not whole:
         raise UserError(
             f"{name} is damaged, or no report of an attack. Measure again to make a new report."
-        ) from None
+        )
+    return report
+
+
+def _told(report: Report) -> bool:
+    """Tells whether the tables without fields of their own hold what is read of them in the types that they have."""
+    data, model = report.data, report.model
+    return _holds([model["name"], *model["classes"]], Sequence[str]) and all(
+        _holds(table[name], type_)
+        for table, name, type_ in (
+            (data, "name", str),
+            (data, "split", str),
+            (data, "fingerprint", str),
+            (data, "seed", int),
+            (data, "config", Mapping[str, Any] | None),
+            (model, "eot", int),
+            (model, "bpda", bool),
+        )
+        if name in table
+    )
+
+
+_hints = cache(get_type_hints)
+
+
+def _holds(value: Any, type_: Any) -> bool:
+    """Tells whether a value, with all that it holds, is of a type as the fields of a report have it; numbers finite."""
+    origin, args = get_origin(type_), get_args(type_)
+    if type_ is Any:
+        return True
+    if isinstance(type_, type) and is_dataclass(type_):
+        hints = _hints(type_).items()
+        return isinstance(value, type_) and all(_holds(getattr(value, n), t) for n, t in hints)
+    if type_ is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if type_ is str:
+        return type(value) is str and value == value.encode(errors="ignore").decode()
+    if not args:
+        return type(value) is type_
+    if origin is Literal:
+        return value in args
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(
+            _holds(n, args[0]) and _holds(v, args[1]) for n, v in value.items()
+        )
+    if origin in (Sequence, tuple):
+        types = args if origin is tuple and args[-1] is not ... else args[:1] * len(value)
+        return isinstance(value, (list, tuple)) and all(
+            _holds(part, type_) for part, type_ in zip(value, types, strict=True)
+        )
+    return any(_holds(value, option) for option in args)  # of a union
 
 
 def _row(json: Mapping[str, Any]) -> Standing:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from playwright.sync_api import expect
+
+from core import jobs, kinds, worker
+from core.ground.settings import settings
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +44,32 @@ def test_a_drawing_is_named_and_fooled(shipped, screen):
     for name in ("clean", "change", "moved"):  # large enough for the last row of a room
         canvas = screen.key(f"robust.mine.{name}").locator("canvas").bounding_box()
         assert min(canvas["width"], canvas["height"]) >= 200
+
+
+@pytest.fixture
+def hardened(shipped, monkeypatch):
+    """A hardening of a moment in the home of the server; what is shown as its price is another report."""
+    for name, value in {"home": shipped.home, "gallery": 1, "nice": 0, "threads": 1}.items():
+        monkeypatch.setenv(f"SIMULACRA_{name.upper()}", str(value))
+    settings.cache_clear()
+    report = (jobs.SHIPPED / "shipped-digits-classifier-attacked" / "report.json").read_bytes()
+
+    def measure(task: Any, opened: Any, dataset: Any, name: str) -> None:
+        (task.path / name).write_bytes(report)
+
+    monkeypatch.setattr("core.kinds.harden._measure", measure)
+    monkeypatch.setattr("core.robustness.hardening.FITTED", 32)
+    monkeypatch.setattr(jobs, "spawn", lambda path: worker.work(path))
+    few = {"train.images": 32, "train.batch": 16, "harden.attack_steps": 1}
+    asked = {"harden.classifier": "shipped-digits-classifier", **few}
+    yield kinds.submit("harden", {"dataset": "digits"}, asked, name="Harder")
+    settings.cache_clear()
+
+
+def test_what_was_hardened_is_put_under_attack_at_a_press(shipped, screen, hardened):
+    query = {"robust.tool": "Harden", "robust.model": "Digits, classifier"}
+    screen.open(shipped, "robustness", **query)
+    screen.chosen("robust.model", "Digits, classifier")
+    screen.button("robust.harden.choose").click()  # in a part that runs again by itself
+    screen.chosen("robust.model", "Harder")
+    screen.says("Trained against attacks (pgd).")

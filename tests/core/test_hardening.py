@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from core import brought, datasets, jobs, kinds, runs, worker
 from core.__main__ import main
 from core.catalog import UserError
 from core.ground import files
+from core.kinds import train
 from core.robustness import classifiers, hardening
 from core.robustness.hardening import Hardened, HardeningConfig
 from core.training import spec_of
@@ -127,22 +129,40 @@ def test_brought_weights_are_hardened_and_can_be_taken_away_and_brought_again(at
     assert torch.allclose(*both, atol=1e-5)
 
 
-def test_a_stopped_hardening_goes_on_and_ends_as_if_it_had_never_stopped(at_once, monkeypatch):
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """Takes the report that ships for what is measured."""
     report = (jobs.SHIPPED / "shipped-digits-classifier-attacked" / "report.json").read_bytes()
     monkeypatch.setattr(
         "core.kinds.harden._measure",
         lambda task, opened, dataset, name: (task.path / name).write_bytes(report),
     )
-    asked = {"harden.classifier": "shipped-digits-classifier", **FEW}
-    whole = kinds.submit("harden", DIGITS, asked)
+
+
+@pytest.fixture
+def stopping(monkeypatch):
+    """Stops a training at its first record, while it is in use."""
     append = files.Log.append
 
     def stop_at_first(self: files.Log, record: dict) -> None:
         append(self, record)
         (self.file.parent / "STOP").touch()
 
-    with monkeypatch.context() as patch:
-        patch.setattr(files.Log, "append", stop_at_first)
+    @contextmanager
+    def use():
+        with monkeypatch.context() as patch:
+            patch.setattr(files.Log, "append", stop_at_first)
+            yield
+
+    return use
+
+
+def test_a_stopped_hardening_goes_on_and_ends_as_if_it_had_never_stopped(
+    at_once, unmeasured, stopping
+):
+    asked = {"harden.classifier": "shipped-digits-classifier", **FEW}
+    whole = kinds.submit("harden", DIGITS, asked)
+    with stopping():
         job = kinds.submit("harden", DIGITS, asked)
     assert jobs.get(job.id).status == "stopped" and job.result().release is None
     assert (job.path / "before.json").exists() and not (job.path / "after.json").exists()
@@ -150,6 +170,22 @@ def test_a_stopped_hardening_goes_on_and_ends_as_if_it_had_never_stopped(at_once
     assert jobs.get(job.id).status == "finished"
     ends = [load_file(each.path / "hardened.safetensors") for each in (whole, job)]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_trained_longer_it_needs_no_source_and_shows_nothing_of_the_weights_before(
+    at_once, unmeasured, stopping
+):
+    source = kinds.submit("harden", DIGITS, {"harden.classifier": "shipped-digits-robust", **FEW})
+    job = kinds.submit("harden", DIGITS, {"harden.classifier": source.id, **FEW})
+    assert job.result().release is not None
+    jobs.delete(source.id)
+    with stopping():
+        train.extend(job.id, 2 * FEW["train.images"])
+    assert jobs.get(job.id).status == "stopped", jobs.get(job.id).message
+    assert job.result().before and job.result().release is None
+    assert not (job.path / "hardened.safetensors").exists()
+    jobs.resume(job.id)
+    assert jobs.get(job.id).status == "finished" and job.result().release is not None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -12,7 +14,15 @@ from core import datasets, jobs, worker
 from core.__main__ import main
 from core.catalog import UserError
 from core.ground import files, stats
-from core.robustness import AttackStudy, Report, StudyConfig, classifiers, images_of, releases
+from core.robustness import (
+    AttackStudy,
+    Report,
+    StudyConfig,
+    classifiers,
+    images_of,
+    releases,
+    store,
+)
 from core.robustness.store import Attacked
 
 EPS = "26/255"
@@ -52,7 +62,11 @@ def test_the_same_images_decide_and_classes_are_corrected(report_of):
     assert not releases.against(plain, robust).robust.worse
     assert releases.against(plain, robust).sentence.startswith("Better than Digits, classifier")
     same = releases.against(plain, plain)
-    assert not same.robust.worse and same.sentence.startswith("Not worse") and same.robust.p == 1
+    assert (
+        not same.robust.worse
+        and same.sentence.startswith("Not shown to be worse than")
+        and same.robust.p == 1
+    )
     assert [row.name for row in release.classes] == list("0123456789")
     assert sum(row.change.n for row in release.classes) == 60
     alone = [
@@ -174,3 +188,43 @@ def test_the_command_repeats_the_study_of_a_baseline(
     (tmp_path / "no.json").write_text("{}")
     assert main(["attack", "--baseline", str(tmp_path / "no.json")]) == 2
     assert "is damaged, or no report of an attack" in capsys.readouterr().err
+
+
+WRONG = (None, [], {}, "\ud800", -1, 10**400, float("inf"), True, [1, None], {"": 1})
+
+
+def _damaged(value: Any) -> Iterator[Any]:
+    """Gives copies of a record with one part left out or of another type, of each list in its first part."""
+    keys: Any = list(value) if isinstance(value, dict) else range(min(1, len(value)))
+    for key in keys:
+        copy = value.copy()
+        if isinstance(value, dict):
+            del copy[key]
+            yield copy
+        inner = _damaged(value[key]) if isinstance(value[key], (dict, list)) else ()
+        for part in (*WRONG, *inner):
+            copy = value.copy()
+            copy[key] = part
+            yield copy
+
+
+def test_a_damaged_baseline_is_refused_whatever_is_wrong_with_it(report_of, digits):
+    new = report_of("classifier")
+    record = json.loads(json.dumps(new.record()))
+    count = refused = 0
+    for damaged in _damaged(record):
+        count += 1
+        try:
+            old = store.parsed(damaged, "old.json")
+            releases.allow(old, digits, releases.study_of(old))
+            release = releases.against(old, new)
+        except UserError:
+            refused += 1
+        else:
+            assert releases.markdown(release).encode() and releases.junit(release).encode()
+    assert count > 1000 and refused > count / 2
+    for name in ("model", "data", "results", "headline", "images"):
+        with pytest.raises(UserError, match=r"old.json is damaged, or no report of an attack"):
+            store.parsed({**record, name: None}, "old.json")
+    with pytest.raises(UserError, match="damaged"):  # a headline that no row is of
+        store.parsed({**record, "headline": 0.4321}, "old.json")

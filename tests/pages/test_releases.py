@@ -20,7 +20,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     cost = robustness.Cost(7, 497, 120)
     monkeypatch.setattr(robustness, "estimate", lambda target, dataset, config: cost)
-    monkeypatch.setattr(hardening, "expected", lambda *asked: 65.0)
+    monkeypatch.setattr(hardening, "pace", lambda *asked: hardening.Pace(0.12, 128, 8.72))
 
 
 def opened(visit: Any, tool: str, model: str) -> Any:
@@ -31,7 +31,7 @@ def test_a_release_is_compared_with_what_was_measured_of_the_one_before(visit, g
     seen = opened(visit, "releases", "shipped-digits-classifier").calm()
     assert "Has the new model become worse?" in seen.texts("caption")
     seen.set(robust__baseline=ATTACKED).calm()  # the newest report of this classifier is that one
-    assert "Not worse than Digits, classifier" in seen.texts("info")
+    assert "Not shown to be worse than Digits, classifier" in seen.texts("info")
     assert "may be chance" in seen.texts("info")
     assert {"robust.release.robustness.md", "robust.release.robustness.xml"} <= seen.keys()
     assert "attack --baseline report.json --classifier shipped-digits-classifier" in str(
@@ -69,6 +69,45 @@ def test_a_classifier_is_hardened_by_a_job_and_chosen(visit, gallery, quick, spa
     assert job.config["harden"]["classifier"] == model
     assert job.config["train"]["images"] == 60_000
     assert seen.widget("robust.harden.stop").label == "Stop"
+
+
+def test_the_strength_is_that_of_the_dataset_and_the_pace_is_measured_once(
+    visit, gallery, quick, monkeypatch
+):
+    from core.norms import Budget
+    from core.robustness import hardening
+    from pages.parts.robustness import TURNS
+
+    paces: list[int] = []
+
+    def pace(*asked: Any) -> hardening.Pace:
+        assert not TURNS.acquire(blocking=False)  # it waits for its turn, and has it
+        paces.append(1)
+        return hardening.Pace(0.1, 128, 5.0)
+
+    monkeypatch.setattr(hardening, "pace", pace)
+    seen = opened(visit, "harden", "shipped-digits-classifier").calm()
+    assert seen.widget("robust.harden.eps").value == round(38 / 255, 4)
+    seen.set(robust__harden__train__images=128_000).calm()
+    assert "About 1 min 45 s" in seen.texts("caption") and paces == [1]
+    seen.set(robust__harden__eps=0.2).calm()
+    assert seen.widget("robust.harden.eps").value == 0.2
+    monkeypatch.setattr(Budget, "usual", 0.04)  # as of another dataset
+    seen.run().calm()
+    assert seen.widget("robust.harden.eps").value == 0.04
+
+
+def test_a_visitor_who_may_change_nothing_costs_no_training(
+    visit, gallery, quick, setting, monkeypatch
+):
+    from core.robustness import hardening
+
+    monkeypatch.setattr(hardening, "pace", None)
+    setting(view_only=1)
+    seen = opened(visit, "harden", "shipped-digits-classifier").calm()
+    assert "Against changes of up to 38/255 per value." in seen.texts("caption")
+    assert "measuring included" not in seen.texts("caption")
+    assert seen.widget("robust.harden.start").disabled
 
 
 def test_a_hardening_shows_its_price_and_gain(visit, gallery, quick, setting, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -13,26 +13,31 @@ from core.ground.writing import duration
 from pages.parts import form, shell
 from pages.parts.job import panel
 from pages.parts.job import take as take_files
-from pages.parts.robustness import Question, releases, target, there
+from pages.parts.robustness import TURNS, Question, releases, target, there
+
+if TYPE_CHECKING:
+    from core.robustness.hardening import Pace
 
 KEY = "robust.harden"
+ICON = ":material/security:"
 
 
 @shell.guard()
 def draw(question: Question) -> None:
     """Offers to train the chosen classifier on against attacks, and shows what that did before."""
     if not there(question.classifier, question.dataset):
-        st.caption("Train a classifier first, or bring your own.")
-        return
+        with shell.empty("Train a classifier first, or bring your own.", ICON):
+            return
     ask(question)
     of = listing(question)
     if not of:
-        st.caption(
+        with shell.empty(
             "Shows the classifier attacked images until it withstands them (adversarial training). That costs some "
             "accuracy without an attack; both are measured before and after, on test images that it never learns from. "
-            "The classifier itself stays as it is: what comes of it is another one."
-        )
-        return
+            "The classifier itself stays as it is: what comes of it is another one.",
+            ICON,
+        ):
+            return
     # a label that changes, as a state does, would stay as it was where it is chosen
     names = {
         job.id: f"{job.name}, {time.strftime('%H:%M', time.localtime(job.created))}" for job in of
@@ -55,8 +60,9 @@ def ask(question: Question) -> None:
 
     of = question.dataset
     usual = Budget(LINF, of.shape, of.medium.name).usual
-    # the slider shows the usual strength instead of the 0 that stands for it
-    st.session_state.setdefault(f"{KEY}.eps", round(usual, 4))
+    # the slider shows the usual strength instead of the 0 that stands for it, of another dataset another one
+    if f"{KEY}.eps" not in st.session_state or st.session_state.get(f"{KEY}.usual") != usual:
+        st.session_state.update({f"{KEY}.eps": round(usual, 4), f"{KEY}.usual": usual})
     left, middle, right = st.columns(3, gap="medium")
     with left:
         images = int(form.control(FurtherConfig.knobs()["images"], f"{KEY}.train"))
@@ -72,27 +78,27 @@ def ask(question: Question) -> None:
             images,
             type="primary",
             key=f"{KEY}.start",
-            icon=":material/security:",
+            icon=ICON,
             disabled=not shell.may_change(),
             help="A job on the server. It goes on when you leave, and can be stopped and resumed.",
             width="stretch",
         )
-        steps, n = values["attack_steps"], values["n"]
-        seconds = _expected(question.classifier, of.fingerprint, steps, n, images, of)
-        st.caption(
-            f"About {duration(seconds)}, measuring included. Against changes of up to "
-            f"{LINF.text(values['eps'] or usual)} per value."
-        )
+        told = f"Against changes of up to {LINF.text(values['eps'] or usual)} per value."
+        if shell.may_change():  # a visitor who cannot start it costs the server nothing
+            steps, n = values["attack_steps"], values["n"]
+            seconds = _pace(question.classifier, of.fingerprint, steps, n, of).seconds(images)
+            told = f"About {duration(seconds)}, measuring included. {told}"
+        st.caption(told)
 
 
 @st.cache_data(max_entries=64, ttl="10m", show_spinner="Measuring how fast it learns")
-def _expected(classifier: str, data: str, steps: int, n: int, images: int, _of: Dataset) -> float:
+def _pace(classifier: str, data: str, steps: int, n: int, _of: Dataset) -> Pace:
     from core.robustness import classifiers
-    from core.robustness.hardening import FurtherConfig, HardeningConfig, expected
+    from core.robustness.hardening import FurtherConfig, HardeningConfig, pace
 
     opened = classifiers.open_model(classifier, _of)
-    config = HardeningConfig(attack_steps=steps, n=n)
-    return expected(opened, _of, config, FurtherConfig(images=images))
+    with TURNS:
+        return pace(opened, _of, HardeningConfig(attack_steps=steps, n=n), FurtherConfig())
 
 
 def start(question: Question, values: dict[str, Any], images: int) -> None:
@@ -129,19 +135,22 @@ def watch(id: str, chosen: str) -> None:
     if release:
         releases.change(release, hardening.told(release))
     with st.container(horizontal=True):
-        if runs.checkpoints(job) and id != chosen:
-            st.button(
+        if (
+            runs.checkpoints(job)
+            and id != chosen
+            and st.button(
                 "Choose it",
                 type="primary",
                 key=f"{KEY}.choose",
                 icon=":material/check:",
-                on_click=choose,
-                args=(id,),
                 help="Puts the hardened classifier under attack on this page.",
             )
+        ):
+            choose(id)
     take_files(job, KEY)
 
 
 def choose(id: str) -> None:
-    """Puts a classifier under attack, as the controls will show it in the next run of the page."""
+    """Puts a classifier under attack; the whole page follows, not the panel alone that the button stands in."""
     st.session_state["robust.brought"] = id
+    st.rerun()
