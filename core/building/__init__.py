@@ -5,6 +5,6 @@ too. Nothing is ever added to what is held out.
 """
 
 from core.building.archive import MANIFEST, archive
-from core.building.difference import Change, Difference, compare
+from core.building.difference import ChangedItem, Difference, compare
 from core.building.gate import Gated, gate
 from core.building.version import BuildConfig, build, changes, foreign, origins

@@ -149,7 +149,7 @@ def _ranked(codes: np.ndarray) -> np.ndarray:
     return rank
 
 
-class Change(NamedTuple):
+class ChangedItem(NamedTuple):
     """What became of one image; None for a version that has it not.
 
     Attributes:
@@ -184,7 +184,7 @@ class Change(NamedTuple):
 
 def changes(
     difference: Difference, before: Dataset, after: Dataset, kind: str, most: int | None = None
-) -> list[Change]:
+) -> list[ChangedItem]:
     """Lists what became of each image of one kind of difference, or of the first so many."""
     facts = [(_labels(each), each.split_of(), _files(each)) for each in (before, after)]
     found = []
@@ -196,7 +196,7 @@ def changes(
             for row, (labels, splits, files) in zip(pair, facts, strict=True)
         )
         found.append(
-            Change(kind, row, new_row, new_file or file, label, new_label, split, new_split)
+            ChangedItem(kind, row, new_row, new_file or file, label, new_label, split, new_split)
         )
     return found
 

@@ -75,7 +75,7 @@ def differs(dataset: Any) -> None:
 
 def changed(found: Any, before: Any, after: Any, kind: str) -> None:
     """Shows the images of one kind of difference; where pixels are others, both."""
-    from core.building.difference import SHOWN, Change, changes
+    from core.building.difference import SHOWN, ChangedItem, changes
 
     count, shown = found.counts[kind], changes(found, before, after, kind, SHOWN)
     sides = {"after": after}
@@ -106,7 +106,7 @@ def changed(found: Any, before: Any, after: Any, kind: str) -> None:
         st.caption(f"The first {SHOWN} of {count:,}.")
     st.download_button(
         "All as CSV",
-        lambda: tables.write(Change._fields, changes(found, before, after, kind)),
+        lambda: tables.write(ChangedItem._fields, changes(found, before, after, kind)),
         f"{datasets.slug(after.name)}-since-{datasets.slug(before.name)}-{kind}.csv",
         "text/csv",
         key="data.changed.csv",
