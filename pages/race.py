@@ -1,11 +1,11 @@
 """Let families race: the same data, the same seconds, and what each has learned by then."""
 
-from contextlib import suppress
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from core import jobs, kinds
+from core import jobs, kinds, runs
 from core.ground.writing import duration
 from core.kinds.race import RaceConfig
 from pages.parts import form, shell, show, track
@@ -34,7 +34,18 @@ def the_form() -> None:
         f"Each family trains on **{shell.plain(about.title)}** for the same time, with its recommended settings. "
         "They take turns of a few seconds, so that nobody has a quiet machine for itself."
     )
-    asked = form.form({"race": RaceConfig})["race"]
+    named = titles()
+    taking = st.pills(
+        "Families",
+        list(named),
+        selection_mode="multi",
+        default=list(named),
+        key="race.entrants",
+        format_func=lambda name: named[name],
+        help="Who takes part, at least two.",
+    )
+    asked = form.form({"race": RaceConfig}, omit={"families"})["race"]
+    asked["families"] = ",".join(taking)
     classes = kinds.parts("race", {"dataset": shell.chosen_dataset()})
     key = f"data.{shell.chosen_dataset()}"
     if classes["dataset"].knobs():
@@ -45,12 +56,12 @@ def the_form() -> None:
         data = {}
     values = {f"race.{name}": value for name, value in asked.items()}
     values |= {f"dataset.{name}": value for name, value in data.items()}
-    with suppress(ValueError):  # the start says what is wrong
-        entrants = RaceConfig.of(asked, "race").entrants
-        whole = duration(len(entrants) * asked["seconds"])
-        st.caption(
-            f"It takes **{whole}** for {len(entrants)} families, and a little for preparing and measuring."
-        )
+    st.caption(
+        f"It takes **{duration(len(taking) * asked['seconds'])}** for {len(taking)} families, and a little for "
+        "preparing and measuring."
+        if len(taking) > 1
+        else "Choose at least two families."
+    )
     shell.press(
         st,
         "Start the race",
@@ -59,9 +70,16 @@ def the_form() -> None:
         type="primary",
         icon=":material/play_arrow:",
         key="race.start",
-        disabled=not shell.may_change(),
+        disabled=not shell.may_change() or len(taking) < 2,
         width="stretch",
     )
+
+
+def titles() -> dict[str, str]:
+    """Names the families, in the order that gives each its colour in every race."""
+    from core.models import families
+
+    return {entry.name: entry.title.partition(" (")[0] for entry in families}
 
 
 def moments(job: jobs.Job, family: str, records: list[dict], keep: int) -> list[track.Moment]:
@@ -101,12 +119,15 @@ def measured(job: jobs.Job, about: dict[str, object]) -> None:
     )
 
 
+def copies(record: dict[str, Any], about: dict[str, Any]) -> bool:
+    """Tells whether the whole interval of copying lies above what real images have."""
+    return bool(about) and record["copying_low"] > about["copying_of_real"]
+
+
 @shell.guard()
 def live(id: str, status: str) -> None:
     """Shows a race as it stands; runs again every two seconds while it goes on."""
-    from core.models import families
-
-    job = jobs.get(id)
+    job, named = jobs.get(id), titles()
     if job.status != status:
         st.rerun()
     about, standings = job.result()
@@ -122,11 +143,11 @@ def live(id: str, status: str) -> None:
     size = sum(file.stat().st_size for file in (job.path / "samples").rglob("*.png"))
     lanes = [
         (
-            families.get(name).title.partition(" (")[0],
-            show.colour(number),
+            named[name],
+            show.colour(list(named).index(name)),
             moments(job, name, standings.get(name, []), -(-size // BUDGET) or 1),
         )
-        for number, name in enumerate(config.entrants)
+        for name in config.entrants
     ]
     last = {name: records[-1] for name, records in standings.items()}
     ranking = sorted(last, key=lambda name: last[name]["ratio"])
@@ -137,12 +158,18 @@ def live(id: str, status: str) -> None:
         key=f"race.track.{id}",
         live=job.active,
     )
+    near = [named[name] for name in ranking if copies(last[name], about)]
+    if near:
+        st.caption(
+            f":material/content_copy: {', '.join(near)}: the samples are nearer to training images than real ones are, "
+            "so a small distance may come from copying. Train longer and let Evaluate test it."
+        )
     measured(job, about)
     with st.expander("The last turn in numbers"):
         st.dataframe(
             pd.DataFrame(
                 {
-                    "family": [families.get(name).title for name in ranking],
+                    "family": [named[name] for name in ranking],
                     "distance × real": [last[name]["ratio"] for name in ranking],
                     "copying": [last[name]["copying"] for name in ranking],
                     "95 % interval": [
@@ -191,7 +218,8 @@ def head(job: jobs.Job) -> None:
 actions = shell.header("Which family learns fastest?")
 listed = jobs.listing("race")
 ids = [job.id for job in listed]
-shell.choose("race", ids, ids[0] if ids else None)
+own = [job.id for job in listed if runs.dataset_of(job) == shell.chosen_dataset()]
+shell.choose("race", ids, next(iter(own or ids), None))
 if len(ids) > 1:
     names = {job.id: shell.called(job) for job in listed}
     st.selectbox("Race", ids, key="race", format_func=lambda id: names.get(id, str(id)))
@@ -208,6 +236,11 @@ else:
         the_form()
     st.query_params["race"] = st.session_state["race"]
     shown = next(job for job in listed if job.id == st.session_state["race"])
+    if not own:
+        st.caption(
+            f":material/info: Nobody has raced on {shell.plain(shell.chosen_dataset())} yet. This one was on "
+            f"{shell.plain(runs.dataset_of(shown))}."
+        )
     with st.container(border=True):
         head(shown)
         shell.live(live, 2 if shown.active else None, shown.id, shown.status)

@@ -439,8 +439,10 @@ def on(job: jobs.Job) -> str:
 
 
 def since(job: jobs.Job) -> str:
-    """Tells when a job was started (month and day, hour and minute), or that it ships with the code."""
-    return "shipped" if job.shipped else f"{job.id[4:8]} {job.id[9:13]}"
+    """Tells when a job was started (day and month, hour and minute), or that it ships with the code."""
+    if job.shipped:
+        return "shipped"
+    return time.strftime("%d %b %H:%M", time.localtime(job.created)).lstrip("0")
 
 
 def explore(run: jobs.Job, label: str = "Explore it", *, key: str) -> None:
@@ -468,6 +470,7 @@ def choose(key: str, options: list[str], default: str | None) -> None:
             st.toast(
                 plain(f"The link names {named!r}, which is not here any more. Showing another."),
                 icon=":material/link_off:",
+                duration="infinite",  # or whoever looks away takes another model for the one that was sent
             )
         named = default
     st.session_state[key] = st.session_state[f"chosen.{key}"] = named

@@ -169,6 +169,7 @@ def test_the_experiment_is_started_without_scrolling_and_no_arm_is_cut_short(emp
     screen.page.set_viewport_size({"width": 1280, "height": 800})
     screen.open(empty, "augment", data="digits", **{"augment.view": "proof"})
     expect(screen.button("augment.prove")).to_be_in_viewport(ratio=1)
+    screen.page.get_by_test_id("stMain").locator("summary").filter(has_text="Settings").click()
     arms = screen.page.locator(
         "[class*=st-key-augment-experiment-] [data-testid=stCheckbox] label p"
     )

@@ -69,14 +69,16 @@ def test_the_title_names_the_dataset_once(visit, spawned, name, says):
 
 
 def test_the_form_starts_a_race_on_the_chosen_dataset(visit, spawned, asked):
-    seen = visit("race").set(race__seconds=7, race__families="gan, vae").press("race.start").calm()
+    seen = (
+        visit("race").set(race__seconds=7, race__entrants=["gan", "vae"]).press("race.start").calm()
+    )
     (id,) = spawned
     config = asked(id)["config"]
     assert asked(id)["kind"] == "race"
     assert config["dataset"]["name"] == "digits"
     assert config["race"] | {"seed": 0} == {
         "seconds": 7,
-        "families": "gan, vae",
+        "families": "gan,vae",
         "seed": 0,
         "turns": 15,
     }
@@ -84,10 +86,22 @@ def test_the_form_starts_a_race_on_the_chosen_dataset(visit, spawned, asked):
     assert "The first turn is measured when its time is over." in seen.texts("caption")
 
 
-def test_a_wrong_family_is_a_sentence(visit, spawned):
-    seen = visit("race").set(race__families="gna").press("race.start")
-    assert seen.errors == ["There is no family 'gna'. Did you mean 'gan'?"]
+def test_one_family_alone_does_not_race(visit, spawned):
+    seen = visit("race").set(race__entrants=["gan"])
+    assert seen.widget("race.start").disabled
+    assert "Choose at least two families." in seen.texts("caption")
     assert spawned == []
+
+
+def test_who_may_win_by_copying_is_named(visit, monkeypatch):
+    job = raced()
+    assert "may come from copying" not in visit("race", race=job.id).texts("caption")
+    about, standings = job.result()
+    for record in standings["vae"]:
+        record["copying_low"] = about["copying_of_real"] + 0.01
+    monkeypatch.setattr(jobs.Job, "result", lambda job: (about, standings))
+    told = visit("race", race=job.id).texts("caption")
+    assert "VAE: the samples are nearer to training images" in told
 
 
 def test_a_race_is_shown_as_it_goes_and_stopped(visit, monkeypatch):

@@ -27,7 +27,7 @@ def draw(question: Question) -> None:
         ):
             return
     st.markdown("**1. Draw** one of: " + shell.plain(", ".join(dataset.classes[:12])))
-    left, right = st.columns([1, 1.6], gap="large", vertical_alignment="center")
+    left, right = st.columns([1, 1.6], gap="large")
     drawn = None
     with left:
         if shell.has(dataset.medium, "drawing"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import streamlit as st
 
@@ -53,8 +54,15 @@ def to(page: str, label: str, icon: str, run: jobs.Job, key: str, **look: Any) -
 def share(run: jobs.Job, key: str) -> None:
     """Offers the address of the page about a model."""
     with st.popover("Share", icon=":material/share:", key=f"{key}.share"):
-        st.caption("One page about this model, for everybody who can reach this server:")
-        st.code(address(run), language=None, wrap_lines=True)
+        link = address(run)
+        here = urlsplit(link).hostname in ("localhost", "127.0.0.1", "::1")
+        st.caption(
+            "One page about this model, for everybody who can reach this server:"
+            if not here
+            else "One page about this model. This address works on this computer only; for others, start the server "
+            "where they can reach it (README, Deploy)."
+        )
+        st.code(link, language=None, wrap_lines=True)
         to("about", "Open it", ":material/info:", run, f"{key}.about")
 
 
