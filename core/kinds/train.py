@@ -7,7 +7,6 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from operator import itemgetter
@@ -21,7 +20,7 @@ from core.catalog import Config, UserError, knob
 from core.ground import files, machine
 from core.ground.settings import settings
 from core.ground.watch import Stopped
-from core.kinds import Task, configure, flat, kinds, parts, resume
+from core.kinds import Expected, Task, configure, flat, kinds, parts, resume
 from core.models import Curve, Spec
 
 if TYPE_CHECKING:
@@ -137,21 +136,6 @@ def trainers() -> dict[str, jobs.Kind]:
         for kind in kinds
         if kind.trained and not kind.trained.further and kind.lane == "train"
     }
-
-
-@dataclass(frozen=True)
-class Expected:
-    """How long a training will take, by one of before.
-
-    Attributes:
-        seconds: In all.
-        run: The one of before that is most like it, which saw its images at this pace.
-        alike: Whether that one had the same settings, length and seed aside.
-    """
-
-    seconds: float
-    run: jobs.Job
-    alike: bool
 
 
 def expected(

@@ -1,4 +1,4 @@
-"""axe-core looks at every page, each of its views and the glossary, in both themes."""
+"""axe-core looks at every page, on a phone too, each of its views and the dialogs, in both themes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Locator, Page, ViewportSize
 
 from pages.parts import shell
 from tests.browser.conftest import Screen
@@ -17,12 +17,21 @@ THEIRS = {  # rule and widget of Streamlit 1.67.0: what is wrong there
 }
 # Choices that change what is to be seen: tabs, and the segments of a control.
 VIEWS = "[data-testid=stMain] :is([role=tab], [role=radio]):visible"
+PHONE, DESK = ViewportSize(width=390, height=844), ViewportSize(width=1280, height=800)
 
 
 @pytest.fixture(scope="module")
 def shipped(server: Callable[..., Any]) -> Any:
     """A server that shows what ships with the code."""
     return server(gallery="1")
+
+
+@pytest.fixture(scope="module")
+def own(
+    server: Callable[..., Any], tiny_runs: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """A server with runs that are the visitor's, which alone can be described."""
+    return server(home=tiny_runs.copy(tmp_path_factory.mktemp("own") / "home").home)
 
 
 def complaints(page: Page) -> list[str]:
@@ -58,15 +67,48 @@ def views(screen: Screen) -> list[tuple[str, Locator]]:
     return [(name, each) for name, each in found if each.get_attribute("aria-checked") != "true"]
 
 
+def look_closely(screen: Screen) -> None:
+    """Opens the first picture of the page Data at large."""
+    screen.canvas("data.wall").focus()
+    screen.page.keyboard.press("Enter")
+
+
+DIALOGS: dict[str, tuple[str, Callable[[Screen], None]]] = {  # page, and what opens it there
+    "Glossary": ("overview", lambda screen: screen.button("glossary").click()),
+    "Bring your own pictures": ("data", lambda screen: screen.button("data.bring").click()),
+    "Look closely": ("data", look_closely),
+    "About this model": ("about", lambda screen: screen.button("about.edit").click()),
+}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("dialog", DIALOGS)
+def test_everybody_can_use_a_dialog(own, browser: Browser, dialog, theme):
+    page, begin = DIALOGS[dialog]
+    context = browser.new_context(viewport=DESK, color_scheme=theme)
+    screen = Screen(context.new_page())
+    screen.open(own, "" if page == "overview" else page)
+    begin(screen)
+    screen.page.get_by_role("dialog", name=dialog).wait_for()
+    screen.ready().page.wait_for_timeout(1000)
+    listed = complaints(screen.page)
+    context.close()
+    assert not listed, "\n".join(sorted(set(listed)))
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("page", [page.name for page in shell.pages()])
 def test_everybody_can_use_it(shipped, browser: Browser, page, theme):
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=theme)
+    context = browser.new_context(viewport=PHONE, color_scheme=theme)
     screen = Screen(context.new_page())
     screen.open(shipped, "" if page == "overview" else page)
     screen.page.wait_for_timeout(1500)  # what is drawn after the page
+    listed = [f"On a phone: {each}" for each in complaints(screen.page)]
+    screen.page.set_viewport_size(DESK)
+    screen.open(shipped, "" if page == "overview" else page)
+    screen.page.wait_for_timeout(1500)
     unfold(screen)
-    listed = complaints(screen.page)
+    listed += complaints(screen.page)
     seen = set()
     while waiting := [(name, view) for name, view in views(screen) if name not in seen]:
         name, view = waiting[0]
@@ -77,9 +119,5 @@ def test_everybody_can_use_it(shipped, browser: Browser, page, theme):
         unfold(screen)
         screen.page.wait_for_timeout(1000)
         listed += [f"{name}: {each}" for each in complaints(screen.page)]
-    if page == "overview":
-        screen.button("glossary").click()
-        screen.page.get_by_role("dialog").wait_for()
-        listed += [f"Glossary: {each}" for each in complaints(screen.page)]
     context.close()
     assert not listed, "\n".join(sorted(set(listed)))

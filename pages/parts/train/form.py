@@ -206,9 +206,9 @@ def expected(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
             "Nothing like it was trained here before: the time left shows after its first seconds."
         )
     return (
-        f"It takes **about {duration(known.seconds)}** at the pace of {shell.plain(known.run.name)}"
+        f"It takes **about {duration(known.seconds)}** at the pace of {shell.plain(known.job.name)}"
         + ("" if known.alike else ", which had other settings")
-        + (", trained on another computer." if known.run.shipped else ".")
+        + (", trained on another computer." if known.job.shipped else ".")
     )
 
 
