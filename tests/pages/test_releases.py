@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +31,7 @@ def opened(visit: Any, tool: str, model: str) -> Any:
 
 def test_a_release_is_compared_with_what_was_measured_of_the_one_before(visit, gallery, quick):
     seen = opened(visit, "releases", "shipped-digits-classifier").calm()
-    assert "Has the new model become worse?" in seen.texts("caption")
+    assert "Has the new model become worse?" in seen.texts("markdown")
     seen.set(robust__baseline=ATTACKED).calm()  # the newest report of this classifier is that one
     assert "Not shown to be worse than Digits, classifier" in seen.texts("info")
     assert "may be chance" in seen.texts("info")
@@ -42,6 +44,35 @@ def test_a_release_is_compared_with_what_was_measured_of_the_one_before(visit, g
     assert "This classifier was not measured yet" in seen.texts("info")
     seen.press("robust.repeat")
     assert seen.at.session_state["robust.attacks"] == ["noise", "quick", "autoattack"]
+
+
+def test_of_many_baselines_the_newest_are_offered_and_read_once(
+    visit, gallery, home, quick, monkeypatch
+):
+    from core.robustness import store
+
+    monkeypatch.setattr("pages.parts.robustness.releases.OFFERED", 3)
+    made = [f"2026120{day}-000000-digits-attack-000{day}" for day in range(1, 6)]
+    about = json.loads((jobs.SHIPPED / ATTACKED / "job.json").read_text())
+    for day, id in enumerate(made, 1):
+        shutil.copytree(jobs.SHIPPED / ATTACKED, home / "jobs" / id)
+        later = {**about, "id": id, "created": about["created"] + day}
+        (home / "jobs" / id / "job.json").write_text(json.dumps(later))
+    (home / "jobs" / made[-2] / "report.json").write_text("{}")
+    read: list[str] = []
+    opened_of = store.opened
+
+    def noted(file: Path) -> Any:
+        read.append(file.parent.name)
+        return opened_of(file)
+
+    monkeypatch.setattr(store, "opened", noted)
+    seen = opened(visit, "releases", "shipped-digits-classifier").calm()
+    assert len(seen.widget("robust.baseline").options) == 3  # of three, one is damaged; and a file
+    assert not {*read} & {*made[:2]}
+    first = read.count(made[-3])
+    seen.run().calm()
+    assert read.count(made[-3]) == first == 1
 
 
 def test_a_baseline_of_a_file_is_read_or_refused(visit, gallery, quick):

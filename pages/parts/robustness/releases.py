@@ -9,6 +9,7 @@ import streamlit as st
 
 from core import jobs
 from core.catalog import UserError
+from core.ground.cache import Cache
 from core.ground.settings import settings
 from core.ground.writing import percent
 from pages.parts import shell, show
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from core.robustness.releases import Change, Release
 
 FILE = "a file"  # the choice of a baseline that is uploaded
+OFFERED = 60  # baselines; each is read before it is
+_titles = Cache[str](1000)
 
 
 @shell.guard()
@@ -37,11 +40,12 @@ def draw(question: Question) -> None:
     st.session_state.pop("robust.go", None)
     report = screening.report if screening and done else read(newest(question))
     if baseline is None:
-        st.caption(
+        with shell.empty(
             "Has the new model become worse? Choose what was measured of the old one: a job of this server, or the "
-            "`report.json` of any attack. Both are compared on the same images under the same attacks."
-        )
-        return
+            "`report.json` of any attack. Both are compared on the same images under the same attacks.",
+            ":material/balance:",
+        ):
+            return
     try:
         releases.whole(baseline)
         if report is None:
@@ -59,34 +63,44 @@ def draw(question: Question) -> None:
 def _baseline(question: Question) -> Report | None:
     """Asks for the report of the release before; None before one is chosen."""
     done = [job for job in jobs.listing("attack") if job.config["dataset"]["name"] == question.data]
-    found = {job.id: report for job in done if (report := _whole(job))}
-    names = {
-        id: f"{report.model['name']}, {report.head.text}, {percent(report.head.robust)} robust"
-        for id, report in found.items()
-    }
+    names = {job.id: title for job in done[:OFFERED] if (title := _title(job))}
     picked = st.selectbox(
         "Baseline: the release before",
-        [*found, FILE],
+        [*names, FILE],
         index=None,
         key="robust.baseline",
         placeholder="Choose what was measured of the old model",
         format_func=lambda id: names.get(id, "A report from a file …"),
-        help="Its images, attacks and strengths are repeated on the classifier that is chosen at the left.",
+        help="Its images, attacks and strengths are repeated on the classifier that is chosen at the left. "
+        f"Of more than {OFFERED} that were measured on this server, the newest are offered.",
     )
+    if picked is None:
+        return None
     if picked != FILE:
-        return found.get(picked or "")
+        return read(jobs.get(picked))
     upload = st.file_uploader(
         "report.json", type="json", key="robust.baseline.file", max_upload_size=settings().upload_mb
     )
     return None if upload is None else _uploaded(upload.name, upload.getvalue())
 
 
-def _whole(job: jobs.Job) -> Report | None:
+def _title(job: jobs.Job) -> str:
+    """Names what a job has measured; empty where there is nothing to compare with. Read once, until it changes."""
+    file = job.path / "report.json"
+    try:
+        return _titles.get((file, file.stat().st_mtime_ns), lambda: _titled(job))
+    except FileNotFoundError:
+        return ""
+
+
+def _titled(job: jobs.Job) -> str:
     try:
         report = read(job)
     except UserError:  # damaged: the list of jobs says so
-        return None
-    return report if report and report.complete and report.headline else None
+        return ""
+    if report is None or not report.complete or not report.headline:
+        return ""
+    return f"{report.model['name']}, {report.head.text}, {percent(report.head.robust)} robust"
 
 
 def _uploaded(name: str, content: bytes) -> Report:
