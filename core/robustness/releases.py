@@ -31,7 +31,7 @@ METHOD = (
 
 
 @dataclass(frozen=True)
-class Change:
+class PairedChange:
     """How a share of the same images has changed.
 
     Attributes:
@@ -48,7 +48,7 @@ class Change:
     p: float
 
     @classmethod
-    def of(cls, name: str, before: np.ndarray, after: np.ndarray) -> Change:
+    def of(cls, name: str, before: np.ndarray, after: np.ndarray) -> PairedChange:
         """Compares two masks of the same images, (N,)."""
         gained, lost = int((~before & after).sum()), int((before & ~after).sum())
         change = paired_change(gained, lost, len(before))
@@ -102,9 +102,9 @@ class Release:
 
     baseline: Report
     report: Report
-    clean: Change
-    robust: Change
-    classes: tuple[Change, ...]
+    clean: PairedChange
+    robust: PairedChange
+    classes: tuple[PairedChange, ...]
     notes: tuple[str, ...]
 
     @property
@@ -130,7 +130,7 @@ class Release:
         )
 
     @property
-    def rows(self) -> tuple[Change, ...]:
+    def rows(self) -> tuple[PairedChange, ...]:
         """Everything that is compared, what decides first."""
         return (self.robust, self.clean, *self.classes)
 
@@ -179,20 +179,20 @@ def against(baseline: Report, report: Report) -> Release:
     )
     labels = np.array([old.label for old, _ in pairs])
     classes = [
-        Change.of(name, *(mask[labels == name] for mask in stands))
+        PairedChange.of(name, *(mask[labels == name] for mask in stands))
         for name in ours
         if (labels == name).any()
     ]
     adjusted = holm([row.p for row in classes])
     classes = [
-        Change(row.name, row.before, row.after, row.change, p)
+        PairedChange(row.name, row.before, row.after, row.change, p)
         for row, p in zip(classes, adjusted, strict=True)
     ]
     return Release(
         baseline,
         report,
-        Change.of("Right without an attack", *clean),
-        Change.of(f"Withstands every attack of {baseline.head.text}", *stands),
+        PairedChange.of("Right without an attack", *clean),
+        PairedChange.of(f"Withstands every attack of {baseline.head.text}", *stands),
         tuple(classes),
         tuple(_notes(baseline, report)),
     )

@@ -19,7 +19,7 @@ from pages.parts.table import Row, table
 
 if TYPE_CHECKING:
     from core.robustness import Report
-    from core.robustness.releases import Change, Release
+    from core.robustness.releases import PairedChange, Release
 
 FILE = "a file"  # the choice of a baseline that is uploaded
 OFFERED = 60  # baselines; each is read before it is
@@ -163,7 +163,7 @@ def change(release: Release, sentence: str) -> None:
         st.caption(f":material/info: {shell.plain(note)}")
 
 
-def _row(row: Change, name: str, more: str = "") -> Row:
+def _row(row: PairedChange, name: str, more: str = "") -> Row:
     return Row(
         name,
         percent(row.after.value),
