@@ -94,7 +94,10 @@ class TrainConfig(Config):
         advanced=True,
     )
     precision: Literal["auto", "float32", "bfloat16"] = knob(
-        "auto", "Number format of the networks; auto takes bfloat16 on a GPU.", advanced=True
+        "auto",
+        "In what the networks compute (precision); auto takes bfloat16 on a GPU.",
+        title="Number format",
+        advanced=True,
     )
     compile: Literal["auto", "on", "off"] = knob(
         "auto",

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from core.catalog import Config, Knob, UserError
+from pages.parts.glossary import explained
 
 
 def form(
@@ -61,7 +62,7 @@ def flat(
 def control(knob: Knob, key: str, *, link: bool = False) -> Any:
     """Draws the control that fits a parameter: toggle, choice, slider, number or text."""
     start = knob.default
-    common: dict[str, Any] = {"key": f"{key}.{knob.name}", "help": knob.help}
+    common: dict[str, Any] = {"key": f"{key}.{knob.name}", "help": explained(knob.help, knob.label)}
     common |= {"bind": "query-params"} if link else {"persist_state": "session"}
     # A start value beside a set state is a warning; but what stands in the address falls back to the start value
     # when the visitor goes back, and without one to the lowest.
@@ -97,7 +98,7 @@ def control(knob: Knob, key: str, *, link: bool = False) -> Any:
         return st.slider(knob.label, *bounds, step=step, **value, **common)  # type: ignore[arg-type]
     # without a step Streamlit takes a number without a start value for one with decimals
     step = 1 if knob.type is int else max(abs(float(start)) / 10, 1e-5) if start else 1.0
-    common["help"] += f" {knob.allowed.capitalize()}."
+    common["help"] = explained(f"{knob.help} {knob.allowed.capitalize()}.", knob.label)
     return (
         st.number_input(  # without bounds: the browser would keep back what core has a sentence for
             knob.label,
@@ -136,7 +137,8 @@ def whole(
 
 def seed(key: str, what: str, **options: Any) -> int:
     """Draws the seed of what a page shows: ``images`` or ``draws``."""
-    help = f"Another seed, other {what}; the same seed always gives the same ones."
+    same = f"Another seed, other {what}; the same seed always gives the same ones."
+    help = explained(same, "Seed")
     return whole("Seed", key, 0, help, called="The seed", **options)
 
 

@@ -11,8 +11,8 @@ from core import datasets, jobs, runs
 from core.catalog import UserError
 from core.ground.settings import settings
 from core.media import media
+from pages.parts import glossary
 from pages.parts.shell import (
-    PAGES,
     choose,
     icon_of,
     live,
@@ -75,8 +75,11 @@ def draw(page: Any) -> None:
             bind="query-params",
             help="Small pictures are enlarged smoothly, as a photograph is; off, each pixel is a square of its own.",
         )
-        if st.button("Glossary", key="glossary", icon=":material/menu_book:", type="tertiary"):
-            glossary()
+        pressed = st.button(
+            "Glossary", key="glossary", icon=":material/menu_book:", type="tertiary"
+        )
+        if glossary.asked() or pressed:
+            glossary.show()
 
 
 def _choose_run(of: Mapping[str, jobs.Job]) -> None:
@@ -101,17 +104,6 @@ def _forget_run() -> None:
     for key in ("run", "chosen.run"):
         st.session_state.pop(key, None)
     st.query_params.pop("run", None)
-
-
-@st.dialog("Glossary", width="large")
-def glossary() -> None:
-    """Shows the terms that pages use, as ``docs/glossary.md`` explains them."""
-    asked = st.text_input("Find", key="glossary.find", placeholder="a word").strip().lower()
-    for part in (PAGES.parent / "docs" / "glossary.md").read_text("utf-8").split("\n## ")[1:]:
-        title, _, body = part.partition("\n")
-        head, rows = body.strip().split("\n")[:2], body.strip().split("\n")[2:]
-        if rows := [row for row in rows if asked in row.lower()]:
-            st.markdown("\n".join([f"**{title}**", "", *head, *rows]))
 
 
 def _running(known: tuple[tuple[str, str], ...]) -> None:

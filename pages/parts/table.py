@@ -8,6 +8,8 @@ from html import escape
 
 import streamlit as st
 
+from pages.parts.glossary import link
+
 
 @dataclass(frozen=True)
 class Row:
@@ -59,7 +61,10 @@ def _line(row: Row) -> str:
     name = escape(row.name)
     if row.why:
         mark = f'<span role=img aria-label="What {name} means">?</span>'
-        name = f"<details><summary>{name}{mark}</summary>{escape(row.why)}</details>"
+        more = (
+            f" <a href='{at}' target=_blank>In the glossary</a>" if (at := link(row.name)) else ""
+        )
+        name = f"<details><summary>{name}{mark}</summary>{escape(row.why)}{more}</details>"
     note = f"<small>{escape(row.note)}</small>" if row.note else ""
     interval = f"<small>{escape(row.interval)}</small>" if row.interval else ""
     return (

@@ -11,11 +11,12 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from core.catalog import UserError
-from pages.parts import shell
+from pages.parts import glossary, shell
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [page.name for page in shell.pages()]
@@ -309,6 +310,28 @@ def test_the_glossary_says_each_term_once_and_opens_from_every_page(visit):
     seen.at.session_state["glossary.find"] = "slerp"
     seen.press("glossary")
     assert "Slerp" in seen.texts("markdown") and "Codebook" not in seen.texts("markdown")
+
+
+def test_a_question_mark_leads_to_the_term_in_the_glossary(visit):
+    help = visit("latent").widget("latent.seed").help
+    assert help.endswith("[In the glossary](?glossary=Seed)")
+    seen = visit("data", glossary="Codebook")
+    assert "Codebook" in seen.texts("markdown") and "Slerp" not in seen.texts("markdown")
+    assert "glossary" not in seen.at.query_params  # once
+
+
+@pytest.mark.parametrize(
+    ("label", "term"),
+    [
+        ("Realism (precision)", "Precision"),
+        ("Attack strength (eps)", "Budget (eps)"),
+        ("Fréchet distance, extrapolated", "Fréchet distance (FID)"),
+        ("Number format", ""),
+        ("Seedling", ""),
+    ],
+)
+def test_a_label_speaks_of_a_term_by_its_whole_words(label, term):
+    assert glossary.link(label) == (f"?glossary={quote(term)}" if term else "")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
