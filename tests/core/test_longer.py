@@ -42,10 +42,10 @@ def test_the_time_of_a_training_is_foretold_by_one_of_before(here):
     job = here(images=1280, **SMALL)
     asked = {**SMALL, "train.images": 12_800, "train.seed": 7}
     same = training_work.expected("train", choice, asked)
-    assert same is not None and same.run.id == job.id and same.alike
+    assert same is not None and same.job.id == job.id and same.alike
     assert same.seconds == pytest.approx(10 * job.state["seconds"])
     other = training_work.expected("train", choice, {**asked, "family.width": 32})
-    assert other is not None and other.run.id == job.id and not other.alike
+    assert other is not None and other.job.id == job.id and not other.alike
     assert training_work.expected("train", {"dataset": "digits", "family": "gan"}) is None
 
 

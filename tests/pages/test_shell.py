@@ -312,7 +312,7 @@ def test_the_glossary_says_each_term_once_and_opens_from_every_page(visit):
     assert "Slerp" in seen.texts("markdown") and "Codebook" not in seen.texts("markdown")
 
 
-def test_a_question_mark_leads_to_the_term_in_the_glossary(visit):
+def test_a_question_mark_leads_to_the_term_in_the_glossary(visit, trained):
     help = visit("latent").widget("latent.seed").help
     assert help.endswith("[In the glossary](?glossary=Seed)")
     seen = visit("data", glossary="Codebook")
