@@ -315,7 +315,9 @@ def test_the_glossary_says_each_term_once_and_opens_from_every_page(visit):
 def test_a_question_mark_leads_to_the_term_in_the_glossary(visit, trained):
     help = visit("latent").widget("latent.seed").help
     assert help.endswith("[In the glossary](?glossary=Seed)")
-    seen = visit("data", glossary="Codebook")
+    seen = visit("data")
+    seen.at.query_params["glossary"] = "Codebook"
+    seen.run()
     assert "Codebook" in seen.texts("markdown") and "Slerp" not in seen.texts("markdown")
     assert "glossary" not in seen.at.query_params  # once
 
