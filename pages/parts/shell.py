@@ -566,12 +566,13 @@ def chosen_model(purpose: str = "") -> jobs.Job | None:
     Args:
         purpose: Words after "no trained model", with a space before them.
     """
-    run, chosen = chosen_run(generator=True), chosen_run()
+    run = chosen_run(generator=True)
     if run is None:
         with empty(f"There is no trained model{purpose} on this dataset yet. One takes a minute."):
             go("train", "Train one")
         return None
-    if chosen is not None and chosen.id != run.id:
+    meant = run.id == st.session_state.get("run")  # then the runs need not be listed once more
+    if not meant and (chosen := chosen_run()) is not None and chosen.id != run.id:
         what = "classifier" if runs.classifies(chosen) else plain(runs.family_of(chosen))
         st.caption(
             f":material/info: {plain(chosen.name)} is a {what}, which makes no images. "
