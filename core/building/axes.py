@@ -25,10 +25,10 @@ def _attributes(dataset: Dataset) -> list[str]:
         if name in (*COLUMNS, "group", "picture", "id") or not real.any():
             continue
         kinds = len(np.unique(values[real]))
-        if kinds > 1 and (kinds <= MOST_VALUES or values.dtype.kind in "iuf"):
-            same = dataset.y is not None and values.dtype.kind in "iu"
-            if not (same and np.array_equal(values[real], dataset.y[real])):  # the class itself
-                found.append(name)
+        # nor the class itself, told a second time
+        again = dataset.y is not None and np.array_equal(values[real], dataset.y[real])
+        if kinds > 1 and not again and (kinds <= MOST_VALUES or values.dtype.kind in "iuf"):
+            found.append(name)
     return found
 
 
@@ -116,8 +116,8 @@ def clusters(points: np.ndarray, real: np.ndarray, count: int, seed: int = 0) ->
     count = min(count, len(np.unique(own, axis=0)))
     if count < 2:
         return np.zeros(len(points), np.int64)
-    means = KMeans(count, n_init=4, random_state=seed).fit(own)
-    order = np.argsort(-np.bincount(means.labels_, minlength=count), kind="stable")
+    means = KMeans(count, n_init=4, random_state=seed)  # pyright: ignore[reportArgumentType]
+    order = np.argsort(-np.bincount(means.fit_predict(own), minlength=count), kind="stable")
     centres = means.cluster_centers_[order]
     apart = np.square(centres).sum(1) - 2 * points @ centres.T
     return apart.argmin(1).astype(np.int64)

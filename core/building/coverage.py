@@ -218,7 +218,9 @@ def coverage(
             f"gaps.by makes {count:,} slices of {dataset.name}, and at most {MOST_SLICES:,} are counted. "
             "Name fewer axes."
         )
-    of = np.ravel_multi_index(codes, [len(texts) for texts in values])
+    of = np.zeros(len(dataset), np.int64)
+    for code, texts in zip(codes, values, strict=True):
+        of = of * len(texts) + code
     cells = list(itertools.product(*values))
     n, seen = (np.bincount(of[rows], minlength=count) for rows in (train, held))
     errors = [_rates(each, of, count) for each in failures]

@@ -114,7 +114,13 @@ def _corrupted(dataset: Dataset, config: DriftConfig) -> Dataset:
     x = np.concatenate(
         [
             dataset.medium.write(
-                corrupt(dataset.items(rows), config.corruption, config.severity, config.seed, rows),
+                corrupt(
+                    dataset.items(rows),
+                    config.corruption,
+                    config.severity,
+                    config.seed,
+                    rows.tolist(),
+                ),
                 dataset.levels,
             )
             for rows in np.array_split(np.arange(len(dataset)), max(1, len(dataset) // 500))

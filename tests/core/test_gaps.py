@@ -182,11 +182,15 @@ def test_an_auc_is_the_share_of_pairs_and_its_interval_that_of_a_bootstrap():
 def test_halves_of_one_set_do_not_drift_and_a_corrupted_half_does(here, toy):
     dataset = toy(400, size=12, classes=2)
     same = drift.drift(dataset, dataset, DriftConfig())
+    assert same.whole.auc
+    assert same.whole.kid
     assert same.whole.auc.low <= 0.5 <= same.whole.auc.high
     assert same.whole.kid.low <= 0 <= same.whole.kid.high
     assert same.sentence.startswith("No drift can be seen from toy to other images of toy: ")
     assert [each.name for each in same.classes] == ["class 0", "class 1"]
     far = drift.drift(dataset, dataset, DriftConfig(corruption="contrast", severity=5))
+    assert far.whole.auc
+    assert far.whole.kid
     assert far.whole.auc.low > 0.95
     assert far.whole.kid.low > 0
     assert "with contrast 5 differs completely from toy" in far.sentence
