@@ -23,7 +23,7 @@ from core.building.pool import Augmented, Synthetic, model_of
 from core.building.shares import apportioned
 from core.catalog import Config, UserError, knob, seed_knob
 from core.datasets import Dataset
-from core.ground.stats import paired_change
+from core.ground.stats import mean
 from core.ground.watch import UNWATCHED, Watch
 from core.models import SYNTHETIC_FAMILY, families
 
@@ -193,36 +193,36 @@ class Adaptive:
             parents = {k: part.parents for k, part in enumerate(self.parts)}
             supplies.append(Augmented(dataset, config.pipeline, parents, seed))
         asked = np.zeros(len(self.parts), np.int64)
-        right = self._right(first, self.valid)
+        sure = self._sure(first, self.valid)
         rounds, quiet, stop = [], 0, ""
         for turn in range(config.rounds):
             watch.say(f"Round {turn + 1} of {config.rounds}", 0.2 + 0.6 * turn / config.rounds)
             budget = (
                 config.budget * (turn + 1) // config.rounds - config.budget * turn // config.rounds
             )
-            more = apportioned(self._need(right), budget)
+            more = apportioned(self._need(sure), budget)
             asked = asked + more
             data, _ = self._with(real, supplies, asked)
             model = self.trial.fit(data, number)
-            now = self._right(model, self.valid)
-            gain = paired_change(int((now & ~right).sum()), int((right & ~now).sum()), len(now))
+            now = self._sure(model, self.valid)
+            gain = mean(now - sure)
             rounds.append(
                 {
                     "round": turn + 1,
                     "asked": self._by_class(more),
-                    "valid": 100 * float(now.mean()),
+                    "valid": 100 * float((now > 0.5).mean()),
                     "gain": 100 * gain.value,
                     "low": 100 * gain.low,
                     "high": 100 * gain.high,
                     "n": gain.n,
-                    "lacking": self._worst(right),
+                    "lacking": self._worst(sure),
                 }
             )
-            right = now
+            sure = now
             watch.check()
             quiet = 0 if gain.low > 0 else quiet + 1
             if quiet == 2 and turn + 1 < config.rounds:
-                stop = "two rounds brought no gain beyond chance on valid"
+                stop = "two rounds brought no gain beyond chance on held-out images"
                 break
         equal = apportioned(self._equal(), int(asked.sum()))
         watch.say("Equal shares, for comparison", 0.85)
@@ -247,22 +247,27 @@ class Adaptive:
             "accuracy": {arm: self._accuracies(flags) for arm, flags in right_of.items()},
         }
 
-    def _right(self, model: Any, rows: np.ndarray) -> np.ndarray:
+    def _sure(self, model: Any, rows: np.ndarray) -> np.ndarray:
+        """Gives the probability of the right class, (n,): of few images it tells gains that counts do not."""
         import torch
 
+        with torch.inference_mode():
+            chances = torch.cat([model(x).double().softmax(1) for x in self.dataset.batches(rows)])
+        return chances.cpu().numpy()[np.arange(len(rows)), self.y[rows]]
+
+    def _tested(self, model: Any) -> np.ndarray:
+        import torch
+
+        rows = self.trial.test
         with torch.inference_mode():
             named = torch.cat([model(x).argmax(1) for x in self.dataset.batches(rows)])
         return named.cpu().numpy() == self.y[rows]
 
-    def _tested(self, model: Any) -> np.ndarray:
-        return self._right(model, self.trial.test)
-
-    def _need(self, right: np.ndarray) -> np.ndarray:
-        """Weighs each part by how often its held-out images are named wrongly, drawn to the rate of its class."""
-        wrong = ~right
-        labels = self.y[self.valid]
+    def _need(self, sure: np.ndarray) -> np.ndarray:
+        """Weighs each part by how far its held-out images are from being named surely, drawn to its class's mean."""
+        labels, wrong = self.y[self.valid], 1 - sure
         size = np.bincount(labels, minlength=len(self.dataset.classes))
-        rate = (np.bincount(labels, wrong, len(size)) + 0.5) / (size + 1)
+        rate = (np.bincount(labels, wrong, len(size)) + 0.05) / (size + 0.1)
         return np.array(
             [
                 part.weight
@@ -308,13 +313,13 @@ class Adaptive:
             for label, name in enumerate(self.dataset.classes)
         }
 
-    def _worst(self, right: np.ndarray) -> list[dict[str, Any]]:
+    def _worst(self, sure: np.ndarray) -> list[dict[str, Any]]:
         rates = [
-            {"part": part.name, "wrong": int((~right[part.held]).sum()), "n": len(part.held)}
+            {"part": part.name, "wrong": float(1 - sure[part.held].mean()), "n": len(part.held)}
             for part in self.parts
             if len(part.held)
         ]
-        return sorted(rates, key=lambda row: -row["wrong"] / row["n"])[:5]
+        return sorted(rates, key=lambda row: -row["wrong"])[:5]
 
     def _accuracies(self, right: np.ndarray) -> dict[str, Any]:
         y = self.trial.test_y
