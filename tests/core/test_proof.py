@@ -153,7 +153,7 @@ def test_the_arms_of_a_proof_are_what_the_version_holds(toy):
     assert {image.tobytes() for image in few.x} == chosen
     plain = experiment.implied(toy(120))
     assert [arm.name for arm in ExperimentConfig(**plain).arms] == [
-        "none", "placebo", "chain", "synthetic", "adversarial", "everything"
+        "none", "placebo", "chain", "adversarial"
     ]  # fmt: skip
     with pytest.raises(UserError, match="adds the synthetic training images"):
         Experiment(toy(120), ExperimentConfig(**(TINY | ONLY | {"generated": True})))

@@ -30,13 +30,16 @@ def tiny(home, monkeypatch):
 def test_a_proof_is_asked_for_with_the_arms_of_the_set(visit, tiny):
     seen = visit("build", **{"data": "tiny", "build.view": "proof"})
     said = seen.texts("caption")
-    assert "Real images only; Placebo: real images twice; The chain; Synthetic images" in said
+    assert "Real images only; Placebo: real images twice; The chain; Adversarial images" in said
     assert "Expected time: about 42 s." in said
+    seen.set(build__proof__tiny__placebo=False)
+    assert "Placebo" not in seen.texts("caption")
     seen.press("build.proof.start").calm()
     (job,) = jobs.listing("experiment")
     assert job.config["dataset"]["name"] == "tiny"
     asked = job.config["experiment"]
-    assert (asked["adversarial"], asked["everything"], asked["referee"]) == (True, True, "small")
+    assert not asked["placebo"]
+    assert (asked["adversarial"], asked["everything"], asked["referee"]) == (True, False, "small")
 
 
 def test_what_was_found_stands_with_its_interval_and_the_attack(visit, tiny):

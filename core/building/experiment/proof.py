@@ -22,7 +22,8 @@ KINDS = ("experiment", "improve")
 def implied(dataset: Dataset) -> dict[str, Any]:
     """Gives the parameters of the experiment that proves a version: an arm for each origin that it has.
 
-    A set of real images alone has the arms of an experiment that makes its own: chain, samples, attacked images, all.
+    A set of real images alone has the arms of an experiment that makes its own: the chain and attacked images. Samples
+    take a generative model for each pair and size, so they are there to be switched on.
 
     Raises:
         UserError: If the dataset has no labels.
@@ -54,9 +55,9 @@ def implied(dataset: Dataset) -> dict[str, Any]:
     pipeline = _usual(dataset)
     return {
         **own,
-        **dict.fromkeys(_made(), True),
-        "trivial": False,
-        "both": False,
+        **dict.fromkeys(_made(), False),
+        "chain": True,
+        "adversarial": True,
         "pipeline": pipeline,
         "placebo": True,
         "per_class": ",".join(map(str, sizes)),

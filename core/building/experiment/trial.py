@@ -327,6 +327,7 @@ def expected_seconds(dataset: Dataset, config: ExperimentConfig) -> float:
     seconds = 0.0
     for arm in config.arms:
         seconds += config.steps * per_step[arm.pipeline(config) if arm.pipeline else None]
+        seconds += arm.nets * config.steps * per_step[None]
         if arm.samples:
             small = {"model_images": 640, "synthetic_per_class": 2}
             short = Experiment(dataset, few.model_copy(update=small))

@@ -34,6 +34,9 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
     values = {**experiment.implied(dataset), "referee": referee, "backbone": backbone}
     with st.expander("Settings", icon=":material/tune:"):
         knobs = config.knobs()
+        for arm in arms(values):
+            st.session_state.setdefault(f"{KEY}.{name}.{arm}", values[arm])
+            values[arm] = form.control(knobs[arm], f"{KEY}.{name}")
         values |= {key: form.control(knobs[key], KEY) for key in SETTINGS}
         st.session_state.setdefault(f"{KEY}.{name}.per_class", values["per_class"])
         values["per_class"] = form.control(knobs["per_class"], f"{KEY}.{name}")
@@ -51,11 +54,11 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
         disabled=not shell.may_change(),
         help="As a job; it goes on when you leave, and fills the chart as it comes.",
     )
-    arms = [arm.title for arm in experiment.ExperimentConfig.of(values).arms]
+    titles = [arm.title for arm in config.of(values).arms]
     with shell.guard():
         seconds = expected(name, tuple(sorted(prepared.items())), tuple(sorted(values.items())))
         st.caption(
-            f"It compares, with the same seeds and steps: {shell.plain('; '.join(arms))}. "
+            f"It compares, with the same seeds and steps: {shell.plain('; '.join(titles))}. "
             f"Expected time: about {duration(seconds)}."
         )
     proofs = experiment.proofs(dataset)
@@ -87,6 +90,15 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
     shell.live(panel.watch, 1 if jobs.get(id).active else None, id)
 
 
+def arms(values: Mapping[str, Any]) -> list[str]:
+    """Lists the arms that can be switched: those of the items that a version has, or those that make their own."""
+    from core.building.experiment.arms import ordered
+
+    items = [arm.name for arm in ordered() if arm.origins and values[arm.name]]
+    own = [arm.name for arm in ordered() if arm.help and not arm.origins]
+    return ["placebo", *items] if items else own
+
+
 def called(job: jobs.Job) -> str:
     """Names a proof by its referee and its time."""
     from core.building.experiment.referees import referees
@@ -107,6 +119,7 @@ def judge(dataset: Any, name: str) -> tuple[str, str]:
         "Referee",
         options,
         key=f"{KEY}.referee",
+        width=320,
         format_func=lambda name: referees.get(name).title,
         help="What learns. What helps only one of them is worth less: bring a network on Robustness for two more, or "
         "give your own training to the command line (experiment --trainer package.module:fit).",
@@ -118,6 +131,7 @@ def judge(dataset: Any, name: str) -> tuple[str, str]:
         "Brought network",
         list(titles),
         key=f"{KEY}.backbone",
+        width=220,
         format_func=lambda id: shell.plain(titles[id]),
     )
     return referee, chosen

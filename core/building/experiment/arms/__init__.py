@@ -74,6 +74,7 @@ class Arm(Entry):
         on: Whether the switch is on at first.
         pipeline: Gives the id of the chain that changes its images in training.
         samples: Whether it trains a generative model and adds its samples.
+        nets: Small nets that it trains beside the referee's, to make what it adds.
         origins: Origins of the items of a version that it adds to the real ones; empty for an arm that makes its own.
         whole: Whether it means something only where all real training images are taken.
     """
@@ -85,6 +86,7 @@ class Arm(Entry):
     on: bool = False
     pipeline: Callable[[Any], str] | None = None
     samples: bool = False
+    nets: int = 0
     origins: tuple[str, ...] = ()
     whole: bool = False
 

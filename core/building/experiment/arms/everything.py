@@ -17,6 +17,7 @@ from core.building.experiment.samples import with_attacked, with_samples
     label="Everything",
     pipeline=lambda config: config.pipeline,
     samples=True,
+    nets=1,
 )
 def everything(trial: Setup, pair: int, size: int) -> Lesson:
     """Trains with real images, samples and attacked images, changed by the chain."""
