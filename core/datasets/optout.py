@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,15 +210,15 @@ def matches(dataset: Dataset) -> dict[int, OptOut]:
     return dict(sorted(found.items()))
 
 
-def without(dataset: Dataset, folder: Path | None = None) -> Dataset:
+def without(dataset: Dataset, write: Callable[[np.ndarray], np.ndarray] | None = None) -> Dataset:
     """Leaves out the items that are on the list, with a note; the dataset itself if there is none.
 
     Args:
         dataset: What may hold some.
-        folder: Where its pixels are streamed to as ``x.npy``, if they are; the file is then written anew.
+        write: Gives the levels of the rows that stay, for a set that does not fit into memory.
 
     Raises:
-        UserError: If the list is damaged, or hardly anything is left.
+        UserError: If the list is damaged, or nothing is left.
     """
     out = matches(dataset)
     if not out:
@@ -232,16 +232,7 @@ def without(dataset: Dataset, folder: Path | None = None) -> Dataset:
         f"{many(len(out), 'item')} left out, because {'they are' if len(out) > 1 else 'it is'} on the list of what "
         "must not be used."
     )
-    x = None
-    if folder is not None and (folder / "x.npy").exists():
-        from core.datasets.store import PixelFile
-
-        with PixelFile(folder / "x.new", dataset.shape, str(dataset.x.dtype)) as written:
-            for part in np.array_split(rows, max(1, len(rows) // 1000)):
-                written.add(np.asarray(dataset.x[part]))
-        (folder / "x.new").replace(folder / "x.npy")
-        x = np.load(folder / "x.npy", mmap_mode="r", allow_pickle=False)
-    return kept(dataset, rows, note, x)
+    return kept(dataset, rows, note, None if write is None else write(rows))
 
 
 def kept(dataset: Dataset, rows: np.ndarray, note: str, x: np.ndarray | None = None) -> Dataset:
