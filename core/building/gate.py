@@ -122,7 +122,7 @@ def gate(
     if len(y) < 2 or not len(x):
         return Gated(keep, refused, why)
     if manifold:
-        refuse("manifold", ~on_manifold(x, y, manifold, labels, real_labels))
+        refuse("manifold", ~on_manifold(samples, real, manifold, labels, real_labels))
     own = distances.nearest(y, y, same=True)[0][:, 0]
     distance, index = distances.nearest(x, y, 2)
     if authentic:

@@ -246,11 +246,14 @@ class Plan:
         total = int(sum(row.clip(0).sum() for row in added))
         most = MOST if self.budget is None else self.budget
         if total > most:
-            which = "at most" if self.budget is None else "its budget,"
+            allows = "a plan may add" if self.budget is None else "its budget allows"
             raise UserError(
-                f"The plan adds {total:,} items, and {which} {most:,} are allowed. Ask for fewer, or raise the budget."
+                f"The plan adds {total:,} items, and {allows} {most:,}. Ask for fewer, or raise the budget."
             )
-        changed = any((row >= 0).any() for row in wanted) or self.splits.rule != "keep"
+        chosen = [
+            row for row, source in zip(wanted, self.sources, strict=True) if not self.adds(source)
+        ]
+        changed = any((row >= 0).any() for row in chosen) or self.splits.rule != "keep"
         if not any((row != 0).any() for row in added) and not changed:
             raise UserError(
                 "The plan adds nothing: it has no source, or all its counts are 0. Add a source, and say how many."

@@ -140,7 +140,7 @@ def forget_file(data: bytes, name: str, reason: str, who: str = "") -> int:
     decoded = pictures.decode(data, 64, megapixels=settings().max_megapixels)
     if isinstance(decoded, str):
         raise UserError(f"{one_line(name)} {decoded}. Choose another file.")
-    x = torch.as_tensor(np.ascontiguousarray(decoded[0]))[None].float() / 255
+    x = torch.as_tensor(np.array(decoded.pixels))[None].float() / 255
     return _add([OptOut(None, _coarse(x)[0], name, "")], reason, who)
 
 

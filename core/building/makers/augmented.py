@@ -61,7 +61,7 @@ def augmented(config: AugmentedConfig, work: Work) -> Iterator[Items]:
     y = None if dataset.y is None else torch.as_tensor(dataset.y[train])
     chain = augment.Chain(pipeline, augment.Context(x, y, len(dataset.classes)))
     done, rounds = 0, []
-    for label in np.flatnonzero(work.wanted):
+    for label in np.flatnonzero(work.wanted).tolist():
         for parents, number in spread(work.parents(label), int(work.wanted[label])):
             rounds.append(np.stack([np.full(len(parents), number), parents], 1))
     order = np.concatenate(rounds)  # (n, 2): which copy of which item
