@@ -78,7 +78,7 @@ def keep(path: Path, dataset: Dataset, sources: Iterable[Fitted] = ()) -> None:
     np.savez(
         memory,
         allow_pickle=False,
-        train=whole.train,
+        train=np.zeros(0, np.uint64) if whole.train is None else whole.train,
         valid=whole.valid,
         shape=np.array(whole.shape, np.int64),
         levels=np.array(whole.levels),
@@ -104,8 +104,8 @@ def _of_dataset(dataset: Dataset, sources: Iterable[Fitted] = ()) -> Fitted:
         if other.unknown:
             unknown.append(other.unknown)
     reason = unknown[0] if unknown else ""
-    joined = (np.unique(np.concatenate(parts)) for parts in (train, valid))
-    return Fitted(*joined, tuple(dataset.shape), dataset.levels, reason)
+    learned, chosen = (np.unique(np.concatenate(parts)) for parts in (train, valid))
+    return Fitted(learned, chosen, tuple(dataset.shape), dataset.levels, reason)
 
 
 def named(id: str) -> Fitted:

@@ -88,8 +88,10 @@ def _read() -> tuple[OptOut, ...]:
                 OptOut(
                     None if digest is None else int(digest, 16),
                     look,
-                    *(str(record[name]) for name in ("source", "reason", "who")),
-                    float(record["when"]),
+                    source=str(record["source"]),
+                    reason=str(record["reason"]),
+                    who=str(record["who"]),
+                    when=float(record["when"]),
                 )
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:

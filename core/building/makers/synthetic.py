@@ -126,7 +126,7 @@ def synthetic(config: SyntheticConfig, work: Work) -> Iterator[Items]:
     source, sampling = opened(config)
     model, labelled = source.model, dataset.labelled
     look = _Look(work)
-    told = {k: v for k, v in sampling.record().items() if v != getattr(source.sampling(), k)}
+    told = {k: v for k, v in sampling.record().items() if v != getattr(source.usual, k)}
     left, total = work.wanted.copy(), int(work.wanted.sum())
     drawn = np.zeros(len(left), np.int64)
     why: Counter[str] = Counter()

@@ -172,7 +172,7 @@ def _source(row: dict[str, Any], dataset: Any, name: str) -> dict[str, Any]:
         "parameters": {**values, chosen: value or ""},
         "each": None if each is None else int(each),
         "counts": counts,
-        "where": where.strip(),
+        "where": (where or "").strip(),
     }
 
 
