@@ -105,7 +105,7 @@ class AdaptConfig(Config):
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class AskedPart:
     """What can be asked for.
 
     Attributes:
@@ -155,7 +155,7 @@ class Adaptive:
         few = np.flatnonzero((counts > 0) & (counts < 0.5 * np.median(counts[counts > 0])))
         self.few: list[int] = few.tolist()
 
-    def _parts(self, watch: Watch) -> list[Part]:
+    def _parts(self, watch: Watch) -> list[AskedPart]:
         dataset, y = self.dataset, self.y
         train = dataset.splits["train"]
         if self.config.by == "class":
@@ -171,7 +171,7 @@ class Adaptive:
             if len(rows):
                 label = int(y[rows[0]])
                 weight = len(held) / max(1, int((y[self.valid] == label).sum()))
-                parts.append(Part(name, label, rows, held, max(weight, 1e-3)))
+                parts.append(AskedPart(name, label, rows, held, max(weight, 1e-3)))
         return parts
 
     def pair(self, number: int, watch: Watch = UNWATCHED) -> dict[str, Any]:

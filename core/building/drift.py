@@ -13,7 +13,7 @@ from core.building.coverage import FEWEST
 from core.catalog import Config, UserError, knob, seed_knob
 from core.datasets import Dataset, digests
 from core.datasets.dataset import together
-from core.ground.stats import Estimate, auc
+from core.ground.stats import Estimate, auc, proportion
 from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import many, percent
 from core.measure.features import extractors
@@ -53,6 +53,7 @@ class DriftConfig(Config):
     model_images: int = knob(
         20_000,
         "Images that its continued and its retrained form see in training.",
+        title="Training",
         ge=200,
         le=100_000_000,
         unit="images",
@@ -284,7 +285,7 @@ def drift(dataset: Dataset, other: Dataset, config: DriftConfig, watch: Watch = 
         groups = (b.units[pick[1]], a.units[pick[0]])
         return Shift(
             name,
-            auc(scores[1][pick[1]], scores[0][pick[0]], groups),
+            _crossed(auc(scores[1][pick[1]], scores[0][pick[0]], groups)),
             distances.kernel_distance(points[0][pick[0]], points[1][pick[1]]),
             n,
         )
@@ -317,6 +318,25 @@ def drift(dataset: Dataset, other: Dataset, config: DriftConfig, watch: Watch = 
             "tells them apart."
         )
     return Drift(a.title, b.title, whole, tuple(classes), shares, same, tuple(notes))
+
+
+def _crossed(found: Estimate) -> Estimate:
+    """Widens the interval of scores that two halves gave each other: as if both halves had said the same.
+
+    Each half tests what the other one taught, so that they are no two independent looks.
+    """
+    if not 0 < found.value < 1:
+        few = found.n // 2
+        ends = proportion(round(found.value * few), few)
+        return Estimate(found.value, ends.low, ends.high, found.n)
+
+    def logit(share: float) -> float:
+        return math.log(share / (1 - share)) if 0 < share < 1 else math.copysign(37.0, share - 0.5)
+
+    middle = logit(found.value)
+    ends = (middle + math.sqrt(2) * (logit(end) - middle) for end in found.interval)
+    low, high = (1 / (1 + math.exp(-max(-700.0, end))) for end in ends)
+    return Estimate(found.value, low, high, found.n)
 
 
 def points_of(embedding: Embedding, x: Tensor) -> np.ndarray:
