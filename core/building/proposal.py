@@ -115,6 +115,48 @@ def proposal(
     )
 
 
+def of_rounds(
+    dataset: Dataset,
+    asked: Mapping[str, int],
+    *,
+    start: str,
+    values: Mapping[str, Any] | None = None,
+    pipeline: str,
+    seed: int = 0,
+) -> Plan:
+    """Writes the plan of what adaptive rounds have asked for, as changed copies.
+
+    Args:
+        dataset: What it starts from.
+        asked: Items by class.
+        start, values: The name of the dataset, and its parameters.
+        pipeline: The chain that makes the copies.
+        seed: Of the copies.
+
+    Raises:
+        UserError: If something in it is not allowed.
+    """
+    counts = {name: int(n) for name, n in asked.items() if n}
+    why = dict.fromkeys(counts, "asked for by what a referee got wrong")
+    source = {
+        "kind": "augmented",
+        "parameters": {"pipeline": pipeline},
+        "counts": counts,
+        "why": why,
+    }
+    return Plan.of(
+        {
+            "dataset": {
+                "name": start,
+                "config": dict(values or {}),
+                "fingerprint": dataset.fingerprint,
+            },
+            "sources": [source],
+            "seed": seed,
+        }
+    )
+
+
 def _spread(dataset: Dataset, count: int) -> dict[str, int]:
     from core.building.shares import apportioned
 

@@ -55,9 +55,13 @@ def test_rounds_are_started_with_the_values_of_the_page(visit, starved, spawned)
     (jobs.get(spawned[-1]).path / "adapt.json").write_text(json.dumps(ROUNDS))
     seen.run().calm()
     assert "On c: adaptive +2.0 points against equal shares" in seen.texts()
+    seen.press("build.adapt.build").calm()
+    plan = Plan.read(jobs.get(spawned[-1]).config["build"]["plan"])
+    assert dict(plan.sources[0].counts) == {"c": 30}
 
 
 ROUNDS = {
+    "done": True, "asked": {"a_b": 0, "b": 0, "c": 30},
     "verdict": "On c: adaptive +2.0 points against equal shares (1 pair; a verdict needs 6 pairs).",
     "arms": {"real": "Real images only", "uniform": "Equal shares", "adaptive": "Adaptive"},
     "classes": ["c"], "pairs": 1, "of": 1, "n_test": 40, "n_lacking": 20, "notes": [],

@@ -332,7 +332,7 @@ def offer(
     copies: float,
 ) -> None:
     """Says what the plan costs, and offers to build it or to take it away."""
-    from core import augment
+    from core import augment, datasets
     from core.building.proposal import proposal
     from core.kinds import build
 
@@ -340,11 +340,12 @@ def offer(
         st.caption("Nothing would join. Add items, or choose what there should be.")
         return
     chains = [preset.id for preset in augment.presets()] + [each.id for each in augment.saved()]
+    usual = datasets.usual_chain(dataset)
     left, middle, right, file = st.columns([1.2, 1.4, 1, 1], vertical_alignment="bottom")
     chain = left.selectbox(
         "Copies are changed by",
         chains,
-        index=chains.index(usual_chain(dataset)) if usual_chain(dataset) in chains else 0,
+        index=chains.index(usual) if usual in chains else 0,
         key=f"{KEY}.chain.{dataset.name}",
         help="A chain of augmentations; make your own on the page Augment.",
     )
@@ -385,14 +386,6 @@ def offer(
     mine = [each for each in jobs.listing("build") if each.config["dataset"]["name"] == name]
     if mine:
         watch(mine[0].id)
-
-
-def usual_chain(dataset: Dataset) -> str:
-    """Names the usual augmentations of a dataset."""
-    from core import datasets
-
-    entry = datasets.datasets.get(dataset.origin) if dataset.origin in datasets.datasets else None
-    return entry.chain if entry else "photos"
 
 
 def watch(id: str) -> None:

@@ -10,8 +10,10 @@ import streamlit as st
 
 from core import jobs, kinds
 from core.building.adaptive import AdaptConfig
+from core.building.proposal import of_rounds
 from core.datasets import Dataset
 from core.ground.writing import many
+from core.kinds import build
 from pages.parts import form, job, shell, show
 
 KEY = "build.adapt"
@@ -44,7 +46,7 @@ def draw(dataset: Dataset, name: str, prepared: Mapping[str, Any]) -> None:
     )
     mine = [each for each in jobs.listing("adapt") if each.config["dataset"]["name"] == name]
     if mine:
-        shell.live(watch, 1 if mine[0].active else None, mine[0].id)
+        shell.live(watch, 1 if mine[0].active else None, mine[0].id, dataset, name, prepared)
 
 
 def start(name: str, prepared: Mapping[str, Any], values: Mapping[str, Any]) -> None:
@@ -55,7 +57,7 @@ def start(name: str, prepared: Mapping[str, Any], values: Mapping[str, Any]) -> 
 
 
 @shell.guard()
-def watch(id: str) -> None:
+def watch(id: str, dataset: Dataset, name: str, prepared: Mapping[str, Any]) -> None:
     """Shows the verdict, the gains and the rounds as they come."""
     mine = jobs.get(id)
     job.panel(mine, f"{KEY}.job", "The pairs that are done are kept.")
@@ -115,4 +117,23 @@ def watch(id: str) -> None:
         st.caption(f"The first pair stopped early: {first['stopped']}.")
     for note in result["notes"]:
         st.caption(shell.plain(note))
+    if result["done"] and any(result["asked"].values()):
+        pipeline = mine.config["adapt"]["pipeline"]
+        plan = of_rounds(dataset, result["asked"], start=name, values=prepared, pipeline=pipeline)
+        left, right = st.columns([3, 1], vertical_alignment="bottom")
+        title = left.text_input(
+            "Name of the new dataset", f"{dataset.name}-adapted", key=f"{KEY}.name.{dataset.name}"
+        )
+        shell.press(
+            right,
+            "Build what was asked for",
+            build.start,
+            plan,
+            title,
+            key=f"{KEY}.build",
+            icon=":material/construction:",
+            disabled=not shell.may_change(),
+            width="stretch",
+            help="As changed copies, in the numbers that the pairs have asked for on average. As a job.",
+        )
     job.take(mine, KEY)
