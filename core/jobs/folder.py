@@ -12,6 +12,7 @@ from typing import Any
 
 from core.catalog import UserError, unknown
 from core.ground import files
+from core.ground.cache import Cache
 from core.ground.settings import settings
 from core.jobs import process
 from core.jobs.kind import Kind, kinds
@@ -145,12 +146,34 @@ class Job:
         return self.active and (self.path / "STOP").exists()
 
 
+# jobs that have ended, by folder and by what their two files looked like: whoever changes one replaces its file
+_ended = Cache[Job](2048)
+
+
 def read(path: Path) -> Job:
-    """Reads the job of a folder.
+    """Reads the job of a folder; one that has ended is read once, until its files are others.
 
     Raises:
         UserError: If the folder is damaged.
     """
+    key = (str(path), _look(path / "job.json"), _look(path / "state.json"))
+    if (job := _ended.peek(key)) is None:
+        job = _read(path)
+        if job.status not in (*ACTIVE, "interrupted"):
+            _ended.put(key, job)
+    return job
+
+
+def _look(file: Path) -> tuple[int, int, int] | None:
+    """Tells one state of a file from another, without reading it; None where there is none."""
+    try:
+        about = file.stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_mtime_ns, about.st_size
+
+
+def _read(path: Path) -> Job:
     request = {"target": "", **files.read_json(path / "job.json")}  # older jobs had none
     state = files.read_json(path / "state.json")
     _check(path / "job.json", request, _REQUEST)

@@ -110,6 +110,22 @@ def test_jobs_are_listed_newest_first_and_by_kind(make):
     )  # a title of signs alone gives way to the kind
 
 
+def test_a_job_that_has_ended_is_read_once_until_its_files_change(make, monkeypatch):
+    ended, waiting = make("finished"), make()
+    opened, read = [], files.read_json
+    monkeypatch.setattr(
+        files, "read_json", lambda file: opened.append(file.parent.name) or read(file)
+    )
+    assert [job.id for job in jobs.listing()] == [waiting.id, ended.id]
+    assert set(opened) == {waiting.id}
+    jobs.describe(ended.id, name="Another")
+    assert jobs.get(ended.id).name == "Another"
+    jobs.set_state(ended.path, status="failed", message="No.")
+    assert (jobs.get(ended.id).status, jobs.get(ended.id).message) == ("failed", "No.")
+    (ended.path / "job.json").write_text("{")
+    assert [job.id for job in jobs.listing()] == [waiting.id]
+
+
 def test_a_job_is_found_by_id_by_a_start_of_it_and_by_name(make):
     job = make("stopped", name="Blue birds")
     assert {jobs.find(text).id for text in (job.id, job.id[:-2], "Blue birds")} == {job.id}
