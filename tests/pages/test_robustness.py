@@ -23,7 +23,9 @@ def quick(monkeypatch: pytest.MonkeyPatch):
 
     parts._screenings.clear()
     monkeypatch.setattr(
-        robustness, "estimate", lambda target, dataset, config: robustness.Cost(7, 497, 120)
+        robustness,
+        "estimate",
+        lambda target, dataset, config: robustness.Cost(7, 497, 120, robustness.Lap(0, 0, 0.5)),
     )
 
 
@@ -216,7 +218,9 @@ def test_confirming_starts_a_job_with_autoattack(visit, gallery, spawned, asked)
 )
 def test_what_goes_beyond_attacks_is_a_job(visit, gallery, spawned, tool, key, values):
     seen = visit("robustness", **SMALL).set(robust__tool="beyond").calm()
-    seen.set(robust__beyond=tool).press(key).calm()
+    seen.set(robust__beyond=tool)
+    assert seen.texts("caption").count("About ") == 3  # to screen, to confirm, and this
+    seen.press(key).calm()
     config = jobs.get(spawned[0]).config["attack"]
     assert config | values == config
 
