@@ -189,10 +189,18 @@ def build(
 
 
 def provenance(dataset: Dataset) -> dict[str, np.ndarray]:
-    """Gives :data:`COLUMNS`, where each image comes from; one that a dataset does not tell of is real, no copy."""
-    n, known = len(dataset), dataset.attributes or {}
-    usual = dict(zip(COLUMNS, ("real", -1, "", -1, ""), strict=True))
-    return {name: np.asarray(known.get(name, np.full(n, value))) for name, value in usual.items()}
+    """Gives :data:`COLUMNS`, where each image comes from; one that a dataset does not tell of is real, no copy.
+
+    A column of an import that is called so, but holds words where ours holds numbers, is not ours.
+    """
+    known = dataset.attributes or {}
+    columns = {}
+    for name, value in zip(COLUMNS, ("real", -1, "", -1, ""), strict=True):
+        usual = np.full(len(dataset), value)
+        column = np.asarray(known.get(name, usual))
+        ours = isinstance(value, str) == (column.dtype.kind in "USO")
+        columns[name] = column if ours else usual
+    return columns
 
 
 def origins(dataset: Dataset) -> dict[str, int]:

@@ -115,9 +115,10 @@ class Job:
 
     @property
     def seconds_more(self) -> float | None:
-        """Time from here to the end, were it to go on at the pace since its start; None when it is not known.
+        """Time from here to the end; None when it is not known.
 
-        Samples and checkpoints are in it, as they were in the time until now.
+        It goes by the pace since its start, with samples and checkpoints in it. Where a speed is told, that one counts
+        at the begin, when hardly anything but samples and checkpoints was made, and less and less later.
         """
         state = self.state
         done = state.get("done", 0) - state.get("begun", 0)
@@ -125,7 +126,11 @@ class Job:
         if done <= 0 or not timed:
             return None
         spent = max(0.0, state["told"] - state["started"])  # a clock may have been set back
-        return (state["total"] - state["done"]) * spent / done
+        pace = spent / done
+        if speed := state.get("speed"):
+            share = done / (state["total"] - state.get("begun", 0))
+            pace = share * pace + (1 - share) / speed
+        return (state["total"] - state["done"]) * pace
 
     @property
     def took(self) -> float | None:

@@ -357,6 +357,10 @@ def test_share_and_time_left_follow_the_pace_since_the_start(make):
         job = jobs.get(job.id)
         assert job.share == 0.25
         assert job.seconds_left == pytest.approx(150)
+        # at the begin it is what the speed says; then the samples count that the pace until now has in it
+        for done, left in ((201, 799 * (10 / 800 + 799 / 8000)), (600, 400 * (0.025 + 0.1) / 2)):
+            jobs.set_state(job.path, speed=10, done=done)
+            assert jobs.get(job.id).seconds_left == pytest.approx(left)
         files.write_json(job.path / "state.json", {"status": "running", "done": 1, "total": 2})
         assert jobs.get(job.id).seconds_left is None  # a record that says less than it should
         files.write_json(job.path / "state.json", dict(job.state))

@@ -408,7 +408,7 @@ def test_a_report_of_before_says_how_robust_from_its_numbers(gallery):
     for later in ("robustness", "identity"):
         del written[later]
     report = Report.of(written | {"of_later": 1})
-    assert report.robustness.sentence.startswith("Partly robust: 19.9 % of 497")
+    assert report.robustness.sentence.startswith("Hardly robust: 19.9 % of 497")
     assert report.head.eps == report.headline and report.identity is None
     assert {key: report.record()[key] for key in written} == written
 

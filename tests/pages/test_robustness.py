@@ -56,7 +56,7 @@ def test_a_fresh_server_opens_with_the_verdict_on_what_ships(visit, gallery):
     seen = visit("robustness").calm()
     assert "Believable" in seen.texts("success")
     # the report that ships is older than this statement, which is made of its numbers
-    assert "**Partly robust.** 19.9 % of 497 images withstand" in seen.texts("warning")
+    assert "**Hardly robust.** 19.9 % of 497 images withstand" in seen.texts("warning")
     assert [metric.label for metric in seen.at.metric] == [
         "Without an attack", "Under attack, eps 38/255",
     ]  # fmt: skip
