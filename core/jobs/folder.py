@@ -153,6 +153,7 @@ class Job:
 
 # jobs that have ended, by folder and by what their two files looked like: whoever changes one replaces its file
 _ended = Cache[Job](2048)
+_gallery = Cache[list[Job]](2)  # by the folder and what it looked like
 
 
 def read(path: Path) -> Job:
@@ -230,12 +231,20 @@ def _kind(name: str) -> Kind | None:
 
 def listing(*kinds: str) -> list[Job]:
     """Lists jobs, newest first, shipped ones last; folders that cannot be read are left to :func:`damaged`."""
-    jobs = []
-    for path in (path for home in _homes() for path in _folders(home)):
-        with suppress(UserError):
-            job = read(path)
-            jobs += [job] if not kinds or job.kind in kinds else []
+    every = _readable(settings().jobs)
+    if settings().gallery:  # nobody changes a job of it, so that the folder tells whether it is the same
+        every = [*every, *_gallery.get((SHIPPED, _look(SHIPPED)), lambda: _readable(SHIPPED))]
+    jobs = [job for job in every if not kinds or job.kind in kinds]
     return sorted(jobs, key=lambda job: (job.shipped, -job.created, job.id))
+
+
+def _readable(home: Path) -> list[Job]:
+    """Reads the jobs of a folder, but for those that cannot be read."""
+    jobs = []
+    for path in _folders(home):
+        with suppress(UserError):
+            jobs.append(read(path))
+    return jobs
 
 
 def damaged(sound: Collection[str] = ()) -> list[tuple[str, str]]:

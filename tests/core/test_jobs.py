@@ -339,6 +339,7 @@ def test_a_file_that_is_nested_too_deep_is_damage(here, monkeypatch):
         raise RecursionError("maximum recursion depth exceeded")
 
     monkeypatch.setattr(files.json, "loads", too_deep)
+    os.utime(job.path / "job.json")  # what has ended is not read again until it changes
     with pytest.raises(UserError, match=r"json is damaged \(maximum recursion depth exceeded\)"):
         jobs.get(job.id)
     assert files.parse(b"[[[\n") == ([], 1)

@@ -141,7 +141,8 @@ def keep(upload: Upload, name: str, source: str, values: dict[str, Any]) -> None
     settings().allow_change("import images")
     with datasets.received(name, upload.files) as path:
         dataset = datasets.bring(name, values | {"path": str(path)}, show.Bar(), source=source)
-    _forget(upload.place)
+    if upload.place:
+        _forget(upload.place)
     left_out = f", {len(dataset.refused):,} left out" if dataset.refused else ""
     st.session_state["_done"] = f"{name}: {len(dataset):,} pictures imported{left_out}."
     st.session_state["data.next"] = name
