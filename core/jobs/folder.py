@@ -232,7 +232,9 @@ def _kind(name: str) -> Kind | None:
 def listing(*kinds: str) -> list[Job]:
     """Lists jobs, newest first, shipped ones last; folders that cannot be read are left to :func:`damaged`."""
     every = _readable(settings().jobs)
-    if settings().gallery:  # nobody changes a job of it, so that the folder tells whether it is the same
+    if (
+        settings().gallery
+    ):  # nobody changes a job of it, so that the folder tells whether it is the same
         every = [*every, *_gallery.get((SHIPPED, _look(SHIPPED)), lambda: _readable(SHIPPED))]
     jobs = [job for job in every if not kinds or job.kind in kinds]
     return sorted(jobs, key=lambda job: (job.shipped, -job.created, job.id))

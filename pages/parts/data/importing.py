@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import streamlit as st
@@ -122,7 +122,12 @@ def bring() -> None:
     if not pressed or upload is None or not wanted:
         return
     with below, shell.guard():
-        keep(upload, wanted, source, values)
+        try:
+            keep(upload, wanted, source, values)
+        except UserError as error:
+            if looked(upload, {}).pictures or not upload.place:
+                raise
+            _refuse(upload, error)
         st.rerun()
 
 
@@ -227,6 +232,13 @@ def _let_go(key: str) -> None:
     st.session_state[anew] = st.session_state.get(anew, 0) + 1
 
 
+def _refuse(upload: Upload, error: UserError) -> NoReturn:
+    """Says why an upload is not taken, and empties its uploader: what comes next would be refused with it."""
+    _let_go(upload.place)
+    st.session_state[_NOT] = str(error)
+    st.rerun()
+
+
 def shot() -> Upload | None:
     """Takes pictures with the camera, class after class."""
     if not shell.may_change():
@@ -279,9 +291,7 @@ def looked(upload: Upload, chosen: dict[str, str]) -> datasets.Preview:
         except UserError as error:
             if chosen or not upload.place:
                 raise
-            _let_go(upload.place)  # or whatever comes next would be refused with it
-            st.session_state[_NOT] = str(error)
-            st.rerun()
+            _refuse(upload, error)
         st.session_state["data.preview"] = cached
     return cached[1]
 
