@@ -352,7 +352,7 @@ def _by_classes(tree: Tree) -> Reading:
     reading.placed = [(i, top.name, 0) for top in tree.tops.values() for i in top.all]
     reading.folders = [(name, "class") for name in sorted(tree.tops, key=str.casefold)]
     reading.sentence = (
-        f"{_classes(reading)}, one for each folder at the top; splits are drawn from all of them."
+        f"{classes_of(reading)}, one for each folder at the top; splits are drawn from all of them."
     )
     return reading
 
@@ -420,7 +420,7 @@ def _tell(reading: Reading, unknown: Sequence[str]) -> None:
     counts = Counter(code for _, _, code in reading.placed)
     listed = _listed((name, kind) for name, kind in reading.folders if kind in SPLITS)
     numbers = ", ".join(f"{counts[i]:,} {split}" for i, split in enumerate(SPLITS) if counts[i])
-    reading.sentence = f"Splits: {listed} ({numbers}). {_classes(reading)}."
+    reading.sentence = f"Splits: {listed} ({numbers}). {classes_of(reading)}."
     reading.notes.append(f"The folders are taken as the splits: {listed}.")
     reading.notes += [_unknown(name) for name in unknown]
     if out := [name for name, kind in reading.folders if kind == "left out"]:
@@ -461,7 +461,7 @@ def _inside(tree: Tree) -> Reading:
             taken[name] = role(name) or "test"
             reading.placed += [(i, top.name, SPLITS.index(taken[name])) for i in pictures]
     listed = _listed(sorted(taken.items()))
-    reading.sentence = f"{_classes(reading)}, each with its splits inside: {listed}."
+    reading.sentence = f"{classes_of(reading)}, each with its splits inside: {listed}."
     reading.notes.append(f"The folders inside each class are taken as the splits: {listed}.")
     return reading
 
@@ -479,7 +479,7 @@ def _below(tree: Tree) -> Reading:
         for label, pictures in top.inner.items():
             reading.placed += [(i, label, code) for i in pictures]
     listed = _listed(splits.items())
-    reading.sentence = f"{_classes(reading)} for training, and {listed}."
+    reading.sentence = f"{classes_of(reading)} for training, and {listed}."
     reading.notes.append(f"Beside the folders of the classes, {listed} is taken as a split.")
     return reading
 
@@ -526,7 +526,7 @@ def _by_file(tree: Tree, labels: Labels, named: Sequence[str], chosen: Sequence[
         reading.notes.append(
             f"{many(torn, 'picture')} {'are' if torn > 1 else 'is'} named with two labels in {files}: left out."
         )
-    reading.sentence = f"{_classes(reading)}, by {files}."
+    reading.sentence = f"{classes_of(reading)}, by {files}."
     return reading
 
 
@@ -534,7 +534,8 @@ def _names(reading: Reading) -> list[str]:
     return sorted({label for _, label, _ in reading.placed if label is not None})
 
 
-def _classes(reading: Reading) -> str:
+def classes_of(reading: Reading) -> str:
+    """Counts and names the classes of a reading."""
     names = sorted(_names(reading), key=str.casefold)
     if not names:
         return "No classes"
