@@ -17,6 +17,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from core.catalog import UserError
 from core.datasets.dataset import SPLITS
@@ -33,6 +34,7 @@ _WORDS = {
 }
 _NEUTRAL = {"set", "data", "dataset", "split", "images", "image", "imgs", "img", "pictures", "photos", "samples",
             "folder", "hold", "held", "out", "ing"}  # fmt: skip
+_NUMBER = re.compile(r"[-_]?[0-9]+(-of-[0-9]+)?$")
 _WRAPPERS = {"images", "image", "imgs", "img", "data", "pictures", "photos", "dataset", "classes"}
 
 
@@ -80,6 +82,27 @@ def role(name: str, strict: bool = False) -> str | None:
         splits.update(meant)
         other |= not meant and word not in _NEUTRAL
     return splits.pop() if len(splits) == 1 and not (strict and other) else None
+
+
+def of_shards(names: Sequence[str]) -> list[str]:
+    """Reads from the names of files that hold many pictures each which split each of them is; empty for none.
+
+    >>> of_shards(["data/train-00000-of-00001.parquet", "data/val-0.parquet"]), of_shards(["test.tar"])
+    (['train', 'valid'], [''])
+    """
+
+    def of(name: str) -> str:
+        path = PurePosixPath(name.replace("t10k", "test"))  # so MNIST calls it
+        stem = _NUMBER.sub("", path.name.split(".")[0])
+        return role(stem) or next(filter(None, map(role, path.parts[-2::-1])), None) or ""
+
+    said = list(map(of, names))
+    if len(set(said)) == 1:  # one split alone is no division
+        return [""] * len(names)
+    if "train" in said:  # a name that says none is never training
+        stems = (PurePosixPath(name).stem for name in names)
+        return [split or f"file {stem}" for split, stem in zip(said, stems, strict=True)]
+    return said
 
 
 # --- The tree -------------------------------------------------------------------------------------------------------

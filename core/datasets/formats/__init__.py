@@ -23,6 +23,7 @@ from core.datasets.container import Container, File, Volume
 from core.datasets.files import Archive, Directory, Single
 from core.datasets.labels import is_labels
 from core.datasets.pictures import SUFFIXES, Refused
+from core.datasets.tape import Tape, beginning, is_tar
 
 HEAD = 264  # bytes of a file by which a format is told
 Heads = Sequence[tuple[File, bytes]]
@@ -74,7 +75,9 @@ def _volume(path: Path) -> Volume:
     if path.is_dir():
         return Directory(path)
     with path.open("rb") as file:
-        head = file.read(4)
+        head = file.read(HEAD)
+    if is_tar(beginning(head)):
+        return Tape.of(path)
     return Archive(path) if head.startswith(b"PK") else Single(path)
 
 
@@ -88,8 +91,8 @@ def _container(volume: Volume, path: Path, config: Any) -> Container:
             return Archive(path)
         titles = ", ".join(entry.title for entry in formats if entry.suffixes)
         raise UserError(
-            f"{path.name!r} must be a directory, a ZIP or a file of a format that is read ({titles}), and is none, or is "
-            "cut off. Pack the pictures into a ZIP again."
+            f"{path.name!r} must be a directory, a ZIP or a file of a format that is read ({titles}), and is none, or "
+            "is cut off. Pack the pictures into a ZIP again."
         )
     # annotations before pictures, then what holds most; loose pictures beside a format are no part of it
     weights = [(entry.beside, _bytes(files)) for entry, files in found]

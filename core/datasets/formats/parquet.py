@@ -20,12 +20,11 @@ from core.datasets.arrow import MAGIC, Parquet
 from core.datasets.container import Container, File, Rows, Volume
 from core.datasets.files import RATIO, SMALL, allow_number, shown
 from core.datasets.formats import Heads, formats
-from core.datasets.layout import role
+from core.datasets.layout import of_shards
 from core.datasets.pictures import Refused
 from core.ground.writing import many
 
 _OF = re.compile(r"(.*?)-?(\d+)-of-(\d+)(.*)")
-_SHARD = re.compile(r"(.*?)[-_.]?\d+(-of-\d+)?")
 
 
 class ParquetConfig(Config):
@@ -160,7 +159,7 @@ class ParquetContainer(Container):
                     "the same columns; take out the others.",
                 )
         for shard, split in zip(
-            self._shards, _splits([s.file.name for s in self._shards]), strict=True
+            self._shards, of_shards([s.file.name for s in self._shards]), strict=True
         ):
             shard.split = split
 
@@ -268,24 +267,6 @@ def _complete(names: Sequence[str]) -> None:
                 f"Of the {total:,} Parquet files {shown(stem)!r} only {len(there):,} are here; missing is number "
                 f"{', '.join(map(str, missing))}{' …' if total - len(there) > 3 else ''}. Get all of them."
             )
-
-
-def _splits(names: Sequence[str]) -> list[str]:
-    """Reads from names of files which split each is; empty where they do not tell."""
-
-    def of(name: str) -> str:
-        path = PurePosixPath(name)
-        match = _SHARD.fullmatch(path.stem)
-        stem = match[1] if match else path.stem
-        return role(stem) or next(filter(None, map(role, path.parts[-2::-1])), None) or ""
-
-    said = list(map(of, names))
-    if len(set(said)) == 1:  # one split alone is no division
-        return [""] * len(names)
-    if "train" in said:  # a name that says none is never training
-        stems = (PurePosixPath(name).stem for name in names)
-        return [split or f"file {stem}" for split, stem in zip(said, stems, strict=True)]
-    return said
 
 
 def _label(table: Parquet, wished: str, name: str) -> str:
