@@ -289,8 +289,8 @@ def _row(
         Malformed: If it names no file, or no class where it should.
     """
     low = {key.casefold(): key for key in reversed(list(record))}
-    file, label, split = (_first(keys, low) for keys in (FILE, LABEL, SPLIT))
-    if not isinstance(file, str) or not isinstance(record[file], str):
+    file, label, split = (_first(keys, low) or "" for keys in (FILE, LABEL, SPLIT))
+    if not isinstance(record.get(file), str):
         raise Malformed(f"{where} names no file: it needs the key file_name with a text")
     others = {
         _text(key): value
@@ -299,7 +299,7 @@ def _row(
         and key not in (file, label, split)
     }
     columns += [] if columns else list(others)[:COLUMNS]
-    of, said = None if label is None else record[label], None if split is None else record[split]
+    of, said = record.get(label), record.get(split)
     if names and label in names and isinstance(of, int):  # a number of a class that has a name
         of = names[label][of] if 0 <= of < len(names[label]) else None
     member = others.get(group)
