@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from core.catalog import UserError, optional, reason
+from core.datasets.attributes import described
 from core.datasets.pictures import Refused
 from core.ground.untrusted import Limits, NoData, read_json
 
@@ -34,6 +35,7 @@ class Parquet:
         names: Names of the classes of each column that is one of numbers with names, by the ``huggingface`` schema.
         kinds: Of each plain column, in order: ``bool``, ``int``, ``float``, ``text`` or ``time``.
         pictures: Columns that may hold pictures, those that say so first.
+        about: What this program has written of the set: ``classes``, ``terms``, ``group``; empty for others' files.
         left_out: Columns of lists and the like, which are not read.
 
     Raises:
@@ -65,6 +67,7 @@ class Parquet:
                 raise Refused("says two numbers of rows")
             schema = file.schema_arrow
             features = _features(schema.metadata or {})
+            self.about = described((schema.metadata or {}).get(b"simulacra", b""))
         self.names = {
             name: _names(name, feature["names"])
             for name, feature in features.items()
@@ -147,17 +150,6 @@ class Parquet:
             return _texts(array)
         values = array.to_pylist()
         return [None if v is None else str(v) for v in values] if kind == "time" else values
-
-
-def records(file: BinaryIO, names: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
-    """Yields the plain columns of each row of a table; fills ``names`` with those of classes.
-
-    Raises:
-        Refused: If it cannot be read.
-    """
-    table = Parquet(file)
-    names.update(table.names)
-    yield from table.records(list(table.kinds))
 
 
 def _module() -> Any:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+
+from core.datasets.dataset import Consent
+from core.ground.untrusted import Limits, NoData, read_json
 
 LINEAGE = ("origin", "parent", "run", "seed", "parameters")
 _OURS = ("picture", "width", "height", "group")  # what every import of pictures says by itself
@@ -14,6 +17,7 @@ _TEXT, _LONG = 200, 10_000  # characters of a text, and of the parameters that m
 _MOST = 2**28  # bytes of a column of texts
 _WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_LIMITS = Limits(characters=4_000_000, depth=20, values=100_000)
 _SAID = {"true": True, "false": False}
 
 
@@ -88,6 +92,30 @@ def attributes(
     found["seed"] = np.array(seeds, np.int64)
     texts = [_said(value) for value in known.get("parameters", empty)]
     found["parameters"] = typed(texts, _LONG)
+    return found
+
+
+def described(data: bytes) -> dict[str, Any]:
+    """Reads what an export of this program says of its set: ``classes``, ``terms``, ``group``; nothing of others'."""
+    try:
+        said = read_json(data.decode(), "The description of the set", _LIMITS)
+    except (NoData, UnicodeDecodeError):
+        return {}
+    found: dict[str, Any] = {}
+    if not isinstance(said, dict):
+        return found
+    classes, terms, group = (said.get(key) for key in ("classes", "terms", "group"))
+    if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
+        found["classes"] = list(dict.fromkeys(classes))
+    if isinstance(terms, dict):
+        known = {"licence": str(terms.get("licence", ""))[:200], "consent": terms.get("consent")}
+        found["terms"] = {
+            key: value
+            for key, value in known.items()
+            if value and (key == "licence" or value in get_args(Consent))
+        }
+    if isinstance(group, str):
+        found["group"] = group[:200]
     return found
 
 

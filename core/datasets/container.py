@@ -28,6 +28,7 @@ class Rows:
         notes: What is worth knowing.
         sentence: What says all this, the end of a sentence: ``the Parquet file``.
         terms: The ``licence`` and the ``consent``, where it says them.
+        group: What the column ``group`` keeps together, for example ``patient``; empty where nothing is said.
     """
 
     label: Sequence[str | None] = ()
@@ -37,6 +38,7 @@ class Rows:
     notes: list[str] = field(default_factory=list)
     sentence: str = "the file"
     terms: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
 
 
 class Container:

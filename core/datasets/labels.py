@@ -56,10 +56,12 @@ class Table:
     Attributes:
         rows: What it says of each picture.
         columns: Names of its columns beside file, label and split; of JSON Lines, the keys of the first line.
+        about: What an export of this program says of the whole set.
     """
 
     rows: list[LabelRow] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def labelled(self) -> bool:
@@ -76,6 +78,7 @@ class Labels:
         split: By the position of the picture, where a column says one.
         group: By the position of the picture, where the column of groups says one.
         columns: What else is said, by the name of the column, then by the position of the picture.
+        about: What an export of this program says of the whole set; its classes are those of all files.
         missing: Files that are named and not there.
         torn: Positions of pictures that are named with two labels.
         two_groups: Positions of pictures that are named with two groups.
@@ -85,6 +88,7 @@ class Labels:
     split: dict[int, str] = field(default_factory=dict)
     group: dict[int, str] = field(default_factory=dict)
     columns: dict[str, dict[int, Any]] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     torn: set[int] = field(default_factory=set)
     two_groups: set[int] = field(default_factory=set)
@@ -122,10 +126,8 @@ def parse(name: str, data: bytes, pictures: int, group: str = "") -> Table:
         )
     kind = name.casefold().rpartition(".")[2]
     most, table = 2 * pictures + 1000, Table()
-    if kind == "parquet":
-        rows = _parquet(data, group, table.columns)
-    else:
-        rows = _texts(kind, data, pictures, group, table.columns)
+    parquet = kind == "parquet"
+    rows = _parquet(data, group, table) if parquet else _texts(kind, data, pictures, group, table)
     table.rows += itertools.islice(rows, most + 1)
     if len(table.rows) > most and table.labelled:
         raise Malformed(f"it has more than {most:,} rows, the most for {pictures:,} pictures")
@@ -138,9 +140,7 @@ def parse(name: str, data: bytes, pictures: int, group: str = "") -> Table:
     return table
 
 
-def _texts(
-    kind: str, data: bytes, pictures: int, group: str, columns: list[str]
-) -> Iterator[LabelRow]:
+def _texts(kind: str, data: bytes, pictures: int, group: str, table: Table) -> Iterator[LabelRow]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -148,13 +148,14 @@ def _texts(
     if "\0" in text:
         raise Malformed("it holds a zero byte, so it is no text")
     read = {"csv": _csv, "jsonl": _lines}.get(kind)
-    return read(text, group, columns) if read else _pairs(text, pictures)
+    return read(text, group, table.columns) if read else _pairs(text, pictures)
 
 
-def _parquet(data: bytes, group: str, columns: list[str]) -> Iterator[LabelRow]:
-    names: dict[str, list[str]] = {}
-    for number, record in enumerate(arrow.records(io.BytesIO(data), names), 1):
-        yield _row(f"row {number}", record, group, columns, names)
+def _parquet(data: bytes, group: str, table: Table) -> Iterator[LabelRow]:
+    read = arrow.Parquet(io.BytesIO(data))
+    table.about = read.about
+    for number, record in enumerate(read.records(list(read.kinds)), 1):
+        yield _row(f"row {number}", record, group, table.columns, read.names)
 
 
 def match(
@@ -182,6 +183,10 @@ def match(
             for form in {key, _bare(key)}:
                 index[form].append(i)
     labels = Labels(columns={name: {} for _, table in files for name in table.columns})
+    labels.about = next((dict(table.about) for _, table in files if table.about), {})
+    named = {row.label for _, table in files for row in table.rows} - {""}
+    if not named <= set(labels.about.get("classes", ())):
+        labels.about["classes"] = []
     given = [row.label for _, table in files for row in table.rows if row.label]
     whole = all(map(_WHOLE.fullmatch, given))
     for file, table in files:

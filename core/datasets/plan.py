@@ -10,7 +10,7 @@ import hashlib
 import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -133,6 +133,8 @@ class Plan:
         problem: Why a file of labels cannot be read; empty where there is none, or it can.
         columns: What is known beside labels, by the name of the column: a value for each picture, or None.
         classes: All names of classes in the order of their numbers; empty for the order of the names.
+        terms: The ``licence`` and the ``consent``, where the source says them.
+        group: What the column ``group`` keeps together, where the source says it.
     """
 
     pictures: list[Picture]
@@ -142,6 +144,8 @@ class Plan:
     problem: str
     columns: Mapping[str, Sequence[Any]]
     classes: tuple[str, ...] = ()
+    terms: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
 
     @property
     def reading(self) -> Reading:
@@ -294,7 +298,19 @@ def planned(config: FolderConfig, source: Container) -> Plan:
         name: [found.get(i) for i in range(len(pictures))]
         for name, found in matched.columns.items()
     }
-    return Plan(pictures, refused, kinds, taken, problem, columns)
+    about = matched.about
+    classes = tuple(about.get("classes", ())) if taken == "file" else ()
+    return Plan(
+        pictures,
+        refused,
+        kinds,
+        taken,
+        problem,
+        columns,
+        classes,
+        about.get("terms", {}),
+        about.get("group", ""),
+    )
 
 
 def _no_group(group: str, name: str, columns: Iterable[str]) -> UserError:

@@ -238,6 +238,8 @@ class ParquetContainer(Container):
             columns=columns,
             notes=notes,
             sentence="the Parquet file",
+            terms=first.about.get("terms", {}),
+            group=first.about.get("group", ""),
         )
         return listed, rows
 

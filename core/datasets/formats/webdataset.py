@@ -13,6 +13,7 @@ from typing import Any
 
 from core.catalog import UserError
 from core.datasets import labels
+from core.datasets.attributes import described
 from core.datasets.container import Container, File, Rows, Volume
 from core.datasets.files import allow_number, shown
 from core.datasets.formats import Heads, formats
@@ -109,7 +110,10 @@ class TarContainer(Container):
                 )
                 split.append(own or part)
                 known.append(said)
+        about = self._about()
         label, classes = _classes(numbers, names)
+        if {name for name in label if name} <= set(about.get("classes", ())):
+            classes = tuple(about["classes"])
         columns = list(dict.fromkeys(key for said in known[:1000] for key in said))
         left = {*_NUMBERS, "class_name", "label_name", *labels.SPLIT} if label else {*labels.SPLIT}
         rows = Rows(
@@ -122,10 +126,19 @@ class TarContainer(Container):
                 if key not in left
             },
             sentence="the files beside the pictures",
+            terms=about.get("terms", {}),
+            group=about.get("group", ""),
         )
         if len(self._tapes) > 1:
             rows.notes.append(f"{many(self._tapes, 'tar')} are one set.")
         return listed, rows
+
+    def _about(self) -> dict[str, Any]:
+        """Reads the classes.json that an export of this program has beside its tars."""
+        for file in () if isinstance(self.volume, Tape) else self.volume.files:
+            if PurePosixPath(file.name).name == "classes.json" and file.size < 2**22:
+                return described(self.volume.read(file, 2**22))
+        return {}
 
 
 def _has_pairs(files: Sequence[File]) -> bool:
