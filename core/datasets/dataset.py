@@ -41,6 +41,7 @@ class Preview:
         largest: The largest value of those; None where there are none, or too many to look at before the import.
         samples: Some of them as they look, cut to squares: the name of the file, and uint8 (1 or 3, H, W).
         source: Name of the importer.
+        format: What they come in, for people: ``Parquet``, ``a ZIP``.
     """
 
     pictures: int
@@ -54,6 +55,7 @@ class Preview:
     largest: float | None = None
     samples: tuple[tuple[str, np.ndarray], ...] = field(default=(), repr=False)
     source: str = ""
+    format: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -445,6 +447,7 @@ def split_by_content(
     valid_share: float = 0.1,
     test_share: float = 0.2,
     given: np.ndarray | None = None,
+    trains: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Splits by content hash: duplicates stay together, and a new image does not move the others.
 
@@ -457,12 +460,13 @@ def split_by_content(
         valid_share, test_share: Shares in [0, 1).
         given: Position in :data:`SPLITS` that the source gave each image, int (N,). What was given as valid
             or test stays there; what was given as train is divided among the splits that were not given.
+        trains: Images that are never held out, bool (N,): what was made of others, and those others.
 
     Returns:
         Sorted int64 indices per split.
     """
     split = np.zeros(len(keys), np.int8) if given is None else given.astype(np.int8)  # (N,)
-    free = split == 0
+    free = (split == 0) if trains is None else (split == 0) & ~trains
     u = keys / 2.0**64
     groups = np.unique(keys, return_inverse=True)[1]  # in the order of u
     labels = np.zeros(len(keys), np.int64) if y is None else y

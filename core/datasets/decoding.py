@@ -14,8 +14,8 @@ from typing import TypeVar
 import numpy as np
 
 from core.datasets import plan
+from core.datasets.container import Container, File
 from core.datasets.dataset import digest
-from core.datasets.files import Archive, Directory, File
 from core.datasets.pictures import Decoded, Refused, Span, decode, extent
 from core.datasets.plan import FolderConfig, Picture
 from core.datasets.store import PixelFile
@@ -49,7 +49,7 @@ class Written:
 
 
 def write(
-    source: Directory | Archive,
+    source: Container,
     pictures: Sequence[Picture],
     config: FolderConfig,
     span: Span | None,
@@ -98,7 +98,7 @@ def write(
     return written
 
 
-def ends(source: Directory | Archive, pictures: Sequence[Picture]) -> tuple[float, float]:
+def ends(source: Container, pictures: Sequence[Picture]) -> tuple[float, float]:
     """Finds the smallest and the largest value of pictures; one that cannot be read counts as 0."""
     limit = settings().max_megapixels
 
@@ -120,7 +120,7 @@ def ends(source: Directory | Archive, pictures: Sequence[Picture]) -> tuple[floa
 
 
 def samples(
-    source: Directory | Archive, pictures: Sequence[Picture], size: int, span: Span | None
+    source: Container, pictures: Sequence[Picture], size: int, span: Span | None
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the name and the pixels, uint8 (1 or 3, size, size), of each picture that can be decoded."""
     limit = settings().max_megapixels
@@ -136,7 +136,7 @@ def samples(
             yield picture.file.name, decoded.pixels
 
 
-def span_of_files(source: Directory | Archive, files: Sequence[File]) -> Span | None:
+def span_of_files(source: Container, files: Sequence[File]) -> Span | None:
     """Finds the range of the pictures with more than 8 bits among files; None where there are none."""
     deep = []
     for file in files:
