@@ -11,7 +11,7 @@ from core.catalog import Config, UserError, knob
 from core.datasets.annotations import Cut, Sheet, cut, limits, part
 from core.datasets.container import Container, File, Rows, Volume
 from core.datasets.files import content, header, shown
-from core.datasets.labels import Malformed, is_labels
+from core.datasets.labels import Malformed
 from core.datasets.layout import role
 from core.datasets.pictures import Header, Refused, upright
 from core.ground.settings import settings
@@ -41,24 +41,25 @@ class BoxesConfig(Config):
     )
 
 
-def told(volume: Volume, marks: Sequence[bytes], first: bytes) -> list[File]:
+def told(
+    volume: Volume, heads: Sequence[tuple[File, bytes]], first: bytes, marks: Sequence[bytes]
+) -> list[File]:
     """Lists the JSON files that begin with a sign and hold all of some words; too large ones are not searched."""
-    found = []
-    for file in volume.files:
-        if not file.name.casefold().endswith(".json") or is_labels(file.name):
-            continue
-        try:
-            head = volume.read(file, 64, count=False)
-            if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == first and _holds(volume, file, marks):
-                found.append(file)
-        except Refused:
-            continue
-    return found
+    return [
+        file
+        for file, head in heads
+        if file.name.casefold().endswith(".json")
+        and head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == first
+        and _holds(volume, file, marks)
+    ]
 
 
 def _holds(volume: Volume, file: File, marks: Sequence[bytes]) -> bool:
     most = limits(settings().max_files).characters
-    data = volume.read(file, most, count=False)
+    try:
+        data = volume.read(file, most, count=False)
+    except Refused:
+        return False
     return file.size > most or all(mark in data for mark in marks)
 
 
@@ -116,10 +117,12 @@ class Marked(Container):
                 file = File(f"{file.name}#{number:06d}", 4 * head.pixels, one)
             self.files.append(file)
             self._headers[file.name] = head
+        used = {one.label for one in made.cuts}
+        listed = dict.fromkeys(name for _, sheet in sheets for name in sheet.classes)
         split = [_split(name) if len(sheets) > 1 else "" for name, _ in sheets]
         self.rows = Rows(
             label=[one.label for one in made.cuts],
-            classes=tuple(dict.fromkeys(name for _, sheet in sheets for name in sheet.classes)),
+            classes=tuple(name for name in listed if name in used),
             split=[split[one.sheet] for one in made.cuts],
             columns={WHOLE: [names[one.picture] for one in made.cuts]} if boxes else {},
             notes=made.notes,

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Self
 
+from core.datasets.pictures import Header
+
 
 @dataclass(frozen=True)
 class File:
@@ -28,6 +30,8 @@ class Rows:
         notes: What is worth knowing.
         sentence: What says all this, the end of a sentence: ``the Parquet file``.
         terms: The ``licence`` and the ``consent``, where it says them.
+        group: The column whose values keep pictures in one split, unless another one is chosen.
+        beside: Whether it says only columns, and folders and tables beside the pictures say classes and splits.
     """
 
     label: Sequence[str | None] = ()
@@ -37,6 +41,8 @@ class Rows:
     notes: list[str] = field(default_factory=list)
     sentence: str = "the file"
     terms: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
+    beside: bool = False
 
 
 class Container:
@@ -62,6 +68,10 @@ class Container:
 
     def close(self) -> None:
         """Lets go of what is open."""
+
+    def header(self, file: File) -> Header | None:
+        """Says what is known of a picture before it is read; None where its first bytes say it."""
+        return None
 
     def read(self, file: File, most: int, count: bool = True) -> bytes:
         """Reads at most ``most`` bytes of a file: a picture of one of :data:`core.datasets.pictures.KINDS`.

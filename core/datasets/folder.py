@@ -225,11 +225,11 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
         "width": wide,
         "height": high,
     }
-    known = {name: values for name, values in tree.columns.items() if name != config.group}
+    known = {name: values for name, values in tree.columns.items() if name != tree.group}
     attributes |= made(known, [p.file.name for p in tree.pictures], [p.row for p in pictures])
     members = None
-    if config.group:
-        values = tree.columns[config.group]
+    if tree.group:
+        values = tree.columns[tree.group]
         groups = ["" if (of := values[p.row]) is None else shown(str(of))[:200] for p in pictures]
         members = attributes["group"] = np.array(groups, dtype=str)
     keys = together(from_digests(b"".join(written.keys)), members)
@@ -242,11 +242,11 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
         given=given,
         trains=_trains(attributes, keys),
     )
-    notes += _class_notes(keys, y, classes, splits, config.group or "image")
+    notes += _class_notes(keys, y, classes, splits, tree.group or "image")
     if members is not None:
         shares = {"valid": config.valid_share, "test": config.test_share}
         drawn = {name: share for name, share in shares.items() if SPLITS.index(name) not in given}
-        notes += group_notes(config.group, members, splits, drawn)
+        notes += group_notes(tree.group, members, splits, drawn)
     notes += [
         f"There is no image for {split}" + (": the set is too small." if 0 in given else ".")
         for split in splits
@@ -291,7 +291,7 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
             name: value or (source.rows.terms.get(name, value) if source.rows else value)
             for name, value in datasets.get("folder").terms(config).items()
         },
-        group=config.group,
+        group=tree.group,
     )
 
 

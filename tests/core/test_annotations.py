@@ -74,8 +74,8 @@ def test_a_picture_takes_the_only_class_of_its_boxes_and_another_is_named(tmp_pa
 def test_each_box_becomes_the_pixels_that_it_holds(tmp_path):
     found = load(with_json(tmp_path, coco_of()), boxes="a picture per box")
     assert len(found) == 16 and found.classes == ("cat", "dog")  # in the order of their ids
-    assert found.attributes is not None
-    for x, label, whole in zip(found.x, labels(found), found.attributes["whole"], strict=True):
+    assert found.members is not None
+    for x, label, whole in zip(found.x, labels(found), found.members, strict=True):
         grey = (10 if label == "cat" else 190) + int(whole[-6:-4])
         assert (x == grey).all()
 
@@ -135,8 +135,8 @@ def test_several_files_say_the_splits_by_their_names(tmp_path):
         ]
     )
     found = load(put(tmp_path / "set.zip", {**pictures(), **files}), boxes="a picture per box")
-    assert found.attributes is not None
-    held = {whole[-6:-4] for whole in found.attributes["whole"][found.splits["valid"]]}
+    assert found.members is not None
+    held = {whole[-6:-4] for whole in found.members[found.splits["valid"]]}
     assert held == {"09", "10", "11"}
 
 
@@ -245,7 +245,7 @@ def test_annotations_without_their_pictures_say_so(tmp_path):
 def test_a_picture_of_another_size_than_its_annotations_is_refused(tmp_path):
     content = coco_of()
     content["images"][1] |= {"width": 48, "height": 48}
-    found = load(with_json(tmp_path, content))
+    found = load(with_json(tmp_path, content), boxes="a picture per box")
     assert (
         "images/01.png",
         "has 24 × 24 pixels, and its annotations are about 48 × 48",
@@ -307,8 +307,8 @@ def test_rectangles_of_label_studio_are_cut_by_percent(tmp_path):
     listed = [task(i, rectangle("spot"), rectangle("edge", 0, 0)) for i in range(10)]
     found = load(with_json(tmp_path, listed), boxes="a picture per box")
     assert len(found) == 20
-    assert found.attributes is not None
-    for x, label, whole in zip(found.x, labels(found), found.attributes["whole"], strict=True):
+    assert found.members is not None
+    for x, label, whole in zip(found.x, labels(found), found.members, strict=True):
         assert (x == (190 if label == "spot" else 10) + int(whole[-6:-4])).all()
 
 

@@ -284,7 +284,11 @@ def test_the_phantom_is_imported_by_patient_and_a_window_keeps_its_greys(scans):
         if word.rstrip(",").lstrip("-").replace(".", "").isdecimal()
     ]
     assert abs(said[0] - low) < 5 and abs(said[1] - high) < 5
-    assert len(np.unique(found.x)) >= 250
+
+
+def test_pictures_of_12_bits_keep_their_levels(tmp_path):
+    members = {f"{i}.dcm": file_of(numbers(i, shape=(32, 32)), **PLAIN) for i in range(9)}
+    assert len(np.unique(load(put(tmp_path / "x.zip", members)).x)) >= 250
 
 
 def test_nothing_of_a_person_is_kept(scans, setting):

@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from core.datasets.container import Container, File, Volume
-
 from core.datasets.annotated import BoxesConfig, Marked, told
 from core.datasets.annotations import Annotated, Box, Sheet, number, read, text
+from core.datasets.container import Container, File, Volume
 from core.datasets.formats import formats
 from core.datasets.labels import Malformed
 from core.ground.writing import many
@@ -25,7 +24,7 @@ _LISTS = ("images", "annotations", "categories")
     "coco",
     "COCO",
     BoxesConfig,
-    told=lambda volume: told(volume, [f'"{key}"'.encode() for key in _LISTS], b"{"),
+    told=lambda volume, heads: told(volume, heads, b"{", [f'"{key}"'.encode() for key in _LISTS]),
     beside=True,
     suffixes=("json",),
 )

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from core.datasets.container import Container, File, Rows, Volume
 
 from core.catalog import Config, UserError, knob
 from core.datasets import dicom, dicom_pixels
+from core.datasets.container import Container, File, Rows, Volume
 from core.datasets.dataset import evenly
 from core.datasets.dicom import KEPT, NUMBERS, Scan, Window
 from core.datasets.files import allow_number, header
 from core.datasets.formats import formats, written
-from core.datasets.pictures import HEAD, SUFFIXES, Header, Refused
+from core.datasets.pictures import HEAD, Header, Refused
 from core.ground.settings import settings
 from core.ground.writing import many
 
@@ -24,7 +25,6 @@ MOST = 2**29  # bytes of a file
 PERCENTILES = (0.5, 99.5)
 LOOKED = 256  # frames, evenly spread, out of which the window of a set is taken
 _POINTS = 2**13  # values of each of them
-_OTHER = (*SUFFIXES, "csv", "json", "jsonl", "txt", "md", "xml", "pdf", "parquet", "npz", "zip")
 
 
 class WindowConfig(Config):
@@ -61,22 +61,12 @@ class WindowConfig(Config):
     "dicom",
     "DICOM",
     WindowConfig,
-    told=lambda volume: [file for file in volume.files if told(volume, file)],
+    told=lambda volume, heads: [file for file, head in heads if dicom.told(head)],
     suffixes=("dcm", "dicom", "ima"),
 )
 def opened(volume: Volume, files: Sequence[File], config: Any) -> Container:
     """Pictures of scanners, single ones and series; who is on them is a code that nothing leads back from."""
     return Scans(volume, files, config)
-
-
-def told(volume: Volume, file: File) -> bool:
-    """Tells by its content whether a file is one; those of other names that everybody knows are not opened."""
-    if file.name.casefold().rpartition(".")[2] in _OTHER or file.size < 132:
-        return False
-    try:
-        return dicom.told(volume.read(file, 132, count=False))
-    except Refused:
-        return False
 
 
 class ScanFrame(NamedTuple):
@@ -133,7 +123,7 @@ class Scans(Container):
                 told.append(
                     {**code, **_plain(scan)} | ({"frame": number} if scan.frames > 1 else {})
                 )
-            allow_number(len(self.files), volume.name)
+            allow_number(len(self.files), Path(volume.name))
         if not scans:
             first = "; ".join(f"{name} {why}" for name, why in self.refused[:3])
             raise UserError(f"No DICOM file in {volume.name!r} can be read: {first}.")

@@ -13,10 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from core.datasets.container import Container, File, Volume
-
 from core.datasets.annotated import BoxesConfig, Marked, told
 from core.datasets.annotations import Annotated, Box, Sheet, boxes_of, number, read, text
+from core.datasets.container import Container, File, Volume
 from core.datasets.formats import formats
 from core.datasets.labels import Malformed
 from core.ground.writing import many
@@ -30,7 +29,7 @@ _PREFIX = re.compile(r"^[0-9a-f]{8}-")  # that an upload gets
     "labelstudio",
     "Label Studio",
     BoxesConfig,
-    told=lambda volume: told(volume, [b'"annotat', b'"'], b"["),
+    told=lambda volume, heads: told(volume, heads, b"[", [b'"annotat']),
     beside=True,
     suffixes=("json",),
 )

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.datasets.container import Container, File, Rows, Volume
-
 from core.catalog import Config, UserError, knob
 from core.datasets import attributes
 from core.datasets.annotations import finder
+from core.datasets.container import Container, File, Rows, Volume
 from core.datasets.files import shown
 from core.datasets.formats import formats
 from core.datasets.labels import COLUMNS, LABEL, SPLIT, is_labels, most_bytes
@@ -70,7 +69,7 @@ class Sheaf:
     "table",
     "A table beside pictures",
     TableConfig,
-    told=lambda volume: [file for file in _tables(volume) if read(volume, file)],
+    told=lambda volume, heads: [file for file in _tables(volume) if read(volume, file)],
     beside=True,
     suffixes=SUFFIX,
 )
