@@ -288,9 +288,9 @@ def _row(
     Raises:
         Malformed: If it names no file, or no class where it should.
     """
-    low = {key.casefold(): key for key in reversed(record)}
+    low = {key.casefold(): key for key in reversed(list(record))}
     file, label, split = (_first(keys, low) for keys in (FILE, LABEL, SPLIT))
-    if file is None or not isinstance(record[file], str):
+    if not isinstance(file, str) or not isinstance(record[file], str):
         raise Malformed(f"{where} names no file: it needs the key file_name with a text")
     others = {
         _text(key): value

@@ -314,7 +314,7 @@ def _by_rows(config: FolderConfig, source: Container, rows: Rows) -> Plan:
             refused.append((file.name, str(reason)))
     if config.group and not any(rows.columns.get(config.group, ())):
         raise _no_group(config.group, Path(config.path).name, rows.columns)
-    said = [rows.split[i] if rows.split else "" for i in taken]
+    said: list[str] = [rows.split[i] for i in taken] if rows.split else [""] * len(taken)
     code = {name: SPLITS.index(role(name) or "test") if name else 0 for name in set(said)}
     splits = [code[name] for name in said]
     none = Reading("none", placed=[(i, None, at) for i, at in enumerate(splits)])

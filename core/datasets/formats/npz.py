@@ -129,9 +129,9 @@ def _container(volume: Volume, arrays: Mapping[str, tuple[BinaryIO, str]]) -> Co
     stacks = {name: stack(stream, name) for name, (stream, _) in arrays.items()}
     parts = _parts(stacks)
     if not parts:
-        listed = ", ".join(f"{name} {found.dtype}{found.shape}" for name, found in stacks.items())
+        said = ", ".join(f"{name} {found.dtype}{found.shape}" for name, found in stacks.items())
         raise Refused(
-            f"has no images under a name that is known (images, x, train_images …): {listed[:400] or 'it is empty'}"
+            f"has no images under a name that is known (images, x, train_images …): {said[:400] or 'it is empty'}"
         )
     rows = Rows(sentence="the arrays")
     listed: list[File] = []
