@@ -101,11 +101,15 @@ class Marked(Container):
         boxes = config.boxes != "as a whole"
         made = cut(sheets, names, sizes, boxes, config.smallest)
         self.refused += made.refused
-        if not made.cuts:
+        if not self.pictures:
             first = "; ".join(f"{shown(name)} {shown(why)}" for name, why in made.refused[:3])
             raise UserError(
-                f"The annotations of {program} in {volume.name!r} leave nothing: {first or 'they are empty'}. Send the "
-                f"pictures with them, or choose what becomes of boxes (dataset.boxes, now {config.boxes!r})."
+                f"The annotations of {program} in {volume.name!r} are about pictures that are not with them: "
+                f"{first or 'there is none'}. Send both together."
+            )
+        if not made.cuts:
+            made.notes.append(
+                f"Read {config.boxes}, no picture is left: choose what becomes of boxes (dataset.boxes)."
             )
         self._headers: dict[str, Header] = {}
         self._opened: tuple[str, Image.Image] | None = None

@@ -53,12 +53,14 @@ class Container:
         refused: Names of what is left out, with the reason.
         rows: What is known of each file; None where folders and tables beside the pictures say it.
         title: The format, for people.
+        knobs: Names of the choices that only this format has.
     """
 
     files: Sequence[File] = ()
     refused: list[tuple[str, str]]
     rows: Rows | None = None
     title: str = ""
+    knobs: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
         return self

@@ -96,6 +96,7 @@ def preview(config: FolderConfig) -> Preview:
         problem=tree.problem,
         columns=tuple(name for name in tree.columns if name.isprintable() and name not in LINEAGE),
         format=source.title,
+        knobs=source.knobs,
         deep=len(deep),
         ones=ones,
         largest=largest if deep or ones else None,

@@ -237,7 +237,7 @@ def test_annotations_without_their_pictures_say_so(tmp_path):
     file = tmp_path / "alone.json"
     file.write_text(json.dumps(coco_of()))
     with pytest.raises(
-        UserError, match=r"leave nothing: 00\.png is named by the annotations, and is not here"
+        UserError, match=r"not with them: 00\.png is named by the annotations, and is not here"
     ):
         load(file)
 
@@ -331,7 +331,7 @@ def test_a_turned_rectangle_keeps_the_upright_box_around_it():
         ([{"id": 1, "image": "x.png", "annotator": 1, "annotation_id": 2}], "Export it as JSON"),
         ("[" * 3000 + '"annotations""data"', "levels of lists and objects"),
         ('[{"data": {"image": 1e999}, "annotations": []}]', "finite numbers"),
-        ([{"data": {"image": 5}, "annotations": [5]}], "leave nothing"),
+        ([{"data": {"image": 5}, "annotations": [5]}], "task number 0 names no file"),
     ],
 )  # fmt: skip
 def test_an_export_of_label_studio_that_is_none_is_refused(tmp_path, content, said):

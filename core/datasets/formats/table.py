@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.catalog import Config, UserError, knob
+from core.catalog import UserError
 from core.datasets import attributes
 from core.datasets.annotations import finder
 from core.datasets.container import Container, File, Rows, Volume
 from core.datasets.files import shown
 from core.datasets.formats import formats
+from core.datasets.formats.parquet import ParquetConfig
 from core.datasets.labels import COLUMNS, LABEL, SPLIT, is_labels, most_bytes
 from core.datasets.pictures import Refused
 
@@ -34,18 +35,6 @@ _CALLED = (
 )
 _KINDS = 50  # values of a column that may be classes, at most
 _SHARE = 0.5  # of the rows that name a file that is here, at least
-
-
-class TableConfig(Config):
-    """What a table of any name says."""
-
-    label: str = knob(
-        "",
-        "The column that says the class, of a table beside the pictures whose columns are called as they please; empty "
-        "to find it by its name.",
-        title="Column of the class",
-        advanced=True,
-    )
 
 
 @dataclass
@@ -68,7 +57,7 @@ class Sheaf:
 @formats.add(
     "table",
     "A table beside pictures",
-    TableConfig,
+    ParquetConfig,
     told=lambda volume, heads: [file for file in _tables(volume) if read(volume, file)],
     beside=True,
     suffixes=SUFFIX,
