@@ -119,6 +119,16 @@ def described(data: bytes) -> dict[str, Any]:
     return found
 
 
+def ours(about: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives ``terms``, the column of the ``group`` and what it is ``called``, of what :func:`described` has read."""
+    group = about.get("group", "") if "group" in columns else ""
+    return {
+        "terms": about.get("terms", {}),
+        "group": "group" if group else "",
+        "called": group,
+    }
+
+
 def _said(value: Any) -> str:
     if value is None:
         return ""

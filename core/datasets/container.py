@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Self
 
+from core.datasets.pictures import Header
+
 
 @dataclass(frozen=True)
 class File:
@@ -28,7 +30,9 @@ class Rows:
         notes: What is worth knowing.
         sentence: What says all this, the end of a sentence: ``the Parquet file``.
         terms: The ``licence`` and the ``consent``, where it says them.
-        group: What the column ``group`` keeps together, for example ``patient``; empty where nothing is said.
+        group: The column whose values keep pictures in one split, unless another one is chosen.
+        called: What these values are, for example ``patient``; empty for the name of the column.
+        beside: Whether it says only columns, and folders and tables beside the pictures say classes and splits.
     """
 
     label: Sequence[str | None] = ()
@@ -39,6 +43,8 @@ class Rows:
     sentence: str = "the file"
     terms: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
+    called: str = ""
+    beside: bool = False
 
 
 class Container:
@@ -49,12 +55,14 @@ class Container:
         refused: Names of what is left out, with the reason.
         rows: What is known of each file; None where folders and tables beside the pictures say it.
         title: The format, for people.
+        knobs: Names of the choices that only this format has.
     """
 
     files: Sequence[File] = ()
     refused: list[tuple[str, str]]
     rows: Rows | None = None
     title: str = ""
+    knobs: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
         return self
@@ -64,6 +72,10 @@ class Container:
 
     def close(self) -> None:
         """Lets go of what is open."""
+
+    def header(self, file: File) -> Header | None:
+        """Says what is known of a picture before it is read; None where its first bytes say it."""
+        return None
 
     def read(self, file: File, most: int, count: bool = True) -> bytes:
         """Reads at most ``most`` bytes of a file: a picture of one of :data:`core.datasets.pictures.KINDS`.

@@ -42,6 +42,7 @@ class Preview:
         samples: Some of them as they look, cut to squares: the name of the file, and uint8 (1 or 3, H, W).
         source: Name of the importer.
         format: What they come in, for people: ``Parquet``, ``a ZIP``.
+        knobs: Names of the choices that only this format has.
     """
 
     pictures: int
@@ -56,6 +57,7 @@ class Preview:
     samples: tuple[tuple[str, np.ndarray], ...] = field(default=(), repr=False)
     source: str = ""
     format: str = ""
+    knobs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from core.datasets import plan
 from core.datasets.container import Container, File
 from core.datasets.dataset import digest
+from core.datasets.files import content, header
 from core.datasets.pictures import Decoded, Refused, Span, decode, extent
 from core.datasets.plan import FolderConfig, Picture
 from core.datasets.store import PixelFile
@@ -65,7 +65,7 @@ def write(
 
     def start(picture: Picture) -> Callable[[], Decoded | str]:
         try:
-            data = plan.content(source, picture.file)
+            data = content(source, picture.file)
         except Refused as reason:
             refusal = str(reason)
             return lambda: refusal
@@ -105,7 +105,7 @@ def ends(source: Container, pictures: Sequence[Picture]) -> tuple[float, float]:
     def start(picture: Picture) -> Callable[[], tuple[float, float]]:
         data = b""
         with suppress(Refused):
-            data = plan.content(source, picture.file, count=False)
+            data = content(source, picture.file, count=False)
 
         def find() -> tuple[float, float]:
             try:
@@ -128,7 +128,7 @@ def samples(
     def start(picture: Picture) -> Callable[[], Decoded | str]:
         data = b""
         with suppress(Refused):
-            data = plan.content(source, picture.file, count=False)
+            data = content(source, picture.file, count=False)
         return lambda: decode(data, size, megapixels=limit, span=span)
 
     for picture, decoded in _ahead(pictures, start):
@@ -141,8 +141,8 @@ def span_of_files(source: Container, files: Sequence[File]) -> Span | None:
     deep = []
     for file in files:
         with suppress(Refused):
-            if (header := plan.header(source, file)).deep:
-                deep.append(Picture(file, header))
+            if (head := header(source, file)).deep:
+                deep.append(Picture(file, head))
     return Span(ends(source, deep)[1] or 1.0) if deep else None
 
 

@@ -16,9 +16,19 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from core.catalog import UserError
-from core.datasets.container import File, Volume
+from core.datasets.container import Container, File, Volume
 from core.datasets.dataset import FEWEST
-from core.datasets.pictures import KINDS, Refused
+from core.datasets.pictures import (
+    HEAD,
+    KINDS,
+    NO_PICTURE,
+    Header,
+    Refused,
+    explained,
+    kind_of,
+    look,
+    most_bytes,
+)
 from core.ground import scratch
 from core.ground.settings import settings
 from core.ground.writing import many
@@ -384,6 +394,41 @@ def _occurrences(whole: mmap.mmap, mark: bytes, most: int) -> int:
     while count <= most and (at := whole.find(mark, at)) >= 0:
         count, at = count + 1, at + len(mark)
     return count
+
+
+def header(source: Container, file: File) -> Header:
+    """Reads a picture's header from the file's beginning; from all of it where that is not enough.
+
+    Raises:
+        Refused: If it is no picture, or may not be decoded.
+    """
+    if (known := source.header(file)) is not None:
+        return known
+    limit = settings().max_megapixels
+    head = source.read(file, HEAD, count=False)
+    if kind_of(head) is None:
+        raise Refused(NO_PICTURE)
+    try:
+        return look(head, limit)
+    except Refused:
+        raise
+    except Exception:  # cut off in the header, or damaged: its decoder says which
+        with explained():
+            return look(content(source, file, count=False), limit)
+
+
+def content(source: Container, file: File, count: bool = True) -> bytes:
+    """Reads the whole file of a picture; ``count`` as in :meth:`core.datasets.files.Archive.read`.
+
+    Raises:
+        Refused: If it is too large, or cannot be read.
+    """
+    most = most_bytes(settings().max_megapixels)
+    if file.size > most:
+        raise Refused(
+            f"has {file.size / 2**20:.0f} MB, and at most {most / 2**20:.0f} MB are allowed"
+        )
+    return source.read(file, most, count)
 
 
 def shown(text: str) -> str:

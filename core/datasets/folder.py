@@ -96,6 +96,7 @@ def preview(config: FolderConfig) -> Preview:
         problem=tree.problem,
         columns=tuple(name for name in tree.columns if name.isprintable() and name not in LINEAGE),
         format=source.title,
+        knobs=source.knobs,
         deep=len(deep),
         ones=ones,
         largest=largest if deep or ones else None,
@@ -225,13 +226,12 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
         "width": wide,
         "height": high,
     }
-    column = config.group or ("group" if tree.group and "group" in tree.columns else "")
-    group = config.group or (tree.group if column else "")
-    known = {name: values for name, values in tree.columns.items() if name != column}
+    group = tree.called or tree.group
+    known = {name: values for name, values in tree.columns.items() if name != tree.group}
     attributes |= made(known, [p.file.name for p in tree.pictures], [p.row for p in pictures])
     members = None
-    if column:
-        values = tree.columns[column]
+    if tree.group:
+        values = tree.columns[tree.group]
         groups = ["" if (of := values[p.row]) is None else shown(str(of))[:200] for p in pictures]
         members = attributes["group"] = np.array(groups, dtype=str)
     keys = together(from_digests(b"".join(written.keys)), members)

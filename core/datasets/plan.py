@@ -16,21 +16,13 @@ from typing import Any, Literal, NamedTuple
 
 from core.catalog import Config, UserError, knob
 from core.datasets import formats, labels, sources
+from core.datasets.attributes import ours
 from core.datasets.container import Container, File, Rows
 from core.datasets.dataset import SPLITS, Consent
-from core.datasets.files import shown, walk
+from core.datasets.files import header, shown, walk
 from core.datasets.labels import Labels, is_labels
 from core.datasets.layout import Reading, classes_of, readings, role
-from core.datasets.pictures import (
-    HEAD,
-    NO_PICTURE,
-    Header,
-    Refused,
-    explained,
-    kind_of,
-    look,
-    most_bytes,
-)
+from core.datasets.pictures import Header, Refused
 from core.ground.settings import settings
 
 
@@ -134,7 +126,8 @@ class Plan:
         columns: What is known beside labels, by the name of the column: a value for each picture, or None.
         classes: All names of classes in the order of their numbers; empty for the order of the names.
         terms: The ``licence`` and the ``consent``, where the source says them.
-        group: What the column ``group`` keeps together, where the source says it.
+        group: The column whose values keep pictures in one split; empty for none.
+        called: What these values are, for example ``patient``; empty for the name of the column.
     """
 
     pictures: list[Picture]
@@ -146,6 +139,7 @@ class Plan:
     classes: tuple[str, ...] = ()
     terms: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
+    called: str = ""
 
     @property
     def reading(self) -> Reading:
@@ -247,16 +241,17 @@ def planned(config: FolderConfig, source: Container) -> Plan:
     Raises:
         UserError: If a choice does not fit.
     """
-    if source.rows is not None:
-        return _by_rows(config, source, source.rows)
+    rows = source.rows or Rows()
+    if source.rows is not None and not rows.beside:
+        return _by_rows(config, source, rows)
     name = Path(config.path).name
     refused, pictures, tables = list(source.refused), [], []
-    for file in source.files:
+    for at, file in enumerate(source.files):
         if is_labels(file.name):
             tables.append(file)
             continue
         try:
-            pictures.append(Picture(file, header(source, file)))
+            pictures.append(Picture(file, header(source, file), row=at))
         except Refused as reason:
             refused.append((file.name, str(reason)))
     matched, named, problem = Labels(), [], ""
@@ -271,8 +266,8 @@ def planned(config: FolderConfig, source: Container) -> Plan:
                 matched, named = _labels(source, tables, pictures, refused, config.group)
         except UserError as error:
             problem = str(error)
-    if config.group and not matched.group and not problem:
-        raise _no_group(config.group, name, matched.columns)
+    if config.group and not matched.group and config.group not in rows.columns and not problem:
+        raise _no_group(config.group, name, [*matched.columns, *rows.columns])
     files = [picture.file.name for picture in pictures]
     kinds, taken = readings(
         files,
@@ -298,19 +293,16 @@ def planned(config: FolderConfig, source: Container) -> Plan:
         name: [found.get(i) for i in range(len(pictures))]
         for name, found in matched.columns.items()
     }
+    for column, values in rows.columns.items():
+        columns.setdefault(column, [values[picture.row] for picture in pictures])
+    for reading in kinds.values():
+        reading.notes += rows.notes
     about = matched.about
-    classes = tuple(about.get("classes", ())) if taken == "file" else ()
-    return Plan(
-        pictures,
-        refused,
-        kinds,
-        taken,
-        problem,
-        columns,
-        classes,
-        about.get("terms", {}),
-        about.get("group", ""),
-    )
+    own = ours(about, columns) if not rows.group else {"group": rows.group, "called": rows.called}
+    if config.group:
+        own |= {"group": config.group, "called": ""}
+    kept = tuple(about.get("classes", ())) if taken == "file" else ()
+    return Plan(pictures, refused, kinds, taken, problem, columns, kept, **own)
 
 
 def _no_group(group: str, name: str, columns: Iterable[str]) -> UserError:
@@ -373,40 +365,9 @@ def _by_rows(config: FolderConfig, source: Container, rows: Rows) -> Plan:
         )
     kind = kind if config.reading == "auto" else config.reading
     columns = {name: [values[i] for i in taken] for name, values in rows.columns.items()}
-    return Plan(pictures, refused, kinds, kind, "", columns, rows.classes if kind == "file" else ())
-
-
-def header(source: Container, file: File) -> Header:
-    """Reads a picture's header from the file's beginning; from all of it where that is not enough.
-
-    Raises:
-        Refused: If it is no picture, or may not be decoded.
-    """
-    limit = settings().max_megapixels
-    head = source.read(file, HEAD, count=False)
-    if kind_of(head) is None:
-        raise Refused(NO_PICTURE)
-    try:
-        return look(head, limit)
-    except Refused:
-        raise
-    except Exception:  # cut off in the header, or damaged: its decoder says which
-        with explained():
-            return look(content(source, file, count=False), limit)
-
-
-def content(source: Container, file: File, count: bool = True) -> bytes:
-    """Reads the whole file of a picture; ``count`` as in :meth:`core.datasets.files.Archive.read`.
-
-    Raises:
-        Refused: If it is too large, or cannot be read.
-    """
-    most = most_bytes(settings().max_megapixels)
-    if file.size > most:
-        raise Refused(
-            f"has {file.size / 2**20:.0f} MB, and at most {most / 2**20:.0f} MB are allowed"
-        )
-    return source.read(file, most, count)
+    classes = rows.classes if kind == "file" else ()
+    group, called = (config.group, "") if config.group else (rows.group, rows.called)
+    return Plan(pictures, refused, kinds, kind, "", columns, classes, rows.terms, group, called)
 
 
 def _labels(

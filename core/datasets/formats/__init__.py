@@ -102,7 +102,7 @@ def _container(volume: Volume, path: Path, config: Any) -> Container:
     if not entry.beside and _bytes(pictures) > weights[best][1]:
         return volume
     container = entry.make(volume, files, config)
-    container.title = entry.title
+    container.title, container.knobs = entry.title, tuple(entry.config.knobs())
     return container
 
 

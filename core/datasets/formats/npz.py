@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from core.catalog import UserError, reason
-from core.datasets.attributes import described
+from core.datasets.attributes import described, ours
 from core.datasets.container import Container, File, Rows, Volume
 from core.datasets.files import Archive, allow_number, shown
 from core.datasets.formats import Heads, formats
@@ -154,14 +154,16 @@ def _container(volume: Volume, arrays: Mapping[str, tuple[BinaryIO, str]]) -> Co
     used = {name for part in parts for name in part[1:] if name}
     names = next((name for name in _CLASSES if name in stacks and name not in used), "")
     called = _texts(stacks[names], names) if names else []
+    about: dict[str, Any] = {}
     if "about" in stacks and stacks["about"].dtype.kind == "U":
         about = described("".join(map(str, _values(stacks["about"], "about").ravel()[:1])).encode())
-        rows.terms, rows.group = about.get("terms", {}), about.get("group", "")
     if numbers:
         joined = np.concatenate(numbers)
         rows.label, rows.classes = _named(joined, called)
     rows.split = split if any(split) else ()
-    rows.columns = _columns(stacks, {*used, names}, [part[0] for part in parts], images)
+    rows.columns = columns = _columns(stacks, {*used, names}, [part[0] for part in parts], images)
+    own = ours(about, columns)
+    rows.terms, rows.group, rows.called = own["terms"], own["group"], own["called"]
     if not any(split) and "split" in rows.columns:
         rows.split = [str(value) for value in rows.columns["split"]]
         rows.columns = {name: v for name, v in rows.columns.items() if name != "split"}

@@ -17,6 +17,7 @@ from typing import Any
 from core.catalog import Config, UserError, knob
 from core.datasets import labels
 from core.datasets.arrow import MAGIC, Parquet
+from core.datasets.attributes import ours
 from core.datasets.container import Container, File, Rows, Volume
 from core.datasets.files import RATIO, SMALL, allow_number, shown
 from core.datasets.formats import Heads, formats
@@ -238,8 +239,7 @@ class ParquetContainer(Container):
             columns=columns,
             notes=notes,
             sentence="the Parquet file",
-            terms=first.about.get("terms", {}),
-            group=first.about.get("group", ""),
+            **ours(first.about, columns),
         )
         return listed, rows
 

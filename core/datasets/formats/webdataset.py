@@ -13,7 +13,7 @@ from typing import Any
 
 from core.catalog import UserError
 from core.datasets import labels
-from core.datasets.attributes import described
+from core.datasets.attributes import described, ours
 from core.datasets.container import Container, File, Rows, Volume
 from core.datasets.files import allow_number, shown
 from core.datasets.formats import Heads, formats
@@ -126,8 +126,7 @@ class TarContainer(Container):
                 if key not in left
             },
             sentence="the files beside the pictures",
-            terms=about.get("terms", {}),
-            group=about.get("group", ""),
+            **ours(about, columns),
         )
         if len(self._tapes) > 1:
             rows.notes.append(f"{many(self._tapes, 'tar')} are one set.")

@@ -13,7 +13,7 @@ from core import datasets, jobs, kinds, runs
 from core.ground import scratch, tables
 from pages.parts import form, shell, show
 from pages.parts import job as job_panel
-from pages.parts.data import load, mending
+from pages.parts.data import load, mending, relabelling
 
 
 def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
@@ -21,6 +21,7 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         decided(dataset)
+        relabelling.draw(dataset)
         with shell.guard():
             differs(dataset)
     with right:
