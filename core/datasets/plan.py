@@ -298,7 +298,9 @@ def planned(config: FolderConfig, source: Container) -> Plan:
     for reading in kinds.values():
         reading.notes += rows.notes
     about = matched.about
-    own = ours(about, columns) if not rows.group else {"group": rows.group, "called": rows.called}
+    own: dict[str, Any] = (
+        ours(about, columns) if not rows.group else {"group": rows.group, "called": rows.called}
+    )
     if config.group:
         own |= {"group": config.group, "called": ""}
     kept = tuple(about.get("classes", ())) if taken == "file" else ()
