@@ -113,7 +113,8 @@ def _look(arguments: argparse.Namespace) -> None:
             f"--look is for a folder or ZIP of pictures, got the dataset {arguments.name!r}. "
             "Write: datasets folder --set path=birds.zip --look."
         )
-    preview = datasets.preview(parse(arguments.set), arguments.name)
+    values = parse(arguments.set)
+    preview = datasets.preview(values, arguments.name)
     lines = [f"{preview.pictures:,} pictures; {len(preview.refused):,} other files"]
     for reading in preview.readings:
         mark = "taken" if reading["kind"] == preview.taken else "or   "
@@ -128,6 +129,8 @@ def _look(arguments: argparse.Namespace) -> None:
         )
     if preview.ones:
         lines.append("The pictures hold only the values 0 and 1; 1 becomes white.")
+    if group := values.get("group") or preview.group:
+        lines.append(f"Pictures of one {group} stay in one split.")
     if preview.columns:
         listed = ", ".join(preview.columns)
         lines.append(f"Pictures are kept in one split with --set group=COLUMN, one of: {listed}.")

@@ -365,7 +365,9 @@ def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
     about = st.container()
     values = controls(preview, knobs, prefix)
     if preview.columns:
-        columns = dataclasses.replace(knobs["group"], options=("", *preview.columns))
+        # of a format that keeps patients together, another column can be chosen, and none cannot
+        options = preview.columns if preview.group else ("", *preview.columns)
+        columns = dataclasses.replace(knobs["group"], options=options, default=preview.group)
         values["group"] = form.control(columns, prefix)
     if not preview.readings:
         return preview.source, values
