@@ -114,7 +114,7 @@ class Picture(NamedTuple):
 
 
 @dataclass
-class Plan:
+class FolderPlan:
     """What a folder or ZIP holds, before a pixel is decoded.
 
     Attributes:
@@ -161,7 +161,7 @@ class Plan:
         ]
 
 
-def plan(config: FolderConfig) -> Plan:
+def plan(config: FolderConfig) -> FolderPlan:
     """Looks into a folder or ZIP, and says how it would be read.
 
     Raises:
@@ -235,7 +235,7 @@ def opened(config: FolderConfig) -> Container:
     return formats.opened(Path(config.path), config)
 
 
-def planned(config: FolderConfig, source: Container) -> Plan:
+def planned(config: FolderConfig, source: Container) -> FolderPlan:
     """Plans the import of what is open.
 
     Raises:
@@ -304,7 +304,7 @@ def planned(config: FolderConfig, source: Container) -> Plan:
     if config.group:
         own |= {"group": config.group, "called": ""}
     kept = tuple(about.get("classes", ())) if taken == "file" else ()
-    return Plan(pictures, refused, kinds, taken, problem, columns, kept, **own)
+    return FolderPlan(pictures, refused, kinds, taken, problem, columns, kept, **own)
 
 
 def _no_group(group: str, name: str, columns: Iterable[str]) -> UserError:
@@ -315,7 +315,7 @@ def _no_group(group: str, name: str, columns: Iterable[str]) -> UserError:
     )
 
 
-def _by_rows(config: FolderConfig, source: Container, rows: Rows) -> Plan:
+def _by_rows(config: FolderConfig, source: Container, rows: Rows) -> FolderPlan:
     """Plans the import of a container that says itself what its pictures are."""
     refused, pictures, taken = list(source.refused), [], []
     for i, file in enumerate(source.files):
@@ -369,7 +369,9 @@ def _by_rows(config: FolderConfig, source: Container, rows: Rows) -> Plan:
     columns = {name: [values[i] for i in taken] for name, values in rows.columns.items()}
     classes = rows.classes if kind == "file" else ()
     group, called = (config.group, "") if config.group else (rows.group, rows.called)
-    return Plan(pictures, refused, kinds, kind, "", columns, classes, rows.terms, group, called)
+    return FolderPlan(
+        pictures, refused, kinds, kind, "", columns, classes, rows.terms, group, called
+    )
 
 
 def _labels(
