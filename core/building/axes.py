@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from core.building.glance import Glance, chosen
 from core.building.version import COLUMNS, provenance
 from core.datasets import Dataset
 from core.datasets.dataset import assemble
@@ -65,13 +66,13 @@ def embedded(dataset: Dataset, extractor: str, watch: Watch = UNWATCHED) -> tupl
     Returns:
         float32 (N, d), and what is to be said where another extractor took its place; else empty.
     """
-    from core.measure import features
-    from core.tensors import device
+    from core.measure.features import Components, of_split
 
-    here, real = device(), real_part(dataset)
-    embedding, note = features.choose(extractor, real, here, watch=watch.aside())
-    points = features.of_split(embedding, dataset, np.arange(len(dataset)))
-    if isinstance(embedding, features.Components):  # as far apart as the pixels are
+    embedding, note = chosen(extractor, real_part(dataset), watch.aside())
+    points = of_split(embedding, dataset, np.arange(len(dataset)))
+    if isinstance(embedding, Glance):  # as far apart as the pixels are
+        points = points * (embedding.scale / embedding.scale[0])
+    elif isinstance(embedding, Components):
         points = points / embedding.vectors.norm(dim=0).cpu().numpy()
         points = points / max(1e-9, float(points.std()))
     return points[:, :32].astype(np.float32), note

@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 
 from core.building.axes import axes, axis, embedded, is_real
+from core.building.glance import NAME, choices
 from core.building.version import provenance
 from core.catalog import Config, UserError, knob, seed_knob, unknown
 from core.datasets import Dataset
 from core.ground.stats import Estimate, difference_of_shares, proportion
 from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import many
-from core.measure.features import extractors
 
 FEWEST = 30  # items from which something can be told of a slice
 MOST_SLICES = 5_000
@@ -49,10 +49,11 @@ class GapsConfig(Config):
         6, "How many kinds of pictures that look alike are told apart.", ge=2, le=64, advanced=True
     )
     extractor: str = knob(
-        "pca",
-        "What sees whether pictures look alike; judge and self train a network first.",
+        NAME,
+        "What sees whether pictures look alike: a glance at few pixels, or an extractor of Evaluate, some of which "
+        "train a network first.",
         title="Seen through",
-        choices=extractors.names,
+        choices=choices,
         advanced=True,
     )
     seed: int = seed_knob("Of the clusters.", advanced=True)

@@ -10,13 +10,13 @@ import numpy as np
 
 from core.building.axes import real_part
 from core.building.coverage import FEWEST
+from core.building.glance import NAME, choices, chosen
 from core.catalog import Config, UserError, knob, seed_knob
 from core.datasets import Dataset, digests
 from core.datasets.dataset import together
 from core.ground.stats import Estimate, auc, proportion
 from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import many, percent
-from core.measure.features import extractors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,10 +61,11 @@ class DriftConfig(Config):
         advanced=True,
     )
     extractor: str = knob(
-        "pca",
-        "What sees the images for the distance (KID); judge and self train a network first.",
+        NAME,
+        "What sees the images for the distance (KID): a glance at few pixels, or an extractor of Evaluate, some of "
+        "which train a network first.",
         title="Seen through",
-        choices=extractors.names,
+        choices=choices,
         advanced=True,
     )
     seed: int = seed_knob("Of the choice of images.", advanced=True)
@@ -236,11 +237,11 @@ def sides(dataset: Dataset, other: Dataset, config: DriftConfig) -> tuple[Side, 
         x = corrupt(x, config.corruption, config.severity, config.seed)
         title += f" with {config.corruption.replace('_', ' ')} {config.severity}"
     made = []
-    for each, chosen, marks, seen, called in (
+    for each, picked, marks, seen, called in (
         (dataset, rows[0], units[0], None, dataset.name),
         (other, rows[1], units[1], x, title),
     ):
-        index = np.sort(chosen)
+        index = np.sort(picked)
         names = None if each.y is None else np.array(each.classes, dtype=str)[each.y[index]]
         made.append(Side(called, each.images(index) if seen is None else seen, names, marks[index]))
     return made[0], made[1]
@@ -263,16 +264,13 @@ def drift(dataset: Dataset, other: Dataset, config: DriftConfig, watch: Watch = 
         Lopez-Paz and Oquab, 2017, Revisiting classifier two-sample tests, https://arxiv.org/abs/1610.06545
         Binkowski et al., 2018, Demystifying MMD GANs, https://arxiv.org/abs/1801.01401
     """
-    from core.measure import distances, features
-    from core.tensors import device
+    from core.measure import distances
 
     a, b = sides(dataset, other, config)
     watch.say("Telling the sides apart", 0.1)
     scores = _scores(a, b, dataset.medium.model == "picture", config.seed)
     watch.check()
-    embedding, note = features.choose(
-        config.extractor, real_part(dataset), device(), watch=watch.part(0.3, 0.7)
-    )
+    embedding, note = chosen(config.extractor, real_part(dataset), watch.part(0.3, 0.7))
     watch.say("Measuring the distance", 0.8)
     points = [points_of(embedding, side.x) for side in (a, b)]
     watch.check()

@@ -10,6 +10,7 @@ import numpy as np
 from core.building.axes import real_part
 from core.building.coverage import FEWEST
 from core.building.drift import DriftConfig, points_of
+from core.building.glance import glance
 from core.catalog import UserError
 from core.datasets import Dataset
 from core.ground.watch import UNWATCHED, Watch
@@ -37,8 +38,7 @@ def worth(
         UserError: If the run cannot be opened, or does not fit.
     """
     from core import runs
-    from core.measure import distances, features
-    from core.tensors import device
+    from core.measure import distances
 
     run = runs.find(config.run, generator=True)
     opened = runs.open_model(run)
@@ -57,7 +57,7 @@ def worth(
     for number, form in enumerate(("continued", "retrained")):
         part = watch.part(0.05 + 0.4 * number, 0.45 + 0.4 * number)
         models[form] = _trained(run, worlds[1], form == "continued", config, part)
-    embedding, _ = features.choose("pca", worlds[0], device())
+    embedding = glance(worlds[0])
     rows = []
     for world, title in zip(worlds, (dataset.name, f"{other.name}, the other side"), strict=True):
         held = np.concatenate([world.splits["valid"], world.splits["test"]])

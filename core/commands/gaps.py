@@ -6,10 +6,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from core.catalog import Config, UserError
-from core.commands import Terminal, commands, given, show, takes_values
+from core.commands import Terminal, commands, given, out_file, show, takes_values, write
 from core.ground.writing import percent
 
 
@@ -28,6 +26,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="the share that you want of a class, for example 3=0.2; may be repeated",
     )
     parser.add_argument("--budget", type=int, help="propose what to add, so many items in all")
+    parser.add_argument("--out", help="with --budget: the plan as plan.json, for the command build")
+    parser.add_argument(
+        "--pipeline", help="the chain that makes the copies (default: the usual one)"
+    )
+    parser.add_argument("--run", dest="run_id", help="a run whose samples make up half of the plan")
     takes_values(parser, "a parameter, for example gaps.clusters=8 or dataset.size=16")
 
 
@@ -55,13 +58,16 @@ def _wanted(texts: list[str]) -> dict[str, float]:
 @commands.add("gaps", arguments=arguments, parameters=parameters)
 def run(arguments: argparse.Namespace) -> int:
     """Say what a dataset has too little of, how good it is as a whole, and what a budget is best spent on."""
-    from core import datasets
+    from core import datasets, runs
+    from core.building import proposal
     from core.building.coverage import GapsConfig, coverage
     from core.building.failures import failures
     from core.building.set_measures import set_measures
-    from core.building.shares import filled
     from core.catalog import assign
 
+    out = out_file(arguments.out, ".json") if arguments.out else None
+    if out is not None and arguments.budget is None:
+        raise UserError("--out writes the plan of a budget, and none is given. Add --budget 200.")
     values = assign(given(arguments, "gaps", "by", "target"), parameters(arguments))
     config = GapsConfig.of(values["gaps"], "gaps")
     dataset = datasets.load(arguments.dataset, values["dataset"])
@@ -101,13 +107,24 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError(
                 f"--budget must be from 0 to 1,000,000, got {arguments.budget}. Choose another."
             )
-        counts = np.array([each.n for each in found.slices])
-        target = np.array([each.target for each in found.slices])
-        given_to = filled(counts, target, arguments.budget)
-        result["proposed"] = {
-            each.name: int(n) for each, n in zip(found.slices, given_to, strict=True) if n
-        }
+        given_to = proposal.shared_out(found, arguments.budget)
+        result["proposed"] = proposal.names_of(given_to, found)
         said = ", ".join(f"{n:,} of {name}" for name, n in result["proposed"].items())
         lines.append(f"With {arguments.budget:,} items, add {said or 'nothing'}.")
+        run = runs.find(arguments.run_id, generator=True).id if arguments.run_id else ""
+        plan = proposal.proposal(
+            dataset,
+            found,
+            given_to,
+            start=arguments.dataset,
+            values=values["dataset"],
+            pipeline=arguments.pipeline or datasets.usual_chain(dataset),
+            run=run,
+            copies=0.5 if run else 1.0,
+        )
+        result["plan"] = plan.record()
+        if out is not None:
+            write(out, plan.text().encode())
+            lines.append(f"Wrote the plan to {out}; build it with: python -m core build {out}")
     show(arguments, result, [*lines, *found.notes])
     return 0

@@ -386,6 +386,11 @@ def describe(name: str) -> Description:
         )
 
 
+def usual_chain(dataset: Dataset) -> str:
+    """Names the usual augmentations of a dataset: a preset of Augment."""
+    return datasets.get(dataset.origin).chain if dataset.origin in datasets else "photos"
+
+
 def slug(name: str) -> str:
     """Turns a name into that of a folder: ``My birds`` -> ``my-birds``.
 

@@ -259,11 +259,17 @@ def run(capsys, monkeypatch, here):
     return command
 
 
-def test_the_commands_say_what_is_missing_what_drifted_and_what_rounds_gain(run, starved):
+def test_the_commands_say_what_is_missing_what_drifted_and_what_rounds_gain(
+    run, starved, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     datasets.save("starved", starved)
     facts = run("gaps", "starved", "--budget", 40, "--json")
     assert facts["sentence"].startswith("Short of images: class 2")
     assert facts["proposed"] == {"class 2": 40}
+    run("gaps", "starved", "--budget", 6, "--out", "plan.json", "--pipeline", "digits", "--json")
+    built = run("build", "plan.json", "--name", "filled", "--json")
+    assert datasets.load(built["dataset"]).counts()["class 2"]["train"] == 10
     assert {m["measure"] for m in facts["measures"]} == {"diversity", "representativeness", "authenticity", "distinct"}  # fmt: skip
     assert "--want must be CLASS=SHARE" in run("gaps", "starved", "--want", "x", code=2)
     moved = run("drift", "starved", "--corruption", "brightness", "--severity", 5, "--json")
