@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -119,7 +119,7 @@ def described(data: bytes) -> dict[str, Any]:
     return found
 
 
-def ours(about: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
+def ours(about: Mapping[str, Any], columns: Collection[str]) -> dict[str, Any]:
     """Gives ``terms``, the column of the ``group`` and what it is ``called``, of what :func:`described` has read."""
     group = about.get("group", "") if "group" in columns else ""
     return {
