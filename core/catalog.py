@@ -32,6 +32,7 @@ class UserError(ValueError):
 EXTRAS = {
     "pi_heif": ("pi-heif", "heic"),
     "pydicom": ("pydicom", "dicom"),
+    "huggingface_hub": ("huggingface-hub", "hub"),
     "pyarrow": ("pyarrow", "parquet"),
     "torch_fidelity": ("torch-fidelity", "inception"),
     "umap": ("umap-learn", "umap"),

@@ -15,7 +15,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="prepare and describe this one")
     takes_values(parser, "parameters of the dataset, for example size=16")
     parser.add_argument(
-        "--look", action="store_true", help="only say how a folder or ZIP of pictures would be read"
+        "--look",
+        action="store_true",
+        help="only say how a folder, ZIP or file of pictures would be read",
     )
     parser.add_argument("--save", metavar="NAME", help="keep what was prepared under this name")
     parser.add_argument("--delete", action="store_true", help="delete this saved dataset, for good")
@@ -105,7 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _look(arguments: argparse.Namespace) -> None:
-    """Says how a folder or ZIP would be read, in every way that it can be."""
+    """Says how a folder, ZIP or file would be read, in every way that it can be."""
     from core import datasets
 
     if arguments.name not in _importers():
@@ -115,7 +117,8 @@ def _look(arguments: argparse.Namespace) -> None:
         )
     values = parse(arguments.set)
     preview = datasets.preview(values, arguments.name)
-    lines = [f"{preview.pictures:,} pictures; {len(preview.refused):,} other files"]
+    lines = [f"format: {preview.format}"] if preview.format else []
+    lines += [f"{preview.pictures:,} pictures; {len(preview.refused):,} other files"]
     for reading in preview.readings:
         mark = "taken" if reading["kind"] == preview.taken else "or   "
         lines.append(f"{mark} {reading['kind']:<8} {reading['sentence']}")

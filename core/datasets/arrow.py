@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,7 +43,7 @@ class Parquet:
         Refused: If it cannot be read.
     """
 
-    def __init__(self, source: Path | BinaryIO) -> None:
+    def __init__(self, source: Path | BinaryIO | BytesIO) -> None:
         with _explained():
             parquet = _module()
             file = parquet.ParquetFile(source)
@@ -207,6 +208,7 @@ def _picture(kind: Any) -> str | None:
     types = optional("pyarrow.types", "Parquet")
 
     def binary(kind: Any) -> bool:
+        kind = kind.value_type if types.is_dictionary(kind) else kind
         return types.is_binary(kind) or types.is_large_binary(kind)
 
     if binary(kind):

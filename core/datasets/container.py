@@ -56,7 +56,7 @@ class Container:
         files: Those that may be pictures. With ``rows`` their names differ, and they are read fastest in their order.
         refused: Names of what is left out, with the reason.
         rows: What is known of each file; None where folders and tables beside the pictures say it.
-        title: The format, for people.
+        title: The format, for people; empty for pictures that lie in folders.
         knobs: Names of the choices that only this format has.
     """
 
@@ -98,6 +98,18 @@ class Volume(Container):
     """Files of any kind, out of which formats make containers of pictures."""
 
     name: str
+    _kept: list[BinaryIO] | None = None
+
+    def close(self) -> None:
+        """Closes what was kept open."""
+        for stream in self._kept or ():
+            stream.close()
+        self._kept = None
+
+    def kept(self, stream: BinaryIO) -> BinaryIO:
+        """Keeps a stream open until this volume is closed, and gives it back."""
+        self._kept = [*(self._kept or ()), stream]
+        return stream
 
     def open(self, file: File) -> BinaryIO:
         """Opens a file for reading at any place.

@@ -41,7 +41,7 @@ class Preview:
         largest: The largest value of those; None where there are none, or too many to look at before the import.
         samples: Some of them as they look, cut to squares: the name of the file, and uint8 (1 or 3, H, W).
         source: Name of the importer.
-        format: What they come in, for people: ``Parquet``, ``a ZIP``.
+        format: What they come in, for people: ``Parquet``; empty for pictures in folders or a ZIP.
         knobs: Names of the choices that only this format has.
         group: The column whose values keep items in one split unless another is chosen; empty for none.
     """

@@ -68,8 +68,9 @@ def walk(root: Path) -> tuple[list[File], list[str]]:
 def received(name: str, files: Sequence[tuple[str, bytes]]) -> Iterator[Path]:
     """Keeps on disk what a visitor sent, for as long as it is read.
 
-    One ZIP stays as it is. A folder or loose pictures are packed into one under the paths that they had, so that all
-    bounds of a ZIP hold for them, and no path that a visitor wrote is ever one of this server's.
+    One ZIP or another file that is no picture stays as it is. A folder or loose files are packed into one under the
+    paths that they had, so that all bounds of a ZIP hold for them, and no path that a visitor wrote is ever one of this
+    server's.
 
     Args:
         name: What messages call it; a name of a dataset.
@@ -90,9 +91,12 @@ def received(name: str, files: Sequence[tuple[str, bytes]]) -> Iterator[Path]:
             "any. Take it out, or send it alone."
         )
     with scratch.temporary() as folder:
-        if zips and len(files) == 1:
-            file = folder / f"{name}.zip"
-            file.write_bytes(files[0][1])
+        path, content = files[0]
+        if len(files) == 1 and (zips or not ("/" in path or kind_of(content[:64]))):
+            # of its name only an ending that is none of a path
+            ending = "".join(re.findall(r"\.[a-z0-9]{1,12}", path.casefold())[-2:])
+            file = folder / f"{name}{ending}"
+            file.write_bytes(content)
         else:
             file, taken = folder / name, {}
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
@@ -133,8 +137,6 @@ def _own(path: str, taken: dict[str, int]) -> str:
 class Directory(Volume):
     """Reads a directory on the server."""
 
-    title = "a folder"
-
     def __init__(self, path: Path) -> None:
         self.name = path.name
         self.files, links = walk(path)
@@ -167,8 +169,6 @@ class Directory(Volume):
 class Single(Directory):
     """Reads one file on the server."""
 
-    title = "a file"
-
     def __init__(self, path: Path) -> None:
         self.name, self.refused = path.name, []
         self.files = [File(path.name, path.stat().st_size, path)]
@@ -176,8 +176,6 @@ class Single(Directory):
 
 class Archive(Volume):
     """Reads a ZIP member by member, after checking everything that its directory declares."""
-
-    title = "a ZIP"
 
     def __init__(self, path: Path) -> None:
         self.path, self.unpacked, self.refused = path, 0, []
@@ -209,6 +207,7 @@ class Archive(Volume):
 
     def close(self) -> None:
         """Closes the ZIP."""
+        super().close()
         self.zip.close()
 
     def read(self, file: File, most: int, count: bool = True) -> bytes:
@@ -245,15 +244,19 @@ class Archive(Volume):
                 start = file.key.header_offset + 30 + sum(lengths)
                 return cast(BinaryIO, io.BufferedReader(_Region(self.path, start, file.size)))
             out = cast(BinaryIO, tempfile.SpooledTemporaryFile(SMALL))  # noqa: SIM115
-            while True:
-                with _inside():
-                    piece = opened.read(1 << 20)
-                if not piece:
-                    break
-                self._count(len(piece))
-                out.write(piece)
+            try:
+                while piece := self._piece(opened):
+                    self._count(len(piece))
+                    out.write(piece)
+            except BaseException:
+                out.close()
+                raise
         out.seek(0)
         return out
+
+    def _piece(self, opened: Any) -> bytes:
+        with _inside():
+            return opened.read(1 << 20)
 
     def _member(self, file: File) -> Any:
         if file.key.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -325,6 +328,8 @@ class Archive(Volume):
 
 class _Region(io.RawIOBase):
     """Reads a part of a file as a file of its own."""
+
+    mode = "rb"
 
     def __init__(self, path: Path, start: int, size: int) -> None:
         self._file, self._start, self._size, self._at = path.open("rb"), start, size, 0

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from core.catalog import UserError
-from core.datasets import decoding
+from core.datasets import decoding, hub
 from core.datasets.attributes import LINEAGE
 from core.datasets.attributes import attributes as made
 from core.datasets.container import Container
@@ -124,13 +124,15 @@ def check(config: FolderConfig) -> FolderConfig:
     Raises:
         UserError: As :func:`folder`.
     """
+    if hub.is_hub(config.path) and not hub.place(config.path).is_dir():
+        return config  # it is fetched by whoever loads it
     tree, path = plan(config), Path(config.path)
     pictures = tree.placed
     if len(pictures) < FEWEST:
         raise _too_few(path.name, len(pictures), tree.refused)
     if not 0 < config.count < len(pictures):  # else some of them are chosen
         _allow_pixels(path.name, pictures)
-    return config.model_copy(update={"path": str(path.expanduser().absolute())})
+    return prepare(config)[0]
 
 
 def teaches(config: FolderConfig) -> bool:
@@ -139,6 +141,8 @@ def teaches(config: FolderConfig) -> bool:
     Raises:
         UserError: As :func:`check`.
     """
+    if hub.is_hub(config.path) and not hub.place(config.path).is_dir():
+        return True
     return any(picture.split == 0 for picture in plan(config).placed)
 
 

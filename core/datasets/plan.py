@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from core.catalog import Config, UserError, knob
-from core.datasets import formats, labels, sources
+from core.datasets import formats, hub, labels, sources
 from core.datasets.attributes import ours
 from core.datasets.container import Container, File, Rows
 from core.datasets.dataset import SPLITS, Consent
@@ -30,7 +30,9 @@ class ImportConfig(Config):
     """The choices for pictures of one's own, whatever the format."""
 
     path: str = knob(
-        "", "A directory, a ZIP or a file of pictures on the server, of any format.", path=True
+        "",
+        "A directory, a ZIP or a file of pictures on the server, of any format; or hf://datasets/OWNER/NAME.",
+        path=True,
     )
     size: int = knob(
         32, "Height and width that every picture is scaled to.", ge=8, le=128, unit="px"
@@ -186,9 +188,10 @@ def prepare(config: FolderConfig) -> tuple[FolderConfig, str]:
             "For example path=~/birds.zip."
         )
     try:
-        path = Path(config.path).expanduser().absolute()
+        path = place(config.path)
         about = path.stat()
-        config = config.model_copy(update={"path": str(path)})
+        if not hub.is_hub(config.path):
+            config = config.model_copy(update={"path": str(path)})
         if stat.S_ISDIR(about.st_mode):
             files, links = walk(path)
             listing = sorted((file.name, file.size, file.key.stat().st_mtime_ns) for file in files)
@@ -232,7 +235,16 @@ def opened(config: FolderConfig) -> Container:
     Raises:
         UserError: If it is of no format that is read, or not to be trusted.
     """
-    return formats.opened(Path(config.path), config)
+    return formats.opened(place(config.path), config)
+
+
+def place(path: str) -> Path:
+    """Gives the place of what a path names; a dataset of the hub is fetched where it is not there yet.
+
+    Raises:
+        UserError: If it cannot be fetched.
+    """
+    return hub.fetched(path) if hub.is_hub(path) else Path(path).expanduser().absolute()
 
 
 def planned(config: FolderConfig, source: Container) -> FolderPlan:
@@ -298,11 +310,9 @@ def planned(config: FolderConfig, source: Container) -> FolderPlan:
     for reading in kinds.values():
         reading.notes += rows.notes
     about = matched.about
-    own: dict[str, Any] = (
-        ours(about, columns) if not rows.group else {"group": rows.group, "called": rows.called}
-    )
-    if config.group:
-        own |= {"group": config.group, "called": ""}
+    own: dict[str, Any] = ours(about, columns)
+    if group := config.group or rows.group:
+        own |= {"group": group, "called": "" if config.group else rows.called}
     kept = tuple(about.get("classes", ())) if taken == "file" else ()
     return FolderPlan(pictures, refused, kinds, taken, problem, columns, kept, **own)
 

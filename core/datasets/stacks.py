@@ -65,9 +65,7 @@ class StackContainer(Container):
         self.refused = []
 
     def close(self) -> None:
-        """Closes all streams."""
-        for stack in self.stacks:
-            stack.stream.close()
+        """Closes all streams, which the volume keeps."""
         self.volume.close()
 
     def read(self, file: File, most: int, count: bool = True) -> bytes:

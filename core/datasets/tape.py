@@ -56,21 +56,22 @@ def unpacked(packed: BinaryIO, name: str) -> BinaryIO:
     most = settings().max_unpacked_mb * 2**20
     out = cast(BinaryIO, tempfile.SpooledTemporaryFile(SMALL))  # noqa: SIM115
     total = 0
-    with packed, gzip.GzipFile(fileobj=packed) as opened:
-        while True:
-            try:
-                piece = opened.read(1 << 20)
-            except Exception as error:  # whatever a forged file makes the reader raise
-                raise Refused(f"is damaged ({reason(error)})") from error
-            if not piece:
-                break
-            total += len(piece)
-            if total > most or (total > SMALL and total > RATIO * size):
-                raise UserError(
-                    f"{shown(name)!r} unpacks to more than {settings().max_unpacked_mb} MB, or to more than {RATIO} "
-                    "times its size. Nothing of it was kept. Pack fewer or smaller pictures."
-                )
-            out.write(piece)
+    try:
+        with packed, gzip.GzipFile(fileobj=packed) as opened:
+            while piece := opened.read(1 << 20):
+                total += len(piece)
+                if total > most or (total > SMALL and total > RATIO * size):
+                    raise UserError(
+                        f"{shown(name)!r} unpacks to more than {settings().max_unpacked_mb} MB, or to more than "
+                        f"{RATIO} times its size. Nothing of it was kept. Pack fewer or smaller pictures."
+                    )
+                out.write(piece)
+    except BaseException as error:
+        out.close()
+        if isinstance(error, UserError) or not isinstance(error, Exception):
+            raise
+        # whatever a forged file makes the reader raise
+        raise Refused(f"is damaged ({reason(error)})") from error
     out.seek(0)
     return out
 
@@ -82,13 +83,12 @@ class Tape(Volume):
         UserError: If it is damaged, or has a member that is no file or leads out of it.
     """
 
-    title = "a tar"
-
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self.name, self.refused = name, []
         try:
             self._stream = unpacked(stream, name)
         except Refused as why:
+            stream.close()
             raise UserError(f"{shown(name)!r} {why}. Get it again.") from None
         try:
             self.files = self._listed()
@@ -103,6 +103,7 @@ class Tape(Volume):
 
     def close(self) -> None:
         """Closes the file."""
+        super().close()
         self._stream.close()
 
     def read(self, file: File, most: int, count: bool = True) -> bytes:

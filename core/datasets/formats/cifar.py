@@ -61,7 +61,7 @@ def cifar(volume: Volume, files: Sequence[File], config: Any) -> Container:
     for number, file in enumerate(files):
         count = file.size // (width + _PIXELS)
         allow_number(len(listed) + count, Path(volume.name))
-        stream = volume.open(file)
+        stream = volume.kept(volume.open(file))
         stacks.append(
             Stack(stream, width, (count, 3, 32, 32), np.dtype(np.uint8), True, width + _PIXELS)
         )

@@ -79,7 +79,7 @@ def idx(volume: Volume, files: Sequence[File], config: Any) -> Container:
 
 
 def _stack(volume: Volume, file: File) -> Stack:
-    stream = unpacked(volume.open(file), file.name)
+    stream = volume.kept(unpacked(volume.kept(volume.open(file)), file.name))
     head = stream.read(4)
     dims = [int.from_bytes(stream.read(4), "big") for _ in range(head[3])]
     start, end = stream.tell(), stream.seek(0, 2)

@@ -52,7 +52,10 @@ def npz(volume: Volume, files: Sequence[File], config: Any) -> Container:
     try:
         if isinstance(volume, Archive) and files[0].name.endswith(".npy"):
             for file in files:
-                arrays[file.name.removesuffix(".npy")] = volume.open(file), volume.name
+                arrays[file.name.removesuffix(".npy")] = (
+                    volume.kept(volume.open(file)),
+                    volume.name,
+                )
         elif len(files) > 1:
             listed = ", ".join(repr(shown(file.name)) for file in files[:3])
             raise UserError(
@@ -76,7 +79,7 @@ def _members(volume: Volume, file: File) -> dict[str, tuple[BinaryIO, str]]:
     archive = Archive(file.key)
     with archive:
         return {
-            member.name.removesuffix(".npy"): (archive.open(member), file.name)
+            member.name.removesuffix(".npy"): (volume.kept(archive.open(member)), file.name)
             for member in archive.files
             if member.name.endswith(".npy")
         }

@@ -30,7 +30,7 @@ _NAMED = ("class_name", "label_name", "name", *_NUMBERS)
 
 
 @dataclass
-class Sample:
+class TarRow:
     """The files of one key, which is what their names have in common up to the first dot."""
 
     key: str
@@ -157,10 +157,10 @@ def _key(name: str) -> tuple[str, str]:
     return folder + slash + stem, ending.rpartition(".")[2].casefold()
 
 
-def _samples(tape: Tape) -> Iterator[Sample]:
+def _samples(tape: Tape) -> Iterator[TarRow]:
     """Yields the rows of a tar: neighbours with one key."""
     seen: set[str] = set()
-    at: Sample | None = None
+    at: TarRow | None = None
     for file in tape.files:
         key, ending = _key(file.name)
         if at is None or key != at.key:
@@ -173,7 +173,7 @@ def _samples(tape: Tape) -> Iterator[Sample]:
                     "torn. Give each row a key of its own",
                 )
             seen.add(key)
-            at = Sample(key)
+            at = TarRow(key)
         if ending in SUFFIXES:
             if at.picture is not None:
                 raise _refused(
@@ -188,7 +188,7 @@ def _samples(tape: Tape) -> Iterator[Sample]:
         yield at
 
 
-def _said(tape: Tape, sample: Sample) -> dict[str, Any]:
+def _said(tape: Tape, sample: TarRow) -> dict[str, Any]:
     """Reads the plain values of the JSON beside a picture, and its text."""
     found: dict[str, Any] = {}
     if file := sample.beside.get("json"):
@@ -209,7 +209,7 @@ def _said(tape: Tape, sample: Sample) -> dict[str, Any]:
     return found
 
 
-def _class(tape: Tape, sample: Sample, said: dict[str, Any]) -> tuple[int | None, str | None]:
+def _class(tape: Tape, sample: TarRow, said: dict[str, Any]) -> tuple[int | None, str | None]:
     """Gives the number and the name of a class, of what is known of them."""
     number: int | None = None
     name: str | None = None

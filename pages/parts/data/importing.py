@@ -169,6 +169,7 @@ def sent(way: str, title: str) -> Upload | None:
     """Takes files that are chosen or dropped: a whole folder, or single ones."""
     suffixes = {suffix for entry in datasets.importers() for suffix in entry.suffixes}
     suffixes |= {name.rpartition(".")[2] for name in labels.NAMES}
+    suffixes.update(*(each.suffixes for each in formats))
     whole = way == "folder"
     key, anew = "data.upload.folder" if whole else "data.upload", f"data.anew.{way}"
     # empty after an import, and after what was too large
@@ -186,7 +187,8 @@ def sent(way: str, title: str) -> Upload | None:
     st.caption(
         "Folders inside become classes or splits. Thousands of pictures come faster as a ZIP."
         if whole
-        else "A ZIP keeps its folders. Loose pictures are one set without classes, unless labels.csv is with them."
+        else "A ZIP keeps its folders. Loose pictures are one set without classes, unless labels.csv is with them. "
+        f"Also read: {', '.join(each.title for each in formats)}; several files of a set together."
     )
     if not files:
         return None
@@ -311,7 +313,8 @@ def facts(preview: datasets.Preview, reading: dict[str, Any], by: str) -> None:
     splits = ", ".join(f"{count:,} {name}" for name, count in reading["splits"].items())
     deep = f"more than 8 in {preview.deep:,}" if preview.deep else "1" if preview.ones else "8"
     st.markdown(
-        f"**Classes** {len(classes):,}"
+        (f"**Format** {shell.plain(preview.format)}  \n" if preview.format else "")
+        + f"**Classes** {len(classes):,}"
         + (f": {shell.plain(listed)}{more}" if classes else "")
         + f"  \n**Splits** {splits or 'drawn from all of them'}"
         + f"  \n**Labels** {by}  \n**Bits** {deep} per channel"
