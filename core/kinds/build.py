@@ -25,7 +25,7 @@ RESULT = "build.json"
 def build(task: Task) -> Iterator[dict[str, Any]]:
     """Adds augmented copies and filtered samples to the training images, as a new dataset with its parent."""
     from core import building, datasets
-    from core.ground import sheets
+    from core.ground import sheets, xmp
 
     config = building.BuildConfig.of(task.config("build"), "build")
     name = datasets.slug(config.name)
@@ -40,7 +40,7 @@ def build(task: Task) -> Iterator[dict[str, Any]]:
     if len(rejected):
         sheet = "rejected.png"
         shown = dataset.medium.pictures(rejected, dataset.levels)
-        files.write_atomic(task.path / sheet, sheets.png(shown, 8))
+        files.write_atomic(task.path / sheet, sheets.png(shown, 8, mark=xmp.made_by(config.run)))
     seconds = round(time.time() - began, 1)
     files.write_json(
         task.path / RESULT,
