@@ -5,12 +5,12 @@ A mark can be forged, and is lost when a picture is saved anew: that nothing is 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -229,9 +229,10 @@ def _parquet(found: Counter[Trace], source: Any) -> int:
 
 
 def _tar(found: Counter[Trace], source: Any) -> int:
-    given = {"name": source} if isinstance(source, Path) else {"fileobj": source}
     n, read = 0, 0
-    with tarfile.open(**given, mode="r:") as packed:
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        packed = stack.enter_context(tarfile.open(fileobj=out, mode="r:"))
         for member in packed:
             read += member.size
             if read > settings().max_unpacked_mb * 2**20:
@@ -292,7 +293,7 @@ def _told(name: str, found: Counter[Trace], items: int) -> Detected:
     run = next((id for id, n in named.most_common() if n), "")
     job: jobs.Job | None = None
     if run:
-        with suppress(UserError):
+        with contextlib.suppress(UserError):
             job = jobs.get(run)
     ours = any(each.program == xmp.PROGRAM for each in found)
     made_here = True if job is not None else False if run or (found and not ours) else None

@@ -66,7 +66,7 @@ def draw(evaluation: Evaluation) -> None:
     evaluate.per_class(evaluation.classes, key="evaluate.classes")
     with st.expander("As a table"):
         frame = pd.DataFrame(evaluation.classes)
-        shares = [name for name in frame if name.endswith("share")]
+        shares = [name for name in map(str, frame) if name.endswith("share")]
         shares += [metric.name for metric in measure.by_class(evaluation.classes)]
         st.dataframe(
             show.named(frame, "name", "class"),
