@@ -81,7 +81,7 @@ class Memory(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class Ingredient:
     """What a dataset is made of: itself, or what a run has learned from whose items are in it.
 
     Attributes:
@@ -147,11 +147,11 @@ class Leaving:
             return None
 
     @functools.cached_property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[Ingredient]:
         """What it is made of, itself first."""
         terms = self.dataset.terms
         parts = [
-            Part(
+            Ingredient(
                 "This dataset",
                 terms.get("licence", ""),
                 terms.get("consent", ""),
@@ -168,7 +168,7 @@ class Leaving:
             except UserError:
                 said = {}
             what = f"{source['name']}, which the run {id} has learned from,"
-            parts.append(Part(what, said.get("licence", ""), said.get("consent", ""), rows))
+            parts.append(Ingredient(what, said.get("licence", ""), said.get("consent", ""), rows))
         return parts
 
     def _source(self, id: str) -> Mapping[str, Any] | None:
