@@ -16,6 +16,7 @@ ORDER = 8
 shell.enter()
 
 VIEWS = {  # a key is the file in pages/parts/build/ that draws the view
+    "proof": "Proof",
     "take": "Take away",
 }
 shell.header("What would make this dataset better, and does it help?")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 
 from core import kinds
 from core.catalog import Config
@@ -16,6 +17,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", default="digits", help="name of a dataset (default digits)")
     parser.add_argument("--pipeline", help="a preset or a saved pipeline (experiment.pipeline)")
     parser.add_argument("--per-class", help="real images per class, for example 5,10,20")
+    parser.add_argument("--referee", help="what learns: small, probe, tune or trainer")
+    parser.add_argument("--backbone", help="a classifier that was brought, own/NAME (probe, tune)")
+    parser.add_argument(
+        "--trainer",
+        metavar="MODULE:FIT",
+        help="package.module:fit from here, called as fit(x, y, classes, seed, steps); gives predict(x)",
+    )
+    parser.add_argument(
+        "--proof",
+        action="store_true",
+        help="compare with what the version holds: its augmented, synthetic and adversarial items",
+    )
     parser.add_argument("--quick", action="store_true", help="3 pairs, no verdict")
     parser.add_argument("--expect", action="store_true", help="only say how long it would take")
     takes_values(parser, "a parameter, for example experiment.synthetic=true")
@@ -32,7 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
     from core import datasets
     from core.building import experiment as trials
 
-    values = given(arguments, "experiment", "pipeline", "per_class")
+    names = ("pipeline", "per_class", "referee", "backbone", "trainer")
+    values = given(arguments, "experiment", *names)
+    if arguments.trainer:
+        values |= {"experiment.referee": "trainer", "experiment.trainer_folder": str(Path.cwd())}
+    if arguments.proof:
+        implied = trials.implied(datasets.load(arguments.dataset))
+        values = {f"experiment.{name}": value for name, value in implied.items()} | values
     if arguments.quick:
         values["experiment.quick"] = True
     choice = {"dataset": arguments.dataset}
@@ -54,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         elif cell["p"] is not None:
             line += f", {cell['effect']:+.1f} [{cell['low']:+.1f}, {cell['high']:+.1f}]"
             line += f", p = {cell['p']:.3f}: {cell['verdict']}"
+            if cell["worth"]:
+                line += f". {cell['worth']['sentence']}"
         elif cell["arm"] != "none":
             line += f", {cell['effect']:+.1f}"
         if cell["used"]:

@@ -46,7 +46,10 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
     synthetic: list[dict[str, Any]] = []
     for record in files.Log(task.path).read()[0]:  # a resumed one keeps what it has
         if "accuracy" in record:
-            done[record["pair"], record["size"], record["arm"]] = record["accuracy"]
+            place = record["pair"], record["size"], record["arm"]
+            done[place] = record["accuracy"]
+            if (hard := record.get("robust")) is not None:
+                whole.robust[place] = hard
     old = task.job.result()
     if old is not None:
         synthetic = [
@@ -67,6 +70,7 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
             "size": size,
             "arm": arm,
             "accuracy": accuracy,
+            "robust": whole.robust.get((pair, size, arm)),
         }
         task.check()
     summary = trials.summary(whole, done, synthetic)

@@ -214,7 +214,8 @@ def test_an_arm_is_one_file(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(arms, "__path__", [*arms.__path__, str(tmp_path)])
     try:
         switches = config._switches(arms.ordered())
-        assert list(switches) == ["placebo", "chain", "trivial", "synthetic", "both", "fewer"]
+        assert list(switches)[:5] == ["placebo", "chain", "trivial", "synthetic", "both"]
+        assert "fewer" in switches
         asked = create_model("Asked", __base__=ExperimentConfig, fewer=switches["fewer"])
         assert "Trains with half." in asked.knobs()["fewer"].help
         off = {"placebo": False, "chain": False, "trivial": False}

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import create_model
 
 from core.building.experiment.arms import Arm, ordered
+from core.building.experiment.referees import referees
 from core.catalog import Config, UserError, knob, seed_knob
 from core.models import SYNTHETIC_FAMILY, families
 
@@ -39,6 +40,40 @@ _Switched: Any = create_model("_Switched", __base__=Asked, **_switches(ordered()
 class ExperimentConfig(_Switched):
     """What is compared, and how carefully."""
 
+    referee: str = knob(
+        "small",
+        "What learns from the images of each arm; what helps only one of them is worth less.",
+        title="Referee",
+        choices=referees.names,
+    )
+    backbone: str = knob(
+        "",
+        "Id of a classifier that was brought, own/NAME, for the linear probe and for fine-tuning.",
+        title="Brought network",
+        advanced=True,
+    )
+    trainer: str = knob(
+        "",
+        "package.module:fit here, for the referee trainer; fit(x, y, classes, seed, steps) gives predict(x).",
+        path=True,
+    )
+    trainer_folder: str = knob(
+        "", "Folder that the module is imported from; empty takes the one of Simulacra.", path=True
+    )
+    trainer_seconds: float = knob(
+        600.0,
+        "The longest that one of its trainings may take.",
+        gt=0,
+        le=86_400,
+        unit="s",
+        path=True,
+    )
+    robust: bool = knob(
+        True,
+        "Also measures how much of the accuracy is left under a cheap attack of the usual strength.",
+        title="Under attack",
+        advanced=True,
+    )
     steps: int = knob(
         300, "Optimiser steps of every classifier.", ge=20, le=20_000, unit="steps", log=True
     )

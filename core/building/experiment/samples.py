@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from core.building.experiment.arms import Lesson, Setup
+from core.datasets import Dataset
 from core.ground.writing import percent
 
 _REFUSED = {
@@ -44,6 +45,35 @@ def samples_used(records: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     return "", f"{sentence}; {reasons}." if reasons else f"{sentence}."
 
 
+def with_attacked(trial: Setup, data: Dataset, pair: int) -> Dataset:
+    """Adds attacked copies of images, of the right label: changed by as much as is usual, so that a net misses them.
+
+    The net has learned from these images alone.
+    """
+    import torch
+
+    from core.building.experiment import hardness
+
+    assert data.y is not None
+    net = trial.fit(data, pair)
+    eps = hardness.usual(data.shape, data.medium)
+    changed = [
+        data.medium.write(
+            hardness.attacked(
+                net,
+                data.items(rows),
+                torch.as_tensor(data.y[rows]),
+                data.medium,
+                eps,
+                trial.seed(pair),
+            ),
+            data.levels,
+        )
+        for rows in np.array_split(np.arange(len(data)), -(-len(data) // 500))
+    ]
+    return trial.dataset_of(np.concatenate([data.x, *changed]), np.concatenate([data.y, data.y]))
+
+
 def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
     """Adds samples of a model that has seen nothing but the real images of a pair."""
     import torch
@@ -56,7 +86,7 @@ def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
     data = trial.subset(pair, size)
     assert data.y is not None
     config, classes = trial.config, len(data.classes)
-    seed = (config.seed * 1000 + pair) % 2**31
+    seed = trial.seed(pair)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = build(config.family, {}, spec_of(data))

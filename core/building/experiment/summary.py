@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from core.building.experiment import hardness
 from core.building.experiment.arms import Arm, arms
 from core.building.experiment.config import QUICK
+from core.building.experiment.referees import referees
 from core.building.experiment.samples import samples_used
 from core.building.experiment.trial import Experiment
+from core.building.experiment.worth import Worth, worth
 from core.ground.stats import bca, holm, sign_flip
 
 FEWEST = 6  # pairs from which a sign-flip test can be significant
@@ -29,6 +32,8 @@ class Cell:
         accuracies, plain: Of the arm and of real images only, by pair, in percent.
         idle: Why the arm was the same training as real images only; empty where it was not.
         used: What else is to be said of what it trained with.
+        robust, plain_robust: What an attack leaves of these, by pair, in percent; empty where it was not measured.
+        worth: How many real images would have given as much, if that was asked.
     """
 
     arm: str
@@ -37,6 +42,9 @@ class Cell:
     plain: tuple[float, ...]
     idle: str = ""
     used: str = ""
+    robust: tuple[float, ...] = ()
+    plain_robust: tuple[float, ...] = ()
+    worth: Worth | None = None
 
     def record(self, verdicts: bool) -> dict[str, Any]:
         """Gives effect, interval, test and verdict; without verdicts only the values."""
@@ -57,6 +65,8 @@ class Cell:
             "sentence": "",
             "idle": self.idle,
             "used": self.used,
+            "robust": self._robust(verdicts),
+            "worth": None if self.worth is None else self.worth.record(),
         }
         if self.idle:  # its difference of 0 was not measured
             said = f"{title}: not tested with {self.size} real images per class, {self.idle}"
@@ -75,7 +85,25 @@ class Cell:
             f"{what}: {record['effect']:+.1f} points [{low:+.1f}, {high:+.1f}] with {self.size} real images per class "
             f"({n} pairs, p = {p:.3f})." + (f" {self.used}" if self.used else "")
         )
+        if self.worth is not None and verdict == "helps":
+            sentence += f" {self.worth.sentence}"
         return record | {"low": low, "high": high, "p": p, "verdict": verdict, "sentence": sentence}
+
+    def _robust(self, verdicts: bool) -> dict[str, Any] | None:
+        """Gives what an attack leaves, and the effect on that."""
+        if not self.robust:
+            return None
+        change = [a - b for a, b in zip(self.robust, self.plain_robust, strict=True)]
+        sure = verdicts and self.arm != "none" and len(change) >= FEWEST
+        low, high = bca(change) if sure else (None, None)
+        return {
+            "mean": float(np.mean(self.robust)),
+            "plain_mean": float(np.mean(self.plain_robust)),
+            "effect": float(np.mean(change)),
+            "low": low,
+            "high": high,
+            "n": len(change),
+        }
 
 
 def _lower(title: str) -> str:
@@ -108,13 +136,27 @@ def _cell(
         used = f"Without synthetic images: {without}"
     elif still:
         used = f"{used} But {still}"
+    reached = tuple(done[pair, size, arm.name] for pair in pairs)
+    hard = [
+        pair
+        for pair in pairs
+        if {(pair, size, arm.name), (pair, size, plain)} <= trial.robust.keys()
+    ]
+    curve = {
+        n: [done[pair, n, plain] for pair in pairs if (pair, n, plain) in done]
+        for n in trial.config.sizes
+    }
+    whole = all(len(values) == len(pairs) for values in curve.values())
     return Cell(
         arm.name,
         size,
-        tuple(done[pair, size, arm.name] for pair in pairs),
+        reached,
         tuple(done[pair, size, plain] for pair in pairs),
         idle,
         used,
+        tuple(trial.robust[pair, size, arm.name] for pair in hard),
+        tuple(trial.robust[pair, size, plain] for pair in hard),
+        worth(curve, reached) if whole and arm.name != plain else None,
     )
 
 
@@ -153,6 +195,14 @@ def summary(
         notes.append(
             f"{trial.removed:,} test images were left out: they repeat another one or a training image."
         )
+    entry = referees.get(config.referee)
+    if entry.name != "small":
+        what = config.trainer if entry.name == "trainer" else config.backbone
+        notes.append(f"The referee: {entry.title} ({what}).")
+    if trial.robust:
+        notes.append(hardness.described(trial.eps, min(n, hardness.MOST)))
+    elif config.robust and entry.name == "trainer":
+        notes.append("Robust accuracy was not measured: a training by code gives no gradient.")
     if config.quick:
         notes.append(f"A quick look of {QUICK} pairs: too few for a verdict.")
     notes += [cell["sentence"] for cell in cells if cell["idle"] and cell["arm"] != leading]
@@ -165,6 +215,7 @@ def summary(
         "arms": {arm.name: arm.title for arm in config.arms},
         "sizes": config.sizes,
         "pairs": config.count,
+        "referee": {"name": entry.name, "title": entry.title, "short": entry.short},
         "quick": config.quick,
         "n_test": n,
         "removed_test": trial.removed,

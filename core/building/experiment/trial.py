@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from core.building.experiment import hardness
 from core.building.experiment.arms import Arm, arms, ordered
 from core.building.experiment.config import ExperimentConfig
+from core.building.experiment.referees import Pupil, referees
 from core.building.experiment.samples import with_samples
+from core.building.version import provenance
 from core.catalog import UserError
-from core.datasets import Dataset
+from core.datasets import Dataset, evenly
 from core.datasets.dataset import assemble
 
 
@@ -22,11 +25,13 @@ def acts(pipeline: Any) -> bool:
     return any(step.on and step.probability > 0 for step in pipeline.steps)
 
 
-def _test(dataset: Dataset, config: ExperimentConfig) -> tuple[np.ndarray, int]:
+def _test(
+    dataset: Dataset, config: ExperimentConfig, split: str = "test"
+) -> tuple[np.ndarray, int]:
     """Chooses the test images: none with the pixels of a training image, nor twice; and how many were left out."""
     from core.datasets import digests
 
-    index = dataset.splits["test"]
+    index = dataset.splits[split]
     keys = digests(np.asarray(dataset.x[index]))
     train = digests(np.asarray(dataset.x[dataset.splits["train"]]))
     once = np.zeros(len(keys), bool)
@@ -37,6 +42,17 @@ def _test(dataset: Dataset, config: ExperimentConfig) -> tuple[np.ndarray, int]:
         rng = np.random.default_rng(config.seed)
         kept = np.sort(rng.permutation(kept)[: config.test_images])
     return kept, removed
+
+
+def real(dataset: Dataset) -> np.ndarray:
+    """Gives the rows of the training images that were made from no other and by no model, int64 (n,)."""
+    train = dataset.splits["train"]
+    return train[provenance(dataset)["origin"][train] == "real"]
+
+
+def _real(dataset: Dataset) -> str:
+    more = len(real(dataset)) < len(dataset.splits["train"])
+    return "real training images" if more else "training images"
 
 
 def check(dataset: Dataset, config: ExperimentConfig) -> None:
@@ -52,11 +68,11 @@ def check(dataset: Dataset, config: ExperimentConfig) -> None:
             f"An experiment measures a classifier, so it needs labels of at least 2 classes, and {dataset.name} has "
             f"{len(dataset.classes) or 'none'}. Choose a dataset with labels."
         )
-    counts = np.bincount(dataset.y[dataset.splits["train"]], minlength=len(dataset.classes))
+    counts = np.bincount(dataset.y[real(dataset)], minlength=len(dataset.classes))
     present = counts[counts > 0]
     if config.sizes[-1] > counts.max():
         raise UserError(
-            f"experiment.per_class must be at most {int(counts.max())}, the training images of the largest class of "
+            f"experiment.per_class must be at most {int(counts.max())}, the {_real(dataset)} of the largest class of "
             f"{dataset.name}, got {config.sizes[-1]}. Write smaller numbers."
         )
     if len(present) < 2:
@@ -73,6 +89,14 @@ def check(dataset: Dataset, config: ExperimentConfig) -> None:
         raise UserError(
             "An experiment needs at least one arm beside the plain one, got none. Switch one on."
         )
+    here = set(provenance(dataset)["origin"][dataset.splits["train"]])
+    for arm in config.arms:
+        if arm.origins and not here & set(arm.origins):
+            raise UserError(
+                f"experiment.{arm.name} adds the {' and '.join(arm.origins)} training images of {dataset.name}, and it "
+                "has none. Switch it off, or build a version with some."
+            )
+    referees.get(config.referee).check(dataset, config)
     for id in dict.fromkeys(arm.pipeline(config) for arm in config.arms if arm.pipeline):
         pipeline = augment.load(id)
         augment.training(pipeline)
@@ -89,16 +113,27 @@ def check(dataset: Dataset, config: ExperimentConfig) -> None:
 class Experiment:
     """All fits of an experiment; each depends on its pair, size and arm alone, so that an experiment can be resumed.
 
+    Attributes:
+        robust: Of the fits that were done, the accuracy that an attack leaves, in percent; filled by :meth:`run`.
+
+    Args:
+        dataset, config: What is asked of which images.
+        split: The held-out images that judge; whoever only chooses takes ``valid``, and leaves ``test`` unseen.
+
     Raises:
         UserError: As :func:`check`.
     """
 
-    def __init__(self, dataset: Dataset, config: ExperimentConfig) -> None:
+    def __init__(self, dataset: Dataset, config: ExperimentConfig, split: str = "test") -> None:
         from core import augment
 
         check(dataset, config)
         self.dataset, self.config = dataset, config
-        self.test, self.removed = _test(dataset, config)
+        self.real, self.origin = real(dataset), provenance(dataset)
+        assert dataset.y is not None
+        self.largest = int(np.bincount(dataset.y[self.real]).max())
+        self.robust: dict[tuple[int, int, str], float] = {}
+        self.test, self.removed = _test(dataset, config, split)
         self.test_x = dataset.images(self.test)
         assert dataset.y is not None
         self.test_y = dataset.y[self.test]
@@ -125,19 +160,44 @@ class Experiment:
     def places(self) -> list[tuple[int, int, str]]:
         """Every fit as (pair, size, arm), pair by pair, so that a part of them is a smaller experiment."""
         pairs, sizes, arms = range(self.config.count), self.config.sizes, self.config.arms
-        return [(pair, size, arm.name) for pair, size, arm in itertools.product(pairs, sizes, arms)]
+        return [
+            (pair, size, arm.name)
+            for pair, size, arm in itertools.product(pairs, sizes, arms)
+            if not arm.whole or size >= self.largest
+        ]
 
-    def subset(self, pair: int, size: int) -> Dataset:
-        """Draws the real training images of a pair; a smaller size is a part of a larger one."""
+    def rows(self, pair: int, size: int) -> np.ndarray:
+        """Draws the real training images of a pair, rows (n,); a smaller size is a part of a larger one."""
         assert self.dataset.y is not None
-        train = self.dataset.splits["train"]
         rng = np.random.default_rng([self.config.seed, pair])
-        order = rng.permutation(train)
+        order = rng.permutation(self.real)
         y = self.dataset.y[order]
-        chosen = np.concatenate(
+        return np.concatenate(
             [order[y == label][:size] for label in range(len(self.dataset.classes))]
         )
-        return self.dataset_of(np.asarray(self.dataset.x[chosen]), self.dataset.y[chosen])
+
+    def subset(self, pair: int, size: int) -> Dataset:
+        """Gives the real training images of a pair, :meth:`rows`."""
+        return self._taken(self.rows(pair, size))
+
+    def with_items(self, pair: int, size: int, origins: tuple[str, ...]) -> Dataset:
+        """Gives the real training images of a pair, and the items of these origins that may join them.
+
+        What was made from an image joins only where that image is among them.
+        """
+        chosen, train = self.rows(pair, size), self.dataset.splits["train"]
+        parent = self.origin["parent"][train]
+        joins = np.isin(self.origin["origin"][train], origins)
+        joins &= (parent < 0) | np.isin(parent, chosen)
+        return self._taken(np.concatenate([chosen, train[joins]]))
+
+    def _taken(self, rows: np.ndarray) -> Dataset:
+        assert self.dataset.y is not None
+        return self.dataset_of(np.asarray(self.dataset.x[rows]), self.dataset.y[rows])
+
+    def seed(self, pair: int, order: int = 0) -> int:
+        """Gives the seed of a pair; the images come in another order for another ``order``."""
+        return ((self.config.seed * 1000 + pair) % 2**31 + 1_000_003 * order) % 2**31
 
     def dataset_of(self, x: np.ndarray, y: np.ndarray) -> Dataset:
         """Makes a dataset of training images, levels (N, C, H, W), and their labels (N,)."""
@@ -153,15 +213,14 @@ class Experiment:
         )
 
     def fit(self, data: Dataset, pair: int, transform: Any = None, order: int = 0) -> Any:
-        """Trains a classifier for the steps that all arms have; gives it as it is published."""
+        """Trains the small net for the steps that all arms have; gives it as it is published."""
         import torch
 
         from core.classifier import Classifier, ClassifierConfig
         from core.training import TrainConfig, Trainer, spec_of
         from core.training.trained import finished
 
-        config = self.config
-        seed = (config.seed * 1000 + pair) % 2**31
+        config, seed = self.config, self.seed(pair)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # first weights: those of the pair
             # every class has an output, also one that this subset lacks
@@ -169,27 +228,61 @@ class Experiment:
         train = TrainConfig(
             images=config.steps * config.batch,
             batch=config.batch,
-            seed=(seed + 1_000_003 * order) % 2**31,
+            seed=self.seed(pair, order),
             watch=False,
             precision="float32",
         )
         trainer = Trainer(model, data, train, torch.device("cpu"), transform)
         return finished(trainer, "Training a classifier")
 
+    def pupil(self, data: Dataset, pair: int, transform: Any = None, order: int = 0) -> Pupil:
+        """Lets the referee learn from images, for the steps that all arms have."""
+        return referees.get(self.config.referee).make(self, data, pair, transform, order)
+
     def accuracy(self, model: Any) -> float:
-        """Measures the share of the test images that are named rightly, in percent."""
+        """Measures the share of the test images that are named rightly, in percent.
+
+        Args:
+            model: Gives logits (N, classes) of what a model sees, or is a :class:`Pupil`.
+        """
         import torch
 
+        pupil = model if isinstance(model, Pupil) else Pupil(lambda x: model(x).argmax(1), model)
+        # a training from outside is a process for each call
+        parts = self.test_x.split(500 if pupil.logits else len(self.test_x))
         with torch.inference_mode():
-            named = torch.cat([model(part).argmax(1) for part in self.test_x.split(500)])
+            named = torch.cat([pupil.predict(part) for part in parts])
         return 100 * float((named.numpy() == self.test_y).mean())
+
+    @property
+    def eps(self) -> float:
+        """The strength of the attack under which robust accuracy is measured."""
+        return hardness.usual(self.dataset.shape, self.dataset.medium)
+
+    def under_attack(self, pupil: Pupil, pair: int) -> float | None:
+        """Measures the accuracy that an attack leaves, in percent; None where nothing gives a gradient."""
+        medium = self.dataset.medium
+        if not self.config.robust or pupil.logits is None or "linf" not in medium.norms:
+            return None
+        few = evenly(np.arange(len(self.test)), hardness.MOST)
+        return hardness.left(
+            pupil.logits,
+            self.dataset.items(self.test[few]),
+            self.test_y[few],
+            medium,
+            self.eps,
+            self.seed(pair),
+        )
 
     def run(self, pair: int, size: int, arm: str) -> tuple[float, dict[str, Any] | None]:
         """Does one fit; gives its accuracy in percent, and what became of the samples of a synthetic arm."""
         entry = arms.get(arm)
         lesson = entry.make(self, pair, size)
-        model = self.fit(lesson.data, pair, self.transform(entry), lesson.order)
-        return self.accuracy(model), lesson.samples
+        pupil = self.pupil(lesson.data, pair, self.transform(entry), lesson.order)
+        hard = self.under_attack(pupil, pair)
+        if hard is not None:
+            self.robust[pair, size, arm] = hard
+        return self.accuracy(pupil), lesson.samples
 
 
 def perform(
@@ -225,15 +318,16 @@ def expected_seconds(dataset: Dataset, config: ExperimentConfig) -> float:
         act()
         return time.perf_counter() - began
 
-    trial.fit(plain, 0)  # the first one pays for imports
+    trial.pupil(plain, 0)  # the first one pays for imports
     chains = {None: None} | trial.chains
     per_step = {
-        id: clock(lambda chain=chain: trial.fit(plain, 0, chain)) / 20
+        id: clock(lambda chain=chain: trial.pupil(plain, 0, chain)) / 20
         for id, chain in chains.items()
     }
     seconds = 0.0
     for arm in config.arms:
         seconds += config.steps * per_step[arm.pipeline(config) if arm.pipeline else None]
+        seconds += arm.nets * config.steps * per_step[None]
         if arm.samples:
             small = {"model_images": 640, "synthetic_per_class": 2}
             short = Experiment(dataset, few.model_copy(update=small))

@@ -119,6 +119,9 @@ def watch(id: str) -> None:
                 "accuracy": cell["mean"],
                 "without": cell["plain_mean"],
                 "p": cell["p_holm"] if cell.get("p_holm") is not None else cell["p"],
+                "attacked": hard["mean"] if (hard := cell.get("robust")) else None,
+                "attacked ±": hard["effect"] if hard and cell["arm"] != "none" else None,
+                "worth (real)": worth["short"] if (worth := cell.get("worth")) else None,
             }
             for cell in result["cells"]
             if cell["arm"] != "none" or len(result["cells"]) == len(result["sizes"])
@@ -141,6 +144,16 @@ def watch(id: str) -> None:
             ),
             "95 %": st.column_config.TextColumn(width=90),
             "verdict": st.column_config.TextColumn(width=80),
+            "attacked": st.column_config.NumberColumn(
+                format="%.1f %%",
+                help="Accuracy that a cheap attack of the usual strength leaves; the notes below say which.",
+            ),
+            "attacked ±": st.column_config.NumberColumn(
+                format="%+.1f", help="Its difference to the plain arm, in points."
+            ),
+            "worth (real)": st.column_config.TextColumn(
+                help="How many real images of each class would have given the same accuracy, by their learning curve."
+            ),
             "p": st.column_config.NumberColumn(
                 format="%.3f", help="Sign-flip test, corrected for the number of questions (Holm)."
             ),

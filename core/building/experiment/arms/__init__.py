@@ -34,8 +34,16 @@ class Setup(Protocol):
         """Makes a dataset of training images, levels (N, C, H, W), and their labels (N,)."""
         ...
 
+    def with_items(self, pair: int, size: int, origins: tuple[str, ...]) -> Dataset:
+        """Gives the real training images of a pair, and the items of these origins that may join them."""
+        ...
+
     def fit(self, data: Dataset, pair: int) -> Any:
-        """Trains a classifier on it, as all arms do."""
+        """Trains the small net on it, as it does for all arms."""
+        ...
+
+    def seed(self, pair: int, order: int = 0) -> int:
+        """Gives the seed of a pair."""
         ...
 
 
@@ -66,6 +74,9 @@ class Arm(Entry):
         on: Whether the switch is on at first.
         pipeline: Gives the id of the chain that changes its images in training.
         samples: Whether it trains a generative model and adds its samples.
+        nets: Small nets that it trains beside the referee's, to make what it adds.
+        origins: Origins of the items of a version that it adds to the real ones; empty for an arm that makes its own.
+        whole: Whether it means something only where all real training images are taken.
     """
 
     order: int
@@ -75,6 +86,9 @@ class Arm(Entry):
     on: bool = False
     pipeline: Callable[[Any], str] | None = None
     samples: bool = False
+    nets: int = 0
+    origins: tuple[str, ...] = ()
+    whole: bool = False
 
 
 arms = Registry("arm", Arm, "core.building.experiment.arms")
