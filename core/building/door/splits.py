@@ -6,6 +6,7 @@ import numpy as np
 
 from core.building.door.leaving import Found, Leaving, checks
 from core.datasets.dataset import divided
+from core.ground.cache import Cache
 from core.ground.writing import many
 
 
@@ -47,18 +48,9 @@ def near(leaving: Leaving) -> Found:
         return
     if not leaving.held.any() or leaving.held.all():
         return
-    from core.quality import measures, search
-
-    measured = measures.measure(dataset, leaving.watch)
-    first = np.zeros(len(dataset), bool)
-    first[np.unique(leaving.keys, return_index=True)[1]] = True  # equal ones are another check's
-    pairs = search.near(dataset, measured, ~first, leaving.watch)
+    pairs = _near.get(dataset.fingerprint, lambda: _searched(leaving))
     rows = sorted(
-        {
-            pair.b if leaving.held[pair.a] else pair.a
-            for pair in pairs
-            if leaving.held[pair.a] != leaving.held[pair.b]
-        }
+        {int(b if leaving.held[a] else a) for a, b in pairs if leaving.held[a] != leaving.held[b]}
     )
     if rows:
         yield leaving.refuse(
@@ -67,6 +59,20 @@ def near(leaving: Leaving) -> Found:
             "them out.",
             rows,
         )
+
+
+_near = Cache[np.ndarray](8)  # pairs by content
+
+
+def _searched(leaving: Leaving) -> np.ndarray:
+    """Finds pairs that are nearly the same, int64 (n, 2)."""
+    from core.quality import measures, search
+
+    measured = measures.measure(leaving.dataset, leaving.watch)
+    first = np.zeros(len(leaving.dataset), bool)
+    first[np.unique(leaving.keys, return_index=True)[1]] = True  # equal ones are another check's
+    found = search.near(leaving.dataset, measured, ~first, leaving.watch)
+    return np.array([(pair.a, pair.b) for pair in found], np.int64).reshape(-1, 2)
 
 
 @checks.add("group", "No group is in two splits", order=9)
