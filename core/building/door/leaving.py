@@ -195,9 +195,11 @@ class DoorCheck(Entry):
 
     Attributes:
         order: Its place among the checks.
+        fine: What holds where it finds nothing; the title says what is wrong where it finds something.
     """
 
     order: int
+    fine: str
 
 
 checks = Registry("check at the door", DoorCheck)

@@ -9,7 +9,7 @@ from core.building.marks import ORIGINS
 from core.ground.writing import many
 
 
-@checks.add("mark", "What is not real says so", order=10)
+@checks.add("mark", "Made without a mark", order=10, fine="What is not real says so")
 def mark(leaving: Leaving) -> Found:
     """An item that a model or an algorithm has made must say so in its origin, from which its mark is written."""
     origin, columns = leaving.origin, leaving.columns
@@ -33,7 +33,12 @@ def mark(leaving: Leaving) -> Found:
         )
 
 
-@checks.add("seen", "No generator has seen what is held out", order=11)
+@checks.add(
+    "seen",
+    "Generator that saw held-out items",
+    order=11,
+    fine="No generator has seen what is held out",
+)
 def seen(leaving: Leaving) -> Found:
     """Samples of a generator that has learned from held-out items carry them into training."""
     problems, rows = [], []
@@ -62,7 +67,7 @@ def seen(leaving: Leaving) -> Found:
         )
 
 
-@checks.add("opted-out", "Nobody has opted out of it", order=12)
+@checks.add("opted-out", "Opted out", order=12, fine="Nobody has opted out of it")
 def opted_out(leaving: Leaving) -> Found:
     """What somebody has opted out of must not leave, nor must samples of a run that has learned from it."""
     rows = leaving.memory.opted_out(leaving.dataset)

@@ -10,7 +10,7 @@ from core.ground.cache import Cache
 from core.ground.writing import many
 
 
-@checks.add("test", "No held-out item is trained on", order=7)
+@checks.add("test", "Held-out item in training", order=7, fine="No held-out item is trained on")
 def test(leaving: Leaving) -> Found:
     """A held-out item among the training items, or a child of one, makes every report too good."""
     train = ~leaving.held
@@ -34,7 +34,12 @@ def test(leaving: Leaving) -> Found:
         )
 
 
-@checks.add("near", "No training item is nearly a held-out one", order=8)
+@checks.add(
+    "near",
+    "Near copy of a held-out item",
+    order=8,
+    fine="No training item is nearly a held-out one",
+)
 def near(leaving: Leaving) -> Found:
     """A training item that is a held-out one but for a shift or a little noise tells a model its answer."""
     dataset = leaving.dataset
@@ -75,7 +80,7 @@ def _searched(leaving: Leaving) -> np.ndarray:
     return np.array([(pair.a, pair.b) for pair in found], np.int64).reshape(-1, 2)
 
 
-@checks.add("group", "No group is in two splits", order=9)
+@checks.add("group", "One group in two splits", order=9, fine="No group is in two splits")
 def group(leaving: Leaving) -> Found:
     """Items of one patient, speaker or camera in two splits make reports too good for the next patient."""
     dataset = leaving.dataset

@@ -63,17 +63,17 @@ def asked(dataset: Any) -> str:
         refusal = found.get(entry.name)
         if refusal is not None:
             lines.append(
-                f":red[:material/block:] **{entry.title}:** no. {shell.plain(refusal.sentence)}"
+                f":red[:material/block:] **{entry.title}.** {shell.plain(refusal.sentence)}"
             )
             if 0 < refusal.count < len(dataset):
                 st.markdown(lines.pop())
                 examples(dataset, refusal)
         elif entry.name in unlooked:
             lines.append(
-                f":gray[:material/remove:] {entry.title}: {shell.plain(unlooked[entry.name])}"
+                f":gray[:material/remove:] {entry.fine}: {shell.plain(unlooked[entry.name])}"
             )
         else:
-            lines.append(f":green[:material/check:] {entry.title}")
+            lines.append(f":green[:material/check:] {entry.fine}")
     st.markdown("  \n".join(lines))
     if found:
         first = next(iter(found))
@@ -135,7 +135,7 @@ def groups(rows: Any, flags: Any) -> None:
         st.caption(f":material/balance: {shell.plain(text)}")
     with st.container(height=380, border=False):
         table(
-            [line(row) for row in rows],
+            [line(row, top(row, rows)) for row in rows],
             alt="Shares by class and attribute"
             if flags is None
             else "Accuracy by class and attribute",
@@ -143,19 +143,27 @@ def groups(rows: Any, flags: Any) -> None:
         )
 
 
-def line(row: Any) -> Row:
+def top(row: Any, rows: Any) -> float:
+    """Gives the right end of a bar, so that those of one column can be compared: the largest share, or all."""
+    if row.accuracy is not None:
+        return 1.0
+    return max(other.share.high for other in rows if other.column == row.column)
+
+
+def line(row: Any, top: float) -> Row:
     """Makes a row of the table."""
     told = row.share if row.accuracy is None else row.accuracy
     if not told.n:
-        return Row(row.value, "–", real="0", group=row.column, note=row.verdict)
+        return Row(row.value, "–", real="0", group=row.column.replace("_", " "), note=row.verdict)
     return Row(
         row.value,
         percent(told.value),
         told.value,
         percents(*told.interval),
         told.interval,
+        top=top,
         real=f"{told.n if row.accuracy is not None else row.n:,}",
-        group=row.column,
+        group=row.column.replace("_", " "),
         note=row.verdict,
     )
 
