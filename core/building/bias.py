@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from core.building.version import COLUMNS
+from core.catalog import UserError
 from core.datasets import Dataset
 from core.datasets.columns import MOST_VALUES
 from core.ground.stats import Estimate, proportion
+from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import one_line, percent, percents
 
 FEWEST = 30  # items from which a share is worth saying
@@ -135,3 +137,32 @@ def sentences(rows: list[GroupShare], right: np.ndarray | None = None) -> list[s
                 f"({percents(*got.interval)}) of {got.n:,}, and in {percent(whole.value)} of all {whole.n:,}."
             )
     return found
+
+
+def right_of(dataset: Dataset, classifier: str, watch: Watch = UNWATCHED) -> np.ndarray:
+    """Asks a classifier about the test items, or the validation items where there are none.
+
+    Args:
+        dataset: With labels.
+        classifier: Id of a run, or of what was brought; empty for the plain one of the dataset.
+        watch: Follows it.
+
+    Returns:
+        Whether it was right on each item, float (N,), as :func:`table` takes it.
+
+    Raises:
+        UserError: If it does not fit, or there are no labels.
+    """
+    if dataset.y is None:
+        raise UserError(
+            f"{dataset.name} has no labels, so nobody can say whether a classifier is right. Choose another dataset."
+        )
+    from core.robustness import classifiers
+
+    target = classifiers.target_of(classifier, dataset, watch)
+    right = np.full(len(dataset), np.nan)
+    held = dataset.splits["test"] if len(dataset.splits["test"]) else dataset.splits["valid"]
+    for part in watch.each(np.array_split(held, max(1, len(held) // 1000))):
+        if len(part):
+            right[part] = target.predict(dataset.items(part)).cpu().numpy() == dataset.y[part]
+    return right

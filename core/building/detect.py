@@ -21,7 +21,7 @@ from core import jobs
 from core.catalog import UserError, reason
 from core.datasets.files import Archive, Directory, File
 from core.datasets.pictures import Refused
-from core.ground import untrusted, xmp
+from core.ground import scratch, untrusted, xmp
 from core.ground.settings import settings
 from core.ground.writing import many, one_line
 
@@ -119,6 +119,21 @@ def file(path: Path, name: str = "") -> Detected:
         raise UserError(
             f"{name!r} cannot be read ({error.strerror or error}). Name a picture, a folder, a ZIP, or an export."
         ) from None
+
+
+def upload(name: str, data: bytes) -> Detected:
+    """Says what is known of a file that a visitor sends: a picture, or an export packed into one file.
+
+    Raises:
+        UserError: As :func:`file`.
+    """
+    if data.startswith(_SIGNS) or data[4:8] == b"ftyp":
+        return picture(name, data)
+    end = name.lower().rpartition(".")[2]
+    with scratch.temporary() as folder:
+        kept = folder / f"upload.{end if end in ('zip', 'parquet', 'tar', 'npz') else 'dat'}"
+        kept.write_bytes(data)
+        return file(kept, name)
 
 
 def traces(data: bytes) -> Iterator[Trace]:

@@ -24,17 +24,21 @@ CLEAN = {"licence": "CC-BY-4.0", "consent": "not needed"}
 class Remembered:
     """Says what a test wants runs to have seen."""
 
-    seen: Any = ()
+    learned: Any = ()
     out: Any = ()
 
-    def learned(self, run: jobs.Job) -> np.ndarray | None:
-        return None if self.seen is None else np.asarray(self.seen, np.uint64)
+    def seen(self, run: jobs.Job, dataset: Dataset) -> tuple[int, str]:
+        if self.learned is None:
+            return 0, "it was brought"
+        keys = digests(np.asarray(dataset.x))[dataset.split_of() > 0]
+        return int(np.isin(keys, self.learned).sum()), ""
 
     def opted_out(self, dataset: Dataset) -> np.ndarray:
-        return np.isin(digests(np.asarray(dataset.x)), self.forgotten())
+        keys = digests(np.asarray(dataset.x))
+        return np.flatnonzero(np.isin(keys, np.asarray(self.out, np.uint64)))
 
-    def forgotten(self) -> np.ndarray:
-        return np.asarray(self.out, np.uint64)
+    def tainted(self, run: jobs.Job) -> bool:
+        return bool(np.isin(self.learned, self.out).any())
 
 
 @dataclasses.dataclass
@@ -128,7 +132,7 @@ SAID = {
     "near": ("1 training item is nearly a held-out one, but for a shift of a few pixels", 1),
     "group": ("1 group by patient has items in more than one split (such as 'anna')", 2),
     "mark": ("item 40 calls itself real and names a run, parent or seed that it was made by", 2),
-    "seen": (f"the run {RUN} has learned from 1 item that are held out here", 2),
+    "seen": (f"the run {RUN} has learned from 1 item held out here", 2),
     "opted-out": (f"1 item that somebody has opted out of and 2 items of the run {RUN}", 3),
 }  # fmt: skip
 
@@ -188,7 +192,10 @@ def test_a_child_of_a_held_out_item_and_a_run_that_is_gone_are_refused(base, set
     setting(gallery=1)
     gone = with_rows(base, origin=([30], "synthetic"), run=([30], "20200101-gone"))
     (refused,) = door.check(gone.dataset, gone.config)
-    assert "the run 20200101-gone is not here any more" in refused.sentence
+    assert (
+        "the run 20200101-gone has learned from is not known (it is not here any more)"
+        in refused.sentence
+    )
     unsure = with_rows(base, Remembered(None), origin=([30], "synthetic"), run=([30], RUN))
     (refused,) = door.check(unsure.dataset, unsure.config, memory=unsure.memory)
     assert "may have seen all of them" in refused.sentence

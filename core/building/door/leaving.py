@@ -14,8 +14,10 @@ from core.building.version import provenance
 from core.catalog import Config, Entry, Registry, UserError, knob
 from core.datasets import Dataset
 from core.datasets.dataset import digests
+from core.ground.cache import Cache
 from core.ground.watch import UNWATCHED, Watch
 
+_keys = Cache[np.ndarray](8)  # by content: a page asks again and again
 EXAMPLES = 12  # items that a refusal names
 Purpose = Literal["not said", "research", "commercial"]
 
@@ -67,16 +69,16 @@ class Refusal:
 class Memory(Protocol):
     """What runs have seen, and what must not be used any more."""
 
-    def learned(self, run: jobs.Job) -> np.ndarray | None:
-        """Gives the content hashes of all that a run has learned from, uint64 (n,); None where nobody knows."""
+    def seen(self, run: jobs.Job, dataset: Dataset) -> tuple[int, str]:
+        """Counts the held-out items of a dataset that a run has learned from, and says why that is not known."""
         ...
 
     def opted_out(self, dataset: Dataset) -> np.ndarray:
-        """Marks the items that somebody has opted out of, bool (N,)."""
+        """Lists the items that somebody has opted out of, int64 (n,)."""
         ...
 
-    def forgotten(self) -> np.ndarray:
-        """Gives the content hashes of all that was opted out of, uint64 (n,)."""
+    def tainted(self, run: jobs.Job) -> bool:
+        """Tells whether a run has learned from an item that somebody has opted out of."""
         ...
 
 
@@ -126,7 +128,7 @@ class Leaving:
     @functools.cached_property
     def keys(self) -> np.ndarray:
         """The content hash of each item, uint64 (N,)."""
-        return digests(np.asarray(self.dataset.x))
+        return _keys.get(self.dataset.fingerprint, lambda: digests(np.asarray(self.dataset.x)))
 
     @functools.cached_property
     def held(self) -> np.ndarray:
@@ -193,9 +195,11 @@ class DoorCheck(Entry):
 
     Attributes:
         order: Its place among the checks.
+        fine: What holds where it finds nothing; the title says what is wrong where it finds something.
     """
 
     order: int
+    fine: str
 
 
 checks = Registry("check at the door", DoorCheck)

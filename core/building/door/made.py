@@ -9,7 +9,7 @@ from core.building.marks import ORIGINS
 from core.ground.writing import many
 
 
-@checks.add("mark", "What is not real says so", order=10)
+@checks.add("mark", "Made without a mark", order=10, fine="What is not real says so")
 def mark(leaving: Leaving) -> Found:
     """An item that a model or an algorithm has made must say so in its origin, from which its mark is written."""
     origin, columns = leaving.origin, leaving.columns
@@ -33,23 +33,27 @@ def mark(leaving: Leaving) -> Found:
         )
 
 
-@checks.add("seen", "No generator has seen what is held out", order=11)
+@checks.add(
+    "seen",
+    "Generator that saw held-out items",
+    order=11,
+    fine="No generator has seen what is held out",
+)
 def seen(leaving: Leaving) -> Found:
     """Samples of a generator that has learned from held-out items carry them into training."""
-    held = np.unique(leaving.keys[leaving.held])
     problems, rows = [], []
     for id, made in leaving.runs.items():
         job = leaving.job(id)
-        learned = None if job is None else leaving.memory.learned(job)
-        if job is None:
-            problems.append(f"the run {id} is not here any more, so nobody knows what it has seen")
-        elif learned is None:
+        count, why = (
+            (0, "it is not here any more")
+            if job is None
+            else leaving.memory.seen(job, leaving.dataset)
+        )
+        if count:
+            problems.append(f"the run {id} has learned from {many(count, 'item')} held out here")
+        elif why:
             problems.append(
-                f"nobody knows what the run {id} has learned from: it may have seen all of them"
-            )
-        elif n := int(np.isin(held, learned).sum()):
-            problems.append(
-                f"the run {id} has learned from {many(n, 'item')} that are held out here"
+                f"what the run {id} has learned from is not known ({why}): it may have seen all of them"
             )
         else:
             continue
@@ -63,22 +67,19 @@ def seen(leaving: Leaving) -> Found:
         )
 
 
-@checks.add("opted-out", "Nobody has opted out of it", order=12)
+@checks.add("opted-out", "Opted out", order=12, fine="Nobody has opted out of it")
 def opted_out(leaving: Leaving) -> Found:
     """What somebody has opted out of must not leave, nor must samples of a run that has learned from it."""
-    out = leaving.memory.opted_out(leaving.dataset)
-    rows = np.flatnonzero(out)
+    rows = leaving.memory.opted_out(leaving.dataset)
     said = [f"{many(len(rows), 'item')} that somebody has opted out of"] if len(rows) else []
     samples: list[int] = []
-    if len(forgotten := leaving.memory.forgotten()):
-        for id, made in leaving.runs.items():
-            job = leaving.job(id)
-            learned = None if job is None else leaving.memory.learned(job)
-            if learned is not None and np.isin(learned, forgotten).any():
-                samples += made.tolist()
-                said.append(
-                    f"{many(len(made), 'item')} of the run {id}, which has learned from such an item"
-                )
+    for id, made in leaving.runs.items():
+        job = leaving.job(id)
+        if job is not None and leaving.memory.tainted(job):
+            samples += made.tolist()
+            said.append(
+                f"{many(len(made), 'item')} of the run {id}, which has learned from such an item"
+            )
     if said:
         both = np.union1d(rows, np.array(samples, np.int64))
         yield leaving.refuse(

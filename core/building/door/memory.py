@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from core import datasets, jobs, runs
+from core import jobs
+from core.building.version import foreign
 from core.catalog import UserError
 from core.datasets import Dataset
-from core.datasets.dataset import digests
-
-_NONE = np.zeros(0, np.uint64)
 
 
 class KeptMemory:
     """Reads it from the records of the runs and from their datasets."""
 
-    def learned(self, run: jobs.Job) -> np.ndarray | None:
-        """Gives the content hashes of the training images of a run's dataset; None where that has changed since."""
+    def seen(self, run: jobs.Job, dataset: Dataset) -> tuple[int, str]:
+        """Counts the held-out items of a dataset that a run has learned from, and says why that is not known."""
         try:
-            source = runs.record(run)["dataset"]
-            trained = datasets.load(source["name"], source["config"] or None)
+            return int(bool(foreign(run, dataset))), ""
         except UserError:
-            return None
-        if trained.fingerprint != source["fingerprint"]:
-            return None
-        return digests(np.asarray(trained.x[trained.splits["train"]]))
+            return 0, "its dataset has changed since"
 
     def opted_out(self, dataset: Dataset) -> np.ndarray:
-        """Marks no item: nobody has opted out of any."""
-        return np.zeros(len(dataset), bool)
+        """Lists no item: nobody has opted out of any."""
+        return np.zeros(0, np.int64)
 
-    def forgotten(self) -> np.ndarray:
-        """Gives no hash."""
-        return _NONE
+    def tainted(self, run: jobs.Job) -> bool:
+        """Tells that no run has learned from such an item."""
+        return False
 
 
 KEPT = KeptMemory()

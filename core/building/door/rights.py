@@ -10,7 +10,7 @@ from core.building.door.leaving import Found, Leaving, checks
 _WHERE = "on the page Data, with Versions, under Licence and consent"
 
 
-@checks.add("licence", "Its licence is known", order=1)
+@checks.add("licence", "Licence unknown", order=1, fine="Its licence is known")
 def licence(leaving: Leaving) -> Found:
     """Without a licence nobody may use it, and nobody knows whether it may be passed on."""
     nameless = [part for part in leaving.parts if not licences.stated(part.licence)]
@@ -23,7 +23,7 @@ def licence(leaving: Leaving) -> Found:
         )
 
 
-@checks.add("spdx", "Its licence is one that programs know", order=2)
+@checks.add("spdx", "No SPDX id", order=2, fine="Its licence is one that programs know")
 def spdx(leaving: Leaving) -> Found:
     """An SPDX id is read by programs and hubs; a licence in other words is read by nobody."""
     for part in leaving.parts:
@@ -32,7 +32,12 @@ def spdx(leaving: Leaving) -> Found:
             return
 
 
-@checks.add("commercial", "Its licences allow what it leaves for", order=3)
+@checks.add(
+    "commercial",
+    "Non-commercial into commercial",
+    order=3,
+    fine="Its licences allow what it leaves for",
+)
 def commercial(leaving: Leaving) -> Found:
     """What stands under a non-commercial licence stays out of commercial use, and so does what was made of it."""
     if leaving.config.purpose != "commercial":
@@ -48,7 +53,12 @@ def commercial(leaving: Leaving) -> Found:
             return
 
 
-@checks.add("share-alike", "It keeps the licence that its parts ask for", order=4)
+@checks.add(
+    "share-alike",
+    "Share-alike against another licence",
+    order=4,
+    fine="It keeps the licence that its parts ask for",
+)
 def share_alike(leaving: Leaving) -> Found:
     """A share-alike licence asks that what is made of its items stands under the same licence."""
     whole = licences.find(leaving.dataset.terms.get("licence", ""))
@@ -72,7 +82,9 @@ def share_alike(leaving: Leaving) -> Found:
             return
 
 
-@checks.add("consent", "The people on it agreed, or nobody is on it", order=5)
+@checks.add(
+    "consent", "Consent unknown", order=5, fine="The people on it agreed, or nobody is on it"
+)
 def consent(leaving: Leaving) -> Found:
     """Pictures of people need their consent; that nobody is shown has to be said by somebody who has looked."""
     for part in leaving.parts:
@@ -85,7 +97,7 @@ def consent(leaving: Leaving) -> Found:
             return
 
 
-@checks.add("withdrawn", "Nobody has withdrawn consent", order=6)
+@checks.add("withdrawn", "Consent withdrawn", order=6, fine="Nobody has withdrawn consent")
 def withdrawn(leaving: Leaving) -> Found:
     """Who has withdrawn consent is taken out, and what was made of their pictures with them."""
     own = leaving.dataset.attributes or {}

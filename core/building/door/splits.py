@@ -6,10 +6,11 @@ import numpy as np
 
 from core.building.door.leaving import Found, Leaving, checks
 from core.datasets.dataset import divided
+from core.ground.cache import Cache
 from core.ground.writing import many
 
 
-@checks.add("test", "No held-out item is trained on", order=7)
+@checks.add("test", "Held-out item in training", order=7, fine="No held-out item is trained on")
 def test(leaving: Leaving) -> Found:
     """A held-out item among the training items, or a child of one, makes every report too good."""
     train = ~leaving.held
@@ -33,7 +34,12 @@ def test(leaving: Leaving) -> Found:
         )
 
 
-@checks.add("near", "No training item is nearly a held-out one", order=8)
+@checks.add(
+    "near",
+    "Near copy of a held-out item",
+    order=8,
+    fine="No training item is nearly a held-out one",
+)
 def near(leaving: Leaving) -> Found:
     """A training item that is a held-out one but for a shift or a little noise tells a model its answer."""
     dataset = leaving.dataset
@@ -47,18 +53,9 @@ def near(leaving: Leaving) -> Found:
         return
     if not leaving.held.any() or leaving.held.all():
         return
-    from core.quality import measures, search
-
-    measured = measures.measure(dataset, leaving.watch)
-    first = np.zeros(len(dataset), bool)
-    first[np.unique(leaving.keys, return_index=True)[1]] = True  # equal ones are another check's
-    pairs = search.near(dataset, measured, ~first, leaving.watch)
+    pairs = _near.get(dataset.fingerprint, lambda: _searched(leaving))
     rows = sorted(
-        {
-            pair.b if leaving.held[pair.a] else pair.a
-            for pair in pairs
-            if leaving.held[pair.a] != leaving.held[pair.b]
-        }
+        {int(b if leaving.held[a] else a) for a, b in pairs if leaving.held[a] != leaving.held[b]}
     )
     if rows:
         yield leaving.refuse(
@@ -69,7 +66,21 @@ def near(leaving: Leaving) -> Found:
         )
 
 
-@checks.add("group", "No group is in two splits", order=9)
+_near = Cache[np.ndarray](8)  # pairs by content
+
+
+def _searched(leaving: Leaving) -> np.ndarray:
+    """Finds pairs that are nearly the same, int64 (n, 2)."""
+    from core.quality import measures, search
+
+    measured = measures.measure(leaving.dataset, leaving.watch)
+    first = np.zeros(len(leaving.dataset), bool)
+    first[np.unique(leaving.keys, return_index=True)[1]] = True  # equal ones are another check's
+    found = search.near(leaving.dataset, measured, ~first, leaving.watch)
+    return np.array([(pair.a, pair.b) for pair in found], np.int64).reshape(-1, 2)
+
+
+@checks.add("group", "One group in two splits", order=9, fine="No group is in two splits")
 def group(leaving: Leaving) -> Found:
     """Items of one patient, speaker or camera in two splits make reports too good for the next patient."""
     dataset = leaving.dataset
