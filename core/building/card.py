@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from core import jobs
 from core.building import bias, licences
 from core.building.bias import GroupShare
 from core.building.datasheet import NAMES, DatasheetAnswer, answers
+from core.building.experiment import proof
 from core.building.marks import ORIGINS
 from core.building.version import provenance
 from core.datasets import SPLITS, Dataset
@@ -104,7 +104,7 @@ def of(
     origins = {str(name): int(count) for name, count in known.items() if count}
     rows = bias.table(dataset, right)
     columns = list(dict.fromkeys(row.column for row in rows if row.column != "class"))
-    proofs = tuple(_proofs(dataset))
+    proofs = tuple(proof.proofs(dataset))
     mixed = ", ".join(f"{n:,} {name}" for name, n in origins.items())
     what = dataset.medium.describe(len(dataset), dataset.shape)
     n = len(dataset.classes)
@@ -182,14 +182,6 @@ def _plan(dataset: Dataset) -> str:
     if isinstance(plan, Mapping):
         return str(plan.get("hash", ""))
     return plan if isinstance(plan, str) else ""
-
-
-def _proofs(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """Finds the finished experiments on this very content, newest first."""
-    for job in jobs.listing("experiment"):
-        result = job.result() if not job.active else None
-        if result and result.get("fingerprint") == dataset.fingerprint and result.get("done"):
-            yield {"job": job.id, "created": job.created} | result
 
 
 # --- The head, YAML ---------------------------------------------------------------------------------------------------
@@ -370,26 +362,41 @@ def _grouped(card: DatasetCard) -> Iterator[str]:
 def _proved(proofs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not proofs:
         yield "Not measured: no finished experiment was made on this very content."
-    for proof in proofs[:3]:
-        yield from (
-            f"Experiment `{proof['job']}`, {proof.get('n_test', 0):,} real test images:",
-            "",
-        )
+    for found in proofs[:3]:
+        cells = found.get("cells", ())
+        yield f"Experiment `{found['job']}`, {found.get('n_test', 0):,} real test images:"
+        yield ""
+        robust = any(cell.get("robust") for cell in cells)
         yield from _table(
-            ("arm", "images per class", "pairs", "accuracy", "effect in points (95 %)", "verdict"),
-            [tuple(_cell(proof, cell)) for cell in proof.get("cells", ())],
+            (
+                *("arm", "images per class", "pairs", "accuracy", "effect in points (95 %)"),
+                *(("under attack (95 %)",) if robust else ()),
+                "verdict",
+            ),
+            [tuple(_cell(found, cell, robust)) for cell in cells],
         )
-        yield f"\n{letters(str(proof.get('verdict') or 'No verdict.'))}\n"
+        yield f"\n{letters(str(found.get('verdict') or 'No verdict.'))}\n"
+        worth = [cell["worth"]["sentence"] for cell in cells if cell.get("worth")]
+        yield from (f"- {letters(text)}" for text in worth if text)
+    if said := proof.agreement(list(map(dict, proofs))):
+        yield f"\n{letters(said)}"
 
 
-def _cell(proof: Mapping[str, Any], cell: Mapping[str, Any]) -> Iterator[str]:
+def _cell(found: Mapping[str, Any], cell: Mapping[str, Any], robust: bool) -> Iterator[str]:
     """Writes one arm at one size: how right it was, and what it changed."""
-    yield letters(str(proof.get("arms", {}).get(cell["arm"], cell["arm"])))
+    yield letters(str(found.get("arms", {}).get(cell["arm"], cell["arm"])))
     yield f"{cell['size']:,}"
     yield f"{cell['n']:,}"
     yield f"{cell['mean']:.1f} %"
-    effect = "–" if cell.get("effect") is None else f"{cell['effect']:+.1f}"
-    yield effect + (
-        "" if cell.get("low") is None else f" ({cell['low']:+.1f} to {cell['high']:+.1f})"
-    )
+    yield _effect(cell)
+    if robust:
+        yield _effect(cell.get("robust") or {})
     yield letters(str(cell.get("verdict") or "–"))
+
+
+def _effect(cell: Mapping[str, Any]) -> str:
+    """Writes an effect in points with its interval, as far as they are known."""
+    if cell.get("effect") is None:
+        return "–"
+    sure = "" if cell.get("low") is None else f" ({cell['low']:+.1f} to {cell['high']:+.1f})"
+    return f"{cell['effect']:+.1f}{sure}"
