@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from core import jobs
-from core.building.version import foreign
-from core.catalog import UserError
+from core import fitted, jobs
+from core.building import optout
 from core.datasets import Dataset
 
 
 class KeptMemory:
-    """Reads it from the records of the runs and from their datasets."""
+    """Reads it from what lies beside the runs, and from the list of what was opted out of."""
 
     def seen(self, run: jobs.Job, dataset: Dataset) -> tuple[int, str]:
         """Counts the held-out items of a dataset that a run has learned from, and says why that is not known."""
-        try:
-            return int(bool(foreign(run, dataset))), ""
-        except UserError:
-            return 0, "its dataset has changed since"
+        cleared = fitted.clearance(run, dataset)
+        return cleared.leaks, cleared.unknown
 
     def opted_out(self, dataset: Dataset) -> np.ndarray:
-        """Lists no item: nobody has opted out of any."""
-        return np.zeros(0, np.int64)
+        """Lists the items that somebody has opted out of, int64 (n,)."""
+        return np.array(sorted(optout.matches(dataset)), np.int64)
 
     def tainted(self, run: jobs.Job) -> bool:
-        """Tells that no run has learned from such an item."""
-        return False
+        """Tells whether a run has learned from an item that somebody has opted out of."""
+        return bool(optout.retrain(run))
 
 
 KEPT = KeptMemory()
