@@ -62,7 +62,7 @@ def improved(home, monkeypatch):
 def test_one_button_and_the_answer_on_one_screen(visit, improved, asked):
     seen, job, found = improved(visit)
     assert asked(job.id)["config"]["improve"]["minutes"] == 5.0
-    said = seen.texts("markdown", "caption")
+    said = seen.texts("markdown", "caption").replace("\u00a0", " ")
     assert found["sentence"] in said
     assert [metric.label for metric in seen.at.metric] == [
         "Before",

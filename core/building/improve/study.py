@@ -214,7 +214,8 @@ class Improvement(Improved):
             f"{title} {gain.value:+.1f}"
             for title, gain in sorted(gains.items(), key=lambda item: -item[1].value)[:3]
         )
-        on = f"on {len(bench.test):,} validation images, {many(len(plain), 'pair')}, of {len(tried)} tried: {shown} points"
+        pairs = many(len(plain), "pair")
+        on = f"on {len(bench.test):,} validation images, {pairs}, of {len(tried)} tried: {shown} points"
         left = [title for title, _ in candidates[len(tried) :]]
         more = f" Not tried for lack of time: {', '.join(left)}." if left else ""
         if gains[best].value <= 0:
