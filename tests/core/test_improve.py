@@ -64,7 +64,7 @@ def never(*args):
 
 
 def work(dataset, clock, watch=None, **values):
-    config = improve.ImproveConfig(**({"minutes": 2.0} | values))
+    config = improve.ImproveConfig.of({"minutes": 2.0} | values)
     return improve.Improvement(
         dataset, config, dataset.name, {}, never, watch or Watch(), now=clock
     )
@@ -86,6 +86,7 @@ def test_what_is_wrong_beyond_doubt_is_left_out_and_can_be_taken_back(here, toy)
         dataset.splits["test"]
     )  # before and after are about the same ones
     kept = np.setdiff1d(np.arange(len(dataset)), [i for images in found.values() for i in images])
+    assert dataset.y is not None
     np.testing.assert_array_equal(mended.y, dataset.y[kept])  # never a label
     (copies,) = (change for change in changes if change["kind"] == "exact")
     book = decisions.open(dataset)
