@@ -17,6 +17,7 @@ shell.enter()
 
 VIEWS = {  # a key is the file in pages/parts/build/ that draws the view
     "improve": "Improve",
+    "mix": "Mix",
     "proof": "Proof",
     "take": "Take away",
 }

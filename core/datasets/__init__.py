@@ -215,7 +215,7 @@ def bring(
     origin = {"name": entry.name, "config": config.record()}
 
     def make(new: Path) -> Dataset:
-        dataset = entry.make(config, new, watch)
+        dataset = store.made(entry, config, new, watch)
         return dataclasses.replace(dataset, source={**dataset.source, **origin})
 
     return _keep(name, make)

@@ -109,7 +109,7 @@ class Picture(NamedTuple):
 
 
 @dataclass
-class Plan:
+class FolderPlan:
     """What a folder or ZIP holds, before a pixel is decoded.
 
     Attributes:
@@ -150,7 +150,7 @@ class Plan:
         ]
 
 
-def plan(config: FolderConfig) -> Plan:
+def plan(config: FolderConfig) -> FolderPlan:
     """Looks into a folder or ZIP, and says how it would be read.
 
     Raises:
@@ -225,7 +225,7 @@ def opened(config: FolderConfig) -> Directory | Archive:
     return Directory(path) if path.is_dir() else Archive(path)
 
 
-def planned(config: FolderConfig, source: Directory | Archive) -> Plan:
+def planned(config: FolderConfig, source: Directory | Archive) -> FolderPlan:
     """Plans the import of what is open.
 
     Raises:
@@ -281,7 +281,7 @@ def planned(config: FolderConfig, source: Directory | Archive) -> Plan:
             "choose dataset.reading=splits."
         )
     group = {files[i]: value for i, value in matched.group.items()}
-    return Plan(pictures, refused, kinds, taken, problem, matched.columns, group)
+    return FolderPlan(pictures, refused, kinds, taken, problem, matched.columns, group)
 
 
 def header(source: Directory | Archive, file: File) -> Header:
