@@ -16,7 +16,10 @@ ORDER = 8
 shell.enter()
 
 VIEWS = {  # a key is the file in pages/parts/build/ that draws the view
+    "gaps": "What is missing?",
+    "mix": "Mix",
     "proof": "Proof",
+    "drift": "Drift",
     "take": "Take away",
 }
 shell.header("What would make this dataset better, and does it help?")

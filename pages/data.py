@@ -26,7 +26,7 @@ else:
         prepared = st.session_state.get(f"data.values.{name}", {})
         dataset = load(name, prepared)
         if view == "version":
-            versions.draw(dataset, name, prepared)
+            versions.draw(dataset)
         elif shell.has(dataset.medium, "inspection"):
             if view == "map":
                 atlas.draw(dataset)

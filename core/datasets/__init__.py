@@ -215,7 +215,7 @@ def bring(
     origin = {"name": entry.name, "config": config.record()}
 
     def make(new: Path) -> Dataset:
-        dataset = entry.make(config, new, watch)
+        dataset = store.made(entry, config, new, watch)
         return dataclasses.replace(dataset, source={**dataset.source, **origin})
 
     return _keep(name, make)
@@ -372,6 +372,11 @@ def describe(name: str) -> Description:
         return Description(
             name, name, "Damaged: its meta.json cannot be read. Delete it, and import it again."
         )
+
+
+def usual_chain(dataset: Dataset) -> str:
+    """Names the usual augmentations of a dataset: a preset of Augment."""
+    return datasets.get(dataset.origin).chain if dataset.origin in datasets else "photos"
 
 
 def slug(name: str) -> str:

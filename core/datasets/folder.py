@@ -35,7 +35,7 @@ from core.datasets.dataset import (
 from core.datasets.files import shown
 from core.datasets.own import square
 from core.datasets.pictures import KINDS, SUFFIXES, Span
-from core.datasets.plan import FolderConfig, Picture, Plan, opened, plan, planned, prepare
+from core.datasets.plan import FolderConfig, FolderPlan, Picture, opened, plan, planned, prepare
 from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import many
@@ -104,7 +104,7 @@ def preview(config: FolderConfig) -> Preview:
     )
 
 
-def _some_of(tree: Plan) -> list[Picture]:
+def _some_of(tree: FolderPlan) -> list[Picture]:
     """Chooses pictures that tell most of a set: of each class in turn, until they are enough."""
     reading = tree.readings.get(tree.taken) or next(iter(tree.readings.values()))
     of: dict[str | None, list[Picture]] = defaultdict(list)

@@ -116,7 +116,7 @@ class Picture(NamedTuple):
 
 
 @dataclass
-class Plan:
+class FolderPlan:
     """What a folder or ZIP holds, before a pixel is decoded.
 
     Attributes:
@@ -163,7 +163,7 @@ class Plan:
         ]
 
 
-def plan(config: FolderConfig) -> Plan:
+def plan(config: FolderConfig) -> FolderPlan:
     """Looks into a folder or ZIP, and says how it would be read.
 
     Raises:
@@ -247,7 +247,7 @@ def place(path: str) -> Path:
     return hub.fetched(path) if hub.is_hub(path) else Path(path).expanduser().absolute()
 
 
-def planned(config: FolderConfig, source: Container) -> Plan:
+def planned(config: FolderConfig, source: Container) -> FolderPlan:
     """Plans the import of what is open.
 
     Raises:
@@ -314,7 +314,7 @@ def planned(config: FolderConfig, source: Container) -> Plan:
     if group := config.group or rows.group:
         own |= {"group": group, "called": "" if config.group else rows.called}
     kept = tuple(about.get("classes", ())) if taken == "file" else ()
-    return Plan(pictures, refused, kinds, taken, problem, columns, kept, **own)
+    return FolderPlan(pictures, refused, kinds, taken, problem, columns, kept, **own)
 
 
 def _no_group(group: str, name: str, columns: Iterable[str]) -> UserError:
@@ -325,7 +325,7 @@ def _no_group(group: str, name: str, columns: Iterable[str]) -> UserError:
     )
 
 
-def _by_rows(config: FolderConfig, source: Container, rows: Rows) -> Plan:
+def _by_rows(config: FolderConfig, source: Container, rows: Rows) -> FolderPlan:
     """Plans the import of a container that says itself what its pictures are."""
     refused, pictures, taken = list(source.refused), [], []
     for i, file in enumerate(source.files):
@@ -379,7 +379,9 @@ def _by_rows(config: FolderConfig, source: Container, rows: Rows) -> Plan:
     columns = {name: [values[i] for i in taken] for name, values in rows.columns.items()}
     classes = rows.classes if kind == "file" else ()
     group, called = (config.group, "") if config.group else (rows.group, rows.called)
-    return Plan(pictures, refused, kinds, kind, "", columns, classes, rows.terms, group, called)
+    return FolderPlan(
+        pictures, refused, kinds, kind, "", columns, classes, rows.terms, group, called
+    )
 
 
 def _labels(

@@ -24,6 +24,7 @@ import numpy as np
 from filelock import FileLock
 
 from core.catalog import Config, UserError, plain
+from core.datasets import optout
 from core.datasets.dataset import SPLITS, Dataset, Source, chunks, datasets
 from core.ground import machine
 from core.ground.cache import Cache
@@ -226,7 +227,9 @@ def cached(entry: Source, config: Config, watch: Watch) -> Dataset:
     config, signature = entry.prepare(config)
     paths = {name for name, knob in config.knobs().items() if knob.path}
     values = {name: value for name, value in config.record().items() if name not in paths}
-    text = json.dumps([VERSION, entry.name, values, signature], sort_keys=True)
+    # what was opted out since is left out of an import, which is therefore made anew
+    left_out = [stamp] if entry.preview is not None and (stamp := optout.stamp()) else []
+    text = json.dumps([VERSION, entry.name, values, signature, *left_out], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     folder = settings().cache / "datasets" / key
     source = {"name": entry.name, "config": config.record()}
@@ -262,12 +265,29 @@ def _prepared(
         dataset = _opened(folder)
         if dataset is None:
             with explained(folder), new_folder(folder, replace=True) as new:
-                fill(new, lambda: entry.make(config, new, watch), entry.name, source)
+                fill(new, lambda: made(entry, config, new, watch), entry.name, source)
             dataset = read(folder)
             _make_room(folder)
         return dataset
     finally:
         lock.release()
+
+
+def made(entry: Source, config: Config, folder: Path, watch: Watch) -> Dataset:
+    """Makes the dataset of a source; one that imports leaves out what must not be used."""
+    dataset = entry.make(config, folder, watch)
+    if entry.preview is None:
+        return dataset
+    return optout.without(dataset, lambda rows: _rewritten(dataset, rows, folder))
+
+
+def _rewritten(dataset: Dataset, rows: np.ndarray, folder: Path) -> np.ndarray:
+    """Writes the items that stay into the folder, where all of them may have been streamed to."""
+    with PixelFile(folder / "x.left", dataset.shape, dataset.medium.dtype) as pixels:
+        for part in np.array_split(rows, max(1, len(rows) // 1000)):
+            pixels.add(np.asarray(dataset.x[part]))
+    (folder / "x.left").replace(folder / "x.npy")
+    return np.load(folder / "x.npy", mmap_mode="r", allow_pickle=False)
 
 
 def fill(

@@ -95,6 +95,67 @@ def proportion(count: int, n: int) -> Estimate:
     return Estimate(p, middle - half if count else 0.0, middle + half if count < n else 1.0, n)
 
 
+def difference_of_shares(a: Estimate, b: Estimate) -> Estimate:
+    """Estimates how far one share lies above another, with Newcombe's interval of the two intervals.
+
+    Args:
+        a, b: Shares of different items with their intervals, of :func:`proportion`; one that is known exactly has its
+            value at both ends.
+
+    References:
+        Newcombe, 1998, Interval estimation for the difference between independent proportions (method 10)
+    """
+    value = a.value - b.value
+    below = math.hypot(a.value - a.low, b.high - b.value)
+    above = math.hypot(a.high - a.value, b.value - b.low)
+    return Estimate(value, value - below, value + above, min(a.n, b.n))
+
+
+def auc(
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    groups: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Estimate:
+    """Estimates the probability that a score of ours is above one of theirs, ties counting half; 0.5 is chance.
+
+    The interval is DeLong's; where scores belong together (pictures of one patient), Obuchowski's, which counts a group
+    as one. It is laid on the logit, so that it stays within 0 and 1; where all pairs agree it is that of as many yes
+    answers as the smaller side has items (Wilson).
+
+    Args:
+        ours, theirs: Scores of items that the score was not learned from, (N,) and (M,).
+        groups: Which group each belongs to, (N,) and (M,); None where each is for itself.
+
+    References:
+        DeLong et al., 1988, Comparing the areas under two or more correlated receiver operating characteristic curves
+        Obuchowski, 1997, Nonparametric analysis of clustered ROC curve data
+    """
+    from scipy.stats import rankdata
+
+    n, m = len(ours), len(theirs)
+    if not n or not m:
+        return Estimate(math.nan, 0.0, 1.0, 0)
+    ranks = rankdata(np.concatenate([ours, theirs]))
+    above = (ranks[:n] - rankdata(ours)) / m  # share of theirs that each of ours is above
+    below = 1 - (ranks[n:] - rankdata(theirs)) / n
+    value, few = float(above.mean()), min(n, m)
+    if value in (0.0, 1.0) or few < 2:
+        ends = proportion(round(value * few), few)
+        return Estimate(value, ends.low, ends.high, few)
+    off = (above - value) / n, (below - value) / m
+    if groups is None:
+        variance = sum(float(x.var(ddof=1)) * len(x) for x in off)
+    else:
+        names, which = np.unique(np.concatenate(groups), return_inverse=True)
+        sums = np.bincount(which, np.concatenate(off), minlength=len(names))
+        few = len(names)
+        variance = float(np.square(sums).sum()) * few / max(1, few - 1)
+    half = Z * math.sqrt(variance) / (value * (1 - value))
+    middle = math.log(value / (1 - value))
+    low, high = (1 / (1 + math.exp(-max(-700.0, min(700.0, middle + s * half)))) for s in (-1, 1))
+    return Estimate(value, low, high, few)
+
+
 @lru_cache(1000)
 def paired_change(gained: int, lost: int, n: int) -> Estimate:
     """Estimates how a share of ``n`` pairs has changed, with Tango's score interval; of no pairs it is -1 to 1.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
 
-from core import jobs, runs
+from core import fitted, jobs, runs
 from core.catalog import Config, UserError, knob
 from core.ground import files, machine
 from core.ground.settings import settings
@@ -362,9 +362,16 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     if record["train"].get("parent"):
         record["parent"] = _descent(record)
     (task.path / "samples").mkdir(exist_ok=True)
+    fitted.keep(task.path, dataset, [fitted.named(id) for id in _before(record)])
     files.write_json(task.path / RECORD, record)
     agreed(record)
     return dataset, record
+
+
+def _before(record: Mapping[str, Any]) -> list[str]:
+    """Lists the runs that a training builds on: it has learned from all that they have learned from."""
+    parts = (("parent", "run"), ("harden", "classifier"), ("extra", "made_by"))
+    return [id for part, name in parts if (id := record.get(part, {}).get(name))]
 
 
 def described(task: Task, dataset: Dataset) -> dict[str, Any]:

@@ -385,21 +385,32 @@ def sequence() -> list[str]:
 
 def bars(counts: Mapping[str, Mapping[str, int]], *, key: str, height: int = 260) -> None:
     """Draws how many images each class has, stacked by split."""
+    ordered = {name: {s: n[s] for s in ("train", "valid", "test")} for name, n in counts.items()}
+    stacked(ordered, key=key, alt="Images per class and split", height=height)
+
+
+def stacked(
+    counts: Mapping[str, Mapping[str, int]], *, key: str, alt: str, height: int = 260
+) -> None:
+    """Draws how many images each class has, stacked by what they are; kinds without any are left out."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
     classes = list(counts)
-    for number, split in enumerate(("train", "valid", "test")):
+    kinds = list(next(iter(counts.values()), {}))
+    for number, kind in enumerate(kinds):
+        if len(kinds) > 3 and not any(counts[name][kind] for name in classes):
+            continue
         figure.add_bar(
             x=classes,
-            y=[counts[name][split] for name in classes],
-            name=split,
+            y=[counts[name][kind] for name in classes],
+            name=kind,
             marker_color=colour(number),
         )
     figure.update_layout(
         barmode="stack", height=height, xaxis_type="category", legend_traceorder="normal"
     )
-    plot(figure, key=key, alt="Images per class and split")
+    plot(figure, key=key, alt=alt)
 
 
 def cover(file: Path, *, key: str, alt: str) -> None:

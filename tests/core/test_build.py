@@ -11,10 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import building, datasets, jobs, kinds, worker
+from core import building, datasets, fitted, jobs, kinds, worker
 from core.building import BuildConfig, archive, gate
 from core.building.archive import _folders
 from core.catalog import UserError
+
+
+def built(dataset, **values):
+    """Builds what was asked for in the spelling of before there were plans."""
+    plan = BuildConfig(**values).planned(dataset)
+    return building.build(plan, dataset=dataset)
 
 
 def test_a_gate_refuses_the_wrong_class_copies_and_repetitions():
@@ -39,10 +45,10 @@ def test_a_gate_refuses_the_wrong_class_copies_and_repetitions():
 
 def test_augmented_copies_join_training_only_and_know_their_parent(toy):
     dataset = toy(60)
-    made, facts, _ = building.build(dataset, BuildConfig(name="more", pipeline="digits", copies=2))
+    made, facts, _ = built(dataset, name="more", pipeline="digits", copies=2)
     train = dataset.splits["train"]
     assert len(made) == 60 + 2 * len(train)
-    assert facts["added"] == {"augmented": 80, "synthetic": 0}
+    assert facts["added"] == {"augmented": 80, "synthetic": 0, "adversarial": 0}
     for split in ("valid", "test"):
         assert np.array_equal(made.splits[split], dataset.splits[split])
     assert np.array_equal(made.x[:60], dataset.x)
@@ -56,10 +62,10 @@ def test_augmented_copies_join_training_only_and_know_their_parent(toy):
     said = json.loads(columns["parameters"][60])
     assert [step["step"] for step in said] == ["rotate", "translate", "scale", "shear"]
     assert made.parent == dataset.fingerprint
-    assert building.changes(made)["build"]["copies"] == 2
-    same, _, _ = building.build(dataset, BuildConfig(name="more", pipeline="digits", copies=2))
+    assert building.changes(made)["plan"]["sources"][0]["kind"] == "augmented"
+    same, _, _ = built(dataset, name="more", pipeline="digits", copies=2)
     assert same.fingerprint == made.fingerprint
-    assert building.origins(made) == {"real": 60, "augmented": 80, "synthetic": 0}
+    assert building.origins(made) == {"real": 60, "augmented": 80, "synthetic": 0, "adversarial": 0}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +75,7 @@ def test_a_zip_holds_class_folders_and_a_manifest_and_comes_back(
     toy, tmp_path, size, channels, classes, levels
 ):
     dataset = toy(60, size=size, channels=channels, classes=classes, levels=levels)
-    made, _, _ = building.build(dataset, BuildConfig(name="x", pipeline="scans"))
+    made, _, _ = built(dataset, name="x", pipeline="scans")
     out = tmp_path / "set.zip"
     facts = archive(made, out)
     assert facts == {"images": 100, "bytes": out.stat().st_size}
@@ -84,7 +90,7 @@ def test_a_zip_holds_class_folders_and_a_manifest_and_comes_back(
     assert (rows[60]["origin"], rows[60]["parent"]) == ("augmented", rows[20]["file"])
     assert rows[60]["label"] == (rows[20]["label"] if classes else "")
     assert json.loads(rows[60]["parameters"])[0]["step"] == "rotate"
-    assert about["origins"] == {"real": 60, "augmented": 40, "synthetic": 0}
+    assert about["origins"] == {"real": 60, "augmented": 40, "synthetic": 0, "adversarial": 0}
     plain = first[None] if channels == 1 else first.transpose(2, 0, 1)
     assert np.array_equal(plain, (made.x[0].astype(float) * 255 / (levels - 1)).round())
     again = io.BytesIO()
@@ -134,15 +140,14 @@ def test_samples_of_a_run_join_as_a_job(trained, setting, here):
     assert set(made.attributes["run"][-20:]) == {trained.runs["gan"]}
     assert "id" in json.loads(made.attributes["parameters"][-1])
     assert np.isin(np.arange(len(made) - 20, len(made)), made.splits["train"]).all()
-    again = kinds.submit("build", {"dataset": "digits"}, values)
-    worker.work(again.path)
-    assert jobs.get(again.id).message.startswith("There is a dataset 'mixed' already")
+    with pytest.raises(UserError, match="There is a dataset 'mixed' already"):
+        kinds.submit("build", {"dataset": "digits"}, values)
 
 
 def test_a_run_that_has_seen_held_out_images_is_refused(trained):
     digits = datasets.load("digits")
     run = jobs.get(trained.runs["gan"])
-    assert building.foreign(run, digits) == ""
+    assert not fitted.clearance(run, digits).sentence
     swapped = datasets.assemble(
         np.asarray(digits.x),
         digits.y,
@@ -155,12 +160,11 @@ def test_a_run_that_has_seen_held_out_images_is_refused(trained):
         levels=17,
         name="swapped",
     )
-    config = BuildConfig(name="x", run=run.id, per_class=1)
     with pytest.raises(
         UserError,
         match=r"has learned from [\d,]+ images that are held out here, so its samples would leak",
     ):
-        building.build(swapped, config)
+        built(swapped, name="x", run=run.id, per_class=1)
 
 
 @pytest.mark.parametrize(
@@ -173,5 +177,5 @@ def test_a_run_that_has_seen_held_out_images_is_refused(trained):
 )
 def test_a_build_of_nothing_is_refused(toy, values, text):
     with pytest.raises(UserError) as error:
-        building.build(toy(60), BuildConfig(name="x", **values))
+        built(toy(60), name="x", **values)
     assert str(error.value).startswith(text)

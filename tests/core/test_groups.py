@@ -215,8 +215,8 @@ def test_halves_of_the_training_images_are_compared_as_strangers():
 
 
 def test_copies_belong_to_whom_their_parent_does_and_the_zip_says_so(torn, tmp_path):
-    config = building.BuildConfig(name="more", pipeline="digits")
-    made, _, _ = building.build(torn, config)
+    plan = building.BuildConfig(name="more", pipeline="digits").planned(torn)
+    made, _, _ = building.build(plan, dataset=torn)
     kept = datasets.save("more", made)
     assert kept.group == "patient" and kept.members is not None and torn.members is not None
     train = torn.splits["train"]

@@ -30,6 +30,12 @@ KINDS: dict[str, tuple[dict[str, str], dict[str, object]]] = {
     "build": (DATA, {"name": "more", "pipeline": "digits"}),
     "race": (DATA, {"seconds": 1, "turns": 2, "families": "vae, flow"}),
     "bring": (DATA | {"brought": "twin"}, {}),
+    "adapt": (
+        DATA,
+        {"source": "augmented", "budget": 20, "rounds": 1, "pairs": 1, "steps": 20, "batch": 8, "width": 4,
+         "test_images": 50},
+    ),
+    "drift": (DATA, {"corruption": "contrast", "images": 100}),
     "screening": (DATA, {"seeds": 2, "steps": 20, "images": 20, "width": 4}),
 }  # fmt: skip
 

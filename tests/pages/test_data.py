@@ -862,15 +862,6 @@ def test_what_changed_since_another_version_is_shown_as_pictures(visit):
     assert first.widget("data.change.birds.mended").options == ["Came (3)", "Another label (1)"]
 
 
-def test_images_are_added_by_choice_of_a_chain(visit, tmp_path, doubles, spawned, asked):
-    doubles(tmp_path)
-    seen = visit("data", data="doubles", **{"data.view": "version"}).calm()
-    assert seen.widget("data.build").disabled  # neither a chain nor a run yet
-    seen.set(data__build__pipeline="digits", data__build__name="more").press("data.build").calm()
-    wanted = asked(spawned[-1])["config"]["build"]
-    assert (wanted["pipeline"], wanted["run"], wanted["name"]) == ("digits", "", "more")
-
-
 def test_a_view_only_server_decides_nothing(visit, tmp_path, doubles, setting):
     from core.quality import decisions
 

@@ -1,23 +1,21 @@
-"""What becomes of the decisions: their log with undo, a new version of the dataset, additions to it, and its ZIP."""
+"""What becomes of the decisions: their log with undo, a new version of the dataset, and its ZIP."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, get_args
 
 import streamlit as st
 
-from core import datasets, jobs, kinds, runs
+from core import datasets
 from core.ground import scratch, tables
-from pages.parts import form, shell, show
-from pages.parts import job as job_panel
+from pages.parts import shell, show
 from pages.parts.data import load, mending, relabelling
 
 
-def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
-    """Shows the decisions, and offers a version with them, one with additions, and the ZIP."""
+def draw(dataset: Any) -> None:
+    """Shows the decisions, and offers a version with them, and the ZIP."""
     left, right = st.columns(2, gap="large")
     with left:
         decided(dataset)
@@ -25,7 +23,8 @@ def draw(dataset: Any, choice: str, prepared: Mapping[str, Any]) -> None:
         with shell.guard():
             differs(dataset)
     with right:
-        add(choice, prepared)
+        st.markdown("**Add images**")
+        shell.go("build", "Mix in augmented, synthetic and adversarial ones")
         take(dataset)
         terms(dataset)
 
@@ -156,80 +155,6 @@ def make(dataset: Any, name: str) -> None:
     version = decisions.apply(dataset, name, shell.who())
     st.session_state["data.next"] = version.name
     st.session_state["_done"] = f"{version.name}: {len(version):,} images. It is chosen now."
-
-
-def add(choice: str, prepared: Mapping[str, Any]) -> None:
-    """Offers a version with augmented and synthetic images added."""
-    from core import building
-
-    st.markdown("**Add images**")
-    with st.expander("Augmented and synthetic ones, to the training part"):
-        pipeline, run = sources(choice)
-        values = form.form({"data.build": building.BuildConfig}, omit={"pipeline", "run"})[
-            "data.build"
-        ]
-        values |= {"pipeline": pipeline, "run": run}
-        values = {f"build.{name}": value for name, value in values.items()}
-        values |= {f"dataset.{name}": value for name, value in prepared.items()}
-        shell.press(
-            st,
-            "Build it",
-            begin,
-            choice,
-            values,
-            key="data.build",
-            icon=":material/construction:",
-            disabled=not shell.may_change() or not (pipeline or run),
-            help="As a job; the dataset stays as it is.",
-        )
-    builds = [job for job in jobs.listing("build") if job.config["dataset"]["name"] == choice]
-    if builds:
-        shell.live(built, 1 if builds[0].active else None, builds[0].id)
-
-
-def begin(choice: str, values: Mapping[str, Any]) -> None:
-    """Submits the build."""
-    kinds.submit("build", {"dataset": choice}, values, who=shell.who())
-
-
-def sources(choice: str) -> tuple[str, str]:
-    """Asks for the chain that makes copies and the run that makes samples; either may be none."""
-    from core import augment
-
-    item = datasets.describe(choice).medium.item
-    chains = {"": "none"} | {p.id: p.title for p in augment.presets() if p.pipeline.fits(item)}
-    chains |= {o.id: f"{o.name} (saved)" for o in augment.saved() if o.pipeline.fits(item)}
-    able = {run.id: shell.called(run) for run in runs.generators()}
-    own = [id for id in able if runs.dataset_of(jobs.get(id)) == choice]
-    able = {"": "none"} | {id: able[id] for id in [*own, *(id for id in able if id not in own)]}
-    return (
-        st.selectbox(
-            "Augmented copies by the chain",
-            list(chains),
-            key="data.build.pipeline",
-            format_func=lambda id: chains[id],
-            help="A preset of Augment, or a chain that was saved there.",
-        ),
-        st.selectbox(
-            "Synthetic images of the run",
-            list(able),
-            key="data.build.run",
-            format_func=lambda id: able[id],
-            help="Those that were trained on this dataset come first; one that has learned from held-out images is "
-            "refused.",
-        ),
-    )
-
-
-@shell.guard()
-def built(id: str) -> None:
-    """Follows the build, and says what became of it."""
-
-    job = jobs.get(id)
-    job_panel.panel(job, "data.build")
-    result = job.result()
-    if result:
-        st.caption(shell.plain(result["sentence"]))
 
 
 def take(dataset: Any) -> None:

@@ -1,0 +1,156 @@
+"""Items that can join the training images of a class: each the next in a fixed order, so that two ways share them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from core.building.experiment.arms import Setup
+from core.datasets import Dataset
+from core.ground.watch import UNWATCHED, Watch
+
+_TRIES = 5  # samples drawn for each that is wanted, at most
+_DRAWN = 200  # samples at a time
+Items = tuple[np.ndarray, int]  # levels (n, C, H, W), and how many could not be made
+
+
+class Augmented:
+    """Copies of the training images of a part, changed by a chain.
+
+    Args:
+        dataset: With labels.
+        pipeline: Id of the chain.
+        parents: Rows of the images to copy by part, each (n,).
+        seed: Of the chain; copy after copy of each image, in their order.
+    """
+
+    def __init__(
+        self, dataset: Dataset, pipeline: str, parents: Mapping[int, np.ndarray], seed: int
+    ) -> None:
+        from core import augment
+
+        self.dataset, self.parents, self.seed = dataset, parents, seed
+        chain = augment.load(pipeline)
+        augment.training(chain)  # refuses what mixes labels, or works image by image
+        import torch
+
+        train = dataset.splits["train"]
+        y = None if dataset.y is None else torch.as_tensor(dataset.y[train])
+        context = augment.Context(dataset.items(train), y, len(dataset.classes))
+        self.chain = augment.Chain(chain, context)
+
+    def take(self, part: int, label: int, start: int, count: int) -> Items:
+        """Makes the copies from ``start`` on, ``count`` of them, of the images of a part."""
+        import torch
+
+        rows = self.parents[part]
+        if not len(rows) or not count:
+            return np.asarray(self.dataset.x[:0]), count
+        number = np.arange(start, start + count)
+        chosen, copy = rows[number % len(rows)], number // len(rows)
+        ids = torch.as_tensor(chosen * 1000 + copy)
+        y = None if self.dataset.y is None else torch.as_tensor(self.dataset.y[chosen])
+        x = self.chain.apply(self.dataset.items(chosen), self.chain.draw(self.seed, ids, y))
+        return self.dataset.medium.write(x, self.dataset.levels), 0
+
+
+class Synthetic:
+    """Samples of a model that pass the gate, class by class, drawn as they are needed.
+
+    Args:
+        real: The training images that the model has seen.
+        draw: Makes samples of ids and labels as a model sees them; the labels may be another's choice, (n,).
+        judge: Names the images of the real ones, and has their ``features``.
+        gates: ``confidence``, ``authentic``, ``distinct``.
+    """
+
+    def __init__(
+        self,
+        real: Dataset,
+        draw: Callable[[Any, Any], tuple[Any, Any]],
+        judge: Any,
+        gates: Mapping[str, Any],
+        watch: Watch = UNWATCHED,
+    ) -> None:
+        import torch
+
+        self.real, self.draw, self.judge, self.gates, self.watch = real, draw, judge, gates, watch
+        self.kept: dict[int, list[np.ndarray]] = {}
+        self.points: list[np.ndarray] = []
+        self.refused: dict[str, int] = {}
+        self.drawn: dict[int, int] = {}
+        self.next = 0
+        with torch.inference_mode():
+            self.known = judge.features(real.images(slice(None))).numpy()
+
+    def take(self, part: int, label: int, start: int, count: int) -> Items:
+        """Gives the samples of a class from ``start`` on, as many of ``count`` as pass the gate in a bounded search."""
+        end = start + count
+        while len(self.kept.get(label, ())) < end and self.drawn.get(label, 0) < _TRIES * end:
+            self._more(label)
+            self.watch.check()
+        got = self.kept.get(label, [])[start:end]
+        empty = np.asarray(self.real.x[:0])
+        return (np.stack(got) if got else empty), count - len(got)
+
+    def _more(self, label: int) -> None:
+        """Draws some samples of a class, and keeps what passes, under the class that it belongs to."""
+        import torch
+
+        from core.building.gate import gate
+
+        ids = torch.arange(self.next, self.next + _DRAWN)
+        self.next += _DRAWN
+        self.drawn[label] = self.drawn.get(label, 0) + _DRAWN
+        with torch.inference_mode():
+            samples, y = self.draw(ids, torch.full((_DRAWN,), label))
+            raw = self.real.medium.kept(samples, self.real.levels)
+            x = self.real.medium.seen(torch.as_tensor(raw), self.real.levels)
+            shares = torch.cat([self.judge(part).softmax(1) for part in x.split(500)])
+            labels = shares.argmax(1) if y is None else y
+            points = torch.cat([self.judge.features(part) for part in x.split(500)]).numpy()
+        passed = gate(
+            points,
+            self.known,
+            chances=shares.gather(1, labels[:, None])[:, 0].numpy(),
+            confidence=self.gates["confidence"],
+            authentic=self.gates["authentic"],
+            distinct=self.gates["distinct"],
+            earlier=np.concatenate(self.points) if self.points else None,
+        )
+        for name, n in passed.refused.items():
+            self.refused[name] = self.refused.get(name, 0) + n
+        self.points.append(points[passed.keep])
+        for i in np.flatnonzero(passed.keep):
+            self.kept.setdefault(int(labels[i]), []).append(raw[i])
+
+
+def model_of(
+    trial: Setup, data: Dataset, seed: int, watch: Watch = UNWATCHED
+) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Trains a generative model on real images alone, and gives what draws its samples; see :class:`Synthetic`."""
+    import torch
+
+    from core.models import build, families
+    from core.training import TrainConfig, Trainer, batch_of, spec_of
+    from core.training.trained import finished
+
+    config = trial.config
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = build(config.family, {}, spec_of(data))
+    batch = min(batch_of(model, TrainConfig()), max(8, len(data)))
+    train = TrainConfig(
+        images=config.model_images, batch=batch, seed=seed, watch=False, precision="float32"
+    )
+    trainer = Trainer(model, data, train, torch.device("cpu"))
+    published = finished(trainer, "Training a generative model", watch.aside())
+    sampling = families.get(config.family).sampling()
+
+    def draw(ids: Any, labels: Any) -> tuple[Any, Any]:
+        y = labels if published.classes else None
+        return published.sample(ids.tolist(), y, seed, sampling).clone(), y
+
+    return draw

@@ -1,0 +1,322 @@
+"""Items that must not be used any more: one list for who opted out and for what is to be forgotten.
+
+``optout.jsonl`` in the home folder holds a line for each: the digest of its pixels, and a coarse grey look (16 × 16),
+by which near copies are known again: lighter or darker, mirrored, a little moved, of another size. What is on the list
+is left out of every later import, build and export.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import FileLock
+
+from core.catalog import UserError
+from core.datasets import pictures
+from core.datasets.dataset import SPLITS, Dataset, assemble, chunks, digests
+from core.ground import files
+from core.ground.cache import Cache
+from core.ground.settings import settings
+from core.ground.writing import many, one_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SIDE = 16  # of a look, in values
+NEAR = 0.12  # difference of two looks, as a share of their contrast, up to which they are the same picture
+_FLAT = 0.02  # contrast below which a picture has no look
+
+
+@dataclass(frozen=True)
+class OptOut:
+    """An item that must not be used.
+
+    Attributes:
+        digest: Of its pixels; None of a file that was never an item.
+        look: uint8 (16, 16) 0 … 255; None of what is no picture.
+        source: Where it was, ``digits:5`` or the name of a file.
+        reason, who: Why it is left out, and who says so.
+        when: Seconds since 1970.
+    """
+
+    digest: int | None
+    look: np.ndarray | None = field(repr=False)
+    source: str
+    reason: str
+    who: str = ""
+    when: float = 0.0
+
+
+def file() -> Path:
+    """Gives the place of the list."""
+    return settings().home.absolute() / "optout.jsonl"
+
+
+_listed = Cache[tuple[OptOut, ...]](4)
+
+
+def listed() -> tuple[OptOut, ...]:
+    """Reads the list.
+
+    Raises:
+        UserError: If it is damaged: nothing goes on without knowing what must be left out.
+    """
+    try:
+        stat = file().stat()
+    except FileNotFoundError:
+        return ()
+    return _listed.get((str(file()), stat.st_mtime_ns, stat.st_size, stat.st_ino), _read)
+
+
+def _read() -> tuple[OptOut, ...]:
+    entries = []
+    for number, line in enumerate(file().read_bytes().splitlines(), 1):
+        try:
+            record = json.loads(line)
+            digest, look = record["digest"], record["look"]
+            if look is not None:
+                look = np.frombuffer(base64.b64decode(look), np.uint8).reshape(SIDE, SIDE)
+            entries.append(
+                OptOut(
+                    None if digest is None else int(digest, 16),
+                    look,
+                    source=str(record["source"]),
+                    reason=str(record["reason"]),
+                    who=str(record["who"]),
+                    when=float(record["when"]),
+                )
+            )
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(
+                f"{file()} is damaged in line {number} ({type(error).__name__}), so it is not known what must be left "
+                "out. Restore it."
+            ) from None
+    return tuple(entries)
+
+
+def stamp() -> str:
+    """Names the content of the list; empty for an empty one."""
+    entries = listed()
+    said = [
+        (entry.digest, None if entry.look is None else entry.look.tobytes()) for entry in entries
+    ]
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:16] if entries else ""
+
+
+def forget(dataset: Dataset, rows: Sequence[int], reason: str, who: str = "") -> int:
+    """Puts items of a dataset on the list; gives how many were not there.
+
+    Raises:
+        UserError: If the server is view-only, there is no reason or no such item.
+    """
+    index = np.asarray(rows, np.int64)
+    if not len(index) or index.min() < 0 or index.max() >= len(dataset):
+        raise UserError(
+            f"{dataset.name} has the rows 0 to {len(dataset) - 1:,}, got {', '.join(map(str, rows)) or 'none'}. "
+            "Choose one of them."
+        )
+    x = np.asarray(dataset.x[index])
+    keys, seen = digests(x), _looks(dataset, index)
+    return _add([
+        OptOut(int(key), None if seen is None else seen[i], f"{dataset.name}:{row}", "")
+        for i, (key, row) in enumerate(zip(keys, index.tolist(), strict=True))
+    ], reason, who)  # fmt: skip
+
+
+def forget_file(data: bytes, name: str, reason: str, who: str = "") -> int:
+    """Puts a picture on the list that need not be in any dataset; gives how many were not there (0 or 1).
+
+    Raises:
+        UserError: As :func:`forget`, or if it is no picture.
+    """
+    import torch
+
+    decoded = pictures.decode(data, 64, megapixels=settings().max_megapixels)
+    if isinstance(decoded, str):
+        raise UserError(f"{one_line(name)} {decoded}. Choose another file.")
+    x = torch.as_tensor(np.array(decoded.pixels))[None].float() / 255
+    return _add([OptOut(None, _coarse(x)[0], name, "")], reason, who)
+
+
+def _add(entries: Sequence[OptOut], reason: str, who: str) -> int:
+    settings().allow_change("put items on the list of what must not be used")
+    reason = one_line(reason)[:300]
+    if not reason:
+        raise UserError(
+            "An item is left out for a reason, got ''. Say why: --reason \"asked by mail\"."
+        )
+    with files.full_disk_told():
+        file().parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file().with_suffix(".lock")):
+            old = listed()
+            known = {_key(entry) for entry in old}
+            new = {key: entry for entry in entries if (key := _key(entry)) not in known}
+            records = [
+                {
+                    "digest": None if entry.digest is None else f"{entry.digest:016x}",
+                    "look": None
+                    if entry.look is None
+                    else base64.b64encode(entry.look.tobytes()).decode(),
+                    "source": one_line(entry.source)[:300],
+                    "reason": reason,
+                    "who": one_line(who)[:100],
+                    "when": time.time(),
+                }
+                for entry in new.values()
+            ]
+            before = file().read_bytes() if old else b""
+            lines = "".join(json.dumps(record) + "\n" for record in records).encode()
+            if records:
+                files.write_atomic(file(), before + lines)
+    return len(new)
+
+
+def _key(entry: OptOut) -> Any:
+    return entry.digest if entry.digest is not None or entry.look is None else entry.look.tobytes()
+
+
+def matches(dataset: Dataset) -> dict[int, OptOut]:
+    """Finds the items of a dataset that are on the list, or near copies of one that is: by row, what it is.
+
+    Raises:
+        UserError: If the list is damaged.
+    """
+    entries = listed()
+    found: dict[int, OptOut] = {}
+    if not entries:
+        return found
+    by_digest = {entry.digest: entry for entry in entries if entry.digest is not None}
+    if by_digest:
+        keys = np.concatenate([digests(part) for part in chunks(dataset.x)] or [np.zeros(0)])
+        for row in np.flatnonzero(np.isin(keys, np.array(list(by_digest), np.uint64))):
+            found[int(row)] = by_digest[int(keys[row])]
+    seen = [entry for entry in entries if entry.look is not None]
+    views, owner = _views(seen)
+    if len(views):
+        for start in range(0, len(dataset), 2000):
+            index = np.arange(start, min(start + 2000, len(dataset)))
+            looks = _looks(dataset, index)
+            if looks is None:
+                break
+            away, which = _nearest(looks, views)
+            for i in np.flatnonzero(away < NEAR):
+                found.setdefault(start + int(i), seen[int(owner[which[i]])])
+    return dict(sorted(found.items()))
+
+
+def without(dataset: Dataset, write: Callable[[np.ndarray], np.ndarray] | None = None) -> Dataset:
+    """Leaves out the items that are on the list, with a note; the dataset itself if there is none.
+
+    Args:
+        dataset: What may hold some.
+        write: Gives the levels of the rows that stay, for a set that does not fit into memory.
+
+    Raises:
+        UserError: If the list is damaged, or nothing is left.
+    """
+    out = matches(dataset)
+    if not out:
+        return dataset
+    rows = np.setdiff1d(np.arange(len(dataset)), np.array(list(out)))
+    if not len(rows):
+        raise UserError(
+            f"Every item of {dataset.name} is on the list of what must not be used ({file()}). Choose other items."
+        )
+    note = (
+        f"{many(len(out), 'item')} left out, because {'they are' if len(out) > 1 else 'it is'} on the list of what "
+        "must not be used."
+    )
+    return kept(dataset, rows, note, None if write is None else write(rows))
+
+
+def kept(dataset: Dataset, rows: np.ndarray, note: str, x: np.ndarray | None = None) -> Dataset:
+    """Keeps some items of a dataset, each in its split; ``x`` are their levels, where they were written already."""
+    split_of = dataset.split_of()[rows]
+    attributes = {name: column[rows] for name, column in (dataset.attributes or {}).items()}
+    parents = attributes.get("parent")
+    if parents is not None and parents.dtype.kind == "i" and (parents < len(dataset)).all():
+        place = np.full(len(dataset), -1, np.int64)
+        place[rows] = np.arange(len(rows))
+        attributes["parent"] = np.where(parents >= 0, place[parents], -1)
+    return assemble(
+        np.asarray(dataset.x[rows]) if x is None else x,
+        None if dataset.y is None else dataset.y[rows],
+        dataset.classes,
+        {
+            split: np.flatnonzero(split_of == code).astype(np.int64)
+            for code, split in enumerate(SPLITS)
+        },
+        levels=dataset.levels,
+        attributes=attributes or None,
+        name=dataset.name,
+        parent=dataset.parent,
+        refused=dataset.refused,
+        notes=(*dataset.notes, note),
+        source=dataset.source,
+        terms=dataset.terms,
+        medium=dataset.medium.name,
+        group=dataset.group,
+    )
+
+
+# --- How a picture looks ----------------------------------------------------------------------------------------------
+
+
+def _looks(dataset: Dataset, rows: np.ndarray) -> np.ndarray | None:
+    """Gives the coarse looks of items, uint8 (n, 16, 16); None of a medium that is not of pictures."""
+    if dataset.medium.item != "picture":
+        return None
+    return _coarse(dataset.items(rows))
+
+
+def _coarse(x: Tensor) -> np.ndarray:
+    """Gives the coarse looks of pictures (N, C, H, W) in [0, 1], uint8 (N, 16, 16)."""
+    from torch.nn import functional as F
+
+    weights = x.new_tensor([0.299, 0.587, 0.114]) if x.shape[1] == 3 else x.new_ones(x.shape[1])
+    grey = (x * (weights / weights.sum()).view(1, -1, 1, 1)).sum(1, keepdim=True)
+    return (F.adaptive_avg_pool2d(grey, SIDE)[:, 0] * 255).round().byte().numpy()
+
+
+def _views(entries: Sequence[OptOut]) -> tuple[np.ndarray, np.ndarray]:
+    """Gives the patterns (V, D) of entries as they may have been moved, and whose each is, (V,)."""
+    views, owner = [], []
+    for place, entry in enumerate(entries):
+        assert entry.look is not None
+        for turned in (entry.look, entry.look[:, ::-1]):
+            for down in range(3):
+                for right in range(3):
+                    views.append(turned[down : down + SIDE - 2, right : right + SIDE - 2])
+                    owner.append(place)
+    if not views:
+        return np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
+    patterns, plain = _patterns(np.stack(views)), np.array(owner)
+    shown = np.abs(patterns).sum(1) > 0
+    return patterns[shown], plain[shown]
+
+
+def _patterns(looks: np.ndarray) -> np.ndarray:
+    """Gives looks at the same light and contrast, float32 (N, D) of length one; of flat ones nothing but zeros."""
+    x = looks.reshape(len(looks), -1).astype(np.float32) / 255
+    x = x - x.mean(1, keepdims=True)
+    contrast = x.std(1, keepdims=True)
+    length = np.sqrt(np.square(x).sum(1, keepdims=True))
+    return np.where(contrast > _FLAT, x / np.maximum(length, 1e-9), 0).astype(np.float32)
+
+
+def _nearest(looks: np.ndarray, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the nearest view of each look: the distance of their patterns (N,), and which it is (N,)."""
+    mine = _patterns(looks[:, 1:-1, 1:-1])
+    likeness = mine @ views.T  # (N, V)
+    which = likeness.argmax(1)
+    best = likeness[np.arange(len(mine)), which]
+    away = np.sqrt(np.maximum(0.0, 2 - 2 * best))
+    return np.where(np.abs(mine).sum(1) > 0, away, np.inf), which

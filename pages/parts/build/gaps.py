@@ -1,0 +1,490 @@
+"""What a dataset lacks, and a plan that fills it: sliders move the chart, the map and the cost at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core import jobs
+from core.building.coverage import FEWEST, Coverage, GapsConfig
+from core.datasets import Dataset
+from core.ground.cache import Cache
+from core.ground.writing import many, percent, percents
+from pages.parts import form, job, shell, show, table
+from pages.parts.build import rounds
+from pages.parts.map import Trait, pack, points
+
+KEY = "build.gaps"
+TARGETS = {
+    "uniform": "equally many of each",
+    "reference": "as many as in the held-out images",
+    "failures": "more of what is got wrong",
+}
+ORIGINS = {
+    "real": "real",
+    "augmented": "changed copies",
+    "synthetic": "samples",
+    "adversarial": "attacked",
+}
+SLIDERS = 12  # classes with a slider of their own
+MAPPED = 1000  # images of the map
+_known: Cache[tuple[Coverage, list[Any]]] = Cache(8)
+
+
+def draw(dataset: Dataset, name: str, prepared: Mapping[str, Any]) -> None:
+    """Shows what is missing, what would fill it, how good the set is as a whole, and building in rounds."""
+    config = asked(dataset)
+    with shell.guard():
+        found, measures = looked_at(dataset, config)
+        st.markdown(f"**{shell.plain(found.sentence)}**")
+        for note in found.notes:
+            st.caption(shell.plain(note))
+        steer(dataset, name, prepared, found, config)
+        st.subheader("Slice by slice", anchor=False)
+        slices(found)
+        st.subheader("The set as a whole", anchor=False)
+        whole(measures)
+    st.subheader("Build in rounds", anchor=False)
+    rounds.draw(dataset, name, prepared)
+
+
+def asked(dataset: Dataset) -> GapsConfig:
+    """Draws what is counted, and what the slices should hold."""
+    from core.building.axes import axes
+
+    known = axes(dataset)
+    first = ["class"] if dataset.labelled else []
+    options = [",".join(first)] if first else []
+    options += [",".join([*first, axis]) for axis in known if axis not in first]
+    by, target, more = st.columns([2, 2, 1], vertical_alignment="bottom")
+    chosen = by.selectbox(
+        "Counted by",
+        options,
+        key=f"{KEY}.by.{dataset.name}",
+        format_func=lambda axes: shell.plain(
+            " and ".join(axes.split(",")).replace("cluster", "kind of picture")
+        ),
+        help="Kinds of pictures are groups that look alike, found by k-means on the real training images.",
+    )
+    wanted = target.selectbox(
+        "There should be",
+        list(TARGETS),
+        key=f"{KEY}.target",
+        format_func=lambda target: TARGETS[target],
+        help="What is got wrong comes from the newest evaluations (Evaluate) and attacks (Robustness) on this dataset.",
+    )
+    with more.popover("Settings", icon=":material/tune:", width="stretch"):
+        values = form.flat({KEY: GapsConfig}, omit={"by", "target"})[KEY]
+    return GapsConfig.of({**values, "by": chosen, "target": wanted}, "gaps")
+
+
+def looked_at(dataset: Dataset, config: GapsConfig) -> tuple[Coverage, list[Any]]:
+    """Counts and measures a dataset; once, until it, the question or what was found of it changes."""
+    from core.building.coverage import coverage
+    from core.building.failures import failures
+    from core.building.set_measures import set_measures
+    from core.building.version import provenance
+
+    wrong = failures(dataset)
+    origin = hashlib.sha256("\n".join(provenance(dataset)["origin"].tolist()).encode()).hexdigest()
+    key = (dataset.fingerprint, origin, str(config.record()), tuple(each.job for each in wrong))
+
+    def make() -> tuple[Coverage, list[Any]]:
+        bar = show.Bar("Looking at the images")
+        try:
+            found = coverage(dataset, config, failures=wrong, watch=bar)
+            return found, set_measures(dataset, found, config, bar)
+        finally:
+            bar.close()
+
+    return _known.get(key, make)
+
+
+# --- Steering ---------------------------------------------------------------------------------------------------------
+
+
+@st.fragment
+@shell.guard()
+def steer(
+    dataset: Dataset, name: str, prepared: Mapping[str, Any], found: Coverage, config: GapsConfig
+) -> None:
+    """Draws the budget, a slider for each class and for the origins, and what follows from them."""
+    from core.building.proposal import shared_out, within
+
+    total = len(dataset.splits["train"])
+    missing = sum(each.missing for each in found.slices if each.verdict == "short")
+    head = st.columns([1.1, 1.3, 1.3, 1.1], vertical_alignment="bottom")
+    budget = form.whole(
+        "Items to add",
+        f"{KEY}.budget",
+        min(100_000, missing or max(10, total // 10)),
+        "The budget: images that join the training images in all.",
+        head[0],
+        most=1_000_000,
+        called="The number of items",
+    )
+    labels = [-1] if "class" not in found.axes else list(range(len(dataset.classes)))
+    fair = shared_out(found, budget)
+    usual = dict.fromkeys(labels, 0)
+    for each, n in zip(found.slices, fair.tolist(), strict=True):
+        usual[each.label] += n
+    asked = (dataset.fingerprint, str(config.record()), budget)
+    if st.session_state.get(f"{KEY}.of") != asked:
+        st.session_state[f"{KEY}.of"] = asked
+        _fill(usual)
+    run, copies = origins(dataset, head)
+    head[3].button(
+        "Fill the gaps",
+        key=f"{KEY}.fill",
+        icon=":material/auto_fix_high:",
+        on_click=_fill,
+        args=(usual,),
+        width="stretch",
+        help="Gives every item of the budget to the slices that lack most for what there should be.",
+    )
+    classes = by_hand(dataset, labels, usual, budget)
+    given = fair if classes == usual else within(found, classes)
+    offer(dataset, name, prepared, found, given, run, copies if run else 1.0)
+    left, right = st.columns([1.25, 1], gap="medium")
+    with left:
+        histogram(dataset, found, given, copies if run else 1.0)
+    with right:
+        mapped(dataset, found, given, str(config.record()))
+
+
+def _fill(usual: Mapping[int, int]) -> None:
+    for label, count in usual.items():
+        st.session_state[f"{KEY}.n.{label}"] = count
+
+
+def origins(dataset: Dataset, head: Any) -> tuple[str, float]:
+    """Draws which model may make items, and how many are changed copies instead."""
+    from core.augment.generative import runs_for
+
+    listed = {run.id: run for run in runs_for("sample", dataset)}
+    run = head[1].selectbox(
+        "Made by",
+        ["", *listed],
+        key=f"{KEY}.run.{dataset.name}",
+        format_func=lambda id: "changed copies only" if not id else shell.called(listed[id]),
+        help="A model's samples pass the gate before they join; others are changed copies of training images.",
+    )
+    copies = head[2].slider(
+        "Of these, changed copies",
+        0,
+        100,
+        50,
+        5,
+        key=f"{KEY}.copies",
+        format="%d %%",
+        disabled=not run,
+        help="The others are samples of the model.",
+    )
+    return run or "", copies / 100
+
+
+def by_hand(
+    dataset: Dataset, labels: list[int], usual: Mapping[int, int], budget: int
+) -> dict[int, int]:
+    """Draws a slider for each class; of many classes for those that get most."""
+    chosen = sorted(labels, key=lambda label: (-usual[label], label))[:SLIDERS]
+    with st.expander("Items by class", icon=":material/tune:"):
+        if len(labels) > len(chosen):
+            st.caption(f"The {SLIDERS} classes that lack most; the others get what was proposed.")
+        columns = st.columns(min(4, len(chosen)))
+        values = dict(usual)
+        for place, label in enumerate(sorted(chosen)):
+            key = f"{KEY}.n.{label}"
+            most = max(10, budget, int(st.session_state.get(key, 0)))
+            said = dataset.classes[label] if label >= 0 else "all"
+            values[label] = int(
+                columns[place % len(columns)].slider(shell.plain(said), 0, most, key=key)
+            )
+    return values
+
+
+def histogram(dataset: Dataset, found: Coverage, given: np.ndarray, copies: float) -> None:
+    """Draws the training items by origin, what would join, and where each should be."""
+    import plotly.graph_objects as go
+
+    most = 40
+    order = range(len(found.slices))
+    if len(found.slices) > most:
+        order = sorted(order, key=lambda k: -(given[k] + found.slices[k].missing))[:most]
+        st.caption(f"The {most} of {len(found.slices):,} slices that lack or get most.")
+    shown = [found.slices[k] for k in order]
+    names = [each.name for each in shown]
+    figure = go.Figure()
+    every = list(dict.fromkeys(origin for each in shown for origin in each.origins))
+    for number, origin in enumerate(every):
+        figure.add_bar(
+            x=names,
+            y=[each.origins.get(origin, 0) for each in shown],
+            name=ORIGINS.get(origin, origin),
+            marker_color=show.colour(number),
+        )
+    added = given[list(order)]
+    copied = np.round(added * copies).astype(int)
+    for number, (title, counts) in enumerate(
+        (("+ changed copies", copied), ("+ samples", added - copied)), len(every)
+    ):
+        if counts.any():
+            figure.add_bar(
+                x=names,
+                y=counts.tolist(),
+                name=title,
+                marker={"color": show.colour(number), "pattern": {"shape": "/"}},
+            )
+    total = sum(each.n for each in found.slices) + int(given.sum())
+    figure.add_scatter(
+        x=names,
+        y=[each.target * total for each in shown],
+        mode="markers",
+        marker={"symbol": "line-ew", "size": 16, "line": {"width": 2, "color": show.ink()}},
+        name="should be",
+    )
+    figure.update_layout(
+        barmode="stack", height=290, xaxis_type="category", yaxis_title="training items"
+    )
+    show.plot(
+        figure, key=f"{KEY}.histogram", alt="Training items of each slice, and what would join"
+    )
+
+
+def mapped(dataset: Dataset, found: Coverage, given: np.ndarray, asked: str) -> None:
+    """Draws training and held-out images as points, coloured by how much would join their slice."""
+    share = given / max(1, int(given.max()))
+    level = tuple(np.where(given == 0, 0, np.where(share < 0.5, 1, 2)).tolist())
+    answer = points(
+        packed(dataset.fingerprint, asked, level, dataset, found),
+        key=f"{KEY}.map",
+        height=220,
+        alt="Training images as discs and held-out ones as rings; near points are alike",
+    )
+    st.caption(
+        "Discs are training images, rings held-out ones: where rings stand alone, the training set has nothing alike."
+    )
+    if answer.picked:
+        rows = map_rows(dataset)[np.array(answer.picked)][:40]
+        show.pictures(
+            dataset.pictures(rows),
+            columns=10,
+            key=f"{KEY}.lasso",
+            alt=f"{len(rows)} images chosen on the map",
+            max_height=120,
+        )
+
+
+def map_rows(dataset: Dataset) -> np.ndarray:
+    """Chooses the images of the map: of training and of held-out ones, evenly."""
+    from core.datasets import evenly
+
+    return np.concatenate(
+        [evenly(dataset.splits["train"], MAPPED), evenly(dataset.splits["valid"], MAPPED // 3)]
+    )
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def packed(
+    fingerprint: str, asked: str, level: tuple[int, ...], _dataset: Any, _found: Coverage
+) -> bytes:
+    """Packs the map: the two main directions of the space that the slices were found in."""
+    rows = map_rows(_dataset)
+    train = len(rows) - min(len(_dataset.splits["valid"]), MAPPED // 3)
+    places = _found.points[rows]
+    centred = places - places.mean(0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    xy = np.pad(centred @ directions[:2].T, ((0, 0), (0, max(0, 2 - len(directions)))))[:, :2]
+    of = _found.of[rows]
+    gets = np.where(of >= 0, np.array(level)[of], 0)
+    traits = [Trait("Would get", gets, ["nothing", "some", "most"], quiet=(0,))]
+    if _dataset.labelled:
+        traits.append(Trait("Class", _dataset.y[rows], _dataset.classes))
+    return pack(
+        {"": xy * [1, -1]},
+        traits,
+        _dataset.pictures(rows),
+        np.arange(len(rows)) >= train,
+        titles=[f"image {i}" for i in rows],
+    )
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def cost(plan: str, fingerprint: str, _dataset: Any) -> Mapping[str, Any]:
+    """Says what a plan would give and cost."""
+    from core.building import Plan, expected
+
+    return expected(Plan.read(plan), _dataset)
+
+
+def offer(
+    dataset: Dataset,
+    name: str,
+    prepared: Mapping[str, Any],
+    found: Coverage,
+    given: np.ndarray,
+    run: str,
+    copies: float,
+) -> None:
+    """Says what the plan costs, and offers to build it or to take it away."""
+    from core import augment, datasets
+    from core.building.proposal import proposal
+    from core.kinds import build
+
+    if not given.sum():
+        st.caption("Nothing would join. Add items, or choose what there should be.")
+        return
+    chains = [preset.id for preset in augment.presets()] + [each.id for each in augment.saved()]
+    usual = datasets.usual_chain(dataset)
+    left, middle, right, file = st.columns([1.2, 1.4, 1, 1], vertical_alignment="bottom")
+    chain = left.selectbox(
+        "Copies are changed by",
+        chains,
+        index=chains.index(usual) if usual in chains else 0,
+        key=f"{KEY}.chain.{dataset.name}",
+        help="A chain of augmentations; make your own on the page Augment.",
+    )
+    title = middle.text_input(
+        "Name of the new dataset", f"{dataset.name}-filled", key=f"{KEY}.name.{dataset.name}"
+    )
+    plan = proposal(
+        dataset, found, given, start=name, values=prepared, pipeline=chain, run=run, copies=copies
+    ).with_(name=title)
+    shell.press(
+        right,
+        "Build it",
+        build.start,
+        plan,
+        title,
+        type="primary",
+        key=f"{KEY}.build",
+        icon=":material/construction:",
+        disabled=not shell.may_change(),
+        width="stretch",
+        help="As a job: a new version, with where each item comes from.",
+    )
+    file.download_button(
+        "Plan (JSON)",
+        plan.text(),
+        f"{dataset.name}-plan.json",
+        "application/json",
+        key=f"{KEY}.plan",
+        icon=":material/download:",
+        on_click="ignore",
+        width="stretch",
+        help="Change it by hand, or run it with: python -m core build plan.json",
+    )
+    with shell.guard():
+        costs = cost(plan.text(), dataset.fingerprint, dataset)
+        said = f"{costs['added']:,} items would join, {costs['images']:,} in all, {costs['megabytes']:.1f} MB."
+        st.caption(shell.plain(" ".join([said, *costs["notes"]])))
+    mine = [each for each in jobs.listing("build") if each.config["dataset"]["name"] == name]
+    if mine:
+        watch(mine[0].id)
+
+
+def watch(id: str) -> None:
+    """Shows how the newest build of this dataset stands, until it has ended."""
+    shell.live(_watched, 1 if jobs.get(id).active else None, id)
+
+
+@shell.guard()
+def _watched(id: str) -> None:
+    building = jobs.get(id)
+    job.panel(building, f"{KEY}.job")
+    result = building.result() if building.status == "finished" else None
+    if result:
+        st.success(shell.plain(f"{result['name']}: {result['sentence']}"), icon=":material/check:")
+
+
+# --- What was found ---------------------------------------------------------------------------------------------------
+
+
+def slices(found: Coverage) -> None:
+    """Shows each slice with its share, its target, the interval of the gap, and what failed in it."""
+    rows = []
+    for each in found.slices:
+        gap = each.gap
+        told = each.verdict != "cannot tell"
+        rows.append(
+            {
+                **dict(zip(found.axes, each.values, strict=True)),
+                "items": each.n,
+                "held out": each.reference,
+                "share": 100 * each.share.value,
+                "should be": 100 * each.target,
+                "difference, 95 %": f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+                if told
+                else f"n < {FEWEST}",
+                "verdict": each.verdict,
+                **{
+                    failure.title: _failed(e)
+                    for failure, e in zip(found.failures, each.failures, strict=True)
+                },
+            }
+        )
+    frame = pd.DataFrame(rows).rename(columns={"cluster": "kind of picture"})
+    style = st.column_config.NumberColumn(format="%.1f %%")
+    st.dataframe(
+        show.named(frame, "class", *found.axes),
+        hide_index=True,
+        key=f"{KEY}.slices",
+        column_config={"share": style, "should be": style},
+        alt="Training items of each slice, their share, what it should be, and what failed",
+    )
+    if found.failures:
+        st.caption(
+            "What is got wrong is counted on held-out images: those that a model makes nothing like, and those that a "
+            f"classifier names wrongly, or does under attack. Of fewer than {FEWEST} images nothing can be told."
+        )
+
+
+def _failed(estimate: Any) -> str:
+    if estimate.n < FEWEST:
+        return f"cannot tell (n = {estimate.n})"
+    return f"{percent(estimate.value, 0)} ({percents(estimate.low, estimate.high, 0)}, n = {estimate.n:,})"
+
+
+def whole(measures: list[Any]) -> None:
+    """Shows variety, likeness to the world and authenticity, before and after something was added."""
+    rows = []
+    for each in measures:
+        main = each.after or each.before
+        if main is None:
+            rows.append(
+                table.Row(each.title, "–", note=f"Not measured: {each.why}.", why=each.means)
+            )
+            continue
+        before = each.before if each.after else None
+        rows.append(
+            table.Row(
+                each.title,
+                _said(main.value, each.share),
+                main.value,
+                f"{_said(main.low, each.share)} to {_said(main.high, each.share)}, n = {main.n:,}",
+                main.interval,
+                _said(each.floor.value, each.share) if each.floor else "",
+                each.floor.value if each.floor else None,
+                1.0 if each.share else None,
+                each.means,
+                f"Before anything was added: {_said(before.value, each.share)} "
+                f"({_said(before.low, each.share)} to {_said(before.high, each.share)}, n = {before.n:,})"
+                if before
+                else "",
+            )
+        )
+    table.table(rows, alt="Measures of the training set as a whole")
+    added = sum(each.after is not None for each in measures)
+    if not added:
+        st.caption(
+            f"Nothing was added to this dataset yet: {many(len(rows), 'measure')} of its real images."
+        )
+
+
+def _said(value: float, share: bool) -> str:
+    return percent(value) if share else f"{value:.1f}"

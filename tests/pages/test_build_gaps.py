@@ -1,0 +1,82 @@
+"""The views of the Build page about what is missing and about drift."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from core import datasets, jobs
+from core.building import Plan
+
+
+@pytest.fixture
+def starved():
+    """A saved dataset of three classes, of which the last has 4 training images."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], [70, 70, 44])
+    x = (rng.integers(30, 220, (3, 1, 8, 8))[y] + rng.integers(-20, 20, (184, 1, 8, 8))).astype(
+        np.uint8
+    )
+    held = np.concatenate([np.arange(20), np.arange(70, 90), np.arange(140, 180)])
+    train = np.setdiff1d(np.arange(184), held)
+    splits = {"train": train, "valid": held[::2], "test": held[1::2]}
+    return datasets.save(
+        "starved", datasets.assemble(x, y, ("a_b", "b", "c"), splits, name="starved")
+    )
+
+
+def test_what_is_missing_is_said_and_sliders_move_the_plan(visit, starved, spawned):
+    seen = visit("build", **{"build.view": "gaps", "data": "starved"}).calm()
+    assert "Short of images: c (4 there, 31 missing)" in seen.texts()
+    assert seen.widget("build.gaps.budget").value == 31
+    assert [seen.widget(f"build.gaps.n.{k}").value for k in range(3)] == [0, 0, 31]
+    assert "31 items would join, 215 in all" in seen.texts("caption")
+    assert seen.shown("build.gaps.map")
+    assert "Like the world (representativeness)" in seen.measures
+    seen.set(build__gaps__n__1=9)
+    assert "40 items would join" in seen.texts("caption")
+    seen.press("build.gaps.fill").calm()
+    assert "31 items would join" in seen.texts("caption")
+    seen.set(build__gaps__budget=12).calm()
+    assert seen.widget("build.gaps.n.2").value == 12
+    seen.press("build.gaps.build").calm()
+    (job,) = (jobs.get(id) for id in spawned)
+    plan = Plan.read(job.config["build"]["plan"])
+    assert (plan.sources[0].kind, dict(plan.sources[0].counts)) == ("augmented", {"c": 12})
+    assert plan.sources[0].why["c"].startswith("gap: c has 4 items, 3.8 % where 33.3 % is wanted")
+
+
+def test_rounds_are_started_with_the_values_of_the_page(visit, starved, spawned):
+    seen = visit("build", **{"build.view": "gaps", "data": "starved"})
+    seen.set(build__adapt__budget=30).press("build.adapt.start").calm()
+    assert jobs.get(spawned[-1]).config["adapt"]["budget"] == 30
+    (jobs.get(spawned[-1]).path / "adapt.json").write_text(json.dumps(ROUNDS))
+    seen.run().calm()
+    assert "On c: adaptive +2.0 points against equal shares" in seen.texts()
+    seen.press("build.adapt.build").calm()
+    plan = Plan.read(jobs.get(spawned[-1]).config["build"]["plan"])
+    assert dict(plan.sources[0].counts) == {"c": 30}
+
+
+ROUNDS = {
+    "done": True, "asked": {"a_b": 0, "b": 0, "c": 30},
+    "verdict": "On c: adaptive +2.0 points against equal shares (1 pair; a verdict needs 6 pairs).",
+    "arms": {"real": "Real images only", "uniform": "Equal shares", "adaptive": "Adaptive"},
+    "classes": ["c"], "pairs": 1, "of": 1, "n_test": 40, "n_lacking": 20, "notes": [],
+    "gains": [{"of": "lacking", "arm": "adaptive", "against": "uniform", "effect": 2.0, "low": None, "high": None,
+               "p": None, "n": 1, "verdict": ""}],
+    "each": [{"stopped": "", "rounds": [{"round": 1, "valid": 80.0, "gain": 3.0, "low": -1.0, "high": 7.0, "n": 40,
+                                         "asked": {"a_b": 0, "b": 0, "c": 30}, "lacking": []}]}],
+}  # fmt: skip
+
+
+def test_drift_is_measured_at_once_and_a_model_as_a_job(visit, starved, spawned, setting):
+    seen = visit("build", **{"build.view": "drift", "data": "starved"}).calm()
+    assert "No drift can be seen from starved to other images of starved" in seen.texts()
+    seen.set(build__drift__corruption="contrast").calm()
+    assert "other images of starved with contrast 3 differs" in seen.texts()
+    assert "Cannot tell (fewer than 30 images of a side): c." in seen.texts("caption")
+    setting(view_only=1)
+    assert visit("build", **{"build.view": "gaps", "data": "starved"}).widget("build.adapt.start").disabled  # fmt: skip
