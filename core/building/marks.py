@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from functools import cache
 
+from core.building.version import ORIGINS
 from core.ground import xmp
-
-ORIGINS = ("real", "augmented", "synthetic", "adversarial")
 
 
 def source_type(origin: str, run: str = "", parameters: str = "") -> xmp.SourceType | None:

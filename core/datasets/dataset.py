@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "valid", "test")
 FEWEST = 8  # images that make a dataset
-Consent = Literal["unknown", "given", "not needed"]  # of the people on the images
+Consent = Literal["unknown", "given", "not needed", "withdrawn"]  # of the people on the images
 
 
 @dataclass(frozen=True, kw_only=True)
