@@ -205,6 +205,8 @@ def _entered(found: Counter[Trace], name: str, path: Path | None, data: bytes | 
     if read := {"parquet": _parquet, "tar": _tar, "npz": _arrays}.get(end):
         try:
             return read(found, path if data is None else io.BytesIO(data))
+        except UserError:  # what reads it is not installed
+            raise
         except Exception as error:  # whatever a forged file makes its reader raise
             raise UserError(
                 f"{name!r} cannot be read as .{end}: {reason(error)}. Name a whole file."
