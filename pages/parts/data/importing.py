@@ -44,6 +44,7 @@ AFTER = {
 }
 _OPEN = "data.bringing"
 _LISTED = 12  # classes that are named
+_NAMED = 3  # files that are left out, by name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -366,6 +367,10 @@ def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
         + (f", and {many(others, 'other file')}" if others else "")
     )
     about = st.container()
+    for file, why in preview.refused[:_NAMED]:
+        st.caption(shell.plain(f"Left out: {file} {why}"))
+    if others > _NAMED:
+        st.caption(f"… and {others - _NAMED:,} more; all are named after the import.")
     values = controls(preview, knobs, prefix)
     if preview.columns:
         # of a format that keeps patients together, another column can be chosen, and none cannot
