@@ -348,18 +348,27 @@ def controls(preview: datasets.Preview, knobs: Mapping[str, Any], prefix: str) -
     return values
 
 
+def understood(
+    upload: Upload, chosen: dict[str, Any]
+) -> tuple[datasets.Preview, dict[str, Any], UserError | None]:
+    """Looks into an upload with the answers, or with those that fit; gives which these are, and why others do not."""
+    bare = {name: value for name, value in chosen.items() if name != "group"}
+    wrong: UserError | None = None
+    for answers in (chosen, bare, {}):
+        try:
+            # a column of groups may be gone after another answer, which is nobody's fault
+            return looked(upload, answers), answers, None if answers == bare else wrong
+        except UserError as error:
+            wrong = wrong or error
+            if not answers:
+                raise
+    raise AssertionError
+
+
 def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
     """Shows what an upload would become, and asks what it leaves open; gives its importer and the answers."""
     prefix = f"data.upload.{upload.mark}"  # of the answers, so that another file has its own
-    chosen, wrong = answered(prefix), None
-    try:
-        preview = looked(upload, chosen)
-    except UserError as error:
-        rest = {key: value for key, value in chosen.items() if key == "group"}
-        if rest == chosen:
-            raise
-        chosen, wrong = rest, error
-        preview = looked(upload, chosen)
+    preview, chosen, wrong = understood(upload, answered(prefix))
     knobs = datasets.config_of(preview.source).knobs()
     others = len(preview.refused)
     st.markdown(
