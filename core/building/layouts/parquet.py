@@ -52,18 +52,17 @@ def write(
     told = {"huggingface": json.dumps({"info": {"features": features}})}
     schema = schema.with_metadata({**schema.metadata, **told})
     texts = [name for name in schema.names if pa.types.is_string(schema.field(name).type)]
+    options: Any = {  # pyarrow's own types know one value for all columns only
+        "compression": {"image.bytes": "none"} | dict.fromkeys(_leaves(schema), "snappy"),
+        "use_dictionary": texts,
+        "write_statistics": [name for name in schema.names if name != "image"],
+    }
     done, total = 0, len(going.dataset)
     for split, rows in going.splits():
         shards: list[Path] = []
         for number, parts in going.shards(rows, most, watch):
             shards.append(place / f"{split}-{number:05d}")
-            with pq.ParquetWriter(
-                shards[-1],
-                schema,
-                compression={"image.bytes": "none"} | dict.fromkeys(_leaves(schema), "snappy"),
-                use_dictionary=texts,
-                write_statistics=[name for name in schema.names if name != "image"],
-            ) as file:
+            with pq.ParquetWriter(shards[-1], schema, **options) as file:
                 for part, items in parts:
                     names = cells(np.array([f"{split}/{id}.png" for id in going.ids[part]]))
                     both = [cells(items), names]
