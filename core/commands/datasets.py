@@ -15,7 +15,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="prepare and describe this one")
     takes_values(parser, "parameters of the dataset, for example size=16")
     parser.add_argument(
-        "--look", action="store_true", help="only say how a folder or ZIP of pictures would be read"
+        "--look",
+        action="store_true",
+        help="only say how a folder, ZIP or file of pictures would be read",
     )
     parser.add_argument("--save", metavar="NAME", help="keep what was prepared under this name")
     parser.add_argument("--delete", action="store_true", help="delete this saved dataset, for good")
@@ -105,7 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _look(arguments: argparse.Namespace) -> None:
-    """Says how a folder or ZIP would be read, in every way that it can be."""
+    """Says how a folder, ZIP or file would be read, in every way that it can be."""
     from core import datasets
 
     if arguments.name not in _importers():
@@ -113,8 +115,10 @@ def _look(arguments: argparse.Namespace) -> None:
             f"--look is for a folder or ZIP of pictures, got the dataset {arguments.name!r}. "
             "Write: datasets folder --set path=birds.zip --look."
         )
-    preview = datasets.preview(parse(arguments.set), arguments.name)
-    lines = [f"{preview.pictures:,} pictures; {len(preview.refused):,} other files"]
+    values = parse(arguments.set)
+    preview = datasets.preview(values, arguments.name)
+    lines = [f"format: {preview.format}"] if preview.format else []
+    lines += [f"{preview.pictures:,} pictures; {len(preview.refused):,} other files"]
     for reading in preview.readings:
         mark = "taken" if reading["kind"] == preview.taken else "or   "
         lines.append(f"{mark} {reading['kind']:<8} {reading['sentence']}")
@@ -128,6 +132,8 @@ def _look(arguments: argparse.Namespace) -> None:
         )
     if preview.ones:
         lines.append("The pictures hold only the values 0 and 1; 1 becomes white.")
+    if group := values.get("group") or preview.group:
+        lines.append(f"Pictures of one {group} stay in one split.")
     if preview.columns:
         listed = ", ".join(preview.columns)
         lines.append(f"Pictures are kept in one split with --set group=COLUMN, one of: {listed}.")

@@ -41,6 +41,9 @@ class Preview:
         largest: The largest value of those; None where there are none, or too many to look at before the import.
         samples: Some of them as they look, cut to squares: the name of the file, and uint8 (1 or 3, H, W).
         source: Name of the importer.
+        format: What they come in, for people: ``Parquet``; empty for pictures in folders or a ZIP.
+        knobs: Names of the choices that only this format has.
+        group: The column whose values keep items in one split unless another is chosen; empty for none.
     """
 
     pictures: int
@@ -54,6 +57,9 @@ class Preview:
     largest: float | None = None
     samples: tuple[tuple[str, np.ndarray], ...] = field(default=(), repr=False)
     source: str = ""
+    format: str = ""
+    knobs: tuple[str, ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,12 +189,7 @@ class Dataset:
 
         A derived set keeps it in the source of the set that it was derived from.
         """
-        source: Any = self.source
-        while isinstance(source, Mapping):
-            if key in source:
-                return source[key]
-            source = source.get("origin")
-        return None
+        return imported(self.source, key)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Counts the images of each class in each split; without labels the only class is ``all``."""
@@ -242,6 +243,15 @@ class Dataset:
         """Copies the images (n, C, H, W) and labels (n,) of one split into memory."""
         index = self.splits[split]
         return np.asarray(self.x[index]), None if self.y is None else self.y[index]
+
+
+def imported(source: Any, key: str) -> Any:
+    """Gives a record of the import out of the source of a set, or of the one that it was derived from; None without."""
+    while isinstance(source, Mapping):
+        if key in source:
+            return source[key]
+        source = source.get("origin")
+    return None
 
 
 Own = tuple[np.ndarray, Sequence[str]]  # an item as it is stored, (…), and what was done to it
@@ -445,6 +455,7 @@ def split_by_content(
     valid_share: float = 0.1,
     test_share: float = 0.2,
     given: np.ndarray | None = None,
+    trains: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Splits by content hash: duplicates stay together, and a new image does not move the others.
 
@@ -457,12 +468,13 @@ def split_by_content(
         valid_share, test_share: Shares in [0, 1).
         given: Position in :data:`SPLITS` that the source gave each image, int (N,). What was given as valid
             or test stays there; what was given as train is divided among the splits that were not given.
+        trains: Images that are never held out, bool (N,): what was made of others, and those others.
 
     Returns:
         Sorted int64 indices per split.
     """
     split = np.zeros(len(keys), np.int8) if given is None else given.astype(np.int8)  # (N,)
-    free = split == 0
+    free = (split == 0) if trains is None else (split == 0) & ~trains
     u = keys / 2.0**64
     groups = np.unique(keys, return_inverse=True)[1]  # in the order of u
     labels = np.zeros(len(keys), np.int64) if y is None else y

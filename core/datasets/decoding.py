@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from core.datasets import plan
+from core.datasets.container import Container, File
 from core.datasets.dataset import digest
-from core.datasets.files import Archive, Directory, File
+from core.datasets.files import content, header
 from core.datasets.pictures import Decoded, Refused, Span, decode, extent
 from core.datasets.plan import FolderConfig, Picture
 from core.datasets.store import PixelFile
@@ -49,7 +49,7 @@ class Written:
 
 
 def write(
-    source: Directory | Archive,
+    source: Container,
     pictures: Sequence[Picture],
     config: FolderConfig,
     span: Span | None,
@@ -65,7 +65,7 @@ def write(
 
     def start(picture: Picture) -> Callable[[], Decoded | str]:
         try:
-            data = plan.content(source, picture.file)
+            data = content(source, picture.file)
         except Refused as reason:
             refusal = str(reason)
             return lambda: refusal
@@ -98,14 +98,14 @@ def write(
     return written
 
 
-def ends(source: Directory | Archive, pictures: Sequence[Picture]) -> tuple[float, float]:
+def ends(source: Container, pictures: Sequence[Picture]) -> tuple[float, float]:
     """Finds the smallest and the largest value of pictures; one that cannot be read counts as 0."""
     limit = settings().max_megapixels
 
     def start(picture: Picture) -> Callable[[], tuple[float, float]]:
         data = b""
         with suppress(Refused):
-            data = plan.content(source, picture.file, count=False)
+            data = content(source, picture.file, count=False)
 
         def find() -> tuple[float, float]:
             try:
@@ -120,7 +120,7 @@ def ends(source: Directory | Archive, pictures: Sequence[Picture]) -> tuple[floa
 
 
 def samples(
-    source: Directory | Archive, pictures: Sequence[Picture], size: int, span: Span | None
+    source: Container, pictures: Sequence[Picture], size: int, span: Span | None
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the name and the pixels, uint8 (1 or 3, size, size), of each picture that can be decoded."""
     limit = settings().max_megapixels
@@ -128,7 +128,7 @@ def samples(
     def start(picture: Picture) -> Callable[[], Decoded | str]:
         data = b""
         with suppress(Refused):
-            data = plan.content(source, picture.file, count=False)
+            data = content(source, picture.file, count=False)
         return lambda: decode(data, size, megapixels=limit, span=span)
 
     for picture, decoded in _ahead(pictures, start):
@@ -136,13 +136,13 @@ def samples(
             yield picture.file.name, decoded.pixels
 
 
-def span_of_files(source: Directory | Archive, files: Sequence[File]) -> Span | None:
+def span_of_files(source: Container, files: Sequence[File]) -> Span | None:
     """Finds the range of the pictures with more than 8 bits among files; None where there are none."""
     deep = []
     for file in files:
         with suppress(Refused):
-            if (header := plan.header(source, file)).deep:
-                deep.append(Picture(file, header))
+            if (head := header(source, file)).deep:
+                deep.append(Picture(file, head))
     return Span(ends(source, deep)[1] or 1.0) if deep else None
 
 

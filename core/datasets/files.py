@@ -1,22 +1,34 @@
-"""Files in a directory or a ZIP, read one at a time and never unpacked to disk."""
+"""Files in a directory or a ZIP, read one at a time and never unpacked to a place that their names say."""
 
 from __future__ import annotations
 
+import io
 import itertools
 import mmap
 import os
 import re
 import stat
+import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from core.catalog import UserError
+from core.datasets.container import Container, File, Volume
 from core.datasets.dataset import FEWEST
-from core.datasets.pictures import KINDS, Refused
+from core.datasets.pictures import (
+    HEAD,
+    KINDS,
+    NO_PICTURE,
+    Header,
+    Refused,
+    explained,
+    kind_of,
+    look,
+    most_bytes,
+)
 from core.ground import scratch
 from core.ground.settings import settings
 from core.ground.writing import many
@@ -30,15 +42,6 @@ _JUNK = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class File:
-    """One file that may be a picture."""
-
-    name: str  # with slashes, below the folder or in the ZIP
-    size: int
-    key: Any  # what reads it: a Path or a ZipInfo
-
-
 def walk(root: Path) -> tuple[list[File], list[str]]:
     """Lists the regular files below a directory, and the linked folders that are not followed."""
     files: list[File] = []
@@ -48,7 +51,7 @@ def walk(root: Path) -> tuple[list[File], list[str]]:
         folder, prefix = folders.pop()
         for entry in os.scandir(folder):
             name = prefix + entry.name
-            if _hidden(name):
+            if hidden(name):
                 continue
             if entry.is_dir():
                 if entry.is_symlink():
@@ -57,7 +60,7 @@ def walk(root: Path) -> tuple[list[File], list[str]]:
                     folders.append((Path(entry.path), name + "/"))
             elif entry.is_file():  # no pipe, no device
                 files.append(File(name, entry.stat().st_size, Path(entry.path)))
-        _allow_number(len(files), root)
+        allow_number(len(files), root)
     return files, links
 
 
@@ -65,8 +68,9 @@ def walk(root: Path) -> tuple[list[File], list[str]]:
 def received(name: str, files: Sequence[tuple[str, bytes]]) -> Iterator[Path]:
     """Keeps on disk what a visitor sent, for as long as it is read.
 
-    One ZIP stays as it is. A folder or loose pictures are packed into one under the paths that they had, so that all
-    bounds of a ZIP hold for them, and no path that a visitor wrote is ever one of this server's.
+    One ZIP or another file that is no picture stays as it is. A folder or loose files are packed into one under the
+    paths that they had, so that all bounds of a ZIP hold for them, and no path that a visitor wrote is ever one of this
+    server's.
 
     Args:
         name: What messages call it; a name of a dataset.
@@ -79,7 +83,7 @@ def received(name: str, files: Sequence[tuple[str, bytes]]) -> Iterator[Path]:
         UserError: If they are too many or too large, or several of them are ZIPs.
     """
     allow_size([len(content) for _, content in files])
-    _allow_number(len(files), Path(name))
+    allow_number(len(files), Path(name))
     zips = [path for path, _ in files if path.casefold().endswith(".zip")]
     if zips and "/" not in zips[0] and len(files) > 1:
         raise UserError(
@@ -87,9 +91,12 @@ def received(name: str, files: Sequence[tuple[str, bytes]]) -> Iterator[Path]:
             "any. Take it out, or send it alone."
         )
     with scratch.temporary() as folder:
-        if zips and len(files) == 1:
-            file = folder / f"{name}.zip"
-            file.write_bytes(files[0][1])
+        path, content = files[0]
+        if len(files) == 1 and (zips or not ("/" in path or kind_of(content[:64]))):
+            # of its name only an ending that is none of a path
+            ending = "".join(re.findall(r"\.[a-z0-9]{1,12}", path.casefold())[-2:])
+            file = folder / f"{name}{ending}"
+            file.write_bytes(content)
         else:
             file, taken = folder / name, {}
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
@@ -127,49 +134,64 @@ def _own(path: str, taken: dict[str, int]) -> str:
     return own
 
 
-class Directory:
+class Directory(Volume):
     """Reads a directory on the server."""
 
     def __init__(self, path: Path) -> None:
+        self.name = path.name
         self.files, links = walk(path)
         self.refused = [(name, "is a link to a folder, which is not followed") for name in links]
 
-    def __enter__(self) -> Directory:
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        pass
-
     def read(self, file: File, most: int, count: bool = True) -> bytes:
-        """Reads at most ``most`` bytes of a file; ``count`` is as in :meth:`Archive.read`, and means nothing here.
+        """Reads at most ``most`` bytes of a file; ``count`` means nothing here.
+
+        Raises:
+            Refused: If it cannot be read.
+        """
+        with self.open(file) as opened:
+            try:
+                return opened.read(most)
+            except OSError as error:
+                raise Refused(f"cannot be read ({error.strerror})") from error
+
+    def open(self, file: File) -> BinaryIO:
+        """Opens a file.
 
         Raises:
             Refused: If it cannot be read.
         """
         try:
-            with file.key.open("rb") as opened:
-                return opened.read(most)
+            return file.key.open("rb")
         except OSError as error:
             raise Refused(f"cannot be read ({error.strerror})") from error
 
 
-class Archive:
+class Single(Directory):
+    """Reads one file on the server."""
+
+    def __init__(self, path: Path) -> None:
+        self.name, self.refused = path.name, []
+        self.files = [File(path.name, path.stat().st_size, path)]
+
+
+class Archive(Volume):
     """Reads a ZIP member by member, after checking everything that its directory declares."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.unpacked, self.refused = path, 0, []
+        self.name = path.name
         with path.open("rb") as file:  # zipfile would load a directory of any length
             size = os.fstat(file.fileno()).st_size
             if size:
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-                    _allow_number(
+                    allow_number(
                         _occurrences(whole, b"PK\x01\x02", 2 * settings().max_files), path, factor=2
                     )
         try:
             self.zip = zipfile.ZipFile(path)
         except Exception as error:  # whatever a forged directory makes the reader raise
             raise UserError(
-                f"{path.name!r} must be a directory or a ZIP, and is neither, or is cut off ({error}). "
+                f"{path.name!r} is no ZIP that can be read, or is cut off ({error}). "
                 "Pack the pictures into a ZIP again."
             ) from error
         try:
@@ -180,13 +202,12 @@ class Archive:
         self.files = [
             File(name, info.file_size, info)
             for info in self.zip.infolist()
-            if not (name := _slashed(info.filename)).endswith("/") and not _hidden(name)
+            if not (name := _slashed(info.filename)).endswith("/") and not hidden(name)
         ]
 
-    def __enter__(self) -> Archive:
-        return self
-
-    def __exit__(self, *args: object) -> None:
+    def close(self) -> None:
+        """Closes the ZIP."""
+        super().close()
         self.zip.close()
 
     def read(self, file: File, most: int, count: bool = True) -> bytes:
@@ -201,17 +222,52 @@ class Archive:
             Refused: If this member cannot be read.
             UserError: If the ZIP unpacks to more than it may.
         """
+        with self._member(file) as opened, _inside():
+            data = opened.read(most)
+        if count:
+            self._count(len(data))
+        return data
+
+    def open(self, file: File) -> BinaryIO:
+        """Opens a member: in the ZIP itself where it is stored as it is, else unpacked into a file without a name.
+
+        Raises:
+            Refused: If this member cannot be read.
+            UserError: If the ZIP unpacks to more than it may.
+        """
+        with self._member(file) as opened:
+            if file.key.compress_type == zipfile.ZIP_STORED:
+                with _inside(), self.path.open("rb") as whole:
+                    whole.seek(file.key.header_offset)
+                    head = whole.read(30)
+                lengths = int.from_bytes(head[26:28], "little"), int.from_bytes(head[28:], "little")
+                start = file.key.header_offset + 30 + sum(lengths)
+                return cast(BinaryIO, io.BufferedReader(_Region(self.path, start, file.size)))
+            out = cast(BinaryIO, tempfile.SpooledTemporaryFile(SMALL))  # noqa: SIM115
+            try:
+                while piece := self._piece(opened):
+                    self._count(len(piece))
+                    out.write(piece)
+            except BaseException:
+                out.close()
+                raise
+        out.seek(0)
+        return out
+
+    def _piece(self, opened: Any) -> bytes:
+        with _inside():
+            return opened.read(1 << 20)
+
+    def _member(self, file: File) -> Any:
         if file.key.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise Refused("is packed in an unusual way; only stored and deflated files are read")
-        try:
-            with self.zip.open(file.key) as opened:
-                data = opened.read(most)
-        except Exception as error:  # whatever a forged member makes the reader raise
-            raise Refused(f"is damaged inside the ZIP ({error})") from error
-        self.unpacked += len(data) if count else 0
+        with _inside():
+            return self.zip.open(file.key)
+
+    def _count(self, more: int) -> None:
+        self.unpacked += more
         if self.unpacked > settings().max_unpacked_mb * 2**20:
             raise self._bomb(f"unpacks to more than {settings().max_unpacked_mb} MB")
-        return data
 
     def _check(self, size: int) -> None:
         infos = self.zip.infolist()
@@ -220,7 +276,7 @@ class Archive:
                 f"The ZIP {self.path.name!r} is empty. It must hold at least {FEWEST} pictures: "
                 f"{KINDS}, one folder per class or all in one."
             )
-        _allow_number(len(infos), self.path)
+        allow_number(len(infos), self.path)
         for info in infos:
             name = info.orig_filename
             path = _slashed(name)
@@ -270,7 +326,49 @@ class Archive:
         )
 
 
-def _hidden(name: str) -> bool:
+class _Region(io.RawIOBase):
+    """Reads a part of a file as a file of its own."""
+
+    mode = "rb"
+
+    def __init__(self, path: Path, start: int, size: int) -> None:
+        self._file, self._start, self._size, self._at = path.open("rb"), start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = max(0, offset + (0, self._at, self._size)[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        self._file.seek(self._start + self._at)
+        data = self._file.read(max(0, min(len(buffer), self._size - self._at)))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@contextmanager
+def _inside() -> Iterator[None]:
+    """Turns whatever a forged member makes the reader of ZIPs raise into a reason."""
+    try:
+        yield
+    except (Refused, UserError):
+        raise
+    except Exception as error:
+        raise Refused(f"is damaged inside the ZIP ({error})") from error
+
+
+def hidden(name: str) -> bool:
+    """Tells whether a path is what a system leaves beside pictures, and no part of a set."""
     return any(
         part.startswith(".") or part.partition(":")[0].casefold() in _JUNK
         for part in name.split("/")
@@ -282,7 +380,12 @@ def _slashed(name: str) -> str:
     return name.replace("\\", "/")
 
 
-def _allow_number(files: int, path: Path, factor: int = 1) -> None:
+def allow_number(files: int, path: Path, factor: int = 1) -> None:
+    """Refuses more files than a set may have.
+
+    Raises:
+        UserError: If they are more than ``factor`` times as many as are allowed.
+    """
     most = settings().max_files
     if files > factor * most:
         raise UserError(
@@ -298,5 +401,41 @@ def _occurrences(whole: mmap.mmap, mark: bytes, most: int) -> int:
     return count
 
 
+def header(source: Container, file: File) -> Header:
+    """Reads a picture's header from the file's beginning; from all of it where that is not enough.
+
+    Raises:
+        Refused: If it is no picture, or may not be decoded.
+    """
+    if (known := source.header(file)) is not None:
+        return known
+    limit = settings().max_megapixels
+    head = source.read(file, HEAD, count=False)
+    if kind_of(head) is None:
+        raise Refused(NO_PICTURE)
+    try:
+        return look(head, limit)
+    except Refused:
+        raise
+    except Exception:  # cut off in the header, or damaged: its decoder says which
+        with explained():
+            return look(content(source, file, count=False), limit)
+
+
+def content(source: Container, file: File, count: bool = True) -> bytes:
+    """Reads the whole file of a picture; ``count`` as in :meth:`core.datasets.files.Archive.read`.
+
+    Raises:
+        Refused: If it is too large, or cannot be read.
+    """
+    most = most_bytes(settings().max_megapixels)
+    if file.size > most:
+        raise Refused(
+            f"has {file.size / 2**20:.0f} MB, and at most {most / 2**20:.0f} MB are allowed"
+        )
+    return source.read(file, most, count)
+
+
 def shown(text: str) -> str:
+    """Writes a text without what cannot be printed."""
     return "".join(char if char.isprintable() else "�" for char in text)

@@ -1,4 +1,4 @@
-"""Pictures from a directory on the server or from a ZIP, as a dataset.
+"""Pictures from a directory, a ZIP or a file on the server, as a dataset.
 
 Nothing is unpacked to disk, and a picture that cannot be used is listed with its reason while the others go on.
 """
@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 
 from core.catalog import UserError
-from core.datasets import decoding
+from core.datasets import decoding, hub
+from core.datasets.attributes import LINEAGE
+from core.datasets.attributes import attributes as made
+from core.datasets.container import Container
 from core.datasets.dataset import (
     FEWEST,
     SPLITS,
@@ -29,7 +32,7 @@ from core.datasets.dataset import (
     split_by_content,
     together,
 )
-from core.datasets.files import Archive, Directory, shown
+from core.datasets.files import shown
 from core.datasets.own import square
 from core.datasets.pictures import KINDS, SUFFIXES, Span
 from core.datasets.plan import FolderConfig, FolderPlan, Picture, opened, plan, planned, prepare
@@ -45,7 +48,7 @@ _SAMPLES, _SIDE = 24, 64  # pictures that a preview shows, and their side
 
 
 def preview(config: FolderConfig) -> Preview:
-    """Says what an import would make of a folder or ZIP; nothing is written.
+    """Says what an import would make of a folder, ZIP or file; nothing is written.
 
     Raises:
         UserError: If it cannot be opened, the ZIP is not to be trusted, or a choice does not fit.
@@ -91,7 +94,10 @@ def preview(config: FolderConfig) -> Preview:
         ),
         taken=tree.taken,
         problem=tree.problem,
-        columns=tuple(name for name in tree.columns if name.isprintable()),
+        columns=tuple(name for name in tree.columns if name.isprintable() and name not in LINEAGE),
+        format=source.title,
+        knobs=source.knobs,
+        group=source.rows.group if source.rows else "",
         deep=len(deep),
         ones=ones,
         largest=largest if deep or ones else None,
@@ -118,13 +124,15 @@ def check(config: FolderConfig) -> FolderConfig:
     Raises:
         UserError: As :func:`folder`.
     """
+    if hub.is_hub(config.path) and not hub.place(config.path).is_dir():
+        return config  # it is fetched by whoever loads it
     tree, path = plan(config), Path(config.path)
     pictures = tree.placed
     if len(pictures) < FEWEST:
         raise _too_few(path.name, len(pictures), tree.refused)
     if not 0 < config.count < len(pictures):  # else some of them are chosen
         _allow_pixels(path.name, pictures)
-    return config.model_copy(update={"path": str(path.expanduser().absolute())})
+    return prepare(config)[0]
 
 
 def teaches(config: FolderConfig) -> bool:
@@ -133,6 +141,8 @@ def teaches(config: FolderConfig) -> bool:
     Raises:
         UserError: As :func:`check`.
     """
+    if hub.is_hub(config.path) and not hub.place(config.path).is_dir():
+        return True
     return any(picture.split == 0 for picture in plan(config).placed)
 
 
@@ -169,6 +179,7 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
             (tree.pictures[i].file.name, reason) for i, reason in reading.refused
         ]
         names = {picture.label for picture in pictures if picture.label is not None}
+        names.update(tree.classes)
         if len(names) > CLASSES:
             what = "names" if reading.kind == "file" else "folders of pictures"
             raise UserError(
@@ -182,7 +193,10 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
             del pictures[config.count :]
         _allow_pixels(path.name, pictures)
         # test first: a training picture that repeats one of them is then known before it is written
-        pictures.sort(key=lambda picture: (-picture.split, _natural(picture.file.name)))
+        if source.rows is None:
+            pictures.sort(key=lambda picture: (-picture.split, _natural(picture.file.name)))
+        else:  # in the order in which it is read fastest
+            pictures.sort(key=lambda picture: (-picture.split, picture.row))
         settings().allow_disk(len(pictures) * 3 * config.size**2 / 2**20)
         file = folder / "x.npy"
         span, range_notes = _span(source, pictures, config.range)
@@ -203,32 +217,43 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
         raise _too_few(path.name, len(pictures), refused)
     if written.repeated:
         notes.append(f"{written.repeated} pictures that a later split holds as well were left out.")
-    classes = tuple(sorted(names & {picture.label for picture in pictures}, key=_natural))
+    seen = {picture.label for picture in pictures}
+    classes = tree.classes or tuple(sorted(names & seen, key=_natural))
     number = {label: i for i, label in enumerate(classes)}
     y = np.array([number[str(p.label)] for p in pictures], np.int64) if classes else None  # (N,)
-    if names - set(classes):
-        missing = _some("class", sorted(names - set(classes), key=_natural))
-        notes.append(f"{missing} without a readable picture: left out.")
+    if names - seen:
+        missing = _some("class", sorted(names - seen, key=_natural))
+        kept = "kept, so that the numbers stay" if tree.classes else "left out"
+        notes.append(f"{missing} without a readable picture: {kept}.")
     wide, high = (np.array(side, np.int64) for side in zip(*written.sizes, strict=True))
     attributes = {
         "picture": np.array([shown(picture.file.name) for picture in pictures], dtype=str),
         "width": wide,
         "height": high,
     }
+    group = tree.called or tree.group
+    known = {name: values for name, values in tree.columns.items() if name != tree.group}
+    attributes |= made(known, [p.file.name for p in tree.pictures], [p.row for p in pictures])
     members = None
-    if config.group:
-        groups = [shown(tree.group.get(picture.file.name, "")) for picture in pictures]
+    if tree.group:
+        values = tree.columns[tree.group]
+        groups = ["" if (of := values[p.row]) is None else shown(str(of))[:200] for p in pictures]
         members = attributes["group"] = np.array(groups, dtype=str)
     keys = together(from_digests(b"".join(written.keys)), members)
     given = np.array([picture.split for picture in pictures], np.int8)
     splits = split_by_content(
-        keys, y, valid_share=config.valid_share, test_share=config.test_share, given=given
+        keys,
+        y,
+        valid_share=config.valid_share,
+        test_share=config.test_share,
+        given=given,
+        trains=_trains(attributes, keys),
     )
-    notes += _class_notes(keys, y, classes, splits, config.group or "image")
+    notes += _class_notes(keys, y, classes, splits, group or "image")
     if members is not None:
         shares = {"valid": config.valid_share, "test": config.test_share}
         drawn = {name: share for name, share in shares.items() if SPLITS.index(name) not in given}
-        notes += group_notes(config.group, members, splits, drawn)
+        notes += group_notes(group, members, splits, drawn)
     notes += [
         f"There is no image for {split}" + (": the set is too small." if 0 in given else ".")
         for split in splits
@@ -268,10 +293,24 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
         source={
             "folders": [list(pair) for pair in _shown(reading.folders[:_FOLDERS])],
             **({} if span is None else {"range": span._asdict()}),
+            **({"chain": source.rows.chain} if source.rows and source.rows.chain else {}),
         },
-        terms=datasets.get("folder").terms(config),
-        group=config.group,
+        terms={
+            name: tree.terms.get(name, value) if value in ("", "unknown") else value
+            for name, value in datasets.get("folder").terms(config).items()
+        },
+        group=group,
     )
+
+
+def _trains(attributes: Mapping[str, np.ndarray], keys: np.ndarray) -> np.ndarray | None:
+    """Finds the images that were made of others or by a model, those others, and whatever has their content."""
+    if "origin" not in attributes:
+        return None
+    made = (attributes["origin"] != "real") | (attributes["parent"] >= 0)
+    parents = attributes["parent"][made]
+    made[parents[parents >= 0]] = True
+    return np.isin(keys, keys[made])
 
 
 def _shown(pairs: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -288,7 +327,7 @@ def _allow_pixels(name: str, pictures: list[Picture]) -> None:
 
 
 def _span(
-    source: Directory | Archive, pictures: list[Picture], white: float
+    source: Container, pictures: list[Picture], white: float
 ) -> tuple[Span | None, list[str]]:
     """Finds the range of the pictures with more than 8 bits, over all of them; None where there are none."""
     deep = [picture for picture in pictures if picture.header.deep]
@@ -311,7 +350,7 @@ def _span(
 
 
 def _ones(
-    source: Directory | Archive, pictures: list[Picture], white: float
+    source: Container, pictures: list[Picture], white: float
 ) -> tuple[Span | None, list[str]]:
     """Finds the range of pictures of 8 bits that hold nothing but 0 and 1, as masks do; None if they hold more."""
     if decoding.ends(source, pictures)[1] != 1:

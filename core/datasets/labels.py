@@ -1,4 +1,4 @@
-"""Files that say which class each picture has: ``metadata.csv`` and ``.jsonl``, ``labels.csv``, ``dataset.json``.
+"""Files that say which class each picture has: ``metadata.csv``, ``.jsonl``, ``.parquet``, ``dataset.json`` …
 
 References:
     Hugging Face datasets, imagefolder with metadata https://huggingface.co/docs/datasets/image_dataset
@@ -15,16 +15,21 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-NAMES = ("metadata.csv", "metadata.jsonl", "labels.csv", "labels.jsonl", "dataset.json")
-_FILE = (
+from core.datasets import arrow, attributes
+
+NAMES = (
+    "metadata.csv", "metadata.jsonl", "metadata.parquet", "labels.csv", "labels.jsonl", "labels.parquet",
+    "dataset.json",
+)  # fmt: skip
+FILE = (
     "file_name", "filename", "file", "image", "image_name", "image_id", "img", "name", "path", "filepath",
     "file_path", "picture", "id",
 )  # fmt: skip
-_LABEL = ("label", "labels", "class", "class_name", "label_name", "category", "target", "y")
-_SPLIT = ("split", "subset", "partition")
+LABEL = ("label", "labels", "class", "class_name", "label_name", "category", "target", "y")
+SPLIT = ("split", "subset", "partition")
 COLUMNS = 200  # at most
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0+)?")
 
@@ -41,6 +46,7 @@ class LabelRow:
     label: str
     split: str = ""
     group: str = ""
+    others: tuple[Any, ...] = ()  # of the columns of its table
 
 
 @dataclass
@@ -50,10 +56,12 @@ class Table:
     Attributes:
         rows: What it says of each picture.
         columns: Names of its columns beside file, label and split; of JSON Lines, the keys of the first line.
+        about: What an export of this program says of the whole set.
     """
 
     rows: list[LabelRow] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def labelled(self) -> bool:
@@ -69,7 +77,8 @@ class Labels:
         label: By the position of the picture.
         split: By the position of the picture, where a column says one.
         group: By the position of the picture, where the column of groups says one.
-        columns: Names of the columns of any file beside file, label and split.
+        columns: What else is said, by the name of the column, then by the position of the picture.
+        about: What an export of this program says of the whole set; its classes are those of all files.
         missing: Files that are named and not there.
         torn: Positions of pictures that are named with two labels.
         two_groups: Positions of pictures that are named with two groups.
@@ -78,7 +87,8 @@ class Labels:
     label: dict[int, str] = field(default_factory=dict)
     split: dict[int, str] = field(default_factory=dict)
     group: dict[int, str] = field(default_factory=dict)
-    columns: list[str] = field(default_factory=list)
+    columns: dict[str, dict[int, Any]] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     torn: set[int] = field(default_factory=set)
     two_groups: set[int] = field(default_factory=set)
@@ -114,21 +124,38 @@ def parse(name: str, data: bytes, pictures: int, group: str = "") -> Table:
         raise Malformed(
             f"it is larger than {most_bytes(pictures) / 2**20:.1f} MB, the most for {pictures:,} pictures"
         )
+    kind = name.casefold().rpartition(".")[2]
+    most, table = 2 * pictures + 1000, Table()
+    parquet = kind == "parquet"
+    rows = _parquet(data, group, table) if parquet else _texts(kind, data, pictures, group, table)
+    table.rows += itertools.islice(rows, most + 1)
+    if len(table.rows) > most and table.labelled:
+        raise Malformed(f"it has more than {most:,} rows, the most for {pictures:,} pictures")
+    if kind == "csv" and table.columns:
+        cells = zip(*(row.others for row in table.rows), strict=True)
+        values = zip(*map(attributes.parsed, cells), strict=True)
+        table.rows = [
+            replace(row, others=others) for row, others in zip(table.rows, values, strict=True)
+        ]
+    return table
+
+
+def _texts(kind: str, data: bytes, pictures: int, group: str, table: Table) -> Iterator[LabelRow]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Malformed(f"it is no UTF-8 text (byte {error.start})") from None
     if "\0" in text:
         raise Malformed("it holds a zero byte, so it is no text")
-    kind = name.casefold().rpartition(".")[2]
-    most = 2 * pictures + 1000
-    table = Table()
     read = {"csv": _csv, "jsonl": _lines}.get(kind)
-    rows = read(text, group, table.columns) if read else _pairs(text, pictures)
-    table.rows += itertools.islice(rows, most + 1)
-    if len(table.rows) > most and table.labelled:
-        raise Malformed(f"it has more than {most:,} rows, the most for {pictures:,} pictures")
-    return table
+    return read(text, group, table.columns) if read else _pairs(text, pictures)
+
+
+def _parquet(data: bytes, group: str, table: Table) -> Iterator[LabelRow]:
+    read = arrow.Parquet(io.BytesIO(data))
+    table.about = read.about
+    for number, record in enumerate(read.records(list(read.kinds)), 1):
+        yield _row(f"row {number}", record, group, table.columns, read.names)
 
 
 def match(
@@ -155,9 +182,11 @@ def match(
         for index, key in ((by_path, path), (by_name, path.rpartition("/")[2])):
             for form in {key, _bare(key)}:
                 index[form].append(i)
-    labels = Labels(
-        columns=list(dict.fromkeys(name for _, table in files for name in table.columns))
-    )
+    labels = Labels(columns={name: {} for _, table in files for name in table.columns})
+    labels.about = next((dict(table.about) for _, table in files if table.about), {})
+    named = {row.label for _, table in files for row in table.rows} - {""}
+    if not named <= set(labels.about.get("classes", ())):
+        labels.about["classes"] = []
     given = [row.label for _, table in files for row in table.rows if row.label]
     whole = all(map(_WHOLE.fullmatch, given))
     for file, table in files:
@@ -171,6 +200,9 @@ def match(
                 if labelled and not known & {near, path}:
                     labels.missing.append(row.file)
                 continue
+            for name, value in zip(table.columns, row.others, strict=False):
+                if value is not None:
+                    labels.columns[name].setdefault(i, value)
             if row.group and labels.group.setdefault(i, row.group) != row.group:
                 labels.two_groups.add(i)
             if labelled and row.split:
@@ -191,7 +223,7 @@ def _csv(text: str, group: str, columns: list[str]) -> Iterator[LabelRow]:
         if len(head) < 2:
             raise Malformed("its first line must name at least two columns, a file and a label")
         low = {head[i].casefold(): i for i in reversed(range(len(head)))}
-        file, label, split = (_first(keys, low) for keys in (_FILE, _LABEL, _SPLIT))
+        file, label, split = (_first(keys, low) for keys in (FILE, LABEL, SPLIT))
         first: list[LabelRow] = []
         names = [_text(cell) for cell in head]
         known = {file, label, split}
@@ -205,7 +237,8 @@ def _csv(text: str, group: str, columns: list[str]) -> Iterator[LabelRow]:
             known = {0, 1}
         if file is None:
             file = next(i for i in range(len(head)) if i != label)
-        columns += [name for i, name in enumerate(names) if i not in known | {file}][:COLUMNS]
+        others = [i for i in range(len(names)) if i not in known | {file}][:COLUMNS]
+        columns += [names[i] for i in others]
         member = names.index(group) if group in columns else None
         if label is None and len(head) == 2 and member is None:
             label = 1 - file
@@ -225,6 +258,7 @@ def _csv(text: str, group: str, columns: list[str]) -> Iterator[LabelRow]:
                 "" if label is None else _text(cells[label]),
                 "" if split is None else cells[split].strip(),
                 "" if member is None else _text(cells[member]),
+                tuple(cells[i].strip() for i in others),
             )
     except csv.Error as error:
         if not labelled:
@@ -244,25 +278,47 @@ def _lines(text: str, group: str, columns: list[str]) -> Iterator[LabelRow]:
             raise Malformed(f"line {number} is no JSON") from None
         if not isinstance(record, dict):
             raise Malformed(f"line {number} is no JSON object")
-        low = {key.casefold(): value for key, value in record.items()}
-        file, label, split = (_first(keys, low) for keys in (_FILE, _LABEL, _SPLIT))
-        if not isinstance(file, str):
-            raise Malformed(f"line {number} names no file: it needs the key file_name with a text")
-        others = {
-            _text(key): _text(str(value))
-            for key, value in record.items()
-            if isinstance(value, str | int) and key.casefold() not in (*_FILE, *_LABEL, *_SPLIT)
-        }
-        columns += [] if columns else list(others)[:COLUMNS]
-        try:
-            yield LabelRow(
-                file,
-                _label(label),
-                split if isinstance(split, str) else "",
-                others.get(group, ""),
-            )
-        except Malformed as error:
-            raise Malformed(f"line {number}: {error}") from None
+        yield _row(f"line {number}", record, group, columns)
+
+
+def _row(
+    where: str,
+    record: Mapping[str, Any],
+    group: str,
+    columns: list[str],
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> LabelRow:
+    """Reads what a record says of a picture; the first one names the ``columns``.
+
+    Raises:
+        Malformed: If it names no file, or no class where it should.
+    """
+    low = {key.casefold(): key for key in reversed(list(record))}
+    file, label, split = (_first(keys, low) or "" for keys in (FILE, LABEL, SPLIT))
+    if not isinstance(record.get(file), str):
+        raise Malformed(f"{where} names no file: it needs the key file_name with a text")
+    others = {
+        _text(key): value
+        for key, value in record.items()
+        if (value is None or isinstance(value, str | int | float))
+        and key not in (file, label, split)
+    }
+    columns += [] if columns else list(others)[:COLUMNS]
+    of, said = record.get(label), record.get(split)
+    if names and label in names and isinstance(of, int):  # a number of a class that has a name
+        of = names[label][of] if 0 <= of < len(names[label]) else None
+    member = others.get(group)
+    try:
+        name = class_name(of)
+    except Malformed as error:
+        raise Malformed(f"{where}: {error}") from None
+    return LabelRow(
+        record[file],
+        name,
+        said if isinstance(said, str) else "",
+        "" if member is None or isinstance(member, float) else _text(str(member)),
+        tuple(others.get(name) for name in columns),
+    )
 
 
 def _pairs(text: str, pictures: int) -> Iterator[LabelRow]:
@@ -287,7 +343,7 @@ def _pairs(text: str, pictures: int) -> Iterator[LabelRow]:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
             raise Malformed(f"entry {number} of its labels must be a file and its class")
         try:
-            yield LabelRow(pair[0], _label(pair[1]))
+            yield LabelRow(pair[0], class_name(pair[1]))
         except Malformed as error:
             raise Malformed(f"entry {number} of its labels: {error}") from None
 
@@ -297,8 +353,12 @@ def _first(keys: Sequence[str], record: Mapping[str, Any]) -> Any:
     return next((record[key] for key in keys if key in record), None)
 
 
-def _label(value: Any) -> str:
-    """Writes a label as the name of a class."""
+def class_name(value: Any) -> str:
+    """Writes a label as the name of a class; nothing is empty.
+
+    Raises:
+        Malformed: If it is no text, no whole number, and no list that says one of many.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -309,7 +369,7 @@ def _label(value: Any) -> str:
         return str(int(value))
     if isinstance(value, list) and value and all(isinstance(v, int | float) for v in value):
         if len(value) == 1:
-            return _label(value[0])
+            return class_name(value[0])
         if sorted(value)[-2:] == [0, 1] and sum(value) == 1:  # one of many, as a vector
             return str(value.index(1))
     raise Malformed("a label must be a text or a whole number, and a picture has one")

@@ -17,6 +17,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from core.catalog import UserError
 from core.datasets.dataset import SPLITS
@@ -33,6 +34,7 @@ _WORDS = {
 }
 _NEUTRAL = {"set", "data", "dataset", "split", "images", "image", "imgs", "img", "pictures", "photos", "samples",
             "folder", "hold", "held", "out", "ing"}  # fmt: skip
+_NUMBER = re.compile(r"[-_]?[0-9]+(-of-[0-9]+)?$")
 _WRAPPERS = {"images", "image", "imgs", "img", "data", "pictures", "photos", "dataset", "classes"}
 
 
@@ -80,6 +82,27 @@ def role(name: str, strict: bool = False) -> str | None:
         splits.update(meant)
         other |= not meant and word not in _NEUTRAL
     return splits.pop() if len(splits) == 1 and not (strict and other) else None
+
+
+def of_shards(names: Sequence[str]) -> list[str]:
+    """Reads from the names of files that hold many pictures each which split each of them is; empty for none.
+
+    >>> of_shards(["data/train-00000-of-00001.parquet", "data/val-0.parquet"]), of_shards(["test.tar"])
+    (['train', 'valid'], [''])
+    """
+
+    def of(name: str) -> str:
+        path = PurePosixPath(name.replace("t10k", "test"))  # so MNIST calls it
+        stem = _NUMBER.sub("", path.name.split(".")[0])
+        return role(stem) or next(filter(None, map(role, path.parts[-2::-1])), None) or ""
+
+    said = list(map(of, names))
+    if len(set(said)) == 1:  # one split alone is no division
+        return [""] * len(names)
+    if "train" in said:  # a name that says none is never training
+        stems = (PurePosixPath(name).stem for name in names)
+        return [split or f"file {stem}" for split, stem in zip(said, stems, strict=True)]
+    return said
 
 
 # --- The tree -------------------------------------------------------------------------------------------------------
@@ -352,7 +375,7 @@ def _by_classes(tree: Tree) -> Reading:
     reading.placed = [(i, top.name, 0) for top in tree.tops.values() for i in top.all]
     reading.folders = [(name, "class") for name in sorted(tree.tops, key=str.casefold)]
     reading.sentence = (
-        f"{_classes(reading)}, one for each folder at the top; splits are drawn from all of them."
+        f"{classes_of(reading)}, one for each folder at the top; splits are drawn from all of them."
     )
     return reading
 
@@ -420,7 +443,7 @@ def _tell(reading: Reading, unknown: Sequence[str]) -> None:
     counts = Counter(code for _, _, code in reading.placed)
     listed = _listed((name, kind) for name, kind in reading.folders if kind in SPLITS)
     numbers = ", ".join(f"{counts[i]:,} {split}" for i, split in enumerate(SPLITS) if counts[i])
-    reading.sentence = f"Splits: {listed} ({numbers}). {_classes(reading)}."
+    reading.sentence = f"Splits: {listed} ({numbers}). {classes_of(reading)}."
     reading.notes.append(f"The folders are taken as the splits: {listed}.")
     reading.notes += [_unknown(name) for name in unknown]
     if out := [name for name, kind in reading.folders if kind == "left out"]:
@@ -461,7 +484,7 @@ def _inside(tree: Tree) -> Reading:
             taken[name] = role(name) or "test"
             reading.placed += [(i, top.name, SPLITS.index(taken[name])) for i in pictures]
     listed = _listed(sorted(taken.items()))
-    reading.sentence = f"{_classes(reading)}, each with its splits inside: {listed}."
+    reading.sentence = f"{classes_of(reading)}, each with its splits inside: {listed}."
     reading.notes.append(f"The folders inside each class are taken as the splits: {listed}.")
     return reading
 
@@ -479,7 +502,7 @@ def _below(tree: Tree) -> Reading:
         for label, pictures in top.inner.items():
             reading.placed += [(i, label, code) for i in pictures]
     listed = _listed(splits.items())
-    reading.sentence = f"{_classes(reading)} for training, and {listed}."
+    reading.sentence = f"{classes_of(reading)} for training, and {listed}."
     reading.notes.append(f"Beside the folders of the classes, {listed} is taken as a split.")
     return reading
 
@@ -526,7 +549,7 @@ def _by_file(tree: Tree, labels: Labels, named: Sequence[str], chosen: Sequence[
         reading.notes.append(
             f"{many(torn, 'picture')} {'are' if torn > 1 else 'is'} named with two labels in {files}: left out."
         )
-    reading.sentence = f"{_classes(reading)}, by {files}."
+    reading.sentence = f"{classes_of(reading)}, by {files}."
     return reading
 
 
@@ -534,7 +557,8 @@ def _names(reading: Reading) -> list[str]:
     return sorted({label for _, label, _ in reading.placed if label is not None})
 
 
-def _classes(reading: Reading) -> str:
+def classes_of(reading: Reading) -> str:
+    """Counts and names the classes of a reading."""
     names = sorted(_names(reading), key=str.casefold)
     if not names:
         return "No classes"

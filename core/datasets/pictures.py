@@ -195,6 +195,28 @@ def decode(
         return str(reason)
 
 
+def upright(data: bytes, megapixels: float = 16) -> Image.Image:
+    """Decodes a picture that something is cut out of, turned as it is looked at.
+
+    Returns:
+        Mode L or RGB; I;16 or F where it holds more than 8 bits.
+
+    Raises:
+        Refused: If it cannot be read, or has more than 8 bits and colours, transparency or zero as white.
+    """
+    with explained():
+        with _opened(data, megapixels) as picture:
+            if not _deep(picture):
+                return _flat(ImageOps.exif_transpose(picture))
+            turned = picture.format == "TIFF" and picture.tag_v2.get(262) == 0  # type: ignore[attr-defined]
+        values, solid = _values(data, megapixels)
+        if turned or values.ndim > 2 or solid is not None:
+            raise Refused(
+                "holds more than 8 bits in a form that nothing is cut out of; plain grey is read"
+            )
+        return Image.fromarray(values.astype(np.uint16 if values.dtype.kind == "u" else np.float32))
+
+
 # of TIFF: description, maker, model, software, date, artist, host, XMP, copyright, IPTC, EXIF
 _TELLING = {270, 271, 272, 305, 306, 315, 316, 700, 33432, 33723, 34665}
 _BYTES = range(256)

@@ -1,4 +1,4 @@
-"""What a directory on the server or a ZIP of pictures holds, and how it would be read; nothing is decoded yet.
+"""What a directory, a ZIP or a file of pictures on the server holds, and how it would be read; nothing is decoded yet.
 
 A file's type is read from its content, and what cannot be a picture is listed with its reason.
 """
@@ -8,34 +8,32 @@ from __future__ import annotations
 import functools
 import hashlib
 import stat
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from core.catalog import Config, UserError, knob
-from core.datasets import labels, sources
-from core.datasets.dataset import Consent
-from core.datasets.files import Archive, Directory, File, shown, walk
+from core.datasets import formats, hub, labels, sources
+from core.datasets.attributes import ours
+from core.datasets.container import Container, File, Rows
+from core.datasets.dataset import SPLITS, Consent
+from core.datasets.files import header, shown, walk
 from core.datasets.labels import Labels, is_labels
-from core.datasets.layout import Reading, readings
-from core.datasets.pictures import (
-    HEAD,
-    NO_PICTURE,
-    Header,
-    Refused,
-    explained,
-    kind_of,
-    look,
-    most_bytes,
-)
+from core.datasets.layout import Reading, classes_of, readings, role
+from core.datasets.pictures import Header, Refused
 from core.ground.settings import settings
 
 
-class FolderConfig(Config):
-    """The choices for pictures of one's own."""
+class ImportConfig(Config):
+    """The choices for pictures of one's own, whatever the format."""
 
-    path: str = knob("", "A directory on the server, or a ZIP of pictures.", path=True)
+    path: str = knob(
+        "",
+        "A directory, a ZIP or a file of pictures on the server, of any format; or hf://datasets/OWNER/NAME.",
+        path=True,
+    )
     size: int = knob(
         32, "Height and width that every picture is scaled to.", ge=8, le=128, unit="px"
     )
@@ -92,6 +90,13 @@ class FolderConfig(Config):
     )
 
 
+Joined: Any = formats.joined(ImportConfig)
+
+
+class FolderConfig(Joined):
+    """The choices for pictures of one's own, with those of each format."""
+
+
 class Picture(NamedTuple):
     """A file that is a picture.
 
@@ -100,12 +105,14 @@ class Picture(NamedTuple):
         header: What it says of itself.
         label: Name of its class; None for none.
         split: Position in :data:`core.datasets.SPLITS`; 0 where nothing says one.
+        row: Position in the plan.
     """
 
     file: File
     header: Header
     label: str | None = None
     split: int = 0
+    row: int = -1
 
 
 @dataclass
@@ -118,8 +125,11 @@ class FolderPlan:
         readings: The ways to read the folders, by kind.
         taken: The kind that is taken.
         problem: Why a file of labels cannot be read; empty where there is none, or it can.
-        columns: What tables say beside labels.
-        group: The value of the column ``config.group``, by the name of the file.
+        columns: What is known beside labels, by the name of the column: a value for each picture, or None.
+        classes: All names of classes in the order of their numbers; empty for the order of the names.
+        terms: The ``licence`` and the ``consent``, where the source says them.
+        group: The column whose values keep pictures in one split; empty for none.
+        called: What these values are, for example ``patient``; empty for the name of the column.
     """
 
     pictures: list[Picture]
@@ -127,8 +137,11 @@ class FolderPlan:
     readings: dict[str, Reading]
     taken: str
     problem: str
-    columns: list[str]
-    group: Mapping[str, str]
+    columns: Mapping[str, Sequence[Any]]
+    classes: tuple[str, ...] = ()
+    terms: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
+    called: str = ""
 
     @property
     def reading(self) -> Reading:
@@ -145,7 +158,7 @@ class FolderPlan:
     def placed(self) -> list[Picture]:
         """The pictures that are used, with their labels and splits."""
         return [
-            self.pictures[i]._replace(label=label, split=split)
+            self.pictures[i]._replace(label=label, split=split, row=i)
             for i, label, split in self.reading.placed
         ]
 
@@ -171,37 +184,38 @@ def prepare(config: FolderConfig) -> tuple[FolderConfig, str]:
     sources.allow_count(config.count)
     if not config.path.strip():
         raise UserError(
-            "dataset.path must name a directory or a ZIP of pictures, got ''. "
+            "dataset.path must name a directory, a ZIP or a file of pictures, got ''. "
             "For example path=~/birds.zip."
         )
     try:
-        path = Path(config.path).expanduser().absolute()
+        path = place(config.path)
         about = path.stat()
-        config = config.model_copy(update={"path": str(path)})
+        if not hub.is_hub(config.path):
+            config = config.model_copy(update={"path": str(path)})
         if stat.S_ISDIR(about.st_mode):
             files, links = walk(path)
             listing = sorted((file.name, file.size, file.key.stat().st_mtime_ns) for file in files)
             return config, hashlib.sha256(ascii((str(path), listing, links)).encode()).hexdigest()
         if not stat.S_ISREG(about.st_mode):
             raise UserError(
-                f"{config.path!r} must be a directory or a ZIP, and is neither. Choose another path."
+                f"{config.path!r} must be a directory, a ZIP or a file, and is none. Choose another path."
             )
         return config, _sha(path, about.st_size, about.st_mtime_ns, about.st_ino)
     except UserError:
         raise
     except FileNotFoundError:
         raise UserError(
-            f"There is no file or folder {config.path!r}. A directory or a ZIP of pictures on the server "
-            "is read; check the path for a typing error."
+            f"There is no file or folder {config.path!r}. A directory, a ZIP or a file of pictures on the "
+            "server is read; check the path for a typing error."
         ) from None
     except PermissionError as error:
         raise UserError(
-            f"This program may not read {error.filename or config.path!r}. A directory or a ZIP that it "
+            f"This program may not read {error.filename or config.path!r}. A directory, a ZIP or a file that it "
             "may read is needed; give it the permission, or copy the pictures elsewhere."
         ) from error
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"{config.path!r} cannot be opened ({error}). A directory or a ZIP of pictures is read; "
+            f"{config.path!r} cannot be opened ({error}). A directory, a ZIP or a file of pictures is read; "
             "check the path."
         ) from error
 
@@ -215,30 +229,41 @@ def _sha(path: Path, size: int, mtime: int, inode: int) -> str:
     return mark.hexdigest()
 
 
-def opened(config: FolderConfig) -> Directory | Archive:
-    """Opens the folder or ZIP of a config.
+def opened(config: FolderConfig) -> Container:
+    """Opens the folder, ZIP or file of a config.
 
     Raises:
-        UserError: If the ZIP is not to be trusted.
+        UserError: If it is of no format that is read, or not to be trusted.
     """
-    path = Path(config.path)
-    return Directory(path) if path.is_dir() else Archive(path)
+    return formats.opened(place(config.path), config)
 
 
-def planned(config: FolderConfig, source: Directory | Archive) -> FolderPlan:
+def place(path: str) -> Path:
+    """Gives the place of what a path names; a dataset of the hub is fetched where it is not there yet.
+
+    Raises:
+        UserError: If it cannot be fetched.
+    """
+    return hub.fetched(path) if hub.is_hub(path) else Path(path).expanduser().absolute()
+
+
+def planned(config: FolderConfig, source: Container) -> FolderPlan:
     """Plans the import of what is open.
 
     Raises:
         UserError: If a choice does not fit.
     """
+    rows = source.rows or Rows()
+    if source.rows is not None and not rows.beside:
+        return _by_rows(config, source, rows)
     name = Path(config.path).name
     refused, pictures, tables = list(source.refused), [], []
-    for file in source.files:
+    for at, file in enumerate(source.files):
         if is_labels(file.name):
             tables.append(file)
             continue
         try:
-            pictures.append(Picture(file, header(source, file)))
+            pictures.append(Picture(file, header(source, file), row=at))
         except Refused as reason:
             refused.append((file.name, str(reason)))
     matched, named, problem = Labels(), [], ""
@@ -253,12 +278,8 @@ def planned(config: FolderConfig, source: Directory | Archive) -> FolderPlan:
                 matched, named = _labels(source, tables, pictures, refused, config.group)
         except UserError as error:
             problem = str(error)
-    if config.group and not matched.group and not problem:
-        raise UserError(
-            f"dataset.group={config.group!r:.80} must be a column of a table beside the pictures in "
-            f"{name!r} (labels.csv, metadata.csv) that says something of them. Columns: "
-            f"{', '.join(map(shown, matched.columns)) or 'none'}. Choose one of them, or leave it out."
-        )
+    if config.group and not matched.group and config.group not in rows.columns and not problem:
+        raise _no_group(config.group, name, [*matched.columns, *rows.columns])
     files = [picture.file.name for picture in pictures]
     kinds, taken = readings(
         files,
@@ -280,45 +301,91 @@ def planned(config: FolderConfig, source: Directory | Archive) -> FolderPlan:
             f"dataset.training={config.training!r} names splits, and the folders are read as {taken}. Leave it out, or "
             "choose dataset.reading=splits."
         )
-    group = {files[i]: value for i, value in matched.group.items()}
-    return FolderPlan(pictures, refused, kinds, taken, problem, matched.columns, group)
+    columns = {
+        name: [found.get(i) for i in range(len(pictures))]
+        for name, found in matched.columns.items()
+    }
+    for column, values in rows.columns.items():
+        columns.setdefault(column, [values[picture.row] for picture in pictures])
+    for reading in kinds.values():
+        reading.notes += rows.notes
+    about = matched.about
+    own: dict[str, Any] = ours(about, columns)
+    if group := config.group or rows.group:
+        own |= {"group": group, "called": "" if config.group else rows.called}
+    kept = tuple(about.get("classes", ())) if taken == "file" else ()
+    return FolderPlan(pictures, refused, kinds, taken, problem, columns, kept, **own)
 
 
-def header(source: Directory | Archive, file: File) -> Header:
-    """Reads a picture's header from the file's beginning; from all of it where that is not enough.
-
-    Raises:
-        Refused: If it is no picture, or may not be decoded.
-    """
-    limit = settings().max_megapixels
-    head = source.read(file, HEAD, count=False)
-    if kind_of(head) is None:
-        raise Refused(NO_PICTURE)
-    try:
-        return look(head, limit)
-    except Refused:
-        raise
-    except Exception:  # cut off in the header, or damaged: its decoder says which
-        with explained():
-            return look(content(source, file, count=False), limit)
+def _no_group(group: str, name: str, columns: Iterable[str]) -> UserError:
+    return UserError(
+        f"dataset.group={group!r:.80} must be a column of a table beside the pictures in "
+        f"{name!r} (labels.csv, metadata.csv) that says something of them. Columns: "
+        f"{', '.join(map(shown, columns)) or 'none'}. Choose one of them, or leave it out."
+    )
 
 
-def content(source: Directory | Archive, file: File, count: bool = True) -> bytes:
-    """Reads the whole file of a picture; ``count`` as in :meth:`core.datasets.files.Archive.read`.
-
-    Raises:
-        Refused: If it is too large, or cannot be read.
-    """
-    most = most_bytes(settings().max_megapixels)
-    if file.size > most:
-        raise Refused(
-            f"has {file.size / 2**20:.0f} MB, and at most {most / 2**20:.0f} MB are allowed"
+def _by_rows(config: FolderConfig, source: Container, rows: Rows) -> FolderPlan:
+    """Plans the import of a container that says itself what its pictures are."""
+    refused, pictures, taken = list(source.refused), [], []
+    for i, file in enumerate(source.files):
+        try:
+            pictures.append(Picture(file, header(source, file)))
+            taken.append(i)
+        except Refused as reason:
+            refused.append((file.name, str(reason)))
+    if config.group and not any(rows.columns.get(config.group, ())):
+        raise _no_group(config.group, Path(config.path).name, rows.columns)
+    split = list(rows.split) or [""] * len(source.files)
+    said = [split[i] for i in taken]
+    code = {name: SPLITS.index(role(name) or "test") if name else 0 for name in set(said)}
+    splits = [code[name] for name in said]
+    none = Reading("none", placed=[(i, None, at) for i, at in enumerate(splits)])
+    labels = [rows.label[i] if rows.label else None for i in taken]
+    kinds: dict[str, Reading] = {}
+    if any(label is not None for label in labels):
+        kinds["file"] = Reading("file")
+        for i, (label, at) in enumerate(zip(labels, splits, strict=True)):
+            if label is None:
+                kinds["file"].refused.append((i, f"has no label in {rows.sentence}"))
+            else:
+                kinds["file"].placed.append((i, label, at))
+    kinds["none"] = none
+    none.sentence = f"No classes: all {len(pictures):,} pictures are one set."
+    counts = Counter(splits)
+    numbers = ", ".join(f"{counts[i]:,} {split}" for i, split in enumerate(SPLITS) if counts[i])
+    for reading in kinds.values():
+        if reading.kind == "file":
+            reading.sentence = f"{classes_of(reading)}, by {rows.sentence}."
+        reading.notes += rows.notes
+        if any(said):
+            reading.notes.append(f"Splits by {rows.sentence}: {numbers}.")
+        reading.notes += [
+            f"The split {shown(name)[:80]!r} says none that is known, so it is taken as test, never as training."
+            for name in sorted(code)
+            if name and not role(name)
+        ]
+        if pictures and not counts[0]:
+            reading.notes.append(
+                "None of the pictures is for training, so nothing can be trained on this set."
+            )
+    kind = "file" if "file" in kinds else "none"
+    if config.reading not in ("auto", *kinds):
+        raise UserError(
+            f"dataset.reading={config.reading} does not fit {Path(config.path).name!r}, which can be read as "
+            f"{', '.join(kinds)}. Choose one of them, or auto."
         )
-    return source.read(file, most, count)
+    kind = kind if config.reading == "auto" else config.reading
+    columns = {name: [values[i] for i in taken] for name, values in rows.columns.items()}
+    classes = rows.classes if kind == "file" else ()
+    group, called = (config.group, "") if config.group else (rows.group, rows.called)
+    return FolderPlan(
+        pictures, refused, kinds, kind, "", columns, classes, rows.terms, group, called
+    )
 
 
 def _labels(
-    source: Directory | Archive,
+    source: Container,
     tables: Sequence[File],
     pictures: Sequence[Picture],
     refused: Sequence[tuple[str, str]],

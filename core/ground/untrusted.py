@@ -10,6 +10,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from core.catalog import UserError
@@ -25,6 +26,7 @@ class Limits:
         values: Entries of all lists and objects together.
         digits: Characters of one number.
         yaml: Characters of a text that is no JSON; its parser takes a hundred times as long.
+        advice: What to do about one that holds more, a sentence.
     """
 
     characters: int = 100_000
@@ -32,6 +34,7 @@ class Limits:
     values: int = 5_000
     digits: int = 40
     yaml: int = 20_000
+    advice: str = "Choose one that this program wrote."
 
 
 LIMITS = Limits()
@@ -58,17 +61,18 @@ def read_json(text: str, what: str, limits: Limits = LIMITS) -> Any:
         UserError: If it is longer, deeper or has more numbers than allowed.
         NoData: If it is no JSON.
     """
-    _allow(what, "characters", len(text), limits.characters)
+    allow = partial(_allow, limits, what)
+    allow("characters", len(text), limits.characters)
     bare = _TEXT.sub('"', text)
     depth = deepest = 0
     for bracket in _BRACKET.finditer(bare):
         depth += 1 if bracket[0] in "[{" else -1
         deepest = max(deepest, depth)
-    _allow(what, "levels of lists and objects", deepest, limits.depth)
-    _allow(what, "values", bare.count(",") + bare.count("[") + bare.count("{"), limits.values)
+    allow("levels of lists and objects", deepest, limits.depth)
+    allow("values", bare.count(",") + bare.count("[") + bare.count("{"), limits.values)
     tokens = (match[0] for match in _WORD.finditer(bare))
     longest = max((len(token) for token in tokens if token[0] in _SIGNS), default=0)
-    _allow(what, "characters in one number", longest, limits.digits)
+    allow("characters in one number", longest, limits.digits)
     try:
         return _plain(json.loads(text))
     except json.JSONDecodeError as error:
@@ -84,7 +88,7 @@ def read_data(text: str, what: str, limits: Limits = LIMITS) -> Any:
         UserError: If it is longer, deeper or has more numbers than allowed, or YAML cannot be read here.
         NoData: If it is neither.
     """
-    _allow(what, "characters", len(text), limits.characters)
+    _allow(limits, what, "characters", len(text), limits.characters)
     no_json: NoData | None = None
     if text.lstrip()[:1] in ("{", "["):
         try:
@@ -93,9 +97,9 @@ def read_data(text: str, what: str, limits: Limits = LIMITS) -> Any:
             if len(text) > limits.yaml:
                 raise
             no_json = error
-    _allow(f"{what} in YAML", "characters", len(text), limits.yaml)
+    _allow(limits, f"{what} in YAML", "characters", len(text), limits.yaml)
     opened = text.count("[") + text.count("{")
-    _allow(f"{what} in YAML", "brackets that open", opened, limits.values // 10)
+    _allow(limits, f"{what} in YAML", "brackets that open", opened, limits.values // 10)
     try:
         return _yaml(text, what, limits)
     except NoData as error:
@@ -119,13 +123,13 @@ def _yaml(text: str, what: str, limits: Limits) -> Any:
                 )
             begins = isinstance(event, yaml.CollectionStartEvent)
             depth += begins - isinstance(event, yaml.CollectionEndEvent)
-            _allow(what, "levels of lists and objects", depth, limits.depth)
+            _allow(limits, what, "levels of lists and objects", depth, limits.depth)
             if begins or isinstance(event, yaml.ScalarEvent):
                 values += 1
-                _allow(what, "values", values, 2 * limits.values)  # a key is one, too
+                _allow(limits, what, "values", values, 2 * limits.values)  # a key is one, too
             if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and event.value:
                 long = len(event.value) if event.value[0] in _SIGNS else 0
-                _allow(what, "characters in one number", long, limits.digits)
+                _allow(limits, what, "characters in one number", long, limits.digits)
         return _plain(yaml.load(text, Loader=loader))
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         if isinstance(error, UserError):
@@ -152,8 +156,6 @@ def _plain(value: Any) -> Any:
     raise ValueError("a value is of another type")
 
 
-def _allow(what: str, of: str, count: int, most: int) -> None:
+def _allow(limits: Limits, what: str, of: str, count: int, most: int) -> None:
     if count > most:
-        raise UserError(
-            f"{what} has at most {most:,} {of}, got {count:,}. Choose one that this program wrote."
-        )
+        raise UserError(f"{what} has at most {most:,} {of}, got {count:,}. {limits.advice}")

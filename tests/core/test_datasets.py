@@ -562,15 +562,17 @@ def test_progress_can_stop_it(tmp_path: Path):
 
 def test_a_missing_path(tmp_path: Path):
     assert refusal(tmp_path / "nowhere") == (
-        f"There is no file or folder '{tmp_path / 'nowhere'}'. A directory or a ZIP of pictures on "
-        "the server is read; check the path for a typing error."
+        f"There is no file or folder '{tmp_path / 'nowhere'}'. A directory, a ZIP or a file of pictures "
+        "on the server is read; check the path for a typing error."
     )
-    with pytest.raises(UserError, match="must name a directory or a ZIP of pictures, got ''"):
+    with pytest.raises(
+        UserError, match="must name a directory, a ZIP or a file of pictures, got ''"
+    ):
         datasets.load("folder")
     assert "cannot be opened" in refusal(tmp_path / ("x" * 300))
     assert "cannot be opened" in refusal(Path("a\0b"))
     os.mkfifo(tmp_path / "pipe")
-    assert "must be a directory or a ZIP, and is neither" in refusal(tmp_path / "pipe")
+    assert "must be a directory, a ZIP or a file, and is none" in refusal(tmp_path / "pipe")
 
 
 def test_a_file_that_is_no_zip(tmp_path: Path):
@@ -580,9 +582,12 @@ def test_a_file_that_is_no_zip(tmp_path: Path):
     (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
     for name in ("x.zip", "none.zip", "cut.zip"):
         text = refusal(tmp_path / name)
-        assert text.startswith(
-            f"'{name}' must be a directory or a ZIP, and is neither, or is cut off"
+        said = (
+            "is no ZIP that can be read"
+            if name == "cut.zip"
+            else "must be a directory, a ZIP or a file of a"
         )
+        assert text.startswith(f"'{name}' {said}") and "is cut off" in text
         assert text.endswith("Pack the pictures into a ZIP again.")
 
 

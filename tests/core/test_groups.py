@@ -81,7 +81,7 @@ def test_without_a_group_nothing_changes(tmp_path):
     found = load(ward(tmp_path))
     assert found.fingerprint == load(plain).fingerprint
     assert (found.group, found.members) == ("", None)
-    assert set(found.attributes or ()) == {"picture", "width", "height"}
+    assert set(found.attributes or ()) == {"picture", "width", "height", "patient"}
 
 
 @pytest.mark.parametrize("file", ["labels.csv", "metadata.jsonl"])

@@ -745,7 +745,7 @@ def test_a_folder_that_cannot_be_read_starts_no_job(tmp_path, capsys, monkeypatc
     spread(tmp_path / "few", tree("a.png", "b.png"))
     for place, said in (
         ("gone", "There is no file or folder"),
-        ("text.zip", "must be a directory or a ZIP, and is neither"),
+        ("text.zip", "must be a directory, a ZIP or a file of a format that is read"),
         ("empty", "No picture in 'empty' could be read, and at least 8 are needed."),
         ("few", "Only 2 pictures in 'few' could be read, and at least 8 are needed."),
     ):

@@ -76,10 +76,9 @@ def begun(data: str) -> Any:
     from core import augment
 
     summary = datasets.describe(data)
-    if summary.entry is not None:
-        id = summary.entry.chain
-    else:  # what a grey picture shows may be another thing mirrored
-        id = "digits" if summary.size and summary.size["channels"] == 1 else "photos"
+    # what a grey picture shows may be another thing mirrored
+    grey = summary.size and summary.size["channels"] == 1
+    id = summary.chain or ("digits" if grey else "photos")
     preset = augment.load(id)
     return preset if preset.fits(items(data)) else augment.Pipeline()
 

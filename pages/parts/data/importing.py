@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from core import datasets
 from core.catalog import UserError
 from core.datasets import labels
+from core.datasets.formats import formats
 from core.ground.settings import settings
 from core.ground.writing import many
 from pages.parts import form, shell, show
@@ -33,6 +35,13 @@ LABELS = {
     "none": "none",
 }
 WAYS = {"files": "Pictures or a ZIP", "folder": "A folder", "camera": "Camera"}
+OF_UPLOAD = {"reading", "training", "range", "group"}  # what is asked beside what was understood
+# what means something only after another choice
+AFTER = {
+    "centre": ("window", "as given"),
+    "width": ("window", "as given"),
+    "smallest": ("boxes", "a picture per box"),
+}
 _OPEN = "data.bringing"
 _LISTED = 12  # classes that are named
 
@@ -103,8 +112,8 @@ def bring() -> None:
             with below, shell.guard():
                 wanted = datasets.free(typed)  # nothing speaks against it
     with st.expander("Advanced"):
-        of_upload, key = {"reading", "training", "range", "group"}, f"data.{source}"
-        values |= form.flat({key: datasets.config_of(source)}, omit=of_upload)[key]
+        key = f"data.{source}"
+        values |= form.flat({key: datasets.config_of(source)}, omit=OF_UPLOAD | of_formats())[key]
     pressed = pressing.button(
         "Import",
         type="primary",
@@ -160,6 +169,7 @@ def sent(way: str, title: str) -> Upload | None:
     """Takes files that are chosen or dropped: a whole folder, or single ones."""
     suffixes = {suffix for entry in datasets.importers() for suffix in entry.suffixes}
     suffixes |= {name.rpartition(".")[2] for name in labels.NAMES}
+    suffixes.update(*(each.suffixes for each in formats))
     whole = way == "folder"
     key, anew = "data.upload.folder" if whole else "data.upload", f"data.anew.{way}"
     # empty after an import, and after what was too large
@@ -177,7 +187,8 @@ def sent(way: str, title: str) -> Upload | None:
     st.caption(
         "Folders inside become classes or splits. Thousands of pictures come faster as a ZIP."
         if whole
-        else "A ZIP keeps its folders. Loose pictures are one set without classes, unless labels.csv is with them."
+        else "A ZIP keeps its folders. Loose pictures are one set without classes, unless labels.csv is with them. "
+        f"Also read: {', '.join(each.title for each in formats)}; several files of a set together."
     )
     if not files:
         return None
@@ -248,7 +259,7 @@ def named(place: Any, upload: Upload | None) -> str:
     return place.text_input("Name", key="data.name", max_chars=60, disabled=not shell.may_change())
 
 
-def looked(upload: Upload, chosen: dict[str, str]) -> datasets.Preview:
+def looked(upload: Upload, chosen: dict[str, Any]) -> datasets.Preview:
     """Looks into an upload, once for each content and choice; its content tells the importer."""
     key = (upload.mark, chosen)
     cached = st.session_state.get("data.preview")
@@ -302,25 +313,52 @@ def facts(preview: datasets.Preview, reading: dict[str, Any], by: str) -> None:
     splits = ", ".join(f"{count:,} {name}" for name, count in reading["splits"].items())
     deep = f"more than 8 in {preview.deep:,}" if preview.deep else "1" if preview.ones else "8"
     st.markdown(
-        f"**Classes** {len(classes):,}"
+        (f"**Format** {shell.plain(preview.format)}  \n" if preview.format else "")
+        + f"**Classes** {len(classes):,}"
         + (f": {shell.plain(listed)}{more}" if classes else "")
         + f"  \n**Splits** {splits or 'drawn from all of them'}"
         + f"  \n**Labels** {by}  \n**Bits** {deep} per channel"
     )
 
 
+def of_formats() -> set[str]:
+    """Names the choices that only some formats have."""
+    return {name for each in formats for name in each.config.knobs()}
+
+
+def answered(prefix: str) -> dict[str, Any]:
+    """Gives what was answered so far, as far as it changes what would be understood."""
+    names = {"training", "group", *of_formats()}
+    state = {name: st.session_state.get(f"{prefix}.{name}") for name in sorted(names)}
+    return {
+        name: value
+        for name, value in state.items()
+        if (value.strip() if isinstance(value, str) else value is not None)
+    }
+
+
+def controls(preview: datasets.Preview, knobs: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Asks what only the format of an upload leaves open: which window, what becomes of boxes."""
+    values: dict[str, Any] = {}
+    for name in preview.knobs:
+        other, needed = AFTER.get(name, ("", None))
+        if not other or values.get(other) == needed:
+            values[name] = form.control(knobs[name], prefix)
+    return values
+
+
 def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
     """Shows what an upload would become, and asks what it leaves open; gives its importer and the answers."""
     prefix = f"data.upload.{upload.mark}"  # of the answers, so that another file has its own
-    state = {key: st.session_state.get(f"{prefix}.{key}", "") for key in ("training", "group")}
-    chosen, wrong = {key: value for key, value in state.items() if value.strip()}, None
+    chosen, wrong = answered(prefix), None
     try:
         preview = looked(upload, chosen)
     except UserError as error:
-        if "training" not in chosen:
+        rest = {key: value for key, value in chosen.items() if key == "group"}
+        if rest == chosen:
             raise
-        del chosen["training"]
-        preview, wrong = looked(upload, chosen), error
+        chosen, wrong = rest, error
+        preview = looked(upload, chosen)
     knobs = datasets.config_of(preview.source).knobs()
     others = len(preview.refused)
     st.markdown(
@@ -328,20 +366,25 @@ def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
         + (f", and {many(others, 'other file')}" if others else "")
     )
     about = st.container()
-    values: dict[str, Any] = {}
+    values = controls(preview, knobs, prefix)
     if preview.columns:
-        columns = dataclasses.replace(knobs["group"], options=("", *preview.columns))
+        # of a format that keeps patients together, another column can be chosen, and none cannot
+        options = preview.columns if preview.group else ("", *preview.columns)
+        columns = dataclasses.replace(knobs["group"], options=options, default=preview.group)
         values["group"] = form.control(columns, prefix)
     if not preview.readings:
         return preview.source, values
     # another choice of folders begins with its own, too
     typed = [each for each in preview.readings if each["kind"] == "file"] if upload.typed else []
-    key = f"data.reading.{upload.mark}.{'.'.join(chosen.values())}"
+    of_folders = [chosen[name] for name in ("training", "group") if name in chosen]
+    key = f"data.reading.{upload.mark}.{'.'.join(of_folders)}"
     reading = typed[0] if typed else reading_of(preview, key)
     values["reading"] = reading["kind"]
     with about:
         facts(preview, reading, "as you typed them" if typed else LABELS[reading["kind"]])
-    if wrong or any(folder["taken_as"] in datasets.SPLITS for folder in reading["folders"]):
+    if (wrong and st.session_state.get(f"{prefix}.training")) or any(
+        folder["taken_as"] in datasets.SPLITS for folder in reading["folders"]
+    ):
         values["training"] = form.control(knobs["training"], prefix)
     if wrong:
         raise wrong

@@ -11,7 +11,7 @@ import streamlit as st
 from core import datasets
 from core.ground import tables
 from pages.parts import shell, show
-from pages.parts.data import load, mending
+from pages.parts.data import load, mending, relabelling
 
 
 def draw(dataset: Any) -> None:
@@ -19,6 +19,7 @@ def draw(dataset: Any) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         decided(dataset)
+        relabelling.draw(dataset)
         with shell.guard():
             differs(dataset)
     with right:

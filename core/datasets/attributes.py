@@ -1,0 +1,146 @@
+"""What is known of each picture beside its class, as typed columns; where it comes from is among it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, get_args
+
+import numpy as np
+
+from core.datasets.dataset import Consent
+from core.ground.untrusted import Limits, NoData, read_json
+
+LINEAGE = ("origin", "parent", "run", "seed", "parameters")
+_OURS = ("picture", "width", "height", "group")  # what every import of pictures says by itself
+_TEXT, _LONG = 200, 10_000  # characters of a text, and of the parameters that made a picture
+_MOST = 2**28  # bytes of a column of texts
+_WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_LIMITS = Limits(characters=4_000_000, depth=20, values=100_000)
+_SAID = {"true": True, "false": False}
+
+
+def parsed(cells: Sequence[str]) -> list[Any]:
+    """Reads a column of texts as what all of them are: whole numbers, numbers, yes or no; else they stay texts.
+
+    >>> parsed(["1", "", "3"]), parsed(["007", "1"]), parsed(["true", "False"])
+    ([1, None, 3], ['007', '1'], [True, False])
+    """
+    told = {cell for cell in cells if cell}
+    if all(map(_WHOLE.fullmatch, told)):
+        return [int(cell) if cell else None for cell in cells]
+    if all(map(_NUMBER.fullmatch, told)) and not any(re.match("[+-]?0[0-9]", c) for c in told):
+        return [float(cell) if cell else None for cell in cells]
+    if {cell.casefold() for cell in told} <= _SAID.keys():
+        return [_SAID[cell.casefold()] if cell else None for cell in cells]
+    return list(cells)
+
+
+def typed(values: Sequence[Any], most: int = _TEXT) -> np.ndarray:
+    """Makes a column of plain values: bool, int64, float64 (what is unknown is nan), else texts of bounded length."""
+    kinds = {type(value) for value in values}
+    if kinds == {bool}:
+        return np.array(values, bool)
+    if kinds == {int} and all(-(2**63) <= value < 2**63 for value in values):
+        return np.array(values, np.int64)
+    if kinds <= {int, float, type(None)} and kinds - {type(None)}:
+        return np.array([np.nan if value is None else float(value) for value in values])
+    most = min(most, max(1, _MOST // (4 * max(1, len(values)))))
+    return np.array([_said(value)[:most] for value in values], dtype=str)
+
+
+def attributes(
+    columns: Mapping[str, Sequence[Any]], files: Sequence[str], rows: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Makes the attributes of a dataset out of what was known of its pictures.
+
+    With an ``origin``, they tell where each picture comes from: ``parent``, in files the ``id`` of another picture (or
+    its file), becomes the row of that picture, -1 where there is none or it was left out.
+
+    Args:
+        columns: What is known, by name: a value for each picture that was found, None for nothing.
+        files: Name of each picture that was found.
+        rows: Those that are in the dataset, in its order.
+
+    Returns:
+        Arrays of the length of ``rows``; a column without a value is none.
+    """
+    lineage = "origin" in columns
+    skipped = {*LINEAGE, "id"} if lineage else set(_OURS)
+    taken = {
+        name: [values[i] for i in rows]
+        for name, values in columns.items()
+        if name not in skipped and any(values[i] not in (None, "") for i in rows)
+    }
+    found = {name: typed(values) for name, values in taken.items()}
+    if not lineage:
+        return found
+    known = {name: [columns[name][i] for i in rows] for name in LINEAGE if name in columns}
+    empty = [None] * len(rows)
+    found["origin"] = typed([_said(value) or "real" for value in known["origin"]])
+    place: dict[str, int] = {}
+    ids = columns.get("id", [None] * len(files))
+    for row, i in enumerate(rows):
+        for name in (_said(ids[i]), files[i]):
+            place.setdefault(name, row)
+    place[""] = -1
+    parents = [place.get(_said(value), -1) for value in known.get("parent", empty)]
+    found["parent"] = np.array(parents, np.int64)
+    found["run"] = typed([_said(value) for value in known.get("run", empty)])
+    seeds = [_whole(value) for value in known.get("seed", empty)]
+    found["seed"] = np.array(seeds, np.int64)
+    texts = [_said(value) for value in known.get("parameters", empty)]
+    found["parameters"] = typed(texts, _LONG)
+    return found
+
+
+def described(data: bytes) -> dict[str, Any]:
+    """Reads what an export of this program says of its set: ``classes``, ``terms``, ``group``; nothing of others'."""
+    try:
+        said = read_json(data.decode(), "The description of the set", _LIMITS)
+    except (NoData, UnicodeDecodeError):
+        return {}
+    found: dict[str, Any] = {}
+    if not isinstance(said, dict):
+        return found
+    classes, terms, group = (said.get(key) for key in ("classes", "terms", "group"))
+    if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
+        found["classes"] = list(dict.fromkeys(classes))
+    if isinstance(terms, dict):
+        known = {"licence": str(terms.get("licence", ""))[:200], "consent": terms.get("consent")}
+        found["terms"] = {
+            key: value
+            for key, value in known.items()
+            if value and (key == "licence" or value in get_args(Consent))
+        }
+    if isinstance(group, str):
+        found["group"] = group[:200]
+    return found
+
+
+def ours(about: Mapping[str, Any], columns: Collection[str]) -> dict[str, Any]:
+    """Gives ``terms``, the column of the ``group`` and what it is ``called``, of what :func:`described` has read."""
+    group = about.get("group", "") if "group" in columns else ""
+    return {
+        "terms": about.get("terms", {}),
+        "group": "group" if group else "",
+        "called": group,
+    }
+
+
+def _said(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else str(value)
+
+
+def _whole(value: Any) -> int:
+    """Reads a seed; -1 where there is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = int(value)
+    return value if isinstance(value, int) and 0 <= value < 2**63 else -1
