@@ -16,6 +16,7 @@ ORDER = 8
 shell.enter()
 
 VIEWS = {  # a key is the file in pages/parts/build/ that draws the view
+    "improve": "Improve",
     "gaps": "What is missing?",
     "mix": "Mix",
     "proof": "Proof",

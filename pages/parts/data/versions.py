@@ -161,7 +161,7 @@ def terms(dataset: Any) -> None:
     """Shows under which terms the images stand, and lets a person state them for an imported set."""
     st.markdown("**Licence and consent**")
     about = datasets.describe(dataset.name) if dataset.name in datasets.names() else None
-    now = dataset.terms
+    now = {"licence": "", "consent": "", **dataset.terms}
     if about is None or not about.saved:
         st.caption(
             f"Licence: {shell.plain(now['licence'] or 'not stated')}. "
