@@ -14,6 +14,7 @@ import numpy as np
 
 from core.building.outgoing import SPLIT_NAMES, Outgoing, cells
 from core.building.version import COLUMNS, provenance
+from core.catalog import optional
 from core.datasets import SPLITS, Dataset
 from core.ground import files, machine, tables
 
@@ -102,8 +103,8 @@ def zipped(folder: Path, name: str) -> bytes:
 
 def _beside(going: Outgoing) -> dict[str, bytes]:
     """Writes the card, and the table of each split."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    pa = optional("pyarrow", "Parquet")
+    pq = optional("pyarrow.parquet", "Parquet")
 
     schema = going.schema(pa.field("file_name", pa.string()), named=True)
     found: dict[str, bytes] = {}

@@ -11,18 +11,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from core.building import card
 from core.building.marks import mark
 from core.building.version import COLUMNS, origins, provenance
+from core.catalog import optional
 from core.datasets import Dataset
 from core.ground.watch import UNWATCHED, Watch
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 SPLIT_NAMES = {"train": "train", "valid": "validation", "test": "test"}  # outside
 SHARD = 500 * 2**20  # bytes of a file, about
@@ -118,9 +116,9 @@ class Outgoing:
         }
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def table(self, rows: np.ndarray, schema: pa.Schema, **first: Any) -> pa.Table:
+    def table(self, rows: np.ndarray, schema: Any, **first: Any) -> Any:
         """Gives the columns of rows (n,) as a table of :meth:`schema`; ``first`` are those that only the layout has."""
-        import pyarrow as pa
+        pa = optional("pyarrow", "Parquet")
 
         named = "label" in schema.names and pa.types.is_string(schema.field("label").type)
         columns = {name: cells(values) for name, values in self.columns(rows, named).items()}
@@ -128,9 +126,9 @@ class Outgoing:
         columns |= first
         return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
-    def schema(self, first: pa.Field, named: bool = False) -> pa.Schema:
+    def schema(self, first: Any, named: bool = False) -> Any:
         """Gives the explicit schema of :meth:`table`, which says what :meth:`about` says, too."""
-        import pyarrow as pa
+        pa = optional("pyarrow", "Parquet")
 
         kinds = {"i": pa.int64(), "f": pa.float64(), "b": pa.bool_()}
         columns = self.columns(np.arange(0), named)
@@ -253,7 +251,7 @@ class Outgoing:
         return card.figures(self.dataset)
 
 
-def cells(values: np.ndarray | Sequence[bytes], known: np.ndarray | None = None) -> pa.Array:
+def cells(values: np.ndarray | Sequence[bytes], known: np.ndarray | None = None) -> Any:
     """Makes a column of a table, of int64, float64, bool or str (n,), or of bytes.
 
     Arrow's own way asks pandas whether the values are its own, and imports it for that.
@@ -262,7 +260,7 @@ def cells(values: np.ndarray | Sequence[bytes], known: np.ndarray | None = None)
         values: What it holds.
         known: Where it holds something, bool (n,); None for everywhere.
     """
-    import pyarrow as pa
+    pa = optional("pyarrow", "Parquet")
 
     holes = None if known is None else pa.py_buffer(np.packbits(known, bitorder="little"))
     if isinstance(values, np.ndarray) and values.dtype.kind != "U":

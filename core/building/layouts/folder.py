@@ -8,6 +8,7 @@ import numpy as np
 
 from core.building.layouts import layouts
 from core.building.outgoing import Outgoing, cells
+from core.catalog import optional
 from core.ground.watch import UNWATCHED, Watch
 
 TABLE = "metadata.parquet"
@@ -19,8 +20,8 @@ def folder(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
 
     A class without an item in a split has an empty folder there: torchvision numbers the classes by their folders.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    pa = optional("pyarrow", "Parquet")
+    pq = optional("pyarrow.parquet", "Parquet")
 
     schema = going.schema(pa.field("file_name", pa.string()), named=True)
     done, total = 0, len(going.dataset)

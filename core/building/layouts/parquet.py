@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from core.building.layouts import layouts
 from core.building.outgoing import SHARD, Outgoing, cells
+from core.catalog import optional
 from core.ground.watch import UNWATCHED, Watch
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 ONLY = "it has a column of them"
 
@@ -39,8 +36,8 @@ def write(
     Returns:
         What each column holds, in the words of ``datasets``.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    pa = optional("pyarrow", "Parquet")
+    pq = optional("pyarrow.parquet", "Parquet")
 
     place = folder / "data"
     place.mkdir()
@@ -75,15 +72,13 @@ def write(
     return features
 
 
-def _leaves(schema: pa.Schema) -> list[str]:
+def _leaves(schema: Any) -> list[str]:
     return ["image.path", *(name for name in schema.names if name != "image")]
 
 
-def _feature(kind: pa.DataType) -> dict[str, Any]:
+def _feature(kind: Any) -> dict[str, Any]:
     """Says what a column holds in the words of ``datasets``."""
-    import pyarrow as pa
-
-    if pa.types.is_struct(kind):
+    if optional("pyarrow.types", "Parquet").is_struct(kind):
         return {"_type": "Image"}
     names = {"double": "float64"}
     return {"dtype": names.get(str(kind), str(kind)), "_type": "Value"}

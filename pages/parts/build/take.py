@@ -59,9 +59,7 @@ def leave(dataset: Any) -> dict[str, str]:
     reasons = []
     for refusal in refusals:
         title = door.checks.get(refusal.check).title
-        st.warning(
-            f"**Not so: {title.lower()}.** {shell.plain(refusal.sentence)}", icon=":material/block:"
-        )
+        st.warning(f"**{title}.** {shell.plain(refusal.sentence)}", icon=":material/block:")
         reason = st.text_input(
             f"Why it leaves all the same ({refusal.check})",
             key=f"build.take.why.{refusal.check}",
