@@ -27,7 +27,7 @@ def agreed():
 def test_a_dataset_is_exported_followed_and_downloaded(visit, asked, spawned):
     small()
     seen = visit("build", data="small", **{"build.view": "take"}).calm()
-    assert "**licence unknown.**" in seen.texts("warning")
+    assert "**Licence unknown.**" in seen.texts("warning")
     seen.set(build__take__why__licence="I made it").press("build.take.export")
     assert asked(spawned.pop())["config"]["export"]["overrides"] == "licence=I made it"
     agreed()
