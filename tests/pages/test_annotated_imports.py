@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core import datasets
-from tests.core.test_annotations import coco_of, pictures
+from tests.core.test_annotated_pictures import coco_of, pictures
 from tests.core.test_imports import put
 
 
