@@ -16,11 +16,14 @@ ORDER = 8
 shell.enter()
 
 VIEWS = {  # a key is the file in pages/parts/build/ that draws the view
+    "improve": "Improve",
     "gaps": "What is missing?",
     "mix": "Mix",
     "proof": "Proof",
     "drift": "Drift",
     "take": "Take away",
+    "door": "Card and checks",
+    "where": "Where from?",
 }
 shell.header("What would make this dataset better, and does it help?")
 name = shell.chosen_dataset()

@@ -115,7 +115,8 @@ def _look(arguments: argparse.Namespace) -> None:
             f"--look is for a folder or ZIP of pictures, got the dataset {arguments.name!r}. "
             "Write: datasets folder --set path=birds.zip --look."
         )
-    preview = datasets.preview(parse(arguments.set), arguments.name)
+    values = parse(arguments.set)
+    preview = datasets.preview(values, arguments.name)
     lines = [f"format: {preview.format}"] if preview.format else []
     lines += [f"{preview.pictures:,} pictures; {len(preview.refused):,} other files"]
     for reading in preview.readings:
@@ -131,6 +132,8 @@ def _look(arguments: argparse.Namespace) -> None:
         )
     if preview.ones:
         lines.append("The pictures hold only the values 0 and 1; 1 becomes white.")
+    if group := values.get("group") or preview.group:
+        lines.append(f"Pictures of one {group} stay in one split.")
     if preview.columns:
         listed = ", ".join(preview.columns)
         lines.append(f"Pictures are kept in one split with --set group=COLUMN, one of: {listed}.")

@@ -36,6 +36,7 @@ from core.datasets.dataset import (
     digests,
     evenly,
     fingerprint,
+    imported,
     split_by_content,
 )
 from core.datasets.files import allow_size, received
@@ -57,6 +58,7 @@ class Description:
     entry: Source | None = None  # with its config, for a registered source
     size: Mapping[str, int] | None = None  # images, channels, size, classes, for a saved set
     medium: Medium = dataclasses.field(default_factory=lambda: media.get("image"))
+    chain: str = ""  # the usual augmentations, where the source or the import says them
 
     @property
     def saved(self) -> bool:
@@ -349,7 +351,14 @@ def describe(name: str) -> Description:
     """
     if name in datasets:
         entry = datasets.get(name)
-        return Description(name, entry.title, entry.caption, entry, medium=media.get(entry.medium))
+        return Description(
+            name,
+            entry.title,
+            entry.caption,
+            entry,
+            medium=media.get(entry.medium),
+            chain=entry.chain,
+        )
     folder = _folder_of(name)
     try:
         meta = store.read_meta(folder)
@@ -367,7 +376,10 @@ def describe(name: str) -> Description:
         if meta.get("group"):
             caption += f", kept together by {meta['group']}"
         size = {"images": n, "channels": shape[0], "size": shape[-1], "classes": classes}
-        return Description(name, name, f"{caption}.", size=size, medium=media.get(medium))
+        chain = imported(meta.get("source", {}), "chain")
+        return Description(
+            name, name, f"{caption}.", size=size, medium=media.get(medium), chain=str(chain or "")
+        )
     except (store.Damaged, ValueError, KeyError, TypeError):
         return Description(
             name, name, "Damaged: its meta.json cannot be read. Delete it, and import it again."

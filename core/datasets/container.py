@@ -32,6 +32,7 @@ class Rows:
         terms: The ``licence`` and the ``consent``, where it says them.
         group: The column whose values keep pictures in one split, unless another one is chosen.
         called: What these values are, for example ``patient``; empty for the name of the column.
+        chain: The usual augmentations of such pictures, a preset's name; empty for what suits any.
         beside: Whether it says only columns, and folders and tables beside the pictures say classes and splits.
     """
 
@@ -44,6 +45,7 @@ class Rows:
     terms: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
     called: str = ""
+    chain: str = ""
     beside: bool = False
 
 

@@ -43,6 +43,7 @@ class Preview:
         source: Name of the importer.
         format: What they come in, for people: ``Parquet``; empty for pictures in folders or a ZIP.
         knobs: Names of the choices that only this format has.
+        group: The column whose values keep items in one split unless another is chosen; empty for none.
     """
 
     pictures: int
@@ -58,6 +59,7 @@ class Preview:
     source: str = ""
     format: str = ""
     knobs: tuple[str, ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,12 +189,7 @@ class Dataset:
 
         A derived set keeps it in the source of the set that it was derived from.
         """
-        source: Any = self.source
-        while isinstance(source, Mapping):
-            if key in source:
-                return source[key]
-            source = source.get("origin")
-        return None
+        return imported(self.source, key)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Counts the images of each class in each split; without labels the only class is ``all``."""
@@ -246,6 +243,15 @@ class Dataset:
         """Copies the images (n, C, H, W) and labels (n,) of one split into memory."""
         index = self.splits[split]
         return np.asarray(self.x[index]), None if self.y is None else self.y[index]
+
+
+def imported(source: Any, key: str) -> Any:
+    """Gives a record of the import out of the source of a set, or of the one that it was derived from; None without."""
+    while isinstance(source, Mapping):
+        if key in source:
+            return source[key]
+        source = source.get("origin")
+    return None
 
 
 Own = tuple[np.ndarray, Sequence[str]]  # an item as it is stored, (…), and what was done to it

@@ -97,6 +97,7 @@ def preview(config: FolderConfig) -> Preview:
         columns=tuple(name for name in tree.columns if name.isprintable() and name not in LINEAGE),
         format=source.title,
         knobs=source.knobs,
+        group=source.rows.group if source.rows else "",
         deep=len(deep),
         ones=ones,
         largest=largest if deep or ones else None,
@@ -292,6 +293,7 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
         source={
             "folders": [list(pair) for pair in _shown(reading.folders[:_FOLDERS])],
             **({} if span is None else {"range": span._asdict()}),
+            **({"chain": source.rows.chain} if source.rows and source.rows.chain else {}),
         },
         terms={
             name: tree.terms.get(name, value) if value in ("", "unknown") else value

@@ -22,7 +22,7 @@ OFFSET = 1024  # of what is stored over Hounsfield units
 _AIR, _LUNG, _BODY, _BONE, _NODULE = -1000.0, -820.0, 40.0, 600.0, 90.0
 
 
-def draw(patients: int = 24, slices: int = 4, size: int = 64, seed: int = 0) -> np.ndarray:
+def draw(patients: int = 60, slices: int = 3, size: int = 64, seed: int = 0) -> np.ndarray:
     """Draws the slices.
 
     Args:
@@ -61,7 +61,7 @@ def draw(patients: int = 24, slices: int = 4, size: int = 64, seed: int = 0) -> 
     return stored
 
 
-def write(folder: Path, patients: int = 24, slices: int = 4, size: int = 64, seed: int = 0) -> int:
+def write(folder: Path, patients: int = 60, slices: int = 3, size: int = 64, seed: int = 0) -> int:
     """Writes the slices as DICOM: a folder per class, a file for each slice, names and numbers of invented patients.
 
     Returns:
@@ -117,10 +117,19 @@ def _header(pydicom: Any, patient: int, number: int, seed: int) -> Any:
     return header
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Writes the phantom into the folder that the command names.
+
+    Raises:
+        SystemExit: With a sentence, if it cannot be written there.
+    """
     try:
         if len(sys.argv) != 2:
             raise UserError("Write: python -m core.datasets.phantom FOLDER, which is made anew.")
         print(f"{write(Path(sys.argv[1]).absolute())} files in {sys.argv[1]}")
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

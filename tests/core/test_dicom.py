@@ -190,7 +190,7 @@ def forged(data: bytes, tag: tuple[int, int], value: bytes) -> bytes:
     return data[: at + 8] + value + data[at + 8 + len(value) :]
 
 
-PLAIN = {"BitsStored": 12, "HighBit": 11}
+PLAIN: dict[str, Any] = {"BitsStored": 12, "HighBit": 11}
 
 
 @pytest.mark.parametrize(

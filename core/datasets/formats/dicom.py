@@ -141,6 +141,7 @@ class Scans(Container):
             notes=self._notes(scans, frames),
             sentence="the headers of the DICOM files",
             group="patient" if any(code["patient"] for code in codes) else "",
+            chain="scans",
             beside=True,
         )
 
@@ -273,7 +274,10 @@ def _plain(scan: Scan) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in scan.about.items():
         try:
-            found[name] = float(value) if name in NUMBERS else value
+            number = float(value) if name in NUMBERS else 0.0
+            found[name] = (
+                value if name not in NUMBERS else int(number) if name == "number" else number
+            )
         except ValueError:
             continue
     return found
