@@ -211,8 +211,13 @@ def decode(
         return str(reason)
 
 
-def upright(data: bytes, megapixels: float = 16) -> Image.Image:
+def upright(data: bytes, megapixels: float = 16, size: tuple[int, int] = (0, 0)) -> Image.Image:
     """Decodes a picture that something is cut out of, turned as it is looked at.
+
+    Args:
+        data: The file's content.
+        megapixels: Largest picture that is decoded.
+        size: Width and height that is expected; a picture that has it only as it lies in the file is not turned.
 
     Returns:
         Mode L or RGB; I;16 or F where it holds more than 8 bits.
@@ -223,7 +228,8 @@ def upright(data: bytes, megapixels: float = 16) -> Image.Image:
     with explained():
         with _opened(data, megapixels) as picture:
             if not _deep(picture):
-                return _flat(ImageOps.exif_transpose(picture))
+                seen = ImageOps.exif_transpose(picture)
+                return _flat(picture if picture.size == size != seen.size else seen)
             turned = picture.format == "TIFF" and picture.tag_v2.get(262) == 0  # type: ignore[attr-defined]
         values, solid = _values(data, megapixels)
         if turned or values.ndim > 2 or solid is not None:
