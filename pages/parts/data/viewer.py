@@ -79,8 +79,10 @@ def facts(dataset: Any, image: int) -> None:
 
     known = {name: column[image] for name, column in (dataset.attributes or {}).items()}
     origin, parent = (provenance(dataset)[name][image] for name in ("origin", "parent"))
+    file = str(known.pop("picture", ""))
     rows = {
-        "File": str(known.pop("picture", "")) or f"image {image} of {dataset.name}",
+        "Image": f"{image} of {dataset.name}",
+        **({"File": file} if file else {}),
         "Label": dataset.classes[dataset.y[image]] if dataset.labelled else "none",
         "Part": SPLITS[dataset.split_of()[image]],
         "Origin": str(origin) + (f", from image {parent}" if parent >= 0 else ""),
@@ -152,6 +154,8 @@ def decide(dataset: Any, image: int) -> None:
                 args=(entry.id,),
                 disabled=locked,
             )
+        if told := mending.news(dataset, entry):
+            st.caption(f":material/info: {shell.plain(told)}")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         for (what, (word, help)), shortcut in zip(mending.WAYS.items(), ("x", "k"), strict=True):
             st.button(
