@@ -214,6 +214,23 @@ def matches(dataset: Dataset) -> dict[int, OptOut]:
     return dict(sorted(found.items()))
 
 
+def matches_row(dataset: Dataset, row: int) -> OptOut | None:
+    """Finds out whether one item of a dataset is on the list, or is nearly one that is; None where it is not."""
+    if not listed():
+        return None
+    one = np.array([row], np.int64)
+    alone = dict.fromkeys(SPLITS[1:], one[:0]) | {SPLITS[0]: np.zeros(1, np.int64)}
+    single = assemble(
+        np.asarray(dataset.x[one]),
+        None,
+        (),
+        alone,
+        levels=dataset.levels,
+        medium=dataset.medium.name,
+    )
+    return matches(single).get(0)
+
+
 def without(dataset: Dataset, write: Callable[[np.ndarray], np.ndarray] | None = None) -> Dataset:
     """Leaves out the items that are on the list, with a note; the dataset itself if there is none.
 
