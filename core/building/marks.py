@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 
+from core.building.version import ORIGINS
 from core.ground import xmp
 
-ORIGINS = ("real", "augmented", "synthetic", "adversarial")
+# The steps of a chain that ask a trained generator; to ask the steps themselves would load torch for every export.
+GENERATIVE = frozenset({"sample", "neighbour"})
 
 
 def source_type(origin: str, run: str = "", parameters: str = "") -> xmp.SourceType | None:
@@ -38,14 +39,7 @@ def _asks(parameters: str) -> bool:
     except ValueError:
         return False
     steps = steps.get("steps", []) if isinstance(steps, dict) else steps
-    return any(isinstance(step, dict) and step.get("step") in _generative() for step in steps)
-
-
-@cache
-def _generative() -> frozenset[str]:
-    from core.augment.catalogue import augmentations
-
-    return frozenset(entry.name for entry in augmentations if "run" in entry.needs)
+    return any(isinstance(step, dict) and step.get("step") in GENERATIVE for step in steps)
 
 
 def mark(png: bytes, origin: str, run: str, parameters: str = "") -> bytes:

@@ -75,12 +75,15 @@ def test_a_data_scientist_comes_from_what_is_wrong_to_a_version_that_train_uses(
     screen.ready().button("data.version").click()
     screen.chosen("data", "clean")
     screen.ready()  # what is offered is the new one, not only its name
+    screen.page.get_by_role("link", name="Take it away").click()
+    screen.ready()
     with screen.page.expect_download() as download:
         screen.button("data.zip").click()
     with zipfile.ZipFile(download.value.path()) as archive:
         rows = list(csv.DictReader(io.TextIOWrapper(archive.open("manifest.csv"))))
         assert {row["file"] for row in rows} <= set(archive.namelist())
     assert len(rows) == len(shapes) - 1
+    screen.page.get_by_role("link", name="Look at clean").click()
     screen.page.get_by_role("link", name="Train a model on clean").click()
     screen.says("Trained on clean")
     assert datasets.load("clean", {}).parent == shapes.fingerprint

@@ -137,3 +137,11 @@ def test_marks_of_other_programs_are_read_as_elements_and_references_too():
         plain = picture("JPEG")
         data = plain[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + plain[2:]
         assert xmp.read(data) == xmp.Mark("humanEdits", "", "", "")
+
+
+def test_the_steps_that_ask_a_generator_are_those_that_need_a_run():
+    from core.augment import augmentations
+    from core.building.marks import GENERATIVE
+
+    needing = {entry.name for entry in augmentations if "run" in entry.needs}
+    assert {name for name in needing if not name.startswith("test")} == GENERATIVE

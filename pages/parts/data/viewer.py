@@ -27,6 +27,15 @@ def open(dataset: Any, image: int, among: np.ndarray) -> None:
     _dialog(dataset, among)
 
 
+def made_by(dataset: Any, image: int) -> tuple[str, str, str]:
+    """Gives the origin, run and parameters of an item."""
+    from core.building.version import provenance
+
+    columns = provenance(dataset)
+    origin, run, parameters = (columns[name] for name in ("origin", "run", "parameters"))
+    return str(origin[image]), str(run[image]), str(parameters[image])
+
+
 @st.dialog("Look closely", width="large", on_dismiss="rerun")
 @shell.guard()
 def _dialog(dataset: Any, among: np.ndarray) -> None:
@@ -41,6 +50,7 @@ def _dialog(dataset: Any, among: np.ndarray) -> None:
             key="data.item.of",
             levels=dataset.levels,
             max_height=430,
+            made=made_by(dataset, image),
         )
     with right:
         facts(dataset, image)

@@ -31,6 +31,8 @@ def dropped(key: str, rows: Sequence[str]) -> tuple[int, int] | None:
     """
     moved = told(st.session_state.get(key), "moved")
     row, to = moved.get("row"), moved.get("to")
-    if row not in rows or type(to) is not int or not 0 <= to < len(rows):
+    if not isinstance(row, str) or row not in rows:
+        return None
+    if type(to) is not int or not 0 <= to < len(rows):
         return None
     return list(rows).index(row), to

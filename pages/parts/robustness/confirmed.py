@@ -60,7 +60,7 @@ def _seconds(question: Question, values: Mapping[str, Any]) -> float:
 
     given = {
         name.removeprefix("attack."): value
-        for name, value in (question.job_values() | values).items()
+        for name, value in {**question.job_values(), **values}.items()
     }
     config, lap = AttackConfig.of(given, "attack"), expected(question).lap
     others = [target(replace(question, classifier=id)) for id in config.transfer.split(",") if id]
