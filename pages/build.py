@@ -22,6 +22,8 @@ VIEWS = {  # a key is the file in pages/parts/build/ that draws the view
     "proof": "Proof",
     "drift": "Drift",
     "take": "Take away",
+    "door": "Card and checks",
+    "where": "Where from?",
 }
 shell.header("What would make this dataset better, and does it help?")
 name = shell.chosen_dataset()

@@ -1,27 +1,36 @@
-"""Taking a dataset away, as a ZIP."""
+"""Taking a dataset away, as one ZIP that is read as it is or unpacked."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
+import threading
 import zipfile
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from core.building.version import COLUMNS, origins, provenance
+from core.building.outgoing import SPLIT_NAMES, Outgoing, cells
+from core.building.version import COLUMNS, provenance
+from core.catalog import optional
 from core.datasets import SPLITS, Dataset
-from core.ground import files, tables
+from core.ground import files, machine, tables
 
 MANIFEST = ("file", "label", "split", *COLUMNS)
+# A ZIP is one split to Hugging Face datasets, whatever its folders are called: without a table its labels fail, and
+# with one per split the test items join the training ones. So the table that it looks for is in train/ only, and
+# unpacked the card names the others.
+TABLES = {"train": "metadata.parquet", "valid": "labels.parquet", "test": "labels.parquet"}
 
 
 def archive(dataset: Dataset, out: io.BufferedIOBase | Path) -> dict[str, int]:
-    """Writes a dataset as ZIP: ``split/class/number.png``, ``manifest.csv`` and ``about.json``.
+    """Writes a dataset as ZIP: ``split/class/number.png``, ``manifest.csv``, ``about.json`` and ``README.md``.
 
     The same dataset gives the same bytes. ``parent`` in the manifest is the file of the image that an augmented one was
-    made from; a last column ``group`` says who belongs together, where something does.
+    made from; a last column ``group`` says who belongs together, where something does. The tables in the folders of the
+    splits carry the same for readers that look for them there.
 
     Args:
         dataset: What to write.
@@ -31,41 +40,91 @@ def archive(dataset: Dataset, out: io.BufferedIOBase | Path) -> dict[str, int]:
         ``images`` and ``bytes``.
     """
     if isinstance(out, Path):
-        memory = io.BytesIO()
-        size = archive(dataset, memory)
-        with files.full_disk_told():
-            files.write_atomic(out, memory.getbuffer().tobytes())
+        new = out.with_name(f".{out.name}.{os.getpid()}-{threading.get_ident()}")
+        try:
+            with files.full_disk_told(out):
+                with new.open("w+b") as file:
+                    size = archive(dataset, file)
+                machine.patiently(lambda: new.replace(out))
+        except BaseException:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
+            raise
         return size
     start = out.tell()
-    rows = []
-    names = list(_files(dataset))
+    going, rows = Outgoing(dataset), []
+    splits = [SPLITS[code] for code in dataset.split_of()]
+    names = [f"{split}/{going.file(i)}" for i, split in enumerate(splits)]
     columns, members = list(provenance(dataset).values()), dataset.members
     head = MANIFEST if members is None else (*MANIFEST, "group")
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as packed:
-        for i, (file, split) in enumerate(names):
-            item = dataset.medium.alone(np.asarray(dataset.x[i]), dataset.levels)
-            packed.writestr(_member(file), item)
-            label = "" if dataset.y is None else dataset.classes[dataset.y[i]]
-            origin, parent, run, seed, parameters = (column[i] for column in columns)
-            parent = names[parent][0] if parent >= 0 else ""
-            seed = int(seed) if seed >= 0 else ""
-            row = (file, label, split, str(origin), parent, str(run), seed, str(parameters))
-            rows.append(row if members is None else (*row, members[i]))
-        about = {
-            "name": dataset.name,
-            "images": len(dataset),
-            "classes": list(dataset.classes),
-            "fingerprint": dataset.fingerprint,
-            "parent": dataset.parent,
-            "levels": dataset.levels,
-            "terms": dict(dataset.terms),
-            "origins": origins(dataset),
-            "notes": list(dataset.notes),
-            **({"group": dataset.group} if dataset.group else {}),
-        }
+        for part, items in going.batches(np.arange(len(dataset))):
+            for i, item in zip(part.tolist(), items, strict=True):
+                packed.writestr(_member(names[i]), item)
+                label = "" if dataset.y is None else dataset.classes[dataset.y[i]]
+                origin, parent, run, seed, parameters = (column[i] for column in columns)
+                parent = names[parent] if parent >= 0 else ""
+                seed = int(seed) if seed >= 0 else ""
+                row = (
+                    names[i],
+                    label,
+                    splits[i],
+                    str(origin),
+                    parent,
+                    str(run),
+                    seed,
+                    str(parameters),
+                )
+                rows.append(row if members is None else (*row, members[i]))
         packed.writestr(_member("manifest.csv", True), tables.write(head, rows).encode())
-        packed.writestr(_member("about.json", True), json.dumps(about, indent=1).encode())
+        about = json.dumps(going.about(), indent=1)
+        packed.writestr(_member("about.json", True), about.encode())
+        for name, content in _beside(going).items():
+            packed.writestr(_member(name), content)
     return {"images": len(dataset), "bytes": out.tell() - start}
+
+
+def zipped(folder: Path, name: str) -> bytes:
+    """Packs the folder of a layout.
+
+    Its members lie in a folder whose name begins with two underscores, where libraries that open a ZIP as it is do not
+    look: they would take the items of all splits for training.
+    """
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as packed:
+        for file in sorted(folder.rglob("*")):
+            inside = f"__{name}/{file.relative_to(folder).as_posix()}"
+            if file.is_dir():
+                packed.writestr(_member(f"{inside}/"), b"")
+            else:
+                packed.writestr(_member(inside), file.read_bytes())
+    return out.getvalue()
+
+
+def _beside(going: Outgoing) -> dict[str, bytes]:
+    """Writes the card, and the table of each split."""
+    pa = optional("pyarrow", "Parquet")
+    pq = optional("pyarrow.parquet", "Parquet")
+
+    schema = going.schema(pa.field("file_name", pa.string()), named=True)
+    found: dict[str, bytes] = {}
+    for split, index in going.dataset.splits.items():
+        if len(index):
+            names = cells(np.array([going.file(row) for row in index]))
+            table = io.BytesIO()
+            pq.write_table(going.table(index, schema, file_name=names), table)
+            found[f"{split}/{TABLES[split]}"] = table.getvalue()
+    patterns = {
+        SPLIT_NAMES[name]: f"{name}/**"
+        for name, index in going.dataset.splits.items()
+        if len(index)
+    }
+    text = going.readme(patterns)
+    listed = "".join(f"\n  - {name}" for name in dict.fromkeys(TABLES.values()))
+    text = text.replace(
+        "- config_name: default", f"- config_name: default\n  metadata_filenames:{listed}", 1
+    )
+    return found | {"README.md": text.encode()}
 
 
 def _member(name: str, deflate: bool = False) -> zipfile.ZipInfo:
@@ -73,23 +132,3 @@ def _member(name: str, deflate: bool = False) -> zipfile.ZipInfo:
     info.external_attr = 0o644 << 16
     info.compress_type = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
     return info
-
-
-def _files(dataset: Dataset) -> Iterator[tuple[str, str]]:
-    """Names the file and the split of every image, in order."""
-    folders = _folders(dataset.classes)
-    width = len(str(max(0, len(dataset) - 1)))
-    for i, code in enumerate(dataset.split_of()):
-        folder = "" if dataset.y is None else folders[int(dataset.y[i])] + "/"
-        yield f"{SPLITS[code]}/{folder}{i:0{width}d}{dataset.medium.suffix}", SPLITS[code]
-
-
-def _folders(classes: tuple[str, ...]) -> list[str]:
-    """Turns class names into names of folders that any system can hold, each its own."""
-    folders: list[str] = []
-    for number, name in enumerate(classes):
-        plain = "".join(c if c.isalnum() or c in " -_.()" else "_" for c in name).strip(" .")
-        plain = plain[:60] or f"class {number}"
-        taken = {folder.casefold() for folder in folders}
-        folders.append(plain if plain.casefold() not in taken else f"{plain} {number}")
-    return folders

@@ -125,6 +125,10 @@ def run(arguments: argparse.Namespace) -> int:
             write(junit, releases.junit(release, floor).encode())
         if words:
             write(words, releases.markdown(release).encode())
+    written = [str(path) for path in (arguments.out, junit, words) if path]
+    if written:
+        more["written"] = written
+        lines.append(f"Wrote {', '.join(written)}")
     show(arguments, report.record() | more, lines)
     return 1 if fails else 0
 

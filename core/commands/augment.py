@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from core.ground.settings import settings
 
 if TYPE_CHECKING:
     from core.augment import Pipeline
+    from core.ground.xmp import Mark
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +137,7 @@ def _preview(pipeline: Pipeline, arguments: argparse.Namespace) -> str:
         medium.pictures(whole.reshape(-1, *x.shape[1:])),
         arguments.draws + 1,
         {"pipeline": pipeline.record(), "seed": arguments.seed, "dataset": dataset.name},
+        mark=_mark(pipeline),
         gap=2,
         scale=max(1, 96 // dataset.size),
     )
@@ -142,16 +145,26 @@ def _preview(pipeline: Pipeline, arguments: argparse.Namespace) -> str:
     return str(out)
 
 
+def _mark(pipeline: Pipeline) -> Mark:
+    """Gives the mark of a picture that a chain has changed."""
+    from core.building.marks import source_type
+    from core.ground.xmp import Mark
+
+    steps = json.dumps([{"step": step.name} for step in pipeline.steps if step.on])
+    return Mark(source_type("augmented", parameters=steps) or "", origin="augmented")
+
+
 def _applied(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, Any]:
     """Writes every picture of a folder, changed; the folders below it are kept, originals are not touched."""
     import numpy as np
     import torch
-    from PIL import Image
 
     from core import augment
     from core.datasets.decoding import span_of_files
     from core.datasets.files import Directory
     from core.datasets.pictures import Refused, decode, most_bytes
+    from core.ground import xmp
+    from core.media import media
     from core.tensors import to_bytes, to_float
 
     source, target = Path(arguments.folder), Path(arguments.to)
@@ -190,6 +203,6 @@ def _applied(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, Any
                 out = out.with_name(f"{out.stem}-{number}.png")
             with files.full_disk_told():
                 out.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(out)
+                out.write_bytes(xmp.write(media.get("image").alone(image, 256), _mark(pipeline)))
             count += 1
     return {"pictures": count, "refused": [list(pair) for pair in refused], "to": str(target)}

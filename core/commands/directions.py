@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from core import latent
-    from core.ground import sheets
+    from core.ground import sheets, xmp
     from core.measure import features
 
     out = out_file(arguments.out, ".png") if arguments.out else None
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
     }
     if out is not None and directions:
         x = np.concatenate([latent.filmstrip(space, point, d)[0] for d in directions])
-        write(out, sheets.png(x, len(latent.AMOUNTS), result))
+        write(out, sheets.png(x, len(latent.AMOUNTS), result, mark=xmp.made_by(job.id)))
         result["out"] = str(out)
     lines = []
     if label is not None:

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
 
     from core import datasets, latent
-    from core.ground import sheets
+    from core.ground import sheets, xmp
 
     out = out_file(arguments.out, ".png", ".npz") if arguments.out else None
     if not arguments.pictures and not arguments.test:
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
         else:
             original, recon = space.medium.shown(x), np.stack(images)
             sheet = np.concatenate([original, recon, latent.difference(original, recon)])
-            content = sheets.png(sheet, len(x), result)
+            content = sheets.png(sheet, len(x), result, mark=xmp.partly_by(job.id))
         write(out, content)
         result["out"] = str(out)
     lines = [

@@ -48,10 +48,13 @@ def run(arguments: argparse.Namespace) -> None:
             f"{job.name} was stopped before its end, so nothing is known of price and gain. "
             f"Resume it: python -m core resume {job.id}"
         )
-    if out:
-        write(out, (job.path / WEIGHTS).read_bytes())
     lines = [
         job.message,
         f"Attack it: python -m core attack --dataset {arguments.dataset} --classifier {job.id}",
     ]
-    show(arguments, {"run": job.id, "name": job.name, **release.record()}, lines)
+    result = {"run": job.id, "name": job.name, **release.record()}
+    if out:
+        write(out, (job.path / WEIGHTS).read_bytes())
+        result["written"] = [str(out)]
+        lines.append(f"Wrote {out}")
+    show(arguments, result, lines)

@@ -48,7 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Make a film of the way through several images of a run."""
     from core import latent
-    from core.ground import sheets
+    from core.ground import sheets, xmp
 
     out = out_file(arguments.out, ".gif", ".webp", ".mp4", ".png")
     if out.suffix == ".mp4":
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
         "fps": arguments.fps,
     }
     if out.suffix == ".png":
-        content = sheets.png(x, min(len(x), 12), result)
+        content = sheets.png(x, min(len(x), 12), result, mark=xmp.made_by(job.id))
     else:
         pack = {".gif": latent.gif, ".webp": latent.webp, ".mp4": latent.mp4}[out.suffix]
         content = pack(x, arguments.fps, result, arguments.scale)

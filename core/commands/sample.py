@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
 
     from core import latent
-    from core.ground import sheets
+    from core.ground import sheets, xmp
     from core.media import media
     from core.models import Decodes
     from core.tensors import device
@@ -129,7 +129,8 @@ def run(arguments: argparse.Namespace) -> None:
         content = medium.alone(medium.write(x, 256)[0], 256)
     else:
         usual = max(sheets.columns(len(opened.classes)), math.isqrt(arguments.n))
-        content = sheets.png(medium.drawn(x), arguments.columns or usual, result)
+        columns = arguments.columns or usual
+        content = sheets.png(medium.drawn(x), columns, result, mark=xmp.made_by(job.id))
     write(out, content)
     of = "" if label is None else f" of class {opened.classes[label]!r}"
     lines = [f"Wrote {arguments.n} images{of} of {job.id}, step {opened.step}, to {out}"]

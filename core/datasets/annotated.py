@@ -11,7 +11,7 @@ from core.catalog import Config, UserError, knob
 from core.datasets.annotations import Cut, Sheet, cut, limits, part
 from core.datasets.container import Container, File, Rows, Volume
 from core.datasets.files import content, header, shown
-from core.datasets.labels import Malformed
+from core.datasets.labels import COLUMNS, Malformed
 from core.datasets.layout import role
 from core.datasets.pictures import Header, Refused, upright
 from core.ground.settings import settings
@@ -124,11 +124,14 @@ class Marked(Container):
         used = {one.label for one in made.cuts}
         listed = dict.fromkeys(name for _, sheet in sheets for name in sheet.classes)
         split = [_split(name) if len(sheets) > 1 else "" for name, _ in sheets]
+        more = [made.more[one.picture] for one in made.cuts]
+        known = dict.fromkeys(name for of in more for name in of)
+        columns = {name: [of.get(name) for of in more] for name in [*known][:COLUMNS]}
         self.rows = Rows(
             label=[one.label for one in made.cuts],
             classes=tuple(name for name in listed if name in used),
             split=[split[one.sheet] for one in made.cuts],
-            columns={WHOLE: [names[one.picture] for one in made.cuts]} if boxes else {},
+            columns=columns | ({WHOLE: [names[one.picture] for one in made.cuts]} if boxes else {}),
             notes=made.notes,
             sentence=f"the annotations of {program}",
             group=WHOLE if boxes else "",
@@ -154,7 +157,7 @@ class Marked(Container):
         whole = self.pictures[file.key.picture]
         if self._opened is None or self._opened[0] != whole.name:
             data = content(self.volume, whole, count)
-            self._opened = whole.name, upright(data, settings().max_megapixels)
+            self._opened = whole.name, upright(data, settings().max_megapixels, file.key.size)
         return part(self._opened[1], file.key.box)[:most]
 
     def _sheets(

@@ -10,7 +10,7 @@ import io
 import math
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -51,12 +51,14 @@ class Annotated:
         labels: Classes of the whole picture.
         boxes: Boxes in it.
         size: Width and height that it had there; None where nothing says them.
+        more: What else is known of it, by the name of the column.
     """
 
     file: str
     labels: list[str] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
     size: tuple[int, int] | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -96,12 +98,14 @@ class Cut(NamedTuple):
         label: Its class.
         box: Left, top, right and bottom in pixels of what is cut out; None for the whole.
         sheet: Position of the file of annotations that says it.
+        size: Width and height of the picture as it was annotated.
     """
 
     picture: int
     label: str
     box: tuple[int, int, int, int] | None = None
     sheet: int = 0
+    size: tuple[int, int] = (0, 0)
 
 
 def limits(pictures: int) -> untrusted.Limits:
@@ -193,11 +197,13 @@ class Cuts:
         cuts: What is used, in the order of the pictures.
         refused: What is left out, with the reason.
         notes: What is worth knowing.
+        more: What else is known of a picture, by its position, then by the name of the column.
     """
 
     cuts: list[Cut] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    more: dict[int, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def cut(
@@ -228,6 +234,7 @@ def cut(
             else:
                 said[i].append(about)
                 told_by.setdefault(i, position)
+                made.more.setdefault(i, about.more)
         made.refused += sheet.all_refused()
         made.notes += sheet.notes
     clipped = 0
@@ -321,7 +328,7 @@ def _parts(
             made.refused.append((what, f"is smaller than {least} pixels"))
         else:
             clipped += rest < 0.999 * area
-            made.cuts.append(Cut(i, box.label, edges))
+            made.cuts.append(Cut(i, box.label, edges, size=sides))
     return clipped
 
 

@@ -25,7 +25,7 @@ from safetensors.torch import save as as_bytes
 
 from core import jobs, kinds, latent, measure, runs
 from core.catalog import UserError, unknown
-from core.ground import files, sheets
+from core.ground import files, sheets, xmp
 from core.ground.settings import settings
 
 RECORDS = 120  # of a log that are kept, besides those that measured something
@@ -247,7 +247,7 @@ def _first_rows(sheet: bytes) -> bytes:
     metadata = sheets.metadata(sheet)
     columns = metadata.pop("columns")
     own = {name: value for name, value in metadata.items() if name not in ("count", "tile")}
-    return sheets.png(sheets.tiles(sheet)[: ROWS * columns], columns, own)
+    return sheets.png(sheets.tiles(sheet)[: ROWS * columns], columns, own, mark=xmp.read(sheet))
 
 
 def _moved(job: jobs.Job, target: Path) -> float:

@@ -115,8 +115,11 @@ def keep(file: Path, content: bytes) -> None:
 
 
 @contextmanager
-def full_disk_told() -> Iterator[None]:
+def full_disk_told(place: Path | None = None) -> Iterator[None]:
     """Turns "no space left" and "permission denied" into sentences.
+
+    Args:
+        place: Where it is written to, outside of this program's own folder.
 
     Raises:
         UserError: Instead of OSError, when the disk is full, the quota used up, or the file may not be written.
@@ -125,12 +128,20 @@ def full_disk_told() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            if place is not None:
+                raise UserError(
+                    f"This program may not write to {str(place)!r}. Give it the permission, or choose another folder."
+                ) from None
             raise UserError(
                 f"This program may not write to {error.filename or settings().home}. Give it the permission, "
                 "or set SIMULACRA_HOME to a folder that it may write."
             ) from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
+        if place is not None:
+            raise UserError(
+                f"The disk of {str(place)!r} is full, so nothing was kept there. Make room, or choose another disk."
+            ) from None
         raise UserError(
             f"The disk of {settings().home} is full. "
             "Delete old runs or set SIMULACRA_HOME to a larger disk, then resume."

@@ -58,6 +58,13 @@ def sweep(*parents: Path) -> None:
             _drop(folder)
 
 
+def abandoned(parent: Path) -> None:
+    """Deletes the folders that a killed process was filling in a folder that is not ours: those with a free lock."""
+    for folder in _folders(parent):
+        if folder.name.startswith(".new-") and _lock(folder).exists():
+            _drop(folder)
+
+
 def _folders(parent: Path) -> list[Path]:
     with suppress(OSError), os.scandir(parent) as entries:
         return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]

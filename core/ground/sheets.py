@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from core.ground import xmp
+
 PAD = "pad.png"  # in a run's folder: a plane of its latent space, made by `core.latent.shelve`
 
 
@@ -66,16 +68,29 @@ def arrange(
 
 
 def png(
-    x: np.ndarray, columns: int, metadata: Mapping[str, Any] | None = None, **layout: int
+    x: np.ndarray,
+    columns: int,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    mark: xmp.Mark | None = None,
+    **layout: int,
 ) -> bytes:
-    """Writes a sheet as PNG; ``metadata`` (JSON) travel inside it, so that a picture can say how it was made."""
+    """Writes a sheet as PNG.
+
+    Args:
+        x: uint8 (N, C, H, W), 0 … 255.
+        columns: Images per row.
+        metadata: Travel inside it as JSON, so that a picture can say how it was made.
+        mark: Says in other programs' words how it was made, where a model had a part in it.
+        layout: As :func:`arrange` takes it.
+    """
     info = PngInfo()
     count, _, height, width = x.shape
     own = {"count": count, "columns": columns, "tile": [height, width]}
     info.add_text("simulacra", json.dumps({**own, **(metadata or {})}))
     out = io.BytesIO()
     Image.fromarray(arrange(x, columns, **layout)).save(out, "PNG", pnginfo=info, compress_level=1)
-    return out.getvalue()
+    return out.getvalue() if mark is None else xmp.write(out.getvalue(), mark)
 
 
 def jpeg(x: np.ndarray, columns: int) -> bytes:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-Z = 1.959964  # half the width of an interval of 95 %, in standard errors
-_NORMAL = 1.959963984540054  # the same, to the last digit
+Z = 1.959963984540054  # half the width of an interval of 95 %, in standard errors
 
 
 @dataclass(frozen=True)
@@ -78,20 +78,26 @@ def share(flags: np.ndarray | Tensor) -> Estimate:
     return proportion(int(flags.sum()), len(flags))
 
 
-def proportion(count: int, n: int) -> Estimate:
+def proportion(count: int, n: int, together: int = 1) -> Estimate:
     """Estimates the share that ``count`` of ``n`` are, with Wilson's interval; of none it is 0 to 1.
 
     To the last bit what scipy gives, without its import: pages say shares before anything else needs it.
 
+    Args:
+        count, n: The share.
+        together: Of how many shares it was chosen, as the worst of them for example: with 95 %, the intervals of all of
+            them hold (Bonferroni).
+
     References:
         Wilson, 1927, Probable inference, the law of succession, and statistical inference
+        Dunn, 1961, Multiple comparisons among means
     """
     if not n:
         return Estimate(math.nan, 0.0, 1.0, 0)
-    p = count / n
-    whole = 2 * (n + _NORMAL**2)
-    middle = (2 * n * p + _NORMAL**2) / whole
-    half = _NORMAL / whole * math.sqrt(4 * n * p * (1 - p) + _NORMAL**2)
+    p, z = count / n, Z if together == 1 else NormalDist().inv_cdf(1 - 0.025 / together)
+    whole = 2 * (n + z**2)
+    middle = (2 * n * p + z**2) / whole
+    half = z / whole * math.sqrt(4 * n * p * (1 - p) + z**2)
     return Estimate(p, middle - half if count else 0.0, middle + half if count < n else 1.0, n)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from core.catalog import UserError, unknown
 from core.ground import files
+from core.ground.cache import Cache
 from core.ground.settings import settings
 from core.jobs import process
 from core.jobs.kind import Kind, kinds
@@ -114,9 +115,10 @@ class Job:
 
     @property
     def seconds_more(self) -> float | None:
-        """Time from here to the end, were it to go on at the pace since its start; None when it is not known.
+        """Time from here to the end; None when it is not known.
 
-        Samples and checkpoints are in it, as they were in the time until now.
+        It goes by the pace since its start, with samples and checkpoints in it. Where a speed is told, that one counts
+        at the begin, when hardly anything but samples and checkpoints was made, and less and less later.
         """
         state = self.state
         done = state.get("done", 0) - state.get("begun", 0)
@@ -124,7 +126,11 @@ class Job:
         if done <= 0 or not timed:
             return None
         spent = max(0.0, state["told"] - state["started"])  # a clock may have been set back
-        return (state["total"] - state["done"]) * spent / done
+        pace = spent / done
+        if speed := state.get("speed"):
+            share = done / (state["total"] - state.get("begun", 0))
+            pace = share * pace + (1 - share) / speed
+        return (state["total"] - state["done"]) * pace
 
     @property
     def took(self) -> float | None:
@@ -145,12 +151,35 @@ class Job:
         return self.active and (self.path / "STOP").exists()
 
 
+# jobs that have ended, by folder and by what their two files looked like: whoever changes one replaces its file
+_ended = Cache[Job](2048)
+_gallery = Cache[list[Job]](2)  # by the folder and what it looked like
+
+
 def read(path: Path) -> Job:
-    """Reads the job of a folder.
+    """Reads the job of a folder; one that has ended is read once, until its files are others.
 
     Raises:
         UserError: If the folder is damaged.
     """
+    key = (str(path), _look(path / "job.json"), _look(path / "state.json"))
+    if (job := _ended.peek(key)) is None:
+        job = _read(path)
+        if job.status not in (*ACTIVE, "interrupted"):
+            _ended.put(key, job)
+    return job
+
+
+def _look(file: Path) -> tuple[int, int, int] | None:
+    """Tells one state of a file from another, without reading it; None where there is none."""
+    try:
+        about = file.stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_mtime_ns, about.st_size
+
+
+def _read(path: Path) -> Job:
     request = {"target": "", **files.read_json(path / "job.json")}  # older jobs had none
     state = files.read_json(path / "state.json")
     _check(path / "job.json", request, _REQUEST)
@@ -202,12 +231,22 @@ def _kind(name: str) -> Kind | None:
 
 def listing(*kinds: str) -> list[Job]:
     """Lists jobs, newest first, shipped ones last; folders that cannot be read are left to :func:`damaged`."""
-    jobs = []
-    for path in (path for home in _homes() for path in _folders(home)):
-        with suppress(UserError):
-            job = read(path)
-            jobs += [job] if not kinds or job.kind in kinds else []
+    every = _readable(settings().jobs)
+    if (
+        settings().gallery
+    ):  # nobody changes a job of it, so that the folder tells whether it is the same
+        every = [*every, *_gallery.get((SHIPPED, _look(SHIPPED)), lambda: _readable(SHIPPED))]
+    jobs = [job for job in every if not kinds or job.kind in kinds]
     return sorted(jobs, key=lambda job: (job.shipped, -job.created, job.id))
+
+
+def _readable(home: Path) -> list[Job]:
+    """Reads the jobs of a folder, but for those that cannot be read."""
+    jobs = []
+    for path in _folders(home):
+        with suppress(UserError):
+            jobs.append(read(path))
+    return jobs
 
 
 def damaged(sound: Collection[str] = ()) -> list[tuple[str, str]]:

@@ -87,7 +87,7 @@ def _free(name: str) -> str:
 def build(task: Task) -> Iterator[dict[str, Any]]:
     """Builds the dataset of a plan: augmented, synthetic and adversarial items join the training items."""
     from core import building
-    from core.ground import sheets
+    from core.ground import sheets, xmp
 
     began = time.time()
     if (done := _kept(task)) is not None:  # it ended between the dataset and its record
@@ -106,7 +106,7 @@ def build(task: Task) -> Iterator[dict[str, Any]]:
     for reason, items in rejected.items():
         shown[reason] = f"rejected-{reason}.png"
         pictures = dataset.medium.pictures(items, dataset.levels)
-        files.write_atomic(task.path / shown[reason], sheets.png(pictures, 8))
+        files.write_atomic(task.path / shown[reason], sheets.png(pictures, 8, mark=xmp.made_by("")))
     record = {
         "name": name,
         "fingerprint": version.fingerprint,

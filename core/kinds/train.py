@@ -295,7 +295,7 @@ def draw(
     """Writes a sheet of about ``most`` samples, class by class; the same noise in each sheet of a folder."""
     import torch
 
-    from core.ground import sheets
+    from core.ground import sheets, xmp
     from core.models import families
 
     columns = sheets.columns(len(dataset.classes))
@@ -305,7 +305,9 @@ def draw(
         y = torch.arange(count, device=next(model.parameters()).device) % model.classes
     x = model.sample(range(count), y, seed, families.get(family).sampling())
     folder.mkdir(parents=True, exist_ok=True)
-    sheet = sheets.png(dataset.medium.shown(x), columns, caption)
+    own = folder if folder.name == "samples" else folder.parent  # a race has a folder for each run
+    made = xmp.made_by(own.parent.name)
+    sheet = sheets.png(dataset.medium.shown(x), columns, caption, mark=made)
     files.write_atomic(folder / f"{number}.png", sheet)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from core.catalog import UserError
 from core.datasets import evenly
+from core.ground import xmp
 
 MOST_PIXELS = 1024  # side of a film
 
@@ -43,7 +44,7 @@ def gif(x: np.ndarray, fps: float, metadata: Mapping[str, Any], scale: int = 8) 
         loop=0,
         comment=json.dumps(dict(metadata)).encode(),
     )
-    return out.getvalue()
+    return _marked(out.getvalue(), metadata)
 
 
 def webp(x: np.ndarray, fps: float, metadata: Mapping[str, Any], scale: int = 8) -> bytes:
@@ -68,7 +69,7 @@ def webp(x: np.ndarray, fps: float, metadata: Mapping[str, Any], scale: int = 8)
         lossless=True,
         exif=exif,
     )
-    return out.getvalue()
+    return _marked(out.getvalue(), metadata)
 
 
 def mp4_ready() -> bool:
@@ -126,7 +127,12 @@ def mp4(x: np.ndarray, fps: float, metadata: Mapping[str, Any], scale: int = 8) 
             raise UserError(
                 f"The MP4 could not be made ({''.join(reason)}). Take the GIF or WebP instead."
             )
-        return file.read_bytes()
+        return _marked(file.read_bytes(), metadata)
+
+
+def _marked(film: bytes, metadata: Mapping[str, Any]) -> bytes:
+    """Says in other programs' words that a model has made it."""
+    return xmp.write(film, xmp.made_by(str(metadata.get("run", ""))))
 
 
 def _frames(x: np.ndarray, fps: float, scale: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core import jobs, runs
 from core.catalog import UserError
-from core.ground import files, sheets
+from core.ground import files, sheets, xmp
 from core.ground.settings import settings
 from core.latent.planes import contrast, first_plane, labels_plane, neighbourhood, principal_plane
 from core.latent.space import open_space
@@ -56,5 +56,5 @@ def shelve(run: jobs.Job) -> Path:
         "names": list(plane.names),
     }
     file = run.path / sheets.PAD
-    files.write_atomic(file, sheets.png(x, CELLS, metadata))
+    files.write_atomic(file, sheets.png(x, CELLS, metadata, mark=xmp.made_by(run.id)))
     return file

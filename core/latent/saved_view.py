@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from core import jobs, runs
 from core.catalog import UserError
-from core.ground import untrusted
+from core.ground import untrusted, xmp
 from core.ground.settings import settings
 
 BLOCK = "simulacra.view"
@@ -110,7 +110,7 @@ def write_view(x: np.ndarray, view: SavedView, scale: int = 8) -> bytes:
     info.add_text(BLOCK, json.dumps({"view": text, "mark": _mark(text, sheet)}))
     out = io.BytesIO()
     Image.fromarray(sheet).save(out, "PNG", pnginfo=info)
-    return out.getvalue()
+    return xmp.write(out.getvalue(), xmp.made_by(view.run))
 
 
 def read_view(data: bytes) -> tuple[SavedView | None, str]:

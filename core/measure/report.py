@@ -11,7 +11,7 @@ import numpy as np
 
 from core import jobs, measure, runs
 from core.catalog import UserError
-from core.ground import paper, sheets
+from core.ground import paper, sheets, xmp
 from core.ground.writing import day, percent
 from core.measure import Arrays, Evaluation, card
 
@@ -78,17 +78,20 @@ def _cell(value: Any) -> str:
     return value if isinstance(value, str) else percent(value, 0)
 
 
-def _png(x: np.ndarray, columns: int, side: int = 64) -> bytes:
+def _png(x: np.ndarray, columns: int, side: int = 64, mark: xmp.Mark | None = None) -> bytes:
     """Makes one PNG of images, uint8 (N, C, H, W)."""
-    return sheets.png(x, columns, gap=2, scale=max(1, round(side / x.shape[-1])))
+    return sheets.png(x, columns, mark=mark, gap=2, scale=max(1, round(side / x.shape[-1])))
 
 
 def _pictures(evaluation: Evaluation, arrays: Arrays) -> dict[str, Any]:
     """Gives the pictures, and why one is missing."""
-    first = evaluation.samples(slice(36))
+    first, made = evaluation.samples(slice(36)), xmp.made_by(evaluation.run)
     pictures = dict.fromkeys(_PICTURES) | {
-        "first": {"png": _png(first, 12), "alt": f"The first {len(first)} samples, unselected."},
-        "unreal": _png(evaluation.samples(arrays.unreal[:24]), 12),
+        "first": {
+            "png": _png(first, 12, mark=made),
+            "alt": f"The first {len(first)} samples, unselected.",
+        },
+        "unreal": _png(evaluation.samples(arrays.unreal[:24]), 12, mark=made),
         "map": _map(evaluation, arrays),
     }
     try:
@@ -111,7 +114,9 @@ def _pairs(evaluation: Evaluation, arrays: Arrays) -> list[dict[str, Any]]:
     near = measure.training_images(evaluation, np.array([index for index, _, _ in nearest]))
     return [
         {
-            "png": _png(np.stack([evaluation.samples([i])[0], image]), 2, 48),
+            "png": _png(
+                np.stack([evaluation.samples([i])[0], image]), 2, 48, xmp.partly_by(evaluation.run)
+            ),
             "alt": f"Sample {i} and its nearest training image, {way}",
             "note": f"{way}; as near: {percent(rank, 0)} of unseen",
         }

@@ -147,7 +147,9 @@ def overall(evaluation: Evaluation) -> str:
     said: dict[str, list[str]] = {}
     for name, measured in ways.items():
         if measured is not None:
-            said.setdefault(_nearness(measured), []).append(name)
+            beside = f" against {percent(measured.floor, 0)}" if measured.floor is not None else ""
+            number = f"{name} ({percent(measured.value, 0)}{beside})"
+            said.setdefault(_nearness(measured), []).append(number)
     parts = [f"{how} real ones in {' and '.join(names)}" for how, names in said.items()]
     first, *others = parts or ["How real they are was not measured"]
     how = f"Its pictures {first}" if parts else first
@@ -195,15 +197,15 @@ def _fails(evaluation: Evaluation) -> Claim:
     if len(rows) > 1:
         worst = min(rows, key=lambda row: (row["coverage"], row["made_share"]))
         if worst["made_share"] < worst["real_share"] / 3:
-            return _too_rare(worst, evaluation.conditions.get("n_samples") or 0)
+            return _too_rare(worst, evaluation.conditions.get("n_samples") or 0, len(rows))
         n, name = worst["n_real"], worst["class"]
-        missed = proportion(round((1 - worst["coverage"]) * n), n)
+        missed = proportion(round((1 - worst["coverage"]) * n), n, len(rows))
         title = f"Real “{name}” with nothing like them"
         return Claim(
             "Fails at",
             f"It does worst at “{name}”: {percent(missed.value, 0)} of the real ones have nothing like them among its "
             "pictures.",
-            _share(title, missed, usual, "real images: of all classes"),
+            _share(title, missed, usual, f"{_worst(len(rows))}; real images: of all classes"),
         )
     if coverage is None or coverage.value is None:
         return Claim("Fails at", "Where it fails was not measured.")
@@ -216,13 +218,23 @@ def _fails(evaluation: Evaluation) -> Claim:
     )
 
 
-def _too_rare(worst: Mapping[str, Any], n: int) -> Claim:
+def _worst(classes: int) -> str:
+    """Says what the interval of a class means that was chosen as the worst one."""
+    return f"the worst of {classes} classes, with an interval that holds for all of them at once"
+
+
+def _too_rare(worst: Mapping[str, Any], n: int, classes: int) -> Claim:
     """Says that it leaves a class out."""
     name, share, usual = worst["class"], worst["made_share"], worst["real_share"]
     return Claim(
         "Fails at",
         f"It hardly ever makes “{name}”: {percent(share, 0)} of its pictures, where {percent(usual, 0)} are usual.",
-        _share(f"Share of “{name}”", proportion(round(share * n), n), usual),
+        _share(
+            f"Share of “{name}”",
+            proportion(round(share * n), n, classes),
+            usual,
+            _worst(classes),
+        ),
     )
 
 

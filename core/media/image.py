@@ -19,7 +19,8 @@ def _alone(x: np.ndarray, levels: int) -> bytes:
     x = sheets.as_bytes(x, levels)
     file = io.BytesIO()
     picture = Image.fromarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0))
-    picture.save(file, "PNG", compress_level=6)
+    # a hundredth larger than with 6, the usual level, and written in two thirds of the time
+    picture.save(file, "PNG", compress_level=4)
     return file.getvalue()
 
 

@@ -252,6 +252,14 @@ def _news(dataset: Dataset, record: dict[str, Any]) -> dict[str, Any]:
     return kept | {"labels": [label for _, label in new]} if "labels" in record else kept
 
 
+def _taken_back(dataset: Dataset, record: Mapping[str, Any]) -> list[int]:
+    """Lists the images that were left out until a decision keeps or relabels them."""
+    if record.get("action") in (None, "exclude"):
+        return []
+    state = open(dataset).state
+    return [image for image in record["images"] if state.get(image, ("", None))[0] == "exclude"]
+
+
 def settle(
     dataset: Dataset,
     images: Sequence[int],
@@ -330,6 +338,7 @@ def _write(dataset: Dataset, record: dict[str, Any], who: str, seen: int) -> Boo
                     "yours was written, and nothing is lost. Look at them again, then decide."
                 )
             new, id = record if "undo" in record else _news(dataset, record), secrets.token_hex(4)
+            back = _taken_back(dataset, new)
             if new["images"]:
                 files.Log(folder).append(new | {"id": id, "time": time.time(), "who": who})
     news, past = [], WORDS.get(record.get("action", ""), "")
@@ -339,6 +348,9 @@ def _write(dataset: Dataset, record: dict[str, Any], who: str, seen: int) -> Boo
     elif again := len(record["images"]) - len(new["images"]):
         was = "was" if again == 1 else "were"
         news.append(f"{again:,} of them {was} already {past}: new for {len(new['images']):,}.")
+    if back:
+        was = "was" if len(back) == 1 else "were"
+        news.append(f"{named(back).capitalize()} {was} left out until now, and no longer.")
     if since:
         names = ", ".join(sorted({one.get("who") or "Somebody else" for one in since}))
         count = len({image for one in since for image in one["images"]})

@@ -14,7 +14,7 @@ from core.robustness import (
 )
 from core.robustness.comparison import Paired, boards, compare, references
 from core.robustness.config import StudyConfig, images_of
-from core.robustness.cost import Cost, estimate
+from core.robustness.cost import Cost, Lap, estimate, estimate_job
 from core.robustness.measure import AttackStudy, begin, check
 from core.robustness.one_image import Closeup, look
 from core.robustness.store import Report

@@ -1,21 +1,43 @@
-"""Estimates what a study will cost on this machine, before it begins."""
+"""Estimates what a study will cost on this machine, before it begins, and a job that measures more."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from core.datasets import Dataset
 from core.norms import SUITED
+from core.robustness import certify, corruptions
 from core.robustness.attacks import Trial
 from core.robustness.config import StudyConfig, images_of
+from core.robustness.extras import AttackConfig
 from core.robustness.schedule import CLIMBS, PROBE, STILL, Schedule
 from core.target import Target
 
 PILOT = 64  # images of the longer of the two laps
 SLOW = 0.1  # seconds of a step with eight images, above which only they are timed
 EARLY = 0.3  # share of an attack's first start after which an image that falls has fallen
+
+
+@dataclass(frozen=True)
+class Lap:
+    """How fast a classifier is attacked on this machine.
+
+    Attributes:
+        fixed, one: Seconds of a step, one forward and one backward pass, without images and for each.
+        stands: Share of the images that stand after a few steps.
+    """
+
+    fixed: float
+    one: float
+    stands: float
+
+    def seconds(self, steps: Iterable[tuple[float, float]]) -> float:
+        """Adds up steps, each given as how many there are and with how many images."""
+        return sum(count * (self.fixed + self.one * width) for count, width in steps)
 
 
 @dataclass(frozen=True)
@@ -26,28 +48,108 @@ class Cost:
         seconds: Of the study, roughly.
         n: Images that it will attack: as many as the config says, or all that there are.
         fits: The largest number of images whose study fits into a minute.
+        lap: What was measured for it.
     """
 
     seconds: float
     n: int
     fits: int
+    lap: Lap
 
 
-def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Cost:
+def estimate(target: Target, dataset: Dataset, config: StudyConfig, lap: Lap | None = None) -> Cost:
     """Attacks a few of the images for a few steps, and tells how long a study will take and what fits into a minute.
+
+    Args:
+        target, dataset, config: Of the study.
+        lap: What was measured for a study of the same norm and strengths, so that it need not be measured again.
 
     Raises:
         UserError: As the study itself.
     """
-    classifier = target.with_(eot=config.eot, bpda=config.bpda)
     most = len(dataset.splits[config.split])
     n = min(config.n, most)
-    x, y, *_ = images_of(dataset, config.model_copy(update={"n": min(PILOT, n)}))
     plan = Schedule.of(config, target)
+    pace = lap or _lap(target, dataset, config, plan)
+
+    def seconds(images: int) -> float:
+        steps = _steps(plan, images, pace.stands)
+        return pace.seconds([*steps, *_probes(min(PROBE, images), pace.stands)])
+
+    low, high = 1, most
+    while low < high:  # the cost rises with the images, but not in proportion
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if seconds(middle) <= 60 else (low, middle - 1)
+    return Cost(seconds(n), n, low, pace)
+
+
+def estimate_job(
+    target: Target,
+    dataset: Dataset,
+    config: AttackConfig,
+    others: Sequence[Target] = (),
+    lap: Lap | None = None,
+) -> float:
+    """Tells how many seconds a job will take, roughly: its study, and whatever goes beyond it.
+
+    Args:
+        target, dataset, config: Of the job.
+        others: The classifiers that are shown its images.
+        lap: As for :func:`estimate`.
+
+    Raises:
+        UserError: As the study itself.
+    """
+    study = config.study()
+    cost = estimate(target, dataset, study, lap)
+    x, *_ = images_of(dataset, study.model_copy(update={"n": min(PILOT, cost.n)}))
+    x, seconds = x.to(target.device), cost.seconds
+    if config.corruptions:
+        passes = _per_image(x, target.predict)
+        drawn = sum(
+            _per_image(x, lambda few, name=name: corruptions.corrupt(few, name, 3))
+            for name in corruptions.names()
+        )
+        kinds = len(corruptions.names())
+        seconds += cost.n * len(corruptions.SEVERITIES) * (drawn + kinds * passes)
+    if config.certify:
+        plan, draws = certify.CertifyConfig(sigma=config.certify), min(target.batch, 100)
+        took = _per_image(
+            x[:1], lambda one: certify.counts(target, one, config.certify, draws, 0, 0)
+        )
+        images = min(config.certified, cost.n)
+        seconds += images * took * (plan.first + plan.draws) / draws
+    if others:
+        quick = study.model_copy(update={"attacks": "quick", "options": ""})
+        for each in (target, *others):
+            plan_of = Schedule.of(quick, each)
+            pace = cost.lap if each is target else _lap(each, dataset, quick, plan_of)
+            steps = [turn.passes / 2 for turn in plan_of.turns]
+            seconds += pace.seconds((count, cost.n * pace.stands) for count in steps)
+    return seconds
+
+
+def _per_image(x: Any, act: Any) -> float:
+    """Gives the seconds that something takes for one of so many items; of a few where it is slow."""
+    took = math.inf
+    for count in dict.fromkeys((min(8, len(x)), len(x))):
+        act(x[:count])  # the first time is longer
+        began = time.perf_counter()
+        act(x[:count])
+        took = (time.perf_counter() - began) / count
+        if took * count > SLOW:
+            break
+    return took
+
+
+def _lap(target: Target, dataset: Dataset, config: StudyConfig, plan: Schedule) -> Lap:
+    """Attacks a few of the images for a few steps."""
+    classifier = target.with_(eot=config.eot, bpda=config.bpda)
+    x, y, *_ = images_of(dataset, config.model_copy(update={"n": min(PILOT, config.n)}))
     budget = plan.budget
     eps = budget.chosen(max(plan.given, default=SUITED))
 
-    def lap(count: int) -> tuple[float, float]:
+    def timed(count: int) -> tuple[float, float]:
         """Seconds of a step with so many images, and the share of them that stands."""
         steps = {"steps": 8, "loss": "margin"}
         best, stands = math.inf, 1.0
@@ -65,23 +167,12 @@ def estimate(target: Target, dataset: Dataset, config: StudyConfig) -> Cost:
         return best, stands
 
     few = min(8, len(x))
-    short, stands = lap(few)
+    short, stands = timed(few)
     if short > SLOW or len(x) == few:
-        fixed, one = 0.0, short / few
-    else:
-        long, stands = lap(len(x))
-        one = max(long - short, 1e-3 * long) / (len(x) - few)
-        fixed = max(0.0, short - few * one)
-
-    def seconds(images: int) -> float:
-        steps = [*_steps(plan, images, stands), *_probes(min(PROBE, images), stands)]
-        return sum(count * (fixed + one * width) for count, width in steps)
-
-    low, high = 1, most
-    while low < high:  # the cost rises with the images, but not in proportion
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if seconds(middle) <= 60 else (low, middle - 1)
-    return Cost(seconds(n), n, low)
+        return Lap(0.0, short / few, stands)
+    long, stands = timed(len(x))
+    one = max(long - short, 1e-3 * long) / (len(x) - few)
+    return Lap(max(0.0, short - few * one), one, stands)
 
 
 def _steps(plan: Schedule, n: int, stands: float) -> list[tuple[float, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ def extras(
         images: list[certify.Certified] = []
         x, y = study.x[: config.certified], study.y[: config.certified]
         for image in certify.certify(target, x, y, settings, config.seed):
-            images.append(image)
+            images.append(replace(image, index=study.indices[image.index]))
             if len(images) % 5 == 0 or len(images) == len(x):
                 yield (
                     "certified",

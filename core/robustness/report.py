@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.ground import paper, sheets
+from core.ground import paper, sheets, xmp
 from core.ground.writing import percent, percents
 from core.media import side_of
 from core.norms import NEAR, norm_of, wide
@@ -56,6 +56,7 @@ def pictures(study: AttackStudy) -> list[dict[str, Any]]:
         png = sheets.png(
             study.target.medium.drawn(torch.cat([x, moved, loud])),
             3,
+            mark=xmp.Mark("algorithmicallyEnhanced", origin="adversarial"),
             scale=max(1, 96 // x.shape[-1]),
             gap=2,
         )

@@ -15,6 +15,7 @@ from core.robustness.findings import Answer, Findings, Standing
 CONFIRMING = "noise,quick,adaptive,surrogate,autoattack"
 FEWEST = 50  # images below which no share is believed: its interval spans more than a quarter
 MOST = 0.5  # share of the images that must surely withstand to be called robust
+LITTLE = 1 / 3  # share of the images below which it surely lies where it is called hardly robust
 Colour = Literal["green", "amber", "red"]
 
 
@@ -109,7 +110,8 @@ def robustness(row: Standing, chance: float, sound: Soundness, complete: bool = 
     elif low >= MOST:
         colour, sentence = "green", f"Robust: {number}."
     else:
-        sentence = f"Partly robust: {number}."
+        how = "Hardly" if high < LITTLE else "Partly"
+        sentence = f"{how} robust: {number}."
     if row.n < FEWEST and row.eps:
         sentence = f"{sentence.removesuffix('.')}; {row.n} images are too few to say more."
     return Robustness(colour, sentence, row.robust, row.n, row.interval)

@@ -183,9 +183,7 @@ def navigation() -> Any:
 def dress() -> None:
     """Puts our mark above the pages, in the colours of the visitor's theme, and what the theme cannot say."""
     theme = st.context.theme.type or "light"
-    mark, style = (
-        (PAGES / "parts" / name).read_text("utf-8") for name in ("mark.svg", "shell.css")
-    )
+    mark, style = _look()
     colours = {"ink": "textColor", "accent": "primaryColor", "ground": "backgroundColor"}
     for name, option in colours.items():
         colours[name] = st.get_option(f"theme.{theme}.{option}")
@@ -193,6 +191,13 @@ def dress() -> None:
     st.logo(mark, size="large")
     told = "".join(f"--{name}: {colour}; " for name, colour in colours.items())
     st.html(f"<style>:root {{ {told}}}\n{style}</style>")
+
+
+@cache
+def _look() -> tuple[str, str]:
+    """Reads our mark, and the style of all pages."""
+    mark, style = (PAGES / "parts" / name for name in ("mark.svg", "shell.css"))
+    return mark.read_text("utf-8"), style.read_text("utf-8")
 
 
 @cache

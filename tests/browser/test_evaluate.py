@@ -25,7 +25,9 @@ def view(screen, name):
     screen.ready()
 
 
-def test_a_model_is_measured_from_the_button_to_the_verdict(measured, tiny_evaluations, screen):
+def test_a_stakeholder_measures_a_model_from_the_button_to_the_verdict(
+    measured, tiny_evaluations, screen
+):
     quick = {"metrics": "kid,precision,nearer", "extractor": "pca", "samples": 60, "map": "false"}
     screen.open(
         measured,
@@ -49,7 +51,9 @@ def test_a_model_is_measured_from_the_button_to_the_verdict(measured, tiny_evalu
     screen.ready()
 
 
-def test_the_answer_is_seen_without_scrolling(measured, tiny_evaluations, screen):
+def test_a_stakeholder_sees_the_answer_without_scrolling_and_takes_it_away(
+    measured, tiny_evaluations, screen
+):
     screen.open(measured, "evaluate", run=tiny_evaluations.runs["vae"])
     for topic in ("Good at", "Fails at", "Copies"):
         assert screen.page.get_by_role("rowheader", name=topic).bounding_box()["y"] < 800

@@ -41,7 +41,9 @@ def empty(server):
     return server()
 
 
-def test_from_what_is_wrong_to_a_version_that_train_uses(server, screen, home, shapes):
+def test_a_data_scientist_comes_from_what_is_wrong_to_a_version_that_train_uses(
+    server, screen, home, shapes
+):
     here = server(home=home)
     screen.open(here, "data", data="shapes", **{"data.view": "issues"})
     screen.button("data.inspect").click()
@@ -73,12 +75,15 @@ def test_from_what_is_wrong_to_a_version_that_train_uses(server, screen, home, s
     screen.ready().button("data.version").click()
     screen.chosen("data", "clean")
     screen.ready()  # what is offered is the new one, not only its name
+    screen.page.get_by_role("link", name="Take it away").click()
+    screen.ready()
     with screen.page.expect_download() as download:
         screen.button("data.zip").click()
     with zipfile.ZipFile(download.value.path()) as archive:
         rows = list(csv.DictReader(io.TextIOWrapper(archive.open("manifest.csv"))))
         assert {row["file"] for row in rows} <= set(archive.namelist())
     assert len(rows) == len(shapes) - 1
+    screen.page.get_by_role("link", name="Look at clean").click()
     screen.page.get_by_role("link", name="Train a model on clean").click()
     screen.says("Trained on clean")
     assert datasets.load("clean", {}).parent == shapes.fingerprint
@@ -135,7 +140,7 @@ def test_pictures_are_selected_with_shift_decided_taken_back_and_gone_through_by
     expect(screen.button("data.item.exclude")).to_be_enabled()
 
 
-def test_a_chain_is_built_the_border_dragged_and_train_takes_it(empty, screen):
+def test_a_data_scientist_builds_a_chain_and_train_takes_it(empty, screen):
     screen.open(empty, "augment", data="digits", **{"augment.view": "before"})
     canvas = screen.key("augment.compare").locator("canvas")
     expect(canvas).to_have_attribute("data-border", re.compile(r"\d+"))
@@ -165,7 +170,9 @@ def test_a_chain_is_built_the_border_dragged_and_train_takes_it(empty, screen):
     screen.chosen("train.augment.pipeline", "(saved)")
 
 
-def test_the_experiment_is_started_without_scrolling_and_no_arm_is_cut_short(empty, screen):
+def test_a_data_scientist_starts_the_experiment_without_scrolling_and_no_arm_is_cut_short(
+    empty, screen
+):
     screen.page.set_viewport_size({"width": 1280, "height": 800})
     screen.open(empty, "augment", data="digits", **{"augment.view": "proof"})
     expect(screen.button("augment.prove")).to_be_in_viewport(ratio=1)

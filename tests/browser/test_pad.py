@@ -164,7 +164,9 @@ def test_a_saved_picture_dropped_on_the_pad_brings_its_view_back(
     friend.until(lambda: friend.pixels(KEY) == before)
 
 
-def test_the_overview_can_be_dragged_before_anything_is_loaded(tiny_runs, server, screen, tmp_path):
+def test_a_presenter_drags_on_the_overview_before_anything_is_loaded(
+    tiny_runs, server, screen, tmp_path
+):
     place = tiny_runs.copy(tmp_path / "home").home
     folder = place / "jobs" / tiny_runs.runs["gan"]
     x = np.random.default_rng(0).integers(0, 256, (225, 1, 8, 8)).astype(np.uint8)

@@ -17,6 +17,8 @@ def test_a_fresh_server_shows_shipped_runs_and_replays_the_race(server, tmp_path
     expect(lanes).to_have_count(5)
     expect(lanes.first).to_contain_text("copying")
     assert screen.colours("race.track.shipped-race") > 5  # five curves and their ground
+    for lane in lanes.all():  # five in a row, at four times their 8 pixels
+        assert lane.locator("canvas").bounding_box()["width"] >= 5 * 4 * 8
     screen.says("recorded; it ships with Simulacra")
 
     film = screen.key("race.track.shipped-race").locator(".film")

@@ -17,7 +17,7 @@ def shipped(server):
     return server(gallery="1")
 
 
-def test_from_the_press_to_the_verdict(shipped, screen):
+def test_an_engineer_comes_from_the_press_to_the_verdict(shipped, screen):
     screen.open(shipped, "robustness", **{"robust.study.n": "60", "robust.study.eps": "38/255"})
     screen.button("robust.screen").click()
     screen.says("Under attack, eps 38/255")
@@ -66,7 +66,7 @@ def hardened(shipped, monkeypatch):
     settings.cache_clear()
 
 
-def test_what_was_hardened_is_put_under_attack_at_a_press(shipped, screen, hardened):
+def test_an_engineer_puts_what_was_hardened_under_attack_at_a_press(shipped, screen, hardened):
     query = {"robust.tool": "Harden", "robust.model": "Digits, classifier"}
     screen.open(shipped, "robustness", **query)
     screen.chosen("robust.model", "Digits, classifier")

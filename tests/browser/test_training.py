@@ -1,4 +1,4 @@
-"""A newcomer's path: press, watch, reload, stop, resume; a worker that dies; a server that restarts."""
+"""A presenter's path: press, watch, reload, stop, resume; a worker that dies; a server that restarts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def state(path):
     return json.loads((path / "state.json").read_text())
 
 
-def test_from_the_first_press_to_a_restarted_server(server, screen, another, record_property):
+def test_a_presenter_comes_from_the_first_press_to_a_restarted_server(
+    server, screen, another, record_property
+):
     here = server()
     screen.open(here)
 
@@ -88,6 +90,7 @@ def test_from_the_first_press_to_a_restarted_server(server, screen, another, rec
         expect(third.button("train.stop")).to_be_enabled()
     assert state(run)["pid"] == pid  # the same worker, which never noticed
     third.until(lambda: state(run)["step"] > step)
+    assert third.canvas(f"train.film.{run.name}").bounding_box()["width"] >= 500
     # the screens that are left open say that the connection is gone, and that the pictures went with it; nothing worse
     lost = re.compile(
         "WebSocket|ERR_|Client Error|not responding|Cannot send|Failed to load|Failed to fetch|NetworkError|AxiosError"

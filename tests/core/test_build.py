@@ -13,7 +13,7 @@ from PIL import Image
 
 from core import building, datasets, fitted, jobs, kinds, worker
 from core.building import BuildConfig, archive, gate
-from core.building.archive import _folders
+from core.building.outgoing import folder_names
 from core.catalog import UserError
 
 
@@ -115,7 +115,7 @@ def test_a_class_name_cannot_write_elsewhere_nor_run_in_a_spreadsheet(toy):
     assert not any(".." in name.split("/") for name in names)
     assert {name.split("/")[1] for name in names if name.endswith(".png")} == {"_.._etc", "_cmd()"}
     assert ",'=cmd()," in text
-    assert _folders(("a/b", "a_b", "")) == ["a_b", "a_b 1", "class 2"]
+    assert folder_names(("a/b", "a_b", "")) == ["a_b", "a_b 1", "class 2"]
 
 
 def test_samples_of_a_run_join_as_a_job(trained, setting, here):

@@ -206,7 +206,9 @@ def test_a_dataset_is_built_and_exported(run, toy, tmp_path):
         table = packed.read("manifest.csv").decode().splitlines()
     assert table[0] == "file,label,split,origin,parent,run,seed,parameters"
     assert len(table) == 101
-    assert "needs --out dataset.zip or --build NAME" in run("export", "toy", code=2)
+    assert "needs --as LAYOUTS and --out FOLDER, --out dataset.zip or --build NAME" in run(
+        "export", "toy", code=2
+    )
     assert "Add --build NAME" in run("export", "toy", "--pipeline", "digits", "--out", out, code=2)
     assert "--out must end in .zip" in run("export", "toy", "--out", tmp_path / "x.tar", code=2)
 

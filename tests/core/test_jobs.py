@@ -110,6 +110,22 @@ def test_jobs_are_listed_newest_first_and_by_kind(make):
     )  # a title of signs alone gives way to the kind
 
 
+def test_a_job_that_has_ended_is_read_once_until_its_files_change(make, monkeypatch):
+    ended, waiting = make("finished"), make()
+    opened, read = [], files.read_json
+    monkeypatch.setattr(
+        files, "read_json", lambda file: opened.append(file.parent.name) or read(file)
+    )
+    assert [job.id for job in jobs.listing()] == [waiting.id, ended.id]
+    assert set(opened) == {waiting.id}
+    jobs.describe(ended.id, name="Another")
+    assert jobs.get(ended.id).name == "Another"
+    jobs.set_state(ended.path, status="failed", message="No.")
+    assert (jobs.get(ended.id).status, jobs.get(ended.id).message) == ("failed", "No.")
+    (ended.path / "job.json").write_text("{")
+    assert [job.id for job in jobs.listing()] == [waiting.id]
+
+
 def test_a_job_is_found_by_id_by_a_start_of_it_and_by_name(make):
     job = make("stopped", name="Blue birds")
     assert {jobs.find(text).id for text in (job.id, job.id[:-2], "Blue birds")} == {job.id}
@@ -323,6 +339,7 @@ def test_a_file_that_is_nested_too_deep_is_damage(here, monkeypatch):
         raise RecursionError("maximum recursion depth exceeded")
 
     monkeypatch.setattr(files.json, "loads", too_deep)
+    os.utime(job.path / "job.json")  # what has ended is not read again until it changes
     with pytest.raises(UserError, match=r"json is damaged \(maximum recursion depth exceeded\)"):
         jobs.get(job.id)
     assert files.parse(b"[[[\n") == ([], 1)
@@ -341,6 +358,10 @@ def test_share_and_time_left_follow_the_pace_since_the_start(make):
         job = jobs.get(job.id)
         assert job.share == 0.25
         assert job.seconds_left == pytest.approx(150)
+        # at the begin it is what the speed says; then the samples count that the pace until now has in it
+        for done, left in ((201, 799 * (10 / 800 + 799 / 8000)), (600, 400 * (0.025 + 0.1) / 2)):
+            jobs.set_state(job.path, speed=10, done=done)
+            assert jobs.get(job.id).seconds_left == pytest.approx(left)
         files.write_json(job.path / "state.json", {"status": "running", "done": 1, "total": 2})
         assert jobs.get(job.id).seconds_left is None  # a record that says less than it should
         files.write_json(job.path / "state.json", dict(job.state))

@@ -593,6 +593,11 @@ def test_decisions_hold_until_they_are_undone(whole):
     book = decisions.undo(whole, book.entries[2].id, seen=book.version)
     assert book.state[40] == ("exclude", None)
     assert [entry.undone for entry in book.entries] == [False, False, True]
+    set_right = decisions.decide(whole, "relabel", [40, 41], 0, seen=book.version)
+    assert set_right.news == (
+        "1 of them was already relabelled: new for 1. Image 40 was left out until now, and no longer."
+    )
+    decisions.undo(whole, set_right.new[0], seen=set_right.version)
     with pytest.raises(UserError, match="is undone already"):
         decisions.undo(whole, book.entries[2].id, seen=book.version)
     with pytest.raises(UserError, match="There is no decision 'x'"):

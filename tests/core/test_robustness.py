@@ -7,6 +7,7 @@ import io
 import json
 import math
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -26,18 +27,20 @@ from core.robustness import (
     AttackStudy,
     Report,
     StudyConfig,
+    begin,
     check,
     classifiers,
     comparison,
     cost,
     estimate,
+    estimate_job,
     images_of,
     look,
     sanity,
 )
 from core.robustness.attacks import run
 from core.robustness.config import names_of
-from core.robustness.extras import AttackConfig, transfer
+from core.robustness.extras import AttackConfig, extras, transfer
 from core.robustness.report import batch, html, pictures, python
 from core.robustness.schedule import COSTLY, Schedule
 from core.target import Climb, Target
@@ -405,7 +408,7 @@ def test_a_report_of_before_says_how_robust_from_its_numbers(gallery):
     for later in ("robustness", "identity"):
         del written[later]
     report = Report.of(written | {"of_later": 1})
-    assert report.robustness.sentence.startswith("Partly robust: 19.9 % of 497")
+    assert report.robustness.sentence.startswith("Hardly robust: 19.9 % of 497")
     assert report.head.eps == report.headline and report.identity is None
     assert {key: report.record()[key] for key in written} == written
 
@@ -458,6 +461,23 @@ def test_the_cost_is_told_before(plain, digits, values):
     assert told.n == values["n"] and told.fits <= 497
     made = study(plain, digits, **{"eps": "", **values})
     assert 1 / 6 < told.seconds / made.seconds < 6  # a busy machine may slow either
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"corruptions": True}, {"certify": 0.25, "certified": 10}, {"transfer": "another"}],
+)
+def test_the_time_of_a_job_has_what_goes_beyond_its_study(plain, digits, monkeypatch, values):
+    monkeypatch.setattr(classifiers, "target_of", lambda id, dataset: plain.with_())
+    config = AttackConfig(attacks="noise", n=60, **values)
+    others = [plain.with_()] if config.transfer else []
+    alone = estimate(plain, digits, config.study())
+    told = estimate_job(plain, digits, config, others, alone.lap) - alone.seconds
+    measured = begin(plain, digits, config.study())
+    began = time.perf_counter()
+    for _ in extras(config, measured, plain, digits):
+        pass
+    assert 1 / 6 < told / (time.perf_counter() - began) < 6  # a busy machine may slow either
 
 
 def test_a_larger_question_costs_more(plain, digits):

@@ -13,7 +13,7 @@ from core.ground.stats import proportion
 from core.robustness.checks import answers, checks, ordered
 from core.robustness.findings import Answer, Climbs, Findings, Past, Standing
 from core.robustness.sanity import Beside, Identity, OtherOrder, OtherReading
-from core.robustness.verdict import FEWEST, MOST, Robustness, Soundness, robustness, verdict
+from core.robustness.verdict import FEWEST, LITTLE, MOST, Robustness, Soundness, robustness, verdict
 
 IDENTITY = Identity(
     clean=0.97, largest=0.12, ours=False, hardened=False, compared=True, peers=(Beside("digits-classifier", 0.98, 0.4),),
@@ -194,7 +194,10 @@ def test_how_robust_it_is_goes_by_the_ends_of_the_interval():
     for n in range(201):
         low = proportion(n, 200).low
         colour = "green" if low >= MOST else "red" if low <= 0.1 else "amber"
-        assert robustness(at(n, 200), 0.1, SOUND).colour == colour
+        said = robustness(at(n, 200), 0.1, SOUND)
+        assert said.colour == colour
+        hardly = colour == "amber" and proportion(n, 200).high < LITTLE
+        assert said.sentence.startswith("Hardly robust: ") == hardly
     assert robustness(at(0, 17), 0.1, SOUND).sentence == (
         "Not robust: 0 % of 17 images withstand every attack of 8/255 that was tried (interval 0 % to 18.4 %); "
         "17 images are too few to say more."

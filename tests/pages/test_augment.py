@@ -56,6 +56,17 @@ def test_steps_are_added_moved_switched_off_and_removed(visit):
     assert chain(seen) == ["rotate", "translate"]
 
 
+def test_a_step_is_dropped_where_it_is_dragged_to(visit):
+    seen = visit("augment", **DIGITS).set(augment__add="noise").calm()
+    rows = seen.pictures("augment.order")["rows"]
+    assert rows == [f"augment.row.{number}" for number in numbers(seen)]
+    seen.told("augment.order", {"moved": {"number": 1, "row": rows[2], "to": 0}})
+    assert chain(seen) == ["noise", "rotate", "translate"]
+    for number, (row, to) in enumerate([(rows[0], 3), (rows[0], -1), ("x", 0), (rows[0], True)], 2):
+        seen.told("augment.order", {"moved": {"number": number, "row": row, "to": to}}).calm()
+        assert chain(seen) == ["noise", "rotate", "translate"]
+
+
 def test_a_setting_changes_the_images_and_stands_in_the_address(visit):
     seen = visit("augment", **DIGITS)
     before = seen.pictures("augment.film.0")["frames"]

@@ -10,7 +10,6 @@ import pytest
 from core import datasets, jobs
 from core.building import Plan
 from core.ground import sheets
-from pages.parts.build import mix
 
 
 @pytest.fixture
@@ -69,7 +68,6 @@ def test_a_plan_goes_out_and_comes_back_with_what_no_control_shows(visit, toy_se
         def getvalue(self):
             return plan.text().encode()
 
-    import streamlit as st
     from streamlit.testing.v1 import AppTest
 
     def script():
@@ -81,6 +79,7 @@ def test_a_plan_goes_out_and_comes_back_with_what_no_control_shows(visit, toy_se
 
     at = AppTest.from_function(script)
     at.session_state["file"] = File()
+    at.session_state["build.mix.rows.toy"] = [{"id": 0, "source": {}}]
     at.run()
     kept = {
         key: at.session_state[key]
@@ -96,9 +95,8 @@ def test_a_plan_goes_out_and_comes_back_with_what_no_control_shows(visit, toy_se
     seen.run().calm()
     assert "**4 images** join" in seen.texts("markdown")
     assert "1 share of the budget, 1 reason kept with its items" in seen.texts("caption")
-    assert seen.widget("build.mix.0.pipeline").value == "scans"
+    assert seen.widget("build.mix.1.pipeline").value == "scans"
     assert seen.widget("build.mix.gate.tries").value == 9
-    assert st.session_state is not None
 
 
 def test_what_was_refused_is_shown_by_reason_and_the_new_set_is_chosen(visit, toy_set, here_job):
@@ -147,7 +145,5 @@ def here_job(spawned):
 
 def test_a_view_only_server_builds_nothing(visit, toy_set, setting, spawned):
     setting(view_only=1)
-    seen = opened(visit).force("build.mix.build")
-    assert "for viewing only" in "".join(seen.errors)
+    opened(visit).calm().force("build.mix.build")
     assert not spawned
-    assert mix.ICONS

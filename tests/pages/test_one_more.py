@@ -175,7 +175,9 @@ def test_an_attack_is_one_file(files, visit, run, tmp_path, monkeypatch):
     from core import robustness
     from core.robustness.attacks import attacks
 
-    said = robustness.Cost(7, 497, 120)  # the expected time is not measured
+    said = robustness.Cost(
+        7, 497, 120, robustness.Lap(0, 0, 0.5)
+    )  # the expected time is not measured
     monkeypatch.setattr(robustness, "estimate", lambda target, dataset, config: said)
     files.write("core.robustness.attacks", "grey", ATTACK, attacks)
     assert len(contracts("tests/core/test_attacks.py", "grey")) >= 2

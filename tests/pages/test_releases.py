@@ -20,7 +20,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     from core import robustness
     from core.robustness import hardening
 
-    cost = robustness.Cost(7, 497, 120)
+    cost = robustness.Cost(7, 497, 120, robustness.Lap(0, 0, 0.5))
     monkeypatch.setattr(robustness, "estimate", lambda target, dataset, config: cost)
     monkeypatch.setattr(hardening, "pace", lambda *asked: hardening.Pace(0.12, 128, 8.72))
 

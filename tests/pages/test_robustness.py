@@ -23,7 +23,9 @@ def quick(monkeypatch: pytest.MonkeyPatch):
 
     parts._screenings.clear()
     monkeypatch.setattr(
-        robustness, "estimate", lambda target, dataset, config: robustness.Cost(7, 497, 120)
+        robustness,
+        "estimate",
+        lambda target, dataset, config: robustness.Cost(7, 497, 120, robustness.Lap(0, 0, 0.5)),
     )
 
 
@@ -54,7 +56,7 @@ def test_a_fresh_server_opens_with_the_verdict_on_what_ships(visit, gallery):
     seen = visit("robustness").calm()
     assert "Believable" in seen.texts("success")
     # the report that ships is older than this statement, which is made of its numbers
-    assert "**Partly robust.** 19.9 % of 497 images withstand" in seen.texts("warning")
+    assert "**Hardly robust.** 19.9 % of 497 images withstand" in seen.texts("warning")
     assert [metric.label for metric in seen.at.metric] == [
         "Without an attack", "Under attack, eps 38/255",
     ]  # fmt: skip
@@ -216,7 +218,9 @@ def test_confirming_starts_a_job_with_autoattack(visit, gallery, spawned, asked)
 )
 def test_what_goes_beyond_attacks_is_a_job(visit, gallery, spawned, tool, key, values):
     seen = visit("robustness", **SMALL).set(robust__tool="beyond").calm()
-    seen.set(robust__beyond=tool).press(key).calm()
+    seen.set(robust__beyond=tool)
+    assert seen.texts("caption").count("About ") == 3  # to screen, to confirm, and this
+    seen.press(key).calm()
     config = jobs.get(spawned[0]).config["attack"]
     assert config | values == config
 

@@ -17,6 +17,7 @@ from core.datasets.formats import formats
 from core.datasets.labels import Malformed
 from core.ground.writing import many
 
+LINEAGE = "lineage"  # the key of a picture under which an export of ours says where it comes from
 _LISTS = ("images", "annotations", "categories")
 
 
@@ -179,9 +180,19 @@ def _images(entries: list[Any], sheet: Sheet) -> dict[str, Annotated]:
             raise Malformed(f"two pictures have the id {id}: {listed[id].file!r} and {file!r}")
         wide, high = (number(entry.get(side)) for side in ("width", "height"))
         size = (int(wide), int(high)) if wide and high and wide > 0 < high else None
-        listed[id] = Annotated(file, size=size)
+        more = entry.get(LINEAGE)  # of our own exports; what others say of a file is theirs
+        known = (
+            {text(key): value for key, value in more.items() if _plain(value)}
+            if isinstance(more, dict)
+            else {}
+        )
+        listed[id] = Annotated(file, size=size, more=known)
     sheet.pictures = list(listed.values())
     return listed
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
 
 
 def _id(value: Any) -> str | None:

@@ -18,6 +18,7 @@ from core.catalog import UserError
 from core.ground import sheets
 from core.media import Form, Medium, media
 from pages.parts import form, shell
+from pages.parts.order import dropped, order
 
 KEY = "augment.chain"
 LONGEST = 1500  # characters of a chain in the address; a longer one stays in the session
@@ -173,6 +174,7 @@ def builder() -> None:
         st.caption(presets[chosen].why)
     for index, step in enumerate(list(st.session_state[KEY])):
         _step(index, step)
+    order(_rows(), key="augment.order", on_move=_moved)
     if not st.session_state[KEY]:
         st.caption("The chain is empty: images pass through unchanged. Add a step.")
     entries = [entry for entry in augment.augmentations if item in entry.takes]
@@ -208,6 +210,19 @@ def _add() -> None:
         st.session_state[KEY] = [*st.session_state[KEY], *_numbered(chain.record()["steps"][-1:])]
 
 
+def _rows() -> list[str]:
+    """Gives the keys of the containers of the steps."""
+    return [f"augment.row.{step['number']}" for step in st.session_state[KEY]]
+
+
+def _moved() -> None:
+    """Puts a step where it was dropped."""
+    if (move := dropped("augment.order", _rows())) is not None:
+        steps = list(st.session_state[KEY])
+        steps.insert(move[1], steps.pop(move[0]))
+        st.session_state[KEY] = steps
+
+
 def _change(index: int, act: str) -> None:
     steps = list(st.session_state[KEY])
     step = steps.pop(index)
@@ -223,6 +238,7 @@ def _step(index: int, step: dict[str, Any]) -> None:
     number, last = step["number"], len(st.session_state[KEY]) - 1
     key = f"augment.on.{number}"
     with st.container(
+        key=f"augment.row.{number}",
         border=True,
         horizontal=True,
         horizontal_alignment="distribute",
@@ -238,7 +254,8 @@ def _step(index: int, step: dict[str, Any]) -> None:
                 key=key,
                 label_visibility="collapsed",
             )
-            st.markdown(entry.title, width=106)  # which breaks into lines, where a label is cut off
+            with st.container(key=f"augment.{number}.grip", width="content"):
+                st.markdown(entry.title, width=106)  # which breaks, where a label is cut off
         with st.container(horizontal=True, gap="xsmall", width="content"):
             # no help on it: Streamlit's tooltip swallows every other click on a popover
             with st.popover("", icon=":material/tune:", type="tertiary", width="content"):

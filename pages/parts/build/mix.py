@@ -275,7 +275,8 @@ def _outcome(plan: Plan, dataset: Any) -> None:
     table = expected(plan, dataset)
     shown = dict(list(table["by_origin"].items())[:60])
     show.stacked(shown, key=f"{KEY}.bars", alt="Training images by class and origin")
-    cost = f"**{many(table['added'], 'image')}** join, {table['images']:,} in all, about {table['megabytes']:g} MB"
+    size = f"about {table['megabytes']:,.0f} MB" if table["megabytes"] >= 1 else "less than 1 MB"
+    cost = f"**{many(table['added'], 'image')}** join, {table['images']:,} in all, {size}"
     pace = _pace()
     st.markdown(
         cost
@@ -357,8 +358,10 @@ def take(file: Any, name: str) -> None:
     for key in [key for key in st.session_state if str(key).startswith(f"{KEY}.")]:
         if not str(key).startswith((ROWS, f"{KEY}.upload", f"{KEY}.take")):
             del st.session_state[key]
+    # numbers of their own: a control that keeps its key keeps what was typed into it
+    first = max((row["id"] for row in st.session_state.get(f"{ROWS}.{name}", [])), default=-1) + 1
     st.session_state[f"{ROWS}.{name}"] = [
-        {"id": i, "source": source.record()} for i, source in enumerate(plan.sources)
+        {"id": i, "source": source.record()} for i, source in enumerate(plan.sources, first)
     ]
     form.fill(f"{KEY}.gate", plan.gate.record())
     st.session_state[f"{KEY}.budget"] = plan.budget

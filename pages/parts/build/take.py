@@ -1,14 +1,192 @@
-"""Taking a dataset away."""
+"""Taking a dataset away: the layouts, what was read back of each, and the files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import streamlit as st
+
+from core import building, datasets, jobs, kinds
+from core.building import door
+from core.building.layouts import layouts
+from core.ground import scratch
+from core.ground.cache import Cache
+from core.ground.writing import many
+from core.kinds.export import FOLDER
+from pages.parts import job as job_panel
+from pages.parts import shell, table
 from pages.parts.data import versions
+
+MOST = 500 * 2**20  # bytes of a download: it is in memory while it is sent
+_held: Cache[list[door.Refusal]] = Cache(8)
+PURPOSES = {"not said": "Not said", "research": "Research", "commercial": "Commercial use"}
 
 
 def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
-    """Offers the dataset as files."""
-    versions.take(dataset)
-    versions.terms(dataset)
+    """Offers the dataset in the layouts that people use, and what the last export has made."""
+    left, right = st.columns([3, 2], gap="large")
+    with right:
+        versions.terms(dataset)
+        said = leave(dataset)
+    with left:
+        choose(dataset, name, {f"dataset.{key}": value for key, value in prepared.items()} | said)
+    exports = [job for job in jobs.listing("export") if job.config["dataset"]["name"] == name]
+    if exports:
+        shell.live(done, 1 if exports[0].active else None, exports[0].id, dataset.fingerprint)
+
+
+def leave(dataset: Any) -> dict[str, str]:
+    """Says what holds the dataset at the door, and takes the reasons of whoever lets it out; gives both as values."""
+    st.markdown("**At the door**")
+    purpose = st.segmented_control(
+        "It leaves for",
+        list(PURPOSES),
+        default="not said",
+        required=True,
+        format_func=PURPOSES.__getitem__,
+        key="build.take.purpose",
+        help="A licence may forbid commercial use.",
+    )
+    config = door.DoorConfig.of({"purpose": purpose, "near": False})
+    key = (dataset.fingerprint, tuple(sorted(dataset.terms.items())), purpose)
+    with st.spinner("Asking at the door"):
+        refusals = _held.get(key, lambda: door.check(dataset, config))
+    if not refusals:
+        st.success(
+            "Nothing holds it. Near copies are looked for in the export.", icon=":material/check:"
+        )
+    reasons = []
+    for refusal in refusals:
+        title = door.checks.get(refusal.check).title
+        st.warning(f"**{title}.** {shell.plain(refusal.sentence)}", icon=":material/block:")
+        reason = st.text_input(
+            f"Why it leaves all the same ({refusal.check})",
+            key=f"build.take.why.{refusal.check}",
+            max_chars=300,
+            help="The reason is kept with the export, and stands in its card.",
+        )
+        reasons += [f"{refusal.check}={reason.strip()}"] if reason.strip() else []
+    return {"export.purpose": purpose, "export.overrides": "\n".join(reasons)}
+
+
+def choose(dataset: Any, name: str, values: Mapping[str, Any]) -> None:
+    """Lets the visitor choose layouts, and exports them as a job; the ZIP comes at once."""
+    able = [each for each in layouts if not each.refuses(dataset)]
+    st.markdown("**Layouts**")
+    chosen = st.pills(
+        "Layouts",
+        [each.name for each in able],
+        selection_mode="multi",
+        default=["parquet" if len(able) > 1 else able[0].name],
+        format_func=lambda key: layouts.get(key).title,
+        key="build.take.layouts",
+        label_visibility="collapsed",
+        help="Each is a folder of its own. All carry the class names, the splits and, of every item, where it comes "
+        "from: origin, parent, run, seed and parameters.",
+    )
+    lines = [
+        f"- **{layouts.get(key).title}**: {shell.plain(layouts.get(key).caption)}" for key in chosen
+    ]
+    st.caption("\n".join(lines) or "Choose at least one.")
+    for why in filter(None, (each.refuses(dataset) for each in layouts)):
+        st.caption(shell.plain(why))
+    with st.container(horizontal=True):
+        shell.press(
+            st,
+            "Export and check",
+            begin,
+            name,
+            list(chosen),
+            values,
+            type="primary",
+            key="build.take.export",
+            icon=":material/inventory_2:",
+            disabled=not shell.may_change() or not chosen,
+            help="As a job. Everything is read back and compared before it counts as done.",
+        )
+        archive(dataset)
+    counts = building.origins(dataset)
+    st.caption(
+        "The ZIP has one folder per class, and `manifest.csv` with the lineage: "
+        + ", ".join(f"{count:,} {origin}" for origin, count in counts.items() if count)
+        + "."
+    )
+
+
+def begin(name: str, chosen: list[str], values: Mapping[str, Any]) -> None:
+    """Submits the export."""
+    asked = {**values, "export.layouts": ",".join(chosen)}
+    kinds.submit("export", {"dataset": name}, asked, who=shell.who())
+
+
+def archive(dataset: Any) -> None:
+    """Offers the dataset as a ZIP of class folders with a manifest."""
+
+    def packed() -> bytes:
+        with scratch.temporary() as folder:
+            file = folder / "dataset.zip"
+            building.archive(dataset, file)
+            return file.read_bytes()
+
+    st.download_button(
+        "Download as ZIP",
+        packed,
+        f"{datasets.slug(dataset.name)}.zip",
+        "application/zip",
+        key="data.zip",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+@shell.guard()
+def done(id: str, fingerprint: str) -> None:
+    """Follows an export; when it has ended, says what was compared, and offers the files."""
+    job = jobs.get(id)
+    st.markdown("**Exported**")
+    job_panel.panel(job, "build.take", help="Nothing half-written is kept.")
+    record = job.result()
+    if not record:
+        return
+    if record["fingerprint"] != fingerprint:
+        st.info("The dataset has changed since this export.", icon=":material/info:")
+    table.table(
+        [
+            table.Row(
+                name=row["title"],
+                value=f"{row['bytes'] / 2**20:,.1f} MB",
+                interval=f"{many(row['files'], 'file')} in {row['seconds']:.1f} s",
+                real=f"✓ {row['rows']:,} equal",
+                note=row["opens"],
+                why=row["checked"],
+            )
+            for row in record["layouts"]
+        ],
+        alt=f"What was written of {record['dataset']}, and what reading it back has found",
+        heads=("Layout", "Size", "Read back"),
+    )
+    folder = job.path / FOLDER
+    with st.container(horizontal=True):
+        for row in record["layouts"]:
+            if row["bytes"] <= MOST:
+                take(folder / row["layout"], row, record["dataset"])
+    large = [row["title"] for row in record["layouts"] if row["bytes"] > MOST]
+    st.caption(
+        "Unpack a ZIP before a library opens it. "
+        + (f"Too large to send: {', '.join(large)}. " if large else "")
+        + (f"On this server all lie in `{folder}`." if shell.may_change() else "")
+    )
+
+
+def take(folder: Any, row: Mapping[str, Any], name: str) -> None:
+    """Offers the folder of one layout as a ZIP."""
+    st.download_button(
+        row["title"],
+        lambda: building.zipped(folder, f"{datasets.slug(name)}-{row['layout']}"),
+        f"{datasets.slug(name)}-{row['layout']}.zip",
+        "application/zip",
+        key=f"build.take.{row['layout']}",
+        icon=":material/download:",
+        on_click="ignore",
+    )

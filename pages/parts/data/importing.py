@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import streamlit as st
@@ -43,7 +43,9 @@ AFTER = {
     "smallest": ("boxes", "a picture per box"),
 }
 _OPEN = "data.bringing"
+_NOT = "data.refused"  # why what was brought is not taken
 _LISTED = 12  # classes that are named
+_NAMED = 3  # files that are left out, by name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +57,14 @@ class Upload:
         mark: Changes with its content.
         files: Path and content of each.
         typed: Whether the visitor has typed the class of each, so that nothing is to be asked.
+        place: Key of the uploader that holds the files; empty where there is none.
     """
 
     name: str
     mark: str
     files: list[tuple[str, bytes]]
     typed: bool = False
+    place: str = ""
 
 
 def offer(place: Any) -> None:
@@ -93,7 +97,7 @@ def _close() -> None:
 @shell.guard()
 def bring() -> None:
     """Takes pictures in, under a name; says before how they would be read."""
-    if refused := st.session_state.pop("_refused", None):
+    if refused := st.session_state.pop("_refused", None) or st.session_state.pop(_NOT, None):
         shell.refuse(refused)
     left, right = st.columns([1, 1.25], gap="large")
     naming, pressing, closing = st.columns([3, 1, 1], gap="small", vertical_alignment="bottom")
@@ -128,7 +132,12 @@ def bring() -> None:
     if not pressed or upload is None or not wanted:
         return
     with below, shell.guard():
-        keep(upload, wanted, source, values)
+        try:
+            keep(upload, wanted, source, values)
+        except UserError as error:
+            if looked(upload, {}).pictures or not upload.place:
+                raise
+            _refuse(upload, error)
         st.rerun()
 
 
@@ -147,6 +156,8 @@ def keep(upload: Upload, name: str, source: str, values: dict[str, Any]) -> None
     settings().allow_change("import images")
     with datasets.received(name, upload.files) as path:
         dataset = datasets.bring(name, values | {"path": str(path)}, show.Bar(), source=source)
+    if upload.place:
+        _forget(upload.place)
     left_out = f", {len(dataset.refused):,} left out" if dataset.refused else ""
     st.session_state["_done"] = f"{name}: {len(dataset):,} pictures imported{left_out}."
     st.session_state["data.next"] = name
@@ -171,16 +182,17 @@ def sent(way: str, title: str) -> Upload | None:
     suffixes |= {name.rpartition(".")[2] for name in labels.NAMES}
     suffixes.update(*(each.suffixes for each in formats))
     whole = way == "folder"
-    key, anew = "data.upload.folder" if whole else "data.upload", f"data.anew.{way}"
-    # empty after an import, and after what was too large
-    key += "." * (st.session_state.get("data.imports", 0) + st.session_state.get(anew, 0))
+    key = "data.upload.folder" if whole else "data.upload"
+    # empty after an import, and after what was refused
+    times = (st.session_state.get(name, 0) for name in ("data.imports", f"data.anew.{key}"))
+    key += "." * sum(times)
     files = st.file_uploader(
         title,
         type=None if whole else ["zip", *sorted(suffixes)],  # what else a folder holds is told
         accept_multiple_files="directory" if whole else True,
         key=key,
         on_change=_bound,
-        args=(key, anew),
+        args=(key,),
         label_visibility="collapsed",
         disabled=not shell.may_change(),
     )
@@ -204,21 +216,39 @@ def sent(way: str, title: str) -> Upload | None:
         (top if slash else top.rpartition(".")[0] or top) if alone else "pictures",
         _mark(file.file_id for file in files),
         [(file.name, file.getvalue()) for file in files],
+        place=key,
     )
 
 
-def _bound(key: str, anew: str) -> None:
+def _bound(key: str) -> None:
     """Refuses files that are too large together, before any is read, and lets them go."""
-    files = st.session_state.get(key) or []
     try:
-        datasets.allow_size([file.size for file in files])
+        datasets.allow_size([file.size for file in st.session_state.get(key) or []])
     except UserError as error:
-        context = get_script_run_ctx()
-        if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
-            for file in files:  # else Streamlit keeps them for as long as the visitor stays
-                context.uploaded_file_mgr.remove_file(context.session_id, file.file_id)
-        st.session_state[anew] = st.session_state.get(anew, 0) + 1
+        _let_go(key)
         st.session_state["_refused"] = str(error)
+
+
+def _forget(key: str) -> None:
+    """Forgets the files of an uploader, which Streamlit would keep for as long as the visitor stays."""
+    context = get_script_run_ctx()
+    if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
+        for file in st.session_state.get(key) or []:
+            context.uploaded_file_mgr.remove_file(context.session_id, file.file_id)
+
+
+def _let_go(key: str) -> None:
+    """Empties an uploader: in the next run a new one stands in its place."""
+    _forget(key)
+    anew = f"data.anew.{key.rstrip('.')}"
+    st.session_state[anew] = st.session_state.get(anew, 0) + 1
+
+
+def _refuse(upload: Upload, error: UserError) -> NoReturn:
+    """Says why an upload is not taken, and empties its uploader: what comes next would be refused with it."""
+    _let_go(upload.place)
+    st.session_state[_NOT] = str(error)
+    st.rerun()
 
 
 def shot() -> Upload | None:
@@ -264,11 +294,16 @@ def looked(upload: Upload, chosen: dict[str, Any]) -> datasets.Preview:
     key = (upload.mark, chosen)
     cached = st.session_state.get("data.preview")
     if cached is None or cached[0] != key:
-        with (
-            st.spinner("Looking into the pictures"),
-            datasets.received(datasets.suggest(upload.name), upload.files) as path,
-        ):
-            cached = key, datasets.preview({"path": str(path)} | chosen)
+        try:
+            with (
+                st.spinner("Looking into the pictures"),
+                datasets.received(datasets.suggest(upload.name), upload.files) as path,
+            ):
+                cached = key, datasets.preview({"path": str(path)} | chosen)
+        except UserError as error:
+            if chosen or not upload.place:
+                raise
+            _refuse(upload, error)
         st.session_state["data.preview"] = cached
     return cached[1]
 
@@ -347,18 +382,27 @@ def controls(preview: datasets.Preview, knobs: Mapping[str, Any], prefix: str) -
     return values
 
 
+def understood(
+    upload: Upload, chosen: dict[str, Any]
+) -> tuple[datasets.Preview, dict[str, Any], UserError | None]:
+    """Looks into an upload with the answers, or with those that fit; gives which these are, and why others do not."""
+    bare = {name: value for name, value in chosen.items() if name != "group"}
+    wrong: UserError | None = None
+    for answers in (chosen, bare, {}):
+        try:
+            # a column of groups may be gone after another answer, which is nobody's fault
+            return looked(upload, answers), answers, None if answers == bare else wrong
+        except UserError as error:
+            wrong = wrong or error
+            if not answers:
+                raise
+    raise AssertionError
+
+
 def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
     """Shows what an upload would become, and asks what it leaves open; gives its importer and the answers."""
     prefix = f"data.upload.{upload.mark}"  # of the answers, so that another file has its own
-    chosen, wrong = answered(prefix), None
-    try:
-        preview = looked(upload, chosen)
-    except UserError as error:
-        rest = {key: value for key, value in chosen.items() if key == "group"}
-        if rest == chosen:
-            raise
-        chosen, wrong = rest, error
-        preview = looked(upload, chosen)
+    preview, chosen, wrong = understood(upload, answered(prefix))
     knobs = datasets.config_of(preview.source).knobs()
     others = len(preview.refused)
     st.markdown(
@@ -366,6 +410,10 @@ def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
         + (f", and {many(others, 'other file')}" if others else "")
     )
     about = st.container()
+    for file, why in preview.refused[:_NAMED]:
+        st.caption(shell.plain(f"Left out: {file} {why}"))
+    if others > _NAMED:
+        st.caption(f"… and {others - _NAMED:,} more; all are named after the import.")
     values = controls(preview, knobs, prefix)
     if preview.columns:
         # of a format that keeps patients together, another column can be chosen, and none cannot

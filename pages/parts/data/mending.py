@@ -76,6 +76,7 @@ def _decided(dataset: Any, said: str, decide: Any, *args: Any, **choice: Any) ->
     st.session_state["mend.done"] = {
         "of": dataset.fingerprint,
         "said": f"{said} {book.news}".strip(),
+        "news": book.news,
         "new": new,
         "until": time.monotonic() + LASTS,
     }
@@ -151,6 +152,13 @@ def notice(dataset: Any) -> None:
             alt="What was decided about",
             titles=titles(dataset, images),
         )
+
+
+def news(dataset: Any, entry: Any) -> str:
+    """Says what else the decision did that a button made last; empty for another one."""
+    done = st.session_state.get("mend.done") or {"of": "", "new": []}
+    mine = done["of"] == dataset.fingerprint and entry.id in [new.id for new in done["new"]]
+    return done["news"] if mine else ""
 
 
 def acts(

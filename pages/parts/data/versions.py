@@ -1,4 +1,4 @@
-"""What becomes of the decisions: their log with undo, a new version of the dataset, and its ZIP."""
+"""What becomes of the decisions: their log with undo, a new version of the dataset, and its terms."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, get_args
 import streamlit as st
 
 from core import datasets
-from core.ground import scratch, tables
+from core.ground import tables
 from pages.parts import shell, show
 from pages.parts.data import load, mending, relabelling
 
 
 def draw(dataset: Any) -> None:
-    """Shows the decisions, and offers a version with them, and the ZIP."""
+    """Shows the decisions, and offers a version with them."""
     left, right = st.columns(2, gap="large")
     with left:
         decided(dataset)
@@ -25,8 +25,8 @@ def draw(dataset: Any) -> None:
     with right:
         st.markdown("**Add images**")
         shell.go("build", "Mix in augmented, synthetic and adversarial ones")
-        take(dataset)
         terms(dataset)
+        shell.go("build", "Take it away, with a check of every file")
 
 
 def differs(dataset: Any) -> None:
@@ -157,43 +157,11 @@ def make(dataset: Any, name: str) -> None:
     st.session_state["_done"] = f"{version.name}: {len(version):,} images. It is chosen now."
 
 
-def take(dataset: Any) -> None:
-    """Offers the dataset as a ZIP of class folders with a manifest."""
-    from core import building
-
-    st.markdown("**Take it away**")
-    origins = building.origins(dataset)
-    st.caption(
-        "A ZIP with one folder per class and `manifest.csv` (file, label, split, origin, parent, run, seed, "
-        f"parameters{', group' if dataset.group else ''}): "
-        + shell.plain(
-            ", ".join(f"{count:,} {origin}" for origin, count in origins.items() if count)
-        )
-        + "."
-    )
-
-    def archive() -> bytes:
-        with scratch.temporary() as folder:
-            file = folder / "dataset.zip"
-            building.archive(dataset, file)
-            return file.read_bytes()
-
-    st.download_button(
-        "Download as ZIP",
-        archive,
-        f"{datasets.slug(dataset.name)}.zip",
-        "application/zip",
-        key="data.zip",
-        icon=":material/download:",
-        on_click="ignore",
-    )
-
-
 def terms(dataset: Any) -> None:
     """Shows under which terms the images stand, and lets a person state them for an imported set."""
     st.markdown("**Licence and consent**")
     about = datasets.describe(dataset.name) if dataset.name in datasets.names() else None
-    now = dataset.terms
+    now = {"licence": "", "consent": "", **dataset.terms}
     if about is None or not about.saved:
         st.caption(
             f"Licence: {shell.plain(now['licence'] or 'not stated')}. "

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from core.datasets import SPLITS
-from core.ground.writing import percent
+from core.ground.writing import day, percent
 from pages.parts import shell, show
 from pages.parts.data import mending, titles
 
@@ -27,6 +27,15 @@ def open(dataset: Any, image: int, among: np.ndarray) -> None:
     _dialog(dataset, among)
 
 
+def made_by(dataset: Any, image: int) -> tuple[str, str, str]:
+    """Gives the origin, run and parameters of an item."""
+    from core.building.version import provenance
+
+    columns = provenance(dataset)
+    origin, run, parameters = (columns[name] for name in ("origin", "run", "parameters"))
+    return str(origin[image]), str(run[image]), str(parameters[image])
+
+
 @st.dialog("Look closely", width="large", on_dismiss="rerun")
 @shell.guard()
 def _dialog(dataset: Any, among: np.ndarray) -> None:
@@ -41,6 +50,7 @@ def _dialog(dataset: Any, among: np.ndarray) -> None:
             key="data.item.of",
             levels=dataset.levels,
             max_height=430,
+            made=made_by(dataset, image),
         )
     with right:
         facts(dataset, image)
@@ -79,8 +89,10 @@ def facts(dataset: Any, image: int) -> None:
 
     known = {name: column[image] for name, column in (dataset.attributes or {}).items()}
     origin, parent = (provenance(dataset)[name][image] for name in ("origin", "parent"))
+    file = str(known.pop("picture", ""))
     rows = {
-        "File": str(known.pop("picture", "")) or f"image {image} of {dataset.name}",
+        "Image": f"{image} of {dataset.name}",
+        **({"File": file} if file else {}),
         "Label": dataset.classes[dataset.y[image]] if dataset.labelled else "none",
         "Part": SPLITS[dataset.split_of()[image]],
         "Origin": str(origin) + (f", from image {parent}" if parent >= 0 else ""),
@@ -152,6 +164,8 @@ def decide(dataset: Any, image: int) -> None:
                 args=(entry.id,),
                 disabled=locked,
             )
+        if told := mending.news(dataset, entry):
+            st.caption(f":material/info: {shell.plain(told)}")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         for (what, (word, help)), shortcut in zip(mending.WAYS.items(), ("x", "k"), strict=True):
             st.button(
@@ -177,6 +191,36 @@ def decide(dataset: Any, image: int) -> None:
                 disabled=locked,
             )
     st.text_input("Why (if you like)", key=typed, max_chars=300, disabled=locked)
+    forget(dataset, image)
+
+
+def forget(dataset: Any, image: int) -> None:
+    """Offers to put a picture on the list of what must not be used, or says that it is there and since when."""
+    from core.datasets import optout
+
+    with shell.guard():
+        entry = optout.matches_row(dataset, image)
+        if entry is not None:
+            st.caption(
+                f":material/block: Must not be used any more: {shell.plain(entry.reason)} ({day(entry.when)}). Later "
+                "imports, builds and exports leave it out."
+            )
+            return
+    with st.popover(
+        "Must not be used any more", icon=":material/block:", disabled=not shell.may_change()
+    ):
+        st.caption(
+            "For somebody who withdraws consent. Later imports, builds and exports leave the picture and its near "
+            "copies out; models that have learned from it are to be trained again. It cannot be undone here."
+        )
+        reason = st.text_input("Reason", key=f"data.item.forget.why.{image}", max_chars=300)
+        st.button(
+            "Put it on the list",
+            key=f"data.item.forget.{image}",
+            icon=":material/block:",
+            on_click=shell.attempt,
+            args=(optout.forget, dataset, [image], reason, shell.who()),
+        )
 
 
 def resembling(dataset: Any, image: int) -> None:

@@ -87,12 +87,14 @@ def wall(dataset: datasets.Dataset) -> np.ndarray:
         side=side,
         picks=(of, [i for i, at in enumerate(part) if at in chosen]),
         marks=decided,
-        alt=f"Images {(at - 1) * page + 1} to {(at - 1) * page + len(part)} of {dataset.name}",
+        alt=f"{len(part)} images of {dataset.name}, page {at} of {pages}",
     )
     selected(dataset, index, chosen)
     with st.container(horizontal=True, vertical_alignment="center"):
         if pages > 1:
-            st.pagination(pages, key=key)
+            st.pagination(
+                pages, key=key, width=min(7, pages) * 44 + 88
+            )  # else numbers are left out
         meant = " · ✕ left out · ✎ relabelled · ✓ kept" * bool(decided)
         st.caption(
             f"{len(index):,} images. Click one to see it at large; select with the box in its corner, "

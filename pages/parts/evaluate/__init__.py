@@ -322,6 +322,17 @@ def per_class(classes: Sequence[Mapping[str, object]], *, key: str) -> None:
 # --- Evaluations, and which of them the address names ---------------------------------------------------------------
 
 
+def kept(evaluation: Evaluation) -> None:
+    """Says so where fewer samples are here to look at than were measured."""
+    arrays, measured = evaluation.arrays(), evaluation.conditions.get("n_samples") or 0
+    if arrays is not None and len(arrays.made) < measured:
+        why = ", so that the code stays small" if jobs.get(evaluation.job).shipped else ""
+        st.caption(
+            f":material/info: All {measured:,} samples were measured; the first {len(arrays.made):,} are kept to look "
+            f"at{why}."
+        )
+
+
 def waits() -> None:
     """Says when a view will appear that needs the images of an evaluation."""
     with shell.empty(

@@ -106,6 +106,7 @@ def selection(evaluation: Evaluation, picked: np.ndarray) -> None:
             f"{percent(arrays.realistic.mean())} of {len(arrays.made):,} generated images are realistic; "
             f"{percent(arrays.covered.mean())} of {len(arrays.real):,} real ones are covered."
         )
+        evaluate.kept(evaluation)
         if (~arrays.covered).any():
             st.caption("Press *real, missing* below the map to see what it never makes.")
         return

@@ -22,6 +22,7 @@ def draw(evaluation: Evaluation) -> None:
     if (arrays := evaluation.arrays()) is None:
         evaluate.waits()
     else:
+        evaluate.kept(evaluation)
         pairs(evaluation, arrays)
     tests, believe = st.columns([1.3, 1], gap="large")
     for test in verdict.tests:

@@ -15,6 +15,7 @@ def draw(evaluation: Evaluation) -> None:
     if arrays is None:
         evaluate.waits()
         return
+    evaluate.kept(evaluation)
     unreal, missing = st.columns(2, gap="large")
     names = [str(row["class"]) for row in evaluation.classes]
 
@@ -51,8 +52,8 @@ def draw(evaluation: Evaluation) -> None:
             key="evaluate.uncovered",
             alt="The real images that are farthest from every generated one",
             titles=[
-                f"real image {i}{of(int(arrays.real_y[i]))}: the nearest generated one is {arrays.gap[i]:.1f} times as "
-                "far as its real neighbours"
+                f"image {arrays.real[i]}{of(int(arrays.real_y[i]))}: the nearest generated one is {arrays.gap[i]:.1f} "
+                "times as far as its real neighbours"
                 for i in worst
             ],
             max_height=210,

@@ -18,7 +18,7 @@ import streamlit as st
 
 from core import jobs, runs
 from core.catalog import UserError, unknown
-from core.ground import sheets
+from core.ground import sheets, xmp
 from pages.parts.pad import Sheet, View
 
 LIMIT = 6.0  # positions on a plane lie within plus and minus this
@@ -322,7 +322,7 @@ def image(spot: Spot) -> tuple[bytes, dict[str, float]]:
         began = time.perf_counter()
         x = spot.space.image(point)
         done = time.perf_counter()
-    content = sheets.png(x[None], 1)
+    content = sheets.png(x[None], 1, mark=xmp.made_by(spot.run.id))
     return content, {"model": (done - began) * 1e3, "encode": (time.perf_counter() - done) * 1e3}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from core.catalog import UserError
-from core.ground import sheets
+from core.ground import sheets, xmp
 from pages.parts import show
 from pages.parts.latent import Spot, save
 from pages.parts.tiles import tiles
@@ -121,7 +121,7 @@ def draw(spot: Spot) -> None:
                 )
             save(
                 "Strip",
-                lambda: sheets.png(few, len(few), metadata),
+                lambda: sheets.png(few, len(few), metadata, mark=xmp.made_by(spot.checkpoint.run)),
                 f"{name}.png",
                 key="latent.film.png",
             )

@@ -105,7 +105,7 @@ def chosen(spot: Spot) -> tuple[str, Any, int | None] | None:
             step=1,
             key="latent.index",
             bind="query-params",
-            help="The model was not trained on these.",
+            help="Its place among the images that the model was not trained on.",
         )
     )
     if not 0 <= number < len(held_out):
@@ -113,6 +113,7 @@ def chosen(spot: Spot) -> tuple[str, Any, int | None] | None:
             f"The held-out image must be from 0 to {len(held_out) - 1}, got {number}. Choose another."
         )
     index = int(held_out[number])
+    st.caption(f"That is image {index:,} of {shell.plain(spot.dataset.name)}.")
     label = None if spot.dataset.y is None else int(spot.dataset.y[index])
     item = datasets.PreparedItem(np.array(spot.dataset.x[index]), spot.dataset)
     return f"image {index} of {spot.dataset.name}", item, label

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from core.ground import sheets
+from core.ground import sheets, xmp
 from pages.parts import shell, show
 from pages.parts.latent import Spot, arrive, save
 
@@ -73,7 +73,7 @@ def draw(spot: Spot) -> None:
     with buttons:
         save(
             "Grid",
-            lambda: sheets.png(x, columns, spot.metadata() | named),
+            lambda: sheets.png(x, columns, spot.metadata() | named, mark=xmp.made_by(spot.run.id)),
             f"{spot.run.id}-seed{choice.seed}.png",
             key="latent.save.grid",
         )
@@ -95,7 +95,7 @@ def draw(spot: Spot) -> None:
             metadata = spot.metadata() | {"ends": list(ends), "way": way}
             save(
                 "Strip",
-                lambda: sheets.png(strip, steps, metadata),
+                lambda: sheets.png(strip, steps, metadata, mark=xmp.made_by(spot.run.id)),
                 f"{spot.run.id}-{ends[0]}-{ends[1]}.png",
                 key="latent.save.strip",
             )

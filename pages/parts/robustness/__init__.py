@@ -23,7 +23,7 @@ from core.ground.cache import Cache
 from core.ground.watch import Watch
 
 if TYPE_CHECKING:
-    from core.robustness import AttackStudy, Report, StudyConfig
+    from core.robustness import AttackStudy, Cost, Report, StudyConfig
     from core.target import Target
 
 KEPT = 12  # screenings that the server remembers
@@ -107,6 +107,16 @@ def target(question: Question) -> Target:
             f"There is no classifier of {of.name} yet. Train one, which is a job of its own, or bring yours."
         )
     return _target(question.classifier, of, of.fingerprint).with_()
+
+
+@st.cache_data(
+    max_entries=64, ttl="10m", show_spinner="Measuring how fast it is", hash_funcs=BY_KEY
+)
+def expected(question: Question) -> Cost:
+    """Tells how long a screening will take, and how many images fit into a minute; measured once in a while."""
+    from core import robustness
+
+    return robustness.estimate(target(question), question.dataset, question.config)
 
 
 class Screening(Watch):

@@ -12,8 +12,8 @@ from core.ground.writing import duration
 from pages.parts import shell, show
 from pages.parts.robustness import (
     Question,
-    controls,
     curve,
+    expected,
     forget_stopped,
     known,
     screen,
@@ -52,7 +52,7 @@ def live(question: Question) -> None:
     screening = screen(question, target(question))
     if screening.done:
         st.rerun()
-    total = controls.expected(question).seconds
+    total = expected(question).seconds
     left = total - screening.seconds
     words = f"about {duration(left)} left" if left > 0.5 else "takes longer than expected"
     bar, stop = st.columns([4, 1], vertical_alignment="center")

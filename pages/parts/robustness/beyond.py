@@ -12,7 +12,7 @@ from core.ground import files
 from core.ground.writing import percent
 from pages.parts import shell, show
 from pages.parts.robustness import Question
-from pages.parts.robustness.confirmed import confirm, listing
+from pages.parts.robustness.confirmed import confirm, listing, takes
 
 
 def _newest(question: Question, name: str) -> dict[str, Any] | None:
@@ -34,6 +34,8 @@ def _start(label: str, help: str, question: Question, **values: Any) -> None:
         disabled=not shell.may_change(),
         help=help,
     )
+    if told := takes(question, **values):
+        st.caption(told)
 
 
 def _shares(

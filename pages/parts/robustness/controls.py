@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import streamlit as st
 
@@ -12,18 +12,14 @@ from core.datasets import Dataset
 from core.ground.writing import duration
 from pages.parts import form, shell
 from pages.parts.robustness import (
-    BY_KEY,
     Question,
     bring,
+    expected,
     forget_stopped,
-    target,
     teach,
     there,
 )
-from pages.parts.robustness.confirmed import confirm
-
-if TYPE_CHECKING:
-    from core.robustness import Cost
+from pages.parts.robustness.confirmed import confirm, takes
 
 
 def ask(of: Dataset) -> Question:
@@ -134,10 +130,11 @@ def buttons(question: Question) -> None:
     names = fitting(CONFIRMING.split(","), question.dataset)
     missing = next(filter(None, (attacks.get(name).missing for name in names)), "")
     agreed = "autoattack" in names
+    values = {"attack.attacks": ",".join(names)}
     shell.press(
         st,
         "Confirm with AutoAttack" if agreed else "Confirm",
-        partial(confirm, **{"attack.attacks": ",".join(names)}),
+        partial(confirm, **values),
         question,
         key="robust.confirm",
         icon=":material/verified_user:",
@@ -147,16 +144,8 @@ def buttons(question: Question) -> None:
         + (f" It needs the package {missing}, which is not installed." if missing else ""),
         width="stretch",
     )
-
-
-@st.cache_data(
-    max_entries=64, ttl="10m", show_spinner="Measuring how fast it is", hash_funcs=BY_KEY
-)
-def expected(question: Question) -> Cost:
-    """Tells how long a screening will take, and how many images fit into a minute; measured once in a while."""
-    from core import robustness
-
-    return robustness.estimate(target(question), question.dataset, question.config)
+    if not missing and (told := takes(question, **values)):
+        st.caption(told)
 
 
 def go(question: Question) -> None:

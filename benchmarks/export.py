@@ -1,0 +1,156 @@
+"""How long a dataset takes to leave: seconds and memory of every layout with its check, beside Hugging Face's writer.
+
+The images are drawn faces, since noise compresses like nothing that people have. Each layout is written by a process of
+its own, whose largest memory is told; ``datasets`` writes the same arrays without a check.
+
+    python -m benchmarks.export [--count 10000] [--dry]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import evidence
+from core.ground import scratch
+
+LAYOUTS = ("folder", "parquet", "webdataset", "croissant", "npz", "coco")
+
+
+def images(count: int) -> Any:
+    """Gives a dataset of so many images of 32 px, whose second half says that it was augmented."""
+    from core import datasets
+
+    whole = datasets.load("faces", {"count": count, "size": 32})
+    n = len(whole)
+    child = np.arange(n) >= n // 2
+    child[np.concatenate([whole.splits["valid"], whole.splits["test"]])] = False
+    attributes = dict(whole.attributes or {})
+    attributes |= {
+        "origin": np.where(child, "augmented", "real"),
+        "parent": np.where(child, whole.splits["train"][0], -1),
+        "run": np.full(n, ""),
+        "seed": np.where(child, 3, -1),
+        "parameters": np.where(child, json.dumps([{"step": "rotate", "angle": 7.5}]), ""),
+    }
+    return datasets.assemble(
+        whole.x,
+        whole.y,
+        whole.classes,
+        whole.splits,
+        name="measured",
+        levels=whole.levels,
+        attributes=attributes,
+    )
+
+
+def ours(layout: str, count: int, out: Path) -> dict[str, Any]:
+    """Writes and checks one layout."""
+    from core import building
+    from core.building.door import DoorConfig
+
+    dataset = images(count)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    quick = DoorConfig(near=False)  # that look is of its own length, whatever the layout
+    why = dict.fromkeys(("licence", "spdx", "consent", "test"), "measured")
+    record = building.export(dataset, [layout], out, config=quick, overrides=why)["layouts"][0]
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "seconds": seconds,
+        "check": record["seconds_check"],
+        "bytes": record["bytes"],
+        "mb": peak / 1024,
+        "more_mb": (peak - before) / 1024,
+    }
+
+
+def theirs(count: int, out: Path) -> dict[str, Any]:
+    """Writes Parquet by ``datasets``, from the same arrays, and without any check."""
+    import datasets as hub
+
+    dataset = images(count)
+    x = np.asarray(dataset.x).transpose(0, 2, 3, 1)
+    x = x[..., 0] if x.shape[-1] == 1 else x
+    names = list(dataset.classes)
+    features = hub.Features({"image": hub.Image(), "label": hub.ClassLabel(names=names)})
+    labels = np.zeros(len(x), np.int64) if dataset.y is None else dataset.y
+    began = time.perf_counter()
+    size = 0
+    for split, rows in dataset.splits.items():
+        table = hub.Dataset.from_dict(
+            {"image": [x[i] for i in rows], "label": labels[rows].tolist()}, features=features
+        )
+        table.to_parquet(str(out.with_name(f"{split}.parquet")))
+    seconds = time.perf_counter() - began
+    for split in dataset.splits:
+        size += out.with_name(f"{split}.parquet").stat().st_size
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "bytes": size, "mb": peak}
+
+
+def apart(what: str, count: int) -> dict[str, Any]:
+    """Measures in a process of its own."""
+    words = [sys.executable, "-m", "benchmarks.export", "--count", str(count), "--one", what]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Measures every layout, then the peer."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--one", default="")
+    parser.add_argument("--dry", action="store_true", help="print only, keep docs/evidence.md")
+    chosen = parser.parse_args()
+    if chosen.one:
+        with scratch.temporary() as folder:
+            out = folder / "out"
+            if chosen.one == "datasets":
+                print(json.dumps(theirs(chosen.count, out)))
+            else:
+                print(json.dumps(ours(chosen.one, chosen.count, out)))
+        return
+    found = {name: apart(name, chosen.count) for name in LAYOUTS}
+    for name, row in found.items():
+        print(
+            f"{name:<11} {row['seconds']:6.2f} s (check {row['check']:5.2f} s)  {row['bytes'] / 2**20:6.1f} MB  "
+            f"peak {row['mb']:5.0f} MB, of the export {row['more_mb']:5.0f} MB"
+        )
+    peer = apart("datasets", chosen.count)
+    print(
+        f"datasets    {peer['seconds']:6.2f} s (no check)  {peer['bytes'] / 2**20:6.1f} MB  peak {peer['mb']:5.0f} MB"
+    )
+    ours_written = found["parquet"]["seconds"] - found["parquet"]["check"]
+    print(
+        f"Parquet without the check: {peer['seconds'] / ours_written:.2f} times as fast as datasets, with it "
+        f"{peer['seconds'] / found['parquet']['seconds']:.2f} times"
+    )
+    if chosen.dry:
+        return
+    conditions = f"{chosen.count:,} drawn faces of 32 px with lineage, a process each"
+    for name, row in found.items():
+        evidence.row(
+            f"export as {name} with its check: {row['seconds']:.1f} s, {row['mb']:.0f} MB at most",
+            conditions,
+        )
+    evidence.row(
+        "export as Parquet beside the writer of datasets: "
+        f"{peer['seconds'] / found['parquet']['seconds']:.1f} times as fast with the check, "
+        f"{peer['seconds'] / ours_written:.1f} times without; {found['parquet']['bytes'] / peer['bytes']:.2f} times "
+        "the size, with lineage and card",
+        conditions,
+    )
+
+
+if __name__ == "__main__":
+    main()

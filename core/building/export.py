@@ -1,0 +1,172 @@
+"""A dataset leaves: written in the layouts that people use, read back, compared, and only then done."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.building import door, readback
+from core.building.door import DoorConfig
+from core.building.layouts import Layout, layouts
+from core.building.outgoing import Outgoing
+from core.catalog import UserError, knob
+from core.datasets import Dataset
+from core.ground import files, scratch
+from core.ground.settings import settings
+from core.ground.watch import UNWATCHED, Watch
+from core.ground.writing import many
+
+ALL = "folder,parquet,webdataset,croissant,npz,coco"
+
+
+class ExportConfig(DoorConfig):
+    """How a dataset leaves."""
+
+    layouts: str = knob(
+        "parquet", f"The layouts, with commas between them: {ALL}.", title="Layouts"
+    )
+    overrides: str = knob(
+        "",
+        "Why it leaves although a check at the door holds it: check=reason, one a line.",
+        title="Overrides",
+    )
+
+    def chosen(self) -> list[str]:
+        """Lists the names of the layouts."""
+        return [name.strip() for name in self.layouts.split(",") if name.strip()]
+
+    def reasons(self) -> dict[str, str]:
+        """Gives the reasons of the overrides by the names of their checks.
+
+        Raises:
+            UserError: If one names no check, or no reason.
+        """
+        return door.parsed(filter(None, map(str.strip, self.overrides.splitlines())))
+
+
+def export(
+    dataset: Dataset,
+    names: Sequence[str],
+    out: Path,
+    watch: Watch = UNWATCHED,
+    *,
+    config: DoorConfig | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Writes a dataset in some layouts, reads each back and compares it; all of them are done, or nothing is there.
+
+    Args:
+        dataset: What leaves.
+        names: Of :data:`core.building.layouts.layouts`.
+        out: The folder that comes to be, with one folder in it for each layout.
+        watch: Told how far it is; may end it.
+        config: What it leaves for, and how closely it is looked at.
+        overrides: By the name of a check at the door, why the dataset leaves all the same; the card says so.
+
+    Returns:
+        ``dataset``, ``fingerprint``, ``out``, ``door``, what the checks there said, and ``layouts``: of each what was
+        written and what was compared.
+
+    Raises:
+        UserError: If a layout does not exist or cannot take these items, the folder is there already, the disk is full,
+            a check at the door holds the dataset, or what was read back is not what was written.
+    """
+    chosen, config, overrides = _chosen(dataset, names), config or DoorConfig(), overrides or {}
+    if out.exists():
+        raise UserError(
+            f"{str(out)!r} is there already, and an export never writes into what is there. Choose another folder."
+        )
+    if not out.absolute().parent.is_dir():
+        raise UserError(
+            f"The folder around {str(out)!r} does not exist. Make it, or choose another folder."
+        )
+    _allow_room(dataset, out, len(chosen))
+    scratch.abandoned(out.absolute().parent)
+    watch.say("Asking at the door", 0.0)
+    refusals = door.check(dataset, config, overrides=overrides, watch=watch.aside())
+    door.allow(refusals)
+    # only what was needed is recorded: a reason for what nobody holds against it would look like a fault
+    used = {refusal.check: refusal.reason for refusal in refusals}
+    purpose = "" if config.purpose == "not said" else config.purpose
+    going, done = Outgoing(dataset, purpose, used), []
+    try:
+        with files.full_disk_told(out), files.new_folder(out) as new:
+            for number, layout in enumerate(chosen):
+                start, stop = number / len(chosen), (number + 1) / len(chosen)
+                done.append(_written(going, layout, new / layout.name, watch.part(start, stop)))
+            if wrong := [f"{row['title']}: {text}" for row in done for text in row["differences"]]:
+                raise UserError(
+                    f"What was written is not what {dataset.name or 'the dataset'} holds, so nothing was kept. "
+                    f"{' '.join(wrong[:5])} Export without that layout, and report this."
+                )
+    except FileExistsError:
+        raise UserError(
+            f"Somebody else made {str(out)!r} meanwhile. Choose another folder."
+        ) from None
+    return {
+        "dataset": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "out": str(out),
+        "images": len(dataset),
+        "door": [refusal.record() for refusal in refusals],
+        "layouts": done,
+    }
+
+
+def _chosen(dataset: Dataset, names: Sequence[str]) -> list[Layout]:
+    chosen = [layouts.get(name) for name in dict.fromkeys(names)]
+    if not chosen:
+        raise UserError(f"An export needs a layout. Choose from: {', '.join(layouts.names())}.")
+    if not len(dataset):
+        raise UserError("There is nothing to export: the dataset is empty. Choose another one.")
+    for layout in chosen:
+        if why := layout.refuses(dataset):
+            able = ", ".join(other.name for other in layouts if not other.refuses(dataset))
+            raise UserError(f"{why} Choose from: {able}.")
+    return chosen
+
+
+def _allow_room(dataset: Dataset, out: Path, times: int) -> None:
+    """Refuses at once what cannot fit: an item never takes more room than its pixels, about."""
+    needed = times * dataset.x.nbytes / 2**20 * 0.5
+    free = shutil.disk_usage(out.absolute().parent).free / 2**20
+    if free - needed < settings().min_free_mb:
+        raise UserError(
+            f"The disk of {str(out)!r} has {free:.0f} MB left, and about {needed + settings().min_free_mb:.0f} MB are "
+            "needed. Make room, or choose a folder on another disk."
+        )
+
+
+def _written(going: Outgoing, layout: Layout, folder: Path, watch: Watch) -> dict[str, Any]:
+    """Writes one layout, and compares what its own reader finds."""
+    began = time.perf_counter()
+    folder.mkdir()
+    layout.make(going, folder, watch.part(0, 0.6))
+    between = time.perf_counter()
+    found = readback.compare(going, folder, watch.part(0.6, 1))
+    own = [file for file in folder.rglob("*") if file.is_file()]
+    return {
+        "layout": layout.name,
+        "title": layout.title,
+        "files": len(own),
+        "bytes": sum(file.stat().st_size for file in own),
+        "rows": found.rows,
+        "pixels": found.pixels,
+        "checked": found.sentence,
+        "differences": found.differences,
+        "seconds": round(time.perf_counter() - began, 2),
+        "seconds_check": round(time.perf_counter() - between, 2),
+        "opens": layout.opens,
+    }
+
+
+def sentence(record: Mapping[str, Any]) -> str:
+    """Says in one sentence what an export has written."""
+    size = sum(row["bytes"] for row in record["layouts"]) / 2**20
+    return (
+        f"{many(record['images'], 'item')} of {record['dataset']} in {many(record['layouts'], 'layout')}, "
+        f"{size:.1f} MB, each read back and found equal."
+    )

@@ -1,0 +1,73 @@
+"""One NumPy archive, as MedMNIST has it."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from core.building.layouts import layouts
+from core.building.outgoing import Outgoing
+from core.ground import sheets
+from core.ground.watch import UNWATCHED, Watch
+
+SPLIT_KEYS = {"train": "train", "validation": "val", "test": "test"}
+_ROWS = 1000  # that are in memory at a time
+
+
+@layouts.add(
+    "npz",
+    "NumPy",
+    opens='numpy.load("dataset.npz")["train_images"]',
+    only="its keys name them",
+)
+def npz(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
+    """One file of arrays with the keys of MedMNIST: train_images, train_labels, val_images …, and lineage beside."""
+    dataset = going.dataset
+    done, total = 0, len(dataset)
+    with zipfile.ZipFile(folder / "dataset.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
+
+        def put(name: str, shape: tuple[int, ...], dtype: np.dtype, parts: Iterable[np.ndarray]):
+            info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            with out.open(info, "w", force_zip64=True) as file:
+                descr = np.lib.format.dtype_to_descr(dtype)
+                header = {"descr": descr, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                for part in parts:
+                    file.write(np.ascontiguousarray(part, dtype).data.cast("B"))
+
+        def whole(name: str, values: np.ndarray) -> None:
+            put(name, values.shape, values.dtype, [values] if values.size else [])
+
+        for split, rows in going.splits():
+            key = SPLIT_KEYS[split]
+            pieces = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
+            shape = shown(dataset.x[:1], dataset.levels).shape[1:]
+
+            def images(pieces: list[np.ndarray] = pieces) -> Iterable[np.ndarray]:
+                nonlocal done
+                for piece in pieces:
+                    yield shown(np.asarray(dataset.x[piece]), dataset.levels)
+                    done += len(piece)
+                    watch.count("Writing NumPy", done, total, "items")
+
+            put(f"{key}_images", (len(rows), *shape), dataset.x.dtype, images())
+            for name, values in going.columns(rows).items():
+                if name == "label":
+                    whole(f"{key}_labels", values[:, None])
+                elif name != "split":
+                    whole(f"{key}_{name}", values)
+        if dataset.classes:
+            whole("class_names", np.array(dataset.classes))
+        whole("about", np.array([json.dumps(going.about())]))
+    going.describe(folder, {})
+
+
+def shown(x: np.ndarray, levels: int) -> np.ndarray:
+    """Gives pictures (n, C, H, W) as others expect them: 0 … 255, (n, H, W) grey or (n, H, W, 3)."""
+    x = sheets.as_bytes(x, levels)
+    return x[:, 0] if x.shape[1] == 1 else x.transpose(0, 2, 3, 1)

@@ -1,0 +1,84 @@
+"""Parquet files as Hugging Face writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.building.layouts import layouts
+from core.building.outgoing import SHARD, Outgoing, cells
+from core.catalog import optional
+from core.ground.watch import UNWATCHED, Watch
+
+ONLY = "it has a column of them"
+
+
+@layouts.add(
+    "parquet",
+    "Parquet",
+    opens='datasets.load_dataset(".")',
+    only=ONLY,
+)
+def parquet(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
+    """One table per split with the pictures inside, as on the Hugging Face hub: types and class names are kept."""
+    features = write(going, folder, watch)
+    going.describe(folder, {split: f"data/{split}-*" for split, _ in going.splits()}, features)
+
+
+def write(
+    going: Outgoing, folder: Path, watch: Watch = UNWATCHED, most: int = SHARD
+) -> dict[str, dict[str, Any]]:
+    """Writes ``data/<split>-0000i-of-0000n.parquet``, with at most so many bytes of pictures in a file.
+
+    Returns:
+        What each column holds, in the words of ``datasets``.
+    """
+    pa = optional("pyarrow", "Parquet")
+    pq = optional("pyarrow.parquet", "Parquet")
+
+    place = folder / "data"
+    place.mkdir()
+    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = going.schema(pa.field("image", picture))
+    features = {name: _feature(schema.field(name).type) for name in schema.names}
+    if "label" in features:
+        features["label"] = {"names": list(going.dataset.classes), "_type": "ClassLabel"}
+    told = {"huggingface": json.dumps({"info": {"features": features}})}
+    schema = schema.with_metadata({**schema.metadata, **told})
+    texts = [name for name in schema.names if pa.types.is_string(schema.field(name).type)]
+    options: Any = {  # pyarrow's own types know one value for all columns only
+        "compression": {"image.bytes": "none"} | dict.fromkeys(_leaves(schema), "snappy"),
+        "use_dictionary": texts,
+        "write_statistics": [name for name in schema.names if name != "image"],
+    }
+    done, total = 0, len(going.dataset)
+    for split, rows in going.splits():
+        shards: list[Path] = []
+        for number, parts in going.shards(rows, most, watch):
+            shards.append(place / f"{split}-{number:05d}")
+            with pq.ParquetWriter(shards[-1], schema, **options) as file:
+                for part, items in parts:
+                    names = cells(np.array([f"{split}/{id}.png" for id in going.ids[part]]))
+                    both = [cells(items), names]
+                    image = pa.StructArray.from_arrays(both, fields=list(picture))
+                    file.write_table(going.table(part, schema, image=image))
+                    done += len(part)
+                    watch.count("Writing Parquet", done, total, "items")
+        for number, shard in enumerate(shards):  # their number is known only now
+            shard.rename(place / f"{split}-{number:05d}-of-{len(shards):05d}.parquet")
+    return features
+
+
+def _leaves(schema: Any) -> list[str]:
+    return ["image.path", *(name for name in schema.names if name != "image")]
+
+
+def _feature(kind: Any) -> dict[str, Any]:
+    """Says what a column holds in the words of ``datasets``."""
+    if optional("pyarrow.types", "Parquet").is_struct(kind):
+        return {"_type": "Image"}
+    names = {"double": "float64"}
+    return {"dtype": names.get(str(kind), str(kind)), "_type": "Value"}

@@ -1,0 +1,56 @@
+"""The mark that an item of a dataset carries when it leaves as a picture: how it was made, and by which run."""
+
+from __future__ import annotations
+
+import json
+
+from core.building.version import ORIGINS
+from core.ground import xmp
+
+# The steps of a chain that ask a trained generator; to ask the steps themselves would load torch for every export.
+GENERATIVE = frozenset({"sample", "neighbour"})
+
+
+def source_type(origin: str, run: str = "", parameters: str = "") -> xmp.SourceType | None:
+    """Gives the digital source type of an item, a word of the IPTC; None where nothing is to be said.
+
+    A synthetic item comes out of a trained generator. An augmented or adversarial one is a capture that an algorithm
+    has changed; where a step of the chain was a trained generator, it is a composite with what that has made. Nobody
+    knows how a real item came to be, so none says so.
+
+    Args:
+        origin: One of :data:`ORIGINS`.
+        run: The run that had a part in it. Of an augmented item that is a generative one, since no other makes any.
+        parameters: How it was made, as JSON; the steps of a chain name the run that they ask.
+    """
+    if origin == "synthetic":
+        return "trainedAlgorithmicMedia"
+    if origin == "augmented" and (run or _asks(parameters)):
+        return "compositeWithTrainedAlgorithmicMedia"
+    return "algorithmicallyEnhanced" if origin in ORIGINS[1:] else None
+
+
+def _asks(parameters: str) -> bool:
+    """Tells whether a step of a chain asks a trained generator."""
+    if '"step"' not in parameters:
+        return False
+    try:
+        steps = json.loads(parameters)
+    except ValueError:
+        return False
+    steps = steps.get("steps", []) if isinstance(steps, dict) else steps
+    return any(isinstance(step, dict) and step.get("step") in GENERATIVE for step in steps)
+
+
+def mark(png: bytes, origin: str, run: str, parameters: str = "") -> bytes:
+    """Writes into a picture how it was made; a real one stays as it is. The pixels never change.
+
+    Args:
+        png: The file; a PNG, or what :func:`core.ground.xmp.write` takes.
+        origin, run, parameters: As the columns of the dataset have them.
+
+    Returns:
+        The file with its mark; the same input gives the same bytes.
+    """
+    source = source_type(origin, run, parameters)
+    return png if source is None else xmp.write(png, xmp.Mark(source, run, origin))
