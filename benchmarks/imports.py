@@ -58,6 +58,8 @@ def written(file: Path, count: int, side: int) -> None:
 
 def ours(file: Path, side: int) -> float:
     """Imports it as a dataset; seconds."""
+    import pyarrow.parquet  # noqa: F401  as theirs, its modules are loaded before
+
     from core import datasets
 
     started = time.perf_counter()
@@ -92,7 +94,8 @@ def main() -> None:
     if given.one:
         seconds = {"ours": ours, "theirs": theirs}[given.one](given.file, given.side)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "peak_mb": peak}))
+        cpu = time.process_time()  # with what it took to load the modules
+        print(json.dumps({"seconds": seconds, "cpu": cpu, "peak_mb": peak}))
         return
     import importlib.util
     import os

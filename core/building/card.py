@@ -14,17 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from core.building import bias, licences
+from core.building import bias, history, licences
 from core.building.bias import GroupShare
 from core.building.datasheet import NAMES, DatasheetAnswer, answers
 from core.building.experiment import proof
-from core.building.marks import ORIGINS
-from core.building.version import provenance
+from core.building.version import ORIGINS, provenance
 from core.datasets import SPLITS, Dataset
 from core.ground import sheets
 from core.ground.writing import letters, one_line, percent, percents
 
-PRIVACY: Mapping[str, Any] = {"epsilon": None, "delta": None, "unit": None}
 FIGURES = ".figures"  # the folder of pictures beside the page: hidden, so that no reader takes them for items
 _CLASSES = 60  # that are listed by name
 _SHEETS = 20  # classes of which there is a picture
@@ -68,7 +66,7 @@ class DatasetCard:
     purpose: str = ""
     overrides: Mapping[str, str] = field(default_factory=dict)
     plan: str = ""
-    privacy: Mapping[str, Any] = field(default_factory=lambda: PRIVACY)
+    privacy: Mapping[str, Any] = field(default_factory=lambda: history.PRIVACY)
     facts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
@@ -107,6 +105,7 @@ def of(
     proofs = tuple(proof.proofs(dataset))
     mixed = ", ".join(f"{n:,} {name}" for name, n in origins.items())
     what = dataset.medium.describe(len(dataset), dataset.shape)
+    plan, overridden = history.plan_of(dataset)
     n = len(dataset.classes)
     classes = f" in {n:,} class{'es' * (n != 1)}" if n else ""
     return DatasetCard(
@@ -122,9 +121,10 @@ def of(
         tuple(answers(dataset, origins, columns, len(proofs), purpose)),
         {"licence": dataset.terms.get("licence", ""), "consent": dataset.terms.get("consent", "")},
         purpose,
-        dict(overrides or {}),
-        _plan(dataset),
-        facts={"drift": (), "failures": ()},
+        overridden | dict(overrides or {}),
+        plan,
+        history.privacy(dataset),
+        {"drift": history.drifts(dataset), "failures": history.failing(dataset)},
     )
 
 
@@ -171,17 +171,6 @@ def figures(dataset: Dataset) -> dict[str, bytes]:
             x = dataset.pictures(some)
             drawn[file] = sheets.png(x, 8, scale=max(1, 64 // x.shape[-1]), gap=2)
     return drawn
-
-
-# --- What is known ----------------------------------------------------------------------------------------------------
-
-
-def _plan(dataset: Dataset) -> str:
-    """Gives the hash of the plan that a version was built by; empty without one."""
-    plan = dataset.imported("plan")
-    if isinstance(plan, Mapping):
-        return str(plan.get("hash", ""))
-    return plan if isinstance(plan, str) else ""
 
 
 # --- The head, YAML ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import io
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from core import jobs
-from core.catalog import UserError, reason
+from core.catalog import UserError, optional, reason
 from core.datasets.files import Archive, Directory, File
 from core.datasets.pictures import Refused
 from core.ground import scratch, untrusted, xmp
@@ -202,9 +202,11 @@ def _inside(found: Counter[Trace], source: Directory | Archive, one: File) -> in
 def _entered(found: Counter[Trace], name: str, path: Path | None, data: bytes | None) -> int:
     """Adds what one file says, a picture or a table of items; gives how many pictures or rows it is."""
     end = name.lower().rpartition(".")[2]
-    if read := {"tar": _tar, "npz": _arrays}.get(end):
+    if read := {"parquet": _parquet, "tar": _tar, "npz": _arrays}.get(end):
         try:
             return read(found, path if data is None else io.BytesIO(data))
+        except UserError:  # what reads it is not installed
+            raise
         except Exception as error:  # whatever a forged file makes its reader raise
             raise UserError(
                 f"{name!r} cannot be read as .{end}: {reason(error)}. Name a whole file."
@@ -217,6 +219,28 @@ def _entered(found: Counter[Trace], name: str, path: Path | None, data: bytes | 
         return 0
     found.update(traces(data))
     return 1
+
+
+def _parquet(found: Counter[Trace], source: Any) -> int:
+    table = optional("pyarrow.parquet", "Parquet").ParquetFile(source)
+    meta = table.metadata
+    size = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+    if meta.num_rows > settings().max_files or size > settings().max_unpacked_mb * 2**20:
+        return 0
+    names = table.schema_arrow.names
+    wanted = [name for name in ("image", "origin", "run") if name in names]
+    pictured = False
+    for batch in table.iter_batches(200, columns=wanted):
+        columns = {name: batch.column(name).to_pylist() for name in wanted}
+        if "origin" in columns:
+            empty = [""] * len(batch)
+            _rows(found, columns["origin"], columns.get("run", empty))
+        for cell in columns.get("image", ()):
+            data = cell.get("bytes") if isinstance(cell, Mapping) else cell
+            if isinstance(data, bytes):
+                found.update(traces(data))
+                pictured = True
+    return meta.num_rows if pictured or "origin" in names else 0
 
 
 def _tar(found: Counter[Trace], source: Any) -> int:

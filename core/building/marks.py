@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
+from core.building.version import ORIGINS
 from core.ground import xmp
 
 # The steps of a chain that ask a trained generator; to ask the steps themselves would load torch for every export.
 GENERATIVE = frozenset({"sample", "neighbour"})
-ORIGINS = ("real", "augmented", "synthetic", "adversarial")
 
 
 def source_type(origin: str, run: str = "", parameters: str = "") -> xmp.SourceType | None:

@@ -157,7 +157,7 @@ class Marked(Container):
         whole = self.pictures[file.key.picture]
         if self._opened is None or self._opened[0] != whole.name:
             data = content(self.volume, whole, count)
-            self._opened = whole.name, upright(data, settings().max_megapixels)
+            self._opened = whole.name, upright(data, settings().max_megapixels, file.key.size)
         return part(self._opened[1], file.key.box)[:most]
 
     def _sheets(

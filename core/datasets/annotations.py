@@ -98,12 +98,14 @@ class Cut(NamedTuple):
         label: Its class.
         box: Left, top, right and bottom in pixels of what is cut out; None for the whole.
         sheet: Position of the file of annotations that says it.
+        size: Width and height of the picture as it was annotated.
     """
 
     picture: int
     label: str
     box: tuple[int, int, int, int] | None = None
     sheet: int = 0
+    size: tuple[int, int] = (0, 0)
 
 
 def limits(pictures: int) -> untrusted.Limits:
@@ -326,7 +328,7 @@ def _parts(
             made.refused.append((what, f"is smaller than {least} pixels"))
         else:
             clipped += rest < 0.999 * area
-            made.cuts.append(Cut(i, box.label, edges))
+            made.cuts.append(Cut(i, box.label, edges, size=sides))
     return clipped
 
 

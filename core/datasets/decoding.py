@@ -23,6 +23,7 @@ from core.ground.settings import settings
 from core.ground.watch import Watch
 
 T = TypeVar("T")
+_TOGETHER, _PIXELS = 16, 2**16  # pictures that a thread gets at once, and how many pixels they have
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Written:
         metadata: How many held nothing, something, or a position beside the pixels.
         refused: Names of files that cannot be decoded, with the reason.
         repeated: How many were left out because a later split holds them as well.
-        brightest: The largest value in pictures of 8 bits.
+        brightest: The largest value in pictures of 8 bits, or one above 1.
     """
 
     pictures: list[Picture] = field(default_factory=list)
@@ -82,7 +83,7 @@ def write(
                 continue
             image = decoded.pixels
             written.metadata[decoded.metadata] += 1
-            if not picture.header.deep:
+            if written.brightest <= 1 and not picture.header.deep:
                 written.brightest = max(written.brightest, int(image.max()))
             key = digest(image)
             if any(key in seen[later] for later in range(picture.split + 1, 3)):
@@ -149,14 +150,32 @@ def span_of_files(source: Container, files: Sequence[File]) -> Span | None:
 def _ahead(
     pictures: Iterable[Picture], start: Callable[[Picture], Callable[[], T]]
 ) -> Iterator[tuple[Picture, T]]:
-    """Runs what ``start(picture)`` returns on a few threads, never more than a few pictures ahead, in order."""
+    """Runs what ``start(picture)`` returns on a few threads, never more than some pictures ahead, in order."""
     workers = min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[tuple[Picture, Future[T]]] = deque()
-        for picture in pictures:
-            waiting.append((picture, pool.submit(start(picture))))
+        waiting: deque[tuple[list[Picture], Future[list[T]]]] = deque()
+        for part in _parts(pictures):
+            waiting.append((part, pool.submit(_run, [start(picture) for picture in part])))
             if len(waiting) > 2 * workers:
                 first, future = waiting.popleft()
-                yield first, future.result()
+                yield from zip(first, future.result(), strict=True)
         for first, future in waiting:
-            yield first, future.result()
+            yield from zip(first, future.result(), strict=True)
+
+
+def _run(calls: Sequence[Callable[[], T]]) -> list[T]:
+    return [call() for call in calls]
+
+
+def _parts(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+    """Yields small pictures a few at a time: to hand a thread one costs as much as decoding it."""
+    part: list[Picture] = []
+    pixels = 0
+    for picture in pictures:
+        part.append(picture)
+        pixels += picture.header.pixels
+        if len(part) == _TOGETHER or pixels > _PIXELS:
+            yield part
+            part, pixels = [], 0
+    if part:
+        yield part

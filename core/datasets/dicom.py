@@ -239,16 +239,23 @@ def _scan(
             )
         if start + need > size:
             raise Refused("is cut off (truncated)")
-    elif syntax != RUNS:
-        _allow_packed(syntax)
+    else:
+        if frames > max(0, size - start) // 8:  # each has a piece with a head of 8 bytes
+            raise Refused(f"declares {frames:,} frames, and holds fewer")
+        if syntax != RUNS:
+            _allow_packed(syntax)
     if header.get("ModalityLUTSequence"):
         raise Refused("maps its values by a table (Modality LUT), which is not read")
-    groups = header.get("PerFrameFunctionalGroupsSequence") or []
-    per = range(frames) if groups else range(1)
+    groups = list(header.get("PerFrameFunctionalGroupsSequence") or [])
+    if groups and len(groups) != frames:
+        raise Refused(f"declares {frames:,} frames, and describes {len(groups):,}")
+    each = groups or [None]
     keywords = {element.keyword for element in header if element.keyword}
     kept = {name: _first(header.get(key)) for name, key in KEPT.items()}
     if not kept["pixel_mm"]:
-        kept["pixel_mm"] = _first(_grouped(header, 0, "PixelMeasuresSequence", "PixelSpacing"))
+        kept["pixel_mm"] = _first(
+            _grouped(header, each[0], "PixelMeasuresSequence", "PixelSpacing")
+        )
     return Scan(
         rows,
         columns,
@@ -264,8 +271,8 @@ def _scan(
         start,
         length,
         words,
-        tuple(_scale(header, frame) for frame in per),
-        tuple(_window(header, frame) for frame in per),
+        tuple(_scale(header, own) for own in each),
+        tuple(_window(header, own) for own in each),
         {name: value for name, value in kept.items() if value},
         {key: str(header.get(key, "") or "").strip() for key in _SECRET},
         frozenset(keywords - _OF_PIXELS - set(KEPT.values())),
@@ -294,13 +301,12 @@ def _first(value: Any) -> str:
     return "" if value is None else " ".join(str(value).split())[:64]
 
 
-def _grouped(header: Any, frame: int, sequence: str, key: str) -> Any:
+def _grouped(header: Any, own: Any, sequence: str, key: str) -> Any:
     """Looks for a value at the top, else in what all frames share, else in the frame's own group."""
     if header.get(key) not in (None, ""):
         return header.get(key)
     shared = header.get("SharedFunctionalGroupsSequence") or []
-    own = header.get("PerFrameFunctionalGroupsSequence") or []
-    for group in (*list(shared)[:1], *list(own)[frame : frame + 1]):
+    for group in (*shared[:1], *([] if own is None else [own])):
         for part in group.get(sequence) or []:
             if part.get(key) not in (None, ""):
                 return part.get(key)
@@ -324,10 +330,10 @@ def _real(value: Any, what: str) -> float | None:
     return number
 
 
-def _scale(header: Any, frame: int) -> tuple[float, float]:
+def _scale(header: Any, own: Any) -> tuple[float, float]:
     places = "PixelValueTransformationSequence"
     slope, intercept = (
-        _real(_grouped(header, frame, places, key), key)
+        _real(_grouped(header, own, places, key), key)
         for key in ("RescaleSlope", "RescaleIntercept")
     )
     if slope == 0:
@@ -335,14 +341,14 @@ def _scale(header: Any, frame: int) -> tuple[float, float]:
     return 1.0 if slope is None else slope, intercept or 0.0
 
 
-def _window(header: Any, frame: int) -> Window | None:
+def _window(header: Any, own: Any) -> Window | None:
     places = "FrameVOILUTSequence"
     centre, width = (
-        _real(_grouped(header, frame, places, key), key) for key in ("WindowCenter", "WindowWidth")
+        _real(_grouped(header, own, places, key), key) for key in ("WindowCenter", "WindowWidth")
     )
     if centre is None or width is None or width <= 0:
         return None
-    curve = str(_grouped(header, frame, places, "VOILUTFunction") or "LINEAR").strip().upper()
+    curve = str(_grouped(header, own, places, "VOILUTFunction") or "LINEAR").strip().upper()
     return Window(centre, width, curve if curve in ("LINEAR_EXACT", "SIGMOID") else "LINEAR")
 
 

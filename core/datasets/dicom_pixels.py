@@ -14,6 +14,7 @@ import itertools
 import math
 import struct
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -22,14 +23,17 @@ from core.catalog import optional
 from core.datasets.dicom import BIG, NATIVE, RUNS, Scan
 from core.datasets.pictures import Refused, explained
 
+Pieces = Sequence[tuple[int, int]]  # where each piece of packed pixels begins and ends
 
-def pixels(data: bytes, scan: Scan, frame: int) -> np.ndarray:
+
+def pixels(data: bytes, scan: Scan, frame: int, pieces: Pieces | None = None) -> np.ndarray:
     """Reads the values of a frame.
 
     Args:
         data: The content of the file.
         scan: What its header says.
         frame: Which one, from 0.
+        pieces: What :func:`pieces_of` has found, for whoever reads several frames.
 
     Returns:
         Of grey, float32 (H, W) in the units of the picture; of colour, uint8 (H, W, 3).
@@ -41,9 +45,10 @@ def pixels(data: bytes, scan: Scan, frame: int) -> np.ndarray:
         if scan.syntax in NATIVE:
             values = _native(data, scan, frame)
         elif scan.syntax == RUNS:
-            values = _runs(data, scan, frame)
+            values = _runs(_piece(data, scan, frame, pieces), scan)
         else:
-            return _finished(_plugged(data, scan, frame), scan, frame, plugged=True)
+            values = _plugged(_piece(data, scan, frame, pieces), scan)
+            return _finished(values, scan, frame, plugged=True)
         return _finished(_bits(values, scan), scan, frame)
 
 
@@ -95,30 +100,36 @@ def _shaped(flat: np.ndarray, scan: Scan) -> np.ndarray:
     return flat.reshape(scan.rows, scan.columns, scan.samples)
 
 
-def _pieces(data: bytes, start: int) -> list[bytes]:
-    """Lists the pieces of packed pixels, without the table of offsets in front."""
-    pieces, at = [], start
-    while data[at : at + 4] == b"\xfe\xff\x00\xe0":
-        length = int.from_bytes(data[at + 4 : at + 8], "little")
-        if at + 8 + length > len(data):
+def pieces_of(data: bytes, scan: Scan) -> Pieces:
+    """Finds the pieces of packed pixels, without the table of offsets in front; none where they are not packed.
+
+    Raises:
+        Refused: If one goes on beyond the file.
+    """
+    pieces, at = [], scan.start
+    while scan.syntax not in NATIVE and data[at : at + 4] == b"\xfe\xff\x00\xe0":
+        begin = at + 8
+        at = begin + int.from_bytes(data[at + 4 : begin], "little")
+        if at > len(data):
             raise Refused("is cut off (truncated)")
-        pieces.append(data[at + 8 : at + 8 + length])
-        at += 8 + length
+        pieces.append((begin, at))
     return pieces[1:]
 
 
-def _piece(data: bytes, scan: Scan, frame: int) -> bytes:
-    pieces = _pieces(data, scan.start)
+def _piece(data: bytes, scan: Scan, frame: int, pieces: Pieces | None) -> bytes:
+    """Gives the bytes of a frame."""
+    pieces = pieces_of(data, scan) if pieces is None else pieces
     if scan.frames == 1 and scan.syntax != RUNS:
-        return b"".join(pieces)
+        return b"".join(data[begin:end] for begin, end in pieces)
     if len(pieces) != scan.frames:
         raise Refused(f"declares {scan.frames:,} frames, and is packed in {len(pieces):,} pieces")
-    return pieces[frame]
+    begin, end = pieces[frame]
+    return data[begin:end]
 
 
-def _runs(data: bytes, scan: Scan, frame: int) -> np.ndarray:
+def _runs(piece: bytes, scan: Scan) -> np.ndarray:
     """Unpacks runs: a segment for each byte of each sample, the highest first."""
-    piece, count = _piece(data, scan, frame), scan.rows * scan.columns
+    count = scan.rows * scan.columns
     parts = scan.samples * scan.allocated // 8
     numbers = struct.unpack("<16I", piece[:64])
     if numbers[0] != parts:
@@ -164,11 +175,10 @@ def unpacked(segment: bytes, count: int) -> bytes:
     return bytes(out[:count])
 
 
-def _plugged(data: bytes, scan: Scan, frame: int) -> np.ndarray:
+def _plugged(piece: bytes, scan: Scan) -> np.ndarray:
     """Lets a package that pydicom knows unpack a frame, after its own head was read."""
     pydicom = optional("pydicom", "DICOM")
     encaps = optional("pydicom.encaps", "DICOM")
-    piece = _piece(data, scan, frame)
     if (found := _inner_size(piece)) != (scan.columns, scan.rows):
         raise Refused(f"declares {scan.columns} × {scan.rows} pixels, and its picture says {found}")
     one = pydicom.Dataset()

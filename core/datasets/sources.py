@@ -150,7 +150,7 @@ def _faces_ready(config: FacesConfig) -> tuple[FacesConfig, str]:
     chain="faces",
     weighs=lambda config: config.count * 3 * config.size**2,
     terms=lambda config: {
-        "licence": "Apache-2.0, drawn by this program",
+        "licence": "Apache-2.0",
         "consent": "not needed",
     },
 )

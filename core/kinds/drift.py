@@ -30,7 +30,10 @@ def drift(task: Task) -> Iterator[dict[str, Any]]:
     dataset = task.dataset()
     other = comparing.other_of(dataset, config, task.aside())
     found = comparing.drift(dataset, other, config, task.part(0.0, 0.2 if config.run else 1.0))
-    record: dict[str, Any] = found.record() | {"worth": None}
+    record: dict[str, Any] = found.record() | {
+        "worth": None,
+        "fingerprint": dataset.fingerprint,
+    }
     files.write_json(task.path / RESULT, record)
     yield {"sentence": record["sentence"]}
     if config.run:

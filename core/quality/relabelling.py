@@ -94,8 +94,8 @@ def doubtful(dataset: Dataset, count: int) -> list[int]:
     doubt = np.empty(0) if found is None else found.scores.get("doubt", np.empty(0))
     if not np.isfinite(doubt).any():
         raise UserError(
-            f"Which labels of {dataset.name} are in doubt is not known. Inspect it first (python -m core inspect "
-            f"{dataset.name}), or take all images."
+            f"Which labels of {dataset.name} are in doubt is not known. Inspect it first (What is wrong?, or "
+            f"python -m core inspect {dataset.name}), or take all images."
         )
     order = np.argsort(-np.nan_to_num(doubt, nan=-1.0), kind="stable")
     return [int(i) for i in order[:count] if doubt[i] > 0]

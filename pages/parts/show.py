@@ -78,6 +78,7 @@ def item(
     key: str,
     levels: int = 256,
     max_height: int = 240,
+    made: tuple[str, str, str] = ("real", "", ""),
 ) -> None:
     """Shows one stored item (…) at large or plays it, as its medium says, and offers it as a file.
 
@@ -88,8 +89,13 @@ def item(
         key: Unique on the page.
         levels: Values that a number of it can take.
         max_height: Of a picture, in CSS pixels.
+        made: Its origin, run and parameters, which the file of a picture says as well.
     """
     content, kind = medium.alone(x, levels), medium.mime.partition("/")[0]
+    if medium.mime == "image/png" and made[0] != "real":
+        from core.building.marks import mark
+
+        content = mark(content, *made)
     if kind == "image":
         whole = medium.pictures(x[None], levels)
         pictures(whole, columns=1, alt=name, key=key, max_height=max_height, max_zoom=48)

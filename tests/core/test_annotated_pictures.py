@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from core.catalog import UserError
 from core.datasets import Dataset, annotations
@@ -250,6 +252,27 @@ def test_a_picture_of_another_size_than_its_annotations_is_refused(tmp_path):
         "images/01.png",
         "has 24 × 24 pixels, and its annotations are about 48 × 48",
     ) in found.refused
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_box_of_a_picture_that_a_camera_turned_is_cut_as_its_annotations_mean_it(tmp_path, seen):
+    wide, members = np.arange(40 * 20, dtype=np.uint16).reshape(20, 40) % 251, {}
+    for i in range(9):
+        out, exif = io.BytesIO(), Image.Exif()
+        exif[0x0112] = 6  # to be looked at turned by a quarter
+        Image.fromarray((wide + i).astype(np.uint8)).save(out, "PNG", exif=exif)
+        members[f"{i:02}.png"] = out.getvalue()
+    content = coco_of(9)
+    for image in content["images"]:
+        image |= {"width": 20, "height": 40} if seen else {"width": 40, "height": 20}
+    content["annotations"] = [
+        {"id": i + 1, "image_id": i, "category_id": 3, "bbox": [2, 4, 8, 8]} for i in range(9)
+    ]
+    members["annotations.json"] = json.dumps(content).encode()
+    found = load(put(tmp_path / "x.zip", members), boxes="a picture per box")
+    turned = np.rot90(wide, -1) if seen else wide
+    expected = {(turned[4:12, 2:10] + i).astype(np.uint8).tobytes() for i in range(9)}
+    assert {x.tobytes() for x in found.x} == expected
 
 
 # --- Label Studio ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from scipy.stats import binomtest
 
-from core import datasets
+from core import __main__, datasets
 from core.building import bias, card, licences
 from core.building.card import readme
 from core.datasets import assemble
@@ -159,3 +160,60 @@ def test_a_sheet_of_each_class_is_drawn_and_its_name_is_a_plain_file(toy):
     assert ".figures/00-a-b.png" in drawn
     text = readme(named(toy), figures=drawn)
     assert "](<.figures/00-a-b.png>)" in text
+
+
+def test_drift_failures_and_the_plan_are_told_from_what_was_recorded(toy, monkeypatch):
+    from core.building import failures, history
+
+    base = toy(240)
+    dataset = dataclasses.replace(
+        base, source={"plan": {"overrides": {"seen": "as asked"}}, "plan_hash": "ab12"}
+    )
+    index, fell = np.arange(240), np.arange(240) % 2 == 0
+    told = failures.Failure("job", "wrong by net under attack (8/255)", index, fell)
+    monkeypatch.setattr(failures, "failures", lambda dataset: [told])
+
+    class Ended:
+        """A comparison that has ended."""
+
+        def __init__(self, fingerprint: str) -> None:
+            self.found = {"fingerprint": fingerprint, "sentence": f"b differs ({fingerprint[:4]})"}
+
+        def result(self) -> dict[str, Any]:
+            return self.found
+
+    ended = [Ended(dataset.fingerprint), Ended("other")]
+    monkeypatch.setattr(
+        history.jobs, "listing", lambda *kinds: ended if "drift" in kinds or len(kinds) == 2 else []
+    )
+    monkeypatch.setattr(card.proof, "proofs", lambda dataset: [])
+    text = readme(dataset)
+    plain = text.replace("\\", "")
+    assert f"- b differs ({dataset.fingerprint[:4]})" in plain
+    assert "b differs (othe)" not in plain
+    assert (
+        "50 % (43.7 to 56.3 %) of 240 images are wrong by net under attack (8/255); most of all class 0"
+        in plain
+    )
+    assert "- Plan: `ab12`" in text
+    assert "`seen`: as asked" in text
+
+
+def test_the_card_of_a_dataset_is_a_command(tmp_path, capsys):
+    out = tmp_path / "README.md"
+    assert (
+        __main__.main(["card", "digits", "--purpose", "commercial", "--out", str(out), "--json"])
+        == 0
+    )
+    said = json.loads(capsys.readouterr().out)
+    assert said["door"] == []
+    assert said["origins"] == {"real": 1797}
+    assert said["privacy"] == {"epsilon": None, "delta": None, "unit": None}
+    first = said["groups"][0]
+    assert (first["column"], first["value"], first["n"]) == ("class", "0", 178)
+    assert first["share"] == pytest.approx(178 / 1797)
+    assert first["accuracy"] is None
+    assert head(out.read_text("utf-8"))["license"] == "cc-by-4.0"
+    assert "It leaves for: commercial" in out.read_text("utf-8")
+    assert __main__.main(["card", "digits", "--who", "me"]) == 2
+    assert "'digits' is a dataset, and --who is said of a run" in capsys.readouterr().err

@@ -9,11 +9,12 @@ import tarfile
 import zipfile
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from core import __main__, latent
+from core import __main__, jobs, latent, runs
 from core.building import detect
 from core.building.marks import mark
 from core.catalog import UserError
@@ -92,11 +93,15 @@ def test_a_zip_a_folder_a_tar_and_arrays_are_counted_as_wholes(tmp_path, gallery
                 tar.addfile(member, io.BytesIO(content))
     origin, run = (np.array(column) for column in zip(*rows, strict=True))
     np.savez(tmp_path / "x.npz", origin=origin, run=run, x=np.zeros((3, 8, 8)))
-    found = {name: detect.file(tmp_path / name) for name in ("export", "x.zip", "x.tar", "x.npz")}
+    images = [{"bytes": made if name == "synthetic" else real, "path": "a.png"} for name, _ in rows]
+    table = pyarrow.table({"image": images, "origin": origin.tolist(), "run": run.tolist()})
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    names = ("export", "x.zip", "x.tar", "x.npz", "x.parquet")
+    found = {name: detect.file(tmp_path / name) for name in names}
     assert {name: each.items for name, each in found.items()} == dict.fromkeys(found, 3)
     assert {name: each.run for name, each in found.items()} == dict.fromkeys(found, GAN)
-    assert [found[name].marked for name in ("export", "x.zip", "x.tar")] == [2, 2, 2]
-    assert [found[name].not_real for name in ("export", "x.tar", "x.npz")] == [None, 2, 2]
+    assert [found[name].marked for name in names if name != "x.npz"] == [2] * 4
+    assert [found[name].not_real for name in names] == [None, None, 2, 2, 2]
     assert (
         "3 pictures: 2 carry a mark (2 of the kind trainedAlgorithmicMedia)."
         in found["x.zip"].sentence
@@ -115,6 +120,38 @@ def test_what_cannot_be_read_is_a_sentence(tmp_path):
     np.savez(tmp_path / "x.npz", origin=objects)
     with pytest.raises(UserError, match=r"cannot be read as \.npz: .*pickle"):
         detect.file(tmp_path / "x.npz")
+
+
+def test_every_picture_and_film_that_a_command_writes_is_marked(tmp_path, gallery, trained):
+    out = tmp_path / "grid.png"
+    for words in (
+        ("sample", GAN, "-n", "4"),
+        ("interpolate", GAN, "--frames", "4"),
+        ("directions", GAN, "--count", "1"),
+        ("encode", "shipped-digits-vae", "--test", "0"),
+    ):
+        assert __main__.main([*words, "--out", str(out)]) == 0
+        said = xmp.read(out.read_bytes())
+        assert said is not None
+        assert said.run == words[1]
+        assert said.source == (
+            "compositeWithTrainedAlgorithmicMedia"
+            if words[0] == "encode"
+            else "trainedAlgorithmicMedia"
+        )
+    frames = np.zeros((3, 1, 8, 8), np.uint8)
+    for write in (latent.gif, latent.webp, *[latent.mp4] * latent.mp4_ready()):
+        assert xmp.read(write(frames, 10, {"run": GAN})) == xmp.made_by(GAN)
+    run = jobs.get(trained.runs["gan"])
+    (_, sheet), *_ = runs.samples(run)
+    assert xmp.read(sheet.read_bytes()) == xmp.made_by(run.id)
+    assert len(sheets.tiles(sheet.read_bytes())) == sheets.metadata(sheet.read_bytes())["count"]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(png())
+    words = ["augment", "digits", "--folder", str(tmp_path / "in"), "--to", str(tmp_path / "to")]
+    assert __main__.main([*words, "--size", "8"]) == 0
+    said = xmp.read((tmp_path / "to/a.png").read_bytes())
+    assert said == xmp.Mark("algorithmicallyEnhanced", "", "augmented")
 
 
 def test_the_command_says_it_of_each_file(tmp_path, gallery, capsys):

@@ -110,6 +110,8 @@ def test_a_budget_raises_the_worst_slice_as_far_as_any_sharing_out_can():
     assert shares.filled(np.array([5, 100, 100]), np.ones(3) / 3, 50).tolist() == [50, 0, 0]
     assert shares.filled(np.array([0, 0]), np.array([1.0, 0.0]), 7).tolist() == [7, 0]
     assert shares.apportioned(np.array([1, 1, 1]), 10).sum() == 10
+    assert shares.bounded(np.array([8, 1, 1]), np.array([3, 9, -1]), 10).tolist() == [3, 7, 0]
+    assert shares.bounded(np.array([8, 1, 1]), np.array([3, 1, 0]), 14).tolist() == [11, 2, 1]
 
 
 def test_the_measures_of_a_set_tell_copies_from_its_own(here, toy):

@@ -638,6 +638,36 @@ def test_tiff_of_more_than_8_bits(packed, kind):
     )
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A piece of a PNG."""
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 3), (8, 8, 3)])
+def test_a_plain_png_is_decoded_the_short_way_as_the_usual_one_does(monkeypatch, shape):
+    data = png(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8))
+    said = data[:-12] + chunk(b"tEXt", b"Comment\0hello") + data[-12:]
+    placed = data[:-12] + chunk(b"tEXt", b"Comment\0exif:GPSLatitude=1") + data[-12:]
+    clear = data[:33] + chunk(b"tRNS", bytes(2 if len(shape) == 2 else 6)) + data[33:]
+    broken = data[:45] + bytes([data[45] ^ 255]) + data[46:]
+    short = [
+        pictures._plain(each, 16) is not None
+        for each in (data, said, placed, clear, broken, data[:-20])
+    ]
+    assert short == [True, True, False, False, False, False]
+    found = [decode(each, 8) for each in (data, said)]
+    monkeypatch.setattr(pictures, "_plain", lambda data, most: None)
+    for each, usual in zip(found, [decode(data, 8), decode(said, 8)], strict=True):
+        assert not isinstance(each, str) and not isinstance(usual, str)
+        assert np.array_equal(each.pixels, usual.pixels)
+        assert (each.was, each.metadata) == (usual.was, usual.metadata)
+
+
 def test_tiff_where_zero_is_white_is_turned():
     turned = decode(tiff(twelve(1), tiffinfo={262: 0}), 8, span=Span(4095.0))
     assert np.array_equal(turned.pixels[0], 255 - (twelve(1) / 4095 * 255).round())

@@ -163,7 +163,10 @@ def test_only_the_images_in_doubt_go_out_once_they_are_known(
     datasets.save("birds", toy(24))
     words = ["relabel", "birds", "--out", str(tmp_path / "tasks"), "--doubtful", "3"]
     assert main(words) == 2
-    assert "Inspect it first (python -m core inspect birds)" in capsys.readouterr().err
+    assert (
+        "Inspect it first (What is wrong?, or python -m core inspect birds)"
+        in capsys.readouterr().err
+    )
     doubt = np.linspace(0, 1, 24).astype(np.float32)
     doubt[20] = np.nan
     job = type("Job", (), {"active": False, "result": lambda self: found})()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from core.building.door.leaving import Found, Leaving, checks
-from core.building.marks import ORIGINS
+from core.building.version import ORIGINS
 from core.ground.writing import many
 
 

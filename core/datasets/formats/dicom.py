@@ -96,7 +96,7 @@ class Scans(Container):
     def __init__(self, volume: Volume, files: Sequence[File], config: Any) -> None:
         self.volume, self.refused = volume, list(volume.refused)
         self._config = config
-        self._held: tuple[str, bytes] = ("", b"")
+        self._held: tuple[str, bytes, dicom_pixels.Pieces] = ("", b"", ())
         scans: list[tuple[File, Scan]] = []
         marks, mine = [], {file.name for file in files}
         for file in files:
@@ -189,8 +189,9 @@ class Scans(Container):
 
     def _values(self, frame: ScanFrame, count: bool) -> np.ndarray:
         if self._held[0] != frame.file.name:
-            self._held = frame.file.name, self.volume.read(frame.file, MOST, count)
-        return dicom_pixels.pixels(self._held[1], frame.scan, frame.number)
+            data = self.volume.read(frame.file, MOST, count)
+            self._held = frame.file.name, data, dicom_pixels.pieces_of(data, frame.scan)
+        return dicom_pixels.pixels(self._held[1], frame.scan, frame.number, self._held[2])
 
     def _seen_through(self, frame: ScanFrame) -> Window:
         own = frame.scan.window(frame.number) if self._config.window == "of each file" else None

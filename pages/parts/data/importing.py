@@ -45,6 +45,7 @@ AFTER = {
 _OPEN = "data.bringing"
 _NOT = "data.refused"  # why what was brought is not taken
 _LISTED = 12  # classes that are named
+_NAMED = 3  # files that are left out, by name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -381,18 +382,27 @@ def controls(preview: datasets.Preview, knobs: Mapping[str, Any], prefix: str) -
     return values
 
 
+def understood(
+    upload: Upload, chosen: dict[str, Any]
+) -> tuple[datasets.Preview, dict[str, Any], UserError | None]:
+    """Looks into an upload with the answers, or with those that fit; gives which these are, and why others do not."""
+    bare = {name: value for name, value in chosen.items() if name != "group"}
+    wrong: UserError | None = None
+    for answers in (chosen, bare, {}):
+        try:
+            # a column of groups may be gone after another answer, which is nobody's fault
+            return looked(upload, answers), answers, None if answers == bare else wrong
+        except UserError as error:
+            wrong = wrong or error
+            if not answers:
+                raise
+    raise AssertionError
+
+
 def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
     """Shows what an upload would become, and asks what it leaves open; gives its importer and the answers."""
     prefix = f"data.upload.{upload.mark}"  # of the answers, so that another file has its own
-    chosen, wrong = answered(prefix), None
-    try:
-        preview = looked(upload, chosen)
-    except UserError as error:
-        rest = {key: value for key, value in chosen.items() if key == "group"}
-        if rest == chosen:
-            raise
-        chosen, wrong = rest, error
-        preview = looked(upload, chosen)
+    preview, chosen, wrong = understood(upload, answered(prefix))
     knobs = datasets.config_of(preview.source).knobs()
     others = len(preview.refused)
     st.markdown(
@@ -400,6 +410,10 @@ def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
         + (f", and {many(others, 'other file')}" if others else "")
     )
     about = st.container()
+    for file, why in preview.refused[:_NAMED]:
+        st.caption(shell.plain(f"Left out: {file} {why}"))
+    if others > _NAMED:
+        st.caption(f"… and {others - _NAMED:,} more; all are named after the import.")
     values = controls(preview, knobs, prefix)
     if preview.columns:
         # of a format that keeps patients together, another column can be chosen, and none cannot
