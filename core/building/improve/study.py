@@ -354,11 +354,8 @@ class Improvement(Improved):
     def _candidates(self) -> list[tuple[str, Plan]]:
         """Lists what may be added: by each chain, as many copies of every image, or more of the rare classes."""
         from core import augment
-        from core.datasets.dataset import datasets as sources
 
-        counts = self._counts()
-        origin = self.base.origin
-        usual = sources.get(origin).chain if origin in sources else "photos"
+        counts, usual = self._counts(), self.base.chain
         known = augment.trainable(self.base.medium.item)
         chains = [id for id in dict.fromkeys((usual, "trivial", "scans")) if id in known]
         n = int(counts.sum())
