@@ -246,6 +246,11 @@ class Adaptive:
             "stopped": stop,
             "added": added,
             "refused": sifted.refused if sifted else {},
+            "unvouched": [
+                name
+                for label, name in enumerate(dataset.classes)
+                if sifted and label not in sifted.vouched and self.counts[label]
+            ],
             "accuracy": {arm: self._accuracies(flags) for arm, flags in right_of.items()},
         }
 

@@ -21,14 +21,15 @@ from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import many
 
 PLAN = "plan.json"  # what the dataset was built by, where it was
-ALL = "folder,parquet,webdataset,croissant,npz,coco"
 
 
 class ExportConfig(DoorConfig):
     """How a dataset leaves."""
 
     layouts: str = knob(
-        "parquet", f"The layouts, with commas between them: {ALL}.", title="Layouts"
+        "parquet",
+        f"The layouts, with commas between them: {', '.join(layouts.names())}.",
+        title="Layouts",
     )
     overrides: str = knob(
         "",

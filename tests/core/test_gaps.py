@@ -282,3 +282,26 @@ def test_the_commands_say_what_is_missing_what_drifted_and_what_rounds_gain(
     assert rounds["done"]
     assert rounds["verdict"].startswith("On class 2: adaptive ")
     assert "a verdict needs 6 pairs" in rounds["verdict"]
+
+
+# --- The edges --------------------------------------------------------------------------------------------------------
+
+
+def test_sets_without_labels_with_many_classes_and_of_other_media_are_counted_too(here, toy):
+    from core.building.proposal import proposal, shared_out
+
+    plain = toy(120, classes=0)
+    found = coverage(plain, GapsConfig(clusters=3))
+    assert found.axes == ("cluster",)
+    given = shared_out(found, 9)
+    plan = proposal(plain, found, given, start="toy", pipeline="digits")
+    assert dict(plan.sources[0].counts) == {"all": 9}
+    assert not shared_out(found, 0).any()
+    many = toy(1200, classes=400)
+    found = coverage(many, GapsConfig())
+    assert len(found.slices) == 400
+    with pytest.raises(UserError, match="makes 25,600 slices of toy, and at most 5,000"):
+        coverage(many, GapsConfig(by="class,cluster", clusters=64))
+    by_look = coverage(many, GapsConfig(by="cluster"))
+    spread = proposal(many, by_look, shared_out(by_look, 50), start="toy", pipeline="digits")
+    assert sum(sum(source.counts.values()) for source in spread.sources) == 50
