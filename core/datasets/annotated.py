@@ -16,7 +16,7 @@ from core.datasets.layout import role
 from core.datasets.pictures import Header, Refused, upright
 from core.ground.settings import settings
 
-WHOLE = "whole"  # the column that names the picture out of which a part was cut
+CUT_FROM = "cut_from"  # the column that names the picture out of which a part was cut
 
 
 class BoxesConfig(Config):
@@ -131,10 +131,11 @@ class Marked(Container):
             label=[one.label for one in made.cuts],
             classes=tuple(name for name in listed if name in used),
             split=[split[one.sheet] for one in made.cuts],
-            columns=columns | ({WHOLE: [names[one.picture] for one in made.cuts]} if boxes else {}),
+            columns=columns
+            | ({CUT_FROM: [names[one.picture] for one in made.cuts]} if boxes else {}),
             notes=made.notes,
             sentence=f"the annotations of {program}",
-            group=WHOLE if boxes else "",
+            group=CUT_FROM if boxes else "",
         )
 
     def close(self) -> None:
