@@ -82,12 +82,14 @@ class Sheet:
         classes: Names in its order; also of classes that no picture has.
         refused: What is left out of it, with the reason; the first :data:`NAMED` by name.
         kinds: How much there was of what is read in part only, by :data:`PARTLY`.
+        about: What an export of this program says of the whole set.
     """
 
     pictures: list[Annotated] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
+    about: dict[str, Any] = field(default_factory=dict)
     _more: Counter[str] = field(default_factory=Counter)
 
     def refuse(self, what: str, why: str) -> None:
