@@ -3,8 +3,9 @@
 ``python -m benchmarks.adaptive --data digits faces --pairs 10 --source both augmented --budget 400``
 
 Each pair draws which two classes are starved, which images they keep, and all other seeds; both ways draw the same
-items. Printed: the gain on the starved classes and on all, in points of accuracy on real test images, with a bootstrap's
-interval (BCa) over the pairs (Student's below six); what equal shares and no item at all reach beside it. One thread.
+items. Printed: the gain on the starved classes and on all, in points of accuracy on real test images, with a
+bootstrap's interval (BCa) over the pairs (Student's below six); what equal shares and no item at all reach beside it.
+One thread.
 """
 
 from __future__ import annotations
