@@ -75,7 +75,7 @@ def main() -> None:
             compared(name, whole, source, chain, arguments)
 
 
-def compared(name: str, whole: Dataset, source: str, chain: str, arguments: Any) -> None:
+def compared(name: str, whole: Dataset, source: Any, chain: str, arguments: Any) -> None:
     """Does the pairs of one dataset and one source, and writes their rows."""
     began, notes = time.process_time(), Counter[str]()
     reached: dict[str, list[dict[str, float]]] = {"the starved classes": [], "all classes": []}
