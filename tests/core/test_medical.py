@@ -48,7 +48,8 @@ def test_the_commands_of_the_page_lead_from_a_scanner_to_an_export(tmp_path, mon
     found = datasets.load("phantom")
     assert len(found) == 180 and found.group == "patient"
     assert min(found.counts()[name]["test"] for name in found.classes) > 0
-    assert datasets.describe("phantom").chain == "scans"
+    assert datasets.describe("phantom").chain == found.chain == "scans"  # which mirrors nothing
+    assert datasets.load("digits").chain == "digits"
     files = [file for file in Path("phantom-export").rglob("*") if file.is_file()]
     for secret in ("PHANTOM-0", "Phantom^Number", "19000101"):
         assert not any(secret.encode() in file.read_bytes() for file in files)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import random
 import subprocess
@@ -150,9 +152,11 @@ def test_the_manifold_is_that_of_a_loop():
 
 REBUILD = """
 import sys
-from core.building import Plan, build
+import hashlib, io
+from core.building import Plan, archive, build
 version, record, _ = build(Plan.read(open(sys.argv[1]).read()))
-print(version.fingerprint, record["plan_hash"], record["drawn"])
+archive(version, out := io.BytesIO())
+print(version.fingerprint, record["plan_hash"], hashlib.sha256(out.getvalue()).hexdigest())
 """
 
 
@@ -176,7 +180,9 @@ def test_the_same_plan_gives_the_same_items_in_another_process(trained, tmp_path
     done = subprocess.run(
         [sys.executable, "-c", REBUILD, str(file)], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [version.fingerprint, record["plan_hash"], str(record["drawn"])]
+    building.archive(version, out := io.BytesIO())
+    same = hashlib.sha256(out.getvalue()).hexdigest()
+    assert done.stdout.split() == [version.fingerprint, record["plan_hash"], same]
 
 
 def test_a_gate_that_nothing_passes_ends_and_says_why(trained):
@@ -377,6 +383,18 @@ def test_an_import_leaves_out_what_is_on_the_list(toy, tmp_path):
     brought = datasets.bring("mine", values)
     assert brought.fingerprint == after.fingerprint
     assert isinstance(brought.x, np.memmap)
+
+
+def test_what_leaves_later_leaves_without_it_and_with_its_plan(toy, tmp_path):
+    dataset = datasets.save("toy", toy(60))
+    made, _, _ = building.build(Plan.of({"dataset": "toy", "sources": [augmented(each=2)]}))
+    listed.forget(dataset, [int(made.attributes["parent"][60])], "asked")
+    reasons = dict.fromkeys(["licence", "consent"], "a test")
+    record = building.export(made, ["npz"], tmp_path / "out", overrides=reasons)
+    assert record["left_out"] >= 1 and record["images"] == 64 - record["left_out"]
+    plan = Plan.of(json.loads((tmp_path / "out" / "plan.json").read_text()))
+    assert plan.fingerprint == dataset.fingerprint
+    assert building.archive(made, tmp_path / "out.zip")["images"] == record["images"]
 
 
 # --- What a plan must stand -------------------------------------------------------------------------------------------
