@@ -204,7 +204,7 @@ def test_a_child_of_a_held_out_item_and_a_run_that_is_gone_are_refused(base, set
 def test_what_was_not_looked_for_is_said(base):
     said: dict[str, str] = {}
     assert door.check(base, DoorConfig(near=False), unlooked=said) == []
-    assert said == {"near": "Not looked for, as asked."}
+    assert said == {"near": "not looked for here."}
 
 
 def test_ten_thousand_images_are_asked_in_a_second():
