@@ -62,11 +62,14 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=20, help="of the first pair")
+    parser.add_argument("--classes", nargs="*", help="those that are starved")
     parser.add_argument("--source", nargs="*", default=["both"])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in arguments.data:
         values, names, chain = DATA[name]
+        names = tuple(arguments.classes or names)
         whole = datasets.load(name, values)
         for source in arguments.source:
             began, pairs, trial = time.process_time(), [], None
@@ -78,9 +81,9 @@ def main() -> None:
                     steps=arguments.steps,
                     pairs=arguments.pairs,
                     pipeline=chain,
-                    seed=number,
+                    seed=arguments.seed + number,
                 )
-                trial = Adaptive(starved(whole, names, number), config)
+                trial = Adaptive(starved(whole, names, config.seed), config)
                 pairs.append({**trial.pair(0), "pair": number})
                 accuracy = pairs[-1]["accuracy"]
                 of = {

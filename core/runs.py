@@ -202,6 +202,12 @@ def record(run: jobs.Job) -> dict[str, Any]:
     return content
 
 
+def privacy(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives what a run guarantees of the people in its data: ``epsilon``, ``delta`` and ``unit``, None for nothing."""
+    said = record.get("privacy") or {}
+    return {name: said.get(name) for name in ("epsilon", "delta", "unit")}
+
+
 def _wrong(record: Mapping[str, Any]) -> Iterator[str]:
     """Names what a record lacks, or holds in another form."""
     for key, types in _PARTS.items():

@@ -20,7 +20,7 @@ from core.building.axes import real_part
 from core.building.coverage import GapsConfig, coverage
 from core.building.experiment import Experiment, ExperimentConfig
 from core.building.pool import Augmented, Synthetic, model_of
-from core.building.shares import apportioned
+from core.building.shares import apportioned, bounded
 from core.catalog import Config, UserError, knob, seed_knob
 from core.datasets import Dataset
 from core.ground.stats import mean
@@ -151,8 +151,10 @@ class Adaptive:
             augment.training(augment.load(config.pipeline))
         self.valid = self.dataset.splits["valid"]
         self.parts = self._parts(watch)
-        counts = np.bincount(self.y[self.dataset.splits["train"]], minlength=len(dataset.classes))
-        few = np.flatnonzero((counts > 0) & (counts < 0.5 * np.median(counts[counts > 0])))
+        train = self.y[self.dataset.splits["train"]]
+        self.counts = np.bincount(train, minlength=len(dataset.classes))
+        self.usual = int(np.median(self.counts[self.counts > 0]))
+        few = np.flatnonzero((self.counts > 0) & (self.counts < 0.5 * self.usual))
         self.few: list[int] = few.tolist()
 
     def _parts(self, watch: Watch) -> list[AskedPart]:
@@ -200,7 +202,7 @@ class Adaptive:
             budget = (
                 config.budget * (turn + 1) // config.rounds - config.budget * turn // config.rounds
             )
-            more = apportioned(self._need(sure), budget)
+            more = self._ask(self._need(sure), asked, budget)
             asked = asked + more
             data, _ = self._with(real, supplies, asked)
             model = self.trial.fit(data, number)
@@ -244,6 +246,11 @@ class Adaptive:
             "stopped": stop,
             "added": added,
             "refused": sifted.refused if sifted else {},
+            "unvouched": [
+                name
+                for label, name in enumerate(dataset.classes)
+                if sifted and label not in sifted.vouched and self.counts[label]
+            ],
             "accuracy": {arm: self._accuracies(flags) for arm, flags in right_of.items()},
         }
 
@@ -276,6 +283,20 @@ class Adaptive:
                 for part in self.parts
             ]
         )
+
+    def _ask(self, need: np.ndarray, asked: np.ndarray, budget: int) -> np.ndarray:
+        """Shares a round's budget out by need, no class beyond the usual number of images while another lacks them.
+
+        A class whose few images say little of it stays hard however many copies it gets, and would starve the others.
+        """
+        labels = np.array([part.label for part in self.parts])
+        classes, of = np.unique(labels, return_inverse=True)
+        room = self.usual - self.counts[classes] - np.bincount(of, asked, len(classes))
+        given = bounded(np.bincount(of, need, len(classes)), room.astype(np.int64), budget)
+        more = np.zeros(len(need), np.int64)
+        for place, count in enumerate(given):
+            more[of == place] = apportioned(need[of == place], int(count))
+        return more
 
     def _equal(self) -> np.ndarray:
         """Weighs all classes the same, and their parts by their real images."""

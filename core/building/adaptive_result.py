@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from core.building.adaptive import AdaptConfig, Adaptive
+from core.building.pool import FEWEST as VOUCHED
 from core.ground.stats import bca, sign_flip
 from core.ground.writing import many
 
@@ -136,6 +137,12 @@ def _notes(trial: Adaptive, pairs: Sequence[Mapping[str, Any]]) -> list[str]:
             notes.append(
                 f"{ARMS[arm]}: {count:,} images could not be made; the gate refused too many samples."
             )
+    unvouched = sorted({name for pair in pairs for name in pair["unvouched"]})
+    if unvouched:
+        notes.append(
+            f"No samples of {', '.join(unvouched)} were used: with fewer than {VOUCHED} real images nobody can tell "
+            "whether a sample is of the class."
+        )
     refused: dict[str, int] = {}
     for pair in pairs:
         for name, count in pair["refused"].items():

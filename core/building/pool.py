@@ -13,6 +13,7 @@ from core.ground.watch import UNWATCHED, Watch
 
 _TRIES = 5  # samples drawn for each that is wanted, at most
 _DRAWN = 200  # samples at a time
+FEWEST = 30  # real images of a class from which a judge can vouch for samples of it
 Items = tuple[np.ndarray, int]  # levels (n, C, H, W), and how many could not be made
 
 
@@ -77,6 +78,9 @@ class Synthetic:
         import torch
 
         self.real, self.draw, self.judge, self.gates, self.watch = real, draw, judge, gates, watch
+        assert real.y is not None
+        counts = np.bincount(real.y, minlength=len(real.classes))
+        self.vouched = {label for label, n in enumerate(counts.tolist()) if n >= FEWEST}
         self.kept: dict[int, list[np.ndarray]] = {}
         self.points: list[np.ndarray] = []
         self.refused: dict[str, int] = {}
@@ -86,7 +90,12 @@ class Synthetic:
             self.known = judge.features(real.images(slice(None))).numpy()
 
     def take(self, part: int, label: int, start: int, count: int) -> Items:
-        """Gives the samples of a class from ``start`` on, as many of ``count`` as pass the gate in a bounded search."""
+        """Gives the samples of a class from ``start`` on, as many of ``count`` as pass the gate in a bounded search.
+
+        None of a class with so few real images that nobody can tell whether a sample is of it.
+        """
+        if label not in self.vouched:
+            return np.asarray(self.real.x[:0]), count
         end = start + count
         while len(self.kept.get(label, ())) < end and self.drawn.get(label, 0) < _TRIES * end:
             self._more(label)

@@ -39,3 +39,20 @@ def apportioned(weights: np.ndarray, budget: int) -> np.ndarray:
     given = np.floor(wish + 1e-9).astype(np.int64)
     given[np.argsort(-(wish - given), kind="stable")[: budget - int(given.sum())]] += 1
     return given
+
+
+def bounded(weights: np.ndarray, room: np.ndarray, budget: int) -> np.ndarray:
+    """Shares a budget out in proportion to weights, nobody beyond their room while others have some; int64 (S,).
+
+    What is left when nobody has room is shared out in proportion to the weights alone.
+
+    Args:
+        weights: Above 0, (S,).
+        room: Items, (S,); less than 0 is none.
+        budget: Items to give, in all.
+    """
+    given = np.zeros(len(weights), np.int64)
+    room = np.maximum(room, 0)
+    while (left := budget - int(given.sum())) and (open_ := given < room).any():
+        given = np.minimum(given + apportioned(np.where(open_, weights, 0.0), left), room)
+    return given + apportioned(weights, left) if left else given

@@ -59,7 +59,7 @@ def worth(
         models[form] = _trained(run, worlds[1], form == "continued", config, part)
     embedding = glance(worlds[0])
     rows = []
-    for world, title in zip(worlds, (dataset.name, f"{other.name}, the other side"), strict=True):
+    for world, title in zip(worlds, (dataset.name, _side(other, config)), strict=True):
         held = np.concatenate([world.splits["valid"], world.splits["test"]])
         held = held[: min(1000, len(held), len(world.splits["train"]))]
         if len(held) < FEWEST:
@@ -97,11 +97,17 @@ def _best(rows: list[dict[str, Any]]) -> str:
         apart = best["kid"]["high"] < next_one["kid"]["low"]
         said = f"KID {best['kid']['value']:.3f}, real images {best['floor']['value']:.3f}"
         sentences.append(
-            f"On {on} the model {best['title']} is best ({said})."
+            f"On {on}, best is the model {best['title']} ({said})."
             if apart
-            else f"On {on} the best cannot be told: {best['title']} ({said}) and {next_one['title']} overlap."
+            else f"On {on}, the best cannot be told: {best['title']} ({said}) and {next_one['title']} overlap."
         )
     return " ".join(sentences)
+
+
+def _side(other: Dataset, config: DriftConfig) -> str:
+    if not config.corruption:
+        return other.name
+    return f"{other.name} with {config.corruption.replace('_', ' ')} {config.severity}"
 
 
 def _corrupted(dataset: Dataset, config: DriftConfig) -> Dataset:

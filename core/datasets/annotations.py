@@ -70,12 +70,14 @@ class Sheet:
         classes: Names in its order; also of classes that no picture has.
         refused: What is left out of it, with the reason; the first :data:`NAMED` by name.
         notes: What is worth knowing, sentences.
+        about: What an export of this program says of the whole set.
     """
 
     pictures: list[Annotated] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
     _more: Counter[str] = field(default_factory=Counter)
 
     def refuse(self, what: str, why: str) -> None:

@@ -218,6 +218,14 @@ class Dataset:
             source = source["origin"]
         return str(source.get("name", self.name))
 
+    @property
+    def chain(self) -> str:
+        """Names the usual augmentations of such items: those of the import, else of the source; a preset."""
+        own = self.imported("chain")
+        return str(
+            own or (datasets.get(self.origin).chain if self.origin in datasets else "photos")
+        )
+
     def images(self, index: Any, device: Any = "cpu") -> Tensor:
         """Gives what models see of items, float32 (n, …) in [0, 1]; ``index`` is a slice or rows (n,)."""
         return self.medium.to_model(self.items(index, device))

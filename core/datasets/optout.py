@@ -1,6 +1,6 @@
 """Items that must not be used any more: one list for who opted out and for what is to be forgotten.
 
-``optout.jsonl`` in the home folder holds a line for each: the digest of its pixels, and a coarse grey look (16 × 16),
+``optout.jsonl`` in the home folder holds a line for each: the digest of its pixels, and a coarse grey look (32 × 32),
 by which near copies are known again: lighter or darker, mirrored, a little moved, of another size. What is on the list
 is left out of every later import, build and export.
 """
@@ -30,8 +30,10 @@ from core.ground.writing import many, one_line
 if TYPE_CHECKING:
     from torch import Tensor
 
-SIDE = 16  # of a look, in values
+SIDE = 32  # of a look, in values
+_REACH = 2  # values by which a picture may have been moved
 NEAR = 0.12  # difference of two looks, as a share of their contrast, up to which they are the same picture
+_INNER = SIDE - 2 * _REACH
 _FLAT = 0.02  # contrast below which a picture has no look
 
 
@@ -41,7 +43,7 @@ class OptOut:
 
     Attributes:
         digest: Of its pixels; None of a file that was never an item.
-        look: uint8 (16, 16) 0 … 255; None of what is no picture.
+        look: uint8 (32, 32) 0 … 255; None of what is no picture.
         source: Where it was, ``digits:5`` or the name of a file.
         reason, who: Why it is left out, and who says so.
         when: Seconds since 1970.
@@ -151,7 +153,7 @@ def _add(entries: Sequence[OptOut], reason: str, who: str) -> int:
     reason = one_line(reason)[:300]
     if not reason:
         raise UserError(
-            "An item is left out for a reason, got ''. Say why: --reason \"asked by mail\"."
+            "An item is left out for a reason, got ''. Say why, for example: asked by mail."
         )
     with files.full_disk_told():
         file().parent.mkdir(parents=True, exist_ok=True)
@@ -210,6 +212,23 @@ def matches(dataset: Dataset) -> dict[int, OptOut]:
             for i in np.flatnonzero(away < NEAR):
                 found.setdefault(start + int(i), seen[int(owner[which[i]])])
     return dict(sorted(found.items()))
+
+
+def matches_row(dataset: Dataset, row: int) -> OptOut | None:
+    """Finds out whether one item of a dataset is on the list, or is nearly one that is; None where it is not."""
+    if not listed():
+        return None
+    one = np.array([row], np.int64)
+    alone = dict.fromkeys(SPLITS[1:], one[:0]) | {SPLITS[0]: np.zeros(1, np.int64)}
+    single = assemble(
+        np.asarray(dataset.x[one]),
+        None,
+        (),
+        alone,
+        levels=dataset.levels,
+        medium=dataset.medium.name,
+    )
+    return matches(single).get(0)
 
 
 def without(dataset: Dataset, write: Callable[[np.ndarray], np.ndarray] | None = None) -> Dataset:
@@ -271,14 +290,14 @@ def kept(dataset: Dataset, rows: np.ndarray, note: str, x: np.ndarray | None = N
 
 
 def _looks(dataset: Dataset, rows: np.ndarray) -> np.ndarray | None:
-    """Gives the coarse looks of items, uint8 (n, 16, 16); None of a medium that is not of pictures."""
+    """Gives the coarse looks of items, uint8 (n, 32, 32); None of a medium that is not of pictures."""
     if dataset.medium.item != "picture":
         return None
     return _coarse(dataset.items(rows))
 
 
 def _coarse(x: Tensor) -> np.ndarray:
-    """Gives the coarse looks of pictures (N, C, H, W) in [0, 1], uint8 (N, 16, 16)."""
+    """Gives the coarse looks of pictures (N, C, H, W) in [0, 1], uint8 (N, 32, 32)."""
     from torch.nn import functional as F
 
     weights = x.new_tensor([0.299, 0.587, 0.114]) if x.shape[1] == 3 else x.new_ones(x.shape[1])
@@ -292,9 +311,9 @@ def _views(entries: Sequence[OptOut]) -> tuple[np.ndarray, np.ndarray]:
     for place, entry in enumerate(entries):
         assert entry.look is not None
         for turned in (entry.look, entry.look[:, ::-1]):
-            for down in range(3):
-                for right in range(3):
-                    views.append(turned[down : down + SIDE - 2, right : right + SIDE - 2])
+            for down in range(2 * _REACH + 1):
+                for right in range(2 * _REACH + 1):
+                    views.append(turned[down : down + _INNER, right : right + _INNER])
                     owner.append(place)
     if not views:
         return np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
@@ -305,7 +324,13 @@ def _views(entries: Sequence[OptOut]) -> tuple[np.ndarray, np.ndarray]:
 
 def _patterns(looks: np.ndarray) -> np.ndarray:
     """Gives looks at the same light and contrast, float32 (N, D) of length one; of flat ones nothing but zeros."""
-    x = looks.reshape(len(looks), -1).astype(np.float32) / 255
+    x = looks.astype(np.float32) / 255
+    for axis in (1, 2):  # soft, so that a grid between the pixels or another size changes little
+        for _ in range(2):
+            edge = np.pad(x, [(0, 0), *((1, 1) if a == axis else (0, 0) for a in (1, 2))], "edge")
+            a, b = (np.take(edge, np.arange(x.shape[axis]) + k, axis) for k in (0, 2))
+            x = (a + 2 * x + b) / 4
+    x = x.reshape(len(x), -1)
     x = x - x.mean(1, keepdims=True)
     contrast = x.std(1, keepdims=True)
     length = np.sqrt(np.square(x).sum(1, keepdims=True))
@@ -314,9 +339,13 @@ def _patterns(looks: np.ndarray) -> np.ndarray:
 
 def _nearest(looks: np.ndarray, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Finds the nearest view of each look: the distance of their patterns (N,), and which it is (N,)."""
-    mine = _patterns(looks[:, 1:-1, 1:-1])
-    likeness = mine @ views.T  # (N, V)
-    which = likeness.argmax(1)
-    best = likeness[np.arange(len(mine)), which]
+    mine = _patterns(looks[:, _REACH:-_REACH, _REACH:-_REACH])
+    best, which = np.full(len(mine), -1.0, np.float32), np.zeros(len(mine), np.int64)
+    for start in range(0, len(views), 10_000):
+        likeness = mine @ views[start : start + 10_000].T  # (N, V)
+        first = likeness.argmax(1)
+        better = likeness[np.arange(len(mine)), first] > best
+        which[better] = first[better] + start
+        best[better] = likeness[better, first[better]]
     away = np.sqrt(np.maximum(0.0, 2 - 2 * best))
     return np.where(np.abs(mine).sum(1) > 0, away, np.inf), which

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from core import jobs
+from core import datasets, jobs
 from core.catalog import UserError
 from core.ground import files
 from core.kinds import Task, kinds, on_dataset
@@ -44,8 +44,9 @@ def export(task: Task) -> Iterator[dict[str, Any]]:
     """Writes a dataset as files of its own folder, in some layouts, each read back and compared."""
     from core import building
 
-    config = building.ExportConfig.of(task.config("export"), "export")
-    dataset = task.dataset()
+    config, ask = building.ExportConfig.of(task.config("export"), "export"), task.config("dataset")
+    task.say("Preparing the data")
+    dataset = datasets.load(ask["name"], ask["config"], task.aside())  # no work for torch
     out = task.path / FOLDER
     if out.exists():  # whole, and its record was not written any more
         shutil.rmtree(out)

@@ -110,6 +110,8 @@ def test_a_budget_raises_the_worst_slice_as_far_as_any_sharing_out_can():
     assert shares.filled(np.array([5, 100, 100]), np.ones(3) / 3, 50).tolist() == [50, 0, 0]
     assert shares.filled(np.array([0, 0]), np.array([1.0, 0.0]), 7).tolist() == [7, 0]
     assert shares.apportioned(np.array([1, 1, 1]), 10).sum() == 10
+    assert shares.bounded(np.array([8, 1, 1]), np.array([3, 9, -1]), 10).tolist() == [3, 7, 0]
+    assert shares.bounded(np.array([8, 1, 1]), np.array([3, 1, 0]), 14).tolist() == [11, 2, 1]
 
 
 def test_the_measures_of_a_set_tell_copies_from_its_own(here, toy):
@@ -280,3 +282,26 @@ def test_the_commands_say_what_is_missing_what_drifted_and_what_rounds_gain(
     assert rounds["done"]
     assert rounds["verdict"].startswith("On class 2: adaptive ")
     assert "a verdict needs 6 pairs" in rounds["verdict"]
+
+
+# --- The edges --------------------------------------------------------------------------------------------------------
+
+
+def test_sets_without_labels_with_many_classes_and_of_other_media_are_counted_too(here, toy):
+    from core.building.proposal import proposal, shared_out
+
+    plain = toy(120, classes=0)
+    found = coverage(plain, GapsConfig(clusters=3))
+    assert found.axes == ("cluster",)
+    given = shared_out(found, 9)
+    plan = proposal(plain, found, given, start="toy", pipeline="digits")
+    assert dict(plan.sources[0].counts) == {"all": 9}
+    assert not shared_out(found, 0).any()
+    many = toy(1200, classes=400)
+    found = coverage(many, GapsConfig())
+    assert len(found.slices) == 400
+    with pytest.raises(UserError, match="makes 25,600 slices of toy, and at most 5,000"):
+        coverage(many, GapsConfig(by="class,cluster", clusters=64))
+    by_look = coverage(many, GapsConfig(by="cluster"))
+    spread = proposal(many, by_look, shared_out(by_look, 50), start="toy", pipeline="digits")
+    assert sum(sum(source.counts.values()) for source in spread.sources) == 50

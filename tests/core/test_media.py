@@ -15,6 +15,7 @@ from torch import nn
 
 from core import augment, brought, building, datasets, jobs, latent, measure, runs, worker
 from core.__main__ import main
+from core.building.door import DoorConfig
 from core.catalog import UserError
 from core.classifier import Classifier, ClassifierConfig
 from core.datasets import split_by_content
@@ -309,3 +310,19 @@ def test_what_does_not_take_signals_says_so():
     with pytest.raises(UserError, match=r"not measured in L1. Choose from: linf, l2\."):
         Budget(L1, (1, 16), "signal")
     assert Budget(LINF, (1, 16), "signal").usual == 0.05
+
+
+def test_signals_leave_as_files_of_their_own_and_other_layouts_say_why_not(tmp_path):
+    data = datasets.load("waves")
+    why = {"licence": "drawn for a test", "consent": "nobody is on it"}
+    quick = DoorConfig(near=False)
+    out = tmp_path / "out"
+    (row,) = building.export(data, ["folder"], out, config=quick, overrides=why)["layouts"]
+    assert (row["rows"], row["differences"]) == (600, [])
+    first = next((out / "folder" / "train").glob("*/*.csv"))
+    values = [int(value) for value in first.read_text("utf-8").split()[1:]]
+    assert values == data.x[int(first.stem), 0].tolist()
+    with pytest.raises(
+        UserError, match=r"Parquet takes pictures only, no signals: .* Choose from: folder\."
+    ):
+        building.export(data, ["parquet"], tmp_path / "other", config=quick)

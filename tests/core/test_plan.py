@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import random
 import subprocess
@@ -150,9 +152,11 @@ def test_the_manifold_is_that_of_a_loop():
 
 REBUILD = """
 import sys
-from core.building import Plan, build
+import hashlib, io
+from core.building import Plan, archive, build
 version, record, _ = build(Plan.read(open(sys.argv[1]).read()))
-print(version.fingerprint, record["plan_hash"], record["drawn"])
+archive(version, out := io.BytesIO())
+print(version.fingerprint, record["plan_hash"], hashlib.sha256(out.getvalue()).hexdigest())
 """
 
 
@@ -176,7 +180,9 @@ def test_the_same_plan_gives_the_same_items_in_another_process(trained, tmp_path
     done = subprocess.run(
         [sys.executable, "-c", REBUILD, str(file)], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [version.fingerprint, record["plan_hash"], str(record["drawn"])]
+    building.archive(version, out := io.BytesIO())
+    same = hashlib.sha256(out.getvalue()).hexdigest()
+    assert done.stdout.split() == [version.fingerprint, record["plan_hash"], same]
 
 
 def test_a_gate_that_nothing_passes_ends_and_says_why(trained):
@@ -377,6 +383,91 @@ def test_an_import_leaves_out_what_is_on_the_list(toy, tmp_path):
     brought = datasets.bring("mine", values)
     assert brought.fingerprint == after.fingerprint
     assert isinstance(brought.x, np.memmap)
+
+
+def test_what_leaves_later_leaves_without_it_and_with_its_plan(toy, tmp_path):
+    dataset = datasets.save("toy", toy(60))
+    made, _, _ = building.build(Plan.of({"dataset": "toy", "sources": [augmented(each=2)]}))
+    listed.forget(dataset, [int(made.attributes["parent"][60])], "asked")
+    reasons = dict.fromkeys(["licence", "consent"], "a test")
+    record = building.export(made, ["npz"], tmp_path / "out", overrides=reasons)
+    assert record["left_out"] >= 1 and record["images"] == 64 - record["left_out"]
+    plan = Plan.of(json.loads((tmp_path / "out" / "plan.json").read_text()))
+    assert plan.fingerprint == dataset.fingerprint
+    assert building.archive(made, tmp_path / "out.zip")["images"] == record["images"]
+
+
+# --- What a plan must stand -------------------------------------------------------------------------------------------
+
+
+def many_classes(count):
+    """A set of so many classes of three items and names of all kinds, and one more of a single item."""
+    rng = np.random.default_rng(0)
+    y = np.concatenate([np.repeat(np.arange(count), 3), [count]]).astype(np.int64)
+    names = ("a/b", "c\nd", "e=f", "train", *(f"class {k}" for k in range(4, count + 1)))
+    x = rng.integers(0, 256, (len(y), 1, 8, 8)).astype(np.uint8)
+    rows = np.arange(len(y))
+    splits = {"train": np.delete(rows, [0, 3, 6, 9]), "valid": rows[[0, 3]], "test": rows[[6, 9]]}
+    return datasets.assemble(x, y, names, splits, name="toy")
+
+
+def test_five_hundred_classes_of_any_name_and_one_of_a_single_item_are_counted_rightly():
+    datasets.save("toy", many_classes(500))
+    counts = {"c\nd": 2, "e=f": 1, "train": 3, "class 500": 4}
+    made, record, _ = building.build(
+        Plan.of({"dataset": "toy", "sources": [augmented(counts=counts)]})
+    )
+    assert {
+        name: n["augmented"] for name, n in record["by_origin"].items() if n["augmented"]
+    } == counts
+    assert len(made) == 1501 + 10
+
+
+def test_two_that_build_the_same_name_get_one_set_and_one_sentence(toy, here):
+    datasets.save("toy", toy(60))
+    plan = Plan.of({"dataset": "toy", "name": "more", "sources": [augmented(each=1)]})
+    first, second = (
+        building_kind.start(plan),
+        building_kind.start(plan),
+    )  # both while there is none yet
+    worker.work(first.path)
+    worker.work(second.path)
+    assert [jobs.get(job.id).status for job in (first, second)] == ["finished", "failed"]
+    assert jobs.get(second.id).message.startswith("There is a dataset 'more' already")
+
+
+def test_a_source_that_is_gone_meanwhile_and_a_full_disk_are_told_and_leave_nothing(
+    toy, here, setting
+):
+    for name in ("toy", "other"):
+        datasets.save(name, toy(60))
+    real = {"kind": "real", "parameters": {"dataset": "other"}}
+    job = building_kind.start(Plan.of({"dataset": "toy", "name": "more", "sources": [real]}))
+    datasets.delete("other")
+    worker.work(job.path)
+    assert jobs.get(job.id).message.startswith("There is no dataset 'other'")
+    setting(min_free_mb=10**9)
+    with pytest.raises(UserError, match="MB are needed"):
+        building.build(Plan.of({"dataset": "toy", "sources": [augmented(each=1)]}))
+    assert "more" not in datasets.names()
+
+
+def test_a_set_that_is_split_anew_asks_its_runs_again(trained):
+    digits = datasets.load("digits")
+    source = {"kind": "synthetic", "parameters": {"run": trained.runs["gan"]}, "each": 1}
+    plan = Plan.of({
+        "dataset": "digits", "sources": [source], "splits": {"rule": "content", "test_share": 0.5}
+    })  # fmt: skip
+    with pytest.raises(UserError, match=r"has learned from [0-9]+ images that are held out here"):
+        building.build(plan)
+    anew, record, _ = building.build(plan.with_(sources=()))
+    assert len(anew) == len(digits) == record["images"]
+    assert len(anew.splits["test"]) > 1.2 * len(digits.splits["test"])
+
+
+def test_a_run_says_what_it_guarantees_and_none_guarantees_anything_yet(trained):
+    record = runs.record(jobs.get(trained.runs["gan"]))
+    assert runs.privacy(record) == {"epsilon": None, "delta": None, "unit": None}
 
 
 # --- Jobs and commands ------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def test_ordinary_words_stay_as_they_are():
 
 # --- Every place that shows a name ----------------------------------------------------------------------------------
 
-LIVE = re.compile(r"(?<!\\)(\[l\]\(|:red\[|\*\*x|<b>|\$y)|:material/home|http://evil")
+LIVE = re.compile(r"(?<!\\)(\[l\]\(|:red\[|\*\*x|<b>h|\$y)|:material/home|http://evil")
 EVIL = "[l](http://evil.test) :red[r] **x** <b>h $y$ :material/home:"
 FOLDER = "[l](evil) :red[r] **x** <b>h $y$"  # what a folder can be called
 ASKED = [

@@ -52,7 +52,7 @@ def implied(dataset: Dataset) -> dict[str, Any]:
                 "per_class": ",".join(map(str, sizes)),
             }
         )
-    pipeline = _usual(dataset)
+    pipeline = dataset.chain
     return {
         **own,
         **dict.fromkeys(_made(), False),
@@ -68,13 +68,6 @@ def _made() -> list[str]:
     """Lists the arms that make what they add."""
     plain = {"none", "placebo"}
     return [arm.name for arm in ordered() if not arm.origins and arm.name not in plain]
-
-
-def _usual(dataset: Dataset) -> str:
-    """Names the chain that is usual for the images of a dataset."""
-    from core.datasets.dataset import datasets
-
-    return datasets.get(dataset.origin).chain if dataset.origin in datasets else "photos"
 
 
 def proofs(dataset: Dataset) -> list[dict[str, Any]]:

@@ -81,9 +81,10 @@ class Cell:
         what = f"{title} {verdict}"
         if verdict == "cannot tell":
             what = f"It cannot be told whether {_lower(title)} helps"
+        written = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
         sentence = (
             f"{what}: {record['effect']:+.1f} points [{low:+.1f}, {high:+.1f}] with {self.size} real images per class "
-            f"({n} pairs, p = {p:.3f})." + (f" {self.used}" if self.used else "")
+            f"({n} pairs, {written})." + (f" {self.used}" if self.used else "")
         )
         if self.worth is not None and verdict == "helps":
             sentence += f" {self.worth.sentence}"
@@ -203,6 +204,10 @@ def summary(
         notes.append(hardness.described(trial.eps, min(n, hardness.MOST)))
     elif config.robust and entry.name == "trainer":
         notes.append("Robust accuracy was not measured: a training by code gives no gradient.")
+    if whole and len(config.sizes) > 1 and not any(cell["worth"] for cell in cells):
+        notes.append(
+            "How many real images a gain is worth cannot be told: their own accuracy does not grow with their number."
+        )
     if config.quick:
         notes.append(f"A quick look of {QUICK} pairs: too few for a verdict.")
     notes += [cell["sentence"] for cell in cells if cell["idle"] and cell["arm"] != leading]

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from core.ground.stats import mean_of_few
+
 DRAWS = 2000  # of the bootstrap over pairs
 
 
@@ -71,13 +73,16 @@ def worth(
         seed: Of the bootstrap.
 
     Returns:
-        None where the curve has a single size, or no pair has all of it.
+        None where the curve has a single size, no pair has all of it, or it does not rise beyond doubt.
     """
     sizes = sorted(curve)
     n = min([len(reached), *(len(curve[size]) for size in sizes)])
     if len(sizes) < 2 or not n:
         return None
     table = np.array([list(curve[size])[:n] for size in sizes])  # (sizes, pairs)
+    rise = table[-1] - table[0]
+    if rise.mean() <= 0 or (n > 1 and mean_of_few(rise).low <= 0):
+        return None
     arm = np.asarray(list(reached)[:n], float)
     value = crossing(sizes, table.mean(1), float(arm.mean()))
     drawn = np.random.default_rng(seed).integers(0, n, (DRAWS, n))

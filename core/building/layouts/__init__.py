@@ -19,11 +19,13 @@ class Layout(Entry):
 
     Attributes:
         opens: How others open it: a line of Python, in the folder.
+        order: Its place where a person chooses.
         only: Why it takes pictures only; empty for one that takes the items of every medium.
         classes: Why it needs a set with classes; empty for one that takes every set.
     """
 
     opens: str
+    order: int = 99
     only: str = ""
     classes: str = ""
 

@@ -16,6 +16,7 @@ LINEAGE = "lineage"  # the key of what we know of a picture beyond COCO
     "coco",
     "COCO",
     opens='pycocotools.coco.COCO("annotations/train.json")',
+    order=6,
     only="it describes boxes in them",
     classes="each of its boxes has one",
 )

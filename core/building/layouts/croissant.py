@@ -54,6 +54,7 @@ _TYPES = {"i": "sc:Integer", "f": "sc:Float", "b": "sc:Boolean"}
     "croissant",
     "Croissant",
     opens='mlcroissant.Dataset("croissant.json").records("default")',
+    order=4,
     only=parquet.ONLY,
 )
 def croissant(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:

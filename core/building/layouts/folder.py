@@ -14,7 +14,9 @@ from core.ground.watch import UNWATCHED, Watch
 TABLE = "metadata.parquet"
 
 
-@layouts.add("folder", "Folders", opens='datasets.load_dataset("imagefolder", data_dir=".")')
+@layouts.add(
+    "folder", "Folders", opens='datasets.load_dataset("imagefolder", data_dir=".")', order=2
+)
 def folder(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
     """A folder per split and class, with a table of names and lineage beside: opens in any file manager.
 

@@ -22,6 +22,7 @@ _ROWS = 1000  # that are in memory at a time
     "npz",
     "NumPy",
     opens='numpy.load("dataset.npz")["train_images"]',
+    order=5,
     only="its keys name them",
 )
 def npz(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:

@@ -20,6 +20,7 @@ ONLY = "it has a column of them"
     "parquet",
     "Parquet",
     opens='datasets.load_dataset(".")',
+    order=1,
     only=ONLY,
 )
 def parquet(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:

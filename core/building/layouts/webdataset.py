@@ -16,6 +16,7 @@ from core.ground.watch import UNWATCHED, Watch
     "webdataset",
     "WebDataset",
     opens='webdataset.WebDataset("train-000000.tar").decode("pil")',
+    order=3,
     only="the ending of a file says how it is decoded",
 )
 def webdataset(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:

@@ -6,12 +6,14 @@ References:
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from core.datasets.annotated import BoxesConfig, Marked, told
 from core.datasets.annotations import Annotated, Box, Sheet, number, read, text
+from core.datasets.attributes import described
 from core.datasets.container import Container, File, Volume
 from core.datasets.formats import formats
 from core.datasets.labels import Malformed
@@ -54,6 +56,8 @@ def parse(data: bytes, pictures: int) -> Sheet | None:
         if not isinstance(content[key], list):
             raise Malformed(f"{key!r} must be a list, got {_kind(content[key])}")
     sheet = Sheet()
+    if isinstance(info := content.get("info"), dict):
+        sheet.about = described(json.dumps(info).encode())
     names = _categories(content["categories"])
     sheet.classes = [*dict.fromkeys(names[id] for id in sorted(names, key=_order))]
     listed = _images(content["images"], sheet)

@@ -13,10 +13,13 @@ from pages.parts import form, shell, show
 from pages.parts.augment import dataset, recipes
 from pages.parts.job import panel
 
+PROOF = ("referee", "backbone")  # the page Build asks for them
+
 
 def draw(chain: Any, data: str) -> None:
     """Asks for the experiment, says how long it takes, and shows the newest."""
     from core.building import experiment
+    from core.building.experiment.arms import ordered
 
     if not dataset(data).labelled:
         with shell.empty("This needs a dataset with labels. Choose another in the sidebar."):
@@ -29,7 +32,8 @@ def draw(chain: Any, data: str) -> None:
     with head:
         quick = form.control(config.knobs()["quick"], key)
     with st.expander("Settings", icon=":material/tune:"):
-        values = form.flat({key: config}, omit={"pipeline", "quick"})[key] | {"quick": quick}
+        omit = {"pipeline", "quick", *PROOF, *(arm.name for arm in ordered() if arm.origins)}
+        values = form.flat({key: config}, omit=omit)[key] | {"quick": quick}
     shell.press(
         press,
         "Run the experiment",

@@ -418,7 +418,7 @@ def slices(found: Coverage) -> None:
                 "held out": each.reference,
                 "share": 100 * each.share.value,
                 "should be": 100 * each.target,
-                "difference, 95 %": f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+                "points apart, 95 %": f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
                 if told
                 else f"n < {FEWEST}",
                 "verdict": each.verdict,

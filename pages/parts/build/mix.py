@@ -219,13 +219,8 @@ def _options(kind: str, dataset: Any, name: str) -> dict[str, str]:
     """Lists what a source can be of, by what its parameter takes."""
     if kind == "augmented":
         item = dataset.medium.item
-        own = (
-            datasets.datasets.get(dataset.origin).chain
-            if dataset.origin in datasets.datasets
-            else ""
-        )
         chains = {p.id: p.title for p in augment.presets() if p.pipeline.fits(item)}
-        chains = {id: chains[id] for id in sorted(chains, key=lambda id: id != own)}
+        chains = {id: chains[id] for id in sorted(chains, key=lambda id: id != dataset.chain)}
         return chains | {
             o.id: f"{o.name} (saved)" for o in augment.saved() if o.pipeline.fits(item)
         }

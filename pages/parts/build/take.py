@@ -72,7 +72,8 @@ def leave(dataset: Any) -> dict[str, str]:
 
 def choose(dataset: Any, name: str, values: Mapping[str, Any]) -> None:
     """Lets the visitor choose layouts, and exports them as a job; the ZIP comes at once."""
-    able = [each for each in layouts if not each.refuses(dataset)]
+    every = sorted(layouts, key=lambda each: each.order)
+    able = [each for each in every if not each.refuses(dataset)]
     st.markdown("**Layouts**")
     chosen = st.pills(
         "Layouts",
@@ -89,7 +90,7 @@ def choose(dataset: Any, name: str, values: Mapping[str, Any]) -> None:
         f"- **{layouts.get(key).title}**: {shell.plain(layouts.get(key).caption)}" for key in chosen
     ]
     st.caption("\n".join(lines) or "Choose at least one.")
-    for why in filter(None, (each.refuses(dataset) for each in layouts)):
+    for why in filter(None, (each.refuses(dataset) for each in every)):
         st.caption(shell.plain(why))
     with st.container(horizontal=True):
         shell.press(

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from core.datasets import SPLITS
-from core.ground.writing import percent
+from core.ground.writing import day, percent
 from pages.parts import shell, show
 from pages.parts.data import mending, titles
 
@@ -191,6 +191,41 @@ def decide(dataset: Any, image: int) -> None:
                 disabled=locked,
             )
     st.text_input("Why (if you like)", key=typed, max_chars=300, disabled=locked)
+    forget(dataset, image)
+
+
+def forget(dataset: Any, image: int) -> None:
+    """Offers to put a picture on the list of what must not be used, or says that it is there and since when."""
+    from core.datasets import optout
+
+    with shell.guard():
+        entry = optout.matches_row(dataset, image)
+        if entry is not None:
+            st.caption(
+                f":material/block: Must not be used any more: {shell.plain(entry.reason)} ({day(entry.when)}). Later "
+                "imports, builds and exports leave it out."
+            )
+            return
+    with st.popover(
+        "Must not be used any more", icon=":material/block:", disabled=not shell.may_change()
+    ):
+        st.caption(
+            "For somebody who withdraws consent. Later imports, builds and exports leave the picture and its near "
+            "copies out; models that have learned from it are to be trained again. It cannot be undone here."
+        )
+        typed = f"data.item.forget.why.{image}"
+        st.text_input("Reason", key=typed, max_chars=300)
+
+        def act() -> None:  # what was typed right before the press counts
+            said = st.session_state.get(typed, "")
+            shell.attempt(optout.forget, dataset, [image], said, shell.who())
+
+        st.button(
+            "Put it on the list",
+            key=f"data.item.forget.{image}",
+            icon=":material/block:",
+            on_click=act,
+        )
 
 
 def resembling(dataset: Any, image: int) -> None:

@@ -15,6 +15,7 @@ ORIGINS = ("adversarial",)
     help="Trains with the adversarial images that this version has, beside the real ones that they were made from.",
     label="Its adversarial images",
     origins=ORIGINS,
+    whole=True,
 )
 def attacked(trial: Setup, pair: int, size: int) -> Lesson:
     """Trains with the real images, and with the attacked ones that were made from them."""

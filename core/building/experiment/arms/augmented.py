@@ -15,6 +15,7 @@ ORIGINS = ("augmented",)
     help="Trains with the augmented images that this version has, beside the real ones that they were made from.",
     label="Its augmented images",
     origins=ORIGINS,
+    whole=True,
 )
 def augmented(trial: Setup, pair: int, size: int) -> Lesson:
     """Trains with the real images, and with the copies that were made from them."""
