@@ -9,6 +9,7 @@ from PIL import Image
 
 from core.catalog import Config, UserError, knob
 from core.datasets.annotations import Cut, Sheet, cut, limits, part
+from core.datasets.attributes import ours, whole_names
 from core.datasets.container import Container, File, Rows, Volume
 from core.datasets.files import content, header, shown
 from core.datasets.labels import COLUMNS, Malformed
@@ -16,7 +17,7 @@ from core.datasets.layout import role
 from core.datasets.pictures import Header, Refused, upright
 from core.ground.settings import settings
 
-WHOLE = "whole"  # the column that names the picture out of which a part was cut
+CUT_FROM = "cut_from"  # the column that names the picture out of which a part was cut
 
 
 class BoxesConfig(Config):
@@ -127,14 +128,20 @@ class Marked(Container):
         more = [made.more[one.picture] for one in made.cuts]
         known = dict.fromkeys(name for of in more for name in of)
         columns = {name: [of.get(name) for of in more] for name in [*known][:COLUMNS]}
+        about = next((sheet.about for _, sheet in sheets if sheet.about), {})
+        true = whole_names({name for name in used if name}, about.get("classes", ()))
+        own = ours(about, columns)
         self.rows = Rows(
-            label=[one.label for one in made.cuts],
-            classes=tuple(name for name in listed if name in used),
+            label=[true.get(one.label or "", one.label) for one in made.cuts],
+            classes=tuple(about["classes"] if true else (n for n in listed if n in used)),
             split=[split[one.sheet] for one in made.cuts],
-            columns=columns | ({WHOLE: [names[one.picture] for one in made.cuts]} if boxes else {}),
+            columns=columns
+            | ({CUT_FROM: [names[one.picture] for one in made.cuts]} if boxes else {}),
             notes=made.notes,
             sentence=f"the annotations of {program}",
-            group=WHOLE if boxes else "",
+            terms=own["terms"],
+            group=CUT_FROM if boxes else own["group"],
+            called="" if boxes else own["called"],
         )
 
     def close(self) -> None:

@@ -119,6 +119,12 @@ def described(data: bytes) -> dict[str, Any]:
     return found
 
 
+def whole_names(said: Collection[str], classes: Sequence[str]) -> dict[str, str]:
+    """Finds the true name of each class that was said on one line; empty where not all are among ``classes``."""
+    known = {" ".join(name.split())[:_TEXT]: name for name in reversed(classes)}
+    return {name: known[name] for name in said} if set(said) <= known.keys() else {}
+
+
 def ours(about: Mapping[str, Any], columns: Collection[str]) -> dict[str, Any]:
     """Gives ``terms``, the column of the ``group`` and what it is ``called``, of what :func:`described` has read."""
     group = about.get("group", "") if "group" in columns else ""

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -285,7 +285,7 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
     return assemble(
         np.load(file, mmap_mode="r"),
         y,
-        tuple(map(shown, classes)),
+        _lines(classes),
         splits,
         attributes=attributes,
         refused=_shown(refused[:_LISTED]),
@@ -399,6 +399,12 @@ def _some(kind: str, names: list[str]) -> str:
         return f"{kind} {names[0]!r}"
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{len(names)} {kind}es ({', '.join(map(repr, names[:3]))}{more})"
+
+
+def _lines(names: Sequence[str]) -> tuple[str, ...]:
+    """Writes each name of a class on one line, as long as they stay different."""
+    lines = [" ".join(name.split()) for name in names]
+    return tuple(map(shown, lines if len(set(lines)) == len(lines) and all(lines) else names))
 
 
 def _natural(name: str) -> tuple[list[Any], str]:

@@ -185,7 +185,8 @@ def match(
     labels = Labels(columns={name: {} for _, table in files for name in table.columns})
     labels.about = next((dict(table.about) for _, table in files if table.about), {})
     named = {row.label for _, table in files for row in table.rows} - {""}
-    if not named <= set(labels.about.get("classes", ())):
+    whole_names = attributes.whole_names(named, labels.about.get("classes", ()))
+    if not whole_names:
         labels.about["classes"] = []
     given = [row.label for _, table in files for row in table.rows if row.label]
     whole = all(map(_WHOLE.fullmatch, given))
@@ -212,6 +213,8 @@ def match(
                 labels.torn.add(i)
     for i in labels.torn:
         del labels.label[i]
+    if whole_names:
+        labels.label = {i: whole_names[name] for i, name in labels.label.items()}
     return labels
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from core.catalog import UserError
 from core.datasets import labels
-from core.datasets.attributes import described, ours
+from core.datasets.attributes import described, ours, whole_names
 from core.datasets.container import Container, File, Rows, Volume
 from core.datasets.files import allow_number, shown
 from core.datasets.formats import Heads, formats
@@ -112,7 +112,8 @@ class TarContainer(Container):
                 known.append(said)
         about = self._about()
         label, classes = _classes(numbers, names)
-        if {name for name in label if name} <= set(about.get("classes", ())):
+        if names_of := whole_names({name for name in label if name}, about.get("classes", ())):
+            label = [names_of[name] if name else None for name in label]
             classes = tuple(about["classes"])
         columns = list(dict.fromkeys(key for said in known[:1000] for key in said))
         left = {*_NUMBERS, "class_name", "label_name", *labels.SPLIT} if label else {*labels.SPLIT}
