@@ -209,7 +209,8 @@ def test_who_stops_it_keeps_what_was_done(here, toy, clock, share, pairs):
     one = work(dataset, clock, Stop(), generate=False)
     with pytest.raises(Stopped):
         list(one.run())
-    found = one.record()
+    found = one.record(ended=True)
+    assert "Proof on the test images: it was stopped before." in found["not_done"]
     assert found["version"]
     assert datasets.load(found["version"]).parent
     assert bool(found["effect"]) == pairs
