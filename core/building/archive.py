@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core.building.optout import without
 from core.building.outgoing import SPLIT_NAMES, Outgoing, cells
 from core.building.version import COLUMNS, provenance
 from core.catalog import optional
@@ -39,6 +40,7 @@ def archive(dataset: Dataset, out: io.BufferedIOBase | Path) -> dict[str, int]:
     Returns:
         ``images`` and ``bytes``.
     """
+    dataset = without(dataset)
     if isinstance(out, Path):
         new = out.with_name(f".{out.name}.{os.getpid()}-{threading.get_ident()}")
         try:

@@ -23,7 +23,7 @@ from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import many
 
-WHY: Mapping[str, str] = {**REASONS, "harmless": "taken for what they are all the same"}
+WHY: Mapping[str, str] = {**REASONS, "harmless": "recognised all the same"}
 SHOWN = 64  # rejected items that are kept to look at, in all
 
 

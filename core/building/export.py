@@ -11,6 +11,7 @@ from typing import Any
 from core.building import door, readback
 from core.building.door import DoorConfig
 from core.building.layouts import Layout, layouts
+from core.building.optout import without
 from core.building.outgoing import Outgoing
 from core.catalog import UserError, knob
 from core.datasets import Dataset
@@ -18,6 +19,8 @@ from core.ground import files, scratch
 from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import many
+
+PLAN = "plan.json"  # what the dataset was built by, where it was
 
 
 class ExportConfig(DoorConfig):
@@ -67,8 +70,8 @@ def export(
         overrides: By the name of a check at the door, why the dataset leaves all the same; the card says so.
 
     Returns:
-        ``dataset``, ``fingerprint``, ``out``, ``door``, what the checks there said, and ``layouts``: of each what was
-        written and what was compared.
+        ``dataset``, ``fingerprint``, ``out``, ``left_out``, the number of items that must not be used, ``door``, what
+        the checks there said, and ``layouts``: of each what was written and what was compared.
 
     Raises:
         UserError: If a layout does not exist or cannot take these items, the folder is there already, the disk is full,
@@ -83,6 +86,8 @@ def export(
         raise UserError(
             f"The folder around {str(out)!r} does not exist. Make it, or choose another folder."
         )
+    whole = len(dataset)
+    dataset = without(dataset)
     _allow_room(dataset, out, len(chosen))
     scratch.abandoned(out.absolute().parent)
     watch.say("Asking at the door", 0.0)
@@ -97,6 +102,10 @@ def export(
             for number, layout in enumerate(chosen):
                 start, stop = number / len(chosen), (number + 1) / len(chosen)
                 done.append(_written(going, layout, new / layout.name, watch.part(start, stop)))
+            if plan := dataset.imported(
+                "plan"
+            ):  # beside the layouts, whose readers would stumble over it
+                files.write_json(new / PLAN, plan)
             if wrong := [f"{row['title']}: {text}" for row in done for text in row["differences"]]:
                 raise UserError(
                     f"What was written is not what {dataset.name or 'the dataset'} holds, so nothing was kept. "
@@ -111,6 +120,7 @@ def export(
         "fingerprint": dataset.fingerprint,
         "out": str(out),
         "images": len(dataset),
+        "left_out": whole - len(dataset),
         "door": [refusal.record() for refusal in refusals],
         "layouts": done,
     }
@@ -165,8 +175,14 @@ def _written(going: Outgoing, layout: Layout, folder: Path, watch: Watch) -> dic
 
 def sentence(record: Mapping[str, Any]) -> str:
     """Says in one sentence what an export has written."""
+    left = record.get("left_out", 0)
     size = sum(row["bytes"] for row in record["layouts"]) / 2**20
     return (
         f"{many(record['images'], 'item')} of {record['dataset']} in {many(record['layouts'], 'layout')}, "
         f"{size:.1f} MB, each read back and found equal."
+        + (
+            f" {many(left, 'item')} stayed out: on the list of what must not be used."
+            if left
+            else ""
+        )
     )

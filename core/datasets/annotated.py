@@ -17,7 +17,7 @@ from core.datasets.layout import role
 from core.datasets.pictures import Header, Refused, upright
 from core.ground.settings import settings
 
-WHOLE = "whole"  # the column that names the picture out of which a part was cut
+CUT_FROM = "cut_from"  # the column that names the picture out of which a part was cut
 
 
 class BoxesConfig(Config):
@@ -135,11 +135,12 @@ class Marked(Container):
             label=[true.get(one.label or "", one.label) for one in made.cuts],
             classes=tuple(about["classes"] if true else (n for n in listed if n in used)),
             split=[split[one.sheet] for one in made.cuts],
-            columns=columns | ({WHOLE: [names[one.picture] for one in made.cuts]} if boxes else {}),
+            columns=columns
+            | ({CUT_FROM: [names[one.picture] for one in made.cuts]} if boxes else {}),
             notes=made.notes,
             sentence=f"the annotations of {program}",
             terms=own["terms"],
-            group=WHOLE if boxes else own["group"],
+            group=CUT_FROM if boxes else own["group"],
             called="" if boxes else own["called"],
         )
 

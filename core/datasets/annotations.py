@@ -25,6 +25,18 @@ NAMED = 200  # things that are left out, by name, of one file
 _BYTES = 2**25  # of a file of annotations, at most
 
 
+# what is read in part, one or several, and what of it
+PARTLY = {
+    "mask": (
+        "annotation with a mask (RLE)",
+        "annotations with a mask (RLE)",
+        "only the box is used",
+    ),
+    "outline": ("outline", "outlines", "only the box around it is used"),
+    "turned": ("turned box", "turned boxes", "the upright box around it is used"),
+}
+
+
 class Box(NamedTuple):
     """A rectangle of a picture.
 
@@ -69,14 +81,14 @@ class Sheet:
         pictures: What it says of each.
         classes: Names in its order; also of classes that no picture has.
         refused: What is left out of it, with the reason; the first :data:`NAMED` by name.
-        notes: What is worth knowing, sentences.
+        kinds: How much there was of what is read in part only, by :data:`PARTLY`.
         about: What an export of this program says of the whole set.
     """
 
     pictures: list[Annotated] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
     about: dict[str, Any] = field(default_factory=dict)
     _more: Counter[str] = field(default_factory=Counter)
 
@@ -238,7 +250,10 @@ def cut(
                 told_by.setdefault(i, position)
                 made.more.setdefault(i, about.more)
         made.refused += sheet.all_refused()
-        made.notes += sheet.notes
+    kinds = sum((sheet.kinds for _, sheet in sheets), Counter[str]())
+    for kind, (one, several, partly) in PARTLY.items():
+        if count := kinds[kind]:
+            made.notes.append(f"{count:,} {several if count > 1 else one}: {partly}.")
     clipped = 0
     for i, name in enumerate(names):
         if i not in said:

@@ -153,7 +153,7 @@ def _add(entries: Sequence[OptOut], reason: str, who: str) -> int:
     reason = one_line(reason)[:300]
     if not reason:
         raise UserError(
-            "An item is left out for a reason, got ''. Say why: --reason \"asked by mail\"."
+            "An item is left out for a reason, got ''. Say why, for example: asked by mail."
         )
     with files.full_disk_told():
         file().parent.mkdir(parents=True, exist_ok=True)

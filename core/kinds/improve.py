@@ -54,7 +54,7 @@ def improve(task: Task) -> Iterator[dict[str, Any]]:
             files.write_json(task.path / RESULT, record | {"done": False})
             yield {"seconds": record["seconds"], "steps": len(record["steps"])}
     finally:  # what is known stays, also of one that was stopped
-        record = work.record()
+        record = work.record(ended=True)
         files.write_json(task.path / RESULT, record | {"done": True})
     task.say("", 1.0)
     yield {"verdict": record["verdict"], "version": record["version"]}

@@ -56,6 +56,7 @@ SPEED = Curve(
 WATCHED = 20_000  # images of the shortest training that is worth a measure of quality
 RECORD = "run.json"
 FILES = {"log.jsonl": "Records (JSON lines)"}
+PILOT = 0.3  # seconds over which a pace is measured
 RESUMES = "Resume goes on from the newest checkpoint."
 COPYING = 0.6  # share of samples nearer to training than to held-out images from which a model is said to copy
 
@@ -159,6 +160,40 @@ def expected(
         return None
     same, *_, run = max(before, key=itemgetter(0, 1, 2))
     return Expected(images * run.state["seconds"] / run.state["done"], run, not same)
+
+
+def pace(
+    kind: str, choice: Mapping[str, str], values: Mapping[str, Any] | None = None
+) -> float | None:
+    """Measures how many images a second a training sees on this machine, without samples; None on a GPU.
+
+    The quickest of a few steps counts: other work can only slow one.
+
+    Raises:
+        UserError: If a value is not allowed, or the dataset cannot be opened.
+    """
+    import torch
+
+    from core import datasets
+    from core.tensors import device
+    from core.training import TrainConfig, Trainer, spec_of
+
+    if device(training=True).type != "cpu":  # where compiling alone may take a minute
+        return None
+    trained, config = kinds.get(kind).trained, configure(kind, choice, values)
+    assert trained is not None
+    dataset = datasets.load(config["dataset"]["name"], config["dataset"]["config"])
+    with torch.random.fork_rng(devices=[]):
+        model = trained.build(config, spec_of(dataset))
+    few = TrainConfig.of({**config["train"], "images": 10**6, "parent": "", "gpus": 1}, "train")
+    trainer, took = Trainer(model, dataset, few, torch.device("cpu")), math.inf
+    trainer.one_step()  # the first one warms up
+    until = time.perf_counter() + PILOT
+    while time.perf_counter() < until:
+        began = time.perf_counter()
+        trainer.one_step()
+        took = min(took, time.perf_counter() - began)
+    return trainer.batch / took
 
 
 def processes(config: Mapping[str, Any]) -> int:

@@ -29,7 +29,8 @@ def test_page_opens_quietly_and_talks_to_nobody_else(gallery, screen, page):
     assert len(screen.requests) > 5
     expect(screen.page.get_by_test_id("stException")).to_have_count(0)
     expect(screen.page.get_by_test_id("stAlertContentError")).to_have_count(0)
-    assert screen.key("shell.header").bounding_box()["width"] >= 970  # of 1280
+    # of 1280; the page's own style is there a moment later
+    screen.until(lambda: screen.key("shell.header").bounding_box()["width"] >= 970, 10)
     pictures = screen.page.locator("canvas[data-drawn]")
     expect(pictures.first).to_be_visible()
     for picture in pictures.all():

@@ -84,7 +84,7 @@ def test_each_box_becomes_the_pixels_that_it_holds(tmp_path):
 
 def test_boxes_of_one_picture_stay_in_one_split(tmp_path):
     found = load(with_json(tmp_path, coco_of()), boxes="a picture per box")
-    assert found.group == "whole"
+    assert found.group == "cut_from"
     of = found.members
     assert of is not None
     parts = [set(of[index]) for index in found.splits.values()]
@@ -107,16 +107,17 @@ def test_outlines_masks_and_crowds_are_told(tmp_path):
     content = coco_of()
     first, second, third, fourth = content["annotations"][:4]
     del first["bbox"]
-    first["segmentation"] = [[0, 0, 12, 0, 12, 12, 0, 12]]
+    first["segmentation"] = [[0, 0, 12, 0, 12, 12, 6, 11, 0, 12]]
     second["segmentation"] = {"counts": "abc", "size": [24, 24]}
     third["iscrowd"] = 1
+    content["annotations"][4]["segmentation"] = [[0, 0, 12, 0, 12, 12, 0, 12]]  # only its corners
     del fourth["bbox"]
     fourth["segmentation"] = {"counts": "abc", "size": [24, 24]}
     found = load(with_json(tmp_path, content), boxes="a picture per box")
     assert len(found) == 14
     told = " ".join(found.notes)
-    assert "1 annotation holds an outline: only the box around it is used." in told
-    assert "2 annotations hold a mask (RLE): only the box is used." in told
+    assert "1 outline: only the box around it is used." in told
+    assert "2 annotations with a mask (RLE): only the box is used." in told
     reasons = dict(found.refused)
     assert reasons["annotation 4"] == "has a mask (RLE) without a box, and masks are not read"
     assert reasons["1 annotation"].startswith("of crowds")

@@ -305,3 +305,28 @@ def test_sets_without_labels_with_many_classes_and_of_other_media_are_counted_to
     by_look = coverage(many, GapsConfig(by="cluster"))
     spread = proposal(many, by_look, shared_out(by_look, 50), start="toy", pipeline="digits")
     assert sum(sum(source.counts.values()) for source in spread.sources) == 50
+
+
+def test_what_was_measured_before_is_joined_image_by_image(gallery):
+    from core.building.failures import failures
+
+    digits = datasets.load("digits")
+    wrong = failures(digits)
+    assert [each.title.split(" by ")[0] for each in wrong] == ["left out"] * 3 + ["wrong"]
+    found = coverage(digits, GapsConfig(), failures=wrong)
+    report = jobs.get(wrong[-1].job).result()
+    by_class = {row.name: (1 - row.robust, row.n) for row in report.head.classes}
+    for each in found.slices:  # counted by image here, and by class in the report
+        assert (each.failures[-1].value, each.failures[-1].n) == pytest.approx(by_class[each.name])
+    more = datasets.assemble(
+        np.concatenate([digits.x, digits.x[:5]]),
+        np.concatenate([digits.y, digits.y[:5]]),
+        digits.classes,
+        {**digits.splits, "train": np.concatenate([digits.splits["train"], np.arange(1797, 1802)])},
+        levels=digits.levels,
+        attributes={"origin": np.array(["real"] * 1797 + ["augmented"] * 5)},
+        parent=digits.fingerprint,
+    )
+    again = failures(more)
+    assert [each.failed.sum() for each in again] == [each.failed.sum() for each in wrong]
+    assert failures(dataclasses.replace(more, parent="another")) == []

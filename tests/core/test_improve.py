@@ -17,6 +17,7 @@ from core.catalog import UserError
 from core.datasets import assemble
 from core.ground.watch import Stopped, Watch
 from core.quality import decisions
+from tests.core.signals import second
 
 
 class Clock:
@@ -197,20 +198,22 @@ def test_that_nothing_helps_is_an_answer(here, toy, clock, monkeypatch):
     assert "No chain helped on 70 validation images" in " ".join(found["not_done"])
 
 
-def test_who_stops_it_keeps_what_was_done(here, toy, clock):
+@pytest.mark.parametrize(("share", "pairs"), [(0.7, True), (0.2, False)])
+def test_who_stops_it_keeps_what_was_done(here, toy, clock, share, pairs):
     dataset, _ = starved(toy)
 
     class Stop(Watch):
         def stopped(self) -> str:
-            return "Stopped on request." if clock.at > 100 + 60 * 2 * 0.7 else ""
+            return "Stopped on request." if clock.at > 100 + 60 * 2 * share else ""
 
     one = work(dataset, clock, Stop(), generate=False)
     with pytest.raises(Stopped):
         list(one.run())
-    found = one.record()
+    found = one.record(ended=True)
+    assert "Proof on the test images: it was stopped before." in found["not_done"]
     assert found["version"]
     assert datasets.load(found["version"]).parent
-    assert found["effect"]["n"] >= 1
+    assert bool(found["effect"]) == pairs
     assert found["verdict"] == ""
 
 
@@ -238,13 +241,26 @@ def test_the_command_improves_and_says_what_came_of_it(here, toy, monkeypatch, c
     assert found["effect"]["n"] == 6
     assert found["seconds"] < 1.2 * 30
     assert len(found["changes"]) == 3
+    dataset = datasets.load("small")
+    (copies,) = (change for change in found["changes"] if change["kind"] == "exact")
+    decisions.undo(dataset, copies["ids"][0], seen=decisions.open(dataset).version)
     again = kinds.submit(
         "improve",
         {"dataset": "small"},
         {"improve.again": found["job"], "improve.minutes": 0.5, "improve.width": 4},
     )
     second = jobs.get(again.id).result()
-    assert second["images"] == found["images"]
+    assert second["images"] == found["images"] + 2
     assert second["version"] != found["version"]
     with pytest.raises(UserError, match="it needs labels of at least 2 classes"):
         improve.check(toy(60, classes=0))
+
+
+def test_signals_are_improved_as_far_as_they_can_be(here, clock, monkeypatch):
+    second(monkeypatch)
+    waves = datasets.load("waves")
+    *_, found = work(waves, clock, generate=False).run()
+    said = {step["name"]: (step["status"], step["sentence"]) for step in found["steps"]}
+    assert said["mend"][0] == "failed"
+    assert said["mend"][1].startswith("Inspection: not available for signals yet")
+    assert found["verdict"]

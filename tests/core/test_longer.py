@@ -49,6 +49,16 @@ def test_the_time_of_a_training_is_foretold_by_one_of_before(here):
     assert training_work.expected("train", {"dataset": "digits", "family": "gan"}) is None
 
 
+def test_the_pace_of_a_training_is_that_of_its_steps_here(here):
+    choice = {"dataset": "digits", "family": "vae"}
+    measured = training_work.pace("train", choice, SMALL)
+    job = here(images=12_800, **SMALL)
+    records, _ = files.Log(job.path).read()
+    quickest = max(record.get("images_per_second", 0) for record in records)
+    assert 1 / 6 < measured / quickest < 6  # a busy machine may slow either
+    assert "family.width" in refused(training_work.pace, "train", choice, {"family.width": -1})
+
+
 def test_a_finished_run_sees_more_images(here):
     job = here(images=320, **SMALL)
     assert (job.status, job.state["step"]) == ("finished", 10)

@@ -480,6 +480,17 @@ def test_the_time_of_a_job_has_what_goes_beyond_its_study(plain, digits, monkeyp
     assert 1 / 6 < told / (time.perf_counter() - began) < 6  # a busy machine may slow either
 
 
+def test_a_first_pass_that_waits_makes_no_study_slow(plain, digits, monkeypatch):
+    usual, waits, trial = estimate(plain, digits, StudyConfig()).seconds, iter([1.5]), cost.Trial
+
+    def waiting(*args, **options):
+        time.sleep(next(waits, 0))
+        return trial(*args, **options)
+
+    monkeypatch.setattr(cost, "Trial", waiting)
+    assert estimate(plain, digits, StudyConfig()).seconds < 6 * usual
+
+
 def test_a_larger_question_costs_more(plain, digits):
     quick, thorough = (
         estimate(plain, digits, StudyConfig(attacks=names))

@@ -40,13 +40,13 @@ def test_boxes_are_asked_for_and_the_pictures_follow(visit, tmp_path):
     seen.run().calm()
     assert "**24** pictures" in seen.texts("markdown")
     assert "cat 12, dog 12" in seen.texts("markdown")
-    assert seen.widget(control(seen, ".group")).value == "whole"
+    assert seen.widget(control(seen, ".group")).value == "cut_from"
     seen.widget(control(seen, ".smallest")).set_value(20)
     assert "**0** pictures" in seen.run().calm().texts("markdown")
     seen.widget(control(seen, ".smallest")).set_value(8)
     seen.run().press("data.import").calm()
     made = datasets.load("marked")
-    assert len(made) == 24 and made.group == "whole"
+    assert len(made) == 24 and made.group == "cut_from"
 
 
 def test_a_window_is_asked_for_and_the_pictures_follow(visit, tmp_path):

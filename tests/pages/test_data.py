@@ -217,6 +217,7 @@ def test_a_number_that_no_image_can_have_finds_nothing(visit):
 
 
 def test_one_picture_at_large_is_gone_through_and_decided_about(visit):
+    from core.datasets import optout
     from core.quality import decisions
 
     digits = datasets.load("digits")
@@ -251,6 +252,10 @@ def test_one_picture_at_large_is_gone_through_and_decided_about(visit):
     go("data.item.before")
     go("data.item.before")
     assert seen.widget("data.item.before").disabled
+    seen.widget(f"data.item.forget.why.{three[0]}").set_value("asked by mail")
+    go(f"data.item.forget.{three[0]}")
+    assert "Must not be used any more: asked by mail" in seen.texts("caption")
+    assert optout.listed()[0].source == f"digits:{three[0]}"
     seen.widget("data.item.like").click()
     seen.run().calm()
     order = numbers(seen)

@@ -411,7 +411,15 @@ def test_leaderboards_on_request(visit, evaluated):
     assert "None is attacked yet." in seen.texts("caption")
 
 
-def test_the_time_stands_before_the_start(visit, gallery):
+def test_the_time_stands_before_the_start(visit, gallery, setting, monkeypatch):
+    import torch  # before that, no page waits for it  # noqa: F401
+
+    monkeypatch.setattr(train, "pace", lambda kind, chosen, values: 1000.0)
+    said = visit("train").texts("caption")
+    assert (
+        "It takes **about 3 min 20 s** by some steps of it on this computer" in said
+    )  # 200 000 images
+    setting(view_only=1)  # a visitor who cannot start it costs the server nothing
     said = visit("train").texts("caption")
     assert "It takes **about 2 min" in said and "trained on another computer" in said
 

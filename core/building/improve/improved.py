@@ -60,8 +60,8 @@ class Improved:
     def __post_init__(self) -> None:
         self.base = self.before
 
-    def record(self) -> dict[str, Any]:
-        """Gives everything that is known so far, in plain values."""
+    def record(self, ended: bool = False) -> dict[str, Any]:
+        """Gives everything that is known so far, in plain values; ``ended`` names the steps that are not reached."""
         names = list(self.accuracies)
         effects = [
             {"step": after, "title": TITLES[after]}
@@ -92,7 +92,7 @@ class Improved:
             "plans": [[title, each.record()] for title, each in self.plans],
             "plan": None if plan is None else plan.record(),
             "plan_hash": None if plan is None else plan.hash,
-            "not_done": self._not_done(),
+            "not_done": self._not_done(ended),
             "proof": self._proof(whole),
             "seconds": round(self.deadline.spent, 1),
             "limit": self.deadline.seconds,
@@ -129,13 +129,16 @@ class Improved:
             more = f" Under attack it {hard.verdict}: {hard.sentence}"
         return whole.verdict, f"{start} {change}{more}"
 
-    def _not_done(self) -> list[str]:
+    def _not_done(self, ended: bool) -> list[str]:
         """Says what was not done, and why."""
         said = [
             f"{step['title']}: {step['sentence']}"
             for step in self.steps
             if step["status"] != "done"
         ]
+        reached = {step["name"] for step in self.steps}
+        missing = [] if not ended or self.config.again else [n for n in TITLES if n not in reached]
+        said += [f"{TITLES[name]}: it was stopped before." for name in missing]
         if any(step["name"] == "mend" and step["status"] == "done" for step in self.steps):
             said.append(
                 "Labels, near copies and outliers: a person decides about these, on the page Data."

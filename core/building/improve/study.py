@@ -103,7 +103,12 @@ class Improvement(Improved):
             Stopped: If somebody asked for the end.
         """
         for step in (self.pace, self.mend, self.augment, self.generate, self.save, self.prove):
-            self.attempt(step)
+            try:
+                self.attempt(step)
+            except Stopped:
+                if self.version is None:  # what was chosen so far stays, though without a proof
+                    self.attempt(self.save)
+                raise
             yield self.record()
 
     # --- Around the steps ---------------------------------------------------------------------------------------------
@@ -196,6 +201,8 @@ class Improvement(Improved):
         if not self.config.augment:
             raise _LeftOut("It was switched off (improve.augment).")
         candidates = self._candidates()
+        if not candidates:
+            raise _LeftOut(f"No chain changes {self.base.medium.title.lower()} in a training.")
         watch = self.limited("augment")
         bench = self._bench()
         room = self.deadline.until(ENDS["augment"])

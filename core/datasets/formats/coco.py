@@ -7,7 +7,6 @@ References:
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,7 +60,7 @@ def parse(data: bytes, pictures: int) -> Sheet | None:
     names = _categories(content["categories"])
     sheet.classes = [*dict.fromkeys(names[id] for id in sorted(names, key=_order))]
     listed = _images(content["images"], sheet)
-    kinds: Counter[str] = Counter()
+    kinds = sheet.kinds
     seen: set[str] = set()
     for position, entry in enumerate(content["annotations"]):
         what = f"annotation {position}"
@@ -84,20 +83,11 @@ def parse(data: bytes, pictures: int) -> Sheet | None:
         elif entry.get("iscrowd") in (1, True):
             kinds["crowd"] += 1
         else:
-            _add(listed[image], names[category], entry, what, sheet, kinds)
+            _add(listed[image], names[category], entry, what, sheet)
         seen.add(id or "")
     if kinds["crowd"]:
         sheet.refuse(
             many(kinds["crowd"], "annotation"), "of crowds: a box around many things is none of one"
-        )
-    if kinds["mask"]:
-        sheet.notes.append(
-            f"{many(kinds['mask'], 'annotation')} hold{'s' * (kinds['mask'] == 1)} a mask (RLE): only the box is used."
-        )
-    if kinds["outline"]:
-        sheet.notes.append(
-            f"{many(kinds['outline'], 'annotation')} hold{'s' * (kinds['outline'] == 1)} an outline: only the box "
-            "around it is used."
         )
     return sheet
 
@@ -108,13 +98,12 @@ def _add(
     entry: dict[str, Any],
     what: str,
     sheet: Sheet,
-    kinds: Counter[str],
 ) -> None:
     outline, given = entry.get("segmentation"), entry.get("bbox")
     if isinstance(outline, dict):
-        kinds["mask"] += 1
-    elif outline:
-        kinds["outline"] += 1
+        sheet.kinds["mask"] += 1
+    elif outline and not (isinstance(outline, list) and _corners(outline, given)):
+        sheet.kinds["outline"] += 1
     if given is None and isinstance(outline, list) and outline:
         given = around(outline)
     elif given is None and isinstance(outline, dict):
@@ -132,6 +121,13 @@ def _add(
         sheet.refuse(what, f"has a box of {width:g} × {height:g} pixels")
     else:
         about.boxes.append(Box(label, left, top, width, height))
+
+
+def _corners(outline: list[Any], box: Any) -> bool:
+    """Tells whether an outline is nothing but the corners of its box, which many programs write."""
+    parts = outline if isinstance(outline[0], list) else [outline]
+    found = around(outline) if len(parts) == 1 and len(parts[0]) == 8 else None
+    return found is not None and found == box
 
 
 def around(outline: list[Any]) -> list[float] | None:

@@ -14,11 +14,10 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from core.datasets.annotated import BoxesConfig, Marked, told
-from core.datasets.annotations import Annotated, Box, Sheet, boxes_of, number, read, text
+from core.datasets.annotations import Annotated, Box, Sheet, number, read, text
 from core.datasets.container import Container, File, Volume
 from core.datasets.formats import formats
 from core.datasets.labels import Malformed
-from core.ground.writing import many
 
 SHAPES = ("rectanglelabels", "polygonlabels", "ellipselabels")
 _MASKS = ("brushlabels", "bitmasklabels", "keypointlabels")
@@ -54,7 +53,7 @@ def parse(data: bytes, pictures: int) -> Sheet | None:
     listed = tasks(data, pictures)
     if listed is None:
         return None
-    sheet, kinds = Sheet(), Counter[str]()
+    sheet = Sheet()
     for what, task in listed:
         file = picture_of(task["data"])
         if not file:
@@ -65,7 +64,7 @@ def parse(data: bytes, pictures: int) -> Sheet | None:
         about = Annotated(file)
         for answer in answers(task):
             for part in answer:
-                _add(about, part, what, sheet, kinds)
+                _add(about, part, what, sheet)
         sheet.pictures.append(about)
     every = (
         name
@@ -73,16 +72,6 @@ def parse(data: bytes, pictures: int) -> Sheet | None:
         for name in (*about.labels, *(b.label for b in about.boxes))
     )
     sheet.classes = sorted(set(every))
-    if kinds["turned"]:
-        sheet.notes.append(
-            f"{boxes_of(kinds['turned'])} {'are' if kinds['turned'] > 1 else 'is'} turned: the upright box around "
-            "it is used."
-        )
-    if kinds["outline"]:
-        sheet.notes.append(
-            f"{many(kinds['outline'], 'outline')} {'were' if kinds['outline'] > 1 else 'was'} drawn: only the box "
-            "around it is used."
-        )
     return sheet
 
 
@@ -162,9 +151,7 @@ def picture_of(data: dict[str, Any]) -> str:
     return ""
 
 
-def _add(
-    about: Annotated, part: dict[str, Any], what: str, sheet: Sheet, kinds: Counter[str]
-) -> None:
+def _add(about: Annotated, part: dict[str, Any], what: str, sheet: Sheet) -> None:
     kind, value = part.get("type"), part.get("value")
     if not isinstance(kind, str) or not isinstance(value, dict):
         sheet.refuse(what, "has an answer without a type or a value")
@@ -182,7 +169,7 @@ def _add(
         about.size = about.size or (int(wide), int(high))
     names = value.get(kind)
     label = text(names[0]) if isinstance(names, list) and names else ""
-    box = _box(kind, value, about.size or (1, 1), kinds)
+    box = _box(kind, value, about.size or (1, 1), sheet.kinds)
     if not label:
         sheet.refuse(what, "has a box without a class")
     elif box is None:

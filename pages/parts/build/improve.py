@@ -124,6 +124,10 @@ def watch(id: str, name: str) -> None:
 def answer(result: Mapping[str, Any]) -> None:
     """Says whether it helps, with before and after side by side."""
     if not result["verdict"]:
+        if result["done"]:
+            st.markdown(
+                "### It was stopped before there was an answer; what was done by then is kept."
+            )
         return
     icon, colour = ANSWERS[result["verdict"]]
     st.markdown(f"### :{colour}[{icon}] {shell.plain(result['sentence'])}")
@@ -179,7 +183,7 @@ def steps(result: Mapping[str, Any]) -> None:
     st.markdown(
         "\n".join(
             [
-                "| | Step | By itself | What came of it | Time |",
+                "| | Step | By\u00a0itself | What came of it | Time |",
                 "|:-:|:--|:--|:--|--:|",
                 *lines,
             ]

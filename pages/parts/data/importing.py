@@ -415,10 +415,11 @@ def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
         + (f", and {many(others, 'other file')}" if others else "")
     )
     about = st.container()
-    for file, why in preview.refused[:_NAMED]:
-        st.caption(shell.plain(f"Left out: {file} {why}"))
+    left = [f"Left out: {shell.plain(f'{file} {why}')}" for file, why in preview.refused[:_NAMED]]
     if others > _NAMED:
-        st.caption(f"… and {others - _NAMED:,} more; all are named after the import.")
+        left.append(f"… and {others - _NAMED:,} more; all are named after the import.")
+    if left:
+        st.caption("  \n".join(left))
     values = controls(preview, knobs, prefix)
     if preview.columns:
         # of a format that keeps patients together, another column can be chosen, and none cannot

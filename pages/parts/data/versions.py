@@ -26,7 +26,7 @@ def draw(dataset: Any) -> None:
         st.markdown("**Add images**")
         shell.go("build", "Mix in augmented, synthetic and adversarial ones")
         terms(dataset)
-        shell.go("build", "Take it away, with a check of every file")
+        shell.go("build", "Take it away, with a check of every file", build__view="take")
 
 
 def differs(dataset: Any) -> None:

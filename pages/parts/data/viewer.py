@@ -213,13 +213,18 @@ def forget(dataset: Any, image: int) -> None:
             "For somebody who withdraws consent. Later imports, builds and exports leave the picture and its near "
             "copies out; models that have learned from it are to be trained again. It cannot be undone here."
         )
-        reason = st.text_input("Reason", key=f"data.item.forget.why.{image}", max_chars=300)
+        typed = f"data.item.forget.why.{image}"
+        st.text_input("Reason", key=typed, max_chars=300)
+
+        def act() -> None:  # what was typed right before the press counts
+            said = st.session_state.get(typed, "")
+            shell.attempt(optout.forget, dataset, [image], said, shell.who())
+
         st.button(
             "Put it on the list",
             key=f"data.item.forget.{image}",
             icon=":material/block:",
-            on_click=shell.attempt,
-            args=(optout.forget, dataset, [image], reason, shell.who()),
+            on_click=act,
         )
 
 

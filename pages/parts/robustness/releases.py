@@ -201,7 +201,7 @@ def _classes(release: Release) -> None:
     figure.update_layout(
         height=240,
         xaxis={"type": "category", "title": {"text": "class"}},
-        yaxis={"title": {"text": "change under attack, points"}},
+        yaxis={"title": {"text": "change under attack, points", "standoff": 14}},
     )
     show.plot(
         figure,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import sys
 from typing import Any
 
 import streamlit as st
@@ -195,6 +197,11 @@ def settings(kind: str, chosen: dict[str, str], medium: Medium) -> dict[str, Any
     return values
 
 
+@st.cache_data(max_entries=64, ttl="1h", show_spinner=False)
+def _pace(kind: str, chosen: str, values: str) -> float | None:
+    return training.pace(kind, json.loads(chosen), json.loads(values))
+
+
 def expected(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
     """Says how long a training will take, and how that is known; nothing where a value is not allowed."""
     try:
@@ -205,6 +212,16 @@ def expected(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
         return (
             "Nothing like it was trained here before: the time left shows after its first seconds."
         )
+    if known.job.shipped and shell.may_change() and "torch" in sys.modules:
+        asked = {
+            name: value
+            for name, value in values.items()
+            if name not in ("train.images", "train.seed")
+        }
+        speed = _pace(kind, json.dumps(chosen), json.dumps(asked, sort_keys=True))
+        if speed:
+            seconds = duration(int(values["train.images"]) / speed)
+            return f"It takes **about {seconds}** by some steps of it on this computer, and what its samples take."
     return (
         f"It takes **about {duration(known.seconds)}** at the pace of {shell.plain(known.job.name)}"
         + ("" if known.alike else ", which had other settings")
