@@ -118,7 +118,8 @@ def sentences(rows: list[GroupShare], right: np.ndarray | None = None) -> list[s
     by: dict[str, list[GroupShare]] = {}
     for row in rows:
         by.setdefault(row.column, []).append(row)
-    for column, of in by.items():
+    for named, of in by.items():
+        column = named.replace("_", " ")
         largest = max(of, key=lambda row: row.n)
         small = [row for row in of if row.share.high * 3 < largest.share.low]
         for row in sorted(small, key=lambda row: row.n)[:3]:
@@ -133,7 +134,7 @@ def sentences(rows: list[GroupShare], right: np.ndarray | None = None) -> list[s
         got = row.accuracy
         if got is not None and got.n >= FEWEST and got.high < whole.low:
             found.append(
-                f"{row.column} {one_line(row.value)}: right in {percent(got.value)} "
+                f"{row.column.replace('_', ' ')} {one_line(row.value)}: right in {percent(got.value)} "
                 f"({percents(*got.interval)}) of {got.n:,}, and in {percent(whole.value)} of all {whole.n:,}."
             )
     return found

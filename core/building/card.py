@@ -21,7 +21,7 @@ from core.building.experiment import proof
 from core.building.version import ORIGINS, provenance
 from core.datasets import SPLITS, Dataset
 from core.ground import sheets
-from core.ground.writing import letters, one_line, percent, percents
+from core.ground.writing import one_line, percent, percents
 
 FIGURES = ".figures"  # the folder of pictures beside the page: hidden, so that no reader takes them for items
 _CLASSES = 60  # that are listed by name
@@ -253,11 +253,26 @@ def _quoted(text: str) -> str:
     return '"' + "".join(map(sign, text)) + '"'
 
 
+_ACTIVE = re.compile(
+    r"[\\`*_{}\[\]<>|#~&$^]|:(?=\S)|(?<=-)-|^[-+=]|(?<=\bwww)\.|(?<=^\d)[.)]", re.IGNORECASE
+)
+
+
+def _words(text: str) -> str:
+    """Writes a text in a line of Markdown that is read letter by letter, here and on the hub, and no more escaped than
+    that needs.
+
+    >>> _words("a|b: <i> https://x.org @you, 50 %")
+    'a\\\\|b: \\\\<i\\\\> https\\\\://x.org @\\u2060you, 50 %'
+    """
+    return _ACTIVE.sub(r"\\\g<0>", one_line(text)).replace("@", "@\u2060")
+
+
 # --- The page, Markdown -----------------------------------------------------------------------------------------------
 
 
 def _body(card: DatasetCard, figures: Iterable[str]) -> Iterator[str]:
-    yield from (f"# {letters(card.name) or 'A dataset'}", "", letters(card.sentence), "")
+    yield from (f"# {_words(card.name) or 'A dataset'}", "", _words(card.sentence), "")
     made = sum(n for name, n in card.origins.items() if name != "real")
     if made:
         total = sum(card.origins.values())
@@ -280,15 +295,15 @@ def _body(card: DatasetCard, figures: Iterable[str]) -> Iterator[str]:
     yield from _proved(card.proofs)
     for key, title in (("drift", "Drift"), ("failures", "Where models fail on it")):
         yield from ("", f"## {title}", "")
-        yield from ([f"- {letters(text)}" for text in card.facts.get(key, ())] or ["Not measured."])
+        yield from ([f"- {_words(text)}" for text in card.facts.get(key, ())] or ["Not measured."])
     yield from ("", "## Terms, and the checks at the door", "")
-    yield f"- Licence: {letters(card.terms['licence']) or 'not known'}"
-    yield f"- Consent of the people shown: {letters(card.terms['consent']) or 'not known'}"
-    yield f"- It leaves for: {letters(card.purpose) or 'not said'}"
+    yield f"- Licence: {_words(card.terms['licence']) or 'not known'}"
+    yield f"- Consent of the people shown: {_words(card.terms['consent']) or 'not known'}"
+    yield f"- It leaves for: {_words(card.purpose) or 'not said'}"
     yield f"- Privacy: {'no bound was promised' if card.privacy['epsilon'] is None else json.dumps(card.privacy)}"
     if card.overrides:
         yield from ("- Overridden at the door, with the reason that was given:",)
-        yield from (f"  - `{name}`: {letters(why)}" for name, why in card.overrides.items())
+        yield from (f"  - `{name}`: {_words(why)}" for name, why in card.overrides.items())
     else:
         yield "- No check at the door was overridden."
     yield from ("", "## How it was made", "", f"- Fingerprint: `{card.fingerprint}`")
@@ -300,7 +315,7 @@ def _body(card: DatasetCard, figures: Iterable[str]) -> Iterator[str]:
         if answer.part != part:
             part = answer.part
             yield from (f"### {part}", "")
-        yield from (f"**{answer.question}** {letters(answer.text)}", "")
+        yield from (f"**{answer.question}** {_words(answer.text)}", "")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -315,7 +330,7 @@ def _counted(counts: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, ...
         return (name, *(f"{n:,}" for n in (*numbers, sum(numbers))))
 
     listed = list(counts.items())
-    yield from (row(letters(name) or "(no name)", [each]) for name, each in listed[:_CLASSES])
+    yield from (row(_words(name) or "(no name)", [each]) for name, each in listed[:_CLASSES])
     if rest := listed[_CLASSES:]:
         yield row(f"{len(rest):,} more", [each for _, each in rest])
     if len(listed) > 1:
@@ -330,7 +345,7 @@ def _grouped(card: DatasetCard) -> Iterator[str]:
     head = ("group", "items", "share of all (95 %)", *(("accuracy (95 %)",) if told else ()), "")
 
     def cells(row: GroupShare) -> Iterator[str]:
-        yield f"{letters(row.column)} {letters(row.value)}"
+        yield f"{_words(row.column)} {_words(row.value)}"
         yield f"{row.n:,}"
         yield f"{percent(row.share.value)} ({percents(*row.share.interval)})"
         if told:
@@ -345,7 +360,7 @@ def _grouped(card: DatasetCard) -> Iterator[str]:
     yield from _table(head, [tuple(cells(row)) for row in card.groups[:_ROWS]])
     if len(card.groups) > _ROWS:
         yield f"\n{len(card.groups) - _ROWS:,} more groups are left out here."
-    yield from (f"\n- {letters(text)}" for text in card.remarks)
+    yield from (f"\n- {_words(text)}" for text in card.remarks)
 
 
 def _proved(proofs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -364,23 +379,23 @@ def _proved(proofs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             ),
             [tuple(_cell(found, cell, robust)) for cell in cells],
         )
-        yield f"\n{letters(str(found.get('verdict') or 'No verdict.'))}\n"
+        yield f"\n{_words(str(found.get('verdict') or 'No verdict.'))}\n"
         worth = [cell["worth"]["sentence"] for cell in cells if cell.get("worth")]
-        yield from (f"- {letters(text)}" for text in worth if text)
+        yield from (f"- {_words(text)}" for text in worth if text)
     if said := proof.agreement(list(map(dict, proofs))):
-        yield f"\n{letters(said)}"
+        yield f"\n{_words(said)}"
 
 
 def _cell(found: Mapping[str, Any], cell: Mapping[str, Any], robust: bool) -> Iterator[str]:
     """Writes one arm at one size: how right it was, and what it changed."""
-    yield letters(str(found.get("arms", {}).get(cell["arm"], cell["arm"])))
+    yield _words(str(found.get("arms", {}).get(cell["arm"], cell["arm"])))
     yield f"{cell['size']:,}"
     yield f"{cell['n']:,}"
     yield f"{cell['mean']:.1f} %"
     yield _effect(cell)
     if robust:
         yield _effect(cell.get("robust") or {})
-    yield letters(str(cell.get("verdict") or "–"))
+    yield _words(str(cell.get("verdict") or "–"))
 
 
 def _effect(cell: Mapping[str, Any]) -> str:

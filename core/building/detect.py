@@ -200,7 +200,7 @@ def _inside(found: Counter[Trace], source: Directory | Archive, one: File) -> in
 
 
 def _entered(found: Counter[Trace], name: str, path: Path | None, data: bytes | None) -> int:
-    """Adds what one file says, a picture or a table of items; gives how many pictures or rows it is."""
+    """Adds what one file says, a picture or a table of items; gives how many pictures it holds."""
     end = name.lower().rpartition(".")[2]
     if read := {"parquet": _parquet, "tar": _tar, "npz": _arrays}.get(end):
         try:
@@ -240,7 +240,7 @@ def _parquet(found: Counter[Trace], source: Any) -> int:
             if isinstance(data, bytes):
                 found.update(traces(data))
                 pictured = True
-    return meta.num_rows if pictured or "origin" in names else 0
+    return meta.num_rows if pictured else 0
 
 
 def _tar(found: Counter[Trace], source: Any) -> int:
@@ -271,7 +271,6 @@ def _tar(found: Counter[Trace], source: Any) -> int:
 
 
 def _arrays(found: Counter[Trace], source: Any) -> int:
-    n = 0
     with zipfile.ZipFile(source) as packed:
         if sum(info.file_size for info in packed.infolist()) > settings().max_unpacked_mb * 2**20:
             return 0
@@ -286,8 +285,7 @@ def _arrays(found: Counter[Trace], source: Any) -> int:
                     arrays[other].astype(str) if other in arrays.files else np.full(len(origin), "")
                 )
                 _rows(found, origin.tolist(), run.tolist())
-                n += len(origin)
-    return n
+    return 0
 
 
 def _rows(found: Counter[Trace], origins: Iterable[Any], runs: Iterable[Any]) -> None:
@@ -316,6 +314,7 @@ def _told(name: str, found: Counter[Trace], items: int) -> Detected:
         made_here = None
     marked = sum(n for each, n in found.items() if each.kind == "xmp")
     columns = [(each, n) for each, n in found.items() if each.kind == "column"]
+    items = max(items, sum(n for _, n in columns))
     not_real = sum(n for each, n in columns if each.says != "real") if columns else None
     sentence = " ".join(_said(found, items, marked, not_real, run, job)) if found else _NOTHING
     return Detected(name, made_here, run, marks, sentence, items, marked, not_real)

@@ -95,12 +95,14 @@ def stated(text: str) -> bool:
 
 
 def find(text: str) -> Licence | None:
-    """Finds a licence by its SPDX id; capitals do not count, and a space is as good as a dash. None if there is none.
+    """Finds a licence by its SPDX id, before a comma if there is one; None if there is none.
+
+    Capitals do not count, and a space is as good as a dash.
 
     >>> find("cc by 4.0").id
     'CC-BY-4.0'
     """
-    name = re.sub(r"[\s_]+", "-", text.strip())
+    name = re.sub(r"[\s_]+", "-", text.partition(",")[0].strip())
     if name.lower().startswith(OWN.lower()) and len(name) > len(OWN):
         return Licence(name, None)
     return _KNOWN.get(name.lower())

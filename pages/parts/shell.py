@@ -291,9 +291,16 @@ def empty(reason: str, icon: str = ":material/image_search:") -> Iterator[None]:
         yield
 
 
-def go(name: str, label: str, icon: str = ":material/arrow_forward:") -> None:
-    """Offers the next step: a link to another page that keeps the chosen run and dataset."""
-    st.page_link(PAGES / f"{name}.py", label=label, icon=icon)
+def go(name: str, label: str, icon: str = ":material/arrow_forward:", **query: str) -> None:
+    """Offers the next step: a link to another page that keeps the chosen run and dataset.
+
+    Args:
+        name: Of the page.
+        label, icon: As they are shown.
+        query: What the address says there, with ``__`` for the dots: ``build__view="take"``.
+    """
+    asked = {key.replace("__", "."): value for key, value in query.items()}
+    st.page_link(PAGES / f"{name}.py", label=label, icon=icon, query_params=asked or None)
 
 
 @contextmanager

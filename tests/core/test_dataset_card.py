@@ -143,6 +143,7 @@ def test_licences_are_found_by_their_id_and_the_nearest_is_named():
     )
     assert licences.LICENCES["CC-BY-NC-SA-4.0"].commercial is False
     assert licences.find("mine") is None
+    assert licences.find("Apache-2.0, drawn by this program") is licences.LICENCES["Apache-2.0"]
     assert "Did you mean 'CC-BY-SA-4.0'?" in licences.nearest("CC-BY-SA-4")
     assert licences.find("LicenseRef-hospital") == licences.Licence("LicenseRef-hospital", None)
     of = licences.LICENCES

@@ -15,7 +15,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from core import __main__, jobs, latent, runs
-from core.building import detect
+from core.building import archive, detect, door
+from core.building.export import ALL, export
 from core.building.marks import mark
 from core.catalog import UserError
 from core.ground import sheets, xmp
@@ -165,3 +166,29 @@ def test_the_command_says_it_of_each_file(tmp_path, gallery, capsys):
     assert (second["made_here"], second["marks"]) == (None, [])
     assert __main__.main(["detect", files[1]]) == 0
     assert "Nothing is known of it" in capsys.readouterr().out
+
+
+def test_every_own_export_is_found_marked_whole_with_its_run(toy, tmp_path, gallery):
+    base = toy(30)
+    made = np.arange(30) >= 20
+    columns = {
+        "origin": np.where(made, np.where(np.arange(30) < 27, "synthetic", "augmented"), "real"),
+        "run": np.where(np.arange(30) < 27, np.where(made, GAN, ""), ""),
+        "parent": np.where(np.arange(30) >= 27, 15, -1),
+    }
+    terms = {"licence": "CC0-1.0", "consent": "not needed"}
+    dataset = dataclasses.replace(base, attributes=columns, terms=terms)
+    config, out = door.DoorConfig(near=False), tmp_path / "out"
+    export(dataset, ALL.split(","), out, config=config, overrides={"seen": "drawn by this test"})
+    archive(dataset, tmp_path / "whole.zip")
+    found = [detect.file(path) for path in (*sorted(out.iterdir()), tmp_path / "whole.zip")]
+    assert len(found) == 7
+    for each in found:
+        arrays = each.file.endswith(
+            "npz"
+        )  # which cannot carry a mark, but name the origin of each row
+        assert (each.items, each.marked) == (30, 0 if arrays else 10), each.file
+        assert each.not_real == (None if each.file.endswith("coco") else 10), each.file
+        assert (each.made_here, each.run) == (True, GAN)
+    text = (out / "parquet" / "README.md").read_text("utf-8")
+    assert "  - `seen`: drawn by this test" in text

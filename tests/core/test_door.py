@@ -201,10 +201,19 @@ def test_a_child_of_a_held_out_item_and_a_run_that_is_gone_are_refused(base, set
     assert "may have seen all of them" in refused.sentence
 
 
+def test_what_cannot_say_how_it_was_made_is_named_with_its_reason(base):
+    nameless = with_rows(base, origin=([30], "synthetic"))
+    (refused,) = door.check(nameless.dataset, nameless.config)
+    assert "item 30 is synthetic and names no run" in refused.sentence
+    odd = with_rows(base, origin=([31, 32], "drawn"))
+    (refused,) = door.check(odd.dataset, odd.config)
+    assert "item 31 names the origin 'drawn', which is none of real, augmented" in refused.sentence
+
+
 def test_what_was_not_looked_for_is_said(base):
     said: dict[str, str] = {}
     assert door.check(base, DoorConfig(near=False), unlooked=said) == []
-    assert said == {"near": "Not looked for, as asked."}
+    assert said == {"near": "not looked for here."}
 
 
 def test_ten_thousand_images_are_asked_in_a_second():

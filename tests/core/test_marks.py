@@ -103,8 +103,13 @@ def test_forged_metadata_is_nothing_known_and_costs_nothing():
         return plain[:33] + size + content + zlib.crc32(content).to_bytes(4, "big") + plain[33:]
 
     bomb = b'<!DOCTYPE a [<!ENTITY b "bbbbbbbb"><!ENTITY c "&b;&b;">]><a>&c;</a>'
+    said = xmp.write(plain, xmp.made_by(RUN))
+    honest = said[said.index(b"<?xpacket") : said.index(b'<?xpacket end="r"?>')]
+    declared = honest.replace(b"<x:xmpmeta", b'<!DOCTYPE x [<!ENTITY b "b">]><x:xmpmeta', 1)
+    assert xmp.read(with_text(honest)) == xmp.made_by(RUN)
     forged = [
         with_text(bomb),
+        with_text(declared),
         with_text(b"<a>" * 200_000),
         with_text(b"\xff\xfe no xml"),
         with_text(zlib.compress(b" " * 50_000_000), b"\1"),

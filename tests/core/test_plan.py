@@ -219,7 +219,7 @@ def test_a_slice_and_a_reason_go_with_every_item(toy):
     made, _, _ = building.build(plan, dataset=dressed)
     assert made.attributes is not None
     parents = made.attributes["parent"][60:]
-    assert hat[parents].all() and (made.y[60:] == 1).all() and len(parents) == 9
+    assert hat[parents].all() and (np.asarray(made.y)[60:] == 1).all() and len(parents) == 9
     assert np.isin(parents, dressed.splits["train"]).all()
     assert {json.loads(said)["why"] for said in made.attributes["parameters"][60:]} == {"rare"}
 
@@ -238,7 +238,7 @@ def test_real_items_of_another_set_join_without_what_is_known_or_held_out(toy):
     keys = datasets.digests(np.asarray(made.x))
     assert len(set(keys.tolist())) == len(keys)  # nothing twice
     assert np.array_equal(made.x[made.splits["test"]], base.x[base.splits["test"]])
-    assert record["by_origin"]["class 0"]["real"] == 5 + (made.y[30:] == 0).sum()
+    assert record["by_origin"]["class 0"]["real"] == 5 + (np.asarray(made.y)[30:] == 0).sum()
 
 
 def test_adversarial_items_fool_keep_their_labels_and_stay_within_eps(trained):
@@ -256,7 +256,7 @@ def test_adversarial_items_fool_keep_their_labels_and_stay_within_eps(trained):
     assert made.attributes is not None
     parents = made.attributes["parent"][n:]
     assert np.isin(parents, digits.splits["train"]).all()
-    assert (made.y[n:] == 1).all() and (digits.y[parents] == 1).all()
+    assert (np.asarray(made.y)[n:] == 1).all() and (np.asarray(digits.y)[parents] == 1).all()
     moved = np.abs(made.x[n:].astype(int) - digits.x[parents].astype(int))
     assert 0 < moved.max() <= 4  # 0.25 of 16 levels
     opened = runs.open_model(jobs.get(trained.runs["classifier"]))
@@ -282,7 +282,7 @@ def test_a_training_keeps_digests_of_what_it_learns_from_and_a_child_those_of_it
     assert not known.seen(keys[digits.splits["test"]]).any()
     (run.path / fitted.FILE).unlink()  # as of an older run: from its dataset
     old = fitted.of(jobs.get(run.id))
-    assert np.array_equal(old.train, known.train) and old.known
+    assert np.array_equal(np.asarray(old.train), np.asarray(known.train)) and old.known
     record = json.loads((run.path / "run.json").read_text())
     record["dataset"]["fingerprint"] = "0"
     (run.path / "run.json").write_text(json.dumps(record))
@@ -385,10 +385,28 @@ def test_an_import_leaves_out_what_is_on_the_list(toy, tmp_path):
     assert isinstance(brought.x, np.memmap)
 
 
+def test_a_column_of_an_import_that_is_only_called_like_lineage_tells_nothing(toy):
+    from core.building import origins, provenance
+
+    known = {
+        "parent": np.array(["mother"] * 60),
+        "seed": np.full(60, 0.5),
+        "origin": np.zeros(60, int),
+    }
+    dataset = datasets.assemble(
+        toy(60).x, toy(60).y, toy(60).classes, toy(60).splits, attributes=known, name="toy"
+    )
+    columns = provenance(dataset)
+    assert (columns["parent"] == -1).all() and (columns["seed"] == -1).all()
+    assert origins(dataset)["real"] == 60
+    made, _, _ = building.build(plan_of(dataset, augmented(each=1)), dataset=dataset)
+    assert provenance(made)["parent"].tolist()[60:] == [20, 21]
+
+
 def test_what_leaves_later_leaves_without_it_and_with_its_plan(toy, tmp_path):
     dataset = datasets.save("toy", toy(60))
     made, _, _ = building.build(Plan.of({"dataset": "toy", "sources": [augmented(each=2)]}))
-    listed.forget(dataset, [int(made.attributes["parent"][60])], "asked")
+    listed.forget(dataset, [int(building.provenance(made)["parent"][60])], "asked")
     reasons = dict.fromkeys(["licence", "consent"], "a test")
     record = building.export(made, ["npz"], tmp_path / "out", overrides=reasons)
     assert record["left_out"] >= 1 and record["images"] == 64 - record["left_out"]

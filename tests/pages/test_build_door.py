@@ -27,7 +27,7 @@ def test_digits_may_go_out_and_their_card_is_shown(visit):
     assert "It may go out: 11 checks found nothing." in seen.texts("success")
     body = seen.texts("markdown")
     assert "Near copies" not in body
-    assert "Not looked for, as asked." in body.replace("\\", "")
+    assert "not looked for here." in body.replace("\\", "")
     assert "Licence: CC BY 4" in body
     assert seen.widget("build.card").label == "README.md"
 

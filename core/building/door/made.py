@@ -20,7 +20,7 @@ def mark(leaving: Leaving) -> Found:
     if len(rows):
         first = int(rows[0])
         why = (
-            f"names the origin {origin[first]!r:.40}, which is none of {', '.join(ORIGINS)}"
+            f"names the origin {str(origin[first])!r:.40}, which is none of {', '.join(ORIGINS)}"
             if unknown[first]
             else "is synthetic and names no run"
             if nameless[first]

@@ -7,7 +7,7 @@ import numpy as np
 from core.building import licences
 from core.building.door.leaving import Found, Leaving, checks
 
-_WHERE = "on the page Data, with Versions, under Licence and consent"
+_WHERE = "under Licence and consent on the page Build, Take away"
 
 
 @checks.add("licence", "Licence unknown", order=1, fine="Its licence is known")

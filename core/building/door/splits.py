@@ -45,11 +45,11 @@ def near(leaving: Leaving) -> Found:
     dataset = leaving.dataset
     if "inspection" not in dataset.medium.parts:
         leaving.unlooked["near"] = (
-            f"Not looked for among {dataset.medium.title.lower()}, only among images."
+            f"not looked for among {dataset.medium.title.lower()}, only among images."
         )
         return
     if not leaving.config.near:
-        leaving.unlooked["near"] = "Not looked for, as asked."
+        leaving.unlooked["near"] = "not looked for here."
         return
     if not leaving.held.any() or leaving.held.all():
         return

@@ -59,18 +59,16 @@ def asked(dataset: Any) -> str:
             f"**It may go out: {looked} checks found nothing.**", icon=":material/check_circle:"
         )
     lines = []
-    for entry in sorted(door.ordered(), key=lambda entry: entry.name not in found):
-        refusal = found.get(entry.name)
-        if refusal is not None:
-            lines.append(
+    for entry in door.ordered():
+        if (refusal := found.get(entry.name)) is not None:
+            st.markdown(
                 f":red[:material/block:] **{entry.title}.** {shell.plain(refusal.sentence)}"
             )
             if 0 < refusal.count < len(dataset):
-                st.markdown(lines.pop())
                 examples(dataset, refusal)
         elif entry.name in unlooked:
             lines.append(
-                f":gray[:material/remove:] {entry.fine}: {shell.plain(unlooked[entry.name])}"
+                f":gray[:material/remove:] {entry.title}: {shell.plain(unlooked[entry.name])}"
             )
         else:
             lines.append(f":green[:material/check:] {entry.fine}")

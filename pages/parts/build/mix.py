@@ -46,13 +46,14 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
             "The gate: what a synthetic item has to pass", icon=":material/filter_alt:"
         ):
             gate = form.flat({f"{KEY}.gate": GateConfig})[f"{KEY}.gate"]
+            overrides = _overrides()
     record = {
         "dataset": {"name": name, "config": dict(prepared)},
         "sources": sources,
         "budget": budget,
         "seed": seed,
         "gate": gate,
-        "overrides": st.session_state.get(f"{KEY}.overrides", {}),
+        "overrides": overrides,
     }
     with right:
         st.markdown("**Training images by class and origin**")
@@ -239,6 +240,20 @@ def _options(kind: str, dataset: Any, name: str) -> dict[str, str]:
     return {"": "of this dataset"} | {other: datasets.describe(other).title for other in others}
 
 
+def _overrides() -> dict[str, str]:
+    """Asks why a model may be used of which nobody knows what it has seen; keeps what else a plan overrides."""
+    rest = dict(st.session_state.get(f"{KEY}.overrides", {}))
+    seen = st.text_input(
+        "Why a model may be used whose own data are not known",
+        key=f"{KEY}.seen",
+        placeholder="asked for only if it is so",
+        max_chars=300,
+        help="A model that was brought, or whose dataset is gone, may have seen what is held out here. The reason is "
+        "kept in the plan, and in the card of the dataset.",
+    )
+    return rest | ({"seen": seen} if seen else {})
+
+
 def _limits() -> tuple[int | None, int]:
     with st.container(horizontal=True):
         budget = st.number_input(
@@ -362,7 +377,9 @@ def take(file: Any, name: str) -> None:
     st.session_state[f"{KEY}.budget"] = plan.budget
     st.session_state[f"{KEY}.seed"] = plan.seed
     st.session_state[f"{KEY}.name"] = plan.name
-    st.session_state[f"{KEY}.overrides"] = dict(plan.overrides)
+    overrides = dict(plan.overrides)
+    st.session_state[f"{KEY}.seen"] = overrides.pop("seen", "")
+    st.session_state[f"{KEY}.overrides"] = overrides
     st.session_state["_done"] = f"The plan is open: {many(len(plan.sources), 'source')}."
 
 
