@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=40, help="of the first pair")
     parser.add_argument("--classes", nargs="*", help="those that are starved in every pair")
+    parser.add_argument("--pipeline", help="the chain (default: the usual one of the dataset)")
     parser.add_argument("--source", nargs="*", default=["both", "augmented"])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -72,7 +73,7 @@ def main() -> None:
         values, chain = DATA[name]
         whole = datasets.load(name, values)
         for source in arguments.source:
-            compared(name, whole, source, chain, arguments)
+            compared(name, whole, source, arguments.pipeline or chain, arguments)
 
 
 def compared(name: str, whole: Dataset, source: Any, chain: str, arguments: Any) -> None:
@@ -113,7 +114,7 @@ def compared(name: str, whole: Dataset, source: Any, chain: str, arguments: Any)
         )
     conditions = (
         f"n = {arguments.pairs} pairs, each with 2 classes starved to {FEW} images, budget {arguments.budget} in "
-        f"{arguments.rounds} rounds, {len(trial.trial.test)} test images, {arguments.steps} steps"
+        f"{arguments.rounds} rounds, chain {chain}, {len(trial.trial.test)} test images, {arguments.steps} steps"
     )
     for where, pairs in reached.items():
         for arm, against in (("adaptive", "uniform"), ("adaptive", "real"), ("uniform", "real")):

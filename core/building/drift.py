@@ -135,7 +135,7 @@ class Drift:
         n = " and ".join(f"{n:,}" for n in self.whole.n)
         how = (
             f"a classifier tells them apart with an AUC of {auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}] "
-            f"(0.5 is chance), KID {kid.value:.3f} [{kid.low:.3f}, {kid.high:.3f}], n = {n}"
+            f"(0.5 is chance), KID {three(kid.value)} [{three(kid.low)}, {three(kid.high)}], n = {n}"
         )
         if not self.whole.moved:
             return f"No drift can be seen from {self.a} to {self.b}: {how}."
@@ -390,6 +390,11 @@ def _looks(x: Tensor, pictures: bool) -> np.ndarray:
     return torch.cat(parts, 1).double().numpy()
 
 
+def three(distance: float) -> str:
+    """Writes a distance with three digits behind the point, 0.000 for what is nothing."""
+    return f"{round(distance, 3) + 0.0:.3f}"
+
+
 def told(found: Drift) -> list[str]:
     """Writes a comparison in lines."""
     lines = [found.sentence]
@@ -399,7 +404,7 @@ def told(found: Drift) -> list[str]:
             continue
         lines.append(
             f"  {each.name}: AUC {each.auc.value:.2f} [{each.auc.low:.2f}, {each.auc.high:.2f}], KID "
-            f"{each.kid.value:.3f} [{each.kid.low:.3f}, {each.kid.high:.3f}], n = {each.n[0]} and {each.n[1]}"
+            f"{three(each.kid.value)} [{three(each.kid.low)}, {three(each.kid.high)}], n = {each.n[0]} and {each.n[1]}"
         )
     if found.shares is not None and math.isfinite(found.shares.value):
         ends = f"[{percent(found.shares.low)}, {percent(found.shares.high)}]"

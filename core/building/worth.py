@@ -9,7 +9,7 @@ import numpy as np
 
 from core.building.axes import real_part
 from core.building.coverage import FEWEST
-from core.building.drift import DriftConfig, points_of
+from core.building.drift import DriftConfig, points_of, three
 from core.building.glance import glance
 from core.catalog import UserError
 from core.datasets import Dataset
@@ -95,7 +95,7 @@ def _best(rows: list[dict[str, Any]]) -> str:
         mine = sorted((row for row in rows if row["on"] == on), key=lambda row: row["kid"]["value"])
         best, next_one = mine[0], mine[1]
         apart = best["kid"]["high"] < next_one["kid"]["low"]
-        said = f"KID {best['kid']['value']:.3f}, real images {best['floor']['value']:.3f}"
+        said = f"KID {three(best['kid']['value'])}, real images {three(best['floor']['value'])}"
         sentences.append(
             f"On {on}, best is the model {best['title']} ({said})."
             if apart

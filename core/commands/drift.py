@@ -49,8 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
         for row in worth["rows"] if worth else []:
             kid, floor = row["kid"], row["floor"]
             lines.append(
-                f"{row['title']}, on {row['on']}: KID {kid['value']:.3f} [{kid['low']:.3f}, {kid['high']:.3f}], "
-                f"real images {floor['value']:.3f}, n = {row['n']:,}"
+                f"{row['title']}, on {row['on']}: KID {drift.three(kid['value'])} "
+                f"[{drift.three(kid['low'])}, {drift.three(kid['high'])}], "
+                f"real images {drift.three(floor['value'])}, n = {row['n']:,}"
             )
         lines += [worth["sentence"]] if worth else []
     show(arguments, result, lines)

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core import datasets, jobs, kinds
-from core.building.drift import Drift, DriftConfig
+from core.building.drift import Drift, DriftConfig, three
 from core.datasets import Dataset
 from core.ground.cache import Cache
 from core.ground.writing import percent
@@ -168,7 +168,7 @@ def listed(found: Drift) -> None:
             "AUC": each.auc.value if each.auc else None,
             "AUC, 95 %": f"{each.auc.low:.2f} to {each.auc.high:.2f}" if each.auc else each.why,
             "KID": each.kid.value if each.kid else None,
-            "KID, 95 %": f"{each.kid.low:.3f} to {each.kid.high:.3f}" if each.kid else None,
+            "KID, 95 %": f"{three(each.kid.low)} to {three(each.kid.high)}" if each.kid else None,
             "n": f"{each.n[0]:,} and {each.n[1]:,}",
         }
         for each in (found.whole, *found.classes)
@@ -242,14 +242,20 @@ def watch(id: str) -> None:
     if not result or not result["worth"]:
         return
     worth = result["worth"]
+    st.caption(
+        shell.plain(
+            f"{worth['name']}, for {result['a']} and {result['b']}; continued and retrained with "
+            f"{worth['images']:,} images."
+        )
+    )
     st.markdown(f"**{shell.plain(worth['sentence'])}**")
     rows = [
         {
             "model": row["title"],
             "on": row["on"],
-            "KID": row["kid"]["value"],
-            "95 %": f"{row['kid']['low']:.3f} to {row['kid']['high']:.3f}",
-            "real images": row["floor"]["value"],
+            "KID": round(row["kid"]["value"], 3) + 0.0,
+            "95 %": f"{three(row['kid']['low'])} to {three(row['kid']['high'])}",
+            "real images": round(row["floor"]["value"], 3) + 0.0,
             "n": row["n"],
         }
         for row in worth["rows"]
@@ -262,8 +268,5 @@ def watch(id: str) -> None:
         column_config={"KID": number, "real images": number},
         alt="Distance of each model's samples to the held-out images of both sides",
     )
-    st.caption(
-        f"KID, lower is better; {shell.plain(worth['name'])}, continued and retrained with {worth['images']:,} images. "
-        f"{shell.plain(result['b'])} is the other side of this measurement."
-    )
+    st.caption("KID, lower is better; beside it that of real training images of the same side.")
     job.take(mine, KEY)
