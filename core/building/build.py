@@ -24,6 +24,7 @@ from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import many
 
 WHY: Mapping[str, str] = {**REASONS, "harmless": "recognised all the same"}
+_LINEAGE = 1000  # bytes that it takes to say where an item comes from
 SHOWN = 64  # rejected items that are kept to look at, in all
 
 
@@ -109,7 +110,7 @@ def _built(
     start = _chosen(plan, _split(plan, without(dataset)))
     wanted, mix = plan.wanted(dataset), _Mix()
     adding = [i for i, source in enumerate(plan.sources) if plan.adds(source)]
-    size = sum(int(wanted[i].clip(0).sum()) for i in adding) * dataset.x[:1].nbytes
+    size = sum(int(wanted[i].clip(0).sum()) for i in adding) * (dataset.x[:1].nbytes + _LINEAGE)
     settings().allow_disk((size + dataset.x.nbytes) / 2**20)
     for place, i in enumerate(adding):
         source = plan.sources[i]
@@ -352,7 +353,7 @@ def expected(plan: Plan, dataset: Dataset) -> dict[str, Any]:
             notes.append(
                 f"{makers.get(source.kind).title}: at most {plan.gate.tries} are drawn for each, so there may be fewer."
             )
-    megabytes = (len(start) + total) * dataset.x[:1].nbytes / 2**20
+    megabytes = ((len(start) + total) * dataset.x[:1].nbytes + total * _LINEAGE) / 2**20
     return {
         "by_origin": table,
         "images": len(start) + total,

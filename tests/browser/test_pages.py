@@ -32,7 +32,8 @@ def test_page_opens_quietly_and_talks_to_nobody_else(gallery, screen, page):
     # of 1280; the page's own style is there a moment later
     screen.until(lambda: screen.key("shell.header").bounding_box()["width"] >= 970, 10)
     pictures = screen.page.locator("canvas[data-drawn]")
-    expect(pictures.first).to_be_visible()
+    if page != "build":  # which shows what it has made, and nothing was made yet
+        expect(pictures.first).to_be_visible()
     for picture in pictures.all():
         assert picture.get_attribute("aria-label")
     fits = "document.querySelector('[data-testid=stMain]').scrollWidth <= innerWidth"

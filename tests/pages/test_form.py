@@ -8,6 +8,7 @@ import pytest
 
 from core import datasets, kinds
 from core.catalog import Config, knob
+from core.datasets.formats import formats
 from core.models import families
 
 CHOICES = [("train", {"dataset": "digits", "family": name}) for name in families.names()]
@@ -60,12 +61,9 @@ def test_the_latent_page_draws_the_sampling_parameters(visit, trained, name):
 
 def test_a_path_on_the_server_is_never_offered(visit):
     seen = visit("data", **{"data.view": "bring"})
-    later = {
-        "reading",
-        "training",
-        "range",
-        "group",
-    }  # what an upload leaves open is asked when it is there
+    # what an upload leaves open is asked when it is there, and what its format does
+    later = {"reading", "training", "range", "group"}
+    later |= {name for each in formats for name in each.config.knobs()}
     for parameter in datasets.config_of("folder").knobs().values():
         offered = not parameter.path and parameter.name not in later
         assert bool(seen.all(f"data.folder.{parameter.name}")) == offered

@@ -75,9 +75,10 @@ def choose(dataset: Any, name: str, values: Mapping[str, Any]) -> None:
     every = sorted(layouts, key=lambda each: each.order)
     able = [each for each in every if not each.refuses(dataset)]
     st.markdown("**Layouts**")
+    options = [each.name for each in able]
     chosen = st.pills(
         "Layouts",
-        [each.name for each in able],
+        options,
         selection_mode="multi",
         default=["parquet" if len(able) > 1 else able[0].name],
         format_func=lambda key: layouts.get(key).title,

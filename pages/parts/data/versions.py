@@ -24,7 +24,7 @@ def draw(dataset: Any) -> None:
             differs(dataset)
     with right:
         st.markdown("**Add images**")
-        shell.go("build", "Mix in augmented, synthetic and adversarial ones")
+        shell.go("build", "Mix in augmented, synthetic and adversarial ones", build__view="mix")
         terms(dataset)
         shell.go("build", "Take it away, with a check of every file", build__view="take")
 
