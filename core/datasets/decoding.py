@@ -64,28 +64,33 @@ def write(
     """
     limit = settings().max_megapixels
 
-    def start(picture: Picture) -> Callable[[], Decoded | str]:
+    def start(picture: Picture) -> Callable[[], tuple[Decoded, bytes] | str]:
         try:
             data = content(source, picture.file)
         except Refused as reason:
             refusal = str(reason)
             return lambda: refusal
-        return lambda: decode(data, config.size, config.channels, config.fit, limit, span)
+
+        def made() -> tuple[Decoded, bytes] | str:
+            decoded = decode(data, config.size, config.channels, config.fit, limit, span)
+            return decoded if isinstance(decoded, str) else (decoded, digest(decoded.pixels))
+
+        return made
 
     written = Written()
     seen: dict[int, set[bytes]] = {0: set(), 1: set(), 2: set()}
     channels = 3 if config.channels == "colour" else 1
     with PixelFile(file, (channels, config.size, config.size)) as pixels:
-        for done, (picture, decoded) in enumerate(_ahead(pictures, start), 1):
+        for done, (picture, made) in enumerate(_ahead(pictures, start), 1):
             watch.count("Reading", done, len(pictures), "pictures")
-            if isinstance(decoded, str):
-                written.refused.append((picture.file.name, decoded))
+            if isinstance(made, str):
+                written.refused.append((picture.file.name, made))
                 continue
+            decoded, key = made
             image = decoded.pixels
             written.metadata[decoded.metadata] += 1
             if written.brightest <= 1 and not picture.header.deep:
                 written.brightest = max(written.brightest, int(image.max()))
-            key = digest(image)
             if any(key in seen[later] for later in range(picture.split + 1, 3)):
                 written.repeated += 1
                 continue

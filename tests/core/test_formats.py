@@ -203,11 +203,10 @@ def test_a_forged_parquet_file_is_a_sentence(tmp_path, monkeypatch, name, said):
 def test_one_large_value_that_a_million_rows_name_is_held_once(tmp_path):
     value = np.random.default_rng(0).bytes(2**20)
     column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(50_000, np.int32)), [value])
+    made = pa.table({"image": column})
     file = shard(
-        tmp_path,
-        "x.parquet",
-        pa.table({"image": column.cast(pa.dictionary(pa.int32(), pa.binary()))}),
-    )
+        tmp_path, "x.parquet", made, store_schema=False
+    )  # which says that it is a dictionary
     before = pa.total_allocated_bytes()
     with opened(FolderConfig.of({"path": str(file)})) as source:
         assert len(source.files) == 50_000

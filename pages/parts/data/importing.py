@@ -34,7 +34,7 @@ LABELS = {
     "classes": "by the folders",
     "none": "none",
 }
-WAYS = {"files": "Pictures or a ZIP", "folder": "A folder", "camera": "Camera"}
+WAYS = {"files": "Files or a ZIP", "folder": "A folder", "camera": "Camera"}
 OF_UPLOAD = {"reading", "training", "range", "group"}  # what is asked beside what was understood
 # what means something only after another choice
 AFTER = {
@@ -196,11 +196,13 @@ def sent(way: str, title: str) -> Upload | None:
         label_visibility="collapsed",
         disabled=not shell.may_change(),
     )
+    titles = [each.title for each in formats]
     st.caption(
         "Folders inside become classes or splits. Thousands of pictures come faster as a ZIP."
         if whole
         else "A ZIP keeps its folders. Loose pictures are one set without classes, unless labels.csv is with them. "
-        f"Also read: {', '.join(each.title for each in formats)}; several files of a set together."
+        f"Also read: {', '.join(title for title in titles if not title.startswith('A '))}; several files of a set "
+        "together."
     )
     if not files:
         return None
@@ -316,11 +318,14 @@ def reading_of(preview: datasets.Preview, key: str) -> dict[str, Any]:
     chosen = kinds[0]
     if len(kinds) > 1:
         chosen = st.radio(
-            "How the folders are read",
+            "What says the classes" if preview.format else "How the folders are read",
             kinds,
             index=kinds.index(preview.taken) if preview.taken in kinds else 0,
             key=key,
-            format_func=lambda kind: READINGS[kind] + (" (found)" if kind == preview.taken else ""),
+            format_func=lambda kind: (
+                ("By the file" if preview.format and kind == "file" else READINGS[kind])
+                + (" (found)" if kind == preview.taken else "")
+            ),
             captions=[shell.plain(reading["sentence"]) for reading in preview.readings],
         )
     reading = next(reading for reading in preview.readings if reading["kind"] == chosen)
@@ -430,7 +435,8 @@ def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
     reading = typed[0] if typed else reading_of(preview, key)
     values["reading"] = reading["kind"]
     with about:
-        facts(preview, reading, "as you typed them" if typed else LABELS[reading["kind"]])
+        by = "by the file" if preview.format and reading["kind"] == "file" else ""
+        facts(preview, reading, "as you typed them" if typed else by or LABELS[reading["kind"]])
     if (wrong and st.session_state.get(f"{prefix}.training")) or any(
         folder["taken_as"] in datasets.SPLITS for folder in reading["folders"]
     ):

@@ -196,6 +196,8 @@ def decide(dataset: Any, image: int) -> None:
 
 def forget(dataset: Any, image: int) -> None:
     """Offers to put a picture on the list of what must not be used, or says that it is there and since when."""
+    from core import runs
+    from core.building.optout import retrain
     from core.datasets import optout
 
     with shell.guard():
@@ -205,6 +207,9 @@ def forget(dataset: Any, image: int) -> None:
                 f":material/block: Must not be used any more: {shell.plain(entry.reason)} ({day(entry.when)}). Later "
                 "imports, builds and exports leave it out."
             )
+            if again := [shell.called(run) for run in runs.listing() if retrain(run)]:
+                more = f" and {len(again) - 5:,} more" if len(again) > 5 else ""
+                st.caption(f"To be trained again: {shell.plain(', '.join(again[:5]))}{more}.")
             return
     with st.popover(
         "Must not be used any more", icon=":material/block:", disabled=not shell.may_change()
