@@ -126,7 +126,8 @@ def compared(name: str, whole: Dataset, source: Any, chain: str, arguments: Any)
             said = f"{gain['effect']:+.1f} points"
             if gain["low"] is not None:
                 said += f" [{gain['low']:+.1f}, {gain['high']:+.1f}]"
-            row(f"{name}, {arm} against {against}, {source} items, {where}: {said}", conditions)
+            items = f"{source} items" + (f" by {chain}" if arguments.pipeline else "")
+            row(f"{name}, {arm} against {against}, {items}, {where}: {said}", conditions)
     print(f"  {dict(notes)}", flush=True)
 
 

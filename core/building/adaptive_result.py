@@ -125,9 +125,10 @@ def _notes(trial: Adaptive, pairs: Sequence[Mapping[str, Any]]) -> list[str]:
     )
     stopped = [len(pair["rounds"]) for pair in pairs if pair["stopped"]]
     if stopped:
+        spent = " to ".join(dict.fromkeys(str(end(stopped)) for end in (min, max)))
         notes.append(
-            f"{len(stopped)} of {many(len(pairs), 'pair')} stopped early, after {min(stopped)} to {max(stopped)} "
-            "rounds: two of them brought no gain beyond chance. Equal shares got as many images as were spent."
+            f"{len(stopped)} of {many(len(pairs), 'pair')} stopped early, after {spent} rounds: two "
+            "of them brought no gain beyond chance. Equal shares got as many images as were spent."
         )
     missing = {
         arm: sum(pair["added"][arm]["missing"] for pair in pairs) for arm in ("uniform", "adaptive")

@@ -33,9 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
     lines = []
     for pair in result.get("each", [])[:1]:
         lines += [
-            f"Round {row['round']}: {row['valid']:.1f} % of valid right, {row['gain']:+.1f} "
+            f"Round {row['round']}: {row['valid']:.1f} % of valid right, surer by {row['gain']:+.1f} "
             f"[{row['low']:+.1f}, {row['high']:+.1f}]; asked for "
-            + ", ".join(f"{n} {name}" for name, n in row["asked"].items() if n)
+            + ", ".join(f"{name}: {n}" for name, n in row["asked"].items() if n)
             for row in pair["rounds"]
         ]
     for gain in result.get("gains", []):

@@ -98,9 +98,9 @@ def watch(id: str, dataset: Dataset, name: str, prepared: Mapping[str, Any]) -> 
                     {
                         "round": row["round"],
                         "valid right": row["valid"],
-                        "gain": f"{row['gain']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})",
+                        "surer by": f"{row['gain']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})",
                         "asked for": ", ".join(
-                            f"{n} {name}" for name, n in row["asked"].items() if n
+                            f"{name}: {n}" for name, n in row["asked"].items() if n
                         ),
                     }
                     for row in first["rounds"]
@@ -110,7 +110,13 @@ def watch(id: str, dataset: Dataset, name: str, prepared: Mapping[str, Any]) -> 
         ),
         hide_index=True,
         key=f"{KEY}.rounds",
-        column_config={"valid right": st.column_config.NumberColumn(format="%.1f %%")},
+        column_config={
+            "valid right": st.column_config.NumberColumn(format="%.1f %%"),
+            "surer by": st.column_config.TextColumn(
+                help="How much more probable the right class has become on held-out images, in points, with the "
+                "interval of 95 %; two rounds whose interval holds 0 end the work."
+            ),
+        },
         alt="The rounds of the first pair",
     )
     if first["stopped"]:
