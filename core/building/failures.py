@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
 from core import jobs, measure
@@ -9,7 +11,6 @@ from core.building.coverage import Failure
 from core.building.version import provenance
 from core.catalog import UserError
 from core.datasets import Dataset
-from core.norms import norm_of
 
 NEWEST = 3  # models, and classifiers, that are listed
 
@@ -53,9 +54,20 @@ def _evaluations(dataset: Dataset) -> list[Failure]:
     return list(found.values())
 
 
+def _names(job: jobs.Job, dataset: Dataset) -> bool:
+    """Tells whether a file of a job names a dataset or its parent, since reading a whole report loads torch."""
+    marks = [mark.encode() for mark in (dataset.fingerprint, dataset.parent) if mark]
+    with suppress(OSError):
+        texts = [file.read_bytes() for file in job.path.glob("*.json")]
+        return any(mark in text for text in texts for mark in marks)
+    return False
+
+
 def _attacks(dataset: Dataset) -> list[Failure]:
     found: dict[str, Failure] = {}
     for job in jobs.listing("attack"):
+        if not _names(job, dataset):
+            continue
         try:
             report = job.result()
         except UserError:
@@ -70,6 +82,8 @@ def _attacks(dataset: Dataset) -> list[Failure]:
         if not len(index) or (same := _rows(dataset, fingerprint, index)) is None:
             continue
         failed = np.array([not image.stands(report.headline) for image in report.images])
+        from core.norms import norm_of  # torch, which a card without an attack does not need
+
         strength = norm_of(report.norm).text(report.headline)
         title = f"wrong by {name} under attack ({strength})"
         found[name] = Failure(job.id, title, index[same], failed[same])

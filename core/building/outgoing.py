@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -139,15 +139,26 @@ class Outgoing:
         fields = [pa.field("seed", pa.int64()) if f.name == "seed" else f for f in fields]
         return pa.schema([first, *fields], {"simulacra": json.dumps(self.about())})
 
-    def batches(self, rows: np.ndarray, watch: Watch = UNWATCHED) -> Parts:
-        """Yields rows (n,) part by part with the files of their items, encoded side by side; memory stays bounded."""
+    def batches(
+        self,
+        rows: np.ndarray,
+        watch: Watch = UNWATCHED,
+        put: Callable[[int, bytes], object] | None = None,
+    ) -> Parts:
+        """Yields rows (n,) part by part with the files of their items, encoded side by side; memory stays bounded.
+
+        Args:
+            rows: Which.
+            watch: May end it.
+            put: What is done with the row and the file of each item where it was encoded, side by side.
+        """
         step = max(1, min(_AT_ONCE, _READ // max(1, self.dataset.x[:1].nbytes)))
         waiting: deque[tuple[np.ndarray, Future[list[bytes]]]] = deque()
         with ThreadPoolExecutor(_THREADS) as pool:
             try:
                 for start in range(0, len(rows), step):
                     part = rows[start : start + step]
-                    waiting.append((part, pool.submit(self._files, part)))
+                    waiting.append((part, pool.submit(self._files, part, put)))
                     if len(waiting) > _THREADS:
                         watch.check()
                         part, encoded = waiting.popleft()
@@ -185,13 +196,18 @@ class Outgoing:
             yield number, one()
             number += 1
 
-    def _files(self, rows: np.ndarray) -> list[bytes]:
+    def _files(
+        self, rows: np.ndarray, put: Callable[[int, bytes], object] | None = None
+    ) -> list[bytes]:
         medium, levels = self.dataset.medium, self.dataset.levels
         files = [medium.alone(x, levels) for x in np.asarray(self.dataset.x[rows])]
-        if medium.suffix != ".png":
-            return files
-        known = (self._lineage[name][rows].tolist() for name in ("origin", "run", "parameters"))
-        return [mark(file, *row) for file, *row in zip(files, *known, strict=True)]
+        if medium.suffix == ".png":
+            known = (self._lineage[name][rows].tolist() for name in ("origin", "run", "parameters"))
+            files = [mark(file, *row) for file, *row in zip(files, *known, strict=True)]
+        if put is not None:
+            for row, file in zip(rows.tolist(), files, strict=True):
+                put(row, file)
+        return files
 
     def about(self) -> dict[str, Any]:
         """Says what the dataset is as a whole, in plain values."""

@@ -249,7 +249,7 @@ class Improvement(Improved):
         room = self.deadline.until(ENDS["generate"]) - self.seconds(4)
         if room < 10:
             raise _LeftOut("There was no time for a generative model; give it more minutes.")
-        run = self.train(self.name, self.values, self.base, self.config, 0.6 * room, watch)
+        run = self.train(self.name, self.values, self.base, self.config, 0.5 * room, watch)
         self.say("Sampling, and sifting the samples")
         most = int(counts.max())
         wanted = {

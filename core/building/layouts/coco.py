@@ -32,6 +32,10 @@ def coco(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
     done, total = 0, len(dataset)
     for split, rows in going.splits():
         (folder / split).mkdir()
+
+        def put(row: int, item: bytes, place: Path = folder / split) -> None:
+            (place / f"{going.ids[row]}.png").write_bytes(item)
+
         listed, boxes = folder / "annotations" / f"{split}.json", folder / f".{split}.boxes"
         # two lists grow at once, so one of them waits in a file of its own
         with (
@@ -41,10 +45,9 @@ def coco(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
             head = {"info": info, "licenses": licences, "categories": names}
             images.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "images": [')
             comma = ""
-            for part, items in going.batches(rows, watch):
-                for row, item, record in zip(part, items, going.records(part), strict=True):
+            for part, _ in going.batches(rows, watch, put):
+                for row, record in zip(part, going.records(part), strict=True):
                     name, number = f"{going.ids[row]}.png", int(row) + 1
-                    (folder / split / name).write_bytes(item)
                     size = {"width": wide, "height": high, "license": 1}
                     own = {"id": number, "file_name": f"{split}/{name}"} | size
                     del record["label"], record["split"]  # the box says one, the file the other

@@ -31,11 +31,13 @@ def folder(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
         place = folder / split
         for name in going.folders:
             (place / name).mkdir(parents=True, exist_ok=True)
+
+        def put(row: int, item: bytes, place: Path = place) -> None:
+            (place / going.file(row)).write_bytes(item)
+
         with pq.ParquetWriter(place / TABLE, schema) as table:
-            for part, items in going.batches(rows, watch):
+            for part, _ in going.batches(rows, watch, put):
                 names = [going.file(row) for row in part]
-                for name, item in zip(names, items, strict=True):
-                    (place / name).write_bytes(item)
                 table.write_table(going.table(part, schema, file_name=cells(np.array(names))))
                 done += len(part)
                 watch.count("Writing folders", done, total, "items")
