@@ -210,7 +210,7 @@ class Outgoing:
         self, rows: np.ndarray, put: Callable[[int, bytes], object] | None = None
     ) -> list[bytes]:
         medium, levels = self.dataset.medium, self.dataset.levels
-        files = [medium.alone(x, levels) for x in np.asarray(self.dataset.x[rows])]
+        files = medium.files(np.asarray(self.dataset.x[rows]), levels)
         if medium.suffix == ".png":
             known = (self._lineage[name][rows].tolist() for name in ("origin", "run", "parameters"))
             files = [mark(file, *row) for file, *row in zip(files, *known, strict=True)]

@@ -55,8 +55,8 @@ class Medium(Entry):
         shape: Of stored items, in words.
         fits: Tells whether items of a shape (…) are of this medium.
         describe: Says that there are so many items of a shape: ``8 grey images of 8×8 px``.
-        alone: Writes one stored item (…) of so many levels as a file; its ``suffix``, and its ``mime`` type, which says
-            how a browser shows or plays it.
+        files: Writes stored items (N, …) of so many levels as a file each, with its ``suffix`` and its ``mime`` type,
+            which says how a browser shows or plays it.
         body: Makes the network of a judge: from what a model sees of a shape (…), with a width, to so many features.
         usual: The usual strength of an attack on items of a shape (…): the largest change of a number, of a range of 1.
         norms: Names of the norms that measure a change.
@@ -76,7 +76,7 @@ class Medium(Entry):
     shape: str
     fits: Callable[[tuple[int, ...]], bool]
     describe: Callable[[int, tuple[int, ...]], str]
-    alone: Callable[[np.ndarray, int], bytes]
+    files: Callable[[np.ndarray, int], list[bytes]]
     suffix: str
     mime: str
     body: Callable[[tuple[int, ...], int, int], nn.Module]
@@ -106,6 +106,10 @@ class Medium(Entry):
                 f"{part.capitalize()}: not available for {self.title.lower()} yet, only for {able}. "
                 "Choose a dataset of those."
             )
+
+    def alone(self, x: np.ndarray, levels: int) -> bytes:
+        """Writes one stored item (…) of so many levels as a file."""
+        return self.files(np.asarray(x)[None], levels)[0]
 
     def pictures(self, x: np.ndarray, levels: int = 256) -> np.ndarray:
         """Draws stored items (N, …) of so many levels, uint8 (N, 1 or 3, H, W): on walls, pads, maps and sheets."""

@@ -57,7 +57,7 @@ def _body(shape: tuple[int, ...], width: int, features: int) -> nn.Module:
     shape="(N, 1, L)",
     fits=lambda shape: len(shape) == 2 and shape[0] == 1,
     describe=lambda count, shape: f"{count} signals of {shape[-1]} values",
-    alone=_alone,
+    files=lambda x, levels: [_alone(item, levels) for item in x],
     suffix=".csv",
     mime="text/csv",
     body=_body,

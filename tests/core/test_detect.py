@@ -16,7 +16,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from core import __main__, jobs, latent, runs
 from core.building import archive, detect, door
-from core.building.export import ALL, export
+from core.building.export import export
+from core.building.layouts import layouts
 from core.building.marks import mark
 from core.catalog import UserError
 from core.ground import sheets, xmp
@@ -179,7 +180,7 @@ def test_every_own_export_is_found_marked_whole_with_its_run(toy, tmp_path, gall
     terms = {"licence": "CC0-1.0", "consent": "not needed"}
     dataset = dataclasses.replace(base, attributes=columns, terms=terms)
     config, out = door.DoorConfig(near=False), tmp_path / "out"
-    export(dataset, ALL.split(","), out, config=config, overrides={"seen": "drawn by this test"})
+    export(dataset, layouts.names(), out, config=config, overrides={"seen": "drawn by this test"})
     archive(dataset, tmp_path / "whole.zip")
     found = [detect.file(path) for path in (*sorted(out.iterdir()), tmp_path / "whole.zip")]
     assert len(found) == 7

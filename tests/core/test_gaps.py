@@ -311,6 +311,7 @@ def test_what_was_measured_before_is_joined_image_by_image(gallery):
     from core.building.failures import failures
 
     digits = datasets.load("digits")
+    assert digits.y is not None
     wrong = failures(digits)
     assert [each.title.split(" by ")[0] for each in wrong] == ["left out"] * 3 + ["wrong"]
     found = coverage(digits, GapsConfig(), failures=wrong)
