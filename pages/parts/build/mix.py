@@ -187,7 +187,7 @@ def _control(knob: Any, key: str, start: Any) -> Any:
 def _counts(dataset: Any, key: str, each: Any, counts: dict[str, int]) -> dict[str, int]:
     """Asks for other numbers of some classes."""
     classes = dataset.classes
-    if len(classes) < 2:
+    if len(classes) < 2 or len(counts) > _SHOWN:  # so many are changed in the plan's file
         return counts
     some = st.multiselect(
         "Another number for the classes",
