@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from core import jobs
-from core.catalog import UserError, optional, reason
+from core.catalog import UserError, reason
 from core.datasets.files import Archive, Directory, File
 from core.datasets.pictures import Refused
 from core.ground import scratch, untrusted, xmp
@@ -222,7 +222,9 @@ def _entered(found: Counter[Trace], name: str, path: Path | None, data: bytes | 
 
 
 def _parquet(found: Counter[Trace], source: Any) -> int:
-    table = optional("pyarrow.parquet", "Parquet").ParquetFile(source)
+    from pyarrow import parquet as pq
+
+    table = pq.ParquetFile(source)
     meta = table.metadata
     size = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
     if meta.num_rows > settings().max_files or size > settings().max_unpacked_mb * 2**20:
