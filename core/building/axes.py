@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 import numpy as np
 
 from core.building.glance import Glance, chosen
@@ -36,6 +39,16 @@ def _attributes(dataset: Dataset) -> list[str]:
 def is_real(dataset: Dataset) -> np.ndarray:
     """Tells which items were not made by us or by a model, bool (N,)."""
     return provenance(dataset)["origin"] == "real"
+
+
+def unnamed(dataset: Dataset, names: Sequence[str]) -> np.ndarray:
+    """Tells which items are samples of which an attribute is not known, bool (N,): they were not chosen by it."""
+    columns = provenance(dataset)
+    sample, said = columns["origin"] == "synthetic", columns["parameters"].astype(str)
+    unknown = np.zeros(len(dataset), bool)
+    for name in set(names) & set(dataset.attributes or {}):
+        unknown |= sample & (np.char.find(said, f'"has": "{json.dumps(name)[1:-1]}') < 0)
+    return unknown
 
 
 def real_part(dataset: Dataset) -> Dataset:

@@ -25,6 +25,7 @@ from core.ground.writing import many
 
 WHY: Mapping[str, str] = {**REASONS, "harmless": "recognised all the same"}
 _LINEAGE = 1000  # bytes that it takes to say where an item comes from
+RIGHTS = ("licence", "consent")  # columns that the door asks of each item
 SHOWN = 64  # rejected items that are kept to look at, in all
 
 
@@ -55,13 +56,17 @@ def pinned(plan: Plan, dataset: Dataset | None = None) -> Plan:
     """
     dataset = opened(plan) if dataset is None else dataset
     plan.wanted(dataset)
+    values = plan.values
+    if plan.dataset in datasets.datasets:  # what is left out is said, so that one plan has one hash
+        config = datasets.config_of(plan.dataset)
+        values = config.of(values, f"parameters of {plan.dataset}").record()
     sources = []
     for source in plan.sources:
         entry = makers.get(source.kind)
         config = entry.config.of(source.config, source.kind)
         config = entry.pin(config, dataset, plan.overrides)
         sources.append(replace(source, config=config.record()))
-    return plan.with_(sources=tuple(sources), fingerprint=dataset.fingerprint)
+    return plan.with_(values=values, sources=tuple(sources), fingerprint=dataset.fingerprint)
 
 
 @dataclass
@@ -71,6 +76,9 @@ class _Mix:
     x: list[np.ndarray] = field(default_factory=list)
     y: list[np.ndarray] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    attributes: list[tuple[int, Mapping[str, np.ndarray]]] = field(
+        default_factory=list
+    )  # from a row on
     refused: Counter[str] = field(default_factory=Counter)
     rejected: dict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
     drawn: int = 0
@@ -126,7 +134,7 @@ def _built(
             )
             + ". Lower gate.confidence (build.confidence), or choose a better model."
         )
-    version = _joined(plan, start, mix)
+    version = _joined(plan, start, mix, len(start) < len(dataset))
     added = Counter(row[0] for row in mix.rows)
     record = {
         "images": len(version),
@@ -192,6 +200,7 @@ def _add(
             mix.rejected[reason] += list(pictures)[: max(0, SHOWN - len(mix.rejected[reason]))]
         if len(items.rows):
             mix.x.append(items.x)
+            mix.attributes.append((len(mix.rows), items.attributes))
             mix.rows += items.rows
             if items.y is not None:
                 mix.y.append(items.y)
@@ -279,22 +288,22 @@ def _assembled(dataset: Dataset, splits: Mapping[str, np.ndarray], **changes: An
     )
 
 
-def _joined(plan: Plan, start: Dataset, mix: _Mix) -> Dataset:
-    """Puts the new items behind those of the dataset, for training."""
+def _joined(plan: Plan, start: Dataset, mix: _Mix, moved: bool) -> Dataset:
+    """Puts the new items behind those of the dataset, for training; ``moved`` if some of these were left out."""
     count, more = len(start), len(mix.rows)
     attributes = {
-        name: padded(np.asarray(column), more)
+        name: _lengthened(column, mix, name)
         for name, column in (start.attributes or {}).items()
         if name not in COLUMNS
     }
+    for name in RIGHTS:  # of items of another dataset, also where nobody has said it of those here
+        if name not in attributes and any(name in known for _, known in mix.attributes):
+            attributes[name] = _lengthened(np.full(count, ""), mix, name)
     columns = provenance(start)
     for name, column in columns.items():
         values = [row[COLUMNS.index(name)] for row in mix.rows]
         kind = np.int64 if name in ("parent", "seed") else str
         attributes[name] = np.concatenate([column, np.array(values, kind)]) if values else column
-    if (members := start.members) is not None:  # a copy belongs to whom its parent does
-        theirs = [str(members[row[1]]) if row[1] >= 0 else "" for row in mix.rows]
-        attributes["group"] = np.concatenate([members, np.array(theirs, str)])
     origins = Counter(row[0] for row in mix.rows)
     words = [f"{origins[name]:,} {name}" for name in (*ORIGINS[1:], ORIGINS[0]) if origins[name]]
     sentence = f"{count:,} images of {start.name}"
@@ -310,8 +319,27 @@ def _joined(plan: Plan, start: Dataset, mix: _Mix) -> Dataset:
         attributes=attributes,
         parent=plan.fingerprint,
         notes=(*start.notes, sentence, *mix.notes),
-        source={**start.source, "plan": plan.record(), "plan_hash": plan.hash},
+        source={
+            **start.source,
+            "plan": plan.record(),
+            "plan_hash": plan.hash,
+            "moved": moved,
+        },
     )
+
+
+def _lengthened(column: np.ndarray, mix: _Mix, name: str) -> np.ndarray:
+    """Adds to an attribute that of the new items: a copy's is its parent's, but for numbers that were measured."""
+    parents = np.array([row[1] for row in mix.rows], np.int64)
+    more = padded(column[:0], len(parents))
+    if column.dtype.kind != "f":
+        more = np.where(parents >= 0, column[parents], more)
+    for first, known in mix.attributes:
+        if name in known and (known[name].dtype.kind == column.dtype.kind):
+            told = known[name]
+            more = more.astype(np.result_type(more, told))
+            more[first : first + len(told)] = told
+    return np.concatenate([column, more])
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from core.building import bias, history, licences
+from core.building import bias, history, licences, marks
 from core.building.bias import GroupShare
 from core.building.datasheet import NAMES, DatasheetAnswer, answers
 from core.building.experiment import proof
@@ -169,7 +169,8 @@ def figures(dataset: Dataset) -> dict[str, bytes]:
             plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]
             file = f"{FIGURES}/{number:02d}{'-' if plain else ''}{plain}.png"
             x = dataset.pictures(some)
-            drawn[file] = sheets.png(x, 8, scale=max(1, 64 // x.shape[-1]), gap=2)
+            mark = marks.of_sheet(dataset, some)
+            drawn[file] = sheets.png(x, 8, scale=max(1, 64 // x.shape[-1]), gap=2, mark=mark)
     return drawn
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core.building.axes import axes, axis, embedded, is_real
+from core.building.axes import axes, axis, embedded, is_real, unnamed
 from core.building.glance import NAME, choices
 from core.building.version import provenance
 from core.catalog import Config, UserError, knob, seed_knob, unknown
@@ -201,6 +201,8 @@ def coverage(
     names = _axes(dataset, config)
     train, held = dataset.splits["train"], dataset.splits[config.reference]
     held = held[is_real(dataset)[held]]
+    nameless = unnamed(dataset, names)[train]
+    train = train[~nameless]
     if not len(train):
         raise UserError(
             f"{dataset.name} has no training image, and only those are counted. Choose another dataset."
@@ -208,6 +210,10 @@ def coverage(
     watch.say("Looking at the images")
     points, note = embedded(dataset, config.extractor, watch)
     notes = [note] if note else []
+    if nameless.any():
+        notes.append(
+            f"{many(int(nameless.sum()), 'synthetic item')} not counted: nobody has said their attributes."
+        )
     codes, values = [], []
     for name in names:
         code, texts = axis(dataset, name, points, config.clusters, config.seed)

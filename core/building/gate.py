@@ -131,13 +131,18 @@ def gate(
         refuse("copies", ratios(distance[:, 0], distance[:, 1]) < _SINGLED)
     if distinct:
         bar = float(_DUPLICATE * own.median())
-        known = [] if earlier is None else list(torch.as_tensor(earlier).float())
+        before = 0 if earlier is None else len(earlier)
+        known = torch.empty(before + int(keep.sum()), x.shape[1])
+        if earlier is not None:
+            known[:before] = torch.as_tensor(earlier)
         for i in np.flatnonzero(keep):
-            if known and float((torch.stack(known) - x[i]).square().sum(1).min().sqrt()) <= bar:
+            near = (known[:before] - x[i]).square().sum(1)
+            if before and float(near.min().sqrt()) <= bar:
                 keep[i], why[i] = False, "duplicates"
                 refused["duplicates"] += 1
             else:
-                known.append(x[i])
+                known[before] = x[i]
+                before += 1
     return Gated(keep, refused, why)
 
 

@@ -19,11 +19,16 @@ from core.building import card
 from core.building.marks import mark
 from core.building.version import COLUMNS, origins, provenance
 from core.datasets import Dataset
+from core.datasets.annotations import text
+from core.datasets.files import hidden
+from core.datasets.labels import LABEL
 from core.ground.watch import UNWATCHED, Watch
 
 SPLIT_NAMES = {"train": "train", "valid": "validation", "test": "test"}  # outside
 SHARD = 500 * 2**20  # bytes of a file, about
-_OURS = ("image", "file_name", "id", "label", "split", *COLUMNS)  # names that have a meaning
+# names that have a meaning, and those that readers take for the class of a set without classes
+_OURS = ("image", "images", "file_name", "id", "label", "labels", "split", *COLUMNS)
+_CLASS = {*LABEL, "class_id", "label_id", "targets"}
 _READ, _AT_ONCE = 8 * 2**20, 250  # bytes of pixels, and items, that one thread encodes at a time
 _THREADS = min(4, os.cpu_count() or 1)
 # what readers of folders take for a split, wherever in a path it stands between such signs
@@ -66,7 +71,12 @@ class Outgoing:
         for name, values in (self.dataset.attributes or {}).items():
             if name in COLUMNS:
                 continue
-            while name in _OURS or name in found:
+            name = text(name) or "column"
+            while (
+                name in _OURS
+                or name in found
+                or (self.dataset.y is None and name.casefold() in _CLASS)
+            ):
                 name += "_before"
             kind = {"b": bool, "i": np.int64, "u": np.int64, "f": np.float64}
             found[name] = np.asarray(values).astype(kind.get(values.dtype.kind, str))
@@ -299,10 +309,15 @@ def folder_names(classes: Sequence[str]) -> list[str]:
     folders: list[str] = []
     taken: set[str] = set()
     for number, name in enumerate(classes):
-        plain = "".join(c if c.isalnum() or c in " -_.()" else "_" for c in name).strip(" .")[:60]
-        if not plain or _SPLIT_WORDS & set(re.split(r"[-._ 0-9]+", plain.casefold())):
+        plain = "".join(c if c.isalnum() or c in " -_.()" else "_" for c in name)[:60].strip(" .")
+        if (
+            not plain
+            or hidden(plain)
+            or _SPLIT_WORDS & set(re.split(r"[-._ 0-9]+", plain.casefold()))
+            or re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", plain.casefold())
+        ):
             plain = f"class {number}"
-        if plain.casefold() in taken:
+        while plain.casefold() in taken:
             plain = f"{plain} {number}"
         taken.add(plain.casefold())
         folders.append(plain)

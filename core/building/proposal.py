@@ -12,7 +12,7 @@ from core.building.axes import MOST_VALUES
 from core.building.coverage import Coverage
 from core.building.plan import Plan
 from core.building.shares import filled
-from core.datasets import Dataset
+from core.datasets import Dataset, columns
 from core.ground.writing import percent
 
 
@@ -75,22 +75,25 @@ def proposal(
         and len(np.unique((dataset.attributes or {})[name])) <= MOST_VALUES
     ][:1]  # a source has one attribute
     asked: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    why: dict[str, str] = {}
+    why: dict[str, dict[str, str]] = defaultdict(dict)
     for each, n in zip(found.slices, given.tolist(), strict=True):
         if not n:
             continue
         name = dataset.classes[each.label] if each.label >= 0 else "all"
         where = each.values[attributes[0]] if attributes else ""
         asked[where][name] += n
-        why[name] = (
+        why[where][name] = (
             f"gap: {each.name} has {each.n:,} items, {percent(each.share.value)} where {percent(each.target)} is wanted"
         )
     if "class" not in found.axes and dataset.labelled:  # spread over the classes as they are
         asked = {where: _spread(dataset, sum(counts.values())) for where, counts in asked.items()}
-        why = {}
+        why.clear()
+    table = columns(dataset)  # a sample is chosen by what can be read off it
+    able = {"", *(name for name, yes in zip(table.names, table.binary, strict=True) if yes)}
     sources: list[dict[str, Any]] = []
     for where, counts in asked.items():
-        drawn = {n: round(k * (1 - copies)) if run else 0 for n, k in counts.items()}
+        sampled = bool(run) and where in able
+        drawn = {n: round(k * (1 - copies)) if sampled else 0 for n, k in counts.items()}
         copied = {n: k - drawn[n] for n, k in counts.items()}
         for kind, parameters, wanted in (
             ("augmented", {"pipeline": pipeline}, copied),
@@ -98,7 +101,7 @@ def proposal(
         ):
             wanted = {n: k for n, k in wanted.items() if k}
             if wanted:
-                reasons = {n: why[n] for n in wanted if n in why}
+                reasons = {n: why[where][n] for n in wanted if n in why[where]}
                 sources.append(
                     {"kind": kind, "parameters": parameters, "counts": wanted, "where": where, "why": reasons}
                 )  # fmt: skip

@@ -160,9 +160,10 @@ def _compared(going: Outgoing, found: Found, watch: Watch) -> Readback:
             f"{len(set(rows.tolist()) - {-1}):,} of {len(dataset):,} ids are there, so rows cannot be compared."
         )
         return told
-    if found.classes and [*map(_line, found.classes)] != [*map(_line, dataset.classes)]:
+    line = _line if len(set(map(_line, dataset.classes))) == len(dataset.classes) else str
+    if found.classes and [*map(line, found.classes)] != [*map(line, dataset.classes)]:
         say(f"The classes are {found.classes[:5]} instead of {dataset.classes[:5]}.")
-    for name, given, wanted in _columns(going, found, rows):
+    for name, given, wanted in _columns(going, found, rows, line):
         told.compared.append(name)
         if wrong := [i for i in range(len(rows)) if not _same(given[i], wanted[i])]:
             i, of = wrong[0], many(len(wrong), "row")
@@ -186,12 +187,12 @@ def _compared(going: Outgoing, found: Found, watch: Watch) -> Readback:
 
 
 def _columns(
-    going: Outgoing, found: Found, rows: np.ndarray
+    going: Outgoing, found: Found, rows: np.ndarray, line: Callable[[Any], str]
 ) -> Iterator[tuple[str, Sequence[Any], Sequence[Any]]]:
     """Yields each column as it was found, and as it should be."""
     dataset, wanted = going.dataset, going.columns(rows, named=True)
     if dataset.y is not None:
-        yield "class", [*map(_line, found.label)], [*map(_line, wanted.pop("label"))]
+        yield "class", [*map(line, found.label)], [*map(line, wanted.pop("label"))]
     outside = list(SPLIT_NAMES.values())
     yield "split", [outside[code] for code in found.split], wanted.pop("split").tolist()
     for name, values in wanted.items():

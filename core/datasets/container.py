@@ -33,6 +33,7 @@ class Rows:
         group: The column whose values keep pictures in one split, unless another one is chosen.
         called: What these values are, for example ``patient``; empty for the name of the column.
         chain: The usual augmentations of such pictures, a preset's name; empty for what suits any.
+        given: What files were called that have another name here; tables beside them name them so.
         beside: Whether it says only columns, and folders and tables beside the pictures say classes and splits.
     """
 
@@ -46,6 +47,7 @@ class Rows:
     group: str = ""
     called: str = ""
     chain: str = ""
+    given: Mapping[str, str] = field(default_factory=dict)
     beside: bool = False
 
 

@@ -38,8 +38,11 @@ KEPT = {
     "number": "InstanceNumber",
 }
 NUMBERS = ("pixel_mm", "slice_mm", "number")
-# what is read to tell who belongs together, and is never kept
-_SECRET = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "PatientName")
+# what is read to tell who belongs together and what a path must not say, and is never kept
+_SECRET = (
+    "PatientID", "PatientName", "PatientBirthDate", "AccessionNumber", "StudyDate", "StudyInstanceUID",
+    "SeriesInstanceUID", "SOPInstanceUID",
+)  # fmt: skip
 # of the pixels themselves
 _OF_PIXELS = {
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",

@@ -189,7 +189,7 @@ def match(
     if not whole_names:
         labels.about["classes"] = []
     given = [row.label for _, table in files for row in table.rows if row.label]
-    whole = all(map(_WHOLE.fullmatch, given))
+    whole = not whole_names and all(map(_WHOLE.fullmatch, given))
     for file, table in files:
         folder, labelled = _plain(file).rpartition("/")[0], table.labelled
         for row in table.rows:
@@ -221,7 +221,8 @@ def match(
 def _csv(text: str, group: str, columns: list[str]) -> Iterator[LabelRow]:
     labelled = True
     try:
-        lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+        mark = max(",;\t", key=text.partition("\n")[0].count)
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
         head = [cell.strip() for cell in next(lines, [])]
         if len(head) < 2:
             raise Malformed("its first line must name at least two columns, a file and a label")

@@ -399,6 +399,7 @@ def _labels(
     Raises:
         UserError: If one is malformed, or none of its files is there.
     """
+    given = source.rows.given if source.rows else {}
     read: list[tuple[str, labels.Table]] = []
     for file in tables:
         most = labels.most_bytes(len(pictures))
@@ -409,10 +410,9 @@ def _labels(
                 f"The file of labels {shown(file.name)!r} cannot be read: {shown(str(error))}. Mend it or take it out, "
                 "or read the folders instead (dataset.reading=classes)."
             ) from None
-        read.append((file.name, table))
-    matched = labels.match(
-        read, [picture.file.name for picture in pictures], [name for name, _ in refused]
-    )
+        read.append((given.get(file.name, file.name), table))
+    names = [given.get(picture.file.name, picture.file.name) for picture in pictures]
+    matched = labels.match(read, names, [name for name, _ in refused])
     labelled = [(name, table) for name, table in read if table.labelled]
     if not labelled:
         empty = [name for name, table in read if table.rows and name.casefold().endswith(".json")]

@@ -116,7 +116,7 @@ def write(dataset: Dataset, folder: Path) -> None:
             name: np.asarray(column, dtype=str) if column.dtype == object else column
             for name, column in dataset.attributes.items()
         }
-        _put(folder / "attributes.npz", lambda out: np.savez(out, allow_pickle=False, **columns))
+        _put(folder / "attributes.npz", lambda out: _columns(out, columns))
     meta = {
         field.name: getattr(dataset, field.name)
         for field in dataclasses.fields(dataset)
@@ -409,6 +409,14 @@ def _opened(folder: Path) -> Dataset | None:
 def _table(file: Path, columns: Any) -> Mapping[str, np.ndarray]:
     with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
         return {name: stored[name] for name in columns}
+
+
+def _columns(out: io.BytesIO, columns: Mapping[str, np.ndarray]) -> None:
+    """Writes what ``np.savez`` writes, which takes no column that is called like one of its arguments."""
+    with zipfile.ZipFile(out, "w") as packed:
+        for name, column in columns.items():
+            with packed.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, column, allow_pickle=False)
 
 
 def _put(file: Path, fill: Any) -> None:

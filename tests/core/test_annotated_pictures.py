@@ -14,7 +14,7 @@ from PIL import Image
 
 from core.catalog import UserError
 from core.datasets import Dataset, annotations
-from core.datasets.formats import coco, labelstudio
+from core.datasets.formats import coco, labelstudio, table
 from tests.core.test_imports import load, png, put, some, tree
 
 SIDE = 24
@@ -410,6 +410,22 @@ def test_a_table_without_a_head_and_with_tabs_is_read(tmp_path):
     names = [f"{i:02}.png" for i in range(12)]
     rows = "\n".join(f"{name}\t{'ab'[i % 2]}" for i, name in enumerate(names))
     found = load(put(tmp_path / "x.zip", {**tree(*names), "list.tsv": rows.encode()}))
+    assert found.classes == ("a", "b") and len(found) == 12
+
+
+def test_a_table_for_each_picture_costs_one_look_at_their_names(tmp_path, monkeypatch):
+    names, looks = some("hen owl", 6), []
+    find = annotations.finder(names)
+    monkeypatch.setattr(table, "finder", lambda names: looks.append(1) or find)
+    points = {f"{name}.csv": b"x,y\n7.5,2.5\n3.5,4.5" for name in names}
+    assert load(put(tmp_path / "x.zip", {**tree(*names), **points})).classes == ("hen", "owl")
+    assert len(looks) <= 2  # the look before, and the import
+
+
+def test_labels_with_semicolons_are_read(tmp_path):
+    names = [f"{i:02}.png" for i in range(12)]
+    rows = "\n".join(["file;label", *(f"{name};{'ab'[i % 2]}" for i, name in enumerate(names))])
+    found = load(put(tmp_path / "x.zip", {**tree(*names), "labels.csv": rows.encode()}))
     assert found.classes == ("a", "b") and len(found) == 12
 
 

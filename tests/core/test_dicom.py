@@ -334,10 +334,29 @@ def test_codes_are_those_of_one_import_only(scans, tmp_path):
     assert not set(one) & set(two)
 
 
-def test_a_path_loses_the_name_and_the_number_of_a_patient():
-    secret = {"PatientName": "Doe^Jane", "PatientID": "4711"}
-    assert unnamed("sick/JANE_doe/4711-1.dcm", secret, "ab") == "sick/ab_ab/ab-1.dcm"
-    assert unnamed("sick/1.dcm", {"PatientName": "", "PatientID": "1"}, "") == "sick/1.dcm"
+def test_a_path_loses_what_its_header_says_of_a_person(tmp_path):
+    words = {"Doe": "ab", "Jane": "ab", "4711": "ab"}
+    assert unnamed("sick/JANE_doe/4711-1.dcm", words) == "sick/ab_ab/ab-1.dcm"
+    assert unnamed("doe/doe/1.dcm", words, {"doe"}) == "doe/ab/1.dcm"
+    members, rows = {}, ["file_name,label"]
+    for i in range(10):
+        who = f"PAT{i // 2}77"
+        secret = {"AccessionNumber": f"ACC{i // 2}", "PatientBirthDate": "19610203"}
+        data = file_of(
+            numbers(i), **PLAIN, PatientID=who, PatientName=f"Study{i // 2}^Anna Maria", **secret
+        )
+        uid = pydicom.dcmread(io.BytesIO(data)).SOPInstanceUID
+        folder = f"Study0/Anna_Maria_19610203_{secret['AccessionNumber']}"
+        members[f"{folder}/{uid}.dcm"] = data
+        rows.append(f"{uid},{'ab'[i // 4 % 2]}")
+        members[f"{folder}/report.txt"] = b"of nobody"
+    members["labels.csv"] = "\n".join(rows).encode()
+    found = load(put(tmp_path / "x.zip", members))
+    assert found.classes == ("a", "b") and len(found) == 10
+    told = json.dumps([found.attributes["picture"].tolist(), found.refused, dict(found.source)])
+    for word in ("Anna", "Maria", "1961", "ACC", "PAT", "1.2.826"):
+        assert word not in told, told
+    assert told.count("Study0/") >= 10  # of all of them, so no name of one
 
 
 def test_windows_are_taken_as_they_are_asked_for(tmp_path):

@@ -116,6 +116,15 @@ def test_shards_are_one_set_by_the_names_of_their_classes(tmp_path):
     assert "only 1 are here; missing is number 1" in refusal(tmp_path)
 
 
+def test_shards_with_a_hash_behind_their_number_and_a_column_of_any_name_are_one_set(tmp_path):
+    more = {"file": ["a"] * 8, "allow_pickle": ["b"] * 8}
+    shard(tmp_path, "train-00000-of-00002-0a1b2c3d4e5f6071.parquet", table(range(8), **more))
+    shard(tmp_path, "train-00001-of-00002-ff1b2c3d4e5f6072.parquet", table(range(8, 16), **more))
+    found = load(tmp_path)
+    same(found)
+    assert found.attributes is not None and {"file", "allow_pickle"} <= set(found.attributes)
+
+
 def test_lineage_and_further_columns_come_back_typed(tmp_path):
     made = table(
         id=[f"{i:03}" for i in range(N)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -246,6 +247,27 @@ def test_folders_never_look_like_splits():
         "class 0", "class 1", "contest", "class 3",
     ]  # fmt: skip
     assert folder_names(("a/b", "a_b", "A.B")) == ["a_b", "a_b 1", "A.B"]
+    assert folder_names(("A 2", "a", "A")) == ["A 2", "a", "A 2 2"]
+    assert folder_names(("con", "thumbs.db", "x" * 59 + " y")) == ["class 0", "class 1", "x" * 59]
+
+
+@pytest.mark.parametrize("classes", [("1.0", "2.0"), ()])
+def test_columns_that_are_called_like_those_of_readers_leave_and_come_back(classes, tmp_path):
+    dataset = made(classes=classes, lineage=False)
+    called = ("labels", "images", "category", "target", "subset", "name", "file", "two\nlines")
+    of = {name: np.array([f"{name} {i % 3}" for i in range(len(dataset))]) for name in called}
+    able = ALL if classes else ALL[:-1]
+    export(dataclasses.replace(dataset, attributes=of), able, tmp_path / "out")
+    for layout in able:
+        found = datasets.load("folder", {"path": str(tmp_path / "out" / layout), "size": 8})
+        assert found.classes == classes and found.attributes is not None
+        kept = {"file", "name", "two lines"} if not classes else {*called[2:-1], "two lines"}
+        assert kept <= set(found.attributes) and set(found.attributes["name"]) == set(of["name"])
+
+
+def test_classes_that_a_reader_takes_for_one_block_the_export(tmp_path):
+    with pytest.raises(UserError, match="class differs in 20 rows"):
+        export(made(classes=("a b", "a\nb"), lineage=False), ["folder"], tmp_path / "out")
 
 
 def test_the_zip_has_one_table_that_others_look_for_and_it_names_training_items_only(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 
 from core import building, datasets, fitted, jobs, kinds, runs, worker
 from core.__main__ import main
-from core.building import GateConfig, Plan, expected, makers, optout, pinned
+from core.building import GateConfig, Plan, door, expected, makers, optout, pinned
 from core.building.gate import on_manifold
 from core.catalog import UserError
 from core.datasets import optout as listed
@@ -109,6 +109,11 @@ def test_a_plan_that_cannot_be_built_is_refused_in_a_sentence(toy, sources, more
         building.build(Plan.of({"dataset": "toy", "sources": sources, **more}))
     assert str(error.value).startswith(text), error.value
     assert made.name == "toy" and datasets.names()[-1] == "toy"
+
+
+def test_a_plan_has_one_hash_whether_the_usual_parameters_are_written_or_not():
+    plan = Plan.of({"dataset": "digits", "sources": [augmented(each=1)]})
+    assert pinned(plan).hash == pinned(plan.with_(values={"valid_share": 0.1})).hash
 
 
 def test_shares_of_a_budget_are_rounded_to_its_sum(toy):
@@ -221,6 +226,14 @@ def test_a_slice_and_a_reason_go_with_every_item(toy):
     parents = made.attributes["parent"][60:]
     assert hat[parents].all() and (np.asarray(made.y)[60:] == 1).all() and len(parents) == 9
     assert np.isin(parents, dressed.splits["train"]).all()
+    assert (made.attributes["hat"][60:] == 1).all()  # a copy has what its parent has
+    sample = np.where(hat == 1, "a run", "")
+    sampled = datasets.assemble(
+        dataset.x, dataset.y, dataset.classes, dataset.splits, name="toy",
+        attributes={"hat": hat, "origin": np.where(hat == 1, "synthetic", "real"), "run": sample},
+    )  # fmt: skip
+    copies, _, _ = building.build(plan, dataset=sampled)
+    assert set(copies.attributes["run"][60:]) == {"a run"}  # a copy of a sample is one, too
     assert {json.loads(said)["why"] for said in made.attributes["parameters"][60:]} == {"rare"}
 
 
@@ -239,6 +252,41 @@ def test_real_items_of_another_set_join_without_what_is_known_or_held_out(toy):
     assert len(set(keys.tolist())) == len(keys)  # nothing twice
     assert np.array_equal(made.x[made.splits["test"]], base.x[base.splits["test"]])
     assert record["by_origin"]["class 0"]["real"] == 5 + (np.asarray(made.y)[30:] == 0).sum()
+
+
+def test_real_items_join_without_whom_is_held_out_here_and_with_their_rights(toy):
+    base, other = toy(60), toy(90)
+    ours = np.array([f"anna {n // 2}" for n in range(60)])
+    theirs = np.array(["anna 0", "", *(f"ben {n}" for n in range(88))])
+    one, two, three, *_ = other.splits["train"][other.splits["train"] >= 60]  # not in base
+    theirs[one] = ours[base.splits["test"][0]]
+    consent = np.where(np.arange(90) == two, "withdrawn", "")
+    for name, plain, attributes in (
+        ("base", base, {"group": ours}),
+        ("other", other, {"group": theirs, "consent": consent}),
+    ):
+        made = datasets.assemble(
+            plain.x, plain.y, plain.classes, plain.splits, attributes=attributes, group="patient"
+        )
+        datasets.save(name, made)
+        datasets.state(name, licence="CC0-1.0", consent="not needed")
+    datasets.state("other", licence="CC-BY-NC-4.0")
+    listed.forget(datasets.load("other"), [int(three)], "asked")
+    plan = Plan.of(
+        {"dataset": "base", "sources": [{"kind": "real", "parameters": {"dataset": "other"}}]}
+    )
+    mixed, record, _ = building.build(plan)
+    assert "1 item of other stayed out: by patient" in record["notes"][0]
+    new = mixed.members[60:]
+    assert not set(new) & set(ours) and set(new) <= set(theirs)
+    assert listed.matches(mixed) == {}
+    config = door.DoorConfig(purpose="commercial", near=False)
+    said = {each.check: each for each in door.check(mixed, config)}
+    assert said.keys() == {"commercial", "withdrawn"} and said["withdrawn"].count == 1
+    assert said["commercial"].count == len(new)
+    datasets.save("mixed", mixed)
+    again, _, _ = building.build(plan_of(datasets.load("mixed"), augmented(each=1)))
+    assert "commercial" in {each.check for each in door.check(again, config)}
 
 
 def test_adversarial_items_fool_keep_their_labels_and_stay_within_eps(trained):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -11,7 +13,7 @@ import numpy as np
 
 from core import datasets, jobs, runs
 from core.building.version import provenance
-from core.catalog import Config, Entry, Registry, UserError, knob
+from core.catalog import Config, Entry, Registry, UserError, knob, parse
 from core.datasets import Dataset
 from core.datasets.dataset import digests
 from core.ground.cache import Cache
@@ -160,6 +162,15 @@ class Leaving:
                 np.arange(len(self.dataset)),
             )
         ]
+        for name, config in self._joined():
+            try:
+                said = datasets.terms(name, config)
+            except UserError:
+                said = {}
+            named = f'"dataset": {json.dumps(name)}'
+            rows = np.flatnonzero(np.char.find(self.columns["parameters"].astype(str), named) >= 0)
+            what = f"{name}, whose items are a part of it,"
+            parts.append(Ingredient(what, said.get("licence", ""), said.get("consent", ""), rows))
         for id, rows in self.runs.items():
             source = self._source(id)
             if source is None or source["name"] == self.dataset.name:
@@ -172,6 +183,29 @@ class Leaving:
             what = f"{source['name']}, which the run {id} has learned from,"
             parts.append(Ingredient(what, said.get("licence", ""), said.get("consent", ""), rows))
         return parts
+
+    def _joined(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Lists the other datasets whose real items joined, of versions that it was made from too, with parameters."""
+        joined: dict[str, Mapping[str, Any]] = {}
+        sources: list[Any] = [self.dataset.source]
+        while sources:
+            source = sources.pop()
+            if not isinstance(source, Mapping):
+                continue
+            sources.append(source.get("origin"))
+            for each in source.get("plan", {}).get("sources", ()):
+                other = each.get("parameters", {})
+                if (
+                    each.get("kind") != "real"
+                    or not (name := other.get("dataset"))
+                    or name in joined
+                ):
+                    continue
+                joined[name] = parse(other.get("prepared", "").replace(",", " ").split())
+                if name not in datasets.datasets:
+                    with contextlib.suppress(UserError):
+                        sources.append(datasets.load(name).source)
+        return list(joined.items())
 
     def _source(self, id: str) -> Mapping[str, Any] | None:
         job = self.job(id)

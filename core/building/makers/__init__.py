@@ -52,6 +52,7 @@ class Items:
         refused: How many were refused meanwhile, by reason.
         rejected: Some of these, levels (C, H, W), by reason.
         drawn: How many were drawn meanwhile.
+        attributes: What is known of them, (n,) by name; of copies nothing, as it is that of their parents.
     """
 
     x: np.ndarray
@@ -60,6 +61,7 @@ class Items:
     refused: Mapping[str, int] = field(default_factory=dict)
     rejected: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
     drawn: int = 0
+    attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

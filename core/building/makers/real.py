@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from core import datasets
 from core.building.makers import Items, Work, having, makers
-from core.building.version import inherited
+from core.building.optout import without
+from core.building.version import COLUMNS, inherited
 from core.catalog import Config, UserError, knob, parse
 from core.datasets import Dataset
 from core.datasets.dataset import digests
@@ -80,8 +81,8 @@ def _said(value: Any) -> str:
 @makers.add("real", "Real", RealConfig, pin=_pin)
 def real(config: RealConfig, work: Work) -> Iterator[Items]:
     """Adds training items of another dataset, without those that are here already or are held out here."""
-    dataset, other = work.dataset, opened(config)
-    rows = other.splits["train"]
+    dataset, other = work.dataset, without(opened(config))
+    rows = _apart(dataset, other, other.splits["train"], work.note)
     here = digests(np.asarray(dataset.x))
     keys = digests(np.asarray(other.x[rows]))
     first = np.zeros(len(rows), bool)
@@ -116,4 +117,34 @@ def real(config: RealConfig, work: Work) -> Iterator[Items]:
         work.watch.check()
         y = np.full(len(mine), label, np.int64) if dataset.labelled else None
         parameters = partial(work.parameters, label, dataset=other.name)
-        yield Items(np.asarray(other.x[mine]), y, inherited(other, mine, parameters))
+        attributes = {
+            name: column[mine]
+            for name, column in (other.attributes or {}).items()
+            if name not in COLUMNS and (name != "group" or other.group == dataset.group)
+        }
+        yield Items(
+            np.asarray(other.x[mine]), y, inherited(other, mine, parameters), attributes=attributes
+        )
+
+
+def _apart(
+    dataset: Dataset, other: Dataset, rows: np.ndarray, note: Callable[[str], None]
+) -> np.ndarray:
+    """Leaves out the rows of whom something is held out here: a patient, a speaker, a camera."""
+    if (members := dataset.members) is None:
+        return rows
+    if other.members is None or other.group != dataset.group:
+        note(
+            f"{other.name} does not say whose its items are by {dataset.group}, so nobody can tell whether the same "
+            f"one is held out in {dataset.name}."
+        )
+        return rows
+    held = members[np.concatenate([dataset.splits["valid"], dataset.splits["test"]])]
+    theirs = other.members[rows]
+    out = np.isin(theirs, held) & (theirs != "")
+    if out.any():
+        note(
+            f"{many(int(out.sum()), 'item')} of {other.name} stayed out: by {dataset.group}, others of the same one "
+            f"are held out in {dataset.name}."
+        )
+    return rows[~out]

@@ -10,7 +10,7 @@ import numpy as np
 
 from core import runs
 from core.building.gate import REASONS, gate
-from core.building.makers import Items, Row, Work, makers
+from core.building.makers import Items, Row, Work, having, makers
 from core.building.optout import allow_run
 from core.catalog import Config, UserError, knob, parse, unknown
 from core.datasets import Dataset, columns
@@ -128,6 +128,7 @@ def synthetic(config: SyntheticConfig, work: Work) -> Iterator[Items]:
     look = _Look(work)
     told = {k: v for k, v in sampling.record().items() if v != getattr(source.usual, k)}
     left, total = work.wanted.copy(), int(work.wanted.sum())
+    known = _told(dataset, work.where)
     drawn = np.zeros(len(left), np.int64)
     why: Counter[str] = Counter()
     earlier: list[np.ndarray] = []
@@ -178,6 +179,7 @@ def synthetic(config: SyntheticConfig, work: Work) -> Iterator[Items]:
                 values["sampling"] = told
             if chances is not None:
                 values["confidence"] = round(float(chances[i]), 4)
+            values |= {"has": work.where} if known else {}
             rows.append(("synthetic", -1, source.run, work.seed, work.parameters(label, **values)))
         rejected: dict[str, list[np.ndarray]] = {}
         for i in np.flatnonzero(~passed.keep):
@@ -198,6 +200,7 @@ def synthetic(config: SyntheticConfig, work: Work) -> Iterator[Items]:
             passed.refused,
             rejected,
             len(ids),
+            {name: np.full(len(taken), value) for name, value in known.items()},
         )
     if left.any():
         short = [work.names[k] for k in np.flatnonzero(left)]
@@ -225,6 +228,15 @@ def _open(
         return np.flatnonzero(left) if number < tries * wanted.sum() else None
     rest = np.flatnonzero((left > 0) & (drawn < tries * wanted))
     return rest if len(rest) else None
+
+
+def _told(dataset: Dataset, where: str) -> dict[str, Any]:
+    """Gives the attribute that samples were chosen by, and its value; nothing where several values are meant."""
+    name, column = where.partition("=")[0], (dataset.attributes or {}).get(where.partition("=")[0])
+    if not where or column is None or column.dtype.kind == "f":
+        return {}
+    kinds = np.unique(column[having(dataset, where)])
+    return {name: kinds[0]} if len(kinds) == 1 else {}
 
 
 def _capital(sentence: str) -> str:

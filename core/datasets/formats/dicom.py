@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -110,15 +112,24 @@ class Scans(Container):
         salt = hashlib.sha256(b"".join(sorted(marks))).digest()
         self.files, self._headers = [], dict[str, Header]()
         codes = [_codes(salt, scan) for _, scan in scans]
+        below: dict[str, set[str]] = defaultdict(set)  # the patients of each folder
+        for (file, _), code in zip(scans, codes, strict=True):
+            for folder in _folders(file.name):
+                below[folder].add(code["patient"])
+        shared = {folder for folder, patients in below.items() if len(patients) > 1}
+        renamed: dict[str, str] = {}  # folders
+        self.given: dict[str, str] = {}  # what a picture was called
         told: list[dict[str, Any]] = []
         for (file, scan), code in zip(scans, codes, strict=True):
-            name = unnamed(file.name, scan.secret, code["patient"])
+            name = unnamed(file.name, _words(salt, scan, code), shared)
+            renamed |= zip(_folders(file.name), _folders(name), strict=True)
             for number in range(scan.frames):
                 own = f"{name}#{number:04d}" if scan.frames > 1 else name
                 if own in self._headers:  # two paths that were told apart by a name
                     own = f"{own} ({len(self.files)})"
                 size = scan.rows * scan.columns * (1 if scan.grey else 3)
                 self.files.append(File(own, size, ScanFrame(file, scan, number)))
+                self.given[own] = file.name + (f"#{number:04d}" if scan.frames > 1 else "")
                 self._headers[own] = Header(scan.columns, scan.rows, False)
                 told.append(
                     {**code, **_plain(scan)} | ({"frame": number} if scan.frames > 1 else {})
@@ -128,9 +139,17 @@ class Scans(Container):
             first = "; ".join(f"{name} {why}" for name, why in self.refused[:3])
             raise UserError(f"No DICOM file in {volume.name!r} can be read: {first}.")
         frames = list(self.files)
+
+        def beside(name: str) -> str:
+            folder, slash, last = name.rpartition("/")
+            return renamed.get(folder, folder) + slash + last
+
+        self.refused = [(beside(name), why) for name, why in self.refused]
         for file in volume.files:  # tables that say the classes, and other pictures
             if file.name not in mine:
-                self.files.append(file)
+                name = beside(file.name)
+                self.files.append(replace(file, name=name))
+                self.given[name] = file.name
                 told.append({})
         names = dict.fromkeys(name for row in told for name in row)
         self._window = self._of_set(frames) if config.window == "of the set" else None
@@ -141,6 +160,7 @@ class Scans(Container):
             notes=self._notes(scans, frames),
             sentence="the headers of the DICOM files",
             group="patient" if any(code["patient"] for code in codes) else "",
+            given=self.given,
             chain="scans",
             beside=True,
         )
@@ -260,14 +280,30 @@ class Scans(Container):
         )
 
 
+def _code(salt: bytes, name: str, value: str) -> str:
+    return hashlib.sha256(salt + f"{name}:{value}".encode()).hexdigest()[:12] if value else ""
+
+
 def _codes(salt: bytes, scan: Scan) -> dict[str, str]:
     """Gives the codes of patient, study and series; empty for what a header does not say."""
     keys = {"patient": "PatientID", "study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
+    return {name: _code(salt, name, scan.secret[key]) for name, key in keys.items()}
 
-    def code(name: str, value: str) -> str:
-        return hashlib.sha256(salt + f"{name}:{value}".encode()).hexdigest()[:12] if value else ""
 
-    return {name: code(name, scan.secret[key]) for name, key in keys.items()}
+def _words(salt: bytes, scan: Scan, codes: Mapping[str, str]) -> dict[str, str]:
+    """Gives what a path must not say, with what stands there instead."""
+    own = {key: _code(salt, key, value) for key, value in scan.secret.items()}
+    own |= {"StudyInstanceUID": codes["study"], "SeriesInstanceUID": codes["series"]}
+    words = {value: own[key] for key, value in scan.secret.items() if key != "PatientName"}
+    who = [scan.secret["PatientID"], *re.split(r"[\^=\s]+", scan.secret["PatientName"])]
+    words |= dict.fromkeys(who, codes["patient"] or "x")
+    return {word: code for word, code in words.items() if len(word) > 2}
+
+
+def _folders(path: str) -> list[str]:
+    """Lists the folders around a file, the outermost first."""
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
 
 def _plain(scan: Scan) -> dict[str, Any]:
@@ -284,22 +320,24 @@ def _plain(scan: Scan) -> dict[str, Any]:
     return found
 
 
-def unnamed(path: str, secret: dict[str, str], code: str) -> str:
-    """Takes a patient's name and number out of a path: folders are often called so.
+def unnamed(path: str, words: Mapping[str, str], shared: Collection[str] = ()) -> str:
+    """Takes names, numbers and dates out of a path: folders are often called so.
 
-    >>> unnamed("sick/DOE^JANE_4711/1.dcm", {"PatientName": "Doe^Jane", "PatientID": "4711"}, "ab12")
+    >>> unnamed("sick/DOE^JANE_4711/1.dcm", {"Doe": "ab12", "Jane": "ab12", "4711": "ab12"})
     'sick/ab12^ab12_ab12/1.dcm'
+
+    Args:
+        path: Of a file.
+        words: What it must not say, with what stands there instead.
+        shared: Folders of several patients, whose names are none of one of them.
     """
-    words = [
-        secret.get("PatientID", ""),
-        *secret.get("PatientName", "").replace("=", "^").split("^"),
-    ]
-    parts = path.split("/")
-    for word in sorted((word for word in words if len(word) > 2), key=len, reverse=True):
+    parts, folders = path.split("/"), [*_folders(path), path]
+    for word in sorted(words, key=len, reverse=True):
+        code = words[word]
         for i, part in enumerate(parts):
-            at = part.casefold().find(word.casefold())
+            at = part.casefold().find(word.casefold()) if folders[i] not in shared else -1
             while at >= 0:
-                part = part[:at] + (code or "x") + part[at + len(word) :]
-                at = part.casefold().find(word.casefold(), at + len(code or "x"))
+                part = part[:at] + code + part[at + len(word) :]
+                at = part.casefold().find(word.casefold(), at + len(code))
             parts[i] = part
     return "/".join(parts)

@@ -36,7 +36,7 @@ def told(volume: Volume, heads: Heads) -> Sequence[File]:
     """Lists the NPZ files; a ZIP of nothing but arrays is one by itself."""
     if isinstance(volume, Archive):
         names = [file.name for file in volume.files]
-        if names and all(name.endswith(".npy") and "/" not in name for name in names):
+        if names and all(name.endswith(".npy") for name in names):
             return list(volume.files)
     return [
         file

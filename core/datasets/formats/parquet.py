@@ -25,7 +25,8 @@ from core.datasets.layout import of_shards
 from core.datasets.pictures import Refused
 from core.ground.writing import many
 
-_OF = re.compile(r"(.*?)-?(\d+)-of-(\d+)(.*)")
+# the hub has put a hash of each shard behind its number
+_OF = re.compile(r"(.*?)-?(\d+)-of-(\d+)(?:-[0-9a-f]{16})?(.*)")
 
 
 class ParquetConfig(Config):

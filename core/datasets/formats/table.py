@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,7 @@ class Sheaf:
     "table",
     "A table beside pictures",
     ParquetConfig,
-    told=lambda volume, heads: [file for file in _tables(volume) if read(volume, file)],
+    told=lambda volume, heads: [file for file, _ in _read(volume, _tables(volume))],
     beside=True,
     suffixes=SUFFIX,
 )
@@ -78,9 +78,23 @@ def _ending(file: File) -> str:
     return file.name.casefold().rpartition(".")[2]
 
 
-def read(volume: Volume, file: File) -> Sheaf | None:
+def _read(volume: Volume, tables: Sequence[File]) -> list[tuple[File, Sheaf]]:
+    """Reads those tables of which a column names files that are here."""
+    if not tables:
+        return []
+    pictures = [at for at, file in enumerate(volume.files) if _ending(file) not in SUFFIX]
+    find = finder([volume.files[at].name for at in pictures])  # once: there may be a table for each
+    found = ((file, _sheaf(volume, file, pictures, find)) for file in tables)
+    return [(file, sheaf) for file, sheaf in found if sheaf]
+
+
+def _sheaf(
+    volume: Volume,
+    file: File,
+    pictures: Sequence[int],
+    find: Callable[[str, str], int | None],
+) -> Sheaf | None:
     """Reads a table; None if it is none, or no column names files that are here."""
-    pictures = [other for other in volume.files if _ending(other) not in SUFFIX]
     most = most_bytes(len(pictures))
     try:
         data = volume.read(file, most + 1, count=False)
@@ -103,7 +117,6 @@ def read(volume: Volume, file: File) -> Sheaf | None:
         return None
     if any(len(line) != len(lines[0]) for line in lines):
         return None
-    find = finder([other.name for other in pictures])
     folder = file.name.rpartition("/")[0]
     found = [
         [find(folder, line[k]) if line[k].strip() else None for line in lines]
@@ -115,8 +128,7 @@ def read(volume: Volume, file: File) -> Sheaf | None:
         return None
     headed = found[best][0] is None
     names = lines[0] if headed else [f"column {k + 1}" for k in range(len(lines[0]))]
-    place = {other.name: at for at, other in enumerate(volume.files)}
-    where = [None if at is None else place[pictures[at].name] for at in found[best]]
+    where = [None if at is None else pictures[at] for at in found[best]]
     head = [" ".join(name.split())[:200] or f"column {k + 1}" for k, name in enumerate(names)]
     return Sheaf(head, lines[headed:], best, where[headed:])
 
@@ -130,7 +142,7 @@ class Tabled(Container):
 
     def __init__(self, volume: Volume, files: Sequence[File], config: Any) -> None:
         self.volume, self.refused = volume, list(volume.refused)
-        sheaves = {file.name: sheaf for file in files if (sheaf := read(volume, file))}
+        sheaves = {file.name: sheaf for file, sheaf in _read(volume, files)}
         # one table says what the pictures are: the one that names most of them
         name = max(sheaves, key=lambda name: len(set(sheaves[name].pictures)))
         sheaf = sheaves[name]

@@ -26,7 +26,7 @@ from core.ground.writing import many
 _SAID = ("cls", "cls2", "index", "json", "txt")
 _LIMITS = Limits(characters=2**16, depth=20, values=2000)
 _NUMBERS = ("label", "class", "category", "target", "y", "class_id", "label_id")
-_NAMED = ("class_name", "label_name", "name", *_NUMBERS)
+_NAMED = ("label", "class_name", "label_name", "name", *_NUMBERS)
 
 
 @dataclass
@@ -90,6 +90,7 @@ class TarContainer(Container):
         numbers: list[int | None] = []
         names: list[str | None] = []
         known: list[dict[str, Any]] = []
+        used: set[str] = set()  # keys that said a class or a split, and are no columns
         shards = of_shards([tape.name for tape in self._tapes])
         for number, (tape, part) in enumerate(zip(self._tapes, shards, strict=True)):
             stem = PurePosixPath(tape.name).name.partition(".")[0]
@@ -102,13 +103,12 @@ class TarContainer(Container):
                 name = name if len(self._tapes) == 1 else f"{stem}/{name}"
                 listed.append(File(name, sample.picture.size, (number, sample.picture)))
                 allow_number(len(listed), Path(self.volume.name))
-                of, called = _class(tape, sample, said)
+                of, called = _class(tape, sample, said, used)
                 numbers.append(of)
                 names.append(called)
-                own = next(
-                    (said[key] for key in labels.SPLIT if isinstance(said.get(key), str)), ""
-                )
-                split.append(own or part)
+                key = next((key for key in labels.SPLIT if isinstance(said.get(key), str)), "")
+                used.add(key)
+                split.append(said.get(key) or part)
                 known.append(said)
         about = self._about()
         label, classes = _classes(numbers, names)
@@ -116,7 +116,10 @@ class TarContainer(Container):
             label = [names_of[name] if name else None for name in label]
             classes = tuple(about["classes"])
         columns = list(dict.fromkeys(key for said in known[:1000] for key in said))
-        left = {*_NUMBERS, "class_name", "label_name", *labels.SPLIT} if label else {*labels.SPLIT}
+        if about.get("classes") == []:  # our own, of a set without classes
+            label, classes = [], ()
+        if label:
+            used.add("label")  # also where a file beside says the same
         rows = Rows(
             label=label,
             classes=classes,
@@ -124,7 +127,7 @@ class TarContainer(Container):
             columns={
                 key: [said.get(key) for said in known]
                 for key in columns[: labels.COLUMNS]
-                if key not in left
+                if key not in used
             },
             sentence="the files beside the pictures",
             **ours(about, columns),
@@ -210,8 +213,10 @@ def _said(tape: Tape, sample: TarRow) -> dict[str, Any]:
     return found
 
 
-def _class(tape: Tape, sample: TarRow, said: dict[str, Any]) -> tuple[int | None, str | None]:
-    """Gives the number and the name of a class, of what is known of them."""
+def _class(
+    tape: Tape, sample: TarRow, said: dict[str, Any], used: set[str]
+) -> tuple[int | None, str | None]:
+    """Gives the number and the name of a class, of what is known of them; adds the keys that said them to ``used``."""
     number: int | None = None
     name: str | None = None
     if file := sample.beside.get("cls") or sample.beside.get("index"):
@@ -223,6 +228,7 @@ def _class(tape: Tape, sample: TarRow, said: dict[str, Any]) -> tuple[int | None
     for key in _NUMBERS:
         if number is None and isinstance(said.get(key), int):
             number = int(said[key])
+            used.add(key)
     for key in _NAMED:
         if (
             name is None
@@ -230,6 +236,7 @@ def _class(tape: Tape, sample: TarRow, said: dict[str, Any]) -> tuple[int | None
             and (key != "name" or number is not None)
         ):
             name = labels.class_name(said[key]) or None
+            used.add(key)
     return (None, name) if number is not None and number < 0 else (number, name)
 
 
