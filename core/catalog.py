@@ -34,7 +34,6 @@ EXTRAS = {
     "pi_heif": ("pi-heif", "heic"),
     "pydicom": ("pydicom", "dicom"),
     "huggingface_hub": ("huggingface-hub", "hub"),
-    "pyarrow": ("pyarrow", "parquet"),
     "torch_fidelity": ("torch-fidelity", "inception"),
     "umap": ("umap-learn", "umap"),
 }

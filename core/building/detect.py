@@ -19,7 +19,7 @@ import numpy as np
 
 from core import jobs
 from core.building import signing, watermark
-from core.catalog import UserError, optional, reason
+from core.catalog import UserError, reason
 from core.datasets import pictures
 from core.datasets.files import Archive, Directory, File
 from core.datasets.pictures import Refused
@@ -262,7 +262,9 @@ def _entered(found: TraceCounter, name: str, path: Path | None, data: bytes | No
 
 
 def _parquet(found: TraceCounter, source: Any) -> int:
-    table = optional("pyarrow.parquet", "Parquet").ParquetFile(source)
+    from pyarrow import parquet as pq
+
+    table = pq.ParquetFile(source)
     meta = table.metadata
     size = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
     if meta.num_rows > settings().max_files or size > settings().max_unpacked_mb * 2**20:

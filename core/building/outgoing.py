@@ -19,7 +19,6 @@ from core.building import card
 from core.building.marks import mark
 from core.building.version import COLUMNS, origins, provenance
 from core.building.watermark import Watermark
-from core.catalog import optional
 from core.datasets import Dataset
 from core.datasets.annotations import text
 from core.datasets.files import hidden
@@ -131,7 +130,7 @@ class Outgoing:
 
     def table(self, rows: np.ndarray, schema: Any, **first: Any) -> Any:
         """Gives the columns of rows (n,) as a table of :meth:`schema`; ``first`` are those that only the layout has."""
-        pa = optional("pyarrow", "Parquet")
+        import pyarrow as pa
 
         named = "label" in schema.names and pa.types.is_string(schema.field("label").type)
         columns = {name: cells(values) for name, values in self.columns(rows, named).items()}
@@ -141,7 +140,7 @@ class Outgoing:
 
     def schema(self, first: Any, named: bool = False) -> Any:
         """Gives the explicit schema of :meth:`table`, which says what :meth:`about` says, too."""
-        pa = optional("pyarrow", "Parquet")
+        import pyarrow as pa
 
         kinds = {"i": pa.int64(), "f": pa.float64(), "b": pa.bool_()}
         columns = self.columns(np.arange(0), named)
@@ -307,7 +306,7 @@ def cells(values: np.ndarray | Sequence[bytes], known: np.ndarray | None = None)
         values: What it holds.
         known: Where it holds something, bool (n,); None for everywhere.
     """
-    pa = optional("pyarrow", "Parquet")
+    import pyarrow as pa
 
     holes = None if known is None else pa.py_buffer(np.packbits(known, bitorder="little"))
     if isinstance(values, np.ndarray) and values.dtype.kind != "U":
