@@ -134,7 +134,7 @@ def _built(
             )
             + ". Lower gate.confidence (build.confidence), or choose a better model."
         )
-    version = _joined(plan, start, mix)
+    version = _joined(plan, start, mix, len(start) < len(dataset))
     added = Counter(row[0] for row in mix.rows)
     record = {
         "images": len(version),
@@ -288,8 +288,8 @@ def _assembled(dataset: Dataset, splits: Mapping[str, np.ndarray], **changes: An
     )
 
 
-def _joined(plan: Plan, start: Dataset, mix: _Mix) -> Dataset:
-    """Puts the new items behind those of the dataset, for training."""
+def _joined(plan: Plan, start: Dataset, mix: _Mix, moved: bool) -> Dataset:
+    """Puts the new items behind those of the dataset, for training; ``moved`` if some of these were left out."""
     count, more = len(start), len(mix.rows)
     attributes = {
         name: _lengthened(column, mix, name)
@@ -319,7 +319,12 @@ def _joined(plan: Plan, start: Dataset, mix: _Mix) -> Dataset:
         attributes=attributes,
         parent=plan.fingerprint,
         notes=(*start.notes, sentence, *mix.notes),
-        source={**start.source, "plan": plan.record(), "plan_hash": plan.hash},
+        source={
+            **start.source,
+            "plan": plan.record(),
+            "plan_hash": plan.hash,
+            "moved": moved,
+        },
     )
 
 

@@ -27,11 +27,16 @@ def _rows(dataset: Dataset, fingerprint: str, index: np.ndarray) -> np.ndarray |
     """Tells which of the rows that something was measured on are the same images here; None where none are known."""
     if fingerprint == dataset.fingerprint:
         return np.ones(len(index), bool)
-    if fingerprint != dataset.parent:
+    if fingerprint != dataset.parent or _moved(dataset):
         return None
     added = np.flatnonzero(provenance(dataset)["origin"] != "real")
     first = int(added[0]) if len(added) else 0  # what is added stands behind what it was added to
     return index < first if len(added) and len(dataset) - first == len(added) else None
+
+
+def _moved(dataset: Dataset) -> bool:
+    """Tells whether rows were left out on the way from the parent, so that those behind them have other numbers."""
+    return bool(dataset.imported("moved"))
 
 
 def _evaluations(dataset: Dataset) -> list[Failure]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
-from core.building.version import ORIGINS
+import numpy as np
+
+from core.building.version import ORIGINS, provenance
+from core.datasets import Dataset
 from core.ground import xmp
 
 # The steps of a chain that ask a trained generator; to ask the steps themselves would load torch for every export.
@@ -54,3 +57,15 @@ def mark(png: bytes, origin: str, run: str, parameters: str = "") -> bytes:
     """
     source = source_type(origin, run, parameters)
     return png if source is None else xmp.write(png, xmp.Mark(source, run, origin))
+
+
+def of_sheet(dataset: Dataset, rows: np.ndarray) -> xmp.Mark | None:
+    """Gives the mark of one picture that shows some items (n,): by what is farthest from a capture among them."""
+    columns = provenance(dataset)
+    found = {
+        source_type(*map(str, (columns[name][row] for name in ("origin", "run", "parameters"))))
+        for row in rows
+    }
+    if len(found) > 1 and found & {*xmp.TYPES[:2]}:
+        return xmp.partly_by("")
+    return next((xmp.Mark(source) for source in xmp.TYPES if source in found), None)

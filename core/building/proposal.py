@@ -12,7 +12,7 @@ from core.building.axes import MOST_VALUES
 from core.building.coverage import Coverage
 from core.building.plan import Plan
 from core.building.shares import filled
-from core.datasets import Dataset
+from core.datasets import Dataset, columns
 from core.ground.writing import percent
 
 
@@ -88,9 +88,12 @@ def proposal(
     if "class" not in found.axes and dataset.labelled:  # spread over the classes as they are
         asked = {where: _spread(dataset, sum(counts.values())) for where, counts in asked.items()}
         why.clear()
+    table = columns(dataset)  # a sample is chosen by what can be read off it
+    able = {"", *(name for name, yes in zip(table.names, table.binary, strict=True) if yes)}
     sources: list[dict[str, Any]] = []
     for where, counts in asked.items():
-        drawn = {n: round(k * (1 - copies)) if run else 0 for n, k in counts.items()}
+        sampled = bool(run) and where in able
+        drawn = {n: round(k * (1 - copies)) if sampled else 0 for n, k in counts.items()}
         copied = {n: k - drawn[n] for n, k in counts.items()}
         for kind, parameters, wanted in (
             ("augmented", {"pipeline": pipeline}, copied),

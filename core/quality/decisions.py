@@ -465,7 +465,7 @@ def derived(
         parent=dataset.fingerprint,
         refused=dataset.refused,
         notes=tuple(dict.fromkeys(notes)),
-        source={**dataset.source, **source},
+        source={**dataset.source, **source, "moved": len(kept) < len(dataset)},
         terms=dataset.terms,
         medium=dataset.medium.name,
         group=dataset.group,

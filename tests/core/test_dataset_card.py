@@ -16,6 +16,7 @@ from core import __main__, datasets
 from core.building import bias, card, licences
 from core.building.card import readme
 from core.datasets import assemble
+from core.ground import xmp
 
 ODD = ("a: b", 'quo"te', "new\nline", "- x", "\\", "no", "7", "{y}", "\x07\u2028\x85", "ééé 🦉")
 
@@ -159,6 +160,9 @@ def test_a_sheet_of_each_class_is_drawn_and_its_name_is_a_plain_file(toy):
     assert len(drawn) == 10
     assert all(name.startswith(".figures/") and name.isascii() for name in drawn)
     assert ".figures/00-a-b.png" in drawn
+    assert not any(xmp.read(sheet) for sheet in drawn.values())
+    made = dataclasses.replace(named(toy), attributes={"origin": np.full(60, "synthetic")})
+    assert all(xmp.read(sheet) for sheet in card.figures(made).values())
     text = readme(named(toy), figures=drawn)
     assert "](<.figures/00-a-b.png>)" in text
 

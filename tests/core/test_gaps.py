@@ -17,6 +17,7 @@ from core.building.adaptive_result import gained, result
 from core.building.coverage import Failure, GapsConfig, coverage
 from core.building.drift import DriftConfig
 from core.catalog import UserError
+from core.datasets.optout import kept
 from core.ground import stats
 
 TINY = {
@@ -331,3 +332,6 @@ def test_what_was_measured_before_is_joined_image_by_image(gallery):
     again = failures(more)
     assert [each.failed.sum() for each in again] == [each.failed.sum() for each in wrong]
     assert failures(dataclasses.replace(more, parent="another")) == []
+    row = int(digits.splits["train"][0])
+    fewer = kept(more, np.delete(np.arange(1802), row), "one left out")
+    assert failures(fewer) == []  # the rows behind it are other ones now

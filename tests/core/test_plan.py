@@ -227,6 +227,13 @@ def test_a_slice_and_a_reason_go_with_every_item(toy):
     assert hat[parents].all() and (np.asarray(made.y)[60:] == 1).all() and len(parents) == 9
     assert np.isin(parents, dressed.splits["train"]).all()
     assert (made.attributes["hat"][60:] == 1).all()  # a copy has what its parent has
+    sample = np.where(hat == 1, "a run", "")
+    sampled = datasets.assemble(
+        dataset.x, dataset.y, dataset.classes, dataset.splits, name="toy",
+        attributes={"hat": hat, "origin": np.where(hat == 1, "synthetic", "real"), "run": sample},
+    )  # fmt: skip
+    copies, _, _ = building.build(plan, dataset=sampled)
+    assert set(copies.attributes["run"][60:]) == {"a run"}  # a copy of a sample is one, too
     assert {json.loads(said)["why"] for said in made.attributes["parameters"][60:]} == {"rare"}
 
 

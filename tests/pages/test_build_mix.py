@@ -48,6 +48,23 @@ def test_sources_are_added_counted_and_built(visit, toy_set, spawned, asked):
     ]  # the chain itself, whatever becomes of its name
 
 
+def test_a_plan_with_numbers_for_more_classes_than_are_asked_for_opens(visit):
+    x = np.random.default_rng(0).integers(0, 256, (90, 1, 8, 8)).astype(np.uint8)
+    splits = {"train": np.arange(60), "valid": np.arange(60, 75), "test": np.arange(75, 90)}
+    names = tuple(f"class {k}" for k in range(15))
+    datasets.save("toy", datasets.assemble(x, np.arange(90) % 15, names, splits, name="toy"))
+    counts = dict.fromkeys(names, 2)
+    plan = Plan.of({"dataset": "toy", "sources": [
+        {"kind": "augmented", "parameters": {"pipeline": "digits"}, "counts": counts}
+    ]})  # fmt: skip
+    seen = opened(visit)
+    seen.widget("build.mix.upload").set_value(
+        ("plan.json", plan.text().encode(), "application/json")
+    )
+    seen.run().press("build.mix.take").calm()
+    assert "**30 images** join" in seen.texts("markdown")
+
+
 def test_a_source_with_nothing_to_be_made_of_says_so_and_a_taken_name_is_refused(visit, toy_set):
     seen = opened(visit).press("build.mix.add.synthetic").calm()
     assert "nothing yet for the synthetic source" in seen.texts("info")

@@ -9,7 +9,9 @@ import numpy as np
 
 from core import runs
 from core.building.makers import Items, Row, Work, makers, spread
+from core.building.marks import GENERATIVE
 from core.building.optout import allow_run
+from core.building.version import provenance
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 
@@ -60,6 +62,10 @@ def augmented(config: AugmentedConfig, work: Work) -> Iterator[Items]:
     x = dataset.items(train)
     y = None if dataset.y is None else torch.as_tensor(dataset.y[train])
     chain = augment.Chain(pipeline, augment.Context(x, y, len(dataset.classes)))
+    known = provenance(dataset)  # a copy of a sample is one of its run, too
+    made = np.where(np.isin(known["origin"], ("synthetic", "augmented")), known["run"], "")
+    asks = [step for step in pipeline.steps if step.on and step.config.get("run")]
+    asked = runs.find(asks[0].config["run"], generator=True).id if asks else ""
     done, rounds = 0, []
     for label in np.flatnonzero(work.wanted).tolist():
         for parents, number in spread(work.parents(label), int(work.wanted[label])):
@@ -82,7 +88,8 @@ def augmented(config: AugmentedConfig, work: Work) -> Iterator[Items]:
             ]
             why = work.why.get(work.names[0 if labels is None else int(labels[i])])
             said = json.dumps({"steps": steps, "why": why} if why else steps)
-            rows.append(("augmented", parent, "", work.seed, said))
+            run = asked if any(step["step"] in GENERATIVE for step in steps) else ""
+            rows.append(("augmented", parent, run or str(made[parent]), work.seed, said))
         done += len(rows)
         work.watch.count("Augmenting", done, len(order))
         yield Items(dataset.medium.write(changed, dataset.levels), labels, rows)

@@ -187,7 +187,7 @@ def _control(knob: Any, key: str, start: Any) -> Any:
 def _counts(dataset: Any, key: str, each: Any, counts: dict[str, int]) -> dict[str, int]:
     """Asks for other numbers of some classes."""
     classes = dataset.classes
-    if len(classes) < 2:
+    if len(classes) < 2 or len(counts) > _SHOWN:  # so many are changed in the plan's file
         return counts
     some = st.multiselect(
         "Another number for the classes",
@@ -287,11 +287,11 @@ def _outcome(plan: Plan, dataset: Any) -> None:
     show.stacked(shown, key=f"{KEY}.bars", alt="Training images by class and origin")
     size = f"about {table['megabytes']:,.0f} MB" if table["megabytes"] >= 1 else "less than 1 MB"
     cost = f"**{many(table['added'], 'image')}** join, {table['images']:,} in all, {size}"
-    pace = _pace()
+    pace = _pace(plan)
     st.markdown(
         cost
         + (
-            f"; about {duration(pace * table['added'])} at the pace of the last build."
+            f"; about {duration(pace * table['added'])} at the pace of the last such build."
             if pace
             else "."
         )
@@ -325,12 +325,15 @@ def begin(plan: Plan, name: str, dataset: Any) -> None:
     build.start(pinned(plan, dataset), name, shell.who())
 
 
-def _pace() -> float:
-    """Gives the seconds of an item in the last build that finished; 0 where none did."""
+def _pace(plan: Plan) -> float:
+    """Gives the seconds of an item in the last build of such sources that finished; 0 where none did."""
+    kinds = {source.kind for source in plan.sources}
     for job in jobs.listing("build"):
         result = None if job.active else job.result()
         if result and result.get("seconds") and sum(result["added"].values()):
-            return result["seconds"] / sum(result["added"].values())
+            made = result.get("plan", {}).get("sources", ())
+            if {source["kind"] for source in made} == kinds:
+                return result["seconds"] / sum(result["added"].values())
     return 0.0
 
 
